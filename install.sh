@@ -356,12 +356,15 @@ from parlerd.cli.main import entry; entry()" demo --no-next) ||
     else
         restarted=
     fi
-    # A relay that this person runs. Whoever is connected to it comes back by itself.
-    if "$data/venv/bin/parler" relay status >/dev/null 2>&1 </dev/null; then
+    # A relay that this person runs, of this release or of an older one whose calls are others. Whoever is connected to
+    # it comes back by itself.
+    case "$("$data/venv/bin/parler" relay status --json 2>/dev/null </dev/null || true)" in
+    *'"running":true'* | *'"unsupported_version"'*)
         { "$data/venv/bin/parler" relay stop && "$data/venv/bin/parler" relay start; } >/dev/null </dev/null ||
             die "Parler is installed, but the relay that was running did not restart." "Run: $bin/parler relay logs"
         restarted="$restarted The relay that was running does too."
-    fi
+        ;;
+    esac
     for old in "$data"/versions/*; do
         [ "$old" = "$kept" ] || rm -rf "$old"
     done

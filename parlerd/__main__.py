@@ -46,13 +46,14 @@ def entry() -> None:
             daemon.run(home, below_agent=below_agent)
     except ParlerError as error:
         # `parlerd.client.launch` reads this line, which begins with the code.
-        print(f"parlerd: {error.code}: {error.message} {error.hint}".replace("\n", " "), file=sys.stderr)
+        print(f"parlerd: {error.code}: {error.message} hint: {error.hint}".replace("\n", " "), file=sys.stderr)
         sys.exit(EXIT_ALREADY_RUNNING if error.code == "already_running" else EXIT_FAILED)
     except Exception as error:
         # Nobody foresaw this error. The line has the same form, so that clients can read it.
         hint = ParlerError("internal").hint
         print(
-            f"parlerd: internal: The daemon ended by a mistake in it: {type(error).__name__}. {hint}", file=sys.stderr
+            f"parlerd: internal: The daemon ended by a mistake in it: {type(error).__name__}. hint: {hint}",
+            file=sys.stderr,
         )
         sys.exit(EXIT_FAILED)
 

@@ -61,6 +61,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """At a relay: how many bytes all agents of one person may store in an hour; 0 is no limit."""
     quota_person_rooms: int = 1000
     """At a relay: how many rooms one person may have, closed ones among them; 0 is no limit."""
+    quota_person_kept_bytes: int = 4 * 1024 * 1024 * 1024
+    """At a relay: how many bytes all agents of one person may keep there in total; 0 is no limit."""
     mirror_room_messages: int = 10_000
     """Of how many messages of a room elsewhere, the newest, the words are kept on this machine; 0 is no limit. Those of
     older ones are asked for at the room's home when somebody reads them."""
@@ -78,6 +80,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """How many of them may be new in an hour."""
     relay_bytes_under_way: int = 8 * 1024 * 1024
     """How many bytes of parameters may be under way on one link before the relay reads no further."""
+    relay_calls_per_agent: int = 128
+    """How many calls of one agent may be under way on one link; an agent with more is told to wait, and the others of
+    its person go on."""
+    relay_bytes_per_agent: int = 4 * 1024 * 1024
+    """How many bytes of parameters of these."""
     relay_calls_per_second: int = 2_000
     """How many calls of one person a relay takes in a second, over all of their links; it reads no faster."""
     relay_unproven: int = 64

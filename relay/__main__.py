@@ -2,7 +2,7 @@
 
 The command line and the service managers start a relay this way. The exit status says why the relay ended: 0 when it
 was asked to, 75 when another one serves this home, 1 when it could not serve. In the last case its last line on stderr
-is `relay: <code>: ` with what is wrong and what to do. Not here: what a relay is made of (`program`).
+is `relay: <code>: ` with what is wrong, `hint: ` and what to do. Not here: what a relay is made of (`program`).
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ def entry() -> None:
             program.run(relay_home(home))
     except ParlerError as error:
         # `parlerd.client.launch` reads this line, which begins with the code.
-        print(f"relay: {error.code}: {error.message} {error.hint}".replace("\n", " "), file=sys.stderr)  # noqa: T201
+        print(f"relay: {error.code}: {error.message} hint: {error.hint}".replace("\n", " "), file=sys.stderr)  # noqa: T201
         sys.exit(EXIT_ALREADY_RUNNING if error.code == "already_running" else EXIT_FAILED)
     except Exception as error:
-        hint = ParlerError("internal").hint
-        said = f"relay: internal: The relay ended by a mistake in it: {type(error).__name__}. {hint}"
+        what = f"The relay ended by a mistake in it: {type(error).__name__}."
+        said = f"relay: internal: {what} hint: Its log may say more: parler relay logs"
         print(said, file=sys.stderr)  # noqa: T201
         sys.exit(EXIT_FAILED)
 

@@ -29,6 +29,7 @@ import parlerd
 from parlerd.bounded import Bounded
 from parlerd.connections.calls import Calls, coded
 from parlerd.connections.outgoing import CAP, STALL_SECONDS, Outgoing
+from parlerd.connections.share import Share
 from parlerd.connections.stream import MessageStream
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import HomeId, Label, Millis, PrincipalId, slug
@@ -111,6 +112,10 @@ class Limits:
     """How long a link that ends may take to send what waits, and the engine to let go of the caller."""
     bytes_under_way: int = 8 * 1024 * 1024
     """How many bytes of parameters may be under way on one link before the relay reads no further."""
+    calls_of_one_agent: int = 128
+    """How many calls of one agent may be under way on one link; further ones are refused with `busy`."""
+    bytes_of_one_agent: int = 4 * 1024 * 1024
+    """How many bytes of parameters of these."""
     calls_a_second: float = 2_000.0
     """How many calls of one person are taken in a second, over all of their links, after a second's worth at once.
     Beyond that the relay reads their links no faster, so that one person's calls do not take the processor that all
@@ -255,7 +260,8 @@ class Link:
             stall_seconds=links.limits.stall_seconds,
             broken=lambda: self._scope.cancel(),
         )
-        self._calls = Calls(self._peer, self._out, links.engine, self._admit, told)
+        share = Share(links.limits.calls_of_one_agent, links.limits.bytes_of_one_agent)
+        self._calls = Calls(self._peer, self._out, links.engine, self._admit, told, share)
         # Cancelled to end the conversation. Whoever cancels it sets `_farewell` first, if there is something to say.
         self._scope = trio.CancelScope()
         # The goodbye to send at the end; None when the other side left by itself.

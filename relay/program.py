@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import re
 import secrets
 import signal
 import socket
@@ -52,6 +53,7 @@ from relay.standing import Standing, listen
 
 log = logging.getLogger("relay")
 
+_LOG_ID: Final = re.compile(rb"[0-9a-f]{32}\Z")
 SWITCH_INTERVAL: Final = 0.001
 """As for the daemon: how many seconds a thread may keep the interpreter while another asks for it."""
 
@@ -174,6 +176,8 @@ async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) ->
             links=settings.relay_links,
             links_of_one=settings.relay_links_per_person,
             bytes_under_way=settings.relay_bytes_under_way,
+            calls_of_one_agent=settings.relay_calls_per_agent,
+            bytes_of_one_agent=settings.relay_bytes_per_agent,
             calls_a_second=settings.relay_calls_per_second,
         ),
     )
@@ -209,6 +213,7 @@ async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) ->
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_stop_on_signal, stopping)
         nursery.start_soon(standing.serve, links)
+        nursery.start_soon(parts.engine.count_kept)
         if listeners:
             nursery.start_soon(page.serve, listeners)
         nursery.start_soon(Admin(control, recognised()).serve, listener)
@@ -231,7 +236,15 @@ def _log_id(path: Path, *, is_new: bool) -> str:
             file.write(secrets.token_hex(16))
             file.flush()
             os.fsync(descriptor)
-    return path.read_text(encoding="ascii").strip()
+    found = path.read_bytes()
+    if _LOG_ID.match(found) is None:
+        raise ParlerError(
+            "invalid_settings",
+            f"{path} does not hold the name of this relay's log.",
+            hint="Bring it back from a backup. Without it the relay takes a new name, and on the machines of all its "
+            "people its rooms become archives.",
+        )
+    return found.decode("ascii")
 
 
 async def _stop_on_signal(stopping: trio.Event) -> None:

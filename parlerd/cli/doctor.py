@@ -213,7 +213,8 @@ def _daemon(ctx: Context) -> Iterator[t.Check]:
             fix = "parler daemon restart; then look at parler daemon logs"
             yield _check("daemon", False, "something listens on its socket and does not answer", fix)
         elif failure := last_failure(ctx.home):
-            yield _check("daemon", False, failure.message, f"{failure.hint} Then run `parler daemon start`.")
+            said = f"{failure.message} {failure.hint}"
+            yield _check("daemon", False, said, "do what it says; then: parler daemon start")
         else:
             yield _check("daemon", True, "not running; the next command starts it. The store was not looked at")
         return

@@ -55,7 +55,8 @@ def _homes(ctx: Context, _args: Namespace) -> int:
         if home.state == "unreachable":
             out.say((home.name, "name"), " does not answer. What is sent there waits here until it does.")
         elif home.state == "refused" and home.reason in ERRORS:
-            out.say((home.name, "name"), f": {ERRORS[home.reason].message} {ERRORS[home.reason].hint}")
+            hint = ERRORS[home.reason].hint.replace("NAME", home.name)
+            out.say((home.name, "name"), f": {ERRORS[home.reason].message} {hint}")
         if abs(home.clock_ahead_ms) > CLOCKS_APART_MS:
             way = "ahead of" if home.clock_ahead_ms > 0 else "behind"
             away = counted(round(abs(home.clock_ahead_ms) / 60_000), "minute")

@@ -9,9 +9,11 @@ leaves nothing behind.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from parlerd import __version__
@@ -238,7 +240,30 @@ def make_team(ctx: Context, args: Namespace, *, network: Network | None = None, 
     that is older than this program is ended, and this one begun in its place."""
     require_person()
     network = network or SystemNetwork()
-    home, service = relay_of(ctx), service_of(ctx, runner)
+    # What cannot be a place is refused before anything is written.
+    keep_place(ctx, args, network)
+    prepare(ctx.home)
+    with _alone(ctx.home):
+        return _make_team(ctx, args, network, service_of(ctx, runner))
+
+
+@contextlib.contextmanager
+def _alone(home: Home) -> Iterator[None]:
+    """Let no second command make, move or replace the relay of this person meanwhile. It waits for the first."""
+    import fcntl
+    import os
+
+    descriptor = os.open(home.run, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(OSError):  # a file system that locks no directories
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _make_team(ctx: Context, args: Namespace, network: Network, service: Service) -> Team:
+    home = relay_of(ctx)
     known, wanted = keep_place(ctx, args, network)
     try:
         running = status(ctx)
@@ -252,7 +277,6 @@ def make_team(ctx: Context, args: Namespace, *, network: Network | None = None, 
             address = places.resolve(network, wanted)
             if running is None or spelled(address, wanted.port) not in running.addresses:
                 refuse_taken_port(address, wanted.port)
-        prepare(ctx.home)
         prepare(home)
         places.store(home, wanted)
         try:

@@ -194,7 +194,8 @@ def last_failure(home: Home, *, program: str = "parlerd") -> ParlerError | None:
     if name != program or code not in ERRORS or code == "already_running":
         return None
     what = "daemon" if program == "parlerd" else program
-    return ParlerError(code, f"The {what} could not start: {said}")
+    said, _, hint = said.partition(" hint: ")
+    return ParlerError(code, f"The {what} could not start: {said}", hint=hint or None)
 
 
 def _last_line(home: Home) -> str:

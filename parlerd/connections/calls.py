@@ -21,6 +21,7 @@ from typing import Final, NamedTuple, Protocol
 
 import trio
 
+from parlerd.connections.share import Share
 from parlerd.core.errors import ErrorBody, ParlerError
 from parlerd.engine.callers import Caller
 from parlerd.engine.face import EngineFace, Pending
@@ -67,16 +68,20 @@ class _Running:
     """Set when the caller gives credit. A stream without credit waits for it, and makes a new event for each wait."""
     size: int = 0
     """The bytes of its parameters, as far as they count for `Calls.bytes_under_way`."""
+    agent: str = ""
+    """Of whose share it is; empty for a call that no agent makes."""
     reason: str = "cancelled"
     """The code of the error that answers the call if it is cancelled."""
 
 
 class _Posted(NamedTuple):
-    """A post: the caller's id, its operation, the bytes of its parameters, and what is in line."""
+    """A post: the caller's id, its operation, the bytes of its parameters, whose share they count to, and what is in
+    line."""
 
     id: int
     op: str
     size: int
+    agent: str
     pending: Pending
 
 
@@ -108,6 +113,7 @@ class Calls:
         engine: EngineFace,
         admit: Callable[[t.Operation], None] = lambda operation: None,
         tell: Callable[[ParlerError], ErrorBody] = ParlerError.body,
+        share: Share | None = None,
     ) -> None:
         self._peer = peer
         self._out = out
@@ -117,6 +123,8 @@ class Calls:
         self._admit = admit
         # How an error travels on this conversation.
         self._tell = tell
+        # What each agent may have under way; None where the other side is one agent.
+        self._share = share
         # The calls and streams that have a task, by the caller's id.
         self._running: dict[int, _Running] = {}
         # How many calls are not answered yet: those in `_running`, and the posts, which have no task.
@@ -212,14 +220,21 @@ class Calls:
                 said = f"The parameters have {size} bytes; a call takes {t.MAX_PARAMS}."
                 raise ParlerError("text_too_long", said, limit=t.MAX_PARAMS)
             params = _shape(call.op).decode(call.params)
-            posting = self._engine.begin(call.op, params, caller)
+            agent = "" if operation.stream else self._counted(params, size)
         except ParlerError as error:
             self._fail(call.id, error)
             return
-        if posting is not None:
-            posted.append(_Posted(call.id, call.op, size, posting))
+        try:
+            posting = self._engine.begin(call.op, params, caller)
+        except ParlerError as error:
+            self._give_back(agent, size)
+            self._fail(call.id, error)
             return
-        running = _Running(operation, trio.CancelScope(), trio.Event(), 0 if operation.stream else size)
+        if posting is not None:
+            posted.append(_Posted(call.id, call.op, size, agent, posting))
+            return
+        size = 0 if operation.stream else size
+        running = _Running(operation, trio.CancelScope(), trio.Event(), size, agent)
         self._started(1, running.size)
         self._running[call.id] = running
         nursery.start_soon(self._run_call, call.id, running, params, caller)
@@ -242,6 +257,7 @@ class Calls:
             self._fail(id, coded(error, name))
         finally:
             del self._running[id]
+            self._give_back(running.agent, running.size)
             self._ended(running.size)
 
     def _answer_posted(self, post: _Posted) -> None:
@@ -253,7 +269,20 @@ class Calls:
         except Exception as error:
             self._fail(post.id, coded(error, post.op))
         finally:
+            self._give_back(post.agent, post.size)
             self._ended(post.size)
+
+    def _counted(self, params: t.Params, size: int) -> str:
+        """Count a call for the agent that makes it; whose share it is of. Raises `ParlerError(busy)`."""
+        agent = getattr(params, "agent", "") if self._share is not None else ""
+        if self._share is None or not isinstance(agent, str) or not agent:
+            return ""
+        self._share.take(agent, size)
+        return agent
+
+    def _give_back(self, agent: str, size: int) -> None:
+        if self._share is not None and agent:
+            self._share.give_back(agent, size)
 
     def _started(self, count: int, size: int) -> None:
         if count and not self._under_way:

@@ -380,6 +380,14 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         scope="room",
     ),
     _E(
+        "too_many_bytes",
+        "Your agents keep as much at this relay as those of one person may.",
+        "Go on in a session on this machine, or ask whoever runs the relay to raise `[quota] person_kept_bytes`.",
+        tool_hint='Go on in a session on this machine, opened with {"home":"local"}, or ask the person.',
+        action="ask_person",
+        fault="person",
+    ),
+    _E(
         "too_many_rooms",
         "You have as many rooms at this relay as one person may.",
         "Open the session on this machine, or ask whoever runs the relay to raise `[quota] person_rooms`.",

@@ -182,6 +182,8 @@ class RoomRewound(_Event, tag="room_rewound", frozen=True, kw_only=True):
     public: int
     line: bytes
     """The public line at that message."""
+    holds: tuple[int, ...] = ()
+    """The epochs of the earlier rewinds that hold on. One does not whose home went back to before it."""
     upto: Position = Position(0)
     """In a mirror: the newest fact of this log that the home still has. What stands between that fact and this one is
     lost there. A home's own log holds nothing that was lost, and says 0."""

@@ -81,9 +81,10 @@ class Member(msgspec.Struct):
     """The room's count of public messages when the agent last left."""
     gaps: list[tuple[int, int]] = []
     """In a mirror: (position, count) of messages that the agent may see and that this log leaves out there."""
-    shifts: list[tuple[int, int]] = []
-    """In a mirror of a room that was rewound: (number, shift). The agent's own numbers from `number` on are smaller by
-    `shift` at the room's home, because the home gives the numbers of what it lost again."""
+    shifts: list[tuple[int, int, int]] = []
+    """In a mirror of a room that was rewound: (epoch, number, shift). Since the rewind of this epoch, the agent's own
+    numbers from `number` on are smaller by `shift` at the room's home, because the home gives the numbers of what it
+    lost again. Those count whose rewind holds (`shifts_of`)."""
 
 
 class MembershipState(msgspec.Struct):
@@ -91,7 +92,7 @@ class MembershipState(msgspec.Struct):
     one. `jumps` are (position, count) of such messages that a mirror leaves out. `moves` counts how often somebody came
     or went, by which another home says how far it was told of that. `skipped` counts numbers of public messages that no
     message has, because the room was rewound; `shifts` are those of a reader who may see what is public, and nothing
-    else."""
+    else; `holds` are the epochs of the rewinds that hold."""
 
     members: dict[AgentId, Member] = {}
     public: int = 0
@@ -99,7 +100,8 @@ class MembershipState(msgspec.Struct):
     jumps: list[tuple[int, int]] = []
     moves: int = 0
     skipped: int = 0
-    shifts: list[tuple[int, int]] = []
+    shifts: list[tuple[int, int, int]] = []
+    holds: list[int] = []
 
 
 def admit(
@@ -116,7 +118,7 @@ def admit(
     opening: Position,
     public: int,
     jumps: Sequence[tuple[int, int]] = (),
-    shifts: Sequence[tuple[int, int]] = (),
+    shifts: Sequence[tuple[int, int, int]] = (),
     request: RequestId | None = None,
     key: KeyId | None = None,
 ) -> None:
@@ -263,7 +265,17 @@ def newest_seq(state: MembershipState, agent: AgentId) -> Seq:
 
 
 Shifts = Sequence[tuple[int, int]]
-"""How a reader's own numbers are another's at the home of a room that was rewound (`Member.shifts`)."""
+"""(number, shift): how much smaller a reader's own numbers from `number` on are at the home of a room that was rewound.
+"""
+
+
+def shifts_of(state: MembershipState, agent: AgentId) -> Shifts:
+    """How this member's own numbers differ from those at the room's home."""
+    return _holding(state, state.members[agent].shifts)
+
+
+def _holding(state: MembershipState, shifts: Sequence[tuple[int, int, int]]) -> Shifts:
+    return [(upto, shift) for epoch, upto, shift in shifts if epoch in state.holds]
 
 
 def number_at_home(shifts: Shifts, seq: int) -> int:
@@ -285,12 +297,12 @@ def last_at_home(shifts: Shifts, seq: int) -> int:
 
 def told_seq(state: MembershipState, agent: AgentId) -> Seq:
     """`newest_seq` as the home of the room counts, of which this log may be a mirror."""
-    return Seq(number_at_home(state.members[agent].shifts, newest_seq(state, agent)))
+    return Seq(number_at_home(shifts_of(state, agent), newest_seq(state, agent)))
 
 
 def public_at_home(state: MembershipState) -> int:
     """How many public messages the room has at its home, of those up to the newest here."""
-    return number_at_home(state.shifts, state.public + sum(count for _, count in state.jumps))
+    return number_at_home(_holding(state, state.shifts), state.public + sum(count for _, count in state.jumps))
 
 
 def newest_number(state: MembershipState) -> int:
@@ -311,12 +323,6 @@ def joining(
     """The event by which an agent comes in or comes back, under the handle that it gets."""
     handle = free_handle(members, agent, name)
     return e.MemberJoined(agent=agent, principal=principal, handle=handle, host=host, request=request, key=key)
-
-
-def _go_back(shifts: list[tuple[int, int]], newest: int, told: int) -> None:
-    """Let a reader's numbers after `newest` go on after `told` at the room's home."""
-    if number_at_home(shifts, newest) > told:
-        shifts.append((newest, newest - told))
 
 
 class Membership(Facet[MembershipState]):
@@ -411,9 +417,12 @@ class Membership(Facet[MembershipState]):
                 if left_out > 0 and member.spans[-1][1] is None:
                     member.gaps.append((header.position, left_out))
                 continue
-            _go_back(member.shifts, newest_seq(state, member.agent), numbers[member.agent])
+            newest = newest_seq(state, member.agent)
+            member.shifts.append((event.epoch, newest, newest - numbers[member.agent]))
         if NOBODY in numbers:
-            _go_back(state.shifts, state.public + sum(count for _, count in state.jumps), numbers[NOBODY])
+            newest = Seq(state.public + sum(count for _, count in state.jumps))
+            state.shifts.append((event.epoch, newest, newest - numbers[NOBODY]))
+        state.holds = [*event.holds, event.epoch]
 
     def _moved(self, event: e.MemberJoined | e.MemberLeft, header: e.Header) -> Iterator[Topic]:
         yield topics.life(self._lifecycle.room)

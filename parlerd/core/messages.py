@@ -71,7 +71,7 @@ def audience_key(visibility: tuple[AgentId, ...] | None) -> str:
     """The name of those who see a thread: empty for everyone in the room, else a digest of the set of readers. A
     snapshot holds the key for each thread, and the readers' ids would take up to 3,600 bytes."""
     if visibility is None:
-        return ""
+        return _PUBLIC
     return hashlib.sha256(" ".join(sorted(set(visibility))).encode()).hexdigest()[:32]
 
 
@@ -87,6 +87,8 @@ def _audiences(state: MessagesState, author: AgentId) -> int:
 
 
 _NO_THREAD: Final = Thread()
+_PUBLIC: Final = ""
+"""The `audience_key` of everyone in the room."""
 
 
 class Messages(Facet[MessagesState]):
@@ -199,10 +201,14 @@ class Messages(Facet[MessagesState]):
         self.state.line = first_line(event.room, event.home)
 
     def _placed(self, event: e.MirrorPlaced, header: e.Header) -> None:
-        """What was left out may hold envelopes of others, so nobody can tell any more what their next one follows. The
-        readers write here, and their threads are whole."""
+        """What was left out may hold envelopes of others, so nobody can tell any more what their next one follows; if
+        nothing public was left out, what their next public one follows is known. The readers write here, and their
+        threads are whole."""
         state, writing = self.state, dict(event.before)
-        state.threads = {author: threads for author, threads in state.threads.items() if author in writing}
+        for author in [author for author in state.threads if author not in writing]:
+            threads = state.threads.pop(author)
+            if event.public == state.public and _PUBLIC in threads:
+                state.threads[author] = {_PUBLIC: threads[_PUBLIC]}
         state.public, state.line = event.public, event.line
 
     def _rewound(self, event: e.RoomRewound, header: e.Header) -> None:

@@ -24,7 +24,7 @@ from parlerd.core.errors import Refused
 from parlerd.core.facets import Facet, applies, decides, nobody, touches
 from parlerd.core.lifecycle import LifecycleState
 from parlerd.core.membership import NOBODY, MembershipState, newest_number, told_seq
-from parlerd.core.model import By, Ids, Millis
+from parlerd.core.model import AgentId, By, Ids, KeyId, Millis, RequestId
 from parlerd.core.public_line import MAX_EPOCH, first_number
 from parlerd.core.rewinds import RewindsState
 
@@ -86,10 +86,13 @@ class _Known:
 
     def __init__(self, membership: MembershipState, approvals: ApprovalsState, rewinds: RewindsState) -> None:
         self._membership = membership
+        self._approvals = approvals
+        # What the events before brought that the room does not have yet.
+        self._members: set[AgentId] = set()
+        self._keys: set[KeyId] = set()
+        self._requests: set[RequestId] = set()
         self._epoch = rewinds.epoch
-        self._members = set(membership.members)
-        self._keys = set(approvals.keys)
-        self._requests = set(approvals.requests)
+        self._epochs = {each.epoch for each in rewinds.rewound}
         self._is_counted = True
         """Whether the numbers of the room's state still are those at the place where the next event stands."""
 
@@ -97,21 +100,21 @@ class _Known:
         """What keeps an event from being folded after those before it; None when nothing does."""
         match event:
             case e.MemberJoined(agent=agent, key=key):
-                if key is not None and key not in self._keys:
+                if key is not None and not self._has_key(key):
                     return "key"
                 self._members.add(agent)
             case e.MemberLeft(agent=agent):
-                return None if agent in self._members else "member"
+                return None if agent in self._membership.members or agent in self._members else "member"
             case e.KeyMinted(key=key):
                 self._keys.add(key)
             case e.KeyRevoked(key=key):
-                return None if key in self._keys else "key"
+                return None if self._has_key(key) else "key"
             case e.JoinRequested(request=request, key=key):
-                if key not in self._keys:
+                if not self._has_key(key):
                     return "key"
                 self._requests.add(request)
             case e.JoinApproved(request=request) | e.JoinDenied(request=request):
-                return None if request in self._requests else "request"
+                return None if request in self._approvals.requests or request in self._requests else "request"
             case e.MessagePosted():
                 self._is_counted = False
             case e.MirrorPlaced():
@@ -121,6 +124,9 @@ class _Known:
             case _:
                 pass
         return None
+
+    def _has_key(self, key: KeyId) -> bool:
+        return key in self._approvals.keys or key in self._keys
 
     def _misplaced(self, event: e.MirrorPlaced) -> str | None:
         """Numbers never go back. A fact that follows a message of the same command could not be compared."""
@@ -135,6 +141,8 @@ class _Known:
     def _misrewound(self, event: e.RoomRewound) -> str | None:
         """Each rewind begins an epoch after all before it, and goes back in the log that is there."""
         if not self._is_counted or not self._epoch < event.epoch <= MAX_EPOCH:
+            return "epoch"
+        if not set(event.holds) <= self._epochs:
             return "epoch"
         if not 0 <= event.public < first_number(event.epoch):
             return "public"

@@ -33,13 +33,10 @@ class Naming(Facet[NamingState]):
             return earlier
         if self.state.room_names.get(command.owner, {}).get(command.name, command.room) != command.room:
             return Decision(answer="taken")
-        return Decision(
-            (
-                e.RoomNamed(owner=command.owner, room=command.room, name=command.name, home=command.home),
-                e.SessionActivated(agent=command.owner, room=command.room),
-            ),
-            authority="home",
-        )
+        named = e.RoomNamed(owner=command.owner, room=command.room, name=command.name, home=command.home)
+        # A room elsewhere is not there before its home opened it, and until then the owner keeps the session it is in.
+        activated = () if command.home else (e.SessionActivated(agent=command.owner, room=command.room),)
+        return Decision((named, *activated), authority="home")
 
     def _activate(self, command: c.Activate, by: By, now: Millis, ids: Ids) -> Decision:
         if self.state.active.get(command.agent) == command.room:

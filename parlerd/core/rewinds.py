@@ -55,10 +55,12 @@ class Fallen(msgspec.Struct, frozen=True, array_like=True):
 
 
 class RewindsState(msgspec.Struct):
-    """`rewound` are the rewinds that hold, the oldest first. One is taken out when the home went back to before it.
-    `fallen` is set in a mirror that waits for a rewind."""
+    """`rewound` are all rewinds, the oldest first, and `holds` the epochs of those that hold: one does not once the
+    home went back to before it, and does again once the home went back to before that. `fallen` is set in a mirror
+    that waits for a rewind."""
 
     rewound: list[Rewound] = []
+    holds: list[int] = []
     fallen: Fallen | None = None
 
     @property
@@ -66,13 +68,18 @@ class RewindsState(msgspec.Struct):
         """The epoch that the room is in: 0 while it was never rewound."""
         return self.rewound[-1].epoch if self.rewound else 0
 
+    @property
+    def holding(self) -> list[Rewound]:
+        """The rewinds that hold."""
+        return [each for each in self.rewound if each.epoch in self.holds]
+
     def is_lost(self, position: Position) -> bool:
         """Whether the home has lost the fact at this position."""
-        return any(each.upto < position < each.position for each in self.rewound)
+        return any(each.upto < position < each.position for each in self.holding)
 
     def still_shown(self, shown: Shown) -> Shown:
         """How far somebody was shown the room, of what its home still has: what a message may say of its author."""
-        for each in reversed(self.rewound):
+        for each in reversed(self.holding):
             if each.public < shown.number < first_number(each.epoch):
                 shown = Shown(each.public, each.line)
         return shown
@@ -120,14 +127,17 @@ class Rewinds(Facet[RewindsState]):
         for what, is_wrong in wrong.items():
             if is_wrong:
                 raise Refused("statement_refused", what=what)
-        event = e.RoomRewound(epoch=statement.epoch, public=statement.public, line=statement.line)
+        event = e.RoomRewound(
+            epoch=statement.epoch, public=statement.public, line=statement.line, holds=tuple(self.state.holds)
+        )
         return Decision((event,), statements=(statement,), authority="person", answer="rewound")
 
     def _rewound(self, event: e.RoomRewound, header: e.Header) -> None:
-        upto = event.upto or Position(header.position - 1)
-        kept = [each for each in self.state.rewound if each.position <= upto]
-        rewound = Rewound(header.position, event.epoch, event.public, event.line, upto, self._membership.public)
-        self.state.rewound, self.state.fallen = [*kept, rewound], None
+        state, upto = self.state, event.upto or Position(header.position - 1)
+        state.rewound.append(
+            Rewound(header.position, event.epoch, event.public, event.line, upto, self._membership.public)
+        )
+        state.holds, state.fallen = [*event.holds, event.epoch], None
 
     def _contradicted(self, event: e.HomeContradicted, header: e.Header) -> None:
         # A home that forgot all agents of a mirror's home tells nothing of the room, and so no number.

@@ -106,24 +106,19 @@ async def _ask(
     wanted = sorted(missing)
     with trio.move_on_after(ASKING_S):
         while wanted:
-            first = wanted[0]
-            last = max(seq for seq in wanted if seq < first + t.MAX_PAGE)
-            after = Seq(first - 1)
-            while after < last:
-                try:
-                    told = await handle.earlier(reader, after, last - after)
-                except Refused as error:
-                    return asked, error.code
-                if told.upto <= after:
-                    # It has no such message: there is nothing to ask it for.
-                    break
-                asked.told |= {each.seq: each for each in told.messages}
-                after = asked.upto = min(told.upto, last)
-                size += sum(len(each.body or b"") for each in told.messages)
-                if size > enough:
-                    return asked, ""
-            asked.upto = last
-            wanted = [seq for seq in wanted if seq > last]
+            after = Seq(wanted[0] - 1)
+            last = max(seq for seq in wanted if seq <= after + t.MAX_PAGE)
+            try:
+                told = await handle.earlier(reader, after, last - after)
+            except Refused as error:
+                return asked, error.code
+            # What it does not tell of these, it does not have.
+            asked.upto = min(told.upto, last) if told.upto > after else last
+            asked.told |= {each.seq: each for each in told.messages}
+            size += sum(len(each.body or b"") for each in told.messages)
+            wanted = [seq for seq in wanted if seq > asked.upto]
+            if size > enough:
+                break
     return asked, ""
 
 

@@ -42,7 +42,7 @@ from parlerd.core.errors import ParlerError, Refused, StoreError
 from parlerd.core.model import By, Position, RoomId
 from parlerd.engine.armed import MAX_MARKS, Armed
 from parlerd.engine.authors import Author, Finished, Sealer, Words
-from parlerd.engine.deciding import Aggregate, Decider, past_wanted
+from parlerd.engine.deciding import Aggregate, Decider
 from parlerd.engine.driver import Driver
 from parlerd.engine.ports import Clock, Randomness
 from parlerd.engine.recent import Recent
@@ -225,7 +225,7 @@ class RoomActor(Generic[A]):
         """Gather what the batch's decisions need of the past, and decide it: in this call, where nothing is needed or
         the store is at hand."""
         self._batch = batch
-        keys, messages, lines = past_wanted(batch)
+        keys, messages, lines = self._decider.wanted(self.aggregate, batch)
         if keys or messages or lines:
             self._context.driver.ask(
                 lambda store: store.past(self.room, keys, messages, lines), partial(self._gathered, batch)
@@ -235,7 +235,7 @@ class RoomActor(Generic[A]):
 
     def _gathered(self, batch: Batch, past: Past | None, error: BaseException | None) -> None:
         if past is not None:
-            batch.past = past
+            self._decider.heard(batch, past)
             self._decide(batch)
             return
         # Nothing was decided: memory is what the store holds.

@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.errors import Refused
-from parlerd.core.model import AgentId, KeyId, PrincipalId, RoomId, Seq
+from parlerd.core.model import AgentId, KeyId, MessageId, PrincipalId, RoomId, Seq
 from parlerd.core.statements import KeyTerms, Opening, check, room_id_of
 from parlerd.engine.authors import Admission, Attested
 from parlerd.engine.callers import Caller
@@ -45,13 +45,21 @@ class Admitting:
     async def post(self, caller: Caller, params: t.PostEnvelope) -> t.Posted:
         agent = require_speaker(self._desk, caller, params.agent)
         actor = await room_within(self._desk, caller, params.room)
+        if self._keeps_too_much(caller, params):
+            # What is here already is answered as what it is.
+            found = await self._desk.library.trace(MessageId(params.id))
+            if found is None or found.room != actor.room:
+                raise self._desk.kept.refusal()
         return await self._place(caller, agent, actor, params).result()
 
     def begin_post(self, caller: Caller, params: t.PostEnvelope) -> Posting[t.Posted] | None:
-        """`post`, as far as its place in the room's line; None where the room is closed up."""
+        """`post`, as far as its place in the room's line; None where the room is closed up, and where the store has to
+        be asked first."""
         agent = require_speaker(self._desk, caller, params.agent)
         actor = self._desk.rooms.open_actor(RoomId(params.room))
-        return None if actor is None else self._place(caller, agent, actor, params)
+        if actor is None or self._keeps_too_much(caller, params):
+            return None
+        return self._place(caller, agent, actor, params)
 
     @handles("link.open")
     async def open(self, caller: Caller, params: t.OpenRemoteRoom) -> t.OpenedRemoteRoom:
@@ -59,8 +67,20 @@ class Admitting:
         agent = require_attached(desk, caller, check(params.opening, Opening).owner)
         principal = caller.facts.authority.principal
         async with self._place_for(principal, room_id_of(params.opening)):
+            size = len(params.recap) + len(params.opening) + len(params.title)
+            if desk.kept.is_over(principal, size) and not await self._owns(principal, room_id_of(params.opening)):
+                raise desk.kept.refusal()
             desk.quotas.take(agent, bytes=len(params.recap), messages=OPENING, person=principal)
-            return await self._open(caller, agent, params)
+            opened = await self._open(caller, agent, params)
+            if not opened.replayed:
+                desk.kept.add(principal, size)
+            return opened
+
+    def _keeps_too_much(self, caller: Caller, params: t.PostEnvelope) -> bool:
+        return self._desk.kept.is_over(caller.facts.authority.principal, len(params.body))
+
+    async def _owns(self, principal: PrincipalId, room: RoomId) -> bool:
+        return room in await self._desk.library.owned(principal)
 
     async def _open(self, caller: Caller, agent: AgentId, params: t.OpenRemoteRoom) -> t.OpenedRemoteRoom:
         desk, principal = self._desk, caller.facts.authority.principal
@@ -107,7 +127,6 @@ class Admitting:
         """This home's id of the key that the author drew for the new room. A key of another room counts as a guess:
         whoever asked for many would learn some."""
         desk = self._desk
-        await desk.throttle.before(caller)
         gated = check(params.terms, KeyTerms).gated
         try:
             typed = codes.normalise(params.session_key)
@@ -118,7 +137,11 @@ class Admitting:
                 "invalid_param", "A session key has 8 characters, or 16 where it asks nobody.", param="session_key"
             )
         key_id = desk.keys.key_id(typed)
-        if await desk.library.room_of_key(key_id) not in (None, room_id_of(params.opening)):
+        is_taken = await desk.library.room_of_key(key_id) not in (None, room_id_of(params.opening))
+        # After the lookup, so that nothing is awaited between asking and counting: guesses that are made at the same
+        # time are counted one after the other.
+        await desk.throttle.before(caller)
+        if is_taken:
             desk.throttle.wrong(caller)
             raise Refused("invalid_param", "This session key cannot be used. Draw another.", param="session_key")
         return key_id
@@ -143,10 +166,17 @@ class Admitting:
         command, words = self._admission.take(agent, params.body, params.signature, operation=params.operation)
         if command.id != params.id:
             raise Refused("envelope_refused", what="id")
-        self._desk.quotas.take(agent, bytes=len(params.body), person=principal)
+        size = len(params.body)
+        self._desk.quotas.take(agent, bytes=size, person=principal)
         by = words.by(agent, principal, session=caller.facts.session)
         submission = actor.place(command, by, words)
-        return Posting(self._desk.library, agent, actor, submission, _posted)
+
+        def posted(posting: Posting[t.Posted], header: e.Header | None, seq: Seq) -> t.Posted:
+            if not posting.replayed:
+                self._desk.kept.add(principal, size)
+            return _posted(posting, header, seq)
+
+        return Posting(self._desk.library, agent, actor, submission, posted)
 
 
 def _posted(posting: Posting[t.Posted], header: e.Header | None, seq: Seq) -> t.Posted:

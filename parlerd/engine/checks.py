@@ -33,6 +33,7 @@ AHEAD_FIX: Final = (
 REFUSED: Final = {
     "kicked": "ask whoever runs the relay why; to take the relay out here: parler homes remove NAME",
     "not_enrolled": "ask whoever runs the relay for its line and secret, then: parler connect --relay LINE",
+    "unsupported_version": "upgrade the older one of the two, here or where the relay runs",
     "wrong_relay": "another key than the relay's answers at its address, and nothing was sent there; ask whoever runs "
     "the relay whether its key is another now, and add it anew: parler connect --relay LINE",
 }
@@ -160,14 +161,17 @@ class Checks:
 def _home(home: t.HomeEntry) -> t.Check:
     """How a relay is, and what waits here to be sent there."""
     name = f"home {home.name}"
-    waits = f"; {home.waiting} messages wait to be sent there" if home.waiting else ""
+    what = "1 message waits" if home.waiting == 1 else f"{home.waiting} messages wait"
+    waits = f"; {what} to be sent there" if home.waiting else ""
     match home.state:
         case "refused":
             return t.Check(
                 name=name,
                 ok=False,
                 detail=f"the relay refused the link ({home.reason}){waits}",
-                fix=REFUSED.get(home.reason, "look at the relay's own log with whoever runs it"),
+                fix=REFUSED.get(home.reason, "look at the relay's own log with whoever runs it").replace(
+                    "NAME", home.name
+                ),
             )
         case "unreachable":
             return t.Check(

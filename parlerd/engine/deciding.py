@@ -2,7 +2,7 @@
 
 The rules are the aggregate's (`Room`, `HomeRoom`), which knows neither clock nor store: this module brings the room's
 time, an earlier use of the command's idempotency key, and the message that is replied to, and puts what was decided
-into facts that can be stored. What the store knows of the past was gathered for the whole batch before (`past_wanted`),
+into facts that can be stored. What the store knows of the past was gathered for the whole batch before (`wanted`),
 because deciding waits for nothing. Above: `actor`, which makes batches and commits them. Below: `authors`, which
 writes a message's words. Invariant: a command that is refused leaves nothing in memory or in its batch.
 """
@@ -10,21 +10,27 @@ writes a message's words. Invariant: a command that is refused leaves nothing in
 from __future__ import annotations
 
 import hashlib
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 import trio
 
+from parlerd.bounded import Bounded
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.decision import Decision
+from parlerd.core.envelope import Envelope
 from parlerd.core.errors import ParlerError, Refused
-from parlerd.core.model import By, Ids, MessageId, Millis, Position, ReplyTarget, RoomId
+from parlerd.core.model import By, Ids, MessageId, Millis, Position, ReplyTarget, RoomId, drawn_key
+from parlerd.core.room import Room
 from parlerd.core.statements import Opening, Statement, encode, encode_opened
 from parlerd.engine.authors import Arrived, Attested, Author, Draft, Finished, Place, Sealed, Sealer, Stated
 from parlerd.engine.ports import Clock
 from parlerd.engine.submissions import Batch, Settled, Submission
-from parlerd.store.port import MarkDelivery, NewFact, UsedKey
+from parlerd.store.port import MarkDelivery, NewFact, Past, UsedKey, prior_in
+
+MAX_LINES: Final = 32
+"""Numbers of one room at which its public line is remembered."""
 
 
 class Aggregate(Protocol):
@@ -76,27 +82,16 @@ class Wanted(NamedTuple):
     lines: list[int]
 
 
-def past_wanted(batch: Batch) -> Wanted:
-    """The idempotency keys that may have been used before, the messages that are replied to or whose id was drawn
-    elsewhere, and the numbers at which authors elsewhere name the public line. Nothing, for a batch of new messages
-    that were composed here and reply to none."""
-    keys: list[UsedKey] = []
-    messages: list[MessageId] = []
-    lines: list[int] = []
-    for submission in batch.submissions:
-        command = submission.command
-        post = command if isinstance(command, c.PostMessage) else None
-        if command.idempotency_key is not None and not (post is not None and post.fresh):
-            keys.append((submission.by.actor, command.operation, command.idempotency_key))
-        if post is not None and post.reply_to is not None:
-            messages.append(post.reply_to)
-        if isinstance(command, c.PostMessage | c.OpenRoom) and command.envelope is not None:
-            messages.append(command.envelope.id)
-        if isinstance(command, c.Arrive):
-            messages += _posted_by(command)
-        if post is not None and post.envelope is not None:
-            lines.append(post.envelope.shown)
-    return Wanted(keys, messages, lines)
+def _follows_from_id(post: c.PostMessage) -> bool:
+    """Whether a message's idempotency key follows from its id, so that whatever the key led to before bears that id."""
+    return post.fresh or (post.envelope is not None and post.idempotency_key == drawn_key(post.envelope.id))
+
+
+def _may_repeat(command: c.Command) -> bool:
+    """Whether an earlier command may have been the same request."""
+    if command.idempotency_key is None or isinstance(command, c.Arrive):
+        return False
+    return not (isinstance(command, c.PostMessage) and command.fresh)
 
 
 def _posted_by(command: c.Arrive) -> list[MessageId]:
@@ -135,6 +130,47 @@ class Decider:
         self._ids = ids
         self._author = author
         self._admission = admission
+        self._lines: Bounded[int, bytes] = Bounded(MAX_LINES)
+        """The public line at numbers that authors elsewhere named, and where the room stood lately. What is stored of
+        it never changes, and an author names one number until it is shown more."""
+
+    def wanted(self, aggregate: Aggregate, batch: Batch) -> Wanted:
+        """What to ask the store about before this batch is decided over `aggregate`, in which nothing is ahead of the
+        store: the idempotency keys that may have been used before, the messages that are replied to or whose id was
+        drawn elsewhere, and the numbers at which authors elsewhere name the public line. Nothing, for a batch of new
+        messages that were composed here and reply to none. `heard` takes the answer."""
+        keys: list[UsedKey] = []
+        messages: list[MessageId] = []
+        lines: list[int] = []
+        if isinstance(aggregate, Room) and aggregate.position:
+            self._lines[aggregate.state.shown.number] = aggregate.state.shown.line
+        for submission in batch.submissions:
+            command = submission.command
+            if isinstance(command, c.Arrive):
+                # What arrives is a replay of nothing: whoever judged it knows what the mirror has.
+                messages += _posted_by(command)
+                continue
+            post = command if isinstance(command, c.PostMessage) else None
+            if command.idempotency_key is not None and not (post is not None and _follows_from_id(post)):
+                keys.append((submission.by.actor, command.operation, command.idempotency_key))
+            if post is not None and post.reply_to is not None:
+                messages.append(post.reply_to)
+            if isinstance(command, c.PostMessage | c.OpenRoom) and command.envelope is not None:
+                messages.append(command.envelope.id)
+            if post is not None and post.envelope is not None:
+                number = post.envelope.shown
+                if (line := self._lines.get(number)) is None:
+                    lines.append(number)
+                else:
+                    # What is named is remembered longest.
+                    batch.lines[number] = self._lines[number] = line
+        return Wanted(keys, messages, lines)
+
+    def heard(self, batch: Batch, past: Past) -> None:
+        """Take what the store knows of what was `wanted`."""
+        batch.past = past
+        for number, line in past.lines.items():
+            batch.lines[number] = self._lines[number] = line
 
     def decide(self, aggregate: Aggregate, submission: Submission, batch: Batch) -> None:
         """Decide one command and take its events into memory; its facts join the batch.
@@ -143,8 +179,9 @@ class Decider:
         """
         command, by = submission.command, submission.by
         scope = (by.actor, command.operation, command.idempotency_key or "")
+        may_repeat = _may_repeat(command)
         try:
-            if command.idempotency_key is not None and not (isinstance(command, c.PostMessage) and command.fresh):
+            if may_repeat:
                 earlier = batch.done.get(scope)
                 if earlier is not None:
                     # The same request twice before a commit: the second is the first's replay, or a conflict.
@@ -156,11 +193,7 @@ class Decider:
                 if prior is not None:
                     command = msgspec.structs.replace(command, prior=prior)
             if isinstance(command, c.PostMessage | c.OpenRoom) and command.envelope is not None:
-                id = command.envelope.id
-                taken = id in batch.posted or id in batch.past.messages
-                command = msgspec.structs.replace(command, is_id_taken=taken)
-            if isinstance(command, c.PostMessage) and command.envelope is not None:
-                command = msgspec.structs.replace(command, line=batch.past.lines.get(command.envelope.shown))
+                command = self._of_elsewhere(command, command.envelope, scope, batch)
             if isinstance(command, c.PostMessage) and command.reply_to is not None:
                 # What is replied to may stand in the same batch.
                 found = batch.posted.get(command.reply_to) or batch.past.messages.get(command.reply_to)
@@ -197,8 +230,22 @@ class Decider:
                     mark = MarkDelivery(self._room, by.actor, "acted", upto=upto, at=now, after=Position(upto - 1))
                     batch.acted.append(mark)
         submission.settled = Settled(decision, tuple(headers), decision.seq)
-        if command.idempotency_key is not None and headers:
+        if may_repeat and headers:
             batch.done[scope] = submission.settled
+
+    @staticmethod
+    def _of_elsewhere(
+        command: c.PostMessage | c.OpenRoom, envelope: Envelope, scope: UsedKey, batch: Batch
+    ) -> c.PostMessage | c.OpenRoom:
+        """The command of an envelope that was finished elsewhere, with what the store knows of the envelope."""
+        is_taken = envelope.id in batch.posted or envelope.id in batch.past.messages
+        if isinstance(command, c.OpenRoom):
+            return msgspec.structs.replace(command, is_id_taken=is_taken)
+        prior = command.prior
+        if prior is None and _follows_from_id(command):
+            prior = prior_in(batch.past.messages.get(envelope.id), scope)
+        line = batch.lines.get(envelope.shown)
+        return msgspec.structs.replace(command, is_id_taken=is_taken, line=line, prior=prior)
 
     def _fact(
         self,

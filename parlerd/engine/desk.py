@@ -10,13 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from parlerd.core.identities import AgentRecord
-from parlerd.core.model import By
+from parlerd.core.model import By, HomeId, Millis
 from parlerd.engine.bindings import Bindings
 from parlerd.engine.budget import TurnBudget
 from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.engine.connected import Connected
 from parlerd.engine.handles import Homes
 from parlerd.engine.join_codes import JoinCodes
+from parlerd.engine.kept import Kept
 from parlerd.engine.library import Library
 from parlerd.engine.links import Links
 from parlerd.engine.ports import Clock, HomeBook, HomeKeys, HostFiles, Notifier, Randomness
@@ -75,11 +76,14 @@ class Desk:
     """How much each agent may still write."""
     bindings: Bindings = field(init=False)
     """What binds keys to rooms on relays."""
+    kept: Kept = field(init=False)
+    """How much each person of another home keeps here."""
     waits: Waits = field(init=False)
     """Everyone who waits for a change."""
 
     def __post_init__(self) -> None:
         self.quotas = Quotas(self.settings)
+        self.kept = Kept(self.settings.quota_person_kept_bytes)
         self.bindings = Bindings(self.keys, self.library.aside)
         self.waits = Waits(self.notifier)
 
@@ -87,6 +91,11 @@ class Desk:
     def draining(self) -> bool:
         """Whether the daemon is about to stop: no new calls, and nobody waits any longer."""
         return self.waits.draining
+
+    def now_at(self, home: HomeId) -> Millis:
+        """The time by the clock of the home of a room: until when a key is good is counted by that one."""
+        ahead = 0 if home == self.keys.id else self.homes.ahead_ms(home)
+        return Millis(self.clock.now() + ahead)
 
     async def me(self, caller: Caller) -> AgentRecord:
         """The agent this caller acts as, leased or created on first use."""

@@ -8,6 +8,7 @@ through `call` or `stream`, as `face` says. What an operation is, who may call i
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from parlerd import __version__
 from parlerd.bounded import Bounded
 from parlerd.core import events as e
 from parlerd.core import topics
-from parlerd.core.errors import ParlerError, Refused
+from parlerd.core.errors import ParlerError, Refused, StoreError
 from parlerd.core.model import PrincipalId, RoomId
 from parlerd.engine.actor import ActorParts
 from parlerd.engine.admitting import Admitting
@@ -85,6 +86,8 @@ from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
 from parlerd.settings import Settings, is_weaker
 
+log = logging.getLogger(__name__)
+
 MAX_WITHIN: Final = 256
 """Sets of rooms whose handlers are kept; making them anew takes microseconds."""
 
@@ -128,6 +131,14 @@ class Engine:
     def people(self) -> People:
         """Who may open links to this home."""
         return self._people
+
+    async def count_kept(self) -> None:
+        """Count what each person of another home keeps here: for a relay, once, while it serves already."""
+        try:
+            await self._desk.kept.count(self._desk.library)
+        except StoreError as error:
+            # The store says so itself, to whoever writes next. What was counted holds.
+            log.warning("what each person keeps here could not be counted: %s", error.code)
 
     @property
     def handlers(self) -> Mapping[str, Handler]:

@@ -408,16 +408,19 @@ class _Walk:
         return max([await self._library.position_of(self._name, view, seq) for view, seq in known])
 
     async def _among_newest(self, resume: t.Resume, *, had: bool) -> Position:
-        """Before the newest messages of all members together."""
+        """Before so many of the newest messages that every member who sees as many is told as many, or before all that
+        they see. Found by the index of numbers, without reading a message."""
         newest = resume.newest or (NEWEST if had else 0)
-        if not self._views or not newest:
+        if not newest:
             return self._upto
-        positions: set[Position] = set()
-        for view in self._views.values():
-            tail = await self._library.tail(self._name, view, limit=newest, max_bytes=PAGE_BYTES * newest)
-            positions.update(stored.header.position for stored in tail.messages)
-        chosen = sorted(positions)[-newest:]
-        return Position(chosen[0] - 1) if chosen else self._upto
+        seen = {agent: number for agent, number in self._newest.items() if number}
+        many = {agent: Seq(number - newest + 1) for agent, number in seen.items() if number > newest}
+        firsts = many or dict.fromkeys(seen, Seq(1))
+        found = [
+            Position(await self._library.position_of(self._name, self._views[agent], first) - 1)
+            for agent, first in firsts.items()
+        ]
+        return (max if many else min)(found, default=self._upto)
 
     async def _headers(self, after: Position) -> list[e.Header]:
         found: list[e.Header] = []

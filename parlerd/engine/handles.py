@@ -187,6 +187,14 @@ class Homes(Protocol):
         """The command that adds this home on another machine; None where nobody needs one."""
         ...
 
+    def ahead_ms(self, home: HomeId) -> int:
+        """How many milliseconds the clock of this home is ahead of ours, as far as it was ever asked."""
+        ...
+
+    async def meet(self, home: HomeId) -> None:
+        """See to it that this home can be asked now. Raises `Refused` as `find` does, `offline` first of all."""
+        ...
+
     async def find(self, home: HomeId, session_key: str, binding: str) -> tuple[KeyId, RoomId]:
         """What a key opens at another home. The room's mirror is there afterwards, with the key in it, so that an agent
         can knock. Raises `Refused`: `unknown_key`, `wrong_room` where the home tells a room to which `binding` does not
@@ -241,6 +249,13 @@ class MirrorRoom:
         return {}
 
 
+def taken_out(name: str) -> Refused:
+    """What is asked of a session whose relay, called `name`, the person took out."""
+    said = f"This session lives on {name}, which was taken out of this machine."
+    hint = "To add the relay again: parler connect --relay LINE, with the line that whoever runs it has."
+    return Refused("home_not_trusted", said, hint=hint, host=name)
+
+
 class ForsakenRoom(MirrorRoom):
     """A room whose home is not among those added, or was removed: it can be read as far as it is here."""
 
@@ -272,7 +287,7 @@ class ForsakenRoom(MirrorRoom):
         return Millis(0)
 
     def _refused(self) -> Refused:
-        return Refused("home_not_trusted", host=self.home_name)
+        return taken_out(self.home_name)
 
 
 class NoHomes:
@@ -288,6 +303,12 @@ class NoHomes:
 
     def join_line(self, home: HomeId) -> str | None:
         return None
+
+    def ahead_ms(self, home: HomeId) -> int:
+        return 0
+
+    async def meet(self, home: HomeId) -> None:
+        raise Refused("home_not_trusted", host=self.name_of(home))
 
     async def find(self, home: HomeId, session_key: str, binding: str) -> tuple[KeyId, RoomId]:
         raise Refused("home_not_trusted", host=self.name_of(home))

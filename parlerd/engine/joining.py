@@ -71,9 +71,9 @@ class Joining:
 
     async def _knock(self, caller: Caller, me: AgentRecord, actor: RoomHandle, key_id: KeyId) -> str:
         """What the room says to this agent's knock: a repeated one is answered as the standing one."""
-        knock = c.Knock(
-            operation="session.join", key_id=key_id, name=me.name, host=caller.facts.host, wall=self._desk.clock.now()
-        )
+        # Whether the key is good still is a question of the clock by which its owner's home counts.
+        wall = self._desk.now_at(actor.aggregate.state.home)
+        knock = c.Knock(operation="session.join", key_id=key_id, name=me.name, host=caller.facts.host, wall=wall)
         try:
             settled = await actor.submit(knock, self._desk.by(caller, me))
         except ParlerError as error:
@@ -157,10 +157,10 @@ class Joining:
     async def _would_knock(self, caller: Caller, key_id: KeyId, room: RoomId) -> None:
         """Raise what a new agent's knock would be refused with: an agent, and its key, is made for none that is."""
         desk = self._desk
-        now, facts = desk.clock.now(), caller.facts
+        facts, aggregate = caller.facts, (await desk.rooms.get(room)).aggregate
+        now = desk.now_at(aggregate.state.home)
         by = By(AgentId(""), facts.authority.principal, facts.session, facts.host, facts.via)
         knock = c.Knock(operation="session.join", key_id=key_id, name="new", host=facts.host, wall=now)
-        aggregate = (await desk.rooms.get(room)).aggregate
         try:
             aggregate.decide(knock, by=by, now=Millis(max(now, aggregate.last_at)), ids=desk.random)
         except Refused as error:

@@ -106,6 +106,10 @@ class Ladder:
             state, since = self._desk.presence.of(reader) if told is None else (told.presence, Millis(told.since))
             where = "read, not acknowledged" if "read" in reached else "not read"
             stopped, stopped_since = f"{where}; the agent is {state}", int(since)
+            is_here = reader in self._desk.rooms.home.aggregate.state.agents
+            if room.state.rewinds.is_lost(header.position) and not is_here:
+                # What the relay knew of the reader is lost as well, and nobody is told the message any more.
+                stopped, stopped_since = "lost by the relay", 0
         return t.ReaderLadder(
             agent=reader,
             name=handle_of(room.state, reader),

@@ -26,7 +26,21 @@ from typing import Final, NamedTuple, TypeVar
 from parlerd.bounded import Bounded
 from parlerd.core import events as e
 from parlerd.core.errors import Refused
-from parlerd.core.model import HOME_ROOM, AgentId, HomeId, KeyId, MessageId, Millis, Position, RoomId, Seq, Shown, View
+from parlerd.core.model import (
+    HOME_ROOM,
+    AgentId,
+    HomeId,
+    KeyId,
+    MessageId,
+    Millis,
+    Position,
+    PrincipalId,
+    Prior,
+    RoomId,
+    Seq,
+    Shown,
+    View,
+)
 from parlerd.core.room import Room
 from parlerd.core.visibility import can_see
 from parlerd.engine.audit import Audited, is_signed
@@ -34,7 +48,7 @@ from parlerd.engine.driver import Driver
 from parlerd.engine.recent import Recent
 from parlerd.engine.rooms import RoomDoor
 from parlerd.engine.worker import Told
-from parlerd.store.port import Cursor, Delivery, Held, Membership, NewFact, OutboxRow, Page, Past, Store, UsedKey, Write
+from parlerd.store.port import Cursor, Delivery, Held, Membership, NewFact, OutboxRow, Page, Store, UsedKey, Write
 
 T = TypeVar("T")
 
@@ -90,6 +104,17 @@ class Seen(NamedTuple):
 
     upto: Position
     shown: Shown
+
+
+class Before(NamedTuple):
+    """What was said in a room before that a request for a message has to do with."""
+
+    prior: Prior | None = None
+    """The earlier use of its idempotency key."""
+    words: bytes | None = None
+    """What the message says that the key led to then; None where its words were erased."""
+    replied_to: e.Header | None = None
+    """The message that it replies to."""
 
 
 class Library:
@@ -339,6 +364,10 @@ class Library:
         """Every log, the home room's included, and how far it goes."""
         return await self._driver.look(lambda store: {room: store.head(room).position for room in store.rooms()})
 
+    async def written(self, room: RoomId, after: Position, upto: Position) -> dict[PrincipalId, int]:
+        """The bytes of the bodies in (after, upto], by the person whose agent acted."""
+        return await self._driver.read(lambda store: store.written(room, after, upto))
+
     async def first_broken(self, room: RoomId) -> Position | None:
         """The first fact of a log that does not match its digest."""
         return await self._driver.read(lambda store: store.verify_chain(room))
@@ -365,6 +394,11 @@ class Library:
         """The rooms that live in another home and have a mirror here."""
         return await self._driver.look(lambda store: [room for room in store.rooms() if _home_of(store, room) == home])
 
+    def ask_before(self, room: RoomId, key: UsedKey | None, reply_to: MessageId | None, told: Told) -> None:
+        """What a request for a message has to do with (`Before`): an earlier use of its idempotency key, and the
+        message that it replies to. `told` is called once, as `Driver.ask` does."""
+        self._driver.ask(partial(_before, room=room, key=key, reply_to=reply_to), told)
+
     async def rooms_elsewhere(self, own: HomeId) -> list[RoomId]:
         """The rooms that have a mirror here: those of every home but this one."""
         return await self._driver.read(
@@ -375,9 +409,9 @@ class Library:
         """The messages of a room whose words are here."""
         return await self._driver.read(lambda store: store.held(room))
 
-    async def oldest_bodies(self, room: RoomId, limit: int) -> list[tuple[Position, int]]:
-        """The oldest messages of a room whose words are here, each with the size of its body."""
-        return await self._driver.read(lambda store: store.oldest_bodies(room, limit))
+    async def oldest_bodies(self, room: RoomId, after: Position, limit: int) -> list[tuple[Position, int]]:
+        """The oldest messages of a room after a position whose words are here, each with the size of its body."""
+        return await self._driver.read(lambda store: store.oldest_bodies(room, after, limit))
 
     async def public_positions(self, room: RoomId, numbers: Iterable[int]) -> list[Position]:
         """Where the public messages with these numbers of the room stand, as far as its log has them."""
@@ -385,10 +419,6 @@ class Library:
         return await self._driver.look(
             lambda store: [at for number in asked if (at := store.public_position(room, number)) is not None]
         )
-
-    async def past(self, room: RoomId, keys: Sequence[UsedKey], messages: Sequence[MessageId]) -> Past:
-        """Which of these idempotency keys were used in a room, and which of these messages exist."""
-        return await self._driver.look(lambda store: store.past(room, keys, messages))
 
     async def mirrored(
         self, room: RoomId, numbers: Iterable[int], messages: Iterable[MessageId]
@@ -488,6 +518,14 @@ def _standings_at(
             if where == home:
                 found.append((agent, each.room))
     return found
+
+
+def _before(store: Store, room: RoomId, key: UsedKey | None, reply_to: MessageId | None) -> Before:
+    past = store.past(room, () if key is None else (key,), () if reply_to is None else (reply_to,))
+    prior = None if key is None else past.priors.get(key)
+    stored = None if prior is None else store.body(room, prior.position)
+    words = None if stored is None else stored[0]
+    return Before(prior, words, None if reply_to is None else past.messages.get(reply_to))
 
 
 def _posted(store: Store, room: RoomId, view: View, position: Position) -> Numbered | None:

@@ -117,7 +117,11 @@ class Opening:
             # This request took a name before, and the daemon ended before the room was opened. The settings changed
             # since, so that the request no longer leads to the room that has the name.
             raise Refused("idempotency_conflict", key=idempotency_key)
-        now = desk.clock.now()
+        home = naming.home or desk.keys.id
+        if home != desk.keys.id and not await self._is_open(naming.room):
+            # Until when the key is good is counted by the clock of the home, which is known once that answered.
+            await desk.homes.meet(home)
+        now = desk.now_at(home)
         session_key = typed_key(desk, naming.room, gated=approval)
         command = c.OpenRoom(
             operation="session.open",
@@ -141,12 +145,13 @@ class Opening:
         )
         # Away from the loop: a long recap takes a while to look through.
         recap, removed = await desk.library.aside(lambda: scrub(params.context))
-        home = naming.home or desk.keys.id
         actor = await desk.rooms.create(naming.room, home)
         nothing = Shown(0, first_line(naming.room, home))
         settled = await actor.submit(command, by, Draft((TextPart(recap),), nothing))
         room = await actor.quiet()
         replayed = settled.decision.replay is not None or not settled.facts
+        if naming.home and (not replayed or desk.rooms.home.aggregate.state.active.get(me.id) is None):
+            await desk.rooms.home.submit(c.Activate(agent=me.id, room=actor.room), by)
         # A room that was opened before has its key from then; the settings may ask for another kind of key today.
         facts: Sequence[e.Header] = settled.facts
         if not facts:
@@ -262,7 +267,7 @@ class Opening:
         session_key = None if typed is None else await handed_on(self._desk, actor, typed)
         is_here = self._desk.rooms.is_here(room)
         warnings = []
-        state = opened.state(self._desk.clock.now())
+        state = opened.state(self._desk.now_at(room.state.home))
         if state != "live":
             warnings.append(f"Nobody new can knock with this key: it is {_words(state)}.")
         if not gated:

@@ -23,6 +23,7 @@ from parlerd.engine.observers import observed_room, observed_rooms
 from parlerd.engine.person import is_person
 from parlerd.engine.reading import as_of, handle_of, role_of, silence_of
 from parlerd.engine.rooms import pause_among
+from parlerd.identity.codes import fingerprint
 from parlerd.operations import types as t
 
 
@@ -125,6 +126,7 @@ class Overview:
             principal=me.principal,
             workspace=me.workspace,
             active=active_room(desk, me.id),
+            fingerprint=fingerprint(me.id),
         )
 
 

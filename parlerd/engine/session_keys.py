@@ -36,7 +36,6 @@ class SessionKeys:
         desk = self._desk
         me = await desk.me(caller)
         active = active_room(desk, me.id)
-        now = desk.clock.now()
         # What an agent host's command prints ends up in a transcript. Who reads that could come in with the whole key
         # of a room that asks nobody.
         whole = is_person(caller) and not desk.inspect(caller.facts.peer).agent_host
@@ -48,7 +47,11 @@ class SessionKeys:
             if not inside:
                 continue  # the last of the caller's agents left meanwhile
             owns = state.owner == me.id or (is_person(caller) and state.owner_principal == me.principal)
-            keys = [await self._key_info(handle, key, now, whole=whole) for key in state.keys.values()] if owns else []
+            keys = (
+                [await self._key_info(handle, key, desk.now_at(state.home), whole=whole) for key in state.keys.values()]
+                if owns
+                else []
+            )
             sessions.append(
                 t.SessionInfo(
                     room=state.room,

@@ -113,6 +113,8 @@ class Batch:
     """Whether these commands were decided before, over a log that had moved on."""
     past: Past = NOTHING
     """What the store knows that the decisions need: earlier uses of the commands' keys, messages that they name."""
+    lines: dict[int, bytes] = field(default_factory=dict)
+    """The public line at numbers that authors elsewhere name."""
     facts: list[NewFact] = field(default_factory=list)
     done: dict[UsedKey, Settled] = field(default_factory=dict)
     """What was done in this batch for each idempotency key."""

@@ -192,7 +192,7 @@ AWAY: Final = (
     "relay_rolled_back",
 )
 """What is answered where a room lives in another home, to whatever that home has to carry out."""
-SENDS_AWAY: Final = (*AWAY, "outbox_full", "key_used_elsewhere")
+SENDS_AWAY: Final = (*AWAY, "outbox_full", "key_used_elsewhere", "too_many_bytes")
 """The same for messages, which wait here while that home cannot be reached."""
 IDEMPOTENT: Final = ("idempotency_conflict", "idempotency_expired")
 

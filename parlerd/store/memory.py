@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -24,6 +25,7 @@ from parlerd.core.model import (
     MessageId,
     Millis,
     Position,
+    PrincipalId,
     Prior,
     RoomId,
     Seq,
@@ -267,9 +269,18 @@ class MemoryStore:
             sizes = [size for _, size in self._bodies_of_messages(room)]
             return Held(len(sizes), sum(sizes))
 
-    def oldest_bodies(self, room: RoomId, limit: int) -> list[tuple[Position, int]]:
+    def oldest_bodies(self, room: RoomId, after: Position, limit: int) -> list[tuple[Position, int]]:
         with self._lock:
-            return self._bodies_of_messages(room)[:limit]
+            return [found for found in self._bodies_of_messages(room) if found[0] > after][:limit]
+
+    def written(self, room: RoomId, after: Position, upto: Position) -> dict[PrincipalId, int]:
+        with self._lock:
+            found: Counter[PrincipalId] = Counter()
+            for position, (body, _) in self._logs.get(room, _Log()).bodies.items():
+                if after < position <= upto:
+                    header = decode_header(self._logs[room].facts[position - 1].header)
+                    found[header.by.principal] += len(body)
+            return dict(found)
 
     def _bodies_of_messages(self, room: RoomId) -> list[tuple[Position, int]]:
         log = self._logs.get(room, _Log())

@@ -22,6 +22,7 @@ from parlerd.core.model import (
     MessageId,
     Millis,
     Position,
+    PrincipalId,
     Prior,
     RoomId,
     Seq,
@@ -318,9 +319,14 @@ class Store(Protocol):
         """How many messages of a room have a body, and how large these are. This looks at each of them."""
         ...
 
-    def oldest_bodies(self, room: RoomId, limit: int) -> list[tuple[Position, int]]:
-        """The oldest messages of a room that have a body, at most `limit`, each with the size of its body. The cost
-        depends on `limit` alone."""
+    def oldest_bodies(self, room: RoomId, after: Position, limit: int) -> list[tuple[Position, int]]:
+        """The oldest messages of a room after a position that have a body, at most `limit`, each with the size of its
+        body. The cost depends on `limit` alone."""
+        ...
+
+    def written(self, room: RoomId, after: Position, upto: Position) -> dict[PrincipalId, int]:
+        """The bytes of the bodies in (after, upto], by the person whose agent acted. The cost depends on the number of
+        facts, and not on the size of their bodies."""
         ...
 
     def snapshot(self, room: RoomId) -> Snapshot | None:
@@ -510,7 +516,11 @@ def prior_by_id(store: Store, room: RoomId, actor: AgentId, operation: str, key:
     found by its id, from which the key follows."""
     message = message_of_key(key)
     found = None if message is None else store.find_message(message)
-    header = None if found is None or found[0] != room else store.message(*found)
-    if header is None or (header.by.actor, header.operation, header.key) != (actor, operation, key):
+    return prior_in(None if found is None or found[0] != room else store.message(*found), (actor, operation, key))
+
+
+def prior_in(header: Header | None, used: UsedKey) -> Prior | None:
+    """The earlier use of an idempotency key, if it is what led to this fact."""
+    if header is None or (header.by.actor, header.operation, header.key) != used:
         return None
     return Prior(header.position, header.input or b"")

@@ -16,6 +16,7 @@ import logging
 import os
 import sqlite3
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ from parlerd.core.model import (
     MessageId,
     Millis,
     Position,
+    PrincipalId,
     Prior,
     RoomId,
     Seq,
@@ -378,12 +380,22 @@ class SqliteStore:
         row = self._database.row(_HELD, (base, base + _LOG, MESSAGE))
         return Held(*row)
 
-    def oldest_bodies(self, room: RoomId, limit: int) -> list[tuple[Position, int]]:
+    def oldest_bodies(self, room: RoomId, after: Position, limit: int) -> list[tuple[Position, int]]:
         base = self._bases(room)
         return [
             (Position(position), size)
-            for position, size in self._database.rows(_OLDEST_BODIES, (base, base + _LOG, MESSAGE, limit))
+            for position, size in self._database.rows(_OLDEST_BODIES, (base + after, base + _LOG, MESSAGE, limit))
         ]
+
+    def written(self, room: RoomId, after: Position, upto: Position) -> dict[PrincipalId, int]:
+        base = self._bases(room)
+        found: Counter[PrincipalId] = Counter()
+        try:
+            for header, size in self._database.rows(_WRITTEN, (base + after, base + upto)):
+                found[_ACTED.decode(header).by.principal] += size
+        except msgspec.DecodeError as error:
+            raise self._database.found_damage() from error
+        return dict(found)
 
     def snapshot(self, room: RoomId) -> Snapshot | None:
         row = self._database.row("SELECT fold_version, position, data, digest FROM snapshots WHERE room = ?", (room,))
@@ -903,6 +915,22 @@ class _Said(msgspec.Struct):
 _ENVELOPE: Final = msgspec.msgpack.Decoder(_Said)
 
 
+class _By(msgspec.Struct, array_like=True):
+    """The beginning of a `By`, of any version."""
+
+    actor: str
+    principal: PrincipalId
+
+
+class _Acted(msgspec.Struct):
+    """Who acted, of a header of any version."""
+
+    by: _By
+
+
+_ACTED: Final = msgspec.msgpack.Decoder(_Acted)
+
+
 def _insert(writer: sqlite3.Connection, table: str, rows: Sequence[tuple[Any, ...]], conflict: str = "") -> None:
     width = len(rows[0]) if rows else 0
     for start in range(0, len(rows), _MAX_INSERT):
@@ -967,6 +995,8 @@ _HELD: Final = """
     SELECT count(*), coalesce(sum(length(b.body)), 0)
       FROM bodies b CROSS JOIN facts f ON f.id = b.id
      WHERE b.id > ? AND b.id < ? AND f.type = ?"""
+_WRITTEN: Final = """
+    SELECT f.header, length(b.body) FROM bodies b CROSS JOIN facts f ON f.id = b.id WHERE b.id > ? AND b.id <= ?"""
 _OLDEST_BODIES: Final = """
     SELECT b.position, length(b.body)
       FROM bodies b CROSS JOIN facts f ON f.id = b.id

@@ -74,6 +74,7 @@ from parlerd.engine.authors import Arrived
 from parlerd.identity.proofs import Evidence, encode_evidence, read_opening, signed, unproven
 from parlerd.identity.signatures import verify
 from parlerd.operations import types as t
+from parlerd.uplink.counters import Signed
 
 _REQUEST: Final = re.compile(r"[A-Za-z0-9_]{1,64}\Z")
 _MAX_MEMBERS: Final = 10_000
@@ -141,7 +142,8 @@ class Arriving:
     `opening` is what the mirror began with.
 
     `key_of` gives the id of a session key in this home, by the key's signed terms and the person who signed them;
-    `ours` says whether an agent is one of this home.
+    `ours` says whether an agent is one of this home, and `own` whether this very daemon made a signature, by the
+    envelope's counter: such a signature has not to be checked.
     """
 
     def __init__(
@@ -153,6 +155,7 @@ class Arriving:
         opening: Opening | None,
         key_of: Callable[[KeyTerms, PrincipalId], KeyId],
         ours: Callable[[AgentId], bool],
+        own: Callable[[int, Signed], bool],
     ) -> None:
         self._room = room
         self._home = home
@@ -160,6 +163,7 @@ class Arriving:
         self._opening = opening
         self._key_of = key_of
         self._ours = ours
+        self._own = own
         self.erased: tuple[int, ...] = ()
         """The public messages, by their numbers in the room, of which the item said that their words were erased, and
         that the mirror knows."""
@@ -225,6 +229,8 @@ class _Step:
         """Whether the mirror holds every public message of the room so far."""
         self._forgot = False
         """Whether threads that the mirror knows are not to be compared, because messages were left out meanwhile."""
+        self._forgot_private = False
+        """The same for threads of private messages alone."""
         self._ids: set[MessageId] = set()
         """The messages of this item."""
         self._joined: dict[AgentId, _Known] = {}
@@ -510,6 +516,8 @@ class _Step:
             if page.line != line:
                 raise _Contradiction("line", number=number)
             if any(count > self._numbers.get(agent, -1) for agent, count in before.items()):
+                # Private messages were left out: their words were erased before they were told.
+                self._forgot_private = True
                 self._place(number, line, {**self._numbers, **before})
         elif self._past.lines.get(page.public, page.line) != page.line:
             raise _Contradiction("line", number=page.public)
@@ -575,7 +583,7 @@ class _Step:
             if after != place:
                 self._leave_out(after)
             return after
-        self._require_sound(message, envelope, place, after)
+        self._require_sound(message, envelope, digest, place, after)
         self._post(message, envelope, digest, author, after)
         return after
 
@@ -595,7 +603,9 @@ class _Step:
         self._threads.clear()
         self._place(after.number, after.line, {agent: count + 1 for agent, count in self._numbers.items()})
 
-    def _require_sound(self, message: t.LinkMessage, envelope: Envelope, place: Shown, after: Shown) -> None:
+    def _require_sound(
+        self, message: t.LinkMessage, envelope: Envelope, digest: bytes, place: Shown, after: Shown
+    ) -> None:
         """Raise a contradiction for what an honest home would not have admitted, and for what it left out."""
         agent = AgentId(message.agent)
 
@@ -608,7 +618,8 @@ class _Step:
             raise refuse("form") from None
         if envelope.room != self._about._room:
             raise refuse("room")
-        if not verify(agent, "parler/message", message.body, message.signature):
+        is_own = self._about._own(envelope.counter, Signed(agent, digest, message.signature))
+        if not is_own and not verify(agent, "parler/message", message.body, message.signature):
             raise refuse("signature")
         if self._past.known.get(envelope.id) or envelope.id in self._ids:
             raise refuse("id")
@@ -628,7 +639,8 @@ class _Step:
         found = self._threads.get((agent, audience))
         if found is not None:
             return found
-        if not self._forgot and (self._is_whole or not self._about._ours(agent)):
+        is_forgotten = self._forgot or (self._forgot_private and envelope.visibility is not None)
+        if not is_forgotten and (self._is_whole or not self._about._ours(agent)):
             found = self._about._mirror.state.messages.threads.get(agent, {}).get(audience)
         if found is None and self._is_whole and envelope.visibility is None:
             return Thread()

@@ -11,15 +11,18 @@ nothing is signed that the mirror's rules refuse.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import msgspec
 
+from parlerd.connections.calls import coded
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.decision import Decision
 from parlerd.core.envelope import Envelope, decode_envelope
-from parlerd.core.errors import Refused
+from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.messages import Thread, audience_key, thread_of
 from parlerd.core.model import AgentId, By, MessageId, Millis, Position, Prior
 from parlerd.core.room import Room
@@ -27,14 +30,17 @@ from parlerd.engine.actor import RoomActor
 from parlerd.engine.authors import Author, Draft, Place
 from parlerd.engine.deciding import reply_target
 from parlerd.engine.desk import Desk
-from parlerd.store.port import Past
-from parlerd.uplink.counters import Counters
+from parlerd.engine.library import Before
+from parlerd.engine.worker import Awaited, Told
+from parlerd.uplink.counters import Counters, Signed
 
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """What the mirror decided about a request for a message: it was made before (`replay`), or it leads to `event`."""
+    """What the mirror that `actor` keeps decided about a request for a message: it was made before (`replay`), or it
+    leads to `event`."""
 
+    actor: RoomActor[Room]
     decision: Decision
     event: e.MessagePosted | None
 
@@ -70,36 +76,65 @@ class Composer:
         self._author = author
         self._counters = counters
 
-    async def decide(self, actor: RoomActor[Room], command: c.PostMessage, by: By, draft: Draft) -> Decided:
-        """What the mirror says to a request. Raises `Refused` with what a room that lives here would refuse it with."""
-        key = (by.actor, command.operation, command.idempotency_key or "")
-        asked = [] if command.fresh else [key]
-        named = [] if command.reply_to is None else [command.reply_to]
-        past = await self._desk.library.past(actor.room, asked, named) if asked or named else Past()
-        if command.reply_to is not None:
-            command = msgspec.structs.replace(command, reply=reply_target(past.messages.get(command.reply_to)))
-        room, now = actor.aggregate, self._now(actor)
-        prior = past.priors.get(key)
-        if prior is None:
-            decision = room.decide(command, by=by, now=now, ids=self._desk.random)
+    def decide(self, actor: RoomActor[Room], command: c.PostMessage, by: By, draft: Draft, told: Told) -> None:
+        """Say what the mirror decides about a request (`Decided`), or the `Refused` that it answers with. `told` is
+        called once, and must not raise: at once where nothing has to be asked, or the store is at hand."""
+        key = None if command.fresh else (by.actor, command.operation, command.idempotency_key or "")
+        heard = partial(self._asked, actor, command, by, draft, told)
+        if key is None and command.reply_to is None:
+            heard(Before(), None)
         else:
-            posted = room.decide(msgspec.structs.replace(command, id=None), by=by, now=now, ids=self._desk.random)
-            is_same = await self._is_same(actor, prior.position, posted, draft)
-            prior = Prior(prior.position, (command.input or b"") if is_same else b"differs")
-            decision = room.decide(msgspec.structs.replace(command, prior=prior), by=by, now=now, ids=self._desk.random)
+            self._desk.library.ask_before(actor.room, key, command.reply_to, heard)
+
+    async def decided(self, actor: RoomActor[Room], command: c.PostMessage, by: By, draft: Draft) -> Decided:
+        """The same for a task, which waits for it. Raises `Refused`."""
+        awaited = Awaited()
+        self.decide(actor, command, by, draft, awaited.hear)
+        decided: Decided = await awaited.get()
+        return decided
+
+    def _asked(
+        self,
+        actor: RoomActor[Room],
+        command: c.PostMessage,
+        by: By,
+        draft: Draft,
+        told: Told,
+        before: Before | None,
+        error: BaseException | None,
+    ) -> None:
+        decided: Decided | None = None
+        try:
+            if before is None:
+                raise error if isinstance(error, ParlerError) else ParlerError("internal")
+            decided = self._decided(actor, command, by, draft, before)
+        except Exception as failed:
+            error = coded(failed, "a message")
+        told(decided, error)
+
+    def _decided(self, actor: RoomActor[Room], command: c.PostMessage, by: By, draft: Draft, before: Before) -> Decided:
+        room, now, ids = actor.aggregate, self._now(actor), self._desk.random
+        if command.reply_to is not None:
+            command = msgspec.structs.replace(command, reply=reply_target(before.replied_to))
+        if before.prior is not None:
+            posted = room.decide(msgspec.structs.replace(command, id=None), by=by, now=now, ids=ids)
+            # A message that came back from its room's home bears no digest of the request: the words themselves are
+            # compared.
+            said = (command.input or b"") if _is_same(posted, draft, before.words) else b"differs"
+            command = msgspec.structs.replace(command, prior=Prior(before.prior.position, said))
+        decision = room.decide(command, by=by, now=now, ids=ids)
         [event] = decision.events or (None,)
         assert event is None or isinstance(event, e.MessagePosted)
-        return Decided(decision, event)
+        return Decided(actor, decision, event)
 
-    async def compose(
-        self, actor: RoomActor[Room], command: c.PostMessage, by: By, draft: Draft, ends: dict[str, Thread]
-    ) -> Composed | Decided:
-        """The envelope of a request, signed. `ends` are the ends of the author's threads by audience, as far as they
-        are ahead of the mirror. Gives what the mirror decided for a request that was made before."""
-        decided = await self.decide(actor, command, by, draft)
-        event = decided.event
-        if event is None:
-            return decided
+    def sign(
+        self, decided: Decided, command: c.PostMessage, by: By, draft: Draft, ends: Mapping[str, Thread]
+    ) -> Composed:
+        """The envelope of a message, in the same turn of the loop in which the mirror decided it. `ends` are the ends
+        of the author's threads by audience, as far as they are ahead of the mirror. Raises `Refused(no_such_agent)` for
+        a lost key."""
+        actor, event = decided.actor, decided.event
+        assert event is not None
         thread = thread_of(actor.aggregate.state.messages, by.actor, event.visibility)
         ahead = ends.get(audience_key(event.visibility))
         if ahead is not None and ahead.counter > thread.counter:
@@ -111,22 +146,21 @@ class Composer:
         place = Place(actor.room, command.idempotency_key or "", by, thread.envelope, self._now(actor))
         sealed = self._author.seal(draft, event, place)
         digest = hashlib.sha256(sealed.body).digest()
-        self._counters.note(event.counter, digest)
+        self._counters.note(event.counter, Signed(by.actor, digest, sealed.signature))
         thread = Thread(event.counter, digest)
         return Composed(event.id, sealed.body, sealed.signature, event.visibility, thread, state.epoch)
 
     def _now(self, actor: RoomActor[Room]) -> Millis:
         return max(self._desk.clock.now(), actor.aggregate.last_at)
 
-    async def _is_same(self, actor: RoomActor[Room], position: Position, posted: Decision, draft: Draft) -> bool:
-        """Whether the message at this position says what the request would say. A message that came back from its
-        room's home bears no digest of the request: the words themselves are compared."""
-        stored = await self._desk.library.body(actor.room, position)
-        [event] = posted.events
-        assert isinstance(event, e.MessagePosted)
-        if stored is None:
-            raise Refused("idempotency_expired")
-        return _says(decode_envelope(stored), event, draft)
+
+def _is_same(posted: Decision, draft: Draft, words: bytes | None) -> bool:
+    """Whether a message with these words says what the request would say."""
+    [event] = posted.events
+    assert isinstance(event, e.MessagePosted)
+    if words is None:
+        raise Refused("idempotency_expired")
+    return _says(decode_envelope(words), event, draft)
 
 
 def _says(envelope: Envelope, event: e.MessagePosted, draft: Draft) -> bool:

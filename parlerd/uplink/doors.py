@@ -25,7 +25,7 @@ class Doors:
         return f"Doors({len(self._keys)} keys, {len(self._codes)} codes)"
 
     def note_key(self, home: HomeId, key: KeyId, session_key: str) -> None:
-        """Somebody typed this key, which opens a room of that home."""
+        """Somebody typed this key for a room of that home; whether it opens one its home says."""
         self._keys[home, key] = session_key
 
     def session_key(self, home: HomeId, key: KeyId) -> str | None:

@@ -18,7 +18,7 @@ from typing import Final
 import msgspec
 
 from parlerd.core.errors import ParlerError, Refused
-from parlerd.core.model import HomeId
+from parlerd.core.model import HomeId, Millis
 from parlerd.identity.join_line import fits, home_name
 
 LOCAL: Final = "local"
@@ -26,6 +26,8 @@ LOCAL: Final = "local"
 MAX_ADDRESSES: Final = 4
 """Addresses that are kept of a relay, the one that worked last first. Source: relay spec, The link."""
 MAX_HOMES: Final = 64
+COUNTED_AT_MOST_MS: Final = 24 * 3600 * 1000
+"""Milliseconds behind the moment from which a daemon counts in which all its numbers lie, a thousand to each."""
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 """How a relay may be called. What else stands behind the `@` of a key is never shown."""
 _MAX_BYTES: Final = 256 * 1024
@@ -53,6 +55,8 @@ class _File(msgspec.Struct, frozen=True):
     v: int
     homes: tuple[AddedHome, ...] = ()
     default: HomeId | None = None
+    counted: Millis = Millis(0)
+    """The moment from which the newest daemon counted what it signed (`counters`)."""
 
 
 class Homes:
@@ -65,6 +69,8 @@ class Homes:
         """The relays by key, in the order in which they were added."""
         self._default = found.default if found.default in self._homes else None
         """Where a new session opens; None for this machine."""
+        self.counted = found.counted
+        """The moment from which the newest daemon counts what it signs."""
 
     def all(self) -> Sequence[AddedHome]:
         """Every relay, the one that was added first first."""
@@ -128,6 +134,14 @@ class Homes:
             raise Refused("home_not_trusted", host=id[:64])
         self._write(self._homes, id)
 
+    def begin_to_count(self, now: Millis) -> None:
+        """Set `counted` for a daemon that starts: now, and where the clock was set back since the daemon before it, so
+        much later than that one's moment that none of its numbers lies there. Raises `ParlerError(home_not_writable)`
+        where this cannot be kept for the next daemon."""
+        self.counted = now if now > self.counted else Millis(self.counted + COUNTED_AT_MOST_MS)
+        if self._homes:
+            self._write(self._homes, self._default)
+
     def _free_name(self, called: str, id: HomeId) -> str:
         """A name that no other relay has: whoever made a key whose fingerprint begins alike gets a longer name."""
         taken = {home.name.casefold() for home in self._homes.values()} | {LOCAL}
@@ -137,7 +151,7 @@ class Homes:
         return name
 
     def _write(self, homes: dict[HomeId, AddedHome], default: HomeId | None) -> None:
-        _replace(self._path, msgspec.json.encode(_File(1, tuple(homes.values()), default)))
+        _replace(self._path, msgspec.json.encode(_File(1, tuple(homes.values()), default, self.counted)))
         self._homes, self._default = homes, default
 
 

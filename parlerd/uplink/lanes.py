@@ -8,6 +8,10 @@ An envelope is composed when it is sent, on the end of its thread: the one that 
 the room's home acknowledged. When the home refuses one, those behind it in its thread name an envelope that is in no
 room, and the home refuses them too; they are composed again, in their order.
 
+A message that is sent straight and taken passes no task: it leaves in the call that offers it, and its author is
+answered in the call that takes it into the mirror. The lane's task runs while something else has to be done: to keep
+a message, to send one later, to deal with a refusal.
+
 Not here: how an envelope is made (`composing`), rows (`outbox`). Above: `remote_room` offers, `link` says when there is
 a connection. Invariants: within an author's thread the order of the messages in the room is the order in which they
 were offered; a message that was answered `queued` is in the outbox; nothing is sent straight while something of this
@@ -28,11 +32,13 @@ from typing import Any, Final, Protocol
 
 import trio
 
+from parlerd.connections.calls import coded
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.decision import Decision
 from parlerd.core.envelope import Envelope, root_chain
 from parlerd.core.errors import ParlerError, Refused
+from parlerd.core.membership import shift_after, shifts_of
 from parlerd.core.messages import Thread, audience_key
 from parlerd.core.model import AgentId, By, HomeId, MessageId, Millis, Position, RoomId, Seq
 from parlerd.core.room import Room
@@ -40,11 +46,11 @@ from parlerd.core.words import check_body
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.authors import Draft
 from parlerd.engine.desk import Desk
-from parlerd.engine.handles import MirrorRoom
+from parlerd.engine.handles import MirrorRoom, taken_out
 from parlerd.engine.submissions import Settled, Submission
 from parlerd.identity.signatures import verify
 from parlerd.operations import types as t
-from parlerd.uplink.composing import Composed, Composer
+from parlerd.uplink.composing import Composed, Composer, Decided
 from parlerd.uplink.outbox import Outbox, row_of
 
 log = logging.getLogger(__name__)
@@ -90,8 +96,13 @@ class Landed(Protocol):
         """The room's home contradicted itself."""
         ...
 
-    async def landed(self, message: MessageId, seconds: float) -> e.Header | None:
-        """The message as the mirror has it, once it has; None when it does not have it in time."""
+    def when_landed(self, message: MessageId, then: Callable[[e.Header], None]) -> None:
+        """Call `then`, which must not raise, with the message as the mirror has it, once it has come in on this link:
+        at once if it has."""
+        ...
+
+    def no_longer(self, message: MessageId) -> None:
+        """Nobody waits for this message to come in any more."""
         ...
 
 
@@ -143,8 +154,11 @@ class Post:
     """What the home answered to the envelope under way."""
     is_taken: bool = False
     """Whether the home has the message, as far as is known here. The mirror may hear of it later."""
+    is_straight: bool = False
+    """Whether it was offered while it could be sent at once. Any other is kept first."""
     late_at: float = inf
-    """When it is kept if no answer came, on the loop's clock; `inf` for one that was kept or looked at already."""
+    """When the next step is not waited for any longer, on the loop's clock: the answer of the room's home (then it is
+    kept), and after that the mirror (then its author is answered without). `inf` for one that nobody waits for."""
     tries: int = 0
     done: trio.Event = field(default_factory=trio.Event)
 
@@ -159,7 +173,12 @@ class Post:
 
     @property
     def is_under_way(self) -> bool:
-        return self.sent is not None and not self.is_answered
+        return self.sent is not None and self.answer is None and self.error is None
+
+    @property
+    def is_to_be_kept(self) -> bool:
+        """Whether it waits for its place in the outbox."""
+        return not (self.is_straight or self.is_kept)
 
     def again(self) -> None:
         """Compose and send it once more."""
@@ -197,13 +216,14 @@ class Lane:
         """The epoch of the room that these ends are of: after a rewind the room's threads end elsewhere."""
         self._is_held = False
         """Whether nothing is sent until everything under way was answered."""
+        self._landing: dict[MessageId, tuple[Post, t.Posted]] = {}
+        """What the home has and the mirror does not have yet, with the home's answer, for authors that wait."""
         self._wake = trio.Event()
-        """Wakes the lane's task: something was offered or answered, or the link went."""
-        self._turn = trio.Lock()
-        """Held by whoever sends or takes out messages."""
+        """Wakes the lane's task from a pause: something was offered or answered, or the link went."""
         self._is_running = False
+        """Whether the lane's task is there."""
         self._is_watching = False
-        """Whether a task looks for messages that are not answered in time."""
+        """Whether a task looks for messages that are late."""
         self._not_before = 0.0
         """When the next attempt may begin, after a refusal that may pass; on the loop's clock."""
 
@@ -230,53 +250,68 @@ class Lane:
 
     # -- offering ------------------------------------------------------------------------------------------
 
-    async def offer(self, post: Post) -> None:
-        """Take a message in: it is sent straight when nothing of this agent waits, and else kept. Called in the order
-        in which messages were asked for, one after the other. Raises `Refused(outbox_full)` and `StoreError`."""
-        async with self._turn:
-            calls = self._link.calls
-            straight = calls is not None and not any(each.is_kept for each in self._posts)
-            if not straight:
-                await self._keep(post)
-            self._posts.append(post)
-            if straight:
-                post.late_at = trio.current_time() + ANSWER_S
-                if not self._is_watching:
-                    self._is_watching = True
-                    self._link.spawn(self._watch)
-            if calls is not None and straight and self._may_send:
-                # At once, so that what several agents of this home say stands in the room in the order of asking.
-                await self._send(calls, post)
-        self.go_on()
+    def offer(self, post: Post, decided: Decided) -> None:
+        """Take a message in that the mirror just `decided`: it is sent straight when nothing of this agent waits, and
+        else kept. Called in the order in which messages were asked for. What becomes of it is its submission's."""
+        calls = self._link.calls
+        post.is_straight = calls is not None and not any(each.is_kept for each in self._posts)
+        may_send = post.is_straight and self._may_send
+        self._posts.append(post)
+        if post.is_straight:
+            self._watch_for(post, ANSWER_S)
+        if calls is not None and may_send:
+            # At once, so that what several agents of this home say stands in the room in the order of asking.
+            self._send(calls, post, decided)
+        if not post.is_under_way:
+            self.go_on()
 
     @property
     def _may_send(self) -> bool:
-        """Whether the newest message may be sent: nothing before it still has to be."""
-        *before, _ = self._posts
-        is_first = all(each.is_under_way for each in before)
-        return is_first and not self._is_held and self._not_before <= trio.current_time() and len(before) < WINDOW
+        """Whether one more message may be sent: nothing before it still has to be."""
+        is_next = all(each.is_under_way for each in self._posts)
+        return is_next and not self._is_held and not self._is_pausing and len(self._posts) < WINDOW
+
+    @property
+    def _is_pausing(self) -> bool:
+        return self._not_before > trio.current_time()
 
     async def _keep(self, post: Post) -> None:
         """Keep a message in the outbox, and tell whoever waits that it is queued."""
         if self._link.is_removed:
             # It would leave when the relay is added again.
-            raise Refused("home_not_trusted", host=self._link.name)
+            raise taken_out(self._link.name)
         now = self._desk.clock.now()
         await self._outbox.put(row_of(self._link.home, self.room, post.command, post.by, post.draft, now))
         post.is_kept = True
-        self._answer(post, Settled(Decision(), queued=True))
+        if not post.is_taken:
+            self._answer(post, Settled(Decision(), queued=True))
+
+    def _watch_for(self, post: Post, seconds: float) -> None:
+        """The next step of this message may take so long."""
+        post.late_at = trio.current_time() + seconds
+        if not self._is_watching:
+            self._is_watching = True
+            self._link.spawn(self._watch)
 
     async def _watch(self) -> None:
-        """Keep what is late, until nothing is under way that is not kept. One task does this for all messages."""
+        """See to what is late, until nothing is waited for. One task does this for all messages."""
         try:
-            while watched := [post for post in self._posts if not post.is_kept and post.late_at < inf]:
+            while watched := [post for post in self._waited_for if post.late_at < inf]:
                 await trio.sleep_until(min(post.late_at for post in watched))
                 for post in watched:
-                    if post.late_at <= trio.current_time():
-                        post.late_at = inf
+                    if post.late_at > trio.current_time():
+                        continue
+                    post.late_at = inf
+                    if post.id in self._landing:
+                        self._landed_late(post)
+                    else:
                         await self._keep_unanswered(post)
         finally:
             self._is_watching = False
+
+    @property
+    def _waited_for(self) -> list[Post]:
+        return [*self._posts, *(post for post, _ in self._landing.values())]
 
     async def _keep_unanswered(self, post: Post) -> None:
         """A message that was sent straight and is not answered in time waits in the outbox, and its author no longer
@@ -296,24 +331,37 @@ class Lane:
     # -- sending -------------------------------------------------------------------------------------------
 
     def go_on(self) -> None:
-        """There may be something to do."""
+        """There may be something to do that takes a task."""
         self._wake.set()
-        if not self._is_running and self._posts and self._link.calls is not None:
+        if not self._is_running and self._has_work:
             self._is_running = True
             self._link.spawn(self._run)
 
+    @property
+    def _has_work(self) -> bool:
+        """Whether there is more to do than to wait for answers."""
+        if self._link.calls is None:
+            return any(not post.is_kept or post.sent is not None or post.is_answered for post in self._posts)
+        others = [post for post in self._posts if not post.is_under_way]
+        if any(post.is_answered or post.is_to_be_kept for post in others):
+            return True
+        under_way = len(self._posts) - len(others)
+        return bool(others) and under_way < (1 if self._is_held else WINDOW)
+
     async def _run(self) -> None:
         try:
-            while self._posts and self._link.calls is not None:
+            while self._has_work:
                 self._wake = trio.Event()
                 try:
-                    async with self._turn:
-                        await self._step()
+                    await (self._keep_all() if self._link.calls is None else self._step())
                 except ParlerError as error:
                     log.warning("messages for %s wait: %s", self.room, error.code)
                     self._pause(error)
-                with trio.move_on_at(self._not_before if self._not_before > trio.current_time() else inf):
-                    await self._wake.wait()
+                if self._is_pausing and self._link.calls is not None:
+                    with trio.move_on_at(self._not_before):
+                        await self._wake.wait()
+                else:
+                    await trio.lowlevel.checkpoint()
         except Exception:
             # A mistake of ours: whoever waits hears so, and what is kept is sent when something is offered next.
             for post in [post for post in self._posts if not post.is_kept]:
@@ -322,50 +370,46 @@ class Lane:
             raise
         finally:
             self._is_running = False
-        if self._posts:
-            await self._link_went()
-        else:
-            # At once: a message that is offered while this waits for its turn is under way on a link that is there.
-            self._begin_anew()
 
-    async def _link_went(self) -> None:
-        """Nothing is under way any more. What was sent straight and has no answer waits in the outbox from now on."""
-        async with self._turn:
-            self._begin_anew()
-            for post in list(self._posts):
-                post.again()
-                if not post.is_kept:
-                    try:
-                        await self._keep(post)
-                    except ParlerError as error:
-                        self._remove(post)
-                        self._fail(post, error)
-        self.go_on()
+    async def _keep_all(self) -> None:
+        """The link went, so nothing is under way any more. What has no answer waits in the outbox from now on."""
+        self._begin_anew()
+        for post in list(self._posts):
+            post.again()
+            if not post.is_kept:
+                await self._keep_or_fail(post)
+
+    async def _keep_or_fail(self, post: Post) -> None:
+        try:
+            await self._keep(post)
+        except ParlerError as error:
+            self._remove(post)
+            self._fail(post, error)
 
     def _begin_anew(self) -> None:
         """Nothing is under way: the next envelope follows the newest that was acknowledged."""
         self._ends, self._is_held = dict(self._acknowledged), False
 
     async def _step(self) -> None:
-        """Deal with what was answered, and send what may be sent."""
+        """Keep what is to be kept, deal with what was answered, and send what may be sent."""
         for post in list(self._posts):
-            if post.is_answered and await self._dealt_with(post):
+            if post.is_to_be_kept:
+                await self._keep_or_fail(post)
+            elif post.is_answered and not post.is_taken and await self._dealt_with(post):
                 self._remove(post)
         if self._is_held and self._under_way:
             return
         if self._is_held:
             self._begin_anew()
-        if self._not_before > trio.current_time():
+        if self._is_pausing:
             return
         for post in list(self._posts):
-            calls = self._link.calls
-            if calls is None or self._under_way >= WINDOW:
+            if self._link.calls is None or self._under_way >= WINDOW:
                 return
             if post.sent is None and not post.is_answered:
-                await self._send(calls, post)
+                await self._send_later(post)
             if post.error is not None:
                 # It was refused here. What comes after it waits until that was dealt with.
-                self._wake.set()
                 return
 
     @property
@@ -375,22 +419,37 @@ class Lane:
     def _remove(self, post: Post) -> None:
         with suppress(ValueError):
             self._posts.remove(post)
+        if not self._posts:
+            self._begin_anew()
 
-    async def _send(self, calls: Calls, post: Post) -> None:
+    async def _send_later(self, post: Post) -> None:
+        """Send a message that could not leave when it was offered: the mirror says anew what becomes of it."""
         try:
             actor = await mirror_of(self._desk, self.room)
-            if self._epoch != (epoch := actor.aggregate.state.epoch):
-                self._epoch = epoch
-                self._ends.clear()
-                self._acknowledged.clear()
-            composed = await self._composer.compose(actor, post.command, post.by, post.draft, self._ends)
-            if not isinstance(composed, Composed):
+            decided = await self._composer.decided(actor, post.command, post.by, post.draft)
+            if decided.event is None:
                 # It was made before: the mirror has it already.
                 post.is_taken = True
                 self._remove(post)
                 await self._outbox.drop(post.id)
-                self._link.spawn(self._accepted, post, await self._known(actor, composed.replay or Position(0)))
+                self._link.spawn(self._repeated, post, await self._known(actor, decided.replay or Position(0)))
                 return
+        except ParlerError as error:
+            post.error = error
+            return
+        calls = self._link.calls
+        if calls is not None:
+            self._send(calls, post, decided)
+
+    def _send(self, calls: Calls, post: Post, decided: Decided) -> None:
+        """Sign a message that the mirror just decided, and send it. An error is the message's answer."""
+        assert decided.event is not None
+        if self._epoch != (epoch := decided.actor.aggregate.state.epoch):
+            self._epoch = epoch
+            self._ends.clear()
+            self._acknowledged.clear()
+        try:
+            composed = self._composer.sign(decided, post.command, post.by, post.draft, self._ends)
             pending = calls.begin(
                 "link.post",
                 t.PostEnvelope(
@@ -402,8 +461,8 @@ class Lane:
                     operation="handoff.give" if post.command.operation == "handoff.give" else "message.send",
                 ),
             )
-        except ParlerError as error:
-            post.error = error
+        except Exception as error:
+            post.error = coded(error, "a message")
             return
         post.sent = composed
         self._ends[composed.audience] = composed.thread
@@ -419,21 +478,36 @@ class Lane:
 
     def _hear(self, post: Post, composed: Composed, answer: t.Posted | None, error: ParlerError | None) -> None:
         """The answer to one envelope came, or none will."""
-        if post.sent is composed:
-            post.answer, post.error = answer, None if error is None else refused(error)
-        self._wake.set()
+        if post.sent is not composed:
+            return
+        post.answer, post.error = answer, None if error is None else refused(error)
+        if answer is not None and not post.is_kept:
+            self._take(post, answer)
+        self.go_on()
 
     # -- answers -------------------------------------------------------------------------------------------
+
+    def _take(self, post: Post, answer: t.Posted) -> None:
+        """The home has a message: this ends its way."""
+        post.is_taken = True
+        if post.sent is not None and not answer.replayed:
+            self._acknowledged[post.sent.audience] = post.sent.thread
+        self._remove(post)
+        if post.submission is None:
+            post.done.set()
+        elif answer.replayed:
+            self._link.spawn(self._repeated, post, answer)
+        else:
+            self._landing[post.id] = post, answer
+            self._watch_for(post, LAND_S)
+            self._landed.when_landed(MessageId(answer.id), partial(self._landed_in_time, post))
 
     async def _dealt_with(self, post: Post) -> bool:
         """Whether this answer ends the message's way. Otherwise it is sent again."""
         error, sent = post.error, post.sent
         if post.answer is not None:
-            post.is_taken = True
-            if sent is not None and not post.answer.replayed:
-                self._acknowledged[sent.audience] = sent.thread
+            self._take(post, post.answer)
             await self._outbox.drop(post.id)
-            self._link.spawn(self._accepted, post, post.answer)
             return True
         assert error is not None
         if self._link.calls is None:
@@ -501,25 +575,40 @@ class Lane:
         wait = PAUSE_S if error.retry_after_ms is None else error.retry_after_ms / 1000
         self._not_before = trio.current_time() + wait
 
-    async def _accepted(self, post: Post, posted: t.Posted) -> None:
-        """Tell whoever waits, once the mirror holds the message."""
-        if post.submission is None:
-            post.done.set()
+    def _landed_in_time(self, post: Post, header: e.Header) -> None:
+        """The mirror holds the message: its author may read on."""
+        if post.id not in self._landing:
             return
-        header = await self._landed.landed(MessageId(posted.id), LAND_S) or _told(post, posted, post.sent)
-        replay = header.position if posted.replayed else None
-        self._answer(post, Settled(Decision(replay=replay), (header,), await self._number_here(posted, header)))
+        _, answer = self._landing.pop(post.id)
+        handle = self._desk.rooms.open_actor(self.room)
+        if handle is not None and not handle.aggregate.state.epoch:
+            self._answer(post, Settled(Decision(), (header,), Seq(answer.seq)))
+        else:
+            self._link.spawn(self._numbered, post, answer, header, None)
 
-    async def _number_here(self, posted: t.Posted, header: e.Header) -> Seq:
-        """The author's own number of a message that its home answered with the home's. They differ once the room was
-        rewound."""
-        room = (await mirror_of(self._desk, self.room)).aggregate
-        member = room.state.members.get(self.agent)
-        if member is None or not member.shifts:
-            return Seq(posted.seq)
-        if not header.position:
-            return Seq(posted.seq + member.shifts[-1][1])
-        return await self._desk.library.seq_at(room, room.view(self.agent), header.position)
+    def _landed_late(self, post: Post) -> None:
+        """The mirror does not hold the message in time. The answer of the room's home is enough."""
+        _, answer = self._landing.pop(post.id)
+        self._landed.no_longer(MessageId(answer.id))
+        self._link.spawn(self._numbered, post, answer, _told(post, answer), None)
+
+    async def _repeated(self, post: Post, answer: t.Posted) -> None:
+        """The home had the message before, and so may the mirror."""
+        traced = await self._desk.library.trace(MessageId(answer.id))
+        header = _told(post, answer) if traced is None else traced.header
+        await self._numbered(post, answer, header, header.position)
+
+    async def _numbered(self, post: Post, answer: t.Posted, header: e.Header, replay: Position | None) -> None:
+        """Answer with the author's own number of a message that its home answered with the home's. They differ once the
+        room was rewound."""
+        room, seq = (await mirror_of(self._desk, self.room)).aggregate, Seq(answer.seq)
+        if self.agent in room.state.members and room.state.epoch:
+            if header.position:
+                seq = await self._desk.library.seq_at(room, room.view(self.agent), header.position)
+            else:
+                shifts = shifts_of(room.state.membership, self.agent)
+                seq = Seq(seq + shift_after(shifts, room.newest_seq(self.agent)))
+        self._answer(post, Settled(Decision(replay=replay), (header,), seq))
 
     def _answer(self, post: Post, settled: Settled) -> None:
         submission, post.submission = post.submission, None
@@ -564,9 +653,9 @@ def own_envelope(agent: AgentId, room: RoomId, message: t.LinkMessage) -> Envelo
     return envelope if is_signed else None
 
 
-def _told(post: Post, posted: t.Posted, sent: Composed | None) -> e.Header:
+def _told(post: Post, posted: t.Posted) -> e.Header:
     """The fact of a message that its home took, before the mirror has it: for the answer to its author alone."""
-    command = post.command
+    command, sent = post.command, post.sent
     event = e.MessagePosted(
         id=MessageId(posted.id),
         kind=command.kind,

@@ -30,7 +30,7 @@ import trio
 from parlerd.connections.calls import coded
 from parlerd.core import topics
 from parlerd.core.errors import ParlerError, Refused, StoreError
-from parlerd.core.membership import number_at_home
+from parlerd.core.membership import number_at_home, shifts_of
 from parlerd.core.model import AgentId, HomeId, Label, Millis, RoomId
 from parlerd.engine.desk import Desk
 from parlerd.engine.ports import Signers
@@ -244,11 +244,16 @@ class Link:
         """Whether the mirror of a room holds what is there, as far as a link can bring it."""
         return self._is_ready and room in self._level
 
-    async def catch_up(self, room: RoomId) -> bool:
-        """Wait until the mirror of a room holds what is there, if a link is being made for the first time since nobody
-        needed one; whether that took a wait. Ends as soon as the link cannot be made, and after `CATCH_UP_S`."""
+    def may_catch_up(self, room: RoomId) -> bool:
+        """Whether the mirror of a room is about to hold what is there: a link is being made for the first time since
+        nobody needed one, for whoever asks this."""
         self.need()
-        if self.is_level(room) or not self._is_coming(room):
+        return not self.is_level(room) and self._is_coming(room)
+
+    async def catch_up(self, room: RoomId) -> bool:
+        """Wait until the mirror of a room holds what is there, if that may be soon; whether that took a wait. Ends as
+        soon as the link cannot be made, and after `CATCH_UP_S`."""
+        if not self.may_catch_up(room):
             return False
         with trio.move_on_at(self._hope):
             while not self.is_level(room) and self._is_coming(room):
@@ -436,6 +441,10 @@ class Link:
         if room not in self._followed:
             # It was on its way when this home stopped to follow the room, or nobody ever asked about the room.
             return
+        if item.card is not None:
+            # Somebody whose knock was not answered may be a member now, and speak as soon as the mirror says so.
+            members = [AgentId(member.agent) for member in item.card.members]
+            await self._attach(connection, [each for each in members if self._comes_in(each)])
         try:
             goes_on = await self.mirrors.take(item)
         except StoreError:
@@ -452,6 +461,10 @@ class Link:
         elif not goes_on and room in self._followed:
             self._ended(room)
             connection.begin("link.unwatch", t.UnfollowRoom(room=room))
+
+    def _comes_in(self, agent: AgentId) -> bool:
+        """Whether this is an agent of this home that does not speak over this link yet."""
+        return agent not in self._attached and self.mirrors.is_ours(agent)
 
     def _ended(self, room: RoomId) -> None:
         """The link follows a room no longer."""
@@ -481,7 +494,9 @@ class Link:
         return standing
 
     def _attachment(self, connection: LinkConnection, agent: AgentId) -> t.Attachment:
-        text, signature = issue(self._signers, agent, self._desk.clock.now())
+        # By the relay's clock, which judges it: this machine's may be off by days.
+        now = Millis(self._desk.clock.now() + connection.clock_ahead_ms)
+        text, signature = issue(self._signers, agent, now)
         principal = self._signers.principal
         signed = self._signers.sign(agent, "parler/link", attach_bytes(connection.channel, agent, principal))
         return t.Attachment(agent=agent, delegation=text, delegation_signature=signature, signature=signed)
@@ -547,7 +562,8 @@ class Link:
                 continue
             present[agent] = self._desk.presence.of(agent)[0]
             here = await self._desk.library.numbers_read(room, handle.aggregate.view(agent))
-            read, acknowledged = (number_at_home(member.shifts, number) for number in here)
+            shifts = shifts_of(handle.aggregate.state.membership, agent)
+            read, acknowledged = (number_at_home(shifts, number) for number in here)
             upto = handle.aggregate.state.epoch, read, acknowledged
             if self._told.get((room, agent), (0, 0, 0)) < upto and len(news) < t.MAX_FOLLOWED:
                 news.append(t.LinkCursor(room=room, agent=agent, read=read, acknowledged=acknowledged))

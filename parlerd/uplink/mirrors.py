@@ -1,6 +1,6 @@
 """The mirrors of one home's rooms: what its link brings is judged and taken in, and whoever waits for it is told.
 
-    link -> item -> Arriving judges -> the mirror's line -> stored -> `landed`, `until`, and the waiters of every room
+    link -> item -> Arriving judges -> the mirror's line -> stored -> `when_landed`, `until`, every room's own waiters
 
 Not here: what is right (`arriving`), how items come (`link`). Above: `link`, `remote_room`, `lanes`. Below: the rooms
 and the library of the engine. Invariant: one item after the other is taken in, so each is judged over all that came
@@ -13,6 +13,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import trio
@@ -31,6 +32,7 @@ from parlerd.engine.authors import Arrived
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import MirrorRoom, Present
 from parlerd.engine.key_text import typed_key
+from parlerd.engine.submissions import Submission
 from parlerd.identity.proofs import signed
 from parlerd.operations import types as t
 from parlerd.store.port import EraseBodies
@@ -82,8 +84,8 @@ class Mirrors:
         homes."""
         self._landed: Bounded[MessageId, e.Header] = Bounded(MAX_LANDED)
         """Own messages that came in."""
-        self._landing: dict[MessageId, trio.Event] = {}
-        """Set when an own message comes in that somebody waits for."""
+        self._landing: dict[MessageId, Callable[[e.Header], None]] = {}
+        """Who is told when an own message comes in."""
         self._change = trio.Event()
         """Set when something came in. Made anew each time."""
         self._presences: dict[RoomId, dict[AgentId, Present]] = {}
@@ -116,6 +118,7 @@ class Mirrors:
                 opening=await self._opening(mirror),
                 key_of=self._key_of(room),
                 ours=self.is_ours,
+                own=self._counters.is_own,
             )
             await self._take_in(actor, arriving.take(item, past))
             if arriving.erased:
@@ -184,14 +187,14 @@ class Mirrors:
 
     async def _take_in(self, actor: RoomActor[Room], arrivals: list[Arrival]) -> None:
         placed = [actor.place(arrival.command, arrival.by, arrival.words) for arrival in arrivals]
+        for submission in placed:
+            submission.when_done(partial(self._note_own, actor.room, submission))
         for arrival, submission in zip(arrivals, placed, strict=True):
             settled = await submission.result()
             for event, body in zip(arrival.command.events, arrival.words.bodies, strict=True):
                 if isinstance(event, e.MessagePosted) and body is not None:
                     self._bounds.note(actor.room, len(body[0]))
             for header in settled.facts:
-                if isinstance(header.event, e.MessagePosted) and self.is_ours(header.by.actor):
-                    self._note_own(actor.room, header, header.event)
                 if isinstance(header.event, e.MemberJoined) and self.is_ours(header.event.agent):
                     await self._activate(actor.room, header.event, header.by)
 
@@ -204,18 +207,26 @@ class Mirrors:
             # Memory has the newest words as well.
             actor.recent.clear()
 
-    def _note_own(self, room: RoomId, header: e.Header, event: e.MessagePosted) -> None:
-        """A message of an agent of this home came in. One that was there before may be of a daemon before this one,
-        which died before it heard of its message; if its clock was ahead, its counter is greater than all of ours."""
-        self._landed[event.id] = header
-        if event.id in self._landing:
-            self._landing[event.id].set()
-        agent = header.by.actor
-        if room not in self._caught_up:
+    def _note_own(self, room: RoomId, submission: Submission) -> None:
+        """Something came in, in the call that stored it: messages of agents of this home may be waited for. One that
+        was there before may be of a daemon before this one, which died before it heard of its message; if its clock was
+        ahead, its counter is greater than all of ours."""
+        agent = submission.by.actor
+        if submission.settled is None or not self.is_ours(agent):
             return
-        if self._counters.is_foreign(event.counter, event.envelope) and agent not in self.copied:
-            self.copied.add(agent)
-            log.warning("somebody else signs with the key of agent %s", agent)
+        for header in submission.settled.facts:
+            event = header.event
+            if not isinstance(event, e.MessagePosted):
+                continue
+            is_foreign = room in self._caught_up and self._counters.is_foreign(event.counter, event.envelope)
+            if is_foreign and agent not in self.copied:
+                self.copied.add(agent)
+                log.warning("somebody else signs with the key of agent %s", agent)
+            then = self._landing.pop(event.id, None)
+            if then is None:
+                self._landed[event.id] = header
+            else:
+                then(header)
 
     async def _activate(self, room: RoomId, event: e.MemberJoined, by: By) -> None:
         """An agent of this home was let in. Where it knocked, it asked to come in, so the session becomes its active
@@ -356,19 +367,18 @@ class Mirrors:
 
     # -- waiting -------------------------------------------------------------------------------------------
 
-    async def landed(self, message: MessageId, seconds: float) -> e.Header | None:
-        """An own message as the mirror has it, once it has; None when it does not have it in time."""
-        if message not in self._landed:
-            news = self._landing.setdefault(message, trio.Event())
-            try:
-                traced = await self._desk.library.trace(message)
-                if traced is not None:
-                    return traced.header
-                with trio.move_on_after(seconds):
-                    await news.wait()
-            finally:
-                self._landing.pop(message, None)
-        return self._landed.pop(message, None)
+    def when_landed(self, message: MessageId, then: Callable[[e.Header], None]) -> None:
+        """Call `then`, which must not raise, with an own message as the mirror has it, once it has come in on this
+        link: at once if it has."""
+        header = self._landed.pop(message, None)
+        if header is None:
+            self._landing[message] = then
+        else:
+            then(header)
+
+    def no_longer(self, message: MessageId) -> None:
+        """Nobody waits for this message to come in any more."""
+        self._landing.pop(message, None)
 
     async def until(self, room: RoomId, holds: Callable[[Room], bool], seconds: float) -> bool:
         """Whether something holds of the mirror, now or within so many seconds."""

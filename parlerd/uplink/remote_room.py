@@ -13,10 +13,12 @@ at once or refused, and never waits for a link.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final, cast
 
 import msgspec
@@ -29,23 +31,23 @@ from parlerd.core.approvals import Request, standing_request
 from parlerd.core.decision import Decision
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.lifecycle import OLDER_COPY, require_open, require_sound
-from parlerd.core.membership import last_at_home, number_at_home, shift_after
-from parlerd.core.model import AgentId, By, KeyId, MessageId, Millis, Position, RequestId, Seq, Shown
+from parlerd.core.membership import last_at_home, number_at_home, shift_after, shifts_of
+from parlerd.core.model import AgentId, By, KeyId, MessageId, Millis, Position, RequestId, RoomId, Seq, Shown
 from parlerd.core.public_line import epoch_of, first_number
 from parlerd.core.room import Room
 from parlerd.core.statements import Rewind, Statement, encode
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.authors import Attested, Author, Draft, Place, Words
 from parlerd.engine.desk import Desk
-from parlerd.engine.handles import Earlier, MirrorRoom, Present
+from parlerd.engine.handles import Earlier, MirrorRoom, Present, taken_out
 from parlerd.engine.key_text import typed_key
 from parlerd.engine.reading import handle_of
 from parlerd.engine.submissions import Settled, Submission
 from parlerd.identity import codes
 from parlerd.operations import types as t
 from parlerd.uplink.arriving import wanted
-from parlerd.uplink.composing import Composer
-from parlerd.uplink.counters import Counters
+from parlerd.uplink.composing import Composer, Decided
+from parlerd.uplink.counters import Counters, Signed
 from parlerd.uplink.doors import Doors
 from parlerd.uplink.history import Contradicted, judge
 from parlerd.uplink.lanes import ANSWER_S, Post
@@ -92,8 +94,10 @@ class RemoteRoom(MirrorRoom):
         """What was asked and is not begun, in the order of calls."""
         self._ends: Bounded[int, bytes] = Bounded(MAX_ENDS)
         """The public line where pages of the past ended, by numbers of the room: a later page goes on from there."""
-        self._is_taking_in = False
-        """Whether a task takes in what waits."""
+        self._is_held_up = False
+        """Whether what waits goes on later: the mirror catches up, or the store is asked about the newest request."""
+        self._is_moving = False
+        """Whether `move` is at work."""
 
     # -- the line ------------------------------------------------------------------------------------------
 
@@ -102,45 +106,59 @@ class RemoteRoom(MirrorRoom):
 
     def place(self, command: c.Command, by: By, words: Words | None = None) -> Submission:
         if self._link.is_removed:
-            raise Refused("home_not_trusted", host=self.home_name)
+            raise taken_out(self.home_name)
         if len(self._waiting) >= MAX_WAITING:
             raise Refused("room_busy", retry_after_ms=100)
         self.actor.used_at = trio.current_time()
+        if isinstance(command, c.PostMessage) and command.idempotency_key is not None and not command.fresh:
+            command = msgspec.structs.replace(command, id=_id_of(self.room, by.actor, command))
         submission = Submission(self, command, by, words)
         self._waiting.append(submission)
         return submission
 
     def move(self) -> None:
-        """Begin what waits: messages one after the other, everything else by itself."""
-        if self._waiting and not self._is_taking_in:
-            self._is_taking_in = True
-            self._link.spawn(self._take_in)
+        """Begin what waits: messages one after the other, everything else by itself. A message takes no task where
+        nothing has to be waited for."""
+        if self._is_moving:
+            return
+        self._is_moving = True
+        try:
+            while self._waiting and not self._is_held_up:
+                self._begin(self._waiting.popleft())
+        finally:
+            self._is_moving = False
 
     def withdraw(self, submission: Submission) -> None:
         if submission in self._waiting:
             self._waiting.remove(submission)
 
-    async def _take_in(self) -> None:
+    def _begin(self, submission: Submission) -> None:
+        if not isinstance(submission.command, c.PostMessage):
+            self._link.spawn(self._finishing, submission, self._run)
+        elif self._link.may_catch_up(self.room):
+            self._is_held_up = True
+            self._link.spawn(self._finishing, submission, self._offer_caught_up)
+        else:
+            self._offer(submission, submission.command)
+
+    async def _offer_caught_up(self, submission: Submission) -> None:
+        """A message that is said on a mirror which is about to hear what was said meanwhile."""
+        assert isinstance(submission.command, c.PostMessage)
         try:
-            while self._waiting:
-                submission = self._waiting.popleft()
-                if isinstance(submission.command, c.PostMessage):
-                    await self._finishing(submission, self._offer)
-                else:
-                    self._link.spawn(self._finishing, submission, self._run)
+            await self._link.catch_up(self.room)
         finally:
-            self._is_taking_in = False
+            self._is_held_up = False
+        self._offer(submission, submission.command)
+        self.move()
 
     async def _finishing(self, submission: Submission, work: Callable[[Submission], Any]) -> None:
         """Do something for a submission; an error is its outcome."""
         try:
             await work(submission)
         except ParlerError as error:
-            submission.error = error
-            submission.finish()
+            _fail(submission, error)
         except BaseException:
-            submission.error = ParlerError("internal")
-            submission.finish()
+            _fail(submission, ParlerError("internal"))
             raise
 
     async def catch_up(self) -> bool:
@@ -154,32 +172,45 @@ class RemoteRoom(MirrorRoom):
 
     # -- messages ------------------------------------------------------------------------------------------
 
-    async def _offer(self, submission: Submission) -> None:
-        """Put a message in its author's lane, once the mirror has said that it may be posted."""
-        command, by, draft = submission.command, submission.by, submission.words
-        assert isinstance(command, c.PostMessage)
+    def _offer(self, submission: Submission, command: c.PostMessage) -> None:
+        """Ask the mirror whether a message may be posted; what it says goes on in `_decided`."""
+        by, draft = submission.by, submission.words
         assert isinstance(draft, Draft)
-        await self._link.catch_up(self.room)
         if by.actor in self._link.mirrors.copied:
-            raise Refused("key_used_elsewhere", agent=by.actor)
-        lane = self._link.lane(self.room, by.actor)
-        under_way = lane.find(command.idempotency_key or "", command.operation)
+            _fail(submission, Refused("key_used_elsewhere", agent=by.actor))
+            return
+        under_way = self._link.lane(self.room, by.actor).find(command.idempotency_key or "", command.operation)
         if under_way is not None:
-            if under_way.command.input != command.input:
-                raise Refused("idempotency_conflict", key=command.idempotency_key)
-            self._link.spawn(self._finishing, submission, lambda _: self._same(submission, under_way))
+            self._link.spawn(self._finishing, submission, partial(self._same, under_way))
             return
         if command.id is None:
             command = msgspec.structs.replace(command, id=MessageId(self._desk.random.new("m")))
-        decided = await self._composer.decide(self.actor, command, by, draft)
-        if decided.replay is not None:
-            submission.settled = await self._posted(by.actor, decided.replay)
-            submission.finish()
-            return
-        await lane.offer(Post(command, by, draft, submission))
+        self._is_held_up = True
+        self._composer.decide(self.actor, command, by, draft, partial(self._decided, submission, command))
 
-    async def _same(self, submission: Submission, under_way: Post) -> None:
+    def _decided(
+        self, submission: Submission, command: c.PostMessage, decided: Decided | None, error: BaseException | None
+    ) -> None:
+        """The mirror said what becomes of a message: it goes into its author's lane, or was posted before."""
+        self._is_held_up = False
+        by, draft = submission.by, submission.words
+        assert isinstance(draft, Draft)
+        if decided is None:
+            _fail(submission, error if isinstance(error, ParlerError) else ParlerError("internal"))
+        elif decided.replay is not None:
+            self._link.spawn(self._finishing, submission, partial(self._replayed, decided.replay))
+        else:
+            self._link.lane(self.room, by.actor).offer(Post(command, by, draft, submission), decided)
+        self.move()
+
+    async def _replayed(self, position: Position, submission: Submission) -> None:
+        submission.settled = await self._posted(submission.by.actor, position)
+        submission.finish()
+
+    async def _same(self, under_way: Post, submission: Submission) -> None:
         """The same request a second time, while the first is under way: it is the first one's replay."""
+        if under_way.command.input != submission.command.input:
+            raise Refused("idempotency_conflict", key=submission.command.idempotency_key)
         with trio.move_on_after(ANSWER_S):
             await under_way.done.wait()
         if under_way.done.is_set() and under_way.error is not None:
@@ -204,7 +235,7 @@ class RemoteRoom(MirrorRoom):
     async def _run(self, submission: Submission) -> None:
         command, by = submission.command, submission.by
         room = self.actor.aggregate
-        now = Millis(max(self._desk.clock.now(), room.last_at))
+        now = Millis(max(self._desk.now_at(self._link.home), room.last_at))
         decision = room.decide(command, by=by, now=now, ids=self._desk.random)
         if decision.events:
             await self._link.attach(by.actor)
@@ -242,7 +273,8 @@ class RemoteRoom(MirrorRoom):
                 event = msgspec.structs.replace(event, counter=self._counters.after(0))
                 place = Place(self.room, command.idempotency_key or "", by, b"", now)
                 sealed = self._author.seal(submission.words, event, place)
-                self._counters.note(event.counter, hashlib.sha256(sealed.body).digest())
+                signed = Signed(by.actor, hashlib.sha256(sealed.body).digest(), sealed.signature)
+                self._counters.note(event.counter, signed)
                 recap = Attested(sealed.body, sealed.signature)
         answer = await self._link.call(
             "link.open",
@@ -293,7 +325,7 @@ class RemoteRoom(MirrorRoom):
         moment: the decision then names another handle, and is signed again."""
         for left in reversed(range(DECIDE_TRIES)):
             room = self.actor.aggregate
-            now = Millis(max(self._desk.clock.now(), room.last_at))
+            now = Millis(max(self._desk.now_at(self._link.home), room.last_at))
             decision = room.decide(command, by=submission.by, now=now, ids=self._desk.random)
             signed = self._attest(decision.statements[0], submission.by)
             try:
@@ -352,7 +384,7 @@ class RemoteRoom(MirrorRoom):
         }
 
     async def earlier(self, agent: AgentId, after: Seq, limit: int) -> Earlier:
-        link, shifts = self._link, self.aggregate.state.members[agent].shifts
+        link, shifts = self._link, shifts_of(self.aggregate.state.membership, agent)
         there, shift = Seq(number_at_home(shifts, after)), shift_after(shifts, after)
         # What follows in the home's log was said after the room was rewound, and is here under other numbers.
         limit = min(limit, t.MAX_PAGE, last_at_home(shifts, after) - there)
@@ -461,6 +493,18 @@ class RemoteRoom(MirrorRoom):
 
     def join_code(self, request: RequestId) -> str | None:
         return self._doors.code(request)
+
+
+def _id_of(room: RoomId, agent: AgentId, command: c.PostMessage) -> MessageId:
+    """The id of a message that its author may ask for again. A daemon that was killed may have sent the message, and
+    the one after it does not know that: both tell the author the same id."""
+    asked = msgspec.msgpack.encode((room, agent, command.operation, command.idempotency_key))
+    return MessageId(f"m_{base64.b32encode(hashlib.sha256(asked).digest()).decode().lower()[:26]}")
+
+
+def _fail(submission: Submission, error: ParlerError) -> None:
+    submission.error = error
+    submission.finish()
 
 
 def _is_in(room: Room, agent: AgentId) -> bool:

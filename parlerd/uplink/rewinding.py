@@ -111,6 +111,7 @@ def rewound(state: RoomState, fork: Fork, statement: Rewind, ours: Iterable[Agen
         epoch=statement.epoch,
         public=statement.public,
         line=statement.line,
+        holds=tuple(kept.rewinds.holds),
         upto=fork.upto,
         numbers=tuple(numbers),
         threads=tuple(_threads(state, fork, statement, frozenset(readers))),
@@ -140,10 +141,11 @@ def _threads(
     """The threads that go on elsewhere than from their ends in this state. Of others' private threads nobody here can
     tell what the home has; nor of their public ones, where the home has messages that the mirror was not told."""
     is_whole = fork.state.shown.number == statement.public
-    for author, threads in state.messages.threads.items():
-        kept = fork.state.messages.threads.get(author, {})
-        for audience, thread in threads.items():
+    now, then = state.messages.threads, fork.state.messages.threads
+    for author in sorted({*now, *then}):
+        ends, kept = now.get(author, {}), then.get(author, {})
+        for audience in sorted({*ends, *kept}):
             is_known = author in ours or (audience == PUBLIC_AUDIENCE and is_whole)
             end = kept.get(audience, Thread()) if is_known else Thread()
-            if end != thread:
+            if end != ends.get(audience, Thread()):
                 yield author, audience, end.counter, end.envelope

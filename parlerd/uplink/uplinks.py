@@ -6,12 +6,13 @@ Not here: one link (`link`), the file (`homes`). Above: the daemon, which puts t
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import partial
 
 import trio
 
-from parlerd.core.errors import Refused
+from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import AgentId, HomeId, KeyId, Label, MessageId, RoomId
 from parlerd.core.room import Room
 from parlerd.core.statements import KeyTerms, check
@@ -32,6 +33,8 @@ from parlerd.uplink.doors import Doors
 from parlerd.uplink.homes import AddedHome, Homes
 from parlerd.uplink.link import Link
 from parlerd.uplink.remote_room import RemoteRoom
+
+log = logging.getLogger(__name__)
 
 
 class Uplinks:
@@ -56,9 +59,14 @@ class Uplinks:
         """Keep the links until this is cancelled."""
         self._desk = desk
         self._author = LocalAuthor(self._signers, desk.random)
-        self._counters = Counters(desk.clock.now())
+        try:
+            self._homes.begin_to_count(desk.clock.now())
+        except ParlerError as error:
+            # Numbers are given out twice only where the clock is set back, too, before the next daemon starts.
+            log.warning("from when this daemon counts what it signs: %s", error.message)
+        self._counters = Counters(self._homes.counted)
         self._composer = Composer(desk, self._author, self._counters)
-        self._bounds = Bounds(desk.library, desk.settings, HomeId(self._signers.principal))
+        self._bounds = Bounds(desk, HomeId(self._signers.principal))
         async with trio.open_nursery() as self._nursery:
             self._nursery.start_soon(self._bounds.run)
             for added in self._homes.all():
@@ -131,11 +139,23 @@ class Uplinks:
                 return Queued(row.room, row.agent, link.name, row.at, row.refused)
         return None
 
+    def ahead_ms(self, home: HomeId) -> int:
+        link = self._links.get(home)
+        return 0 if link is None else link.clock_ahead_ms
+
+    async def meet(self, home: HomeId) -> None:
+        link = self._links.get(home)
+        if link is None:
+            raise Refused("home_not_trusted", host=self.name_of(home))
+        await link.ready()
+
     async def find(self, home: HomeId, session_key: str, binding: str) -> tuple[KeyId, RoomId]:
         """What a key opens at another home. The room's mirror is there afterwards, with the key in it."""
         link = self._links.get(home)
         if link is None:
             raise Refused("home_not_trusted", host=self.name_of(home))
+        # Also where the home does not answer now: what an agent of this home came by may be asked for again.
+        self._doors.note_key(home, self._desk.keys.key_id(session_key), session_key)
         found = await link.call("link.find", t.FindKey(session_key=session_key))
         assert isinstance(found, t.FoundKey)
         room, key = RoomId(found.room), self._desk.keys.key_id(session_key)
@@ -175,7 +195,6 @@ class Uplinks:
         if known is None:
             # What the relay gave is not signed by the person who opened the room.
             raise Refused("relay_equivocation", what="terms")
-        self._doors.note_key(home, known, session_key)
         return known, room
 
     # -- as the person asks --------------------------------------------------------------------------------

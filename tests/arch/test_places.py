@@ -57,6 +57,7 @@ ELSEWHERE: Final = {
     "parlerd/engine/deciding": "engine/test_actor",
     "parlerd/engine/knocks": "engine/test_joining",
     "parlerd/engine/absent": "uplink/test_bounds",
+    "parlerd/engine/kept": "engine/test_admitting",
     "parlerd/engine/look_back": "uplink/test_relayed",
     "parlerd/engine/links": "engine/test_linking",
     "parlerd/engine/reachable": "engine/test_admitting",

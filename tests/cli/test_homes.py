@@ -45,6 +45,7 @@ def test_homes_are_listed_with_how_each_is_and_what_waits(shell: Shell) -> None:
         told = ran.stdout.replace("\n", " ")
         assert "team-7f3k2q does not answer. What is sent there waits here" in told
         assert "ended your membership" in told
+        assert "parler homes remove crew-aaaaaa" in told
 
 
 def test_a_script_gets_each_home_whole(shell: Shell) -> None:

@@ -187,10 +187,11 @@ def test_roster_shows_hosts_as_claims(shell: Shell) -> None:
 
 
 def test_whoami_is_who_acts(shell: Shell) -> None:
-    me = t.Me(id=ALICE, name="alice", host="", home="/h", principal="AX")
+    me = t.Me(id=ALICE, name="alice", host="", home="/h", principal="AX", fingerprint="ABCD-EFGH-IJKL")
     shell.daemon.answers("agent.whoami", me)
     assert set(shell.run("whoami", "--json").document) >= {"id", "name", "host", "home"}
     assert shell.run("whoami").stdout.splitlines()[0] == "alice"
+    assert "fingerprint ABCD-EFGH-IJKL\n" in shell.run("whoami").stdout
     assert "AX" not in shell.run("whoami").stdout
     assert "AX" in shell.run("whoami", "--wide").stdout
 

@@ -458,13 +458,13 @@ def test_why_prints_the_ladder_of_each_reader(shell: Shell) -> None:
 
 def test_why_says_of_a_message_that_waits_here_since_when_and_for_which_relay(shell: Shell) -> None:
     queued = t.QueuedHere(home="team-7f3k2q", since=1_700_000_000_000)
-    shell.daemon.answers("message.why", t.WhyResult(id="m_1", room=ROOM, readers=[], queued=queued))
+    found = t.WhyResult(id="m_1", room=ROOM, readers=[], queued=queued)
+    refused = t.QueuedHere(home="team-7f3k2q", since=1_700_000_000_000, refused="room_closed")
+    shell.daemon.answers("message.why", found, found, t.WhyResult(id="m_1", room=ROOM, readers=[], queued=refused))
     pattern = r"Queued here since \S+ \d\d:\d\d:\d\d, goes out when the link to team-7f3k2q is up.\n"
     assert re.fullmatch(pattern, shell.run("why", "m_1").stdout)
     document = shell.run("why", "m_1", "--json").document
     assert document["queued"] == {"home": "team-7f3k2q", "since": 1_700_000_000_000, "refused": ""}
-    refused = t.QueuedHere(home="team-7f3k2q", since=1_700_000_000_000, refused="room_closed")
-    shell.daemon.answers("message.why", t.WhyResult(id="m_1", room=ROOM, readers=[], queued=refused))
     text = shell.run("why", "m_1").stdout
     assert text.startswith("Refused by team-7f3k2q (room_closed), and not sent again: queued here since ")
 

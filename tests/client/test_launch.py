@@ -138,12 +138,13 @@ def test_a_daemon_that_cannot_start_is_reported_with_the_last_line_of_its_log(ho
 
 
 def test_a_daemon_that_says_what_is_wrong_with_the_home_is_reported_with_its_code(home: Home) -> None:
-    said = "parlerd: newer_store: The database has schema 7. Upgrade this install."
+    said = "parlerd: newer_store: The database has schema 7. Upgrade this install. hint: Take a copy first."
     words = [sys.executable, "-c", f"import sys; sys.exit({said!r})"]
     with pytest.raises(ParlerError) as caught:
         connect(home, spawn=partial(launch.spawn, command=words))
     assert caught.value.code == "newer_store"
     assert caught.value.message == ("The daemon could not start: The database has schema 7. Upgrade this install.")
+    assert caught.value.hint == "Take a copy first."
 
 
 def test_a_daemon_that_was_killed_is_not_reported_with_what_an_earlier_one_said(home: Home) -> None:

@@ -27,6 +27,7 @@ from parlerd.core.model import (
     MessageId,
     Millis,
     Position,
+    PrincipalId,
     Prior,
     RoomId,
     Seq,
@@ -34,6 +35,7 @@ from parlerd.core.model import (
     View,
     drawn_key,
 )
+from parlerd.core.public_line import first_number, line_after_rewind, next_line
 from parlerd.store.memory import MemoryStore
 from parlerd.store.port import (
     Append,
@@ -69,6 +71,7 @@ from tests.support.facts import (
     ROOM,
     SIGNATURE,
     append,
+    by,
     denied,
     everything,
     fact,
@@ -359,6 +362,25 @@ def test_a_public_message_that_a_mirror_leaves_out_stands_nowhere(store: Store) 
     ]  # fmt: skip
 
 
+def test_after_a_rewind_public_messages_have_the_numbers_of_their_epoch(store: Store) -> None:
+    """Those that the home lost keep theirs, in the log of a mirror."""
+    first, lost, after = message(2), message(3), message(5)
+    lines, epoch = _lines(first, lost), first_number(1)
+    rewound = fact(4, e.RoomRewound(epoch=1, public=1, line=lines[1], upto=Position(2)), body=b"the signed rewind")
+    begins = line_after_rewind(lines[1], hashlib.sha256(b"the signed rewind").digest())
+    _do(store, append(opened(), first, lost, rewound))
+    _do(store, append(after))
+    assert isinstance(after.header.event, e.MessagePosted)
+    shown = [(0, lines[0]), (1, lines[1]), (2, lines[2]), (epoch, begins)]
+    shown.append((epoch + 1, next_line(begins, after.header.event.envelope)))
+    for _ in range(2):
+        assert [store.shown_at(ROOM, Position(place)) for place in range(1, 6)] == shown
+        assert [store.line_at(ROOM, number) for number, _ in shown] == [line for _, line in shown]
+        assert [store.line_at(ROOM, number) for number in (3, epoch - 1, epoch + 2)] == [None, None, None]
+        assert [store.public_position(ROOM, number) for number in (1, 2, 3, epoch, epoch + 1)] == [2, 3, None, None, 5]
+        store.rebuild_index()
+
+
 def test_the_past_holds_the_public_lines_that_were_asked_for_as_far_as_there_are_any(store: Store) -> None:
     _do(store, append(opened(), message(2), message(3)))
     found = store.past(ROOM, (), (), (0, 2, 2, 3, 9))
@@ -570,12 +592,32 @@ def test_a_refused_job_erases_nothing(store: Store) -> None:
 def test_what_a_room_holds_is_counted_in_messages_and_bytes_and_the_oldest_come_first(store: Store) -> None:
     _do(store, append(opened(), message(2, body=b"12345"), joined(3, BEN), message(4, body=b"1"), message(5, body=b"")))
     assert store.held(ROOM) == Held(3, 6)
-    assert store.oldest_bodies(ROOM, 2) == [(2, 5), (4, 1)]
+    assert store.oldest_bodies(ROOM, Position(0), 2) == [(2, 5), (4, 1)]
+    assert store.oldest_bodies(ROOM, Position(2), 2) == [(4, 1), (5, 0)]
     _do(store, EraseBodies(ROOM, [Position(2)]))
     assert store.held(ROOM) == Held(2, 1)
-    assert store.oldest_bodies(ROOM, 9) == [(4, 1), (5, 0)]
+    assert store.oldest_bodies(ROOM, Position(0), 9) == [(4, 1), (5, 0)]
     assert store.held(OTHER) == Held()
-    assert store.oldest_bodies(OTHER, 9) == []
+    assert store.oldest_bodies(OTHER, Position(0), 9) == []
+
+
+def test_what_each_person_wrote_is_summed_over_a_range(store: Store) -> None:
+    other = msgspec.structs.replace(message(4, body=b"1234567"))
+    header = msgspec.structs.replace(other.header, by=msgspec.structs.replace(by(BEN), principal=PrincipalId("AOTHER")))
+    _do(store, append(opened(), message(2, body=b"123"), joined(3, BEN), msgspec.structs.replace(other, header=header)))
+    first = len(opened().body or b"")
+    assert store.written(ROOM, Position(0), Position(9)) == {OWNER: first + 3, "AOTHER": 7}
+    assert store.written(ROOM, Position(1), Position(2)) == {OWNER: 3}
+    assert store.written(ROOM, Position(2), Position(3)) == {}
+    assert store.written(OTHER, Position(0), Position(9)) == {}
+
+
+@pytest.mark.parametrize("log", LOGS)
+def test_who_wrote_a_log_of_any_version_can_be_said(store: Store, log: str) -> None:
+    facts = [NewFact(saved.header, saved.body, saved.body and SIGNATURE) for saved in recorded(log)]
+    _do(store, Append(ROOM, Position(0), facts))
+    sizes = sum(len(each.body or b"") for each in facts)
+    assert sum(store.written(ROOM, Position(0), Position(999)).values()) == sizes
 
 
 def test_the_index_is_made_anew_over_messages_that_were_erased(store: Store) -> None:

@@ -33,9 +33,11 @@ def test_a_name_that_is_taken_names_nothing_and_leaves_the_first_room_its_name(h
     assert home.aggregate.state.active == {BEN.id: first}
 
 
-def test_a_room_that_lives_elsewhere_is_named_with_its_home(home: HomeDriver) -> None:
+def test_a_room_that_lives_elsewhere_is_named_with_its_home_and_is_not_active_before_it_is_there(
+    home: HomeDriver,
+) -> None:
     far = HomeId("N" + "A" * 55)
-    named, _ = home.run(c.NameRoom(owner=BEN.id, room=RoomId("r_far"), name="auth", home=far), BEN).events
+    (named,) = home.run(c.NameRoom(owner=BEN.id, room=RoomId("r_far"), name="auth", home=far), BEN).events
     assert named == RoomNamed(owner=BEN.id, room=RoomId("r_far"), name="auth", home=far)
 
 

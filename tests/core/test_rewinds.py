@@ -116,12 +116,13 @@ def told() -> RoomDriver:
     return mirror
 
 
-def rewound(upto: int, public: int, epoch: int = 1, **numbers: int) -> e.RoomRewound:
+def rewound(upto: int, public: int, epoch: int = 1, holds: tuple[int, ...] = (), **numbers: int) -> e.RoomRewound:
     agents = {who.name: who.id for who in (OWNER, BEN, CAT)}
     return e.RoomRewound(
         epoch=epoch,
         public=public,
         line=LINE,
+        holds=holds,
         upto=Position(upto),
         numbers=tuple((agents[name], number) for name, number in numbers.items()),
     )
@@ -157,7 +158,8 @@ def test_what_an_author_may_say_that_it_was_shown_is_what_the_home_still_has() -
         [
             Rewound(Position(9), 1, 4, b"four", Position(6), 7),
             Rewound(Position(20), 3, first_number(1) + 2, b"two", Position(12), 9),
-        ]
+        ],
+        [1, 3],
     )
     assert state.still_shown(Shown(3, b"three")) == (3, b"three")
     assert state.still_shown(Shown(4, b"four")) == (4, b"four")
@@ -177,6 +179,9 @@ def test_a_home_that_went_back_to_before_a_rewind_has_what_that_one_lost_as_far_
     mirror.arrive(rewound(8, 2, epoch=2))
     assert [n for n in range(1, 13) if mirror.aggregate.state.rewinds.is_lost(Position(n))] == [9, 10, 11]
     assert mirror.aggregate.state.epoch == 2
+    # Then to after the first rewind again, which holds once more.
+    mirror.arrive(rewound(11, first_number(1) + 1, epoch=3, holds=(1,)))
+    assert [n for n in range(1, 14) if mirror.aggregate.state.rewinds.is_lost(Position(n))] == [7, 8, 9, 12]
     mirror.verify()
 
 
@@ -211,6 +216,7 @@ def test_a_mirror_that_was_not_told_all_that_is_left_leaves_it_out() -> None:
         (rewound(5, 2, epoch=0), "epoch"),
         (rewound(5, 2, epoch=2), "epoch"),
         (rewound(5, 2, epoch=MAX_EPOCH + 1), "epoch"),
+        (rewound(5, 2, epoch=3, holds=(1,)), "epoch"),
         (rewound(5, first_number(3), epoch=3), "public"),
         (rewound(5, -1, epoch=3), "public"),
         (rewound(5, 2, epoch=3, cat=1), "before"),

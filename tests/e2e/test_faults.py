@@ -242,13 +242,13 @@ def test_a_damaged_database_that_cannot_be_opened_says_how_to_recover_and_that_w
 
     error = somebody.fails("recv", "--as", "bob", code="store_corrupt")
     assert error["retryable"] is False
-    assert str(backup) in error["message"]
+    assert str(backup) in error["hint"]
     assert f"store_corrupt: {error['message'].removeprefix('The daemon could not start: ')}" in somebody.log()
     checkup = somebody.asks("doctor", expect=1)
     (wrong,) = (check for check in checkup["checks"] if not check["ok"])
     assert str(backup) in wrong["detail"]
 
-    restore = error["message"].partition("then run: ")[2]
+    restore = error["hint"].partition("then run: ")[2]
     subprocess.run(restore, shell=True, check=True)
     assert texts(somebody) == kept
     assert somebody.asks("doctor")["ok"] is True

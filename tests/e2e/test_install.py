@@ -57,8 +57,12 @@ def entry():
         sys.exit({demo})
     elif words == ["daemon", "status"]:
         sys.exit(0 if os.path.exists(running) else 3)
-    elif words == ["relay", "status"]:
-        sys.exit(0 if os.path.exists(home + "/relaying") else 3)
+    elif words == ["relay", "status", "--json"]:
+        if not os.path.exists(home + "/relaying"):
+            print('{{"running":false,"pid":null}}')
+            sys.exit(3)
+        print(open(home + "/relaying").read())
+        sys.exit(1 if "error" in open(home + "/relaying").read() else 0)
     elif words == ["daemon", "stop"]:
         if os.path.exists(running):
             os.unlink(running)
@@ -168,7 +172,7 @@ def machine(tmp_path: Path) -> Machine:
 
 def test_an_install_runs_the_demo_and_ends_with_the_line_to_type(machine: Machine) -> None:
     ran = machine.runs()
-    assert machine.asked() == ["1.0 demo --no-next", "1.0 --version", "1.0 daemon status", "1.0 relay status"]
+    assert machine.asked() == ["1.0 demo --no-next", "1.0 --version", "1.0 daemon status", "1.0 relay status --json"]
     assert ran.stdout.splitlines()[-1].strip() == "~/.local/bin/parler connect"
     assert "is not on your PATH" in ran.stdout
     assert machine.installed() == "parler 1.0"
@@ -216,18 +220,27 @@ def test_an_upgrade_restarts_a_daemon_that_runs_and_starts_none(machine: Machine
     assert "now runs this version" in ran.stdout
 
 
-def test_an_upgrade_restarts_a_relay_that_runs_and_starts_none(machine: Machine) -> None:
+@pytest.mark.parametrize("says", ['{"running":true,"pid":7}', '{"error":{"code":"unsupported_version"}}'])
+def test_an_upgrade_restarts_a_relay_that_runs_and_starts_none(machine: Machine, says: str) -> None:
     machine.runs()
     assert "1.0 relay start" not in machine.asked()
-    (machine.home / "relaying").touch()
+    (machine.home / "relaying").write_text(says)
     machine.releases("2.0")
     ran = machine.runs()
     assert [line for line in machine.asked() if line.startswith("2.0 relay")] == [
-        "2.0 relay status",
+        "2.0 relay status --json",
         "2.0 relay stop",
         "2.0 relay start",
     ]
     assert "The relay that was running does too." in ran.stdout
+
+
+def test_an_upgrade_leaves_a_relay_alone_that_does_not_run_for_another_reason(machine: Machine) -> None:
+    machine.runs()
+    (machine.home / "relaying").write_text('{"error":{"code":"invalid_settings"}}')
+    machine.releases("2.0")
+    machine.runs()
+    assert [line for line in machine.asked() if line.startswith("2.0 relay")] == ["2.0 relay status --json"]
 
 
 def test_a_demo_that_fails_leaves_the_older_install_as_it_was(machine: Machine) -> None:

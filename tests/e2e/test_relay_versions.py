@@ -149,7 +149,7 @@ def test_a_store_of_an_earlier_schema_is_copied_before_a_newer_relay_changes_it_
     before = home.database.read_bytes()
     ann.program = PARLER
     refused = ann.fails("relay", "start", code="newer_store")
-    assert f"Upgrade this install to Parler {NEWER} or newer." in refused["message"]
+    assert f"Upgrade this install to Parler {NEWER} or newer." in refused["hint"]
     assert home.database.read_bytes() == before
     ann.program = newer.parler
     ann.asks("relay", "start")

@@ -135,7 +135,7 @@ def test_a_database_of_a_newer_schema_is_refused_and_left_alone(somebody: Somebo
     before = somebody.home.database.read_bytes()
 
     error = somebody.fails("rooms", code="newer_store")
-    assert f"Upgrade this install to Parler {NEWER} or newer." in error["message"]
+    assert f"Upgrade this install to Parler {NEWER} or newer." in error["hint"]
     assert error["retryable"] is False
     (wrong,) = (check for check in somebody.asks("doctor", expect=1)["checks"] if not check["ok"])
     assert NEWER in wrong["detail"]

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+from typing import Any
+
 import msgspec
 import pytest
 import trio
 
-from parlerd.core.errors import ParlerError
-from parlerd.core.model import RoomId
+from parlerd.core.errors import ParlerError, StoreError
+from parlerd.core.model import RoomId, Shown
 from parlerd.core.statements import room_id_of
+from parlerd.engine.deciding import MAX_LINES
 from parlerd.engine.quota import OPENING
 from parlerd.engine.rooms import LocalRoom
 from parlerd.engine.sending import Posting
 from parlerd.operations import types as t
 from parlerd.settings import Settings
-from tests.support.engine import Served, engine_world, run, settle, texts
+from parlerd.store.memory import MemoryStore
+from tests.support.engine import Served, World, engine_world, run, settle, texts
+from tests.support.faulty_store import FaultyStore
 from tests.support.linked import Elsewhere, LinkParty
 
 
@@ -53,6 +59,44 @@ def test_a_message_that_is_posted_again_is_answered_as_the_first_time() -> None:
             anew = link.person.envelope("ann", opened.room, "once", key=f"k{first.id[1:]}", id="m_other")
             assert await link.ask("link.post", anew, t.Posted) == again
             assert texts(await (await served.agent("alice")).recv()) == ["once"]
+
+    run(main)
+
+
+def test_the_line_that_authors_name_is_asked_of_the_store_once_and_compared_each_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            link, opened = await ann_in_a_room(served)
+            numbers: list[int] = []
+            line_at = MemoryStore.line_at
+
+            def noted(store: MemoryStore, room: RoomId, number: int) -> bytes | None:
+                numbers.append(number)
+                return line_at(store, room, number)
+
+            monkeypatch.setattr(MemoryStore, "line_at", noted)
+            room = served.engine.rooms.open_actor(RoomId(opened.room))
+            assert room is not None
+            early = Shown(0, b"")
+            for number in range(MAX_LINES + 4):
+                await link.post("ann", opened.room, f"message {number}")
+                early = room.aggregate.state.shown if number == 2 else early
+            # Where the room stood lately is known.
+            assert numbers == []
+            shown = room.aggregate.state.shown
+            await link.post("ann", opened.room, "up to date", shown=shown.number, line=shown.line)
+            assert numbers == []
+            await link.post("ann", opened.room, "far behind", shown=early.number, line=early.line)
+            last = link.person.envelope("ann", opened.room, "still behind", shown=early.number, line=early.line)
+            await link.ask("link.post", last, t.Posted)
+            assert numbers == [early.number]
+            newest: dict[str, Any] = {"previous": hashlib.sha256(last.body).digest(), "counter": 1_000}
+            for wrong in (0, early.number, shown.number, shown.number + 70):
+                envelope = link.person.envelope("ann", opened.room, "x", shown=wrong, line=bytes(32), **newest)
+                refused = await link.refused("link.post", envelope)
+                assert (refused.code, refused.details["what"]) == ("envelope_refused", "line")
 
     run(main)
 
@@ -272,6 +316,84 @@ def test_a_person_has_a_bounded_number_of_rooms_here_and_may_ask_again_for_each(
             assert (await mia.ask("link.open", params, t.OpenedRemoteRoom)).replayed
             olga = await Elsewhere("olga").link(served, "olive")
             await olga.open("olive", "one")
+
+    run(main)
+
+
+def test_what_all_agents_of_a_person_keep_here_is_bounded_and_nobody_else_is_held_back() -> None:
+    async def main() -> None:
+        async with engine_world(settings=Settings(quota_person_kept_bytes=6_000)) as served:
+            link, opened = await ann_in_a_room(served)
+            mia = link.person
+            second = await mia.link(served, "bea")
+            await second.enter("bea", opened)
+            stored: list[t.PostEnvelope] = []
+            refused, over = None, None
+            for number in range(20):
+                who, by = (("ann", link), ("bea", second))[number % 2]
+                envelope = mia.envelope(who, opened.room, f"{number} " + "x" * 500)
+                try:
+                    await by.ask("link.post", envelope, t.Posted)
+                except ParlerError as error:
+                    refused, over = error, envelope
+                    break
+                stored.append(envelope)
+            assert refused is not None
+            assert over is not None
+            assert (refused.code, refused.spec.retryable) == ("too_many_bytes", False)
+            size = sum(len(envelope.body) for envelope in stored)
+            assert size <= 6_000 < size + len(over.body)
+            # One that agent after agent brings along makes no difference, nor does a room of their own.
+            third = await mia.link(served, "cem")
+            while (left := 6_000 - served.engine.desk.kept.of(mia.principal)) > 300:
+                await link.post("ann", opened.room, "x")
+            params, room = third.opening("cem", "a room of their own")
+            recap = mia.envelope("cem", room, "x" * left, kind="context", key=params.idempotency_key)
+            whole = msgspec.structs.replace(params, recap=recap.body, recap_signature=recap.signature)
+            assert (await third.refused("link.open", whole)).code == "too_many_bytes"
+            # What is here is answered as what it is.
+            assert (await link.ask("link.post", stored[0], t.Posted)).replayed
+            alice = await served.agent("alice")
+            await alice.send("of this home")
+            olga = await Elsewhere("olga").link(served, "olive")
+            await olga.enter("olive", opened)
+            await olga.post("olive", opened.room, "of another person")
+
+    run(main)
+
+
+def test_what_a_person_keeps_is_counted_again_at_the_next_start() -> None:
+    async def main() -> None:
+        world = World(settings=Settings(quota_person_kept_bytes=1_000_000))
+        async with world.serving() as served:
+            link, opened = await ann_in_a_room(served)
+            for number in range(5):
+                await link.post("ann", opened.room, f"{number} " + "x" * 500)
+            await link.open("ann", "another")
+            mia = link.person.principal
+            kept = served.engine.desk.kept.of(mia)
+            assert kept > 2_500
+        async with world.serving() as served:
+            assert served.engine.desk.kept.of(mia) == 0
+            await served.engine.count_kept()
+            # Beside words and openings, what says how its agents came in.
+            assert kept <= served.engine.desk.kept.of(mia) < kept + 2_000
+            assert served.engine.desk.kept.of(served.world.keys.principal) > 0
+
+    run(main)
+
+
+def test_what_cannot_be_counted_stops_no_relay() -> None:
+    async def main() -> None:
+        store = FaultyStore()
+        async with World(store=store, settings=Settings(quota_person_kept_bytes=1)).serving() as served:
+            await served.agent("alice")
+
+            def unreadable(room: object, after: object, upto: object) -> object:
+                raise StoreError("store_corrupt")
+
+            store.written = unreadable  # type: ignore[method-assign, assignment]
+            await served.engine.count_kept()
 
     run(main)
 

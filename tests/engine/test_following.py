@@ -12,7 +12,7 @@ import trio
 from parlerd.core.envelope import TextPart, decode_envelope
 from parlerd.core.errors import Refused
 from parlerd.core.events import Header
-from parlerd.core.model import Position, RoomId
+from parlerd.core.model import Position, RoomId, View
 from parlerd.core.public_line import first_line, next_line
 from parlerd.engine import following
 from parlerd.engine.cards import Cards
@@ -20,7 +20,7 @@ from parlerd.engine.fanout import Followed
 from parlerd.engine.reachable import eyes
 from parlerd.operations import types as t
 from parlerd.store.memory import MemoryStore
-from parlerd.store.port import NewFact
+from parlerd.store.port import NewFact, Page
 from tests.support.engine import Party, Served, SteppedClock, engine_world, run, settle
 from tests.support.linked import Elsewhere, LinkParty, Told
 
@@ -361,10 +361,61 @@ class Counting(MemoryStore):
         self.headers += len(found)
         return found
 
+    def tail(self, room: RoomId, view: View, *, limit: int, max_bytes: int) -> Page:
+        found = super().tail(room, view, limit=limit, max_bytes=max_bytes)
+        self.headers += len(found.messages)
+        return found
+
     def whole_facts(self, room: RoomId, after: Position, limit: int) -> list[NewFact]:
         found = super().whole_facts(room, after, limit)
         self.headers += len(found)
         return found
+
+
+def test_to_begin_with_the_newest_reads_them_once_however_many_agents_are_there() -> None:
+    async def main() -> None:
+        store = Counting()
+        async with engine_world(store=store) as served:
+            alice = await served.agent("alice")
+            opened = await alice.open(context="")
+            names = [f"ann{number}" for number in range(12)]
+            link = await Elsewhere("mia").link(served, *names)
+            for name in names:
+                await link.enter(name, opened)
+            for n in range(100):
+                await alice.send(f"said {n}")
+            await alice.send("for two", visible_to=names[:2])
+            store.headers = 0
+            async with link.following(opened.room, newest=20) as told:
+                assert said(told.messages) == [*(f"said {n}" for n in range(81, 100)), "for two"]
+            # Once as headers, for who came and went meanwhile, and once whole.
+            assert store.headers <= 2 * 20
+
+    run(main)
+
+
+def test_an_agent_that_saw_little_takes_nothing_of_the_newest_from_the_others() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice = await served.agent("alice")
+            opened = await alice.open(context="", history="from-join")
+            mia = Elsewhere("mia")
+            link = await mia.link(served, "ann", "bea")
+            await link.enter("ann", opened)
+            for n in range(9):
+                await alice.send(f"said {n}")
+            await link.enter("bea", opened)
+            await alice.send("to both")
+            async with link.following(opened.room, newest=4) as told:
+                assert said(told.messages) == ["said 6", "said 7", "said 8", "to both"]
+                assert told.pages[0].before == {mia.agent("ann"): 6, mia.agent("bea"): 0}
+            # None of them saw as many: all that any of them saw.
+            async with link.following(opened.room, newest=50) as told:
+                assert said(told.messages) == [*(f"said {n}" for n in range(9)), "to both"]
+            async with link.following(opened.room, newest=0) as told:
+                assert told.messages == []
+
+    run(main)
 
 
 @pytest.mark.parametrize("visible_to", [(), ("ann",)])

@@ -147,6 +147,7 @@ def test_only_the_person_is_told_how_much_waits() -> None:
         ({"state": "connected"}, True, "connected: wss://192.168.1.20:7777"),
         ({"state": "idle"}, True, "idle"),
         ({"state": "connecting", "waiting": 2}, True, "2 messages wait"),
+        ({"state": "connecting", "waiting": 1}, True, "1 message waits"),
         ({"state": "unreachable", "waiting": 7}, False, "does not answer; 7 messages wait"),
         ({"state": "refused", "reason": "kicked"}, False, "kicked"),
         ({"state": "refused", "reason": "wrong_relay"}, False, "wrong_relay"),
@@ -161,6 +162,7 @@ def test_the_checkup_says_how_each_relay_is_and_what_to_do(about: dict[str, Any]
             (check,) = [check for check in checks if check.name == "home team-7f3k2q"]
             assert (check.ok, bool(check.fix)) == (ok, not ok)
             assert words in check.detail
+            assert "NAME" not in check.fix
 
     run(main)
 

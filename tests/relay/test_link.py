@@ -506,6 +506,49 @@ def test_the_bytes_of_calls_under_way_on_one_link_are_bounded_and_all_calls_are_
     run(main)
 
 
+class Dwelling(FakeEngine):
+    """Looks into the past for a second."""
+
+    async def call(self, op: str, params: t.Params, caller: Caller) -> t.Result:
+        if op != "link.pull":
+            return await super().call(op, params, caller)
+        await trio.sleep(1)
+        return t.LinkPage(public=0, line=b"", before={}, messages=[], jumped=True)
+
+
+def test_an_agent_that_asks_without_end_is_told_to_wait_and_the_others_of_its_link_go_on() -> None:
+    async def main() -> None:
+        engine = Dwelling()
+        limits = Limits(calls_of_one_agent=10, bytes_of_one_agent=1_000_000)
+        refused: list[ParlerError] = []
+        answered: list[str] = []
+        async with (
+            linked(engine, links_of(engine, limits=limits, offered={"link.pull"})) as (_, link, _),
+            trio.open_nursery() as nursery,
+        ):
+
+            async def pull(agent: str) -> None:
+                try:
+                    await link.call("link.pull", t.PullHistory(room="r", agent=agent, limit=1))
+                except ParlerError as error:
+                    refused.append(error)
+                else:
+                    answered.append(agent)
+
+            for _ in range(50):
+                nursery.start_soon(pull, "greedy")
+            await trio.sleep(0.1)
+            nursery.start_soon(pull, "modest")
+            await trio.sleep(1.2)
+            # What was answered makes room.
+            await pull("greedy")
+        assert {error.code for error in refused} == {"busy"}
+        assert {error.retry_after_ms for error in refused} == {100}
+        assert (len(refused), answered.count("greedy"), answered.count("modest")) == (40, 11, 1)
+
+    run(main)
+
+
 def test_a_person_who_calls_without_end_is_read_no_faster_over_all_links_and_nobody_else_waits() -> None:
     async def main() -> None:
         engine = FakeEngine()

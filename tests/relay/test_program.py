@@ -189,6 +189,22 @@ def test_a_relay_that_nobody_placed_or_whose_address_is_gone_says_so(running: Ru
     assert failure.code == "relay_not_running"
 
 
+@pytest.mark.parametrize("data", [b"", b"\xff\x00" * 16, b"0" * 31, b"0" * 33])
+def test_a_log_whose_name_was_damaged_is_said_with_what_it_would_cost_to_lose_it(data: bytes, running: Running) -> None:
+    running.up()
+    assert running.process is not None
+    running.process.kill()
+    running.ended()
+    (running.relay.root / "log.id").write_bytes(data)
+    running.start()
+    assert running.ended() == 1
+    failure = last_failure(running.relay, program="relay")
+    assert failure is not None
+    assert (failure.code, "log.id" in failure.message) == ("invalid_settings", True)
+    assert failure.hint.startswith("Bring it back from a backup.")
+    assert "hint:" not in failure.message
+
+
 def test_its_person_lists_backs_up_and_is_told_who_is_unknown(running: Running) -> None:
     info = running.up()
     assert running.ask("relay.members", t.ListRelayMembers()) == t.RelayMemberList(members=[])

@@ -48,6 +48,7 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
         "mcp_server/test_results.py::test_an_error_fences_what_its_details_repeat",
         "engine/test_waking.py::test_a_hook_is_told_counts_and_ids_and_nothing_that_anybody_wrote",
         "mcp_server/test_hook.py::test_what_is_no_id_is_not_said_even_if_a_daemon_says_it",
+        "security/test_link_words.py::test_c8_no_sentence_of_a_relay_is_in_any_answer",
         "wire/test_link.py::test_of_an_error_a_link_carries_the_code_the_wait_and_plain_details_and_no_sentence",
         "wire/test_link.py::test_whatever_a_relay_says_of_an_error_only_labels_and_numbers_remain",
     ),

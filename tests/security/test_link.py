@@ -18,12 +18,13 @@ import trio
 
 from parlerd.core import events as e
 from parlerd.core.errors import ParlerError
-from parlerd.core.model import MAX_PENDING_PER_KEY, MAX_TEXT, Position, RoomId
+from parlerd.core.model import MAX_PENDING_PER_KEY, MAX_TEXT, AgentId, Position, RoomId
 from parlerd.engine.callers import Caller
 from parlerd.engine.engine import Engine
 from parlerd.engine.face import EngineFace, Outlet, Pending
 from parlerd.engine.join_codes import CODE_PAUSE_S, CODE_TRIES
 from parlerd.engine.throttle import CALLER_BURST, HOME_BURST
+from parlerd.identity.codes import fingerprint
 from parlerd.identity.signatures import SigningKey
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
@@ -31,7 +32,7 @@ from parlerd.store.port import Store
 from parlerd.wire import codec
 from relay import turnstile
 from relay.turnstile import Turnstile
-from tests.support.engine import PlugDriver, Served, World, engine_world, run, texts
+from tests.support.engine import FarDriver, PlugDriver, Served, World, engine_world, run, texts
 from tests.support.fake_engine import FakeEngine
 from tests.support.linked import Elsewhere, LinkParty
 from tests.support.links import CERTIFICATE, OTHER_PERSON, PERSON, Book, dialled, links_of
@@ -272,6 +273,36 @@ def test_f23_guesses_are_counted_alike_wherever_a_key_can_be_tried() -> None:
     run(main)
 
 
+@pytest.mark.parametrize("op", ["link.find", "link.open", "link.knock"])
+def test_f23_guesses_that_are_made_at_the_same_time_are_no_more(op: str) -> None:
+    async def main() -> None:
+        # A store over a network: every question lets others ask meanwhile.
+        async with engine_world(driver=FarDriver) as served:
+            _, ann, opened = await olga_and_ann(served)
+            eve = Elsewhere("eve")
+            links = [await eve.link(served, "eve") for _ in range(3)]
+            knock = await ann.knocking("ann", opened)
+            mine = msgspec.structs.replace(await links[0].knocking("eve", opened), session_key="ZZZZZZZZ")
+            assert knock.statement != mine.statement
+            heard: list[str] = []
+
+            async def guess(link: LinkParty, number: int) -> None:
+                tries: dict[str, t.Params] = {
+                    "link.find": t.FindKey(session_key=f"ZZZZZ{number:03}"),
+                    "link.knock": mine,
+                    "link.open": link.opening("eve", f"topic {number}", session_key=str(opened.session_key))[0],
+                }
+                heard.append((await link.refused(op, tries[op])).code)
+
+            async with trio.open_nursery() as nursery:
+                for number in range(60):
+                    nursery.start_soon(guess, links[number % 3], number)
+            assert heard.count("throttled") == 60 - CALLER_BURST
+            assert set(heard) <= {"throttled", "unknown_key", "invalid_param"}
+
+    run(main)
+
+
 def test_f23_guesses_of_many_people_delay_neither_each_other_nor_the_home() -> None:
     async def main() -> None:
         async with engine_world() as served:
@@ -475,6 +506,20 @@ def test_f23_a_place_that_does_not_exist_breaks_nothing(huge: int) -> None:
 def test_f23_what_is_larger_than_it_can_be_is_refused_before_it_is_acted_on(op: str, fields: dict[str, Any]) -> None:
     with pytest.raises(ParlerError, match="invalid_param"):
         codec.Shape(OPERATIONS[op].params, "invalid_param").decode(codec.encode(fields))
+
+
+def test_f23_a_newcomer_and_the_person_who_decides_are_shown_one_fingerprint_to_compare(tmp_path: Path) -> None:
+    """The relay makes the code of a knock, so the code alone does not say whose knock it is."""
+
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            opened = await meeting.alice.open("payroll")
+            assert (await meeting.bob.join(opened.session_key)).status == "pending"
+            [request] = await meeting.alice.requests(opened.room)
+            me = await meeting.bob.whoami()
+            assert request.fingerprint == me.fingerprint == fingerprint(AgentId(me.id))
+
+    run(main)
 
 
 # -- what leaves this machine ----------------------------------------------------------------------------------

@@ -23,24 +23,32 @@ import trio
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core import messages
-from parlerd.core.envelope import Envelope, encode_envelope
-from parlerd.core.errors import ParlerError
-from parlerd.core.model import AgentId, MessageId, RoomId
-from parlerd.engine import authors, notifier, readers
+from parlerd.core.envelope import Envelope, UnknownPart, decode_envelope, encode_envelope
+from parlerd.core.errors import ParlerError, StoreError
+from parlerd.core.model import AgentId, MessageId, PrincipalId, RoomId
+from parlerd.core.statements import DecisionStatement
+from parlerd.engine import authors, linking, links, notifier, readers, reading
 from parlerd.engine.actor import RoomActor
+from parlerd.engine.handles import Present
 from parlerd.engine.overview import Overview
 from parlerd.engine.ports import NoSigners
 from parlerd.engine.rooms import LocalRoom
+from parlerd.identity import proofs, transcript
+from parlerd.identity.transcript import Transcript
 from parlerd.operations import types as t
-from parlerd.store.port import MarkDelivery, MoveCursor, OutboxRow, PutOutbox
-from parlerd.uplink import arriving
+from parlerd.store.port import MarkDelivery, MoveCursor, OutboxRow, PutOutbox, StoredMessage
+from parlerd.uplink import arriving, connection, link, mirrors
+from parlerd.uplink.composing import Decided
 from parlerd.uplink.counters import Counters
 from parlerd.uplink.lanes import Lane, Post
+from parlerd.uplink.link import Link
 from parlerd.uplink.mirrors import Mirrors
 from parlerd.uplink.outbox import Outbox
 from parlerd.uplink.uplinks import Uplinks
+from parlerd.wire import link as wire_link
+from tests.sim import hostile, tales
 from tests.sim.broken import Broken
-from tests.sim.world import Simulation
+from tests.sim.world import Plan, Simulation
 
 Patch = pytest.MonkeyPatch
 
@@ -96,6 +104,16 @@ def catch(fault: Fault, seeds: Iterable[int]) -> Caught | None:
     return None
 
 
+def _deadly(seed: int) -> Simulation:
+    """A story of more trouble than usual, for what shows in the worst of it alone."""
+    return Simulation(seed, Plan(kills=6, things=8, spells=6))
+
+
+def _parting(seed: int) -> Simulation:
+    """A story at whose end somebody leaves while messages to it wait."""
+    return Simulation(seed, Plan(homes=(3,), partings=1.0))
+
+
 # -- what is answered and stored ---------------------------------------------------------------------------
 
 
@@ -115,7 +133,7 @@ def _(patch: Patch) -> None:
     patch.setattr(Outbox, "put", put)
 
 
-@fault("relay-answers-before-it-stores", "a relay answers a message whether or not it could be stored")
+@fault("relay-answers-before-it-stores", "a relay answers a message whether or not it could be stored", _deadly)
 def _(patch: Patch) -> None:
     failed = RoomActor._failed
 
@@ -152,31 +170,30 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     send = Lane._send
 
-    async def forgetting(self: Lane, calls: Any, post: Post) -> None:
-        await send(self, calls, post)
+    def forgetting(self: Lane, calls: Any, post: Post, decided: Decided) -> None:
+        send(self, calls, post, decided)
         if post.is_kept and post.sent is not None:
-            await self._outbox.drop(post.id)
+            self._link.spawn(self._outbox.drop, post.id)
 
     patch.setattr(Lane, "_send", forgetting)
 
 
 @fault("overtaking", "what is said while the link is there is sent before what waits")
 def _(patch: Patch) -> None:
-    async def offer(self: Lane, post: Post) -> None:
-        async with self._turn:
-            calls = self._link.calls
-            if calls is None:
-                await self._keep(post)
-                self._posts.append(post)
-            else:
-                self._posts.appendleft(post)
-                await self._send(calls, post)
+    def offer(self: Lane, post: Post, decided: Decided) -> None:
+        calls = self._link.calls
+        if calls is None:
+            self._posts.append(post)
+        else:
+            post.is_straight = True
+            self._posts.appendleft(post)
+            self._send(calls, post, decided)
         self.go_on()
 
     patch.setattr(Lane, "offer", offer)
 
 
-@fault("refused-is-dropped", "a queued message that was refused is forgotten without a word")
+@fault("refused-is-dropped", "a queued message that was refused is forgotten without a word", _parting)
 def _(patch: Patch) -> None:
     async def refuse(self: Outbox, message: MessageId, code: str) -> None:
         await self.drop(message)
@@ -184,7 +201,7 @@ def _(patch: Patch) -> None:
     patch.setattr(Outbox, "refuse", refuse)
 
 
-@fault("refusal-stops-the-rest", "what waits behind a message that was refused stays there")
+@fault("refusal-stops-the-rest", "what waits behind a message that was refused stays there", _parting)
 def _(patch: Patch) -> None:
     dealt_with = Lane._dealt_with
 
@@ -307,10 +324,175 @@ def _(patch: Patch) -> None:
     async def waiting(self: Overview, caller: Any, params: t.ListRooms) -> t.RoomList:
         homes = self._desk.homes
         assert isinstance(homes, Uplinks)
-        for link in homes._links.values():
+        for each in homes._links.values():
             with suppress(ParlerError):
-                await link.ready()
+                await each.ready()
         return await rooms(self, caller, params)
 
     vars(waiting).update(vars(rooms))
     patch.setattr(Overview, "rooms", waiting)
+
+
+# -- who speaks --------------------------------------------------------------------------------------------
+
+
+def _bound_to(*left_out: str) -> Callable[[Transcript, str], bytes]:
+    """What a transcript signs, without some of what it has to name."""
+
+    def named(self: Transcript, use: str) -> bytes:
+        fields = ("daemon_nonce", "relay_nonce", "home", "principal", "certificate")
+        return msgspec.msgpack.encode((1, use, *(getattr(self, name) for name in fields if name not in left_out)))
+
+    return named
+
+
+@fault("certificate-not-bound", "what both ends prove does not name the certificate", hostile.Middle)
+def _(patch: Patch) -> None:
+    patch.setattr(Transcript, "_bytes", _bound_to("certificate"))
+
+
+@fault("nonces-not-bound", "what both ends prove does not name what either drew for this link", hostile.Replayer)
+def _(patch: Patch) -> None:
+    patch.setattr(Transcript, "_bytes", _bound_to("daemon_nonce", "relay_nonce"))
+
+
+@fault("any-relay-will-do", "the relay that answers is not compared with the one that was added", hostile.Impostor)
+def _(patch: Patch) -> None:
+    patch.setattr(Link, "_fits", lambda self, home: True)
+
+
+@fault("attachment-for-any-link", "what attaches an agent does not name the link", hostile.Thief)
+def _(patch: Patch) -> None:
+    def for_any(channel: bytes, agent: AgentId, principal: PrincipalId) -> bytes:
+        return transcript.attach_bytes(b"", agent, principal)
+
+    for module in (link, linking):
+        patch.setattr(module, "attach_bytes", for_any)
+
+
+@fault("expired-delegation-kept", "an agent speaks on after what lets it speak has ended", hostile.Overstayer)
+def _(patch: Patch) -> None:
+    patch.setattr(links.Link, "speaks_for", lambda self, agent, now: agent in self.agents)
+    patch.setattr(links.Link, "speaking", lambda self, now: list(self.agents))
+
+
+@fault("delegation-not-renewed", "nothing lets an agent speak on over a link that lasts", hostile.Lasting)
+def _(patch: Patch) -> None:
+    attach = Link._attach
+
+    async def once(self: Link, connection: Any, agents: Iterable[AgentId]) -> list[t.Standing]:
+        return await attach(self, connection, [agent for agent in agents if agent not in self._attached])
+
+    patch.setattr(Link, "_attach", once)
+
+
+# -- what others say ---------------------------------------------------------------------------------------
+
+
+@fault("bad-envelope-admitted", "a relay does not check the form of what an author signed", hostile.BadAuthor)
+def _(patch: Patch) -> None:
+    patch.setattr(authors, "check_body", decode_envelope)
+
+
+@fault("bad-part-fails-the-page", "a part that is not known ends the reading of a page", hostile.BadAuthor)
+def _(patch: Patch) -> None:
+    parts = reading._parts
+
+    def strict(room: Any, reader: AgentId, event: e.MessagePosted, stored: StoredMessage) -> Any:
+        if stored.body is not None and any(
+            isinstance(part, UnknownPart) for part in decode_envelope(stored.body).parts
+        ):
+            raise StoreError("store_corrupt")
+        return parts(room, reader, event, stored)
+
+    patch.setattr(reading, "_parts", strict)
+
+
+@fault("sentence-of-the-relay", "what a relay says of an error is shown in its own words", hostile.Commanding)
+def _(patch: Patch) -> None:
+    patch.setattr(connection, "heard", lambda body: ParlerError(body.code, body.message, hint=body.hint))
+
+
+@fault("details-of-the-relay", "what a relay says beside an error is shown as it is", hostile.Commanding)
+def _(patch: Patch) -> None:
+    patch.setattr(wire_link, "_plain", dict)
+
+
+@fault("word-of-the-relay", "how present somebody is is shown in the relay's words", hostile.Commanding)
+def _(patch: Patch) -> None:
+    patch.setattr(mirrors, "present_of", Present)
+
+
+@fault("label-of-the-relay", "what a relay says of a member is shown as it is", hostile.Commanding)
+def _(patch: Patch) -> None:
+    patch.setattr(arriving, "_label_or_nothing", lambda text: text)
+
+
+# -- who is let in -----------------------------------------------------------------------------------------
+
+
+def _telling(tale: type[tales.Tale]) -> Callable[[int], Simulation]:
+    return lambda seed: tales.Told(seed, tale())
+
+
+def _unsigned(patch: Patch, domain: str) -> None:
+    """Let every signature count that is made for this."""
+    real = vars(proofs)["verify"]
+
+    def verify(by: str, tag: Any, data: bytes, signature: bytes) -> bool:
+        return tag == domain or bool(real(by, tag, data, signature))
+
+    patch.setattr(proofs, "verify", verify)
+
+
+@fault("unsigned-decision", "whoever signed a decision, it counts", _telling(tales.ForgedDecision))
+def _(patch: Patch) -> None:
+    _unsigned(patch, "parler/decision")
+
+
+def _any_decision(patch: Patch) -> None:
+    """Let a decision count whatever room and request it is about."""
+
+    def of_any(self: Any, entry: t.RequestEntry) -> DecisionStatement | None:
+        decision: DecisionStatement | None = self._signed_decision(entry.decision, entry.decision_signature)
+        return decision if decision is not None and decision.admit is (entry.state == "approved") else None
+
+    patch.setattr(arriving._Step, "_decision", of_any)
+
+
+@fault("foreign-decision", "a decision about another room counts", _telling(tales.ForeignDecision))
+def _(patch: Patch) -> None:
+    _any_decision(patch)
+
+
+@fault("replayed-decision", "a decision about another request counts", _telling(tales.ReplayedDecision))
+def _(patch: Patch) -> None:
+    _any_decision(patch)
+
+
+@fault("unproved-member", "a member is whoever the relay says", _telling(tales.Ghost))
+def _(patch: Patch) -> None:
+    patch.setattr(arriving, "unproven", lambda *args: None)
+
+
+@fault("unsigned-terms", "whoever signed the terms of a key, they count", _telling(tales.ForgedKey))
+def _(patch: Patch) -> None:
+    _unsigned(patch, "parler/key")
+
+
+@fault("unsigned-knock", "whoever signed a knock, it counts", _telling(tales.ForgedKnock))
+def _(patch: Patch) -> None:
+    patch.setattr(arriving._Step, "_is_knock", lambda self, body, signature, entry: True)
+
+
+@fault("opening-not-compared", "a room may have another opening than before", _telling(tales.OtherOpening))
+def _(patch: Patch) -> None:
+    class Anything(str):
+        """A room's id that equals every other."""
+
+        __hash__ = str.__hash__
+
+        def __ne__(self, other: object) -> bool:
+            return False
+
+    patch.setattr(arriving, "room_id_of", lambda opening: Anything())

@@ -30,7 +30,7 @@ from tests.sim.people import Agent
 from tests.sim.world import Plan, Simulation
 from tests.support.relayed import Home
 
-STORY = Plan(homes=(3,), things=6, kills=0, storm=False, spells=0, reunions=0)
+STORY = Plan(homes=(3,), things=6, kills=0, storm=False, spells=0, reunions=0, partings=0)
 
 
 class Liar:
@@ -54,6 +54,10 @@ class Liar:
 
     def card(self, card: t.Card) -> t.Card:
         return card
+
+    def items(self, item: t.LinkItem) -> list[t.LinkItem]:
+        """What is told in place of an item."""
+        return [self.item(item)]
 
     def item(self, item: t.LinkItem) -> t.LinkItem:
         if item.card is not None:
@@ -205,7 +209,7 @@ class Outcome:
     contradicted: list[RoomId] = field(default_factory=list)
 
 
-class _Between(EngineFace):
+class Between(EngineFace):
     """Stands before the relay's engine."""
 
     def __init__(self, engine: EngineFace, liar: Liar) -> None:
@@ -234,7 +238,9 @@ class _Between(EngineFace):
                 assert isinstance(item, t.LinkItem)
                 if item.card is not None:
                     self._liar.agents.update(member.agent for member in item.card.members)
-                yield self._liar.item(item) if caller.facts.authority.principal == self._liar.victim else item
+                is_victim = caller.facts.authority.principal == self._liar.victim
+                for told in self._liar.items(item) if is_victim else [item]:
+                    yield told
 
         async with items as honest:
             yield changed(honest)
@@ -255,7 +261,7 @@ class Lied(Simulation):
         self.contradicted: list[RoomId] = []
 
     def _before(self, face: EngineFace) -> EngineFace:
-        return _Between(face, self.liar)
+        return Between(face, self.liar)
 
     def _met(self, homes: list[Home]) -> None:
         self.liar.victim = homes[-1].world.keys.principal

@@ -151,11 +151,12 @@ class Agent:
 
     # -- saying --------------------------------------------------------------------------------------------
 
-    async def say(self, *, in_public: bool = False) -> None:
+    async def say(self, *, in_public: bool = False, to: str = "") -> None:
+        """Say something: to everybody, to `to` alone, or to whom it happens to be for."""
         self._count += 1
         text, key = f"{self.name} says {self._count}", f"{self.name}-{self._count}"
-        readers: frozenset[str] | None = None
-        if self.others and not in_public and self._random.random() < 0.3:
+        readers = frozenset({to}) if to else None
+        if not to and self.others and not in_public and self._random.random() < 0.3:
             readers = frozenset({self._random.choice(self.others)})
         params = t.Send(
             text=text, room=self.room, idempotency_key=key, visible_to=tuple(sorted(readers)) if readers else ()
@@ -255,6 +256,12 @@ class Agent:
         """Read until nothing has come for a while: a daemon that was just started reaches its relay first."""
         while await self.read(wait_s=10.0):
             pass
+
+    async def look_around(self) -> None:
+        """Look at who is in the room, and in which rooms one is."""
+        roster = await self.ask(lambda party: party.roster(self.room))
+        self._heard(*(word for each in roster.values() for word in (each.name, each.role, each.host, each.presence)))
+        self._heard(*(each.alarm for each in await self.ask(lambda party: party.rooms())))
 
     # -- on this machine -----------------------------------------------------------------------------------
 

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from parlerd.core.envelope import decode_envelope
 from parlerd.core.messages import audience_key
+from parlerd.core.model import MessageId
+from parlerd.store.port import Store
 from tests.sim.broken import Broken
 from tests.sim.people import Record
 
@@ -37,6 +39,13 @@ def nothing_is_lost_or_doubled(record: Record, members: Iterable[str]) -> None:
             raise Broken(f"{reader} was shown {sorted(leaked)}, which nobody was acknowledged for this reader")
         if reader not in record.left and (lost := expected - set(shown)):
             raise Broken(f"{reader} was never shown {sorted(lost)}")
+
+
+def what_was_acknowledged_is_stored(record: Record, store: Store) -> None:
+    """What was acknowledged, and was not refused for good later, is in the room: in the store of the room's home."""
+    for said in record.said:
+        if store.find_message(MessageId(said.id)) is None:
+            raise Broken(f"{said.text!r} is not in the room, and its author was not told so")
 
 
 def nothing_is_refused_without_a_reason(record: Record) -> None:

@@ -1,5 +1,4 @@
-"""The promises of rooms on a relay, over seeds: in bad weather nothing is lost, doubled or blamed on an honest relay,
-and a relay that lies is found out or achieves nothing."""
+"""The promises of rooms on a relay, over seeds: in bad weather nothing is lost or doubled, and nobody is accused."""
 
 from __future__ import annotations
 
@@ -8,7 +7,6 @@ from typing import Final
 
 import pytest
 
-from tests.sim import lies
 from tests.sim.world import TROUBLE, Simulation
 
 SEEDS: Final = 2_000
@@ -28,22 +26,3 @@ def test_in_bad_weather_every_promise_holds(start: int) -> None:
 def test_a_seed_is_the_same_story_each_time() -> None:
     first, again = Simulation(7).run(), Simulation(7).run()
     assert first == again
-
-
-@pytest.mark.parametrize(
-    "liar",
-    [
-        lies.Dropping,
-        lies.Withholding,
-        lies.Reordering,
-        lies.Repeating,
-        lies.Altering,
-        lies.Swapping,
-        lies.Inventing,
-    ],
-)
-def test_a_lie_is_found_out_or_achieves_nothing(liar: type[lies.Liar]) -> None:
-    told = [outcome for seed in range(5) if (outcome := lies.lie(seed, liar)).has_lied]
-    assert len(told) >= 2, "the relay had no occasion to lie"
-    found_out = [bool(outcome.contradicted) for outcome in told]
-    assert all(found_out), found_out

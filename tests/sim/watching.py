@@ -31,6 +31,8 @@ class Watched:
 
     mirrors: dict[PrincipalId, Store] = field(default_factory=dict)
     """The store of each home, by its person."""
+    attached: list[tuple[PrincipalId, t.Attach]] = field(default_factory=list)
+    """What attached agents to links, with whose link it was."""
     wrong: list[str] = field(default_factory=list)
     """What should not have happened, in one sentence each."""
 
@@ -49,16 +51,20 @@ class Watching(EngineFace):
 
     async def call(self, op: str, params: t.Params, caller: Caller) -> t.Result:
         answer = await self._engine.call(op, params, caller)
+        if isinstance(params, t.PostEnvelope):
+            self._require_agents(caller, "said something")
         if isinstance(params, t.Attach):
+            self._watched.attached.append((caller.facts.authority.principal, params))
             self._note_attached(caller, params)
         if isinstance(params, t.FollowRoom):
             self._note_held(caller, params.resume)
         return answer
 
     def begin(self, op: str, params: t.Params, caller: Caller) -> Pending | None:
-        if isinstance(params, t.PostEnvelope):
+        pending = self._engine.begin(op, params, caller)
+        if isinstance(params, t.PostEnvelope) and pending is not None:
             self._require_agents(caller, "said something")
-        return self._engine.begin(op, params, caller)
+        return pending
 
     def stream(
         self, op: str, params: t.Params, caller: Caller, outlet: Outlet | None = None

@@ -63,7 +63,9 @@ TROUBLE: Final = (
     "dials refused",
     "homes cut off",
     "silences of the relay",
+    "full disks of the relay",
     "reunions",
+    "partings",
     "agents that left",
     "calls of this machine",
 )
@@ -85,6 +87,8 @@ class Plan:
     """How often a home is cut off for a while, or the relay silent."""
     reunions: float = 0.25
     """In how many of the seeds everybody waits while the cable is cut at the end."""
+    partings: float = 0.15
+    """In how many of the seeds somebody leaves at the end while messages to it wait elsewhere."""
     meets: bool = False
     """Whether everybody meets in this story. Otherwise they have met (`meeting`)."""
 
@@ -171,6 +175,7 @@ class Simulation:
         self.signed: dict[str, set[bytes]] = defaultdict(set)
         self.watched = Watched()
         self.homes: list[Home] = []
+        self.relay: Relay
         self.step = "the beginning"
         """What happens now, in a few words."""
 
@@ -198,7 +203,7 @@ class Simulation:
 
     async def _play(self, crowd: tuple[int, ...], folder: Path) -> Report:
         relay, homes = self._begin(crowd, folder)
-        self.homes = homes
+        self.relay, self.homes = relay, homes
         for home in homes:
             self._listen(home)
         relay.face = lambda engine: self._before(Watching(engine, self.watched, relay.clock.now))
@@ -228,7 +233,7 @@ class Simulation:
                 for agent in agents:
                     storm.start_soon(agent.live, self.plan.things)
                 storm.start_soon(self._kill, list(programs.values()))
-                storm.start_soon(self._blow, homes)
+                storm.start_soon(self._blow, homes, programs["relay"])
             self.step = "the calm"
             self.weather.clear()
             for program in programs.values():
@@ -236,7 +241,9 @@ class Simulation:
                 assert program.driver is not None
                 program.driver.cut = None
             await self._settle(agents)
+            await self._part([agent for agent in agents if agent.name not in self.record.left])
             await self._reunite([agent for agent in agents if agent.name not in self.record.left])
+            await self._afterwards(agents)
             contradicted = self._contradicted(homes)
             self._hear_refusals(homes)
             nursery.cancel_scope.cancel()
@@ -297,11 +304,19 @@ class Simulation:
             await trio.sleep(self.random.expovariate(0.3))
             self.random.choice(programs).kill(self.random)
 
-    async def _blow(self, homes: list[Home]) -> None:
+    async def _blow(self, homes: list[Home], relay: Program) -> None:
         """Spells of worse weather than that of single links."""
         for _ in range(self.plan.spells):
             await trio.sleep(self.random.expovariate(0.3))
-            if self.random.random() < 0.5:
+            kind = self.random.random()
+            if kind < 0.3:
+                self.counts["full disks of the relay"] += 1
+                disk = relay.driver
+                assert disk is not None
+                disk.is_full = True
+                await trio.sleep(self.random.expovariate(0.1))
+                disk.is_full = False
+            elif kind < 0.65:
                 home = self.random.choice(homes).name
                 self.counts["homes cut off"] += 1
                 self.weather.cut_off(home)
@@ -327,6 +342,23 @@ class Simulation:
             if not self.weather.is_disturbed and not any(_waits(home) for home in self.homes):
                 break
             await trio.sleep(LOOK_S)
+
+    async def _part(self, agents: list[Agent]) -> None:
+        """One home is cut off, and its agent goes on writing: to everybody, and to somebody who leaves meanwhile. What
+        was for them is refused when the cable is mended, and the rest arrives in order."""
+        author, leaver = agents[0], agents[-1]
+        home = author.name.partition("-")[0]
+        if leaver.name.startswith(home) or self.random.random() >= self.plan.partings:
+            return
+        self.counts["partings"] += 1
+        self.step = "the parting"
+        self.weather.cut_off(home)
+        for to in ("", leaver.name, "", leaver.name, ""):
+            await author.say(in_public=not to, to=to)
+        await leaver.leave()
+        self.weather.bring_back(home)
+        await author.say(in_public=True)
+        await self._settle(agents)
 
     async def _reunite(self, agents: list[Agent]) -> None:
         """Everybody waits, the cable is cut and mended, and one says something: every wait goes on and ends soon."""
@@ -358,6 +390,9 @@ class Simulation:
             if waiting:
                 raise Broken(f"{sorted(waiting)} still wait, {SOON_S:.0f} s after somebody said something")
 
+    async def _afterwards(self, agents: list[Agent]) -> None:
+        """What else happens, in other stories."""
+
     def _hear_refusals(self, homes: list[Home]) -> None:
         """What daemons keep for their agents: that messages which were queued will never be in the room."""
         agents = [(home, AgentId(id)) for home in homes for id in home.world.keys.ids]
@@ -378,6 +413,7 @@ class Simulation:
         names = [agent.name for agent in agents]
         promises.nothing_went_wrong_on_the_way(self.watched.wrong)
         promises.nobody_is_accused(self.record, contradicted)
+        promises.what_was_acknowledged_is_stored(self.record, self.relay.store)
         promises.nothing_is_lost_or_doubled(self.record, names)
         promises.nothing_is_refused_without_a_reason(self.record)
         promises.order_is_kept(self.record, names)

@@ -99,7 +99,7 @@ def test_room_that_erased_bodies_left_is_taken_by_what_is_stored_next(path: Path
             facts = [message(position, body=bytes(4_000)) for position in range(first, first + 100)]
             _do(store, append(*facts, expected=first - 1))
             excess = max(0, store.held(ROOM).messages - keep)
-            _do(store, EraseBodies(ROOM, [position for position, _ in store.oldest_bodies(ROOM, excess)]))
+            _do(store, EraseBodies(ROOM, [position for position, _ in store.oldest_bodies(ROOM, Position(0), excess)]))
             store.checkpoint()
         return path.stat().st_size - before
 

@@ -165,6 +165,8 @@ class PlugDriver(InlineDriver):
         self.cut: tuple[int, bool] | None = None
         self.commits = 0
         self.dead = False
+        self.is_full = False
+        """Whether the disk takes nothing more for the moment."""
         self._died = died
 
     def hand_over(self, job: Job, settled: Settle) -> None:
@@ -174,7 +176,7 @@ class PlugDriver(InlineDriver):
                 super().hand_over(job, lambda *_: self._die(settled))
             else:
                 trio.lowlevel.current_trio_token().run_sync_soon(self._die, settled)
-        elif self.dead:
+        elif self.dead or self.is_full:
             trio.lowlevel.current_trio_token().run_sync_soon(settled, None, StoreError("store_failed"))
         else:
             self.commits += 1

@@ -95,6 +95,12 @@ class FakeHomes:
     def join_line(self, home: HomeId) -> str | None:
         return JOIN_LINE
 
+    def ahead_ms(self, home: HomeId) -> int:
+        return 0
+
+    async def meet(self, home: HomeId) -> None:
+        await self.reach("meet")
+
     async def find(self, home: HomeId, session_key: str, binding: str) -> tuple[KeyId, RoomId]:
         await self.reach("find")
         key = self.keys.key_id(session_key)
@@ -248,7 +254,7 @@ class FakeRoom(MirrorRoom):
         raise Refused("rewind_refused")
 
     def begin_to_catch_up(self) -> None:
-        self._homes.asked.append("begin_to_catch_up")
+        """Nothing comes by itself: `bring` brings the mirror up to date."""
 
     def silent_since(self) -> Millis | None:
         return None

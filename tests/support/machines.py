@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Final
 
 NET: Final = "10.177.0"
@@ -101,6 +102,38 @@ def network() -> Iterator[Network]:
         yield Network(stack)
 
 
+class SmallDisk:
+    """A folder on a disk of a few megabytes, for programs that run by `words`. Others see the folder as it was."""
+
+    def __init__(self, stack: contextlib.ExitStack, folder: Path, megabytes: int) -> None:
+        mount = f'mount -t tmpfs -o size={megabytes}m,mode=0700 none "$0" && echo up; exec cat'
+        pid = _kept(stack, ["unshare", "--user", "--map-root-user", "--mount"], "sh", "-c", mount, str(folder))
+        self.words = ["nsenter", "--target", str(pid), "--user", "--preserve-credentials", "--mount"]
+        """What stands in front of the command line of a program that is to see the disk."""
+        self._filler = folder / "filler"
+
+    def fill(self) -> None:
+        """Let nothing more be written."""
+        subprocess.run(
+            [*self.words, "dd", "if=/dev/zero", f"of={self._filler}", "bs=4k"], stderr=subprocess.DEVNULL, check=False
+        )
+
+    def free(self) -> None:
+        """Let there be space again."""
+        _run([*self.words, "rm", str(self._filler)])
+
+    def reads(self, path: Path) -> str:
+        """What is in a file there."""
+        return subprocess.run([*self.words, "cat", str(path)], stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, megabytes: int) -> Iterator[SmallDisk]:
+    """A small disk at a folder that is there. Raises `subprocess.CalledProcessError` where this system gives none."""
+    with contextlib.ExitStack() as stack:
+        yield SmallDisk(stack, folder, megabytes)
+
+
 @cache
 def missing() -> str:
     """Why there can be no such network here; empty where there can."""
@@ -117,10 +150,11 @@ def missing() -> str:
     return ""
 
 
-def _kept(stack: contextlib.ExitStack, words: Sequence[str]) -> int:
-    """The pid of a process that keeps the namespaces that `words` make, until the stack is closed."""
+def _kept(stack: contextlib.ExitStack, words: Sequence[str], *waits: str) -> int:
+    """The pid of a process that keeps the namespaces that `words` make, until the stack is closed. `waits` is what runs
+    in them: it says "up", and ends with its stdin."""
     child = subprocess.Popen(
-        [*words, *_WAITS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [*words, *(waits or _WAITS)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     assert child.stdout is not None
 

@@ -17,13 +17,16 @@ from parlerd.core import events as e
 from parlerd.core import messages
 from parlerd.core.envelope import TextPart, decode_envelope
 from parlerd.core.errors import Refused
+from parlerd.core.membership import newest_seq
 from parlerd.core.model import AgentId, By, KeyId, MessageId, Millis, Position, PrincipalId, RequestId
+from parlerd.core.public_line import next_line
 from parlerd.core.room import Room
 from parlerd.core.statements import KeyTerms, Opening, check
 from parlerd.engine.audit import Audited, is_signed
 from parlerd.operations import types as t
 from parlerd.store.port import NewFact
 from parlerd.uplink.arriving import Arriving, Past, wanted
+from parlerd.uplink.counters import Signed
 from tests.support.core import CountedIds
 from tests.support.honest_home import ANN, BEN, CAT, DAN, RELAY, Asked, HonestHome, Moved, Party
 
@@ -40,6 +43,8 @@ class Daemon:
     erased: list[int] = field(default_factory=list)
     """The public messages that were known and whose words were then told to be erased."""
     facts: list[NewFact] = field(default_factory=list)
+    signed: set[Signed] = field(default_factory=set)
+    """What this daemon signed itself."""
     elsewhere: set[MessageId] = field(default_factory=set)
     """The ids of messages of other rooms that this home has."""
 
@@ -61,7 +66,13 @@ class Daemon:
         mine = {party.agent for party in self.agents}
         opening = check(self.home.opening, Opening) if self.room.position else None
         arriving = Arriving(
-            self.home.room, RELAY, self.room, opening=opening, key_of=_key_of, ours=lambda agent: agent in mine
+            self.home.room,
+            RELAY,
+            self.room,
+            opening=opening,
+            key_of=_key_of,
+            ours=lambda agent: agent in mine,
+            own=lambda counter, signed: signed in self.signed,
         )
         for arrival in arriving.take(item, past):
             decision = self.room.decide(arrival.command, by=arrival.by, now=arrival.command.at, ids=CountedIds())
@@ -278,6 +289,38 @@ def test_a_home_that_says_of_other_words_that_they_were_erased_lies_and_nothing_
     said.message = msgspec.structs.replace(said.message, body=b"", signature=b"", digest=bytes(32))
     daemon.hear(home.items([BEN]))
     assert (daemon.erased, daemon.contradicted) == ([], "line")
+
+
+def test_private_words_that_were_erased_before_they_were_told_accuse_nobody() -> None:
+    """Nothing is told of them but that the reader's number goes on: nothing public is missing by that."""
+    home = _busy()
+    daemon = Daemon(home, (BEN,)).hear(home.items([BEN]))
+    after = len(home.log)
+    home.erase(home.post(ANN, "for ben alone", [BEN]))
+    daemon.hear(home.items([BEN], after))
+    after = len(home.log)
+    home.post(ANN, "for all")
+    home.post(ANN, "for ben again", [BEN])
+    home.post(CAT, "for all too")
+    daemon.hear(home.items([BEN], after))
+    assert daemon.contradicted == ""
+    assert daemon.texts(BEN)[-3:] == ["for all", "for ben again", "for all too"]
+    assert newest_seq(daemon.room.state.membership, BEN.agent) == len(home.visible(BEN))
+
+
+def test_a_mirror_that_lacks_private_words_still_finds_out_what_is_withheld_of_the_public_ones() -> None:
+    home = _busy()
+    daemon = Daemon(home, (BEN,)).hear(home.items([BEN]))
+    after = len(home.log)
+    home.erase(home.post(ANN, "for ben alone", [BEN]))
+    daemon.hear(home.items([BEN], after))
+    after, line = len(home.log), list(home.line)
+    withheld = home.post(ANN, "withheld")
+    home.post(ANN, "told")
+    home.log.remove(withheld)
+    home.line = [*line, next_line(line[-1], home.log[-1].digest)]  # type: ignore[union-attr]
+    daemon.hear(home.items([BEN], after))
+    assert daemon.contradicted in ("thread", "fork", "shown")
 
 
 def test_an_envelope_of_version_1_is_left_out_and_is_no_lie() -> None:
@@ -544,6 +587,24 @@ def test_a_home_that_holds_less_than_it_told_is_found_out_once_it_told_all(to: l
     assert daemon.hear(items[:-1]).contradicted == ""
     assert daemon.hear(items[-1:]).contradicted == "behind"
     assert daemon.texts(BEN) == ["kept", "lost"]
+
+
+def test_a_signature_that_this_daemon_made_itself_is_not_checked_again() -> None:
+    home = HonestHome()
+    home.join(BEN)
+    home.post(BEN, "mine")
+    items = home.items([BEN])
+    [message] = [message for item in items if item.page is not None for message in item.page.messages]
+    # No key made this signature, so a check would fail.
+    told = msgspec.structs.replace(message, signature=bytes(64))
+    for item in items:
+        if item.page is not None and item.page.messages:
+            item.page.messages[:] = [told]
+    assert Daemon(home, (BEN,)).hear(items).contradicted == "signature"
+    daemon = Daemon(home, (BEN,))
+    daemon.signed.add(Signed(BEN.agent, hashlib.sha256(told.body).digest(), told.signature))
+    assert daemon.hear(items).contradicted == ""
+    assert daemon.texts(BEN) == ["mine"]
 
 
 def test_after_a_lie_nothing_more_is_taken_in() -> None:

@@ -24,7 +24,7 @@ from parlerd.store.memory import MemoryStore
 from parlerd.store.port import EraseBodies, Held
 from parlerd.uplink.bounds import CHUNK, EVERY
 from tests.support.engine import Party, Served, run, texts
-from tests.support.relayed import Home, homes_of
+from tests.support.relayed import Home, Relay, homes_of
 from tests.uplink.test_relayed import Meeting, look_back, meeting_in
 
 FEW = 7
@@ -77,7 +77,7 @@ def test_at_its_start_a_daemon_keeps_the_words_of_the_newest_messages_alone(tmp_
             room = RoomId(meeting.opened.room)
             assert held(meeting.ben, room).messages == FEW
             store = meeting.ben.world.store
-            kept = [position for position, _ in store.oldest_bodies(room, 99)]
+            kept = [position for position, _ in store.oldest_bodies(room, Position(0), 99)]
             assert kept == list(range(store.head(room).position - FEW + 1, store.head(room).position + 1))
             assert held(meeting.ann, room).messages == 31, "another home keeps its own bounds"
 
@@ -181,6 +181,94 @@ def test_a_disk_that_takes_nothing_ends_no_link_and_the_bounds_are_kept_later(
             assert held(meeting.ben, meeting.opened.room).messages <= FEW + 1
 
     monkeypatch.setattr(MemoryStore, "transact", full)
+    run(main)
+
+
+async def lost(meeting: Meeting, keep: int) -> Relay:
+    """Everybody's mirror holds some messages that the relay has, and 20 newer ones that it has lost."""
+    relay = meeting.relay
+    async with meeting.ann.serving() as ann, meeting.ben.serving() as ben, relay.serving():
+        await meeting.meet(ann, ben)
+        await chat(meeting, 10)
+        await trio.sleep(30)
+        copy = relay.copied()
+        for number in range(20):
+            await meeting.alice.send(f"lost {number}")
+        assert len((await meeting.bob.recv(peek=True, limit=500)).messages) == 30
+    relay.store = copy
+    bound(meeting.ben, room_messages=keep)
+    return relay
+
+
+def test_what_is_nowhere_else_stays_although_it_is_too_much(tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        relay = await lost(meeting, 5)
+        relay.begin_anew()
+        async with relay.serving(), meeting.ben.serving() as ben:
+            bob = await ben.agent("bob")
+            await bob.whoami()
+            await settled()
+            was = held(meeting.ben, meeting.opened.room).messages
+        async with relay.serving(), meeting.ben.serving() as ben:
+            # It is an archive by now.
+            await settled()
+            assert held(meeting.ben, meeting.opened.room).messages == was > 0
+            await ben.engine.desk.home_book.remove(ben.engine.desk.home_book.listed()[0].name)
+        async with meeting.ben.serving():
+            await settled()
+            assert held(meeting.ben, meeting.opened.room).messages == was
+
+    run(main)
+
+
+def test_of_a_room_that_was_rewound_the_words_that_its_home_has_go_and_those_that_it_lost_stay(tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        relay = await lost(meeting, 0)
+        async with relay.serving(), meeting.ann.serving() as ann:
+            async with meeting.ben.serving() as ben:
+                bob = await ben.agent("bob")
+                await bob.whoami()
+                alice = await ann.agent("alice")
+                await alice.whoami()
+                await settled()
+                person = await ann.person()
+                asked = t.RewindRoom(room=meeting.opened.room, confirmed=True)
+                await person.ask("room.rewind", asked, t.RewoundRoom)
+                await settled()
+                await alice.send("after")
+                await settled()
+                whole = await bob.recv(since=0, limit=500)
+                assert texts(whole)[-1] == "after"
+            bound(meeting.ben, room_messages=2)
+            async with meeting.ben.serving() as ben:
+                bob = await ben.agent("bob")
+                await bob.whoami()
+                await settled()
+                assert held(meeting.ben, meeting.opened.room).messages == 20 + 1
+                assert await bob.recv(since=0, limit=500) == whole
+
+    run(main)
+
+
+def test_a_store_that_cannot_be_counted_ends_no_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def damaged(store: MemoryStore, room: RoomId) -> Held:
+        raise StoreError("store_corrupt")
+
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann:
+            async with meeting.ben.serving() as ben:
+                await meeting.meet(ann, ben)
+            monkeypatch.setattr(MemoryStore, "held", damaged)
+            async with meeting.ben.serving() as ben:
+                bob = await ben.agent("bob")
+                await bob.whoami()
+                await settled()
+                await meeting.alice.send("still heard")
+                assert await bob.read(wait=60) == ["still heard"]
+
     run(main)
 
 
@@ -320,7 +408,7 @@ def test_the_doctor_accuses_nobody_of_words_that_were_erased_and_names_those_tha
             assert [check.name for check in checks.checks if not check.ok] == []
             store = ben.world.store
             assert isinstance(store, MemoryStore)
-            [(position, _)] = store.oldest_bodies(RoomId(meeting.opened.room), 1)
+            [(position, _)] = store.oldest_bodies(RoomId(meeting.opened.room), Position(0), 1)
             del store._logs[RoomId(meeting.opened.room)].bodies[position]
             checks = await person.ask("daemon.check", t.CheckStore(), t.CheckList)
             assert [check.name for check in checks.checks if not check.ok] == ["signatures"]

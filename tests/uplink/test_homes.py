@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from parlerd.core.errors import ParlerError, Refused
-from parlerd.core.model import HomeId
+from parlerd.core.model import HomeId, Millis
 from parlerd.identity.join_line import home_name
-from parlerd.uplink.homes import MAX_HOMES, Homes
+from parlerd.uplink.homes import COUNTED_AT_MOST_MS, MAX_HOMES, Homes
 
 TEAM, FIRM = HomeId("N" + "A" * 55), HomeId("N" + "B" * 55)
 
@@ -169,3 +170,18 @@ def test_which_log_a_relay_keeps_is_kept_and_a_file_from_before_has_none(path: P
     homes.reached(TEAM, "wss://192.0.2.7:7777", log="log1")
     homes.reached(TEAM, "wss://192.0.2.8:7777")
     assert Homes(path).all()[0].log == "log1"
+
+
+def test_each_daemon_counts_from_a_later_moment_also_where_the_clock_was_set_back(path: Path) -> None:
+    homes = Homes(path)
+    homes.add(TEAM, "team", "wss://192.0.2.7:7777", TEAM)
+    counted = []
+    for now in (1_000_000_000, 1_000_000_005, 5, 1_000_000_005, 3_000_000_000):
+        daemon = Homes(path)
+        daemon.begin_to_count(Millis(now))
+        counted.append(daemon.counted)
+    assert counted[:2] == [1_000_000_000, 1_000_000_005]
+    apart = [later - earlier for earlier, later in pairwise(counted)]
+    assert min(apart) > 0
+    assert apart[1:3] == [COUNTED_AT_MOST_MS, COUNTED_AT_MOST_MS]
+    assert counted[-1] == 3_000_000_000

@@ -17,7 +17,7 @@ from parlerd.core.model import AgentId, By, MessageId, Millis, RoomId
 from parlerd.engine.authors import Admission, Draft, LocalAuthor
 from parlerd.operations import types as t
 from parlerd.uplink import outbox as outbox_module
-from parlerd.uplink.composing import Composed, Composer
+from parlerd.uplink.composing import Composer
 from parlerd.uplink.connection import LinkConnection, Pending
 from parlerd.uplink.counters import Counters
 from parlerd.uplink.lanes import mirror_of
@@ -273,8 +273,8 @@ async def _signed(home: Home, room: str, agent: AgentId, *, ahead_ms: int) -> t.
     other = Composer(home.uplinks._desk, LocalAuthor(home.world.keys, NamedRandomness("other")), counters)
     command = c.PostMessage(kind="text", id=MessageId("m_other"), idempotency_key="k_other", fresh=True)
     words = Draft((TextPart("not from here"),), actor.aggregate.state.shown)
-    composed = await other.compose(actor, command, By(agent, home.world.keys.principal, "", "shell", "cli"), words, {})
-    assert isinstance(composed, Composed)
+    by = By(agent, home.world.keys.principal, "", "shell", "cli")
+    composed = other.sign(await other.decided(actor, command, by, words), command, by, words, {})
     return t.PostEnvelope(room=room, agent=agent, id=composed.id, body=composed.body, signature=composed.signature)
 
 
@@ -350,7 +350,7 @@ def test_what_a_relay_refuses_of_an_envelope_again_and_again_reaches_its_author_
     run(main)
 
 
-def test_a_message_that_is_sent_as_its_lane_comes_to_rest_is_not_said_to_be_queued(tmp_path: Path) -> None:
+def test_a_lane_that_is_looked_at_while_a_message_is_under_way_does_not_queue_it(tmp_path: Path) -> None:
     async def main() -> None:
         async with met(tmp_path) as meeting:
             await meeting.alice.send("one")
@@ -360,14 +360,37 @@ def test_a_message_that_is_sent_as_its_lane_comes_to_rest_is_not_said_to_be_queu
             async def send() -> None:
                 found.append(await meeting.alice.send("two"))
 
+            looks = 0
             async with trio.open_nursery() as nursery:
-                await lane._turn.acquire()
                 nursery.start_soon(send)
-                await settle()
-                # The second message waits for its turn, and the lane finds that it has nothing to do.
-                lane.go_on()
-                await settle()
-                lane._turn.release()
+                while not found and looks < 1_000:
+                    await trio.lowlevel.checkpoint()
+                    looks += len(lane)
+                    lane.go_on()
+            assert looks
             assert not found[0].queued
+
+    run(main)
+
+
+def test_messages_that_are_sent_straight_need_no_task_of_their_lane(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A turn of the loop for each would cost as much as deciding the message."""
+
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            begun: list[str] = []
+            spawn = Link.spawn
+
+            def noted(self: Link, work: Callable[..., Awaitable[Any]], *args: Any) -> None:
+                begun.append(getattr(work, "__name__", ""))
+                spawn(self, work, *args)
+
+            monkeypatch.setattr(Link, "spawn", noted)
+            answers = await _all(*(partial(meeting.alice.send, text) for text in ("one", "two", "three")))
+            assert _codes(answers) == ["sent", "sent", "sent"]
+            assert begun == ["_watch"]
+            assert await meeting.bob.read() == ["one", "two", "three"]
 
     run(main)

@@ -261,6 +261,36 @@ def test_how_far_the_clocks_are_apart_is_told_with_the_home(tmp_path: Path) -> N
     run(main)
 
 
+@pytest.mark.parametrize("days", [3, -3])
+def test_a_machine_whose_clock_is_off_by_days_knocks_opens_lets_in_and_talks(days: int, tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        clock = SteppedClock()
+        clock.step(seconds=days * 86_400)
+        meeting.ben.world.clock = clock
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            await meeting.meet(ann, ben)
+            await meeting.bob.send("from another day")
+            assert await meeting.alice.read(wait=60) == ["from another day"]
+            # A key is good for a day by the relay's clock, whoever made it, and is listed so.
+            opened = await meeting.bob.open("of bob")
+            assert opened.expires - meeting.relay.clock.now() == pytest.approx(86_400_000, abs=60_000)
+            listed = await meeting.bob.ask("session.list", t.ListSessions(), t.SessionList)
+            [key] = next(each for each in listed.sessions if each.room == opened.room).keys
+            assert key.state == "live"
+            waits = await meeting.alice.join(opened.session_key)
+            assert waits.status == "pending"
+            await (await ben.person()).approve("alice", join_code=waits.join_code)
+            await meeting.alice.come_in(opened.session_key)
+            for each in (meeting.relay.clock, clock):
+                each.move(seconds=86_400)
+            listed = await meeting.bob.ask("session.list", t.ListSessions(), t.SessionList)
+            [key] = next(each for each in listed.sessions if each.room == opened.room).keys
+            assert key.state == "expired"
+
+    run(main)
+
+
 async def _leave(served: Served) -> None:
     """Every window and command of a home ends."""
     for caller in list(served.engine.desk.connected):

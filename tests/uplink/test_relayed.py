@@ -210,6 +210,32 @@ def test_a_message_whose_answer_was_lost_is_there_once(tmp_path: Path) -> None:
     run(main)
 
 
+def test_a_message_has_one_id_however_often_it_was_asked_for(tmp_path: Path) -> None:
+    """Also when the daemon that first asked the relay is gone, and the next one does not know of it."""
+
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving(), meeting.ben.serving() as ben:
+            async with meeting.ann.serving() as ann:
+                await meeting.meet(ann, ben)
+                for _, theirs in meeting.wires.open:
+                    theirs.hold()
+                with trio.move_on_after(1):
+                    await meeting.alice.send("did this arrive?", idempotency_key="once")
+            meeting.wires.cut()
+            async with meeting.ann.serving() as ann:
+                alice = await ann.agent("alice")
+                sent = await alice.send("did this arrive?", idempotency_key="once")
+                assert sent.queued
+                meeting.wires.mend()
+                await trio.sleep(120)
+                [message] = (await meeting.bob.recv()).messages
+                assert (message.text, message.id) == ("did this arrive?", sent.id)
+                assert await alice.why(sent.id)
+
+    run(main)
+
+
 def test_each_of_the_three_may_be_restarted(tmp_path: Path) -> None:
     async def main() -> None:
         meeting = meeting_in(tmp_path)
@@ -471,6 +497,22 @@ def test_what_only_a_relay_can_do_is_refused_while_it_cannot_be_reached(tmp_path
                 assert refused.code in ("offline", "home_unreachable"), (op, refused)
             assert await bob.read(room=opened.room) == []
             assert list(await bob.roster(opened.room)) == ["alice", "bob"]
+
+    run(main)
+
+
+def test_a_session_that_could_not_be_opened_leaves_its_owner_in_the_one_before(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            alice = meeting.alice
+            meeting.wires.cut()
+            another = t.OpenSession(topic="another", idempotency_key="k")
+            assert (await alice.refused("session.open", another)).code in ("offline", "home_unreachable")
+            assert (await alice.ask("message.send", t.Send(text="still here"), t.Sent)).room == meeting.opened.room
+            meeting.wires.mend()
+            opened = await alice.ask("session.open", another, t.OpenedSession)
+            assert opened.name == "another"
+            assert (await alice.ask("message.send", t.Send(text="there"), t.Sent)).room == opened.room
 
     run(main)
 
@@ -851,5 +893,93 @@ def test_who_waits_at_the_door_of_another_machine_is_shown_the_session_when_let_
                 nursery.start_soon(wait)
                 await trio.sleep(1)
                 await (await ann.person()).approve("bob", join_code=waits.join_code)
+
+    run(main)
+
+
+def test_a_key_that_was_typed_still_opens_when_its_home_answers_late_after_a_restart(tmp_path: Path) -> None:
+    """The daemon keeps the text of a key in memory alone, and is told of it anew with each join."""
+
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann:
+            async with meeting.ben.serving() as ben:
+                await meeting.meet(ann, ben)
+                assert await meeting.bob.close(meeting.opened.room) == "left"
+            async with meeting.ben.serving() as ben, trio.open_nursery() as nursery:
+                bob = await ben.agent("bob")
+                meeting.wires.cut()
+
+                async def come_back() -> None:
+                    assert (await bob.join(meeting.opened.session_key, wait=1)).status == "pending"
+
+                nursery.start_soon(come_back)
+                # The question what the key opens fails now; the knock is still to come.
+                await trio.sleep(4.99)
+                meeting.wires.mend()
+
+    run(main)
+
+
+class CutAfterKnock(EngineFace):
+    """Stands before the relay's engine. Once it `waits`, the cable is cut between the next knock and its answer."""
+
+    def __init__(self, engine: Engine, wires: Wires) -> None:
+        self._engine = engine
+        self._wires = wires
+        self.waits = False
+
+    async def call(self, op: str, params: t.Params, caller: Caller) -> t.Result:
+        answer = await self._engine.call(op, params, caller)
+        if op == "link.knock" and self.waits:
+            self.waits = False
+            self._wires.cut()
+            self._wires.mend()
+        return answer
+
+    def begin(self, op: str, params: t.Params, caller: Caller) -> Pending | None:
+        return self._engine.begin(op, params, caller)
+
+    def stream(
+        self, op: str, params: t.Params, caller: Caller, outlet: Outlet | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[t.Result]]:
+        return self._engine.stream(op, params, caller)
+
+    async def connect(self, caller: Caller) -> None:
+        await self._engine.connect(caller)
+
+    async def disconnect(self, caller: Caller) -> None:
+        await self._engine.disconnect(caller)
+
+
+def test_somebody_who_was_let_in_while_the_link_was_made_anew_can_speak_at_once(tmp_path: Path) -> None:
+    """The new link attaches whoever is known to knock, and the answer to this knock was lost."""
+
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        between: list[CutAfterKnock] = []
+
+        def stand(engine: Engine) -> EngineFace:
+            between.append(CutAfterKnock(engine, meeting.wires))
+            return between[-1]
+
+        meeting.relay.face = stand
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            await meeting.meet(ann, ben)
+            between[0].waits = True
+            carol = await ben.agent("carol")
+            params = t.JoinSession(session_key=meeting.opened.session_key or "")
+            assert (await carol.refused("session.join", params)).code == "home_unreachable"
+            # The next link is made for Bob, who reads.
+            await meeting.bob.recv(wait=30)
+            assert not between[0].waits
+            person = await ann.person()
+            await person.requests()
+            await trio.sleep(10)
+            await person.approve("carol")
+            landed = await carol.join(meeting.opened.session_key, wait=30)
+            assert landed.status == "joined"
+            await carol.send("here I am")
+            assert await meeting.alice.read(wait=30) == ["here I am"]
 
     run(main)

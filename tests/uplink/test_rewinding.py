@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 
+from parlerd.core import events as e
 from parlerd.core.errors import ERRORS
+from parlerd.core.model import MessageId, Position, RoomId
 from parlerd.operations import types as t
-from tests.support.engine import Party, Served, run
+from tests.engine.test_notices import notice
+from tests.support.engine import Party, Served, run, texts
 from tests.uplink.test_relayed import Meeting, meeting_in
 
 ROLLED_BACK = ERRORS["relay_rolled_back"]
@@ -335,5 +340,172 @@ def test_only_the_person_whose_agent_opened_the_room_rewinds_it_and_only_at_once
                 assert (await person.refused("room.rewind", none)).code == "no_such_room"
                 assert (await person.refused("room.rewind", t.RewindRoom(room=here.room))).code == "room_is_here"
                 assert (await rewind(ann, room)).status == "rewound"
+
+    run(main)
+
+
+def test_readers_and_authors_are_told_what_was_lost(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as (meeting, ann, ben):
+            alice, bob, relay, room = meeting.alice, meeting.bob, meeting.relay, meeting.opened.room
+            copy = relay.copied()
+            async with relay.serving():
+                await trio.sleep(120)
+                lost = await alice.send("lost of alice")
+                await alice.send("another of alice")
+                assert len(await bob.read(wait=60)) == 2
+            relay.store = copy
+            async with relay.serving():
+                await trio.sleep(120)
+                assert "lost" not in await notice(ann, alice)
+                await rewind(ann, room)
+                assert "the relay of 'auth-redesign' lost 2 messages of yours" in await notice(ann, alice)
+                assert "lost" not in await notice(ann, alice)
+                [ladder] = (await alice.ask("message.why", t.Why(id=lost.id), t.WhyResult)).readers
+                assert (ladder.name, ladder.stopped) == ("bob", "lost by the relay")
+                await trio.sleep(1)
+                assert "lost" not in await notice(ben, bob)
+                said = "The relay of this session was restored from an older copy."
+                assert (await bob.recv(room=room)).notice.startswith(said)
+                await alice.send("after")
+                page = await bob.recv(room=room, wait=60)
+                assert (texts(page), page.notice.startswith(said)) == (["after"], True)
+                await bob.ask("message.commit", t.Commit(cursor=page.cursor, room=room), t.Committed)
+                assert (await bob.recv(room=room)).notice == ""
+
+    run(main)
+
+
+def test_a_session_key_that_was_revoked_after_the_copy_is_revoked_again(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as (meeting, ann, ben):
+            relay, room, key = meeting.relay, meeting.opened.room, meeting.opened.session_key
+            assert key is not None
+            copy = relay.copied()
+            async with relay.serving():
+                await trio.sleep(120)
+                await meeting.alice.ask("session.revoke", t.RevokeSessionKey(session_key=key), t.RevokedKey)
+                await meeting.alice.send("lost")
+            relay.store = copy
+            async with relay.serving():
+                await trio.sleep(120)
+                await rewind(ann, room)
+                bea = await ben.agent("bea")
+                assert (await bea.refused("session.join", t.JoinSession(session_key=key))).code == "unknown_key"
+
+    run(main)
+
+
+def test_a_room_in_which_somebody_wrote_in_the_place_of_what_others_were_told_is_not_rewound(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as (meeting, ann, _ben):
+            alice, bob, relay, wires, room = (
+                meeting.alice,
+                meeting.bob,
+                meeting.relay,
+                meeting.wires,
+                meeting.opened.room,
+            )
+            copy = relay.copied()
+            wires.cut_off("ben")
+            async with relay.serving():
+                await trio.sleep(120)
+                await alice.send("lost")
+                await alice.send("lost too")
+            relay.store = copy
+            async with relay.serving():
+                await trio.sleep(120)
+                assert (await alice.refused("message.send", t.Send(text="no", room=room))).code == ROLLED_BACK.code
+                wires.bring_back("ben")
+                await trio.sleep(120)
+                assert not (await bob.send("in its place")).queued
+                asked = t.RewindRoom(room=room, confirmed=True)
+                assert (await (await ann.person()).refused("room.rewind", asked)).code == "rewind_refused"
+                assert [text for _, text, _ in await history(alice, room)][-2:] == ["lost", "lost too"]
+
+    run(main)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_whatever_copies_are_put_in_place_what_is_marked_as_lost_is_what_the_relay_lacks(
+    tmp_path: Path, seed: int
+) -> None:
+    """Any copy of any moment, again and again, with restarts, and with a machine that is away while the room is
+    rewound. The relay's own store is the judge; and each reader's numbers go on."""
+    draw = random.Random(seed)
+
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        relay, wires, said = meeting.relay, meeting.wires, 0
+        before: dict[str, list[tuple[int, str]]] = {"alice": [], "bob": []}
+        async with relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            await meeting.meet(ann, ben)
+        room, copies = meeting.opened.room, [relay.copied()]
+        for _ in range(6):
+            async with meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+                await meeting.again(ann, ben)
+                alice, bob = meeting.alice, meeting.bob
+                is_away = draw.random() < 0.3
+                if is_away:
+                    wires.cut_off("ben")
+                    said += 1
+                    await bob.send(f"{said}")
+                async with relay.serving():
+                    await trio.sleep(120)
+                    assert (await rewind(ann, room)).status in ("rewound", "nothing")
+                    wires.bring_back("ben")
+                    await trio.sleep(120)
+                    for party, other in ((alice, "bob"), (bob, "alice")):
+                        # What waits for a room of which the relay lost a part is given up, which its author is told.
+                        await party.read(wait=0)
+                        for _ in range(draw.randrange(3)):
+                            said += 1
+                            hidden = (other,) if draw.random() < 0.4 else ()
+                            assert not (await party.send(f"{said}", visible_to=hidden)).queued
+                    await trio.sleep(5)
+                    for party, name in ((alice, "alice"), (bob, "bob")):
+                        page = await party.recv(room=room, since=0)
+                        assert not page.more
+                        told = [(each.seq, str(each.text)) for each in page.messages]
+                        assert [seq for seq, _ in told] == list(range(1, len(told) + 1))
+                        assert told[: len(before[name])] == before[name]
+                        before[name] = told
+                        for each in page.messages:
+                            there = relay.store.find_message(MessageId(each.id)) is not None
+                            assert (each.lost is True) is not there, each.text
+                    assert before["alice"] == before["bob"]
+                copies.append(relay.copied())
+                if draw.random() < 0.7:
+                    relay.store = draw.choice(copies)
+                    relay.store = relay.copied()
+
+    run(main)
+
+
+def test_an_old_rewind_that_is_shown_again_changes_nothing_and_a_forged_one_is_a_lie(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as (meeting, ann, _ben), meeting.relay.serving():
+            await trio.sleep(120)
+            room = meeting.opened.room
+            assert (await rewind(ann, room)).status == "rewound"
+            await talk(meeting, "one", "two")
+            told = await history(meeting.bob, room)
+            [place] = [
+                each.header.position
+                for each in meeting.relay.store.whole_facts(RoomId(room), Position(0), 100)
+                if isinstance(each.header.event, e.RoomRewound)
+            ]
+            body, signature = meeting.relay.store.body(RoomId(room), place) or (b"", b"")
+            [mirrors] = [link.mirrors for link in meeting.ben.uplinks._links.values()]
+            again = t.RewindEntry(statement=body, signature=signature or b"", before={})
+            assert await mirrors.take(t.LinkItem(room=room, rewound=again))
+            assert await history(meeting.bob, room) == told
+            await talk(meeting, "three")
+            forged = msgspec.structs.replace(again, statement=body.replace(b"epoch\x01", b"epoch\x09"))
+            assert forged != again
+            assert not await mirrors.take(t.LinkItem(room=room, rewound=forged))
+            refused = await meeting.bob.refused("message.send", t.Send(text="no", room=room))
+            assert refused.code == "relay_equivocation"
+            assert [text for _, text, is_lost in await history(meeting.bob, room) if is_lost] == []
 
     run(main)

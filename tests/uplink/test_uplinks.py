@@ -87,6 +87,7 @@ def test_a_relay_that_was_forgotten_leaves_its_rooms_to_be_read_and_is_dialled_n
             assert page.room == opened.room
             refused = await alice.refused("message.send", t.Send(text="x", room=opened.room))
             assert refused.code == "home_not_trusted"
+            assert refused.message == f"This session lives on {entry.name}, which was taken out of this machine."
             assert wires.dialled == dialled
 
     run(main)
@@ -127,5 +128,23 @@ def test_the_loopback_is_dialled_first_and_left_out_of_the_line_for_others(tmp_p
         # What was reached last is the best address to tell, and the loopback is still the first to dial.
         assert set(wires.addresses) == {here}
         assert Homes(ann.file).all()[0].addresses == (here, ADDRESS)
+
+    run(main)
+
+
+def test_no_number_is_given_out_twice_where_the_clock_was_set_back(tmp_path: Path) -> None:
+    """What an older daemon signed and nobody answered may still be on its way."""
+
+    async def main() -> None:
+        _, relay, home = homes_of(tmp_path)
+        ann = home("ann")
+        given: list[int] = []
+        async with relay.serving():
+            for _ in range(3):
+                async with ann.serving():
+                    given += [ann.uplinks._counters.after(0) for _ in range(5_000)]
+                ann.world.clock.move(seconds=-3_600)
+        assert len(set(given)) == len(given)
+        assert given == sorted(given)
 
     run(main)

@@ -12,6 +12,8 @@ class WhoAmI(Params, frozen=True, kw_only=True):
 
 
 class Me(Result, frozen=True, kw_only=True):
+    """`fingerprint` is a short form of the id, which others are shown when this agent knocks."""
+
     id: str
     name: str
     host: str
@@ -19,6 +21,7 @@ class Me(Result, frozen=True, kw_only=True):
     principal: str
     workspace: str = ""
     active: str | None = None
+    fingerprint: str = ""
 
 
 FAMILY: Final = Family(

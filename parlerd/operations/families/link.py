@@ -56,6 +56,8 @@ _Envelope = Annotated[bytes, Meta(max_length=MAX_BYTES)]
 on how many there may be."""
 _Hash = Annotated[bytes, Meta(max_length=32)]
 """32 bytes, or none."""
+_Id = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_]{1,64}\Z")]
+"""An id that a home tells, and that is shown as it is."""
 _Count = Annotated[int, Meta(ge=0, lt=2**53)]
 """A number or a moment, also in what a home tells: whoever hears it stores it and shows it."""
 
@@ -372,7 +374,7 @@ class PostEnvelope(Params, frozen=True, kw_only=True):
 class Posted(Result, frozen=True, kw_only=True):
     """`seq` is the author's own number of the message. `id` is that of the first time, where it was `replayed`."""
 
-    id: str
+    id: _Id
     seq: _Count
     at: _Count
     replayed: bool
@@ -485,6 +487,7 @@ _POSTING: Final = (
     "no_such_message",
     "no_such_agent",
     "too_many_audiences",
+    "too_many_bytes",
     "throttled",
     *IDEMPOTENT,
 )
@@ -591,6 +594,7 @@ FAMILY: Final = Family(
                 "invalid_name",
                 "no_such_room",
                 "throttled",
+                "too_many_bytes",
                 "too_many_rooms",
                 *IDEMPOTENT,
             ),

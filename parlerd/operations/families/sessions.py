@@ -194,6 +194,7 @@ FAMILY: Final = Family(
                 "text_too_long",
                 "invalid_param",
                 "throttled",
+                "too_many_bytes",
                 "too_many_rooms",
                 *AWAY,
                 *IDEMPOTENT,

@@ -1,0 +1,44 @@
+"""A relay that lies is found out or achieves nothing, or what it can do unnoticed is written down."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.sim import lies, tales
+
+SEEDS = 3
+RELAY = Path(__file__).parents[2] / "docs" / "relay.md"
+
+
+@pytest.mark.parametrize(
+    "liar",
+    [
+        lies.Dropping,
+        lies.Withholding,
+        lies.Reordering,
+        lies.Repeating,
+        lies.Altering,
+        lies.Swapping,
+        lies.Inventing,
+    ],
+)
+def test_a_lie_about_messages_is_found_out(liar: type[lies.Liar]) -> None:
+    told = [outcome for seed in range(5) if (outcome := lies.lie(seed, liar)).has_lied]
+    assert len(told) >= 2, "the relay had no occasion to lie"
+    found_out = [bool(outcome.contradicted) for outcome in told]
+    assert all(found_out), found_out
+
+
+@pytest.mark.parametrize("tale", tales.TALES)
+def test_what_else_a_relay_tells_is_impossible_or_found_out_or_on_the_list(tale: type[tales.Tale]) -> None:
+    """There is no fourth class: the story says where another one came of it than the tale is in."""
+    told = 0
+    for seed in range(SEEDS):
+        teller = tale()
+        tales.Told(seed, teller).run()
+        told += teller.has_lied
+    assert told >= 2, "the relay had no occasion to lie"
+    assert (tale.fate == "unnoticed") is bool(tale.listed)
+    assert tale.listed in RELAY.read_text()
