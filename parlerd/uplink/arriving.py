@@ -371,6 +371,10 @@ class _Step:
             is_id = _REQUEST.match(request) is not None
             if key is None or not is_id or not self._is_knock(entry.knock, entry.knock_signature, entry):
                 continue
+            if before is None and entry.state == "approved" and self._is_in(agent):
+                # It came in before this was told. Facts of its knock would stand behind its coming, as if it had gone
+                # and knocked again.
+                continue
             by = By(agent, PrincipalId(entry.principal), "", entry.host, "link")
             if before is None:
                 asked = e.JoinRequested(
@@ -396,6 +400,10 @@ class _Step:
             if decision.admit:
                 let_in[agent] = (request, key)
         return let_in
+
+    def _is_in(self, agent: AgentId) -> bool:
+        member = self._about._mirror.state.members.get(agent)
+        return member is not None and member.present
 
     def _is_knock(self, body: bytes, signature: bytes, entry: t.RequestEntry) -> bool:
         knock = _signed(KnockStatement, body, signature, entry.agent)

@@ -208,21 +208,18 @@ class Link:
         """A queued message was refused for good: whoever waits as its author looks again."""
         self._desk.notifier.publish([topics.concerns(agent)])
 
-    async def call(self, op: str, params: t.Params) -> Any:
-        """Ask the relay something for a person's command. Raises `Refused`: `offline`, `home_unreachable` and what it
-        refuses."""
+    async def call(self, op: str, params: t.Params, *, by: AgentId | None = None) -> Any:
+        """Ask the relay something for a person's command, as the agent `by` where one has to speak over the very link
+        that takes the question. Raises `Refused`: `offline`, `home_unreachable` and what it refuses."""
         connection = await self.ready()
         try:
+            if by is not None:
+                await self._attach(connection, [by])
             return await connection.call(op, params, WAIT_S)
         except ParlerError as error:
             if error is connection.lost:
                 raise Refused("home_unreachable", f"The relay {self.name} did not answer.", home=self.name) from error
             raise refused(error) from error
-
-    async def attach(self, agent: AgentId) -> None:
-        """Let this agent speak over the link. Raises as `call` does."""
-        connection = await self.ready()
-        await self._attach(connection, [agent])
 
     async def follow(self, room: RoomId) -> None:
         """Let the link bring what happens in this room, from where its mirror stands. Raises as `call` does."""

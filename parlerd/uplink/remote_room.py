@@ -57,6 +57,8 @@ from parlerd.uplink.rewinding import FACTS, Fork, find_fork
 
 SHOWN_S: Final = 10.0
 """How long an answer waits until the mirror holds what the room's home did."""
+TOLD_S: Final = 2.0
+"""How long a mirror may take to show a knock that a link was told of as it came."""
 DECIDE_TRIES: Final = 3
 DECIDE_PAUSE_S: Final = 0.5
 MAX_CODE: Final = 8
@@ -238,7 +240,6 @@ class RemoteRoom(MirrorRoom):
         now = Millis(max(self._desk.now_at(self._link.home), room.last_at))
         decision = room.decide(command, by=by, now=now, ids=self._desk.random)
         if decision.events:
-            await self._link.attach(by.actor)
             match command:
                 case c.OpenRoom():
                     decision = await self._open(submission, command, decision, now)
@@ -247,7 +248,7 @@ class RemoteRoom(MirrorRoom):
                 case c.DecideRequest():
                     await self._decide(submission, command)
                 case c.RevokeKey():
-                    await self._revoke(command)
+                    await self._revoke(command, by.actor)
                 case c.CloseRoom():
                     await self._close(by.actor)
                 case _:
@@ -289,6 +290,7 @@ class RemoteRoom(MirrorRoom):
                 recap=recap.body,
                 recap_signature=recap.signature,
             ),
+            by=by.actor,
         )
         assert isinstance(answer, t.OpenedRemoteRoom)
         await self._link.follow(self.room)
@@ -306,18 +308,22 @@ class RemoteRoom(MirrorRoom):
         answer = await self._link.call(
             "link.knock",
             t.KnockAtRoom(session_key=session_key, statement=knock.body, signature=knock.signature),
+            by=by.actor,
         )
         assert isinstance(answer, t.Knocked)
         if answer.request and answer.join_code:
             with suppress(Refused):
                 # What is no code is not shown.
                 self._doors.note_code(RequestId(answer.request), codes.normalise(answer.join_code)[:MAX_CODE])
-        if not self._link.is_following(self.room):
+        is_in = answer.status in ("joined", "member")
+
+        def holds(room: Room) -> bool:
+            return _is_in(room, by.actor) if is_in else _has_knocked(room, by.actor, command.key_id)
+
+        if not (self._link.is_following(self.room) and await self._link.mirrors.until(self.room, holds, TOLD_S)):
+            # An older knock is told when a link begins to follow a room, to a link over which its agent speaks then.
             await self._link.follow(self.room)
-        if answer.status in ("joined", "member"):
-            await self._shown(lambda room: _is_in(room, by.actor))
-        else:
-            await self._shown(lambda room: _has_knocked(room, by.actor, command.key_id))
+        await self._shown(holds)
         return Decision(answer=answer.status)
 
     async def _decide(self, submission: Submission, command: c.DecideRequest) -> None:
@@ -332,6 +338,7 @@ class RemoteRoom(MirrorRoom):
                 await self._link.call(
                     "link.decide",
                     t.DecideAtRoom(room=self.room, statement=signed.body, signature=signed.signature),
+                    by=submission.by.actor,
                 )
                 break
             except Refused as error:
@@ -341,9 +348,9 @@ class RemoteRoom(MirrorRoom):
         wanted = "approved" if command.admit else "denied"
         await self._shown(lambda room: _state_of(room, command.request) == wanted)
 
-    async def _revoke(self, command: c.RevokeKey) -> None:
+    async def _revoke(self, command: c.RevokeKey, agent: AgentId) -> None:
         ref = self.actor.aggregate.state.keys[command.revoke].ref
-        await self._link.call("link.revoke", t.RevokeKeyOfRoom(room=self.room, ref=ref))
+        await self._link.call("link.revoke", t.RevokeKeyOfRoom(room=self.room, ref=ref), by=agent)
         await self._shown(lambda room: room.state.keys[command.revoke].revoked)
 
     async def _close(self, agent: AgentId) -> None:
@@ -351,7 +358,7 @@ class RemoteRoom(MirrorRoom):
         await self._link.ready()
         if not await self._link.lane(self.room, agent).emptied(SHOWN_S):
             raise Refused("home_unreachable", home=self._link.name)
-        await self._link.call("link.close", t.LeaveRoom(room=self.room, agent=agent))
+        await self._link.call("link.close", t.LeaveRoom(room=self.room, agent=agent), by=agent)
         await self._shown(lambda room: room.state.closed or not _is_in(room, agent))
 
     async def _shown(self, holds: Callable[[Room], bool]) -> None:
@@ -372,8 +379,8 @@ class RemoteRoom(MirrorRoom):
 
     async def ladders(self, agent: AgentId, message: MessageId) -> Mapping[AgentId, t.LadderAtRoom]:
         try:
-            await self._link.attach(agent)
-            answer = await self._link.call("link.why", t.WhyAtRoom(room=self.room, agent=agent, id=message))
+            params = t.WhyAtRoom(room=self.room, agent=agent, id=message)
+            answer = await self._link.call("link.why", params, by=agent)
         except Refused:
             # Where nobody can be asked, what is known here is said.
             return {}
@@ -392,8 +399,8 @@ class RemoteRoom(MirrorRoom):
             raise Refused("relay_rolled_back")
         if link.calls is None:
             raise Refused("home_unreachable", home=self.home_name)
-        await link.attach(agent)
-        page = await link.call("link.pull", t.PullHistory(room=self.room, agent=agent, after=there, limit=limit))
+        params = t.PullHistory(room=self.room, agent=agent, after=there, limit=limit)
+        page = await link.call("link.pull", params, by=agent)
         assert isinstance(page, t.LinkPage)
         mirror = await self.quiet()
         shown = mirror.state.shown

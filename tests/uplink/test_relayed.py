@@ -981,5 +981,40 @@ def test_somebody_who_was_let_in_while_the_link_was_made_anew_can_speak_at_once(
             assert landed.status == "joined"
             await carol.send("here I am")
             assert await meeting.alice.read(wait=30) == ["here I am"]
+            # The next link tells of her knock, which her machine never heard of: she is in all the same.
+            meeting.wires.cut()
+            meeting.wires.mend()
+            await carol.recv(room=meeting.opened.room)
+            await trio.sleep(5)
+            assert [each.room for each in await carol.rooms()] == [meeting.opened.room]
+            await carol.recv(room=meeting.opened.room)
+
+    run(main)
+
+
+def test_a_denial_of_a_knock_that_was_not_answered_reaches_the_one_who_knocked(tmp_path: Path) -> None:
+    """The link that follows the room was made when nobody here knew of the knock."""
+
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        between: list[CutAfterKnock] = []
+
+        def stand(engine: Engine) -> EngineFace:
+            between.append(CutAfterKnock(engine, meeting.wires))
+            return between[-1]
+
+        meeting.relay.face = stand
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            await meeting.meet(ann, ben)
+            between[0].waits = True
+            carol = await ben.agent("carol")
+            params = t.JoinSession(session_key=meeting.opened.session_key or "")
+            assert (await carol.refused("session.join", params)).code == "home_unreachable"
+            await meeting.bob.recv(wait=30)
+            person = await ann.person()
+            await person.requests()
+            await trio.sleep(10)
+            await person.deny("carol")
+            assert (await carol.join(meeting.opened.session_key, wait=30)).status == "denied"
 
     run(main)
