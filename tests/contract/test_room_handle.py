@@ -16,7 +16,7 @@ from parlerd.core import events as e
 from parlerd.core.envelope import TextPart
 from parlerd.core.errors import Refused
 from parlerd.core.identities import AgentRecord
-from parlerd.core.model import By, MessageId, Position, RoomId, Seq
+from parlerd.core.model import By, MessageId, Position, RoomId, Seq, drawn_key
 from parlerd.engine.armed import Armed
 from parlerd.engine.authors import Draft
 from parlerd.engine.handles import Earlier, RoomHandle
@@ -47,8 +47,10 @@ class Inside:
         return By(agent.id, agent.principal, "s", "shell", "cli")
 
     def post(self, **more: object) -> c.PostMessage:
+        """A message whose author named no key, as a handler makes it."""
         id = MessageId(self.served.world.random.new("m"))
-        return c.PostMessage(operation="message.send", kind="text", id=id, idempotency_key=f"k{id[1:]}", **more)  # type: ignore[arg-type]
+        key = drawn_key(id)
+        return c.PostMessage(operation="message.send", kind="text", id=id, idempotency_key=key, fresh=True, **more)  # type: ignore[arg-type]
 
 
 def _three(records: list[AgentRecord]) -> tuple[AgentRecord, AgentRecord, AgentRecord]:
