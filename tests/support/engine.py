@@ -319,7 +319,9 @@ class Party:
         await self.call("message.commit", t.Commit(room=page.room, cursor=page.cursor))
 
     async def read(self, **rest: Any) -> list[str]:
-        """The texts of what is new, acknowledged as a command acknowledges what it printed."""
+        """The texts of what is new, acknowledged as a command acknowledges what it printed. What is on its way over a
+        link comes in first."""
+        await trio.testing.wait_all_tasks_blocked()
         page = await self.recv(**rest)
         if page.acknowledges:
             await self.commit(page)
