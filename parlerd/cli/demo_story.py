@@ -39,6 +39,8 @@ STEP_SECONDS: Final = 15.0
 """How long one step may take. All steps together take a few seconds, so one that takes this long is broken."""
 WAIT_SECS: Final = 45
 """How long an agent would wait in one call. No wait of the story takes this long, because whoever waits is woken."""
+_CUT_OFF_SECONDS: Final = 1.0
+"""How long a call that was under way when the daemon was killed may take to be answered, by its shim."""
 LOOK_SECONDS: Final = 0.005
 TOPIC: Final = "demo"
 TOOLS: Final = frozenset(
@@ -403,16 +405,22 @@ class Story:
                     shown.update(page.seqs)
             except self._tool_error as error:
                 expect(error.retryable, f"A wait that was cut off was answered {error.code}.")
+            cut_off.set()
 
-        texts = iter(_BURST)
+        texts, cut_off = iter(_BURST), trio.Event()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(listen)
             await self._until_it_waits(self._joiner, seen_by=self._opener)
-            for _ in range(_LANES):
-                nursery.start_soon(send, texts)
-            await enough.wait()
-            os.kill(self._pid, signal.SIGKILL)
-            killed = trio.current_time()
+            async with trio.open_nursery() as sending:
+                for _ in range(_LANES):
+                    sending.start_soon(send, texts)
+                await enough.wait()
+                os.kill(self._pid, signal.SIGKILL)
+                killed = trio.current_time()
+            # A wait that reached its window after the daemon died is not cut off: it goes on at the next daemon.
+            with trio.move_on_after(_CUT_OFF_SECONDS):
+                await cut_off.wait()
+            nursery.cancel_scope.cancel()
         # Every send is repeated with its key, also those that were answered: each must still be the same message.
         replayed = 0
         for text in (*answered, *lost):
