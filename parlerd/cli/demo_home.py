@@ -26,7 +26,7 @@ _STOP_SECONDS: Final = 5.0
 """How long a daemon that was asked to stop may take; it drains for 2 s at most."""
 _KILL_SECONDS: Final = 2.0
 _LOOK_SECONDS: Final = 0.02
-LOG_LINES: Final = 5
+_LOG_LINES: Final = 5
 
 
 class DemoHome:
@@ -57,10 +57,7 @@ class DemoHome:
 
     def log_tail(self) -> list[str]:
         """The last lines of the daemon's log: ids and codes, no content."""
-        try:
-            return self.home.log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:]
-        except OSError:
-            return []
+        return last_lines(self.home.log)
 
     def end(self, *, keep: bool) -> None:
         """Stop the daemon and remove everything, unless `keep`. No shim runs any more. Raises `OSError`."""
@@ -80,6 +77,14 @@ class DemoHome:
     def _ask_to_stop(self) -> None:
         with contextlib.suppress(ParlerError), connect(self.home, start=False) as client:
             client.call("daemon.stop", t.StopDaemon(reason="demo"), timeout=_STOP_SECONDS)
+
+
+def last_lines(log: Path) -> list[str]:
+    """The last lines of a log; none where it cannot be read."""
+    try:
+        return log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:]
+    except OSError:
+        return []
 
 
 def remove(directory: Path, home: Home) -> None:

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from parlerd.cli.demo_home import LOG_LINES, remove
+from parlerd.cli.demo_home import last_lines, remove
 from parlerd.client import connect
 from parlerd.client.launch import last_failure, spawn
 from parlerd.core.errors import ParlerError
@@ -73,10 +73,7 @@ class DemoRelay:
 
     def log_tail(self) -> list[str]:
         """The last lines of the relay's log: ids and codes, no content."""
-        try:
-            return self.home.log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:]
-        except OSError:
-            return []
+        return last_lines(self.home.log)
 
     def end(self, *, keep: bool) -> None:
         """Stop the relay and remove everything, unless `keep`. Raises `OSError`."""

@@ -50,6 +50,7 @@ from parlerd.core.model import (
     RequestId,
     RoomId,
     Shown,
+    Verified,
     Via,
     label,
 )
@@ -665,20 +666,7 @@ class _Step:
     def _post(self, message: t.LinkMessage, envelope: Envelope, digest: bytes, author: _Known, after: Shown) -> None:
         agent, is_public = AgentId(message.agent), envelope.visibility is None
         is_recap = envelope.kind == "context" and is_public and after.number == 1 and agent == self._opening.owner
-        posted = e.MessagePosted(
-            id=envelope.id,
-            kind=envelope.kind,
-            to=envelope.to,
-            role=envelope.role,
-            visibility=envelope.visibility,
-            reply_to=envelope.reply_to,
-            chain=envelope.chain,
-            hops=envelope.hops,
-            counter=envelope.counter,
-            envelope=digest,
-            opening=message.opening and is_recap,
-            envelope_v=envelope.v,
-        )
+        posted = posted_of(envelope, digest, is_opening=message.opening and is_recap)
         by = By(agent, author.principal, "", envelope.host, cast(Via, envelope.via))
         ours = self._about._ours(agent)
         self.add(
@@ -695,6 +683,28 @@ class _Step:
         for reader in self._numbers:
             if is_public or reader in (envelope.visibility or ()):
                 self._numbers[reader] += 1
+
+
+def posted_of(
+    envelope: Envelope, digest: bytes, *, is_opening: bool, verified: Verified = "unsigned"
+) -> e.MessagePosted:
+    """The fact of a message that its room's home told. `digest` is that of the envelope's bytes; whoever did not check
+    their signature leaves `verified` to whoever stores the fact."""
+    return e.MessagePosted(
+        id=envelope.id,
+        kind=envelope.kind,
+        to=envelope.to,
+        role=envelope.role,
+        visibility=envelope.visibility,
+        reply_to=envelope.reply_to,
+        chain=envelope.chain,
+        hops=envelope.hops,
+        counter=envelope.counter,
+        envelope=digest,
+        opening=is_opening,
+        verified=verified,
+        envelope_v=envelope.v,
+    )
 
 
 def operation_of(envelope: Envelope) -> str:

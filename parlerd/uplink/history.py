@@ -29,7 +29,7 @@ from parlerd.engine.handles import Earlier
 from parlerd.identity.signatures import verify
 from parlerd.operations import types as t
 from parlerd.store.port import StoredMessage
-from parlerd.uplink.arriving import decoded
+from parlerd.uplink.arriving import decoded, posted_of
 
 
 class Contradicted(Exception):
@@ -128,19 +128,6 @@ def _require_sound(
 
 def _header(message: t.LinkMessage, envelope: Envelope, digest: bytes, by: By, *, is_opening: bool) -> e.Header:
     """The fact that the mirror would hold of the message. Position 0 is no fact's: the message is in no log here."""
-    event = e.MessagePosted(
-        id=envelope.id,
-        kind=envelope.kind,
-        to=envelope.to,
-        role=envelope.role,
-        visibility=envelope.visibility,
-        reply_to=envelope.reply_to,
-        chain=envelope.chain,
-        hops=envelope.hops,
-        counter=envelope.counter,
-        envelope=digest,
-        verified="valid",
-        opening=message.opening and envelope.visibility is None and is_opening,
-        envelope_v=envelope.v,
-    )
+    is_opening = message.opening and envelope.visibility is None and is_opening
+    event = posted_of(envelope, digest, is_opening=is_opening, verified="valid")
     return e.Header(position=Position(0), at=Millis(message.at), by=by, authority="arrived", event=event, body=digest)

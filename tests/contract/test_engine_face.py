@@ -20,6 +20,7 @@ from parlerd.engine.callers import Caller
 from parlerd.engine.face import EngineFace
 from parlerd.operations import types as t
 from tests.support.engine import engine_world, run
+from tests.support.faces import PassingFace
 from tests.support.fake_engine import FakeEngine
 from tests.support.fake_mcp_engine import caller
 
@@ -56,13 +57,19 @@ async def real() -> AsyncIterator[Door]:
         yield Door(served.engine, ann.caller, post)
 
 
+@asynccontextmanager
+async def behind() -> AsyncIterator[Door]:
+    async with real() as door:
+        yield Door(PassingFace(door.engine), door.caller, door.arrives)
+
+
 DoorOf = Callable[[], AbstractAsyncContextManager[Door]]
 
 
 def on_every_engine(test: Callable[[Door], Awaitable[None]]) -> Callable[[DoorOf], None]:
     """Run a test at the door of each engine."""
 
-    @pytest.mark.parametrize("door_of", [fake, real])
+    @pytest.mark.parametrize("door_of", [fake, real, behind])
     def at_door(door_of: DoorOf) -> None:
         async def main() -> None:
             async with door_of() as door:

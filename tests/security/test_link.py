@@ -7,8 +7,6 @@ The proofs of both ends stand in `relay/test_link.py` and `uplink/test_connectio
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,6 @@ from parlerd.core.errors import ParlerError
 from parlerd.core.model import MAX_PENDING_PER_KEY, MAX_TEXT, AgentId, Position, RoomId
 from parlerd.engine.callers import Caller
 from parlerd.engine.engine import Engine
-from parlerd.engine.face import EngineFace, Outlet, Pending
 from parlerd.engine.join_codes import CODE_PAUSE_S, CODE_TRIES
 from parlerd.engine.throttle import CALLER_BURST, HOME_BURST
 from parlerd.identity.codes import fingerprint
@@ -33,6 +30,7 @@ from parlerd.wire import codec
 from relay import turnstile
 from relay.turnstile import Turnstile
 from tests.support.engine import FarDriver, PlugDriver, Served, World, engine_world, run, texts
+from tests.support.faces import PassingFace
 from tests.support.fake_engine import FakeEngine
 from tests.support.linked import Elsewhere, LinkParty
 from tests.support.links import CERTIFICATE, OTHER_PERSON, PERSON, Book, dialled, links_of
@@ -151,31 +149,17 @@ def test_f23_nobody_ends_the_room_of_another_person() -> None:
     run(main)
 
 
-class Swapping(EngineFace):
+class Swapping(PassingFace):
     """Stands before a relay's engine and answers every key with the room of an accomplice, who was told the key."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self.swapped: t.FoundKey | None = None
 
     async def call(self, op: str, params: t.Params, caller: Caller) -> t.Result:
         if op == "link.find" and self.swapped is not None:
             return self.swapped
         return await self._engine.call(op, params, caller)
-
-    def begin(self, op: str, params: t.Params, caller: Caller) -> Pending | None:
-        return self._engine.begin(op, params, caller)
-
-    def stream(
-        self, op: str, params: t.Params, caller: Caller, outlet: Outlet | None = None
-    ) -> AbstractAsyncContextManager[AsyncIterator[t.Result]]:
-        return self._engine.stream(op, params, caller, outlet)
-
-    async def connect(self, caller: Caller) -> None:
-        await self._engine.connect(caller)
-
-    async def disconnect(self, caller: Caller) -> None:
-        await self._engine.disconnect(caller)
 
 
 def test_f23_a_relay_that_answers_a_key_with_another_room_is_found_out_before_anybody_knocks(tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ from tests.sim.people import Agent
 from tests.sim.world import Plan, Report, Simulation
 from tests.support.callers import caller_of
 from tests.support.engine import Party, PlugDriver, Served, World
+from tests.support.faces import PassingFace, retold
 from tests.support.linked import Elsewhere, LinkParty
 from tests.support.message_streams import MemoryStream, pair
 from tests.support.relayed import CERTIFICATE, Book, RelayKeys
@@ -367,11 +368,11 @@ def _commanded(error: ParlerError) -> ErrorBody:
     )
 
 
-class _Commander(EngineFace):
+class _Commander(PassingFace):
     """Stands before the relay's engine."""
 
     def __init__(self, engine: EngineFace) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._posts = 0
 
     async def call(self, op: str, params: t.Params, caller: Caller) -> t.Result:
@@ -392,30 +393,16 @@ class _Commander(EngineFace):
     def stream(
         self, op: str, params: t.Params, caller: Caller, outlet: Outlet | None = None
     ) -> AbstractAsyncContextManager[AsyncIterator[t.Result]]:
-        return self._told(self._engine.stream(op, params, caller))
+        return retold(self._engine.stream(op, params, caller), self._commanding)
 
-    @asynccontextmanager
-    async def _told(
-        self, items: AbstractAsyncContextManager[AsyncIterator[t.Result]]
-    ) -> AsyncIterator[AsyncIterator[t.Result]]:
-        async def commanding(honest: AsyncIterator[t.Result]) -> AsyncIterator[t.Result]:
-            async for item in honest:
-                assert isinstance(item, t.LinkItem)
-                present = [msgspec.structs.replace(each, presence=ORDER) for each in item.presence]
-                card = item.card
-                if card is not None:
-                    members = [msgspec.structs.replace(each, host=ORDER, role=ORDER) for each in card.members]
-                    card = msgspec.structs.replace(card, members=members)
-                yield msgspec.structs.replace(item, presence=present, card=card)
-
-        async with items as honest:
-            yield commanding(honest)
-
-    async def connect(self, caller: Caller) -> None:
-        await self._engine.connect(caller)
-
-    async def disconnect(self, caller: Caller) -> None:
-        await self._engine.disconnect(caller)
+    def _commanding(self, item: t.Result) -> list[t.Result]:
+        assert isinstance(item, t.LinkItem)
+        present = [msgspec.structs.replace(each, presence=ORDER) for each in item.presence]
+        card = item.card
+        if card is not None:
+            members = [msgspec.structs.replace(each, host=ORDER, role=ORDER) for each in card.members]
+            card = msgspec.structs.replace(card, members=members)
+        return [msgspec.structs.replace(item, presence=present, card=card)]
 
 
 STORIES: Final = (Middle, Impostor, Replayer, Thief, Overstayer, Lasting, BadAuthor, Commanding)

@@ -12,8 +12,9 @@ different things. Every lie that is not listed among what cannot be detected (do
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 
 import msgspec
@@ -22,12 +23,13 @@ from parlerd.core.envelope import Envelope, TextPart, decode_envelope, encode_en
 from parlerd.core.model import PrincipalId, RoomId, Shown
 from parlerd.core.public_line import next_line
 from parlerd.engine.callers import Caller
-from parlerd.engine.face import EngineFace, Outlet, Pending
+from parlerd.engine.face import EngineFace, Outlet
 from parlerd.identity.signatures import SigningKey
 from parlerd.operations import types as t
 from tests.sim.broken import Broken
 from tests.sim.people import Agent
 from tests.sim.world import Plan, Simulation
+from tests.support.faces import PassingFace, retold
 from tests.support.relayed import Home
 
 STORY = Plan(homes=(3,), things=6, kills=0, storm=False, spells=0, reunions=0, partings=0)
@@ -209,47 +211,27 @@ class Outcome:
     contradicted: list[RoomId] = field(default_factory=list)
 
 
-class Between(EngineFace):
+class Between(PassingFace):
     """Stands before the relay's engine."""
 
     def __init__(self, engine: EngineFace, liar: Liar) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._liar = liar
-
-    async def call(self, op: str, params: t.Params, caller: Caller) -> t.Result:
-        return await self._engine.call(op, params, caller)
-
-    def begin(self, op: str, params: t.Params, caller: Caller) -> Pending | None:
-        return self._engine.begin(op, params, caller)
 
     def stream(
         self, op: str, params: t.Params, caller: Caller, outlet: Outlet | None = None
     ) -> AbstractAsyncContextManager[AsyncIterator[t.Result]]:
         # Without an outlet every item comes past here.
-        items = self._engine.stream(op, params, caller)
-        return self._told(items, caller) if op == "link.follow" else items
+        if op != "link.follow":
+            return self._engine.stream(op, params, caller)
+        return retold(self._engine.stream(op, params, caller), partial(self._told, caller))
 
-    @asynccontextmanager
-    async def _told(
-        self, items: AbstractAsyncContextManager[AsyncIterator[t.Result]], caller: Caller
-    ) -> AsyncIterator[AsyncIterator[t.Result]]:
-        async def changed(honest: AsyncIterator[t.Result]) -> AsyncIterator[t.Result]:
-            async for item in honest:
-                assert isinstance(item, t.LinkItem)
-                if item.card is not None:
-                    self._liar.agents.update(member.agent for member in item.card.members)
-                is_victim = caller.facts.authority.principal == self._liar.victim
-                for told in self._liar.items(item) if is_victim else [item]:
-                    yield told
-
-        async with items as honest:
-            yield changed(honest)
-
-    async def connect(self, caller: Caller) -> None:
-        await self._engine.connect(caller)
-
-    async def disconnect(self, caller: Caller) -> None:
-        await self._engine.disconnect(caller)
+    def _told(self, caller: Caller, item: t.Result) -> list[t.Result]:
+        assert isinstance(item, t.LinkItem)
+        if item.card is not None:
+            self._liar.agents.update(member.agent for member in item.card.members)
+        is_victim = caller.facts.authority.principal == self._liar.victim
+        return [*self._liar.items(item)] if is_victim else [item]
 
 
 class Lied(Simulation):

@@ -10,19 +10,21 @@ link's.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from functools import partial
 
 import msgspec
 
 from parlerd.core.model import Millis, PrincipalId, RoomId
 from parlerd.engine.callers import Caller
 from parlerd.engine.engine import Engine
-from parlerd.engine.face import EngineFace, Outlet, Pending
+from parlerd.engine.face import Outlet, Pending
 from parlerd.identity.delegation import read
 from parlerd.operations import types as t
 from parlerd.store.port import Store
 from parlerd.uplink.arriving import decoded
+from tests.support.faces import PassingFace, retold
 
 
 @dataclass
@@ -37,11 +39,11 @@ class Watched:
     """What should not have happened, in one sentence each."""
 
 
-class Watching(EngineFace):
+class Watching(PassingFace):
     """Passes everything on."""
 
     def __init__(self, engine: Engine, watched: Watched, now: Callable[[], Millis]) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._watched = watched
         self._now = now
         self._held: dict[tuple[Caller, RoomId], int] = {}
@@ -75,27 +77,13 @@ class Watching(EngineFace):
         if isinstance(params, t.FollowRooms):
             for resume in params.rooms:
                 self._note_held(caller, resume)
-            return self._told(items, caller)
+            return retold(items, partial(self._looked_at, caller))
         return items
 
-    @asynccontextmanager
-    async def _told(
-        self, items: AbstractAsyncContextManager[AsyncIterator[t.Result]], caller: Caller
-    ) -> AsyncIterator[AsyncIterator[t.Result]]:
-        async def watched(items: AsyncIterator[t.Result]) -> AsyncIterator[t.Result]:
-            async for item in items:
-                assert isinstance(item, t.LinkItem)
-                self._look_at(item, caller)
-                yield item
-
-        async with items as honest:
-            yield watched(honest)
-
-    async def connect(self, caller: Caller) -> None:
-        await self._engine.connect(caller)
-
-    async def disconnect(self, caller: Caller) -> None:
-        await self._engine.disconnect(caller)
+    def _looked_at(self, caller: Caller, item: t.Result) -> list[t.Result]:
+        assert isinstance(item, t.LinkItem)
+        self._look_at(item, caller)
+        return [item]
 
     # -- what is seen --------------------------------------------------------------------------------------
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -12,22 +10,10 @@ import trio
 from parlerd.core.errors import ERRORS
 from parlerd.core.model import AgentId
 from parlerd.operations import types as t
-from tests.support.engine import Party, Served, run, texts
-from tests.uplink.test_relayed import Meeting, meeting_in
+from tests.support.engine import Party, run, texts
+from tests.uplink.test_relayed import met_before
 
 ROLLED_BACK = ERRORS["relay_rolled_back"]
-
-
-@asynccontextmanager
-async def copied_between(folder: Path) -> AsyncIterator[tuple[Meeting, Served, Served]]:
-    """A meeting in which "before" was said, on a relay that does not run."""
-    meeting = meeting_in(folder)
-    async with meeting.ann.serving() as ann, meeting.ben.serving() as ben:
-        async with meeting.relay.serving():
-            await meeting.meet(ann, ben)
-            await meeting.alice.send("before")
-            assert await meeting.bob.read() == ["before"]
-        yield meeting, ann, ben
 
 
 async def _refusal(party: Party, room: str) -> str:
@@ -46,7 +32,7 @@ async def _is_told(party: Party, room: str, *said: str) -> None:
 
 def test_a_room_in_which_nothing_was_said_after_the_copy_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
     async def main() -> None:
-        async with copied_between(tmp_path) as (meeting, ann, _):
+        async with met_before(tmp_path) as (meeting, ann, _):
             alice, bob, relay = meeting.alice, meeting.bob, meeting.relay
             async with relay.serving():
                 await bob.send("for alice", visible_to=("alice",))
@@ -73,7 +59,7 @@ def test_a_room_in_which_something_was_said_after_the_copy_says_what_happened_an
     tmp_path: Path, to: tuple[str, ...]
 ) -> None:
     async def main() -> None:
-        async with copied_between(tmp_path) as (meeting, ann, _):
+        async with met_before(tmp_path) as (meeting, ann, _):
             alice, bob, relay, room = meeting.alice, meeting.bob, meeting.relay, meeting.opened.room
             copy = relay.copied()
             async with relay.serving():
@@ -101,7 +87,7 @@ def test_a_message_that_waited_for_a_room_of_an_older_copy_is_given_up_with_the_
     """It leaves as soon as the link is there, before the relay told how its room stands."""
 
     async def main() -> None:
-        async with copied_between(tmp_path) as (meeting, _, ben):
+        async with met_before(tmp_path) as (meeting, _, ben):
             alice, bob, relay, room = meeting.alice, meeting.bob, meeting.relay, meeting.opened.room
             copy = relay.copied()
             async with relay.serving():
@@ -125,7 +111,7 @@ def test_somebody_who_did_not_hear_what_was_lost_goes_on_and_whoever_heard_it_is
     """Ben's home was away while the last words were said, and speaks first after the older copy was put in place."""
 
     async def main() -> None:
-        async with copied_between(tmp_path) as (meeting, _, _ben):
+        async with met_before(tmp_path) as (meeting, _, _ben):
             alice, bob, relay, wires, room = (
                 meeting.alice,
                 meeting.bob,
@@ -158,7 +144,7 @@ def test_somebody_who_did_not_hear_what_was_lost_goes_on_and_whoever_heard_it_is
 
 def test_whoever_came_in_after_the_copy_knocks_again_and_the_room_goes_on(tmp_path: Path) -> None:
     async def main() -> None:
-        async with copied_between(tmp_path) as (meeting, ann, ben):
+        async with met_before(tmp_path) as (meeting, ann, ben):
             alice, relay, key = meeting.alice, meeting.relay, meeting.opened.session_key
             copy = relay.copied()
             person, bea = await ann.person(), await ben.agent("bea")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -13,9 +13,10 @@ import trio
 from parlerd.core.model import AgentId, RoomId
 from parlerd.engine.callers import Caller
 from parlerd.engine.engine import Engine
-from parlerd.engine.face import EngineFace, Outlet, Pending
+from parlerd.engine.face import EngineFace
 from parlerd.operations import types as t
 from tests.support.engine import Party, PlugDriver, Served, run, texts
+from tests.support.faces import PassingFace
 from tests.support.relayed import Home, Relay, Wires, homes_of
 
 
@@ -55,6 +56,18 @@ async def met(folder: Path) -> AsyncIterator[Meeting]:
     async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
         await meeting.meet(ann, ben)
         yield meeting
+
+
+@asynccontextmanager
+async def met_before(folder: Path) -> AsyncIterator[tuple[Meeting, Served, Served]]:
+    """A meeting in which "before" was said, on a relay that does not run."""
+    meeting = meeting_in(folder)
+    async with meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+        async with meeting.relay.serving():
+            await meeting.meet(ann, ben)
+            await meeting.alice.send("before")
+            assert await meeting.bob.read() == ["before"]
+        yield meeting, ann, ben
 
 
 def test_a_session_is_opened_on_a_relay_and_a_person_lets_somebody_in_from_another_machine(tmp_path: Path) -> None:
@@ -771,11 +784,8 @@ def test_a_window_looks_back_through_what_a_mirror_leaves_out_in_pages_that_it_c
     run(main)
 
 
-class Forger(EngineFace):
+class Forger(PassingFace):
     """Stands before a relay's engine, and tells of the past what was not said."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
 
     async def call(self, op: str, params: t.Params, caller: Caller) -> t.Result:
         result = await self._engine.call(op, params, caller)
@@ -783,20 +793,6 @@ class Forger(EngineFace):
             forged = [msgspec.structs.replace(each, signature=bytes(64)) for each in result.messages]
             return msgspec.structs.replace(result, messages=forged)
         return result
-
-    def begin(self, op: str, params: t.Params, caller: Caller) -> Pending | None:
-        return self._engine.begin(op, params, caller)
-
-    def stream(
-        self, op: str, params: t.Params, caller: Caller, outlet: Outlet | None = None
-    ) -> AbstractAsyncContextManager[AsyncIterator[t.Result]]:
-        return self._engine.stream(op, params, caller, outlet)
-
-    async def connect(self, caller: Caller) -> None:
-        await self._engine.connect(caller)
-
-    async def disconnect(self, caller: Caller) -> None:
-        await self._engine.disconnect(caller)
 
 
 def test_a_relay_that_forges_the_past_is_found_out_and_nothing_of_it_is_shown(
@@ -921,11 +917,11 @@ def test_a_key_that_was_typed_still_opens_when_its_home_answers_late_after_a_res
     run(main)
 
 
-class CutAfterKnock(EngineFace):
+class CutAfterKnock(PassingFace):
     """Stands before the relay's engine. Once it `waits`, the cable is cut between the next knock and its answer."""
 
     def __init__(self, engine: Engine, wires: Wires) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._wires = wires
         self.waits = False
 
@@ -937,45 +933,39 @@ class CutAfterKnock(EngineFace):
             self._wires.mend()
         return answer
 
-    def begin(self, op: str, params: t.Params, caller: Caller) -> Pending | None:
-        return self._engine.begin(op, params, caller)
 
-    def stream(
-        self, op: str, params: t.Params, caller: Caller, outlet: Outlet | None = None
-    ) -> AbstractAsyncContextManager[AsyncIterator[t.Result]]:
-        return self._engine.stream(op, params, caller)
+@asynccontextmanager
+async def unanswered_knock(folder: Path) -> AsyncIterator[tuple[Meeting, Party, Party]]:
+    """A meeting with Carol, at the second home, whose knock came to the relay and was not answered, and with the person
+    who decides."""
+    meeting = meeting_in(folder)
+    between: list[CutAfterKnock] = []
 
-    async def connect(self, caller: Caller) -> None:
-        await self._engine.connect(caller)
+    def stand(engine: Engine) -> EngineFace:
+        between.append(CutAfterKnock(engine, meeting.wires))
+        return between[-1]
 
-    async def disconnect(self, caller: Caller) -> None:
-        await self._engine.disconnect(caller)
+    meeting.relay.face = stand
+    async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+        await meeting.meet(ann, ben)
+        between[0].waits = True
+        carol = await ben.agent("carol")
+        params = t.JoinSession(session_key=meeting.opened.session_key or "")
+        assert (await carol.refused("session.join", params)).code == "home_unreachable"
+        # The next link is made for Bob, who reads.
+        await meeting.bob.recv(wait=30)
+        assert not between[0].waits
+        person = await ann.person()
+        await person.requests()
+        await trio.sleep(10)
+        yield meeting, carol, person
 
 
 def test_somebody_who_was_let_in_while_the_link_was_made_anew_can_speak_at_once(tmp_path: Path) -> None:
     """The new link attaches whoever is known to knock, and the answer to this knock was lost."""
 
     async def main() -> None:
-        meeting = meeting_in(tmp_path)
-        between: list[CutAfterKnock] = []
-
-        def stand(engine: Engine) -> EngineFace:
-            between.append(CutAfterKnock(engine, meeting.wires))
-            return between[-1]
-
-        meeting.relay.face = stand
-        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
-            await meeting.meet(ann, ben)
-            between[0].waits = True
-            carol = await ben.agent("carol")
-            params = t.JoinSession(session_key=meeting.opened.session_key or "")
-            assert (await carol.refused("session.join", params)).code == "home_unreachable"
-            # The next link is made for Bob, who reads.
-            await meeting.bob.recv(wait=30)
-            assert not between[0].waits
-            person = await ann.person()
-            await person.requests()
-            await trio.sleep(10)
+        async with unanswered_knock(tmp_path) as (meeting, carol, person):
             await person.approve("carol")
             landed = await carol.join(meeting.opened.session_key, wait=30)
             assert landed.status == "joined"
@@ -996,24 +986,7 @@ def test_a_denial_of_a_knock_that_was_not_answered_reaches_the_one_who_knocked(t
     """The link that follows the room was made when nobody here knew of the knock."""
 
     async def main() -> None:
-        meeting = meeting_in(tmp_path)
-        between: list[CutAfterKnock] = []
-
-        def stand(engine: Engine) -> EngineFace:
-            between.append(CutAfterKnock(engine, meeting.wires))
-            return between[-1]
-
-        meeting.relay.face = stand
-        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
-            await meeting.meet(ann, ben)
-            between[0].waits = True
-            carol = await ben.agent("carol")
-            params = t.JoinSession(session_key=meeting.opened.session_key or "")
-            assert (await carol.refused("session.join", params)).code == "home_unreachable"
-            await meeting.bob.recv(wait=30)
-            person = await ann.person()
-            await person.requests()
-            await trio.sleep(10)
+        async with unanswered_knock(tmp_path) as (meeting, carol, person):
             await person.deny("carol")
             assert (await carol.join(meeting.opened.session_key, wait=30)).status == "denied"
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -17,21 +15,9 @@ from parlerd.core.model import MessageId, Position, RoomId
 from parlerd.operations import types as t
 from tests.engine.test_notices import notice
 from tests.support.engine import Party, Served, run, texts
-from tests.uplink.test_relayed import Meeting, meeting_in
+from tests.uplink.test_relayed import Meeting, meeting_in, met_before
 
 ROLLED_BACK = ERRORS["relay_rolled_back"]
-
-
-@asynccontextmanager
-async def met(folder: Path) -> AsyncIterator[tuple[Meeting, Served, Served]]:
-    """A meeting in which "before" was said, on a relay that does not run."""
-    meeting = meeting_in(folder)
-    async with meeting.ann.serving() as ann, meeting.ben.serving() as ben:
-        async with meeting.relay.serving():
-            await meeting.meet(ann, ben)
-            await meeting.alice.send("before")
-            assert await meeting.bob.read() == ["before"]
-        yield meeting, ann, ben
 
 
 async def rewind(home: Served, room: str, *, confirmed: bool = True) -> t.RewoundRoom:
@@ -52,7 +38,7 @@ async def history(party: Party, room: str) -> list[tuple[int, str, bool]]:
 
 def test_a_room_goes_on_without_what_its_relay_lost_and_everybody_sees_what_that_was(tmp_path: Path) -> None:
     async def main() -> None:
-        async with met(tmp_path) as (meeting, ann, _ben):
+        async with met_before(tmp_path) as (meeting, ann, _ben):
             alice, bob, relay, room = meeting.alice, meeting.bob, meeting.relay, meeting.opened.room
             copy = relay.copied()
             async with relay.serving():
@@ -121,7 +107,7 @@ async def talk(meeting: Meeting, *words: str) -> None:
 
 def test_whoever_was_away_when_a_room_was_rewound_goes_on_too_and_so_does_what_waits_to_be_sent(tmp_path: Path) -> None:
     async def main() -> None:
-        async with met(tmp_path) as (meeting, ann, _ben):
+        async with met_before(tmp_path) as (meeting, ann, _ben):
             alice, bob, relay, wires, room = (
                 meeting.alice,
                 meeting.bob,
@@ -163,7 +149,7 @@ def test_whoever_was_away_when_a_room_was_rewound_goes_on_too_and_so_does_what_w
 
 def test_whoever_comes_into_a_room_that_was_rewound_is_shown_it_without_what_was_lost(tmp_path: Path) -> None:
     async def main() -> None:
-        async with met(tmp_path) as (meeting, ann, ben):
+        async with met_before(tmp_path) as (meeting, ann, ben):
             await lose(meeting, "lost")
             room, person = meeting.opened.room, await ann.person()
             bea = await ben.agent("bea")
@@ -182,7 +168,7 @@ def test_whoever_comes_into_a_room_that_was_rewound_is_shown_it_without_what_was
 
 def test_whoever_came_in_after_the_copy_is_out_after_the_rewind_and_may_come_in_again(tmp_path: Path) -> None:
     async def main() -> None:
-        async with met(tmp_path) as (meeting, ann, ben):
+        async with met_before(tmp_path) as (meeting, ann, ben):
             relay, room, key = meeting.relay, meeting.opened.room, meeting.opened.session_key
             copy = relay.copied()
             person, bea = await ann.person(), await ben.agent("bea")
@@ -215,7 +201,7 @@ def test_whoever_came_in_after_the_copy_is_out_after_the_rewind_and_may_come_in_
 
 def test_private_words_that_the_owner_never_saw_are_lost_for_those_who_did(tmp_path: Path) -> None:
     async def main() -> None:
-        async with met(tmp_path) as (meeting, ann, ben):
+        async with met_before(tmp_path) as (meeting, ann, ben):
             relay, room, key, bob = meeting.relay, meeting.opened.room, meeting.opened.session_key, meeting.bob
             person, bea = await ann.person(), await ben.agent("bea")
             async with relay.serving():
@@ -308,7 +294,7 @@ def test_a_relay_may_lose_a_room_a_second_time(tmp_path: Path, to: str, restarts
 
 def test_a_rewind_of_a_healthy_room_loses_nothing(tmp_path: Path) -> None:
     async def main() -> None:
-        async with met(tmp_path) as (meeting, ann, _ben), meeting.relay.serving():
+        async with met_before(tmp_path) as (meeting, ann, _ben), meeting.relay.serving():
             await trio.sleep(120)
             await talk(meeting, "one")
             done = await rewind(ann, meeting.opened.room)
@@ -325,7 +311,7 @@ def test_a_rewind_of_a_healthy_room_loses_nothing(tmp_path: Path) -> None:
 
 def test_only_the_person_whose_agent_opened_the_room_rewinds_it_and_only_at_once(tmp_path: Path) -> None:
     async def main() -> None:
-        async with met(tmp_path) as (meeting, ann, ben):
+        async with met_before(tmp_path) as (meeting, ann, ben):
             await lose(meeting, "lost")
             room = meeting.opened.room
             asked = t.RewindRoom(room=room, confirmed=True)
@@ -346,7 +332,7 @@ def test_only_the_person_whose_agent_opened_the_room_rewinds_it_and_only_at_once
 
 def test_readers_and_authors_are_told_what_was_lost(tmp_path: Path) -> None:
     async def main() -> None:
-        async with met(tmp_path) as (meeting, ann, ben):
+        async with met_before(tmp_path) as (meeting, ann, ben):
             alice, bob, relay, room = meeting.alice, meeting.bob, meeting.relay, meeting.opened.room
             copy = relay.copied()
             async with relay.serving():
@@ -378,7 +364,7 @@ def test_readers_and_authors_are_told_what_was_lost(tmp_path: Path) -> None:
 
 def test_a_session_key_that_was_revoked_after_the_copy_is_revoked_again(tmp_path: Path) -> None:
     async def main() -> None:
-        async with met(tmp_path) as (meeting, ann, ben):
+        async with met_before(tmp_path) as (meeting, ann, ben):
             relay, room, key = meeting.relay, meeting.opened.room, meeting.opened.session_key
             assert key is not None
             copy = relay.copied()
@@ -398,7 +384,7 @@ def test_a_session_key_that_was_revoked_after_the_copy_is_revoked_again(tmp_path
 
 def test_a_room_in_which_somebody_wrote_in_the_place_of_what_others_were_told_is_not_rewound(tmp_path: Path) -> None:
     async def main() -> None:
-        async with met(tmp_path) as (meeting, ann, _ben):
+        async with met_before(tmp_path) as (meeting, ann, _ben):
             alice, bob, relay, wires, room = (
                 meeting.alice,
                 meeting.bob,
@@ -484,7 +470,7 @@ def test_whatever_copies_are_put_in_place_what_is_marked_as_lost_is_what_the_rel
 
 def test_an_old_rewind_that_is_shown_again_changes_nothing_and_a_forged_one_is_a_lie(tmp_path: Path) -> None:
     async def main() -> None:
-        async with met(tmp_path) as (meeting, ann, _ben), meeting.relay.serving():
+        async with met_before(tmp_path) as (meeting, ann, _ben), meeting.relay.serving():
             await trio.sleep(120)
             room = meeting.opened.room
             assert (await rewind(ann, room)).status == "rewound"
