@@ -276,14 +276,16 @@ class Lane:
         return self._not_before > trio.current_time()
 
     async def _keep(self, post: Post) -> None:
-        """Keep a message in the outbox, and tell whoever waits that it is queued."""
+        """Keep a message in the outbox, and tell whoever waits that it is queued: unless its way ended meanwhile."""
         if self._link.is_removed:
             # It would leave when the relay is added again.
             raise taken_out(self._link.name)
         now = self._desk.clock.now()
         await self._outbox.put(row_of(self._link.home, self.room, post.command, post.by, post.draft, now))
         post.is_kept = True
-        if not post.is_taken:
+        if post.is_taken or post.done.is_set():
+            await self._outbox.drop(post.id)
+        else:
             self._answer(post, Settled(Decision(), queued=True))
 
     def _watch_for(self, post: Post, seconds: float) -> None:
@@ -323,10 +325,6 @@ class Lane:
         except ParlerError as error:
             # It cannot be kept, so its author goes on waiting for the answer, or hears that the link broke.
             log.warning("a message for %s could not be kept: %s", self.room, error.code)
-        else:
-            if post.done.is_set() or post.is_taken:
-                # It was answered while it was being kept.
-                await self._outbox.drop(post.id)
 
     # -- sending -------------------------------------------------------------------------------------------
 
@@ -404,7 +402,7 @@ class Lane:
         if self._is_pausing:
             return
         for post in list(self._posts):
-            if self._link.calls is None or self._under_way >= WINDOW:
+            if self._link.calls is None or self._under_way >= WINDOW or post.is_to_be_kept:
                 return
             if post.sent is None and not post.is_answered:
                 await self._send_later(post)

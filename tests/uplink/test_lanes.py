@@ -16,12 +16,14 @@ from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import AgentId, By, MessageId, Millis, RoomId
 from parlerd.engine.authors import Admission, Draft, LocalAuthor
 from parlerd.operations import types as t
+from parlerd.store.port import OutboxRow
 from parlerd.uplink import outbox as outbox_module
 from parlerd.uplink.composing import Composer
 from parlerd.uplink.connection import LinkConnection, Pending
 from parlerd.uplink.counters import Counters
 from parlerd.uplink.lanes import mirror_of
 from parlerd.uplink.link import Link
+from parlerd.uplink.outbox import Outbox
 from tests.support.engine import run, settle
 from tests.support.relayed import Home, NamedRandomness
 from tests.uplink.test_relayed import meeting_in, met
@@ -170,6 +172,38 @@ def test_a_message_that_a_relay_keeps_refusing_for_now_waits_in_the_outbox(
                 heard += await bob.read(wait=300)
             assert heard == ["one", "two", "three"]
             await trio.sleep(1)
+            assert list(_link(meeting.ann).outbox) == []
+
+    run(main)
+
+
+def test_a_message_that_the_relay_takes_while_it_is_still_being_kept_waits_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy disk a row of the outbox may take longer than the way to the relay and back."""
+    put = Outbox.put
+
+    async def slow(self: Outbox, row: OutboxRow) -> None:
+        await put(self, row)
+        await trio.sleep(2)
+
+    monkeypatch.setattr(Outbox, "put", slow)
+
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            alice, bob = meeting.alice, meeting.bob
+            meeting.wires.cut()
+            heard: list[str] = []
+            async with trio.open_nursery() as nursery:
+                for number in range(12):
+                    nursery.start_soon(alice.send, f"{number}")
+                    await trio.sleep(1)
+                    if number == 5:
+                        meeting.wires.mend()
+            while len(heard) < 12:
+                heard += await bob.read(wait=300)
+            assert heard == [f"{number}" for number in range(12)]
+            await trio.sleep(10)
             assert list(_link(meeting.ann).outbox) == []
 
     run(main)
