@@ -25,6 +25,8 @@ R = TypeVar("R")
 
 PATIENCE_S: Final = 3_600.0
 """Virtual seconds after which an agent that is never answered is a fault: each wait ends."""
+QUIET_S: Final = 10.0
+"""How long nothing has to come before an agent has read what there is."""
 LOCAL_S: Final = 1.0
 """Virtual seconds that a call about what is on this machine may take, however it is with the relay."""
 DEAD: Final = frozenset({"store_failed", "draining"})
@@ -253,9 +255,14 @@ class Agent:
         return found
 
     async def read_everything(self) -> None:
-        """Read until nothing has come for a while: a daemon that was just started reaches its relay first."""
-        while await self.read(wait_s=10.0):
-            pass
+        """Read until nothing has come for a while: a daemon that was just started reaches its relay first. A wait ends
+        also where something else concerns the agent, and then nothing has come by itself."""
+        quiet_since = trio.current_time()
+        while trio.current_time() < quiet_since + QUIET_S:
+            if await self.read(wait_s=QUIET_S):
+                quiet_since = trio.current_time()
+            else:
+                await trio.sleep(QUIET_S / 10)
 
     async def look_around(self) -> None:
         """Look at who is in the room, and in which rooms one is."""

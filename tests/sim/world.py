@@ -64,6 +64,7 @@ TROUBLE: Final = (
     "homes cut off",
     "silences of the relay",
     "full disks of the relay",
+    "slow disks",
     "reunions",
     "partings",
     "agents that left",
@@ -233,7 +234,7 @@ class Simulation:
                 for agent in agents:
                     storm.start_soon(agent.live, self.plan.things)
                 storm.start_soon(self._kill, list(programs.values()))
-                storm.start_soon(self._blow, homes, programs["relay"])
+                storm.start_soon(self._blow, homes, programs)
             self.step = "the calm"
             self.weather.clear()
             for program in programs.values():
@@ -304,19 +305,26 @@ class Simulation:
             await trio.sleep(self.random.expovariate(0.3))
             self.random.choice(programs).kill(self.random)
 
-    async def _blow(self, homes: list[Home], relay: Program) -> None:
+    async def _blow(self, homes: list[Home], programs: dict[str, Program]) -> None:
         """Spells of worse weather than that of single links."""
         for _ in range(self.plan.spells):
             await trio.sleep(self.random.expovariate(0.3))
             kind = self.random.random()
             if kind < 0.3:
                 self.counts["full disks of the relay"] += 1
-                disk = relay.driver
+                disk = programs["relay"].driver
                 assert disk is not None
                 disk.is_full = True
                 await trio.sleep(self.random.expovariate(0.1))
                 disk.is_full = False
-            elif kind < 0.65:
+            elif kind < 0.5:
+                self.counts["slow disks"] += 1
+                disk = programs[self.random.choice(sorted(programs))].driver
+                assert disk is not None
+                disk.lag = self.random.uniform(0.02, 0.3)
+                await trio.sleep(self.random.expovariate(0.1))
+                disk.lag = 0.0
+            elif kind < 0.75:
                 home = self.random.choice(homes).name
                 self.counts["homes cut off"] += 1
                 self.weather.cut_off(home)

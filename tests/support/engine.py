@@ -167,9 +167,24 @@ class PlugDriver(InlineDriver):
         self.dead = False
         self.is_full = False
         """Whether the disk takes nothing more for the moment."""
+        self.lag = 0.0
+        """How long each commit takes, in seconds of virtual time."""
+        self._line: deque[tuple[Job, Settle]] = deque()
         self._died = died
 
     def hand_over(self, job: Job, settled: Settle) -> None:
+        if not (self.lag or self._line):
+            self._take(job, settled)
+            return
+        self._line.append((job, settled))
+        trio.lowlevel.spawn_system_task(self._later, self.lag)
+
+    async def _later(self, lag: float) -> None:
+        # Of two that wake at the same time either may run first; jobs stay in the order in which they were given.
+        await trio.sleep(lag)
+        self._take(*self._line.popleft())
+
+    def _take(self, job: Job, settled: Settle) -> None:
         if self.cut is not None and self.commits == self.cut[0] and not self.dead:
             self.dead = True
             if self.cut[1]:
@@ -187,21 +202,12 @@ class PlugDriver(InlineDriver):
         settled(None, StoreError("store_failed"))
 
 
-class SlowDriver(InlineDriver):
+class SlowDriver(PlugDriver):
     """Every commit takes a second of virtual time, so what is asked meanwhile waits and becomes one batch."""
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)
-        self._line: deque[tuple[Job, Settle]] = deque()
-
-    def hand_over(self, job: Job, settled: Settle) -> None:
-        self._line.append((job, settled))
-        trio.lowlevel.spawn_system_task(self._later)
-
-    async def _later(self) -> None:
-        # Of two that wake at the same time either may run first; jobs stay in the order in which they were given.
-        await trio.sleep(1)
-        super().hand_over(*self._line.popleft())
+        self.lag = 1.0
 
 
 class FarDriver(PlugDriver):
