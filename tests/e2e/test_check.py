@@ -16,7 +16,7 @@ STARTED = {
     "format": "ruff format --check .",
     "types": "mypy",
     "contracts": "lint-imports --no-logo",
-    "tests": "python -m pytest",
+    "tests": "python -m pytest -n logical --maxprocesses 4 --dist worksteal",
 }
 
 
