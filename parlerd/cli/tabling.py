@@ -22,6 +22,7 @@ MODULES: Final = (
     "approvals",
     "messages",
     "rooms",
+    "directory",
     "watch",
     "connect",
     "homes",
