@@ -29,7 +29,7 @@ from parlerd.engine.budget import TURNS
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.handling import handles
-from parlerd.engine.reading import is_for
+from parlerd.engine.reading import count_of_memory, is_for
 from parlerd.engine.waits import Wait
 from parlerd.operations import types as t
 
@@ -175,8 +175,11 @@ class Waking:
         unread = await library.unread(room, view, after)
         if not unread.number:
             return
-        found.unread[name] = _Backlog(room, view, after, unread.upto, unread.number)
         page = await library.page(room, view, after, limit=LOOK, skip_own=True)
+        remembered = count_of_memory(page)
+        if remembered == unread.number:
+            return  # what a room remembers wakes nobody
+        found.unread[name] = _Backlog(room, view, after, unread.upto, unread.number - remembered)
         found.handoffs += sum(
             isinstance(stored.header.event, e.MessagePosted)
             and stored.header.event.kind == "handoff"

@@ -39,7 +39,7 @@ other. `relay`: about a relay on this machine, over the socket of the relay's ow
 ELSEWHERE: Final[frozenset[Plane]] = frozenset({"relay"})
 """The planes that no engine answers."""
 Effect = Literal["read", "write", "destructive"]
-Kind = Literal["string", "integer", "seconds", "strings"]
+Kind = Literal["string", "integer", "seconds", "strings", "boolean"]
 
 
 class Params(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -96,6 +96,9 @@ class ToolEntry(msgspec.Struct, frozen=True, kw_only=True):
     example: Mapping[str, Any] = {}
     errors: tuple[str, ...] = ()
     """What the tool itself can answer, beside the codes of its operations."""
+    effect: Effect | None = None
+    """The most that any verb does, for a tool whose verbs differ in that: a host asks its person about the tool, and so
+    about all of them alike. None for a tool whose verbs do the same."""
     is_core: bool = True
     """Whether a host should always load it. Source: MCP spec, Tools."""
     reaches_others: bool = True

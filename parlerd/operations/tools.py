@@ -24,6 +24,7 @@ from parlerd.operations.entry import (
     IDEMPOTENCY_ARGUMENT,
     MAX_WAIT_MS,
     Argument,
+    Effect,
     Family,
     Operation,
     Params,
@@ -51,8 +52,9 @@ def tools_of(families: Iterable[Family]) -> dict[str, Tool]:
     """The tools of families, by name: first those that a host always loads.
 
     Raises `ValueError` for a set that cannot be: two tools of one name, an operation that names no tool or a verb that
-    is taken, a tool without an operation, or one whose verbs differ in what they do. A host asks its person about a
-    tool and not about a verb, so one verb that writes would make every look a write.
+    is taken, a tool without an operation, or one whose verbs differ in what they do and that does not say the most of
+    it (`ToolEntry.effect`). A host asks its person about a tool and not about a verb, so one verb that writes makes
+    every look a write.
     """
     families = tuple(families)
     operations = operations_of(families)
@@ -70,7 +72,7 @@ def tools_of(families: Iterable[Family]) -> dict[str, Tool]:
         arguments[offer.tool] += [msgspec.structs.replace(each, only=(offer.verb,)) for each in offer.arguments]
     for name, found in verbs.items():
         kinds = {(operation.effect, operation.needs_idempotency_key) for operation in found.values()}
-        if len(kinds) != 1:
+        if len(kinds) != 1 and not _covers(entries[name].effect, found.values()):
             raise ValueError(f"the verbs of {name} differ in effect, or there is none: {sorted(found)}")
         if bool(entries[name].default) != (set(found) != {""}) or entries[name].default not in found:
             raise ValueError(f"{name} has no verb {entries[name].default!r}, which a call without one means")
@@ -82,6 +84,12 @@ def tools_of(families: Iterable[Family]) -> dict[str, Tool]:
         )
         for entry in ordered
     }
+
+
+def _covers(effect: Effect | None, operations: Iterable[Operation]) -> bool:
+    """Whether a tool that says this of itself says the most that any of its verbs does."""
+    order: tuple[Effect, ...] = ("read", "write", "destructive")
+    return effect is not None and effect == max((each.effect for each in operations), key=order.index)
 
 
 TOOLS: Final = tools_of(FAMILIES)
@@ -110,17 +118,18 @@ def definition(tool: Tool) -> dict[str, Any]:
     schema: dict[str, Any] = {"type": "object", "properties": properties, "additionalProperties": False}
     if required := [argument.name for argument in tool.arguments if argument.required]:
         schema["required"] = required
-    operation = next(iter(tool.operations.values()))  # the verbs of a tool have one effect
+    effect = tool.effect or next(iter(tool.operations.values())).effect
+    repeats = any(operation.needs_idempotency_key for operation in tool.operations.values())
     shown: dict[str, Any] = {
         "name": tool.name,
         "title": tool.title,
         "description": description(tool),
         "inputSchema": schema,
         "annotations": {
-            "readOnlyHint": operation.effect == "read",
-            "destructiveHint": operation.effect == "destructive",
+            "readOnlyHint": effect == "read",
+            "destructiveHint": effect == "destructive",
             # Sending twice posts twice unless a key is given, so only what reads or what knocks is safe to repeat.
-            "idempotentHint": not operation.needs_idempotency_key,
+            "idempotentHint": not repeats,
             "openWorldHint": tool.reaches_others,
         },
     }
@@ -215,6 +224,10 @@ def _value(tool: Tool, argument: Argument, value: Any) -> Any:
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise _refuse(tool, name, f"{name} is a list of strings.")
         return tuple(value)
+    if argument.kind == "boolean":
+        if not isinstance(value, bool):
+            raise _refuse(tool, name, f"{name} is true or false.")
+        return value
     # True is an int to Python and never a count to a caller; 45.0 is what some hosts make of 45.
     if isinstance(value, bool) or not isinstance(value, int | float) or value < argument.least or value != value // 1:
         raise _refuse(tool, name, f"{name} is a whole number, {argument.least} or more.")
@@ -227,6 +240,8 @@ def _property(argument: Argument) -> dict[str, Any]:
     shape: dict[str, Any] = {"type": "string"}
     if argument.kind == "strings":
         shape = {"type": "array", "items": {"type": "string"}}
+    elif argument.kind == "boolean":
+        shape = {"type": "boolean"}
     elif argument.kind != "string":
         shape = {"type": "integer", "minimum": argument.least}
     if argument.help:
