@@ -23,6 +23,7 @@ MODULES: Final = (
     "messages",
     "memory",
     "rooms",
+    "directory",
     "watch",
     "connect",
     "homes",

@@ -61,6 +61,7 @@ RoomKind = Literal["home", "session", "channel", "dm", "service", "private"]
 History = Literal["full", "from-join", "none"]
 Approver = Literal["person", "agent"]
 Proof = Literal["none", "cli", "form", "terminal", "sealed"]
+CardVisibility = Literal["private", "public", "withdrawn"]
 Verified = Literal["valid", "unsigned", "invalid"]
 Stage = Literal["stored", "pushed", "read", "acknowledged", "acted"]
 

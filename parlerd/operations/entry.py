@@ -96,9 +96,6 @@ class ToolEntry(msgspec.Struct, frozen=True, kw_only=True):
     example: Mapping[str, Any] = {}
     errors: tuple[str, ...] = ()
     """What the tool itself can answer, beside the codes of its operations."""
-    effect: Effect | None = None
-    """The most that any verb does, for a tool whose verbs differ in that: a host asks its person about the tool, and so
-    about all of them alike. None for a tool whose verbs do the same."""
     is_core: bool = True
     """Whether a host should always load it. Source: MCP spec, Tools."""
     reaches_others: bool = True

@@ -46,7 +46,17 @@ from parlerd.core.model import (
     first_free,
 )
 from parlerd.core.room import Room
-from parlerd.core.statements import NONCE, KeyTerms, Opening, Statement, Title, encode, encode_opened, title_digest
+from parlerd.core.statements import (
+    NONCE,
+    AgentCard,
+    KeyTerms,
+    Opening,
+    Statement,
+    Title,
+    encode,
+    encode_opened,
+    title_digest,
+)
 from parlerd.core.visibility import can_see
 from parlerd.core.words import MEMORY
 
@@ -580,6 +590,21 @@ class HomeDriver(Driver[HomeRoom]):
     def renew(self, who: Agent) -> Decision:
         until = Millis(self.now + 30 * DAY)
         return self.run(c.RenewDelegation(agent=who.id, principal=who.principal, expires_at=until), who)
+
+    def publish(self, who: Agent, *, revision: int = 1, most: int = 0, **said: Any) -> Decision:
+        """Publish a card, which is private unless `said` says otherwise."""
+        card = AgentCard(
+            home=HOME,
+            agent=who.id,
+            principal=who.principal,
+            name=who.name,
+            visibility=said.pop("visibility", "private"),
+            revision=revision,
+            at=Millis(self.now),
+            nonce=bytes(NONCE),
+            **said,
+        )
+        return self.run(c.PublishCard(card=card, most=most), who)
 
     def activate(self, who: Agent, room: RoomId | None) -> Decision:
         return self.run(c.Activate(agent=who.id, room=room), who)

@@ -206,7 +206,6 @@ FAMILY: Final = Family(
             ),
             default="recall",
             example={"action": "remember", "key": "deploy-strategy", "text": "blue-green"},
-            effect="destructive",
             is_core=False,
         ),
     ),
