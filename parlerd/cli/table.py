@@ -54,6 +54,17 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     (('why',), 'parlerd.cli.messages', 'message.why', '', (
         'parler why 7 --room auth-redesign',
     )),
+    (('remember',), 'parlerd.cli.memory', 'memory.remember', '', (
+        'parler remember --room team "deploy strategy is blue-green"',
+        'parler remember --key deploy-strategy blue-green',
+    )),
+    (('recall',), 'parlerd.cli.memory', 'memory.recall', '', (
+        'parler recall deploy',
+        'parler recall --room team deploy',
+    )),
+    (('forget',), 'parlerd.cli.memory', 'memory.forget', '', (
+        'parler forget --key deploy-strategy',
+    )),
     (('rooms',), 'parlerd.cli.rooms', 'rooms.list', '', (
         'parler rooms',
         'parler rooms --all --wide',
@@ -184,6 +195,9 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'recv',
         'handoff',
         'watch',
+        'remember',
+        'recall',
+        'forget',
         'why',
         'attention',
     )),

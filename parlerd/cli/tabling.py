@@ -21,6 +21,7 @@ MODULES: Final = (
     "session",
     "approvals",
     "messages",
+    "memory",
     "rooms",
     "directory",
     "watch",

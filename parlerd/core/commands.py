@@ -6,9 +6,11 @@ Not here: who asks, which comes as a `By`, and what follows, which the facets de
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
-from parlerd.core.envelope import Envelope
+from parlerd.core.envelope import Envelope, MemoryPart
 from parlerd.core.events import RoomEvent
 from parlerd.core.model import (
     AgentId,
@@ -17,6 +19,7 @@ from parlerd.core.model import (
     KeyId,
     MessageId,
     Millis,
+    Position,
     PrincipalId,
     Prior,
     Proof,
@@ -59,6 +62,8 @@ class PostMessage(Command, frozen=True, kw_only=True):
     reply_to: MessageId | None = None
     reply: ReplyTarget | None = None
     """What the engine found of the message that is replied to; None when there is no such message."""
+    memory: MemoryPart | None = None
+    """What the message does in the room's memory. A message that forgets what has no key replies to it."""
     envelope: Envelope | None = None
     """What an author elsewhere signed. The other fields then repeat the envelope, and the room refuses it if it says
     anything but what the room itself would have decided."""
@@ -77,8 +82,8 @@ class OpenRoom(Command, frozen=True, kw_only=True):
     title: Title
     mint: KeyId
     """The id of the room's first session key."""
-    terms: KeyTerms
-    """What this key is good for."""
+    terms: KeyTerms | None
+    """What this key is good for; None for a private room, which has no key."""
     recap: bool = False
     """Whether the opening posts a message, the recap, in the same batch."""
     envelope: Envelope | None = None
@@ -159,6 +164,8 @@ class Arrive(Command, frozen=True, kw_only=True):
     """When the facts were accepted, by the time of the room's home."""
     taken: frozenset[MessageId] = frozenset()
     """The ids among these messages that other messages have already; looked up like `PostMessage.is_id_taken`."""
+    forgotten: Mapping[MessageId, Position] = {}
+    """Where the messages stand that these forget by their ids, as far as the mirror has them; looked up too."""
 
 
 RoomCommand = PostMessage | OpenRoom | Knock | DecideRequest | RevokeKey | CloseRoom | Expel | RewindRoom | Arrive

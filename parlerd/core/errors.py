@@ -431,6 +431,31 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "Run `parler roster` to see who is in the room.",
         tool_hint="parler_rooms with action roster lists who is in the room.",
     ),
+    _E(
+        "no_such_fact",
+        "There is no such fact in a memory that you may see.",
+        "Run `parler recall WORDS` and name a fact by its key, or by its id.",
+        tool_hint='Find it with parler_memory {"action":"recall","query":"..."} and name it by its key or its id.',
+    ),
+    _E(
+        "not_your_fact",
+        "Somebody else wrote that, and the room forgets it only for who wrote all of its versions, or for its owner.",
+        "Ask the owner of the room. You can write a new version of it instead.",
+        action="ask_person",
+    ),
+    _E(
+        "version_conflict",
+        "Somebody wrote this key meanwhile: it is not at the version that you named.",
+        "Read what is there now, and write again with that version.",
+        tool_hint="Recall the key, and remember it again with if_version as it is now.",
+        fault="peer",
+    ),
+    _E(
+        "too_many_keys",
+        "The memory of this room has as many keys as it may have.",
+        "Write under a key that there is, or without a key.",
+        scope="room",
+    ),
     _E("no_such_message", "There is no such message among those you may see.", "Check the id."),
     # -- reading
     _E(

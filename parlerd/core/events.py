@@ -26,6 +26,7 @@ from parlerd.core.model import (
     History,
     HomeId,
     KeyId,
+    MemoryNote,
     MessageId,
     Millis,
     Position,
@@ -142,9 +143,10 @@ class JoinDenied(_Event, tag="join_denied", frozen=True, kw_only=True):
 
 class MessagePosted(_Event, tag="message_posted", frozen=True, kw_only=True):
     """A message. Its words are in the body; everything that a rule needs is in these fields, most of which repeat a
-    field of the envelope (`envelope.Envelope` explains those). At v 1 every message had an envelope of version 1."""
+    field of the envelope (`envelope.Envelope` explains those). At v 1 every message had an envelope of version 1, and
+    up to v 2 no room had a memory."""
 
-    v: int = _version(2)
+    v: int = _version(3)
     id: MessageId
     kind: str
     to: tuple[AgentId, ...] = ()
@@ -163,6 +165,8 @@ class MessagePosted(_Event, tag="message_posted", frozen=True, kw_only=True):
     """Whether the message is the room's recap."""
     envelope_v: int = 2
     """The version of the envelope."""
+    memory: MemoryNote | None = None
+    """What the message does in the room's memory; None for one that does nothing there."""
 
 
 class MirrorPlaced(_Event, tag="mirror_placed", frozen=True, kw_only=True):
@@ -218,6 +222,11 @@ class HomeContradicted(_Event, tag="home_contradicted", frozen=True, kw_only=Tru
     before: tuple[tuple[AgentId, int], ...] = ()
     """With `behind`: readers of this home, each with the number of the newest message that the room's home has for
     it."""
+
+
+def is_remembered(event: Event) -> bool:
+    """Whether the words of this fact are something that its room remembers, and so may be forgotten."""
+    return isinstance(event, MessagePosted) and event.memory is not None and not event.memory.forgets
 
 
 def addressees(event: MessagePosted) -> tuple[str, ...]:
@@ -407,6 +416,7 @@ UPCASTERS: Final[dict[tuple[str, int], Upcaster]] = {
     ("key_minted", 1): _with_ref,
     ("room_named", 1): _same,
     ("message_posted", 1): _in_version_1,
+    ("message_posted", 2): _same,
     ("home_contradicted", 1): _same,
 }
 """From (type, old v) to a pure function that makes the fields of v + 1 out of those of v, except `v` itself."""

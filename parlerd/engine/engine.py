@@ -51,6 +51,7 @@ from parlerd.engine.letting_in import LettingIn
 from parlerd.engine.library import Library
 from parlerd.engine.linking import Linking
 from parlerd.engine.links import Links
+from parlerd.engine.memory import Memory
 from parlerd.engine.notices import Notices
 from parlerd.engine.notifier import LocalNotifier
 from parlerd.engine.opening import Opening
@@ -170,6 +171,7 @@ class Engine:
             receiving,
             Ladder(desk, reading),
             Handoffs(desk, sending),
+            Memory(desk, reading, sending),
             DirectoryHandlers(desk, self._author),
             Overview(desk),
             AttentionHandlers(desk),

@@ -31,7 +31,7 @@ from parlerd.engine.budget import TURNS
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.handling import handles
-from parlerd.engine.reading import is_for
+from parlerd.engine.reading import count_of_memory, is_for
 from parlerd.engine.waits import Wait
 from parlerd.operations import types as t
 
@@ -151,27 +151,23 @@ class Waking:
         """Whether anything of this is beyond what was told; with `turn`, anything that begins a turn."""
         for name, backlog in found.unread.items():
             known = max(told.upto.get(name, backlog.after), backlog.after)
-            if turn and backlog.loudness != "all":
-                if await self._is_loud(me, backlog, known):
-                    return True
-                continue
-            if known == backlog.after:
-                return True
-            if (await self._desk.library.unread(backlog.room, backlog.view, known)).number:
+            if await self._is_loud(me, backlog, known, backlog.loudness if turn else "all"):
                 return True
         return not (found.loud_requests if turn else found.requests) <= told.requests
 
-    async def _is_loud(self, me: AgentRecord, backlog: _Backlog, after: Position) -> bool:
-        """Whether one of the messages after a place is for this agent, in a room where others begin no turn."""
-        if backlog.loudness == "nothing":
+    async def _is_loud(self, me: AgentRecord, backlog: _Backlog, after: Position, loudness: Loudness) -> bool:
+        """Whether one of the messages after a place is so much for this agent. What a room remembers is for nobody."""
+        if loudness == "nothing":
             return False
         while after < backlog.upto:
             page = await self._desk.library.page(backlog.room, backlog.view, after, limit=LOOK, skip_own=True)
             for stored in page.messages:
                 event = stored.header.event
                 assert isinstance(event, e.MessagePosted)
-                is_wanted = backlog.loudness == "directed" or event.kind == "handoff"
-                if is_wanted and (event.visibility is not None or is_for(backlog.room.state, me.id, event)):
+                if event.memory is not None or (loudness == "handoffs" and event.kind != "handoff"):
+                    continue
+                is_direct = event.visibility is not None or is_for(backlog.room.state, me.id, event)
+                if loudness == "all" or is_direct:
                     return True
             if not page.messages:
                 return False
@@ -207,8 +203,11 @@ class Waking:
         unread = await library.unread(room, view, after)
         if not unread.number:
             return
-        found.unread[name] = _Backlog(room, view, after, unread.upto, unread.number, loudness)
         page = await library.page(room, view, after, limit=LOOK, skip_own=True)
+        remembered = count_of_memory(page)
+        if remembered == unread.number:
+            return  # what a room remembers wakes nobody
+        found.unread[name] = _Backlog(room, view, after, unread.upto, unread.number - remembered, loudness)
         found.handoffs += sum(
             isinstance(stored.header.event, e.MessagePosted)
             and stored.header.event.kind == "handoff"

@@ -221,6 +221,10 @@ def _value(tool: Tool, argument: Argument, value: Any) -> Any:
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise _refuse(tool, name, f"{name} is a list of strings.")
         return tuple(value)
+    if argument.kind == "boolean":
+        if not isinstance(value, bool):
+            raise _refuse(tool, name, f"{name} is true or false.")
+        return value
     # True is an int to Python and never a count to a caller; 45.0 is what some hosts make of 45.
     if isinstance(value, bool) or not isinstance(value, int | float) or value < argument.least or value != value // 1:
         raise _refuse(tool, name, f"{name} is a whole number, {argument.least} or more.")
@@ -233,6 +237,8 @@ def _property(argument: Argument) -> dict[str, Any]:
     shape: dict[str, Any] = {"type": "string"}
     if argument.kind == "strings":
         shape = {"type": "array", "items": {"type": "string"}}
+    elif argument.kind == "boolean":
+        shape = {"type": "boolean"}
     elif argument.kind != "string":
         shape = {"type": "integer", "minimum": argument.least}
     if argument.help:

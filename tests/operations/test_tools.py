@@ -122,7 +122,7 @@ def test_a_tool_is_one_flat_object_that_every_host_accepts(tool: Tool) -> None:
     assert schema["additionalProperties"] is False
     assert set(schema.get("required", [])) <= set(schema["properties"])
     for shape in schema["properties"].values():
-        assert shape["type"] in {"string", "integer", "array"}
+        assert shape["type"] in {"string", "integer", "array", "boolean"}
         assert shape["type"] != "array" or shape["items"] == {"type": "string"}
 
 
@@ -173,7 +173,7 @@ def test_a_message_is_named_by_its_number_however_a_model_writes_it(number: obje
 
 def test_leaving_is_marked_destructive_for_one_may_end_a_session_for_all_and_no_host_has_to_load_it_at_once() -> None:
     marked = {tool.name for tool in TOOLS.values() if definition(tool)["annotations"]["destructiveHint"]}
-    assert marked == {"parler_leave"}
+    assert marked == {"parler_leave", "parler_memory"}
     assert "_meta" not in definition(TOOLS["parler_leave"])
     assert resolve(TOOLS["parler_leave"], {}).params == t.CloseSession()
     assert resolve(TOOLS["parler_leave"], {"room": "auth"}).params == t.CloseSession(room="auth")

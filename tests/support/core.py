@@ -21,6 +21,7 @@ from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.approvals import find_request, standing_request
 from parlerd.core.decision import Decision
+from parlerd.core.envelope import MemoryPart
 from parlerd.core.errors import Refused
 from parlerd.core.facets import Aggregate
 from parlerd.core.home import HomeRoom
@@ -57,6 +58,7 @@ from parlerd.core.statements import (
     title_digest,
 )
 from parlerd.core.visibility import can_see
+from parlerd.core.words import MEMORY
 
 ROOM = RoomId("r_room")
 KEY = KeyId("key-of-the-room")
@@ -442,11 +444,13 @@ class RoomDriver(Driver[Room]):
         reply_to: MessageId | None = None,
         key: str | None = None,
         input: bytes = b"input",
+        memory: MemoryPart | None = None,
     ) -> e.MessagePosted:
         """The message as it was posted, or the one that this request posted before."""
         command = c.PostMessage(
             operation="message.send",
-            kind="note",
+            kind="note" if memory is None else MEMORY,
+            memory=memory,
             to=to,
             visibility=visible_to,
             reply_to=reply_to,
@@ -511,8 +515,19 @@ class RoomDriver(Driver[Room]):
                     visibility=event.visibility,
                     chain=event.chain,
                     hops=event.hops,
+                    memory=event.memory,
                 )
         return None
+
+    # -- memory --------------------------------------------------------------------------------------------
+
+    def remember(self, who: Agent, key: str = "", *, if_version: int | None = None) -> e.MessagePosted:
+        """Something is remembered, under a key or without one."""
+        return self.post(who, memory=MemoryPart(key=key, if_version=if_version))
+
+    def forget(self, who: Agent, key: str = "", *, id: MessageId | None = None) -> e.MessagePosted:
+        """What is under the key, or this one message, is forgotten."""
+        return self.post(who, reply_to=id, memory=MemoryPart(key=key, forgets=True))
 
     def seen_by(self, who: Agent) -> list[MessageId]:
         """What a present member sees; its newest seq must say the same number."""

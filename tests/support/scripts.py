@@ -79,7 +79,14 @@ ROOM_SCENES: dict[type[e.RoomEvent], RoomScene] = {
     e.JoinRequested: _knock,
     e.JoinApproved: _let_in,
     e.JoinDenied: _turn_away,
-    e.MessagePosted: lambda room, who: (room.post(OWNER), room.post(OWNER, visible_to=(OWNER.id,))),
+    e.MessagePosted: lambda room, who: (
+        room.post(OWNER),
+        room.post(OWNER, visible_to=(OWNER.id,)),
+        room.remember(OWNER, "deploy"),
+        room.remember(OWNER, "deploy"),
+        room.remember(OWNER, "login"),
+        room.forget(OWNER, "login"),
+    ),
 }
 """What leaves a fact of this type in any open room, whatever happened before: it takes an agent who was never there."""
 MIRROR_SCENES: dict[type[e.RoomEvent], RoomScene] = {
