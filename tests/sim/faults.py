@@ -222,7 +222,7 @@ def _(patch: Patch) -> None:
 
 @fault("counter-used-again", "a counter goes on from the newest that was acknowledged, as if nothing was under way")
 def _(patch: Patch) -> None:
-    patch.setattr(Counters, "after", lambda self, acknowledged: acknowledged + 1)
+    patch.setattr(Counters, "after", lambda self, thread, acknowledged: acknowledged + 1)
 
 
 # -- what is read ------------------------------------------------------------------------------------------
