@@ -94,10 +94,14 @@ class Watching(PassingFace):
 
     def _note_held(self, caller: Caller, resume: t.Resume) -> None:
         store, room = self._store(caller), RoomId(resume.room)
-        if store is not None:
+        if store is None:
+            return
+        if resume.newest and not _is_inside(store, room, caller.facts.authority.principal):
             # A home none of whose agents is inside is told nothing, and begins anew for whoever comes in.
-            begins_anew = bool(resume.newest) and not _is_inside(store, room, caller.facts.authority.principal)
-            self._held[caller, room] = 0 if begins_anew else store.head(room).position
+            self._held[caller, room] = 0
+        else:
+            # Where a home asks again over the same link, it did not have yet what was under way when it asked.
+            self._held.setdefault((caller, room), store.head(room).position)
 
     def _note_attached(self, caller: Caller, params: t.Attach) -> None:
         for attachment in params.agents:
