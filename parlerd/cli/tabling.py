@@ -21,6 +21,7 @@ MODULES: Final = (
     "session",
     "approvals",
     "messages",
+    "handoff",
     "rooms",
     "watch",
     "connect",

@@ -32,6 +32,7 @@ from parlerd.core.model import (
     RequestId,
     RoomId,
     RoomKind,
+    Turn,
     Verified,
 )
 
@@ -139,9 +140,10 @@ class JoinDenied(_Event, tag="join_denied", frozen=True, kw_only=True):
 
 class MessagePosted(_Event, tag="message_posted", frozen=True, kw_only=True):
     """A message. Its words are in the body; everything that a rule needs is in these fields, most of which repeat a
-    field of the envelope (`envelope.Envelope` explains those). At v 1 every message had an envelope of version 1."""
+    field of the envelope (`envelope.Envelope` explains those). At v 1 every message had an envelope of version 1; at
+    v 2 a hand-off was a message that nobody accepted."""
 
-    v: int = _version(2)
+    v: int = _version(3)
     id: MessageId
     kind: str
     to: tuple[AgentId, ...] = ()
@@ -160,6 +162,10 @@ class MessagePosted(_Event, tag="message_posted", frozen=True, kw_only=True):
     """Whether the message is the room's recap."""
     envelope_v: int = 2
     """The version of the envelope."""
+    turn: Turn = ""
+    """What the words do with a turn (`envelope.turn_of`)."""
+    ttl_ms: Millis = Millis(0)
+    """For an offer: how long it stands."""
 
 
 class MirrorPlaced(_Event, tag="mirror_placed", frozen=True, kw_only=True):
@@ -378,6 +384,7 @@ UPCASTERS: Final[dict[tuple[str, int], Upcaster]] = {
     ("key_minted", 1): _with_ref,
     ("room_named", 1): _same,
     ("message_posted", 1): _in_version_1,
+    ("message_posted", 2): _same,
     ("home_contradicted", 1): _same,
 }
 """From (type, old v) to a pure function that makes the fields of v + 1 out of those of v, except `v` itself."""

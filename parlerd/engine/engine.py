@@ -166,7 +166,7 @@ class Engine:
             sending,
             receiving,
             Ladder(desk, reading),
-            Handoffs(desk, sending),
+            Handoffs(desk, sending, reading),
             Overview(desk),
             Waking(desk),
             Checks(desk),

@@ -34,7 +34,7 @@ import msgspec
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
-from parlerd.core.envelope import Envelope, HandoffPart, decode_envelope
+from parlerd.core.envelope import Envelope, decode_envelope, turn_of
 from parlerd.core.errors import Refused
 from parlerd.core.lifecycle import OLDER_COPY
 from parlerd.core.membership import told_seq
@@ -50,6 +50,7 @@ from parlerd.core.model import (
     RequestId,
     RoomId,
     Shown,
+    Turn,
     Verified,
     Via,
     label,
@@ -690,6 +691,7 @@ def posted_of(
 ) -> e.MessagePosted:
     """The fact of a message that its room's home told. `digest` is that of the envelope's bytes; whoever did not check
     their signature leaves `verified` to whoever stores the fact."""
+    turn, ttl_ms = turn_of(envelope.parts)
     return e.MessagePosted(
         id=envelope.id,
         kind=envelope.kind,
@@ -704,12 +706,24 @@ def posted_of(
         opening=is_opening,
         verified=verified,
         envelope_v=envelope.v,
+        turn=turn,
+        ttl_ms=ttl_ms,
     )
+
+
+OPERATIONS: Final[Mapping[Turn, t.Posting]] = {
+    "": "message.send",
+    "offered": "handoff.give",
+    "accepted": "handoff.accept",
+    "declined": "handoff.decline",
+    "withdrawn": "handoff.withdraw",
+}
+"""By what a message does with a turn, the operation that posts it."""
 
 
 def operation_of(envelope: Envelope) -> str:
     """The operation that its author was asked for when it composed this envelope."""
-    return "handoff.give" if any(isinstance(part, HandoffPart) for part in envelope.parts) else "message.send"
+    return OPERATIONS[turn_of(envelope.parts)[0]]
 
 
 def _sound(body: bytes, kind: type[S]) -> S | None:

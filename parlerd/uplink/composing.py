@@ -118,6 +118,9 @@ class Composer:
             command = msgspec.structs.replace(command, reply=reply_target(before.replied_to))
         if before.prior is not None:
             posted = room.decide(msgspec.structs.replace(command, id=None), by=by, now=now, ids=ids)
+            if posted.replay is not None:
+                # It answers an offer, and that answer stands.
+                return Decided(actor, posted, None)
             # A message that came back from its room's home bears no digest of the request: the words themselves are
             # compared.
             said = (command.input or b"") if _is_same(posted, draft, before.words) else b"differs"

@@ -15,7 +15,7 @@ a message, to send one later, to deal with a refusal.
 Not here: how an envelope is made (`composing`), rows (`outbox`). Above: `remote_room` offers, `link` says when there is
 a connection. Invariants: within an author's thread the order of the messages in the room is the order in which they
 were offered; a message that was answered `queued` is in the outbox; nothing is sent straight while something of this
-agent waits in the outbox for this room.
+agent waits in the outbox for this room; the answer to an offer of the turn never waits in the outbox.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ from parlerd.engine.handles import MirrorRoom, taken_out
 from parlerd.engine.submissions import Settled, Submission
 from parlerd.identity.signatures import verify
 from parlerd.operations import types as t
+from parlerd.uplink.arriving import OPERATIONS
 from parlerd.uplink.composing import Composed, Composer, Decided
 from parlerd.uplink.outbox import Outbox, row_of
 
@@ -178,7 +179,17 @@ class Post:
     @property
     def is_to_be_kept(self) -> bool:
         """Whether it waits for its place in the outbox."""
-        return not (self.is_straight or self.is_kept)
+        return not (self.is_straight or self.is_kept or self.is_now_or_never)
+
+    @property
+    def is_now_or_never(self) -> bool:
+        """Whether it is done at once or refused: the answer to an offer, which another may give meanwhile."""
+        return self.command.turn not in ("", "offered")
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether its author was told that it was not done, so that it must not leave any more."""
+        return self.is_now_or_never and self.submission is None
 
     def again(self) -> None:
         """Compose and send it once more."""
@@ -257,7 +268,7 @@ class Lane:
         post.is_straight = calls is not None and not any(each.is_kept for each in self._posts)
         may_send = post.is_straight and self._may_send
         self._posts.append(post)
-        if post.is_straight:
+        if post.is_straight or post.is_now_or_never:
             self._watch_for(post, ANSWER_S)
         if calls is not None and may_send:
             # At once, so that what several agents of this home say stands in the room in the order of asking.
@@ -320,11 +331,26 @@ class Lane:
         waits for it."""
         if post.done.is_set() or post.is_taken or post.is_kept:
             return
+        if post.is_now_or_never:
+            self._give_up(post)
+            return
         try:
             await self._keep(post)
         except ParlerError as error:
             # It cannot be kept, so its author goes on waiting for the answer, or hears that the link broke.
             log.warning("a message for %s could not be kept: %s", self.room, error.code)
+
+    def _give_up(self, post: Post) -> None:
+        """Tell whoever waits that a message is not done that cannot be kept. One that is under way may be done all the
+        same: its author hears so who asks again."""
+        error = Refused("home_unreachable", home=self._link.name)
+        if not post.is_under_way:
+            self._remove(post)
+            self._fail(post, error)
+        elif post.submission is not None:
+            submission, post.submission = post.submission, None
+            submission.error = error
+            submission.finish()
 
     # -- sending -------------------------------------------------------------------------------------------
 
@@ -374,7 +400,9 @@ class Lane:
         self._begin_anew()
         for post in list(self._posts):
             post.again()
-            if not post.is_kept:
+            if post.is_now_or_never:
+                self._give_up(post)
+            elif not post.is_kept:
                 await self._keep_or_fail(post)
 
     async def _keep_or_fail(self, post: Post) -> None:
@@ -404,7 +432,9 @@ class Lane:
         for post in list(self._posts):
             if self._link.calls is None or self._under_way >= WINDOW or post.is_to_be_kept:
                 return
-            if post.sent is None and not post.is_answered:
+            if post.sent is None and post.is_given_up:
+                self._remove(post)
+            elif post.sent is None and not post.is_answered:
                 await self._send_later(post)
             if post.error is not None:
                 # It was refused here. What comes after it waits until that was dealt with.
@@ -456,7 +486,7 @@ class Lane:
                     id=composed.id,
                     body=composed.body,
                     signature=composed.signature,
-                    operation="handoff.give" if post.command.operation == "handoff.give" else "message.send",
+                    operation=OPERATIONS[post.command.turn],
                 ),
             )
         except Exception as error:
@@ -510,6 +540,9 @@ class Lane:
         assert error is not None
         if self._link.calls is None:
             return False
+        if error.code == "invalid_param" and post.is_now_or_never:
+            # It has no such operation.
+            error = Refused("relay_older")
         if error.code == "envelope_refused" and error.details.get("what") in COMPOSE_AGAIN and post.tries < TRIES:
             # Those behind the first that was refused are refused because of it.
             post.tries += post is self._posts[0]

@@ -359,6 +359,10 @@ class OpenedRemoteRoom(Result, frozen=True, kw_only=True):
     replayed: bool
 
 
+Posting = Literal["message.send", "handoff.give", "handoff.accept", "handoff.decline", "handoff.withdraw"]
+"""What an agent asked its own home for that leads to a message."""
+
+
 class PostEnvelope(Params, frozen=True, kw_only=True):
     """An envelope that an attached agent signed. `operation` is the one that its author was asked for: it is part of
     what an idempotency key means."""
@@ -368,7 +372,7 @@ class PostEnvelope(Params, frozen=True, kw_only=True):
     id: Short
     body: _Envelope
     signature: _Signature
-    operation: Literal["message.send", "handoff.give"] = "message.send"
+    operation: Posting = "message.send"
 
 
 class Posted(Result, frozen=True, kw_only=True):
