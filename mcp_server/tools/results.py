@@ -547,6 +547,49 @@ def _request_line(request: t.RequestInfo, scribe: Scribe) -> str:
     )
 
 
+def _found(result: t.FoundAgents, scribe: Scribe, asked: _Asked) -> str:
+    silent = ", ".join(map(scribe.name, result.silent))
+    notice = [f"{silent} did not answer, so agents there may be missing."] if silent else []
+    if not result.agents:
+        return "\n".join(["Nobody who has a card fits that.", *notice])
+    if result.more:
+        notice.insert(0, "There are others: ask for something narrower.")
+    blocks = [_agent(agent, scribe) for agent in result.agents]
+    return "\n".join([*_bounded(blocks, scribe, taken=notice), *notice])
+
+
+def _agent(agent: t.FoundAgent, scribe: Scribe) -> str:
+    """An agent by its card. The description is in its own words, and so in a fence."""
+    facts = [scribe.name(agent.role)] if agent.role else []
+    facts += [f"{what} {' '.join(map(scribe.name, labels))}" for what, labels in _labels(agent) if labels]
+    status = scribe.name(agent.status)
+    facts.append(f"{status} since {_clock(agent.since)}" if agent.since else status)
+    if agent.home != "local":
+        facts.append(f"home {scribe.name(agent.home)}")
+    line = f"{scribe.name(agent.name)}: {', '.join(facts)}"
+    return f"{line}\n{scribe.fencer.wrap(agent.description, 'card')}" if agent.description else line
+
+
+def _labels(agent: t.FoundAgent) -> tuple[tuple[str, list[str]], ...]:
+    return ("tags", agent.tags), ("skills", agent.skills)
+
+
+def _registered(result: t.Registered, scribe: Scribe, asked: _Asked) -> str:
+    lines = []
+    for at in result.homes:
+        where = "on this machine" if at.home == "local" else f"at {scribe.name(at.home)}"
+        if at.status == "failed":
+            lines.append(f"It is not {where}: {scribe.name(at.code)}. Make the same call again later.")
+        else:
+            done = "Taken back" if result.agent is None else "Published"
+            lines.append(f"{'It stands as it was' if at.status == 'unchanged' else done} {where}.")
+    if result.agent is None:
+        return "\n".join([f"{scribe.name(result.name)} has no card.", *lines])
+    seen = {"public": "everybody there finds you", "private": "only who shares a room with you finds you"}
+    said = f"Your card is {scribe.name(result.agent.visibility)}: {seen.get(result.agent.visibility, '')}."
+    return "\n".join([said, *lines, _agent(result.agent, scribe)])
+
+
 def _why(result: t.WhyResult, scribe: Scribe, asked: _Asked) -> str:
     rung = [_queued(result.queued, scribe)] if isinstance(result.queued, t.QueuedHere) else []
     lines = []
@@ -609,6 +652,8 @@ _TEXTS: Final[dict[type[t.Result], Callable[[Any, Scribe, _Asked], str]]] = {
     t.RoomList: _rooms,
     t.RosterResult: _roster,
     t.RequestList: _requests,
+    t.FoundAgents: _found,
+    t.Registered: _registered,
     t.WhyResult: _why,
     t.Decided: _decided,
     t.ClosedSession: _closed,

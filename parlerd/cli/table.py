@@ -81,6 +81,17 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     (('room', 'rewind'), 'parlerd.cli.rooms', 'room.rewind', '', (
         'parler room rewind auth-redesign',
     )),
+    (('register',), 'parlerd.cli.directory', 'directory.register', '', (
+        'parler register --public --tag planning --skill decompose',
+        'parler register --describe "Plans in ordered steps."',
+    )),
+    (('discover',), 'parlerd.cli.directory', 'directory.discover', '', (
+        'parler discover',
+        'parler discover --public --tag planning --online',
+    )),
+    (('card',), 'parlerd.cli.directory', 'directory.card', '', (
+        'parler card bob',
+    )),
     (('watch',), 'parlerd.cli.watch', 'room.watch', '', (
         'parler watch --room auth-redesign',
     )),
@@ -193,6 +204,9 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'session list',
         'roster',
         'whoami',
+        'register',
+        'discover',
+        'card',
     )),
     ('Sessions across machines', (
         'homes',

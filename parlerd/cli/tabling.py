@@ -23,6 +23,7 @@ MODULES: Final = (
     "messages",
     "handoff",
     "rooms",
+    "directory",
     "watch",
     "connect",
     "homes",

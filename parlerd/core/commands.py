@@ -24,7 +24,7 @@ from parlerd.core.model import (
     RoomId,
     Turn,
 )
-from parlerd.core.statements import DecisionStatement, KeyTerms, KnockStatement, Opening, Rewind, Title
+from parlerd.core.statements import AgentCard, DecisionStatement, KeyTerms, KnockStatement, Opening, Rewind, Title
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
@@ -195,6 +195,15 @@ class RenewDelegation(Command, frozen=True, kw_only=True):
     expires_at: Millis
 
 
+class PublishCard(Command, frozen=True, kw_only=True):
+    """An agent signed a card. The answer is `published`, or `stale` where the directory has this card or a later one of
+    the agent, and then nothing happens."""
+
+    card: AgentCard
+    most: int = 0
+    """How many agents of one person may have a card at the same time; 0 for a person who may have any number."""
+
+
 class NameRoom(Command, frozen=True, kw_only=True):
     """Give a room a name among its owner's rooms; the room becomes the owner's active session. `home` is where the room
     lives, empty for this very home. The answer is `taken`, and nothing happens, where the owner has another room of
@@ -227,4 +236,6 @@ class KickPerson(Command, frozen=True, kw_only=True):
     principal: PrincipalId
 
 
-HomeCommand = CreateAgent | BindConversation | RenewDelegation | NameRoom | Activate | EnrolPerson | KickPerson
+HomeCommand = (
+    CreateAgent | BindConversation | RenewDelegation | PublishCard | NameRoom | Activate | EnrolPerson | KickPerson
+)

@@ -380,6 +380,21 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         scope="room",
     ),
     _E(
+        "too_many_cards",
+        "There is a limit to how many agents of one person may have a card in this directory; this would be one more.",
+        "Take the card of an agent back that is no longer used: parler register --withdraw --as NAME",
+        tool_hint="Ask the person which agent's card can be taken back.",
+        action="fix_request",
+        scope="home",
+    ),
+    _E(
+        "no_card",
+        "There is no card of that agent that you may see.",
+        "Run `parler discover` to see who has one.",
+        tool_hint="parler_discover lists who has one.",
+        action="fix_request",
+    ),
+    _E(
         "too_many_bytes",
         "Your agents keep as much at this relay as those of one person may.",
         "Go on in a session on this machine, or ask whoever runs the relay to raise `[quota] person_kept_bytes`.",

@@ -21,6 +21,7 @@ from parlerd.core.model import (
     AgentId,
     Approver,
     By,
+    CardVisibility,
     History,
     HomeId,
     KeyId,
@@ -268,6 +269,15 @@ class DelegationIssued(_Event, tag="delegation_issued", frozen=True, kw_only=Tru
     expires_at: Millis
 
 
+class CardPublished(_Event, tag="card_published", frozen=True, kw_only=True):
+    """An agent has this card from now on; the signed card is the body."""
+
+    agent: AgentId
+    principal: PrincipalId
+    visibility: CardVisibility
+    revision: int
+
+
 class RoomNamed(_Event, tag="room_named", frozen=True, kw_only=True):
     """The owner has a room of this name. `home` is where the room lives; empty for this very home."""
 
@@ -315,7 +325,14 @@ RoomEvent = (
     | HomeContradicted
 )
 HomeEvent = (
-    AgentCreated | ConversationBound | DelegationIssued | RoomNamed | SessionActivated | PersonEnrolled | PersonKicked
+    AgentCreated
+    | ConversationBound
+    | DelegationIssued
+    | CardPublished
+    | RoomNamed
+    | SessionActivated
+    | PersonEnrolled
+    | PersonKicked
 )
 Event = RoomEvent | HomeEvent
 

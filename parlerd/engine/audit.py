@@ -24,6 +24,7 @@ from parlerd.core.lifecycle import LifecycleState
 from parlerd.core.model import AgentId, KeyId, RequestId, RoomId
 from parlerd.core.room import RoomState
 from parlerd.core.statements import (
+    AgentCard,
     Claim,
     DecisionStatement,
     KeyTerms,
@@ -110,6 +111,8 @@ def is_signed(fact: NewFact, about: Audited | None, *, is_erased: bool = False) 
             return True
         author = fact.header.by.actor
         return verify(author, "parler/message", body, signature) and _says(about.room.room, fact.header, event, body)
+    if isinstance(event, e.CardPublished):
+        return verify(event.agent, "parler/card", body, signature) and _is_card(event, body)
     if isinstance(event, e.DelegationIssued):
         text = delegation.read(body, signature)
         return text is not None and (text.agent, text.principal, text.expires_at) == (
@@ -118,6 +121,15 @@ def is_signed(fact: NewFact, about: Audited | None, *, is_erased: bool = False) 
             event.expires_at,
         )
     return True
+
+
+def _is_card(event: e.CardPublished, body: bytes) -> bool:
+    try:
+        card = check(body, AgentCard)
+    except Refused:
+        return False
+    said = card.agent, card.principal, card.visibility, card.revision
+    return said == (event.agent, event.principal, event.visibility, event.revision)
 
 
 def _says(room: RoomId, header: e.Header, event: e.MessagePosted, body: bytes) -> bool:

@@ -33,6 +33,7 @@ from parlerd.engine.checks import Checks
 from parlerd.engine.connected import Connected
 from parlerd.engine.deadlines import IdleAgents, RoomDeadlines
 from parlerd.engine.desk import Desk
+from parlerd.engine.directory import DirectoryHandlers
 from parlerd.engine.driver import Driver
 from parlerd.engine.face import Outlet
 from parlerd.engine.following import Following
@@ -106,8 +107,9 @@ class Handlers:
 class Engine:
     """One home, served. Make it with `open_engine`."""
 
-    def __init__(self, desk: Desk, socket: str, frames: Frames, stop: Callable[[], None]) -> None:
+    def __init__(self, desk: Desk, author: LocalAuthor, socket: str, frames: Frames, stop: Callable[[], None]) -> None:
         self._desk = desk
+        self._author = author
         self._stop = stop
         # One for all callers: what an author was shown does not depend on where it was shown.
         self._reading = Reading(desk)
@@ -167,6 +169,7 @@ class Engine:
             receiving,
             Ladder(desk, reading),
             Handoffs(desk, sending, reading),
+            DirectoryHandlers(desk, self._author),
             Overview(desk),
             Waking(desk),
             Checks(desk),
@@ -344,11 +347,12 @@ async def open_engine(
                 wakes.publish({topics.log(room), *(each for fact in facts for each in actor.aggregate.topics(fact))})
                 deadlines.changed(room, actor.aggregate)
 
+        author = LocalAuthor(signers, random)
         context = ActorParts(
             driver=driver,
             clock=clock,
             random=random,
-            author=LocalAuthor(signers, random),
+            author=author,
             admission=Admission(),
             publish=publish,
         )
@@ -402,7 +406,7 @@ async def open_engine(
             default_home=default_home,
         )
         try:
-            yield Engine(desk, socket, frames or NoFrames(), stop)
+            yield Engine(desk, author, socket, frames or NoFrames(), stop)
         finally:
             with trio.CancelScope(shield=True):
                 scheduler.close()

@@ -458,8 +458,8 @@ class Lane:
             if decided.event is None:
                 # It was made before: the mirror has it already.
                 post.is_taken = True
-                self._remove(post)
                 await self._outbox.drop(post.id)
+                self._remove(post)
                 self._link.spawn(self._repeated, post, await self._known(actor, decided.replay or Position(0)))
                 return
         except ParlerError as error:
@@ -534,8 +534,10 @@ class Lane:
         """Whether this answer ends the message's way. Otherwise it is sent again."""
         error, sent = post.error, post.sent
         if post.answer is not None:
-            self._take(post, post.answer)
+            # Whoever waits to leave goes when this message's way has ended. A row that were still on the disk would be
+            # sent again after a crash, to a room that takes nothing more of its author.
             await self._outbox.drop(post.id)
+            self._take(post, post.answer)
             return True
         assert error is not None
         if self._link.calls is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core import topics
 from parlerd.core.envelope import DEFAULT_OFFER_MS
@@ -23,29 +22,12 @@ def room() -> RoomDriver:
     return made
 
 
-def offer(at: RoomDriver, who: Agent = OWNER, taker: str = "", ttl_ms: int = TTL, **more: object) -> MessageId:
-    command = c.PostMessage(
-        operation="handoff.give",
-        kind="handoff",
-        taker=taker,
-        turn="offered",
-        ttl_ms=Millis(ttl_ms),
-        **more,  # type: ignore[arg-type]
-    )
-    [event] = at.run(command, who).events
-    assert isinstance(event, e.MessagePosted)
-    return event.id
+def offer(at: RoomDriver, who: Agent = OWNER, taker: str = "", ttl_ms: int = TTL) -> MessageId:
+    return at.offer(who, taker=taker, ttl_ms=ttl_ms)
 
 
 def answer(at: RoomDriver, who: Agent, turn: Turn, to: MessageId) -> e.MessagePosted:
-    """The message that says it, or the one that said it before."""
-    command = c.PostMessage(
-        operation="handoff.accept", kind=f"handoff-{turn}", turn=turn, reply_to=to, reply=at.target(to)
-    )
-    decision = at.run(command, who)
-    header = at.log[-1] if decision.replay is None else at.log[decision.replay - 1]
-    assert isinstance(header.event, e.MessagePosted)
-    return header.event
+    return at.answer(who, turn, to)
 
 
 def status(at: RoomDriver, id: MessageId) -> str:
@@ -180,7 +162,7 @@ def test_only_an_offer_is_answered_and_only_by_who_sees_it() -> None:
     words = made.post(OWNER).id
     with refused("no_such_handoff"):
         answer(made, BEN, "accepted", words)
-    hidden = offer(made, taker="ben", visibility=("ben",))
+    hidden = made.offer(OWNER, taker="ben", visible_to=("ben",))
     with refused("no_such_message"):
         answer(made, CAT, "accepted", hidden)
     said = answer(made, BEN, "accepted", hidden)

@@ -43,7 +43,7 @@ IN_A_ROOM: Final[Mapping[str, Callable[[str], t.Params]]] = {
 """Operations of the agents' plane that name a room."""
 OTHERWISE: Final = {
     "session.open", "session.join", "session.list", "session.revoke", "message.recv_all", "rooms.list",
-    "approvals.list", "approvals.watch", "agent.whoami",
+    "approvals.list", "approvals.watch", "agent.whoami", "directory.register", "directory.discover", "directory.card",
 }  # fmt: skip
 """Those that do not. Each has a test below."""
 
@@ -160,6 +160,23 @@ def test_lists_name_the_tokens_rooms_alone() -> None:
             assert (await home.bob.whoami()).active == home.there.room
             assert (await token.whoami()).active is None
             assert (await token.refused("message.recv", t.Recv())).code == "no_active_session"
+
+    run(main)
+
+
+def test_a_token_finds_who_is_in_its_room_and_publishes_no_card() -> None:
+    async def main() -> None:
+        async with house() as home:
+            carol, dora = await home.served.agent("carol"), await home.served.agent("dora")
+            await home.served.admit(home.there, carol)
+            for party in (home.alice, carol, dora):
+                await party.call("directory.register", t.Register(visibility="public"))
+            everybody = await home.bob.ask("directory.discover", t.Discover(), t.FoundAgents)
+            assert [agent.name for agent in everybody.agents] == ["alice", "carol", "dora"]
+            found = await home.token.ask("directory.discover", t.Discover(), t.FoundAgents)
+            assert [agent.name for agent in found.agents] == ["alice"]
+            assert (await home.token.refused("directory.card", t.ShowCard(agent="dora"))).code == "no_card"
+            assert (await home.token.refused("directory.register", t.Register())).code == "not_permitted"
 
     run(main)
 

@@ -70,16 +70,19 @@ def test_a_verb_brings_its_own_arguments_to_its_tool() -> None:
 
 
 @pytest.mark.parametrize(
-    "other",
+    ("other", "hints"),
     [
-        look("look.away", effect="write"),
-        look("look.away", effect="destructive"),
-        look("look.away", needs_idempotency_key=True),
+        (look("look.away"), (True, False, True)),
+        (look("look.away", effect="write"), (False, False, True)),
+        (look("look.away", effect="destructive"), (False, True, True)),
+        (look("look.away", effect="write", needs_idempotency_key=True), (False, False, False)),
     ],
 )
-def test_a_tool_whose_verbs_differ_in_effect_is_refused(other: t.Operation) -> None:
-    with pytest.raises(ValueError, match="differ in effect"):
-        tools_of((family(look(), other),))
+def test_a_tool_says_of_itself_what_is_true_of_the_verb_that_does_most(
+    other: t.Operation, hints: tuple[bool, bool, bool]
+) -> None:
+    said = definition(tools_of((family(look(), other),))["look"])["annotations"]
+    assert (said["readOnlyHint"], said["destructiveHint"], said["idempotentHint"]) == hints
 
 
 @pytest.mark.parametrize(

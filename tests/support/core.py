@@ -42,10 +42,21 @@ from parlerd.core.model import (
     ReplyTarget,
     RequestId,
     RoomId,
+    Turn,
     first_free,
 )
 from parlerd.core.room import Room
-from parlerd.core.statements import NONCE, KeyTerms, Opening, Statement, Title, encode, encode_opened, title_digest
+from parlerd.core.statements import (
+    NONCE,
+    AgentCard,
+    KeyTerms,
+    Opening,
+    Statement,
+    Title,
+    encode,
+    encode_opened,
+    title_digest,
+)
 from parlerd.core.visibility import can_see
 
 ROOM = RoomId("r_room")
@@ -449,6 +460,32 @@ class RoomDriver(Driver[Room]):
         assert isinstance(header.event, e.MessagePosted)
         return header.event
 
+    def offer(
+        self, who: Agent, *, taker: str = "", ttl_ms: int = HOUR, visible_to: tuple[str, ...] | None = None
+    ) -> MessageId:
+        """The message that offers the turn."""
+        command = c.PostMessage(
+            operation="handoff.give",
+            kind="handoff",
+            taker=taker,
+            turn="offered",
+            ttl_ms=Millis(ttl_ms),
+            visibility=visible_to,
+        )
+        [event] = self.run(command, who).events
+        assert isinstance(event, e.MessagePosted)
+        return event.id
+
+    def answer(self, who: Agent, turn: Turn, offer: MessageId) -> e.MessagePosted:
+        """The message that answers an offer, or the one in which this agent said the same before."""
+        command = c.PostMessage(
+            operation="handoff.accept", kind=f"handoff-{turn}", turn=turn, reply_to=offer, reply=self.target(offer)
+        )
+        decision = self.run(command, who)
+        header = self.log[-1] if decision.replay is None else self.log[decision.replay - 1]
+        assert isinstance(header.event, e.MessagePosted)
+        return header.event
+
     # -- mirrors -------------------------------------------------------------------------------------------
 
     def arrive(self, *events: e.RoomEvent, at: int | None = None, who: Agent = OWNER, taken: str = "") -> Decision:
@@ -565,6 +602,21 @@ class HomeDriver(Driver[HomeRoom]):
     def renew(self, who: Agent) -> Decision:
         until = Millis(self.now + 30 * DAY)
         return self.run(c.RenewDelegation(agent=who.id, principal=who.principal, expires_at=until), who)
+
+    def publish(self, who: Agent, *, revision: int = 1, most: int = 0, **said: Any) -> Decision:
+        """Publish a card, which is private unless `said` says otherwise."""
+        card = AgentCard(
+            home=HOME,
+            agent=who.id,
+            principal=who.principal,
+            name=who.name,
+            visibility=said.pop("visibility", "private"),
+            revision=revision,
+            at=Millis(self.now),
+            nonce=bytes(NONCE),
+            **said,
+        )
+        return self.run(c.PublishCard(card=card, most=most), who)
 
     def activate(self, who: Agent, room: RoomId | None) -> Decision:
         return self.run(c.Activate(agent=who.id, room=room), who)

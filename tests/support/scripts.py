@@ -71,6 +71,16 @@ def _go_back(room: RoomDriver, who: Agent) -> None:
     room.go_back(OWNER)
 
 
+def _talk(room: RoomDriver, who: Agent) -> None:
+    room.post(OWNER)
+    room.post(OWNER, visible_to=(OWNER.id,))
+    _let_in(room, who)
+    room.answer(who, "accepted", room.offer(OWNER))
+    room.answer(who, "declined", room.offer(OWNER, taker=who.id))
+    room.answer(OWNER, "withdrawn", room.offer(OWNER))
+    room.offer(who)
+
+
 ROOM_SCENES: dict[type[e.RoomEvent], RoomScene] = {
     e.MemberJoined: _let_in,
     e.MemberLeft: _come_and_go,
@@ -79,7 +89,7 @@ ROOM_SCENES: dict[type[e.RoomEvent], RoomScene] = {
     e.JoinRequested: _knock,
     e.JoinApproved: _let_in,
     e.JoinDenied: _turn_away,
-    e.MessagePosted: lambda room, who: (room.post(OWNER), room.post(OWNER, visible_to=(OWNER.id,))),
+    e.MessagePosted: _talk,
 }
 """What leaves a fact of this type in any open room, whatever happened before: it takes an agent who was never there."""
 MIRROR_SCENES: dict[type[e.RoomEvent], RoomScene] = {
@@ -94,6 +104,7 @@ HOME_SCENES: dict[type[e.HomeEvent], HomeScene] = {
     e.AgentCreated: lambda home, who: home.create(who),
     e.ConversationBound: lambda home, who: (home.create(who), home.bind(who, "t-0")),
     e.DelegationIssued: lambda home, who: (home.create(who), home.renew(who)),
+    e.CardPublished: lambda home, who: (home.create(who), home.publish(who)),
     e.RoomNamed: lambda home, who: (home.create(who), home.name_room(who, "notes")),
     e.SessionActivated: lambda home, who: (home.create(who), home.activate(who, RoomId("r_a"))),
     e.PersonEnrolled: lambda home, who: home.enrol(who),

@@ -467,6 +467,37 @@ def test_what_an_agent_said_before_it_left_or_ended_a_session_is_there(tmp_path:
     run(main)
 
 
+def test_nobody_leaves_before_it_is_on_the_disk_that_what_was_queued_is_in_the_room(tmp_path: Path) -> None:
+    """A daemon that died in between would ask the relay again, for somebody who is not in the room any more, and tell
+    the author that the message is in no room."""
+    rows_left: list[int] = []
+
+    class Leaving(PassingFace):
+        async def call(self, op: str, params: t.Params, caller: Caller) -> t.Result:
+            if op == "link.close":
+                rows_left.append(len(meeting.ben.world.store.outbox(meeting.relay.keys.id)))
+            return await super().call(op, params, caller)
+
+    meeting = meeting_in(tmp_path)
+    meeting.relay.face = Leaving
+    meeting.ben.world.driver = PlugDriver
+
+    async def main() -> None:
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            await meeting.meet(ann, ben)
+            meeting.wires.cut()
+            assert (await meeting.bob.send("before I go")).queued
+            disk = ben.engine.desk.library._driver
+            assert isinstance(disk, PlugDriver)
+            disk.lag = 0.5
+            meeting.wires.mend()
+            assert await meeting.bob.close(meeting.opened.room) == "left"
+            assert rows_left == [0]
+            assert await meeting.alice.read() == ["before I go"]
+
+    run(main)
+
+
 def test_while_something_waits_that_a_relay_does_not_take_its_author_does_not_leave(tmp_path: Path) -> None:
     async def main() -> None:
         meeting = meeting_in(tmp_path)
