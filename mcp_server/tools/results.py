@@ -431,7 +431,9 @@ def _handoffs(result: t.HandoffList, scribe: Scribe, asked: _Asked) -> str:
     shown = [f"Offers of the turn in {where}:", *_bounded(lines, scribe, taken=[*more, *notice]), *more]
     shown += _lay_out(result.messages, result.you, scribe, asked)
     if not result.messages:
-        shown.append('The words of one: parler_rooms {"action":"handoffs","id":"N"}')
+        within = {} if asked.room is None else {"room": asked.room}
+        call = json.dumps({"action": "handoffs", **within, "id": "N"}, separators=(",", ":"))
+        shown.append(f"The words of one: parler_rooms {call}")
     return "\n".join([*shown, *notice])
 
 

@@ -16,7 +16,7 @@ from parlerd.core import events as e
 from parlerd.core.errors import Refused
 from parlerd.core.identities import AgentRecord
 from parlerd.core.membership import present
-from parlerd.core.model import Position
+from parlerd.core.model import Millis, Position
 from parlerd.core.room import Room
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
@@ -228,7 +228,8 @@ class Notices:
         told.expired.update(late)
         told.expires.pop(state.room, None)
         if open:
-            told.expires[state.room] = min(open)
+            # By this machine's clock, which may differ from that of the room's home.
+            told.expires[state.room] = Millis(min(open) - now + self._desk.clock.now())
         if not late:
             return []
         what = "the turn that you offered" if len(late) == 1 else f"{len(late)} turns that you offered"

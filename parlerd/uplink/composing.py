@@ -113,7 +113,9 @@ class Composer:
         told(decided, error)
 
     def _decided(self, actor: RoomActor[Room], command: c.PostMessage, by: By, draft: Draft, before: Before) -> Decided:
-        room, now, ids = actor.aggregate, self._now(actor), self._desk.random
+        room, ids = actor.aggregate, self._desk.random
+        # Until when an offer of the turn stands is counted by the clock of the room's home.
+        now = max(self._desk.now_at(room.state.home), room.last_at)
         if command.reply_to is not None:
             command = msgspec.structs.replace(command, reply=reply_target(before.replied_to))
         if before.prior is not None:

@@ -10,12 +10,14 @@ import msgspec
 import pytest
 import trio
 
+from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, RoomId
 from parlerd.engine.callers import Caller
 from parlerd.engine.engine import Engine
 from parlerd.engine.face import EngineFace, Pending
 from parlerd.operations import types as t
-from tests.support.engine import Party, PlugDriver, Served, run, texts
+from parlerd.uplink.lanes import ANSWER_S
+from tests.support.engine import HandClock, Party, PlugDriver, Served, run, texts
 from tests.support.faces import PassingFace
 from tests.support.relayed import Home, Relay, Wires, homes_of
 
@@ -1031,6 +1033,87 @@ def test_a_turn_is_taken_once_also_where_the_answer_of_the_relay_is_lost(tmp_pat
             # What bob says next follows it.
             await bob.send("on it")
             assert await alice.read(wait=20) == ["", "on it"]
+
+    run(main)
+
+
+def test_a_machine_whose_clock_went_days_ahead_takes_a_turn_that_is_open_by_the_clock_of_the_relay(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        meeting.ben.world.clock = clock = HandClock()
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            await meeting.meet(ann, ben)
+            given = await meeting.alice.handoff("rotate the tokens", to="bob")
+            await meeting.bob.read(wait=20)
+            meeting.wires.cut()
+            clock.move(seconds=3 * 86_400)
+            meeting.wires.mend()
+            await meeting.bob.recv(wait=20)
+            [offer] = (await meeting.bob.ask("handoff.show", t.ShowHandoffs(), t.HandoffList)).handoffs
+            assert offer.status == "offered"
+            done = await meeting.bob.ask("handoff.accept", t.AcceptHandoff(id=given.id), t.AnsweredHandoff)
+            assert done.status == "accepted"
+
+    run(main)
+
+
+class OddAboutAnswers(PassingFace):
+    """Stands before the relay's engine, and is slow to say what became of the answer to an offer, or does not know such
+    a thing at all, as an older relay."""
+
+    def __init__(self, engine: Engine, seconds: float | None) -> None:
+        super().__init__(engine)
+        self._seconds = seconds
+
+    def begin(self, op: str, params: t.Params, caller: Caller) -> Pending | None:
+        return None if _answers(params) else super().begin(op, params, caller)
+
+    async def call(self, op: str, params: t.Params, caller: Caller) -> t.Result:
+        if not _answers(params):
+            return await self._engine.call(op, params, caller)
+        if self._seconds is None:
+            raise Refused("invalid_param")
+        answer = await self._engine.call(op, params, caller)
+        await trio.sleep(self._seconds)
+        return answer
+
+
+def _answers(params: t.Params) -> bool:
+    return isinstance(params, t.PostEnvelope) and params.operation == "handoff.accept"
+
+
+def test_an_answer_that_a_relay_is_slow_about_is_not_taken_for_done_and_is_done_once(tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        meeting.relay.face = lambda engine: OddAboutAnswers(engine, ANSWER_S + 20)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            await meeting.meet(ann, ben)
+            given = await meeting.alice.handoff("rotate the tokens")
+            await meeting.bob.read(wait=20)
+            asked = t.AcceptHandoff(id=given.id, idempotency_key="k1")
+            begun = trio.current_time()
+            error = await meeting.bob.refused("handoff.accept", asked)
+            assert (error.code, trio.current_time() - begun) == ("home_unreachable", ANSWER_S)
+            await trio.sleep(60)
+            done = await meeting.bob.ask("handoff.accept", asked, t.AnsweredHandoff)
+            assert (done.status, done.replayed) == ("accepted", True)
+            await meeting.bob.send("on it")
+            assert await meeting.alice.read(wait=20) == ["", "on it"]
+
+    run(main)
+
+
+def test_a_relay_that_knows_no_answers_is_said_to_be_older(tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        meeting.relay.face = lambda engine: OddAboutAnswers(engine, None)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            await meeting.meet(ann, ben)
+            given = await meeting.alice.handoff("rotate the tokens")
+            await meeting.bob.read(wait=20)
+            assert (await meeting.bob.refused("handoff.accept", t.AcceptHandoff(id=given.id))).code == "relay_older"
 
     run(main)
 
