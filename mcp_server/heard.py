@@ -54,8 +54,8 @@ class Part:
 
     @property
     def turn_to(self) -> str:
-        """Whom this message hands the turn to: `you`, `anyone` or a name; empty when it hands over nothing."""
-        return self._after("hands the turn to ")
+        """Whom this message offers the turn to: `you`, `anyone` or a name; empty when it offers nothing."""
+        return self._after("offers the turn to ")
 
     def _after(self, words: str) -> str:
         return next((fact.removeprefix(words) for fact in self.facts if fact.startswith(words)), "")
@@ -231,7 +231,7 @@ class Heard:
         """The room that the answer is about."""
         return (
             self._find(r"^Sent #\d+ to (\S+?)(?:\.$| before; )")
-            or self._find(r"^The turn is offered to \S+ in (\S+?)(?:\. | before; )")
+            or self._find(r"^The turn is offered to \S+ in (\S+?)(?:, #\d+)?(?:\. | before; )")
             or self._find(r"^You are \S+ in ([^\s,;]+?)(?:[,;]|\.$)")
             or self._find(r"^(?:Meanwhile )?\d+ (?:new )?in (\S+):$")
             or self._find(r"^In (\S+):$")

@@ -55,6 +55,10 @@ class Shown:
     cut: Cut | None = None
 
 
+MAX_OFFERS: Final = 2
+"""Offers of the turn in one answer for which the calls that answer them are said."""
+
+
 @dataclass(slots=True)
 class _Asked:
     """The call that a result answers: where the text of its first message begins, and the room as the call named it.
@@ -68,6 +72,12 @@ class _Asked:
         """The call that reads on, as a model would write it: it names the room as this one did."""
         where: dict[str, Any] = {} if self.room is None else {"room": self.room}
         return f"parler_recv {json.dumps({**where, **arguments}, separators=(',', ':'))}"
+
+    def answer(self, action: str, seq: int, **arguments: str) -> str:
+        """The call that answers the offer of the turn with this number."""
+        where: dict[str, Any] = {} if self.room is None else {"room": self.room}
+        said = {"action": action, "id": str(seq), **where, **arguments}
+        return f"parler_handoff {json.dumps(said, separators=(',', ':'))}"
 
 
 class Scribe:
@@ -195,7 +205,25 @@ def _lay_out(messages: Sequence[t.Message], you: str, scribe: Scribe, asked: _As
                 asked.cut = Cut(message.seq, offset)
                 call = asked.recv(since=message.seq - 1, offset=offset)
                 return [*lines, fence.end, f"#{message.seq} goes on: {call}"]
-    return [*lines, fence.end]
+    return [*lines, fence.end, *_offers(messages, asked)]
+
+
+def _offers(messages: Sequence[t.Message], asked: _Asked) -> list[str]:
+    """How to answer the offers of the turn among these messages that this reader may take, as the exact calls. More
+    than a few are found with parler_rooms."""
+    found = [
+        message
+        for message in messages
+        if message.handoff is not msgspec.UNSET and message.handoff.to_you and message.handoff.status == "offered"
+    ]
+    lines = [
+        f"#{message.seq} offers you the turn. Take it: {asked.answer('accept', message.seq)} or decline: "
+        f"{asked.answer('decline', message.seq, reason='...')}"
+        for message in found[-MAX_OFFERS:]
+    ]
+    if len(found) > MAX_OFFERS:
+        lines.append('More offers: parler_rooms {"action":"handoffs"}')
+    return lines
 
 
 def _segments(message: t.Message, you: str, offset: int = 0) -> list[tuple[str, str, int]]:
@@ -207,6 +235,8 @@ def _segments(message: t.Message, you: str, offset: int = 0) -> list[tuple[str, 
         facts.append(f"NOT VERIFIED ({message.verified})")
     if message.opening is True:
         facts.append("opening recap")
+    elif message.handoff_answer is not msgspec.UNSET:
+        facts.append(_ANSWERS[message.handoff_answer.answer])
     elif message.kind not in ("text", "handoff"):
         facts.append(_plain(message.kind))
     if message.private is True:
@@ -225,12 +255,18 @@ def _segments(message: t.Message, you: str, offset: int = 0) -> list[tuple[str, 
         found.append(("; ".join(facts), line if is_whole else f"{line[:GLIMPSE]}... (recall it to read on)"))
     elif handoff is not msgspec.UNSET:
         target = "you" if handoff.to_you and handoff.for_ else _plain(handoff.for_) if handoff.for_ else "anyone"
-        facts.append(f"hands the turn to {target}; next")
+        facts.append(f"offers the turn to {target}")
+        if handoff.taken_by is not msgspec.UNSET:
+            facts.append(f"taken by {'you' if handoff.taken_by == you else _plain(handoff.taken_by)}")
+        elif handoff.status not in ("offered", msgspec.UNSET):
+            facts.append(str(handoff.status))
+        facts.append("next")
         found.append(("; ".join(facts), handoff.next))
-        if handoff.summary:
-            found.append((f"summary of #{message.seq}", handoff.summary))
+        found += [(f"{label} of #{message.seq}", words) for label, words in _capsule(handoff)]
         if message.text and message.text not in (handoff.next, handoff.summary):
             found.append((f"text of #{message.seq}", message.text))
+    elif message.handoff_answer is not msgspec.UNSET:
+        found.append(("; ".join(facts), message.handoff_answer.reason))
     else:
         if message.to is not msgspec.UNSET and message.to:
             facts.append(f"to {' '.join('you' if who == you else _plain(who) for who in message.to)}")
@@ -245,6 +281,24 @@ def _segments(message: t.Message, you: str, offset: int = 0) -> list[tuple[str, 
             left.append((head, text, min(offset, len(text))))
         offset = max(0, offset - len(text))
     return left
+
+
+_ANSWERS: Final = {
+    "accepted": "takes the turn",
+    "declined": "declines the turn",
+    "withdrawn": "withdraws the offer of the turn",
+}
+_CAPSULE: Final = ("goal", "summary", "state", "decisions", "failed", "questions", "files", "refs")
+
+
+def _capsule(handoff: t.Handoff) -> list[tuple[str, str]]:
+    """What goes along with an offer of the turn beside the next step: what it is, and the words."""
+    said = [(name, getattr(handoff, name)) for name in _CAPSULE]
+    return [
+        (name, words if isinstance(words, str) else "\n".join(f"- {each}" for each in words))
+        for name, words in said
+        if words is not msgspec.UNSET and words
+    ]
 
 
 def length_of(message: t.Message, you: str) -> int:
@@ -353,8 +407,10 @@ def _handed(result: t.GivenHandoff, scribe: Scribe, asked: _Asked) -> str:
     to = scribe.name(result.for_) if result.for_ else "anyone"
     where = scribe.name(result.name or result.room)
     queued = f" {_QUEUED}" if result.queued else ""
+    number = "" if result.seq is None else f", #{result.seq}"
     return (
-        f"The turn is offered to {to} in {where}{repeated}.{queued}{_warned(result.warning)} Then wait: {scribe.wait}"
+        f"The turn is offered to {to} in {where}{number}{repeated}. It is yours until somebody takes it.{queued}"
+        f"{_warned(result.warning)} Then wait for the answer: {scribe.wait}"
     )
 
 
@@ -429,6 +485,53 @@ def _fact_head(fact: t.Fact, scribe: Scribe) -> str:
         facts.append(_clock(fact.at))
     facts.append(f"in {_plain(fact.name or fact.room)}" if fact.room else "private")
     return "; ".join(facts)
+
+
+def _answered(result: t.AnsweredHandoff, scribe: Scribe, asked: _Asked) -> str:
+    repeated = " before; this repeats that request" if result.replayed else ""
+    offer, where = f"#{result.offer_seq}", scribe.name(result.name or result.room)
+    giver = scribe.name(result.giver)
+    warned = _warned(result.warning)
+    if result.status == "accepted":
+        return (
+            f"You have the turn of {offer} in {where} now{repeated}; {giver} is told. Tell what comes of it with "
+            f"parler_send, and hand on with parler_handoff.{warned}"
+        )
+    if result.status == "declined":
+        return f"You declined {offer} in {where}{repeated}; {giver} is told and keeps the turn.{warned} {scribe.wait}"
+    return f"You withdrew {offer} in {where}{repeated}; the turn is yours.{warned}"
+
+
+def _handoffs(result: t.HandoffList, scribe: Scribe, asked: _Asked) -> str:
+    where = scribe.name(result.name or result.room)
+    lines = [_offer_line(each, scribe) for each in result.handoffs]
+    if not lines:
+        return " ".join((f"Nobody offered the turn in {where} yet.", result.notice)).rstrip()
+    notice = [result.notice] if result.notice else []
+    more = [f"{result.more} older are not listed."] if result.more else []
+    shown = [f"Offers of the turn in {where}:", *_bounded(lines, scribe, taken=[*more, *notice]), *more]
+    shown += _lay_out(result.messages, result.you, scribe, asked)
+    if not result.messages:
+        within = {} if asked.room is None else {"room": asked.room}
+        call = json.dumps({"action": "handoffs", **within, "id": "N"}, separators=(",", ":"))
+        shown.append(f"The words of one: parler_rooms {call}")
+    return "\n".join([*shown, *notice])
+
+
+def _offer_line(each: t.HandoffEntry, scribe: Scribe) -> str:
+    number = f"#{each.seq}" if each.seq else scribe.name(each.id)
+    who = "you" if each.yours else scribe.name(each.giver)
+    to = "you" if each.to_you and each.for_ else scribe.name(each.for_ or "anyone")
+    said = f"{number} {who} to {to}: {each.status}"
+    if each.status == "offered":
+        said += f" until {_clock(each.expires)}"
+    elif each.status == "accepted":
+        said += f" by {scribe.name(each.holder)}"
+    if each.ended is not msgspec.UNSET:
+        said += f" {_clock(each.ended)}"
+    if each.declined is not msgspec.UNSET:
+        said += f"; declined by {' '.join(map(scribe.name, each.declined))}"
+    return said
 
 
 def _rooms(result: t.RoomList, scribe: Scribe, asked: _Asked) -> str:
@@ -599,6 +702,8 @@ def _why(result: t.WhyResult, scribe: Scribe, asked: _Asked) -> str:
         lines.append(f"{scribe.name(reader.name)}: {stages}{stopped}")
     if rung and not lines:
         return rung[0]
+    if result.handoff is not msgspec.UNSET:
+        rung.append(_offer_line(result.handoff, scribe))
     return "\n".join([*rung, "Where it got to:", *_bounded(lines, scribe)])
 
 
@@ -646,6 +751,8 @@ _TEXTS: Final[dict[type[t.Result], Callable[[Any, Scribe, _Asked], str]]] = {
     t.Remembered: _remembered,
     t.Recalled: _recalled,
     t.Forgotten: _forgotten,
+    t.AnsweredHandoff: _answered,
+    t.HandoffList: _handoffs,
     t.RoomList: _rooms,
     t.RosterResult: _roster,
     t.RequestList: _requests,

@@ -30,6 +30,7 @@ GROUP_SUMMARY: Final = {
     "session": "A session is one shared conversation from one key, with a person's approval.",
     "homes": "Each of your homes is a place where sessions live: this machine, or a relay that you added.",
     "room": "A room is what a session lives in.",
+    "handoff": "A handoff is an offer of the turn, which one agent takes or nobody does.",
     "relay": "A relay is what hosts sessions for people on different machines.",
     "daemon": "The daemon is the one process per user that everything talks to.",
 }

@@ -1,4 +1,4 @@
-"""`parler send`, `recv`, `handoff` and `why`.
+"""`parler send`, `recv` and `why`.
 
 Invariant: a page is read, printed, flushed, and only then acknowledged, so that a reader that dies, or whose pipe
 breaks, is shown the page again.
@@ -12,7 +12,7 @@ from parlerd.cli.context import Context, new_key
 from parlerd.cli.handlers import Handler, room_argument, wide_argument
 from parlerd.cli.output import DONE
 from parlerd.cli.parsing import Parser, UsageError, json_value, positive, seconds, unicode_text, whole
-from parlerd.cli.render import clock, show_messages, span_of, to_the_second
+from parlerd.cli.render import clock, offer_line, show_messages, span_of, to_the_second
 from parlerd.operations import types as t
 
 if TYPE_CHECKING:
@@ -70,11 +70,12 @@ def _send(ctx: Context, args: Namespace) -> int:
     else:
         again = " before, and not again," if sent.replayed else ""
         ctx.out.say((f"Sent{again}", "good"), f" as #{sent.seq} to ", (f"'{sent.name or sent.room}'", "name"), ".")
-    _say_warning(ctx, sent.warning)
+    say_warning(ctx, sent.warning)
     return DONE
 
 
-def _say_warning(ctx: Context, warning: object) -> None:
+def say_warning(ctx: Context, warning: object) -> None:
+    """Say what was taken out of somebody's words, if anything was."""
     if isinstance(warning, str) and not ctx.out.json:
         ctx.out.say((warning, "warn"))
 
@@ -216,49 +217,6 @@ def _acknowledge(ctx: Context, page: t.Received | t.ReceivedAll, args: Namespace
     return all(each.acknowledges for each in _pages(page))
 
 
-# -- handoff -----------------------------------------------------------------------------------------------
-
-
-def _handoff_arguments(parser: Parser) -> None:
-    parser.add_argument(
-        "--next", required=True, type=unicode_text, metavar="TEXT", help="what the next agent should do"
-    )
-    parser.add_argument("--summary", default="", type=unicode_text, metavar="TEXT", help="what is done")
-    parser.add_argument(
-        "--for",
-        dest="whom",
-        default="",
-        type=unicode_text,
-        metavar="AGENT|ROLE",
-        help="who gets the turn: an agent in the room, or a role that one of them has (default: anyone)",
-    )
-    room_argument(parser)
-    parser.add_argument("--key", type=unicode_text, metavar="KEY", help="idempotency key (default: random)")
-
-
-def _handoff(ctx: Context, args: Namespace) -> int:
-    params = t.GiveHandoff(
-        next=args.next, summary=args.summary, for_=args.whom, room=args.room, idempotency_key=args.key or new_key()
-    )
-    given = ctx.call_again("handoff.give", params, t.GivenHandoff)
-    if ctx.out.json:
-        ctx.out.document(given)
-    else:
-        whom = given.for_ or "whoever takes it"
-        room = given.name or given.room
-        if given.queued:
-            ctx.out.say(("The turn is not yet with ", "warn"), (whom, "name"), f" in '{room}'. {QUEUED}")
-        else:
-            ctx.out.say(("The turn is with ", "good"), (whom, "name"), f" in '{room}', as #{given.seq}.")
-        _say_warning(ctx, given.warning)
-        if not given.others:
-            ctx.out.say(
-                ("Nobody else is in it yet: ", "warn"),
-                "the turn waits for whoever comes in. To see its key, and who knocks: parler session list",
-            )
-    return DONE
-
-
 # -- why ---------------------------------------------------------------------------------------------------
 
 
@@ -277,6 +235,8 @@ def _why(ctx: Context, args: Namespace) -> int:
     if isinstance(found.queued, t.QueuedHere):
         _say_queued(ctx, found.queued)
         return DONE
+    if isinstance(found.handoff, t.HandoffEntry):
+        out.say(*offer_line(found.handoff, ctx.now()), hang=2)
     if not found.readers:
         out.say("Nobody but its author may see this message.")
         return DONE
@@ -330,16 +290,6 @@ HANDLERS: Final = {
             "parler recv",
             "parler --as bob recv --room auth-redesign --wait 60",
             "parler recv --all --wide",
-        ),
-    ),
-    "handoff": Handler(
-        _handoff_arguments,
-        _handoff,
-        section="Talk",
-        rank=30,
-        examples=(
-            'parler handoff --for bob --summary "rotation is done" --next "wire the UI"',
-            'parler handoff --next "review the last commit"',
         ),
     ),
     "why": Handler(_why_arguments, _why, section="Talk", rank=50, examples=("parler why 7 --room auth-redesign",)),

@@ -111,6 +111,9 @@ def show_message(out: Output, message: t.Message, now: float, *, you: str | None
     out.say(*_head(message, now, wide=wide), hang=2)
     if not isinstance(message.memory, msgspec.UnsetType):
         out.text(glimpse(message.text))
+    elif not isinstance(message.handoff_answer, msgspec.UnsetType):
+        if message.handoff_answer.reason:
+            out.text(message.handoff_answer.reason)
     elif isinstance(handoff, msgspec.UnsetType):
         out.text(message.text)
         if not isinstance(message.data, msgspec.UnsetType) and message.data is not None:
@@ -118,14 +121,54 @@ def show_message(out: Output, message: t.Message, now: float, *, you: str | None
 
             out.text("data: " + to_json(message.data))
     else:
-        lines = [(f"done, as {message.author.name} tells it", handoff.summary)] if handoff.summary else []
+        lines: list[tuple[str, str]] = []
+        if handoff.summary:
+            lines.append((f"done, as {message.author.name} tells it", handoff.summary))
+        lines += capsule(handoff)
         lines.append(("next", handoff.next))
-        if handoff.to_you and you is not None and message.author.name != you:
+        is_mine = handoff.to_you and you is not None and message.author.name != you
+        if is_mine and handoff.status in ("offered", msgspec.UNSET):
             out.banner("HANDOFF TO YOU", lines)
         else:
             for label, body in lines:
                 out.say(("  " + label, "dim"))
                 out.text(body)
+        if is_mine and handoff.status == "offered":
+            out.note(f"To take the turn: parler handoff accept {message.seq} (or: decline {message.seq} --reason WHY)")
+
+
+def offer_line(each: t.HandoffEntry, now: float) -> Sequence[Span]:
+    """One offer in a line: who offered whom the turn, and what became of the offer."""
+    number = f"#{each.seq} " if each.seq else ""
+    said: list[Span] = [(number, "dim"), (each.giver, "name"), " offers the turn to ", (each.for_ or "anyone", "name")]
+    match each.status:
+        case "offered":
+            said.append((f": open until {clock(each.expires, now)}", "warn"))
+        case "accepted":
+            said += [(": taken by ", "good"), (each.holder, "name")]
+        case status:
+            said.append((f": {status}", "bad"))
+    if isinstance(each.ended, int):
+        said.append(f", {to_the_second(each.ended, now)}")
+    if isinstance(each.declined, list):
+        said.append(f"; declined by {', '.join(each.declined)}")
+    if each.status != "accepted":
+        said += ["; ", (each.holder, "name"), " has the turn"]
+    return said
+
+
+def capsule(handoff: t.Handoff) -> list[tuple[str, str]]:
+    """What goes along with an offer of the turn beside the next step and the summary: what it is, and the words."""
+    import msgspec
+
+    found: list[tuple[str, str]] = []
+    for name in ("goal", "state", "decisions", "failed", "questions", "files", "refs"):
+        words = getattr(handoff, name)
+        if isinstance(words, msgspec.UnsetType):
+            continue
+        label = "tried and failed" if name == "failed" else "open questions" if name == "questions" else name
+        found.append((label, words if isinstance(words, str) else "\n".join(f"- {each}" for each in words)))
+    return found
 
 
 def remembers(mark: t.MemoryMark) -> str:
@@ -159,6 +202,10 @@ def _head(message: t.Message, now: float, *, wide: bool) -> list[Span]:
         facts.append(("to " + ", ".join(message.to), "bold"))
     if not isinstance(message.handoff, msgspec.UnsetType):
         facts.append((f"handoff to {message.handoff.for_ or 'anyone'}", "bold"))
+        if isinstance(message.handoff.taken_by, str):
+            facts.append((f"taken by {message.handoff.taken_by}", "good"))
+        elif message.handoff.status in ("declined", "withdrawn", "expired"):
+            facts.append((str(message.handoff.status), "dim"))
     elif message.opening is True:
         facts.append(("the opening recap", "dim"))
     elif not isinstance(message.memory, msgspec.UnsetType):

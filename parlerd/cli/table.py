@@ -47,10 +47,6 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
         'parler --as bob recv --room auth-redesign --wait 60',
         'parler recv --all --wide',
     )),
-    (('handoff',), 'parlerd.cli.messages', 'handoff.give', '', (
-        'parler handoff --for bob --summary "rotation is done" --next "wire the UI"',
-        'parler handoff --next "review the last commit"',
-    )),
     (('why',), 'parlerd.cli.messages', 'message.why', '', (
         'parler why 7 --room auth-redesign',
     )),
@@ -64,6 +60,23 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     )),
     (('forget',), 'parlerd.cli.memory', 'memory.forget', '', (
         'parler forget --key deploy-strategy',
+    )),
+    (('handoff',), 'parlerd.cli.handoff', 'handoff.give', '', (
+        'parler handoff --for bob --summary "rotation is done" --next "wire the UI"',
+        'parler handoff --goal "new login" --decision "use PKCE" --next "wire the UI"',
+    )),
+    (('handoff', 'accept'), 'parlerd.cli.handoff', 'handoff.accept', '', (
+        'parler handoff accept 7 --room auth-redesign',
+    )),
+    (('handoff', 'decline'), 'parlerd.cli.handoff', 'handoff.decline', '', (
+        'parler handoff decline 7 --reason "no access to the web repository"',
+    )),
+    (('handoff', 'withdraw'), 'parlerd.cli.handoff', 'handoff.withdraw', '', (
+        'parler handoff withdraw 7',
+    )),
+    (('handoff', 'show'), 'parlerd.cli.handoff', 'handoff.show', '', (
+        'parler handoff show',
+        'parler handoff show 7 --room auth-redesign',
     )),
     (('rooms',), 'parlerd.cli.rooms', 'rooms.list', '', (
         'parler rooms',
@@ -194,6 +207,10 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'send',
         'recv',
         'handoff',
+        'handoff accept',
+        'handoff decline',
+        'handoff withdraw',
+        'handoff show',
         'watch',
         'remember',
         'recall',

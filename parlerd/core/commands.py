@@ -27,6 +27,7 @@ from parlerd.core.model import (
     RequestId,
     RoomAttention,
     RoomId,
+    Turn,
 )
 from parlerd.core.statements import AgentCard, DecisionStatement, KeyTerms, KnockStatement, Opening, Rewind, Title
 
@@ -57,6 +58,9 @@ class PostMessage(Command, frozen=True, kw_only=True):
     """Ids or handles of those whose attention the message asks for."""
     taker: str = ""
     """For whom a hand-off is: an id, a handle or a role."""
+    turn: Turn = ""
+    """What the words do with a turn, and how long an offer stands (`envelope.turn_of`)."""
+    ttl_ms: Millis = Millis(0)
     visibility: tuple[str, ...] | None = None
     """Ids or handles of the only readers; None when the author names no readers."""
     reply_to: MessageId | None = None

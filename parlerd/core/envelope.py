@@ -16,11 +16,15 @@ encoded once; the bytes that were signed are the bytes that are stored and sent.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final, get_args
+from typing import Any, Final, Literal, get_args
 
 import msgspec
 
-from parlerd.core.model import AgentId, MessageId, Millis, RoomId
+from parlerd.core.model import AgentId, MessageId, Millis, RoomId, Turn
+
+DEFAULT_OFFER_MS: Final = Millis(24 * 3600 * 1000)
+"""How long the offer of a turn stands: as long as a session key is good for, so that a giver who comes back the next
+day finds the turn taken or free."""
 
 
 class TextPart(msgspec.Struct, frozen=True, tag_field="type", tag="text"):
@@ -34,12 +38,37 @@ class DataPart(msgspec.Struct, frozen=True, tag_field="type", tag="data"):
 
 
 class HandoffPart(msgspec.Struct, frozen=True, tag_field="type", tag="handoff", omit_defaults=True):
-    """A turn that is given away: what to do `next`, a `summary` of what was done, and for whom the turn is. `target` is
-    an id, a handle or a role as the giver wrote it; an empty one means anyone."""
+    """The offer of a turn, with what the next agent has to know. A Parler from before the fields after `target` shows
+    the first three, and says nothing of the others."""
 
     next: str
+    """What to do next."""
     summary: str = ""
+    """What was done, in short."""
     target: str = ""
+    """For whom the turn is: an id, a handle or a role as the giver wrote it; an empty one means anyone."""
+    goal: str = ""
+    """What all of it is for."""
+    state: str = ""
+    """Where things stand."""
+    decisions: tuple[str, ...] = ()
+    """What was decided, and why."""
+    failed: tuple[str, ...] = ()
+    """What was tried and did not work."""
+    questions: tuple[str, ...] = ()
+    """What is open."""
+    files: tuple[str, ...] = ()
+    refs: tuple[str, ...] = ()
+    """Branches, commits, addresses: where to look beside the files."""
+    ttl_ms: Millis = Millis(0)
+    """How long the offer stands, counted from when its room took it in; 0 means `DEFAULT_OFFER_MS`."""
+
+
+class HandoffAnswerPart(msgspec.Struct, frozen=True, tag_field="type", tag="handoff_answer", omit_defaults=True):
+    """What became of the offer that the message replies to."""
+
+    answer: Literal["accepted", "declined", "withdrawn"]
+    reason: str = ""
 
 
 class MemoryPart(msgspec.Struct, frozen=True, tag_field="type", tag="memory", omit_defaults=True):
@@ -59,7 +88,7 @@ class UnknownPart(msgspec.Struct, frozen=True, tag_field="type", tag="unknown"):
     packed: bytes
 
 
-Part = TextPart | DataPart | HandoffPart | MemoryPart | UnknownPart
+Part = TextPart | DataPart | HandoffPart | HandoffAnswerPart | MemoryPart | UnknownPart
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -119,6 +148,8 @@ def operation_of(parts: Iterable[Part]) -> str:
         match part:
             case HandoffPart():
                 return "handoff.give"
+            case HandoffAnswerPart(answer=answer):
+                return {"accepted": "handoff.accept", "declined": "handoff.decline"}.get(answer, "handoff.withdraw")
             case MemoryPart(forgets=forgets):
                 return "memory.forget" if forgets else "memory.remember"
     return "message.send"
@@ -128,6 +159,19 @@ def root_chain(id: MessageId) -> str:
     """The name of the conversation that begins with this message. It follows from the id, so that nobody can put a new
     message into a conversation that is not its own."""
     return f"c{id.removeprefix('m')}"
+
+
+def turn_of(parts: Iterable[Part]) -> tuple[Turn, Millis]:
+    """What a message with these words does with a turn, and for how long an offer stands, as its header repeats it."""
+    for part in parts:
+        match part:
+            case HandoffPart(ttl_ms=ttl_ms):
+                return "offered", ttl_ms or DEFAULT_OFFER_MS
+            case HandoffAnswerPart(answer=answer):
+                return answer, Millis(0)
+            case _:
+                pass
+    return "", Millis(0)
 
 
 _KNOWN: Final = frozenset(str(part.__struct_config__.tag) for part in get_args(Part))

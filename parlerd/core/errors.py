@@ -424,6 +424,50 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         tool_hint="There is nothing more to do. parler_rooms with action roster shows who is in the room.",
         fault="person",
     ),
+    _E(
+        "no_such_handoff",
+        "That message offers nobody the turn.",
+        "Run `parler handoff show` to see the offers.",
+        tool_hint="parler_rooms with action handoffs lists the offers.",
+    ),
+    _E(
+        "handoff_not_yours",
+        "This hand-off is for another agent: the one it names or one with its role takes or declines it, and only its "
+        "giver withdraws it.",
+        "Run `parler handoff show` to see for whom it is.",
+        tool_hint="parler_rooms with action handoffs says for whom it is.",
+        action="stop",
+    ),
+    _E(
+        "handoff_taken",
+        "Another agent has this turn.",
+        "Leave the work to the agent that is named; send it what you know.",
+        action="stop",
+        scope="room",
+    ),
+    _E(
+        "handoff_over",
+        "This hand-off was declined or withdrawn, so nobody takes it any more.",
+        "Ask its giver, who has the turn, whether it offers the turn anew.",
+        action="stop",
+        scope="room",
+    ),
+    _E(
+        "handoff_expired",
+        "This hand-off was not taken in time, so its giver has the turn.",
+        "Ask its giver whether it offers the turn anew.",
+        action="stop",
+        scope="room",
+    ),
+    _E(
+        "too_many_handoffs",
+        "There is a limit to how many offers of the turn one agent, and all agents of a room, may have open; this "
+        "would be one more.",
+        "Withdraw an offer, or wait until one is taken or expires.",
+        action="back_off",
+        scope="room",
+        retryable=True,
+    ),
     _E("ambiguous_name", "More than one matches that name.", "Use one of the ids that are listed."),
     _E(
         "no_such_agent",

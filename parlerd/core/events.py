@@ -36,6 +36,7 @@ from parlerd.core.model import (
     RoomAttention,
     RoomId,
     RoomKind,
+    Turn,
     Verified,
 )
 
@@ -143,8 +144,8 @@ class JoinDenied(_Event, tag="join_denied", frozen=True, kw_only=True):
 
 class MessagePosted(_Event, tag="message_posted", frozen=True, kw_only=True):
     """A message. Its words are in the body; everything that a rule needs is in these fields, most of which repeat a
-    field of the envelope (`envelope.Envelope` explains those). At v 1 every message had an envelope of version 1, and
-    up to v 2 no room had a memory."""
+    field of the envelope (`envelope.Envelope` explains those). At v 1 every message had an envelope of version 1; up to
+    v 2 no room had a memory, and a hand-off was a message that nobody accepted."""
 
     v: int = _version(3)
     id: MessageId
@@ -167,6 +168,10 @@ class MessagePosted(_Event, tag="message_posted", frozen=True, kw_only=True):
     """The version of the envelope."""
     memory: MemoryNote | None = None
     """What the message does in the room's memory; None for one that does nothing there."""
+    turn: Turn = ""
+    """What the words do with a turn (`envelope.turn_of`)."""
+    ttl_ms: Millis = Millis(0)
+    """For an offer: how long it stands."""
 
 
 class MirrorPlaced(_Event, tag="mirror_placed", frozen=True, kw_only=True):

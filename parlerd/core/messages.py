@@ -16,7 +16,7 @@ import msgspec
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
-from parlerd.core import membership, memory, topics, visibility
+from parlerd.core import handoff, membership, memory, topics, visibility
 from parlerd.core.decision import Decision, replayed
 from parlerd.core.envelope import Envelope, root_chain
 from parlerd.core.errors import Refused
@@ -95,7 +95,7 @@ _PUBLIC: Final = ""
 class Messages(Facet[MessagesState]):
     """Posts messages."""
 
-    __slots__ = ("_lifecycle", "_membership", "_memory")
+    __slots__ = ("_handoffs", "_lifecycle", "_membership", "_memory")
 
     def __init__(
         self,
@@ -103,11 +103,13 @@ class Messages(Facet[MessagesState]):
         lifecycle: LifecycleState,
         membership: MembershipState,
         memory: MemoryState,
+        handoffs: handoff.Offers,
     ) -> None:
         super().__init__(state)
         self._lifecycle = lifecycle
         self._membership = membership
         self._memory = memory
+        self._handoffs = handoffs
 
     def _post(self, command: c.PostMessage, by: By, now: Millis, ids: Ids) -> Decision:
         members, owner = self._membership.members, self._lifecycle.owner
@@ -121,6 +123,8 @@ class Messages(Facet[MessagesState]):
         role = ""
         if command.taker:
             to, role = membership.resolve_taker(members, owner, command.taker, giver=by.actor)
+        if command.turn == "offered":
+            self._handoffs.require_room_for_offer(by.actor, now)
         asked = command.visibility
         if command.envelope is not None and command.reply is not None and asked == command.reply.visibility:
             # The envelope repeats the readers of the message that it replies to. A local reply that names no readers
@@ -135,6 +139,12 @@ class Messages(Facet[MessagesState]):
             )
         ):
             raise Refused("no_such_message", id=command.reply_to)
+        if command.turn not in ("", "offered"):
+            offer = self._handoffs.to_answer(command.reply_to, command.turn, by.actor, now)
+            if isinstance(offer, handoff.Answer):
+                # The same was said before, by another request.
+                return Decision(replay=offer.position)
+            to = offer.concerned(by.actor)
         readers = visibility.audience(by.actor, named, None if target is None else target.visibility)
         if readers is not None and not set(to) <= set(readers):
             raise Refused("invalid_param", "A message cannot be addressed to someone it is hidden from.", param="to")
@@ -159,6 +169,8 @@ class Messages(Facet[MessagesState]):
             hops=0 if target is None else target.hops + 1,
             counter=thread.counter + 1 if finished is None else finished.counter,
             memory=does.note,
+            turn=command.turn,
+            ttl_ms=command.ttl_ms,
         )
         if finished is not None:
             self._require_same(command, finished, event, by, thread)

@@ -66,6 +66,8 @@ RoomAttention = Literal["inherit", "quiet", "muted"]
 CardVisibility = Literal["private", "public", "withdrawn"]
 Verified = Literal["valid", "unsigned", "invalid"]
 Stage = Literal["stored", "pushed", "read", "acknowledged", "acted"]
+Turn = Literal["", "offered", "accepted", "declined", "withdrawn"]
+"""What a message does with a turn; empty for one that does nothing with any."""
 
 PROOF_ORDER: Final[tuple[Proof, ...]] = ("none", "cli", "form", "terminal", "sealed")
 """Every proof, the weakest first."""

@@ -5,8 +5,8 @@ nothing. `apply` takes a committed fact and cannot fail. Neither reads a clock o
 give the same events everywhere. A room in memory holds members, keys, requests and counters, and no messages.
 
 Not here: any rule. Above: the engine, which looks up what `decide` needs of the past and commits what it gives. Below:
-`lifecycle`, `membership`, `approvals`, `messages`, `memory`, `rewinds` and `mirror`, each with its state and its rules;
-`facets` puts them together.
+`lifecycle`, `membership`, `approvals`, `messages`, `memory`, `rewinds`, `mirror` and `handoff`, each with its state and
+its rules; `facets` puts them together.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from parlerd.core import approvals, facets, membership
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.approvals import Approvals, ApprovalsState, KeyState, Request
+from parlerd.core.handoff import Handoffs, HandoffState, Offers
 from parlerd.core.lifecycle import Lifecycle, LifecycleState, alarm
 from parlerd.core.membership import Member, Membership, MembershipState
 from parlerd.core.memory import Memory, MemoryState
@@ -59,6 +60,7 @@ class RoomState(facets.Folded):
     memory: MemoryState = msgspec.field(default_factory=MemoryState)
     rewinds: RewindsState = msgspec.field(default_factory=RewindsState)
     mirror: MirrorState = msgspec.field(default_factory=MirrorState)
+    handoffs: HandoffState = msgspec.field(default_factory=HandoffState)
 
     @property
     def room(self) -> RoomId:
@@ -120,6 +122,11 @@ class RoomState(facets.Folded):
         return self.lifecycle.contradicted
 
     @property
+    def offers(self) -> Offers:
+        """The offers of the turn that were made here."""
+        return Offers(self.handoffs, self.membership, self.rewinds)
+
+    @property
     def epoch(self) -> int:
         """How often the room was rewound, at least: see `rewinds`."""
         return self.rewinds.epoch
@@ -146,7 +153,7 @@ class Room(facets.Aggregate[RoomState]):
 
     fold_version: int = FOLD_VERSION
     RULES: ClassVar = facets.compose(
-        (Lifecycle, Membership, Approvals, Messages, Memory, Rewinds, Mirror),
+        (Lifecycle, Membership, Approvals, Messages, Memory, Rewinds, Mirror, Handoffs),
         commands=get_args(c.RoomCommand),
         events=get_args(e.RoomEvent),
     )
@@ -154,15 +161,17 @@ class Room(facets.Aggregate[RoomState]):
     def __init__(self, state: RoomState | None = None) -> None:
         state = state or RoomState()
         life, members = state.lifecycle, state.membership
+        offers = state.offers
         super().__init__(
             state,
             Lifecycle(life),
             Membership(members, life),
             Approvals(state.approvals, life, members),
-            Messages(state.messages, life, members, state.memory),
+            Messages(state.messages, life, members, state.memory, offers),
             Memory(state.memory),
             Rewinds(state.rewinds, life, members, state.messages),
             Mirror(state.mirror, life, members, state.approvals, state.rewinds, state.memory),
+            Handoffs(state.handoffs, offers),
         )
 
     @classmethod

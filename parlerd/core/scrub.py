@@ -1,8 +1,10 @@
 """Takes recognised secrets out of a text before others read it.
 
-This module knows the shapes of common credentials and nothing else: a password in a sentence stays. In place of a
-secret it writes what sort of secret stood there, so that a reader sees that something was removed. Above: the engine,
-which scrubs every recap, and every message that leaves for another home. Source: security spec D16.
+This module knows the shapes of common credentials, and for a hand-off those of home folders and of assignments to an
+environment variable with a telling name. It knows nothing else: a password in a sentence stays. In place of a secret it
+writes what sort of secret stood there, so that a reader sees that something was removed. Above: the engine, which
+scrubs every recap, every hand-off, and every message that leaves for another home. Source: security spec D16, rooms
+spec Handoff.
 """
 
 from __future__ import annotations
@@ -58,6 +60,30 @@ def scrub(text: str) -> tuple[str, dict[str, int]]:
         return f"[removed: {name}]"
 
     return _shapes(looked_for).sub(removed, text), dict(found)
+
+
+_HOME_PATH: Final = re.compile(
+    r"(?<![\w.-])(?:/(?:mnt/[a-z]/)?(?:home|Users)/[^\s/\\:;,'\"`<>|()\[\]]{1,64}|/root(?![\w.-])"
+    r"|[A-Za-z]:[\\/]{1,2}Users[\\/]{1,2}[^\s/\\:;,'\"`<>|()\[\]]{1,64})"
+)
+_ENVIRONMENT: Final = re.compile(
+    r"(?<![A-Za-z0-9_])((?:[A-Z0-9]{1,32}_){0,8}[A-Z0-9]{0,16}"
+    r"(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|COOKIE|DSN)(?:_[A-Z0-9]{1,16})?(?:=|: ?))"
+    r"(?![\[$<])(\"[^\"\n]{1,4096}\"|'[^'\n]{1,4096}'|[^\s\"';,)]{1,4096})"
+)
+HOME_PATH: Final = "home path"
+ENVIRONMENT_VALUE: Final = "environment value"
+
+
+def scrub_capsule(text: str) -> tuple[str, dict[str, int]]:
+    """`scrub`, and besides `[home]` in place of each path of a person's home folder, and `[removed: environment value]`
+    in place of each value that is assigned to a variable such as `API_TOKEN`. What was scrubbed stays as it is when it
+    is scrubbed again."""
+    # The values go first: what `scrub` leaves of one could not be told from words any more.
+    text, values = _ENVIRONMENT.subn(rf"\1[removed: {ENVIRONMENT_VALUE}]", text)
+    text, paths = _HOME_PATH.subn("[home]", text)
+    text, removed = scrub(text)
+    return text, dict(+Counter({**removed, HOME_PATH: paths, ENVIRONMENT_VALUE: values}))
 
 
 def scrub_value(value: Any) -> tuple[Any, dict[str, int]]:

@@ -20,6 +20,7 @@ import msgspec
 from parlerd.core.envelope import (
     DataPart,
     Envelope,
+    HandoffAnswerPart,
     HandoffPart,
     MemoryPart,
     TextPart,
@@ -27,6 +28,7 @@ from parlerd.core.envelope import (
     decode_envelope,
     memory_of,
     root_chain,
+    turn_of,
 )
 from parlerd.core.errors import Refused
 from parlerd.core.events import MessagePosted
@@ -39,6 +41,17 @@ MAX_ADDRESSEES: Final = 64
 MEMORY: Final = "memory"
 """The kind of the messages that belong to a room's memory."""
 MAX_PARTS: Final = 16
+CAPSULE_TEXTS: Final = ("next", "summary", "goal", "state")
+CAPSULE_LISTS: Final = ("decisions", "failed", "questions", "files", "refs")
+"""The fields of a hand-off that are texts, and those that are lists of texts."""
+MAX_POINTS: Final = 64
+"""Entries of each of these lists."""
+MAX_CAPSULE: Final = 64 * 1024
+"""Bytes of all that goes along with a hand-off beside `next` and `summary`. Source: rooms spec, Handoff; what a model
+reads in one go is less than that in every host."""
+MIN_OFFER_MS: Final = 60 * 1000
+MAX_OFFER_MS: Final = 30 * 24 * 3600 * 1000
+"""How long an offer may stand."""
 MAX_BYTES: Final = 3 * MAX_TEXT
 """How many bytes an encoded envelope may have: room for the largest text, the largest data, and the same again for
 everything else."""
@@ -68,6 +81,34 @@ def check_text(text: str, param: str) -> int:
     except UnicodeEncodeError as error:
         raise Refused("invalid_param", f"`{param}` is not valid text.", param=param) from error
     return size
+
+
+def check_handoff(part: HandoffPart) -> int:
+    """The size of an offer's words in bytes. Raises `Refused`: `text_too_long` for more than they may have, and
+    `invalid_param` for half characters, too many points or a time that no offer stands."""
+    size = check_text(part.next, "next") + check_text(part.summary, "summary")
+    rest = check_text(part.goal, "goal") + check_text(part.state, "state")
+    lists = {name: getattr(part, name) for name in CAPSULE_LISTS}
+    for name, points in lists.items():
+        if len(points) > MAX_POINTS:
+            raise Refused("invalid_param", f"`{name}` has more than {MAX_POINTS} entries.", param=name)
+        rest += sum(check_text(point, name) for point in points)
+    if rest > MAX_CAPSULE:
+        raise Refused(
+            "text_too_long",
+            f"What goes along with a hand-off has {rest} bytes; it holds {MAX_CAPSULE}.",
+            param=max(lists, key=lambda name: sum(map(len, lists[name]))),
+            limit=MAX_CAPSULE,
+        )
+    if part.ttl_ms and not MIN_OFFER_MS <= part.ttl_ms <= MAX_OFFER_MS:
+        raise Refused("invalid_param", "An offer stands for a minute to 30 days.", param="ttl_ms")
+    return size + rest
+
+
+def answer_kind(answer: str) -> str:
+    """The kind of the message that answers an offer. A Parler that knows no answers shows the kind, and so what became
+    of the offer."""
+    return f"handoff-{answer}"
 
 
 _JSON: Final = frozenset({dict, list, tuple, str, int, float, bool, type(None)})
@@ -160,6 +201,8 @@ def check_envelope(envelope: Envelope) -> None:
     for what, is_sound in sound.items():
         if not is_sound:
             raise _refused(what)
+    if sum(isinstance(part, HandoffPart | HandoffAnswerPart) for part in envelope.parts) > 1:
+        raise _refused("parts")
     says_something = False
     for part in envelope.parts:
         match part:
@@ -168,9 +211,14 @@ def check_envelope(envelope: Envelope) -> None:
             case DataPart(data=data):
                 check_data(data)
                 says_something = True
-            case HandoffPart(next=next, summary=summary, target=target):
-                says_something |= check_text(next, "next") + check_text(summary, "summary") > 0
-                if len(target) > MAX_LABEL or envelope.kind != "handoff":
+            case HandoffPart():
+                says_something |= check_handoff(part) > 0
+                if len(part.target) > MAX_LABEL or envelope.kind != "handoff":
+                    raise _refused("parts")
+            case HandoffAnswerPart(answer=answer, reason=reason):
+                check_text(reason, "reason")
+                says_something = True
+                if envelope.kind != answer_kind(answer) or envelope.reply_to is None:
                     raise _refused("parts")
             case MemoryPart():
                 if not _is_memory(part, envelope):
@@ -211,6 +259,8 @@ def contradiction(room: RoomId, key: str | None, by: By, event: MessagePosted, e
         return "key"
     if envelope.v != event.envelope_v:
         return "v"
+    if turn_of(envelope.parts) != (event.turn, event.ttl_ms):
+        return "parts"
     if envelope.v > 1:
         if envelope.id != event.id:
             return "id"

@@ -33,7 +33,7 @@ import msgspec
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
-from parlerd.core.envelope import Envelope, HandoffPart, Part, encode_envelope, memory_of
+from parlerd.core.envelope import Envelope, Part, encode_envelope, memory_of, turn_of
 from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, By, HomeId, KeyId, Millis, PrincipalId, RoomId, Shown, Verified
 from parlerd.core.statements import (
@@ -233,15 +233,18 @@ class Admission:
         if not verify(author, "parler/message", body, signature):
             raise Refused("envelope_refused", what="signature")
         envelope = check_body(body)
-        gives = any(isinstance(part, HandoffPart) for part in envelope.parts)
+        turn, ttl_ms = turn_of(envelope.parts)
         command = c.PostMessage(
             operation=operation,
             idempotency_key=envelope.key,
             input=_request_digest(envelope),
             kind=envelope.kind,
             id=envelope.id,
-            to=() if gives else envelope.to,
-            taker="".join((envelope.role, *envelope.to)) if gives else "",
+            # For whom an offer or an answer is, the room decides: the envelope has to say the same.
+            to=() if turn else envelope.to,
+            taker="".join((envelope.role, *envelope.to)) if turn == "offered" else "",
+            turn=turn,
+            ttl_ms=ttl_ms,
             visibility=envelope.visibility,
             reply_to=envelope.reply_to,
             memory=memory_of(envelope.parts),

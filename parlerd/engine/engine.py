@@ -170,7 +170,7 @@ class Engine:
             sending,
             receiving,
             Ladder(desk, reading),
-            Handoffs(desk, sending),
+            Handoffs(desk, sending, reading),
             Memory(desk, reading, sending),
             DirectoryHandlers(desk, self._author),
             Overview(desk),

@@ -24,6 +24,7 @@ from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
+from parlerd.engine.handoffs import entry_of
 from parlerd.engine.lookup import room_of
 from parlerd.engine.observers import observers
 from parlerd.engine.reading import Reading, handle_of, number_of
@@ -72,7 +73,12 @@ class Ladder:
         readers = [
             self._ladder(room, reader, header, marks, told.get(reader)) for reader in readers_of(room, header, mine)
         ]
-        return t.WhyResult(id=id, room=room_id, readers=readers)
+        handoff: t.HandoffEntry | msgspec.UnsetType = msgspec.UNSET
+        if (offer := room.state.offers.get(id)) is not None:
+            reader = me.id if me.id in mine else min(mine)
+            seq = (await self._desk.library.replied_to(room_id, room.view(reader), {id})).get(id, 0)
+            handoff = entry_of(room.state, reader, offer, self._reading.now_in(room.state), seq)
+        return t.WhyResult(id=id, room=room_id, readers=readers, handoff=handoff)
 
     def _queued(self, caller: Caller, me: AgentRecord, id: MessageId) -> t.WhyResult:
         """The first rung of a message for a room elsewhere: it waits here to leave. Nobody but its author knows of it,

@@ -1,20 +1,22 @@
 """The one line that says what is new for an agent beside what it asked for: counts and names, no word a peer chose.
 
 Each change is said once to each window: that somebody knocks, that the person decided, that somebody came or left, that
-messages wait in a room, that a relay lost some of the agent's own, that an agent host lost its entry. Zero bytes when
+messages wait in a room, that an own offer of the turn was answered or expired, that a relay lost some of the agent's
+own messages, that an agent host lost its entry. Zero bytes when
 nothing changed. What an answer said itself is not said again. Names are labels, so the line may stand outside a fence;
 a label can still be worded like a sentence, so each is short here and in quotes.
 """
 
 from __future__ import annotations
 
+from math import inf
 from typing import Final
 
 from parlerd.core import events as e
 from parlerd.core.errors import Refused
 from parlerd.core.identities import AgentRecord
 from parlerd.core.membership import present
-from parlerd.core.model import Position
+from parlerd.core.model import Millis, Position
 from parlerd.core.room import Room
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
@@ -31,6 +33,10 @@ MAX_SHOWN: Final = 32
 """Characters of a name in a notice. No label holds a quote, so none ends the quotes around it."""
 FACTS: Final = 500
 """Facts that are read at once."""
+MAX_ANSWERS: Final = 2
+"""Answers to own offers of the turn that are named for one room."""
+OLD_MS: Final = 24 * 3600 * 1000
+"""An offer that expired longer ago than this is no news to a window that begins."""
 MAX_NEWS: Final = 5
 """Pieces of news in one line; the rest is counted."""
 
@@ -82,8 +88,10 @@ class Notices:
         standings = await self._desk.library.standings(me.id)
         standings.sort(key=lambda each: each[0].room != active)
         for number, (membership, stands) in enumerate(standings, 1):
-            if told.looked.get(membership.room) == stands:
-                continue  # all news of a room are facts in its log
+            if told.looked.get(membership.room) == stands and self._desk.clock.now() < told.expires.get(
+                membership.room, inf
+            ):
+                continue  # all news of a room are facts in its log, but that an offer expired
             await pause_among(number)
             try:
                 handle = await self._desk.rooms.get(membership.room)
@@ -93,6 +101,7 @@ class Notices:
                 if membership.state == "member":
                     news += self._of_people(told, me, room)
                     news += await self._of_lost(told, me, room)
+                    news += self._of_expired(told, me, room)
                     if messages:
                         news += await self._of_messages(caller, told, me, room)
             except Refused:
@@ -204,6 +213,29 @@ class Notices:
         what = "a message of yours" if lost == 1 else f"{lost} messages of yours"
         return [("lost", f"the relay of {_quoted(room.state.name)} lost {what}: say again what still matters")]
 
+    def _of_expired(self, told: Told, me: AgentRecord, room: Room) -> list[_News]:
+        """Which offers of the turn of this agent nobody took in time."""
+        state, now = room.state, self._desk.now_at(room.state.home)
+        open, late = [], []
+        for offer in state.offers:
+            if offer.giver != me.id:
+                continue
+            status = state.offers.standing(offer, now).status
+            if status == "offered":
+                open.append(offer.expires_at)
+            elif status == "expired" and offer.id not in told.expired and now - offer.expires_at < OLD_MS:
+                late.append(offer.id)
+        told.expired.update(late)
+        told.expires.pop(state.room, None)
+        if open:
+            # By this machine's clock, which may differ from that of the room's home.
+            told.expires[state.room] = Millis(min(open) - now + self._desk.clock.now())
+        if not late:
+            return []
+        what = "the turn that you offered" if len(late) == 1 else f"{len(late)} turns that you offered"
+        verb = "was" if len(late) == 1 else "were"
+        return [("handoff", f"{what} in {_quoted(state.name)} {verb} not taken in time: you still have it")]
+
     async def _of_messages(self, caller: Caller, told: Told, me: AgentRecord, room: Room) -> list[_News]:
         # Not `quiet`: a line about what waits is not worth waiting for the batch in flight, which is none of it.
         state = room.state
@@ -223,13 +255,22 @@ class Notices:
         unread -= count_of_memory(page)
         if not unread:
             return []
-        handed = any(
-            isinstance(stored.header.event, e.MessagePosted)
-            and stored.header.event.kind == "handoff"
-            and is_for(state, me.id, stored.header.event)
-            for stored in page.messages
-        )
-        return [("unread", f"{unread} new in {_quoted(state.name)}" + (", the turn among them" if handed else ""))]
+        handed, answers = False, []
+        for stored in page.messages:
+            event = stored.header.event
+            assert isinstance(event, e.MessagePosted)
+            if event.turn == "offered" and is_for(state, me.id, event):
+                offer = state.offers.get(event.id)
+                handed |= offer is not None and state.offers.is_open(offer, self._desk.now_at(state.home))
+            elif (verb := _ANSWERED.get(event.turn)) and event.reply_to is not None:
+                offer = state.offers.get(event.reply_to)
+                if offer is not None and offer.giver == me.id:
+                    answers.append(f", {_quoted(handle_of(state, stored.header.by.actor))} {verb}")
+        line = f"{unread} new in {_quoted(state.name)}" + (", the turn among them" if handed else "")
+        return [("unread", line + "".join(answers[:MAX_ANSWERS]))]
+
+
+_ANSWERED: Final = {"accepted": "took the turn that you offered", "declined": "declined the turn that you offered"}
 
 
 def _quoted(name: str) -> str:

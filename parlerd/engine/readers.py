@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol
 
-from parlerd.core.model import AgentId, MessageId, Position, RequestId, RoomId
+from parlerd.core.model import AgentId, MessageId, Millis, Position, RequestId, RoomId
 from parlerd.operations import types as t
 
 Acknowledging = Literal["commit", "next_call"]
@@ -70,7 +70,8 @@ class Told:
     """What the notices of one window said already. `unread` holds up to where in each room; `members` and `requests`
     who was in and who knocked then; `doors` what was said of each room that the agent asked to come into; `hosts` the
     last word about agent hosts' files; `undelivered` the queued messages that were named as refused. `looked` is how
-    far each room had come when it was looked at last; `epochs` how often each was rewound then. `begun` is false until
+    far each room had come when it was looked at last; `epochs` how often each was rewound then. `expired` are own
+    offers of the turn that were named as expired, `expires` is when the next one of a room does. `begun` is false until
     the first notice took stock."""
 
     begun: bool = False
@@ -82,6 +83,8 @@ class Told:
     undelivered: set[MessageId] = field(default_factory=set)
     looked: dict[RoomId, Position] = field(default_factory=dict)
     epochs: dict[RoomId, int] = field(default_factory=dict)
+    expired: set[MessageId] = field(default_factory=set)
+    expires: dict[RoomId, Millis] = field(default_factory=dict)
 
     def copy(self) -> Told:
         """What was said up to now, for a look ahead or a way back."""
@@ -95,6 +98,8 @@ class Told:
             undelivered=set(self.undelivered),
             looked=dict(self.looked),
             epochs=dict(self.epochs),
+            expired=set(self.expired),
+            expires=dict(self.expires),
         )
 
 

@@ -18,12 +18,13 @@ import msgspec
 
 from parlerd.bounded import Bounded
 from parlerd.core import events as e
-from parlerd.core.envelope import DataPart, HandoffPart, TextPart, UnknownPart, decode_envelope
+from parlerd.core.envelope import DataPart, HandoffAnswerPart, HandoffPart, TextPart, UnknownPart, decode_envelope
 from parlerd.core.errors import ERRORS, Refused, StoreError
 from parlerd.core.identities import AgentRecord
 from parlerd.core.membership import Member
 from parlerd.core.model import AgentId, MessageId, Millis, PeerText, Position, RoomId, Seq, Shown, Stage, View
 from parlerd.core.room import Room, RoomState
+from parlerd.core.words import CAPSULE_LISTS
 from parlerd.engine.absent import is_absent, refill
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
@@ -254,10 +255,15 @@ class Reading:
 
     # -- rendering -----------------------------------------------------------------------------------------
 
+    def now_in(self, room: RoomState) -> Millis:
+        """The time in a room, by the clock of its home: an offer of the turn expires by that one."""
+        return max(self._desk.now_at(room.home), room.last_at)
+
     async def render(self, room: RoomState, view: View, messages: Sequence[StoredMessage]) -> list[t.Message]:
         """Messages as this reader is shown them. A reply names what it replies to by the reader's own number, which is
         the only name that a reader has for a message."""
-        shown = [render_message(room, view.reader, message) for message in messages]
+        now = self.now_in(room)
+        shown = [render_message(room, view.reader, message, now) for message in messages]
         replied_to = {MessageId(each.reply_to) for each in shown if each.reply_to is not msgspec.UNSET}
         if not replied_to:
             return shown
@@ -273,12 +279,12 @@ class Reading:
         ]
 
 
-def render_message(room: RoomState, reader: AgentId, stored: StoredMessage) -> t.Message:
-    """One message in the shape every surface prints."""
+def render_message(room: RoomState, reader: AgentId, stored: StoredMessage, now: Millis) -> t.Message:
+    """One message in the shape every surface prints, as things stand at `now`, by the room's time."""
     header = stored.header
     event = header.event
     assert isinstance(event, e.MessagePosted)
-    text, data, handoff = _parts(room, reader, event, stored)
+    said = _parts(room, reader, event, stored, now)
     return t.Message(
         id=event.id,
         seq=stored.seq,
@@ -287,11 +293,12 @@ def render_message(room: RoomState, reader: AgentId, stored: StoredMessage) -> t
         verified=event.verified if _is_whole(room, stored) else "invalid",
         via=header.by.via,
         kind=event.kind,
-        text=PeerText(text),
+        text=PeerText(said.text),
         to=[handle_of(room, agent) for agent in event.to] or msgspec.UNSET,
         reply_to=event.reply_to or msgspec.UNSET,
-        data=data,
-        handoff=handoff,
+        data=said.data,
+        handoff=said.handoff,
+        handoff_answer=said.answer,
         memory=_mark(event),
         private=True if event.visibility is not None else msgspec.UNSET,
         opening=True if event.opening else msgspec.UNSET,
@@ -318,39 +325,67 @@ def _is_forgotten(stored: StoredMessage) -> bool:
     return stored.body is None and stored.is_erased and e.is_remembered(stored.header.event)
 
 
-def _parts(
-    room: RoomState, reader: AgentId, event: e.MessagePosted, stored: StoredMessage
-) -> tuple[str, object, t.Handoff | msgspec.UnsetType]:
-    """(text, data, handoff) of a body; one that is gone has none, nor one that was altered beyond reading."""
-    if stored.body is None:
-        said = ABSENT if is_absent(room, stored) else FORGOTTEN if _is_forgotten(stored) else ""
-        return said, msgspec.UNSET, msgspec.UNSET
-    texts: list[str] = []
+@dataclass(slots=True)
+class _Said:
+    """What a body says, by sort of part."""
+
+    text: str = ""
     data: object = msgspec.UNSET
     handoff: t.Handoff | msgspec.UnsetType = msgspec.UNSET
+    answer: t.HandoffAnswer | msgspec.UnsetType = msgspec.UNSET
+
+
+def _parts(room: RoomState, reader: AgentId, event: e.MessagePosted, stored: StoredMessage, now: Millis) -> _Said:
+    """The words of a body; one that is gone has none, nor one that was altered beyond reading."""
+    if stored.body is None:
+        return _Said(ABSENT if is_absent(room, stored) else FORGOTTEN if _is_forgotten(stored) else "")
+    said = _Said()
+    texts: list[str] = []
     try:
         parts = decode_envelope(stored.body).parts
     # msgspec lets text that is not UTF-8 and nesting without end through as they are.
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         if not stored.unaltered:
-            return "", msgspec.UNSET, msgspec.UNSET
+            return said
         raise StoreError("store_corrupt", f"The stored text of {event.id} is damaged.", id=event.id) from error
     for part in parts:
         match part:
             case TextPart(text=text):
                 texts.append(text)
             case DataPart(data=value):
-                data = value
-            case HandoffPart(next=following, summary=summary, target=target):
-                handoff = t.Handoff(
-                    next=PeerText(following),
-                    summary=PeerText(summary),
-                    for_=target,
-                    to_you=is_for(room, reader, event),
-                )
+                said.data = value
+            case HandoffPart():
+                said.handoff = _offered(room, reader, event, part, now)
+            case HandoffAnswerPart(answer=answer, reason=reason):
+                said.answer = t.HandoffAnswer(answer=answer, reason=PeerText(reason))
             case UnknownPart():
                 texts.append(UNREADABLE)
-    return "\n".join(texts), data, handoff
+    said.text = "\n".join(texts)
+    return said
+
+
+def _offered(room: RoomState, reader: AgentId, event: e.MessagePosted, part: HandoffPart, now: Millis) -> t.Handoff:
+    """An offer of the turn, and what became of it by now."""
+    offers = room.offers
+    offer = offers.get(event.id)
+    status: t.HandoffStatus | msgspec.UnsetType = msgspec.UNSET
+    taken_by: str | msgspec.UnsetType = msgspec.UNSET
+    if offer is not None:
+        status, final = offers.standing(offer, now)
+        if status == "accepted" and final is not None:
+            taken_by = handle_of(room, final.by)
+    lists = {name: list(map(PeerText, getattr(part, name))) or msgspec.UNSET for name in CAPSULE_LISTS}
+    return t.Handoff(
+        next=PeerText(part.next),
+        summary=PeerText(part.summary),
+        for_=part.target,
+        to_you=is_for(room, reader, event) if offer is None else offers.is_for(offer, reader),
+        goal=PeerText(part.goal) if part.goal else msgspec.UNSET,
+        state=PeerText(part.state) if part.state else msgspec.UNSET,
+        status=status,
+        taken_by=taken_by,
+        **lists,
+    )
 
 
 def count_of_memory(page: Page) -> int:

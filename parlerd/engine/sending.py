@@ -19,12 +19,12 @@ import trio
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
-from parlerd.core.envelope import DataPart, HandoffPart, Part, TextPart
+from parlerd.core.envelope import DataPart, HandoffAnswerPart, HandoffPart, Part, TextPart
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.identities import AgentRecord
 from parlerd.core.model import AgentId, MessageId, Position, RoomId, Seq, Shown, drawn_key
-from parlerd.core.scrub import listed, scrub, scrub_value
-from parlerd.core.words import check_data, check_text
+from parlerd.core.scrub import listed, scrub, scrub_capsule, scrub_value
+from parlerd.core.words import CAPSULE_LISTS, CAPSULE_TEXTS, check_data, check_text
 from parlerd.engine.authors import Draft
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
@@ -191,9 +191,7 @@ class Sending:
         command = msgspec.structs.replace(command, id=id)
         if command.idempotency_key is None:
             command = msgspec.structs.replace(command, idempotency_key=drawn_key(id), fresh=True)
-        removed: dict[str, int] = {}
-        if actor.home_name != LOCAL:
-            parts, removed = _cleaned(parts)
+        parts, removed = _cleaned(parts, leaves=actor.home_name != LOCAL)
         try:
             self._desk.quotas.take(me.id, bytes=size)
             submission = actor.place(command, self._desk.by(caller, me), Draft(parts, seen))
@@ -239,13 +237,21 @@ def _sent(posting: Posting[t.Sent], header: e.Header | None, seq: Seq) -> t.Sent
         name=posting.actor.aggregate.state.name,
         readers=None if said.visibility is None else _others(posting, said.visibility),
         queued=header is None,
-        warning=f"Taken out before it left this machine: {posting.removed}" if posting.removed else msgspec.UNSET,
+        warning=_warning(posting, command),
     )
 
 
-def _cleaned(parts: tuple[Part, ...]) -> tuple[tuple[Part, ...], dict[str, int]]:
-    """The words as they leave this machine, without recognised credentials, and what was taken out. The same words give
-    the same, so that a retry is the same request."""
+def _warning(posting: Posting[t.Sent], command: c.PostMessage) -> str | msgspec.UnsetType:
+    """What was taken out of the words, for their author. What leaves here is told so in a room elsewhere."""
+    if not posting.removed:
+        return msgspec.UNSET
+    when = "before it left this machine" if posting.actor.home_name != LOCAL else "of the hand-off"
+    return f"Taken out {when}: {posting.removed}"
+
+
+def _cleaned(parts: tuple[Part, ...], *, leaves: bool) -> tuple[tuple[Part, ...], dict[str, int]]:
+    """The words without what is recognised as secret, and what was taken out: of every message that `leaves` this
+    machine, and of a hand-off in any room. The same words give the same, so that a retry is the same request."""
     found: Counter[str] = Counter()
 
     def text(words: str) -> str:
@@ -253,13 +259,24 @@ def _cleaned(parts: tuple[Part, ...]) -> tuple[tuple[Part, ...], dict[str, int]]
         found.update(removed)
         return clean
 
+    def capsule(words: str) -> str:
+        clean, removed = scrub_capsule(words)
+        found.update(removed)
+        return clean
+
     def clean(part: Part) -> Part:
         match part:
-            case TextPart():
-                return TextPart(text(part.text))
             case HandoffPart():
-                return HandoffPart(next=text(part.next), summary=text(part.summary), target=part.target)
-            case DataPart():
+                return msgspec.structs.replace(
+                    part,
+                    **{name: capsule(getattr(part, name)) for name in CAPSULE_TEXTS},
+                    **{name: tuple(map(capsule, getattr(part, name))) for name in CAPSULE_LISTS},
+                )
+            case HandoffAnswerPart():
+                return msgspec.structs.replace(part, reason=capsule(part.reason))
+            case TextPart() if leaves:
+                return TextPart(text(part.text))
+            case DataPart() if leaves:
                 data, removed = scrub_value(part.data)
                 found.update(removed)
                 return DataPart(data)

@@ -214,7 +214,7 @@ class Streams:
                 room=following.room,
                 name=room.state.name,
                 event="message",
-                message=render_message(room.state, me.id, found[position]),
+                message=render_message(room.state, me.id, found[position], self._reading.now_in(room.state)),
                 at=found[position].header.at,
             )
         return [items[position] for position in sorted(items)]

@@ -24,8 +24,8 @@ from parlerd.core.attention import Loudness
 from parlerd.core.errors import Refused
 from parlerd.core.identities import AgentRecord
 from parlerd.core.membership import present
-from parlerd.core.model import AgentId, Position, RoomId, View
-from parlerd.core.room import Room
+from parlerd.core.model import AgentId, MessageId, Millis, Position, RoomId, View
+from parlerd.core.room import Room, RoomState
 from parlerd.engine.beside import beside
 from parlerd.engine.budget import TURNS
 from parlerd.engine.callers import Caller
@@ -210,10 +210,17 @@ class Waking:
         found.unread[name] = _Backlog(room, view, after, unread.upto, unread.number - remembered, loudness)
         found.handoffs += sum(
             isinstance(stored.header.event, e.MessagePosted)
-            and stored.header.event.kind == "handoff"
+            and stored.header.event.turn == "offered"
             and is_for(state, me.id, stored.header.event)
+            and _is_open(state, stored.header.event.id, self._desk.now_at(state.home))
             for stored in page.messages
         )
+
+
+def _is_open(room: RoomState, id: MessageId, now: Millis) -> bool:
+    """Whether the turn that this message offers can still be taken."""
+    offer = room.offers.get(id)
+    return offer is not None and room.offers.is_open(offer, now)
 
 
 def _something(answer: t.Waiting) -> bool:

@@ -7,12 +7,15 @@ surface must fence or escape it. Above: the families. Below: `entry`.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
 from parlerd.core.model import PeerText, Stage, Verified
 from parlerd.operations.entry import AWAY, Params, Result, Short
+
+HandoffStatus = Literal["offered", "accepted", "declined", "withdrawn", "expired"]
+"""How the offer of a turn stands."""
 
 
 class Noted(Result, frozen=True, kw_only=True):
@@ -27,12 +30,48 @@ class Author(Result, frozen=True, kw_only=True):
 
 
 class Handoff(Result, frozen=True, kw_only=True):
-    """The turn, given. `for_` is a handle, an id or a role; empty means anyone."""
+    """The turn, offered. `for_` is a handle, an id or a role; empty means anyone. `status` is what became of the offer
+    by now, `to_you` whether this reader is meant, and `taken_by` the handle of the one who has the turn. Lists are left
+    out where they are empty, and `status` where the room knows nothing of the offer."""
 
     next: PeerText
     summary: PeerText
     for_: str = msgspec.field(name="for", default="")
     to_you: bool = False
+    goal: PeerText | msgspec.UnsetType = msgspec.UNSET
+    state: PeerText | msgspec.UnsetType = msgspec.UNSET
+    decisions: list[PeerText] | msgspec.UnsetType = msgspec.UNSET
+    failed: list[PeerText] | msgspec.UnsetType = msgspec.UNSET
+    questions: list[PeerText] | msgspec.UnsetType = msgspec.UNSET
+    files: list[PeerText] | msgspec.UnsetType = msgspec.UNSET
+    refs: list[PeerText] | msgspec.UnsetType = msgspec.UNSET
+    status: HandoffStatus | msgspec.UnsetType = msgspec.UNSET
+    taken_by: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class HandoffAnswer(Result, frozen=True, kw_only=True):
+    """What became of the offer that a message replies to."""
+
+    answer: Literal["accepted", "declined", "withdrawn"]
+    reason: PeerText
+
+
+class HandoffEntry(Result, frozen=True, kw_only=True):
+    """One offer. `seq` is the reader's own number of its message, 0 where it has none; `holder` is who has the turn, by
+    name: the giver until somebody took it. `declined` are those who declined an offer that others may still take."""
+
+    id: str
+    seq: int
+    giver: str
+    for_: str | None = msgspec.field(name="for")
+    status: HandoffStatus
+    holder: str
+    at: int
+    expires: int
+    ended: int | msgspec.UnsetType = msgspec.UNSET
+    to_you: bool = False
+    yours: bool = False
+    declined: list[str] | msgspec.UnsetType = msgspec.UNSET
 
 
 class MemoryMark(Result, frozen=True, kw_only=True):
@@ -61,6 +100,7 @@ class Message(Result, frozen=True, kw_only=True):
     data: Any = msgspec.UNSET
     handoff: Handoff | msgspec.UnsetType = msgspec.UNSET
     memory: MemoryMark | msgspec.UnsetType = msgspec.UNSET
+    handoff_answer: HandoffAnswer | msgspec.UnsetType = msgspec.UNSET
     private: bool | msgspec.UnsetType = msgspec.UNSET
     opening: bool | msgspec.UnsetType = msgspec.UNSET
     lost: bool | msgspec.UnsetType = msgspec.UNSET

@@ -157,6 +157,8 @@ def resolve(tool: Tool, arguments: Mapping[str, Any]) -> Meaning:
             raise _refuse(tool, name, f"{tool.name} has no argument {_shown(name)}.")
         if value == "" and not argument.is_free and not argument.required:
             continue
+        if value == [] and argument.is_free:
+            continue
         if value == []:
             raise _refuse(tool, name, f"{name} names nobody: name the agents who may see it, or leave it out.")
         if argument.only and verb not in argument.only:

@@ -275,9 +275,17 @@ def _key(rows: list[KeyRow], room: RoomId, header: Header, counts: Counts) -> No
 
 def _deadline(rows: list[DeadlineRow], room: RoomId, header: Header, counts: Counts) -> None:
     event = header.event
-    assert isinstance(event, e.KeyMinted | e.KeyRevoked)
-    at = event.expires_at if isinstance(event, e.KeyMinted) else Millis(0)
-    rows.append(DeadlineRow(room, f"key:{event.key}", at))
+    match event:
+        case e.KeyMinted(key=key, expires_at=at):
+            rows.append(DeadlineRow(room, f"key:{key}", at))
+        case e.KeyRevoked(key=key):
+            rows.append(DeadlineRow(room, f"key:{key}", Millis(0)))
+        case e.MessagePosted(turn="offered", id=id, ttl_ms=ttl_ms):
+            rows.append(DeadlineRow(room, f"handoff:{id}", Millis(header.at + ttl_ms)))
+        case e.MessagePosted(turn="accepted" | "withdrawn", reply_to=offer):
+            rows.append(DeadlineRow(room, f"handoff:{offer}", Millis(0)))
+        case _:
+            pass
 
 
 _STATES: Final[Mapping[type[e.Event], str]] = {
@@ -403,7 +411,7 @@ DEADLINES: Final = Projection(
     _deadline,
     key=("room", "subject"),
     on_conflict="replace",
-    of=(e.KeyMinted, e.KeyRevoked),
+    of=(e.KeyMinted, e.KeyRevoked, e.MessagePosted),
     since=4,
 )
 

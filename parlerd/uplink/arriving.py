@@ -34,7 +34,7 @@ import msgspec
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
-from parlerd.core.envelope import Envelope, decode_envelope, memory_of, operation_of
+from parlerd.core.envelope import Envelope, decode_envelope, memory_of, operation_of, turn_of
 from parlerd.core.errors import Refused
 from parlerd.core.lifecycle import OLDER_COPY
 from parlerd.core.membership import told_seq
@@ -694,6 +694,7 @@ def posted_of(
     home says of a key that the message writes or forgets; whoever did not check the signature leaves `verified` to
     whoever stores the fact."""
     does = memory_of(envelope.parts)
+    turn, ttl_ms = turn_of(envelope.parts)
     return e.MessagePosted(
         id=envelope.id,
         kind=envelope.kind,
@@ -709,6 +710,8 @@ def posted_of(
         verified=verified,
         envelope_v=envelope.v,
         memory=None if does is None else MemoryNote(key=does.key, version=version, forgets=does.forgets),
+        turn=turn,
+        ttl_ms=ttl_ms,
     )
 
 

@@ -113,7 +113,9 @@ class Composer:
         told(decided, error)
 
     def _decided(self, actor: RoomActor[Room], command: c.PostMessage, by: By, draft: Draft, before: Before) -> Decided:
-        room, now, ids = actor.aggregate, self._now(actor), self._desk.random
+        room, ids = actor.aggregate, self._desk.random
+        # Until when an offer of the turn stands is counted by the clock of the room's home.
+        now = max(self._desk.now_at(room.state.home), room.last_at)
         if command.reply_to is not None:
             command = msgspec.structs.replace(command, reply=reply_target(before.replied_to))
         if before.prior is not None:
@@ -123,12 +125,18 @@ class Composer:
                 raise Refused("idempotency_expired")
             envelope = decode_envelope(before.words)
             try:
-                [posted] = room.decide(msgspec.structs.replace(command, id=None), by=by, now=now, ids=ids).events
-                assert isinstance(posted, e.MessagePosted)
-                is_same = _says(envelope, posted, draft)
+                [posted] = room.decide(msgspec.structs.replace(command, id=None), by=by, now=now, ids=ids).events or (
+                    None,
+                )
             except Refused:
                 # The same request would be refused today: the room was closed since, or somebody left whom it names.
+                posted = None
+            if posted is None:
+                # Or it answers an offer of the turn, and that answer stands.
                 is_same = _said_then(envelope, command, by, draft, room)
+            else:
+                assert isinstance(posted, e.MessagePosted)
+                is_same = _says(envelope, posted, draft)
             said = (command.input or b"") if is_same else b"differs"
             command = msgspec.structs.replace(command, prior=Prior(before.prior.position, said))
         decision = room.decide(command, by=by, now=now, ids=ids)

@@ -15,7 +15,7 @@ a message, to send one later, to deal with a refusal.
 Not here: how an envelope is made (`composing`), rows (`outbox`). Above: `remote_room` offers, `link` says when there is
 a connection. Invariants: within an author's thread the order of the messages in the room is the order in which they
 were offered; a message that was answered `queued` is in the outbox; nothing is sent straight while something of this
-agent waits in the outbox for this room.
+agent waits in the outbox for this room; the answer to an offer of the turn never waits in the outbox.
 """
 
 from __future__ import annotations
@@ -178,7 +178,20 @@ class Post:
     @property
     def is_to_be_kept(self) -> bool:
         """Whether it waits for its place in the outbox."""
-        return not (self.is_straight or self.is_kept)
+        return not (self.is_straight or self.is_kept or self.is_now_or_never)
+
+    @property
+    def is_now_or_never(self) -> bool:
+        """Whether it is done at once or refused: the answer to an offer, which another may give meanwhile, and what is
+        for a version of the room's memory (`if_version`), which another may write."""
+        memory = self.command.memory
+        is_guarded = memory is not None and memory.if_version is not None
+        return is_guarded or self.command.turn not in ("", "offered")
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether its author was told that it was not done, so that it must not leave any more."""
+        return self.is_now_or_never and self.submission is None
 
     def again(self) -> None:
         """Compose and send it once more."""
@@ -257,7 +270,7 @@ class Lane:
         post.is_straight = calls is not None and not any(each.is_kept for each in self._posts)
         may_send = post.is_straight and self._may_send
         self._posts.append(post)
-        if post.is_straight:
+        if post.is_straight or post.is_now_or_never:
             self._watch_for(post, ANSWER_S)
         if calls is not None and may_send:
             # At once, so that what several agents of this home say stands in the room in the order of asking.
@@ -280,9 +293,6 @@ class Lane:
         if self._link.is_removed:
             # It would leave when the relay is added again.
             raise taken_out(self._link.name)
-        if is_guarded(post.command):
-            # It compares with what is there now, and would be an answer to an old question when it leaves.
-            raise Refused("offline", home=self._link.name)
         now = self._desk.clock.now()
         await self._outbox.put(row_of(self._link.home, self.room, post.command, post.by, post.draft, now))
         post.is_kept = True
@@ -323,15 +333,26 @@ class Lane:
         waits for it."""
         if post.done.is_set() or post.is_taken or post.is_kept:
             return
-        if is_guarded(post.command):
-            self._remove(post)
-            self._fail(post, Refused("offline", home=self._link.name))
+        if post.is_now_or_never:
+            self._give_up(post)
             return
         try:
             await self._keep(post)
         except ParlerError as error:
             # It cannot be kept, so its author goes on waiting for the answer, or hears that the link broke.
             log.warning("a message for %s could not be kept: %s", self.room, error.code)
+
+    def _give_up(self, post: Post) -> None:
+        """Tell whoever waits that a message is not done that cannot be kept. One that is under way may be done all the
+        same: its author hears so who asks again."""
+        error = Refused("home_unreachable" if post.is_under_way else "offline", home=self._link.name)
+        if not post.is_under_way:
+            self._remove(post)
+            self._fail(post, error)
+        elif post.submission is not None:
+            submission, post.submission = post.submission, None
+            submission.error = error
+            submission.finish()
 
     # -- sending -------------------------------------------------------------------------------------------
 
@@ -381,7 +402,9 @@ class Lane:
         self._begin_anew()
         for post in list(self._posts):
             post.again()
-            if not post.is_kept:
+            if post.is_now_or_never:
+                self._give_up(post)
+            elif not post.is_kept:
                 await self._keep_or_fail(post)
 
     async def _keep_or_fail(self, post: Post) -> None:
@@ -411,7 +434,9 @@ class Lane:
         for post in list(self._posts):
             if self._link.calls is None or self._under_way >= WINDOW or post.is_to_be_kept:
                 return
-            if post.sent is None and not post.is_answered:
+            if post.sent is None and post.is_given_up:
+                self._remove(post)
+            elif post.sent is None and not post.is_answered:
                 await self._send_later(post)
             if post.error is not None:
                 # It was refused here. What comes after it waits until that was dealt with.
@@ -519,6 +544,9 @@ class Lane:
         assert error is not None
         if self._link.calls is None:
             return False
+        if error.code == "invalid_param" and post.is_now_or_never:
+            # It has no such operation.
+            error = Refused("relay_older")
         if error.code == "envelope_refused" and error.details.get("what") in COMPOSE_AGAIN and post.tries < TRIES:
             # Those behind the first that was refused are refused because of it.
             post.tries += post is self._posts[0]
@@ -634,11 +662,6 @@ class Lane:
         if submission is not None:
             submission.error = error
             submission.finish()
-
-
-def is_guarded(command: c.PostMessage) -> bool:
-    """Whether a message is for the room as it is now (`if_version`), and so waits in no outbox."""
-    return command.memory is not None and command.memory.if_version is not None
 
 
 def refused(error: ParlerError) -> Refused:

@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from parlerd.core import commands as c
-from parlerd.core.envelope import Part
+from parlerd.core.envelope import Part, turn_of
 from parlerd.core.errors import Refused
 from parlerd.core.model import By, HomeId, MessageId, Millis, RoomId, Shown
 from parlerd.engine.authors import Draft
@@ -82,6 +82,7 @@ def row_of(home: HomeId, room: RoomId, command: c.PostMessage, by: By, draft: Dr
 def request_of(row: OutboxRow) -> tuple[c.PostMessage, By, Draft]:
     """The request again. Raises `msgspec.DecodeError` for a row that a newer Parler wrote."""
     request = _DECODER.decode(row.request)
+    turn, ttl_ms = turn_of(request.parts)
     command = c.PostMessage(
         operation=request.operation,
         idempotency_key=row.key,
@@ -92,6 +93,8 @@ def request_of(row: OutboxRow) -> tuple[c.PostMessage, By, Draft]:
         taker=request.taker,
         visibility=request.visibility,
         reply_to=request.reply_to,
+        turn=turn,
+        ttl_ms=ttl_ms,
     )
     return command, request.by, Draft(parts=request.parts, shown=Shown(request.shown, request.line))
 

@@ -8,7 +8,7 @@ may wait. The answer waits until the mirror holds what was done, so that the cal
 
 Not here: reading (the mirror does that), messages under way (`lanes`), the link (`link`). Above: the engine's handlers.
 Below: `lanes`, `link`. Invariants: what the mirror refuses is asked of no other home; everything but a message is done
-at once or refused, and never waits for a link.
+at once or refused, and never waits for a link; nor does the message that answers an offer of the turn.
 """
 
 from __future__ import annotations
@@ -138,11 +138,21 @@ class RemoteRoom(MirrorRoom):
     def _begin(self, submission: Submission) -> None:
         if not isinstance(submission.command, c.PostMessage):
             self._link.spawn(self._finishing, submission, self._run)
+        elif _answers_offer(submission.command):
+            self._link.spawn(self._finishing, submission, self._answer_offer)
         elif self._link.may_catch_up(self.room):
             self._is_held_up = True
             self._link.spawn(self._finishing, submission, self._offer_caught_up)
         else:
             self._offer(submission, submission.command)
+
+    async def _answer_offer(self, submission: Submission) -> None:
+        """The answer to an offer of the turn: another may give one meanwhile, so it never waits for a link, and
+        messages that do are not held up."""
+        assert isinstance(submission.command, c.PostMessage)
+        await self._link.ready()
+        await self._link.told_all(self.room)
+        self._offer(submission, submission.command)
 
     async def _offer_caught_up(self, submission: Submission) -> None:
         """A message that is said on a mirror which is about to hear what was said meanwhile."""
@@ -188,14 +198,15 @@ class RemoteRoom(MirrorRoom):
             return
         if command.id is None:
             command = msgspec.structs.replace(command, id=MessageId(self._desk.random.new("m")))
-        self._is_held_up = True
+        self._is_held_up = self._is_held_up or not _answers_offer(command)
         self._composer.decide(self.actor, command, by, draft, partial(self._decided, submission, command))
 
     def _decided(
         self, submission: Submission, command: c.PostMessage, decided: Decided | None, error: BaseException | None
     ) -> None:
         """The mirror said what becomes of a message: it goes into its author's lane, or was posted before."""
-        self._is_held_up = False
+        if not _answers_offer(command):
+            self._is_held_up = False
         by, draft = submission.by, submission.words
         assert isinstance(draft, Draft)
         if decided is None:
@@ -220,6 +231,8 @@ class RemoteRoom(MirrorRoom):
             raise under_way.error
         submission.command = under_way.command
         traced = await self._desk.library.trace(under_way.id)
+        if traced is None and under_way.is_now_or_never:
+            raise Refused("home_unreachable", home=self._link.name)
         if traced is None:
             submission.settled = Settled(Decision(replay=Position(0)), queued=True)
         else:
@@ -510,6 +523,11 @@ def _id_of(room: RoomId, agent: AgentId, command: c.PostMessage) -> MessageId:
     the one after it does not know that: both tell the author the same id."""
     asked = msgspec.msgpack.encode((room, agent, command.operation, command.idempotency_key))
     return MessageId(f"m_{base64.b32encode(hashlib.sha256(asked).digest()).decode().lower()[:26]}")
+
+
+def _answers_offer(command: c.PostMessage) -> bool:
+    """Whether a message answers an offer of the turn."""
+    return command.turn not in ("", "offered")
 
 
 def _fail(submission: Submission, error: ParlerError) -> None:

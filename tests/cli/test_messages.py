@@ -1,4 +1,4 @@
-"""send, recv, handoff and why: what they ask, print, acknowledge and exit with."""
+"""send, recv and why: what they ask, print, acknowledge and exit with."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_what_waits_for_the_relay_is_said_and_is_no_failure(shell: Shell) -> Non
     shell.daemon.answers("handoff.give", given)
     ran = shell.run("handoff", "--next", "go")
     assert ran.code == 0
-    assert "The turn is not yet with webdev in 'auth'." in ran.stdout
+    assert "The turn is not offered yet to webdev in 'auth'." in ran.stdout
 
 
 def test_words_without_quotes_are_one_message(shell: Shell) -> None:
@@ -393,45 +393,7 @@ def test_a_message_that_is_not_valid_says_so(shell: Shell, verified: str) -> Non
     assert verified in shell.run("recv").stdout
 
 
-# -- handoff and why ---------------------------------------------------------------------------------------
-
-
-def test_handoff_gives_the_turn(shell: Shell) -> None:
-    shell.daemon.answers(
-        "handoff.give",
-        t.GivenHandoff(id="m_1", room=ROOM, name="auth", for_="webdev", idempotency_key="k", seq=8, others=1),
-    )
-    ran = shell.run("handoff", "--for", "webdev", "--summary", "done", "--next", "go", "--json")
-    assert ran.code == 0
-    given = {
-        "id": "m_1",
-        "room": ROOM,
-        "name": "auth",
-        "for": "webdev",
-        "replayed": False,
-        "key": "k",
-        "seq": 8,
-        "others": 1,
-        "queued": False,
-    }
-    assert ran.document == given
-    said = shell.run("handoff", "--for", "webdev", "--next", "go").stdout
-    assert said == "The turn is with webdev in 'auth', as #8.\n"
-    params = shell.daemon.params_of("handoff.give")[0]
-    assert isinstance(params, t.GiveHandoff)
-    assert (params.next, params.summary, params.for_) == ("go", "done", "webdev")
-    assert params.idempotency_key
-
-
-def test_handoff_where_nobody_else_is_says_so_and_what_to_do(shell: Shell) -> None:
-    shell.daemon.answers("handoff.give", t.GivenHandoff(id="m_1", room=ROOM, name="auth", for_=None))
-    said = shell.run("handoff", "--next", "go").stdout
-    assert "Nobody else is in it yet" in said
-    assert "parler session list" in said
-
-
-def test_handoff_needs_a_next_step(shell: Shell) -> None:
-    assert shell.run("handoff", "--summary", "done").code == 2
+# -- why -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("make", [lambda: ParlerError("no_such_message")])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parlerd.core.scrub import listed, scrub, scrub_value
+from parlerd.core.scrub import listed, scrub, scrub_capsule, scrub_value
 
 SECRETS = {
     "AKIA" + "IOSFODNN7EXAMPLE": "AWS key",
@@ -121,3 +121,44 @@ def test_of_a_json_value_every_text_is_scrubbed_and_all_else_stays() -> None:
 def test_an_author_is_told_what_was_removed_and_nothing_where_nothing_was() -> None:
     assert listed({}) == ""
     assert listed({"GitHub token": 2, "seed": 1}).startswith("GitHub token (2), seed (1). ")
+
+
+SAM = "/".join(["", "home", "sam"])
+
+
+# -- what a hand-off loses besides ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (f"see {SAM}/src/app.py", "see [home]/src/app.py"),
+        ("see '/Users/jo'", "see '[home]'"),
+        ("file:///home/sam/x", "file://[home]/x"),
+        (r"C:\Users\Sam\x", r"[home]\x"),
+        ("/".join(["", "mnt", "c", "Users", "sam", "x"]), "[home]/x"),
+        ("/".join(["", "root", ".ssh"]), "[home]/.ssh"),
+        ("/rooting and https://example.com/home/sam", "/rooting and https://example.com/home/sam"),
+        ("export API_TOKEN=abc DEBUG=1", "export API_TOKEN=[removed: environment value] DEBUG=1"),
+        ("MY_SECRET_KEY: 'a b' c", "MY_SECRET_KEY: [removed: environment value] c"),
+        ("DB_DSN=postgres://a:b@c/d", "DB_DSN=[removed: environment value]"),
+        ("KEY=$FOO TOKEN=<yours>", "KEY=$FOO TOKEN=<yours>"),
+        ("the token is checked", "the token is checked"),
+    ],
+)
+def test_a_handoff_loses_home_paths_and_environment_values(text: str, shown: str) -> None:
+    assert scrub_capsule(text)[0] == shown
+    assert scrub_capsule(shown) == (shown, {})
+
+
+def test_a_handoff_loses_what_any_message_loses_and_counts_by_sort() -> None:
+    secret = "glpat-" + "x" * 20
+    text, removed = scrub_capsule(f"{SAM} and {SAM}/x, {secret}")
+    assert text == "[home] and [home]/x, [removed: GitLab token]"
+    assert removed == {"GitLab token": 1, "home path": 2}
+
+
+@given(st.text(alphabet="/homeUsrst:\\ KEYTOKN_=.'\"$[x"))
+def test_what_was_scrubbed_stays_as_it_is(text: str) -> None:
+    once, _ = scrub_capsule(text)
+    assert scrub_capsule(once)[0] == once

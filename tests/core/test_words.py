@@ -11,14 +11,27 @@ from hypothesis import strategies as st
 
 from parlerd.core import events as e
 from parlerd.core import words
-from parlerd.core.envelope import DataPart, Envelope, HandoffPart, TextPart, UnknownPart, encode_envelope
+from parlerd.core.envelope import (
+    DataPart,
+    Envelope,
+    HandoffAnswerPart,
+    HandoffPart,
+    TextPart,
+    UnknownPart,
+    encode_envelope,
+    turn_of,
+)
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import MAX_TEXT, AgentId, MessageId, Millis, RoomId
 from parlerd.core.words import (
     MAX_ADDRESSEES,
     MAX_BYTES,
+    MAX_CAPSULE,
     MAX_DEPTH,
+    MAX_OFFER_MS,
     MAX_PARTS,
+    MAX_POINTS,
+    MIN_OFFER_MS,
     check_body,
     check_data,
     check_envelope,
@@ -47,6 +60,9 @@ SOUND = Envelope(
     via="mcp",
     parts=(TextPart("hello"),),
 )
+
+
+REPLY: dict[str, Any] = {"reply_to": MessageId("m_1"), "hops": 1}
 
 
 def change(**fields: Any) -> Envelope:
@@ -94,6 +110,12 @@ def test_data_of_very_many_elements_is_not_looked_through_one_by_one(element: ob
         change(parts=(UnknownPart(b"later"),)),
         change(hops=4, reply_to=MessageId("m_1"), to=tuple(AGENTS[:MAX_ADDRESSEES]), visibility=(AGENTS[0],)),
         change(kind="handoff", parts=(HandoffPart(next="review", target="ben"),), role="reviewer"),
+        change(
+            kind="handoff", parts=(HandoffPart(next="x" * MAX_TEXT, summary="x" * MAX_TEXT, goal="x" * MAX_CAPSULE),)
+        ),
+        change(kind="handoff", parts=(HandoffPart(next="x", refs=("r",) * MAX_POINTS, ttl_ms=Millis(MIN_OFFER_MS)),)),
+        change(kind="handoff-declined", parts=(HandoffAnswerPart("declined", "no access"),), **REPLY),
+        change(kind="handoff-accepted", parts=(HandoffAnswerPart("accepted"), TextPart("on it")), **REPLY),
         change(parts=tuple(TextPart("x") for _ in range(MAX_PARTS))),
     ],
 )
@@ -151,10 +173,75 @@ def test_a_sound_envelope_passes_as_it_is(envelope: Envelope) -> None:
         ("parts", {"parts": tuple(TextPart("x") for _ in range(MAX_PARTS + 1))}),
         ("parts", {"parts": (HandoffPart(next="review"),)}),
         ("parts", {"kind": "handoff", "parts": (HandoffPart(next="review", target="b" * 65),)}),
+        ("parts", {"kind": "handoff", "parts": (HandoffPart(next="one"), HandoffPart(next="two"))}),
+        ("parts", {"kind": "handoff", "parts": (HandoffPart(next="one"), HandoffAnswerPart("accepted")), **REPLY}),
+        ("parts", {"kind": "handoff", "parts": (HandoffPart(next=""),)}),
+        ("parts", {"kind": "handoff-accepted", "parts": (HandoffAnswerPart("accepted"),)}),
+        ("parts", {"kind": "handoff-accepted", "parts": (HandoffAnswerPart("declined"),), **REPLY}),
+        ("parts", {"kind": "text", "parts": (HandoffAnswerPart("withdrawn"),), **REPLY}),
     ],
 )
 def test_an_envelope_with_one_thing_wrong_is_refused_by_its_name(what: str, wrong: dict[str, Any]) -> None:
     assert refusal(change(**wrong)) == ("envelope_refused", what)
+
+
+@pytest.mark.parametrize(
+    ("code", "part"),
+    [
+        ("text_too_long", HandoffPart(next="x" * (MAX_TEXT + 1))),
+        ("text_too_long", HandoffPart(next="x", state="x" * (MAX_CAPSULE + 1))),
+        ("text_too_long", HandoffPart(next="x", goal="x" * MAX_CAPSULE, files=("x",))),
+        ("text_too_long", HandoffPart(next="x", decisions=("x" * MAX_CAPSULE, "x"))),
+        ("invalid_param", HandoffPart(next="x", questions=("q",) * (MAX_POINTS + 1))),
+        ("invalid_param", HandoffPart(next="x", failed=("\ud800",))),
+        ("invalid_param", HandoffPart(next="x", ttl_ms=Millis(MIN_OFFER_MS - 1))),
+        ("invalid_param", HandoffPart(next="x", ttl_ms=Millis(MAX_OFFER_MS + 1))),
+        ("invalid_param", HandoffPart(next="x", ttl_ms=Millis(-1))),
+    ],
+)
+def test_a_handoff_past_its_limits_is_refused(code: str, part: HandoffPart) -> None:
+    assert refusal(change(kind="handoff", parts=(part,)))[0] == code
+
+
+@given(
+    st.builds(
+        dict,
+        type=st.sampled_from(["handoff", "handoff_answer"]),
+        next=st.one_of(st.text(max_size=5), st.integers(-9, 9), st.none()),
+        answer=st.one_of(st.sampled_from(["accepted", "declined", "withdrawn"]), st.text(max_size=5)),
+        reason=st.one_of(st.text(max_size=5), st.binary(max_size=5)),
+        goal=st.one_of(st.text(max_size=5), st.lists(st.text(max_size=2), max_size=2)),
+        files=st.one_of(st.lists(st.one_of(st.text(max_size=5), st.integers(-9, 9)), max_size=3), st.text(max_size=3)),
+        ttl_ms=st.one_of(st.integers(-(2**65), 2**64 - 1).filter(lambda n: n >= -(2**63)), st.floats(), st.text()),
+    ),
+    st.sampled_from(["handoff", "handoff-accepted", "handoff-declined", "text"]),
+    st.booleans(),
+)
+def test_hostile_parts_of_a_handoff_are_sound_or_refused_and_nothing_else(
+    part: dict[str, Any], kind: str, is_reply: bool
+) -> None:
+    said = msgspec.to_builtins(change(kind=kind, **(REPLY if is_reply else {})), builtin_types=(bytes,))
+    body = msgspec.msgpack.encode({**said, "parts": [part]})
+    try:
+        envelope = check_body(body)
+    except Refused:
+        return
+    turn, ttl_ms = turn_of(envelope.parts)
+    assert turn
+    assert (turn == "offered") == (ttl_ms > 0) == (kind == "handoff")
+    assert turn == "offered" or (kind == f"handoff-{turn}" and is_reply)
+
+
+def test_a_header_that_says_another_turn_than_its_words_contradicts_them() -> None:
+    envelope = change(kind="handoff", parts=(HandoffPart(next="x", ttl_ms=Millis(MIN_OFFER_MS)),))
+    event = e.MessagePosted(
+        id=MessageId("m_1"), kind="handoff", chain="c_1", counter=1, turn="offered", ttl_ms=Millis(MIN_OFFER_MS)
+    )
+    by = msgspec.structs.replace(BEN.by, host="codex", via="mcp")
+    assert contradiction(ROOM, "k1", by, event, envelope) is None
+    for wrong in ({"turn": ""}, {"turn": "accepted"}, {"ttl_ms": Millis(MIN_OFFER_MS + 1)}):
+        changed = msgspec.structs.replace(event, **wrong)
+        assert contradiction(ROOM, "k1", by, changed, envelope) == "parts"
 
 
 def test_words_past_the_limits_are_refused_as_they_are_for_a_local_author() -> None:

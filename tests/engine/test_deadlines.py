@@ -235,3 +235,47 @@ def test_an_agent_whose_last_connection_ends_is_offline_at_once_and_never_idle()
                     assert his.at == []
 
     run(main)
+
+
+# -- offers of the turn --------------------------------------------------------------------------------------
+
+
+def test_a_window_that_waits_is_told_when_its_offer_expires_and_told_once() -> None:
+    async def main() -> None:
+        async with world().serving() as served:
+            alice, bob = await served.window("w"), await served.agent("bob")
+            await served.admit(await alice.open("auth"), bob)
+            await served.acknowledge(alice)
+            given = await alice.handoff("go", to="bob", ttl_ms=60_000)
+            await bob.read()
+            await served.acknowledge(alice)
+            begun = trio.current_time()
+            page = await alice.recv(wait=600)
+            assert (page.messages, round(trio.current_time() - begun)) == ([], 60)
+            notice = await served.engine.call("window.notice", t.AskNotice(), alice.caller)
+            assert isinstance(notice, t.Notice)
+            assert "the turn that you offered in 'auth' was not taken in time" in notice.line
+            page = await alice.recv(wait=600)
+            assert round(trio.current_time() - begun) == 660
+            error = await bob.refused("handoff.accept", t.AcceptHandoff(id=given.id))
+            assert error.code == "handoff_expired"
+
+    run(main)
+
+
+def test_the_giver_of_an_offer_hears_that_it_expired_in_a_room_that_nobody_has_open() -> None:
+    async def main() -> None:
+        async with world().serving() as served, trio.open_nursery() as nursery:
+            alice = await served.agent("alice")
+            opened = await alice.open()
+            await alice.handoff("go", ttl_ms=int(4 * HOUR * 1000))
+            taken = await alice.handoff("go on", ttl_ms=int(2 * HOUR * 1000))
+            await alice.ask("handoff.withdraw", t.WithdrawHandoff(id=taken.id), t.AnsweredHandoff)
+            with listening(served, nursery, topics.concerns((await alice.whoami()).id)) as wakes:
+                await trio.sleep(IDLE_SECONDS + LOOK_S)
+                assert served.engine._desk.rooms.open_actor(RoomId(opened.room)) is None
+                await trio.sleep(4 * HOUR)
+                await settle()
+                assert wakes.at == [4 * HOUR]
+
+    run(main)

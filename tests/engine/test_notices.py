@@ -57,6 +57,34 @@ def test_new_messages_are_counted_and_the_turn_is_named_once_each() -> None:
     run(main)
 
 
+def test_an_offer_that_was_withdrawn_meanwhile_is_no_turn_that_waits() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, bob = await served.room("alice", "bob")
+            given = await alice.handoff("canary next", to="bob")
+            await alice.ask("handoff.withdraw", t.WithdrawHandoff(id=given.id, reason="canary"), t.AnsweredHandoff)
+            assert await notice(served, bob) == "Meanwhile: 2 new in 'auth-redesign'."
+
+    run(main)
+
+
+def test_the_giver_is_told_who_took_or_declined_the_turn_and_nobody_else_is() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, bob, carol = await served.room("alice", "bob", "carol")
+            given = await alice.handoff("go")
+            await carol.read()
+            await bob.ask("handoff.decline", t.DeclineHandoff(id=given.id, reason="canary"), t.AnsweredHandoff)
+            where = "Meanwhile: 1 new in 'auth-redesign'"
+            assert await notice(served, alice) == f"{where}, 'bob' declined the turn that you offered."
+            assert await notice(served, carol) == f"{where}."
+            await alice.read()
+            await carol.ask("handoff.accept", t.AcceptHandoff(id=given.id), t.AnsweredHandoff)
+            assert await notice(served, alice) == f"{where}, 'carol' took the turn that you offered."
+
+    run(main)
+
+
 def test_two_answers_at_once_say_a_change_once() -> None:
     async def main() -> None:
         async with engine_world(driver=FarDriver) as served:

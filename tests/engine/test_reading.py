@@ -194,7 +194,7 @@ def test_a_room_without_a_recap_says_what_it_left_out_too() -> None:
 
 # -- rendering ---------------------------------------------------------------------------------------------
 
-ANN, BEN = AgentId("UANN"), AgentId("UBEN")
+ANN, BEN, NOW = AgentId("UANN"), AgentId("UBEN"), Millis(5)
 
 
 def stored(**event: object) -> StoredMessage:
@@ -205,7 +205,7 @@ def stored(**event: object) -> StoredMessage:
 
 
 def test_an_erased_body_leaves_a_message_with_its_facts_and_no_words() -> None:
-    message = render_message(RoomState(), BEN, stored())
+    message = render_message(RoomState(), BEN, stored(), NOW)
     assert (message.seq, message.at, message.text, message.via) == (3, 5, "", "mcp")
     assert message.data is msgspec.UNSET
     assert message.handoff is msgspec.UNSET
@@ -217,16 +217,18 @@ def test_a_part_of_a_later_type_is_one_unreadable_part_and_the_rest_of_the_messa
         "v": 2, "id": "m_1", "room": "r_1", "key": "k", "kind": "text", "chain": "c_1", "hops": 0, "authored_at": 5,
         "counter": 1, "previous": b"", "line": bytes(32), "nonce": bytes(16), "via": "cli", "parts": parts,
     }  # fmt: skip
-    message = render_message(RoomState(), BEN, replace(stored(verified="valid"), body=msgspec.msgpack.encode(said)))
+    message = render_message(
+        RoomState(), BEN, replace(stored(verified="valid"), body=msgspec.msgpack.encode(said)), NOW
+    )
     assert message.text == f"before\n{UNREADABLE}\nafter"
 
 
 @pytest.mark.parametrize("body", [b"\xc1 no envelope", None])
 def test_words_that_were_changed_or_taken_away_are_invalid_and_stop_no_reader(body: bytes | None) -> None:
     good = stored(verified="valid")
-    assert render_message(RoomState(), BEN, good).verified == "valid"
+    assert render_message(RoomState(), BEN, good, NOW).verified == "valid"
     header = msgspec.structs.replace(good.header, body=bytes(32))
-    message = render_message(RoomState(), BEN, replace(good, header=header, body=body, unaltered=body is None))
+    message = render_message(RoomState(), BEN, replace(good, header=header, body=body, unaltered=body is None), NOW)
     assert (message.verified, message.text) == ("invalid", "")
 
 
@@ -254,7 +256,7 @@ def test_words_that_were_changed_in_the_store_are_shown_and_marked_invalid_to_ev
 
 
 def test_an_author_or_addressee_the_room_does_not_know_is_named_by_its_id() -> None:
-    message = render_message(RoomState(), BEN, stored(to=(BEN,)))
+    message = render_message(RoomState(), BEN, stored(to=(BEN,)), NOW)
     assert (message.author.name, message.author.role, message.author.host) == (ANN, "", "codex")
     assert message.to == [BEN]
     assert handle_of(RoomState(), BEN) == BEN

@@ -6,7 +6,7 @@ from __future__ import annotations
 import itertools
 import re
 from pathlib import Path
-from typing import Any, Final, get_args, get_origin
+from typing import Any, Final, Literal, get_args, get_origin
 
 import msgspec
 import pytest
@@ -70,7 +70,7 @@ def test_every_field_that_is_said_to_hold_our_own_sentences_is_one() -> None:
 def filled(kind: Any, name: str = "") -> Any:
     """A value of a type with a canary in every string another party might have chosen."""
     origin, arguments = get_origin(kind), get_args(kind)
-    if kind is PeerText:
+    if PeerText in (kind, *arguments):
         return PeerText(CANARY)
     if kind is Any:
         return {CANARY: [CANARY]}
@@ -91,7 +91,7 @@ def filled(kind: Any, name: str = "") -> Any:
         return 7
     if kind is float:
         return 7.5
-    return arguments[0]  # a literal
+    return filled(arguments[0]) if get_origin(arguments[0]) is Literal else arguments[0]
 
 
 @EVERY_SHAPE
@@ -191,7 +191,7 @@ def test_the_reader_s_own_messages_are_theirs() -> None:
 def test_a_handoff_shows_whom_it_is_for_and_what_is_next() -> None:
     offered = t.Handoff(next=PeerText("wire the UI"), summary=PeerText("rotation done"), for_="webdev", to_you=True)
     heard = hear(shown(msgspec.structs.replace(page([]), messages=[message(1, "", kind="handoff", handoff=offered)])))
-    assert heard.messages[0].facts == ("hands the turn to you", "next")
+    assert heard.messages[0].facts == ("offers the turn to you", "next")
     assert [part.text for part in heard.parts] == ["wire the UI", "rotation done"]
 
 

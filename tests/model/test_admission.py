@@ -20,7 +20,16 @@ from hypothesis import strategies as st
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
-from parlerd.core.envelope import Envelope, HandoffPart, Part, TextPart, decode_envelope, encode_envelope, root_chain
+from parlerd.core.envelope import (
+    Envelope,
+    HandoffPart,
+    Part,
+    TextPart,
+    decode_envelope,
+    encode_envelope,
+    root_chain,
+    turn_of,
+)
 from parlerd.core.errors import Refused
 from parlerd.core.messages import thread_of
 from parlerd.core.model import AgentId, By, HomeId, KeyId, MessageId, Millis, Position, RoomId
@@ -162,6 +171,8 @@ async def speak(home: Home, script: list[Said]) -> None:
             kind="text" if what.gives is None else "handoff",
             to=what.to if what.gives is None else (),
             taker=what.gives or "",
+            turn=turn_of(parts)[0],
+            ttl_ms=turn_of(parts)[1],
             visibility=what.only,
             reply_to=target,
         )

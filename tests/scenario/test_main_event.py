@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import pytest
 
+from parlerd.core.errors import Refused
 from parlerd.operations import types as t
 from tests.support.engine import Party, gather, texts
 from tests.support.homes import Home, Place
@@ -226,6 +228,105 @@ def test_a_turn_goes_from_one_to_the_next_and_each_sees_whose_it_is(home: Home) 
             offers = [message.handoff for message in found if isinstance(message.handoff, t.Handoff)]
             assert [offer.next for offer in offers] == ["wire the login UI", "review it"]
             assert [offer.next for offer in offers if offer.to_you] == mine
+
+    home.play(story)
+
+
+async def accept(party: Party, id: str, **more: Any) -> t.AnsweredHandoff:
+    return await party.ask("handoff.accept", t.AcceptHandoff(id=id, **more), t.AnsweredHandoff)
+
+
+async def offers_of(party: Party) -> dict[str, tuple[str, str]]:
+    """Each offer that this agent sees: how it stands, and who has the turn."""
+    found = await party.ask("handoff.show", t.ShowHandoffs(), t.HandoffList)
+    return {each.id: (each.status, each.holder) for each in found.handoffs}
+
+
+def test_an_offer_wakes_whom_it_is_for_and_taking_it_wakes_its_giver(home: Home) -> None:
+    async def story(place: Place) -> None:
+        alice, bob = await place.agent("alice"), await place.agent("bob")
+        opened = await alice.open("auth redesign", RECAP)
+        await let_in(place, opened, bob)
+
+        page, given = await gather(
+            partial(bob.recv, wait=20), partial(alice.handoff, "wire the UI", to="bob", goal="login", files=("a.py",))
+        )
+        assert isinstance(page, t.Received)
+        assert isinstance(given, t.GivenHandoff)
+        [message] = page.messages
+        assert isinstance(message.handoff, t.Handoff)
+        assert (message.handoff.to_you, message.handoff.status, message.handoff.goal) == (True, "offered", "login")
+        assert message.handoff.files == ["a.py"]
+        await bob.commit(page)
+        assert await offers_of(alice) == {given.id: ("offered", "alice")}
+
+        page, taken = await gather(partial(alice.recv, wait=20), partial(accept, bob, str(message.seq)))
+        assert isinstance(page, t.Received)
+        assert isinstance(taken, t.AnsweredHandoff)
+        assert (taken.status, taken.giver, taken.holder, taken.handoff) == ("accepted", "alice", "bob", given.id)
+        assert taken.offer_seq == message.seq
+        [answer] = page.messages
+        assert isinstance(answer.handoff_answer, t.HandoffAnswer)
+        assert (answer.handoff_answer.answer, answer.author.name, answer.to) == ("accepted", "bob", ["alice"])
+        assert answer.reply_to == given.id
+        for party in (alice, bob):
+            assert await offers_of(party) == {given.id: ("accepted", "bob")}
+        trail = await alice.ask("handoff.show", t.ShowHandoffs(id=given.id), t.HandoffList)
+        assert [each.id for each in trail.messages] == [given.id, taken.id]
+        why = await alice.ask("message.why", t.Why(id=given.id), t.WhyResult)
+        assert isinstance(why.handoff, t.HandoffEntry)
+        assert (why.handoff.status, why.handoff.holder) == ("accepted", "bob")
+
+    home.play(story)
+
+
+def test_of_two_who_take_a_turn_at_once_one_gets_it_and_the_other_hears_who_has_it(home: Home) -> None:
+    async def story(place: Place) -> None:
+        alice, bob, carol = [await place.agent(name) for name in ("alice", "bob", "carol")]
+        opened = await alice.open("auth redesign", RECAP)
+        await let_in(place, opened, bob, carol)
+        given = await alice.handoff("wire the UI")
+        for party in (bob, carol):
+            await party.read(wait=20)
+        heard: dict[str, t.AnsweredHandoff | Refused] = {}
+
+        async def take(name: str, party: Party) -> None:
+            try:
+                heard[name] = await accept(party, given.id)
+            except Refused as error:
+                heard[name] = error
+
+        await gather(partial(take, "bob", bob), partial(take, "carol", carol))
+        [winner] = [name for name, answer in heard.items() if isinstance(answer, t.AnsweredHandoff)]
+        [error] = [answer for answer in heard.values() if isinstance(answer, Refused)]
+        assert (error.code, error.details["agent"]) == ("handoff_taken", winner)
+        assert error.message == f"{winner} has this turn."
+        # Asked again, each hears the same.
+        again = await accept({"bob": bob, "carol": carol}[winner], given.id)
+        assert again.replayed
+        await alice.read(wait=20)
+        assert await offers_of(alice) == {given.id: ("accepted", winner)}
+
+    home.play(story)
+
+
+def test_a_turn_that_is_declined_or_withdrawn_stays_with_its_giver_who_hears_why(home: Home) -> None:
+    async def story(place: Place) -> None:
+        alice, bob = await place.agent("alice"), await place.agent("bob")
+        opened = await alice.open("auth redesign", RECAP)
+        await let_in(place, opened, bob)
+        first = await alice.handoff("wire the UI", to="bob")
+        await bob.read(wait=20)
+        await bob.ask("handoff.decline", t.DeclineHandoff(id=first.id, reason="no access"), t.AnsweredHandoff)
+        [answer] = (await alice.recv(wait=20)).messages
+        assert isinstance(answer.handoff_answer, t.HandoffAnswer)
+        assert (answer.handoff_answer.answer, answer.handoff_answer.reason) == ("declined", "no access")
+        second = await alice.handoff("wire the UI", to="bob")
+        await alice.ask("handoff.withdraw", t.WithdrawHandoff(id=second.id), t.AnsweredHandoff)
+        # The offer and the withdrawal may still be under way to bob: his answer is refused all the same.
+        error = await bob.refused("handoff.accept", t.AcceptHandoff(id=second.id))
+        assert error.code in ("handoff_over", "no_such_message")
+        assert await offers_of(alice) == {first.id: ("declined", "alice"), second.id: ("withdrawn", "alice")}
 
     home.play(story)
 

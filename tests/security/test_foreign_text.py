@@ -7,7 +7,7 @@ import re
 import shlex
 import unicodedata
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 import pytest
@@ -294,7 +294,7 @@ def ours_alone(written: str, *, colours: bool) -> None:
 def drawing(kind: Any) -> Any:
     """A value of a type with terminal commands in every string."""
     origin, arguments = get_origin(kind), get_args(kind)
-    if kind is PeerText:
+    if PeerText in (kind, *arguments):
         return PeerText(DRAWING)
     if kind is Any:
         return {DRAWING: [DRAWING]}
@@ -315,7 +315,7 @@ def drawing(kind: Any) -> Any:
         return 7
     if kind is float:
         return 7.5
-    return arguments[0]
+    return drawing(arguments[0]) if get_origin(arguments[0]) is Literal else arguments[0]
 
 
 def test_c9_the_canary_would_be_seen_if_it_were_printed_raw() -> None:

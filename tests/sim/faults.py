@@ -25,7 +25,7 @@ from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.envelope import Envelope, UnknownPart, decode_envelope, encode_envelope
 from parlerd.core.errors import ParlerError, StoreError
-from parlerd.core.model import AgentId, MessageId, PrincipalId, RoomId
+from parlerd.core.model import AgentId, MessageId, Millis, PrincipalId, RoomId
 from parlerd.core.statements import DecisionStatement
 from parlerd.engine import authors, linking, links, notifier, readers, reading
 from parlerd.engine.actor import RoomActor
@@ -422,12 +422,12 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     parts = reading._parts
 
-    def strict(room: Any, reader: AgentId, event: e.MessagePosted, stored: StoredMessage) -> Any:
+    def strict(room: Any, reader: AgentId, event: e.MessagePosted, stored: StoredMessage, now: Millis) -> Any:
         if stored.body is not None and any(
             isinstance(part, UnknownPart) for part in decode_envelope(stored.body).parts
         ):
             raise StoreError("store_corrupt")
-        return parts(room, reader, event, stored)
+        return parts(room, reader, event, stored, now)
 
     patch.setattr(reading, "_parts", strict)
 

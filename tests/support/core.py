@@ -43,6 +43,7 @@ from parlerd.core.model import (
     ReplyTarget,
     RequestId,
     RoomId,
+    Turn,
     first_free,
 )
 from parlerd.core.room import Room
@@ -457,6 +458,32 @@ class RoomDriver(Driver[Room]):
             reply=None if reply_to is None else self.target(reply_to),
             idempotency_key=key,
             input=input,
+        )
+        decision = self.run(command, who)
+        header = self.log[-1] if decision.replay is None else self.log[decision.replay - 1]
+        assert isinstance(header.event, e.MessagePosted)
+        return header.event
+
+    def offer(
+        self, who: Agent, *, taker: str = "", ttl_ms: int = HOUR, visible_to: tuple[str, ...] | None = None
+    ) -> MessageId:
+        """The message that offers the turn."""
+        command = c.PostMessage(
+            operation="handoff.give",
+            kind="handoff",
+            taker=taker,
+            turn="offered",
+            ttl_ms=Millis(ttl_ms),
+            visibility=visible_to,
+        )
+        [event] = self.run(command, who).events
+        assert isinstance(event, e.MessagePosted)
+        return event.id
+
+    def answer(self, who: Agent, turn: Turn, offer: MessageId) -> e.MessagePosted:
+        """The message that answers an offer, or the one in which this agent said the same before."""
+        command = c.PostMessage(
+            operation="handoff.accept", kind=f"handoff-{turn}", turn=turn, reply_to=offer, reply=self.target(offer)
         )
         decision = self.run(command, who)
         header = self.log[-1] if decision.replay is None else self.log[decision.replay - 1]

@@ -71,6 +71,19 @@ def _go_back(room: RoomDriver, who: Agent) -> None:
     room.go_back(OWNER)
 
 
+def _talk(room: RoomDriver, who: Agent) -> None:
+    room.post(OWNER)
+    room.post(OWNER, visible_to=(OWNER.id,))
+    _let_in(room, who)
+    room.answer(who, "accepted", room.offer(OWNER))
+    room.answer(who, "declined", room.offer(OWNER, taker=who.id))
+    room.answer(OWNER, "withdrawn", room.offer(OWNER))
+    room.offer(who)
+    for key in ("deploy", "deploy", "login"):
+        room.remember(OWNER, key)
+    room.forget(OWNER, "login")
+
+
 ROOM_SCENES: dict[type[e.RoomEvent], RoomScene] = {
     e.MemberJoined: _let_in,
     e.MemberLeft: _come_and_go,
@@ -79,14 +92,7 @@ ROOM_SCENES: dict[type[e.RoomEvent], RoomScene] = {
     e.JoinRequested: _knock,
     e.JoinApproved: _let_in,
     e.JoinDenied: _turn_away,
-    e.MessagePosted: lambda room, who: (
-        room.post(OWNER),
-        room.post(OWNER, visible_to=(OWNER.id,)),
-        room.remember(OWNER, "deploy"),
-        room.remember(OWNER, "deploy"),
-        room.remember(OWNER, "login"),
-        room.forget(OWNER, "login"),
-    ),
+    e.MessagePosted: _talk,
 }
 """What leaves a fact of this type in any open room, whatever happened before: it takes an agent who was never there."""
 MIRROR_SCENES: dict[type[e.RoomEvent], RoomScene] = {

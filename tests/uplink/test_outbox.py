@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from parlerd.core import commands as c
-from parlerd.core.envelope import DataPart, HandoffPart, TextPart
+from parlerd.core.envelope import DEFAULT_OFFER_MS, DataPart, HandoffPart, TextPart
 from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, By, HomeId, MessageId, Millis, PrincipalId, RoomId, Shown
 from parlerd.engine.authors import Draft
@@ -32,6 +32,8 @@ def _command(id: str = "m_1") -> c.PostMessage:
         taker="cat",
         visibility=("ben", "cat"),
         reply_to=MessageId("m_0"),
+        turn="offered",
+        ttl_ms=DEFAULT_OFFER_MS,
     )
 
 

@@ -10,12 +10,14 @@ import msgspec
 import pytest
 import trio
 
+from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, RoomId
 from parlerd.engine.callers import Caller
 from parlerd.engine.engine import Engine
-from parlerd.engine.face import EngineFace
+from parlerd.engine.face import EngineFace, Pending
 from parlerd.operations import types as t
-from tests.support.engine import Party, PlugDriver, Served, run, texts
+from parlerd.uplink.lanes import ANSWER_S
+from tests.support.engine import HandClock, Party, PlugDriver, Served, run, texts
 from tests.support.faces import PassingFace
 from tests.support.relayed import Home, Relay, Wires, homes_of
 
@@ -127,6 +129,40 @@ def test_a_turn_is_handed_over_to_another_machine(tmp_path: Path) -> None:
             given = await meeting.alice.handoff("rotate the tokens", to="bob")
             [message] = (await meeting.bob.recv()).messages
             assert (message.id, message.kind) == (given.id, "handoff")
+
+    run(main)
+
+
+def test_while_the_cable_is_cut_an_offer_waits_and_an_answer_is_refused_at_once(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            alice, bob = meeting.alice, meeting.bob
+            first = await alice.handoff("rotate the tokens", to="bob")
+            await bob.read(wait=20)
+            meeting.wires.cut()
+            await alice.send("so that the cut is noticed")
+            for party, op, params in (
+                (bob, "handoff.accept", t.AcceptHandoff(id=first.id)),
+                (bob, "handoff.decline", t.DeclineHandoff(id=first.id)),
+                (alice, "handoff.withdraw", t.WithdrawHandoff(id=first.id)),
+            ):
+                error = await party.refused(op, params)
+                assert error.code in ("offline", "home_unreachable")
+                assert error.spec.retryable
+            second = await alice.handoff("and then the UI", to="bob")
+            assert (second.queued, second.seq, second.expires) == (True, None, 0)
+            meeting.wires.mend()
+            heard: list[str] = []
+            while second.id not in heard:
+                page = await bob.recv(wait=60)
+                heard += [each.id for each in page.messages]
+                await bob.commit(page)
+            # Nothing of what was refused went out meanwhile.
+            found = await bob.ask("handoff.show", t.ShowHandoffs(), t.HandoffList)
+            assert {each.id: each.status for each in found.handoffs} == {first.id: "offered", second.id: "offered"}
+            for given in (first, second):
+                done = await bob.ask("handoff.accept", t.AcceptHandoff(id=given.id), t.AnsweredHandoff)
+                assert (done.status, done.replayed, done.holder) == ("accepted", False, "bob")
 
     run(main)
 
@@ -948,21 +984,138 @@ def test_a_key_that_was_typed_still_opens_when_its_home_answers_late_after_a_res
     run(main)
 
 
-class CutAfterKnock(PassingFace):
-    """Stands before the relay's engine. Once it `waits`, the cable is cut between the next knock and its answer."""
+class CutBeforeAnswer(PassingFace):
+    """Stands before the relay's engine. Once it `waits`, the cable is cut between the next call of one operation and
+    its answer."""
 
-    def __init__(self, engine: Engine, wires: Wires) -> None:
+    def __init__(self, engine: Engine, wires: Wires, op: str) -> None:
         super().__init__(engine)
         self._wires = wires
+        self._op = op
         self.waits = False
+
+    def begin(self, op: str, params: t.Params, caller: Caller) -> Pending | None:
+        return None if self.waits and op == self._op else super().begin(op, params, caller)
 
     async def call(self, op: str, params: t.Params, caller: Caller) -> t.Result:
         answer = await self._engine.call(op, params, caller)
-        if op == "link.knock" and self.waits:
+        if op == self._op and self.waits:
             self.waits = False
             self._wires.cut()
             self._wires.mend()
         return answer
+
+
+def test_a_turn_is_taken_once_also_where_the_answer_of_the_relay_is_lost(tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        between: list[CutBeforeAnswer] = []
+
+        def stand(engine: Engine) -> EngineFace:
+            between.append(CutBeforeAnswer(engine, meeting.wires, "link.post"))
+            return between[-1]
+
+        meeting.relay.face = stand
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            await meeting.meet(ann, ben)
+            alice, bob = meeting.alice, meeting.bob
+            given = await alice.handoff("rotate the tokens")
+            await bob.read(wait=20)
+            between[0].waits = True
+            asked = t.AcceptHandoff(id=given.id, idempotency_key="k1")
+            error = await bob.refused("handoff.accept", asked)
+            assert (error.code, error.spec.retryable, between[0].waits) == ("home_unreachable", True, False)
+            done = await bob.ask("handoff.accept", asked, t.AnsweredHandoff)
+            again = await bob.ask("handoff.accept", t.AcceptHandoff(id=given.id), t.AnsweredHandoff)
+            assert (done.status, again.id, again.replayed) == ("accepted", done.id, True)
+            page = await alice.recv(wait=20)
+            assert [each.kind for each in page.messages] == ["handoff-accepted"]
+            # What bob says next follows it.
+            await bob.send("on it")
+            assert await alice.read(wait=20) == ["", "on it"]
+
+    run(main)
+
+
+def test_a_machine_whose_clock_went_days_ahead_takes_a_turn_that_is_open_by_the_clock_of_the_relay(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        meeting.ben.world.clock = clock = HandClock()
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            await meeting.meet(ann, ben)
+            given = await meeting.alice.handoff("rotate the tokens", to="bob")
+            await meeting.bob.read(wait=20)
+            meeting.wires.cut()
+            clock.move(seconds=3 * 86_400)
+            meeting.wires.mend()
+            await meeting.bob.recv(wait=20)
+            [offer] = (await meeting.bob.ask("handoff.show", t.ShowHandoffs(), t.HandoffList)).handoffs
+            assert offer.status == "offered"
+            done = await meeting.bob.ask("handoff.accept", t.AcceptHandoff(id=given.id), t.AnsweredHandoff)
+            assert done.status == "accepted"
+
+    run(main)
+
+
+class OddAboutAnswers(PassingFace):
+    """Stands before the relay's engine, and is slow to say what became of the answer to an offer, or does not know such
+    a thing at all, as an older relay."""
+
+    def __init__(self, engine: Engine, seconds: float | None) -> None:
+        super().__init__(engine)
+        self._seconds = seconds
+
+    def begin(self, op: str, params: t.Params, caller: Caller) -> Pending | None:
+        return None if _answers(params) else super().begin(op, params, caller)
+
+    async def call(self, op: str, params: t.Params, caller: Caller) -> t.Result:
+        if not _answers(params):
+            return await self._engine.call(op, params, caller)
+        if self._seconds is None:
+            raise Refused("invalid_param")
+        answer = await self._engine.call(op, params, caller)
+        await trio.sleep(self._seconds)
+        return answer
+
+
+def _answers(params: t.Params) -> bool:
+    return isinstance(params, t.PostEnvelope) and params.operation == "handoff.accept"
+
+
+def test_an_answer_that_a_relay_is_slow_about_is_not_taken_for_done_and_is_done_once(tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        meeting.relay.face = lambda engine: OddAboutAnswers(engine, ANSWER_S + 20)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            await meeting.meet(ann, ben)
+            given = await meeting.alice.handoff("rotate the tokens")
+            await meeting.bob.read(wait=20)
+            asked = t.AcceptHandoff(id=given.id, idempotency_key="k1")
+            begun = trio.current_time()
+            error = await meeting.bob.refused("handoff.accept", asked)
+            assert (error.code, trio.current_time() - begun) == ("home_unreachable", ANSWER_S)
+            await trio.sleep(60)
+            done = await meeting.bob.ask("handoff.accept", asked, t.AnsweredHandoff)
+            assert (done.status, done.replayed) == ("accepted", True)
+            await meeting.bob.send("on it")
+            assert await meeting.alice.read(wait=20) == ["", "on it"]
+
+    run(main)
+
+
+def test_a_relay_that_knows_no_answers_is_said_to_be_older(tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        meeting.relay.face = lambda engine: OddAboutAnswers(engine, None)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            await meeting.meet(ann, ben)
+            given = await meeting.alice.handoff("rotate the tokens")
+            await meeting.bob.read(wait=20)
+            assert (await meeting.bob.refused("handoff.accept", t.AcceptHandoff(id=given.id))).code == "relay_older"
+
+    run(main)
 
 
 @asynccontextmanager
@@ -970,10 +1123,10 @@ async def unanswered_knock(folder: Path) -> AsyncIterator[tuple[Meeting, Party, 
     """A meeting with Carol, at the second home, whose knock came to the relay and was not answered, and with the person
     who decides."""
     meeting = meeting_in(folder)
-    between: list[CutAfterKnock] = []
+    between: list[CutBeforeAnswer] = []
 
     def stand(engine: Engine) -> EngineFace:
-        between.append(CutAfterKnock(engine, meeting.wires))
+        between.append(CutBeforeAnswer(engine, meeting.wires, "link.knock"))
         return between[-1]
 
     meeting.relay.face = stand

@@ -1,14 +1,15 @@
-"""Giving the turn to another agent."""
+"""Offering the turn to another agent, and what becomes of the offer."""
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
 
 from parlerd.operations import samples
 from parlerd.operations.entry import (
+    AWAY,
     IDEMPOTENCY_ARGUMENT,
     IDEMPOTENT,
     IN_ROOM,
@@ -24,12 +25,28 @@ from parlerd.operations.entry import (
     Short,
     ToolEntry,
 )
+from parlerd.operations.shared import HandoffEntry, Message
+
+Points = Annotated[tuple[str, ...], Meta(max_length=64)]
+"""What a list of a hand-off holds."""
 
 
 class GiveHandoff(Params, frozen=True, kw_only=True):
+    """`summary` is what is done, in short, beside or in place of what the others say at length. `failed` is what was
+    tried and did not work, `refs` are branches, commits and addresses."""
+
     next: Annotated[str, Meta(min_length=1)]
     summary: str = ""
+    goal: str = ""
+    state: str = ""
+    decisions: Points = ()
+    failed: Points = ()
+    questions: Points = ()
+    files: Points = ()
+    refs: Points = ()
     for_: Short = msgspec.field(name="for", default="")
+    ttl_ms: Annotated[int, Meta(ge=60_000, le=2_592_000_000)] | None = None
+    """How long the offer stands; a day if it is not said."""
     room: Short | None = None
     idempotency_key: IdempotencyKey | None = None
 
@@ -49,13 +66,103 @@ class GivenHandoff(Result, frozen=True, kw_only=True):
     others: int = 0
     queued: bool = False
     warning: str | msgspec.UnsetType = msgspec.UNSET
+    expires: int = 0
+    """Until when the offer stands, by the room's time; 0 of one that is `queued`."""
 
+
+class AcceptHandoff(Params, frozen=True, kw_only=True):
+    """`id` is the offer: the agent's own number of the message, or its id."""
+
+    id: Short
+    room: Short | None = None
+    idempotency_key: IdempotencyKey | None = None
+
+
+class DeclineHandoff(Params, frozen=True, kw_only=True):
+    id: Short
+    reason: str = ""
+    room: Short | None = None
+    idempotency_key: IdempotencyKey | None = None
+
+
+class WithdrawHandoff(Params, frozen=True, kw_only=True):
+    id: Short
+    reason: str = ""
+    room: Short | None = None
+    idempotency_key: IdempotencyKey | None = None
+
+
+class AnsweredHandoff(Result, frozen=True, kw_only=True):
+    """`id` and `seq` are those of the message that says it, `handoff` is the id of the offer and `offer_seq` the
+    agent's own number of it; `holder` has the turn now, by name."""
+
+    id: str
+    seq: int
+    handoff: str
+    offer_seq: int = 0
+    room: str
+    name: str = ""
+    status: Literal["accepted", "declined", "withdrawn"]
+    giver: str = ""
+    holder: str = ""
+    replayed: bool = False
+    idempotency_key: str = msgspec.field(name="key", default="")
+    warning: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class ShowHandoffs(Params, frozen=True, kw_only=True):
+    """All offers that the agent may see, or with `id` one, with its messages."""
+
+    id: Short | None = None
+    room: Short | None = None
+
+
+class HandoffList(Result, frozen=True, kw_only=True):
+    """Open offers stand first, then the newest; `more` are left out. `messages` are the trail of the one that was asked
+    for: the offer and the answers to it, in order."""
+
+    room: str
+    name: str
+    you: str
+    handoffs: list[HandoffEntry]
+    more: int = 0
+    messages: list[Message] = []
+    notice: str = ""
+
+
+_ANSWERING: Final = (
+    *IN_ROOM,
+    "no_such_message",
+    "no_such_handoff",
+    "handoff_not_yours",
+    "handoff_taken",
+    "handoff_over",
+    "handoff_expired",
+    "text_too_long",
+    "invalid_param",
+    "room_closed",
+    "throttled",
+    *AWAY,
+    "key_used_elsewhere",
+    "too_many_bytes",
+    *IDEMPOTENT,
+)
+"""Why an offer is not answered."""
+_ANSWERED: Final = {
+    "id": "m_7",
+    "seq": 7,
+    "handoff": "m_6",
+    "offer_seq": 6,
+    "room": samples.ROOM,
+    "name": samples.NAME,
+    "giver": samples.ANN,
+}
 
 FAMILY: Final = Family(
     operations=(
         Operation(
             name="handoff.give",
-            summary="Give the turn to the next agent.",
+            summary="Give the turn to the next agent, who takes it or leaves it.",
             params=GiveHandoff,
             result=GivenHandoff,
             plane="agent",
@@ -68,14 +175,91 @@ FAMILY: Final = Family(
                 "invalid_param",
                 "room_closed",
                 "throttled",
+                "too_many_handoffs",
                 *SENDS_AWAY,
                 *IDEMPOTENT,
             ),
             facts=("message_posted",),
             example={"for": "webdev", "summary": "rotation done", "next": "wire the login UI"},
             answers=({"id": "m_6", "room": samples.ROOM, "name": samples.NAME, "for": samples.BOB},),
-            tool=Offer(tool="parler_handoff"),
+            tool=Offer(tool="parler_handoff", verb="offer"),
             command="parler handoff",
+        ),
+        Operation(
+            name="handoff.accept",
+            summary="Take the turn that was offered.",
+            params=AcceptHandoff,
+            result=AnsweredHandoff,
+            plane="agent",
+            effect="write",
+            needs_idempotency_key=True,
+            errors=_ANSWERING,
+            facts=("message_posted",),
+            example={"id": "6"},
+            answers=({**_ANSWERED, "status": "accepted", "holder": samples.BOB},),
+            tool=Offer(tool="parler_handoff", verb="accept"),
+            command="parler handoff accept",
+        ),
+        Operation(
+            name="handoff.decline",
+            summary="Refuse the turn that was offered.",
+            params=DeclineHandoff,
+            result=AnsweredHandoff,
+            plane="agent",
+            effect="write",
+            needs_idempotency_key=True,
+            errors=_ANSWERING,
+            facts=("message_posted",),
+            example={"id": "6", "reason": "no access to the web repository"},
+            answers=({**_ANSWERED, "status": "declined", "holder": samples.ANN},),
+            tool=Offer(tool="parler_handoff", verb="decline"),
+            command="parler handoff decline",
+        ),
+        Operation(
+            name="handoff.withdraw",
+            summary="End an own offer that nobody took.",
+            params=WithdrawHandoff,
+            result=AnsweredHandoff,
+            plane="agent",
+            effect="write",
+            needs_idempotency_key=True,
+            errors=_ANSWERING,
+            facts=("message_posted",),
+            example={"id": "6"},
+            answers=({**_ANSWERED, "status": "withdrawn", "holder": samples.ANN},),
+            tool=Offer(tool="parler_handoff", verb="withdraw"),
+            command="parler handoff withdraw",
+        ),
+        Operation(
+            name="handoff.show",
+            summary="Show the offers of the turn in a room, or the trail of one.",
+            params=ShowHandoffs,
+            result=HandoffList,
+            plane="agent",
+            effect="read",
+            errors=(*IN_ROOM, "no_such_message", "no_such_handoff"),
+            answers=(
+                {
+                    "room": samples.ROOM,
+                    "name": samples.NAME,
+                    "you": samples.BOB,
+                    "handoffs": [
+                        {
+                            "id": "m_6",
+                            "seq": 6,
+                            "giver": samples.ANN,
+                            "for": samples.BOB,
+                            "status": "offered",
+                            "holder": samples.ANN,
+                            "at": samples.AT,
+                            "expires": samples.AT + 86_400_000,
+                            "to_you": True,
+                        }
+                    ],
+                },
+            ),
+            tool=Offer(tool="parler_rooms", verb="handoffs"),
+            command="parler handoff show",
         ),
     ),
     tools=(
@@ -83,13 +267,23 @@ FAMILY: Final = Family(
             name="parler_handoff",
             title="Hand off the turn",
             arguments=(
-                Argument(name="next", help="what the next agent should do", required=True, is_free=True),
-                Argument(name="summary", help="what is done and decided", is_free=True),
+                Argument(name="next", help="what the next agent should do", is_free=True),
+                Argument(name="goal", is_free=True),
+                Argument(name="state", help="where things stand", is_free=True),
+                Argument(name="decisions", kind="strings", is_free=True),
+                Argument(name="failed", kind="strings", help="what did not work", is_free=True),
+                Argument(name="questions", kind="strings", help="what is open", is_free=True),
+                Argument(name="files", kind="strings", is_free=True),
+                Argument(name="refs", kind="strings", is_free=True),
+                Argument(name="summary", help="what is done", is_free=True),
                 Argument(name="for", help="an agent in the room, or a role that one has; default: anyone"),
+                Argument(name="id", help="the offer that is answered", is_number=True),
+                Argument(name="reason", is_free=True),
                 ROOM_ARGUMENT,
                 IDEMPOTENCY_ARGUMENT,
             ),
-            example={"for": "webdev", "summary": "rotation done", "next": "wire the login UI"},
+            default="offer",
+            example={"for": "webdev", "goal": "new login", "state": "rotation done", "next": "wire the UI"},
         ),
     ),
 )

@@ -361,7 +361,15 @@ class OpenedRemoteRoom(Result, frozen=True, kw_only=True):
     replayed: bool
 
 
-PostedBy = Literal["message.send", "handoff.give", "memory.remember", "memory.forget"]
+PostedBy = Literal[
+    "message.send",
+    "handoff.give",
+    "handoff.accept",
+    "handoff.decline",
+    "handoff.withdraw",
+    "memory.remember",
+    "memory.forget",
+]
 """The operations that lead to one message."""
 
 

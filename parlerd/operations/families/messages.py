@@ -27,7 +27,7 @@ from parlerd.operations.entry import (
     ToolEntry,
     Wait,
 )
-from parlerd.operations.shared import Message, StageReached
+from parlerd.operations.shared import HandoffEntry, Message, StageReached
 
 TOOL_PAGE: Final = 100
 """Messages in one tool result at most; a larger limit means this. The size limit of a result is usually reached
@@ -141,12 +141,14 @@ class QueuedHere(Result, frozen=True, kw_only=True):
 
 
 class WhyResult(Result, frozen=True, kw_only=True):
-    """A message that is `queued` has reached nobody, so there are no readers."""
+    """A message that is `queued` has reached nobody, so there are no readers. `handoff` is what became of an offer of
+    the turn, where the message makes one."""
 
     id: str
     room: str
     readers: list[ReaderLadder]
     queued: QueuedHere | msgspec.UnsetType = msgspec.UNSET
+    handoff: HandoffEntry | msgspec.UnsetType = msgspec.UNSET
 
 
 FAMILY: Final = Family(
@@ -282,11 +284,7 @@ FAMILY: Final = Family(
                     "queued": {"home": samples.RELAY, "since": samples.AT},
                 },
             ),
-            tool=Offer(
-                tool="parler_rooms",
-                verb="why",
-                arguments=(Argument(name="id", help="message number, for why", is_number=True),),
-            ),
+            tool=Offer(tool="parler_rooms", verb="why"),
             command="parler why",
         ),
     ),

@@ -14,6 +14,7 @@ from parlerd.operations.entry import (
     IN_ROOM,
     MAX_PAGE,
     ROOM_ARGUMENT,
+    Argument,
     Family,
     Offer,
     Operation,
@@ -283,7 +284,10 @@ FAMILY: Final = Family(
         ToolEntry(
             name="parler_rooms",
             title="Look around",
-            arguments=(ROOM_ARGUMENT,),
+            arguments=(
+                ROOM_ARGUMENT,
+                Argument(name="id", help="message number, for why and handoffs", is_number=True),
+            ),
             default="list",
             example={"action": "roster"},
             reaches_others=False,

@@ -13,9 +13,9 @@ from parlerd.operations import samples
 from parlerd.operations.entry import Family, Operation, Params, Result, Short
 from parlerd.operations.shared import DECIDING, REQUESTS_OF_ROOM, Decided, Noted, RequestInfo
 
-News = Literal["unread", "knock", "people", "waits", "answer", "refused", "lost"]
+News = Literal["unread", "knock", "people", "waits", "answer", "refused", "lost", "handoff"]
 """Messages that wait; somebody knocks; somebody came, went or was declined; one's own knock waits; its answer; a
-message that was queued will never arrive."""
+message that was queued will never arrive; a relay lost some of one's own; an offer of the turn expired."""
 
 
 class AcknowledgeShown(Params, frozen=True, kw_only=True):

@@ -1,0 +1,195 @@
+"""handoff, its answers and what became of an offer: what they ask, print and exit with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from parlerd.core.errors import Refused
+from parlerd.core.model import PeerText
+from parlerd.operations import types as t
+from tests.support.answers import ROOM, message, page
+from tests.support.cli import Shell
+
+COMMITTED = t.Committed(room=ROOM, cursor="1")
+AT = 1_795_860_000_000
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    return Shell(tmp_path)
+
+
+def entry(**about: Any) -> t.HandoffEntry:
+    fields: dict[str, Any] = {
+        "id": "m_7",
+        "seq": 7,
+        "giver": "alice",
+        "for_": "bob",
+        "status": "offered",
+        "holder": "alice",
+        "at": AT,
+        "expires": AT + 86_400_000,
+    }
+    return t.HandoffEntry(**{**fields, **about})
+
+
+def answered(status: Any, **about: Any) -> t.AnsweredHandoff:
+    fields: dict[str, Any] = {"id": "m_8", "seq": 8, "handoff": "m_7", "room": ROOM, "name": "auth", "giver": "alice"}
+    return t.AnsweredHandoff(status=status, **{**fields, **about})
+
+
+# -- the offer ---------------------------------------------------------------------------------------------
+
+
+def test_handoff_offers_the_turn(shell: Shell) -> None:
+    shell.daemon.answers(
+        "handoff.give",
+        t.GivenHandoff(id="m_1", room=ROOM, name="auth", for_="webdev", idempotency_key="k", seq=8, others=1),
+    )
+    ran = shell.run("handoff", "--for", "webdev", "--summary", "done", "--next", "go", "--json")
+    assert ran.code == 0
+    given = {
+        "id": "m_1",
+        "room": ROOM,
+        "name": "auth",
+        "for": "webdev",
+        "replayed": False,
+        "key": "k",
+        "seq": 8,
+        "others": 1,
+        "queued": False,
+        "expires": 0,
+    }
+    assert ran.document == given
+    ran = shell.run("handoff", "--for", "webdev", "--next", "go")
+    assert ran.stdout == "The turn is offered to webdev in 'auth', as #8.\n"
+    assert "stays yours until somebody takes it" in ran.stderr
+    params = shell.daemon.params_of("handoff.give")[0]
+    assert isinstance(params, t.GiveHandoff)
+    assert (params.next, params.summary, params.for_) == ("go", "done", "webdev")
+    assert params.idempotency_key
+
+
+def test_handoff_takes_everything_that_the_next_agent_has_to_know(shell: Shell) -> None:
+    shell.daemon.answers("handoff.give", t.GivenHandoff(id="m_1", room=ROOM, name="auth", for_=None, seq=8, others=1))
+    words = (
+        "handoff", "--next", "go", "--goal", "g", "--state", "s", "--decision", "d1", "--decision", "d2",
+        "--failed", "f", "--question", "q", "--file", "src/a.py", "--ref", "main", "--ttl", "600",
+    )  # fmt: skip
+    assert shell.run(*words).code == 0
+    [params] = shell.daemon.params_of("handoff.give")
+    assert isinstance(params, t.GiveHandoff)
+    assert (params.goal, params.state, params.decisions, params.failed) == ("g", "s", ("d1", "d2"), ("f",))
+    assert (params.questions, params.files, params.refs, params.ttl_ms) == (("q",), ("src/a.py",), ("main",), 600_000)
+
+
+def test_handoff_where_nobody_else_is_says_so_and_what_to_do(shell: Shell) -> None:
+    shell.daemon.answers("handoff.give", t.GivenHandoff(id="m_1", room=ROOM, name="auth", for_=None))
+    said = shell.run("handoff", "--next", "go").stdout
+    assert "Nobody else is in it yet" in said
+    assert "parler session list" in said
+
+
+def test_handoff_needs_a_next_step(shell: Shell) -> None:
+    assert shell.run("handoff", "--summary", "done").code == 2
+
+
+# -- the answers -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("verb", "status", "said"),
+    [
+        ("accept", "accepted", "You have the turn in 'auth'. alice was told."),
+        ("decline", "declined", "Declined in 'auth': the turn stays with alice."),
+        ("withdraw", "withdrawn", "Withdrawn in 'auth': the turn stays with you."),
+    ],
+)
+def test_an_offer_is_answered_by_its_number(shell: Shell, verb: str, status: str, said: str) -> None:
+    done = answered(status)
+    shell.daemon.answers(f"handoff.{verb}", done, done)
+    ran = shell.run("handoff", verb, "7", "--room", "auth")
+    assert (ran.code, ran.stdout) == (0, said + "\n")
+    params = shell.daemon.params_of(f"handoff.{verb}")[0]
+    assert isinstance(params, t.AcceptHandoff | t.DeclineHandoff | t.WithdrawHandoff)
+    assert (params.id, params.room) == ("7", "auth")
+    assert params.idempotency_key
+    assert shell.run("handoff", verb, "7", "--json").document == msgspec.to_builtins(done)
+
+
+def test_a_reason_goes_along_with_a_decline(shell: Shell) -> None:
+    shell.daemon.answers("handoff.decline", answered("declined"))
+    shell.run("handoff", "decline", "7", "--reason", "no access")
+    [params] = shell.daemon.params_of("handoff.decline")
+    assert isinstance(params, t.DeclineHandoff)
+    assert params.reason == "no access"
+
+
+def test_who_comes_second_hears_who_has_the_turn_and_exits_1(shell: Shell) -> None:
+    shell.daemon.answers("handoff.accept", Refused("handoff_taken", handoff="m_7", agent="carol"))
+    ran = shell.run("handoff", "accept", "7", "--json")
+    error = ran.document["error"]
+    assert (ran.code, error["code"], error["details"]["agent"]) == (1, "handoff_taken", "carol")
+
+
+# -- what became of it -------------------------------------------------------------------------------------
+
+
+def test_show_says_of_each_offer_what_became_of_it(shell: Shell) -> None:
+    found = [
+        entry(),
+        entry(id="m_6", seq=6, status="accepted", holder="bob", ended=AT + 1),
+        entry(id="m_5", seq=5, status="expired", for_=None, declined=["bob", "carol"]),
+    ]
+    listed = t.HandoffList(room=ROOM, name="auth", you="bob", handoffs=found, more=2)
+    shell.daemon.answers("handoff.show", listed, listed)
+    ran = shell.run("handoff", "show")
+    lines = ran.stdout.splitlines()
+    assert lines[0].startswith("#7 alice offers the turn to bob: open until ")
+    assert lines[0].endswith("; alice has the turn")
+    assert lines[1].startswith("#6 alice offers the turn to bob: taken by bob, ")
+    assert lines[2] == "#5 alice offers the turn to anyone: expired; declined by bob, carol; alice has the turn"
+    assert "2 older offers are not shown" in ran.stderr
+    assert shell.run("handoff", "show", "--json").document == msgspec.to_builtins(listed)
+
+
+def test_show_of_one_offer_prints_its_trail(shell: Shell) -> None:
+    capsule = t.Handoff(
+        next=PeerText("wire it"), summary=PeerText(""), for_="bob", status="declined", decisions=[PeerText("PKCE")]
+    )
+    trail = [
+        message("", kind="handoff", handoff=capsule),
+        message("", kind="handoff-declined", handoff_answer=t.HandoffAnswer(answer="declined", reason=PeerText("no"))),
+    ]
+    listed = t.HandoffList(
+        room=ROOM, name="auth", you="bob", handoffs=[entry(status="declined", ended=AT)], messages=trail
+    )
+    shell.daemon.answers("handoff.show", listed)
+    said = shell.run("handoff", "show", "7").stdout
+    for words in ("handoff to bob", "declined", "wire it", "- PKCE", "handoff-declined", "no"):
+        assert words in said
+    [params] = shell.daemon.params_of("handoff.show")
+    assert params == t.ShowHandoffs(id="7")
+
+
+def test_an_offer_to_this_reader_says_how_to_take_it_and_an_old_one_does_not(shell: Shell) -> None:
+    capsule = t.Handoff(next=PeerText("go"), summary=PeerText(""), for_="webdev", to_you=True, status="offered")
+    over = msgspec.structs.replace(capsule, status="expired")
+    shell.daemon.answers("message.recv", *(page(message("", kind="handoff", handoff=each)) for each in (capsule, over)))
+    shell.daemon.answers("message.commit", COMMITTED, COMMITTED)
+    ran = shell.run("recv")
+    assert "HANDOFF TO YOU" in ran.stdout
+    assert "parler handoff accept" in ran.stderr
+    ran = shell.run("recv")
+    assert "HANDOFF TO YOU" not in ran.stdout
+    assert "parler handoff accept" not in ran.stderr
+    assert "expired" in ran.stdout
+
+
+def test_why_of_an_offer_says_what_became_of_it(shell: Shell) -> None:
+    shell.daemon.answers("message.why", t.WhyResult(id="m_7", room=ROOM, readers=[], handoff=entry()))
+    assert "#7 alice offers the turn to bob: open until " in shell.run("why", "7").stdout
