@@ -574,6 +574,24 @@ def _registered(result: t.Registered, scribe: Scribe, asked: _Asked) -> str:
     return "\n".join([said, *lines, _agent(result.agent, scribe)])
 
 
+_BEGINS: Final = {
+    "open": "every message",
+    "dnd": "only what is for you",
+    "focus": "only a hand-off to you",
+    "quiet": "only what is for you",
+    "muted": "nothing",
+}
+"""What begins a turn, by the mode."""
+
+
+def _attention(result: t.AttentionIs, scribe: Scribe, asked: _Asked) -> str:
+    lines = [f"You are {scribe.name(result.mode)}: while you are idle, {_BEGINS.get(result.mode, '')} begins a turn."]
+    lines += [
+        f"{scribe.name(room.name)} is {scribe.name(room.mode)}: {_BEGINS.get(room.mode, '')}." for room in result.rooms
+    ]
+    return "\n".join([*lines, "What waits is yours to read all the same."])
+
+
 def _why(result: t.WhyResult, scribe: Scribe, asked: _Asked) -> str:
     rung = [_queued(result.queued, scribe)] if isinstance(result.queued, t.QueuedHere) else []
     lines = []
@@ -637,6 +655,7 @@ _TEXTS: Final[dict[type[t.Result], Callable[[Any, Scribe, _Asked], str]]] = {
     t.RequestList: _requests,
     t.FoundAgents: _found,
     t.Registered: _registered,
+    t.AttentionIs: _attention,
     t.WhyResult: _why,
     t.Decided: _decided,
     t.ClosedSession: _closed,

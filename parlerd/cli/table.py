@@ -76,6 +76,10 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
         'parler whoami',
         'parler --as bob whoami',
     )),
+    (('attention',), 'parlerd.cli.rooms', 'agent.attention', '', (
+        'parler attention dnd --as bob',
+        'parler attention muted --room auth-redesign',
+    )),
     (('room', 'rewind'), 'parlerd.cli.rooms', 'room.rewind', '', (
         'parler room rewind auth-redesign',
     )),
@@ -195,6 +199,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'recall',
         'forget',
         'why',
+        'attention',
     )),
     ('Look around', (
         'rooms',

@@ -14,6 +14,7 @@ from parlerd.core.envelope import Envelope, MemoryPart
 from parlerd.core.events import RoomEvent
 from parlerd.core.model import (
     AgentId,
+    Attention,
     HomeId,
     KeyId,
     MessageId,
@@ -24,6 +25,7 @@ from parlerd.core.model import (
     Proof,
     ReplyTarget,
     RequestId,
+    RoomAttention,
     RoomId,
 )
 from parlerd.core.statements import AgentCard, DecisionStatement, KeyTerms, KnockStatement, Opening, Rewind, Title
@@ -207,6 +209,15 @@ class PublishCard(Command, frozen=True, kw_only=True):
     """How many agents of one person may have a card at the same time; 0 for a person who may have any number."""
 
 
+class SetAttention(Command, frozen=True, kw_only=True):
+    """From now on so much begins a turn of an agent: `here` in one room, or without one `mode` in general."""
+
+    agent: AgentId
+    room: RoomId | None = None
+    mode: Attention = "open"
+    here: RoomAttention = "inherit"
+
+
 class NameRoom(Command, frozen=True, kw_only=True):
     """Give a room a name among its owner's rooms; the room becomes the owner's active session. `home` is where the room
     lives, empty for this very home. The answer is `taken`, and nothing happens, where the owner has another room of
@@ -240,5 +251,13 @@ class KickPerson(Command, frozen=True, kw_only=True):
 
 
 HomeCommand = (
-    CreateAgent | BindConversation | RenewDelegation | PublishCard | NameRoom | Activate | EnrolPerson | KickPerson
+    CreateAgent
+    | BindConversation
+    | RenewDelegation
+    | PublishCard
+    | SetAttention
+    | NameRoom
+    | Activate
+    | EnrolPerson
+    | KickPerson
 )

@@ -20,6 +20,7 @@ from parlerd.core.errors import Refused, StoreError
 from parlerd.core.model import (
     AgentId,
     Approver,
+    Attention,
     By,
     CardVisibility,
     History,
@@ -32,6 +33,7 @@ from parlerd.core.model import (
     PrincipalId,
     Proof,
     RequestId,
+    RoomAttention,
     RoomId,
     RoomKind,
     Verified,
@@ -281,6 +283,15 @@ class CardPublished(_Event, tag="card_published", frozen=True, kw_only=True):
     revision: int
 
 
+class AttentionSet(_Event, tag="attention_set", frozen=True, kw_only=True):
+    """So much begins a turn of this agent: `here` in the room, or without one `mode` in general."""
+
+    agent: AgentId
+    room: RoomId | None = None
+    mode: Attention = "open"
+    here: RoomAttention = "inherit"
+
+
 class RoomNamed(_Event, tag="room_named", frozen=True, kw_only=True):
     """The owner has a room of this name. `home` is where the room lives; empty for this very home."""
 
@@ -332,6 +343,7 @@ HomeEvent = (
     | ConversationBound
     | DelegationIssued
     | CardPublished
+    | AttentionSet
     | RoomNamed
     | SessionActivated
     | PersonEnrolled

@@ -2,8 +2,8 @@
 
 Not here: messages. Nobody posts or reads in the home room and no surface shows it as a room, so it has no reader's
 numbers and no author's envelopes. Above: the engine. Below: `identities` (agents, and what leads to them), `naming`
-(rooms by name, active sessions), `directory` (the cards of agents) and `enrolment` (who may open links), each with its
-state and its rules; `facets` puts them together.
+(rooms by name, active sessions), `directory` (the cards of agents), `attention` (what begins their turns) and
+`enrolment` (who may open links), each with its state and its rules; `facets` puts them together.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import msgspec
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core import facets
+from parlerd.core.attention import AttentionRules, AttentionState
 from parlerd.core.directory import Directory, DirectoryState, Listed
 from parlerd.core.enrolment import Enrolment, EnrolmentState, Person
 from parlerd.core.identities import AgentRecord, Identities, IdentitiesState
@@ -34,6 +35,7 @@ class HomeState(facets.Folded):
     naming: NamingState = msgspec.field(default_factory=NamingState)
     enrolment: EnrolmentState = msgspec.field(default_factory=EnrolmentState)
     directory: DirectoryState = msgspec.field(default_factory=DirectoryState)
+    attention: AttentionState = msgspec.field(default_factory=AttentionState)
 
     @property
     def agents(self) -> Mapping[AgentId, AgentRecord]:
@@ -57,14 +59,24 @@ class HomeRoom(facets.Aggregate[HomeState]):
 
     fold_version: int = FOLD_VERSION
     RULES: ClassVar = facets.compose(
-        (Identities, Naming, Enrolment, Directory), commands=get_args(c.HomeCommand), events=get_args(e.HomeEvent)
+        (Identities, Naming, Enrolment, Directory, AttentionRules),
+        commands=get_args(c.HomeCommand),
+        events=get_args(e.HomeEvent),
     )
 
     def __init__(self, state: HomeState | None = None) -> None:
         state = state or HomeState()
         self._identities: Final = Identities(state.identities)
         self._directory: Final = Directory(state.directory)
-        super().__init__(state, self._identities, Naming(state.naming), Enrolment(state.enrolment), self._directory)
+        self.attention: Final = AttentionRules(state.attention, state.identities)
+        super().__init__(
+            state,
+            self._identities,
+            Naming(state.naming),
+            Enrolment(state.enrolment),
+            self._directory,
+            self.attention,
+        )
 
     @classmethod
     def restore(cls, data: bytes) -> HomeRoom:

@@ -26,6 +26,7 @@ from parlerd.engine.actor import ActorParts
 from parlerd.engine.admitting import Admitting
 from parlerd.engine.agents import Agents
 from parlerd.engine.approving import Approving
+from parlerd.engine.attention import AttentionHandlers
 from parlerd.engine.authors import Admission, LocalAuthor
 from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.engine.cards import Cards
@@ -173,6 +174,7 @@ class Engine:
             Memory(desk, reading, sending),
             DirectoryHandlers(desk, self._author),
             Overview(desk),
+            AttentionHandlers(desk),
             Waking(desk),
             Checks(desk),
             HomeHandlers(desk),

@@ -38,6 +38,7 @@ IN_A_ROOM: Final[Mapping[str, Callable[[str], t.Params]]] = {
     "rooms.roster": lambda room: t.Roster(room=room),
     "rooms.requests": lambda room: t.SessionRequests(room=room),
     "room.watch": lambda room: t.WatchRoom(room=room),
+    "agent.attention": lambda room: t.SetAttention(mode="quiet", room=room),
 }
 """Operations of the agents' plane that name a room."""
 OTHERWISE: Final = {
@@ -176,6 +177,19 @@ def test_a_token_finds_who_is_in_its_room_and_publishes_no_card() -> None:
             assert [agent.name for agent in found.agents] == ["alice"]
             assert (await home.token.refused("directory.card", t.ShowCard(agent="dora"))).code == "no_card"
             assert (await home.token.refused("directory.register", t.Register())).code == "not_permitted"
+
+    run(main)
+
+
+def test_a_token_hears_of_its_rooms_attention_and_sets_none_beyond() -> None:
+    async def main() -> None:
+        async with house() as home:
+            for room, mode in ((home.here.room, "quiet"), (home.there.room, "muted")):
+                params = msgspec.convert({"mode": mode, "room": room}, t.SetAttention)
+                await home.bob.call("agent.attention", params)
+            told = await home.token.ask("agent.attention", t.SetAttention(), t.AttentionIs)
+            assert [each.name for each in told.rooms] == ["first"]
+            assert (await home.token.refused("agent.attention", t.SetAttention(mode="dnd"))).code == "not_permitted"
 
     run(main)
 

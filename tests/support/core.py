@@ -606,6 +606,9 @@ class HomeDriver(Driver[HomeRoom]):
         )
         return self.run(c.PublishCard(card=card, most=most), who)
 
+    def attend(self, who: Agent, **said: Any) -> Decision:
+        return self.run(c.SetAttention(agent=who.id, **said), who)
+
     def activate(self, who: Agent, room: RoomId | None) -> Decision:
         return self.run(c.Activate(agent=who.id, room=room), who)
 
