@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from parlerd.core import events as e
 from parlerd.core import words
-from parlerd.core.envelope import DataPart, Envelope, HandoffPart, TextPart, UnknownPart, encode_envelope
+from parlerd.core.envelope import DataPart, Envelope, HandoffPart, MemoryPart, TextPart, UnknownPart, encode_envelope
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import MAX_TEXT, AgentId, MessageId, Millis, RoomId
 from parlerd.core.words import (
@@ -95,11 +95,41 @@ def test_data_of_very_many_elements_is_not_looked_through_one_by_one(element: ob
         change(hops=4, reply_to=MessageId("m_1"), to=tuple(AGENTS[:MAX_ADDRESSEES]), visibility=(AGENTS[0],)),
         change(kind="handoff", parts=(HandoffPart(next="review", target="ben"),), role="reviewer"),
         change(parts=tuple(TextPart("x") for _ in range(MAX_PARTS))),
+        change(kind="memory", parts=(TextPart("x"), MemoryPart(key="deploy", if_version=0))),
+        change(kind="memory", parts=(MemoryPart(key="deploy", forgets=True),)),
+        change(kind="memory", hops=1, reply_to=MessageId("m_1"), parts=(MemoryPart(forgets=True),)),
     ],
 )
 def test_a_sound_envelope_passes_as_it_is(envelope: Envelope) -> None:
     check_envelope(envelope)
     assert check_body(encode_envelope(envelope)) == envelope
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"kind": "note"},
+        {"to": (AGENTS[0],)},
+        {"visibility": (AGENTS[0],)},
+        {"hops": 1, "reply_to": MessageId("m_1")},
+        {"parts": (TextPart("x"), MemoryPart(), MemoryPart())},
+        {"parts": (TextPart("x"), MemoryPart(key="two words"))},
+        {"parts": (TextPart("x"), MemoryPart(if_version=1))},
+        {"parts": (TextPart("x"), MemoryPart(key="k", if_version=-1))},
+        {"parts": (TextPart("x"), DataPart(1), MemoryPart(key="k"))},
+        {"parts": (TextPart("x"), MemoryPart(key="k", forgets=True))},
+        {"parts": (MemoryPart(key="k", forgets=True, if_version=1),)},
+        {"parts": (MemoryPart(forgets=True),)},
+        {"parts": (MemoryPart(key="k"),)},
+        {"parts": (MemoryPart(key="k", forgets=True),), "hops": 1, "reply_to": MessageId("m_1")},
+    ],
+)
+def test_a_message_of_a_memory_says_one_thing_that_is_hidden_from_nobody(wrong: dict[str, Any]) -> None:
+    sound = {"kind": "memory", "parts": (TextPart("x"), MemoryPart(key="deploy"))}
+    check_envelope(change(**sound))
+    with pytest.raises(Refused) as refused:
+        check_envelope(change(**{**sound, **wrong}))
+    assert (refused.value.code, refused.value.details["what"]) == ("envelope_refused", "parts")
 
 
 @pytest.mark.parametrize(

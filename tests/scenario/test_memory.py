@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
+import trio
+
 from parlerd.operations import types as t
 from tests.support.engine import Party, gather, texts
 from tests.support.homes import Home, Place
@@ -47,8 +49,15 @@ async def settled(*parties: Party) -> None:
     for party in parties:
         sent = await party.send("settled")
         for other in parties:
-            while sent.id not in {message.id for message in (await other.recv(all=True, limit=500)).messages}:
-                await other.recv(wait=5, peek=True)
+            await heard(other, sent.id)
+
+
+async def heard(who: Party, message: str) -> None:
+    for _ in range(600):
+        if message in {each.id for each in (await who.recv(all=True, limit=500)).messages}:
+            return
+        await trio.sleep(0.1)
+    raise AssertionError("it was never heard")
 
 
 def test_what_one_remembers_another_finds(home: Home) -> None:
