@@ -151,27 +151,23 @@ class Waking:
         """Whether anything of this is beyond what was told; with `turn`, anything that begins a turn."""
         for name, backlog in found.unread.items():
             known = max(told.upto.get(name, backlog.after), backlog.after)
-            if turn and backlog.loudness != "all":
-                if await self._is_loud(me, backlog, known):
-                    return True
-                continue
-            if known == backlog.after:
-                return True
-            if await talk_after(self._desk.library, backlog.room, backlog.view, known, look=LOOK) is not None:
+            if await self._is_loud(me, backlog, known, backlog.loudness if turn else "all"):
                 return True
         return not (found.loud_requests if turn else found.requests) <= told.requests
 
-    async def _is_loud(self, me: AgentRecord, backlog: _Backlog, after: Position) -> bool:
-        """Whether one of the messages after a place is for this agent, in a room where others begin no turn."""
-        if backlog.loudness == "nothing":
+    async def _is_loud(self, me: AgentRecord, backlog: _Backlog, after: Position, loudness: Loudness) -> bool:
+        """Whether one of the messages after a place is so much for this agent. What a room remembers is for nobody."""
+        if loudness == "nothing":
             return False
         while after < backlog.upto:
             page = await self._desk.library.page(backlog.room, backlog.view, after, limit=LOOK, skip_own=True)
             for stored in page.messages:
                 event = stored.header.event
                 assert isinstance(event, e.MessagePosted)
-                is_wanted = backlog.loudness == "directed" or event.kind == "handoff"
-                if is_wanted and (event.visibility is not None or is_for(backlog.room.state, me.id, event)):
+                if event.memory is not None or (loudness == "handoffs" and event.kind != "handoff"):
+                    continue
+                is_direct = event.visibility is not None or is_for(backlog.room.state, me.id, event)
+                if loudness == "all" or is_direct:
                     return True
             if not page.messages:
                 return False

@@ -76,7 +76,7 @@ from parlerd.engine.authors import Arrived
 from parlerd.identity.proofs import Evidence, encode_evidence, read_opening, signed, unproven
 from parlerd.identity.signatures import verify
 from parlerd.operations import types as t
-from parlerd.uplink.counters import Signed
+from parlerd.uplink.counters import Signed, Threaded
 
 _REQUEST: Final = re.compile(r"[A-Za-z0-9_]{1,64}\Z")
 _MAX_MEMBERS: Final = 10_000
@@ -145,7 +145,7 @@ class Arriving:
 
     `key_of` gives the id of a session key in this home, by the key's signed terms and the person who signed them;
     `ours` says whether an agent is one of this home, and `own` whether this very daemon made a signature, by the
-    envelope's counter: such a signature has not to be checked.
+    envelope's thread and counter: such a signature has not to be checked.
     """
 
     def __init__(
@@ -157,7 +157,7 @@ class Arriving:
         opening: Opening | None,
         key_of: Callable[[KeyTerms, PrincipalId], KeyId],
         ours: Callable[[AgentId], bool],
-        own: Callable[[int, Signed], bool],
+        own: Callable[[Threaded, int, Signed], bool],
     ) -> None:
         self._room = room
         self._home = home
@@ -628,7 +628,8 @@ class _Step:
             raise refuse("form") from None
         if envelope.room != self._about._room:
             raise refuse("room")
-        is_own = self._about._own(envelope.counter, Signed(agent, digest, message.signature))
+        threaded = Threaded(envelope.room, agent, audience_key(envelope.visibility))
+        is_own = self._about._own(threaded, envelope.counter, Signed(digest, message.signature))
         if not is_own and not verify(agent, "parler/message", message.body, message.signature):
             raise refuse("signature")
         if self._past.known.get(envelope.id) or envelope.id in self._ids:

@@ -32,7 +32,7 @@ from parlerd.engine.deciding import reply_target
 from parlerd.engine.desk import Desk
 from parlerd.engine.library import Before
 from parlerd.engine.worker import Awaited, Told
-from parlerd.uplink.counters import Counters, Signed
+from parlerd.uplink.counters import Counters, Signed, Threaded
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,17 +145,18 @@ class Composer:
         actor, event = decided.actor, decided.event
         assert event is not None
         thread = thread_of(actor.aggregate.state.messages, by.actor, event.visibility)
-        ahead = ends.get(audience_key(event.visibility))
+        threaded = Threaded(actor.room, by.actor, audience_key(event.visibility))
+        ahead = ends.get(threaded.audience)
         if ahead is not None and ahead.counter > thread.counter:
             thread = ahead
         state = actor.aggregate.state
         # What the home lost since, it would not know as something that it showed the author.
         draft = replace(draft, shown=state.rewinds.still_shown(draft.shown))
-        event = msgspec.structs.replace(event, counter=self._counters.after(thread.counter))
+        event = msgspec.structs.replace(event, counter=self._counters.after(threaded, thread.counter))
         place = Place(actor.room, command.idempotency_key or "", by, thread.envelope, self._now(actor))
         sealed = self._author.seal(draft, event, place)
         digest = hashlib.sha256(sealed.body).digest()
-        self._counters.note(event.counter, Signed(by.actor, digest, sealed.signature))
+        self._counters.note(threaded, event.counter, Signed(digest, sealed.signature))
         thread = Thread(event.counter, digest)
         return Composed(event.id, sealed.body, sealed.signature, event.visibility, thread, state.epoch)
 

@@ -24,6 +24,7 @@ from parlerd.core import events as e
 from parlerd.core.errors import Refused
 from parlerd.core.lifecycle import NEW_LOG, OLDER_COPY
 from parlerd.core.membership import told_seq
+from parlerd.core.messages import audience_key
 from parlerd.core.model import AgentId, By, HomeId, KeyId, MessageId, Millis, Position, PrincipalId, RoomId, Shown
 from parlerd.core.room import Room, RoomState
 from parlerd.core.statements import KeyTerms, Opening, Rewind, check, decode_opened
@@ -38,7 +39,7 @@ from parlerd.operations import types as t
 from parlerd.store.port import EraseBodies
 from parlerd.uplink.arriving import Arrival, Arriving, Past, wanted
 from parlerd.uplink.bounds import Bounds
-from parlerd.uplink.counters import Counters
+from parlerd.uplink.counters import Counters, Threaded
 from parlerd.uplink.rewinding import find_fork, rewound
 
 log = logging.getLogger(__name__)
@@ -218,8 +219,9 @@ class Mirrors:
             event = header.event
             if not isinstance(event, e.MessagePosted):
                 continue
-            is_foreign = room in self._caught_up and self._counters.is_foreign(event.counter, event.envelope)
-            if is_foreign and agent not in self.copied:
+            threaded = Threaded(room, agent, audience_key(event.visibility))
+            is_foreign = self._counters.is_foreign(threaded, event.counter, event.envelope)
+            if is_foreign and room in self._caught_up and agent not in self.copied:
                 self.copied.add(agent)
                 log.warning("somebody else signs with the key of agent %s", agent)
             then = self._landing.pop(event.id, None)

@@ -32,6 +32,7 @@ from parlerd.core.decision import Decision
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.lifecycle import OLDER_COPY, require_open, require_sound
 from parlerd.core.membership import last_at_home, number_at_home, shift_after, shifts_of
+from parlerd.core.messages import audience_key
 from parlerd.core.model import AgentId, By, KeyId, MessageId, Millis, Position, RequestId, RoomId, Seq, Shown
 from parlerd.core.public_line import epoch_of, first_number
 from parlerd.core.room import Room
@@ -47,7 +48,7 @@ from parlerd.identity import codes
 from parlerd.operations import types as t
 from parlerd.uplink.arriving import wanted
 from parlerd.uplink.composing import Composer, Decided
-from parlerd.uplink.counters import Counters, Signed
+from parlerd.uplink.counters import Counters, Signed, Threaded
 from parlerd.uplink.doors import Doors
 from parlerd.uplink.history import Contradicted, judge
 from parlerd.uplink.lanes import ANSWER_S, Post
@@ -272,11 +273,12 @@ class RemoteRoom(MirrorRoom):
         for event in decision.events:
             if isinstance(event, e.MessagePosted):
                 assert isinstance(submission.words, Draft)
-                event = msgspec.structs.replace(event, counter=self._counters.after(0))
+                threaded = Threaded(self.room, by.actor, audience_key(event.visibility))
+                event = msgspec.structs.replace(event, counter=self._counters.after(threaded, 0))
                 place = Place(self.room, command.idempotency_key or "", by, b"", now)
                 sealed = self._author.seal(submission.words, event, place)
-                signed = Signed(by.actor, hashlib.sha256(sealed.body).digest(), sealed.signature)
-                self._counters.note(event.counter, signed)
+                signed = Signed(hashlib.sha256(sealed.body).digest(), sealed.signature)
+                self._counters.note(threaded, event.counter, signed)
                 recap = Attested(sealed.body, sealed.signature)
         answer = await self._link.call(
             "link.open",

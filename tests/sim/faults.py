@@ -20,15 +20,16 @@ import msgspec
 import pytest
 import trio
 
+from parlerd.core import approvals, messages
 from parlerd.core import commands as c
 from parlerd.core import events as e
-from parlerd.core import messages
 from parlerd.core.envelope import Envelope, UnknownPart, decode_envelope, encode_envelope
 from parlerd.core.errors import ParlerError, StoreError
 from parlerd.core.model import AgentId, MessageId, PrincipalId, RoomId
 from parlerd.core.statements import DecisionStatement
 from parlerd.engine import authors, linking, links, notifier, readers, reading
 from parlerd.engine.actor import RoomActor
+from parlerd.engine.approving import Approving
 from parlerd.engine.handles import Present
 from parlerd.engine.overview import Overview
 from parlerd.engine.ports import NoSigners
@@ -112,6 +113,11 @@ def _deadly(seed: int) -> Simulation:
 def _parting(seed: int) -> Simulation:
     """A story at whose end somebody leaves while messages to it wait."""
     return Simulation(seed, Plan(homes=(3,), partings=1.0))
+
+
+def _coming(seed: int) -> Simulation:
+    """A story in which somebody knocks, and each home checks at the end what it holds."""
+    return Simulation(seed, Plan(newcomers=1.0, audits=1.0))
 
 
 # -- what is answered and stored ---------------------------------------------------------------------------
@@ -216,7 +222,7 @@ def _(patch: Patch) -> None:
 
 @fault("counter-used-again", "a counter goes on from the newest that was acknowledged, as if nothing was under way")
 def _(patch: Patch) -> None:
-    patch.setattr(Counters, "after", lambda self, acknowledged: acknowledged + 1)
+    patch.setattr(Counters, "after", lambda self, thread, acknowledged: acknowledged + 1)
 
 
 # -- what is read ------------------------------------------------------------------------------------------
@@ -333,6 +339,17 @@ def _(patch: Patch) -> None:
     patch.setattr(Overview, "rooms", waiting)
 
 
+@fault("tasks-stay", "a task that looked for late messages stays when there are none left")
+def _(patch: Patch) -> None:
+    watch = Lane._watch
+
+    async def staying(self: Lane) -> None:
+        await watch(self)
+        await trio.sleep_forever()
+
+    patch.setattr(Lane, "_watch", staying)
+
+
 # -- who speaks --------------------------------------------------------------------------------------------
 
 
@@ -384,6 +401,13 @@ def _(patch: Patch) -> None:
         return await attach(self, connection, [agent for agent in agents if agent not in self._attached])
 
     patch.setattr(Link, "_attach", once)
+
+
+@fault("own-clock", "a daemon counts by its own clock what the relay judges by the relay's")
+def _(patch: Patch) -> None:
+    patch.setattr(
+        connection.LinkConnection, "clock_ahead_ms", property(lambda self: 0, lambda self, ahead: None), raising=False
+    )
 
 
 # -- what others say ---------------------------------------------------------------------------------------
@@ -473,6 +497,31 @@ def _(patch: Patch) -> None:
 @fault("unproved-member", "a member is whoever the relay says", _telling(tales.Ghost))
 def _(patch: Patch) -> None:
     patch.setattr(arriving, "unproven", lambda *args: None)
+
+
+@fault("gate-left-open", "a key that lets somebody ask lets them in", _coming)
+def _(patch: Patch) -> None:
+    usable = approvals.usable_key
+
+    def open_to_all(*args: Any) -> approvals.KeyState:
+        return msgspec.structs.replace(usable(*args), gated=False)
+
+    patch.setattr(approvals, "usable_key", open_to_all)
+
+
+@fault("no-is-yes", "whatever a person says of somebody who knocks, it lets them in", _coming)
+def _(patch: Patch) -> None:
+    decide = Approving._decide
+
+    async def always(self: Approving, *args: Any, admit: bool, proof: Any) -> t.Decided:
+        return await decide(self, *args, admit=True, proof=proof)
+
+    patch.setattr(Approving, "_decide", always)
+
+
+@fault("proof-not-kept", "a mirror does not hold what shows why a member was let in", _coming)
+def _(patch: Patch) -> None:
+    patch.setattr(arriving, "encode_evidence", lambda evidence: proofs.encode_evidence(proofs.Evidence()))
 
 
 @fault("unsigned-terms", "whoever signed the terms of a key, they count", _telling(tales.ForgedKey))

@@ -134,6 +134,7 @@ class Hostile(Simulation):
     async def mallory(self, agents: list[Agent], seconds: float) -> LinkParty:
         """Mallory, whose agent is let in."""
         party = await self.newcomer("mal", seconds)
+        self.guests.add("mal")
         mal, room = party.person.agent("mal"), meeting(self.crowd).room
 
         async def approve(owner: Party) -> None:

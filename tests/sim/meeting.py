@@ -53,29 +53,33 @@ class Meeting:
     relay: Relay
     homes: dict[str, _Kept]
 
-    def again(self, weather: Weather, folder: Path) -> tuple[Relay, list[Home]]:
+    def again(self, weather: Weather, folder: Path, apart: Sequence[float]) -> tuple[Relay, list[Home]]:
+        """Copies, and clocks that are wrong by so many seconds: the relay's, and each home's."""
         relay = Relay(
             weather,
             store=copied(self.relay.store),
             keys=self.relay.keys,
             random=copy.copy(self.relay.random),
-            clock=self._clock(),
+            clock=self._clock(apart[0]),
             book=Book(set(self.relay.book.enrolled)),
         )
-        return relay, [self._home(name, kept, relay, folder) for name, kept in self.homes.items()]
+        return relay, [
+            self._home(name, kept, relay, folder, wrong)
+            for (name, kept), wrong in zip(self.homes.items(), apart[1:], strict=True)
+        ]
 
-    def _home(self, name: str, kept: _Kept, relay: Relay, folder: Path) -> Home:
+    def _home(self, name: str, kept: _Kept, relay: Relay, folder: Path, wrong: float) -> Home:
         home = Home(name, relay, folder, kept.keys.copied())
         home.file.write_bytes(kept.relays)
         home.world.store = copied(kept.world.store)
         home.world.random = copy.copy(kept.world.random)
-        home.world.clock = self._clock()
+        home.world.clock = self._clock(wrong)
         home.world.connections = kept.world.connections
         return home
 
-    def _clock(self) -> SteppedClock:
+    def _clock(self, wrong: float) -> SteppedClock:
         clock = SteppedClock()
-        clock.step(seconds=self.at)
+        clock.step(seconds=self.at + wrong)
         return clock
 
 

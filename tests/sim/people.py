@@ -25,6 +25,8 @@ R = TypeVar("R")
 
 PATIENCE_S: Final = 3_600.0
 """Virtual seconds after which an agent that is never answered is a fault: each wait ends."""
+KNOCK_S: Final = 600.0
+"""Virtual seconds after which whoever knocks or leaves has to be done: a storm takes some of them."""
 QUIET_S: Final = 10.0
 """How long nothing has to come before an agent has read what there is."""
 LOCAL_S: Final = 1.0
@@ -112,7 +114,7 @@ class Agent:
         """What its window was shown that no later call has acknowledged: shown again where the daemon dies."""
         self._written: tuple[Party | None, set[tuple[str, str]]] = None, set()
         """What of that the next call on the same connection acknowledges."""
-        self._own_room = ""
+        self.own_room = ""
         """A room of its own on this machine, once it has one."""
         record.shown[name] = []
 
@@ -151,6 +153,30 @@ class Agent:
             else:
                 await self.stay_here()
 
+    async def knock(self, session_key: str) -> bool:
+        """Ask to be let in, and wait for whoever decides. Whether it is in: then it was shown what was said before."""
+        until = trio.current_time() + KNOCK_S
+        while True:
+            if trio.current_time() > until:
+                raise Broken(f"{self.name} knocks for {KNOCK_S:.0f} s, and hears nothing of what was decided")
+            try:
+                page = await self.ask(lambda party: party.join(session_key, wait=20.0))
+            except ParlerError as error:
+                if not error.spec.retryable:
+                    raise Broken(f"{self.name} could not knock: {error.code}") from error
+                await trio.sleep(1.0)
+                continue
+            if page.status == "denied":
+                return False
+            if page.status != "pending":
+                break
+        self.room = page.room
+        if page.cursor:
+            params = t.Commit(room=page.room, cursor=page.cursor)
+            await self.ask(lambda party: party.call("message.commit", params))
+            self._record.shown[self.name] += [(each.author.name, str(each.text)) for each in page.messages]
+        return True
+
     # -- saying --------------------------------------------------------------------------------------------
 
     async def say(self, *, in_public: bool = False, to: str = "") -> None:
@@ -178,7 +204,10 @@ class Agent:
 
     async def leave(self) -> None:
         """Leave the room, as soon as its home can be asked."""
+        until = trio.current_time() + KNOCK_S
         while True:
+            if trio.current_time() > until:
+                raise Broken(f"{self.name} leaves for {KNOCK_S:.0f} s, and is in the room still")
             try:
                 await self.ask(lambda party: party.close(self.room))
             except ParlerError as error:
@@ -275,14 +304,14 @@ class Agent:
     async def stay_here(self) -> None:
         """Do something that is nobody's business but this machine's, which no relay may delay."""
         self._record.local_calls += 1
-        if not self._own_room:
+        if not self.own_room:
             opened = await self._here(
                 lambda party: party.open("at home", "Mine.", home="local", idempotency_key=f"{self.name}-here")
             )
-            self._own_room = opened.room
+            self.own_room = opened.room
         await self._here(lambda party: party.rooms())
-        await self._here(lambda party: party.send("a note", room=self._own_room))
-        await self._here(lambda party: party.recv(room=self._own_room))
+        await self._here(lambda party: party.send("a note", room=self.own_room))
+        await self._here(lambda party: party.recv(room=self.own_room))
 
     async def _here(self, call: Callable[[Party], Awaitable[R]]) -> R:
         async def in_time(party: Party) -> R:

@@ -7,13 +7,14 @@ Each check names what is wrong in one sentence, so that a seed that fails says w
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from parlerd.core.envelope import decode_envelope
 from parlerd.core.messages import audience_key
 from parlerd.core.model import MessageId
 from parlerd.store.port import Store
 from tests.sim.broken import Broken
+from tests.sim.newcomers import Newcomer
 from tests.sim.people import Record
 
 ALARMS = frozenset(
@@ -89,6 +90,30 @@ def no_counter_is_used_twice(signed: Mapping[str, set[bytes]], room: str) -> Non
             seen[envelope.room, audience_key(envelope.visibility), envelope.counter].add(body)
         if doubled := [key for key, found in seen.items() if len(found) > 1]:
             raise Broken(f"{author} signed two envelopes for each of {doubled}")
+
+
+def nobody_is_in_who_was_not_let_in(
+    newcomers: Collection[Newcomer], record: Record, known: Iterable[str], members: Collection[str]
+) -> None:
+    """Whoever is in the room is `known` from before or was let in by the room's person, and nobody else was shown
+    anything. `members` are whoever ever was a member, by what the relay holds."""
+    if strangers := set(members) - set(known) - {each.agent.name for each in newcomers}:
+        raise Broken(f"{sorted(strangers)} are in the room, and never knocked")
+    for each in newcomers:
+        name = each.agent.name
+        is_in = each.is_in or name in members
+        if is_in and not (each.admit and each.decided):
+            raise Broken(f"{name} is in the room, and the room's person did not let it in")
+        if not is_in and record.shown[name]:
+            raise Broken(f"{name} is not in the room and was shown {record.shown[name]}")
+        if each.done and each.admit and not is_in:
+            raise Broken(f"{name} was told that it is out, and the room's person let it in")
+
+
+def nothing_is_left(left: Mapping[str, int]) -> None:
+    """Whatever was under way is done: `left` counts what somebody still holds."""
+    if kept := {what: many for what, many in left.items() if many}:
+        raise Broken(f"everything was said and read, and there is still something held: {kept}")
 
 
 def nothing_went_wrong_on_the_way(wrong: Sequence[str]) -> None:

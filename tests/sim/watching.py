@@ -17,9 +17,11 @@ from functools import partial
 import msgspec
 
 from parlerd.core.model import Millis, PrincipalId, RoomId
+from parlerd.core.room import Room
 from parlerd.engine.callers import Caller
 from parlerd.engine.engine import Engine
 from parlerd.engine.face import Outlet, Pending
+from parlerd.engine.rooms import fold
 from parlerd.identity.delegation import read
 from parlerd.operations import types as t
 from parlerd.store.port import Store
@@ -92,8 +94,14 @@ class Watching(PassingFace):
 
     def _note_held(self, caller: Caller, resume: t.Resume) -> None:
         store, room = self._store(caller), RoomId(resume.room)
-        if store is not None:
-            self._held[caller, room] = store.head(room).position
+        if store is None:
+            return
+        if resume.newest and not _is_inside(store, room, caller.facts.authority.principal):
+            # A home none of whose agents is inside is told nothing, and begins anew for whoever comes in.
+            self._held[caller, room] = 0
+        else:
+            # Where a home asks again over the same link, it did not have yet what was under way when it asked.
+            self._held.setdefault((caller, room), store.head(room).position)
 
     def _note_attached(self, caller: Caller, params: t.Attach) -> None:
         for attachment in params.agents:
@@ -118,6 +126,12 @@ class Watching(PassingFace):
             place = None if envelope is None else store.find_message(envelope.id)
             if place is not None and place[0] == room and place[1] <= self._held.get((caller, room), 0):
                 self._watched.wrong.append(f"a home was told {place[1]} of its mirror again, which it held before")
+
+
+def _is_inside(store: Store, room: RoomId, principal: PrincipalId) -> bool:
+    """Whether an agent of this person is in the room, by the mirror of the person's home."""
+    members = fold(store, room, Room, Room.restore)[0].state.members.values()
+    return any(member.present and member.principal == principal for member in members)
 
 
 class _Watched(Outlet):

@@ -3,49 +3,58 @@
     Simulation(seed).run() -> a Report, or raises `promises.Broken`
 
 The engines are the real ones, over stores in memory and links in memory, under virtual time. A daemon and the relay may
-be killed at any commit, before or after it counts, and start again a little later over what they stored. Then the
-weather clears, everybody reads what there is, and the promises are checked.
+be killed at any commit, before or after it counts, and start again a little later over what they stored. Somebody who
+was not at the meeting may knock, and a person decides; every machine has a clock of its own, which may be wrong. Then
+the weather clears, everybody reads what there is, and the promises are checked.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import trio
 
 from parlerd.core.model import AgentId, MessageId, RoomId
 from parlerd.core.room import Room
-from parlerd.engine.driver import Driver
-from parlerd.engine.engine import Engine
 from parlerd.engine.face import EngineFace
 from parlerd.engine.rooms import fold
-from parlerd.store.port import Store
+from parlerd.operations import types as t
 from tests.sim import promises
 from tests.sim.broken import Broken, first_broken
 from tests.sim.loop import play
 from tests.sim.meeting import agents_of, come_together, meeting
-from tests.sim.people import Agent, Gone, Record, Refused
+from tests.sim.newcomers import Newcomer, decide
+from tests.sim.people import Agent, Record, Refused
+from tests.sim.programs import Place, Program, relayed, served
 from tests.sim.watching import Watched, Watching
 from tests.sim.weather import Weather
-from tests.support.engine import Party, PlugDriver, Served
+from tests.support.engine import Served
 from tests.support.relayed import Home, Relay
-
-R = TypeVar("R")
 
 LOOK_S: Final = 5.0
 FAIR_S: Final = 120.0
 """Virtual seconds of calm weather after which everything has to have arrived."""
 SOON_S: Final = 30.0
 """Virtual seconds of calm weather in which whoever waits has to hear what was said."""
-
+CLOCKS_H: Final = (0.0, 0.0, 0.0, 0.1, -3.0, 20.0, 72.0, -1_000.0)
+"""By how many hours a home's clock may be wrong: also by more than a relay would bear that went by that clock, which is
+a day ahead of its own, and thirty days behind it."""
+RELAYS_CLOCK_H: Final = (0.0, 0.0, 0.0, -2.0, 2.0)
+"""By how many hours the relay's may be wrong."""
+AUDITED: Final = frozenset({"store", "chain", "signatures"})
+"""What of `daemon.check` is about what a home holds; the rest is about the machine."""
+TASKS: Final = 8
+TASKS_OF_HOME: Final = 15
+TASKS_PASSING: Final = 4
+"""How many tasks there may be when nobody waits for anything: in all; for each home, its link at both ends and its
+mirror; and of those that are about to end. Each open room has one more. Source: counted."""
 
 TROUBLE: Final = (
     "messages",
@@ -69,6 +78,11 @@ TROUBLE: Final = (
     "partings",
     "agents that left",
     "calls of this machine",
+    "knocks",
+    "newcomers let in",
+    "newcomers turned away",
+    "wrong clocks",
+    "audits",
 )
 """What happens in these stories, as the reports count it."""
 
@@ -86,8 +100,14 @@ class Plan:
     storm: bool = True
     spells: int = 1
     """How often a home is cut off for a while, or the relay silent."""
+    newcomers: float = 0.25
+    """In how many of the seeds somebody knocks in the storm."""
+    clocks: bool = True
+    """Whether clocks are wrong."""
     reunions: float = 0.25
     """In how many of the seeds everybody waits while the cable is cut at the end."""
+    audits: float = 0.2
+    """In how many of the seeds each home checks what it holds."""
     partings: float = 0.15
     """In how many of the seeds somebody leaves at the end while messages to it wait elsewhere."""
     meets: bool = False
@@ -109,58 +129,6 @@ class Report:
 _QUICK: Final = "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
-class Program:
-    """A program that is killed and started again. `serving` runs it once over what it left."""
-
-    def __init__(
-        self, serving: Callable[[Callable[[Store], Driver]], AbstractAsyncContextManager[Any]], counts: Counter[str]
-    ) -> None:
-        self._serving = serving
-        self._counts = counts
-        self.up = trio.Event()
-        self.now: Any = None
-        """What is served, while it is up."""
-        self.driver: PlugDriver | None = None
-        self._died = trio.Event()
-        self._calls: set[trio.CancelScope] = set()
-        """The calls that are under way, each of which ends when the program dies."""
-
-    def _plug(self, store: Store) -> PlugDriver:
-        self.driver = PlugDriver(store, died=self._died.set)
-        return self.driver
-
-    @contextmanager
-    def life(self) -> Iterator[trio.CancelScope]:
-        """A scope for a call: cancelled when the program dies."""
-        with trio.CancelScope() as scope:
-            self._calls.add(scope)
-            try:
-                yield scope
-            finally:
-                self._calls.discard(scope)
-
-    def kill(self, random: Random) -> None:
-        """Kill it at one of its next commits, before or after that one counts."""
-        if self.driver is not None and self.driver.cut is None:
-            self.driver.cut = (self.driver.commits + random.randrange(3), random.random() < 0.5)
-
-    async def keep(self, random: Random) -> None:
-        """Run until this is cancelled, and again after each death."""
-        while True:
-            self._died = trio.Event()
-            async with self._serving(self._plug) as served:
-                self.now = served
-                self.up.set()
-                await self._died.wait()
-                self.up = trio.Event()
-                assert self.driver is not None
-                assert self.driver.cut is not None
-                self._counts[f"kills {'after' if self.driver.cut[1] else 'before'} a commit"] += 1
-                for call in self._calls:
-                    call.cancel()
-            await trio.sleep(random.expovariate(0.5))
-
-
 class Simulation:
     """One seed."""
 
@@ -176,6 +144,9 @@ class Simulation:
         self.signed: dict[str, set[bytes]] = defaultdict(set)
         self.watched = Watched()
         self.homes: list[Home] = []
+        self.newcomers: list[Newcomer] = []
+        self.guests: set[str] = set()
+        """Whom else a story lets in, by name."""
         self.relay: Relay
         self.step = "the beginning"
         """What happens now, in a few words."""
@@ -209,9 +180,9 @@ class Simulation:
             self._listen(home)
         relay.face = lambda engine: self._before(Watching(engine, self.watched, relay.clock.now))
         self.watched.mirrors = {home.world.keys.principal: home.world.store for home in homes}
-        programs = {home.name: Program(partial(_served, home), self.counts) for home in homes}
-        programs["relay"] = Program(partial(_relayed, relay), self.counts)
-        places = {home.name: _Place(programs[home.name]) for home in homes}
+        programs = {home.name: Program(partial(served, home), self.counts) for home in homes}
+        programs["relay"] = Program(partial(relayed, relay), self.counts)
+        places = {home.name: Place(programs[home.name]) for home in homes}
         agents = [
             Agent(name, places[home], self.record, Random(self.random.random())) for home, name in agents_of(crowd)
         ]
@@ -224,32 +195,39 @@ class Simulation:
             await self._meet(agents, [programs[home].now for home, _ in agents_of(crowd)], crowd)
             self._met(homes)
             self.step = "the storm"
-            async with trio.open_nursery() as storm:
-                if self.random.random() < 0.7:
-                    # Otherwise the links are made in the storm.
-                    async with trio.open_nursery() as reading:
-                        for agent in agents:
-                            reading.start_soon(agent.read)
-                self.weather.calm = not self.plan.storm
-                for agent in agents:
-                    storm.start_soon(agent.live, self.plan.things)
-                storm.start_soon(self._kill, list(programs.values()))
-                storm.start_soon(self._blow, homes, programs)
-            self.step = "the calm"
-            self.weather.clear()
+            async with trio.open_nursery() as coming:
+                async with trio.open_nursery() as storm:
+                    if self.random.random() < 0.7:
+                        # Otherwise the links are made in the storm.
+                        async with trio.open_nursery() as reading:
+                            for agent in agents:
+                                reading.start_soon(agent.read)
+                    self.weather.calm = not self.plan.storm
+                    self._come(coming, agents, places)
+                    for agent in agents:
+                        storm.start_soon(agent.live, self.plan.things)
+                    storm.start_soon(self._kill, list(programs.values()))
+                    storm.start_soon(self._blow, homes, programs)
+                self.step = "the calm"
+                self.weather.clear()
+                # Whoever knocked and was not answered goes on.
             for program in programs.values():
                 await program.up.wait()
                 assert program.driver is not None
                 program.driver.cut = None
+            agents += [each.agent for each in self.newcomers if each.is_in]
             await self._settle(agents)
             await self._part([agent for agent in agents if agent.name not in self.record.left])
             await self._reunite([agent for agent in agents if agent.name not in self.record.left])
+            await self._audit(agents, places)
             await self._afterwards(agents)
             contradicted = self._contradicted(homes)
             self._hear_refusals(homes)
+            left = self._left(agents)
             nursery.cancel_scope.cancel()
         self.step = "the end"
         self._check(agents, contradicted)
+        promises.nothing_is_left(left)
         said = self.record.said
         self.counts["messages"] = len(said)
         self.counts["private messages"] = sum(each.readers is not None for each in said)
@@ -257,6 +235,9 @@ class Simulation:
         self.counts["messages shown"] = sum(map(len, self.record.shown.values()))
         self.counts["questions asked again"] = self.record.repeats
         self.counts["messages refused"] = len(self.record.refused)
+        self.counts["knocks"] = len(self.newcomers)
+        self.counts["newcomers let in"] = sum(each.is_in for each in self.newcomers)
+        self.counts["newcomers turned away"] = sum(not each.is_in for each in self.newcomers)
         self.counts["agents that left"] = len(self.record.left)
         self.counts["calls of this machine"] = self.record.local_calls
         return Report(self.seed, self.counts, self.record.codes)
@@ -266,8 +247,14 @@ class Simulation:
             relay = Relay(self.weather)
             homes = [Home(name, relay, folder) for name in dict(agents_of(crowd))]
         else:
-            relay, homes = meeting(crowd).again(self.weather, folder)
+            apart = [self._wrong(RELAYS_CLOCK_H)] + [self._wrong(CLOCKS_H) for _ in crowd]
+            self.counts["wrong clocks"] += sum(map(bool, apart))
+            relay, homes = meeting(crowd).again(self.weather, folder, apart)
         return relay, homes
+
+    def _wrong(self, hours: Sequence[float]) -> float:
+        """By how many seconds a clock is wrong."""
+        return self.random.choice(hours) * 3_600 if self.plan.clocks else 0.0
 
     async def _meet(self, agents: list[Agent], served: list[Served], crowd: tuple[int, ...]) -> None:
         if self.plan.meets:
@@ -304,6 +291,18 @@ class Simulation:
         for _ in range(self.plan.kills):
             await trio.sleep(self.random.expovariate(0.3))
             self.random.choice(programs).kill(self.random)
+
+    def _come(self, coming: trio.Nursery, agents: list[Agent], places: Mapping[str, Place]) -> None:
+        """Somebody knocks, and the person of the first agent decides."""
+        if self.plan.meets or not self.plan.newcomers or self.random.random() >= self.plan.newcomers:
+            return
+        home = self.random.choice(self.homes).name
+        agent = Agent(f"{home}-newcomer", places[home], self.record, Random(self.random.random()))
+        newcomer = Newcomer(agent, admit=self.random.random() < 0.75)
+        self.newcomers.append(newcomer)
+        names = [agent.name for agent in agents if agent.leaves_after is None]
+        coming.start_soon(newcomer.live, meeting(self.crowd).session_key, names, 2)
+        coming.start_soon(decide, agents[0], self.newcomers)
 
     async def _blow(self, homes: list[Home], programs: dict[str, Program]) -> None:
         """Spells of worse weather than that of single links."""
@@ -398,6 +397,37 @@ class Simulation:
             if waiting:
                 raise Broken(f"{sorted(waiting)} still wait, {SOON_S:.0f} s after somebody said something")
 
+    async def _audit(self, agents: list[Agent], places: Mapping[str, Place]) -> None:
+        """What every home holds is what was signed, and whoever is a member there came in by a proof."""
+        if self.random.random() >= self.plan.audits:
+            return
+        self.counts["audits"] += 1
+        for home, place in places.items():
+            found = await place.ask(f"{home}-0", lambda party: party.ask("daemon.check", t.CheckStore(), t.CheckList))
+            if wrong := [each for each in found.checks if not each.ok and each.name in AUDITED]:
+                raise Broken(f"{home} holds what is not right: {wrong}")
+
+    def _left(self, agents: list[Agent]) -> dict[str, int]:
+        """What is still held somewhere, when everything was said and read."""
+        links, relay = self.weather.links, self.relay
+        clocks = self.weather.clocks
+        assert links is not None
+        assert clocks is not None
+        homes = len(self.homes)
+        weather = len(clocks.child_tasks) - homes - 1
+        own_rooms = sum(bool(agent.own_room) for agent in agents)
+        tasks = trio.lowlevel.current_statistics().tasks_living - weather
+        self.counts["tasks at the end"] += tasks
+        return {
+            "messages in outboxes": sum(
+                not row.refused for home in self.homes for row in home.world.store.outbox(relay.keys.id)
+            ),
+            "links too many": max(0, links.proven - homes),
+            # Each link has one stream that follows its rooms.
+            "calls under way at the relay": max(0, links.calls_under_way - links.proven),
+            "tasks": max(0, tasks - TASKS - TASKS_OF_HOME * homes - own_rooms - TASKS_PASSING),
+        }
+
     async def _afterwards(self, agents: list[Agent]) -> None:
         """What else happens, in other stories."""
 
@@ -417,6 +447,11 @@ class Simulation:
                     found.append(room)
         return found
 
+    def _members(self, room: str) -> set[str]:
+        """Who is or was in the room, by what the relay holds."""
+        state = fold(self.relay.store, RoomId(room), Room, Room.restore)[0].state
+        return {member.handle for member in state.members.values()}
+
     def _check(self, agents: list[Agent], contradicted: list[RoomId]) -> None:
         names = [agent.name for agent in agents]
         promises.nothing_went_wrong_on_the_way(self.watched.wrong)
@@ -426,45 +461,10 @@ class Simulation:
         promises.nothing_is_refused_without_a_reason(self.record)
         promises.order_is_kept(self.record, names)
         promises.no_counter_is_used_twice(self.signed, agents[0].room)
+        known = self.guests.union(name for _, name in agents_of(self.crowd))
+        promises.nobody_is_in_who_was_not_let_in(self.newcomers, self.record, known, self._members(agents[0].room))
 
 
 def _waits(home: Home) -> bool:
     """Whether the home has no link, or something that waits for one."""
     return any(entry.state != "connected" or entry.waiting for entry in home.uplinks.listed())
-
-
-class _Place:
-    """Where an agent finds its daemon."""
-
-    def __init__(self, program: Program) -> None:
-        self._program = program
-        self._parties: dict[tuple[str, bool], tuple[Served, Party]] = {}
-
-    async def ask(self, name: str, call: Callable[[Party], Awaitable[R]], *, in_window: bool = False) -> R:
-        """Ask the daemon that runs, or the next one. Raises what it answers, and `Gone` when it dies meanwhile."""
-        while not self._program.up.is_set():
-            await self._program.up.wait()
-        served: Served = self._program.now
-        with self._program.life():
-            who = name, in_window
-            known = self._parties.get(who)
-            if known is None or known[0] is not served:
-                connect = served.window(f"window-{name}", as_name=name) if in_window else served.agent(name)
-                known = self._parties[who] = (served, await connect)
-            answer: R = await call(known[1])
-            return answer
-        raise Gone
-
-
-@asynccontextmanager
-async def _served(home: Home, driver: Callable[[Store], Driver]) -> AsyncIterator[Served]:
-    home.world.driver = driver
-    async with home.serving() as served:
-        yield served
-
-
-@asynccontextmanager
-async def _relayed(relay: Relay, driver: Callable[[Store], Driver]) -> AsyncIterator[Engine]:
-    relay.driver = driver
-    async with relay.serving() as engine:
-        yield engine

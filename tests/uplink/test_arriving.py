@@ -72,7 +72,7 @@ class Daemon:
             opening=opening,
             key_of=_key_of,
             ours=lambda agent: agent in mine,
-            own=lambda counter, signed: signed in self.signed,
+            own=lambda thread, counter, signed: signed in self.signed,
         )
         for arrival in arriving.take(item, past):
             decision = self.room.decide(arrival.command, by=arrival.by, now=arrival.command.at, ids=CountedIds())
@@ -602,7 +602,7 @@ def test_a_signature_that_this_daemon_made_itself_is_not_checked_again() -> None
             item.page.messages[:] = [told]
     assert Daemon(home, (BEN,)).hear(items).contradicted == "signature"
     daemon = Daemon(home, (BEN,))
-    daemon.signed.add(Signed(BEN.agent, hashlib.sha256(told.body).digest(), told.signature))
+    daemon.signed.add(Signed(hashlib.sha256(told.body).digest(), told.signature))
     assert daemon.hear(items).contradicted == ""
     assert daemon.texts(BEN) == ["mine"]
 

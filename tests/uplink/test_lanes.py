@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from parlerd.core import commands as c
+from parlerd.core import events as e
 from parlerd.core.envelope import TextPart
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import AgentId, By, MessageId, Millis, RoomId, Shown
@@ -361,6 +362,29 @@ async def _signed(home: Home, room: str, agent: AgentId, *, ahead_ms: int) -> t.
     by = By(agent, home.world.keys.principal, "", "shell", "cli")
     composed = other.sign(await other.decided(actor, command, by, words), command, by, words, {})
     return t.PostEnvelope(room=room, agent=agent, id=composed.id, body=composed.body, signature=composed.signature)
+
+
+def test_the_number_of_an_envelope_tells_nothing_of_what_its_author_says_to_others(tmp_path: Path) -> None:
+    """Whoever reads two public messages would count what was said privately between them, or in other rooms."""
+
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            alice, room = meeting.alice, meeting.opened.room
+            ids = [(await alice.send("one", room=room)).id]
+            await alice.send("between us", room=room, visible_to=("bob",))
+            await alice.send("elsewhere", room=(await alice.open("another")).room)
+            ids.append((await alice.send("two", room=room)).id)
+            counters = []
+            for id in ids:
+                place = meeting.relay.store.find_message(MessageId(id))
+                assert place is not None
+                header = meeting.relay.store.message(*place)
+                assert header is not None
+                assert isinstance(header.event, e.MessagePosted)
+                counters.append(header.event.counter)
+            assert counters[1] - counters[0] == 1
+
+    run(main)
 
 
 def test_somebody_elsewhere_who_signs_with_an_agents_key_is_found_out(tmp_path: Path) -> None:

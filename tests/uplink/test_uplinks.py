@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from parlerd.core.model import HomeId
+from parlerd.core.model import AgentId, HomeId, RoomId
 from parlerd.identity.codes import secret_text
 from parlerd.identity.join_line import write
 from parlerd.identity.signatures import SigningKey
 from parlerd.operations import types as t
+from parlerd.uplink.counters import Threaded
 from parlerd.uplink.homes import Homes
 from tests.support.engine import run
 from tests.support.relayed import ADDRESS, SECRET, Home, homes_of
@@ -139,10 +140,11 @@ def test_no_number_is_given_out_twice_where_the_clock_was_set_back(tmp_path: Pat
         _, relay, home = homes_of(tmp_path)
         ann = home("ann")
         given: list[int] = []
+        thread = Threaded(RoomId("r_any"), AgentId("any"), "")
         async with relay.serving():
             for _ in range(3):
                 async with ann.serving():
-                    given += [ann.uplinks._counters.after(0) for _ in range(5_000)]
+                    given += [ann.uplinks._counters.after(thread, 0) for _ in range(5_000)]
                 ann.world.clock.move(seconds=-3_600)
         assert len(set(given)) == len(given)
         assert given == sorted(given)
