@@ -376,6 +376,10 @@ def _joined(result: t.JoinedSession, scribe: Scribe, asked: _Asked) -> str:
     ]
     lines += _lay_out(result.messages, result.you, scribe, asked)
     lines += _gap(result, asked)
+    if result.remembers:
+        more = f" and {result.more_keys} more" if result.more_keys else ""
+        keys = ", ".join(map(_plain, result.remembers))
+        lines.append(f"It remembers {keys}{more}: recall by key with parler_memory.")
     if asked.cut is None:
         if result.hint and not result.truncated:
             lines.append(result.hint)

@@ -151,9 +151,9 @@ def _attention(ctx: Context, args: Namespace) -> int:
     if out.json:
         out.document(found)
         return DONE
-    out.say((found.name, "name"), f" is {found.mode}: {_BEGINS[found.mode]} begins a turn while it is idle.")
+    out.say((found.name, "name"), f" is {found.mode}: {_BEGINS.get(found.mode, '')} begins a turn while it is idle.")
     for room in found.rooms:
-        out.say("  ", (room.name, "name"), f" is {room.mode}: {_BEGINS[room.mode]}.")
+        out.say("  ", (room.name, "name"), f" is {room.mode}: {_BEGINS.get(room.mode, 'what begins one elsewhere')}.")
     return DONE
 
 

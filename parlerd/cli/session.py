@@ -261,6 +261,9 @@ def _say_joined(ctx: Context, joined: t.JoinedSession) -> None:
         else:
             out.say(("More follows. To read it:", "warn"))
             out.paste(f"parler recv --room {joined.name or joined.room}")
+    if joined.remembers:
+        more = f" and {joined.more_keys} more" if joined.more_keys else ""
+        out.say("It remembers ", (", ".join(joined.remembers), "bold"), f"{more}. To read one: parler recall KEY")
 
 
 # -- decide ------------------------------------------------------------------------------------------------

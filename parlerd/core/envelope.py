@@ -139,7 +139,10 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 def memory_of(parts: Iterable[Part]) -> MemoryPart | None:
     """What a message does in its room's memory; None for a message that does nothing there."""
-    return next((part for part in parts if isinstance(part, MemoryPart)), None)
+    for part in parts:
+        if isinstance(part, MemoryPart):
+            return part
+    return None
 
 
 def operation_of(parts: Iterable[Part]) -> str:

@@ -73,7 +73,7 @@ def words_of(body: bytes) -> Words | None:
     part = memory_of(envelope.parts)
     if part is None or part.forgets:
         return None
-    return Words(part.key, "\n".join(each.text for each in envelope.parts if isinstance(each, TextPart)))
+    return Words(part.key, "\n".join([each.text for each in envelope.parts if isinstance(each, TextPart)]))
 
 
 def fold(text: str) -> str:

@@ -20,6 +20,7 @@ from parlerd.engine.handling import handles
 from parlerd.engine.knocks import WITHHELD, knock_at, shows_code
 from parlerd.engine.look_back import told_recap
 from parlerd.engine.reading import Reading, alarm_of, handle_of
+from parlerd.engine.recalling import keys_of
 from parlerd.engine.session_keys import SessionKeys
 from parlerd.engine.waits import Wait
 from parlerd.operations import types as t
@@ -140,6 +141,7 @@ class Joining:
             first, last = found.first_unshown, found.last_unshown
             hint = f"{last - first + 1} messages before these are not shown: {first} to {last}."
         hint = alarm_of(room.state) or f"{hint} {found.said}".strip()
+        keys = keys_of(room.state.memory, view)
         return t.JoinedSession(
             room=actor.room,
             name=room.state.name,
@@ -152,6 +154,8 @@ class Joining:
             hint=hint,
             you=handle_of(room.state, me.id),
             unread=unread,
+            remembers=keys.shown,
+            more_keys=keys.more,
         )
 
     async def _would_knock(self, caller: Caller, key_id: KeyId, room: RoomId) -> None:

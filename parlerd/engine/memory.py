@@ -9,6 +9,7 @@ the engine's face. Below: `sending`, the library. Invariant: an answer names onl
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import NamedTuple
 
 from parlerd.core import commands as c
@@ -114,7 +115,7 @@ class Memory:
         query = parse(params.query)
         rooms = {room.state.room: (handle, room) for handle, room in await self._searched(me, params.room)}
         places = [_place(room, me.id, query.text) for _, room in rooms.values()]
-        found = await desk.library.search(lambda store: search(store, places, query))
+        found = await desk.library.search(lambda store: search(store, places, query, monotonic))
         facts: list[t.Fact] = []
         size = 0
         for hit in found.hits[: min(params.limit, t.MAX_FOUND)]:
@@ -244,7 +245,7 @@ class Memory:
 def _place(room: Room, reader: AgentId, typed: str) -> Place:
     entry = room.state.memory.keys.get(typed)
     exact = entry.positions[-1] if entry is not None and entry.is_there else None
-    return Place(room.state.room, room.view(reader), room.state.rewinds, exact)
+    return Place(room.state.room, room.position, room.view(reader), room.state.rewinds, exact)
 
 
 def _fact(state: RoomState, hit: Hit) -> t.Fact:

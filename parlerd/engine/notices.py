@@ -23,7 +23,7 @@ from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.readers import Told
-from parlerd.engine.reading import count_of_memory, handle_of, is_for
+from parlerd.engine.reading import handle_of, is_for, talk_after
 from parlerd.engine.rooms import pause_among
 from parlerd.operations import types as t
 
@@ -245,18 +245,14 @@ class Notices:
         cursor = await library.cursor(name, me.id)
         after = max(cursor.acknowledged, caller.reader.shown.holds(name) or cursor.acknowledged)
         before = told.unread.get(name, after)
-        unread, told_upto = await library.unread(room, view, after)
-        if not unread:
+        talk = await talk_after(library, room, view, after, look=LOOK)
+        if talk is None:
             return []
-        told.unread[name] = told_upto
-        if before > after and not (await library.unread(room, view, before)).number:
-            return []
-        page = await library.page(room, view, after, limit=LOOK, skip_own=True)
-        unread -= count_of_memory(page)
-        if not unread:
+        told.unread[name] = talk.upto
+        if before > after and await talk_after(library, room, view, before, look=LOOK) is None:
             return []
         handed, answers = False, []
-        for stored in page.messages:
+        for stored in talk.page.messages:
             event = stored.header.event
             assert isinstance(event, e.MessagePosted)
             if event.turn == "offered" and is_for(state, me.id, event):
@@ -266,7 +262,7 @@ class Notices:
                 offer = state.offers.get(event.reply_to)
                 if offer is not None and offer.giver == me.id:
                     answers.append(f", {_quoted(handle_of(state, stored.header.by.actor))} {verb}")
-        line = f"{unread} new in {_quoted(state.name)}" + (", the turn among them" if handed else "")
+        line = f"{talk.number} new in {_quoted(state.name)}" + (", the turn among them" if handed else "")
         return [("unread", line + "".join(answers[:MAX_ANSWERS]))]
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -29,7 +29,7 @@ from parlerd.engine.absent import is_absent, refill
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
-from parlerd.engine.library import PAGE_BYTES
+from parlerd.engine.library import PAGE_BYTES, Library
 from parlerd.engine.readers import Fitting
 from parlerd.operations import types as t
 from parlerd.store.port import MarkDelivery, MoveCursor, Page, StoredMessage, Write
@@ -388,8 +388,28 @@ def _offered(room: RoomState, reader: AgentId, event: e.MessagePosted, part: Han
     )
 
 
-def count_of_memory(page: Page) -> int:
-    """How many messages of a page are what their room remembers or forgets: nobody is told of these by themselves."""
+class Talk(NamedTuple):
+    """What others said that a reader has not read: how many messages, without those of the room's memory, which nobody
+    is told of by themselves; up to where that was counted; and the first of them."""
+
+    number: int
+    upto: Position
+    page: Page
+
+
+async def talk_after(library: Library, room: Room, view: View, after: Position, *, look: int) -> Talk | None:
+    """What others said after a position, of which the first `look` messages are looked at; None where it is nothing
+    but what the room remembers or forgets."""
+    unread = await library.unread(room, view, after)
+    if not unread.number:
+        return None
+    page = await library.page(room, view, after, limit=look, skip_own=True)
+    number = unread.number - _count_of_memory(page)
+    return Talk(number, unread.upto, page) if number > 0 else None
+
+
+def _count_of_memory(page: Page) -> int:
+    """How many messages of a page are what their room remembers or forgets."""
     return sum(
         isinstance(stored.header.event, e.MessagePosted) and stored.header.event.memory is not None
         for stored in page.messages

@@ -31,7 +31,7 @@ from parlerd.engine.budget import TURNS
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.handling import handles
-from parlerd.engine.reading import count_of_memory, is_for
+from parlerd.engine.reading import is_for, talk_after
 from parlerd.engine.waits import Wait
 from parlerd.operations import types as t
 
@@ -164,7 +164,7 @@ class Waking:
             for stored in page.messages:
                 event = stored.header.event
                 assert isinstance(event, e.MessagePosted)
-                if event.memory is not None or (loudness == "handoffs" and event.kind != "handoff"):
+                if event.memory is not None or (loudness == "handoffs" and not event.turn):
                     continue
                 is_direct = event.visibility is not None or is_for(backlog.room.state, me.id, event)
                 if loudness == "all" or is_direct:
@@ -200,20 +200,16 @@ class Waking:
         after = (await library.cursor(name, me.id)).acknowledged
         # What a window was shown is acknowledged by its next call, and waits for nobody.
         after = max([after, *(window.reader.shown.holds(name) or after for window in windows)])
-        unread = await library.unread(room, view, after)
-        if not unread.number:
+        talk = await talk_after(library, room, view, after, look=LOOK)
+        if talk is None:
             return
-        page = await library.page(room, view, after, limit=LOOK, skip_own=True)
-        remembered = count_of_memory(page)
-        if remembered == unread.number:
-            return  # what a room remembers wakes nobody
-        found.unread[name] = _Backlog(room, view, after, unread.upto, unread.number - remembered, loudness)
+        found.unread[name] = _Backlog(room, view, after, talk.upto, talk.number, loudness)
         found.handoffs += sum(
             isinstance(stored.header.event, e.MessagePosted)
             and stored.header.event.turn == "offered"
             and is_for(state, me.id, stored.header.event)
             and _is_open(state, stored.header.event.id, self._desk.now_at(state.home))
-            for stored in page.messages
+            for stored in talk.page.messages
         )
 
 

@@ -167,7 +167,9 @@ class MemoryStore:
             derive(rows, part.room, header, log.counts)
         self.index.add(rows)
 
-    def remembered(self, room: RoomId, words: Sequence[Word], before: Position, limit: int) -> list[Remembered]:
+    def remembered(
+        self, room: RoomId, words: Sequence[Word], after: Position, before: Position, limit: int
+    ) -> list[Remembered]:
         with self._lock:
             log = self._logs.get(room, _Log())
             current: set[Position] = set()
@@ -180,7 +182,12 @@ class MemoryStore:
             for position in sorted(current, reverse=True):
                 body = log.bodies.get(position, (b"", None))[0]
                 said = words_of(body)
-                if position < before and said is not None and matches(indexed(said), words) and len(found) < limit:
+                if (
+                    after < position < before
+                    and said is not None
+                    and matches(indexed(said), words)
+                    and len(found) < limit
+                ):
                     fact = log.facts[position - 1]
                     header = decode_header(fact.header)
                     unaltered = is_unaltered(fact.salt, fact.header, fact.digest, header, body)

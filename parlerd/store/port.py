@@ -397,14 +397,17 @@ class Store(Protocol):
         """The header of the message at a position; None where there is no fact, or one that is no message."""
         ...
 
-    def remembered(self, room: RoomId, words: Sequence[Word], before: Position, limit: int) -> list[Remembered]:
-        """The newest messages before a position that the room remembers something by, at most `limit`, the newest
+    def remembered(
+        self, room: RoomId, words: Sequence[Word], after: Position, before: Position, limit: int
+    ) -> list[Remembered]:
+        """The newest messages between two positions that the room remembers something by, at most `limit`, the newest
         first: those in whose key or text an index finds every one of `words` (`Word.is_indexed`), and without words
         all of them. A version that another followed is none of them, nor is what was forgotten or has no body.
 
         Whoever may see which of them is the caller's to say. The index of a room is read from its newest end, so the
-        cost depends on what is returned and passed over, and not on other rooms. Whether the words stand there
-        literally is the caller's to check: an index knows letters and digits alone.
+        cost depends on what is returned and passed over between the two positions, and not on other rooms; a word
+        that is a prefix costs as much as all messages that have it. Whether the words stand there literally is the
+        caller's to check: an index knows letters and digits alone.
         """
         ...
 

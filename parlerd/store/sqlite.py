@@ -410,9 +410,11 @@ class SqliteStore:
 
     # -- what rooms remember ---------------------------------------------------------------------------------
 
-    def remembered(self, room: RoomId, words: Sequence[Word], before: Position, limit: int) -> list[Remembered]:
+    def remembered(
+        self, room: RoomId, words: Sequence[Word], after: Position, before: Position, limit: int
+    ) -> list[Remembered]:
         base = self._bases(room)
-        place = (base, base + before)
+        place = (base + after, base + before)
         try:
             if words:
                 rows = self._database.rows(BY_WORDS, (*place, matching(words), limit))

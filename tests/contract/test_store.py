@@ -649,10 +649,12 @@ def test_a_private_memory_is_on_no_list_of_rooms(store: Store) -> None:
 # -- what rooms remember -----------------------------------------------------------------------------------------
 
 
-def _found(store: Store, *words: str, room: RoomId = ROOM, before: int = 2**32 - 1, limit: int = 99) -> list[int]:
+def _found(
+    store: Store, *words: str, room: RoomId = ROOM, after: int = 0, before: int = 2**32 - 1, limit: int = 99
+) -> list[int]:
     """Where the messages stand that an index finds by these words, as it gives them."""
     asked = [word for text in words for word in parse(text).words]
-    return [each.header.position for each in store.remembered(room, asked, Position(before), limit)]
+    return [each.header.position for each in store.remembered(room, asked, Position(after), Position(before), limit)]
 
 
 def test_what_is_remembered_is_found_by_its_words_and_its_key_the_newest_first(store: Store) -> None:
@@ -675,8 +677,9 @@ def test_what_is_remembered_is_found_by_its_words_and_its_key_the_newest_first(s
     assert _found(store, "blue", room=OTHER) == [1]
     assert _found(store, "blue", room=RoomId("r_none")) == []
     assert _found(store, "blue", before=4) == [2]
+    assert _found(store, "blue", after=2) == _found(store, after=3) == [4]
     assert _found(store, "blue", limit=1) == [4]
-    (newest, _) = store.remembered(ROOM, (), Position(99), 9)
+    (newest, _) = store.remembered(ROOM, (), Position(0), Position(99), 9)
     assert words_of(newest.body) == ("colour", "Blue or green?")
     assert newest.unaltered
     assert store.check() == []
@@ -743,7 +746,8 @@ def test_no_query_is_an_error_of_the_index(text: str, query: str) -> None:
     _do(store, append(opened(), remembering(2, text)))
     with suppress(Refused):
         words = [word for word in parse(query).words if word.is_indexed]
-        assert set(store.remembered(ROOM, words, Position(99), 9)) <= set(store.remembered(ROOM, (), Position(99), 9))
+        found, all_of_them = (store.remembered(ROOM, asked, Position(0), Position(99), 9) for asked in (words, ()))
+        assert {each.header for each in found} <= {each.header for each in all_of_them}
 
 
 def test_words_that_were_changed_behind_its_back_are_marked(store: Store) -> None:

@@ -16,6 +16,7 @@ from parlerd.core.envelope import (
     Envelope,
     HandoffAnswerPart,
     HandoffPart,
+    MemoryPart,
     TextPart,
     UnknownPart,
     encode_envelope,
@@ -117,11 +118,41 @@ def test_data_of_very_many_elements_is_not_looked_through_one_by_one(element: ob
         change(kind="handoff-declined", parts=(HandoffAnswerPart("declined", "no access"),), **REPLY),
         change(kind="handoff-accepted", parts=(HandoffAnswerPart("accepted"), TextPart("on it")), **REPLY),
         change(parts=tuple(TextPart("x") for _ in range(MAX_PARTS))),
+        change(kind="memory", parts=(TextPart("x"), MemoryPart(key="deploy", if_version=0))),
+        change(kind="memory", parts=(MemoryPart(key="deploy", forgets=True),)),
+        change(kind="memory", hops=1, reply_to=MessageId("m_1"), parts=(MemoryPart(forgets=True),)),
     ],
 )
 def test_a_sound_envelope_passes_as_it_is(envelope: Envelope) -> None:
     check_envelope(envelope)
     assert check_body(encode_envelope(envelope)) == envelope
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"kind": "note"},
+        {"to": (AGENTS[0],)},
+        {"visibility": (AGENTS[0],)},
+        {"hops": 1, "reply_to": MessageId("m_1")},
+        {"parts": (TextPart("x"), MemoryPart(), MemoryPart())},
+        {"parts": (TextPart("x"), MemoryPart(key="two words"))},
+        {"parts": (TextPart("x"), MemoryPart(if_version=1))},
+        {"parts": (TextPart("x"), MemoryPart(key="k", if_version=-1))},
+        {"parts": (TextPart("x"), DataPart(1), MemoryPart(key="k"))},
+        {"parts": (TextPart("x"), MemoryPart(key="k", forgets=True))},
+        {"parts": (MemoryPart(key="k", forgets=True, if_version=1),)},
+        {"parts": (MemoryPart(forgets=True),)},
+        {"parts": (MemoryPart(key="k"),)},
+        {"parts": (MemoryPart(key="k", forgets=True),), "hops": 1, "reply_to": MessageId("m_1")},
+    ],
+)
+def test_a_message_of_a_memory_says_one_thing_that_is_hidden_from_nobody(wrong: dict[str, Any]) -> None:
+    sound = {"kind": "memory", "parts": (TextPart("x"), MemoryPart(key="deploy"))}
+    check_envelope(change(**sound))
+    with pytest.raises(Refused) as refused:
+        check_envelope(change(**{**sound, **wrong}))
+    assert (refused.value.code, refused.value.details["what"]) == ("envelope_refused", "parts")
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,7 @@ def test_of_very_many_facts_the_newest_are_looked_through_and_the_answer_says_so
     monkeypatch.setattr(recalling, "PAGE", 2)
     monkeypatch.setattr(recalling, "KEPT", 3)
     monkeypatch.setattr(recalling, "MAX_PLAIN", 4)
+    monkeypatch.setattr(recalling, "WINDOW", 2)
 
     async def main() -> None:
         async with engine_world() as served:

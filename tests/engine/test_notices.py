@@ -96,6 +96,22 @@ def test_two_answers_at_once_say_a_change_once() -> None:
     run(main)
 
 
+def test_what_a_room_remembers_is_no_news() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, bob = await served.room("alice", "bob")
+            fact = t.Remember(text="blue-green")
+            await alice.ask("memory.remember", fact, t.Remembered)
+            assert await notice(served, bob) == ""
+            await alice.send("one")
+            await alice.ask("memory.remember", fact, t.Remembered)
+            assert await notice(served, bob) == "Meanwhile: 1 new in 'auth-redesign'."
+            await alice.ask("memory.remember", fact, t.Remembered)
+            assert await notice(served, bob) == ""
+
+    run(main)
+
+
 def test_what_the_answer_is_about_is_not_said_again_beside_it() -> None:
     async def main() -> None:
         async with engine_world() as served:

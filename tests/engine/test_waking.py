@@ -80,6 +80,23 @@ def test_nothing_waits_where_nothing_does_and_own_words_are_no_news() -> None:
     run(main)
 
 
+def test_what_a_room_remembers_wakes_nobody_and_is_not_counted() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, _, room = await in_one_room(served)
+            asked = t.Remember(text="blue-green", room=room)
+            await alice.ask("memory.remember", asked, t.Remembered)
+            assert msgspec.to_builtins(await check(await hook(served), turn=True)).items() >= NOTHING.items()
+            await alice.send("look it up", room=room)
+            assert (await check(await hook(served), turn=True)).wake
+            # What was told once is no news again because of a fact that came after it.
+            await alice.ask("memory.remember", asked, t.Remembered)
+            found = await check(await hook(served), turn=True)
+            assert (found.unread, found.wake) == (1, False)
+
+    run(main)
+
+
 def test_only_the_owner_is_told_who_knocks_and_private_words_of_others_are_not_counted() -> None:
     async def main() -> None:
         async with engine_world() as served:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
+import trio
+
 from parlerd.operations import types as t
 from tests.support.engine import Party, gather, texts
 from tests.support.homes import Home, Place
@@ -12,13 +14,17 @@ from tests.support.homes import Home, Place
 async def together(place: Place, *names: str) -> tuple[Party, ...]:
     """These agents in one session; the first opened it."""
     first, *others = [await place.agent(name) for name in names]
-    person = await place.person()
     opened = await first.open("auth redesign", "Chose PKCE.")
     for other in others:
-        knock = await other.join(opened.session_key)
-        await person.approve((await other.whoami()).id, room=opened.room, join_code=knock.join_code)
-        await other.commit(await other.come_in(opened.session_key))
+        await other.commit(await let_in(place, opened, other))
     return (first, *others)
+
+
+async def let_in(place: Place, opened: t.OpenedSession, who: Party) -> t.JoinedSession:
+    """What an agent lands with whom the person let in."""
+    knock, person = await who.join(opened.session_key), await place.person()
+    await person.approve((await who.whoami()).id, room=opened.room, join_code=knock.join_code)
+    return await who.come_in(opened.session_key)
 
 
 async def remember(who: Party, text: str, **rest: object) -> t.Fact:
@@ -43,8 +49,15 @@ async def settled(*parties: Party) -> None:
     for party in parties:
         sent = await party.send("settled")
         for other in parties:
-            while sent.id not in {message.id for message in (await other.recv(all=True, limit=500)).messages}:
-                await other.recv(wait=5, peek=True)
+            await heard(other, sent.id)
+
+
+async def heard(who: Party, message: str) -> None:
+    for _ in range(600):
+        if message in {each.id for each in (await who.recv(all=True, limit=500)).messages}:
+            return
+        await trio.sleep(0.1)
+    raise AssertionError("it was never heard")
 
 
 def test_what_one_remembers_another_finds(home: Home) -> None:
@@ -189,5 +202,24 @@ def test_the_same_request_again_remembers_once(home: Home) -> None:
         again = await alice.ask("memory.remember", asked, t.Remembered)
         assert (first.replayed, again.replayed) == (False, True)
         assert [(fact.id, fact.version) for fact in again.facts] == [(fact.id, 1) for fact in first.facts]
+
+    home.play(story)
+
+
+def test_who_joins_is_told_the_keys_that_the_room_has(home: Home) -> None:
+    async def story(place: Place) -> None:
+        alice, bob, carol = [await place.agent(name) for name in ("alice", "bob", "carol")]
+        opened = await alice.open("auth redesign", "Chose PKCE.")
+        await bob.commit(await let_in(place, opened, bob))
+        await remember(alice, "blue-green", key="deploy")
+        await settled(alice, bob)
+        await remember(bob, "PKCE", key="login")
+        await remember(bob, "gone", key="old")
+        await forget(bob, key="old")
+        await remember(bob, "without a key")
+        await settled(alice, bob)
+        landed = await let_in(place, opened, carol)
+        assert (landed.remembers, landed.more_keys) == (["login", "deploy"], 0)
+        assert [fact.text for fact in await recall(carol, "login")] == ["PKCE"]
 
     home.play(story)

@@ -45,6 +45,8 @@ def test_a_damaged_index_is_made_anew_from_the_facts(path: Path, backups: Path, 
     assert any("remembers a message at 3" in sentence for sentence in store.check())
     store.close()
     again = SqliteStore(path, backups=backups)
-    assert [each.header.position for each in again.remembered(ROOM, parse("blue").words, Position(9), 9)] == [2]
+    assert [
+        each.header.position for each in again.remembered(ROOM, parse("blue").words, Position(0), Position(9), 9)
+    ] == [2]
     assert not any("remembers" in sentence for sentence in again.check())
     again.close()

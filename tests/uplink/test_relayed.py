@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 import trio
 
 from parlerd.core.errors import Refused
-from parlerd.core.model import AgentId, RoomId
+from parlerd.core.model import AgentId, Position, RoomId
 from parlerd.engine.callers import Caller
 from parlerd.engine.engine import Engine
 from parlerd.engine.face import EngineFace, Pending
@@ -1173,5 +1174,113 @@ def test_a_denial_of_a_knock_that_was_not_answered_reaches_the_one_who_knocked(t
         async with unanswered_knock(tmp_path) as (meeting, carol, person):
             await person.deny("carol")
             assert (await carol.join(meeting.opened.session_key, wait=30)).status == "denied"
+
+    run(main)
+
+
+# -- memory ------------------------------------------------------------------------------------------------------
+
+
+async def remember(who: Party, text: str, **rest: Any) -> t.Remembered:
+    return await who.ask("memory.remember", t.Remember(text=text, **rest), t.Remembered)
+
+
+async def recalled(who: Party, query: str) -> list[tuple[str, int | None]]:
+    found = await who.ask("memory.recall", t.Recall(query=query), t.Recalled)
+    return [(fact.text, fact.version) for fact in found.facts]
+
+
+async def told(meeting: Meeting) -> None:
+    """Bob's home heard what alice's side said before."""
+    sent = await meeting.alice.send("told")
+    for _ in range(600):
+        if sent.id in {message.id for message in (await meeting.bob.recv(all=True, limit=500)).messages}:
+            return
+        await trio.sleep(1)
+    raise AssertionError("it was never heard")
+
+
+def test_a_fact_waits_for_the_relay_and_its_home_counts_the_version(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            alice, bob, wires = meeting.alice, meeting.bob, meeting.wires
+            first = await remember(alice, "rolling", key="deploy")
+            assert (first.queued, first.facts[0].version) == (False, 1)
+            wires.cut()
+            waits = await remember(alice, "blue-green", key="deploy")
+            assert (waits.queued, waits.facts[0].version, waits.facts[0].at) == (True, None, None)
+            assert await recalled(alice, "deploy") == [("rolling", 1)]
+            wires.mend()
+            await told(meeting)
+            assert await recalled(alice, "deploy") == await recalled(bob, "deploy") == [("blue-green", 2)]
+
+    run(main)
+
+
+def test_a_guarded_fact_never_waits_and_the_same_request_again_writes_it_once(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            alice, bob, wires = meeting.alice, meeting.bob, meeting.wires
+            asked = t.Remember(text="mine", key="leader", if_version=0, idempotency_key="once")
+            wires.cut()
+            error = await alice.refused("memory.remember", asked)
+            assert (error.code, error.spec.retryable) == ("offline", True)
+            assert meeting.ann.world.store.outbox(meeting.relay.keys.id) == []
+            wires.mend()
+            await told(meeting)
+            assert (await remember(bob, "his", key="other", if_version=0)).facts[0].version == 1
+            # The answer is lost: the relay has the fact, and nobody here knows.
+            for _, theirs in wires.open:
+                theirs.hold()
+            assert (await alice.refused("memory.remember", asked)).code == "offline"
+            wires.cut()
+            wires.mend()
+            await told(meeting)
+            again = await alice.ask("memory.remember", asked, t.Remembered)
+            assert (again.replayed, again.facts[0].version) == (True, 1)
+            assert (await bob.refused("memory.remember", t.Remember(text="no", key="leader", if_version=0))).details[
+                "current"
+            ] == 1
+
+    run(main)
+
+
+def test_every_home_forgets_the_words_when_it_hears_of_it(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            alice, bob = meeting.alice, meeting.bob
+            for text in ("swordfish", "marlin"):
+                await remember(alice, text, key="secret")
+            loose = (await remember(alice, "anchovy")).facts[0].id
+            await told(meeting)
+            room = RoomId(meeting.opened.room)
+            stores = [meeting.relay.store, meeting.ann.world.store, meeting.ben.world.store]
+
+            def held(word: bytes) -> list[bool]:
+                bodies = [
+                    [store.body(room, Position(n)) for n in range(1, store.head(room).position + 1)] for store in stores
+                ]
+                return [any(body is not None and word in body[0] for body in found) for found in bodies]
+
+            assert held(b"swordfish") == held(b"marlin") == held(b"anchovy") == [True, True, True]
+            await alice.ask("memory.forget", t.Forget(key="secret"), t.Forgotten)
+            await alice.ask("memory.forget", t.Forget(id=loose), t.Forgotten)
+            await told(meeting)
+            assert held(b"swordfish") == held(b"marlin") == held(b"anchovy") == [False, False, False]
+            for query in ("swordfish", "secret", "anchovy"):
+                assert await recalled(bob, query) == []
+            assert all(store.check() == [] for store in stores)
+            assert all(store.verify_chain(room) is None for store in stores)
+
+    run(main)
+
+
+def test_private_memory_never_leaves_its_machine(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            rooms = set(meeting.relay.store.rooms())
+            await remember(meeting.bob, "only mine", private=True)
+            assert await recalled(meeting.bob, "mine") == [("only mine", 1)]
+            assert set(meeting.relay.store.rooms()) == rooms
 
     run(main)

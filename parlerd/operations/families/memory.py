@@ -139,7 +139,7 @@ FAMILY: Final = Family(
     operations=(
         Operation(
             name="memory.remember",
-            summary="Keep a fact for everyone in the room, now and later.",
+            summary="Keep a fact for everyone in the room.",
             params=Remember,
             result=Remembered,
             plane="agent",
@@ -154,7 +154,7 @@ FAMILY: Final = Family(
                 verb="remember",
                 arguments=(
                     Argument(name="text", is_free=True),
-                    Argument(name="if_version", kind="integer", help="the key's version now; 0: there is none"),
+                    Argument(name="if_version", kind="integer", help="its version now; 0: none"),
                 ),
             ),
             command="parler remember",
@@ -174,14 +174,14 @@ FAMILY: Final = Family(
                 verb="recall",
                 arguments=(
                     Argument(name="query", is_free=True),
-                    Argument(name="offset", kind="integer", help="the character to go on from"),
+                    Argument(name="offset", kind="integer"),
                 ),
             ),
             command="parler recall",
         ),
         Operation(
             name="memory.forget",
-            summary="Take a fact's words away for good, of every version.",
+            summary="Take a fact's words away for good.",
             params=Forget,
             result=Forgotten,
             plane="agent",

@@ -92,7 +92,8 @@ class JoinedSession(Result, frozen=True, kw_only=True):
     """`status` is joined, already_member (the context is shown again), pending or denied. While pending, `join_code` is
     what the person is asked to type; null to a command that an agent host started. `cursor` is what to acknowledge with
     `message.commit`; empty when nothing is to be.
-    `you` is the joiner's handle; `unread` counts what is new after the messages shown."""
+    `you` is the joiner's handle; `unread` counts what is new after the messages shown. `remembers` are the newest keys
+    of the room's memory whose facts the joiner may see, and `more_keys` counts the others."""
 
     room: str
     status: str
@@ -106,6 +107,8 @@ class JoinedSession(Result, frozen=True, kw_only=True):
     hint: str = ""
     you: str = ""
     unread: int = 0
+    remembers: list[str] = []
+    more_keys: int = 0
 
 
 class DecideJoin(Params, frozen=True, kw_only=True):
