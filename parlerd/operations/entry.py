@@ -196,11 +196,11 @@ SENDS_AWAY: Final = (*AWAY, "outbox_full", "key_used_elsewhere", "too_many_bytes
 """The same for messages, which wait here while that home cannot be reached."""
 IDEMPOTENT: Final = ("idempotency_conflict", "idempotency_expired")
 
-ROOM_ARGUMENT: Final = Argument(name="room", help="id or name; default: the active session")
+ROOM_ARGUMENT: Final = Argument(name="room", help="default: the active session")
 IDEMPOTENCY_ARGUMENT: Final = Argument(
     name="key",
     field="idempotency_key",
-    help="idempotency key, to retry safely",
+    help="to retry safely",
     rule="key is 1 to 128 of letters, digits and . _ : -",
 )
 WAIT_ARGUMENT: Final = Argument(name="wait_secs", kind="seconds", field="wait_ms", help="0 answers at once")

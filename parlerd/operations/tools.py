@@ -122,17 +122,27 @@ def definition(tool: Tool) -> dict[str, Any]:
         "title": tool.title,
         "description": description(tool),
         "inputSchema": schema,
-        "annotations": {
-            "readOnlyHint": tool.effect == "read",
-            "destructiveHint": tool.effect == "destructive",
-            # Sending twice posts twice unless a key is given, so only what reads or what knocks is safe to repeat.
-            "idempotentHint": not any(each.needs_idempotency_key for each in tool.operations.values()),
-            "openWorldHint": tool.reaches_others,
-        },
+        "annotations": _annotations(tool),
     }
     if tool.is_core:
         shown["_meta"] = {"anthropic/alwaysLoad": True}
     return shown
+
+
+_UNSAID: Final = {"readOnlyHint": False, "destructiveHint": True, "idempotentHint": False, "openWorldHint": True}
+"""What a host takes for granted of a tool that does not say it. Source: the schema of MCP, `ToolAnnotations`."""
+
+
+def _annotations(tool: Tool) -> dict[str, bool]:
+    """What a tool says of its effect, without what goes without saying."""
+    said = {
+        "readOnlyHint": tool.effect == "read",
+        "destructiveHint": tool.effect == "destructive",
+        # Sending twice posts twice unless a key is given, so only what reads or what knocks is safe to repeat.
+        "idempotentHint": not any(each.needs_idempotency_key for each in tool.operations.values()),
+        "openWorldHint": tool.reaches_others,
+    }
+    return {name: value for name, value in said.items() if value != _UNSAID[name]}
 
 
 def takes_key(tool: Tool) -> bool:

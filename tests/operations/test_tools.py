@@ -82,7 +82,8 @@ def test_a_tool_says_of_itself_what_is_true_of_the_verb_that_does_most(
     other: t.Operation, hints: tuple[bool, bool, bool]
 ) -> None:
     said = definition(tools_of((family(look(), other),))["look"])["annotations"]
-    assert (said["readOnlyHint"], said["destructiveHint"], said["idempotentHint"]) == hints
+    unsaid = {"readOnlyHint": False, "destructiveHint": True, "idempotentHint": False}
+    assert tuple(said.get(name, value) for name, value in unsaid.items()) == hints
 
 
 @pytest.mark.parametrize(
@@ -127,14 +128,15 @@ def test_a_tool_is_one_flat_object_that_every_host_accepts(tool: Tool) -> None:
 
 
 @EVERY_TOOL
-def test_a_tool_has_a_title_three_sentences_one_example_and_all_annotations(tool: Tool) -> None:
+def test_a_tool_has_a_title_three_sentences_one_example_and_the_annotations_that_say_something(tool: Tool) -> None:
     shown = definition(tool)
     text = description(tool)
     assert shown["title"]
     assert len(tool.name) <= 30
     assert text.count("Example: ") == 1
     assert text.partition("Example: ")[0].count(". ") <= 2
-    assert set(shown["annotations"]) == {"readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint"}
+    unsaid = {"readOnlyHint": False, "destructiveHint": True, "idempotentHint": False, "openWorldHint": True}
+    assert all(unsaid[name] is not value for name, value in shown["annotations"].items())
 
 
 @EVERY_TOOL
@@ -143,7 +145,7 @@ def test_the_example_of_a_tool_is_a_valid_call(tool: Tool) -> None:
 
 
 def test_only_what_reads_is_marked_read_only() -> None:
-    marked = {tool.name for tool in TOOLS.values() if definition(tool)["annotations"]["readOnlyHint"]}
+    marked = {tool.name for tool in TOOLS.values() if definition(tool)["annotations"].get("readOnlyHint")}
     assert marked == {"parler_recv", "parler_rooms"}
 
 
@@ -172,7 +174,7 @@ def test_a_message_is_named_by_its_number_however_a_model_writes_it(number: obje
 
 
 def test_leaving_is_marked_destructive_for_one_may_end_a_session_for_all_and_no_host_has_to_load_it_at_once() -> None:
-    marked = {tool.name for tool in TOOLS.values() if definition(tool)["annotations"]["destructiveHint"]}
+    marked = {tool.name for tool in TOOLS.values() if definition(tool)["annotations"].get("destructiveHint", True)}
     assert marked == {"parler_leave", "parler_memory"}
     assert "_meta" not in definition(TOOLS["parler_leave"])
     assert resolve(TOOLS["parler_leave"], {}).params == t.CloseSession()

@@ -211,7 +211,7 @@ FAMILY: Final = Family(
         ),
         Operation(
             name="rooms.requests",
-            summary="Show who knocks at the rooms this agent owns, without the joiner's code.",
+            summary="Show who knocks at the rooms this agent owns.",
             params=SessionRequests,
             result=RequestList,
             plane="agent",
