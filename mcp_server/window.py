@@ -39,7 +39,7 @@ from parlerd.engine.face import EngineFace
 from parlerd.engine.readers import PendingAnswer
 from parlerd.groups import unwrapped
 from parlerd.operations import types as t
-from parlerd.operations.tools import TOOLS, Meaning, resolve
+from parlerd.operations.tools import TOOLS, Meaning, Tool, resolve, takes_key
 from parlerd.operations.traits import UNMEASURED, HostTraits
 
 log = logging.getLogger("parlerd.mcp")
@@ -148,20 +148,31 @@ class Window:
             done = True
             return Answer(text)
         except ParlerError as error:
-            return await self._failed(error, key)
+            return await self._failed(error, self._key_told(tool, arguments, key, error))
         except Exception as error:
             reason = unwrapped(error)
             if isinstance(reason, ParlerError):
-                return await self._failed(reason, key)
+                return await self._failed(reason, self._key_told(tool, arguments, key, reason))
             # Only place and type are logged: the text of an exception may hold what someone wrote.
             place = "".join(traceback.format_tb(reason.__traceback__))
             log.error("%s failed with %s\n%s", name, type(reason).__name__, place)
-            return await self._failed(ParlerError("internal"), key)
+            failed = ParlerError("internal")
+            return await self._failed(failed, self._key_told(tool, arguments, key, failed))
         finally:
             self._calls -= 1
             self._showing.ended(request)
             if replay and not done:
                 self._repeats.failed(name, arguments, key)
+
+    def _key_told(self, tool: Tool, arguments: Mapping[str, Any], key: str, error: ParlerError) -> str:
+        """The idempotency key that a model is told, to ask for the same again. Where a tool calls something else a key,
+        it is asked the same once more, and that is the same request."""
+        if takes_key(tool) or all(argument.name != "key" for argument in tool.arguments):
+            return key
+        error.details.pop("key", None)
+        if key and error.spec.retryable:
+            self._repeats.failed(tool.name, arguments, key)
+        return ""
 
     def settled(self, request: CallId, *, written: bool) -> None:
         """The call `request` was answered to the host, or (`written` false) withdrawn by it. See `Showing.settled`."""
@@ -178,7 +189,7 @@ class Window:
             return scribe.write(decided), t.AskNotice(said=("knock", "people"), room=decided.room)
         if not meaning.operation.waits and not meaning.operation.needs_idempotency_key:
             result = await self._call(meaning.operation.name, params)
-            return scribe.write(result), _LISTED.get(type(result), _NOTHING)
+            return scribe.write(result, offset=meaning.offset), _LISTED.get(type(result), _NOTHING)
         answer = self._showing.begin(request)
         try:
             if isinstance(params, t.Recv):

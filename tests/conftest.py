@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +14,12 @@ from tests.support import truth
 # A property is tried, not timed: a machine that is busy for a moment is not a failure.
 settings.register_profile("parler", deadline=None)
 settings.load_profile("parler")
+
+# What is started here inherits these. In the background of a shell, Ctrl-C ends nobody; a terminal without a name draws
+# nothing.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+os.environ["TERM"] = "xterm-256color"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

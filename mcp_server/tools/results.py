@@ -31,6 +31,8 @@ _MARKED: Final = 18
 """Bytes of `[peer MARK ]` and its line ends around the words of a head."""
 _QUEUED: Final = "It is stored on this machine, and goes out when the relay answers."
 """Of a message that is not in its room yet."""
+GLIMPSE: Final = 160
+"""Characters of a fact that are shown among messages: many facts are not to drown a conversation."""
 WAIT_S: Final = 600
 """Seconds that an agent is told to wait, where its host sits out so many."""
 WAIT: Final = f'parler_recv {{"wait_secs":{WAIT_S}}}'
@@ -213,9 +215,15 @@ def _segments(message: t.Message, you: str, offset: int = 0) -> list[tuple[str, 
         facts.append("lost by the relay")
     if message.reply_seq is not msgspec.UNSET:
         facts.append(f"reply to #{message.reply_seq}")
-    handoff = message.handoff
+    handoff, mark = message.handoff, message.memory
     found: list[tuple[str, str]] = []
-    if handoff is not msgspec.UNSET:
+    if mark is not msgspec.UNSET:
+        line, _, rest = message.text.partition("\n")
+        is_whole = not rest and len(line) <= GLIMPSE
+        verb = "forgets" if mark.forgets else "remembers"
+        facts[-1] = f"{verb} {_plain(mark.key)} v{mark.version}" if mark.key else verb
+        found.append(("; ".join(facts), line if is_whole else f"{line[:GLIMPSE]}... (recall it to read on)"))
+    elif handoff is not msgspec.UNSET:
         target = "you" if handoff.to_you and handoff.for_ else _plain(handoff.for_) if handoff.for_ else "anyone"
         facts.append(f"hands the turn to {target}; next")
         found.append(("; ".join(facts), handoff.next))
@@ -350,6 +358,79 @@ def _handed(result: t.GivenHandoff, scribe: Scribe, asked: _Asked) -> str:
     )
 
 
+def _remembered(result: t.Remembered, scribe: Scribe, asked: _Asked) -> str:
+    [fact] = result.facts
+    named = f" as {scribe.name(fact.key)}" if fact.key else ""
+    version = f" version {fact.version}" if fact.key and fact.version else ""
+    where, warned = _where(fact, scribe), _warned(result.warning)
+    if result.queued:
+        return f"Not remembered yet{named} in {where}. {_QUEUED}{warned}"
+    repeated = " before; this repeats that request" if result.replayed else ""
+    return f"Remembered{named}{version} in {where}{repeated}.{warned}"
+
+
+def _forgotten(result: t.Forgotten, scribe: Scribe, asked: _Asked) -> str:
+    [fact] = result.facts
+    what, where = scribe.name(fact.key or fact.id), _where(fact, scribe)
+    return f"Not forgotten yet: {what} in {where}. {_QUEUED}" if result.queued else f"Forgotten: {what} in {where}."
+
+
+def _where(fact: t.Fact, scribe: Scribe) -> str:
+    return scribe.name(fact.name or fact.room) if fact.room else "your private memory"
+
+
+def _recalled(result: t.Recalled, scribe: Scribe, asked: _Asked) -> str:
+    """What was found, as much of it as a page holds. A fact that is longer than a page is continued by offset."""
+    after = [result.notice] if result.notice else []
+    if result.cut:
+        after.append("Only the newest facts were looked through: another word narrows it down.")
+    if not result.facts:
+        return "\n".join(["Nothing that is remembered has these words.", *after])
+    lines = ["No fact has every word; these have some of them:"] if result.partly else []
+    fence = scribe.fencer.fence(fact.text for fact in result.facts)
+    left, shown, goes_on = min(PAGE, _ceiling(scribe)), 0, ""
+    for fact in result.facts:
+        head = _fact_head(fact, scribe)
+        start = asked.offset if not shown else 0
+        room_left = left - scribe.budget.size(head) - _MARKED
+        text = reveal(fact.text, start, max(room_left, 0) + 2)
+        size = max(scribe.budget.size(text.text), len(text.text.encode("utf-8", "surrogatepass")))
+        if shown and (text.end < len(fact.text) or size > room_left):
+            break
+        if not shown:
+            whole_left = _ceiling(scribe) - scribe.budget.size(head) - _MARKED
+            fits = partial(scribe.budget.prefix, room=whole_left)
+            text = reveal(fact.text, min(start, len(fact.text)), max(whole_left, 0) + 2, fits)
+        if start or text.end < len(fact.text):
+            head += f"; characters {start} to {text.end} of {len(fact.text)}"
+        if text.end < len(fact.text):
+            goes_on = f"To read on: the same call with offset {text.end}."
+        part = fence.part(head, text)
+        lines.append(part)
+        left -= scribe.budget.size(part) + 1
+        shown += 1
+        if goes_on:
+            break
+    lines.append(fence.end)
+    if goes_on:
+        after.insert(0, goes_on)
+    if more := result.more + len(result.facts) - shown:
+        after.insert(0, f"{more} more: name another word, or a room.")
+    return "\n".join([*lines, *after])
+
+
+def _fact_head(fact: t.Fact, scribe: Scribe) -> str:
+    """Key, version, author, time and room of a fact: names that could be nothing else stand outside the fence."""
+    facts = [f"{_plain(fact.key)} v{fact.version}"] if fact.key else [_plain(fact.id)]
+    if fact.verified != "valid":
+        facts.append(f"NOT VERIFIED ({fact.verified})")
+    facts.append(_plain(fact.author.name))
+    if fact.at is not None:
+        facts.append(_clock(fact.at))
+    facts.append(f"in {_plain(fact.name or fact.room)}" if fact.room else "private")
+    return "; ".join(facts)
+
+
 def _rooms(result: t.RoomList, scribe: Scribe, asked: _Asked) -> str:
     lines: list[str] = []
     for door in result.waits:
@@ -446,6 +527,67 @@ def _request_line(request: t.RequestInfo, scribe: Scribe) -> str:
     )
 
 
+def _found(result: t.FoundAgents, scribe: Scribe, asked: _Asked) -> str:
+    silent = ", ".join(map(scribe.name, result.silent))
+    notice = [f"{silent} did not answer, so agents there may be missing."] if silent else []
+    if not result.agents:
+        return "\n".join(["Nobody who has a card fits that.", *notice])
+    if result.more:
+        notice.insert(0, "There are others: ask for something narrower.")
+    blocks = [_agent(agent, scribe) for agent in result.agents]
+    return "\n".join([*_bounded(blocks, scribe, taken=notice), *notice])
+
+
+def _agent(agent: t.FoundAgent, scribe: Scribe) -> str:
+    """An agent by its card. The description is in its own words, and so in a fence."""
+    facts = [scribe.name(agent.role)] if agent.role else []
+    facts += [f"{what} {' '.join(map(scribe.name, labels))}" for what, labels in _labels(agent) if labels]
+    status = scribe.name(agent.status)
+    facts.append(f"{status} since {_clock(agent.since)}" if agent.since else status)
+    if agent.home != "local":
+        facts.append(f"home {scribe.name(agent.home)}")
+    line = f"{scribe.name(agent.name)}: {', '.join(facts)}"
+    return f"{line}\n{scribe.fencer.wrap(agent.description, 'card')}" if agent.description else line
+
+
+def _labels(agent: t.FoundAgent) -> tuple[tuple[str, list[str]], ...]:
+    return ("tags", agent.tags), ("skills", agent.skills)
+
+
+def _registered(result: t.Registered, scribe: Scribe, asked: _Asked) -> str:
+    lines = []
+    for at in result.homes:
+        where = "on this machine" if at.home == "local" else f"at {scribe.name(at.home)}"
+        if at.status == "failed":
+            lines.append(f"It is not {where}: {scribe.name(at.code)}. Make the same call again later.")
+        else:
+            done = "Taken back" if result.agent is None else "Published"
+            lines.append(f"{'It stands as it was' if at.status == 'unchanged' else done} {where}.")
+    if result.agent is None:
+        return "\n".join([f"{scribe.name(result.name)} has no card.", *lines])
+    seen = {"public": "everybody there finds you", "private": "only who shares a room with you finds you"}
+    said = f"Your card is {scribe.name(result.agent.visibility)}: {seen.get(result.agent.visibility, '')}."
+    return "\n".join([said, *lines, _agent(result.agent, scribe)])
+
+
+_BEGINS: Final = {
+    "open": "every message",
+    "dnd": "only what is for you",
+    "focus": "only a hand-off to you",
+    "quiet": "only what is for you",
+    "muted": "nothing",
+}
+"""What begins a turn, by the mode."""
+
+
+def _attention(result: t.AttentionIs, scribe: Scribe, asked: _Asked) -> str:
+    lines = [f"You are {scribe.name(result.mode)}: while you are idle, {_BEGINS.get(result.mode, '')} begins a turn."]
+    lines += [
+        f"{scribe.name(room.name)} is {scribe.name(room.mode)}: {_BEGINS.get(room.mode, '')}." for room in result.rooms
+    ]
+    return "\n".join([*lines, "What waits is yours to read all the same."])
+
+
 def _why(result: t.WhyResult, scribe: Scribe, asked: _Asked) -> str:
     rung = [_queued(result.queued, scribe)] if isinstance(result.queued, t.QueuedHere) else []
     lines = []
@@ -501,9 +643,15 @@ _TEXTS: Final[dict[type[t.Result], Callable[[Any, Scribe, _Asked], str]]] = {
     t.Received: _received,
     t.Sent: _sent,
     t.GivenHandoff: _handed,
+    t.Remembered: _remembered,
+    t.Recalled: _recalled,
+    t.Forgotten: _forgotten,
     t.RoomList: _rooms,
     t.RosterResult: _roster,
     t.RequestList: _requests,
+    t.FoundAgents: _found,
+    t.Registered: _registered,
+    t.AttentionIs: _attention,
     t.WhyResult: _why,
     t.Decided: _decided,
     t.ClosedSession: _closed,

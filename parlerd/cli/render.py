@@ -82,6 +82,10 @@ def agents_in(rows: Sequence[Sequence[str]], *, all: bool = True) -> list[str]:
     return [first_of(agents) for agents in rows]
 
 
+GLIMPSE: Final = 160
+"""Characters of a fact that are shown among messages."""
+
+
 def first_of(names: Sequence[str]) -> str:
     """The first of some names, and how many more there are: `bob +2`."""
     return names[0] + (f" +{len(names) - 1}" if len(names) > 1 else "") if names else ""
@@ -105,7 +109,9 @@ def show_message(out: Output, message: t.Message, now: float, *, you: str | None
 
     handoff = message.handoff
     out.say(*_head(message, now, wide=wide), hang=2)
-    if isinstance(handoff, msgspec.UnsetType):
+    if not isinstance(message.memory, msgspec.UnsetType):
+        out.text(glimpse(message.text))
+    elif isinstance(handoff, msgspec.UnsetType):
         out.text(message.text)
         if not isinstance(message.data, msgspec.UnsetType) and message.data is not None:
             from parlerd.cli.output import to_json
@@ -120,6 +126,19 @@ def show_message(out: Output, message: t.Message, now: float, *, you: str | None
             for label, body in lines:
                 out.say(("  " + label, "dim"))
                 out.text(body)
+
+
+def remembers(mark: t.MemoryMark) -> str:
+    """What a message does in the room's memory."""
+    verb = "forgets" if mark.forgets else "remembers"
+    return f"{verb} {mark.key} v{mark.version}" if mark.key else verb
+
+
+def glimpse(text: str) -> str:
+    """The beginning of a fact, on one line: many facts are not to drown a conversation, and `recall` shows them
+    whole."""
+    line, _, rest = text.partition("\n")
+    return f"{line[:GLIMPSE]}..." if rest or len(line) > GLIMPSE else line
 
 
 def _head(message: t.Message, now: float, *, wide: bool) -> list[Span]:
@@ -142,6 +161,8 @@ def _head(message: t.Message, now: float, *, wide: bool) -> list[Span]:
         facts.append((f"handoff to {message.handoff.for_ or 'anyone'}", "bold"))
     elif message.opening is True:
         facts.append(("the opening recap", "dim"))
+    elif not isinstance(message.memory, msgspec.UnsetType):
+        facts.append((remembers(message.memory), "dim"))
     elif message.kind != "text":
         facts.append((message.kind, "bold"))
     if isinstance(message.reply_seq, int):

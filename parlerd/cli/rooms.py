@@ -134,6 +134,39 @@ def _whoami(ctx: Context, args: Namespace) -> int:
     return DONE
 
 
+def _attention_arguments(parser: Parser) -> None:
+    parser.add_argument(
+        "mode",
+        nargs="?",
+        choices=("open", "dnd", "focus", "quiet", "muted", "inherit"),
+        help="open: every message begins a turn; dnd: what is for the agent; focus: hand-offs to it; "
+        "with --room quiet, muted or inherit (default: show what holds)",
+    )
+    parser.add_argument("--room", metavar="ROOM", help="for this room alone")
+
+
+def _attention(ctx: Context, args: Namespace) -> int:
+    found = ctx.call("agent.attention", t.SetAttention(mode=args.mode, room=args.room), t.AttentionIs)
+    out = ctx.out
+    if out.json:
+        out.document(found)
+        return DONE
+    out.say((found.name, "name"), f" is {found.mode}: {_BEGINS[found.mode]} begins a turn while it is idle.")
+    for room in found.rooms:
+        out.say("  ", (room.name, "name"), f" is {room.mode}: {_BEGINS[room.mode]}.")
+    return DONE
+
+
+_BEGINS: Final = {
+    "open": "every message",
+    "dnd": "only what is for it",
+    "focus": "only a hand-off to it",
+    "quiet": "only what is for it",
+    "muted": "nothing",
+}
+"""What begins a turn, by the mode."""
+
+
 def _rewind_arguments(parser: Parser) -> None:
     parser.add_argument("room", metavar="ROOM", help="the room's id or name")
     parser.add_argument("--yes", action="store_true", help="go on without what the relay lost, without asking")
@@ -201,6 +234,16 @@ HANDLERS: Final = {
         examples=(
             "parler whoami",
             "parler --as bob whoami",
+        ),
+    ),
+    "attention": Handler(
+        _attention_arguments,
+        _attention,
+        section="Talk",
+        rank=60,
+        examples=(
+            "parler attention dnd --as bob",
+            "parler attention muted --room auth-redesign",
         ),
     ),
     "room rewind": Handler(

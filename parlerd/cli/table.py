@@ -54,6 +54,17 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     (('why',), 'parlerd.cli.messages', 'message.why', '', (
         'parler why 7 --room auth-redesign',
     )),
+    (('remember',), 'parlerd.cli.memory', 'memory.remember', '', (
+        'parler remember --room team "deploy strategy is blue-green"',
+        'parler remember --key deploy-strategy blue-green',
+    )),
+    (('recall',), 'parlerd.cli.memory', 'memory.recall', '', (
+        'parler recall deploy',
+        'parler recall --room team deploy',
+    )),
+    (('forget',), 'parlerd.cli.memory', 'memory.forget', '', (
+        'parler forget --key deploy-strategy',
+    )),
     (('rooms',), 'parlerd.cli.rooms', 'rooms.list', '', (
         'parler rooms',
         'parler rooms --all --wide',
@@ -65,8 +76,23 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
         'parler whoami',
         'parler --as bob whoami',
     )),
+    (('attention',), 'parlerd.cli.rooms', 'agent.attention', '', (
+        'parler attention dnd --as bob',
+        'parler attention muted --room auth-redesign',
+    )),
     (('room', 'rewind'), 'parlerd.cli.rooms', 'room.rewind', '', (
         'parler room rewind auth-redesign',
+    )),
+    (('register',), 'parlerd.cli.directory', 'directory.register', '', (
+        'parler register --public --tag planning --skill decompose',
+        'parler register --describe "Plans in ordered steps."',
+    )),
+    (('discover',), 'parlerd.cli.directory', 'directory.discover', '', (
+        'parler discover',
+        'parler discover --public --tag planning --online',
+    )),
+    (('card',), 'parlerd.cli.directory', 'directory.card', '', (
+        'parler card bob',
     )),
     (('watch',), 'parlerd.cli.watch', 'room.watch', '', (
         'parler watch --room auth-redesign',
@@ -169,13 +195,20 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'recv',
         'handoff',
         'watch',
+        'remember',
+        'recall',
+        'forget',
         'why',
+        'attention',
     )),
     ('Look around', (
         'rooms',
         'session list',
         'roster',
         'whoami',
+        'register',
+        'discover',
+        'card',
     )),
     ('Sessions across machines', (
         'homes',

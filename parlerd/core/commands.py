@@ -6,24 +6,29 @@ Not here: who asks, which comes as a `By`, and what follows, which the facets de
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
-from parlerd.core.envelope import Envelope
+from parlerd.core.envelope import Envelope, MemoryPart
 from parlerd.core.events import RoomEvent
 from parlerd.core.model import (
     AgentId,
+    Attention,
     HomeId,
     KeyId,
     MessageId,
     Millis,
+    Position,
     PrincipalId,
     Prior,
     Proof,
     ReplyTarget,
     RequestId,
+    RoomAttention,
     RoomId,
 )
-from parlerd.core.statements import DecisionStatement, KeyTerms, KnockStatement, Opening, Rewind, Title
+from parlerd.core.statements import AgentCard, DecisionStatement, KeyTerms, KnockStatement, Opening, Rewind, Title
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +62,8 @@ class PostMessage(Command, frozen=True, kw_only=True):
     reply_to: MessageId | None = None
     reply: ReplyTarget | None = None
     """What the engine found of the message that is replied to; None when there is no such message."""
+    memory: MemoryPart | None = None
+    """What the message does in the room's memory. A message that forgets what has no key replies to it."""
     envelope: Envelope | None = None
     """What an author elsewhere signed. The other fields then repeat the envelope, and the room refuses it if it says
     anything but what the room itself would have decided."""
@@ -75,8 +82,8 @@ class OpenRoom(Command, frozen=True, kw_only=True):
     title: Title
     mint: KeyId
     """The id of the room's first session key."""
-    terms: KeyTerms
-    """What this key is good for."""
+    terms: KeyTerms | None
+    """What this key is good for; None for a private room, which has no key."""
     recap: bool = False
     """Whether the opening posts a message, the recap, in the same batch."""
     envelope: Envelope | None = None
@@ -157,6 +164,8 @@ class Arrive(Command, frozen=True, kw_only=True):
     """When the facts were accepted, by the time of the room's home."""
     taken: frozenset[MessageId] = frozenset()
     """The ids among these messages that other messages have already; looked up like `PostMessage.is_id_taken`."""
+    forgotten: Mapping[MessageId, Position] = {}
+    """Where the messages stand that these forget by their ids, as far as the mirror has them; looked up too."""
 
 
 RoomCommand = PostMessage | OpenRoom | Knock | DecideRequest | RevokeKey | CloseRoom | Expel | RewindRoom | Arrive
@@ -191,6 +200,24 @@ class RenewDelegation(Command, frozen=True, kw_only=True):
     expires_at: Millis
 
 
+class PublishCard(Command, frozen=True, kw_only=True):
+    """An agent signed a card. The answer is `published`, or `stale` where the directory has this card or a later one of
+    the agent, and then nothing happens."""
+
+    card: AgentCard
+    most: int = 0
+    """How many agents of one person may have a card at the same time; 0 for a person who may have any number."""
+
+
+class SetAttention(Command, frozen=True, kw_only=True):
+    """From now on so much begins a turn of an agent: `here` in one room, or without one `mode` in general."""
+
+    agent: AgentId
+    room: RoomId | None = None
+    mode: Attention = "open"
+    here: RoomAttention = "inherit"
+
+
 class NameRoom(Command, frozen=True, kw_only=True):
     """Give a room a name among its owner's rooms; the room becomes the owner's active session. `home` is where the room
     lives, empty for this very home. The answer is `taken`, and nothing happens, where the owner has another room of
@@ -223,4 +250,14 @@ class KickPerson(Command, frozen=True, kw_only=True):
     principal: PrincipalId
 
 
-HomeCommand = CreateAgent | BindConversation | RenewDelegation | NameRoom | Activate | EnrolPerson | KickPerson
+HomeCommand = (
+    CreateAgent
+    | BindConversation
+    | RenewDelegation
+    | PublishCard
+    | SetAttention
+    | NameRoom
+    | Activate
+    | EnrolPerson
+    | KickPerson
+)

@@ -34,6 +34,8 @@ class Decision:
     empty before the first."""
     seq: Seq = Seq(0)
     """For a message: its number for its author."""
+    erases: tuple[Position, ...] = ()
+    """The messages whose words are taken away for good with these facts."""
     at: Millis | None = None
     """When the facts were accepted, where another home accepted them; None for now."""
 

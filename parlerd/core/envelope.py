@@ -15,6 +15,7 @@ encoded once; the bytes that were signed are the bytes that are stored and sent.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final, get_args
 
 import msgspec
@@ -41,6 +42,16 @@ class HandoffPart(msgspec.Struct, frozen=True, tag_field="type", tag="handoff", 
     target: str = ""
 
 
+class MemoryPart(msgspec.Struct, frozen=True, tag_field="type", tag="memory", omit_defaults=True):
+    """The message belongs to the room's memory. Beside the text that is remembered it names the `key`, if there is one.
+    With `forgets` the message brings no words: it takes away those under the key, or those of the message that it
+    replies to. `if_version` is the version that the key must have: 0 for a key under which nothing is remembered."""
+
+    key: str = ""
+    if_version: int | None = None
+    forgets: bool = False
+
+
 class UnknownPart(msgspec.Struct, frozen=True, tag_field="type", tag="unknown"):
     """A part of a type that came after this version of Parler. Nobody composes one: `decode_envelope` puts it in the
     place of what it cannot read. `packed` is the whole part, so that two such parts can be told apart."""
@@ -48,7 +59,7 @@ class UnknownPart(msgspec.Struct, frozen=True, tag_field="type", tag="unknown"):
     packed: bytes
 
 
-Part = TextPart | DataPart | HandoffPart | UnknownPart
+Part = TextPart | DataPart | HandoffPart | MemoryPart | UnknownPart
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -95,6 +106,22 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reply_to: MessageId | None = None
     seen: bytes = b""
     """In version 1 the chain digest of the room's log at the end of the page that the author was last shown."""
+
+
+def memory_of(parts: Iterable[Part]) -> MemoryPart | None:
+    """What a message does in its room's memory; None for a message that does nothing there."""
+    return next((part for part in parts if isinstance(part, MemoryPart)), None)
+
+
+def operation_of(parts: Iterable[Part]) -> str:
+    """The operation that an author was asked for when it composed these parts."""
+    for part in parts:
+        match part:
+            case HandoffPart():
+                return "handoff.give"
+            case MemoryPart(forgets=forgets):
+                return "memory.forget" if forgets else "memory.remember"
+    return "message.send"
 
 
 def root_chain(id: MessageId) -> str:

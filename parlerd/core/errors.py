@@ -380,6 +380,21 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         scope="room",
     ),
     _E(
+        "too_many_cards",
+        "There is a limit to how many agents of one person may have a card in this directory; this would be one more.",
+        "Take the card of an agent back that is no longer used: parler register --withdraw --as NAME",
+        tool_hint="Ask the person which agent's card can be taken back.",
+        action="fix_request",
+        scope="home",
+    ),
+    _E(
+        "no_card",
+        "There is no card of that agent that you may see.",
+        "Run `parler discover` to see who has one.",
+        tool_hint="parler_discover lists who has one.",
+        action="fix_request",
+    ),
+    _E(
         "too_many_bytes",
         "Your agents keep as much at this relay as those of one person may.",
         "Go on in a session on this machine, or ask whoever runs the relay to raise `[quota] person_kept_bytes`.",
@@ -415,6 +430,31 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "There is no such agent in this room.",
         "Run `parler roster` to see who is in the room.",
         tool_hint="parler_rooms with action roster lists who is in the room.",
+    ),
+    _E(
+        "no_such_fact",
+        "There is no such fact in a memory that you may see.",
+        "Run `parler recall WORDS` and name a fact by its key, or by its id.",
+        tool_hint='Find it with parler_memory {"action":"recall","query":"..."} and name it by its key or its id.',
+    ),
+    _E(
+        "not_your_fact",
+        "Somebody else wrote that, and the room forgets it only for who wrote all of its versions, or for its owner.",
+        "Ask the owner of the room. You can write a new version of it instead.",
+        action="ask_person",
+    ),
+    _E(
+        "version_conflict",
+        "Somebody wrote this key meanwhile: it is not at the version that you named.",
+        "Read what is there now, and write again with that version.",
+        tool_hint="Recall the key, and remember it again with if_version as it is now.",
+        fault="peer",
+    ),
+    _E(
+        "too_many_keys",
+        "The memory of this room has as many keys as it may have.",
+        "Write under a key that there is, or without a key.",
+        scope="room",
     ),
     _E("no_such_message", "There is no such message among those you may see.", "Check the id."),
     # -- reading

@@ -20,16 +20,20 @@ from parlerd.core.errors import Refused, StoreError
 from parlerd.core.model import (
     AgentId,
     Approver,
+    Attention,
     By,
+    CardVisibility,
     History,
     HomeId,
     KeyId,
+    MemoryNote,
     MessageId,
     Millis,
     Position,
     PrincipalId,
     Proof,
     RequestId,
+    RoomAttention,
     RoomId,
     RoomKind,
     Verified,
@@ -139,9 +143,10 @@ class JoinDenied(_Event, tag="join_denied", frozen=True, kw_only=True):
 
 class MessagePosted(_Event, tag="message_posted", frozen=True, kw_only=True):
     """A message. Its words are in the body; everything that a rule needs is in these fields, most of which repeat a
-    field of the envelope (`envelope.Envelope` explains those). At v 1 every message had an envelope of version 1."""
+    field of the envelope (`envelope.Envelope` explains those). At v 1 every message had an envelope of version 1, and
+    up to v 2 no room had a memory."""
 
-    v: int = _version(2)
+    v: int = _version(3)
     id: MessageId
     kind: str
     to: tuple[AgentId, ...] = ()
@@ -160,6 +165,8 @@ class MessagePosted(_Event, tag="message_posted", frozen=True, kw_only=True):
     """Whether the message is the room's recap."""
     envelope_v: int = 2
     """The version of the envelope."""
+    memory: MemoryNote | None = None
+    """What the message does in the room's memory; None for one that does nothing there."""
 
 
 class MirrorPlaced(_Event, tag="mirror_placed", frozen=True, kw_only=True):
@@ -217,6 +224,11 @@ class HomeContradicted(_Event, tag="home_contradicted", frozen=True, kw_only=Tru
     it."""
 
 
+def is_remembered(event: Event) -> bool:
+    """Whether the words of this fact are something that its room remembers, and so may be forgotten."""
+    return isinstance(event, MessagePosted) and event.memory is not None and not event.memory.forgets
+
+
 def addressees(event: MessagePosted) -> tuple[str, ...]:
     """Whose attention a message asks for, each name once: an id, `@` and the name in `role`, or `*` for a hand-off that
     names nobody, so that anyone may take it. `names_of` gives the names under which one reader is found."""
@@ -260,6 +272,24 @@ class DelegationIssued(_Event, tag="delegation_issued", frozen=True, kw_only=Tru
     agent: AgentId
     principal: PrincipalId
     expires_at: Millis
+
+
+class CardPublished(_Event, tag="card_published", frozen=True, kw_only=True):
+    """An agent has this card from now on; the signed card is the body."""
+
+    agent: AgentId
+    principal: PrincipalId
+    visibility: CardVisibility
+    revision: int
+
+
+class AttentionSet(_Event, tag="attention_set", frozen=True, kw_only=True):
+    """So much begins a turn of this agent: `here` in the room, or without one `mode` in general."""
+
+    agent: AgentId
+    room: RoomId | None = None
+    mode: Attention = "open"
+    here: RoomAttention = "inherit"
 
 
 class RoomNamed(_Event, tag="room_named", frozen=True, kw_only=True):
@@ -309,7 +339,15 @@ RoomEvent = (
     | HomeContradicted
 )
 HomeEvent = (
-    AgentCreated | ConversationBound | DelegationIssued | RoomNamed | SessionActivated | PersonEnrolled | PersonKicked
+    AgentCreated
+    | ConversationBound
+    | DelegationIssued
+    | CardPublished
+    | AttentionSet
+    | RoomNamed
+    | SessionActivated
+    | PersonEnrolled
+    | PersonKicked
 )
 Event = RoomEvent | HomeEvent
 
@@ -378,6 +416,7 @@ UPCASTERS: Final[dict[tuple[str, int], Upcaster]] = {
     ("key_minted", 1): _with_ref,
     ("room_named", 1): _same,
     ("message_posted", 1): _in_version_1,
+    ("message_posted", 2): _same,
     ("home_contradicted", 1): _same,
 }
 """From (type, old v) to a pure function that makes the fields of v + 1 out of those of v, except `v` itself."""

@@ -2,13 +2,13 @@
 
 Not here: messages. Nobody posts or reads in the home room and no surface shows it as a room, so it has no reader's
 numbers and no author's envelopes. Above: the engine. Below: `identities` (agents, and what leads to them), `naming`
-(rooms by name, active sessions) and `enrolment` (who may open links), each with its state and its rules; `facets` puts
-them together.
+(rooms by name, active sessions), `directory` (the cards of agents), `attention` (what begins their turns) and
+`enrolment` (who may open links), each with its state and its rules; `facets` puts them together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import ClassVar, Final, get_args
 
 import msgspec
@@ -16,12 +16,14 @@ import msgspec
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core import facets
+from parlerd.core.attention import AttentionRules, AttentionState
+from parlerd.core.directory import Directory, DirectoryState, Listed
 from parlerd.core.enrolment import Enrolment, EnrolmentState, Person
 from parlerd.core.identities import AgentRecord, Identities, IdentitiesState
 from parlerd.core.model import AgentId, PrincipalId, RoomId
 from parlerd.core.naming import Naming, NamingState
 
-FOLD_VERSION: Final = 4
+FOLD_VERSION: Final = 5
 """Raise this number when the state's shape changes, or the state that a log folds to, as the one in `room`."""
 
 
@@ -32,6 +34,8 @@ class HomeState(facets.Folded):
     identities: IdentitiesState = msgspec.field(default_factory=IdentitiesState)
     naming: NamingState = msgspec.field(default_factory=NamingState)
     enrolment: EnrolmentState = msgspec.field(default_factory=EnrolmentState)
+    directory: DirectoryState = msgspec.field(default_factory=DirectoryState)
+    attention: AttentionState = msgspec.field(default_factory=AttentionState)
 
     @property
     def agents(self) -> Mapping[AgentId, AgentRecord]:
@@ -55,13 +59,24 @@ class HomeRoom(facets.Aggregate[HomeState]):
 
     fold_version: int = FOLD_VERSION
     RULES: ClassVar = facets.compose(
-        (Identities, Naming, Enrolment), commands=get_args(c.HomeCommand), events=get_args(e.HomeEvent)
+        (Identities, Naming, Enrolment, Directory, AttentionRules),
+        commands=get_args(c.HomeCommand),
+        events=get_args(e.HomeEvent),
     )
 
     def __init__(self, state: HomeState | None = None) -> None:
         state = state or HomeState()
         self._identities: Final = Identities(state.identities)
-        super().__init__(state, self._identities, Naming(state.naming), Enrolment(state.enrolment))
+        self._directory: Final = Directory(state.directory)
+        self.attention: Final = AttentionRules(state.attention, state.identities)
+        super().__init__(
+            state,
+            self._identities,
+            Naming(state.naming),
+            Enrolment(state.enrolment),
+            self._directory,
+            self.attention,
+        )
 
     @classmethod
     def restore(cls, data: bytes) -> HomeRoom:
@@ -84,6 +99,14 @@ class HomeRoom(facets.Aggregate[HomeState]):
     def is_bound(self, agent: AgentId) -> bool:
         """Whether some conversation leads to this agent."""
         return self._identities.is_bound(agent)
+
+    def card_of(self, agent: AgentId) -> Listed | None:
+        """The card of an agent that has one."""
+        return self._directory.of(agent)
+
+    def cards(self) -> Iterator[Listed]:
+        """Every agent's card."""
+        return self._directory.all()
 
     def free_name(self, wanted: str) -> str:
         """`wanted`, or `wanted-2` and so on when it is taken or a reserved word."""

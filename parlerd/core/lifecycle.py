@@ -121,20 +121,23 @@ class Lifecycle(Facet[LifecycleState]):
             e.MemberJoined(
                 agent=by.actor, principal=by.principal, handle=agent_name(opening.handle), host=opening.host
             ),
-            e.KeyMinted(
-                key=command.mint,
-                ref=terms.ref,
-                gated=terms.gated,
-                expires_at=terms.expires_at,
-                max_uses=terms.max_uses,
-                preapproved=terms.preapproved,
-            ),
         ]
+        if terms is not None:
+            events.append(
+                e.KeyMinted(
+                    key=command.mint,
+                    ref=terms.ref,
+                    gated=terms.gated,
+                    expires_at=terms.expires_at,
+                    max_uses=terms.max_uses,
+                    preapproved=terms.preapproved,
+                )
+            )
         if command.recap:
             events.append(self._recap(command, by, ids))
         return Decision(
             tuple(events),
-            statements=(opening, None, terms),
+            statements=(opening, None, *([] if terms is None else [terms])),
             authority="owner",
             seq=Seq(1) if command.recap else Seq(0),
         )
@@ -159,9 +162,10 @@ class Lifecycle(Facet[LifecycleState]):
         wrong = {
             "owner": opening.owner != by.actor,
             "principal": opening.principal != by.principal,
-            "home": terms.home != opening.home,
-            "room": terms.room != command.room,
-            "gated": terms.gated != opening.approval,
+            "kind": (opening.kind == "private") is not (terms is None),
+            "home": terms is not None and terms.home != opening.home,
+            "room": terms is not None and terms.room != command.room,
+            "gated": terms is not None and terms.gated != opening.approval,
         }
         for what, is_wrong in wrong.items():
             if is_wrong:

@@ -16,13 +16,14 @@ import msgspec
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
-from parlerd.core import membership, topics, visibility
+from parlerd.core import membership, memory, topics, visibility
 from parlerd.core.decision import Decision, replayed
 from parlerd.core.envelope import Envelope, root_chain
 from parlerd.core.errors import Refused
 from parlerd.core.facets import Facet, applies, decides, touches
 from parlerd.core.lifecycle import LifecycleState, require_open, require_sound
 from parlerd.core.membership import MembershipState
+from parlerd.core.memory import MemoryState, Noted
 from parlerd.core.model import AgentId, By, Ids, MessageId, Millis, Seq, Shown
 from parlerd.core.public_line import first_line, first_number, line_after_rewind, next_line
 from parlerd.core.topics import Topic
@@ -94,12 +95,19 @@ _PUBLIC: Final = ""
 class Messages(Facet[MessagesState]):
     """Posts messages."""
 
-    __slots__ = ("_lifecycle", "_membership")
+    __slots__ = ("_lifecycle", "_membership", "_memory")
 
-    def __init__(self, state: MessagesState, lifecycle: LifecycleState, membership: MembershipState) -> None:
+    def __init__(
+        self,
+        state: MessagesState,
+        lifecycle: LifecycleState,
+        membership: MembershipState,
+        memory: MemoryState,
+    ) -> None:
         super().__init__(state)
         self._lifecycle = lifecycle
         self._membership = membership
+        self._memory = memory
 
     def _post(self, command: c.PostMessage, by: By, now: Millis, ids: Ids) -> Decision:
         members, owner = self._membership.members, self._lifecycle.owner
@@ -130,6 +138,12 @@ class Messages(Facet[MessagesState]):
         readers = visibility.audience(by.actor, named, None if target is None else target.visibility)
         if readers is not None and not set(to) <= set(readers):
             raise Refused("invalid_param", "A message cannot be addressed to someone it is hidden from.", param="to")
+        does = Noted(None)
+        if command.memory is not None:
+            if readers is not None:
+                # A memory is the whole room's: a hidden version would show in the number of the next one.
+                raise Refused("invalid_param", "What a room remembers is hidden from nobody in it.", param="reply_to")
+            does = memory.noted(self._memory, command.memory, by, owner, target)
         thread, finished = thread_of(self.state, by.actor, readers), command.envelope
         if readers is not None and thread == _NO_THREAD:
             self._require_room_for_audience(author)
@@ -144,6 +158,7 @@ class Messages(Facet[MessagesState]):
             chain=root_chain(id) if target is None else target.chain,
             hops=0 if target is None else target.hops + 1,
             counter=thread.counter + 1 if finished is None else finished.counter,
+            memory=does.note,
         )
         if finished is not None:
             self._require_same(command, finished, event, by, thread)
@@ -152,6 +167,7 @@ class Messages(Facet[MessagesState]):
             authority="owner" if by.actor == owner else "member",
             previous=thread.envelope,
             seq=Seq(membership.newest_seq(self._membership, by.actor) + 1),
+            erases=does.erases,
         )
 
     def _require_room_for_audience(self, author: membership.Member) -> None:
@@ -222,6 +238,9 @@ class Messages(Facet[MessagesState]):
                 state.threads.get(author, {}).pop(audience, None)
 
     def _told(self, event: e.MessagePosted, header: e.Header) -> list[Topic]:
+        """Who waits for messages does not wait for what the room remembers or forgets."""
+        if event.memory is not None:
+            return []
         room, readers = self._lifecycle.room, event.visibility
         return [topics.messages(room)] if readers is None else [topics.messages(room, reader) for reader in readers]
 

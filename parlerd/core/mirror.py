@@ -24,7 +24,8 @@ from parlerd.core.errors import Refused
 from parlerd.core.facets import Facet, applies, decides, nobody, touches
 from parlerd.core.lifecycle import LifecycleState
 from parlerd.core.membership import NOBODY, MembershipState, newest_number, told_seq
-from parlerd.core.model import AgentId, By, Ids, KeyId, Millis, RequestId
+from parlerd.core.memory import MemoryState, told
+from parlerd.core.model import AgentId, By, Ids, KeyId, Millis, Position, RequestId
 from parlerd.core.public_line import MAX_EPOCH, first_number
 from parlerd.core.rewinds import RewindsState
 
@@ -38,7 +39,7 @@ class MirrorState(msgspec.Struct):
 class Mirror(Facet[MirrorState]):
     """Takes in what another home told."""
 
-    __slots__ = ("_approvals", "_lifecycle", "_membership", "_rewinds")
+    __slots__ = ("_approvals", "_lifecycle", "_membership", "_memory", "_rewinds")
 
     def __init__(
         self,
@@ -47,8 +48,10 @@ class Mirror(Facet[MirrorState]):
         membership: MembershipState,
         approvals: ApprovalsState,
         rewinds: RewindsState,
+        memory: MemoryState,
     ) -> None:
         super().__init__(state)
+        self._memory = memory
         self._lifecycle = lifecycle
         self._membership = membership
         self._approvals = approvals
@@ -71,7 +74,14 @@ class Mirror(Facet[MirrorState]):
                 wrong = "opening"
             if wrong is not None:
                 raise Refused("relay_equivocation", what=wrong)
-        return Decision(command.events, authority="arrived", at=command.at)
+        events: list[e.RoomEvent] = []
+        erases: tuple[Position, ...] = ()
+        for event in command.events:
+            if isinstance(event, e.MessagePosted):
+                event, gone = told(self._memory, event, command.forgotten)
+                erases += gone
+            events.append(event)
+        return Decision(tuple(events), authority="arrived", at=command.at, erases=erases)
 
     def _placed(self, event: e.MirrorPlaced, header: e.Header) -> None:
         self.state.is_mirror = True

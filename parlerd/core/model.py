@@ -56,10 +56,14 @@ DEFAULT_KEY_TTL_MS: Final = Millis(24 * 3600 * 1000)
 DEFAULT_KEY_USES: Final = 50
 
 Via = Literal["mcp", "cli", "hook", "http", "link"]
-RoomKind = Literal["home", "session", "channel", "dm", "service"]
+RoomKind = Literal["home", "session", "channel", "dm", "service", "private"]
+"""`private` is an agent's own memory: a room of which it is the only member."""
 History = Literal["full", "from-join", "none"]
 Approver = Literal["person", "agent"]
 Proof = Literal["none", "cli", "form", "terminal", "sealed"]
+Attention = Literal["open", "dnd", "focus"]
+RoomAttention = Literal["inherit", "quiet", "muted"]
+CardVisibility = Literal["private", "public", "withdrawn"]
 Verified = Literal["valid", "unsigned", "invalid"]
 Stage = Literal["stored", "pushed", "read", "acknowledged", "acted"]
 
@@ -134,6 +138,16 @@ def slug(text: str, *, fallback: str) -> Label:
     return Label(cleaned or fallback)
 
 
+def memory_key(text: str) -> Label:
+    """`text` as a key of a room's memory: a label, because whoever joins is told the keys outside any fence. Raises
+    `Refused(invalid_param)`."""
+    if _LABEL.match(text) is None:
+        raise Refused(
+            "invalid_param", f"A key is 1 to {MAX_LABEL} of ASCII letters, digits and . _ @ # / -", param="key"
+        )
+    return Label(text)
+
+
 def idempotency_key(text: str) -> str:
     """`text` as an idempotency key: 1 to 128 of `[A-Za-z0-9._:-]`. Raises `Refused(invalid_param)`."""
     if _KEY.match(text) is None:
@@ -183,11 +197,25 @@ class View(msgspec.Struct, frozen=True):
     gaps: tuple[tuple[int, int], ...] = ()
 
 
+class MemoryNote(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the header of a message says that belongs to its room's memory: it remembers something, or it forgets."""
+
+    key: str = ""
+    """The name under which the room finds what is remembered; empty for what has no name."""
+    version: int = 1
+    """How often the key was written, with this message; for one that forgets, how often it had been written."""
+    forgets: bool = False
+    """Whether the message takes words away, and brings none."""
+    drops: tuple[Position, ...] = ()
+    """Where the messages stand, in this very log, that nobody finds by searching any more: the version before, or what
+    was forgotten."""
+
+
 class ReplyTarget(msgspec.Struct, frozen=True):
     """What `decide` needs of the message that is replied to; the engine looks it up.
 
     `chain` is the name of the conversation thread that the message is in, and `hops` its distance from the thread's
-    first message.
+    first message. `memory` is what its header says of the room's memory.
     """
 
     id: MessageId
@@ -196,6 +224,7 @@ class ReplyTarget(msgspec.Struct, frozen=True):
     visibility: tuple[AgentId, ...] | None
     chain: str
     hops: int
+    memory: MemoryNote | None = None
 
 
 class Prior(msgspec.Struct, frozen=True):

@@ -5,8 +5,8 @@ nothing. `apply` takes a committed fact and cannot fail. Neither reads a clock o
 give the same events everywhere. A room in memory holds members, keys, requests and counters, and no messages.
 
 Not here: any rule. Above: the engine, which looks up what `decide` needs of the past and commits what it gives. Below:
-`lifecycle`, `membership`, `approvals`, `messages`, `rewinds` and `mirror`, each with its state and its rules; `facets`
-puts them together.
+`lifecycle`, `membership`, `approvals`, `messages`, `memory`, `rewinds` and `mirror`, each with its state and its rules;
+`facets` puts them together.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from parlerd.core import events as e
 from parlerd.core.approvals import Approvals, ApprovalsState, KeyState, Request
 from parlerd.core.lifecycle import Lifecycle, LifecycleState, alarm
 from parlerd.core.membership import Member, Membership, MembershipState
+from parlerd.core.memory import Memory, MemoryState
 from parlerd.core.messages import Messages, MessagesState
 from parlerd.core.mirror import Mirror, MirrorState
 from parlerd.core.model import (
@@ -42,7 +43,7 @@ from parlerd.core.model import (
 )
 from parlerd.core.rewinds import Rewinds, RewindsState
 
-FOLD_VERSION: Final = 6
+FOLD_VERSION: Final = 7
 """Raise this number when the state's shape changes, or the state that a log folds to: snapshots of another version are
 thrown away, and rooms replay their logs. `tests/core/test_folding.py` fails when you forget it."""
 
@@ -55,6 +56,7 @@ class RoomState(facets.Folded):
     membership: MembershipState = msgspec.field(default_factory=MembershipState)
     approvals: ApprovalsState = msgspec.field(default_factory=ApprovalsState)
     messages: MessagesState = msgspec.field(default_factory=MessagesState)
+    memory: MemoryState = msgspec.field(default_factory=MemoryState)
     rewinds: RewindsState = msgspec.field(default_factory=RewindsState)
     mirror: MirrorState = msgspec.field(default_factory=MirrorState)
 
@@ -144,7 +146,7 @@ class Room(facets.Aggregate[RoomState]):
 
     fold_version: int = FOLD_VERSION
     RULES: ClassVar = facets.compose(
-        (Lifecycle, Membership, Approvals, Messages, Rewinds, Mirror),
+        (Lifecycle, Membership, Approvals, Messages, Memory, Rewinds, Mirror),
         commands=get_args(c.RoomCommand),
         events=get_args(e.RoomEvent),
     )
@@ -157,9 +159,10 @@ class Room(facets.Aggregate[RoomState]):
             Lifecycle(life),
             Membership(members, life),
             Approvals(state.approvals, life, members),
-            Messages(state.messages, life, members),
+            Messages(state.messages, life, members, state.memory),
+            Memory(state.memory),
             Rewinds(state.rewinds, life, members, state.messages),
-            Mirror(state.mirror, life, members, state.approvals, state.rewinds),
+            Mirror(state.mirror, life, members, state.approvals, state.rewinds, state.memory),
         )
 
     @classmethod

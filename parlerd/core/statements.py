@@ -1,15 +1,16 @@
-"""What is signed about a room besides its messages: who opened it, what its keys are for, who knocked, who decided, and
-where it goes on after its home lost a part of it.
+"""What is signed about a room besides its messages (who opened it, what its keys are for, who knocked, who decided, and
+where it goes on after its home lost a part of it), and about an agent for those who look for one.
 
     Opening             signed by the person who opens the room (parler/opening). The room's id is its hash.
     KeyTerms            signed by the same person (parler/key): what one session key lets its holder do.
     KnockStatement      signed by the agent that knocks (parler/knock).
     DecisionStatement   signed by the person, or in a room whose approver is `agent` by its owner (parler/decision).
     Rewind              signed by the person who opened the room (parler/rewind): where the room goes on.
+    AgentCard           signed by an agent about itself (parler/card), for the directory of a home. It is about no room.
 
 Each statement is the body of the fact that it leads to. Somebody who holds these bytes and signatures can find out who
-is a member of a room without trusting the home that keeps it (`identity.proofs`). Each names the home and
-the room, so that none can be used at another home or for another room.
+is a member of a room without trusting the home that keeps it (`identity.proofs`). Each names the home, and
+the room if it is about one, so that none can be used at another home or for another room.
 
 Not here: the signatures (`identity`), and whether a statement fits into its room, which the facets find out. Above: the
 facets, the engine. Below: the shapes. Invariant: a statement is encoded once; the bytes that were signed are the bytes
@@ -34,6 +35,7 @@ from parlerd.core.model import (
     MAX_TOPIC,
     AgentId,
     Approver,
+    CardVisibility,
     History,
     HomeId,
     Millis,
@@ -51,6 +53,10 @@ from parlerd.core.public_line import MAX_EPOCH
 
 MAX_STATEMENT: Final = 16 * 1024
 """How many bytes an encoded statement or title may have: room for `MAX_PREAPPROVED` agents, and three times as much."""
+MAX_TAGS: Final = 16
+MAX_SKILLS: Final = 32
+MAX_DESCRIPTION: Final = 500
+"""Characters."""
 NONCE: Final = 16
 """Random bytes in a statement, so that two statements about the same are different bytes."""
 _DIGEST: Final = 32
@@ -161,6 +167,31 @@ class Rewind(_Statement, frozen=True, kw_only=True):
     nonce: bytes
 
 
+class AgentCard(_Statement, frozen=True, kw_only=True):
+    """An agent says what it is good at, for the directory of a home. The newest card of an agent counts there."""
+
+    TAG: ClassVar[Literal["parler/card"]] = "parler/card"
+    home: HomeId
+    """In whose directory the card stands."""
+    agent: AgentId
+    principal: PrincipalId
+    """The person for whom the agent says that it acts."""
+    name: str
+    role: str = ""
+    tags: tuple[str, ...] = ()
+    skills: tuple[str, ...] = ()
+    """Tags and skills are labels, each once."""
+    description: str = ""
+    visibility: CardVisibility
+    """Who finds the agent: everybody who may look into the directory, or only who shares a room with it. A `withdrawn`
+    card says that the agent has none any more."""
+    revision: int
+    """A later card of the agent has a higher number."""
+    at: Millis
+    """When the agent made the card, by its own clock."""
+    nonce: bytes
+
+
 class Title(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A room's name and topic, which its opening signs by a hash only, so that who is not in the room learns neither.
     Nobody can guess them and confirm the guess by the hash, because of the 16 random bytes `salt`."""
@@ -170,13 +201,13 @@ class Title(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     topic: str
 
 
-Statement = Opening | KeyTerms | KnockStatement | DecisionStatement | Rewind
+Statement = Opening | KeyTerms | KnockStatement | DecisionStatement | Rewind | AgentCard
 S = TypeVar("S", bound=Statement)
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODERS: Final[Mapping[type[Any], msgspec.msgpack.Decoder[Any]]] = {
     kind: msgspec.msgpack.Decoder(kind)
-    for kind in (Opening, KeyTerms, KnockStatement, DecisionStatement, Rewind, Title)
+    for kind in (Opening, KeyTerms, KnockStatement, DecisionStatement, Rewind, AgentCard, Title)
 }
 _OPENED: Final = msgspec.msgpack.Decoder(tuple[bytes, bytes])
 
@@ -250,7 +281,7 @@ def check_fields(statement: Statement) -> None:
     match statement:
         case Opening(kind="home"):
             raise _refused("kind")
-        case Opening(handle="") | KnockStatement(name=""):
+        case Opening(handle="") | KnockStatement(name="") | AgentCard(name=""):
             raise _refused("handle" if isinstance(statement, Opening) else "name")
         case DecisionStatement(handle=handle, admit=admit) if admit is (handle == ""):
             raise _refused("handle")
@@ -361,6 +392,10 @@ def _is_label(text: str) -> bool:
     return True
 
 
+def _are_labels(values: tuple[str, ...], most: int) -> bool:
+    return len(values) <= most and len(set(values)) == len(values) and all(each and _is_label(each) for each in values)
+
+
 _FORMS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "v": lambda value: value == 1,
     "home": is_home_id,
@@ -379,6 +414,11 @@ _FORMS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "at": lambda value: 0 <= value < 2**53,
     "max_uses": lambda value: 1 <= value < 2**53,
     "epoch": lambda value: 1 <= value <= MAX_EPOCH,
+    "role": _is_label,
+    "tags": lambda value: _are_labels(value, MAX_TAGS),
+    "skills": lambda value: _are_labels(value, MAX_SKILLS),
+    "description": lambda value: len(value) <= MAX_DESCRIPTION,
+    "revision": lambda value: 1 <= value < 2**53,
     "public": lambda value: 0 <= value < 2**53,
     "line": lambda value: len(value) == _DIGEST,
     "preapproved": lambda value: (

@@ -17,15 +17,27 @@ from typing import Any, Final, get_args
 
 import msgspec
 
-from parlerd.core.envelope import DataPart, Envelope, HandoffPart, TextPart, UnknownPart, decode_envelope, root_chain
+from parlerd.core.envelope import (
+    DataPart,
+    Envelope,
+    HandoffPart,
+    MemoryPart,
+    TextPart,
+    UnknownPart,
+    decode_envelope,
+    memory_of,
+    root_chain,
+)
 from parlerd.core.errors import Refused
 from parlerd.core.events import MessagePosted
-from parlerd.core.model import MAX_LABEL, MAX_TEXT, By, RoomId, Via, idempotency_key, is_agent_id, label
+from parlerd.core.model import MAX_LABEL, MAX_TEXT, By, RoomId, Via, idempotency_key, is_agent_id, label, memory_key
 
 MAX_DEPTH: Final = 64
 """How many levels `data` may have. How deep a decoder can go depends on who calls it; 64 is far below all of them."""
 MAX_ADDRESSEES: Final = 64
 """How many agents one message may name as those whose attention it asks for, and how many as its only readers."""
+MEMORY: Final = "memory"
+"""The kind of the messages that belong to a room's memory."""
 MAX_PARTS: Final = 16
 MAX_BYTES: Final = 3 * MAX_TEXT
 """How many bytes an encoded envelope may have: room for the largest text, the largest data, and the same again for
@@ -160,11 +172,31 @@ def check_envelope(envelope: Envelope) -> None:
                 says_something |= check_text(next, "next") + check_text(summary, "summary") > 0
                 if len(target) > MAX_LABEL or envelope.kind != "handoff":
                     raise _refused("parts")
+            case MemoryPart():
+                if not _is_memory(part, envelope):
+                    raise _refused("parts")
+                says_something |= part.forgets
             case UnknownPart():
                 # A later version knows how to check it and a reader how to show it; its size is bounded here.
                 says_something = True
     if not says_something:
         raise _refused("parts")
+
+
+def _is_memory(part: MemoryPart, envelope: Envelope) -> bool:
+    """Whether this part, in this envelope, says what it does in the room's memory, and nothing beside. A memory is the
+    whole room's, so a message of it is hidden from nobody and addressed to nobody."""
+    is_for_all = envelope.visibility is None and not envelope.to and not envelope.role
+    is_alone = sum(isinstance(each, MemoryPart) for each in envelope.parts) == 1
+    is_named = part.key == "" or _holds(memory_key, part.key)
+    is_guarded = part.if_version is not None
+    if not (envelope.kind == MEMORY and is_for_all and is_alone and is_named):
+        return False
+    if is_guarded and (part.forgets or part.key == "" or not 0 <= (part.if_version or 0) < 2**53):
+        return False
+    if part.forgets:
+        return len(envelope.parts) == 1 and (part.key == "") is not (envelope.reply_to is None)
+    return envelope.reply_to is None and all(isinstance(each, TextPart | MemoryPart) for each in envelope.parts)
 
 
 def contradiction(room: RoomId, key: str | None, by: By, event: MessagePosted, envelope: Envelope) -> str | None:
@@ -185,6 +217,10 @@ def contradiction(room: RoomId, key: str | None, by: By, event: MessagePosted, e
         wrong = next((name for name in _SIGNED_LATER if getattr(by, name) != getattr(envelope, name)), None)
         if wrong is not None:
             return wrong
+    note, part = event.memory, memory_of(envelope.parts)
+    # The other way round it may be: an older Parler stored messages without knowing what they do in the memory.
+    if note is not None and (part is None or (note.key, note.forgets) != (part.key, part.forgets)):
+        return "memory"
     return next((name for name in _REPEATED if getattr(event, name) != getattr(envelope, name)), None)
 
 

@@ -251,7 +251,12 @@ class RoomActor(Generic[A]):
                 self._decider.decide(self.aggregate, submission, batch)
             if batch.facts:
                 batch.marks = self._marks(batch.facts)
-                job: list[Write] = [Append(self.room, expected, batch.facts), *batch.marks.values(), *batch.acted]
+                job: list[Write] = [
+                    Append(self.room, expected, batch.facts),
+                    *batch.marks.values(),
+                    *batch.acted,
+                    *batch.erases,
+                ]
                 self._context.driver.hand_over(job, partial(self._committed, batch))
         except ParlerError as error:
             self._failed(_Failure(error))
@@ -276,7 +281,11 @@ class RoomActor(Generic[A]):
         """The batch happened: memory is what the store holds, and whoever is concerned may hear."""
         for armed, mark in batch.marks.items():
             armed.marked = mark.upto
-        self._recent.add(batch.facts, outcome.heads[self.room])
+        if batch.erases:
+            # Memory has the newest words as well.
+            self._recent.clear()
+        else:
+            self._recent.add(batch.facts, outcome.heads[self.room])
         if self._snapshot_due:
             self._snapshot_soon()
         self._conclude(batch)

@@ -33,11 +33,12 @@ import msgspec
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
-from parlerd.core.envelope import Envelope, HandoffPart, Part, encode_envelope
+from parlerd.core.envelope import Envelope, HandoffPart, Part, encode_envelope, memory_of
 from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, By, HomeId, KeyId, Millis, PrincipalId, RoomId, Shown, Verified
 from parlerd.core.statements import (
     NONCE,
+    AgentCard,
     DecisionStatement,
     KeyTerms,
     KnockStatement,
@@ -152,7 +153,7 @@ class Author(Sealer[Draft], Protocol):
 def signer_of(statement: Statement, by: By) -> str:
     """Who signs a statement that leads to a fact by `by`: the agent itself, or its person."""
     match statement:
-        case KnockStatement() | DecisionStatement(proof="none"):
+        case KnockStatement() | AgentCard() | DecisionStatement(proof="none"):
             return by.actor
         case _:
             return by.principal
@@ -243,6 +244,7 @@ class Admission:
             taker="".join((envelope.role, *envelope.to)) if gives else "",
             visibility=envelope.visibility,
             reply_to=envelope.reply_to,
+            memory=memory_of(envelope.parts),
             envelope=envelope,
         )
         return command, Finished(envelope, body, signature)
@@ -316,6 +318,15 @@ class Admission:
         statement = self._signed(rewind, Rewind, by)
         command = c.RewindRoom(operation="room.rewind", principal=by.principal, statement=statement)
         return command, Stated({Rewind: rewind})
+
+    def publish(self, by: By, card: Attested, *, home: HomeId, most: int) -> tuple[c.PublishCard, Stated]:
+        """The command by which the card of an agent comes into this home's directory that signed the card elsewhere.
+        `most` is how many agents of one person may have a card. Raises `Refused(statement_refused)`."""
+        statement = self._signed(card, AgentCard, by)
+        for what, is_so in (("agent", by.actor), ("principal", by.principal), ("home", home)):
+            if getattr(statement, what) != is_so:
+                raise Refused("statement_refused", what=what)
+        return c.PublishCard(operation="directory.register", card=statement, most=most), Stated({AgentCard: card})
 
     def _signed(self, finished: Attested, kind: type[S], by: By) -> S:
         """A statement that its author finished, once its form and its signature are sound."""

@@ -21,13 +21,14 @@ from parlerd.core import events as e
 from parlerd.core.decision import Decision
 from parlerd.core.envelope import Envelope
 from parlerd.core.errors import ParlerError, Refused
+from parlerd.core.memory import forgets_by_id
 from parlerd.core.model import By, Ids, MessageId, Millis, Position, ReplyTarget, RoomId, drawn_key
 from parlerd.core.room import Room
 from parlerd.core.statements import Opening, Statement, encode, encode_opened
 from parlerd.engine.authors import Arrived, Attested, Author, Draft, Finished, Place, Sealed, Sealer, Stated
 from parlerd.engine.ports import Clock
 from parlerd.engine.submissions import Batch, Settled, Submission
-from parlerd.store.port import MarkDelivery, NewFact, Past, UsedKey, prior_in
+from parlerd.store.port import EraseBodies, MarkDelivery, NewFact, Past, UsedKey, prior_in
 
 MAX_LINES: Final = 32
 """Numbers of one room at which its public line is remembered."""
@@ -98,6 +99,15 @@ def _posted_by(command: c.Arrive) -> list[MessageId]:
     return [event.id for event in command.events if isinstance(event, e.MessagePosted)]
 
 
+def _forgotten_by(command: c.Arrive) -> list[MessageId]:
+    """The messages that these forget by their ids."""
+    return [
+        event.reply_to
+        for event in command.events
+        if isinstance(event, e.MessagePosted) and event.reply_to is not None and forgets_by_id(event.memory)
+    ]
+
+
 def reply_target(header: e.Header | None) -> ReplyTarget | None:
     """What a room must know of the message that is replied to, from that message's fact; None where there is none."""
     if header is None or not isinstance(header.event, e.MessagePosted):
@@ -110,7 +120,13 @@ def reply_target(header: e.Header | None) -> ReplyTarget | None:
         visibility=event.visibility,
         chain=event.chain,
         hops=event.hops,
+        memory=event.memory,
     )
+
+
+def _known(message: MessageId, batch: Batch) -> e.Header | None:
+    """A message of this room that stands in the log, or before in the same batch."""
+    return batch.posted.get(message) or batch.past.messages.get(message)
 
 
 class Decider:
@@ -148,7 +164,7 @@ class Decider:
             command = submission.command
             if isinstance(command, c.Arrive):
                 # What arrives is a replay of nothing: whoever judged it knows what the mirror has.
-                messages += _posted_by(command)
+                messages += [*_posted_by(command), *_forgotten_by(command)]
                 continue
             post = command if isinstance(command, c.PostMessage) else None
             if command.idempotency_key is not None and not (post is not None and _follows_from_id(post)):
@@ -196,11 +212,11 @@ class Decider:
                 command = self._of_elsewhere(command, command.envelope, scope, batch)
             if isinstance(command, c.PostMessage) and command.reply_to is not None:
                 # What is replied to may stand in the same batch.
-                found = batch.posted.get(command.reply_to) or batch.past.messages.get(command.reply_to)
-                command = msgspec.structs.replace(command, reply=reply_target(found))
+                command = msgspec.structs.replace(command, reply=reply_target(_known(command.reply_to, batch)))
             if isinstance(command, c.Arrive):
                 in_use = frozenset(id for id in _posted_by(command) if id in batch.posted or id in batch.past.messages)
-                command = msgspec.structs.replace(command, taken=in_use)
+                places = {id: found.position for id in _forgotten_by(command) if (found := _known(id, batch))}
+                command = msgspec.structs.replace(command, taken=in_use, forgotten=places)
             now = self._time.now(aggregate.last_at)
             decision = aggregate.decide(command, by=by, now=now, ids=self._ids)
         except ParlerError as error:
@@ -229,6 +245,8 @@ class Decider:
                     upto = command.reply.position
                     mark = MarkDelivery(self._room, by.actor, "acted", upto=upto, at=now, after=Position(upto - 1))
                     batch.acted.append(mark)
+        if decision.erases:
+            batch.erases.append(EraseBodies(self._room, decision.erases))
         submission.settled = Settled(decision, tuple(headers), decision.seq)
         if may_repeat and headers:
             batch.done[scope] = submission.settled

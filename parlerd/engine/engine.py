@@ -26,6 +26,7 @@ from parlerd.engine.actor import ActorParts
 from parlerd.engine.admitting import Admitting
 from parlerd.engine.agents import Agents
 from parlerd.engine.approving import Approving
+from parlerd.engine.attention import AttentionHandlers
 from parlerd.engine.authors import Admission, LocalAuthor
 from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.engine.cards import Cards
@@ -33,6 +34,7 @@ from parlerd.engine.checks import Checks
 from parlerd.engine.connected import Connected
 from parlerd.engine.deadlines import IdleAgents, RoomDeadlines
 from parlerd.engine.desk import Desk
+from parlerd.engine.directory import DirectoryHandlers
 from parlerd.engine.driver import Driver
 from parlerd.engine.face import Outlet
 from parlerd.engine.following import Following
@@ -49,6 +51,7 @@ from parlerd.engine.letting_in import LettingIn
 from parlerd.engine.library import Library
 from parlerd.engine.linking import Linking
 from parlerd.engine.links import Links
+from parlerd.engine.memory import Memory
 from parlerd.engine.notices import Notices
 from parlerd.engine.notifier import LocalNotifier
 from parlerd.engine.opening import Opening
@@ -106,8 +109,9 @@ class Handlers:
 class Engine:
     """One home, served. Make it with `open_engine`."""
 
-    def __init__(self, desk: Desk, socket: str, frames: Frames, stop: Callable[[], None]) -> None:
+    def __init__(self, desk: Desk, author: LocalAuthor, socket: str, frames: Frames, stop: Callable[[], None]) -> None:
         self._desk = desk
+        self._author = author
         self._stop = stop
         # One for all callers: what an author was shown does not depend on where it was shown.
         self._reading = Reading(desk)
@@ -167,7 +171,10 @@ class Engine:
             receiving,
             Ladder(desk, reading),
             Handoffs(desk, sending),
+            Memory(desk, reading, sending),
+            DirectoryHandlers(desk, self._author),
             Overview(desk),
+            AttentionHandlers(desk),
             Waking(desk),
             Checks(desk),
             HomeHandlers(desk),
@@ -344,11 +351,12 @@ async def open_engine(
                 wakes.publish({topics.log(room), *(each for fact in facts for each in actor.aggregate.topics(fact))})
                 deadlines.changed(room, actor.aggregate)
 
+        author = LocalAuthor(signers, random)
         context = ActorParts(
             driver=driver,
             clock=clock,
             random=random,
-            author=LocalAuthor(signers, random),
+            author=author,
             admission=Admission(),
             publish=publish,
         )
@@ -402,7 +410,7 @@ async def open_engine(
             default_home=default_home,
         )
         try:
-            yield Engine(desk, socket, frames or NoFrames(), stop)
+            yield Engine(desk, author, socket, frames or NoFrames(), stop)
         finally:
             with trio.CancelScope(shield=True):
                 scheduler.close()

@@ -213,4 +213,5 @@ def message_of(fact: NewFact) -> t.LinkMessage:
         signature=fact.signature or b"",
         digest=b"" if fact.body is not None else header.body or b"",
         opening=header.event.opening,
+        version=0 if header.event.memory is None else header.event.memory.version,
     )

@@ -202,6 +202,20 @@ class Homes(Protocol):
         answer."""
         ...
 
+    def all(self) -> Sequence[HomeId]:
+        """Every home that was added."""
+        ...
+
+    async def publish(self, home: HomeId, agent: AgentId, card: bytes, signature: bytes) -> t.CardKept:
+        """Put the card of an agent of this home into another home's directory. Raises `Refused`: what that home
+        refuses, or `offline` or `home_unreachable`."""
+        ...
+
+    async def discover(self, home: HomeId, wanted: t.FindCards) -> t.CardPage:
+        """What the directory of another home shows to an agent of this one. Waits a few seconds at most. Raises as
+        `publish` does."""
+        ...
+
     def undelivered(self, agent: AgentId) -> Sequence[Undelivered]:
         """Queued messages of this agent that will never be in their rooms, the oldest first."""
         ...
@@ -311,6 +325,15 @@ class NoHomes:
         raise Refused("home_not_trusted", host=self.name_of(home))
 
     async def find(self, home: HomeId, session_key: str, binding: str) -> tuple[KeyId, RoomId]:
+        raise Refused("home_not_trusted", host=self.name_of(home))
+
+    def all(self) -> Sequence[HomeId]:
+        return ()
+
+    async def publish(self, home: HomeId, agent: AgentId, card: bytes, signature: bytes) -> t.CardKept:
+        raise Refused("home_not_trusted", host=self.name_of(home))
+
+    async def discover(self, home: HomeId, wanted: t.FindCards) -> t.CardPage:
         raise Refused("home_not_trusted", host=self.name_of(home))
 
     def undelivered(self, agent: AgentId) -> Sequence[Undelivered]:

@@ -143,7 +143,7 @@ class Library:
         return await self._driver.look(lambda store: [room for room in store.rooms() if room != HOME_ROOM])
 
     async def my_rooms(self, agent: AgentId) -> list[RoomId]:
-        """The rooms that the agent is in."""
+        """The rooms that the agent is in, without its private memory."""
         return await self._driver.look(lambda store: _rooms_in(store, agent))
 
     async def rooms_of(self, agents: Iterable[AgentId]) -> dict[AgentId, list[RoomId]]:
@@ -166,7 +166,7 @@ class Library:
         )
 
     async def owned(self, principal: str) -> list[RoomId]:
-        """Rooms whose owner acts for this person."""
+        """Rooms whose owner acts for this person, without private memories."""
         return await self._driver.look(lambda store: store.owned(principal))
 
     async def room_of_key(self, key: KeyId) -> RoomId | None:
@@ -451,6 +451,12 @@ class Library:
     async def outbox(self, home: HomeId) -> list[OutboxRow]:
         """What waits to leave for another home, and what was refused there."""
         return await self._driver.look(lambda store: store.outbox(home))
+
+    # -- what is remembered --------------------------------------------------------------------------------------
+
+    async def search(self, work: Callable[[Store], T]) -> T:
+        """Look through what rooms remember, away from the loop."""
+        return await self._driver.read(work)
 
     # -- inside --------------------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.readers import Told
-from parlerd.engine.reading import handle_of, is_for
+from parlerd.engine.reading import count_of_memory, handle_of, is_for
 from parlerd.engine.rooms import pause_among
 from parlerd.operations import types as t
 
@@ -220,6 +220,9 @@ class Notices:
         if before > after and not (await library.unread(room, view, before)).number:
             return []
         page = await library.page(room, view, after, limit=LOOK, skip_own=True)
+        unread -= count_of_memory(page)
+        if not unread:
+            return []
         handed = any(
             isinstance(stored.header.event, e.MessagePosted)
             and stored.header.event.kind == "handoff"

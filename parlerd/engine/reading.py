@@ -40,6 +40,8 @@ MAX_REMEMBERED: Final = 4096
 
 ABSENT: Final = "[The words of this message are not on this machine.]"
 """What a reader is shown in the place of words that were erased here and that the room's home does not tell now."""
+FORGOTTEN: Final = "[This was forgotten.]"
+"""What a reader is shown in the place of what its room remembered once."""
 UNREADABLE: Final = "[This part of the message has a type that this version of Parler does not know.]"
 """What a reader is shown in the place of an unknown part. Nothing in it was chosen by the author."""
 
@@ -290,17 +292,30 @@ def render_message(room: RoomState, reader: AgentId, stored: StoredMessage) -> t
         reply_to=event.reply_to or msgspec.UNSET,
         data=data,
         handoff=handoff,
+        memory=_mark(event),
         private=True if event.visibility is not None else msgspec.UNSET,
         opening=True if event.opening else msgspec.UNSET,
         lost=True if room.rewinds.is_lost(header.position) else msgspec.UNSET,
     )
 
 
+def _mark(event: e.MessagePosted) -> t.MemoryMark | msgspec.UnsetType:
+    note = event.memory
+    if note is None:
+        return msgspec.UNSET
+    return t.MemoryMark(key=note.key, version=note.version, forgets=note.forgets)
+
+
 def _is_whole(room: RoomState, stored: StoredMessage) -> bool:
     """Whether these are the words that were stored, or were erased on purpose: else a body that is gone was taken
     away."""
     is_there = stored.body is not None or stored.header.body is None
-    return stored.unaltered and (is_there or is_absent(room, stored))
+    return stored.unaltered and (is_there or is_absent(room, stored) or _is_forgotten(stored))
+
+
+def _is_forgotten(stored: StoredMessage) -> bool:
+    """Whether this is something that its room remembered, and its words were erased."""
+    return stored.body is None and stored.is_erased and e.is_remembered(stored.header.event)
 
 
 def _parts(
@@ -308,7 +323,8 @@ def _parts(
 ) -> tuple[str, object, t.Handoff | msgspec.UnsetType]:
     """(text, data, handoff) of a body; one that is gone has none, nor one that was altered beyond reading."""
     if stored.body is None:
-        return ABSENT if is_absent(room, stored) else "", msgspec.UNSET, msgspec.UNSET
+        said = ABSENT if is_absent(room, stored) else FORGOTTEN if _is_forgotten(stored) else ""
+        return said, msgspec.UNSET, msgspec.UNSET
     texts: list[str] = []
     data: object = msgspec.UNSET
     handoff: t.Handoff | msgspec.UnsetType = msgspec.UNSET
@@ -335,6 +351,14 @@ def _parts(
             case UnknownPart():
                 texts.append(UNREADABLE)
     return "\n".join(texts), data, handoff
+
+
+def count_of_memory(page: Page) -> int:
+    """How many messages of a page are what their room remembers or forgets: nobody is told of these by themselves."""
+    return sum(
+        isinstance(stored.header.event, e.MessagePosted) and stored.header.event.memory is not None
+        for stored in page.messages
+    )
 
 
 def alarm_of(room: RoomState) -> str:

@@ -6,6 +6,7 @@ engine's face. Invariant: reading moves no cursor; a cursor is moved by `commit`
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -85,19 +86,23 @@ class Receiving:
         if caller.reader.acknowledges == "next_call":
             wanted.append(topics.concerns(me.id))
         armed: Armed | None = None
+        is_first = True
 
         async def look(wait: Wait) -> _Look | None:
-            nonlocal armed, at
+            nonlocal armed, at, is_first
             wait.on(*wanted)
             # Looked up again each time: a room that nobody uses is closed up, and the wait before may have been long.
             at = at or await member_room(self._desk, me, name)
             found = await self._recv_now(caller, me, at, params, lookback=lookback, armed=armed)
             at = armed = None
+            # What the room remembers is shown when there is something to show anyway, and ends no wait.
+            is_enough = found.received.messages if is_first else _is_talk(found.received.messages)
+            is_first = False
             closed = found.closed
             if caller.reader.fits is not None and closed and not found.received.messages and not lookback:
                 # A model that is told of nothing new would go on asking.
                 raise Refused("room_closed")
-            if found.received.messages or wait.over or await self._notices.concerning(caller):
+            if is_enough or wait.over or await self._notices.concerning(caller):
                 return found
             if closed:
                 # Nothing will ever come: an agent that keeps asking must be told to stop.
@@ -147,10 +152,13 @@ class Receiving:
             # One after the other, as all rooms of a home elsewhere wait for the same link.
             await (await self._desk.rooms.get(name)).catch_up()
 
+        is_first = True
+
         async def look(wait: Wait) -> list[_Look] | None:
             wait.on(topics.memberships(me.id))
             rooms = await self._desk.library.my_rooms(me.id)
             wait.on(*map(topics.messages, rooms), *(topics.messages(room, me.id) for room in rooms))
+            nonlocal is_first
             found: list[_Look] = []
             for name in rooms:
                 try:
@@ -162,7 +170,9 @@ class Receiving:
                     continue  # it left meanwhile
                 if one.received.messages:
                     found.append(one)
-            return found if found or wait.over else None
+            talk = is_first or any(_is_talk(one.received.messages) for one in found)
+            is_first = False
+            return found if (found and talk) or wait.over else None
 
         found = await self._desk.waits.until(caller, look, deadline)
         for one in found:
@@ -350,13 +360,23 @@ class Receiving:
         return t.Noted()
 
 
+def _is_talk(messages: Sequence[t.Message]) -> bool:
+    """Whether anything among these is more than what the room remembers or forgets."""
+    return any(message.memory is msgspec.UNSET for message in messages)
+
+
 def _armed(reader: AgentId, after: Position, params: t.Recv, *, bounded: bool) -> Armed:
     """This reader, with nothing unread up to `after`, about to wait for others' messages."""
 
     def sees(header: e.Header) -> bool:
         event = header.event
         assert isinstance(event, e.MessagePosted)
-        return header.by.actor != reader and (event.visibility is None or reader in event.visibility)
+        # A wait goes on over what the room remembers, so its page does not leave with this commit.
+        return (
+            event.memory is None
+            and header.by.actor != reader
+            and (event.visibility is None or reader in event.visibility)
+        )
 
     # Where a surface shows as much as fits, one message is shown for certain; more are marked when they were laid out.
     limit = 1 if bounded else min(params.limit, t.MAX_PAGE)

@@ -5,7 +5,8 @@ begin a turn.
 
 Not here: what the host is told in its own words (`mcp_server.stdio.hook`), where hooks are installed (`configs.hooks`).
 Invariants: nothing another party chose is in an answer, not even a room's name; no cursor moves, nothing is marked as
-delivered, no agent is made; the same news begins a turn once; at the budget's end no turn begins and everything can
+delivered, no agent is made; the same news begins a turn once, and none that the agent's attention leaves out
+(`core.attention`); at the budget's end no turn begins and everything can
 still be read.
 """
 
@@ -19,6 +20,7 @@ import trio
 
 from parlerd.core import events as e
 from parlerd.core import topics
+from parlerd.core.attention import Loudness
 from parlerd.core.errors import Refused
 from parlerd.core.identities import AgentRecord
 from parlerd.core.membership import present
@@ -29,7 +31,7 @@ from parlerd.engine.budget import TURNS
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.handling import handles
-from parlerd.engine.reading import is_for
+from parlerd.engine.reading import count_of_memory, is_for
 from parlerd.engine.waits import Wait
 from parlerd.operations import types as t
 
@@ -59,6 +61,8 @@ class _Backlog:
     after: Position
     upto: Position
     count: int
+    loudness: Loudness
+    """What begins a turn of the agent in this room."""
 
 
 @dataclass(slots=True)
@@ -68,6 +72,8 @@ class _Found:
     unread: dict[RoomId, _Backlog] = field(default_factory=dict)
     handoffs: int = 0
     requests: set[str] = field(default_factory=set)
+    loud_requests: set[str] = field(default_factory=set)
+    """Those that may begin a turn."""
 
 
 class Waking:
@@ -96,7 +102,7 @@ class Waking:
                 rooms = await desk.library.my_rooms(me.id)
                 wait.on(*map(topics.messages, rooms), *(topics.messages(room, me.id) for room in rooms))
                 found = await self._look(me, windows, rooms)
-            news = me is not None and await self._is_news(me, found)
+            news = me is not None and await self._is_news(me, found, turn=params.turn)
             answer = self._answer(me, found, news=news, turn=params.turn, sure=sure)
             if answer.wake or wait.over or (_something(answer) and not params.turn):
                 return answer
@@ -132,24 +138,41 @@ class Waking:
             paused=budget.spent,
         )
 
-    async def _is_news(self, me: AgentRecord, found: _Found) -> bool:
-        """Whether anything of this was not told before."""
+    async def _is_news(self, me: AgentRecord, found: _Found, *, turn: bool) -> bool:
+        """Whether anything of this was not told before, and may begin a turn where it would."""
         while True:
             told = self._told.get(me.id)
-            news = await self._beyond(told or _Told(), found)
+            news = await self._beyond(me, told or _Told(), found, turn=turn)
             # While the store was asked, another hook of this agent may have been told.
             if self._told.get(me.id) is told:
                 return news
 
-    async def _beyond(self, told: _Told, found: _Found) -> bool:
-        """Whether anything of this is beyond what was told."""
+    async def _beyond(self, me: AgentRecord, told: _Told, found: _Found, *, turn: bool) -> bool:
+        """Whether anything of this is beyond what was told; with `turn`, anything that begins a turn."""
         for name, backlog in found.unread.items():
-            known = told.upto.get(name, backlog.after)
-            if known <= backlog.after:
+            known = max(told.upto.get(name, backlog.after), backlog.after)
+            if await self._is_loud(me, backlog, known, backlog.loudness if turn else "all"):
                 return True
-            if (await self._desk.library.unread(backlog.room, backlog.view, known)).number:
-                return True
-        return not found.requests <= told.requests
+        return not (found.loud_requests if turn else found.requests) <= told.requests
+
+    async def _is_loud(self, me: AgentRecord, backlog: _Backlog, after: Position, loudness: Loudness) -> bool:
+        """Whether one of the messages after a place is so much for this agent. What a room remembers is for nobody."""
+        if loudness == "nothing":
+            return False
+        while after < backlog.upto:
+            page = await self._desk.library.page(backlog.room, backlog.view, after, limit=LOOK, skip_own=True)
+            for stored in page.messages:
+                event = stored.header.event
+                assert isinstance(event, e.MessagePosted)
+                if event.memory is not None or (loudness == "handoffs" and event.kind != "handoff"):
+                    continue
+                is_direct = event.visibility is not None or is_for(backlog.room.state, me.id, event)
+                if loudness == "all" or is_direct:
+                    return True
+            if not page.messages:
+                return False
+            after = page.messages[-1].header.position
+        return False
 
     async def _look(self, me: AgentRecord, windows: list[Caller], rooms: list[RoomId]) -> _Found:
         found = _Found()
@@ -166,8 +189,13 @@ class Waking:
         room = actor.aggregate
         state = room.state
         present(state.members, me.id)
+        attention = rooms.home.aggregate.attention
+        loudness = attention.loudness(me.id, name)
         if state.owner == me.id and not state.closed:
-            found.requests.update(request.id for request in room.pending())
+            requests = [request.id for request in room.pending()]
+            found.requests.update(requests)
+            if loudness == "all":
+                found.loud_requests.update(requests)
         view = room.view(me.id)
         after = (await library.cursor(name, me.id)).acknowledged
         # What a window was shown is acknowledged by its next call, and waits for nobody.
@@ -175,8 +203,11 @@ class Waking:
         unread = await library.unread(room, view, after)
         if not unread.number:
             return
-        found.unread[name] = _Backlog(room, view, after, unread.upto, unread.number)
         page = await library.page(room, view, after, limit=LOOK, skip_own=True)
+        remembered = count_of_memory(page)
+        if remembered == unread.number:
+            return  # what a room remembers wakes nobody
+        found.unread[name] = _Backlog(room, view, after, unread.upto, unread.number - remembered, loudness)
         found.handoffs += sum(
             isinstance(stored.header.event, e.MessagePosted)
             and stored.header.event.kind == "handoff"

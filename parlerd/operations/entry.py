@@ -39,7 +39,7 @@ other. `relay`: about a relay on this machine, over the socket of the relay's ow
 ELSEWHERE: Final[frozenset[Plane]] = frozenset({"relay"})
 """The planes that no engine answers."""
 Effect = Literal["read", "write", "destructive"]
-Kind = Literal["string", "integer", "seconds", "strings"]
+Kind = Literal["string", "integer", "seconds", "strings", "boolean"]
 
 
 class Params(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

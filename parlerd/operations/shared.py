@@ -35,6 +35,14 @@ class Handoff(Result, frozen=True, kw_only=True):
     to_you: bool = False
 
 
+class MemoryMark(Result, frozen=True, kw_only=True):
+    """The message is a fact that the room remembers, or it forgets one."""
+
+    key: str
+    version: int
+    forgets: bool = False
+
+
 class Message(Result, frozen=True, kw_only=True):
     """A message as its reader sees it. `reply_seq` is this reader's number of the message that `reply_to` names, where
     the reader may see that one. `lost` says that the room's relay has the message no more."""
@@ -52,6 +60,7 @@ class Message(Result, frozen=True, kw_only=True):
     reply_seq: int | msgspec.UnsetType = msgspec.UNSET
     data: Any = msgspec.UNSET
     handoff: Handoff | msgspec.UnsetType = msgspec.UNSET
+    memory: MemoryMark | msgspec.UnsetType = msgspec.UNSET
     private: bool | msgspec.UnsetType = msgspec.UNSET
     opening: bool | msgspec.UnsetType = msgspec.UNSET
     lost: bool | msgspec.UnsetType = msgspec.UNSET

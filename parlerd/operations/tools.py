@@ -6,7 +6,7 @@
 Not here: which tools there are and what their arguments mean (`families`), running anything, or how results read
 (`mcp_server.tools`). What an operation does is said by its summary; a tool adds how its arguments are meant and nothing
 else. Invariants: a tool is one flat object of optional properties without `oneOf`, `anyOf` or `$ref` (agent hosts
-reject those); what a tool says of its effect is true of each of its verbs; and what `resolve` lets through is typed.
+reject those); a tool says of its effect what is true of the verb that does most; what `resolve` lets through is typed.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from parlerd.operations.entry import (
     IDEMPOTENCY_ARGUMENT,
     MAX_WAIT_MS,
     Argument,
+    Effect,
     Family,
     Operation,
     Params,
@@ -31,6 +32,9 @@ from parlerd.operations.entry import (
 )
 from parlerd.operations.families.sessions import APPROVE as APPROVE
 from parlerd.operations.registry import FAMILIES, by_name, operations_of
+
+_EFFECTS: Final[tuple[Effect, ...]] = ("read", "write", "destructive")
+"""From the least on."""
 
 
 class Meaning(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,13 +50,17 @@ class Tool(ToolEntry, frozen=True, kw_only=True):
 
     operations: Mapping[str, Operation]
 
+    @property
+    def effect(self) -> Effect:
+        """The most that one of its verbs does. A host asks its person about a tool, and not about a verb."""
+        return max((operation.effect for operation in self.operations.values()), key=_EFFECTS.index)
+
 
 def tools_of(families: Iterable[Family]) -> dict[str, Tool]:
     """The tools of families, by name: first those that a host always loads.
 
     Raises `ValueError` for a set that cannot be: two tools of one name, an operation that names no tool or a verb that
-    is taken, a tool without an operation, or one whose verbs differ in what they do. A host asks its person about a
-    tool and not about a verb, so one verb that writes would make every look a write.
+    is taken, or a tool without an operation.
     """
     families = tuple(families)
     operations = operations_of(families)
@@ -69,9 +77,8 @@ def tools_of(families: Iterable[Family]) -> dict[str, Tool]:
         verbs[offer.tool][offer.verb] = operation
         arguments[offer.tool] += [msgspec.structs.replace(each, only=(offer.verb,)) for each in offer.arguments]
     for name, found in verbs.items():
-        kinds = {(operation.effect, operation.needs_idempotency_key) for operation in found.values()}
-        if len(kinds) != 1:
-            raise ValueError(f"the verbs of {name} differ in effect, or there is none: {sorted(found)}")
+        if not found:
+            raise ValueError(f"no operation names {name}")
         if bool(entries[name].default) != (set(found) != {""}) or entries[name].default not in found:
             raise ValueError(f"{name} has no verb {entries[name].default!r}, which a call without one means")
     ordered = sorted(entries.values(), key=lambda entry: not entry.is_core)
@@ -110,17 +117,16 @@ def definition(tool: Tool) -> dict[str, Any]:
     schema: dict[str, Any] = {"type": "object", "properties": properties, "additionalProperties": False}
     if required := [argument.name for argument in tool.arguments if argument.required]:
         schema["required"] = required
-    operation = next(iter(tool.operations.values()))  # the verbs of a tool have one effect
     shown: dict[str, Any] = {
         "name": tool.name,
         "title": tool.title,
         "description": description(tool),
         "inputSchema": schema,
         "annotations": {
-            "readOnlyHint": operation.effect == "read",
-            "destructiveHint": operation.effect == "destructive",
+            "readOnlyHint": tool.effect == "read",
+            "destructiveHint": tool.effect == "destructive",
             # Sending twice posts twice unless a key is given, so only what reads or what knocks is safe to repeat.
-            "idempotentHint": not operation.needs_idempotency_key,
+            "idempotentHint": not any(each.needs_idempotency_key for each in tool.operations.values()),
             "openWorldHint": tool.reaches_others,
         },
     }
@@ -215,6 +221,10 @@ def _value(tool: Tool, argument: Argument, value: Any) -> Any:
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise _refuse(tool, name, f"{name} is a list of strings.")
         return tuple(value)
+    if argument.kind == "boolean":
+        if not isinstance(value, bool):
+            raise _refuse(tool, name, f"{name} is true or false.")
+        return value
     # True is an int to Python and never a count to a caller; 45.0 is what some hosts make of 45.
     if isinstance(value, bool) or not isinstance(value, int | float) or value < argument.least or value != value // 1:
         raise _refuse(tool, name, f"{name} is a whole number, {argument.least} or more.")
@@ -227,6 +237,8 @@ def _property(argument: Argument) -> dict[str, Any]:
     shape: dict[str, Any] = {"type": "string"}
     if argument.kind == "strings":
         shape = {"type": "array", "items": {"type": "string"}}
+    elif argument.kind == "boolean":
+        shape = {"type": "boolean"}
     elif argument.kind != "string":
         shape = {"type": "integer", "minimum": argument.least}
     if argument.help:

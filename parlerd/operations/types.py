@@ -11,10 +11,12 @@ from parlerd.operations.entry import *
 from parlerd.operations.families.agents import *
 from parlerd.operations.families.approvals import *
 from parlerd.operations.families.daemon import *
+from parlerd.operations.families.directory import *
 from parlerd.operations.families.handoff import *
 from parlerd.operations.families.homes import *
 from parlerd.operations.families.hosts import *
 from parlerd.operations.families.link import *
+from parlerd.operations.families.memory import *
 from parlerd.operations.families.messages import *
 from parlerd.operations.families.relay import *
 from parlerd.operations.families.rooms import *

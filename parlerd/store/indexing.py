@@ -29,7 +29,8 @@ from parlerd.core.public_line import first_line, first_number, line_after_rewind
 
 
 class RoomRow(NamedTuple):
-    """Made of a room's first fact. `owner` and `principal` are empty for a room that nobody opened: the home room."""
+    """Made of a room's first fact. `owner` and `principal` are empty for rooms that are on nobody's list: the home
+    room, and an agent's private memory."""
 
     room: RoomId
     opened_at: Millis
@@ -192,7 +193,7 @@ def _room(rows: list[RoomRow], room: RoomId, header: Header, counts: Counts) -> 
     if header.position != 1:
         return
     event, owner, principal = header.event, "", ""
-    if isinstance(event, e.RoomOpened):
+    if isinstance(event, e.RoomOpened) and event.kind != "private":
         owner, principal = str(event.owner), str(event.owner_principal)
     rows.append(RoomRow(room, header.at, owner, principal))
 

@@ -33,6 +33,7 @@ from parlerd.core.model import (
     Stage,
     View,
 )
+from parlerd.core.recall import Word, indexed, matches, words_of
 from parlerd.store.indexing import (
     DEADLINES,
     FILTERS,
@@ -76,6 +77,7 @@ from parlerd.store.port import (
     Past,
     PutLease,
     PutOutbox,
+    Remembered,
     Snapshot,
     StoredMessage,
     UsedKey,
@@ -164,6 +166,26 @@ class MemoryStore:
         for header in part.headers:
             derive(rows, part.room, header, log.counts)
         self.index.add(rows)
+
+    def remembered(self, room: RoomId, words: Sequence[Word], before: Position, limit: int) -> list[Remembered]:
+        with self._lock:
+            log = self._logs.get(room, _Log())
+            current: set[Position] = set()
+            for fact in log.facts:
+                header = decode_header(fact.header)
+                if isinstance(header.event, MessagePosted) and (note := header.event.memory) is not None:
+                    current.difference_update(note.drops)
+                    current.update(() if note.forgets else (header.position,))
+            found: list[Remembered] = []
+            for position in sorted(current, reverse=True):
+                body = log.bodies.get(position, (b"", None))[0]
+                said = words_of(body)
+                if position < before and said is not None and matches(indexed(said), words) and len(found) < limit:
+                    fact = log.facts[position - 1]
+                    header = decode_header(fact.header)
+                    unaltered = is_unaltered(fact.salt, fact.header, fact.digest, header, body)
+                    found.append(Remembered(header, body, unaltered))
+            return found
 
     def _keep(self, write: Write) -> None:
         if isinstance(write, MoveCursor):
@@ -442,7 +464,7 @@ class MemoryStore:
             return [
                 Membership(row.room, agent, found.state)
                 for row in self.index.opened()
-                if (found := self.index.get(MEMBERSHIPS, agent, row.room)) is not None
+                if row.principal and (found := self.index.get(MEMBERSHIPS, agent, row.room)) is not None
             ]
 
     def owned(self, principal: str) -> list[RoomId]:

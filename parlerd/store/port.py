@@ -31,6 +31,7 @@ from parlerd.core.model import (
     View,
     message_of_key,
 )
+from parlerd.core.recall import Word
 
 START: Final = Position(0)
 """The position before the first fact of a room."""
@@ -188,6 +189,14 @@ class StoredMessage(msgspec.Struct, frozen=True):
     signature: bytes | None
     unaltered: bool = True
     is_erased: bool = False
+
+
+class Remembered(msgspec.Struct, frozen=True):
+    """A message that remembers something, with its body. `unaltered` is that of a `StoredMessage`."""
+
+    header: Header
+    body: bytes
+    unaltered: bool = True
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -388,6 +397,17 @@ class Store(Protocol):
         """The header of the message at a position; None where there is no fact, or one that is no message."""
         ...
 
+    def remembered(self, room: RoomId, words: Sequence[Word], before: Position, limit: int) -> list[Remembered]:
+        """The newest messages before a position that the room remembers something by, at most `limit`, the newest
+        first: those in whose key or text an index finds every one of `words` (`Word.is_indexed`), and without words
+        all of them. A version that another followed is none of them, nor is what was forgotten or has no body.
+
+        Whoever may see which of them is the caller's to say. The index of a room is read from its newest end, so the
+        cost depends on what is returned and passed over, and not on other rooms. Whether the words stand there
+        literally is the caller's to check: an index knows letters and digits alone.
+        """
+        ...
+
     def chain_at(self, room: RoomId, position: Position) -> bytes:
         """The room's chain digest at a position; 32 zero bytes where there is no fact."""
         ...
@@ -423,11 +443,13 @@ class Store(Protocol):
         ...
 
     def memberships(self, agent: AgentId) -> list[Membership]:
-        """How an agent stands to every room that it came to or knocked at, in the order in which those were opened."""
+        """How an agent stands to every room that it came to or knocked at, in the order in which those were opened. An
+        agent's private memory is none of them."""
         ...
 
     def owned(self, principal: str) -> list[RoomId]:
-        """The rooms whose owner acts for this person, in the order in which they were opened."""
+        """The rooms whose owner acts for this person, without private memories, in the order in which they were
+        opened."""
         ...
 
     def deadlines(self, after: Millis) -> dict[RoomId, Millis]:

@@ -17,7 +17,7 @@ import os
 import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import chain, islice, pairwise
@@ -28,7 +28,7 @@ from typing import Any, Final
 import msgspec
 
 from parlerd.core.errors import Refused, StoreError
-from parlerd.core.events import Header, MessagePosted, decode_header
+from parlerd.core.events import Header, MessagePosted, decode_header, is_remembered
 from parlerd.core.model import (
     AgentId,
     HomeId,
@@ -45,6 +45,7 @@ from parlerd.core.model import (
     View,
 )
 from parlerd.core.public_line import next_line
+from parlerd.core.recall import Word
 from parlerd.store.database import BUSY_TIMEOUT_MS, ERRORS, Database, wall_clock_ms
 from parlerd.store.indexing import MEMBERSHIPS, PROJECTIONS, Counts, Rows, derive, line_before
 from parlerd.store.memo import Memo
@@ -70,6 +71,7 @@ from parlerd.store.port import (
     PutLease,
     PutOutbox,
     PutSnapshot,
+    Remembered,
     Snapshot,
     StoredMessage,
     UsedKey,
@@ -77,6 +79,7 @@ from parlerd.store.port import (
     past_one_by_one,
     prior_by_id,
 )
+from parlerd.store.searching import BY_WORDS, NEWEST, Noted, clear, forget, matching, note
 from parlerd.store.staging import (
     EMPTY,
     MESSAGE,
@@ -246,6 +249,7 @@ class SqliteStore:
             batch.logs[part.room] = room.base // _LOG
             batch.facts += [(room.base + fact.position, *fact[1:]) for fact in part.facts]
             batch.bodies += [(room.base + body.position, body.body, body.signature) for body in part.bodies]
+            batch.noted += _noted(room.base, part.headers, {body.position: body.body for body in part.bodies})
         for write in job:
             if isinstance(write, EraseBodies):
                 base = self._room(write.room).base
@@ -403,6 +407,26 @@ class SqliteStore:
             # A snapshot is a cache. Where it is damaged, the room is folded from its facts.
             return None
         return Snapshot(*row[:3])
+
+    # -- what rooms remember ---------------------------------------------------------------------------------
+
+    def remembered(self, room: RoomId, words: Sequence[Word], before: Position, limit: int) -> list[Remembered]:
+        base = self._bases(room)
+        place = (base, base + before)
+        try:
+            if words:
+                rows = self._database.rows(BY_WORDS, (*place, matching(words), limit))
+            else:
+                rows = self._database.rows(NEWEST, (*place, limit))
+        except StoreError as error:
+            if error.code == "store_corrupt":
+                # This index as well as the facts behind it may be what is damaged.
+                self._note_index_damage()
+            raise
+        return [
+            Remembered(header := self._header(stored), body, is_unaltered(salt, stored, digest, header, body))
+            for stored, body, salt, digest in rows
+        ]
 
     # -- messages as a reader sees them ----------------------------------------------------------------------
 
@@ -640,7 +664,7 @@ class SqliteStore:
     def _read_memberships(self, agent: AgentId) -> list[Membership]:
         rows = self._database.rows(
             "SELECT m.room, m.agent, m.state FROM memberships m JOIN rooms r ON r.room = m.room"
-            " WHERE m.agent = ? ORDER BY r.opened_at, m.room",
+            " WHERE m.agent = ? AND r.principal <> '' ORDER BY r.opened_at, m.room",
             (agent,),
         )
         return [Membership(*row) for row in rows]
@@ -734,6 +758,7 @@ class SqliteStore:
     def rebuild_index(self) -> None:
         with self._writing, self._meanings(), self._transaction():
             writer = self._database.writer
+            clear(writer)
             for projection in PROJECTIONS:
                 writer.execute(f"DELETE FROM {projection.table}")  # noqa: S608 - our own names
             for room, number in writer.execute("SELECT room, number FROM logs").fetchall():
@@ -744,12 +769,22 @@ class SqliteStore:
                 )
                 while chunk := list(islice(headers, _REBUILD_CHUNK)):
                     batch = _Batch(logs={room: number})
-                    for (header,) in chunk:
-                        derive(batch.index, room, self._header(header), counts)
+                    for (stored_header,) in chunk:
+                        header = self._header(stored_header)
+                        derive(batch.index, room, header, counts)
+                        if is_remembered(header.event):
+                            batch.noted += self._noted_again(base, header)
                     batch.write(writer)
             # The counts in memory came from the old index, which may have been damaged.
             self._rooms.clear()
         self._forget()
+
+    def _noted_again(self, base: int, header: Header) -> list[Noted]:
+        """What a fact did in its room's memory, with the words that are still there."""
+        row = self._database.writer.execute(
+            "SELECT body FROM bodies WHERE id = ?", (base + header.position,)
+        ).fetchone()
+        return _noted(base, [header], {} if row is None else {header.position: row[0]})
 
     def _index_damage(self) -> StoreError:
         """Note that the index contradicts itself or the facts, so that it is made anew when the store is opened next.
@@ -838,6 +873,8 @@ class _Batch:
     kept: list[PutLease | DropLease | PutOutbox | DropOutbox] = field(default_factory=list)
     """Changes of rows that come and go, each a statement of its own: there are few."""
     snapshots: list[tuple[RoomId, int, Position, bytes]] = field(default_factory=list)
+    noted: list[Noted] = field(default_factory=list)
+    """What changes in the index of what rooms remember."""
     erased: list[tuple[int, str]] = field(default_factory=list)
     """The ids of bodies to erase, each with the type that its fact must have."""
 
@@ -889,9 +926,20 @@ class _Batch:
         for snapshot in self.snapshots:
             digest = hashlib.sha256(snapshot[3]).digest()
             writer.execute("INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?, ?)", (*snapshot, digest))
+        note(writer, self.noted)
         if self.erased:
+            forget(writer, [id for id, _ in self.erased])
             writer.executemany(_MARK_ERASED, self.erased)
             writer.executemany(_ERASE, [(id,) for id, _ in self.erased])
+
+
+def _noted(base: int, headers: Sequence[Header], bodies: Mapping[Position, bytes]) -> list[Noted]:
+    """What facts of one room do in its memory."""
+    return [
+        Noted(base, base + header.position, header.event.memory, bodies.get(header.position))
+        for header in headers
+        if isinstance(header.event, MessagePosted) and header.event.memory is not None
+    ]
 
 
 def _shown(before: bytes, row: tuple[Any, ...]) -> Shown:
@@ -1089,6 +1137,11 @@ _CHECKS: Final = (
     ),
 )
 _INDEX_CHECKS: Final = (
+    (
+        "Room {0} remembers a message at {1} that has no words.",
+        "SELECT l.room, r.position FROM remembered r JOIN logs l ON l.number = r.log"
+        " LEFT JOIN bodies b ON b.id = r.id WHERE b.id IS NULL",
+    ),
     (
         "Room {0} counts its public messages wrongly at {1}.",
         "SELECT room, min(position) FROM (SELECT room, position, number, own,"

@@ -34,7 +34,7 @@ import msgspec
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
-from parlerd.core.envelope import Envelope, HandoffPart, decode_envelope
+from parlerd.core.envelope import Envelope, decode_envelope, memory_of, operation_of
 from parlerd.core.errors import Refused
 from parlerd.core.lifecycle import OLDER_COPY
 from parlerd.core.membership import told_seq
@@ -44,6 +44,7 @@ from parlerd.core.model import (
     By,
     HomeId,
     KeyId,
+    MemoryNote,
     MessageId,
     Millis,
     PrincipalId,
@@ -667,7 +668,7 @@ class _Step:
     def _post(self, message: t.LinkMessage, envelope: Envelope, digest: bytes, author: _Known, after: Shown) -> None:
         agent, is_public = AgentId(message.agent), envelope.visibility is None
         is_recap = envelope.kind == "context" and is_public and after.number == 1 and agent == self._opening.owner
-        posted = posted_of(envelope, digest, is_opening=message.opening and is_recap)
+        posted = posted_of(envelope, digest, is_opening=message.opening and is_recap, version=message.version)
         by = By(agent, author.principal, "", envelope.host, cast(Via, envelope.via))
         ours = self._about._ours(agent)
         self.add(
@@ -675,7 +676,7 @@ class _Step:
             by,
             Millis(message.at),
             ((message.body, message.signature),),
-            operation=operation_of(envelope) if ours else "",
+            operation=operation_of(envelope.parts) if ours else "",
             key=envelope.key if ours else None,
         )
         self._shown = after
@@ -687,10 +688,12 @@ class _Step:
 
 
 def posted_of(
-    envelope: Envelope, digest: bytes, *, is_opening: bool, verified: Verified = "unsigned"
+    envelope: Envelope, digest: bytes, *, is_opening: bool, version: int, verified: Verified = "unsigned"
 ) -> e.MessagePosted:
-    """The fact of a message that its room's home told. `digest` is that of the envelope's bytes; whoever did not check
-    their signature leaves `verified` to whoever stores the fact."""
+    """The fact of a message that its room's home told. `digest` is that of the envelope's bytes, and `version` what the
+    home says of a key that the message writes or forgets; whoever did not check the signature leaves `verified` to
+    whoever stores the fact."""
+    does = memory_of(envelope.parts)
     return e.MessagePosted(
         id=envelope.id,
         kind=envelope.kind,
@@ -705,12 +708,8 @@ def posted_of(
         opening=is_opening,
         verified=verified,
         envelope_v=envelope.v,
+        memory=None if does is None else MemoryNote(key=does.key, version=version, forgets=does.forgets),
     )
-
-
-def operation_of(envelope: Envelope) -> str:
-    """The operation that its author was asked for when it composed this envelope."""
-    return "handoff.give" if any(isinstance(part, HandoffPart) for part in envelope.parts) else "message.send"
 
 
 def _sound(body: bytes, kind: type[S]) -> S | None:

@@ -117,10 +117,19 @@ class Composer:
         if command.reply_to is not None:
             command = msgspec.structs.replace(command, reply=reply_target(before.replied_to))
         if before.prior is not None:
-            posted = room.decide(msgspec.structs.replace(command, id=None), by=by, now=now, ids=ids)
             # A message that came back from its room's home bears no digest of the request: the words themselves are
             # compared.
-            said = (command.input or b"") if _is_same(posted, draft, before.words) else b"differs"
+            if before.words is None:
+                raise Refused("idempotency_expired")
+            envelope = decode_envelope(before.words)
+            try:
+                [posted] = room.decide(msgspec.structs.replace(command, id=None), by=by, now=now, ids=ids).events
+                assert isinstance(posted, e.MessagePosted)
+                is_same = _says(envelope, posted, draft)
+            except Refused:
+                # The same request would be refused today: the room was closed since, or somebody left whom it names.
+                is_same = _said_then(envelope, command, by, draft, room)
+            said = (command.input or b"") if is_same else b"differs"
             command = msgspec.structs.replace(command, prior=Prior(before.prior.position, said))
         decision = room.decide(command, by=by, now=now, ids=ids)
         [event] = decision.events or (None,)
@@ -155,13 +164,18 @@ class Composer:
         return max(self._desk.clock.now(), actor.aggregate.last_at)
 
 
-def _is_same(posted: Decision, draft: Draft, words: bytes | None) -> bool:
-    """Whether a message with these words says what the request would say."""
-    [event] = posted.events
-    assert isinstance(event, e.MessagePosted)
-    if words is None:
-        raise Refused("idempotency_expired")
-    return _says(decode_envelope(words), event, draft)
+def _said_then(envelope: Envelope, command: c.PostMessage, by: By, draft: Draft, room: Room) -> bool:
+    """Whether a message says what a request asks for, by the names of everybody who was ever in the room: a handle is
+    never given to another. To whom a hand-off went, and who reads a reply that names no readers, is left open."""
+    ids = {member.handle: member.agent for member in room.state.members.values()}
+    to = {ids.get(name, AgentId(name)) for name in command.to}
+    if command.visibility is not None:
+        readers = {ids.get(name, AgentId(name)) for name in command.visibility}
+        is_for_them = readers | {by.actor} == {*(envelope.visibility or ()), by.actor}
+    else:
+        is_for_them = envelope.visibility is None or command.reply_to is not None
+    said = (envelope.kind, envelope.reply_to, envelope.parts)
+    return said == (command.kind, command.reply_to, draft.parts) and to <= set(envelope.to) and is_for_them
 
 
 def _says(envelope: Envelope, event: e.MessagePosted, draft: Draft) -> bool:

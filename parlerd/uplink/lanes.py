@@ -28,7 +28,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from math import inf
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 import trio
 
@@ -36,7 +36,7 @@ from parlerd.connections.calls import coded
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.decision import Decision
-from parlerd.core.envelope import Envelope, root_chain
+from parlerd.core.envelope import Envelope, operation_of, root_chain
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.membership import shift_after, shifts_of
 from parlerd.core.messages import Thread, audience_key
@@ -280,6 +280,9 @@ class Lane:
         if self._link.is_removed:
             # It would leave when the relay is added again.
             raise taken_out(self._link.name)
+        if is_guarded(post.command):
+            # It compares with what is there now, and would be an answer to an old question when it leaves.
+            raise Refused("offline", home=self._link.name)
         now = self._desk.clock.now()
         await self._outbox.put(row_of(self._link.home, self.room, post.command, post.by, post.draft, now))
         post.is_kept = True
@@ -319,6 +322,10 @@ class Lane:
         """A message that was sent straight and is not answered in time waits in the outbox, and its author no longer
         waits for it."""
         if post.done.is_set() or post.is_taken or post.is_kept:
+            return
+        if is_guarded(post.command):
+            self._remove(post)
+            self._fail(post, Refused("offline", home=self._link.name))
             return
         try:
             await self._keep(post)
@@ -456,7 +463,7 @@ class Lane:
                     id=composed.id,
                     body=composed.body,
                     signature=composed.signature,
-                    operation="handoff.give" if post.command.operation == "handoff.give" else "message.send",
+                    operation=cast(t.PostedBy, operation_of(post.draft.parts)),
                 ),
             )
         except Exception as error:
@@ -627,6 +634,11 @@ class Lane:
         if submission is not None:
             submission.error = error
             submission.finish()
+
+
+def is_guarded(command: c.PostMessage) -> bool:
+    """Whether a message is for the room as it is now (`if_version`), and so waits in no outbox."""
+    return command.memory is not None and command.memory.if_version is not None
 
 
 def refused(error: ParlerError) -> Refused:

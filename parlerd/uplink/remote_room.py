@@ -267,6 +267,7 @@ class RemoteRoom(MirrorRoom):
     async def _open(self, submission: Submission, command: c.OpenRoom, decision: Decision, now: Millis) -> Decision:
         """Open the room at its home. The answer comes when the mirror has begun."""
         by = submission.by
+        assert command.terms is not None, "a private room is opened here"
         opening, terms = self._attest(command.opening, by), self._attest(command.terms, by)
         recap = Attested(b"", b"")
         for event in decision.events:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from functools import partial
+from typing import Final
 
 import trio
 
@@ -35,6 +36,9 @@ from parlerd.uplink.link import Link
 from parlerd.uplink.remote_room import RemoteRoom
 
 log = logging.getLogger(__name__)
+
+DISCOVER_S: Final = 3.0
+"""How long a look into the directory of a relay may take. Who looks is told which relays did not answer."""
 
 
 class Uplinks:
@@ -143,17 +147,18 @@ class Uplinks:
         link = self._links.get(home)
         return 0 if link is None else link.clock_ahead_ms
 
-    async def meet(self, home: HomeId) -> None:
+    def _link(self, home: HomeId) -> Link:
         link = self._links.get(home)
         if link is None:
             raise Refused("home_not_trusted", host=self.name_of(home))
-        await link.ready()
+        return link
+
+    async def meet(self, home: HomeId) -> None:
+        await self._link(home).ready()
 
     async def find(self, home: HomeId, session_key: str, binding: str) -> tuple[KeyId, RoomId]:
         """What a key opens at another home. The room's mirror is there afterwards, with the key in it."""
-        link = self._links.get(home)
-        if link is None:
-            raise Refused("home_not_trusted", host=self.name_of(home))
+        link = self._link(home)
         # Also where the home does not answer now: what an agent of this home came by may be asked for again.
         self._doors.note_key(home, self._desk.keys.key_id(session_key), session_key)
         found = await link.call("link.find", t.FindKey(session_key=session_key))
@@ -196,6 +201,28 @@ class Uplinks:
             # What the relay gave is not signed by the person who opened the room.
             raise Refused("relay_equivocation", what="terms")
         return known, room
+
+    def all(self) -> Sequence[HomeId]:
+        return list(self._links)
+
+    async def publish(self, home: HomeId, agent: AgentId, card: bytes, signature: bytes) -> t.CardKept:
+        kept = await self._link(home).call(
+            "link.publish", t.PublishCard(agent=agent, card=card, signature=signature), by=agent
+        )
+        assert isinstance(kept, t.CardKept)
+        return kept
+
+    async def discover(self, home: HomeId, wanted: t.FindCards) -> t.CardPage:
+        link = self._link(home)
+        if link.state in ("unreachable", "refused"):
+            # It was just found out of reach: who looks is not to wait for the next attempt.
+            link.need()
+            raise Refused("offline", f"The relay {link.name} cannot be reached from here now.", home=link.name)
+        with trio.move_on_after(DISCOVER_S):
+            page = await link.call("link.discover", wanted, by=AgentId(wanted.agent))
+            assert isinstance(page, t.CardPage)
+            return page
+        raise Refused("home_unreachable", f"The relay {link.name} did not answer.", home=link.name)
 
     # -- as the person asks --------------------------------------------------------------------------------
 

@@ -349,3 +349,16 @@ def test_a_script_rewinds_with_yes_and_a_second_time_changes_nothing(shell: Shel
     ran = shell.run("room", "rewind", "auth-redesign")
     assert ran.code == 0
     assert "There is nothing to do" in ran.stdout
+
+
+def test_attention_shows_and_sets_what_begins_a_turn(shell: Shell) -> None:
+    held = t.AttentionIs(name="bob", mode="dnd", rooms=[t.AttentionIn(room=ROOM, name="auth-redesign", mode="muted")])
+    shell.daemon.answers("agent.attention", held)
+    ran = shell.run("attention", "dnd")
+    assert shell.daemon.asked[-1].params == t.SetAttention(mode="dnd")
+    assert "bob is dnd: only what is for it begins a turn while it is idle." in ran.stdout
+    assert "auth-redesign is muted: nothing." in ran.stdout
+    shell.run("attention", "muted", "--room", "auth-redesign")
+    assert shell.daemon.asked[-1].params == t.SetAttention(mode="muted", room="auth-redesign")
+    assert shell.run("attention", "--json").document == msgspec.to_builtins(held)
+    assert shell.run("attention", "loud").code == 2

@@ -8,6 +8,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parlerd.core import events as e
-from parlerd.core.errors import StoreError
+from parlerd.core.errors import Refused, StoreError
 from parlerd.core.events import names_of
 from parlerd.core.model import (
     AgentId,
@@ -36,6 +37,7 @@ from parlerd.core.model import (
     drawn_key,
 )
 from parlerd.core.public_line import first_number, line_after_rewind, next_line
+from parlerd.core.recall import parse, words_of
 from parlerd.store.memory import MemoryStore
 from parlerd.store.port import (
     Append,
@@ -75,12 +77,14 @@ from tests.support.facts import (
     denied,
     everything,
     fact,
+    forgetting,
     joined,
     knocked,
     left,
     message,
     minted,
     opened,
+    remembering,
     revoked,
 )
 from tests.support.faulty_store import FaultyStore
@@ -628,6 +632,118 @@ def test_the_index_is_made_anew_over_messages_that_were_erased(store: Store) -> 
     assert _read(store, everything(BEN)) == before
     _do(store, append(message(5), expected=4))
     assert [found.is_erased for found in _read(store, everything(BEN)).messages] == [True, True, False, False]
+
+
+def test_a_private_memory_is_on_no_list_of_rooms(store: Store) -> None:
+    private = fact(1, e.RoomOpened(
+        room=OTHER, home=HomeId(OWNER), kind="private", owner=ANN, owner_principal=OWNER, history="full",
+        approval=True, approver="person",
+    ))  # fmt: skip
+    _do(store, append(opened(), joined(2, ANN)), append(private, joined(2, ANN), room=OTHER))
+    assert [each.room for each in store.memberships(ANN)] == store.owned(OWNER) == [ROOM]
+    assert store.rooms() == [ROOM, OTHER]
+    store.rebuild_index()
+    assert [each.room for each in store.memberships(ANN)] == [ROOM]
+
+
+# -- what rooms remember -----------------------------------------------------------------------------------------
+
+
+def _found(store: Store, *words: str, room: RoomId = ROOM, before: int = 2**32 - 1, limit: int = 99) -> list[int]:
+    """Where the messages stand that an index finds by these words, as it gives them."""
+    asked = [word for text in words for word in parse(text).words]
+    return [each.header.position for each in store.remembered(room, asked, Position(before), limit)]
+
+
+def test_what_is_remembered_is_found_by_its_words_and_its_key_the_newest_first(store: Store) -> None:
+    _do(
+        store,
+        append(
+            opened(),
+            remembering(2, "deploy is blue-green"),
+            message(3, body=b"deploy"),
+            remembering(4, "Blue or green?", "colour"),
+        ),
+        append(remembering(1, "blue-green", room=OTHER), room=OTHER),
+    )
+    assert _found(store) == [4, 2]
+    assert _found(store, "blue") == _found(store, "BLUE", "green") == [4, 2]
+    assert _found(store, "blue-green") == [2]
+    assert _found(store, "colour") == [4]
+    assert _found(store, "depl") == []
+    assert _found(store, "depl*") == [2]
+    assert _found(store, "blue", room=OTHER) == [1]
+    assert _found(store, "blue", room=RoomId("r_none")) == []
+    assert _found(store, "blue", before=4) == [2]
+    assert _found(store, "blue", limit=1) == [4]
+    (newest, _) = store.remembered(ROOM, (), Position(99), 9)
+    assert words_of(newest.body) == ("colour", "Blue or green?")
+    assert newest.unaltered
+    assert store.check() == []
+
+
+@pytest.mark.parametrize(
+    ("text", "query"),
+    [
+        ("ship on 2026-11-28", "2026-11-28"),
+        ("see src/auth.rs:42", "src/auth.rs:42"),
+        ('it\'s "quoted"', '"quoted"'),
+        ("数据库迁移在周五", "数据库"),
+        ("สวัสดีครับ", "สวัส"),
+        ("デプロイ戦略", "戦略"),
+        ("\uff26\uff35\uff2c\uff2c width", "full"),
+        ("Straße", "STRASSE"),
+        ("naïve café", "café"),
+        ("a\0b", "b"),
+    ],
+)
+def test_text_of_any_script_is_found_literally(store: Store, text: str, query: str) -> None:
+    _do(store, append(opened(), remembering(2, text), remembering(3, "something else")))
+    assert _found(store, query) == [2]
+
+
+def test_a_version_that_another_followed_is_found_no_more(store: Store) -> None:
+    _do(store, append(opened(), remembering(2, "rolling", "deploy"), remembering(3, "same room")))
+    _do(store, append(remembering(4, "blue-green", "deploy", version=2, drops=(2,)), expected=3))
+    assert _found(store, "rolling") == []
+    assert _found(store, "deploy") == [4]
+    assert _found(store) == [4, 3]
+    assert store.body(ROOM, Position(2)) is not None
+    store.rebuild_index()
+    assert (_found(store, "rolling"), _found(store)) == ([], [4, 3])
+
+
+def test_what_was_forgotten_is_found_no_more_also_after_the_index_was_made_anew(store: Store) -> None:
+    _do(store, append(opened(), remembering(2, "swordfish", "secret"), remembering(3, "marlin")))
+    _do(store, append(forgetting(4, (2,), "secret"), expected=3), EraseBodies(ROOM, [Position(2)]))
+    _do(store, append(forgetting(5, (3,)), expected=4), EraseBodies(ROOM, [Position(3)]))
+    assert (_found(store, "swordfish"), _found(store, "marlin"), _found(store)) == ([], [], [])
+    assert store.check() == []
+    store.rebuild_index()
+    assert _found(store) == []
+    _do(store, append(remembering(6, "swordfish again", "secret", version=2), expected=5))
+    assert _found(store, "swordfish") == [6]
+
+
+def test_a_fact_may_be_forgotten_by_the_job_that_appends_it(store: Store) -> None:
+    _do(store, append(opened(), remembering(2, "x"), forgetting(3, (2,))), EraseBodies(ROOM, [Position(2)]))
+    assert _found(store) == []
+
+
+def test_a_body_that_is_no_envelope_is_in_no_index(store: Store) -> None:
+    made = remembering(2, "x")
+    other = msgspec.structs.replace(made.header, body=hashlib.sha256(b"bytes").digest())
+    _do(store, append(opened(), NewFact(other, b"bytes", SIGNATURE)))
+    assert _found(store) == []
+
+
+@given(st.text(max_size=40), st.text(max_size=12))
+def test_no_query_is_an_error_of_the_index(text: str, query: str) -> None:
+    store = MemoryStore()
+    _do(store, append(opened(), remembering(2, text)))
+    with suppress(Refused):
+        words = [word for word in parse(query).words if word.is_indexed]
+        assert set(store.remembered(ROOM, words, Position(99), 9)) <= set(store.remembered(ROOM, (), Position(99), 9))
 
 
 def test_words_that_were_changed_behind_its_back_are_marked(store: Store) -> None:

@@ -10,13 +10,27 @@ import pytest
 from parlerd.core import commands as c
 from parlerd.core.errors import Refused
 from parlerd.core.home import HomeRoom
-from parlerd.core.model import Millis
+from parlerd.core.model import HomeId, Millis
 from parlerd.core.room import Room
+from parlerd.core.statements import NONCE, AgentCard
 from tests.support.core import OWNER, CountedIds, open_room, refused
 
 ROOM_COMMANDS: tuple[type[c.Command], ...] = get_args(c.RoomCommand)
 HOME_COMMANDS: tuple[type[c.Command], ...] = get_args(c.HomeCommand)
-_PLAIN: dict[object, Any] = {bool: True, int: 1}
+_PLAIN: dict[object, Any] = {
+    bool: True,
+    int: 1,
+    AgentCard: AgentCard(
+        home=HomeId(OWNER.principal),
+        agent=OWNER.id,
+        principal=OWNER.principal,
+        name="ann",
+        visibility="public",
+        revision=1,
+        at=Millis(0),
+        nonce=bytes(NONCE),
+    ),
+}
 
 
 def made(cls: type[c.Command]) -> c.Command:

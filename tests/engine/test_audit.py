@@ -15,6 +15,7 @@ from parlerd.core.room import Room
 from parlerd.core.statements import decode_opened, encode_opened
 from parlerd.engine.audit import Audited, is_signed
 from parlerd.engine.rooms import fold
+from parlerd.operations import types as t
 from parlerd.store.memory import MemoryStore
 from parlerd.store.port import Append, NewFact, Store
 from tests.support.engine import engine_world, run
@@ -56,6 +57,7 @@ def written() -> Written:
             await bob.send("two", reply_to=sent.id)
             await alice.handoff("look", to="bob", summary="s")
             await bob.handoff("review", to="owner")
+            await alice.call("directory.register", t.Register(visibility="public", tags=("web",)))
             unasked = await person.open("open", approval=False)
             for who in (alice, bob):
                 await who.join(unasked.session_key)
@@ -277,6 +279,15 @@ def test_a_delegation_that_was_changed_is_found() -> None:
     assert not is_signed(replace(good, signature=bytes(64)), None)
     assert not is_signed(replace(good, body=b"\xc1"), None)
     assert not is_signed(_event(good, expires_at=2**50), None)
+
+
+def test_a_card_that_its_agent_did_not_sign_is_found() -> None:
+    good = first(written().home, e.CardPublished)
+    assert is_signed(good, None)
+    assert not is_signed(replace(good, signature=bytes(64)), None)
+    assert not is_signed(replace(good, body=b"\xc1"), None)
+    assert not is_signed(_event(good, visibility="private"), None)
+    assert not is_signed(_event(good, revision=1), None)
 
 
 def test_what_says_it_is_not_signed_has_nothing_to_show_and_what_lost_its_words_has() -> None:

@@ -31,15 +31,19 @@ IN_A_ROOM: Final[Mapping[str, Callable[[str], t.Params]]] = {
     "message.recv": lambda room: t.Recv(room=room),
     "message.commit": lambda room: t.Commit(room=room, cursor="1"),
     "message.why": lambda room: t.Why(id="1", room=room),
+    "memory.remember": lambda room: t.Remember(text="x", room=room),
+    "memory.recall": lambda room: t.Recall(query="x", room=room),
+    "memory.forget": lambda room: t.Forget(key="x", room=room),
     "handoff.give": lambda room: t.GiveHandoff(next="x", room=room),
     "rooms.roster": lambda room: t.Roster(room=room),
     "rooms.requests": lambda room: t.SessionRequests(room=room),
     "room.watch": lambda room: t.WatchRoom(room=room),
+    "agent.attention": lambda room: t.SetAttention(mode="quiet", room=room),
 }
 """Operations of the agents' plane that name a room."""
 OTHERWISE: Final = {
     "session.open", "session.join", "session.list", "session.revoke", "message.recv_all", "rooms.list",
-    "approvals.list", "approvals.watch", "agent.whoami",
+    "approvals.list", "approvals.watch", "agent.whoami", "directory.register", "directory.discover", "directory.card",
 }  # fmt: skip
 """Those that do not. Each has a test below."""
 
@@ -156,6 +160,36 @@ def test_lists_name_the_tokens_rooms_alone() -> None:
             assert (await home.bob.whoami()).active == home.there.room
             assert (await token.whoami()).active is None
             assert (await token.refused("message.recv", t.Recv())).code == "no_active_session"
+
+    run(main)
+
+
+def test_a_token_finds_who_is_in_its_room_and_publishes_no_card() -> None:
+    async def main() -> None:
+        async with house() as home:
+            carol, dora = await home.served.agent("carol"), await home.served.agent("dora")
+            await home.served.admit(home.there, carol)
+            for party in (home.alice, carol, dora):
+                await party.call("directory.register", t.Register(visibility="public"))
+            everybody = await home.bob.ask("directory.discover", t.Discover(), t.FoundAgents)
+            assert [agent.name for agent in everybody.agents] == ["alice", "carol", "dora"]
+            found = await home.token.ask("directory.discover", t.Discover(), t.FoundAgents)
+            assert [agent.name for agent in found.agents] == ["alice"]
+            assert (await home.token.refused("directory.card", t.ShowCard(agent="dora"))).code == "no_card"
+            assert (await home.token.refused("directory.register", t.Register())).code == "not_permitted"
+
+    run(main)
+
+
+def test_a_token_hears_of_its_rooms_attention_and_sets_none_beyond() -> None:
+    async def main() -> None:
+        async with house() as home:
+            for room, mode in ((home.here.room, "quiet"), (home.there.room, "muted")):
+                params = msgspec.convert({"mode": mode, "room": room}, t.SetAttention)
+                await home.bob.call("agent.attention", params)
+            told = await home.token.ask("agent.attention", t.SetAttention(), t.AttentionIs)
+            assert [each.name for each in told.rooms] == ["first"]
+            assert (await home.token.refused("agent.attention", t.SetAttention(mode="dnd"))).code == "not_permitted"
 
     run(main)
 

@@ -89,6 +89,8 @@ def filled(kind: Any, name: str = "") -> Any:
         return True
     if int in (kind, *arguments):
         return 7
+    if kind is float:
+        return 7.5
     return arguments[0]  # a literal
 
 

@@ -766,3 +766,73 @@ def test_an_answer_stands_when_what_else_waits_cannot_be_said() -> None:
         assert shown_in(await call(window, 1, "parler_recv")) == [1]
 
     run(main)
+
+
+# -- memory ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_room_remembers_recalls_and_forgets_by_one_tool() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            _, window = await in_room(served)
+            kept = await call(window, 1, "parler_memory", action="remember", key="deploy", text="blue-green")
+            assert kept.text.startswith("Remembered as deploy version 1 in x.")
+            found = await call(window, 2, "parler_memory", query="deploy")
+            assert "[peer" in found.text
+            assert "deploy v1; " in found.text
+            assert "blue-green" in found.text
+            gone = await call(window, 3, "parler_memory", action="forget", key="deploy")
+            assert "Forgotten: deploy in x." in gone.text
+            assert (
+                "Nothing that is remembered has these words."
+                in (await call(window, 4, "parler_memory", action="recall", query="deploy")).text
+            )
+            own = await call(window, 5, "parler_memory", action="remember", text="mine", private=True)
+            assert "Remembered in your private memory." in own.text
+
+    in_engine(main)
+
+
+def test_a_fact_that_is_longer_than_a_page_is_read_on_by_its_offset() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            _, window = await in_room(served)
+            text = " ".join(f"w{n}" for n in range(4_000))
+            await call(window, 1, "parler_memory", action="remember", key="long", text=text)
+            read, offset = "", 0
+            for id in range(2, 40):
+                answer = (await call(window, id, "parler_memory", query="long", offset=offset)).text
+                body = answer.replace(f"{EXPLANATION}\n", "").split("]\n", 1)[1].split("\n[end", 1)[0]
+                read += body
+                if "the same call with offset" not in answer:
+                    break
+                offset = int(answer.rsplit("the same call with offset ", 1)[1].split(".")[0])
+            assert read.replace("\n", "") == text
+
+    in_engine(main)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"action": "remember"}, "text is missing."),
+        ({"action": "remember", "text": "x", "private": "yes"}, "private is true or false."),
+        ({"text": "x"}, "text goes with the action remember."),
+        ({"query": "x", "private": True}, "private does not go with this action."),
+        ({"query": " "}, "The query is empty."),
+        ({"action": "forget"}, "Name a fact by its key, or by its id."),
+        ({"action": "remember", "text": "x", "key": "two words"}, "A key is 1 to 64"),
+        ({"action": "remember", "text": "x", "if_version": 0}, "A version is that of a key"),
+    ],
+)
+def test_what_a_memory_call_lacks_is_said(arguments: dict[str, Any], said: str) -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            _, window = await in_room(served)
+            answer = await call(window, 1, "parler_memory", **arguments)
+            assert answer.is_error
+            assert said in answer.text
+            # The key of this tool is that of a fact: no answer offers one to try again with.
+            assert "pass key" not in answer.text
+
+    in_engine(main)

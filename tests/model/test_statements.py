@@ -569,6 +569,7 @@ def test_what_was_signed_for_one_room_opens_no_door_of_another_of_the_same_home(
         body = encode(theirs.opening.opening)
         title = encode(theirs.opening.title)
         opening = Attested(body, keys.sign(PERSON, "parler/opening", body))
+        assert theirs.opening.terms is not None
         terms = resigned(keys, PERSON, theirs.opening.terms, nonce=bytes(NONCE))
         command, words = Admission().open(
             theirs.by("ann"), opening, title, terms, home=RELAY, mint=KEY, idempotency_key="k"

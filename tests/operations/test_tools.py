@@ -70,16 +70,19 @@ def test_a_verb_brings_its_own_arguments_to_its_tool() -> None:
 
 
 @pytest.mark.parametrize(
-    "other",
+    ("other", "hints"),
     [
-        look("look.away", effect="write"),
-        look("look.away", effect="destructive"),
-        look("look.away", needs_idempotency_key=True),
+        (look("look.away"), (True, False, True)),
+        (look("look.away", effect="write"), (False, False, True)),
+        (look("look.away", effect="destructive"), (False, True, True)),
+        (look("look.away", effect="write", needs_idempotency_key=True), (False, False, False)),
     ],
 )
-def test_a_tool_whose_verbs_differ_in_effect_is_refused(other: t.Operation) -> None:
-    with pytest.raises(ValueError, match="differ in effect"):
-        tools_of((family(look(), other),))
+def test_a_tool_says_of_itself_what_is_true_of_the_verb_that_does_most(
+    other: t.Operation, hints: tuple[bool, bool, bool]
+) -> None:
+    said = definition(tools_of((family(look(), other),))["look"])["annotations"]
+    assert (said["readOnlyHint"], said["destructiveHint"], said["idempotentHint"]) == hints
 
 
 @pytest.mark.parametrize(
@@ -119,7 +122,7 @@ def test_a_tool_is_one_flat_object_that_every_host_accepts(tool: Tool) -> None:
     assert schema["additionalProperties"] is False
     assert set(schema.get("required", [])) <= set(schema["properties"])
     for shape in schema["properties"].values():
-        assert shape["type"] in {"string", "integer", "array"}
+        assert shape["type"] in {"string", "integer", "array", "boolean"}
         assert shape["type"] != "array" or shape["items"] == {"type": "string"}
 
 
@@ -170,7 +173,7 @@ def test_a_message_is_named_by_its_number_however_a_model_writes_it(number: obje
 
 def test_leaving_is_marked_destructive_for_one_may_end_a_session_for_all_and_no_host_has_to_load_it_at_once() -> None:
     marked = {tool.name for tool in TOOLS.values() if definition(tool)["annotations"]["destructiveHint"]}
-    assert marked == {"parler_leave"}
+    assert marked == {"parler_leave", "parler_memory"}
     assert "_meta" not in definition(TOOLS["parler_leave"])
     assert resolve(TOOLS["parler_leave"], {}).params == t.CloseSession()
     assert resolve(TOOLS["parler_leave"], {"room": "auth"}).params == t.CloseSession(room="auth")

@@ -313,6 +313,8 @@ def drawing(kind: Any) -> Any:
         return True
     if int in (kind, *arguments):
         return 7
+    if kind is float:
+        return 7.5
     return arguments[0]
 
 

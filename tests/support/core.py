@@ -21,6 +21,7 @@ from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.approvals import find_request, standing_request
 from parlerd.core.decision import Decision
+from parlerd.core.envelope import MemoryPart
 from parlerd.core.errors import Refused
 from parlerd.core.facets import Aggregate
 from parlerd.core.home import HomeRoom
@@ -45,8 +46,19 @@ from parlerd.core.model import (
     first_free,
 )
 from parlerd.core.room import Room
-from parlerd.core.statements import NONCE, KeyTerms, Opening, Statement, Title, encode, encode_opened, title_digest
+from parlerd.core.statements import (
+    NONCE,
+    AgentCard,
+    KeyTerms,
+    Opening,
+    Statement,
+    Title,
+    encode,
+    encode_opened,
+    title_digest,
+)
 from parlerd.core.visibility import can_see
+from parlerd.core.words import MEMORY
 
 ROOM = RoomId("r_room")
 KEY = KeyId("key-of-the-room")
@@ -432,11 +444,13 @@ class RoomDriver(Driver[Room]):
         reply_to: MessageId | None = None,
         key: str | None = None,
         input: bytes = b"input",
+        memory: MemoryPart | None = None,
     ) -> e.MessagePosted:
         """The message as it was posted, or the one that this request posted before."""
         command = c.PostMessage(
             operation="message.send",
-            kind="note",
+            kind="note" if memory is None else MEMORY,
+            memory=memory,
             to=to,
             visibility=visible_to,
             reply_to=reply_to,
@@ -501,8 +515,19 @@ class RoomDriver(Driver[Room]):
                     visibility=event.visibility,
                     chain=event.chain,
                     hops=event.hops,
+                    memory=event.memory,
                 )
         return None
+
+    # -- memory --------------------------------------------------------------------------------------------
+
+    def remember(self, who: Agent, key: str = "", *, if_version: int | None = None) -> e.MessagePosted:
+        """Something is remembered, under a key or without one."""
+        return self.post(who, memory=MemoryPart(key=key, if_version=if_version))
+
+    def forget(self, who: Agent, key: str = "", *, id: MessageId | None = None) -> e.MessagePosted:
+        """What is under the key, or this one message, is forgotten."""
+        return self.post(who, reply_to=id, memory=MemoryPart(key=key, forgets=True))
 
     def seen_by(self, who: Agent) -> list[MessageId]:
         """What a present member sees; its newest seq must say the same number."""
@@ -565,6 +590,24 @@ class HomeDriver(Driver[HomeRoom]):
     def renew(self, who: Agent) -> Decision:
         until = Millis(self.now + 30 * DAY)
         return self.run(c.RenewDelegation(agent=who.id, principal=who.principal, expires_at=until), who)
+
+    def publish(self, who: Agent, *, revision: int = 1, most: int = 0, **said: Any) -> Decision:
+        """Publish a card, which is private unless `said` says otherwise."""
+        card = AgentCard(
+            home=HOME,
+            agent=who.id,
+            principal=who.principal,
+            name=who.name,
+            visibility=said.pop("visibility", "private"),
+            revision=revision,
+            at=Millis(self.now),
+            nonce=bytes(NONCE),
+            **said,
+        )
+        return self.run(c.PublishCard(card=card, most=most), who)
+
+    def attend(self, who: Agent, **said: Any) -> Decision:
+        return self.run(c.SetAttention(agent=who.id, **said), who)
 
     def activate(self, who: Agent, room: RoomId | None) -> Decision:
         return self.run(c.Activate(agent=who.id, room=room), who)

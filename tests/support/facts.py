@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 
+import msgspec
+
 from parlerd.core import events as e
+from parlerd.core.envelope import Envelope, MemoryPart, TextPart, encode_envelope
 from parlerd.core.model import (
     AgentId,
     By,
     History,
     HomeId,
     KeyId,
+    MemoryNote,
     MessageId,
     Millis,
     Position,
@@ -57,6 +61,46 @@ def fact(
         body=None if body is None else hashlib.sha256(body).digest(),
     )
     return NewFact(header, body, None if body is None else SIGNATURE)
+
+
+def fact_body(text: str, key: str = "", *, room: RoomId = ROOM) -> bytes:
+    """The envelope of a message that remembers this text."""
+    parts = (TextPart(text), MemoryPart(key=key))
+    return encode_envelope(
+        Envelope(
+            v=2,
+            room=room,
+            key="k",
+            kind="memory",
+            chain="c",
+            hops=0,
+            authored_at=Millis(0),
+            counter=1,
+            previous=b"",
+            nonce=bytes(16),
+            parts=parts,
+        )
+    )
+
+
+def remembering(
+    position: int, text: str, key: str = "", *, version: int = 1, drops: tuple[int, ...] = (), room: RoomId = ROOM
+) -> NewFact:
+    """A message that remembers this text; what stands at `drops` is found no more."""
+    made = message(position, room=room, kind="memory", body=fact_body(text, key, room=room))
+    note = MemoryNote(key=key, version=version, drops=tuple(map(Position, drops)))
+    return _with_note(made, note)
+
+
+def forgetting(position: int, drops: tuple[int, ...], key: str = "", *, room: RoomId = ROOM) -> NewFact:
+    """A message that forgets what stands at `drops`."""
+    note = MemoryNote(key=key, forgets=True, drops=tuple(map(Position, drops)))
+    return _with_note(message(position, room=room, kind="memory"), note)
+
+
+def _with_note(made: NewFact, note: MemoryNote) -> NewFact:
+    event = msgspec.structs.replace(made.header.event, memory=note)
+    return msgspec.structs.replace(made, header=msgspec.structs.replace(made.header, event=event))
 
 
 def message(

@@ -33,7 +33,7 @@ from parlerd.core.model import (
     Seq,
 )
 from parlerd.core.room import Room
-from parlerd.core.statements import NONCE, KeyTerms, Opening, Title, encode, room_id_of, title_digest
+from parlerd.core.statements import NONCE, AgentCard, KeyTerms, Opening, Title, check, encode, room_id_of, title_digest
 from parlerd.engine.actor import ActorParts, RoomActor
 from parlerd.engine.authors import Admission, Arrived, LocalAuthor, Words
 from parlerd.engine.driver import InlineDriver
@@ -77,6 +77,9 @@ class FakeHomes:
         self.owner = _key("agent", "far owner")
         self.home = HomeId(_key("relay", "far home").id)
         self.codes = JoinCodes(keys)
+        self.cards: dict[AgentId, AgentCard] = {}
+        self.signed: dict[AgentId, tuple[bytes, bytes]] = {}
+        """The cards in its directory, and as they were signed: a test may put others there."""
         self.rooms: RoomDoor
         """The rooms of the engine under test: set it once the engine is there."""
         self.store = MemoryStore()
@@ -111,6 +114,27 @@ class FakeHomes:
             raise Refused("wrong_room")
         await self.bring(room)
         return key, room
+
+    def all(self) -> Sequence[HomeId]:
+        return [self.home]
+
+    async def publish(self, home: HomeId, agent: AgentId, card: bytes, signature: bytes) -> t.CardKept:
+        await self.reach("publish")
+        statement = check(card, AgentCard)
+        known = self.cards.get(agent)
+        if known is not None and known.revision >= statement.revision:
+            return t.CardKept(status="stale", revision=known.revision)
+        self.cards[agent] = statement
+        self.signed[agent] = card, signature
+        return t.CardKept(status="published", revision=statement.revision)
+
+    async def discover(self, home: HomeId, wanted: t.FindCards) -> t.CardPage:
+        await self.reach("discover")
+        entries = [
+            t.CardEntry(card=card, signature=signature, presence="idle", since=1)
+            for card, signature in self.signed.values()
+        ]
+        return t.CardPage(cards=entries)
 
     def undelivered(self, agent: AgentId) -> Sequence[Undelivered]:
         return [message for author, message in self.refused if author == agent]

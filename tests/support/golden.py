@@ -68,6 +68,8 @@ def _value(kind: Any, default: object) -> Any:
         return tuple(_value(each, None) for each in arguments)
     if get_origin(kind) in (Union, UnionType):
         return _value(arguments[0], default)
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return kind(**{field.name: _value(field.type, field.default) for field in msgspec.structs.fields(kind)})
     raise TypeError(f"a sample has no value for {kind}: give this type one in _VALUES")
 
 

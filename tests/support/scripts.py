@@ -79,7 +79,14 @@ ROOM_SCENES: dict[type[e.RoomEvent], RoomScene] = {
     e.JoinRequested: _knock,
     e.JoinApproved: _let_in,
     e.JoinDenied: _turn_away,
-    e.MessagePosted: lambda room, who: (room.post(OWNER), room.post(OWNER, visible_to=(OWNER.id,))),
+    e.MessagePosted: lambda room, who: (
+        room.post(OWNER),
+        room.post(OWNER, visible_to=(OWNER.id,)),
+        room.remember(OWNER, "deploy"),
+        room.remember(OWNER, "deploy"),
+        room.remember(OWNER, "login"),
+        room.forget(OWNER, "login"),
+    ),
 }
 """What leaves a fact of this type in any open room, whatever happened before: it takes an agent who was never there."""
 MIRROR_SCENES: dict[type[e.RoomEvent], RoomScene] = {
@@ -94,6 +101,8 @@ HOME_SCENES: dict[type[e.HomeEvent], HomeScene] = {
     e.AgentCreated: lambda home, who: home.create(who),
     e.ConversationBound: lambda home, who: (home.create(who), home.bind(who, "t-0")),
     e.DelegationIssued: lambda home, who: (home.create(who), home.renew(who)),
+    e.CardPublished: lambda home, who: (home.create(who), home.publish(who)),
+    e.AttentionSet: lambda home, who: (home.create(who), home.attend(who, mode="dnd")),
     e.RoomNamed: lambda home, who: (home.create(who), home.name_room(who, "notes")),
     e.SessionActivated: lambda home, who: (home.create(who), home.activate(who, RoomId("r_a"))),
     e.PersonEnrolled: lambda home, who: home.enrol(who),

@@ -14,7 +14,7 @@ from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.envelope import TextPart
 from parlerd.core.errors import ParlerError, Refused
-from parlerd.core.model import AgentId, By, MessageId, Millis, RoomId
+from parlerd.core.model import AgentId, By, MessageId, Millis, RoomId, Shown
 from parlerd.engine.authors import Admission, Draft, LocalAuthor
 from parlerd.operations import types as t
 from parlerd.store.port import OutboxRow
@@ -22,9 +22,9 @@ from parlerd.uplink import outbox as outbox_module
 from parlerd.uplink.composing import Composer
 from parlerd.uplink.connection import LinkConnection, Pending
 from parlerd.uplink.counters import Counters
-from parlerd.uplink.lanes import mirror_of
+from parlerd.uplink.lanes import Post, mirror_of
 from parlerd.uplink.link import Link
-from parlerd.uplink.outbox import Outbox
+from parlerd.uplink.outbox import Outbox, row_of
 from tests.support.engine import run, settle
 from tests.support.relayed import Home, NamedRandomness
 from tests.uplink.test_relayed import meeting_in, met
@@ -206,6 +206,57 @@ def test_a_message_that_the_relay_takes_while_it_is_still_being_kept_waits_nowhe
             assert heard == [f"{number}" for number in range(12)]
             await trio.sleep(10)
             assert list(_link(meeting.ann).outbox) == []
+
+    run(main)
+
+
+@pytest.mark.parametrize("waited", [False, True], ids=["sent straight", "kept and sent later"])
+def test_a_message_that_was_made_before_is_the_same_one_also_when_its_reader_left(tmp_path: Path, waited: bool) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            alice, bob = meeting.alice, meeting.bob
+            send = partial(alice.send, visible_to=("bob",), to=("bob",), idempotency_key="secret")
+            link = _link(meeting.ann)
+            first = await send("a secret")
+            await bob.close(meeting.opened.room)
+            assert (
+                await alice.refused("message.send", t.Send(text="more", visible_to=("bob",)))
+            ).code == "no_such_agent"
+            if waited:
+                # As a daemon finds it that was killed before it heard the answer.
+                [lane] = link._lanes.values()
+                me = await meeting.ann_served.engine.desk.me(alice.caller)
+                by = meeting.ann_served.engine.desk.by(alice.caller, me)
+                command = c.PostMessage(
+                    operation="message.send",
+                    idempotency_key="secret",
+                    input=b"any",
+                    kind="text",
+                    id=MessageId(first.id),
+                    to=("bob",),
+                    visibility=("bob",),
+                )
+                row = row_of(
+                    link.home, lane.room, command, by, Draft((TextPart("a secret"),), Shown(0, b"")), Millis(1)
+                )
+                await link.outbox.put(row)
+                lane.restore(Post(command, by, Draft((TextPart("a secret"),), Shown(0, b"")), is_kept=True))
+                lane.go_on()
+                await trio.sleep(10)
+                assert list(link.outbox) == []
+            again = await send("a secret")
+            assert (again.id, again.replayed, again.queued) == (first.id, True, False)
+            asked: dict[str, Any] = {
+                "text": "a secret",
+                "visible_to": ("bob",),
+                "to": ("bob",),
+                "idempotency_key": "secret",
+            }
+            for other in ({"text": "another"}, {"visible_to": None}, {"to": ("x",)}, {"kind": "review"}):
+                error = await alice.refused("message.send", t.Send(**{**asked, **other}))
+                assert error.code == "idempotency_conflict", other
+            await alice.close(meeting.opened.room)
+            assert (await send("a secret", room=meeting.opened.room)).replayed
 
     run(main)
 

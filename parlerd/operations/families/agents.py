@@ -1,10 +1,12 @@
-"""Agents: as whom a call acts."""
+"""Agents: as whom a call acts, and what may begin a turn of this agent."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
-from parlerd.operations.entry import Family, Operation, Params, Result
+from parlerd.core.model import Attention, RoomAttention
+from parlerd.operations import samples
+from parlerd.operations.entry import IN_ROOM, Argument, Family, Offer, Operation, Params, Result, Short, ToolEntry
 
 
 class WhoAmI(Params, frozen=True, kw_only=True):
@@ -24,6 +26,29 @@ class Me(Result, frozen=True, kw_only=True):
     fingerprint: str = ""
 
 
+class SetAttention(Params, frozen=True, kw_only=True):
+    """`mode` is `open`, `dnd` or `focus`, and with a `room` what holds there: `quiet`, `muted` or, to take that back,
+    `inherit`. Without a mode nothing changes."""
+
+    mode: Literal["open", "dnd", "focus", "quiet", "muted", "inherit"] | None = None
+    room: Short | None = None
+
+
+class AttentionIn(Result, frozen=True, kw_only=True):
+    room: str
+    name: str
+    mode: RoomAttention
+
+
+class AttentionIs(Result, frozen=True, kw_only=True):
+    """What begins a turn of the agent: `open` every message, `dnd` what is for it, `focus` hand-offs to it. In a
+    `quiet` room only what is for the agent does, in a `muted` one nothing. Reading is never held back."""
+
+    name: str
+    mode: Attention
+    rooms: list[AttentionIn]
+
+
 FAMILY: Final = Family(
     operations=(
         Operation(
@@ -35,5 +60,40 @@ FAMILY: Final = Family(
             effect="read",
             command="parler whoami",
         ),
-    )
+        Operation(
+            name="agent.attention",
+            summary="Choose what may begin a turn of this agent while it is idle.",
+            params=SetAttention,
+            result=AttentionIs,
+            plane="agent",
+            effect="write",
+            errors=("invalid_param", *IN_ROOM),
+            facts=("attention_set",),
+            example={"mode": "dnd"},
+            answers=(
+                {
+                    "name": samples.ANN,
+                    "mode": "dnd",
+                    "rooms": [{"room": samples.ROOM, "name": samples.NAME, "mode": "muted"}],
+                },
+            ),
+            tool=Offer(
+                tool="parler_act",
+                verb="attention",
+                arguments=(Argument(name="mode", help="open, dnd or focus; with room: quiet, muted or inherit"),),
+            ),
+            command="parler attention",
+        ),
+    ),
+    tools=(
+        ToolEntry(
+            name="parler_act",
+            title="Say how you are",
+            arguments=(Argument(name="room"),),
+            default="attention",
+            example={"mode": "dnd"},
+            is_core=False,
+            reaches_others=False,
+        ),
+    ),
 )

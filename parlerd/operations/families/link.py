@@ -220,6 +220,8 @@ class LinkMessage(Result, frozen=True, kw_only=True):
     signature: bytes
     digest: bytes = b""
     opening: bool = False
+    version: _Count = 0
+    """For what the room remembers or forgets under a key: the version of that key, which the home counts."""
 
 
 class LinkPage(Result, frozen=True, kw_only=True):
@@ -359,6 +361,10 @@ class OpenedRemoteRoom(Result, frozen=True, kw_only=True):
     replayed: bool
 
 
+PostedBy = Literal["message.send", "handoff.give", "memory.remember", "memory.forget"]
+"""The operations that lead to one message."""
+
+
 class PostEnvelope(Params, frozen=True, kw_only=True):
     """An envelope that an attached agent signed. `operation` is the one that its author was asked for: it is part of
     what an idempotency key means."""
@@ -368,7 +374,7 @@ class PostEnvelope(Params, frozen=True, kw_only=True):
     id: Short
     body: _Envelope
     signature: _Signature
-    operation: Literal["message.send", "handoff.give"] = "message.send"
+    operation: PostedBy = "message.send"
 
 
 class Posted(Result, frozen=True, kw_only=True):

@@ -1,0 +1,177 @@
+"""A room's memory: which keys there are, how often each was written, and who may take words away.
+
+What is remembered is a message of its room, and so is what forgets it: signature, order, links, mirrors and the outbox
+are those of every message. This facet keeps what a message alone cannot say: a key is unique in its room, writing it
+again makes the next version, and a guard (`if_version`) is compared with the newest. In a mirror the room's home says
+the versions, and the mirror guesses nothing.
+
+Not here: the words, and finding them by searching (`recall`, the store). Above: `messages` and `mirror`, which decide
+the messages and ask here what they do in the memory. Below: the shapes. Invariants: a version never comes twice, also
+after its key was forgotten; what is kept is bounded by `MAX_KEYS` and `MAX_VERSIONS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+import msgspec
+
+from parlerd.core import events as e
+from parlerd.core.envelope import MemoryPart
+from parlerd.core.errors import Refused
+from parlerd.core.facets import Facet, applies
+from parlerd.core.model import AgentId, By, MemoryNote, MessageId, Position, ReplyTarget
+
+MAX_KEYS: Final = 4_096
+"""Keys of one room, with those that were forgotten: each is about 200 bytes of every snapshot. What has no key is not
+counted, and there may be any number of it."""
+KEPT_KEYS: Final = 4 * MAX_KEYS
+"""Keys that a mirror remembers, whose home may allow more than this version does."""
+MAX_VERSIONS: Final = 64
+"""Versions of one key whose words are kept. With the next one the words of the oldest are erased."""
+
+
+class Entry(msgspec.Struct, frozen=True, array_like=True):
+    """One key. `id` is the message of the newest version, and `positions` are those of every version that still has its
+    words, the oldest first. `authors` wrote these. A key that was forgotten has none of the three."""
+
+    version: int
+    id: MessageId = MessageId("")
+    positions: tuple[Position, ...] = ()
+    authors: tuple[AgentId, ...] = ()
+
+    @property
+    def is_there(self) -> bool:
+        """Whether something is remembered under the key."""
+        return bool(self.positions)
+
+
+class MemoryState(msgspec.Struct):
+    """The keys of a room, in the order in which they were first written. `is_told` says that the room's home, which is
+    elsewhere, tells the versions: this log is a mirror."""
+
+    keys: dict[str, Entry] = {}
+    is_told: bool = False
+
+
+_NO_ENTRY: Final = Entry(0)
+
+
+class Noted(NamedTuple):
+    """What a message does in the memory, for its header (None: nothing), and the messages whose words go with it."""
+
+    note: MemoryNote | None
+    erases: tuple[Position, ...] = ()
+
+
+def noted(state: MemoryState, part: MemoryPart, by: By, owner: AgentId, target: ReplyTarget | None) -> Noted:
+    """What a message by `by` with this part does. `target` is the message that it replies to.
+
+    In a mirror the message is about to be signed for the room's home, which alone knows the newest version: what
+    depends on that is left to the home. Raises `Refused`: `version_conflict` with the `current` version,
+    `too_many_keys`, `no_such_fact`, `not_your_fact`.
+    """
+    known = state.keys.get(part.key, _NO_ENTRY)
+    if not part.forgets:
+        current = known.version if known.is_there else 0
+        if part.if_version is not None and part.if_version != current and not state.is_told:
+            raise Refused("version_conflict", _conflict(part.key, current), current=current)
+        if part.key and known is _NO_ENTRY and len(state.keys) >= MAX_KEYS and not state.is_told:
+            raise Refused("too_many_keys", limit=MAX_KEYS)
+        return _written(known, part.key, known.version + 1)
+    if not part.key:
+        if target is None or target.memory is None or target.memory.forgets or target.memory.key:
+            raise Refused("no_such_fact")
+        _require_right(by, owner, (target.author,))
+        return _forgotten("", 1, (target.position,))
+    if not known.is_there and not state.is_told:
+        raise Refused("no_such_fact", f"Nothing is remembered under the key {part.key}.")
+    _require_right(by, owner, known.authors)
+    return _forgotten(part.key, known.version, known.positions)
+
+
+def told(
+    state: MemoryState, event: e.MessagePosted, forgotten: Mapping[MessageId, Position]
+) -> tuple[e.MessagePosted, tuple[Position, ...]]:
+    """A message as a mirror takes it in, and the messages whose words go with it. The event says what the room's home
+    told: the version, or 0 where that home does not tell it. `forgotten` says where the messages stand here."""
+    said = event.memory
+    if said is None:
+        return event, ()
+    known = state.keys.get(said.key, _NO_ENTRY)
+    if said.forgets:
+        place = None if event.reply_to is None else forgotten.get(event.reply_to)
+        positions = known.positions if said.key else () if place is None else (place,)
+        found = _forgotten(said.key, said.version or known.version, positions)
+    else:
+        found = _written(known, said.key, said.version or known.version + 1)
+    return msgspec.structs.replace(event, memory=found.note), found.erases
+
+
+def forgets_by_id(note: MemoryNote | None) -> bool:
+    """Whether a message forgets the one that it replies to."""
+    return note is not None and note.forgets and not note.key
+
+
+def _written(known: Entry, key: str, version: int) -> Noted:
+    if not key:
+        return Noted(MemoryNote())
+    too_old = known.positions[: max(0, len(known.positions) + 1 - MAX_VERSIONS)]
+    return Noted(MemoryNote(key=key, version=version, drops=known.positions[-1:]), too_old)
+
+
+def _forgotten(key: str, version: int, positions: tuple[Position, ...]) -> Noted:
+    return Noted(MemoryNote(key=key, version=version, forgets=True, drops=positions), positions)
+
+
+def _require_right(by: By, owner: AgentId, authors: tuple[AgentId, ...]) -> None:
+    """Words are taken away by who wrote all of them, and by the room's owner: else whoever writes the next version of a
+    key could take away what others wrote under it before."""
+    if by.actor != owner and not set(authors) <= {by.actor}:
+        raise Refused("not_your_fact")
+
+
+def _conflict(key: str, current: int) -> str:
+    if not current:
+        return f"Nothing is remembered under the key {key}."
+    return f"The key {key} is at version {current}."
+
+
+class Memory(Facet[MemoryState]):
+    """Folds what messages do in the memory."""
+
+    __slots__ = ()
+
+    def _posted(self, event: e.MessagePosted, header: e.Header) -> None:
+        note, keys = event.memory, self.state.keys
+        if note is None or not note.key:
+            return
+        if note.forgets:
+            # The version stays, so that a guard from before cannot fit what is written under the key later.
+            keys[note.key] = Entry(max(note.version, keys.get(note.key, _NO_ENTRY).version))
+            return
+        known = keys.get(note.key, _NO_ENTRY)
+        if known is _NO_ENTRY and len(keys) >= KEPT_KEYS:
+            return
+        positions = (*known.positions, header.position)[-MAX_VERSIONS:]
+        authors = tuple(dict.fromkeys((*known.authors, header.by.actor)))
+        keys[note.key] = Entry(note.version, event.id, positions, authors)
+
+    def _rewound(self, event: e.RoomRewound, header: e.Header) -> None:
+        """In a mirror: what the home lost is remembered no more. A key whose newest version was lost is found again
+        once somebody writes it, because which version the home holds is not known here."""
+        if not event.upto:
+            return
+        keys = self.state.keys
+        for key in [key for key, entry in keys.items() if entry.positions and entry.positions[-1] > event.upto]:
+            keys[key] = Entry(keys[key].version)
+
+    def _placed(self, event: e.MirrorPlaced, header: e.Header) -> None:
+        self.state.is_told = True
+
+    APPLIES = (
+        applies(e.MessagePosted, _posted),
+        applies(e.MirrorPlaced, _placed),
+        applies(e.RoomRewound, _rewound),
+    )
