@@ -427,6 +427,15 @@ def _(patch: Patch) -> None:
     )
 
 
+@fault("another-log-unnoticed", "a daemon does not compare the log that a relay keeps", hostile.Forgetful)
+def _(patch: Patch) -> None:
+    async def none(self: Mirrors) -> int:
+        await trio.lowlevel.checkpoint()
+        return 0
+
+    patch.setattr(Mirrors, "archive", none)
+
+
 # -- what others say ---------------------------------------------------------------------------------------
 
 
