@@ -354,6 +354,7 @@ class Link:
                         secret=self._secret,
                         name=self._called,
                         now=self._desk.clock.now,
+                        random_bytes=self._desk.random.bytes,
                     ) as connection,
                 ):
                     entered = True

@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 import pytest
@@ -24,15 +24,20 @@ from parlerd.core import approvals, messages
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.envelope import Envelope, UnknownPart, decode_envelope, encode_envelope
-from parlerd.core.errors import ParlerError, StoreError
+from parlerd.core.errors import ParlerError, Refused, StoreError
 from parlerd.core.model import AgentId, MessageId, Millis, PrincipalId, RoomId
-from parlerd.core.statements import DecisionStatement
-from parlerd.engine import authors, linking, links, notifier, readers, reading
+from parlerd.core.statements import DecisionStatement, Opening, check
+from parlerd.engine import authors, following, linking, links, notifier, readers, reading
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.approving import Approving
+from parlerd.engine.cards import Cards
+from parlerd.engine.fanout import LinkStream
+from parlerd.engine.following import Following
 from parlerd.engine.handles import Present
+from parlerd.engine.letting_in import LettingIn
 from parlerd.engine.overview import Overview
 from parlerd.engine.ports import NoSigners
+from parlerd.engine.reachable import Eyes
 from parlerd.engine.rooms import LocalRoom
 from parlerd.identity import proofs, transcript
 from parlerd.identity.transcript import Transcript
@@ -40,14 +45,14 @@ from parlerd.operations import types as t
 from parlerd.store.port import MarkDelivery, MoveCursor, OutboxRow, PutOutbox, StoredMessage
 from parlerd.uplink import arriving, connection, link, mirrors
 from parlerd.uplink.composing import Decided
-from parlerd.uplink.counters import Counters
+from parlerd.uplink.counters import Counters, Threaded
 from parlerd.uplink.lanes import Lane, Post
 from parlerd.uplink.link import Link
 from parlerd.uplink.mirrors import Mirrors
 from parlerd.uplink.outbox import Outbox
 from parlerd.uplink.uplinks import Uplinks
 from parlerd.wire import link as wire_link
-from tests.sim import hostile, tales
+from tests.sim import first_contact, hostile, outsiders, tales
 from tests.sim.broken import Broken
 from tests.sim.world import Plan, Simulation
 
@@ -65,7 +70,19 @@ class Fault:
     what: str
     """What is wrong, in a few words."""
     put_in: Callable[[Patch], None]
-    story: Callable[[int], Simulation] = Simulation
+    story: Callable[[int], Story] = Simulation
+
+
+class Story(Protocol):
+    """What is played with a fault in it."""
+
+    def meet(self) -> None:
+        """Play what the story begins with, which is sound."""
+        ...
+
+    def run(self) -> object:
+        """Play it. Raises `Broken`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +97,7 @@ FAULTS: Final[dict[str, Fault]] = {}
 
 
 def fault(
-    name: str, what: str, story: Callable[[int], Simulation] = Simulation
+    name: str, what: str, story: Callable[[int], Story] = Simulation
 ) -> Callable[[Callable[[Patch], None]], None]:
     """Enter a fault in the list."""
 
@@ -410,6 +427,15 @@ def _(patch: Patch) -> None:
     )
 
 
+@fault("another-log-unnoticed", "a daemon does not compare the log that a relay keeps", hostile.Forgetful)
+def _(patch: Patch) -> None:
+    async def none(self: Mirrors) -> int:
+        await trio.lowlevel.checkpoint()
+        return 0
+
+    patch.setattr(Mirrors, "archive", none)
+
+
 # -- what others say ---------------------------------------------------------------------------------------
 
 
@@ -545,3 +571,80 @@ def _(patch: Patch) -> None:
             return False
 
     patch.setattr(arriving, "room_id_of", lambda opening: Anything())
+
+
+@fault(
+    "unchecked-opening",
+    "whoever signed the opening of a room, a home begins with it",
+    lambda seed: first_contact.FirstContact(seed, first_contact.signed_by_another),
+)
+def _(patch: Patch) -> None:
+    def unchecked(room: RoomId, home: Any, body: bytes, signature: bytes) -> Opening:
+        return check(body, Opening)
+
+    patch.setattr(arriving, "read_opening", unchecked)
+
+
+# -- what nobody may learn ---------------------------------------------------------------------------------
+
+
+@fault("number-over-all", "the number of an envelope counts all that its home signs", outsiders.Inside)
+def _(patch: Patch) -> None:
+    after = Counters.after
+    given: dict[Counters, int] = {}
+
+    def over_all(self: Counters, thread: Threaded, acknowledged: int) -> int:
+        given[self] = after(self, thread, max(acknowledged, given.get(self, 0)))
+        return given[self]
+
+    patch.setattr(Counters, "after", over_all)
+
+
+@fault("private-to-all", "a relay tells each member everything", outsiders.Inside)
+def _(patch: Patch) -> None:
+    patch.setattr(following, "can_see", lambda *args, **named: True)
+
+
+@fault("card-counts-for-all", "a relay tells everybody how often somebody came or went", outsiders.Knocking)
+def _(patch: Patch) -> None:
+    whole = Cards.whole
+
+    async def counting(self: Cards, *args: Any, moves: int, **named: Any) -> list[t.Card]:
+        return [msgspec.structs.replace(card, moves=moves) for card in await whole(self, *args, moves=moves, **named)]
+
+    patch.setattr(Cards, "whole", counting)
+
+
+@fault("presence-for-all", "a relay tells whoever knocks who is present", outsiders.Denied)
+def _(patch: Patch) -> None:
+    presence = Following._presence
+
+    def to_all(self: Following, stream: LinkStream) -> list[t.LinkItem]:
+        before = {followed: followed.eyes for followed in stream.rooms.values()}
+        for followed, looking in before.items():
+            followed.eyes = None if looking is None else Eyes(looking.members, looking.knocking, owns=True)
+        try:
+            return presence(self, stream)
+        finally:
+            for followed, looking in before.items():
+                followed.eyes = looking
+
+    patch.setattr(Following, "_presence", to_all)
+
+
+@fault(
+    "dead-key-told-apart", "a key that is no good any more is answered otherwise than one of nobody", outsiders.Guessing
+)
+def _(patch: Patch) -> None:
+    find = LettingIn._key
+
+    async def telling(self: LettingIn, caller: Any, typed: str) -> Any:
+        try:
+            return await find(self, caller, typed)
+        except Refused as error:
+            known = await self._desk.library.room_of_key(self._desk.keys.key_id(typed))
+            if error.code == "unknown_key" and known is not None:
+                raise Refused("unknown_key", was=known) from None
+            raise
+
+    patch.setattr(LettingIn, "_key", telling)

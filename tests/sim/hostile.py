@@ -8,6 +8,7 @@ of the relay, or as a member with a daemon of their own that checks nothing.
     Overstayer    goes on after what let its agent speak has ended
     BadAuthor     signs envelopes that no honest daemon would make
     Commanding    is the relay, and puts sentences where codes and words belong
+    Forgetful     is the relay, and says that it keeps another log than before
 
 `Lasting` is a story of an honest link that lasts for weeks. What each of them must not achieve is said by a promise, or
 by a sentence in the story. Above: `faults`. Below: `world`.
@@ -36,6 +37,7 @@ from parlerd.identity import codes
 from parlerd.identity.signatures import SigningKey
 from parlerd.operations import types as t
 from relay.link import Links
+from tests.sim import promises
 from tests.sim.broken import Broken
 from tests.sim.meeting import meeting
 from tests.sim.people import Agent
@@ -355,6 +357,34 @@ class Commanding(Hostile):
                 raise Broken(f"{who} was told what the relay wanted: {sentence!r}")
 
 
+class Forgetful(Hostile):
+    """The relay says that it has lost every room and began anew, for one link. From then on the rooms of its homes are
+    archives: what was said there can be read, and whatever it tells later is not taken in."""
+
+    async def intrude(self, agents: list[Agent]) -> None:
+        keys, book = self.relay.keys, self.relay.book
+        other = Links(self.links.engine, book, keys, name="team", log_id="log2", now=self.relay.clock.now)
+
+        @asynccontextmanager
+        async def dial(address: str, home: str = "") -> AsyncIterator[MemoryStream]:
+            await trio.lowlevel.checkpoint()
+            ours, theirs = pair(CERTIFICATE)
+            self.serve(theirs, other)
+            try:
+                yield ours
+            finally:
+                ours.cut()
+
+        await self.redial(dial)
+        assert other.accepted, "no home dialled"
+
+    def _check(self, agents: list[Agent], contradicted: list[RoomId]) -> None:
+        if len(contradicted) < len(self.homes):
+            raise Broken("a home goes on with a relay that lost what it kept")
+        promises.nothing_is_lost_or_doubled(self.record, [agent.name for agent in agents])
+        promises.order_is_kept(self.record, [agent.name for agent in agents])
+
+
 def _commanded(error: ParlerError) -> ErrorBody:
     details: dict[str, Any] = {"what": ORDER, "home": ORDER, "agent": ORDER, ORDER: 1}
     return ErrorBody(
@@ -406,4 +436,4 @@ class _Commander(PassingFace):
         return [msgspec.structs.replace(item, presence=present, card=card)]
 
 
-STORIES: Final = (Middle, Impostor, Replayer, Thief, Overstayer, Lasting, BadAuthor, Commanding)
+STORIES: Final = (Middle, Impostor, Replayer, Thief, Overstayer, Lasting, BadAuthor, Commanding, Forgetful)

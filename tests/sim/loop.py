@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from math import inf
+from random import Random
 from typing import Any, TypeVar
 
 import trio
@@ -21,8 +22,9 @@ from tests.support.signatures import remembered
 T = TypeVar("T")
 
 
-def play(seed: int, main: Callable[[], Awaitable[T]]) -> T:
-    """Run under virtual time, with the order of tasks drawn from the seed. One that never ends fails."""
+def play(seed: int, main: Callable[[], Awaitable[T]], *, in_order: bool = False) -> T:
+    """Run under virtual time, with the order of tasks drawn from the seed, or `in_order` of when they were made. One
+    that never ends fails."""
 
     async def bounded() -> T:
         with trio.fail_after(LONGEST):
@@ -32,8 +34,25 @@ def play(seed: int, main: Callable[[], Awaitable[T]]) -> T:
     scheduling: Any = trio._core._run
     scheduling._ALLOW_DETERMINISTIC_SCHEDULING = True
     scheduling._r.seed(seed)
-    with remembered(), _uncollected():
+    with remembered(), _uncollected(), _unshuffled() if in_order else nullcontext():
         return trio.run(bounded, clock=_quick_clock())
+
+
+@contextmanager
+def _unshuffled() -> Iterator[None]:
+    """The loop sorts tasks before it shuffles them."""
+    scheduling: Any = trio._core._run
+    drawn = scheduling._r
+    scheduling._r = _Unshuffled()
+    try:
+        yield
+    finally:
+        scheduling._r = drawn
+
+
+class _Unshuffled(Random):
+    def shuffle(self, x: Any) -> None:
+        """Leave everything where it is."""
 
 
 @contextmanager

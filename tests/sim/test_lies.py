@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sim import lies, tales
+from tests.sim import first_contact, lies, tales
 
 SEEDS = 3
 RELAY = Path(__file__).parents[2] / "docs" / "relay.md"
@@ -42,3 +42,8 @@ def test_what_else_a_relay_tells_is_impossible_or_found_out_or_on_the_list(tale:
     assert told >= 2, "the relay had no occasion to lie"
     assert (tale.fate == "unnoticed") is bool(tale.listed)
     assert tale.listed in RELAY.read_text()
+
+
+@pytest.mark.parametrize("told", first_contact.LIES)
+def test_a_home_that_hears_of_a_room_for_the_first_time_believes_what_was_signed(told: first_contact.Lie) -> None:
+    first_contact.FirstContact(0, told).run()
