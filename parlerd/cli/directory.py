@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from parlerd.cli.context import Context
 from parlerd.cli.handlers import Handler, wide_argument
 from parlerd.cli.output import DONE, FAILED, Cell
-from parlerd.cli.parsing import Parser
+from parlerd.cli.parsing import Parser, unicode_text
 from parlerd.cli.render import clock
 from parlerd.core.errors import ERRORS
 from parlerd.operations import types as t
@@ -38,11 +38,27 @@ def _register_arguments(parser: Parser) -> None:
     shown.add_argument(
         "--withdraw", action="store_const", const="withdrawn", dest="visibility", help="take the card back"
     )
-    parser.add_argument("--tag", action="append", metavar="TAG", dest="tags", help="once for each tag; '' for none")
-    parser.add_argument("--skill", action="append", metavar="S", dest="skills", help="once for each skill; '' for none")
-    parser.add_argument("--role", metavar="ROLE", help="what the agent is among others, as `reviewer`")
-    parser.add_argument("--describe", metavar="TEXT", help="a sentence or two about it")
-    parser.add_argument("--at", metavar="NAME", help="besides at this relay, or `local` (default: see `parler homes`)")
+    parser.add_argument(
+        "--tag", type=unicode_text, action="append", metavar="TAG", dest="tags", help="once for each tag; '' for none"
+    )
+    parser.add_argument(
+        "--skill",
+        type=unicode_text,
+        action="append",
+        metavar="S",
+        dest="skills",
+        help="once for each skill; '' for none",
+    )
+    parser.add_argument(
+        "--role", type=unicode_text, metavar="ROLE", help="what the agent is among others, as `reviewer`"
+    )
+    parser.add_argument("--describe", type=unicode_text, metavar="TEXT", help="a sentence or two about it")
+    parser.add_argument(
+        "--at",
+        type=unicode_text,
+        metavar="NAME",
+        help="besides at this relay, or `local` (default: see `parler homes`)",
+    )
 
 
 def _given(labels: list[str] | None) -> tuple[str, ...] | None:
@@ -83,13 +99,17 @@ def _register(ctx: Context, args: Namespace) -> int:
 
 
 def _discover_arguments(parser: Parser) -> None:
-    parser.add_argument("query", nargs="*", metavar="QUERY", help="text in a name, role, description, tag or skill")
+    parser.add_argument(
+        "query", nargs="*", type=unicode_text, metavar="QUERY", help="text in a name, role, description, tag or skill"
+    )
     parser.add_argument("--public", action="store_true", help="only public cards")
-    parser.add_argument("--tag", default="", metavar="TAG", help="with this tag")
-    parser.add_argument("--skill", default="", metavar="S", help="with this skill")
-    parser.add_argument("--role", default="", metavar="ROLE", help="with this role")
+    parser.add_argument("--tag", type=unicode_text, default="", metavar="TAG", help="with this tag")
+    parser.add_argument("--skill", type=unicode_text, default="", metavar="S", help="with this skill")
+    parser.add_argument("--role", type=unicode_text, default="", metavar="ROLE", help="with this role")
     parser.add_argument("--online", action="store_true", help="only agents that are there now")
-    parser.add_argument("--at", metavar="NAME", help="only in the directory of this relay, or `local`")
+    parser.add_argument(
+        "--at", type=unicode_text, metavar="NAME", help="only in the directory of this relay, or `local`"
+    )
     parser.add_argument("--limit", type=int, default=25, metavar="N", help="at most so many (default 25)")
     wide_argument(parser)
 
@@ -137,7 +157,9 @@ def _discover(ctx: Context, args: Namespace) -> int:
 
 
 def _card_arguments(parser: Parser) -> None:
-    parser.add_argument("agent", nargs="?", metavar="AGENT", help="id or name (default: the acting agent)")
+    parser.add_argument(
+        "agent", nargs="?", type=unicode_text, metavar="AGENT", help="id or name (default: the acting agent)"
+    )
 
 
 def _card(ctx: Context, args: Namespace) -> int:

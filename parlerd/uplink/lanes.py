@@ -345,7 +345,7 @@ class Lane:
     def _give_up(self, post: Post) -> None:
         """Tell whoever waits that a message is not done that cannot be kept. One that is under way may be done all the
         same: its author hears so who asks again."""
-        error = Refused("offline", home=self._link.name)
+        error = Refused("home_unreachable" if post.is_under_way else "offline", home=self._link.name)
         if not post.is_under_way:
             self._remove(post)
             self._fail(post, error)

@@ -1232,7 +1232,7 @@ def test_a_guarded_fact_never_waits_and_the_same_request_again_writes_it_once(tm
             # The answer is lost: the relay has the fact, and nobody here knows.
             for _, theirs in wires.open:
                 theirs.hold()
-            assert (await alice.refused("memory.remember", asked)).code == "offline"
+            assert (await alice.refused("memory.remember", asked)).code == "home_unreachable"
             wires.cut()
             wires.mend()
             await told(meeting)
