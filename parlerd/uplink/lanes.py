@@ -334,7 +334,7 @@ class Lane:
         if post.done.is_set() or post.is_taken or post.is_kept:
             return
         if post.is_now_or_never:
-            self._give_up(post)
+            self._give_up(post, was_sent=post.sent is not None)
             return
         try:
             await self._keep(post)
@@ -342,10 +342,10 @@ class Lane:
             # It cannot be kept, so its author goes on waiting for the answer, or hears that the link broke.
             log.warning("a message for %s could not be kept: %s", self.room, error.code)
 
-    def _give_up(self, post: Post) -> None:
-        """Tell whoever waits that a message is not done that cannot be kept. One that is under way may be done all the
+    def _give_up(self, post: Post, *, was_sent: bool) -> None:
+        """Tell whoever waits that a message is not done that cannot be kept. One that `was_sent` may be done all the
         same: its author hears so who asks again."""
-        error = Refused("home_unreachable" if post.is_under_way else "offline", home=self._link.name)
+        error = Refused("home_unreachable" if was_sent else "offline", home=self._link.name)
         if not post.is_under_way:
             self._remove(post)
             self._fail(post, error)
@@ -401,9 +401,10 @@ class Lane:
         """The link went, so nothing is under way any more. What has no answer waits in the outbox from now on."""
         self._begin_anew()
         for post in list(self._posts):
+            was_sent = post.sent is not None
             post.again()
             if post.is_now_or_never:
-                self._give_up(post)
+                self._give_up(post, was_sent=was_sent)
             elif not post.is_kept:
                 await self._keep_or_fail(post)
 
