@@ -1223,8 +1223,10 @@ def test_a_guarded_fact_never_waits_and_the_same_request_again_writes_it_once(tm
             alice, bob, wires = meeting.alice, meeting.bob, meeting.wires
             asked = t.Remember(text="mine", key="leader", if_version=0, idempotency_key="once")
             wires.cut()
+            # It was on its way when the link broke.
             error = await alice.refused("memory.remember", asked)
-            assert (error.code, error.spec.retryable) == ("offline", True)
+            assert (error.code, error.spec.retryable) == ("home_unreachable", True)
+            assert (await alice.refused("memory.remember", asked)).code == "offline"
             assert meeting.ann.world.store.outbox(meeting.relay.keys.id) == []
             wires.mend()
             await told(meeting)
