@@ -143,7 +143,7 @@ def offer_line(each: t.HandoffEntry, now: float) -> Sequence[Span]:
     said: list[Span] = [(number, "dim"), (each.giver, "name"), " offers the turn to ", (each.for_ or "anyone", "name")]
     match each.status:
         case "offered":
-            said.append((f": open until {clock(each.expires, now)}", "warn"))
+            said.append((f": open for {span_of(each.expires / 1000 - now)}", "warn"))
         case "accepted":
             said += [(": taken by ", "good"), (each.holder, "name")]
         case status:

@@ -149,7 +149,7 @@ def test_show_says_of_each_offer_what_became_of_it(shell: Shell) -> None:
     shell.daemon.answers("handoff.show", listed, listed)
     ran = shell.run("handoff", "show")
     lines = ran.stdout.splitlines()
-    assert lines[0].startswith("#7 alice offers the turn to bob: open until ")
+    assert lines[0].startswith("#7 alice offers the turn to bob: open for ")
     assert lines[0].endswith("; alice has the turn")
     assert lines[1].startswith("#6 alice offers the turn to bob: taken by bob, ")
     assert lines[2] == "#5 alice offers the turn to anyone: expired; declined by bob, carol; alice has the turn"
@@ -192,4 +192,4 @@ def test_an_offer_to_this_reader_says_how_to_take_it_and_an_old_one_does_not(she
 
 def test_why_of_an_offer_says_what_became_of_it(shell: Shell) -> None:
     shell.daemon.answers("message.why", t.WhyResult(id="m_7", room=ROOM, readers=[], handoff=entry()))
-    assert "#7 alice offers the turn to bob: open until " in shell.run("why", "7").stdout
+    assert "#7 alice offers the turn to bob: open for " in shell.run("why", "7").stdout
