@@ -61,6 +61,14 @@ class Program:
         if self.driver is not None and self.driver.cut is None:
             self.driver.cut = (self.driver.commits + random.randrange(3), random.random() < 0.5)
 
+    async def survives(self) -> None:
+        """Wait until it runs, and let it live from then on. One that is dying at this moment starts again first."""
+        await self.up.wait()
+        while self.driver is None or self.driver.dead:
+            await trio.lowlevel.checkpoint()
+            await self.up.wait()
+        self.driver.cut = None
+
     async def keep(self, random: Random) -> None:
         """Run until this is cancelled, and again after each death."""
         while True:

@@ -212,9 +212,7 @@ class Simulation:
                 self.weather.clear()
                 # Whoever knocked and was not answered goes on.
             for program in programs.values():
-                await program.up.wait()
-                assert program.driver is not None
-                program.driver.cut = None
+                await program.survives()
             agents += [each.agent for each in self.newcomers if each.is_in]
             await self._settle(agents)
             await self._part([agent for agent in agents if agent.name not in self.record.left])
