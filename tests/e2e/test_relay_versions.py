@@ -160,9 +160,7 @@ OFFERED: Final = 'frozenset(name for name, operation in OPERATIONS.items() if op
 MOOD: Final = '    mood: str = "new"\n'
 MORE: Final = (
     Change("parlerd/wire/link.py", "    log: Word\n    addresses:", f"    log: Word\n{MOOD}    addresses:"),
-    Change(
-        LINK, "    opening: bool = False\n\n\nclass LinkPage", f"    opening: bool = False\n{MOOD}\n\nclass LinkPage"
-    ),
+    Change(LINK, "    opening: bool = False\n    version:", f"    opening: bool = False\n{MOOD}    version:"),
     Change(LINK, "    replayed: bool\n\n\nclass LeaveRoom", f"    replayed: bool\n{MOOD}\n\nclass LeaveRoom"),
     Change("relay/link.py", OFFERED, f'{OFFERED} | {{"link.later"}}'),
 )
