@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from parlerd.cli.context import Context, new_key
 from parlerd.cli.handlers import Handler
+from parlerd.cli.messages import QUEUED, given_text, say_warning
 from parlerd.cli.output import DONE
 from parlerd.cli.parsing import Parser, UsageError, positive, unicode_text, whole
 from parlerd.cli.render import span_of
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from parlerd.cli.output import Span
 
-_QUEUED: Final = "It is stored on this machine, and goes out when the relay answers."
 _PRIVATE: Final = "your private memory"
 
 
@@ -51,11 +51,7 @@ def _remember_arguments(parser: Parser) -> None:
 
 
 def _remember(ctx: Context, args: Namespace) -> int:
-    text = " ".join(args.text) if args.text else None
-    if text is None or text == "-":
-        if text is None and ctx.stdin.isatty():
-            raise UsageError("TEXT is missing; give the fact, or - to read it from stdin", path="parler remember")
-        text = ctx.read_stdin()
+    text = given_text(ctx, args.text, what="the fact", path="parler remember")
     if not text:
         raise UsageError("the fact is empty", path="parler remember")
     params = t.Remember(
@@ -72,13 +68,12 @@ def _remember(ctx: Context, args: Namespace) -> int:
         return DONE
     [fact] = kept.facts
     if kept.queued:
-        ctx.out.say(("Not remembered yet", "warn"), " in ", _place(fact), f". {_QUEUED}")
+        ctx.out.say(("Not remembered yet", "warn"), " in ", _place(fact), f". {QUEUED}")
     else:
         again = " before, and not again," if kept.replayed else ""
         named: list[Span] = [" as ", (fact.key, "bold"), f" version {fact.version}"] if fact.key else []
         ctx.out.say((f"Remembered{again}", "good"), *named, " in ", _place(fact), ".")
-    if isinstance(kept.warning, str):
-        ctx.out.say((kept.warning, "warn"))
+    say_warning(ctx, kept.warning)
     return DONE
 
 
@@ -172,7 +167,7 @@ def _forget(ctx: Context, args: Namespace) -> int:
         return DONE
     [fact] = gone.facts
     if gone.queued:
-        ctx.out.say(("Not forgotten yet", "warn"), " in ", _place(fact), f". {_QUEUED}")
+        ctx.out.say(("Not forgotten yet", "warn"), " in ", _place(fact), f". {QUEUED}")
     else:
         ctx.out.say(("Forgotten", "good"), ": ", (fact.key or fact.id, "bold"), " in ", _place(fact), ".")
     return DONE

@@ -45,13 +45,19 @@ def _send_arguments(parser: Parser) -> None:
     parser.add_argument("--key", type=unicode_text, metavar="KEY", help="idempotency key (default: random)")
 
 
-def _send(ctx: Context, args: Namespace) -> int:
-    # Words without quotes around them are one message, as `echo` treats them.
-    text = " ".join(args.text) if args.text else None
+def given_text(ctx: Context, words: Sequence[str], *, what: str, path: str) -> str:
+    """The text that a command was given: its words or, for `-` and for none, what stdin holds. Words without quotes
+    around them are one text, as `echo` treats them. `what` is what the text is to the command at `path`."""
+    text = " ".join(words) if words else None
     if text is None or text == "-":
         if text is None and ctx.stdin.isatty():
-            raise UsageError("TEXT is missing; give the message, or - to read it from stdin", path="parler send")
+            raise UsageError(f"TEXT is missing; give {what}, or - to read it from stdin", path=path)
         text = ctx.read_stdin()
+    return text
+
+
+def _send(ctx: Context, args: Namespace) -> int:
+    text = given_text(ctx, args.text, what="the message", path="parler send")
     params = t.Send(
         text=text,
         room=args.room,

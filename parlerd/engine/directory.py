@@ -190,20 +190,7 @@ class DirectoryHandlers:
             card = _proved(entry, home)
             if card is None or card.agent == me.id or card.agent in found:
                 continue
-            found[card.agent] = t.FoundAgent(
-                id=card.agent,
-                name=card.name,
-                role=card.role,
-                tags=list(card.tags),
-                skills=list(card.skills),
-                description=PeerText(card.description),
-                status=entry.presence,
-                since=entry.since,
-                verified="valid",
-                visibility=card.visibility,
-                home=name,
-                fingerprint=fingerprint(card.agent),
-            )
+            found[card.agent] = _found(card, status=entry.presence, since=entry.since, home=name)
 
     @handles("directory.card")
     async def card(self, caller: Caller, params: t.ShowCard) -> t.FoundAgent:
@@ -253,7 +240,7 @@ class DirectoryHandlers:
     async def find(self, caller: Caller, params: t.FindCards) -> t.CardPage:
         desk = self._desk
         agent = require_attached(desk, caller, params.agent)
-        fitting = [card for card in self._home.cards() if _wanted(params).fits(card)]
+        fitting = list(filter(_wanted(params).fits, self._home.cards()))
         hidden = {card.agent for card in fitting if card.visibility == "private" and card.agent != agent}
         cards, more = self._best([card async for card in self._visible(fitting, hidden, agent)], params)
         bodies = await desk.library.bodies(RoomId(HOME_ROOM), [card.position for card in cards])
@@ -275,7 +262,7 @@ class DirectoryHandlers:
 
     def _seen(self, caller: Caller, me: AgentRecord, wanted: Wanted) -> AsyncIterator[Listed]:
         """The cards that fit and that a caller of this home may see."""
-        fitting = [card for card in self._home.cards() if wanted.fits(card)]
+        fitting = list(filter(wanted.fits, self._home.cards()))
         hidden = {card.agent for card in fitting if card.visibility == "private" or _is_within(caller)}
         if is_person(caller):
             hidden -= {card.agent for card in fitting if card.principal == me.principal}
@@ -305,20 +292,25 @@ class DirectoryHandlers:
         """A card of this home's own directory: its signature was checked when it came in, and the audit checks it
         again."""
         status, since = self._desk.presence.of(card.agent)
-        return t.FoundAgent(
-            id=card.agent,
-            name=card.name,
-            role=card.role,
-            tags=list(card.tags),
-            skills=list(card.skills),
-            description=PeerText(card.description),
-            status=status,
-            since=since,
-            verified="valid",
-            visibility=card.visibility,
-            home=LOCAL,
-            fingerprint=fingerprint(card.agent),
-        )
+        return _found(card, status=status, since=since, home=LOCAL)
+
+
+def _found(card: Listed | AgentCard, *, status: str, since: int, home: str) -> t.FoundAgent:
+    """An agent by its card, whose signature was checked."""
+    return t.FoundAgent(
+        id=card.agent,
+        name=card.name,
+        role=card.role,
+        tags=list(card.tags),
+        skills=list(card.skills),
+        description=PeerText(card.description),
+        status=status,
+        since=since,
+        verified="valid",
+        visibility=card.visibility,
+        home=home,
+        fingerprint=fingerprint(card.agent),
+    )
 
 
 _ASKED: Final = ("query", "tag", "skill", "role", "online", "public", "limit")

@@ -186,7 +186,7 @@ class Post:
         for a version of the room's memory (`if_version`), which another may write."""
         memory = self.command.memory
         is_guarded = memory is not None and memory.if_version is not None
-        return is_guarded or self.command.turn not in ("", "offered")
+        return is_guarded or answers_offer(self.command)
 
     @property
     def is_given_up(self) -> bool:
@@ -663,6 +663,11 @@ class Lane:
         if submission is not None:
             submission.error = error
             submission.finish()
+
+
+def answers_offer(command: c.PostMessage) -> bool:
+    """Whether a message answers an offer of the turn."""
+    return command.turn not in ("", "offered")
 
 
 def refused(error: ParlerError) -> Refused:

@@ -51,7 +51,7 @@ from parlerd.uplink.composing import Composer, Decided
 from parlerd.uplink.counters import Counters, Signed, Threaded
 from parlerd.uplink.doors import Doors
 from parlerd.uplink.history import Contradicted, judge
-from parlerd.uplink.lanes import ANSWER_S, Post
+from parlerd.uplink.lanes import ANSWER_S, Post, answers_offer
 from parlerd.uplink.link import Link
 from parlerd.uplink.mirrors import present_of
 from parlerd.uplink.rewinding import FACTS, Fork, find_fork
@@ -138,7 +138,7 @@ class RemoteRoom(MirrorRoom):
     def _begin(self, submission: Submission) -> None:
         if not isinstance(submission.command, c.PostMessage):
             self._link.spawn(self._finishing, submission, self._run)
-        elif _answers_offer(submission.command):
+        elif answers_offer(submission.command):
             self._link.spawn(self._finishing, submission, self._answer_offer)
         elif self._link.may_catch_up(self.room):
             self._is_held_up = True
@@ -198,14 +198,14 @@ class RemoteRoom(MirrorRoom):
             return
         if command.id is None:
             command = msgspec.structs.replace(command, id=MessageId(self._desk.random.new("m")))
-        self._is_held_up = self._is_held_up or not _answers_offer(command)
+        self._is_held_up = self._is_held_up or not answers_offer(command)
         self._composer.decide(self.actor, command, by, draft, partial(self._decided, submission, command))
 
     def _decided(
         self, submission: Submission, command: c.PostMessage, decided: Decided | None, error: BaseException | None
     ) -> None:
         """The mirror said what becomes of a message: it goes into its author's lane, or was posted before."""
-        if not _answers_offer(command):
+        if not answers_offer(command):
             self._is_held_up = False
         by, draft = submission.by, submission.words
         assert isinstance(draft, Draft)
@@ -523,11 +523,6 @@ def _id_of(room: RoomId, agent: AgentId, command: c.PostMessage) -> MessageId:
     the one after it does not know that: both tell the author the same id."""
     asked = msgspec.msgpack.encode((room, agent, command.operation, command.idempotency_key))
     return MessageId(f"m_{base64.b32encode(hashlib.sha256(asked).digest()).decode().lower()[:26]}")
-
-
-def _answers_offer(command: c.PostMessage) -> bool:
-    """Whether a message answers an offer of the turn."""
-    return command.turn not in ("", "offered")
 
 
 def _fail(submission: Submission, error: ParlerError) -> None:
