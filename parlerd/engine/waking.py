@@ -34,6 +34,7 @@ from parlerd.engine.handling import handles
 from parlerd.engine.reading import is_for, talk_after
 from parlerd.engine.waits import Wait
 from parlerd.operations import types as t
+from parlerd.store.port import Page
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,8 @@ class _Backlog:
     count: int
     loudness: Loudness
     """What begins a turn of the agent in this room."""
+    page: Page
+    """The first of the messages."""
 
 
 @dataclass(slots=True)
@@ -160,7 +163,9 @@ class Waking:
         if loudness == "nothing":
             return False
         while after < backlog.upto:
-            page = await self._desk.library.page(backlog.room, backlog.view, after, limit=LOOK, skip_own=True)
+            page = backlog.page
+            if after > backlog.after:
+                page = await self._desk.library.page(backlog.room, backlog.view, after, limit=LOOK, skip_own=True)
             for stored in page.messages:
                 event = stored.header.event
                 assert isinstance(event, e.MessagePosted)
@@ -203,7 +208,7 @@ class Waking:
         talk = await talk_after(library, room, view, after, look=LOOK)
         if talk is None:
             return
-        found.unread[name] = _Backlog(room, view, after, talk.upto, talk.number, loudness)
+        found.unread[name] = _Backlog(room, view, after, talk.upto, talk.number, loudness, talk.page)
         found.handoffs += sum(
             isinstance(stored.header.event, e.MessagePosted)
             and stored.header.event.turn == "offered"
