@@ -22,6 +22,7 @@ MODULES: Final = (
     "approvals",
     "messages",
     "memory",
+    "work",
     "handoff",
     "rooms",
     "directory",

@@ -71,6 +71,7 @@ from parlerd.engine.ports import (
 )
 from parlerd.engine.presence import Presence
 from parlerd.engine.pulling import Pulling
+from parlerd.engine.queues import Queues
 from parlerd.engine.reach import within
 from parlerd.engine.reading import Reading
 from parlerd.engine.receiving import Receiving
@@ -83,6 +84,8 @@ from parlerd.engine.sending import Posting, Sending
 from parlerd.engine.session_keys import SessionKeys
 from parlerd.engine.status import Status
 from parlerd.engine.streams import Streams
+from parlerd.engine.tasks import Tasks
+from parlerd.engine.tending import Tending
 from parlerd.engine.throttle import GuessThrottle
 from parlerd.engine.waking import Waking
 from parlerd.operations import types as t
@@ -157,7 +160,8 @@ class Engine:
     def _handlers_over(self, desk: Desk) -> Handlers:
         reading = self._reading
         notices = Notices(desk)
-        sending, receiving = Sending(desk, reading), Receiving(desk, reading, notices)
+        queues = Queues(desk)
+        sending, receiving = Sending(desk, reading, queues), Receiving(desk, reading, notices)
         admitting = Admitting(desk)
         opening, approving, keys = Opening(desk), Approving(desk), SessionKeys(desk)
         table = table_of(
@@ -172,6 +176,8 @@ class Engine:
             Ladder(desk, reading),
             Handoffs(desk, sending, reading),
             Memory(desk, reading, sending),
+            queues,
+            Tasks(desk, queues, sending, reading, desk.tending),
             DirectoryHandlers(desk, self._author),
             Overview(desk),
             AttentionHandlers(desk),
@@ -342,6 +348,7 @@ async def open_engine(
     async with trio.open_nursery() as nursery:
         rooms: Rooms
         deadlines: RoomDeadlines
+        tending: Tending
         idle: IdleAgents
         presence: Presence
 
@@ -350,6 +357,8 @@ async def open_engine(
             if actor is not None:
                 wakes.publish({topics.log(room), *(each for fact in facts for each in actor.aggregate.topics(fact))})
                 deadlines.changed(room, actor.aggregate)
+                for fact in facts:
+                    tending.acted(room, actor.aggregate, fact)
 
         author = LocalAuthor(signers, random)
         context = ActorParts(
@@ -364,9 +373,15 @@ async def open_engine(
         rooms = Rooms(context, nursery, own=keys.id, homes=others, codes=codes)
         await rooms.start()
         scheduler = Scheduler(clock, stepped_back=lambda: deadlines.load())
-        deadlines = RoomDeadlines(driver=driver, rooms=rooms, clock=clock, scheduler=scheduler, notifier=wakes)
+        deadlines = RoomDeadlines(
+            driver=driver,
+            rooms=rooms,
+            clock=clock,
+            scheduler=scheduler,
+            notifier=wakes,
+            look=lambda handle: tending.look(handle),
+        )
         await deadlines.load()
-        nursery.start_soon(scheduler.run)
         idle = IdleAgents(clock=clock, scheduler=scheduler, notifier=wakes, presence=lambda agent: presence.of(agent))
         leases, connected = Leases(driver), Connected(clock)
         await leases.start()
@@ -383,16 +398,29 @@ async def open_engine(
             acted=idle.acted,
             left=idle.left,
         )
+        library = Library(driver, rooms)
+        tending = Tending(
+            library=library,
+            rooms=rooms,
+            clock=clock,
+            scheduler=scheduler,
+            connected=connected,
+            seats=seats,
+            own=keys.id,
+            changed=lambda room, aggregate: deadlines.changed(room, aggregate),
+        )
+        nursery.start_soon(scheduler.run)
         links = Links()
         presence = Presence(seats, connected, links, clock)
         desk = Desk(
-            library=Library(driver, rooms),
+            library=library,
             rooms=rooms,
             homes=others,
             seats=seats,
             connected=connected,
             links=links,
             presence=presence,
+            tending=tending,
             seen_hosts=hosts,
             notifier=wakes,
             clock=clock,

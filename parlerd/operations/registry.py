@@ -26,6 +26,7 @@ from parlerd.operations.families import (
     sessions,
     wake,
     window,
+    work,
 )
 
 N = TypeVar("N", Operation, ToolEntry)
@@ -35,6 +36,7 @@ FAMILIES: Final = (
     messages.FAMILY,
     handoff.FAMILY,
     memory.FAMILY,
+    work.FAMILY,
     rooms.FAMILY,
     directory.FAMILY,
     agents.FAMILY,
