@@ -26,12 +26,17 @@ from parlerd.operations.entry import (
     ToolEntry,
     Wait,
 )
-from parlerd.operations.shared import DECIDING, REQUESTS_OF_ROOM, Decided, Message, RequestList, SessionRequests
+from parlerd.operations.shared import (
+    DECIDING,
+    MAX_TTL_MS,
+    MIN_TTL_MS,
+    REQUESTS_OF_ROOM,
+    Decided,
+    Message,
+    RequestList,
+    SessionRequests,
+)
 
-MIN_TTL_MS: Final = 60_000
-"""A key that lives shorter than a minute is gone before it was passed on."""
-MAX_TTL_MS: Final = 30 * 86_400_000
-"""A key that anybody may still hold is not left open for longer than a month."""
 APPROVE: Final = "parler_approve"
 """The tool that only asks the person. It stands for `session.approve`, which belongs to the person plane: an agent
 never calls that operation, and this tool carries out what a person typed into a form."""
