@@ -13,7 +13,6 @@ from parlerd.operations.entry import (
     AWAY,
     IDEMPOTENT,
     IN_ROOM,
-    ROOM_ARGUMENT,
     WAIT_ARGUMENT,
     Argument,
     Family,
@@ -361,7 +360,7 @@ FAMILY: Final = Family(
         ToolEntry(
             name="parler_leave",
             title="Leave or end a session",
-            arguments=(ROOM_ARGUMENT,),
+            arguments=(Argument(name="room"),),
             example={"room": "auth-redesign"},
             is_core=False,
             reaches_others=False,
@@ -374,7 +373,7 @@ FAMILY: Final = Family(
             usage="This only asks: the person types the joiner's code into a form, or you learn what they run.",
             arguments=(
                 Argument(name="agent", help="who knocks; default: the only one"),
-                Argument(name="room", help="id or name"),
+                Argument(name="room"),
             ),
             example={"agent": "codex@repo"},
             errors=("no_form", "form_undecided", "busy"),
