@@ -3,7 +3,8 @@
 A queue is a room of the kind `service`, whose messages are tasks. The first agent that serves a name, or sends to it,
 opens the queue, and from then on every agent of the same person comes in without an invitation: as a worker, or as a
 requester, who sees what names it and nothing else. It comes in as everybody does, by a key: the queue's own key lets
-agents in unasked, is spelled from this home's secret, and is shown to nobody.
+agents in unasked, is spelled from this home's secret, and is shown to nobody. A queue is the person's and not one
+agent's, so its name is none among its owner's names of rooms, and is never changed to a free one.
 
 Not here: claiming (`tasks`), the tasks themselves (`core.claims`). Above: `tasks`, `sending`. Below: the rooms' own
 lines. Invariant: one person has one open queue of a name in one home.
@@ -129,12 +130,13 @@ class Queues:
             nonce=secret[:NONCE],
         )
         room = room_id_of(encode(opening))
+        ref = desk.random.new("k")
         if home != desk.keys.id:
             await desk.homes.meet(home)
         terms = KeyTerms(
             home=home,
             room=room,
-            ref=desk.random.new("k"),
+            ref=ref,
             gated=False,
             expires_at=Millis(desk.now_at(home) + KEY_MS),
             max_uses=KEY_USES,
@@ -146,7 +148,7 @@ class Queues:
             room=room,
             opening=opening,
             title=title,
-            mint=desk.keys.key_id(typed_key(desk, room, gated=False)),
+            mint=desk.keys.key_id(typed_key(desk, room, ref, gated=False)),
             terms=terms,
         )
         handle = await desk.rooms.create(room, home)
@@ -167,7 +169,7 @@ class Queues:
             raise Refused("no_such_room")
         knock = c.Knock(
             operation="queue.serve",
-            key_id=desk.keys.key_id(typed_key(desk, handle.room, gated=False)),
+            key_id=desk.keys.key_id(typed_key(desk, handle.room, "", gated=False)),
             name=me.name,
             host=caller.facts.host,
             wall=desk.now_at(state.home),
