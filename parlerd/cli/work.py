@@ -239,7 +239,7 @@ def _complete(ctx: Context, args: Namespace) -> int:
     params = t.CompleteTask(
         id=args.id,
         fence=args.fence,
-        result=result,
+        text=result,
         service=args.service,
         room=args.room,
         idempotency_key=args.key or new_key(),
@@ -266,7 +266,7 @@ def _task(ctx: Context, args: Namespace) -> int:
     params = t.SayOfTask(
         status=args.status,
         id=args.task,
-        note=args.note,
+        text=args.note,
         service=args.service,
         room=args.room,
         idempotency_key=args.key or new_key(),

@@ -172,7 +172,7 @@ class Tasks:
     async def complete(self, caller: Caller, params: t.CompleteTask) -> t.TaskHeld:
         me = await self._desk.me(caller)
         handle = await self._place(me, params.id, params.service, params.room)
-        fence, said = Position(params.fence), params.result
+        fence, said = Position(params.fence), params.text
         return await self._say(caller, me, handle, params, params.id, "done", said, fence, "task.complete")
 
     @handles("task.say")
@@ -183,7 +183,7 @@ class Tasks:
             meant = str(held)
         else:
             handle, meant = await self._place(me, params.id, params.service, params.room), params.id
-        return await self._say(caller, me, handle, params, meant, params.status, params.note, Position(0), "task.say")
+        return await self._say(caller, me, handle, params, meant, params.status, params.text, Position(0), "task.say")
 
     async def _say(
         self,
@@ -198,7 +198,7 @@ class Tasks:
         operation: str,
     ) -> t.TaskHeld:
         words = words or said
-        size = check_text(words, "result")
+        size = check_text(words, "text")
         handle, room = await self._looked(me, handle.room)
         id = await self._reading.message_id(room, me.id, meant)
         task = room.claims.get(id)

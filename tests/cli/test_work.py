@@ -131,8 +131,8 @@ def test_a_result_is_passed_or_read_from_stdin(shell: Shell) -> None:
     assert (ran.code, ran.stdout) == (0, "Done in 'review': whoever asked for it is told.\n")
     shell.run("complete", "m_7", "--result", "-", "--key", "k", stdin=b"from a pipe\n")
     asked = shell.daemon.params_of("task.complete")
-    assert asked[0] == t.CompleteTask(id="m_7", fence=12, result="approved", idempotency_key="k")
-    assert asked[1] == t.CompleteTask(id="m_7", result="from a pipe", idempotency_key="k")
+    assert asked[0] == t.CompleteTask(id="m_7", fence=12, text="approved", idempotency_key="k")
+    assert asked[1] == t.CompleteTask(id="m_7", text="from a pipe", idempotency_key="k")
 
 
 def test_a_lost_claim_exits_with_1_and_the_code(shell: Shell) -> None:
@@ -150,7 +150,7 @@ def test_a_status_is_passed_and_said(shell: Shell) -> None:
     ran = shell.run("task", "failed", "--task", "7", "--service", "review", "--key", "k")
     assert ran.stdout == "Ended as failed in 'review': whoever asked for it is told.\n"
     assert shell.daemon.params_of("task.say") == [
-        t.SayOfTask(status="working", note="reading", idempotency_key="k"),
+        t.SayOfTask(status="working", text="reading", idempotency_key="k"),
         t.SayOfTask(status="failed", id="7", service="review", idempotency_key="k"),
     ]
     assert shell.run("task", "asleep").code == 2

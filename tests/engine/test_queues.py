@@ -81,7 +81,7 @@ def test_a_requester_reads_its_results_and_nothing_that_others_asked() -> None:
             for task in (mine, other):
                 held = await claim(bob)
                 assert held.id == task.id
-                done = t.CompleteTask(id=task.id, result=f"done: {held.message.text if held.message else ''}")
+                done = t.CompleteTask(id=task.id, text=f"done: {held.message.text if held.message else ''}")
                 await bob.ask("task.complete", done, t.TaskHeld)
             page = await ann.recv(room="review")
             assert texts(page) == ["done: for ann"]

@@ -23,7 +23,7 @@ async def claim(who: Party, id: str | None = None, **rest: object) -> t.TaskHeld
 
 
 async def complete(who: Party, id: str, result: str = "", **rest: object) -> t.TaskHeld:
-    return await who.ask("task.complete", t.CompleteTask(id=id, result=result, **rest), t.TaskHeld)  # type: ignore[arg-type]
+    return await who.ask("task.complete", t.CompleteTask(id=id, text=result, **rest), t.TaskHeld)  # type: ignore[arg-type]
 
 
 async def task(who: Party, text: str = "review PR #42") -> str:
@@ -157,7 +157,7 @@ def test_a_result_that_comes_too_late_is_refused_says_who_has_the_task_and_stays
             old = await claim(bob, lease_ms=60_000)
             await trio.sleep(61)
             new = await claim(cat)
-            late = t.CompleteTask(id=id, fence=old.fence or 0, result="I was slow", idempotency_key="late")
+            late = t.CompleteTask(id=id, fence=old.fence or 0, text="I was slow", idempotency_key="late")
             error = await bob.refused("task.complete", late)
             assert (error.code, error.details["holder"], error.details["fence"]) == ("claim_lost", "cat", new.fence)
             again = await bob.refused("task.complete", late)
@@ -176,7 +176,7 @@ def test_a_status_is_noted_renews_the_claim_and_wakes_nobody() -> None:
             id = await task(ann)
             first = await claim(bob)
             await trio.sleep(100)
-            said = await bob.ask("task.say", t.SayOfTask(status="working", note="reading"), t.TaskHeld)
+            said = await bob.ask("task.say", t.SayOfTask(status="working", text="reading"), t.TaskHeld)
             assert (said.id, said.status, said.fence) == (id, "working", first.fence)
             assert said.lease_until == (first.lease_until or 0) + 100_000
 
@@ -189,10 +189,10 @@ def test_a_status_is_noted_renews_the_claim_and_wakes_nobody() -> None:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(wait)
                 await settle()
-                await bob.ask("task.say", t.SayOfTask(status="awaiting", note="a key"), t.TaskHeld)
+                await bob.ask("task.say", t.SayOfTask(status="awaiting", text="a key"), t.TaskHeld)
                 await settle()
                 assert woken == []
-                await bob.ask("task.say", t.SayOfTask(status="failed", note="no access"), t.TaskHeld)
+                await bob.ask("task.say", t.SayOfTask(status="failed", text="no access"), t.TaskHeld)
             assert woken == ["a key", "no access"]
 
     run(main)
@@ -292,7 +292,7 @@ def test_the_open_tasks_are_shown_wherever_the_cursor_stands_and_nothing_moves()
         ("task.renew", t.RenewTask(id="1"), "no_such_task"),
         ("task.release", t.ReleaseTask(id="m_none"), "no_such_task"),
         ("task.complete", t.CompleteTask(id="1"), "no_such_task"),
-        ("task.complete", t.CompleteTask(id="1", result="x" * 300_000), "text_too_long"),
+        ("task.complete", t.CompleteTask(id="1", text="x" * 300_000), "text_too_long"),
         ("task.say", t.SayOfTask(status="working", id="1"), "no_such_task"),
     ],
 )

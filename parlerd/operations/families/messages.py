@@ -306,6 +306,7 @@ FAMILY: Final = Family(
             arguments=(
                 Argument(name="text", required=True, is_free=True),
                 ROOM_ARGUMENT,
+                Argument(name="service", help="a queue"),
                 Argument(name="to", help="whose attention: an agent in the room", is_list=True),
                 Argument(name="visible_to", kind="strings", help="only these agents may ever see it"),
                 Argument(
@@ -326,6 +327,7 @@ FAMILY: Final = Family(
                 WAIT_ARGUMENT,
                 ROOM_ARGUMENT,
                 Argument(name="limit", kind="integer", least=1, most=TOOL_PAGE),
+                Argument(name="unclaimed", kind="boolean"),
                 Argument(name="since", kind="integer", help="look back: what follows this number; marks nothing read"),
                 Argument(name="offset", kind="integer", help="with since: the character to go on from", beside="since"),
             ),

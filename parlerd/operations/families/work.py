@@ -16,6 +16,7 @@ from parlerd.operations.entry import (
     Argument,
     Family,
     IdempotencyKey,
+    Offer,
     Operation,
     Params,
     Result,
@@ -77,11 +78,12 @@ class ReleaseTask(Params, frozen=True, kw_only=True):
 
 
 class CompleteTask(Params, frozen=True, kw_only=True):
-    """`fence` is the number of the claim, so that a claim that was lost and won again is not taken for the first."""
+    """`text` is the result. `fence` is the number of the claim, so that a claim that was lost and won again is not
+    taken for the first."""
 
     id: Short
     fence: Annotated[int, Meta(ge=0)] = 0
-    result: str = ""
+    text: str = ""
     service: Short | None = None
     room: Short | None = None
     idempotency_key: IdempotencyKey | None = None
@@ -92,7 +94,7 @@ class SayOfTask(Params, frozen=True, kw_only=True):
 
     status: Literal["accepted", "working", "awaiting", "done", "failed", "cancelled"]
     id: Short | None = None
-    note: str = ""
+    text: str = ""
     service: Short | None = None
     room: Short | None = None
     idempotency_key: IdempotencyKey | None = None
@@ -135,8 +137,7 @@ _HELD: Final = {
     "room": samples.ROOM,
     "name": "review",
 }
-_SERVICE: Final = Argument(name="service", help="a queue's name")
-_ID: Final = Argument(name="id", is_number=True)
+_WAIT: Final = Argument(name="wait_secs", kind="seconds", field="wait_ms")
 
 FAMILY: Final = Family(
     operations=(
@@ -161,6 +162,7 @@ FAMILY: Final = Family(
             facts=("room_opened", "member_joined", "key_minted"),
             example={"service": "review"},
             answers=({"room": samples.ROOM, "name": "review", "status": "serving", "opened": True},),
+            tool=Offer(tool="parler_act", verb="serve"),
             command="parler serve",
         ),
         Operation(
@@ -179,6 +181,7 @@ FAMILY: Final = Family(
                 {**_HELD, "message": samples.message(7, samples.ANN, "review PR #42", kind="task")},
                 {**_HELD, "id": None, "lease_until": None, "fence": None, "status": "none"},
             ),
+            tool=Offer(tool="parler_act", verb="claim", arguments=(_WAIT,)),
             command="parler claim",
         ),
         Operation(
@@ -193,6 +196,7 @@ FAMILY: Final = Family(
             facts=("task_lapsed",),
             example={"id": "7"},
             answers=(_HELD,),
+            tool=Offer(tool="parler_act", verb="renew"),
             command="parler renew",
         ),
         Operation(
@@ -207,6 +211,7 @@ FAMILY: Final = Family(
             facts=("task_released", "task_lapsed"),
             example={"id": "7"},
             answers=({**_HELD, "lease_until": None, "fence": None, "status": "open"},),
+            tool=Offer(tool="parler_act", verb="release"),
             command="parler release",
         ),
         Operation(
@@ -219,8 +224,9 @@ FAMILY: Final = Family(
             needs_idempotency_key=True,
             errors=_SAYING,
             facts=("message_posted", "task_completed", "task_lapsed"),
-            example={"id": "7", "fence": 12, "result": "approved"},
+            example={"id": "7", "fence": 12, "text": "approved"},
             answers=({**_HELD, "lease_until": None, "fence": None, "status": "done", "result": "m_8"},),
+            tool=Offer(tool="parler_act", verb="complete"),
             command="parler complete",
         ),
         Operation(
@@ -235,6 +241,7 @@ FAMILY: Final = Family(
             facts=("message_posted", "task_completed", "task_lapsed"),
             example={"status": "working", "id": "7"},
             answers=({**_HELD, "status": "working", "result": "m_8"},),
+            tool=Offer(tool="parler_act", verb="task", arguments=(Argument(name="status"),)),
             command="parler task",
         ),
     ),
