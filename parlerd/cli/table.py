@@ -34,6 +34,11 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     (('session', 'revoke'), 'parlerd.cli.session', 'session.revoke', '', (
         'parler session revoke A3KE7DJR',
     )),
+    (('bring',), 'parlerd.cli.bring', 'session.bring', '', (
+        'parler bring codex "Review what claude wrote."',
+        'parler bring claude-code --context "Left: rotation." --dry-run',
+        'parler bring gemini "Plan the rest." --room auth-redesign --headless',
+    )),
     (('approvals',), 'parlerd.cli.approvals', 'approvals.list', '', (
         'parler approvals',
         'parler approvals --once --json',
@@ -193,6 +198,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'connect',
         'demo',
         'session open',
+        'bring',
         'session join',
     )),
     ('Who may come in', (
