@@ -15,7 +15,7 @@ from __future__ import annotations
 from parlerd.core import commands as c
 from parlerd.core.approvals import Request, standing_request
 from parlerd.core.errors import Refused
-from parlerd.core.model import AgentId, KeyId, RequestId
+from parlerd.core.model import AgentId, KeyId, RequestId, label
 from parlerd.core.room import Room
 from parlerd.core.statements import DecisionStatement, KnockStatement, check, decode_opened
 from parlerd.engine.admitting import new_key
@@ -62,7 +62,9 @@ class LettingIn:
         key_id, room = await self._key(caller, params.session_key)
         by = stamp(caller, agent, statement.host)
         signed = Attested(params.statement, params.signature)
-        command, words = self._admission.knock(by, signed, key_id=key_id, wall=desk.clock.now())
+        command, words = self._admission.knock(
+            by, signed, key_id=key_id, wall=desk.clock.now(), role=_role(params.role)
+        )
         # Whoever came in may leave and knock again: that is stored, and told to everybody there, each time.
         desk.quotas.take(agent, bytes=len(params.statement), person=by.principal)
         actor = await desk.rooms.get(room.state.room)
@@ -179,3 +181,8 @@ def _request(room: Room, id: str) -> Request:
     if request is None:
         raise Refused("no_such_request")
     return request
+
+
+def _role(text: str) -> str:
+    """A role that a newcomer asks for. Raises `Refused(invalid_name)` for one that is no name."""
+    return label(text) if text else ""
