@@ -250,10 +250,10 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
     ),
     _E(
         "no_live_key",
-        "This session has no key any more with which an agent could knock.",
-        "Its key expired, was used up or was revoked. Open another session: parler bring HOST --context TEXT",
-        tool_hint="Its key expired, was used up or was revoked. Your user can open another session with a command: "
-        "parler bring HOST --context TEXT",
+        "This room has no key any more with which the agent could knock.",
+        "The key expired, was used up or was revoked since the start. Start the agent again: parler bring HOST",
+        tool_hint="The key expired, was used up or was revoked since the start. Your user can start you again: "
+        "parler bring HOST",
         scope="room",
     ),
     _E(

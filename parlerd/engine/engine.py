@@ -164,14 +164,14 @@ class Engine:
         sending, receiving = Sending(desk, reading), Receiving(desk, reading, notices)
         admitting = Admitting(desk)
         opening, approving, keys = Opening(desk), Approving(desk), SessionKeys(desk)
-        joining = Joining(desk, reading, keys)
+        inviting, joining = Inviting(desk), Joining(desk, reading, keys)
         table = table_of(
             self,
             self._status,
             opening,
             joining,
             approving,
-            Bringing(desk, opening, joining, approving),
+            Bringing(desk, opening, inviting, joining, approving),
             keys,
             sending,
             receiving,
@@ -180,7 +180,7 @@ class Engine:
             Memory(desk, reading, sending),
             DirectoryHandlers(desk, self._author),
             Overview(desk),
-            Inviting(desk),
+            inviting,
             Departing(desk),
             AttentionHandlers(desk),
             Waking(desk),

@@ -311,6 +311,7 @@ class Home:
                 signers=world.keys,
                 settings=world.settings,
                 user=self.name,
+                lineage=world.lineage,
                 home_book=uplinks,
                 homes=uplinks,
             ) as engine,
