@@ -22,6 +22,7 @@ MODULES: Final = (
     "approvals",
     "messages",
     "memory",
+    "files",
     "handoff",
     "rooms",
     "directory",

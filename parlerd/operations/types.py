@@ -12,6 +12,7 @@ from parlerd.operations.families.agents import *
 from parlerd.operations.families.approvals import *
 from parlerd.operations.families.daemon import *
 from parlerd.operations.families.directory import *
+from parlerd.operations.families.files import *
 from parlerd.operations.families.handoff import *
 from parlerd.operations.families.homes import *
 from parlerd.operations.families.hosts import *
