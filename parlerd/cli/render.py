@@ -140,7 +140,7 @@ def show_message(out: Output, message: t.Message, now: float, *, you: str | None
             out.note(f"To take the turn: parler handoff accept {message.seq} (or: decline {message.seq} --reason WHY)")
 
 
-def _show_brought(out: Output, brings: t.Brought) -> None:
+def _show_brought(out: Output, brings: t.BlobInfo) -> None:
     """What a message brings, and the command that fetches it."""
     import msgspec
 

@@ -19,6 +19,8 @@ from parlerd.operations.registry import OPERATIONS
 PATH: Final = Path(__file__).with_name("table.py")
 MODULES: Final = (
     "session",
+    "membership",
+    "bring",
     "approvals",
     "messages",
     "memory",

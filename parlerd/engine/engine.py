@@ -28,12 +28,14 @@ from parlerd.engine.agents import Agents
 from parlerd.engine.approving import Approving
 from parlerd.engine.attention import AttentionHandlers
 from parlerd.engine.authors import Admission, LocalAuthor
-from parlerd.engine.callers import Caller, PeerProcess
+from parlerd.engine.bringing import Bringing
+from parlerd.engine.callers import Caller
 from parlerd.engine.cards import Cards
 from parlerd.engine.checks import Checks
 from parlerd.engine.connected import Connected
 from parlerd.engine.deadlines import IdleAgents, RoomDeadlines
-from parlerd.engine.desk import Desk
+from parlerd.engine.departing import Departing
+from parlerd.engine.desk import Desk, Inspect, Lineage
 from parlerd.engine.directory import DirectoryHandlers
 from parlerd.engine.driver import Driver
 from parlerd.engine.face import Outlet
@@ -43,6 +45,7 @@ from parlerd.engine.handles import Homes, NoHomes
 from parlerd.engine.handling import Handler, StreamHandler, handles, table_of
 from parlerd.engine.handoffs import Handoffs
 from parlerd.engine.homes import HomeHandlers
+from parlerd.engine.inviting import Inviting
 from parlerd.engine.join_codes import JoinCodes
 from parlerd.engine.joining import Joining
 from parlerd.engine.knocks import with_code
@@ -85,6 +88,7 @@ from parlerd.engine.sending import Posting, Sending
 from parlerd.engine.session_keys import SessionKeys
 from parlerd.engine.shelf import BlobDriver, HomeShelf
 from parlerd.engine.shelving import Shelving
+from parlerd.engine.starts import Starts
 from parlerd.engine.status import Status
 from parlerd.engine.streams import Streams
 from parlerd.engine.throttle import GuessThrottle
@@ -168,12 +172,14 @@ class Engine:
         sending, receiving = Sending(desk, reading), Receiving(desk, reading, notices)
         admitting = Admitting(desk)
         opening, approving, keys = Opening(desk), Approving(desk), SessionKeys(desk)
+        joining = Joining(desk, reading, keys)
         table = table_of(
             self,
             self._status,
             opening,
-            Joining(desk, reading, keys),
+            joining,
             approving,
+            Bringing(desk, opening, joining, approving),
             keys,
             sending,
             receiving,
@@ -184,6 +190,8 @@ class Engine:
             Shelving(desk),
             DirectoryHandlers(desk, self._author),
             Overview(desk),
+            Inviting(desk),
+            Departing(desk),
             AttentionHandlers(desk),
             Waking(desk),
             Checks(desk),
@@ -335,7 +343,8 @@ async def open_engine(
     home_path: str = "",
     default_home: bool = True,
     socket: str = "",
-    inspect: Callable[[PeerProcess], PeerProcess] = lambda peer: peer,
+    inspect: Inspect = lambda peer: peer,
+    lineage: Lineage = lambda peer: (),
     settings_now: Callable[[], Settings] | None = None,
     host_files: HostFiles | None = None,
     frames: Frames | None = None,
@@ -416,6 +425,8 @@ async def open_engine(
             settings=settings,
             throttle=GuessThrottle(),
             inspect=inspect,
+            lineage=lineage,
+            starts=Starts(),
             settings_now=settings_now or (lambda: settings),
             host_files=host_files or NoHostFiles(),
             home_book=home_book or NoHomeBook(),

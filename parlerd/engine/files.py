@@ -27,7 +27,7 @@ from parlerd.core.model import BlobId, MessageId, Position, blob_id
 from parlerd.core.room import Room
 from parlerd.core.visibility import can_see
 from parlerd.core.words import CODE, FILE, MAX_NAME, check_text
-from parlerd.engine.bringing import Bringing
+from parlerd.engine.brought import BlobFinder
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
@@ -55,7 +55,7 @@ class Files:
         self._desk = desk
         self._reading = reading
         self._sending = sending
-        self._bringing = Bringing(desk.library)
+        self._finder = BlobFinder(desk.library)
 
     # -- bringing bytes ------------------------------------------------------------------------------------
 
@@ -140,7 +140,7 @@ class Files:
                 handle, room = await member_room(self._desk, me, name)
             except Refused:
                 continue  # it left meanwhile
-            if handle.home_name == home and await self._bringing.message(room, me.id, blob) is not None:
+            if handle.home_name == home and await self._finder.message(room, me.id, blob) is not None:
                 return True
         return False
 
@@ -182,7 +182,7 @@ class Files:
                     continue
                 if is_patient:
                     room = (await member_room(self._desk, me, handle.room))[1]
-                message = await self._bringing.message(room, me.id, blob)
+                message = await self._finder.message(room, me.id, blob)
                 if message is not None:
                     return Found(handle, room, message)
         raise Refused("no_such_blob")
@@ -220,5 +220,5 @@ class Files:
         me = await self._desk.me(caller)
         handle, room = await room_of(self._desk, me, params.room)
         blob = blob_id(params.blob)
-        await self._bringing.require(room, me.id, blob)
+        await self._finder.require(room, me.id, blob)
         return t.BlobPiece(data=await handle.shelf.read(me.id, blob, params.offset, params.length))

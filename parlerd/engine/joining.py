@@ -51,7 +51,7 @@ class Joining:
                 # Asked for at every look, because the wait before a look may be long and a room that nobody uses is
                 # closed meanwhile.
                 actor = await desk.rooms.get(room_id)
-                answer = await self._knock(caller, me, actor, key_id)
+                answer = await self.knock(caller, me, actor, key_id)
                 if answer in ("member", "joined"):
                     return await self._land(caller, me, actor, params)
                 if answer == "denied":
@@ -70,7 +70,7 @@ class Joining:
 
         return await desk.waits.until(caller, look, deadline)
 
-    async def _knock(self, caller: Caller, me: AgentRecord, actor: RoomHandle, key_id: KeyId) -> str:
+    async def knock(self, caller: Caller, me: AgentRecord, actor: RoomHandle, key_id: KeyId) -> str:
         """What the room says to this agent's knock: a repeated one is answered as the standing one."""
         # Whether the key is good still is a question of the clock by which its owner's home counts.
         wall = self._desk.now_at(actor.aggregate.state.home)
@@ -131,7 +131,9 @@ class Joining:
             moves = moves and (not again or acknowledged >= found.spans[-1][0])
         await self._reading.mark(actor.room, me.id, found.spans)
         self._reading.note_seen(actor.room, me.id, found.newest)
-        await desk.rooms.home.submit(c.Activate(agent=me.id, room=actor.room), desk.by(caller, me))
+        if room.state.kind == "session" or desk.rooms.home.aggregate.state.active.get(me.id) is None:
+            # Whoever comes into a channel goes on with the session that it is in.
+            await desk.rooms.home.submit(c.Activate(agent=me.id, room=actor.room), desk.by(caller, me))
         unread = (await desk.library.unread(room, view, found.end)).number
         if caller.reader.acknowledges == "next_call" and moves:
             # Nothing is awaited after this: an answer that becomes an error has shown nothing.

@@ -342,7 +342,7 @@ class _Said:
     data: object = msgspec.UNSET
     handoff: t.Handoff | msgspec.UnsetType = msgspec.UNSET
     answer: t.HandoffAnswer | msgspec.UnsetType = msgspec.UNSET
-    brings: t.Brought | msgspec.UnsetType = msgspec.UNSET
+    brings: t.BlobInfo | msgspec.UnsetType = msgspec.UNSET
 
 
 def _parts(room: RoomState, reader: AgentId, event: e.MessagePosted, stored: StoredMessage, now: Millis) -> _Said:
@@ -376,9 +376,9 @@ def _parts(room: RoomState, reader: AgentId, event: e.MessagePosted, stored: Sto
     return said
 
 
-def _brought(part: BlobPart) -> t.Brought:
+def _brought(part: BlobPart) -> t.BlobInfo:
     """What a message brings, as its author says."""
-    return t.Brought(
+    return t.BlobInfo(
         blob=part.blob,
         size=part.size,
         name=PeerText(part.name),

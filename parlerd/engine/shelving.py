@@ -10,7 +10,7 @@ from __future__ import annotations
 from parlerd.core.lifecycle import require_open
 from parlerd.core.model import AgentId, blob_id
 from parlerd.core.room import Room
-from parlerd.engine.bringing import Bringing
+from parlerd.engine.brought import BlobFinder
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.handling import handles
@@ -23,7 +23,7 @@ class Shelving:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self._bringing = Bringing(desk.library)
+        self._finder = BlobFinder(desk.library)
 
     @handles("link.blob_begin")
     async def begin(self, caller: Caller, params: t.BeginBlobAtRoom) -> t.BlobAt:
@@ -51,7 +51,7 @@ class Shelving:
     async def read(self, caller: Caller, params: t.ReadBlobAtRoom) -> t.BlobPiece:
         agent, room = await self._member(caller, params.room, params.agent)
         blob = blob_id(params.blob)
-        await self._bringing.require(room, agent, blob)
+        await self._finder.require(room, agent, blob)
         return t.BlobPiece(data=await self._desk.shelf.read(agent, blob, params.offset, params.length))
 
     async def _writer(self, caller: Caller, room: str, agent: str) -> AgentId:

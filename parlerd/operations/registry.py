@@ -13,6 +13,7 @@ from parlerd.operations.entry import Family, Operation, ToolEntry
 from parlerd.operations.families import (
     agents,
     approvals,
+    bringing,
     daemon,
     directory,
     files,
@@ -20,6 +21,7 @@ from parlerd.operations.families import (
     homes,
     hosts,
     link,
+    membership,
     memory,
     messages,
     relay,
@@ -33,11 +35,13 @@ N = TypeVar("N", Operation, ToolEntry)
 
 FAMILIES: Final = (
     sessions.FAMILY,
+    bringing.FAMILY,
     messages.FAMILY,
     handoff.FAMILY,
     memory.FAMILY,
     files.FAMILY,
     rooms.FAMILY,
+    membership.FAMILY,
     directory.FAMILY,
     agents.FAMILY,
     approvals.FAMILY,

@@ -18,6 +18,12 @@ HandoffStatus = Literal["offered", "accepted", "declined", "withdrawn", "expired
 """How the offer of a turn stands."""
 
 
+MIN_TTL_MS: Final = 60_000
+"""A key that lives shorter than a minute is gone before it was passed on."""
+MAX_TTL_MS: Final = 30 * 86_400_000
+"""A key that anybody may still hold is not left open for longer than a month."""
+
+
 class Noted(Result, frozen=True, kw_only=True):
     """It is done, and there is nothing to say of it."""
 
@@ -82,7 +88,7 @@ class MemoryMark(Result, frozen=True, kw_only=True):
     forgets: bool = False
 
 
-class Brought(Result, frozen=True, kw_only=True):
+class BlobInfo(Result, frozen=True, kw_only=True):
     """The file or the code that a message brings. `name` is what its author calls it. What has a `tip` is a bundle of
     commits, for `parler apply`; `base` is the commit that it stands on, where it does not hold all, and `left_out`
     counts files that its author had and that are not in it."""
@@ -127,7 +133,7 @@ class Message(Result, frozen=True, kw_only=True):
     handoff: Handoff | msgspec.UnsetType = msgspec.UNSET
     memory: MemoryMark | msgspec.UnsetType = msgspec.UNSET
     handoff_answer: HandoffAnswer | msgspec.UnsetType = msgspec.UNSET
-    brings: Brought | msgspec.UnsetType = msgspec.UNSET
+    brings: BlobInfo | msgspec.UnsetType = msgspec.UNSET
     private: bool | msgspec.UnsetType = msgspec.UNSET
     opening: bool | msgspec.UnsetType = msgspec.UNSET
     lost: bool | msgspec.UnsetType = msgspec.UNSET

@@ -10,6 +10,7 @@ from __future__ import annotations
 from parlerd.operations.entry import *
 from parlerd.operations.families.agents import *
 from parlerd.operations.families.approvals import *
+from parlerd.operations.families.bringing import *
 from parlerd.operations.families.daemon import *
 from parlerd.operations.families.directory import *
 from parlerd.operations.families.files import *
@@ -17,6 +18,7 @@ from parlerd.operations.families.handoff import *
 from parlerd.operations.families.homes import *
 from parlerd.operations.families.hosts import *
 from parlerd.operations.families.link import *
+from parlerd.operations.families.membership import *
 from parlerd.operations.families.memory import *
 from parlerd.operations.families.messages import *
 from parlerd.operations.families.relay import *

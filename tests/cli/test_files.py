@@ -30,7 +30,7 @@ class Room:
         self.begun = 0
         """How many bytes of every upload are there already."""
         self.shared: list[t.ShareBlob] = []
-        self.brings: dict[str, t.Brought] = {}
+        self.brings: dict[str, t.BlobInfo] = {}
         self.queued = False
         answers: dict[str, Callable[[Any], t.Result]] = {
             "blob.begin": self._begin,
@@ -53,7 +53,7 @@ class Room:
     def _share(self, params: t.ShareBlob) -> t.SharedBlob:
         self.shared.append(params)
         code: dict[str, Any] = {"tip": params.tip} if params.tip else {}
-        self.brings[params.blob] = t.Brought(blob=params.blob, size=params.size, name=PeerText(params.name), **code)
+        self.brings[params.blob] = t.BlobInfo(blob=params.blob, size=params.size, name=PeerText(params.name), **code)
         return t.SharedBlob(
             blob=params.blob,
             size=params.size,
@@ -71,7 +71,7 @@ class Room:
     def hold(self, data: bytes, name: str = "report", **about: Any) -> str:
         blob = hashlib.sha256(data).hexdigest()
         self.files[blob] = data
-        self.brings[blob] = t.Brought(blob=blob, size=len(data), name=PeerText(name), **about)
+        self.brings[blob] = t.BlobInfo(blob=blob, size=len(data), name=PeerText(name), **about)
         return blob
 
     def _find(self, params: t.FindBlob) -> t.FoundBlob:
@@ -349,8 +349,8 @@ def test_a_file_is_not_applied_and_a_bundle_that_lies_is_refused(shell: Shell, r
 
 
 def test_a_message_says_what_it_brings_and_how_to_get_it(shell: Shell) -> None:
-    file = t.Brought(blob="ab" * 32, size=1_500_000, name=PeerText(CANARY))
-    code = t.Brought(blob="cd" * 32, size=900, name=PeerText("main"), tip="ef" * 20, base="01" * 20, left_out=2)
+    file = t.BlobInfo(blob="ab" * 32, size=1_500_000, name=PeerText(CANARY))
+    code = t.BlobInfo(blob="cd" * 32, size=900, name=PeerText("main"), tip="ef" * 20, base="01" * 20, left_out=2)
     shell.daemon.answers(
         "message.recv",
         page(

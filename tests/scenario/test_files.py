@@ -31,7 +31,7 @@ def test_what_one_shares_another_fetches(home: Home) -> None:
         await settled(alice, bob)
         [message] = [each for each in (await bob.recv(all=True)).messages if each.kind == "file"]
         assert (message.text, message.verified, message.id) == ("the report", "valid", shared.id)
-        brings = t.Brought(blob=digest(DATA), size=len(DATA), name="report.pdf")  # type: ignore[arg-type]
+        brings = t.BlobInfo(blob=digest(DATA), size=len(DATA), name="report.pdf")  # type: ignore[arg-type]
         assert message.brings == brings
         found = await find(bob, shared.blob)
         assert (found.brings, found.author.name, found.note, found.id) == (brings, "alice", "the report", shared.id)

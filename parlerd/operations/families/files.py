@@ -22,7 +22,7 @@ from parlerd.operations.entry import (
     Result,
     Short,
 )
-from parlerd.operations.shared import Author, BlobAt, BlobPiece, Brought
+from parlerd.operations.shared import Author, BlobAt, BlobInfo, BlobPiece
 
 MAX_PIECE: Final = 256 * 1024
 """Bytes of one piece: other calls go between two of them."""
@@ -100,7 +100,7 @@ class FindBlob(Params, frozen=True, kw_only=True):
 class FoundBlob(Result, frozen=True, kw_only=True):
     """What a message brings, and which message that is."""
 
-    brings: Brought
+    brings: BlobInfo
     room: str
     name: str
     id: str
