@@ -88,6 +88,21 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     (('forget',), 'parlerd.cli.memory', 'memory.forget', '', (
         'parler forget --key deploy-strategy',
     )),
+    (('push',), 'parlerd.cli.files', '', 'Share commits of this repository with a room, as a bundle.', (
+        'parler push',
+        'parler push --base main --worktree',
+        "parler push feature --note 'the login form'",
+    )),
+    (('apply',), 'parlerd.cli.files', '', 'Take shared commits into this repository, under a ref of their own.', (
+        'parler apply 12',
+    )),
+    (('send-file',), 'parlerd.cli.files', '', 'Share a file with a room.', (
+        'parler send-file report.pdf',
+        'parler send-file report.pdf --room auth-redesign',
+    )),
+    (('fetch',), 'parlerd.cli.files', '', 'Fetch a shared file.', (
+        'parler fetch 12 -o report.pdf',
+    )),
     (('handoff',), 'parlerd.cli.handoff', 'handoff.give', '', (
         'parler handoff --for bob --summary "rotation is done" --next "wire the UI"',
         'parler handoff --goal "new login" --decision "use PKCE" --next "wire the UI"',
@@ -250,6 +265,10 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'remember',
         'recall',
         'forget',
+        'push',
+        'apply',
+        'send-file',
+        'fetch',
         'why',
         'attention',
     )),

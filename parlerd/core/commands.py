@@ -13,8 +13,10 @@ import msgspec
 from parlerd.core.envelope import Envelope, MemoryPart
 from parlerd.core.events import RoomEvent
 from parlerd.core.model import (
+    NO_BLOB,
     AgentId,
     Attention,
+    BlobId,
     HomeId,
     KeyId,
     MessageId,
@@ -75,6 +77,8 @@ class PostMessage(Command, frozen=True, kw_only=True):
     reply_to: MessageId | None = None
     reply: ReplyTarget | None = None
     """What the engine found of the message that is replied to; None when there is no such message."""
+    blob: BlobId = NO_BLOB
+    """What the message brings (`envelope.blob_of`)."""
     memory: MemoryPart | None = None
     """What the message does in the room's memory. A message that forgets what has no key replies to it."""
     envelope: Envelope | None = None

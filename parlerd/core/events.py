@@ -18,9 +18,11 @@ import msgspec
 
 from parlerd.core.errors import Refused, StoreError
 from parlerd.core.model import (
+    NO_BLOB,
     AgentId,
     Approver,
     Attention,
+    BlobId,
     By,
     CardVisibility,
     History,
@@ -177,6 +179,8 @@ class MessagePosted(_Event, tag="message_posted", frozen=True, kw_only=True):
     """What the words do with a turn (`envelope.turn_of`)."""
     ttl_ms: Millis = Millis(0)
     """For an offer: how long it stands."""
+    blob: BlobId = NO_BLOB
+    """The file or the code that the message brings; empty for one that brings none."""
 
 
 class MirrorPlaced(_Event, tag="mirror_placed", frozen=True, kw_only=True):
@@ -254,6 +258,16 @@ def addressees(event: MessagePosted) -> tuple[str, ...]:
     if event.role:
         return (*sorted(set(event.to)), f"@{event.role}")
     return tuple(sorted(set(event.to))) or (("*",) if event.kind == "handoff" else ())
+
+
+def brought(blob: BlobId) -> str:
+    """The name under which the messages are found that bring a blob. No agent, role or handle has such a name."""
+    return f"={blob}"
+
+
+def found_under(event: MessagePosted) -> tuple[str, ...]:
+    """Every name under which a filter finds a message: its addressees, and what it brings."""
+    return (*addressees(event), brought(event.blob)) if event.blob else addressees(event)
 
 
 def names_of(reader: AgentId, *called: str) -> tuple[str, ...]:
