@@ -29,6 +29,7 @@ from parlerd.operations.families import (
     sessions,
     wake,
     window,
+    work,
 )
 
 N = TypeVar("N", Operation, ToolEntry)
@@ -40,6 +41,7 @@ FAMILIES: Final = (
     handoff.FAMILY,
     memory.FAMILY,
     files.FAMILY,
+    work.FAMILY,
     rooms.FAMILY,
     membership.FAMILY,
     directory.FAMILY,

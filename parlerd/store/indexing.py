@@ -291,6 +291,10 @@ def _deadline(rows: list[DeadlineRow], room: RoomId, header: Header, counts: Cou
             rows.append(DeadlineRow(room, f"key:{key}", at))
         case e.KeyRevoked(key=key):
             rows.append(DeadlineRow(room, f"key:{key}", Millis(0)))
+        case e.TaskClaimed(task=task, until=until):
+            rows.append(DeadlineRow(room, f"task:{task}", until))
+        case e.TaskReleased(task=task) | e.TaskCompleted(task=task) | e.TaskLapsed(task=task):
+            rows.append(DeadlineRow(room, f"task:{task}", Millis(0)))
         case e.MessagePosted(turn="offered", id=id, ttl_ms=ttl_ms):
             rows.append(DeadlineRow(room, f"handoff:{id}", Millis(header.at + ttl_ms)))
         case e.MessagePosted(turn="accepted" | "withdrawn", reply_to=offer):
@@ -422,7 +426,15 @@ DEADLINES: Final = Projection(
     _deadline,
     key=("room", "subject"),
     on_conflict="replace",
-    of=(e.KeyMinted, e.KeyRevoked, e.MessagePosted),
+    of=(
+        e.KeyMinted,
+        e.KeyRevoked,
+        e.MessagePosted,
+        e.TaskClaimed,
+        e.TaskReleased,
+        e.TaskCompleted,
+        e.TaskLapsed,
+    ),
     since=4,
 )
 
