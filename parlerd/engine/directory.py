@@ -25,7 +25,7 @@ from parlerd.core.directory import Listed, Wanted
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.home import HomeRoom
 from parlerd.core.identities import AgentRecord
-from parlerd.core.model import HOME_ROOM, MAX_LABEL, AgentId, By, CardVisibility, HomeId, PeerText, RoomId
+from parlerd.core.model import HOME_ROOM, MAX_LABEL, AgentId, By, CardVisibility, DirectRule, HomeId, PeerText, RoomId
 from parlerd.core.statements import NONCE, AgentCard, check, check_fields, encode
 from parlerd.engine.authors import Admission, Attested, LocalAuthor
 from parlerd.engine.callers import Caller
@@ -53,6 +53,7 @@ class _Said:
     skills: tuple[str, ...]
     description: str
     visibility: CardVisibility
+    direct: DirectRule = "open"
 
 
 class DirectoryHandlers:
@@ -140,6 +141,7 @@ class DirectoryHandlers:
             skills=said.skills,
             description=said.description,
             visibility=said.visibility,
+            direct=msgspec.UNSET if said.direct == "open" else said.direct,
             # By the clock, so that a home which was restored from an older copy goes on above its later cards.
             revision=max(revision + 1, now),
             at=now,
@@ -202,10 +204,8 @@ class DirectoryHandlers:
                 raise Refused("no_card", "You have no card yet.", hint="To make one: parler register --tag TAG")
             return self._shown(own)
         wanted = params.agent
-        mine = self._seen(caller, me, Wanted(query=wanted))
-        found: dict[str, t.FoundAgent] = {
-            card.agent: self._shown(card) async for card in mine if wanted in (card.agent, card.name)
-        }
+        mine = await self.seen_here(caller, me, wanted)
+        found: dict[str, t.FoundAgent] = {card.agent: self._shown(card) for card in mine}
         silent: list[str] = []
         if wanted not in found and not _is_within(caller):
             # The same name may mean somebody else at another home.
@@ -257,6 +257,10 @@ class DirectoryHandlers:
                 )
             )
         return t.CardPage(cards=entries, more=more)
+
+    async def seen_here(self, caller: Caller, me: AgentRecord, who: str) -> list[Listed]:
+        """The cards of this home that the caller may see and whose agent has this name or id."""
+        return [card async for card in self._seen(caller, me, Wanted(query=who)) if who in (card.agent, card.name)]
 
     # -- what may be seen ----------------------------------------------------------------------------------
 
@@ -310,6 +314,7 @@ def _found(card: Listed | AgentCard, *, status: str, since: int, home: str) -> t
         visibility=card.visibility,
         home=home,
         fingerprint=fingerprint(card.agent),
+        direct="ask" if card.direct == "ask" else "open",
     )
 
 
@@ -337,11 +342,12 @@ def _merged(params: t.Register, known: Listed | None) -> _Said:
         skills=before.skills if params.skills is None else params.skills,
         description=before.description if params.description is None else params.description,
         visibility=before.visibility if params.visibility is None else params.visibility,
+        direct=before.direct if params.direct is None else params.direct,
     )
 
 
 def _says(card: Listed) -> _Said:
-    return _Said(card.role, card.tags, card.skills, card.description, card.visibility)
+    return _Said(card.role, card.tags, card.skills, card.description, card.visibility, card.direct)
 
 
 def _wanted(params: t.Discover | t.FindCards) -> Wanted:

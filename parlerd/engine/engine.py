@@ -35,6 +35,7 @@ from parlerd.engine.connected import Connected
 from parlerd.engine.deadlines import IdleAgents, RoomDeadlines
 from parlerd.engine.desk import Desk
 from parlerd.engine.directory import DirectoryHandlers
+from parlerd.engine.directs import Directs
 from parlerd.engine.driver import Driver
 from parlerd.engine.face import Outlet
 from parlerd.engine.following import Following
@@ -157,9 +158,11 @@ class Engine:
     def _handlers_over(self, desk: Desk) -> Handlers:
         reading = self._reading
         notices = Notices(desk)
-        sending, receiving = Sending(desk, reading), Receiving(desk, reading, notices)
+        directory = DirectoryHandlers(desk, self._author)
+        directs = Directs(desk, directory)
+        sending, receiving = Sending(desk, reading, directs), Receiving(desk, reading, notices)
         admitting = Admitting(desk)
-        opening, approving, keys = Opening(desk), Approving(desk), SessionKeys(desk)
+        opening, approving, keys = Opening(desk), Approving(desk, directs), SessionKeys(desk)
         table = table_of(
             self,
             self._status,
@@ -172,7 +175,7 @@ class Engine:
             Ladder(desk, reading),
             Handoffs(desk, sending, reading),
             Memory(desk, reading, sending),
-            DirectoryHandlers(desk, self._author),
+            directory,
             Overview(desk),
             AttentionHandlers(desk),
             Waking(desk),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+import msgspec
 import pytest
 
 from parlerd.core import commands as c
@@ -127,3 +129,21 @@ def test_a_closed_room_is_read_and_not_written() -> None:
     with refused("no_such_room"):
         room.post(STRANGER)
     assert room.post(BEN, key="k").id == message.id  # a retry hears what became of it
+
+
+def test_the_key_of_a_room_of_two_is_good_for_one_and_the_named_one_comes_in_and_back_with_it() -> None:
+    def of_two(**terms: Any) -> c.OpenRoom:
+        command = open_room(OWNER, max_uses=terms.pop("max_uses", 1), preapproved=(BEN.id,))
+        return msgspec.structs.replace(command, opening=msgspec.structs.replace(command.opening, kind="dm"))
+
+    room = RoomDriver()
+    with refused("statement_refused"):
+        room.run(of_two(max_uses=2), OWNER)
+    room.run(of_two(), OWNER)
+    assert room.aggregate.state.kind == "dm"
+    assert room.knock(BEN) == "joined"
+    room.leave(BEN)
+    with refused("unknown_key"):
+        room.knock(CAT)
+    assert room.knock(BEN) == "joined"
+    room.verify()
