@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Sequence
 
-_IN: Final = ("joined", "already_member")
-"""The statuses of a join that come with the session's context."""
 ROUNDING_S: Final = 30.0
 """Added to the time that a key has left before the time is put in words, so that a day is not `23 hours` a moment
 later."""
+_IN: Final = ("joined", "already_member")
+"""The statuses of a join that come with the session's context."""
 
 
 # -- open --------------------------------------------------------------------------------------------------
@@ -68,7 +68,7 @@ def _open_arguments(parser: Parser) -> None:
         "--preapprove", action="append", default=[], metavar="ID", help="an agent id to admit without asking"
     )
     parser.add_argument(
-        "--ttl", type=_lifetime, metavar="S", help="seconds the key lives, from 60 to 30 days (default: a day)"
+        "--ttl", type=lifetime, metavar="S", help="seconds the key lives, from 60 to 30 days (default: a day)"
     )
     parser.add_argument(
         "--max-uses", type=positive, metavar="N", help="how many may come in with the key (default: 50)"
@@ -86,7 +86,7 @@ def _open_arguments(parser: Parser) -> None:
     parser.add_argument("--key", type=unicode_text, metavar="KEY", help="idempotency key (default: random)")
 
 
-def _lifetime(text: str) -> int:
+def lifetime(text: str) -> int:
     """How long a key lives, in milliseconds."""
     import argparse
 
@@ -161,7 +161,7 @@ def _context_text(ctx: Context, text: str, file: str | None) -> str:
 
 
 def _join_arguments(parser: Parser) -> None:
-    parser.add_argument("session_key", type=unicode_text, metavar="KEY", help="the key of the session")
+    parser.add_argument("session_key", type=unicode_text, metavar="KEY", help="the key that you were given")
     waiting = parser.add_mutually_exclusive_group()
     waiting.add_argument("--wait", type=seconds, metavar="S", help="wait up to S seconds for the person to decide")
     waiting.add_argument("--no-wait", action="store_true", help="knock and return (the default off a terminal)")
@@ -442,6 +442,14 @@ HANDLERS: Final = {
             "parler session join A3KE7DJR",
             "parler --as bob session join A3KE7DJR --wait 60",
         ),
+    ),
+    "join": Handler(
+        _join_arguments,
+        _join,
+        section="Begin",
+        rank=55,
+        summary="Join a channel or a session with its code.",
+        examples=("parler join A3KE7DJR",),
     ),
     "session requests": Handler(
         room_argument,

@@ -14,6 +14,9 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
         'parler session join A3KE7DJR',
         'parler --as bob session join A3KE7DJR --wait 60',
     )),
+    (('join',), 'parlerd.cli.session', '', 'Join a channel or a session with its code.', (
+        'parler join A3KE7DJR',
+    )),
     (('session', 'requests'), 'parlerd.cli.session', 'session.requests', '', (
         'parler session requests --room auth-redesign',
     )),
@@ -33,6 +36,19 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     )),
     (('session', 'revoke'), 'parlerd.cli.session', 'session.revoke', '', (
         'parler session revoke A3KE7DJR',
+    )),
+    (('invite',), 'parlerd.cli.membership', 'room.invite', '', (
+        'parler invite --group team',
+        'parler invite --room auth-redesign --max-uses 1',
+    )),
+    (('room', 'leave'), 'parlerd.cli.membership', 'room.leave', '', (
+        'parler room leave --room team',
+    )),
+    (('room', 'kick'), 'parlerd.cli.membership', 'room.kick', '', (
+        'parler room kick bob --room team',
+    )),
+    (('room', 'archive'), 'parlerd.cli.membership', 'room.archive', '', (
+        'parler room archive team',
     )),
     (('approvals',), 'parlerd.cli.approvals', 'approvals.list', '', (
         'parler approvals',
@@ -194,6 +210,8 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'demo',
         'session open',
         'session join',
+        'invite',
+        'join',
     )),
     ('Who may come in', (
         'approvals',
@@ -202,6 +220,9 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'session deny',
         'session revoke',
         'session close',
+        'room leave',
+        'room kick',
+        'room archive',
     )),
     ('Talk', (
         'send',

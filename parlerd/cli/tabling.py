@@ -19,6 +19,7 @@ from parlerd.operations.registry import OPERATIONS
 PATH: Final = Path(__file__).with_name("table.py")
 MODULES: Final = (
     "session",
+    "membership",
     "approvals",
     "messages",
     "memory",

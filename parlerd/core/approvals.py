@@ -17,13 +17,14 @@ request at most one decision stands, and a pending request ends with its room.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Final
 
 import msgspec
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core import membership, topics
-from parlerd.core.decision import Decision
+from parlerd.core.decision import Decision, replayed
 from parlerd.core.errors import Refused
 from parlerd.core.facets import Facet, applies, decides, touches
 from parlerd.core.lifecycle import LifecycleState, require_open, require_sound
@@ -42,6 +43,11 @@ from parlerd.core.model import (
 )
 from parlerd.core.statements import Claim, DecisionStatement, KeyTerms, KnockStatement, S, contradiction, lets_in
 from parlerd.core.topics import Topic
+
+MAX_LIVE_KEYS: Final = 32
+"""Keys of one room with which somebody may knock at the same time."""
+MAX_KEYS: Final = 4096
+"""Keys that one room ever has: each stays in the room's memory."""
 
 
 class KeyState(msgspec.Struct):
@@ -294,7 +300,8 @@ class Approvals(Facet[ApprovalsState]):
             host=command.host,
             at=command.wall or now,
         )
-        if not key.gated or by.actor in key.preapproved:
+        barred = membership.is_barred(self._membership.members, by.actor, by.principal, self._lifecycle.owner_principal)
+        if (not key.gated or by.actor in key.preapproved) and not barred:
             joined = membership.joining(
                 self._membership.members,
                 agent=by.actor,
@@ -360,6 +367,38 @@ class Approvals(Facet[ApprovalsState]):
         )
         signed = _require_same(decision_of(room, request, joined.handle, approved, now), command.statement)
         return Decision((approved, joined), statements=(signed, None), authority=authority, answer=request.agent)
+
+    def _mint(self, command: c.MintKey, by: By, now: Millis, ids: Ids) -> Decision:
+        room, keys, terms = self._lifecycle, self.state.keys, command.terms
+        if by.actor != room.owner and command.principal != room.owner_principal:
+            raise Refused("not_owner" if by.actor in self._membership.members else "no_such_room")
+        require_open(room)
+        require_sound(room)
+        wrong = {
+            "kind": room.kind == "dm",
+            "home": terms.home != room.home,
+            "room": terms.room != room.room,
+            # Whoever decides who comes in said so when the room was opened, and no later key asks them less.
+            "gated": room.approval and not terms.gated,
+            "preapproved": bool(terms.preapproved),
+        }
+        if (what := next((what for what, is_wrong in wrong.items() if is_wrong), None)) is not None:
+            raise Refused("statement_refused", what=what)
+        known = keys.get(command.mint)
+        if known is not None and known.ref == terms.ref:
+            return replayed(command) or Decision(answer="minted")
+        if known is not None or any(key.ref == terms.ref for key in keys.values()):
+            raise Refused("statement_refused", what="ref")
+        if sum(key.state(now) == "live" for key in keys.values()) >= MAX_LIVE_KEYS or len(keys) >= MAX_KEYS:
+            raise Refused("too_many_keys", limit=MAX_LIVE_KEYS)
+        minted = e.KeyMinted(
+            key=command.mint,
+            ref=terms.ref,
+            gated=terms.gated,
+            expires_at=terms.expires_at,
+            max_uses=terms.max_uses,
+        )
+        return Decision((minted,), statements=(terms,), authority="owner", answer="minted")
 
     def _revoke(self, command: c.RevokeKey, by: By, now: Millis, ids: Ids) -> Decision:
         room = self._lifecycle
@@ -480,6 +519,7 @@ class Approvals(Facet[ApprovalsState]):
     DECIDES = (
         decides(c.Knock, _knock),
         decides(c.DecideRequest, _decide),
+        decides(c.MintKey, _mint),
         decides(c.RevokeKey, _revoke),
         decides(c.Expel, _expel),
     )

@@ -127,6 +127,16 @@ class DecideRequest(Command, frozen=True, kw_only=True):
     gets, so one that was signed while another agent took that handle is refused, and signed again."""
 
 
+class MintKey(Command, frozen=True, kw_only=True):
+    """The owner, or the owner's person (`principal`), makes one key more that leads to the room. The answer is
+    `minted`, also where the room has this very key already."""
+
+    mint: KeyId
+    terms: KeyTerms
+    """What the key is good for, as the owner's person signs it."""
+    principal: PrincipalId | None = None
+
+
 class RevokeKey(Command, frozen=True, kw_only=True):
     """The owner ends a session key, or the owner's person does, who then is `principal`."""
 
@@ -137,6 +147,19 @@ class RevokeKey(Command, frozen=True, kw_only=True):
 class CloseRoom(Command, frozen=True, kw_only=True):
     """The owner, or the owner's person (`principal`), ends the room for all; any other member leaves the room."""
 
+    principal: PrincipalId | None = None
+
+
+class Leave(Command, frozen=True, kw_only=True):
+    """A member leaves the room. Its owner does not: nobody would be left to decide who comes in."""
+
+
+class Kick(Command, frozen=True, kw_only=True):
+    """The owner, or the owner's person (`principal`), puts a member out. From then on a person decides before that
+    agent comes in again, with whatever key it knocks, and before another agent of its person does that is not in."""
+
+    agent: str
+    """By id or handle."""
     principal: PrincipalId | None = None
 
 
@@ -172,7 +195,20 @@ class Arrive(Command, frozen=True, kw_only=True):
     """Where the messages stand that these forget by their ids, as far as the mirror has them; looked up too."""
 
 
-RoomCommand = PostMessage | OpenRoom | Knock | DecideRequest | RevokeKey | CloseRoom | Expel | RewindRoom | Arrive
+RoomCommand = (
+    PostMessage
+    | OpenRoom
+    | MintKey
+    | Knock
+    | DecideRequest
+    | RevokeKey
+    | Leave
+    | Kick
+    | CloseRoom
+    | Expel
+    | RewindRoom
+    | Arrive
+)
 
 
 class CreateAgent(Command, frozen=True, kw_only=True):
@@ -223,14 +259,15 @@ class SetAttention(Command, frozen=True, kw_only=True):
 
 
 class NameRoom(Command, frozen=True, kw_only=True):
-    """Give a room a name among its owner's rooms; the room becomes the owner's active session. `home` is where the room
-    lives, empty for this very home. The answer is `taken`, and nothing happens, where the owner has another room of
-    that name."""
+    """Give a room a name among its owner's rooms; with `activates` the room becomes the owner's active session. `home`
+    is where the room lives, empty for this very home. The answer is `taken`, and nothing happens, where the owner has
+    another room of that name."""
 
     owner: AgentId
     room: RoomId
     name: str
     home: HomeId = HomeId("")
+    activates: bool = True
 
 
 class Activate(Command, frozen=True, kw_only=True):

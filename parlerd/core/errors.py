@@ -372,6 +372,20 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         retryable=True,
     ),
     _E(
+        "owner_stays",
+        "The owner of a room does not leave it: nobody would be left to decide who comes in.",
+        "End the room for all with parler room archive, or leave it open.",
+        tool_hint="End it for all with parler_leave, or leave it open.",
+        scope="room",
+    ),
+    _E(
+        "too_many_keys",
+        "This room has as many keys as one may have at a time.",
+        "Revoke those that nobody needs any more (parler session list, parler session revoke KEY).",
+        action="fix_request",
+        scope="room",
+    ),
+    _E(
         "too_many_audiences",
         "There is a limit to how many different sets of readers one agent, and all agents of one person, may write to "
         "privately in one room; this would be one more.",

@@ -89,7 +89,12 @@ class MemberJoined(_Event, tag="member_joined", frozen=True, kw_only=True):
 
 
 class MemberLeft(_Event, tag="member_left", frozen=True, kw_only=True):
+    """An agent is in the room no longer: it left or, where it was `kicked`, was put out. A mirror is told no difference
+    between the two."""
+
+    v: int = _version(2)
     agent: AgentId
+    kicked: bool = False
 
 
 class RoomClosed(_Event, tag="room_closed", frozen=True, kw_only=True):
@@ -450,6 +455,7 @@ REF_CHARACTERS: Final = 24
 UPCASTERS: Final[dict[tuple[str, int], Upcaster]] = {
     ("room_opened", 1): _opened_at_home,
     ("key_minted", 1): _with_ref,
+    ("member_left", 1): _same,
     ("room_named", 1): _same,
     ("message_posted", 1): _in_version_1,
     ("message_posted", 2): _same,

@@ -21,7 +21,7 @@ from parlerd.core import topics
 from parlerd.core.decision import Decision
 from parlerd.core.errors import Refused
 from parlerd.core.facets import Facet, applies, decides, touches
-from parlerd.core.lifecycle import LifecycleState, require_open
+from parlerd.core.lifecycle import LifecycleState, require_open, require_sound
 from parlerd.core.model import (
     MAX_LABEL,
     AgentId,
@@ -79,6 +79,8 @@ class Member(msgspec.Struct):
     """How many messages with a `visibility` name the agent."""
     left_at: int = 0
     """The room's count of public messages when the agent last left."""
+    barred: bool = False
+    """Whether the agent was put out, and nobody let it in again since."""
     gaps: list[tuple[int, int]] = []
     """In a mirror: (position, count) of messages that the agent may see and that this log leaves out there."""
     shifts: list[tuple[int, int, int]] = []
@@ -132,6 +134,7 @@ def admit(
     member = members.get(agent)
     if member is not None:
         member.present = True
+        member.barred = False
         member.entered = position
         member.host = host
         if history == "none":
@@ -165,14 +168,30 @@ def admit(
 
 
 def depart(
-    members: dict[AgentId, Member], agent: AgentId, *, position: Position, history: History, public: int
+    members: dict[AgentId, Member],
+    agent: AgentId,
+    *,
+    position: Position,
+    history: History,
+    public: int,
+    kicked: bool = False,
 ) -> None:
     """Take an agent out. The agent keeps its handle, and the messages that it was allowed to see."""
     member = members[agent]
     member.present = False
+    member.barred = kicked
     member.left_at = public
     if history == "none" and member.spans[-1][1] is None:
         member.spans[-1] = (member.spans[-1][0], position)
+
+
+def is_barred(members: Mapping[AgentId, Member], agent: AgentId, principal: PrincipalId, owner: PrincipalId) -> bool:
+    """Whether a person has to decide before this agent comes in, whatever key it has: it was put out, or another agent
+    of its person was. The agents of the owner's person are told apart."""
+    mine = members.get(agent)
+    if mine is not None and mine.barred:
+        return True
+    return principal != owner and any(member.barred and member.principal == principal for member in members.values())
 
 
 def free_handle(members: Mapping[AgentId, Member], agent: AgentId, name: Label) -> str:
@@ -335,7 +354,7 @@ class Membership(Facet[MembershipState]):
         super().__init__(state)
         self._lifecycle = lifecycle
 
-    def _leave(self, command: c.CloseRoom, by: By, now: Millis, ids: Ids) -> Decision:
+    def _close(self, command: c.CloseRoom, by: By, now: Millis, ids: Ids) -> Decision:
         room = self._lifecycle
         owns = command.principal is not None and command.principal == room.owner_principal
         if not owns:
@@ -346,6 +365,27 @@ class Membership(Facet[MembershipState]):
         if owns:
             return Decision((e.RoomClosed(),), authority="person", answer="closed")
         return Decision((e.MemberLeft(agent=by.actor),), authority="member", answer="left")
+
+    def _go(self, command: c.Leave, by: By, now: Millis, ids: Ids) -> Decision:
+        present(self.state.members, by.actor)
+        require_open(self._lifecycle)
+        if by.actor == self._lifecycle.owner:
+            raise Refused("owner_stays")
+        return Decision((e.MemberLeft(agent=by.actor),), authority="member", answer="left")
+
+    def _kick(self, command: c.Kick, by: By, now: Millis, ids: Ids) -> Decision:
+        room, members = self._lifecycle, self.state.members
+        owns = command.principal is not None and command.principal == room.owner_principal
+        if not owns:
+            present(members, by.actor)
+            if by.actor != room.owner:
+                raise Refused("not_owner")
+        require_open(room)
+        require_sound(room)
+        agent = resolve(members, command.agent)
+        if agent == room.owner:
+            raise Refused("owner_stays", "The owner of a room is not put out of it.")
+        return Decision((e.MemberLeft(agent=agent, kicked=True),), authority="owner", answer=agent)
 
     def _joined(self, event: e.MemberJoined, header: e.Header) -> None:
         self.state.moves += 1
@@ -375,6 +415,7 @@ class Membership(Facet[MembershipState]):
             position=header.position,
             history=self._lifecycle.history,
             public=self.state.public,
+            kicked=event.kicked,
         )
 
     def _posted(self, event: e.MessagePosted, header: e.Header) -> None:
@@ -430,7 +471,7 @@ class Membership(Facet[MembershipState]):
         if isinstance(event, e.MemberJoined):
             yield topics.memberships(event.agent)
 
-    DECIDES = (decides(c.CloseRoom, _leave),)
+    DECIDES = (decides(c.CloseRoom, _close), decides(c.Leave, _go), decides(c.Kick, _kick))
     APPLIES = (
         applies(e.MemberJoined, _joined),
         applies(e.MemberLeft, _left),

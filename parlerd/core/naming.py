@@ -35,7 +35,8 @@ class Naming(Facet[NamingState]):
             return Decision(answer="taken")
         named = e.RoomNamed(owner=command.owner, room=command.room, name=command.name, home=command.home)
         # A room elsewhere is not there before its home opened it, and until then the owner keeps the session it is in.
-        activated = () if command.home else (e.SessionActivated(agent=command.owner, room=command.room),)
+        activates = command.activates and not command.home
+        activated = (e.SessionActivated(agent=command.owner, room=command.room),) if activates else ()
         return Decision((named, *activated), authority="home")
 
     def _activate(self, command: c.Activate, by: By, now: Millis, ids: Ids) -> Decision:

@@ -95,7 +95,7 @@ class Admitting:
             params.title,
             Attested(params.terms, params.terms_signature),
             home=desk.keys.id,
-            mint=await self._new_key(caller, params),
+            mint=await new_key(desk, caller, params.session_key, params.terms, room_id_of(params.opening)),
             idempotency_key=params.idempotency_key,
             recap=recap,
         )
@@ -123,29 +123,6 @@ class Admitting:
             if not opening:
                 del self._opening[principal]
 
-    async def _new_key(self, caller: Caller, params: t.OpenRemoteRoom) -> KeyId:
-        """This home's id of the key that the author drew for the new room. A key of another room counts as a guess:
-        whoever asked for many would learn some."""
-        desk = self._desk
-        gated = check(params.terms, KeyTerms).gated
-        try:
-            typed = codes.normalise(params.session_key)
-        except Refused:
-            typed = ""
-        if len(typed) < (codes.GATED_LENGTH if gated else codes.OPEN_LENGTH):
-            raise Refused(
-                "invalid_param", "A session key has 8 characters, or 16 where it asks nobody.", param="session_key"
-            )
-        key_id = desk.keys.key_id(typed)
-        is_taken = await desk.library.room_of_key(key_id) not in (None, room_id_of(params.opening))
-        # After the lookup, so that nothing is awaited between asking and counting: guesses that are made at the same
-        # time are counted one after the other.
-        await desk.throttle.before(caller)
-        if is_taken:
-            desk.throttle.wrong(caller)
-            raise Refused("invalid_param", "This session key cannot be used. Draw another.", param="session_key")
-        return key_id
-
     @handles("link.close")
     async def close(self, caller: Caller, params: t.LeaveRoom) -> t.LeftRoom:
         desk, principal = self._desk, caller.facts.authority.principal
@@ -156,7 +133,9 @@ class Admitting:
             raise Refused("no_such_room")
         if not params.as_person:
             require_member(room, agent, principal)
-        command = c.CloseRoom(operation="session.close", principal=principal if params.as_person else None)
+        command: c.Command = c.CloseRoom(operation="session.close", principal=principal if params.as_person else None)
+        if params.only_leaves:
+            command = c.Leave(operation="room.leave")
         settled = await actor.submit(command, stamp(caller, agent))
         return t.LeftRoom(status="closed" if settled.decision.answer == "closed" else "left")
 
@@ -177,6 +156,29 @@ class Admitting:
             return _posted(posting, header, seq)
 
         return Posting(self._desk.library, agent, actor, submission, posted)
+
+
+async def new_key(desk: Desk, caller: Caller, session_key: str, terms: bytes, room: RoomId) -> KeyId:
+    """This home's id of a key that its author drew for a room. A key of another room counts as a guess: whoever asked
+    for many would learn some."""
+    gated = check(terms, KeyTerms).gated
+    try:
+        typed = codes.normalise(session_key)
+    except Refused:
+        typed = ""
+    if len(typed) < (codes.GATED_LENGTH if gated else codes.OPEN_LENGTH):
+        raise Refused(
+            "invalid_param", "A session key has 8 characters, or 16 where it asks nobody.", param="session_key"
+        )
+    key_id = desk.keys.key_id(typed)
+    is_taken = await desk.library.room_of_key(key_id) not in (None, room)
+    # After the lookup, so that nothing is awaited between asking and counting: guesses that are made at the same
+    # time are counted one after the other.
+    await desk.throttle.before(caller)
+    if is_taken:
+        desk.throttle.wrong(caller)
+        raise Refused("invalid_param", "This session key cannot be used. Draw another.", param="session_key")
+    return key_id
 
 
 def _posted(posting: Posting[t.Posted], header: e.Header | None, seq: Seq) -> t.Posted:

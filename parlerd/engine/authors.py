@@ -315,6 +315,13 @@ class Admission:
         )
         return command, Stated({DecisionStatement: decision})
 
+    def mint(self, by: By, terms: Attested, *, mint: KeyId) -> tuple[c.MintKey, Stated]:
+        """The command by which a key comes to be whose terms the person of `by` signed elsewhere. `mint` is this home's
+        id of the key. Raises `Refused(statement_refused)`."""
+        statement = self._signed(terms, KeyTerms, by)
+        command = c.MintKey(operation="room.invite", mint=mint, terms=statement, principal=by.principal)
+        return command, Stated({KeyTerms: terms})
+
     def rewind(self, by: By, rewind: Attested) -> tuple[c.RewindRoom, Stated]:
         """The command by which a room goes on from where it stands, as the person of `by` signed elsewhere. Raises
         `Refused(statement_refused)`."""

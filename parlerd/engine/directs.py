@@ -40,6 +40,8 @@ from parlerd.engine.person import is_person
 from parlerd.engine.quota import OPENING
 from parlerd.engine.rooms import pause_among
 
+_PEER: Final = "peer"
+"""What statements call the key of a direct room."""
 _HINT: Final = (
     "An agent is found here that shares a room with you or has a card that you can see: `parler discover` lists cards, "
     "and the other makes one with `parler register --public`."
@@ -259,11 +261,11 @@ class Directs:
             room=room,
             opening=opening,
             title=title,
-            mint=desk.keys.key_id(typed_key(desk, room, gated=True)),
+            mint=desk.keys.key_id(typed_key(desk, room, _PEER, gated=True)),
             terms=KeyTerms(
                 home=home,
                 room=room,
-                ref="peer",
+                ref=_PEER,
                 gated=True,
                 expires_at=Millis(MAX_MOMENT),
                 max_uses=1,

@@ -33,6 +33,7 @@ from parlerd.engine.cards import Cards
 from parlerd.engine.checks import Checks
 from parlerd.engine.connected import Connected
 from parlerd.engine.deadlines import IdleAgents, RoomDeadlines
+from parlerd.engine.departing import Departing
 from parlerd.engine.desk import Desk
 from parlerd.engine.directory import DirectoryHandlers
 from parlerd.engine.directs import Directs
@@ -43,6 +44,7 @@ from parlerd.engine.handles import Homes, NoHomes
 from parlerd.engine.handling import Handler, StreamHandler, handles, table_of
 from parlerd.engine.handoffs import Handoffs
 from parlerd.engine.homes import HomeHandlers
+from parlerd.engine.inviting import Inviting
 from parlerd.engine.join_codes import JoinCodes
 from parlerd.engine.joining import Joining
 from parlerd.engine.knocks import with_code
@@ -177,6 +179,8 @@ class Engine:
             Memory(desk, reading, sending),
             directory,
             Overview(desk),
+            Inviting(desk),
+            Departing(desk),
             AttentionHandlers(desk),
             Waking(desk),
             Checks(desk),

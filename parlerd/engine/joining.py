@@ -131,7 +131,9 @@ class Joining:
             moves = moves and (not again or acknowledged >= found.spans[-1][0])
         await self._reading.mark(actor.room, me.id, found.spans)
         self._reading.note_seen(actor.room, me.id, found.newest)
-        await desk.rooms.home.submit(c.Activate(agent=me.id, room=actor.room), desk.by(caller, me))
+        if room.state.kind == "session" or desk.rooms.home.aggregate.state.active.get(me.id) is None:
+            # Whoever comes into a channel goes on with the session that it is in.
+            await desk.rooms.home.submit(c.Activate(agent=me.id, room=actor.room), desk.by(caller, me))
         unread = (await desk.library.unread(room, view, found.end)).number
         if caller.reader.acknowledges == "next_call" and moves:
             # Nothing is awaited after this: an answer that becomes an error has shown nothing.

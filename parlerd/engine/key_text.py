@@ -21,14 +21,19 @@ SHORT_ID: Final = 8
 """Characters of a key's id that stand for it where the code may not be shown."""
 
 
-def typed_key(desk: Desk, room: RoomId, *, gated: bool) -> str:
-    """The key of a room as it is typed."""
-    return desk.keys.session_key(room, codes.GATED_LENGTH if gated else codes.OPEN_LENGTH)
+INVITE: Final = "i_"
+"""What the `ref` of a key begins with that follows from it. The first key of a session follows from the room alone."""
+
+
+def typed_key(desk: Desk, room: RoomId, ref: str, *, gated: bool) -> str:
+    """The key of a room that has this `ref`, as it is typed."""
+    length = codes.GATED_LENGTH if gated else codes.OPEN_LENGTH
+    return desk.keys.session_key(room, length, ref if ref.startswith(INVITE) else "")
 
 
 def typed_key_of(desk: Desk, room: RoomId, key: KeyState) -> str | None:
     """A key as it is typed; None for one that an earlier version drew at random, of which nothing is kept."""
-    session_key = typed_key(desk, room, gated=key.gated)
+    session_key = typed_key(desk, room, key.ref, gated=key.gated)
     return session_key if desk.keys.key_id(session_key) == key.id else None
 
 

@@ -1,5 +1,5 @@
 """How agents of other homes come into rooms of this one, and how an owner elsewhere decides who does: the handlers of
-`link.find`, `link.knock`, `link.check_code`, `link.decide` and `link.revoke`.
+`link.find`, `link.knock`, `link.check_code`, `link.decide`, `link.mint`, `link.revoke` and `link.kick`.
 
 A knock is signed by the agent that knocks, and a decision by the owner's person or, where the room lets it, by the
 owner: this home can delay either and make up neither. The code that a person types for a knock is this home's, because
@@ -18,6 +18,7 @@ from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, KeyId, RequestId
 from parlerd.core.room import Room
 from parlerd.core.statements import DecisionStatement, KnockStatement, check, decode_opened
+from parlerd.engine.admitting import new_key
 from parlerd.engine.authors import Admission, Attested
 from parlerd.engine.callers import Caller
 from parlerd.engine.cards import OPENED_AT
@@ -144,6 +145,23 @@ class LettingIn:
             handle=handle_of(room.state, request.agent) if statement.admit else "",
             status="approved" if statement.admit else "denied",
         )
+
+    @handles("link.mint")
+    async def mint(self, caller: Caller, params: t.MintAtRoom) -> t.Noted:
+        actor, room = await owned_within(self._desk, caller, params.room)
+        by = stamp(caller, NOBODY)
+        self._desk.quotas.take(room.state.owner, bytes=len(params.terms), person=by.principal)
+        key_id = await new_key(self._desk, caller, params.session_key, params.terms, actor.room)
+        command, words = self._admission.mint(by, Attested(params.terms, params.terms_signature), mint=key_id)
+        await actor.submit(command, by, words)
+        return t.Noted()
+
+    @handles("link.kick")
+    async def kick(self, caller: Caller, params: t.KickFromRoom) -> t.Noted:
+        actor, _ = await owned_within(self._desk, caller, params.room)
+        by = stamp(caller, NOBODY)
+        await actor.submit(c.Kick(operation="room.kick", agent=params.agent, principal=by.principal), by)
+        return t.Noted()
 
     @handles("link.revoke")
     async def revoke(self, caller: Caller, params: t.RevokeKeyOfRoom) -> t.Noted:

@@ -64,9 +64,10 @@ async def owned_rooms(desk: Desk, agent: AgentRecord, wanted: str | None, *, per
     if wanted is not None:
         rooms = [RoomId(wanted)] if RoomId(wanted) in rooms else await rooms_named(desk, wanted, rooms)
     if not person:
-        others = rooms
-        rooms = [room for room in others if (await desk.rooms.get(room)).aggregate.state.owner == agent.id]
-        if wanted is not None and not rooms and not set(others).isdisjoint(await desk.library.my_rooms(agent.id)):
+        rooms = [room for room in rooms if (await desk.rooms.get(room)).aggregate.state.owner == agent.id]
+    if wanted is not None and not rooms:
+        inside = await desk.library.my_rooms(agent.id)
+        if RoomId(wanted) in inside or await rooms_named(desk, wanted, inside):
             raise Refused("not_owner")
     return rooms if wanted is None else [await only(desk, rooms, wanted)]
 

@@ -1,12 +1,15 @@
-"""Opening a session and ending one: the handlers of `session.open` and `session.close`.
+"""Opening a room: `open_room`, and the handler of `session.open`.
 
-Not here: joining (`joining`), keys of a session that is there (`session_keys`). Above: the engine. Below: the home
+Not here: joining (`joining`), keys of a session that is there (`session_keys`), channels (`inviting`), how a room ends
+(`departing`). Above: the
+engine, `inviting`. Below: the home
 room, which names a room, and the room's own line. Invariant: a retried opening is the same room with the same key.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, NamedTuple
 
 import msgspec
@@ -21,12 +24,15 @@ from parlerd.core.model import (
     HOME_ROOM,
     MAX_TOPIC,
     AgentId,
+    Approver,
     By,
+    History,
     HomeId,
     KeyId,
     Millis,
     Position,
     RoomId,
+    RoomKind,
     Shown,
     first_free,
     is_agent_id,
@@ -45,9 +51,7 @@ from parlerd.engine.handles import LOCAL, RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.inputs import input_digest
 from parlerd.engine.key_text import handed_on, typed_key, typed_key_of
-from parlerd.engine.lookup import active_room, room_of
-from parlerd.engine.observers import observed_room
-from parlerd.engine.person import is_person, require_person
+from parlerd.engine.person import require_person
 from parlerd.engine.quota import OPENING
 from parlerd.engine.reading import handle_of
 from parlerd.operations import types as t
@@ -64,8 +68,171 @@ class Plan(NamedTuple):
     title: Title
 
 
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """A room that somebody asked for. The same request, by `idempotency_key`, is the same room."""
+
+    operation: str
+    idempotency_key: str
+    digest: bytes
+    """Of the request's parameters."""
+    kind: RoomKind
+    name: str
+    """What the room is called, or something like it where the owner has another room of that name."""
+    topic: str = ""
+    recap: str = ""
+    home: HomeId
+    approval: bool
+    approver: Approver = "person"
+    history: History = "full"
+    ref: str
+    """The name of the room's first key in what is signed."""
+    preapproved: tuple[AgentId, ...] = ()
+    ttl_ms: Millis
+    max_uses: int
+
+
+class Opened(NamedTuple):
+    """A room that is open, and its first key. `removed` counts what was taken out of the recap."""
+
+    handle: RoomHandle
+    room: Room
+    key: KeyState
+    replayed: bool
+    removed: dict[str, int]
+
+
+def require_new_room(caller: Caller) -> None:
+    """Refuse a caller whose door says which rooms there are: a new room is none of them."""
+    if caller.facts.authority.rooms is not None:
+        raise Refused("person_only", hint="Ask the person to open it.")
+
+
+async def open_room(desk: Desk, caller: Caller, me: AgentRecord, wanted: Wanted) -> Opened:
+    """Open a room of which `me` is the owner. Raises `Refused` (`idempotency_conflict` among others)."""
+    by, here = desk.by(caller, me), desk.keys.id
+    plan, naming = await _name(desk, me, by, wanted, partial(_plan, desk, caller, me, wanted))
+    if plan.room != naming.room and not await _is_open(desk, naming.room):
+        # This request took a name before, and the daemon ended before the room was opened. The settings changed
+        # since, so that the request no longer leads to the room that has the name.
+        raise Refused("idempotency_conflict", key=wanted.idempotency_key)
+    home = naming.home or here
+    if home != here and not await _is_open(desk, naming.room):
+        # Until when the key is good is counted by the clock of the home, which is known once that answered.
+        await desk.homes.meet(home)
+    command = c.OpenRoom(
+        operation=wanted.operation,
+        idempotency_key=wanted.idempotency_key,
+        input=wanted.digest,
+        room=naming.room,
+        opening=plan.opening,
+        title=plan.title,
+        mint=desk.keys.key_id(typed_key(desk, naming.room, wanted.ref, gated=wanted.approval)),
+        terms=KeyTerms(
+            home=plan.opening.home,
+            room=naming.room,
+            ref=wanted.ref,
+            gated=wanted.approval,
+            expires_at=Millis(desk.now_at(home) + wanted.ttl_ms),
+            max_uses=wanted.max_uses,
+            preapproved=wanted.preapproved,
+            nonce=b"",
+        ),
+        recap=bool(wanted.recap),
+    )
+    # Away from the loop: a long recap takes a while to look through.
+    recap, removed = await desk.library.aside(lambda: scrub(wanted.recap))
+    actor = await desk.rooms.create(naming.room, home)
+    nothing = Shown(0, first_line(naming.room, home))
+    settled = await actor.submit(command, by, Draft((TextPart(recap),), nothing))
+    room = await actor.quiet()
+    replayed = settled.decision.replay is not None or not settled.facts
+    is_idle = desk.rooms.home.aggregate.state.active.get(me.id) is None
+    if naming.home and (is_idle or (wanted.kind == "session" and not replayed)):
+        await desk.rooms.home.submit(c.Activate(agent=me.id, room=actor.room), by)
+    # A room that was opened before has its key from then; the settings may ask for another kind of key today.
+    facts: Sequence[e.Header] = settled.facts
+    if not facts:
+        facts = await desk.library.few_facts(actor.room, Position(0), OPENING_FACTS)
+    return Opened(actor, room, room.state.keys[_minted(facts)], replayed, {} if replayed else removed)
+
+
+def _plan(desk: Desk, caller: Caller, me: AgentRecord, wanted: Wanted, name: str, home: HomeId) -> Plan:
+    """The room that a request opens under a name in a home. The same request is the same room there, because nothing in
+    its opening is drawn: the nonce and the salt follow from the idempotency key."""
+    secret = desk.keys.opening_secret(me.id, wanted.idempotency_key)
+    title = Title(salt=secret[NONCE : 2 * NONCE], name=name, topic=wanted.topic)
+    opening = SignedOpening(
+        home=home,
+        kind=wanted.kind,
+        history=wanted.history,
+        owner=me.id,
+        principal=me.principal,
+        handle=me.name,
+        host=caller.facts.host,
+        approval=wanted.approval,
+        approver=wanted.approver,
+        title=title_digest(encode(title)),
+        nonce=secret[:NONCE],
+    )
+    return Plan(room_id_of(encode(opening)), opening, title)
+
+
+async def _name(
+    desk: Desk, me: AgentRecord, by: By, wanted: Wanted, planned: Callable[[str, HomeId], Plan]
+) -> tuple[Plan, e.RoomNamed]:
+    """The room that is opened, under the name and in the home that this request took now or when it was first made: the
+    first free name of `wanted`, `wanted-2` and so on, and the home that it wants."""
+    home, here = desk.rooms.home, desk.keys.id
+    while True:
+        state = home.aggregate.state
+        plan = planned(first_free(wanted.name, state.room_names.get(me.id, {})), wanted.home)
+        named = await home.submit(
+            c.NameRoom(
+                operation=wanted.operation,
+                idempotency_key=wanted.idempotency_key,
+                input=wanted.digest,
+                owner=me.id,
+                room=plan.room,
+                name=plan.title.name,
+                home=HomeId("") if wanted.home == here else wanted.home,
+                activates=wanted.kind == "session" or state.active.get(me.id) is None,
+            ),
+            by,
+        )
+        if named.decision.answer == "taken":
+            continue  # another opening of this owner took the name in the same moment
+        naming = await _naming(desk, named.facts[0] if named.facts else None, named.decision.replay)
+        return (plan if named.facts else planned(naming.name, naming.home or here)), naming
+
+
+async def _naming(desk: Desk, header: e.Header | None, replay: Position | None) -> e.RoomNamed:
+    """The name this request took: now, or when it was first made."""
+    if header is None:
+        assert replay is not None
+        [header] = await desk.library.few_facts(HOME_ROOM, Position(replay - 1), 1)
+    if not isinstance(header.event, e.RoomNamed):
+        raise Refused("idempotency_expired")
+    return header.event
+
+
+async def _is_open(desk: Desk, room: RoomId) -> bool:
+    try:
+        await desk.rooms.get(room)
+    except Refused:
+        return False
+    return True
+
+
+def home_for(desk: Desk, wanted: str) -> HomeId:
+    """The home that a new room opens in, by its name; an empty name means what the person chose. Raises
+    `Refused(home_not_trusted)`."""
+    if wanted == LOCAL:
+        return desk.keys.id
+    return desk.homes.named(wanted) if wanted else desk.homes.default or desk.keys.id
+
+
 class Opening:
-    """The handlers of `session.open` and `session.close`."""
+    """The handler of `session.open`."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
@@ -73,9 +240,7 @@ class Opening:
     @handles("session.open")
     async def open_session(self, caller: Caller, params: t.OpenSession) -> t.OpenedSession:
         desk = self._desk
-        if caller.facts.authority.rooms is not None:
-            # The caller's door says which rooms there are for the caller, and a new room is none of them.
-            raise Refused("person_only", hint="Ask the person to open it.")
+        require_new_room(caller)
         me = await desk.me(caller)
         size = len(params.context.encode("utf-8", "surrogatepass"))
         desk.quotas.take(me.id, bytes=size, messages=OPENING)
@@ -88,192 +253,44 @@ class Opening:
             # Only the person may open a room that asks less of newcomers than their settings do, whichever agent is
             # its owner. Source: security spec A1.
             require_person(self._desk, caller)
-        preapproved = tuple(dict.fromkeys(_agent_id(who) for who in params.preapprove))
         idempotency_key = params.idempotency_key or desk.random.new("k")
         try:
-            return await self._open(caller, me, params, idempotency_key, approval=approval, preapproved=preapproved)
+            wanted = Wanted(
+                operation="session.open",
+                idempotency_key=idempotency_key,
+                digest=input_digest(params),
+                kind="session",
+                name=slug(params.topic, fallback="session"),
+                topic=params.topic,
+                recap=params.context,
+                home=home_for(desk, params.home),
+                approval=approval,
+                approver=params.approver,
+                history=params.history,
+                ref=desk.random.new("k"),
+                preapproved=tuple(dict.fromkeys(_agent_id(who) for who in params.preapprove)),
+                ttl_ms=Millis(params.ttl_ms or desk.settings.key_ttl_ms),
+                max_uses=params.max_uses or desk.settings.key_max_uses,
+            )
+            return await self._opened(await open_room(desk, caller, me, wanted), idempotency_key)
         except ParlerError as error:
             # The idempotency key travels with the failure too, so that a retry can be the same request.
             error.details.setdefault("key", idempotency_key)
             raise
 
-    async def _open(
-        self,
-        caller: Caller,
-        me: AgentRecord,
-        params: t.OpenSession,
-        idempotency_key: str,
-        *,
-        approval: bool,
-        preapproved: tuple[AgentId, ...],
-    ) -> t.OpenedSession:
-        desk = self._desk
-        digest = input_digest(params)
-        by = desk.by(caller, me)
-        planned = self._planner(caller, me, params, idempotency_key, approval=approval)
-        wanted, where = slug(params.topic, fallback="session"), self._where(params.home)
-        plan, naming = await self._name(me, by, planned, wanted, where, idempotency_key, digest)
-        if plan.room != naming.room and not await self._is_open(naming.room):
-            # This request took a name before, and the daemon ended before the room was opened. The settings changed
-            # since, so that the request no longer leads to the room that has the name.
-            raise Refused("idempotency_conflict", key=idempotency_key)
-        home = naming.home or desk.keys.id
-        if home != desk.keys.id and not await self._is_open(naming.room):
-            # Until when the key is good is counted by the clock of the home, which is known once that answered.
-            await desk.homes.meet(home)
-        now = desk.now_at(home)
-        session_key = typed_key(desk, naming.room, gated=approval)
-        command = c.OpenRoom(
-            operation="session.open",
-            idempotency_key=idempotency_key,
-            input=digest,
-            room=naming.room,
-            opening=plan.opening,
-            title=plan.title,
-            mint=desk.keys.key_id(session_key),
-            terms=KeyTerms(
-                home=plan.opening.home,
-                room=naming.room,
-                ref=desk.random.new("k"),
-                gated=approval,
-                expires_at=Millis(now + (params.ttl_ms or desk.settings.key_ttl_ms)),
-                max_uses=params.max_uses or desk.settings.key_max_uses,
-                preapproved=preapproved,
-                nonce=b"",
-            ),
-            recap=bool(params.context),
-        )
-        # Away from the loop: a long recap takes a while to look through.
-        recap, removed = await desk.library.aside(lambda: scrub(params.context))
-        actor = await desk.rooms.create(naming.room, home)
-        nothing = Shown(0, first_line(naming.room, home))
-        settled = await actor.submit(command, by, Draft((TextPart(recap),), nothing))
-        room = await actor.quiet()
-        replayed = settled.decision.replay is not None or not settled.facts
-        if naming.home and (not replayed or desk.rooms.home.aggregate.state.active.get(me.id) is None):
-            await desk.rooms.home.submit(c.Activate(agent=me.id, room=actor.room), by)
-        # A room that was opened before has its key from then; the settings may ask for another kind of key today.
-        facts: Sequence[e.Header] = settled.facts
-        if not facts:
-            facts = await desk.library.few_facts(actor.room, Position(0), OPENING_FACTS)
-        return await self._opened(
-            actor,
-            room,
-            room.state.keys[_minted(facts)],
-            idempotency_key=idempotency_key,
-            replayed=replayed,
-            removed={} if replayed else removed,
-        )
-
-    def _where(self, wanted: str) -> HomeId:
-        """The home that a session opens in, by its name. Raises `Refused(home_not_trusted)`."""
-        desk = self._desk
-        if wanted == LOCAL:
-            return desk.keys.id
-        return desk.homes.named(wanted) if wanted else desk.homes.default or desk.keys.id
-
-    def _planner(
-        self,
-        caller: Caller,
-        me: AgentRecord,
-        params: t.OpenSession,
-        idempotency_key: str,
-        *,
-        approval: bool,
-    ) -> Callable[[str, HomeId], Plan]:
-        """Gives the room that this request opens under a name in a home. The same request is the same room there,
-        because nothing in its opening is drawn: the nonce and the salt follow from the idempotency key."""
-        secret = self._desk.keys.opening_secret(me.id, idempotency_key)
-        nonce, salt = secret[:NONCE], secret[NONCE : 2 * NONCE]
-
-        def planned(name: str, home: HomeId) -> Plan:
-            title = Title(salt=salt, name=name, topic=params.topic)
-            opening = SignedOpening(
-                home=home,
-                kind="session",
-                history=params.history,
-                owner=me.id,
-                principal=me.principal,
-                handle=me.name,
-                host=caller.facts.host,
-                approval=approval,
-                approver=params.approver,
-                title=title_digest(encode(title)),
-                nonce=nonce,
-            )
-            return Plan(room_id_of(encode(opening)), opening, title)
-
-        return planned
-
-    async def _name(
-        self,
-        me: AgentRecord,
-        by: By,
-        planned: Callable[[str, HomeId], Plan],
-        wanted: str,
-        where: HomeId,
-        idempotency_key: str,
-        digest: bytes,
-    ) -> tuple[Plan, e.RoomNamed]:
-        """The room that is opened, under the name and in the home that this request took now or when it was first made:
-        the first free name of `wanted`, `wanted-2` and so on, and the home `where`."""
-        home, here = self._desk.rooms.home, self._desk.keys.id
-        while True:
-            plan = planned(first_free(wanted, home.aggregate.state.room_names.get(me.id, {})), where)
-            named = await home.submit(
-                c.NameRoom(
-                    operation="session.open",
-                    idempotency_key=idempotency_key,
-                    input=digest,
-                    owner=me.id,
-                    room=plan.room,
-                    name=plan.title.name,
-                    home=HomeId("") if where == here else where,
-                ),
-                by,
-            )
-            if named.decision.answer == "taken":
-                continue  # another opening of this owner took the name in the same moment
-            naming = await self._naming(named.facts[0] if named.facts else None, named.decision.replay)
-            return (plan if named.facts else planned(naming.name, naming.home or here)), naming
-
-    async def _is_open(self, room: RoomId) -> bool:
-        try:
-            await self._desk.rooms.get(room)
-        except Refused:
-            return False
-        return True
-
-    async def _naming(self, header: e.Header | None, replay: Position | None) -> e.RoomNamed:
-        """The name this request took: now, or when it was first made."""
-        if header is None:
-            assert replay is not None
-            [header] = await self._desk.library.few_facts(HOME_ROOM, Position(replay - 1), 1)
-        if not isinstance(header.event, e.RoomNamed):
-            raise Refused("idempotency_expired")
-        return header.event
-
-    async def _opened(
-        self,
-        actor: RoomHandle,
-        room: Room,
-        opened: KeyState,
-        *,
-        idempotency_key: str,
-        replayed: bool,
-        removed: dict[str, int],
-    ) -> t.OpenedSession:
-        typed, gated = typed_key_of(self._desk, actor.room, opened), opened.gated
+    async def _opened(self, opened: Opened, idempotency_key: str) -> t.OpenedSession:
+        actor, room, key = opened.handle, opened.room, opened.key
+        typed, gated = typed_key_of(self._desk, actor.room, key), key.gated
         session_key = None if typed is None else await handed_on(self._desk, actor, typed)
         is_here = self._desk.rooms.is_here(room)
         warnings = []
-        state = opened.state(self._desk.now_at(room.state.home))
+        state = key.state(self._desk.now_at(room.state.home))
         if state != "live":
             warnings.append(f"Nobody new can knock with this key: it is {_words(state)}.")
         if not gated:
             warnings.append("Whoever has this key comes in without being asked about. Do not paste it in public.")
-        if removed:
-            warnings.append(f"Taken out of the recap: {listed(removed)}")
+        if opened.removed:
+            warnings.append(f"Taken out of the recap: {listed(opened.removed)}")
         return t.OpenedSession(
             room=actor.room,
             name=room.state.name,
@@ -282,9 +299,9 @@ class Opening:
             join_command=None if session_key is None else f"parler session join {session_key}",
             mcp_command=self._mcp_command(session_key) if session_key and gated and is_here else None,
             connect_command=None if is_here else self._desk.homes.join_line(room.state.home),
-            expires=opened.expires_at,
+            expires=key.expires_at,
             approval=gated,
-            replayed=replayed,
+            replayed=opened.replayed,
             idempotency_key=idempotency_key,
             warning=" ".join(warnings) or msgspec.UNSET,
             you=handle_of(room.state, room.state.owner),
@@ -297,31 +314,6 @@ class Opening:
         if self._desk.host_files.is_connected():
             return None
         return f"claude mcp add parler -e PARLER_SESSION_KEY={session_key} -- parler mcp"
-
-    @handles("session.close")
-    async def close_session(self, caller: Caller, params: t.CloseSession) -> t.ClosedSession:
-        """End it as its owner or the owner's person; leave it as a member."""
-        desk = self._desk
-        me = await desk.me(caller)
-        if params.room is None:
-            # A look may guess that the person means the only room of their agents. Ending a session may not: without a
-            # name it is the caller's own active session that ends.
-            actor, room = await room_of(desk, me, None)
-            agents = [me]
-        else:
-            actor, room, agents = await observed_room(desk, caller, me, params.room)
-        by = desk.by(caller, me)
-        inside = any(record.id == me.id for record in agents)
-        principal = None
-        if is_person(caller) and room.state.owner_principal == me.principal and room.state.owner != me.id:
-            if not desk.inspect(caller.facts.peer).agent_host:
-                principal = me.principal
-            elif not inside:
-                require_person(self._desk, caller, in_editor=True)
-        settled = await actor.submit(c.CloseRoom(operation="session.close", principal=principal), by)
-        if active_room(desk, me.id) == actor.room:
-            await desk.rooms.home.submit(c.Activate(agent=me.id, room=None), by)
-        return t.ClosedSession(room=actor.room, name=room.state.name, status=settled.decision.answer)
 
 
 def _minted(opening: Sequence[e.Header]) -> KeyId:

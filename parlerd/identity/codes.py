@@ -24,6 +24,9 @@ with six of them somebody who rents a thousand graphics cards would find another
 MAX_TYPED: Final = 64
 """A typed key with more characters is refused unread."""
 
+LINK: Final = "parler:join/"
+"""What a key begins with where it has to be told from other text; nobody has to type it."""
+
 SECRET_BYTES: Final = 16
 """128 bits enrol a person at a relay. Source: security spec F23."""
 _SECRET_LENGTH: Final = 26
@@ -66,8 +69,9 @@ class TypedKey(NamedTuple):
 
 
 def read_key(text: str) -> TypedKey:
-    """`KEY`, or `KEY-BINDING@HOME`; the dash is not needed. Raises `Refused(unknown_key)`."""
-    typed, at, home = text.strip().partition("@")
+    """`KEY`, or `KEY-BINDING@HOME`; the dash is not needed, and `LINK` may stand before it. Raises
+    `Refused(unknown_key)`."""
+    typed, at, home = text.strip().removeprefix(LINK).partition("@")
     if at and not home:
         raise Refused("unknown_key")
     code = normalise(typed)

@@ -48,11 +48,13 @@ class HomeSecret:
         """
         return KeyId(self._hmac(b"key", codes.normalise(session_key).encode()).hex())
 
-    def session_key(self, room: RoomId, length: int) -> str:
-        """A room's session key as people type it. It follows from the room's id and this home's secret, and so can be
-        told again without being stored: a retried opening gives the key that a lost answer held.
+    def session_key(self, room: RoomId, length: int, invite: str = "") -> str:
+        """A session key of a room as people type it: the room's first, or that of an invite, by its ref. It follows
+        from the room's id, the ref and this home's secret, and so can be told again without being stored: a retried
+        opening gives the key that a lost answer held.
         """
-        return codes.spell(self._hmac(b"session", f"{length} {room}".encode()), length)
+        asked = f"{length} {room} {invite}" if invite else f"{length} {room}"
+        return codes.spell(self._hmac(b"session", asked.encode()), length)
 
     def binding(self, room: RoomId, session_key: str) -> str:
         """What binds a session key of a room on a relay to that room. No secret goes into it: whoever has the key

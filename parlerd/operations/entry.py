@@ -91,6 +91,9 @@ class ToolEntry(msgspec.Struct, frozen=True, kw_only=True):
     """Another shape than the operation's own, for a tool that finds out the rest itself."""
     usage: str = ""
     """A sentence beside the summary: what the arguments cannot say."""
+    does: str = ""
+    """What its verbs do, in one sentence that names each verb whose word does not say it: for a tool whose operations'
+    summaries, one after the other, would take too many tokens."""
     default: str = ""
     """The verb that a call without `action` means."""
     example: Mapping[str, Any] = {}

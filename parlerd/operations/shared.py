@@ -18,6 +18,12 @@ HandoffStatus = Literal["offered", "accepted", "declined", "withdrawn", "expired
 """How the offer of a turn stands."""
 
 
+MIN_TTL_MS: Final = 60_000
+"""A key that lives shorter than a minute is gone before it was passed on."""
+MAX_TTL_MS: Final = 30 * 86_400_000
+"""A key that anybody may still hold is not left open for longer than a month."""
+
+
 class Noted(Result, frozen=True, kw_only=True):
     """It is done, and there is nothing to say of it."""
 

@@ -97,7 +97,9 @@ TOOLS: Final = tools_of(FAMILIES)
 
 def description(tool: Tool) -> str:
     """What a host tells its model: what it does, how it is meant, one example; three sentences at most."""
-    if len(tool.operations) == 1:
+    if tool.does:
+        does = tool.does
+    elif len(tool.operations) == 1:
         (operation,) = tool.operations.values()
         does = operation.summary
     else:
@@ -252,7 +254,10 @@ def _property(argument: Argument) -> dict[str, Any]:
     elif argument.kind == "boolean":
         shape = {"type": "boolean"}
     elif argument.kind != "string":
-        shape = {"type": "integer", "minimum": argument.least}
+        shape = {"type": "integer"}
+        if argument.least:
+            # That a count is not negative needs no words.
+            shape["minimum"] = argument.least
     if argument.help:
         shape["description"] = argument.help
     return shape

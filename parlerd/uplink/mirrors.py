@@ -325,8 +325,8 @@ class Mirrors:
             if typed is not None:
                 return typed
             if principal == self._principal:
-                # The person's own daemon drew the key, and draws it again from the room's id.
-                return self._desk.keys.key_id(typed_key(self._desk, room, gated=terms.gated))
+                # The person's own daemon drew the key, and draws it again.
+                return self._desk.keys.key_id(typed_key(self._desk, room, terms.ref, gated=terms.gated))
             # Somebody else's key, which nobody typed here: an id that no typed key has.
             return KeyId(hashlib.sha256(f"{room} {terms.ref}".encode()).hexdigest())
 

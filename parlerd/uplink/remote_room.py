@@ -263,8 +263,12 @@ class RemoteRoom(MirrorRoom):
                     await self._decide(submission, command)
                 case c.RevokeKey():
                     await self._revoke(command, by.actor)
-                case c.CloseRoom():
-                    await self._close(by.actor)
+                case c.MintKey():
+                    await self._mint(command, decision, by)
+                case c.Kick():
+                    await self._kick(AgentId(decision.answer), by.actor)
+                case c.CloseRoom() | c.Leave():
+                    await self._close(by.actor, only_leaves=isinstance(command, c.Leave))
                 case _:
                     raise Refused("unknown_operation")
         facts: tuple[e.Header, ...] = ()
@@ -299,7 +303,7 @@ class RemoteRoom(MirrorRoom):
                 opening=opening.body,
                 opening_signature=opening.signature,
                 title=encode(command.title),
-                session_key=typed_key(self._desk, self.room, gated=command.terms.gated),
+                session_key=typed_key(self._desk, self.room, command.terms.ref, gated=command.terms.gated),
                 terms=terms.body,
                 terms_signature=terms.signature,
                 idempotency_key=command.idempotency_key or "",
@@ -369,12 +373,32 @@ class RemoteRoom(MirrorRoom):
         await self._link.call("link.revoke", t.RevokeKeyOfRoom(room=self.room, ref=ref), by=agent)
         await self._shown(lambda room: room.state.keys[command.revoke].revoked)
 
-    async def _close(self, agent: AgentId) -> None:
+    async def _mint(self, command: c.MintKey, decision: Decision, by: By) -> None:
+        signed = self._attest(decision.statements[0], by)
+        terms = command.terms
+        await self._link.call(
+            "link.mint",
+            t.MintAtRoom(
+                room=self.room,
+                session_key=typed_key(self._desk, self.room, terms.ref, gated=terms.gated),
+                terms=signed.body,
+                terms_signature=signed.signature,
+            ),
+            by=by.actor,
+        )
+        await self._shown(lambda room: command.mint in room.state.keys)
+
+    async def _kick(self, who: AgentId, agent: AgentId) -> None:
+        await self._link.call("link.kick", t.KickFromRoom(room=self.room, agent=who), by=agent)
+        await self._shown(lambda room: not _is_in(room, who))
+
+    async def _close(self, agent: AgentId, *, only_leaves: bool) -> None:
         """End the room, or leave it. What the agent said before goes first: afterwards the room takes nothing of it."""
         await self._link.ready()
         if not await self._link.lane(self.room, agent).emptied(SHOWN_S):
             raise Refused("home_unreachable", home=self._link.name)
-        await self._link.call("link.close", t.LeaveRoom(room=self.room, agent=agent), by=agent)
+        params = t.LeaveRoom(room=self.room, agent=agent, only_leaves=only_leaves)
+        await self._link.call("link.close", params, by=agent)
         await self._shown(lambda room: room.state.closed or not _is_in(room, agent))
 
     async def _shown(self, holds: Callable[[Room], bool]) -> None:

@@ -55,6 +55,8 @@ ELSEWHERE: Final = {
     "parlerd/engine/face": "engine/test_engine",
     "parlerd/engine/cards": "engine/test_following",
     "parlerd/engine/deciding": "engine/test_actor",
+    "parlerd/engine/departing": "scenario/test_channels",
+    "parlerd/engine/inviting": "scenario/test_channels",
     "parlerd/engine/knocks": "engine/test_joining",
     "parlerd/engine/absent": "uplink/test_bounds",
     "parlerd/engine/kept": "engine/test_admitting",

@@ -111,7 +111,23 @@ def test_commands_describe_operations_in_the_words_of_the_registry() -> None:
 
 VERBS = {
     *("acknowledge", "add", "admit", "ask", "check", "choose", "compare", "count", "end", "explain", "find", "follow"),
-    *("give", "keep", "knock", "learn", "let", "list", "make", "open", "post", "print", "read", "refuse"),
+    *(
+        "give",
+        "join",
+        "keep",
+        "knock",
+        "learn",
+        "leave",
+        "let",
+        "list",
+        "make",
+        "open",
+        "post",
+        "print",
+        "put",
+        "read",
+        "refuse",
+    ),
     *("review", "run", "show", "start", "stop", "take", "tell", "write"),
 }
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
 from parlerd.core import approvals, topics
 from parlerd.core import commands as c
 from parlerd.core import events as e
-from parlerd.core.approvals import KeyState, Request
+from parlerd.core.approvals import MAX_LIVE_KEYS, KeyState, Request
 from parlerd.core.decision import Decision
 from parlerd.core.errors import ErrorBody, Refused
 from parlerd.core.model import MAX_PENDING_PER_KEY, KeyId, Millis, Proof, RequestId
+from parlerd.core.statements import KeyTerms
 from tests.support.core import (
     BEN,
     CAT,
@@ -28,6 +31,7 @@ from tests.support.core import (
     agent,
     opened,
     person,
+    ref_of,
     refused,
     types,
 )
@@ -138,6 +142,162 @@ def test_agents_of_another_person_wait_one_at_a_time_at_a_key() -> None:
     approvals.check_queue(requests, OTHER, STRANGER.principal, OWNER.principal)
     approvals.check_queue(requests, ONE, person("someone"), OWNER.principal)
     approvals.check_queue(requests, ONE, STRANGER.principal, STRANGER.principal)
+
+
+# -- invites -----------------------------------------------------------------------------------------------
+
+
+def terms(driver: RoomDriver, ref: str = "i_1", **more: Any) -> KeyTerms:
+    fields: dict[str, Any] = {
+        "home": driver.aggregate.state.home,
+        "room": ROOM,
+        "ref": ref,
+        "gated": True,
+        "expires_at": Millis(driver.now + DAY),
+        "max_uses": 3,
+        "preapproved": (),
+        "nonce": b"",
+    }
+    return KeyTerms(**{**fields, **more})
+
+
+def invite(driver: RoomDriver, key: KeyId = OTHER, by: Agent = OWNER, **more: Any) -> str:
+    principal = more.pop("principal", None)
+    return driver.run(c.MintKey(mint=key, terms=terms(driver, **more), principal=principal), by).answer
+
+
+def test_an_owner_makes_one_key_more_and_the_same_again_makes_none() -> None:
+    room = opened()
+    assert invite(room) == "minted"
+    made = room.aggregate.state.keys[OTHER]
+    assert (made.ref, made.gated, made.max_uses, made.expires_at) == ("i_1", True, 3, room.now + DAY)
+    assert room.knock(BEN, OTHER) == "pending"
+    stood = room.aggregate.position
+    assert invite(room) == "minted"
+    assert room.aggregate.position == stood
+
+
+def test_the_owners_person_makes_keys_and_nobody_else_does() -> None:
+    room = opened()
+    room.admit(BEN)
+    for who, code in ((BEN, "not_owner"), (STRANGER, "no_such_room")):
+        with refused(code):
+            invite(room, by=who, principal=STRANGER.principal)
+    assert invite(room, by=BEN, principal=OWNER.principal) == "minted"
+
+
+@pytest.mark.parametrize(
+    ("what", "more"),
+    [
+        ("home", {"home": "A" + "B" * 55}),
+        ("room", {"room": "r_other"}),
+        ("gated", {"gated": False}),
+        ("preapproved", {"preapproved": (BEN.id,)}),
+        ("ref", {"ref": ref_of(KEY)}),
+    ],
+)
+def test_a_key_that_is_not_this_rooms_or_asks_less_than_the_room_does_is_refused(
+    what: str, more: dict[str, Any]
+) -> None:
+    room = opened()
+    with refused("statement_refused") as caught:
+        invite(room, **more)
+    assert caught.value.details == {"what": what}
+    assert list(room.aggregate.state.keys) == [KEY]
+
+
+def test_a_key_of_another_ref_is_not_the_same_key() -> None:
+    room = opened()
+    with refused("statement_refused"):
+        invite(room, key=KEY)
+
+
+def test_a_room_that_asks_nobody_may_have_keys_that_ask() -> None:
+    room = opened(approval=False)
+    invite(room, gated=True)
+    assert room.knock(BEN, OTHER) == "pending"
+    invite(room, key=OPEN_KEY, ref="i_2", gated=False)
+    assert room.knock(CAT, OPEN_KEY) == "joined"
+
+
+def test_a_room_has_so_many_live_keys_and_a_dead_one_makes_place() -> None:
+    room = opened()
+    for number in range(MAX_LIVE_KEYS - 1):
+        invite(room, KeyId(f"k{number}"), ref=f"i_{number}")
+    with refused("too_many_keys") as caught:
+        invite(room, KeyId("more"), ref="i_more")
+    assert caught.value.details == {"limit": MAX_LIVE_KEYS}
+    room.revoke(KeyId("k3"))
+    assert invite(room, KeyId("more"), ref="i_more") == "minted"
+
+
+def test_a_closed_room_gets_no_key() -> None:
+    room = opened()
+    room.close()
+    with refused("room_closed"):
+        invite(room)
+
+
+# -- who was put out ---------------------------------------------------------------------------------------
+
+
+def kick(room: RoomDriver, who: Agent, by: Agent = OWNER) -> str:
+    return room.run(c.Kick(agent=who.id), by).answer
+
+
+def test_who_was_put_out_asks_with_every_key_until_somebody_lets_it_in() -> None:
+    room = opened(approval=False)
+    room.mint(OTHER, gated=True, preapproved=(BEN.id,))
+    assert room.knock(BEN) == "joined"
+    assert kick(room, BEN) == BEN.id
+    with refused("no_such_room"):
+        room.post(BEN)
+    assert room.knock(BEN, OTHER) == "pending"
+    assert room.knock(BEN) == "pending"
+    room.approve(BEN)
+    assert room.knock(BEN) == "member"
+    room.run(c.Leave(), BEN)
+    assert room.knock(BEN) == "joined"
+
+
+def test_another_persons_other_agents_ask_too_and_the_owners_are_told_apart() -> None:
+    sibling = agent("sibling", of="stranger")
+    room = opened(approval=False)
+    for who in (BEN, STRANGER):
+        room.knock(who)
+        kick(room, who)
+    assert room.knock(sibling) == "pending"
+    assert room.knock(CAT) == "joined"
+
+
+def test_who_left_by_itself_comes_back_unasked() -> None:
+    room = opened(approval=False)
+    room.knock(STRANGER)
+    assert room.run(c.Leave(), STRANGER).answer == "left"
+    assert room.knock(STRANGER) == "joined"
+
+
+def test_nobody_puts_the_owner_out_and_a_member_nobody() -> None:
+    room = opened()
+    for who in (BEN, CAT):
+        room.admit(who)
+    with refused("owner_stays"):
+        kick(room, OWNER)
+    with refused("not_owner"):
+        kick(room, CAT, by=BEN)
+    with refused("no_such_room"):
+        kick(room, CAT, by=STRANGER)
+    with refused("no_such_agent"):
+        kick(room, DAN)
+    assert room.run(c.Kick(agent="cat", principal=OWNER.principal), BEN).answer == CAT.id
+
+
+def test_the_owner_does_not_leave_and_whoever_is_not_in_cannot() -> None:
+    room = opened()
+    with refused("owner_stays"):
+        room.run(c.Leave(), OWNER)
+    with refused("no_such_room"):
+        room.run(c.Leave(), BEN)
 
 
 # -- denials -----------------------------------------------------------------------------------------------

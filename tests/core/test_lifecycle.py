@@ -11,6 +11,7 @@ import pytest
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.decision import Decision
+from parlerd.core.model import KeyId
 from tests.support.core import (
     BEN,
     CAT,
@@ -146,4 +147,9 @@ def test_the_key_of_a_room_of_two_is_good_for_one_and_the_named_one_comes_in_and
     with refused("unknown_key"):
         room.knock(CAT)
     assert room.knock(BEN) == "joined"
+    command = of_two()
+    assert command.terms is not None
+    terms = msgspec.structs.replace(command.terms, ref="k_another", preapproved=())
+    with refused("statement_refused"):
+        room.run(c.MintKey(mint=KeyId("another"), terms=terms), OWNER)
     room.verify()

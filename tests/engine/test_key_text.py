@@ -33,7 +33,7 @@ def test_a_key_that_was_drawn_at_random_before_cannot_be_given_again(monkeypatch
     async def main() -> None:
         async with engine_world() as served:
             alice = await served.agent("alice")
-            monkeypatch.setattr(served.world.keys, "session_key", lambda room, length: "A3KE7DJR")
+            monkeypatch.setattr(served.world.keys, "session_key", lambda room, length, invite="": "A3KE7DJR")
             await alice.open("x", idempotency_key="k1")
             monkeypatch.undo()
             again = await alice.open("x", idempotency_key="k1")

@@ -26,6 +26,10 @@ from tests.support.engine import Party, Served, engine_world, run, texts
 
 IN_A_ROOM: Final[Mapping[str, Callable[[str], t.Params]]] = {
     "session.requests": lambda room: t.SessionRequests(room=room),
+    "room.invite": lambda room: t.Invite(room=room, idempotency_key="k1"),
+    "room.leave": lambda room: t.LeaveAsMember(room=room),
+    "room.kick": lambda room: t.KickMember(agent="alice", room=room),
+    "room.archive": lambda room: t.ArchiveRoom(room=room),
     "session.close": lambda room: t.CloseSession(room=room),
     "message.send": lambda room: t.Send(text="x", room=room),
     "message.recv": lambda room: t.Recv(room=room),

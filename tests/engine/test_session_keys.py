@@ -212,7 +212,9 @@ def test_a_beginning_that_two_keys_share_is_answered_with_both_and_a_revoked_one
             alice = await served.agent("alice")
             session_key = served.world.keys.session_key
             monkeypatch.setattr(
-                served.world.keys, "session_key", lambda room, length: "A3KE" + session_key(room, length)[4:]
+                served.world.keys,
+                "session_key",
+                lambda room, length, invite="": "A3KE" + session_key(room, length, invite)[4:],
             )
             await open_later(served, alice, "one")
             await open_later(served, alice, "two")

@@ -89,7 +89,7 @@ def test_no_tool_promises_a_structured_answer_and_all_of_them_together_are_small
 
 def test_the_shim_knows_which_tools_take_a_key() -> None:
     table = Table(str(static.PATH))
-    assert [name for name in TOOLS if table.takes_key(name)] == ["parler_send", "parler_handoff"]
+    assert [name for name in TOOLS if table.takes_key(name)] == ["parler_send"]
 
 
 def test_shim_and_hook_know_of_each_host_what_its_file_says() -> None:

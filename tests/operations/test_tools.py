@@ -247,7 +247,7 @@ def test_a_made_up_name_is_repeated_short_and_without_hidden_characters() -> Non
 
 
 def test_the_tools_that_take_a_key_are_those_whose_call_may_name_one() -> None:
-    assert {tool.name for tool in TOOLS.values() if takes_key(tool)} == {"parler_send", "parler_handoff"}
+    assert {tool.name for tool in TOOLS.values() if takes_key(tool)} == {"parler_send"}
 
 
 def test_every_error_an_operation_behind_a_tool_can_give_is_known() -> None:

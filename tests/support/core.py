@@ -375,7 +375,7 @@ class RoomDriver(Driver[Room]):
         max_uses: int = 50,
         preapproved: tuple[AgentId, ...] = (),
     ) -> None:
-        """One more key. No command makes one yet; the facts of a room may hold any number."""
+        """One more key, as a fact: also one that no command makes, such as an open key of a gated room."""
         event = e.KeyMinted(
             key=key,
             ref=ref_of(key),

@@ -124,8 +124,8 @@ class CountedKeys:
     def key_id(self, session_key: str) -> KeyId:
         return KeyId(hashlib.sha256(b"key" + codes.normalise(session_key).encode()).hexdigest())
 
-    def session_key(self, room: RoomId, length: int) -> str:
-        return codes.spell(hashlib.sha256(f"session {length} {room}".encode()).digest(), length)
+    def session_key(self, room: RoomId, length: int, invite: str = "") -> str:
+        return codes.spell(hashlib.sha256(f"session {length} {room}{invite}".encode()).digest(), length)
 
     def binding(self, room: RoomId, session_key: str) -> str:
         return codes.spell(hashlib.sha256(f"binding {room} {codes.normalise(session_key)}".encode()).digest(), 8)

@@ -85,8 +85,8 @@ class NamedKeys(CountedKeys):
     def opening_secret(self, owner: Any, idempotency_key: str) -> bytes:
         return hashlib.sha256(f"{self._name} {owner} {idempotency_key}".encode()).digest()
 
-    def session_key(self, room: RoomId, length: int) -> str:
-        return codes.spell(hashlib.sha256(f"{self._name} {length} {room}".encode()).digest(), length)
+    def session_key(self, room: RoomId, length: int, invite: str = "") -> str:
+        return codes.spell(hashlib.sha256(f"{self._name} {length} {room}{invite}".encode()).digest(), length)
 
     def join_code(self, request: RequestId) -> str:
         return codes.spell(hashlib.sha256(f"{self._name} join {request}".encode()).digest(), 4)

@@ -5,7 +5,7 @@
     link.pull, link.why                    what was said before, and where it got to
     link.find, link.knock                  coming in with a key
     link.open, link.post, link.close       what an agent does
-    link.decide, link.check_code, link.revoke   what an owner's person does
+    link.decide, link.check_code, link.mint, link.revoke, link.kick   what an owner's person does
     link.head, link.rewind                 how an owner's person lets a room go on after this home lost a part of it
     link.cursors                           how far each agent has read
 
@@ -396,11 +396,12 @@ class Posted(Result, frozen=True, kw_only=True):
 
 class LeaveRoom(Params, frozen=True, kw_only=True):
     """The owner ends the room for all, and another member leaves it. With `as_person` the link's person ends a room
-    whose owner acts for them, and no agent is named."""
+    whose owner acts for them, and no agent is named. With `only_leaves` nobody ends the room."""
 
     room: Short
     agent: Short = ""
     as_person: bool = False
+    only_leaves: bool = False
 
 
 class LeftRoom(Result, frozen=True, kw_only=True):
@@ -439,6 +440,22 @@ class CheckCode(Params, frozen=True, kw_only=True):
 class RevokeKeyOfRoom(Params, frozen=True, kw_only=True):
     room: Short
     ref: Short
+
+
+class KickFromRoom(Params, frozen=True, kw_only=True):
+    """The link's person puts the member `agent` out, by its id."""
+
+    room: Short
+    agent: Short
+
+
+class MintAtRoom(Params, frozen=True, kw_only=True):
+    """One key more of a room of the link's person. The same call again is the same key."""
+
+    room: Short
+    session_key: Short
+    terms: _Statement
+    terms_signature: _Signature
 
 
 class AskHead(Params, frozen=True, kw_only=True):
@@ -631,7 +648,7 @@ FAMILY: Final = Family(
             result=LeftRoom,
             plane="link",
             effect="destructive",
-            errors=("no_such_room", "room_closed"),
+            errors=("no_such_room", "room_closed", "owner_stays"),
             facts=("room_closed", "member_left"),
             example={"room": samples.ROOM, "agent": "U"},
             answers=({"status": "left"},),
@@ -696,6 +713,42 @@ FAMILY: Final = Family(
             facts=("join_approved", "join_denied", "member_joined"),
             example={"room": samples.ROOM, "statement": b"", "signature": _KEY},
             answers=({"agent": "U", "handle": samples.BOB, "status": "approved"},),
+        ),
+        Operation(
+            name="link.mint",
+            summary="Let one key more lead to a room, as its owner's person signed.",
+            params=MintAtRoom,
+            result=Noted,
+            plane="link",
+            effect="write",
+            errors=(
+                "no_such_room",
+                "not_owner",
+                "not_permitted",
+                "room_closed",
+                "statement_refused",
+                "invalid_param",
+                "too_many_keys",
+                "throttled",
+            ),
+            facts=("key_minted",),
+            example={
+                "room": samples.ROOM,
+                "session_key": samples.KEY,
+                "terms": b"",
+                "terms_signature": _KEY,
+            },
+        ),
+        Operation(
+            name="link.kick",
+            summary="Put a member out of a room.",
+            params=KickFromRoom,
+            result=Noted,
+            plane="link",
+            effect="destructive",
+            errors=("no_such_room", "not_owner", "no_such_agent", "owner_stays", "room_closed"),
+            facts=("member_left",),
+            example={"room": samples.ROOM, "agent": "U"},
         ),
         Operation(
             name="link.revoke",

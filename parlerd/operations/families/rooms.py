@@ -13,7 +13,6 @@ from parlerd.operations.entry import (
     AWAY,
     IN_ROOM,
     MAX_PAGE,
-    ROOM_ARGUMENT,
     Argument,
     Family,
     Offer,
@@ -284,9 +283,11 @@ FAMILY: Final = Family(
         ToolEntry(
             name="parler_rooms",
             title="Look around",
+            does="Your rooms and what is unread (list), who is in one (roster) or knocks at yours (requests), where a "
+            "message got to (why), offers of the turn and their trail (handoffs).",
             arguments=(
-                ROOM_ARGUMENT,
-                Argument(name="id", help="message number, for why and handoffs", is_number=True),
+                Argument(name="room"),
+                Argument(name="id", help="message number", is_number=True),
             ),
             default="list",
             example={"action": "roster"},

@@ -13,7 +13,6 @@ from parlerd.operations.entry import (
     AWAY,
     IDEMPOTENT,
     IN_ROOM,
-    ROOM_ARGUMENT,
     WAIT_ARGUMENT,
     Argument,
     Family,
@@ -26,12 +25,17 @@ from parlerd.operations.entry import (
     ToolEntry,
     Wait,
 )
-from parlerd.operations.shared import DECIDING, REQUESTS_OF_ROOM, Decided, Message, RequestList, SessionRequests
+from parlerd.operations.shared import (
+    DECIDING,
+    MAX_TTL_MS,
+    MIN_TTL_MS,
+    REQUESTS_OF_ROOM,
+    Decided,
+    Message,
+    RequestList,
+    SessionRequests,
+)
 
-MIN_TTL_MS: Final = 60_000
-"""A key that lives shorter than a minute is gone before it was passed on."""
-MAX_TTL_MS: Final = 30 * 86_400_000
-"""A key that anybody may still hold is not left open for longer than a month."""
 APPROVE: Final = "parler_approve"
 """The tool that only asks the person. It stands for `session.approve`, which belongs to the person plane: an agent
 never calls that operation, and this tool carries out what a person typed into a form."""
@@ -356,7 +360,7 @@ FAMILY: Final = Family(
         ToolEntry(
             name="parler_leave",
             title="Leave or end a session",
-            arguments=(ROOM_ARGUMENT,),
+            arguments=(Argument(name="room"),),
             example={"room": "auth-redesign"},
             is_core=False,
             reaches_others=False,
@@ -369,7 +373,7 @@ FAMILY: Final = Family(
             usage="This only asks: the person types the joiner's code into a form, or you learn what they run.",
             arguments=(
                 Argument(name="agent", help="who knocks; default: the only one"),
-                Argument(name="room", help="id or name"),
+                Argument(name="room"),
             ),
             example={"agent": "codex@repo"},
             errors=("no_form", "form_undecided", "busy"),

@@ -1,0 +1,139 @@
+"""`parler invite`, `room leave`, `room kick` and `room archive`: who comes into a room, who leaves it, and its end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from parlerd.cli.context import Context, new_key
+from parlerd.cli.handlers import Handler, room_argument
+from parlerd.cli.output import DONE, Cell
+from parlerd.cli.parsing import Parser, positive, unicode_text
+from parlerd.cli.render import counted, span_of
+from parlerd.cli.session import ROUNDING_S, lifetime
+from parlerd.operations import types as t
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+
+def _invite_arguments(parser: Parser) -> None:
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument(
+        "--group", default="", type=unicode_text, metavar="NAME", help="a channel; its first code opens it"
+    )
+    where.add_argument("--room", metavar="ROOM", help="a room that you own, by its id or name")
+    gate = parser.add_mutually_exclusive_group()
+    gate.add_argument(
+        "--approval",
+        action="store_const",
+        const=True,
+        default=None,
+        help="ask a person about each one who comes with the code",
+    )
+    gate.add_argument(
+        "--no-approval",
+        dest="approval",
+        action="store_const",
+        const=False,
+        help="let the code alone admit (the default of a channel)",
+    )
+    parser.add_argument(
+        "--ttl", type=lifetime, metavar="S", help="seconds the code lives, from 60 to 30 days (default: a day)"
+    )
+    parser.add_argument(
+        "--max-uses", type=positive, metavar="N", help="how many may come in with the code (default: 50)"
+    )
+    parser.add_argument(
+        "--at", default="", metavar="NAME", help="where a new channel opens: local, or a relay (see `parler homes`)"
+    )
+    parser.add_argument("--key", type=unicode_text, metavar="KEY", help="idempotency key (default: random)")
+
+
+def _invite(ctx: Context, args: Namespace) -> int:
+    params = t.Invite(
+        group=args.group,
+        room=args.room,
+        approval=args.approval,
+        ttl_ms=args.ttl,
+        max_uses=args.max_uses,
+        home=args.at,
+        idempotency_key=args.key or new_key(),
+    )
+    invited = ctx.call_again("room.invite", params, t.Invited)
+    out = ctx.out
+    if out.json:
+        out.document(invited)
+        return DONE
+    if invited.opened:
+        out.say("The channel ", (f"'{invited.name}'", "name"), " is open.")
+    out.paste("CODE: ", (invited.code, "good"))
+    left = span_of(invited.expires / 1000 - ctx.now() + ROUNDING_S)
+    room: Cell = (f"'{invited.name}'", "name")
+    agents = counted(invited.max_uses, "agent")
+    if invited.approval:
+        out.say(room, f": for {left} {agents} may knock with this code; you decide about each.")
+    else:
+        out.say(room, (f": for {left} {agents} may come in with this code. Keep it secret.", "warn"))
+    out.say("The other agent's person runs this, or the agent is told the code:")
+    out.paste(f"parler join {invited.code}")
+    if invited.connect_command:
+        out.say("On a machine that does not know this relay yet, its person runs this first:")
+        out.paste(invited.connect_command)
+    return DONE
+
+
+def _leave(ctx: Context, args: Namespace) -> int:
+    gone = ctx.call("room.leave", t.LeaveAsMember(room=args.room), t.MemberGone)
+    if ctx.out.json:
+        ctx.out.document(gone)
+    else:
+        ctx.out.say((gone.name, "name"), " left ", (f"'{gone.room_name}'", "name"), ".")
+    return DONE
+
+
+def _kick_arguments(parser: Parser) -> None:
+    parser.add_argument("agent", type=unicode_text, metavar="AGENT", help="the agent's id, or its name in the room")
+    room_argument(parser)
+
+
+def _kick(ctx: Context, args: Namespace) -> int:
+    gone = ctx.call("room.kick", t.KickMember(agent=args.agent, room=args.room), t.MemberGone)
+    if ctx.out.json:
+        ctx.out.document(gone)
+        return DONE
+    ctx.out.say((gone.name, "name"), " is out of ", (f"'{gone.room_name}'", "name"), ".")
+    ctx.out.say("If that agent comes back with a key, you are asked first, whatever key it is.")
+    return DONE
+
+
+def _archive_arguments(parser: Parser) -> None:
+    parser.add_argument("room", metavar="ROOM", help="the room's id or name")
+
+
+def _archive(ctx: Context, args: Namespace) -> int:
+    done = ctx.call("room.archive", t.ArchiveRoom(room=args.room), t.ArchivedRoom)
+    if ctx.out.json:
+        ctx.out.document(done)
+        return DONE
+    ctx.out.say((f"'{done.name}'", "name"), " is over for everyone. Its codes are revoked; you can still read it.")
+    return DONE
+
+
+HANDLERS: Final = {
+    "invite": Handler(
+        _invite_arguments,
+        _invite,
+        section="Begin",
+        rank=50,
+        examples=("parler invite --group team", "parler invite --room auth-redesign --max-uses 1"),
+    ),
+    "room leave": Handler(
+        room_argument, _leave, section="Who may come in", rank=70, examples=("parler room leave --room team",)
+    ),
+    "room kick": Handler(
+        _kick_arguments, _kick, section="Who may come in", rank=80, examples=("parler room kick bob --room team",)
+    ),
+    "room archive": Handler(
+        _archive_arguments, _archive, section="Who may come in", rank=90, examples=("parler room archive team",)
+    ),
+}

@@ -1,0 +1,196 @@
+"""Inviting into a room: the handler of `room.invite`, which opens a channel at its first invite.
+
+An invite is one key more of a room. Its `ref`, and so the key itself, follows from the request: a retry is given the
+same key, also where the answer to the first try was lost.
+
+Not here: what a key lets its holder do (`core.approvals`), opening (`opening`). Above: the engine. Below: the room's
+own line. Invariant: a room that asks a person about newcomers gets no key that does not.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import msgspec
+import trio
+
+from parlerd.core import commands as c
+from parlerd.core.approvals import KeyState
+from parlerd.core.errors import ParlerError, Refused
+from parlerd.core.identities import AgentRecord
+from parlerd.core.model import AgentId, Millis, RoomId, label
+from parlerd.core.statements import KeyTerms
+from parlerd.engine.callers import Caller
+from parlerd.engine.desk import Desk
+from parlerd.engine.handles import RoomHandle
+from parlerd.engine.handling import handles
+from parlerd.engine.inputs import input_digest
+from parlerd.engine.key_text import INVITE, handed_on, typed_key, typed_key_of
+from parlerd.engine.lookup import only, owned_rooms, rooms_named
+from parlerd.engine.opening import Wanted, home_for, open_room, require_new_room
+from parlerd.engine.person import is_person, require_person
+from parlerd.engine.quota import OPENING
+from parlerd.identity.codes import LINK
+from parlerd.operations import types as t
+
+_REF_CHARACTERS = 24
+
+
+class Inviting:
+    """The handler of `room.invite`."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._opening: dict[tuple[AgentId, str], trio.Lock] = {}
+        """Held while an agent's channel of a name is looked for and opened, so that two requests open one channel."""
+
+    @handles("room.invite")
+    async def invite(self, caller: Caller, params: t.Invite) -> t.Invited:
+        desk = self._desk
+        if bool(params.group) is (params.room is not None):
+            raise Refused("invalid_param", "Name the channel, or the room.", param="group")
+        me = await desk.me(caller)
+        idempotency_key = params.idempotency_key or desk.random.new("k")
+        secret = desk.keys.opening_secret(me.id, f"{idempotency_key} invite")
+        drawn = hashlib.sha256(secret + input_digest(params)).digest()
+        ref = INVITE + base64.b32encode(drawn).decode().lower()[:_REF_CHARACTERS]
+        try:
+            if params.room is not None:
+                [room] = await owned_rooms(desk, me, params.room, person=is_person(caller))
+                return await self._mint(caller, me, params, room, ref, idempotency_key)
+            async with self._one_at_a_time(me.id, params.group):
+                return await self._invite_to_channel(caller, me, params, ref, idempotency_key)
+        except ParlerError as error:
+            error.details.setdefault("key", idempotency_key)
+            raise
+
+    async def _invite_to_channel(
+        self, caller: Caller, me: AgentRecord, params: t.Invite, ref: str, idempotency_key: str
+    ) -> t.Invited:
+        desk = self._desk
+        name = label(params.group)
+        room = await self._channel(caller, me, name, params.home)
+        if room is not None:
+            return await self._mint(caller, me, params, room, ref, idempotency_key)
+        require_new_room(caller)
+        desk.quotas.take(me.id, bytes=0, messages=OPENING)
+        approval = bool(params.approval)
+        if desk.settings.approval_default and not approval:
+            # Source: security spec A1.
+            require_person(desk, caller)
+        opened = await open_room(
+            desk,
+            caller,
+            me,
+            Wanted(
+                operation="room.invite",
+                idempotency_key=idempotency_key,
+                digest=input_digest(params),
+                kind="channel",
+                name=name,
+                home=home_for(desk, params.home),
+                approval=approval,
+                ref=ref,
+                ttl_ms=Millis(params.ttl_ms or desk.settings.key_ttl_ms),
+                max_uses=params.max_uses or desk.settings.key_max_uses,
+            ),
+        )
+        return await self._invited(
+            opened.handle, opened.key, idempotency_key, opened=not opened.replayed, replayed=opened.replayed
+        )
+
+    async def _channel(self, caller: Caller, me: AgentRecord, name: str, home: str) -> RoomId | None:
+        """The channel of this name that the caller may invite to; None where there is none. Raises `Refused`:
+        `not_owner` where the agent is in one that another owns, or `ambiguous_name`."""
+        desk = self._desk
+        where = f"{name}@{home}" if home else name
+        owned = await owned_rooms(desk, me, None, person=is_person(caller))
+        found = [room for room in await rooms_named(desk, where, owned) if await self._is_live_channel(room)]
+        if found:
+            return await only(desk, found, name)
+        inside = await rooms_named(desk, where, await desk.library.my_rooms(me.id))
+        if any([await self._is_live_channel(room) for room in inside]):
+            raise Refused("not_owner", "Another agent owns this channel, and only its owner invites to it.")
+        return None
+
+    async def _is_live_channel(self, room: RoomId) -> bool:
+        state = (await self._desk.rooms.get(room)).aggregate.state
+        return state.kind == "channel" and not state.closed
+
+    async def _mint(
+        self, caller: Caller, me: AgentRecord, params: t.Invite, room: RoomId, ref: str, idempotency_key: str
+    ) -> t.Invited:
+        desk = self._desk
+        handle = await desk.rooms.get(room)
+        state = (await handle.quiet()).state
+        if state.kind not in ("session", "channel"):
+            raise Refused("invalid_param", "Nobody is invited to this room.", param="room")
+        known = next((key for key in state.keys.values() if key.ref == ref), None)
+        if known is not None:
+            return await self._invited(handle, known, idempotency_key, opened=False, replayed=True)
+        gated = state.lifecycle.approval if params.approval is None else params.approval
+        if state.lifecycle.approval and not gated:
+            raise Refused(
+                "invalid_param", "A person decides who comes into this room, with every key of it.", param="approval"
+            )
+        if state.home != desk.keys.id:
+            await desk.homes.meet(state.home)
+        key_id = desk.keys.key_id(typed_key(desk, room, ref, gated=gated))
+        command = c.MintKey(
+            operation="room.invite",
+            idempotency_key=idempotency_key,
+            input=input_digest(params),
+            mint=key_id,
+            terms=KeyTerms(
+                home=state.home,
+                room=room,
+                ref=ref,
+                gated=gated,
+                expires_at=Millis(desk.now_at(state.home) + (params.ttl_ms or desk.settings.key_ttl_ms)),
+                max_uses=params.max_uses or desk.settings.key_max_uses,
+                preapproved=(),
+                nonce=b"",
+            ),
+            principal=me.principal if is_person(caller) else None,
+        )
+        await handle.submit(command, desk.by(caller, me))
+        key = (await handle.quiet()).state.keys[key_id]
+        return await self._invited(handle, key, idempotency_key, opened=False, replayed=False)
+
+    async def _invited(
+        self, handle: RoomHandle, key: KeyState, idempotency_key: str, *, opened: bool, replayed: bool
+    ) -> t.Invited:
+        desk, state = self._desk, handle.aggregate.state
+        typed = typed_key_of(desk, handle.room, key)
+        assert typed is not None, "every key with such a ref follows from it"
+        code = await handed_on(desk, handle, typed)
+        return t.Invited(
+            code=code,
+            link=LINK + code,
+            room=handle.room,
+            name=state.name,
+            kind=state.kind,
+            expires=key.expires_at,
+            max_uses=key.max_uses,
+            approval=key.gated,
+            connect_command=None if desk.rooms.is_here(handle.aggregate) else desk.homes.join_line(state.home),
+            opened=opened,
+            replayed=replayed,
+            idempotency_key=idempotency_key,
+            warning=msgspec.UNSET
+            if key.gated
+            else "Whoever has this code comes in without being asked about. Do not paste it in public.",
+        )
+
+    @asynccontextmanager
+    async def _one_at_a_time(self, agent: AgentId, name: str) -> AsyncIterator[None]:
+        lock = self._opening.setdefault((agent, name), trio.Lock())
+        try:
+            async with lock:
+                yield
+        finally:
+            if not lock.statistics().tasks_waiting and not lock.locked():
+                self._opening.pop((agent, name), None)

@@ -1,0 +1,181 @@
+"""Who comes into a room and who leaves it: invites, and what its owner does about members and about the room.
+
+room.invite            one key more; the first invite of a channel opens it
+room.leave, room.kick  somebody is in the room no longer
+room.archive           the room is over
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta
+
+from parlerd.operations import samples
+from parlerd.operations.entry import (
+    AWAY,
+    IDEMPOTENT,
+    IN_ROOM,
+    Family,
+    IdempotencyKey,
+    Operation,
+    Params,
+    Result,
+    Short,
+)
+from parlerd.operations.shared import MAX_TTL_MS, MIN_TTL_MS
+
+
+class Invite(Params, frozen=True, kw_only=True):
+    """Either `group`, a channel by its name, which opens with its first invite; or `room`, a room that is there.
+
+    `approval`: whether a person decides about each newcomer; if it is not said, a channel opens without, and a room
+    goes on as it was opened. `home` is where a new channel opens, by name."""
+
+    group: Short = ""
+    room: Short | None = None
+    approval: bool | None = None
+    ttl_ms: Annotated[int, Meta(ge=MIN_TTL_MS, le=MAX_TTL_MS)] | None = None
+    max_uses: Annotated[int, Meta(ge=1, le=10_000)] | None = None
+    home: Short = ""
+    idempotency_key: IdempotencyKey | None = None
+
+
+class Invited(Result, frozen=True, kw_only=True):
+    """`code` is what a newcomer types, and `link` the same as one word that nothing else looks like. `opened` says that
+    this invite opened the room. `connect_command` adds the relay that the room lives on, on a machine that does not
+    know it; null for a room of this machine. A retry is given the same code again."""
+
+    code: str
+    link: str
+    room: str
+    name: str
+    kind: str
+    expires: int
+    max_uses: int
+    approval: bool
+    connect_command: str | None = None
+    opened: bool = False
+    replayed: bool = False
+    idempotency_key: str = ""
+    warning: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class LeaveAsMember(Params, frozen=True, kw_only=True):
+    room: Short | None = None
+
+
+class KickMember(Params, frozen=True, kw_only=True):
+    """`agent` is an id, or a name in the room."""
+
+    agent: Annotated[str, Meta(min_length=1, max_length=128)]
+    room: Short | None = None
+
+
+class MemberGone(Result, frozen=True, kw_only=True):
+    """`agent` and `name` say who is in the room no longer."""
+
+    room: str
+    room_name: str
+    agent: str
+    name: str
+    status: str
+
+
+class ArchiveRoom(Params, frozen=True, kw_only=True):
+    room: Short
+
+
+class ArchivedRoom(Result, frozen=True, kw_only=True):
+    room: str
+    name: str
+    status: str
+
+
+FAMILY: Final = Family(
+    operations=(
+        Operation(
+            name="room.invite",
+            summary="Make a code that lets others into a room; the first code of a channel opens it.",
+            params=Invite,
+            result=Invited,
+            plane="agent",
+            effect="write",
+            needs_idempotency_key=True,
+            errors=(
+                "no_such_room",
+                "ambiguous_name",
+                "not_owner",
+                "room_closed",
+                "invalid_param",
+                "person_only",
+                "needs_person",
+                "too_many_keys",
+                "too_many_rooms",
+                "too_many_bytes",
+                "statement_refused",
+                "throttled",
+                *AWAY,
+                *IDEMPOTENT,
+            ),
+            facts=("room_named", "session_activated", "room_opened", "member_joined", "key_minted"),
+            example={"group": "team"},
+            answers=(
+                {
+                    "code": "VBZHDHGR",
+                    "link": "parler:join/VBZHDHGR",
+                    "room": samples.ROOM,
+                    "name": "team",
+                    "kind": "channel",
+                    "expires": samples.AT + 86_400_000,
+                    "max_uses": 50,
+                    "approval": True,
+                    "opened": True,
+                },
+            ),
+            command="parler invite",
+        ),
+        Operation(
+            name="room.leave",
+            summary="Leave a room as a member.",
+            params=LeaveAsMember,
+            result=MemberGone,
+            plane="agent",
+            effect="write",
+            errors=(*IN_ROOM, *AWAY, "room_closed", "owner_stays"),
+            facts=("member_left", "session_activated"),
+            example={"room": "team"},
+            answers=({"room": samples.ROOM, "room_name": "team", "agent": "U", "name": samples.BOB, "status": "left"},),
+            command="parler room leave",
+        ),
+        Operation(
+            name="room.kick",
+            summary="Put a member out of a room; a person decides before it comes in again.",
+            params=KickMember,
+            result=MemberGone,
+            plane="agent",
+            effect="destructive",
+            errors=(*IN_ROOM, *AWAY, "room_closed", "not_owner", "no_such_agent", "owner_stays"),
+            facts=("member_left", "session_activated"),
+            example={"agent": samples.BOB, "room": "team"},
+            answers=(
+                {"room": samples.ROOM, "room_name": "team", "agent": "U", "name": samples.BOB, "status": "kicked"},
+            ),
+            command="parler room kick",
+        ),
+        Operation(
+            name="room.archive",
+            summary="End a room for all, as its owner; it stays to be read.",
+            params=ArchiveRoom,
+            result=ArchivedRoom,
+            plane="agent",
+            effect="destructive",
+            errors=(*IN_ROOM, *AWAY, "room_closed", "not_owner", "needs_person"),
+            facts=("room_closed", "session_activated"),
+            example={"room": "team"},
+            answers=({"room": samples.ROOM, "name": "team", "status": "archived"},),
+            command="parler room archive",
+        ),
+    ),
+)

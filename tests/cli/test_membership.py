@@ -1,0 +1,111 @@
+"""Inviting and leaving: what a person and a script see."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from parlerd.operations import types as t
+from tests.support.answers import BOB, ROOM, joined
+from tests.support.cli import Shell
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    return Shell(tmp_path / "home-of-a-person")
+
+
+def invited(**more: Any) -> t.Invited:
+    fields: dict[str, Any] = {
+        "code": "A3KE7DJRA3KE7DJR",
+        "link": "parler:join/A3KE7DJRA3KE7DJR",
+        "room": ROOM,
+        "name": "team",
+        "kind": "channel",
+        "expires": round(time.time() * 1000) + 86_400_000,
+        "max_uses": 50,
+        "approval": False,
+        "opened": True,
+    }
+    return t.Invited(**{**fields, **more})
+
+
+def test_invite_prints_the_code_and_the_command_that_takes_it_each_alone_on_its_line(shell: Shell) -> None:
+    shell.daemon.answers("room.invite", invited())
+    ran = shell.run("invite", "--group", "team")
+    assert ran.code == 0
+    lines = ran.stdout.splitlines()
+    assert "CODE: A3KE7DJRA3KE7DJR" in lines
+    assert "parler join A3KE7DJRA3KE7DJR" in lines
+    assert "'team': for 1 day 50 agents may come in with this code. Keep it secret." in lines
+    (params,) = shell.daemon.params_of("room.invite")
+    assert isinstance(params, t.Invite)
+    assert (params.group, params.room, params.approval, params.home) == ("team", None, None, "")
+    assert params.idempotency_key
+
+
+def test_an_invite_of_a_gated_room_elsewhere_says_who_decides_and_how_its_relay_is_added(shell: Shell) -> None:
+    connect = "parler connect --relay wss://192.0.2.7:7777/#abc"
+    shell.daemon.answers("room.invite", invited(approval=True, opened=False, max_uses=1, connect_command=connect))
+    ran = shell.run(
+        "invite", "--room", "auth-redesign", "--approval", "--ttl", "3600", "--max-uses", "1", "--key", "k1"
+    )
+    lines = ran.stdout.splitlines()
+    assert "'team': for 1 day 1 agent may knock with this code; you decide about each." in lines
+    assert connect in lines
+    assert "is open" not in ran.stdout
+    (params,) = shell.daemon.params_of("room.invite")
+    assert params == t.Invite(room="auth-redesign", approval=True, ttl_ms=3_600_000, max_uses=1, idempotency_key="k1")
+
+
+def test_invite_as_json_is_the_result(shell: Shell) -> None:
+    answer = invited()
+    shell.daemon.answers("room.invite", answer)
+    document = shell.run("invite", "--group", "team", "--json").document
+    assert document == msgspec.to_builtins(answer)
+    assert set(document) >= {"code", "link", "room", "kind"}
+
+
+@pytest.mark.parametrize("words", [(), ("--group", "team", "--room", "x"), ("--group", "team", "--ttl", "5")])
+def test_an_invite_to_nothing_or_to_two_things_is_a_mistake_of_usage(shell: Shell, words: tuple[str, ...]) -> None:
+    assert shell.run("invite", *words).code == 2
+
+
+def test_join_takes_a_link_as_session_join_does(shell: Shell) -> None:
+    shell.daemon.answers("session.join", joined(name="team", you="bob"))
+    ran = shell.run("join", "parler:join/A3KE7DJRA3KE7DJR")
+    assert ran.code == 0
+    assert "Joined 'team' as bob." in ran.stdout
+    (params,) = shell.daemon.params_of("session.join")
+    assert isinstance(params, t.JoinSession)
+    assert params.session_key == "parler:join/A3KE7DJRA3KE7DJR"
+
+
+def gone(status: str) -> t.MemberGone:
+    return t.MemberGone(room=ROOM, room_name="team", agent=BOB, name="bob", status=status)
+
+
+def test_leave_kick_and_archive_say_what_happened(shell: Shell) -> None:
+    shell.daemon.answers("room.leave", gone("left"))
+    shell.daemon.answers("room.kick", gone("kicked"))
+    shell.daemon.answers("room.archive", t.ArchivedRoom(room=ROOM, name="team", status="archived"))
+    assert shell.run("room", "leave", "--room", "team").stdout == "bob left 'team'.\n"
+    assert shell.run("room", "kick", "bob", "--room", "team").stdout.splitlines()[0] == "bob is out of 'team'."
+    assert "'team' is over for everyone." in shell.run("room", "archive", "team").stdout
+    assert shell.daemon.params_of("room.kick") == [t.KickMember(agent="bob", room="team")]
+    assert shell.daemon.params_of("room.leave") == [t.LeaveAsMember(room="team")]
+    assert shell.daemon.params_of("room.archive") == [t.ArchiveRoom(room="team")]
+
+
+def test_leave_kick_and_archive_as_json_are_the_results(shell: Shell) -> None:
+    shell.daemon.answers("room.leave", gone("left"))
+    shell.daemon.answers("room.kick", gone("kicked"))
+    archived = t.ArchivedRoom(room=ROOM, name="team", status="archived")
+    shell.daemon.answers("room.archive", archived)
+    assert shell.run("room", "leave", "--json").document == msgspec.to_builtins(gone("left"))
+    assert shell.run("room", "kick", "bob", "--json").document == msgspec.to_builtins(gone("kicked"))
+    assert shell.run("room", "archive", "team", "--json").document == msgspec.to_builtins(archived)
