@@ -21,7 +21,18 @@ EVERYONE: Final = ""
 """The scope of a message that everyone in the room may see."""
 
 Root = Literal[
-    "messages", "life", "keys", "decision", "requests", "concerns", "memberships", "presence", "seats", "log", "link"
+    "messages",
+    "life",
+    "keys",
+    "decision",
+    "requests",
+    "concerns",
+    "memberships",
+    "presence",
+    "seats",
+    "log",
+    "link",
+    "pairs",
 ]
 
 
@@ -94,6 +105,11 @@ def presence(agent: str = ANY) -> Topic:
 def seats() -> Topic:
     """A window took the identity of an agent."""
     return Topic(ANY, "seats")
+
+
+def pairs(agent: str = ANY) -> Topic:
+    """Something happened in a direct room that names an agent (this one, or any) which is not in the room."""
+    return Topic(ANY, "pairs", agent)
 
 
 def link(session: str) -> Topic:

@@ -18,11 +18,11 @@ from parlerd.core.model import PROOF_ORDER, PeerText, Proof, RoomId
 from parlerd.core.pairs import Ask
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
-from parlerd.engine.directs import Directs
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.key_text import SHORT_ID
 from parlerd.engine.lookup import owned_rooms
+from parlerd.engine.pair_rooms import PairRooms
 from parlerd.engine.person import is_person, require_person
 from parlerd.engine.reading import handle_of, silence_of
 from parlerd.identity import codes
@@ -41,9 +41,9 @@ class Approving:
     """The handlers about requests to come in, and about direct messages to agents that want their person to be
     asked."""
 
-    def __init__(self, desk: Desk, directs: Directs) -> None:
+    def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self._directs = directs
+        self._pairs = PairRooms(desk)
 
     @handles("session.requests", "rooms.requests")
     async def requests(self, caller: Caller, params: t.SessionRequests) -> t.RequestList:
@@ -96,7 +96,7 @@ class Approving:
             is_open = ask.state == "pending" or (denied and ask.state == "denied")
             if not is_asked or not is_open or who not in (None, ask.request, ask.asker, ask.name):
                 continue
-            handle = await self._directs.room_of(ask)
+            handle = await self._pairs.room_of(ask)
             if handle is not None and room in (None, handle.room, handle.aggregate.state.name):
                 found.append(_Asked(ask, handle))
         return found
@@ -192,7 +192,7 @@ class Approving:
         )
         await self._desk.rooms.home.submit(command, self._desk.by(caller, me))
         if admit:
-            await self._directs.admit(caller, ask, asked.handle)
+            await self._pairs.admit(ask, self._desk.by(caller, me), asked.handle)
         return t.Decided(
             room=asked.handle.room,
             agent=ask.asker,

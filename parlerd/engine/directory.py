@@ -209,11 +209,8 @@ class DirectoryHandlers:
         silent: list[str] = []
         if wanted not in found and not _is_within(caller):
             # The same name may mean somebody else at another home.
-            everywhere = t.Discover(query=wanted[:MAX_LABEL], limit=t.MAX_FOUND)
-            async with trio.open_nursery() as nursery:
-                for home in desk.homes.all():
-                    nursery.start_soon(self._ask, home, me, everywhere, found, silent)
-            found = {id: agent for id, agent in found.items() if wanted in (id, agent.name)}
+            elsewhere, silent = await self.seen_elsewhere(me, wanted)
+            found = {**{agent.id: agent for agent in elsewhere}, **found}
         if not found:
             raise Refused("no_card", hint=_UNHEARD if silent else None)
         if len(found) > 1:
@@ -261,6 +258,18 @@ class DirectoryHandlers:
     async def seen_here(self, caller: Caller, me: AgentRecord, who: str) -> list[Listed]:
         """The cards of this home that the caller may see and whose agent has this name or id."""
         return [card async for card in self._seen(caller, me, Wanted(query=who)) if who in (card.agent, card.name)]
+
+    async def seen_elsewhere(self, me: AgentRecord, who: str) -> tuple[list[t.FoundAgent], list[str]]:
+        """The agents of this name or id whose cards the agent sees at relays, each as often as relays show it, and
+        which relays did not answer."""
+        found: dict[HomeId, dict[str, t.FoundAgent]] = {home: {} for home in self._desk.homes.all()}
+        silent: list[str] = []
+        everywhere = t.Discover(query=who[:MAX_LABEL], limit=t.MAX_FOUND)
+        async with trio.open_nursery() as nursery:
+            for home, there in found.items():
+                nursery.start_soon(self._ask, home, me, everywhere, there, silent)
+        agents = [agent for there in found.values() for agent in there.values() if who in (agent.id, agent.name)]
+        return agents, silent
 
     # -- what may be seen ----------------------------------------------------------------------------------
 

@@ -164,7 +164,7 @@ class Engine:
         directs = Directs(desk, directory)
         sending, receiving = Sending(desk, reading, directs), Receiving(desk, reading, notices)
         admitting = Admitting(desk)
-        opening, approving, keys = Opening(desk), Approving(desk, directs), SessionKeys(desk)
+        opening, approving, keys = Opening(desk), Approving(desk), SessionKeys(desk)
         table = table_of(
             self,
             self._status,

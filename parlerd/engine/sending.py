@@ -28,7 +28,7 @@ from parlerd.core.words import CAPSULE_LISTS, CAPSULE_TEXTS, check_data, check_t
 from parlerd.engine.authors import Draft
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
-from parlerd.engine.directs import Acquaintance, Directs, are_in_session, unknown
+from parlerd.engine.directs import Acquaintance, Directs, addressed, are_in_session, unknown
 from parlerd.engine.handles import LOCAL, RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.inputs import input_digest
@@ -160,8 +160,8 @@ class Sending:
         if params.visible_to:
             raise Refused("invalid_param", "Nobody but you two sees a direct message.", param="visible_to")
         direct = await self._directs.between(caller, me, other, is_answer=params.reply_to is not None)
-        sent = await self._send(caller, me, direct.handle, params, direct.to)
-        awaits = direct.name if direct.is_awaited else msgspec.UNSET
+        sent = await self._send(caller, me, direct.handle, params, ())
+        awaits = other.name if direct.is_awaited else msgspec.UNSET
         return msgspec.structs.replace(sent, opened=direct.is_new or msgspec.UNSET, awaits=awaits)
 
     async def _send(
@@ -171,7 +171,7 @@ class Sending:
         reply_to = None
         if params.reply_to is not None:
             reply_to = await self._reading.message_id(actor.aggregate, me.id, params.reply_to)
-        command = _command(params, reply_to, to)
+        command = _command(params, reply_to, addressed(actor.aggregate, to))
         return await (await self.post(caller, me, actor, command, parts, size)).result()
 
     def begin_send(self, caller: Caller, params: t.Send) -> Posting[t.Sent] | None:
@@ -195,7 +195,8 @@ class Sending:
         seen = self._reading.seen_now(actor.room, me.id)
         if seen is None:
             return None
-        return self._place(caller, me, actor, _command(params, reply_to, params.to), parts, size, seen)
+        command = _command(params, reply_to, addressed(actor.aggregate, params.to))
+        return self._place(caller, me, actor, command, parts, size, seen)
 
     async def post(
         self,
