@@ -17,7 +17,7 @@ from textwrap import fill
 from typing import Any, Final, NamedTuple
 
 from configs.hosts import HOSTS
-from configs.model import Consent, Host, Shim, System
+from configs.model import PROMPT, Consent, Host, Shim, Start, System
 from configs.snippet import snippet
 
 HERE: Final = Path(__file__).resolve().parent
@@ -177,6 +177,7 @@ def _section(host: Host) -> list[str]:
         *([f"The host waits {host.limits}"] if host.limits else []),
         *([_consent(host.id, host.consent)] if host.consent is not None else []),
         f"Afterwards: {host.after.rstrip('.')}",
+        *([_start(host.programs[0], host.start)] if host.start is not None else []),
         *([_REWRITES] if host.rewrites else []),
         *(quirk.rstrip(".") for quirk in host.quirks),
     ]
@@ -203,6 +204,17 @@ def _consent(id: str, consent: Consent) -> str:
     where = f" in {_paths(consent.files)}" if consent.files else ""
     own = "" if consent.asks else "; where your own rules make the host ask"
     return f"{default}{own}: `parler connect {id} --allow` permits the tools that read and talk{where}"
+
+
+def _start(program: str, start: Start) -> str:
+    """What `parler bring` runs."""
+    ways = {"": start.terminal, " with `--headless`": start.headless}
+    shown = [
+        f"`{' '.join((program, *start.allowed, *words)).replace(PROMPT, 'PROMPT')}`{how}"
+        for how, words in ways.items()
+        if words
+    ]
+    return f"`parler bring` runs {', and '.join(shown)}"
 
 
 def _files(host: Host, system: System) -> str:

@@ -50,6 +50,11 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     (('room', 'archive'), 'parlerd.cli.membership', 'room.archive', '', (
         'parler room archive team',
     )),
+    (('bring',), 'parlerd.cli.bring', 'session.bring', '', (
+        'parler bring codex "Review what claude wrote."',
+        'parler bring claude-code --context "Left: rotation." --dry-run',
+        'parler bring gemini "Plan the rest." --room auth-redesign --headless',
+    )),
     (('approvals',), 'parlerd.cli.approvals', 'approvals.list', '', (
         'parler approvals',
         'parler approvals --once --json',
@@ -209,6 +214,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'connect',
         'demo',
         'session open',
+        'bring',
         'session join',
         'invite',
         'join',

@@ -249,6 +249,14 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         scope="room",
     ),
     _E(
+        "no_live_key",
+        "This session has no key any more with which an agent could knock.",
+        "Its key expired, was used up or was revoked. Open another session: parler bring HOST --context TEXT",
+        tool_hint="Its key expired, was used up or was revoked. Your user can open another session with a command: "
+        "parler bring HOST --context TEXT",
+        scope="room",
+    ),
+    _E(
         "wrong_room",
         "The room that the relay named is not the one that this key was made for. Nothing was sent to that room.",
         "Compare all of the key with whoever gave it: it may be mistyped. If it is not, the relay answers with a room "
@@ -716,6 +724,48 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         action="ask_person",
         fault="home",
         scope="home",
+    ),
+    _E(
+        "host_not_installed",
+        "The program of this agent host is not here.",
+        "Install it, or put the folder that it is in on PATH.",
+        action="ask_person",
+        fault="person",
+    ),
+    _E(
+        "host_not_connected",
+        "This agent host does not know Parler yet.",
+        "Run: parler connect HOST",
+        action="ask_person",
+        fault="person",
+    ),
+    _E(
+        "host_not_startable",
+        "This agent host has no such start with a first prompt.",
+        "Start it yourself, and say to its agent the line that `parler session open` prints.",
+        action="ask_person",
+        fault="person",
+    ),
+    _E(
+        "host_would_refuse",
+        "Without a terminal this agent host asks nobody, and refuses its model Parler's tools.",
+        "Run it without --headless, or first: parler connect HOST --allow",
+        action="ask_person",
+        fault="person",
+    ),
+    _E(
+        "host_not_started",
+        "The program of this agent host could not be started.",
+        "Start it by hand once, and see what it says.",
+        action="ask_person",
+        fault="person",
+    ),
+    _E(
+        "did_not_join",
+        "The program ended, and its agent never came to the session.",
+        "Look at what it printed, and run `parler doctor --probe HOST`.",
+        action="ask_person",
+        fault="peer",
     ),
     _E(
         "home_not_writable",

@@ -28,13 +28,14 @@ from parlerd.engine.agents import Agents
 from parlerd.engine.approving import Approving
 from parlerd.engine.attention import AttentionHandlers
 from parlerd.engine.authors import Admission, LocalAuthor
-from parlerd.engine.callers import Caller, PeerProcess
+from parlerd.engine.bringing import Bringing
+from parlerd.engine.callers import Caller
 from parlerd.engine.cards import Cards
 from parlerd.engine.checks import Checks
 from parlerd.engine.connected import Connected
 from parlerd.engine.deadlines import IdleAgents, RoomDeadlines
 from parlerd.engine.departing import Departing
-from parlerd.engine.desk import Desk
+from parlerd.engine.desk import Desk, Inspect, Lineage
 from parlerd.engine.directory import DirectoryHandlers
 from parlerd.engine.directs import Directs
 from parlerd.engine.driver import Driver
@@ -84,6 +85,7 @@ from parlerd.engine.seats import Seats
 from parlerd.engine.seen_hosts import SeenHosts
 from parlerd.engine.sending import Posting, Sending
 from parlerd.engine.session_keys import SessionKeys
+from parlerd.engine.starts import Starts
 from parlerd.engine.status import Status
 from parlerd.engine.streams import Streams
 from parlerd.engine.throttle import GuessThrottle
@@ -165,12 +167,14 @@ class Engine:
         sending, receiving = Sending(desk, reading, directs), Receiving(desk, reading, notices)
         admitting = Admitting(desk)
         opening, approving, keys = Opening(desk), Approving(desk), SessionKeys(desk)
+        joining = Joining(desk, reading, keys)
         table = table_of(
             self,
             self._status,
             opening,
-            Joining(desk, reading, keys),
+            joining,
             approving,
+            Bringing(desk, opening, joining, approving),
             keys,
             sending,
             receiving,
@@ -331,7 +335,8 @@ async def open_engine(
     home_path: str = "",
     default_home: bool = True,
     socket: str = "",
-    inspect: Callable[[PeerProcess], PeerProcess] = lambda peer: peer,
+    inspect: Inspect = lambda peer: peer,
+    lineage: Lineage = lambda peer: (),
     settings_now: Callable[[], Settings] | None = None,
     host_files: HostFiles | None = None,
     frames: Frames | None = None,
@@ -408,6 +413,8 @@ async def open_engine(
             settings=settings,
             throttle=GuessThrottle(),
             inspect=inspect,
+            lineage=lineage,
+            starts=Starts(),
             settings_now=settings_now or (lambda: settings),
             host_files=host_files or NoHostFiles(),
             home_book=home_book or NoHomeBook(),

@@ -22,7 +22,7 @@ from parlerd.core.envelope import Part
 from parlerd.core.errors import ParlerError, Refused, StoreError
 from parlerd.core.model import AgentId, HomeId, KeyId, Millis, PrincipalId, RequestId, RoomId, Shown, Via
 from parlerd.engine.authors import Draft
-from parlerd.engine.callers import Caller, PeerProcess
+from parlerd.engine.callers import Caller, PeerProcess, ProcessId
 from parlerd.engine.driver import Driver, InlineDriver, Job, Settle
 from parlerd.engine.engine import Engine, open_engine
 from parlerd.engine.handles import Homes
@@ -378,6 +378,7 @@ class World:
     settings_now: Callable[[], Settings] | None = None
     default_home: bool = True
     inspect: Callable[[PeerProcess], PeerProcess] = lambda peer: peer
+    lineage: Callable[[PeerProcess], Sequence[ProcessId]] = lambda peer: ()
     host_files: HostFiles = field(default_factory=NoHostFiles)
     homes: Homes | None = None
     home_book: HomeBook = field(default_factory=NoHomeBook)
@@ -406,6 +407,7 @@ class World:
             socket="/run/parlerd.sock",
             settings_now=self.settings_now,
             inspect=self.inspect,
+            lineage=self.lineage,
             host_files=self.host_files,
             homes=self.homes,
             home_book=self.home_book,
