@@ -47,6 +47,12 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     (('room', 'kick'), 'parlerd.cli.membership', 'room.kick', '', (
         'parler room kick bob --room team',
     )),
+    (('room', 'transfer'), 'parlerd.cli.membership', 'room.transfer', '', (
+        'parler room transfer bob --room team',
+    )),
+    (('room', 'takeover'), 'parlerd.cli.membership', 'room.takeover', '', (
+        'parler room takeover team',
+    )),
     (('room', 'archive'), 'parlerd.cli.membership', 'room.archive', '', (
         'parler room archive team',
     )),
@@ -82,6 +88,21 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     )),
     (('forget',), 'parlerd.cli.memory', 'memory.forget', '', (
         'parler forget --key deploy-strategy',
+    )),
+    (('push',), 'parlerd.cli.files', '', 'Share commits of this repository with a room, as a bundle.', (
+        'parler push',
+        'parler push --base main --worktree',
+        "parler push feature --note 'the login form'",
+    )),
+    (('apply',), 'parlerd.cli.files', '', 'Take shared commits into this repository, under a ref of their own.', (
+        'parler apply 12',
+    )),
+    (('send-file',), 'parlerd.cli.files', '', 'Share a file with a room.', (
+        'parler send-file report.pdf',
+        'parler send-file report.pdf --room auth-redesign',
+    )),
+    (('fetch',), 'parlerd.cli.files', '', 'Fetch a shared file.', (
+        'parler fetch 12 -o report.pdf',
     )),
     (('serve',), 'parlerd.cli.work', 'queue.serve', '', (
         'parler serve review',
@@ -250,6 +271,8 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'session close',
         'room leave',
         'room kick',
+        'room transfer',
+        'room takeover',
         'room archive',
     )),
     ('Talk', (
@@ -269,7 +292,11 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'remember',
         'recall',
         'forget',
+        'push',
         'task',
+        'apply',
+        'send-file',
+        'fetch',
         'why',
         'attention',
     )),

@@ -24,6 +24,7 @@ MODULES: Final = (
     "approvals",
     "messages",
     "memory",
+    "files",
     "work",
     "handoff",
     "rooms",

@@ -13,8 +13,10 @@ import msgspec
 from parlerd.core.envelope import Envelope, MemoryPart
 from parlerd.core.events import RoomEvent
 from parlerd.core.model import (
+    NO_BLOB,
     AgentId,
     Attention,
+    BlobId,
     HomeId,
     KeyId,
     MessageId,
@@ -29,7 +31,16 @@ from parlerd.core.model import (
     RoomId,
     Turn,
 )
-from parlerd.core.statements import AgentCard, DecisionStatement, KeyTerms, KnockStatement, Opening, Rewind, Title
+from parlerd.core.statements import (
+    AgentCard,
+    DecisionStatement,
+    KeyTerms,
+    KnockStatement,
+    Opening,
+    Rewind,
+    Title,
+    Transfer,
+)
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,6 +82,8 @@ class PostMessage(Command, frozen=True, kw_only=True):
     reply_to: MessageId | None = None
     reply: ReplyTarget | None = None
     """What the engine found of the message that is replied to; None when there is no such message."""
+    blob: BlobId = NO_BLOB
+    """What the message brings (`envelope.blob_of`)."""
     memory: MemoryPart | None = None
     """What the message does in the room's memory. A message that forgets what has no key replies to it."""
     envelope: Envelope | None = None
@@ -170,6 +183,22 @@ class Kick(Command, frozen=True, kw_only=True):
     principal: PrincipalId | None = None
 
 
+class ChangeOwner(Command, frozen=True, kw_only=True):
+    """The owner's person (`principal`) hands the room to another member; or `principal` takes it over, for an agent of
+    theirs that is in, because the owner's person is away for long. The answer is the new owner's id."""
+
+    owner: str
+    """Who owns the room from now on, by id or handle."""
+    principal: PrincipalId
+    takes: bool = False
+    is_owner_here: bool = False
+    """Whether the owner's person can be reached now."""
+    away_ms: Millis = Millis(0)
+    """How long that person must have said and decided nothing in the room before it can be taken over."""
+    statement: Transfer | None = None
+    """What was signed elsewhere; the room refuses it as it refuses a knock's."""
+
+
 class Expel(Command, frozen=True, kw_only=True):
     """This home sends a person away: their agents are in the room no longer, but for the room's owner, and the keys of
     a room of theirs let nobody in any more. Not for a caller to ask: whoever runs the home does."""
@@ -236,6 +265,7 @@ RoomCommand = (
     | RevokeKey
     | Leave
     | Kick
+    | ChangeOwner
     | CloseRoom
     | Expel
     | ClaimTask
@@ -313,6 +343,36 @@ class Activate(Command, frozen=True, kw_only=True):
     room: RoomId | None
 
 
+class PairAgents(Command, frozen=True, kw_only=True):
+    """Let `room` be the room of the agents `one` and `other`. The answer is `taken`, and nothing happens, where they
+    have another one than `instead`: the room that whoever asks found to be over, or to have been named and never
+    opened."""
+
+    one: AgentId
+    other: AgentId
+    room: RoomId
+    instead: RoomId | None = None
+
+
+class AskDirect(Command, frozen=True, kw_only=True):
+    """An agent (`asker`, for the person `principal`) wrote to an agent of this home that wants to be asked. The answer
+    is how that stands: `pending`, or `approved` or `denied` where it was asked before."""
+
+    agent: AgentId
+    asker: AgentId
+    principal: PrincipalId
+    name: str
+    host: str = ""
+
+
+class DecideDirect(Command, frozen=True, kw_only=True):
+    """The person of an agent of this home lets somebody write to it, or does not."""
+
+    request: RequestId
+    admit: bool
+    proof: Proof
+
+
 class EnrolPerson(Command, frozen=True, kw_only=True):
     """A person proved their key and knew the join secret: their daemon may open links from now on. `name` is what their
     machine calls itself."""
@@ -335,6 +395,9 @@ HomeCommand = (
     | SetAttention
     | NameRoom
     | Activate
+    | PairAgents
+    | AskDirect
+    | DecideDirect
     | EnrolPerson
     | KickPerson
 )

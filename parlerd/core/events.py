@@ -18,9 +18,11 @@ import msgspec
 
 from parlerd.core.errors import Refused, StoreError
 from parlerd.core.model import (
+    NO_BLOB,
     AgentId,
     Approver,
     Attention,
+    BlobId,
     By,
     CardVisibility,
     History,
@@ -178,6 +180,8 @@ class MessagePosted(_Event, tag="message_posted", frozen=True, kw_only=True):
     """What the words do with a turn (`envelope.turn_of`)."""
     ttl_ms: Millis = Millis(0)
     """For an offer: how long it stands."""
+    blob: BlobId = NO_BLOB
+    """The file or the code that the message brings; empty for one that brings none."""
 
 
 class TaskClaimed(_Event, tag="task_claimed", frozen=True, kw_only=True):
@@ -249,6 +253,15 @@ class RoomRewound(_Event, tag="room_rewound", frozen=True, kw_only=True):
     counter and the hash of the newest envelope; 0 and empty where nobody can tell."""
 
 
+class OwnerChanged(_Event, tag="owner_changed", frozen=True, kw_only=True):
+    """The room has another owner. The signed transfer is the body."""
+
+    owner: AgentId
+    principal: PrincipalId
+    taken: bool = False
+    """Whether the new owner's person took the room over, because the person before was away for long."""
+
+
 class RoomTitled(_Event, tag="room_titled", frozen=True, kw_only=True):
     """Only in a mirror: the room's home told the title, which it told nobody who only knocked. The body is that of
     `RoomOpened` with the title in it."""
@@ -282,6 +295,16 @@ def addressees(event: MessagePosted) -> tuple[str, ...]:
     if event.role:
         return (*sorted(set(event.to)), f"@{event.role}")
     return tuple(sorted(set(event.to))) or (("*",) if event.kind == "handoff" else ())
+
+
+def brought(blob: BlobId) -> str:
+    """The name under which the messages are found that bring a blob. No agent, role or handle has such a name."""
+    return f"={blob}"
+
+
+def found_under(event: MessagePosted) -> tuple[str, ...]:
+    """Every name under which a filter finds a message: its addressees, and what it brings."""
+    return (*addressees(event), brought(event.blob)) if event.blob else addressees(event)
 
 
 def names_of(reader: AgentId, *called: str) -> tuple[str, ...]:
@@ -356,6 +379,34 @@ class SessionActivated(_Event, tag="session_activated", frozen=True, kw_only=Tru
     room: RoomId | None
 
 
+class AgentsPaired(_Event, tag="agents_paired", frozen=True, kw_only=True):
+    """Two agents have this room for the two of them; the lesser id stands first."""
+
+    agents: tuple[AgentId, AgentId]
+    room: RoomId
+
+
+class DirectAsked(_Event, tag="direct_asked", frozen=True, kw_only=True):
+    """`asker` wrote to an agent of this home that wants to be asked first. `name` and `host` are what the asking agent
+    says of itself."""
+
+    request: RequestId
+    agent: AgentId
+    asker: AgentId
+    principal: PrincipalId
+    name: str
+    host: str = ""
+
+
+class DirectDecided(_Event, tag="direct_decided", frozen=True, kw_only=True):
+    """The person of `agent` lets `asker` write to it, or does not."""
+
+    agent: AgentId
+    asker: AgentId
+    admit: bool
+    proof: Proof
+
+
 class PersonEnrolled(_Event, tag="person_enrolled", frozen=True, kw_only=True):
     """A person may open links to this home. `name` is what their machine calls itself."""
 
@@ -386,6 +437,7 @@ RoomEvent = (
     | TaskLapsed
     | MirrorPlaced
     | RoomRewound
+    | OwnerChanged
     | RoomTitled
     | HomeContradicted
 )
@@ -397,6 +449,9 @@ HomeEvent = (
     | AttentionSet
     | RoomNamed
     | SessionActivated
+    | AgentsPaired
+    | DirectAsked
+    | DirectDecided
     | PersonEnrolled
     | PersonKicked
 )

@@ -182,6 +182,7 @@ class Messages(Facet[MessagesState]):
             memory=does.note,
             turn=command.turn,
             ttl_ms=command.ttl_ms,
+            blob=command.blob,
         )
         if finished is not None:
             self._require_same(command, finished, event, by, thread)

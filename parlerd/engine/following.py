@@ -44,7 +44,9 @@ from parlerd.engine.face import Outlet
 from parlerd.engine.fanout import PAGE, PAGE_BYTES, Followed, LinkStream, News, Pushed, message_of
 from parlerd.engine.handling import handles
 from parlerd.engine.library import PUBLIC
+from parlerd.engine.pair_rooms import awaited
 from parlerd.engine.reachable import Eyes, eyes, room_within
+from parlerd.engine.rooms import pause_among
 from parlerd.operations import types as t
 from parlerd.store.port import MarkDelivery, NewFact, Write
 
@@ -96,7 +98,7 @@ class Following:
                         for item in await self._step(caller, stream, followed):
                             went_on = True
                             yield item
-                    for item in self._presence(stream):
+                    for item in [*await self._awaits(stream), *self._presence(stream)]:
                         yield item
                     if not went_on and not desk.draining:
                         if self._recorder is stream:
@@ -107,6 +109,8 @@ class Following:
                         stream.is_waiting = False
             finally:
                 stream.is_waiting = False
+                stream.speaking = ()
+                self._hear_of_pairs(stream)
                 del self._streams[caller]
                 for followed in list(stream.rooms.values()):
                     self._drop(stream, followed)
@@ -215,6 +219,8 @@ class Following:
         """The rooms of which there may be something to tell. All of them, when other agents speak than before."""
         speaking = tuple(stream.link.speaking(self._desk.clock.now()))
         others, stream.speaking = speaking != stream.speaking, speaking
+        if others:
+            self._hear_of_pairs(stream)
         return [followed for followed in stream.rooms.values() if others or self._may_have_more(followed)]
 
     def _may_have_more(self, followed: Followed) -> bool:
@@ -265,6 +271,35 @@ class Following:
         if stream.rooms.get(followed.room) is followed:
             self._drop(stream, followed)
         return [t.LinkItem(room=followed.room, gone=True)]
+
+    def _hear_of_pairs(self, stream: LinkStream) -> None:
+        """Let the stream be woken when a direct room begins to wait for one of the agents that speak on its link."""
+        for agent in [agent for agent in stream.pair_ears if agent not in stream.speaking]:
+            stream.pair_ears.pop(agent)()
+        for agent in stream.speaking:
+            if agent not in stream.pair_ears:
+                stream.pair_ears[agent] = self._desk.notifier.hear(topics.pairs(agent), stream.note_pairs)
+                stream.has_pair_news = True
+
+    async def _awaits(self, stream: LinkStream) -> list[t.LinkItem]:
+        """The direct rooms that wait for agents of this link, each said once for each time that it does."""
+        if not stream.has_pair_news:
+            return []
+        stream.has_pair_news = False
+        items = []
+        pairs = self._desk.rooms.home.aggregate.pairs
+        for agent in stream.speaking:
+            for number, name in enumerate(pairs.rooms_of(agent).values(), 1):
+                await pause_among(number)
+                try:
+                    room = (await self._desk.rooms.get(name)).aggregate
+                except Refused:
+                    continue  # it is about to be opened
+                said = name, agent, room.state.membership.moves
+                if agent in awaited(room) and said not in stream.awaits:
+                    stream.awaits.add(said)
+                    items.append(t.LinkItem(room=name, awaits=[agent]))
+        return items
 
     # -- beside the log --------------------------------------------------------------------------------------
 
@@ -386,7 +421,9 @@ class _Walk:
         else:
             stood = _stood(self._room, facts, self._upto)
             closed = self._room.state.closed and not any(isinstance(fact.event, e.RoomClosed) for fact in facts)
-            whole = self._cards.whole(self._room, self._eyes, stood, moves=moves, asks=followed.asks, closed=closed)
+            whole = self._cards.whole(
+                self._room, self._eyes, stood, moves=moves, asks=followed.asks, closed=closed, at=followed.at
+            )
             for card in await whole:
                 self.items.append(t.LinkItem(room=self._name, card=card))
         self.items += passed
@@ -518,6 +555,17 @@ class _Walk:
                     self.items.append(t.LinkItem(room=self._name, tasks=[task]))
             case e.RoomRewound() if self._views:
                 await self._take_rewind(header)
+            case e.OwnerChanged():
+                await self._say()
+                card = await self._cards.part(self._room, self._eyes, [], moves=followed.moves, asks=followed.asks)
+                told = msgspec.structs.replace(card, transfers=await self._cards.transfers(self._room, header.position))
+                self.items.append(t.LinkItem(room=self._name, card=told))
+                if self._eyes.owns:
+                    # Whose it is now was told little of keys and requests before.
+                    followed.asks, followed.asked = self._asks, self._upto
+                    moves, asks = followed.moves, followed.asks
+                    for card in await self._cards.asked(self._room, self._eyes, moves=moves, asks=asks):
+                        self.items.append(t.LinkItem(room=self._name, card=card))
             case e.RoomClosed():
                 await self._say()
                 card = await self._cards.part(self._room, self._eyes, [], moves=followed.moves, asks=followed.asks)
@@ -565,8 +613,16 @@ class _Walk:
         since = await self._headers(header.position)
         closed = room.state.closed and not any(isinstance(fact.event, e.RoomClosed) for fact in since)
         stood = _stood(room, since, self._upto)
-        asks = followed.asks
-        for card in await self._cards.whole(room, self._eyes, stood, moves=followed.moves, asks=asks, closed=closed):
+        whole = self._cards.whole(
+            room,
+            self._eyes,
+            stood,
+            moves=followed.moves,
+            asks=followed.asks,
+            closed=closed,
+            at=header.position,
+        )
+        for card in await whole:
             self.items.append(t.LinkItem(room=self._name, card=card))
         followed.shown = await self._library.shown_at(self._name, header.position)
         self._open_page()

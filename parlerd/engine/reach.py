@@ -42,7 +42,9 @@ OF_ONE_ROOM: Final = frozenset({
 """Questions to a store whose first argument is the room that they are about."""
 FILTERED: Final = frozenset({"find_message", "memberships", "owned", "room_of_key", "rooms"})
 """Questions whose answer names rooms."""
-NOT_ASKED: Final = frozenset({"check", "close", "deadlines", "leases", "outbox", "rebuild_index", "transact"})
+NOT_ASKED: Final = frozenset(
+    {"check", "close", "deadlines", "is_brought", "leases", "outbox", "rebuild_index", "transact"}
+)
 """Questions about the home as a whole: no caller of certain rooms has one."""
 
 

@@ -23,7 +23,7 @@ from parlerd.core.model import HOME_ROOM, AgentId, By, HomeId, MessageId, Millis
 from parlerd.core.room import Room
 from parlerd.engine.actor import ActorParts, RoomActor
 from parlerd.engine.deciding import Aggregate
-from parlerd.engine.handles import LOCAL, Earlier, Homes, Present, RoomHandle
+from parlerd.engine.handles import LOCAL, Earlier, Homes, Present, RoomHandle, Shelf
 from parlerd.engine.join_codes import JoinCodes
 from parlerd.operations import types as t
 from parlerd.store.port import Store
@@ -56,12 +56,15 @@ class LocalRoom(RoomActor[Room]):
         context: ActorParts,
         load: Callable[[Store], tuple[Room, bool]],
         codes: JoinCodes,
+        shelf: Shelf,
         *,
         frozen: bool,
     ) -> None:
         super().__init__(room, aggregate, context, load, frozen=frozen)
         self._codes = codes
         """The codes that a person types for newcomers."""
+        self.shelf = shelf
+        """The files of this home."""
 
     async def catch_up(self) -> bool:
         return False
@@ -169,7 +172,7 @@ class Rooms:
     """Handles by room. The home room, which no id leads to, is always open."""
 
     def __init__(
-        self, context: ActorParts, nursery: trio.Nursery, *, own: HomeId, homes: Homes, codes: JoinCodes
+        self, context: ActorParts, nursery: trio.Nursery, *, own: HomeId, homes: Homes, codes: JoinCodes, shelf: Shelf
     ) -> None:
         self._context = context
         """What every actor shares."""
@@ -179,6 +182,8 @@ class Rooms:
         """Makes the handles of mirrors."""
         self._codes = codes
         """The codes that a person types for newcomers to rooms of this home."""
+        self._shelf = shelf
+        """The files of the rooms of this home."""
         self._nursery = nursery
         """Runs the actors' tasks."""
         self._rooms: dict[RoomId, _Open] = {}
@@ -278,7 +283,7 @@ class Rooms:
             return fold_room(store, room)
 
         if home == self._own:
-            local = LocalRoom(room, folded, self._context, load, self._codes, frozen=frozen)
+            local = LocalRoom(room, folded, self._context, load, self._codes, self._shelf, frozen=frozen)
             opened = _Open(local, local)
         else:
             actor = RoomActor(room, folded, self._context, load, frozen=frozen)

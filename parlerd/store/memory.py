@@ -17,9 +17,10 @@ from operator import attrgetter
 from typing import Any, Final, Generic
 
 from parlerd.core.errors import StoreError
-from parlerd.core.events import Header, MessagePosted, decode_header
+from parlerd.core.events import Header, MessagePosted, brought, decode_header
 from parlerd.core.model import (
     AgentId,
+    BlobId,
     HomeId,
     KeyId,
     MessageId,
@@ -35,6 +36,7 @@ from parlerd.core.model import (
 )
 from parlerd.core.recall import Word, indexed, matches, words_of
 from parlerd.store.indexing import (
+    ANYBODY,
     DEADLINES,
     FILTERS,
     KEYS,
@@ -169,6 +171,11 @@ class MemoryStore:
         for header in part.headers:
             derive(rows, part.room, header, log.counts)
         self.index.add(rows)
+
+    def is_brought(self, blob: BlobId) -> bool:
+        with self._lock:
+            rows, name = self.index.of(FILTERS), brought(blob)
+            return any(rows.found(room=room, audience=ANYBODY, addressee=name, kind="") for room in self._logs)
 
     def remembered(
         self, room: RoomId, words: Sequence[Word], after: Position, before: Position, limit: int

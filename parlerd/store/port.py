@@ -17,6 +17,7 @@ import msgspec
 from parlerd.core.events import Header
 from parlerd.core.model import (
     AgentId,
+    BlobId,
     HomeId,
     KeyId,
     MessageId,
@@ -424,6 +425,10 @@ class Store(Protocol):
 
     def message(self, room: RoomId, position: Position) -> Header | None:
         """The header of the message at a position; None where there is no fact, or one that is no message."""
+        ...
+
+    def is_brought(self, blob: BlobId) -> bool:
+        """Whether any message of any room brings this blob. The cost depends on the number of rooms."""
         ...
 
     def remembered(

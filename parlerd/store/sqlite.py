@@ -28,9 +28,10 @@ from typing import Any, Final
 import msgspec
 
 from parlerd.core.errors import Refused, StoreError
-from parlerd.core.events import Header, MessagePosted, decode_header, is_remembered
+from parlerd.core.events import Header, MessagePosted, brought, decode_header, is_remembered
 from parlerd.core.model import (
     AgentId,
+    BlobId,
     HomeId,
     KeyId,
     MessageId,
@@ -47,7 +48,7 @@ from parlerd.core.model import (
 from parlerd.core.public_line import next_line
 from parlerd.core.recall import Word
 from parlerd.store.database import BUSY_TIMEOUT_MS, ERRORS, Database, wall_clock_ms
-from parlerd.store.indexing import MEMBERSHIPS, PROJECTIONS, Counts, Rows, derive, line_before
+from parlerd.store.indexing import ANYBODY, MEMBERSHIPS, PROJECTIONS, Counts, Rows, derive, line_before
 from parlerd.store.memo import Memo
 from parlerd.store.numbering import Numbering, Tally, line_of, public_place, shown_of
 from parlerd.store.port import (
@@ -411,6 +412,9 @@ class SqliteStore:
         return Snapshot(*row[:3])
 
     # -- what rooms remember ---------------------------------------------------------------------------------
+
+    def is_brought(self, blob: BlobId) -> bool:
+        return self._database.row(_BROUGHT, (ANYBODY, brought(blob))) is not None
 
     def remembered(
         self, room: RoomId, words: Sequence[Word], after: Position, before: Position, limit: int
@@ -1099,6 +1103,10 @@ _PRIVATE_FILTERED: Final = """
       LEFT JOIN facts f ON f.id = ? + s.position
       LEFT JOIN bodies b ON b.id = ? + s.position
      WHERE s.log = ? AND s.addressee = ? AND s.kind = ? AND s.audience = ? AND s.position > ? AND s.position <= ?"""
+# With CROSS JOIN it is one look into the index for each room.
+_BROUGHT: Final = """
+    SELECT 1 FROM logs l CROSS JOIN filtered_messages s
+     WHERE s.log = l.number AND s.audience = ? AND s.addressee = ? AND s.kind = '' LIMIT 1"""
 _DELIVERIES: Final = """
     WITH stages (stage, rung) AS
          (VALUES ('stored', 1), ('pushed', 2), ('read', 3), ('acknowledged', 4), ('acted', 5))

@@ -55,6 +55,7 @@ from parlerd.uplink.history import Contradicted, judge
 from parlerd.uplink.lanes import ANSWER_S, Post, answers_offer
 from parlerd.uplink.link import Link
 from parlerd.uplink.mirrors import present_of
+from parlerd.uplink.remote_shelf import RemoteShelf
 from parlerd.uplink.rewinding import FACTS, Fork, find_fork
 
 SHOWN_S: Final = 10.0
@@ -94,6 +95,8 @@ class RemoteRoom(MirrorRoom):
         self._composer = composer
         self._counters = counters
         self._doors = doors
+        self.shelf = RemoteShelf(actor.room, link)
+        """The files of the room, at its home."""
         self._waiting: deque[Submission] = deque()
         """What was asked and is not begun, in the order of calls."""
         self._ends: Bounded[int, bytes] = Bounded(MAX_ENDS)
@@ -272,6 +275,8 @@ class RemoteRoom(MirrorRoom):
                     await self._revoke(command, by.actor)
                 case c.MintKey():
                     await self._mint(command, decision, by)
+                case c.ChangeOwner():
+                    await self._change_owner(command, decision, by)
                 case c.Kick():
                     await self._kick(AgentId(decision.answer), by.actor)
                 case c.ReleaseTask():
@@ -332,7 +337,11 @@ class RemoteRoom(MirrorRoom):
         by = submission.by
         session_key = self._doors.session_key(self._link.home, command.key_id) or self._own_key(command.key_id)
         if session_key is None:
-            raise Refused("unknown_key")
+            state = self.actor.aggregate.state
+            if state.kind != "dm" or by.actor not in state.keys[command.key_id].preapproved:
+                raise Refused("unknown_key")
+            # The key of a direct room is typed by nobody: its terms name the agent.
+            session_key = ""
         knock = self._attest(decision.statements[0], by)
         answer = await self._link.call(
             "link.knock",
@@ -444,6 +453,15 @@ class RemoteRoom(MirrorRoom):
             by=by.actor,
         )
         await self._shown(lambda room: command.mint in room.state.keys)
+
+    async def _change_owner(self, command: c.ChangeOwner, decision: Decision, by: By) -> None:
+        signed = self._attest(decision.statements[0], by)
+        await self._link.call(
+            "link.transfer",
+            t.TransferRoomThere(room=self.room, statement=signed.body, signature=signed.signature),
+            by=by.actor,
+        )
+        await self._shown(lambda room: room.state.owner == decision.answer)
 
     async def _kick(self, who: AgentId, agent: AgentId) -> None:
         await self._link.call("link.kick", t.KickFromRoom(room=self.room, agent=who), by=agent)

@@ -23,7 +23,9 @@ from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
 from parlerd.store.port import Store
 from tests.support.engine import Party, Served, engine_world, run, texts
+from tests.support.files import find, share
 
+BLOB: Final = "ab" * 32
 IN_A_ROOM: Final[Mapping[str, Callable[[str], t.Params]]] = {
     "session.requests": lambda room: t.SessionRequests(room=room),
     "room.invite": lambda room: t.Invite(room=room, idempotency_key="k1"),
@@ -38,6 +40,12 @@ IN_A_ROOM: Final[Mapping[str, Callable[[str], t.Params]]] = {
     "memory.remember": lambda room: t.Remember(text="x", room=room),
     "memory.recall": lambda room: t.Recall(query="x", room=room),
     "memory.forget": lambda room: t.Forget(key="x", room=room),
+    "blob.begin": lambda room: t.BeginBlob(blob=BLOB, size=1, room=room),
+    "blob.write": lambda room: t.WriteBlob(blob=BLOB, offset=0, data=b"x", room=room),
+    "blob.finish": lambda room: t.FinishBlob(blob=BLOB, size=1, room=room),
+    "blob.share": lambda room: t.ShareBlob(blob=BLOB, size=1, room=room),
+    "blob.find": lambda room: t.FindBlob(blob=BLOB, room=room),
+    "blob.read": lambda room: t.ReadBlob(blob=BLOB, offset=0, length=1, room=room),
     "handoff.give": lambda room: t.GiveHandoff(next="x", room=room),
     "handoff.accept": lambda room: t.AcceptHandoff(id="1", room=room),
     "handoff.decline": lambda room: t.DeclineHandoff(id="1", room=room),
@@ -150,6 +158,19 @@ def test_a_message_of_another_room_and_a_key_that_leads_there_are_none() -> None
                 assert await answer(home.served, home.token, op, there) == await answer(
                     home.served, home.token, op, never
                 ), op
+
+    run(main)
+
+
+def test_a_file_of_another_room_is_none() -> None:
+    async def main() -> None:
+        async with house() as home:
+            shared = await share(home.alice, b"there", room=home.there.room)
+            assert (await find(home.bob, shared.blob)).id == shared.id
+            for blob in (shared.blob, BLOB):
+                assert (await home.token.refused("blob.find", t.FindBlob(blob=blob))).code == "no_such_blob"
+                params = t.ShareBlob(blob=blob, size=5, room=home.here.room)
+                assert (await home.token.refused("blob.share", params)).code == "upload_unfinished"
 
     run(main)
 

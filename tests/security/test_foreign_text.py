@@ -208,6 +208,12 @@ NOT_PRINTED = {
     "window.changes": "holds ids of rooms",
     "homes.default": "its answer is not shown",
     "relay.stop": "says nothing that another party chose",
+    "blob.begin": "says nothing that another party chose",
+    "blob.write": "says nothing that another party chose",
+    "blob.finish": "says nothing that another party chose",
+    "blob.share": "asked by push and send-file; tests/cli/test_files.py looks at what they print",
+    "blob.find": "asked by apply and fetch; tests/cli/test_files.py looks at what they print",
+    "blob.read": "bytes, which no command prints",
     **{
         name: "another home asks it: ids, numbers, labels and signed bytes, which no command prints"
         for name, operation in OPERATIONS.items()

@@ -5,8 +5,9 @@
     link.pull, link.why                    what was said before, and where it got to
     link.find, link.knock                  coming in with a key
     link.open, link.post, link.close       what an agent does
-    link.decide, link.check_code, link.mint, link.revoke, link.kick   what an owner's person does
     link.claim, link.renew, link.release   tasks
+    link.blob_begin, _write, _finish, _read     the files that a room's messages bring
+    link.decide, link.check_code, link.mint, link.revoke, link.kick, link.transfer   what an owner's person does
     link.head, link.rewind                 how an owner's person lets a room go on after this home lost a part of it
     link.cursors                           how far each agent has read
 
@@ -36,7 +37,7 @@ from parlerd.operations.entry import (
     Result,
     Short,
 )
-from parlerd.operations.shared import Noted, StageReached, TaskStatus
+from parlerd.operations.shared import BlobAt, BlobPiece, Noted, StageReached, TaskStatus
 
 MAX_ATTACHED: Final = 500
 """Agents that one call attaches or detaches. More are attached by further calls."""
@@ -59,6 +60,7 @@ _Hash = Annotated[bytes, Meta(max_length=32)]
 """32 bytes, or none."""
 _Id = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_]{1,64}\Z")]
 """An id that a home tells, and that is shown as it is."""
+_Blob = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 _Count = Annotated[int, Meta(ge=0, lt=2**53)]
 """A number or a moment, also in what a home tells: whoever hears it stores it and shows it."""
 
@@ -187,13 +189,21 @@ class RequestEntry(Result, frozen=True, kw_only=True):
     decision_signature: bytes = b""
 
 
+class TransferEntry(Result, frozen=True, kw_only=True):
+    """The room got another owner: the statement that was signed (`core.statements`)."""
+
+    statement: bytes
+    signature: bytes
+
+
 class Card(Result, frozen=True, kw_only=True):
     """How a room stands before what follows in its log. With `whole` it takes the place of every card before; otherwise
     it holds only what changed since the card before it, and nothing in it is taken back.
 
     `moves` counts those who came and went, `asks` what became of keys and requests; `asks` is 0 for all but the owner's
     person. Keys and requests are told to the owner's person; another is told its own agents' requests, and the terms of
-    the keys that these knocked with. Whoever only knocks is told neither `title` nor members.
+    the keys that these knocked with. Whoever only knocks is told neither `title` nor members. `transfers` are all that
+    the room had, in order, on a whole card and whenever one is added.
     """
 
     whole: bool
@@ -205,6 +215,7 @@ class Card(Result, frozen=True, kw_only=True):
     closed: bool = False
     moves: _Count = 0
     asks: _Count = 0
+    transfers: list[TransferEntry] = []
     members: list[MemberEntry] = []
     keys: list[KeyEntry] = []
     requests: list[RequestEntry] = []
@@ -272,7 +283,10 @@ class TaskAtRoom(Result, frozen=True, kw_only=True):
 class LinkItem(Result, frozen=True, kw_only=True):
     """One step of a room: a card, a page or a rewind. With `gone` the room is followed no longer, because none of the
     attached agents may know it any more, and nothing else is in the item. Whoever follows it again says how far it was
-    told of it. `level` says that all is told which was there when the step was made."""
+    told of it. `level` says that all is told which was there when the step was made.
+
+    With `awaits` the room need not be followed, and nothing else is in the item: it is a direct room that waits for
+    these attached agents, which are not in it (`link.find`)."""
 
     room: str
     card: Card | None = None
@@ -281,6 +295,7 @@ class LinkItem(Result, frozen=True, kw_only=True):
     presence: list[Present] = []
     tasks: list[TaskAtRoom] = []
     """How these tasks stand now, whatever was told of them before."""
+    awaits: list[str] = []
     level: bool = False
     gone: bool = False
 
@@ -321,11 +336,16 @@ class LaddersAtRoom(Result, frozen=True, kw_only=True):
 
 
 class FindKey(Params, frozen=True, kw_only=True):
-    session_key: Short
+    """By a session key, or without one the direct `room` that names this attached `agent`."""
+
+    session_key: Short = ""
+    room: Short = ""
+    agent: Short = ""
 
 
 class FoundKey(Result, frozen=True, kw_only=True):
-    """What somebody who has a key may know of its room: the signed opening and the key's signed terms."""
+    """What somebody who has a key may know of its room: the signed opening, how the room changed hands since, and the
+    key's signed terms."""
 
     room: str
     opening: bytes
@@ -333,10 +353,12 @@ class FoundKey(Result, frozen=True, kw_only=True):
     ref: str
     terms: bytes
     terms_signature: bytes
+    transfers: list[TransferEntry] = []
 
 
 class KnockAtRoom(Params, frozen=True, kw_only=True):
-    """`statement` is the knock that an attached agent signed."""
+    """`statement` is the knock that an attached agent signed. No session key is named by the agent that a direct room
+    is for: the knock says which room that is."""
 
     session_key: Short
     statement: _Statement
@@ -383,6 +405,7 @@ PostedBy = Literal[
     "handoff.accept",
     "handoff.decline",
     "handoff.withdraw",
+    "blob.share",
     "memory.remember",
     "memory.forget",
     "task.complete",
@@ -405,6 +428,38 @@ class PostEnvelope(Params, frozen=True, kw_only=True):
     """Whether the message is to say something of the task that it replies to, which its author holds."""
     fence: _Count = 0
     """For `said`: the number of the claim by which its author holds the task; 0 where the author does not say."""
+
+
+class BeginBlobAtRoom(Params, frozen=True, kw_only=True):
+    """The digest is in hex, as everywhere."""
+
+    room: _Id
+    agent: _Id
+    blob: _Blob
+    size: _Count
+
+
+class WriteBlobAtRoom(Params, frozen=True, kw_only=True):
+    room: _Id
+    agent: _Id
+    blob: _Blob
+    offset: _Count
+    data: Annotated[bytes, Meta(max_length=256 * 1024)]
+
+
+class FinishBlobAtRoom(Params, frozen=True, kw_only=True):
+    room: _Id
+    agent: _Id
+    blob: _Blob
+    size: _Count
+
+
+class ReadBlobAtRoom(Params, frozen=True, kw_only=True):
+    room: _Id
+    agent: _Id
+    blob: _Blob
+    offset: _Count
+    length: Annotated[int, Meta(ge=1, le=256 * 1024)]
 
 
 class Posted(Result, frozen=True, kw_only=True):
@@ -510,6 +565,14 @@ class KickFromRoom(Params, frozen=True, kw_only=True):
     agent: Short
 
 
+class TransferRoomThere(Params, frozen=True, kw_only=True):
+    """`statement` is the transfer that the owner's person signed or, to take the room over, the link's."""
+
+    room: Short
+    statement: _Statement
+    signature: _Signature
+
+
 class MintAtRoom(Params, frozen=True, kw_only=True):
     """One key more of a room of the link's person. The same call again is the same key."""
 
@@ -585,9 +648,12 @@ _POSTING: Final = (
     "no_such_task",
     "task_over",
     "claim_lost",
+    "upload_unfinished",
     *IDEMPOTENT,
 )
 _OF_TASK: Final = ("no_such_room", "room_closed", "no_such_task", "task_over", "claim_lost")
+_BRINGING: Final = ("no_such_room", "room_closed", "blob_too_large", "too_many_blobs", "throttled")
+_BLOB: Final = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 
 FAMILY: Final = Family(
     operations=(
@@ -675,6 +741,50 @@ FAMILY: Final = Family(
             answers=({"id": "m_1", "seq": 7, "at": samples.AT, "replayed": False},),
         ),
         Operation(
+            name="link.blob_begin",
+            summary="Begin to bring a file to a room of this home, or go on with it.",
+            params=BeginBlobAtRoom,
+            result=BlobAt,
+            plane="link",
+            effect="write",
+            errors=_BRINGING,
+            example={"room": samples.ROOM, "agent": "U", "blob": _BLOB, "size": 4},
+            answers=({"room": samples.ROOM, "offset": 0},),
+        ),
+        Operation(
+            name="link.blob_write",
+            summary="Bring the next piece of a file.",
+            params=WriteBlobAtRoom,
+            result=BlobAt,
+            plane="link",
+            effect="write",
+            errors=(*_BRINGING, "upload_unfinished"),
+            example={"room": samples.ROOM, "agent": "U", "blob": _BLOB, "offset": 0, "data": b"test"},
+            answers=({"room": samples.ROOM, "offset": 4},),
+        ),
+        Operation(
+            name="link.blob_finish",
+            summary="Say that a file is there whole.",
+            params=FinishBlobAtRoom,
+            result=BlobAt,
+            plane="link",
+            effect="write",
+            errors=(*_BRINGING, "upload_unfinished", "blob_mismatch"),
+            example={"room": samples.ROOM, "agent": "U", "blob": _BLOB, "size": 4},
+            answers=({"room": samples.ROOM, "offset": 4},),
+        ),
+        Operation(
+            name="link.blob_read",
+            summary="Fetch a piece of a file that a message of the room brings.",
+            params=ReadBlobAtRoom,
+            result=BlobPiece,
+            plane="link",
+            effect="read",
+            errors=("no_such_room", "no_such_blob"),
+            example={"room": samples.ROOM, "agent": "U", "blob": _BLOB, "offset": 0, "length": 4},
+            answers=({"data": "dGVzdA=="},),
+        ),
+        Operation(
             name="link.open",
             summary="Open a room at this home, as its owner's person signed.",
             params=OpenRemoteRoom,
@@ -693,9 +803,11 @@ FAMILY: Final = Family(
                 "throttled",
                 "too_many_bytes",
                 "too_many_rooms",
+                "no_such_agent",
+                "pair_has_room",
                 *IDEMPOTENT,
             ),
-            facts=("room_opened", "member_joined", "key_minted", "message_posted"),
+            facts=("room_opened", "member_joined", "key_minted", "message_posted", "agents_paired"),
             example={
                 "opening": b"",
                 "opening_signature": _KEY,
@@ -769,7 +881,7 @@ FAMILY: Final = Family(
             result=FoundKey,
             plane="link",
             effect="read",
-            errors=("unknown_key", "throttled"),
+            errors=("unknown_key", "throttled", "not_permitted"),
             example={"session_key": samples.KEY},
         ),
         Operation(
@@ -858,6 +970,26 @@ FAMILY: Final = Family(
             errors=("no_such_room", "not_owner", "no_such_agent", "owner_stays", "room_closed"),
             facts=("member_left",),
             example={"room": samples.ROOM, "agent": "U"},
+        ),
+        Operation(
+            name="link.transfer",
+            summary="Let a room have another owner, as was signed.",
+            params=TransferRoomThere,
+            result=Noted,
+            plane="link",
+            effect="write",
+            errors=(
+                "no_such_room",
+                "not_owner",
+                "no_such_agent",
+                "room_closed",
+                "statement_refused",
+                "invalid_param",
+                "owner_is_there",
+                "too_many_transfers",
+            ),
+            facts=("owner_changed",),
+            example={"room": samples.ROOM, "statement": b"", "signature": _KEY},
         ),
         Operation(
             name="link.revoke",
