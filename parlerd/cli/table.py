@@ -47,6 +47,12 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     (('room', 'kick'), 'parlerd.cli.membership', 'room.kick', '', (
         'parler room kick bob --room team',
     )),
+    (('room', 'transfer'), 'parlerd.cli.membership', 'room.transfer', '', (
+        'parler room transfer bob --room team',
+    )),
+    (('room', 'takeover'), 'parlerd.cli.membership', 'room.takeover', '', (
+        'parler room takeover team',
+    )),
     (('room', 'archive'), 'parlerd.cli.membership', 'room.archive', '', (
         'parler room archive team',
     )),
@@ -228,6 +234,8 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'session close',
         'room leave',
         'room kick',
+        'room transfer',
+        'room takeover',
         'room archive',
     )),
     ('Talk', (

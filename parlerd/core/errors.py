@@ -387,6 +387,19 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         scope="room",
     ),
     _E(
+        "owner_is_there",
+        "A room is taken over only when its owner's person has been away for long.",
+        "Ask that person to hand it over with parler room transfer, or wait.",
+        tool_hint="Only a person takes a room over, and only when its owner's person has been away for long.",
+        scope="room",
+    ),
+    _E(
+        "too_many_transfers",
+        "This room has changed hands as often as a room may.",
+        "Open another room.",
+        scope="room",
+    ),
+    _E(
         "too_many_keys",
         "This room has as many keys as one may have at a time.",
         "Revoke those that nobody needs any more (parler session list, parler session revoke KEY).",
