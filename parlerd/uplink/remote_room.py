@@ -54,6 +54,7 @@ from parlerd.uplink.history import Contradicted, judge
 from parlerd.uplink.lanes import ANSWER_S, Post, answers_offer
 from parlerd.uplink.link import Link
 from parlerd.uplink.mirrors import present_of
+from parlerd.uplink.remote_shelf import RemoteShelf
 from parlerd.uplink.rewinding import FACTS, Fork, find_fork
 
 SHOWN_S: Final = 10.0
@@ -93,6 +94,8 @@ class RemoteRoom(MirrorRoom):
         self._composer = composer
         self._counters = counters
         self._doors = doors
+        self.shelf = RemoteShelf(actor.room, link)
+        """The files of the room, at its home."""
         self._waiting: deque[Submission] = deque()
         """What was asked and is not begun, in the order of calls."""
         self._ends: Bounded[int, bytes] = Bounded(MAX_ENDS)

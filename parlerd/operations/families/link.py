@@ -5,6 +5,7 @@
     link.pull, link.why                    what was said before, and where it got to
     link.find, link.knock                  coming in with a key
     link.open, link.post, link.close       what an agent does
+    link.blob_begin, _write, _finish, _read     the files that a room's messages bring
     link.decide, link.check_code, link.mint, link.revoke, link.kick, link.transfer   what an owner's person does
     link.head, link.rewind                 how an owner's person lets a room go on after this home lost a part of it
     link.cursors                           how far each agent has read
@@ -35,7 +36,7 @@ from parlerd.operations.entry import (
     Result,
     Short,
 )
-from parlerd.operations.shared import Noted, StageReached
+from parlerd.operations.shared import BlobAt, BlobPiece, Noted, StageReached
 
 MAX_ATTACHED: Final = 500
 """Agents that one call attaches or detaches. More are attached by further calls."""
@@ -58,6 +59,7 @@ _Hash = Annotated[bytes, Meta(max_length=32)]
 """32 bytes, or none."""
 _Id = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_]{1,64}\Z")]
 """An id that a home tells, and that is shown as it is."""
+_Blob = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 _Count = Annotated[int, Meta(ge=0, lt=2**53)]
 """A number or a moment, also in what a home tells: whoever hears it stores it and shows it."""
 
@@ -378,6 +380,7 @@ PostedBy = Literal[
     "handoff.accept",
     "handoff.decline",
     "handoff.withdraw",
+    "blob.share",
     "memory.remember",
     "memory.forget",
 ]
@@ -394,6 +397,38 @@ class PostEnvelope(Params, frozen=True, kw_only=True):
     body: _Envelope
     signature: _Signature
     operation: PostedBy = "message.send"
+
+
+class BeginBlobAtRoom(Params, frozen=True, kw_only=True):
+    """The digest is in hex, as everywhere."""
+
+    room: _Id
+    agent: _Id
+    blob: _Blob
+    size: _Count
+
+
+class WriteBlobAtRoom(Params, frozen=True, kw_only=True):
+    room: _Id
+    agent: _Id
+    blob: _Blob
+    offset: _Count
+    data: Annotated[bytes, Meta(max_length=256 * 1024)]
+
+
+class FinishBlobAtRoom(Params, frozen=True, kw_only=True):
+    room: _Id
+    agent: _Id
+    blob: _Blob
+    size: _Count
+
+
+class ReadBlobAtRoom(Params, frozen=True, kw_only=True):
+    room: _Id
+    agent: _Id
+    blob: _Blob
+    offset: _Count
+    length: Annotated[int, Meta(ge=1, le=256 * 1024)]
 
 
 class Posted(Result, frozen=True, kw_only=True):
@@ -539,8 +574,11 @@ _POSTING: Final = (
     "too_many_audiences",
     "too_many_bytes",
     "throttled",
+    "upload_unfinished",
     *IDEMPOTENT,
 )
+_BRINGING: Final = ("no_such_room", "room_closed", "blob_too_large", "too_many_blobs", "throttled")
+_BLOB: Final = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 
 FAMILY: Final = Family(
     operations=(
@@ -626,6 +664,50 @@ FAMILY: Final = Family(
             facts=("message_posted",),
             example={"room": samples.ROOM, "agent": "U", "id": "m_1", "body": b"", "signature": _KEY},
             answers=({"id": "m_1", "seq": 7, "at": samples.AT, "replayed": False},),
+        ),
+        Operation(
+            name="link.blob_begin",
+            summary="Begin to bring a file to a room of this home, or go on with it.",
+            params=BeginBlobAtRoom,
+            result=BlobAt,
+            plane="link",
+            effect="write",
+            errors=_BRINGING,
+            example={"room": samples.ROOM, "agent": "U", "blob": _BLOB, "size": 4},
+            answers=({"room": samples.ROOM, "offset": 0},),
+        ),
+        Operation(
+            name="link.blob_write",
+            summary="Bring the next piece of a file.",
+            params=WriteBlobAtRoom,
+            result=BlobAt,
+            plane="link",
+            effect="write",
+            errors=(*_BRINGING, "upload_unfinished"),
+            example={"room": samples.ROOM, "agent": "U", "blob": _BLOB, "offset": 0, "data": b"test"},
+            answers=({"room": samples.ROOM, "offset": 4},),
+        ),
+        Operation(
+            name="link.blob_finish",
+            summary="Say that a file is there whole.",
+            params=FinishBlobAtRoom,
+            result=BlobAt,
+            plane="link",
+            effect="write",
+            errors=(*_BRINGING, "upload_unfinished", "blob_mismatch"),
+            example={"room": samples.ROOM, "agent": "U", "blob": _BLOB, "size": 4},
+            answers=({"room": samples.ROOM, "offset": 4},),
+        ),
+        Operation(
+            name="link.blob_read",
+            summary="Fetch a piece of a file that a message of the room brings.",
+            params=ReadBlobAtRoom,
+            result=BlobPiece,
+            plane="link",
+            effect="read",
+            errors=("no_such_room", "no_such_blob"),
+            example={"room": samples.ROOM, "agent": "U", "blob": _BLOB, "offset": 0, "length": 4},
+            answers=({"data": "dGVzdA=="},),
         ),
         Operation(
             name="link.open",
