@@ -284,6 +284,22 @@ def test_a_session_without_a_live_key_gets_one_that_nobody_is_told_and_a_closed_
     run(main)
 
 
+def test_somebody_is_brought_into_a_channel_and_not_into_a_queue_of_work() -> None:
+    async def main() -> None:
+        async with engine_world(lineage=lineage) as served:
+            me = await person(served)
+            channel = await me.ask("room.invite", t.Invite(group="team"), t.Invited)
+            await me.call("queue.serve", t.Serve(service="deploys"))
+            assert (await bring(me, room="team")).room == channel.room
+            codex = await window(served)
+            await arrive(codex)
+            assert (await codex.whoami()).active == channel.room
+            error = await me.refused("session.bring", t.BringAgent(host="codex", room="deploys"))
+            assert error.code == "invalid_param"
+
+    run(main)
+
+
 def test_who_was_declined_before_is_let_in_by_the_persons_own_start() -> None:
     async def main() -> None:
         async with engine_world(lineage=lineage) as served:
