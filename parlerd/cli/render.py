@@ -252,7 +252,7 @@ def _head(message: t.Message, now: float, *, wide: bool) -> list[Span]:
 
 
 def show_requests(out: Output, requests: Sequence[t.RequestInfo], now: float) -> None:
-    """Show who knocks, and for each the command that lets it in, alone on a line."""
+    """Show who knocks and who wants to write directly, and for each the command that agrees, alone on a line."""
     if not requests:
         out.say("Nobody is waiting.")
         return
@@ -262,7 +262,10 @@ def show_requests(out: Output, requests: Sequence[t.RequestInfo], now: float) ->
     for request in requests:
         waited = span_of(now - request.requested / 1000)
         claimed = f" (says: {request.host})" if request.host else ""
-        out.say((request.name + claimed, "name"), f" wants to join '{request.room_name}', {waited} ago")
+        wants = (
+            f"wants to write to {request.direct_to}" if request.direct_to else f"wants to join '{request.room_name}'"
+        )
+        out.say((request.name + claimed, "name"), f" {wants}, {waited} ago")
         home = "this machine" if request.home in ("", "local") else request.home
         out.say((f"  fingerprint {request.fingerprint} · home {home}", "dim"))
         if unsaid(request.topic):

@@ -309,6 +309,14 @@ def _decided(ctx: Context, decided: t.Decided) -> int:
     name, room = decided.name or decided.agent, decided.room_name or decided.room
     if ctx.out.json:
         ctx.out.document(decided)
+    elif decided.direct_to:
+        said = (
+            f" may write to {decided.direct_to}."
+            if decided.status == "approved"
+            else f" does not reach {decided.direct_to} until you approve that agent after all."
+        )
+        is_good = decided.status == "approved"
+        ctx.out.say(("Approved: ", "good") if is_good else ("Denied: ", "warn"), (name, "name"), said)
     elif decided.status == "approved":
         ctx.out.say(("Approved: ", "good"), (name, "name"), f" is now in '{room}'.")
     else:

@@ -503,6 +503,13 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         scope="room",
         retryable=True,
     ),
+    _E(
+        "pair_has_room",
+        "These two agents have another room already.",
+        "Send the message again: it goes into that room.",
+        action="retry",
+        retryable=True,
+    ),
     _E("ambiguous_name", "More than one matches that name.", "Use one of the ids that are listed."),
     _E(
         "no_such_agent",

@@ -20,6 +20,7 @@ from parlerd.engine.join_codes import JoinCodes
 from parlerd.engine.kept import Kept
 from parlerd.engine.library import Library
 from parlerd.engine.links import Links
+from parlerd.engine.pair_lines import PairLines
 from parlerd.engine.ports import Clock, HomeBook, HomeKeys, HostFiles, Notifier, Randomness
 from parlerd.engine.presence import Presence
 from parlerd.engine.quota import Quotas
@@ -84,6 +85,8 @@ class Desk:
     """Where this home lives."""
     default_home: bool
     """Whether that is `~/.parler`."""
+    pair_lines: PairLines = field(default_factory=PairLines)
+    """The calls about pairs of agents, one after the other."""
     budget: TurnBudget = field(default_factory=TurnBudget)
     """The turns that may begin without a person."""
     bindings: Bindings = field(init=False)

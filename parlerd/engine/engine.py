@@ -37,6 +37,7 @@ from parlerd.engine.deadlines import IdleAgents, RoomDeadlines
 from parlerd.engine.departing import Departing
 from parlerd.engine.desk import Desk, Inspect, Lineage
 from parlerd.engine.directory import DirectoryHandlers
+from parlerd.engine.directs import Directs
 from parlerd.engine.driver import Driver
 from parlerd.engine.face import Outlet
 from parlerd.engine.files import Files
@@ -173,7 +174,10 @@ class Engine:
         reading = self._reading
         notices = Notices(desk)
         queues = Queues(desk)
-        sending, receiving = Sending(desk, reading, queues), Receiving(desk, reading, notices)
+        directory = DirectoryHandlers(desk, self._author)
+        directs = Directs(desk, directory)
+        sending = Sending(desk, reading, queues, directs)
+        receiving = Receiving(desk, reading, notices)
         admitting = Admitting(desk)
         opening, approving, keys = Opening(desk), Approving(desk), SessionKeys(desk)
         inviting, joining = Inviting(desk), Joining(desk, reading, keys)
@@ -194,7 +198,7 @@ class Engine:
             Shelving(desk),
             queues,
             Tasks(desk, queues, sending, reading, desk.tending),
-            DirectoryHandlers(desk, self._author),
+            directory,
             Overview(desk),
             inviting,
             Departing(desk),

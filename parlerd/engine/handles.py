@@ -23,6 +23,7 @@ from parlerd.core.approvals import Request
 from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, BlobId, By, HomeId, KeyId, MessageId, Millis, RequestId, RoomId, Seq
 from parlerd.core.room import Room
+from parlerd.core.statements import Opening
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.armed import Armed
 from parlerd.engine.authors import Words
@@ -235,6 +236,12 @@ class Homes(Protocol):
         answer."""
         ...
 
+    async def find_direct(self, home: HomeId, room: RoomId, agent: AgentId) -> Opening:
+        """How a direct room at another home was opened that names an agent of this home in the terms of its key. The
+        room's mirror is there afterwards, with the key in it, so that the agent can knock. Raises as `find` does, but
+        `relay_equivocation` for any other room in the place of `wrong_room`."""
+        ...
+
     def all(self) -> Sequence[HomeId]:
         """Every home that was added."""
         ...
@@ -384,6 +391,9 @@ class NoHomes:
         raise Refused("home_not_trusted", host=self.name_of(home))
 
     async def find(self, home: HomeId, session_key: str, binding: str) -> tuple[KeyId, RoomId]:
+        raise Refused("home_not_trusted", host=self.name_of(home))
+
+    async def find_direct(self, home: HomeId, room: RoomId, agent: AgentId) -> Opening:
         raise Refused("home_not_trusted", host=self.name_of(home))
 
     def all(self) -> Sequence[HomeId]:

@@ -138,6 +138,9 @@ HOME_SCENES: dict[type[e.HomeEvent], HomeScene] = {
     e.AttentionSet: lambda home, who: (home.create(who), home.attend(who, mode="dnd")),
     e.RoomNamed: lambda home, who: (home.create(who), home.name_room(who, "notes")),
     e.SessionActivated: lambda home, who: (home.create(who), home.activate(who, RoomId("r_a"))),
+    e.AgentsPaired: lambda home, who: home.pair(who, OWNER, "r_a"),
+    e.DirectAsked: lambda home, who: (home.create(who), home.ask(OWNER, who)),
+    e.DirectDecided: lambda home, who: (home.create(who), home.ask(OWNER, who), home.answer(who, OWNER)),
     e.PersonEnrolled: lambda home, who: home.enrol(who),
     e.PersonKicked: lambda home, who: (home.enrol(who), home.kick(who)),
 }

@@ -271,13 +271,17 @@ class RewindEntry(Result, frozen=True, kw_only=True):
 class LinkItem(Result, frozen=True, kw_only=True):
     """One step of a room: a card, a page or a rewind. With `gone` the room is followed no longer, because none of the
     attached agents may know it any more, and nothing else is in the item. Whoever follows it again says how far it was
-    told of it. `level` says that all is told which was there when the step was made."""
+    told of it. `level` says that all is told which was there when the step was made.
+
+    With `awaits` the room need not be followed, and nothing else is in the item: it is a direct room that waits for
+    these attached agents, which are not in it (`link.find`)."""
 
     room: str
     card: Card | None = None
     page: LinkPage | None = None
     rewound: RewindEntry | None = None
     presence: list[Present] = []
+    awaits: list[str] = []
     level: bool = False
     gone: bool = False
 
@@ -318,7 +322,11 @@ class LaddersAtRoom(Result, frozen=True, kw_only=True):
 
 
 class FindKey(Params, frozen=True, kw_only=True):
-    session_key: Short
+    """By a session key, or without one the direct `room` that names this attached `agent`."""
+
+    session_key: Short = ""
+    room: Short = ""
+    agent: Short = ""
 
 
 class FoundKey(Result, frozen=True, kw_only=True):
@@ -335,7 +343,8 @@ class FoundKey(Result, frozen=True, kw_only=True):
 
 
 class KnockAtRoom(Params, frozen=True, kw_only=True):
-    """`statement` is the knock that an attached agent signed."""
+    """`statement` is the knock that an attached agent signed. No session key is named by the agent that a direct room
+    is for: the knock says which room that is."""
 
     session_key: Short
     statement: _Statement
@@ -728,9 +737,11 @@ FAMILY: Final = Family(
                 "throttled",
                 "too_many_bytes",
                 "too_many_rooms",
+                "no_such_agent",
+                "pair_has_room",
                 *IDEMPOTENT,
             ),
-            facts=("room_opened", "member_joined", "key_minted", "message_posted"),
+            facts=("room_opened", "member_joined", "key_minted", "message_posted", "agents_paired"),
             example={
                 "opening": b"",
                 "opening_signature": _KEY,
@@ -761,7 +772,7 @@ FAMILY: Final = Family(
             result=FoundKey,
             plane="link",
             effect="read",
-            errors=("unknown_key", "throttled"),
+            errors=("unknown_key", "throttled", "not_permitted"),
             example={"session_key": samples.KEY},
         ),
         Operation(
