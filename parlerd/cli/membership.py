@@ -8,8 +8,8 @@ from parlerd.cli.context import Context, new_key
 from parlerd.cli.handlers import Handler, room_argument
 from parlerd.cli.output import DONE, Cell
 from parlerd.cli.parsing import Parser, positive, unicode_text
-from parlerd.cli.render import counted, span_of
-from parlerd.cli.session import ROUNDING_S, lifetime
+from parlerd.cli.render import counted, left_of
+from parlerd.cli.session import lifetime
 from parlerd.operations import types as t
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def _invite(ctx: Context, args: Namespace) -> int:
     if invited.opened:
         out.say("The channel ", (f"'{invited.name}'", "name"), " is open.")
     out.paste("CODE: ", (invited.code, "good"))
-    left = span_of(invited.expires / 1000 - ctx.now() + ROUNDING_S)
+    left = left_of(invited.expires, ctx.now())
     room: Cell = (f"'{invited.name}'", "name")
     agents = counted(invited.max_uses, "agent")
     if invited.approval:
