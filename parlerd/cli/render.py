@@ -37,7 +37,7 @@ def size_of(size: int) -> str:
     for unit, name in ((10**12, "TB"), (10**9, "GB"), (10**6, "MB")):
         if size >= unit:
             return f"{size / unit:.1f} {name}"
-    return f"{size / 1000:.0f} kB"
+    return f"{size / 1000:.0f} kB" if size >= 1000 else counted(size, "byte")
 
 
 def clock(at_ms: int, now: float) -> str:
@@ -115,7 +115,10 @@ def show_message(out: Output, message: t.Message, now: float, *, you: str | None
         if message.handoff_answer.reason:
             out.text(message.handoff_answer.reason)
     elif isinstance(handoff, msgspec.UnsetType):
-        out.text(message.text)
+        if message.text or isinstance(message.brings, msgspec.UnsetType):
+            out.text(message.text)
+        if not isinstance(message.brings, msgspec.UnsetType):
+            _show_brought(out, message.brings)
         if not isinstance(message.data, msgspec.UnsetType) and message.data is not None:
             from parlerd.cli.output import to_json
 
@@ -135,6 +138,23 @@ def show_message(out: Output, message: t.Message, now: float, *, you: str | None
                 out.text(body)
         if is_mine and handoff.status == "offered":
             out.note(f"To take the turn: parler handoff accept {message.seq} (or: decline {message.seq} --reason WHY)")
+
+
+def _show_brought(out: Output, brings: t.BlobInfo) -> None:
+    """What a message brings, and the command that fetches it."""
+    import msgspec
+
+    is_code = isinstance(brings.tip, str)
+    said: list[Span] = [("code of " if is_code else "file ", "dim"), (brings.name or brings.blob[:16], "name")]
+    said.append(f", {size_of(brings.size)}")
+    if isinstance(brings.tip, str):
+        said.append(f", at {brings.tip[:12]}")
+    if isinstance(brings.base, str):
+        said.append(f", on {brings.base[:12]}")
+    if not isinstance(brings.left_out, msgspec.UnsetType):
+        said.append((f", {counted(brings.left_out, 'path')} left out", "warn"))
+    out.say("  ", *said, hang=2)
+    out.paste(f"parler {'apply' if is_code else 'fetch'} {brings.blob}")
 
 
 def offer_line(each: t.HandoffEntry, now: float) -> Sequence[Span]:

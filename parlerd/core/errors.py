@@ -250,10 +250,10 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
     ),
     _E(
         "no_live_key",
-        "This session has no key any more with which an agent could knock.",
-        "Its key expired, was used up or was revoked. Open another session: parler bring HOST --context TEXT",
-        tool_hint="Its key expired, was used up or was revoked. Your user can open another session with a command: "
-        "parler bring HOST --context TEXT",
+        "This room has no key any more with which the agent could knock.",
+        "The key expired, was used up or was revoked since the start. Start the agent again: parler bring HOST",
+        tool_hint="The key expired, was used up or was revoked since the start. Your user can start you again: "
+        "parler bring HOST",
         scope="room",
     ),
     _E(
@@ -387,6 +387,19 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         scope="room",
     ),
     _E(
+        "owner_is_there",
+        "A room is taken over only when its owner's person has been away for long.",
+        "Ask that person to hand it over with parler room transfer, or wait.",
+        tool_hint="Only a person takes a room over, and only when its owner's person has been away for long.",
+        scope="room",
+    ),
+    _E(
+        "too_many_transfers",
+        "This room has changed hands as often as a room may.",
+        "Open another room.",
+        scope="room",
+    ),
+    _E(
         "too_many_keys",
         "This room has as many keys as one may have at a time.",
         "Revoke those that nobody needs any more (parler session list, parler session revoke KEY).",
@@ -505,6 +518,55 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         tool_hint="parler_rooms with action roster lists who is in the room.",
     ),
     _E(
+        "no_such_task",
+        "There is no such task among those that this room remembers.",
+        "Run `parler recv --unclaimed` to see the open tasks of a room; name a task by its number, or by its id.",
+        tool_hint="parler_recv with the kind task shows the tasks of a room; name one by its number.",
+    ),
+    _E(
+        "task_not_yours",
+        "This task is for another agent: the one that it names, or one with its role.",
+        "Take another task.",
+        action="stop",
+    ),
+    _E(
+        "already_claimed",
+        "Another agent holds this task.",
+        "Take another task, or wait until the lease of that agent ends: `until` says when.",
+        action="back_off",
+        scope="room",
+        retryable=True,
+    ),
+    _E(
+        "claim_lost",
+        "You do not hold this task, or not any more.",
+        "Stop working on it. What you said of it is kept in the room for whoever holds it now.",
+        action="stop",
+        scope="room",
+    ),
+    _E(
+        "task_over",
+        "This task is over.",
+        "Take another task.",
+        action="stop",
+        scope="room",
+    ),
+    _E(
+        "too_many_tasks",
+        "There is a limit to how many tasks of one room may wait or be held, and this room has reached it.",
+        "Let workers end some of them, or take back those that are not needed: `parler task cancelled --task ID`.",
+        tool_hint="Let workers end some of them, or take back those that are not needed.",
+        action="back_off",
+        scope="room",
+        retryable=True,
+    ),
+    _E(
+        "not_a_worker",
+        "You may ask this queue for work, and are none of its workers.",
+        "Run `parler serve NAME` with the name of the queue, and claim again.",
+        tool_hint='Call parler_act {"action":"serve","service":"NAME"} with the name of the queue, and claim again.',
+    ),
+    _E(
         "no_such_fact",
         "There is no such fact in a memory that you may see.",
         "Run `parler recall WORDS` and name a fact by its key, or by its id.",
@@ -530,6 +592,96 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         scope="room",
     ),
     _E("no_such_message", "There is no such message among those you may see.", "Check the id."),
+    # -- files and code
+    _E(
+        "no_such_blob",
+        "No message that you may see brings such a file or such code.",
+        "Take the id from the message that brings it: `parler recv --all` shows it.",
+        tool_hint='Take the id from the message that brings it: parler_recv {"since":0} shows it.',
+    ),
+    _E(
+        "blob_too_large",
+        "The file is larger than the home of the room takes.",
+        "Share a smaller part of it, or for code name what the others have: `parler push --base REF`.",
+        tool_hint="Share a smaller part of it, or for code name what the others have as base.",
+    ),
+    _E(
+        "too_many_blobs",
+        "The home of the room keeps as many bytes of files as it may.",
+        "Ask whoever runs it to raise `[blob] total_bytes`.",
+        tool_hint="Ask the person to raise `[blob] total_bytes` there.",
+        action="ask_person",
+        fault="home",
+        scope="home",
+    ),
+    _E(
+        "blob_mismatch",
+        "What arrived is not what its id says.",
+        "Share it again: the file may have changed meanwhile. If the error comes back, the disk or the relay changed "
+        "bytes.",
+        fault="peer",
+    ),
+    _E(
+        "upload_unfinished",
+        "The file is not here whole: its upload was not finished, or is another agent's.",
+        "Share it again; the upload goes on where it stopped.",
+    ),
+    _E(
+        "file_refused",
+        "This file cannot be read or written by Parler.",
+        "Name a regular file of yours, or a folder and a name that you may write.",
+        tool_hint="Name a path inside your workspace, outside .git and settings folders.",
+    ),
+    _E(
+        "target_exists",
+        "What would be written is there already, with other content.",
+        "Name another target, or add --force to replace it.",
+        tool_hint='Name another target, or add "force":true to replace it.',
+    ),
+    _E(
+        "no_repository",
+        "This folder is in no git repository that Parler can use.",
+        "Run it in the work tree of a repository of yours.",
+        tool_hint="This works in a window whose workspace is a git work tree.",
+    ),
+    _E(
+        "no_such_ref",
+        "This repository has no such commit.",
+        "Run `git branch -a` and name a branch, a tag or the id of a commit.",
+        tool_hint="Name a branch, a tag or the id of a commit that the workspace has.",
+    ),
+    _E(
+        "shallow_repository",
+        "A part of the history of this repository was never fetched, so nobody could use what it shares or takes.",
+        "Fetch the rest first: git fetch --unshallow",
+        tool_hint="Ask the person to fetch the rest first: git fetch --unshallow",
+    ),
+    _E(
+        "nothing_to_push",
+        "The base has everything already: there is no commit to share.",
+        "Commit first, or add --worktree to take uncommitted changes along.",
+        tool_hint='Commit first, or add "worktree":true to take uncommitted changes along.',
+    ),
+    _E(
+        "bundle_refused",
+        "What was shared is no bundle of commits that can be taken in.",
+        "Ask its author to push it again with `parler push`; `what` names what is wrong with it.",
+        tool_hint="Ask its author to share it again; `what` names what is wrong with it.",
+        fault="peer",
+    ),
+    _E(
+        "missing_base",
+        "This repository lacks commits on which the shared code stands.",
+        "Fetch them first, or ask its author to push without --base.",
+        tool_hint="Fetch them first, or ask its author to share it without a base.",
+    ),
+    _E(
+        "git_failed",
+        "git could not do this.",
+        "Run `git fsck` in the repository, and try again.",
+        tool_hint="Ask the person to run `git fsck` in the repository.",
+        fault="home",
+    ),
     # -- reading
     _E(
         "cursor_ahead",

@@ -18,9 +18,11 @@ import msgspec
 
 from parlerd.core.errors import Refused, StoreError
 from parlerd.core.model import (
+    NO_BLOB,
     AgentId,
     Approver,
     Attention,
+    BlobId,
     By,
     CardVisibility,
     History,
@@ -36,6 +38,7 @@ from parlerd.core.model import (
     RoomAttention,
     RoomId,
     RoomKind,
+    TaskOutcome,
     Turn,
     Verified,
 )
@@ -177,6 +180,44 @@ class MessagePosted(_Event, tag="message_posted", frozen=True, kw_only=True):
     """What the words do with a turn (`envelope.turn_of`)."""
     ttl_ms: Millis = Millis(0)
     """For an offer: how long it stands."""
+    blob: BlobId = NO_BLOB
+    """The file or the code that the message brings; empty for one that brings none."""
+
+
+class TaskClaimed(_Event, tag="task_claimed", frozen=True, kw_only=True):
+    """A worker has this task, the message `task`, until `until`. `lease_ms` is for how long a renewal holds."""
+
+    task: MessageId
+    worker: AgentId
+    until: Millis
+    lease_ms: Millis
+    fence: Position = Position(0)
+    """In a mirror: the number of the claim, which is the position of this fact in the log of the room's home. That log
+    itself says 0."""
+
+
+class TaskReleased(_Event, tag="task_released", frozen=True, kw_only=True):
+    """The worker gave the task back, which it had by the claim with this fence."""
+
+    task: MessageId
+    fence: Position
+
+
+class TaskCompleted(_Event, tag="task_completed", frozen=True, kw_only=True):
+    """The task is over. `fence` is that of the claim by which `worker` had it; 0 where its author took it back."""
+
+    task: MessageId
+    worker: AgentId
+    outcome: TaskOutcome
+    fence: Position
+
+
+class TaskLapsed(_Event, tag="task_lapsed", frozen=True, kw_only=True):
+    """The lease ended by which `worker` had the task."""
+
+    task: MessageId
+    worker: AgentId
+    fence: Position
 
 
 class MirrorPlaced(_Event, tag="mirror_placed", frozen=True, kw_only=True):
@@ -212,6 +253,15 @@ class RoomRewound(_Event, tag="room_rewound", frozen=True, kw_only=True):
     counter and the hash of the newest envelope; 0 and empty where nobody can tell."""
 
 
+class OwnerChanged(_Event, tag="owner_changed", frozen=True, kw_only=True):
+    """The room has another owner. The signed transfer is the body."""
+
+    owner: AgentId
+    principal: PrincipalId
+    taken: bool = False
+    """Whether the new owner's person took the room over, because the person before was away for long."""
+
+
 class RoomTitled(_Event, tag="room_titled", frozen=True, kw_only=True):
     """Only in a mirror: the room's home told the title, which it told nobody who only knocked. The body is that of
     `RoomOpened` with the title in it."""
@@ -245,6 +295,16 @@ def addressees(event: MessagePosted) -> tuple[str, ...]:
     if event.role:
         return (*sorted(set(event.to)), f"@{event.role}")
     return tuple(sorted(set(event.to))) or (("*",) if event.kind == "handoff" else ())
+
+
+def brought(blob: BlobId) -> str:
+    """The name under which the messages are found that bring a blob. No agent, role or handle has such a name."""
+    return f"={blob}"
+
+
+def found_under(event: MessagePosted) -> tuple[str, ...]:
+    """Every name under which a filter finds a message: its addressees, and what it brings."""
+    return (*addressees(event), brought(event.blob)) if event.blob else addressees(event)
 
 
 def names_of(reader: AgentId, *called: str) -> tuple[str, ...]:
@@ -371,8 +431,13 @@ RoomEvent = (
     | JoinApproved
     | JoinDenied
     | MessagePosted
+    | TaskClaimed
+    | TaskReleased
+    | TaskCompleted
+    | TaskLapsed
     | MirrorPlaced
     | RoomRewound
+    | OwnerChanged
     | RoomTitled
     | HomeContradicted
 )

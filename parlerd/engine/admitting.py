@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import NamedTuple
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
@@ -21,7 +22,8 @@ from parlerd.core import topics
 from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, By, KeyId, MessageId, PrincipalId, RoomId, Seq
 from parlerd.core.statements import KeyTerms, Opening, check, room_id_of
-from parlerd.engine.authors import Admission, Attested, Words
+from parlerd.engine.authors import Admission, Attested, Finished, Words
+from parlerd.engine.brought import BlobFinder
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
@@ -34,12 +36,20 @@ from parlerd.identity import codes
 from parlerd.operations import types as t
 
 
+class _Taken(NamedTuple):
+    """A message as it came: what it asks of the room, and the words."""
+
+    command: c.PostMessage
+    words: Finished
+
+
 class Admitting:
     """The handlers of what an agent of another home does here."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._admission = Admission()
+        self._finder = BlobFinder(desk.library)
         self._opening: dict[PrincipalId, list[RoomId]] = {}
         """The rooms that each person opens at this moment, in the order in which they were asked for."""
 
@@ -52,16 +62,20 @@ class Admitting:
             found = await self._desk.library.trace(MessageId(params.id))
             if found is None or found.room != actor.room:
                 raise self._desk.kept.refusal()
-        return await self._place(caller, agent, actor, params).result()
+        taken = self._taken(caller, agent, actor, params)
+        if taken.command.blob:
+            await self._require_blob(agent, actor, taken.command)
+        return await self._place(caller, agent, actor, params, taken).result()
 
     def begin_post(self, caller: Caller, params: t.PostEnvelope) -> Posting[t.Posted] | None:
         """`post`, as far as its place in the room's line; None where the room is closed up, and where the store has to
-        be asked first."""
+        be asked first, or the files of this home."""
         agent = require_speaker(self._desk, caller, params.agent)
         actor = self._desk.rooms.open_actor(RoomId(params.room))
         if actor is None or self._keeps_too_much(caller, params):
             return None
-        return self._place(caller, agent, actor, params)
+        taken = self._taken(caller, agent, actor, params)
+        return None if taken.command.blob else self._place(caller, agent, actor, params, taken)
 
     @handles("link.open")
     async def open(self, caller: Caller, params: t.OpenRemoteRoom) -> t.OpenedRemoteRoom:
@@ -180,12 +194,26 @@ class Admitting:
         settled = await actor.submit(command, stamp(caller, agent))
         return t.LeftRoom(status="closed" if settled.decision.answer == "closed" else "left")
 
-    def _place(self, caller: Caller, agent: AgentId, actor: RoomHandle, params: t.PostEnvelope) -> Posting[t.Posted]:
-        principal = caller.facts.authority.principal
-        require_member(actor.aggregate, agent, principal)
-        command, words = self._admission.take(agent, params.body, params.signature, operation=params.operation)
-        if command.id != params.id:
+    def _taken(self, caller: Caller, agent: AgentId, actor: RoomHandle, params: t.PostEnvelope) -> _Taken:
+        require_member(actor.aggregate, agent, caller.facts.authority.principal)
+        taken = _Taken(*self._admission.take(agent, params.body, params.signature, operation=params.operation))
+        if taken.command.id != params.id:
             raise Refused("envelope_refused", what="id")
+        return taken
+
+    async def _require_blob(self, agent: AgentId, actor: RoomHandle, command: c.PostMessage) -> None:
+        """Refuse a message that brings a file which its author neither brought here nor may read in this room. What is
+        stored already is answered as what it is."""
+        assert command.id is not None
+        found = await self._desk.library.trace(command.id)
+        if found is None or found.room != actor.room:
+            message = await self._finder.message(actor.aggregate, agent, command.blob)
+            await self._desk.shelf.require(agent, command.blob, may_read=message is not None)
+
+    def _place(
+        self, caller: Caller, agent: AgentId, actor: RoomHandle, params: t.PostEnvelope, taken: _Taken
+    ) -> Posting[t.Posted]:
+        principal, (command, words) = caller.facts.authority.principal, taken
         size = len(params.body)
         self._desk.quotas.take(agent, bytes=size, person=principal)
         by = words.by(agent, principal, session=caller.facts.session)

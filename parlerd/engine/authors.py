@@ -33,7 +33,7 @@ import msgspec
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
-from parlerd.core.envelope import Envelope, Part, encode_envelope, memory_of, turn_of
+from parlerd.core.envelope import Envelope, Part, blob_of, encode_envelope, memory_of, turn_of
 from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, By, HomeId, KeyId, Millis, PrincipalId, RoomId, Shown, Verified
 from parlerd.core.statements import (
@@ -46,6 +46,7 @@ from parlerd.core.statements import (
     Rewind,
     S,
     Statement,
+    Transfer,
     check,
     check_title,
     encode,
@@ -248,6 +249,7 @@ class Admission:
             visibility=envelope.visibility,
             reply_to=envelope.reply_to,
             memory=memory_of(envelope.parts),
+            blob=blob_of(envelope.parts),
             envelope=envelope,
         )
         return command, Finished(envelope, body, signature)
@@ -321,6 +323,19 @@ class Admission:
         statement = self._signed(terms, KeyTerms, by)
         command = c.MintKey(operation="room.invite", mint=mint, terms=statement, principal=by.principal)
         return command, Stated({KeyTerms: terms})
+
+    def transfer(self, by: By, transfer: Attested) -> tuple[c.ChangeOwner, Stated]:
+        """The command by which a room has another owner, as the person of `by` signed elsewhere. Raises
+        `Refused(statement_refused)`."""
+        statement = self._signed(transfer, Transfer, by)
+        command = c.ChangeOwner(
+            operation="room.takeover" if statement.taken else "room.transfer",
+            owner=statement.owner,
+            principal=by.principal,
+            takes=statement.taken,
+            statement=statement,
+        )
+        return command, Stated({Transfer: transfer})
 
     def rewind(self, by: By, rewind: Attested) -> tuple[c.RewindRoom, Stated]:
         """The command by which a room goes on from where it stands, as the person of `by` signed elsewhere. Raises

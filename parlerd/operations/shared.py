@@ -80,12 +80,51 @@ class HandoffEntry(Result, frozen=True, kw_only=True):
     declined: list[str] | msgspec.UnsetType = msgspec.UNSET
 
 
+TaskStatus = Literal["open", "claimed", "accepted", "working", "awaiting", "done", "failed", "cancelled"]
+"""How a task stands."""
+
+
+class TaskEntry(Result, frozen=True, kw_only=True):
+    """How a task stands. `holder` and `lease_until` are null for a task that nobody holds."""
+
+    state: TaskStatus
+    holder: str | None
+    lease_until: int | None
+    ended_by: str | msgspec.UnsetType = msgspec.UNSET
+
+
 class MemoryMark(Result, frozen=True, kw_only=True):
     """The message is a fact that the room remembers, or it forgets one."""
 
     key: str
     version: int
     forgets: bool = False
+
+
+class BlobInfo(Result, frozen=True, kw_only=True):
+    """The file or the code that a message brings. `name` is what its author calls it. What has a `tip` is a bundle of
+    commits, for `parler apply`; `base` is the commit that it stands on, where it does not hold all, and `left_out`
+    counts files that its author had and that are not in it."""
+
+    blob: str
+    size: int
+    name: PeerText
+    tip: str | msgspec.UnsetType = msgspec.UNSET
+    base: str | msgspec.UnsetType = msgspec.UNSET
+    left_out: int | msgspec.UnsetType = msgspec.UNSET
+
+
+class BlobAt(Result, frozen=True, kw_only=True):
+    """So many bytes of an upload are at the room's home, from the first on."""
+
+    room: str
+    offset: int
+
+
+class BlobPiece(Result, frozen=True, kw_only=True):
+    """Bytes of a file; fewer than were asked for at its end."""
+
+    data: bytes
 
 
 class Message(Result, frozen=True, kw_only=True):
@@ -107,6 +146,7 @@ class Message(Result, frozen=True, kw_only=True):
     handoff: Handoff | msgspec.UnsetType = msgspec.UNSET
     memory: MemoryMark | msgspec.UnsetType = msgspec.UNSET
     handoff_answer: HandoffAnswer | msgspec.UnsetType = msgspec.UNSET
+    brings: BlobInfo | msgspec.UnsetType = msgspec.UNSET
     private: bool | msgspec.UnsetType = msgspec.UNSET
     opening: bool | msgspec.UnsetType = msgspec.UNSET
     lost: bool | msgspec.UnsetType = msgspec.UNSET

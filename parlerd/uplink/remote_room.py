@@ -54,6 +54,7 @@ from parlerd.uplink.history import Contradicted, judge
 from parlerd.uplink.lanes import ANSWER_S, Post, answers_offer
 from parlerd.uplink.link import Link
 from parlerd.uplink.mirrors import present_of
+from parlerd.uplink.remote_shelf import RemoteShelf
 from parlerd.uplink.rewinding import FACTS, Fork, find_fork
 
 SHOWN_S: Final = 10.0
@@ -93,6 +94,8 @@ class RemoteRoom(MirrorRoom):
         self._composer = composer
         self._counters = counters
         self._doors = doors
+        self.shelf = RemoteShelf(actor.room, link)
+        """The files of the room, at its home."""
         self._waiting: deque[Submission] = deque()
         """What was asked and is not begun, in the order of calls."""
         self._ends: Bounded[int, bytes] = Bounded(MAX_ENDS)
@@ -265,6 +268,8 @@ class RemoteRoom(MirrorRoom):
                     await self._revoke(command, by.actor)
                 case c.MintKey():
                     await self._mint(command, decision, by)
+                case c.ChangeOwner():
+                    await self._change_owner(command, decision, by)
                 case c.Kick():
                     await self._kick(AgentId(decision.answer), by.actor)
                 case c.CloseRoom() | c.Leave():
@@ -391,6 +396,15 @@ class RemoteRoom(MirrorRoom):
             by=by.actor,
         )
         await self._shown(lambda room: command.mint in room.state.keys)
+
+    async def _change_owner(self, command: c.ChangeOwner, decision: Decision, by: By) -> None:
+        signed = self._attest(decision.statements[0], by)
+        await self._link.call(
+            "link.transfer",
+            t.TransferRoomThere(room=self.room, statement=signed.body, signature=signed.signature),
+            by=by.actor,
+        )
+        await self._shown(lambda room: room.state.owner == decision.answer)
 
     async def _kick(self, who: AgentId, agent: AgentId) -> None:
         await self._link.call("link.kick", t.KickFromRoom(room=self.room, agent=who), by=agent)

@@ -24,6 +24,7 @@ from parlerd.engine.driver import Driver, InlineDriver
 from parlerd.engine.engine import Engine, open_engine
 from parlerd.engine.face import EngineFace
 from parlerd.engine.ports import NoSigners
+from parlerd.engine.shelf import InlineBlobs
 from parlerd.identity import codes
 from parlerd.identity.signatures import Domain, SigningKey
 from parlerd.settings import Settings
@@ -33,6 +34,7 @@ from parlerd.uplink.homes import Homes
 from parlerd.uplink.uplinks import Uplinks
 from relay.link import Links
 from tests.support.engine import CountedKeys, CountedRandomness, HandClock, Served, SteppedClock, World
+from tests.support.memory_blobs import MemoryBlobs
 from tests.support.message_streams import MemoryStream, pair
 from tests.support.signatures import key_of
 
@@ -230,12 +232,14 @@ class Relay:
 
     wires: Wires
     store: Store = field(default_factory=MemoryStore)
+    blobs: MemoryBlobs = field(default_factory=MemoryBlobs)
     keys: RelayKeys = field(default_factory=RelayKeys)
     random: CountedRandomness = field(default_factory=partial(NamedRandomness, "relay"))
     clock: HandClock = field(default_factory=SteppedClock)
     book: Book = field(default_factory=Book)
     driver: Callable[[Store], Driver] = InlineDriver
     log_id: str = "log1"
+    settings: Settings = field(default_factory=Settings)
     face: Callable[[Engine], EngineFace] = lambda engine: engine
     """What the links come to: the engine, or somebody who stands before it."""
 
@@ -252,11 +256,12 @@ class Relay:
         async with (
             open_engine(
                 driver=self.driver(self.store),
+                blobs=InlineBlobs(self.blobs),
                 clock=self.clock,
                 random=self.random,
                 keys=self.keys,
                 signers=NoSigners(),
-                settings=Settings(),
+                settings=self.settings,
                 user="relay",
             ) as engine,
             trio.open_nursery() as nursery,
@@ -304,12 +309,14 @@ class Home:
         async with (
             open_engine(
                 driver=(driver := world.driver(world.store)),
+                blobs=InlineBlobs(world.blobs),
                 clock=world.clock,
                 random=world.random,
                 keys=world.keys,
                 signers=world.keys,
                 settings=world.settings,
                 user=self.name,
+                lineage=world.lineage,
                 home_book=uplinks,
                 homes=uplinks,
             ) as engine,

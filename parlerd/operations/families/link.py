@@ -5,7 +5,8 @@
     link.pull, link.why                    what was said before, and where it got to
     link.find, link.knock                  coming in with a key
     link.open, link.post, link.close       what an agent does
-    link.decide, link.check_code, link.mint, link.revoke, link.kick   what an owner's person does
+    link.blob_begin, _write, _finish, _read     the files that a room's messages bring
+    link.decide, link.check_code, link.mint, link.revoke, link.kick, link.transfer   what an owner's person does
     link.head, link.rewind                 how an owner's person lets a room go on after this home lost a part of it
     link.cursors                           how far each agent has read
 
@@ -35,7 +36,7 @@ from parlerd.operations.entry import (
     Result,
     Short,
 )
-from parlerd.operations.shared import Noted, StageReached
+from parlerd.operations.shared import BlobAt, BlobPiece, Noted, StageReached
 
 MAX_ATTACHED: Final = 500
 """Agents that one call attaches or detaches. More are attached by further calls."""
@@ -58,6 +59,7 @@ _Hash = Annotated[bytes, Meta(max_length=32)]
 """32 bytes, or none."""
 _Id = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_]{1,64}\Z")]
 """An id that a home tells, and that is shown as it is."""
+_Blob = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 _Count = Annotated[int, Meta(ge=0, lt=2**53)]
 """A number or a moment, also in what a home tells: whoever hears it stores it and shows it."""
 
@@ -186,13 +188,21 @@ class RequestEntry(Result, frozen=True, kw_only=True):
     decision_signature: bytes = b""
 
 
+class TransferEntry(Result, frozen=True, kw_only=True):
+    """The room got another owner: the statement that was signed (`core.statements`)."""
+
+    statement: bytes
+    signature: bytes
+
+
 class Card(Result, frozen=True, kw_only=True):
     """How a room stands before what follows in its log. With `whole` it takes the place of every card before; otherwise
     it holds only what changed since the card before it, and nothing in it is taken back.
 
     `moves` counts those who came and went, `asks` what became of keys and requests; `asks` is 0 for all but the owner's
     person. Keys and requests are told to the owner's person; another is told its own agents' requests, and the terms of
-    the keys that these knocked with. Whoever only knocks is told neither `title` nor members.
+    the keys that these knocked with. Whoever only knocks is told neither `title` nor members. `transfers` are all that
+    the room had, in order, on a whole card and whenever one is added.
     """
 
     whole: bool
@@ -204,6 +214,7 @@ class Card(Result, frozen=True, kw_only=True):
     closed: bool = False
     moves: _Count = 0
     asks: _Count = 0
+    transfers: list[TransferEntry] = []
     members: list[MemberEntry] = []
     keys: list[KeyEntry] = []
     requests: list[RequestEntry] = []
@@ -319,7 +330,8 @@ class FindKey(Params, frozen=True, kw_only=True):
 
 
 class FoundKey(Result, frozen=True, kw_only=True):
-    """What somebody who has a key may know of its room: the signed opening and the key's signed terms."""
+    """What somebody who has a key may know of its room: the signed opening, how the room changed hands since, and the
+    key's signed terms."""
 
     room: str
     opening: bytes
@@ -327,6 +339,7 @@ class FoundKey(Result, frozen=True, kw_only=True):
     ref: str
     terms: bytes
     terms_signature: bytes
+    transfers: list[TransferEntry] = []
 
 
 class KnockAtRoom(Params, frozen=True, kw_only=True):
@@ -376,6 +389,7 @@ PostedBy = Literal[
     "handoff.accept",
     "handoff.decline",
     "handoff.withdraw",
+    "blob.share",
     "memory.remember",
     "memory.forget",
 ]
@@ -392,6 +406,38 @@ class PostEnvelope(Params, frozen=True, kw_only=True):
     body: _Envelope
     signature: _Signature
     operation: PostedBy = "message.send"
+
+
+class BeginBlobAtRoom(Params, frozen=True, kw_only=True):
+    """The digest is in hex, as everywhere."""
+
+    room: _Id
+    agent: _Id
+    blob: _Blob
+    size: _Count
+
+
+class WriteBlobAtRoom(Params, frozen=True, kw_only=True):
+    room: _Id
+    agent: _Id
+    blob: _Blob
+    offset: _Count
+    data: Annotated[bytes, Meta(max_length=256 * 1024)]
+
+
+class FinishBlobAtRoom(Params, frozen=True, kw_only=True):
+    room: _Id
+    agent: _Id
+    blob: _Blob
+    size: _Count
+
+
+class ReadBlobAtRoom(Params, frozen=True, kw_only=True):
+    room: _Id
+    agent: _Id
+    blob: _Blob
+    offset: _Count
+    length: Annotated[int, Meta(ge=1, le=256 * 1024)]
 
 
 class Posted(Result, frozen=True, kw_only=True):
@@ -456,6 +502,14 @@ class KickFromRoom(Params, frozen=True, kw_only=True):
 
     room: Short
     agent: Short
+
+
+class TransferRoomThere(Params, frozen=True, kw_only=True):
+    """`statement` is the transfer that the owner's person signed or, to take the room over, the link's."""
+
+    room: Short
+    statement: _Statement
+    signature: _Signature
 
 
 class MintAtRoom(Params, frozen=True, kw_only=True):
@@ -529,8 +583,11 @@ _POSTING: Final = (
     "too_many_audiences",
     "too_many_bytes",
     "throttled",
+    "upload_unfinished",
     *IDEMPOTENT,
 )
+_BRINGING: Final = ("no_such_room", "room_closed", "blob_too_large", "too_many_blobs", "throttled")
+_BLOB: Final = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 
 FAMILY: Final = Family(
     operations=(
@@ -616,6 +673,50 @@ FAMILY: Final = Family(
             facts=("message_posted",),
             example={"room": samples.ROOM, "agent": "U", "id": "m_1", "body": b"", "signature": _KEY},
             answers=({"id": "m_1", "seq": 7, "at": samples.AT, "replayed": False},),
+        ),
+        Operation(
+            name="link.blob_begin",
+            summary="Begin to bring a file to a room of this home, or go on with it.",
+            params=BeginBlobAtRoom,
+            result=BlobAt,
+            plane="link",
+            effect="write",
+            errors=_BRINGING,
+            example={"room": samples.ROOM, "agent": "U", "blob": _BLOB, "size": 4},
+            answers=({"room": samples.ROOM, "offset": 0},),
+        ),
+        Operation(
+            name="link.blob_write",
+            summary="Bring the next piece of a file.",
+            params=WriteBlobAtRoom,
+            result=BlobAt,
+            plane="link",
+            effect="write",
+            errors=(*_BRINGING, "upload_unfinished"),
+            example={"room": samples.ROOM, "agent": "U", "blob": _BLOB, "offset": 0, "data": b"test"},
+            answers=({"room": samples.ROOM, "offset": 4},),
+        ),
+        Operation(
+            name="link.blob_finish",
+            summary="Say that a file is there whole.",
+            params=FinishBlobAtRoom,
+            result=BlobAt,
+            plane="link",
+            effect="write",
+            errors=(*_BRINGING, "upload_unfinished", "blob_mismatch"),
+            example={"room": samples.ROOM, "agent": "U", "blob": _BLOB, "size": 4},
+            answers=({"room": samples.ROOM, "offset": 4},),
+        ),
+        Operation(
+            name="link.blob_read",
+            summary="Fetch a piece of a file that a message of the room brings.",
+            params=ReadBlobAtRoom,
+            result=BlobPiece,
+            plane="link",
+            effect="read",
+            errors=("no_such_room", "no_such_blob"),
+            example={"room": samples.ROOM, "agent": "U", "blob": _BLOB, "offset": 0, "length": 4},
+            answers=({"data": "dGVzdA=="},),
         ),
         Operation(
             name="link.open",
@@ -760,6 +861,26 @@ FAMILY: Final = Family(
             errors=("no_such_room", "not_owner", "no_such_agent", "owner_stays", "room_closed"),
             facts=("member_left",),
             example={"room": samples.ROOM, "agent": "U"},
+        ),
+        Operation(
+            name="link.transfer",
+            summary="Let a room have another owner, as was signed.",
+            params=TransferRoomThere,
+            result=Noted,
+            plane="link",
+            effect="write",
+            errors=(
+                "no_such_room",
+                "not_owner",
+                "no_such_agent",
+                "room_closed",
+                "statement_refused",
+                "invalid_param",
+                "owner_is_there",
+                "too_many_transfers",
+            ),
+            facts=("owner_changed",),
+            example={"room": samples.ROOM, "statement": b"", "signature": _KEY},
         ),
         Operation(
             name="link.revoke",
