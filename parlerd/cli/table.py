@@ -40,6 +40,7 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     (('invite',), 'parlerd.cli.membership', 'room.invite', '', (
         'parler invite --group team',
         'parler invite --room auth-redesign --max-uses 1',
+        'parler invite',
     )),
     (('room', 'leave'), 'parlerd.cli.membership', 'room.leave', '', (
         'parler room leave --room team',

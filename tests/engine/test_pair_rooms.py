@@ -165,6 +165,26 @@ def test_a_third_agent_never_comes_into_the_room_of_two() -> None:
     run(main)
 
 
+def test_a_code_for_one_takes_no_other_number_and_who_left_with_it_gets_another_room() -> None:
+    async def main() -> None:
+        async with World().serving() as served:
+            ann, ben = await carded(served, "ann"), await carded(served, "ben")
+            error = await ann.refused("room.invite", t.Invite(max_uses=2))
+            assert (error.code, error.details["param"]) == ("invalid_param", "max_uses")
+            invited = await ann.ask("room.invite", t.Invite(approval=False, ttl_ms=60_000), t.Invited)
+            await ben.join(invited.code)
+            assert (await to(ann, "ben")).room == invited.room
+            assert await ben.close(invited.room) == "left"
+            served.world.clock.move(seconds=120)
+            # The code has expired, and nobody is named by it: the two go on in a room that names both.
+            sent = await to(ann, "ben")
+            assert (sent.opened, sent.room == invited.room) == (True, False)
+            assert texts(await ben.recv(room=sent.room)) == ["got a minute?"]
+            assert (await to(ben, "ann")).room == sent.room
+
+    run(main)
+
+
 # -- agents that want to be asked --------------------------------------------------------------------------
 
 
