@@ -50,6 +50,9 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     (('room', 'archive'), 'parlerd.cli.membership', 'room.archive', '', (
         'parler room archive team',
     )),
+    (('room', 'delete'), 'parlerd.cli.membership', 'room.delete', '', (
+        'parler room delete team',
+    )),
     (('approvals',), 'parlerd.cli.approvals', 'approvals.list', '', (
         'parler approvals',
         'parler approvals --once --json',
@@ -223,6 +226,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'room leave',
         'room kick',
         'room archive',
+        'room delete',
     )),
     ('Talk', (
         'send',

@@ -277,6 +277,13 @@ class Activate(Command, frozen=True, kw_only=True):
     room: RoomId | None
 
 
+class DeleteRoom(Command, frozen=True, kw_only=True):
+    """The person whose agent owns a room wants it gone, with everything in it. The answer is `deleted`; a room that was
+    deleted before stays so."""
+
+    room: RoomId
+
+
 class EnrolPerson(Command, frozen=True, kw_only=True):
     """A person proved their key and knew the join secret: their daemon may open links from now on. `name` is what their
     machine calls itself."""
@@ -299,6 +306,7 @@ HomeCommand = (
     | SetAttention
     | NameRoom
     | Activate
+    | DeleteRoom
     | EnrolPerson
     | KickPerson
 )

@@ -319,6 +319,12 @@ class SessionActivated(_Event, tag="session_activated", frozen=True, kw_only=Tru
     room: RoomId | None
 
 
+class RoomDeleted(_Event, tag="room_deleted", frozen=True, kw_only=True):
+    """A room is gone from this home, with everything in it: its name is free, and no agent is in it."""
+
+    room: RoomId
+
+
 class PersonEnrolled(_Event, tag="person_enrolled", frozen=True, kw_only=True):
     """A person may open links to this home. `name` is what their machine calls itself."""
 
@@ -356,6 +362,7 @@ HomeEvent = (
     | AttentionSet
     | RoomNamed
     | SessionActivated
+    | RoomDeleted
     | PersonEnrolled
     | PersonKicked
 )

@@ -31,8 +31,10 @@ from parlerd.engine.authors import Admission, LocalAuthor
 from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.engine.cards import Cards
 from parlerd.engine.checks import Checks
+from parlerd.engine.clearing import Clearing
 from parlerd.engine.connected import Connected
 from parlerd.engine.deadlines import IdleAgents, RoomDeadlines
+from parlerd.engine.deleting import Deleting
 from parlerd.engine.departing import Departing
 from parlerd.engine.desk import Desk
 from parlerd.engine.directory import DirectoryHandlers
@@ -178,6 +180,7 @@ class Engine:
             Overview(desk),
             Inviting(desk),
             Departing(desk),
+            Deleting(desk),
             AttentionHandlers(desk),
             Waking(desk),
             Checks(desk),
@@ -334,13 +337,14 @@ async def open_engine(
     frames: Frames | None = None,
     home_book: HomeBook | None = None,
     homes: Homes | None = None,
+    copies: Callable[[], list[str]] = list,
     stop: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[Engine]:
     """Serve one home until the context ends; then every room keeps its snapshot and the driver is closed.
 
     `keys` are the home's, `signers` those of the person and the agents that act here (`ports.NoSigners` where nobody
-    does). `user` names the person's own agent. `homes` are the other homes in which rooms may live. `stop` is called
-    when a caller asks the daemon to stop.
+    does). `user` names the person's own agent. `homes` are the other homes in which rooms may live. `copies` says which
+    copies of the database the program made itself. `stop` is called when a caller asks the daemon to stop.
     """
     wakes = LocalNotifier()
     async with trio.open_nursery() as nursery:
@@ -371,6 +375,8 @@ async def open_engine(
         deadlines = RoomDeadlines(driver=driver, rooms=rooms, clock=clock, scheduler=scheduler, notifier=wakes)
         await deadlines.load()
         nursery.start_soon(scheduler.run)
+        clearing = Clearing(driver)
+        nursery.start_soon(clearing.run)
         idle = IdleAgents(clock=clock, scheduler=scheduler, notifier=wakes, presence=lambda agent: presence.of(agent))
         leases, connected = Leases(driver), Connected(clock)
         await leases.start()
@@ -409,6 +415,8 @@ async def open_engine(
             host_files=host_files or NoHostFiles(),
             home_book=home_book or NoHomeBook(),
             codes=codes,
+            clearing=clearing,
+            copies=copies,
             version=__version__,
             home_path=home_path,
             default_home=default_home,
@@ -418,6 +426,7 @@ async def open_engine(
         finally:
             with trio.CancelScope(shield=True):
                 scheduler.close()
+                clearing.close()
                 await rooms.close()
     with trio.CancelScope(shield=True):
         await driver.close()

@@ -245,6 +245,7 @@ FAMILY: Final = Family(
             effect="destructive",
             errors=(
                 "no_such_room",
+                "room_deleted",
                 "ambiguous_name",
                 "not_owner",
                 "room_closed",
