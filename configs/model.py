@@ -141,6 +141,23 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     beside: str = ""
 
 
+PROMPT: Final = "{prompt}"
+"""Stands for the first prompt among the arguments of a `Start`, as one whole argument."""
+
+
+class Start(msgspec.Struct, frozen=True, kw_only=True):
+    """How a person starts the program of a host in a folder with a first prompt, as it was seen to work.
+
+    `terminal` are the arguments for a conversation in the terminal and `headless` for a run without one; `PROMPT`
+    stands for the prompt. A way that is empty is none, or nobody has tried it. `allowed` are arguments that let the
+    model use `MESSAGING` in this run, for a host that keeps no setting for every folder.
+    """
+
+    terminal: tuple[str, ...] = ()
+    headless: tuple[str, ...] = ()
+    allowed: tuple[str, ...] = ()
+
+
 def switched_off(entry: dict[str, Any]) -> bool:
     """Whether an entry says, in the words that most hosts share, that its server is not to be used."""
     return entry.get("disabled") is True or entry.get("enabled") is False
@@ -185,7 +202,8 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     our answers while it runs, `consent` whether it lets its model call us, where that is known. `hooks` says at which
     of its events it runs ours; a host without it has none that Parler knows to work. `project_files` are files that a
     project may have, from which the host takes servers, each with the path of their table. `quiet` are variables that
-    keep the host from updating itself, reporting or asking when Parler runs its program. `silent` is a sentence on why
+    keep the host from updating itself, reporting or asking when Parler runs its program. `start` is missing for a host
+    that has no program with a first prompt, or whose program nobody has tried. `silent` is a sentence on why
     the host may not have started us although all is in place. `plugins`, `form_hooks`, `per_folder`, `inbox` and
     `health` are said at their types.
     """
@@ -227,6 +245,7 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     per_folder: PerFolder | None = None
     inbox: Inbox | None = None
     health: Health | None = None
+    start: Start | None = None
     quiet: Mapping[str, str] = msgspec.field(default_factory=dict)
     silent: str = ""
     quirks: tuple[str, ...] = ()

@@ -28,6 +28,30 @@ def survey(place: Place, hosts: Sequence[Host]) -> list[Outcome]:
     return [outcome for host in hosts for outcome in _look(place, host, recorded)]
 
 
+def hindrance(place: Place, host: Host) -> str | None:
+    """What keeps the program of this host from starting the Parler of this home, as one or two sentences; None where
+    nothing that its settings say does."""
+    if plugin(place, host) is not None:
+        return None
+    found = f"{host.name} is not connected to this home's Parler."
+    for path in targets(place, host):
+        file = Glance(read(path) or b"", Rules.of(host))
+        try:
+            entry = file.at(server_path(file, host)) if file.data.strip() else None
+        except EditRefused as error:
+            found = f"{host.name} cannot read its own settings: {where(error)}"
+            continue
+        if entry is None or not starts_parler(entry):
+            continue
+        if not starts_shim_of(entry, place):
+            found = f"{host.name} is connected to the Parler of another home."
+        elif (off := off_where(host, file, entry)) is not None:
+            found = f"Parler is switched off in {host.name}{off}."
+        else:
+            return None
+    return found
+
+
 def _look(place: Place, host: Host, recorded: _Recorded) -> Iterator[Outcome]:
     if not detected(place, host):
         yield Outcome(host=host, detected=False, path=files(place, host)[0], status="not_detected")

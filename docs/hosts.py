@@ -17,7 +17,7 @@ from textwrap import fill
 from typing import Any, Final, NamedTuple
 
 from configs.hosts import HOSTS
-from configs.model import Consent, Host, Shim, System
+from configs.model import PROMPT, Consent, Host, Shim, Start, System
 from configs.snippet import snippet
 
 HERE: Final = Path(__file__).resolve().parent
@@ -43,6 +43,9 @@ PROMISES: Final[Mapping[str, Promise]] = {
         "opens", "Its model opens a session, answers whoever came, and hands the turn over, with no call in vain."
     ),
     "joins": Promise("joins", "Its model knocks with a key, is let in by a person, asks, and is handed the turn."),
+    "brought": Promise(
+        "is brought", "`parler bring` starts it without a terminal, and its model reads the session and answers there."
+    ),
     "recap": Promise("long recap", "A recap of 30,000 characters arrives whole, in as few calls as the host allows."),
     "messages": Promise("60 messages", "Sixty short messages arrive, each once and in order."),
     "killed": Promise("killed", "The program is killed between two pages: what its model did not get comes later."),
@@ -177,6 +180,7 @@ def _section(host: Host) -> list[str]:
         *([f"The host waits {host.limits}"] if host.limits else []),
         *([_consent(host.id, host.consent)] if host.consent is not None else []),
         f"Afterwards: {host.after.rstrip('.')}",
+        *([_start(host.programs[0], host.start)] if host.start is not None else []),
         *([_REWRITES] if host.rewrites else []),
         *(quirk.rstrip(".") for quirk in host.quirks),
     ]
@@ -203,6 +207,17 @@ def _consent(id: str, consent: Consent) -> str:
     where = f" in {_paths(consent.files)}" if consent.files else ""
     own = "" if consent.asks else "; where your own rules make the host ask"
     return f"{default}{own}: `parler connect {id} --allow` permits the tools that read and talk{where}"
+
+
+def _start(program: str, start: Start) -> str:
+    """What `parler bring` runs."""
+    ways = {"": start.terminal, " with `--headless`": start.headless}
+    shown = [
+        f"`{' '.join((program, *start.allowed, *words)).replace(PROMPT, 'PROMPT')}`{how}"
+        for how, words in ways.items()
+        if words
+    ]
+    return f"`parler bring` runs {', and '.join(shown)}"
 
 
 def _files(host: Host, system: System) -> str:

@@ -65,6 +65,8 @@ OTHER_DOCUMENTS: Final[dict[str, str]] = {
     "daemon status": '{shape}; when none runs `{"running":false,"pid":null}` and exit 3',
     "daemon stop": '`{"running":false,"pid":null,"stopped"}`: `stopped` is the pid of the daemon that ended, or null',
     "daemon logs": '`{"path","lines":[...]}`; with `--follow` `{"line"}` a line',
+    "bring": '`{"host","command","room","agent"?}`: `agent` after a run with `--headless`, whose output then goes to '
+    "stderr; `room` is null where `--dry-run` would open one",
     "doctor": '`{"ok","checks":[check]}`, with `--probe` also `host` and `reached`; exit 1 unless all is in order',
     "demo": "none: it shows what happens, step by step",
     "version": '`{"version","protocol","python","daemon":{"running","version"}}`',

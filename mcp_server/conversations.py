@@ -100,8 +100,8 @@ class Conversations:
             window.settled(request, written=written)
 
     async def knock(self) -> None:
-        """Knock with the key that the window came with. Where calls name their conversation, the first of them says who
-        knocks, so nobody does it before that call."""
+        """Come in by the start or with the key that the window came with. Where calls name their conversation, the
+        first of them says who comes, so nobody does before that call."""
         if not self.traits.conversation_meta:
             await self.own.knock()
 

@@ -55,7 +55,8 @@ METHOD_NOT_FOUND: Final = -32601
 INVALID_PARAMS: Final = -32602
 UNSUPPORTED_VERSION: Final = -32022
 KNOCK_SECONDS: Final = 1.0
-"""A window that stays this long after its handshake is no health check: it knocks with the key it came with."""
+"""A window that stays this long after its handshake is no health check: it comes in by the start or with the key that
+it came with."""
 ROOTS_SECONDS: Final = 1.0
 """How long a client may take to name its roots. Source: decision 10."""
 MAX_REQUEST: Final = 1024 * 1024
@@ -130,8 +131,6 @@ class _Session:
     def __init__(self, host: McpHost, caller: Caller, hello: Hello, say: Say) -> None:
         self._host = host
         self._caller = caller
-        # Whether the window brought a key to knock with.
-        self._has_key = bool(hello.session_key)
         # Writes one line to the host.
         self._say = say
         # What was settled by the first request: the era, and of the handshake era what the client can do.
@@ -307,8 +306,7 @@ class _Session:
     async def _begin_envelopes(self, params: object, nursery: trio.Nursery) -> None:
         self._era = Era.ENVELOPES
         await self._windows.introduced(envelope.client_info(params))
-        if self._has_key:
-            nursery.start_soon(self._knock)
+        nursery.start_soon(self._knock)
 
     async def _place(self) -> None:
         """Learn where the window stands from the first root of its client, before anything that takes an identity, if
@@ -340,7 +338,7 @@ class _Session:
                     # A call that runs here frees itself, because its answer may still be on the way.
                     self._held.free(request)
                 self._windows.settled(request, written=False)
-        elif method == "notifications/initialized" and self._has_key:
+        elif method == "notifications/initialized":
             nursery.start_soon(self._knock)
 
     # -- to the host -------------------------------------------------------------------------------------------

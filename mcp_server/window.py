@@ -354,7 +354,7 @@ class Window:
         self._knock.forget()
 
     async def knock(self) -> None:
-        """Knock with the key that the window came with, once."""
+        """Come in by the start or with the key that the window came with, once."""
         await self._knock.knock()
 
     # -- where it stands ---------------------------------------------------------------------------------------

@@ -98,6 +98,7 @@ def run(home: Home, *, below_agent: bool = False) -> None:
                 default_home=home.root == home_from({"HOME": str(Path.home())}).root,
                 socket=str(home.socket),
                 inspect=credentials.inspector(hosts),
+                lineage=credentials.lineage_of,
                 host_files=watcher,
                 frames=recorder,
                 home_book=uplinks,

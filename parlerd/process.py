@@ -178,6 +178,17 @@ def ancestry_of(pid: int, hosts: Hosts) -> Ancestry:
     return Ancestry(tuple(above), "")
 
 
+def lineage_of(pid: int) -> tuple[tuple[int, int], ...]:
+    """A process and all that can be seen above it, itself first, each with when it began: a later process that gets the
+    same number began at another time. The unit of that time differs between systems."""
+    lineage: list[tuple[int, int]] = []
+    while pid > 1 and len(lineage) < _MAX_ANCESTORS and (found := _parent_and_begin(pid)) is not None:
+        parent, began = found
+        lineage.append((pid, began))
+        pid = parent
+    return tuple(lineage)
+
+
 def surroundings_of(pid: int, hosts: Hosts) -> Surroundings:
     """The program of a process, the agent host and the editor it runs under, and whether it has a controlling terminal.
 
@@ -255,6 +266,37 @@ def _look(pid: int) -> _Process | None:
     return _Process(parent, tuple(map(_readable, (name, *command))))
 
 
+def _parent_and_begin(pid: int) -> tuple[int, int] | None:
+    """The parent of a process, and when the process began; None when it cannot be seen.
+
+    Linux counts the begin in ticks since the system started, which no change of the clock moves. psutil gives it by the
+    clock.
+    """
+    if sys.platform == "linux":
+        fields = _stat(pid)
+        return (int(fields[1]), int(fields[19])) if len(fields) > 19 else None
+    else:
+        import psutil
+
+        try:
+            process = psutil.Process(pid)
+            return process.ppid(), int(process.create_time() * 1_000_000)
+        except psutil.Error:
+            return None
+
+
+def _stat(pid: int) -> list[bytes]:
+    """What Linux says of a process, from its state on; nothing when it cannot be seen.
+
+    The name stands before that in parentheses, and may itself hold parentheses and spaces; no later field can.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()
+    except OSError:
+        return []
+
+
 def _environment(pid: int) -> dict[str, str]:
     """The environment that a process was started with; empty when it cannot be seen."""
     import psutil
@@ -278,13 +320,8 @@ def _has_terminal(pid: int) -> bool:
     terminal that was opened later.
     """
     if sys.platform == "linux":
-        try:
-            with open(f"/proc/{pid}/stat", "rb") as file:
-                # The name stands in parentheses and may itself hold parentheses and spaces; no later field can. The
-                # fifth field after the name is the terminal's number, 0 without a terminal.
-                return file.read().rpartition(b")")[2].split()[4] != b"0"
-        except (OSError, IndexError):
-            return False
+        # The number of the terminal, 0 without one.
+        return _stat(pid)[4:5] not in ([], [b"0"])
     else:
         import subprocess
 

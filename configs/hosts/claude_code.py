@@ -7,6 +7,7 @@ from typing import Any
 from configs.events import Hooks, grouped
 from configs.model import (
     MESSAGING,
+    PROMPT,
     SERVER,
     Consent,
     FormHooks,
@@ -15,6 +16,7 @@ from configs.model import (
     PerFolder,
     Plugins,
     Shim,
+    Start,
     names_us,
     same_everywhere,
 )
@@ -83,6 +85,7 @@ HOST = Host(
     ),
     per_folder=PerFolder(table=("projects",), servers=("mcpServers",), remove=f"claude mcp remove -s local {SERVER}"),
     health=Health(words=("mcp", "list"), shows=r"(?m)^parler: .*Connected$"),
+    start=Start(terminal=(PROMPT,), headless=("-p", "--", PROMPT)),
     quiet={
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
         "DISABLE_AUTOUPDATER": "1",

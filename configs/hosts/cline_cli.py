@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from configs.model import Consent, Host, Shim, same_everywhere
+from configs.model import PROMPT, Consent, Host, Shim, Start, same_everywhere
 from configs.shapes import stdio
 from parlerd.operations.traits import HostTraits
 
@@ -29,4 +29,5 @@ HOST = Host(
     after="Start a new session.",
     traits=HostTraits(page=7_500, unit="json", wait_s=55, clients=("@cline/core",), shares_servers=True),
     consent=Consent(default="runs Parler's tools without asking", asks=False),
+    start=Start(terminal=("-i", PROMPT), headless=("--json", PROMPT)),
 )

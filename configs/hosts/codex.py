@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from configs.events import Hooks, grouped
-from configs.model import MESSAGING, SERVER, Consent, Health, Host, Plugins, Shim, same_everywhere
+from configs.model import MESSAGING, PROMPT, SERVER, Consent, Health, Host, Plugins, Shim, Start, same_everywhere
 from configs.shapes import bare
 from parlerd.operations.traits import HostTraits
 
@@ -57,6 +57,8 @@ HOST = Host(
     plugins=Plugins(files=_CONFIG, key=("plugins",)),
     project_files=((".codex/config.toml", ("mcp_servers",)),),
     health=Health(words=("mcp", "list", "--json"), shows=r'"name"\s*:\s*"parler"', starts=False),
+    # Without `--no-daemon` the servers of a second window are started by the first one's daemon.
+    start=Start(terminal=("--no-daemon", PROMPT), headless=("exec", "--skip-git-repo-check", PROMPT)),
     quirks=(
         "`codex mcp add` drops comments inside every entry.",
         "Its shell sandbox cannot reach a socket; its servers can.",

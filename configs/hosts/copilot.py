@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from configs.events import Hooks, grouped
-from configs.model import MESSAGING, Consent, Health, Host, Shim, same_everywhere
+from configs.model import MESSAGING, PROMPT, Consent, Health, Host, Shim, Start, same_everywhere
 from configs.shapes import bare
 from parlerd.operations.traits import HostTraits
 
@@ -48,4 +48,9 @@ HOST = Host(
     ),
     project_files=((".github/mcp.json", ("mcpServers",)),),
     health=Health(words=("mcp", "get", "parler"), shows=r"Status: +Enabled", starts=False),
+    start=Start(
+        terminal=("-i", PROMPT),
+        headless=("-p", PROMPT),
+        allowed=tuple(f"--allow-tool=parler({tool})" for tool in MESSAGING),
+    ),
 )

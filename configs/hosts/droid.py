@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from configs.events import Hooks, grouped
-from configs.model import MESSAGING, SERVER, Consent, Health, Host, Shim, same_everywhere
+from configs.model import MESSAGING, PROMPT, SERVER, Consent, Health, Host, Shim, Start, same_everywhere
 from configs.shapes import stdio
 from parlerd.operations.traits import HostTraits
 
@@ -50,4 +50,5 @@ HOST = Host(
     ),
     project_files=((".factory/mcp.json", ("mcpServers",)),),
     health=Health(words=("mcp", "list"), shows=r"(?m)parler\s+stdio\s+connected"),
+    start=Start(headless=("exec", PROMPT)),
 )

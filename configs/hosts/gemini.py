@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from configs.events import PROMPT_S, Hook, HookAnswer, Hooks, Run
-from configs.model import MESSAGING, SERVER, Consent, Health, Host, names_others, names_us, same_everywhere
+from configs.model import (
+    MESSAGING,
+    PROMPT,
+    SERVER,
+    Consent,
+    Health,
+    Host,
+    Start,
+    names_others,
+    names_us,
+    same_everywhere,
+)
 from configs.shapes import bare
 from parlerd.operations.traits import HostTraits
 
@@ -57,6 +68,7 @@ HOST = Host(
         variables={"GEMINI_CLI_TRUST_WORKSPACE": "true"},
         beside=", in a folder that it trusts",
     ),
+    start=Start(terminal=("-i", PROMPT), headless=("-p", PROMPT)),
     quiet={"GEMINI_TELEMETRY_ENABLED": "false"},
     silent=(
         "Gemini CLI starts no servers in a folder that it was not told to trust. Trust the folder in Gemini CLI, or "

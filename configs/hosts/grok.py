@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from configs.model import MESSAGING, Consent, Host, same_everywhere
+from configs.model import MESSAGING, PROMPT, Consent, Host, Start, same_everywhere
 from configs.shapes import bare
 from parlerd.operations.traits import HostTraits
 
@@ -28,6 +28,7 @@ HOST = Host(
         appended=((("permission", "allow"), tuple(f"MCPTool(parler__{tool})" for tool in MESSAGING)),),
         covers=((("permission", "allow"), "MCPTool(parler__*)"),),
     ),
+    start=Start(terminal=(PROMPT,), headless=("-p", PROMPT)),
     quirks=(
         "It reads `~/.claude.json` and `~/.claude/settings.json` too; an entry of its own makes it known as itself.",
         "Its model finds tools by searching for them.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from configs.model import MESSAGING, Consent, Host, denies_tools, same_everywhere
+from configs.model import MESSAGING, PROMPT, Consent, Host, Start, denies_tools, same_everywhere
 from configs.shapes import local
 from parlerd.operations.traits import HostTraits
 
@@ -35,5 +35,6 @@ HOST = Host(
         (".kilo/kilo.jsonc", ("mcp",)),
         (".kilocode/mcp.json", ("mcpServers",)),
     ),
+    start=Start(terminal=("--prompt", PROMPT), headless=("run", PROMPT)),
     quirks=("Releases before Kilo moved to OpenCode's code read `~/.kilocode` or VS Code's storage, not these files.",),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from configs.model import Consent, Host, Shim, same_everywhere
+from configs.model import PROMPT, Consent, Host, Shim, Start, same_everywhere
 from configs.shapes import bare
 from parlerd.operations.traits import HostTraits
 
@@ -32,4 +32,5 @@ HOST = Host(
     traits=HostTraits(page=49_000, unit="characters", wait_s=55, cancels_answered=True, clients=("kimi-code",)),
     consent=Consent(default="runs Parler's tools without asking", asks=False),
     project_files=((".kimi-code/mcp.json", ("mcpServers",)),),
+    start=Start(headless=("-p", PROMPT)),
 )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from configs.model import MESSAGING, Consent, Health, Host, Shim, denies_tools, same_everywhere
+from configs.model import MESSAGING, PROMPT, Consent, Health, Host, Shim, Start, denies_tools, same_everywhere
 from configs.shapes import local
 from parlerd.operations.traits import HostTraits
 
@@ -47,6 +47,7 @@ HOST = Host(
         for name in ("opencode.json", "opencode.jsonc", ".opencode/opencode.json", ".opencode/opencode.jsonc")
     ),
     health=Health(words=("mcp", "list"), shows=r"✓ +parler +.*connected"),
+    start=Start(terminal=("--prompt", PROMPT), headless=("run", PROMPT)),
     quiet={"OPENCODE_DISABLE_AUTOUPDATE": "1"},
     quirks=(
         "`opencode mcp add` re-indents the whole block.",

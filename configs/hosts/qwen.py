@@ -5,7 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from configs.events import Hooks, grouped
-from configs.model import MESSAGING, Consent, Health, Host, Inbox, Shim, names_others, names_us, same_everywhere
+from configs.model import (
+    MESSAGING,
+    PROMPT,
+    Consent,
+    Health,
+    Host,
+    Inbox,
+    Shim,
+    Start,
+    names_others,
+    names_us,
+    same_everywhere,
+)
 from configs.shapes import bare
 from parlerd.operations.traits import HostTraits
 
@@ -66,6 +78,7 @@ HOST = Host(
         revoke="qwen sessions controllers remove",
     ),
     health=Health(words=("mcp", "list"), shows=r"(?m)✓ parler: .*Connected"),
+    start=Start(terminal=("-i", PROMPT), headless=("-p", PROMPT)),
     quirks=(
         "It adds `$version` to the file, and writes the whole file again with two spaces.",
         "A trailing comma stops it; a byte order mark does not.",

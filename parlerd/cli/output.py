@@ -140,11 +140,12 @@ class Output:
             self.stderr.write(line + "\n")
         self.stderr.flush()
 
-    def paste(self, *spans: Span) -> None:
-        """Print something to copy, alone on its line, never broken and never indented. It is bold unless it has a style
-        of its own."""
+    def paste(self, *spans: Span, beside: bool = False) -> None:
+        """Print something to copy, alone on its line, never broken and never indented; with `beside` on stderr. It is
+        bold unless it has a style of its own."""
         styled: list[Span] = [(span, "bold") if isinstance(span, str) else span for span in spans]
-        self.stdout.write(self._line(styled, self.colour) + "\n")
+        stream = self.stderr if beside else self.stdout
+        stream.write(self._line(styled, self.colour and (not beside or _is_terminal(stream))) + "\n")
 
     def line(self, *spans: Span) -> None:
         """Print one line of a log or a file, however wide: a break would look like a line break of the file."""

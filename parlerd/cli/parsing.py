@@ -46,6 +46,9 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, prog: str, describe: Callable[[], str]) -> None:
         self._describe = describe
+        self.alternates = False
+        """Whether options may stand between the first word of a command and the further ones, where argparse would take
+        no word after such an option."""
         super().__init__(
             prog=prog,
             allow_abbrev=False,
@@ -66,7 +69,7 @@ class Parser(argparse.ArgumentParser):
             if word.startswith("-") and word.endswith("=--"):
                 # argparse takes such a value for the end of the options, and gives an empty list in its place.
                 self.error(f"argument {word.partition('=')[0]}: `--` is no value")
-        args = self.parse_args(words)
+        args = self.parse_intermixed_args(words) if self.alternates else self.parse_args(words)
         for action in self.actions:
             found: Any = getattr(args, action.dest, None)
             several = isinstance(found, list) and (action.nargs is not None or action.default == [])

@@ -47,11 +47,22 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     (('room', 'kick'), 'parlerd.cli.membership', 'room.kick', '', (
         'parler room kick bob --room team',
     )),
+    (('room', 'transfer'), 'parlerd.cli.membership', 'room.transfer', '', (
+        'parler room transfer bob --room team',
+    )),
+    (('room', 'takeover'), 'parlerd.cli.membership', 'room.takeover', '', (
+        'parler room takeover team',
+    )),
     (('room', 'archive'), 'parlerd.cli.membership', 'room.archive', '', (
         'parler room archive team',
     )),
     (('room', 'delete'), 'parlerd.cli.membership', 'room.delete', '', (
         'parler room delete team',
+    )),
+    (('bring',), 'parlerd.cli.bring', 'session.bring', '', (
+        'parler bring codex "Review what claude wrote."',
+        'parler bring claude-code --context "Left: rotation." --dry-run',
+        'parler bring gemini "Plan the rest." --room auth-redesign --headless',
     )),
     (('approvals',), 'parlerd.cli.approvals', 'approvals.list', '', (
         'parler approvals',
@@ -212,6 +223,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'connect',
         'demo',
         'session open',
+        'bring',
         'session join',
         'invite',
         'join',
@@ -225,6 +237,8 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'session close',
         'room leave',
         'room kick',
+        'room transfer',
+        'room takeover',
         'room archive',
         'room delete',
     )),

@@ -20,6 +20,7 @@ PATH: Final = Path(__file__).with_name("table.py")
 MODULES: Final = (
     "session",
     "membership",
+    "bring",
     "approvals",
     "messages",
     "memory",

@@ -29,7 +29,16 @@ from parlerd.core.model import (
     RoomId,
     Turn,
 )
-from parlerd.core.statements import AgentCard, DecisionStatement, KeyTerms, KnockStatement, Opening, Rewind, Title
+from parlerd.core.statements import (
+    AgentCard,
+    DecisionStatement,
+    KeyTerms,
+    KnockStatement,
+    Opening,
+    Rewind,
+    Title,
+    Transfer,
+)
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
@@ -163,6 +172,22 @@ class Kick(Command, frozen=True, kw_only=True):
     principal: PrincipalId | None = None
 
 
+class ChangeOwner(Command, frozen=True, kw_only=True):
+    """The owner's person (`principal`) hands the room to another member; or `principal` takes it over, for an agent of
+    theirs that is in, because the owner's person is away for long. The answer is the new owner's id."""
+
+    owner: str
+    """Who owns the room from now on, by id or handle."""
+    principal: PrincipalId
+    takes: bool = False
+    is_owner_here: bool = False
+    """Whether the owner's person can be reached now."""
+    away_ms: Millis = Millis(0)
+    """How long that person must have said and decided nothing in the room before it can be taken over."""
+    statement: Transfer | None = None
+    """What was signed elsewhere; the room refuses it as it refuses a knock's."""
+
+
 class Expel(Command, frozen=True, kw_only=True):
     """This home sends a person away: their agents are in the room no longer, but for the room's owner, and the keys of
     a room of theirs let nobody in any more. Not for a caller to ask: whoever runs the home does."""
@@ -204,6 +229,7 @@ RoomCommand = (
     | RevokeKey
     | Leave
     | Kick
+    | ChangeOwner
     | CloseRoom
     | Expel
     | RewindRoom

@@ -259,6 +259,14 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         scope="room",
     ),
     _E(
+        "no_live_key",
+        "This room has no key any more with which the agent could knock.",
+        "The key expired, was used up or was revoked since the start. Start the agent again: parler bring HOST",
+        tool_hint="The key expired, was used up or was revoked since the start. Your user can start you again: "
+        "parler bring HOST",
+        scope="room",
+    ),
+    _E(
         "wrong_room",
         "The room that the relay named is not the one that this key was made for. Nothing was sent to that room.",
         "Compare all of the key with whoever gave it: it may be mistyped. If it is not, the relay answers with a room "
@@ -386,6 +394,19 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "The owner of a room does not leave it: nobody would be left to decide who comes in.",
         "End the room for all with parler room archive, or leave it open.",
         tool_hint="End it for all with parler_leave, or leave it open.",
+        scope="room",
+    ),
+    _E(
+        "owner_is_there",
+        "A room is taken over only when its owner's person has been away for long.",
+        "Ask that person to hand it over with parler room transfer, or wait.",
+        tool_hint="Only a person takes a room over, and only when its owner's person has been away for long.",
+        scope="room",
+    ),
+    _E(
+        "too_many_transfers",
+        "This room has changed hands as often as a room may.",
+        "Open another room.",
         scope="room",
     ),
     _E(
@@ -719,6 +740,48 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         action="ask_person",
         fault="home",
         scope="home",
+    ),
+    _E(
+        "host_not_installed",
+        "The program of this agent host is not here.",
+        "Install it, or put the folder that it is in on PATH.",
+        action="ask_person",
+        fault="person",
+    ),
+    _E(
+        "host_not_connected",
+        "This agent host does not know Parler yet.",
+        "Run: parler connect HOST",
+        action="ask_person",
+        fault="person",
+    ),
+    _E(
+        "host_not_startable",
+        "This agent host has no such start with a first prompt.",
+        "Start it yourself, and say to its agent the line that `parler session open` prints.",
+        action="ask_person",
+        fault="person",
+    ),
+    _E(
+        "host_would_refuse",
+        "Without a terminal this agent host asks nobody, and refuses its model Parler's tools.",
+        "Run it without --headless, or first: parler connect HOST --allow",
+        action="ask_person",
+        fault="person",
+    ),
+    _E(
+        "host_not_started",
+        "The program of this agent host could not be started.",
+        "Start it by hand once, and see what it says.",
+        action="ask_person",
+        fault="person",
+    ),
+    _E(
+        "did_not_join",
+        "The program ended, and its agent never came to the session.",
+        "Look at what it printed, and run `parler doctor --probe HOST`.",
+        action="ask_person",
+        fault="peer",
     ),
     _E(
         "home_not_writable",

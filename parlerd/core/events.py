@@ -212,6 +212,15 @@ class RoomRewound(_Event, tag="room_rewound", frozen=True, kw_only=True):
     counter and the hash of the newest envelope; 0 and empty where nobody can tell."""
 
 
+class OwnerChanged(_Event, tag="owner_changed", frozen=True, kw_only=True):
+    """The room has another owner. The signed transfer is the body."""
+
+    owner: AgentId
+    principal: PrincipalId
+    taken: bool = False
+    """Whether the new owner's person took the room over, because the person before was away for long."""
+
+
 class RoomTitled(_Event, tag="room_titled", frozen=True, kw_only=True):
     """Only in a mirror: the room's home told the title, which it told nobody who only knocked. The body is that of
     `RoomOpened` with the title in it."""
@@ -351,6 +360,7 @@ RoomEvent = (
     | MessagePosted
     | MirrorPlaced
     | RoomRewound
+    | OwnerChanged
     | RoomTitled
     | HomeContradicted
 )

@@ -39,6 +39,7 @@ from parlerd.core.model import (
     first_free,
 )
 from parlerd.core.public_line import first_number
+from parlerd.core.statements import MAX_TRANSFERS, Transfer, contradiction
 from parlerd.core.topics import Topic
 
 MAX_CANDIDATES: Final = 5
@@ -387,6 +388,44 @@ class Membership(Facet[MembershipState]):
             raise Refused("owner_stays", "The owner of a room is not put out of it.")
         return Decision((e.MemberLeft(agent=agent, kicked=True),), authority="owner", answer=agent)
 
+    def _change_owner(self, command: c.ChangeOwner, by: By, now: Millis, ids: Ids) -> Decision:
+        room, members = self._lifecycle, self.state.members
+        owns = command.principal == room.owner_principal
+        if not owns:
+            present(members, by.actor)
+        if not owns and not command.takes:
+            raise Refused("not_owner")
+        require_open(room)
+        require_sound(room)
+        if room.kind not in ("session", "channel", "service"):
+            raise Refused("invalid_param", "This room stays with those whose it is.", param="room")
+        member = members[resolve(members, command.owner)]
+        if command.takes:
+            if owns or member.principal != command.principal:
+                raise Refused("invalid_param", "One takes a room over from another person, for an agent of one's own.")
+            until = Millis(room.owner_acted_at + command.away_ms)
+            if command.is_owner_here or now < until:
+                raise Refused("owner_is_there", until=until)
+        if member.agent == room.owner:
+            return Decision(answer=member.agent)
+        if len(room.owners) > MAX_TRANSFERS:
+            raise Refused("too_many_transfers", limit=MAX_TRANSFERS)
+        expected = Transfer(
+            home=room.home,
+            room=room.room,
+            number=len(room.owners),
+            owner=member.agent,
+            principal=member.principal,
+            taken=command.takes,
+            at=now,
+            nonce=b"",
+        )
+        signed = command.statement or expected
+        if (wrong := contradiction(expected, signed)) is not None:
+            raise Refused("statement_refused", what=wrong)
+        event = e.OwnerChanged(owner=member.agent, principal=member.principal, taken=command.takes)
+        return Decision((event,), statements=(signed,), authority="person", answer=member.agent)
+
     def _joined(self, event: e.MemberJoined, header: e.Header) -> None:
         self.state.moves += 1
         admit(
@@ -471,7 +510,12 @@ class Membership(Facet[MembershipState]):
         if isinstance(event, e.MemberJoined):
             yield topics.memberships(event.agent)
 
-    DECIDES = (decides(c.CloseRoom, _close), decides(c.Leave, _go), decides(c.Kick, _kick))
+    DECIDES = (
+        decides(c.CloseRoom, _close),
+        decides(c.Leave, _go),
+        decides(c.Kick, _kick),
+        decides(c.ChangeOwner, _change_owner),
+    )
     APPLIES = (
         applies(e.MemberJoined, _joined),
         applies(e.MemberLeft, _left),

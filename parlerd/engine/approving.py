@@ -11,8 +11,7 @@ from __future__ import annotations
 from parlerd.core import commands as c
 from parlerd.core.approvals import Request, find_request
 from parlerd.core.errors import Refused
-from parlerd.core.identities import AgentRecord
-from parlerd.core.model import PROOF_ORDER, PeerText, Proof, RoomId
+from parlerd.core.model import PROOF_ORDER, By, PeerText, Proof, RoomId
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
@@ -89,7 +88,12 @@ class Approving:
         me = await self._desk.me(caller)
         # What is typed in an editor's terminal may come from the editor's agent. It counts for a refusal, which lets
         # nobody in, and with a code, which that agent was never told.
-        peer = require_person(self._desk, caller, in_editor=not admit or params.join_code is not None)
+        peer = require_person(
+            self._desk,
+            caller,
+            in_editor=not admit or params.join_code is not None,
+            instead="Give the code that the newcomer shows (--code), or run it in a terminal outside the editor.",
+        )
         rooms = await owned_rooms(self._desk, me, params.room, person=is_person(caller))
         actor, request = await self._find(rooms, params.agent)
         proof: Proof = "cli"
@@ -97,8 +101,8 @@ class Approving:
             await actor.check_code(request, params.join_code, door="terminal" if peer.terminal else "cli")
             proof = "terminal" if params.terminal and peer.terminal else "cli"
         proof = caller.facts.authority.at_most(proof)
-        self._require_proof(proof, admit=admit)
-        return await self._decide(caller, me, actor, request, admit=admit, proof=proof)
+        require_proof(self._desk, proof, admit=admit)
+        return await self.decide(self._desk.by(caller, me), actor, request, admit=admit, proof=proof)
 
     @handles("window.decide")
     async def decide_by_form(self, caller: Caller, params: t.DecideByForm) -> t.Decided:
@@ -117,20 +121,18 @@ class Approving:
         elif (await actor.quiet()).state.approver != "agent":
             raise Refused("form_undecided")
         if proof != "none":
-            self._require_proof(proof, admit=params.admit)
-        return await self._decide(caller, me, actor, request, admit=params.admit, proof=proof)
+            require_proof(self._desk, proof, admit=params.admit)
+        return await self.decide(self._desk.by(caller, me), actor, request, admit=params.admit, proof=proof)
 
-    async def _decide(
-        self, caller: Caller, me: AgentRecord, actor: RoomHandle, request: Request, *, admit: bool, proof: Proof
-    ) -> t.Decided:
+    async def decide(self, by: By, actor: RoomHandle, request: Request, *, admit: bool, proof: Proof) -> t.Decided:
+        """Record what `by`'s person decided about a request, with the proof that was given for it."""
         command = c.DecideRequest(
             operation="session.approve" if admit else "session.deny",
             request=request.id,
             admit=admit,
             proof=proof,
-            principal=me.principal,
+            principal=by.principal,
         )
-        by = self._desk.by(caller, me)
         await actor.submit(command, by)
         self._desk.codes.forget(request.id)
         if admit and request.agent in self._desk.rooms.home.aggregate.state.agents:
@@ -188,8 +190,10 @@ class Approving:
             return found[-1]
         raise Refused("no_such_request")
 
-    def _require_proof(self, proof: Proof, *, admit: bool) -> None:
-        minimum = self._desk.settings.approval_minimum
-        # A refusal lets nobody in, so any proof is enough for a refusal; but there must be one.
-        if proof == "none" or (admit and PROOF_ORDER.index(proof) < PROOF_ORDER.index(minimum)):
-            raise Refused("needs_proof", f"This home asks for the proof {minimum!r}; this one is {proof!r}.")
+
+def require_proof(desk: Desk, proof: Proof, *, admit: bool) -> None:
+    """Raise `Refused(needs_proof)` where this home asks for more."""
+    minimum = desk.settings.approval_minimum
+    # A refusal lets nobody in, so any proof is enough for a refusal; but there must be one.
+    if proof == "none" or (admit and PROOF_ORDER.index(proof) < PROOF_ORDER.index(minimum)):
+        raise Refused("needs_proof", f"This home asks for the proof {minimum!r}; this one is {proof!r}.")

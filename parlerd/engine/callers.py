@@ -13,6 +13,10 @@ from parlerd.core.model import AgentId, Via
 from parlerd.engine.authority import Authority
 from parlerd.engine.readers import ReaderSession
 
+ProcessId = tuple[int, int]
+"""A process for good: its number, and when it began, in whatever unit the system counts. A number alone is given to
+another process later."""
+
 
 @dataclass(frozen=True, slots=True)
 class PeerProcess:

@@ -6,14 +6,14 @@ themselves. Invariant: the parts are put together once, by `open_engine`, and st
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from parlerd.core.identities import AgentRecord
 from parlerd.core.model import By, HomeId, Millis
 from parlerd.engine.bindings import Bindings
 from parlerd.engine.budget import TurnBudget
-from parlerd.engine.callers import Caller, PeerProcess
+from parlerd.engine.callers import Caller, PeerProcess, ProcessId
 from parlerd.engine.clearing import Clearing
 from parlerd.engine.connected import Connected
 from parlerd.engine.handles import Homes
@@ -27,11 +27,13 @@ from parlerd.engine.quota import Quotas
 from parlerd.engine.rooms import RoomDoor
 from parlerd.engine.seats import Seats
 from parlerd.engine.seen_hosts import SeenHosts
+from parlerd.engine.starts import Starts
 from parlerd.engine.throttle import GuessThrottle
 from parlerd.engine.waits import Waits
 from parlerd.settings import Settings
 
 Inspect = Callable[[PeerProcess], PeerProcess]
+Lineage = Callable[[PeerProcess], Sequence[ProcessId]]
 
 
 @dataclass(slots=True)
@@ -59,6 +61,10 @@ class Desk:
     throttle: GuessThrottle
     inspect: Inspect
     """Looks a process up anew: its agent host, its editor, its terminal. About a millisecond."""
+    lineage: Lineage
+    """The process on the other side and all above it, itself first; nothing where they cannot be seen."""
+    starts: Starts
+    """The programs that the person started with `parler bring`."""
     settings_now: Callable[[], Settings]
     """What a daemon that starts now would serve; may raise."""
     host_files: HostFiles

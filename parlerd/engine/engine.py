@@ -28,7 +28,8 @@ from parlerd.engine.agents import Agents
 from parlerd.engine.approving import Approving
 from parlerd.engine.attention import AttentionHandlers
 from parlerd.engine.authors import Admission, LocalAuthor
-from parlerd.engine.callers import Caller, PeerProcess
+from parlerd.engine.bringing import Bringing
+from parlerd.engine.callers import Caller
 from parlerd.engine.cards import Cards
 from parlerd.engine.checks import Checks
 from parlerd.engine.clearing import Clearing
@@ -36,7 +37,7 @@ from parlerd.engine.connected import Connected
 from parlerd.engine.deadlines import IdleAgents, RoomDeadlines
 from parlerd.engine.deleting import Deleting
 from parlerd.engine.departing import Departing
-from parlerd.engine.desk import Desk
+from parlerd.engine.desk import Desk, Inspect, Lineage
 from parlerd.engine.directory import DirectoryHandlers
 from parlerd.engine.driver import Driver
 from parlerd.engine.face import Outlet
@@ -85,6 +86,7 @@ from parlerd.engine.seats import Seats
 from parlerd.engine.seen_hosts import SeenHosts
 from parlerd.engine.sending import Posting, Sending
 from parlerd.engine.session_keys import SessionKeys
+from parlerd.engine.starts import Starts
 from parlerd.engine.status import Status
 from parlerd.engine.streams import Streams
 from parlerd.engine.throttle import GuessThrottle
@@ -164,12 +166,14 @@ class Engine:
         sending, receiving = Sending(desk, reading), Receiving(desk, reading, notices)
         admitting = Admitting(desk)
         opening, approving, keys = Opening(desk), Approving(desk), SessionKeys(desk)
+        inviting, joining = Inviting(desk), Joining(desk, reading, keys)
         table = table_of(
             self,
             self._status,
             opening,
-            Joining(desk, reading, keys),
+            joining,
             approving,
+            Bringing(desk, opening, inviting, joining, approving),
             keys,
             sending,
             receiving,
@@ -178,7 +182,7 @@ class Engine:
             Memory(desk, reading, sending),
             DirectoryHandlers(desk, self._author),
             Overview(desk),
-            Inviting(desk),
+            inviting,
             Departing(desk),
             Deleting(desk),
             AttentionHandlers(desk),
@@ -331,7 +335,8 @@ async def open_engine(
     home_path: str = "",
     default_home: bool = True,
     socket: str = "",
-    inspect: Callable[[PeerProcess], PeerProcess] = lambda peer: peer,
+    inspect: Inspect = lambda peer: peer,
+    lineage: Lineage = lambda peer: (),
     settings_now: Callable[[], Settings] | None = None,
     host_files: HostFiles | None = None,
     frames: Frames | None = None,
@@ -411,6 +416,8 @@ async def open_engine(
             settings=settings,
             throttle=GuessThrottle(),
             inspect=inspect,
+            lineage=lineage,
+            starts=Starts(),
             settings_now=settings_now or (lambda: settings),
             host_files=host_files or NoHostFiles(),
             home_book=home_book or NoHomeBook(),

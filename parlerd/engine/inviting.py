@@ -113,7 +113,7 @@ class Inviting:
             return await only(desk, found, name)
         inside = await rooms_named(desk, where, await desk.library.my_rooms(me.id))
         if any([await self._is_live_channel(room) for room in inside]):
-            raise Refused("not_owner", "Another agent's person owns this channel, and invites to it.")
+            raise Refused("not_owner", "Another agent owns this channel, and only its owner invites to it.")
         return None
 
     async def _is_live_channel(self, room: RoomId) -> bool:

@@ -51,7 +51,7 @@ class Joining:
                 # Asked for at every look, because the wait before a look may be long and a room that nobody uses is
                 # closed meanwhile.
                 actor = await desk.rooms.get(room_id)
-                answer = await self._knock(caller, me, actor, key_id)
+                answer = await self.knock(caller, me, actor, key_id)
                 if answer in ("member", "joined"):
                     return await self._land(caller, me, actor, params)
                 if answer == "denied":
@@ -70,7 +70,7 @@ class Joining:
 
         return await desk.waits.until(caller, look, deadline)
 
-    async def _knock(self, caller: Caller, me: AgentRecord, actor: RoomHandle, key_id: KeyId) -> str:
+    async def knock(self, caller: Caller, me: AgentRecord, actor: RoomHandle, key_id: KeyId) -> str:
         """What the room says to this agent's knock: a repeated one is answered as the standing one."""
         # Whether the key is good still is a question of the clock by which its owner's home counts.
         wall = self._desk.now_at(actor.aggregate.state.home)

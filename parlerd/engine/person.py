@@ -17,13 +17,15 @@ def is_person(caller: Caller) -> bool:
     return caller.facts.authority.speaks_as_person
 
 
-def require_person(desk: Desk, caller: Caller, *, in_editor: bool = False) -> PeerProcess:
+def require_person(
+    desk: Desk, caller: Caller, *, in_editor: bool = False, instead: str = "Run it in a terminal outside the editor."
+) -> PeerProcess:
     """What is known of the process behind a person's decision. Raises `Refused(person_only)` for an agent's door
     and `needs_person` for a command that an agent host started. A speed bump under one uid, and the docs say
     so.
 
     The terminal of an editor is its person's own place and its agent's at once. What was typed there counts only
-    where `in_editor` says so.
+    where `in_editor` says so; `instead` tells the person what to do where it does not count.
     """
     if "person" not in caller.facts.authority.planes:
         raise Refused("person_only")
@@ -34,6 +36,6 @@ def require_person(desk: Desk, caller: Caller, *, in_editor: bool = False) -> Pe
         raise Refused(
             "needs_person",
             f"This was typed inside an editor ({peer.editor}) whose agent has the same terminal.",
-            hint="Give the code that the newcomer shows (--code), or run it in a terminal outside the editor.",
+            hint=instead,
         )
     return peer

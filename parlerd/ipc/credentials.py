@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from parlerd import process
 from parlerd.core.errors import ParlerError
-from parlerd.engine.callers import PeerProcess
+from parlerd.engine.callers import PeerProcess, ProcessId
 
 
 def check(sock: socket.socket) -> PeerProcess:
@@ -36,6 +36,12 @@ def ancestry_of(peer: PeerProcess, hosts: process.Hosts) -> process.Ancestry | N
     side is in another pid namespace."""
     ancestry = process.ancestry_of(peer.pid, hosts)
     return ancestry if ancestry.above else None
+
+
+def lineage_of(peer: PeerProcess) -> tuple[ProcessId, ...]:
+    """The process on the other end and all above it, itself first; nothing when they cannot be seen. It takes tens of
+    microseconds, so only what `parler bring` started is asked."""
+    return process.lineage_of(peer.pid)
 
 
 def inspector(hosts: process.Hosts) -> Callable[[PeerProcess], PeerProcess]:

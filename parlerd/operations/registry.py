@@ -13,6 +13,7 @@ from parlerd.operations.entry import Family, Operation, ToolEntry
 from parlerd.operations.families import (
     agents,
     approvals,
+    bringing,
     daemon,
     directory,
     handoff,
@@ -33,6 +34,7 @@ N = TypeVar("N", Operation, ToolEntry)
 
 FAMILIES: Final = (
     sessions.FAMILY,
+    bringing.FAMILY,
     messages.FAMILY,
     handoff.FAMILY,
     memory.FAMILY,

@@ -10,6 +10,7 @@ from __future__ import annotations
 from parlerd.operations.entry import *
 from parlerd.operations.families.agents import *
 from parlerd.operations.families.approvals import *
+from parlerd.operations.families.bringing import *
 from parlerd.operations.families.daemon import *
 from parlerd.operations.families.directory import *
 from parlerd.operations.families.handoff import *

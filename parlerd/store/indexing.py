@@ -29,8 +29,9 @@ from parlerd.core.public_line import first_line, first_number, line_after_rewind
 
 
 class RoomRow(NamedTuple):
-    """Made of a room's first fact. `owner` and `principal` are empty for rooms that are on nobody's list: the home
-    room, and an agent's private memory."""
+    """Made of a room's first fact, and again when it changes hands: `opened_at` is when its owner came to own it.
+    `owner` and `principal` are empty for rooms that are on nobody's list: the home room, and an agent's private
+    memory."""
 
     room: RoomId
     opened_at: Millis
@@ -190,9 +191,12 @@ def line_before(room: RoomId, opening: e.Event | None) -> bytes:
 
 
 def _room(rows: list[RoomRow], room: RoomId, header: Header, counts: Counts) -> None:
+    event, owner, principal = header.event, "", ""
+    if isinstance(event, e.OwnerChanged):
+        rows.append(RoomRow(room, header.at, str(event.owner), str(event.principal)))
+        return
     if header.position != 1:
         return
-    event, owner, principal = header.event, "", ""
     if isinstance(event, e.RoomOpened) and event.kind != "private":
         owner, principal = str(event.owner), str(event.owner_principal)
     rows.append(RoomRow(room, header.at, owner, principal))
@@ -359,7 +363,7 @@ class Projection(Generic[R]):
 
 
 _MESSAGE: Final = (e.MessagePosted,)
-ROOMS: Final = Projection("rooms", RoomRow, _room, key=("room",))
+ROOMS: Final = Projection("rooms", RoomRow, _room, key=("room",), on_conflict="replace")
 MESSAGES: Final = Projection("messages", MessageRow, _message, key=("id",), of=_MESSAGE)
 PUBLIC: Final = Projection(
     "public_messages",

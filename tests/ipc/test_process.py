@@ -216,6 +216,25 @@ def test_a_name_with_parentheses_and_spaces_does_not_confuse_the_look(tmp_path: 
         assert process.is_alive(child.pid)
 
 
+def test_a_lineage_goes_up_to_the_first_process_and_is_the_same_at_every_look() -> None:
+    with running([sys.executable, "-c", WAIT]) as child:
+        lineage = process.lineage_of(child.pid)
+        assert [pid for pid, _ in lineage[:2]] == [child.pid, os.getpid()]
+        assert process.lineage_of(child.pid) == lineage
+        assert process.lineage_of(os.getpid()) == lineage[1:]
+        assert all(began > 0 for _, began in lineage[:2])
+    for gone in (child.pid, 0, -1, 2**30):
+        assert process.lineage_of(gone) == ()
+
+
+def test_a_program_that_a_process_becomes_is_the_same_process() -> None:
+    becomes = f"import os, sys; os.execv(sys.executable, [sys.executable, '-c', {WAIT!r}])"
+    with running([sys.executable, "-c", WAIT]) as one, running([sys.executable, "-c", becomes]) as other:
+        first, second = process.lineage_of(one.pid)[0], process.lineage_of(other.pid)[0]
+        assert second[0] == other.pid
+        assert second[1] >= first[1]
+
+
 def test_the_commands_of_one_shell_are_one_group() -> None:
     with running([sys.executable, "-c", WAIT]) as child:
         assert process.group_of(child.pid) == child.pid

@@ -120,7 +120,13 @@ def test_no_answer_to_a_tool_names_an_option_or_a_command_but_for_the_person() -
                 assert re.search(r"person|user|terminal|Claude Code|claude mcp add", text), sentence
 
 
-NOT_OVER_MCP = {"needs_yes"}
+NOT_OVER_MCP = {
+    "needs_yes",
+    "host_not_connected",
+    "host_not_startable",
+    "host_would_refuse",
+    "did_not_join",
+}
 """Codes that a command alone can give."""
 
 

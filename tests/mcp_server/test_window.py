@@ -19,7 +19,7 @@ from mcp_server.repeats import REPLAY_SECONDS, idempotency_key, lost_writes
 from mcp_server.window import PROGRESS_WAIT_MS, Answer, Window
 from parlerd.core.errors import Refused, StoreError
 from parlerd.core.model import Millis, Position
-from parlerd.engine.callers import Caller
+from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.engine.receiving import LONG_BACKLOG
 from parlerd.operations import types as t
 from parlerd.operations.traits import HostTraits
@@ -675,6 +675,36 @@ def test_a_refused_key_is_said_wherever_a_session_is_asked_for() -> None:
             assert "PARLER_SESSION_KEY was not accepted" in (await call(window, id, "parler_send", text="hi")).text
 
     run(main)
+
+
+@pytest.mark.parametrize(("code", "tries"), [("no_live_key", 1), ("home_unreachable", 2)])
+def test_why_the_persons_start_did_not_let_the_window_in_is_said_and_never_fails_a_call(code: str, tries: int) -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        engine.arrivals = Refused(code)
+        window = Window(engine, caller())
+        first = await call(window, 1, "parler_recv")
+        assert not first.is_error
+        assert f"`parler bring` could not let you in: {code}: {Refused(code).message}" in first.text
+        await call(window, 2, "parler_recv")
+        assert engine.arrived_times == tries
+
+    run(main)
+
+
+def test_a_window_asks_once_whether_it_comes_from_a_start_and_before_its_call_is_answered() -> None:
+    async def main() -> None:
+        async with engine_world(lineage=lambda peer: ((peer.pid, 1), (7, 1))) as served:
+            me = await served.connect(peer=PeerProcess(pid=7))
+            await me.open("x", "the recap")
+            await me.ask("session.bring", t.BringAgent(host="codex"), t.Bringing)
+            party = await served.connect("mcp", window="w", host="codex", peer=PeerProcess(pid=70))
+            window = Window(served.engine, party.caller)
+            assert hear((await call(window, 1, "parler_recv")).text).texts == ["the recap"]
+            later = await served.connect("mcp", window="w2", host="codex", peer=PeerProcess(pid=71))
+            refused = await call(Window(served.engine, later.caller), 1, "parler_recv")
+            assert hear(refused.text).error == "no_active_session"
+
+    in_engine(main)
 
 
 def test_what_became_of_a_knock_is_said_by_every_call_and_approval_alone_opens_the_session() -> None:

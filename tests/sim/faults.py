@@ -537,12 +537,12 @@ def _(patch: Patch) -> None:
 
 @fault("no-is-yes", "whatever a person says of somebody who knocks, it lets them in", _coming)
 def _(patch: Patch) -> None:
-    decide = Approving._decide
+    decide = Approving.decide
 
     async def always(self: Approving, *args: Any, admit: bool, proof: Any) -> t.Decided:
         return await decide(self, *args, admit=True, proof=proof)
 
-    patch.setattr(Approving, "_decide", always)
+    patch.setattr(Approving, "decide", always)
 
 
 @fault("proof-not-kept", "a mirror does not hold what shows why a member was let in", _coming)

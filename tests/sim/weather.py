@@ -2,8 +2,8 @@
 
 Messages arrive in the order in which they were sent, as over TCP, each after a time of its own. From time to time a
 link breaks off, at once or after it has been silent for as long as it takes to find out. The relay then hears nothing
-of a message that was sent, or the daemon nothing of an answer. A home may be cut off for a while, and so may a relay
-fall silent: who dials is let in, and nobody answers.
+of a message that was sent, or the daemon nothing of an answer, and of nothing that followed. A home may be cut off for
+a while, and so may a relay fall silent: who dials is let in, and nobody answers.
 """
 
 from __future__ import annotations
@@ -106,10 +106,10 @@ class Way:
                 return None
             if fate < 0.6:
                 weather.counts["cuts after a message"] += 1
-                weather.soon(self.ours.cut, CALM_S)
+                self._break_off(CALM_S)
                 return 0.0
             weather.counts["cuts before a message"] += 1
-            weather.soon(self.ours.cut, 0.0)
+            self._break_off(0.0)
             return None
         latency = LATE_S if self._random.random() < 0.02 else self._random.choice(LATENCIES_S)
         weather.counts["delays"] += latency >= SLOW_S
@@ -118,8 +118,13 @@ class Way:
     def fall_silent(self) -> None:
         """Nothing arrives any more, and after a while both ends find out."""
         if not self.is_silent:
-            self.is_silent = True
-            self._weather.soon(self.ours.cut, SILENCE_S)
+            self._break_off(SILENCE_S)
+
+    def _break_off(self, seconds: float) -> None:
+        """Nothing that is sent from now on arrives, and both ends find out so much later. Over TCP nothing arrives
+        after something that was lost, so a link that loses one message has to lose all that follow it."""
+        self.is_silent = True
+        self._weather.soon(self.ours.cut, seconds)
 
 
 class Weather(Wires):

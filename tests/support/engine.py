@@ -22,7 +22,7 @@ from parlerd.core.envelope import Part
 from parlerd.core.errors import ParlerError, Refused, StoreError
 from parlerd.core.model import AgentId, HomeId, KeyId, Millis, PrincipalId, RequestId, RoomId, Shown, Via
 from parlerd.engine.authors import Draft
-from parlerd.engine.callers import Caller, PeerProcess
+from parlerd.engine.callers import Caller, PeerProcess, ProcessId
 from parlerd.engine.driver import Driver, InlineDriver, Job, Settle
 from parlerd.engine.engine import Engine, open_engine
 from parlerd.engine.handles import Homes
@@ -366,6 +366,15 @@ def texts(page: t.Received | t.JoinedSession) -> list[str]:
     return [str(message.text) for message in page.messages]
 
 
+def lineage(peer: PeerProcess) -> Sequence[ProcessId]:
+    """The processes of tests are related by their numbers: 7_001 is below 7, and 7_001_002 below that. Number 0 cannot
+    be seen."""
+    pids = [peer.pid]
+    while pids[-1]:
+        pids.append(pids[-1] // 1000)
+    return tuple((pid, 1) for pid in pids[:-1])
+
+
 @dataclass
 class World:
     """A home: what stays when its daemon goes. Change a field before `serving`; the engine takes it as it is then."""
@@ -378,6 +387,7 @@ class World:
     settings_now: Callable[[], Settings] | None = None
     default_home: bool = True
     inspect: Callable[[PeerProcess], PeerProcess] = lambda peer: peer
+    lineage: Callable[[PeerProcess], Sequence[ProcessId]] = field(default_factory=lambda: lineage)
     host_files: HostFiles = field(default_factory=NoHostFiles)
     homes: Homes | None = None
     home_book: HomeBook = field(default_factory=NoHomeBook)
@@ -406,6 +416,7 @@ class World:
             socket="/run/parlerd.sock",
             settings_now=self.settings_now,
             inspect=self.inspect,
+            lineage=self.lineage,
             host_files=self.host_files,
             homes=self.homes,
             home_book=self.home_book,

@@ -74,6 +74,9 @@ class FakeMcpEngine:
         self.owner_decides = False
         self.refusal: Refused | None = None
         self.connected: list[Caller] = []
+        # How often a window asked whether it comes from a start of the person, and why it is not let in.
+        self.arrived_times = 0
+        self.arrivals: Refused | None = None
 
     def post(self, text: str, **more: Any) -> t.Message:
         """Another agent's message arrives."""
@@ -165,6 +168,11 @@ class FakeMcpEngine:
             case t.AcknowledgeShown():
                 self.acknowledgements += 1
                 self.acknowledged = max([self.acknowledged, *caller.reader.shown.take().values()])
+                return t.Noted()
+            case t.Arrive():
+                self.arrived_times += 1
+                if self.arrivals is not None:
+                    raise self.arrivals
                 return t.Noted()
             case t.AskNotice():
                 if self.no_notice is not None:

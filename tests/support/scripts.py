@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TypeVar
 
+from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.errors import Refused
 from parlerd.core.model import History, KeyId, Position, RoomId
@@ -66,6 +67,12 @@ def _come_and_go(room: RoomDriver, who: Agent) -> None:
     room.leave(who)
 
 
+def _change_hands(room: RoomDriver, who: Agent) -> None:
+    _let_in(room, who)
+    room.run(c.ChangeOwner(owner=who.id, principal=OWNER.principal), OWNER)
+    room.run(c.ChangeOwner(owner=OWNER.id, principal=who.principal), who)
+
+
 def _go_back(room: RoomDriver, who: Agent) -> None:
     room.post(OWNER)
     room.go_back(OWNER)
@@ -92,6 +99,7 @@ ROOM_SCENES: dict[type[e.RoomEvent], RoomScene] = {
     e.JoinRequested: _knock,
     e.JoinApproved: _let_in,
     e.JoinDenied: _turn_away,
+    e.OwnerChanged: _change_hands,
     e.MessagePosted: _talk,
 }
 """What leaves a fact of this type in any open room, whatever happened before: it takes an agent who was never there."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final, Literal
 
 from parlerd.operations import samples
-from parlerd.operations.entry import Family, Operation, Params, Result, Short
+from parlerd.operations.entry import AWAY, Family, Operation, Params, Result, Short
 from parlerd.operations.shared import DECIDING, REQUESTS_OF_ROOM, Decided, Noted, RequestInfo
 
 News = Literal["unread", "knock", "people", "waits", "answer", "refused", "lost", "handoff"]
@@ -20,6 +20,10 @@ message that was queued will never arrive; a relay lost some of one's own; an of
 
 class AcknowledgeShown(Params, frozen=True, kw_only=True):
     """What this window was shown has reached the model: its next tool call says so, or its orderly end."""
+
+
+class Arrive(Params, frozen=True, kw_only=True):
+    """Let the window in where a person's `parler bring` started it; nothing happens to every other window."""
 
 
 class AskNotice(Params, frozen=True, kw_only=True):
@@ -82,6 +86,16 @@ FAMILY: Final = Family(
             result=Noted,
             plane="window",
             effect="write",
+        ),
+        Operation(
+            name="window.arrive",
+            summary="Let the window's agent in where the person's own start led to it.",
+            params=Arrive,
+            result=Noted,
+            plane="window",
+            effect="write",
+            errors=(*AWAY, "no_such_room", "room_closed", "no_live_key", "too_many_pending"),
+            facts=("join_requested", "join_approved", "member_joined", "session_activated"),
         ),
         Operation(
             name="window.notice",
