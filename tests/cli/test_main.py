@@ -110,7 +110,21 @@ def test_commands_describe_operations_in_the_words_of_the_registry() -> None:
 
 
 VERBS = {
-    *("acknowledge", "add", "admit", "ask", "check", "choose", "compare", "count", "end", "explain", "find", "follow"),
+    *(
+        "acknowledge",
+        "add",
+        "admit",
+        "ask",
+        "check",
+        "choose",
+        "compare",
+        "count",
+        "delete",
+        "end",
+        "explain",
+        "find",
+        "follow",
+    ),
     *(
         "give",
         "join",
