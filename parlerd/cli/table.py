@@ -110,6 +110,7 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     )),
     (('rooms',), 'parlerd.cli.rooms', 'rooms.list', '', (
         'parler rooms',
+        'parler rooms --size',
         'parler rooms --all --wide',
     )),
     (('roster',), 'parlerd.cli.rooms', 'rooms.roster', '', (
