@@ -32,6 +32,7 @@ from parlerd.engine.callers import Caller
 from parlerd.engine.driver import ThreadDriver
 from parlerd.engine.engine import Engine, open_engine
 from parlerd.engine.ports import SystemRandomness, WallClock
+from parlerd.engine.shelf import ThreadBlobs
 from parlerd.groups import unwrapped
 from parlerd.identity.keyring import KeyRing
 from parlerd.ipc import credentials, workspace
@@ -42,6 +43,7 @@ from parlerd.listener import listening, standing
 from parlerd.logs import logging_to
 from parlerd.paths import Home, home_from
 from parlerd.settings import Era, Settings, load_settings
+from parlerd.store.blobs import DiskBlobs
 from parlerd.store.sqlite import SqliteStore
 from parlerd.uplink.homes import Homes
 from parlerd.uplink.uplinks import Uplinks
@@ -86,6 +88,7 @@ def run(home: Home, *, below_agent: bool = False) -> None:
             stopping = trio.Event()
             async with open_engine(
                 driver=ThreadDriver(store),
+                blobs=ThreadBlobs(DiskBlobs(home.blobs)),
                 clock=WallClock(),
                 random=SystemRandomness(),
                 keys=keys,
@@ -120,6 +123,7 @@ def run(home: Home, *, below_agent: bool = False) -> None:
                     nursery.start_soon(_leave_when_lost, home, stopping)
                     nursery.start_soon(server.serve, listener)
                     nursery.start_soon(load_and_watch)
+                    nursery.start_soon(engine.keep_shelf)
                     log.info("serving %s, version %s, pid %d", home.root, __version__, os.getpid())
                     await stopping.wait()
                     log.info("stopping")

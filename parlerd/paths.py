@@ -125,6 +125,11 @@ class Home:
         return self.root / "parler.db"
 
     @property
+    def blobs(self) -> Path:
+        """The files that rooms of this home hold."""
+        return self.root / "blobs"
+
+    @property
     def backups(self) -> Path:
         return self.root / "backups"
 
@@ -217,7 +222,7 @@ def prepare(home: Home) -> None:
         raise ParlerError("home_not_writable", f"{parent} is not a directory.", path=str(parent)) from error
     except OSError as error:
         raise _not_writable(home.root.parent, error) from error
-    directories = [home.root, home.run, home.backups, home.keys, home.log.parent]
+    directories = [home.root, home.run, home.backups, home.keys, home.blobs, home.log.parent]
     if home.socket.parent != home.run:
         directories += [home.socket.parent.parent, home.socket.parent]
     for directory in directories:

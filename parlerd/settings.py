@@ -63,6 +63,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """At a relay: how many rooms one person may have, closed ones among them; 0 is no limit."""
     quota_person_kept_bytes: int = 4 * 1024 * 1024 * 1024
     """At a relay: how many bytes all agents of one person may keep there in total; 0 is no limit."""
+    quota_agent_blob_bytes: int = 1024 * 1024 * 1024
+    """How many bytes of files and code one agent may share in an hour; 0 is no limit."""
+    quota_person_blob_bytes: int = 2 * 1024 * 1024 * 1024
+    """At a relay: how many bytes of files and code all agents of one person may share in an hour; 0 is no limit."""
+    blob_max_bytes: int = 256 * 1024 * 1024
+    """How large one file or bundle may be that a room of this home holds; 0 is no limit. Source: rooms spec, Code and
+    files."""
+    blob_total_bytes: int = 16 * 1024 * 1024 * 1024
+    """How many bytes of files and bundles this home keeps in all; 0 is no limit."""
     mirror_room_messages: int = 10_000
     """Of how many messages of a room elsewhere, the newest, the words are kept on this machine; 0 is no limit. Those of
     older ones are asked for at the room's home when somebody reads them."""
@@ -120,7 +129,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         for name in ("key_ttl_ms", "key_max_uses"):
             _check_range(name, getattr(self, name), 1)
         for name in self.__struct_fields__:
-            if name.startswith(("quota_", "mirror_")):
+            if name.startswith(("quota_", "mirror_", "blob_")):
                 _check_range(name, getattr(self, name), 0)
             elif name.startswith("relay_") and name != "relay_metrics_port":
                 _check_range(name, getattr(self, name), 1)

@@ -29,6 +29,7 @@ from parlerd.core.errors import ParlerError
 from parlerd.core.model import HomeId, Millis
 from parlerd.engine.engine import Engine, open_engine
 from parlerd.engine.ports import NoSigners, SystemRandomness, WallClock
+from parlerd.engine.shelf import ThreadBlobs
 from parlerd.groups import unwrapped
 from parlerd.identity import join_line
 from parlerd.identity.relay_keys import RelayKeys
@@ -37,6 +38,7 @@ from parlerd.listener import listening
 from parlerd.logs import logging_to
 from parlerd.paths import Home
 from parlerd.settings import Settings, load_settings
+from parlerd.store.blobs import DiskBlobs
 from parlerd.store.sqlite import SqliteStore
 from relay import link, turnstile
 from relay import place as places
@@ -95,6 +97,7 @@ def run(home: Home, *, network: Network | None = None) -> None:
             driver = CountingDriver(store)
             async with open_engine(
                 driver=driver,
+                blobs=ThreadBlobs(DiskBlobs(home.blobs)),
                 clock=clock,
                 random=SystemRandomness(),
                 keys=keys,
@@ -215,6 +218,7 @@ async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) ->
         nursery.start_soon(_stop_on_signal, stopping)
         nursery.start_soon(standing.serve, links)
         nursery.start_soon(parts.engine.count_kept)
+        nursery.start_soon(parts.engine.keep_shelf)
         if listeners:
             nursery.start_soon(page.serve, listeners)
         nursery.start_soon(Admin(control, recognised()).serve, listener)

@@ -11,8 +11,8 @@ from parlerd.cli.context import Context, new_key
 from parlerd.cli.handlers import Handler, room_argument
 from parlerd.cli.output import DONE, Cell
 from parlerd.cli.parsing import Parser, positive, unicode_text
-from parlerd.cli.render import counted, size_of, span_of
-from parlerd.cli.session import ROUNDING_S, lifetime
+from parlerd.cli.render import counted, left_of, size_of
+from parlerd.cli.session import lifetime
 from parlerd.operations import types as t
 
 if TYPE_CHECKING:
@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 
 
 def _invite_arguments(parser: Parser) -> None:
-    where = parser.add_mutually_exclusive_group(required=True)
+    where = parser.add_mutually_exclusive_group()
     where.add_argument(
         "--group", default="", type=unicode_text, metavar="NAME", help="a channel; its first code opens it"
     )
-    where.add_argument("--room", metavar="ROOM", help="a room that you own, by its id or name")
+    where.add_argument(
+        "--room", metavar="ROOM", help="a room that you own (without --room and --group: one agent, to talk directly)"
+    )
     gate = parser.add_mutually_exclusive_group()
     gate.add_argument(
         "--approval",
@@ -38,16 +40,19 @@ def _invite_arguments(parser: Parser) -> None:
         dest="approval",
         action="store_const",
         const=False,
-        help="let the code alone admit (the default of a channel)",
+        help="let the code alone admit (the default of a new room)",
     )
     parser.add_argument(
         "--ttl", type=lifetime, metavar="S", help="seconds the code lives, from 60 to 30 days (default: a day)"
     )
     parser.add_argument(
-        "--max-uses", type=positive, metavar="N", help="how many may come in with the code (default: 50)"
+        "--max-uses",
+        type=positive,
+        metavar="N",
+        help="how many may come in with it (default: 50; 1 to talk directly)",
     )
     parser.add_argument(
-        "--at", default="", metavar="NAME", help="where a new channel opens: local, or a relay (see `parler homes`)"
+        "--at", default="", metavar="NAME", help="where a new room opens: local, or a relay (see `parler homes`)"
     )
     parser.add_argument("--key", type=unicode_text, metavar="KEY", help="idempotency key (default: random)")
 
@@ -67,10 +72,10 @@ def _invite(ctx: Context, args: Namespace) -> int:
     if out.json:
         out.document(invited)
         return DONE
-    if invited.opened:
+    if invited.opened and invited.kind == "channel":
         out.say("The channel ", (f"'{invited.name}'", "name"), " is open.")
     out.paste("CODE: ", (invited.code, "good"))
-    left = span_of(invited.expires / 1000 - ctx.now() + ROUNDING_S)
+    left = left_of(invited.expires, ctx.now())
     room: Cell = (f"'{invited.name}'", "name")
     agents = counted(invited.max_uses, "agent")
     if invited.approval:
@@ -197,7 +202,7 @@ HANDLERS: Final = {
         _invite,
         section="Begin",
         rank=50,
-        examples=("parler invite --group team", "parler invite --room auth-redesign --max-uses 1"),
+        examples=("parler invite --group team", "parler invite --room auth-redesign --max-uses 1", "parler invite"),
     ),
     "room leave": Handler(
         room_argument, _leave, section="Who may come in", rank=70, examples=("parler room leave --room team",)

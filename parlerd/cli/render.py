@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from parlerd.operations import types as t
 
+_ROUNDING_S: Final = 30.0
 _UNITS: Final = ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second"))
 
 
@@ -27,6 +28,12 @@ def span_of(seconds: float) -> str:
     return "0 seconds"
 
 
+def left_of(until_ms: int, now: float) -> str:
+    """How much time is left until a moment, in words: a little more than there is, because what was made a moment ago
+    for a day is not to read as `23 hours`."""
+    return span_of(until_ms / 1000 - now + _ROUNDING_S)
+
+
 def counted(count: int, one: str, more: str = "") -> str:
     """A number and what it counts: `1 room`, `2 rooms`."""
     return f"{count} {one if count == 1 else more or one + 's'}"
@@ -37,7 +44,7 @@ def size_of(size: int) -> str:
     for unit, name in ((10**12, "TB"), (10**9, "GB"), (10**6, "MB")):
         if size >= unit:
             return f"{size / unit:.1f} {name}"
-    return f"{size / 1000:.0f} kB"
+    return f"{size / 1000:.0f} kB" if size >= 1000 else counted(size, "byte")
 
 
 def clock(at_ms: int, now: float) -> str:
@@ -115,7 +122,10 @@ def show_message(out: Output, message: t.Message, now: float, *, you: str | None
         if message.handoff_answer.reason:
             out.text(message.handoff_answer.reason)
     elif isinstance(handoff, msgspec.UnsetType):
-        out.text(message.text)
+        if message.text or isinstance(message.brings, msgspec.UnsetType):
+            out.text(message.text)
+        if not isinstance(message.brings, msgspec.UnsetType):
+            _show_brought(out, message.brings)
         if not isinstance(message.data, msgspec.UnsetType) and message.data is not None:
             from parlerd.cli.output import to_json
 
@@ -137,13 +147,30 @@ def show_message(out: Output, message: t.Message, now: float, *, you: str | None
             out.note(f"To take the turn: parler handoff accept {message.seq} (or: decline {message.seq} --reason WHY)")
 
 
+def _show_brought(out: Output, brings: t.BlobInfo) -> None:
+    """What a message brings, and the command that fetches it."""
+    import msgspec
+
+    is_code = isinstance(brings.tip, str)
+    said: list[Span] = [("code of " if is_code else "file ", "dim"), (brings.name or brings.blob[:16], "name")]
+    said.append(f", {size_of(brings.size)}")
+    if isinstance(brings.tip, str):
+        said.append(f", at {brings.tip[:12]}")
+    if isinstance(brings.base, str):
+        said.append(f", on {brings.base[:12]}")
+    if not isinstance(brings.left_out, msgspec.UnsetType):
+        said.append((f", {counted(brings.left_out, 'path')} left out", "warn"))
+    out.say("  ", *said, hang=2)
+    out.paste(f"parler {'apply' if is_code else 'fetch'} {brings.blob}")
+
+
 def offer_line(each: t.HandoffEntry, now: float) -> Sequence[Span]:
     """One offer in a line: who offered whom the turn, and what became of the offer."""
     number = f"#{each.seq} " if each.seq else ""
     said: list[Span] = [(number, "dim"), (each.giver, "name"), " offers the turn to ", (each.for_ or "anyone", "name")]
     match each.status:
         case "offered":
-            said.append((f": open for {span_of(each.expires / 1000 - now)}", "warn"))
+            said.append((f": open for {left_of(each.expires, now)}", "warn"))
         case "accepted":
             said += [(": taken by ", "good"), (each.holder, "name")]
         case status:
@@ -225,7 +252,7 @@ def _head(message: t.Message, now: float, *, wide: bool) -> list[Span]:
 
 
 def show_requests(out: Output, requests: Sequence[t.RequestInfo], now: float) -> None:
-    """Show who knocks, and for each the command that lets it in, alone on a line."""
+    """Show who knocks and who wants to write directly, and for each the command that agrees, alone on a line."""
     if not requests:
         out.say("Nobody is waiting.")
         return
@@ -235,7 +262,10 @@ def show_requests(out: Output, requests: Sequence[t.RequestInfo], now: float) ->
     for request in requests:
         waited = span_of(now - request.requested / 1000)
         claimed = f" (says: {request.host})" if request.host else ""
-        out.say((request.name + claimed, "name"), f" wants to join '{request.room_name}', {waited} ago")
+        wants = (
+            f"wants to write to {request.direct_to}" if request.direct_to else f"wants to join '{request.room_name}'"
+        )
+        out.say((request.name + claimed, "name"), f" {wants}, {waited} ago")
         home = "this machine" if request.home in ("", "local") else request.home
         out.say((f"  fingerprint {request.fingerprint} · home {home}", "dim"))
         if unsaid(request.topic):

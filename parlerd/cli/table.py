@@ -40,6 +40,7 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     (('invite',), 'parlerd.cli.membership', 'room.invite', '', (
         'parler invite --group team',
         'parler invite --room auth-redesign --max-uses 1',
+        'parler invite',
     )),
     (('room', 'leave'), 'parlerd.cli.membership', 'room.leave', '', (
         'parler room leave --room team',
@@ -71,6 +72,7 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     (('send',), 'parlerd.cli.messages', 'message.send', '', (
         'parler send --room auth-redesign "on it, taking token rotation"',
         'git diff | parler send --room auth-redesign --kind review -',
+        'parler send --service review "review PR #42"',
     )),
     (('recv',), 'parlerd.cli.messages', 'message.recv', '', (
         'parler recv',
@@ -90,6 +92,42 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     )),
     (('forget',), 'parlerd.cli.memory', 'memory.forget', '', (
         'parler forget --key deploy-strategy',
+    )),
+    (('push',), 'parlerd.cli.files', '', 'Share commits of this repository with a room, as a bundle.', (
+        'parler push',
+        'parler push --base main --worktree',
+        "parler push feature --note 'the login form'",
+    )),
+    (('apply',), 'parlerd.cli.files', '', 'Take shared commits into this repository, under a ref of their own.', (
+        'parler apply 12',
+    )),
+    (('send-file',), 'parlerd.cli.files', '', 'Share a file with a room.', (
+        'parler send-file report.pdf',
+        'parler send-file report.pdf --room auth-redesign',
+    )),
+    (('fetch',), 'parlerd.cli.files', '', 'Fetch a shared file.', (
+        'parler fetch 12 -o report.pdf',
+    )),
+    (('serve',), 'parlerd.cli.work', 'queue.serve', '', (
+        'parler serve review',
+        'parler --json serve review --watch',
+    )),
+    (('claim',), 'parlerd.cli.work', 'task.claim', '', (
+        'parler claim --service review --wait 60',
+        'parler claim 7 --lease 900',
+    )),
+    (('renew',), 'parlerd.cli.work', 'task.renew', '', (
+        'parler renew 7 --lease 900',
+    )),
+    (('release',), 'parlerd.cli.work', 'task.release', '', (
+        'parler release 7',
+    )),
+    (('complete',), 'parlerd.cli.work', 'task.complete', '', (
+        'parler complete 7 --fence 12 --result "approved, two remarks"',
+    )),
+    (('task',), 'parlerd.cli.work', 'task.say', '', (
+        'parler task working --note "reading the diff"',
+        'parler task failed --task 7',
     )),
     (('handoff',), 'parlerd.cli.handoff', 'handoff.give', '', (
         'parler handoff --for bob --summary "rotation is done" --next "wire the UI"',
@@ -251,10 +289,20 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'handoff decline',
         'handoff withdraw',
         'handoff show',
+        'serve',
+        'claim',
+        'renew',
+        'release',
+        'complete',
         'watch',
         'remember',
         'recall',
         'forget',
+        'push',
+        'task',
+        'apply',
+        'send-file',
+        'fetch',
         'why',
         'attention',
     )),

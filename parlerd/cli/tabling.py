@@ -24,6 +24,8 @@ MODULES: Final = (
     "approvals",
     "messages",
     "memory",
+    "files",
+    "work",
     "handoff",
     "rooms",
     "directory",

@@ -13,8 +13,10 @@ import msgspec
 from parlerd.core.envelope import Envelope, MemoryPart
 from parlerd.core.events import RoomEvent
 from parlerd.core.model import (
+    NO_BLOB,
     AgentId,
     Attention,
+    BlobId,
     HomeId,
     KeyId,
     MessageId,
@@ -72,9 +74,16 @@ class PostMessage(Command, frozen=True, kw_only=True):
     ttl_ms: Millis = Millis(0)
     visibility: tuple[str, ...] | None = None
     """Ids or handles of the only readers; None when the author names no readers."""
+    said: bool = False
+    """Whether the message was asked for as something that is said of a task, so that it is refused, or kept without
+    effect, where nothing follows from it."""
+    fence: Position = Position(0)
+    """For `said`: the claim by which the author holds the task; 0 where the author does not say."""
     reply_to: MessageId | None = None
     reply: ReplyTarget | None = None
     """What the engine found of the message that is replied to; None when there is no such message."""
+    blob: BlobId = NO_BLOB
+    """What the message brings (`envelope.blob_of`)."""
     memory: MemoryPart | None = None
     """What the message does in the room's memory. A message that forgets what has no key replies to it."""
     envelope: Envelope | None = None
@@ -115,6 +124,8 @@ class Knock(Command, frozen=True, kw_only=True):
     name: str
     host: str
     wall: Millis = Millis(0)
+    role: str = ""
+    """The role that the agent comes in with, where the key lets it in."""
     statement: KnockStatement | None = None
     """What an agent elsewhere signed. The room refuses a statement that says anything but what the room itself would
     have the agent sign."""
@@ -195,6 +206,24 @@ class Expel(Command, frozen=True, kw_only=True):
     principal: PrincipalId
 
 
+class ClaimTask(Command, frozen=True, kw_only=True):
+    """A worker asks for a task: the one whose message is `task`, or the oldest that it can have. The answer is
+    `claimed`, `already_yours`, or `none` where there is no task for it."""
+
+    task: MessageId | None = None
+    lease_ms: Millis
+
+
+class ReleaseTask(Command, frozen=True, kw_only=True):
+    """A worker gives a task back that it holds."""
+
+    task: MessageId
+
+
+class LapseTasks(Command, frozen=True, kw_only=True):
+    """The home of the room looks which leases have ended. Not for a caller to ask."""
+
+
 class RewindRoom(Command, frozen=True, kw_only=True):
     """The owner's person (`principal`) lets the room go on from where it stands, after this home lost a part of it that
     it had told others."""
@@ -232,6 +261,9 @@ RoomCommand = (
     | ChangeOwner
     | CloseRoom
     | Expel
+    | ClaimTask
+    | ReleaseTask
+    | LapseTasks
     | RewindRoom
     | Arrive
 )
@@ -303,6 +335,36 @@ class Activate(Command, frozen=True, kw_only=True):
     room: RoomId | None
 
 
+class PairAgents(Command, frozen=True, kw_only=True):
+    """Let `room` be the room of the agents `one` and `other`. The answer is `taken`, and nothing happens, where they
+    have another one than `instead`: the room that whoever asks found to be over, or to have been named and never
+    opened."""
+
+    one: AgentId
+    other: AgentId
+    room: RoomId
+    instead: RoomId | None = None
+
+
+class AskDirect(Command, frozen=True, kw_only=True):
+    """An agent (`asker`, for the person `principal`) wrote to an agent of this home that wants to be asked. The answer
+    is how that stands: `pending`, or `approved` or `denied` where it was asked before."""
+
+    agent: AgentId
+    asker: AgentId
+    principal: PrincipalId
+    name: str
+    host: str = ""
+
+
+class DecideDirect(Command, frozen=True, kw_only=True):
+    """The person of an agent of this home lets somebody write to it, or does not."""
+
+    request: RequestId
+    admit: bool
+    proof: Proof
+
+
 class DeleteRoom(Command, frozen=True, kw_only=True):
     """The person whose agent owns a room wants it gone, with everything in it. The answer is `deleted`; a room that was
     deleted before stays so."""
@@ -332,6 +394,9 @@ HomeCommand = (
     | SetAttention
     | NameRoom
     | Activate
+    | PairAgents
+    | AskDirect
+    | DecideDirect
     | DeleteRoom
     | EnrolPerson
     | KickPerson

@@ -20,7 +20,7 @@ from typing import Any, Final, Literal, get_args
 
 import msgspec
 
-from parlerd.core.model import AgentId, MessageId, Millis, RoomId, Turn
+from parlerd.core.model import NO_BLOB, AgentId, BlobId, MessageId, Millis, RoomId, Turn
 
 DEFAULT_OFFER_MS: Final = Millis(24 * 3600 * 1000)
 """How long the offer of a turn stands: as long as a session key is good for, so that a giver who comes back the next
@@ -81,6 +81,23 @@ class MemoryPart(msgspec.Struct, frozen=True, tag_field="type", tag="memory", om
     forgets: bool = False
 
 
+class BlobPart(msgspec.Struct, frozen=True, tag_field="type", tag="blob", omit_defaults=True):
+    """The message brings a file, or code. The bytes are not in the message: the room's home keeps them, under the
+    digest that is named here. What brings code names its `tip`."""
+
+    blob: BlobId
+    size: int
+    """Bytes."""
+    name: str = ""
+    """What the author calls it: the file's name, or the branch. Nobody takes it for a path or a ref."""
+    tip: str = ""
+    """The id of the commit that a bundle brings."""
+    base: str = ""
+    """The id of the commit that whoever applies the bundle has to have; empty where the bundle holds all."""
+    left_out: int = 0
+    """How many files the author had that are not in the bundle."""
+
+
 class UnknownPart(msgspec.Struct, frozen=True, tag_field="type", tag="unknown"):
     """A part of a type that came after this version of Parler. Nobody composes one: `decode_envelope` puts it in the
     place of what it cannot read. `packed` is the whole part, so that two such parts can be told apart."""
@@ -88,7 +105,7 @@ class UnknownPart(msgspec.Struct, frozen=True, tag_field="type", tag="unknown"):
     packed: bytes
 
 
-Part = TextPart | DataPart | HandoffPart | HandoffAnswerPart | MemoryPart | UnknownPart
+Part = TextPart | DataPart | HandoffPart | HandoffAnswerPart | MemoryPart | BlobPart | UnknownPart
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -145,6 +162,14 @@ def memory_of(parts: Iterable[Part]) -> MemoryPart | None:
     return None
 
 
+def blob_of(parts: Iterable[Part]) -> BlobId:
+    """The blob that a message brings, as its header repeats it; empty for a message that brings none."""
+    for part in parts:
+        if isinstance(part, BlobPart):
+            return part.blob
+    return NO_BLOB
+
+
 def operation_of(parts: Iterable[Part]) -> str:
     """The operation that an author was asked for when it composed these parts."""
     for part in parts:
@@ -155,6 +180,8 @@ def operation_of(parts: Iterable[Part]) -> str:
                 return {"accepted": "handoff.accept", "declined": "handoff.decline"}.get(answer, "handoff.withdraw")
             case MemoryPart(forgets=forgets):
                 return "memory.forget" if forgets else "memory.remember"
+            case BlobPart():
+                return "blob.share"
     return "message.send"
 
 

@@ -18,9 +18,11 @@ import msgspec
 
 from parlerd.core.errors import Refused, StoreError
 from parlerd.core.model import (
+    NO_BLOB,
     AgentId,
     Approver,
     Attention,
+    BlobId,
     By,
     CardVisibility,
     History,
@@ -36,6 +38,7 @@ from parlerd.core.model import (
     RoomAttention,
     RoomId,
     RoomKind,
+    TaskOutcome,
     Turn,
     Verified,
 )
@@ -177,6 +180,44 @@ class MessagePosted(_Event, tag="message_posted", frozen=True, kw_only=True):
     """What the words do with a turn (`envelope.turn_of`)."""
     ttl_ms: Millis = Millis(0)
     """For an offer: how long it stands."""
+    blob: BlobId = NO_BLOB
+    """The file or the code that the message brings; empty for one that brings none."""
+
+
+class TaskClaimed(_Event, tag="task_claimed", frozen=True, kw_only=True):
+    """A worker has this task, the message `task`, until `until`. `lease_ms` is for how long a renewal holds."""
+
+    task: MessageId
+    worker: AgentId
+    until: Millis
+    lease_ms: Millis
+    fence: Position = Position(0)
+    """In a mirror: the number of the claim, which is the position of this fact in the log of the room's home. That log
+    itself says 0."""
+
+
+class TaskReleased(_Event, tag="task_released", frozen=True, kw_only=True):
+    """The worker gave the task back, which it had by the claim with this fence."""
+
+    task: MessageId
+    fence: Position
+
+
+class TaskCompleted(_Event, tag="task_completed", frozen=True, kw_only=True):
+    """The task is over. `fence` is that of the claim by which `worker` had it; 0 where its author took it back."""
+
+    task: MessageId
+    worker: AgentId
+    outcome: TaskOutcome
+    fence: Position
+
+
+class TaskLapsed(_Event, tag="task_lapsed", frozen=True, kw_only=True):
+    """The lease ended by which `worker` had the task."""
+
+    task: MessageId
+    worker: AgentId
+    fence: Position
 
 
 class MirrorPlaced(_Event, tag="mirror_placed", frozen=True, kw_only=True):
@@ -256,6 +297,16 @@ def addressees(event: MessagePosted) -> tuple[str, ...]:
     return tuple(sorted(set(event.to))) or (("*",) if event.kind == "handoff" else ())
 
 
+def brought(blob: BlobId) -> str:
+    """The name under which the messages are found that bring a blob. No agent, role or handle has such a name."""
+    return f"={blob}"
+
+
+def found_under(event: MessagePosted) -> tuple[str, ...]:
+    """Every name under which a filter finds a message: its addressees, and what it brings."""
+    return (*addressees(event), brought(event.blob)) if event.blob else addressees(event)
+
+
 def names_of(reader: AgentId, *called: str) -> tuple[str, ...]:
     """The names among `addressees` that mean this reader; `called` are its handle and its role in the room."""
     return (reader, "*", *sorted({f"@{name}" for name in called if name}))
@@ -328,6 +379,34 @@ class SessionActivated(_Event, tag="session_activated", frozen=True, kw_only=Tru
     room: RoomId | None
 
 
+class AgentsPaired(_Event, tag="agents_paired", frozen=True, kw_only=True):
+    """Two agents have this room for the two of them; the lesser id stands first."""
+
+    agents: tuple[AgentId, AgentId]
+    room: RoomId
+
+
+class DirectAsked(_Event, tag="direct_asked", frozen=True, kw_only=True):
+    """`asker` wrote to an agent of this home that wants to be asked first. `name` and `host` are what the asking agent
+    says of itself."""
+
+    request: RequestId
+    agent: AgentId
+    asker: AgentId
+    principal: PrincipalId
+    name: str
+    host: str = ""
+
+
+class DirectDecided(_Event, tag="direct_decided", frozen=True, kw_only=True):
+    """The person of `agent` lets `asker` write to it, or does not."""
+
+    agent: AgentId
+    asker: AgentId
+    admit: bool
+    proof: Proof
+
+
 class RoomDeleted(_Event, tag="room_deleted", frozen=True, kw_only=True):
     """A room is gone from this home, with everything in it: its name is free, and no agent is in it."""
 
@@ -358,6 +437,10 @@ RoomEvent = (
     | JoinApproved
     | JoinDenied
     | MessagePosted
+    | TaskClaimed
+    | TaskReleased
+    | TaskCompleted
+    | TaskLapsed
     | MirrorPlaced
     | RoomRewound
     | OwnerChanged
@@ -372,6 +455,9 @@ HomeEvent = (
     | AttentionSet
     | RoomNamed
     | SessionActivated
+    | AgentsPaired
+    | DirectAsked
+    | DirectDecided
     | RoomDeleted
     | PersonEnrolled
     | PersonKicked

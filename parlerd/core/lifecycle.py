@@ -186,6 +186,7 @@ class Lifecycle(Facet[LifecycleState]):
             "owner": opening.owner != by.actor,
             "principal": opening.principal != by.principal,
             "kind": (opening.kind == "private") is not (terms is None),
+            "max_uses": opening.kind == "dm" and terms is not None and terms.max_uses != 1,
             "home": terms is not None and terms.home != opening.home,
             "room": terms is not None and terms.room != command.room,
             "gated": terms is not None and terms.gated != opening.approval,

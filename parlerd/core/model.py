@@ -27,6 +27,8 @@ MessageId = NewType("MessageId", str)
 RequestId = NewType("RequestId", str)
 KeyId = NewType("KeyId", str)
 """The HMAC of a session key, in hex. The session key itself is never stored."""
+BlobId = NewType("BlobId", str)
+"""The SHA-256 of a file's bytes, in hex. `blob_id()` alone makes one of text that another party chose."""
 Position = NewType("Position", int)
 """A place in a room's log, from 1. No reader is shown one: it would count the messages that the reader may not see."""
 Seq = NewType("Seq", int)
@@ -43,6 +45,8 @@ LOCAL_HOME: Final = "local"
 """What people call this machine among the homes where rooms live. No relay has this name."""
 MAX_TEXT: Final = 256 * 1024
 """Bytes of UTF-8 in one message's text. Source: rooms spec, Messages."""
+NO_BLOB: Final = BlobId("")
+"""What a message brings that brings no file."""
 MAX_TOPIC: Final = 200
 MAX_LABEL: Final = 64
 RESERVED: Final = frozenset({"owner", "person", "system", "all", "anyone", "me"})
@@ -64,10 +68,14 @@ Proof = Literal["none", "cli", "form", "terminal", "sealed"]
 Attention = Literal["open", "dnd", "focus"]
 RoomAttention = Literal["inherit", "quiet", "muted"]
 CardVisibility = Literal["private", "public", "withdrawn"]
+DirectRule = Literal["open", "ask"]
+"""Whether an agent takes direct messages from everybody who can see it, or wants its person to be asked."""
 Verified = Literal["valid", "unsigned", "invalid"]
 Stage = Literal["stored", "pushed", "read", "acknowledged", "acted"]
 Turn = Literal["", "offered", "accepted", "declined", "withdrawn"]
 """What a message does with a turn; empty for one that does nothing with any."""
+TaskOutcome = Literal["done", "failed", "cancelled"]
+"""How a task ended."""
 
 PROOF_ORDER: Final[tuple[Proof, ...]] = ("none", "cli", "form", "terminal", "sealed")
 """Every proof, the weakest first."""
@@ -76,6 +84,7 @@ _LABEL = re.compile(rf"[A-Za-z0-9._@#/-]{{1,{MAX_LABEL}}}\Z")
 _AGENT_ID = re.compile(r"U[A-Z2-7]{55}\Z")
 _PRINCIPAL_ID = re.compile(r"A[A-Z2-7]{55}\Z")
 _HOME_ID = re.compile(r"[AN][A-Z2-7]{55}\Z")
+_BLOB = re.compile(r"[0-9a-f]{64}\Z")
 _KEY = re.compile(r"[A-Za-z0-9._:-]{1,128}\Z")
 
 
@@ -148,6 +157,13 @@ def memory_key(text: str) -> Label:
             "invalid_param", f"A key is 1 to {MAX_LABEL} of ASCII letters, digits and . _ @ # / -", param="key"
         )
     return Label(text)
+
+
+def blob_id(text: str) -> BlobId:
+    """`text` as the id of a blob, before it becomes a part of a path. Raises `Refused(invalid_param)`."""
+    if _BLOB.match(text) is None:
+        raise Refused("invalid_param", "A blob is named by the 64 hexadecimal digits of its SHA-256.", param="blob")
+    return BlobId(text)
 
 
 def idempotency_key(text: str) -> str:

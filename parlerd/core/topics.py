@@ -21,7 +21,19 @@ EVERYONE: Final = ""
 """The scope of a message that everyone in the room may see."""
 
 Root = Literal[
-    "messages", "life", "keys", "decision", "requests", "concerns", "memberships", "presence", "seats", "log", "link"
+    "messages",
+    "life",
+    "keys",
+    "decision",
+    "claims",
+    "requests",
+    "concerns",
+    "memberships",
+    "presence",
+    "seats",
+    "log",
+    "link",
+    "pairs",
 ]
 
 
@@ -62,6 +74,11 @@ def decision(room: str, agent: str) -> Topic:
     return Topic(room, "decision", agent)
 
 
+def claims(room: str, task: str = ANY) -> Topic:
+    """A task of `room` was posted, claimed, given back or ended: any task, or what became of the one that is named."""
+    return Topic(room, "claims", ANY, task)
+
+
 def log(room: str) -> Topic:
     """Anything at all was stored in the room: for whoever passes the room on to another home, and looks what of it may
     go there. It says nothing to a reader, who may not see all that happens."""
@@ -94,6 +111,11 @@ def presence(agent: str = ANY) -> Topic:
 def seats() -> Topic:
     """A window took the identity of an agent."""
     return Topic(ANY, "seats")
+
+
+def pairs(agent: str = ANY) -> Topic:
+    """Something happened in a direct room that names an agent (this one, or any) which is not in the room."""
+    return Topic(ANY, "pairs", agent)
 
 
 def link(session: str) -> Topic:

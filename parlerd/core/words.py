@@ -18,6 +18,7 @@ from typing import Any, Final, get_args
 import msgspec
 
 from parlerd.core.envelope import (
+    BlobPart,
     DataPart,
     Envelope,
     HandoffAnswerPart,
@@ -25,6 +26,7 @@ from parlerd.core.envelope import (
     MemoryPart,
     TextPart,
     UnknownPart,
+    blob_of,
     decode_envelope,
     memory_of,
     root_chain,
@@ -32,7 +34,18 @@ from parlerd.core.envelope import (
 )
 from parlerd.core.errors import Refused
 from parlerd.core.events import MessagePosted
-from parlerd.core.model import MAX_LABEL, MAX_TEXT, By, RoomId, Via, idempotency_key, is_agent_id, label, memory_key
+from parlerd.core.model import (
+    MAX_LABEL,
+    MAX_TEXT,
+    By,
+    RoomId,
+    Via,
+    blob_id,
+    idempotency_key,
+    is_agent_id,
+    label,
+    memory_key,
+)
 
 MAX_DEPTH: Final = 64
 """How many levels `data` may have. How deep a decoder can go depends on who calls it; 64 is far below all of them."""
@@ -40,6 +53,11 @@ MAX_ADDRESSEES: Final = 64
 """How many agents one message may name as those whose attention it asks for, and how many as its only readers."""
 MEMORY: Final = "memory"
 """The kind of the messages that belong to a room's memory."""
+FILE: Final = "file"
+CODE: Final = "code"
+"""The kinds of the messages that bring a file, and commits."""
+MAX_NAME: Final = 255
+"""Bytes of the name that an author gives to what it shares: as many as a file system takes."""
 MAX_PARTS: Final = 16
 CAPSULE_TEXTS: Final = ("next", "summary", "goal", "state")
 CAPSULE_LISTS: Final = ("decisions", "failed", "questions", "files", "refs")
@@ -58,6 +76,7 @@ everything else."""
 _KIND: Final = re.compile(r"[A-Za-z0-9._/-]{1,64}\Z")
 _ID: Final = re.compile(r"[A-Za-z0-9_]{1,64}\Z")
 _MESSAGE_ID: Final = re.compile(r"m_[A-Za-z0-9_]{1,62}\Z")
+_COMMIT: Final = re.compile(r"(?:[0-9a-f]{40}|[0-9a-f]{64})\Z")
 _HASH: Final = 32
 _NONCE: Final = 16
 _REPEATED: Final = ("kind", "to", "role", "visibility", "reply_to", "chain", "hops", "counter")
@@ -224,6 +243,10 @@ def check_envelope(envelope: Envelope) -> None:
                 if not _is_memory(part, envelope):
                     raise _refused("parts")
                 says_something |= part.forgets
+            case BlobPart():
+                if not _is_blob(part, envelope):
+                    raise _refused("parts")
+                says_something = True
             case UnknownPart():
                 # A later version knows how to check it and a reader how to show it; its size is bounded here.
                 says_something = True
@@ -247,6 +270,24 @@ def _is_memory(part: MemoryPart, envelope: Envelope) -> bool:
     return envelope.reply_to is None and all(isinstance(each, TextPart | MemoryPart) for each in envelope.parts)
 
 
+def _is_blob(part: BlobPart, envelope: Envelope) -> bool:
+    """Whether this part, in this envelope, names one file or one bundle, and nothing beside that a rule would read."""
+    is_alone = all(each is part or isinstance(each, TextPart) for each in envelope.parts)
+    is_code = part.tip != ""
+    ids = [each for each in (part.tip, part.base) if each]
+    return (
+        is_alone
+        and envelope.kind == (CODE if is_code else FILE)
+        and _holds(blob_id, part.blob)
+        and 0 <= part.size < 2**53
+        and 0 <= part.left_out < 2**53
+        and len(part.name.encode("utf-8", "surrogatepass")) <= MAX_NAME
+        and _is_text(part.name)
+        and all(_COMMIT.match(each) is not None for each in ids)
+        and (is_code or not (part.base or part.left_out))
+    )
+
+
 def contradiction(room: RoomId, key: str | None, by: By, event: MessagePosted, envelope: Envelope) -> str | None:
     """The first field in which a message's header differs from its envelope, or None when the two agree.
 
@@ -267,6 +308,8 @@ def contradiction(room: RoomId, key: str | None, by: By, event: MessagePosted, e
         wrong = next((name for name in _SIGNED_LATER if getattr(by, name) != getattr(envelope, name)), None)
         if wrong is not None:
             return wrong
+    if event.blob and event.blob != blob_of(envelope.parts):
+        return "blob"
     note, part = event.memory, memory_of(envelope.parts)
     # The other way round it may be: an older Parler stored messages without knowing what they do in the memory.
     if note is not None and (part is None or (note.key, note.forgets) != (part.key, part.forgets)):
@@ -283,6 +326,14 @@ def author_door(text: str) -> Via:
     if text not in _DOORS:
         raise _refused("via")
     return _DOORS[text]
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _holds(check: Any, value: Any) -> bool:

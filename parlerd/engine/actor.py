@@ -268,6 +268,7 @@ class RoomActor(Generic[A]):
                     Append(self.room, expected, batch.facts),
                     *batch.marks.values(),
                     *batch.acted,
+                    *batch.ended,
                     *batch.erases,
                     *batch.buries,
                 ]

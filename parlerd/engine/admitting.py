@@ -14,22 +14,33 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import NamedTuple
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
+from parlerd.core import topics
 from parlerd.core.errors import Refused
-from parlerd.core.model import AgentId, KeyId, MessageId, PrincipalId, RoomId, Seq
+from parlerd.core.model import AgentId, By, KeyId, MessageId, PrincipalId, RoomId, Seq
 from parlerd.core.statements import KeyTerms, Opening, check, room_id_of
-from parlerd.engine.authors import Admission, Attested
+from parlerd.engine.authors import Admission, Attested, Finished, Words
+from parlerd.engine.brought import BlobFinder
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
+from parlerd.engine.pair_rooms import awaited, is_over
 from parlerd.engine.quota import OPENING
 from parlerd.engine.reachable import require_attached, require_member, require_speaker, room_within, stamp
 from parlerd.engine.sending import Posting
 from parlerd.identity import codes
 from parlerd.operations import types as t
+
+
+class _Taken(NamedTuple):
+    """A message as it came: what it asks of the room, and the words."""
+
+    command: c.PostMessage
+    words: Finished
 
 
 class Admitting:
@@ -38,6 +49,7 @@ class Admitting:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._admission = Admission()
+        self._finder = BlobFinder(desk.library)
         self._opening: dict[PrincipalId, list[RoomId]] = {}
         """The rooms that each person opens at this moment, in the order in which they were asked for."""
 
@@ -50,16 +62,20 @@ class Admitting:
             found = await self._desk.library.trace(MessageId(params.id))
             if found is None or found.room != actor.room:
                 raise self._desk.kept.refusal()
-        return await self._place(caller, agent, actor, params).result()
+        taken = self._taken(caller, agent, actor, params)
+        if taken.command.blob:
+            await self._require_blob(agent, actor, taken.command)
+        return await self._place(caller, agent, actor, params, taken).result()
 
     def begin_post(self, caller: Caller, params: t.PostEnvelope) -> Posting[t.Posted] | None:
         """`post`, as far as its place in the room's line; None where the room is closed up, and where the store has to
-        be asked first."""
+        be asked first, or the files of this home."""
         agent = require_speaker(self._desk, caller, params.agent)
         actor = self._desk.rooms.open_actor(RoomId(params.room))
         if actor is None or self._keeps_too_much(caller, params):
             return None
-        return self._place(caller, agent, actor, params)
+        taken = self._taken(caller, agent, actor, params)
+        return None if taken.command.blob else self._place(caller, agent, actor, params, taken)
 
     @handles("link.open")
     async def open(self, caller: Caller, params: t.OpenRemoteRoom) -> t.OpenedRemoteRoom:
@@ -99,9 +115,48 @@ class Admitting:
             idempotency_key=params.idempotency_key,
             recap=recap,
         )
+        if command.opening.kind == "dm" and command.terms is not None and command.terms.preapproved:
+            return await self._open_for_two(caller, by, command, words)
         actor = await desk.rooms.create(command.room)
         settled = await actor.submit(command, by, words)
         return t.OpenedRemoteRoom(room=command.room, replayed=not settled.facts)
+
+    async def _open_for_two(self, caller: Caller, by: By, command: c.OpenRoom, words: Words) -> t.OpenedRemoteRoom:
+        """A direct room: the one that its two agents have here, and this one only where they have none. Of whom the
+        opener cannot see nobody learns here whether there is such an agent."""
+        desk, me = self._desk, by.actor
+        assert command.terms is not None
+        if len(command.terms.preapproved) != 1:
+            raise Refused("statement_refused", what="preapproved")
+        [other] = command.terms.preapproved
+        if other == me:
+            raise Refused("statement_refused", what="preapproved")
+        async with desk.pair_lines.alone(me, other):
+            known = desk.rooms.home.aggregate.pairs.room_of(me, other)
+            if known is not None and known != command.room and await self._goes_on(known):
+                raise Refused("pair_has_room", room=known)
+            if known is None and not await self._sees(me, other):
+                raise Refused("no_such_agent")
+            pair = c.PairAgents(operation="link.open", one=me, other=other, room=command.room, instead=known)
+            await desk.rooms.home.submit(pair, by)
+            settled = await (await desk.rooms.create(command.room)).submit(command, by, words)
+        desk.notifier.publish([topics.pairs(other)])
+        return t.OpenedRemoteRoom(room=command.room, replayed=not settled.facts)
+
+    async def _goes_on(self, room: RoomId) -> bool:
+        """Whether a room was opened and is not over."""
+        try:
+            return not is_over((await self._desk.rooms.get(room)).aggregate)
+        except Refused:
+            return False
+
+    async def _sees(self, eyes: AgentId, other: AgentId) -> bool:
+        """Whether an agent may know of another: it has a public card here, or the two share a room."""
+        card = self._desk.rooms.home.aggregate.card_of(other)
+        if card is not None and card.visibility == "public":
+            return True
+        rooms = await self._desk.library.rooms_of([eyes, other])
+        return not set(rooms[eyes]).isdisjoint(rooms[other])
 
     @asynccontextmanager
     async def _place_for(self, principal: PrincipalId, room: RoomId) -> AsyncIterator[None]:
@@ -139,12 +194,26 @@ class Admitting:
         settled = await actor.submit(command, stamp(caller, agent))
         return t.LeftRoom(status="closed" if settled.decision.answer == "closed" else "left")
 
-    def _place(self, caller: Caller, agent: AgentId, actor: RoomHandle, params: t.PostEnvelope) -> Posting[t.Posted]:
-        principal = caller.facts.authority.principal
-        require_member(actor.aggregate, agent, principal)
-        command, words = self._admission.take(agent, params.body, params.signature, operation=params.operation)
-        if command.id != params.id:
+    def _taken(self, caller: Caller, agent: AgentId, actor: RoomHandle, params: t.PostEnvelope) -> _Taken:
+        require_member(actor.aggregate, agent, caller.facts.authority.principal)
+        taken = _Taken(*self._admission.take(agent, params.body, params.signature, operation=params.operation))
+        if taken.command.id != params.id:
             raise Refused("envelope_refused", what="id")
+        return taken
+
+    async def _require_blob(self, agent: AgentId, actor: RoomHandle, command: c.PostMessage) -> None:
+        """Refuse a message that brings a file which its author neither brought here nor may read in this room. What is
+        stored already is answered as what it is."""
+        assert command.id is not None
+        found = await self._desk.library.trace(command.id)
+        if found is None or found.room != actor.room:
+            message = await self._finder.message(actor.aggregate, agent, command.blob)
+            await self._desk.shelf.require(agent, command.blob, may_read=message is not None)
+
+    def _place(
+        self, caller: Caller, agent: AgentId, actor: RoomHandle, params: t.PostEnvelope, taken: _Taken
+    ) -> Posting[t.Posted]:
+        principal, (command, words) = caller.facts.authority.principal, taken
         size = len(params.body)
         self._desk.quotas.take(agent, bytes=size, person=principal)
         by = words.by(agent, principal, session=caller.facts.session)
@@ -153,6 +222,7 @@ class Admitting:
         def posted(posting: Posting[t.Posted], header: e.Header | None, seq: Seq) -> t.Posted:
             if not posting.replayed:
                 self._desk.kept.add(principal, size)
+                self._desk.notifier.publish(map(topics.pairs, awaited(actor.aggregate)))
             return _posted(posting, header, seq)
 
         return Posting(self._desk.library, agent, actor, submission, posted)

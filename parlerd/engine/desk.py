@@ -21,13 +21,16 @@ from parlerd.engine.join_codes import JoinCodes
 from parlerd.engine.kept import Kept
 from parlerd.engine.library import Library
 from parlerd.engine.links import Links
+from parlerd.engine.pair_lines import PairLines
 from parlerd.engine.ports import Clock, HomeBook, HomeKeys, HostFiles, Notifier, Randomness
 from parlerd.engine.presence import Presence
 from parlerd.engine.quota import Quotas
 from parlerd.engine.rooms import RoomDoor
 from parlerd.engine.seats import Seats
 from parlerd.engine.seen_hosts import SeenHosts
+from parlerd.engine.shelf import HomeShelf
 from parlerd.engine.starts import Starts
+from parlerd.engine.tending import Tending
 from parlerd.engine.throttle import GuessThrottle
 from parlerd.engine.waits import Waits
 from parlerd.settings import Settings
@@ -51,11 +54,17 @@ class Desk:
     links: Links
     """The agents that speak over links, of other homes."""
     presence: Presence
+    tending: Tending
+    """The leases of tasks."""
     seen_hosts: SeenHosts
     notifier: Notifier
     clock: Clock
     random: Randomness
     keys: HomeKeys
+    shelf: HomeShelf
+    """The files of the rooms of this home."""
+    quotas: Quotas
+    """How much each agent may still write."""
     settings: Settings
     """As this daemon read them at its start."""
     throttle: GuessThrottle
@@ -81,10 +90,10 @@ class Desk:
     """Where this home lives."""
     default_home: bool
     """Whether that is `~/.parler`."""
+    pair_lines: PairLines = field(default_factory=PairLines)
+    """The calls about pairs of agents, one after the other."""
     budget: TurnBudget = field(default_factory=TurnBudget)
     """The turns that may begin without a person."""
-    quotas: Quotas = field(init=False)
-    """How much each agent may still write."""
     bindings: Bindings = field(init=False)
     """What binds keys to rooms on relays."""
     kept: Kept = field(init=False)
@@ -93,7 +102,6 @@ class Desk:
     """Everyone who waits for a change."""
 
     def __post_init__(self) -> None:
-        self.quotas = Quotas(self.settings)
         self.kept = Kept(self.settings.quota_person_kept_bytes)
         self.bindings = Bindings(self.keys, self.library.aside)
         self.waits = Waits(self.notifier)

@@ -39,8 +39,10 @@ from parlerd.engine.deleting import Deleting
 from parlerd.engine.departing import Departing
 from parlerd.engine.desk import Desk, Inspect, Lineage
 from parlerd.engine.directory import DirectoryHandlers
+from parlerd.engine.directs import Directs
 from parlerd.engine.driver import Driver
 from parlerd.engine.face import Outlet
+from parlerd.engine.files import Files
 from parlerd.engine.following import Following
 from parlerd.engine.handles import Homes, NoHomes
 from parlerd.engine.handling import Handler, StreamHandler, handles, table_of
@@ -76,6 +78,8 @@ from parlerd.engine.ports import (
 )
 from parlerd.engine.presence import Presence
 from parlerd.engine.pulling import Pulling
+from parlerd.engine.queues import Queues
+from parlerd.engine.quota import Quotas
 from parlerd.engine.reach import within
 from parlerd.engine.reading import Reading
 from parlerd.engine.receiving import Receiving
@@ -86,9 +90,13 @@ from parlerd.engine.seats import Seats
 from parlerd.engine.seen_hosts import SeenHosts
 from parlerd.engine.sending import Posting, Sending
 from parlerd.engine.session_keys import SessionKeys
+from parlerd.engine.shelf import BlobDriver, HomeShelf
+from parlerd.engine.shelving import Shelving
 from parlerd.engine.starts import Starts
 from parlerd.engine.status import Status
 from parlerd.engine.streams import Streams
+from parlerd.engine.tasks import Tasks
+from parlerd.engine.tending import Tending
 from parlerd.engine.throttle import GuessThrottle
 from parlerd.engine.waking import Waking
 from parlerd.operations import types as t
@@ -150,6 +158,10 @@ class Engine:
             # The store says so itself, to whoever writes next. What was counted holds.
             log.warning("what each person keeps here could not be counted: %s", error.code)
 
+    async def keep_shelf(self) -> None:
+        """Take files away that no message brings any more, as long as the engine serves."""
+        await self._desk.shelf.run(self._desk.library)
+
     @property
     def handlers(self) -> Mapping[str, Handler]:
         """What answers each operation."""
@@ -163,7 +175,11 @@ class Engine:
     def _handlers_over(self, desk: Desk) -> Handlers:
         reading = self._reading
         notices = Notices(desk)
-        sending, receiving = Sending(desk, reading), Receiving(desk, reading, notices)
+        queues = Queues(desk)
+        directory = DirectoryHandlers(desk, self._author)
+        directs = Directs(desk, directory)
+        sending = Sending(desk, reading, queues, directs)
+        receiving = Receiving(desk, reading, notices)
         admitting = Admitting(desk)
         opening, approving, keys = Opening(desk), Approving(desk), SessionKeys(desk)
         inviting, joining = Inviting(desk), Joining(desk, reading, keys)
@@ -180,7 +196,11 @@ class Engine:
             Ladder(desk, reading),
             Handoffs(desk, sending, reading),
             Memory(desk, reading, sending),
-            DirectoryHandlers(desk, self._author),
+            Files(desk, reading, sending),
+            Shelving(desk),
+            queues,
+            Tasks(desk, queues, sending, reading, desk.tending),
+            directory,
             Overview(desk),
             inviting,
             Departing(desk),
@@ -326,6 +346,7 @@ class Engine:
 async def open_engine(
     *,
     driver: Driver,
+    blobs: BlobDriver,
     clock: Clock,
     random: Randomness,
     keys: HomeKeys,
@@ -347,14 +368,16 @@ async def open_engine(
 ) -> AsyncIterator[Engine]:
     """Serve one home until the context ends; then every room keeps its snapshot and the driver is closed.
 
-    `keys` are the home's, `signers` those of the person and the agents that act here (`ports.NoSigners` where nobody
-    does). `user` names the person's own agent. `homes` are the other homes in which rooms may live. `copies` says which
-    copies of the database the program made itself. `stop` is called when a caller asks the daemon to stop.
+    `blobs` keeps the files of rooms that live here. `keys` are the home's, `signers` those of the person and the agents
+    that act here (`ports.NoSigners` where nobody does). `user` names the person's own agent. `homes` are the other
+    homes in which rooms may live. `copies` says which copies of
+    the database the program made itself. `stop` is called when a caller asks the daemon to stop.
     """
     wakes = LocalNotifier()
     async with trio.open_nursery() as nursery:
         rooms: Rooms
         deadlines: RoomDeadlines
+        tending: Tending
         idle: IdleAgents
         presence: Presence
 
@@ -363,6 +386,8 @@ async def open_engine(
             if actor is not None:
                 wakes.publish({topics.log(room), *(each for fact in facts for each in actor.aggregate.topics(fact))})
                 deadlines.changed(room, actor.aggregate)
+                for fact in facts:
+                    tending.acted(room, actor.aggregate, fact)
 
         author = LocalAuthor(signers, random)
         context = ActorParts(
@@ -374,12 +399,20 @@ async def open_engine(
             publish=publish,
         )
         codes, others = JoinCodes(keys), homes or NoHomes()
-        rooms = Rooms(context, nursery, own=keys.id, homes=others, codes=codes)
+        quotas = Quotas(settings)
+        shelf = HomeShelf(blobs, settings, quotas, clock)
+        rooms = Rooms(context, nursery, own=keys.id, homes=others, codes=codes, shelf=shelf)
         await rooms.start()
         scheduler = Scheduler(clock, stepped_back=lambda: deadlines.load())
-        deadlines = RoomDeadlines(driver=driver, rooms=rooms, clock=clock, scheduler=scheduler, notifier=wakes)
+        deadlines = RoomDeadlines(
+            driver=driver,
+            rooms=rooms,
+            clock=clock,
+            scheduler=scheduler,
+            notifier=wakes,
+            look=lambda handle: tending.look(handle),
+        )
         await deadlines.load()
-        nursery.start_soon(scheduler.run)
         clearing = Clearing(driver)
         nursery.start_soon(clearing.run)
         idle = IdleAgents(clock=clock, scheduler=scheduler, notifier=wakes, presence=lambda agent: presence.of(agent))
@@ -398,21 +431,36 @@ async def open_engine(
             acted=idle.acted,
             left=idle.left,
         )
+        library = Library(driver, rooms)
+        tending = Tending(
+            library=library,
+            rooms=rooms,
+            clock=clock,
+            scheduler=scheduler,
+            connected=connected,
+            seats=seats,
+            own=keys.id,
+            changed=lambda room, aggregate: deadlines.changed(room, aggregate),
+        )
+        nursery.start_soon(scheduler.run)
         links = Links()
         presence = Presence(seats, connected, links, clock)
         desk = Desk(
-            library=Library(driver, rooms),
+            library=library,
             rooms=rooms,
             homes=others,
             seats=seats,
             connected=connected,
             links=links,
             presence=presence,
+            tending=tending,
             seen_hosts=hosts,
             notifier=wakes,
             clock=clock,
             random=random,
             keys=keys,
+            shelf=shelf,
+            quotas=quotas,
             settings=settings,
             throttle=GuessThrottle(),
             inspect=inspect,

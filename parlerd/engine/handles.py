@@ -21,8 +21,9 @@ from typing import Final, NamedTuple, Protocol
 from parlerd.core import commands as c
 from parlerd.core.approvals import Request
 from parlerd.core.errors import Refused
-from parlerd.core.model import AgentId, By, HomeId, KeyId, MessageId, Millis, RequestId, RoomId, Seq
+from parlerd.core.model import AgentId, BlobId, By, HomeId, KeyId, MessageId, Millis, RequestId, RoomId, Seq
 from parlerd.core.room import Room
+from parlerd.core.statements import Opening
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.armed import Armed
 from parlerd.engine.authors import Words
@@ -33,6 +34,34 @@ from parlerd.store.port import StoredMessage
 
 LOCAL: Final = "local"
 """The name of this machine's home, which no other home gets."""
+
+
+class Shelf(Protocol):
+    """Where the files are that the messages of a room bring: with the room's home. Each method raises `Refused` where
+    that home does not answer: nothing of this waits."""
+
+    async def begin(self, agent: AgentId, blob: BlobId, size: int) -> int:
+        """Begin an upload, or go on with it: how many of its bytes are there. Raises `Refused`: `blob_too_large`."""
+        ...
+
+    async def write(self, agent: AgentId, blob: BlobId, at: int, data: bytes) -> int:
+        """Bring the next bytes; how many are there then. Raises `Refused`: `upload_unfinished` with the `offset` to go
+        on from, `blob_too_large`, `too_many_blobs`, `throttled`."""
+        ...
+
+    async def finish(self, agent: AgentId, blob: BlobId, size: int) -> None:
+        """Say that all are there. Raises `Refused`: `upload_unfinished`, `blob_mismatch`."""
+        ...
+
+    async def require(self, agent: AgentId, blob: BlobId, *, may_read: bool) -> None:
+        """Raise `Refused(upload_unfinished)` unless the agent may post a message that brings the blob: it finished the
+        upload, or may read the blob. A home elsewhere finds that out when the message comes."""
+        ...
+
+    async def read(self, agent: AgentId, blob: BlobId, at: int, length: int) -> bytes:
+        """Some bytes of a blob, for an agent that may see a message which brings it. Raises
+        `Refused(no_such_blob)`."""
+        ...
 
 
 class RoomHandle(Protocol):
@@ -52,6 +81,11 @@ class RoomHandle(Protocol):
     @property
     def home_name(self) -> str:
         """The name of the home that the room lives in: `local`, or a relay's."""
+        ...
+
+    @property
+    def shelf(self) -> Shelf:
+        """Where the files of this room are."""
         ...
 
     @property
@@ -207,6 +241,12 @@ class Homes(Protocol):
         answer."""
         ...
 
+    async def find_direct(self, home: HomeId, room: RoomId, agent: AgentId) -> Opening:
+        """How a direct room at another home was opened that names an agent of this home in the terms of its key. The
+        room's mirror is there afterwards, with the key in it, so that the agent can knock. Raises as `find` does, but
+        `relay_equivocation` for any other room in the place of `wrong_room`."""
+        ...
+
     def all(self) -> Sequence[HomeId]:
         """Every home that was added."""
         ...
@@ -275,8 +315,34 @@ def taken_out(name: str) -> Refused:
     return Refused("home_not_trusted", said, hint=hint, host=name)
 
 
+class ForsakenShelf:
+    """The files of a room whose home is asked nothing: none of them is here."""
+
+    def __init__(self, home_name: str) -> None:
+        self._home_name = home_name
+
+    async def begin(self, agent: AgentId, blob: BlobId, size: int) -> int:
+        raise taken_out(self._home_name)
+
+    async def write(self, agent: AgentId, blob: BlobId, at: int, data: bytes) -> int:
+        raise taken_out(self._home_name)
+
+    async def finish(self, agent: AgentId, blob: BlobId, size: int) -> None:
+        raise taken_out(self._home_name)
+
+    async def require(self, agent: AgentId, blob: BlobId, *, may_read: bool) -> None:
+        raise taken_out(self._home_name)
+
+    async def read(self, agent: AgentId, blob: BlobId, at: int, length: int) -> bytes:
+        raise taken_out(self._home_name)
+
+
 class ForsakenRoom(MirrorRoom):
     """A room whose home is not among those added, or was removed: it can be read as far as it is here."""
+
+    @property
+    def shelf(self) -> Shelf:
+        return ForsakenShelf(self.home_name)
 
     async def submit(self, command: c.Command, by: By, words: Words | None = None) -> Settled:
         raise self._refused()
@@ -333,6 +399,9 @@ class NoHomes:
         raise Refused("home_not_trusted", host=self.name_of(home))
 
     async def find(self, home: HomeId, session_key: str, binding: str) -> tuple[KeyId, RoomId]:
+        raise Refused("home_not_trusted", host=self.name_of(home))
+
+    async def find_direct(self, home: HomeId, room: RoomId, agent: AgentId) -> Opening:
         raise Refused("home_not_trusted", host=self.name_of(home))
 
     def all(self) -> Sequence[HomeId]:

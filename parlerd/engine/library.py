@@ -29,6 +29,7 @@ from parlerd.core.errors import Refused
 from parlerd.core.model import (
     HOME_ROOM,
     AgentId,
+    BlobId,
     HomeId,
     KeyId,
     MessageId,
@@ -457,6 +458,10 @@ class Library:
         return await self._driver.look(lambda store: store.outbox(home))
 
     # -- what is remembered --------------------------------------------------------------------------------------
+
+    async def is_brought(self, blob: BlobId) -> bool:
+        """Whether any message brings this blob, whoever may see that message."""
+        return await self._driver.read(lambda store: store.is_brought(blob))
 
     async def search(self, work: Callable[[Store], T]) -> T:
         """Look through what rooms remember, away from the loop."""

@@ -151,7 +151,7 @@ async def _ask(
 def _is_wanted(stored: StoredMessage, kind: str | None, names: set[str]) -> bool:
     event = stored.header.event
     assert isinstance(event, e.MessagePosted)
-    return (kind is None or event.kind == kind) and not (names and names.isdisjoint(e.addressees(event)))
+    return (kind is None or event.kind == kind) and not (names and names.isdisjoint(e.found_under(event)))
 
 
 def _unshown(

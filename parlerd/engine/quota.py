@@ -83,6 +83,8 @@ class Quotas:
         self._home = _Budget(settings.quota_home_messages, settings.quota_home_bytes, trio.current_time())
         self._agents: Bounded[AgentId, _Budget] = Bounded(MAX_AGENTS)
         self._people: Bounded[PrincipalId, _Budget] = Bounded(MAX_AGENTS)
+        # What agents and people share in files.
+        self._sharing: Bounded[str, _Budget] = Bounded(2 * MAX_AGENTS)
 
     def take(self, agent: AgentId, *, bytes: int, messages: int = 1, person: PrincipalId | None = None) -> None:
         """Count what `agent` is about to store; `person` is who it is of, for an agent of another home. Raises
@@ -102,6 +104,18 @@ class Quotas:
         own.take(messages, bytes)
         self._home.take(messages, bytes)
 
+    def take_blob(self, agent: AgentId, size: int, person: PrincipalId | None = None) -> None:
+        """Count what `agent` is about to share in files. These have budgets of their own: whoever shared a large file
+        can still say something. Raises `Refused(throttled)`, and then nothing was counted."""
+        now, settings = trio.current_time(), self._settings
+        budgets = [_budget_of(self._sharing, agent, settings.quota_agent_blob_bytes, now)]
+        if person is not None:
+            budgets.append(_budget_of(self._sharing, person, settings.quota_person_blob_bytes, now))
+        for budget, whose in zip(budgets, ("agent", "person"), strict=False):
+            _require(budget, whose, 0, size, what=f"`[quota] {whose}_blob_bytes`")
+        for budget in budgets:
+            budget.take(0, size)
+
     def _take_of(self, person: PrincipalId, now: float, messages: int, bytes: int) -> None:
         settings = self._settings
         budget = self._people.get(person)
@@ -113,12 +127,21 @@ class Quotas:
         budget.take(messages, bytes)
 
 
-def _require(budget: _Budget, whose: str, messages: int, bytes: int) -> None:
+def _budget_of(budgets: Bounded[str, _Budget], whose: str, limit: int, now: float) -> _Budget:
+    """The budget of bytes of files of an agent or a person."""
+    budget = budgets.get(whose) or _Budget(0, limit, now)
+    budgets[whose] = budget
+    budget.refill(now)
+    return budget
+
+
+def _require(budget: _Budget, whose: str, messages: int, bytes: int, what: str = "") -> None:
     left = budget.seconds_until(messages, bytes)
     if left > 0:
         raise Refused(
             "throttled",
             f"This {whose} stored as much within an hour as it may.",
-            hint=f"Wait, or post less often. A person may raise `[quota] {whose}_messages` and `{whose}_bytes`.",
+            hint="Wait, or post less often. A person may raise "
+            f"{what or f'`[quota] {whose}_messages` and `{whose}_bytes`'}.",
             retry_after_ms=int(left * 1000) + 1,
         )

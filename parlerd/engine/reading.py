@@ -18,7 +18,15 @@ import msgspec
 
 from parlerd.bounded import Bounded
 from parlerd.core import events as e
-from parlerd.core.envelope import DataPart, HandoffAnswerPart, HandoffPart, TextPart, UnknownPart, decode_envelope
+from parlerd.core.envelope import (
+    BlobPart,
+    DataPart,
+    HandoffAnswerPart,
+    HandoffPart,
+    TextPart,
+    UnknownPart,
+    decode_envelope,
+)
 from parlerd.core.errors import ERRORS, Refused, StoreError
 from parlerd.core.identities import AgentRecord
 from parlerd.core.membership import Member
@@ -300,6 +308,7 @@ def render_message(room: RoomState, reader: AgentId, stored: StoredMessage, now:
         handoff=said.handoff,
         handoff_answer=said.answer,
         memory=_mark(event),
+        brings=said.brings,
         private=True if event.visibility is not None else msgspec.UNSET,
         opening=True if event.opening else msgspec.UNSET,
         lost=True if room.rewinds.is_lost(header.position) else msgspec.UNSET,
@@ -333,6 +342,7 @@ class _Said:
     data: object = msgspec.UNSET
     handoff: t.Handoff | msgspec.UnsetType = msgspec.UNSET
     answer: t.HandoffAnswer | msgspec.UnsetType = msgspec.UNSET
+    brings: t.BlobInfo | msgspec.UnsetType = msgspec.UNSET
 
 
 def _parts(room: RoomState, reader: AgentId, event: e.MessagePosted, stored: StoredMessage, now: Millis) -> _Said:
@@ -358,10 +368,24 @@ def _parts(room: RoomState, reader: AgentId, event: e.MessagePosted, stored: Sto
                 said.handoff = _offered(room, reader, event, part, now)
             case HandoffAnswerPart(answer=answer, reason=reason):
                 said.answer = t.HandoffAnswer(answer=answer, reason=PeerText(reason))
+            case BlobPart():
+                said.brings = _brought(part)
             case UnknownPart():
                 texts.append(UNREADABLE)
     said.text = "\n".join(texts)
     return said
+
+
+def _brought(part: BlobPart) -> t.BlobInfo:
+    """What a message brings, as its author says."""
+    return t.BlobInfo(
+        blob=part.blob,
+        size=part.size,
+        name=PeerText(part.name),
+        tip=part.tip or msgspec.UNSET,
+        base=part.base or msgspec.UNSET,
+        left_out=part.left_out or msgspec.UNSET,
+    )
 
 
 def _offered(room: RoomState, reader: AgentId, event: e.MessagePosted, part: HandoffPart, now: Millis) -> t.Handoff:

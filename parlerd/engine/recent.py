@@ -80,7 +80,7 @@ class Recent:
             if (
                 not (skip_own and fact.header.by.actor == view.reader)
                 and (kind is None or event.kind == kind)
-                and not (names and set(names).isdisjoint(e.addressees(event)))
+                and not (names and set(names).isdisjoint(e.found_under(event)))
             ):
                 seq = Seq(newest - number - _left_out(view, fact.header.position))
                 found.append(StoredMessage(room.state.room, seq, fact.header, fact.body, fact.signature))

@@ -17,13 +17,14 @@ import trio
 
 from parlerd.core import commands as c
 from parlerd.core.approvals import Request
+from parlerd.core.claims import Renewal
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.home import HomeRoom
 from parlerd.core.model import HOME_ROOM, AgentId, By, HomeId, MessageId, Millis, RequestId, RoomId, Seq
 from parlerd.core.room import Room
 from parlerd.engine.actor import ActorParts, RoomActor
 from parlerd.engine.deciding import Aggregate
-from parlerd.engine.handles import LOCAL, Earlier, Homes, Present, RoomHandle
+from parlerd.engine.handles import LOCAL, Earlier, Homes, Present, RoomHandle, Shelf
 from parlerd.engine.join_codes import JoinCodes
 from parlerd.operations import types as t
 from parlerd.store.port import Store
@@ -56,12 +57,15 @@ class LocalRoom(RoomActor[Room]):
         context: ActorParts,
         load: Callable[[Store], tuple[Room, bool]],
         codes: JoinCodes,
+        shelf: Shelf,
         *,
         frozen: bool,
     ) -> None:
         super().__init__(room, aggregate, context, load, frozen=frozen)
         self._codes = codes
         """The codes that a person types for newcomers."""
+        self.shelf = shelf
+        """The files of this home."""
 
     async def catch_up(self) -> bool:
         return False
@@ -130,6 +134,14 @@ def fold(store: Store, room: RoomId, make: Callable[[], A], restore: Callable[[b
             return aggregate, False
 
 
+def fold_room(store: Store, room: RoomId) -> tuple[Room, bool]:
+    """A room as `fold` gives it, which knows the renewals of claims in it."""
+    folded, frozen = fold(store, room, Room, Room.restore)
+    for row in store.renewals(room):
+        folded.claims.renew(row.task, Renewal(row.fence, row.until))
+    return folded, frozen
+
+
 class RoomDoor(Protocol):
     """The rooms as a handler comes to them."""
 
@@ -169,7 +181,7 @@ class Rooms:
     """Handles by room. The home room, which no id leads to, is always open."""
 
     def __init__(
-        self, context: ActorParts, nursery: trio.Nursery, *, own: HomeId, homes: Homes, codes: JoinCodes
+        self, context: ActorParts, nursery: trio.Nursery, *, own: HomeId, homes: Homes, codes: JoinCodes, shelf: Shelf
     ) -> None:
         self._context = context
         """What every actor shares."""
@@ -179,6 +191,8 @@ class Rooms:
         """Makes the handles of mirrors."""
         self._codes = codes
         """The codes that a person types for newcomers to rooms of this home."""
+        self._shelf = shelf
+        """The files of the rooms of this home."""
         self._nursery = nursery
         """Runs the actors' tasks."""
         self._rooms: dict[RoomId, _Open] = {}
@@ -283,7 +297,7 @@ class Rooms:
             await opening.wait()
         self._opening[room] = trio.Event()
         try:
-            folded, frozen = await self._context.driver.read(lambda store: fold(store, room, Room, Room.restore))
+            folded, frozen = await self._context.driver.read(lambda store: fold_room(store, room))
             if folded.position == 0 and not frozen:
                 if await self._context.driver.look(lambda store: store.is_deleted(room)):
                     raise Refused("room_deleted")
@@ -296,10 +310,10 @@ class Rooms:
 
     def _start(self, room: RoomId, folded: Room, home: HomeId, *, frozen: bool) -> RoomHandle:
         def load(store: Store) -> tuple[Room, bool]:
-            return fold(store, room, Room, Room.restore)
+            return fold_room(store, room)
 
         if home == self._own:
-            local = LocalRoom(room, folded, self._context, load, self._codes, frozen=frozen)
+            local = LocalRoom(room, folded, self._context, load, self._codes, self._shelf, frozen=frozen)
             opened = _Open(local, local)
         else:
             actor = RoomActor(room, folded, self._context, load, frozen=frozen)

@@ -16,6 +16,7 @@ from parlerd.operations.families import (
     bringing,
     daemon,
     directory,
+    files,
     handoff,
     homes,
     hosts,
@@ -28,6 +29,7 @@ from parlerd.operations.families import (
     sessions,
     wake,
     window,
+    work,
 )
 
 N = TypeVar("N", Operation, ToolEntry)
@@ -38,6 +40,8 @@ FAMILIES: Final = (
     messages.FAMILY,
     handoff.FAMILY,
     memory.FAMILY,
+    files.FAMILY,
+    work.FAMILY,
     rooms.FAMILY,
     membership.FAMILY,
     directory.FAMILY,

@@ -80,12 +80,51 @@ class HandoffEntry(Result, frozen=True, kw_only=True):
     declined: list[str] | msgspec.UnsetType = msgspec.UNSET
 
 
+TaskStatus = Literal["open", "claimed", "accepted", "working", "awaiting", "done", "failed", "cancelled"]
+"""How a task stands."""
+
+
+class TaskEntry(Result, frozen=True, kw_only=True):
+    """How a task stands. `holder` and `lease_until` are null for a task that nobody holds."""
+
+    state: TaskStatus
+    holder: str | None
+    lease_until: int | None
+    ended_by: str | msgspec.UnsetType = msgspec.UNSET
+
+
 class MemoryMark(Result, frozen=True, kw_only=True):
     """The message is a fact that the room remembers, or it forgets one."""
 
     key: str
     version: int
     forgets: bool = False
+
+
+class BlobInfo(Result, frozen=True, kw_only=True):
+    """The file or the code that a message brings. `name` is what its author calls it. What has a `tip` is a bundle of
+    commits, for `parler apply`; `base` is the commit that it stands on, where it does not hold all, and `left_out`
+    counts files that its author had and that are not in it."""
+
+    blob: str
+    size: int
+    name: PeerText
+    tip: str | msgspec.UnsetType = msgspec.UNSET
+    base: str | msgspec.UnsetType = msgspec.UNSET
+    left_out: int | msgspec.UnsetType = msgspec.UNSET
+
+
+class BlobAt(Result, frozen=True, kw_only=True):
+    """So many bytes of an upload are at the room's home, from the first on."""
+
+    room: str
+    offset: int
+
+
+class BlobPiece(Result, frozen=True, kw_only=True):
+    """Bytes of a file; fewer than were asked for at its end."""
+
+    data: bytes
 
 
 class Message(Result, frozen=True, kw_only=True):
@@ -107,6 +146,7 @@ class Message(Result, frozen=True, kw_only=True):
     handoff: Handoff | msgspec.UnsetType = msgspec.UNSET
     memory: MemoryMark | msgspec.UnsetType = msgspec.UNSET
     handoff_answer: HandoffAnswer | msgspec.UnsetType = msgspec.UNSET
+    brings: BlobInfo | msgspec.UnsetType = msgspec.UNSET
     private: bool | msgspec.UnsetType = msgspec.UNSET
     opening: bool | msgspec.UnsetType = msgspec.UNSET
     lost: bool | msgspec.UnsetType = msgspec.UNSET
@@ -119,7 +159,10 @@ class StageReached(Result, frozen=True, kw_only=True):
 
 class RequestInfo(Result, frozen=True, kw_only=True):
     """Someone knocks. `name` and `host` are what it says it is; `key_ref` tells apart the keys of one room, without
-    being one. `topic` is what the room is about, in its opener's words: the room's name is ASCII."""
+    being one. `topic` is what the room is about, in its opener's words: the room's name is ASCII.
+
+    With `direct_to`, nobody knocks: the agent wrote to that agent of yours, which wants you to be asked first, and its
+    message waits in the room of the two."""
 
     id: str
     room: str
@@ -132,6 +175,7 @@ class RequestInfo(Result, frozen=True, kw_only=True):
     home: str
     key_ref: str = msgspec.field(name="key", default="")
     topic: PeerText = PeerText("")
+    direct_to: str = ""
 
 
 class SessionRequests(Params, frozen=True, kw_only=True):
@@ -147,7 +191,8 @@ class RequestList(Result, frozen=True, kw_only=True):
 
 
 class Decided(Result, frozen=True, kw_only=True):
-    """`name` is what the agent is called there: its handle once it is in, else what it says it is."""
+    """`name` is what the agent is called there: its handle once it is in, else what it says it is. With `direct_to` the
+    decision is whether it may write to that agent of yours."""
 
     room: str
     agent: str
@@ -155,6 +200,7 @@ class Decided(Result, frozen=True, kw_only=True):
     proof: str
     name: str = ""
     room_name: str = ""
+    direct_to: str = ""
 
 
 REQUESTS_OF_ROOM: Final = ("no_such_room", "room_deleted", "ambiguous_name", "not_owner")

@@ -13,6 +13,7 @@ from parlerd.operations.families.approvals import *
 from parlerd.operations.families.bringing import *
 from parlerd.operations.families.daemon import *
 from parlerd.operations.families.directory import *
+from parlerd.operations.families.files import *
 from parlerd.operations.families.handoff import *
 from parlerd.operations.families.homes import *
 from parlerd.operations.families.hosts import *
@@ -25,4 +26,5 @@ from parlerd.operations.families.rooms import *
 from parlerd.operations.families.sessions import *
 from parlerd.operations.families.wake import *
 from parlerd.operations.families.window import *
+from parlerd.operations.families.work import *
 from parlerd.operations.shared import *

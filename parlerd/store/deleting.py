@@ -117,5 +117,6 @@ _MARKS: Final = (
     ("deliveries", "room, reader, stage, upto, after"),
     ("cursors", "room, reader"),
     ("outbox", "number"),
+    ("renewals", "room, task"),
 )
 """The tables of what is kept of a room beside its facts, each with its key."""

@@ -85,9 +85,14 @@ class PrivateRow(NamedTuple):
     kind: str
 
 
+ANYBODY: Final = "="
+"""The audience of the row by which it is found that some message brings a blob, whoever may see that message."""
+
+
 class FilterRow(NamedTuple):
-    """A message as a filter finds it: by `kind`, by one of its `addressees`, or by both. The column that a filter does
-    not ask for is empty. `audience` is empty for a public message, and otherwise one of the ids that may see it."""
+    """A message as a filter finds it: by `kind`, by one of the names that it is found under (`e.found_under`), or by
+    both. The column that a filter does not ask for is empty. `audience` is empty for a public message, and otherwise
+    one of the ids that may see it."""
 
     room: RoomId
     audience: str
@@ -251,14 +256,16 @@ def _private(rows: list[PrivateRow], room: RoomId, header: Header, counts: Count
 def _filters(rows: list[FilterRow], room: RoomId, header: Header, counts: Counts) -> None:
     event, position = header.event, header.position
     assert isinstance(event, e.MessagePosted)
-    names = e.addressees(event)
+    names = e.found_under(event)
     for audience in _audience(event, header.by.actor) or ("",):
         rows.append(FilterRow(room, audience, "", event.kind, position))
         for name in names:
-            # A reader filters by its own id and by roles and handles, and never by another reader's id.
-            if not audience or name == audience or name[0] in "@*":
+            # A reader filters by its own id, by roles and handles, and by a blob, and never by another reader's id.
+            if not audience or name == audience or name[0] in "@*=":
                 rows.append(FilterRow(room, audience, name, "", position))
                 rows.append(FilterRow(room, audience, name, event.kind, position))
+    if event.blob:
+        rows.append(FilterRow(room, ANYBODY, e.brought(event.blob), "", position))
 
 
 def _audience(event: e.MessagePosted, author: AgentId) -> list[AgentId]:
@@ -284,6 +291,10 @@ def _deadline(rows: list[DeadlineRow], room: RoomId, header: Header, counts: Cou
             rows.append(DeadlineRow(room, f"key:{key}", at))
         case e.KeyRevoked(key=key):
             rows.append(DeadlineRow(room, f"key:{key}", Millis(0)))
+        case e.TaskClaimed(task=task, until=until):
+            rows.append(DeadlineRow(room, f"task:{task}", until))
+        case e.TaskReleased(task=task) | e.TaskCompleted(task=task) | e.TaskLapsed(task=task):
+            rows.append(DeadlineRow(room, f"task:{task}", Millis(0)))
         case e.MessagePosted(turn="offered", id=id, ttl_ms=ttl_ms):
             rows.append(DeadlineRow(room, f"handoff:{id}", Millis(header.at + ttl_ms)))
         case e.MessagePosted(turn="accepted" | "withdrawn", reply_to=offer):
@@ -415,7 +426,15 @@ DEADLINES: Final = Projection(
     _deadline,
     key=("room", "subject"),
     on_conflict="replace",
-    of=(e.KeyMinted, e.KeyRevoked, e.MessagePosted),
+    of=(
+        e.KeyMinted,
+        e.KeyRevoked,
+        e.MessagePosted,
+        e.TaskClaimed,
+        e.TaskReleased,
+        e.TaskCompleted,
+        e.TaskLapsed,
+    ),
     since=4,
 )
 

@@ -17,9 +17,10 @@ from operator import attrgetter
 from typing import Any, Final, Generic
 
 from parlerd.core.errors import ParlerError, Refused, StoreError
-from parlerd.core.events import Header, MessagePosted, decode_header
+from parlerd.core.events import Header, MessagePosted, brought, decode_header
 from parlerd.core.model import (
     AgentId,
+    BlobId,
     HomeId,
     KeyId,
     MessageId,
@@ -35,6 +36,7 @@ from parlerd.core.model import (
 )
 from parlerd.core.recall import Word, indexed, matches, words_of
 from parlerd.store.indexing import (
+    ANYBODY,
     DEADLINES,
     FILTERS,
     KEYS,
@@ -65,6 +67,7 @@ from parlerd.store.port import (
     Delivery,
     DropLease,
     DropOutbox,
+    DropRenewal,
     EraseBodies,
     Head,
     Held,
@@ -79,6 +82,7 @@ from parlerd.store.port import (
     Past,
     PutLease,
     PutOutbox,
+    PutRenewal,
     Remembered,
     Snapshot,
     StoredMessage,
@@ -110,6 +114,7 @@ class MemoryStore:
         self._leases: dict[str, Lease] = {}
         # What waits for other homes, by message, in the order in which it came.
         self._outbox: dict[MessageId, OutboxRow] = {}
+        self._renewals: dict[tuple[RoomId, MessageId], PutRenewal] = {}
         self._snapshots: dict[RoomId, Snapshot] = {}
         self._graves: dict[RoomId, _Log] = {}
         """What is left of the rooms that were deleted."""
@@ -174,6 +179,11 @@ class MemoryStore:
             derive(rows, part.room, header, log.counts)
         self.index.add(rows)
 
+    def is_brought(self, blob: BlobId) -> bool:
+        with self._lock:
+            rows, name = self.index.of(FILTERS), brought(blob)
+            return any(rows.found(room=room, audience=ANYBODY, addressee=name, kind="") for room in self._logs)
+
     def remembered(
         self, room: RoomId, words: Sequence[Word], after: Position, before: Position, limit: int
     ) -> list[Remembered]:
@@ -225,6 +235,10 @@ class MemoryStore:
             self._outbox[write.row.message] = write.row
         elif isinstance(write, DropOutbox):
             self._outbox.pop(write.message, None)
+        elif isinstance(write, PutRenewal):
+            self._renewals[write.room, write.task] = write
+        elif isinstance(write, DropRenewal):
+            self._renewals.pop((write.room, write.task), None)
         elif isinstance(write, EraseBodies):
             self._erase(write)
         elif not isinstance(write, Append):
@@ -236,6 +250,7 @@ class MemoryStore:
         self._cursors = {key: cursor for key, cursor in self._cursors.items() if key[0] != room}
         self._marks = {key: marks for key, marks in self._marks.items() if key[0] != room}
         self._outbox = {message: row for message, row in self._outbox.items() if row.room != room}
+        self._renewals = {key: row for key, row in self._renewals.items() if key[0] != room}
         self.rebuild_index()
 
     def _clear(self, write: ClearRoom) -> None:
@@ -542,6 +557,10 @@ class MemoryStore:
     def outbox(self, home: HomeId) -> list[OutboxRow]:
         with self._lock:
             return [row for row in self._outbox.values() if row.home == home]
+
+    def renewals(self, room: RoomId) -> list[PutRenewal]:
+        with self._lock:
+            return [row for key, row in sorted(self._renewals.items()) if key[0] == room]
 
     # -- care ------------------------------------------------------------------------------------------------
 

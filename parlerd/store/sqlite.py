@@ -28,9 +28,10 @@ from typing import Any, Final
 import msgspec
 
 from parlerd.core.errors import ParlerError, Refused, StoreError
-from parlerd.core.events import Header, MessagePosted, decode_header, is_remembered
+from parlerd.core.events import Header, MessagePosted, brought, decode_header, is_remembered
 from parlerd.core.model import (
     AgentId,
+    BlobId,
     HomeId,
     KeyId,
     MessageId,
@@ -49,7 +50,7 @@ from parlerd.core.recall import Word
 from parlerd.store.database import BUSY_TIMEOUT_MS, ERRORS, Database, wall_clock_ms
 from parlerd.store.deleting import DELETED, LOG, UNCLEARED, bury
 from parlerd.store.deleting import clear as clear_room
-from parlerd.store.indexing import MEMBERSHIPS, PROJECTIONS, Counts, Rows, derive, line_before
+from parlerd.store.indexing import ANYBODY, MEMBERSHIPS, PROJECTIONS, Counts, Rows, derive, line_before
 from parlerd.store.memo import Memo
 from parlerd.store.numbering import Numbering, Tally, line_of, public_place, shown_of
 from parlerd.store.port import (
@@ -60,6 +61,7 @@ from parlerd.store.port import (
     Delivery,
     DropLease,
     DropOutbox,
+    DropRenewal,
     EraseBodies,
     Head,
     Held,
@@ -74,6 +76,7 @@ from parlerd.store.port import (
     Past,
     PutLease,
     PutOutbox,
+    PutRenewal,
     PutSnapshot,
     Remembered,
     Snapshot,
@@ -464,6 +467,9 @@ class SqliteStore:
 
     # -- what rooms remember ---------------------------------------------------------------------------------
 
+    def is_brought(self, blob: BlobId) -> bool:
+        return self._database.row(_BROUGHT, (ANYBODY, brought(blob))) is not None
+
     def remembered(
         self, room: RoomId, words: Sequence[Word], after: Position, before: Position, limit: int
     ) -> list[Remembered]:
@@ -759,6 +765,12 @@ class SqliteStore:
         )
         return [OutboxRow(*row) for row in rows]
 
+    def renewals(self, room: RoomId) -> list[PutRenewal]:
+        rows = self._database.rows(
+            "SELECT room, task, fence, until FROM renewals WHERE room = ? ORDER BY task", (room,)
+        )
+        return [PutRenewal(*row) for row in rows]
+
     # -- care ------------------------------------------------------------------------------------------------
 
     def verify_chain(self, room: RoomId) -> Position | None:
@@ -932,7 +944,7 @@ class _Batch:
     """The rooms that are deleted with this transaction, each with when that was."""
     cleared: list[tuple[RoomId, int]] = field(default_factory=list)
     """Steps of taking deleted rooms out of the file: how much goes at once."""
-    kept: list[PutLease | DropLease | PutOutbox | DropOutbox] = field(default_factory=list)
+    kept: list[PutLease | DropLease | PutOutbox | DropOutbox | PutRenewal | DropRenewal] = field(default_factory=list)
     """Changes of rows that come and go, each a statement of its own: there are few."""
     snapshots: list[tuple[RoomId, int, Position, bytes]] = field(default_factory=list)
     noted: list[Noted] = field(default_factory=list)
@@ -988,6 +1000,13 @@ class _Batch:
                     writer.execute(
                         _PUT_OUTBOX,
                         (row.message, row.home, row.room, row.agent, row.key, row.at, row.request, row.refused),
+                    )
+                case DropRenewal(room=room, task=task):
+                    writer.execute("DELETE FROM renewals WHERE room = ? AND task = ?", (room, task))
+                case PutRenewal():
+                    writer.execute(
+                        "INSERT OR REPLACE INTO renewals VALUES (?, ?, ?, ?)",
+                        (change.room, change.task, change.fence, change.until),
                     )
         for snapshot in self.snapshots:
             digest = hashlib.sha256(snapshot[3]).digest()
@@ -1151,6 +1170,10 @@ _PRIVATE_FILTERED: Final = """
       LEFT JOIN facts f ON f.id = ? + s.position
       LEFT JOIN bodies b ON b.id = ? + s.position
      WHERE s.log = ? AND s.addressee = ? AND s.kind = ? AND s.audience = ? AND s.position > ? AND s.position <= ?"""
+# With CROSS JOIN it is one look into the index for each room.
+_BROUGHT: Final = """
+    SELECT 1 FROM logs l CROSS JOIN filtered_messages s
+     WHERE s.log = l.number AND s.audience = ? AND s.addressee = ? AND s.kind = '' LIMIT 1"""
 _DELIVERIES: Final = """
     WITH stages (stage, rung) AS
          (VALUES ('stored', 1), ('pushed', 2), ('read', 3), ('acknowledged', 4), ('acted', 5))

@@ -34,7 +34,7 @@ import msgspec
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
-from parlerd.core.envelope import Envelope, decode_envelope, memory_of, operation_of, turn_of
+from parlerd.core.envelope import Envelope, blob_of, decode_envelope, memory_of, operation_of, turn_of
 from parlerd.core.errors import Refused
 from parlerd.core.lifecycle import OLDER_COPY, owners_of
 from parlerd.core.membership import told_seq
@@ -766,6 +766,7 @@ def posted_of(
         memory=None if does is None else MemoryNote(key=does.key, version=version, forgets=does.forgets),
         turn=turn,
         ttl_ms=ttl_ms,
+        blob=blob_of(envelope.parts),
     )
 
 

@@ -15,7 +15,7 @@ SAME_NAMES: Final = ("core", "wire")
 FOLDERS: Final = {
     "parlerd", "parlerd/core", "parlerd/wire", "parlerd/store", "parlerd/identity", "parlerd/operations",
     "parlerd/operations/families", "parlerd/engine", "parlerd/connections", "parlerd/ipc",
-    "parlerd/client", "parlerd/cli", "parlerd/text",
+    "parlerd/client", "parlerd/cli", "parlerd/text", "parlerd/git",
     "parlerd/uplink",
     "mcp_server", "mcp_server/stdio", "mcp_server/tools", "configs", "configs/hosts", "relay",
 }  # fmt: skip
@@ -27,6 +27,14 @@ ELSEWHERE: Final = {
     "parlerd/__main__": "client/test_launch",
     "parlerd/bounded": "plain/test_bounded",
     "parlerd/groups": "plain/test_groups",
+    "parlerd/beneath": "plain/test_beneath",
+    "parlerd/git/repository": "git/test_hostile",
+    "parlerd/git/scratch": "git/test_pushing",
+    "parlerd/git/worktree": "git/test_pushing",
+    "parlerd/cli/transfer": "cli/test_files",
+    "parlerd/engine/brought": "engine/test_files",
+    "parlerd/engine/shelving": "scenario/test_files",
+    "parlerd/uplink/remote_shelf": "scenario/test_files",
     "parlerd/controller": "settings/test_controller",
     "parlerd/daemon": "e2e/test_cli_main_event",
     "parlerd/floor": "settings/test_floor",

@@ -20,6 +20,7 @@ from parlerd.core.errors import ERRORS
 from parlerd.engine.driver import InlineDriver
 from parlerd.engine.engine import Engine, open_engine
 from parlerd.engine.ports import SystemRandomness, WallClock
+from parlerd.engine.shelf import InlineBlobs
 from parlerd.identity.keyring import KeyRing
 from parlerd.operations import entry, families, shared
 from parlerd.operations import types as t
@@ -27,6 +28,7 @@ from parlerd.operations.registry import FAMILIES, OPERATIONS, operations_of
 from parlerd.operations.tools import TOOLS
 from parlerd.settings import Settings
 from parlerd.store.memory import MemoryStore
+from tests.support.memory_blobs import MemoryBlobs
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 EVERY_OPERATION = pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
@@ -39,6 +41,7 @@ def engine_handlers(keys: KeyRing) -> tuple[set[str], set[str]]:
     async def main() -> None:
         async with open_engine(
             driver=InlineDriver(MemoryStore()),
+            blobs=InlineBlobs(MemoryBlobs()),
             clock=WallClock(),
             random=SystemRandomness(),
             keys=keys,

@@ -70,8 +70,19 @@ def test_invite_as_json_is_the_result(shell: Shell) -> None:
     assert set(document) >= {"code", "link", "room", "kind"}
 
 
-@pytest.mark.parametrize("words", [(), ("--group", "team", "--room", "x"), ("--group", "team", "--ttl", "5")])
-def test_an_invite_to_nothing_or_to_two_things_is_a_mistake_of_usage(shell: Shell, words: tuple[str, ...]) -> None:
+def test_an_invite_that_names_nothing_is_for_one_agent(shell: Shell) -> None:
+    shell.daemon.answers("room.invite", invited(name="dm/ann", kind="dm", max_uses=1))
+    lines = shell.run("invite").stdout.splitlines()
+    assert "CODE: A3KE7DJRA3KE7DJR" in lines
+    assert "'dm/ann': for 1 day 1 agent may come in with this code. Keep it secret." in lines
+    assert not any("channel" in line for line in lines)
+    (params,) = shell.daemon.params_of("room.invite")
+    assert isinstance(params, t.Invite)
+    assert (params.group, params.room, params.max_uses) == ("", None, None)
+
+
+@pytest.mark.parametrize("words", [("--group", "team", "--room", "x"), ("--group", "team", "--ttl", "5")])
+def test_an_invite_to_two_things_is_a_mistake_of_usage(shell: Shell, words: tuple[str, ...]) -> None:
     assert shell.run("invite", *words).code == 2
 
 

@@ -23,7 +23,9 @@ from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
 from parlerd.store.port import Store
 from tests.support.engine import Party, Served, engine_world, run, texts
+from tests.support.files import find, share
 
+BLOB: Final = "ab" * 32
 IN_A_ROOM: Final[Mapping[str, Callable[[str], t.Params]]] = {
     "session.requests": lambda room: t.SessionRequests(room=room),
     "room.invite": lambda room: t.Invite(room=room, idempotency_key="k1"),
@@ -38,11 +40,22 @@ IN_A_ROOM: Final[Mapping[str, Callable[[str], t.Params]]] = {
     "memory.remember": lambda room: t.Remember(text="x", room=room),
     "memory.recall": lambda room: t.Recall(query="x", room=room),
     "memory.forget": lambda room: t.Forget(key="x", room=room),
+    "blob.begin": lambda room: t.BeginBlob(blob=BLOB, size=1, room=room),
+    "blob.write": lambda room: t.WriteBlob(blob=BLOB, offset=0, data=b"x", room=room),
+    "blob.finish": lambda room: t.FinishBlob(blob=BLOB, size=1, room=room),
+    "blob.share": lambda room: t.ShareBlob(blob=BLOB, size=1, room=room),
+    "blob.find": lambda room: t.FindBlob(blob=BLOB, room=room),
+    "blob.read": lambda room: t.ReadBlob(blob=BLOB, offset=0, length=1, room=room),
     "handoff.give": lambda room: t.GiveHandoff(next="x", room=room),
     "handoff.accept": lambda room: t.AcceptHandoff(id="1", room=room),
     "handoff.decline": lambda room: t.DeclineHandoff(id="1", room=room),
     "handoff.withdraw": lambda room: t.WithdrawHandoff(id="1", room=room),
     "handoff.show": lambda room: t.ShowHandoffs(room=room),
+    "task.claim": lambda room: t.ClaimTask(room=room),
+    "task.renew": lambda room: t.RenewTask(id="1", room=room),
+    "task.release": lambda room: t.ReleaseTask(id="1", room=room),
+    "task.complete": lambda room: t.CompleteTask(id="1", room=room),
+    "task.say": lambda room: t.SayOfTask(status="done", id="1", room=room),
     "rooms.roster": lambda room: t.Roster(room=room),
     "rooms.requests": lambda room: t.SessionRequests(room=room),
     "room.watch": lambda room: t.WatchRoom(room=room),
@@ -52,6 +65,7 @@ IN_A_ROOM: Final[Mapping[str, Callable[[str], t.Params]]] = {
 OTHERWISE: Final = {
     "session.open", "session.join", "session.list", "session.revoke", "message.recv_all", "rooms.list",
     "approvals.list", "approvals.watch", "agent.whoami", "directory.register", "directory.discover", "directory.card",
+    "queue.serve",
 }  # fmt: skip
 """Those that do not. Each has a test below."""
 
@@ -148,6 +162,19 @@ def test_a_message_of_another_room_and_a_key_that_leads_there_are_none() -> None
     run(main)
 
 
+def test_a_file_of_another_room_is_none() -> None:
+    async def main() -> None:
+        async with house() as home:
+            shared = await share(home.alice, b"there", room=home.there.room)
+            assert (await find(home.bob, shared.blob)).id == shared.id
+            for blob in (shared.blob, BLOB):
+                assert (await home.token.refused("blob.find", t.FindBlob(blob=blob))).code == "no_such_blob"
+                params = t.ShareBlob(blob=blob, size=5, room=home.here.room)
+                assert (await home.token.refused("blob.share", params)).code == "upload_unfinished"
+
+    run(main)
+
+
 def test_lists_name_the_tokens_rooms_alone() -> None:
     async def main() -> None:
         async with house() as home:
@@ -217,6 +244,9 @@ def test_a_token_opens_no_room() -> None:
         async with house() as home:
             before = len(home.served.world.store.rooms())
             assert (await home.token.refused("session.open", t.OpenSession())).code == "person_only"
+            assert (await home.token.refused("queue.serve", t.Serve(service="review"))).code == "person_only"
+            work = t.Send(text="x", service="review")
+            assert (await home.token.refused("message.send", work)).code == "person_only"
             assert len(home.served.world.store.rooms()) == before
 
     run(main)

@@ -23,6 +23,7 @@ from parlerd.core.model import PeerText
 from parlerd.operations import types as t
 from parlerd.operations.tools import TOOLS
 from parlerd.operations.traits import HostTraits
+from tests.support.answers import request
 from tests.support.fake_mcp_engine import ROOM, message
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -427,6 +428,23 @@ def test_a_send_costs_130_bytes_at_most_and_names_the_room() -> None:
     assert "repeats" in shown(msgspec.structs.replace(sent, replayed=True))
 
 
+def test_a_direct_message_says_that_its_room_is_new_and_who_is_not_in_it_yet() -> None:
+    sent = t.Sent(room=ROOM, id="m_1", seq=1, at=1, replayed=False, idempotency_key="k", name="dm/ann/ben", opened=True)
+    assert shown(sent) == "Sent #1 to dm/ann/ben. That room is new, and for you two alone.\n"
+    waits = msgspec.structs.replace(sent, opened=msgspec.UNSET, awaits="ben")
+    assert shown(waits) == "Sent #1 to dm/ann/ben. ben is not in it yet; the message waits there.\n"
+
+
+def test_who_wants_to_write_directly_is_decided_on_by_the_person_alone() -> None:
+    asks = request("ann", direct_to="ben")
+    found = shown(t.RequestList(room=None, requests=[asks]))
+    assert "ann (says it is on codex) wants to write to ben; fingerprint" in found
+    assert "parler approvals" in found
+    assert "parler_approve" not in found
+    both = shown(t.RequestList(room=None, requests=[asks, request("cat")]))
+    assert 'parler_approve {"agent":"cat"' in both
+
+
 def test_what_waits_for_the_relay_says_that_it_is_stored_here_and_has_no_number() -> None:
     sent = t.Sent(room=ROOM, id="m_1", seq=None, at=None, replayed=False, idempotency_key="k", name="auth", queued=True)
     said = "It is stored on this machine, and goes out when the relay answers."
@@ -481,3 +499,21 @@ def test_places_are_in_order() -> None:
     text = shown(page([f"text {index}" for index in range(9)]))
     places = [text.index(f"text {index}\n") for index in range(9)]
     assert all(first < second for first, second in itertools.pairwise(places))
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        (
+            t.TaskEntry(state="working", holder="bob", lease_until=0),
+            "bob holds the task until 1970-01-01 00:00Z: working.",
+        ),
+        (
+            t.TaskEntry(state="failed", holder=None, lease_until=None, ended_by="bob"),
+            "The task is failed, as bob said.",
+        ),
+        (t.TaskEntry(state="open", holder=None, lease_until=None), "The task is open: nobody holds it."),
+    ],
+)
+def test_where_a_message_got_to_says_how_its_task_stands(task: t.TaskEntry, said: str) -> None:
+    assert shown(t.WhyResult(id="m_7", room=ROOM, readers=[], task=task)).startswith(f"{said}\n")

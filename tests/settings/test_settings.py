@@ -150,7 +150,10 @@ def test_a_server_elsewhere_or_with_more_in_its_address_is_refused(path: Path, s
     [
         ('[approval]\nminimun = "form"\n', "there is no setting 'minimun' in [approval]; did you mean minimum?"),
         ('[aproval]\nminimum = "form"\n', "there is no table [aproval]; did you mean [approval]?"),
-        ("[dance]\n", "there is no table [dance]; known: [approval], [key], [mcp], [mirror], [quota], [relay], [wake]"),
+        (
+            "[dance]\n",
+            "there is no table [dance]; known: [approval], [blob], [key], [mcp], [mirror], [quota], [relay], [wake]",
+        ),
         ("[key]\nzzz = 1\n", "there is no setting 'zzz' in [key]; known: ttl_ms, max_uses"),
         ('approval_minimum = "form"\n', "'approval_minimum' is written as minimum below a line [approval]"),
         ("approval = true\n", "[approval] must be a table: write [approval] on a line, and its settings below"),

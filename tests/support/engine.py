@@ -28,14 +28,17 @@ from parlerd.engine.engine import Engine, open_engine
 from parlerd.engine.handles import Homes
 from parlerd.engine.ports import HomeBook, HostFiles, NoHomeBook, NoHostFiles
 from parlerd.engine.rooms import Rooms
+from parlerd.engine.shelf import InlineBlobs
 from parlerd.engine.worker import Told
 from parlerd.identity import codes
 from parlerd.identity.signatures import Domain, SigningKey
 from parlerd.operations import types as t
 from parlerd.settings import Settings
+from parlerd.store.blobs import Blobs
 from parlerd.store.memory import MemoryStore
 from parlerd.store.port import Store
 from tests.support.callers import caller_of
+from tests.support.memory_blobs import MemoryBlobs
 
 T = TypeVar("T")
 R = TypeVar("R", bound=t.Result)
@@ -380,6 +383,7 @@ class World:
     """A home: what stays when its daemon goes. Change a field before `serving`; the engine takes it as it is then."""
 
     store: Store = field(default_factory=MemoryStore)
+    blobs: Blobs = field(default_factory=MemoryBlobs)
     keys: CountedKeys = field(default_factory=CountedKeys)
     random: CountedRandomness = field(default_factory=CountedRandomness)
     clock: HandClock = field(default_factory=HandClock)
@@ -405,6 +409,7 @@ class World:
         driver = self.driver(self.store)
         async with open_engine(
             driver=driver,
+            blobs=InlineBlobs(self.blobs),
             clock=self.clock,
             random=self.random,
             keys=self.keys,

@@ -21,6 +21,7 @@ from parlerd.core.envelope import TextPart
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import (
     AgentId,
+    BlobId,
     By,
     HomeId,
     KeyId,
@@ -33,7 +34,18 @@ from parlerd.core.model import (
     Seq,
 )
 from parlerd.core.room import Room
-from parlerd.core.statements import NONCE, AgentCard, KeyTerms, Opening, Title, check, encode, room_id_of, title_digest
+from parlerd.core.statements import (
+    NONCE,
+    AgentCard,
+    KeyTerms,
+    Opening,
+    Title,
+    check,
+    decode_opened,
+    encode,
+    room_id_of,
+    title_digest,
+)
 from parlerd.engine.actor import ActorParts, RoomActor
 from parlerd.engine.authors import Admission, Arrived, LocalAuthor, Words
 from parlerd.engine.driver import InlineDriver
@@ -47,6 +59,7 @@ from parlerd.operations import types as t
 from parlerd.store.memory import MemoryStore
 from parlerd.store.port import NewFact
 from tests.support.engine import CountedKeys, CountedRandomness, HandClock, Served, World, draft
+from tests.support.memory_blobs import MemoryBlobs
 
 FAR: Final = "team-abc123"
 AWAY_S: Final = 0.2
@@ -83,6 +96,7 @@ class FakeHomes:
         self.rooms: RoomDoor
         """The rooms of the engine under test: set it once the engine is there."""
         self.store = MemoryStore()
+        self.shelf = FakeShelf(self)
         self._actors: dict[RoomId, RoomActor[Room]] = {}
 
     # -- what the engine asks ----------------------------------------------------------------------------------
@@ -114,6 +128,14 @@ class FakeHomes:
             raise Refused("wrong_room")
         await self.bring(room)
         return key, room
+
+    async def find_direct(self, home: HomeId, room: RoomId, agent: AgentId) -> Opening:
+        await self.reach("find_direct")
+        opened = self.store.body(room, Position(1))
+        if opened is None:
+            raise Refused("unknown_key")
+        await self.bring(room)
+        return check(decode_opened(opened[0])[0], Opening)
 
     def all(self) -> Sequence[HomeId]:
         return [self.home]
@@ -243,12 +265,42 @@ class FakeHomes:
         await self.bring(room)
 
 
+class FakeShelf:
+    """The files of all rooms there."""
+
+    def __init__(self, homes: FakeHomes) -> None:
+        self._homes = homes
+        self._blobs = MemoryBlobs()
+
+    async def begin(self, agent: AgentId, blob: BlobId, size: int) -> int:
+        await self._homes.reach("blob_begin")
+        return self._blobs.begin(agent, blob, size)
+
+    async def write(self, agent: AgentId, blob: BlobId, at: int, data: bytes) -> int:
+        await self._homes.reach("blob_write")
+        return self._blobs.write(agent, blob, at, data, self._homes.clock.now())
+
+    async def finish(self, agent: AgentId, blob: BlobId, size: int) -> None:
+        await self._homes.reach("blob_finish")
+        self._blobs.finish(agent, blob, size, self._homes.clock.now())
+
+    async def require(self, agent: AgentId, blob: BlobId, *, may_read: bool) -> None:
+        await self._homes.reach("blob_require")
+        if not (may_read or self._blobs.holds(agent, blob)):
+            raise Refused("upload_unfinished", offset=0)
+
+    async def read(self, agent: AgentId, blob: BlobId, at: int, length: int) -> bytes:
+        await self._homes.reach("blob_read")
+        return self._blobs.read(blob, at, length)
+
+
 class FakeRoom(MirrorRoom):
     """The handle of a room there: what is asked goes there one after the other."""
 
     def __init__(self, actor: RoomActor[Room], homes: FakeHomes) -> None:
         super().__init__(actor, FAR)
         self._homes = homes
+        self.shelf = homes.shelf
         self._waiting: list[Submission] = []
         self._queued: dict[str, MessageId] = {}
         self._came: list[e.Header] = []

@@ -29,7 +29,19 @@ import msgspec
 
 from parlerd.core import events as e
 from parlerd.core.home import HomeRoom
-from parlerd.core.model import AgentId, By, HomeId, KeyId, MessageId, Millis, Position, PrincipalId, RequestId, RoomId
+from parlerd.core.model import (
+    AgentId,
+    BlobId,
+    By,
+    HomeId,
+    KeyId,
+    MessageId,
+    Millis,
+    Position,
+    PrincipalId,
+    RequestId,
+    RoomId,
+)
 from parlerd.core.room import Room
 from tests.support.scripts import scene_log
 
@@ -46,6 +58,7 @@ _VALUES: Final[dict[Any, Any]] = {
     MessageId: MessageId("m_1"),
     RequestId: RequestId("q_1"),
     KeyId: KeyId("ab" * 32),
+    BlobId: BlobId("cd" * 32),
     Millis: Millis(1_700_000_000_123),
     Position: Position(5),
     str: "codex@repo",

@@ -19,9 +19,11 @@ from parlerd.engine.callers import PeerProcess
 from parlerd.engine.driver import Driver, ThreadDriver
 from parlerd.engine.engine import Engine, open_engine
 from parlerd.engine.ports import SystemRandomness, WallClock
+from parlerd.engine.shelf import ThreadBlobs
 from parlerd.identity.keyring import KeyRing
 from parlerd.operations import types as t
 from parlerd.settings import Settings
+from parlerd.store.blobs import DiskBlobs
 from parlerd.store.port import Store
 from parlerd.store.sqlite import SqliteStore
 from parlerd.uplink.link import LOOK_S
@@ -149,6 +151,7 @@ class FileHome:
         async def serving() -> AsyncIterator[Engine]:
             async with open_engine(
                 driver=ThreadDriver(store),
+                blobs=ThreadBlobs(DiskBlobs(self._root / "blobs")),
                 clock=WallClock(),
                 random=SystemRandomness(),
                 keys=self._keys,

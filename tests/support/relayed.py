@@ -24,6 +24,7 @@ from parlerd.engine.driver import Driver, InlineDriver
 from parlerd.engine.engine import Engine, open_engine
 from parlerd.engine.face import EngineFace
 from parlerd.engine.ports import NoSigners
+from parlerd.engine.shelf import InlineBlobs
 from parlerd.identity import codes
 from parlerd.identity.signatures import Domain, SigningKey
 from parlerd.settings import Settings
@@ -33,6 +34,7 @@ from parlerd.uplink.homes import Homes
 from parlerd.uplink.uplinks import Uplinks
 from relay.link import Links
 from tests.support.engine import CountedKeys, CountedRandomness, HandClock, Served, SteppedClock, World
+from tests.support.memory_blobs import MemoryBlobs
 from tests.support.message_streams import MemoryStream, pair
 from tests.support.signatures import key_of
 
@@ -230,6 +232,7 @@ class Relay:
 
     wires: Wires
     store: Store = field(default_factory=MemoryStore)
+    blobs: MemoryBlobs = field(default_factory=MemoryBlobs)
     keys: RelayKeys = field(default_factory=RelayKeys)
     random: CountedRandomness = field(default_factory=partial(NamedRandomness, "relay"))
     clock: HandClock = field(default_factory=SteppedClock)
@@ -253,6 +256,7 @@ class Relay:
         async with (
             open_engine(
                 driver=self.driver(self.store),
+                blobs=InlineBlobs(self.blobs),
                 clock=self.clock,
                 random=self.random,
                 keys=self.keys,
@@ -305,6 +309,7 @@ class Home:
         async with (
             open_engine(
                 driver=(driver := world.driver(world.store)),
+                blobs=InlineBlobs(world.blobs),
                 clock=world.clock,
                 random=world.random,
                 keys=world.keys,

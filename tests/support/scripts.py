@@ -91,6 +91,21 @@ def _talk(room: RoomDriver, who: Agent) -> None:
     room.forget(OWNER, "login")
 
 
+def _work(room: RoomDriver, who: Agent) -> None:
+    _let_in(room, who)
+    tasks = [room.task(OWNER) for _ in range(4)]
+    room.task(OWNER, to=(who.id,))
+    for task in tasks:
+        room.claim(who, task)
+    room.say(who, "working", tasks[0])
+    room.say(who, "done", tasks[0])
+    room.release(who, tasks[1])
+    room.say(OWNER, "done", tasks[2])
+    room.now += HOUR
+    room.lapse()
+    room.claim(OWNER, tasks[3])
+
+
 ROOM_SCENES: dict[type[e.RoomEvent], RoomScene] = {
     e.MemberJoined: _let_in,
     e.MemberLeft: _come_and_go,
@@ -101,6 +116,10 @@ ROOM_SCENES: dict[type[e.RoomEvent], RoomScene] = {
     e.JoinDenied: _turn_away,
     e.OwnerChanged: _change_hands,
     e.MessagePosted: _talk,
+    e.TaskClaimed: _work,
+    e.TaskReleased: _work,
+    e.TaskCompleted: _work,
+    e.TaskLapsed: _work,
 }
 """What leaves a fact of this type in any open room, whatever happened before: it takes an agent who was never there."""
 MIRROR_SCENES: dict[type[e.RoomEvent], RoomScene] = {
@@ -126,6 +145,9 @@ HOME_SCENES: dict[type[e.HomeEvent], HomeScene] = {
     e.AttentionSet: lambda home, who: (home.create(who), home.attend(who, mode="dnd")),
     e.RoomNamed: lambda home, who: (home.create(who), home.name_room(who, "notes")),
     e.SessionActivated: lambda home, who: (home.create(who), home.activate(who, RoomId("r_a"))),
+    e.AgentsPaired: lambda home, who: home.pair(who, OWNER, "r_a"),
+    e.DirectAsked: lambda home, who: (home.create(who), home.ask(OWNER, who)),
+    e.DirectDecided: lambda home, who: (home.create(who), home.ask(OWNER, who), home.answer(who, OWNER)),
     e.RoomDeleted: _delete,
     e.PersonEnrolled: lambda home, who: home.enrol(who),
     e.PersonKicked: lambda home, who: (home.enrol(who), home.kick(who)),

@@ -5,6 +5,7 @@
     link.pull, link.why                    what was said before, and where it got to
     link.find, link.knock                  coming in with a key
     link.open, link.post, link.close       what an agent does
+    link.blob_begin, _write, _finish, _read     the files that a room's messages bring
     link.decide, link.check_code, link.mint, link.revoke, link.kick, link.transfer   what an owner's person does
     link.head, link.rewind                 how an owner's person lets a room go on after this home lost a part of it
     link.delete                            how an owner's person has a room deleted
@@ -36,7 +37,7 @@ from parlerd.operations.entry import (
     Result,
     Short,
 )
-from parlerd.operations.shared import Noted, StageReached
+from parlerd.operations.shared import BlobAt, BlobPiece, Noted, StageReached
 
 MAX_ATTACHED: Final = 500
 """Agents that one call attaches or detaches. More are attached by further calls."""
@@ -59,6 +60,7 @@ _Hash = Annotated[bytes, Meta(max_length=32)]
 """32 bytes, or none."""
 _Id = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_]{1,64}\Z")]
 """An id that a home tells, and that is shown as it is."""
+_Blob = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 _Count = Annotated[int, Meta(ge=0, lt=2**53)]
 """A number or a moment, also in what a home tells: whoever hears it stores it and shows it."""
 
@@ -271,13 +273,17 @@ class LinkItem(Result, frozen=True, kw_only=True):
     """One step of a room: a card, a page or a rewind. With `gone` the room is followed no longer, because none of the
     attached agents may know it any more, and nothing else is in the item but `deleted`, which says that the room was
     deleted. Whoever follows it again says how far it was told of it. `level` says that all is told which was there when
-    the step was made."""
+    the step was made.
+
+    With `awaits` the room need not be followed, and nothing else is in the item: it is a direct room that waits for
+    these attached agents, which are not in it (`link.find`)."""
 
     room: str
     card: Card | None = None
     page: LinkPage | None = None
     rewound: RewindEntry | None = None
     presence: list[Present] = []
+    awaits: list[str] = []
     level: bool = False
     gone: bool = False
     deleted: bool = False
@@ -319,7 +325,11 @@ class LaddersAtRoom(Result, frozen=True, kw_only=True):
 
 
 class FindKey(Params, frozen=True, kw_only=True):
-    session_key: Short
+    """By a session key, or without one the direct `room` that names this attached `agent`."""
+
+    session_key: Short = ""
+    room: Short = ""
+    agent: Short = ""
 
 
 class FoundKey(Result, frozen=True, kw_only=True):
@@ -336,7 +346,8 @@ class FoundKey(Result, frozen=True, kw_only=True):
 
 
 class KnockAtRoom(Params, frozen=True, kw_only=True):
-    """`statement` is the knock that an attached agent signed."""
+    """`statement` is the knock that an attached agent signed. No session key is named by the agent that a direct room
+    is for: the knock says which room that is."""
 
     session_key: Short
     statement: _Statement
@@ -381,6 +392,7 @@ PostedBy = Literal[
     "handoff.accept",
     "handoff.decline",
     "handoff.withdraw",
+    "blob.share",
     "memory.remember",
     "memory.forget",
 ]
@@ -397,6 +409,38 @@ class PostEnvelope(Params, frozen=True, kw_only=True):
     body: _Envelope
     signature: _Signature
     operation: PostedBy = "message.send"
+
+
+class BeginBlobAtRoom(Params, frozen=True, kw_only=True):
+    """The digest is in hex, as everywhere."""
+
+    room: _Id
+    agent: _Id
+    blob: _Blob
+    size: _Count
+
+
+class WriteBlobAtRoom(Params, frozen=True, kw_only=True):
+    room: _Id
+    agent: _Id
+    blob: _Blob
+    offset: _Count
+    data: Annotated[bytes, Meta(max_length=256 * 1024)]
+
+
+class FinishBlobAtRoom(Params, frozen=True, kw_only=True):
+    room: _Id
+    agent: _Id
+    blob: _Blob
+    size: _Count
+
+
+class ReadBlobAtRoom(Params, frozen=True, kw_only=True):
+    room: _Id
+    agent: _Id
+    blob: _Blob
+    offset: _Count
+    length: Annotated[int, Meta(ge=1, le=256 * 1024)]
 
 
 class Posted(Result, frozen=True, kw_only=True):
@@ -547,8 +591,11 @@ _POSTING: Final = (
     "too_many_audiences",
     "too_many_bytes",
     "throttled",
+    "upload_unfinished",
     *IDEMPOTENT,
 )
+_BRINGING: Final = ("no_such_room", "room_closed", "blob_too_large", "too_many_blobs", "throttled")
+_BLOB: Final = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 
 FAMILY: Final = Family(
     operations=(
@@ -639,6 +686,50 @@ FAMILY: Final = Family(
             answers=({"id": "m_1", "seq": 7, "at": samples.AT, "replayed": False},),
         ),
         Operation(
+            name="link.blob_begin",
+            summary="Begin to bring a file to a room of this home, or go on with it.",
+            params=BeginBlobAtRoom,
+            result=BlobAt,
+            plane="link",
+            effect="write",
+            errors=_BRINGING,
+            example={"room": samples.ROOM, "agent": "U", "blob": _BLOB, "size": 4},
+            answers=({"room": samples.ROOM, "offset": 0},),
+        ),
+        Operation(
+            name="link.blob_write",
+            summary="Bring the next piece of a file.",
+            params=WriteBlobAtRoom,
+            result=BlobAt,
+            plane="link",
+            effect="write",
+            errors=(*_BRINGING, "upload_unfinished"),
+            example={"room": samples.ROOM, "agent": "U", "blob": _BLOB, "offset": 0, "data": b"test"},
+            answers=({"room": samples.ROOM, "offset": 4},),
+        ),
+        Operation(
+            name="link.blob_finish",
+            summary="Say that a file is there whole.",
+            params=FinishBlobAtRoom,
+            result=BlobAt,
+            plane="link",
+            effect="write",
+            errors=(*_BRINGING, "upload_unfinished", "blob_mismatch"),
+            example={"room": samples.ROOM, "agent": "U", "blob": _BLOB, "size": 4},
+            answers=({"room": samples.ROOM, "offset": 4},),
+        ),
+        Operation(
+            name="link.blob_read",
+            summary="Fetch a piece of a file that a message of the room brings.",
+            params=ReadBlobAtRoom,
+            result=BlobPiece,
+            plane="link",
+            effect="read",
+            errors=("no_such_room", "no_such_blob"),
+            example={"room": samples.ROOM, "agent": "U", "blob": _BLOB, "offset": 0, "length": 4},
+            answers=({"data": "dGVzdA=="},),
+        ),
+        Operation(
             name="link.open",
             summary="Open a room at this home, as its owner's person signed.",
             params=OpenRemoteRoom,
@@ -658,9 +749,11 @@ FAMILY: Final = Family(
                 "throttled",
                 "too_many_bytes",
                 "too_many_rooms",
+                "no_such_agent",
+                "pair_has_room",
                 *IDEMPOTENT,
             ),
-            facts=("room_opened", "member_joined", "key_minted", "message_posted"),
+            facts=("room_opened", "member_joined", "key_minted", "message_posted", "agents_paired"),
             example={
                 "opening": b"",
                 "opening_signature": _KEY,
@@ -691,7 +784,7 @@ FAMILY: Final = Family(
             result=FoundKey,
             plane="link",
             effect="read",
-            errors=("unknown_key", "throttled"),
+            errors=("unknown_key", "throttled", "not_permitted"),
             example={"session_key": samples.KEY},
         ),
         Operation(

@@ -30,10 +30,11 @@ from parlerd.operations.shared import MAX_TTL_MS, MIN_TTL_MS
 
 
 class Invite(Params, frozen=True, kw_only=True):
-    """Either `group`, a channel by its name, which opens with its first invite; or `room`, a room that is there.
+    """Either `group`, a channel by its name, which opens with its first invite; or `room`, a room that is there; or
+    neither, for a code with which one agent gets a direct room with the caller.
 
-    `approval`: whether a person decides about each newcomer; if it is not said, a channel opens without, and a room
-    goes on as it was opened. `home` is where a new channel opens, by name."""
+    `approval`: whether a person decides about each newcomer; if it is not said, a new room opens without, and a room
+    goes on as it was opened. `home` is where a new room opens, by name."""
 
     group: Short = ""
     room: Short | None = None

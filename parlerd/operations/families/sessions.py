@@ -277,8 +277,8 @@ FAMILY: Final = Family(
             result=Decided,
             plane="person",
             effect="write",
-            errors=(*DECIDING, "needs_proof", "code_mismatch", "throttled"),
-            facts=("session_activated", "join_approved", "member_joined"),
+            errors=(*DECIDING, "invalid_param", "needs_proof", "code_mismatch", "throttled"),
+            facts=("session_activated", "join_approved", "member_joined", "direct_decided"),
             example={"agent": "codex@repo", "room": "auth-redesign"},
             answers=(
                 {
@@ -299,8 +299,8 @@ FAMILY: Final = Family(
             result=Decided,
             plane="person",
             effect="write",
-            errors=(*DECIDING, "needs_proof"),
-            facts=("join_denied",),
+            errors=(*DECIDING, "invalid_param", "needs_proof"),
+            facts=("join_denied", "direct_decided"),
             example={"agent": "codex@repo", "room": "auth-redesign"},
             command="parler session deny",
         ),

@@ -1,0 +1,151 @@
+"""Bytes of files to the daemon and back, in pieces: what broke off goes on where it stopped.
+
+Not here: which file, and what becomes of it (`files`). Above: `files`. Below: `context`. Invariants: a file has its
+name in the target folder only once its digest was compared; a target that exists is replaced only where that was asked
+for, and never by way of a link.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from contextlib import suppress
+from typing import IO, TYPE_CHECKING, Final, NamedTuple
+
+from parlerd.cli.render import size_of
+from parlerd.core.errors import ParlerError, Refused
+from parlerd.operations import types as t
+
+if TYPE_CHECKING:
+    from parlerd.cli.context import Context
+    from parlerd.cli.output import Progress
+
+_PIECE: Final = t.MAX_PIECE
+_READ: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+_NEW: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Uploaded(NamedTuple):
+    """What is at the room's home now."""
+
+    blob: str
+    size: int
+    room: str
+
+
+def upload(ctx: Context, path: str, room: str | None, shown: str) -> Uploaded:
+    """Bring a file to the home of a room. `shown` is what the person calls it. Raises `ParlerError`: `file_refused` for
+    what is no regular file, and what the home of the room refuses."""
+    with _opened(path) as file, ctx.out.progress(f"Sharing {shown}") as progress:
+        blob, size = _digest(file)
+        begun = ctx.call_again("blob.begin", t.BeginBlob(blob=blob, size=size, room=room), t.BlobAt)
+        at = begun.offset
+        is_told_anew = False
+        while at < size:
+            file.seek(at)
+            data = file.read(_PIECE)
+            if not data:
+                raise ParlerError("file_refused", f"{shown} became shorter while it was shared.")
+            try:
+                params = t.WriteBlob(room=begun.room, blob=blob, offset=at, data=data)
+                at = ctx.call_again("blob.write", params, t.BlobAt).offset
+            except ParlerError as error:
+                offset = error.details.get("offset")
+                if error.code != "upload_unfinished" or not isinstance(offset, int) or is_told_anew:
+                    raise
+                # The home lost what it had. It says where to go on, which it may say once.
+                at, is_told_anew = offset, True
+            _tell(progress, f"Sharing {shown}", at, size)
+        ctx.call_again("blob.finish", t.FinishBlob(room=begun.room, blob=blob, size=size), t.BlobAt)
+    return Uploaded(blob, size, begun.room)
+
+
+def download(ctx: Context, found: t.FoundBlob, file: IO[bytes]) -> None:
+    """Write what a message brings to `file`, which may hold its beginning already. Raises `Refused(blob_mismatch)`, and
+    then the file is empty."""
+    brings = found.brings
+    digest = hashlib.sha256()
+    file.seek(0)
+    while data := file.read(_PIECE):
+        digest.update(data)
+    at = file.tell()
+    with ctx.out.progress("Fetching it") as progress:
+        while at < brings.size:
+            length = min(_PIECE, brings.size - at)
+            params = t.ReadBlob(room=found.room, blob=brings.blob, offset=at, length=length)
+            data = ctx.call_again("blob.read", params, t.BlobPiece).data
+            if not data:
+                break
+            file.write(data)
+            digest.update(data)
+            at += len(data)
+            _tell(progress, "Fetching it", at, brings.size)
+    file.flush()
+    if at != brings.size or digest.hexdigest() != brings.blob:
+        file.seek(0)
+        file.truncate()
+        raise Refused("blob_mismatch")
+
+
+def download_to(ctx: Context, found: t.FoundBlob, target: str, *, force: bool) -> None:
+    """Write what a message brings to a file. Raises `Refused(target_exists)`, and `ParlerError(file_refused)`."""
+    folder, blob = os.path.dirname(target) or ".", found.brings.blob
+    if not force and os.path.lexists(target):
+        raise Refused("target_exists", f"{target} is there already.", target=target)
+    part = os.path.join(folder, f".{blob[:16]}.parler-part")
+    try:
+        with open(os.open(part, _NEW, 0o666), "r+b") as file:
+            about = os.fstat(file.fileno())
+            if not stat.S_ISREG(about.st_mode) or about.st_uid != os.geteuid() or about.st_nlink != 1:
+                raise ParlerError("file_refused", f"{part} is in the way, and is no file of yours.")
+            if about.st_size > found.brings.size:
+                file.truncate()
+            try:
+                download(ctx, found, file)
+            except Refused:
+                os.unlink(part)
+                raise
+            os.fsync(file.fileno())
+        if force:
+            os.replace(part, target)
+        else:
+            _put(part, target)
+    except OSError as error:
+        raise ParlerError("file_refused", f"{target} cannot be written: {error.strerror}.") from error
+
+
+def _put(part: str, target: str) -> None:
+    """Give a finished file its name, unless the name was taken meanwhile."""
+    try:
+        os.link(part, target, follow_symlinks=False)
+    except FileExistsError:
+        raise Refused("target_exists", f"{target} is there already.", target=target) from None
+    except OSError:
+        # This file system has no second names. Between the look and the rename another program may take the name.
+        if os.path.lexists(target):
+            raise Refused("target_exists", f"{target} is there already.", target=target) from None
+        os.rename(part, target)
+        return
+    with suppress(OSError):
+        os.unlink(part)
+
+
+def _opened(path: str) -> IO[bytes]:
+    try:
+        descriptor = os.open(path, _READ)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise ParlerError("file_refused", f"{path} is no regular file.")
+        return open(descriptor, "rb", buffering=0)
+    except OSError as error:
+        raise ParlerError("file_refused", f"{path} cannot be read: {error.strerror}.") from error
+
+
+def _digest(file: IO[bytes]) -> tuple[str, int]:
+    digest = hashlib.file_digest(file, "sha256")  # type: ignore[arg-type] # a raw file is read into a buffer
+    return digest.hexdigest(), file.seek(0, os.SEEK_END)
+
+
+def _tell(progress: Progress, doing: str, at: int, size: int) -> None:
+    progress.update(f"{doing}: {size_of(at)} of {size_of(size)}")

@@ -1,0 +1,224 @@
+"""Sharing files and code, and fetching them: the handlers of what is asked on this machine.
+
+    begin, write, finish --> the shelf of the room's home     the bytes
+    share                --> a message that names the blob    who may have them
+    find, read           --> a message that names the blob, which the reader may see --> the shelf
+
+A blob is read by way of a message alone: whoever may see none that brings it is answered as if there were no such blob.
+
+Not here: bytes on the disk (`shelf`), homes elsewhere (`uplink`, by way of the handle), files of whoever shares (the
+command, or `workspace_files`). Above: the engine's face. Below: `sending`, the library, `handles.Shelf`. Invariant: no
+answer tells of a blob that the asker may not read.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+from parlerd.core import commands as c
+from parlerd.core import events as e
+from parlerd.core.envelope import BlobPart, Part, TextPart
+from parlerd.core.errors import Refused
+from parlerd.core.identities import AgentRecord
+from parlerd.core.lifecycle import require_open
+from parlerd.core.model import BlobId, MessageId, Position, blob_id
+from parlerd.core.room import Room
+from parlerd.core.visibility import can_see
+from parlerd.core.words import CODE, FILE, MAX_NAME, check_text
+from parlerd.engine.brought import BlobFinder
+from parlerd.engine.callers import Caller
+from parlerd.engine.desk import Desk
+from parlerd.engine.handles import RoomHandle
+from parlerd.engine.handling import handles
+from parlerd.engine.inputs import input_digest
+from parlerd.engine.lookup import member_room, room_of
+from parlerd.engine.reading import Reading, number_of, render_message
+from parlerd.engine.sending import Sending
+from parlerd.operations import types as t
+from parlerd.store.port import StoredMessage
+
+
+class Found(NamedTuple):
+    """A message that brings a blob, with its room."""
+
+    handle: RoomHandle
+    room: Room
+    message: StoredMessage
+
+
+class Files:
+    """The handlers of `blob.begin`, `blob.write`, `blob.finish`, `blob.share`, `blob.find` and `blob.read`."""
+
+    def __init__(self, desk: Desk, reading: Reading, sending: Sending) -> None:
+        self._desk = desk
+        self._reading = reading
+        self._sending = sending
+        self._finder = BlobFinder(desk.library)
+
+    # -- bringing bytes ------------------------------------------------------------------------------------
+
+    @handles("blob.begin")
+    async def begin(self, caller: Caller, params: t.BeginBlob) -> t.BlobAt:
+        me, handle = await self._writable(caller, params.room)
+        offset = await handle.shelf.begin(me.id, blob_id(params.blob), params.size)
+        return t.BlobAt(room=handle.room, offset=offset)
+
+    @handles("blob.write")
+    async def write(self, caller: Caller, params: t.WriteBlob) -> t.BlobAt:
+        me, handle = await self._writable(caller, params.room)
+        offset = await handle.shelf.write(me.id, blob_id(params.blob), params.offset, params.data)
+        return t.BlobAt(room=handle.room, offset=offset)
+
+    @handles("blob.finish")
+    async def finish(self, caller: Caller, params: t.FinishBlob) -> t.BlobAt:
+        me, handle = await self._writable(caller, params.room)
+        await handle.shelf.finish(me.id, blob_id(params.blob), params.size)
+        return t.BlobAt(room=handle.room, offset=params.size)
+
+    async def _writable(self, caller: Caller, wanted: str | None) -> tuple[AgentRecord, RoomHandle]:
+        me = await self._desk.me(caller)
+        handle, room = await room_of(self._desk, me, wanted)
+        require_open(room.state.lifecycle)
+        return me, handle
+
+    # -- sharing -------------------------------------------------------------------------------------------
+
+    @handles("blob.share")
+    async def share(self, caller: Caller, params: t.ShareBlob) -> t.SharedBlob:
+        if len(params.name.encode("utf-8", "surrogatepass")) > MAX_NAME:
+            raise Refused("invalid_param", f"A name has at most {MAX_NAME} bytes.", param="name")
+        if (params.base or params.left_out) and not params.tip:
+            raise Refused("invalid_param", "Only code has a base and something left out: name its tip.", param="tip")
+        me, handle = await self._writable(caller, params.room)
+        blob, size = blob_id(params.blob), check_text(params.text, "text")
+        part = BlobPart(
+            blob=blob,
+            size=params.size,
+            name=params.name,
+            tip=params.tip,
+            base=params.base,
+            left_out=params.left_out,
+        )
+        reply_to = None
+        if params.reply_to is not None:
+            reply_to = await self._reading.message_id(handle.aggregate, me.id, params.reply_to)
+        await handle.shelf.require(me.id, blob, may_read=await self._reads(me, blob, handle.home_name))
+        command = c.PostMessage(
+            operation="blob.share",
+            idempotency_key=params.idempotency_key,
+            input=input_digest(params),
+            kind=CODE if params.tip else FILE,
+            to=params.to,
+            visibility=params.visible_to or None,
+            reply_to=reply_to,
+            blob=blob,
+        )
+        parts: tuple[Part, ...] = (TextPart(params.text), part) if params.text else (part,)
+        sent = await (await self._sending.post(caller, me, handle, command, parts, size)).result()
+        return t.SharedBlob(
+            blob=blob,
+            size=params.size,
+            sha256=blob,
+            room=sent.room,
+            name=sent.name,
+            id=sent.id,
+            seq=sent.seq,
+            at=sent.at,
+            replayed=sent.replayed,
+            idempotency_key=sent.idempotency_key,
+            queued=sent.queued,
+            warning=sent.warning,
+        )
+
+    async def _reads(self, me: AgentRecord, blob: BlobId, home: str) -> bool:
+        """Whether the agent may read this blob in some room of that home: then another room of the same home may be
+        brought it too."""
+        for name in await self._desk.library.my_rooms(me.id):
+            try:
+                handle, room = await member_room(self._desk, me, name)
+            except Refused:
+                continue  # it left meanwhile
+            if handle.home_name == home and await self._finder.message(room, me.id, blob) is not None:
+                return True
+        return False
+
+    # -- finding and reading -------------------------------------------------------------------------------
+
+    @handles("blob.find")
+    async def find(self, caller: Caller, params: t.FindBlob) -> t.FoundBlob:
+        me = await self._desk.me(caller)
+        found = await self.found(me, params.blob, params.room)
+        room = found.room
+        message = render_message(room.state, me.id, found.message, self._reading.now_in(room.state))
+        assert not isinstance(message.brings, msgspec.UnsetType)
+        return t.FoundBlob(
+            brings=message.brings,
+            room=room.state.room,
+            name=room.state.name,
+            id=message.id,
+            seq=message.seq,
+            at=message.at,
+            author=message.author,
+            note=message.text,
+        )
+
+    async def found(self, me: AgentRecord, meant: str, wanted: str | None) -> Found:
+        """The message that brings a blob: by the blob's id, or by the message's own number or id. Raises `Refused`:
+        `no_such_blob`, `no_such_message`."""
+        if number_of(meant) is not None or meant.startswith("m_"):
+            handle, room = await self._caught_up(me, wanted)
+            return await self._by_message(me, handle, room, meant)
+        try:
+            blob = blob_id(meant)
+        except Refused:
+            raise Refused("no_such_blob") from None
+        places = [await self._caught_up(me, wanted)] if wanted is not None else await self._places(me)
+        for is_patient in (False, True):
+            for handle, known in places:
+                room = known
+                if is_patient and not await handle.catch_up():
+                    continue
+                if is_patient:
+                    room = (await member_room(self._desk, me, handle.room))[1]
+                message = await self._finder.message(room, me.id, blob)
+                if message is not None:
+                    return Found(handle, room, message)
+        raise Refused("no_such_blob")
+
+    async def _by_message(self, me: AgentRecord, handle: RoomHandle, room: Room, meant: str) -> Found:
+        message = await self._reading.message_id(room, me.id, meant)
+        traced = await self._desk.library.trace(MessageId(message))
+        if traced is None or traced.room != room.state.room:
+            raise Refused("no_such_message", id=meant)
+        event, at = traced.header.event, traced.header.position
+        assert isinstance(event, e.MessagePosted)
+        if not can_see(room.view(me.id), position=at, visibility=event.visibility):
+            raise Refused("no_such_message", id=meant)
+        page = await self._desk.library.page(room, room.view(me.id), Position(at - 1), limit=1, skip_own=False)
+        if not event.blob or not page.messages or page.messages[0].header.position != at:
+            raise Refused("no_such_blob")
+        return Found(handle, room, page.messages[0])
+
+    async def _caught_up(self, me: AgentRecord, wanted: str | None) -> tuple[RoomHandle, Room]:
+        handle, room = await room_of(self._desk, me, wanted)
+        return await member_room(self._desk, me, handle.room) if await handle.catch_up() else (handle, room)
+
+    async def _places(self, me: AgentRecord) -> list[tuple[RoomHandle, Room]]:
+        """Every room of the agent."""
+        found: list[tuple[RoomHandle, Room]] = []
+        for name in await self._desk.library.my_rooms(me.id):
+            try:
+                found.append(await member_room(self._desk, me, name))
+            except Refused:
+                continue  # it left meanwhile
+        return found
+
+    @handles("blob.read")
+    async def read(self, caller: Caller, params: t.ReadBlob) -> t.BlobPiece:
+        me = await self._desk.me(caller)
+        handle, room = await room_of(self._desk, me, params.room)
+        blob = blob_id(params.blob)
+        await self._finder.require(room, me.id, blob)
+        return t.BlobPiece(data=await handle.shelf.read(me.id, blob, params.offset, params.length))

@@ -1,0 +1,45 @@
+"""The files of a room that lives elsewhere: with that home, and nowhere here.
+
+Not here: who may read one (that home decides, and the handler has looked at the mirror before). Above: `remote_room`.
+Below: `link`. Invariant: nothing waits: where the link is down, the answer says so, and an upload goes on from where
+the home has it.
+"""
+
+from __future__ import annotations
+
+from parlerd.core.model import AgentId, BlobId, RoomId
+from parlerd.operations import types as t
+from parlerd.uplink.link import Link
+
+
+class RemoteShelf:
+    """The shelf of one room behind a link."""
+
+    def __init__(self, room: RoomId, link: Link) -> None:
+        self._room = room
+        self._link = link
+
+    async def begin(self, agent: AgentId, blob: BlobId, size: int) -> int:
+        params = t.BeginBlobAtRoom(room=self._room, agent=agent, blob=blob, size=size)
+        answer = await self._link.call("link.blob_begin", params, by=agent)
+        assert isinstance(answer, t.BlobAt)
+        return answer.offset
+
+    async def write(self, agent: AgentId, blob: BlobId, at: int, data: bytes) -> int:
+        params = t.WriteBlobAtRoom(room=self._room, agent=agent, blob=blob, offset=at, data=data)
+        answer = await self._link.call("link.blob_write", params, by=agent)
+        assert isinstance(answer, t.BlobAt)
+        return answer.offset
+
+    async def finish(self, agent: AgentId, blob: BlobId, size: int) -> None:
+        params = t.FinishBlobAtRoom(room=self._room, agent=agent, blob=blob, size=size)
+        await self._link.call("link.blob_finish", params, by=agent)
+
+    async def require(self, agent: AgentId, blob: BlobId, *, may_read: bool) -> None:
+        """That home looks when the message comes."""
+
+    async def read(self, agent: AgentId, blob: BlobId, at: int, length: int) -> bytes:
+        params = t.ReadBlobAtRoom(room=self._room, agent=agent, blob=blob, offset=at, length=length)
+        answer = await self._link.call("link.blob_read", params, by=agent)
+        assert isinstance(answer, t.BlobPiece)
+        return answer.data
