@@ -9,6 +9,7 @@ import trio
 from parlerd.core.errors import Refused
 from parlerd.operations import types as t
 from tests.scenario.test_channels import invite
+from tests.scenario.test_directs import carded, to
 from tests.scenario.test_memory import heard, let_in, remember, together
 from tests.support.engine import Party, run
 from tests.support.homes import Home, Place, RelayedHome
@@ -171,3 +172,17 @@ def test_a_room_is_not_deleted_here_while_its_relay_is_out_of_reach(tmp_path: Pa
                 assert await alice.rooms() == []
 
     run(main)
+
+
+def test_a_pair_whose_direct_room_was_deleted_talks_on_in_a_new_one(home: Home) -> None:
+    async def story(place: Place) -> None:
+        ann, ben = await carded(place, "ann"), await carded(place, "ben")
+        first = await to(ann, "ben", "one")
+        await ben.rooms()
+        await delete(place, first.room)
+        assert await no_longer(ben, first.room) == "room_deleted"
+        second = await to(ben, "ann", "two")
+        assert (second.opened, second.room == first.room) == (True, False)
+        assert (await to(ann, "ben", "three")).room == second.room
+
+    home.play(story)

@@ -225,7 +225,7 @@ NOT_PRINTED = {
 
 MORE_WORDS = {
     "homes.add": (LINE,),
-    **dict.fromkeys(("relay.kick", "room.delete", "room.rewind", "room.takeover", "room.transfer"), ("--yes",)),
+    **dict.fromkeys(("relay.kick", "room.delete", "room.rewind", "room.transfer"), ("--yes",)),
 }
 """What a command takes that its example has not: the line of a relay, and a yes."""
 ALSO_ASKED = {"rooms.list", "rooms.roster", "homes.list", "hosts.seen", "relay.members"}
