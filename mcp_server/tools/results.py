@@ -402,12 +402,12 @@ def _sent(result: t.Sent, scribe: Scribe, asked: _Asked) -> str:
     warned = _warned(result.warning)
     if result.queued:
         return f"Not sent yet to {where}{repeated}. {_QUEUED}{warned}"
-    opened = " That room is new, and for you two alone." if result.opened is True else ""
-    if isinstance(result.awaits, str):
-        opened += f" {scribe.name(result.awaits)} is not in it yet; the message waits there."
     if result.seq is None:
         task = scribe.name(result.id)
         return f"Sent to the workers of {where}{repeated}, as {task}: its result comes to you.{warned}"
+    opened = " That room is new, and for you two alone." if result.opened is True else ""
+    if isinstance(result.awaits, str):
+        opened += f" {scribe.name(result.awaits)} is not in it yet; the message waits there."
     return f"Sent #{result.seq} to {where}{repeated}.{opened}{warned}"
 
 

@@ -173,10 +173,11 @@ class Engine:
     def _handlers_over(self, desk: Desk) -> Handlers:
         reading = self._reading
         notices = Notices(desk)
+        queues = Queues(desk)
         directory = DirectoryHandlers(desk, self._author)
         directs = Directs(desk, directory)
-        queues = Queues(desk)
-        sending, receiving = Sending(desk, reading, directs, queues), Receiving(desk, reading, notices)
+        sending = Sending(desk, reading, queues, directs)
+        receiving = Receiving(desk, reading, notices)
         admitting = Admitting(desk)
         opening, approving, keys = Opening(desk), Approving(desk), SessionKeys(desk)
         inviting, joining = Inviting(desk), Joining(desk, reading, keys)

@@ -128,11 +128,11 @@ class Posting(Generic[R]):
 class Sending:
     """The handler of `message.send`, and how any message gets into its room's line."""
 
-    def __init__(self, desk: Desk, reading: Reading, directs: Directs, queues: Queues) -> None:
+    def __init__(self, desk: Desk, reading: Reading, queues: Queues, directs: Directs) -> None:
         self._desk = desk
         self._reading = reading
-        self._directs = directs
         self._queues = queues
+        self._directs = directs
 
     @handles("message.send")
     async def send(self, caller: Caller, params: t.Send) -> t.Sent:

@@ -35,11 +35,11 @@ before."""
 
 
 class Send(Params, frozen=True, kw_only=True):
-    """`reply_to` is a message's id, or the caller's own number of it. What is sent to a `service` is a task in the
-    queue of that name, which is opened for the first who needs it.
+    """`reply_to` is a message's id, or the caller's own number of it.
 
     `to` asks for the attention of agents in the room. Where no room is named and the one agent that it names is not in
-    the active session, the message goes to that agent alone, in the room of the two, which is opened if need be."""
+    the active session, the message goes to that agent alone, in the room of the two, which is opened if need be. What
+    is sent to a `service` is a task in the queue of that name, which is opened for the first who needs it."""
 
     text: str
     room: Short | None = None
@@ -183,8 +183,8 @@ FAMILY: Final = Family(
                 "too_many_audiences",
                 "room_closed",
                 "throttled",
-                "too_many_pending",
                 "too_many_tasks",
+                "too_many_pending",
                 "person_only",
                 "unknown_key",
                 "too_many_rooms",
