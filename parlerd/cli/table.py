@@ -57,6 +57,9 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     (('room', 'archive'), 'parlerd.cli.membership', 'room.archive', '', (
         'parler room archive team',
     )),
+    (('room', 'delete'), 'parlerd.cli.membership', 'room.delete', '', (
+        'parler room delete team',
+    )),
     (('bring',), 'parlerd.cli.bring', 'session.bring', '', (
         'parler bring codex "Review what claude wrote."',
         'parler bring claude-code --context "Left: rotation." --dry-run',
@@ -145,6 +148,7 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     )),
     (('rooms',), 'parlerd.cli.rooms', 'rooms.list', '', (
         'parler rooms',
+        'parler rooms --size',
         'parler rooms --all --wide',
     )),
     (('roster',), 'parlerd.cli.rooms', 'rooms.roster', '', (
@@ -275,6 +279,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'room transfer',
         'room takeover',
         'room archive',
+        'room delete',
     )),
     ('Talk', (
         'send',

@@ -120,3 +120,38 @@ def test_leave_kick_and_archive_as_json_are_the_results(shell: Shell) -> None:
     assert shell.run("room", "leave", "--json").document == msgspec.to_builtins(gone("left"))
     assert shell.run("room", "kick", "bob", "--json").document == msgspec.to_builtins(gone("kicked"))
     assert shell.run("room", "archive", "team", "--json").document == msgspec.to_builtins(archived)
+
+
+def deleted(status: Any, **more: Any) -> t.DeletedRoom:
+    fields: dict[str, Any] = {"home": "local", "members": 2, "messages": 128, "bytes": 61_440}
+    return t.DeletedRoom(room=ROOM, name="team", status=status, **{**fields, **more})
+
+
+def test_a_room_is_deleted_after_the_person_saw_what_goes_and_said_yes(shell: Shell) -> None:
+    shell.daemon.answers("room.delete", deleted("asked"), deleted("deleted"))
+    ran = shell.run("room", "delete", "team", stdin=b"y\n", terminal=True)
+    assert ran.code == 0
+    assert "This deletes 'team' for everyone: 2 members and 128 messages (61 kB)." in ran.stderr
+    assert "'team' is deleted: 128 messages (61 kB) are gone." in ran.stdout
+    assert shell.daemon.params_of("room.delete") == [
+        t.DeleteRoom(room="team"),
+        t.DeleteRoom(room="team", confirmed=True),
+    ]
+
+
+def test_without_a_yes_nothing_is_deleted(shell: Shell) -> None:
+    shell.daemon.answers("room.delete", deleted("asked", home="team-7f3k2q"))
+    ran = shell.run("room", "delete", "team")
+    assert ran.code != 0
+    assert "This deletes 'team' on team-7f3k2q for everyone" in ran.stderr
+    assert "parler room delete team --yes" in ran.stderr
+    assert shell.daemon.params_of("room.delete") == [t.DeleteRoom(room="team")]
+
+
+def test_what_a_deletion_does_not_reach_is_named(shell: Shell) -> None:
+    done = deleted("clearing", copies=["/home/ann/.parler/backups/parler-schema-7.db"])
+    shell.daemon.answers("room.delete", done, done)
+    ran = shell.run("room", "delete", "team", "--yes")
+    assert "still being taken out of the database" in ran.stdout
+    assert "/home/ann/.parler/backups/parler-schema-7.db" in ran.stderr
+    assert shell.run("room", "delete", "team", "--yes", "--json").document == msgspec.to_builtins(done)
