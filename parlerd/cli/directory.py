@@ -192,7 +192,7 @@ def _say_card(ctx: Context, agent: t.FoundAgent) -> None:
         ("id          ", agent.id),
     ):
         if text:
-            out.say((label, "dim"), text)
+            out.say((label, "dim"), text, hang=len(label))
 
 
 def _status(ctx: Context, agent: t.FoundAgent) -> str:

@@ -373,6 +373,13 @@ class DecideDirect(Command, frozen=True, kw_only=True):
     proof: Proof
 
 
+class DeleteRoom(Command, frozen=True, kw_only=True):
+    """The person whose agent owns a room wants it gone, with everything in it. The answer is `deleted`; a room that was
+    deleted before stays so."""
+
+    room: RoomId
+
+
 class EnrolPerson(Command, frozen=True, kw_only=True):
     """A person proved their key and knew the join secret: their daemon may open links from now on. `name` is what their
     machine calls itself."""
@@ -398,6 +405,7 @@ HomeCommand = (
     | PairAgents
     | AskDirect
     | DecideDirect
+    | DeleteRoom
     | EnrolPerson
     | KickPerson
 )

@@ -118,7 +118,7 @@ class Admitting:
             idempotency_key=params.idempotency_key,
             recap=recap,
         )
-        if command.opening.kind == "dm":
+        if command.opening.kind == "dm" and command.terms is not None and command.terms.preapproved:
             return await self._open_for_two(caller, by, command, words)
         actor = await desk.rooms.create(command.room)
         settled = await actor.submit(command, by, words)

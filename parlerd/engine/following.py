@@ -167,7 +167,10 @@ class Following:
         others. Raises nothing: whoever stored the facts calls this."""
         news: News | None = None
         now = self._desk.clock.now()
+        # Whoever stores a fact has the room open, so this one was deleted: each link looks at it anew.
+        is_gone = self._desk.rooms.open_actor(room) is None
         for followed, stream in self._followers[room].items():
+            followed.is_level = followed.is_level and not is_gone
             try:
                 if self._has_all_before(stream, followed, now):
                     news = news or self._news(room, followed)
@@ -252,8 +255,8 @@ class Following:
                 actor = await self._desk.rooms.get(followed.room)
             room = await actor.quiet()
             looking = eyes(self._desk, caller, room)
-        except Refused:
-            return self._gone(stream, followed)
+        except Refused as error:
+            return self._gone(stream, followed, deleted=error.code == "room_deleted")
         if looking.is_shut:
             return self._gone(stream, followed)
         walk = _Walk(self._desk, self._cards, room, looking, followed)
@@ -267,10 +270,10 @@ class Following:
         self._push(stream, walk.marks)
         return walk.items
 
-    def _gone(self, stream: LinkStream, followed: Followed) -> list[t.LinkItem]:
+    def _gone(self, stream: LinkStream, followed: Followed, *, deleted: bool = False) -> list[t.LinkItem]:
         if stream.rooms.get(followed.room) is followed:
             self._drop(stream, followed)
-        return [t.LinkItem(room=followed.room, gone=True)]
+        return [t.LinkItem(room=followed.room, gone=True, deleted=deleted)]
 
     def _hear_of_pairs(self, stream: LinkStream) -> None:
         """Let the stream be woken when a direct room begins to wait for one of the agents that speak on its link."""

@@ -31,7 +31,7 @@ from parlerd.core.approvals import Request, standing_request
 from parlerd.core.claims import Renewal
 from parlerd.core.decision import Decision
 from parlerd.core.errors import ParlerError, Refused
-from parlerd.core.lifecycle import OLDER_COPY, require_open, require_sound
+from parlerd.core.lifecycle import DELETED, OLDER_COPY, require_open, require_sound
 from parlerd.core.membership import last_at_home, number_at_home, shift_after, shifts_of
 from parlerd.core.messages import audience_key
 from parlerd.core.model import AgentId, By, KeyId, MessageId, Millis, Position, RequestId, RoomId, Seq, Shown
@@ -530,6 +530,18 @@ class RemoteRoom(MirrorRoom):
         messages, upto = judged.earlier
         shifted = tuple(msgspec.structs.replace(each, seq=Seq(each.seq + shift)) for each in messages)
         return Earlier(shifted, Seq(upto + shift))
+
+    # -- deleting ------------------------------------------------------------------------------------------------
+
+    async def delete(self, by: By) -> None:
+        if self.aggregate.state.contradicted == DELETED:
+            return
+        try:
+            await self._link.call("link.delete", t.DeleteAtRoom(room=self.room))
+        except Refused as error:
+            # It was deleted there before, by an answer that was lost.
+            if error.code != "room_deleted":
+                raise
 
     # -- going on after the home lost a part of the room ------------------------------------------------------
 

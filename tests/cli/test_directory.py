@@ -51,6 +51,14 @@ def test_discover_prints_who_was_found_and_what_is_missing(shell: Shell) -> None
     assert str(SOME["id"]) in shell.run("discover", "--wide").stdout
 
 
+def test_a_long_description_stands_in_its_column_on_a_terminal(shell: Shell) -> None:
+    shell.daemon.answers("directory.card", agent(description="one two three four " * 8))
+    lines = shell.run("card", "codex@web", terminal=True, width=40, env={"NO_COLOR": "1"}).stdout.splitlines()
+    says = [index for index, line in enumerate(lines) if "one" in line or "four" in line]
+    assert len(says) > 3
+    assert [lines[index][:12].strip() for index in says] == ["says", *[""] * (len(says) - 1)]
+
+
 def test_discover_says_that_nobody_fits(shell: Shell) -> None:
     shell.daemon.answers("directory.discover", t.FoundAgents(agents=[]))
     assert "Nobody who has a card fits that." in shell.run("discover", "nobody").stdout

@@ -9,6 +9,7 @@
     link.blob_begin, _write, _finish, _read     the files that a room's messages bring
     link.decide, link.check_code, link.mint, link.revoke, link.kick, link.transfer   what an owner's person does
     link.head, link.rewind                 how an owner's person lets a room go on after this home lost a part of it
+    link.delete                            how an owner's person has a room deleted
     link.cursors                           how far each agent has read
 
 No tool, command or page offers these operations: a program speaks them, and each answer holds codes, ids, numbers,
@@ -282,8 +283,9 @@ class TaskAtRoom(Result, frozen=True, kw_only=True):
 
 class LinkItem(Result, frozen=True, kw_only=True):
     """One step of a room: a card, a page or a rewind. With `gone` the room is followed no longer, because none of the
-    attached agents may know it any more, and nothing else is in the item. Whoever follows it again says how far it was
-    told of it. `level` says that all is told which was there when the step was made.
+    attached agents may know it any more, and nothing else is in the item but `deleted`, which says that the room was
+    deleted. Whoever follows it again says how far it was told of it. `level` says that all is told which was there when
+    the step was made.
 
     With `awaits` the room need not be followed, and nothing else is in the item: it is a direct room that waits for
     these attached agents, which are not in it (`link.find`)."""
@@ -298,6 +300,7 @@ class LinkItem(Result, frozen=True, kw_only=True):
     awaits: list[str] = []
     level: bool = False
     gone: bool = False
+    deleted: bool = False
 
 
 class PullHistory(Params, frozen=True, kw_only=True):
@@ -605,6 +608,10 @@ class RewindAtRoom(Params, frozen=True, kw_only=True):
     signature: _Signature
 
 
+class DeleteAtRoom(Params, frozen=True, kw_only=True):
+    room: Short
+
+
 # -- how far agents have read ------------------------------------------------------------------------------
 
 
@@ -635,6 +642,7 @@ _KEY: Final = b"\x00" * 64
 """A signature in an example."""
 _POSTING: Final = (
     "no_such_room",
+    "room_deleted",
     "room_closed",
     "envelope_refused",
     "text_too_long",
@@ -715,7 +723,10 @@ FAMILY: Final = Family(
             result=LinkPage,
             plane="link",
             effect="read",
-            errors=("no_such_room",),
+            errors=(
+                "no_such_room",
+                "room_deleted",
+            ),
             example={"room": samples.ROOM, "agent": "U", "after": 40, "limit": 20},
         ),
         Operation(
@@ -725,7 +736,7 @@ FAMILY: Final = Family(
             result=LaddersAtRoom,
             plane="link",
             effect="read",
-            errors=("no_such_room", "no_such_message"),
+            errors=("no_such_room", "room_deleted", "no_such_message"),
             example={"room": samples.ROOM, "agent": "U", "id": "m_1"},
         ),
         Operation(
@@ -800,6 +811,7 @@ FAMILY: Final = Family(
                 "invalid_param",
                 "invalid_name",
                 "no_such_room",
+                "room_deleted",
                 "throttled",
                 "too_many_bytes",
                 "too_many_rooms",
@@ -869,7 +881,7 @@ FAMILY: Final = Family(
             result=LeftRoom,
             plane="link",
             effect="destructive",
-            errors=("no_such_room", "room_closed", "owner_stays"),
+            errors=("no_such_room", "room_deleted", "room_closed", "owner_stays"),
             facts=("room_closed", "member_left"),
             example={"room": samples.ROOM, "agent": "U"},
             answers=({"status": "left"},),
@@ -910,7 +922,7 @@ FAMILY: Final = Family(
             result=Noted,
             plane="link",
             effect="read",
-            errors=("no_such_room", "not_owner", "no_such_request", "code_mismatch", "throttled"),
+            errors=("no_such_room", "room_deleted", "not_owner", "no_such_request", "code_mismatch", "throttled"),
             example={"room": samples.ROOM, "request": "q_1", "join_code": "7F3K", "door": "cli"},
         ),
         Operation(
@@ -922,6 +934,7 @@ FAMILY: Final = Family(
             effect="write",
             errors=(
                 "no_such_room",
+                "room_deleted",
                 "not_owner",
                 "not_permitted",
                 "statement_refused",
@@ -944,6 +957,7 @@ FAMILY: Final = Family(
             effect="write",
             errors=(
                 "no_such_room",
+                "room_deleted",
                 "not_owner",
                 "not_permitted",
                 "room_closed",
@@ -967,7 +981,7 @@ FAMILY: Final = Family(
             result=Noted,
             plane="link",
             effect="destructive",
-            errors=("no_such_room", "not_owner", "no_such_agent", "owner_stays", "room_closed"),
+            errors=("no_such_room", "room_deleted", "not_owner", "no_such_agent", "owner_stays", "room_closed"),
             facts=("member_left",),
             example={"room": samples.ROOM, "agent": "U"},
         ),
@@ -998,7 +1012,7 @@ FAMILY: Final = Family(
             result=Noted,
             plane="link",
             effect="destructive",
-            errors=("no_such_room", "not_owner", "unknown_key"),
+            errors=("no_such_room", "room_deleted", "not_owner", "unknown_key"),
             facts=("key_revoked",),
             example={"room": samples.ROOM, "ref": "k_1"},
         ),
@@ -1009,7 +1023,7 @@ FAMILY: Final = Family(
             result=RoomHead,
             plane="link",
             effect="read",
-            errors=("no_such_room", "not_owner"),
+            errors=("no_such_room", "room_deleted", "not_owner"),
             example={"room": samples.ROOM},
             answers=({"public": 40, "line": b"\x00" * 32, "before": {"U": 42}},),
         ),
@@ -1020,9 +1034,20 @@ FAMILY: Final = Family(
             result=Noted,
             plane="link",
             effect="write",
-            errors=("no_such_room", "not_owner", "room_closed", "statement_refused"),
+            errors=("no_such_room", "room_deleted", "not_owner", "room_closed", "statement_refused"),
             facts=("room_rewound",),
             example={"room": samples.ROOM, "statement": b"", "signature": _KEY},
+        ),
+        Operation(
+            name="link.delete",
+            summary="Delete a room of the link's person, with everything in it.",
+            params=DeleteAtRoom,
+            result=Noted,
+            plane="link",
+            effect="destructive",
+            errors=("no_such_room", "room_deleted", "not_owner"),
+            facts=("room_deleted",),
+            example={"room": samples.ROOM},
         ),
         Operation(
             name="link.cursors",
