@@ -738,7 +738,10 @@ class SqliteStore:
         return [room for (room,) in rows]
 
     def deadlines(self, after: Millis) -> dict[RoomId, Millis]:
-        rows = self._database.rows("SELECT room, min(at) FROM deadlines WHERE at > ? GROUP BY room", (after,))
+        rows = self._database.rows(
+            "SELECT room, min(at) FROM deadlines WHERE at > ? OR (at > 0 AND subject LIKE 'task:%') GROUP BY room",
+            (after,),
+        )
         return {RoomId(room): Millis(at) for room, at in rows}
 
     def cursor(self, room: RoomId, reader: AgentId) -> Cursor:

@@ -1203,6 +1203,15 @@ def test_the_next_deadline_of_each_room_is_its_first_after_a_moment(store: Store
     assert store.deadlines(Millis(10)) == {ROOM: 30, OTHER: 25}
 
 
+def test_the_lease_of_a_task_that_ended_before_counts_until_a_fact_says_that_it_ended(store: Store) -> None:
+    id, lease = MessageId("m_1"), Millis(10)
+    claimed = fact(2, e.TaskClaimed(task=id, worker=ANN, until=Millis(20), lease_ms=lease))
+    _do(store, append(opened(), claimed))
+    assert store.deadlines(Millis(10)) == store.deadlines(Millis(99)) == {ROOM: 20}
+    _do(store, append(fact(3, e.TaskLapsed(task=id, worker=ANN, fence=Position(2)))))
+    assert store.deadlines(Millis(10)) == store.deadlines(Millis(99)) == {}
+
+
 def test_memberships_follow_knocks_joins_refusals_and_leaving(store: Store) -> None:
     def state() -> str:
         (found,) = store.memberships(BEN)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import trio
 
+from parlerd.core import events as e
+from parlerd.core.model import Position, RoomId
 from parlerd.engine.leases import KEPT_MS
 from parlerd.engine.tending import QUIET_MS, SLEPT_MS
 from parlerd.operations import types as t
@@ -137,5 +139,21 @@ def test_a_machine_that_slept_takes_no_task_from_a_worker_that_is_still_there() 
             assert await claim(ann) is None
             await trio.sleep(LEASE_S)
             assert await claim(ann) == ids[0]
+
+    run(main)
+
+
+def test_a_lease_that_ended_while_no_daemon_ran_is_looked_at_though_nobody_asks() -> None:
+    async def main() -> None:
+        home = world()
+        async with home.serving() as served:
+            ann, bob = await queue(served, "ann", "bob")
+            room = (await ann.ask("message.send", t.Send(text="x", service="review"), t.Sent)).room
+            assert await claim(bob) is not None
+        await trio.sleep(10 * LEASE_S)
+        async with home.serving():
+            await trio.sleep(GRACE_S + 1)
+            facts = home.store.facts(RoomId(room), Position(0), 100)
+            assert isinstance(facts[-1].event, e.TaskLapsed)
 
     run(main)
