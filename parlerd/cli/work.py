@@ -320,7 +320,7 @@ HANDLERS: Final = {
         _task_arguments,
         _task,
         section="Talk",
-        rank=44,
+        rank=49,
         examples=('parler task working --note "reading the diff"', "parler task failed --task 7"),
     ),
 }

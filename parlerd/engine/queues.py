@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 
 import trio
 
+from parlerd.bounded import Bounded
 from parlerd.core import commands as c
 from parlerd.core.errors import Refused
 from parlerd.core.identities import AgentRecord
@@ -35,6 +36,8 @@ KEY_MS: Final = 100 * 365 * 24 * 3600 * 1000
 """How long the key of a queue lets in the agents of its person: as long as the queue lives, and nobody is told it."""
 KEY_USES: Final = 1_000_000
 """How many agents it lets in."""
+MAX_OTHERS: Final = 65_536
+"""Rooms of which it is remembered that they are no queue."""
 
 
 class _Wanted(NamedTuple):
@@ -51,6 +54,8 @@ class Queues:
         self._desk = desk
         self._opening = trio.Lock()
         """Held while a queue is looked for and opened, so that two who need one of a name open one."""
+        self._others: Bounded[RoomId, bool] = Bounded(MAX_OTHERS)
+        """Rooms that are no queue, or none any more."""
 
     @handles("queue.serve")
     async def serve(self, caller: Caller, params: t.Serve) -> t.Served:
@@ -81,14 +86,23 @@ class Queues:
         seen = dict.fromkeys([*await desk.library.my_rooms(me.id), *await desk.library.owned(me.principal)])
         queues: list[RoomId] = []
         for room in seen:
-            if not desk.rooms.reaches(room):
-                continue
-            state = (await desk.rooms.get(room)).aggregate.state
-            if state.kind == "service" and not state.closed:
+            if desk.rooms.reaches(room) and await self._is_queue(room):
                 queues.append(room)
         wanted = _wanted(service)
         named = await rooms_named(desk, service if wanted.home else wanted.name, queues)
         return await desk.rooms.get(await only(desk, named, service)) if named else None
+
+    async def _is_queue(self, room: RoomId) -> bool:
+        """Whether a room is a queue that is open. What a room is never changes, so all others are opened once."""
+        if self._others.get(room):
+            return False
+        try:
+            state = (await self._desk.rooms.get(room)).aggregate.state
+        except Refused:
+            return False  # it was deleted meanwhile
+        if state.kind != "service" or state.closed:
+            self._others[room] = True
+        return room not in self._others
 
     async def of(self, me: AgentRecord, service: str) -> RoomHandle:
         """The same. Raises `Refused(no_such_room)` where there is none."""
@@ -119,21 +133,7 @@ class Queues:
         if caller.facts.authority.rooms is not None:
             raise Refused("person_only", hint="Ask the person to open it: parler serve NAME")
         home = self._home(wanted.home)
-        secret = desk.keys.opening_secret(me.id, f"queue {wanted.name}")
-        title = Title(salt=secret[NONCE : 2 * NONCE], name=wanted.name, topic="")
-        opening = Opening(
-            home=home,
-            kind="service",
-            history="full",
-            owner=me.id,
-            principal=me.principal,
-            handle=me.name,
-            host=caller.facts.host,
-            approval=False,
-            approver="person",
-            title=title_digest(encode(title)),
-            nonce=secret[:NONCE],
-        )
+        opening, title = await self._unused(caller, me, wanted.name, home)
         room = room_id_of(encode(opening))
         ref = desk.random.new("k")
         if home != desk.keys.id:
@@ -163,6 +163,36 @@ class Queues:
         handle = await desk.rooms.create(room, home)
         await handle.submit(command, desk.by(caller, me))
         return handle
+
+    async def _unused(self, caller: Caller, me: AgentRecord, name: Label, home: HomeId) -> tuple[Opening, Title]:
+        """The opening of the queue that this agent opens next under a name: nothing in it is drawn, so that a daemon
+        that died meanwhile goes on with the same one. A queue that is over is followed by another."""
+        desk, number = self._desk, 0
+        while True:
+            secret = desk.keys.opening_secret(me.id, f"queue {name} {number}")
+            title = Title(salt=secret[NONCE : 2 * NONCE], name=name, topic="")
+            opening = Opening(
+                home=home,
+                kind="service",
+                history="full",
+                owner=me.id,
+                principal=me.principal,
+                handle=me.name,
+                host=caller.facts.host,
+                approval=False,
+                approver="person",
+                title=title_digest(encode(title)),
+                nonce=secret[:NONCE],
+            )
+            try:
+                is_over = (await desk.rooms.get(room_id_of(encode(opening)))).aggregate.state.closed
+            except Refused as error:
+                if error.code not in ("no_such_room", "room_deleted"):
+                    raise
+                is_over = error.code == "room_deleted"
+            if not is_over:
+                return opening, title
+            number += 1
 
     def _home(self, wanted: str) -> HomeId:
         """Where a queue is opened: where a session would be. Raises `Refused(home_not_trusted)`."""

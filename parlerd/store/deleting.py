@@ -118,6 +118,5 @@ _MARKS: Final = (
     ("cursors", "room, reader"),
     ("outbox", "number"),
     ("renewals", "room, task"),
-    ("renewals", "room, task"),
 )
 """The tables of what is kept of a room beside its facts, each with its key."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+import trio
 
+from parlerd.engine.rooms import IDLE_SECONDS
 from parlerd.operations import types as t
 from tests.support.engine import Party, World, engine_world, gather, run, texts
 
@@ -167,5 +169,38 @@ def test_the_name_of_this_machine_may_stand_behind_the_name_of_a_queue() -> None
             first = await serve(ann, "review@local")
             assert (await serve(bob)).room == first.room
             assert (await serve(bob, "review@local")).status == "already_serving"
+
+    run(main)
+
+
+def test_a_queue_is_found_without_opening_the_agents_other_rooms_again() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            ann = await served.agent("ann")
+            for number in range(5):
+                await ann.open(f"session {number}")
+            await serve(ann)
+            await trio.sleep(2 * IDLE_SECONDS)
+            assert served.open_rooms == 0
+            await claim(ann)
+            assert served.open_rooms == 1
+
+    run(main)
+
+
+def test_a_queue_that_was_closed_is_opened_anew_by_the_next_who_needs_it() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            ann, bob = await served.agent("ann"), await served.agent("bob")
+            first = await serve(ann)
+            await ann.close(first.room)
+            second = await serve(bob)
+            assert second.opened
+            assert second.room != first.room
+            await bob.close(second.room)
+            third = await serve(ann)
+            assert third.opened
+            assert third.room not in (first.room, second.room)
+            assert (await ask(bob, "again")).room == third.room
 
     run(main)
