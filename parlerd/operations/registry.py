@@ -27,6 +27,7 @@ from parlerd.operations.families import (
     relay,
     rooms,
     sessions,
+    sharing,
     wake,
     window,
 )
@@ -40,6 +41,7 @@ FAMILIES: Final = (
     handoff.FAMILY,
     memory.FAMILY,
     files.FAMILY,
+    sharing.FAMILY,
     rooms.FAMILY,
     membership.FAMILY,
     directory.FAMILY,
