@@ -70,7 +70,7 @@ def _measured(made: DemoHome, size: int) -> dict[str, float]:
                 ann.call("message.commit", t.Commit(room=page.room, cursor=page.cursor))
 
             found["a receive over all rooms, one is new"] = cost(hear) - cost(say)
-    with common.RawWindow([*made.shim_command("claude-code")], made.directory, {"PARLER_AGENT": "ann"}) as window:
+    with common.shim(made, "ann") as window:
         window.handshake()
         window.call("parler_rooms")
         found["a tool call with its notice"] = cost(lambda: window.call("parler_recv", room=room, wait_secs=0))

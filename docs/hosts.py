@@ -43,6 +43,9 @@ PROMISES: Final[Mapping[str, Promise]] = {
         "opens", "Its model opens a session, answers whoever came, and hands the turn over, with no call in vain."
     ),
     "joins": Promise("joins", "Its model knocks with a key, is let in by a person, asks, and is handed the turn."),
+    "brought": Promise(
+        "is brought", "`parler bring` starts it without a terminal, and its model reads the session and answers there."
+    ),
     "recap": Promise("long recap", "A recap of 30,000 characters arrives whole, in as few calls as the host allows."),
     "messages": Promise("60 messages", "Sixty short messages arrive, each once and in order."),
     "killed": Promise("killed", "The program is killed between two pages: what its model did not get comes later."),

@@ -46,6 +46,7 @@ _STATUS: Final = "as `parler daemon status`"
 _RELAY_STATUS: Final = "as `parler relay status`"
 OTHER_DOCUMENTS: Final[dict[str, str]] = {
     "recv": '`page`; with `--all-rooms` `{"rooms":[page]}`; with `--watch` one page a line',
+    "serve": "{shape}; with `--watch` as `parler claim`, one object a line",
     "approvals": '`{"room","requests":[request]}`',
     "connect": '`{"hosts":[{"host","detected","path","status"}],"home"}`, a row for each file. `status` is `added`, '
     "`updated`, `unchanged`, `skipped` or `failed`; with `--remove` `removed`, `unchanged` or `failed`; with "

@@ -189,13 +189,16 @@ class Window:
             return scribe.write(decided), t.AskNotice(said=("knock", "people"), room=decided.room)
         if not meaning.operation.waits and not meaning.operation.needs_idempotency_key:
             result = await self._call(meaning.operation.name, params)
-            return scribe.write(result, offset=meaning.offset), _LISTED.get(type(result), _NOTHING)
+            said = _LISTED.get(type(result), _NOTHING)
+            if isinstance(result, t.Served):
+                said = t.AskNotice(said=("answer",), room=result.room)
+            return scribe.write(result, offset=meaning.offset), said
         answer = self._showing.begin(request)
         try:
             if isinstance(params, t.Recv):
                 return await self._receive(answer, params, meaning.offset, longest_ms)
             asked_ms = getattr(params, "wait_ms", 0)
-            if isinstance(params, t.JoinSession) and asked_ms > longest_ms:
+            if isinstance(params, t.JoinSession | t.ClaimTask) and asked_ms > longest_ms:
                 params = msgspec.structs.replace(params, wait_ms=longest_ms)
             result = await self._call(meaning.operation.name, params)
             if isinstance(result, t.JoinedSession):
@@ -205,7 +208,10 @@ class Window:
                     shown = Shown(f"{shown.text}{_cut_short(longest_ms)}\n", shown.cut)
                 return shown, _of_page(result.room)
             if not isinstance(result, t.Sent):
-                return scribe.write(result), _NOTHING
+                shown = scribe.write(result)
+                if isinstance(result, t.TaskHeld) and result.id is None and asked_ms > longest_ms:
+                    shown = Shown(f"{shown.text}{_cut_short(longest_ms)}\n")
+                return shown, _NOTHING
             # Readers that this message woke go first: they have waited for it, and its author can wait for the news.
             await trio.lowlevel.checkpoint()
             assert isinstance(params, t.Send)

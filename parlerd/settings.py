@@ -105,6 +105,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """How many connections a relay takes in a second, after a burst."""
     relay_rate_per_address: int = 10
     """How many of one address."""
+    relay_takeover_days: int = 30
+    """How many days the person who owns a room must have said and decided nothing there before another member may take
+    the room over."""
     relay_metrics_port: int = 0
     """The port of 127.0.0.1 at which a relay serves `/metrics`; 0 is none."""
     mcp_era: Era = "legacy"

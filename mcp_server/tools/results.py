@@ -261,6 +261,9 @@ def _segments(message: t.Message, you: str, offset: int = 0) -> list[tuple[str, 
         facts.append("lost by the relay")
     if message.reply_seq is not msgspec.UNSET:
         facts.append(f"reply to #{message.reply_seq}")
+    elif message.private is True and message.reply_to is not msgspec.UNSET:
+        # The result of what a requester asked for: the request has no number for it.
+        facts.append(f"reply to {_plain(message.reply_to)}")
     handoff, mark = message.handoff, message.memory
     found: list[tuple[str, str]] = []
     if mark is not msgspec.UNSET:
@@ -440,6 +443,9 @@ def _sent(result: t.Sent, scribe: Scribe, asked: _Asked) -> str:
     warned = _warned(result.warning)
     if result.queued:
         return f"Not sent yet to {where}{repeated}. {_QUEUED}{warned}"
+    if result.seq is None:
+        task = scribe.name(result.id)
+        return f"Sent to the workers of {where}{repeated}, as {task}: its result comes to you.{warned}"
     return f"Sent #{result.seq} to {where}{repeated}.{warned}"
 
 
@@ -787,7 +793,47 @@ def _why(result: t.WhyResult, scribe: Scribe, asked: _Asked) -> str:
         return rung[0]
     if result.handoff is not msgspec.UNSET:
         rung.append(_offer_line(result.handoff, scribe))
+    if result.task is not msgspec.UNSET:
+        rung.append(_task_line(result.task, scribe))
     return "\n".join([*rung, "Where it got to:", *_bounded(lines, scribe)])
+
+
+def _task_line(task: t.TaskEntry, scribe: Scribe) -> str:
+    """How a task stands."""
+    if task.holder is not None and task.lease_until is not None:
+        return f"{scribe.name(task.holder)} holds the task until {_clock(task.lease_until)}: {task.state}."
+    if task.ended_by is not msgspec.UNSET:
+        return f"The task is {task.state}, as {scribe.name(task.ended_by)} said."
+    return "The task is open: nobody holds it."
+
+
+def _served(result: t.Served, scribe: Scribe, asked: _Asked) -> str:
+    where = scribe.name(result.name)
+    opened = ", which is open now" if result.opened else ""
+    again = " already" if result.status == "already_serving" else ""
+    waits = f" {result.open} wait." if result.open else ""
+    arguments = {"action": "claim", "service": _plain(result.name), "wait_secs": min(WAIT_S, scribe.wait_s)}
+    call = json.dumps(arguments, separators=(",", ":"))
+    return f"You work for {where}{again}{opened}.{waits} Take a task: parler_act {call}"
+
+
+def _held(result: t.TaskHeld, scribe: Scribe, asked: _Asked) -> str:
+    """A task: what it is, after a claim, and how to end it."""
+    where = scribe.name(result.name or result.room)
+    if result.id is None:
+        return f"There is nothing to claim in {where}."
+    task, warned = scribe.name(result.id), _warned(result.warning)
+    if result.lease_until is None:
+        said = "is open again" if result.status == "open" else f"is {result.status}; whoever asked is told"
+        return f"The task {task} in {where} {said}.{warned}"
+    until = _clock(result.lease_until)
+    if result.message is None:
+        return f"You hold the task {task} in {where} until {until}: {result.status}.{warned}"
+    again = " already" if result.status == "already_yours" else ""
+    asked.room = _plain(result.name or result.room)
+    shown = _lay_out([result.message], "", scribe, asked)
+    call = json.dumps({"action": "complete", "id": _plain(result.id), "text": "..."}, separators=(",", ":"))
+    return "\n".join([f"You hold this task of {where}{again} until {until}:", *shown, f"End it: parler_act {call}"])
 
 
 def _queued(queued: t.QueuedHere, scribe: Scribe) -> str:
@@ -846,6 +892,8 @@ _TEXTS: Final[dict[type[t.Result], Callable[[Any, Scribe, _Asked], str]]] = {
     t.FoundAgents: _found,
     t.Registered: _registered,
     t.AttentionIs: _attention,
+    t.Served: _served,
+    t.TaskHeld: _held,
     t.WhyResult: _why,
     t.Decided: _decided,
     t.ClosedSession: _closed,

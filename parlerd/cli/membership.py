@@ -1,4 +1,4 @@
-"""`parler invite`, `room leave`, `room kick` and `room archive`: who comes into a room, who leaves it, and its end."""
+"""`parler invite`, and `room leave|kick|transfer|takeover|archive`: who comes into a room, whose it is, its end."""
 
 from __future__ import annotations
 
@@ -106,6 +106,40 @@ def _kick(ctx: Context, args: Namespace) -> int:
     return DONE
 
 
+def _transfer_arguments(parser: Parser) -> None:
+    parser.add_argument("agent", type=unicode_text, metavar="AGENT", help="the agent's id, or its name in the room")
+    parser.add_argument("--room", required=True, metavar="ROOM", help="the room's id or name")
+    parser.add_argument("--yes", action="store_true", help="do it without asking")
+
+
+def _transfer(ctx: Context, args: Namespace) -> int:
+    if not args.yes:
+        ctx.agree(
+            f"{args.agent} will own {args.room!r}: from then on its person decides who comes in.",
+            command=f"parler room transfer {args.agent} --room {args.room} --yes",
+        )
+    return _say_owned(ctx, ctx.call("room.transfer", t.TransferRoom(agent=args.agent, room=args.room), t.OwnedRoom))
+
+
+def _takeover_arguments(parser: Parser) -> None:
+    parser.add_argument("room", metavar="ROOM", help="the room's id or name")
+    parser.add_argument(
+        "--agent", default="", type=unicode_text, metavar="AGENT", help="which of your agents there is to own it"
+    )
+
+
+def _takeover(ctx: Context, args: Namespace) -> int:
+    return _say_owned(ctx, ctx.call("room.takeover", t.TakeOver(room=args.room, agent=args.agent), t.OwnedRoom))
+
+
+def _say_owned(ctx: Context, owned: t.OwnedRoom) -> int:
+    if ctx.out.json:
+        ctx.out.document(owned)
+    else:
+        ctx.out.say((owned.name, "name"), " owns ", (f"'{owned.room_name}'", "name"), " now.")
+    return DONE
+
+
 def _archive_arguments(parser: Parser) -> None:
     parser.add_argument("room", metavar="ROOM", help="the room's id or name")
 
@@ -132,6 +166,16 @@ HANDLERS: Final = {
     ),
     "room kick": Handler(
         _kick_arguments, _kick, section="Who may come in", rank=80, examples=("parler room kick bob --room team",)
+    ),
+    "room transfer": Handler(
+        _transfer_arguments,
+        _transfer,
+        section="Who may come in",
+        rank=83,
+        examples=("parler room transfer bob --room team",),
+    ),
+    "room takeover": Handler(
+        _takeover_arguments, _takeover, section="Who may come in", rank=86, examples=("parler room takeover team",)
     ),
     "room archive": Handler(
         _archive_arguments, _archive, section="Who may come in", rank=90, examples=("parler room archive team",)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Sequence
 
+    from parlerd.cli.output import Span
+
 QUEUED: Final = "It is stored on this machine, and goes out when the relay answers."
 """Said of a message that is not in its room yet."""
 
@@ -30,7 +32,9 @@ def _send_arguments(parser: Parser) -> None:
     parser.add_argument(
         "text", nargs="*", default=[], type=unicode_text, metavar="TEXT", help="the message; - or nothing reads stdin"
     )
-    room_argument(parser)
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--room", metavar="ROOM", help="a room's id or name (default: the active session)")
+    where.add_argument("--service", type=unicode_text, metavar="NAME", help="ask the workers of this queue for it")
     parser.add_argument(
         "--to", action="append", default=[], metavar="AGENT", help="whose attention it wants; may be repeated"
     )
@@ -61,6 +65,7 @@ def _send(ctx: Context, args: Namespace) -> int:
     params = t.Send(
         text=text,
         room=args.room,
+        service=args.service,
         to=tuple(args.to),
         kind=args.kind,
         reply_to=args.reply_to,
@@ -75,7 +80,8 @@ def _send(ctx: Context, args: Namespace) -> int:
         ctx.out.say(("Not sent yet", "warn"), " to ", (f"'{sent.name or sent.room}'", "name"), f". {QUEUED}")
     else:
         again = " before, and not again," if sent.replayed else ""
-        ctx.out.say((f"Sent{again}", "good"), f" as #{sent.seq} to ", (f"'{sent.name or sent.room}'", "name"), ".")
+        number = "" if sent.seq is None else f" as #{sent.seq}"
+        ctx.out.say((f"Sent{again}", "good"), f"{number} to ", (f"'{sent.name or sent.room}'", "name"), ".")
     say_warning(ctx, sent.warning)
     return DONE
 
@@ -109,9 +115,14 @@ def _recv_arguments(parser: Parser) -> None:
     wide_argument(parser)
     parser.add_argument("--mentions", action="store_true", help="only what is addressed to you")
     parser.add_argument("--kind", type=unicode_text, metavar="KIND", help="only messages of this kind")
+    parser.add_argument(
+        "--unclaimed", action="store_true", help="the open tasks that you could claim; acknowledges nothing"
+    )
 
 
 def _recv(ctx: Context, args: Namespace) -> int:
+    if args.unclaimed and (args.watch or args.since is not None or args.all or args.kind or args.mentions):
+        raise UsageError("--unclaimed shows every open task, and goes with no other choice", path="parler recv")
     if args.all_rooms and args.since is not None:
         raise UsageError("--since counts in one room; name it with --room", path="parler recv")
     if args.watch:
@@ -168,6 +179,7 @@ def _params(args: Namespace) -> t.Recv:
         take=args.take,
         mentions=args.mentions,
         kind=args.kind,
+        unclaimed=args.unclaimed,
     )
 
 
@@ -210,7 +222,7 @@ def _show(ctx: Context, page: t.Received | t.ReceivedAll, args: Namespace) -> No
 
 
 def _looks_back(args: Namespace) -> bool:
-    return args.since is not None or args.all or args.no_ack
+    return args.since is not None or args.all or args.no_ack or args.unclaimed
 
 
 def _acknowledge(ctx: Context, page: t.Received | t.ReceivedAll, args: Namespace) -> bool:
@@ -243,6 +255,8 @@ def _why(ctx: Context, args: Namespace) -> int:
         return DONE
     if isinstance(found.handoff, t.HandoffEntry):
         out.say(*offer_line(found.handoff, ctx.now()), hang=2)
+    if isinstance(found.task, t.TaskEntry):
+        out.say(*_task_line(found.task, ctx.now()))
     if not found.readers:
         out.say("Nobody but its author may see this message.")
         return DONE
@@ -254,6 +268,16 @@ def _why(ctx: Context, args: Namespace) -> int:
         if args.wide:
             out.say(("  id ", "dim"), reader.agent)
     return DONE
+
+
+def _task_line(task: t.TaskEntry, now: float) -> list[Span]:
+    """How a task stands, in a line."""
+    if task.holder is not None and task.lease_until is not None:
+        until = to_the_second(task.lease_until, now)
+        return [("The task is held by ", "plain"), (task.holder, "name"), f" until {until}: {task.state}."]
+    if isinstance(task.ended_by, str):
+        return [f"The task is {task.state}, as ", (task.ended_by, "name"), " said."]
+    return [("The task is open: ", "plain"), "nobody holds it."]
 
 
 def _say_queued(ctx: Context, queued: t.QueuedHere) -> None:
@@ -285,6 +309,7 @@ HANDLERS: Final = {
         examples=(
             'parler send --room auth-redesign "on it, taking token rotation"',
             "git diff | parler send --room auth-redesign --kind review -",
+            'parler send --service review "review PR #42"',
         ),
     ),
     "recv": Handler(

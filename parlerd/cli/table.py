@@ -47,6 +47,12 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     (('room', 'kick'), 'parlerd.cli.membership', 'room.kick', '', (
         'parler room kick bob --room team',
     )),
+    (('room', 'transfer'), 'parlerd.cli.membership', 'room.transfer', '', (
+        'parler room transfer bob --room team',
+    )),
+    (('room', 'takeover'), 'parlerd.cli.membership', 'room.takeover', '', (
+        'parler room takeover team',
+    )),
     (('room', 'archive'), 'parlerd.cli.membership', 'room.archive', '', (
         'parler room archive team',
     )),
@@ -62,6 +68,7 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     (('send',), 'parlerd.cli.messages', 'message.send', '', (
         'parler send --room auth-redesign "on it, taking token rotation"',
         'git diff | parler send --room auth-redesign --kind review -',
+        'parler send --service review "review PR #42"',
     )),
     (('recv',), 'parlerd.cli.messages', 'message.recv', '', (
         'parler recv',
@@ -96,6 +103,27 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     )),
     (('fetch',), 'parlerd.cli.files', '', 'Fetch a shared file.', (
         'parler fetch 12 -o report.pdf',
+    )),
+    (('serve',), 'parlerd.cli.work', 'queue.serve', '', (
+        'parler serve review',
+        'parler --json serve review --watch',
+    )),
+    (('claim',), 'parlerd.cli.work', 'task.claim', '', (
+        'parler claim --service review --wait 60',
+        'parler claim 7 --lease 900',
+    )),
+    (('renew',), 'parlerd.cli.work', 'task.renew', '', (
+        'parler renew 7 --lease 900',
+    )),
+    (('release',), 'parlerd.cli.work', 'task.release', '', (
+        'parler release 7',
+    )),
+    (('complete',), 'parlerd.cli.work', 'task.complete', '', (
+        'parler complete 7 --fence 12 --result "approved, two remarks"',
+    )),
+    (('task',), 'parlerd.cli.work', 'task.say', '', (
+        'parler task working --note "reading the diff"',
+        'parler task failed --task 7',
     )),
     (('handoff',), 'parlerd.cli.handoff', 'handoff.give', '', (
         'parler handoff --for bob --summary "rotation is done" --next "wire the UI"',
@@ -243,6 +271,8 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'session close',
         'room leave',
         'room kick',
+        'room transfer',
+        'room takeover',
         'room archive',
     )),
     ('Talk', (
@@ -253,11 +283,17 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'handoff decline',
         'handoff withdraw',
         'handoff show',
+        'serve',
+        'claim',
+        'renew',
+        'release',
+        'complete',
         'watch',
         'remember',
         'recall',
         'forget',
         'push',
+        'task',
         'apply',
         'send-file',
         'fetch',

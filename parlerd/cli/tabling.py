@@ -25,6 +25,7 @@ MODULES: Final = (
     "messages",
     "memory",
     "files",
+    "work",
     "handoff",
     "rooms",
     "directory",

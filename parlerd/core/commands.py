@@ -31,7 +31,16 @@ from parlerd.core.model import (
     RoomId,
     Turn,
 )
-from parlerd.core.statements import AgentCard, DecisionStatement, KeyTerms, KnockStatement, Opening, Rewind, Title
+from parlerd.core.statements import (
+    AgentCard,
+    DecisionStatement,
+    KeyTerms,
+    KnockStatement,
+    Opening,
+    Rewind,
+    Title,
+    Transfer,
+)
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +74,11 @@ class PostMessage(Command, frozen=True, kw_only=True):
     ttl_ms: Millis = Millis(0)
     visibility: tuple[str, ...] | None = None
     """Ids or handles of the only readers; None when the author names no readers."""
+    said: bool = False
+    """Whether the message was asked for as something that is said of a task, so that it is refused, or kept without
+    effect, where nothing follows from it."""
+    fence: Position = Position(0)
+    """For `said`: the claim by which the author holds the task; 0 where the author does not say."""
     reply_to: MessageId | None = None
     reply: ReplyTarget | None = None
     """What the engine found of the message that is replied to; None when there is no such message."""
@@ -110,6 +124,8 @@ class Knock(Command, frozen=True, kw_only=True):
     name: str
     host: str
     wall: Millis = Millis(0)
+    role: str = ""
+    """The role that the agent comes in with, where the key lets it in."""
     statement: KnockStatement | None = None
     """What an agent elsewhere signed. The room refuses a statement that says anything but what the room itself would
     have the agent sign."""
@@ -167,11 +183,45 @@ class Kick(Command, frozen=True, kw_only=True):
     principal: PrincipalId | None = None
 
 
+class ChangeOwner(Command, frozen=True, kw_only=True):
+    """The owner's person (`principal`) hands the room to another member; or `principal` takes it over, for an agent of
+    theirs that is in, because the owner's person is away for long. The answer is the new owner's id."""
+
+    owner: str
+    """Who owns the room from now on, by id or handle."""
+    principal: PrincipalId
+    takes: bool = False
+    is_owner_here: bool = False
+    """Whether the owner's person can be reached now."""
+    away_ms: Millis = Millis(0)
+    """How long that person must have said and decided nothing in the room before it can be taken over."""
+    statement: Transfer | None = None
+    """What was signed elsewhere; the room refuses it as it refuses a knock's."""
+
+
 class Expel(Command, frozen=True, kw_only=True):
     """This home sends a person away: their agents are in the room no longer, but for the room's owner, and the keys of
     a room of theirs let nobody in any more. Not for a caller to ask: whoever runs the home does."""
 
     principal: PrincipalId
+
+
+class ClaimTask(Command, frozen=True, kw_only=True):
+    """A worker asks for a task: the one whose message is `task`, or the oldest that it can have. The answer is
+    `claimed`, `already_yours`, or `none` where there is no task for it."""
+
+    task: MessageId | None = None
+    lease_ms: Millis
+
+
+class ReleaseTask(Command, frozen=True, kw_only=True):
+    """A worker gives a task back that it holds."""
+
+    task: MessageId
+
+
+class LapseTasks(Command, frozen=True, kw_only=True):
+    """The home of the room looks which leases have ended. Not for a caller to ask."""
 
 
 class RewindRoom(Command, frozen=True, kw_only=True):
@@ -208,8 +258,12 @@ RoomCommand = (
     | RevokeKey
     | Leave
     | Kick
+    | ChangeOwner
     | CloseRoom
     | Expel
+    | ClaimTask
+    | ReleaseTask
+    | LapseTasks
     | RewindRoom
     | Arrive
 )

@@ -250,10 +250,10 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
     ),
     _E(
         "no_live_key",
-        "This session has no key any more with which an agent could knock.",
-        "Its key expired, was used up or was revoked. Open another session: parler bring HOST --context TEXT",
-        tool_hint="Its key expired, was used up or was revoked. Your user can open another session with a command: "
-        "parler bring HOST --context TEXT",
+        "This room has no key any more with which the agent could knock.",
+        "The key expired, was used up or was revoked since the start. Start the agent again: parler bring HOST",
+        tool_hint="The key expired, was used up or was revoked since the start. Your user can start you again: "
+        "parler bring HOST",
         scope="room",
     ),
     _E(
@@ -387,6 +387,19 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         scope="room",
     ),
     _E(
+        "owner_is_there",
+        "A room is taken over only when its owner's person has been away for long.",
+        "Ask that person to hand it over with parler room transfer, or wait.",
+        tool_hint="Only a person takes a room over, and only when its owner's person has been away for long.",
+        scope="room",
+    ),
+    _E(
+        "too_many_transfers",
+        "This room has changed hands as often as a room may.",
+        "Open another room.",
+        scope="room",
+    ),
+    _E(
         "too_many_keys",
         "This room has as many keys as one may have at a time.",
         "Revoke those that nobody needs any more (parler session list, parler session revoke KEY).",
@@ -496,6 +509,55 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "There is no such agent in this room.",
         "Run `parler roster` to see who is in the room.",
         tool_hint="parler_rooms with action roster lists who is in the room.",
+    ),
+    _E(
+        "no_such_task",
+        "There is no such task among those that this room remembers.",
+        "Run `parler recv --unclaimed` to see the open tasks of a room; name a task by its number, or by its id.",
+        tool_hint="parler_recv with the kind task shows the tasks of a room; name one by its number.",
+    ),
+    _E(
+        "task_not_yours",
+        "This task is for another agent: the one that it names, or one with its role.",
+        "Take another task.",
+        action="stop",
+    ),
+    _E(
+        "already_claimed",
+        "Another agent holds this task.",
+        "Take another task, or wait until the lease of that agent ends: `until` says when.",
+        action="back_off",
+        scope="room",
+        retryable=True,
+    ),
+    _E(
+        "claim_lost",
+        "You do not hold this task, or not any more.",
+        "Stop working on it. What you said of it is kept in the room for whoever holds it now.",
+        action="stop",
+        scope="room",
+    ),
+    _E(
+        "task_over",
+        "This task is over.",
+        "Take another task.",
+        action="stop",
+        scope="room",
+    ),
+    _E(
+        "too_many_tasks",
+        "There is a limit to how many tasks of one room may wait or be held, and this room has reached it.",
+        "Let workers end some of them, or take back those that are not needed: `parler task cancelled --task ID`.",
+        tool_hint="Let workers end some of them, or take back those that are not needed.",
+        action="back_off",
+        scope="room",
+        retryable=True,
+    ),
+    _E(
+        "not_a_worker",
+        "You may ask this queue for work, and are none of its workers.",
+        "Run `parler serve NAME` with the name of the queue, and claim again.",
+        tool_hint='Call parler_act {"action":"serve","service":"NAME"} with the name of the queue, and claim again.',
     ),
     _E(
         "no_such_fact",

@@ -38,6 +38,7 @@ from parlerd.core.model import (
     RoomAttention,
     RoomId,
     RoomKind,
+    TaskOutcome,
     Turn,
     Verified,
 )
@@ -183,6 +184,42 @@ class MessagePosted(_Event, tag="message_posted", frozen=True, kw_only=True):
     """The file or the code that the message brings; empty for one that brings none."""
 
 
+class TaskClaimed(_Event, tag="task_claimed", frozen=True, kw_only=True):
+    """A worker has this task, the message `task`, until `until`. `lease_ms` is for how long a renewal holds."""
+
+    task: MessageId
+    worker: AgentId
+    until: Millis
+    lease_ms: Millis
+    fence: Position = Position(0)
+    """In a mirror: the number of the claim, which is the position of this fact in the log of the room's home. That log
+    itself says 0."""
+
+
+class TaskReleased(_Event, tag="task_released", frozen=True, kw_only=True):
+    """The worker gave the task back, which it had by the claim with this fence."""
+
+    task: MessageId
+    fence: Position
+
+
+class TaskCompleted(_Event, tag="task_completed", frozen=True, kw_only=True):
+    """The task is over. `fence` is that of the claim by which `worker` had it; 0 where its author took it back."""
+
+    task: MessageId
+    worker: AgentId
+    outcome: TaskOutcome
+    fence: Position
+
+
+class TaskLapsed(_Event, tag="task_lapsed", frozen=True, kw_only=True):
+    """The lease ended by which `worker` had the task."""
+
+    task: MessageId
+    worker: AgentId
+    fence: Position
+
+
 class MirrorPlaced(_Event, tag="mirror_placed", frozen=True, kw_only=True):
     """Only in a mirror: what follows in this log comes after the room's public message number `public`, and what came
     there before and is not in this log stays out of it. A mirror begins with such a fact."""
@@ -214,6 +251,15 @@ class RoomRewound(_Event, tag="room_rewound", frozen=True, kw_only=True):
     threads: tuple[tuple[AgentId, str, int, bytes], ...] = ()
     """In a mirror: the threads that end elsewhere now than before: their author, their audience (`messages`), and the
     counter and the hash of the newest envelope; 0 and empty where nobody can tell."""
+
+
+class OwnerChanged(_Event, tag="owner_changed", frozen=True, kw_only=True):
+    """The room has another owner. The signed transfer is the body."""
+
+    owner: AgentId
+    principal: PrincipalId
+    taken: bool = False
+    """Whether the new owner's person took the room over, because the person before was away for long."""
 
 
 class RoomTitled(_Event, tag="room_titled", frozen=True, kw_only=True):
@@ -357,8 +403,13 @@ RoomEvent = (
     | JoinApproved
     | JoinDenied
     | MessagePosted
+    | TaskClaimed
+    | TaskReleased
+    | TaskCompleted
+    | TaskLapsed
     | MirrorPlaced
     | RoomRewound
+    | OwnerChanged
     | RoomTitled
     | HomeContradicted
 )

@@ -32,9 +32,24 @@ from parlerd.core.model import (
     Seq,
     agent_name,
 )
-from parlerd.core.statements import title_of
+from parlerd.core.statements import Owner, title_of
 from parlerd.core.topics import Topic
 from parlerd.core.words import contradiction
+
+
+class OwnerState(msgspec.Struct):
+    """Who owns or owned the room: the agent, the person for whom it acts, and where the fact stands by which it came to
+    own the room."""
+
+    principal: PrincipalId
+    agent: AgentId
+    position: int
+    taken: bool = False
+
+
+def owners_of(room: LifecycleState) -> list[Owner]:
+    """All owners that the room had, in order."""
+    return [Owner(owner.principal, owner.agent) for owner in room.owners]
 
 
 class LifecycleState(msgspec.Struct):
@@ -54,6 +69,10 @@ class LifecycleState(msgspec.Struct):
     approver: Approver = "person"
     opened_at: Millis = Millis(0)
     closed: bool = False
+    owners: list[OwnerState] = []
+    """Everybody who owned the room, in order; the last is the owner now."""
+    owner_acted_at: Millis = Millis(0)
+    """When the owner's person, or an agent of theirs, last said or decided something here."""
     contradicted: str = ""
     """In a mirror: in what the room's home contradicted itself; empty while it did not."""
 
@@ -177,7 +196,23 @@ class Lifecycle(Facet[LifecycleState]):
         state.name, state.topic = event.name, event.topic
         state.owner, state.owner_principal = event.owner, event.owner_principal
         state.history, state.approval, state.approver = event.history, event.approval, event.approver
-        state.opened_at = header.at
+        state.opened_at = state.owner_acted_at = header.at
+        state.owners = [OwnerState(event.owner_principal, event.owner, header.position)]
+
+    def _changed_hands(self, event: e.OwnerChanged, header: e.Header) -> None:
+        state = self.state
+        state.owner, state.owner_principal = event.owner, event.principal
+        state.owner_acted_at = header.at
+        state.owners.append(OwnerState(event.principal, event.owner, header.position, event.taken))
+
+    def _acted(self, event: e.MessagePosted | e.JoinApproved | e.JoinDenied | e.KeyMinted, header: e.Header) -> None:
+        if header.by.principal == self.state.owner_principal:
+            self.state.owner_acted_at = header.at
+
+    def _of_two(self, event: e.OwnerChanged, header: e.Header) -> tuple[Topic, ...]:
+        """Whoever looks at the room, and the persons who look at the requests of their rooms."""
+        persons = dict.fromkeys(owner.principal for owner in self.state.owners[-2:])
+        return topics.life(self.state.room), *map(topics.requests, persons)
 
     def _titled(self, event: e.RoomOpened | e.RoomTitled, body: bytes) -> None:
         title = title_of(body)
@@ -204,6 +239,11 @@ class Lifecycle(Facet[LifecycleState]):
     APPLIES = (
         applies(e.RoomOpened, _opened),
         applies(e.RoomClosed, _closed),
+        applies(e.OwnerChanged, _changed_hands),
+        applies(e.MessagePosted, _acted),
+        applies(e.JoinApproved, _acted),
+        applies(e.JoinDenied, _acted),
+        applies(e.KeyMinted, _acted),
         applies(e.HomeContradicted, _contradicted),
         applies(e.RoomRewound, _rewound),
     )
@@ -212,5 +252,6 @@ class Lifecycle(Facet[LifecycleState]):
         touches(e.RoomOpened, nobody),
         touches(e.RoomTitled, nobody),
         touches(e.RoomClosed, _over),
+        touches(e.OwnerChanged, _of_two),
         touches(e.HomeContradicted, _alarm),
     )

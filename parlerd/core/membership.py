@@ -39,10 +39,14 @@ from parlerd.core.model import (
     first_free,
 )
 from parlerd.core.public_line import first_number
+from parlerd.core.statements import MAX_TRANSFERS, Transfer, contradiction
 from parlerd.core.topics import Topic
 
 MAX_CANDIDATES: Final = 5
 """How many names a refusal suggests."""
+REQUESTER: Final = "requester"
+"""The role of a member that may ask for work and sees nothing of the room but what names it: what it asked for is the
+workers' business, and what others ask for is none of its own."""
 NOBODY: Final = AgentId("")
 """Whoever may see what is public, and nothing else."""
 NO_END: Final = 2**53
@@ -89,6 +93,16 @@ class Member(msgspec.Struct):
     lost again. Those count whose rewind holds (`shifts_of`)."""
 
 
+def is_requester(member: Member) -> bool:
+    """Whether the member sees only what names it."""
+    return not member.spans
+
+
+def reads_on(member: Member) -> bool:
+    """Whether the member sees what is public from now on."""
+    return bool(member.spans) and member.spans[-1][1] is None
+
+
 class MembershipState(msgspec.Struct):
     """`public` counts the messages of this log that are for everyone; `opening` is the recap's position, 0 without
     one. `jumps` are (position, count) of such messages that a mirror leaves out. `moves` counts how often somebody came
@@ -123,16 +137,18 @@ def admit(
     shifts: Sequence[tuple[int, int, int]] = (),
     request: RequestId | None = None,
     key: KeyId | None = None,
+    sees_named: bool = False,
 ) -> None:
     """Put an agent in, or back in, as of `position`. `opening` is the recap's position, or 0 when there is no recap;
     `public` counts the room's public messages so far, `jumps` are those that a mirror leaves out, and `shifts` how its
     home counts them.
 
     History `full` shows everything, `from-join` what follows the first join, and `none` what is posted while the agent
-    is in. Everyone is shown the recap. Source: decision 5.
+    is in. Everyone is shown the recap. Source: decision 5. A requester is shown none of these (`sees_named`). Where it
+    comes in once more and is none any longer, it is shown what a newcomer is, and its own numbers begin anew.
     """
     member = members.get(agent)
-    if member is not None:
+    if member is not None and (sees_named or not is_requester(member)):
         member.present = True
         member.barred = False
         member.entered = position
@@ -148,6 +164,8 @@ def admit(
         if 0 < opening <= position:
             spans.insert(0, (opening - 1, opening))
             hidden -= 1
+    if sees_named:
+        spans, hidden = [], 0
     members[agent] = Member(
         agent=agent,
         principal=principal,
@@ -162,8 +180,9 @@ def admit(
         key=key,
         hidden=hidden,
         # Whoever may read everything counts what came before as well, as far as it was for everyone.
-        gaps=list(jumps) if history == "full" else [],
-        shifts=list(shifts) if history == "full" else [],
+        gaps=list(jumps) if history == "full" and not sees_named else [],
+        shifts=list(shifts) if history == "full" and not sees_named else [],
+        private=0 if member is None else member.private,
     )
 
 
@@ -181,7 +200,7 @@ def depart(
     member.present = False
     member.barred = kicked
     member.left_at = public
-    if history == "none" and member.spans[-1][1] is None:
+    if history == "none" and reads_on(member):
         member.spans[-1] = (member.spans[-1][0], position)
 
 
@@ -280,7 +299,8 @@ def view_of(member: Member) -> View:
 def newest_seq(state: MembershipState, agent: AgentId) -> Seq:
     """The number of the newest message that a present member may see. The store would count the same, slower."""
     member = state.members[agent]
-    return Seq(state.public - member.hidden + member.private + sum(count for _, count in member.gaps))
+    public = 0 if is_requester(member) else state.public - member.hidden
+    return Seq(public + member.private + sum(count for _, count in member.gaps))
 
 
 Shifts = Sequence[tuple[int, int]]
@@ -336,12 +356,15 @@ def joining(
     principal: PrincipalId,
     name: Label,
     host: str,
+    role: str = "",
     request: RequestId | None = None,
     key: KeyId | None = None,
 ) -> e.MemberJoined:
     """The event by which an agent comes in or comes back, under the handle that it gets."""
     handle = free_handle(members, agent, name)
-    return e.MemberJoined(agent=agent, principal=principal, handle=handle, host=host, request=request, key=key)
+    return e.MemberJoined(
+        agent=agent, principal=principal, handle=handle, host=host, role=role, request=request, key=key
+    )
 
 
 class Membership(Facet[MembershipState]):
@@ -387,6 +410,44 @@ class Membership(Facet[MembershipState]):
             raise Refused("owner_stays", "The owner of a room is not put out of it.")
         return Decision((e.MemberLeft(agent=agent, kicked=True),), authority="owner", answer=agent)
 
+    def _change_owner(self, command: c.ChangeOwner, by: By, now: Millis, ids: Ids) -> Decision:
+        room, members = self._lifecycle, self.state.members
+        owns = command.principal == room.owner_principal
+        if not owns:
+            present(members, by.actor)
+        if not owns and not command.takes:
+            raise Refused("not_owner")
+        require_open(room)
+        require_sound(room)
+        if room.kind not in ("session", "channel", "service"):
+            raise Refused("invalid_param", "This room stays with those whose it is.", param="room")
+        member = members[resolve(members, command.owner)]
+        if command.takes:
+            if owns or member.principal != command.principal:
+                raise Refused("invalid_param", "One takes a room over from another person, for an agent of one's own.")
+            until = Millis(room.owner_acted_at + command.away_ms)
+            if command.is_owner_here or now < until:
+                raise Refused("owner_is_there", until=until)
+        if member.agent == room.owner:
+            return Decision(answer=member.agent)
+        if len(room.owners) > MAX_TRANSFERS:
+            raise Refused("too_many_transfers", limit=MAX_TRANSFERS)
+        expected = Transfer(
+            home=room.home,
+            room=room.room,
+            number=len(room.owners),
+            owner=member.agent,
+            principal=member.principal,
+            taken=command.takes,
+            at=now,
+            nonce=b"",
+        )
+        signed = command.statement or expected
+        if (wrong := contradiction(expected, signed)) is not None:
+            raise Refused("statement_refused", what=wrong)
+        event = e.OwnerChanged(owner=member.agent, principal=member.principal, taken=command.takes)
+        return Decision((event,), statements=(signed,), authority="person", answer=member.agent)
+
     def _joined(self, event: e.MemberJoined, header: e.Header) -> None:
         self.state.moves += 1
         admit(
@@ -405,6 +466,7 @@ class Membership(Facet[MembershipState]):
             shifts=self.state.shifts,
             request=event.request,
             key=event.key,
+            sees_named=event.role == REQUESTER and self._lifecycle.kind == "service",
         )
 
     def _left(self, event: e.MemberLeft, header: e.Header) -> None:
@@ -437,7 +499,7 @@ class Membership(Facet[MembershipState]):
         left_out = event.public - newest_number(state)
         numbers = dict(event.before)
         for member in state.members.values():
-            gap = left_out if member.spans[-1][1] is None else 0
+            gap = left_out if reads_on(member) else 0
             if member.agent in numbers:
                 gap = numbers[member.agent] - told_seq(state, member.agent)
             if gap:
@@ -455,7 +517,7 @@ class Membership(Facet[MembershipState]):
         state.skipped += first_number(event.epoch) - newest_number(state)
         for member in state.members.values():
             if member.agent not in numbers:
-                if left_out > 0 and member.spans[-1][1] is None:
+                if left_out > 0 and reads_on(member):
                     member.gaps.append((header.position, left_out))
                 continue
             newest = newest_seq(state, member.agent)
@@ -471,7 +533,12 @@ class Membership(Facet[MembershipState]):
         if isinstance(event, e.MemberJoined):
             yield topics.memberships(event.agent)
 
-    DECIDES = (decides(c.CloseRoom, _close), decides(c.Leave, _go), decides(c.Kick, _kick))
+    DECIDES = (
+        decides(c.CloseRoom, _close),
+        decides(c.Leave, _go),
+        decides(c.Kick, _kick),
+        decides(c.ChangeOwner, _change_owner),
+    )
     APPLIES = (
         applies(e.MemberJoined, _joined),
         applies(e.MemberLeft, _left),

@@ -14,9 +14,9 @@ from typing import Final
 
 import msgspec
 
+from parlerd.core import claims, handoff, membership, memory, topics, visibility
 from parlerd.core import commands as c
 from parlerd.core import events as e
-from parlerd.core import handoff, membership, memory, topics, visibility
 from parlerd.core.decision import Decision, replayed
 from parlerd.core.envelope import Envelope, root_chain
 from parlerd.core.errors import Refused
@@ -24,7 +24,7 @@ from parlerd.core.facets import Facet, applies, decides, touches
 from parlerd.core.lifecycle import LifecycleState, require_open, require_sound
 from parlerd.core.membership import MembershipState
 from parlerd.core.memory import MemoryState, Noted
-from parlerd.core.model import AgentId, By, Ids, MessageId, Millis, Seq, Shown
+from parlerd.core.model import AgentId, By, Ids, MessageId, Millis, ReplyTarget, Seq, Shown
 from parlerd.core.public_line import first_line, first_number, line_after_rewind, next_line
 from parlerd.core.topics import Topic
 from parlerd.core.words import contradiction
@@ -95,7 +95,7 @@ _PUBLIC: Final = ""
 class Messages(Facet[MessagesState]):
     """Posts messages."""
 
-    __slots__ = ("_handoffs", "_lifecycle", "_membership", "_memory")
+    __slots__ = ("_claims", "_handoffs", "_lifecycle", "_membership", "_memory")
 
     def __init__(
         self,
@@ -104,12 +104,14 @@ class Messages(Facet[MessagesState]):
         membership: MembershipState,
         memory: MemoryState,
         handoffs: handoff.Offers,
+        work: claims.Claims,
     ) -> None:
         super().__init__(state)
         self._lifecycle = lifecycle
         self._membership = membership
         self._memory = memory
         self._handoffs = handoffs
+        self._claims = work
 
     def _post(self, command: c.PostMessage, by: By, now: Millis, ids: Ids) -> Decision:
         members, owner = self._membership.members, self._lifecycle.owner
@@ -145,6 +147,15 @@ class Messages(Facet[MessagesState]):
                 # The same was said before, by another request.
                 return Decision(replay=offer.position)
             to = offer.concerned(by.actor)
+        if command.kind == claims.TASK:
+            self._claims.require_space()
+        effect = self._claims.effect(command, by, now)
+        if effect.kind == claims.LATE:
+            # It is for the workers to read, and asks for nobody's attention.
+            to = ()
+        elif named is None and target is not None and target.visibility is None and self._is_for_requester(target):
+            # Whoever asked for work sees what names it, and nothing else of the room.
+            named = (target.author,)
         readers = visibility.audience(by.actor, named, None if target is None else target.visibility)
         if readers is not None and not set(to) <= set(readers):
             raise Refused("invalid_param", "A message cannot be addressed to someone it is hidden from.", param="to")
@@ -160,7 +171,7 @@ class Messages(Facet[MessagesState]):
         id = command.id or MessageId(ids.new("m"))
         event = e.MessagePosted(
             id=id,
-            kind=command.kind,
+            kind=effect.kind,
             to=to,
             role=role,
             visibility=readers,
@@ -175,13 +186,21 @@ class Messages(Facet[MessagesState]):
         )
         if finished is not None:
             self._require_same(command, finished, event, by, thread)
+        # A requester does not see what it asks for in public, so the message has no number for it.
+        is_seen = readers is not None or not membership.is_requester(author)
         return Decision(
-            (event,),
+            (event, *effect.events),
             authority="owner" if by.actor == owner else "member",
             previous=thread.envelope,
-            seq=Seq(membership.newest_seq(self._membership, by.actor) + 1),
+            seq=Seq(membership.newest_seq(self._membership, by.actor) + 1) if is_seen else Seq(0),
             erases=does.erases,
+            answer=effect.answer,
         )
+
+    def _is_for_requester(self, target: ReplyTarget) -> bool:
+        """Whether a message was written by somebody who sees only what names it, and who is still here."""
+        author = self._membership.members.get(target.author)
+        return author is not None and author.present and membership.is_requester(author)
 
     def _require_room_for_audience(self, author: membership.Member) -> None:
         """Refuse a set of readers that is new where the author, or its person, wrote to as many as they may."""
@@ -251,8 +270,8 @@ class Messages(Facet[MessagesState]):
                 state.threads.get(author, {}).pop(audience, None)
 
     def _told(self, event: e.MessagePosted, header: e.Header) -> list[Topic]:
-        """Who waits for messages does not wait for what the room remembers or forgets."""
-        if event.memory is not None:
+        """Who waits for messages does not wait for what the room remembers or forgets, nor for how a task goes on."""
+        if event.memory is not None or event.kind in claims.QUIET_KINDS:
             return []
         room, readers = self._lifecycle.room, event.visibility
         return [topics.messages(room)] if readers is None else [topics.messages(room, reader) for reader in readers]

@@ -115,6 +115,8 @@ class _Known:
                 self._members.add(agent)
             case e.MemberLeft(agent=agent):
                 return None if agent in self._membership.members or agent in self._members else "member"
+            case e.OwnerChanged(owner=agent):
+                return None if agent in self._membership.members or agent in self._members else "member"
             case e.KeyMinted(key=key):
                 self._keys.add(key)
             case e.KeyRevoked(key=key):

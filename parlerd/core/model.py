@@ -72,6 +72,8 @@ Verified = Literal["valid", "unsigned", "invalid"]
 Stage = Literal["stored", "pushed", "read", "acknowledged", "acted"]
 Turn = Literal["", "offered", "accepted", "declined", "withdrawn"]
 """What a message does with a turn; empty for one that does nothing with any."""
+TaskOutcome = Literal["done", "failed", "cancelled"]
+"""How a task ended."""
 
 PROOF_ORDER: Final[tuple[Proof, ...]] = ("none", "cli", "form", "terminal", "sealed")
 """Every proof, the weakest first."""

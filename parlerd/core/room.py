@@ -5,8 +5,8 @@ nothing. `apply` takes a committed fact and cannot fail. Neither reads a clock o
 give the same events everywhere. A room in memory holds members, keys, requests and counters, and no messages.
 
 Not here: any rule. Above: the engine, which looks up what `decide` needs of the past and commits what it gives. Below:
-`lifecycle`, `membership`, `approvals`, `messages`, `memory`, `rewinds`, `mirror` and `handoff`, each with its state and
-its rules; `facets` puts them together.
+`lifecycle`, `membership`, `approvals`, `messages`, `memory`, `rewinds`, `mirror`, `handoff` and `claims`, each with its
+state and its rules; `facets` puts them together.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from parlerd.core import approvals, facets, membership
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.approvals import Approvals, ApprovalsState, KeyState, Request
+from parlerd.core.claims import Claims, ClaimsState
 from parlerd.core.handoff import Handoffs, HandoffState, Offers
 from parlerd.core.lifecycle import Lifecycle, LifecycleState, alarm
 from parlerd.core.membership import Member, Membership, MembershipState
@@ -44,7 +45,7 @@ from parlerd.core.model import (
 )
 from parlerd.core.rewinds import Rewinds, RewindsState
 
-FOLD_VERSION: Final = 7
+FOLD_VERSION: Final = 8
 """Raise this number when the state's shape changes, or the state that a log folds to: snapshots of another version are
 thrown away, and rooms replay their logs. `tests/core/test_folding.py` fails when you forget it."""
 
@@ -61,6 +62,7 @@ class RoomState(facets.Folded):
     rewinds: RewindsState = msgspec.field(default_factory=RewindsState)
     mirror: MirrorState = msgspec.field(default_factory=MirrorState)
     handoffs: HandoffState = msgspec.field(default_factory=HandoffState)
+    claims: ClaimsState = msgspec.field(default_factory=ClaimsState)
 
     @property
     def room(self) -> RoomId:
@@ -153,7 +155,7 @@ class Room(facets.Aggregate[RoomState]):
 
     fold_version: int = FOLD_VERSION
     RULES: ClassVar = facets.compose(
-        (Lifecycle, Membership, Approvals, Messages, Memory, Rewinds, Mirror, Handoffs),
+        (Lifecycle, Membership, Approvals, Messages, Memory, Rewinds, Mirror, Handoffs, Claims),
         commands=get_args(c.RoomCommand),
         events=get_args(e.RoomEvent),
     )
@@ -162,16 +164,19 @@ class Room(facets.Aggregate[RoomState]):
         state = state or RoomState()
         life, members = state.lifecycle, state.membership
         offers = state.offers
+        self.claims: Final = Claims(state.claims, life, members)
+        """The tasks of the room, and who has which."""
         super().__init__(
             state,
             Lifecycle(life),
             Membership(members, life),
             Approvals(state.approvals, life, members),
-            Messages(state.messages, life, members, state.memory, offers),
+            Messages(state.messages, life, members, state.memory, offers, self.claims),
             Memory(state.memory),
             Rewinds(state.rewinds, life, members, state.messages),
             Mirror(state.mirror, life, members, state.approvals, state.rewinds, state.memory),
             Handoffs(state.handoffs, offers),
+            self.claims,
         )
 
     @classmethod

@@ -5,7 +5,8 @@ where it goes on after its home lost a part of it), and about an agent for those
     KeyTerms            signed by the same person (parler/key): what one session key lets its holder do.
     KnockStatement      signed by the agent that knocks (parler/knock).
     DecisionStatement   signed by the person, or in a room whose approver is `agent` by its owner (parler/decision).
-    Rewind              signed by the person who opened the room (parler/rewind): where the room goes on.
+    Rewind              signed by the owner's person (parler/rewind): where the room goes on.
+    Transfer            signed by the person who owned the room, or who takes it over (parler/transfer).
     AgentCard           signed by an agent about itself (parler/card), for the directory of a home. It is about no room.
 
 Each statement is the body of the fact that it leads to. Somebody who holds these bytes and signatures can find out who
@@ -23,8 +24,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Final, Literal, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar, Final, Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -57,6 +58,8 @@ MAX_TAGS: Final = 16
 MAX_SKILLS: Final = 32
 MAX_DESCRIPTION: Final = 500
 """Characters."""
+MAX_TRANSFERS: Final = 64
+"""How often a room may change hands: whoever comes in later is shown each time."""
 NONCE: Final = 16
 """Random bytes in a statement, so that two statements about the same are different bytes."""
 _DIGEST: Final = 32
@@ -167,6 +170,32 @@ class Rewind(_Statement, frozen=True, kw_only=True):
     nonce: bytes
 
 
+class Transfer(_Statement, frozen=True, kw_only=True):
+    """A room has another owner from now on. The person of the owner before says so and signs; or, for one that was
+    `taken` over because that person was away for long, the person of the new owner does."""
+
+    TAG: ClassVar[Literal["parler/transfer"]] = "parler/transfer"
+    home: HomeId
+    room: RoomId
+    number: int
+    """Transfers of a room are counted from 1, so that none can be used again."""
+    owner: AgentId
+    """Who owns the room from now on, and for whom that agent acts."""
+    principal: PrincipalId
+    taken: bool
+    at: Millis
+    """When it was decided, by the clock of whoever decided."""
+    nonce: bytes
+
+
+class Owner(NamedTuple):
+    """Who owned a room at some time: an agent, and the person for whom it acts. What either signed then still counts
+    after the room changed hands."""
+
+    principal: PrincipalId
+    agent: AgentId
+
+
 class AgentCard(_Statement, frozen=True, kw_only=True):
     """An agent says what it is good at, for the directory of a home. The newest card of an agent counts there."""
 
@@ -201,13 +230,13 @@ class Title(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     topic: str
 
 
-Statement = Opening | KeyTerms | KnockStatement | DecisionStatement | Rewind | AgentCard
+Statement = Opening | KeyTerms | KnockStatement | DecisionStatement | Rewind | Transfer | AgentCard
 S = TypeVar("S", bound=Statement)
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODERS: Final[Mapping[type[Any], msgspec.msgpack.Decoder[Any]]] = {
     kind: msgspec.msgpack.Decoder(kind)
-    for kind in (Opening, KeyTerms, KnockStatement, DecisionStatement, Rewind, AgentCard, Title)
+    for kind in (Opening, KeyTerms, KnockStatement, DecisionStatement, Rewind, Transfer, AgentCard, Title)
 }
 _OPENED: Final = msgspec.msgpack.Decoder(tuple[bytes, bytes])
 
@@ -324,7 +353,7 @@ def opens(opening: Opening, claim: Claim) -> bool:
 
 def decides(opening: Opening, room: RoomId, decision: DecisionStatement, claim: Claim) -> str | None:
     """What keeps the claim from following from a decision in this room, as the name of a field, or None when it
-    follows. The caller has checked who signed the decision: `decider`."""
+    follows. The caller has checked who signed the decision: one of the `deciders`."""
     wrong = {
         "home": decision.home != opening.home,
         "room": decision.room != room,
@@ -332,22 +361,22 @@ def decides(opening: Opening, room: RoomId, decision: DecisionStatement, claim: 
         "agent": decision.agent != claim.agent,
         "principal": decision.principal != claim.principal,
         "handle": decision.handle != claim.handle,
-        "proof": decider(opening, decision) is None,
+        "proof": decision.proof == "none" and opening.approver != "agent",
     }
     return next((what for what, is_wrong in wrong.items() if is_wrong), None)
 
 
-def decider(opening: Opening, decision: DecisionStatement) -> PrincipalId | AgentId | None:
-    """Who must have signed a decision in a room of this opening; None for a decision that nobody could have made."""
-    return who_decides(opening.principal, opening.owner, opening.approver, decision.proof)
+def first_owner(opening: Opening) -> Owner:
+    """Who owned the room first."""
+    return Owner(opening.principal, opening.owner)
 
 
-def who_decides(person: PrincipalId, owner: AgentId, approver: Approver, proof: Proof) -> PrincipalId | AgentId | None:
-    """Who signs a decision with this proof in a room that `person` opened: the person, or the room's owner where the
-    owner may decide without the person; None where nobody may decide so."""
+def deciders(owners: Iterable[Owner], approver: Approver, proof: Proof) -> list[PrincipalId | AgentId]:
+    """Who may have signed a decision with this proof, in a room that had these owners: a person who owned the room, or
+    its owner itself where the owner may decide without the person. Nobody where nobody may decide so."""
     if proof != "none":
-        return person
-    return owner if approver == "agent" else None
+        return [owner.principal for owner in owners]
+    return [owner.agent for owner in owners] if approver == "agent" else []
 
 
 def lets_in(home: HomeId, room: RoomId, terms: KeyTerms, knock: KnockStatement, claim: Claim) -> str | None:
@@ -414,6 +443,7 @@ _FORMS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "at": lambda value: 0 <= value < 2**53,
     "max_uses": lambda value: 1 <= value < 2**53,
     "epoch": lambda value: 1 <= value <= MAX_EPOCH,
+    "number": lambda value: 1 <= value <= MAX_TRANSFERS,
     "role": _is_label,
     "tags": lambda value: _are_labels(value, MAX_TAGS),
     "skills": lambda value: _are_labels(value, MAX_SKILLS),

@@ -21,7 +21,18 @@ EVERYONE: Final = ""
 """The scope of a message that everyone in the room may see."""
 
 Root = Literal[
-    "messages", "life", "keys", "decision", "requests", "concerns", "memberships", "presence", "seats", "log", "link"
+    "messages",
+    "life",
+    "keys",
+    "decision",
+    "claims",
+    "requests",
+    "concerns",
+    "memberships",
+    "presence",
+    "seats",
+    "log",
+    "link",
 ]
 
 
@@ -60,6 +71,11 @@ def keys(room: str, key: str = ANY) -> Topic:
 def decision(room: str, agent: str) -> Topic:
     """An answer to `agent`'s knock on `room`."""
     return Topic(room, "decision", agent)
+
+
+def claims(room: str, task: str = ANY) -> Topic:
+    """A task of `room` was posted, claimed, given back or ended: any task, or what became of the one that is named."""
+    return Topic(room, "claims", ANY, task)
 
 
 def log(room: str) -> Topic:

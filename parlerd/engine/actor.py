@@ -255,6 +255,7 @@ class RoomActor(Generic[A]):
                     Append(self.room, expected, batch.facts),
                     *batch.marks.values(),
                     *batch.acted,
+                    *batch.ended,
                     *batch.erases,
                 ]
                 self._context.driver.hand_over(job, partial(self._committed, batch))

@@ -20,8 +20,8 @@ from parlerd.core import events as e
 from parlerd.core.approvals import KeyState, Request, decision_of, knock_of, terms_of
 from parlerd.core.envelope import decode_envelope
 from parlerd.core.errors import Refused
-from parlerd.core.lifecycle import LifecycleState
-from parlerd.core.model import AgentId, KeyId, RequestId, RoomId
+from parlerd.core.lifecycle import LifecycleState, owners_of
+from parlerd.core.model import AgentId, KeyId, PrincipalId, RequestId, RoomId
 from parlerd.core.room import RoomState
 from parlerd.core.statements import (
     AgentCard,
@@ -31,18 +31,19 @@ from parlerd.core.statements import (
     KnockStatement,
     Opening,
     Rewind,
+    Transfer,
     check,
     check_title,
     contradiction,
+    deciders,
     decode_opened,
     is_opening_hash,
     lets_in,
     opens,
-    who_decides,
 )
 from parlerd.core.words import contradiction as contradicts_words
 from parlerd.identity import delegation
-from parlerd.identity.proofs import decode_evidence, read_opening, signed, unproven
+from parlerd.identity.proofs import decode_evidence, read_opening, signed, signed_by, succeeds, unproven
 from parlerd.identity.signatures import verify
 from parlerd.store.port import NewFact
 
@@ -55,6 +56,7 @@ WithStatement = (
     | e.JoinApproved
     | e.JoinDenied
     | e.RoomRewound
+    | e.OwnerChanged
 )
 """The facts that bear a statement, in a room that began with one."""
 
@@ -178,21 +180,32 @@ def _agrees(event: WithStatement, body: bytes, signature: bytes, about: Audited)
             bytes_of_opening, title = decode_opened(body)
             return bool(check_title(title, read_opening(room.room, room.home, bytes_of_opening, signature).title).name)
         case e.KeyMinted():
-            terms = signed(KeyTerms, body, signature, room.owner_principal)
+            terms, _ = signed_by(KeyTerms, body, signature, _persons(room))
             return contradiction(terms_of(room, event), terms) is None
         case e.JoinRequested():
             return _knocked(event, body, signature, about)
         case e.MemberJoined() if about.is_mirror:
             opening, claim = about.opening, _claim(event)
-            return opening is not None and unproven(room.room, opening, claim, decode_evidence(body)) is None
+            evidence = decode_evidence(body)
+            return opening is not None and unproven(room.room, opening, claim, evidence, owners_of(room)) is None
         case e.MemberJoined():
             return _let_in(event, body, signature, about)
         case e.JoinApproved() | e.JoinDenied():
             return _decided(event, body, signature, about)
         case e.RoomRewound():
-            rewind = signed(Rewind, body, signature, room.owner_principal)
+            rewind, _ = signed_by(Rewind, body, signature, _persons(room))
             said = (rewind.home, rewind.room, rewind.epoch, rewind.public, rewind.line)
             return said == (room.home, room.room, event.epoch, event.public, event.line)
+        case e.OwnerChanged():
+            number = check(body, Transfer).number
+            before = owners_of(room)[:number]
+            transfer = succeeds(room.room, room.home, before, body, signature)
+            return (transfer.owner, transfer.principal, transfer.taken) == (event.owner, event.principal, event.taken)
+
+
+def _persons(room: LifecycleState) -> list[PrincipalId]:
+    """The persons who owned the room, in order."""
+    return [owner.principal for owner in owners_of(room)]
 
 
 def _opened(event: e.RoomOpened, body: bytes, signature: bytes) -> bool:
@@ -244,10 +257,10 @@ def _let_in(event: e.MemberJoined, body: bytes, signature: bytes, about: Audited
 
 def _decided(event: e.JoinApproved | e.JoinDenied, body: bytes, signature: bytes, about: Audited) -> bool:
     room, request = about.room, about.requests.get(event.request)
-    by = who_decides(room.owner_principal, room.owner, room.approver, event.proof)
-    if request is None or request.agent != event.agent or by is None:
+    by = deciders(owners_of(room), room.approver, event.proof)
+    if request is None or request.agent != event.agent:
         return False
-    decision = signed(DecisionStatement, body, signature, by)
+    decision, _ = signed_by(DecisionStatement, body, signature, by)
     # In a mirror the decision may have arrived, and not yet that the agent came in.
     handle = about.handles.get(event.agent, decision.handle)
     return contradiction(decision_of(room, request, handle, event, decision.at), decision) is None

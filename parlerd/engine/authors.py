@@ -46,6 +46,7 @@ from parlerd.core.statements import (
     Rewind,
     S,
     Statement,
+    Transfer,
     check,
     check_title,
     encode,
@@ -322,6 +323,19 @@ class Admission:
         statement = self._signed(terms, KeyTerms, by)
         command = c.MintKey(operation="room.invite", mint=mint, terms=statement, principal=by.principal)
         return command, Stated({KeyTerms: terms})
+
+    def transfer(self, by: By, transfer: Attested) -> tuple[c.ChangeOwner, Stated]:
+        """The command by which a room has another owner, as the person of `by` signed elsewhere. Raises
+        `Refused(statement_refused)`."""
+        statement = self._signed(transfer, Transfer, by)
+        command = c.ChangeOwner(
+            operation="room.takeover" if statement.taken else "room.transfer",
+            owner=statement.owner,
+            principal=by.principal,
+            takes=statement.taken,
+            statement=statement,
+        )
+        return command, Stated({Transfer: transfer})
 
     def rewind(self, by: By, rewind: Attested) -> tuple[c.RewindRoom, Stated]:
         """The command by which a room goes on from where it stands, as the person of `by` signed elsewhere. Raises

@@ -13,6 +13,8 @@ which a command that an agent host started cannot make.
 
 from __future__ import annotations
 
+from typing import Final
+
 from parlerd.core import commands as c
 from parlerd.core.approvals import KeyState, standing_request
 from parlerd.core.errors import ParlerError, Refused
@@ -25,21 +27,28 @@ from parlerd.engine.callers import Caller, ProcessId
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
+from parlerd.engine.inviting import Inviting
 from parlerd.engine.joining import Joining
 from parlerd.engine.key_text import typed_key_of
 from parlerd.engine.observers import observed_room
 from parlerd.engine.opening import Opening
 from parlerd.engine.person import is_person, require_person
 from parlerd.engine.reading import handle_of
-from parlerd.engine.starts import Start
+from parlerd.engine.starts import START_S, Start
 from parlerd.operations import types as t
+
+KEY_MS: Final = int(START_S * 1000) + 60_000
+"""How long a key lives that is made for one start: a little longer than the start."""
 
 
 class Bringing:
     """The handlers about programs that the person starts."""
 
-    def __init__(self, desk: Desk, opening: Opening, joining: Joining, approving: Approving) -> None:
+    def __init__(
+        self, desk: Desk, opening: Opening, inviting: Inviting, joining: Joining, approving: Approving
+    ) -> None:
         self._desk = desk
+        self._inviting = inviting
         self._opening = opening
         self._joining = joining
         self._approving = approving
@@ -58,9 +67,10 @@ class Bringing:
             if params.check:
                 return t.Bringing(room=None, name=None)
             wanted = (await self._opening.open_session(caller, t.OpenSession(context=params.context))).room
-        room, key = await self._way_in(caller, me, wanted)
+        room, key = await self._way_in(caller, me, wanted, check=params.check)
         state = room.state
         if not params.check:
+            assert key is not None, "a key was made where there was none"
             desk.starts.add(process, host=params.host, room=state.room, key=key, by=desk.by(caller, me))
         return t.Bringing(room=state.room, name=state.name)
 
@@ -128,8 +138,11 @@ class Bringing:
             raise Refused("needs_person", "The process of this command cannot be seen from here.")
         return lineage[0]
 
-    async def _way_in(self, caller: Caller, me: AgentRecord, wanted: str | None) -> tuple[Room, KeyId]:
-        """The room that is meant, and a key of it with which an agent can knock now. Raises `Refused`."""
+    async def _way_in(
+        self, caller: Caller, me: AgentRecord, wanted: str | None, *, check: bool
+    ) -> tuple[Room, KeyId | None]:
+        """The room that is meant, and a key of it with which an agent can knock now; a `check` makes none where there
+        is none. Raises `Refused`."""
         desk = self._desk
         actor, room, _ = await observed_room(desk, caller, me, wanted)
         state = room.state
@@ -140,17 +153,28 @@ class Bringing:
             )
         require_open(state.lifecycle)
         require_sound(state.lifecycle)
-        now = desk.now_at(state.home)
-        # Where a gated key lives, the person's decision is recorded for it.
-        live = sorted((key for key in state.keys.values() if key.state(now) == "live"), key=_rank)
-        typed = [(key, text) for key in live if (text := typed_key_of(desk, actor.room, key)) is not None]
-        if not typed:
-            raise Refused("no_live_key")
-        key, text = typed[0]
+        if state.kind not in ("session", "channel"):
+            raise Refused("invalid_param", "Nobody is brought into this room.", param="room")
+        found = self._live_key(actor, room)
+        if found is None and not check:
+            # One that is used by this start alone. Nobody is told it.
+            params = t.Invite(room=actor.room, approval=True, ttl_ms=KEY_MS, max_uses=1)
+            await self._inviting.invite(caller, params)
+            found = self._live_key(actor, room := await actor.quiet())
         if not desk.rooms.is_here(room):
             # The agent knocks at the room's home, which has to answer and to know the key.
-            await desk.homes.find(state.home, text, await desk.bindings.of(actor.room, text))
-        return room, key.id
+            await desk.homes.meet(state.home)
+            if found is not None:
+                await desk.homes.find(state.home, found[1], await desk.bindings.of(actor.room, found[1]))
+        return room, None if found is None else found[0].id
+
+    def _live_key(self, actor: RoomHandle, room: Room) -> tuple[KeyState, str] | None:
+        """A key of the room with which an agent can knock now, as it is typed too; None without one."""
+        now = self._desk.now_at(room.state.home)
+        # Where a gated key lives, the person's decision is recorded for it.
+        live = sorted((key for key in room.state.keys.values() if key.state(now) == "live"), key=_rank)
+        typed = ((key, typed_key_of(self._desk, actor.room, key)) for key in live)
+        return next(((key, text) for key, text in typed if text is not None), None)
 
 
 def _rank(key: KeyState) -> tuple[bool, int]:

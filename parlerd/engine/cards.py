@@ -20,7 +20,7 @@ import msgspec
 
 from parlerd.core.approvals import KeyState, Request
 from parlerd.core.membership import Member
-from parlerd.core.model import HomeId
+from parlerd.core.model import HomeId, Position
 from parlerd.core.room import Room
 from parlerd.core.statements import decode_opened
 from parlerd.engine.library import Library, Signed
@@ -55,9 +55,10 @@ class Cards:
         self._home = home
 
     async def whole(
-        self, room: Room, eyes: Eyes, stood: Sequence[Stood], *, moves: int, asks: int, closed: bool
+        self, room: Room, eyes: Eyes, stood: Sequence[Stood], *, moves: int, asks: int, closed: bool, at: Position
     ) -> list[t.Card]:
-        """A room with its members as they stood when there had been so many `moves`, and whether it was `closed` then;
+        """A room with its members as they stood when there had been so many `moves`, at this place of its log, with all
+        that owned it by then, and whether it was `closed`;
         keys and requests as they are now, and at least as they were after so many `asks`. Of a large room it comes in
         pieces, of which the first is the `whole`."""
         state = room.state
@@ -77,8 +78,12 @@ class Cards:
                 opening=opening,
                 opening_signature=opened.signature,
                 title=title if eyes.are_inside else b"",
+                transfers=await self.transfers(room, at),
             )
-        return await self._pieces(room, eyes, first, [*(stood if eyes.are_inside else ()), *_asked(room, eyes)])
+        # Who owned the room comes first: what came by their word can be shown only once they are known.
+        owners = {owner.agent for owner in state.lifecycle.owners}
+        members = sorted(stood, key=lambda each: each.member.agent not in owners) if eyes.are_inside else ()
+        return await self._pieces(room, eyes, first, [*members, *_asked(room, eyes)])
 
     async def asked(self, room: Room, eyes: Eyes, *, moves: int, asks: int) -> list[t.Card]:
         """All that these eyes may know of keys and requests, as they are now, and at least as they were after so many
@@ -88,6 +93,13 @@ class Cards:
     async def part(self, room: Room, eyes: Eyes, entries: Sequence[Entry], *, moves: int, asks: int) -> t.Card:
         """What changed on a card, when there had been so many `moves` and `asks`."""
         return await self._filled(room, eyes, self._part(eyes, moves, asks), entries)
+
+    async def transfers(self, room: Room, upto: Position) -> list[t.TransferEntry]:
+        """How the room changed hands up to and at this place of its log, each time."""
+        at = [owner.position for owner in room.state.lifecycle.owners[1:] if owner.position <= upto]
+        bodies = await self._library.bodies(room.state.room, at) if at else {}
+        found = [bodies.get(position, _NOTHING) for position in at]
+        return [t.TransferEntry(statement=each.body, signature=each.signature) for each in found]
 
     def _part(self, eyes: Eyes, moves: int, asks: int) -> t.Card:
         return t.Card(

@@ -12,7 +12,7 @@ all the same.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
 
@@ -21,6 +21,7 @@ from parlerd.core.errors import Refused, StoreError
 from parlerd.core.model import AgentId, Millis, RoomId
 from parlerd.core.room import Room
 from parlerd.engine.driver import Driver
+from parlerd.engine.handles import RoomHandle
 from parlerd.engine.ports import Clock, Notifier
 from parlerd.engine.rooms import Rooms
 from parlerd.engine.scheduler import Scheduler
@@ -34,8 +35,18 @@ ACTIVE_MS: Final = 60_000
 class RoomDeadlines:
     """The next moment of each room at which time changes something in it."""
 
-    def __init__(self, *, driver: Driver, rooms: Rooms, clock: Clock, scheduler: Scheduler, notifier: Notifier) -> None:
+    def __init__(
+        self,
+        *,
+        driver: Driver,
+        rooms: Rooms,
+        clock: Clock,
+        scheduler: Scheduler,
+        notifier: Notifier,
+        look: Callable[[RoomHandle], Awaitable[None]],
+    ) -> None:
         self._driver = driver
+        self._look = look
         self._rooms = rooms
         self._clock = clock
         self._scheduler = scheduler
@@ -66,9 +77,11 @@ class RoomDeadlines:
 
     async def _due(self, name: RoomId, moment: Millis) -> None:
         try:
-            room = (await self._rooms.get(name)).aggregate
+            handle = await self._rooms.get(name)
+            await self._look(handle)
         except Refused:
-            return  # the room is gone
+            return  # the room is gone, or takes no more commands
+        room = handle.aggregate
         self._notifier.publish(room.expire(Millis(moment - 1), self._clock.now()))
         self.changed(name, room)
 

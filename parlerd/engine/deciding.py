@@ -28,7 +28,7 @@ from parlerd.core.statements import Opening, Statement, encode, encode_opened
 from parlerd.engine.authors import Arrived, Attested, Author, Draft, Finished, Place, Sealed, Sealer, Stated
 from parlerd.engine.ports import Clock
 from parlerd.engine.submissions import Batch, Settled, Submission
-from parlerd.store.port import EraseBodies, MarkDelivery, NewFact, Past, UsedKey, prior_in
+from parlerd.store.port import DropRenewal, EraseBodies, MarkDelivery, NewFact, Past, UsedKey, prior_in
 
 MAX_LINES: Final = 32
 """Numbers of one room at which its public line is remembered."""
@@ -239,17 +239,28 @@ class Decider:
             self._time.applied()
             batch.facts.append(fact)
             headers.append(fact.header)
-            if isinstance(event, e.MessagePosted):
-                batch.posted[event.id] = fact.header
-                if isinstance(command, c.PostMessage) and command.reply is not None:
-                    upto = command.reply.position
-                    mark = MarkDelivery(self._room, by.actor, "acted", upto=upto, at=now, after=Position(upto - 1))
-                    batch.acted.append(mark)
+            match event:
+                case e.MessagePosted():
+                    batch.posted[event.id] = fact.header
+                    if isinstance(command, c.PostMessage) and command.reply is not None:
+                        batch.acted.append(self._acted(by, command.reply.position, now))
+                case e.TaskClaimed(task=id):
+                    task = aggregate.claims.get(id) if isinstance(aggregate, Room) else None
+                    if isinstance(command, c.ClaimTask) and task is not None:
+                        batch.acted.append(self._acted(by, task.position, now))
+                case e.TaskReleased(task=id) | e.TaskCompleted(task=id) | e.TaskLapsed(task=id):
+                    batch.ended.append(DropRenewal(self._room, id))
+                case _:
+                    pass
         if decision.erases:
             batch.erases.append(EraseBodies(self._room, decision.erases))
         submission.settled = Settled(decision, tuple(headers), decision.seq)
         if may_repeat and headers:
             batch.done[scope] = submission.settled
+
+    def _acted(self, by: By, at: Position, now: Millis) -> MarkDelivery:
+        """That somebody acted on the message there."""
+        return MarkDelivery(self._room, by.actor, "acted", upto=at, at=now, after=Position(at - 1))
 
     @staticmethod
     def _of_elsewhere(

@@ -1,5 +1,5 @@
-"""Leaving a room, putting a member out, ending a room: the handlers of `room.leave`, `room.kick`, `room.archive` and
-`session.close`.
+"""Leaving a room, putting a member out, giving a room away, ending a room: the handlers of `room.leave`, `room.kick`,
+`room.transfer`, `room.takeover`, `room.archive` and `session.close`.
 
 Not here: sending a whole person away from a relay (`people`). Above: the engine. Below: the rooms' own lines.
 Invariant: whoever is in a room no longer has no active session there.
@@ -8,11 +8,12 @@ Invariant: whoever is in a room no longer has no active session there.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from parlerd.core import commands as c
 from parlerd.core.errors import Refused
 from parlerd.core.identities import AgentRecord
-from parlerd.core.model import AgentId, PrincipalId, RoomId
+from parlerd.core.model import AgentId, HomeId, PrincipalId, RoomId
 from parlerd.core.room import Room
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
@@ -64,6 +65,54 @@ class Departing:
             agent=gone,
             name=handle_of(room.state, gone),
             status="kicked",
+        )
+
+    @handles("room.transfer")
+    async def transfer(self, caller: Caller, params: t.TransferRoom) -> t.OwnedRoom:
+        desk = self._desk
+        require_person(desk, caller, in_editor=True)
+        me = await desk.me(caller)
+        actor, room, _ = await observed_room(desk, caller, me, params.room)
+        if room.state.owner_principal != me.principal:
+            raise Refused("not_owner")
+        command = c.ChangeOwner(operation="room.transfer", owner=params.agent, principal=me.principal)
+        return await self._give(caller, me, actor, command, "transferred")
+
+    @handles("room.takeover")
+    async def take_over(self, caller: Caller, params: t.TakeOver) -> t.OwnedRoom:
+        desk = self._desk
+        require_person(desk, caller, in_editor=True)
+        me = await desk.me(caller)
+        actor, room, agents = await observed_room(desk, caller, me, params.room)
+        wanted = [each for each in agents if params.agent in ("", each.id, handle_of(room.state, each.id))]
+        if not wanted:
+            raise Refused("no_such_agent", agent=params.agent)
+        if len(wanted) > 1:
+            candidates = [handle_of(room.state, each.id) for each in wanted]
+            raise Refused("ambiguous_name", "More than one of your agents is in this room.", candidates=candidates)
+        # How long its owner's person was away is counted where the room lives.
+        command = c.ChangeOwner(operation="room.takeover", owner=wanted[0].id, principal=me.principal, takes=True)
+        return await self._give(caller, wanted[0], actor, command, "taken_over")
+
+    async def _give(
+        self,
+        caller: Caller,
+        by: AgentRecord,
+        actor: RoomHandle,
+        command: c.ChangeOwner,
+        status: Literal["transferred", "taken_over"],
+    ) -> t.OwnedRoom:
+        desk = self._desk
+        settled = await actor.submit(command, desk.by(caller, by))
+        owner = AgentId(settled.decision.answer)
+        state = (await actor.quiet()).state
+        if owner in desk.rooms.home.aggregate.state.agents:
+            # Among the rooms of an owner a name means one room; a name that is taken stays with the room that has it.
+            here = HomeId("") if desk.rooms.is_here(actor.aggregate) else state.home
+            naming = c.NameRoom(owner=owner, room=actor.room, name=state.name, home=here, activates=False)
+            await desk.rooms.home.submit(naming, desk.by(caller, by))
+        return t.OwnedRoom(
+            room=actor.room, room_name=state.name, owner=owner, name=handle_of(state, owner), status=status
         )
 
     @handles("room.archive")

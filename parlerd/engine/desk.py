@@ -28,6 +28,7 @@ from parlerd.engine.seats import Seats
 from parlerd.engine.seen_hosts import SeenHosts
 from parlerd.engine.shelf import HomeShelf
 from parlerd.engine.starts import Starts
+from parlerd.engine.tending import Tending
 from parlerd.engine.throttle import GuessThrottle
 from parlerd.engine.waits import Waits
 from parlerd.settings import Settings
@@ -51,6 +52,8 @@ class Desk:
     links: Links
     """The agents that speak over links, of other homes."""
     presence: Presence
+    tending: Tending
+    """The leases of tasks."""
     seen_hosts: SeenHosts
     notifier: Notifier
     clock: Clock

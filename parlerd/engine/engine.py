@@ -75,6 +75,7 @@ from parlerd.engine.ports import (
 )
 from parlerd.engine.presence import Presence
 from parlerd.engine.pulling import Pulling
+from parlerd.engine.queues import Queues
 from parlerd.engine.quota import Quotas
 from parlerd.engine.reach import within
 from parlerd.engine.reading import Reading
@@ -92,6 +93,8 @@ from parlerd.engine.shelving import Shelving
 from parlerd.engine.starts import Starts
 from parlerd.engine.status import Status
 from parlerd.engine.streams import Streams
+from parlerd.engine.tasks import Tasks
+from parlerd.engine.tending import Tending
 from parlerd.engine.throttle import GuessThrottle
 from parlerd.engine.waking import Waking
 from parlerd.operations import types as t
@@ -170,17 +173,18 @@ class Engine:
     def _handlers_over(self, desk: Desk) -> Handlers:
         reading = self._reading
         notices = Notices(desk)
-        sending, receiving = Sending(desk, reading), Receiving(desk, reading, notices)
+        queues = Queues(desk)
+        sending, receiving = Sending(desk, reading, queues), Receiving(desk, reading, notices)
         admitting = Admitting(desk)
         opening, approving, keys = Opening(desk), Approving(desk), SessionKeys(desk)
-        joining = Joining(desk, reading, keys)
+        inviting, joining = Inviting(desk), Joining(desk, reading, keys)
         table = table_of(
             self,
             self._status,
             opening,
             joining,
             approving,
-            Bringing(desk, opening, joining, approving),
+            Bringing(desk, opening, inviting, joining, approving),
             keys,
             sending,
             receiving,
@@ -190,9 +194,11 @@ class Engine:
             files := Files(desk, reading, sending),
             Sharing(desk, files),
             Shelving(desk),
+            queues,
+            Tasks(desk, queues, sending, reading, desk.tending),
             DirectoryHandlers(desk, self._author),
             Overview(desk),
-            Inviting(desk),
+            inviting,
             Departing(desk),
             AttentionHandlers(desk),
             Waking(desk),
@@ -365,6 +371,7 @@ async def open_engine(
     async with trio.open_nursery() as nursery:
         rooms: Rooms
         deadlines: RoomDeadlines
+        tending: Tending
         idle: IdleAgents
         presence: Presence
 
@@ -373,6 +380,8 @@ async def open_engine(
             if actor is not None:
                 wakes.publish({topics.log(room), *(each for fact in facts for each in actor.aggregate.topics(fact))})
                 deadlines.changed(room, actor.aggregate)
+                for fact in facts:
+                    tending.acted(room, actor.aggregate, fact)
 
         author = LocalAuthor(signers, random)
         context = ActorParts(
@@ -389,9 +398,15 @@ async def open_engine(
         rooms = Rooms(context, nursery, own=keys.id, homes=others, codes=codes, shelf=shelf)
         await rooms.start()
         scheduler = Scheduler(clock, stepped_back=lambda: deadlines.load())
-        deadlines = RoomDeadlines(driver=driver, rooms=rooms, clock=clock, scheduler=scheduler, notifier=wakes)
+        deadlines = RoomDeadlines(
+            driver=driver,
+            rooms=rooms,
+            clock=clock,
+            scheduler=scheduler,
+            notifier=wakes,
+            look=lambda handle: tending.look(handle),
+        )
         await deadlines.load()
-        nursery.start_soon(scheduler.run)
         idle = IdleAgents(clock=clock, scheduler=scheduler, notifier=wakes, presence=lambda agent: presence.of(agent))
         leases, connected = Leases(driver), Connected(clock)
         await leases.start()
@@ -408,16 +423,29 @@ async def open_engine(
             acted=idle.acted,
             left=idle.left,
         )
+        library = Library(driver, rooms)
+        tending = Tending(
+            library=library,
+            rooms=rooms,
+            clock=clock,
+            scheduler=scheduler,
+            connected=connected,
+            seats=seats,
+            own=keys.id,
+            changed=lambda room, aggregate: deadlines.changed(room, aggregate),
+        )
+        nursery.start_soon(scheduler.run)
         links = Links()
         presence = Presence(seats, connected, links, clock)
         desk = Desk(
-            library=Library(driver, rooms),
+            library=library,
             rooms=rooms,
             homes=others,
             seats=seats,
             connected=connected,
             links=links,
             presence=presence,
+            tending=tending,
             seen_hosts=hosts,
             notifier=wakes,
             clock=clock,

@@ -385,7 +385,9 @@ class _Walk:
         else:
             stood = _stood(self._room, facts, self._upto)
             closed = self._room.state.closed and not any(isinstance(fact.event, e.RoomClosed) for fact in facts)
-            whole = self._cards.whole(self._room, self._eyes, stood, moves=moves, asks=followed.asks, closed=closed)
+            whole = self._cards.whole(
+                self._room, self._eyes, stood, moves=moves, asks=followed.asks, closed=closed, at=followed.at
+            )
             for card in await whole:
                 self.items.append(t.LinkItem(room=self._name, card=card))
         self.items += passed
@@ -512,6 +514,17 @@ class _Walk:
                 await self._ask(header, self._room.state.keys[key], may_know=self._eyes.owns)
             case e.RoomRewound() if self._views:
                 await self._take_rewind(header)
+            case e.OwnerChanged():
+                await self._say()
+                card = await self._cards.part(self._room, self._eyes, [], moves=followed.moves, asks=followed.asks)
+                told = msgspec.structs.replace(card, transfers=await self._cards.transfers(self._room, header.position))
+                self.items.append(t.LinkItem(room=self._name, card=told))
+                if self._eyes.owns:
+                    # Whose it is now was told little of keys and requests before.
+                    followed.asks, followed.asked = self._asks, self._upto
+                    moves, asks = followed.moves, followed.asks
+                    for card in await self._cards.asked(self._room, self._eyes, moves=moves, asks=asks):
+                        self.items.append(t.LinkItem(room=self._name, card=card))
             case e.RoomClosed():
                 await self._say()
                 card = await self._cards.part(self._room, self._eyes, [], moves=followed.moves, asks=followed.asks)
@@ -529,8 +542,16 @@ class _Walk:
         since = await self._headers(header.position)
         closed = room.state.closed and not any(isinstance(fact.event, e.RoomClosed) for fact in since)
         stood = _stood(room, since, self._upto)
-        asks = followed.asks
-        for card in await self._cards.whole(room, self._eyes, stood, moves=followed.moves, asks=asks, closed=closed):
+        whole = self._cards.whole(
+            room,
+            self._eyes,
+            stood,
+            moves=followed.moves,
+            asks=followed.asks,
+            closed=closed,
+            at=header.position,
+        )
+        for card in await whole:
             self.items.append(t.LinkItem(room=self._name, card=card))
         followed.shown = await self._library.shown_at(self._name, header.position)
         self._open_page()

@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 
 from parlerd.core import events as e
+from parlerd.core.claims import Task
 from parlerd.core.errors import Refused
 from parlerd.core.identities import AgentRecord
 from parlerd.core.model import AgentId, MessageId, Millis, Stage
@@ -64,7 +65,9 @@ class Ladder:
             for record in observers(self._desk, caller, me)
             if (member := room.state.members.get(record.id)) is not None
             and member.present
-            and can_see(room.view(record.id), position=position, visibility=visibility)
+            and (
+                record.id == header.by.actor or can_see(room.view(record.id), position=position, visibility=visibility)
+            )
         }
         if not mine:
             raise Refused("no_such_message")
@@ -78,7 +81,9 @@ class Ladder:
             reader = me.id if me.id in mine else min(mine)
             seq = (await self._desk.library.replied_to(room_id, room.view(reader), {id})).get(id, 0)
             handoff = entry_of(room.state, reader, offer, self._reading.now_in(room.state), seq)
-        return t.WhyResult(id=id, room=room_id, readers=readers, handoff=handoff)
+        task = room.claims.get(id)
+        entry = msgspec.UNSET if task is None else task_entry(room, task, self._reading.now_in(room.state))
+        return t.WhyResult(id=id, room=room_id, readers=readers, handoff=handoff, task=entry)
 
     def _queued(self, caller: Caller, me: AgentRecord, id: MessageId) -> t.WhyResult:
         """The first rung of a message for a room elsewhere: it waits here to leave. Nobody but its author knows of it,
@@ -123,6 +128,18 @@ class Ladder:
             stopped=stopped,
             stopped_since=stopped_since,
         )
+
+
+def task_entry(room: Room, task: Task, now: Millis) -> t.TaskEntry:
+    """How a task stands."""
+    holder = room.claims.holder(task, now)
+    is_over = task.id in room.state.claims.over
+    return t.TaskEntry(
+        state=task.state if holder is not None or is_over else "open",
+        holder=None if holder is None else handle_of(room.state, holder),
+        lease_until=None if holder is None else room.claims.until(task),
+        ended_by=handle_of(room.state, task.worker) if is_over else msgspec.UNSET,
+    )
 
 
 def readers_of(room: Room, header: e.Header, asking: AbstractSet[AgentId]) -> list[AgentId]:

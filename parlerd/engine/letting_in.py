@@ -1,5 +1,6 @@
 """How agents of other homes come into rooms of this one, and how an owner elsewhere decides who does: the handlers of
-`link.find`, `link.knock`, `link.check_code`, `link.decide`, `link.mint`, `link.revoke` and `link.kick`.
+`link.find`, `link.knock`, `link.check_code`, `link.decide`, `link.mint`, `link.revoke`, `link.kick` and
+`link.transfer`.
 
 A knock is signed by the agent that knocks, and a decision by the owner's person or, where the room lets it, by the
 owner: this home can delay either and make up neither. The code that a person types for a knock is this home's, because
@@ -12,20 +13,22 @@ one person's guesses delay nobody else.
 
 from __future__ import annotations
 
+import msgspec
+
 from parlerd.core import commands as c
 from parlerd.core.approvals import Request, standing_request
 from parlerd.core.errors import Refused
-from parlerd.core.model import AgentId, KeyId, RequestId
+from parlerd.core.model import AgentId, KeyId, Millis, RequestId
 from parlerd.core.room import Room
-from parlerd.core.statements import DecisionStatement, KnockStatement, check, decode_opened
+from parlerd.core.statements import DecisionStatement, KnockStatement, Transfer, check, decode_opened
 from parlerd.engine.admitting import new_key
 from parlerd.engine.authors import Admission, Attested
 from parlerd.engine.callers import Caller
-from parlerd.engine.cards import OPENED_AT
+from parlerd.engine.cards import OPENED_AT, Cards
 from parlerd.engine.desk import Desk
 from parlerd.engine.handling import handles
 from parlerd.engine.library import Signed
-from parlerd.engine.reachable import NOBODY, eyes, owned_within, require_attached, stamp
+from parlerd.engine.reachable import NOBODY, eyes, owned_within, require_attached, room_within, stamp
 from parlerd.engine.reading import handle_of
 from parlerd.operations import types as t
 
@@ -52,6 +55,7 @@ class LettingIn:
             ref=known.ref,
             terms=terms.body,
             terms_signature=terms.signature,
+            transfers=await Cards(self._desk.library, self._desk.keys.id).transfers(room, room.position),
         )
 
     @handles("link.knock")
@@ -161,6 +165,29 @@ class LettingIn:
         actor, _ = await owned_within(self._desk, caller, params.room)
         by = stamp(caller, NOBODY)
         await actor.submit(c.Kick(operation="room.kick", agent=params.agent, principal=by.principal), by)
+        return t.Noted()
+
+    @handles("link.transfer")
+    async def transfer(self, caller: Caller, params: t.TransferRoomThere) -> t.Noted:
+        desk = self._desk
+        taken = check(params.statement, Transfer).taken
+        if taken:
+            actor = await room_within(desk, caller, params.room)
+            room = await actor.quiet()
+            looking = eyes(desk, caller, room)
+            if not looking.members:
+                raise Refused("no_such_room")
+            by = stamp(caller, looking.members[0])
+        else:
+            actor, room = await owned_within(desk, caller, params.room)
+            by = stamp(caller, NOBODY)
+        command, words = self._admission.transfer(by, Attested(params.statement, params.signature))
+        command = msgspec.structs.replace(
+            command,
+            is_owner_here=desk.links.has_person(room.state.owner_principal),
+            away_ms=Millis(desk.settings.relay_takeover_days * 86_400_000),
+        )
+        await actor.submit(command, by, words)
         return t.Noted()
 
     @handles("link.revoke")

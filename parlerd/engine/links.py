@@ -75,6 +75,10 @@ class Links:
             link = self._links[caller] = Link(caller.facts.authority.principal)
         return link
 
+    def has_person(self, principal: PrincipalId) -> bool:
+        """Whether a link of this person is up."""
+        return any(link.principal == principal for link in self._links.values())
+
     def end(self, caller: Caller, now: Millis) -> list[AgentId]:
         """The connection is gone, and these agents with it."""
         link = self._links.pop(caller, None)

@@ -33,7 +33,7 @@ from parlerd.engine.notices import Notices
 from parlerd.engine.reading import Reading, alarm_of, handle_of, lost_of, names_in, parse_cursor, silence_of
 from parlerd.engine.waits import Wait
 from parlerd.operations import types as t
-from parlerd.store.port import Page
+from parlerd.store.port import Page, StoredMessage
 
 LONG_BACKLOG: Final = 100
 """More new messages than this are not paged through where a model reads: the recap and the newest are shown, with the
@@ -72,6 +72,8 @@ class Receiving:
     @handles("message.recv")
     async def recv(self, caller: Caller, params: t.Recv) -> t.Received:
         me = await self._desk.me(caller)
+        if params.unclaimed:
+            return await self._unclaimed(caller, me, params)
         lookback = params.since is not None or params.all
         deadline = trio.current_time() + params.wait_ms / 1000
         if params.room is None:
@@ -116,6 +118,47 @@ class Receiving:
         self._shown(caller, found)
         return found.received
 
+    async def _unclaimed(self, caller: Caller, me: AgentRecord, params: t.Recv) -> t.Received:
+        """The open tasks of a room that the agent could claim, the oldest first. Waits for one, if asked to."""
+        desk = self._desk
+        name = (await room_of(desk, me, params.room))[0].room
+        deadline = trio.current_time() + params.wait_ms / 1000
+
+        async def look(wait: Wait) -> t.Received | None:
+            wait.on(topics.claims(name), topics.life(name))
+            handle = await desk.rooms.get(name)
+            await handle.catch_up()
+            await desk.tending.look(handle)
+            handle, room = await member_room(desk, me, name)
+            open = room.claims.open_to(me.id, self._reading.now_in(room.state))
+            if not open and not wait.over and not room.state.closed:
+                return None
+            limit = min(params.limit, t.MAX_PAGE)
+            stored: list[StoredMessage] = []
+            for task in open[:limit]:
+                before = Position(task.position - 1)
+                page = await desk.library.page(room, room.view(me.id), before, limit=1, skip_own=False)
+                stored += [each for each in page.messages if each.header.position == task.position]
+            messages = await self._reading.render(room.state, room.view(me.id), stored)
+            you = handle_of(room.state, me.id)
+            if caller.reader.fits is not None and messages:
+                messages = messages[: caller.reader.fits.front(messages, you)]
+            spans = [(Position(each.header.position - 1), each.header.position) for each in stored[: len(messages)]]
+            await self._reading.mark(name, me.id, spans, needed=False)
+            return t.Received(
+                room=name,
+                name=room.state.name,
+                messages=messages,
+                cursor="",
+                more=len(open) > len(messages),
+                unread=0,
+                acknowledges=False,
+                notice=self._said_of(handle, room),
+                you=you,
+            )
+
+        return await desk.waits.until(caller, look, deadline)
+
     def _shown(self, caller: Caller, found: _Look) -> None:
         """This is the answer: a reader that acknowledges by its next call has been shown the page."""
         if found.shown is not None and caller.reader.acknowledges == "next_call":
@@ -148,6 +191,12 @@ class Receiving:
         """Every room with something new; waits for the first of them when none has."""
         me = await self._desk.me(caller)
         deadline = trio.current_time() + params.wait_ms / 1000
+        if params.unclaimed:
+            open = [
+                await self._unclaimed(caller, me, msgspec.structs.replace(params, room=room, wait_ms=0))
+                for room in await self._desk.library.my_rooms(me.id)
+            ]
+            return t.ReceivedAll(rooms=[each for each in open if each.messages])
         for name in await self._desk.library.my_rooms(me.id):
             # One after the other, as all rooms of a home elsewhere wait for the same link.
             await (await self._desk.rooms.get(name)).catch_up()

@@ -16,6 +16,7 @@ import msgspec
 import trio
 
 from parlerd.core.approvals import Request
+from parlerd.core.claims import Renewal
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.home import HomeRoom
 from parlerd.core.model import HOME_ROOM, AgentId, By, HomeId, MessageId, Millis, RequestId, RoomId, Seq
@@ -127,6 +128,14 @@ def fold(store: Store, room: RoomId, make: Callable[[], A], restore: Callable[[b
             aggregate.apply(header, None if stored is None else stored[0])
         if len(facts) < limit:
             return aggregate, False
+
+
+def fold_room(store: Store, room: RoomId) -> tuple[Room, bool]:
+    """A room as `fold` gives it, which knows the renewals of claims in it."""
+    folded, frozen = fold(store, room, Room, Room.restore)
+    for row in store.renewals(room):
+        folded.claims.renew(row.task, Renewal(row.fence, row.until))
+    return folded, frozen
 
 
 class RoomDoor(Protocol):
@@ -260,7 +269,7 @@ class Rooms:
             await opening.wait()
         self._opening[room] = trio.Event()
         try:
-            folded, frozen = await self._context.driver.read(lambda store: fold(store, room, Room, Room.restore))
+            folded, frozen = await self._context.driver.read(lambda store: fold_room(store, room))
             if folded.position == 0 and not frozen:
                 return None
             # A log whose first fact is a newer Parler's says nothing of a home; nothing is asked of such a room.
@@ -271,7 +280,7 @@ class Rooms:
 
     def _start(self, room: RoomId, folded: Room, home: HomeId, *, frozen: bool) -> RoomHandle:
         def load(store: Store) -> tuple[Room, bool]:
-            return fold(store, room, Room, Room.restore)
+            return fold_room(store, room)
 
         if home == self._own:
             local = LocalRoom(room, folded, self._context, load, self._codes, self._shelf, frozen=frozen)

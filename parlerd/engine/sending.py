@@ -19,10 +19,13 @@ import trio
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
+from parlerd.core.claims import TASK
 from parlerd.core.envelope import DataPart, HandoffAnswerPart, HandoffPart, Part, TextPart
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.identities import AgentRecord
+from parlerd.core.membership import is_requester
 from parlerd.core.model import AgentId, MessageId, Position, RoomId, Seq, Shown, drawn_key
+from parlerd.core.public_line import first_line
 from parlerd.core.scrub import listed, scrub, scrub_capsule, scrub_value
 from parlerd.core.words import CAPSULE_LISTS, CAPSULE_TEXTS, check_data, check_text
 from parlerd.engine.authors import Draft
@@ -33,6 +36,7 @@ from parlerd.engine.handling import handles
 from parlerd.engine.inputs import input_digest
 from parlerd.engine.library import Library, Numbered
 from parlerd.engine.lookup import room_of
+from parlerd.engine.queues import Queues
 from parlerd.engine.reading import Reading, handle_of
 from parlerd.engine.submissions import Submission
 from parlerd.operations import types as t
@@ -123,20 +127,33 @@ class Posting(Generic[R]):
 class Sending:
     """The handler of `message.send`, and how any message gets into its room's line."""
 
-    def __init__(self, desk: Desk, reading: Reading) -> None:
+    def __init__(self, desk: Desk, reading: Reading, queues: Queues) -> None:
         self._desk = desk
         self._reading = reading
+        self._queues = queues
 
     @handles("message.send")
     async def send(self, caller: Caller, params: t.Send) -> t.Sent:
         me = await self._desk.me(caller)
-        actor = await self._writable(me, params.room)
         parts, size = _parts(params)
+        if params.service is not None:
+            actor = await self._queue(caller, me, params, params.service)
+            params = msgspec.structs.replace(params, kind=TASK)
+        else:
+            actor = await self._writable(me, params.room)
         reply_to = None
         if params.reply_to is not None:
             reply_to = await self._reading.message_id(actor.aggregate, me.id, params.reply_to)
         command = _command(params, reply_to)
         return await (await self.post(caller, me, actor, command, parts, size)).result()
+
+    async def _queue(self, caller: Caller, me: AgentRecord, params: t.Send, service: str) -> RoomHandle:
+        """The queue that is asked for work. Raises `Refused(invalid_param)` for what is no task."""
+        if params.room is not None:
+            raise Refused("invalid_param", "A message goes to one room: name a room or a queue.", param="service")
+        if params.kind not in ("text", TASK):
+            raise Refused("invalid_param", "What is sent to a queue is a task, and has no other kind.", param="kind")
+        return await self._queues.to_ask(caller, me, service)
 
     def begin_send(self, caller: Caller, params: t.Send) -> Posting[t.Sent] | None:
         """`send`, as far as its place in the room's line: for pipelined clients, which need no task each for that.
@@ -144,6 +161,8 @@ class Sending:
         None when it takes more than that: the agent is not leased yet, the room is closed up or named by its name, or
         a store has to be asked that is not at hand.
         """
+        if params.service is not None:
+            return None
         me = self._desk.seats.known(caller)
         actor = None if me is None else self._open_room(me, params.room)
         if me is None or actor is None:
@@ -192,6 +211,10 @@ class Sending:
         if command.idempotency_key is None:
             command = msgspec.structs.replace(command, idempotency_key=drawn_key(id), fresh=True)
         parts, removed = _cleaned(parts, leaves=actor.home_name != LOCAL)
+        state = actor.aggregate.state
+        if (member := state.members.get(me.id)) is not None and is_requester(member):
+            # It was shown nothing that is public, wherever its cursor stands.
+            seen = Shown(0, first_line(state.room, state.home))
         try:
             self._desk.quotas.take(me.id, bytes=size)
             submission = actor.place(command, self._desk.by(caller, me), Draft(parts, seen))
@@ -230,7 +253,7 @@ def _sent(posting: Posting[t.Sent], header: e.Header | None, seq: Seq) -> t.Sent
     return t.Sent(
         room=posting.actor.room,
         id=said.id or "",
-        seq=None if header is None else seq,
+        seq=None if header is None else seq or None,
         at=None if header is None else header.at,
         replayed=posting.replayed,
         idempotency_key=command.idempotency_key or "",

@@ -19,7 +19,7 @@ from parlerd.core.errors import ParlerError
 from parlerd.core.model import By, MessageId, Seq
 from parlerd.engine.armed import Armed
 from parlerd.engine.authors import Words
-from parlerd.store.port import EraseBodies, MarkDelivery, NewFact, Past, UsedKey
+from parlerd.store.port import DropRenewal, EraseBodies, MarkDelivery, NewFact, Past, UsedKey
 
 NOTHING: Final = Past()
 
@@ -121,7 +121,10 @@ class Batch:
     posted: dict[MessageId, e.Header] = field(default_factory=dict)
     """The messages of this batch, for those that reply to them."""
     acted: list[MarkDelivery] = field(default_factory=list)
-    """That an author acted on the message to which it replies: the last rung of the ladder."""
+    """That an author acted on the message to which it replies, or a worker on the task that it claimed: the last rung
+    of the ladder."""
+    ended: list[DropRenewal] = field(default_factory=list)
+    """The renewals of claims that ended."""
     erases: list[EraseBodies] = field(default_factory=list)
     """Words that are taken away for good with these facts."""
     marks: dict[Armed, MarkDelivery] = field(default_factory=dict)

@@ -13,6 +13,8 @@ Not here: the statements (`core.statements`). Above: the engine, and whoever fol
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -25,10 +27,13 @@ from parlerd.core.statements import (
     KeyTerms,
     KnockStatement,
     Opening,
+    Owner,
     S,
+    Transfer,
     check,
-    decider,
+    deciders,
     decides,
+    first_owner,
     lets_in,
     opens,
     room_id_of,
@@ -53,6 +58,16 @@ def read_opening(room: RoomId, home: HomeId, body: bytes, signature: bytes) -> O
     if opening.home != home:
         raise Refused("statement_refused", what="home")
     return signed(Opening, body, signature, opening.principal)
+
+
+def signed_by(kind: type[S], body: bytes, signature: bytes, any_of: Iterable[str]) -> tuple[S, str]:
+    """The statement of this kind that one of these signed, and which of them did; the last of them is tried first.
+    Raises as `signed` does."""
+    for by in dict.fromkeys(reversed([*any_of])):
+        with suppress(Refused):
+            return signed(kind, body, signature, by), by
+    check(body, kind)
+    raise Refused("statement_refused", what="signature")
 
 
 class Evidence(msgspec.Struct, frozen=True, array_like=True):
@@ -84,31 +99,52 @@ def decode_evidence(body: bytes) -> Evidence:
         raise Refused("statement_refused", what="format") from None
 
 
-def unproven(room: RoomId, opening: Opening, claim: Claim, evidence: Evidence) -> str | None:
+def unproven(
+    room: RoomId, opening: Opening, claim: Claim, evidence: Evidence, owners: Sequence[Owner] = ()
+) -> str | None:
     """What keeps this evidence from proving that the claim is true of the room, as a word for a log; None when the
-    evidence proves it. `opening` is what `read_opening` gave for this room."""
+    evidence proves it. `opening` is what `read_opening` gave for this room, and `owners` are all that the room had, of
+    one that changed hands (`succeeds`)."""
     if opens(opening, claim):
         return None
+    owners = owners or (first_owner(opening),)
     try:
         if evidence.decision:
-            return _by_decision(room, opening, claim, evidence)
+            return _by_decision(room, opening, claim, evidence, owners)
         if evidence.knock and evidence.terms:
-            return _by_key(room, opening, claim, evidence)
+            return _by_key(room, opening, claim, evidence, owners)
     except Refused as error:
         return str(error.details["what"])
     return "evidence"
 
 
-def _by_decision(room: RoomId, opening: Opening, claim: Claim, evidence: Evidence) -> str | None:
+def _by_decision(
+    room: RoomId, opening: Opening, claim: Claim, evidence: Evidence, owners: Sequence[Owner]
+) -> str | None:
     decision = check(evidence.decision, DecisionStatement)
-    by = decider(opening, decision)
-    if by is None:
+    by = deciders(owners, opening.approver, decision.proof)
+    if not by:
         return "proof"
-    signed(DecisionStatement, evidence.decision, evidence.decision_signature, by)
+    signed_by(DecisionStatement, evidence.decision, evidence.decision_signature, by)
     return decides(opening, room, decision, claim)
 
 
-def _by_key(room: RoomId, opening: Opening, claim: Claim, evidence: Evidence) -> str | None:
-    terms = signed(KeyTerms, evidence.terms, evidence.terms_signature, opening.principal)
+def _by_key(room: RoomId, opening: Opening, claim: Claim, evidence: Evidence, owners: Sequence[Owner]) -> str | None:
+    persons = [owner.principal for owner in owners]
+    terms, _ = signed_by(KeyTerms, evidence.terms, evidence.terms_signature, persons)
     knock = signed(KnockStatement, evidence.knock, evidence.knock_signature, claim.agent)
     return lets_in(opening.home, room, terms, knock, claim)
+
+
+def succeeds(room: RoomId, home: HomeId, owners: Sequence[Owner], body: bytes, signature: bytes) -> Transfer:
+    """The statement by which a room that had these owners has another. Whether whoever took it over was a member, and
+    the owner away, is for the caller to find out. Raises as `signed` does."""
+    transfer = check(body, Transfer)
+    wrong = {
+        "home": transfer.home != home,
+        "room": transfer.room != room,
+        "number": transfer.number != len(owners),
+    }
+    if (what := next((what for what, is_wrong in wrong.items() if is_wrong), None)) is not None:
+        raise Refused("statement_refused", what=what)
+    return signed(Transfer, body, signature, transfer.principal if transfer.taken else owners[-1].principal)

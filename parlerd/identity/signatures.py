@@ -25,6 +25,7 @@ Domain = Literal[
     "parler/knock",
     "parler/decision",
     "parler/rewind",
+    "parler/transfer",
     "parler/link",
 ]
 

@@ -30,6 +30,7 @@ from parlerd.operations.families import (
     sharing,
     wake,
     window,
+    work,
 )
 
 N = TypeVar("N", Operation, ToolEntry)
@@ -42,6 +43,7 @@ FAMILIES: Final = (
     memory.FAMILY,
     files.FAMILY,
     sharing.FAMILY,
+    work.FAMILY,
     rooms.FAMILY,
     membership.FAMILY,
     directory.FAMILY,

@@ -80,6 +80,19 @@ class HandoffEntry(Result, frozen=True, kw_only=True):
     declined: list[str] | msgspec.UnsetType = msgspec.UNSET
 
 
+TaskStatus = Literal["open", "claimed", "accepted", "working", "awaiting", "done", "failed", "cancelled"]
+"""How a task stands."""
+
+
+class TaskEntry(Result, frozen=True, kw_only=True):
+    """How a task stands. `holder` and `lease_until` are null for a task that nobody holds."""
+
+    state: TaskStatus
+    holder: str | None
+    lease_until: int | None
+    ended_by: str | msgspec.UnsetType = msgspec.UNSET
+
+
 class MemoryMark(Result, frozen=True, kw_only=True):
     """The message is a fact that the room remembers, or it forgets one."""
 

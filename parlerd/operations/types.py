@@ -27,4 +27,5 @@ from parlerd.operations.families.sessions import *
 from parlerd.operations.families.sharing import *
 from parlerd.operations.families.wake import *
 from parlerd.operations.families.window import *
+from parlerd.operations.families.work import *
 from parlerd.operations.shared import *

@@ -29,8 +29,9 @@ from parlerd.core.public_line import first_line, first_number, line_after_rewind
 
 
 class RoomRow(NamedTuple):
-    """Made of a room's first fact. `owner` and `principal` are empty for rooms that are on nobody's list: the home
-    room, and an agent's private memory."""
+    """Made of a room's first fact, and again when it changes hands: `opened_at` is when its owner came to own it.
+    `owner` and `principal` are empty for rooms that are on nobody's list: the home room, and an agent's private
+    memory."""
 
     room: RoomId
     opened_at: Millis
@@ -195,9 +196,12 @@ def line_before(room: RoomId, opening: e.Event | None) -> bytes:
 
 
 def _room(rows: list[RoomRow], room: RoomId, header: Header, counts: Counts) -> None:
+    event, owner, principal = header.event, "", ""
+    if isinstance(event, e.OwnerChanged):
+        rows.append(RoomRow(room, header.at, str(event.owner), str(event.principal)))
+        return
     if header.position != 1:
         return
-    event, owner, principal = header.event, "", ""
     if isinstance(event, e.RoomOpened) and event.kind != "private":
         owner, principal = str(event.owner), str(event.owner_principal)
     rows.append(RoomRow(room, header.at, owner, principal))
@@ -287,6 +291,10 @@ def _deadline(rows: list[DeadlineRow], room: RoomId, header: Header, counts: Cou
             rows.append(DeadlineRow(room, f"key:{key}", at))
         case e.KeyRevoked(key=key):
             rows.append(DeadlineRow(room, f"key:{key}", Millis(0)))
+        case e.TaskClaimed(task=task, until=until):
+            rows.append(DeadlineRow(room, f"task:{task}", until))
+        case e.TaskReleased(task=task) | e.TaskCompleted(task=task) | e.TaskLapsed(task=task):
+            rows.append(DeadlineRow(room, f"task:{task}", Millis(0)))
         case e.MessagePosted(turn="offered", id=id, ttl_ms=ttl_ms):
             rows.append(DeadlineRow(room, f"handoff:{id}", Millis(header.at + ttl_ms)))
         case e.MessagePosted(turn="accepted" | "withdrawn", reply_to=offer):
@@ -366,7 +374,7 @@ class Projection(Generic[R]):
 
 
 _MESSAGE: Final = (e.MessagePosted,)
-ROOMS: Final = Projection("rooms", RoomRow, _room, key=("room",))
+ROOMS: Final = Projection("rooms", RoomRow, _room, key=("room",), on_conflict="replace")
 MESSAGES: Final = Projection("messages", MessageRow, _message, key=("id",), of=_MESSAGE)
 PUBLIC: Final = Projection(
     "public_messages",
@@ -418,7 +426,15 @@ DEADLINES: Final = Projection(
     _deadline,
     key=("room", "subject"),
     on_conflict="replace",
-    of=(e.KeyMinted, e.KeyRevoked, e.MessagePosted),
+    of=(
+        e.KeyMinted,
+        e.KeyRevoked,
+        e.MessagePosted,
+        e.TaskClaimed,
+        e.TaskReleased,
+        e.TaskCompleted,
+        e.TaskLapsed,
+    ),
     since=4,
 )
 

@@ -65,6 +65,7 @@ from parlerd.store.port import (
     Delivery,
     DropLease,
     DropOutbox,
+    DropRenewal,
     EraseBodies,
     Head,
     Held,
@@ -79,6 +80,7 @@ from parlerd.store.port import (
     Past,
     PutLease,
     PutOutbox,
+    PutRenewal,
     Remembered,
     Snapshot,
     StoredMessage,
@@ -110,6 +112,7 @@ class MemoryStore:
         self._leases: dict[str, Lease] = {}
         # What waits for other homes, by message, in the order in which it came.
         self._outbox: dict[MessageId, OutboxRow] = {}
+        self._renewals: dict[tuple[RoomId, MessageId], PutRenewal] = {}
         self._snapshots: dict[RoomId, Snapshot] = {}
 
     # -- writing -------------------------------------------------------------------------------------------
@@ -218,6 +221,10 @@ class MemoryStore:
             self._outbox[write.row.message] = write.row
         elif isinstance(write, DropOutbox):
             self._outbox.pop(write.message, None)
+        elif isinstance(write, PutRenewal):
+            self._renewals[write.room, write.task] = write
+        elif isinstance(write, DropRenewal):
+            self._renewals.pop((write.room, write.task), None)
         elif isinstance(write, EraseBodies):
             self._erase(write)
         elif not isinstance(write, Append):
@@ -514,6 +521,10 @@ class MemoryStore:
     def outbox(self, home: HomeId) -> list[OutboxRow]:
         with self._lock:
             return [row for row in self._outbox.values() if row.home == home]
+
+    def renewals(self, room: RoomId) -> list[PutRenewal]:
+        with self._lock:
+            return [row for key, row in sorted(self._renewals.items()) if key[0] == room]
 
     # -- care ------------------------------------------------------------------------------------------------
 

@@ -146,6 +146,23 @@ class DropOutbox(msgspec.Struct, frozen=True):
     message: MessageId
 
 
+class PutRenewal(msgspec.Struct, frozen=True):
+    """Keep until when the claim of a task was renewed, in place of what is kept of the task."""
+
+    room: RoomId
+    task: MessageId
+    fence: Position
+    """The number of the claim."""
+    until: Millis
+
+
+class DropRenewal(msgspec.Struct, frozen=True):
+    """Forget until when the claim of a task was renewed, if anything is kept of it."""
+
+    room: RoomId
+    task: MessageId
+
+
 class EraseBodies(msgspec.Struct, frozen=True):
     """Take away the bodies of the messages at these positions for good, with a mark that this was meant. What else is
     known of the messages stays, and so does the chain of the log. Other facts keep their bodies, and a body that is
@@ -155,7 +172,19 @@ class EraseBodies(msgspec.Struct, frozen=True):
     positions: Sequence[Position]
 
 
-Write = Append | MoveCursor | MarkDelivery | PutLease | DropLease | PutSnapshot | PutOutbox | DropOutbox | EraseBodies
+Write = (
+    Append
+    | MoveCursor
+    | MarkDelivery
+    | PutLease
+    | DropLease
+    | PutSnapshot
+    | PutOutbox
+    | DropOutbox
+    | PutRenewal
+    | DropRenewal
+    | EraseBodies
+)
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -479,6 +508,10 @@ class Store(Protocol):
 
     def outbox(self, home: HomeId) -> list[OutboxRow]:
         """Every request that waits to leave for a home, or was refused there, in the order in which they came."""
+        ...
+
+    def renewals(self, room: RoomId) -> list[PutRenewal]:
+        """Until when claims of the tasks of a room were renewed, in the order of the tasks' ids."""
         ...
 
     def verify_chain(self, room: RoomId) -> Position | None:

@@ -57,6 +57,7 @@ from parlerd.store.port import (
     Delivery,
     DropLease,
     DropOutbox,
+    DropRenewal,
     EraseBodies,
     Head,
     Held,
@@ -71,6 +72,7 @@ from parlerd.store.port import (
     Past,
     PutLease,
     PutOutbox,
+    PutRenewal,
     PutSnapshot,
     Remembered,
     Snapshot,
@@ -708,6 +710,12 @@ class SqliteStore:
         )
         return [OutboxRow(*row) for row in rows]
 
+    def renewals(self, room: RoomId) -> list[PutRenewal]:
+        rows = self._database.rows(
+            "SELECT room, task, fence, until FROM renewals WHERE room = ? ORDER BY task", (room,)
+        )
+        return [PutRenewal(*row) for row in rows]
+
     # -- care ------------------------------------------------------------------------------------------------
 
     def verify_chain(self, room: RoomId) -> Position | None:
@@ -876,7 +884,7 @@ class _Batch:
     index: Rows = field(default_factory=Rows)
     cursors: list[tuple[RoomId, AgentId, Position, Position]] = field(default_factory=list)
     deliveries: list[tuple[RoomId, AgentId, Stage, Position, Position, Millis]] = field(default_factory=list)
-    kept: list[PutLease | DropLease | PutOutbox | DropOutbox] = field(default_factory=list)
+    kept: list[PutLease | DropLease | PutOutbox | DropOutbox | PutRenewal | DropRenewal] = field(default_factory=list)
     """Changes of rows that come and go, each a statement of its own: there are few."""
     snapshots: list[tuple[RoomId, int, Position, bytes]] = field(default_factory=list)
     noted: list[Noted] = field(default_factory=list)
@@ -928,6 +936,13 @@ class _Batch:
                     writer.execute(
                         _PUT_OUTBOX,
                         (row.message, row.home, row.room, row.agent, row.key, row.at, row.request, row.refused),
+                    )
+                case DropRenewal(room=room, task=task):
+                    writer.execute("DELETE FROM renewals WHERE room = ? AND task = ?", (room, task))
+                case PutRenewal():
+                    writer.execute(
+                        "INSERT OR REPLACE INTO renewals VALUES (?, ?, ?, ?)",
+                        (change.room, change.task, change.fence, change.until),
                     )
         for snapshot in self.snapshots:
             digest = hashlib.sha256(snapshot[3]).digest()

@@ -36,7 +36,7 @@ from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.envelope import Envelope, blob_of, decode_envelope, memory_of, operation_of, turn_of
 from parlerd.core.errors import Refused
-from parlerd.core.lifecycle import OLDER_COPY
+from parlerd.core.lifecycle import OLDER_COPY, owners_of
 from parlerd.core.membership import told_seq
 from parlerd.core.messages import Thread, audience_key
 from parlerd.core.model import (
@@ -63,17 +63,20 @@ from parlerd.core.statements import (
     KeyTerms,
     KnockStatement,
     Opening,
+    Owner,
     S,
+    Transfer,
     check,
     check_title,
-    decider,
+    deciders,
     encode_opened,
+    first_owner,
     opens,
     room_id_of,
 )
 from parlerd.core.words import check_envelope
 from parlerd.engine.authors import Arrived
-from parlerd.identity.proofs import Evidence, encode_evidence, read_opening, signed, unproven
+from parlerd.identity.proofs import Evidence, encode_evidence, read_opening, signed, signed_by, succeeds, unproven
 from parlerd.identity.signatures import verify
 from parlerd.operations import types as t
 from parlerd.uplink.counters import Signed, Threaded
@@ -219,6 +222,8 @@ class _Step:
         """The other home's time, as far as it told."""
         self._about = arriving
         self._past = past
+        self._owners: list[Owner] = owners_of(state.lifecycle)
+        """Everybody who owned the room, as far as was told."""
         self._begun = arriving._opening
         """What the person who opened the room signed; None before the mirror has begun."""
         self._shown: Shown = state.shown
@@ -281,6 +286,7 @@ class _Step:
             raise _Contradiction("opening")
         elif card.title and not self._about._mirror.state.name:
             self._title(card)
+        transfers = self._transfers(card)
         keys = self._keys(card)
         came_by = self._requests(card, keys)
         for entry in card.keys:
@@ -288,6 +294,11 @@ class _Step:
             if key is not None:
                 came_by |= {AgentId(agent): (came_by.get(AgentId(agent), (None, key))[0], key) for agent in entry.users}
         self._members(card, came_by)
+        for transfer, told in transfers:
+            if self.member(transfer.owner) is None:
+                break  # its coming was not shown yet; the next card tells the transfer again
+            changed = e.OwnerChanged(owner=transfer.owner, principal=transfer.principal, taken=transfer.taken)
+            self.add((changed,), self.owner, self.now, ((told.statement, told.signature),))
         if card.closed and not self._about._mirror.state.closed:
             self.add((e.RoomClosed(),), self.owner, self.now)
 
@@ -305,6 +316,7 @@ class _Step:
         if public == 0 and line != start:
             raise _Contradiction("line")
         self._begun, self._shown, self._is_whole = opening, Shown(public, line), public == 0
+        self._owners = [first_owner(opening)]
         opened = e.RoomOpened(
             room=about._room,
             home=about._home,
@@ -330,16 +342,50 @@ class _Step:
         body = (encode_opened(card.opening, card.title), card.opening_signature)
         self.add((e.RoomTitled(),), self.owner, self.now, (body,))
 
+    def _transfers(self, card: t.Card) -> list[tuple[Transfer, t.TransferEntry]]:
+        """How the room changed hands since the mirror was told last. What these owners signed counts from here on."""
+        found = []
+        for entry in card.transfers:
+            transfer = _sound(entry.statement, Transfer)
+            if transfer is not None and transfer.number < len(self._owners):
+                continue
+            try:
+                transfer = succeeds(
+                    self._about._room, self._about._home, self._owners, entry.statement, entry.signature
+                )
+            except Refused:
+                raise _Contradiction("transfer") from None
+            if transfer.taken and not self._may_take_over(card, transfer):
+                raise _Contradiction("transfer", agent=transfer.owner)
+            self._owners.append(Owner(transfer.principal, transfer.owner))
+            found.append((transfer, entry))
+        return found
+
+    def _may_take_over(self, card: t.Card, transfer: Transfer) -> bool:
+        """Whether the new owner is or was a member, for the person who signed. Who only knocks is told no members, and
+        whoever is in finds out with the first card that holds them."""
+        known = self.member(transfer.owner)
+        if known is not None:
+            return known.principal == transfer.principal
+        if not card.members:
+            return True
+        for entry in card.members:
+            if entry.agent == transfer.owner and entry.principal == transfer.principal:
+                claim = Claim(transfer.owner, transfer.principal, entry.handle)
+                return unproven(self._about._room, self._opening, claim, _evidence(entry), self._owners) is None
+        return False
+
     def _keys(self, card: t.Card) -> dict[str, KeyId]:
         """Take in the session keys; gives the room's keys by their names in statements."""
         known = {key.ref: key for key in self._about._mirror.state.keys.values()}
         found = {ref: key.id for ref, key in known.items()}
         for entry in card.keys:
             if entry.ref not in found:
-                terms = self._terms(entry.terms, entry.terms_signature)
-                if terms is None or terms.ref != entry.ref:
+                known_terms = self._terms(entry.terms, entry.terms_signature)
+                if known_terms is None or known_terms[0].ref != entry.ref:
                     continue
-                found[terms.ref] = key = self._about._key_of(terms, self._opening.principal)
+                terms, person = known_terms
+                found[terms.ref] = key = self._about._key_of(terms, person)
                 minted = e.KeyMinted(
                     key=key,
                     ref=terms.ref,
@@ -353,11 +399,14 @@ class _Step:
                 self.add((e.KeyRevoked(key=found[entry.ref]),), self.owner, self.now)
         return found
 
-    def _terms(self, body: bytes, signature: bytes) -> KeyTerms | None:
-        """The terms of a key of this room, if its person signed them."""
-        terms = _signed(KeyTerms, body, signature, self._opening.principal)
-        is_ours = terms is not None and (terms.home, terms.room) == (self._about._home, self._about._room)
-        return terms if is_ours else None
+    def _terms(self, body: bytes, signature: bytes) -> tuple[KeyTerms, PrincipalId] | None:
+        """The terms of a key of this room, and which of its owners' persons signed them."""
+        try:
+            terms, person = signed_by(KeyTerms, body, signature, [owner.principal for owner in self._owners])
+        except Refused:
+            return None
+        is_ours = (terms.home, terms.room) == (self._about._home, self._about._room)
+        return (terms, PrincipalId(person)) if is_ours else None
 
     def _requests(
         self, card: t.Card, keys: Mapping[str, KeyId]
@@ -428,8 +477,13 @@ class _Step:
 
     def _signed_decision(self, body: bytes, signature: bytes) -> DecisionStatement | None:
         decision = _sound(body, DecisionStatement)
-        who = None if decision is None else decider(self._opening, decision)
-        return None if who is None else _signed(DecisionStatement, body, signature, who)
+        if decision is None:
+            return None
+        try:
+            signers = deciders(self._owners, self._opening.approver, decision.proof)
+            return signed_by(DecisionStatement, body, signature, signers)[0]
+        except Refused:
+            return None
 
     def _members(self, card: t.Card, came_by: Mapping[AgentId, tuple[RequestId | None, KeyId | None]]) -> None:
         """Take in who is in the room and who left it. A member whose coming nothing shows is left out, until something
@@ -496,7 +550,7 @@ class _Step:
         """Whether what was signed shows that this agent was let in under this handle, and of an agent of this home also
         that it asked to come in: whoever opened a room could let in anybody, who would then read it as one of its own.
         """
-        if unproven(self._about._room, self._opening, claim, _evidence(entry)) is not None:
+        if unproven(self._about._room, self._opening, claim, _evidence(entry), self._owners) is not None:
             return False
         return not self._about._ours(claim.agent) or opens(self._opening, claim) or self._has_asked(entry, claim)
 

@@ -151,7 +151,7 @@ class Mirrors:
         if opening is None or is_over(mirror.state):
             return
         try:
-            statement = signed(Rewind, told.statement, told.signature, opening.principal)
+            statement = signed(Rewind, told.statement, told.signature, mirror.state.owner_principal)
         except Refused:
             await self.contradict(actor.room, "rewind")
             return

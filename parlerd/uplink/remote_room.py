@@ -268,6 +268,8 @@ class RemoteRoom(MirrorRoom):
                     await self._revoke(command, by.actor)
                 case c.MintKey():
                     await self._mint(command, decision, by)
+                case c.ChangeOwner():
+                    await self._change_owner(command, decision, by)
                 case c.Kick():
                     await self._kick(AgentId(decision.answer), by.actor)
                 case c.CloseRoom() | c.Leave():
@@ -390,6 +392,15 @@ class RemoteRoom(MirrorRoom):
             by=by.actor,
         )
         await self._shown(lambda room: command.mint in room.state.keys)
+
+    async def _change_owner(self, command: c.ChangeOwner, decision: Decision, by: By) -> None:
+        signed = self._attest(decision.statements[0], by)
+        await self._link.call(
+            "link.transfer",
+            t.TransferRoomThere(room=self.room, statement=signed.body, signature=signed.signature),
+            by=by.actor,
+        )
+        await self._shown(lambda room: room.state.owner == decision.answer)
 
     async def _kick(self, who: AgentId, agent: AgentId) -> None:
         await self._link.call("link.kick", t.KickFromRoom(room=self.room, agent=who), by=agent)

@@ -183,6 +183,7 @@ class Uplinks:
                     opening=found.opening,
                     opening_signature=found.opening_signature,
                     opened_at=self._desk.clock.now(),
+                    transfers=found.transfers,
                     keys=[
                         t.KeyEntry(
                             ref=found.ref,

@@ -45,6 +45,7 @@ from parlerd.store.port import (
     Delivery,
     DropLease,
     DropOutbox,
+    DropRenewal,
     EraseBodies,
     Held,
     Lease,
@@ -57,6 +58,7 @@ from parlerd.store.port import (
     Past,
     PutLease,
     PutOutbox,
+    PutRenewal,
     PutSnapshot,
     Snapshot,
     Store,
@@ -1386,3 +1388,27 @@ def test_salts_come_from_the_source_of_randomness_and_are_not_shared_between_fac
     assert drawn == [32]
     assert len({row.salt for row in store._logs[ROOM].facts}) == 2
     assert fact(1, opened().header.event, body=opened().body).header == opened().header
+
+
+# -- renewals of claims ------------------------------------------------------------------------------------------
+
+
+def test_the_newest_renewal_of_each_task_of_a_room_is_kept_until_it_is_dropped(store: Store) -> None:
+    assert store.renewals(ROOM) == []
+    first = PutRenewal(ROOM, MessageId("m_2"), Position(7), Millis(100))
+    other = PutRenewal(ROOM, MessageId("m_1"), Position(9), Millis(50))
+    _do(store, first, other, PutRenewal(RoomId("r_elsewhere"), MessageId("m_2"), Position(1), Millis(1)))
+    assert store.renewals(ROOM) == [other, first]
+    later = PutRenewal(ROOM, MessageId("m_2"), Position(11), Millis(200))
+    _do(store, later)
+    assert store.renewals(ROOM) == [other, later]
+    _do(store, DropRenewal(ROOM, MessageId("m_1")), DropRenewal(ROOM, MessageId("m_9")))
+    assert store.renewals(ROOM) == [later]
+
+
+def test_a_refused_job_leaves_the_renewals_as_they_were(store: Store) -> None:
+    kept = PutRenewal(ROOM, MessageId("m_1"), Position(7), Millis(100))
+    _do(store, kept)
+    (outcome,) = store.transact([[append(message(5)), DropRenewal(ROOM, MessageId("m_1"))]])
+    assert _code(outcome.error) == "stale_position"
+    assert store.renewals(ROOM) == [kept]

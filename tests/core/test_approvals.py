@@ -14,7 +14,7 @@ from parlerd.core.approvals import MAX_LIVE_KEYS, KeyState, Request
 from parlerd.core.decision import Decision
 from parlerd.core.errors import ErrorBody, Refused
 from parlerd.core.model import MAX_PENDING_PER_KEY, KeyId, Millis, Proof, RequestId
-from parlerd.core.statements import KeyTerms
+from parlerd.core.statements import MAX_TRANSFERS, KeyTerms, Transfer
 from tests.support.core import (
     BEN,
     CAT,
@@ -298,6 +298,107 @@ def test_the_owner_does_not_leave_and_whoever_is_not_in_cannot() -> None:
         room.run(c.Leave(), OWNER)
     with refused("no_such_room"):
         room.run(c.Leave(), BEN)
+
+
+# -- another owner -----------------------------------------------------------------------------------------
+
+
+def give(room: RoomDriver, to: Agent, by: Agent = OWNER, **more: Any) -> str:
+    command = c.ChangeOwner(owner=to.name, principal=more.pop("principal", by.principal), **more)
+    return room.run(command, by).answer
+
+
+def test_whoever_is_given_the_room_decides_from_then_on() -> None:
+    room = opened()
+    for who in (STRANGER, BEN):
+        room.admit(who)
+    assert give(room, STRANGER) == STRANGER.id
+    assert room.aggregate.state.owner == STRANGER.id
+    with refused("not_owner"):
+        give(room, BEN)
+    room.knock(CAT)
+    with refused("not_owner"):
+        room.decide("cat", admit=True)
+    room.decide("cat", admit=True, principal=STRANGER.principal, by=STRANGER)
+    assert room.aggregate.state.members[CAT.id].present
+    assert [owner.agent for owner in room.aggregate.state.lifecycle.owners] == [OWNER.id, STRANGER.id]
+
+
+def test_only_the_owners_person_gives_a_room_and_only_to_who_is_in() -> None:
+    room = opened()
+    room.admit(STRANGER)
+    with refused("not_owner"):
+        give(room, STRANGER, by=STRANGER)
+    with refused("no_such_room"):
+        give(room, STRANGER, by=agent("third", of="third"))
+    with refused("no_such_agent"):
+        give(room, BEN)
+    assert give(room, OWNER) == OWNER.id
+    assert len(room.aggregate.state.lifecycle.owners) == 1
+
+
+def test_a_room_is_taken_over_when_its_owners_person_neither_acts_nor_is_there() -> None:
+    room = opened()
+    room.admit(STRANGER)
+    room.post(OWNER)
+    acted, away = room.now, Millis(10 * DAY)
+
+    def take(**more: Any) -> str:
+        return give(room, STRANGER, by=STRANGER, takes=True, away_ms=away, **more)
+
+    room.now = Millis(acted + away - 1)
+    with refused("owner_is_there") as caught:
+        take()
+    assert caught.value.details == {"until": acted + away}
+    room.now = Millis(acted + away)
+    with refused("owner_is_there"):
+        take(is_owner_here=True)
+    # Of others' words the owner's time does not count.
+    room.post(STRANGER)
+    assert take() == STRANGER.id
+    assert room.aggregate.state.lifecycle.owners[-1].taken
+
+
+def test_one_takes_a_room_over_for_an_agent_of_ones_own_alone() -> None:
+    room = opened()
+    for who in (STRANGER, BEN):
+        room.admit(who)
+    with refused("invalid_param"):
+        give(room, BEN, by=STRANGER, takes=True)
+    with refused("invalid_param"):
+        give(room, BEN, takes=True)
+
+
+def test_a_room_changes_hands_so_often_and_no_more() -> None:
+    room = opened()
+    room.admit(BEN)
+    for number in range(MAX_TRANSFERS):
+        give(room, BEN if number % 2 == 0 else OWNER)
+    with refused("too_many_transfers"):
+        give(room, BEN if MAX_TRANSFERS % 2 == 0 else OWNER)
+
+
+@pytest.mark.parametrize(
+    ("what", "more"),
+    [("number", {"number": 2}), ("owner", {"owner": OWNER.id}), ("taken", {"taken": True}), ("room", {"room": "r_x"})],
+)
+def test_a_transfer_signed_elsewhere_says_what_the_room_would_say(what: str, more: dict[str, Any]) -> None:
+    room = opened()
+    room.admit(BEN)
+    fields: dict[str, Any] = {
+        "home": room.aggregate.state.home,
+        "room": ROOM,
+        "number": 1,
+        "owner": BEN.id,
+        "principal": BEN.principal,
+        "taken": False,
+        "at": Millis(5),
+        "nonce": b"n" * 16,
+    }
+    with refused("statement_refused") as caught:
+        give(room, BEN, statement=Transfer(**{**fields, **more}))
+    assert caught.value.details == {"what": what}
+    assert give(room, BEN, statement=Transfer(**fields)) == BEN.id
 
 
 # -- denials -----------------------------------------------------------------------------------------------

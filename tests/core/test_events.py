@@ -197,10 +197,10 @@ def test_a_newer_version_of_any_type_is_refused_by_name(event: events.Event) -> 
 
 @pytest.mark.parametrize("v", [1, 2, 2**63])
 def test_a_type_of_a_newer_parler_is_refused_by_name(v: int) -> None:
-    fields = {**loose(sample_header(SAMPLES[0])), "event": {"type": "task_claimed", "v": v, "task": "t_1"}}
+    fields = {**loose(sample_header(SAMPLES[0])), "event": {"type": "task_mended", "v": v, "task": "t_1"}}
     with refused("newer_log") as caught:
         events.decode_header(msgpack.packb(fields))
-    assert caught.value.details == {"type": "task_claimed", "v": v}
+    assert caught.value.details == {"type": "task_mended", "v": v}
 
 
 @pytest.mark.parametrize("v", [0, -1])

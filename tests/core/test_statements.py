@@ -32,18 +32,21 @@ from parlerd.core.statements import (
     KeyTerms,
     KnockStatement,
     Opening,
+    Owner,
     Rewind,
     Statement,
     Title,
+    Transfer,
     check,
     check_fields,
     check_title,
     contradiction,
-    decider,
+    deciders,
     decides,
     decode_opened,
     encode,
     encode_opened,
+    first_owner,
     is_handle_of,
     is_opening_hash,
     lets_in,
@@ -103,7 +106,17 @@ DECISION = DecisionStatement(
     nonce=bytes(NONCE),
 )
 REWIND = Rewind(home=HOME, room=ROOM, epoch=1, public=7, line=bytes(32), at=Millis(7), nonce=bytes(NONCE))
-ALL: tuple[Statement, ...] = (OPENING, TERMS, KNOCK, DECISION, REWIND)
+TRANSFER = Transfer(
+    home=HOME,
+    room=ROOM,
+    number=1,
+    owner=BEN.id,
+    principal=STRANGER.principal,
+    taken=False,
+    at=Millis(7),
+    nonce=bytes(NONCE),
+)
+ALL: tuple[Statement, ...] = (OPENING, TERMS, KNOCK, DECISION, REWIND, TRANSFER)
 EVERY = pytest.mark.parametrize("statement", ALL, ids=lambda statement: type(statement).__name__)
 
 
@@ -137,7 +150,7 @@ def test_a_statement_is_never_read_as_one_of_another_kind(statement: Statement) 
 
 
 def test_each_kind_is_signed_under_a_tag_of_its_own() -> None:
-    tags = ["parler/opening", "parler/key", "parler/knock", "parler/decision", "parler/rewind"]
+    tags = ["parler/opening", "parler/key", "parler/knock", "parler/decision", "parler/rewind", "parler/transfer"]
     assert [each.TAG for each in ALL] == tags
 
 
@@ -340,12 +353,13 @@ def test_a_decision_makes_exactly_the_one_that_it_names_a_member() -> None:
 
 def test_only_where_the_owner_may_decide_is_a_decision_without_a_proof_one() -> None:
     unproven = replace(DECISION, proof="none")
-    assert decider(OPENING, DECISION) == OWNER.principal
-    assert decider(OPENING, unproven) is None
+    owners = [first_owner(OPENING), Owner(STRANGER.principal, STRANGER.id)]
+    assert deciders(owners, "person", "cli") == [OWNER.principal, STRANGER.principal]
+    assert deciders(owners, "person", "none") == []
     assert decides(OPENING, ROOM, unproven, ADMITTED) == "proof"
     by_agent = replace(OPENING, approver="agent")
-    assert decider(by_agent, unproven) == OWNER.id
-    assert decider(by_agent, DECISION) == OWNER.principal
+    assert deciders(owners, "agent", "none") == [OWNER.id, STRANGER.id]
+    assert deciders(owners, "agent", "cli") == [OWNER.principal, STRANGER.principal]
     assert decides(by_agent, ROOM, unproven, ADMITTED) is None
 
 

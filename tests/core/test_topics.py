@@ -14,6 +14,8 @@ MADE = [
     topics.keys("x"),
     topics.keys("x", "x"),
     topics.decision("x", "x"),
+    topics.claims("x"),
+    topics.claims("x", "x"),
     topics.requests("x"),
     topics.concerns("x"),
     topics.memberships("x"),

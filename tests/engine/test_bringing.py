@@ -16,7 +16,7 @@ from parlerd.engine.starts import START_S
 from parlerd.operations import types as t
 from parlerd.settings import Settings
 from tests.support.engine import Party, PlugDriver, Served, engine_world, run, texts
-from tests.support.sessions import TERMINAL, events, in_agent_host
+from tests.support.sessions import TERMINAL, events, in_agent_host, keys_of
 from tests.support.windows import REPO
 
 ABOVE: dict[int, tuple[int, ...]] = {7: (5,), 8: (5,), 70: (7, 5), 71: (7, 5), 80: (8, 5)}
@@ -240,13 +240,20 @@ def test_a_session_of_another_agent_is_the_persons_and_not_another_agents_to_bri
     run(main)
 
 
-def test_where_no_key_lets_anybody_knock_and_in_a_closed_session_nothing_is_started() -> None:
+def test_a_session_without_a_live_key_gets_one_that_nobody_is_told_and_a_closed_one_gets_none() -> None:
     async def main() -> None:
         async with engine_world(lineage=lineage) as served:
             me = await person(served)
             opened = await me.open("one")
             await me.ask("session.revoke", t.RevokeSessionKey(session_key=str(opened.session_key)), t.RevokedKey)
-            assert (await me.refused("session.bring", t.BringAgent(host="codex"))).code == "no_live_key"
+            assert (await bring(me, check=True)).room == opened.room
+            assert [each.state for each in await keys_of(me)] == ["revoked"], "a check makes none"
+            await bring(me)
+            made = [each for each in await keys_of(me) if each.state == "live"]
+            assert [(each.approval, each.max_uses) for each in made] == [(True, 1)]
+            codex = await window(served)
+            await arrive(codex)
+            assert [room.room for room in await codex.rooms()] == [opened.room]
             await me.close()
             error = await me.refused("session.bring", t.BringAgent(host="codex", room=opened.room))
             assert error.code == "room_closed"

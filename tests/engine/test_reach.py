@@ -51,6 +51,11 @@ IN_A_ROOM: Final[Mapping[str, Callable[[str], t.Params]]] = {
     "handoff.decline": lambda room: t.DeclineHandoff(id="1", room=room),
     "handoff.withdraw": lambda room: t.WithdrawHandoff(id="1", room=room),
     "handoff.show": lambda room: t.ShowHandoffs(room=room),
+    "task.claim": lambda room: t.ClaimTask(room=room),
+    "task.renew": lambda room: t.RenewTask(id="1", room=room),
+    "task.release": lambda room: t.ReleaseTask(id="1", room=room),
+    "task.complete": lambda room: t.CompleteTask(id="1", room=room),
+    "task.say": lambda room: t.SayOfTask(status="done", id="1", room=room),
     "rooms.roster": lambda room: t.Roster(room=room),
     "rooms.requests": lambda room: t.SessionRequests(room=room),
     "room.watch": lambda room: t.WatchRoom(room=room),
@@ -60,6 +65,7 @@ IN_A_ROOM: Final[Mapping[str, Callable[[str], t.Params]]] = {
 OTHERWISE: Final = {
     "session.open", "session.join", "session.list", "session.revoke", "message.recv_all", "rooms.list",
     "approvals.list", "approvals.watch", "agent.whoami", "directory.register", "directory.discover", "directory.card",
+    "queue.serve",
 }  # fmt: skip
 """Those that do not. Each has a test below."""
 
@@ -238,6 +244,9 @@ def test_a_token_opens_no_room() -> None:
         async with house() as home:
             before = len(home.served.world.store.rooms())
             assert (await home.token.refused("session.open", t.OpenSession())).code == "person_only"
+            assert (await home.token.refused("queue.serve", t.Serve(service="review"))).code == "person_only"
+            work = t.Send(text="x", service="review")
+            assert (await home.token.refused("message.send", work)).code == "person_only"
             assert len(home.served.world.store.rooms()) == before
 
     run(main)

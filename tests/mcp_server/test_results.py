@@ -481,3 +481,21 @@ def test_places_are_in_order() -> None:
     text = shown(page([f"text {index}" for index in range(9)]))
     places = [text.index(f"text {index}\n") for index in range(9)]
     assert all(first < second for first, second in itertools.pairwise(places))
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        (
+            t.TaskEntry(state="working", holder="bob", lease_until=0),
+            "bob holds the task until 1970-01-01 00:00Z: working.",
+        ),
+        (
+            t.TaskEntry(state="failed", holder=None, lease_until=None, ended_by="bob"),
+            "The task is failed, as bob said.",
+        ),
+        (t.TaskEntry(state="open", holder=None, lease_until=None), "The task is open: nobody holds it."),
+    ],
+)
+def test_where_a_message_got_to_says_how_its_task_stands(task: t.TaskEntry, said: str) -> None:
+    assert shown(t.WhyResult(id="m_7", room=ROOM, readers=[], task=task)).startswith(f"{said}\n")

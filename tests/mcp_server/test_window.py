@@ -800,6 +800,75 @@ def test_an_answer_stands_when_what_else_waits_cannot_be_said() -> None:
     run(main)
 
 
+# -- work --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_worker_serves_claims_and_completes_by_one_tool_and_the_requester_reads_the_result() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            dev = Window(served.engine, (await served.window("w1")).caller)
+            worker = Window(served.engine, (await served.window("w2", host="codex")).caller)
+            asked = await call(dev, 1, "parler_send", service="review", text="review PR #42")
+            assert asked.text.startswith("Sent #1 to review.")
+            other = Window(served.engine, (await served.window("w3", host="cursor")).caller)
+            mine = await call(other, 1, "parler_send", service="review", text="review PR #43")
+            assert "Sent to the workers of review, as m_" in mine.text
+            serving = await call(worker, 1, "parler_act", action="serve", service="review")
+            assert "You work for review. 2 wait." in serving.text
+            claiming = {"action": "claim", "service": "review", "wait_secs": 50}
+            assert hear(serving.text).calls == [("parler_act", claiming)]
+            await call(worker, 2, "parler_act", action="claim", service="review")
+            held = await call(worker, 3, "parler_act", action="claim", service="review")
+            heard = hear(held.text)
+            assert [message.text for message in heard.messages] == ["review PR #43"]
+            (end,) = [arguments for _, arguments in heard.calls if arguments.get("action") == "complete"]
+            said = await call(worker, 4, "parler_act", action="task", id=end["id"], status="working")
+            assert "working" in said.text
+            done = await call(worker, 5, "parler_act", **{**end, "text": "approved"})
+            assert "is done; whoever asked is told" in done.text
+            result = await call(other, 2, "parler_recv", room="review")
+            assert [message.text for message in hear(result.text).messages] == ["working", "approved"]
+            assert f"reply to {end['id']}" in result.text
+            nothing = await call(worker, 6, "parler_act", action="claim", service="review")
+            assert nothing.text.startswith("There is nothing to claim in review.")
+            why = await call(dev, 2, "parler_rooms", action="why", id="1", room="review")
+            assert "holds the task until" in why.text
+
+    in_engine(main)
+
+
+def test_the_task_of_a_claim_that_is_longer_than_a_page_is_read_on_by_its_offset() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, window = await in_room(served)
+            await alice.send(" ".join(f"w{n}" for n in range(4_000)), kind="task")
+            held = await call(window, 1, "parler_act", action="claim")
+            goes_on = next(arguments for name, arguments in hear(held.text).calls if name == "parler_recv")
+            assert goes_on["offset"] > 0
+            assert "w3999" not in held.text
+            rest = await call(window, 2, "parler_recv", **goes_on)
+            assert not rest.is_error
+
+    in_engine(main)
+
+
+def test_a_lost_claim_and_a_queue_that_is_not_served_say_what_to_do_by_tools_alone() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, window = await in_room(served)
+            await alice.ask("queue.serve", t.Serve(service="review"), t.Served)
+            refused = await call(window, 1, "parler_act", action="claim", service="review")
+            assert refused.is_error
+            assert 'parler_act {"action":"serve"' in refused.text
+            assert "`parler " not in refused.text
+            task = (await alice.send("mine", kind="task")).id
+            lost = await call(window, 2, "parler_act", action="release", id=task)
+            assert lost.is_error
+            assert "nobody holds it now" in lost.text
+
+    in_engine(main)
+
+
 # -- memory ------------------------------------------------------------------------------------------------------------
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from parlerd.operations import types as t
-from tests.scenario.test_memory import settled
-from tests.support.engine import Party, gather
+from tests.scenario.test_memory import heard, settled
+from tests.support.engine import Party, gather, texts
 from tests.support.homes import Home, Place
 
 
@@ -194,3 +194,59 @@ def test_an_archived_channel_is_over_for_all_and_its_name_is_free_for_nobody(hom
         assert (again.name, again.opened) == ("team-2", True)
 
     home.play(story)
+
+
+async def transfer(who: Party, agent: str, room: str = "team") -> t.OwnedRoom:
+    return await who.ask("room.transfer", t.TransferRoom(agent=agent, room=room), t.OwnedRoom)
+
+
+def test_a_room_is_given_to_another_member_who_then_decides(home: Home) -> None:
+    async def story(place: Place) -> None:
+        alice, bob, carol = [await place.agent(name) for name in ("alice", "bob", "carol")]
+        first = await invite(alice, group="team", approval=True)
+        person = await place.person()
+        await admitted(person, first, bob)
+        await settled_in(alice, bob)
+        assert (await alice.refused("room.transfer", t.TransferRoom(agent="carol", room="team"))).code in (
+            "no_such_agent",
+            "person_only",
+        )
+        given = await transfer(person, "bob")
+        assert (given.name, given.room_name, given.status) == ("bob", "team", "transferred")
+        await settled_in(alice, bob)
+        for who in (alice, bob):
+            (room,) = await who.rooms()
+            assert room.owner_name == "bob"
+        assert (await alice.refused("room.invite", t.Invite(group="team"))).code == "not_owner"
+        assert (await alice.refused("room.kick", t.KickMember(agent="bob", room="team"))).code in (
+            "not_owner",
+            "owner_stays",
+        )
+        second = await invite(bob, group="team", approval=True)
+        assert second.room == first.room
+        # Those who come by the new owner's key are members for all, and so are those who came before.
+        knock = await carol.join(second.code)
+        assert knock.status == "pending"
+        await bob.approve((await carol.whoami()).id, join_code=knock.join_code)
+        assert (await carol.join(second.code)).status == "joined"
+        await carol.send("I am in", room="team")
+        await settled_in(alice, bob, carol)
+        for who in (alice, bob, carol):
+            assert sorted(await who.roster("team")) == ["alice", "bob", "carol"]
+        assert "I am in" in texts(await alice.recv(room="team", all=True))
+        assert (await kick(bob, "alice")).status == "kicked"
+
+    home.play(story)
+
+
+async def settled_in(*parties: Party) -> None:
+    for party in parties:
+        sent = await party.send("settled", room="team")
+        for other in parties:
+            await heard(other, sent.id, room="team")
+
+
+async def admitted(person: Party, invited: t.Invited, who: Party) -> None:
+    knock = await who.join(invited.code)
+    await person.approve((await who.whoami()).id, room=invited.room, join_code=knock.join_code)
+    assert (await who.join(invited.code)).status == "joined"

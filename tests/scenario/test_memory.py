@@ -52,9 +52,9 @@ async def settled(*parties: Party) -> None:
             await heard(other, sent.id)
 
 
-async def heard(who: Party, message: str) -> None:
+async def heard(who: Party, message: str, room: str | None = None) -> None:
     for _ in range(600):
-        if message in {each.id for each in (await who.recv(all=True, limit=500)).messages}:
+        if message in {each.id for each in (await who.recv(all=True, limit=500, room=room)).messages}:
             return
         await trio.sleep(0.1)
     raise AssertionError("it was never heard")

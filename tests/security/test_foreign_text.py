@@ -127,7 +127,7 @@ def calls_like_the_examples(*effects: t.Effect, **there: str) -> list[tuple[str,
             taken = {field.encode_name for field in msgspec.structs.fields(tool.params or operation.params)}
             given: dict[str, Any] = {"action": verb} if verb else {}
             for each in tool.arguments:
-                if (each.field or each.name) not in taken:
+                if (each.field or each.name) not in taken or (each.only and verb not in each.only):
                     continue
                 values = {**tool.example, each.name: operation.example.get(each.field or each.name), **there}
                 value = 0 if each.kind == "seconds" else values.get(each.field or each.name, values[each.name])

@@ -20,12 +20,13 @@ import pytest
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.approvals import find_request, standing_request
+from parlerd.core.claims import DEFAULT_LEASE_MS, KIND_OF, TASK, Said, Task
 from parlerd.core.decision import Decision
 from parlerd.core.envelope import MemoryPart
 from parlerd.core.errors import Refused
 from parlerd.core.facets import Aggregate
 from parlerd.core.home import HomeRoom
-from parlerd.core.membership import newest_number
+from parlerd.core.membership import is_requester, newest_number
 from parlerd.core.messages import thread_of
 from parlerd.core.model import (
     AgentId,
@@ -43,6 +44,7 @@ from parlerd.core.model import (
     ReplyTarget,
     RequestId,
     RoomId,
+    RoomKind,
     Turn,
     first_free,
 )
@@ -123,13 +125,14 @@ def open_room(
     recap: bool = False,
     idempotency_key: str | None = None,
     input: bytes = b"open",
+    kind: RoomKind = "session",
 ) -> c.OpenRoom:
     """The command that opens a room, with all that its owner's person signs. Tests of the core name their rooms
     themselves; the engine makes the id of the opening's hash."""
     title = Title(salt=bytes(NONCE), name=name, topic=topic)
     opening = Opening(
         home=home,
-        kind="session",
+        kind=kind,
         history=history,
         owner=owner.id,
         principal=owner.principal,
@@ -259,7 +262,8 @@ class Driver(Generic[A]):
                 body=None if statement is None else body_of(statement, command),
             )
         if room is not None and posts and not isinstance(command, c.Arrive):
-            assert (decision.previous, decision.seq) == (previous, room.newest_seq(who.id))
+            is_seen = posts[0].visibility is not None or not is_requester(room.state.members[who.id])
+            assert (decision.previous, decision.seq) == (previous, room.newest_seq(who.id) if is_seen else 0)
         return decision
 
     def commit(
@@ -352,9 +356,11 @@ class RoomDriver(Driver[Room]):
         preapproved: tuple[AgentId, ...] = (),
         recap: bool = True,
         key: str | None = None,
+        kind: RoomKind = "session",
     ) -> Decision:
         command = open_room(
             owner,
+            kind=kind,
             idempotency_key=key,
             history=history,
             approval=approval,
@@ -386,9 +392,9 @@ class RoomDriver(Driver[Room]):
         )
         self.commit(event, OWNER, authority="owner")
 
-    def knock(self, who: Agent, key: KeyId = KEY) -> str:
+    def knock(self, who: Agent, key: KeyId = KEY, *, role: str = "") -> str:
         """The answer: joined, member, pending or denied."""
-        knock = c.Knock(operation="session.join", key_id=key, name=who.name, host="codex")
+        knock = c.Knock(operation="session.join", key_id=key, name=who.name, host="codex", role=role)
         return self.run(knock, who).answer
 
     def decide(
@@ -489,6 +495,51 @@ class RoomDriver(Driver[Room]):
         header = self.log[-1] if decision.replay is None else self.log[decision.replay - 1]
         assert isinstance(header.event, e.MessagePosted)
         return header.event
+
+    # -- work ----------------------------------------------------------------------------------------------
+
+    def task(self, who: Agent, *, to: tuple[str, ...] = (), visible_to: tuple[str, ...] | None = None) -> MessageId:
+        """The message that is a task."""
+        command = c.PostMessage(operation="message.send", kind=TASK, to=to, visibility=visible_to)
+        [event] = self.run(command, who).events
+        assert isinstance(event, e.MessagePosted)
+        return event.id
+
+    def claim(
+        self, who: Agent, task: MessageId | None = None, *, lease_ms: int = DEFAULT_LEASE_MS, key: str | None = None
+    ) -> tuple[str, Task | None]:
+        """The answer, and the task that this worker then has."""
+        command = c.ClaimTask(
+            operation="task.claim", task=task, lease_ms=Millis(lease_ms), idempotency_key=key, input=b"claim"
+        )
+        decision = self.run(command, who)
+        if decision.answer == "already_yours":
+            return decision.answer, None if task is None else self.aggregate.claims.get(task)
+        if not decision.events:
+            return decision.answer, None
+        [event] = decision.events
+        assert isinstance(event, e.TaskClaimed)
+        return decision.answer, self.aggregate.claims.get(event.task)
+
+    def release(self, who: Agent, task: MessageId) -> Decision:
+        return self.run(c.ReleaseTask(operation="task.release", task=task), who)
+
+    def say(self, who: Agent, said: Said, task: MessageId, *, fence: int = 0, plainly: bool = False) -> Decision:
+        """A worker says how a task is; `plainly` as in a message like any other."""
+        command = c.PostMessage(
+            operation="message.send" if plainly else "task.say",
+            kind=KIND_OF[said],
+            reply_to=task,
+            reply=self.target(task),
+            said=not plainly,
+            fence=Position(fence),
+        )
+        return self.run(command, who)
+
+    def lapse(self) -> list[MessageId]:
+        """The room's home looks which leases have ended."""
+        events = self.run(c.LapseTasks(), OWNER).events
+        return [event.task for event in events if isinstance(event, e.TaskLapsed)]
 
     # -- mirrors -------------------------------------------------------------------------------------------
 
@@ -660,6 +711,7 @@ class Options(TypedDict, total=False):
     preapproved: tuple[AgentId, ...]
     recap: bool
     key: str | None
+    kind: RoomKind
 
 
 def opened(**options: Unpack[Options]) -> RoomDriver:

@@ -369,6 +369,15 @@ def texts(page: t.Received | t.JoinedSession) -> list[str]:
     return [str(message.text) for message in page.messages]
 
 
+def lineage(peer: PeerProcess) -> Sequence[ProcessId]:
+    """The processes of tests are related by their numbers: 7_001 is below 7, and 7_001_002 below that. Number 0 cannot
+    be seen."""
+    pids = [peer.pid]
+    while pids[-1]:
+        pids.append(pids[-1] // 1000)
+    return tuple((pid, 1) for pid in pids[:-1])
+
+
 @dataclass
 class World:
     """A home: what stays when its daemon goes. Change a field before `serving`; the engine takes it as it is then."""
@@ -382,7 +391,7 @@ class World:
     settings_now: Callable[[], Settings] | None = None
     default_home: bool = True
     inspect: Callable[[PeerProcess], PeerProcess] = lambda peer: peer
-    lineage: Callable[[PeerProcess], Sequence[ProcessId]] = lambda peer: ()
+    lineage: Callable[[PeerProcess], Sequence[ProcessId]] = field(default_factory=lambda: lineage)
     host_files: HostFiles = field(default_factory=NoHostFiles)
     homes: Homes | None = None
     home_book: HomeBook = field(default_factory=NoHomeBook)

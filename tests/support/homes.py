@@ -15,6 +15,7 @@ from typing import Protocol
 import trio
 
 from parlerd.core.model import PrincipalId, Via
+from parlerd.engine.callers import PeerProcess
 from parlerd.engine.driver import Driver, ThreadDriver
 from parlerd.engine.engine import Engine, open_engine
 from parlerd.engine.ports import SystemRandomness, WallClock
@@ -28,7 +29,7 @@ from parlerd.store.sqlite import SqliteStore
 from parlerd.uplink.link import LOOK_S
 from tests.support import relayed
 from tests.support.callers import caller_of
-from tests.support.engine import USER, Party, PlugDriver, World, run, settle
+from tests.support.engine import USER, Party, PlugDriver, World, lineage, run, settle
 
 LONGEST_ACT = 30.0
 """Seconds of an act over a real clock, where a wait that nobody ends would hang."""
@@ -37,8 +38,8 @@ LONGEST_ACT = 30.0
 class Place(Protocol):
     """A home that is served."""
 
-    async def person(self) -> Party:
-        """The person at a shell."""
+    async def person(self, pid: int = 0) -> Party:
+        """The person at a shell; of a command whose process matters, its number."""
         ...
 
     async def agent(self, name: str) -> Party:
@@ -47,6 +48,10 @@ class Place(Protocol):
 
     async def window(self, name: str, workspace: str = "") -> Party:
         """An agent host's window. Its next call acknowledges what the last one showed."""
+        ...
+
+    async def started(self, name: str, below: int) -> Party:
+        """A window of the person's own home that descends from the process `below`."""
         ...
 
 
@@ -69,8 +74,8 @@ class EnginePlace:
         self._before = before
         self._connections = 0
 
-    async def person(self) -> Party:
-        return await self._connect("cli")
+    async def person(self, pid: int = 0) -> Party:
+        return await self._connect("cli", pid=pid)
 
     async def agent(self, name: str) -> Party:
         return await self._connect("cli", as_name=name)
@@ -78,8 +83,11 @@ class EnginePlace:
     async def window(self, name: str, workspace: str = "") -> Party:
         return await self._connect("mcp", window=name, host="claude-code", workspace=workspace)
 
+    async def started(self, name: str, below: int) -> Party:
+        return await self._connect("mcp", window=name, host="claude-code", pid=below * 1000 + 1)
+
     async def _connect(
-        self, via: Via, *, as_name: str = "", window: str = "", host: str = "", workspace: str = ""
+        self, via: Via, *, as_name: str = "", window: str = "", host: str = "", workspace: str = "", pid: int = 0
     ) -> Party:
         engine = self._engine
         self._connections += 1
@@ -91,6 +99,7 @@ class EnginePlace:
             window=window,
             workspace=workspace,
             as_name=as_name,
+            peer=PeerProcess(pid=pid),
         )
         await engine.connect(caller)
 
@@ -149,6 +158,7 @@ class FileHome:
                 signers=self._keys,
                 settings=Settings(),
                 user=USER,
+                lineage=lineage,
             ) as engine:
                 yield engine
 
@@ -195,14 +205,17 @@ class RelayedPlace:
         self._daemons = daemons
         self._places: dict[str, EnginePlace] = {}
 
-    async def person(self) -> Party:
-        return await (await self._at("")).person()
+    async def person(self, pid: int = 0) -> Party:
+        return await (await self._at("")).person(pid)
 
     async def agent(self, name: str) -> Party:
         return await (await self._at(name)).agent(name)
 
     async def window(self, name: str, workspace: str = "") -> Party:
         return await (await self._at(name)).window(name, workspace)
+
+    async def started(self, name: str, below: int) -> Party:
+        return await (await self._at("")).started(name, below)
 
     async def _at(self, name: str) -> EnginePlace:
         home = self._home(name)

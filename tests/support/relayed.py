@@ -239,6 +239,7 @@ class Relay:
     book: Book = field(default_factory=Book)
     driver: Callable[[Store], Driver] = InlineDriver
     log_id: str = "log1"
+    settings: Settings = field(default_factory=Settings)
     face: Callable[[Engine], EngineFace] = lambda engine: engine
     """What the links come to: the engine, or somebody who stands before it."""
 
@@ -260,7 +261,7 @@ class Relay:
                 random=self.random,
                 keys=self.keys,
                 signers=NoSigners(),
-                settings=Settings(),
+                settings=self.settings,
                 user="relay",
             ) as engine,
             trio.open_nursery() as nursery,
@@ -315,6 +316,7 @@ class Home:
                 signers=world.keys,
                 settings=world.settings,
                 user=self.name,
+                lineage=world.lineage,
                 home_book=uplinks,
                 homes=uplinks,
             ) as engine,

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TypeVar
 
+from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.errors import Refused
 from parlerd.core.model import History, KeyId, Position, RoomId
@@ -66,6 +67,12 @@ def _come_and_go(room: RoomDriver, who: Agent) -> None:
     room.leave(who)
 
 
+def _change_hands(room: RoomDriver, who: Agent) -> None:
+    _let_in(room, who)
+    room.run(c.ChangeOwner(owner=who.id, principal=OWNER.principal), OWNER)
+    room.run(c.ChangeOwner(owner=OWNER.id, principal=who.principal), who)
+
+
 def _go_back(room: RoomDriver, who: Agent) -> None:
     room.post(OWNER)
     room.go_back(OWNER)
@@ -84,6 +91,21 @@ def _talk(room: RoomDriver, who: Agent) -> None:
     room.forget(OWNER, "login")
 
 
+def _work(room: RoomDriver, who: Agent) -> None:
+    _let_in(room, who)
+    tasks = [room.task(OWNER) for _ in range(4)]
+    room.task(OWNER, to=(who.id,))
+    for task in tasks:
+        room.claim(who, task)
+    room.say(who, "working", tasks[0])
+    room.say(who, "done", tasks[0])
+    room.release(who, tasks[1])
+    room.say(OWNER, "done", tasks[2])
+    room.now += HOUR
+    room.lapse()
+    room.claim(OWNER, tasks[3])
+
+
 ROOM_SCENES: dict[type[e.RoomEvent], RoomScene] = {
     e.MemberJoined: _let_in,
     e.MemberLeft: _come_and_go,
@@ -92,7 +114,12 @@ ROOM_SCENES: dict[type[e.RoomEvent], RoomScene] = {
     e.JoinRequested: _knock,
     e.JoinApproved: _let_in,
     e.JoinDenied: _turn_away,
+    e.OwnerChanged: _change_hands,
     e.MessagePosted: _talk,
+    e.TaskClaimed: _work,
+    e.TaskReleased: _work,
+    e.TaskCompleted: _work,
+    e.TaskLapsed: _work,
 }
 """What leaves a fact of this type in any open room, whatever happened before: it takes an agent who was never there."""
 MIRROR_SCENES: dict[type[e.RoomEvent], RoomScene] = {

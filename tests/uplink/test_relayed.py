@@ -13,7 +13,7 @@ import trio
 
 from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, Position, RoomId
-from parlerd.engine.callers import Caller
+from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.engine.engine import Engine
 from parlerd.engine.face import EngineFace, Pending
 from parlerd.operations import types as t
@@ -578,6 +578,32 @@ def test_what_only_a_relay_can_do_is_refused_while_it_cannot_be_reached(tmp_path
                 assert refused.code in ("offline", "home_unreachable"), (op, refused)
             assert await bob.read(room=opened.room) == []
             assert list(await bob.roster(opened.room)) == ["alice", "bob"]
+
+    run(main)
+
+
+def test_nobody_is_brought_to_a_relay_that_cannot_be_reached_and_who_was_started_comes_in_once_it_can(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            await meeting.meet(ann, ben)
+            person = await ann.connect(peer=PeerProcess(pid=7))
+            bring = t.BringAgent(host="codex", room=meeting.opened.room)
+            meeting.wires.cut()
+            for params in (bring, msgspec.structs.replace(bring, check=True)):
+                assert (await person.refused("session.bring", params)).code in ("offline", "home_unreachable")
+            meeting.wires.mend()
+            await person.ask("session.bring", bring, t.Bringing)
+            meeting.wires.cut()
+            codex = await ann.connect("mcp", window="w", host="codex", peer=PeerProcess(pid=7_001))
+            refused = await codex.refused("window.arrive", t.Arrive())
+            assert refused.spec.retryable
+            meeting.wires.mend()
+            await codex.ask("window.arrive", t.Arrive(), t.Noted)
+            assert (await person.ask("session.brought", t.AskBrought(), t.Brought)).status == "joined"
+            assert (await codex.whoami()).active == meeting.opened.room
 
     run(main)
 

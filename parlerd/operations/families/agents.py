@@ -88,12 +88,18 @@ FAMILY: Final = Family(
     tools=(
         ToolEntry(
             name="parler_act",
-            title="Say how you are",
-            arguments=(Argument(name="room"),),
+            title="Work",
+            does="Serve a queue; claim a task, say its status (task: working, failed, ...), complete, renew, release "
+            "it; choose what wakes you (attention).",
+            arguments=(
+                Argument(name="room"),
+                Argument(name="service"),
+                Argument(name="id", is_number=True),
+                Argument(name="text", is_free=True),
+            ),
             default="attention",
-            example={"mode": "dnd"},
+            example={"action": "claim", "service": "review"},
             is_core=False,
-            reaches_others=False,
         ),
     ),
 )

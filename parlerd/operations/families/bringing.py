@@ -58,7 +58,7 @@ FAMILY: Final = Family(
                 *AWAY,
                 "not_owner",
                 "room_closed",
-                "no_live_key",
+                "too_many_keys",
                 "unknown_key",
                 "wrong_room",
                 "needs_proof",

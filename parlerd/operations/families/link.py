@@ -6,7 +6,7 @@
     link.find, link.knock                  coming in with a key
     link.open, link.post, link.close       what an agent does
     link.blob_begin, _write, _finish, _read     the files that a room's messages bring
-    link.decide, link.check_code, link.mint, link.revoke, link.kick   what an owner's person does
+    link.decide, link.check_code, link.mint, link.revoke, link.kick, link.transfer   what an owner's person does
     link.head, link.rewind                 how an owner's person lets a room go on after this home lost a part of it
     link.cursors                           how far each agent has read
 
@@ -188,13 +188,21 @@ class RequestEntry(Result, frozen=True, kw_only=True):
     decision_signature: bytes = b""
 
 
+class TransferEntry(Result, frozen=True, kw_only=True):
+    """The room got another owner: the statement that was signed (`core.statements`)."""
+
+    statement: bytes
+    signature: bytes
+
+
 class Card(Result, frozen=True, kw_only=True):
     """How a room stands before what follows in its log. With `whole` it takes the place of every card before; otherwise
     it holds only what changed since the card before it, and nothing in it is taken back.
 
     `moves` counts those who came and went, `asks` what became of keys and requests; `asks` is 0 for all but the owner's
     person. Keys and requests are told to the owner's person; another is told its own agents' requests, and the terms of
-    the keys that these knocked with. Whoever only knocks is told neither `title` nor members.
+    the keys that these knocked with. Whoever only knocks is told neither `title` nor members. `transfers` are all that
+    the room had, in order, on a whole card and whenever one is added.
     """
 
     whole: bool
@@ -206,6 +214,7 @@ class Card(Result, frozen=True, kw_only=True):
     closed: bool = False
     moves: _Count = 0
     asks: _Count = 0
+    transfers: list[TransferEntry] = []
     members: list[MemberEntry] = []
     keys: list[KeyEntry] = []
     requests: list[RequestEntry] = []
@@ -313,7 +322,8 @@ class FindKey(Params, frozen=True, kw_only=True):
 
 
 class FoundKey(Result, frozen=True, kw_only=True):
-    """What somebody who has a key may know of its room: the signed opening and the key's signed terms."""
+    """What somebody who has a key may know of its room: the signed opening, how the room changed hands since, and the
+    key's signed terms."""
 
     room: str
     opening: bytes
@@ -321,6 +331,7 @@ class FoundKey(Result, frozen=True, kw_only=True):
     ref: str
     terms: bytes
     terms_signature: bytes
+    transfers: list[TransferEntry] = []
 
 
 class KnockAtRoom(Params, frozen=True, kw_only=True):
@@ -482,6 +493,14 @@ class KickFromRoom(Params, frozen=True, kw_only=True):
 
     room: Short
     agent: Short
+
+
+class TransferRoomThere(Params, frozen=True, kw_only=True):
+    """`statement` is the transfer that the owner's person signed or, to take the room over, the link's."""
+
+    room: Short
+    statement: _Statement
+    signature: _Signature
 
 
 class MintAtRoom(Params, frozen=True, kw_only=True):
@@ -831,6 +850,26 @@ FAMILY: Final = Family(
             errors=("no_such_room", "not_owner", "no_such_agent", "owner_stays", "room_closed"),
             facts=("member_left",),
             example={"room": samples.ROOM, "agent": "U"},
+        ),
+        Operation(
+            name="link.transfer",
+            summary="Let a room have another owner, as was signed.",
+            params=TransferRoomThere,
+            result=Noted,
+            plane="link",
+            effect="write",
+            errors=(
+                "no_such_room",
+                "not_owner",
+                "no_such_agent",
+                "room_closed",
+                "statement_refused",
+                "invalid_param",
+                "owner_is_there",
+                "too_many_transfers",
+            ),
+            facts=("owner_changed",),
+            example={"room": samples.ROOM, "statement": b"", "signature": _KEY},
         ),
         Operation(
             name="link.revoke",

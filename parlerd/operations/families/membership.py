@@ -2,12 +2,13 @@
 
 room.invite            one key more; the first invite of a channel opens it
 room.leave, room.kick  somebody is in the room no longer
+room.transfer, room.takeover   another owns the room
 room.archive           the room is over
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -93,6 +94,30 @@ class ArchivedRoom(Result, frozen=True, kw_only=True):
     status: str
 
 
+class TransferRoom(Params, frozen=True, kw_only=True):
+    """`agent` is a member, by its id or its name in the room."""
+
+    agent: Annotated[str, Meta(min_length=1, max_length=128)]
+    room: Short
+
+
+class TakeOver(Params, frozen=True, kw_only=True):
+    """`agent` is the one of the person's agents in the room that is to own it; empty where there is only one."""
+
+    room: Short
+    agent: Short = ""
+
+
+class OwnedRoom(Result, frozen=True, kw_only=True):
+    """`owner` and `name` are whose the room is from now on."""
+
+    room: str
+    room_name: str
+    owner: str
+    name: str
+    status: Literal["transferred", "taken_over"]
+
+
 FAMILY: Final = Family(
     operations=(
         Operation(
@@ -163,6 +188,54 @@ FAMILY: Final = Family(
                 {"room": samples.ROOM, "room_name": "team", "agent": "U", "name": samples.BOB, "status": "kicked"},
             ),
             command="parler room kick",
+        ),
+        Operation(
+            name="room.transfer",
+            summary="Give a room to another member, who owns it from then on.",
+            params=TransferRoom,
+            result=OwnedRoom,
+            plane="person",
+            effect="destructive",
+            errors=(
+                *IN_ROOM,
+                *AWAY,
+                "room_closed",
+                "not_owner",
+                "no_such_agent",
+                "invalid_param",
+                "statement_refused",
+                "too_many_transfers",
+            ),
+            facts=("owner_changed", "room_named"),
+            example={"agent": samples.BOB, "room": "team"},
+            answers=(
+                {"room": samples.ROOM, "room_name": "team", "owner": "U", "name": samples.BOB, "status": "transferred"},
+            ),
+            command="parler room transfer",
+        ),
+        Operation(
+            name="room.takeover",
+            summary="Take a room over whose owner's person has been away for long.",
+            params=TakeOver,
+            result=OwnedRoom,
+            plane="person",
+            effect="destructive",
+            errors=(
+                *IN_ROOM,
+                *AWAY,
+                "room_closed",
+                "no_such_agent",
+                "invalid_param",
+                "owner_is_there",
+                "statement_refused",
+                "too_many_transfers",
+            ),
+            facts=("owner_changed", "room_named"),
+            example={"room": "team"},
+            answers=(
+                {"room": samples.ROOM, "room_name": "team", "owner": "U", "name": samples.ANN, "status": "taken_over"},
+            ),
+            command="parler room takeover",
         ),
         Operation(
             name="room.archive",

@@ -27,7 +27,7 @@ from parlerd.operations.entry import (
     ToolEntry,
     Wait,
 )
-from parlerd.operations.shared import HandoffEntry, Message, StageReached
+from parlerd.operations.shared import HandoffEntry, Message, StageReached, TaskEntry
 
 TOOL_PAGE: Final = 100
 """Messages in one tool result at most; a larger limit means this. The size limit of a result is usually reached
@@ -35,10 +35,12 @@ before."""
 
 
 class Send(Params, frozen=True, kw_only=True):
-    """`reply_to` is a message's id, or the caller's own number of it."""
+    """`reply_to` is a message's id, or the caller's own number of it. What is sent to a `service` is a task in the
+    queue of that name, which is opened for the first who needs it."""
 
     text: str
     room: Short | None = None
+    service: Short | None = None
     to: Agents = ()
     kind: Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._/-]+\Z")] = "text"
     reply_to: Short | None = None
@@ -50,7 +52,8 @@ class Send(Params, frozen=True, kw_only=True):
 class Sent(Result, frozen=True, kw_only=True):
     """`readers` are those others who alone may ever see it, by handle; null when all may. A message that is `queued` is
     stored on this machine, and goes out when the relay of its room answers: its id is fixed, and `seq` and `at` are
-    null until then. `warning` names recognised credentials that were taken out of the words before they left for the
+    null until then. `seq` is null too for what an agent asks of a queue of which it is no worker: it reads only what
+    names it there. `warning` names recognised credentials that were taken out of the words before they left for the
     relay of its room."""
 
     room: str
@@ -66,7 +69,8 @@ class Sent(Result, frozen=True, kw_only=True):
 
 
 class Recv(Params, frozen=True, kw_only=True):
-    """`since` and `all` look back without moving anything; `peek` is a read that is not to be acknowledged."""
+    """`since` and `all` look back without moving anything; `peek` is a read that is not to be acknowledged. `unclaimed`
+    asks for the open tasks that the agent could claim, wherever its cursor stands, and moves nothing either."""
 
     room: Short | None = None
     all_rooms: bool = False
@@ -78,6 +82,7 @@ class Recv(Params, frozen=True, kw_only=True):
     take: bool = False
     mentions: bool = False
     kind: Short | None = None
+    unclaimed: bool = False
     max_bytes: Annotated[int, Meta(ge=1024, le=8 * 1024 * 1024)] = 1024 * 1024
 
 
@@ -142,13 +147,14 @@ class QueuedHere(Result, frozen=True, kw_only=True):
 
 class WhyResult(Result, frozen=True, kw_only=True):
     """A message that is `queued` has reached nobody, so there are no readers. `handoff` is what became of an offer of
-    the turn, where the message makes one."""
+    the turn, where the message makes one, and `task` how the task stands that the message is."""
 
     id: str
     room: str
     readers: list[ReaderLadder]
     queued: QueuedHere | msgspec.UnsetType = msgspec.UNSET
     handoff: HandoffEntry | msgspec.UnsetType = msgspec.UNSET
+    task: TaskEntry | msgspec.UnsetType = msgspec.UNSET
 
 
 FAMILY: Final = Family(
@@ -170,10 +176,14 @@ FAMILY: Final = Family(
                 "too_many_audiences",
                 "room_closed",
                 "throttled",
+                "too_many_tasks",
+                "person_only",
+                "unknown_key",
+                "too_many_rooms",
                 *SENDS_AWAY,
                 *IDEMPOTENT,
             ),
-            facts=("message_posted",),
+            facts=("message_posted", "room_opened", "key_minted", "member_joined"),
             example={"text": "on it, taking token rotation", "room": "auth-redesign"},
             answers=(
                 {
@@ -296,6 +306,7 @@ FAMILY: Final = Family(
             arguments=(
                 Argument(name="text", required=True, is_free=True),
                 ROOM_ARGUMENT,
+                Argument(name="service", help="a queue"),
                 Argument(name="to", help="whose attention: an agent in the room", is_list=True),
                 Argument(name="visible_to", kind="strings", help="only these agents may ever see it"),
                 Argument(
@@ -316,6 +327,7 @@ FAMILY: Final = Family(
                 WAIT_ARGUMENT,
                 ROOM_ARGUMENT,
                 Argument(name="limit", kind="integer", least=1, most=TOOL_PAGE),
+                Argument(name="unclaimed", kind="boolean"),
                 Argument(name="since", kind="integer", help="look back: what follows this number; marks nothing read"),
                 Argument(name="offset", kind="integer", help="with since: the character to go on from", beside="since"),
             ),

@@ -18,7 +18,7 @@ import pytest
 from configs.hosts import find_host
 from configs.model import candidates
 from tests.e2e.hosts.programs import NODE, QUIET, command, file_of, find, missing
-from tests.support.processes import NONE, Somebody, Variables
+from tests.support.processes import NONE, PARLER, ROOT, Somebody, Variables
 
 LIMIT_S: Final = 60.0
 """For one question to a host. On an idle machine none takes longer than three."""
@@ -118,13 +118,25 @@ class Sandbox:
             finally:
                 child.kill()
 
-    def begins(self, words: Sequence[str], out: Path, variables: Variables = NONE) -> subprocess.Popen[bytes]:
-        """The host as a process of its own group that writes all it says to a file."""
+    def begins(
+        self,
+        words: Sequence[str],
+        out: Path,
+        variables: Variables = NONE,
+        *,
+        brings: Sequence[str] = (),
+        path: Path | None = None,
+    ) -> subprocess.Popen[bytes]:
+        """The host as a process of its own group that writes all it says to a file; with `brings` that command of
+        Parler's starts it, by way of PATH."""
+        environment = self.environment()
+        if path is not None:
+            environment |= {"PATH": f"{path}:{environment['PATH']}", "PYTHONPATH": str(ROOT)}
         with out.open("wb") as file:
             return subprocess.Popen(
-                [*command(self.program.name), *words],
+                [*PARLER, *brings] if brings else [*command(self.program.name), *words],
                 cwd=self.folder,
-                env={**self.environment(), **variables},
+                env={**environment, **variables},
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,

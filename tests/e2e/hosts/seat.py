@@ -13,7 +13,7 @@ import os
 import queue
 import signal
 import subprocess
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
@@ -72,15 +72,18 @@ class Seat:
         return self._sandbox.file
 
     @contextmanager
-    def runs(self, talk: Talk, *, again: bool = False) -> Iterator[Run]:
+    def runs(
+        self, talk: Talk, *, again: bool = False, brings: Sequence[str] = (), path: Path | None = None
+    ) -> Iterator[Run]:
         """The host with a first prompt, and a model that says `talk`; with `again`, the conversation of the run before
-        goes on. What is left of it at the end is killed."""
+        goes on, and with `brings` that command starts the host, which has its program in `path`. What is left of it at
+        the end is killed."""
         self.finished = False
         self.model.play(lambda request: self._voice(talk, request))
         home = self._sandbox.somebody.user
         out = home / f"{self.driver.program}-{next(self._numbers)}.out"
         words = self.driver.again("Go on.", home) if again else self.driver.words("Go on.")
-        child = self._sandbox.begins(words, out, self.driver.variables(self.model.url))
+        child = self._sandbox.begins(words, out, self.driver.variables(self.model.url), brings=brings, path=path)
         run = Run(self, child, out)
         try:
             yield run

@@ -1,0 +1,188 @@
+"""Queues by their names: found, opened for the first who needs one, and entered by the agents of its person.
+
+A queue is a room of the kind `service`, whose messages are tasks. The first agent that serves a name, or sends to it,
+opens the queue, and from then on every agent of the same person comes in without an invitation: as a worker, or as a
+requester, who sees what names it and nothing else. It comes in as everybody does, by a key: the queue's own key lets
+agents in unasked, is spelled from this home's secret, and is shown to nobody. A queue is the person's and not one
+agent's, so its name is none among its owner's names of rooms, and is never changed to a free one.
+
+Not here: claiming (`tasks`), the tasks themselves (`core.claims`). Above: `tasks`, `sending`. Below: the rooms' own
+lines. Invariant: one person has one open queue of a name in one home.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import trio
+
+from parlerd.core import commands as c
+from parlerd.core.errors import Refused
+from parlerd.core.identities import AgentRecord
+from parlerd.core.membership import REQUESTER, is_requester
+from parlerd.core.model import HomeId, Label, Millis, RoomId, label
+from parlerd.core.room import RoomState
+from parlerd.core.statements import NONCE, KeyTerms, Opening, Title, encode, room_id_of, title_digest
+from parlerd.engine.callers import Caller
+from parlerd.engine.desk import Desk
+from parlerd.engine.handles import LOCAL, RoomHandle
+from parlerd.engine.handling import handles
+from parlerd.engine.key_text import typed_key
+from parlerd.engine.lookup import only, rooms_named
+from parlerd.operations import types as t
+
+KEY_MS: Final = 100 * 365 * 24 * 3600 * 1000
+"""How long the key of a queue lets in the agents of its person: as long as the queue lives, and nobody is told it."""
+KEY_USES: Final = 1_000_000
+"""How many agents it lets in."""
+
+
+class _Wanted(NamedTuple):
+    """A queue as it was named: `home` is empty where no home was named."""
+
+    name: Label
+    home: str
+
+
+class Queues:
+    """The handler of `queue.serve`, and how others come to a queue."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._opening = trio.Lock()
+        """Held while a queue is looked for and opened, so that two who need one of a name open one."""
+
+    @handles("queue.serve")
+    async def serve(self, caller: Caller, params: t.Serve) -> t.Served:
+        me = await self._desk.me(caller)
+        handle, opened = await self.made(caller, me, params.service)
+        was_worker = not opened and _is_worker(handle.aggregate.state, me)
+        if not was_worker:
+            await self._enter(caller, me, handle, role="")
+        room = await handle.quiet()
+        now = Millis(max(self._desk.now_at(room.state.home), room.last_at))
+        return t.Served(
+            room=handle.room,
+            name=room.state.name,
+            status="already_serving" if was_worker else "serving",
+            opened=opened,
+            open=len(room.claims.open_to(me.id, now)),
+        )
+
+    async def find(self, me: AgentRecord, service: str) -> RoomHandle | None:
+        """The queue of this name that the agent can see: one that it is in, or one of its person. Raises
+        `Refused(ambiguous_name)`."""
+        desk = self._desk
+        seen = dict.fromkeys([*await desk.library.my_rooms(me.id), *await desk.library.owned(me.principal)])
+        queues: list[RoomId] = []
+        for room in seen:
+            if not desk.rooms.reaches(room):
+                continue
+            state = (await desk.rooms.get(room)).aggregate.state
+            if state.kind == "service" and not state.closed:
+                queues.append(room)
+        wanted = _wanted(service)
+        named = await rooms_named(desk, service if wanted.home else wanted.name, queues)
+        return await desk.rooms.get(await only(desk, named, service)) if named else None
+
+    async def of(self, me: AgentRecord, service: str) -> RoomHandle:
+        """The same. Raises `Refused(no_such_room)` where there is none."""
+        found = await self.find(me, service)
+        if found is None:
+            said = f"You can see no queue of the name {_wanted(service).name}."
+            raise Refused("no_such_room", said, hint=f"To open it as its first worker: parler serve {service[:64]}")
+        return found
+
+    async def to_ask(self, caller: Caller, me: AgentRecord, service: str) -> RoomHandle:
+        """The queue of this name, which the agent may ask for work now: it is a member, if need be as a requester."""
+        handle, _ = await self.made(caller, me, service)
+        member = handle.aggregate.state.members.get(me.id)
+        if member is None or not member.present:
+            await self._enter(caller, me, handle, role=REQUESTER)
+        return handle
+
+    async def made(self, caller: Caller, me: AgentRecord, service: str) -> tuple[RoomHandle, bool]:
+        """The queue of this name, and whether it was opened now for this agent's person."""
+        async with self._opening:
+            found = await self.find(me, service)
+            if found is not None:
+                return found, False
+            return await self._open(caller, me, _wanted(service)), True
+
+    async def _open(self, caller: Caller, me: AgentRecord, wanted: _Wanted) -> RoomHandle:
+        desk = self._desk
+        if caller.facts.authority.rooms is not None:
+            raise Refused("person_only", hint="Ask the person to open it: parler serve NAME")
+        home = self._home(wanted.home)
+        secret = desk.keys.opening_secret(me.id, f"queue {wanted.name}")
+        title = Title(salt=secret[NONCE : 2 * NONCE], name=wanted.name, topic="")
+        opening = Opening(
+            home=home,
+            kind="service",
+            history="full",
+            owner=me.id,
+            principal=me.principal,
+            handle=me.name,
+            host=caller.facts.host,
+            approval=False,
+            approver="person",
+            title=title_digest(encode(title)),
+            nonce=secret[:NONCE],
+        )
+        room = room_id_of(encode(opening))
+        ref = desk.random.new("k")
+        if home != desk.keys.id:
+            await desk.homes.meet(home)
+        terms = KeyTerms(
+            home=home,
+            room=room,
+            ref=ref,
+            gated=False,
+            expires_at=Millis(desk.now_at(home) + KEY_MS),
+            max_uses=KEY_USES,
+            preapproved=(),
+            nonce=b"",
+        )
+        command = c.OpenRoom(
+            operation="queue.serve",
+            room=room,
+            opening=opening,
+            title=title,
+            mint=desk.keys.key_id(typed_key(desk, room, ref, gated=False)),
+            terms=terms,
+        )
+        handle = await desk.rooms.create(room, home)
+        await handle.submit(command, desk.by(caller, me))
+        return handle
+
+    def _home(self, wanted: str) -> HomeId:
+        """Where a queue is opened: where a session would be. Raises `Refused(home_not_trusted)`."""
+        desk = self._desk
+        if wanted == LOCAL:
+            return desk.keys.id
+        return desk.homes.named(wanted) if wanted else desk.homes.default or desk.keys.id
+
+    async def _enter(self, caller: Caller, me: AgentRecord, handle: RoomHandle, *, role: str) -> None:
+        """Let an agent of the queue's person in. A queue of another person has no key that this home knows."""
+        desk, state = self._desk, handle.aggregate.state
+        if state.owner_principal != me.principal:
+            raise Refused("no_such_room")
+        knock = c.Knock(
+            operation="queue.serve",
+            key_id=desk.keys.key_id(typed_key(desk, handle.room, "", gated=False)),
+            name=me.name,
+            host=caller.facts.host,
+            wall=desk.now_at(state.home),
+            role=role,
+        )
+        await handle.submit(knock, desk.by(caller, me))
+
+
+def _is_worker(state: RoomState, me: AgentRecord) -> bool:
+    member = state.members.get(me.id)
+    return member is not None and member.present and not is_requester(member)
+
+
+def _wanted(service: str) -> _Wanted:
+    name, at, home = service.rpartition("@")
+    return _Wanted(label(name), home) if at else _Wanted(label(service), "")

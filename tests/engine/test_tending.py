@@ -1,0 +1,141 @@
+"""Which leases end, which go on by themselves, and who is woken when one ends."""
+
+from __future__ import annotations
+
+import trio
+
+from parlerd.engine.leases import KEPT_MS
+from parlerd.engine.tending import QUIET_MS, SLEPT_MS
+from parlerd.operations import types as t
+from parlerd.store.memory import MemoryStore
+from tests.support.engine import Party, Served, SteppedClock, World, run
+
+GRACE_S = KEPT_MS / 1000
+LEASE_S = 60.0
+
+
+def world() -> World:
+    """A home whose wall clock goes with the loop's."""
+    return World(clock=SteppedClock(), store=MemoryStore())
+
+
+async def serve(who: Party) -> None:
+    await who.ask("queue.serve", t.Serve(service="review"), t.Served)
+
+
+async def ask(who: Party) -> str:
+    return (await who.ask("message.send", t.Send(text="review PR #42", service="review"), t.Sent)).id
+
+
+async def claim(who: Party, *, wait: float = 0) -> str | None:
+    params = t.ClaimTask(service="review", lease_ms=int(LEASE_S * 1000), wait_ms=int(wait * 1000))
+    return (await who.ask("task.claim", params, t.TaskHeld)).id
+
+
+async def queue(served: Served, *names: str) -> list[Party]:
+    agents = [await served.agent(name) for name in names]
+    for who in agents:
+        await serve(who)
+    return agents
+
+
+def test_the_task_of_a_worker_that_went_goes_to_one_that_waits_in_the_moment_in_which_the_lease_ends() -> None:
+    async def main() -> None:
+        async with world().serving() as served:
+            ann, bob, cat = await queue(served, "ann", "bob", "cat")
+            id = await ask(ann)
+            assert await claim(bob) == id
+            await served.leave(bob)
+            began = trio.current_time()
+            assert await claim(cat, wait=600) == id
+            assert trio.current_time() - began == LEASE_S
+
+    run(main)
+
+
+def test_a_room_that_nobody_has_open_is_looked_at_too() -> None:
+    async def main() -> None:
+        home = world()
+        async with home.serving() as served:
+            ann, bob = await queue(served, "ann", "bob")
+            await ask(ann)
+            await claim(bob)
+        async with home.serving() as served:
+            await trio.sleep(600)
+            ann = await served.agent("ann")
+            found = await ann.recv(room="review", unclaimed=True)
+            assert len(found.messages) == 1
+
+    run(main)
+
+
+def test_a_window_keeps_its_task_for_an_hour_without_doing_anything_and_not_longer() -> None:
+    async def main() -> None:
+        async with world().serving() as served:
+            window = await served.window("w1")
+            await serve(window)
+            ann = await served.agent("ann")
+            await serve(ann)
+            id = await ask(ann)
+            assert await claim(window) == id
+            await trio.sleep(QUIET_MS / 1000 - 1)
+            assert await claim(ann) is None
+            assert await claim(ann, wait=120) == id
+
+    run(main)
+
+
+def test_what_a_worker_does_in_the_room_renews_what_it_holds_there() -> None:
+    async def main() -> None:
+        async with world().serving() as served:
+            ann, bob = await queue(served, "ann", "bob")
+            id = await ask(ann)
+            assert await claim(bob) == id
+            for _ in range(5):
+                await trio.sleep(LEASE_S - 10)
+                await bob.send("still reading", room="review")
+            await served.leave(bob)
+            began = trio.current_time()
+            assert await claim(ann, wait=600) == id
+            assert trio.current_time() - began == LEASE_S
+
+    run(main)
+
+
+def test_after_a_restart_a_worker_has_time_to_come_back() -> None:
+    async def main() -> None:
+        home = world()
+        async with home.serving() as served:
+            ann, bob = await queue(served, "ann", "bob")
+            id = await ask(ann)
+            assert await claim(bob) == id
+        await trio.sleep(10 * LEASE_S)
+        async with home.serving() as served:
+            ann = await served.agent("ann")
+            began = trio.current_time()
+            assert await claim(ann) is None
+            assert await claim(ann, wait=600) == id
+            assert trio.current_time() - began == GRACE_S
+
+    run(main)
+
+
+def test_a_machine_that_slept_takes_no_task_from_a_worker_that_is_still_there() -> None:
+    async def main() -> None:
+        home = world()
+        clock = home.clock
+        assert isinstance(clock, SteppedClock)
+        async with home.serving() as served:
+            ann, bob, cat = await queue(served, "ann", "bob", "cat")
+            ids = [await ask(ann), await ask(ann)]
+            assert [await claim(bob), await claim(cat)] == ids
+            await served.leave(cat)
+            await trio.sleep(GRACE_S)
+            # The wall clock goes on while the loop's stands still.
+            clock.step(seconds=LEASE_S + SLEPT_MS)
+            assert await claim(ann) == ids[1]
+            assert await claim(ann) is None
+            await trio.sleep(LEASE_S)
+            assert await claim(ann) == ids[0]
+
+    run(main)
