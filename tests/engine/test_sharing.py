@@ -39,7 +39,7 @@ def test_a_file_of_one_workspace_becomes_a_new_file_of_another(work: Work, tmp_p
             alice, bob = await windows(served, work.folder, tmp_path / "other")
             data = b"0123456789" * 60_000
             work.write("docs/report.md", data)
-            shared = await alice.ask("share.send", t.SendFile(path="docs/report.md", text="read it"), t.SharedBlob)
+            shared = await alice.ask("share.send", t.SendFile(path="docs/report.md"), t.SharedBlob)
             assert (shared.blob, shared.size) == (digest(data), len(data))
             named = t.FetchFile(blob=str(shared.seq), path="mine.md")
             fetched = await bob.ask("share.fetch", named, t.FetchedFile)

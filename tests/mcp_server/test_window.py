@@ -952,7 +952,7 @@ def test_files_and_code_are_shared_and_taken_by_the_calls_that_the_answers_name(
             bob = await served.window("b" * 32, workspace=str(other.folder))
             await served.admit(await alice.open("code", "context"), bob)
             here, there = Window(served.engine, alice.caller), Window(served.engine, bob.caller)
-            pushed = await call(here, 1, "parler_share", action="push", text="look")
+            pushed = await call(here, 1, "parler_share", action="push")
             assert f"It is main at {tip[:12]}." in pushed.text
             assert "It is NOT everything; left out: 1 path (1 uncommitted)." in pushed.text
             assert "\u202e" not in pushed.text

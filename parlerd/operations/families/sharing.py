@@ -36,7 +36,6 @@ class SendFile(Params, frozen=True, kw_only=True):
     """`path` is below the workspace of the window."""
 
     path: _Path
-    text: str = ""
     room: Short | None = None
     idempotency_key: IdempotencyKey | None = None
 
@@ -47,7 +46,6 @@ class PushCode(Params, frozen=True, kw_only=True):
     ref: Short | None = None
     base: Short | None = None
     worktree: bool = False
-    text: str = ""
     room: Short | None = None
     idempotency_key: IdempotencyKey | None = None
 
@@ -219,12 +217,11 @@ FAMILY: Final = Family(
     tools=(
         ToolEntry(
             name="parler_share",
-            title="Files and code",
-            does="push HEAD or send a file of your workspace; fetch or apply what message `blob` brings.",
+            title="Files",
+            does="push HEAD, send a workspace file; fetch or apply what message `blob` brings.",
             arguments=(
                 Argument(name="path"),
                 Argument(name="blob", is_number=True),
-                Argument(name="text", is_free=True),
                 Argument(name="room"),
             ),
             default="fetch",
