@@ -446,7 +446,10 @@ def _sent(result: t.Sent, scribe: Scribe, asked: _Asked) -> str:
     if result.seq is None:
         task = scribe.name(result.id)
         return f"Sent to the workers of {where}{repeated}, as {task}: its result comes to you.{warned}"
-    return f"Sent #{result.seq} to {where}{repeated}.{warned}"
+    opened = " That room is new, and for you two alone." if result.opened is True else ""
+    if isinstance(result.awaits, str):
+        opened += f" {scribe.name(result.awaits)} is not in it yet; the message waits there."
+    return f"Sent #{result.seq} to {where}{repeated}.{opened}{warned}"
 
 
 def _warned(warning: str | msgspec.UnsetType) -> str:
@@ -699,8 +702,9 @@ def _requests(result: t.RequestList, scribe: Scribe, asked: _Asked) -> str:
     notice = [result.notice] if result.notice else []
     lines = _bounded([_request_line(request, scribe) for request in result.requests], scribe, taken=notice)
     lines += notice
-    lines.append(f"A person decides; this asks the one at this host: {approve_call(result.requests[0])}")
-    return "\n".join(lines)
+    knocks = [request for request in result.requests if not request.direct_to]
+    asks = f"; this asks the one at this host: {approve_call(knocks[0])}" if knocks else ": `parler approvals`"
+    return "\n".join([*lines, f"A person decides{asks}"])
 
 
 def approve_call(request: t.RequestInfo) -> str:
@@ -711,11 +715,13 @@ def approve_call(request: t.RequestInfo) -> str:
 
 
 def _request_line(request: t.RequestInfo, scribe: Scribe) -> str:
-    """Who knocks, where, and since when. Names are what it says it is. Source: security spec A4."""
+    """Who knocks or wants to write, where, and since when. Names are what it says it is. Source: security spec A4."""
+    wants = f"knocks at {scribe.name(request.room_name or request.room)}"
+    if request.direct_to:
+        wants = f"wants to write to {scribe.name(request.direct_to)}"
     return (
-        f"{scribe.name(request.name)} (says it is on {scribe.name(request.host or 'unknown')}) knocks at "
-        f"{scribe.name(request.room_name or request.room)}; fingerprint {scribe.name(request.fingerprint)}, since "
-        f"{_clock(request.requested)}."
+        f"{scribe.name(request.name)} (says it is on {scribe.name(request.host or 'unknown')}) {wants}; "
+        f"fingerprint {scribe.name(request.fingerprint)}, since {_clock(request.requested)}."
     )
 
 
@@ -736,6 +742,8 @@ def _agent(agent: t.FoundAgent, scribe: Scribe) -> str:
     facts += [f"{what} {' '.join(map(scribe.name, labels))}" for what, labels in _labels(agent) if labels]
     status = scribe.name(agent.status)
     facts.append(f"{status} since {_clock(agent.since)}" if agent.since else status)
+    if agent.direct == "ask":
+        facts.append("its person is asked before you reach it directly")
     if agent.home != "local":
         facts.append(f"home {scribe.name(agent.home)}")
     line = f"{scribe.name(agent.name)}: {', '.join(facts)}"

@@ -93,6 +93,7 @@ def row_of(request: t.RequestInfo) -> model.Row:
         requested=request.requested,
         queue=request.key_ref,
         topic=request.topic,
+        direct_to=request.direct_to,
     )
 
 
@@ -109,8 +110,11 @@ def decide(ctx: Context, decision: model.Approve | model.Deny) -> Verdict:
     try:
         if isinstance(decision, model.Approve):
             row = decision.row
-            params = t.DecideJoin(agent=row.agent, room=row.room, join_code=decision.code, terminal=True)
+            code = decision.code or None
+            params = t.DecideJoin(agent=row.agent, room=row.room, join_code=code, terminal=True)
             done = ctx.call("session.approve", params, t.Decided)
+            if done.direct_to:
+                return Verdict(f"Approved {row.fingerprint}: {row.name} may write to {done.direct_to}.", True)
             room = done.room_name or row.room_name
             return Verdict(f"Approved {row.fingerprint}: {done.name or row.name} is now in '{room}'.", True)
         for row in decision.rows:

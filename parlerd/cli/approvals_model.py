@@ -1,8 +1,9 @@
 """What the approvals screen does, as a pure state machine: requests and keys in, screens and decisions out.
 
     mode         keys that do something                               next mode
-    list         up, down, `a`, `d`, `D`, `/`, Escape, `q`            code, deny, deny_queue, filter, or the end
+    list         up, down, `a`, `d`, `D`, `/`, Escape, `q`            code, allow, deny, deny_queue, filter, the end
     code         letters and digits, Backspace, Enter, Escape         list; code again after a wrong code
+    allow        `y` to let somebody write directly, any other key    list
     deny         `y` to deny, any other key to go back                list
     deny_queue   the same, for all who knocked with the same key      list
     filter       characters, Backspace, up, down, Enter, Escape       list
@@ -12,8 +13,8 @@ Not here: a clock, a terminal, calls. Times are milliseconds of any steady clock
 
 Invariants (security spec A3): a decision is about the request that was selected when its key was pressed, by its id and
 never by a row number; requests that arrive never move the selection; keys are ignored for `QUIET_MS` after the list on
-the screen changed; to approve takes the joiner's code and Enter; to deny takes a `y`; a request that a filter hides is
-neither selected nor decided on.
+the screen changed; to approve takes the joiner's code and Enter, or where nobody joins a `y`; to deny takes a `y`; a
+request that a filter hides is neither selected nor decided on.
 """
 
 from __future__ import annotations
@@ -42,14 +43,14 @@ _STEPS: Final = {
 }
 """How far a key moves the selection; it stops at both ends."""
 
-Mode = Literal["list", "code", "deny", "deny_queue", "filter"]
+Mode = Literal["list", "code", "allow", "deny", "deny_queue", "filter"]
 Tone = Literal["plain", "good", "bad"]
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """One request. Everything except `id` and `agent` is what others say. Rows with the same `room` and `queue` knocked
-    with the same key."""
+    with the same key. With `direct_to` nobody knocks: the agent wants to write to that agent of the person."""
 
     id: str
     agent: str
@@ -62,6 +63,7 @@ class Row:
     requested: int
     queue: str = ""
     topic: str = ""
+    direct_to: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,8 @@ class Screen:
 
 @dataclass(frozen=True, slots=True)
 class Approve:
+    """Let this one in, by the code that it shows; without one let it write directly."""
+
     row: Row
     code: str
 
@@ -137,7 +141,7 @@ def shown(screen: Screen, rows: tuple[Row, ...], now: int) -> Screen:
     if [row.id for row in after.rows] == [row.id for row in screen.rows]:
         return after
     after = replace(after, selected=_still_selected(screen, after), quiet_until=now + QUIET_MS)
-    if screen.mode in ("code", "deny", "deny_queue") and not after.subjects():
+    if screen.mode in ("code", "allow", "deny", "deny_queue") and not after.subjects():
         return replace(_listing(after), note="That request is gone.", tone="plain")
     return after
 
@@ -151,7 +155,7 @@ def pressed(screen: Screen, key: str, now: int) -> tuple[Screen, Decision | None
         return screen, None
     if screen.mode == "code":
         return _typing(screen, key)
-    if screen.mode in ("deny", "deny_queue"):
+    if screen.mode in ("allow", "deny", "deny_queue"):
         return _confirming(screen, key)
     if screen.mode == "filter":
         return _filtering(screen, key), None
@@ -177,7 +181,7 @@ def _listed(screen: Screen, key: str) -> Screen:
     if row is None:
         return screen
     if key == "a":
-        return replace(screen, mode="code", about=(row.id,), typed="", note="")
+        return replace(screen, mode="allow" if row.direct_to else "code", about=(row.id,), typed="", note="")
     if key == "d":
         return replace(screen, mode="deny", about=(row.id,), note="")
     if key == "D":
@@ -204,7 +208,8 @@ def _typing(screen: Screen, key: str) -> tuple[Screen, Decision | None]:
 def _confirming(screen: Screen, key: str) -> tuple[Screen, Decision | None]:
     subjects = screen.subjects()
     if key == "y" and subjects:
-        return replace(screen, busy=True, note=""), Deny(subjects)
+        decision = Approve(subjects[0], "") if screen.mode == "allow" else Deny(subjects)
+        return replace(screen, busy=True, note=""), decision
     return replace(_listing(screen), note="Nothing was decided.", tone="plain"), None
 
 

@@ -62,6 +62,8 @@ def keys_that_act(screen: Screen) -> list[str]:
     if screen.mode == "code":
         enter = ["Enter lets it in"] if len(screen.typed) == CODE_LENGTH else []
         return [*enter, *(["Backspace"] if screen.typed else []), "Esc goes back"]
+    if screen.mode == "allow":
+        return ["y lets it write", "any other key goes back"]
     if screen.mode in ("deny", "deny_queue"):
         return ["y denies", "any other key goes back"]
     if screen.mode == "filter":
@@ -156,6 +158,8 @@ class _Below:
 def _below(screen: Screen, width: int) -> _Below:
     if screen.mode == "code":
         return _ask_code(screen, width)
+    if screen.mode == "allow":
+        return _ask_allow(screen, width)
     if screen.mode in ("deny", "deny_queue"):
         return _ask_deny(screen, width)
     row = screen.row(screen.selected)
@@ -176,7 +180,7 @@ def _details(row: Row, width: int) -> list[Text]:
         ("fingerprint", row.fingerprint),
         ("agent", row.agent),
         ("home", "this machine" if row.home in ("", "local") else row.home),
-        ("wants into", f"{row.room_name} ({row.room})"),
+        ("wants to", f"write to {row.direct_to}") if row.direct_to else ("wants into", f"{row.room_name} ({row.room})"),
         *((("about", row.topic),) if row.topic else ()),
         ("since", moment(row.requested)),
     )
@@ -197,6 +201,12 @@ def _ask_code(screen: Screen, width: int) -> _Below:
         "Read them there yourself: an agent that tells you a code may not be the one that knocks.", width, "dim"
     )
     return _Below("approve", [*question, typed, *_details(row, width), *warning], "green")
+
+
+def _ask_allow(screen: Screen, width: int) -> _Below:
+    (row,) = screen.subjects()[:1]
+    question = f"Let this agent write to {row.direct_to}? What it wrote waits until you answer."
+    return _Below("allow", [*_sentence(question, width, "bold"), *_details(row, width)], "green")
 
 
 def _ask_deny(screen: Screen, width: int) -> _Below:

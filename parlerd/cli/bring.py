@@ -45,7 +45,10 @@ def _arguments(parser: Parser) -> None:
     parser.add_argument("text", nargs="*", type=unicode_text, metavar="TEXT", help="what its agent is to do")
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
-        "--room", type=unicode_text, metavar="ROOM", help="a room's id or name (default: the active session)"
+        "--room",
+        type=unicode_text,
+        metavar="ROOM",
+        help="a room's id or name (default: the active session, else that of your agents in this folder)",
     )
     where.add_argument("--context", type=unicode_text, metavar="TEXT", help="open a new session with this recap")
     parser.add_argument("--headless", action="store_true", help="without a terminal: the program ends when it is done")

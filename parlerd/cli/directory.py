@@ -52,6 +52,11 @@ def _register_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--role", type=unicode_text, metavar="ROLE", help="what the agent is among others, as `reviewer`"
     )
+    parser.add_argument(
+        "--direct",
+        choices=("open", "ask"),
+        help="whether direct messages reach it at once, or you are asked about each new sender (default: open)",
+    )
     parser.add_argument("--describe", type=unicode_text, metavar="TEXT", help="a sentence or two about it")
     parser.add_argument(
         "--at",
@@ -73,6 +78,7 @@ def _register(ctx: Context, args: Namespace) -> int:
         skills=_given(args.skills),
         role=args.role,
         description=args.describe,
+        direct=args.direct,
         home=args.at,
     )
     done = ctx.call("directory.register", params, t.Registered)
@@ -180,12 +186,13 @@ def _say_card(ctx: Context, agent: t.FoundAgent) -> None:
         ("skills      ", ", ".join(agent.skills)),
         ("status      ", _status(ctx, agent)),
         ("card        ", agent.visibility),
+        ("direct      ", "its person is asked first" if agent.direct == "ask" else ""),
         ("home        ", "this machine" if agent.home == "local" else agent.home),
         ("fingerprint ", agent.fingerprint),
         ("id          ", agent.id),
     ):
         if text:
-            out.say((label, "dim"), text)
+            out.say((label, "dim"), text, hang=len(label))
 
 
 def _status(ctx: Context, agent: t.FoundAgent) -> str:

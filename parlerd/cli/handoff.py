@@ -13,7 +13,7 @@ from parlerd.cli.handlers import Handler, room_argument, wide_argument
 from parlerd.cli.messages import QUEUED, say_warning
 from parlerd.cli.output import DONE
 from parlerd.cli.parsing import Parser, seconds, unicode_text
-from parlerd.cli.render import counted, offer_line, show_messages, span_of
+from parlerd.cli.render import counted, left_of, offer_line, show_messages
 from parlerd.operations import types as t
 
 if TYPE_CHECKING:
@@ -92,9 +92,7 @@ def _offer(ctx: Context, args: Namespace) -> int:
         ctx.out.say(("The turn is not offered yet to ", "warn"), (whom, "name"), f" in '{room}'. {QUEUED}")
     else:
         ctx.out.say(("The turn is offered to ", "good"), (whom, "name"), f" in '{room}', as #{given.seq}.")
-        # A second more, because the offer was made a moment ago: a day is not to read as 23 hours.
-        left = span_of(given.expires / 1000 - ctx.now() + 1)
-        until = f" It can be taken for {left}." if given.expires else ""
+        until = f" It can be taken for {left_of(given.expires, ctx.now())}." if given.expires else ""
         ctx.out.note(f"The turn stays yours until somebody takes it.{until} To see: parler handoff show {given.seq}")
     say_warning(ctx, given.warning)
     if not given.others:

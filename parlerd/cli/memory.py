@@ -127,7 +127,9 @@ def _head(fact: t.Fact, now: float) -> list[Span]:
     facts.append(_place(fact))
     if fact.verified != "valid":
         facts.append((f"NOT VERIFIED ({fact.verified})", "bad"))
-    facts.append((fact.id, "dim"))
+    if not fact.key:
+        # Nothing else names it for `parler forget`.
+        facts.append((fact.id, "dim"))
     for each in facts:
         head += [(" · ", "dim"), each]
     return head

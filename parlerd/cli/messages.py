@@ -36,7 +36,11 @@ def _send_arguments(parser: Parser) -> None:
     where.add_argument("--room", metavar="ROOM", help="a room's id or name (default: the active session)")
     where.add_argument("--service", type=unicode_text, metavar="NAME", help="ask the workers of this queue for it")
     parser.add_argument(
-        "--to", action="append", default=[], metavar="AGENT", help="whose attention it wants; may be repeated"
+        "--to",
+        action="append",
+        default=[],
+        metavar="AGENT",
+        help="whose attention it wants; without --room an agent outside the active session gets it directly",
     )
     parser.add_argument(
         "--kind", default="text", type=unicode_text, metavar="KIND", help="a word for what it is (default: text)"
@@ -82,6 +86,13 @@ def _send(ctx: Context, args: Namespace) -> int:
         again = " before, and not again," if sent.replayed else ""
         number = "" if sent.seq is None else f" as #{sent.seq}"
         ctx.out.say((f"Sent{again}", "good"), f"{number} to ", (f"'{sent.name or sent.room}'", "name"), ".")
+    if not ctx.out.json:
+        if sent.opened is True:
+            ctx.out.say("That room is new, and for the two of you alone.")
+        if isinstance(sent.awaits, str):
+            ctx.out.say(
+                (sent.awaits, "name"), " is not in it yet. The message waits there; its person may be asked first."
+            )
     say_warning(ctx, sent.warning)
     return DONE
 

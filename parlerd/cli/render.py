@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from parlerd.operations import types as t
 
+_ROUNDING_S: Final = 30.0
 _UNITS: Final = ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second"))
 
 
@@ -25,6 +26,12 @@ def span_of(seconds: float) -> str:
         if whole >= size:
             return counted(whole // size, unit)
     return "0 seconds"
+
+
+def left_of(until_ms: int, now: float) -> str:
+    """How much time is left until a moment, in words: a little more than there is, because what was made a moment ago
+    for a day is not to read as `23 hours`."""
+    return span_of(until_ms / 1000 - now + _ROUNDING_S)
 
 
 def counted(count: int, one: str, more: str = "") -> str:
@@ -163,7 +170,7 @@ def offer_line(each: t.HandoffEntry, now: float) -> Sequence[Span]:
     said: list[Span] = [(number, "dim"), (each.giver, "name"), " offers the turn to ", (each.for_ or "anyone", "name")]
     match each.status:
         case "offered":
-            said.append((f": open for {span_of(each.expires / 1000 - now)}", "warn"))
+            said.append((f": open for {left_of(each.expires, now)}", "warn"))
         case "accepted":
             said += [(": taken by ", "good"), (each.holder, "name")]
         case status:
@@ -245,7 +252,7 @@ def _head(message: t.Message, now: float, *, wide: bool) -> list[Span]:
 
 
 def show_requests(out: Output, requests: Sequence[t.RequestInfo], now: float) -> None:
-    """Show who knocks, and for each the command that lets it in, alone on a line."""
+    """Show who knocks and who wants to write directly, and for each the command that agrees, alone on a line."""
     if not requests:
         out.say("Nobody is waiting.")
         return
@@ -255,7 +262,10 @@ def show_requests(out: Output, requests: Sequence[t.RequestInfo], now: float) ->
     for request in requests:
         waited = span_of(now - request.requested / 1000)
         claimed = f" (says: {request.host})" if request.host else ""
-        out.say((request.name + claimed, "name"), f" wants to join '{request.room_name}', {waited} ago")
+        wants = (
+            f"wants to write to {request.direct_to}" if request.direct_to else f"wants to join '{request.room_name}'"
+        )
+        out.say((request.name + claimed, "name"), f" {wants}, {waited} ago")
         home = "this machine" if request.home in ("", "local") else request.home
         out.say((f"  fingerprint {request.fingerprint} · home {home}", "dim"))
         if unsaid(request.topic):

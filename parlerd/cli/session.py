@@ -12,11 +12,11 @@ from parlerd.cli.parsing import Parser, positive, seconds, unicode_text
 from parlerd.cli.render import (
     agents_in,
     first_of,
+    left_of,
     moment,
     say_hidden,
     show_messages,
     show_requests,
-    span_of,
     unsaid,
 )
 from parlerd.cli.rooms import GLANCE, by_attention, glance, who_knocks
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Sequence
 
-ROUNDING_S: Final = 30.0
-"""Added to the time that a key has left before the time is put in words, so that a day is not `23 hours` a moment
-later."""
 _IN: Final = ("joined", "already_member")
 """The statuses of a join that come with the session's context."""
 
@@ -123,7 +120,7 @@ def _open(ctx: Context, args: Namespace) -> int:
     if opened.replayed:
         out.note("This session was opened before, by the same request. This is its key again.")
     out.paste("KEY: ", (opened.session_key, "good"))
-    left = span_of(opened.expires / 1000 - ctx.now() + ROUNDING_S)
+    left = left_of(opened.expires, ctx.now())
     room: Cell = (f"'{opened.name}'", "name")
     if opened.approval:
         out.say("room ", room, f": the key lets others knock for {left}; you decide.")
@@ -312,6 +309,14 @@ def _decided(ctx: Context, decided: t.Decided) -> int:
     name, room = decided.name or decided.agent, decided.room_name or decided.room
     if ctx.out.json:
         ctx.out.document(decided)
+    elif decided.direct_to:
+        said = (
+            f" may write to {decided.direct_to}."
+            if decided.status == "approved"
+            else f" does not reach {decided.direct_to} until you approve that agent after all."
+        )
+        is_good = decided.status == "approved"
+        ctx.out.say(("Approved: ", "good") if is_good else ("Denied: ", "warn"), (name, "name"), said)
     elif decided.status == "approved":
         ctx.out.say(("Approved: ", "good"), (name, "name"), f" is now in '{room}'.")
     else:

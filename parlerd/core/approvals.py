@@ -378,6 +378,7 @@ class Approvals(Facet[ApprovalsState]):
         require_open(room)
         require_sound(room)
         wrong = {
+            "kind": room.kind == "dm",
             "home": terms.home != room.home,
             "room": terms.room != room.room,
             # Whoever decides who comes in said so when the room was opened, and no later key asks them less.

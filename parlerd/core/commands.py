@@ -335,6 +335,43 @@ class Activate(Command, frozen=True, kw_only=True):
     room: RoomId | None
 
 
+class PairAgents(Command, frozen=True, kw_only=True):
+    """Let `room` be the room of the agents `one` and `other`. The answer is `taken`, and nothing happens, where they
+    have another one than `instead`: the room that whoever asks found to be over, or to have been named and never
+    opened."""
+
+    one: AgentId
+    other: AgentId
+    room: RoomId
+    instead: RoomId | None = None
+
+
+class AskDirect(Command, frozen=True, kw_only=True):
+    """An agent (`asker`, for the person `principal`) wrote to an agent of this home that wants to be asked. The answer
+    is how that stands: `pending`, or `approved` or `denied` where it was asked before."""
+
+    agent: AgentId
+    asker: AgentId
+    principal: PrincipalId
+    name: str
+    host: str = ""
+
+
+class DecideDirect(Command, frozen=True, kw_only=True):
+    """The person of an agent of this home lets somebody write to it, or does not."""
+
+    request: RequestId
+    admit: bool
+    proof: Proof
+
+
+class DeleteRoom(Command, frozen=True, kw_only=True):
+    """The person whose agent owns a room wants it gone, with everything in it. The answer is `deleted`; a room that was
+    deleted before stays so."""
+
+    room: RoomId
+
+
 class EnrolPerson(Command, frozen=True, kw_only=True):
     """A person proved their key and knew the join secret: their daemon may open links from now on. `name` is what their
     machine calls itself."""
@@ -357,6 +394,10 @@ HomeCommand = (
     | SetAttention
     | NameRoom
     | Activate
+    | PairAgents
+    | AskDirect
+    | DecideDirect
+    | DeleteRoom
     | EnrolPerson
     | KickPerson
 )

@@ -19,7 +19,7 @@ from parlerd.core import events as e
 from parlerd.core.decision import Decision
 from parlerd.core.errors import Refused
 from parlerd.core.facets import Facet, applies, decides, nobody, reads, touches
-from parlerd.core.model import AgentId, By, CardVisibility, Ids, Millis, Position, PrincipalId
+from parlerd.core.model import AgentId, By, CardVisibility, DirectRule, Ids, Millis, Position, PrincipalId
 from parlerd.core.statements import AgentCard, check
 
 
@@ -37,6 +37,7 @@ class Listed(msgspec.Struct):
     tags: tuple[str, ...] = ()
     skills: tuple[str, ...] = ()
     description: str = ""
+    direct: DirectRule = "open"
 
 
 class DirectoryState(msgspec.Struct):
@@ -117,6 +118,7 @@ class Directory(Facet[DirectoryState]):
             return
         known.name, known.role, known.description = card.name, card.role, card.description
         known.tags, known.skills = card.tags, card.skills
+        known.direct = "open" if card.direct is msgspec.UNSET else card.direct
 
     def _sent_away(self, event: e.PersonKicked, header: e.Header) -> None:
         for card in [card for card in self.state.cards.values() if card.principal == event.principal]:

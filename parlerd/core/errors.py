@@ -235,6 +235,16 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         scope="room",
     ),
     _E(
+        "room_deleted",
+        "This room was deleted by the person whose agent owned it.",
+        "What this machine was told before can be read where `parler rooms` still lists the room. To go on, open a new "
+        "session.",
+        tool_hint="It can be read where parler_rooms still lists it. To go on, open a new session with "
+        "parler_open_session.",
+        action="stop",
+        scope="room",
+    ),
+    _E(
         "not_owner",
         "Only the owner of this room may do that.",
         "Ask the owner.",
@@ -501,6 +511,13 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "Withdraw an offer, or wait until one is taken or expires.",
         action="back_off",
         scope="room",
+        retryable=True,
+    ),
+    _E(
+        "pair_has_room",
+        "These two agents have another room already.",
+        "Send the message again: it goes into that room.",
+        action="retry",
         retryable=True,
     ),
     _E("ambiguous_name", "More than one matches that name.", "Use one of the ids that are listed."),

@@ -379,6 +379,40 @@ class SessionActivated(_Event, tag="session_activated", frozen=True, kw_only=Tru
     room: RoomId | None
 
 
+class AgentsPaired(_Event, tag="agents_paired", frozen=True, kw_only=True):
+    """Two agents have this room for the two of them; the lesser id stands first."""
+
+    agents: tuple[AgentId, AgentId]
+    room: RoomId
+
+
+class DirectAsked(_Event, tag="direct_asked", frozen=True, kw_only=True):
+    """`asker` wrote to an agent of this home that wants to be asked first. `name` and `host` are what the asking agent
+    says of itself."""
+
+    request: RequestId
+    agent: AgentId
+    asker: AgentId
+    principal: PrincipalId
+    name: str
+    host: str = ""
+
+
+class DirectDecided(_Event, tag="direct_decided", frozen=True, kw_only=True):
+    """The person of `agent` lets `asker` write to it, or does not."""
+
+    agent: AgentId
+    asker: AgentId
+    admit: bool
+    proof: Proof
+
+
+class RoomDeleted(_Event, tag="room_deleted", frozen=True, kw_only=True):
+    """A room is gone from this home, with everything in it: its name is free, and no agent is in it."""
+
+    room: RoomId
+
+
 class PersonEnrolled(_Event, tag="person_enrolled", frozen=True, kw_only=True):
     """A person may open links to this home. `name` is what their machine calls itself."""
 
@@ -421,6 +455,10 @@ HomeEvent = (
     | AttentionSet
     | RoomNamed
     | SessionActivated
+    | AgentsPaired
+    | DirectAsked
+    | DirectDecided
+    | RoomDeleted
     | PersonEnrolled
     | PersonKicked
 )

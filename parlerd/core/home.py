@@ -2,8 +2,9 @@
 
 Not here: messages. Nobody posts or reads in the home room and no surface shows it as a room, so it has no reader's
 numbers and no author's envelopes. Above: the engine. Below: `identities` (agents, and what leads to them), `naming`
-(rooms by name, active sessions), `directory` (the cards of agents), `attention` (what begins their turns) and
-`enrolment` (who may open links), each with its state and its rules; `facets` puts them together.
+(rooms by name, active sessions), `directory` (the cards of agents), `attention` (what begins their turns), `pairs` (the
+rooms of two agents) and `enrolment` (who may open links), each with its state and its rules; `facets` puts them
+together.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from parlerd.core.enrolment import Enrolment, EnrolmentState, Person
 from parlerd.core.identities import AgentRecord, Identities, IdentitiesState
 from parlerd.core.model import AgentId, PrincipalId, RoomId
 from parlerd.core.naming import Naming, NamingState
+from parlerd.core.pairs import Pairs, PairsState
 
-FOLD_VERSION: Final = 5
+FOLD_VERSION: Final = 6
 """Raise this number when the state's shape changes, or the state that a log folds to, as the one in `room`."""
 
 
@@ -36,6 +38,7 @@ class HomeState(facets.Folded):
     enrolment: EnrolmentState = msgspec.field(default_factory=EnrolmentState)
     directory: DirectoryState = msgspec.field(default_factory=DirectoryState)
     attention: AttentionState = msgspec.field(default_factory=AttentionState)
+    pairs: PairsState = msgspec.field(default_factory=PairsState)
 
     @property
     def agents(self) -> Mapping[AgentId, AgentRecord]:
@@ -59,7 +62,7 @@ class HomeRoom(facets.Aggregate[HomeState]):
 
     fold_version: int = FOLD_VERSION
     RULES: ClassVar = facets.compose(
-        (Identities, Naming, Enrolment, Directory, AttentionRules),
+        (Identities, Naming, Enrolment, Directory, AttentionRules, Pairs),
         commands=get_args(c.HomeCommand),
         events=get_args(e.HomeEvent),
     )
@@ -69,6 +72,7 @@ class HomeRoom(facets.Aggregate[HomeState]):
         self._identities: Final = Identities(state.identities)
         self._directory: Final = Directory(state.directory)
         self.attention: Final = AttentionRules(state.attention, state.identities)
+        self.pairs: Final = Pairs(state.pairs, state.identities)
         super().__init__(
             state,
             self._identities,
@@ -76,6 +80,7 @@ class HomeRoom(facets.Aggregate[HomeState]):
             Enrolment(state.enrolment),
             self._directory,
             self.attention,
+            self.pairs,
         )
 
     @classmethod

@@ -68,6 +68,8 @@ Proof = Literal["none", "cli", "form", "terminal", "sealed"]
 Attention = Literal["open", "dnd", "focus"]
 RoomAttention = Literal["inherit", "quiet", "muted"]
 CardVisibility = Literal["private", "public", "withdrawn"]
+DirectRule = Literal["open", "ask"]
+"""Whether an agent takes direct messages from everybody who can see it, or wants its person to be asked."""
 Verified = Literal["valid", "unsigned", "invalid"]
 Stage = Literal["stored", "pushed", "read", "acknowledged", "acted"]
 Turn = Literal["", "offered", "accepted", "declined", "withdrawn"]

@@ -62,6 +62,8 @@ MAX_TRANSFERS: Final = 64
 """How often a room may change hands: whoever comes in later is shown each time."""
 NONCE: Final = 16
 """Random bytes in a statement, so that two statements about the same are different bytes."""
+MAX_MOMENT: Final = 2**53 - 1
+"""The last moment that a statement can name, in epoch milliseconds: for what never ends."""
 _DIGEST: Final = 32
 _ID_CHARACTERS: Final = 32
 """Characters of a room's id that are its opening's hash: 160 bits, so that nobody finds another opening for an id."""
@@ -214,6 +216,9 @@ class AgentCard(_Statement, frozen=True, kw_only=True):
     visibility: CardVisibility
     """Who finds the agent: everybody who may look into the directory, or only who shares a room with it. A `withdrawn`
     card says that the agent has none any more."""
+    direct: Literal["ask"] | msgspec.UnsetType = msgspec.UNSET
+    """With `ask`, its person is asked before somebody who is new to the agent reaches it with a direct message. The
+    field is left out of the bytes of every other card, so that homes of earlier versions still read those."""
     revision: int
     """A later card of the agent has a higher number."""
     at: Millis
@@ -439,8 +444,8 @@ _FORMS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "nonce": lambda value: len(value) == NONCE,
     "ref": lambda value: _ID.match(value) is not None,
     "request": lambda value: _ID.match(value) is not None,
-    "expires_at": lambda value: 0 <= value < 2**53,
-    "at": lambda value: 0 <= value < 2**53,
+    "expires_at": lambda value: 0 <= value <= MAX_MOMENT,
+    "at": lambda value: 0 <= value <= MAX_MOMENT,
     "max_uses": lambda value: 1 <= value < 2**53,
     "epoch": lambda value: 1 <= value <= MAX_EPOCH,
     "number": lambda value: 1 <= value <= MAX_TRANSFERS,

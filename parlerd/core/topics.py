@@ -33,6 +33,7 @@ Root = Literal[
     "seats",
     "log",
     "link",
+    "pairs",
 ]
 
 
@@ -110,6 +111,11 @@ def presence(agent: str = ANY) -> Topic:
 def seats() -> Topic:
     """A window took the identity of an agent."""
     return Topic(ANY, "seats")
+
+
+def pairs(agent: str = ANY) -> Topic:
+    """Something happened in a direct room that names an agent (this one, or any) which is not in the room."""
+    return Topic(ANY, "pairs", agent)
 
 
 def link(session: str) -> Topic:

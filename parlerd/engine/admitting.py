@@ -18,15 +18,17 @@ from typing import NamedTuple
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
+from parlerd.core import topics
 from parlerd.core.errors import Refused
-from parlerd.core.model import AgentId, KeyId, MessageId, PrincipalId, RoomId, Seq
+from parlerd.core.model import AgentId, By, KeyId, MessageId, PrincipalId, RoomId, Seq
 from parlerd.core.statements import KeyTerms, Opening, check, room_id_of
-from parlerd.engine.authors import Admission, Attested, Finished
+from parlerd.engine.authors import Admission, Attested, Finished, Words
 from parlerd.engine.brought import BlobFinder
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
+from parlerd.engine.pair_rooms import awaited, is_over
 from parlerd.engine.quota import OPENING
 from parlerd.engine.reachable import require_attached, require_member, require_speaker, room_within, stamp
 from parlerd.engine.sending import Posting
@@ -113,9 +115,48 @@ class Admitting:
             idempotency_key=params.idempotency_key,
             recap=recap,
         )
+        if command.opening.kind == "dm" and command.terms is not None and command.terms.preapproved:
+            return await self._open_for_two(caller, by, command, words)
         actor = await desk.rooms.create(command.room)
         settled = await actor.submit(command, by, words)
         return t.OpenedRemoteRoom(room=command.room, replayed=not settled.facts)
+
+    async def _open_for_two(self, caller: Caller, by: By, command: c.OpenRoom, words: Words) -> t.OpenedRemoteRoom:
+        """A direct room: the one that its two agents have here, and this one only where they have none. Of whom the
+        opener cannot see nobody learns here whether there is such an agent."""
+        desk, me = self._desk, by.actor
+        assert command.terms is not None
+        if len(command.terms.preapproved) != 1:
+            raise Refused("statement_refused", what="preapproved")
+        [other] = command.terms.preapproved
+        if other == me:
+            raise Refused("statement_refused", what="preapproved")
+        async with desk.pair_lines.alone(me, other):
+            known = desk.rooms.home.aggregate.pairs.room_of(me, other)
+            if known is not None and known != command.room and await self._goes_on(known):
+                raise Refused("pair_has_room", room=known)
+            if known is None and not await self._sees(me, other):
+                raise Refused("no_such_agent")
+            pair = c.PairAgents(operation="link.open", one=me, other=other, room=command.room, instead=known)
+            await desk.rooms.home.submit(pair, by)
+            settled = await (await desk.rooms.create(command.room)).submit(command, by, words)
+        desk.notifier.publish([topics.pairs(other)])
+        return t.OpenedRemoteRoom(room=command.room, replayed=not settled.facts)
+
+    async def _goes_on(self, room: RoomId) -> bool:
+        """Whether a room was opened and is not over."""
+        try:
+            return not is_over((await self._desk.rooms.get(room)).aggregate)
+        except Refused:
+            return False
+
+    async def _sees(self, eyes: AgentId, other: AgentId) -> bool:
+        """Whether an agent may know of another: it has a public card here, or the two share a room."""
+        card = self._desk.rooms.home.aggregate.card_of(other)
+        if card is not None and card.visibility == "public":
+            return True
+        rooms = await self._desk.library.rooms_of([eyes, other])
+        return not set(rooms[eyes]).isdisjoint(rooms[other])
 
     @asynccontextmanager
     async def _place_for(self, principal: PrincipalId, room: RoomId) -> AsyncIterator[None]:
@@ -181,6 +222,7 @@ class Admitting:
         def posted(posting: Posting[t.Posted], header: e.Header | None, seq: Seq) -> t.Posted:
             if not posting.replayed:
                 self._desk.kept.add(principal, size)
+                self._desk.notifier.publish(map(topics.pairs, awaited(actor.aggregate)))
             return _posted(posting, header, seq)
 
         return Posting(self._desk.library, agent, actor, submission, posted)

@@ -8,33 +8,50 @@ the proof that was given for it, and never with a stronger one.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from parlerd.core import commands as c
 from parlerd.core.approvals import Request, find_request
 from parlerd.core.errors import Refused
+from parlerd.core.identities import AgentRecord
 from parlerd.core.model import PROOF_ORDER, By, PeerText, Proof, RoomId
+from parlerd.core.pairs import Ask
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.key_text import SHORT_ID
 from parlerd.engine.lookup import owned_rooms
+from parlerd.engine.pair_rooms import PairRooms
 from parlerd.engine.person import is_person, require_person
 from parlerd.engine.reading import handle_of, silence_of
 from parlerd.identity import codes
 from parlerd.operations import types as t
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Somebody asked to write to an agent of this home, and the room of the two."""
+
+    ask: Ask
+    handle: RoomHandle
+
+
 class Approving:
-    """The handlers about requests to come in."""
+    """The handlers about requests to come in, and about direct messages to agents that want their person to be
+    asked."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        self._pairs = PairRooms(desk)
 
     @handles("session.requests", "rooms.requests")
     async def requests(self, caller: Caller, params: t.SessionRequests) -> t.RequestList:
         me = await self._desk.me(caller)
-        rooms = await owned_rooms(self._desk, me, params.room, person=is_person(caller))
+        asks = await self._asks(caller, me, params.room)
+        rooms = await self._rooms(caller, me, params.room, asks)
         found, notice = await self._requests_of(rooms)
+        found = sorted([*found, *map(self._shown, asks)], key=_by_age)
         room = rooms[0] if params.room is not None and rooms else None
         return t.RequestList(room=room, requests=found, notice=notice)
 
@@ -43,7 +60,8 @@ class Approving:
         me = await self._desk.me(caller)
         rooms = await owned_rooms(self._desk, me, None, person=is_person(caller))
         found, notice = await self._requests_of(rooms)
-        return t.RequestList(room=None, requests=found, notice=notice)
+        asks = await self._asks(caller, me, None)
+        return t.RequestList(room=None, requests=sorted([*found, *map(self._shown, asks)], key=_by_age), notice=notice)
 
     async def _requests_of(self, rooms: list[RoomId]) -> tuple[list[t.RequestInfo], str]:
         """Who knocks at these rooms, and what is said of homes that were not heard from. Waits for none of them."""
@@ -58,7 +76,45 @@ class Approving:
                     handle.begin_to_catch_up()
                     now = self._desk.clock.now()
                     silent[silence_of(handle, now, "newer requests there may be missing here.")] = None
-        return sorted(found, key=lambda request: (request.requested, request.id)), " ".join(filter(None, silent))
+        return found, " ".join(filter(None, silent))
+
+    async def _rooms(self, caller: Caller, me: AgentRecord, room: str | None, asks: list[_Asked]) -> list[RoomId]:
+        """The rooms whose requests are meant beside these of others who asked to write: none where a room is named
+        that is the room of one of those."""
+        if room is not None and asks:
+            return []
+        return await owned_rooms(self._desk, me, room, person=is_person(caller))
+
+    async def _asks(
+        self, caller: Caller, me: AgentRecord, room: str | None, who: str | None = None, *, denied: bool = False
+    ) -> list[_Asked]:
+        """Who asked to write to the caller, or as the person to any of their agents, and was not answered; with
+        `denied` also who was refused. Where a room or somebody is named, those that are meant."""
+        found = []
+        for ask in self._desk.rooms.home.aggregate.pairs.asks():
+            is_asked = ask.agent == me.id or is_person(caller)
+            is_open = ask.state == "pending" or (denied and ask.state == "denied")
+            if not is_asked or not is_open or who not in (None, ask.request, ask.asker, ask.name):
+                continue
+            handle = await self._pairs.room_of(ask)
+            if handle is not None and room in (None, handle.room, handle.aggregate.state.name):
+                found.append(_Asked(ask, handle))
+        return found
+
+    def _shown(self, asked: _Asked) -> t.RequestInfo:
+        ask, state = asked.ask, asked.handle.aggregate.state
+        return t.RequestInfo(
+            id=ask.request,
+            room=state.room,
+            room_name=state.name,
+            agent=ask.asker,
+            name=ask.name,
+            host=ask.host,
+            requested=ask.at,
+            fingerprint=codes.fingerprint(ask.asker),
+            home=asked.handle.home_name,
+            direct_to=self._desk.rooms.home.aggregate.state.agents[ask.agent].name,
+        )
 
     def _request(self, handle: RoomHandle, request: Request) -> t.RequestInfo:
         room = handle.aggregate
@@ -94,8 +150,12 @@ class Approving:
             in_editor=not admit or params.join_code is not None,
             instead="Give the code that the newcomer shows (--code), or run it in a terminal outside the editor.",
         )
-        rooms = await owned_rooms(self._desk, me, params.room, person=is_person(caller))
-        actor, request = await self._find(rooms, params.agent)
+        asks = await self._asks(caller, me, params.room, params.agent, denied=True)
+        rooms = await self._rooms(caller, me, params.room, asks)
+        found = await self._find(rooms, params.agent, asks)
+        if isinstance(found, _Asked):
+            return await self._decide_ask(caller, me, found, params, admit=admit)
+        actor, request = found
         proof: Proof = "cli"
         if params.join_code is not None and admit:
             await actor.check_code(request, params.join_code, door="terminal" if peer.terminal else "cli")
@@ -113,7 +173,7 @@ class Approving:
         """
         me = await self._desk.me(caller)
         rooms = await owned_rooms(self._desk, me, params.room, person=False)
-        actor, request = await self._find(rooms, params.agent)
+        actor, request = await self._find_knock(rooms, params.agent)
         proof: Proof = "none"
         if params.join_code is not None:
             await actor.check_code(request, params.join_code, door="form")
@@ -123,6 +183,31 @@ class Approving:
         if proof != "none":
             require_proof(self._desk, proof, admit=params.admit)
         return await self.decide(self._desk.by(caller, me), actor, request, admit=params.admit, proof=proof)
+
+    async def _decide_ask(
+        self, caller: Caller, me: AgentRecord, asked: _Asked, params: t.DecideJoin, *, admit: bool
+    ) -> t.Decided:
+        if params.join_code is not None:
+            raise Refused("invalid_param", "Whoever writes directly is shown no code.", param="join_code")
+        proof = caller.facts.authority.at_most("cli")
+        require_proof(self._desk, proof, admit=admit)
+        ask = asked.ask
+        command = c.DecideDirect(
+            operation="session.approve" if admit else "session.deny", request=ask.request, admit=admit, proof=proof
+        )
+        by = self._desk.by(caller, me)
+        await self._desk.rooms.home.submit(command, by)
+        if admit:
+            await self._pairs.admit(ask, by, asked.handle)
+        return t.Decided(
+            room=asked.handle.room,
+            agent=ask.asker,
+            status="approved" if admit else "denied",
+            proof=proof,
+            name=ask.name,
+            room_name=asked.handle.aggregate.state.name,
+            direct_to=self._desk.rooms.home.aggregate.state.agents[ask.agent].name,
+        )
 
     async def decide(self, by: By, actor: RoomHandle, request: Request, *, admit: bool, proof: Proof) -> t.Decided:
         """Record what `by`'s person decided about a request, with the proof that was given for it."""
@@ -158,12 +243,18 @@ class Approving:
         """
         me = await self._desk.me(caller)
         rooms = await owned_rooms(self._desk, me, params.room, person=False)
-        actor, request = await self._find(rooms, params.agent)
+        actor, request = await self._find_knock(rooms, params.agent)
         room = await actor.quiet()
         return t.FoundRequest(request=self._request(actor, request), owner_decides=room.state.approver == "agent")
 
-    async def _find(self, rooms: list[RoomId], who: str) -> tuple[RoomHandle, Request]:
-        """The request meant, across rooms: one that waits before one that was decided on."""
+    async def _find_knock(self, rooms: list[RoomId], who: str) -> tuple[RoomHandle, Request]:
+        """The knock meant, across rooms: one that waits before one that was decided on."""
+        found = await self._find(rooms, who, [])
+        assert not isinstance(found, _Asked), "nobody who asked was named"
+        return found
+
+    async def _find(self, rooms: list[RoomId], who: str, asks: list[_Asked]) -> tuple[RoomHandle, Request] | _Asked:
+        """The knock that is meant, across rooms, or whoever of these asked: what waits before what was decided on."""
         found: list[tuple[RoomHandle, Request]] = []
         for name in rooms:
             actor = await self._desk.rooms.get(name)
@@ -173,10 +264,16 @@ class Approving:
                 if error.code != "no_such_request":
                     raise
         waiting = [pair for pair in found if pair[1].state == "pending"]
-        if len(waiting) > 1:
+        asking = [each for each in asks if each.ask.state == "pending"]
+        if len(waiting) + len(asking) > 1:
             candidates = [
                 {"id": request.agent, "name": request.name, "host": request.host, "room": actor.room}
                 for actor, request in waiting
+            ]
+            candidates += [
+                {"id": ask.request, "name": ask.name, "host": ask.host, "room": each.handle.room}
+                for each in asking
+                for ask in [each.ask]
             ]
             raise Refused(
                 "ambiguous_name",
@@ -186,8 +283,12 @@ class Approving:
             )
         if waiting:
             return waiting[0]
+        if asking:
+            return asking[0]
         if found:
             return found[-1]
+        if asks:
+            return asks[-1]
         raise Refused("no_such_request")
 
 
@@ -197,3 +298,7 @@ def require_proof(desk: Desk, proof: Proof, *, admit: bool) -> None:
     # A refusal lets nobody in, so any proof is enough for a refusal; but there must be one.
     if proof == "none" or (admit and PROOF_ORDER.index(proof) < PROOF_ORDER.index(minimum)):
         raise Refused("needs_proof", f"This home asks for the proof {minimum!r}; this one is {proof!r}.")
+
+
+def _by_age(request: t.RequestInfo) -> tuple[int, str]:
+    return request.requested, request.id

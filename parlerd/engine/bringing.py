@@ -20,7 +20,7 @@ from parlerd.core.approvals import KeyState, standing_request
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.identities import AgentRecord
 from parlerd.core.lifecycle import require_open, require_sound
-from parlerd.core.model import KeyId
+from parlerd.core.model import KeyId, RoomId
 from parlerd.core.room import Room
 from parlerd.engine.approving import Approving, require_proof
 from parlerd.engine.callers import Caller, ProcessId
@@ -30,6 +30,7 @@ from parlerd.engine.handling import handles
 from parlerd.engine.inviting import Inviting
 from parlerd.engine.joining import Joining
 from parlerd.engine.key_text import typed_key_of
+from parlerd.engine.lookup import active_room
 from parlerd.engine.observers import observed_room
 from parlerd.engine.opening import Opening
 from parlerd.engine.person import is_person, require_person
@@ -144,7 +145,7 @@ class Bringing:
         """The room that is meant, and a key of it with which an agent can knock now; a `check` makes none where there
         is none. Raises `Refused`."""
         desk = self._desk
-        actor, room, _ = await observed_room(desk, caller, me, wanted)
+        actor, room, _ = await observed_room(desk, caller, me, wanted or self._at_work_here(caller, me))
         state = room.state
         if state.owner != me.id and not (is_person(caller) and state.owner_principal == me.principal):
             raise Refused(
@@ -167,6 +168,19 @@ class Bringing:
             if found is not None:
                 await desk.homes.find(state.home, found[1], await desk.bindings.of(actor.room, found[1]))
         return room, None if found is None else found[0].id
+
+    def _at_work_here(self, caller: Caller, me: AgentRecord) -> RoomId | None:
+        """The active session of the person's agents in this folder, where the person has none of their own: the one
+        into which whoever starts an agent beside them means to bring it. None where there are several."""
+        desk = self._desk
+        workspace, state = caller.facts.workspace, desk.rooms.home.aggregate.state
+        if not is_person(caller) or not workspace or active_room(desk, me.id) is not None:
+            return None
+        beside = [
+            each for each in state.agents.values() if each.workspace == workspace and each.principal == me.principal
+        ]
+        found = {room for each in beside if (room := active_room(desk, each.id)) is not None}
+        return found.pop() if len(found) == 1 else None
 
     def _live_key(self, actor: RoomHandle, room: Room) -> tuple[KeyState, str] | None:
         """A key of the room with which an agent can knock now, as it is typed too; None without one."""

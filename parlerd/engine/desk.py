@@ -14,12 +14,14 @@ from parlerd.core.model import By, HomeId, Millis
 from parlerd.engine.bindings import Bindings
 from parlerd.engine.budget import TurnBudget
 from parlerd.engine.callers import Caller, PeerProcess, ProcessId
+from parlerd.engine.clearing import Clearing
 from parlerd.engine.connected import Connected
 from parlerd.engine.handles import Homes
 from parlerd.engine.join_codes import JoinCodes
 from parlerd.engine.kept import Kept
 from parlerd.engine.library import Library
 from parlerd.engine.links import Links
+from parlerd.engine.pair_lines import PairLines
 from parlerd.engine.ports import Clock, HomeBook, HomeKeys, HostFiles, Notifier, Randomness
 from parlerd.engine.presence import Presence
 from parlerd.engine.quota import Quotas
@@ -79,11 +81,17 @@ class Desk:
     """The relays that the person added."""
     codes: JoinCodes
     """The codes that were typed wrong, whoever typed them."""
+    clearing: Clearing
+    """Takes deleted rooms out of the file."""
+    copies: Callable[[], list[str]]
+    """The copies of the database that this program made itself, by their paths."""
     version: str
     home_path: str
     """Where this home lives."""
     default_home: bool
     """Whether that is `~/.parler`."""
+    pair_lines: PairLines = field(default_factory=PairLines)
+    """The calls about pairs of agents, one after the other."""
     budget: TurnBudget = field(default_factory=TurnBudget)
     """The turns that may begin without a person."""
     bindings: Bindings = field(init=False)

@@ -25,7 +25,7 @@ from parlerd.core.directory import Listed, Wanted
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.home import HomeRoom
 from parlerd.core.identities import AgentRecord
-from parlerd.core.model import HOME_ROOM, MAX_LABEL, AgentId, By, CardVisibility, HomeId, PeerText, RoomId
+from parlerd.core.model import HOME_ROOM, MAX_LABEL, AgentId, By, CardVisibility, DirectRule, HomeId, PeerText, RoomId
 from parlerd.core.statements import NONCE, AgentCard, check, check_fields, encode
 from parlerd.engine.authors import Admission, Attested, LocalAuthor
 from parlerd.engine.callers import Caller
@@ -53,6 +53,7 @@ class _Said:
     skills: tuple[str, ...]
     description: str
     visibility: CardVisibility
+    direct: DirectRule = "open"
 
 
 class DirectoryHandlers:
@@ -140,6 +141,7 @@ class DirectoryHandlers:
             skills=said.skills,
             description=said.description,
             visibility=said.visibility,
+            direct=msgspec.UNSET if said.direct == "open" else said.direct,
             # By the clock, so that a home which was restored from an older copy goes on above its later cards.
             revision=max(revision + 1, now),
             at=now,
@@ -202,18 +204,13 @@ class DirectoryHandlers:
                 raise Refused("no_card", "You have no card yet.", hint="To make one: parler register --tag TAG")
             return self._shown(own)
         wanted = params.agent
-        mine = self._seen(caller, me, Wanted(query=wanted))
-        found: dict[str, t.FoundAgent] = {
-            card.agent: self._shown(card) async for card in mine if wanted in (card.agent, card.name)
-        }
+        mine = await self.seen_here(caller, me, wanted)
+        found: dict[str, t.FoundAgent] = {card.agent: self._shown(card) for card in mine}
         silent: list[str] = []
         if wanted not in found and not _is_within(caller):
             # The same name may mean somebody else at another home.
-            everywhere = t.Discover(query=wanted[:MAX_LABEL], limit=t.MAX_FOUND)
-            async with trio.open_nursery() as nursery:
-                for home in desk.homes.all():
-                    nursery.start_soon(self._ask, home, me, everywhere, found, silent)
-            found = {id: agent for id, agent in found.items() if wanted in (id, agent.name)}
+            elsewhere, silent = await self.seen_elsewhere(me, wanted)
+            found = {**{agent.id: agent for agent in elsewhere}, **found}
         if not found:
             raise Refused("no_card", hint=_UNHEARD if silent else None)
         if len(found) > 1:
@@ -257,6 +254,22 @@ class DirectoryHandlers:
                 )
             )
         return t.CardPage(cards=entries, more=more)
+
+    async def seen_here(self, caller: Caller, me: AgentRecord, who: str) -> list[Listed]:
+        """The cards of this home that the caller may see and whose agent has this name or id."""
+        return [card async for card in self._seen(caller, me, Wanted(query=who)) if who in (card.agent, card.name)]
+
+    async def seen_elsewhere(self, me: AgentRecord, who: str) -> tuple[list[t.FoundAgent], list[str]]:
+        """The agents of this name or id whose cards the agent sees at relays, each as often as relays show it, and
+        which relays did not answer."""
+        found: dict[HomeId, dict[str, t.FoundAgent]] = {home: {} for home in self._desk.homes.all()}
+        silent: list[str] = []
+        everywhere = t.Discover(query=who[:MAX_LABEL], limit=t.MAX_FOUND)
+        async with trio.open_nursery() as nursery:
+            for home, there in found.items():
+                nursery.start_soon(self._ask, home, me, everywhere, there, silent)
+        agents = [agent for there in found.values() for agent in there.values() if who in (agent.id, agent.name)]
+        return agents, silent
 
     # -- what may be seen ----------------------------------------------------------------------------------
 
@@ -310,6 +323,7 @@ def _found(card: Listed | AgentCard, *, status: str, since: int, home: str) -> t
         visibility=card.visibility,
         home=home,
         fingerprint=fingerprint(card.agent),
+        direct="ask" if card.direct == "ask" else "open",
     )
 
 
@@ -337,11 +351,12 @@ def _merged(params: t.Register, known: Listed | None) -> _Said:
         skills=before.skills if params.skills is None else params.skills,
         description=before.description if params.description is None else params.description,
         visibility=before.visibility if params.visibility is None else params.visibility,
+        direct=before.direct if params.direct is None else params.direct,
     )
 
 
 def _says(card: Listed) -> _Said:
-    return _Said(card.role, card.tags, card.skills, card.description, card.visibility)
+    return _Said(card.role, card.tags, card.skills, card.description, card.visibility, card.direct)
 
 
 def _wanted(params: t.Discover | t.FindCards) -> Wanted:

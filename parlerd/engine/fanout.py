@@ -14,7 +14,7 @@ task would make, byte for byte.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from typing import Final, NamedTuple, cast
@@ -88,6 +88,17 @@ class LinkStream:
     """The agents that were attached at the last look."""
     presence_at: float = -inf
     """When presence was last told, on the loop's clock."""
+    awaits: set[tuple[RoomId, AgentId, int]] = field(default_factory=set)
+    """The direct rooms of which was said that they wait for an agent, and how many had come and gone there then."""
+    pair_ears: dict[AgentId, Callable[[], None]] = field(default_factory=dict)
+    """What stops the news of direct rooms that wait for each of the agents."""
+    has_pair_news: bool = False
+    """Whether a direct room may wait for one of them of which nothing was said."""
+
+    def note_pairs(self) -> None:
+        """A direct room waits for one of these agents: the stream's task looks."""
+        self.has_pair_news = True
+        self.waiter.wake()
 
 
 class _Message(NamedTuple):

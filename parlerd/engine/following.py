@@ -43,7 +43,9 @@ from parlerd.engine.face import Outlet
 from parlerd.engine.fanout import PAGE, PAGE_BYTES, Followed, LinkStream, News, Pushed, message_of
 from parlerd.engine.handling import handles
 from parlerd.engine.library import PUBLIC
+from parlerd.engine.pair_rooms import awaited
 from parlerd.engine.reachable import Eyes, eyes, room_within
+from parlerd.engine.rooms import pause_among
 from parlerd.operations import types as t
 from parlerd.store.port import MarkDelivery, NewFact, Write
 
@@ -95,7 +97,7 @@ class Following:
                         for item in await self._step(caller, stream, followed):
                             went_on = True
                             yield item
-                    for item in self._presence(stream):
+                    for item in [*await self._awaits(stream), *self._presence(stream)]:
                         yield item
                     if not went_on and not desk.draining:
                         if self._recorder is stream:
@@ -106,6 +108,8 @@ class Following:
                         stream.is_waiting = False
             finally:
                 stream.is_waiting = False
+                stream.speaking = ()
+                self._hear_of_pairs(stream)
                 del self._streams[caller]
                 for followed in list(stream.rooms.values()):
                     self._drop(stream, followed)
@@ -162,7 +166,10 @@ class Following:
         others. Raises nothing: whoever stored the facts calls this."""
         news: News | None = None
         now = self._desk.clock.now()
+        # Whoever stores a fact has the room open, so this one was deleted: each link looks at it anew.
+        is_gone = self._desk.rooms.open_actor(room) is None
         for followed, stream in self._followers[room].items():
+            followed.is_level = followed.is_level and not is_gone
             try:
                 if self._has_all_before(stream, followed, now):
                     news = news or self._news(room, followed)
@@ -214,6 +221,8 @@ class Following:
         """The rooms of which there may be something to tell. All of them, when other agents speak than before."""
         speaking = tuple(stream.link.speaking(self._desk.clock.now()))
         others, stream.speaking = speaking != stream.speaking, speaking
+        if others:
+            self._hear_of_pairs(stream)
         return [followed for followed in stream.rooms.values() if others or self._may_have_more(followed)]
 
     def _may_have_more(self, followed: Followed) -> bool:
@@ -245,8 +254,8 @@ class Following:
                 actor = await self._desk.rooms.get(followed.room)
             room = await actor.quiet()
             looking = eyes(self._desk, caller, room)
-        except Refused:
-            return self._gone(stream, followed)
+        except Refused as error:
+            return self._gone(stream, followed, deleted=error.code == "room_deleted")
         if looking.is_shut:
             return self._gone(stream, followed)
         walk = _Walk(self._desk, self._cards, room, looking, followed)
@@ -260,10 +269,39 @@ class Following:
         self._push(stream, walk.marks)
         return walk.items
 
-    def _gone(self, stream: LinkStream, followed: Followed) -> list[t.LinkItem]:
+    def _gone(self, stream: LinkStream, followed: Followed, *, deleted: bool = False) -> list[t.LinkItem]:
         if stream.rooms.get(followed.room) is followed:
             self._drop(stream, followed)
-        return [t.LinkItem(room=followed.room, gone=True)]
+        return [t.LinkItem(room=followed.room, gone=True, deleted=deleted)]
+
+    def _hear_of_pairs(self, stream: LinkStream) -> None:
+        """Let the stream be woken when a direct room begins to wait for one of the agents that speak on its link."""
+        for agent in [agent for agent in stream.pair_ears if agent not in stream.speaking]:
+            stream.pair_ears.pop(agent)()
+        for agent in stream.speaking:
+            if agent not in stream.pair_ears:
+                stream.pair_ears[agent] = self._desk.notifier.hear(topics.pairs(agent), stream.note_pairs)
+                stream.has_pair_news = True
+
+    async def _awaits(self, stream: LinkStream) -> list[t.LinkItem]:
+        """The direct rooms that wait for agents of this link, each said once for each time that it does."""
+        if not stream.has_pair_news:
+            return []
+        stream.has_pair_news = False
+        items = []
+        pairs = self._desk.rooms.home.aggregate.pairs
+        for agent in stream.speaking:
+            for number, name in enumerate(pairs.rooms_of(agent).values(), 1):
+                await pause_among(number)
+                try:
+                    room = (await self._desk.rooms.get(name)).aggregate
+                except Refused:
+                    continue  # it is about to be opened
+                said = name, agent, room.state.membership.moves
+                if agent in awaited(room) and said not in stream.awaits:
+                    stream.awaits.add(said)
+                    items.append(t.LinkItem(room=name, awaits=[agent]))
+        return items
 
     # -- beside the log --------------------------------------------------------------------------------------
 

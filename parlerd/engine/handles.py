@@ -23,6 +23,7 @@ from parlerd.core.approvals import Request
 from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, BlobId, By, HomeId, KeyId, MessageId, Millis, RequestId, RoomId, Seq
 from parlerd.core.room import Room
+from parlerd.core.statements import Opening
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.armed import Armed
 from parlerd.engine.authors import Words
@@ -156,6 +157,11 @@ class RoomHandle(Protocol):
         this home, and `rewind_refused` where what the home holds is no beginning of what is here."""
         ...
 
+    async def delete(self, by: By) -> None:
+        """Have the room deleted in its home, as `by`'s person, whose agent owns it. A room of this home is its own log,
+        and is deleted with that. Raises `Refused`: `home_unreachable` where that home does not answer."""
+        ...
+
     def presence(self, agent: AgentId) -> Present | None:
         """How present an agent of another home is, as the room's home last told; None where nothing was told, and for
         the agents of this home, of whom this home knows better."""
@@ -233,6 +239,12 @@ class Homes(Protocol):
         can knock. Raises `Refused`: `unknown_key`, `wrong_room` where the home tells a room to which `binding` does not
         bind the key (nothing of that room is kept), or `offline` or `home_unreachable` where the home does not
         answer."""
+        ...
+
+    async def find_direct(self, home: HomeId, room: RoomId, agent: AgentId) -> Opening:
+        """How a direct room at another home was opened that names an agent of this home in the terms of its key. The
+        room's mirror is there afterwards, with the key in it, so that the agent can knock. Raises as `find` does, but
+        `relay_equivocation` for any other room in the place of `wrong_room`."""
         ...
 
     def all(self) -> Sequence[HomeId]:
@@ -356,6 +368,9 @@ class ForsakenRoom(MirrorRoom):
     async def rewind(self, by: By, *, confirmed: bool) -> t.RewoundRoom:
         raise self._refused()
 
+    async def delete(self, by: By) -> None:
+        raise self._refused()
+
     def silent_since(self) -> Millis | None:
         return Millis(0)
 
@@ -384,6 +399,9 @@ class NoHomes:
         raise Refused("home_not_trusted", host=self.name_of(home))
 
     async def find(self, home: HomeId, session_key: str, binding: str) -> tuple[KeyId, RoomId]:
+        raise Refused("home_not_trusted", host=self.name_of(home))
+
+    async def find_direct(self, home: HomeId, room: RoomId, agent: AgentId) -> Opening:
         raise Refused("home_not_trusted", host=self.name_of(home))
 
     def all(self) -> Sequence[HomeId]:

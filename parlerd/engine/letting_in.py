@@ -18,7 +18,7 @@ import msgspec
 from parlerd.core import commands as c
 from parlerd.core.approvals import Request, standing_request
 from parlerd.core.errors import Refused
-from parlerd.core.model import AgentId, KeyId, Millis, RequestId
+from parlerd.core.model import AgentId, KeyId, Millis, RequestId, RoomId
 from parlerd.core.room import Room
 from parlerd.core.statements import DecisionStatement, KnockStatement, Transfer, check, decode_opened
 from parlerd.engine.admitting import new_key
@@ -44,7 +44,11 @@ class LettingIn:
 
     @handles("link.find")
     async def find(self, caller: Caller, params: t.FindKey) -> t.FoundKey:
-        key_id, room = await self._key(caller, params.session_key)
+        if params.session_key:
+            key_id, room = await self._key(caller, params.session_key)
+        else:
+            agent = require_attached(self._desk, caller, params.agent)
+            key_id, room = await self._direct(caller, RoomId(params.room), agent)
         known = room.state.keys[key_id]
         bodies = await self._desk.library.bodies(room.state.room, (OPENED_AT, known.position))
         opened, terms = bodies.get(OPENED_AT, Signed()), bodies.get(known.position, Signed())
@@ -63,7 +67,10 @@ class LettingIn:
         desk = self._desk
         statement = check(params.statement, KnockStatement)
         agent = require_attached(desk, caller, statement.agent)
-        key_id, room = await self._key(caller, params.session_key)
+        if params.session_key:
+            key_id, room = await self._key(caller, params.session_key)
+        else:
+            key_id, room = await self._direct(caller, statement.room, agent)
         by = stamp(caller, agent, statement.host)
         signed = Attested(params.statement, params.signature)
         command, words = self._admission.knock(by, signed, key_id=key_id, wall=desk.clock.now())
@@ -105,6 +112,20 @@ class LettingIn:
             if room is None or room.state.keys[key_id].state(desk.clock.now()) != "live":
                 raise self._unknown(caller)
         return key_id, room
+
+    async def _direct(self, caller: Caller, name: RoomId, agent: AgentId) -> tuple[KeyId, Room]:
+        """The direct room of this id, and its key, for an agent that the key's terms name. Raises
+        `Refused(unknown_key)` for every other room alike."""
+        desk = self._desk
+        rooms = desk.rooms.home.aggregate.pairs.rooms_of(agent)
+        if name in rooms.values():
+            # The pairs say so, so nobody has rooms opened by naming them.
+            room = (await desk.rooms.get(name)).aggregate
+            for key in room.state.keys.values():
+                if agent in key.preapproved:
+                    return key.id, room
+        await desk.throttle.before(caller)
+        raise self._unknown(caller)
 
     def _has_used(self, caller: Caller, room: Room, key_id: KeyId) -> bool:
         """Whether one of the link's agents is in the room, or knocked with this very key: it is no guesser."""

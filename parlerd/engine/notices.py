@@ -1,10 +1,10 @@
 """The one line that says what is new for an agent beside what it asked for: counts and names, no word a peer chose.
 
-Each change is said once to each window: that somebody knocks, that the person decided, that somebody came or left, that
-messages wait in a room, that an own offer of the turn was answered or expired, that a relay lost some of the agent's
-own messages, that an agent host lost its entry. Zero bytes when
-nothing changed. What an answer said itself is not said again. Names are labels, so the line may stand outside a fence;
-a label can still be worded like a sentence, so each is short here and in quotes.
+Each change is said once to each window: that somebody knocks or wants to write to the agent, that the person decided,
+that somebody came or left, that messages wait in a room, that an own offer of the turn was answered or expired, that a
+relay lost some of the agent's own messages, that an agent host lost its entry. Zero bytes when nothing changed. What an
+answer said itself is not said again. Names are labels, so the line may stand outside a fence; a label can still be
+worded like a sentence, so each is short here and in quotes.
 """
 
 from __future__ import annotations
@@ -85,6 +85,7 @@ class Notices:
         me, active = home.agents[caller.agent], home.active.get(caller.agent)
         told = caller.reader.told.copy()
         found: list[tuple[t.News, str, str]] = await self._of_refused(told, me)
+        found += [("knock", "", line) for line in self._of_asks(told, me)]
         standings = await self._desk.library.standings(me.id)
         standings.sort(key=lambda each: each[0].room != active)
         for number, (membership, stands) in enumerate(standings, 1):
@@ -126,6 +127,19 @@ class Notices:
             line = f"your queued message {message.id} was refused in {_quoted(name)} ({message.code})"
             found.append(("refused", message.room, line))
         return found
+
+    def _of_asks(self, told: Told, me: AgentRecord) -> list[str]:
+        """Who wants to write to this agent, which wants its person to be asked."""
+        asks = [ask for ask in self._desk.rooms.home.aggregate.pairs.asks() if ask.agent == me.id]
+        new = [ask for ask in asks if ask.state == "pending" and ask.request not in told.requests]
+        told.requests.update(ask.request for ask in new)
+        others = f" and {len(new) - 1} more" if len(new) > 1 else ""
+        verb = "want" if len(new) > 1 else "wants"
+        return (
+            [f"{_quoted(new[0].name)}{others} {verb} to write to you (your user decides: `parler approvals`)"]
+            if new
+            else []
+        )
 
     def _of_hosts(self, caller: Caller) -> str:
         """That a host dropped our entry: the agents of the others can pass it on."""

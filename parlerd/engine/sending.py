@@ -31,6 +31,7 @@ from parlerd.core.words import CAPSULE_LISTS, CAPSULE_TEXTS, check_data, check_t
 from parlerd.engine.authors import Draft
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
+from parlerd.engine.directs import Acquaintance, Directs, addressed, are_in_session, unknown
 from parlerd.engine.handles import LOCAL, RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.inputs import input_digest
@@ -127,24 +128,59 @@ class Posting(Generic[R]):
 class Sending:
     """The handler of `message.send`, and how any message gets into its room's line."""
 
-    def __init__(self, desk: Desk, reading: Reading, queues: Queues) -> None:
+    def __init__(self, desk: Desk, reading: Reading, queues: Queues, directs: Directs) -> None:
         self._desk = desk
         self._reading = reading
         self._queues = queues
+        self._directs = directs
 
     @handles("message.send")
     async def send(self, caller: Caller, params: t.Send) -> t.Sent:
         me = await self._desk.me(caller)
-        parts, size = _parts(params)
         if params.service is not None:
+            _parts(params)
             actor = await self._queue(caller, me, params, params.service)
-            params = msgspec.structs.replace(params, kind=TASK)
-        else:
-            actor = await self._writable(me, params.room)
+            return await self._send(caller, me, actor, msgspec.structs.replace(params, kind=TASK), params.to)
+        if params.room is None and params.to:
+            return await self._send_to(caller, me, params)
+        actor = await self._writable(me, params.room)
+        return await self._send(caller, me, actor, params, params.to)
+
+    async def _send_to(self, caller: Caller, me: AgentRecord, params: t.Send) -> t.Sent:
+        """Send to the named in the active session, or directly. The key travels with a failure, as it does of any
+        message."""
+        try:
+            # Before a room is opened for it: a refused message leaves none.
+            input_digest(params)
+            other = await self._directs.meant(caller, me, params.to)
+            if other is not None:
+                return await self._send_directly(caller, me, other, params)
+            try:
+                return await self._send(caller, me, await self._writable(me, None), params, params.to)
+            except Refused as error:
+                raise unknown(error) if error.code == "no_such_agent" else error from None
+        except ParlerError as error:
+            drawn = drawn_key(MessageId(self._desk.random.new("m")))
+            error.details.setdefault("key", params.idempotency_key or drawn)
+            raise
+
+    async def _send_directly(self, caller: Caller, me: AgentRecord, other: Acquaintance, params: t.Send) -> t.Sent:
+        _parts(params)
+        if params.visible_to:
+            raise Refused("invalid_param", "Nobody but you two sees a direct message.", param="visible_to")
+        direct = await self._directs.between(caller, me, other, is_answer=params.reply_to is not None)
+        sent = await self._send(caller, me, direct.handle, params, ())
+        awaits = other.name if direct.is_awaited else msgspec.UNSET
+        return msgspec.structs.replace(sent, opened=direct.is_new or msgspec.UNSET, awaits=awaits)
+
+    async def _send(
+        self, caller: Caller, me: AgentRecord, actor: RoomHandle, params: t.Send, to: tuple[str, ...]
+    ) -> t.Sent:
+        parts, size = _parts(params)
         reply_to = None
         if params.reply_to is not None:
             reply_to = await self._reading.message_id(actor.aggregate, me.id, params.reply_to)
-        command = _command(params, reply_to)
+        command = _command(params, reply_to, addressed(actor.aggregate, to))
         return await (await self.post(caller, me, actor, command, parts, size)).result()
 
     async def _queue(self, caller: Caller, me: AgentRecord, params: t.Send, service: str) -> RoomHandle:
@@ -158,14 +194,16 @@ class Sending:
     def begin_send(self, caller: Caller, params: t.Send) -> Posting[t.Sent] | None:
         """`send`, as far as its place in the room's line: for pipelined clients, which need no task each for that.
 
-        None when it takes more than that: the agent is not leased yet, the room is closed up or named by its name, or
-        a store has to be asked that is not at hand.
+        None when it takes more than that: the agent is not leased yet, the room is closed up or named by its name, it
+        may be a direct message, or a store has to be asked that is not at hand.
         """
         if params.service is not None:
             return None
         me = self._desk.seats.known(caller)
         actor = None if me is None else self._open_room(me, params.room)
         if me is None or actor is None:
+            return None
+        if params.room is None and not are_in_session(actor.aggregate, me.id, params.to):
             return None
         parts, size = _parts(params)
         reply_to = None
@@ -176,7 +214,8 @@ class Sending:
         seen = self._reading.seen_now(actor.room, me.id)
         if seen is None:
             return None
-        return self._place(caller, me, actor, _command(params, reply_to), parts, size, seen)
+        command = _command(params, reply_to, addressed(actor.aggregate, params.to))
+        return self._place(caller, me, actor, command, parts, size, seen)
 
     async def post(
         self,
@@ -326,13 +365,13 @@ def _parts(params: t.Send) -> tuple[tuple[Part, ...], int]:
     return (TextPart(params.text), DataPart(params.data)), size + check_data(params.data)
 
 
-def _command(params: t.Send, reply_to: MessageId | None) -> c.PostMessage:
+def _command(params: t.Send, reply_to: MessageId | None, to: tuple[str, ...]) -> c.PostMessage:
     return c.PostMessage(
         operation="message.send",
         idempotency_key=params.idempotency_key,
         input=input_digest(params),
         kind=params.kind,
-        to=params.to,
+        to=to,
         visibility=params.visible_to or None,
         reply_to=reply_to,
     )

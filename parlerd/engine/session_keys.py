@@ -49,7 +49,7 @@ class SessionKeys:
             owns = state.owner == me.id or (is_person(caller) and state.owner_principal == me.principal)
             keys = (
                 [await self._key_info(handle, key, desk.now_at(state.home), whole=whole) for key in state.keys.values()]
-                if owns
+                if owns and not (state.kind == "dm" and any(key.preapproved for key in state.keys.values()))
                 else []
             )
             sessions.append(

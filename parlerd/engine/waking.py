@@ -171,7 +171,8 @@ class Waking:
                 assert isinstance(event, e.MessagePosted)
                 if event.memory is not None or (loudness == "handoffs" and not event.turn):
                     continue
-                is_direct = event.visibility is not None or is_for(backlog.room.state, me.id, event)
+                state = backlog.room.state
+                is_direct = event.visibility is not None or state.kind == "dm" or is_for(state, me.id, event)
                 if loudness == "all" or is_direct:
                     return True
             if not page.messages:
@@ -181,6 +182,11 @@ class Waking:
 
     async def _look(self, me: AgentRecord, windows: list[Caller], rooms: list[RoomId]) -> _Found:
         found = _Found()
+        home = self._desk.rooms.home.aggregate
+        asks = {ask.request for ask in home.pairs.asks() if ask.agent == me.id and ask.state == "pending"}
+        found.requests.update(asks)
+        if home.attention.of(me.id) == "open":
+            found.loud_requests.update(asks)
         for name in rooms:
             try:
                 await self._look_at(me, windows, name, found)

@@ -176,7 +176,10 @@ class StageReached(Result, frozen=True, kw_only=True):
 
 class RequestInfo(Result, frozen=True, kw_only=True):
     """Someone knocks. `name` and `host` are what it says it is; `key_ref` tells apart the keys of one room, without
-    being one. `topic` is what the room is about, in its opener's words: the room's name is ASCII."""
+    being one. `topic` is what the room is about, in its opener's words: the room's name is ASCII.
+
+    With `direct_to`, nobody knocks: the agent wrote to that agent of yours, which wants you to be asked first, and its
+    message waits in the room of the two."""
 
     id: str
     room: str
@@ -189,6 +192,7 @@ class RequestInfo(Result, frozen=True, kw_only=True):
     home: str
     key_ref: str = msgspec.field(name="key", default="")
     topic: PeerText = PeerText("")
+    direct_to: str = ""
 
 
 class SessionRequests(Params, frozen=True, kw_only=True):
@@ -204,7 +208,8 @@ class RequestList(Result, frozen=True, kw_only=True):
 
 
 class Decided(Result, frozen=True, kw_only=True):
-    """`name` is what the agent is called there: its handle once it is in, else what it says it is."""
+    """`name` is what the agent is called there: its handle once it is in, else what it says it is. With `direct_to` the
+    decision is whether it may write to that agent of yours."""
 
     room: str
     agent: str
@@ -212,9 +217,10 @@ class Decided(Result, frozen=True, kw_only=True):
     proof: str
     name: str = ""
     room_name: str = ""
+    direct_to: str = ""
 
 
-REQUESTS_OF_ROOM: Final = ("no_such_room", "ambiguous_name", "not_owner")
+REQUESTS_OF_ROOM: Final = ("no_such_room", "room_deleted", "ambiguous_name", "not_owner")
 """Why nobody who knocks can be named: which room is meant is not clear, or another agent owns it."""
 DECIDING: Final = (*REQUESTS_OF_ROOM, *AWAY, "room_closed", "no_such_request", "already_decided")
 """Why nothing can be decided on a request."""

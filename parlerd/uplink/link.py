@@ -5,8 +5,9 @@
                           v  | after a while        v
                        unreachable             connecting          refused: not tried again until a person asks
 
-It is needed while an agent that is connected here is in a room there or knocks at one, while a command asks for
-something there, and while the outbox holds a message for it; and for five minutes after the last of these.
+It is needed while an agent that is connected here is in a room there, knocks at one, or has a card in its directory,
+while a command asks for something there, and while the outbox holds a message for it; and for five minutes after the
+last of these.
 
 On a link every agent of this home that is in a room there is attached before the rooms are followed: a private message
 to an agent that was not there would be missing in a mirror, and the thread that it belongs to would seem to have lost
@@ -22,6 +23,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any, Final, Literal, cast
 
 import msgspec
@@ -33,6 +35,7 @@ from parlerd.core.errors import ParlerError, Refused, StoreError
 from parlerd.core.membership import number_at_home, shifts_of
 from parlerd.core.model import AgentId, HomeId, Label, Millis, RoomId
 from parlerd.engine.desk import Desk
+from parlerd.engine.pair_rooms import PairRooms
 from parlerd.engine.ports import Signers
 from parlerd.identity.delegation import DELEGATION_TTL_MS, issue
 from parlerd.identity.join_line import is_loopback, parse_address
@@ -99,6 +102,7 @@ class Link:
         """The link while there is one, from when the relay is proven."""
         self.mirrors = Mirrors(added.id, desk, signers.principal, counters, bounds)
         self.outbox = Outbox(added.id, desk.library)
+        self._pairs = PairRooms(desk)
         self._homes = homes
         self._dialer = dialer
         self._desk = desk
@@ -391,7 +395,7 @@ class Link:
                 standing = await self._attach(connection, agents)
                 states = {(RoomId(each.room), AgentId(each.agent)): each.state for each in standing}
                 for room in await self._rooms():
-                    await self.mirrors.compare(room, agents, states)
+                    await self.mirrors.compare(room, agents, states, partial(_is_deleted, connection))
                 told = {RoomId(each.room) for each in standing if each.state in _IN}
                 rooms = {*await self._rooms(), *[room for room in sorted(told) if await self.mirrors.is_sound(room)]}
                 await self._follow_all(nursery, connection, sorted(rooms))
@@ -436,6 +440,9 @@ class Link:
 
     async def _take(self, connection: LinkConnection, item: t.LinkItem) -> None:
         room = RoomId(item.room)
+        for agent in map(AgentId, item.awaits):
+            if self.mirrors.is_ours(agent):
+                self.spawn(self._come_in, room, agent)
         if room not in self._followed:
             # It was on its way when this home stopped to follow the room, or nobody ever asked about the room.
             return
@@ -459,6 +466,14 @@ class Link:
         elif not goes_on and room in self._followed:
             self._ended(room)
             connection.begin("link.unwatch", t.UnfollowRoom(room=room))
+
+    async def _come_in(self, room: RoomId, agent: AgentId) -> None:
+        """Somebody there has a direct room with an agent of this home that is not in it."""
+        try:
+            await self._pairs.invited(self.home, room, agent)
+        except ParlerError as error:
+            # The relay says it again on the next link.
+            log.warning("direct room %s of %s: %s", room, self.name, error.code)
 
     def _comes_in(self, agent: AgentId) -> bool:
         """Whether this is an agent of this home that does not speak over this link yet."""
@@ -500,9 +515,12 @@ class Link:
         return t.Attachment(agent=agent, delegation=text, delegation_signature=signature, signature=signed)
 
     async def _agents(self) -> list[AgentId]:
-        """The agents of this home that are in a room there, knock at one, or wrote what waits for it."""
+        """The agents of this home that are in a room there, knock at one, or wrote what waits for it, and those that
+        have a card, because somebody there may write to them directly."""
         standings = await self._standings()
-        return sorted({agent for agent, _ in standings} | {row.agent for row in self.outbox if not row.refused})
+        carded = {card.agent for card in self._desk.rooms.home.aggregate.cards()}
+        writing = {row.agent for row in self.outbox if not row.refused}
+        return sorted({agent for agent, _ in standings} | writing | carded)
 
     async def _rooms(self) -> list[RoomId]:
         """The rooms there that agents of this home are in or knock at."""
@@ -541,6 +559,9 @@ class Link:
 
     async def _is_wanted_by_agents(self) -> bool:
         connected = {agent for caller in self._desk.connected if (agent := self._desk.seats.acts_as(caller))}
+        if self.home == self._homes.default and any(map(self._desk.rooms.home.aggregate.card_of, connected)):
+            # The card of an agent stands there by default, and who finds it may write to the agent.
+            return True
         return bool(connected) and any(agent in connected for agent, _ in await self._standings())
 
     async def _until_unneeded(self) -> None:
@@ -598,6 +619,15 @@ class Link:
     def _changed(self) -> None:
         self._change.set()
         self._change = trio.Event()
+
+
+async def _is_deleted(connection: LinkConnection, room: RoomId) -> bool:
+    """Whether the relay says that a room was deleted there."""
+    try:
+        await connection.call("link.head", t.AskHead(room=room), WAIT_S)
+    except Refused as error:
+        return error.code == "room_deleted"
+    return False
 
 
 def urls_of(addresses: Iterable[str]) -> list[str]:

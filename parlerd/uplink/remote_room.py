@@ -30,7 +30,7 @@ from parlerd.core import events as e
 from parlerd.core.approvals import Request, standing_request
 from parlerd.core.decision import Decision
 from parlerd.core.errors import ParlerError, Refused
-from parlerd.core.lifecycle import OLDER_COPY, require_open, require_sound
+from parlerd.core.lifecycle import DELETED, OLDER_COPY, require_open, require_sound
 from parlerd.core.membership import last_at_home, number_at_home, shift_after, shifts_of
 from parlerd.core.messages import audience_key
 from parlerd.core.model import AgentId, By, KeyId, MessageId, Millis, Position, RequestId, RoomId, Seq, Shown
@@ -328,7 +328,11 @@ class RemoteRoom(MirrorRoom):
         by = submission.by
         session_key = self._doors.session_key(self._link.home, command.key_id)
         if session_key is None:
-            raise Refused("unknown_key")
+            state = self.actor.aggregate.state
+            if state.kind != "dm" or by.actor not in state.keys[command.key_id].preapproved:
+                raise Refused("unknown_key")
+            # The key of a direct room is typed by nobody: its terms name the agent.
+            session_key = ""
         knock = self._attest(decision.statements[0], by)
         answer = await self._link.call(
             "link.knock",
@@ -469,6 +473,18 @@ class RemoteRoom(MirrorRoom):
         messages, upto = judged.earlier
         shifted = tuple(msgspec.structs.replace(each, seq=Seq(each.seq + shift)) for each in messages)
         return Earlier(shifted, Seq(upto + shift))
+
+    # -- deleting ------------------------------------------------------------------------------------------------
+
+    async def delete(self, by: By) -> None:
+        if self.aggregate.state.contradicted == DELETED:
+            return
+        try:
+            await self._link.call("link.delete", t.DeleteAtRoom(room=self.room))
+        except Refused as error:
+            # It was deleted there before, by an answer that was lost.
+            if error.code != "room_deleted":
+                raise
 
     # -- going on after the home lost a part of the room ------------------------------------------------------
 

@@ -16,7 +16,7 @@ import trio
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import AgentId, HomeId, KeyId, Label, MessageId, RoomId
 from parlerd.core.room import Room
-from parlerd.core.statements import KeyTerms, check
+from parlerd.core.statements import KeyTerms, Opening, check
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.authors import LocalAuthor
 from parlerd.engine.desk import Desk
@@ -24,6 +24,7 @@ from parlerd.engine.handles import LOCAL, ForsakenRoom, Queued, RoomHandle, Unde
 from parlerd.engine.ports import Signers
 from parlerd.identity.codes import secret_bytes
 from parlerd.identity.join_line import fingerprint, fits, home_name, is_loopback, parse
+from parlerd.identity.proofs import read_opening, signed
 from parlerd.operations import types as t
 from parlerd.uplink.bounds import Bounds
 from parlerd.uplink.composing import Composer
@@ -174,6 +175,28 @@ class Uplinks:
             # Nothing that anybody signed says which room a key is for: only what was typed does.
             raise Refused("wrong_room")
         link.mirrors.note_key(room, found.ref, key)
+        return await self._begin_mirror(link, room, found), room
+
+    async def find_direct(self, home: HomeId, room: RoomId, agent: AgentId) -> Opening:
+        link = self._link(home)
+        found = await link.call("link.find", t.FindKey(room=room, agent=agent), by=agent)
+        assert isinstance(found, t.FoundKey)
+        try:
+            opening = read_opening(room, home, found.opening, found.opening_signature)
+            terms = signed(KeyTerms, found.terms, found.terms_signature, opening.principal)
+        except Refused:
+            raise Refused("relay_equivocation", what="opening") from None
+        if found.room != room or (terms.ref, terms.room, terms.home) != (found.ref, room, home):
+            raise Refused("relay_equivocation", what="terms")
+        if opening.kind != "dm" or opening.owner == agent or terms.preapproved != (agent,):
+            # What a relay calls a direct room could be any room that somebody wants the agent in.
+            raise Refused("relay_equivocation", what="kind")
+        await self._begin_mirror(link, room, found)
+        return opening
+
+    async def _begin_mirror(self, link: Link, room: RoomId, found: t.FoundKey) -> KeyId:
+        """Let the mirror of a room begin that was found by a key; gives the key's id in this home."""
+        home = link.home
         await link.mirrors.take(
             t.LinkItem(
                 room=room,
@@ -201,7 +224,7 @@ class Uplinks:
         if known is None:
             # What the relay gave is not signed by the person who opened the room.
             raise Refused("relay_equivocation", what="terms")
-        return known, room
+        return known
 
     def all(self) -> Sequence[HomeId]:
         return list(self._links)

@@ -90,6 +90,19 @@ def test_approving_acts_on_the_agent_of_the_shown_request_with_its_code(tmp_path
     assert daemon.params_of("session.approve") == [t.DecideJoin(agent=BOB, room=ROOM, join_code="K7QM", terminal=True)]
 
 
+def test_letting_somebody_write_directly_sends_no_code_and_says_to_whom(tmp_path: Path) -> None:
+    decided = t.Decided(room=ROOM, agent=BOB, status="approved", proof="cli", direct_to="ben")
+    daemon = FakeDaemon().answers("session.approve", decided)
+    done = decide(context(tmp_path, daemon), Approve(row_of(request("ann", direct_to="ben")), ""))
+    assert (done.good, done.note) == (True, "Approved ABCD-EFGH-IJKL: ann may write to ben.")
+    assert daemon.params_of("session.approve") == [t.DecideJoin(agent=BOB, room=ROOM, terminal=True)]
+    screen, _ = pressed(shown(Screen(), (row_of(request("ann", direct_to="ben")),), 0), "a", QUIET_MS)
+    text = drawn(screen)
+    assert "Let this agent write to ben?" in text
+    assert "y lets it write" in text
+    assert "code:" not in text
+
+
 def test_a_refused_decision_becomes_a_note_and_not_a_crash(tmp_path: Path) -> None:
     daemon = FakeDaemon().answers("session.approve", ParlerError("code_mismatch"))
     done = decide(context(tmp_path, daemon), Approve(row_of(request()), "AAAA"))

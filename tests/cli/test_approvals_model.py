@@ -72,6 +72,18 @@ def test_approving_takes_the_code_and_enter() -> None:
     assert screen.busy
 
 
+def test_letting_somebody_write_directly_takes_a_y_and_any_other_key_goes_back() -> None:
+    asks = replace(A, direct_to="ben")
+    screen, made = typed(listing(asks), "a")
+    assert (screen.mode, made) == ("allow", [])
+    assert typed(screen, "y")[1] == [Approve(asks, "")]
+    screen, made = typed(screen, "n")
+    assert (screen.mode, made) == ("list", [])
+    assert typed(listing(asks), "d", "y")[1] == [Deny((asks,))]
+    gone = shown(typed(listing(asks, B), "a")[0], (B,), LATER)
+    assert gone.mode == "list"
+
+
 def test_no_single_key_approves_or_denies() -> None:
     for key in (*(chr(code) for code in range(33, 127)), "enter", "escape", "up", "down", "backspace"):
         assert not [each for each in typed(listing(A, B), key)[1] if not isinstance(each, Quit)]

@@ -51,6 +51,14 @@ def test_discover_prints_who_was_found_and_what_is_missing(shell: Shell) -> None
     assert str(SOME["id"]) in shell.run("discover", "--wide").stdout
 
 
+def test_a_long_description_stands_in_its_column_on_a_terminal(shell: Shell) -> None:
+    shell.daemon.answers("directory.card", agent(description="one two three four " * 8))
+    lines = shell.run("card", "codex@web", terminal=True, width=40, env={"NO_COLOR": "1"}).stdout.splitlines()
+    says = [index for index, line in enumerate(lines) if "one" in line or "four" in line]
+    assert len(says) > 3
+    assert [lines[index][:12].strip() for index in says] == ["says", *[""] * (len(says) - 1)]
+
+
 def test_discover_says_that_nobody_fits(shell: Shell) -> None:
     shell.daemon.answers("directory.discover", t.FoundAgents(agents=[]))
     assert "Nobody who has a card fits that." in shell.run("discover", "nobody").stdout
@@ -66,7 +74,17 @@ def test_register_changes_what_is_given_and_nothing_else(shell: Shell) -> None:
     assert asked == t.Register(visibility="public", tags=("web", "css"), description="Reviews front ends.")
     shell.run("register", "--tag", "", "--private")
     assert shell.daemon.asked[-1].params == t.Register(visibility="private", tags=())
+    shell.run("register", "--direct", "ask")
+    assert shell.daemon.asked[-1].params == t.Register(direct="ask")
+    assert shell.run("register", "--direct", "never").code == 2
     assert shell.run("register", "--json").document == msgspec.to_builtins(done)
+
+
+def test_a_card_says_that_its_person_is_asked_first_where_that_is_so(shell: Shell) -> None:
+    asks = msgspec.structs.replace(agent(), direct="ask")
+    shell.daemon.answers("directory.card", agent(), asks)
+    assert "asked" not in shell.run("card", "bob").stdout
+    assert "its person is asked first" in shell.run("card", "bob").stdout
 
 
 def test_register_that_did_not_reach_a_relay_says_so_and_fails(shell: Shell) -> None:

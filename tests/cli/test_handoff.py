@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from parlerd.cli.render import offer_line
 from parlerd.core.errors import Refused
 from parlerd.core.model import PeerText
 from parlerd.operations import types as t
@@ -155,6 +156,12 @@ def test_show_says_of_each_offer_what_became_of_it(shell: Shell) -> None:
     assert lines[2] == "#5 alice offers the turn to anyone: expired; declined by bob, carol; alice has the turn"
     assert "2 older offers are not shown" in ran.stderr
     assert shell.run("handoff", "show", "--json").document == msgspec.to_builtins(listed)
+
+
+def test_an_offer_that_was_just_made_is_open_for_the_whole_day() -> None:
+    for later, left in ((2, "1 day"), (120, "23 hours")):
+        said = "".join(span if isinstance(span, str) else span[0] for span in offer_line(entry(), AT / 1000 + later))
+        assert f"open for {left};" in said
 
 
 def test_show_of_one_offer_prints_its_trail(shell: Shell) -> None:

@@ -66,6 +66,21 @@ def test_what_waits_for_the_relay_is_said_and_is_no_failure(shell: Shell) -> Non
     assert "The turn is not offered yet to webdev in 'auth'." in ran.stdout
 
 
+def test_a_direct_message_says_that_its_room_is_new_and_who_is_not_in_it_yet(shell: Shell) -> None:
+    direct = msgspec.structs.replace(sent(), name="dm/ann/ben", opened=True, awaits="ben")
+    later = msgspec.structs.replace(sent(), name="dm/ann/ben")
+    shell.daemon.answers("message.send", direct, direct, later)
+    document = shell.run("send", "--to", "ben", "hi", "--json").document
+    assert (document["name"], document["opened"], document["awaits"]) == ("dm/ann/ben", True, "ben")
+    said = shell.run("send", "--to", "ben", "hi").stdout
+    assert "to 'dm/ann/ben'." in said
+    assert "That room is new" in said
+    assert "ben is not in it yet." in said
+    said = shell.run("send", "--to", "ben", "hi").stdout
+    assert "new" not in said
+    assert "not in it" not in said
+
+
 def test_words_without_quotes_are_one_message(shell: Shell) -> None:
     shell.daemon.answers("message.send", sent())
     assert shell.run("send", "--room", "x", "hello", "wide", "world").code == 0

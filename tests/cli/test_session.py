@@ -331,6 +331,20 @@ def test_a_name_with_escapes_cannot_draw_on_the_approvers_terminal(shell: Shell)
         assert "\x9b" not in ran.stdout
 
 
+def test_a_request_to_write_directly_is_shown_and_decided_as_what_it_is(shell: Shell) -> None:
+    asks = request("ann", direct_to="ben", room_name="dm/ann/ben")
+    shell.daemon.answers("session.requests", t.RequestList(room=None, requests=[asks]))
+    lines = shell.run("session", "requests").stdout.splitlines()
+    assert lines[0].startswith("ann (says: codex) wants to write to ben, ")
+    assert "parler session approve --room dm/ann/ben ann" in lines
+    decided = t.Decided(room=ROOM, agent=BOB, status="approved", proof="cli", name="ann", direct_to="ben")
+    shell.daemon.answers("session.approve", decided)
+    assert shell.run("session", "approve", "ann").stdout == "Approved: ann may write to ben.\n"
+    shell.daemon.answers("session.deny", msgspec.structs.replace(decided, status="denied"))
+    said = "Denied: ann does not reach ben until you approve that agent after all.\n"
+    assert shell.run("session", "deny", "ann").stdout == said
+
+
 def test_approve_decides_and_prints_the_proof(shell: Shell) -> None:
     decided = t.Decided(room=ROOM, agent=BOB, status="approved", proof="cli", name="bob", room_name="auth-redesign")
     shell.daemon.answers("session.approve", decided)

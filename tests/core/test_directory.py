@@ -89,6 +89,16 @@ def test_an_agent_is_found_by_literal_text_and_by_labels_whatever_the_capitals()
     assert found(home, tag="web-ui", role="reviewer") == []
 
 
+def test_a_card_says_whether_its_person_is_asked_and_the_bytes_of_every_other_card_say_nothing_of_it() -> None:
+    home = HomeDriver()
+    home.publish(ANN, direct="ask")
+    home.publish(BEN)
+    assert [card.direct for card in home.aggregate.cards()] == ["ask", "open"]
+    asks, open = (b"direct" in body for body in home.bodies.values())
+    assert (asks, open) == (True, False)
+    home.verify()
+
+
 @given(
     st.lists(
         st.tuples(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+import msgspec
 import pytest
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.decision import Decision
+from parlerd.core.model import KeyId
 from tests.support.core import (
     BEN,
     CAT,
@@ -127,3 +130,26 @@ def test_a_closed_room_is_read_and_not_written() -> None:
     with refused("no_such_room"):
         room.post(STRANGER)
     assert room.post(BEN, key="k").id == message.id  # a retry hears what became of it
+
+
+def test_the_key_of_a_room_of_two_is_good_for_one_and_the_named_one_comes_in_and_back_with_it() -> None:
+    def of_two(**terms: Any) -> c.OpenRoom:
+        command = open_room(OWNER, max_uses=terms.pop("max_uses", 1), preapproved=(BEN.id,))
+        return msgspec.structs.replace(command, opening=msgspec.structs.replace(command.opening, kind="dm"))
+
+    room = RoomDriver()
+    with refused("statement_refused"):
+        room.run(of_two(max_uses=2), OWNER)
+    room.run(of_two(), OWNER)
+    assert room.aggregate.state.kind == "dm"
+    assert room.knock(BEN) == "joined"
+    room.leave(BEN)
+    with refused("unknown_key"):
+        room.knock(CAT)
+    assert room.knock(BEN) == "joined"
+    command = of_two()
+    assert command.terms is not None
+    terms = msgspec.structs.replace(command.terms, ref="k_another", preapproved=())
+    with refused("statement_refused"):
+        room.run(c.MintKey(mint=KeyId("another"), terms=terms), OWNER)
+    room.verify()

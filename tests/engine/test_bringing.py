@@ -240,6 +240,29 @@ def test_a_session_of_another_agent_is_the_persons_and_not_another_agents_to_bri
     run(main)
 
 
+def test_without_a_session_of_their_own_the_person_means_the_one_at_work_in_their_folder() -> None:
+    async def main() -> None:
+        async with engine_world(lineage=lineage) as served:
+            here = await served.window("here", workspace=REPO)
+            there = await served.window("there", workspace="/home/sam/other")
+            opened, other = await here.open("here"), await there.open("there")
+            me = await person(served, workspace=REPO)
+            assert (await bring(me, check=True)).room == opened.room
+            assert (await bring(me, check=True, room="there")).room == other.room
+            elsewhere = await person(served, workspace="/home/sam")
+            error = await elsewhere.refused("session.bring", t.BringAgent(host="codex", check=True))
+            assert error.code == "no_active_session"
+            # Two sessions at work in one folder, or one of the person's own: nothing is guessed.
+            second = await served.window("second", workspace=REPO)
+            await second.open("second")
+            error = await me.refused("session.bring", t.BringAgent(host="codex", check=True))
+            assert error.code == "no_active_session"
+            own = await me.open("own")
+            assert (await bring(me, check=True)).room == own.room
+
+    run(main)
+
+
 def test_a_session_without_a_live_key_gets_one_that_nobody_is_told_and_a_closed_one_gets_none() -> None:
     async def main() -> None:
         async with engine_world(lineage=lineage) as served:
@@ -257,6 +280,22 @@ def test_a_session_without_a_live_key_gets_one_that_nobody_is_told_and_a_closed_
             await me.close()
             error = await me.refused("session.bring", t.BringAgent(host="codex", room=opened.room))
             assert error.code == "room_closed"
+
+    run(main)
+
+
+def test_somebody_is_brought_into_a_channel_and_not_into_a_queue_of_work() -> None:
+    async def main() -> None:
+        async with engine_world(lineage=lineage) as served:
+            me = await person(served)
+            channel = await me.ask("room.invite", t.Invite(group="team"), t.Invited)
+            await me.call("queue.serve", t.Serve(service="deploys"))
+            assert (await bring(me, room="team")).room == channel.room
+            codex = await window(served)
+            await arrive(codex)
+            assert (await codex.whoami()).active == channel.room
+            error = await me.refused("session.bring", t.BringAgent(host="codex", room="deploys"))
+            assert error.code == "invalid_param"
 
     run(main)
 

@@ -23,6 +23,7 @@ from parlerd.core.model import PeerText
 from parlerd.operations import types as t
 from parlerd.operations.tools import TOOLS
 from parlerd.operations.traits import HostTraits
+from tests.support.answers import request
 from tests.support.fake_mcp_engine import ROOM, message
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -425,6 +426,23 @@ def test_a_send_costs_130_bytes_at_most_and_names_the_room() -> None:
     warned = msgspec.structs.replace(sent, warning="Taken out: GitHub token (1).")
     assert shown(warned) == "Sent #5 to auth. Taken out: GitHub token (1).\n"
     assert "repeats" in shown(msgspec.structs.replace(sent, replayed=True))
+
+
+def test_a_direct_message_says_that_its_room_is_new_and_who_is_not_in_it_yet() -> None:
+    sent = t.Sent(room=ROOM, id="m_1", seq=1, at=1, replayed=False, idempotency_key="k", name="dm/ann/ben", opened=True)
+    assert shown(sent) == "Sent #1 to dm/ann/ben. That room is new, and for you two alone.\n"
+    waits = msgspec.structs.replace(sent, opened=msgspec.UNSET, awaits="ben")
+    assert shown(waits) == "Sent #1 to dm/ann/ben. ben is not in it yet; the message waits there.\n"
+
+
+def test_who_wants_to_write_directly_is_decided_on_by_the_person_alone() -> None:
+    asks = request("ann", direct_to="ben")
+    found = shown(t.RequestList(room=None, requests=[asks]))
+    assert "ann (says it is on codex) wants to write to ben; fingerprint" in found
+    assert "parler approvals" in found
+    assert "parler_approve" not in found
+    both = shown(t.RequestList(room=None, requests=[asks, request("cat")]))
+    assert 'parler_approve {"agent":"cat"' in both
 
 
 def test_what_waits_for_the_relay_says_that_it_is_stored_here_and_has_no_number() -> None:

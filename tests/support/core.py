@@ -661,6 +661,9 @@ class HomeDriver(Driver[HomeRoom]):
         assert isinstance(header.event, e.RoomNamed)
         return header.event.room
 
+    def delete(self, room: RoomId, who: Agent) -> Decision:
+        return self.run(c.DeleteRoom(operation="room.delete", room=room), who)
+
     def bind(self, who: Agent, conversation: str, *, place: int = 0) -> Decision:
         command = c.BindConversation(agent=who.id, host="codex", conversation=conversation, place=place)
         return self.run(command, who)
@@ -689,6 +692,21 @@ class HomeDriver(Driver[HomeRoom]):
 
     def activate(self, who: Agent, room: RoomId | None) -> Decision:
         return self.run(c.Activate(agent=who.id, room=room), who)
+
+    def pair(self, one: Agent, other: Agent, room: str, *, instead: str | None = None) -> Decision:
+        """Let a room be that of two agents, as the first of them asks."""
+        before = None if instead is None else RoomId(instead)
+        return self.run(c.PairAgents(one=one.id, other=other.id, room=RoomId(room), instead=before), one)
+
+    def ask(self, asker: Agent, agent: Agent) -> Decision:
+        """One agent wants to write to another, which wants its person to be asked."""
+        command = c.AskDirect(agent=agent.id, asker=asker.id, principal=asker.principal, name=asker.name)
+        return self.run(command, asker)
+
+    def answer(self, agent: Agent, asker: Agent, *, admit: bool = True) -> Decision:
+        """The person of an agent says whether somebody may write to it."""
+        request = self.aggregate.state.pairs.asks[agent.id][asker.id].request
+        return self.run(c.DecideDirect(request=request, admit=admit, proof="cli"), agent)
 
     def enrol(self, who: Agent) -> Decision:
         return self.run(c.EnrolPerson(principal=who.principal, name=who.name), who)

@@ -34,7 +34,18 @@ from parlerd.core.model import (
     Seq,
 )
 from parlerd.core.room import Room
-from parlerd.core.statements import NONCE, AgentCard, KeyTerms, Opening, Title, check, encode, room_id_of, title_digest
+from parlerd.core.statements import (
+    NONCE,
+    AgentCard,
+    KeyTerms,
+    Opening,
+    Title,
+    check,
+    decode_opened,
+    encode,
+    room_id_of,
+    title_digest,
+)
 from parlerd.engine.actor import ActorParts, RoomActor
 from parlerd.engine.authors import Admission, Arrived, LocalAuthor, Words
 from parlerd.engine.driver import InlineDriver
@@ -117,6 +128,14 @@ class FakeHomes:
             raise Refused("wrong_room")
         await self.bring(room)
         return key, room
+
+    async def find_direct(self, home: HomeId, room: RoomId, agent: AgentId) -> Opening:
+        await self.reach("find_direct")
+        opened = self.store.body(room, Position(1))
+        if opened is None:
+            raise Refused("unknown_key")
+        await self.bring(room)
+        return check(decode_opened(opened[0])[0], Opening)
 
     def all(self) -> Sequence[HomeId]:
         return [self.home]
@@ -305,6 +324,9 @@ class FakeRoom(MirrorRoom):
         begins = store.position_of(self.room, view, after)
         page = store.page(self.room, view, begins, limit=limit, max_bytes=1_000_000, skip_own=False)
         return Earlier(tuple(page.messages), page.end_seq)
+
+    async def delete(self, by: By) -> None:
+        await self._homes.reach("delete")
 
     async def rewind(self, by: By, *, confirmed: bool) -> t.RewoundRoom:
         await self._homes.reach("rewind")

@@ -12,7 +12,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta
 
-from parlerd.core.model import PeerText, Verified
+from parlerd.core.model import DirectRule, PeerText, Verified
 from parlerd.core.statements import MAX_DESCRIPTION, MAX_SKILLS, MAX_TAGS
 from parlerd.operations import samples
 from parlerd.operations.entry import Argument, Family, Offer, Operation, Params, Result, Short, ToolEntry
@@ -28,6 +28,7 @@ _Count = Annotated[int, Meta(ge=0, lt=2**53)]
 
 class Register(Params, frozen=True, kw_only=True):
     """What is not given stays as it is on the card that there is. `visibility` `withdrawn` takes the card back.
+    With `direct` `ask`, the person is asked before somebody who is new to the agent reaches it with a direct message.
 
     The card stands in the directory of this machine, and in that of the home `home`: a relay's name, or by default the
     home where new sessions open.
@@ -38,12 +39,14 @@ class Register(Params, frozen=True, kw_only=True):
     skills: Annotated[tuple[Short, ...], Meta(max_length=MAX_SKILLS)] | None = None
     role: Short | None = None
     description: Annotated[str, Meta(max_length=MAX_DESCRIPTION)] | None = None
+    direct: DirectRule | None = None
     home: Short | None = None
 
 
 class FoundAgent(Result, frozen=True, kw_only=True):
     """An agent by its card. `status` is how present it is, `since` when it was seen last (0: never), `home` in whose
-    directory the card was found. Tags, skills and the role are labels; the description is whatever the agent wrote."""
+    directory the card was found. Tags, skills and the role are labels; the description is whatever the agent wrote.
+    `direct`: whether the agent's person is asked before somebody new reaches it with a direct message."""
 
     id: str
     name: str
@@ -57,6 +60,7 @@ class FoundAgent(Result, frozen=True, kw_only=True):
     visibility: str
     home: str
     fingerprint: str
+    direct: DirectRule = "open"
 
 
 class CardAt(Result, frozen=True, kw_only=True):
@@ -190,6 +194,7 @@ FAMILY: Final = Family(
                 verb="register",
                 arguments=(
                     Argument(name="visibility", help="private, public or withdrawn"),
+                    Argument(name="direct", rule="direct is open or ask."),
                     Argument(name="tags", kind="strings"),
                     Argument(name="skills", kind="strings"),
                     Argument(name="describe", field="description", is_free=True),

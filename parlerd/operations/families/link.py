@@ -8,6 +8,7 @@
     link.blob_begin, _write, _finish, _read     the files that a room's messages bring
     link.decide, link.check_code, link.mint, link.revoke, link.kick, link.transfer   what an owner's person does
     link.head, link.rewind                 how an owner's person lets a room go on after this home lost a part of it
+    link.delete                            how an owner's person has a room deleted
     link.cursors                           how far each agent has read
 
 No tool, command or page offers these operations: a program speaks them, and each answer holds codes, ids, numbers,
@@ -270,16 +271,22 @@ class RewindEntry(Result, frozen=True, kw_only=True):
 
 class LinkItem(Result, frozen=True, kw_only=True):
     """One step of a room: a card, a page or a rewind. With `gone` the room is followed no longer, because none of the
-    attached agents may know it any more, and nothing else is in the item. Whoever follows it again says how far it was
-    told of it. `level` says that all is told which was there when the step was made."""
+    attached agents may know it any more, and nothing else is in the item but `deleted`, which says that the room was
+    deleted. Whoever follows it again says how far it was told of it. `level` says that all is told which was there when
+    the step was made.
+
+    With `awaits` the room need not be followed, and nothing else is in the item: it is a direct room that waits for
+    these attached agents, which are not in it (`link.find`)."""
 
     room: str
     card: Card | None = None
     page: LinkPage | None = None
     rewound: RewindEntry | None = None
     presence: list[Present] = []
+    awaits: list[str] = []
     level: bool = False
     gone: bool = False
+    deleted: bool = False
 
 
 class PullHistory(Params, frozen=True, kw_only=True):
@@ -318,7 +325,11 @@ class LaddersAtRoom(Result, frozen=True, kw_only=True):
 
 
 class FindKey(Params, frozen=True, kw_only=True):
-    session_key: Short
+    """By a session key, or without one the direct `room` that names this attached `agent`."""
+
+    session_key: Short = ""
+    room: Short = ""
+    agent: Short = ""
 
 
 class FoundKey(Result, frozen=True, kw_only=True):
@@ -335,7 +346,8 @@ class FoundKey(Result, frozen=True, kw_only=True):
 
 
 class KnockAtRoom(Params, frozen=True, kw_only=True):
-    """`statement` is the knock that an attached agent signed."""
+    """`statement` is the knock that an attached agent signed. No session key is named by the agent that a direct room
+    is for: the knock says which room that is."""
 
     session_key: Short
     statement: _Statement
@@ -535,6 +547,10 @@ class RewindAtRoom(Params, frozen=True, kw_only=True):
     signature: _Signature
 
 
+class DeleteAtRoom(Params, frozen=True, kw_only=True):
+    room: Short
+
+
 # -- how far agents have read ------------------------------------------------------------------------------
 
 
@@ -565,6 +581,7 @@ _KEY: Final = b"\x00" * 64
 """A signature in an example."""
 _POSTING: Final = (
     "no_such_room",
+    "room_deleted",
     "room_closed",
     "envelope_refused",
     "text_too_long",
@@ -640,7 +657,10 @@ FAMILY: Final = Family(
             result=LinkPage,
             plane="link",
             effect="read",
-            errors=("no_such_room",),
+            errors=(
+                "no_such_room",
+                "room_deleted",
+            ),
             example={"room": samples.ROOM, "agent": "U", "after": 40, "limit": 20},
         ),
         Operation(
@@ -650,7 +670,7 @@ FAMILY: Final = Family(
             result=LaddersAtRoom,
             plane="link",
             effect="read",
-            errors=("no_such_room", "no_such_message"),
+            errors=("no_such_room", "room_deleted", "no_such_message"),
             example={"room": samples.ROOM, "agent": "U", "id": "m_1"},
         ),
         Operation(
@@ -725,12 +745,15 @@ FAMILY: Final = Family(
                 "invalid_param",
                 "invalid_name",
                 "no_such_room",
+                "room_deleted",
                 "throttled",
                 "too_many_bytes",
                 "too_many_rooms",
+                "no_such_agent",
+                "pair_has_room",
                 *IDEMPOTENT,
             ),
-            facts=("room_opened", "member_joined", "key_minted", "message_posted"),
+            facts=("room_opened", "member_joined", "key_minted", "message_posted", "agents_paired"),
             example={
                 "opening": b"",
                 "opening_signature": _KEY,
@@ -749,7 +772,7 @@ FAMILY: Final = Family(
             result=LeftRoom,
             plane="link",
             effect="destructive",
-            errors=("no_such_room", "room_closed", "owner_stays"),
+            errors=("no_such_room", "room_deleted", "room_closed", "owner_stays"),
             facts=("room_closed", "member_left"),
             example={"room": samples.ROOM, "agent": "U"},
             answers=({"status": "left"},),
@@ -761,7 +784,7 @@ FAMILY: Final = Family(
             result=FoundKey,
             plane="link",
             effect="read",
-            errors=("unknown_key", "throttled"),
+            errors=("unknown_key", "throttled", "not_permitted"),
             example={"session_key": samples.KEY},
         ),
         Operation(
@@ -790,7 +813,7 @@ FAMILY: Final = Family(
             result=Noted,
             plane="link",
             effect="read",
-            errors=("no_such_room", "not_owner", "no_such_request", "code_mismatch", "throttled"),
+            errors=("no_such_room", "room_deleted", "not_owner", "no_such_request", "code_mismatch", "throttled"),
             example={"room": samples.ROOM, "request": "q_1", "join_code": "7F3K", "door": "cli"},
         ),
         Operation(
@@ -802,6 +825,7 @@ FAMILY: Final = Family(
             effect="write",
             errors=(
                 "no_such_room",
+                "room_deleted",
                 "not_owner",
                 "not_permitted",
                 "statement_refused",
@@ -824,6 +848,7 @@ FAMILY: Final = Family(
             effect="write",
             errors=(
                 "no_such_room",
+                "room_deleted",
                 "not_owner",
                 "not_permitted",
                 "room_closed",
@@ -847,7 +872,7 @@ FAMILY: Final = Family(
             result=Noted,
             plane="link",
             effect="destructive",
-            errors=("no_such_room", "not_owner", "no_such_agent", "owner_stays", "room_closed"),
+            errors=("no_such_room", "room_deleted", "not_owner", "no_such_agent", "owner_stays", "room_closed"),
             facts=("member_left",),
             example={"room": samples.ROOM, "agent": "U"},
         ),
@@ -878,7 +903,7 @@ FAMILY: Final = Family(
             result=Noted,
             plane="link",
             effect="destructive",
-            errors=("no_such_room", "not_owner", "unknown_key"),
+            errors=("no_such_room", "room_deleted", "not_owner", "unknown_key"),
             facts=("key_revoked",),
             example={"room": samples.ROOM, "ref": "k_1"},
         ),
@@ -889,7 +914,7 @@ FAMILY: Final = Family(
             result=RoomHead,
             plane="link",
             effect="read",
-            errors=("no_such_room", "not_owner"),
+            errors=("no_such_room", "room_deleted", "not_owner"),
             example={"room": samples.ROOM},
             answers=({"public": 40, "line": b"\x00" * 32, "before": {"U": 42}},),
         ),
@@ -900,9 +925,20 @@ FAMILY: Final = Family(
             result=Noted,
             plane="link",
             effect="write",
-            errors=("no_such_room", "not_owner", "room_closed", "statement_refused"),
+            errors=("no_such_room", "room_deleted", "not_owner", "room_closed", "statement_refused"),
             facts=("room_rewound",),
             example={"room": samples.ROOM, "statement": b"", "signature": _KEY},
+        ),
+        Operation(
+            name="link.delete",
+            summary="Delete a room of the link's person, with everything in it.",
+            params=DeleteAtRoom,
+            result=Noted,
+            plane="link",
+            effect="destructive",
+            errors=("no_such_room", "room_deleted", "not_owner"),
+            facts=("room_deleted",),
+            example={"room": samples.ROOM},
         ),
         Operation(
             name="link.cursors",

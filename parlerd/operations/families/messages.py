@@ -35,8 +35,11 @@ before."""
 
 
 class Send(Params, frozen=True, kw_only=True):
-    """`reply_to` is a message's id, or the caller's own number of it. What is sent to a `service` is a task in the
-    queue of that name, which is opened for the first who needs it."""
+    """`reply_to` is a message's id, or the caller's own number of it.
+
+    `to` asks for the attention of agents in the room. Where no room is named and the one agent that it names is not in
+    the active session, the message goes to that agent alone, in the room of the two, which is opened if need be. What
+    is sent to a `service` is a task in the queue of that name, which is opened for the first who needs it."""
 
     text: str
     room: Short | None = None
@@ -53,8 +56,10 @@ class Sent(Result, frozen=True, kw_only=True):
     """`readers` are those others who alone may ever see it, by handle; null when all may. A message that is `queued` is
     stored on this machine, and goes out when the relay of its room answers: its id is fixed, and `seq` and `at` are
     null until then. `seq` is null too for what an agent asks of a queue of which it is no worker: it reads only what
-    names it there. `warning` names recognised credentials that were taken out of the words before they left for the
-    relay of its room."""
+    names it there. `opened`: the message is a direct one, and its room is new. `awaits` is the name of the agent to
+    which a direct message goes and that is not in yet, because its person is asked or its home was not heard from: the
+    message waits in the room. `warning` names recognised credentials that were taken out of the words before they
+    left for the relay of its room."""
 
     room: str
     id: str
@@ -65,6 +70,8 @@ class Sent(Result, frozen=True, kw_only=True):
     readers: list[str] | None = None
     name: str = ""
     queued: bool = False
+    opened: bool | msgspec.UnsetType = msgspec.UNSET
+    awaits: str | msgspec.UnsetType = msgspec.UNSET
     warning: str | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -177,13 +184,22 @@ FAMILY: Final = Family(
                 "room_closed",
                 "throttled",
                 "too_many_tasks",
+                "too_many_pending",
                 "person_only",
                 "unknown_key",
                 "too_many_rooms",
                 *SENDS_AWAY,
                 *IDEMPOTENT,
             ),
-            facts=("message_posted", "room_opened", "key_minted", "member_joined"),
+            facts=(
+                "message_posted",
+                "agents_paired",
+                "room_opened",
+                "key_minted",
+                "member_joined",
+                "direct_asked",
+                "session_activated",
+            ),
             example={"text": "on it, taking token rotation", "room": "auth-redesign"},
             answers=(
                 {
@@ -256,7 +272,7 @@ FAMILY: Final = Family(
             result=Committed,
             plane="agent",
             effect="write",
-            errors=("no_such_room", "ambiguous_name", "cursor_ahead", "invalid_cursor"),
+            errors=("no_such_room", "room_deleted", "ambiguous_name", "cursor_ahead", "invalid_cursor"),
             example={"room": "auth-redesign", "cursor": "12"},
         ),
         Operation(
@@ -268,6 +284,7 @@ FAMILY: Final = Family(
             effect="read",
             errors=(
                 "no_such_room",
+                "room_deleted",
                 "no_active_session",
                 "join_pending",
                 "join_denied",
@@ -307,7 +324,7 @@ FAMILY: Final = Family(
                 Argument(name="text", required=True, is_free=True),
                 ROOM_ARGUMENT,
                 Argument(name="service", help="a queue"),
-                Argument(name="to", help="whose attention: an agent in the room", is_list=True),
+                Argument(name="to", help="an agent in the session, or anyone to write to directly", is_list=True),
                 Argument(name="visible_to", kind="strings", help="only these agents may ever see it"),
                 Argument(
                     name="kind",

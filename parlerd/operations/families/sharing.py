@@ -218,7 +218,7 @@ FAMILY: Final = Family(
         ToolEntry(
             name="parler_share",
             title="Files",
-            does="push HEAD, send a workspace file; fetch or apply what message `blob` brings.",
+            does="push HEAD, send a file; fetch, apply what message `blob` brings.",
             arguments=(
                 Argument(name="path"),
                 Argument(name="blob", is_number=True),
