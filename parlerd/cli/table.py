@@ -299,11 +299,11 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'recall',
         'forget',
         'task',
-        'why',
         'push',
         'apply',
         'send-file',
         'fetch',
+        'why',
         'attention',
     )),
     ('Look around', (

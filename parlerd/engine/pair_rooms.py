@@ -93,7 +93,7 @@ class PairRooms:
         if is_answer:
             raise Refused("no_such_message", hint="You and this agent have no room yet: leave out what it answers.")
         desk.quotas.take(me.id, bytes=0, messages=OPENING)
-        command = self._opening(me, other, name, where, None if before is None else before.aggregate)
+        command = self._opening(me, other, name, where, known, None if before is None else before.aggregate)
         if where != desk.keys.id:
             return await self._opened_elsewhere(by, other, command, known)
         await self._pair(by, me.id, other, command.room, instead=known)
@@ -144,13 +144,15 @@ class PairRooms:
         await self._pair(by, me, other, handle.room, instead=known)
         return handle, is_new
 
-    def _opening(self, me: AgentRecord, other: AgentId, name: str, home: HomeId, before: Room | None) -> c.OpenRoom:
-        """The command that opens the room of the two, after the one that they had. The same two after the same room
-        give the same room, because nothing in the opening is drawn."""
+    def _opening(
+        self, me: AgentRecord, other: AgentId, name: str, home: HomeId, known: RoomId | None, before: Room | None
+    ) -> c.OpenRoom:
+        """The command that opens the room of the two, after the one that they had: `known`, which as `before` may be
+        gone. The same two after the same room give the same room, because nothing in the opening is drawn; after a room
+        that was deleted they give another."""
         desk = self._desk
         # No idempotency key holds a blank, so no session has this opening.
-        follows = "direct" if before is None else before.state.room
-        secret = desk.keys.opening_secret(me.id, f"{follows} {other}")
+        secret = desk.keys.opening_secret(me.id, f"{known or 'direct'} {other}")
         called = _name_of_room(me.name, name, "" if before is None else before.state.name)
         title = Title(salt=secret[NONCE : 2 * NONCE], name=called, topic="")
         opening = Opening(
@@ -257,7 +259,8 @@ class PairRooms:
     # -- coming in -------------------------------------------------------------------------------------------
 
     async def _room(self, room: RoomId) -> RoomHandle | None:
-        """The room of this id; None for one that was named and never opened, because the daemon ended in between."""
+        """The room of this id; None for one that was deleted, or named and never opened, because the daemon ended in
+        between."""
         try:
             return await self._desk.rooms.get(room)
         except Refused:

@@ -118,5 +118,6 @@ _MARKS: Final = (
     ("cursors", "room, reader"),
     ("outbox", "number"),
     ("renewals", "room, task"),
+    ("renewals", "room, task"),
 )
 """The tables of what is kept of a room beside its facts, each with its key."""

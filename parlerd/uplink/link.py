@@ -625,7 +625,9 @@ async def _is_deleted(connection: LinkConnection, room: RoomId) -> bool:
     """Whether the relay says that a room was deleted there."""
     try:
         await connection.call("link.head", t.AskHead(room=room), WAIT_S)
-    except Refused as error:
+    except ParlerError as error:
+        if error.code not in ("room_deleted", "no_such_room", "not_owner"):
+            raise
         return error.code == "room_deleted"
     return False
 

@@ -9,9 +9,11 @@ import trio
 from parlerd.core.errors import Refused
 from parlerd.operations import types as t
 from tests.scenario.test_channels import invite
+from tests.scenario.test_directs import carded, to
 from tests.scenario.test_memory import heard, let_in, remember, together
-from tests.support.engine import Party
+from tests.support.engine import Party, run
 from tests.support.homes import Home, Place, RelayedHome
+from tests.support.relayed import homes_of
 
 
 async def delete(place: Place, room: str, *, confirmed: bool = True) -> t.DeletedRoom:
@@ -126,3 +128,61 @@ def test_a_deleted_room_stays_deleted_over_a_restart(home: Home) -> None:
         assert await no_longer(bob, rooms[0]) == "room_deleted"
 
     home.play(first, second)
+
+
+def test_who_was_away_while_a_room_was_deleted_is_told_so_and_not_that_the_relay_lost_it(tmp_path: Path) -> None:
+    rooms: list[str] = []
+
+    async def together_once(place: Place) -> None:
+        alice, bob = await together(place, "alice", "bob")
+        rooms.extend(each.room for each in await alice.rooms())
+        await heard(bob, (await alice.send("the plan")).id)
+
+    async def one_deletes(place: Place) -> None:
+        # Only the daemon of who is named runs.
+        await (await place.agent("alice")).rooms()
+        assert (await delete(place, rooms[0])).status == "deleted"
+
+    async def the_other_comes_back(place: Place) -> None:
+        bob = await place.agent("bob")
+        assert await no_longer(bob, rooms[0]) == "room_deleted"
+        [kept] = await bob.rooms()
+        assert kept.alarm == "room_deleted"
+        assert "the plan" in [str(each.text) for each in (await bob.recv(room=rooms[0], all=True)).messages]
+
+    RelayedHome(tmp_path).play(together_once, one_deletes, the_other_comes_back)
+
+
+def test_a_room_is_not_deleted_here_while_its_relay_is_out_of_reach(tmp_path: Path) -> None:
+    _, relay, home_of = homes_of(tmp_path)
+
+    async def main() -> None:
+        ann = home_of("ann")
+        async with ann.serving() as served:
+            async with relay.serving():
+                alice = await served.agent("alice")
+                opened = await alice.open()
+            person = await served.person()
+            asked = t.DeleteRoom(room=opened.room, confirmed=True)
+            assert (await person.refused("room.delete", asked)).code == "offline"
+            assert [each.room for each in await alice.rooms()] == [opened.room]
+            async with relay.serving():
+                done = await person.ask("room.delete", asked, t.DeletedRoom)
+                assert done.status == "deleted"
+                assert await alice.rooms() == []
+
+    run(main)
+
+
+def test_a_pair_whose_direct_room_was_deleted_talks_on_in_a_new_one(home: Home) -> None:
+    async def story(place: Place) -> None:
+        ann, ben = await carded(place, "ann"), await carded(place, "ben")
+        first = await to(ann, "ben", "one")
+        await ben.rooms()
+        await delete(place, first.room)
+        assert await no_longer(ben, first.room) == "room_deleted"
+        second = await to(ben, "ann", "two")
+        assert (second.opened, second.room == first.room) == (True, False)
+        assert (await to(ann, "ben", "three")).room == second.room
+
+    home.play(story)

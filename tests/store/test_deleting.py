@@ -12,7 +12,7 @@ from pathlib import Path
 
 from parlerd.core.model import HomeId, MessageId, Millis, Position, RoomId
 from parlerd.core.recall import parse
-from parlerd.store.port import BuryRoom, ClearRoom, MarkDelivery, OutboxRow, PutOutbox, PutSnapshot, Write
+from parlerd.store.port import BuryRoom, ClearRoom, MarkDelivery, OutboxRow, PutOutbox, PutRenewal, PutSnapshot, Write
 from parlerd.store.sqlite import SqliteStore
 from tests.store.conftest import Raw
 from tests.support.facts import BEN, OTHER, ROOM, append, joined, knocked, message, minted, opened, remembering
@@ -41,7 +41,8 @@ def _fill(store: SqliteStore, room: RoomId, word: str, *, facts: int = 60) -> No
         mark = MarkDelivery(room, BEN, "pushed", upto=Position(position), at=Millis(5), after=Position(position - 1))
         _do(store, append(fact, room=room), mark)
     row = OutboxRow(MessageId(f"m_{word}"), HomeId("home"), room, BEN, word, Millis(1), word.encode())
-    _do(store, PutOutbox(row), PutSnapshot(room, 1, Position(facts), word.encode()))
+    renewal = PutRenewal(room, MessageId(f"m_{word}_task"), Position(1), Millis(9))
+    _do(store, PutOutbox(row), PutSnapshot(room, 1, Position(facts), word.encode()), renewal)
 
 
 def _clear(store: SqliteStore, limit: int = 7) -> int:
@@ -92,7 +93,16 @@ def test_no_row_of_a_deleted_room_is_left_but_that_there_was_one(store: SqliteSt
             assert after[table] == before[table], table
     grown = {table for table in tables if full[table] != before[table]}
     assert grown >= {"facts", "bodies", "messages", "public_messages", "private_messages", "filtered_messages"}
-    assert grown >= {"idempotency", "room_keys", "memberships", "deadlines", "cursors", "deliveries", "outbox"}
+    assert grown >= {
+        "idempotency",
+        "room_keys",
+        "memberships",
+        "deadlines",
+        "cursors",
+        "deliveries",
+        "outbox",
+        "renewals",
+    }
     assert grown >= {"rooms", "snapshots", "remembered"}
 
 
