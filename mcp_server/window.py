@@ -291,9 +291,9 @@ class Window:
             try:
                 return await self._rest(answer, params, begun, offset)
             except Refused as error:
-                if error.code != "no_such_room":
+                if error.code not in ("no_such_room", "room_deleted"):
                     raise
-                # The reader left that room: there is no rest to show.
+                # The reader left that room, or it was deleted: there is no rest to show.
                 self._showing.forget(begun.room)
         if offset:
             params = msgspec.structs.replace(params, limit=1)

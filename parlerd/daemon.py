@@ -97,6 +97,7 @@ def run(home: Home, *, below_agent: bool = False) -> None:
                 settings_now=lambda: load_settings(home.settings),
                 user=user,
                 home_path=str(home.root),
+                copies=lambda: [str(path) for path in sorted(home.backups.glob("*.db"))],
                 default_home=home.root == home_from({"HOME": str(Path.home())}).root,
                 socket=str(home.socket),
                 inspect=credentials.inspector(hosts),

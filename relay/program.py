@@ -105,6 +105,7 @@ def run(home: Home, *, network: Network | None = None) -> None:
                 settings=settings,
                 user="relay",
                 home_path=str(home.root),
+                copies=lambda: [str(path) for path in sorted(home.backups.glob("*.db"))],
                 socket=str(home.socket),
             ) as engine:
                 await _serve(

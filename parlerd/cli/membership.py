@@ -1,4 +1,7 @@
-"""`parler invite`, and `room leave|kick|transfer|takeover|archive`: who comes into a room, whose it is, its end."""
+"""`parler invite`, and `room leave|kick|transfer|takeover|archive|delete`: who comes into a room, whose it is, its end.
+
+Invariant: a room is deleted only after a person saw what goes, and said yes to it.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from parlerd.cli.context import Context, new_key
 from parlerd.cli.handlers import Handler, room_argument
 from parlerd.cli.output import DONE, Cell
 from parlerd.cli.parsing import Parser, positive, unicode_text
-from parlerd.cli.render import counted, left_of
+from parlerd.cli.render import counted, left_of, size_of
 from parlerd.cli.session import lifetime
 from parlerd.operations import types as t
 
@@ -17,11 +20,13 @@ if TYPE_CHECKING:
 
 
 def _invite_arguments(parser: Parser) -> None:
-    where = parser.add_mutually_exclusive_group(required=True)
+    where = parser.add_mutually_exclusive_group()
     where.add_argument(
         "--group", default="", type=unicode_text, metavar="NAME", help="a channel; its first code opens it"
     )
-    where.add_argument("--room", metavar="ROOM", help="a room that you own, by its id or name")
+    where.add_argument(
+        "--room", metavar="ROOM", help="a room that you own (without --room and --group: one agent, to talk directly)"
+    )
     gate = parser.add_mutually_exclusive_group()
     gate.add_argument(
         "--approval",
@@ -35,16 +40,19 @@ def _invite_arguments(parser: Parser) -> None:
         dest="approval",
         action="store_const",
         const=False,
-        help="let the code alone admit (the default of a channel)",
+        help="let the code alone admit (the default of a new room)",
     )
     parser.add_argument(
         "--ttl", type=lifetime, metavar="S", help="seconds the code lives, from 60 to 30 days (default: a day)"
     )
     parser.add_argument(
-        "--max-uses", type=positive, metavar="N", help="how many may come in with the code (default: 50)"
+        "--max-uses",
+        type=positive,
+        metavar="N",
+        help="how many may come in with it (default: 50; 1 to talk directly)",
     )
     parser.add_argument(
-        "--at", default="", metavar="NAME", help="where a new channel opens: local, or a relay (see `parler homes`)"
+        "--at", default="", metavar="NAME", help="where a new room opens: local, or a relay (see `parler homes`)"
     )
     parser.add_argument("--key", type=unicode_text, metavar="KEY", help="idempotency key (default: random)")
 
@@ -64,7 +72,7 @@ def _invite(ctx: Context, args: Namespace) -> int:
     if out.json:
         out.document(invited)
         return DONE
-    if invited.opened:
+    if invited.opened and invited.kind == "channel":
         out.say("The channel ", (f"'{invited.name}'", "name"), " is open.")
     out.paste("CODE: ", (invited.code, "good"))
     left = left_of(invited.expires, ctx.now())
@@ -153,13 +161,48 @@ def _archive(ctx: Context, args: Namespace) -> int:
     return DONE
 
 
+def _delete_arguments(parser: Parser) -> None:
+    parser.add_argument("room", metavar="ROOM", help="the room's id or name")
+    parser.add_argument("--yes", action="store_true", help="delete it without asking")
+
+
+def _delete(ctx: Context, args: Namespace) -> int:
+    if not args.yes:
+        asked = ctx.call_again("room.delete", t.DeleteRoom(room=args.room), t.DeletedRoom)
+        ctx.agree(_what_goes(asked), command=f"parler room delete {args.room} --yes")
+    done = ctx.call("room.delete", t.DeleteRoom(room=args.room, confirmed=True), t.DeletedRoom)
+    out = ctx.out
+    if out.json:
+        out.document(done)
+        return DONE
+    out.say((f"'{done.name}'", "name"), f" is deleted: {_how_much(done)} are gone.")
+    if done.status == "clearing":
+        out.say("The words are still being taken out of the database. That goes on by itself, also after a restart.")
+    for path in done.copies:
+        out.note(f"This older copy of the database may still hold the room; delete it yourself: {path}")
+    return DONE
+
+
+def _what_goes(asked: t.DeletedRoom) -> str:
+    """What a person is told before a room is deleted."""
+    where = "" if asked.home == "local" else f" on {asked.home}"
+    return (
+        f"This deletes {asked.name!r}{where} for everyone: {counted(asked.members, 'member')} and {_how_much(asked)}. "
+        f"Nobody can bring it back. What members of other machines were told stays there."
+    )
+
+
+def _how_much(room: t.DeletedRoom) -> str:
+    return f"{counted(room.messages, 'message')} ({size_of(room.bytes)})"
+
+
 HANDLERS: Final = {
     "invite": Handler(
         _invite_arguments,
         _invite,
         section="Begin",
         rank=50,
-        examples=("parler invite --group team", "parler invite --room auth-redesign --max-uses 1"),
+        examples=("parler invite --group team", "parler invite --room auth-redesign --max-uses 1", "parler invite"),
     ),
     "room leave": Handler(
         room_argument, _leave, section="Who may come in", rank=70, examples=("parler room leave --room team",)
@@ -179,5 +222,8 @@ HANDLERS: Final = {
     ),
     "room archive": Handler(
         _archive_arguments, _archive, section="Who may come in", rank=90, examples=("parler room archive team",)
+    ),
+    "room delete": Handler(
+        _delete_arguments, _delete, section="Who may come in", rank=95, examples=("parler room delete team",)
     ),
 }

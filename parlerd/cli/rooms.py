@@ -11,7 +11,7 @@ from parlerd.cli.context import Context
 from parlerd.cli.handlers import Handler, list_arguments, room_argument, wide_argument
 from parlerd.cli.output import DONE, Cell
 from parlerd.cli.parsing import Parser
-from parlerd.cli.render import agents_in, clock, counted, day_or_time, first_of, say_hidden, unsaid
+from parlerd.cli.render import agents_in, clock, counted, day_or_time, first_of, say_hidden, size_of, unsaid
 from parlerd.core.errors import ERRORS
 from parlerd.operations import types as t
 
@@ -24,7 +24,7 @@ GLANCE: Final = ("room", "unread", "who knocks", "last")
 
 
 def _rooms(ctx: Context, args: Namespace) -> int:
-    listed = ctx.call_again("rooms.list", t.ListRooms(), t.RoomList)
+    listed = ctx.call_again("rooms.list", t.ListRooms(size=args.size), t.RoomList)
     out = ctx.out
     if out.json:
         out.document(listed)
@@ -44,19 +44,33 @@ def _rooms(ctx: Context, args: Namespace) -> int:
             room.kind if args.wide else "",
             room.state if args.all else "",
             room.room if args.wide else "",
+            *_kept(room.kept),
         )
         for room, agents in zip(rooms, agents_in([room.agents for room in rooms], all=args.wide), strict=True)
     ]
     if rows:
-        headers = (*GLANCE, "your agents", "members", "topic", "kind", "state", "id")
+        headers = (*GLANCE, "your agents", "members", "topic", "kind", "state", "id", "messages", "size")
         out.listing(headers, rows, cut=(0, 2, 4, 6), spare=() if args.wide else (4,))
     for room in rooms:
         if (spec := ERRORS.get(room.alarm)) is not None:
             out.say((room.name, "name"), f": {spec.message} {spec.hint}")
     say_hidden(out, len(listed.rooms) - len(rooms))
+    if isinstance(listed.kept, t.KeptSize):
+        messages, size = _kept(listed.kept)
+        out.say(f"This machine keeps {messages} messages in all rooms together, which take {size}.")
     if listed.notice:
         out.note(listed.notice)
     return DONE
+
+
+def _rooms_arguments(parser: Parser) -> None:
+    list_arguments(parser)
+    parser.add_argument("--size", action="store_true", help="show how many messages and bytes are kept of each room")
+
+
+def _kept(kept: object) -> tuple[str, str]:
+    """How many messages are kept and how much they take, as far as that was asked for."""
+    return (str(kept.messages), size_of(kept.bytes)) if isinstance(kept, t.KeptSize) else ("", "")
 
 
 def by_attention(rooms: Sequence[t.RoomInfo], *, all: bool) -> list[t.RoomInfo]:
@@ -214,12 +228,13 @@ def _say_rewound(ctx: Context, done: t.RewoundRoom) -> int:
 
 HANDLERS: Final = {
     "rooms": Handler(
-        list_arguments,
+        _rooms_arguments,
         _rooms,
         section="Look around",
         rank=10,
         examples=(
             "parler rooms",
+            "parler rooms --size",
             "parler rooms --all --wide",
         ),
     ),

@@ -40,6 +40,7 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     (('invite',), 'parlerd.cli.membership', 'room.invite', '', (
         'parler invite --group team',
         'parler invite --room auth-redesign --max-uses 1',
+        'parler invite',
     )),
     (('room', 'leave'), 'parlerd.cli.membership', 'room.leave', '', (
         'parler room leave --room team',
@@ -55,6 +56,9 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     )),
     (('room', 'archive'), 'parlerd.cli.membership', 'room.archive', '', (
         'parler room archive team',
+    )),
+    (('room', 'delete'), 'parlerd.cli.membership', 'room.delete', '', (
+        'parler room delete team',
     )),
     (('bring',), 'parlerd.cli.bring', 'session.bring', '', (
         'parler bring codex "Review what claude wrote."',
@@ -144,6 +148,7 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     )),
     (('rooms',), 'parlerd.cli.rooms', 'rooms.list', '', (
         'parler rooms',
+        'parler rooms --size',
         'parler rooms --all --wide',
     )),
     (('roster',), 'parlerd.cli.rooms', 'rooms.roster', '', (
@@ -274,6 +279,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'room transfer',
         'room takeover',
         'room archive',
+        'room delete',
     )),
     ('Talk', (
         'send',
@@ -292,8 +298,8 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'remember',
         'recall',
         'forget',
-        'push',
         'task',
+        'push',
         'apply',
         'send-file',
         'fetch',

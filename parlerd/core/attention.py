@@ -78,6 +78,12 @@ class AttentionRules(Facet[AttentionState]):
         if not rooms:
             del self.state.rooms[event.agent]
 
+    def _deleted(self, event: e.RoomDeleted, header: e.Header) -> None:
+        for agent in [agent for agent, rooms in self.state.rooms.items() if event.room in rooms]:
+            del self.state.rooms[agent][event.room]
+            if not self.state.rooms[agent]:
+                del self.state.rooms[agent]
+
     DECIDES = (decides(c.SetAttention, _set),)
-    APPLIES = (applies(e.AttentionSet, _was_set),)
+    APPLIES = (applies(e.AttentionSet, _was_set), applies(e.RoomDeleted, _deleted))
     TOUCHES = (touches(e.AttentionSet, nobody),)

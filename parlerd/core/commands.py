@@ -220,6 +220,13 @@ class ReleaseTask(Command, frozen=True, kw_only=True):
     task: MessageId
 
 
+class RenewTask(Command, frozen=True, kw_only=True):
+    """A worker asks to hold a task longer that it holds. No fact follows: whoever keeps the renewals keeps this one."""
+
+    task: MessageId
+    lease_ms: Millis
+
+
 class LapseTasks(Command, frozen=True, kw_only=True):
     """The home of the room looks which leases have ended. Not for a caller to ask."""
 
@@ -263,6 +270,7 @@ RoomCommand = (
     | Expel
     | ClaimTask
     | ReleaseTask
+    | RenewTask
     | LapseTasks
     | RewindRoom
     | Arrive
@@ -365,6 +373,13 @@ class DecideDirect(Command, frozen=True, kw_only=True):
     proof: Proof
 
 
+class DeleteRoom(Command, frozen=True, kw_only=True):
+    """The person whose agent owns a room wants it gone, with everything in it. The answer is `deleted`; a room that was
+    deleted before stays so."""
+
+    room: RoomId
+
+
 class EnrolPerson(Command, frozen=True, kw_only=True):
     """A person proved their key and knew the join secret: their daemon may open links from now on. `name` is what their
     machine calls itself."""
@@ -390,6 +405,7 @@ HomeCommand = (
     | PairAgents
     | AskDirect
     | DecideDirect
+    | DeleteRoom
     | EnrolPerson
     | KickPerson
 )

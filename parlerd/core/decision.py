@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from parlerd.core.commands import Command
 from parlerd.core.errors import Refused
 from parlerd.core.events import Event
-from parlerd.core.model import Millis, Position, Seq
+from parlerd.core.model import Millis, Position, RoomId, Seq
 from parlerd.core.statements import Statement
 
 
@@ -36,6 +36,8 @@ class Decision:
     """For a message: its number for its author."""
     erases: tuple[Position, ...] = ()
     """The messages whose words are taken away for good with these facts."""
+    buries: tuple[RoomId, ...] = ()
+    """The rooms that there are no longer once these facts are stored. Only the home room decides so."""
     at: Millis | None = None
     """When the facts were accepted, where another home accepted them; None for now."""
 

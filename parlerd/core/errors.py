@@ -235,6 +235,16 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         scope="room",
     ),
     _E(
+        "room_deleted",
+        "This room was deleted by the person whose agent owned it.",
+        "What this machine was told before can be read where `parler rooms` still lists the room. To go on, open a new "
+        "session.",
+        tool_hint="It can be read where parler_rooms still lists it. To go on, open a new session with "
+        "parler_open_session.",
+        action="stop",
+        scope="room",
+    ),
+    _E(
         "not_owner",
         "Only the owner of this room may do that.",
         "Ask the owner.",

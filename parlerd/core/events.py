@@ -407,6 +407,12 @@ class DirectDecided(_Event, tag="direct_decided", frozen=True, kw_only=True):
     proof: Proof
 
 
+class RoomDeleted(_Event, tag="room_deleted", frozen=True, kw_only=True):
+    """A room is gone from this home, with everything in it: its name is free, and no agent is in it."""
+
+    room: RoomId
+
+
 class PersonEnrolled(_Event, tag="person_enrolled", frozen=True, kw_only=True):
     """A person may open links to this home. `name` is what their machine calls itself."""
 
@@ -452,6 +458,7 @@ HomeEvent = (
     | AgentsPaired
     | DirectAsked
     | DirectDecided
+    | RoomDeleted
     | PersonEnrolled
     | PersonKicked
 )

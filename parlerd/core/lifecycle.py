@@ -94,7 +94,11 @@ OLDER_COPY: Final = "behind"
 in place, or it hides what it has: nobody can tell from outside, so the state says what is missing, and accuses
 nobody. It ends when the owner's person lets the room go on from what the home holds (`rewinds`)."""
 
-_CODES: Final = {NEW_LOG: "room_archived", OLDER_COPY: "relay_rolled_back"}
+DELETED: Final = "deleted"
+"""In what a home contradicted itself that says that the room was deleted by the person whose agent owns it. That is no
+lie either. What is here stays to be read: nobody elsewhere takes anything away from this machine."""
+
+_CODES: Final = {NEW_LOG: "room_archived", OLDER_COPY: "relay_rolled_back", DELETED: "room_deleted"}
 """The codes of the errors that mean something else than a lie."""
 
 

@@ -1,7 +1,7 @@
 """What an owner's rooms are called in this home, and which room each agent means when it names none.
 
 Not here: the rooms themselves, each of which has a log of its own. Above: `home`. Invariant: among the rooms of one
-owner a name means one room, and no other room ever gets that name.
+owner a name means one room, and no other room gets that name before the room was deleted.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import msgspec
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.decision import Decision, replayed
+from parlerd.core.errors import Refused
 from parlerd.core.facets import Facet, applies, decides, nobody, touches
-from parlerd.core.model import AgentId, By, Ids, Millis, RoomId
+from parlerd.core.model import HOME_ROOM, AgentId, By, Ids, Millis, RoomId
 
 
 class NamingState(msgspec.Struct):
@@ -44,6 +45,13 @@ class Naming(Facet[NamingState]):
             return Decision()
         return Decision((e.SessionActivated(agent=command.agent, room=command.room),), authority="home")
 
+    def _delete(self, command: c.DeleteRoom, by: By, now: Millis, ids: Ids) -> Decision:
+        if command.room == HOME_ROOM:
+            raise Refused("no_such_room")
+        return Decision(
+            (e.RoomDeleted(room=command.room),), authority="person", buries=(command.room,), answer="deleted"
+        )
+
     def _named(self, event: e.RoomNamed, header: e.Header) -> None:
         self.state.room_names.setdefault(event.owner, {})[event.name] = event.room
 
@@ -53,6 +61,21 @@ class Naming(Facet[NamingState]):
         else:
             self.state.active[event.agent] = event.room
 
-    DECIDES = (decides(c.NameRoom, _name), decides(c.Activate, _activate))
-    APPLIES = (applies(e.RoomNamed, _named), applies(e.SessionActivated, _activated))
-    TOUCHES = (touches(e.RoomNamed, nobody), touches(e.SessionActivated, nobody))
+    def _deleted(self, event: e.RoomDeleted, header: e.Header) -> None:
+        names, active = self.state.room_names, self.state.active
+        for owner in [owner for owner, named in names.items() if event.room in named.values()]:
+            names[owner] = {name: room for name, room in names[owner].items() if room != event.room}
+        for agent in [agent for agent, room in active.items() if room == event.room]:
+            del active[agent]
+
+    DECIDES = (decides(c.NameRoom, _name), decides(c.Activate, _activate), decides(c.DeleteRoom, _delete))
+    APPLIES = (
+        applies(e.RoomNamed, _named),
+        applies(e.SessionActivated, _activated),
+        applies(e.RoomDeleted, _deleted),
+    )
+    TOUCHES = (
+        touches(e.RoomNamed, nobody),
+        touches(e.SessionActivated, nobody),
+        touches(e.RoomDeleted, nobody),
+    )

@@ -137,6 +137,10 @@ class RoomActor(Generic[A]):
         """Wakes the room's task: something is to be mended, or the room is closing and may have nothing left to do."""
         self._closing = False
         """Whether new commands are refused, and the task ends once what waits was done."""
+        self._is_given_up = False
+        """Whether the room is about to be deleted: it keeps no snapshot."""
+        self._ended = trio.Event()
+        """Set when the room's task ended."""
         self._snapshot_at = aggregate.position
         """The position of the newest snapshot that was asked for."""
         self._armed: set[Armed] = set()
@@ -155,6 +159,9 @@ class RoomActor(Generic[A]):
         submission for its outcome. Raises `Refused`."""
         if self.frozen:
             raise Refused("newer_log")
+        if self._is_given_up:
+            # Whoever asks again is told whether the room was deleted.
+            raise Refused("room_busy", retry_after_ms=100)
         if self._closing:
             raise Refused("draining")
         if len(self._waiting) >= MAX_WAITING:
@@ -219,6 +226,12 @@ class RoomActor(Generic[A]):
         self._closing = True
         self._wake.set()
 
+    async def give_up(self) -> None:
+        """Take nothing more, and finish what waits, before the room is deleted."""
+        self._is_given_up = True
+        self.close()
+        await self._ended.wait()
+
     # -- a batch -------------------------------------------------------------------------------------------
 
     def _begin(self, batch: Batch) -> None:
@@ -257,6 +270,7 @@ class RoomActor(Generic[A]):
                     *batch.acted,
                     *batch.ended,
                     *batch.erases,
+                    *batch.buries,
                 ]
                 self._context.driver.hand_over(job, partial(self._committed, batch))
         except ParlerError as error:
@@ -335,9 +349,10 @@ class RoomActor(Generic[A]):
                 break
             else:
                 await self._wake.wait()
-        if self.aggregate.position > self._snapshot_at and not self.dead:
+        if self.aggregate.position > self._snapshot_at and not (self.dead or self._is_given_up):
             with trio.CancelScope(shield=True):
                 await self._snapshot()
+        self._ended.set()
 
     async def _mend(self, batch: Batch, failure: _Failure) -> None:
         """The batch failed: find out what became of it, make memory agree with the store, and decide the commands again

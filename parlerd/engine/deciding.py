@@ -28,7 +28,16 @@ from parlerd.core.statements import Opening, Statement, encode, encode_opened
 from parlerd.engine.authors import Arrived, Attested, Author, Draft, Finished, Place, Sealed, Sealer, Stated
 from parlerd.engine.ports import Clock
 from parlerd.engine.submissions import Batch, Settled, Submission
-from parlerd.store.port import DropRenewal, EraseBodies, MarkDelivery, NewFact, Past, UsedKey, prior_in
+from parlerd.store.port import (
+    BuryRoom,
+    DropRenewal,
+    EraseBodies,
+    MarkDelivery,
+    NewFact,
+    Past,
+    UsedKey,
+    prior_in,
+)
 
 MAX_LINES: Final = 32
 """Numbers of one room at which its public line is remembered."""
@@ -254,6 +263,7 @@ class Decider:
                     pass
         if decision.erases:
             batch.erases.append(EraseBodies(self._room, decision.erases))
+        batch.buries += [BuryRoom(room, now) for room in decision.buries]
         submission.settled = Settled(decision, tuple(headers), decision.seq)
         if may_repeat and headers:
             batch.done[scope] = submission.settled

@@ -14,6 +14,7 @@ from parlerd.core.model import By, HomeId, Millis
 from parlerd.engine.bindings import Bindings
 from parlerd.engine.budget import TurnBudget
 from parlerd.engine.callers import Caller, PeerProcess, ProcessId
+from parlerd.engine.clearing import Clearing
 from parlerd.engine.connected import Connected
 from parlerd.engine.handles import Homes
 from parlerd.engine.join_codes import JoinCodes
@@ -80,6 +81,10 @@ class Desk:
     """The relays that the person added."""
     codes: JoinCodes
     """The codes that were typed wrong, whoever typed them."""
+    clearing: Clearing
+    """Takes deleted rooms out of the file."""
+    copies: Callable[[], list[str]]
+    """The copies of the database that this program made itself, by their paths."""
     version: str
     home_path: str
     """Where this home lives."""

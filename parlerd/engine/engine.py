@@ -32,8 +32,10 @@ from parlerd.engine.bringing import Bringing
 from parlerd.engine.callers import Caller
 from parlerd.engine.cards import Cards
 from parlerd.engine.checks import Checks
+from parlerd.engine.clearing import Clearing
 from parlerd.engine.connected import Connected
 from parlerd.engine.deadlines import IdleAgents, RoomDeadlines
+from parlerd.engine.deleting import Deleting
 from parlerd.engine.departing import Departing
 from parlerd.engine.desk import Desk, Inspect, Lineage
 from parlerd.engine.directory import DirectoryHandlers
@@ -202,6 +204,7 @@ class Engine:
             Overview(desk),
             inviting,
             Departing(desk),
+            Deleting(desk),
             AttentionHandlers(desk),
             Waking(desk),
             Checks(desk),
@@ -360,13 +363,15 @@ async def open_engine(
     frames: Frames | None = None,
     home_book: HomeBook | None = None,
     homes: Homes | None = None,
+    copies: Callable[[], list[str]] = list,
     stop: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[Engine]:
     """Serve one home until the context ends; then every room keeps its snapshot and the driver is closed.
 
     `blobs` keeps the files of rooms that live here. `keys` are the home's, `signers` those of the person and the agents
     that act here (`ports.NoSigners` where nobody does). `user` names the person's own agent. `homes` are the other
-    homes in which rooms may live. `stop` is called when a caller asks the daemon to stop.
+    homes in which rooms may live. `copies` says which copies of
+    the database the program made itself. `stop` is called when a caller asks the daemon to stop.
     """
     wakes = LocalNotifier()
     async with trio.open_nursery() as nursery:
@@ -408,6 +413,8 @@ async def open_engine(
             look=lambda handle: tending.look(handle),
         )
         await deadlines.load()
+        clearing = Clearing(driver)
+        nursery.start_soon(clearing.run)
         idle = IdleAgents(clock=clock, scheduler=scheduler, notifier=wakes, presence=lambda agent: presence.of(agent))
         leases, connected = Leases(driver), Connected(clock)
         await leases.start()
@@ -424,19 +431,19 @@ async def open_engine(
             acted=idle.acted,
             left=idle.left,
         )
-        library = Library(driver, rooms)
+        library, links = Library(driver, rooms), Links()
         tending = Tending(
             library=library,
             rooms=rooms,
             clock=clock,
             scheduler=scheduler,
             connected=connected,
+            links=links,
             seats=seats,
             own=keys.id,
             changed=lambda room, aggregate: deadlines.changed(room, aggregate),
         )
         nursery.start_soon(scheduler.run)
-        links = Links()
         presence = Presence(seats, connected, links, clock)
         desk = Desk(
             library=library,
@@ -463,6 +470,8 @@ async def open_engine(
             host_files=host_files or NoHostFiles(),
             home_book=home_book or NoHomeBook(),
             codes=codes,
+            clearing=clearing,
+            copies=copies,
             version=__version__,
             home_path=home_path,
             default_home=default_home,
@@ -472,6 +481,7 @@ async def open_engine(
         finally:
             with trio.CancelScope(shield=True):
                 scheduler.close()
+                clearing.close()
                 await rooms.close()
     with trio.CancelScope(shield=True):
         await driver.close()

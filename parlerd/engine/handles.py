@@ -157,6 +157,11 @@ class RoomHandle(Protocol):
         this home, and `rewind_refused` where what the home holds is no beginning of what is here."""
         ...
 
+    async def delete(self, by: By) -> None:
+        """Have the room deleted in its home, as `by`'s person, whose agent owns it. A room of this home is its own log,
+        and is deleted with that. Raises `Refused`: `home_unreachable` where that home does not answer."""
+        ...
+
     def presence(self, agent: AgentId) -> Present | None:
         """How present an agent of another home is, as the room's home last told; None where nothing was told, and for
         the agents of this home, of whom this home knows better."""
@@ -361,6 +366,9 @@ class ForsakenRoom(MirrorRoom):
         raise self._refused()
 
     async def rewind(self, by: By, *, confirmed: bool) -> t.RewoundRoom:
+        raise self._refused()
+
+    async def delete(self, by: By) -> None:
         raise self._refused()
 
     def silent_since(self) -> Millis | None:

@@ -1,4 +1,5 @@
-"""Inviting into a room: the handler of `room.invite`, which opens a channel at its first invite.
+"""Inviting into a room: the handler of `room.invite`, which opens a channel at its first invite, and for a code that
+names no room a direct room with whoever comes with it.
 
 An invite is one key more of a room. Its `ref`, and so the key itself, follows from the request: a retry is given the
 same key, also where the answer to the first try was lost.
@@ -21,7 +22,7 @@ from parlerd.core import commands as c
 from parlerd.core.approvals import KeyState
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.identities import AgentRecord
-from parlerd.core.model import AgentId, Millis, RoomId, label
+from parlerd.core.model import MAX_LABEL, AgentId, Label, Millis, RoomId, RoomKind, label
 from parlerd.core.statements import KeyTerms
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
@@ -50,7 +51,7 @@ class Inviting:
     @handles("room.invite")
     async def invite(self, caller: Caller, params: t.Invite) -> t.Invited:
         desk = self._desk
-        if bool(params.group) is (params.room is not None):
+        if params.group and params.room is not None:
             raise Refused("invalid_param", "Name the channel, or the room.", param="group")
         me = await desk.me(caller)
         idempotency_key = params.idempotency_key or desk.random.new("k")
@@ -61,6 +62,8 @@ class Inviting:
             if params.room is not None:
                 [room] = await owned_rooms(desk, me, params.room, person=is_person(caller))
                 return await self._mint(caller, me, params, room, ref, idempotency_key)
+            if not params.group:
+                return await self._invite_one(caller, me, params, ref, idempotency_key)
             async with self._one_at_a_time(me.id, params.group):
                 return await self._invite_to_channel(caller, me, params, ref, idempotency_key)
         except ParlerError as error:
@@ -70,11 +73,35 @@ class Inviting:
     async def _invite_to_channel(
         self, caller: Caller, me: AgentRecord, params: t.Invite, ref: str, idempotency_key: str
     ) -> t.Invited:
-        desk = self._desk
         name = label(params.group)
         room = await self._channel(caller, me, name, params.home)
         if room is not None:
             return await self._mint(caller, me, params, room, ref, idempotency_key)
+        most = params.max_uses or self._desk.settings.key_max_uses
+        return await self._open(caller, me, params, ref, idempotency_key, kind="channel", name=name, max_uses=most)
+
+    async def _invite_one(
+        self, caller: Caller, me: AgentRecord, params: t.Invite, ref: str, idempotency_key: str
+    ) -> t.Invited:
+        """A code for one agent, who then has a direct room with the caller."""
+        if params.max_uses not in (None, 1):
+            raise Refused("invalid_param", "A room of two has a place for one more.", param="max_uses")
+        name = Label(f"dm/{me.name}"[:MAX_LABEL])
+        return await self._open(caller, me, params, ref, idempotency_key, kind="dm", name=name, max_uses=1)
+
+    async def _open(
+        self,
+        caller: Caller,
+        me: AgentRecord,
+        params: t.Invite,
+        ref: str,
+        idempotency_key: str,
+        *,
+        kind: RoomKind,
+        name: Label,
+        max_uses: int,
+    ) -> t.Invited:
+        desk = self._desk
         require_new_room(caller)
         desk.quotas.take(me.id, bytes=0, messages=OPENING)
         approval = bool(params.approval)
@@ -89,13 +116,13 @@ class Inviting:
                 operation="room.invite",
                 idempotency_key=idempotency_key,
                 digest=input_digest(params),
-                kind="channel",
+                kind=kind,
                 name=name,
                 home=home_for(desk, params.home),
                 approval=approval,
                 ref=ref,
                 ttl_ms=Millis(params.ttl_ms or desk.settings.key_ttl_ms),
-                max_uses=params.max_uses or desk.settings.key_max_uses,
+                max_uses=max_uses,
             ),
         )
         return await self._invited(

@@ -19,6 +19,7 @@ from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.knocks import WITHHELD, knock_at, shows_code
 from parlerd.engine.look_back import told_recap
+from parlerd.engine.pair_rooms import PairRooms, is_in
 from parlerd.engine.reading import Reading, alarm_of, handle_of
 from parlerd.engine.recalling import keys_of
 from parlerd.engine.session_keys import SessionKeys
@@ -33,6 +34,7 @@ class Joining:
         self._desk = desk
         self._reading = reading
         self._keys = keys
+        self._pairs = PairRooms(desk)
 
     @handles("session.join")
     async def join(self, caller: Caller, params: t.JoinSession) -> t.JoinedSession:
@@ -44,6 +46,9 @@ class Joining:
             await self._would_knock(caller, key_id, room_id)
         me = await desk.me(caller)
         deadline = trio.current_time() + params.wait_ms / 1000
+        met = await self._met_before(me, room_id)
+        if met is not None:
+            return await self._land(caller, me, met, params)
 
         async def look(wait: Wait) -> t.JoinedSession | None:
             wait.on(topics.decision(room_id, me.id), topics.life(room_id))
@@ -69,6 +74,15 @@ class Joining:
                 return self._waiting(room_id, "pending", waits.join_code, hint)
 
         return await desk.waits.until(caller, look, deadline)
+
+    async def _met_before(self, me: AgentRecord, room: RoomId) -> RoomHandle | None:
+        """The room in which the agent and whoever gave it this code talk already, where the code is for a direct room:
+        two agents have one. The code stays good for somebody else."""
+        state = (await self._desk.rooms.get(room)).aggregate.state
+        if state.kind != "dm" or me.id in state.members:
+            return None
+        found = await self._pairs.live_room(me.id, state.owner)
+        return found if found is not None and is_in(found.aggregate, me.id) else None
 
     async def knock(self, caller: Caller, me: AgentRecord, actor: RoomHandle, key_id: KeyId) -> str:
         """What the room says to this agent's knock: a repeated one is answered as the standing one."""

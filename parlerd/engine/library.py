@@ -174,6 +174,10 @@ class Library:
         """The room that a key leads to."""
         return await self._driver.look(lambda store: store.room_of_key(key))
 
+    async def is_deleted(self, room: RoomId) -> bool:
+        """Whether there was such a room, and it was deleted."""
+        return await self._driver.look(lambda store: store.is_deleted(room))
+
     async def few_facts(self, room: RoomId, after: Position, limit: int) -> list[e.Header]:
         """A few facts after a position: no more than may be read on the loop. Raises `Refused(newer_log)`."""
         return await self._driver.look(lambda store: store.facts(room, after, limit))

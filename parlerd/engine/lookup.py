@@ -23,8 +23,8 @@ from parlerd.engine.knocks import nowhere
 async def room_of(desk: Desk, agent: AgentRecord, wanted: str | None) -> tuple[RoomHandle, Room]:
     """The room a member means by an id, a name, or nothing (its active session).
 
-    Raises `Refused` with `no_such_room` (also for an outsider), `ambiguous_name`, and for an agent without an
-    active session `join_pending`, `join_denied` or `no_active_session`.
+    Raises `Refused` with `no_such_room` (also for an outsider), `room_deleted`, `ambiguous_name`, and for an agent
+    without an active session `join_pending`, `join_denied` or `no_active_session`.
     """
     if wanted is None:
         active = active_room(desk, agent.id)
@@ -39,6 +39,7 @@ async def room_of(desk: Desk, agent: AgentRecord, wanted: str | None) -> tuple[R
         return await member_room(desk, agent, RoomId(wanted))
     matching = await rooms_named(desk, wanted, inside)
     if not matching:
+        await require_not_deleted(desk, wanted)
         known = (await _names(desk, inside)).values()
         names = sorted(set(known), key=lambda name: (wanted not in name, name))
         near = get_close_matches(wanted[:MAX_LABEL], names[:MAX_COMPARED], n=1)
@@ -66,6 +67,7 @@ async def owned_rooms(desk: Desk, agent: AgentRecord, wanted: str | None, *, per
     if not person:
         rooms = [room for room in rooms if (await desk.rooms.get(room)).aggregate.state.owner == agent.id]
     if wanted is not None and not rooms:
+        await require_not_deleted(desk, wanted)
         inside = await desk.library.my_rooms(agent.id)
         if RoomId(wanted) in inside or await rooms_named(desk, wanted, inside):
             raise Refused("not_owner")
@@ -78,6 +80,12 @@ async def member_room(desk: Desk, agent: AgentRecord, room: RoomId) -> tuple[Roo
     state = await actor.quiet()
     present(state.state.members, agent.id)
     return actor, state
+
+
+async def require_not_deleted(desk: Desk, wanted: str) -> None:
+    """Raise `Refused(room_deleted)` for the id of a room that was deleted: whoever knows such an id was told it."""
+    if await desk.library.is_deleted(RoomId(wanted)):
+        raise Refused("room_deleted")
 
 
 async def only(desk: Desk, rooms: Sequence[RoomId], wanted: str) -> RoomId:

@@ -14,7 +14,7 @@ from parlerd.core.room import Room
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
-from parlerd.engine.lookup import active_room, only, room_of, rooms_named
+from parlerd.engine.lookup import active_room, only, require_not_deleted, room_of, rooms_named
 from parlerd.engine.person import is_person
 
 
@@ -54,6 +54,8 @@ async def observed_room(
         name = RoomId(wanted)
     else:
         named = await rooms_named(desk, wanted, rooms)
+        if not named:
+            await require_not_deleted(desk, wanted)
         name = await only(desk, [room for room in named if rooms[room][0].id == me.id] or named, wanted)
     actor = await desk.rooms.get(name)
     room = await actor.quiet()

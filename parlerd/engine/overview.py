@@ -11,7 +11,7 @@ from __future__ import annotations
 import msgspec
 
 from parlerd.core.identities import AgentRecord
-from parlerd.core.model import AgentId, PeerText
+from parlerd.core.model import AgentId, PeerText, RoomId
 from parlerd.core.room import Room
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
@@ -77,12 +77,25 @@ class Overview:
                     pending=len(room.pending()) if owns and not state.closed else 0,
                     alarm=state.alarm or "",
                     silent_since=as_of(actor) if is_live else msgspec.UNSET,
+                    kept=await self._kept(name) if params.size else msgspec.UNSET,
                 )
             )
         waits = await knocks_of(desk, me)
         if not shows_code(desk, caller):
             waits = [msgspec.structs.replace(each, join_code=None) for each in waits]
-        return t.RoomList(rooms=rooms, you=me.name, waits=waits, notice=" ".join(filter(None, silent)))
+        listed = t.RoomList(rooms=rooms, you=me.name, waits=waits, notice=" ".join(filter(None, silent)))
+        if params.size and is_person(caller):
+            return msgspec.structs.replace(listed, kept=await self._kept_of_all())
+        return listed
+
+    async def _kept(self, room: RoomId) -> t.KeptSize:
+        held = await self._desk.library.held(room)
+        return t.KeptSize(messages=held.messages, bytes=held.bytes)
+
+    async def _kept_of_all(self) -> t.KeptSize:
+        """What is kept of every room in this home, whoever is in it."""
+        each = [await self._kept(room) for room in await self._desk.library.all_rooms()]
+        return t.KeptSize(messages=sum(kept.messages for kept in each), bytes=sum(kept.bytes for kept in each))
 
     @handles("rooms.roster")
     async def roster(self, caller: Caller, params: t.Roster) -> t.RosterResult:

@@ -32,6 +32,7 @@ from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.key_text import typed_key
 from parlerd.engine.quota import OPENING
+from parlerd.engine.rooms import pause_among
 
 PEER: Final = "peer"
 """What statements call the key of a direct room."""
@@ -83,18 +84,40 @@ class PairRooms:
         desk = self._desk
         known = self._home.pairs.room_of(me.id, other)
         before = None if known is None else await self._room(known)
-        if before is not None and not is_over(before.aggregate):
+        if before is not None and _serves(before.aggregate, me.id, other):
             return before, False
+        met = await self._met(me.id, other)
+        if met is not None:
+            await self._pair(by, me.id, other, met.room, instead=known)
+            return met, False
         if is_answer:
             raise Refused("no_such_message", hint="You and this agent have no room yet: leave out what it answers.")
         desk.quotas.take(me.id, bytes=0, messages=OPENING)
-        command = self._opening(me, other, name, where, None if before is None else before.aggregate)
+        command = self._opening(me, other, name, where, known, None if before is None else before.aggregate)
         if where != desk.keys.id:
             return await self._opened_elsewhere(by, other, command, known)
         await self._pair(by, me.id, other, command.room, instead=known)
         handle = await desk.rooms.create(command.room)
         await handle.submit(command, by)
         return handle, True
+
+    async def live_room(self, me: AgentId, other: AgentId) -> RoomHandle | None:
+        """The room in which the two talk already; None where they have none."""
+        known = self._home.pairs.room_of(me, other)
+        handle = None if known is None else await self._room(known)
+        if handle is not None and _serves(handle.aggregate, me, other):
+            return handle
+        return await self._met(me, other)
+
+    async def _met(self, me: AgentId, other: AgentId) -> RoomHandle | None:
+        """The direct room in which the two met by a code, which named nobody when the room was opened."""
+        for number, room in enumerate(await self._desk.library.my_rooms(me), 1):
+            await pause_among(number)
+            handle = await self._desk.rooms.get(room)
+            state = handle.aggregate.state
+            if state.kind == "dm" and other in state.members and _serves(handle.aggregate, me, other):
+                return handle
+        return None
 
     async def _opened_elsewhere(
         self, by: By, other: AgentId, command: c.OpenRoom, known: RoomId | None
@@ -121,13 +144,15 @@ class PairRooms:
         await self._pair(by, me, other, handle.room, instead=known)
         return handle, is_new
 
-    def _opening(self, me: AgentRecord, other: AgentId, name: str, home: HomeId, before: Room | None) -> c.OpenRoom:
-        """The command that opens the room of the two, after the one that they had. The same two after the same room
-        give the same room, because nothing in the opening is drawn."""
+    def _opening(
+        self, me: AgentRecord, other: AgentId, name: str, home: HomeId, known: RoomId | None, before: Room | None
+    ) -> c.OpenRoom:
+        """The command that opens the room of the two, after the one that they had: `known`, which as `before` may be
+        gone. The same two after the same room give the same room, because nothing in the opening is drawn; after a room
+        that was deleted they give another."""
         desk = self._desk
         # No idempotency key holds a blank, so no session has this opening.
-        follows = "direct" if before is None else before.state.room
-        secret = desk.keys.opening_secret(me.id, f"{follows} {other}")
+        secret = desk.keys.opening_secret(me.id, f"{known or 'direct'} {other}")
         called = _name_of_room(me.name, name, "" if before is None else before.state.name)
         title = Title(salt=secret[NONCE : 2 * NONCE], name=called, topic="")
         opening = Opening(
@@ -234,7 +259,8 @@ class PairRooms:
     # -- coming in -------------------------------------------------------------------------------------------
 
     async def _room(self, room: RoomId) -> RoomHandle | None:
-        """The room of this id; None for one that was named and never opened, because the daemon ended in between."""
+        """The room of this id; None for one that was deleted, or named and never opened, because the daemon ended in
+        between."""
         try:
             return await self._desk.rooms.get(room)
         except Refused:
@@ -272,6 +298,13 @@ def _is_of(room: Room, agent: AgentId, other: AgentId) -> bool:
     state = room.state
     named = {each for key in state.keys.values() for each in key.preapproved}
     return state.kind == "dm" and state.owner == agent and named == {other} and is_in(room, agent)
+
+
+def _serves(room: Room, one: AgentId, other: AgentId) -> bool:
+    """Whether two agents can talk in a room: it is not over, and each of them is in, or is named by its key and so can
+    come in. Whoever left a room that they met in by a code cannot come back with the code."""
+    named = {agent for key in room.state.keys.values() for agent in key.preapproved}
+    return not is_over(room) and all(is_in(room, agent) or agent in named for agent in (one, other))
 
 
 def is_over(room: Room) -> bool:

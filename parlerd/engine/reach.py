@@ -21,7 +21,7 @@ from typing import Any, Final, TypeVar, cast
 
 from parlerd.core.errors import Refused
 from parlerd.core.home import HomeRoom
-from parlerd.core.model import AgentId, HomeId, KeyId, MessageId, Position, RoomId
+from parlerd.core.model import AgentId, By, HomeId, KeyId, MessageId, Position, RoomId
 from parlerd.core.room import Room
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.desk import Desk
@@ -35,7 +35,7 @@ T = TypeVar("T")
 Within = frozenset[RoomId]
 
 OF_ONE_ROOM: Final = frozenset({
-    "body", "chain_at", "cursor", "deliveries", "erased", "facts", "head", "held", "line_at", "message",
+    "body", "chain_at", "cursor", "deliveries", "erased", "facts", "head", "held", "is_deleted", "line_at", "message",
     "oldest_bodies", "page", "past", "position_of", "prior", "public_position", "remembered", "renewals", "seq_at",
     "shown_at", "snapshot", "tail", "unread", "verify_chain", "whole_facts", "written",
 })  # fmt: skip
@@ -43,7 +43,7 @@ OF_ONE_ROOM: Final = frozenset({
 FILTERED: Final = frozenset({"find_message", "memberships", "owned", "room_of_key", "rooms"})
 """Questions whose answer names rooms."""
 NOT_ASKED: Final = frozenset(
-    {"check", "close", "deadlines", "is_brought", "leases", "outbox", "rebuild_index", "transact"}
+    {"check", "close", "deadlines", "is_brought", "leases", "outbox", "rebuild_index", "transact", "uncleared"}
 )
 """Questions about the home as a whole: no caller of certain rooms has one."""
 
@@ -85,6 +85,11 @@ class RoomsWithin:
         if room not in self._within:
             raise Refused("no_such_room")
         return await self._rooms.create(room, home)
+
+    async def delete(self, room: RoomId, by: By) -> None:
+        if room not in self._within:
+            raise Refused("no_such_room")
+        await self._rooms.delete(room, by)
 
 
 class StoreWithin:

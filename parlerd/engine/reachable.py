@@ -63,7 +63,8 @@ def eyes(desk: Desk, caller: Caller, room: Room) -> Eyes:
 
 
 async def room_within(desk: Desk, caller: Caller, room: str) -> RoomHandle:
-    """A room that this link may know, opened if need be. Raises `Refused(no_such_room)`.
+    """A room that this link may know, opened if need be. Raises `Refused`: `no_such_room`, or `room_deleted` to whoever
+    knows the id of one that was here, which nobody can guess.
 
     The store's index is asked first, so nobody has rooms opened by naming them, and the home room is no room here.
     """
@@ -73,7 +74,7 @@ async def room_within(desk: Desk, caller: Caller, room: str) -> RoomHandle:
             if any(each.room == wanted for each in await desk.library.memberships(agent)):
                 break
         else:
-            raise Refused("no_such_room")
+            raise Refused("room_deleted" if await desk.library.is_deleted(wanted) else "no_such_room")
     return await desk.rooms.get(wanted)
 
 

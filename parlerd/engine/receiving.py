@@ -47,14 +47,15 @@ class _Look:
     """What one look at a room found.
 
     `shown` is up to where the page goes that may be acknowledged, once it is the answer; None for a page that moves no
-    cursor. `end` is the position up to which this reader was looked after. `closed` says whether the room was closed.
+    cursor. `end` is the position up to which this reader was looked after. `over` is the code
+    of the error that says why nothing will ever come, and empty where something may.
     """
 
     received: t.Received
     shown: Position | None
     end: Position
     actor: RoomHandle
-    closed: bool
+    over: str
 
 
 _At = tuple[RoomHandle, Room]
@@ -100,15 +101,15 @@ class Receiving:
             # What the room remembers is shown when there is something to show anyway, and ends no wait.
             is_enough = found.received.messages if is_first else _is_talk(found.received.messages)
             is_first = False
-            closed = found.closed
-            if caller.reader.fits is not None and closed and not found.received.messages and not lookback:
+            over = found.over
+            if caller.reader.fits is not None and over and not found.received.messages and not lookback:
                 # A model that is told of nothing new would go on asking.
-                raise Refused("room_closed")
+                raise Refused(over)
             if is_enough or wait.over or await self._notices.concerning(caller):
                 return found
-            if closed:
+            if over:
                 # Nothing will ever come: an agent that keeps asking must be told to stop.
-                raise Refused("room_closed")
+                raise Refused(over)
             if not (lookback or wait.woken or params.kind is not None or params.mentions):
                 armed = _armed(me.id, found.end, params, bounded=caller.reader.fits is not None)
                 wait.meanwhile(found.actor.arm(armed))
@@ -166,9 +167,13 @@ class Receiving:
 
     async def _admission(self, caller: Caller, me: AgentRecord, deadline: float) -> None:
         """For an agent without a session that waits at a door: wait for the answer, which may make the session its
-        active one. Returns at the first answer from any door, and at the end of the time."""
+        active one. Returns at the first answer from any door, and at the end of the time. An agent that waits at none
+        may be written to."""
         desk = self._desk
-        if is_active(desk, me) or not await desk.library.doors(me.id):
+        if is_active(desk, me):
+            return
+        if not await desk.library.doors(me.id):
+            await self._first_message(caller, me, deadline)
             return
         asked: set[RoomId] | None = None
 
@@ -185,6 +190,26 @@ class Receiving:
         if inside and not is_active(desk, me):
             # Whoever decided is about to say so too; the first of the two is enough.
             await desk.rooms.home.submit(c.Activate(agent=me.id, room=inside[0]), desk.by(caller, me))
+
+    async def _first_message(self, caller: Caller, me: AgentRecord, deadline: float) -> None:
+        """For an agent without a session that others find by its card: wait until one of them writes to it directly,
+        and go on in that room. Returns at the end of the time, too."""
+        desk = self._desk
+        if desk.rooms.home.aggregate.card_of(me.id) is None:
+            return
+        known: set[RoomId] | None = None
+
+        async def look(wait: Wait) -> set[RoomId] | None:
+            nonlocal known
+            wait.on(topics.memberships(me.id))
+            rooms = set(await desk.library.my_rooms(me.id))
+            known = rooms if known is None else known
+            return rooms - known if wait.over or is_active(desk, me) or rooms - known else None
+
+        new = await desk.waits.until(caller, look, deadline)
+        if new and not is_active(desk, me):
+            # Whoever let it in is about to say so too; the first of the two is enough.
+            await desk.rooms.home.submit(c.Activate(agent=me.id, room=min(new)), desk.by(caller, me))
 
     @handles("message.recv_all")
     async def recv_all(self, caller: Caller, params: t.Recv) -> t.ReceivedAll:
@@ -214,9 +239,9 @@ class Receiving:
                     at = await member_room(self._desk, me, name)
                     one = await self._recv_now(caller, me, at, params, lookback=False)
                 except Refused as error:
-                    if error.code != "no_such_room":
+                    if error.code not in ("no_such_room", "room_deleted"):
                         raise
-                    continue  # it left meanwhile
+                    continue  # it left meanwhile, or the room was deleted
                 if one.received.messages:
                     found.append(one)
             talk = is_first or any(_is_talk(one.received.messages) for one in found)
@@ -242,7 +267,7 @@ class Receiving:
         actor, room = at
         name, library = actor.room, self._desk.library
         # What is decided from here on is not stored yet, and is none of this read.
-        stood, newest, view, closed = room.position, room.newest_seq(me.id), room.view(me.id), room.state.closed
+        stood, newest, view, over = room.position, room.newest_seq(me.id), room.view(me.id), _over(room)
         cursor = await library.cursor(name, me.id)
         after = cursor.acknowledged
         # A filtered read shows a part of what is new, so acknowledging it would lose the rest.
@@ -317,7 +342,7 @@ class Receiving:
             you=you,
             following=max(0, newest - end_seq) if lookback else 0,
         )
-        return _Look(received, shown, page.end, actor, closed)
+        return _Look(received, shown, page.end, actor, over)
 
     async def _caught_up(
         self,
@@ -353,7 +378,7 @@ class Receiving:
             first_unshown=found.first_unshown,
             last_unshown=found.last_unshown,
         )
-        return _Look(received, found.end, found.end, actor, room.state.closed)
+        return _Look(received, found.end, found.end, actor, _over(room))
 
     def _said_of(self, handle: RoomHandle, room: Room) -> str:
         """What a reader is told of the home that the room lives in, when there is something to tell."""
@@ -436,3 +461,10 @@ def _shown(page: Page, after: Position, *, filtered: bool) -> list[tuple[Positio
     if not filtered:
         return [(after, page.end)]
     return [(Position(m.header.position - 1), m.header.position) for m in page.messages]
+
+
+def _over(room: Room) -> str:
+    """The code of the error that says why nothing will ever come in this room; empty where something may."""
+    if room.state.closed:
+        return "room_closed"
+    return "room_deleted" if room.state.alarm == "room_deleted" else ""

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple, Protocol, TypeVar
 import msgspec
 import trio
 
+from parlerd.core import commands as c
 from parlerd.core.approvals import Request
 from parlerd.core.claims import Renewal
 from parlerd.core.errors import ParlerError, Refused
@@ -93,6 +94,9 @@ class LocalRoom(RoomActor[Room]):
     async def rewind(self, by: By, *, confirmed: bool) -> t.RewoundRoom:
         raise Refused("room_is_here")
 
+    async def delete(self, by: By) -> None:
+        """Nothing more than this log to delete."""
+
 
 class _Open(NamedTuple):
     """An open room: what keeps its log, and how handlers come to it. For a room of this home both are one object."""
@@ -151,7 +155,7 @@ class RoomDoor(Protocol):
         ...
 
     async def get(self, room: RoomId) -> RoomHandle:
-        """The room, opened if need be. Raises `Refused(no_such_room)` if it has no log."""
+        """The room, opened if need be. Raises `Refused`: `room_deleted`, or `no_such_room` if it has no log."""
         ...
 
     def open_actor(self, room: RoomId) -> RoomHandle | None:
@@ -164,7 +168,12 @@ class RoomDoor(Protocol):
 
     async def create(self, room: RoomId, home: HomeId | None = None) -> RoomHandle:
         """A room that may be new, in `home` (None: this home). Its first command must be `OpenRoom`, and that of the
-        mirror of another home's room an `Arrive`."""
+        mirror of another home's room an `Arrive`. Raises `Refused(room_deleted)`."""
+        ...
+
+    async def delete(self, room: RoomId, by: By) -> None:
+        """Let a room be gone from this home; returns once that is durable. What was asked in it before is answered
+        first. Raises `ParlerError`; then the room is as it was."""
         ...
 
 
@@ -234,7 +243,7 @@ class Rooms:
         return True
 
     async def get(self, room: RoomId) -> RoomHandle:
-        """The room, opened if need be. Raises `Refused(no_such_room)` if it has no log."""
+        """The room, opened if need be. Raises `Refused`: `room_deleted`, or `no_such_room` if it has no log."""
         found = await self._existing(room)
         if found is None:
             raise Refused("no_such_room")
@@ -251,11 +260,30 @@ class Rooms:
 
     async def create(self, room: RoomId, home: HomeId | None = None) -> RoomHandle:
         """A room that may be new, in `home` (None: this home). Its first command must be `OpenRoom`, and that of the
-        mirror of another home's room an `Arrive`."""
+        mirror of another home's room an `Arrive`. Raises `Refused(room_deleted)`."""
         found = await self._existing(room)
         if found is None:
             found = self._start(room, Room(), home or self._own, frozen=False)
         return found
+
+    async def delete(self, room: RoomId, by: By) -> None:
+        """Let a room be gone from this home; returns once that is durable. What was asked in it before is answered
+        first. Raises `ParlerError`; then the room is as it was."""
+        while (opening := self._opening.get(room)) is not None:
+            await opening.wait()
+        # Whoever asks for the room meanwhile waits until it is known whether it is gone.
+        self._opening[room] = trio.Event()
+        try:
+            found = self._rooms.get(room)
+            if found is not None and found.actor.frozen:
+                # Which rows a newer Parler made of its facts is not known here.
+                raise Refused("newer_log")
+            if found is not None:
+                del self._rooms[room]
+                await found.actor.give_up()
+            await self.home.submit(c.DeleteRoom(operation="room.delete", room=room), by)
+        finally:
+            self._opening.pop(room).set()
 
     async def _existing(self, room: RoomId) -> RoomHandle | None:
         while True:
@@ -271,6 +299,8 @@ class Rooms:
         try:
             folded, frozen = await self._context.driver.read(lambda store: fold_room(store, room))
             if folded.position == 0 and not frozen:
+                if await self._context.driver.look(lambda store: store.is_deleted(room)):
+                    raise Refused("room_deleted")
                 return None
             # A log whose first fact is a newer Parler's says nothing of a home; nothing is asked of such a room.
             home = folded.state.home if folded.position else self._own

@@ -19,7 +19,7 @@ from parlerd.core.errors import ParlerError
 from parlerd.core.model import By, MessageId, Seq
 from parlerd.engine.armed import Armed
 from parlerd.engine.authors import Words
-from parlerd.store.port import DropRenewal, EraseBodies, MarkDelivery, NewFact, Past, UsedKey
+from parlerd.store.port import BuryRoom, DropRenewal, EraseBodies, MarkDelivery, NewFact, Past, UsedKey
 
 NOTHING: Final = Past()
 
@@ -127,5 +127,7 @@ class Batch:
     """The renewals of claims that ended."""
     erases: list[EraseBodies] = field(default_factory=list)
     """Words that are taken away for good with these facts."""
+    buries: list[BuryRoom] = field(default_factory=list)
+    """Rooms that are deleted with these facts."""
     marks: dict[Armed, MarkDelivery] = field(default_factory=dict)
     """The delivery ranges that this batch writes for readers that wait."""

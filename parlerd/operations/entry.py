@@ -180,7 +180,7 @@ ACTING: Final[frozenset[Plane]] = frozenset({"agent", "person", "window"})
 """The planes whose callers act as an agent."""
 OF_AGENT: Final = ("agent_created", "conversation_bound", "delegation_issued")
 """The facts of a caller that becomes an agent."""
-IN_ROOM: Final = ("no_such_room", "no_active_session", "join_pending", "join_denied", "ambiguous_name")
+IN_ROOM: Final = ("no_such_room", "room_deleted", "no_active_session", "join_pending", "join_denied", "ambiguous_name")
 AWAY: Final = (
     "home_not_trusted",
     "offline",

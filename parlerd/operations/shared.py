@@ -203,7 +203,7 @@ class Decided(Result, frozen=True, kw_only=True):
     direct_to: str = ""
 
 
-REQUESTS_OF_ROOM: Final = ("no_such_room", "ambiguous_name", "not_owner")
+REQUESTS_OF_ROOM: Final = ("no_such_room", "room_deleted", "ambiguous_name", "not_owner")
 """Why nobody who knocks can be named: which room is meant is not clear, or another agent owns it."""
 DECIDING: Final = (*REQUESTS_OF_ROOM, *AWAY, "room_closed", "no_such_request", "already_decided")
 """Why nothing can be decided on a request."""

@@ -136,6 +136,17 @@ class Database:
         except ERRORS as error:
             log.warning("the log could not be moved into the file: %s", self.meaning(error).code)
 
+    def empty_log(self) -> bool:
+        """Move the whole log into the file and leave it empty; whether that was done. It is not done while somebody
+        reads, and waits for nobody."""
+        try:
+            self.be_patient(False)
+            busy, _, _ = self.writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except ERRORS as error:
+            log.warning("the log could not be emptied: %s", self.meaning(error).code)
+            return False
+        return not busy
+
     def copy(self, path: Path) -> None:
         """A whole copy of what is committed, by a connection of its own, which holds up no other."""
         try:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, Final, Generic
 
-from parlerd.core.errors import StoreError
+from parlerd.core.errors import ParlerError, Refused, StoreError
 from parlerd.core.events import Header, MessagePosted, brought, decode_header
 from parlerd.core.model import (
     AgentId,
@@ -61,6 +61,8 @@ from parlerd.store.indexing import (
 from parlerd.store.numbering import NOTHING, Numbering, Tally, line_of, public_place, shown_of
 from parlerd.store.port import (
     Append,
+    BuryRoom,
+    ClearRoom,
     Cursor,
     Delivery,
     DropLease,
@@ -114,6 +116,8 @@ class MemoryStore:
         self._outbox: dict[MessageId, OutboxRow] = {}
         self._renewals: dict[tuple[RoomId, MessageId], PutRenewal] = {}
         self._snapshots: dict[RoomId, Snapshot] = {}
+        self._graves: dict[RoomId, _Log] = {}
+        """What is left of the rooms that were deleted."""
 
     # -- writing -------------------------------------------------------------------------------------------
 
@@ -146,11 +150,13 @@ class MemoryStore:
         staged: list[Staged] = []
         try:
             for append in (write for write in job if isinstance(write, Append)):
+                if append.room in self._graves or append.room in pending.buried:
+                    raise Refused("room_deleted")
                 head = heads.get(append.room) or pending.heads.get(append.room) or self.head(append.room)
                 part = stage(append, head, self._random(SALT_LENGTH * len(append.facts)))
                 heads[append.room] = part.head
                 staged.append(part)
-        except StoreError as error:
+        except ParlerError as error:
             return JobOutcome(error=error)
         names = [name for part in staged for header in part.headers for name in _guarded(header)]
         taken = (name in pending.names or self.index.get(name[0], *name[1]) is not None for name in names)
@@ -159,6 +165,7 @@ class MemoryStore:
         pending.names.update(names)
         pending.heads |= heads
         pending.staged += staged
+        pending.buried.update(write.room for write in job if isinstance(write, BuryRoom))
         return JobOutcome(heads=heads)
 
     def _append(self, part: Staged) -> None:
@@ -205,7 +212,14 @@ class MemoryStore:
             return found
 
     def _keep(self, write: Write) -> None:
-        if isinstance(write, MoveCursor):
+        room = write.row.room if isinstance(write, PutOutbox) else getattr(write, "room", None)
+        if isinstance(write, ClearRoom):
+            self._clear(write)
+        elif room in self._graves:
+            return
+        elif isinstance(write, BuryRoom):
+            self._bury(write.room)
+        elif isinstance(write, MoveCursor):
             self._advance(write.room, write.reader, write.acknowledged, write.acknowledged)
         elif isinstance(write, MarkDelivery):
             marks = self._marks.setdefault((write.room, write.reader, write.stage), [])
@@ -229,6 +243,28 @@ class MemoryStore:
             self._erase(write)
         elif not isinstance(write, Append):
             self._snapshots[write.room] = Snapshot(write.fold_version, write.position, write.data)
+
+    def _bury(self, room: RoomId) -> None:
+        self._graves[room] = self._logs.pop(room, _Log())
+        self._snapshots.pop(room, None)
+        self._cursors = {key: cursor for key, cursor in self._cursors.items() if key[0] != room}
+        self._marks = {key: marks for key, marks in self._marks.items() if key[0] != room}
+        self._outbox = {message: row for message, row in self._outbox.items() if row.room != room}
+        self._renewals = {key: row for key, row in self._renewals.items() if key[0] != room}
+        self.rebuild_index()
+
+    def _clear(self, write: ClearRoom) -> None:
+        if facts := self._graves.get(write.room, _Log()).facts:
+            # The first fact goes last and by itself.
+            del facts[max(1, len(facts) - write.limit) if len(facts) > 1 else 0 :]
+
+    def is_deleted(self, room: RoomId) -> bool:
+        with self._lock:
+            return room in self._graves
+
+    def uncleared(self) -> list[RoomId]:
+        with self._lock:
+            return [room for room, log in self._graves.items() if log.facts]
 
     def _erase(self, write: EraseBodies) -> None:
         held = {position for position, _ in self._bodies_of_messages(write.room)}
@@ -577,6 +613,8 @@ class _Pending:
     heads: dict[RoomId, Head] = field(default_factory=dict)
     """Where they will leave the logs of their rooms."""
     staged: list[Staged] = field(default_factory=list)
+    buried: set[RoomId] = field(default_factory=set)
+    """The rooms that they will delete."""
     names: set[tuple[Projection[Any], tuple[Any, ...]]] = field(default_factory=set)
     """The keys of index rows that they take."""
 

@@ -172,6 +172,24 @@ class EraseBodies(msgspec.Struct, frozen=True):
     positions: Sequence[Position]
 
 
+class BuryRoom(msgspec.Struct, frozen=True):
+    """Delete a room, at the time `at`: from this commit on there is no such room for any reader, and nothing is ever
+    stored in it again. Its rows stay in the file until `ClearRoom` took them away. Burying a room again changes
+    nothing."""
+
+    room: RoomId
+    at: Millis
+
+
+class ClearRoom(msgspec.Struct, frozen=True):
+    """Take away for good at most `limit` facts, or marks, of a room that was deleted, with all that was made of them.
+    The newest facts go first. Repeat it until `Store.uncleared` names the room no more; of another room nothing is
+    taken."""
+
+    room: RoomId
+    limit: int
+
+
 Write = (
     Append
     | MoveCursor
@@ -184,6 +202,8 @@ Write = (
     | PutRenewal
     | DropRenewal
     | EraseBodies
+    | BuryRoom
+    | ClearRoom
 )
 
 
@@ -335,6 +355,14 @@ class Store(Protocol):
 
     def rooms(self) -> list[RoomId]:
         """Every room with a log, the home room included, in the order in which they were opened, then by id."""
+        ...
+
+    def is_deleted(self, room: RoomId) -> bool:
+        """Whether a room was deleted. Nothing else can be asked of it: it has no log."""
+        ...
+
+    def uncleared(self) -> list[RoomId]:
+        """The rooms that were deleted and of which something is left in the store."""
         ...
 
     def facts(self, room: RoomId, after: Position, limit: int) -> list[Header]:

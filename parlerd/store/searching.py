@@ -18,6 +18,9 @@ from typing import Final, NamedTuple
 from parlerd.core.model import MemoryNote
 from parlerd.core.recall import Word, indexed, spaced, words_of
 
+MERGED_PAGES: Final = 200
+"""Pages of the index that one step of a merge writes: less than a megabyte."""
+
 
 class Noted(NamedTuple):
     """A message that does something in its room's memory. `base` is the number after which the ids of its room
@@ -42,12 +45,27 @@ def note(writer: sqlite3.Connection, noted: Iterable[Noted]) -> None:
 
 def forget(writer: sqlite3.Connection, ids: Iterable[int]) -> None:
     """Leave nothing of these bodies in the index. They are still stored, and about to be erased."""
+    if take_out(writer, ids):
+        writer.execute("INSERT INTO remembered_words (remembered_words) VALUES ('optimize')")
+
+
+def take_out(writer: sqlite3.Connection, ids: Iterable[int]) -> bool:
+    """Let nothing lead to these bodies, which are still stored; whether anything did. Their words stay in older
+    segments of the index until `merge` is done."""
     found = [id for id in ids if writer.execute("SELECT 1 FROM remembered WHERE id = ?", (id,)).fetchone()]
     for id in found:
         _take_out(writer, id)
         writer.execute("DELETE FROM remembered WHERE id = ?", (id,))
-    if found:
-        writer.execute("INSERT INTO remembered_words (remembered_words) VALUES ('optimize')")
+    return bool(found)
+
+
+def merge(writer: sqlite3.Connection, *, begins: bool) -> bool:
+    """Merge the segments of the index into one, a little at a time, so that nothing is left of words that were taken
+    out before it began; whether that is done. Source: the FTS5 documentation, "The 'merge' Command"."""
+    before = writer.total_changes
+    pages = -MERGED_PAGES if begins else MERGED_PAGES
+    writer.execute("INSERT INTO remembered_words (remembered_words, rank) VALUES ('merge', ?)", (pages,))
+    return writer.total_changes - before < 2
 
 
 def clear(writer: sqlite3.Connection) -> None:

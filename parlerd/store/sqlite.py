@@ -27,7 +27,7 @@ from typing import Any, Final
 
 import msgspec
 
-from parlerd.core.errors import Refused, StoreError
+from parlerd.core.errors import ParlerError, Refused, StoreError
 from parlerd.core.events import Header, MessagePosted, brought, decode_header, is_remembered
 from parlerd.core.model import (
     AgentId,
@@ -48,11 +48,15 @@ from parlerd.core.model import (
 from parlerd.core.public_line import next_line
 from parlerd.core.recall import Word
 from parlerd.store.database import BUSY_TIMEOUT_MS, ERRORS, Database, wall_clock_ms
+from parlerd.store.deleting import DELETED, LOG, UNCLEARED, bury
+from parlerd.store.deleting import clear as clear_room
 from parlerd.store.indexing import ANYBODY, MEMBERSHIPS, PROJECTIONS, Counts, Rows, derive, line_before
 from parlerd.store.memo import Memo
 from parlerd.store.numbering import Numbering, Tally, line_of, public_place, shown_of
 from parlerd.store.port import (
     Append,
+    BuryRoom,
+    ClearRoom,
     Cursor,
     Delivery,
     DropLease,
@@ -146,9 +150,14 @@ class SqliteStore:
         self._rooms: dict[RoomId, _Room] = {}
         # About how many pages were written to SQLite's log since the last checkpoint.
         self._put_off = 0
+        # Whether SQLite's log may hold words of a room that was deleted, and is to be emptied.
+        self._to_empty = False
+        # The deleted rooms of which only words in the search index are left, which are being merged.
+        self._merging: set[RoomId] = set()
         # Answers that every call asks for. `_bases` leads from a room to where its rows in `facts` begin.
         self._bases = Memo(self._read_base)
         self._lines_before = Memo(self._read_line_before)
+        self._deleted = Memo(self._read_deleted)
         self._cursors = Memo(self._read_cursor)
         self._memberships = Memo(self._read_memberships)
         self._remake_index_if_asked()
@@ -169,8 +178,10 @@ class SqliteStore:
             with self._transaction(patient=patient):
                 batch = _Batch()
                 outcomes = [self._add(job, batch) for job in jobs]
-                batch.write(self._database.writer)
+                self._write(batch)
             self._put_off += batch.pages
+            if batch.buried:
+                self._forget()
             if batch.numbered:
                 self._bases.forget(batch.numbered)
                 self._lines_before.forget(batch.numbered)
@@ -193,12 +204,16 @@ class SqliteStore:
 
     @property
     def checkpoint_due(self) -> bool:
-        return self._put_off >= _CHECKPOINT_PAGES
+        return self._put_off >= _CHECKPOINT_PAGES or self._to_empty
 
     def checkpoint(self) -> None:
         with self._writing:
             self._put_off = 0
-            self._database.checkpoint()
+            if self._to_empty:
+                # Somebody who reads at this moment needs the log; then the next commit tries again.
+                self._to_empty = not self._database.empty_log()
+            else:
+                self._database.checkpoint()
 
     def copy(self, path: Path) -> None:
         """Write a whole copy of what is committed to a new file, 0600, while others read and write. It takes as long as
@@ -206,6 +221,7 @@ class SqliteStore:
         self._database.copy(path)
 
     def _forget(self) -> None:
+        self._deleted.forget()
         self._bases.forget()
         self._lines_before.forget()
         self._cursors.forget()
@@ -217,7 +233,7 @@ class SqliteStore:
         writer.execute("SAVEPOINT job")
         outcome = self._add(job, batch)
         try:
-            batch.write(writer)
+            self._write(batch)
         except sqlite3.IntegrityError as error:
             writer.execute("ROLLBACK TO job")
             self._rooms.clear()
@@ -234,12 +250,14 @@ class SqliteStore:
         drawn = 0
         try:
             for append in appends:
+                if self._room(append.room).deleted or append.room in batch.buried:
+                    raise Refused("room_deleted")
                 head = heads.get(append.room) or self._room(append.room).head
                 part = stage(append, head, salts[drawn:])
                 drawn += SALT_LENGTH * len(append.facts)
                 heads[append.room] = part.head
                 staged.append(part)
-        except StoreError as error:
+        except ParlerError as error:
             return JobOutcome(error=error)
         for part in staged:
             room = self._room(part.room)
@@ -247,9 +265,9 @@ class SqliteStore:
                 derive(batch.index, part.room, header, room.counts)
             room.head = part.head
             if part.facts and not room.base:
-                room.base = self._number(part.room) * _LOG
+                room.base = self._number(part.room) * LOG
                 batch.numbered.append(part.room)
-            batch.logs[part.room] = room.base // _LOG
+            batch.logs[part.room] = room.base // LOG
             batch.facts += [(room.base + fact.position, *fact[1:]) for fact in part.facts]
             batch.bodies += [(room.base + body.position, body.body, body.signature) for body in part.bodies]
             batch.noted += _noted(room.base, part.headers, {body.position: body.body for body in part.bodies})
@@ -257,21 +275,47 @@ class SqliteStore:
             if isinstance(write, EraseBodies):
                 base = self._room(write.room).base
                 batch.erased += [(base + position, MESSAGE) for position in write.positions if base]
-            elif not isinstance(write, Append):
+            elif not isinstance(write, Append) and not self._is_late(write, batch):
                 batch.add(write)
         return JobOutcome(heads=heads)
+
+    def _is_late(self, write: Write, batch: _Batch) -> bool:
+        """Whether a write keeps something of a room that is deleted, beside its facts: a mark of a page that was under
+        way, say. Such a write leaves nothing and is no error."""
+        room = write.row.room if isinstance(write, PutOutbox) else getattr(write, "room", None)
+        return (
+            room is not None
+            and not isinstance(write, BuryRoom | ClearRoom)
+            and (room in batch.buried or self._deleted(room))
+        )
+
+    def _write(self, batch: _Batch) -> None:
+        """Write the rows of a batch, and take a step with each deleted room that is to be cleared."""
+        writer = self._database.writer
+        batch.write(writer)
+        for room, at in batch.buried.items():
+            bury(writer, room, at)
+            self._rooms.pop(room, None)
+        for room, limit in batch.cleared:
+            left = clear_room(writer, room, limit, merging=room in self._merging)
+            self._merging.discard(room)
+            if left == "words":
+                self._merging.add(room)
+            elif left == "nothing":
+                self._to_empty = True
 
     def _room(self, room: RoomId) -> _Room:
         known = self._rooms.get(room)
         if known is None:
             writer = self._database.writer
             numbered = writer.execute(_NUMBER, (room,)).fetchone()
-            base = 0 if numbered is None else numbered[0] * _LOG
-            row = writer.execute(_HEAD, (base, base + _LOG)).fetchone()
+            base = 0 if numbered is None else numbered[0] * LOG
+            row = writer.execute(_HEAD, (base, base + LOG)).fetchone()
             last = writer.execute(_SHOWN, {"room": room, "position": _LAST}).fetchone()
             line = _shown(b"", last).line or None
             counts = _StoredCounts(writer, room, base, last[0] or 0, line)
-            known = self._rooms[room] = _Room(base, EMPTY if row is None else Head(*row), counts)
+            deleted = writer.execute(DELETED, (room,)).fetchone() is not None
+            known = self._rooms[room] = _Room(base, EMPTY if row is None else Head(*row), counts, deleted)
         return known
 
     def _number(self, room: RoomId) -> int:
@@ -297,6 +341,7 @@ class SqliteStore:
         except BaseException:
             # The heads and counts in memory include what was just rolled back.
             self._rooms.clear()
+            self._merging.clear()
             if writer.in_transaction:
                 writer.execute("ROLLBACK")
             raise
@@ -312,13 +357,13 @@ class SqliteStore:
 
     def _read_base(self, room: RoomId) -> int:
         """The number after which the ids of a room's facts and bodies begin; 0 for a room without a log, because no log
-        has the number 0."""
-        row = self._database.row(_NUMBER, (room,))
-        return 0 if row is None else int(row[0]) * _LOG
+        has the number 0. A room that was deleted has none for any reader."""
+        row = self._database.row(_NUMBER_TO_READ, (room,))
+        return 0 if row is None else int(row[0]) * LOG
 
     def head(self, room: RoomId) -> Head:
         base = self._bases(room)
-        row = self._database.row(_HEAD, (base, base + _LOG))
+        row = self._database.row(_HEAD, (base, base + LOG))
         return EMPTY if row is None else Head(*row)
 
     def chain_at(self, room: RoomId, position: Position) -> bytes:
@@ -345,6 +390,15 @@ class SqliteStore:
         place = public_place(number, self.head(room).position, lambda position: self.shown_at(room, position))
         return None if place is None or self.message(room, place) is None else place
 
+    def is_deleted(self, room: RoomId) -> bool:
+        return self._deleted(room)
+
+    def _read_deleted(self, room: RoomId) -> bool:
+        return self._database.row(DELETED, (room,)) is not None
+
+    def uncleared(self) -> list[RoomId]:
+        return [RoomId(room) for (room,) in self._database.rows(UNCLEARED)]
+
     def _read_line_before(self, room: RoomId) -> bytes:
         """The line that a room begins with."""
         row = self._database.row("SELECT header FROM facts WHERE id = ?", (self._bases(room) + 1,))
@@ -356,13 +410,13 @@ class SqliteStore:
     def facts(self, room: RoomId, after: Position, limit: int) -> list[Header]:
         base = self._bases(room)
         rows = self._database.rows(
-            "SELECT header FROM facts WHERE id > ? AND id < ? ORDER BY id LIMIT ?", (base + after, base + _LOG, limit)
+            "SELECT header FROM facts WHERE id > ? AND id < ? ORDER BY id LIMIT ?", (base + after, base + LOG, limit)
         )
         return [self._header(header) for (header,) in rows]
 
     def whole_facts(self, room: RoomId, after: Position, limit: int) -> list[NewFact]:
         base = self._bases(room)
-        rows = self._database.rows(f"{_BODIED_FACTS} LIMIT ?", (base + after, base + _LOG, limit))
+        rows = self._database.rows(f"{_BODIED_FACTS} LIMIT ?", (base + after, base + LOG, limit))
         return [NewFact(self._header(header), body, signature) for header, body, signature in rows]
 
     def _header(self, stored: bytes) -> Header:
@@ -384,14 +438,14 @@ class SqliteStore:
 
     def held(self, room: RoomId) -> Held:
         base = self._bases(room)
-        row = self._database.row(_HELD, (base, base + _LOG, MESSAGE))
+        row = self._database.row(_HELD, (base, base + LOG, MESSAGE))
         return Held(*row)
 
     def oldest_bodies(self, room: RoomId, after: Position, limit: int) -> list[tuple[Position, int]]:
         base = self._bases(room)
         return [
             (Position(position), size)
-            for position, size in self._database.rows(_OLDEST_BODIES, (base + after, base + _LOG, MESSAGE, limit))
+            for position, size in self._database.rows(_OLDEST_BODIES, (base + after, base + LOG, MESSAGE, limit))
         ]
 
     def written(self, room: RoomId, after: Position, upto: Position) -> dict[PrincipalId, int]:
@@ -592,7 +646,7 @@ class SqliteStore:
         extra = (view.reader, limit + 1) if skip_own else (limit + 1,)
         spans = [(max(low, after), high) for low, high in numbering.spans if high > after]
         base = self._bases(room)
-        log = base // _LOG
+        log = base // LOG
         scans: list[_Scan] = []
         for name in names or ("",):
             asked = (log, name, kind)
@@ -636,7 +690,7 @@ class SqliteStore:
     # -- looking things up -----------------------------------------------------------------------------------
 
     def find_message(self, message: MessageId) -> tuple[RoomId, Position] | None:
-        row = self._database.row("SELECT room, position FROM messages WHERE id = ?", (message,))
+        row = self._database.row(f"SELECT room, position FROM messages WHERE id = ? AND {_NOT_DELETED}", (message,))  # noqa: S608
         return None if row is None else (row[0], row[1])
 
     def message(self, room: RoomId, position: Position) -> Header | None:
@@ -663,7 +717,7 @@ class SqliteStore:
         return past_one_by_one(self, room, keys, messages, lines)
 
     def room_of_key(self, key: KeyId) -> RoomId | None:
-        row = self._database.row("SELECT room FROM room_keys WHERE key = ?", (key,))
+        row = self._database.row(f"SELECT room FROM room_keys WHERE key = ? AND {_NOT_DELETED}", (key,))  # noqa: S608
         return None if row is None else RoomId(row[0])
 
     def memberships(self, agent: AgentId) -> list[Membership]:
@@ -691,7 +745,7 @@ class SqliteStore:
         return self._cursors((room, reader))
 
     def _read_cursor(self, whose: tuple[RoomId, AgentId]) -> Cursor:
-        row = self._database.row("SELECT delivered, acknowledged FROM cursors WHERE room = ? AND reader = ?", whose)
+        row = self._database.row(_CURSOR, whose)
         return Cursor() if row is None else Cursor(*row)
 
     def deliveries(self, room: RoomId, position: Position) -> list[Delivery]:
@@ -705,7 +759,8 @@ class SqliteStore:
 
     def outbox(self, home: HomeId) -> list[OutboxRow]:
         rows = self._database.rows(
-            "SELECT message, home, room, agent, key, at, request, refused FROM outbox WHERE home = ? ORDER BY number",
+            "SELECT message, home, room, agent, key, at, request, refused FROM outbox"
+            " WHERE home = ? AND room NOT IN (SELECT room FROM tombstones) ORDER BY number",
             (home,),
         )
         return [OutboxRow(*row) for row in rows]
@@ -723,7 +778,7 @@ class SqliteStore:
         connection = self._database.borrow()
         expected, previous = 1, NO_CHAIN
         try:
-            for position, header, salt, digest, link, body in connection.execute(_WHOLE_FACTS, (base, base + _LOG)):
+            for position, header, salt, digest, link, body in connection.execute(_WHOLE_FACTS, (base, base + LOG)):
                 if position != expected or not is_intact(previous, salt, header, digest, link, body):
                     return Position(expected)
                 expected, previous = expected + 1, link
@@ -775,11 +830,11 @@ class SqliteStore:
             clear(writer)
             for projection in PROJECTIONS:
                 writer.execute(f"DELETE FROM {projection.table}")  # noqa: S608 - our own names
-            for room, number in writer.execute("SELECT room, number FROM logs").fetchall():
+            for room, number in writer.execute(f"SELECT room, number FROM logs WHERE {_NOT_DELETED}").fetchall():  # noqa: S608
                 counts = Counts()
-                base = number * _LOG
+                base = number * LOG
                 headers = iter(
-                    writer.execute("SELECT header FROM facts WHERE id > ? AND id < ? ORDER BY id", (base, base + _LOG))
+                    writer.execute("SELECT header FROM facts WHERE id > ? AND id < ? ORDER BY id", (base, base + LOG))
                 )
                 while chunk := list(islice(headers, _REBUILD_CHUNK)):
                     batch = _Batch(logs={room: number})
@@ -842,6 +897,7 @@ class _Room:
     """The number after which the ids of the room's facts begin; 0 for a room that has no log yet."""
     head: Head
     counts: Counts
+    deleted: bool = False
 
 
 class _StoredCounts(Counts):
@@ -884,6 +940,10 @@ class _Batch:
     index: Rows = field(default_factory=Rows)
     cursors: list[tuple[RoomId, AgentId, Position, Position]] = field(default_factory=list)
     deliveries: list[tuple[RoomId, AgentId, Stage, Position, Position, Millis]] = field(default_factory=list)
+    buried: dict[RoomId, Millis] = field(default_factory=dict)
+    """The rooms that are deleted with this transaction, each with when that was."""
+    cleared: list[tuple[RoomId, int]] = field(default_factory=list)
+    """Steps of taking deleted rooms out of the file: how much goes at once."""
     kept: list[PutLease | DropLease | PutOutbox | DropOutbox | PutRenewal | DropRenewal] = field(default_factory=list)
     """Changes of rows that come and go, each a statement of its own: there are few."""
     snapshots: list[tuple[RoomId, int, Position, bytes]] = field(default_factory=list)
@@ -896,7 +956,7 @@ class _Batch:
     def pages(self) -> int:
         """About how many pages a commit of this batch adds to SQLite's log: eight for the tables that a message
         touches, three for each four facts (measured), and what long bodies take."""
-        facts = len(self.facts) + len(self.erased)
+        facts = len(self.facts) + len(self.erased) + sum(limit for _, limit in self.cleared)
         return 8 + facts * 3 // 4 + sum(len(body) for _, body, _ in self.bodies) // 4096
 
     def add(self, write: Write) -> None:
@@ -908,6 +968,10 @@ class _Batch:
             # Every reader with a mark gets a row in `cursors` too, because that table tells which readers have marks.
             delivered = write.upto if write.stage == "read" else Position(0)
             self.cursors.append((write.room, write.reader, delivered, Position(0)))
+        elif isinstance(write, BuryRoom):
+            self.buried.setdefault(write.room, write.at)
+        elif isinstance(write, ClearRoom):
+            self.cleared.append((write.room, write.limit))
         elif isinstance(write, PutSnapshot):
             self.snapshots.append((write.room, write.fold_version, write.position, write.data))
         elif not isinstance(write, Append | EraseBodies):
@@ -1017,9 +1081,9 @@ _Scan = Sequence[tuple[str, tuple[Any, ...]]]
 _NOT_OWN: Final = " AND m.author <> ?"
 _LAST: Final = 2**63 - 1
 """A position beyond every fact."""
-_LOG: Final = 2**32
-"""How many ids each log has. The id of a fact or a body is the number of its log times this, plus its position."""
 _NUMBER: Final = "SELECT number FROM logs WHERE room = ?"
+_NOT_DELETED: Final = "room NOT IN (SELECT room FROM tombstones)"
+_NUMBER_TO_READ: Final = f"{_NUMBER} AND {_NOT_DELETED}"
 # The newest public message up to a position and the newest place of a mirror, as far as there are any.
 _SHOWN: Final = """
     SELECT m.number, m.line, p.public, p.counted, p.line
@@ -1066,6 +1130,9 @@ _HELD: Final = """
      WHERE b.id > ? AND b.id < ? AND f.type = ?"""
 _WRITTEN: Final = """
     SELECT f.header, length(b.body) FROM bodies b CROSS JOIN facts f ON f.id = b.id WHERE b.id > ? AND b.id <= ?"""
+_CURSOR: Final = """
+    SELECT delivered, acknowledged FROM cursors
+     WHERE room = ? AND reader = ? AND room NOT IN (SELECT room FROM tombstones)"""
 _OLDEST_BODIES: Final = """
     SELECT b.position, length(b.body)
       FROM bodies b CROSS JOIN facts f ON f.id = b.id
@@ -1112,7 +1179,8 @@ _DELIVERIES: Final = """
          (VALUES ('stored', 1), ('pushed', 2), ('read', 3), ('acknowledged', 4), ('acted', 5))
     SELECT d.reader, d.stage, d.upto, d.at
       FROM cursors c CROSS JOIN stages s CROSS JOIN deliveries d
-     WHERE c.room = :room AND d.room = c.room AND d.reader = c.reader AND d.stage = s.stage
+     WHERE c.room = :room AND c.room NOT IN (SELECT room FROM tombstones)
+       AND d.room = c.room AND d.reader = c.reader AND d.stage = s.stage
        AND (d.upto, d.after) = (SELECT upto, after FROM deliveries
                                  WHERE room = c.room AND reader = c.reader AND stage = s.stage
                                    AND upto >= :position AND after < :position
@@ -1129,8 +1197,9 @@ _BODIED_FACTS: Final = """
 _LINES: Final = """
     SELECT m.room, m.position, m.line, f.header
       FROM public_messages m JOIN logs l ON l.room = m.room JOIN facts f ON f.id = (l.number << 32 | m.position)
+     WHERE m.room NOT IN (SELECT room FROM tombstones)
      UNION ALL
-    SELECT room, position, line, NULL FROM mirror_places
+    SELECT room, position, line, NULL FROM mirror_places WHERE room NOT IN (SELECT room FROM tombstones)
      ORDER BY 1, 2"""
 _WITHOUT_FACT: Final = """
     SELECT 1 FROM messages m LEFT JOIN logs l ON l.room = m.room
@@ -1195,6 +1264,6 @@ _INDEX_CHECKS: Final = (
         " FROM (SELECT log, count(*) AS n FROM facts WHERE type = 'message_posted' GROUP BY log) f"
         " JOIN logs l ON l.number = f.log"
         " LEFT JOIN (SELECT room, count(*) AS n FROM messages GROUP BY room) m ON m.room = l.room"
-        " WHERE f.n <> coalesce(m.n, 0)",
+        " WHERE f.n <> coalesce(m.n, 0) AND l.room NOT IN (SELECT room FROM tombstones)",
     ),
 )

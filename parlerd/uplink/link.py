@@ -23,6 +23,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any, Final, Literal, cast
 
 import msgspec
@@ -394,7 +395,7 @@ class Link:
                 standing = await self._attach(connection, agents)
                 states = {(RoomId(each.room), AgentId(each.agent)): each.state for each in standing}
                 for room in await self._rooms():
-                    await self.mirrors.compare(room, agents, states)
+                    await self.mirrors.compare(room, agents, states, partial(_is_deleted, connection))
                 told = {RoomId(each.room) for each in standing if each.state in _IN}
                 rooms = {*await self._rooms(), *[room for room in sorted(told) if await self.mirrors.is_sound(room)]}
                 await self._follow_all(nursery, connection, sorted(rooms))
@@ -618,6 +619,17 @@ class Link:
     def _changed(self) -> None:
         self._change.set()
         self._change = trio.Event()
+
+
+async def _is_deleted(connection: LinkConnection, room: RoomId) -> bool:
+    """Whether the relay says that a room was deleted there."""
+    try:
+        await connection.call("link.head", t.AskHead(room=room), WAIT_S)
+    except ParlerError as error:
+        if error.code not in ("room_deleted", "no_such_room", "not_owner"):
+            raise
+        return error.code == "room_deleted"
+    return False
 
 
 def urls_of(addresses: Iterable[str]) -> list[str]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -22,7 +22,7 @@ from parlerd.bounded import Bounded
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.errors import Refused
-from parlerd.core.lifecycle import NEW_LOG, OLDER_COPY
+from parlerd.core.lifecycle import DELETED, NEW_LOG, OLDER_COPY
 from parlerd.core.membership import told_seq
 from parlerd.core.messages import audience_key
 from parlerd.core.model import AgentId, By, HomeId, KeyId, MessageId, Millis, Position, PrincipalId, RoomId, Shown
@@ -100,6 +100,8 @@ class Mirrors:
         room = RoomId(item.room)
         try:
             if item.gone:
+                if item.deleted and await self._known(room) is not None:
+                    await self._note_deleted(room)
                 await self._forget_members(room)
                 return False
             actor = await self._mirror(room)
@@ -255,21 +257,31 @@ class Mirrors:
             by = By(agent, member.principal, "", "", "link")
             await actor.submit(c.Arrive(events=(e.MemberLeft(agent=agent),), at=mirror.last_at), by)
 
+    async def _note_deleted(self, room: RoomId) -> None:
+        """The other home says that the room was deleted there. What is here stays, and says so."""
+        mirror = await (await self._mirror(room)).quiet()
+        if not is_over(mirror.state):
+            await self.contradict(room, DELETED)
+
     async def compare(
-        self, room: RoomId, agents: Collection[AgentId], states: Mapping[tuple[RoomId, AgentId], str]
+        self,
+        room: RoomId,
+        agents: Collection[AgentId],
+        states: Mapping[tuple[RoomId, AgentId], str],
+        is_deleted: Callable[[RoomId], Awaitable[bool]],
     ) -> None:
         """Compare how these agents of ours stand to a room, as the other home says, with what the mirror holds.
 
         Where the other home forgot that an agent came in, an older copy of its store was put in place, and the agent
         has to come in again. Where it forgot all of ours it will tell nothing more of the room, so the mirror says what
-        happened."""
+        happened: the room was deleted there, if `is_deleted` says so."""
         mirror = await (await self._mirror(room)).quiet()
         present = {member.agent for member in mirror.state.members.values() if member.present}
         inside = {agent: states.get((room, agent), "") for agent in agents if agent in present}
         if mirror.state.closed or mirror.state.contradicted or not inside:
             return
         if not any(inside.values()):
-            await self.contradict(room, OLDER_COPY)
+            await self.contradict(room, DELETED if await is_deleted(room) else OLDER_COPY)
             return
         for agent, state in inside.items():
             if state != "member":

@@ -49,6 +49,21 @@ def test_rooms_prints_every_room_with_what_is_unread(shell: Shell) -> None:
         assert "bob +1" in ran.stdout
 
 
+def test_rooms_with_sizes_shows_what_is_kept_of_each_and_of_all_together(shell: Shell) -> None:
+    kept = t.KeptSize(messages=128, bytes=61_440)
+    listed = t.RoomList(rooms=[room(kept=kept)], kept=t.KeptSize(messages=500, bytes=7_300_000))
+    shell.daemon.answers("rooms.list", listed, listed, t.RoomList(rooms=[room()]))
+    ran = shell.run("rooms", "--size")
+    header, row, *_ = ran.stdout.splitlines()
+    assert header.split()[-2:] == ["messages", "size"]
+    assert row.split()[-3:] == ["128", "61", "kB"]
+    assert "This machine keeps 500 messages in all rooms together, which take 7.3 MB." in ran.stdout
+    assert shell.run("rooms", "--size", "--json").document == msgspec.to_builtins(listed)
+    assert "messages" not in shell.run("rooms").stdout
+    asked = [params.size for params in shell.daemon.params_of("rooms.list") if isinstance(params, t.ListRooms)]
+    assert asked == [True, True, False]
+
+
 def test_rooms_says_of_a_room_to_which_nothing_can_be_sent_why_and_what_to_do(shell: Shell) -> None:
     listed = t.RoomList(rooms=[room(alarm="relay_rolled_back"), room("other"), room("newer", alarm="made_up_later")])
     shell.daemon.answers("rooms.list", listed)

@@ -70,8 +70,19 @@ def test_invite_as_json_is_the_result(shell: Shell) -> None:
     assert set(document) >= {"code", "link", "room", "kind"}
 
 
-@pytest.mark.parametrize("words", [(), ("--group", "team", "--room", "x"), ("--group", "team", "--ttl", "5")])
-def test_an_invite_to_nothing_or_to_two_things_is_a_mistake_of_usage(shell: Shell, words: tuple[str, ...]) -> None:
+def test_an_invite_that_names_nothing_is_for_one_agent(shell: Shell) -> None:
+    shell.daemon.answers("room.invite", invited(name="dm/ann", kind="dm", max_uses=1))
+    lines = shell.run("invite").stdout.splitlines()
+    assert "CODE: A3KE7DJRA3KE7DJR" in lines
+    assert "'dm/ann': for 1 day 1 agent may come in with this code. Keep it secret." in lines
+    assert not any("channel" in line for line in lines)
+    (params,) = shell.daemon.params_of("room.invite")
+    assert isinstance(params, t.Invite)
+    assert (params.group, params.room, params.max_uses) == ("", None, None)
+
+
+@pytest.mark.parametrize("words", [("--group", "team", "--room", "x"), ("--group", "team", "--ttl", "5")])
+def test_an_invite_to_two_things_is_a_mistake_of_usage(shell: Shell, words: tuple[str, ...]) -> None:
     assert shell.run("invite", *words).code == 2
 
 
@@ -109,3 +120,38 @@ def test_leave_kick_and_archive_as_json_are_the_results(shell: Shell) -> None:
     assert shell.run("room", "leave", "--json").document == msgspec.to_builtins(gone("left"))
     assert shell.run("room", "kick", "bob", "--json").document == msgspec.to_builtins(gone("kicked"))
     assert shell.run("room", "archive", "team", "--json").document == msgspec.to_builtins(archived)
+
+
+def deleted(status: Any, **more: Any) -> t.DeletedRoom:
+    fields: dict[str, Any] = {"home": "local", "members": 2, "messages": 128, "bytes": 61_440}
+    return t.DeletedRoom(room=ROOM, name="team", status=status, **{**fields, **more})
+
+
+def test_a_room_is_deleted_after_the_person_saw_what_goes_and_said_yes(shell: Shell) -> None:
+    shell.daemon.answers("room.delete", deleted("asked"), deleted("deleted"))
+    ran = shell.run("room", "delete", "team", stdin=b"y\n", terminal=True)
+    assert ran.code == 0
+    assert "This deletes 'team' for everyone: 2 members and 128 messages (61 kB)." in ran.stderr
+    assert "'team' is deleted: 128 messages (61 kB) are gone." in ran.stdout
+    assert shell.daemon.params_of("room.delete") == [
+        t.DeleteRoom(room="team"),
+        t.DeleteRoom(room="team", confirmed=True),
+    ]
+
+
+def test_without_a_yes_nothing_is_deleted(shell: Shell) -> None:
+    shell.daemon.answers("room.delete", deleted("asked", home="team-7f3k2q"))
+    ran = shell.run("room", "delete", "team")
+    assert ran.code != 0
+    assert "This deletes 'team' on team-7f3k2q for everyone" in ran.stderr
+    assert "parler room delete team --yes" in ran.stderr
+    assert shell.daemon.params_of("room.delete") == [t.DeleteRoom(room="team")]
+
+
+def test_what_a_deletion_does_not_reach_is_named(shell: Shell) -> None:
+    done = deleted("clearing", copies=["/home/ann/.parler/backups/parler-schema-7.db"])
+    shell.daemon.answers("room.delete", done, done)
+    ran = shell.run("room", "delete", "team", "--yes")
+    assert "still being taken out of the database" in ran.stdout
+    assert "/home/ann/.parler/backups/parler-schema-7.db" in ran.stderr
+    assert shell.run("room", "delete", "team", "--yes", "--json").document == msgspec.to_builtins(done)

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parlerd.core import events as e
-from parlerd.core.errors import Refused, StoreError
+from parlerd.core.errors import ParlerError, Refused, StoreError
 from parlerd.core.events import names_of
 from parlerd.core.model import (
     AgentId,
@@ -41,6 +41,8 @@ from parlerd.core.recall import parse, words_of
 from parlerd.store.memory import MemoryStore
 from parlerd.store.port import (
     Append,
+    BuryRoom,
+    ClearRoom,
     Cursor,
     Delivery,
     DropLease,
@@ -131,7 +133,7 @@ def _do(store: Store, *writes: Write) -> None:
 
 
 def _code(error: Exception | None) -> str:
-    assert isinstance(error, StoreError)
+    assert isinstance(error, ParlerError)
     return error.code
 
 
@@ -634,6 +636,126 @@ def test_the_index_is_made_anew_over_messages_that_were_erased(store: Store) -> 
     assert _read(store, everything(BEN)) == before
     _do(store, append(message(5), expected=4))
     assert [found.is_erased for found in _read(store, everything(BEN)).messages] == [True, True, False, False]
+
+
+def _filled(store: Store, room: RoomId, first: int = 0) -> None:
+    """A room with a row of every kind that a store keeps of one."""
+    facts = [
+        opened(room),
+        joined(2, BEN),
+        minted(3, f"key-{room}"),
+        message(4, key="k", room=room),
+        message(5, visible_to=(BEN,), room=room),
+        remembering(6, "swordfish") if room == ROOM else message(6, room=room),
+        *(message(position, room=room) for position in range(7, 20)),
+    ]
+    _do(store, append(*facts, room=room), PutSnapshot(room, 1, Position(19), b"snapshot"))
+    row = OutboxRow(MessageId(f"m_out_{room}"), HomeId("home"), room, BEN, "k", Millis(1), b"request")
+    mark = MarkDelivery(room, BEN, "read", upto=Position(9), at=Millis(5))
+    _do(store, MoveCursor(room, BEN, Position(4)), mark, PutOutbox(row))
+
+
+def _seen_of(store: Store, room: RoomId) -> list[object]:
+    """All that can be read of a room."""
+    return [
+        store.head(room),
+        store.facts(room, Position(0), 99),
+        store.whole_facts(room, Position(0), 99),
+        store.body(room, Position(4)),
+        store.held(room),
+        store.oldest_bodies(room, Position(0), 9),
+        store.written(room, Position(0), Position(99)),
+        store.snapshot(room),
+        [
+            found.header
+            for found in store.page(
+                room, everything(BEN), Position(0), limit=99, max_bytes=9_999, skip_own=False
+            ).messages
+        ],
+        store.tail(room, everything(BEN), limit=9, max_bytes=999).messages,
+        store.unread(room, everything(BEN), Position(0)),
+        store.find_message(MessageId(f"m_{room}_4")),
+        store.message(room, Position(4)),
+        store.remembered(room, (), Position(0), Position(99), 9),
+        store.chain_at(room, Position(4)),
+        store.prior(room, ANN, "", "k"),
+        store.room_of_key(KeyId(f"key-{room}")),
+        [each for each in store.memberships(BEN) if each.room == room],
+        room in store.owned(OWNER),
+        room in store.rooms(),
+        store.deadlines(Millis(0)).get(room),
+        store.cursor(room, BEN),
+        store.deliveries(room, Position(4)),
+        [row for row in store.outbox(HomeId("home")) if row.room == room],
+        store.verify_chain(room),
+    ]
+
+
+def test_a_room_that_was_deleted_is_a_room_that_never_was_for_every_reader(store: Store) -> None:
+    nothing = _seen_of(store, ROOM)
+    _filled(store, ROOM)
+    _filled(store, OTHER)
+    assert all(found != none for found, none in zip(_seen_of(store, ROOM)[:6], nothing[:6], strict=True))
+    others = _seen_of(store, OTHER)
+    assert not store.is_deleted(ROOM)
+    _do(store, BuryRoom(ROOM, Millis(7)))
+    assert store.is_deleted(ROOM)
+    assert not store.is_deleted(OTHER)
+    assert store.uncleared() == [ROOM]
+    assert _seen_of(store, ROOM) == nothing
+    assert _seen_of(store, OTHER) == others
+    assert store.check() == []
+    store.rebuild_index()
+    assert _seen_of(store, ROOM) == nothing
+    assert _seen_of(store, OTHER) == others
+    assert store.check() == []
+
+
+def _clear(store: Store, room: RoomId, limit: int) -> int:
+    """Take away all that is left of a deleted room; in how many steps."""
+    for step in range(1, 100):
+        _do(store, ClearRoom(room, limit))
+        assert store.check() == []
+        if room not in store.uncleared():
+            return step
+    raise AssertionError("it never ends")
+
+
+def test_what_is_left_of_a_deleted_room_goes_in_steps_and_nothing_of_another_room(store: Store) -> None:
+    _filled(store, OTHER)
+    others = _seen_of(store, OTHER)
+    _filled(store, ROOM)
+    _do(store, ClearRoom(ROOM, 99))
+    assert store.head(ROOM).position == 19  # it was not deleted
+    _do(store, BuryRoom(ROOM, Millis(7)))
+    assert _clear(store, ROOM, 5) > 19 // 5
+    assert store.is_deleted(ROOM)
+    _do(store, ClearRoom(ROOM, 5))
+    assert _seen_of(store, OTHER) == others
+    store.rebuild_index()
+    assert _seen_of(store, OTHER) == others
+    assert store.verify_chain(OTHER) is None
+
+
+def test_nothing_is_stored_in_a_room_that_was_deleted(store: Store) -> None:
+    nothing = _seen_of(store, ROOM)
+    _filled(store, ROOM)
+    late: list[Write] = [
+        MoveCursor(ROOM, BEN, Position(6)),
+        MarkDelivery(ROOM, BEN, "read", upto=Position(12), at=Millis(5)),
+        PutSnapshot(ROOM, 1, Position(19), b"snapshot"),
+        EraseBodies(ROOM, [Position(4)]),
+    ]
+    # The second job is of the same transaction as the deletion.
+    outcomes = store.transact([[BuryRoom(ROOM, Millis(7))], [append(message(20), expected=19)], late])
+    assert [outcome.error and _code(outcome.error) for outcome in outcomes] == [None, "room_deleted", None]
+    (outcome,) = store.transact([[append(message(1))]])
+    assert _code(outcome.error) == "room_deleted"
+    _do(store, *late)
+    _do(store, BuryRoom(ROOM, Millis(9)))
+    _clear(store, ROOM, 99)
+    _do(store, *late)
+    assert (_seen_of(store, ROOM), store.uncleared()) == (nothing, [])
 
 
 def test_a_private_memory_is_on_no_list_of_rooms(store: Store) -> None:

@@ -78,3 +78,13 @@ def test_the_last_word_holds(acts: list[tuple[object, tuple[RoomId | None, str]]
             mode, here = said.get((who, None), "open"), said.get((who, room), "inherit")
             assert attention.loudness(who.id, room) == LOUDNESS[mode, here]
     driver.verify()
+
+
+def test_of_a_deleted_room_nothing_holds_any_more() -> None:
+    driver = home()
+    for who in (ANN, BEN):
+        driver.attend(who, room=ROOMS[0], here="muted")
+    driver.attend(BEN, room=ROOMS[1], here="quiet")
+    driver.delete(ROOMS[0], ANN)
+    assert driver.aggregate.state.attention.rooms == {BEN.id: {ROOMS[1]: "quiet"}}
+    driver.verify()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from parlerd.core import commands as c
 from parlerd.core.decision import Decision
-from parlerd.core.events import RoomNamed, SessionActivated
-from parlerd.core.model import HomeId, RoomId
+from parlerd.core.events import RoomDeleted, RoomNamed, SessionActivated
+from parlerd.core.model import HOME_ROOM, HomeId, RoomId
 from tests.support.core import BEN, OWNER, HomeDriver, refused
 
 # -- rooms by name -----------------------------------------------------------------------------------------
@@ -73,3 +73,23 @@ def test_making_active_what_is_active_commits_nothing(home: HomeDriver) -> None:
     assert home.activate(BEN, None) == Decision()
     home.activate(BEN, RoomId("r_one"))
     assert home.activate(BEN, RoomId("r_one")) == Decision()
+
+
+# -- deleting ------------------------------------------------------------------------------------------------
+
+
+def test_a_deleted_room_gives_its_name_back_and_is_nobodys_active_session(home: HomeDriver) -> None:
+    gone, stays = home.name_room(BEN, "auth"), home.name_room(BEN, "notes")
+    home.activate(OWNER, gone)
+    home.activate(BEN, stays)
+    decision = home.delete(gone, BEN)
+    assert (decision.events, decision.buries) == ((RoomDeleted(room=gone),), (gone,))
+    assert home.aggregate.state.room_names == {BEN.id: {"notes": stays}}
+    assert home.aggregate.state.active == {BEN.id: stays}
+    again = home.name_room(BEN, "auth")
+    assert home.aggregate.state.room_names[BEN.id] == {"notes": stays, "auth": again}
+
+
+def test_the_home_room_is_no_room_to_delete(home: HomeDriver) -> None:
+    with refused("no_such_room"):
+        home.delete(HOME_ROOM, OWNER)

@@ -15,6 +15,7 @@ MADE = [
     topics.keys("x", "x"),
     topics.decision("x", "x"),
     topics.claims("x"),
+    topics.pairs("U1"),
     topics.claims("x", "x"),
     topics.requests("x"),
     topics.concerns("x"),

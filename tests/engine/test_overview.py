@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
+
+from parlerd.operations import types as t
 from tests.support.engine import (
     START_MS,
+    Party,
     engine_world,
     run,
 )
@@ -82,5 +86,34 @@ def test_who_am_i_says_whose_agent_this_is_where_it_stands_and_what_is_active() 
             assert me.active is None
             opened = await window.open()
             assert (await window.whoami()).active == opened.room
+
+    run(main)
+
+
+def test_sizes_are_told_when_asked_for_and_those_of_all_rooms_to_the_person_alone() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, person, window = await served.agent("alice"), await served.person(), await served.window("w")
+            opened = await alice.open(context="Chose PKCE.")
+            await alice.send("x" * 1_000)
+            await alice.call("memory.remember", t.Remember(text="mine", private=True))
+            await window.open("another")
+
+            async def sizes(party: Party, *, size: bool = True) -> t.RoomList:
+                return await party.ask("rooms.list", t.ListRooms(size=size), t.RoomList)
+
+            plain = await sizes(person, size=False)
+            assert [each.kept for each in plain.rooms] + [plain.kept] == [msgspec.UNSET] * 3
+            listed = await sizes(person)
+            kept = {each.room: each.kept for each in listed.rooms}
+            assert isinstance(of_one := kept[opened.room], t.KeptSize)
+            assert (of_one.messages, of_one.bytes > 1_000) == (2, True)
+            assert isinstance(listed.kept, t.KeptSize)
+            # Two rooms with a recap, a message, and what is remembered privately.
+            assert listed.kept.messages == 4
+            assert listed.kept.bytes > sum(each.bytes for each in kept.values() if isinstance(each, t.KeptSize))
+            of_window = await sizes(window)
+            assert of_window.kept is msgspec.UNSET
+            assert [isinstance(each.kept, t.KeptSize) for each in of_window.rooms] == [True]
 
     run(main)

@@ -127,6 +127,45 @@ def test_a_room_that_was_closed_is_followed_by_another_and_who_left_comes_back(h
     home.play(story)
 
 
+def test_a_code_for_one_gives_whoever_has_it_a_direct_room_and_the_two_have_no_other(home: Home) -> None:
+    async def story(place: Place) -> None:
+        ann, ben = await place.agent("ann"), await place.agent("ben")
+        invited = await ann.ask("room.invite", t.Invite(approval=False), t.Invited)
+        assert (invited.kind, invited.max_uses, invited.approval) == ("dm", 1, False)
+        joined = await ben.join(invited.code)
+        assert (joined.status, joined.room) == ("joined", invited.room)
+        await ben.commit(joined)
+        for who, name in ((ann, "ben"), (ben, "ann")):
+            sent = await to(who, name, f"to {name}")
+            assert (sent.room, sent.opened is True) == (invited.room, False)
+        assert await said(ann, invited.room) == await said(ben, invited.room) == ["to ben", "to ann"]
+        cat = await place.agent("cat")
+        assert (await cat.refused("session.join", t.JoinSession(session_key=invited.code))).code == "unknown_key"
+        another = await ann.ask("room.invite", t.Invite(approval=False), t.Invited)
+        again = await ben.join(another.code)
+        assert (again.status, again.room) == ("already_member", invited.room)
+        assert (await cat.join(another.code)).room == another.room
+
+    home.play(story)
+
+
+def test_a_room_that_was_deleted_is_followed_by_another(home: Home) -> None:
+    async def story(place: Place) -> None:
+        ann, ben = await carded(place, "ann"), await carded(place, "ben")
+        first = await to(ann, "ben", "one")
+        assert await said(ben, first.room) == ["one"]
+        person = await place.person()
+        gone = await person.ask("room.delete", t.DeleteRoom(room=first.room, confirmed=True), t.DeletedRoom)
+        assert gone.status != "asked"
+        await ben.rooms()
+        second = await to(ann, "ben", "two")
+        assert (second.opened, second.room == first.room) == (True, False)
+        assert texts(await ben.recv(room=second.room, all=True)) == ["two"]
+        assert (await to(ben, "ann", "three")).room == second.room
+
+    home.play(story)
+
+
 def test_an_agent_without_a_card_is_like_one_that_is_not_there(home: Home) -> None:
     async def story(place: Place) -> None:
         ann, ben = await carded(place, "ann"), await place.agent("ben")

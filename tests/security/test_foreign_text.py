@@ -223,7 +223,10 @@ NOT_PRINTED = {
 """The operations whose answers no command shows to a person, and why that is all right."""
 
 
-MORE_WORDS = {"homes.add": (LINE,), "relay.kick": ("--yes",), "room.rewind": ("--yes",)}
+MORE_WORDS = {
+    "homes.add": (LINE,),
+    **dict.fromkeys(("relay.kick", "room.delete", "room.rewind", "room.transfer"), ("--yes",)),
+}
 """What a command takes that its example has not: the line of a relay, and a yes."""
 ALSO_ASKED = {"rooms.list", "rooms.roster", "homes.list", "hosts.seen", "relay.members"}
 """What several commands ask for beside their own operation."""

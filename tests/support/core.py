@@ -661,6 +661,9 @@ class HomeDriver(Driver[HomeRoom]):
         assert isinstance(header.event, e.RoomNamed)
         return header.event.room
 
+    def delete(self, room: RoomId, who: Agent) -> Decision:
+        return self.run(c.DeleteRoom(operation="room.delete", room=room), who)
+
     def bind(self, who: Agent, conversation: str, *, place: int = 0) -> Decision:
         command = c.BindConversation(agent=who.id, host="codex", conversation=conversation, place=place)
         return self.run(command, who)

@@ -325,6 +325,9 @@ class FakeRoom(MirrorRoom):
         page = store.page(self.room, view, begins, limit=limit, max_bytes=1_000_000, skip_own=False)
         return Earlier(tuple(page.messages), page.end_seq)
 
+    async def delete(self, by: By) -> None:
+        await self._homes.reach("delete")
+
     async def rewind(self, by: By, *, confirmed: bool) -> t.RewoundRoom:
         await self._homes.reach("rewind")
         raise Refused("rewind_refused")

@@ -130,6 +130,13 @@ MIRROR_SCENES: dict[type[e.RoomEvent], RoomScene] = {
 }
 """What leaves a fact of this type in the log of a room: facts that only mirrors hold. Their order matters, because
 after the last nothing more is posted."""
+
+
+def _delete(home: HomeDriver, who: Agent) -> None:
+    home.create(who)
+    home.delete(home.name_room(who, "notes"), who)
+
+
 HOME_SCENES: dict[type[e.HomeEvent], HomeScene] = {
     e.AgentCreated: lambda home, who: home.create(who),
     e.ConversationBound: lambda home, who: (home.create(who), home.bind(who, "t-0")),
@@ -141,6 +148,7 @@ HOME_SCENES: dict[type[e.HomeEvent], HomeScene] = {
     e.AgentsPaired: lambda home, who: home.pair(who, OWNER, "r_a"),
     e.DirectAsked: lambda home, who: (home.create(who), home.ask(OWNER, who)),
     e.DirectDecided: lambda home, who: (home.create(who), home.ask(OWNER, who), home.answer(who, OWNER)),
+    e.RoomDeleted: _delete,
     e.PersonEnrolled: lambda home, who: home.enrol(who),
     e.PersonKicked: lambda home, who: (home.enrol(who), home.kick(who)),
 }

@@ -4,6 +4,7 @@ room.invite            one key more; the first invite of a channel opens it
 room.leave, room.kick  somebody is in the room no longer
 room.transfer, room.takeover   another owns the room
 room.archive           the room is over
+room.delete            the room is gone, with everything in it
 """
 
 from __future__ import annotations
@@ -29,10 +30,11 @@ from parlerd.operations.shared import MAX_TTL_MS, MIN_TTL_MS
 
 
 class Invite(Params, frozen=True, kw_only=True):
-    """Either `group`, a channel by its name, which opens with its first invite; or `room`, a room that is there.
+    """Either `group`, a channel by its name, which opens with its first invite; or `room`, a room that is there; or
+    neither, for a code with which one agent gets a direct room with the caller.
 
-    `approval`: whether a person decides about each newcomer; if it is not said, a channel opens without, and a room
-    goes on as it was opened. `home` is where a new channel opens, by name."""
+    `approval`: whether a person decides about each newcomer; if it is not said, a new room opens without, and a room
+    goes on as it was opened. `home` is where a new room opens, by name."""
 
     group: Short = ""
     room: Short | None = None
@@ -94,6 +96,29 @@ class ArchivedRoom(Result, frozen=True, kw_only=True):
     status: str
 
 
+class DeleteRoom(Params, frozen=True, kw_only=True):
+    """Without `confirmed` nothing is done, and the answer says what would be gone."""
+
+    room: Short
+    confirmed: bool = False
+
+
+class DeletedRoom(Result, frozen=True, kw_only=True):
+    """`status`: `asked` where nothing was done yet; `deleted` where nothing of the room is in the database any more;
+    `clearing` where the room is gone and its words are still being taken out of the file. `messages` are those that had
+    words, `bytes` what these took. `copies` are the copies of the database that Parler made itself, in which the room
+    may still be."""
+
+    room: str
+    name: str
+    home: str
+    status: Literal["asked", "deleted", "clearing"]
+    members: int
+    messages: int
+    bytes: int
+    copies: list[str] = []
+
+
 class TransferRoom(Params, frozen=True, kw_only=True):
     """`agent` is a member, by its id or its name in the room."""
 
@@ -130,6 +155,7 @@ FAMILY: Final = Family(
             needs_idempotency_key=True,
             errors=(
                 "no_such_room",
+                "room_deleted",
                 "ambiguous_name",
                 "not_owner",
                 "room_closed",
@@ -249,6 +275,35 @@ FAMILY: Final = Family(
             example={"room": "team"},
             answers=({"room": samples.ROOM, "name": "team", "status": "archived"},),
             command="parler room archive",
+        ),
+        Operation(
+            name="room.delete",
+            summary="Delete a room with everything in it, for everyone, as the person whose agent owns it.",
+            params=DeleteRoom,
+            result=DeletedRoom,
+            plane="person",
+            effect="destructive",
+            errors=(
+                "no_such_room",
+                "room_deleted",
+                "ambiguous_name",
+                "not_owner",
+                *AWAY,
+            ),
+            facts=("room_deleted",),
+            example={"room": "team"},
+            answers=(
+                {
+                    "room": samples.ROOM,
+                    "name": "team",
+                    "home": "local",
+                    "status": "asked",
+                    "members": 3,
+                    "messages": 128,
+                    "bytes": 61_440,
+                },
+            ),
+            command="parler room delete",
         ),
     ),
 )

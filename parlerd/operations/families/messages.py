@@ -272,7 +272,7 @@ FAMILY: Final = Family(
             result=Committed,
             plane="agent",
             effect="write",
-            errors=("no_such_room", "ambiguous_name", "cursor_ahead", "invalid_cursor"),
+            errors=("no_such_room", "room_deleted", "ambiguous_name", "cursor_ahead", "invalid_cursor"),
             example={"room": "auth-redesign", "cursor": "12"},
         ),
         Operation(
@@ -284,6 +284,7 @@ FAMILY: Final = Family(
             effect="read",
             errors=(
                 "no_such_room",
+                "room_deleted",
                 "no_active_session",
                 "join_pending",
                 "join_denied",

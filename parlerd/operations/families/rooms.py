@@ -36,7 +36,17 @@ class Knocking(Result, frozen=True, kw_only=True):
 
 
 class ListRooms(Params, frozen=True, kw_only=True):
-    pass
+    """With `size` the answer says how much is kept of each room, for which every message of it is looked at."""
+
+    size: bool = False
+
+
+class KeptSize(Result, frozen=True, kw_only=True):
+    """How many messages have their words on this machine, and how many bytes these words take. Of a room that lives
+    elsewhere only the newest are kept here."""
+
+    messages: int
+    bytes: int
 
 
 class RoomInfo(Result, frozen=True, kw_only=True):
@@ -44,7 +54,7 @@ class RoomInfo(Result, frozen=True, kw_only=True):
     of them, which is the acting agent wherever that is in; `active` says that it is the acting agent's session.
     `alarm` is the code of the error that says why nothing is sent to a room that was not closed; it is empty where
     nothing is wrong. With `silent_since` the room is shown as of then, when its home was last heard from; 0 is not
-    since this daemon started."""
+    since this daemon started. `kept` is there where sizes were asked for."""
 
     room: str
     name: str
@@ -62,16 +72,19 @@ class RoomInfo(Result, frozen=True, kw_only=True):
     pending: int = 0
     alarm: str = ""
     silent_since: int | msgspec.UnsetType = msgspec.UNSET
+    kept: KeptSize | msgspec.UnsetType = msgspec.UNSET
 
 
 class RoomList(Result, frozen=True, kw_only=True):
     """`you` is the name of the agent that asks; `waits` are the sessions whose door it waits at. `notice` says which
-    homes were not heard from, so that their rooms are shown as of then."""
+    homes were not heard from, so that their rooms are shown as of then. `kept` is what this machine keeps of all rooms
+    together, private memories among them; it is told to the person who asked for sizes."""
 
     rooms: list[RoomInfo]
     you: str = ""
     waits: list[Knocking] = []
     notice: str = ""
+    kept: KeptSize | msgspec.UnsetType = msgspec.UNSET
 
 
 class Roster(Params, frozen=True, kw_only=True):
@@ -245,6 +258,7 @@ FAMILY: Final = Family(
             effect="destructive",
             errors=(
                 "no_such_room",
+                "room_deleted",
                 "ambiguous_name",
                 "not_owner",
                 "room_closed",

@@ -241,6 +241,7 @@ FAMILY: Final = Family(
                 "too_many_pending",
                 "throttled",
                 "no_such_room",
+                "room_deleted",
             ),
             facts=("join_requested", "member_joined", "session_activated"),
             example={"session_key": "A3KE7DJR", "wait_ms": 30000},
