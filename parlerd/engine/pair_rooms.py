@@ -93,7 +93,7 @@ class PairRooms:
         if is_answer:
             raise Refused("no_such_message", hint="You and this agent have no room yet: leave out what it answers.")
         desk.quotas.take(me.id, bytes=0, messages=OPENING)
-        command = self._opening(me, other, name, where, None if before is None else before.aggregate)
+        command = await self._opening(me, other, name, where, None if before is None else before.aggregate)
         if where != desk.keys.id:
             return await self._opened_elsewhere(by, other, command, known)
         await self._pair(by, me.id, other, command.room, instead=known)
@@ -144,14 +144,22 @@ class PairRooms:
         await self._pair(by, me, other, handle.room, instead=known)
         return handle, is_new
 
-    def _opening(self, me: AgentRecord, other: AgentId, name: str, home: HomeId, before: Room | None) -> c.OpenRoom:
-        """The command that opens the room of the two, after the one that they had. The same two after the same room
-        give the same room, because nothing in the opening is drawn."""
+    async def _opening(
+        self, me: AgentRecord, other: AgentId, name: str, home: HomeId, before: Room | None
+    ) -> c.OpenRoom:
+        """The command that opens the room of the two, after the one that they had and each that was deleted."""
+        called = _name_of_room(me.name, name, "" if before is None else before.state.name)
+        command = self._opening_after("direct" if before is None else before.state.room, me, other, called, home)
+        while await self._desk.library.is_deleted(command.room):
+            command = self._opening_after(command.room, me, other, called, home)
+        return command
+
+    def _opening_after(self, follows: str, me: AgentRecord, other: AgentId, called: str, home: HomeId) -> c.OpenRoom:
+        """The command that opens a room of the two. The same two after the same room give the same room, because
+        nothing in the opening is drawn."""
         desk = self._desk
         # No idempotency key holds a blank, so no session has this opening.
-        follows = "direct" if before is None else before.state.room
         secret = desk.keys.opening_secret(me.id, f"{follows} {other}")
-        called = _name_of_room(me.name, name, "" if before is None else before.state.name)
         title = Title(salt=secret[NONCE : 2 * NONCE], name=called, topic="")
         opening = Opening(
             home=home,

@@ -114,22 +114,12 @@ class Queues:
         if caller.facts.authority.rooms is not None:
             raise Refused("person_only", hint="Ask the person to open it: parler serve NAME")
         home = self._home(wanted.home)
-        secret = desk.keys.opening_secret(me.id, f"queue {wanted.name}")
-        title = Title(salt=secret[NONCE : 2 * NONCE], name=wanted.name, topic="")
-        opening = Opening(
-            home=home,
-            kind="service",
-            history="full",
-            owner=me.id,
-            principal=me.principal,
-            handle=me.name,
-            host=caller.facts.host,
-            approval=False,
-            approver="person",
-            title=title_digest(encode(title)),
-            nonce=secret[:NONCE],
-        )
+        opening, title = self._opening_of(caller, me, wanted.name, home, f"queue {wanted.name}")
         room = room_id_of(encode(opening))
+        while await desk.library.is_deleted(room):
+            # A queue of this name was deleted: what follows from it is the next one.
+            opening, title = self._opening_of(caller, me, wanted.name, home, f"queue {wanted.name} {room}")
+            room = room_id_of(encode(opening))
         ref = desk.random.new("k")
         if home != desk.keys.id:
             await desk.homes.meet(home)
@@ -154,6 +144,27 @@ class Queues:
         handle = await desk.rooms.create(room, home)
         await handle.submit(command, desk.by(caller, me))
         return handle
+
+    def _opening_of(
+        self, caller: Caller, me: AgentRecord, name: str, home: HomeId, drawn_for: str
+    ) -> tuple[Opening, Title]:
+        """The opening of a queue, with its title. The same again gives the same room."""
+        secret = self._desk.keys.opening_secret(me.id, drawn_for)
+        title = Title(salt=secret[NONCE : 2 * NONCE], name=name, topic="")
+        opening = Opening(
+            home=home,
+            kind="service",
+            history="full",
+            owner=me.id,
+            principal=me.principal,
+            handle=me.name,
+            host=caller.facts.host,
+            approval=False,
+            approver="person",
+            title=title_digest(encode(title)),
+            nonce=secret[:NONCE],
+        )
+        return opening, title
 
     def _home(self, wanted: str) -> HomeId:
         """Where a queue is opened: where a session would be. Raises `Refused(home_not_trusted)`."""
