@@ -280,9 +280,7 @@ class Approvals(Facet[ApprovalsState]):
         member = self._membership.members.get(by.actor)
         request = standing_request(requests, by.actor)
         # An agent that is in, waits or was declined hears so for the key it knocked with, even if that key has died.
-        # A requester knocks once more to become a worker.
-        becomes_worker = member is not None and membership.is_requester(member) and command.role != membership.REQUESTER
-        if member is not None and member.present and command.key_id in keys and not becomes_worker:
+        if member is not None and member.present and command.key_id in keys:
             return Decision(answer="member")
         if request is not None and request.key_id == command.key_id and request.state != "approved":
             if request.state == "closed":

@@ -282,6 +282,12 @@ class Claims(Facet[ClaimsState]):
         task = self.required(command.task, by.actor, now)
         return Decision((e.TaskReleased(task=task.id, fence=task.fence),), authority="member", answer="released")
 
+    def _renew(self, command: c.RenewTask, by: By, now: Millis, ids: Ids) -> Decision:
+        present(self._membership.members, by.actor)
+        require_open(self._lifecycle)
+        self.required(command.task, by.actor, now)
+        return Decision(answer="renewed")
+
     def _lapse(self, command: c.LapseTasks, by: By, now: Millis, ids: Ids) -> Decision:
         return Decision(tuple(_lapsed(task) for task in self.due(now)), authority="home")
 
@@ -330,8 +336,12 @@ class Claims(Facet[ClaimsState]):
 
         Raises `Refused` for what is said by way of a task's own operations (`command.said`) and makes no sense:
         `no_such_task`, `task_over` for what this worker ended before, or `claim_lost` for what says only how the task
-        goes on. Words with which a worker ends a task too late are posted all the same, as `LATE`.
+        goes on. Words with which a worker ends a task too late are posted all the same, as `LATE`; those of a worker
+        elsewhere, who signed their kind before, keep that kind and have no effect either.
         """
+        if command.said and command.kind == LATE:
+            # The worker's own home knew that these words come too late.
+            return Effect(LATE, answer="claim_lost")
         said = SAID_BY.get(command.kind)
         task = None if said is None or command.reply_to is None else self.get(command.reply_to)
         if said is None or task is None:
@@ -352,7 +362,7 @@ class Claims(Facet[ClaimsState]):
         if said in _GOES_ON:
             raise self.lost(task, now)
         lapses = (_lapsed(task),) if task in self.due(now) else ()
-        return Effect(LATE, lapses, answer="claim_lost")
+        return Effect(LATE if command.envelope is None else command.kind, lapses, answer="claim_lost")
 
     # -- becoming ------------------------------------------------------------------------------------------
 
@@ -457,7 +467,12 @@ class Claims(Facet[ClaimsState]):
     ) -> Iterator[Topic]:
         yield topics.claims(self._lifecycle.room, event.task)
 
-    DECIDES = (decides(c.ClaimTask, _claim), decides(c.ReleaseTask, _release), decides(c.LapseTasks, _lapse))
+    DECIDES = (
+        decides(c.ClaimTask, _claim),
+        decides(c.ReleaseTask, _release),
+        decides(c.RenewTask, _renew),
+        decides(c.LapseTasks, _lapse),
+    )
     APPLIES = (
         applies(e.MessagePosted, _posted),
         applies(e.TaskClaimed, _claimed),

@@ -220,6 +220,13 @@ class ReleaseTask(Command, frozen=True, kw_only=True):
     task: MessageId
 
 
+class RenewTask(Command, frozen=True, kw_only=True):
+    """A worker asks to hold a task longer that it holds. No fact follows: whoever keeps the renewals keeps this one."""
+
+    task: MessageId
+    lease_ms: Millis
+
+
 class LapseTasks(Command, frozen=True, kw_only=True):
     """The home of the room looks which leases have ended. Not for a caller to ask."""
 
@@ -263,6 +270,7 @@ RoomCommand = (
     | Expel
     | ClaimTask
     | ReleaseTask
+    | RenewTask
     | LapseTasks
     | RewindRoom
     | Arrive

@@ -1,5 +1,5 @@
 """What agents of other homes ask over a link, as the home that owns the rooms admits it: the
-handlers of `link.open`, `link.post` and `link.close`.
+handlers of `link.open`, `link.post`, `link.claim`, `link.renew`, `link.release` and `link.close`.
 
 A local agent's words are composed and signed here, when their turn comes. An agent of another home brings what it
 signed: `authors.Admission` checks the signature and the form, and the room refuses whatever it would not have decided
@@ -16,11 +16,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
+import msgspec
+
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core import topics
 from parlerd.core.errors import Refused
-from parlerd.core.model import AgentId, By, KeyId, MessageId, PrincipalId, RoomId, Seq
+from parlerd.core.model import AgentId, By, KeyId, MessageId, Millis, Position, PrincipalId, RoomId, Seq
 from parlerd.core.statements import KeyTerms, Opening, check, room_id_of
 from parlerd.engine.authors import Admission, Attested, Finished, Words
 from parlerd.engine.brought import BlobFinder
@@ -28,6 +30,7 @@ from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
+from parlerd.engine.inputs import input_digest
 from parlerd.engine.pair_rooms import awaited, is_over
 from parlerd.engine.quota import OPENING
 from parlerd.engine.reachable import require_attached, require_member, require_speaker, room_within, stamp
@@ -194,12 +197,77 @@ class Admitting:
         settled = await actor.submit(command, stamp(caller, agent))
         return t.LeftRoom(status="closed" if settled.decision.answer == "closed" else "left")
 
+    # -- tasks -----------------------------------------------------------------------------------------------
+
+    @handles("link.claim")
+    async def claim(self, caller: Caller, params: t.ClaimAtRoom) -> t.ClaimedAtRoom:
+        agent, actor = await self._worker(caller, params.room, params.agent)
+        command = c.ClaimTask(
+            operation="task.claim",
+            idempotency_key=params.idempotency_key,
+            input=input_digest(params),
+            task=None if params.task is None else MessageId(params.task),
+            lease_ms=Millis(params.lease_ms),
+        )
+        settled = await actor.submit(command, stamp(caller, agent))
+        room = await actor.quiet()
+        if settled.decision.answer == "none":
+            return t.ClaimedAtRoom()
+        fact = settled.facts[0] if settled.facts else None
+        if fact is None and settled.decision.replay is not None:
+            [fact] = await self._desk.library.few_facts(actor.room, Position(settled.decision.replay - 1), 1)
+        claimed = None if fact is None else fact.event
+        wanted = claimed.task if isinstance(claimed, e.TaskClaimed) else command.task
+        task = None if wanted is None else room.claims.get(wanted)
+        if task is None:
+            raise Refused("no_such_task")
+        now = Millis(max(self._desk.clock.now(), room.last_at))
+        if room.claims.holder(task, now) != agent or (fact is not None and fact.position != task.fence):
+            raise room.claims.lost(task, now)
+        until = room.claims.until(task)
+        return t.ClaimedAtRoom(task=task.id, until=until, lease_ms=task.lease_ms, fence=task.fence)
+
+    @handles("link.renew")
+    async def renew(self, caller: Caller, params: t.RenewAtRoom) -> t.RenewedAtRoom:
+        agent, actor = await self._worker(caller, params.room, params.agent)
+        id, lease_ms = MessageId(params.task), Millis(params.lease_ms)
+        command = c.RenewTask(operation="task.renew", task=id, lease_ms=lease_ms)
+        await actor.submit(command, stamp(caller, agent))
+        room = await actor.quiet()
+        task = room.claims.required(id, agent, Millis(max(self._desk.clock.now(), room.last_at)))
+        return t.RenewedAtRoom(until=await self._desk.tending.renew(actor, task, lease_ms))
+
+    @handles("link.release")
+    async def release(self, caller: Caller, params: t.ReleaseAtRoom) -> t.Noted:
+        agent, actor = await self._worker(caller, params.room, params.agent)
+        command = c.ReleaseTask(
+            operation="task.release",
+            idempotency_key=params.idempotency_key,
+            input=input_digest(params),
+            task=MessageId(params.task),
+        )
+        await actor.submit(command, stamp(caller, agent))
+        return t.Noted()
+
+    async def _worker(self, caller: Caller, wanted: str, who: str) -> tuple[AgentId, RoomHandle]:
+        """A member that asks for work, and its room, in which the leases that have ended were seen to."""
+        desk = self._desk
+        agent = require_speaker(desk, caller, who)
+        actor = await room_within(desk, caller, wanted)
+        require_member(await actor.quiet(), agent, caller.facts.authority.principal)
+        # Each claim is a fact that is stored, and told to everybody there.
+        desk.quotas.take(agent, bytes=0, person=caller.facts.authority.principal)
+        await desk.tending.look(actor)
+        return agent, actor
+
     def _taken(self, caller: Caller, agent: AgentId, actor: RoomHandle, params: t.PostEnvelope) -> _Taken:
         require_member(actor.aggregate, agent, caller.facts.authority.principal)
-        taken = _Taken(*self._admission.take(agent, params.body, params.signature, operation=params.operation))
-        if taken.command.id != params.id:
+        command, words = self._admission.take(agent, params.body, params.signature, operation=params.operation)
+        if command.id != params.id:
             raise Refused("envelope_refused", what="id")
-        return taken
+        if params.said:
+            command = msgspec.structs.replace(command, said=True, fence=Position(params.fence))
+        return _Taken(command, words)
 
     async def _require_blob(self, agent: AgentId, actor: RoomHandle, command: c.PostMessage) -> None:
         """Refuse a message that brings a file which its author neither brought here nor may read in this room. What is
@@ -257,4 +325,6 @@ def _posted(posting: Posting[t.Posted], header: e.Header | None, seq: Seq) -> t.
     event = header.event
     if not isinstance(event, e.MessagePosted):
         raise Refused("idempotency_expired")
-    return t.Posted(id=event.id, seq=seq, at=header.at, replayed=posting.replayed)
+    settled = posting.submission.settled
+    late = settled is not None and settled.decision.answer == "claim_lost"
+    return t.Posted(id=event.id, seq=seq, at=header.at, replayed=posting.replayed, late=late)

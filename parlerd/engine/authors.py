@@ -289,9 +289,10 @@ class Admission:
         )
         return command, Stated({Opening: opening, KeyTerms: terms}, title, recap)
 
-    def knock(self, by: By, knock: Attested, *, key_id: KeyId, wall: Millis) -> tuple[c.Knock, Stated]:
+    def knock(self, by: By, knock: Attested, *, key_id: KeyId, wall: Millis, role: str = "") -> tuple[c.Knock, Stated]:
         """The command by which an agent knocks that signed its knock elsewhere. `key_id` is this home's id of the key,
-        and `wall` its wall clock's time. Raises `Refused(statement_refused)`."""
+        `wall` its wall clock's time, and `role` the role that the agent asks for, which nobody signs. Raises
+        `Refused(statement_refused)`."""
         statement = self._signed(knock, KnockStatement, by)
         command = c.Knock(
             operation="session.join",
@@ -299,6 +300,7 @@ class Admission:
             name=statement.name,
             host=statement.host,
             wall=wall,
+            role=role,
             statement=statement,
         )
         return command, Stated({KnockStatement: knock})

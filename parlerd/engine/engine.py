@@ -431,19 +431,19 @@ async def open_engine(
             acted=idle.acted,
             left=idle.left,
         )
-        library = Library(driver, rooms)
+        library, links = Library(driver, rooms), Links()
         tending = Tending(
             library=library,
             rooms=rooms,
             clock=clock,
             scheduler=scheduler,
             connected=connected,
+            links=links,
             seats=seats,
             own=keys.id,
             changed=lambda room, aggregate: deadlines.changed(room, aggregate),
         )
         nursery.start_soon(scheduler.run)
-        links = Links()
         presence = Presence(seats, connected, links, clock)
         desk = Desk(
             library=library,

@@ -30,8 +30,9 @@ import trio
 
 from parlerd.core import events as e
 from parlerd.core import topics
+from parlerd.core.claims import Task
 from parlerd.core.errors import Refused, StoreError
-from parlerd.core.model import AgentId, Millis, Position, RoomId, Seq, Shown, View
+from parlerd.core.model import AgentId, MessageId, Millis, Position, RoomId, Seq, Shown, View
 from parlerd.core.public_line import epoch_of, next_line
 from parlerd.core.rewinds import Rewound
 from parlerd.core.room import Room
@@ -413,7 +414,7 @@ class _Walk:
         # The asker may have been told of nothing in between but that somebody came or went, because none of its agents
         # could see what was said meanwhile.
         followed.jumped = not goes_on or followed.shown.number != resume.public
-        followed.is_level = False
+        followed.is_level = followed.knows_tasks = False
         if resume.public:
             # One that waits for a rewind hears nothing else before it.
             self.items += passed
@@ -516,6 +517,7 @@ class _Walk:
                 for agent in self._views
             ]
         if followed.at == self._upto and not is_full:
+            self._tell_tasks()
             if not followed.is_level and not self._ends_with_place():
                 # Where the room ends shows the asker whether this home has all that it told before.
                 self._open_page()
@@ -550,6 +552,10 @@ class _Walk:
                 await self._ask(header, request, may_know=self._eyes.owns or self._eyes.has(request.agent))
             case e.KeyMinted(key=key) | e.KeyRevoked(key=key):
                 await self._ask(header, self._room.state.keys[key], may_know=self._eyes.owns)
+            case e.TaskClaimed(task=id) | e.TaskReleased(task=id) | e.TaskLapsed(task=id) | e.TaskCompleted(task=id):
+                if (task := self._task(id)) is not None:
+                    await self._say()
+                    self.items.append(t.LinkItem(room=self._name, tasks=[task]))
             case e.RoomRewound() if self._views:
                 await self._take_rewind(header)
             case e.OwnerChanged():
@@ -569,6 +575,36 @@ class _Walk:
                 self.items.append(t.LinkItem(room=self._name, card=msgspec.structs.replace(card, closed=True)))
         followed.at = header.position
         return True
+
+    def _task(self, id: MessageId) -> t.TaskAtRoom | None:
+        """How a task stands now, if one of these agents may see it. What became of it later is told once more."""
+        task = self._room.claims.get(id)
+        if task is None or not self._sees(task):
+            return None
+        return t.TaskAtRoom(
+            task=task.id,
+            state=task.state,
+            worker=task.worker,
+            until=self._room.claims.until(task),
+            lease_ms=task.lease_ms,
+            fence=task.fence,
+        )
+
+    def _sees(self, task: Task) -> bool:
+        views = self._views.values()
+        return any(can_see(view, position=task.position, visibility=task.visibility) for view in views)
+
+    def _tell_tasks(self) -> None:
+        """How every task stands that is not simply open, once for each time that a link begins: the asker may have
+        missed what became of them."""
+        if self._followed.knows_tasks or not self._views:
+            return
+        self._followed.knows_tasks = True
+        state = self._room.state.claims
+        moved = [task.id for task in (*state.tasks.values(), *state.over.values()) if task.worker]
+        told = [task for id in moved if (task := self._task(id)) is not None]
+        for begin in range(0, len(told), PIECE):
+            self.items.append(t.LinkItem(room=self._name, tasks=told[begin : begin + PIECE]))
 
     async def _take_rewind(self, header: e.Header) -> None:
         """Tell a rewind. Whoever held more than this home waited for it and heard of nothing else, so it is told anew

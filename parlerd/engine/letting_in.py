@@ -18,7 +18,7 @@ import msgspec
 from parlerd.core import commands as c
 from parlerd.core.approvals import Request, standing_request
 from parlerd.core.errors import Refused
-from parlerd.core.model import AgentId, KeyId, Millis, RequestId, RoomId
+from parlerd.core.model import AgentId, KeyId, Millis, RequestId, RoomId, label
 from parlerd.core.room import Room
 from parlerd.core.statements import DecisionStatement, KnockStatement, Transfer, check, decode_opened
 from parlerd.engine.admitting import new_key
@@ -73,7 +73,9 @@ class LettingIn:
             key_id, room = await self._direct(caller, statement.room, agent)
         by = stamp(caller, agent, statement.host)
         signed = Attested(params.statement, params.signature)
-        command, words = self._admission.knock(by, signed, key_id=key_id, wall=desk.clock.now())
+        command, words = self._admission.knock(
+            by, signed, key_id=key_id, wall=desk.clock.now(), role=_role(params.role)
+        )
         # Whoever came in may leave and knock again: that is stored, and told to everybody there, each time.
         desk.quotas.take(agent, bytes=len(params.statement), person=by.principal)
         actor = await desk.rooms.get(room.state.room)
@@ -227,3 +229,8 @@ def _request(room: Room, id: str) -> Request:
     if request is None:
         raise Refused("no_such_request")
     return request
+
+
+def _role(text: str) -> str:
+    """A role that a newcomer asks for. Raises `Refused(invalid_name)` for one that is no name."""
+    return label(text) if text else ""

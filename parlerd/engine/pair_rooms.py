@@ -265,7 +265,8 @@ class PairRooms:
     # -- coming in -------------------------------------------------------------------------------------------
 
     async def _room(self, room: RoomId) -> RoomHandle | None:
-        """The room of this id; None for one that was named and never opened, because the daemon ended in between."""
+        """The room of this id; None for one that was deleted, or named and never opened, because the daemon ended in
+        between."""
         try:
             return await self._desk.rooms.get(room)
         except Refused:

@@ -12,6 +12,7 @@ lines. Invariant: one person has one open queue of a name in one home.
 
 from __future__ import annotations
 
+import hashlib
 from typing import Final, NamedTuple
 
 import trio
@@ -21,7 +22,6 @@ from parlerd.core.errors import Refused
 from parlerd.core.identities import AgentRecord
 from parlerd.core.membership import REQUESTER, is_requester
 from parlerd.core.model import HomeId, Label, Millis, RoomId, label
-from parlerd.core.room import RoomState
 from parlerd.core.statements import NONCE, KeyTerms, Opening, Title, encode, room_id_of, title_digest
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
@@ -56,8 +56,13 @@ class Queues:
     async def serve(self, caller: Caller, params: t.Serve) -> t.Served:
         me = await self._desk.me(caller)
         handle, opened = await self.made(caller, me, params.service)
-        was_worker = not opened and _is_worker(handle.aggregate.state, me)
-        if not was_worker:
+        member = handle.aggregate.state.members.get(me.id)
+        is_in = member is not None and member.present
+        was_worker = not opened and is_in and member is not None and not is_requester(member)
+        if not opened and not was_worker:
+            if is_in:
+                # A requester leaves as that, and comes in anew.
+                await handle.submit(c.Leave(operation="queue.serve"), self._desk.by(caller, me))
             await self._enter(caller, me, handle, role="")
         room = await handle.quiet()
         now = Millis(max(self._desk.now_at(room.state.home), room.last_at))
@@ -133,8 +138,12 @@ class Queues:
             preapproved=(),
             nonce=b"",
         )
+        body = encode(opening)
         command = c.OpenRoom(
             operation="queue.serve",
+            # The same queue again is the same request.
+            idempotency_key=f"queue.{hashlib.sha256(body).hexdigest()[:32]}",
+            input=hashlib.sha256(body).digest(),
             room=room,
             opening=opening,
             title=title,
@@ -187,11 +196,6 @@ class Queues:
             role=role,
         )
         await handle.submit(knock, desk.by(caller, me))
-
-
-def _is_worker(state: RoomState, me: AgentRecord) -> bool:
-    member = state.members.get(me.id)
-    return member is not None and member.present and not is_requester(member)
 
 
 def _wanted(service: str) -> _Wanted:

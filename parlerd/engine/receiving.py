@@ -167,9 +167,13 @@ class Receiving:
 
     async def _admission(self, caller: Caller, me: AgentRecord, deadline: float) -> None:
         """For an agent without a session that waits at a door: wait for the answer, which may make the session its
-        active one. Returns at the first answer from any door, and at the end of the time."""
+        active one. Returns at the first answer from any door, and at the end of the time. An agent that waits at none
+        may be written to."""
         desk = self._desk
-        if is_active(desk, me) or not await desk.library.doors(me.id):
+        if is_active(desk, me):
+            return
+        if not await desk.library.doors(me.id):
+            await self._first_message(caller, me, deadline)
             return
         asked: set[RoomId] | None = None
 
@@ -186,6 +190,26 @@ class Receiving:
         if inside and not is_active(desk, me):
             # Whoever decided is about to say so too; the first of the two is enough.
             await desk.rooms.home.submit(c.Activate(agent=me.id, room=inside[0]), desk.by(caller, me))
+
+    async def _first_message(self, caller: Caller, me: AgentRecord, deadline: float) -> None:
+        """For an agent without a session that others find by its card: wait until one of them writes to it directly,
+        and go on in that room. Returns at the end of the time, too."""
+        desk = self._desk
+        if desk.rooms.home.aggregate.card_of(me.id) is None:
+            return
+        known: set[RoomId] | None = None
+
+        async def look(wait: Wait) -> set[RoomId] | None:
+            nonlocal known
+            wait.on(topics.memberships(me.id))
+            rooms = set(await desk.library.my_rooms(me.id))
+            known = rooms if known is None else known
+            return rooms - known if wait.over or is_active(desk, me) or rooms - known else None
+
+        new = await desk.waits.until(caller, look, deadline)
+        if new and not is_active(desk, me):
+            # Whoever let it in is about to say so too; the first of the two is enough.
+            await desk.rooms.home.submit(c.Activate(agent=me.id, room=min(new)), desk.by(caller, me))
 
     @handles("message.recv_all")
     async def recv_all(self, caller: Caller, params: t.Recv) -> t.ReceivedAll:

@@ -7,6 +7,7 @@ task before the claim is stored; what a worker says of a task is a message like 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -37,6 +38,8 @@ from parlerd.engine.tending import Tending
 from parlerd.engine.waits import Wait
 from parlerd.operations import types as t
 
+TOLD_S: Final = 5.0
+"""How long an answer waits until a room elsewhere says what it did. The answer of its home is enough after that."""
 MAX_NAMED: Final = 5
 """Tasks that a refusal names."""
 
@@ -101,7 +104,7 @@ class Tasks:
             room = await handle.quiet()
             task = self._claimed(room, fact, wanted)
             held = room.claims.holder(task, self._reading.now_in(room.state)) == me.id
-            if not held or (fact is not None and task.fence != fact.position):
+            if not held or (fact is not None and task.fence != _fence(fact)):
                 # The request was made before, and what it led to is over.
                 raise room.claims.lost(task, self._reading.now_in(room.state))
             again = decision.answer == "already_yours"
@@ -141,7 +144,7 @@ class Tasks:
             task = room.claims.required(id, me.id, self._reading.now_in(room.state))
             if not wait.over:
                 return None
-            await self._tending.renew(handle, task, Millis(params.lease_ms or task.lease_ms))
+            await self._renew(caller, me, handle, task, Millis(params.lease_ms or task.lease_ms))
             return await self._held(room, me, task)
 
         return await self._desk.waits.until(caller, look, deadline)
@@ -159,12 +162,31 @@ class Tasks:
             task=id,
         )
         await handle.submit(command, self._desk.by(caller, me))
+        await self._told(caller, handle, id, lambda found: found is None or found.worker != me.id)
         room = await handle.quiet()
         task = room.claims.get(id)
         if task is None:
             raise Refused("no_such_task", id=id)
         held = await self._held(room, me, task)
         return msgspec.structs.replace(held, idempotency_key=params.idempotency_key or "")
+
+    async def _renew(self, caller: Caller, me: AgentRecord, handle: RoomHandle, task: Task, lease_ms: Millis) -> None:
+        """Let the agent hold its task longer, wherever the room lives."""
+        command = c.RenewTask(operation="task.renew", task=task.id, lease_ms=lease_ms)
+        await handle.submit(command, self._desk.by(caller, me))
+        if self._desk.rooms.is_here(handle.aggregate):
+            await self._tending.renew(handle, task, lease_ms)
+
+    async def _told(
+        self, caller: Caller, handle: RoomHandle, id: MessageId, holds: Callable[[Task | None], bool]
+    ) -> None:
+        """Wait a moment until this home's log of the room says what its home did with a task."""
+
+        async def look(wait: Wait) -> bool | None:
+            wait.on(topics.claims(handle.room, id))
+            return True if holds(handle.aggregate.claims.get(id)) or wait.over else None
+
+        await self._desk.waits.until(caller, look, trio.current_time() + TOLD_S)
 
     # -- saying --------------------------------------------------------------------------------------------
 
@@ -225,7 +247,11 @@ class Tasks:
             lost.details["result"] = sent.id
             raise lost
         if said not in ENDS:
-            await self._tending.renew(handle, task, task.lease_ms)
+            await self._renew(caller, me, handle, task, task.lease_ms)
+        else:
+            await self._told(
+                caller, handle, id, lambda found: found is None or found.id in handle.aggregate.state.claims.over
+            )
         held = await self._held(await handle.quiet(), me, task if said not in ENDS else room.claims.get(id) or task)
         return msgspec.structs.replace(held, result=sent.id, idempotency_key=sent.idempotency_key, warning=sent.warning)
 
@@ -321,11 +347,19 @@ class Tasks:
         return shown[0] if shown else None
 
 
+def _fence(fact: e.Header) -> Position:
+    """The number of a claim."""
+    assert isinstance(fact.event, e.TaskClaimed)
+    return fact.event.fence or fact.position
+
+
 def _was_late(posting: Posting[t.Sent]) -> bool:
     """Whether what was said of a task came too late, now or when the same request was made before."""
     settled = posting.submission.settled
     if settled is None:
         return False
+    if settled.decision.answer == "claim_lost":
+        return True
     header = posting.posted[0] if posting.posted else settled.facts[0] if settled.facts else None
     event = None if header is None else header.event
     return isinstance(event, e.MessagePosted) and event.kind == LATE

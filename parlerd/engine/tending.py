@@ -33,6 +33,7 @@ from parlerd.engine.connected import Connected
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.leases import KEPT_MS
 from parlerd.engine.library import Library
+from parlerd.engine.links import Links
 from parlerd.engine.ports import Clock
 from parlerd.engine.rooms import Rooms
 from parlerd.engine.scheduler import Scheduler
@@ -57,6 +58,7 @@ class Tending:
         clock: Clock,
         scheduler: Scheduler,
         connected: Connected,
+        links: Links,
         seats: Seats,
         own: HomeId,
         changed: Callable[[RoomId, Room], None],
@@ -66,6 +68,7 @@ class Tending:
         self._clock = clock
         self._scheduler = scheduler
         self._connected = connected
+        self._links = links
         self._seats = seats
         self._changed = changed
         """Called when the next moment of a room may be another, and no fact says so."""
@@ -130,7 +133,11 @@ class Tending:
         if sum(slept for at, slept in self._sleeps if at > began) > SLEPT_MS:
             return any(True for _ in self._callers(task.worker))
         windows = [caller for caller in self._callers(task.worker) if caller.facts.window]
-        return any(now - caller.last_act < QUIET_MS for caller in windows)
+        if any(now - caller.last_act < QUIET_MS for caller in windows):
+            return True
+        # Of an agent of another home its own daemon says how present it is, and since when.
+        presence, since = self._links.presence_of(task.worker, now) or ("offline", now)
+        return presence != "offline" and now - since < QUIET_MS
 
     def _callers(self, agent: AgentId) -> Iterator[Caller]:
         return (caller for caller in self._connected.actors() if self._seats.acts_as(caller) == agent)

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, cast
 
@@ -34,6 +34,7 @@ import msgspec
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
+from parlerd.core.claims import ENDS
 from parlerd.core.envelope import Envelope, blob_of, decode_envelope, memory_of, operation_of, turn_of
 from parlerd.core.errors import Refused
 from parlerd.core.lifecycle import OLDER_COPY, owners_of
@@ -47,6 +48,7 @@ from parlerd.core.model import (
     MemoryNote,
     MessageId,
     Millis,
+    Position,
     PrincipalId,
     RequestId,
     RoomId,
@@ -188,6 +190,8 @@ class Arriving:
                 step.page(item.page)
                 if item.level and not item.page.messages:
                     step.require_all(item.page)
+            if step.is_open:
+                step.tasks(item.tasks)
         except _Contradiction as lie:
             if not step.is_open:
                 raise Refused("relay_equivocation", what=lie.fact.what) from None
@@ -331,6 +335,39 @@ class _Step:
         placed = e.MirrorPlaced(public=public, line=line)
         self.add((opened, placed), self.owner, Millis(card.opened_at), (body, None))
         self.is_open = True
+
+    def tasks(self, told: Sequence[t.TaskAtRoom]) -> None:
+        """Take in how tasks stand. The room's home says so, and nobody signs it; a task that the mirror does not hold,
+        and a worker that it does not know, change nothing."""
+        mirror = self._about._mirror
+        for entry in told:
+            known = mirror.claims.get(MessageId(entry.task))
+            worker = mirror.state.members.get(AgentId(entry.worker))
+            if known is None or known.id in mirror.state.claims.over:
+                continue
+            fence, by = Position(entry.fence), self.owner
+            if worker is not None:
+                by = By(worker.agent, worker.principal, "", "", "link")
+            outcome = ENDS.get(entry.state)
+            if outcome is not None and worker is not None:
+                over = e.TaskCompleted(task=known.id, worker=worker.agent, outcome=outcome, fence=fence)
+                self.add((over,), by, self.now)
+            elif (
+                outcome is None
+                and worker is not None
+                and fence
+                and (known.worker, known.fence) != (worker.agent, fence)
+            ):
+                claimed = e.TaskClaimed(
+                    task=known.id,
+                    worker=worker.agent,
+                    until=Millis(entry.until),
+                    lease_ms=Millis(entry.lease_ms),
+                    fence=fence,
+                )
+                self.add((claimed,), by, self.now)
+            elif outcome is None and not entry.worker and known.is_held:
+                self.add((e.TaskReleased(task=known.id, fence=known.fence),), by, self.now)
 
     def _title(self, card: t.Card) -> None:
         """The room's name and topic, for a mirror that began while nobody here was in the room."""

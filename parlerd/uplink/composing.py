@@ -125,9 +125,8 @@ class Composer:
                 raise Refused("idempotency_expired")
             envelope = decode_envelope(before.words)
             try:
-                [posted] = room.decide(msgspec.structs.replace(command, id=None), by=by, now=now, ids=ids).events or (
-                    None,
-                )
+                events = room.decide(msgspec.structs.replace(command, id=None), by=by, now=now, ids=ids).events
+                posted = events[0] if events else None
             except Refused:
                 # The same request would be refused today: the room was closed since, or somebody left whom it names.
                 posted = None
@@ -140,7 +139,8 @@ class Composer:
             said = (command.input or b"") if is_same else b"differs"
             command = msgspec.structs.replace(command, prior=Prior(before.prior.position, said))
         decision = room.decide(command, by=by, now=now, ids=ids)
-        [event] = decision.events or (None,)
+        # What follows for a task that the message speaks of, the room's home decides.
+        event = decision.events[0] if decision.events else None
         assert event is None or isinstance(event, e.MessagePosted)
         return Decided(actor, decision, event)
 

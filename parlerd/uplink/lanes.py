@@ -182,8 +182,9 @@ class Post:
 
     @property
     def is_now_or_never(self) -> bool:
-        """Whether it is done at once or refused: the answer to an offer, which another may give meanwhile, and what is
-        for a version of the room's memory (`if_version`), which another may write."""
+        """Whether it is done at once or refused: the answer to an offer, which another may give meanwhile, what is said
+        of a task, which another may hold meanwhile, and what is for a version of the room's memory (`if_version`),
+        which another may write."""
         memory = self.command.memory
         is_guarded = memory is not None and memory.if_version is not None
         return is_guarded or answers_offer(self.command)
@@ -489,7 +490,9 @@ class Lane:
                     id=composed.id,
                     body=composed.body,
                     signature=composed.signature,
-                    operation=cast(t.PostedBy, operation_of(post.draft.parts)),
+                    operation=_operation(post),
+                    said=post.command.said,
+                    fence=post.command.fence,
                 ),
             )
         except Exception as error:
@@ -528,6 +531,9 @@ class Lane:
             post.done.set()
         elif answer.replayed:
             self._link.spawn(self._repeated, post, answer)
+        elif not answer.seq:
+            # Its author, a requester, is not shown it, and so the mirror may never be told of it.
+            self._link.spawn(self._numbered, post, answer, _told(post, answer), None)
         else:
             self._landing[post.id] = post, answer
             self._watch_for(post, LAND_S)
@@ -618,7 +624,7 @@ class Lane:
         _, answer = self._landing.pop(post.id)
         handle = self._desk.rooms.open_actor(self.room)
         if handle is not None and not handle.aggregate.state.epoch:
-            self._answer(post, Settled(Decision(), (header,), Seq(answer.seq)))
+            self._answer(post, Settled(Decision(answer=_late(answer)), (header,), Seq(answer.seq)))
         else:
             self._link.spawn(self._numbered, post, answer, header, None)
 
@@ -638,13 +644,13 @@ class Lane:
         """Answer with the author's own number of a message that its home answered with the home's. They differ once the
         room was rewound."""
         room, seq = (await mirror_of(self._desk, self.room)).aggregate, Seq(answer.seq)
-        if self.agent in room.state.members and room.state.epoch:
+        if self.agent in room.state.members and room.state.epoch and answer.seq:
             if header.position:
                 seq = await self._desk.library.seq_at(room, room.view(self.agent), header.position)
             else:
                 shifts = shifts_of(room.state.membership, self.agent)
                 seq = Seq(seq + shift_after(shifts, room.newest_seq(self.agent)))
-        self._answer(post, Settled(Decision(replay=replay), (header,), seq))
+        self._answer(post, Settled(Decision(replay=replay, answer=_late(answer)), (header,), seq))
 
     def _answer(self, post: Post, settled: Settled) -> None:
         submission, post.submission = post.submission, None
@@ -666,8 +672,19 @@ class Lane:
 
 
 def answers_offer(command: c.PostMessage) -> bool:
-    """Whether a message answers an offer of the turn."""
-    return command.turn not in ("", "offered")
+    """Whether a message answers an offer of the turn, or says something of a task that its author holds: what another
+    may do meanwhile."""
+    return command.said or command.turn not in ("", "offered")
+
+
+def _operation(post: Post) -> t.PostedBy:
+    """The operation that the author of a message was asked for. Of all but what is said of a task, its parts say so."""
+    return cast(t.PostedBy, post.command.operation if post.command.said else operation_of(post.draft.parts))
+
+
+def _late(answer: t.Posted) -> str:
+    """What the room's home decided of a message that says something of a task."""
+    return "claim_lost" if answer.late else ""
 
 
 def refused(error: ParlerError) -> Refused:

@@ -28,6 +28,7 @@ from parlerd.bounded import Bounded
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.approvals import Request, standing_request
+from parlerd.core.claims import Renewal
 from parlerd.core.decision import Decision
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.lifecycle import DELETED, OLDER_COPY, require_open, require_sound
@@ -41,7 +42,7 @@ from parlerd.engine.actor import RoomActor
 from parlerd.engine.authors import Attested, Author, Draft, Place, Words
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import Earlier, MirrorRoom, Present, taken_out
-from parlerd.engine.key_text import typed_key
+from parlerd.engine.key_text import typed_key, typed_key_of
 from parlerd.engine.reading import handle_of
 from parlerd.engine.submissions import Settled, Submission
 from parlerd.identity import codes
@@ -256,7 +257,13 @@ class RemoteRoom(MirrorRoom):
         room = self.actor.aggregate
         now = Millis(max(self._desk.now_at(self._link.home), room.last_at))
         decision = room.decide(command, by=by, now=now, ids=self._desk.random)
-        if decision.events:
+        if isinstance(command, c.RenewTask):
+            await self._renew(command, by.actor)
+        elif isinstance(command, c.ClaimTask) and decision.events:
+            submission.settled = await self._claim(command, decision, by)
+            submission.finish()
+            return
+        elif decision.events:
             match command:
                 case c.OpenRoom():
                     decision = await self._open(submission, command, decision, now)
@@ -272,6 +279,8 @@ class RemoteRoom(MirrorRoom):
                     await self._change_owner(command, decision, by)
                 case c.Kick():
                     await self._kick(AgentId(decision.answer), by.actor)
+                case c.ReleaseTask():
+                    await self._release(command, by.actor)
                 case c.CloseRoom() | c.Leave():
                     await self._close(by.actor, only_leaves=isinstance(command, c.Leave))
                 case _:
@@ -326,7 +335,7 @@ class RemoteRoom(MirrorRoom):
     async def _knock(self, submission: Submission, command: c.Knock, decision: Decision) -> Decision:
         """Knock at the room's home. The answer comes when the mirror shows how the agent stands there."""
         by = submission.by
-        session_key = self._doors.session_key(self._link.home, command.key_id)
+        session_key = self._doors.session_key(self._link.home, command.key_id) or self._own_key(command.key_id)
         if session_key is None:
             state = self.actor.aggregate.state
             if state.kind != "dm" or by.actor not in state.keys[command.key_id].preapproved:
@@ -336,7 +345,7 @@ class RemoteRoom(MirrorRoom):
         knock = self._attest(decision.statements[0], by)
         answer = await self._link.call(
             "link.knock",
-            t.KnockAtRoom(session_key=session_key, statement=knock.body, signature=knock.signature),
+            t.KnockAtRoom(session_key=session_key, statement=knock.body, signature=knock.signature, role=command.role),
             by=by.actor,
         )
         assert isinstance(answer, t.Knocked)
@@ -354,6 +363,54 @@ class RemoteRoom(MirrorRoom):
             await self._link.follow(self.room)
         await self._shown(holds)
         return Decision(answer=answer.status)
+
+    def _own_key(self, id: KeyId) -> str | None:
+        """A key of a room of this home's person, which spells it: nobody typed it here."""
+        key = self.actor.aggregate.state.keys.get(id)
+        return None if key is None else typed_key_of(self._desk, self.room, key)
+
+    async def _claim(self, command: c.ClaimTask, decision: Decision, by: By) -> Settled:
+        """Claim at the room's home, which has the last word on who gets which task."""
+        params = t.ClaimAtRoom(
+            room=self.room,
+            agent=by.actor,
+            task=command.task,
+            lease_ms=command.lease_ms,
+            idempotency_key=command.idempotency_key,
+        )
+        answer = await self._link.call("link.claim", params, by=by.actor)
+        assert isinstance(answer, t.ClaimedAtRoom)
+        if not answer.task:
+            return Settled(Decision(answer="none"))
+        id, fence = MessageId(answer.task), Position(answer.fence)
+
+        def holds(room: Room) -> bool:
+            task = room.claims.get(id)
+            return task is not None and task.fence >= fence
+
+        await self._shown(holds)
+        event = e.TaskClaimed(
+            task=id,
+            worker=by.actor,
+            until=Millis(answer.until),
+            lease_ms=Millis(answer.lease_ms),
+            fence=fence,
+        )
+        header = e.Header(position=Position(0), at=Millis(0), by=by, authority="member", event=event)
+        return Settled(decision, (header,))
+
+    async def _renew(self, command: c.RenewTask, agent: AgentId) -> None:
+        params = t.RenewAtRoom(room=self.room, agent=agent, task=command.task, lease_ms=command.lease_ms)
+        answer = await self._link.call("link.renew", params, by=agent)
+        assert isinstance(answer, t.RenewedAtRoom)
+        claims = self.actor.aggregate.claims
+        if (task := claims.get(command.task)) is not None:
+            claims.renew(task.id, Renewal(task.fence, Millis(answer.until)))
+
+    async def _release(self, command: c.ReleaseTask, agent: AgentId) -> None:
+        key = command.idempotency_key
+        params = t.ReleaseAtRoom(room=self.room, agent=agent, task=command.task, idempotency_key=key)
+        await self._link.call("link.release", params, by=agent)
 
     async def _decide(self, submission: Submission, command: c.DecideRequest) -> None:
         """Decide at the room's home. Another newcomer may have taken the name meanwhile, of which the mirror hears in a

@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import mcp_types as types
@@ -166,6 +167,35 @@ def test_two_agents_meet_talk_and_hand_over(home: Home) -> None:
             read = await bob.session.read_resource(f"parler://room/{room}/messages")
             assert isinstance(read.contents[0], types.TextResourceContents)
             assert "who takes rotation?" in read.contents[0].text
+
+    trio.run(main)
+
+
+def test_an_agent_writes_to_another_by_its_name_and_is_answered_without_any_session(home: Home) -> None:
+    async def main() -> None:
+        async with agent(home, "claude-code", "one") as alice, agent(home, "codex", "two") as bob:
+            unknown = await alice.refused("parler_send", to="codex@two", text="got a minute?")
+            assert unknown.error == "no_such_agent"
+            assert "parler_discover" in unknown.said
+            await bob.call("parler_discover", action="register", visibility="public")
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(partial(alice.call, "parler_send", to="codex@two", text="got a minute?"))
+                waited = await bob.insist("parler_recv", wait_secs=20)
+                while not waited.texts:
+                    waited = await bob.insist("parler_recv", wait_secs=20)
+            assert texts(waited) == ["got a minute?"]
+            assert "dm/claude-code@one/codex@two" in alice.heard[-1]
+            assert "for you two alone" in alice.heard[-1]
+            await bob.call("parler_send", text="yes", reply_to=waited.seqs[0])
+            assert texts(await alice.call("parler_recv", wait_secs=20)) == ["yes"]
+            again = await bob.call("parler_send", to="claude-code@one", text="and now?")
+            assert "for you two alone" not in again.said
+            (room,) = (await alice.call("parler_rooms")).entries
+            assert "2 members" in room.facts
+            wrong = await bob.refused("parler_discover", action="register", direct="never")
+            assert wrong.error == "invalid_param"
+            asks = await bob.call("parler_discover", action="register", direct="ask")
+            assert "its person is asked before you reach it directly" in asks.said
 
     trio.run(main)
 

@@ -648,3 +648,56 @@ def test_an_outsider_hears_the_same_bytes_whatever_is_hidden_from_it() -> None:
         assert await heard(hidden_here=True) == await heard(hidden_here=False)
 
     run(main)
+
+
+def tasks(told: Told) -> list[tuple[str, str]]:
+    """What was told of tasks: which, and how it stands."""
+    return [(each.task, each.state) for item in told.items for each in item.tasks]
+
+
+def test_how_tasks_stand_is_told_to_those_who_see_them_and_once_more_to_a_link_that_begins() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, link, opened = await room_with_ann(served)
+            bob = await served.agent("bob")
+            await served.admit(opened, bob)
+            async with link.following(opened.room) as told:
+                seen = await alice.send("for all", kind="task")
+                hidden = await alice.send("for bob", kind="task", visible_to=["bob"])
+                await settle()
+                for task in (seen, hidden):
+                    await bob.ask("task.claim", t.ClaimTask(id=task.id), t.TaskHeld)
+                    await settle()
+                assert tasks(told) == [(seen.id, "claimed")]
+                await bob.ask("task.complete", t.CompleteTask(id=seen.id), t.TaskHeld)
+                await bob.ask("task.release", t.ReleaseTask(id=hidden.id), t.TaskHeld)
+                await settle()
+                assert tasks(told)[1:] == [(seen.id, "done")]
+            async with link.following(opened.room) as told:
+                assert set(tasks(told)) == {(seen.id, "done")}
+
+    run(main)
+
+
+def test_an_agent_elsewhere_claims_renews_gives_back_and_ends_a_task_over_its_link() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, link, opened = await room_with_ann(served)
+            ann = link.person.agent("ann")
+            task = await alice.send("review PR #42", kind="task")
+            claim = t.ClaimAtRoom(room=opened.room, agent=ann, lease_ms=60_000, idempotency_key="k")
+            first = await link.ask("link.claim", claim, t.ClaimedAtRoom)
+            assert first.task == task.id
+            assert await link.ask("link.claim", claim, t.ClaimedAtRoom) == first
+            renew = t.RenewAtRoom(room=opened.room, agent=ann, task=task.id, lease_ms=3_600_000)
+            assert (await link.ask("link.renew", renew, t.RenewedAtRoom)).until > first.until
+            await link.ask("link.release", t.ReleaseAtRoom(room=opened.room, agent=ann, task=task.id), t.Noted)
+            assert (await link.refused("link.renew", renew)).code == "claim_lost"
+            again = await link.ask("link.claim", msgspec.structs.replace(claim, idempotency_key="l"), t.ClaimedAtRoom)
+            assert again.fence > first.fence
+            none = msgspec.structs.replace(claim, idempotency_key="m")
+            assert (await link.ask("link.claim", none, t.ClaimedAtRoom)).task == ""
+            stranger = msgspec.structs.replace(claim, agent="U" + "A" * 55)
+            assert (await link.refused("link.claim", stranger)).code == "no_such_room"
+
+    run(main)

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import trio
 
 from parlerd.core.errors import ParlerError
 from parlerd.core.model import RoomId
@@ -181,6 +182,33 @@ def test_a_code_for_one_takes_no_other_number_and_who_left_with_it_gets_another_
             assert (sent.opened, sent.room == invited.room) == (True, False)
             assert texts(await ben.recv(room=sent.room)) == ["got a minute?"]
             assert (await to(ben, "ann")).room == sent.room
+
+    run(main)
+
+
+def test_an_agent_that_others_find_waits_for_the_first_who_writes_and_one_without_a_card_is_told_at_once() -> None:
+    async def main() -> None:
+        async with World().serving() as served:
+            ann, ben, cat = await carded(served, "ann"), await carded(served, "ben"), await served.agent("cat")
+            waits = t.Recv(wait_ms=60_000)
+            begun = trio.current_time()
+            assert (await cat.refused("message.recv", waits)).code == "no_active_session"
+            assert trio.current_time() == begun
+            pages: list[t.Received] = []
+
+            async def wait() -> None:
+                pages.append(await ben.recv(wait=60))
+
+            async def write() -> None:
+                await trio.sleep(5)
+                await to(ann, "ben")
+
+            await gather(wait, write)
+            assert [texts(page) for page in pages] == [["got a minute?"]]
+            assert trio.current_time() - begun < 6
+            dan = await carded(served, "dan")
+            assert (await dan.refused("message.recv", waits)).code == "no_active_session"
+            assert trio.current_time() - begun >= 60
 
     run(main)
 

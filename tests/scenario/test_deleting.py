@@ -13,7 +13,7 @@ from tests.scenario.test_channels import invite
 from tests.scenario.test_directs import carded, to
 from tests.scenario.test_memory import heard, let_in, remember, together
 from tests.support.engine import Party, run
-from tests.support.homes import Home, MemoryHome, Place, RelayedHome
+from tests.support.homes import Home, Place, RelayedHome
 from tests.support.relayed import homes_of
 
 
@@ -197,7 +197,7 @@ def test_a_pair_whose_direct_room_was_deleted_talks_on_in_a_new_one(home: Home, 
     home.play(story)
 
 
-def test_a_queue_that_was_deleted_is_opened_anew_by_who_serves_it_next() -> None:
+def test_a_queue_that_was_deleted_is_opened_anew_by_who_serves_it_next(home: Home) -> None:
     async def story(place: Place) -> None:
         alice = await place.agent("alice")
         rooms: list[str] = []
@@ -207,4 +207,4 @@ def test_a_queue_that_was_deleted_is_opened_anew_by_who_serves_it_next() -> None
             rooms.append(served.room)
             await delete(place, served.room)
 
-    MemoryHome().play(story)
+    home.play(story)

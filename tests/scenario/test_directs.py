@@ -149,6 +149,23 @@ def test_a_code_for_one_gives_whoever_has_it_a_direct_room_and_the_two_have_no_o
     home.play(story)
 
 
+def test_a_room_that_was_deleted_is_followed_by_another(home: Home) -> None:
+    async def story(place: Place) -> None:
+        ann, ben = await carded(place, "ann"), await carded(place, "ben")
+        first = await to(ann, "ben", "one")
+        assert await said(ben, first.room) == ["one"]
+        person = await place.person()
+        gone = await person.ask("room.delete", t.DeleteRoom(room=first.room, confirmed=True), t.DeletedRoom)
+        assert gone.status != "asked"
+        await ben.rooms()
+        second = await to(ann, "ben", "two")
+        assert (second.opened, second.room == first.room) == (True, False)
+        assert texts(await ben.recv(room=second.room, all=True)) == ["two"]
+        assert (await to(ben, "ann", "three")).room == second.room
+
+    home.play(story)
+
+
 def test_an_agent_without_a_card_is_like_one_that_is_not_there(home: Home) -> None:
     async def story(place: Place) -> None:
         ann, ben = await carded(place, "ann"), await place.agent("ben")

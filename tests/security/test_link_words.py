@@ -109,6 +109,10 @@ def test_c8_no_sentence_of_a_relay_is_in_any_answer(tmp_path: Path, kind: type[m
             await meeting.meet(ann, ben)
             alice, bob, room = meeting.alice, meeting.bob, meeting.opened.room
             other = await alice.open("other")
+            held = await alice.send("a task of alice", room=room, kind="task")
+            await alice.ask("task.claim", t.ClaimTask(room=room, id=held.id), t.TaskHeld)
+            await alice.send("a task", room=room, kind="task")
+            await bob.recv(room=room, wait=20, peek=True)
             faces[0].victim = ben.world.keys.principal
             # A link that begins anew is told everything.
             meeting.wires.cut()
@@ -126,6 +130,10 @@ def test_c8_no_sentence_of_a_relay_is_in_any_answer(tmp_path: Path, kind: type[m
             await hear(bob, "message.why", t.Why(id=str(msgspec.json.decode(said).get("id", "m_none"))))
             await hear(bob, "message.recv", t.Recv(room=room, wait_ms=20_000))
             await hear(bob, "message.recv", t.Recv(room=room, since=0))
+            await hear(bob, "task.claim", t.ClaimTask(room=room))
+            await hear(bob, "task.claim", t.ClaimTask(room=room, id=held.id))
+            await hear(bob, "message.recv", t.Recv(room=room, unclaimed=True))
+            await hear(bob, "message.why", t.Why(id=held.id))
             await hear(bob, "rooms.roster", t.Roster(room=room))
             await hear(bob, "rooms.list", t.ListRooms())
             await hear(bob, "session.join", t.JoinSession(session_key=str(meeting.opened.session_key)))

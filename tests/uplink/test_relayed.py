@@ -168,6 +168,63 @@ def test_while_the_cable_is_cut_an_offer_waits_and_an_answer_is_refused_at_once(
     run(main)
 
 
+def test_while_the_cable_is_cut_nothing_is_claimed_or_said_of_a_task_and_nothing_goes_out_later(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            alice, bob = meeting.alice, meeting.bob
+            first = await alice.send("review PR #42", kind="task")
+            second = await alice.send("review PR #43", kind="task")
+            await bob.read(wait=20)
+            await bob.ask("task.claim", t.ClaimTask(id=first.id), t.TaskHeld)
+            meeting.wires.cut()
+            await alice.send("so that the cut is noticed")
+            calls: list[tuple[str, t.Params]] = [
+                ("task.claim", t.ClaimTask(id=second.id)),
+                ("task.renew", t.RenewTask(id=first.id)),
+                ("task.release", t.ReleaseTask(id=first.id)),
+                ("task.complete", t.CompleteTask(id=first.id, text="approved")),
+                ("task.say", t.SayOfTask(status="working", id=first.id)),
+            ]
+            for op, params in calls:
+                error = await bob.refused(op, params)
+                assert error.code in ("offline", "home_unreachable"), op
+                assert error.spec.retryable
+            third = await alice.send("review PR #44", kind="task")
+            assert third.queued
+            meeting.wires.mend()
+            heard: list[str] = []
+            while third.id not in heard:
+                page = await bob.recv(wait=60)
+                heard += [each.id for each in page.messages]
+                await bob.commit(page)
+            # Nothing of what was refused went out meanwhile.
+            why = await alice.ask("message.why", t.Why(id=first.id), t.WhyResult)
+            assert isinstance(why.task, t.TaskEntry)
+            assert (why.task.state, why.task.holder) == ("claimed", "bob")
+            held = await bob.ask("task.claim", t.ClaimTask(), t.TaskHeld)
+            assert held.id == second.id
+            done = await bob.ask("task.complete", t.CompleteTask(id=first.id, text="approved"), t.TaskHeld)
+            assert done.status == "done"
+
+    run(main)
+
+
+def test_a_result_that_the_relay_finds_late_is_refused_although_the_mirror_held_the_task(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            alice, bob = meeting.alice, meeting.bob
+            task = await alice.send("review PR #42", kind="task")
+            await bob.read(wait=20)
+            held = await bob.ask("task.claim", t.ClaimTask(lease_ms=15_000), t.TaskHeld)
+            again = t.CompleteTask(id=task.id, fence=(held.fence or 0) + 1, text="with another number")
+            error = await bob.refused("task.complete", again)
+            assert (error.code, error.details["holder"]) == ("claim_lost", "bob")
+            await alice.read(wait=20)
+            assert "with another number" in [each.text for each in (await alice.recv(all=True)).messages]
+
+    run(main)
+
+
 def test_a_private_message_is_seen_by_those_it_names_alone(tmp_path: Path) -> None:
     async def main() -> None:
         async with met(tmp_path) as meeting:

@@ -5,6 +5,7 @@
     link.pull, link.why                    what was said before, and where it got to
     link.find, link.knock                  coming in with a key
     link.open, link.post, link.close       what an agent does
+    link.claim, link.renew, link.release   tasks
     link.blob_begin, _write, _finish, _read     the files that a room's messages bring
     link.decide, link.check_code, link.mint, link.revoke, link.kick, link.transfer   what an owner's person does
     link.head, link.rewind                 how an owner's person lets a room go on after this home lost a part of it
@@ -37,7 +38,7 @@ from parlerd.operations.entry import (
     Result,
     Short,
 )
-from parlerd.operations.shared import BlobAt, BlobPiece, Noted, StageReached
+from parlerd.operations.shared import BlobAt, BlobPiece, Noted, StageReached, TaskStatus
 
 MAX_ATTACHED: Final = 500
 """Agents that one call attaches or detaches. More are attached by further calls."""
@@ -269,6 +270,17 @@ class RewindEntry(Result, frozen=True, kw_only=True):
     before: dict[str, _Count]
 
 
+class TaskAtRoom(Result, frozen=True, kw_only=True):
+    """How a task stands that at least one attached agent may see. `worker` has it or, where it is over, ended it."""
+
+    task: _Id
+    state: TaskStatus
+    worker: str = ""
+    until: _Count = 0
+    lease_ms: _Count = 0
+    fence: _Count = 0
+
+
 class LinkItem(Result, frozen=True, kw_only=True):
     """One step of a room: a card, a page or a rewind. With `gone` the room is followed no longer, because none of the
     attached agents may know it any more, and nothing else is in the item but `deleted`, which says that the room was
@@ -283,6 +295,8 @@ class LinkItem(Result, frozen=True, kw_only=True):
     page: LinkPage | None = None
     rewound: RewindEntry | None = None
     presence: list[Present] = []
+    tasks: list[TaskAtRoom] = []
+    """How these tasks stand now, whatever was told of them before."""
     awaits: list[str] = []
     level: bool = False
     gone: bool = False
@@ -352,6 +366,8 @@ class KnockAtRoom(Params, frozen=True, kw_only=True):
     session_key: Short
     statement: _Statement
     signature: _Signature
+    role: Annotated[str, Meta(max_length=64)] = ""
+    """The role in which the agent wants to come in, where the key lets it in."""
 
 
 class Knocked(Result, frozen=True, kw_only=True):
@@ -395,6 +411,8 @@ PostedBy = Literal[
     "blob.share",
     "memory.remember",
     "memory.forget",
+    "task.complete",
+    "task.say",
 ]
 """The operations that lead to one message."""
 
@@ -409,6 +427,10 @@ class PostEnvelope(Params, frozen=True, kw_only=True):
     body: _Envelope
     signature: _Signature
     operation: PostedBy = "message.send"
+    said: bool = False
+    """Whether the message is to say something of the task that it replies to, which its author holds."""
+    fence: _Count = 0
+    """For `said`: the number of the claim by which its author holds the task; 0 where the author does not say."""
 
 
 class BeginBlobAtRoom(Params, frozen=True, kw_only=True):
@@ -450,6 +472,45 @@ class Posted(Result, frozen=True, kw_only=True):
     seq: _Count
     at: _Count
     replayed: bool
+    late: bool = False
+    """Whether what it says of a task came too late, and so has no effect."""
+
+
+class ClaimAtRoom(Params, frozen=True, kw_only=True):
+    """An attached agent asks for a task: this one or, without one, the oldest that it can have."""
+
+    room: Short
+    agent: Short
+    task: Short | None = None
+    lease_ms: Annotated[int, Meta(ge=15_000, le=3_600_000)]
+    idempotency_key: IdempotencyKey | None = None
+
+
+class ClaimedAtRoom(Result, frozen=True, kw_only=True):
+    """`task` is empty where there is none for the agent; else the agent holds it until then, by the claim `fence`."""
+
+    task: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_]{0,64}\Z")] = ""
+    until: _Count = 0
+    lease_ms: _Count = 0
+    fence: _Count = 0
+
+
+class RenewAtRoom(Params, frozen=True, kw_only=True):
+    room: Short
+    agent: Short
+    task: Short
+    lease_ms: Annotated[int, Meta(ge=15_000, le=3_600_000)]
+
+
+class RenewedAtRoom(Result, frozen=True, kw_only=True):
+    until: _Count
+
+
+class ReleaseAtRoom(Params, frozen=True, kw_only=True):
+    room: Short
+    agent: Short
+    task: Short
+    idempotency_key: IdempotencyKey | None = None
 
 
 class LeaveRoom(Params, frozen=True, kw_only=True):
@@ -591,9 +652,14 @@ _POSTING: Final = (
     "too_many_audiences",
     "too_many_bytes",
     "throttled",
+    "too_many_tasks",
+    "no_such_task",
+    "task_over",
+    "claim_lost",
     "upload_unfinished",
     *IDEMPOTENT,
 )
+_OF_TASK: Final = ("no_such_room", "room_closed", "no_such_task", "task_over", "claim_lost")
 _BRINGING: Final = ("no_such_room", "room_closed", "blob_too_large", "too_many_blobs", "throttled")
 _BLOB: Final = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 
@@ -681,7 +747,7 @@ FAMILY: Final = Family(
             plane="link",
             effect="write",
             errors=_POSTING,
-            facts=("message_posted",),
+            facts=("message_posted", "task_completed", "task_lapsed"),
             example={"room": samples.ROOM, "agent": "U", "id": "m_1", "body": b"", "signature": _KEY},
             answers=({"id": "m_1", "seq": 7, "at": samples.AT, "replayed": False},),
         ),
@@ -764,6 +830,49 @@ FAMILY: Final = Family(
                 "idempotency_key": "open-1",
             },
             answers=({"room": samples.ROOM, "replayed": False},),
+        ),
+        Operation(
+            name="link.claim",
+            summary="Take a task for an attached agent.",
+            params=ClaimAtRoom,
+            result=ClaimedAtRoom,
+            plane="link",
+            effect="write",
+            needs_idempotency_key=True,
+            errors=(
+                *_OF_TASK,
+                "already_claimed",
+                "task_not_yours",
+                "not_a_worker",
+                *IDEMPOTENT,
+            ),
+            facts=("task_claimed", "task_lapsed"),
+            example={"room": samples.ROOM, "agent": "U", "lease_ms": 300_000},
+            answers=({"task": "m_1", "until": samples.AT, "lease_ms": 300_000, "fence": 12},),
+        ),
+        Operation(
+            name="link.renew",
+            summary="Keep a task longer for an attached agent.",
+            params=RenewAtRoom,
+            result=RenewedAtRoom,
+            plane="link",
+            effect="write",
+            errors=_OF_TASK,
+            facts=("task_lapsed",),
+            example={"room": samples.ROOM, "agent": "U", "task": "m_1", "lease_ms": 300_000},
+            answers=({"until": samples.AT},),
+        ),
+        Operation(
+            name="link.release",
+            summary="Give a task back for an attached agent.",
+            params=ReleaseAtRoom,
+            result=Noted,
+            plane="link",
+            effect="write",
+            needs_idempotency_key=True,
+            errors=(*_OF_TASK, *IDEMPOTENT),
+            facts=("task_released", "task_lapsed"),
+            example={"room": samples.ROOM, "agent": "U", "task": "m_1"},
         ),
         Operation(
             name="link.close",

@@ -159,7 +159,7 @@ FAMILY: Final = Family(
                 *SENDS_AWAY,
                 *IDEMPOTENT,
             ),
-            facts=("room_opened", "member_joined", "key_minted"),
+            facts=("room_opened", "member_joined", "member_left", "key_minted"),
             example={"service": "review"},
             answers=({"room": samples.ROOM, "name": "review", "status": "serving", "opened": True},),
             tool=Offer(tool="parler_act", verb="serve"),
