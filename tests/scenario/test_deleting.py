@@ -208,3 +208,20 @@ def test_a_queue_that_was_deleted_is_opened_anew_by_who_serves_it_next(home: Hom
             await delete(place, served.room)
 
     home.play(story)
+
+
+def test_a_room_that_was_given_away_is_its_new_owners_to_delete(tmp_path: Path) -> None:
+    async def story(place: Place) -> None:
+        alice, bob = await together(place, "alice", "bob")
+        (room,) = await alice.rooms()
+        await (await place.person()).call("room.transfer", t.TransferRoom(agent="bob", room=room.room))
+        await heard(bob, (await alice.send("it is yours")).id)
+        deleting = t.DeleteRoom(room=room.room, confirmed=True)
+        assert (await alice.refused("room.delete", deleting)).code == "not_owner"
+        assert (await bob.ask("room.delete", deleting, t.DeletedRoom)).status == "deleted"
+        assert await bob.rooms() == []
+        assert await no_longer(alice, room.room) == "room_deleted"
+        [kept] = await alice.rooms()
+        assert kept.alarm == "room_deleted"
+
+    RelayedHome(tmp_path).play(story)
