@@ -18,7 +18,7 @@ from parlerd.core.errors import ERRORS
 
 _HEAD: Final = re.compile(r"\[peer ([0-9a-z]{8})(?: ([^\]\n]*))?\]")
 _NUMBERED: Final = re.compile(r"#(\d+) (\S+)\Z")
-_FURTHER: Final = re.compile(r"(summary|text|data) of #(\d+)\Z")
+_FURTHER: Final = re.compile(r"([a-z]+) of #(\d+)\Z")
 _CALL: Final = re.compile(r"(parler_[a-z_]+) (\{[^\n]*?\})(?=$|[\s.,;)])", re.MULTILINE)
 _CUT: Final = re.compile(r"characters (\d+) to (\d+) of (\d+)\Z")
 _ENTRY: Final = re.compile(r"^(?!Meanwhile: |Example: )(\S+?)( \(you\))?: (.+)$", re.MULTILINE)
@@ -121,7 +121,7 @@ class Heard:
         return [part.seq for part in self.messages]
 
     def further(self, seq: int, kind: str) -> str:
-        """The `summary`, `text` or `data` of message `seq`; empty when it has none."""
+        """What stands beside message `seq` under this name, as `state` or `data`; empty when nothing does."""
         return next((part.text for part in self.parts if part.seq == seq and part.facts[:1] == (kind,)), "")
 
     # -- how to go on ------------------------------------------------------------------------------------------

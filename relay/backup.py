@@ -1,4 +1,4 @@
-"""Everything of a relay in one file: its store, keys, certificates, secret and place, as a tar archive.
+"""Everything of a relay in one file: its store, files, keys, certificates, secret and place, as a tar archive.
 
 Whoever has the file can be the relay, so the file is 0600 and is never written over another. Not here: bringing it
 back, which is unpacking it into the relay's home while no relay runs. Above: `control`. Below: the store, which copies
@@ -13,6 +13,7 @@ import shutil
 import tarfile
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -50,6 +51,7 @@ def back_up(home: Home, copy_store: Callable[[Path], None], file: Path) -> int:
                         for name in _KEPT:
                             if (home.root / name).exists():
                                 archive.add(home.root / name, arcname=name)
+                        _add_files(archive, home.blobs)
                     out.flush()
                     os.fsync(out.fileno())
                 # A link fails where a rename would replace a file that somebody wants to keep.
@@ -67,3 +69,13 @@ def back_up(home: Home, copy_store: Callable[[Path], None], file: Path) -> int:
             hint="Name a file in a folder that is there, that you may write to, and whose disk has space.",
         ) from error
     return file.stat().st_size
+
+
+def _add_files(archive: tarfile.TarFile, blobs: Path) -> None:
+    """Add the files of rooms. The store was copied before, and a message comes after its file, so every file that a
+    message of the copy brings is there. An upload that is not finished is left out, and what is taken away meanwhile is
+    brought by no message."""
+    for path in (blobs, *sorted(blobs.rglob("*"))):
+        if not path.name.endswith(".part"):
+            with suppress(FileNotFoundError):
+                archive.add(path, arcname=path.relative_to(blobs.parent).as_posix(), recursive=False)

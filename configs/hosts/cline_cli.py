@@ -30,4 +30,8 @@ HOST = Host(
     traits=HostTraits(page=7_500, unit="json", wait_s=55, clients=("@cline/core",), shares_servers=True),
     consent=Consent(default="runs Parler's tools without asking", asks=False),
     start=Start(terminal=("-i", PROMPT), headless=("--json", PROMPT)),
+    quirks=(
+        "Its windows in a terminal share the servers of the first one. A second window that `parler bring` starts "
+        "beside an open one has to join with a key.",
+    ),
 )

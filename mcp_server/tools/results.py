@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -55,6 +56,8 @@ class Shown:
     cut: Cut | None = None
 
 
+_PATHS: Final = 10
+"""Paths that were left out of a push and are named."""
 MAX_OFFERS: Final = 2
 """Offers of the turn in one answer for which the calls that answer them are said."""
 
@@ -78,6 +81,13 @@ class _Asked:
         where: dict[str, Any] = {} if self.room is None else {"room": self.room}
         said = {"action": action, "id": str(seq), **where, **arguments}
         return f"parler_handoff {json.dumps(said, separators=(',', ':'))}"
+
+    def take(self, message: t.Message) -> str:
+        """The call that takes what a message brings into the workspace."""
+        where: dict[str, Any] = {} if self.room is None else {"room": self.room}
+        is_code = message.brings is not msgspec.UNSET and message.brings.tip is not msgspec.UNSET
+        said = {"action": "apply" if is_code else "fetch", "blob": str(message.seq), **where}
+        return f"parler_share {json.dumps(said, separators=(',', ':'))}"
 
 
 class Scribe:
@@ -205,7 +215,7 @@ def _lay_out(messages: Sequence[t.Message], you: str, scribe: Scribe, asked: _As
                 asked.cut = Cut(message.seq, offset)
                 call = asked.recv(since=message.seq - 1, offset=offset)
                 return [*lines, fence.end, f"#{message.seq} goes on: {call}"]
-    return [*lines, fence.end, *_offers(messages, asked)]
+    return [*lines, fence.end, *_offers(messages, asked), *_brings(messages, asked)]
 
 
 def _offers(messages: Sequence[t.Message], asked: _Asked) -> list[str]:
@@ -224,6 +234,12 @@ def _offers(messages: Sequence[t.Message], asked: _Asked) -> list[str]:
     if len(found) > MAX_OFFERS:
         lines.append('More offers: parler_rooms {"action":"handoffs"}')
     return lines
+
+
+def _brings(messages: Sequence[t.Message], asked: _Asked) -> list[str]:
+    """How to take what the newest of these messages brings, as the exact call."""
+    found = [message for message in messages if message.brings is not msgspec.UNSET]
+    return [f"To take what #{found[-1].seq} brings: {asked.take(found[-1])}"] if found else []
 
 
 def _segments(message: t.Message, you: str, offset: int = 0) -> list[tuple[str, str, int]]:
@@ -270,6 +286,11 @@ def _segments(message: t.Message, you: str, offset: int = 0) -> list[tuple[str, 
             found.append((f"text of #{message.seq}", message.text))
     elif message.handoff_answer is not msgspec.UNSET:
         found.append(("; ".join(facts), message.handoff_answer.reason))
+    elif message.brings is not msgspec.UNSET:
+        facts += _brought(message.brings)
+        found.append(("; ".join(facts), message.text or message.brings.name))
+        if message.text:
+            found.append((f"name in #{message.seq}", message.brings.name))
     else:
         if message.to is not msgspec.UNSET and message.to:
             facts.append(f"to {' '.join('you' if who == you else _plain(who) for who in message.to)}")
@@ -284,6 +305,26 @@ def _segments(message: t.Message, you: str, offset: int = 0) -> list[tuple[str, 
             left.append((head, text, min(offset, len(text))))
         offset = max(0, offset - len(text))
     return left
+
+
+def _brought(brings: t.BlobInfo) -> list[str]:
+    """What is said of a file or of code beside its name, which its author chose."""
+    facts = [_size(brings.size)]
+    if brings.tip is not msgspec.UNSET:
+        facts.append(f"at {_plain(brings.tip[:12])}")
+    if brings.base is not msgspec.UNSET:
+        facts.append(f"on {_plain(brings.base[:12])}")
+    if brings.left_out is not msgspec.UNSET:
+        facts.append(f"{_paths(brings.left_out)} left out")
+    return facts
+
+
+def _paths(count: int) -> str:
+    return "1 path" if count == 1 else f"{count} paths"
+
+
+def _size(size: int) -> str:
+    return f"{size} bytes" if size < 10_000 else f"{size // 1000} kB" if size < 10_000_000 else f"{size // 10**6} MB"
 
 
 _ANSWERS: Final = {
@@ -442,6 +483,44 @@ def _forgotten(result: t.Forgotten, scribe: Scribe, asked: _Asked) -> str:
     [fact] = result.facts
     what, where = scribe.name(fact.key or fact.id), _where(fact, scribe)
     return f"Not forgotten yet: {what} in {where}. {_QUEUED}" if result.queued else f"Forgotten: {what} in {where}."
+
+
+def _shared(result: t.SharedBlob, scribe: Scribe, asked: _Asked) -> str:
+    where, warned = scribe.name(result.name or result.room), _warned(result.warning)
+    if result.queued:
+        return f"Not shared yet with {where}. {_QUEUED}{warned}"
+    repeated = " before; this repeats that request" if result.replayed else ""
+    return f"Shared as #{result.seq} with {where}{repeated}: {_size(result.size)}.{warned}"
+
+
+def _shared_code(result: t.SharedCode, scribe: Scribe, asked: _Asked) -> str:
+    """What was pushed, and what was not: a part is never called the whole."""
+    lines = [_shared(result, scribe, asked), f"It is {scribe.name(result.ref)} at {_plain(result.tip[:12])}."]
+    count = len(result.left_out) + result.more
+    if not count:
+        return " ".join(lines)
+    reasons = Counter(each.why for each in result.left_out)
+    said = ", ".join(f"{number} {why.replace('_', ' ')}" for why, number in sorted(reasons.items()))
+    hint = ' To take uncommitted changes along, push with "worktree":true.' if reasons["uncommitted"] else ""
+    lines.append(f"It is NOT everything; left out: {_paths(count)} ({said}).{hint}")
+    paths = "\n".join(each.path for each in result.left_out[:_PATHS])
+    return f"{' '.join(lines)}\n{scribe.fencer.wrap(paths, 'paths that were left out')}"
+
+
+def _fetched(result: t.FetchedFile, scribe: Scribe, asked: _Asked) -> str:
+    size, author = _size(result.brings.size), _plain(result.author.name)
+    return f"Fetched {size} from {author}. It is in your workspace: {scribe.name(result.path)}"
+
+
+def _applied(result: t.AppliedCode, scribe: Scribe, asked: _Asked) -> str:
+    done = "Taken in" if result.new else "Taken in before"
+    left = result.brings.left_out
+    partly = "" if left is msgspec.UNSET else f" Its author left {_paths(left)} out."
+    taken = f"{done} from {_plain(result.author.name)}, at {_plain(result.tip[:12])}.{partly}"
+    unchanged = (
+        "No branch and no file was changed: look with git log at this ref, and merge it if your user wants that."
+    )
+    return f"{taken} {unchanged} {scribe.name(result.ref)}"
 
 
 def _where(fact: t.Fact, scribe: Scribe) -> str:
@@ -806,6 +885,10 @@ _TEXTS: Final[dict[type[t.Result], Callable[[Any, Scribe, _Asked], str]]] = {
     t.Received: _received,
     t.Sent: _sent,
     t.GivenHandoff: _handed,
+    t.SharedBlob: _shared,
+    t.SharedCode: _shared_code,
+    t.FetchedFile: _fetched,
+    t.AppliedCode: _applied,
     t.Remembered: _remembered,
     t.Recalled: _recalled,
     t.Forgotten: _forgotten,

@@ -182,6 +182,8 @@ def _announce(ctx: Context, place: Place, host: Host, begun: t.Bringing, shown: 
     out.note(f"{host.name} starts in ", (f"'{room}'", "name"), ". Its agent comes in by this start, and nobody else.")
     if not headless and standing(place, host) in ("asks", "by_hand"):
         out.note(sentence(place, host))
+    if not headless and host.silent:
+        out.note(host.silent)
     out.paste(shown, beside=True)
     out.stderr.flush()
 

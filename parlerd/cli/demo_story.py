@@ -62,7 +62,7 @@ _BURST: Final = tuple(f"Note {number} of 12, while the daemon dies." for number 
 one before is answered."""
 _KILL_AT: Final = 4
 """After how many answers the daemon is killed. The next send of each task is then somewhere on its way."""
-_SUMMARY: Final = "Rotation done, its tests pass."
+_STATE: Final = "Rotation done, its tests pass."
 _NEXT: Final = "Wire the login form to the new endpoints."
 
 
@@ -510,12 +510,12 @@ class Story:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(listen)
             await self._until_it_waits(self._opener, seen_by=self._joiner)
-            await self._joiner.call("parler_handoff", next=_NEXT, summary=_SUMMARY, **{"for": to})
+            await self._joiner.call("parler_handoff", next=_NEXT, state=_STATE, **{"for": to})
         message = _only(page)
         expect(message.turn_to == "you", "It does not say that the turn is its own.")
         expect(message.text == _NEXT, "It was told another thing to do.")
-        expect(_heard(page).further(message.seq, "summary") == _SUMMARY, "It was told another summary.")
-        self._teller.said(self._names[self._joiner], f"{_SUMMARY} Next: {_NEXT}")
+        expect(_heard(page).further(message.seq, "state") == _STATE, "It was told another state.")
+        self._teller.said(self._names[self._joiner], f"{_STATE} Next: {_NEXT}")
         step.facts = {"for": to}
         step.detail = f"{to} waited, and has the turn and what to do next"
 

@@ -186,9 +186,10 @@ def _delete(ctx: Context, args: Namespace) -> int:
 def _what_goes(asked: t.DeletedRoom) -> str:
     """What a person is told before a room is deleted."""
     where = "" if asked.home == "local" else f" on {asked.home}"
+    stays = "" if asked.home == "local" else " What other machines were told of it stays there."
     return (
         f"This deletes {asked.name!r}{where} for everyone: {counted(asked.members, 'member')} and {_how_much(asked)}. "
-        f"Nobody can bring it back. What members of other machines were told stays there."
+        f"Nobody can bring it back.{stays}"
     )
 
 

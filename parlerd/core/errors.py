@@ -646,7 +646,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "target_exists",
         "What would be written is there already, with other content.",
         "Name another target, or add --force to replace it.",
-        tool_hint='Name another target, or add "force":true to replace it.',
+        tool_hint="Name another target.",
     ),
     _E(
         "no_repository",

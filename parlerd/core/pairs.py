@@ -141,13 +141,6 @@ class Pairs(Facet[PairsState]):
         self.state.rooms.setdefault(one, {})[other] = event.room
         self.state.rooms.setdefault(other, {})[one] = event.room
 
-    def _deleted(self, event: e.RoomDeleted, header: e.Header) -> None:
-        rooms = self.state.rooms
-        for agent in [agent for agent, others in rooms.items() if event.room in others.values()]:
-            rooms[agent] = {other: room for other, room in rooms[agent].items() if room != event.room}
-            if not rooms[agent]:
-                del rooms[agent]
-
     def _asked(self, event: e.DirectAsked, header: e.Header) -> None:
         self.state.asks.setdefault(event.agent, {})[event.asker] = Ask(
             request=event.request,
@@ -168,7 +161,6 @@ class Pairs(Facet[PairsState]):
     DECIDES = (decides(c.PairAgents, _pair), decides(c.AskDirect, _ask), decides(c.DecideDirect, _decide))
     APPLIES = (
         applies(e.AgentsPaired, _paired),
-        applies(e.RoomDeleted, _deleted),
         applies(e.DirectAsked, _asked),
         applies(e.DirectDecided, _decided),
     )

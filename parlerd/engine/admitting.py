@@ -140,9 +140,10 @@ class Admitting:
                 raise Refused("pair_has_room", room=known)
             if known is None and not await self._sees(me, other):
                 raise Refused("no_such_agent")
+            actor = await desk.rooms.create(command.room)
             pair = c.PairAgents(operation="link.open", one=me, other=other, room=command.room, instead=known)
             await desk.rooms.home.submit(pair, by)
-            settled = await (await desk.rooms.create(command.room)).submit(command, by, words)
+            settled = await actor.submit(command, by, words)
         desk.notifier.publish([topics.pairs(other)])
         return t.OpenedRemoteRoom(room=command.room, replayed=not settled.facts)
 

@@ -23,7 +23,7 @@ from parlerd.engine.desk import Desk
 from parlerd.engine.directory import DirectoryHandlers
 from parlerd.engine.handles import LOCAL
 from parlerd.engine.lookup import active_room
-from parlerd.engine.pair_rooms import Direct, PairRooms, is_over
+from parlerd.engine.pair_rooms import Direct, PairRooms
 from parlerd.engine.person import is_person
 from parlerd.engine.rooms import pause_among
 
@@ -187,10 +187,10 @@ def addressed(room: Room, names: tuple[str, ...]) -> tuple[str, ...]:
 
 def are_in_session(room: Room, author: AgentId, names: Sequence[str]) -> bool:
     """Whether each of these ids and handles is of somebody who is in the author's active session. An author who names
-    nobody but itself means no session, and whoever writes to the other of two whose room is over means a new one."""
+    nobody but itself means no session. A direct room is none: which room two agents have is said by their pair."""
     if not names:
         return True
-    if room.state.kind == "dm" and is_over(room):
+    if room.state.kind == "dm":
         return False
     present = [member for member in room.state.members.values() if member.present]
     if len(names) == 1:

@@ -90,6 +90,7 @@ from parlerd.engine.seats import Seats
 from parlerd.engine.seen_hosts import SeenHosts
 from parlerd.engine.sending import Posting, Sending
 from parlerd.engine.session_keys import SessionKeys
+from parlerd.engine.sharing import Sharing
 from parlerd.engine.shelf import BlobDriver, HomeShelf
 from parlerd.engine.shelving import Shelving
 from parlerd.engine.starts import Starts
@@ -196,7 +197,8 @@ class Engine:
             Ladder(desk, reading),
             Handoffs(desk, sending, reading),
             Memory(desk, reading, sending),
-            Files(desk, reading, sending),
+            files := Files(desk, reading, sending),
+            Sharing(desk, files),
             Shelving(desk),
             queues,
             Tasks(desk, queues, sending, reading, desk.tending),
@@ -276,7 +278,8 @@ class Engine:
     def _admit(self, op: str, caller: Caller) -> None:
         operation = OPERATIONS[op]
         # A window's own door goes on until its connection ends: what it showed last is still acknowledged.
-        if self._desk.draining and operation.plane not in ("local", "window"):
+        is_doors_own = operation.plane == "window" and operation.tool is None
+        if self._desk.draining and operation.plane != "local" and not is_doors_own:
             raise Refused("draining", retry_after_ms=200)
         planes = caller.facts.authority.planes
         if operation.plane not in planes:

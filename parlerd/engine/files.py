@@ -61,23 +61,24 @@ class Files:
 
     @handles("blob.begin")
     async def begin(self, caller: Caller, params: t.BeginBlob) -> t.BlobAt:
-        me, handle = await self._writable(caller, params.room)
+        me, handle = await self.writable(caller, params.room)
         offset = await handle.shelf.begin(me.id, blob_id(params.blob), params.size)
         return t.BlobAt(room=handle.room, offset=offset)
 
     @handles("blob.write")
     async def write(self, caller: Caller, params: t.WriteBlob) -> t.BlobAt:
-        me, handle = await self._writable(caller, params.room)
+        me, handle = await self.writable(caller, params.room)
         offset = await handle.shelf.write(me.id, blob_id(params.blob), params.offset, params.data)
         return t.BlobAt(room=handle.room, offset=offset)
 
     @handles("blob.finish")
     async def finish(self, caller: Caller, params: t.FinishBlob) -> t.BlobAt:
-        me, handle = await self._writable(caller, params.room)
+        me, handle = await self.writable(caller, params.room)
         await handle.shelf.finish(me.id, blob_id(params.blob), params.size)
         return t.BlobAt(room=handle.room, offset=params.size)
 
-    async def _writable(self, caller: Caller, wanted: str | None) -> tuple[AgentRecord, RoomHandle]:
+    async def writable(self, caller: Caller, wanted: str | None) -> tuple[AgentRecord, RoomHandle]:
+        """Who asks, and the room that it means, which is open."""
         me = await self._desk.me(caller)
         handle, room = await room_of(self._desk, me, wanted)
         require_open(room.state.lifecycle)
@@ -87,11 +88,18 @@ class Files:
 
     @handles("blob.share")
     async def share(self, caller: Caller, params: t.ShareBlob) -> t.SharedBlob:
+        me, handle = await self.writable(caller, params.room)
+        return await self.post(caller, me, handle, params, input_digest(params))
+
+    async def post(
+        self, caller: Caller, me: AgentRecord, handle: RoomHandle, params: t.ShareBlob, input: bytes
+    ) -> t.SharedBlob:
+        """Post the message that brings a blob. `input` is the digest of what was asked for: a bundle that is made again
+        may have other bytes. A repeated request is answered with what it brought then."""
         if len(params.name.encode("utf-8", "surrogatepass")) > MAX_NAME:
             raise Refused("invalid_param", f"A name has at most {MAX_NAME} bytes.", param="name")
         if (params.base or params.left_out) and not params.tip:
             raise Refused("invalid_param", "Only code has a base and something left out: name its tip.", param="tip")
-        me, handle = await self._writable(caller, params.room)
         blob, size = blob_id(params.blob), check_text(params.text, "text")
         part = BlobPart(
             blob=blob,
@@ -108,7 +116,7 @@ class Files:
         command = c.PostMessage(
             operation="blob.share",
             idempotency_key=params.idempotency_key,
-            input=input_digest(params),
+            input=input,
             kind=CODE if params.tip else FILE,
             to=params.to,
             visibility=params.visible_to or None,
@@ -116,7 +124,11 @@ class Files:
             blob=blob,
         )
         parts: tuple[Part, ...] = (TextPart(params.text), part) if params.text else (part,)
-        sent = await (await self._sending.post(caller, me, handle, command, parts, size)).result()
+        posting = await self._sending.post(caller, me, handle, command, parts, size)
+        sent = await posting.result()
+        then = posting.posted[0].event if posting.posted else None
+        if isinstance(then, e.MessagePosted) and then.blob:
+            blob = then.blob
         return t.SharedBlob(
             blob=blob,
             size=params.size,
@@ -149,10 +161,15 @@ class Files:
     @handles("blob.find")
     async def find(self, caller: Caller, params: t.FindBlob) -> t.FoundBlob:
         me = await self._desk.me(caller)
-        found = await self.found(me, params.blob, params.room)
+        return self.info(me, await self.found(me, params.blob, params.room))
+
+    def info(self, me: AgentRecord, found: Found) -> t.FoundBlob:
+        """What a message brings, as its reader is told."""
         room = found.room
         message = render_message(room.state, me.id, found.message, self._reading.now_in(room.state))
-        assert not isinstance(message.brings, msgspec.UnsetType)
+        if isinstance(message.brings, msgspec.UnsetType):
+            # The words are not here any more, and with them what the author said of the file.
+            raise Refused("no_such_blob")
         return t.FoundBlob(
             brings=message.brings,
             room=room.state.room,

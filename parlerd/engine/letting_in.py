@@ -44,7 +44,7 @@ class LettingIn:
 
     @handles("link.find")
     async def find(self, caller: Caller, params: t.FindKey) -> t.FoundKey:
-        if params.session_key:
+        if not params.room:
             key_id, room = await self._key(caller, params.session_key)
         else:
             agent = require_attached(self._desk, caller, params.agent)

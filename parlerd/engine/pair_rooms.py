@@ -34,6 +34,9 @@ from parlerd.engine.key_text import typed_key
 from parlerd.engine.quota import OPENING
 from parlerd.engine.rooms import pause_among
 
+MAX_DELETED: Final = 100
+"""How many rooms of one pair may have been deleted, one after the other, until the two get no other: a relay that says
+so of every room would be asked for ever."""
 PEER: Final = "peer"
 """What statements call the key of a direct room."""
 
@@ -93,11 +96,25 @@ class PairRooms:
         if is_answer:
             raise Refused("no_such_message", hint="You and this agent have no room yet: leave out what it answers.")
         desk.quotas.take(me.id, bytes=0, messages=OPENING)
-        command = self._opening(me, other, name, where, known, None if before is None else before.aggregate)
-        if where != desk.keys.id:
+        follows = known
+        for left in reversed(range(MAX_DELETED)):
+            command = self._opening(me, other, name, where, follows, None if before is None else before.aggregate)
+            try:
+                return await self._open(by, other, command, known)
+            except Refused as error:
+                # Nothing is left that says that the two had this room but its own end: the next follows it.
+                if error.code != "room_deleted" or not left:
+                    raise
+                follows = command.room
+        raise AssertionError("the last try ends it")
+
+    async def _open(self, by: By, other: AgentId, command: c.OpenRoom, known: RoomId | None) -> tuple[RoomHandle, bool]:
+        """A new room where it is to live. Raises `Refused(room_deleted)` where that very room was deleted."""
+        desk = self._desk
+        if command.opening.home != desk.keys.id:
             return await self._opened_elsewhere(by, other, command, known)
-        await self._pair(by, me.id, other, command.room, instead=known)
         handle = await desk.rooms.create(command.room)
+        await self._pair(by, by.actor, other, command.room, instead=known)
         await handle.submit(command, by)
         return handle, True
 
@@ -145,14 +162,13 @@ class PairRooms:
         return handle, is_new
 
     def _opening(
-        self, me: AgentRecord, other: AgentId, name: str, home: HomeId, known: RoomId | None, before: Room | None
+        self, me: AgentRecord, other: AgentId, name: str, home: HomeId, follows: RoomId | None, before: Room | None
     ) -> c.OpenRoom:
-        """The command that opens the room of the two, after the one that they had: `known`, which as `before` may be
-        gone. The same two after the same room give the same room, because nothing in the opening is drawn; after a room
-        that was deleted they give another."""
+        """The command that opens the room of the two which follows one that they had; `before` is that room, if it is
+        still there. The same two after the same room give the same room, because nothing in the opening is drawn."""
         desk = self._desk
         # No idempotency key holds a blank, so no session has this opening.
-        secret = desk.keys.opening_secret(me.id, f"{known or 'direct'} {other}")
+        secret = desk.keys.opening_secret(me.id, f"{follows or 'direct'} {other}")
         called = _name_of_room(me.name, name, "" if before is None else before.state.name)
         title = Title(salt=secret[NONCE : 2 * NONCE], name=called, topic="")
         opening = Opening(

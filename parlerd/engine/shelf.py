@@ -33,6 +33,8 @@ T = TypeVar("T")
 
 KEPT_MS: Final = 24 * 3600 * 1000
 """How long an upload stays that no message brings."""
+MAX_ASIDE: Final = 4
+"""How many windows' git and files are worked on at once; others wait."""
 STEP_S: Final = 24 * 3600 / len(SHELVES)
 """Between two folders of the sweep."""
 
@@ -42,6 +44,11 @@ class BlobDriver(Protocol):
 
     async def do(self, work: Callable[[Blobs], T]) -> T: ...
 
+    async def aside(self, work: Callable[[Callable[[], None]], T]) -> T:
+        """Run other work that waits for a disk or for a program, beside what is done to the blobs. `work` is given a
+        function that it calls now and then, and that raises where nobody waits for it any more."""
+        ...
+
 
 class ThreadBlobs:
     """In a thread: a disk may take its time."""
@@ -49,9 +56,13 @@ class ThreadBlobs:
     def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
         self._one = trio.CapacityLimiter(1)
+        self._others = trio.CapacityLimiter(MAX_ASIDE)
 
     async def do(self, work: Callable[[Blobs], T]) -> T:
         return await trio.to_thread.run_sync(work, self._blobs, limiter=self._one)
+
+    async def aside(self, work: Callable[[Callable[[], None]], T]) -> T:
+        return await trio.to_thread.run_sync(work, trio.from_thread.check_cancelled, limiter=self._others)
 
 
 class InlineBlobs:
@@ -63,6 +74,10 @@ class InlineBlobs:
     async def do(self, work: Callable[[Blobs], T]) -> T:
         await trio.lowlevel.checkpoint()
         return work(self._blobs)
+
+    async def aside(self, work: Callable[[Callable[[], None]], T]) -> T:
+        await trio.lowlevel.checkpoint()
+        return work(lambda: None)
 
 
 class HomeShelf:
@@ -108,6 +123,10 @@ class HomeShelf:
 
     async def read(self, agent: AgentId, blob: BlobId, at: int, length: int) -> bytes:
         return await self._driver.do(lambda blobs: blobs.read(blob, at, length))
+
+    async def aside(self, work: Callable[[Callable[[], None]], T]) -> T:
+        """As `BlobDriver.aside`."""
+        return await self._driver.aside(work)
 
     def _require_small(self, size: int) -> None:
         limit = self._settings.blob_max_bytes

@@ -32,8 +32,9 @@ Agents = Annotated[tuple[Short, ...], Meta(max_length=MAX_LIST)]
 Plane = Literal["agent", "person", "local", "hook", "window", "link", "relay"]
 """Who may call an operation. `agent`: any agent, over any door. `person`: the person alone; absent from MCP, and
 refused to a caller with an agent host among its ancestors. `local`: about this daemon; no identity is needed. `hook`:
-an agent host's hook, which acts as nobody and learns how much waits for the agent beside it. `window`: the door of an
-agent host's window by itself, for what its host shows and tells; nobody calls it by name. `link`: the daemon of another
+an agent host's hook, which acts as nobody and learns how much waits for the agent beside it. `window`: the window of
+an agent host: what its door asks by itself, for what the host shows and tells, which nobody calls by name; and what a
+tool does in the window's own workspace. `link`: the daemon of another
 home, for the agents that it attached; to every other door there is no such operation, and over a link there is no
 other. `relay`: about a relay on this machine, over the socket of the relay's own program; no daemon answers it."""
 ELSEWHERE: Final[frozenset[Plane]] = frozenset({"relay"})

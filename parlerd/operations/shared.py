@@ -127,6 +127,23 @@ class BlobPiece(Result, frozen=True, kw_only=True):
     data: bytes
 
 
+class SharedBlob(Result, frozen=True, kw_only=True):
+    """The message that brings the file. `sha256` is the same as `blob`; `queued` as a message is."""
+
+    blob: str
+    size: int
+    sha256: str
+    room: str
+    name: str
+    id: str
+    seq: int | None
+    at: int | None
+    replayed: bool
+    idempotency_key: str = msgspec.field(name="key")
+    queued: bool = False
+    warning: str | msgspec.UnsetType = msgspec.UNSET
+
+
 class Message(Result, frozen=True, kw_only=True):
     """A message as its reader sees it. `reply_seq` is this reader's number of the message that `reply_to` names, where
     the reader may see that one. `lost` says that the room's relay has the message no more."""

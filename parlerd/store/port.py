@@ -456,7 +456,8 @@ class Store(Protocol):
         ...
 
     def is_brought(self, blob: BlobId) -> bool:
-        """Whether any message of any room brings this blob. The cost depends on the number of rooms."""
+        """Whether any message of any room that was not deleted brings this blob. The cost depends on the number of
+        rooms."""
         ...
 
     def remembered(

@@ -1176,7 +1176,8 @@ _PRIVATE_FILTERED: Final = """
 # With CROSS JOIN it is one look into the index for each room.
 _BROUGHT: Final = """
     SELECT 1 FROM logs l CROSS JOIN filtered_messages s
-     WHERE s.log = l.number AND s.audience = ? AND s.addressee = ? AND s.kind = '' LIMIT 1"""
+     WHERE s.log = l.number AND s.audience = ? AND s.addressee = ? AND s.kind = ''
+       AND l.room NOT IN (SELECT room FROM tombstones) LIMIT 1"""
 _DELIVERIES: Final = """
     WITH stages (stage, rung) AS
          (VALUES ('stored', 1), ('pushed', 2), ('read', 3), ('acknowledged', 4), ('acted', 5))

@@ -214,6 +214,16 @@ def test_a_headless_run_that_would_refuse_every_call_is_not_started(machine: Mac
     assert machine.run("bring", "claude", "--dry-run").code == 0
 
 
+def test_in_a_terminal_it_is_said_first_what_the_host_will_ask_and_where_it_starts_no_servers(machine: Machine) -> None:
+    machine.has("gemini", connected="gemini")
+    (machine.bin / "gemini").write_bytes(b"\x7fELF nothing, so that this process goes on")
+    ran = machine.run("bring", "gemini", terminal=True)
+    assert "could not be started" in ran.stderr
+    said = " ".join(ran.stderr.split())
+    asks, silent = said.index("asks at the first call of each tool"), said.index("starts no servers in a folder")
+    assert asks < silent < said.index(str(machine.bin / "gemini"))
+
+
 def test_a_start_in_a_terminal_needs_one(machine: Machine) -> None:
     machine.has("codex", connected="codex")
     ran = machine.run("bring", "codex")

@@ -20,9 +20,10 @@ from hypothesis import strategies as st
 
 from parlerd.core import events as e
 from parlerd.core.errors import ParlerError, Refused, StoreError
-from parlerd.core.events import names_of
+from parlerd.core.events import brought, names_of
 from parlerd.core.model import (
     AgentId,
+    BlobId,
     HomeId,
     KeyId,
     MessageId,
@@ -507,6 +508,27 @@ def test_a_late_joiner_sees_only_its_span_and_numbers_it_from_one(store: Store) 
     nothing = View(reader=BEN, spans=())
     assert _read(store, nothing).messages == []
     assert store.unread(ROOM, nothing, Position(0)) == 0
+
+
+def test_what_a_message_brings_is_found_by_who_may_see_it_and_known_as_long_as_its_room_is_there(store: Store) -> None:
+    blob, private, other = (BlobId(pair * 32) for pair in ("ab", "cd", "ef"))
+    hidden = message(2, visible_to=(BEN,), blob=private)
+    _do(store, append(message(1, blob=blob), hidden, message(3)))
+    _do(store, append(message(1, room=OTHER, blob=private), room=OTHER))
+
+    def found(reader: AgentId, wanted: BlobId) -> list[Position]:
+        names = (brought(wanted),)
+        page = store.page(ROOM, everything(reader), Position(0), limit=9, max_bytes=9999, skip_own=False, names=names)
+        return [each.header.position for each in page.messages]
+
+    assert [found(reader, blob) for reader in (ANN, BEN, CAT)] == [[1], [1], [1]]
+    assert [found(reader, private) for reader in (ANN, BEN, CAT)] == [[2], [2], []]
+    assert found(ANN, other) == []
+    assert [store.is_brought(each) for each in (blob, private, other)] == [True, True, False]
+    _do(store, EraseBodies(ROOM, [Position(1)]))
+    assert store.is_brought(blob)
+    _do(store, BuryRoom(ROOM, Millis(7)))
+    assert [store.is_brought(each) for each in (blob, private, other)] == [False, True, False]
 
 
 def test_a_message_with_a_visibility_reaches_those_it_names_and_its_author_and_nobody_else(store: Store) -> None:

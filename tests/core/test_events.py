@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from parlerd.core import events
 from parlerd.core.errors import ParlerError, Refused, StoreError
-from parlerd.core.model import AgentId, MessageId, Millis, RequestId
+from parlerd.core.model import AgentId, BlobId, MessageId, Millis, RequestId
 from parlerd.core.room import Room
 from tests.support.core import BEN, OWNER, refused
 from tests.support.golden import (
@@ -302,6 +302,10 @@ def test_a_message_is_for_whom_it_names_and_a_handoff_that_names_nobody_for_anyo
 ) -> None:
     event = events.MessagePosted(**{"id": MessageId("m"), "kind": "note", "chain": "c", "counter": 1, **about})
     assert events.addressees(event) == names
+    assert events.found_under(event) == names
+    brings = msgspec.structs.replace(event, blob=BlobId("ab" * 32))
+    assert events.addressees(brings) == names
+    assert events.found_under(brings) == (*names, "=" + "ab" * 32)
 
 
 def test_a_reader_answers_to_its_id_its_handle_its_role_and_to_anyone() -> None:

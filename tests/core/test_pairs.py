@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parlerd.core.errors import Refused
-from parlerd.core.model import AgentId, PrincipalId, RoomId
+from parlerd.core.model import AgentId, PrincipalId
 from parlerd.core.pairs import MAX_ASKS
 from tests.support.core import Agent, HomeDriver, agent
 
@@ -53,16 +53,6 @@ def test_a_room_that_is_over_makes_room_for_one_other() -> None:
     home.pair(ANN, BEN, "r_a")
     assert home.pair(BEN, ANN, "r_b", instead="r_a").answer == "paired"
     assert (home.pair(ANN, BEN, "r_c", instead="r_a").answer, room(home, ANN, BEN)) == ("taken", "r_b")
-    home.verify()
-
-
-def test_a_pair_whose_room_was_deleted_has_none_and_may_have_another() -> None:
-    home = HomeDriver()
-    home.pair(ANN, BEN, "r_a")
-    home.pair(ANN, CAT, "r_b")
-    home.delete(RoomId("r_a"), ANN)
-    assert (room(home, ANN, BEN), room(home, ANN, CAT)) == (None, "r_b")
-    assert home.pair(BEN, ANN, "r_c").answer == "paired"
     home.verify()
 
 

@@ -12,18 +12,20 @@ from hypothesis import strategies as st
 from parlerd.core import events as e
 from parlerd.core import words
 from parlerd.core.envelope import (
+    BlobPart,
     DataPart,
     Envelope,
     HandoffAnswerPart,
     HandoffPart,
     MemoryPart,
+    Part,
     TextPart,
     UnknownPart,
     encode_envelope,
     turn_of,
 )
 from parlerd.core.errors import ParlerError, Refused
-from parlerd.core.model import MAX_TEXT, AgentId, MessageId, Millis, RoomId
+from parlerd.core.model import MAX_TEXT, NO_BLOB, AgentId, BlobId, MessageId, Millis, RoomId
 from parlerd.core.words import (
     MAX_ADDRESSEES,
     MAX_BYTES,
@@ -64,6 +66,10 @@ SOUND = Envelope(
 
 
 REPLY: dict[str, Any] = {"reply_to": MessageId("m_1"), "hops": 1}
+
+
+BLOB = BlobId("ab" * 32)
+TIP = "cd" * 20
 
 
 def change(**fields: Any) -> Envelope:
@@ -121,6 +127,13 @@ def test_data_of_very_many_elements_is_not_looked_through_one_by_one(element: ob
         change(kind="memory", parts=(TextPart("x"), MemoryPart(key="deploy", if_version=0))),
         change(kind="memory", parts=(MemoryPart(key="deploy", forgets=True),)),
         change(kind="memory", hops=1, reply_to=MessageId("m_1"), parts=(MemoryPart(forgets=True),)),
+        change(kind="file", parts=(BlobPart(BLOB, 0),)),
+        change(
+            kind="file",
+            parts=(TextPart("look"), BlobPart(BLOB, 2**53 - 1, "\u202e../x\n" + "é" * 120)),
+            to=(AGENTS[0],),
+        ),
+        change(kind="code", parts=(BlobPart(BLOB, 7, "main", tip=TIP, base="ab" * 32, left_out=3),), **REPLY),
     ],
 )
 def test_a_sound_envelope_passes_as_it_is(envelope: Envelope) -> None:
@@ -153,6 +166,47 @@ def test_a_message_of_a_memory_says_one_thing_that_is_hidden_from_nobody(wrong: 
     with pytest.raises(Refused) as refused:
         check_envelope(change(**{**sound, **wrong}))
     assert (refused.value.code, refused.value.details["what"]) == ("envelope_refused", "parts")
+
+
+@pytest.mark.parametrize(
+    ("kind", "parts"),
+    [
+        ("note", (BlobPart(BLOB, 1),)),
+        ("code", (BlobPart(BLOB, 1),)),
+        ("file", (BlobPart(BLOB, 1, tip=TIP),)),
+        ("file", (BlobPart(BLOB, 1), BlobPart(BLOB, 1))),
+        ("file", (BlobPart(BLOB, 1), DataPart(1))),
+        ("file", (BlobPart(BlobId("../" * 21 + "x"), 1),)),
+        ("file", (BlobPart(BlobId(BLOB.upper()), 1),)),
+        ("file", (BlobPart(BlobId(BLOB[1:]), 1),)),
+        ("file", (BlobPart(BlobId(BLOB + "\n"), 1),)),
+        ("file", (BlobPart(BLOB, -1),)),
+        ("file", (BlobPart(BLOB, 2**53),)),
+        ("file", (BlobPart(BLOB, 1, "x" * 256),)),
+        ("file", (BlobPart(BLOB, 1, base=TIP),)),
+        ("file", (BlobPart(BLOB, 1, left_out=1),)),
+        ("code", (BlobPart(BLOB, 1, tip=TIP, left_out=-1),)),
+        ("code", (BlobPart(BLOB, 1, tip="HEAD"),)),
+        ("code", (BlobPart(BLOB, 1, tip=TIP[1:]),)),
+        ("code", (BlobPart(BLOB, 1, tip=TIP, base="main"),)),
+    ],
+)
+def test_a_message_brings_one_thing_that_is_named_as_files_and_commits_are(kind: str, parts: tuple[Part, ...]) -> None:
+    with pytest.raises(Refused) as refused:
+        check_envelope(change(kind=kind, parts=parts))
+    assert (refused.value.code, refused.value.details["what"]) == ("envelope_refused", "parts")
+
+
+def test_a_header_that_names_another_file_than_its_words_contradicts_them() -> None:
+    envelope = change(kind="file", parts=(BlobPart(BLOB, 1),))
+    event = e.MessagePosted(id=MessageId("m_1"), kind="file", chain="c_1", counter=1, blob=BLOB)
+    by = msgspec.structs.replace(BEN.by, host="codex", via="mcp")
+    assert contradiction(ROOM, "k1", by, event, envelope) is None
+    # A Parler from before files were known stored the message without its name in the header.
+    assert contradiction(ROOM, "k1", by, msgspec.structs.replace(event, blob=NO_BLOB), envelope) is None
+    other = msgspec.structs.replace(event, blob=BlobId("cd" * 32))
+    assert contradiction(ROOM, "k1", by, other, envelope) == "blob"
+    assert contradiction(ROOM, "k1", by, event, change(kind="file", parts=(TextPart("x"),))) == "blob"
 
 
 @pytest.mark.parametrize(

@@ -118,11 +118,11 @@ def test_two_hosts_meet_by_a_key_and_a_persons_word_and_share_one_conversation(s
                     heard.append(await bob.call("parler_recv", wait_secs=40))
 
                 nursery.start_soon(listen)
-                await alice.call("parler_handoff", next="rotate the tokens", summary="PKCE is done")
+                await alice.call("parler_handoff", next="rotate the tokens", state="PKCE is done")
             (turn,) = heard[0].messages
             assert turn.turn_to == "anyone"
             assert turn.text == "rotate the tokens"
-            assert heard[0].further(turn.seq, "summary") == "PKCE is done"
+            assert heard[0].further(turn.seq, "state") == "PKCE is done"
             sent = await bob.call("parler_send", text="on it")
             assert texts(await alice.call("parler_recv")) == ["on it"]
             why = await bob.call("parler_rooms", action="why", id=sent.sent)

@@ -148,12 +148,12 @@ def test_two_agents_meet_talk_and_hand_over(home: Home) -> None:
             assert heard[0].messages[0].author == "claude-code@one"
 
             await bob.call("parler_send", text="I do", reply_to=sent.sent)
-            await bob.call("parler_handoff", next="review it", summary="rotation done")
+            await bob.call("parler_handoff", next="review it", state="rotation done")
             news = await alice.call("parler_send", text="thanks")
             assert [message.reply_to for message in news.messages] == [sent.sent, 0]
             assert [message.turn_to for message in news.messages] == ["", "anyone"]
             assert texts(news) == ["I do", "review it"]
-            assert news.further(news.seqs[1], "summary") == "rotation done"
+            assert news.further(news.seqs[1], "state") == "rotation done"
 
             why = await alice.call("parler_rooms", action="why", id=sent.sent)
             assert [(reader.name, "acted" in reader.words) for reader in why.entries] == [("codex@two", True)]

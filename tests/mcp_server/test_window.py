@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -26,6 +27,7 @@ from parlerd.operations.traits import HostTraits
 from tests.support.engine import Party, Served, engine_world
 from tests.support.engine import run as in_engine
 from tests.support.fake_mcp_engine import ROOM, FakeMcpEngine, caller, message
+from tests.support.git import work_in
 from tests.support.mcp_lines import hosted, run, text_of
 from tests.support.models import NoForm
 
@@ -933,5 +935,43 @@ def test_what_a_memory_call_lacks_is_said(arguments: dict[str, Any], said: str) 
             assert said in answer.text
             # The key of this tool is that of a fact: no answer offers one to try again with.
             assert "pass key" not in answer.text
+
+    in_engine(main)
+
+
+# -- files and code ----------------------------------------------------------------------------------------
+
+
+def test_files_and_code_are_shared_and_taken_by_the_calls_that_the_answers_name(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            work, other = work_in(tmp_path / "work"), work_in(tmp_path / "other")
+            tip = work.commit(f="1")
+            work.write("notes \u202e.md", "not committed")
+            alice = await served.window("a" * 32, workspace=str(work.folder))
+            bob = await served.window("b" * 32, workspace=str(other.folder))
+            await served.admit(await alice.open("code", "context"), bob)
+            here, there = Window(served.engine, alice.caller), Window(served.engine, bob.caller)
+            pushed = await call(here, 1, "parler_share", action="push")
+            assert f"It is main at {tip[:12]}." in pushed.text
+            assert "It is NOT everything; left out: 1 path (1 uncommitted)." in pushed.text
+            assert "\u202e" not in pushed.text
+            sent = await call(here, 2, "parler_share", action="send", path="f")
+            assert not sent.is_error
+            read = await call(there, 1, "parler_recv")
+            assert f" bytes; at {tip[:12]}; 1 path left out]" in read.text
+            named = [line for line in read.text.splitlines() if line.startswith("To take what #")]
+            assert named == ['To take what #3 brings: parler_share {"action":"fetch","blob":"3"}']
+            fetched = await call(there, 2, "parler_share", blob="3", path="mine")
+            assert fetched.text.startswith("Fetched 1 bytes from claude-code")
+            assert (other.folder / "mine").read_text() == "1"
+            applied = await call(there, 3, "parler_share", action="apply", blob=2)
+            assert f"at {tip[:12]}. Its author left 1 path out." in applied.text
+            assert list(other.refs().values()) == [tip]
+            wrong = await call(there, 4, "parler_share", action="fetch", blob="3", path="../out")
+            assert wrong.is_error
+            assert "file_refused" in wrong.text
+            wrong = await call(there, 5, "parler_share", action="fetch", path="x")
+            assert (wrong.is_error, "blob is missing" in wrong.text) == (True, True)
 
     in_engine(main)

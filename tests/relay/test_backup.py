@@ -45,6 +45,22 @@ def test_a_backup_holds_the_store_as_it_is_and_what_cannot_be_made_again(home: H
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b.tar", "out", "relay"]
 
 
+def test_a_backup_holds_the_files_of_the_rooms_and_no_unfinished_upload(home: Home, tmp_path: Path) -> None:
+    shelf = home.blobs / "ab"
+    shelf.mkdir(mode=0o700)
+    (shelf / ("ab" * 32)).write_bytes(b"file")
+    (shelf / f"{'ab' * 32}.U").write_bytes(b"")
+    (shelf / f"{'ab' * 32}.U.part").write_bytes(b"half")
+    back_up(home, no_copy, tmp_path / "b.tar")
+    with tarfile.open(tmp_path / "b.tar") as archive:
+        folders = {member.name: member.mode for member in archive if member.isdir() and "blobs" in member.name}
+        archive.extractall(tmp_path / "out", filter="data")
+    found = {path.name: path for path in (tmp_path / "out" / "blobs").rglob("*") if path.is_file()}
+    assert set(found) == {"ab" * 32, f"{'ab' * 32}.U"}
+    assert found["ab" * 32].read_bytes() == b"file"
+    assert folders == {"blobs": 0o700, "blobs/ab": 0o700}
+
+
 def no_copy(path: Path) -> None:
     path.write_bytes(b"")
 

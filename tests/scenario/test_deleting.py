@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import trio
 
 from parlerd.core.errors import Refused
@@ -174,15 +175,53 @@ def test_a_room_is_not_deleted_here_while_its_relay_is_out_of_reach(tmp_path: Pa
     run(main)
 
 
-def test_a_pair_whose_direct_room_was_deleted_talks_on_in_a_new_one(home: Home) -> None:
+@pytest.mark.parametrize("first_again", [0, 1])
+def test_a_pair_whose_direct_room_was_deleted_talks_on_in_a_new_one(home: Home, first_again: int) -> None:
     async def story(place: Place) -> None:
-        ann, ben = await carded(place, "ann"), await carded(place, "ben")
-        first = await to(ann, "ben", "one")
-        await ben.rooms()
-        await delete(place, first.room)
-        assert await no_longer(ben, first.room) == "room_deleted"
-        second = await to(ben, "ann", "two")
-        assert (second.opened, second.room == first.room) == (True, False)
-        assert (await to(ann, "ben", "three")).room == second.room
+        pair = [(await carded(place, "ann"), "ben"), (await carded(place, "ben"), "ann")]
+        (ann, _), (ben, _) = pair
+        rooms = [(await to(ann, "ben", "one")).room]
+        for _ in range(2):
+            await ben.rooms()
+            await delete(place, rooms[-1])
+            assert await no_longer(ben, rooms[-1]) == "room_deleted"
+            who, other = pair[first_again]
+            again = await to(who, other, "two")
+            assert (again.opened, again.room in rooms) == (True, False)
+            who, other = pair[1 - first_again]
+            assert (await to(who, other, "three")).room == again.room
+            rooms.append(again.room)
+            if first_again:
+                return  # the next room is another person's to delete
 
     home.play(story)
+
+
+def test_a_queue_that_was_deleted_is_opened_anew_by_who_serves_it_next(home: Home) -> None:
+    async def story(place: Place) -> None:
+        alice = await place.agent("alice")
+        rooms: list[str] = []
+        for _ in range(3):
+            served = await alice.ask("queue.serve", t.Serve(service="builds"), t.Served)
+            assert (served.opened, served.room in rooms) == (True, False)
+            rooms.append(served.room)
+            await delete(place, served.room)
+
+    home.play(story)
+
+
+def test_a_room_that_was_given_away_is_its_new_owners_to_delete(tmp_path: Path) -> None:
+    async def story(place: Place) -> None:
+        alice, bob = await together(place, "alice", "bob")
+        (room,) = await alice.rooms()
+        await (await place.person()).call("room.transfer", t.TransferRoom(agent="bob", room=room.room))
+        await heard(bob, (await alice.send("it is yours")).id)
+        deleting = t.DeleteRoom(room=room.room, confirmed=True)
+        assert (await alice.refused("room.delete", deleting)).code == "not_owner"
+        assert (await bob.ask("room.delete", deleting, t.DeletedRoom)).status == "deleted"
+        assert await bob.rooms() == []
+        assert await no_longer(alice, room.room) == "room_deleted"
+        [kept] = await alice.rooms()
+        assert kept.alarm == "room_deleted"
+
+    RelayedHome(tmp_path).play(story)

@@ -162,6 +162,11 @@ def test_a_room_that_was_deleted_is_followed_by_another(home: Home) -> None:
         assert (second.opened, second.room == first.room) == (True, False)
         assert texts(await ben.recv(room=second.room, all=True)) == ["two"]
         assert (await to(ben, "ann", "three")).room == second.room
+        await person.ask("room.delete", t.DeleteRoom(room=second.room, confirmed=True), t.DeletedRoom)
+        await ben.rooms()
+        third = await to(ann, "ben", "four")
+        assert third.room not in (first.room, second.room)
+        assert texts(await ben.recv(room=third.room, all=True)) == ["four"]
 
     home.play(story)
 

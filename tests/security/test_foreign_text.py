@@ -215,6 +215,10 @@ NOT_PRINTED = {
     "blob.find": "asked by apply and fetch; tests/cli/test_files.py looks at what they print",
     "blob.read": "bytes, which no command prints",
     **{
+        f"share.{verb}": "asked by a tool of a window; tests/mcp_server/test_results.py looks at its text"
+        for verb in ("push", "send", "fetch", "apply")
+    },
+    **{
         name: "another home asks it: ids, numbers, labels and signed bytes, which no command prints"
         for name, operation in OPERATIONS.items()
         if operation.plane == "link"

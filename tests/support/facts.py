@@ -9,7 +9,9 @@ import msgspec
 from parlerd.core import events as e
 from parlerd.core.envelope import Envelope, MemoryPart, TextPart, encode_envelope
 from parlerd.core.model import (
+    NO_BLOB,
     AgentId,
+    BlobId,
     By,
     History,
     HomeId,
@@ -118,6 +120,7 @@ def message(
     operation: str = "",
     key: str | None = None,
     input: bytes | None = None,
+    blob: BlobId = NO_BLOB,
 ) -> NewFact:
     """A message; its body names its place unless one is given."""
     named = MessageId(id or f"m_{room}_{position}")
@@ -131,6 +134,7 @@ def message(
         counter=1,
         envelope=hashlib.sha256(named.encode()).digest(),
         verified="valid",
+        blob=blob,
     )
     words = f"{room}:{position}".encode() if body is None else body
     return fact(position, event, actor=author, body=words, at=at, operation=operation, key=key, input=input)

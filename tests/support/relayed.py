@@ -116,9 +116,9 @@ class NamedRandomness(CountedRandomness):
 class RelayKeys(NamedKeys):
     """A relay's own key and secrets; it has nobody else's."""
 
-    def __init__(self) -> None:
-        super().__init__("relay")
-        self._own = SigningKey("relay", hashlib.sha256(b"the relay").digest())
+    def __init__(self, name: str = "relay") -> None:
+        super().__init__(name)
+        self._own = SigningKey("relay", hashlib.sha256(f"the {name}".encode()).digest())
 
     @property
     def id(self) -> HomeId:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,11 @@ from parlerd.core.statements import (
     title_digest,
 )
 from parlerd.operations import types as t
+from parlerd.uplink.homes import Homes
 from parlerd.uplink.link import Link
-from tests.support.engine import Party, Served, run, settle, texts
-from tests.support.relayed import homes_of
+from tests.support.engine import Party, Served, gather, run, settle, texts
+from tests.support.message_streams import MemoryStream
+from tests.support.relayed import Home, NamedRandomness, Relay, RelayKeys, Wires, homes_of
 from tests.uplink.test_relayed import Meeting, meeting_in
 
 
@@ -179,6 +182,91 @@ def test_the_answer_to_a_request_outlives_the_daemon_and_the_sender_learns_of_no
                 assert (await person.ask("approvals.list", t.ListApprovals(), t.RequestList)).requests == []
                 await person.approve("alice")
                 assert texts(await bob.recv(room=sent.room)) == ["got a minute?", "please"]
+
+    run(main)
+
+
+# -- on two relays -----------------------------------------------------------------------------------------
+
+OTHER = "wss://192.0.2.8:7777"
+
+
+class Crossing(Wires):
+    """The way to one relay, and behind another address to a second one."""
+
+    def __init__(self, other: Wires) -> None:
+        super().__init__()
+        self._other = other
+
+    @asynccontextmanager
+    async def dial(self, address: str, home: str = "") -> AsyncIterator[MemoryStream]:
+        way = self._other.dial(address, home) if address == OTHER else super().dial(address, home)
+        async with way as stream:
+            yield stream
+
+
+@asynccontextmanager
+async def on_two_relays(folder: Path, *defaults: str) -> AsyncIterator[tuple[list[Party], Wires, Wires]]:
+    """Ann's alice and Ben's bob, who know two relays, and the way to each of these; each person's sessions open on the
+    one of `defaults`."""
+    beside = Relay(Wires(), keys=RelayKeys("other"), random=NamedRandomness("other"))
+    relay = Relay(Crossing(beside.wires), clock=beside.clock)
+    homes = [Home(name, relay, folder) for name in ("ann", "ben")]
+    for home, default in zip(homes, defaults, strict=True):
+        beside.book.enrolled.add(home.keys.principal)
+        Homes(home.file).add(beside.keys.id, "side", OTHER, beside.keys.id, default=default == "side")
+    async with AsyncExitStack() as stack:
+        for each in (relay, beside):
+            await stack.enter_async_context(each.serving())
+        served = [await stack.enter_async_context(home.serving()) for home in homes]
+        parties = [await carded(each, name) for each, name in zip(served, ("alice", "bob"), strict=True)]
+        yield parties, relay.wires, beside.wires
+
+
+async def home_of(who: Party, room: str) -> str:
+    [home] = [each.home for each in await who.rooms() if each.room == room]
+    return home.partition("-")[0]
+
+
+@pytest.mark.parametrize("default", ["team", "side"])
+def test_where_the_two_know_each_other_on_two_relays_the_room_is_where_sessions_open(
+    tmp_path: Path, default: str
+) -> None:
+    async def main() -> None:
+        async with on_two_relays(tmp_path, default, default) as ((alice, bob), _, _):
+            for who in (alice, bob):
+                listed = await who.ask("homes.list", t.ListHomes(), t.HomeList)
+                for name in [home.name for home in listed.homes if home.name != "local"]:
+                    await who.ask("directory.register", t.Register(home=name), t.Registered)
+            sent = await to(alice, "bob")
+            assert await home_of(alice, sent.room) == await home_of(bob, sent.room) == default
+            assert (await to(bob, "alice")).room == sent.room
+
+    run(main)
+
+
+def test_two_who_write_to_each_other_on_two_relays_at_once_go_on_in_one_room(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with on_two_relays(tmp_path, "team", "side") as ((alice, bob), team, side):
+            # Each finds the other where the other's card is, and neither hears of the room that the other opens.
+            team.cut_off("ann")
+            side.cut_off("ben")
+            sent: list[t.Sent] = []
+
+            async def write(who: Party, name: str) -> None:
+                sent.append(await who.send("first", to=(name,)))
+
+            await gather(partial(write, alice, "bob"), partial(write, bob, "alice"))
+            assert len({each.room for each in sent}) == 2
+            team.bring_back("ann")
+            side.bring_back("ben")
+            await trio.sleep(120)
+            for who in (alice, bob):
+                assert {room.members for room in await who.rooms()} == {2}
+            later = [await to(alice, "bob", "later"), await to(bob, "alice", "later")]
+            assert later[0].room == later[1].room == min(each.room for each in sent)
+            for who in (alice, bob):
+                assert texts(await who.recv(room=later[0].room, all=True)) == ["first", "later", "later"]
 
     run(main)
 

@@ -215,7 +215,7 @@ FAMILY: Final = Family(
             tool=Offer(
                 tool="parler_discover",
                 verb="find",
-                arguments=(Argument(name="query", help="text in a name, tag, skill or description"),),
+                arguments=(Argument(name="query"),),
             ),
             command="parler discover",
         ),
@@ -259,6 +259,7 @@ FAMILY: Final = Family(
         ToolEntry(
             name="parler_discover",
             title="Find agents",
+            does="Find agents by name, tag, skill or role; register your own card, by which others find you.",
             arguments=(Argument(name="role"),),
             default="find",
             example={"query": "web"},

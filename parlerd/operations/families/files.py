@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-import msgspec
 from msgspec import Meta
 
 from parlerd.core.model import PeerText
@@ -22,7 +21,7 @@ from parlerd.operations.entry import (
     Result,
     Short,
 )
-from parlerd.operations.shared import Author, BlobAt, BlobInfo, BlobPiece
+from parlerd.operations.shared import Author, BlobAt, BlobInfo, BlobPiece, SharedBlob
 
 MAX_PIECE: Final = 256 * 1024
 """Bytes of one piece: other calls go between two of them."""
@@ -70,23 +69,6 @@ class ShareBlob(Params, frozen=True, kw_only=True):
     visible_to: Agents = ()
     reply_to: Short | None = None
     idempotency_key: IdempotencyKey | None = None
-
-
-class SharedBlob(Result, frozen=True, kw_only=True):
-    """The message that brings the file. `sha256` is the same as `blob`; `queued` as a message is."""
-
-    blob: str
-    size: int
-    sha256: str
-    room: str
-    name: str
-    id: str
-    seq: int | None
-    at: int | None
-    replayed: bool
-    idempotency_key: str = msgspec.field(name="key")
-    queued: bool = False
-    warning: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class FindBlob(Params, frozen=True, kw_only=True):

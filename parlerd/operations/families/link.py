@@ -339,7 +339,7 @@ class LaddersAtRoom(Result, frozen=True, kw_only=True):
 
 
 class FindKey(Params, frozen=True, kw_only=True):
-    """By a session key, or without one the direct `room` that names this attached `agent`."""
+    """By a session key; or the direct `room` that names this attached `agent`."""
 
     session_key: Short = ""
     room: Short = ""

@@ -199,13 +199,14 @@ FAMILY: Final = Family(
         ToolEntry(
             name="parler_memory",
             title="Shared memory",
+            does="Remember a fact for everyone in the room, recall facts by their words or key, forget one for good.",
             arguments=(
                 _KEY,
                 Argument(name="room", help="default: the active session; to recall: all"),
                 Argument(name="private", kind="boolean", help="for yourself alone"),
             ),
             default="recall",
-            example={"action": "remember", "key": "deploy-strategy", "text": "blue-green"},
+            example={"action": "remember", "key": "deploy", "text": "blue-green"},
             is_core=False,
         ),
     ),

@@ -147,6 +147,8 @@ class GeminiCli(Driver):
         del url
         settings = {
             "security": {"auth": {"selectedType": "gemini-api-key"}},
+            # Else it asks a model which model to ask, and this one does not know.
+            "model": {"name": "gemini-2.5-pro"},
             "privacy": {"usageStatisticsEnabled": False},
             "general": {"enableAutoUpdate": False},
         }
@@ -159,11 +161,11 @@ class GeminiCli(Driver):
         return {"GEMINI_API_KEY": "of-no-use", "GOOGLE_GEMINI_BASE_URL": url}
 
     def words(self, prompt: str) -> Sequence[str]:
-        return ("-m", "gemini-2.5-pro", "-p", prompt)
+        return ("-p", prompt)
 
     def again(self, prompt: str, home: Path) -> Sequence[str]:
         del home
-        return ("-m", "gemini-2.5-pro", "--resume", "latest", "-p", prompt)
+        return ("--resume", "latest", "-p", prompt)
 
     def text(self, result: str) -> str:
         return result.removeprefix("<untrusted_context>\n").removesuffix("\n</untrusted_context>")

@@ -27,7 +27,7 @@ RECAP: Final = "Chose PKCE.\nLeft: rotation of the tokens."
 QUESTION: Final = "Which store holds the tokens?"
 ANSWER: Final = "The keyring."
 NEXT: Final = "Wire the login page."
-SUMMARY: Final = "Rotation works."
+STATE: Final = "Rotation works."
 
 OPENS: Final = ("connected", "tools", "call", "opens")
 JOINS: Final = ("joins",)
@@ -66,7 +66,7 @@ def opens(table: Table) -> Talk:
         wait = next_call(text, wait)
     assert question.text == QUESTION
     yield calls("parler_send", text=ANSWER)
-    yield calls("parler_handoff", **{"for": question.author, "summary": SUMMARY, "next": NEXT})
+    yield calls("parler_handoff", **{"for": question.author, "state": STATE, "next": NEXT})
 
 
 def joins(table: Table) -> Talk:
@@ -87,7 +87,7 @@ def joins(table: Table) -> Talk:
         text = yield wait
         wait = next_call(text, wait)
         heard += hear(text).parts
-    assert [part.text for part in heard] == [ANSWER, NEXT, SUMMARY]
+    assert [part.text for part in heard] == [ANSWER, NEXT, STATE]
     assert {part.author for part in heard if part.author} == {recap.author}
 
 

@@ -32,7 +32,7 @@ QUESTION: Final = "Which store holds the tokens?"
 MEANWHILE: Final = "I read the login page meanwhile."
 ANSWER: Final = "The keyring."
 NEXT: Final = "Wire the login page."
-SUMMARY: Final = "Rotation works."
+STATE: Final = "Rotation works."
 
 CLAUDE, CODEX = (next(driver for driver in DRIVERS if driver.program == name) for name in ("claude", "codex"))
 
@@ -63,7 +63,7 @@ def opens(table: Table) -> Talk:
     assert table.gone.wait(LIMIT_S)
     (question,) = (part for part in hear(text).parts if part.text == QUESTION)
     yield calls("parler_send", text=ANSWER)
-    text = yield calls("parler_handoff", **{"for": question.author, "summary": SUMMARY, "next": NEXT})
+    text = yield calls("parler_handoff", **{"for": question.author, "state": STATE, "next": NEXT})
     table.offered.put(None)
     while MEANWHILE not in hear(text).texts:
         text = yield wait
@@ -126,7 +126,7 @@ def hand_over(team: Team, break_off: Callable[[], None], mend: Callable[[], None
         mend()
         joining.ends()
         opening.ends()
-    assert received(two) == [RECAP, ANSWER, NEXT, SUMMARY]
+    assert received(two) == [RECAP, ANSWER, NEXT, STATE]
     assert received(one) == [QUESTION, MEANWHILE]
     for person in (team.ann, team.ben):
         until(lambda person=person: person.asks("homes")["homes"][1]["waiting"] == 0, "empty outbox")  # type: ignore[misc]

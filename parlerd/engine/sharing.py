@@ -1,0 +1,183 @@
+"""Sharing and fetching for the agent of a window: the daemon reads and writes in the window's own workspace.
+
+    push:  the work tree --> git, in a thread --> a bundle --> the shelf --> a message
+    send:  a file of the workspace --> the shelf --> a message
+    fetch: a message --> the shelf --> a new file of the workspace
+    apply: a message --> the shelf --> git, in a thread --> one ref of the repository
+
+A command does the same in its person's shell (`parlerd.cli.files`). Here the daemon does it, so there are bounds that a
+shell has not: only files below the workspace (`workspace_files`), only the repository that the workspace is of.
+
+Not here: messages and who may have a file (`files`). Above: the engine's face, for windows alone. Below: `files`,
+`parlerd.git`. Invariant: nothing outside of the workspace is read or written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import TypeVar
+
+import msgspec
+
+from parlerd.core.errors import Refused
+from parlerd.core.identities import AgentRecord
+from parlerd.core.model import BlobId, PeerText, blob_id
+from parlerd.engine.callers import Caller
+from parlerd.engine.desk import Desk
+from parlerd.engine.files import Files, Found
+from parlerd.engine.handles import RoomHandle
+from parlerd.engine.handling import handles
+from parlerd.engine.inputs import input_digest
+from parlerd.engine.workspace_files import PIECE, Source, Target
+from parlerd.git.applying import Applied, apply
+from parlerd.git.pushing import Bundled, bundled
+from parlerd.git.repository import Repository, find
+from parlerd.git.running import Runner
+from parlerd.operations import types as t
+
+T = TypeVar("T")
+
+DIGITS = 16
+"""Of a blob's id, in the name of the ref or the file that is made of it."""
+
+
+class Sharing:
+    """The handlers of `share.push`, `share.send`, `share.fetch` and `share.apply`."""
+
+    def __init__(self, desk: Desk, files: Files) -> None:
+        self._desk = desk
+        self._files = files
+
+    # -- sharing -------------------------------------------------------------------------------------------
+
+    @handles("share.send")
+    async def send(self, caller: Caller, params: t.SendFile) -> t.SharedBlob:
+        workspace, home = caller.facts.workspace, self._desk.home_path
+        me, handle = await self._files.writable(caller, params.room)
+        with await self._aside(lambda _: Source(workspace, params.path, home)) as source:
+            blob, size = await self._bring(me, handle, source)
+        shared = t.ShareBlob(blob=blob, size=size, name=source.name, idempotency_key=params.idempotency_key)
+        return await self._files.post(caller, me, handle, shared, input_digest(params))
+
+    @handles("share.push")
+    async def push(self, caller: Caller, params: t.PushCode) -> t.SharedCode:
+        me, handle = await self._files.writable(caller, params.room)
+        with ExitStack() as made:
+
+            def make(wanted: Callable[[], None]) -> Bundled:
+                repository = _repository(caller.facts.workspace, wanted)
+                return made.enter_context(
+                    bundled(repository, params.ref or "HEAD", params.base or "", changes=params.worktree)
+                )
+
+            try:
+                bundle = await self._aside(make)
+                folder, name = os.path.split(bundle.path)
+                with await self._aside(lambda _: Source(folder, name, "")) as source:
+                    blob, size = await self._bring(me, handle, source)
+            finally:
+                await self._aside(lambda _: made.close())
+        left = len(bundle.left_out) + bundle.more
+        shared = t.ShareBlob(
+            blob=blob,
+            size=size,
+            name=bundle.ref,
+            tip=bundle.tip,
+            base=bundle.base,
+            left_out=left,
+            idempotency_key=params.idempotency_key,
+        )
+        sent = await self._files.post(caller, me, handle, shared, input_digest(params))
+        return t.SharedCode(
+            **{name: getattr(sent, name) for name in t.SharedBlob.__struct_fields__},
+            ref=PeerText(bundle.ref),
+            tip=bundle.tip,
+            base=bundle.base or None,
+            left_out=[t.LeftOutPath(path=PeerText(each.path), why=each.why) for each in bundle.left_out],
+            more=bundle.more,
+        )
+
+    async def _bring(self, me: AgentRecord, handle: RoomHandle, source: Source) -> tuple[BlobId, int]:
+        """Bring a file to the room's home; its id and its size."""
+        shelf = handle.shelf
+        blob, size = await self._aside(lambda _: source.digest())
+        at = await shelf.begin(me.id, blob, size)
+        while at < size:
+            piece = await self._aside(lambda _, at=at: source.read(at))  # type: ignore[misc] # mypy sees no default
+            if not piece:
+                raise Refused("blob_mismatch")
+            at = await shelf.write(me.id, blob, at, piece)
+        await shelf.finish(me.id, blob, size)
+        return blob, size
+
+    # -- taking --------------------------------------------------------------------------------------------
+
+    @handles("share.fetch")
+    async def fetch(self, caller: Caller, params: t.FetchFile) -> t.FetchedFile:
+        me = await self._desk.me(caller)
+        found = await self._files.found(me, params.blob, params.room)
+        info = self._files.info(me, found)
+        path = params.path or f"parler-{info.brings.blob[:DIGITS]}"
+        workspace, home = caller.facts.workspace, self._desk.home_path
+        target = await self._aside(lambda _: Target(workspace, path, home))
+        try:
+            await self._read(me, found, info, target.write)
+            await self._aside(lambda _: target.finish())
+        finally:
+            await self._aside(lambda _: target.__exit__(None, None, None))
+        return t.FetchedFile(path=target.path, brings=info.brings, author=info.author)
+
+    @handles("share.apply")
+    async def apply(self, caller: Caller, params: t.ApplyCode) -> t.AppliedCode:
+        me = await self._desk.me(caller)
+        found = await self._files.found(me, params.blob, params.room)
+        info = self._files.info(me, found)
+        tip = info.brings.tip
+        if isinstance(tip, msgspec.UnsetType):
+            raise Refused("bundle_refused", "That is a file, and no code: fetch it.", what="kind")
+        repository = await self._aside(lambda wanted: _repository(caller.facts.workspace, wanted))
+        with tempfile.NamedTemporaryFile(prefix="parler-bundle-") as file:
+            await self._read(me, found, info, file.write)
+
+            def take(wanted: Callable[[], None]) -> Applied:
+                file.flush()
+                its = msgspec.structs.replace(repository, runner=Runner(wanted))
+                return apply(its, file.name, info.brings.blob[:DIGITS], tip=tip)
+
+            applied = await self._aside(take)
+        return t.AppliedCode(
+            ref=applied.ref, tip=applied.tip, new=applied.is_new, brings=info.brings, author=info.author
+        )
+
+    async def _read(self, me: AgentRecord, found: Found, info: t.FoundBlob, write: Callable[[bytes], object]) -> None:
+        """Hand every byte of what a message brings to `write`, in a thread. Raises `Refused(blob_mismatch)` afterwards
+        where they do not have their digest."""
+        blob, digest, at = blob_id(info.brings.blob), hashlib.sha256(), 0
+
+        def take(data: bytes) -> None:
+            write(data)
+            digest.update(data)
+
+        while at < info.brings.size:
+            data = await found.handle.shelf.read(me.id, blob, at, min(PIECE, info.brings.size - at))
+            if not data:
+                break
+            await self._aside(lambda _, data=data: take(data))  # type: ignore[misc] # mypy sees no default
+            at += len(data)
+        if at != info.brings.size or digest.hexdigest() != blob:
+            raise Refused("blob_mismatch")
+
+    async def _aside(self, work: Callable[[Callable[[], None]], T]) -> T:
+        return await self._desk.shelf.aside(work)
+
+
+def _repository(workspace: str, wanted: Callable[[], None]) -> Repository:
+    """The repository that the workspace is a work tree of. Raises `Refused(no_repository)`."""
+    repository = find(workspace, Runner(wanted)) if workspace else None
+    if repository is None or repository.is_bare or os.path.realpath(repository.top) != os.path.realpath(workspace):
+        raise Refused("no_repository")
+    return repository
