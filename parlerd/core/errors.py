@@ -41,7 +41,11 @@ class ErrorSpec(msgspec.Struct, frozen=True):
 
 
 def _table(*specs: ErrorSpec) -> dict[str, ErrorSpec]:
-    return {spec.code: spec for spec in specs}
+    """The errors by their codes. Raises `ValueError` when two have the same code."""
+    found = {spec.code: spec for spec in specs}
+    if len(found) < len(specs):
+        raise ValueError("two errors have the same code")
+    return found
 
 
 _E = ErrorSpec
@@ -594,12 +598,6 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "Read what is there now, and write again with that version.",
         tool_hint="Recall the key, and remember it again with if_version as it is now.",
         fault="peer",
-    ),
-    _E(
-        "too_many_keys",
-        "The memory of this room has as many keys as it may have.",
-        "Write under a key that there is, or without a key.",
-        scope="room",
     ),
     _E("no_such_message", "There is no such message among those you may see.", "Check the id."),
     # -- files and code
