@@ -599,6 +599,12 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         tool_hint="Recall the key, and remember it again with if_version as it is now.",
         fault="peer",
     ),
+    _E(
+        "memory_full",
+        "The memory of this room has as many keys as it may have.",
+        "Write under a key that there is, or without a key.",
+        scope="room",
+    ),
     _E("no_such_message", "There is no such message among those you may see.", "Check the id."),
     # -- files and code
     _E(

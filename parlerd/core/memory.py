@@ -70,7 +70,7 @@ def noted(state: MemoryState, part: MemoryPart, by: By, owner: AgentId, target: 
 
     In a mirror the message is about to be signed for the room's home, which alone knows the newest version: what
     depends on that is left to the home. Raises `Refused`: `version_conflict` with the `current` version,
-    `too_many_keys`, `no_such_fact`, `not_your_fact`.
+    `memory_full`, `no_such_fact`, `not_your_fact`.
     """
     known = state.keys.get(part.key, _NO_ENTRY)
     if not part.forgets:
@@ -78,7 +78,7 @@ def noted(state: MemoryState, part: MemoryPart, by: By, owner: AgentId, target: 
         if part.if_version is not None and part.if_version != current and not state.is_told:
             raise Refused("version_conflict", _conflict(part.key, current), current=current)
         if part.key and known is _NO_ENTRY and len(state.keys) >= MAX_KEYS and not state.is_told:
-            raise Refused("too_many_keys", limit=MAX_KEYS)
+            raise Refused("memory_full", limit=MAX_KEYS)
         return _written(known, part.key, known.version + 1)
     if not part.key:
         if target is None or target.memory is None or target.memory.forgets or target.memory.key:

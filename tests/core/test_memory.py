@@ -137,7 +137,7 @@ def test_the_words_of_the_oldest_version_go_when_there_are_too_many(talk: RoomDr
 def test_a_room_has_a_bounded_number_of_keys_and_any_number_of_facts_without_one(talk: RoomDriver) -> None:
     keys = talk.aggregate.state.memory.keys
     keys.update({f"k{n}": Entry(1, MessageId("m_x"), (Position(1),), (BEN.id,)) for n in range(MAX_KEYS)})
-    with refused("too_many_keys"):
+    with refused("memory_full"):
         talk.remember(BEN, "one-more")
     assert note_of(talk.remember(BEN, "k7")).version == 2
     talk.remember(BEN)
