@@ -24,8 +24,9 @@ def _invite_arguments(parser: Parser) -> None:
     where.add_argument(
         "--group", default="", type=unicode_text, metavar="NAME", help="a channel; its first code opens it"
     )
+    where.add_argument("--service", default="", type=unicode_text, metavar="NAME", help="a queue, for another's worker")
     where.add_argument(
-        "--room", metavar="ROOM", help="a room that you own (without --room and --group: one agent, to talk directly)"
+        "--room", metavar="ROOM", help="a room that you own (with none of these: one agent, to talk directly)"
     )
     gate = parser.add_mutually_exclusive_group()
     gate.add_argument(
@@ -40,7 +41,7 @@ def _invite_arguments(parser: Parser) -> None:
         dest="approval",
         action="store_const",
         const=False,
-        help="let the code alone admit (the default of a new room)",
+        help="let the code alone admit (the default of a new channel)",
     )
     parser.add_argument(
         "--ttl", type=lifetime, metavar="S", help="seconds the code lives, from 60 to 30 days (default: a day)"
@@ -60,6 +61,7 @@ def _invite_arguments(parser: Parser) -> None:
 def _invite(ctx: Context, args: Namespace) -> int:
     params = t.Invite(
         group=args.group,
+        service=args.service,
         room=args.room,
         approval=args.approval,
         ttl_ms=args.ttl,

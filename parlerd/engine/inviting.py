@@ -51,8 +51,8 @@ class Inviting:
     @handles("room.invite")
     async def invite(self, caller: Caller, params: t.Invite) -> t.Invited:
         desk = self._desk
-        if params.group and params.room is not None:
-            raise Refused("invalid_param", "Name the channel, or the room.", param="group")
+        if sum((bool(params.group), bool(params.service), params.room is not None)) > 1:
+            raise Refused("invalid_param", "Name one of them: a channel, a queue, or a room.", param="room")
         me = await desk.me(caller)
         idempotency_key = params.idempotency_key or desk.random.new("k")
         secret = desk.keys.opening_secret(me.id, f"{idempotency_key} invite")
@@ -62,6 +62,9 @@ class Inviting:
             if params.room is not None:
                 [room] = await owned_rooms(desk, me, params.room, person=is_person(caller))
                 return await self._mint(caller, me, params, room, ref, idempotency_key)
+            if params.service:
+                queue = await self._queue(caller, me, params.service, params.home)
+                return await self._mint(caller, me, params, queue, ref, idempotency_key)
             if not params.group:
                 return await self._invite_one(caller, me, params, ref, idempotency_key)
             async with self._one_at_a_time(me.id, params.group):
@@ -74,7 +77,7 @@ class Inviting:
         self, caller: Caller, me: AgentRecord, params: t.Invite, ref: str, idempotency_key: str
     ) -> t.Invited:
         name = label(params.group)
-        room = await self._channel(caller, me, name, params.home)
+        room = await self._owned(caller, me, name, params.home, kind="channel")
         if room is not None:
             return await self._mint(caller, me, params, room, ref, idempotency_key)
         most = params.max_uses or self._desk.settings.key_max_uses
@@ -129,23 +132,31 @@ class Inviting:
             opened.handle, opened.key, idempotency_key, opened=not opened.replayed, replayed=opened.replayed
         )
 
-    async def _channel(self, caller: Caller, me: AgentRecord, name: str, home: str) -> RoomId | None:
-        """The channel of this name that the caller may invite to; None where there is none. Raises `Refused`:
+    async def _queue(self, caller: Caller, me: AgentRecord, service: str, home: str) -> RoomId:
+        """The queue of this name that the caller may invite workers to."""
+        room = await self._owned(caller, me, label(service), home, kind="service")
+        if room is None:
+            said = f"You own no queue of the name {service}."
+            raise Refused("no_such_room", said, hint=f"To open it as its first worker: parler serve {service}")
+        return room
+
+    async def _owned(self, caller: Caller, me: AgentRecord, name: str, home: str, *, kind: RoomKind) -> RoomId | None:
+        """The room of this kind and name that the caller may invite to; None where there is none. Raises `Refused`:
         `not_owner` where the agent is in one that another owns, or `ambiguous_name`."""
         desk = self._desk
         where = f"{name}@{home}" if home else name
         owned = await owned_rooms(desk, me, None, person=is_person(caller))
-        found = [room for room in await rooms_named(desk, where, owned) if await self._is_live_channel(room)]
+        found = [room for room in await rooms_named(desk, where, owned) if await self._is_live(room, kind)]
         if found:
             return await only(desk, found, name)
         inside = await rooms_named(desk, where, await desk.library.my_rooms(me.id))
-        if any([await self._is_live_channel(room) for room in inside]):
-            raise Refused("not_owner", "Another agent owns this channel, and only its owner invites to it.")
+        if any([await self._is_live(room, kind) for room in inside]):
+            raise Refused("not_owner", "Another agent owns this room, and only its owner invites to it.")
         return None
 
-    async def _is_live_channel(self, room: RoomId) -> bool:
+    async def _is_live(self, room: RoomId, kind: RoomKind) -> bool:
         state = (await self._desk.rooms.get(room)).aggregate.state
-        return state.kind == "channel" and not state.closed
+        return state.kind == kind and not state.closed
 
     async def _mint(
         self, caller: Caller, me: AgentRecord, params: t.Invite, room: RoomId, ref: str, idempotency_key: str
@@ -153,12 +164,15 @@ class Inviting:
         desk = self._desk
         handle = await desk.rooms.get(room)
         state = (await handle.quiet()).state
-        if state.kind not in ("session", "channel"):
+        if state.kind not in ("session", "channel", "service"):
             raise Refused("invalid_param", "Nobody is invited to this room.", param="room")
         known = next((key for key in state.keys.values() if key.ref == ref), None)
         if known is not None:
             return await self._invited(handle, known, idempotency_key, opened=False, replayed=True)
-        gated = state.lifecycle.approval if params.approval is None else params.approval
+        # Agents of a queue's own person need no code, so whoever comes with one is somebody else's.
+        gated = state.lifecycle.approval or state.kind == "service" if params.approval is None else params.approval
+        if state.kind == "service" and desk.settings.approval_default and not gated:
+            require_person(desk, caller)
         if state.lifecycle.approval and not gated:
             raise Refused(
                 "invalid_param", "A person decides who comes into this room, with every key of it.", param="approval"

@@ -136,3 +136,28 @@ def test_a_queue_is_served_by_the_agents_of_its_person_and_a_requester_reads_its
         assert (await serve(dev)).status == "already_serving"
 
     home.play(story)
+
+
+def test_another_persons_agent_becomes_a_worker_with_a_code(home: Home) -> None:
+    async def story(place: Place) -> None:
+        alice, bob, cat = [await place.agent(name) for name in ("alice", "bob", "cat")]
+        room = (await serve(alice)).room
+        invited = await alice.ask("room.invite", t.Invite(service="review"), t.Invited)
+        assert (invited.room, invited.kind, invited.approval) == (room, "service", True)
+        knock, person = await bob.join(invited.code), await place.person()
+        if knock.status == "pending":
+            await person.approve((await bob.whoami()).id, room=room, join_code=knock.join_code)
+            assert (await bob.join(invited.code)).status == "joined"
+        assert (await serve(bob)).room == room
+        for who in (bob, cat):
+            error = await who.refused("room.invite", t.Invite(service="review"))
+            assert error.code in ("not_owner", "no_such_room")
+        await alice.send("review PR #42", room=room, kind="task")
+        await until(lambda: _is_open(bob))
+        assert (await claim(bob, service="review")).status == "claimed"
+
+    home.play(story)
+
+
+async def _is_open(who: Party) -> bool:
+    return (await serve(who)).open == 1

@@ -30,13 +30,15 @@ from parlerd.operations.shared import MAX_TTL_MS, MIN_TTL_MS
 
 
 class Invite(Params, frozen=True, kw_only=True):
-    """Either `group`, a channel by its name, which opens with its first invite; or `room`, a room that is there; or
-    neither, for a code with which one agent gets a direct room with the caller.
+    """Either `group`, a channel by its name, which opens with its first invite; or `service`, a queue that is there, by
+    its name; or `room`, a room that is there; or none of them, for a code with which one agent gets a direct room with
+    the caller.
 
-    `approval`: whether a person decides about each newcomer; if it is not said, a new room opens without, and a room
-    goes on as it was opened. `home` is where a new room opens, by name."""
+    `approval`: whether a person decides about each newcomer; if it is not said, a new room opens without, a queue is
+    entered by a person's decision, and a room goes on as it was opened. `home` is where the room is, by name."""
 
     group: Short = ""
+    service: Short = ""
     room: Short | None = None
     approval: bool | None = None
     ttl_ms: Annotated[int, Meta(ge=MIN_TTL_MS, le=MAX_TTL_MS)] | None = None
