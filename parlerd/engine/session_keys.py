@@ -12,11 +12,12 @@ from parlerd.core.approvals import KeyState, standing_request
 from parlerd.core.errors import ERRORS, ParlerError, Refused
 from parlerd.core.identities import AgentRecord
 from parlerd.core.model import HomeId, KeyId, Millis, PeerText, RoomId
+from parlerd.core.room import RoomState
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import LOCAL, RoomHandle
 from parlerd.engine.handling import handles
-from parlerd.engine.key_text import BEGINS, SHORT_ID, handed_on, typed_key_of
+from parlerd.engine.key_text import BEGINS, INVITE, SHORT_ID, handed_on, typed_key_of
 from parlerd.engine.lookup import active_room, owned_rooms
 from parlerd.engine.observers import observed_rooms
 from parlerd.engine.person import is_person
@@ -47,11 +48,8 @@ class SessionKeys:
             if not inside:
                 continue  # the last of the caller's agents left meanwhile
             owns = state.owner == me.id or (is_person(caller) and state.owner_principal == me.principal)
-            keys = (
-                [await self._key_info(handle, key, desk.now_at(state.home), whole=whole) for key in state.keys.values()]
-                if owns and not (state.kind == "dm" and any(key.preapproved for key in state.keys.values()))
-                else []
-            )
+            told = _handed_out(state) if owns else []
+            keys = [await self._key_info(handle, key, desk.now_at(state.home), whole=whole) for key in told]
             sessions.append(
                 t.SessionInfo(
                     room=state.room,
@@ -223,3 +221,12 @@ class SessionKeys:
             max_uses=key.max_uses,
             state=key.state(now),
         )
+
+
+def _handed_out(state: RoomState) -> list[KeyState]:
+    """The keys of a room that people hand out. Nobody types the key by which the peer of a direct room comes in, nor
+    the one by which the agents of a queue's own person do."""
+    keys = list(state.keys.values())
+    if state.kind == "dm" and any(key.preapproved for key in keys):
+        return []
+    return [key for key in keys if state.kind != "service" or key.ref.startswith(INVITE)]

@@ -144,6 +144,8 @@ def test_another_persons_agent_becomes_a_worker_with_a_code(home: Home) -> None:
         room = (await serve(alice)).room
         invited = await alice.ask("room.invite", t.Invite(service="review"), t.Invited)
         assert (invited.room, invited.kind, invited.approval) == (room, "service", True)
+        (session,) = (await alice.ask("session.list", t.ListSessions(), t.SessionList)).sessions
+        assert [key.approval for key in session.keys] == [True]
         knock, person = await bob.join(invited.code), await place.person()
         if knock.status == "pending":
             await person.approve((await bob.whoami()).id, room=room, join_code=knock.join_code)
