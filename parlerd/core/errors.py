@@ -417,6 +417,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "too_many_keys",
         "This room has as many keys as one may have at a time.",
         "Revoke those that nobody needs any more (parler session list, parler session revoke KEY).",
+        tool_hint="Ask your user to revoke those that nobody needs any more (parler session list).",
         action="fix_request",
         scope="room",
     ),
