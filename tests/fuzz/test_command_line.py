@@ -94,7 +94,9 @@ def test_every_command_whose_arguments_alone_are_read_is_there() -> None:
 
 
 @pytest.fixture
-def _only_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def _only_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    # Nowhere in a repository: a command that shares commits would bundle this project's own, over and over.
+    monkeypatch.chdir(tmp_path)
     real = program.handler_of
 
     def handler_of(command: Command) -> Handler:
