@@ -161,7 +161,7 @@ MOOD: Final = '    mood: str = "new"\n'
 MORE: Final = (
     Change("parlerd/wire/link.py", "    log: Word\n    addresses:", f"    log: Word\n{MOOD}    addresses:"),
     Change(LINK, "    opening: bool = False\n    version:", f"    opening: bool = False\n{MOOD}    version:"),
-    Change(LINK, "    replayed: bool\n\n\nclass LeaveRoom", f"    replayed: bool\n{MOOD}\n\nclass LeaveRoom"),
+    Change(LINK, "    replayed: bool\n    late:", f"    replayed: bool\n{MOOD}    late:"),
     Change("relay/link.py", OFFERED, f'{OFFERED} | {{"link.later"}}'),
 )
 """A release that says more: a field in the welcome, in each message and in the answer to a message, which are always

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
+import socket
 from collections.abc import Awaitable, Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 import trio
@@ -111,12 +112,23 @@ async def dialled(answer: Answer, scheme: str = "ws") -> str:
     return said
 
 
+class NoNames(trio.abc.HostnameResolver):
+    """Knows no machine, and says so at once: whom this machine asks for names is not for a test to wait for."""
+
+    async def getaddrinfo(self, *asked: Any, **how: Any) -> Any:
+        raise socket.gaierror(socket.EAI_NONAME, "no such name")
+
+    async def getnameinfo(self, *asked: Any, **how: Any) -> Any:
+        raise socket.gaierror(socket.EAI_NONAME, "no such name")
+
+
 def test_nobody_there_is_unreachable() -> None:
     async def main() -> None:
         (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
         port = listener.socket.getsockname()[1]
         await listener.aclose()
         assert "no relay runs there on this port" in await refused(f"127.0.0.1:{port}")
+        trio.socket.set_custom_hostname_resolver(NoNames())
         assert "No machine of this name" in await refused(f"nobody.invalid:{port}")
 
     run_over_the_network(main)
