@@ -27,8 +27,6 @@ from parlerd.engine.pair_rooms import Direct, PairRooms
 from parlerd.engine.person import is_person
 from parlerd.engine.rooms import pause_among
 
-_PEER: Final = "peer"
-"""What statements call the key of a direct room."""
 _HINT: Final = (
     "An agent is found here that shares a room with you or has a card that you can see: `parler discover` lists cards, "
     "and the other makes one with `parler register --public`."

@@ -41,8 +41,7 @@ from parlerd.core.model import (
 from parlerd.core.public_line import first_line
 from parlerd.core.room import Room
 from parlerd.core.scrub import listed, scrub
-from parlerd.core.statements import NONCE, KeyTerms, Title, encode, room_id_of, title_digest
-from parlerd.core.statements import Opening as SignedOpening
+from parlerd.core.statements import KeyTerms
 from parlerd.core.words import check_text
 from parlerd.engine.authors import Draft
 from parlerd.engine.callers import Caller
@@ -52,20 +51,13 @@ from parlerd.engine.handling import handles
 from parlerd.engine.inputs import input_digest
 from parlerd.engine.key_text import handed_on, typed_key, typed_key_of
 from parlerd.engine.person import require_person
+from parlerd.engine.plans import Plan, planned
 from parlerd.engine.quota import OPENING
 from parlerd.engine.reading import handle_of
 from parlerd.operations import types as t
 
 OPENING_FACTS: Final = 4
 """Facts that opening a room leads to at most: the room, its owner, its key, a recap."""
-
-
-class Plan(NamedTuple):
-    """A room that is about to be opened: its id, and what it follows from."""
-
-    room: RoomId
-    opening: SignedOpening
-    title: Title
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -159,22 +151,19 @@ async def open_room(desk: Desk, caller: Caller, me: AgentRecord, wanted: Wanted)
 def _plan(desk: Desk, caller: Caller, me: AgentRecord, wanted: Wanted, name: str, home: HomeId) -> Plan:
     """The room that a request opens under a name in a home. The same request is the same room there, because nothing in
     its opening is drawn: the nonce and the salt follow from the idempotency key."""
-    secret = desk.keys.opening_secret(me.id, wanted.idempotency_key)
-    title = Title(salt=secret[NONCE : 2 * NONCE], name=name, topic=wanted.topic)
-    opening = SignedOpening(
-        home=home,
+    return planned(
+        desk,
+        me,
+        wanted.idempotency_key,
         kind=wanted.kind,
-        history=wanted.history,
-        owner=me.id,
-        principal=me.principal,
-        handle=me.name,
+        home=home,
+        name=name,
         host=caller.facts.host,
         approval=wanted.approval,
+        topic=wanted.topic,
+        history=wanted.history,
         approver=wanted.approver,
-        title=title_digest(encode(title)),
-        nonce=secret[:NONCE],
     )
-    return Plan(room_id_of(encode(opening)), opening, title)
 
 
 async def _name(

@@ -27,10 +27,11 @@ from parlerd.core.membership import Member
 from parlerd.core.model import MAX_LABEL, AgentId, By, HomeId, Millis, PrincipalId, RoomId
 from parlerd.core.pairs import Ask
 from parlerd.core.room import Room
-from parlerd.core.statements import MAX_MOMENT, NONCE, KeyTerms, Opening, Title, encode, room_id_of, title_digest
+from parlerd.core.statements import MAX_MOMENT, KeyTerms
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.key_text import typed_key
+from parlerd.engine.plans import planned
 from parlerd.engine.quota import OPENING
 from parlerd.engine.rooms import pause_among
 
@@ -168,24 +169,10 @@ class PairRooms:
         still there. The same two after the same room give the same room, because nothing in the opening is drawn."""
         desk = self._desk
         # No idempotency key holds a blank, so no session has this opening.
-        secret = desk.keys.opening_secret(me.id, f"{follows or 'direct'} {other}")
+        words = f"{follows or 'direct'} {other}"
         called = _name_of_room(me.name, name, "" if before is None else before.state.name)
-        title = Title(salt=secret[NONCE : 2 * NONCE], name=called, topic="")
-        opening = Opening(
-            home=home,
-            kind="dm",
-            history="full",
-            owner=me.id,
-            principal=me.principal,
-            handle=me.name,
-            # Not the host of this call: a repeat may come through another door, and is the same room.
-            host=me.host,
-            approval=True,
-            approver="person",
-            title=title_digest(encode(title)),
-            nonce=secret[:NONCE],
-        )
-        room = room_id_of(encode(opening))
+        # Not the host of this call: a repeat may come through another door, and is the same room.
+        room, opening, title = planned(desk, me, words, kind="dm", home=home, name=called, host=me.host, approval=True)
         return c.OpenRoom(
             operation="message.send",
             idempotency_key=f"direct:{room}",
@@ -202,7 +189,7 @@ class PairRooms:
                 expires_at=Millis(MAX_MOMENT),
                 max_uses=1,
                 preapproved=(other,),
-                nonce=secret[NONCE : 2 * NONCE],
+                nonce=title.salt,
             ),
         )
 

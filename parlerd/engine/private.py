@@ -14,10 +14,10 @@ from parlerd.core import commands as c
 from parlerd.core.errors import Refused
 from parlerd.core.identities import AgentRecord
 from parlerd.core.model import KeyId
-from parlerd.core.statements import NONCE, Opening, Title, encode, room_id_of, title_digest
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
+from parlerd.engine.plans import Plan, planned
 
 _WHOSE = "private memory"
 """What the secret of its opening is drawn for. No idempotency key holds a blank, so no session has this opening."""
@@ -27,7 +27,7 @@ async def private_memory(desk: Desk, me: AgentRecord) -> RoomHandle | None:
     """The agent's private memory; None while nothing was ever remembered there, and for a caller that there are only
     certain rooms for."""
     try:
-        return await desk.rooms.get(room_id_of(encode(_opening(desk, me)[0])))
+        return await desk.rooms.get(_planned(desk, me).room)
     except Refused:
         return None
 
@@ -40,8 +40,7 @@ async def made_private_memory(desk: Desk, caller: Caller, me: AgentRecord) -> Ro
     found = await private_memory(desk, me)
     if found is not None:
         return found
-    opening, title = _opening(desk, me)
-    room = room_id_of(encode(opening))
+    room, opening, title = _planned(desk, me)
     command = c.OpenRoom(
         operation="memory.remember", room=room, opening=opening, title=title, mint=KeyId(""), terms=None
     )
@@ -50,20 +49,5 @@ async def made_private_memory(desk: Desk, caller: Caller, me: AgentRecord) -> Ro
     return made
 
 
-def _opening(desk: Desk, me: AgentRecord) -> tuple[Opening, Title]:
-    secret = desk.keys.opening_secret(me.id, _WHOSE)
-    title = Title(salt=secret[NONCE : 2 * NONCE], name="private", topic="")
-    opening = Opening(
-        home=desk.keys.id,
-        kind="private",
-        history="full",
-        owner=me.id,
-        principal=me.principal,
-        handle=me.name,
-        host="",
-        approval=True,
-        approver="person",
-        title=title_digest(encode(title)),
-        nonce=secret[:NONCE],
-    )
-    return opening, title
+def _planned(desk: Desk, me: AgentRecord) -> Plan:
+    return planned(desk, me, _WHOSE, kind="private", home=desk.keys.id, name="private", host="", approval=True)

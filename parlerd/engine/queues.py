@@ -23,13 +23,14 @@ from parlerd.core.errors import Refused
 from parlerd.core.identities import AgentRecord
 from parlerd.core.membership import REQUESTER, is_requester
 from parlerd.core.model import HomeId, Label, Millis, RoomId, label
-from parlerd.core.statements import NONCE, KeyTerms, Opening, Title, encode, room_id_of, title_digest
+from parlerd.core.statements import KeyTerms, encode
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import LOCAL, RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.key_text import typed_key
 from parlerd.engine.lookup import only, rooms_named
+from parlerd.engine.plans import Plan, planned
 from parlerd.operations import types as t
 
 KEY_MS: Final = 100 * 365 * 24 * 3600 * 1000
@@ -133,8 +134,7 @@ class Queues:
         if caller.facts.authority.rooms is not None:
             raise Refused("person_only", hint="Ask the person to open it: parler serve NAME")
         home = self._home(wanted.home)
-        opening, title = await self._unused(caller, me, wanted.name, home)
-        room = room_id_of(encode(opening))
+        room, opening, title = await self._unused(caller, me, wanted.name, home)
         ref = desk.random.new("k")
         if home != desk.keys.id:
             await desk.homes.meet(home)
@@ -164,34 +164,29 @@ class Queues:
         await handle.submit(command, desk.by(caller, me))
         return handle
 
-    async def _unused(self, caller: Caller, me: AgentRecord, name: Label, home: HomeId) -> tuple[Opening, Title]:
+    async def _unused(self, caller: Caller, me: AgentRecord, name: Label, home: HomeId) -> Plan:
         """The opening of the queue that this agent opens next under a name: nothing in it is drawn, so that a daemon
         that died meanwhile goes on with the same one. A queue that is over is followed by another."""
         desk, number = self._desk, 0
         while True:
-            secret = desk.keys.opening_secret(me.id, f"queue {name} {number}")
-            title = Title(salt=secret[NONCE : 2 * NONCE], name=name, topic="")
-            opening = Opening(
-                home=home,
+            plan = planned(
+                desk,
+                me,
+                f"queue {name} {number}",
                 kind="service",
-                history="full",
-                owner=me.id,
-                principal=me.principal,
-                handle=me.name,
+                home=home,
+                name=name,
                 host=caller.facts.host,
                 approval=False,
-                approver="person",
-                title=title_digest(encode(title)),
-                nonce=secret[:NONCE],
             )
             try:
-                is_over = (await desk.rooms.get(room_id_of(encode(opening)))).aggregate.state.closed
+                is_over = (await desk.rooms.get(plan.room)).aggregate.state.closed
             except Refused as error:
                 if error.code not in ("no_such_room", "room_deleted"):
                     raise
                 is_over = error.code == "room_deleted"
             if not is_over:
-                return opening, title
+                return plan
             number += 1
 
     def _home(self, wanted: str) -> HomeId:

@@ -70,6 +70,7 @@ ELSEWHERE: Final = {
     "parlerd/engine/kept": "engine/test_admitting",
     "parlerd/engine/look_back": "uplink/test_relayed",
     "parlerd/engine/links": "engine/test_linking",
+    "parlerd/engine/plans": "engine/test_opening",
     "parlerd/engine/private": "engine/test_memory",
     "parlerd/engine/reachable": "engine/test_admitting",
     "parlerd/engine/recalling": "engine/test_memory",
