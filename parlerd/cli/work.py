@@ -14,6 +14,7 @@ from parlerd.cli.messages import given_text, say_warning
 from parlerd.cli.output import DONE
 from parlerd.cli.parsing import Parser, UsageError, seconds, unicode_text, whole
 from parlerd.cli.render import counted, show_messages, to_the_second
+from parlerd.core.model import DEFAULT_LEASE_MS, MAX_LEASE_MS, MIN_LEASE_MS
 from parlerd.operations import types as t
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 RENEWALS: Final = 3
 """How often `serve --watch` renews a claim within one lease, so that a daemon that restarts meanwhile loses none."""
-_LEASE_MS: Final = 300_000
-"""The lease that a claim has which names none."""
 _OVER: Final = ("claim_lost", "task_over", "no_such_task")
 """Why a task is held no more."""
 
@@ -45,7 +44,7 @@ def _lease(text: str) -> int:
     import argparse
 
     lease_ms = seconds(text)
-    if not 15_000 <= lease_ms <= 3_600_000:
+    if not MIN_LEASE_MS <= lease_ms <= MAX_LEASE_MS:
         raise argparse.ArgumentTypeError(f"{text} is no lease: a lease is 15 to 3600 seconds")
     return lease_ms
 
@@ -107,7 +106,7 @@ def _work(ctx: Context, args: Namespace, served: t.Served) -> int:
         else:
             _show_claimed(ctx, held)
         ctx.out.flush()
-        _hold(ctx, held, args.lease or _LEASE_MS)
+        _hold(ctx, held, args.lease or DEFAULT_LEASE_MS)
 
 
 def _hold(ctx: Context, held: t.TaskHeld, lease_ms: int) -> None:

@@ -41,10 +41,6 @@ TASK: Final = "task"
 """The kind of a message that is work."""
 LATE: Final = "late-result"
 """The kind of what a worker says of a task that it does not hold any more: kept to be read, and without effect."""
-DEFAULT_LEASE_MS: Final = Millis(300_000)
-MIN_LEASE_MS: Final = Millis(15_000)
-MAX_LEASE_MS: Final = Millis(3_600_000)
-"""Source: rooms spec, Work queues."""
 MAX_TASKS: Final = 4_096
 """Tasks of one room that are not over: each is about 250 bytes of every snapshot."""
 KEPT_TASKS: Final = 4 * MAX_TASKS

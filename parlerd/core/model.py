@@ -58,6 +58,11 @@ MAX_PREAPPROVED: Final = 256
 """How many agents a session key may let in without a decision: each one is named in what the person signs."""
 DEFAULT_KEY_TTL_MS: Final = Millis(24 * 3600 * 1000)
 DEFAULT_KEY_USES: Final = 50
+DEFAULT_LEASE_MS: Final = Millis(300_000)
+"""How long a claim holds that names no lease, and below how short and how long a lease may be. Source: rooms spec, Work
+queues."""
+MIN_LEASE_MS: Final = Millis(15_000)
+MAX_LEASE_MS: Final = Millis(3_600_000)
 
 Via = Literal["mcp", "cli", "hook", "http", "link"]
 RoomKind = Literal["home", "session", "channel", "dm", "service", "private"]

@@ -16,12 +16,12 @@ import trio
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core import topics
-from parlerd.core.claims import DEFAULT_LEASE_MS, ENDS, KIND_OF, LATE, Said, Task
+from parlerd.core.claims import ENDS, KIND_OF, LATE, Said, Task
 from parlerd.core.envelope import TextPart
 from parlerd.core.errors import Refused
 from parlerd.core.identities import AgentRecord
 from parlerd.core.membership import is_requester
-from parlerd.core.model import AgentId, MessageId, Millis, Position, RoomId
+from parlerd.core.model import DEFAULT_LEASE_MS, AgentId, MessageId, Millis, Position, RoomId
 from parlerd.core.room import Room
 from parlerd.core.visibility import can_see
 from parlerd.core.words import check_text

@@ -7,17 +7,20 @@ surface must fence or escape it. Above: the families. Below: `entry`.
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
+from msgspec import Meta
 
-from parlerd.core.model import PeerText, Stage, Verified
+from parlerd.core.model import MAX_LEASE_MS, MIN_LEASE_MS, PeerText, Stage, Verified
 from parlerd.operations.entry import AWAY, Params, Result, Short
 
 HandoffStatus = Literal["offered", "accepted", "declined", "withdrawn", "expired"]
 """How the offer of a turn stands."""
 
 
+Lease = Annotated[int, Meta(ge=MIN_LEASE_MS, le=MAX_LEASE_MS)]
+"""How long a claim holds, in milliseconds."""
 MIN_TTL_MS: Final = 60_000
 """A key that lives shorter than a minute is gone before it was passed on."""
 MAX_TTL_MS: Final = 30 * 86_400_000

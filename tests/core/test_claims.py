@@ -8,7 +8,6 @@ from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core import topics
 from parlerd.core.claims import (
-    DEFAULT_LEASE_MS,
     ENDS,
     KEPT_OVER,
     LATE,
@@ -20,7 +19,7 @@ from parlerd.core.claims import (
 )
 from parlerd.core.errors import Refused
 from parlerd.core.membership import REQUESTER
-from parlerd.core.model import MessageId, Millis, Position
+from parlerd.core.model import DEFAULT_LEASE_MS, MessageId, Millis, Position
 from tests.support.core import BEN, CAT, DAN, OWNER, Agent, RoomDriver, agent, opened, refused
 
 LEASE = int(DEFAULT_LEASE_MS)

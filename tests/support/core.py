@@ -20,7 +20,7 @@ import pytest
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.approvals import find_request, standing_request
-from parlerd.core.claims import DEFAULT_LEASE_MS, KIND_OF, TASK, Said, Task
+from parlerd.core.claims import KIND_OF, TASK, Said, Task
 from parlerd.core.decision import Decision
 from parlerd.core.envelope import MemoryPart
 from parlerd.core.errors import Refused
@@ -29,6 +29,7 @@ from parlerd.core.home import HomeRoom
 from parlerd.core.membership import is_requester, newest_number
 from parlerd.core.messages import thread_of
 from parlerd.core.model import (
+    DEFAULT_LEASE_MS,
     AgentId,
     Approver,
     By,

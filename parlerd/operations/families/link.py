@@ -38,7 +38,7 @@ from parlerd.operations.entry import (
     Result,
     Short,
 )
-from parlerd.operations.shared import BlobAt, BlobPiece, Noted, StageReached, TaskStatus
+from parlerd.operations.shared import BlobAt, BlobPiece, Lease, Noted, StageReached, TaskStatus
 
 MAX_ATTACHED: Final = 500
 """Agents that one call attaches or detaches. More are attached by further calls."""
@@ -482,7 +482,7 @@ class ClaimAtRoom(Params, frozen=True, kw_only=True):
     room: Short
     agent: Short
     task: Short | None = None
-    lease_ms: Annotated[int, Meta(ge=15_000, le=3_600_000)]
+    lease_ms: Lease
     idempotency_key: IdempotencyKey | None = None
 
 
@@ -499,7 +499,7 @@ class RenewAtRoom(Params, frozen=True, kw_only=True):
     room: Short
     agent: Short
     task: Short
-    lease_ms: Annotated[int, Meta(ge=15_000, le=3_600_000)]
+    lease_ms: Lease
 
 
 class RenewedAtRoom(Result, frozen=True, kw_only=True):

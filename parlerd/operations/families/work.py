@@ -23,10 +23,7 @@ from parlerd.operations.entry import (
     Short,
     Wait,
 )
-from parlerd.operations.shared import Message, TaskStatus
-
-Lease = Annotated[int, Meta(ge=15_000, le=3_600_000)]
-"""How long a claim holds, in milliseconds. Source: rooms spec, Work queues."""
+from parlerd.operations.shared import Lease, Message, TaskStatus
 
 
 class Serve(Params, frozen=True, kw_only=True):
