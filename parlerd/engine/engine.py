@@ -21,7 +21,7 @@ from parlerd.bounded import Bounded
 from parlerd.core import events as e
 from parlerd.core import topics
 from parlerd.core.errors import ParlerError, Refused, StoreError
-from parlerd.core.model import PrincipalId, RoomId
+from parlerd.core.model import HOME_ROOM, PrincipalId, RoomId
 from parlerd.engine.actor import ActorParts
 from parlerd.engine.admitting import Admitting
 from parlerd.engine.agents import Agents
@@ -385,6 +385,9 @@ async def open_engine(
         presence: Presence
 
         def publish(room: RoomId, facts: Sequence[e.Header]) -> None:
+            if room == HOME_ROOM:
+                wakes.publish({each for fact in facts for each in rooms.home.aggregate.topics(fact)})
+                return
             actor = rooms.open_actor(room)
             if actor is not None:
                 wakes.publish({topics.log(room), *(each for fact in facts for each in actor.aggregate.topics(fact))})
