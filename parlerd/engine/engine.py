@@ -34,6 +34,7 @@ from parlerd.engine.cards import Cards
 from parlerd.engine.checks import Checks
 from parlerd.engine.clearing import Clearing
 from parlerd.engine.connected import Connected
+from parlerd.engine.continuing import Continuing
 from parlerd.engine.deadlines import IdleAgents, RoomDeadlines
 from parlerd.engine.deleting import Deleting
 from parlerd.engine.departing import Departing
@@ -208,7 +209,8 @@ class Engine:
             Departing(desk),
             Deleting(desk),
             AttentionHandlers(desk),
-            Waking(desk),
+            waking := Waking(desk),
+            Continuing(desk, waking),
             Checks(desk),
             HomeHandlers(desk),
             notices,
