@@ -22,6 +22,7 @@ from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core import topics
 from parlerd.core.attention import Loudness
+from parlerd.core.claims import QUIET_KINDS
 from parlerd.core.errors import Refused
 from parlerd.core.identities import AgentRecord
 from parlerd.core.loops import WAKES_AN_HOUR, WAKES_OF_PAIR, Loops
@@ -200,7 +201,7 @@ class Waking:
         causes: dict[Cause, int] = {}
         for name, backlog in found.unread.items():
             known = max(told.upto.get(name, backlog.after), backlog.after)
-            loud = await self._loud(me, backlog, known, backlog.loudness if turn else "all", held_back=turn)
+            loud = await self._loud(me, backlog, known, backlog.loudness if turn else "all", for_turn=turn)
             if loud and not turn:
                 return _News(is_any=True)
             causes |= loud
@@ -208,11 +209,11 @@ class Waking:
         return _News(bool(causes) or asked, tuple(causes.items()), asked)
 
     async def _loud(
-        self, me: AgentRecord, backlog: _Backlog, after: Position, loudness: Loudness, *, held_back: bool
+        self, me: AgentRecord, backlog: _Backlog, after: Position, loudness: Loudness, *, for_turn: bool
     ) -> dict[Cause, int]:
         """Whose messages after a place are so much for this agent, on the first page that has any, with how many turns
-        the two of them have in that conversation. What a room remembers is for nobody. With `held_back`, those are left
-        out whose turns are used up."""
+        the two of them have in that conversation. What a room remembers is for nobody. For a turn, how a task goes on
+        is left out, and whatever is of two whose turns are used up."""
         if loudness == "nothing":
             return {}
         state = backlog.room.state
@@ -224,12 +225,13 @@ class Waking:
             for stored in page.messages:
                 event, author = stored.header.event, stored.header.by.actor
                 assert isinstance(event, e.MessagePosted)
-                if event.memory is not None or (loudness == "handoffs" and not event.turn):
+                is_quiet = event.memory is not None or (for_turn and event.kind in QUIET_KINDS)
+                if is_quiet or (loudness == "handoffs" and not event.turn):
                     continue
                 is_direct = event.visibility is not None or state.kind == "dm" or is_for(state, me.id, event)
                 if loudness != "all" and not is_direct:
                     continue
-                if held_back and self._loops.turns(state.room, event.chain, me.id, author) >= WAKES_OF_PAIR:
+                if for_turn and self._loops.turns(state.room, event.chain, me.id, author) >= WAKES_OF_PAIR:
                     continue
                 is_here = author in self._desk.rooms.home.aggregate.state.agents
                 loud[Cause(state.room, event.chain, author, 1 if is_here else 2)] = WAKES_OF_PAIR

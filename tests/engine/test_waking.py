@@ -98,6 +98,23 @@ def test_what_a_room_remembers_wakes_nobody_and_is_not_counted() -> None:
     run(main)
 
 
+def test_how_a_task_goes_on_begins_no_turn_and_its_end_does() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, ours, room = await in_one_room(served)
+            task = await ours.send("review it", kind="task")
+            await alice.ask("task.claim", t.ClaimTask(id=task.id, room=room), t.TaskHeld)
+            asking = await hook(served)
+            for status in ("accepted", "working", "awaiting"):
+                said = t.SayOfTask(id=task.id, status=status, room=room)
+                await alice.ask("task.say", said, t.TaskHeld)
+                assert not (await check(asking, turn=True)).wake
+            await alice.ask("task.complete", t.CompleteTask(id=task.id, room=room, text="good"), t.TaskHeld)
+            assert (await check(asking, turn=True)).wake
+
+    run(main)
+
+
 def test_only_the_owner_is_told_who_knocks_and_private_words_of_others_are_not_counted() -> None:
     async def main() -> None:
         async with engine_world() as served:
