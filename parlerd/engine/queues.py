@@ -134,7 +134,7 @@ class Queues:
         if caller.facts.authority.rooms is not None:
             raise Refused("person_only", hint="Ask the person to open it: parler serve NAME")
         home = self._home(wanted.home)
-        room, opening, title = await self._unused(caller, me, wanted.name, home)
+        room, opening, title = await self._unused(me, wanted.name, home)
         ref = desk.random.new("k")
         if home != desk.keys.id:
             await desk.homes.meet(home)
@@ -164,7 +164,7 @@ class Queues:
         await handle.submit(command, desk.by(caller, me))
         return handle
 
-    async def _unused(self, caller: Caller, me: AgentRecord, name: Label, home: HomeId) -> Plan:
+    async def _unused(self, me: AgentRecord, name: Label, home: HomeId) -> Plan:
         """The opening of the queue that this agent opens next under a name: nothing in it is drawn, so that a daemon
         that died meanwhile goes on with the same one. A queue that is over is followed by another."""
         desk, number = self._desk, 0
@@ -176,7 +176,8 @@ class Queues:
                 kind="service",
                 home=home,
                 name=name,
-                host=caller.facts.host,
+                # Not the host of this call: a repeat may come through another door, and is the same queue.
+                host=me.host,
                 approval=False,
             )
             try:
