@@ -447,6 +447,8 @@ def _sent(result: t.Sent, scribe: Scribe, asked: _Asked) -> str:
         task = scribe.name(result.id)
         return f"Sent to the workers of {where}{repeated}, as {task}: its result comes to you.{warned}"
     opened = " That room is new, and for you two alone." if result.opened is True else ""
+    if result.opened_queue is True:
+        opened = " That queue is new, and nobody else works for it yet."
     if isinstance(result.awaits, str):
         opened += f" {scribe.name(result.awaits)} is not in it yet; the message waits there."
     return f"Sent #{result.seq} to {where}{repeated}.{opened}{warned}"

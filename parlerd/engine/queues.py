@@ -113,13 +113,14 @@ class Queues:
             raise Refused("no_such_room", said, hint=f"To open it as its first worker: parler serve {service[:64]}")
         return found
 
-    async def to_ask(self, caller: Caller, me: AgentRecord, service: str) -> RoomHandle:
-        """The queue of this name, which the agent may ask for work now: it is a member, if need be as a requester."""
-        handle, _ = await self.made(caller, me, service)
+    async def to_ask(self, caller: Caller, me: AgentRecord, service: str) -> tuple[RoomHandle, bool]:
+        """The queue of this name, which the agent may ask for work now: it is a member, if need be as a requester. And
+        whether the queue was opened for that, so that nobody else works for it yet."""
+        handle, opened = await self.made(caller, me, service)
         member = handle.aggregate.state.members.get(me.id)
         if member is None or not member.present:
             await self._enter(caller, me, handle, role=REQUESTER)
-        return handle
+        return handle, opened
 
     async def made(self, caller: Caller, me: AgentRecord, service: str) -> tuple[RoomHandle, bool]:
         """The queue of this name, and whether it was opened now for this agent's person."""

@@ -435,6 +435,13 @@ def test_a_direct_message_says_that_its_room_is_new_and_who_is_not_in_it_yet() -
     assert shown(waits) == "Sent #1 to dm/ann/ben. ben is not in it yet; the message waits there.\n"
 
 
+def test_the_first_task_of_a_queue_says_that_nobody_else_works_for_it_yet() -> None:
+    sent = t.Sent(
+        room=ROOM, id="m_1", seq=1, at=1, replayed=False, idempotency_key="k", name="review", opened_queue=True
+    )
+    assert shown(sent) == "Sent #1 to review. That queue is new, and nobody else works for it yet.\n"
+
+
 def test_who_wants_to_write_directly_is_decided_on_by_the_person_alone() -> None:
     asks = request("ann", direct_to="ben")
     found = shown(t.RequestList(room=None, requests=[asks]))
