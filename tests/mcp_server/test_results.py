@@ -18,7 +18,7 @@ from mcp_server.heard import hear
 from mcp_server.tools import results
 from mcp_server.tools.failures import failure
 from mcp_server.tools.results import TAIL_BYTES, Scribe
-from parlerd.core.errors import ERRORS, ParlerError
+from parlerd.core.errors import ERRORS, ParlerError, Refused
 from parlerd.core.model import PeerText
 from parlerd.operations import types as t
 from parlerd.operations.tools import TOOLS
@@ -150,6 +150,13 @@ def test_an_error_says_code_hint_example_and_when_to_try_again() -> None:
     text = failure(error, Scribe(), "k-1")
     for said in ("busy: ", error.hint, "200 ms", "parler_recv {}", "key k-1"):
         assert said in text
+
+
+def test_an_error_says_a_moment_as_a_model_reads_it() -> None:
+    error = Refused("already_claimed", "bob holds this task.", holder="bob", until=1_795_916_790_322)
+    assert "until: 2026-11-29 01:46Z" in failure(error, Scribe()).splitlines()
+    error.details["until"] = 10**30
+    assert f"until: {10**30}" in failure(error, Scribe()).splitlines()
 
 
 def page(texts: list[str], **more: Any) -> t.Received:
@@ -433,6 +440,13 @@ def test_a_direct_message_says_that_its_room_is_new_and_who_is_not_in_it_yet() -
     assert shown(sent) == "Sent #1 to dm/ann/ben. That room is new, and for you two alone.\n"
     waits = msgspec.structs.replace(sent, opened=msgspec.UNSET, awaits="ben")
     assert shown(waits) == "Sent #1 to dm/ann/ben. ben is not in it yet; the message waits there.\n"
+
+
+def test_the_first_task_of_a_queue_says_that_nobody_else_works_for_it_yet() -> None:
+    sent = t.Sent(
+        room=ROOM, id="m_1", seq=1, at=1, replayed=False, idempotency_key="k", name="review", opened_queue=True
+    )
+    assert shown(sent) == "Sent #1 to review. That queue is new, and nobody else works for it yet.\n"
 
 
 def test_who_wants_to_write_directly_is_decided_on_by_the_person_alone() -> None:
