@@ -282,18 +282,20 @@ def _segments(message: t.Message, you: str, offset: int = 0) -> list[tuple[str, 
         facts.append("next")
         found.append(("; ".join(facts), handoff.next))
         found += [(f"{label} of #{message.seq}", words) for label, words in _capsule(handoff)]
+        if message.brings is not msgspec.UNSET:
+            found.append(("; ".join([f"code of #{message.seq}", *_brought(message.brings)]), message.brings.name))
         if message.text and message.text not in (handoff.next, handoff.summary):
             found.append((f"text of #{message.seq}", message.text))
     elif message.handoff_answer is not msgspec.UNSET:
         found.append(("; ".join(facts), message.handoff_answer.reason))
     elif message.brings is not msgspec.UNSET:
+        facts += _addressed(message, you)
         facts += _brought(message.brings)
         found.append(("; ".join(facts), message.text or message.brings.name))
         if message.text:
             found.append((f"name in #{message.seq}", message.brings.name))
     else:
-        if message.to is not msgspec.UNSET and message.to:
-            facts.append(f"to {' '.join('you' if who == you else _plain(who) for who in message.to)}")
+        facts += _addressed(message, you)
         found.append(("; ".join(facts), message.text))
     if message.data is not msgspec.UNSET and message.data is not None:
         found.append((f"data of #{message.seq}", msgspec.json.encode(message.data).decode()))
@@ -305,6 +307,13 @@ def _segments(message: t.Message, you: str, offset: int = 0) -> list[tuple[str, 
             left.append((head, text, min(offset, len(text))))
         offset = max(0, offset - len(text))
     return left
+
+
+def _addressed(message: t.Message, you: str) -> list[str]:
+    """Whose attention a message asks for."""
+    if message.to is msgspec.UNSET or not message.to:
+        return []
+    return [f"to {' '.join('you' if who == you else _plain(who) for who in message.to)}"]
 
 
 def _brought(brings: t.BlobInfo) -> list[str]:

@@ -50,6 +50,12 @@ def _offer_arguments(parser: Parser) -> None:
             help=f"{what}; may be repeated",
         )
     parser.add_argument(
+        "--bundle",
+        type=unicode_text,
+        metavar="ID",
+        help="code that goes along: what `parler push` shared with this room, by its id or its message",
+    )
+    parser.add_argument(
         "--ttl", type=seconds, metavar="S", help="how long the offer stands (default: a day; at most 30 days)"
     )
     room_argument(parser)
@@ -78,6 +84,7 @@ def _offer(ctx: Context, args: Namespace) -> int:
         files=tuple(args.file),
         refs=tuple(args.ref),
         for_=args.whom,
+        bundle=args.bundle,
         ttl_ms=args.ttl,
         room=args.room,
         idempotency_key=args.key or new_key(),
@@ -188,6 +195,7 @@ HANDLERS: Final = {
         examples=(
             'parler handoff --for bob --summary "rotation is done" --next "wire the UI"',
             'parler handoff --goal "new login" --decision "use PKCE" --next "wire the UI"',
+            'parler handoff --for bob --next "review and merge" --bundle 12',
         ),
     ),
     "handoff accept": Handler(

@@ -143,6 +143,8 @@ def show_message(out: Output, message: t.Message, now: float, *, you: str | None
             for label, body in lines:
                 out.say(("  " + label, "dim"))
                 out.text(body)
+        if not isinstance(message.brings, msgspec.UnsetType):
+            _show_brought(out, message.brings)
         if is_mine and handoff.status == "offered":
             out.note(f"To take the turn: parler handoff accept {message.seq} (or: decline {message.seq} --reason WHY)")
 

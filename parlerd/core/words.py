@@ -13,7 +13,7 @@ import math
 import re
 from collections.abc import Mapping
 from itertools import chain
-from typing import Any, Final, get_args
+from typing import Any, Final, Literal, get_args
 
 import msgspec
 
@@ -55,7 +55,22 @@ MEMORY: Final = "memory"
 """The kind of the messages that belong to a room's memory."""
 FILE: Final = "file"
 CODE: Final = "code"
-"""The kinds of the messages that bring a file, and commits."""
+"""The kinds of the messages that bring a file, and commits, and do nothing else."""
+HANDOFF: Final = "handoff"
+"""The kind of the messages that offer the turn."""
+Said = Literal["accepted", "working", "awaiting", "done", "failed", "cancelled"]
+KIND_OF: Final[Mapping[Said, str]] = {
+    "accepted": "task-accepted",
+    "working": "task-working",
+    "awaiting": "task-awaiting",
+    "done": "result",
+    "failed": "task-failed",
+    "cancelled": "task-cancelled",
+}
+"""The kind of the message by which a worker says how a task is."""
+LATE: Final = "late-result"
+"""The kind of what a worker says of a task that it does not hold any more: kept to be read, and without effect."""
+SAID_OF_TASK: Final = frozenset({*KIND_OF.values(), LATE})
 MAX_NAME: Final = 255
 """Bytes of the name that an author gives to what it shares: as many as a file system takes."""
 MAX_PARTS: Final = 16
@@ -232,7 +247,7 @@ def check_envelope(envelope: Envelope) -> None:
                 says_something = True
             case HandoffPart():
                 says_something |= check_handoff(part) > 0
-                if len(part.target) > MAX_LABEL or envelope.kind != "handoff":
+                if len(part.target) > MAX_LABEL or envelope.kind != HANDOFF:
                     raise _refused("parts")
             case HandoffAnswerPart(answer=answer, reason=reason):
                 check_text(reason, "reason")
@@ -271,13 +286,16 @@ def _is_memory(part: MemoryPart, envelope: Envelope) -> bool:
 
 
 def _is_blob(part: BlobPart, envelope: Envelope) -> bool:
-    """Whether this part, in this envelope, names one file or one bundle, and nothing beside that a rule would read."""
-    is_alone = all(each is part or isinstance(each, TextPart) for each in envelope.parts)
+    """Whether this part, in this envelope, names one file or one bundle, and nothing beside that a rule would read. A
+    hand-off brings code, and what is said of a task brings either."""
+    beside = HandoffPart if envelope.kind == HANDOFF else TextPart
+    is_alone = all(each is part or isinstance(each, beside) for each in envelope.parts)
     is_code = part.tip != ""
+    kinds = {CODE, HANDOFF} if is_code else {FILE}
     ids = [each for each in (part.tip, part.base) if each]
     return (
         is_alone
-        and envelope.kind == (CODE if is_code else FILE)
+        and envelope.kind in kinds.union(SAID_OF_TASK)
         and _holds(blob_id, part.blob)
         and 0 <= part.size < 2**53
         and 0 <= part.left_out < 2**53

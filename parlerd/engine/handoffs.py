@@ -12,16 +12,17 @@ from typing import Final
 import msgspec
 
 from parlerd.core import commands as c
-from parlerd.core.envelope import HandoffAnswerPart, HandoffPart, turn_of
+from parlerd.core.envelope import HandoffAnswerPart, HandoffPart, Part, blob_of, turn_of
 from parlerd.core.errors import Refused
 from parlerd.core.handoff import Offer
 from parlerd.core.identities import AgentRecord
 from parlerd.core.model import AgentId, MessageId, Millis, Position, label
 from parlerd.core.room import Room, RoomState
 from parlerd.core.visibility import can_see
-from parlerd.core.words import answer_kind, check_handoff, check_text
+from parlerd.core.words import HANDOFF, answer_kind, check_handoff, check_text
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
+from parlerd.engine.files import Files
 from parlerd.engine.handling import handles
 from parlerd.engine.inputs import input_digest
 from parlerd.engine.lookup import room_of
@@ -39,8 +40,9 @@ MAX_SHOWN: Final = 20
 class Handoffs:
     """The handlers of `handoff.give`, `handoff.accept`, `handoff.decline`, `handoff.withdraw` and `handoff.show`."""
 
-    def __init__(self, desk: Desk, sending: Sending, reading: Reading) -> None:
+    def __init__(self, desk: Desk, sending: Sending, reading: Reading, files: Files) -> None:
         self._desk = desk
+        self._files = files
         self._sending = sending
         self._reading = reading
 
@@ -64,18 +66,22 @@ class Handoffs:
             refs=params.refs,
             ttl_ms=Millis(params.ttl_ms or 0),
         )
-        turn, ttl_ms = turn_of((part,))
+        size = check_handoff(part)
+        parts: tuple[Part, ...] = (part,)
+        if params.bundle is not None:
+            parts = (part, await self._files.again(me, actor, params.bundle, code=True))
+        turn, ttl_ms = turn_of(parts)
         command = c.PostMessage(
             operation="handoff.give",
             idempotency_key=params.idempotency_key,
             input=input_digest(params),
-            kind="handoff",
+            kind=HANDOFF,
             taker=target,
             turn=turn,
             ttl_ms=ttl_ms,
+            blob=blob_of(parts),
         )
-        size = check_handoff(part)
-        sent = await (await self._sending.post(caller, me, actor, command, (part,), size)).result()
+        sent = await (await self._sending.post(caller, me, actor, command, parts, size)).result()
         # The room as it is now: who was in it before the message was stored may have left meanwhile.
         room = actor.aggregate
         offer = room.state.offers.get(MessageId(sent.id))

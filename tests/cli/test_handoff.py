@@ -79,13 +79,14 @@ def test_handoff_takes_everything_that_the_next_agent_has_to_know(shell: Shell) 
     shell.daemon.answers("handoff.give", t.GivenHandoff(id="m_1", room=ROOM, name="auth", for_=None, seq=8, others=1))
     words = (
         "handoff", "--next", "go", "--goal", "g", "--state", "s", "--decision", "d1", "--decision", "d2",
-        "--failed", "f", "--question", "q", "--file", "src/a.py", "--ref", "main", "--ttl", "600",
+        "--failed", "f", "--question", "q", "--file", "src/a.py", "--ref", "main", "--ttl", "600", "--bundle", "12",
     )  # fmt: skip
     assert shell.run(*words).code == 0
     [params] = shell.daemon.params_of("handoff.give")
     assert isinstance(params, t.GiveHandoff)
     assert (params.goal, params.state, params.decisions, params.failed) == ("g", "s", ("d1", "d2"), ("f",))
     assert (params.questions, params.files, params.refs, params.ttl_ms) == (("q",), ("src/a.py",), ("main",), 600_000)
+    assert params.bundle == "12"
 
 
 def test_handoff_where_nobody_else_is_says_so_and_what_to_do(shell: Shell) -> None:

@@ -134,6 +134,10 @@ def test_data_of_very_many_elements_is_not_looked_through_one_by_one(element: ob
             to=(AGENTS[0],),
         ),
         change(kind="code", parts=(BlobPart(BLOB, 7, "main", tip=TIP, base="ab" * 32, left_out=3),), **REPLY),
+        change(kind="handoff", parts=(HandoffPart(next="merge"), BlobPart(BLOB, 7, "main", tip=TIP))),
+        change(kind="result", parts=(TextPart("done"), BlobPart(BLOB, 7, "report.pdf")), **REPLY),
+        change(kind="task-working", parts=(TextPart("so far"), BlobPart(BLOB, 7, "main", tip=TIP)), **REPLY),
+        change(kind="late-result", parts=(TextPart("done"), BlobPart(BLOB, 7)), **REPLY),
     ],
 )
 def test_a_sound_envelope_passes_as_it_is(envelope: Envelope) -> None:
@@ -189,6 +193,13 @@ def test_a_message_of_a_memory_says_one_thing_that_is_hidden_from_nobody(wrong: 
         ("code", (BlobPart(BLOB, 1, tip="HEAD"),)),
         ("code", (BlobPart(BLOB, 1, tip=TIP[1:]),)),
         ("code", (BlobPart(BLOB, 1, tip=TIP, base="main"),)),
+        ("handoff", (HandoffPart(next="x"), BlobPart(BLOB, 1))),
+        ("handoff", (HandoffPart(next="x"), BlobPart(BLOB, 1, tip=TIP), BlobPart(BLOB, 1, tip=TIP))),
+        ("handoff", (HandoffPart(next="x"), TextPart("x"), BlobPart(BLOB, 1, tip=TIP))),
+        ("handoff-accepted", (HandoffAnswerPart("accepted"), BlobPart(BLOB, 1, tip=TIP))),
+        ("result", (TextPart("x"), BlobPart(BLOB, 1), DataPart(1))),
+        ("task", (TextPart("x"), BlobPart(BLOB, 1))),
+        ("memory", (MemoryPart(), BlobPart(BLOB, 1))),
     ],
 )
 def test_a_message_brings_one_thing_that_is_named_as_files_and_commits_are(kind: str, parts: tuple[Part, ...]) -> None:

@@ -202,6 +202,24 @@ def test_a_handoff_shows_whom_it_is_for_and_what_is_next() -> None:
     assert [part.text for part in heard.parts] == ["wire the UI", "rotation done"]
 
 
+def test_code_that_goes_along_with_a_hand_off_is_named_in_the_fence_and_taken_by_the_call_that_is_said() -> None:
+    offered = t.Handoff(next=PeerText("merge it"), summary=PeerText(""), to_you=True, status="offered")
+    code = t.BlobInfo(blob="cd" * 32, size=900, name=PeerText("main\u202e"), tip="ef" * 20)
+    said = message(3, "", kind="handoff", handoff=offered, brings=code)
+    text = shown(msgspec.structs.replace(page([]), messages=[said]))
+    heard = hear(text)
+    assert heard.parts[0].text == "merge it"
+    assert "code of #3; 900 bytes; at efefefefefef" in text
+    assert "\u202e" not in text
+    assert 'To take what #3 brings: parler_share {"action":"apply","blob":"3"}' in text.splitlines()
+
+
+def test_a_result_with_a_file_says_whose_attention_it_asks_for_and_what_it_brings() -> None:
+    file = t.BlobInfo(blob="cd" * 32, size=900, name=PeerText("report.pdf"))
+    text = special(kind="result", to=["me"], brings=file)
+    assert "result; to you; 900 bytes" in text
+
+
 def test_data_is_shown_under_a_head_of_its_own() -> None:
     heard = hear(shown(msgspec.structs.replace(page([]), messages=[message(1, "text", data={"a": "日"})])))
     assert [part.text for part in heard.parts] == ["text", '{"a":"日"}']

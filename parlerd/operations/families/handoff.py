@@ -43,6 +43,8 @@ class GiveHandoff(Params, frozen=True, kw_only=True):
     files: Points = ()
     refs: Points = ()
     for_: Short = msgspec.field(name="for", default="")
+    bundle: Short | None = None
+    """Code that goes along: the number or the id of a message of the room that brings it, or the blob's id."""
     ttl_ms: Annotated[int, Meta(ge=60_000, le=2_592_000_000)] | None = None
     """How long the offer stands; a day if it is not said."""
     room: Short | None = None
@@ -174,6 +176,10 @@ FAMILY: Final = Family(
                 "room_closed",
                 "throttled",
                 "too_many_handoffs",
+                "no_such_blob",
+                "no_such_message",
+                "bundle_refused",
+                "upload_unfinished",
                 *SENDS_AWAY,
                 *IDEMPOTENT,
             ),
@@ -264,17 +270,18 @@ FAMILY: Final = Family(
         ToolEntry(
             name="parler_handoff",
             title="Hand off the turn",
-            does="Offer the turn to the next agent; accept or decline an offer; withdraw your own.",
+            does="Offer the turn, with shared code (bundle); accept, decline, withdraw an offer.",
             arguments=(
-                Argument(name="for", help="agent or role; default: anyone"),
-                Argument(name="next", help="what it should do", is_free=True),
+                Argument(name="for", help="agent or role, else anyone"),
+                Argument(name="next", is_free=True),
                 Argument(name="goal", is_free=True),
-                Argument(name="state", help="where things stand", is_free=True),
+                Argument(name="state", is_free=True),
                 Argument(name="decisions", kind="strings", is_free=True),
                 Argument(name="failed", kind="strings", is_free=True),
                 Argument(name="questions", kind="strings", is_free=True),
                 Argument(name="files", kind="strings", is_free=True),
                 Argument(name="refs", kind="strings", is_free=True),
+                Argument(name="bundle", is_number=True),
                 Argument(name="id", help="the offer", is_number=True),
                 Argument(name="reason", is_free=True),
                 Argument(name="room"),
