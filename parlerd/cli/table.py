@@ -133,7 +133,7 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     (('handoff',), 'parlerd.cli.handoff', 'handoff.give', '', (
         'parler handoff --for bob --summary "rotation is done" --next "wire the UI"',
         'parler handoff --goal "new login" --decision "use PKCE" --next "wire the UI"',
-        'parler handoff --for bob --next "review and merge" --bundle 12',
+        'parler handoff --for bob --next "review and merge" --bundle 12 --transcript 20',
     )),
     (('handoff', 'accept'), 'parlerd.cli.handoff', 'handoff.accept', '', (
         'parler handoff accept 7 --room auth-redesign',

@@ -25,6 +25,7 @@ from parlerd.core.envelope import (
     HandoffPart,
     MemoryPart,
     TextPart,
+    Transcript,
     UnknownPart,
     blob_of,
     decode_envelope,
@@ -82,6 +83,10 @@ MAX_POINTS: Final = 64
 MAX_CAPSULE: Final = 64 * 1024
 """Bytes of all that goes along with a hand-off beside `next` and `summary`. Source: rooms spec, Handoff; what a model
 reads in one go is less than that in every host."""
+MAX_TRANSCRIPT: Final = 100
+"""Messages that go along with an offer of the turn."""
+MAX_QUOTED_BYTES: Final = 32 * 1024
+"""Bytes of those that are quoted: half of what else a hand-off may hold."""
 MIN_OFFER_MS: Final = 60 * 1000
 MAX_OFFER_MS: Final = 30 * 24 * 3600 * 1000
 """How long an offer may stand."""
@@ -127,6 +132,10 @@ def check_handoff(part: HandoffPart) -> int:
         if len(points) > MAX_POINTS:
             raise Refused("invalid_param", f"`{name}` has more than {MAX_POINTS} entries.", param=name)
         rest += sum(check_text(point, name) for point in points)
+    quoted = () if part.transcript is None else part.transcript.quoted
+    quotes = sum(check_text(each.author, "transcript") + check_text(each.text, "transcript") for each in quoted)
+    if quotes > MAX_QUOTED_BYTES:
+        raise Refused("text_too_long", param="transcript", limit=MAX_QUOTED_BYTES)
     if rest > MAX_CAPSULE:
         raise Refused(
             "text_too_long",
@@ -136,7 +145,7 @@ def check_handoff(part: HandoffPart) -> int:
         )
     if part.ttl_ms and not MIN_OFFER_MS <= part.ttl_ms <= MAX_OFFER_MS:
         raise Refused("invalid_param", "An offer stands for a minute to 30 days.", param="ttl_ms")
-    return size + rest
+    return size + rest + quotes
 
 
 def answer_kind(answer: str) -> str:
@@ -249,6 +258,8 @@ def check_envelope(envelope: Envelope) -> None:
                 says_something |= check_handoff(part) > 0
                 if len(part.target) > MAX_LABEL or envelope.kind != HANDOFF:
                     raise _refused("parts")
+                if part.transcript is not None and not _is_transcript(part.transcript):
+                    raise _refused("parts")
             case HandoffAnswerPart(answer=answer, reason=reason):
                 check_text(reason, "reason")
                 says_something = True
@@ -267,6 +278,25 @@ def check_envelope(envelope: Envelope) -> None:
                 says_something = True
     if not says_something:
         raise _refused("parts")
+
+
+def _is_transcript(said: Transcript) -> bool:
+    """Whether a transcript names messages, and quotes all of them or none."""
+    return (
+        _MESSAGE_ID.match(said.first) is not None
+        and _MESSAGE_ID.match(said.last) is not None
+        and 1 <= said.count <= MAX_TRANSCRIPT
+        and 0 <= said.left_out < MAX_TRANSCRIPT
+        and len(said.quoted) in (0, said.count)
+        and (not said.quoted or (said.quoted[0].id, said.quoted[-1].id) == (said.first, said.last))
+        and all(
+            _MESSAGE_ID.match(each.id) is not None
+            and len(each.author) <= MAX_LABEL
+            and 0 <= each.at < 2**53
+            and _KIND.match(each.kind) is not None
+            for each in said.quoted
+        )
+    )
 
 
 def _is_memory(part: MemoryPart, envelope: Envelope) -> bool:

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from parlerd.core import commands as c
-from parlerd.core.envelope import HandoffAnswerPart, HandoffPart, Part, blob_of, turn_of
+from parlerd.core.envelope import HandoffAnswerPart, HandoffPart, Part, Transcript, blob_of, turn_of
 from parlerd.core.errors import Refused
 from parlerd.core.handoff import Offer
 from parlerd.core.identities import AgentRecord
@@ -28,6 +28,7 @@ from parlerd.engine.inputs import input_digest
 from parlerd.engine.lookup import room_of
 from parlerd.engine.reading import Reading, handle_of, silence_of
 from parlerd.engine.sending import Sending
+from parlerd.engine.transcripts import transcript
 from parlerd.operations import types as t
 from parlerd.store.port import StoredMessage
 
@@ -51,6 +52,9 @@ class Handoffs:
         me = await self._desk.me(caller)
         target = "" if params.for_ in ("", ANYONE) else str(label(params.for_))
         actor, room = await room_of(self._desk, me, params.room)
+        told = None
+        if params.transcript:
+            told = await transcript(self._desk.library, room, me.id, target, params.transcript)
         # Readers are told a name, also where an id was given.
         named = handle_of(room.state, AgentId(target))
         part = HandoffPart(
@@ -65,6 +69,7 @@ class Handoffs:
             files=params.files,
             refs=params.refs,
             ttl_ms=Millis(params.ttl_ms or 0),
+            transcript=told,
         )
         size = check_handoff(part)
         parts: tuple[Part, ...] = (part,)
@@ -96,6 +101,7 @@ class Handoffs:
             queued=sent.queued,
             warning=sent.warning,
             others=sum(member.present and member.agent != me.id for member in room.state.members.values()),
+            transcript=_sent_transcript(told) if params.transcript and not sent.replayed else msgspec.UNSET,
             expires=0 if offer is None else offer.expires_at,
         )
 
@@ -195,6 +201,12 @@ class Handoffs:
         spans = [(Position(place - 1), place) for place in places]
         await self._reading.mark(room.state.room, me.id, spans, needed=False)
         return await self._reading.render(room.state, view, stored)
+
+
+def _sent_transcript(told: Transcript | None) -> t.SentTranscript:
+    if told is None:
+        return t.SentTranscript(count=0, quoted=False)
+    return t.SentTranscript(count=told.count, quoted=bool(told.quoted), left_out=told.left_out)
 
 
 _OPERATIONS: Final = {

@@ -45,10 +45,21 @@ class GiveHandoff(Params, frozen=True, kw_only=True):
     for_: Short = msgspec.field(name="for", default="")
     bundle: Short | None = None
     """Code that goes along: the number or the id of a message of the room that brings it, or the blob's id."""
+    transcript: Annotated[int, Meta(ge=0, le=100)] = 0
+    """So many of the newest messages that everyone in the room may read go along: named where whoever may take the
+    turn can read them there, and else quoted."""
     ttl_ms: Annotated[int, Meta(ge=60_000, le=2_592_000_000)] | None = None
     """How long the offer stands; a day if it is not said."""
     room: Short | None = None
     idempotency_key: IdempotencyKey | None = None
+
+
+class SentTranscript(Result, frozen=True, kw_only=True):
+    """How many messages go along with an offer, whether as quotations, and how many more could not be quoted."""
+
+    count: int
+    quoted: bool
+    left_out: int = 0
 
 
 class GivenHandoff(Result, frozen=True, kw_only=True):
@@ -66,6 +77,7 @@ class GivenHandoff(Result, frozen=True, kw_only=True):
     others: int = 0
     queued: bool = False
     warning: str | msgspec.UnsetType = msgspec.UNSET
+    transcript: SentTranscript | msgspec.UnsetType = msgspec.UNSET
     expires: int = 0
     """Until when the offer stands, by the room's time; 0 of one that is `queued`."""
 
@@ -282,6 +294,7 @@ FAMILY: Final = Family(
                 Argument(name="files", kind="strings", is_free=True),
                 Argument(name="refs", kind="strings", is_free=True),
                 Argument(name="bundle", is_number=True),
+                Argument(name="transcript", kind="integer"),
                 Argument(name="id", help="the offer", is_number=True),
                 Argument(name="reason", is_free=True),
                 Argument(name="room"),
