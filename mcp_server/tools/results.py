@@ -847,6 +847,8 @@ def _why(result: t.WhyResult, scribe: Scribe, asked: _Asked) -> str:
         stopped = "" if reader.stopped is msgspec.UNSET else f"; {reader.stopped}"
         if stopped and reader.stopped_since:
             stopped += f" since {clock(reader.stopped_since)}"
+        if isinstance(reader.held, int):
+            stopped += f"; wakes nobody after {reader.held} turns of the two: a person runs `parler room continue`"
         lines.append(f"{scribe.name(reader.name)}: {stages}{stopped}")
     if rung and not lines:
         return rung[0]

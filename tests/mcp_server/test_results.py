@@ -589,3 +589,12 @@ def test_places_are_in_order() -> None:
 )
 def test_where_a_message_got_to_says_how_its_task_stands(task: t.TaskEntry, said: str) -> None:
     assert shown(t.WhyResult(id="m_7", room=ROOM, readers=[], task=task)).startswith(f"{said}\n")
+
+
+def test_where_a_message_got_to_says_that_it_wakes_nobody_and_what_a_person_does() -> None:
+    held = t.ReaderLadder(agent="U", name="bob", stages=[t.StageReached(stage="stored", at=1)], held=20)
+    text = shown(t.WhyResult(id="m", room="r_a", readers=[held]))
+    assert "wakes nobody after 20 turns of the two: a person runs `parler room continue`" in text
+    assert "wakes" not in shown(
+        t.WhyResult(id="m", room="r_a", readers=[msgspec.structs.replace(held, held=msgspec.UNSET)])
+    )
