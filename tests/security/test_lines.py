@@ -127,6 +127,7 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
         "relay/test_door.py::test_a_page_in_a_browser_has_no_business_at_the_link",
         "relay/test_enrolment.py::test_new_people_come_at_a_bounded_rate_and_those_who_are_known_at_any",
         "engine/test_linking.py::test_nobody_is_attached_without_the_persons_word_and_its_own_for_this_very_link",
+        "engine/test_letting_in.py::test_nobody_comes_in_with_a_role_that_stands_for_somebody_else",
         "engine/test_letting_in.py::test_a_decision_of_anybody_but_the_owners_side_lets_nobody_in",
         "engine/test_letting_in.py::test_one_persons_guesses_are_slowed_down_and_delay_nobody_else",
         "engine/test_admitting.py::test_whoever_may_not_know_a_room_hears_that_there_is_none",
