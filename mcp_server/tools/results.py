@@ -285,21 +285,27 @@ def _segments(message: t.Message, you: str, offset: int = 0) -> list[tuple[str, 
             facts.append(f"taken by {'you' if handoff.taken_by == you else _plain(handoff.taken_by)}")
         elif handoff.status not in ("offered", msgspec.UNSET):
             facts.append(str(handoff.status))
+        if handoff.transcript is not msgspec.UNSET:
+            facts.append(_belongs(handoff.transcript))
         facts.append("next")
         found.append(("; ".join(facts), handoff.next))
         found += [(f"{label} of #{message.seq}", words) for label, words in _capsule(handoff)]
+        if handoff.transcript is not msgspec.UNSET:
+            found += _transcript(message.seq, handoff.transcript)
+        if message.brings is not msgspec.UNSET:
+            found.append(("; ".join([f"code of #{message.seq}", *_brought(message.brings)]), message.brings.name))
         if message.text and message.text not in (handoff.next, handoff.summary):
             found.append((f"text of #{message.seq}", message.text))
     elif message.handoff_answer is not msgspec.UNSET:
         found.append(("; ".join(facts), message.handoff_answer.reason))
     elif message.brings is not msgspec.UNSET:
+        facts += _addressed(message, you)
         facts += _brought(message.brings)
         found.append(("; ".join(facts), message.text or message.brings.name))
         if message.text:
             found.append((f"name in #{message.seq}", message.brings.name))
     else:
-        if message.to is not msgspec.UNSET and message.to:
-            facts.append(f"to {' '.join('you' if who == you else _plain(who) for who in message.to)}")
+        facts += _addressed(message, you)
         found.append(("; ".join(facts), message.text))
     if message.data is not msgspec.UNSET and message.data is not None:
         found.append((f"data of #{message.seq}", msgspec.json.encode(message.data).decode()))
@@ -311,6 +317,13 @@ def _segments(message: t.Message, you: str, offset: int = 0) -> list[tuple[str, 
             left.append((head, text, min(offset, len(text))))
         offset = max(0, offset - len(text))
     return left
+
+
+def _addressed(message: t.Message, you: str) -> list[str]:
+    """Whose attention a message asks for."""
+    if message.to is msgspec.UNSET or not message.to:
+        return []
+    return [f"to {' '.join('you' if who == you else _plain(who) for who in message.to)}"]
 
 
 def _brought(brings: t.BlobInfo) -> list[str]:
@@ -349,6 +362,26 @@ def _capsule(handoff: t.Handoff) -> list[tuple[str, str]]:
         for name, words in said
         if words is not msgspec.UNSET and words
     ]
+
+
+def _transcript(seq: int, said: t.HandoffTranscript) -> list[tuple[str, str]]:
+    """The messages that the giver of a turn quotes: the head of each, and its words."""
+    if said.quoted is msgspec.UNSET:
+        return []
+    older = [f"{said.left_out} older left out"] if said.left_out else []
+    return [
+        ("; ".join([f"quoted of #{seq}", f"by {_plain(each.author)}", *(older if number == 0 else [])]), each.text)
+        for number, each in enumerate(said.quoted)
+    ]
+
+
+def _belongs(said: t.HandoffTranscript) -> str:
+    """Where the conversation stands that belongs to an offer, in the head of the offer."""
+    if said.quoted is not msgspec.UNSET:
+        return f"quotes {said.count} messages"
+    if not said.first_seq or not said.last_seq:
+        return f"with {said.count} messages that you cannot read here"
+    return f"with #{said.first_seq} to #{said.last_seq} of the room"
 
 
 def length_of(message: t.Message, you: str) -> int:
@@ -470,10 +503,20 @@ def _handed(result: t.GivenHandoff, scribe: Scribe, asked: _Asked) -> str:
     where = scribe.name(result.name or result.room)
     queued = f" {_QUEUED}" if result.queued else ""
     number = "" if result.seq is None else f", #{result.seq}"
+    along = "" if result.transcript is msgspec.UNSET else _along(result.transcript)
     return (
-        f"The turn is offered to {to} in {where}{number}{repeated}. It is yours until somebody takes it.{queued}"
+        f"The turn is offered to {to} in {where}{number}{repeated}. It is yours until somebody takes it.{queued}{along}"
         f"{_warned(result.warning)} Then wait for the answer: {scribe.wait}"
     )
+
+
+def _along(told: t.SentTranscript) -> str:
+    """How much of the conversation goes along with an offer."""
+    if not told.count:
+        return " Nothing of the conversation goes along: no message can be quoted whole."
+    left = f"; {told.left_out} older did not fit" if told.left_out else ""
+    how = "are quoted in it" if told.quoted else "belong to it, to be read in the room"
+    return f" {told.count} messages {how}{left}."
 
 
 def _remembered(result: t.Remembered, scribe: Scribe, asked: _Asked) -> str:
@@ -804,6 +847,8 @@ def _why(result: t.WhyResult, scribe: Scribe, asked: _Asked) -> str:
         stopped = "" if reader.stopped is msgspec.UNSET else f"; {reader.stopped}"
         if stopped and reader.stopped_since:
             stopped += f" since {clock(reader.stopped_since)}"
+        if isinstance(reader.held, int):
+            stopped += f"; wakes nobody after {reader.held} turns of the two: a person runs `parler room continue`"
         lines.append(f"{scribe.name(reader.name)}: {stages}{stopped}")
     if rung and not lines:
         return rung[0]

@@ -20,7 +20,7 @@ import trio
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.claims import TASK
-from parlerd.core.envelope import DataPart, HandoffAnswerPart, HandoffPart, Part, TextPart
+from parlerd.core.envelope import DataPart, HandoffAnswerPart, HandoffPart, Part, TextPart, Transcript
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.identities import AgentRecord
 from parlerd.core.membership import is_requester
@@ -328,6 +328,10 @@ def _cleaned(parts: tuple[Part, ...], *, leaves: bool) -> tuple[tuple[Part, ...]
         found.update(removed)
         return clean
 
+    def quotation(said: Transcript) -> Transcript:
+        quoted = tuple(msgspec.structs.replace(each, text=capsule(each.text)) for each in said.quoted)
+        return msgspec.structs.replace(said, quoted=quoted)
+
     def clean(part: Part) -> Part:
         match part:
             case HandoffPart():
@@ -335,6 +339,7 @@ def _cleaned(parts: tuple[Part, ...], *, leaves: bool) -> tuple[tuple[Part, ...]
                     part,
                     **{name: capsule(getattr(part, name)) for name in CAPSULE_TEXTS},
                     **{name: tuple(map(capsule, getattr(part, name))) for name in CAPSULE_LISTS},
+                    transcript=None if part.transcript is None else quotation(part.transcript),
                 )
             case HandoffAnswerPart():
                 return msgspec.structs.replace(part, reason=capsule(part.reason))

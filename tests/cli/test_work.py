@@ -136,6 +136,19 @@ def test_a_result_is_passed_or_read_from_stdin(shell: Shell) -> None:
     assert asked[1] == t.CompleteTask(id="m_7", text="from a pipe", idempotency_key="k")
 
 
+def test_a_file_of_the_room_goes_along_with_a_result_and_with_a_status(shell: Shell) -> None:
+    done = held(status="done", lease_until=None, fence=None, result="m_9")
+    shell.daemon.answers("task.complete", done)
+    shell.daemon.answers("task.say", done, Refused("no_such_blob"))
+    shell.run("complete", "m_7", "--blob", "8", "--key", "k")
+    assert shell.daemon.params_of("task.complete") == [t.CompleteTask(id="m_7", blob="8", idempotency_key="k")]
+    assert shell.run("task", "done", "--blob", "ab" * 32, "--key", "k").code == 0
+    params = shell.daemon.params_of("task.say")
+    assert params == [t.SayOfTask(status="done", blob="ab" * 32, idempotency_key="k")]
+    ran = shell.run("task", "done", "--blob", "nothing", "--json")
+    assert (ran.code, ran.document["error"]["code"]) == (1, "no_such_blob")
+
+
 def test_a_lost_claim_exits_with_1_and_the_code(shell: Shell) -> None:
     shell.daemon.answers("task.complete", ParlerError("claim_lost", "cat holds this task now.", holder="cat", fence=20))
     ran = shell.run("--json", "complete", "m_7")

@@ -1003,6 +1003,15 @@ def test_files_and_code_are_shared_and_taken_by_the_calls_that_the_answers_name(
             applied = await call(there, 3, "parler_share", action="apply", blob=2)
             assert f"at {tip[:12]}. Its author left 1 path out." in applied.text
             assert list(other.refs().values()) == [tip]
+            offered = await call(here, 3, "parler_handoff", next="merge it", bundle=2, transcript=2)
+            assert "2 messages belong to it, to be read in the room." in offered.text
+            read = await call(there, 6, "parler_recv")
+            assert "with #2 to #3 of the room" in read.text
+            assert 'To take what #4 brings: parler_share {"action":"apply","blob":"4"}' in read.text.splitlines()
+            again = await call(there, 7, "parler_share", action="apply", blob="4")
+            assert f"at {tip[:12]}." in again.text
+            unpinned = await call(here, 4, "parler_handoff", next="merge it", bundle="3")
+            assert (unpinned.is_error, "pins code that was pushed" in unpinned.text) == (True, True)
             wrong = await call(there, 4, "parler_share", action="fetch", blob="3", path="../out")
             assert wrong.is_error
             assert "file_refused" in wrong.text

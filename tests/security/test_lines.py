@@ -97,7 +97,8 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
     ),
     "E18": ("engine/test_throttle.py",),
     "E20": (
-        "engine/test_budget.py",
+        "core/test_loops.py",
+        "engine/test_continuing.py",
         "engine/test_waking.py::test_at_the_end_of_the_budget_no_turn_begins_reading_goes_on_and_it_is_said",
         "engine/test_waking.py::test_the_budget_is_one_for_all_agents_of_a_person",
     ),
