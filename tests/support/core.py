@@ -20,7 +20,7 @@ import pytest
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.approvals import find_request, standing_request
-from parlerd.core.claims import KIND_OF, TASK, Said, Task
+from parlerd.core.claims import TASK, Task
 from parlerd.core.decision import Decision
 from parlerd.core.envelope import MemoryPart
 from parlerd.core.errors import Refused
@@ -63,7 +63,7 @@ from parlerd.core.statements import (
     title_digest,
 )
 from parlerd.core.visibility import can_see
-from parlerd.core.words import MEMORY
+from parlerd.core.words import KIND_OF, MEMORY, Said
 
 ROOM = RoomId("r_room")
 KEY = KeyId("key-of-the-room")
