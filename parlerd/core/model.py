@@ -270,6 +270,19 @@ class ReplyTarget(msgspec.Struct, frozen=True):
     memory: MemoryNote | None = None
 
 
+class WordsOf(msgspec.Struct, frozen=True):
+    """What `decide` needs of a message whose words may be too much: where it stands, when it was posted and by whose
+    agent, how many bytes its body has, whether it is the room's recap, and what it does in the room's memory."""
+
+    position: Position
+    id: MessageId
+    at: Millis
+    principal: PrincipalId
+    size: int
+    opening: bool = False
+    memory: MemoryNote | None = None
+
+
 class Prior(msgspec.Struct, frozen=True):
     """An earlier use of an idempotency key by the same agent for the same operation: the `position` of the first fact
     that the request led to, and the digest of its parameters (`input`)."""
