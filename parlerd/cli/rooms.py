@@ -136,15 +136,15 @@ def _whoami(ctx: Context, args: Namespace) -> int:
     if me.active:
         session = ctx.call_again("rooms.roster", t.Roster(room=me.active), t.RosterResult).name
     out.say((me.name, "name"), f", on {me.host}" if me.host else "")
-    out.say(("id         ", "dim"), me.id)
+    out.say(("id          ", "dim"), me.id)
     if me.fingerprint:
-        out.say(("fingerprint", "dim"), f" {me.fingerprint}")
-    out.say(("session    ", "dim"), session, (f"  {me.active}", "dim") if me.active and args.wide else "")
+        out.say(("fingerprint ", "dim"), me.fingerprint)
+    out.say(("session     ", "dim"), session, (f"  {me.active}", "dim") if me.active and args.wide else "")
     if me.workspace:
-        out.say(("workspace  ", "dim"), me.workspace)
+        out.say(("workspace   ", "dim"), me.workspace)
     if args.wide:
-        out.say(("person     ", "dim"), me.principal)
-        out.say(("home       ", "dim"), "this machine" if me.home == "local" else me.home)
+        out.say(("person      ", "dim"), me.principal)
+        out.say(("home        ", "dim"), "this machine" if me.home == "local" else me.home)
     return DONE
 
 

@@ -547,7 +547,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
     _E(
         "already_claimed",
         "Another agent holds this task.",
-        "Take another task, or wait until the lease of that agent ends: `until` says when.",
+        "Take another task, or wait until the lease of that agent ends.",
         action="back_off",
         scope="room",
         retryable=True,

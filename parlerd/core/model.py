@@ -234,6 +234,16 @@ class MemoryNote(msgspec.Struct, frozen=True, omit_defaults=True):
     was forgotten."""
 
 
+class Cause(msgspec.Struct, frozen=True, array_like=True):
+    """Whose message began a turn of an agent, and in which conversation (`chain`) of which room."""
+
+    room: RoomId
+    chain: str
+    author: AgentId
+    turns: int = 1
+    """For how many turns it counts: 1, or 2 where the author is of another home, whose turns nobody here sees."""
+
+
 class ReplyTarget(msgspec.Struct, frozen=True):
     """What `decide` needs of the message that is replied to; the engine looks it up.
 

@@ -21,7 +21,7 @@ from parlerd.bounded import Bounded
 from parlerd.core import events as e
 from parlerd.core import topics
 from parlerd.core.errors import ParlerError, Refused, StoreError
-from parlerd.core.model import PrincipalId, RoomId
+from parlerd.core.model import HOME_ROOM, PrincipalId, RoomId
 from parlerd.engine.actor import ActorParts
 from parlerd.engine.admitting import Admitting
 from parlerd.engine.agents import Agents
@@ -34,6 +34,7 @@ from parlerd.engine.cards import Cards
 from parlerd.engine.checks import Checks
 from parlerd.engine.clearing import Clearing
 from parlerd.engine.connected import Connected
+from parlerd.engine.continuing import Continuing
 from parlerd.engine.deadlines import IdleAgents, RoomDeadlines
 from parlerd.engine.deleting import Deleting
 from parlerd.engine.departing import Departing
@@ -195,20 +196,21 @@ class Engine:
             sending,
             receiving,
             Ladder(desk, reading),
-            Handoffs(desk, sending, reading),
+            Handoffs(desk, sending, reading, files := Files(desk, reading, sending)),
             Memory(desk, reading, sending),
-            files := Files(desk, reading, sending),
+            files,
             Sharing(desk, files),
             Shelving(desk),
             queues,
-            Tasks(desk, queues, sending, reading, desk.tending),
+            Tasks(desk, queues, sending, reading, desk.tending, files),
             directory,
             Overview(desk),
             inviting,
             Departing(desk),
             Deleting(desk),
             AttentionHandlers(desk),
-            Waking(desk),
+            waking := Waking(desk),
+            Continuing(desk, waking),
             Checks(desk),
             HomeHandlers(desk),
             notices,
@@ -385,6 +387,9 @@ async def open_engine(
         presence: Presence
 
         def publish(room: RoomId, facts: Sequence[e.Header]) -> None:
+            if room == HOME_ROOM:
+                wakes.publish({each for fact in facts for each in rooms.home.aggregate.topics(fact)})
+                return
             actor = rooms.open_actor(room)
             if actor is not None:
                 wakes.publish({topics.log(room), *(each for fact in facts for each in actor.aggregate.topics(fact))})

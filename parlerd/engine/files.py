@@ -13,7 +13,7 @@ answer tells of a blob that the asker may not read.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -39,6 +39,9 @@ from parlerd.engine.reading import Reading, number_of, render_message
 from parlerd.engine.sending import Sending
 from parlerd.operations import types as t
 from parlerd.store.port import StoredMessage
+
+_SHARE_FIRST: Final = "Share it with this room first, and name the message that brings it."
+_NO_FILE: Final = "A hand-off pins code that was pushed. Name a file by its path, among the files that matter."
 
 
 class Found(NamedTuple):
@@ -149,6 +152,33 @@ class Files:
             if handle.home_name == home and await self._finder.message(room, me.id, blob) is not None:
                 return True
         return False
+
+    async def again(self, me: AgentRecord, handle: RoomHandle, meant: str, *, code: bool = False) -> BlobPart:
+        """The part with which a message of the agent brings once more what a message of the same room brings: `meant`
+        is the blob's id, or the number or id of that message. Whoever sees the new message may then have the blob, also
+        where it does not see the first. Raises `Refused`: `no_such_blob` and `no_such_message`, and `bundle_refused`
+        for a file where only `code` will do."""
+        try:
+            found = await self.found(me, meant, handle.room)
+        except Refused as error:
+            if error.code not in ("no_such_blob", "no_such_message"):
+                raise
+            raise Refused(error.code, hint=_SHARE_FIRST, tool_hint=_SHARE_FIRST, **error.details) from None
+        brings = self.info(me, found).brings
+        tip, base, left_out = brings.tip, brings.base, brings.left_out
+        if code and tip is msgspec.UNSET:
+            raise Refused(
+                "bundle_refused", "That is a file, and no code.", hint=_NO_FILE, tool_hint=_NO_FILE, what="kind"
+            )
+        await handle.shelf.require(me.id, blob_id(brings.blob), may_read=True)
+        return BlobPart(
+            blob=blob_id(brings.blob),
+            size=brings.size,
+            name=brings.name,
+            tip="" if tip is msgspec.UNSET else tip,
+            base="" if base is msgspec.UNSET else base,
+            left_out=0 if left_out is msgspec.UNSET else left_out,
+        )
 
     # -- finding and reading -------------------------------------------------------------------------------
 

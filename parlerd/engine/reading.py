@@ -10,7 +10,7 @@ every handler that shows messages. Invariant: a cursor moves by acknowledging al
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -24,6 +24,7 @@ from parlerd.core.envelope import (
     HandoffAnswerPart,
     HandoffPart,
     TextPart,
+    Transcript,
     UnknownPart,
     decode_envelope,
 )
@@ -272,19 +273,34 @@ class Reading:
         the only name that a reader has for a message."""
         now = self.now_in(room)
         shown = [render_message(room, view.reader, message, now) for message in messages]
-        replied_to = {MessageId(each.reply_to) for each in shown if each.reply_to is not msgspec.UNSET}
+        replied_to = {MessageId(id) for each in shown for id in _named(each)}
         if not replied_to:
             return shown
         # A message of the same page may be in no log here.
         numbers = {MessageId(each.id): Seq(each.seq) for each in shown if each.id in replied_to}
         if len(numbers) < len(replied_to):
             numbers |= await self._desk.library.replied_to(room.room, view, replied_to - numbers.keys())
-        return [
-            msgspec.structs.replace(each, reply_seq=numbers[MessageId(each.reply_to)])
-            if each.reply_to is not msgspec.UNSET and each.reply_to in numbers
-            else each
-            for each in shown
-        ]
+        return [_numbered(each, numbers) for each in shown]
+
+
+def _named(message: t.Message) -> Iterable[str]:
+    """The other messages that a message names."""
+    if message.reply_to is not msgspec.UNSET:
+        yield message.reply_to
+    if message.handoff is not msgspec.UNSET and message.handoff.transcript is not msgspec.UNSET:
+        yield from (message.handoff.transcript.first, message.handoff.transcript.last)
+
+
+def _numbered(message: t.Message, numbers: Mapping[MessageId, Seq]) -> t.Message:
+    """A message with the reader's own numbers of those that it names."""
+    if message.reply_to is not msgspec.UNSET and message.reply_to in numbers:
+        message = msgspec.structs.replace(message, reply_seq=numbers[MessageId(message.reply_to)])
+    if message.handoff is not msgspec.UNSET and message.handoff.transcript is not msgspec.UNSET:
+        said = message.handoff.transcript
+        first, last = (numbers.get(MessageId(id), Seq(0)) for id in (said.first, said.last))
+        said = msgspec.structs.replace(said, first_seq=first, last_seq=last)
+        message = msgspec.structs.replace(message, handoff=msgspec.structs.replace(message.handoff, transcript=said))
+    return message
 
 
 def render_message(room: RoomState, reader: AgentId, stored: StoredMessage, now: Millis) -> t.Message:
@@ -406,9 +422,24 @@ def _offered(room: RoomState, reader: AgentId, event: e.MessagePosted, part: Han
         to_you=is_for(room, reader, event) if offer is None else offers.is_for(offer, reader),
         goal=PeerText(part.goal) if part.goal else msgspec.UNSET,
         state=PeerText(part.state) if part.state else msgspec.UNSET,
+        transcript=msgspec.UNSET if part.transcript is None else _transcript(part.transcript),
         status=status,
         taken_by=taken_by,
         **lists,
+    )
+
+
+def _transcript(said: Transcript) -> t.HandoffTranscript:
+    quoted = [
+        t.QuotedMessage(id=each.id, author=PeerText(each.author), at=each.at, kind=each.kind, text=PeerText(each.text))
+        for each in said.quoted
+    ]
+    return t.HandoffTranscript(
+        first=said.first,
+        last=said.last,
+        count=said.count,
+        left_out=said.left_out,
+        quoted=quoted or msgspec.UNSET,
     )
 
 

@@ -61,7 +61,9 @@ class Sharing:
         me, handle = await self._files.writable(caller, params.room)
         with await self._aside(lambda _: Source(workspace, params.path, home)) as source:
             blob, size = await self._bring(me, handle, source)
-        shared = t.ShareBlob(blob=blob, size=size, name=source.name, idempotency_key=params.idempotency_key)
+        shared = t.ShareBlob(
+            blob=blob, size=size, name=source.name, text=params.note, idempotency_key=params.idempotency_key
+        )
         return await self._files.post(caller, me, handle, shared, input_digest(params))
 
     @handles("share.push")
@@ -90,6 +92,7 @@ class Sharing:
             tip=bundle.tip,
             base=bundle.base,
             left_out=left,
+            text=params.note,
             idempotency_key=params.idempotency_key,
         )
         sent = await self._files.post(caller, me, handle, shared, input_digest(params))

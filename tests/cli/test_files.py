@@ -373,6 +373,18 @@ def test_a_message_says_what_it_brings_and_how_to_get_it(shell: Shell) -> None:
     assert any("the report" in line for line in lines)
 
 
+def test_code_that_goes_along_with_a_hand_off_is_shown_with_the_command_that_takes_it(shell: Shell) -> None:
+    code = t.BlobInfo(blob="cd" * 32, size=900, name=PeerText(CANARY), tip="ef" * 20)
+    offered = t.Handoff(next=PeerText("merge"), summary=PeerText(""), to_you=True, status="offered")
+    shell.daemon.answers("message.recv", page(message("", kind="handoff", handoff=offered, brings=code)))
+    shell.daemon.answers("message.commit", t.Committed(room=ROOM, cursor="1"))
+    said = shell.run("recv").stdout
+    assert "\x1b" not in said
+    lines = said.splitlines()
+    assert any(line.startswith("  code of ") and line.endswith(", 900 bytes, at efefefefefef") for line in lines)
+    assert f"parler apply {'cd' * 32}" in lines
+
+
 def test_an_error_of_the_daemon_is_the_commands(shell: Shell, here: Path) -> None:
     (here / "f").write_bytes(b"x")
     shell.daemon.answers("blob.put", ParlerError("blob_too_large", limit=0))

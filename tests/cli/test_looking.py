@@ -217,7 +217,7 @@ def test_whoami_names_the_session(shell: Shell) -> None:
     )
     shell.daemon.answers("rooms.roster", roster("alice"))
     said = shell.run("whoami").stdout
-    assert "session    auth\n" in said
+    assert "session     auth\n" in said
     assert ROOM not in said
     assert shell.daemon.params_of("rooms.roster") == [t.Roster(room=ROOM)]
 

@@ -70,7 +70,8 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
     "D16": ("e2e/test_privacy.py::test_keys_seeds_and_texts_stand_nowhere_they_need_not", "core/test_scrub.py"),
     "E18": ("engine/test_throttle.py",),
     "E20": (
-        "engine/test_budget.py",
+        "core/test_loops.py",
+        "engine/test_continuing.py",
         "engine/test_waking.py::test_at_the_end_of_the_budget_no_turn_begins_reading_goes_on_and_it_is_said",
         "engine/test_waking.py::test_the_budget_is_one_for_all_agents_of_a_person",
     ),
