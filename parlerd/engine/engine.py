@@ -412,7 +412,7 @@ async def open_engine(
         )
         codes, others = JoinCodes(keys), homes or NoHomes()
         quotas = Quotas(settings)
-        shelf = HomeShelf(blobs, settings, quotas, clock)
+        shelf = HomeShelf(blobs, settings, quotas, clock, random)
         rooms = Rooms(context, nursery, own=keys.id, homes=others, codes=codes, shelf=shelf)
         await rooms.start()
         scheduler = Scheduler(clock, stepped_back=lambda: deadlines.load())

@@ -143,7 +143,7 @@ class BlobInfo(Result, frozen=True, kw_only=True):
 
 
 class BlobAt(Result, frozen=True, kw_only=True):
-    """So many bytes of an upload are at the room's home, from the first on."""
+    """So many bytes of a file are where they go, from the first on."""
 
     room: str
     offset: int

@@ -66,6 +66,10 @@ _Count = Annotated[int, Meta(ge=0, lt=2**53)]
 """A number or a moment, also in what a home tells: whoever hears it stores it and shows it."""
 
 
+MAX_PIECE: Final = 256 * 1024
+"""Bytes of one piece of a file: other calls go between two of them."""
+
+
 # -- who speaks over this link -----------------------------------------------------------------------------
 
 
@@ -448,7 +452,7 @@ class WriteBlobAtRoom(Params, frozen=True, kw_only=True):
     agent: _Id
     blob: _Blob
     offset: _Count
-    data: Annotated[bytes, Meta(max_length=256 * 1024)]
+    data: Annotated[bytes, Meta(max_length=MAX_PIECE)]
 
 
 class FinishBlobAtRoom(Params, frozen=True, kw_only=True):
@@ -463,7 +467,7 @@ class ReadBlobAtRoom(Params, frozen=True, kw_only=True):
     agent: _Id
     blob: _Blob
     offset: _Count
-    length: Annotated[int, Meta(ge=1, le=256 * 1024)]
+    length: Annotated[int, Meta(ge=1, le=MAX_PIECE)]
 
 
 class Posted(Result, frozen=True, kw_only=True):
