@@ -10,11 +10,14 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import time
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Final, NamedTuple
 
 from parlerd.cli.render import size_of
+from parlerd.core import searching
 from parlerd.core.errors import ParlerError, Refused
+from parlerd.core.searching import Searched
 from parlerd.operations import types as t
 
 if TYPE_CHECKING:
@@ -59,6 +62,15 @@ def upload(ctx: Context, path: str, room: str | None, shown: str) -> Uploaded:
             _tell(progress, f"Sharing {shown}", at, size)
         ctx.call_again("blob.finish", t.FinishBlob(room=begun.room, blob=blob, size=size), t.BlobAt)
     return Uploaded(blob, size, begun.room)
+
+
+def searched(path: str) -> Searched:
+    """What is recognised as a secret in a file. Raises `ParlerError(file_refused)`."""
+    end = time.monotonic() + searching.MAX_S
+    search = searching.Search(lambda: time.monotonic() < end)
+    with _opened(path) as file:
+        search.file(os.path.basename(path), iter(lambda: file.read(_PIECE), b""))
+    return search.result()
 
 
 def download(ctx: Context, found: t.FoundBlob, file: IO[bytes]) -> None:
