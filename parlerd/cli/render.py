@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
-from parlerd.cli.output import Output, Span
+from parlerd.cli.output import Output, Span, moment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,11 +61,6 @@ def to_the_second(at_ms: int, now: float) -> str:
 def day_or_time(at_ms: int, now: float) -> str:
     """The moment in at most ten columns: the time of day, or only the date when it was more than a day ago."""
     return clock(at_ms, now)[:10]
-
-
-def moment(at_ms: int) -> str:
-    """Date and time in local time, to the second."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at_ms / 1000))
 
 
 def unsaid(topic: str) -> str:
@@ -247,6 +242,8 @@ def _head(message: t.Message, now: float, *, wide: bool) -> list[Span]:
         facts.append(("private", "warn"))
     if message.lost is True:
         facts.append(("lost by the relay", "warn"))
+    if message.erased is True:
+        facts.append(("words erased by retention", "warn"))
     if isinstance(message.to, list) and message.to and isinstance(message.handoff, msgspec.UnsetType):
         facts.append(("to " + ", ".join(message.to), "bold"))
     if not isinstance(message.handoff, msgspec.UnsetType):

@@ -54,6 +54,9 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     (('room', 'takeover'), 'parlerd.cli.membership', 'room.takeover', '', (
         'parler room takeover team',
     )),
+    (('room', 'continue'), 'parlerd.cli.membership', 'room.continue', '', (
+        'parler room continue auth-redesign',
+    )),
     (('room', 'archive'), 'parlerd.cli.membership', 'room.archive', '', (
         'parler room archive team',
     )),
@@ -280,6 +283,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'room kick',
         'room transfer',
         'room takeover',
+        'room continue',
         'room archive',
         'room delete',
     )),

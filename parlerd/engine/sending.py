@@ -139,8 +139,9 @@ class Sending:
         me = await self._desk.me(caller)
         if params.service is not None:
             _parts(params)
-            actor = await self._queue(caller, me, params, params.service)
-            return await self._send(caller, me, actor, msgspec.structs.replace(params, kind=TASK), params.to)
+            actor, opened = await self._queue(caller, me, params, params.service)
+            sent = await self._send(caller, me, actor, msgspec.structs.replace(params, kind=TASK), params.to)
+            return msgspec.structs.replace(sent, opened_queue=opened or msgspec.UNSET)
         if params.room is None and params.to:
             return await self._send_to(caller, me, params)
         actor = await self._writable(me, params.room)
@@ -183,8 +184,9 @@ class Sending:
         command = _command(params, reply_to, addressed(actor.aggregate, to))
         return await (await self.post(caller, me, actor, command, parts, size)).result()
 
-    async def _queue(self, caller: Caller, me: AgentRecord, params: t.Send, service: str) -> RoomHandle:
-        """The queue that is asked for work. Raises `Refused(invalid_param)` for what is no task."""
+    async def _queue(self, caller: Caller, me: AgentRecord, params: t.Send, service: str) -> tuple[RoomHandle, bool]:
+        """The queue that is asked for work, and whether this opened it. Raises `Refused(invalid_param)` for what is no
+        task."""
         if params.room is not None:
             raise Refused("invalid_param", "A message goes to one room: name a room or a queue.", param="service")
         if params.kind not in ("text", TASK):

@@ -64,7 +64,9 @@ class Sharing:
         with await self._aside(lambda _: Source(workspace, params.path, home)) as source:
             blob, size = await self._bring(me, handle, source)
             searched = await self._aside(lambda wanted: _searched(source, size, wanted))
-        shared = t.ShareBlob(blob=blob, size=size, name=source.name, idempotency_key=params.idempotency_key)
+        shared = t.ShareBlob(
+            blob=blob, size=size, name=source.name, text=params.note, idempotency_key=params.idempotency_key
+        )
         sent = await self._files.post(caller, me, handle, shared, input_digest(params))
         return t.SharedFile(**_fields(sent), **_secrets(searched))
 
@@ -95,6 +97,7 @@ class Sharing:
             tip=bundle.tip,
             base=bundle.base,
             left_out=left,
+            text=params.note,
             idempotency_key=params.idempotency_key,
         )
         sent = await self._files.post(caller, me, handle, shared, input_digest(params))

@@ -306,7 +306,8 @@ class Tasks:
             raise Refused("no_such_task", "You hold no task.")
         ids = [task.id for _, task in found]
         said = f"You hold {len(found)} tasks: name one of them."
-        raise Refused("invalid_param", said, param="id", candidates=ids[:MAX_NAMED])
+        hint = "Use one of the ids that are listed."
+        raise Refused("invalid_param", said, hint=hint, param="id", candidates=ids[:MAX_NAMED])
 
     async def _looked(self, me: AgentRecord, name: RoomId) -> tuple[RoomHandle, Room]:
         """The room as it is now, after the leases that have ended were seen to."""

@@ -122,6 +122,8 @@ class Link:
         """The rooms that this link follows."""
         self._level: set[RoomId] = set()
         """Those among them whose mirror holds all that was there when the link began to follow."""
+        self._entered: set[RoomId] = set()
+        """Rooms that an agent of this home came into that was attached for it, while the link followed the room."""
         self._is_ready = False
         """Whether agents are attached and rooms are followed."""
         self._change = trio.Event()
@@ -331,6 +333,7 @@ class Link:
                 self._attached.clear()
                 self._followed.clear()
                 self._level.clear()
+                self._entered.clear()
                 self._told.clear()
                 self._told_presence.clear()
                 self.mirrors.forget_presence()
@@ -449,7 +452,15 @@ class Link:
         if item.card is not None:
             # Somebody whose knock was not answered may be a member now, and speak as soon as the mirror says so.
             members = [AgentId(member.agent) for member in item.card.members]
-            await self._attach(connection, [each for each in members if self._comes_in(each)])
+            if newcomers := [each for each in members if self._comes_in(each)]:
+                await self._attach(connection, newcomers)
+                self._entered.add(room)
+        if item.gone and not item.deleted and room in self._entered:
+            # The relay may have ended the room before it heard that a newcomer speaks over this link.
+            self._entered.discard(room)
+            self._level.discard(room)
+            await connection.call("link.watch", t.FollowRoom(resume=await self.mirrors.resume(room)), WAIT_S)
+            return
         try:
             goes_on = await self.mirrors.take(item)
         except StoreError:

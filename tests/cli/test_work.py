@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from parlerd.cli.output import moment
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.operations import types as t
 from tests.support.answers import ROOM, message
@@ -212,3 +213,14 @@ def test_the_open_tasks_are_asked_for_with_nothing_beside(shell: Shell) -> None:
 def test_where_a_message_got_to_says_how_its_task_stands(shell: Shell, task: t.TaskEntry, said: str) -> None:
     shell.daemon.answers("message.why", t.WhyResult(id="m_7", room=ROOM, readers=[], task=task))
     assert shell.run("why", "m_7").stdout.startswith(said)
+
+
+def test_who_is_told_that_another_holds_the_task_is_told_until_when(shell: Shell) -> None:
+    until = 1_795_916_790_322
+    held = [Refused("already_claimed", "bob holds this task.", holder="bob", until=at) for at in (until, 10**30)]
+    shell.daemon.answers("task.claim", *held)
+    ran = shell.run("claim", "7")
+    assert ran.code == 1
+    assert f"until {moment(until)}" in ran.stderr
+    ran = shell.run("claim", "7")
+    assert (ran.code, "until" in ran.stderr.replace("wait until", "")) == (1, False)

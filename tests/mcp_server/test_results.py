@@ -18,7 +18,7 @@ from mcp_server.heard import hear
 from mcp_server.tools import results
 from mcp_server.tools.failures import failure
 from mcp_server.tools.results import TAIL_BYTES, Scribe
-from parlerd.core.errors import ERRORS, ParlerError
+from parlerd.core.errors import ERRORS, ParlerError, Refused
 from parlerd.core.model import PeerText
 from parlerd.operations import types as t
 from parlerd.operations.tools import TOOLS
@@ -150,6 +150,13 @@ def test_an_error_says_code_hint_example_and_when_to_try_again() -> None:
     text = failure(error, Scribe(), "k-1")
     for said in ("busy: ", error.hint, "200 ms", "parler_recv {}", "key k-1"):
         assert said in text
+
+
+def test_an_error_says_a_moment_as_a_model_reads_it() -> None:
+    error = Refused("already_claimed", "bob holds this task.", holder="bob", until=1_795_916_790_322)
+    assert "until: 2026-11-29 01:46Z" in failure(error, Scribe()).splitlines()
+    error.details["until"] = 10**30
+    assert f"until: {10**30}" in failure(error, Scribe()).splitlines()
 
 
 def page(texts: list[str], **more: Any) -> t.Received:
@@ -434,6 +441,16 @@ def test_a_message_that_waits_here_has_one_rung_and_no_readers() -> None:
     assert text.startswith("Refused by team-7f3k2q (room_closed), and not sent again: queued here since 2025-11-21")
 
 
+def test_words_that_went_are_marked_outside_the_fence_and_told_of_by_why() -> None:
+    assert "words erased by retention" in special(erased=True)
+    assert "erased" not in special()
+    reader = t.ReaderLadder(agent="U1", name="bob", stages=[])
+    found = t.WhyResult(id="m_1", room=ROOM, readers=[reader])
+    said = "The words of this message were erased by retention."
+    assert said in shown(msgspec.structs.replace(found, erased=True)).splitlines()
+    assert said not in shown(found)
+
+
 # -- the other results -------------------------------------------------------------------------------------------------
 
 
@@ -491,6 +508,13 @@ def test_a_direct_message_says_that_its_room_is_new_and_who_is_not_in_it_yet() -
     assert shown(sent) == "Sent #1 to dm/ann/ben. That room is new, and for you two alone.\n"
     waits = msgspec.structs.replace(sent, opened=msgspec.UNSET, awaits="ben")
     assert shown(waits) == "Sent #1 to dm/ann/ben. ben is not in it yet; the message waits there.\n"
+
+
+def test_the_first_task_of_a_queue_says_that_nobody_else_works_for_it_yet() -> None:
+    sent = t.Sent(
+        room=ROOM, id="m_1", seq=1, at=1, replayed=False, idempotency_key="k", name="review", opened_queue=True
+    )
+    assert shown(sent) == "Sent #1 to review. That queue is new, and nobody else works for it yet.\n"
 
 
 def test_who_wants_to_write_directly_is_decided_on_by_the_person_alone() -> None:
@@ -575,6 +599,15 @@ def test_places_are_in_order() -> None:
 )
 def test_where_a_message_got_to_says_how_its_task_stands(task: t.TaskEntry, said: str) -> None:
     assert shown(t.WhyResult(id="m_7", room=ROOM, readers=[], task=task)).startswith(f"{said}\n")
+
+
+def test_where_a_message_got_to_says_that_it_wakes_nobody_and_what_a_person_does() -> None:
+    held = t.ReaderLadder(agent="U", name="bob", stages=[t.StageReached(stage="stored", at=1)], held=20)
+    text = shown(t.WhyResult(id="m", room="r_a", readers=[held]))
+    assert "wakes nobody after 20 turns of the two: a person runs `parler room continue`" in text
+    assert "wakes" not in shown(
+        t.WhyResult(id="m", room="r_a", readers=[msgspec.structs.replace(held, held=msgspec.UNSET)])
+    )
 
 
 # -- what was shared ---------------------------------------------------------------------------------------------------

@@ -204,7 +204,7 @@ FAMILY: Final = Family(
             result=BlobPiece,
             plane="agent",
             effect="read",
-            errors=(*IN_ROOM, *AWAY, "no_such_blob"),
+            errors=(*IN_ROOM, *AWAY, "invalid_param", "no_such_blob"),
             example={"room": samples.ROOM, "blob": _BLOB, "offset": 0, "length": 4},
             answers=({"data": "dGVzdA=="},),
         ),

@@ -243,7 +243,8 @@ class LinkPage(Result, frozen=True, kw_only=True):
     `public` and `line` are the number of public messages before the first of them, and the public line there; `before`
     is the own number there of each attached agent that is a member now. One that comes in later, by a card that
     follows, sees none of these messages: a page follows that card, with the number that it goes on from. With `jumped`
-    the page does not go on where the one before it ended: what lies between is asked for with `link.pull`.
+    the page does not go on where the one before it ended: what lies between is asked for with `link.pull`. A private
+    message whose words were erased is in no page, because nothing else shows who may see it; `before` counts it.
     """
 
     public: _Count
