@@ -67,6 +67,23 @@ MAX_LEASE_MS: Final = Millis(3_600_000)
 Via = Literal["mcp", "cli", "hook", "http", "link"]
 RoomKind = Literal["home", "session", "channel", "dm", "service", "private"]
 """`private` is an agent's own memory: a room of which it is the only member."""
+SecretKind = Literal[
+    "private key",
+    "AWS key",
+    "GitHub token",
+    "GitLab token",
+    "Slack token",
+    "Anthropic key",
+    "OpenAI key",
+    "Stripe key",
+    "Google key",
+    "npm token",
+    "seed",
+    "JSON web token",
+    "bearer token",
+    "password",
+]
+"""What a credential is called that is recognised by its shape."""
 History = Literal["full", "from-join", "none"]
 Approver = Literal["person", "agent"]
 Proof = Literal["none", "cli", "form", "terminal", "sealed"]

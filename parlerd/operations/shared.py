@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from parlerd.core.model import MAX_LEASE_MS, MIN_LEASE_MS, PeerText, Stage, Verified
+from parlerd.core.model import MAX_LEASE_MS, MIN_LEASE_MS, PeerText, SecretKind, Stage, Verified
 from parlerd.operations.entry import AWAY, Params, Result, Short
 
 HandoffStatus = Literal["offered", "accepted", "declined", "withdrawn", "expired"]
@@ -170,6 +170,22 @@ class SharedBlob(Result, frozen=True, kw_only=True):
     idempotency_key: str = msgspec.field(name="key")
     queued: bool = False
     warning: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class SecretFound(Result, frozen=True, kw_only=True):
+    """In this file, or commit, stands something of this kind that is recognised as a secret."""
+
+    path: PeerText
+    kind: SecretKind
+
+
+class SharedFile(SharedBlob, frozen=True, kw_only=True):
+    """`secrets` are places in what was shared at which something is recognised as a secret; `more_secrets` counts those
+    beyond the list, and without `secrets_complete` not everything was looked through."""
+
+    secrets: list[SecretFound]
+    more_secrets: int = 0
+    secrets_complete: bool = True
 
 
 class Message(Result, frozen=True, kw_only=True):
