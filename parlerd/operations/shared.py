@@ -38,6 +38,30 @@ class Author(Result, frozen=True, kw_only=True):
     host: str
 
 
+class QuotedMessage(Result, frozen=True, kw_only=True):
+    """A message as whoever offers the turn quotes it: nobody else says that these are its words."""
+
+    id: str
+    author: PeerText
+    at: int
+    kind: str
+    text: PeerText
+
+
+class HandoffTranscript(Result, frozen=True, kw_only=True):
+    """`count` messages of the room that belong to an offer of the turn, from `first` to `last`. `first_seq` and
+    `last_seq` are the reader's own numbers of these two, 0 for one that it cannot see. `quoted` has their words where
+    the giver put them in, and `left_out` counts older ones that did not fit."""
+
+    first: str
+    last: str
+    count: int
+    first_seq: int = 0
+    last_seq: int = 0
+    left_out: int = 0
+    quoted: list[QuotedMessage] | msgspec.UnsetType = msgspec.UNSET
+
+
 class Handoff(Result, frozen=True, kw_only=True):
     """The turn, offered. `for_` is a handle, an id or a role; empty means anyone. `status` is what became of the offer
     by now, `to_you` whether this reader is meant, and `taken_by` the handle of the one who has the turn. Lists are left
@@ -54,6 +78,7 @@ class Handoff(Result, frozen=True, kw_only=True):
     questions: list[PeerText] | msgspec.UnsetType = msgspec.UNSET
     files: list[PeerText] | msgspec.UnsetType = msgspec.UNSET
     refs: list[PeerText] | msgspec.UnsetType = msgspec.UNSET
+    transcript: HandoffTranscript | msgspec.UnsetType = msgspec.UNSET
     status: HandoffStatus | msgspec.UnsetType = msgspec.UNSET
     taken_by: str | msgspec.UnsetType = msgspec.UNSET
 
@@ -118,7 +143,7 @@ class BlobInfo(Result, frozen=True, kw_only=True):
 
 
 class BlobAt(Result, frozen=True, kw_only=True):
-    """So many bytes of an upload are at the room's home, from the first on."""
+    """So many bytes of a file are where they go, from the first on."""
 
     room: str
     offset: int
@@ -149,7 +174,8 @@ class SharedBlob(Result, frozen=True, kw_only=True):
 
 class Message(Result, frozen=True, kw_only=True):
     """A message as its reader sees it. `reply_seq` is this reader's number of the message that `reply_to` names, where
-    the reader may see that one. `lost` says that the room's relay has the message no more."""
+    the reader may see that one. `erased` says that the words went by retention, because there were too many, and `lost`
+    that the room's relay has the message no more."""
 
     id: str
     seq: int
@@ -169,6 +195,7 @@ class Message(Result, frozen=True, kw_only=True):
     brings: BlobInfo | msgspec.UnsetType = msgspec.UNSET
     private: bool | msgspec.UnsetType = msgspec.UNSET
     opening: bool | msgspec.UnsetType = msgspec.UNSET
+    erased: bool | msgspec.UnsetType = msgspec.UNSET
     lost: bool | msgspec.UnsetType = msgspec.UNSET
 
 

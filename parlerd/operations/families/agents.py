@@ -80,7 +80,7 @@ FAMILY: Final = Family(
             tool=Offer(
                 tool="parler_act",
                 verb="attention",
-                arguments=(Argument(name="mode", help="open, dnd or focus; with room: quiet, muted or inherit"),),
+                arguments=(Argument(name="mode", help="open, dnd, focus; with room: quiet, muted, inherit"),),
             ),
             command="parler attention",
         ),
@@ -89,13 +89,14 @@ FAMILY: Final = Family(
         ToolEntry(
             name="parler_act",
             title="Work",
-            does="Serve a queue; claim a task, say its status (task: working, failed, ...), complete, renew, release "
+            does="Serve a queue; claim a task, say its status (task: working, failed...), complete, renew, release "
             "it; choose what wakes you (attention).",
             arguments=(
                 Argument(name="room"),
                 Argument(name="service"),
                 Argument(name="id", is_number=True),
                 Argument(name="text", is_free=True),
+                Argument(name="blob", is_number=True),
             ),
             default="attention",
             example={"action": "claim", "service": "review"},

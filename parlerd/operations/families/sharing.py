@@ -33,19 +33,22 @@ _Path = Annotated[str, Meta(min_length=1, max_length=4096)]
 
 
 class SendFile(Params, frozen=True, kw_only=True):
-    """`path` is below the workspace of the window."""
+    """`path` is below the workspace of the window; `note` is what is said of the file."""
 
     path: _Path
+    note: str = ""
     room: Short | None = None
     idempotency_key: IdempotencyKey | None = None
 
 
 class PushCode(Params, frozen=True, kw_only=True):
-    """Without a `ref`, HEAD; with `worktree`, uncommitted changes go along. `base` is what the others have."""
+    """Without a `ref`, HEAD; with `worktree`, uncommitted changes go along. `base` is what the others have, and `note`
+    what is said of the commits."""
 
     ref: Short | None = None
     base: Short | None = None
     worktree: bool = False
+    note: str = ""
     room: Short | None = None
     idempotency_key: IdempotencyKey | None = None
 
@@ -218,9 +221,10 @@ FAMILY: Final = Family(
         ToolEntry(
             name="parler_share",
             title="Files",
-            does="push HEAD, send a file; fetch, apply what message `blob` brings.",
+            does="push, send a file, fetch or apply #blob.",
             arguments=(
                 Argument(name="path"),
+                Argument(name="note"),
                 Argument(name="blob", is_number=True),
                 Argument(name="room"),
             ),
