@@ -69,6 +69,23 @@ MAX_LEASE_MS: Final = Millis(3_600_000)
 Via = Literal["mcp", "cli", "hook", "http", "link"]
 RoomKind = Literal["home", "session", "channel", "dm", "service", "private"]
 """`private` is an agent's own memory: a room of which it is the only member."""
+SecretKind = Literal[
+    "private key",
+    "AWS key",
+    "GitHub token",
+    "GitLab token",
+    "Slack token",
+    "Anthropic key",
+    "OpenAI key",
+    "Stripe key",
+    "Google key",
+    "npm token",
+    "seed",
+    "JSON web token",
+    "bearer token",
+    "password",
+]
+"""What a credential is called that is recognised by its shape."""
 History = Literal["full", "from-join", "none"]
 Approver = Literal["person", "agent"]
 Proof = Literal["none", "cli", "form", "terminal", "sealed"]
@@ -269,6 +286,19 @@ class ReplyTarget(msgspec.Struct, frozen=True):
     visibility: tuple[AgentId, ...] | None
     chain: str
     hops: int
+    memory: MemoryNote | None = None
+
+
+class WordsOf(msgspec.Struct, frozen=True):
+    """What `decide` needs of a message whose words may be too much: where it stands, when it was posted and by whose
+    agent, how many bytes its body has, whether it is the room's recap, and what it does in the room's memory."""
+
+    position: Position
+    id: MessageId
+    at: Millis
+    principal: PrincipalId
+    size: int
+    opening: bool = False
     memory: MemoryNote | None = None
 
 

@@ -12,7 +12,16 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from parlerd.core.model import MAX_LABEL, MAX_LEASE_MS, MAX_STATUS_TEXT, MIN_LEASE_MS, PeerText, Stage, Verified
+from parlerd.core.model import (
+    MAX_LABEL,
+    MAX_LEASE_MS,
+    MAX_STATUS_TEXT,
+    MIN_LEASE_MS,
+    PeerText,
+    SecretKind,
+    Stage,
+    Verified,
+)
 from parlerd.operations.entry import AWAY, Params, Result, Short
 
 HandoffStatus = Literal["offered", "accepted", "declined", "withdrawn", "expired"]
@@ -144,7 +153,7 @@ class BlobInfo(Result, frozen=True, kw_only=True):
 
 
 class BlobAt(Result, frozen=True, kw_only=True):
-    """So many bytes of an upload are at the room's home, from the first on."""
+    """So many bytes of a file are where they go, from the first on."""
 
     room: str
     offset: int
@@ -173,9 +182,26 @@ class SharedBlob(Result, frozen=True, kw_only=True):
     warning: str | msgspec.UnsetType = msgspec.UNSET
 
 
+class SecretFound(Result, frozen=True, kw_only=True):
+    """In this file, or commit, stands something of this kind that is recognised as a secret."""
+
+    path: PeerText
+    kind: SecretKind
+
+
+class SharedFile(SharedBlob, frozen=True, kw_only=True):
+    """`secrets` are places in what was shared at which something is recognised as a secret; `more_secrets` counts those
+    beyond the list, and without `secrets_complete` not everything was looked through."""
+
+    secrets: list[SecretFound]
+    more_secrets: int = 0
+    secrets_complete: bool = True
+
+
 class Message(Result, frozen=True, kw_only=True):
     """A message as its reader sees it. `reply_seq` is this reader's number of the message that `reply_to` names, where
-    the reader may see that one. `lost` says that the room's relay has the message no more."""
+    the reader may see that one. `erased` says that the words went by retention, because there were too many, and `lost`
+    that the room's relay has the message no more."""
 
     id: str
     seq: int
@@ -195,6 +221,7 @@ class Message(Result, frozen=True, kw_only=True):
     brings: BlobInfo | msgspec.UnsetType = msgspec.UNSET
     private: bool | msgspec.UnsetType = msgspec.UNSET
     opening: bool | msgspec.UnsetType = msgspec.UNSET
+    erased: bool | msgspec.UnsetType = msgspec.UNSET
     lost: bool | msgspec.UnsetType = msgspec.UNSET
 
 
