@@ -351,7 +351,7 @@ class FakeRoom(MirrorRoom):
 
     async def check_code(self, request: Request, code: str, door: str) -> None:
         await self._homes.reach("check_code")
-        self._homes.codes.check(request, code, door=door)
+        self._homes.codes.check(request.id, code, door=door)
 
     def join_code(self, request: RequestId) -> str | None:
         return self._homes.keys.join_code(request)
