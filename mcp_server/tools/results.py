@@ -805,8 +805,9 @@ def _request_line(request: t.RequestInfo, scribe: Scribe) -> str:
     wants = f"knocks at {scribe.name(request.room_name or request.room)}"
     if request.direct_to:
         wants = f"wants to write to {scribe.name(request.direct_to)}"
+    role = f"{scribe.name(request.role)}, " if request.role else ""
     return (
-        f"{scribe.name(request.name)} (says it is on {scribe.name(request.host or 'unknown')}) {wants}; "
+        f"{scribe.name(request.name)} (says it is {role}on {scribe.name(request.host or 'unknown')}) {wants}; "
         f"fingerprint {scribe.name(request.fingerprint)}, since {clock(request.requested)}."
     )
 

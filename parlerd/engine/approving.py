@@ -130,6 +130,7 @@ class Approving:
             home=handle.home_name,
             key_ref=request.key_id[:SHORT_ID],
             topic=PeerText(room.state.topic),
+            role=request.role,
         )
 
     @handles("session.approve")
