@@ -84,6 +84,7 @@ from parlerd.engine.quota import Quotas
 from parlerd.engine.reach import within
 from parlerd.engine.reading import Reading
 from parlerd.engine.receiving import Receiving
+from parlerd.engine.retaining import Retaining
 from parlerd.engine.rewinding import Rewinding
 from parlerd.engine.rooms import RoomDoor, Rooms
 from parlerd.engine.scheduler import Scheduler
@@ -95,6 +96,7 @@ from parlerd.engine.sharing import Sharing
 from parlerd.engine.shelf import BlobDriver, HomeShelf
 from parlerd.engine.shelving import Shelving
 from parlerd.engine.starts import Starts
+from parlerd.engine.stating import Stating
 from parlerd.engine.status import Status
 from parlerd.engine.streams import Streams
 from parlerd.engine.tasks import Tasks
@@ -209,6 +211,7 @@ class Engine:
             Departing(desk),
             Deleting(desk),
             AttentionHandlers(desk),
+            Stating(desk),
             waking := Waking(desk),
             Continuing(desk, waking),
             Checks(desk),
@@ -383,6 +386,7 @@ async def open_engine(
         rooms: Rooms
         deadlines: RoomDeadlines
         tending: Tending
+        retaining: Retaining
         idle: IdleAgents
         presence: Presence
 
@@ -396,6 +400,8 @@ async def open_engine(
                 deadlines.changed(room, actor.aggregate)
                 for fact in facts:
                     tending.acted(room, actor.aggregate, fact)
+                if rooms.is_here(actor.aggregate):
+                    retaining.note(room, facts)
 
         author = LocalAuthor(signers, random)
         context = ActorParts(
@@ -451,6 +457,14 @@ async def open_engine(
             own=keys.id,
             changed=lambda room, aggregate: deadlines.changed(room, aggregate),
         )
+        retaining = Retaining(
+            library=library,
+            rooms=rooms,
+            clock=clock,
+            settings=settings,
+            own=keys.id,
+            freed=lambda person, size: desk.kept.add(person, -size),
+        )
         nursery.start_soon(scheduler.run)
         presence = Presence(seats, connected, links, clock)
         desk = Desk(
@@ -462,6 +476,7 @@ async def open_engine(
             links=links,
             presence=presence,
             tending=tending,
+            retaining=retaining,
             seen_hosts=hosts,
             notifier=wakes,
             clock=clock,
@@ -484,12 +499,14 @@ async def open_engine(
             home_path=home_path,
             default_home=default_home,
         )
+        nursery.start_soon(retaining.run)
         try:
             yield Engine(desk, author, socket, frames or NoFrames(), stop)
         finally:
             with trio.CancelScope(shield=True):
                 scheduler.close()
                 clearing.close()
+                retaining.close()
                 await rooms.close()
     with trio.CancelScope(shield=True):
         await driver.close()

@@ -14,7 +14,7 @@ own uploads alone, and not on what others brought.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol, TypeVar
 
 import trio
@@ -143,6 +143,14 @@ class HomeShelf:
 
     async def read(self, agent: AgentId, blob: BlobId, at: int, length: int) -> bytes:
         return await self._driver.do(lambda blobs: blobs.read(blob, at, length))
+
+    async def sizes(self, blobs: Sequence[BlobId]) -> int:
+        """How many bytes these files take together, as far as they are here."""
+        return await self._driver.do(lambda here: sum(map(here.size, blobs)))
+
+    async def used(self) -> int:
+        """How many bytes all files and uploads take."""
+        return await self._driver.do(lambda blobs: blobs.used())
 
     async def aside(self, work: Callable[[Callable[[], None]], T]) -> T:
         """As `BlobDriver.aside`."""

@@ -78,6 +78,10 @@ class Blobs(Protocol):
         """Some bytes of a blob. Raises `Refused(no_such_blob)` where it is not here."""
         ...
 
+    def size(self, blob: BlobId) -> int:
+        """How many bytes a blob has; 0 where it is not here."""
+        ...
+
     def used(self) -> int:
         """Bytes of all blobs and uploads."""
         ...
@@ -199,6 +203,10 @@ class DiskBlobs:
                 return os.pread(descriptor, length, at)
             finally:
                 os.close(descriptor)
+
+    def size(self, blob: BlobId) -> int:
+        with _coded():
+            return _size(self._place(blob))
 
     def used(self) -> int:
         if self._used is None:

@@ -72,6 +72,9 @@ class MemoryBlobs:
             raise Refused("no_such_blob")
         return self.whole[blob][at : at + length]
 
+    def size(self, blob: BlobId) -> int:
+        return len(self.whole.get(blob, b""))
+
     def used(self) -> int:
         return sum(map(len, self.whole.values())) + sum(len(data) for data, _ in self._uploads.values())
 
