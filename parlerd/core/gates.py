@@ -7,8 +7,8 @@ each element of a macro takes a step for each few nodes of its body, and what co
 
 Not here: what the context holds (its owner implements `Context`), which expressions are evaluated when, and what an
 error means there. Above: the facets with gates, waits and views, and `parlerd.expr`, which asks here what functions
-there are. Below: `expressions`, `values`, `moments`. Invariant: evaluating gives a value, `Failed` or `Spent`, and the
-same one for the same context in each process; nothing else escapes, and the context is not changed.
+there are. Below: `expressions`, `values`, `moments`, `patterns`. Invariant: evaluating gives a value, `Failed` or
+`Spent`, and the same one for the same context in each process; nothing else escapes, and the context is not changed.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ from parlerd.core.expressions import (
     invalid,
     spelled,
 )
+from parlerd.core.patterns import BadPattern, Pattern
 from parlerd.core.values import Meter
 
 BODY: Final = 4
@@ -127,7 +128,8 @@ Apply: TypeAlias = Callable[[tuple[Value, ...], Meter, int], Value]
 class Function(NamedTuple):
     """A function of expressions."""
 
-    apply: Apply
+    apply: Apply | None
+    """None for `matches`: its pattern is read once, when the function is made."""
     least: int
     """Arguments that it takes at least, the value before the dot among them."""
     most: int
@@ -217,6 +219,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
     "contains": Function(_contains, 2, 2, is_member=True, is_global=False),
     "startsWith": Function(_starts_with, 2, 2, is_member=True, is_global=False),
     "endsWith": Function(_ends_with, 2, 2, is_member=True, is_global=False),
+    "matches": Function(None, 2, 2, is_member=True, is_global=True),
     "lowerAscii": Function(_lower, 1, 1, is_member=True, is_global=False),
     "upperAscii": Function(_upper, 1, 1, is_member=True, is_global=False),
     **{part: _time_part(part) for part in moments.MOMENT_PARTS},
@@ -310,7 +313,16 @@ class _Builder:
         if function is None:
             raise invalid(self._source, "there is no such function", at)
         self._ask(function.least <= len(args) <= function.most, "a function takes another number of values", node)
+        if function.apply is None:
+            return _matches(args[0], self._pattern(node.args[1]), at)
         return _applied(function.apply, args, at)
+
+    def _pattern(self, node: Node) -> Pattern:
+        text = node.value if isinstance(node, ExpressionLiteral) else None
+        try:
+            return Pattern(text if isinstance(text, str) else "*")
+        except BadPattern as bad:
+            raise invalid(self._source, f"the pattern cannot be read: {bad}", node.at) from None
 
     def _macro(self, node: Macro, depth: int) -> Code:
         self._ask(node.name in MACROS and node.slot == self._open, "there is no such macro", node)
@@ -460,6 +472,10 @@ def _equal_to(left: Code, value: bool | int | float | str | None, right: Code) -
     if isinstance(value, str) and len(value) < values.CHARACTERS:
         return lambda frame: left(frame) == value
     return _equal(left, right)
+
+
+def _matches(text: Code, pattern: Pattern, at: int) -> Code:
+    return lambda frame: pattern.found_in(_texts("matches", (text(frame),), at)[0], frame.meter)
 
 
 def _applied(apply: Apply, args: list[Code], at: int) -> Code:

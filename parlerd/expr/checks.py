@@ -34,6 +34,7 @@ from parlerd.core.expressions import (
     is_time,
     near,
 )
+from parlerd.core.patterns import BadPattern, Pattern
 from parlerd.expr import syntax
 from parlerd.expr.syntax import Called, Constant, Entries, Items, Member, Name, Parsed, Unusable
 
@@ -216,7 +217,19 @@ class _Checker:
             self._refuse(at, f"{name}() does not take {len(parsed.args)} values")
         if name == "size":
             return Call(at, name, (self._names(given[0]),))
-        return Call(at, name, tuple([self.value(arg) for arg in given]))
+        args = [self.value(arg) for arg in given]
+        if name == "matches":
+            self._pattern(args[1])
+        return Call(at, name, tuple(args))
+
+    def _pattern(self, node: Node) -> None:
+        """A pattern stands in the text, so that it is read once and refused now."""
+        if not isinstance(node, ExpressionLiteral) or not isinstance(node.value, str):
+            self._refuse(node.at, "the pattern of matches() stands in quotes in the expression itself")
+        try:
+            Pattern(node.value)
+        except BadPattern as bad:
+            self._refuse(node.at, f"the pattern cannot be read: {bad}")
 
     def _no_function(self, name: str, at: int, on_value: bool) -> NoReturn:
         if name in gates.MACROS or (name in gates.FUNCTIONS and not on_value):

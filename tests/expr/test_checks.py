@@ -62,6 +62,22 @@ def test_what_has_no_meaning_here_is_refused(text: str) -> None:
     assert refused(text).details["reason"]
 
 
+@pytest.mark.parametrize(
+    ("text", "column", "reason"),
+    [
+        ("self.matches('(')", 14, "the pattern cannot be read: a ( has no ) after it"),
+        ("matches(self, '(a*)*)')", 15, "the pattern cannot be read: a ) has no ( before it"),
+        ("self.matches('a{900}b{900}')", 14, "the pattern cannot be read: its repetitions make it too large"),
+        ("self.matches(self)", 14, "the pattern of matches() stands in quotes in the expression itself"),
+        ("self.matches('a' + 'b')", 18, "the pattern of matches() stands in quotes in the expression itself"),
+        ("self.matches(1)", 14, "the pattern of matches() stands in quotes in the expression itself"),
+    ],
+)
+def test_a_pattern_is_refused_where_it_stands(text: str, column: int, reason: str) -> None:
+    details = refused(text).details
+    assert (details["column"], details["reason"]) == (column, reason)
+
+
 def test_a_long_name_is_not_repeated_whole() -> None:
     for text in ("x" * 2_000, "x" * 2_000 + "(1)", "-".join("ab" for _ in range(600))):
         assert len(refused(text).details["reason"]) < 160
