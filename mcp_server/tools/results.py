@@ -265,6 +265,8 @@ def _segments(message: t.Message, you: str, offset: int = 0) -> list[tuple[str, 
         facts.append("private")
     if message.lost is True:
         facts.append("lost by the relay")
+    if message.erased is True:
+        facts.append("words erased by retention")
     if message.reply_seq is not msgspec.UNSET:
         facts.append(f"reply to #{message.reply_seq}")
     elif message.private is True and message.reply_to is not msgspec.UNSET:
@@ -856,6 +858,8 @@ def _why(result: t.WhyResult, scribe: Scribe, asked: _Asked) -> str:
         rung.append(_offer_line(result.handoff, scribe))
     if result.task is not msgspec.UNSET:
         rung.append(_task_line(result.task, scribe))
+    if result.erased is True:
+        rung.append("The words of this message were erased by retention.")
     return "\n".join([*rung, "Where it got to:", *_bounded(lines, scribe)])
 
 

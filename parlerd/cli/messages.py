@@ -289,6 +289,8 @@ def _why(ctx: Context, args: Namespace) -> int:
         out.say(*offer_line(found.handoff, ctx.now()), hang=2)
     if isinstance(found.task, t.TaskEntry):
         out.say(*_task_line(found.task, ctx.now()))
+    if found.erased is True:
+        out.say(_ERASED)
     if not found.readers:
         out.say("Nobody but its author may see this message.")
         return DONE
@@ -308,6 +310,9 @@ def _why(ctx: Context, args: Namespace) -> int:
         if args.wide:
             out.say(("  id ", "dim"), reader.agent)
     return DONE
+
+
+_ERASED: Final = "The words of this message were erased by retention."
 
 
 def _task_line(task: t.TaskEntry, now: float) -> list[Span]:

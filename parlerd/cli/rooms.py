@@ -13,6 +13,7 @@ from parlerd.cli.output import DONE, Cell
 from parlerd.cli.parsing import Parser
 from parlerd.cli.render import agents_in, clock, counted, day_or_time, first_of, say_hidden, size_of, unsaid
 from parlerd.core.errors import ERRORS
+from parlerd.core.model import LOCAL_HOME
 from parlerd.operations import types as t
 
 if TYPE_CHECKING:
@@ -49,15 +50,14 @@ def _rooms(ctx: Context, args: Namespace) -> int:
         for room, agents in zip(rooms, agents_in([room.agents for room in rooms], all=args.wide), strict=True)
     ]
     if rows:
-        headers = (*GLANCE, "your agents", "members", "topic", "kind", "state", "id", "messages", "size")
+        headers = (*GLANCE, "your agents", "members", "topic", "kind", "state", "id", *_KEPT)
         out.listing(headers, rows, cut=(0, 2, 4, 6), spare=() if args.wide else (4,))
     for room in rooms:
         if (spec := ERRORS.get(room.alarm)) is not None:
             out.say((room.name, "name"), f": {spec.message} {spec.hint}")
     say_hidden(out, len(listed.rooms) - len(rooms))
     if isinstance(listed.kept, t.KeptSize):
-        messages, size = _kept(listed.kept)
-        out.say(f"This machine keeps {messages} messages in all rooms together, which take {size}.")
+        _say_kept(ctx, listed, listed.kept)
     if listed.notice:
         out.note(listed.notice)
     return DONE
@@ -65,12 +65,46 @@ def _rooms(ctx: Context, args: Namespace) -> int:
 
 def _rooms_arguments(parser: Parser) -> None:
     list_arguments(parser)
-    parser.add_argument("--size", action="store_true", help="show how many messages and bytes are kept of each room")
+    parser.add_argument(
+        "--size",
+        action="store_true",
+        help="show what is kept of each room: messages, files, and how many messages were erased",
+    )
 
 
-def _kept(kept: object) -> tuple[str, str]:
-    """How many messages are kept and how much they take, as far as that was asked for."""
-    return (str(kept.messages), size_of(kept.bytes)) if isinstance(kept, t.KeptSize) else ("", "")
+_KEPT: Final = ("messages", "size", "files", "of size", "erased")
+"""The columns of what is kept of a room."""
+
+
+def _kept(kept: object) -> tuple[str, ...]:
+    """What is kept of a room, in these columns, as far as that was asked for."""
+    if not isinstance(kept, t.KeptSize):
+        return ("",) * len(_KEPT)
+    files = (str(kept.files), size_of(kept.file_bytes)) if kept.files else ("", "")
+    return (str(kept.messages), size_of(kept.bytes), *files, str(kept.erased) if kept.erased else "")
+
+
+def _say_kept(ctx: Context, listed: t.RoomList, kept: t.KeptSize) -> None:
+    """What is kept of all rooms together, and how much may be of one."""
+    out = ctx.out
+    out.say(
+        f"This machine keeps {counted(kept.messages, 'message')} in all rooms together, which take "
+        f"{size_of(kept.bytes)}, and files that take {size_of(kept.file_bytes)}."
+    )
+    limits = {room.home == LOCAL_HOME: room.kept.limits for room in listed.rooms if isinstance(room.kept, t.KeptSize)}
+    for is_here, limit in sorted(limits.items(), reverse=True):
+        which = "a room that lives here" if is_here else "a room that lives elsewhere"
+        out.say(f"Of {which} it keeps {_at_most(limit)}.")
+    if kept.limits.bytes:
+        out.say(f"Of all rooms that live here it keeps {_at_most(kept.limits)}.")
+
+
+def _at_most(limits: t.KeptLimits) -> str:
+    """A limit in words."""
+    said = [f"the newest {counted(limits.messages, 'message')}"] if limits.messages else []
+    said += [f"at most {size_of(limits.bytes)} of words"] if limits.bytes else []
+    said += [f"what is no older than {counted(limits.days, 'day')}"] if limits.days else []
+    return " and ".join(said) or "everything"
 
 
 def by_attention(rooms: Sequence[t.RoomInfo], *, all: bool) -> list[t.RoomInfo]:

@@ -31,6 +31,7 @@ from parlerd.core.model import (
     RoomAttention,
     RoomId,
     Turn,
+    WordsOf,
 )
 from parlerd.core.statements import (
     AgentCard,
@@ -232,6 +233,15 @@ class LapseTasks(Command, frozen=True, kw_only=True):
     """The home of the room looks which leases have ended. Not for a caller to ask."""
 
 
+class PruneBodies(Command, frozen=True, kw_only=True):
+    """The home of the room lets words go that are too much. Not for a caller to ask. The answer is `erased`, or
+    `needed` where all of them stay."""
+
+    old: tuple[WordsOf, ...]
+    """The oldest messages that follow `after` and have words, in the order of the log and without one left out."""
+    after: Position
+
+
 class RewindRoom(Command, frozen=True, kw_only=True):
     """The owner's person (`principal`) lets the room go on from where it stands, after this home lost a part of it that
     it had told others."""
@@ -273,6 +283,7 @@ RoomCommand = (
     | ReleaseTask
     | RenewTask
     | LapseTasks
+    | PruneBodies
     | RewindRoom
     | Arrive
 )

@@ -221,6 +221,16 @@ class TaskLapsed(_Event, tag="task_lapsed", frozen=True, kw_only=True):
     fence: Position
 
 
+class BodiesErased(_Event, tag="bodies_erased", frozen=True, kw_only=True):
+    """The words of old messages were erased because there were too many. `spans` are the first and the last position of
+    each piece of the log in which the words of all messages are gone from now on, however they went; `messages` and
+    `bytes` are how many went with this fact."""
+
+    spans: tuple[tuple[Position, Position], ...]
+    messages: int
+    bytes: int
+
+
 class MirrorPlaced(_Event, tag="mirror_placed", frozen=True, kw_only=True):
     """Only in a mirror: what follows in this log comes after the room's public message number `public`, and what came
     there before and is not in this log stays out of it. A mirror begins with such a fact."""
@@ -460,6 +470,7 @@ RoomEvent = (
     | TaskReleased
     | TaskCompleted
     | TaskLapsed
+    | BodiesErased
     | MirrorPlaced
     | RoomRewound
     | OwnerChanged

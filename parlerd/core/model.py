@@ -117,6 +117,16 @@ def agent_name(text: str) -> Label:
     return label(text)
 
 
+def role_name(text: str) -> Label:
+    """`text` as a role that an agent gives itself: a label that is no reserved word. Raises `Refused(invalid_name)`.
+
+    A role stands beside names wherever members are shown, and a hand-off may be for whoever has it.
+    """
+    if text.casefold() in RESERVED:
+        raise Refused("invalid_name", f"{text!r} stands for someone else and is nobody's role.", hint="Use another.")
+    return label(text)
+
+
 def is_agent_id(text: str) -> bool:
     """Whether `text` has the form of an agent's id. The form does not tell whether anybody has that key."""
     return _AGENT_ID.match(text) is not None
@@ -257,6 +267,19 @@ class ReplyTarget(msgspec.Struct, frozen=True):
     visibility: tuple[AgentId, ...] | None
     chain: str
     hops: int
+    memory: MemoryNote | None = None
+
+
+class WordsOf(msgspec.Struct, frozen=True):
+    """What `decide` needs of a message whose words may be too much: where it stands, when it was posted and by whose
+    agent, how many bytes its body has, whether it is the room's recap, and what it does in the room's memory."""
+
+    position: Position
+    id: MessageId
+    at: Millis
+    principal: PrincipalId
+    size: int
+    opening: bool = False
     memory: MemoryNote | None = None
 
 

@@ -5,8 +5,8 @@ nothing. `apply` takes a committed fact and cannot fail. Neither reads a clock o
 give the same events everywhere. A room in memory holds members, keys, requests and counters, and no messages.
 
 Not here: any rule. Above: the engine, which looks up what `decide` needs of the past and commits what it gives. Below:
-`lifecycle`, `membership`, `approvals`, `messages`, `memory`, `rewinds`, `mirror`, `handoff` and `claims`, each with its
-state and its rules; `facets` puts them together.
+`lifecycle`, `membership`, `approvals`, `messages`, `memory`, `rewinds`, `mirror`, `handoff`, `claims` and `retention`,
+each with its state and its rules; `facets` puts them together.
 """
 
 from __future__ import annotations
@@ -43,9 +43,10 @@ from parlerd.core.model import (
     Shown,
     View,
 )
+from parlerd.core.retention import Retention, RetentionState
 from parlerd.core.rewinds import Rewinds, RewindsState
 
-FOLD_VERSION: Final = 8
+FOLD_VERSION: Final = 9
 """Raise this number when the state's shape changes, or the state that a log folds to: snapshots of another version are
 thrown away, and rooms replay their logs. `tests/core/test_folding.py` fails when you forget it."""
 
@@ -63,6 +64,7 @@ class RoomState(facets.Folded):
     mirror: MirrorState = msgspec.field(default_factory=MirrorState)
     handoffs: HandoffState = msgspec.field(default_factory=HandoffState)
     claims: ClaimsState = msgspec.field(default_factory=ClaimsState)
+    retention: RetentionState = msgspec.field(default_factory=RetentionState)
 
     @property
     def room(self) -> RoomId:
@@ -155,7 +157,7 @@ class Room(facets.Aggregate[RoomState]):
 
     fold_version: int = FOLD_VERSION
     RULES: ClassVar = facets.compose(
-        (Lifecycle, Membership, Approvals, Messages, Memory, Rewinds, Mirror, Handoffs, Claims),
+        (Lifecycle, Membership, Approvals, Messages, Memory, Rewinds, Mirror, Handoffs, Claims, Retention),
         commands=get_args(c.RoomCommand),
         events=get_args(e.RoomEvent),
     )
@@ -177,6 +179,7 @@ class Room(facets.Aggregate[RoomState]):
             Mirror(state.mirror, life, members, state.approvals, state.rewinds, state.memory),
             Handoffs(state.handoffs, offers),
             self.claims,
+            Retention(state.retention, life, state.memory, offers, state.claims),
         )
 
     @classmethod

@@ -86,6 +86,7 @@ class Checks:
         checks += await self._signatures()
         checks += await self._rooms()
         checks += await self._wakes()
+        checks.append(_kept(desk.retaining.total.bytes, desk.settings.retention_total_bytes))
         checks += [_home(home) for home in desk.home_book.listed()]
         for detail, fix in desk.host_files.failures():
             checks.append(t.Check(name="host files", ok=False, detail=detail, fix=fix))
@@ -168,6 +169,19 @@ class Checks:
         if skipped:
             detail += f"; {skipped} older ones were not looked at, because checking all of them takes too long"
         return [t.Check(name="signatures", ok=True, detail=detail, fix="")]
+
+
+def _kept(held: int, limit: int) -> t.Check:
+    """Whether the rooms of this home hold more words than they may: what they need, and what somebody has not read,
+    stays above the limit."""
+    detail = f"the rooms of this home hold {held} bytes of words"
+    if not limit or held <= limit:
+        return t.Check(name="retention", ok=True, detail=detail, fix="")
+    fix = (
+        "let agents read what they have not read, delete rooms (parler rooms --size shows how much each holds), or "
+        "raise [retention] total_bytes in the settings"
+    )
+    return t.Check(name="retention", ok=False, detail=f"{detail}, more than the {limit} that they may", fix=fix)
 
 
 def _home(home: t.HomeEntry) -> t.Check:

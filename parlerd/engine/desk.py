@@ -24,6 +24,7 @@ from parlerd.engine.pair_lines import PairLines
 from parlerd.engine.ports import Clock, HomeBook, HomeKeys, HostFiles, Notifier, Randomness
 from parlerd.engine.presence import Presence
 from parlerd.engine.quota import Quotas
+from parlerd.engine.retaining import Retaining
 from parlerd.engine.rooms import RoomDoor
 from parlerd.engine.seats import Seats
 from parlerd.engine.seen_hosts import SeenHosts
@@ -80,6 +81,8 @@ class Desk:
     """The relays that the person added."""
     codes: JoinCodes
     """The codes that were typed wrong, whoever typed them."""
+    retaining: Retaining
+    """Lets the words go that are too much."""
     clearing: Clearing
     """Takes deleted rooms out of the file."""
     copies: Callable[[], list[str]]

@@ -333,7 +333,7 @@ _UNHEARD: Final = "Not every relay answered; try again when all are reached. `pa
 _RULES: Final = {
     "tags": "Tags are labels of letters, digits and . _ @ # / -, each once.",
     "skills": "Skills are labels of letters, digits and . _ @ # / -, each once.",
-    "role": "A role is a label of letters, digits and . _ @ # / -.",
+    "role": "A role is a label of letters, digits and . _ @ # / -, and no word such as owner or person.",
 }
 
 

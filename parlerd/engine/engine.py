@@ -84,6 +84,7 @@ from parlerd.engine.quota import Quotas
 from parlerd.engine.reach import within
 from parlerd.engine.reading import Reading
 from parlerd.engine.receiving import Receiving
+from parlerd.engine.retaining import Retaining
 from parlerd.engine.rewinding import Rewinding
 from parlerd.engine.rooms import RoomDoor, Rooms
 from parlerd.engine.scheduler import Scheduler
@@ -383,6 +384,7 @@ async def open_engine(
         rooms: Rooms
         deadlines: RoomDeadlines
         tending: Tending
+        retaining: Retaining
         idle: IdleAgents
         presence: Presence
 
@@ -396,6 +398,8 @@ async def open_engine(
                 deadlines.changed(room, actor.aggregate)
                 for fact in facts:
                     tending.acted(room, actor.aggregate, fact)
+                if rooms.is_here(actor.aggregate):
+                    retaining.note(room, facts)
 
         author = LocalAuthor(signers, random)
         context = ActorParts(
@@ -408,7 +412,7 @@ async def open_engine(
         )
         codes, others = JoinCodes(keys), homes or NoHomes()
         quotas = Quotas(settings)
-        shelf = HomeShelf(blobs, settings, quotas, clock)
+        shelf = HomeShelf(blobs, settings, quotas, clock, random)
         rooms = Rooms(context, nursery, own=keys.id, homes=others, codes=codes, shelf=shelf)
         await rooms.start()
         scheduler = Scheduler(clock, stepped_back=lambda: deadlines.load())
@@ -451,6 +455,14 @@ async def open_engine(
             own=keys.id,
             changed=lambda room, aggregate: deadlines.changed(room, aggregate),
         )
+        retaining = Retaining(
+            library=library,
+            rooms=rooms,
+            clock=clock,
+            settings=settings,
+            own=keys.id,
+            freed=lambda person, size: desk.kept.add(person, -size),
+        )
         nursery.start_soon(scheduler.run)
         presence = Presence(seats, connected, links, clock)
         desk = Desk(
@@ -462,6 +474,7 @@ async def open_engine(
             links=links,
             presence=presence,
             tending=tending,
+            retaining=retaining,
             seen_hosts=hosts,
             notifier=wakes,
             clock=clock,
@@ -484,12 +497,14 @@ async def open_engine(
             home_path=home_path,
             default_home=default_home,
         )
+        nursery.start_soon(retaining.run)
         try:
             yield Engine(desk, author, socket, frames or NoFrames(), stop)
         finally:
             with trio.CancelScope(shield=True):
                 scheduler.close()
                 clearing.close()
+                retaining.close()
                 await rooms.close()
     with trio.CancelScope(shield=True):
         await driver.close()

@@ -370,6 +370,8 @@ class _Walk:
         """The page that messages are put into."""
         self._came = False
         """Whether one of these agents came in, and no page said yet which number it goes on from."""
+        self._left_out = False
+        """Whether a private message was left out, and no page said yet which number its readers go on from."""
         self._told = self._size = 0
         """How many messages were told in this step, and their bytes."""
 
@@ -507,7 +509,7 @@ class _Walk:
                 is_full = not await self._take(fact)
                 if is_full:
                     break
-        if self._came:
+        if self._came or self._left_out:
             await self._say()
             self._open_page()
         await self._say()
@@ -649,7 +651,13 @@ class _Walk:
             for agent, view in self._views.items()
             if can_see(view, position=position, visibility=event.visibility)
         ]
-        if seers:
+        if seers and fact.body is None and event.visibility is not None:
+            # Without its words nobody can be shown who may see it: only its number is told, with the next page.
+            await self._say()
+            self._left_out = True
+            for agent in seers:
+                followed.seqs[agent] += 1
+        elif seers:
             if self._told >= PAGE or (self._told and self._size + size > PAGE_BYTES):
                 return False
             if self._entries:
@@ -692,7 +700,7 @@ class _Walk:
                 jumped=followed.jumped,
                 messages=[],
             )
-            followed.jumped = self._came = False
+            followed.jumped = self._came = self._left_out = False
 
     async def _say(self) -> None:
         """Give out what was put together: the changes of the card, or the page."""

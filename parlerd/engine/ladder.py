@@ -84,7 +84,9 @@ class Ladder:
             handoff = entry_of(room.state, reader, offer, self._reading.now_in(room.state), seq)
         task = room.claims.get(id)
         entry = msgspec.UNSET if task is None else task_entry(room, task, self._reading.now_in(room.state))
-        return t.WhyResult(id=id, room=room_id, readers=readers, handoff=handoff, task=entry)
+        gone = room.state.retention.covers(position) and not e.is_remembered(header.event)
+        erased = True if gone else msgspec.UNSET
+        return t.WhyResult(id=id, room=room_id, readers=readers, handoff=handoff, task=entry, erased=erased)
 
     def _queued(self, caller: Caller, me: AgentRecord, id: MessageId) -> t.WhyResult:
         """The first rung of a message for a room elsewhere: it waits here to leave. Nobody but its author knows of it,

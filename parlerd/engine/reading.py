@@ -34,7 +34,7 @@ from parlerd.core.membership import Member
 from parlerd.core.model import AgentId, MessageId, Millis, PeerText, Position, RoomId, Seq, Shown, Stage, View
 from parlerd.core.room import Room, RoomState
 from parlerd.core.words import CAPSULE_LISTS
-from parlerd.engine.absent import is_absent, refill
+from parlerd.engine.absent import is_absent, is_pruned, refill
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
@@ -50,6 +50,8 @@ MAX_REMEMBERED: Final = 4096
 
 ABSENT: Final = "[The words of this message are not on this machine.]"
 """What a reader is shown in the place of words that were erased here and that the room's home does not tell now."""
+ERASED: Final = "[The words of this message were erased by retention.]"
+"""What a reader is shown in the place of words that went because there were too many."""
 FORGOTTEN: Final = "[This was forgotten.]"
 """What a reader is shown in the place of what its room remembered once."""
 UNREADABLE: Final = "[This part of the message has a type that this version of Parler does not know.]"
@@ -327,6 +329,7 @@ def render_message(room: RoomState, reader: AgentId, stored: StoredMessage, now:
         brings=said.brings,
         private=True if event.visibility is not None else msgspec.UNSET,
         opening=True if event.opening else msgspec.UNSET,
+        erased=True if is_pruned(room, stored) else msgspec.UNSET,
         lost=True if room.rewinds.is_lost(header.position) else msgspec.UNSET,
     )
 
@@ -342,12 +345,18 @@ def _is_whole(room: RoomState, stored: StoredMessage) -> bool:
     """Whether these are the words that were stored, or were erased on purpose: else a body that is gone was taken
     away."""
     is_there = stored.body is not None or stored.header.body is None
-    return stored.unaltered and (is_there or is_absent(room, stored) or _is_forgotten(stored))
+    return stored.unaltered and (is_there or bool(_stands_for(room, stored)))
 
 
-def _is_forgotten(stored: StoredMessage) -> bool:
-    """Whether this is something that its room remembered, and its words were erased."""
-    return stored.body is None and stored.is_erased and e.is_remembered(stored.header.event)
+def _stands_for(room: RoomState, stored: StoredMessage) -> str:
+    """What a reader is shown in the place of words that were erased on purpose; nothing for any other message."""
+    if stored.body is not None or not stored.is_erased:
+        return ""
+    if is_pruned(room, stored):
+        return ERASED
+    if is_absent(room, stored):
+        return ABSENT
+    return FORGOTTEN if e.is_remembered(stored.header.event) else ""
 
 
 @dataclass(slots=True)
@@ -364,7 +373,7 @@ class _Said:
 def _parts(room: RoomState, reader: AgentId, event: e.MessagePosted, stored: StoredMessage, now: Millis) -> _Said:
     """The words of a body; one that is gone has none, nor one that was altered beyond reading."""
     if stored.body is None:
-        return _Said(ABSENT if is_absent(room, stored) else FORGOTTEN if _is_forgotten(stored) else "")
+        return _Said(_stands_for(room, stored))
     said = _Said()
     texts: list[str] = []
     try:

@@ -143,7 +143,7 @@ class BlobInfo(Result, frozen=True, kw_only=True):
 
 
 class BlobAt(Result, frozen=True, kw_only=True):
-    """So many bytes of an upload are at the room's home, from the first on."""
+    """So many bytes of a file are where they go, from the first on."""
 
     room: str
     offset: int
@@ -174,7 +174,8 @@ class SharedBlob(Result, frozen=True, kw_only=True):
 
 class Message(Result, frozen=True, kw_only=True):
     """A message as its reader sees it. `reply_seq` is this reader's number of the message that `reply_to` names, where
-    the reader may see that one. `lost` says that the room's relay has the message no more."""
+    the reader may see that one. `erased` says that the words went by retention, because there were too many, and `lost`
+    that the room's relay has the message no more."""
 
     id: str
     seq: int
@@ -194,6 +195,7 @@ class Message(Result, frozen=True, kw_only=True):
     brings: BlobInfo | msgspec.UnsetType = msgspec.UNSET
     private: bool | msgspec.UnsetType = msgspec.UNSET
     opening: bool | msgspec.UnsetType = msgspec.UNSET
+    erased: bool | msgspec.UnsetType = msgspec.UNSET
     lost: bool | msgspec.UnsetType = msgspec.UNSET
 
 

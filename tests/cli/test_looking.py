@@ -50,14 +50,23 @@ def test_rooms_prints_every_room_with_what_is_unread(shell: Shell) -> None:
 
 
 def test_rooms_with_sizes_shows_what_is_kept_of_each_and_of_all_together(shell: Shell) -> None:
-    kept = t.KeptSize(messages=128, bytes=61_440)
-    listed = t.RoomList(rooms=[room(kept=kept)], kept=t.KeptSize(messages=500, bytes=7_300_000))
+    limits = t.KeptLimits(messages=100_000, bytes=1 << 30)
+    kept = t.KeptSize(messages=128, bytes=61_440, limits=limits, files=2, file_bytes=3_000_000, erased=17)
+    total = t.KeptSize(messages=500, bytes=7_300_000, limits=t.KeptLimits(bytes=16 << 30), file_bytes=4_000_000)
+    few = t.KeptSize(messages=1, bytes=9, limits=t.KeptLimits(days=1), files=0, file_bytes=0, erased=0)
+    listed = t.RoomList(rooms=[room(kept=kept), room("other", home="team", kept=few)], kept=total)
     shell.daemon.answers("rooms.list", listed, listed, t.RoomList(rooms=[room()]))
     ran = shell.run("rooms", "--size")
-    header, row, *_ = ran.stdout.splitlines()
-    assert header.split()[-2:] == ["messages", "size"]
-    assert row.split()[-3:] == ["128", "61", "kB"]
-    assert "This machine keeps 500 messages in all rooms together, which take 7.3 MB." in ran.stdout
+    header, row, other, *said = ran.stdout.splitlines()
+    assert header.split()[-6:] == ["messages", "size", "files", "of", "size", "erased"]
+    assert row.split()[-7:] == ["128", "61", "kB", "2", "3.0", "MB", "17"]
+    assert other.split()[-3:] == ["1", "9", "bytes"]
+    assert said == [
+        "This machine keeps 500 messages in all rooms together, which take 7.3 MB, and files that take 4.0 MB.",
+        "Of a room that lives here it keeps the newest 100000 messages and at most 1.1 GB of words.",
+        "Of a room that lives elsewhere it keeps what is no older than 1 day.",
+        "Of all rooms that live here it keeps at most 17.2 GB of words.",
+    ]
     assert shell.run("rooms", "--size", "--json").document == msgspec.to_builtins(listed)
     assert "messages" not in shell.run("rooms").stdout
     asked = [params.size for params in shell.daemon.params_of("rooms.list") if isinstance(params, t.ListRooms)]

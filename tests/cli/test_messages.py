@@ -471,6 +471,21 @@ def test_why_prints_the_ladder_of_each_reader(shell: Shell) -> None:
     assert "offline" in text
 
 
+def test_words_that_went_are_marked_in_a_page_and_told_of_by_why(shell: Shell) -> None:
+    gone = message("[The words of this message were erased by retention.]", erased=True)
+    notice = "Words erased by retention (1 message)."
+    shell.daemon.answers("message.recv", *[page(gone, message("kept", seq=2), notice=notice)] * 2)
+    ran = shell.run("recv", "--all")
+    assert ran.stdout.count("words erased by retention") == 1
+    assert (ran.stdout + ran.stderr).count(notice) == 1
+    first, second = shell.run("recv", "--all", "--json").document["messages"]
+    assert (first["erased"], "erased" in second) == (True, False)
+    found = t.WhyResult(id="m_1", room=ROOM, readers=[], erased=True)
+    shell.daemon.answers("message.why", found, found)
+    assert shell.run("why", "1").stdout.startswith("The words of this message were erased by retention.\n")
+    assert shell.run("why", "1", "--json").document["erased"] is True
+
+
 def test_why_says_of_a_message_that_waits_here_since_when_and_for_which_relay(shell: Shell) -> None:
     queued = t.QueuedHere(home="team-7f3k2q", since=1_700_000_000_000)
     found = t.WhyResult(id="m_1", room=ROOM, readers=[], queued=queued)

@@ -441,6 +441,16 @@ def test_a_message_that_waits_here_has_one_rung_and_no_readers() -> None:
     assert text.startswith("Refused by team-7f3k2q (room_closed), and not sent again: queued here since 2025-11-21")
 
 
+def test_words_that_went_are_marked_outside_the_fence_and_told_of_by_why() -> None:
+    assert "words erased by retention" in special(erased=True)
+    assert "erased" not in special()
+    reader = t.ReaderLadder(agent="U1", name="bob", stages=[])
+    found = t.WhyResult(id="m_1", room=ROOM, readers=[reader])
+    said = "The words of this message were erased by retention."
+    assert said in shown(msgspec.structs.replace(found, erased=True)).splitlines()
+    assert said not in shown(found)
+
+
 # -- the other results -------------------------------------------------------------------------------------------------
 
 

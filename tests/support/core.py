@@ -49,6 +49,7 @@ from parlerd.core.model import (
     RoomId,
     RoomKind,
     Turn,
+    WordsOf,
     first_free,
 )
 from parlerd.core.room import Room
@@ -233,6 +234,8 @@ class Driver(Generic[A]):
     ids: CountedIds = field(default_factory=CountedIds)
     log: list[e.Header] = field(default_factory=list)
     bodies: dict[Position, bytes] = field(default_factory=dict)
+    erased: set[Position] = field(default_factory=set)
+    """The messages whose words were taken away."""
 
     def run(self, command: c.Command, who: Agent) -> Decision:
         """Decide and commit. Raises what the core raises."""
@@ -249,6 +252,7 @@ class Driver(Generic[A]):
             raise
         finally:
             assert self.aggregate.snapshot() == before, "deciding changed the room"
+        self.erased.update(decision.erases)
         room = as_room(self.aggregate)
         posts = [event for event in decision.events if isinstance(event, e.MessagePosted)]
         previous = b""
@@ -543,6 +547,21 @@ class RoomDriver(Driver[Room]):
         """The room's home looks which leases have ended."""
         events = self.run(c.LapseTasks(), OWNER).events
         return [event.task for event in events if isinstance(event, e.TaskLapsed)]
+
+    def words(self) -> list[WordsOf]:
+        """The messages that have words, the oldest first; a body is as large as a message's id is long."""
+        return [
+            WordsOf(
+                header.position, event.id, header.at, header.by.principal, len(event.id), event.opening, event.memory
+            )
+            for header, event in self.posted()
+            if header.position not in self.erased
+        ]
+
+    def prune(self, count: int | None = None, *, after: int = 0) -> Decision:
+        """The room's home lets the words of so many of the oldest messages go, or of all, where the room needs none."""
+        old = [each for each in self.words() if each.position > after][:count]
+        return self.run(c.PruneBodies(old=tuple(old), after=Position(after)), OWNER)
 
     # -- mirrors -------------------------------------------------------------------------------------------
 

@@ -106,6 +106,13 @@ def _work(room: RoomDriver, who: Agent) -> None:
     room.claim(OWNER, tasks[3])
 
 
+def _prune(room: RoomDriver, who: Agent) -> None:
+    room.post(OWNER)
+    room.task(OWNER)
+    room.post(OWNER)
+    room.prune()
+
+
 ROOM_SCENES: dict[type[e.RoomEvent], RoomScene] = {
     e.MemberJoined: _let_in,
     e.MemberLeft: _come_and_go,
@@ -120,6 +127,7 @@ ROOM_SCENES: dict[type[e.RoomEvent], RoomScene] = {
     e.TaskReleased: _work,
     e.TaskCompleted: _work,
     e.TaskLapsed: _work,
+    e.BodiesErased: _prune,
 }
 """What leaves a fact of this type in any open room, whatever happened before: it takes an agent who was never there."""
 MIRROR_SCENES: dict[type[e.RoomEvent], RoomScene] = {

@@ -66,6 +66,10 @@ _Count = Annotated[int, Meta(ge=0, lt=2**53)]
 """A number or a moment, also in what a home tells: whoever hears it stores it and shows it."""
 
 
+MAX_PIECE: Final = 256 * 1024
+"""Bytes of one piece of a file: other calls go between two of them."""
+
+
 # -- who speaks over this link -----------------------------------------------------------------------------
 
 
@@ -243,7 +247,8 @@ class LinkPage(Result, frozen=True, kw_only=True):
     `public` and `line` are the number of public messages before the first of them, and the public line there; `before`
     is the own number there of each attached agent that is a member now. One that comes in later, by a card that
     follows, sees none of these messages: a page follows that card, with the number that it goes on from. With `jumped`
-    the page does not go on where the one before it ended: what lies between is asked for with `link.pull`.
+    the page does not go on where the one before it ended: what lies between is asked for with `link.pull`. A private
+    message whose words were erased is in no page, because nothing else shows who may see it; `before` counts it.
     """
 
     public: _Count
@@ -447,7 +452,7 @@ class WriteBlobAtRoom(Params, frozen=True, kw_only=True):
     agent: _Id
     blob: _Blob
     offset: _Count
-    data: Annotated[bytes, Meta(max_length=256 * 1024)]
+    data: Annotated[bytes, Meta(max_length=MAX_PIECE)]
 
 
 class FinishBlobAtRoom(Params, frozen=True, kw_only=True):
@@ -462,7 +467,7 @@ class ReadBlobAtRoom(Params, frozen=True, kw_only=True):
     agent: _Id
     blob: _Blob
     offset: _Count
-    length: Annotated[int, Meta(ge=1, le=256 * 1024)]
+    length: Annotated[int, Meta(ge=1, le=MAX_PIECE)]
 
 
 class Posted(Result, frozen=True, kw_only=True):

@@ -160,7 +160,8 @@ class QueuedHere(Result, frozen=True, kw_only=True):
 
 class WhyResult(Result, frozen=True, kw_only=True):
     """A message that is `queued` has reached nobody, so there are no readers. `handoff` is what became of an offer of
-    the turn, where the message makes one, and `task` how the task stands that the message is."""
+    the turn, where the message makes one, and `task` how the task stands that the message is. `erased` says that its
+    words went by retention."""
 
     id: str
     room: str
@@ -168,6 +169,7 @@ class WhyResult(Result, frozen=True, kw_only=True):
     queued: QueuedHere | msgspec.UnsetType = msgspec.UNSET
     handoff: HandoffEntry | msgspec.UnsetType = msgspec.UNSET
     task: TaskEntry | msgspec.UnsetType = msgspec.UNSET
+    erased: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 FAMILY: Final = Family(
