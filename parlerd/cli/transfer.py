@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Final, NamedTuple
 
 from parlerd.cli.render import size_of
+from parlerd.core import searching
 from parlerd.core.errors import ParlerError, Refused
+from parlerd.core.searching import Searched
 from parlerd.operations import types as t
 
 if TYPE_CHECKING:
@@ -45,6 +48,15 @@ def upload(ctx: Context, path: str, room: str | None, shown: str) -> Uploaded:
             "blob.put", lambda number: t.PutBlob(file=number, room=room), file.fileno(), t.BlobPut, is_whole
         )
     return Uploaded(made.blob, made.size, made.room)
+
+
+def searched(path: str) -> Searched:
+    """What is recognised as a secret in a file. Raises `ParlerError(file_refused)`."""
+    end = time.monotonic() + searching.MAX_S
+    search = searching.Search(lambda: time.monotonic() < end)
+    with _opened(path) as file:
+        search.file(os.path.basename(path), iter(lambda: file.read(_PIECE), b""))
+    return search.result()
 
 
 def download(ctx: Context, found: t.FoundBlob, file: IO[bytes]) -> None:

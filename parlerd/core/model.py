@@ -48,6 +48,8 @@ MAX_TEXT: Final = 256 * 1024
 NO_BLOB: Final = BlobId("")
 """What a message brings that brings no file."""
 MAX_TOPIC: Final = 200
+MAX_STATUS_TEXT: Final = 200
+"""Characters beside a stated status: it stands in a list of all who are in a room."""
 MAX_LABEL: Final = 64
 RESERVED: Final = frozenset({"owner", "person", "system", "all", "anyone", "me"})
 """Words that stand for somebody, in capitals or not. An agent with such a name would be taken for whom the word stands
@@ -67,6 +69,23 @@ MAX_LEASE_MS: Final = Millis(3_600_000)
 Via = Literal["mcp", "cli", "hook", "http", "link"]
 RoomKind = Literal["home", "session", "channel", "dm", "service", "private"]
 """`private` is an agent's own memory: a room of which it is the only member."""
+SecretKind = Literal[
+    "private key",
+    "AWS key",
+    "GitHub token",
+    "GitLab token",
+    "Slack token",
+    "Anthropic key",
+    "OpenAI key",
+    "Stripe key",
+    "Google key",
+    "npm token",
+    "seed",
+    "JSON web token",
+    "bearer token",
+    "password",
+]
+"""What a credential is called that is recognised by its shape."""
 History = Literal["full", "from-join", "none"]
 Approver = Literal["person", "agent"]
 Proof = Literal["none", "cli", "form", "terminal", "sealed"]

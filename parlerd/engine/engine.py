@@ -96,6 +96,7 @@ from parlerd.engine.sharing import Sharing
 from parlerd.engine.shelf import BlobDriver, HomeShelf
 from parlerd.engine.shelving import Shelving
 from parlerd.engine.starts import Starts
+from parlerd.engine.stating import Stating
 from parlerd.engine.status import Status
 from parlerd.engine.streams import Streams
 from parlerd.engine.tasks import Tasks
@@ -210,6 +211,7 @@ class Engine:
             Departing(desk),
             Deleting(desk),
             AttentionHandlers(desk),
+            Stating(desk),
             waking := Waking(desk),
             Continuing(desk, waking),
             Checks(desk),

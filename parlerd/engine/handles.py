@@ -192,10 +192,11 @@ class Earlier(NamedTuple):
 
 
 class Present(NamedTuple):
-    """How present an agent is, in one word, and since when."""
+    """How present an agent is, in one word, since when, and what it states."""
 
     presence: str
     since: Millis
+    stated: t.StatedStatus | None = None
 
 
 class Undelivered(NamedTuple):

@@ -16,15 +16,18 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
+from parlerd.core import searching
 from parlerd.core.errors import Refused
 from parlerd.core.identities import AgentRecord
 from parlerd.core.model import BlobId, PeerText, blob_id
+from parlerd.core.searching import Search, Searched
 from parlerd.engine.callers import Caller
 from parlerd.engine.carrying import Download, Upload
 from parlerd.engine.desk import Desk
@@ -56,29 +59,32 @@ class Sharing:
     # -- sharing -------------------------------------------------------------------------------------------
 
     @handles("share.send")
-    async def send(self, caller: Caller, params: t.SendFile) -> t.SharedBlob:
+    async def send(self, caller: Caller, params: t.SendFile) -> t.SharedFile:
         workspace, home = caller.facts.workspace, self._desk.home_path
         me, handle = await self._files.writable(caller, params.room)
         with await self._aside(lambda _: Source(workspace, params.path, home)) as source:
             blob, size = await self._bring(me, handle, source)
+            searched = await self._aside(lambda wanted: _searched(source, size, wanted))
         shared = t.ShareBlob(
             blob=blob, size=size, name=source.name, text=params.note, idempotency_key=params.idempotency_key
         )
-        return await self._files.post(caller, me, handle, shared, input_digest(params))
+        sent = await self._files.post(caller, me, handle, shared, input_digest(params))
+        return t.SharedFile(**_fields(sent), **_secrets(searched))
 
     @handles("share.push")
     async def push(self, caller: Caller, params: t.PushCode) -> t.SharedCode:
         me, handle = await self._files.writable(caller, params.room)
         with ExitStack() as made:
 
-            def make(wanted: Callable[[], None]) -> Bundled:
+            def make(wanted: Callable[[], None]) -> tuple[Bundled, Searched]:
                 repository = _repository(caller.facts.workspace, wanted)
-                return made.enter_context(
+                bundle = made.enter_context(
                     bundled(repository, params.ref or "HEAD", params.base or "", changes=params.worktree)
                 )
+                return bundle, bundle.search()
 
             try:
-                bundle = await self._aside(make)
+                bundle, searched = await self._aside(make)
                 folder, name = os.path.split(bundle.path)
                 with await self._aside(lambda _: Source(folder, name, "")) as source:
                     blob, size = await self._bring(me, handle, source)
@@ -97,7 +103,8 @@ class Sharing:
         )
         sent = await self._files.post(caller, me, handle, shared, input_digest(params))
         return t.SharedCode(
-            **{name: getattr(sent, name) for name in t.SharedBlob.__struct_fields__},
+            **_fields(sent),
+            **_secrets(searched),
             ref=PeerText(bundle.ref),
             tip=bundle.tip,
             base=bundle.base or None,
@@ -157,6 +164,33 @@ class Sharing:
 
     async def _aside(self, work: Callable[[Callable[[], None]], T]) -> T:
         return await self._desk.shelf.aside(work)
+
+
+def _searched(source: Source, size: int, wanted: Callable[[], None]) -> Searched:
+    """What is recognised as a secret in a file."""
+    end = time.monotonic() + searching.MAX_S
+    search = Search(lambda: time.monotonic() < end)
+
+    def pieces() -> Iterator[bytes]:
+        for at in range(0, size, PIECE):
+            wanted()
+            yield source.read(at)
+
+    search.file(source.name, pieces())
+    return search.result()
+
+
+def _fields(shared: t.SharedBlob) -> dict[str, Any]:
+    return {name: getattr(shared, name) for name in t.SharedBlob.__struct_fields__}
+
+
+def _secrets(searched: Searched) -> dict[str, Any]:
+    """What a search found, as fields of an answer."""
+    return {
+        "secrets": [t.SecretFound(path=PeerText(each.path), kind=each.kind) for each in searched.found],
+        "more_secrets": searched.more,
+        "secrets_complete": searched.is_whole,
+    }
 
 
 def _repository(workspace: str, wanted: Callable[[], None]) -> Repository:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from parlerd.core import searching
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import PeerText
 from parlerd.operations import types as t
@@ -348,6 +349,62 @@ def test_a_file_is_not_applied_and_a_bundle_that_lies_is_refused(shell: Shell, r
             1, "bundle_refused", {"what": what},
         )  # fmt: skip
     assert work.refs() == before
+
+
+# -- secrets -----------------------------------------------------------------------------------------------
+
+TOKEN = "ghp_" + "a1B2" * 9
+
+
+def test_a_push_names_where_what_looks_like_a_secret_stands_before_it_goes_and_goes(
+    shell: Shell, room: Room, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(searching, "MAX_S", 600.0)
+    work.commit(**{"config/prod.env": f"token={TOKEN}", "\x1b[2Jx": f"t={TOKEN}"})
+    ran = shell.run("push")
+    lines = ran.stdout.splitlines()
+    assert lines[0] == "What looks like a secret goes along, in 2 places:"
+    assert "  config/prod.env (GitHub token)" in lines
+    assert any(line.startswith("Shared as #9") for line in lines[3:])
+    assert "change it where it was issued" in ran.stderr
+    assert TOKEN not in ran.stdout + ran.stderr
+    assert "\x1b" not in ran.stdout
+    document = shell.run("push", "--json").document
+    assert {"path": "config/prod.env", "kind": "GitHub token"} in document["secrets"]
+    assert (len(document["secrets"]), document["more_secrets"], document["secrets_complete"]) == (2, 0, True)
+    assert len(room.shared) == 2
+
+
+def test_a_push_without_a_secret_says_nothing_of_any(
+    shell: Shell, room: Room, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(searching, "MAX_S", 600.0)
+    work.commit(f="1")
+    ran = shell.run("push")
+    assert "secret" not in ran.stdout + ran.stderr
+    assert shell.run("push", "--json").document["secrets"] == []
+
+
+def test_a_file_is_looked_through_like_code(
+    shell: Shell, room: Room, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(searching, "MAX_S", 600.0)
+    (here / "notes.bin").write_bytes(os.urandom(300_000) + b" " + TOKEN.encode() + b" \xff")
+    ran = shell.run("send-file", "notes.bin")
+    assert "  notes.bin (GitHub token)" in ran.stdout.splitlines()
+    secrets = shell.run("send-file", "notes.bin", "--json").document["secrets"]
+    assert secrets == [{"path": "notes.bin", "kind": "GitHub token"}]
+
+
+def test_what_was_not_looked_through_whole_is_said(
+    shell: Shell, room: Room, here: Path, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(searching, "MAX_S", -1.0)
+    work.commit(f="1")
+    assert "Not everything was looked through for secrets" in shell.run("push").stderr
+    assert shell.run("push", "--json").document["secrets_complete"] is False
+    work.write("f", "2")
+    assert shell.run("send-file", "f", "--json").document["secrets_complete"] is False
 
 
 # -- messages ----------------------------------------------------------------------------------------------

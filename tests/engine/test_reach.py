@@ -62,7 +62,8 @@ IN_A_ROOM: Final[Mapping[str, Callable[[str], t.Params]]] = {
 """Operations of the agents' plane that name a room."""
 OTHERWISE: Final = {
     "session.open", "session.join", "session.list", "session.revoke", "message.recv_all", "rooms.list",
-    "approvals.list", "approvals.watch", "agent.whoami", "directory.register", "directory.discover", "directory.card",
+    "approvals.list", "approvals.watch",
+    "agent.whoami", "agent.presence", "directory.register", "directory.discover", "directory.card",
     "queue.serve",
 }  # fmt: skip
 """Those that do not. Each has a test below."""
@@ -223,6 +224,9 @@ def test_a_token_hears_of_its_rooms_attention_and_sets_none_beyond() -> None:
             told = await home.token.ask("agent.attention", t.SetAttention(), t.AttentionIs)
             assert [each.name for each in told.rooms] == ["first"]
             assert (await home.token.refused("agent.attention", t.SetAttention(mode="dnd"))).code == "not_permitted"
+            stated = await home.token.refused("agent.presence", t.StatePresence(status="busy"))
+            assert stated.code == "not_permitted"
+            assert (await home.token.ask("agent.presence", t.StatePresence(), t.PresenceIs)).stated is msgspec.UNSET
 
     run(main)
 

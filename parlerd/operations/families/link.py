@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal
 
+import msgspec
 from msgspec import Meta
 
 from parlerd.core.words import MAX_BYTES
@@ -38,7 +39,7 @@ from parlerd.operations.entry import (
     Result,
     Short,
 )
-from parlerd.operations.shared import BlobAt, BlobPiece, Lease, Noted, StageReached, TaskStatus
+from parlerd.operations.shared import BlobAt, BlobPiece, Lease, Noted, StageReached, StatedStatus, TaskStatus
 
 MAX_ATTACHED: Final = 500
 """Agents that one call attaches or detaches. More are attached by further calls."""
@@ -259,11 +260,12 @@ class LinkPage(Result, frozen=True, kw_only=True):
 
 
 class Present(Result, frozen=True, kw_only=True):
-    """How present a member is, in one word, and since when."""
+    """How present a member is, in one word, and since when; and what it states."""
 
     agent: str
     presence: str
     since: _Count
+    stated: StatedStatus | msgspec.UnsetType = msgspec.UNSET
 
 
 class RewindEntry(Result, frozen=True, kw_only=True):
@@ -630,10 +632,11 @@ class LinkCursor(Params, frozen=True, kw_only=True):
 
 
 class TellPresence(Params, frozen=True, kw_only=True):
-    """How present an attached agent is, as its own daemon says."""
+    """How present an attached agent is, as its own daemon says, and what the agent states."""
 
     agent: Short
     presence: Literal["active", "waiting", "idle", "offline"]
+    stated: StatedStatus | msgspec.UnsetType = msgspec.UNSET
 
 
 class TellCursors(Params, frozen=True, kw_only=True):
