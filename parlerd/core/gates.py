@@ -47,7 +47,7 @@ from parlerd.core.expressions import (
     invalid,
     spelled,
 )
-from parlerd.core.patterns import BadPattern, Pattern
+from parlerd.core.patterns import MAX_POSITIONS, BadPattern, Pattern
 from parlerd.core.values import Meter
 
 BODY: Final = 4
@@ -253,7 +253,10 @@ class _Builder:
 
     def __init__(self, source: str) -> None:
         self._source = source
-        self._nodes = 0
+        self._size = 0
+        """Nodes so far, and characters of texts: a text of the most bytes has no more of both."""
+        self._positions = 0
+        """Positions of the patterns so far."""
         self._open = 0
         """Macros around the node that is being built."""
         self.slots = 0
@@ -261,8 +264,7 @@ class _Builder:
 
     def build(self, node: Node, depth: int = 0) -> Code:
         """The function that evaluates a node."""
-        self._nodes += 1
-        self._ask(depth <= MAX_DEPTH and self._nodes <= MAX_SOURCE, "it is larger than any text could make it", node)
+        self._grow(node, depth)
         depth += 1
         if isinstance(node, ExpressionLiteral):
             return _constant(node.value)
@@ -293,8 +295,7 @@ class _Builder:
 
     def _chain(self, node: Node, depth: int) -> Chain:
         """The function that evaluates what stands in `has`, and says `ABSENT` where a name on the way is missing."""
-        self._nodes += 1
-        self._ask(depth <= MAX_DEPTH and self._nodes <= MAX_SOURCE, "it is larger than any text could make it", node)
+        self._grow(node, depth)
         if isinstance(node, Select):
             return _chained(self._chain(node.of, depth + 1), _constant(node.name), node.at)
         if isinstance(node, Index):
@@ -320,9 +321,12 @@ class _Builder:
     def _pattern(self, node: Node) -> Pattern:
         text = node.value if isinstance(node, ExpressionLiteral) else None
         try:
-            return Pattern(text if isinstance(text, str) else "*")
+            pattern = Pattern(text if isinstance(text, str) else "*")
         except BadPattern as bad:
             raise invalid(self._source, f"the pattern cannot be read: {bad}", node.at) from None
+        self._positions += len(pattern)
+        self._ask(self._positions <= MAX_POSITIONS, "its patterns together are too large", node)
+        return pattern
 
     def _macro(self, node: Macro, depth: int) -> Code:
         self._ask(node.name in MACROS and node.slot == self._open, "there is no such macro", node)
@@ -335,6 +339,12 @@ class _Builder:
         self._open -= 1
         price = max(1, (_weight(node.body) + (0 if node.then is None else _weight(node.then))) // BODY)
         return _MACROS[node.name](_elements(over, price, node.name, node.at), node.slot, body, then, node.at)
+
+    def _grow(self, node: Node, depth: int) -> None:
+        self._size += 1
+        if isinstance(node, ExpressionLiteral) and isinstance(node.value, str):
+            self._size += len(node.value)
+        self._ask(depth <= MAX_DEPTH and self._size <= MAX_SOURCE, "it is larger than any text could make it", node)
 
     def _ask(self, is_so: bool, otherwise: str, node: Node) -> None:
         """Texts make no other trees, and a tree can come from a home that lies."""

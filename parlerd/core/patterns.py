@@ -22,7 +22,7 @@ from parlerd.core.values import Meter
 MAX_PATTERN: Final = 256
 """Bytes of a pattern."""
 MAX_POSITIONS: Final = 1_000
-"""Positions of a pattern, with its counted repetitions written out."""
+"""Positions of a pattern, and of all patterns of one expression, with counted repetitions written out."""
 MAX_GROUPS: Final = 32
 """Groups that stand inside each other."""
 VISITS: Final = 4
@@ -31,7 +31,7 @@ EACH: Final = 2
 """What a character costs beside the positions that are looked at for it, in positions."""
 BEGIN: Final = 4
 """Steps of a match, beside those for its characters."""
-_MOST_CASES: Final = 1_024
+_MOST_CASES: Final = 256
 """Characters of a range for which small and capital letters are made one. A longer one is of no alphabet."""
 _LAST: Final = 0x10FFFF
 
@@ -384,6 +384,10 @@ class Pattern:
             if is_found:
                 return True
         return False
+
+    def __len__(self) -> int:
+        """Its positions."""
+        return len(self._positions)
 
     @staticmethod
     def _around(text: str, place: int) -> tuple[bool, ...]:

@@ -364,6 +364,8 @@ def nested(levels: int) -> Node:
         nested(MAX_DEPTH + 1),
         Has(0, Select(0, nested(MAX_DEPTH), "x")),
         ListOf(0, (ONE,) * 3_000),
+        ListOf(0, (ExpressionLiteral(0, "x" * 600),) * 4),
+        ListOf(0, (Call(0, "matches", (ONE, ExpressionLiteral(0, "a{300}"))),) * 4),
     ],
 )
 def test_a_tree_that_no_text_has_is_refused(tree: Node) -> None:
