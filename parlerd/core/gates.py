@@ -404,13 +404,15 @@ def _select(of: Code, name: str, within: str, at: int) -> Code:
 def _index(of: Code, key: Code, within: str, at: int) -> Code:
     def code(frame: Frame) -> Value:
         value, wanted = of(frame), key(frame)
-        if type(value) is dict and type(wanted) is str:  # what most of them are
-            found = value.get(wanted, ABSENT)
-            if found is not ABSENT:
-                return found
+        # A name in a map is what most of them are, and stands in the body of most macros.
+        if isinstance(wanted, str) and isinstance(value, dict | Branch):
+            found = value.find(wanted) if isinstance(value, Branch) else value.get(wanted, ABSENT)
+            if found is ABSENT:
+                raise Missing(wanted, value, within, at)
+            return found
         looked = values.look(value, wanted, at)
         if looked is Missing:
-            raise Missing(wanted if isinstance(wanted, str) else int(wanted), value, within, at)  # type: ignore[arg-type]
+            raise Missing(int(wanted), value, within, at)  # type: ignore[arg-type]
         return looked  # type: ignore[return-value]
 
     return code
