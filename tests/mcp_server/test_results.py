@@ -641,3 +641,15 @@ def test_secrets_in_what_was_shared_are_told_with_their_kinds_and_their_paths_st
     text = shown(t.SharedCode(**code, secrets=found[:1]))
     assert "in 1 place (AWS key)" in text
     assert "secrets" not in shown(t.SharedCode(**code, secrets=[]))
+
+
+# -- cards -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_card_that_waits_for_a_relay_needs_no_further_call() -> None:
+    homes = [t.CardAt(home="local", status="published"), t.CardAt(home="team-1", status="pending", code="offline")]
+    text = shown(t.Registered(name="me", agent=None, homes=homes))
+    assert "It goes to team-1 by itself as soon as that relay answers." in text
+    assert "Make the same call again" not in text
+    failed = [t.CardAt(home="team-1", status="failed", code="too_many_cards")]
+    assert "Make the same call again" in shown(t.Registered(name="me", agent=None, homes=failed))
