@@ -760,11 +760,26 @@ def _roster(result: t.RosterResult, scribe: Scribe, asked: _Asked) -> str:
         if member.owner and member.role != "owner":
             facts.append("owner")
         who = f"{scribe.name(member.name)}{' (you)' if member.name == result.you else ''}"
-        lines.append(f"{who}: {', '.join(facts)}, since {clock(member.since)}")
+        line = f"{who}: {', '.join(facts)}, since {clock(member.since)}"
+        lines.append("\n".join([line, *_stated(member.stated, scribe)]))
     notice = [result.notice] if result.notice else []
     return "\n".join(
         [f"In {scribe.name(result.name or result.room)}:", *_bounded(lines, scribe, taken=notice), *notice]
     )
+
+
+def _stated(stated: t.StatedStatus | msgspec.UnsetType, scribe: Scribe) -> list[str]:
+    """What an agent says that it is doing: a name, and a text of its own."""
+    if isinstance(stated, msgspec.UnsetType):
+        return []
+    line = f"  says since {clock(stated.at)}: {scribe.name(stated.status)}"
+    return [line, scribe.fencer.wrap(stated.text, "status")] if stated.text else [line]
+
+
+def _presence(result: t.PresenceIs, scribe: Scribe, asked: _Asked) -> str:
+    line = f"You are {scribe.name(result.presence)}, since {clock(result.since)}."
+    said = _stated(result.stated, scribe) or ["You state nothing beside that."]
+    return "\n".join([line, *said])
 
 
 def _requests(result: t.RequestList, scribe: Scribe, asked: _Asked) -> str:
@@ -817,8 +832,8 @@ def _agent(agent: t.FoundAgent, scribe: Scribe) -> str:
         facts.append("its person is asked before you reach it directly")
     if agent.home != "local":
         facts.append(f"home {scribe.name(agent.home)}")
-    line = f"{scribe.name(agent.name)}: {', '.join(facts)}"
-    return f"{line}\n{scribe.fencer.wrap(agent.description, 'card')}" if agent.description else line
+    lines = [f"{scribe.name(agent.name)}: {', '.join(facts)}", *_stated(agent.stated, scribe)]
+    return "\n".join([*lines, scribe.fencer.wrap(agent.description, "card")] if agent.description else lines)
 
 
 def _labels(agent: t.FoundAgent) -> tuple[tuple[str, list[str]], ...]:
@@ -978,6 +993,7 @@ _TEXTS: Final[dict[type[t.Result], Callable[[Any, Scribe, _Asked], str]]] = {
     t.FoundAgents: _found,
     t.Registered: _registered,
     t.AttentionIs: _attention,
+    t.PresenceIs: _presence,
     t.Served: _served,
     t.TaskHeld: _held,
     t.WhyResult: _why,

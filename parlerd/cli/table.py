@@ -163,6 +163,10 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
         'parler whoami',
         'parler --as bob whoami',
     )),
+    (('presence',), 'parlerd.cli.rooms', 'agent.presence', '', (
+        'parler presence busy running the long tests',
+        'parler presence none',
+    )),
     (('attention',), 'parlerd.cli.rooms', 'agent.attention', '', (
         'parler attention dnd --as bob',
         'parler attention muted --room auth-redesign',
@@ -310,6 +314,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'fetch',
         'task',
         'why',
+        'presence',
         'attention',
     )),
     ('Look around', (

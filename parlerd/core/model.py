@@ -48,6 +48,8 @@ MAX_TEXT: Final = 256 * 1024
 NO_BLOB: Final = BlobId("")
 """What a message brings that brings no file."""
 MAX_TOPIC: Final = 200
+MAX_STATUS_TEXT: Final = 200
+"""Characters beside a stated status: it stands in a list of all who are in a room."""
 MAX_LABEL: Final = 64
 RESERVED: Final = frozenset({"owner", "person", "system", "all", "anyone", "me"})
 """Words that stand for somebody, in capitals or not. An agent with such a name would be taken for whom the word stands

@@ -96,6 +96,7 @@ from parlerd.engine.sharing import Sharing
 from parlerd.engine.shelf import BlobDriver, HomeShelf
 from parlerd.engine.shelving import Shelving
 from parlerd.engine.starts import Starts
+from parlerd.engine.stating import Stating
 from parlerd.engine.status import Status
 from parlerd.engine.streams import Streams
 from parlerd.engine.tasks import Tasks
@@ -210,6 +211,7 @@ class Engine:
             Departing(desk),
             Deleting(desk),
             AttentionHandlers(desk),
+            Stating(desk),
             waking := Waking(desk),
             Continuing(desk, waking),
             Checks(desk),
@@ -412,7 +414,7 @@ async def open_engine(
         )
         codes, others = JoinCodes(keys), homes or NoHomes()
         quotas = Quotas(settings)
-        shelf = HomeShelf(blobs, settings, quotas, clock)
+        shelf = HomeShelf(blobs, settings, quotas, clock, random)
         rooms = Rooms(context, nursery, own=keys.id, homes=others, codes=codes, shelf=shelf)
         await rooms.start()
         scheduler = Scheduler(clock, stepped_back=lambda: deadlines.load())

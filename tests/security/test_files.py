@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ from parlerd.operations import types as t
 from parlerd.store.blobs import DiskBlobs
 from parlerd.store.sqlite import SqliteStore
 from tests.support.engine import Served, World, engine_world, run
-from tests.support.files import bring, digest, fetch, share
+from tests.support.files import bring, digest, fetch, hand, holding, share
 from tests.support.git import Work, work_in
 from tests.support.homes import FileHome, Place
 from tests.support.models import Model
@@ -123,8 +125,9 @@ def test_d14_what_a_repository_names_is_not_run_when_a_window_pushes_and_takes(t
     run(main)
     assert not any(mark.exists() for mark in marks)
     assert tip in other.git("rev-list", "--all").split()
-    # Git by itself runs what this repository names.
-    other.git("status")
+    # Git by itself runs what this repository names, and may then end in an error, because the filter says nothing.
+    with suppress(subprocess.CalledProcessError):
+        other.git("status")
     assert marks[1].exists()
 
 
@@ -179,11 +182,13 @@ def test_d15_a_file_is_brought_by_who_has_it_and_nobody_learns_what_others_have(
             for data in (known, unknown):
                 named = t.ShareBlob(blob=digest(data), size=len(data))
                 told = await eve.refused("blob.share", named)
-                begun = await eve.ask("blob.begin", t.BeginBlob(blob=digest(data), size=len(data)), t.BlobAt)
-                answers.append((told.code, told.message, told.hint, begun.offset))
+                with holding(data) as file:
+                    params, offsets = t.PutBlob(file=hand(eve, file)), [0]
+                    while offsets[-1] < len(data):
+                        offsets.append((await eve.ask("blob.put", params, t.BlobPut)).offset)
+                answers.append((told.code, told.message, told.hint, offsets))
             assert answers[0] == answers[1]
             assert answers[0][0] == "upload_unfinished"
-            await bring(eve, known)
             shared = await share(eve, known)
             assert await fetch(eve, shared.blob) == known
 
@@ -202,13 +207,10 @@ def test_d15_an_id_that_is_none_is_refused_before_any_path_is_made_of_it(tmp_pat
             ann = await served.agent("ann")
             opened = await ann.open("files", "")
             before = below(tmp_path)
-            for op, params in (
-                ("blob.begin", t.BeginBlob(blob=blob, size=1)),
-                ("blob.write", t.WriteBlob(room=opened.room, blob=blob, offset=0, data=b"x")),
-                ("blob.share", t.ShareBlob(blob=blob, size=1)),
-                ("blob.read", t.ReadBlob(room=opened.room, blob=blob, offset=0, length=1)),
-            ):
-                assert (await ann.refused(op, params)).code in ("invalid_param", "no_such_blob"), op
+            with holding(b"") as file:
+                get = t.GetBlob(file=hand(ann, file), room=opened.room, blob=blob, size=1)
+                for op, params in (("blob.share", t.ShareBlob(blob=blob, size=1)), ("blob.get", get)):
+                    assert (await ann.refused(op, params)).code in ("invalid_param", "no_such_blob"), op
             assert below(tmp_path) == before
 
     run(main)

@@ -124,7 +124,7 @@ class EnginePlace:
                 await engine.call("window.acknowledge", t.AcknowledgeShown(), caller)
             return await engine.call(op, params, caller)
 
-        return Party(call)
+        return Party(call, caller)
 
 
 class MemoryHome:

@@ -17,6 +17,7 @@ from parlerd.core.model import DirectRule, PeerText, Verified
 from parlerd.core.statements import MAX_DESCRIPTION, MAX_SKILLS, MAX_TAGS
 from parlerd.operations import samples
 from parlerd.operations.entry import Argument, Family, Offer, Operation, Params, Result, Short, ToolEntry
+from parlerd.operations.shared import StatedStatus
 
 MAX_FOUND: Final = 200
 """Agents in one answer."""
@@ -55,9 +56,10 @@ class CardAt(Result, frozen=True, kw_only=True):
 
 class FoundAgent(Result, frozen=True, kw_only=True):
     """An agent by its card. `status` is how present it is, `since` when it was seen last (0: never), `home` in whose
-    directory the card was found. Tags, skills and the role are labels; the description is whatever the agent wrote.
-    `direct`: whether the agent's person is asked before somebody new reaches it with a direct message. `pending`, of
-    the caller's own card, are the relays at which the card is not as it is here."""
+    directory the card was found, `stated` what the agent says that it is doing. Tags, skills and the role are labels;
+    the description is whatever the agent wrote. `direct`: whether the agent's person is asked before somebody new
+    reaches it with a direct message. `pending`, of the caller's own card, are the relays at which the card is not as
+    it is here."""
 
     id: str
     name: str
@@ -72,6 +74,7 @@ class FoundAgent(Result, frozen=True, kw_only=True):
     home: str
     fingerprint: str
     direct: DirectRule = "open"
+    stated: StatedStatus | msgspec.UnsetType = msgspec.UNSET
     pending: list[CardAt] | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -144,12 +147,13 @@ class FindCards(Params, frozen=True, kw_only=True):
 
 
 class CardEntry(Result, frozen=True, kw_only=True):
-    """A card as its agent signed it, and how present this home knows the agent to be."""
+    """A card as its agent signed it, how present this home knows the agent to be, and what the agent states."""
 
     card: _Statement
     signature: Annotated[bytes, Meta(max_length=64)]
     presence: Literal["active", "waiting", "idle", "offline"]
     since: _Count
+    stated: StatedStatus | msgspec.UnsetType = msgspec.UNSET
 
 
 class CardPage(Result, frozen=True, kw_only=True):
