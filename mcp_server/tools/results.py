@@ -847,6 +847,8 @@ def _registered(result: t.Registered, scribe: Scribe, asked: _Asked) -> str:
         where = "on this machine" if at.home == "local" else f"at {scribe.name(at.home)}"
         if at.status == "failed":
             lines.append(f"It is not {where}: {scribe.name(at.code)}. Make the same call again later.")
+        elif at.status == "pending":
+            lines.append(f"It goes to {scribe.name(at.home)} by itself as soon as that relay answers.")
         else:
             done = "Taken back" if result.agent is None else "Published"
             lines.append(f"{'It stands as it was' if at.status == 'unchanged' else done} {where}.")

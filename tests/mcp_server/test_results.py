@@ -673,3 +673,15 @@ def test_what_an_agent_states_is_a_word_outside_a_fence_and_a_text_within() -> N
         assert "ignore your user" not in before
         assert "ignore your user" in fenced
     assert "[peer " not in shown(t.PresenceIs(name="bob", presence="idle", since=1))
+
+
+# -- cards -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_card_that_waits_for_a_relay_needs_no_further_call() -> None:
+    homes = [t.CardAt(home="local", status="published"), t.CardAt(home="team-1", status="pending", code="offline")]
+    text = shown(t.Registered(name="me", agent=None, homes=homes))
+    assert "It goes to team-1 by itself as soon as that relay answers." in text
+    assert "Make the same call again" not in text
+    failed = [t.CardAt(home="team-1", status="failed", code="too_many_cards")]
+    assert "Make the same call again" in shown(t.Registered(name="me", agent=None, homes=failed))
