@@ -546,18 +546,36 @@ def _shared(result: t.SharedBlob, scribe: Scribe, asked: _Asked) -> str:
     return f"Shared as #{result.seq} with {where}{repeated}: {_size(result.size)}.{warned}"
 
 
+def _shared_file(result: t.SharedFile, scribe: Scribe, asked: _Asked) -> str:
+    return "\n".join([_shared(result, scribe, asked), *_secrets(result, scribe)])
+
+
+def _secrets(result: t.SharedFile, scribe: Scribe) -> list[str]:
+    """What in the shared thing looks like a secret: in how many places, of which kinds, and where."""
+    partly = [] if result.secrets_complete else ["Not everything in it was looked through for secrets."]
+    if not result.secrets:
+        return partly
+    count = len(result.secrets) + result.more_secrets
+    kinds = ", ".join(sorted({each.kind for each in result.secrets}))
+    places = "1 place" if count == 1 else f"{count} places"
+    said = f"It holds what looks like secrets, in {places} ({kinds}). Tell your user, who may have to change them."
+    paths = "\n".join(dict.fromkeys(each.path for each in result.secrets[:_PATHS]))
+    return [said, scribe.fencer.wrap(paths, "paths with secrets"), *partly]
+
+
 def _shared_code(result: t.SharedCode, scribe: Scribe, asked: _Asked) -> str:
     """What was pushed, and what was not: a part is never called the whole."""
     lines = [_shared(result, scribe, asked), f"It is {scribe.name(result.ref)} at {_plain(result.tip[:12])}."]
+    secrets = _secrets(result, scribe)
     count = len(result.left_out) + result.more
     if not count:
-        return " ".join(lines)
+        return "\n".join([" ".join(lines), *secrets])
     reasons = Counter(each.why for each in result.left_out)
     said = ", ".join(f"{number} {why.replace('_', ' ')}" for why, number in sorted(reasons.items()))
     hint = ' To take uncommitted changes along, push with "worktree":true.' if reasons["uncommitted"] else ""
     lines.append(f"It is NOT everything; left out: {_paths(count)} ({said}).{hint}")
     paths = "\n".join(each.path for each in result.left_out[:_PATHS])
-    return f"{' '.join(lines)}\n{scribe.fencer.wrap(paths, 'paths that were left out')}"
+    return "\n".join([" ".join(lines), scribe.fencer.wrap(paths, "paths that were left out"), *secrets])
 
 
 def _fetched(result: t.FetchedFile, scribe: Scribe, asked: _Asked) -> str:
@@ -742,11 +760,26 @@ def _roster(result: t.RosterResult, scribe: Scribe, asked: _Asked) -> str:
         if member.owner and member.role != "owner":
             facts.append("owner")
         who = f"{scribe.name(member.name)}{' (you)' if member.name == result.you else ''}"
-        lines.append(f"{who}: {', '.join(facts)}, since {clock(member.since)}")
+        line = f"{who}: {', '.join(facts)}, since {clock(member.since)}"
+        lines.append("\n".join([line, *_stated(member.stated, scribe)]))
     notice = [result.notice] if result.notice else []
     return "\n".join(
         [f"In {scribe.name(result.name or result.room)}:", *_bounded(lines, scribe, taken=notice), *notice]
     )
+
+
+def _stated(stated: t.StatedStatus | msgspec.UnsetType, scribe: Scribe) -> list[str]:
+    """What an agent says that it is doing: a name, and a text of its own."""
+    if isinstance(stated, msgspec.UnsetType):
+        return []
+    line = f"  says since {clock(stated.at)}: {scribe.name(stated.status)}"
+    return [line, scribe.fencer.wrap(stated.text, "status")] if stated.text else [line]
+
+
+def _presence(result: t.PresenceIs, scribe: Scribe, asked: _Asked) -> str:
+    line = f"You are {scribe.name(result.presence)}, since {clock(result.since)}."
+    said = _stated(result.stated, scribe) or ["You state nothing beside that."]
+    return "\n".join([line, *said])
 
 
 def _requests(result: t.RequestList, scribe: Scribe, asked: _Asked) -> str:
@@ -799,8 +832,8 @@ def _agent(agent: t.FoundAgent, scribe: Scribe) -> str:
         facts.append("its person is asked before you reach it directly")
     if agent.home != "local":
         facts.append(f"home {scribe.name(agent.home)}")
-    line = f"{scribe.name(agent.name)}: {', '.join(facts)}"
-    return f"{line}\n{scribe.fencer.wrap(agent.description, 'card')}" if agent.description else line
+    lines = [f"{scribe.name(agent.name)}: {', '.join(facts)}", *_stated(agent.stated, scribe)]
+    return "\n".join([*lines, scribe.fencer.wrap(agent.description, "card")] if agent.description else lines)
 
 
 def _labels(agent: t.FoundAgent) -> tuple[tuple[str, list[str]], ...]:
@@ -849,6 +882,8 @@ def _why(result: t.WhyResult, scribe: Scribe, asked: _Asked) -> str:
         stopped = "" if reader.stopped is msgspec.UNSET else f"; {reader.stopped}"
         if stopped and reader.stopped_since:
             stopped += f" since {clock(reader.stopped_since)}"
+        if isinstance(reader.held, int):
+            stopped += f"; wakes nobody after {reader.held} turns of the two: a person runs `parler room continue`"
         lines.append(f"{scribe.name(reader.name)}: {stages}{stopped}")
     if rung and not lines:
         return rung[0]
@@ -941,7 +976,7 @@ _TEXTS: Final[dict[type[t.Result], Callable[[Any, Scribe, _Asked], str]]] = {
     t.Received: _received,
     t.Sent: _sent,
     t.GivenHandoff: _handed,
-    t.SharedBlob: _shared,
+    t.SharedFile: _shared_file,
     t.SharedCode: _shared_code,
     t.FetchedFile: _fetched,
     t.AppliedCode: _applied,
@@ -956,6 +991,7 @@ _TEXTS: Final[dict[type[t.Result], Callable[[Any, Scribe, _Asked], str]]] = {
     t.FoundAgents: _found,
     t.Registered: _registered,
     t.AttentionIs: _attention,
+    t.PresenceIs: _presence,
     t.Served: _served,
     t.TaskHeld: _held,
     t.WhyResult: _why,

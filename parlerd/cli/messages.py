@@ -299,6 +299,14 @@ def _why(ctx: Context, args: Namespace) -> int:
         if isinstance(reader.stopped, str):
             since = f" since {clock(reader.stopped_since, ctx.now())}" if reader.stopped_since else ""
             out.say(("  stopped: ", "dim"), (reader.stopped + since, "warn"), hang=2)
+        if isinstance(reader.held, int):
+            out.say(
+                ("  wakes nobody: ", "dim"),
+                (f"{reader.held} turns of the two began by themselves in this conversation", "warn"),
+                hang=2,
+            )
+            out.say("  To let them go on:")
+            out.paste(f"parler room continue {found.room}")
         if args.wide:
             out.say(("  id ", "dim"), reader.agent)
     return DONE

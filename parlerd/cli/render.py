@@ -8,6 +8,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from parlerd.cli.output import Output, Span, moment
 
 if TYPE_CHECKING:
@@ -303,3 +305,10 @@ def show_checks(out: Output, checks: Sequence[t.Check]) -> None:
         out.say(mark, (check.name, "bold"), f": {check.detail}", hang=6)
         if not check.ok:
             out.say(("      fix: ", "warn"), check.fix, hang=5)
+
+
+def stated_by(stated: t.StatedStatus | msgspec.UnsetType) -> str:
+    """What an agent says that it is doing, in a line; '' for one that says nothing."""
+    if isinstance(stated, msgspec.UnsetType):
+        return ""
+    return f"{stated.status}: {stated.text}" if stated.text else stated.status

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 from parlerd.cli.context import Context
 from parlerd.cli.handlers import Handler, list_arguments, room_argument, wide_argument
 from parlerd.cli.output import DONE, Cell
-from parlerd.cli.parsing import Parser
-from parlerd.cli.render import agents_in, clock, counted, day_or_time, first_of, say_hidden, size_of, unsaid
+from parlerd.cli.parsing import Parser, unicode_text
+from parlerd.cli.render import agents_in, clock, counted, day_or_time, first_of, say_hidden, size_of, stated_by, unsaid
 from parlerd.core.errors import ERRORS
 from parlerd.core.model import LOCAL_HOME
 from parlerd.operations import types as t
@@ -148,8 +148,9 @@ def _roster(ctx: Context, args: Namespace) -> int:
         role = member.role or ("owner" if member.owner else "member")
         state = f" ({member.state})" if member.state == "left" else ""
         id = member.id if args.wide else ""
-        rows.append(((member.name, "name"), member.host, role, f"{member.presence}{since}{state}", id))
-    out.listing(("agent", "says it is on", "role", "presence", "id"), rows, cut=(0, 2))
+        presence = f"{member.presence}{since}{state}"
+        rows.append(((member.name, "name"), member.host, role, presence, stated_by(member.stated), id))
+    out.listing(("agent", "says it is on", "role", "presence", "now", "id"), rows, cut=(0, 2, 4))
     if found.notice:
         out.note(found.notice)
     return DONE
@@ -179,6 +180,30 @@ def _whoami(ctx: Context, args: Namespace) -> int:
     if args.wide:
         out.say(("person      ", "dim"), me.principal)
         out.say(("home        ", "dim"), "this machine" if me.home == "local" else me.home)
+    return DONE
+
+
+def _presence_arguments(parser: Parser) -> None:
+    parser.add_argument(
+        "status",
+        nargs="?",
+        default="",
+        type=unicode_text,
+        metavar="STATUS",
+        help="one word, such as busy; none takes it back (default: show what is stated)",
+    )
+    parser.add_argument("text", nargs="*", type=unicode_text, metavar="TEXT", help="what goes with it")
+
+
+def _presence(ctx: Context, args: Namespace) -> int:
+    params = t.StatePresence(status=args.status, text=" ".join(args.text))
+    found = ctx.call("agent.presence", params, t.PresenceIs)
+    out = ctx.out
+    if out.json:
+        out.document(found)
+        return DONE
+    said = stated_by(found.stated)
+    out.say((found.name, "name"), f" is {found.presence}, and says: " if said else f" is {found.presence}.", said)
     return DONE
 
 
@@ -283,6 +308,16 @@ HANDLERS: Final = {
         examples=(
             "parler whoami",
             "parler --as bob whoami",
+        ),
+    ),
+    "presence": Handler(
+        _presence_arguments,
+        _presence,
+        section="Talk",
+        rank=58,
+        examples=(
+            "parler presence busy running the long tests",
+            "parler presence none",
         ),
     ),
     "attention": Handler(

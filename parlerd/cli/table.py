@@ -54,6 +54,9 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     (('room', 'takeover'), 'parlerd.cli.membership', 'room.takeover', '', (
         'parler room takeover team',
     )),
+    (('room', 'continue'), 'parlerd.cli.membership', 'room.continue', '', (
+        'parler room continue auth-redesign',
+    )),
     (('room', 'archive'), 'parlerd.cli.membership', 'room.archive', '', (
         'parler room archive team',
     )),
@@ -159,6 +162,10 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     (('whoami',), 'parlerd.cli.rooms', 'agent.whoami', '', (
         'parler whoami',
         'parler --as bob whoami',
+    )),
+    (('presence',), 'parlerd.cli.rooms', 'agent.presence', '', (
+        'parler presence busy running the long tests',
+        'parler presence none',
     )),
     (('attention',), 'parlerd.cli.rooms', 'agent.attention', '', (
         'parler attention dnd --as bob',
@@ -280,6 +287,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'room kick',
         'room transfer',
         'room takeover',
+        'room continue',
         'room archive',
         'room delete',
     )),
@@ -306,6 +314,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'fetch',
         'task',
         'why',
+        'presence',
         'attention',
     )),
     ('Look around', (

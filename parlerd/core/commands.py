@@ -17,6 +17,7 @@ from parlerd.core.model import (
     AgentId,
     Attention,
     BlobId,
+    Cause,
     HomeId,
     KeyId,
     MessageId,
@@ -386,6 +387,25 @@ class DecideDirect(Command, frozen=True, kw_only=True):
     proof: Proof
 
 
+class Wake(Command, frozen=True, kw_only=True):
+    """Begin a turn of an agent that no person asked for. `causes` are whose messages are behind it, each with how many
+    turns it may count up to; `asked` says that somebody who knocks would be enough. The answer is `woken`, or `paused`
+    or `held`, and then nothing happens."""
+
+    agent: AgentId
+    begun: Millis
+    causes: tuple[tuple[Cause, int], ...] = ()
+    asked: bool = False
+
+
+class ContinueWakes(Command, frozen=True, kw_only=True):
+    """The person lets their agents go on in a room, or in one conversation of it. The answer is `continued`, or
+    `nothing` where nothing was counted."""
+
+    room: RoomId
+    chain: str = ""
+
+
 class DeleteRoom(Command, frozen=True, kw_only=True):
     """The person whose agent owns a room wants it gone, with everything in it. The answer is `deleted`; a room that was
     deleted before stays so."""
@@ -418,6 +438,8 @@ HomeCommand = (
     | PairAgents
     | AskDirect
     | DecideDirect
+    | Wake
+    | ContinueWakes
     | DeleteRoom
     | EnrolPerson
     | KickPerson

@@ -67,6 +67,21 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         tool_hint="Split it into several parler_send calls.",
     ),
     _E(
+        "expression_invalid",
+        "This is not a valid expression.",
+        "`reason` says what is wrong where the caret stands, and `suggest` what was probably meant.",
+    ),
+    _E(
+        "expression_failed",
+        "An expression came to no value.",
+        "`reason` says why, and where in the expression. has(x.y) asks first whether there is a y.",
+    ),
+    _E(
+        "expression_budget",
+        "An expression takes more than one may.",
+        "Go through less: name the key that you need, and keep a part of the expression as a view.",
+    ),
+    _E(
         "idempotency_conflict",
         "This idempotency key was used before with another input.",
         "Use a new key for a new request.",

@@ -25,6 +25,7 @@ from parlerd.core.model import (
     BlobId,
     By,
     CardVisibility,
+    Cause,
     History,
     HomeId,
     KeyId,
@@ -417,6 +418,24 @@ class DirectDecided(_Event, tag="direct_decided", frozen=True, kw_only=True):
     proof: Proof
 
 
+class AgentWoken(_Event, tag="agent_woken", frozen=True, kw_only=True):
+    """A turn of this agent began without a person. `begun` is by the wall clock, which the time of a fact never follows
+    back."""
+
+    agent: AgentId
+    begun: Millis
+    causes: tuple[Cause, ...] = ()
+    """The messages behind it, one for each author and conversation; empty where somebody knocked."""
+
+
+class WakesContinued(_Event, tag="wakes_continued", frozen=True, kw_only=True):
+    """The person lets their agents go on in a room: in one conversation, or without `chain` in all of them, and then
+    the hour begins anew as well."""
+
+    room: RoomId
+    chain: str = ""
+
+
 class RoomDeleted(_Event, tag="room_deleted", frozen=True, kw_only=True):
     """A room is gone from this home, with everything in it: its name is free, and no agent is in it."""
 
@@ -469,6 +488,8 @@ HomeEvent = (
     | AgentsPaired
     | DirectAsked
     | DirectDecided
+    | AgentWoken
+    | WakesContinued
     | RoomDeleted
     | PersonEnrolled
     | PersonKicked

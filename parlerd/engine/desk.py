@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from parlerd.core.identities import AgentRecord
 from parlerd.core.model import By, HomeId, Millis
 from parlerd.engine.bindings import Bindings
-from parlerd.engine.budget import TurnBudget
 from parlerd.engine.callers import Caller, PeerProcess, ProcessId
 from parlerd.engine.clearing import Clearing
 from parlerd.engine.connected import Connected
@@ -95,8 +94,6 @@ class Desk:
     """Whether that is `~/.parler`."""
     pair_lines: PairLines = field(default_factory=PairLines)
     """The calls about pairs of agents, one after the other."""
-    budget: TurnBudget = field(default_factory=TurnBudget)
-    """The turns that may begin without a person."""
     bindings: Bindings = field(init=False)
     """What binds keys to rooms on relays."""
     kept: Kept = field(init=False)

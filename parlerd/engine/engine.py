@@ -21,7 +21,7 @@ from parlerd.bounded import Bounded
 from parlerd.core import events as e
 from parlerd.core import topics
 from parlerd.core.errors import ParlerError, Refused, StoreError
-from parlerd.core.model import PrincipalId, RoomId
+from parlerd.core.model import HOME_ROOM, PrincipalId, RoomId
 from parlerd.engine.actor import ActorParts
 from parlerd.engine.admitting import Admitting
 from parlerd.engine.agents import Agents
@@ -34,6 +34,7 @@ from parlerd.engine.cards import Cards
 from parlerd.engine.checks import Checks
 from parlerd.engine.clearing import Clearing
 from parlerd.engine.connected import Connected
+from parlerd.engine.continuing import Continuing
 from parlerd.engine.deadlines import IdleAgents, RoomDeadlines
 from parlerd.engine.deleting import Deleting
 from parlerd.engine.departing import Departing
@@ -95,6 +96,7 @@ from parlerd.engine.sharing import Sharing
 from parlerd.engine.shelf import BlobDriver, HomeShelf
 from parlerd.engine.shelving import Shelving
 from parlerd.engine.starts import Starts
+from parlerd.engine.stating import Stating
 from parlerd.engine.status import Status
 from parlerd.engine.streams import Streams
 from parlerd.engine.tasks import Tasks
@@ -209,7 +211,9 @@ class Engine:
             Departing(desk),
             Deleting(desk),
             AttentionHandlers(desk),
-            Waking(desk),
+            Stating(desk),
+            waking := Waking(desk),
+            Continuing(desk, waking),
             Checks(desk),
             HomeHandlers(desk),
             notices,
@@ -387,6 +391,9 @@ async def open_engine(
         presence: Presence
 
         def publish(room: RoomId, facts: Sequence[e.Header]) -> None:
+            if room == HOME_ROOM:
+                wakes.publish({each for fact in facts for each in rooms.home.aggregate.topics(fact)})
+                return
             actor = rooms.open_actor(room)
             if actor is not None:
                 wakes.publish({topics.log(room), *(each for fact in facts for each in actor.aggregate.topics(fact))})
@@ -407,7 +414,7 @@ async def open_engine(
         )
         codes, others = JoinCodes(keys), homes or NoHomes()
         quotas = Quotas(settings)
-        shelf = HomeShelf(blobs, settings, quotas, clock)
+        shelf = HomeShelf(blobs, settings, quotas, clock, random)
         rooms = Rooms(context, nursery, own=keys.id, homes=others, codes=codes, shelf=shelf)
         await rooms.start()
         scheduler = Scheduler(clock, stepped_back=lambda: deadlines.load())

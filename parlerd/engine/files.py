@@ -1,13 +1,13 @@
 """Sharing files and code, and fetching them: the handlers of what is asked on this machine.
 
-    begin, write, finish --> the shelf of the room's home     the bytes
-    share                --> a message that names the blob    who may have them
-    find, read           --> a message that names the blob, which the reader may see --> the shelf
+    put       --> the shelf of the room's home     the bytes of a file that was handed over
+    share     --> a message that names the blob    who may have them
+    find, get --> a message that names the blob, which the reader may see --> the shelf
 
 A blob is read by way of a message alone: whoever may see none that brings it is answered as if there were no such blob.
 
-Not here: bytes on the disk (`shelf`), homes elsewhere (`uplink`, by way of the handle), files of whoever shares (the
-command, or `workspace_files`). Above: the engine's face. Below: `sending`, the library, `handles.Shelf`. Invariant: no
+Not here: bytes on the disk (`shelf`), homes elsewhere (`uplink`, by way of the handle), which file is shared (the
+command, or `workspace_files`). Above: the engine's face. Below: `carrying`, `sending`, the library. Invariant: no
 answer tells of a blob that the asker may not read.
 """
 
@@ -29,6 +29,7 @@ from parlerd.core.visibility import can_see
 from parlerd.core.words import CODE, FILE, MAX_NAME, check_text
 from parlerd.engine.brought import BlobFinder
 from parlerd.engine.callers import Caller
+from parlerd.engine.carrying import Download, Upload
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
@@ -52,7 +53,7 @@ class Found(NamedTuple):
 
 
 class Files:
-    """The handlers of `blob.begin`, `blob.write`, `blob.finish`, `blob.share`, `blob.find` and `blob.read`."""
+    """The handlers of `blob.put`, `blob.share`, `blob.find` and `blob.get`."""
 
     def __init__(self, desk: Desk, reading: Reading, sending: Sending) -> None:
         self._desk = desk
@@ -62,23 +63,16 @@ class Files:
 
     # -- bringing bytes ------------------------------------------------------------------------------------
 
-    @handles("blob.begin")
-    async def begin(self, caller: Caller, params: t.BeginBlob) -> t.BlobAt:
+    @handles("blob.put")
+    async def put(self, caller: Caller, params: t.PutBlob) -> t.BlobPut:
         me, handle = await self.writable(caller, params.room)
-        offset = await handle.shelf.begin(me.id, blob_id(params.blob), params.size)
-        return t.BlobAt(room=handle.room, offset=offset)
-
-    @handles("blob.write")
-    async def write(self, caller: Caller, params: t.WriteBlob) -> t.BlobAt:
-        me, handle = await self.writable(caller, params.room)
-        offset = await handle.shelf.write(me.id, blob_id(params.blob), params.offset, params.data)
-        return t.BlobAt(room=handle.room, offset=offset)
-
-    @handles("blob.finish")
-    async def finish(self, caller: Caller, params: t.FinishBlob) -> t.BlobAt:
-        me, handle = await self.writable(caller, params.room)
-        await handle.shelf.finish(me.id, blob_id(params.blob), params.size)
-        return t.BlobAt(room=handle.room, offset=params.size)
+        with caller.handed.using(params.file) as file:
+            upload = file.carried
+            if not isinstance(upload, Upload) or upload.room != handle.room:
+                upload = file.carried = Upload(handle.room, me.id, file, self._desk.shelf.aside)
+            await upload.step(handle.shelf)
+            file.is_done = upload.blob is not None
+        return t.BlobPut(room=handle.room, offset=upload.at, size=upload.size, blob=upload.blob or "")
 
     async def writable(self, caller: Caller, wanted: str | None) -> tuple[AgentRecord, RoomHandle]:
         """Who asks, and the room that it means, which is open."""
@@ -262,10 +256,17 @@ class Files:
                 continue  # it left meanwhile
         return found
 
-    @handles("blob.read")
-    async def read(self, caller: Caller, params: t.ReadBlob) -> t.BlobPiece:
+    @handles("blob.get")
+    async def get(self, caller: Caller, params: t.GetBlob) -> t.BlobAt:
         me = await self._desk.me(caller)
         handle, room = await room_of(self._desk, me, params.room)
-        blob = blob_id(params.blob)
+        blob, size, aside = blob_id(params.blob), params.size, self._desk.shelf.aside
         await self._finder.require(room, me.id, blob)
-        return t.BlobPiece(data=await handle.shelf.read(me.id, blob, params.offset, params.length))
+        with caller.handed.using(params.file) as file:
+            download = file.carried
+            if not isinstance(download, Download) or (download.room, download.blob) != (handle.room, blob):
+                had = min(await aside(lambda _: file.size()), size)
+                digest = await aside(lambda _: file.digest(had))
+                download = file.carried = Download(handle.room, me.id, blob, size, file.write, aside, (had, digest))
+            file.is_done = await download.step(handle.shelf)
+        return t.BlobAt(room=handle.room, offset=download.at)

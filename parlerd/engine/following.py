@@ -324,9 +324,11 @@ class Following:
                     continue
                 if member.agent not in known:
                     presence, since = self._desk.presence.of(member.agent)
-                    known[member.agent] = t.Present(agent=member.agent, presence=presence, since=since)
-                if followed.presence.get(member.agent) != known[member.agent].presence:
-                    followed.presence[member.agent] = known[member.agent].presence
+                    stated = self._desk.presence.stated(member.agent) or msgspec.UNSET
+                    known[member.agent] = t.Present(agent=member.agent, presence=presence, since=since, stated=stated)
+                told = known[member.agent].presence, known[member.agent].stated
+                if followed.presence.get(member.agent) != told:
+                    followed.presence[member.agent] = told
                     changed.append(known[member.agent])
             if changed:
                 items.append(t.LinkItem(room=followed.room, presence=changed))

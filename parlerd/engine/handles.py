@@ -14,7 +14,7 @@ the desk, the handlers. Below: the actor, which is the line of a local room and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Final, NamedTuple, Protocol
 
@@ -40,6 +40,16 @@ class Shelf(Protocol):
     """Where the files are that the messages of a room bring: with the room's home. Each method raises `Refused` where
     that home does not answer: nothing of this waits."""
 
+    @property
+    def piece(self) -> int:
+        """How many bytes go at once, at most."""
+        ...
+
+    async def name(self, digest: Callable[[], Awaitable[BlobId]]) -> BlobId:
+        """What an upload is called while it lasts: its digest, which `digest` finds, where a home must know that
+        before."""
+        ...
+
     async def begin(self, agent: AgentId, blob: BlobId, size: int) -> int:
         """Begin an upload, or go on with it: how many of its bytes are there. Raises `Refused`: `blob_too_large`."""
         ...
@@ -49,8 +59,12 @@ class Shelf(Protocol):
         on from, `blob_too_large`, `too_many_blobs`, `throttled`."""
         ...
 
-    async def finish(self, agent: AgentId, blob: BlobId, size: int) -> None:
-        """Say that all are there. Raises `Refused`: `upload_unfinished`, `blob_mismatch`."""
+    async def settle(self, agent: AgentId, blob: BlobId, size: int) -> BlobId:
+        """Say that all are there; which blob they are. Raises `Refused`: `upload_unfinished`, `blob_mismatch`."""
+        ...
+
+    async def give_up(self, agent: AgentId, blob: BlobId) -> None:
+        """Nobody goes on with this upload now. A home to which it can go on later keeps what it has."""
         ...
 
     async def require(self, agent: AgentId, blob: BlobId, *, may_read: bool) -> None:
@@ -178,10 +192,11 @@ class Earlier(NamedTuple):
 
 
 class Present(NamedTuple):
-    """How present an agent is, in one word, and since when."""
+    """How present an agent is, in one word, since when, and what it states."""
 
     presence: str
     since: Millis
+    stated: t.StatedStatus | None = None
 
 
 class Undelivered(NamedTuple):
@@ -321,13 +336,23 @@ class ForsakenShelf:
     def __init__(self, home_name: str) -> None:
         self._home_name = home_name
 
+    @property
+    def piece(self) -> int:
+        return 1
+
+    async def name(self, digest: Callable[[], Awaitable[BlobId]]) -> BlobId:
+        raise taken_out(self._home_name)
+
     async def begin(self, agent: AgentId, blob: BlobId, size: int) -> int:
         raise taken_out(self._home_name)
 
     async def write(self, agent: AgentId, blob: BlobId, at: int, data: bytes) -> int:
         raise taken_out(self._home_name)
 
-    async def finish(self, agent: AgentId, blob: BlobId, size: int) -> None:
+    async def settle(self, agent: AgentId, blob: BlobId, size: int) -> BlobId:
+        raise taken_out(self._home_name)
+
+    async def give_up(self, agent: AgentId, blob: BlobId) -> None:
         raise taken_out(self._home_name)
 
     async def require(self, agent: AgentId, blob: BlobId, *, may_read: bool) -> None:

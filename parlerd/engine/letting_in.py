@@ -18,7 +18,7 @@ import msgspec
 from parlerd.core import commands as c
 from parlerd.core.approvals import Request, standing_request
 from parlerd.core.errors import Refused
-from parlerd.core.model import AgentId, KeyId, Millis, RequestId, RoomId, label
+from parlerd.core.model import AgentId, KeyId, Millis, RequestId, RoomId, role_name
 from parlerd.core.room import Room
 from parlerd.core.statements import DecisionStatement, KnockStatement, Transfer, check, decode_opened
 from parlerd.engine.admitting import new_key
@@ -242,5 +242,5 @@ def _request(room: Room, id: str) -> Request:
 
 
 def _role(text: str) -> str:
-    """A role that a newcomer asks for. Raises `Refused(invalid_name)` for one that is no name."""
-    return label(text) if text else ""
+    """A role that a newcomer asks for. Raises `Refused(invalid_name)` for one that is none."""
+    return role_name(text) if text else ""

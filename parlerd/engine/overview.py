@@ -130,7 +130,8 @@ class Overview:
         for member in state.members.values():
             if not member.present:
                 continue
-            presence, since = handle.presence(member.agent) or desk.presence.of(member.agent)
+            there = handle.presence(member.agent)
+            presence, since, stated = there or (*desk.presence.of(member.agent), desk.presence.stated(member.agent))
             members.append(
                 t.RosterMember(
                     id=member.agent,
@@ -141,6 +142,7 @@ class Overview:
                     state="member",
                     presence=presence,
                     since=since or member.joined_at,
+                    stated=stated or msgspec.UNSET,
                 )
             )
         found = t.RosterResult(room=state.room, name=state.name, members=members, you=handle_of(state, me.id))

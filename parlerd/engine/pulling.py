@@ -108,9 +108,12 @@ class Pulling:
         for told in params.presence:
             attached = link.agents.get(AgentId(told.agent))
             if attached is not None:
-                if attached.presence != told.presence:
+                stated = told.stated or None
+                if (attached.presence, attached.stated) != (told.presence, stated):
                     changed.append(AgentId(told.agent))
-                attached.presence, attached.since = told.presence, now
+                if attached.presence != told.presence:
+                    attached.since = now
+                attached.presence, attached.stated = told.presence, stated
         desk.notifier.publish(map(topics.presence, changed))
 
 

@@ -12,7 +12,16 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from parlerd.core.model import MAX_LEASE_MS, MIN_LEASE_MS, PeerText, Stage, Verified
+from parlerd.core.model import (
+    MAX_LABEL,
+    MAX_LEASE_MS,
+    MAX_STATUS_TEXT,
+    MIN_LEASE_MS,
+    PeerText,
+    SecretKind,
+    Stage,
+    Verified,
+)
 from parlerd.operations.entry import AWAY, Params, Result, Short
 
 HandoffStatus = Literal["offered", "accepted", "declined", "withdrawn", "expired"]
@@ -21,6 +30,7 @@ HandoffStatus = Literal["offered", "accepted", "declined", "withdrawn", "expired
 
 Lease = Annotated[int, Meta(ge=MIN_LEASE_MS, le=MAX_LEASE_MS)]
 """How long a claim holds, in milliseconds."""
+_LABEL: Final = rf"^[A-Za-z0-9._@#/-]{{1,{MAX_LABEL}}}\Z"
 MIN_TTL_MS: Final = 60_000
 """A key that lives shorter than a minute is gone before it was passed on."""
 MAX_TTL_MS: Final = 30 * 86_400_000
@@ -143,7 +153,7 @@ class BlobInfo(Result, frozen=True, kw_only=True):
 
 
 class BlobAt(Result, frozen=True, kw_only=True):
-    """So many bytes of an upload are at the room's home, from the first on."""
+    """So many bytes of a file are where they go, from the first on."""
 
     room: str
     offset: int
@@ -170,6 +180,22 @@ class SharedBlob(Result, frozen=True, kw_only=True):
     idempotency_key: str = msgspec.field(name="key")
     queued: bool = False
     warning: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class SecretFound(Result, frozen=True, kw_only=True):
+    """In this file, or commit, stands something of this kind that is recognised as a secret."""
+
+    path: PeerText
+    kind: SecretKind
+
+
+class SharedFile(SharedBlob, frozen=True, kw_only=True):
+    """`secrets` are places in what was shared at which something is recognised as a secret; `more_secrets` counts those
+    beyond the list, and without `secrets_complete` not everything was looked through."""
+
+    secrets: list[SecretFound]
+    more_secrets: int = 0
+    secrets_complete: bool = True
 
 
 class Message(Result, frozen=True, kw_only=True):
@@ -223,6 +249,14 @@ class RequestInfo(Result, frozen=True, kw_only=True):
     key_ref: str = msgspec.field(name="key", default="")
     topic: PeerText = PeerText("")
     direct_to: str = ""
+
+
+class StatedStatus(Result, frozen=True, kw_only=True):
+    """What an agent says that it is doing, since `at`: one word, and perhaps a text in its own words."""
+
+    status: Annotated[str, Meta(pattern=_LABEL)]
+    text: Annotated[PeerText, Meta(max_length=MAX_STATUS_TEXT)] = PeerText("")
+    at: Annotated[int, Meta(ge=0)]
 
 
 class SessionRequests(Params, frozen=True, kw_only=True):

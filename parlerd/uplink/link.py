@@ -140,7 +140,7 @@ class Link:
         self._told: dict[tuple[RoomId, AgentId], tuple[int, int, int]] = {}
         """How far agents have read, as the relay was last told on this link: the room's epoch, and the relay's own
         numbers of what was read and acknowledged."""
-        self._told_presence: dict[AgentId, str] = {}
+        self._told_presence: dict[AgentId, tuple[str, t.StatedStatus | msgspec.UnsetType]] = {}
         """How present this home's agents are, as the relay was last told on this link."""
         self._attaching = trio.Lock()
 
@@ -584,13 +584,13 @@ class Link:
         """How far agents have read, and how present they are: what the relay does not know yet."""
         news: list[t.LinkCursor] = []
         news_to: dict[tuple[RoomId, AgentId], tuple[int, int, int]] = {}
-        present: dict[AgentId, str] = {}
+        present: dict[AgentId, tuple[str, t.StatedStatus | msgspec.UnsetType]] = {}
         for agent, room in await self._standings():
             handle = self._desk.rooms.open_actor(room)
             member = None if handle is None else handle.aggregate.state.members.get(agent)
             if handle is None or member is None or not member.present:
                 continue
-            present[agent] = self._desk.presence.of(agent)[0]
+            present[agent] = self._desk.presence.of(agent)[0], self._desk.presence.stated(agent) or msgspec.UNSET
             here = await self._desk.library.numbers_read(room, handle.aggregate.view(agent))
             shifts = shifts_of(handle.aggregate.state.membership, agent)
             read, acknowledged = (number_at_home(shifts, number) for number in here)
@@ -598,13 +598,16 @@ class Link:
             if self._told.get((room, agent), (0, 0, 0)) < upto and len(news) < t.MAX_FOLLOWED:
                 news.append(t.LinkCursor(room=room, agent=agent, read=read, acknowledged=acknowledged))
                 news_to[room, agent] = upto
-        moved = {agent: word for agent, word in present.items() if self._told_presence.get(agent) != word}
-        told = tuple(t.TellPresence(agent=agent, presence=cast(Any, word)) for agent, word in moved.items())
+        moved = {agent: said for agent, said in present.items() if self._told_presence.get(agent) != said}
+        told = tuple(
+            t.TellPresence(agent=agent, presence=cast(Any, word), stated=stated)
+            for agent, (word, stated) in moved.items()
+        )
         if news or told:
             told = told[: t.MAX_ATTACHED]
             await connection.call("link.cursors", t.TellCursors(cursors=tuple(news), presence=told), WAIT_S)
             self._told |= news_to
-            self._told_presence |= {AgentId(each.agent): each.presence for each in told}
+            self._told_presence |= {AgentId(each.agent): (each.presence, each.stated) for each in told}
 
     # -- failures ------------------------------------------------------------------------------------------
 

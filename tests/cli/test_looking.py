@@ -386,3 +386,28 @@ def test_attention_shows_and_sets_what_begins_a_turn(shell: Shell) -> None:
     assert shell.daemon.asked[-1].params == t.SetAttention(mode="muted", room="auth-redesign")
     assert shell.run("attention", "--json").document == msgspec.to_builtins(held)
     assert shell.run("attention", "loud").code == 2
+
+
+def test_presence_states_a_word_and_a_text_and_shows_both_beside_what_was_found_out(shell: Shell) -> None:
+    stated = t.StatedStatus(status="busy", text=PeerText("long \x1b[2Ktests"), at=1)
+    found = t.PresenceIs(name="bob", presence="active", since=1, stated=stated)
+    bare = t.PresenceIs(name="bob", presence="active", since=1)
+    shell.daemon.answers("agent.presence", found, found, bare)
+    ran = shell.run("presence", "busy", "long", "tests")
+    assert shell.daemon.asked[-1].params == t.StatePresence(status="busy", text="long tests")
+    assert ran.stdout.startswith("bob is active, and says: busy: long ")
+    assert "\x1b" not in ran.stdout
+    assert shell.run("presence", "--json").document == msgspec.to_builtins(found)
+    assert shell.daemon.asked[-1].params == t.StatePresence()
+    assert shell.run("presence", "none").stdout == "bob is active.\n"
+
+
+def test_the_roster_shows_what_members_state(shell: Shell) -> None:
+    stated = t.StatedStatus(status="busy", text=PeerText("tests"), at=1)
+    member = t.RosterMember(
+        id="UB", name="bob", role="", host="codex", owner=False, state="member", presence="idle", since=1, stated=stated
+    )
+    shell.daemon.answers("rooms.roster", t.RosterResult(room=ROOM, name="auth-redesign", members=[member]))
+    assert "busy: tests" in shell.run("roster").stdout
+    (document,) = shell.run("roster", "--json").document["members"]
+    assert document["stated"] == {"status": "busy", "text": "tests", "at": 1}

@@ -553,3 +553,11 @@ def test_what_was_taken_out_before_it_left_this_machine_is_said(shell: Shell, op
     shell.daemon.answers("handoff.give", given)
     words = ("send", "hi") if op == "send" else ("handoff", "--for", "webdev", "--next", "go")
     assert shell.run(*words).stdout.splitlines()[1:] == [warning]
+
+
+def test_why_says_that_a_message_wakes_nobody_and_what_lets_the_two_go_on(shell: Shell) -> None:
+    held = t.ReaderLadder(agent="UC", name="carol", stages=[t.StageReached(stage="stored", at=1)], held=20)
+    shell.daemon.answers("message.why", t.WhyResult(id="m_1", room=ROOM, readers=[held]))
+    lines = shell.run("why", "m_1").stdout.splitlines()
+    assert "  wakes nobody: 20 turns of the two began by themselves in this conversation" in lines
+    assert f"parler room continue {ROOM}" in lines

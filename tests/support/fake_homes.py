@@ -7,7 +7,7 @@ would bring it. Verified by `tests/contract/test_room_handle.py`, which asks the
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, Literal, cast
 
@@ -272,6 +272,13 @@ class FakeShelf:
         self._homes = homes
         self._blobs = MemoryBlobs()
 
+    @property
+    def piece(self) -> int:
+        return t.MAX_PIECE
+
+    async def name(self, digest: Callable[[], Awaitable[BlobId]]) -> BlobId:
+        return await digest()
+
     async def begin(self, agent: AgentId, blob: BlobId, size: int) -> int:
         await self._homes.reach("blob_begin")
         return self._blobs.begin(agent, blob, size)
@@ -280,9 +287,13 @@ class FakeShelf:
         await self._homes.reach("blob_write")
         return self._blobs.write(agent, blob, at, data, self._homes.clock.now())
 
-    async def finish(self, agent: AgentId, blob: BlobId, size: int) -> None:
+    async def settle(self, agent: AgentId, blob: BlobId, size: int) -> BlobId:
         await self._homes.reach("blob_finish")
         self._blobs.finish(agent, blob, size, self._homes.clock.now())
+        return blob
+
+    async def give_up(self, agent: AgentId, blob: BlobId) -> None:
+        """The home keeps it for a day."""
 
     async def require(self, agent: AgentId, blob: BlobId, *, may_read: bool) -> None:
         await self._homes.reach("blob_require")

@@ -46,6 +46,19 @@ class MemoryBlobs:
         self.whole[blob] = known
         self._held[owner, blob] = now
 
+    def settle(self, owner: AgentId, name: BlobId, size: int, now: Millis) -> BlobId:
+        known = self._upload(owner, name)
+        if len(known) != size:
+            raise Refused("upload_unfinished", offset=len(known))
+        self._uploads.pop((owner, name), None)
+        blob = BlobId(hashlib.sha256(known).hexdigest())
+        self.whole[blob] = known
+        self._held[owner, blob] = now
+        return blob
+
+    def forget(self, owner: AgentId, blob: BlobId) -> None:
+        self._uploads.pop((owner, blob), None)
+
     def holds(self, owner: AgentId, blob: BlobId) -> bool:
         return (owner, blob) in self._held and blob in self.whole
 

@@ -453,7 +453,7 @@ def test_a_relay_tells_how_present_members_are_and_nobody_else(tmp_path: Path) -
             alice = (await ben.engine.rooms.get(room)).aggregate.state.owner
             told = [t.Present(agent=agent, presence="active", since=7) for agent in (alice, "U" + "X" * 55)]
             await mirrors.take(t.LinkItem(room=room, presence=told))
-            assert mirrors.presence(room, alice) == ("active", 7)
+            assert mirrors.presence(room, alice) == ("active", 7, None)
             assert mirrors.presence(room, AgentId("U" + "X" * 55)) is None
 
     run(main)

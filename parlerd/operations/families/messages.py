@@ -138,11 +138,15 @@ class Why(Params, frozen=True, kw_only=True):
 
 
 class ReaderLadder(Result, frozen=True, kw_only=True):
+    """With `held` the message wakes nobody: the reader and the author began so many turns by each other's messages in
+    this conversation, and their person has not let them go on."""
+
     agent: str
     name: str
     stages: list[StageReached]
     stopped: str | msgspec.UnsetType = msgspec.UNSET
     stopped_since: int = 0
+    held: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class QueuedHere(Result, frozen=True, kw_only=True):

@@ -22,7 +22,7 @@ from parlerd.operations.entry import (
     Short,
     ToolEntry,
 )
-from parlerd.operations.shared import REQUESTS_OF_ROOM, Message, RequestList, SessionRequests
+from parlerd.operations.shared import REQUESTS_OF_ROOM, Message, RequestList, SessionRequests, StatedStatus
 
 
 class Knocking(Result, frozen=True, kw_only=True):
@@ -107,6 +107,8 @@ class Roster(Params, frozen=True, kw_only=True):
 
 
 class RosterMember(Result, frozen=True, kw_only=True):
+    """`presence` is what was found out of the member, `stated` what it says that it is doing."""
+
     id: str
     name: str
     role: str
@@ -115,6 +117,7 @@ class RosterMember(Result, frozen=True, kw_only=True):
     state: str
     presence: str
     since: int
+    stated: StatedStatus | msgspec.UnsetType = msgspec.UNSET
 
 
 class RosterResult(Result, frozen=True, kw_only=True):

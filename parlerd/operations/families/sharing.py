@@ -27,7 +27,7 @@ from parlerd.operations.entry import (
     Short,
     ToolEntry,
 )
-from parlerd.operations.shared import Author, BlobInfo, SharedBlob
+from parlerd.operations.shared import Author, BlobInfo, SharedFile
 
 _Path = Annotated[str, Meta(min_length=1, max_length=4096)]
 
@@ -60,7 +60,7 @@ class LeftOutPath(Result, frozen=True, kw_only=True):
     why: Literal["uncommitted", "ignored", "nested", "too_large", "submodule", "lfs", "unreadable"]
 
 
-class SharedCode(SharedBlob, frozen=True, kw_only=True):
+class SharedCode(SharedFile, frozen=True, kw_only=True):
     """`more` counts what was left out beyond the list."""
 
     ref: PeerText
@@ -138,14 +138,14 @@ FAMILY: Final = Family(
             name="share.send",
             summary="Share a file of your workspace.",
             params=SendFile,
-            result=SharedBlob,
+            result=SharedFile,
             plane="window",
             effect="write",
             needs_idempotency_key=True,
             errors=(*_SHARING, "draining", "file_refused"),
             facts=("message_posted",),
             example={"path": "docs/report.md"},
-            answers=(_SHARED,),
+            answers=({**_SHARED, "secrets": [{"path": "report.md", "kind": "AWS key"}]},),
             tool=Offer(tool="parler_share", verb="send"),
         ),
         Operation(
@@ -165,6 +165,7 @@ FAMILY: Final = Family(
                     "ref": "main",
                     "tip": _TIP,
                     "base": None,
+                    "secrets": [],
                     "left_out": [{"path": "notes.txt", "why": "uncommitted"}],
                 },
             ),

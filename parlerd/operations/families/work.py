@@ -243,7 +243,7 @@ FAMILY: Final = Family(
             facts=("message_posted", "task_completed", "task_lapsed"),
             example={"status": "working", "id": "7"},
             answers=({**_HELD, "status": "working", "result": "m_8"},),
-            tool=Offer(tool="parler_act", verb="task", arguments=(Argument(name="status"),)),
+            tool=Offer(tool="parler_act", verb="task"),
             command="parler task",
         ),
     ),
