@@ -263,6 +263,8 @@ class Arrive(Command, frozen=True, kw_only=True):
     """When the facts were accepted, by the time of the room's home."""
     taken: frozenset[MessageId] = frozenset()
     """The ids among these messages that other messages have already; looked up like `PostMessage.is_id_taken`."""
+    erases: tuple[Position, ...] = ()
+    """The messages whose words go with a `BodiesErased` among these facts."""
     forgotten: Mapping[MessageId, Position] = {}
     """Where the messages stand that these forget by their ids, as far as the mirror has them; looked up too."""
 
