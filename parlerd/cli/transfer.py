@@ -55,7 +55,7 @@ def searched(path: str) -> Searched:
     end = time.monotonic() + searching.MAX_S
     search = searching.Search(lambda: time.monotonic() < end)
     with _opened(path) as file:
-        search.file(os.path.basename(path), iter(lambda: file.read(_PIECE), b""))
+        search.file(os.path.basename(path), iter(lambda: file.read(searching.PIECE), b""))
     return search.result()
 
 

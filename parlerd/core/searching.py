@@ -22,6 +22,8 @@ from parlerd.core.scrub import kinds_in, scrub
 
 MAX_BYTES: Final = 64 * 1024 * 1024
 """Bytes that are looked through for one push, or of one file: two seconds or three (measured)."""
+PIECE: Final = 256 * 1024
+"""Bytes of a file that are looked through at a time."""
 MAX_S: Final = 2.0
 """How long a search may take, in seconds: whoever shares something waits for it."""
 MAX_FOUND: Final = 200

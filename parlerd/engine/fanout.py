@@ -69,8 +69,8 @@ class Followed:
     """Whether the next page does not go on where the one before it ended."""
     is_level: bool = False
     """Whether it was said that all is told which was there."""
-    knows_tasks: bool = False
-    """Whether it was told how the tasks stand that were claimed before it began."""
+    knows_rest: bool = False
+    """Whether it was told how the tasks stand that were claimed before it began, and which words were gone."""
     presence: dict[AgentId, tuple[str, t.StatedStatus | msgspec.UnsetType]] = field(default_factory=dict)
     """How present each member was said to be, and what it was said to state."""
 

@@ -172,9 +172,9 @@ def _searched(source: Source, size: int, wanted: Callable[[], None]) -> Searched
     search = Search(lambda: time.monotonic() < end)
 
     def pieces() -> Iterator[bytes]:
-        for at in range(0, size, PIECE):
+        for at in range(0, size, searching.PIECE):
             wanted()
-            yield source.read(at)
+            yield source.read(at, searching.PIECE)
 
     search.file(source.name, pieces())
     return search.result()
