@@ -127,7 +127,7 @@ class Knock(Command, frozen=True, kw_only=True):
     host: str
     wall: Millis = Millis(0)
     role: str = ""
-    """The role that the agent comes in with, where the key lets it in."""
+    """The role that the agent comes in with, at once or once somebody lets it in."""
     statement: KnockStatement | None = None
     """What an agent elsewhere signed. The room refuses a statement that says anything but what the room itself would
     have the agent sign."""

@@ -46,7 +46,7 @@ from parlerd.core.model import (
 from parlerd.core.retention import Retention, RetentionState
 from parlerd.core.rewinds import Rewinds, RewindsState
 
-FOLD_VERSION: Final = 9
+FOLD_VERSION: Final = 10
 """Raise this number when the state's shape changes, or the state that a log folds to: snapshots of another version are
 thrown away, and rooms replay their logs. `tests/core/test_folding.py` fails when you forget it."""
 

@@ -174,7 +174,12 @@ class Following:
             try:
                 if self._has_all_before(stream, followed, now):
                     news = news or self._news(room, followed)
-                    if news is not None and news.after == followed.at and not news.shows_card(stream, followed):
+                    if (
+                        news is not None
+                        and news.after == followed.at
+                        and news.is_for_all(followed)
+                        and not news.shows_card(stream, followed)
+                    ):
                         assert stream.outlet is not None
                         self._push(stream, news.tell(followed, stream.outlet))
                         continue

@@ -193,6 +193,7 @@ class RequestEntry(Result, frozen=True, kw_only=True):
     knock_signature: bytes
     decision: bytes = b""
     decision_signature: bytes = b""
+    role: str = ""
 
 
 class TransferEntry(Result, frozen=True, kw_only=True):
