@@ -123,9 +123,6 @@ class Working(Act):
             await self.stage.places[self.stage.home_of(worker.name).name].hang_up(worker.name)
             self.count("workers that died")
             await trio.sleep(self.random.choice((1.0, LONG_S, 3 * LONG_S)))
-            if self.random.random() < 0.3:
-                # What it worked at is forgotten with it.
-                return
         words = f"{worker.name} did {task} by {fence}"
         complete = t.CompleteTask(
             id=task, fence=fence, text=words, room=self.room, idempotency_key=f"{worker.name}-ends-{fence}"

@@ -92,23 +92,17 @@ TROUBLE: Final = (
     "audits",
     "channels",
     "guests of channels",
-    "guests put out",
-    "guests that came again",
-    "rooms deleted",
-    "rooms given away",
     "queues",
     "chores",
     "claims",
     "workers that died",
     "late results",
     "pairs",
-    "askers told yes",
-    "askers told no",
     "versions remembered",
     "versions that were taken",
     "facts forgotten",
 )
-"""What happens in these stories, as the reports count it."""
+"""What happens in these stories, as the reports count it; not what happens in few of a hundred."""
 
 ACTS: Final[tuple[type[Act], ...]] = (Inviting, Remembering, Writing, Working)
 """What else may happen in a story."""
