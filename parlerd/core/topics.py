@@ -26,6 +26,8 @@ Root = Literal[
     "keys",
     "decision",
     "claims",
+    "state",
+    "waiting",
     "requests",
     "concerns",
     "memberships",
@@ -77,6 +79,16 @@ def decision(room: str, agent: str) -> Topic:
 def claims(room: str, task: str = ANY) -> Topic:
     """A task of `room` was posted, claimed, given back or ended: any task, or what became of the one that is named."""
     return Topic(room, "claims", ANY, task)
+
+
+def state(room: str, scope: str = ANY, key: str = ANY) -> Topic:
+    """The state of `room` changed: anywhere, in one scope, or under one key."""
+    return Topic(room, "state", scope, key)
+
+
+def waiting(room: str, agent: str = ANY) -> Topic:
+    """An agent of `room` (this one, or any) began or ended to wait for a condition there."""
+    return Topic(room, "waiting", agent)
 
 
 def log(room: str) -> Topic:

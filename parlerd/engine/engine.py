@@ -34,6 +34,7 @@ from parlerd.engine.cards import Cards
 from parlerd.engine.checks import Checks
 from parlerd.engine.clearing import Clearing
 from parlerd.engine.connected import Connected
+from parlerd.engine.coordination import Coordination
 from parlerd.engine.deadlines import IdleAgents, RoomDeadlines
 from parlerd.engine.deleting import Deleting
 from parlerd.engine.departing import Departing
@@ -218,6 +219,7 @@ class Engine:
             Pulling(desk),
             LettingIn(desk),
             Rewinding(desk),
+            Coordination(desk),
             admitting,
         )
         return Handlers(desk, sending, admitting, table.calls, table.streams)

@@ -14,7 +14,7 @@ the desk, the handlers. Below: the actor, which is the line of a local room and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Final, NamedTuple, Protocol
 
@@ -27,6 +27,7 @@ from parlerd.core.statements import Opening
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.armed import Armed
 from parlerd.engine.authors import Words
+from parlerd.engine.callers import Caller
 from parlerd.engine.recent import Recent
 from parlerd.engine.submissions import Settled, Submission
 from parlerd.operations import types as t
@@ -34,6 +35,16 @@ from parlerd.store.port import StoredMessage
 
 LOCAL: Final = "local"
 """The name of this machine's home, which no other home gets."""
+
+
+class Question(NamedTuple):
+    """An operation that the home of a room answers, whole: its name, its parameters, and who asks, by which
+    connection."""
+
+    name: str
+    params: t.Params
+    by: By
+    caller: Caller
 
 
 class Shelf(Protocol):
@@ -149,6 +160,11 @@ class RoomHandle(Protocol):
         """This reader's messages after its own number `after`, for a place where this home's log leaves some out: what
         the room's home tells, checked and not stored, at most `limit`. A room that lives here leaves nothing out, and
         tells nothing. Raises `Refused`: `home_unreachable` at once where no link to the room's home is up."""
+        ...
+
+    async def ask(self, question: Question, here: Callable[[RoomHandle, Question], Awaitable[t.Result]]) -> t.Result:
+        """What the room's home answers: `here` says it of a room of this home. Raises `Refused`: what that home
+        refuses, or `offline` or `home_unreachable` where it does not answer; nothing of this waits for a link."""
         ...
 
     async def rewind(self, by: By, *, confirmed: bool) -> t.RewoundRoom:
@@ -363,6 +379,9 @@ class ForsakenRoom(MirrorRoom):
         """Its home is asked nothing."""
 
     async def earlier(self, agent: AgentId, after: Seq, limit: int) -> Earlier:
+        raise self._refused()
+
+    async def ask(self, question: Question, here: Callable[[RoomHandle, Question], Awaitable[t.Result]]) -> t.Result:
         raise self._refused()
 
     async def rewind(self, by: By, *, confirmed: bool) -> t.RewoundRoom:
