@@ -41,9 +41,9 @@ Name = tuple[str, str]
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
-    """What stands under a key. `text` is the JSON text of the value, empty for a view and while the body that has it
-    was not read, and `size` its length. `by` wrote it, at `at`, with the fact at `position`. `ticks` is how many ticks
-    the timer has left, where it counts ticks."""
+    """What stands under a key. `text` is the JSON text of the value, empty for a view, and where the body that has it
+    was not read or was erased; `size` is its length. `by` wrote it, at `at`, with the fact at `position`. `ticks` is
+    how many ticks the timer has left, where it counts ticks."""
 
     version: int
     text: bytes
@@ -135,7 +135,7 @@ class Table:
         known = self._values.get((scope, key))
         if known is not None and known[0] == entry.version:
             return known[1]
-        value = read(entry.text) if entry.text else None
+        value = read(entry.text)
         self._values[scope, key] = (entry.version, value)
         return value
 
@@ -167,21 +167,22 @@ class Table:
 
     def due(self, now: Millis) -> list[tuple[Due, Entry]]:
         """The timers that have run out and of which no fact says so yet, in the order of their moments."""
-        found: list[tuple[Due, Entry]] = []
+        found: dict[Due, Entry] = {}
         while (first := self.next_due()) is not None and first.at <= now:
             entry = self.entry(first.scope, first.key)
             assert entry is not None
-            found.append((heappop(self._due), entry))
-        for due, _ in found:
+            # The heap may hold a timer twice: an entry is put again when its body was read, or its timer renewed.
+            found[heappop(self._due)] = entry
+        for due in found:
             heappush(self._due, due)
-        return found
+        return list(found.items())
 
     def watching(self, scope: str, key: str) -> Iterator[tuple[Name, Entry]]:
-        """The entries whose timers count the writes of this key."""
-        for name in self._watching.get((scope, key), ()):
-            entry = self.entry(*name)
-            if entry is not None:
-                yield name, entry
+        """The entries whose timers count the writes of this key, in the order of the facts that wrote them."""
+        names = self._watching.get((scope, key), ())
+        found = [(name, entry) for name in names if (entry := self.entry(*name)) is not None]
+        # Not in the order of the table, which differs between a log that was folded and a snapshot that was restored.
+        return iter(sorted(found, key=lambda each: each[1].position))
 
     def timed(self) -> Iterator[Name]:
         """The entries that have a timer."""
@@ -197,12 +198,17 @@ class Table:
         self.state.gone.pop(one_name(scope, key), None)
         self.state.scopes.setdefault(scope, {})[key] = entry
         self._note(scope, key, entry)
+        self._trim()
 
     def drop(self, scope: str, key: str, version: int) -> None:
         """Let nothing stand under a key any more; `version` is the one that it had last."""
         self._forget(scope, key)
+        self.state.gone[one_name(scope, key)] = version
+        self._trim()
+
+    def _trim(self) -> None:
+        """Forget the oldest of the remembered versions where there are too many."""
         gone = self.state.gone
-        gone[one_name(scope, key)] = version
         while len(gone) + self.keys > MAX_KEYS and gone:
             # A key that is written again after it was forgotten goes on above every version that it can have had.
             self.state.floor = max(self.state.floor, gone.pop(next(iter(gone))))

@@ -42,8 +42,8 @@ def text_of(value: Value, param: str = "value") -> bytes:
 
 
 def read(text: bytes) -> Value:
-    """The value of a text that `text_of` made."""
-    return msgspec.json.decode(text)
+    """The value of a text that `text_of` made; null for the empty text of a value that was erased."""
+    return msgspec.json.decode(text) if text else None
 
 
 def name_of(value: Value) -> str:

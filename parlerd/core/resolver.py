@@ -7,8 +7,9 @@
     self, now, params       the asker's handle, the room's time, the parameters of an action
 
 Whether an entry is there, and what a view is worth, may depend on other entries and views. Each is found out when it is
-first asked for, once for each resolver. An entry that comes to depend on itself is off, with all that stand on the way:
-whatever asks for one of them meanwhile finds it off already, so the answer does not depend on who asks first.
+first asked for, once for each resolver. Every entry on a cycle, of all cycles that meet, is off (a strongly connected
+part, found as Tarjan does): whoever asks for one of them meanwhile finds it off already, so the answer does not depend
+on who asks first.
 
 Not here: what stands in the state (`entries`), how an expression is evaluated (`gates`). Above: `state`, and the
 engine, for everything that reads. Below: `entries`, the states of other facets. Invariants: what the asker may not see
@@ -80,6 +81,11 @@ class Resolver:
         """What views are worth, or why they are worth nothing, as far as it was found out."""
         self._way: list[tuple[str, str]] = []
         """The entries and views that are being found out, each because of the one before."""
+        self._back: list[int] = []
+        """Beside each of them, the first place on the way that it was seen to lead back to; its own where to none."""
+        self._open: dict[tuple[str, str], int] = {}
+        """What was found out and leads back to a place on the way, with that place: whatever comes to depend on one of
+        these is on a cycle with it."""
         self._cyclic: set[tuple[str, str]] = set()
         """Those that came to depend on themselves."""
         self.looked: dict[tuple[str, str, str], None] = {}
@@ -194,6 +200,7 @@ class Resolver:
         name = (scope, key)
         known = self._is_there.get(name)
         if known is not None:
+            self._came_to(name)
             return known
         if not self._enter(name):
             return False
@@ -208,19 +215,20 @@ class Resolver:
                 raise
             found = False
         finally:
-            self._way.pop()
+            self._leave()
         found = found and name not in self._cyclic
         self._is_there[name] = found
         return found
 
     def _view(self, key: str, entry: Entry) -> Value:
         assert entry.expr is not None
-        known = self._views.get(key, ABSENT)
-        if isinstance(known, Failed):
-            raise known
-        if not isinstance(known, Absent):
-            return known
         name = (_VALUE, key)
+        known = self._views.get(key, ABSENT)
+        if not isinstance(known, Absent):
+            self._came_to(name)
+            if isinstance(known, Failed):
+                raise known
+            return known
         if not self._enter(name):
             raise _cycle(key)
         try:
@@ -228,7 +236,7 @@ class Resolver:
         except Failed as failed:
             found = Failed(f"the view {key} came to no value: {failed.reason}")
         finally:
-            self._way.pop()
+            self._leave()
         if name in self._cyclic:
             found = _cycle(key)
         self._views[key] = found
@@ -239,12 +247,32 @@ class Resolver:
     def _enter(self, name: tuple[str, str]) -> bool:
         """Begin to find something out; whether that was not begun before."""
         if name in self._way:
-            self._cyclic.update(self._way[self._way.index(name) :])
+            self._leads_back(self._way.index(name))
             return False
         if len(self._way) >= MAX_WAY:
             raise Spent("depth")
+        self._back.append(len(self._way))
         self._way.append(name)
         return True
+
+    def _leave(self) -> None:
+        """The last on the way is found out."""
+        name, back = self._way.pop(), self._back.pop()
+        if back < len(self._way):
+            self._open[name] = back
+            self._back[-1] = min(self._back[-1], back)
+        elif self._open:
+            # The cycles that lead back to it are complete: nothing later can become a part of one.
+            self._open = {each: place for each, place in self._open.items() if place < back}
+
+    def _came_to(self, name: tuple[str, str]) -> None:
+        """The last on the way depends on something that was found out before."""
+        if self._open and self._way and (place := self._open.get(name)) is not None:
+            self._leads_back(place)
+
+    def _leads_back(self, place: int) -> None:
+        self._cyclic.update(self._way[place:])
+        self._back[-1] = min(self._back[-1], place)
 
     def seen(self, member: Member) -> Mapping[str, Value]:
         """What an expression sees of an agent."""

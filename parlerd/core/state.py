@@ -273,8 +273,8 @@ def require_true(gate: Expression, resolver: Resolver) -> None:
 
 
 class _Kept(msgspec.Struct, frozen=True):
-    """A key as the writes of a command left it so far. `text` is None where nothing stands there. `views` is whether a
-    view stands there, `timer` the timer that it has, and `is_new` whether this command set that timer."""
+    """A key as the writes of a command left it so far. `text` is None where nothing stands there. `is_view` is whether
+    a view stands there, `timer` the timer that it has, and `is_new` whether this command set that timer."""
 
     version: int
     text: bytes | None
@@ -391,14 +391,16 @@ class _Draft:
             raise Refused("state_full", limit=MAX_KEYS, what="keys")
         if self._size > max(MAX_BYTES, table.size):
             raise Refused("state_full", limit=MAX_BYTES, what="bytes")
-        new = [(name, kept) for name, kept in self._changed.items() if kept.text is not None]
-        if any(kept.is_view for _, kept in new):
-            views = {key for key, entry in table.scope(VIEWS).items() if entry.by == mine}
-            if len(views | {key for (scope, key), _ in new if scope == VIEWS}) > MAX_VIEWS:
+        new = [kept for kept in self._changed.values() if kept.text is not None]
+        if any(kept.is_view for kept in new):
+            stored = ((VIEWS, key) for key, entry in table.scope(VIEWS).items() if entry.by == mine)
+            views = sum(name not in self._changed for name in stored) + sum(kept.is_view for kept in new)
+            if views > MAX_VIEWS:
                 raise Refused("state_full", limit=MAX_VIEWS, what="views")
-        if any(kept.is_new for _, kept in new):
-            timed = {name for name in table.timed() if (entry := table.entry(*name)) is not None and entry.by == mine}
-            if len(timed | {name for name, kept in new if kept.is_new}) > MAX_TIMERS:
+        if any(kept.is_new for kept in new):
+            stored = (name for name in table.timed() if (entry := table.entry(*name)) is not None and entry.by == mine)
+            timers = len(set(stored) - self._changed.keys()) + sum(kept.timer is not None for kept in new)
+            if timers > MAX_TIMERS:
                 raise Refused("state_full", limit=MAX_TIMERS, what="timers")
 
     def _add(self, event: e.RoomEvent, text: bytes = b"") -> None:

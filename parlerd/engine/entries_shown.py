@@ -100,7 +100,7 @@ def told(room: Room, header: e.Header, body: bytes | None) -> t.StateEntry:
     return t.StateEntry(
         scope=event.scope,
         key=event.key,
-        value=read(text) if text else None,
+        value=read(text),
         version=event.version,
         updated_by=room.entries.handle(header.by.actor),
         updated_at=header.at,
