@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from parlerd.core.entries import SHARED, VIEWS, Entry, Table
+from parlerd.core.entries import OWN_SCOPES, SHARED, VIEWS, Entry, Table
 from parlerd.core.expressions import ABSENT, Absent, Branch, Expression, Failed, Moment, Spent, Value
 from parlerd.core.gates import Program
 from parlerd.core.membership import Member
@@ -30,6 +30,8 @@ from parlerd.core.seen import Presences
 from parlerd.core.topics import ANY
 from parlerd.core.values import STEPS, Meter
 
+PRIVATE: Final = "(private)"
+"""In place of a condition that names a scope which the asker does not read."""
 MILLI: Final = 1_000_000
 """Nanoseconds in a millisecond."""
 
@@ -90,7 +92,8 @@ class Resolver:
         """Those that came to depend on themselves."""
         self.looked: dict[tuple[str, str, str], None] = {}
         """What was looked at, as (root, scope, key): what an answer depends on, whichever way it came to be. A part is
-        `ANY` where all of them were looked at, and where there is none. Time is ("now", ANY, ANY)."""
+        `ANY` where all of them were looked at, and where there is none. Time is ("now", ANY, ANY), and who reads which
+        scope ("scopes", ANY, ANY)."""
 
     # -- for expressions -----------------------------------------------------------------------------------
 
@@ -139,7 +142,7 @@ class Resolver:
 
     def there(self, scope: str, key: str) -> Entry | None:
         """The entry under a key, if it is there for the asker. Raises `Spent`."""
-        if self.table.is_hidden(scope, self.asker.handle):
+        if self._is_hidden(scope):
             return None
         self.note("state", scope, key)
         entry = self.table.entry(scope, key)
@@ -147,7 +150,7 @@ class Resolver:
 
     def keys(self, scope: str) -> list[str]:
         """The keys of a scope that are there for the asker, in order. Raises `Spent`."""
-        if self.table.is_hidden(scope, self.asker.handle):
+        if self._is_hidden(scope):
             return []
         self.note("state", scope)
         entries, special = self.table.scope(scope), self.table.special(scope)
@@ -185,6 +188,12 @@ class Resolver:
         self.note("agents", handle)
         member = self._handles.get(handle)
         return None if member is None or not member.present else _Agent(self, member)
+
+    def _is_hidden(self, scope: str) -> bool:
+        if scope in OWN_SCOPES or scope == self.asker.handle:
+            return False
+        self.note("scopes")
+        return self.table.is_hidden(scope, self.asker.handle)
 
     def note(self, root: str, scope: str = ANY, key: str = ANY) -> None:
         """Something of the room was looked at."""
@@ -278,7 +287,13 @@ class Resolver:
         """What an expression sees of an agent."""
         seen = self._presence.of(member.agent)
         last: Value = None if not seen.last_seen else Moment(seen.last_seen * MILLI)
-        return {"status": seen.status, "role": member.role, "waiting_on": seen.waiting_on, "last_seen": last}
+        waiting_on = None if seen.waiting_on is None else self.told(seen.waiting_on, seen.scopes)
+        return {"status": seen.status, "role": member.role, "waiting_on": waiting_on, "last_seen": last}
+
+    def told(self, condition: str, scopes: Iterable[str]) -> str:
+        """The text of a condition that another waits for, as the asker may know it: not where it names a scope that the
+        asker does not read."""
+        return PRIVATE if any(self._is_hidden(scope) for scope in scopes) else condition
 
     def last_seen(self, member: Member) -> Value:
         """When an agent last acted, which moves with the time."""

@@ -13,11 +13,13 @@ from parlerd.core.model import AgentId, Millis
 
 class SeenAgent(NamedTuple):
     """How an agent is seen. `status` is `waiting`, what it stated itself, or `active`, `idle` or `offline`;
-    `waiting_on` is the text of the condition that it waits for, and `last_seen` when it last acted, 0 for never."""
+    `waiting_on` is the text of the condition that it waits for, which names these `scopes` of agents, and `last_seen`
+    when it last acted, 0 for never."""
 
     status: str = "offline"
     waiting_on: str | None = None
     last_seen: Millis = Millis(0)
+    scopes: frozenset[str] = frozenset()
 
 
 class Presences(Protocol):

@@ -226,7 +226,7 @@ class Entries(Facet[EntriesState]):
         return (topics.state(self._lifecycle.room, event.scope, event.key),)
 
     def _seen_by_others(self, event: e.ScopeHidden, header: e.Header) -> tuple[Topic, ...]:
-        return (topics.state(self._lifecycle.room),)
+        return (topics.scopes(self._lifecycle.room),)
 
     def _nobody(self, event: e.TimerRenewed | e.TimersTicked, header: e.Header) -> tuple[Topic, ...]:
         return ()

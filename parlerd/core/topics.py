@@ -28,6 +28,7 @@ Root = Literal[
     "claims",
     "state",
     "waiting",
+    "scopes",
     "requests",
     "concerns",
     "memberships",
@@ -90,6 +91,11 @@ def state(room: str, scope: str = ANY, key: str = ANY) -> Topic:
 def waiting(room: str, agent: str = ANY) -> Topic:
     """An agent of `room` (this one, or any) began or ended to wait for a condition there."""
     return Topic(room, "waiting", agent)
+
+
+def scopes(room: str) -> Topic:
+    """Who reads which scope of the state of `room` changed."""
+    return Topic(room, "scopes")
 
 
 def log(room: str) -> Topic:

@@ -25,14 +25,14 @@ from parlerd.bounded import Bounded
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core import topics
-from parlerd.core.entries import SHARED, VIEWS
+from parlerd.core.entries import OWN_SCOPES, SHARED, VIEWS
 from parlerd.core.errors import Refused
 from parlerd.core.expressions import ANY, Expression, Failed, Index, Root, Select, Spent
 from parlerd.core.expressions import refusal as came_to_nothing
 from parlerd.core.gates import Program
 from parlerd.core.json_values import Value, text_of
 from parlerd.core.membership import is_requester, present
-from parlerd.core.model import HOME_ROOM, AgentId, By, Millis, Position, PrincipalId, Seq, key_label
+from parlerd.core.model import AgentId, By, Millis, Position, Seq, key_label
 from parlerd.core.refusals import refusal
 from parlerd.core.resolver import Resolver
 from parlerd.core.room import Room
@@ -43,6 +43,7 @@ from parlerd.core.values import Meter, plain
 from parlerd.core.visibility import can_see
 from parlerd.engine import entries_shown as shown
 from parlerd.engine.callers import Caller
+from parlerd.engine.deciding import ITSELF
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import Question, RoomHandle
 from parlerd.engine.handling import handles
@@ -50,7 +51,7 @@ from parlerd.engine.inputs import input_digest
 from parlerd.engine.lookup import room_of
 from parlerd.engine.reachable import require_member, require_speaker, room_within, stamp
 from parlerd.engine.waits import Wait
-from parlerd.engine.watching import Watching
+from parlerd.engine.watching import Awaited, Waited, Watching
 from parlerd.expr import Place, parse
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
@@ -95,7 +96,6 @@ class Coordination:
         self._watching = Watching(desk.presence, desk.notifier, desk.clock)
         self._parsed: Bounded[tuple[str, Place], Expression] = Bounded(MAX_PARSED)
         """Expressions by their texts and the places that they stand in."""
-        self._home = By(actor=AgentId(""), principal=PrincipalId(""), session=HOME_ROOM, host=HOME_ROOM, via="cli")
         self._answers: Mapping[str, Answer] = {
             "state.get": self._get,
             "state.list": self._list,
@@ -309,7 +309,7 @@ class Coordination:
         """The room as it is now, after what has run out was seen to."""
         room = await handle.quiet()
         if room.ran_out(self._now(room)):
-            await handle.submit(c.RunDue(), self._home)
+            await handle.submit(c.RunDue(), ITSELF)
             room = await handle.quiet()
         return room
 
@@ -339,6 +339,7 @@ class Coordination:
         program, agent, name = Program(expression), request.by.actor, handle.room
         began = trio.current_time()
         caught_since: list[float] = []
+        waited = Waited()
 
         async def look(wait: Wait) -> t.WaitEnded | None:
             # What is looked at is named after it was looked at: nothing else runs in between.
@@ -351,29 +352,36 @@ class Coordination:
             resolver = room.look(agent, self._now(room), presence)
             value, error = _attempt(program, resolver)
             wait.on(topics.life(name), *_topics(room, agent, resolver))
-            if value is True or wait.over:
-                return self._ended(room, request, params, began, value, error)
+            if value is True or wait.over or waited.caught is not None:
+                return self._ended(room, request, params, began, value, error, waited)
             if any(root == "now" for root, _, _ in resolver.looked):
                 wait.again_in(CLOCK_S)
-            if self._is_caught(room, name):
-                wait.on(topics.waiting(name), topics.presence())
-                caught_since[1:] = []
-                if not caught_since:
-                    caught_since.append(trio.current_time())
-                left = caught_since[0] + SUSPECT_S - trio.current_time()
-                if left <= 0:
-                    return self._ended(room, request, params, began, value, error, is_caught=True)
-                wait.again_in(left)
-            else:
+            blocker = self._first_who_does_not_wait(room)
+            if blocker is not None:
                 caught_since.clear()
-                wait.on(topics.waiting(name))
+                wait.on(topics.waiting(name, blocker), topics.presence(blocker))
+                return None
+            # Everybody who is present waits: whoever comes, or waits no more, changes that.
+            wait.on(topics.waiting(name), topics.presence())
+            if (due := self._next_due(room)) is not None:
+                caught_since.clear()
+                wait.again_in((due - self._now(room)) / 1000)
+                return None
+            if not caught_since:
+                caught_since.append(trio.current_time())
+            left = caught_since[0] + SUSPECT_S - trio.current_time()
+            if left <= 0:
+                # Told to all of them at once: who is told waits no more, and then nobody would see it any more.
+                self._watching.suspect(name)
+                return self._ended(room, request, params, began, value, error, waited)
+            wait.again_in(left)
             return None
 
         first = self._parse(params.condition, "wait")
         deadline = began + params.wait_ms / 1000
         if not params.wait_ms:
             return await self._desk.waits.until(request.caller, look, deadline)
-        with self._watching.wait(name, agent, first.source):
+        with self._watching.wait(name, agent, Awaited(first.source, _scopes_of(first)), waited):
             ended = await self._desk.waits.until(request.caller, look, deadline)
         if not params.include:
             return ended
@@ -381,17 +389,24 @@ class Coordination:
         room = await self._looked(await self._desk.rooms.get(name))
         return self._included(room, request, params, ended)
 
-    def _is_caught(self, room: Room, name: str) -> bool:
-        """Whether everybody who is present waits here, and nothing is due that could change anything."""
-        waiting = 0
+    def _first_who_does_not_wait(self, room: Room) -> AgentId | None:
+        """A member who is present and waits for nothing here; none where everybody waits, or one waits alone."""
+        name, waiting = room.state.room, []
         for member in room.state.members.values():
             if not member.present or is_requester(member):
                 continue
-            if self._watching.waits_of(room.state.room, member.agent):
-                waiting += 1
-            elif self._watching.of(room.state.room).of(member.agent).status != "offline":
-                return False
-        return waiting > 1 and room.next_deadline(self._now(room)) is None
+            if self._watching.is_waiting(name, member.agent):
+                waiting.append(member.agent)
+            elif self._watching.of(name).of(member.agent).status != "offline":
+                return member.agent
+        return None if len(waiting) != 1 else waiting[0]
+
+    def _next_due(self, room: Room) -> Millis | None:
+        """When time next changes what a condition may be worth. Not every moment of the room is one: that a key to it
+        expires some day lets no condition become true."""
+        now = self._now(room)
+        moments = [facet.next_deadline(now) for facet in (room.entries, room.claims)]
+        return min((moment for moment in moments if moment is not None), default=None)
 
     def _ended(
         self,
@@ -401,15 +416,14 @@ class Coordination:
         began: float,
         value: Value,
         error: Failed | Spent | None,
-        *,
-        is_caught: bool = False,
+        waited: Waited,
     ) -> t.WaitEnded:
         waits = {}
+        is_caught = waited.caught is not None and value is not True
         if is_caught:
-            for member in room.state.members.values():
-                conditions = self._watching.waits_of(room.state.room, member.agent)
-                if conditions:
-                    waits[member.handle] = conditions
+            resolver = room.look(request.by.actor, self._now(room), self._watching.of(room.state.room))
+            for agent, conditions in (waited.caught or {}).items():
+                waits[room.entries.handle(agent)] = [resolver.told(each.text, each.scopes) for each in conditions]
         ended = t.WaitEnded(
             triggered=value is True,
             condition=params.condition,
@@ -608,6 +622,8 @@ def _topics(room: Room, agent: AgentId, resolver: Resolver) -> list[Topic]:
             case "agents":
                 member = None if scope == topics.ANY else room.entries.member(scope)
                 found += [topics.presence(topics.ANY if member is None else member), topics.waiting(name)]
+            case "scopes":
+                found.append(topics.scopes(name))
             case "messages":
                 found += [topics.messages(name), topics.messages(name, agent), topics.claims(name)]
             case _:
@@ -615,14 +631,19 @@ def _topics(room: Room, agent: AgentId, resolver: Resolver) -> list[Topic]:
     return found
 
 
+def _scopes_of(expression: Expression) -> frozenset[str]:
+    """The scopes of agents that an expression names."""
+    named = (read.path[0] for read in expression.reads if read.root == "state" and read.path)
+    return frozenset(scope for scope in named if scope is not None and scope not in OWN_SCOPES)
+
+
 def _require_readable(room: Room, agent: AgentId, expression: Expression | None) -> None:
     """Raise `Refused(scope_denied)` for an expression that names a scope which only another agent reads."""
     if expression is None:
         return
     handle = present(room.state.members, agent).handle
-    for read in expression.reads:
-        scope = read.path[0] if read.root == "state" and read.path else None
-        if scope is not None and room.entries.table.is_hidden(scope, handle):
+    for scope in sorted(_scopes_of(expression)):
+        if room.entries.table.is_hidden(scope, handle):
             raise refusal("scope_denied", {"read_scope": scope, "invoker": handle})
 
 

@@ -78,6 +78,10 @@ class Aggregate(Protocol):
     def snapshot(self) -> bytes: ...
 
 
+ITSELF: Final = By(actor=AgentId(""), principal=PrincipalId(""), session=HOME_ROOM, host=HOME_ROOM, via="cli")
+"""The home itself, for what happens because a moment came."""
+
+
 class RoomTime:
     """The time in one room: what the clock shows, and never less than the room's last fact and the time that passed
     since, so that a clock that was set back stops nothing. Source: decision 6."""
@@ -170,8 +174,6 @@ class Decider:
         self._ids = ids
         self._author = author
         self._admission = admission
-        self._home = By(actor=AgentId(""), principal=PrincipalId(""), session=HOME_ROOM, host=HOME_ROOM, via="cli")
-        """The home itself, for what happens because a moment came."""
         self._lines: Bounded[int, bytes] = Bounded(MAX_LINES)
         """The public line at numbers that authors elsewhere named, and where the room stood lately. What is stored of
         it never changes, and an author names one number until it is shown more."""
@@ -290,7 +292,7 @@ class Decider:
         """Take in what has run out: what is decided next rests on that."""
         for event in aggregate.ran_out(now):
             header = e.Header(
-                position=Position(aggregate.position + 1), at=now, by=self._home, authority="home", event=event
+                position=Position(aggregate.position + 1), at=now, by=ITSELF, authority="home", event=event
             )
             aggregate.apply(header)
             self._time.applied()

@@ -12,9 +12,9 @@ Invariants: nothing of this is stored; an agent counts as waiting only while one
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, NamedTuple
 
 from parlerd.core import topics
 from parlerd.core.errors import Refused
@@ -31,6 +31,22 @@ MAX_WAITS: Final = 100
 """Waits of one agent in one room at the same time. Source: coordination spec, Quotas."""
 
 
+class Awaited(NamedTuple):
+    """A condition that somebody waits for: its text, and the scopes of agents that it names."""
+
+    text: str
+    scopes: frozenset[str] = frozenset()
+
+
+class Waited:
+    """One wait, as it goes on. `caught` is who waits for what, from when it was found out that everybody waits."""
+
+    __slots__ = ("caught",)
+
+    def __init__(self) -> None:
+        self.caught: Mapping[AgentId, Sequence[Awaited]] | None = None
+
+
 class Watching:
     """The waits for conditions in the rooms of this home."""
 
@@ -38,20 +54,26 @@ class Watching:
         self._presence = presence
         self._notifier = notifier
         self._clock = clock
-        self._waits: dict[RoomId, dict[AgentId, Counter[str]]] = {}
+        self._waits: dict[RoomId, dict[AgentId, Counter[Awaited]]] = {}
         """How many waits each agent has for each condition."""
+        self._going_on: dict[RoomId, set[Waited]] = {}
+        """All waits of each room."""
 
     @contextmanager
-    def wait(self, room: RoomId, agent: AgentId, condition: str) -> Iterator[None]:
+    def wait(self, room: RoomId, agent: AgentId, condition: Awaited, waited: Waited) -> Iterator[None]:
         """The agent waits for this condition for as long as the context lasts. Raises `Refused(state_full)`."""
         mine = self._waits.setdefault(room, {}).setdefault(agent, Counter())
         if mine.total() >= MAX_WAITS:
             raise Refused("state_full", limit=MAX_WAITS, what="waits")
         mine[condition] += 1
+        self._going_on.setdefault(room, set()).add(waited)
         self._tell(room, agent)
         try:
             yield
         finally:
+            self._going_on[room].discard(waited)
+            if not self._going_on[room]:
+                del self._going_on[room]
             mine[condition] -= 1
             if not mine[condition]:
                 del mine[condition]
@@ -62,10 +84,21 @@ class Watching:
                 del self._waits[room]
             self._tell(room, agent)
 
-    def waits_of(self, room: RoomId, agent: AgentId) -> list[str]:
+    def waits_of(self, room: RoomId, agent: AgentId) -> list[Awaited]:
         """The conditions that an agent waits for in a room, the one that it began to wait for first before the
         others."""
         return list(self._waits.get(room, {}).get(agent, ()))
+
+    def is_waiting(self, room: RoomId, agent: AgentId) -> bool:
+        """Whether an agent waits for any condition in a room."""
+        return bool(self._waits.get(room, {}).get(agent))
+
+    def suspect(self, room: RoomId) -> None:
+        """Everybody in the room waits: let every wait know who waits for what, and look at that."""
+        caught = {agent: self.waits_of(room, agent) for agent in self._waits.get(room, {})}
+        for waited in self._going_on.get(room, ()):
+            waited.caught = caught
+        self._notifier.publish([topics.waiting(room)])
 
     def of(self, room: RoomId, barrier: str | None = None) -> RoomPresences:
         """How present the agents of a room are now, for the evaluation of the condition `barrier`, if it is one that
@@ -97,10 +130,10 @@ class RoomPresences:
     def _look(self, agent: AgentId) -> SeenAgent:
         waits = self._watching.waits_of(self._room, agent)
         presence, last = self._presence.of(agent)
-        others = [each for each in waits if each != self._barrier]
-        if others:
-            return SeenAgent("waiting", others[0], last)
-        return SeenAgent(self._status(presence, last), waits[0] if waits else None, last)
+        others = [each for each in waits if each.text != self._barrier]
+        status = "waiting" if others else self._status(presence, last)
+        shown = next(iter(others or waits), None)
+        return SeenAgent(status, None, last) if shown is None else SeenAgent(status, shown.text, last, shown.scopes)
 
     def _status(self, presence: str, last: Millis) -> str:
         if presence != "offline":

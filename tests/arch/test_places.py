@@ -63,6 +63,8 @@ ELSEWHERE: Final = {
     "parlerd/engine/face": "engine/test_engine",
     "parlerd/engine/cards": "engine/test_following",
     "parlerd/engine/deciding": "engine/test_actor",
+    "parlerd/engine/entries_shown": "engine/test_coordination",
+    "parlerd/engine/watching": "engine/test_coordination",
     "parlerd/engine/departing": "scenario/test_channels",
     "parlerd/engine/inviting": "scenario/test_channels",
     "parlerd/engine/knocks": "engine/test_joining",
