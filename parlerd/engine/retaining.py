@@ -133,17 +133,20 @@ class Retaining:
         for gone in self._held.keys() - set(here):
             self._forget(gone)
         self._passed.clear()
-        self._changed.clear()
         await self._look_at(here)
+        held, most = self.total.bytes, self._settings.retention_total_bytes
+        if most and held > most:
+            log.warning("the rooms of this home hold %d bytes of words, more than the %d that they may", held, most)
 
     async def _look_at_changed(self) -> None:
-        changed, self._changed = sorted(self._changed), set()
-        await self._look_at(changed)
+        await self._look_at(sorted(self._changed))
 
     async def _look_at(self, rooms: Sequence[RoomId]) -> None:
+        changed, self._changed = self._changed, set()
         read: dict[RoomId, Position] = {}
         for room in rooms:
-            await self._count(room)
+            if room in changed or room not in self._held:
+                await self._count(room)
             while not self._closing and await self._erase(room, *self._limits(), read):
                 pass
         most, givers = self._settings.retention_total_bytes, set(self._held)
