@@ -86,6 +86,14 @@ def _measure_git(report: common.Report, folder: Path, commits: int, runs: int) -
             os.unlink(out)
             ours.append(common.milliseconds(lambda: _bundle(source, has)))  # noqa: B023
         _compared(report, f"push {name} of {commits:,} commits, in git bundle create", ours, plain, most)
+    searches = [_search(source) for _ in range(runs)]
+    report.add(common.spread(f"looking through {commits:,} commits for secrets", "ms", searches))
+
+
+def _search(source: Path) -> float:
+    """How long it takes to look through a push for secrets, in milliseconds."""
+    with bundled(_found(source), "main") as made:
+        return common.milliseconds(made.search)
 
 
 def _found(target: Path) -> Repository:

@@ -257,13 +257,26 @@ def home(place: Path | None = None) -> Iterator[DemoHome]:
         yield made
 
 
+SETTINGS: Final = """\
+[approval]
+default = false
+
+[retention]
+room_messages = 0
+room_bytes = 0
+total_bytes = 0
+"""
+"""Of the homes of benchmarks: a key alone admits, because no person sits beside a benchmark, and no words go, which
+would be measured with what is measured."""
+
+
 @contextlib.contextmanager
 def empty_home(place: Path | None = None) -> Iterator[DemoHome]:
     """A throw-away home in which a key alone admits, without a daemon."""
     made = DemoHome(place)
     try:
         made.home.root.mkdir(mode=0o700)
-        made.home.settings.write_text("[approval]\ndefault = false\n")
+        made.home.settings.write_text(SETTINGS)
         yield made
     finally:
         made.end(keep=False)

@@ -72,7 +72,8 @@ def _measured(made: DemoHome, size: int) -> dict[str, float]:
             found["a receive over all rooms, one is new"] = cost(hear) - cost(say)
     with common.shim(made, "ann") as window:
         window.handshake()
-        window.call("parler_rooms")
+        for session_key in keys.values():
+            window.call("parler_join_session", key=session_key)
         found["a tool call with its notice"] = cost(lambda: window.call("parler_recv", room=room, wait_secs=0))
     return found
 

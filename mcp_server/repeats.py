@@ -4,7 +4,8 @@
 
 A write that names no key gets one that follows from the request alone, so that the key survives this daemon. The shim
 hands over the calls whose answer was lost with the last connection (`stdio.requests`); whoever makes such a call again
-within `REPLAY_SECONDS` means the same write (decision 16).
+within `REPLAY_SECONDS` means the same write (decision 16). So does whoever repeats a call that failed and may have been
+done, in a tool in which a model can name no key.
 
 Not here: what a repeated write is answered with (`parlerd.engine`). Above: `window`, `conversations`. Invariant: two
 requests of a host never share a key unless one repeats the other.
@@ -30,7 +31,7 @@ Lost = Mapping[tuple[str, bytes], str]
 
 REPLAY_SECONDS: Final = 600.0
 """How long a repeated request is taken for the one whose answer was lost. Source: decision 16."""
-_REMEMBERED_IDS: Final = 4096
+_REMEMBERED: Final = 4096
 
 
 class Repeats:
@@ -38,20 +39,22 @@ class Repeats:
 
     def __init__(self, caller: Caller, lost: Lost, lost_until: float | None) -> None:
         self._caller = caller
-        # The calls whose answer was lost, and when they are forgotten.
-        self._lost = dict(lost)
+        # When the calls are forgotten whose answer was lost with the last connection.
         self._until = trio.current_time() + REPLAY_SECONDS if lost_until is None else lost_until
+        # The calls that may have been done without an answer, each with its key and when it is forgotten.
+        self._lost: Bounded[tuple[str, bytes], tuple[str, float]] = Bounded(_REMEMBERED)
+        self.add(lost)
         # How often a key was drawn. Ids are unique by the protocol, but a host that repeats one must not have its
         # second message swallowed.
-        self._drawn: Bounded[str, int] = Bounded(_REMEMBERED_IDS)
+        self._drawn: Bounded[str, int] = Bounded(_REMEMBERED)
 
     def keyed(
         self, request: CallId, tool: Tool, arguments: Mapping[str, Any], meaning: Meaning
     ) -> tuple[Meaning, bool]:
         """`meaning` with an idempotency key, and whether it repeats a request whose answer was lost."""
-        if trio.current_time() > self._until:
-            self._lost.clear()
-        lost = self._lost.pop(_input(tool.name, arguments), None)
+        lost, until = self._lost.pop(_input(tool.name, arguments), (None, 0.0))
+        if trio.current_time() > until:
+            lost = None
         if not meaning.operation.needs_idempotency_key:
             return meaning, lost is not None
         key = getattr(meaning.params, "idempotency_key", None)
@@ -68,13 +71,13 @@ class Repeats:
         return f"{key}:{times + 1}" if times else key
 
     def failed(self, tool: str, arguments: Mapping[str, Any], key: str) -> None:
-        """A repetition brought no result either. The first attempt may have been stored, so the next one still repeats
-        it."""
-        self._lost[_input(tool, arguments)] = key
+        """A call brought no result. It may have been done all the same, so the next one repeats it."""
+        self._lost[_input(tool, arguments)] = key, trio.current_time() + REPLAY_SECONDS
 
     def add(self, lost: Lost) -> None:
         """These calls were lost too: only now it is known that they are of this conversation."""
-        self._lost.update(lost)
+        for call, key in lost.items():
+            self._lost[call] = key, self._until
 
 
 def idempotency_key(window: str, request: CallId) -> str:

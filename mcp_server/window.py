@@ -165,9 +165,9 @@ class Window:
                 self._repeats.failed(name, arguments, key)
 
     def _key_told(self, tool: Tool, arguments: Mapping[str, Any], key: str, error: ParlerError) -> str:
-        """The idempotency key that a model is told, to ask for the same again. Where a tool calls something else a key,
-        it is asked the same once more, and that is the same request."""
-        if takes_key(tool) or all(argument.name != "key" for argument in tool.arguments):
+        """The idempotency key that a model is told, to ask for the same again. Where a tool takes none, the model asks
+        the same once more, and that is the same request."""
+        if takes_key(tool):
             return key
         error.details.pop("key", None)
         if key and error.spec.retryable:

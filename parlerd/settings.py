@@ -72,6 +72,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     files."""
     blob_total_bytes: int = 16 * 1024 * 1024 * 1024
     """How many bytes of files and bundles this home keeps in all; 0 is no limit."""
+    retention_room_messages: int = 100_000
+    """Of how many messages of a room of this home, the newest, the words are kept; 0 is no limit."""
+    retention_room_bytes: int = 1024 * 1024 * 1024
+    """How many bytes of words of one room of this home are kept; 0 is no limit."""
+    retention_days: int = 0
+    """For how many days the words of a message in a room of this home are kept; 0 is for ever."""
+    retention_total_bytes: int = 16 * 1024 * 1024 * 1024
+    """How many bytes of words of all rooms of this home are kept, as many as of files; 0 is no limit. The largest rooms
+    give first."""
     mirror_room_messages: int = 10_000
     """Of how many messages of a room elsewhere, the newest, the words are kept on this machine; 0 is no limit. Those of
     older ones are asked for at the room's home when somebody reads them."""
@@ -129,7 +138,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         for name in ("key_ttl_ms", "key_max_uses"):
             _check_range(name, getattr(self, name), 1)
         for name in self.__struct_fields__:
-            if name.startswith(("quota_", "mirror_", "blob_")):
+            if name.startswith(("quota_", "mirror_", "blob_", "retention_")):
                 _check_range(name, getattr(self, name), 0)
             elif name.startswith("relay_") and name != "relay_metrics_port":
                 _check_range(name, getattr(self, name), 1)

@@ -85,8 +85,7 @@ class _Asked:
     def take(self, message: t.Message) -> str:
         """The call that takes what a message brings into the workspace."""
         where: dict[str, Any] = {} if self.room is None else {"room": self.room}
-        is_code = message.brings is not msgspec.UNSET and message.brings.tip is not msgspec.UNSET
-        said = {"action": "apply" if is_code else "fetch", "blob": str(message.seq), **where}
+        said = {"action": "apply" if _brings_code(message) else "fetch", "blob": str(message.seq), **where}
         return f"parler_share {json.dumps(said, separators=(',', ':'))}"
 
 
@@ -237,9 +236,16 @@ def _offers(messages: Sequence[t.Message], asked: _Asked) -> list[str]:
 
 
 def _brings(messages: Sequence[t.Message], asked: _Asked) -> list[str]:
-    """How to take what the newest of these messages brings, as the exact call."""
-    found = [message for message in messages if message.brings is not msgspec.UNSET]
-    return [f"To take what #{found[-1].seq} brings: {asked.take(found[-1])}"] if found else []
+    """How to take the newest file and the newest code that these messages bring, as the exact calls."""
+    newest = {_brings_code(message): message for message in messages if message.brings is not msgspec.UNSET}
+    return [
+        f"To take what #{message.seq} brings: {asked.take(message)}"
+        for message in sorted(newest.values(), key=lambda message: message.seq)
+    ]
+
+
+def _brings_code(message: t.Message) -> bool:
+    return message.brings is not msgspec.UNSET and message.brings.tip is not msgspec.UNSET
 
 
 def _segments(message: t.Message, you: str, offset: int = 0) -> list[tuple[str, str, int]]:
@@ -259,6 +265,8 @@ def _segments(message: t.Message, you: str, offset: int = 0) -> list[tuple[str, 
         facts.append("private")
     if message.lost is True:
         facts.append("lost by the relay")
+    if message.erased is True:
+        facts.append("words erased by retention")
     if message.reply_seq is not msgspec.UNSET:
         facts.append(f"reply to #{message.reply_seq}")
     elif message.private is True and message.reply_to is not msgspec.UNSET:
@@ -279,21 +287,27 @@ def _segments(message: t.Message, you: str, offset: int = 0) -> list[tuple[str, 
             facts.append(f"taken by {'you' if handoff.taken_by == you else _plain(handoff.taken_by)}")
         elif handoff.status not in ("offered", msgspec.UNSET):
             facts.append(str(handoff.status))
+        if handoff.transcript is not msgspec.UNSET:
+            facts.append(_belongs(handoff.transcript))
         facts.append("next")
         found.append(("; ".join(facts), handoff.next))
         found += [(f"{label} of #{message.seq}", words) for label, words in _capsule(handoff)]
+        if handoff.transcript is not msgspec.UNSET:
+            found += _transcript(message.seq, handoff.transcript)
+        if message.brings is not msgspec.UNSET:
+            found.append(("; ".join([f"code of #{message.seq}", *_brought(message.brings)]), message.brings.name))
         if message.text and message.text not in (handoff.next, handoff.summary):
             found.append((f"text of #{message.seq}", message.text))
     elif message.handoff_answer is not msgspec.UNSET:
         found.append(("; ".join(facts), message.handoff_answer.reason))
     elif message.brings is not msgspec.UNSET:
+        facts += _addressed(message, you)
         facts += _brought(message.brings)
         found.append(("; ".join(facts), message.text or message.brings.name))
         if message.text:
             found.append((f"name in #{message.seq}", message.brings.name))
     else:
-        if message.to is not msgspec.UNSET and message.to:
-            facts.append(f"to {' '.join('you' if who == you else _plain(who) for who in message.to)}")
+        facts += _addressed(message, you)
         found.append(("; ".join(facts), message.text))
     if message.data is not msgspec.UNSET and message.data is not None:
         found.append((f"data of #{message.seq}", msgspec.json.encode(message.data).decode()))
@@ -305,6 +319,13 @@ def _segments(message: t.Message, you: str, offset: int = 0) -> list[tuple[str, 
             left.append((head, text, min(offset, len(text))))
         offset = max(0, offset - len(text))
     return left
+
+
+def _addressed(message: t.Message, you: str) -> list[str]:
+    """Whose attention a message asks for."""
+    if message.to is msgspec.UNSET or not message.to:
+        return []
+    return [f"to {' '.join('you' if who == you else _plain(who) for who in message.to)}"]
 
 
 def _brought(brings: t.BlobInfo) -> list[str]:
@@ -343,6 +364,26 @@ def _capsule(handoff: t.Handoff) -> list[tuple[str, str]]:
         for name, words in said
         if words is not msgspec.UNSET and words
     ]
+
+
+def _transcript(seq: int, said: t.HandoffTranscript) -> list[tuple[str, str]]:
+    """The messages that the giver of a turn quotes: the head of each, and its words."""
+    if said.quoted is msgspec.UNSET:
+        return []
+    older = [f"{said.left_out} older left out"] if said.left_out else []
+    return [
+        ("; ".join([f"quoted of #{seq}", f"by {_plain(each.author)}", *(older if number == 0 else [])]), each.text)
+        for number, each in enumerate(said.quoted)
+    ]
+
+
+def _belongs(said: t.HandoffTranscript) -> str:
+    """Where the conversation stands that belongs to an offer, in the head of the offer."""
+    if said.quoted is not msgspec.UNSET:
+        return f"quotes {said.count} messages"
+    if not said.first_seq or not said.last_seq:
+        return f"with {said.count} messages that you cannot read here"
+    return f"with #{said.first_seq} to #{said.last_seq} of the room"
 
 
 def length_of(message: t.Message, you: str) -> int:
@@ -397,7 +438,7 @@ def _opened(result: t.OpenedSession, scribe: Scribe, asked: _Asked) -> str:
     if result.warning is not msgspec.UNSET:
         lines.append(result.warning)
     who = "Your user decides who comes in" if result.approval else "Whoever has the key comes in without being asked"
-    lines.append(f"{who}; the key works until {_clock(result.expires)}.")
+    lines.append(f"{who}; the key works until {clock(result.expires)}.")
     lines.append(f"Then wait: {scribe.wait}")
     return "\n".join(lines)
 
@@ -447,6 +488,8 @@ def _sent(result: t.Sent, scribe: Scribe, asked: _Asked) -> str:
         task = scribe.name(result.id)
         return f"Sent to the workers of {where}{repeated}, as {task}: its result comes to you.{warned}"
     opened = " That room is new, and for you two alone." if result.opened is True else ""
+    if result.opened_queue is True:
+        opened = " That queue is new, and nobody else works for it yet."
     if isinstance(result.awaits, str):
         opened += f" {scribe.name(result.awaits)} is not in it yet; the message waits there."
     return f"Sent #{result.seq} to {where}{repeated}.{opened}{warned}"
@@ -462,10 +505,20 @@ def _handed(result: t.GivenHandoff, scribe: Scribe, asked: _Asked) -> str:
     where = scribe.name(result.name or result.room)
     queued = f" {_QUEUED}" if result.queued else ""
     number = "" if result.seq is None else f", #{result.seq}"
+    along = "" if result.transcript is msgspec.UNSET else _along(result.transcript)
     return (
-        f"The turn is offered to {to} in {where}{number}{repeated}. It is yours until somebody takes it.{queued}"
+        f"The turn is offered to {to} in {where}{number}{repeated}. It is yours until somebody takes it.{queued}{along}"
         f"{_warned(result.warning)} Then wait for the answer: {scribe.wait}"
     )
+
+
+def _along(told: t.SentTranscript) -> str:
+    """How much of the conversation goes along with an offer."""
+    if not told.count:
+        return " Nothing of the conversation goes along: no message can be quoted whole."
+    left = f"; {told.left_out} older did not fit" if told.left_out else ""
+    how = "are quoted in it" if told.quoted else "belong to it, to be read in the room"
+    return f" {told.count} messages {how}{left}."
 
 
 def _remembered(result: t.Remembered, scribe: Scribe, asked: _Asked) -> str:
@@ -493,18 +546,36 @@ def _shared(result: t.SharedBlob, scribe: Scribe, asked: _Asked) -> str:
     return f"Shared as #{result.seq} with {where}{repeated}: {_size(result.size)}.{warned}"
 
 
+def _shared_file(result: t.SharedFile, scribe: Scribe, asked: _Asked) -> str:
+    return "\n".join([_shared(result, scribe, asked), *_secrets(result, scribe)])
+
+
+def _secrets(result: t.SharedFile, scribe: Scribe) -> list[str]:
+    """What in the shared thing looks like a secret: in how many places, of which kinds, and where."""
+    partly = [] if result.secrets_complete else ["Not everything in it was looked through for secrets."]
+    if not result.secrets:
+        return partly
+    count = len(result.secrets) + result.more_secrets
+    kinds = ", ".join(sorted({each.kind for each in result.secrets}))
+    places = "1 place" if count == 1 else f"{count} places"
+    said = f"It holds what looks like secrets, in {places} ({kinds}). Tell your user, who may have to change them."
+    paths = "\n".join(dict.fromkeys(each.path for each in result.secrets[:_PATHS]))
+    return [said, scribe.fencer.wrap(paths, "paths with secrets"), *partly]
+
+
 def _shared_code(result: t.SharedCode, scribe: Scribe, asked: _Asked) -> str:
     """What was pushed, and what was not: a part is never called the whole."""
     lines = [_shared(result, scribe, asked), f"It is {scribe.name(result.ref)} at {_plain(result.tip[:12])}."]
+    secrets = _secrets(result, scribe)
     count = len(result.left_out) + result.more
     if not count:
-        return " ".join(lines)
+        return "\n".join([" ".join(lines), *secrets])
     reasons = Counter(each.why for each in result.left_out)
     said = ", ".join(f"{number} {why.replace('_', ' ')}" for why, number in sorted(reasons.items()))
     hint = ' To take uncommitted changes along, push with "worktree":true.' if reasons["uncommitted"] else ""
     lines.append(f"It is NOT everything; left out: {_paths(count)} ({said}).{hint}")
     paths = "\n".join(each.path for each in result.left_out[:_PATHS])
-    return f"{' '.join(lines)}\n{scribe.fencer.wrap(paths, 'paths that were left out')}"
+    return "\n".join([" ".join(lines), scribe.fencer.wrap(paths, "paths that were left out"), *secrets])
 
 
 def _fetched(result: t.FetchedFile, scribe: Scribe, asked: _Asked) -> str:
@@ -574,7 +645,7 @@ def _fact_head(fact: t.Fact, scribe: Scribe) -> str:
         facts.append(f"NOT VERIFIED ({fact.verified})")
     facts.append(_plain(fact.author.name))
     if fact.at is not None:
-        facts.append(_clock(fact.at))
+        facts.append(clock(fact.at))
     facts.append(f"in {_plain(fact.name or fact.room)}" if fact.room else "private")
     return "; ".join(facts)
 
@@ -616,11 +687,11 @@ def _offer_line(each: t.HandoffEntry, scribe: Scribe) -> str:
     to = "you" if each.to_you and each.for_ else scribe.name(each.for_ or "anyone")
     said = f"{number} {who} to {to}: {each.status}"
     if each.status == "offered":
-        said += f" until {_clock(each.expires)}"
+        said += f" until {clock(each.expires)}"
     elif each.status == "accepted":
         said += f" by {scribe.name(each.holder)}"
     if each.ended is not msgspec.UNSET:
-        said += f" {_clock(each.ended)}"
+        said += f" {clock(each.ended)}"
     if each.declined is not msgspec.UNSET:
         said += f"; declined by {' '.join(map(scribe.name, each.declined))}"
     return said
@@ -662,7 +733,7 @@ def _rooms(result: t.RoomList, scribe: Scribe, asked: _Asked) -> str:
         if room.alarm:
             facts.append(f"nothing can be sent there any more ({scribe.name(room.alarm)})")
         if room.last_at:
-            facts.append(f"last {_clock(room.last_at)}")
+            facts.append(f"last {clock(room.last_at)}")
         block = f"{scribe.name(room.name)}: {', '.join(facts)}"
         if room.topic and room.topic != room.name:
             block += "\n" + scribe.fencer.wrap(room.topic, "topic")
@@ -689,11 +760,26 @@ def _roster(result: t.RosterResult, scribe: Scribe, asked: _Asked) -> str:
         if member.owner and member.role != "owner":
             facts.append("owner")
         who = f"{scribe.name(member.name)}{' (you)' if member.name == result.you else ''}"
-        lines.append(f"{who}: {', '.join(facts)}, since {_clock(member.since)}")
+        line = f"{who}: {', '.join(facts)}, since {clock(member.since)}"
+        lines.append("\n".join([line, *_stated(member.stated, scribe)]))
     notice = [result.notice] if result.notice else []
     return "\n".join(
         [f"In {scribe.name(result.name or result.room)}:", *_bounded(lines, scribe, taken=notice), *notice]
     )
+
+
+def _stated(stated: t.StatedStatus | msgspec.UnsetType, scribe: Scribe) -> list[str]:
+    """What an agent says that it is doing: a name, and a text of its own."""
+    if isinstance(stated, msgspec.UnsetType):
+        return []
+    line = f"  says since {clock(stated.at)}: {scribe.name(stated.status)}"
+    return [line, scribe.fencer.wrap(stated.text, "status")] if stated.text else [line]
+
+
+def _presence(result: t.PresenceIs, scribe: Scribe, asked: _Asked) -> str:
+    line = f"You are {scribe.name(result.presence)}, since {clock(result.since)}."
+    said = _stated(result.stated, scribe) or ["You state nothing beside that."]
+    return "\n".join([line, *said])
 
 
 def _requests(result: t.RequestList, scribe: Scribe, asked: _Asked) -> str:
@@ -721,7 +807,7 @@ def _request_line(request: t.RequestInfo, scribe: Scribe) -> str:
         wants = f"wants to write to {scribe.name(request.direct_to)}"
     return (
         f"{scribe.name(request.name)} (says it is on {scribe.name(request.host or 'unknown')}) {wants}; "
-        f"fingerprint {scribe.name(request.fingerprint)}, since {_clock(request.requested)}."
+        f"fingerprint {scribe.name(request.fingerprint)}, since {clock(request.requested)}."
     )
 
 
@@ -741,13 +827,13 @@ def _agent(agent: t.FoundAgent, scribe: Scribe) -> str:
     facts = [scribe.name(agent.role)] if agent.role else []
     facts += [f"{what} {' '.join(map(scribe.name, labels))}" for what, labels in _labels(agent) if labels]
     status = scribe.name(agent.status)
-    facts.append(f"{status} since {_clock(agent.since)}" if agent.since else status)
+    facts.append(f"{status} since {clock(agent.since)}" if agent.since else status)
     if agent.direct == "ask":
         facts.append("its person is asked before you reach it directly")
     if agent.home != "local":
         facts.append(f"home {scribe.name(agent.home)}")
-    line = f"{scribe.name(agent.name)}: {', '.join(facts)}"
-    return f"{line}\n{scribe.fencer.wrap(agent.description, 'card')}" if agent.description else line
+    lines = [f"{scribe.name(agent.name)}: {', '.join(facts)}", *_stated(agent.stated, scribe)]
+    return "\n".join([*lines, scribe.fencer.wrap(agent.description, "card")] if agent.description else lines)
 
 
 def _labels(agent: t.FoundAgent) -> tuple[tuple[str, list[str]], ...]:
@@ -795,7 +881,9 @@ def _why(result: t.WhyResult, scribe: Scribe, asked: _Asked) -> str:
         stages = _stages(reader.stages) or "not yet"
         stopped = "" if reader.stopped is msgspec.UNSET else f"; {reader.stopped}"
         if stopped and reader.stopped_since:
-            stopped += f" since {_clock(reader.stopped_since)}"
+            stopped += f" since {clock(reader.stopped_since)}"
+        if isinstance(reader.held, int):
+            stopped += f"; wakes nobody after {reader.held} turns of the two: a person runs `parler room continue`"
         lines.append(f"{scribe.name(reader.name)}: {stages}{stopped}")
     if rung and not lines:
         return rung[0]
@@ -803,13 +891,15 @@ def _why(result: t.WhyResult, scribe: Scribe, asked: _Asked) -> str:
         rung.append(_offer_line(result.handoff, scribe))
     if result.task is not msgspec.UNSET:
         rung.append(_task_line(result.task, scribe))
+    if result.erased is True:
+        rung.append("The words of this message were erased by retention.")
     return "\n".join([*rung, "Where it got to:", *_bounded(lines, scribe)])
 
 
 def _task_line(task: t.TaskEntry, scribe: Scribe) -> str:
     """How a task stands."""
     if task.holder is not None and task.lease_until is not None:
-        return f"{scribe.name(task.holder)} holds the task until {_clock(task.lease_until)}: {task.state}."
+        return f"{scribe.name(task.holder)} holds the task until {clock(task.lease_until)}: {task.state}."
     if task.ended_by is not msgspec.UNSET:
         return f"The task is {task.state}, as {scribe.name(task.ended_by)} said."
     return "The task is open: nobody holds it."
@@ -834,7 +924,7 @@ def _held(result: t.TaskHeld, scribe: Scribe, asked: _Asked) -> str:
     if result.lease_until is None:
         said = "is open again" if result.status == "open" else f"is {result.status}; whoever asked is told"
         return f"The task {task} in {where} {said}.{warned}"
-    until = _clock(result.lease_until)
+    until = clock(result.lease_until)
     if result.message is None:
         return f"You hold the task {task} in {where} until {until}: {result.status}.{warned}"
     again = " already" if result.status == "already_yours" else ""
@@ -846,7 +936,7 @@ def _held(result: t.TaskHeld, scribe: Scribe, asked: _Asked) -> str:
 
 def _queued(queued: t.QueuedHere, scribe: Scribe) -> str:
     """The first rung of a message for a room elsewhere."""
-    home, since = scribe.name(queued.home), f"queued here since {_clock(queued.since)}"
+    home, since = scribe.name(queued.home), f"queued here since {clock(queued.since)}"
     if queued.refused:
         return f"Refused by {home} ({scribe.name(queued.refused)}), and not sent again: {since}."
     return f"{since[0].upper()}{since[1:]}, goes out when the link to {home} is up."
@@ -856,7 +946,7 @@ def _stages(stages: Sequence[t.StageReached]) -> str:
     """The rungs that were reached, each minute once."""
     minutes: dict[str, list[str]] = {}
     for reached in stages:
-        minutes.setdefault(_clock(reached.at), []).append(reached.stage)
+        minutes.setdefault(clock(reached.at), []).append(reached.stage)
     return ", ".join(f"{' '.join(names)} {clock}" for clock, names in minutes.items())
 
 
@@ -875,7 +965,8 @@ def _closed(result: t.ClosedSession, scribe: Scribe, asked: _Asked) -> str:
     return f"{room} is closed for everyone. It can still be read."
 
 
-def _clock(at: int) -> str:
+def clock(at: int) -> str:
+    """A moment as a model reads it."""
     return time.strftime("%Y-%m-%d %H:%MZ", time.gmtime(at / 1000))
 
 
@@ -885,7 +976,7 @@ _TEXTS: Final[dict[type[t.Result], Callable[[Any, Scribe, _Asked], str]]] = {
     t.Received: _received,
     t.Sent: _sent,
     t.GivenHandoff: _handed,
-    t.SharedBlob: _shared,
+    t.SharedFile: _shared_file,
     t.SharedCode: _shared_code,
     t.FetchedFile: _fetched,
     t.AppliedCode: _applied,
@@ -900,6 +991,7 @@ _TEXTS: Final[dict[type[t.Result], Callable[[Any, Scribe, _Asked], str]]] = {
     t.FoundAgents: _found,
     t.Registered: _registered,
     t.AttentionIs: _attention,
+    t.PresenceIs: _presence,
     t.Served: _served,
     t.TaskHeld: _held,
     t.WhyResult: _why,

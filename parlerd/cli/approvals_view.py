@@ -13,8 +13,9 @@ from rich.panel import Panel
 from rich.text import Text
 
 from parlerd.cli.approvals_model import CODE_LENGTH, PAGE, Row, Screen
+from parlerd.cli.output import moment
 from parlerd.cli.printable import clip, columns, printable_line, wrap
-from parlerd.cli.render import moment, span_of, unsaid
+from parlerd.cli.render import span_of, unsaid
 
 _TONES = {"plain": "dim", "good": "green", "bad": "bold red"}
 _AROUND = 8

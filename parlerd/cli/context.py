@@ -44,6 +44,8 @@ class ClientLike(Protocol):
 
     def call(self, op: str, params: Params, timeout: float | None = None) -> Result: ...
 
+    def carry(self, op: str, params: Callable[[int], Params], file: int) -> Iterator[Result]: ...
+
     def stream(self, op: str, params: Params) -> Iterator[Result]: ...
 
     def close(self) -> None: ...
@@ -120,6 +122,24 @@ class Context:
                 raise
             self.disconnect()
             return self.call(op, params, answer)
+
+    def carry(
+        self, op: str, params: Callable[[int], Params], file: int, answer: type[R], until: Callable[[R], bool]
+    ) -> R:
+        """Hand a file over, and run an operation on it until `until` accepts an answer. When the daemon goes away, the
+        file is handed over once more."""
+        is_again = False
+        while True:
+            try:
+                for result in self.client().carry(op, params, file):
+                    assert isinstance(result, answer), f"{op} answered with {type(result).__name__}"
+                    if until(result):
+                        return result
+            except ParlerError as error:
+                if error.code not in RETRIED or is_again:
+                    raise
+                self.disconnect()
+                is_again = True
 
     def wait_for(
         self,

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Final, Literal, TextIO
 
 from parlerd.cli.context import Context, unreachable
 from parlerd.cli.handlers import Handler, no_arguments
-from parlerd.cli.output import DONE, UNREACHABLE, Output
+from parlerd.cli.output import DONE, UNREACHABLE, Output, moment
 from parlerd.cli.parsing import Parser, positive
-from parlerd.cli.render import counted, moment, span_of
+from parlerd.cli.render import counted, span_of
 from parlerd.core.errors import ParlerError
 from parlerd.operations import types as t
 from parlerd.process import is_alive

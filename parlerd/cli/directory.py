@@ -11,7 +11,7 @@ from parlerd.cli.context import Context
 from parlerd.cli.handlers import Handler, wide_argument
 from parlerd.cli.output import DONE, FAILED, Cell
 from parlerd.cli.parsing import Parser, unicode_text
-from parlerd.cli.render import clock
+from parlerd.cli.render import clock, stated_by
 from parlerd.core.errors import ERRORS
 from parlerd.operations import types as t
 
@@ -145,6 +145,7 @@ def _discover(ctx: Context, args: Namespace) -> int:
             " ".join(agent.tags),
             " ".join(agent.skills),
             _status(ctx, agent),
+            stated_by(agent.stated),
             "" if agent.home == "local" else agent.home,
             agent.description,
             agent.fingerprint if args.wide else "",
@@ -153,8 +154,8 @@ def _discover(ctx: Context, args: Namespace) -> int:
         for agent in found.agents
     ]
     if rows:
-        headers = ("agent", "role", "tags", "skills", "status", "home", "says", "fingerprint", "id")
-        out.listing(headers, rows, cut=(0, 1, 2, 3, 6), spare=() if args.wide else (6,))
+        headers = ("agent", "role", "tags", "skills", "status", "now", "home", "says", "fingerprint", "id")
+        out.listing(headers, rows, cut=(0, 1, 2, 3, 5, 7), spare=() if args.wide else (7,))
     if found.more:
         out.note("There are others; --limit shows more.")
     for home in found.silent:
@@ -185,6 +186,7 @@ def _say_card(ctx: Context, agent: t.FoundAgent) -> None:
         ("tags        ", ", ".join(agent.tags)),
         ("skills      ", ", ".join(agent.skills)),
         ("status      ", _status(ctx, agent)),
+        ("now         ", stated_by(agent.stated)),
         ("card        ", agent.visibility),
         ("direct      ", "its person is asked first" if agent.direct == "ask" else ""),
         ("home        ", "this machine" if agent.home == "local" else agent.home),

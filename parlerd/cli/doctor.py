@@ -22,10 +22,10 @@ from parlerd.cli.context import Context, unreachable
 from parlerd.cli.daemon import at_socket, hidden
 from parlerd.cli.doctor_hosts import host_checks
 from parlerd.cli.handlers import Handler
-from parlerd.cli.output import DONE, FAILED
+from parlerd.cli.output import DONE, FAILED, moment
 from parlerd.cli.parsing import Parser
 from parlerd.cli.program import PACKAGED_SHIM
-from parlerd.cli.render import moment, show_checks, size_of, span_of
+from parlerd.cli.render import show_checks, size_of, span_of
 from parlerd.client.launch import last_failure
 from parlerd.client.link import FORBIDDEN
 from parlerd.client.versions import is_older

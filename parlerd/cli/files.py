@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from argparse import Namespace
 
     from parlerd.cli.output import Span
+    from parlerd.core.searching import Searched
     from parlerd.git.pushing import Bundled
 
 REF: Final = 16
@@ -91,6 +92,8 @@ def _push(ctx: Context, args: Namespace) -> int:
 
     repository = find(os.getcwd(), Runner())
     with bundled(repository, args.ref, args.base, changes=args.worktree) as made:
+        secrets = made.search()
+        _say_secrets(ctx, secrets)
         shared = _share(ctx, args, made.path, f"the code of {made.ref}", made)
     if ctx.out.json:
         ctx.out.document(
@@ -101,6 +104,7 @@ def _push(ctx: Context, args: Namespace) -> int:
                 "complete": not made.left_out,
                 "left_out": [{"path": each.path, "why": each.why} for each in made.left_out],
                 "more_left_out": made.more,
+                **_secrets(secrets),
             }
         )
         return DONE
@@ -110,6 +114,32 @@ def _push(ctx: Context, args: Namespace) -> int:
     ctx.out.paste(f"parler apply {shared.blob}")
     _say_left_out(ctx, made)
     return DONE
+
+
+def _say_secrets(ctx: Context, searched: Searched) -> None:
+    """Tell a person, before it goes, what in something looks like a secret."""
+    if ctx.out.json:
+        return
+    count = len(searched.found) + searched.more
+    if count:
+        places = counted(count, "place")
+        ctx.out.say((f"What looks like a secret goes along, in {places}:", "warn"))
+    for each in searched.found[:_SHOWN]:
+        ctx.out.say("  ", each.path, (f" ({each.kind})", "dim"), hang=2)
+    if count > _SHOWN:
+        ctx.out.note(f"and {count - _SHOWN} more; --json lists {len(searched.found)} of them.")
+    if count:
+        ctx.out.note("Whoever may see the message can have it, also who comes in later: change it where it was issued.")
+    if not searched.is_whole:
+        ctx.out.note("Not everything was looked through for secrets: there is too much of it.")
+
+
+def _secrets(searched: Searched) -> dict[str, Any]:
+    return {
+        "secrets": [{"path": each.path, "kind": each.kind} for each in searched.found],
+        "more_secrets": searched.more,
+        "secrets_complete": searched.is_whole,
+    }
 
 
 def _say_left_out(ctx: Context, made: Bundled) -> None:
@@ -134,9 +164,13 @@ def _send_arguments(parser: Parser) -> None:
 
 
 def _send_file(ctx: Context, args: Namespace) -> int:
+    from parlerd.cli.transfer import searched
+
+    secrets = searched(args.path)
+    _say_secrets(ctx, secrets)
     shared = _share(ctx, args, args.path, os.path.basename(args.path), None)
     if ctx.out.json:
-        ctx.out.document(_document(shared))
+        ctx.out.document({**_document(shared), **_secrets(secrets)})
         return DONE
     _say_shared(ctx, shared, f"{os.path.basename(args.path)}, {size_of(shared.size)}", is_whole=True)
     ctx.out.say("Others fetch it with:")

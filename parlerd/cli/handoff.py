@@ -12,8 +12,9 @@ from parlerd.cli.context import Context, new_key
 from parlerd.cli.handlers import Handler, room_argument, wide_argument
 from parlerd.cli.messages import QUEUED, say_warning
 from parlerd.cli.output import DONE
-from parlerd.cli.parsing import Parser, seconds, unicode_text
+from parlerd.cli.parsing import Parser, UsageError, seconds, unicode_text, whole
 from parlerd.cli.render import counted, left_of, offer_line, show_messages
+from parlerd.core.words import MAX_TRANSCRIPT
 from parlerd.operations import types as t
 
 if TYPE_CHECKING:
@@ -50,6 +51,20 @@ def _offer_arguments(parser: Parser) -> None:
             help=f"{what}; may be repeated",
         )
     parser.add_argument(
+        "--bundle",
+        type=unicode_text,
+        metavar="ID",
+        help="code that goes along: what `parler push` shared with this room, by its id or its message",
+    )
+    parser.add_argument(
+        "--transcript",
+        type=whole,
+        default=0,
+        metavar="N",
+        help="the newest N messages that all in the room may read go along (at most 100): quoted, within 32 KiB, where "
+        "whoever may take the turn cannot read them there",
+    )
+    parser.add_argument(
         "--ttl", type=seconds, metavar="S", help="how long the offer stands (default: a day; at most 30 days)"
     )
     room_argument(parser)
@@ -67,6 +82,8 @@ _LISTS: Final = {
 
 
 def _offer(ctx: Context, args: Namespace) -> int:
+    if args.transcript > MAX_TRANSCRIPT:
+        raise UsageError(f"--transcript is at most {MAX_TRANSCRIPT}", path="parler handoff")
     params = t.GiveHandoff(
         next=args.next,
         summary=args.summary,
@@ -78,6 +95,8 @@ def _offer(ctx: Context, args: Namespace) -> int:
         files=tuple(args.file),
         refs=tuple(args.ref),
         for_=args.whom,
+        bundle=args.bundle,
+        transcript=args.transcript,
         ttl_ms=args.ttl,
         room=args.room,
         idempotency_key=args.key or new_key(),
@@ -94,6 +113,8 @@ def _offer(ctx: Context, args: Namespace) -> int:
         ctx.out.say(("The turn is offered to ", "good"), (whom, "name"), f" in '{room}', as #{given.seq}.")
         until = f" It can be taken for {left_of(given.expires, ctx.now())}." if given.expires else ""
         ctx.out.note(f"The turn stays yours until somebody takes it.{until} To see: parler handoff show {given.seq}")
+    if given.transcript:
+        ctx.out.note(_sent(given.transcript))
     say_warning(ctx, given.warning)
     if not given.others:
         ctx.out.say(
@@ -101,6 +122,18 @@ def _offer(ctx: Context, args: Namespace) -> int:
             "the offer waits for whoever comes in. To see its key, and who knocks: parler session list",
         )
     return DONE
+
+
+def _sent(told: t.SentTranscript) -> str:
+    """What goes along of the conversation."""
+    if not told.count:
+        return "Nothing of the conversation goes along: no message can be quoted whole."
+    messages = counted(told.count, "message")
+    if not told.quoted:
+        verb = "belongs" if told.count == 1 else "belong"
+        return f"{messages} of the conversation {verb} to it, to be read in the room."
+    left = f" {counted(told.left_out, 'older message')} did not fit." if told.left_out else ""
+    return f"{messages} of the conversation {'is' if told.count == 1 else 'are'} quoted in it.{left}"
 
 
 # -- the answers -------------------------------------------------------------------------------------------
@@ -188,6 +221,7 @@ HANDLERS: Final = {
         examples=(
             'parler handoff --for bob --summary "rotation is done" --next "wire the UI"',
             'parler handoff --goal "new login" --decision "use PKCE" --next "wire the UI"',
+            'parler handoff --for bob --next "review and merge" --bundle 12 --transcript 20',
         ),
     ),
     "handoff accept": Handler(

@@ -62,7 +62,8 @@ def _homes(ctx: Context, _args: Namespace) -> int:
             away = counted(round(abs(home.clock_ahead_ms) / 60_000), "minute")
             out.say((home.name, "name"), (f": its clock is {away} {way} this machine's.", "warn"))
     if len(listed.homes) == 1:
-        out.say("Sessions live on this machine. To share them with other machines: parler help connect")
+        out.say("Sessions live on this machine. How to share them with other machines:")
+        out.paste("parler help connect")
     else:
         out.say(("New sessions open at the home with the star.", "dim"))
     return DONE

@@ -1,4 +1,5 @@
-"""`parler invite`, and `room leave|kick|transfer|takeover|archive|delete`: who comes into a room, whose it is, its end.
+"""`parler invite`, and `room leave|kick|transfer|takeover|continue|archive|delete`: who comes into a room, whose it is,
+whether its agents wake each other, its end.
 
 Invariant: a room is deleted only after a person saw what goes, and said yes to it.
 """
@@ -150,6 +151,29 @@ def _say_owned(ctx: Context, owned: t.OwnedRoom) -> int:
     return DONE
 
 
+def _continue_arguments(parser: Parser) -> None:
+    parser.add_argument("room", nargs="?", metavar="ROOM", help="the room's id or name")
+
+
+def _continue(ctx: Context, args: Namespace) -> int:
+    done = ctx.call("room.continue", t.ContinueRoom(room=args.room), t.ContinuedRoom)
+    out = ctx.out
+    if out.json:
+        out.document(done)
+        return DONE
+    where: Cell = (f"'{done.name}'", "name")
+    if done.status == "nothing":
+        out.say("No agent of yours was woken in ", where, ": nothing was held back.")
+        return DONE
+    out.say("Your agents go on in ", where, ".")
+    for pair in done.pairs:
+        turns = counted(pair.turns, "turn")
+        out.say("  ", (pair.one, "name"), " and ", (pair.other, "name"), f": {turns} before this")
+    if done.was_paused:
+        out.say("The turns of this hour were used up, in all rooms together; they begin anew.")
+    return DONE
+
+
 def _archive_arguments(parser: Parser) -> None:
     parser.add_argument("room", metavar="ROOM", help="the room's id or name")
 
@@ -222,6 +246,13 @@ HANDLERS: Final = {
     ),
     "room takeover": Handler(
         _takeover_arguments, _takeover, section="Who may come in", rank=86, examples=("parler room takeover team",)
+    ),
+    "room continue": Handler(
+        _continue_arguments,
+        _continue,
+        section="Who may come in",
+        rank=88,
+        examples=("parler room continue auth-redesign",),
     ),
     "room archive": Handler(
         _archive_arguments, _archive, section="Who may come in", rank=90, examples=("parler room archive team",)

@@ -12,7 +12,7 @@ from parlerd.cli.context import Context, new_key
 from parlerd.cli.handlers import Handler, room_argument, wide_argument
 from parlerd.cli.output import DONE
 from parlerd.cli.parsing import Parser, UsageError, json_value, positive, seconds, unicode_text, whole
-from parlerd.cli.render import clock, offer_line, show_messages, span_of, to_the_second
+from parlerd.cli.render import clock, counted, offer_line, show_messages, span_of, to_the_second
 from parlerd.operations import types as t
 
 if TYPE_CHECKING:
@@ -86,7 +86,12 @@ def _send(ctx: Context, args: Namespace) -> int:
         again = " before, and not again," if sent.replayed else ""
         number = "" if sent.seq is None else f" as #{sent.seq}"
         ctx.out.say((f"Sent{again}", "good"), f"{number} to ", (f"'{sent.name or sent.room}'", "name"), ".")
+        if sent.seq is None:
+            ctx.out.note("It has no number for you. What became of it:")
+            ctx.out.paste(f"parler why {sent.id}", beside=True)
     if not ctx.out.json:
+        if sent.opened_queue is True:
+            ctx.out.say("That queue is new, and nobody else works for it yet.")
         if sent.opened is True:
             ctx.out.say("That room is new, and for the two of you alone.")
         if isinstance(sent.awaits, str):
@@ -144,9 +149,20 @@ def _recv(ctx: Context, args: Namespace) -> int:
         ctx.out.document(page)
     else:
         _show(ctx, page, args)
+        if isinstance(page, t.Received) and not page.messages and not _narrows(args):
+            _say_elsewhere(ctx, page.room)
     ctx.out.flush()
     _acknowledge(ctx, page, args)
     return DONE
+
+
+def _say_elsewhere(ctx: Context, room: str) -> None:
+    """Say what waits in other rooms: a direct message, say, to an agent that goes on in a session."""
+    listed = ctx.call_again("rooms.list", t.ListRooms(), t.RoomList)
+    waiting = sum(each.unread for each in listed.rooms if listed.you in each.agents and each.room != room)
+    if waiting:
+        ctx.out.note(f"{counted(waiting, 'message')} wait{'s' if waiting == 1 else ''} in other rooms. To read all:")
+        ctx.out.paste("parler recv --all-rooms", beside=True)
 
 
 def _watch(ctx: Context, args: Namespace) -> int:
@@ -236,6 +252,11 @@ def _looks_back(args: Namespace) -> bool:
     return args.since is not None or args.all or args.no_ack or args.unclaimed
 
 
+def _narrows(args: Namespace) -> bool:
+    """Whether only a part of what waits was asked for, or what was read before."""
+    return _looks_back(args) or args.mentions or args.kind is not None
+
+
 def _acknowledge(ctx: Context, page: t.Received | t.ReceivedAll, args: Namespace) -> bool:
     """Acknowledge what was printed, unless this was a look back. Gives whether the next read will begin after it."""
     if _looks_back(args):
@@ -268,6 +289,8 @@ def _why(ctx: Context, args: Namespace) -> int:
         out.say(*offer_line(found.handoff, ctx.now()), hang=2)
     if isinstance(found.task, t.TaskEntry):
         out.say(*_task_line(found.task, ctx.now()))
+    if found.erased is True:
+        out.say(_ERASED)
     if not found.readers:
         out.say("Nobody but its author may see this message.")
         return DONE
@@ -276,9 +299,20 @@ def _why(ctx: Context, args: Namespace) -> int:
         if isinstance(reader.stopped, str):
             since = f" since {clock(reader.stopped_since, ctx.now())}" if reader.stopped_since else ""
             out.say(("  stopped: ", "dim"), (reader.stopped + since, "warn"), hang=2)
+        if isinstance(reader.held, int):
+            out.say(
+                ("  wakes nobody: ", "dim"),
+                (f"{reader.held} turns of the two began by themselves in this conversation", "warn"),
+                hang=2,
+            )
+            out.say("  To let them go on:")
+            out.paste(f"parler room continue {found.room}")
         if args.wide:
             out.say(("  id ", "dim"), reader.agent)
     return DONE
+
+
+_ERASED: Final = "The words of this message were erased by retention."
 
 
 def _task_line(task: t.TaskEntry, now: float) -> list[Span]:

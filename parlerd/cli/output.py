@@ -17,6 +17,7 @@ import contextlib
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TextIO
 
@@ -221,6 +222,10 @@ class Output:
             if isinstance(candidates, list | tuple):
                 for candidate in candidates:
                     self.note("  ", str(candidate))
+            until = error.details.get("until")
+            # A relay may have sent the detail, so it may be no moment.
+            if isinstance(until, int) and 0 <= until <= LAST_MOMENT:
+                self.note("  until ", moment(until))
             if error.hint and error.hint != error.message:
                 self.note(("hint: ", "dim"), error.hint, hang=6)
         return exit_code(error)
@@ -465,6 +470,15 @@ def _is_terminal(stream: TextIO) -> bool:
         return stream.isatty()
     except ValueError:
         return False
+
+
+LAST_MOMENT: Final = 253_402_300_799_000
+"""The end of the year 9999 in epoch milliseconds: no system is asked to write a later date."""
+
+
+def moment(at_ms: int) -> str:
+    """Date and time in local time, to the second."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at_ms / 1000))
 
 
 def _narrow(widths: dict[int, int], cut: Sequence[int], spare: Sequence[int], room: int) -> None:

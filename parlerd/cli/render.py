@@ -8,7 +8,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
-from parlerd.cli.output import Output, Span
+import msgspec
+
+from parlerd.cli.output import Output, Span, moment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,11 +63,6 @@ def to_the_second(at_ms: int, now: float) -> str:
 def day_or_time(at_ms: int, now: float) -> str:
     """The moment in at most ten columns: the time of day, or only the date when it was more than a day ago."""
     return clock(at_ms, now)[:10]
-
-
-def moment(at_ms: int) -> str:
-    """Date and time in local time, to the second."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at_ms / 1000))
 
 
 def unsaid(topic: str) -> str:
@@ -135,6 +132,8 @@ def show_message(out: Output, message: t.Message, now: float, *, you: str | None
         if handoff.summary:
             lines.append((f"done, as {message.author.name} tells it", handoff.summary))
         lines += capsule(handoff)
+        if not isinstance(handoff.transcript, msgspec.UnsetType):
+            lines += transcript(handoff.transcript, message.author.name)
         lines.append(("next", handoff.next))
         is_mine = handoff.to_you and you is not None and message.author.name != you
         if is_mine and handoff.status in ("offered", msgspec.UNSET):
@@ -143,6 +142,8 @@ def show_message(out: Output, message: t.Message, now: float, *, you: str | None
             for label, body in lines:
                 out.say(("  " + label, "dim"))
                 out.text(body)
+        if not isinstance(message.brings, msgspec.UnsetType):
+            _show_brought(out, message.brings)
         if is_mine and handoff.status == "offered":
             out.note(f"To take the turn: parler handoff accept {message.seq} (or: decline {message.seq} --reason WHY)")
 
@@ -198,6 +199,24 @@ def capsule(handoff: t.Handoff) -> list[tuple[str, str]]:
     return found
 
 
+def transcript(said: t.HandoffTranscript, giver: str) -> list[tuple[str, str]]:
+    """The conversation that goes along with an offer of the turn: where it stands, or as its giver quotes it."""
+    if isinstance(said.quoted, list):
+        older = f", {counted(said.left_out, 'older message')} left out" if said.left_out else ""
+        return [
+            (f"{_quoted_author(each)}, as {giver} quotes it{older if number == 0 else ''}", each.text)
+            for number, each in enumerate(said.quoted)
+        ]
+    messages = counted(said.count, "message")
+    if not said.first_seq or not said.last_seq:
+        return [("conversation", f"{messages} that you cannot read here")]
+    return [("conversation", f"{messages}: #{said.first_seq} to #{said.last_seq}")]
+
+
+def _quoted_author(quoted: t.QuotedMessage) -> str:
+    return quoted.author if quoted.kind == "text" else f"{quoted.author} ({quoted.kind})"
+
+
 def remembers(mark: t.MemoryMark) -> str:
     """What a message does in the room's memory."""
     verb = "forgets" if mark.forgets else "remembers"
@@ -225,6 +244,8 @@ def _head(message: t.Message, now: float, *, wide: bool) -> list[Span]:
         facts.append(("private", "warn"))
     if message.lost is True:
         facts.append(("lost by the relay", "warn"))
+    if message.erased is True:
+        facts.append(("words erased by retention", "warn"))
     if isinstance(message.to, list) and message.to and isinstance(message.handoff, msgspec.UnsetType):
         facts.append(("to " + ", ".join(message.to), "bold"))
     if not isinstance(message.handoff, msgspec.UnsetType):
@@ -284,3 +305,10 @@ def show_checks(out: Output, checks: Sequence[t.Check]) -> None:
         out.say(mark, (check.name, "bold"), f": {check.detail}", hang=6)
         if not check.ok:
             out.say(("      fix: ", "warn"), check.fix, hang=5)
+
+
+def stated_by(stated: t.StatedStatus | msgspec.UnsetType) -> str:
+    """What an agent says that it is doing, in a line; '' for one that says nothing."""
+    if isinstance(stated, msgspec.UnsetType):
+        return ""
+    return f"{stated.status}: {stated.text}" if stated.text else stated.status

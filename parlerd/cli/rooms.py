@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Final
 from parlerd.cli.context import Context
 from parlerd.cli.handlers import Handler, list_arguments, room_argument, wide_argument
 from parlerd.cli.output import DONE, Cell
-from parlerd.cli.parsing import Parser
-from parlerd.cli.render import agents_in, clock, counted, day_or_time, first_of, say_hidden, size_of, unsaid
+from parlerd.cli.parsing import Parser, unicode_text
+from parlerd.cli.render import agents_in, clock, counted, day_or_time, first_of, say_hidden, size_of, stated_by, unsaid
 from parlerd.core.errors import ERRORS
+from parlerd.core.model import LOCAL_HOME
 from parlerd.operations import types as t
 
 if TYPE_CHECKING:
@@ -49,15 +50,14 @@ def _rooms(ctx: Context, args: Namespace) -> int:
         for room, agents in zip(rooms, agents_in([room.agents for room in rooms], all=args.wide), strict=True)
     ]
     if rows:
-        headers = (*GLANCE, "your agents", "members", "topic", "kind", "state", "id", "messages", "size")
+        headers = (*GLANCE, "your agents", "members", "topic", "kind", "state", "id", *_KEPT)
         out.listing(headers, rows, cut=(0, 2, 4, 6), spare=() if args.wide else (4,))
     for room in rooms:
         if (spec := ERRORS.get(room.alarm)) is not None:
             out.say((room.name, "name"), f": {spec.message} {spec.hint}")
     say_hidden(out, len(listed.rooms) - len(rooms))
     if isinstance(listed.kept, t.KeptSize):
-        messages, size = _kept(listed.kept)
-        out.say(f"This machine keeps {messages} messages in all rooms together, which take {size}.")
+        _say_kept(ctx, listed, listed.kept)
     if listed.notice:
         out.note(listed.notice)
     return DONE
@@ -65,12 +65,46 @@ def _rooms(ctx: Context, args: Namespace) -> int:
 
 def _rooms_arguments(parser: Parser) -> None:
     list_arguments(parser)
-    parser.add_argument("--size", action="store_true", help="show how many messages and bytes are kept of each room")
+    parser.add_argument(
+        "--size",
+        action="store_true",
+        help="show what is kept of each room: messages, files, and how many messages were erased",
+    )
 
 
-def _kept(kept: object) -> tuple[str, str]:
-    """How many messages are kept and how much they take, as far as that was asked for."""
-    return (str(kept.messages), size_of(kept.bytes)) if isinstance(kept, t.KeptSize) else ("", "")
+_KEPT: Final = ("messages", "size", "files", "of size", "erased")
+"""The columns of what is kept of a room."""
+
+
+def _kept(kept: object) -> tuple[str, ...]:
+    """What is kept of a room, in these columns, as far as that was asked for."""
+    if not isinstance(kept, t.KeptSize):
+        return ("",) * len(_KEPT)
+    files = (str(kept.files), size_of(kept.file_bytes)) if kept.files else ("", "")
+    return (str(kept.messages), size_of(kept.bytes), *files, str(kept.erased) if kept.erased else "")
+
+
+def _say_kept(ctx: Context, listed: t.RoomList, kept: t.KeptSize) -> None:
+    """What is kept of all rooms together, and how much may be of one."""
+    out = ctx.out
+    out.say(
+        f"This machine keeps {counted(kept.messages, 'message')} in all rooms together, which take "
+        f"{size_of(kept.bytes)}, and files that take {size_of(kept.file_bytes)}."
+    )
+    limits = {room.home == LOCAL_HOME: room.kept.limits for room in listed.rooms if isinstance(room.kept, t.KeptSize)}
+    for is_here, limit in sorted(limits.items(), reverse=True):
+        which = "a room that lives here" if is_here else "a room that lives elsewhere"
+        out.say(f"Of {which} it keeps {_at_most(limit)}.")
+    if kept.limits.bytes:
+        out.say(f"Of all rooms that live here it keeps {_at_most(kept.limits)}.")
+
+
+def _at_most(limits: t.KeptLimits) -> str:
+    """A limit in words."""
+    said = [f"the newest {counted(limits.messages, 'message')}"] if limits.messages else []
+    said += [f"at most {size_of(limits.bytes)} of words"] if limits.bytes else []
+    said += [f"what is no older than {counted(limits.days, 'day')}"] if limits.days else []
+    return " and ".join(said) or "everything"
 
 
 def by_attention(rooms: Sequence[t.RoomInfo], *, all: bool) -> list[t.RoomInfo]:
@@ -114,8 +148,9 @@ def _roster(ctx: Context, args: Namespace) -> int:
         role = member.role or ("owner" if member.owner else "member")
         state = f" ({member.state})" if member.state == "left" else ""
         id = member.id if args.wide else ""
-        rows.append(((member.name, "name"), member.host, role, f"{member.presence}{since}{state}", id))
-    out.listing(("agent", "says it is on", "role", "presence", "id"), rows, cut=(0, 2))
+        presence = f"{member.presence}{since}{state}"
+        rows.append(((member.name, "name"), member.host, role, presence, stated_by(member.stated), id))
+    out.listing(("agent", "says it is on", "role", "presence", "now", "id"), rows, cut=(0, 2, 4))
     if found.notice:
         out.note(found.notice)
     return DONE
@@ -136,15 +171,39 @@ def _whoami(ctx: Context, args: Namespace) -> int:
     if me.active:
         session = ctx.call_again("rooms.roster", t.Roster(room=me.active), t.RosterResult).name
     out.say((me.name, "name"), f", on {me.host}" if me.host else "")
-    out.say(("id         ", "dim"), me.id)
+    out.say(("id          ", "dim"), me.id)
     if me.fingerprint:
-        out.say(("fingerprint", "dim"), f" {me.fingerprint}")
-    out.say(("session    ", "dim"), session, (f"  {me.active}", "dim") if me.active and args.wide else "")
+        out.say(("fingerprint ", "dim"), me.fingerprint)
+    out.say(("session     ", "dim"), session, (f"  {me.active}", "dim") if me.active and args.wide else "")
     if me.workspace:
-        out.say(("workspace  ", "dim"), me.workspace)
+        out.say(("workspace   ", "dim"), me.workspace)
     if args.wide:
-        out.say(("person     ", "dim"), me.principal)
-        out.say(("home       ", "dim"), "this machine" if me.home == "local" else me.home)
+        out.say(("person      ", "dim"), me.principal)
+        out.say(("home        ", "dim"), "this machine" if me.home == "local" else me.home)
+    return DONE
+
+
+def _presence_arguments(parser: Parser) -> None:
+    parser.add_argument(
+        "status",
+        nargs="?",
+        default="",
+        type=unicode_text,
+        metavar="STATUS",
+        help="one word, such as busy; none takes it back (default: show what is stated)",
+    )
+    parser.add_argument("text", nargs="*", type=unicode_text, metavar="TEXT", help="what goes with it")
+
+
+def _presence(ctx: Context, args: Namespace) -> int:
+    params = t.StatePresence(status=args.status, text=" ".join(args.text))
+    found = ctx.call("agent.presence", params, t.PresenceIs)
+    out = ctx.out
+    if out.json:
+        out.document(found)
+        return DONE
+    said = stated_by(found.stated)
+    out.say((found.name, "name"), f" is {found.presence}, and says: " if said else f" is {found.presence}.", said)
     return DONE
 
 
@@ -249,6 +308,16 @@ HANDLERS: Final = {
         examples=(
             "parler whoami",
             "parler --as bob whoami",
+        ),
+    ),
+    "presence": Handler(
+        _presence_arguments,
+        _presence,
+        section="Talk",
+        rank=58,
+        examples=(
+            "parler presence busy running the long tests",
+            "parler presence none",
         ),
     ),
     "attention": Handler(

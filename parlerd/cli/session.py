@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Final
 
 from parlerd.cli.context import Context, decode_text, new_key
 from parlerd.cli.handlers import Handler, list_arguments, room_argument
-from parlerd.cli.output import DONE, FAILED, PENDING, Cell
+from parlerd.cli.output import DONE, FAILED, PENDING, Cell, moment
 from parlerd.cli.parsing import Parser, positive, seconds, unicode_text
 from parlerd.cli.render import (
     agents_in,
     first_of,
     left_of,
-    moment,
     say_hidden,
     show_messages,
     show_requests,

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 from parlerd.cli.context import Context, new_key
 from parlerd.cli.handlers import Handler, room_argument
 from parlerd.cli.messages import given_text
-from parlerd.cli.output import DONE
+from parlerd.cli.output import DONE, moment
 from parlerd.cli.parsing import Parser, UsageError, is_text, positive, seconds, unicode_text, whole
-from parlerd.cli.render import counted, moment, span_of
+from parlerd.cli.render import counted, span_of
 from parlerd.operations import types as t
 
 if TYPE_CHECKING:

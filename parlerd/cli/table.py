@@ -54,6 +54,9 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     (('room', 'takeover'), 'parlerd.cli.membership', 'room.takeover', '', (
         'parler room takeover team',
     )),
+    (('room', 'continue'), 'parlerd.cli.membership', 'room.continue', '', (
+        'parler room continue auth-redesign',
+    )),
     (('room', 'archive'), 'parlerd.cli.membership', 'room.archive', '', (
         'parler room archive team',
     )),
@@ -124,6 +127,7 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     )),
     (('complete',), 'parlerd.cli.work', 'task.complete', '', (
         'parler complete 7 --fence 12 --result "approved, two remarks"',
+        'parler complete 7 --result "the report" --blob 9',
     )),
     (('task',), 'parlerd.cli.work', 'task.say', '', (
         'parler task working --note "reading the diff"',
@@ -175,6 +179,7 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     (('handoff',), 'parlerd.cli.handoff', 'handoff.give', '', (
         'parler handoff --for bob --summary "rotation is done" --next "wire the UI"',
         'parler handoff --goal "new login" --decision "use PKCE" --next "wire the UI"',
+        'parler handoff --for bob --next "review and merge" --bundle 12 --transcript 20',
     )),
     (('handoff', 'accept'), 'parlerd.cli.handoff', 'handoff.accept', '', (
         'parler handoff accept 7 --room auth-redesign',
@@ -200,6 +205,10 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     (('whoami',), 'parlerd.cli.rooms', 'agent.whoami', '', (
         'parler whoami',
         'parler --as bob whoami',
+    )),
+    (('presence',), 'parlerd.cli.rooms', 'agent.presence', '', (
+        'parler presence busy running the long tests',
+        'parler presence none',
     )),
     (('attention',), 'parlerd.cli.rooms', 'agent.attention', '', (
         'parler attention dnd --as bob',
@@ -321,6 +330,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'room kick',
         'room transfer',
         'room takeover',
+        'room continue',
         'room archive',
         'room delete',
     )),
@@ -347,6 +357,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'fetch',
         'task',
         'why',
+        'presence',
         'attention',
     )),
     ('Coordinate', (

@@ -1,4 +1,4 @@
-"""Bytes of files to the daemon and back, in pieces: what broke off goes on where it stopped.
+"""Files to the daemon and back: this program opens a file with what it may do, and hands it over.
 
 Not here: which file, and what becomes of it (`files`). Above: `files`. Below: `context`. Invariants: a file has its
 name in the target folder only once its digest was compared; a target that exists is replaced only where that was asked
@@ -7,21 +7,22 @@ for, and never by way of a link.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
+import time
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Final, NamedTuple
 
 from parlerd.cli.render import size_of
+from parlerd.core import searching
 from parlerd.core.errors import ParlerError, Refused
+from parlerd.core.searching import Searched
 from parlerd.operations import types as t
 
 if TYPE_CHECKING:
     from parlerd.cli.context import Context
     from parlerd.cli.output import Progress
 
-_PIECE: Final = t.MAX_PIECE
 _READ: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 _NEW: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -38,54 +39,46 @@ def upload(ctx: Context, path: str, room: str | None, shown: str) -> Uploaded:
     """Bring a file to the home of a room. `shown` is what the person calls it. Raises `ParlerError`: `file_refused` for
     what is no regular file, and what the home of the room refuses."""
     with _opened(path) as file, ctx.out.progress(f"Sharing {shown}") as progress:
-        blob, size = _digest(file)
-        begun = ctx.call_again("blob.begin", t.BeginBlob(blob=blob, size=size, room=room), t.BlobAt)
-        at = begun.offset
-        is_told_anew = False
-        while at < size:
-            file.seek(at)
-            data = file.read(_PIECE)
-            if not data:
-                raise ParlerError("file_refused", f"{shown} became shorter while it was shared.")
-            try:
-                params = t.WriteBlob(room=begun.room, blob=blob, offset=at, data=data)
-                at = ctx.call_again("blob.write", params, t.BlobAt).offset
-            except ParlerError as error:
-                offset = error.details.get("offset")
-                if error.code != "upload_unfinished" or not isinstance(offset, int) or is_told_anew:
-                    raise
-                # The home lost what it had. It says where to go on, which it may say once.
-                at, is_told_anew = offset, True
-            _tell(progress, f"Sharing {shown}", at, size)
-        ctx.call_again("blob.finish", t.FinishBlob(room=begun.room, blob=blob, size=size), t.BlobAt)
-    return Uploaded(blob, size, begun.room)
+
+        def is_whole(at: t.BlobPut) -> bool:
+            _tell(progress, f"Sharing {shown}", at.offset, at.size)
+            return bool(at.blob)
+
+        made = ctx.carry(
+            "blob.put", lambda number: t.PutBlob(file=number, room=room), file.fileno(), t.BlobPut, is_whole
+        )
+    return Uploaded(made.blob, made.size, made.room)
+
+
+def searched(path: str) -> Searched:
+    """What is recognised as a secret in a file. Raises `ParlerError(file_refused)`."""
+    end = time.monotonic() + searching.MAX_S
+    search = searching.Search(lambda: time.monotonic() < end)
+    with _opened(path) as file:
+        search.file(os.path.basename(path), iter(lambda: file.read(searching.PIECE), b""))
+    return search.result()
 
 
 def download(ctx: Context, found: t.FoundBlob, file: IO[bytes]) -> None:
-    """Write what a message brings to `file`, which may hold its beginning already. Raises `Refused(blob_mismatch)`, and
-    then the file is empty."""
+    """Write what a message brings to `file`, which may hold its beginning already. Raises `ParlerError`:
+    `blob_mismatch`, and then the file is empty."""
     brings = found.brings
-    digest = hashlib.sha256()
-    file.seek(0)
-    while data := file.read(_PIECE):
-        digest.update(data)
-    at = file.tell()
-    with ctx.out.progress("Fetching it") as progress:
-        while at < brings.size:
-            length = min(_PIECE, brings.size - at)
-            params = t.ReadBlob(room=found.room, blob=brings.blob, offset=at, length=length)
-            data = ctx.call_again("blob.read", params, t.BlobPiece).data
-            if not data:
-                break
-            file.write(data)
-            digest.update(data)
-            at += len(data)
-            _tell(progress, "Fetching it", at, brings.size)
     file.flush()
-    if at != brings.size or digest.hexdigest() != brings.blob:
-        file.seek(0)
-        file.truncate()
-        raise Refused("blob_mismatch")
+    with ctx.out.progress("Fetching it") as progress:
+
+        def is_whole(at: t.BlobAt) -> bool:
+            _tell(progress, "Fetching it", at.offset, brings.size)
+            return at.offset >= brings.size
+
+        def params(number: int) -> t.GetBlob:
+            return t.GetBlob(file=number, room=found.room, blob=brings.blob, size=brings.size)
+
+        try:
+            ctx.carry("blob.get", params, file.fileno(), t.BlobAt, is_whole)
+        except ParlerError as error:
+            if error.code == "blob_mismatch":
+                file.truncate(0)
+            raise
 
 
 def download_to(ctx: Context, found: t.FoundBlob, target: str, *, force: bool) -> None:
@@ -103,8 +96,9 @@ def download_to(ctx: Context, found: t.FoundBlob, target: str, *, force: bool) -
                 file.truncate()
             try:
                 download(ctx, found, file)
-            except Refused:
-                os.unlink(part)
+            except ParlerError as error:
+                if error.code == "blob_mismatch":
+                    os.unlink(part)
                 raise
             os.fsync(file.fileno())
         if force:
@@ -140,11 +134,6 @@ def _opened(path: str) -> IO[bytes]:
         return open(descriptor, "rb", buffering=0)
     except OSError as error:
         raise ParlerError("file_refused", f"{path} cannot be read: {error.strerror}.") from error
-
-
-def _digest(file: IO[bytes]) -> tuple[str, int]:
-    digest = hashlib.file_digest(file, "sha256")  # type: ignore[arg-type] # a raw file is read into a buffer
-    return digest.hexdigest(), file.seek(0, os.SEEK_END)
 
 
 def _tell(progress: Progress, doing: str, at: int, size: int) -> None:

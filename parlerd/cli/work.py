@@ -229,8 +229,18 @@ def _complete_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--result", default="", type=unicode_text, metavar="T", help="what came of it; - reads stdin (default: done)"
     )
+    _result_argument(parser)
     _place_arguments(parser)
     _key_argument(parser)
+
+
+def _result_argument(parser: Parser) -> None:
+    parser.add_argument(
+        "--blob",
+        type=unicode_text,
+        metavar="BLOB",
+        help="a file or code of the same room that goes along: its id, or the message that brings it",
+    )
 
 
 def _complete(ctx: Context, args: Namespace) -> int:
@@ -239,6 +249,7 @@ def _complete(ctx: Context, args: Namespace) -> int:
         id=args.id,
         fence=args.fence,
         text=result,
+        blob=args.blob,
         service=args.service,
         room=args.room,
         idempotency_key=args.key or new_key(),
@@ -255,6 +266,7 @@ def _task_arguments(parser: Parser) -> None:
         help="the task: its id, or your own number of it (default: the one that you hold)",
     )
     parser.add_argument("--note", default="", type=unicode_text, metavar="T", help="words beside it")
+    _result_argument(parser)
     _place_arguments(parser)
     _key_argument(parser)
 
@@ -266,6 +278,7 @@ def _task(ctx: Context, args: Namespace) -> int:
         status=args.status,
         id=args.task,
         text=args.note,
+        blob=args.blob,
         service=args.service,
         room=args.room,
         idempotency_key=args.key or new_key(),
@@ -313,7 +326,10 @@ HANDLERS: Final = {
         _complete,
         section="Talk",
         rank=39,
-        examples=('parler complete 7 --fence 12 --result "approved, two remarks"',),
+        examples=(
+            'parler complete 7 --fence 12 --result "approved, two remarks"',
+            'parler complete 7 --result "the report" --blob 9',
+        ),
     ),
     "task": Handler(
         _task_arguments,

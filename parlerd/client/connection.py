@@ -8,7 +8,7 @@ may, with the same idempotency key.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from types import TracebackType
 from typing import Final
@@ -109,7 +109,9 @@ class Client:
         if timeout is None:
             timeout = CALL_SECONDS + getattr(params, "wait_ms", 0) / 1000
         link = self.open()
-        id = link.begin(op, codec.encode(params), CALL_SECONDS)
+        return _result(op, self._answer(link, link.begin(op, codec.encode(params), CALL_SECONDS), timeout))
+
+    def _answer(self, link: Link, id: int, timeout: float) -> Response:
         try:
             answer = link.next(id, timeout)
         finally:
@@ -117,7 +119,23 @@ class Client:
             link.forget(id)
         if answer is None:
             raise ParlerError("unreachable", f"The daemon did not answer within {timeout:.0f} s.")
-        return _result(op, answer)
+        return answer
+
+    def carry(self, op: str, params: Callable[[int], t.Params], file: int) -> Iterator[t.Result]:
+        """Hand over the file of the descriptor `file`, and run an operation on it again and again, as long as the
+        answers are taken. `params` makes the parameters of the number that the file has on this connection.
+
+        Raises what `call` raises; after `connection_lost` the file has to be handed over anew.
+        """
+        link = self.open()
+        number = link.handed
+        to_hand: int | None = file
+        while True:
+            if not link.is_open():
+                raise ParlerError("connection_lost")
+            id = link.begin(op, codec.encode(params(number)), CALL_SECONDS, to_hand)
+            to_hand = None
+            yield _result(op, self._answer(link, id, CALL_SECONDS))
 
     def stream(self, op: str, params: t.Params) -> Stream:
         """Follow an operation. The errors of the operation are raised by the stream, and not here."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import _socket as socket
 import os
+import sys
 import time
 from collections import deque
 from typing import Final
@@ -23,6 +24,8 @@ from parlerd.wire.peer import ClientPeer
 HELLO_SECONDS: Final = 5.0
 """How long the daemon may take to answer the hello, where the caller names no other span."""
 _CHUNK: Final = 256 * 1024
+_INT: Final = 4
+"""Bytes of a descriptor beside a message: an int of C."""
 FORBIDDEN: Final = "This program may not connect to the daemon's socket; a sandbox around it forbids that."
 """`mcp_server.stdio.link` says the same; a test compares them."""
 
@@ -44,6 +47,8 @@ class Link:
         self._inbox: dict[int, deque[Response]] = {}
         self.welcome: Welcome | None = None
         """The daemon's answer to the hello; None until it came."""
+        self.handed = 0
+        """How many files were handed over; the next has this number."""
         self.lost: ParlerError | None = None
         """Why nothing can be sent or come any more; None while the connection works."""
 
@@ -65,11 +70,12 @@ class Link:
             raise Absent
         raise self.lost
 
-    def begin(self, op: str, params: bytes, seconds: float) -> int:
-        """Send a call. Gives its id. Raises `busy`, `frame_too_large`; a lost connection shows in `lost`."""
+    def begin(self, op: str, params: bytes, seconds: float, file: int | None = None) -> int:
+        """Send a call, and hand over the file of the descriptor `file` with it. Gives its id. Raises `busy`,
+        `frame_too_large`; a lost connection shows in `lost`."""
         id, data = self._peer.call(op, params)
         self._inbox[id] = deque()
-        self._send(data, seconds)
+        self._send(data, seconds, file)
         return id
 
     def next(self, id: int, seconds: float | None) -> Response | None:
@@ -111,11 +117,15 @@ class Link:
     def _lose(self, error: ParlerError) -> None:
         self.lost = self.lost or error
 
-    def _send(self, data: bytes, seconds: float) -> None:
+    def _send(self, data: bytes, seconds: float, file: int | None = None) -> None:
         if self.lost is not None:
             return
         self._sock.settimeout(seconds)
         try:
+            if file is not None:
+                beside = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, file.to_bytes(_INT, sys.byteorder))]
+                data = data[self._sock.sendmsg([data], beside) :]
+                self.handed += 1
             self._sock.sendall(data)
         except TimeoutError:
             self._lose(ParlerError("unreachable", "The daemon does not take what is sent to it."))

@@ -36,11 +36,10 @@ from parlerd.core.lifecycle import LifecycleState, require_open, require_sound
 from parlerd.core.membership import MembershipState, is_requester, present
 from parlerd.core.model import AgentId, By, Ids, MessageId, Millis, Position, TaskOutcome
 from parlerd.core.topics import Topic
+from parlerd.core.words import KIND_OF, LATE, Said
 
 TASK: Final = "task"
 """The kind of a message that is work."""
-LATE: Final = "late-result"
-"""The kind of what a worker says of a task that it does not hold any more: kept to be read, and without effect."""
 MAX_TASKS: Final = 4_096
 """Tasks of one room that are not over: each is about 250 bytes of every snapshot."""
 KEPT_TASKS: Final = 4 * MAX_TASKS
@@ -49,18 +48,8 @@ KEPT_OVER: Final = 1_024
 """Tasks that are over and of which the room still knows who ended them: a late worker is told."""
 
 Progress = Literal["accepted", "working", "awaiting"]
-Said = Literal["accepted", "working", "awaiting", "done", "failed", "cancelled"]
 TaskState = Literal["open", "claimed", "accepted", "working", "awaiting", "done", "failed", "cancelled"]
 
-KIND_OF: Final[Mapping[Said, str]] = {
-    "accepted": "task-accepted",
-    "working": "task-working",
-    "awaiting": "task-awaiting",
-    "done": "result",
-    "failed": "task-failed",
-    "cancelled": "task-cancelled",
-}
-"""The kind of the message by which a worker says how a task is."""
 SAID_BY: Final[Mapping[str, Said]] = {kind: said for said, kind in KIND_OF.items()}
 ENDS: Final[Mapping[str, TaskOutcome]] = {"done": "done", "failed": "failed", "cancelled": "cancelled"}
 """What ends a task, among all that is said of it."""

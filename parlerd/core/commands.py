@@ -19,6 +19,7 @@ from parlerd.core.model import (
     AgentId,
     Attention,
     BlobId,
+    Cause,
     HomeId,
     KeyId,
     MessageId,
@@ -32,6 +33,7 @@ from parlerd.core.model import (
     RoomAttention,
     RoomId,
     Turn,
+    WordsOf,
 )
 from parlerd.core.seen import NOBODY_SEEN, Presences
 from parlerd.core.statements import (
@@ -286,6 +288,15 @@ class RunDue(Command, frozen=True, kw_only=True):
     decide here. Not for a caller to ask."""
 
 
+class PruneBodies(Command, frozen=True, kw_only=True):
+    """The home of the room lets words go that are too much. Not for a caller to ask. The answer is `erased`, or
+    `needed` where all of them stay."""
+
+    old: tuple[WordsOf, ...]
+    """The oldest messages that follow `after` and have words, in the order of the log and without one left out."""
+    after: Position
+
+
 class RewindRoom(Command, frozen=True, kw_only=True):
     """The owner's person (`principal`) lets the room go on from where it stands, after this home lost a part of it that
     it had told others."""
@@ -331,6 +342,7 @@ RoomCommand = (
     | RenewTimer
     | HideScope
     | RunDue
+    | PruneBodies
     | RewindRoom
     | Arrive
 )
@@ -432,6 +444,25 @@ class DecideDirect(Command, frozen=True, kw_only=True):
     proof: Proof
 
 
+class Wake(Command, frozen=True, kw_only=True):
+    """Begin a turn of an agent that no person asked for. `causes` are whose messages are behind it, each with how many
+    turns it may count up to; `asked` says that somebody who knocks would be enough. The answer is `woken`, or `paused`
+    or `held`, and then nothing happens."""
+
+    agent: AgentId
+    begun: Millis
+    causes: tuple[tuple[Cause, int], ...] = ()
+    asked: bool = False
+
+
+class ContinueWakes(Command, frozen=True, kw_only=True):
+    """The person lets their agents go on in a room, or in one conversation of it. The answer is `continued`, or
+    `nothing` where nothing was counted."""
+
+    room: RoomId
+    chain: str = ""
+
+
 class DeleteRoom(Command, frozen=True, kw_only=True):
     """The person whose agent owns a room wants it gone, with everything in it. The answer is `deleted`; a room that was
     deleted before stays so."""
@@ -464,6 +495,8 @@ HomeCommand = (
     | PairAgents
     | AskDirect
     | DecideDirect
+    | Wake
+    | ContinueWakes
     | DeleteRoom
     | EnrolPerson
     | KickPerson

@@ -37,6 +37,29 @@ class DataPart(msgspec.Struct, frozen=True, tag_field="type", tag="data"):
     data: Any
 
 
+class Quoted(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A message of the room as whoever offers the turn quotes it, by the words of that agent alone."""
+
+    id: MessageId
+    author: str
+    """The author's handle."""
+    at: Millis
+    text: str
+    kind: str = "text"
+
+
+class Transcript(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The conversation that goes along with an offer of the turn: `count` public messages of the room, from `first` to
+    `last`. They are `quoted` where somebody who may take the turn cannot see all of them. `left_out` counts those
+    before `first` that were asked for and could not be quoted."""
+
+    first: MessageId
+    last: MessageId
+    count: int
+    left_out: int = 0
+    quoted: tuple[Quoted, ...] = ()
+
+
 class HandoffPart(msgspec.Struct, frozen=True, tag_field="type", tag="handoff", omit_defaults=True):
     """The offer of a turn, with what the next agent has to know. A Parler from before the fields after `target` shows
     the first three, and says nothing of the others."""
@@ -62,6 +85,7 @@ class HandoffPart(msgspec.Struct, frozen=True, tag_field="type", tag="handoff", 
     """Branches, commits, addresses: where to look beside the files."""
     ttl_ms: Millis = Millis(0)
     """How long the offer stands, counted from when its room took it in; 0 means `DEFAULT_OFFER_MS`."""
+    transcript: Transcript | None = None
 
 
 class HandoffAnswerPart(msgspec.Struct, frozen=True, tag_field="type", tag="handoff_answer", omit_defaults=True):
@@ -168,6 +192,12 @@ def blob_of(parts: Iterable[Part]) -> BlobId:
         if isinstance(part, BlobPart):
             return part.blob
     return NO_BLOB
+
+
+def asked(parts: Iterable[Part]) -> list[Part]:
+    """These parts as far as their author asked for them. Which messages go along with an offer depends on when it is
+    made, so a request that is repeated later leads to others."""
+    return [msgspec.structs.replace(each, transcript=None) if isinstance(each, HandoffPart) else each for each in parts]
 
 
 def operation_of(parts: Iterable[Part]) -> str:

@@ -69,7 +69,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
     _E(
         "expression_invalid",
         "This is not a valid expression.",
-        "Correct it where the caret stands.",
+        "`reason` says what is wrong where the caret stands, and `suggest` what was probably meant.",
     ),
     _E(
         "expression_failed",
@@ -562,7 +562,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
     _E(
         "already_claimed",
         "Another agent holds this task.",
-        "Take another task, or wait until the lease of that agent ends: `until` says when.",
+        "Take another task, or wait until the lease of that agent ends.",
         action="back_off",
         scope="room",
         retryable=True,

@@ -26,6 +26,7 @@ from parlerd.core.model import (
     BlobId,
     By,
     CardVisibility,
+    Cause,
     History,
     HomeId,
     KeyId,
@@ -282,6 +283,16 @@ class ScopeHidden(_Event, tag="scope_hidden", frozen=True, kw_only=True):
     hidden: bool
 
 
+class BodiesErased(_Event, tag="bodies_erased", frozen=True, kw_only=True):
+    """The words of old messages were erased because there were too many. `spans` are the first and the last position of
+    each piece of the log in which the words of all messages are gone from now on, however they went; `messages` and
+    `bytes` are how many went with this fact."""
+
+    spans: tuple[tuple[Position, Position], ...]
+    messages: int
+    bytes: int
+
+
 class MirrorPlaced(_Event, tag="mirror_placed", frozen=True, kw_only=True):
     """Only in a mirror: what follows in this log comes after the room's public message number `public`, and what came
     there before and is not in this log stays out of it. A mirror begins with such a fact."""
@@ -469,6 +480,24 @@ class DirectDecided(_Event, tag="direct_decided", frozen=True, kw_only=True):
     proof: Proof
 
 
+class AgentWoken(_Event, tag="agent_woken", frozen=True, kw_only=True):
+    """A turn of this agent began without a person. `begun` is by the wall clock, which the time of a fact never follows
+    back."""
+
+    agent: AgentId
+    begun: Millis
+    causes: tuple[Cause, ...] = ()
+    """The messages behind it, one for each author and conversation; empty where somebody knocked."""
+
+
+class WakesContinued(_Event, tag="wakes_continued", frozen=True, kw_only=True):
+    """The person lets their agents go on in a room: in one conversation, or without `chain` in all of them, and then
+    the hour begins anew as well."""
+
+    room: RoomId
+    chain: str = ""
+
+
 class RoomDeleted(_Event, tag="room_deleted", frozen=True, kw_only=True):
     """A room is gone from this home, with everything in it: its name is free, and no agent is in it."""
 
@@ -509,6 +538,7 @@ RoomEvent = (
     | TimersTicked
     | TimerFired
     | ScopeHidden
+    | BodiesErased
     | MirrorPlaced
     | RoomRewound
     | OwnerChanged
@@ -526,6 +556,8 @@ HomeEvent = (
     | AgentsPaired
     | DirectAsked
     | DirectDecided
+    | AgentWoken
+    | WakesContinued
     | RoomDeleted
     | PersonEnrolled
     | PersonKicked

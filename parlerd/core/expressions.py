@@ -350,14 +350,17 @@ def spot(source: str, at: int) -> Spot:
     return Spot(before.count("\n") + 1, at - start + 1, f"{text}\n{blanks}^")
 
 
-def invalid(source: str, reason: str, at: int, suggest: str | None = None, hint: str | None = None) -> Refused:
-    """The refusal of a text that is no expression."""
+# The sentence of an error says labels and numbers alone. What is a text of somebody is a detail: a surface marks it as
+# data, and a link carries it.
+
+
+def invalid(source: str, reason: str, at: int, suggest: str | None = None) -> Refused:
+    """The refusal of a text that is no expression. `reason` says what to do where that is known."""
     line, column, caret = spot(source, at)
     more: dict[str, Any] = {} if suggest is None else {"suggest": suggest}
     return Refused(
         "expression_invalid",
-        f"This is not a valid expression: {reason} (line {line}, column {column}).",
-        hint=hint or (None if suggest is None else f"Did you mean {suggest}?"),
+        f"This is not a valid expression (line {line}, column {column}).",
         expression=source,
         reason=reason,
         line=line,
@@ -371,27 +374,17 @@ def refusal(source: str, error: Failed | Spent, **more: Any) -> Refused:
     """The refusal of what depends on an expression that came to no value: `expression_failed` or
     `expression_budget`."""
     if isinstance(error, Spent):
-        return Refused(
-            "expression_budget",
-            f"The expression was stopped: {_BOUNDS[error.bound]}.",
-            expression=source,
-            bound=error.bound,
-            **more,
-        )
-    line, column, _ = spot(source, error.at or 0)
+        message = f"The expression was stopped: {_BOUNDS[error.bound]}."
+        return Refused("expression_budget", message, expression=source, bound=error.bound, **more)
     found: dict[str, Any] = {"expression": source, "reason": error.reason}
     if error.path is not None:
         found["path"] = error.path
     suggest = error.suggest()
     if suggest is not None:
         found["suggest"] = suggest
+    where = ""
     if error.at is not None:
+        line, column, _ = spot(source, error.at)
         found |= {"line": line, "column": column}
-    where = "" if error.at is None else f" (line {line}, column {column})"
-    return Refused(
-        "expression_failed",
-        f"The expression came to no value: {error.reason}{where}.",
-        hint=None if suggest is None else f"Did you mean {suggest}?",
-        **found,
-        **more,
-    )
+        where = f" (line {line}, column {column})"
+    return Refused("expression_failed", f"The expression came to no value{where}.", **found, **more)

@@ -2,7 +2,7 @@
 
 The library that parsed the text also evaluates, but not for us: its time has no bound, maps come in an order of the
 process, and numbers are not friendly (`docs/dependencies.md`). What a program costs follows its tree and what it reads:
-each element of a macro takes a step for every few nodes of its body, and what compares or makes much pays for it
+each element of a macro takes a step for each few nodes of its body, and what compares or makes much pays for it
 (`values`), so no expression holds up whoever evaluates it.
 
 Not here: what the context holds (its owner implements `Context`), which expressions are evaluated when, and what an
@@ -49,8 +49,9 @@ from parlerd.core.expressions import (
 )
 from parlerd.core.values import Meter
 
-BODY: Final = 16
-"""Nodes of a macro's body that an element pays one step for."""
+BODY: Final = 4
+"""Nodes of a macro's body that an element pays one step for. It pays one at least, and for what one usually asks of an
+agent (`agents[a].status == "idle"`, six nodes) no more."""
 
 
 class Context(Protocol):
@@ -320,7 +321,7 @@ class _Builder:
         body = self.build(node.body, depth)
         then = None if node.then is None else self.build(node.then, depth)
         self._open -= 1
-        price = 1 + (_weight(node.body) + (0 if node.then is None else _weight(node.then))) // BODY
+        price = max(1, (_weight(node.body) + (0 if node.then is None else _weight(node.then))) // BODY)
         return _MACROS[node.name](_elements(over, price, node.name, node.at), node.slot, body, then, node.at)
 
     def _ask(self, is_so: bool, otherwise: str, node: Node) -> None:

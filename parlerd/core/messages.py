@@ -27,7 +27,7 @@ from parlerd.core.memory import MemoryState, Noted
 from parlerd.core.model import AgentId, By, Ids, MessageId, Millis, ReplyTarget, Seq, Shown
 from parlerd.core.public_line import first_line, first_number, line_after_rewind, next_line
 from parlerd.core.topics import Topic
-from parlerd.core.words import contradiction
+from parlerd.core.words import LATE, contradiction
 
 MAX_AUDIENCES: Final = 256
 """Sets of readers to which one agent may write privately in one room. Each is a thread, which is 80 bytes of every
@@ -150,7 +150,7 @@ class Messages(Facet[MessagesState]):
         if command.kind == claims.TASK:
             self._claims.require_space()
         effect = self._claims.effect(command, by, now)
-        if effect.kind == claims.LATE:
+        if effect.kind == LATE:
             # It is for the workers to read, and asks for nobody's attention.
             to = ()
         elif named is None and target is not None and target.visibility is None and self._is_for_requester(target):

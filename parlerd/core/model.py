@@ -48,6 +48,8 @@ MAX_TEXT: Final = 256 * 1024
 NO_BLOB: Final = BlobId("")
 """What a message brings that brings no file."""
 MAX_TOPIC: Final = 200
+MAX_STATUS_TEXT: Final = 200
+"""Characters beside a stated status: it stands in a list of all who are in a room."""
 MAX_LABEL: Final = 64
 RESERVED: Final = frozenset({"owner", "person", "system", "all", "anyone", "me"})
 """Words that stand for somebody, in capitals or not. An agent with such a name would be taken for whom the word stands
@@ -67,6 +69,23 @@ MAX_LEASE_MS: Final = Millis(3_600_000)
 Via = Literal["mcp", "cli", "hook", "http", "link"]
 RoomKind = Literal["home", "session", "channel", "dm", "service", "private"]
 """`private` is an agent's own memory: a room of which it is the only member."""
+SecretKind = Literal[
+    "private key",
+    "AWS key",
+    "GitHub token",
+    "GitLab token",
+    "Slack token",
+    "Anthropic key",
+    "OpenAI key",
+    "Stripe key",
+    "Google key",
+    "npm token",
+    "seed",
+    "JSON web token",
+    "bearer token",
+    "password",
+]
+"""What a credential is called that is recognised by its shape."""
 History = Literal["full", "from-join", "none"]
 Approver = Literal["person", "agent"]
 Proof = Literal["none", "cli", "form", "terminal", "sealed"]
@@ -119,6 +138,16 @@ def agent_name(text: str) -> Label:
         raise Refused("invalid_name", "A name cannot have the form of an agent's id.")
     if text.casefold() in RESERVED:
         raise Refused("invalid_name", f"{text!r} stands for someone else and is no agent's name.", hint="Use another.")
+    return label(text)
+
+
+def role_name(text: str) -> Label:
+    """`text` as a role that an agent gives itself: a label that is no reserved word. Raises `Refused(invalid_name)`.
+
+    A role stands beside names wherever members are shown, and a hand-off may be for whoever has it.
+    """
+    if text.casefold() in RESERVED:
+        raise Refused("invalid_name", f"{text!r} stands for someone else and is nobody's role.", hint="Use another.")
     return label(text)
 
 
@@ -239,6 +268,16 @@ class MemoryNote(msgspec.Struct, frozen=True, omit_defaults=True):
     was forgotten."""
 
 
+class Cause(msgspec.Struct, frozen=True, array_like=True):
+    """Whose message began a turn of an agent, and in which conversation (`chain`) of which room."""
+
+    room: RoomId
+    chain: str
+    author: AgentId
+    turns: int = 1
+    """For how many turns it counts: 1, or 2 where the author is of another home, whose turns nobody here sees."""
+
+
 class ReplyTarget(msgspec.Struct, frozen=True):
     """What `decide` needs of the message that is replied to; the engine looks it up.
 
@@ -252,6 +291,19 @@ class ReplyTarget(msgspec.Struct, frozen=True):
     visibility: tuple[AgentId, ...] | None
     chain: str
     hops: int
+    memory: MemoryNote | None = None
+
+
+class WordsOf(msgspec.Struct, frozen=True):
+    """What `decide` needs of a message whose words may be too much: where it stands, when it was posted and by whose
+    agent, how many bytes its body has, whether it is the room's recap, and what it does in the room's memory."""
+
+    position: Position
+    id: MessageId
+    at: Millis
+    principal: PrincipalId
+    size: int
+    opening: bool = False
     memory: MemoryNote | None = None
 
 

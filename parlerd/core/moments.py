@@ -2,7 +2,7 @@
 
 Not here: what time it is, which the context says as `now`, and time zones by name, whose rules change and differ from
 machine to machine: an offset (`+02:00`) is accepted. Above: `values`, `gates`. Below: `expressions`. Invariant: a point
-in time is within the years 1 to 9999, and a length of time within 10,000 years.
+in time is within the years 1 to 9999, and a length of time within 292 years.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _FIRST: Final = -62_135_596_800 * SECOND
 """The first of January of the year 1."""
 _LAST: Final = 253_402_300_800 * SECOND - 1
 """The last nanosecond of the year 9999."""
-_LONGEST: Final = 315_576_000_000 * SECOND
-"""10,000 years. Source: google.protobuf.Duration, whose values CEL's durations are."""
+_LONGEST: Final = 2**63 - 1
+"""292 years. Source: the CEL library, whose lengths of time are nanoseconds in 64 bits."""
 _MAX_TEXT: Final = 64
 """Characters of a text that is read as a time."""
 _UNITS: Final = {"h": _HOUR, "m": _MINUTE, "s": SECOND, "ms": MILLISECOND, "us": 1_000, "µs": 1_000, "ns": 1}
@@ -41,10 +41,10 @@ def moment(ns: int, at: int) -> Moment:
 
 
 def span(ns: int, at: int) -> Span:
-    """The length of time. Raises `Failed` beyond 10,000 years."""
+    """The length of time. Raises `Failed` beyond 292 years."""
     if -_LONGEST <= ns <= _LONGEST:
         return Span(ns)
-    raise Failed("the length of time is beyond 10,000 years", at)
+    raise Failed("the length of time is beyond 292 years", at)
 
 
 def parse_moment(text: str, at: int) -> Moment:

@@ -5,8 +5,8 @@ nothing. `apply` takes a committed fact and cannot fail. Neither reads a clock o
 give the same events everywhere. A room in memory holds members, keys, requests and counters, and no messages.
 
 Not here: any rule. Above: the engine, which looks up what `decide` needs of the past and commits what it gives. Below:
-`lifecycle`, `membership`, `approvals`, `messages`, `memory`, `rewinds`, `mirror`, `handoff`, `claims` and `state`, each
-with its state and its rules; `facets` puts them together.
+`lifecycle`, `membership`, `approvals`, `messages`, `memory`, `rewinds`, `mirror`, `handoff`, `claims`, `retention` and
+`state`, each with its state and its rules; `facets` puts them together.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ from parlerd.core.model import (
     View,
 )
 from parlerd.core.resolver import Asker, Counted, Resolver
+from parlerd.core.retention import Retention, RetentionState
 from parlerd.core.rewinds import Rewinds, RewindsState
 from parlerd.core.seen import Presences
 from parlerd.core.state import Entries
@@ -69,6 +70,7 @@ class RoomState(facets.Folded):
     handoffs: HandoffState = msgspec.field(default_factory=HandoffState)
     claims: ClaimsState = msgspec.field(default_factory=ClaimsState)
     entries: EntriesState = msgspec.field(default_factory=EntriesState)
+    retention: RetentionState = msgspec.field(default_factory=RetentionState)
 
     @property
     def room(self) -> RoomId:
@@ -161,7 +163,7 @@ class Room(facets.Aggregate[RoomState]):
 
     fold_version: int = FOLD_VERSION
     RULES: ClassVar = facets.compose(
-        (Lifecycle, Membership, Approvals, Messages, Memory, Rewinds, Mirror, Handoffs, Claims, Entries),
+        (Lifecycle, Membership, Approvals, Messages, Memory, Rewinds, Mirror, Handoffs, Claims, Retention, Entries),
         commands=get_args(c.RoomCommand),
         events=get_args(e.RoomEvent),
     )
@@ -185,6 +187,7 @@ class Room(facets.Aggregate[RoomState]):
             Mirror(state.mirror, life, members, state.approvals, state.rewinds, state.memory),
             Handoffs(state.handoffs, offers),
             self.claims,
+            Retention(state.retention, life, state.memory, offers, state.claims),
             self.entries,
         )
 

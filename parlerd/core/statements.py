@@ -34,6 +34,7 @@ from parlerd.core.model import (
     MAX_LABEL,
     MAX_PREAPPROVED,
     MAX_TOPIC,
+    RESERVED,
     AgentId,
     Approver,
     CardVisibility,
@@ -426,6 +427,11 @@ def _is_label(text: str) -> bool:
     return True
 
 
+def _is_role(text: str) -> bool:
+    """Whether `text` is a role that an agent can give itself, or nothing."""
+    return _is_label(text) and text.casefold() not in RESERVED
+
+
 def _are_labels(values: tuple[str, ...], most: int) -> bool:
     return len(values) <= most and len(set(values)) == len(values) and all(each and _is_label(each) for each in values)
 
@@ -449,7 +455,7 @@ _FORMS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "max_uses": lambda value: 1 <= value < 2**53,
     "epoch": lambda value: 1 <= value <= MAX_EPOCH,
     "number": lambda value: 1 <= value <= MAX_TRANSFERS,
-    "role": _is_label,
+    "role": _is_role,
     "tags": lambda value: _are_labels(value, MAX_TAGS),
     "skills": lambda value: _are_labels(value, MAX_SKILLS),
     "description": lambda value: len(value) <= MAX_DESCRIPTION,

@@ -37,6 +37,7 @@ Root = Literal[
     "log",
     "link",
     "pairs",
+    "wakes",
 ]
 
 
@@ -134,6 +135,11 @@ def seats() -> Topic:
 def pairs(agent: str = ANY) -> Topic:
     """Something happened in a direct room that names an agent (this one, or any) which is not in the room."""
     return Topic(ANY, "pairs", agent)
+
+
+def wakes() -> Topic:
+    """The person let agents of this home go on that had woken each other too often."""
+    return Topic(ANY, "wakes")
 
 
 def link(session: str) -> Topic:

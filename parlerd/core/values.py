@@ -169,10 +169,14 @@ def compare(sign: str, a: Value, b: Value, meter: Meter, at: int) -> bool:
 
 def inside(element: Value, container: Value, meter: Meter, at: int) -> bool:
     """`element in container`: an element of a list, or a name of a map."""
-    if isinstance(container, dict):
-        return isinstance(element, str) and element in container
-    if isinstance(container, Branch):
-        return isinstance(element, str) and container.find(element) is not ABSENT
+    if isinstance(container, dict | Branch):
+        if not isinstance(element, str):
+            if isinstance(element, int | float):  # another kind of name in CEL, so it is in no map of ours
+                return False
+            raise Failed(f"the names of a map are strings, and this is a {type_name(element)}", at)
+        if isinstance(container, dict):
+            return element in container
+        return container.find(element) is not ABSENT
     if not isinstance(container, list):
         raise Failed(f"`in` looks into a list or a map, and this is a {type_name(container)}", at)
     for each in container:

@@ -13,7 +13,7 @@ import math
 import re
 from collections.abc import Mapping
 from itertools import chain
-from typing import Any, Final, get_args
+from typing import Any, Final, Literal, get_args
 
 import msgspec
 
@@ -25,6 +25,7 @@ from parlerd.core.envelope import (
     HandoffPart,
     MemoryPart,
     TextPart,
+    Transcript,
     UnknownPart,
     blob_of,
     decode_envelope,
@@ -55,7 +56,22 @@ MEMORY: Final = "memory"
 """The kind of the messages that belong to a room's memory."""
 FILE: Final = "file"
 CODE: Final = "code"
-"""The kinds of the messages that bring a file, and commits."""
+"""The kinds of the messages that bring a file, and commits, and do nothing else."""
+HANDOFF: Final = "handoff"
+"""The kind of the messages that offer the turn."""
+Said = Literal["accepted", "working", "awaiting", "done", "failed", "cancelled"]
+KIND_OF: Final[Mapping[Said, str]] = {
+    "accepted": "task-accepted",
+    "working": "task-working",
+    "awaiting": "task-awaiting",
+    "done": "result",
+    "failed": "task-failed",
+    "cancelled": "task-cancelled",
+}
+"""The kind of the message by which a worker says how a task is."""
+LATE: Final = "late-result"
+"""The kind of what a worker says of a task that it does not hold any more: kept to be read, and without effect."""
+SAID_OF_TASK: Final = frozenset({*KIND_OF.values(), LATE})
 MAX_NAME: Final = 255
 """Bytes of the name that an author gives to what it shares: as many as a file system takes."""
 MAX_PARTS: Final = 16
@@ -67,6 +83,10 @@ MAX_POINTS: Final = 64
 MAX_CAPSULE: Final = 64 * 1024
 """Bytes of all that goes along with a hand-off beside `next` and `summary`. Source: rooms spec, Handoff; what a model
 reads in one go is less than that in every host."""
+MAX_TRANSCRIPT: Final = 100
+"""Messages that go along with an offer of the turn."""
+MAX_QUOTED_BYTES: Final = 32 * 1024
+"""Bytes of those that are quoted: half of what else a hand-off may hold."""
 MIN_OFFER_MS: Final = 60 * 1000
 MAX_OFFER_MS: Final = 30 * 24 * 3600 * 1000
 """How long an offer may stand."""
@@ -112,6 +132,10 @@ def check_handoff(part: HandoffPart) -> int:
         if len(points) > MAX_POINTS:
             raise Refused("invalid_param", f"`{name}` has more than {MAX_POINTS} entries.", param=name)
         rest += sum(check_text(point, name) for point in points)
+    quoted = () if part.transcript is None else part.transcript.quoted
+    quotes = sum(check_text(each.author, "transcript") + check_text(each.text, "transcript") for each in quoted)
+    if quotes > MAX_QUOTED_BYTES:
+        raise Refused("text_too_long", param="transcript", limit=MAX_QUOTED_BYTES)
     if rest > MAX_CAPSULE:
         raise Refused(
             "text_too_long",
@@ -121,7 +145,7 @@ def check_handoff(part: HandoffPart) -> int:
         )
     if part.ttl_ms and not MIN_OFFER_MS <= part.ttl_ms <= MAX_OFFER_MS:
         raise Refused("invalid_param", "An offer stands for a minute to 30 days.", param="ttl_ms")
-    return size + rest
+    return size + rest + quotes
 
 
 def answer_kind(answer: str) -> str:
@@ -232,7 +256,9 @@ def check_envelope(envelope: Envelope) -> None:
                 says_something = True
             case HandoffPart():
                 says_something |= check_handoff(part) > 0
-                if len(part.target) > MAX_LABEL or envelope.kind != "handoff":
+                if len(part.target) > MAX_LABEL or envelope.kind != HANDOFF:
+                    raise _refused("parts")
+                if part.transcript is not None and not _is_transcript(part.transcript):
                     raise _refused("parts")
             case HandoffAnswerPart(answer=answer, reason=reason):
                 check_text(reason, "reason")
@@ -254,6 +280,25 @@ def check_envelope(envelope: Envelope) -> None:
         raise _refused("parts")
 
 
+def _is_transcript(said: Transcript) -> bool:
+    """Whether a transcript names messages, and quotes all of them or none."""
+    return (
+        _MESSAGE_ID.match(said.first) is not None
+        and _MESSAGE_ID.match(said.last) is not None
+        and 1 <= said.count <= MAX_TRANSCRIPT
+        and 0 <= said.left_out < MAX_TRANSCRIPT
+        and len(said.quoted) in (0, said.count)
+        and (not said.quoted or (said.quoted[0].id, said.quoted[-1].id) == (said.first, said.last))
+        and all(
+            _MESSAGE_ID.match(each.id) is not None
+            and len(each.author) <= MAX_LABEL
+            and 0 <= each.at < 2**53
+            and _KIND.match(each.kind) is not None
+            for each in said.quoted
+        )
+    )
+
+
 def _is_memory(part: MemoryPart, envelope: Envelope) -> bool:
     """Whether this part, in this envelope, says what it does in the room's memory, and nothing beside. A memory is the
     whole room's, so a message of it is hidden from nobody and addressed to nobody."""
@@ -271,13 +316,16 @@ def _is_memory(part: MemoryPart, envelope: Envelope) -> bool:
 
 
 def _is_blob(part: BlobPart, envelope: Envelope) -> bool:
-    """Whether this part, in this envelope, names one file or one bundle, and nothing beside that a rule would read."""
-    is_alone = all(each is part or isinstance(each, TextPart) for each in envelope.parts)
+    """Whether this part, in this envelope, names one file or one bundle, and nothing beside that a rule would read. A
+    hand-off brings code, and what is said of a task brings either."""
+    beside = HandoffPart if envelope.kind == HANDOFF else TextPart
+    is_alone = all(each is part or isinstance(each, beside) for each in envelope.parts)
     is_code = part.tip != ""
+    kinds = {CODE, HANDOFF} if is_code else {FILE}
     ids = [each for each in (part.tip, part.base) if each]
     return (
         is_alone
-        and envelope.kind == (CODE if is_code else FILE)
+        and envelope.kind in kinds.union(SAID_OF_TASK)
         and _holds(blob_id, part.blob)
         and 0 <= part.size < 2**53
         and 0 <= part.left_out < 2**53

@@ -8,9 +8,11 @@ home does not tell it, the page goes on: the message stands in it without its wo
 says how to come to them later. The page counts as read, because whoever waits for a home that is away for good would
 otherwise never come to what is new.
 
-Not here: what is erased when (`parlerd.uplink.bounds`), messages of which the log holds nothing (`look_back`). Above:
-everyone who shows messages. Below: `handles`. Invariant: no message of a page is without its words unless the page says
-so.
+Words that the room's home erased, because there were too many, nobody is asked for; the sentence counts them.
+
+Not here: what is erased when (`retaining`, `parlerd.uplink.bounds`), messages of which the log holds nothing
+(`look_back`). Above: everyone who shows messages. Below: `handles`. Invariant: no message of a page is without its
+words unless the page says so.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from typing import Final, NamedTuple
 import msgspec
 import trio
 
+from parlerd.core import events as e
 from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, Seq
 from parlerd.core.room import RoomState
@@ -51,8 +54,9 @@ async def refill(
     """The same messages, with the words that were erased here and that the room's home has. With `max_bytes` there are
     only as many of the first as the words leave space for, and as there was time to ask for, but always one."""
     missing = {message.seq: message for message in messages if is_absent(state, message)}
+    pruned = [message.seq for message in messages if is_pruned(state, message)]
     if not missing:
-        return Refilled(list(messages))
+        return Refilled(list(messages), erased(pruned))
     asked, code = await _ask(handle, reader, missing, inf if max_bytes is None else max_bytes)
     found = {seq: each for seq, told in asked.told.items() if (each := _filled(missing.get(seq), told)) is not None}
     filled = [found.get(message.seq, message) for message in messages]
@@ -65,7 +69,9 @@ async def refill(
     end = filled[-1].seq
     gone = [seq for seq in missing if seq <= min(asked.upto, end) and seq not in found]
     unasked = [seq for seq in unasked if seq <= end]
-    said = [unproven(handle.home_name, gone)] if gone else []
+    pruned = [seq for seq in pruned if seq <= end]
+    said = [erased(pruned)] if pruned else []
+    said += [unproven(handle.home_name, gone)] if gone else []
     said += [untold(handle.home_name, unasked, code or "home_unreachable")] if unasked else []
     return Refilled(filled, " ".join(said))
 
@@ -81,8 +87,15 @@ def within(messages: list[StoredMessage], max_bytes: int) -> list[StoredMessage]
 
 
 def is_absent(state: RoomState, message: StoredMessage) -> bool:
-    """Whether the words of a message are gone because a mirror erased them. A room of this home erases none."""
-    return message.body is None and message.is_erased and state.mirror.is_mirror
+    """Whether the words of a message are gone because a mirror erased them, and its room's home may have them."""
+    is_gone = message.body is None and message.is_erased
+    return is_gone and state.mirror.is_mirror and not is_pruned(state, message)
+
+
+def is_pruned(state: RoomState, message: StoredMessage) -> bool:
+    """Whether the words of a message are gone because the room's home held too many."""
+    is_gone = message.body is None and message.is_erased and not e.is_remembered(message.header.event)
+    return is_gone and state.retention.covers(message.header.position)
 
 
 # -- asking ------------------------------------------------------------------------------------------------------
@@ -130,6 +143,12 @@ def _filled(message: StoredMessage | None, told: StoredMessage) -> StoredMessage
 
 
 # -- what is said ------------------------------------------------------------------------------------------------
+
+
+def erased(numbers: Sequence[int]) -> str:
+    """What is said of messages whose words went because there were too many; nothing where there are none."""
+    count = len(numbers)
+    return f"Words erased by retention ({count} message{'' if count == 1 else 's'})." if count else ""
 
 
 def unproven(home: str, numbers: Sequence[int]) -> str:

@@ -296,11 +296,10 @@ class RoomActor(Generic[A]):
         """The batch happened: memory is what the store holds, and whoever is concerned may hear."""
         for armed, mark in batch.marks.items():
             armed.marked = mark.upto
-        if batch.erases:
-            # Memory has the newest words as well.
-            self._recent.clear()
-        else:
-            self._recent.add(batch.facts, outcome.heads[self.room])
+        self._recent.add(batch.facts, outcome.heads[self.room])
+        for erased in batch.erases:
+            # Memory may have these words as well.
+            self._recent.forget(erased.positions)
         if self._snapshot_due:
             self._snapshot_soon()
         self._conclude(batch)

@@ -22,6 +22,7 @@ from parlerd.core.envelope import decode_envelope
 from parlerd.core.errors import Refused
 from parlerd.core.lifecycle import LifecycleState, owners_of
 from parlerd.core.model import AgentId, KeyId, PrincipalId, RequestId, RoomId
+from parlerd.core.retention import RetentionState
 from parlerd.core.room import RoomState
 from parlerd.core.statements import (
     AgentCard,
@@ -72,6 +73,8 @@ class Audited(NamedTuple):
     opening: Opening | None
     """What the room was opened with; None for a room of a version that signed no opening."""
     is_mirror: bool
+    retention: RetentionState
+    """Which words went because there were too many."""
 
     @classmethod
     def of(cls, state: RoomState, opened: bytes | None) -> Audited:
@@ -89,6 +92,7 @@ class Audited(NamedTuple):
             handles={agent: member.handle for agent, member in state.members.items()},
             opening=opening,
             is_mirror=state.mirror.is_mirror,
+            retention=msgspec.structs.replace(state.retention),
         )
 
 
@@ -97,8 +101,9 @@ def is_signed(fact: NewFact, about: Audited | None, *, is_erased: bool = False) 
     `about` is the fact's room, or None for the home room. `is_erased` says that the store erased the fact's body.
 
     A fact that need not be signed passes, and so does a message of a mirror whose words were erased, because its home
-    has them. In a room of this home only what was remembered is ever erased: any other body that is missing was taken
-    away by somebody, and the fact does not pass. Takes 0.12 ms (measured).
+    may have them. In a room of this home only those words are ever erased that the room remembered, and those that a
+    fact of the room says were too many: any other body that is missing was taken away by somebody, and the fact does
+    not pass. Takes 0.12 ms (measured).
     """
     event, body, signature = fact.header.event, fact.body, fact.signature or b""
     if about is not None and isinstance(event, WithStatement):
@@ -107,7 +112,9 @@ def is_signed(fact: NewFact, about: Audited | None, *, is_erased: bool = False) 
         except Refused:
             return False
     if body is None:
-        may_be_erased = about is not None and (about.is_mirror or e.is_remembered(event))
+        may_be_erased = about is not None and (
+            about.is_mirror or e.is_remembered(event) or about.retention.covers(fact.header.position)
+        )
         return fact.header.body is None or (is_erased and may_be_erased)
     if isinstance(event, e.MessagePosted) and about is not None:
         if event.verified != "valid":

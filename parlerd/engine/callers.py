@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from parlerd.core.model import AgentId, Via
 from parlerd.engine.authority import Authority
+from parlerd.engine.handed import Handed
 from parlerd.engine.readers import ReaderSession
 
 ProcessId = tuple[int, int]
@@ -84,6 +85,8 @@ class Caller:
     """How many of its calls wait now."""
     last_act: int = 0
     """When it last called, in epoch milliseconds."""
+    handed: Handed = field(default_factory=Handed)
+    """The files that it opened and handed over, at a door that takes files."""
     siblings: list[Caller] = field(default_factory=list)
     """The callers of the further conversations of the same window."""
 

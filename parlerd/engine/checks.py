@@ -10,11 +10,12 @@ from typing import Final
 
 import trio
 
-from parlerd.core.errors import ERRORS
+from parlerd.core.errors import ERRORS, Refused
+from parlerd.core.loops import WAKES_AN_HOUR
 from parlerd.core.model import HOME_ROOM, Position, RoomId
 from parlerd.engine.audit import Audited
-from parlerd.engine.budget import TURNS
 from parlerd.engine.callers import Caller
+from parlerd.engine.continuing import said_of, spent_in
 from parlerd.engine.desk import Desk
 from parlerd.engine.handling import handles
 from parlerd.operations import types as t
@@ -84,15 +85,8 @@ class Checks:
             checks.append(t.Check(name="chain", ok=True, detail="every room's digests match", fix=""))
         checks += await self._signatures()
         checks += await self._rooms()
-        if desk.budget.spent:
-            checks.append(
-                t.Check(
-                    name="wakes",
-                    ok=False,
-                    detail=f"paused: agents began {TURNS} turns without a person in the last hour; reading goes on",
-                    fix="look at what they keep sending each other; parler daemon restart lets them go on at once",
-                )
-            )
+        checks += await self._wakes()
+        checks.append(_kept(desk.retaining.total.bytes, desk.settings.retention_total_bytes))
         checks += [_home(home) for home in desk.home_book.listed()]
         for detail, fix in desk.host_files.failures():
             checks.append(t.Check(name="host files", ok=False, detail=detail, fix=fix))
@@ -120,6 +114,25 @@ class Checks:
                 detail = f"room {name}: messages are dated up to {ahead / 86_400_000:.1f} days ahead of the clock"
                 fix = f"{AHEAD_FIX} parler session close --room {name}"
                 checks.append(t.Check(name="clock", ok=False, detail=detail, fix=fix))
+        return checks[:MAX_NAMED]
+
+    async def _wakes(self) -> list[t.Check]:
+        """Where agents have woken each other so often that they begin no more turns."""
+        desk = self._desk
+        checks: list[t.Check] = []
+        if desk.rooms.home.aggregate.loops.free_in(desk.clock.now()):
+            detail = f"paused: agents began {WAKES_AN_HOUR} turns without a person in the last hour; reading goes on"
+            fix = "look at what they keep sending each other; to let them go on at once: parler room continue ROOM"
+            checks.append(t.Check(name="wakes", ok=False, detail=detail, fix=fix))
+        for room in desk.rooms.home.aggregate.loops.rooms():
+            try:
+                state = (await desk.rooms.get(room)).aggregate.state
+            except Refused:
+                continue  # a room that no agent of this home is in any more
+            for pair in spent_in(desk, state):
+                detail = f"room {room}: {said_of(pair)}"
+                fix = f"read what they wrote, then: parler room continue {room}"
+                checks.append(t.Check(name="wakes", ok=False, detail=detail, fix=fix))
         return checks[:MAX_NAMED]
 
     async def _audited(self, room: RoomId) -> Audited:
@@ -156,6 +169,19 @@ class Checks:
         if skipped:
             detail += f"; {skipped} older ones were not looked at, because checking all of them takes too long"
         return [t.Check(name="signatures", ok=True, detail=detail, fix="")]
+
+
+def _kept(held: int, limit: int) -> t.Check:
+    """Whether the rooms of this home hold more words than they may: what they need, and what somebody has not read,
+    stays above the limit."""
+    detail = f"the rooms of this home hold {held} bytes of words"
+    if not limit or held <= limit:
+        return t.Check(name="retention", ok=True, detail=detail, fix="")
+    fix = (
+        "let agents read what they have not read, delete rooms (parler rooms --size shows how much each holds), or "
+        "raise [retention] total_bytes in the settings"
+    )
+    return t.Check(name="retention", ok=False, detail=f"{detail}, more than the {limit} that they may", fix=fix)
 
 
 def _home(home: t.HomeEntry) -> t.Check:

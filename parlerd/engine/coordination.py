@@ -15,7 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, cast
+from functools import partial
+from typing import Any, Final, NamedTuple, cast
 
 import msgspec
 import trio
@@ -31,7 +32,7 @@ from parlerd.core.expressions import refusal as came_to_nothing
 from parlerd.core.gates import Program
 from parlerd.core.json_values import Value, text_of
 from parlerd.core.membership import is_requester, present
-from parlerd.core.model import AgentId, Millis, Position, Seq, key_label
+from parlerd.core.model import AgentId, By, Millis, Position, Seq, key_label
 from parlerd.core.refusals import refusal
 from parlerd.core.resolver import Resolver
 from parlerd.core.room import Room
@@ -68,7 +69,22 @@ MAX_PARSED: Final = 1_024
 _AWAY: Final = frozenset({"offline", "home_unreachable", "draining"})
 """Why a home did not answer that may answer a moment later."""
 
-Answer = Callable[[RoomHandle, Question, Any], Awaitable[t.Result]]
+
+class Request(NamedTuple):
+    """An operation on the state of a room, who asks for it, and by which connection."""
+
+    name: str
+    params: t.Params
+    by: By
+    caller: Caller
+
+    @property
+    def question(self) -> Question:
+        """The part of it that crosses a link."""
+        return Question(self.name, self.params, self.by)
+
+
+Answer = Callable[[RoomHandle, Request, Any], Awaitable[t.Result]]
 
 
 class Coordination:
@@ -143,10 +159,10 @@ class Coordination:
         by = self._desk.by(caller, me)
         while True:
             left = max(0.0, deadline - trio.current_time())
-            asked = msgspec.structs.replace(params, wait_ms=int(left * 1000))
+            request = Request("state.wait", msgspec.structs.replace(params, wait_ms=int(left * 1000)), by, caller)
             handle = await self._desk.rooms.get(name)
             try:
-                answer = await handle.ask(Question("state.wait", asked, by, caller), self.answer)
+                answer = await handle.ask(request.question, partial(self.answer, request))
             except Refused as refused:
                 if refused.code not in _AWAY or handle.silent_since() is None or left <= 0 or self._desk.draining:
                     raise
@@ -171,7 +187,8 @@ class Coordination:
         handle, _ = await room_of(desk, me, getattr(params, "room", None))
         if OPERATIONS[name].effect != "read":
             desk.quotas.take(me.id, bytes=len(msgspec.msgpack.encode(params)))
-        answer = await handle.ask(Question(name, params, desk.by(caller, me), caller), self.answer)
+        request = Request(name, params, desk.by(caller, me), caller)
+        answer = await handle.ask(request.question, partial(self.answer, request))
         return _named(answer, handle)
 
     @handles("link.ask")
@@ -186,30 +203,30 @@ class Coordination:
                 if desk.kept.is_over(principal, len(params.params)):
                     raise desk.kept.refusal()
                 desk.quotas.take(agent, bytes=len(params.params), person=principal)
-            question = Question(params.operation, asked, stamp(caller, agent), caller)
-            answer = await self.answer(handle, question)
+            request = Request(params.operation, asked, stamp(caller, agent), caller)
+            answer = await self.answer(request, handle)
         except Refused as refused:
             if refused.retry_after_ms is not None or refused.code == "draining":
                 raise
             return t.AnsweredAtRoom(code=refused.code, details=refused.details)
         return t.AnsweredAtRoom(answer=msgspec.msgpack.encode(answer))
 
-    async def answer(self, handle: RoomHandle, question: Question) -> t.Result:
-        """What the home of a room says to a question. Raises `Refused`."""
-        return await self._answers[question.name](handle, question, question.params)
+    async def answer(self, request: Request, handle: RoomHandle) -> t.Result:
+        """What the home of a room says to a request. Raises `Refused`."""
+        return await self._answers[request.name](handle, request, request.params)
 
     # -- reading -------------------------------------------------------------------------------------------
 
-    async def _get(self, handle: RoomHandle, question: Question, params: t.GetState) -> t.StateRead:
-        room, resolver = await self._seen(handle, question)
+    async def _get(self, handle: RoomHandle, request: Request, params: t.GetState) -> t.StateRead:
+        room, resolver = await self._seen(handle, request)
         scope, key = room.entries.scope(params.scope), key_label(params.key)
         entry = resolver.there(scope, key)
         if entry is None:
             raise room.entries.missing(scope, key, resolver.keys(scope))
         return t.StateRead(**shown.fields(room, resolver, scope, key, entry), room=handle.room)
 
-    async def _list(self, handle: RoomHandle, question: Question, params: t.ListState) -> t.StateListed:
-        room, resolver = await self._seen(handle, question)
+    async def _list(self, handle: RoomHandle, request: Request, params: t.ListState) -> t.StateListed:
+        room, resolver = await self._seen(handle, request)
         scope = None if params.scope is None else room.entries.scope(params.scope)
         limit = min(params.limit, t.MAX_ENTRIES)
         if params.at is None and params.at_seq is None:
@@ -219,18 +236,18 @@ class Coordination:
                 names = [name for name in names if name > params.after]
             page = shown.within((shown.entry(room, resolver, *name) for name in names), limit)
             return t.StateListed(entries=page, more=len(page) < len(names), room=handle.room)
-        found = await self._at(handle, question, room, params)
+        found = await self._at(handle, request, room, params)
         found = [each for each in found if scope in (None, each.scope)]
         if params.after is not None:
             found = [each for each in found if (each.scope, each.key) > params.after]
         page = shown.within(found, limit)
         return t.StateListed(entries=page, more=len(page) < len(found), room=handle.room)
 
-    async def _at(self, handle: RoomHandle, question: Question, room: Room, params: t.ListState) -> list[t.StateEntry]:
+    async def _at(self, handle: RoomHandle, request: Request, room: Room, params: t.ListState) -> list[t.StateEntry]:
         """What stood in the state at a moment, or when the reader's message of a number came."""
         if params.at is not None and params.at_seq is not None:
             raise Refused("invalid_param", "Name a moment or a message, not both.", param="at")
-        reader, library = question.by.actor, self._desk.library
+        reader, library = request.by.actor, self._desk.library
         view = room.view(reader)
         if params.at_seq is not None:
             place = await library.position_of(handle.room, view, Seq(params.at_seq))
@@ -256,10 +273,10 @@ class Coordination:
             low, high = (middle, high) if header.at <= at else (low, middle - 1)
         return Position(low)
 
-    async def _history(self, handle: RoomHandle, question: Question, params: t.HistoryOfState) -> t.StateHistory:
-        room, resolver = await self._seen(handle, question)
+    async def _history(self, handle: RoomHandle, request: Request, params: t.HistoryOfState) -> t.StateHistory:
+        room, resolver = await self._seen(handle, request)
         scope, key = room.entries.scope(params.scope), key_label(params.key)
-        limit, view = min(params.limit, t.MAX_ENTRIES), room.view(question.by.actor)
+        limit, view = min(params.limit, t.MAX_ENTRIES), room.view(request.by.actor)
         before = Position(room.position + 1)
         versions: list[t.StateVersion] = []
         more = not room.entries.table.is_hidden(scope, resolver.asker.handle)
@@ -296,10 +313,10 @@ class Coordination:
             room = await handle.quiet()
         return room
 
-    async def _seen(self, handle: RoomHandle, question: Question) -> tuple[Room, Resolver]:
+    async def _seen(self, handle: RoomHandle, request: Request) -> tuple[Room, Resolver]:
         """The room as a member sees it who sees more than what names it."""
         room = await self._looked(handle)
-        agent = question.by.actor
+        agent = request.by.actor
         if is_requester(present(room.state.members, agent)):
             raise Refused("not_a_worker")
         return room, room.look(agent, self._now(room), self._watching.of(handle.room))
@@ -309,17 +326,17 @@ class Coordination:
 
     # -- evaluating and waiting ----------------------------------------------------------------------------
 
-    async def _evaluate(self, handle: RoomHandle, question: Question, params: t.Evaluate) -> t.Evaluated:
+    async def _evaluate(self, handle: RoomHandle, request: Request, params: t.Evaluate) -> t.Evaluated:
         expression = self._parse(params.expr, "gate")
-        _, resolver = await self._seen(handle, question)
+        _, resolver = await self._seen(handle, request)
         value, error = _attempt(Program(expression), resolver)
         if error is not None:
             raise came_to_nothing(params.expr, error)
         return t.Evaluated(value=value, room=handle.room)
 
-    async def _wait(self, handle: RoomHandle, question: Question, params: t.WaitUntil) -> t.WaitEnded:
+    async def _wait(self, handle: RoomHandle, request: Request, params: t.WaitUntil) -> t.WaitEnded:
         expression = self._parse(params.condition, "wait")
-        program, agent, name = Program(expression), question.by.actor, handle.room
+        program, agent, name = Program(expression), request.by.actor, handle.room
         began = trio.current_time()
         caught_since: list[float] = []
         waited = Waited()
@@ -336,7 +353,7 @@ class Coordination:
             value, error = _attempt(program, resolver)
             wait.on(topics.life(name), *_topics(room, agent, resolver))
             if value is True or wait.over or waited.caught is not None:
-                return self._ended(room, question, params, began, value, error, waited)
+                return self._ended(room, request, params, began, value, error, waited)
             if any(root == "now" for root, _, _ in resolver.looked):
                 wait.again_in(CLOCK_S)
             blocker = self._first_who_does_not_wait(room)
@@ -356,21 +373,21 @@ class Coordination:
             if left <= 0:
                 # Told to all of them at once: who is told waits no more, and then nobody would see it any more.
                 self._watching.suspect(name)
-                return self._ended(room, question, params, began, value, error, waited)
+                return self._ended(room, request, params, began, value, error, waited)
             wait.again_in(left)
             return None
 
         first = self._parse(params.condition, "wait")
         deadline = began + params.wait_ms / 1000
         if not params.wait_ms:
-            return await self._desk.waits.until(question.caller, look, deadline)
+            return await self._desk.waits.until(request.caller, look, deadline)
         with self._watching.wait(name, agent, Awaited(first.source, _scopes_of(first)), waited):
-            ended = await self._desk.waits.until(question.caller, look, deadline)
+            ended = await self._desk.waits.until(request.caller, look, deadline)
         if not params.include:
             return ended
         # Statuses are shown as they are after the wait.
         room = await self._looked(await self._desk.rooms.get(name))
-        return self._included(room, question, params, ended)
+        return self._included(room, request, params, ended)
 
     def _first_who_does_not_wait(self, room: Room) -> AgentId | None:
         """A member who is present and waits for nothing here; none where everybody waits, or one waits alone."""
@@ -394,7 +411,7 @@ class Coordination:
     def _ended(
         self,
         room: Room,
-        question: Question,
+        request: Request,
         params: t.WaitUntil,
         began: float,
         value: Value,
@@ -404,7 +421,7 @@ class Coordination:
         waits = {}
         is_caught = waited.caught is not None and value is not True
         if is_caught:
-            resolver = room.look(question.by.actor, self._now(room), self._watching.of(room.state.room))
+            resolver = room.look(request.by.actor, self._now(room), self._watching.of(room.state.room))
             for agent, conditions in (waited.caught or {}).items():
                 waits[room.entries.handle(agent)] = [resolver.told(each.text, each.scopes) for each in conditions]
         ended = t.WaitEnded(
@@ -416,10 +433,10 @@ class Coordination:
             deadlock_suspected=waits if is_caught else msgspec.UNSET,
             room=room.state.room,
         )
-        return self._included(room, question, params, ended) if not params.wait_ms else ended
+        return self._included(room, request, params, ended) if not params.wait_ms else ended
 
-    def _included(self, room: Room, question: Question, params: t.WaitUntil, ended: t.WaitEnded) -> t.WaitEnded:
-        resolver = room.look(question.by.actor, self._now(room), self._watching.of(room.state.room))
+    def _included(self, room: Room, request: Request, params: t.WaitUntil, ended: t.WaitEnded) -> t.WaitEnded:
+        resolver = room.look(request.by.actor, self._now(room), self._watching.of(room.state.room))
         return shown.included(room, resolver, params.include, ended)
 
     def _parse(self, source: str, place: Place) -> Expression:
@@ -431,13 +448,13 @@ class Coordination:
 
     # -- writing -------------------------------------------------------------------------------------------
 
-    async def _set(self, handle: RoomHandle, question: Question, params: t.SetState) -> t.StateWritten:
-        return await self._write_one(handle, question, params, self._write(params))
+    async def _set(self, handle: RoomHandle, request: Request, params: t.SetState) -> t.StateWritten:
+        return await self._write_one(handle, request, params, self._write(params))
 
-    async def _delete(self, handle: RoomHandle, question: Question, params: t.DeleteState) -> t.StateWritten:
-        return await self._write_one(handle, question, params, self._deletion(params))
+    async def _delete(self, handle: RoomHandle, request: Request, params: t.DeleteState) -> t.StateWritten:
+        return await self._write_one(handle, request, params, self._deletion(params))
 
-    async def _batch(self, handle: RoomHandle, question: Question, params: t.BatchState) -> t.BatchWritten:
+    async def _batch(self, handle: RoomHandle, request: Request, params: t.BatchState) -> t.BatchWritten:
         writes = []
         for number, each in enumerate(params.writes):
             try:
@@ -446,20 +463,20 @@ class Coordination:
                 refused.details["index"] = number
                 raise
         gate = None if params.gate is None else self._parse(params.gate, "gate")
-        entries, replayed = await self._written(handle, question, params, writes, gate)
+        entries, replayed = await self._written(handle, request, params, writes, gate)
         key = params.idempotency_key or ""
         return t.BatchWritten(writes=entries, replayed=replayed, idempotency_key=key, room=handle.room)
 
     async def _write_one(
-        self, handle: RoomHandle, question: Question, params: t.SetState | t.DeleteState, write: c.StateWrite
+        self, handle: RoomHandle, request: Request, params: t.SetState | t.DeleteState, write: c.StateWrite
     ) -> t.StateWritten:
-        [entry], replayed = await self._written(handle, question, params, [write], None)
+        [entry], replayed = await self._written(handle, request, params, [write], None)
         return _as_written(entry, handle, params.idempotency_key, replayed=replayed)
 
     async def _written(
         self,
         handle: RoomHandle,
-        question: Question,
+        request: Request,
         params: t.SetState | t.DeleteState | t.BatchState,
         writes: Sequence[c.StateWrite],
         gate: Expression | None,
@@ -468,23 +485,23 @@ class Coordination:
         room = await handle.quiet()
         for write in writes:
             for expression in (write.gate, write.expr, write.enabled):
-                _require_readable(room, question.by.actor, expression)
-        _require_readable(room, question.by.actor, gate)
+                _require_readable(room, request.by.actor, expression)
+        _require_readable(room, request.by.actor, gate)
         command = c.WriteState(
-            operation=question.name,
+            operation=request.name,
             idempotency_key=params.idempotency_key,
             input=input_digest(params),
             writes=tuple(writes),
             gate=gate,
             presence=self._watching.of(handle.room),
         )
-        settled = await handle.submit(command, question.by)
+        settled = await handle.submit(command, request.by)
         room = handle.aggregate
         replay = settled.decision.replay
         facts: Sequence[e.Header] = settled.facts
         if replay is not None:
             facts = await self._desk.library.few_facts(handle.room, Position(replay - 1), len(writes))
-        resolver = room.look(question.by.actor, self._now(room), self._watching.of(handle.room))
+        resolver = room.look(request.by.actor, self._now(room), self._watching.of(handle.room))
         told = []
         for header in facts[: len(writes)]:
             body = None if header.body is None else await self._desk.library.body(handle.room, header.position)
@@ -553,35 +570,35 @@ class Coordination:
             raise Refused("invalid_timer", said, what="tick_on")
         return scope, key
 
-    async def _renew(self, handle: RoomHandle, question: Question, params: t.RenewTimer) -> t.StateWritten:
+    async def _renew(self, handle: RoomHandle, request: Request, params: t.RenewTimer) -> t.StateWritten:
         command = c.RenewTimer(
-            operation=question.name,
+            operation=request.name,
             idempotency_key=params.idempotency_key,
             input=input_digest(params),
             scope=params.scope,
             key=params.key,
         )
-        settled = await handle.submit(command, question.by)
+        settled = await handle.submit(command, request.by)
         room = handle.aggregate
         scope, key = room.entries.scope(params.scope), key_label(params.key)
         entry = room.entries.table.entry(scope, key)
         if entry is None:
             raise room.entries.missing(scope, key)
-        resolver = room.look(question.by.actor, self._now(room), self._watching.of(handle.room))
+        resolver = room.look(request.by.actor, self._now(room), self._watching.of(handle.room))
         fields = shown.of_writer(room, resolver, scope, key, entry)
         replayed = settled.decision.replay is not None
         return _as_written(t.StateEntry(**fields), handle, params.idempotency_key, replayed=replayed)
 
-    async def _hide(self, handle: RoomHandle, question: Question, params: t.HideScope) -> t.ScopeShown:
-        scope = "" if params.everybodys else question.by.actor
+    async def _hide(self, handle: RoomHandle, request: Request, params: t.HideScope) -> t.ScopeShown:
+        scope = "" if params.everybodys else request.by.actor
         command = c.HideScope(
-            operation=question.name,
+            operation=request.name,
             idempotency_key=params.idempotency_key,
             input=input_digest(params),
             scope=scope,
             hidden=params.hidden,
         )
-        await handle.submit(command, question.by)
+        await handle.submit(command, request.by)
         named = scope and handle.aggregate.entries.scope(scope)
         return t.ScopeShown(scope=named, hidden=params.hidden, room=handle.room)
 

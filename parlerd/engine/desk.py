@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from parlerd.core.identities import AgentRecord
 from parlerd.core.model import By, HomeId, Millis
 from parlerd.engine.bindings import Bindings
-from parlerd.engine.budget import TurnBudget
 from parlerd.engine.callers import Caller, PeerProcess, ProcessId
 from parlerd.engine.clearing import Clearing
 from parlerd.engine.connected import Connected
@@ -25,6 +24,7 @@ from parlerd.engine.pair_lines import PairLines
 from parlerd.engine.ports import Clock, HomeBook, HomeKeys, HostFiles, Notifier, Randomness
 from parlerd.engine.presence import Presence
 from parlerd.engine.quota import Quotas
+from parlerd.engine.retaining import Retaining
 from parlerd.engine.rooms import RoomDoor
 from parlerd.engine.seats import Seats
 from parlerd.engine.seen_hosts import SeenHosts
@@ -81,6 +81,8 @@ class Desk:
     """The relays that the person added."""
     codes: JoinCodes
     """The codes that were typed wrong, whoever typed them."""
+    retaining: Retaining
+    """Lets the words go that are too much."""
     clearing: Clearing
     """Takes deleted rooms out of the file."""
     copies: Callable[[], list[str]]
@@ -92,8 +94,6 @@ class Desk:
     """Whether that is `~/.parler`."""
     pair_lines: PairLines = field(default_factory=PairLines)
     """The calls about pairs of agents, one after the other."""
-    budget: TurnBudget = field(default_factory=TurnBudget)
-    """The turns that may begin without a person."""
     bindings: Bindings = field(init=False)
     """What binds keys to rooms on relays."""
     kept: Kept = field(init=False)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, cast
 
 import msgspec
 import trio
@@ -192,7 +192,9 @@ class DirectoryHandlers:
             card = _proved(entry, home)
             if card is None or card.agent == me.id or card.agent in found:
                 continue
-            found[card.agent] = _found(card, status=entry.presence, since=entry.since, home=name)
+            found[card.agent] = _found(
+                card, status=entry.presence, since=entry.since, home=name, stated=entry.stated or None
+            )
 
     @handles("directory.card")
     async def card(self, caller: Caller, params: t.ShowCard) -> t.FoundAgent:
@@ -248,9 +250,12 @@ class DirectoryHandlers:
                 continue
             presence, since = desk.presence.of(card.agent)
             entries.append(
-                msgspec.convert(
-                    {"card": signed.body, "signature": signed.signature, "presence": presence, "since": since},
-                    t.CardEntry,
+                t.CardEntry(
+                    card=signed.body,
+                    signature=signed.signature,
+                    presence=cast(Any, presence),
+                    since=since,
+                    stated=desk.presence.stated(card.agent) or msgspec.UNSET,
                 )
             )
         return t.CardPage(cards=entries, more=more)
@@ -305,10 +310,13 @@ class DirectoryHandlers:
         """A card of this home's own directory: its signature was checked when it came in, and the audit checks it
         again."""
         status, since = self._desk.presence.of(card.agent)
-        return _found(card, status=status, since=since, home=LOCAL)
+        stated = self._desk.presence.stated(card.agent)
+        return _found(card, status=status, since=since, home=LOCAL, stated=stated)
 
 
-def _found(card: Listed | AgentCard, *, status: str, since: int, home: str) -> t.FoundAgent:
+def _found(
+    card: Listed | AgentCard, *, status: str, since: int, home: str, stated: t.StatedStatus | None
+) -> t.FoundAgent:
     """An agent by its card, whose signature was checked."""
     return t.FoundAgent(
         id=card.agent,
@@ -324,6 +332,7 @@ def _found(card: Listed | AgentCard, *, status: str, since: int, home: str) -> t
         home=home,
         fingerprint=fingerprint(card.agent),
         direct="ask" if card.direct == "ask" else "open",
+        stated=stated or msgspec.UNSET,
     )
 
 
@@ -333,7 +342,7 @@ _UNHEARD: Final = "Not every relay answered; try again when all are reached. `pa
 _RULES: Final = {
     "tags": "Tags are labels of letters, digits and . _ @ # / -, each once.",
     "skills": "Skills are labels of letters, digits and . _ @ # / -, each once.",
-    "role": "A role is a label of letters, digits and . _ @ # / -.",
+    "role": "A role is a label of letters, digits and . _ @ # / -, and no word such as owner or person.",
 }
 
 

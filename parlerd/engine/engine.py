@@ -21,7 +21,7 @@ from parlerd.bounded import Bounded
 from parlerd.core import events as e
 from parlerd.core import topics
 from parlerd.core.errors import ParlerError, Refused, StoreError
-from parlerd.core.model import PrincipalId, RoomId
+from parlerd.core.model import HOME_ROOM, PrincipalId, RoomId
 from parlerd.engine.actor import ActorParts
 from parlerd.engine.admitting import Admitting
 from parlerd.engine.agents import Agents
@@ -34,6 +34,7 @@ from parlerd.engine.cards import Cards
 from parlerd.engine.checks import Checks
 from parlerd.engine.clearing import Clearing
 from parlerd.engine.connected import Connected
+from parlerd.engine.continuing import Continuing
 from parlerd.engine.coordination import Coordination
 from parlerd.engine.deadlines import IdleAgents, RoomDeadlines
 from parlerd.engine.deleting import Deleting
@@ -84,6 +85,7 @@ from parlerd.engine.quota import Quotas
 from parlerd.engine.reach import within
 from parlerd.engine.reading import Reading
 from parlerd.engine.receiving import Receiving
+from parlerd.engine.retaining import Retaining
 from parlerd.engine.rewinding import Rewinding
 from parlerd.engine.rooms import RoomDoor, Rooms
 from parlerd.engine.scheduler import Scheduler
@@ -95,6 +97,7 @@ from parlerd.engine.sharing import Sharing
 from parlerd.engine.shelf import BlobDriver, HomeShelf
 from parlerd.engine.shelving import Shelving
 from parlerd.engine.starts import Starts
+from parlerd.engine.stating import Stating
 from parlerd.engine.status import Status
 from parlerd.engine.streams import Streams
 from parlerd.engine.tasks import Tasks
@@ -196,20 +199,22 @@ class Engine:
             sending,
             receiving,
             Ladder(desk, reading),
-            Handoffs(desk, sending, reading),
+            Handoffs(desk, sending, reading, files := Files(desk, reading, sending)),
             Memory(desk, reading, sending),
-            files := Files(desk, reading, sending),
+            files,
             Sharing(desk, files),
             Shelving(desk),
             queues,
-            Tasks(desk, queues, sending, reading, desk.tending),
+            Tasks(desk, queues, sending, reading, desk.tending, files),
             directory,
             Overview(desk),
             inviting,
             Departing(desk),
             Deleting(desk),
             AttentionHandlers(desk),
-            Waking(desk),
+            Stating(desk),
+            waking := Waking(desk),
+            Continuing(desk, waking),
             Checks(desk),
             HomeHandlers(desk),
             notices,
@@ -383,16 +388,22 @@ async def open_engine(
         rooms: Rooms
         deadlines: RoomDeadlines
         tending: Tending
+        retaining: Retaining
         idle: IdleAgents
         presence: Presence
 
         def publish(room: RoomId, facts: Sequence[e.Header]) -> None:
+            if room == HOME_ROOM:
+                wakes.publish({each for fact in facts for each in rooms.home.aggregate.topics(fact)})
+                return
             actor = rooms.open_actor(room)
             if actor is not None:
                 wakes.publish({topics.log(room), *(each for fact in facts for each in actor.aggregate.topics(fact))})
                 deadlines.changed(room, actor.aggregate)
                 for fact in facts:
                     tending.acted(room, actor.aggregate, fact)
+                if rooms.is_here(actor.aggregate):
+                    retaining.note(room, facts)
 
         author = LocalAuthor(signers, random)
         context = ActorParts(
@@ -405,7 +416,7 @@ async def open_engine(
         )
         codes, others = JoinCodes(keys), homes or NoHomes()
         quotas = Quotas(settings)
-        shelf = HomeShelf(blobs, settings, quotas, clock)
+        shelf = HomeShelf(blobs, settings, quotas, clock, random)
         rooms = Rooms(context, nursery, own=keys.id, homes=others, codes=codes, shelf=shelf)
         await rooms.start()
         scheduler = Scheduler(clock, stepped_back=lambda: deadlines.load())
@@ -448,6 +459,14 @@ async def open_engine(
             own=keys.id,
             changed=lambda room, aggregate: deadlines.changed(room, aggregate),
         )
+        retaining = Retaining(
+            library=library,
+            rooms=rooms,
+            clock=clock,
+            settings=settings,
+            own=keys.id,
+            freed=lambda person, size: desk.kept.add(person, -size),
+        )
         nursery.start_soon(scheduler.run)
         presence = Presence(seats, connected, links, clock)
         desk = Desk(
@@ -459,6 +478,7 @@ async def open_engine(
             links=links,
             presence=presence,
             tending=tending,
+            retaining=retaining,
             seen_hosts=hosts,
             notifier=wakes,
             clock=clock,
@@ -481,12 +501,14 @@ async def open_engine(
             home_path=home_path,
             default_home=default_home,
         )
+        nursery.start_soon(retaining.run)
         try:
             yield Engine(desk, author, socket, frames or NoFrames(), stop)
         finally:
             with trio.CancelScope(shield=True):
                 scheduler.close()
                 clearing.close()
+                retaining.close()
                 await rooms.close()
     with trio.CancelScope(shield=True):
         await driver.close()

@@ -70,8 +70,8 @@ class Followed:
     """Whether it was said that all is told which was there."""
     knows_tasks: bool = False
     """Whether it was told how the tasks stand that were claimed before it began."""
-    presence: dict[AgentId, str] = field(default_factory=dict)
-    """How present each member was said to be."""
+    presence: dict[AgentId, tuple[str, t.StatedStatus | msgspec.UnsetType]] = field(default_factory=dict)
+    """How present each member was said to be, and what it was said to state."""
 
 
 @dataclass(slots=True, eq=False)

@@ -1,19 +1,19 @@
 """Sharing files and code, and fetching them: the handlers of what is asked on this machine.
 
-    begin, write, finish --> the shelf of the room's home     the bytes
-    share                --> a message that names the blob    who may have them
-    find, read           --> a message that names the blob, which the reader may see --> the shelf
+    put       --> the shelf of the room's home     the bytes of a file that was handed over
+    share     --> a message that names the blob    who may have them
+    find, get --> a message that names the blob, which the reader may see --> the shelf
 
 A blob is read by way of a message alone: whoever may see none that brings it is answered as if there were no such blob.
 
-Not here: bytes on the disk (`shelf`), homes elsewhere (`uplink`, by way of the handle), files of whoever shares (the
-command, or `workspace_files`). Above: the engine's face. Below: `sending`, the library, `handles.Shelf`. Invariant: no
+Not here: bytes on the disk (`shelf`), homes elsewhere (`uplink`, by way of the handle), which file is shared (the
+command, or `workspace_files`). Above: the engine's face. Below: `carrying`, `sending`, the library. Invariant: no
 answer tells of a blob that the asker may not read.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -29,6 +29,7 @@ from parlerd.core.visibility import can_see
 from parlerd.core.words import CODE, FILE, MAX_NAME, check_text
 from parlerd.engine.brought import BlobFinder
 from parlerd.engine.callers import Caller
+from parlerd.engine.carrying import Download, Upload
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
@@ -38,6 +39,9 @@ from parlerd.engine.reading import Reading, number_of, render_message
 from parlerd.engine.sending import Sending
 from parlerd.operations import types as t
 from parlerd.store.port import StoredMessage
+
+_SHARE_FIRST: Final = "Share it with this room first, and name the message that brings it."
+_NO_FILE: Final = "A hand-off pins code that was pushed. Name a file by its path, among the files that matter."
 
 
 class Found(NamedTuple):
@@ -49,7 +53,7 @@ class Found(NamedTuple):
 
 
 class Files:
-    """The handlers of `blob.begin`, `blob.write`, `blob.finish`, `blob.share`, `blob.find` and `blob.read`."""
+    """The handlers of `blob.put`, `blob.share`, `blob.find` and `blob.get`."""
 
     def __init__(self, desk: Desk, reading: Reading, sending: Sending) -> None:
         self._desk = desk
@@ -59,23 +63,16 @@ class Files:
 
     # -- bringing bytes ------------------------------------------------------------------------------------
 
-    @handles("blob.begin")
-    async def begin(self, caller: Caller, params: t.BeginBlob) -> t.BlobAt:
+    @handles("blob.put")
+    async def put(self, caller: Caller, params: t.PutBlob) -> t.BlobPut:
         me, handle = await self.writable(caller, params.room)
-        offset = await handle.shelf.begin(me.id, blob_id(params.blob), params.size)
-        return t.BlobAt(room=handle.room, offset=offset)
-
-    @handles("blob.write")
-    async def write(self, caller: Caller, params: t.WriteBlob) -> t.BlobAt:
-        me, handle = await self.writable(caller, params.room)
-        offset = await handle.shelf.write(me.id, blob_id(params.blob), params.offset, params.data)
-        return t.BlobAt(room=handle.room, offset=offset)
-
-    @handles("blob.finish")
-    async def finish(self, caller: Caller, params: t.FinishBlob) -> t.BlobAt:
-        me, handle = await self.writable(caller, params.room)
-        await handle.shelf.finish(me.id, blob_id(params.blob), params.size)
-        return t.BlobAt(room=handle.room, offset=params.size)
+        with caller.handed.using(params.file) as file:
+            upload = file.carried
+            if not isinstance(upload, Upload) or upload.room != handle.room:
+                upload = file.carried = Upload(handle.room, me.id, file, self._desk.shelf.aside)
+            await upload.step(handle.shelf)
+            file.is_done = upload.blob is not None
+        return t.BlobPut(room=handle.room, offset=upload.at, size=upload.size, blob=upload.blob or "")
 
     async def writable(self, caller: Caller, wanted: str | None) -> tuple[AgentRecord, RoomHandle]:
         """Who asks, and the room that it means, which is open."""
@@ -156,6 +153,33 @@ class Files:
                 return True
         return False
 
+    async def again(self, me: AgentRecord, handle: RoomHandle, meant: str, *, code: bool = False) -> BlobPart:
+        """The part with which a message of the agent brings once more what a message of the same room brings: `meant`
+        is the blob's id, or the number or id of that message. Whoever sees the new message may then have the blob, also
+        where it does not see the first. Raises `Refused`: `no_such_blob` and `no_such_message`, and `bundle_refused`
+        for a file where only `code` will do."""
+        try:
+            found = await self.found(me, meant, handle.room)
+        except Refused as error:
+            if error.code not in ("no_such_blob", "no_such_message"):
+                raise
+            raise Refused(error.code, hint=_SHARE_FIRST, tool_hint=_SHARE_FIRST, **error.details) from None
+        brings = self.info(me, found).brings
+        tip, base, left_out = brings.tip, brings.base, brings.left_out
+        if code and tip is msgspec.UNSET:
+            raise Refused(
+                "bundle_refused", "That is a file, and no code.", hint=_NO_FILE, tool_hint=_NO_FILE, what="kind"
+            )
+        await handle.shelf.require(me.id, blob_id(brings.blob), may_read=True)
+        return BlobPart(
+            blob=blob_id(brings.blob),
+            size=brings.size,
+            name=brings.name,
+            tip="" if tip is msgspec.UNSET else tip,
+            base="" if base is msgspec.UNSET else base,
+            left_out=0 if left_out is msgspec.UNSET else left_out,
+        )
+
     # -- finding and reading -------------------------------------------------------------------------------
 
     @handles("blob.find")
@@ -232,10 +256,17 @@ class Files:
                 continue  # it left meanwhile
         return found
 
-    @handles("blob.read")
-    async def read(self, caller: Caller, params: t.ReadBlob) -> t.BlobPiece:
+    @handles("blob.get")
+    async def get(self, caller: Caller, params: t.GetBlob) -> t.BlobAt:
         me = await self._desk.me(caller)
         handle, room = await room_of(self._desk, me, params.room)
-        blob = blob_id(params.blob)
+        blob, size, aside = blob_id(params.blob), params.size, self._desk.shelf.aside
         await self._finder.require(room, me.id, blob)
-        return t.BlobPiece(data=await handle.shelf.read(me.id, blob, params.offset, params.length))
+        with caller.handed.using(params.file) as file:
+            download = file.carried
+            if not isinstance(download, Download) or (download.room, download.blob) != (handle.room, blob):
+                had = min(await aside(lambda _: file.size()), size)
+                digest = await aside(lambda _: file.digest(had))
+                download = file.carried = Download(handle.room, me.id, blob, size, file.write, aside, (had, digest))
+            file.is_done = await download.step(handle.shelf)
+        return t.BlobAt(room=handle.room, offset=download.at)

@@ -324,9 +324,11 @@ class Following:
                     continue
                 if member.agent not in known:
                     presence, since = self._desk.presence.of(member.agent)
-                    known[member.agent] = t.Present(agent=member.agent, presence=presence, since=since)
-                if followed.presence.get(member.agent) != known[member.agent].presence:
-                    followed.presence[member.agent] = known[member.agent].presence
+                    stated = self._desk.presence.stated(member.agent) or msgspec.UNSET
+                    known[member.agent] = t.Present(agent=member.agent, presence=presence, since=since, stated=stated)
+                told = known[member.agent].presence, known[member.agent].stated
+                if followed.presence.get(member.agent) != told:
+                    followed.presence[member.agent] = told
                     changed.append(known[member.agent])
             if changed:
                 items.append(t.LinkItem(room=followed.room, presence=changed))
@@ -370,6 +372,8 @@ class _Walk:
         """The page that messages are put into."""
         self._came = False
         """Whether one of these agents came in, and no page said yet which number it goes on from."""
+        self._left_out = False
+        """Whether a private message was left out, and no page said yet which number its readers go on from."""
         self._told = self._size = 0
         """How many messages were told in this step, and their bytes."""
 
@@ -507,7 +511,7 @@ class _Walk:
                 is_full = not await self._take(fact)
                 if is_full:
                     break
-        if self._came:
+        if self._came or self._left_out:
             await self._say()
             self._open_page()
         await self._say()
@@ -649,7 +653,13 @@ class _Walk:
             for agent, view in self._views.items()
             if can_see(view, position=position, visibility=event.visibility)
         ]
-        if seers:
+        if seers and fact.body is None and event.visibility is not None:
+            # Without its words nobody can be shown who may see it: only its number is told, with the next page.
+            await self._say()
+            self._left_out = True
+            for agent in seers:
+                followed.seqs[agent] += 1
+        elif seers:
             if self._told >= PAGE or (self._told and self._size + size > PAGE_BYTES):
                 return False
             if self._entries:
@@ -692,7 +702,7 @@ class _Walk:
                 jumped=followed.jumped,
                 messages=[],
             )
-            followed.jumped = self._came = False
+            followed.jumped = self._came = self._left_out = False
 
     async def _say(self) -> None:
         """Give out what was put together: the changes of the card, or the page."""

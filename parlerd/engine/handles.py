@@ -27,7 +27,6 @@ from parlerd.core.statements import Opening
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.armed import Armed
 from parlerd.engine.authors import Words
-from parlerd.engine.callers import Caller
 from parlerd.engine.recent import Recent
 from parlerd.engine.submissions import Settled, Submission
 from parlerd.operations import types as t
@@ -38,18 +37,26 @@ LOCAL: Final = "local"
 
 
 class Question(NamedTuple):
-    """An operation that the home of a room answers, whole: its name, its parameters, and who asks, by which
-    connection."""
+    """An operation that the home of a room answers, whole: its name, its parameters, and who asks."""
 
     name: str
     params: t.Params
     by: By
-    caller: Caller
 
 
 class Shelf(Protocol):
     """Where the files are that the messages of a room bring: with the room's home. Each method raises `Refused` where
     that home does not answer: nothing of this waits."""
+
+    @property
+    def piece(self) -> int:
+        """How many bytes go at once, at most."""
+        ...
+
+    async def name(self, digest: Callable[[], Awaitable[BlobId]]) -> BlobId:
+        """What an upload is called while it lasts: its digest, which `digest` finds, where a home must know that
+        before."""
+        ...
 
     async def begin(self, agent: AgentId, blob: BlobId, size: int) -> int:
         """Begin an upload, or go on with it: how many of its bytes are there. Raises `Refused`: `blob_too_large`."""
@@ -60,8 +67,12 @@ class Shelf(Protocol):
         on from, `blob_too_large`, `too_many_blobs`, `throttled`."""
         ...
 
-    async def finish(self, agent: AgentId, blob: BlobId, size: int) -> None:
-        """Say that all are there. Raises `Refused`: `upload_unfinished`, `blob_mismatch`."""
+    async def settle(self, agent: AgentId, blob: BlobId, size: int) -> BlobId:
+        """Say that all are there; which blob they are. Raises `Refused`: `upload_unfinished`, `blob_mismatch`."""
+        ...
+
+    async def give_up(self, agent: AgentId, blob: BlobId) -> None:
+        """Nobody goes on with this upload now. A home to which it can go on later keeps what it has."""
         ...
 
     async def require(self, agent: AgentId, blob: BlobId, *, may_read: bool) -> None:
@@ -162,7 +173,7 @@ class RoomHandle(Protocol):
         tells nothing. Raises `Refused`: `home_unreachable` at once where no link to the room's home is up."""
         ...
 
-    async def ask(self, question: Question, here: Callable[[RoomHandle, Question], Awaitable[t.Result]]) -> t.Result:
+    async def ask(self, question: Question, here: Callable[[RoomHandle], Awaitable[t.Result]]) -> t.Result:
         """What the room's home answers: `here` says it of a room of this home. Raises `Refused`: what that home
         refuses, or `offline` or `home_unreachable` where it does not answer; nothing of this waits for a link."""
         ...
@@ -194,10 +205,11 @@ class Earlier(NamedTuple):
 
 
 class Present(NamedTuple):
-    """How present an agent is, in one word, and since when."""
+    """How present an agent is, in one word, since when, and what it states."""
 
     presence: str
     since: Millis
+    stated: t.StatedStatus | None = None
 
 
 class Undelivered(NamedTuple):
@@ -337,13 +349,23 @@ class ForsakenShelf:
     def __init__(self, home_name: str) -> None:
         self._home_name = home_name
 
+    @property
+    def piece(self) -> int:
+        return 1
+
+    async def name(self, digest: Callable[[], Awaitable[BlobId]]) -> BlobId:
+        raise taken_out(self._home_name)
+
     async def begin(self, agent: AgentId, blob: BlobId, size: int) -> int:
         raise taken_out(self._home_name)
 
     async def write(self, agent: AgentId, blob: BlobId, at: int, data: bytes) -> int:
         raise taken_out(self._home_name)
 
-    async def finish(self, agent: AgentId, blob: BlobId, size: int) -> None:
+    async def settle(self, agent: AgentId, blob: BlobId, size: int) -> BlobId:
+        raise taken_out(self._home_name)
+
+    async def give_up(self, agent: AgentId, blob: BlobId) -> None:
         raise taken_out(self._home_name)
 
     async def require(self, agent: AgentId, blob: BlobId, *, may_read: bool) -> None:
@@ -381,7 +403,7 @@ class ForsakenRoom(MirrorRoom):
     async def earlier(self, agent: AgentId, after: Seq, limit: int) -> Earlier:
         raise self._refused()
 
-    async def ask(self, question: Question, here: Callable[[RoomHandle, Question], Awaitable[t.Result]]) -> t.Result:
+    async def ask(self, question: Question, here: Callable[[RoomHandle], Awaitable[t.Result]]) -> t.Result:
         raise self._refused()
 
     async def rewind(self, by: By, *, confirmed: bool) -> t.RewoundRoom:

@@ -12,21 +12,23 @@ from typing import Final
 import msgspec
 
 from parlerd.core import commands as c
-from parlerd.core.envelope import HandoffAnswerPart, HandoffPart, turn_of
+from parlerd.core.envelope import HandoffAnswerPart, HandoffPart, Part, Transcript, blob_of, turn_of
 from parlerd.core.errors import Refused
 from parlerd.core.handoff import Offer
 from parlerd.core.identities import AgentRecord
 from parlerd.core.model import AgentId, MessageId, Millis, Position, label
 from parlerd.core.room import Room, RoomState
 from parlerd.core.visibility import can_see
-from parlerd.core.words import answer_kind, check_handoff, check_text
+from parlerd.core.words import HANDOFF, answer_kind, check_handoff, check_text
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
+from parlerd.engine.files import Files
 from parlerd.engine.handling import handles
 from parlerd.engine.inputs import input_digest
 from parlerd.engine.lookup import room_of
 from parlerd.engine.reading import Reading, handle_of, silence_of
 from parlerd.engine.sending import Sending
+from parlerd.engine.transcripts import transcript
 from parlerd.operations import types as t
 from parlerd.store.port import StoredMessage
 
@@ -39,8 +41,9 @@ MAX_SHOWN: Final = 20
 class Handoffs:
     """The handlers of `handoff.give`, `handoff.accept`, `handoff.decline`, `handoff.withdraw` and `handoff.show`."""
 
-    def __init__(self, desk: Desk, sending: Sending, reading: Reading) -> None:
+    def __init__(self, desk: Desk, sending: Sending, reading: Reading, files: Files) -> None:
         self._desk = desk
+        self._files = files
         self._sending = sending
         self._reading = reading
 
@@ -49,6 +52,9 @@ class Handoffs:
         me = await self._desk.me(caller)
         target = "" if params.for_ in ("", ANYONE) else str(label(params.for_))
         actor, room = await room_of(self._desk, me, params.room)
+        told = None
+        if params.transcript:
+            told = await transcript(self._desk.library, room, me.id, target, params.transcript)
         # Readers are told a name, also where an id was given.
         named = handle_of(room.state, AgentId(target))
         part = HandoffPart(
@@ -63,19 +69,24 @@ class Handoffs:
             files=params.files,
             refs=params.refs,
             ttl_ms=Millis(params.ttl_ms or 0),
+            transcript=told,
         )
-        turn, ttl_ms = turn_of((part,))
+        size = check_handoff(part)
+        parts: tuple[Part, ...] = (part,)
+        if params.bundle is not None:
+            parts = (part, await self._files.again(me, actor, params.bundle, code=True))
+        turn, ttl_ms = turn_of(parts)
         command = c.PostMessage(
             operation="handoff.give",
             idempotency_key=params.idempotency_key,
             input=input_digest(params),
-            kind="handoff",
+            kind=HANDOFF,
             taker=target,
             turn=turn,
             ttl_ms=ttl_ms,
+            blob=blob_of(parts),
         )
-        size = check_handoff(part)
-        sent = await (await self._sending.post(caller, me, actor, command, (part,), size)).result()
+        sent = await (await self._sending.post(caller, me, actor, command, parts, size)).result()
         # The room as it is now: who was in it before the message was stored may have left meanwhile.
         room = actor.aggregate
         offer = room.state.offers.get(MessageId(sent.id))
@@ -90,6 +101,7 @@ class Handoffs:
             queued=sent.queued,
             warning=sent.warning,
             others=sum(member.present and member.agent != me.id for member in room.state.members.values()),
+            transcript=_sent_transcript(told) if params.transcript and not sent.replayed else msgspec.UNSET,
             expires=0 if offer is None else offer.expires_at,
         )
 
@@ -189,6 +201,12 @@ class Handoffs:
         spans = [(Position(place - 1), place) for place in places]
         await self._reading.mark(room.state.room, me.id, spans, needed=False)
         return await self._reading.render(room.state, view, stored)
+
+
+def _sent_transcript(told: Transcript | None) -> t.SentTranscript:
+    if told is None:
+        return t.SentTranscript(count=0, quoted=False)
+    return t.SentTranscript(count=told.count, quoted=bool(told.quoted), left_out=told.left_out)
 
 
 _OPERATIONS: Final = {

@@ -18,6 +18,7 @@ from parlerd.core import events as e
 from parlerd.core.claims import Task
 from parlerd.core.errors import Refused
 from parlerd.core.identities import AgentRecord
+from parlerd.core.loops import WAKES_OF_PAIR
 from parlerd.core.model import AgentId, MessageId, Millis, Stage
 from parlerd.core.room import Room
 from parlerd.core.visibility import can_see
@@ -83,7 +84,9 @@ class Ladder:
             handoff = entry_of(room.state, reader, offer, self._reading.now_in(room.state), seq)
         task = room.claims.get(id)
         entry = msgspec.UNSET if task is None else task_entry(room, task, self._reading.now_in(room.state))
-        return t.WhyResult(id=id, room=room_id, readers=readers, handoff=handoff, task=entry)
+        gone = room.state.retention.covers(position) and not e.is_remembered(header.event)
+        erased = True if gone else msgspec.UNSET
+        return t.WhyResult(id=id, room=room_id, readers=readers, handoff=handoff, task=entry, erased=erased)
 
     def _queued(self, caller: Caller, me: AgentRecord, id: MessageId) -> t.WhyResult:
         """The first rung of a message for a room elsewhere: it waits here to leave. Nobody but its author knows of it,
@@ -121,12 +124,20 @@ class Ladder:
             if room.state.rewinds.is_lost(header.position) and not is_here:
                 # What the relay knew of the reader is lost as well, and nobody is told the message any more.
                 stopped, stopped_since = "lost by the relay", 0
+        held: int | msgspec.UnsetType = msgspec.UNSET
+        if "read" not in reached and reader in self._desk.rooms.home.aggregate.state.agents:
+            # Of an agent of another home, that home alone knows how many turns began.
+            assert isinstance(header.event, e.MessagePosted)
+            loops = self._desk.rooms.home.aggregate.loops
+            turns = loops.turns(room.state.room, header.event.chain, header.by.actor, reader)
+            held = turns if turns >= WAKES_OF_PAIR else msgspec.UNSET
         return t.ReaderLadder(
             agent=reader,
             name=handle_of(room.state, reader),
             stages=[t.StageReached(stage=stage, at=at) for stage, at in reached.items()],
             stopped=stopped,
             stopped_since=stopped_since,
+            held=held,
         )
 
 

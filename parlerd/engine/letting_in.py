@@ -18,7 +18,7 @@ import msgspec
 from parlerd.core import commands as c
 from parlerd.core.approvals import Request, standing_request
 from parlerd.core.errors import Refused
-from parlerd.core.model import AgentId, KeyId, Millis, RequestId, RoomId, label
+from parlerd.core.model import AgentId, KeyId, Millis, RequestId, RoomId, role_name
 from parlerd.core.room import Room
 from parlerd.core.statements import DecisionStatement, KnockStatement, Transfer, check, decode_opened
 from parlerd.engine.admitting import new_key
@@ -28,7 +28,7 @@ from parlerd.engine.cards import OPENED_AT, Cards
 from parlerd.engine.desk import Desk
 from parlerd.engine.handling import handles
 from parlerd.engine.library import Signed
-from parlerd.engine.reachable import NOBODY, eyes, owned_within, require_attached, room_within, stamp
+from parlerd.engine.reachable import NOBODY, came_under, eyes, owned_within, require_attached, room_within, stamp
 from parlerd.engine.reading import handle_of
 from parlerd.operations import types as t
 
@@ -99,8 +99,8 @@ class LettingIn:
         return t.Knocked(status="pending", request=request.id, join_code=self._desk.keys.join_code(request.id))
 
     async def _key(self, caller: Caller, typed: str) -> tuple[KeyId, Room]:
-        """A key that is good, or that one of the link's agents came by, and its room. Raises `Refused(unknown_key)`
-        for every other text alike."""
+        """A key that is good for this link, and its room; also one that is not any more, for a link with an agent that
+        is in that room or knocked with the key. Raises `Refused(unknown_key)` for every other text alike."""
         desk = self._desk
         try:
             key_id = desk.keys.key_id(typed)
@@ -111,7 +111,7 @@ class LettingIn:
         room = None if name is None else (await desk.rooms.get(name)).aggregate
         if room is None or not self._has_used(caller, room, key_id):
             await desk.throttle.before(caller)
-            if room is None or room.state.keys[key_id].state(desk.clock.now()) != "live":
+            if room is None or not self._is_good(caller, room, key_id):
                 raise self._unknown(caller)
         return key_id, room
 
@@ -128,6 +128,16 @@ class LettingIn:
                     return key.id, room
         await desk.throttle.before(caller)
         raise self._unknown(caller)
+
+    def _is_good(self, caller: Caller, room: Room, key_id: KeyId) -> bool:
+        """Whether a key opens anything to this link's person. One that is used up goes on for whoever came by it, so
+        that they may leave and come again; which of the person's agents that is, the room itself says at the knock."""
+        key = room.state.keys[key_id]
+        state = key.state(self._desk.clock.now())
+        principal = caller.facts.authority.principal
+        return state == "live" or (
+            state == "used_up" and any(came_under(room, agent, principal) for agent in key.users)
+        )
 
     def _has_used(self, caller: Caller, room: Room, key_id: KeyId) -> bool:
         """Whether one of the link's agents is in the room, or knocked with this very key: it is no guesser."""
@@ -232,5 +242,5 @@ def _request(room: Room, id: str) -> Request:
 
 
 def _role(text: str) -> str:
-    """A role that a newcomer asks for. Raises `Refused(invalid_name)` for one that is no name."""
-    return label(text) if text else ""
+    """A role that a newcomer asks for. Raises `Refused(invalid_name)` for one that is none."""
+    return role_name(text) if text else ""

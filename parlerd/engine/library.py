@@ -41,6 +41,7 @@ from parlerd.core.model import (
     Seq,
     Shown,
     View,
+    WordsOf,
 )
 from parlerd.core.room import Room
 from parlerd.core.visibility import can_see
@@ -414,6 +415,35 @@ class Library:
         """The messages of a room whose words are here."""
         return await self._driver.read(lambda store: store.held(room))
 
+    async def grown(self, room: RoomId, after: Position) -> tuple[Held, Position]:
+        """The messages of a room after a position whose words are here, and up to where the log was looked at."""
+
+        def look(store: Store) -> tuple[Held, Position]:
+            upto = store.head(room).position
+            return store.held(room, after, upto), upto
+
+        return await self._driver.read(look)
+
+    async def oldest_words(self, room: RoomId, after: Position, limit: int) -> list[WordsOf]:
+        """The oldest messages of a room after a position whose words are here."""
+        return await self._driver.read(partial(_oldest_words, room=room, after=after, limit=limit))
+
+    async def read_by_all(self, room: Room) -> Position:
+        """Up to where every present member of a room has acknowledged what others said there."""
+        name, upto = room.state.room, room.position
+        views = [room.view(member.agent) for member in room.state.members.values() if member.present]
+
+        def look(store: Store) -> Position:
+            read = upto
+            for view in views:
+                acknowledged = store.cursor(name, view.reader).acknowledged
+                if store.unread(name, view, acknowledged):
+                    first = store.position_of(name, view, Seq(store.seq_at(name, view, acknowledged) + 1))
+                    read = min(read, Position(first - 1))
+            return read
+
+        return await self._driver.read(look)
+
     async def oldest_bodies(self, room: RoomId, after: Position, limit: int) -> list[tuple[Position, int]]:
         """The oldest messages of a room after a position whose words are here, each with the size of its body."""
         return await self._driver.read(lambda store: store.oldest_bodies(room, after, limit))
@@ -462,6 +492,10 @@ class Library:
     async def is_brought(self, blob: BlobId) -> bool:
         """Whether any message brings this blob, whoever may see that message."""
         return await self._driver.read(lambda store: store.is_brought(blob))
+
+    async def brought(self, room: RoomId) -> list[BlobId]:
+        """The blobs that messages of a room bring whose words are here."""
+        return await self._driver.read(lambda store: store.brought(room))
 
     async def search(self, work: Callable[[Store], T]) -> T:
         """Look through what rooms remember, away from the loop."""
@@ -569,6 +603,16 @@ def _before(store: Store, room: RoomId, key: UsedKey | None, reply_to: MessageId
     stored = None if prior is None else store.body(room, prior.position)
     words = None if stored is None else stored[0]
     return Before(prior, words, None if reply_to is None else past.messages.get(reply_to))
+
+
+def _oldest_words(store: Store, room: RoomId, after: Position, limit: int) -> list[WordsOf]:
+    found: list[WordsOf] = []
+    for position, size in store.oldest_bodies(room, after, limit):
+        header = store.message(room, position)
+        if header is not None and isinstance(event := header.event, e.MessagePosted):
+            by = header.by.principal
+            found.append(WordsOf(position, event.id, header.at, by, size, event.opening, event.memory))
+    return found
 
 
 def _posted(store: Store, room: RoomId, view: View, position: Position) -> Numbered | None:

@@ -17,6 +17,7 @@ from typing import Final
 from parlerd.bounded import Bounded
 from parlerd.core.model import AgentId, Millis, PrincipalId
 from parlerd.engine.callers import Caller
+from parlerd.operations import types as t
 
 MAX_AGENTS: Final = 4096
 """Agents that one link may have attached."""
@@ -34,6 +35,8 @@ class Attached:
     """How present its daemon says that it is: `active`, `waiting`, `idle` or `offline`."""
     since: Millis = Millis(0)
     """Since when, by the home's own clock."""
+    stated: t.StatedStatus | None = None
+    """What its daemon says that it states."""
 
 
 @dataclass(slots=True, eq=False)
@@ -119,6 +122,11 @@ class Links:
             return newest.presence, newest.since
         gone = self._gone.get(agent)
         return None if gone is None else ("offline", gone)
+
+    def stated_of(self, agent: AgentId, now: Millis) -> t.StatedStatus | None:
+        """What an agent states that is attached to a link now."""
+        here = [link.agents[agent] for link in self._with(agent, now)]
+        return max(here, key=lambda attached: attached.since).stated if here else None
 
     def _with(self, agent: AgentId, now: Millis) -> Iterator[Link]:
         return (link for link in self._of_agent.get(agent, ()) if link.speaks_for(agent, now))

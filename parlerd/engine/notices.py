@@ -2,9 +2,9 @@
 
 Each change is said once to each window: that somebody knocks or wants to write to the agent, that the person decided,
 that somebody came or left, that messages wait in a room, that an own offer of the turn was answered or expired, that a
-relay lost some of the agent's own messages, that an agent host lost its entry. Zero bytes when nothing changed. What an
-answer said itself is not said again. Names are labels, so the line may stand outside a fence; a label can still be
-worded like a sentence, so each is short here and in quotes.
+relay lost some of the agent's own messages, that the agent and another woke each other too often, that an agent host
+lost its entry. Zero bytes when nothing changed. What an answer said itself is not said again. Names are labels, so the
+line may stand outside a fence; a label can still be worded like a sentence, so each is short here and in quotes.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from parlerd.core import events as e
 from parlerd.core.errors import Refused
 from parlerd.core.identities import AgentRecord
 from parlerd.core.membership import present
-from parlerd.core.model import Millis, Position
+from parlerd.core.model import Millis, Position, RoomId
 from parlerd.core.room import Room
 from parlerd.engine.callers import Caller
+from parlerd.engine.continuing import spent_in
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
@@ -86,6 +87,8 @@ class Notices:
         told = caller.reader.told.copy()
         found: list[tuple[t.News, str, str]] = await self._of_refused(told, me)
         found += [("knock", "", line) for line in self._of_asks(told, me)]
+        if messages:
+            found += self._of_loops(told, me)
         standings = await self._desk.library.standings(me.id)
         standings.sort(key=lambda each: each[0].room != active)
         for number, (membership, stands) in enumerate(standings, 1):
@@ -126,6 +129,27 @@ class Notices:
                 continue
             line = f"your queued message {message.id} was refused in {_quoted(name)} ({message.code})"
             found.append(("refused", message.room, line))
+        return found
+
+    def _of_loops(self, told: Told, me: AgentRecord) -> list[tuple[t.News, str, str]]:
+        """With whom this agent began so many turns that their messages wake neither of the two."""
+        found: list[tuple[t.News, str, str]] = []
+        held: dict[RoomId, frozenset[str]] = {}
+        for room in self._desk.rooms.home.aggregate.loops.rooms():
+            handle = self._desk.rooms.open_actor(room)
+            if handle is None:
+                # Nothing happens there now, and for this line alone no room is opened.
+                held[room] = told.held.get(room, frozenset())
+                continue
+            state = handle.aggregate.state
+            with_me = spent_in(self._desk, state, me.id)
+            mine = handle_of(state, me.id)
+            held[room] = frozenset(pair.other if pair.one == mine else pair.one for pair in with_me)
+            for name in sorted(held[room] - told.held.get(room, frozenset())):
+                where = _quoted(state.name)
+                line = f"messages of you and {_quoted(name)} in a conversation of {where} wake neither of you any more"
+                found.append(("loop", room, f"{line} (your user runs `parler room continue {room}`)"))
+        told.held = held
         return found
 
     def _of_asks(self, told: Told, me: AgentRecord) -> list[str]:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import msgspec
 
 from parlerd.core.identities import AgentRecord
-from parlerd.core.model import AgentId, PeerText, RoomId
-from parlerd.core.room import Room
+from parlerd.core.model import AgentId, PeerText
+from parlerd.core.room import Room, RoomState
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import LOCAL
@@ -77,7 +77,7 @@ class Overview:
                     pending=len(room.pending()) if owns and not state.closed else 0,
                     alarm=state.alarm or "",
                     silent_since=as_of(actor) if is_live else msgspec.UNSET,
-                    kept=await self._kept(name) if params.size else msgspec.UNSET,
+                    kept=await self._kept(state) if params.size else msgspec.UNSET,
                 )
             )
         waits = await knocks_of(desk, me)
@@ -88,14 +88,37 @@ class Overview:
             return msgspec.structs.replace(listed, kept=await self._kept_of_all())
         return listed
 
-    async def _kept(self, room: RoomId) -> t.KeptSize:
-        held = await self._desk.library.held(room)
-        return t.KeptSize(messages=held.messages, bytes=held.bytes)
+    async def _kept(self, state: RoomState) -> t.KeptSize:
+        """What is kept of a room on this machine, and how much may be."""
+        desk, settings = self._desk, self._desk.settings
+        held = await desk.library.held(state.room)
+        brought = await desk.library.brought(state.room)
+        limits = t.KeptLimits(
+            messages=settings.retention_room_messages,
+            bytes=settings.retention_room_bytes,
+            days=settings.retention_days,
+        )
+        if state.mirror.is_mirror:
+            limits = t.KeptLimits(messages=settings.mirror_room_messages, bytes=settings.mirror_room_bytes)
+        return t.KeptSize(
+            messages=held.messages,
+            bytes=held.bytes,
+            limits=limits,
+            files=len(brought),
+            file_bytes=await desk.shelf.sizes(brought),
+            erased=state.retention.messages,
+        )
 
     async def _kept_of_all(self) -> t.KeptSize:
         """What is kept of every room in this home, whoever is in it."""
-        each = [await self._kept(room) for room in await self._desk.library.all_rooms()]
-        return t.KeptSize(messages=sum(kept.messages for kept in each), bytes=sum(kept.bytes for kept in each))
+        desk = self._desk
+        each = [await desk.library.held(room) for room in await desk.library.all_rooms()]
+        return t.KeptSize(
+            messages=sum(held.messages for held in each),
+            bytes=sum(held.bytes for held in each),
+            limits=t.KeptLimits(bytes=desk.settings.retention_total_bytes),
+            file_bytes=await desk.shelf.used(),
+        )
 
     @handles("rooms.roster")
     async def roster(self, caller: Caller, params: t.Roster) -> t.RosterResult:
@@ -107,7 +130,8 @@ class Overview:
         for member in state.members.values():
             if not member.present:
                 continue
-            presence, since = handle.presence(member.agent) or desk.presence.of(member.agent)
+            there = handle.presence(member.agent)
+            presence, since, stated = there or (*desk.presence.of(member.agent), desk.presence.stated(member.agent))
             members.append(
                 t.RosterMember(
                     id=member.agent,
@@ -118,6 +142,7 @@ class Overview:
                     state="member",
                     presence=presence,
                     since=since or member.joined_at,
+                    stated=stated or msgspec.UNSET,
                 )
             )
         found = t.RosterResult(room=state.room, name=state.name, members=members, you=handle_of(state, me.id))

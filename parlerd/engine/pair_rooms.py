@@ -20,7 +20,7 @@ from typing import Final
 import msgspec
 
 from parlerd.core import commands as c
-from parlerd.core.errors import Refused
+from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.home import HomeRoom
 from parlerd.core.identities import AgentRecord
 from parlerd.core.membership import Member
@@ -232,10 +232,16 @@ class PairRooms:
         return handle
 
     async def admit(self, ask: Ask, by: By, handle: RoomHandle) -> None:
-        """The person agreed, as `by`: the agent that was asked comes into the room."""
+        """The person agreed, as `by`: the agent that was asked comes into the room, now or as soon as the room's home
+        answers and says again that the agent is waited for there."""
         async with self._desk.pair_lines.alone(ask.agent, ask.asker):
             agent = self._home.state.agents[ask.agent]
-            await self._bring_in(agent, by, handle)
+            try:
+                await self._bring_in(agent, by, handle)
+            except ParlerError as error:
+                if not error.spec.retryable:
+                    raise
+                return
             await self._seat(agent.id, by, handle.room)
 
     async def _is_let(

@@ -7,7 +7,7 @@ the newest message that it may see.
 
 from __future__ import annotations
 
-from itertools import takewhile
+from itertools import dropwhile, takewhile
 
 from parlerd.core import events as e
 from parlerd.core import topics
@@ -42,7 +42,8 @@ class Pulling:
         else:
             after = await library.position_of(name, view, Seq(params.after))
             page = await library.page(room, view, after, limit=params.limit, max_bytes=PAGE_BYTES, skip_own=False)
-        found = _without_a_gap(view, page.messages, newest=params.after is None)
+        found = _without_hidden(page.messages, newest=params.after is None)
+        found = _without_a_gap(view, found, newest=params.after is None)
         begins = Position(found[0].header.position - 1) if found else page.end
         shown = await library.shown_at(name, begins)
         return t.LinkPage(
@@ -107,10 +108,28 @@ class Pulling:
         for told in params.presence:
             attached = link.agents.get(AgentId(told.agent))
             if attached is not None:
-                if attached.presence != told.presence:
+                stated = told.stated or None
+                if (attached.presence, attached.stated) != (told.presence, stated):
                     changed.append(AgentId(told.agent))
-                attached.presence, attached.since = told.presence, now
+                if attached.presence != told.presence:
+                    attached.since = now
+                attached.presence, attached.stated = told.presence, stated
         desk.notifier.publish(map(topics.presence, changed))
+
+
+def _without_hidden(messages: list[StoredMessage], *, newest: bool) -> list[StoredMessage]:
+    """The messages that follow the private ones without words that these begin with, up to the next of those; or the
+    last of the messages after all of those (`newest`). Without its words nobody can be shown who may see a message, so
+    only its number is told: the page says which number it goes on from."""
+
+    def is_told(stored: StoredMessage) -> bool:
+        event = stored.header.event
+        assert isinstance(event, e.MessagePosted)
+        return stored.body is not None or event.visibility is None
+
+    if newest:
+        return list(takewhile(is_told, reversed(messages)))[::-1]
+    return list(takewhile(is_told, dropwhile(lambda each: not is_told(each), messages)))
 
 
 def _without_a_gap(view: View, messages: list[StoredMessage], *, newest: bool) -> list[StoredMessage]:

@@ -113,13 +113,14 @@ class Queues:
             raise Refused("no_such_room", said, hint=f"To open it as its first worker: parler serve {service[:64]}")
         return found
 
-    async def to_ask(self, caller: Caller, me: AgentRecord, service: str) -> RoomHandle:
-        """The queue of this name, which the agent may ask for work now: it is a member, if need be as a requester."""
-        handle, _ = await self.made(caller, me, service)
+    async def to_ask(self, caller: Caller, me: AgentRecord, service: str) -> tuple[RoomHandle, bool]:
+        """The queue of this name, which the agent may ask for work now: it is a member, if need be as a requester. And
+        whether the queue was opened for that, so that nobody else works for it yet."""
+        handle, opened = await self.made(caller, me, service)
         member = handle.aggregate.state.members.get(me.id)
         if member is None or not member.present:
             await self._enter(caller, me, handle, role=REQUESTER)
-        return handle
+        return handle, opened
 
     async def made(self, caller: Caller, me: AgentRecord, service: str) -> tuple[RoomHandle, bool]:
         """The queue of this name, and whether it was opened now for this agent's person."""
@@ -134,7 +135,7 @@ class Queues:
         if caller.facts.authority.rooms is not None:
             raise Refused("person_only", hint="Ask the person to open it: parler serve NAME")
         home = self._home(wanted.home)
-        room, opening, title = await self._unused(caller, me, wanted.name, home)
+        room, opening, title = await self._unused(me, wanted.name, home)
         ref = desk.random.new("k")
         if home != desk.keys.id:
             await desk.homes.meet(home)
@@ -164,7 +165,7 @@ class Queues:
         await handle.submit(command, desk.by(caller, me))
         return handle
 
-    async def _unused(self, caller: Caller, me: AgentRecord, name: Label, home: HomeId) -> Plan:
+    async def _unused(self, me: AgentRecord, name: Label, home: HomeId) -> Plan:
         """The opening of the queue that this agent opens next under a name: nothing in it is drawn, so that a daemon
         that died meanwhile goes on with the same one. A queue that is over is followed by another."""
         desk, number = self._desk, 0
@@ -176,7 +177,8 @@ class Queues:
                 kind="service",
                 home=home,
                 name=name,
-                host=caller.facts.host,
+                # Not the host of this call: a repeat may come through another door, and is the same queue.
+                host=me.host,
                 approval=False,
             )
             try:

@@ -71,8 +71,8 @@ class Told:
     who was in and who knocked then; `doors` what was said of each room that the agent asked to come into; `hosts` the
     last word about agent hosts' files; `undelivered` the queued messages that were named as refused. `looked` is how
     far each room had come when it was looked at last; `epochs` how often each was rewound then. `expired` are own
-    offers of the turn that were named as expired, `expires` is when the next one of a room does. `begun` is false until
-    the first notice took stock."""
+    offers of the turn that were named as expired, `expires` is when the next one of a room does. `held` are the agents
+    that this one is named with as woken too often, by room. `begun` is false until the first notice took stock."""
 
     begun: bool = False
     unread: dict[RoomId, Position] = field(default_factory=dict)
@@ -85,6 +85,7 @@ class Told:
     epochs: dict[RoomId, int] = field(default_factory=dict)
     expired: set[MessageId] = field(default_factory=set)
     expires: dict[RoomId, Millis] = field(default_factory=dict)
+    held: dict[RoomId, frozenset[str]] = field(default_factory=dict)
 
     def copy(self) -> Told:
         """What was said up to now, for a look ahead or a way back."""
@@ -100,6 +101,7 @@ class Told:
             epochs=dict(self.epochs),
             expired=set(self.expired),
             expires=dict(self.expires),
+            held=dict(self.held),
         )
 
 

@@ -10,7 +10,7 @@ every handler that shows messages. Invariant: a cursor moves by acknowledging al
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -24,6 +24,7 @@ from parlerd.core.envelope import (
     HandoffAnswerPart,
     HandoffPart,
     TextPart,
+    Transcript,
     UnknownPart,
     decode_envelope,
 )
@@ -33,7 +34,7 @@ from parlerd.core.membership import Member
 from parlerd.core.model import AgentId, MessageId, Millis, PeerText, Position, RoomId, Seq, Shown, Stage, View
 from parlerd.core.room import Room, RoomState
 from parlerd.core.words import CAPSULE_LISTS
-from parlerd.engine.absent import is_absent, refill
+from parlerd.engine.absent import is_absent, is_pruned, refill
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
@@ -49,6 +50,8 @@ MAX_REMEMBERED: Final = 4096
 
 ABSENT: Final = "[The words of this message are not on this machine.]"
 """What a reader is shown in the place of words that were erased here and that the room's home does not tell now."""
+ERASED: Final = "[The words of this message were erased by retention.]"
+"""What a reader is shown in the place of words that went because there were too many."""
 FORGOTTEN: Final = "[This was forgotten.]"
 """What a reader is shown in the place of what its room remembered once."""
 UNREADABLE: Final = "[This part of the message has a type that this version of Parler does not know.]"
@@ -272,19 +275,34 @@ class Reading:
         the only name that a reader has for a message."""
         now = self.now_in(room)
         shown = [render_message(room, view.reader, message, now) for message in messages]
-        replied_to = {MessageId(each.reply_to) for each in shown if each.reply_to is not msgspec.UNSET}
+        replied_to = {MessageId(id) for each in shown for id in _named(each)}
         if not replied_to:
             return shown
         # A message of the same page may be in no log here.
         numbers = {MessageId(each.id): Seq(each.seq) for each in shown if each.id in replied_to}
         if len(numbers) < len(replied_to):
             numbers |= await self._desk.library.replied_to(room.room, view, replied_to - numbers.keys())
-        return [
-            msgspec.structs.replace(each, reply_seq=numbers[MessageId(each.reply_to)])
-            if each.reply_to is not msgspec.UNSET and each.reply_to in numbers
-            else each
-            for each in shown
-        ]
+        return [_numbered(each, numbers) for each in shown]
+
+
+def _named(message: t.Message) -> Iterable[str]:
+    """The other messages that a message names."""
+    if message.reply_to is not msgspec.UNSET:
+        yield message.reply_to
+    if message.handoff is not msgspec.UNSET and message.handoff.transcript is not msgspec.UNSET:
+        yield from (message.handoff.transcript.first, message.handoff.transcript.last)
+
+
+def _numbered(message: t.Message, numbers: Mapping[MessageId, Seq]) -> t.Message:
+    """A message with the reader's own numbers of those that it names."""
+    if message.reply_to is not msgspec.UNSET and message.reply_to in numbers:
+        message = msgspec.structs.replace(message, reply_seq=numbers[MessageId(message.reply_to)])
+    if message.handoff is not msgspec.UNSET and message.handoff.transcript is not msgspec.UNSET:
+        said = message.handoff.transcript
+        first, last = (numbers.get(MessageId(id), Seq(0)) for id in (said.first, said.last))
+        said = msgspec.structs.replace(said, first_seq=first, last_seq=last)
+        message = msgspec.structs.replace(message, handoff=msgspec.structs.replace(message.handoff, transcript=said))
+    return message
 
 
 def render_message(room: RoomState, reader: AgentId, stored: StoredMessage, now: Millis) -> t.Message:
@@ -311,6 +329,7 @@ def render_message(room: RoomState, reader: AgentId, stored: StoredMessage, now:
         brings=said.brings,
         private=True if event.visibility is not None else msgspec.UNSET,
         opening=True if event.opening else msgspec.UNSET,
+        erased=True if is_pruned(room, stored) else msgspec.UNSET,
         lost=True if room.rewinds.is_lost(header.position) else msgspec.UNSET,
     )
 
@@ -326,12 +345,18 @@ def _is_whole(room: RoomState, stored: StoredMessage) -> bool:
     """Whether these are the words that were stored, or were erased on purpose: else a body that is gone was taken
     away."""
     is_there = stored.body is not None or stored.header.body is None
-    return stored.unaltered and (is_there or is_absent(room, stored) or _is_forgotten(stored))
+    return stored.unaltered and (is_there or bool(_stands_for(room, stored)))
 
 
-def _is_forgotten(stored: StoredMessage) -> bool:
-    """Whether this is something that its room remembered, and its words were erased."""
-    return stored.body is None and stored.is_erased and e.is_remembered(stored.header.event)
+def _stands_for(room: RoomState, stored: StoredMessage) -> str:
+    """What a reader is shown in the place of words that were erased on purpose; nothing for any other message."""
+    if stored.body is not None or not stored.is_erased:
+        return ""
+    if is_pruned(room, stored):
+        return ERASED
+    if is_absent(room, stored):
+        return ABSENT
+    return FORGOTTEN if e.is_remembered(stored.header.event) else ""
 
 
 @dataclass(slots=True)
@@ -348,7 +373,7 @@ class _Said:
 def _parts(room: RoomState, reader: AgentId, event: e.MessagePosted, stored: StoredMessage, now: Millis) -> _Said:
     """The words of a body; one that is gone has none, nor one that was altered beyond reading."""
     if stored.body is None:
-        return _Said(ABSENT if is_absent(room, stored) else FORGOTTEN if _is_forgotten(stored) else "")
+        return _Said(_stands_for(room, stored))
     said = _Said()
     texts: list[str] = []
     try:
@@ -406,9 +431,24 @@ def _offered(room: RoomState, reader: AgentId, event: e.MessagePosted, part: Han
         to_you=is_for(room, reader, event) if offer is None else offers.is_for(offer, reader),
         goal=PeerText(part.goal) if part.goal else msgspec.UNSET,
         state=PeerText(part.state) if part.state else msgspec.UNSET,
+        transcript=msgspec.UNSET if part.transcript is None else _transcript(part.transcript),
         status=status,
         taken_by=taken_by,
         **lists,
+    )
+
+
+def _transcript(said: Transcript) -> t.HandoffTranscript:
+    quoted = [
+        t.QuotedMessage(id=each.id, author=PeerText(each.author), at=each.at, kind=each.kind, text=PeerText(each.text))
+        for each in said.quoted
+    ]
+    return t.HandoffTranscript(
+        first=said.first,
+        last=said.last,
+        count=said.count,
+        left_out=said.left_out,
+        quoted=quoted or msgspec.UNSET,
     )
 
 

@@ -46,6 +46,11 @@ class Recent:
         while self._bytes > MAX_BYTES or len(self._facts) > MAX_FACTS:
             self._bytes -= _size(self._facts.popleft())
 
+    def forget(self, positions: Sequence[Position]) -> None:
+        """The words at these positions were erased. Where some of them are here, forget everything."""
+        if self._facts and any(position >= self._facts[0].header.position for position in positions):
+            self.clear()
+
     def clear(self) -> None:
         """Forget everything, because the store may hold something else than what is here."""
         self._facts.clear()

@@ -91,8 +91,8 @@ class LocalRoom(RoomActor[Room]):
     async def earlier(self, agent: AgentId, after: Seq, limit: int) -> Earlier:
         return Earlier((), after)
 
-    async def ask(self, question: Question, here: Callable[[RoomHandle, Question], Awaitable[t.Result]]) -> t.Result:
-        return await here(self, question)
+    async def ask(self, question: Question, here: Callable[[RoomHandle], Awaitable[t.Result]]) -> t.Result:
+        return await here(self)
 
     async def rewind(self, by: By, *, confirmed: bool) -> t.RewoundRoom:
         raise Refused("room_is_here")

@@ -20,7 +20,7 @@ import trio
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.claims import TASK
-from parlerd.core.envelope import DataPart, HandoffAnswerPart, HandoffPart, Part, TextPart
+from parlerd.core.envelope import DataPart, HandoffAnswerPart, HandoffPart, Part, TextPart, Transcript
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.identities import AgentRecord
 from parlerd.core.membership import is_requester
@@ -139,8 +139,9 @@ class Sending:
         me = await self._desk.me(caller)
         if params.service is not None:
             _parts(params)
-            actor = await self._queue(caller, me, params, params.service)
-            return await self._send(caller, me, actor, msgspec.structs.replace(params, kind=TASK), params.to)
+            actor, opened = await self._queue(caller, me, params, params.service)
+            sent = await self._send(caller, me, actor, msgspec.structs.replace(params, kind=TASK), params.to)
+            return msgspec.structs.replace(sent, opened_queue=opened or msgspec.UNSET)
         if params.room is None and params.to:
             return await self._send_to(caller, me, params)
         actor = await self._writable(me, params.room)
@@ -183,8 +184,9 @@ class Sending:
         command = _command(params, reply_to, addressed(actor.aggregate, to))
         return await (await self.post(caller, me, actor, command, parts, size)).result()
 
-    async def _queue(self, caller: Caller, me: AgentRecord, params: t.Send, service: str) -> RoomHandle:
-        """The queue that is asked for work. Raises `Refused(invalid_param)` for what is no task."""
+    async def _queue(self, caller: Caller, me: AgentRecord, params: t.Send, service: str) -> tuple[RoomHandle, bool]:
+        """The queue that is asked for work, and whether this opened it. Raises `Refused(invalid_param)` for what is no
+        task."""
         if params.room is not None:
             raise Refused("invalid_param", "A message goes to one room: name a room or a queue.", param="service")
         if params.kind not in ("text", TASK):
@@ -326,6 +328,10 @@ def _cleaned(parts: tuple[Part, ...], *, leaves: bool) -> tuple[tuple[Part, ...]
         found.update(removed)
         return clean
 
+    def quotation(said: Transcript) -> Transcript:
+        quoted = tuple(msgspec.structs.replace(each, text=capsule(each.text)) for each in said.quoted)
+        return msgspec.structs.replace(said, quoted=quoted)
+
     def clean(part: Part) -> Part:
         match part:
             case HandoffPart():
@@ -333,6 +339,7 @@ def _cleaned(parts: tuple[Part, ...], *, leaves: bool) -> tuple[tuple[Part, ...]
                     part,
                     **{name: capsule(getattr(part, name)) for name in CAPSULE_TEXTS},
                     **{name: tuple(map(capsule, getattr(part, name))) for name in CAPSULE_LISTS},
+                    transcript=None if part.transcript is None else quotation(part.transcript),
                 )
             case HandoffAnswerPart():
                 return msgspec.structs.replace(part, reason=capsule(part.reason))

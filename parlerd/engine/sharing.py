@@ -14,25 +14,29 @@ Not here: messages and who may have a file (`files`). Above: the engine's face, 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
+from parlerd.core import searching
 from parlerd.core.errors import Refused
 from parlerd.core.identities import AgentRecord
 from parlerd.core.model import BlobId, PeerText, blob_id
+from parlerd.core.searching import Search, Searched
 from parlerd.engine.callers import Caller
+from parlerd.engine.carrying import Download, Upload
 from parlerd.engine.desk import Desk
 from parlerd.engine.files import Files, Found
+from parlerd.engine.handed import OpenFile
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.inputs import input_digest
-from parlerd.engine.workspace_files import PIECE, Source, Target
+from parlerd.engine.workspace_files import Source, Target
 from parlerd.git.applying import Applied, apply
 from parlerd.git.pushing import Bundled, bundled
 from parlerd.git.repository import Repository, find
@@ -55,27 +59,32 @@ class Sharing:
     # -- sharing -------------------------------------------------------------------------------------------
 
     @handles("share.send")
-    async def send(self, caller: Caller, params: t.SendFile) -> t.SharedBlob:
+    async def send(self, caller: Caller, params: t.SendFile) -> t.SharedFile:
         workspace, home = caller.facts.workspace, self._desk.home_path
         me, handle = await self._files.writable(caller, params.room)
         with await self._aside(lambda _: Source(workspace, params.path, home)) as source:
             blob, size = await self._bring(me, handle, source)
-        shared = t.ShareBlob(blob=blob, size=size, name=source.name, idempotency_key=params.idempotency_key)
-        return await self._files.post(caller, me, handle, shared, input_digest(params))
+            searched = await self._aside(lambda wanted: _searched(source, size, wanted))
+        shared = t.ShareBlob(
+            blob=blob, size=size, name=source.name, text=params.note, idempotency_key=params.idempotency_key
+        )
+        sent = await self._files.post(caller, me, handle, shared, input_digest(params))
+        return t.SharedFile(**_fields(sent), **_secrets(searched))
 
     @handles("share.push")
     async def push(self, caller: Caller, params: t.PushCode) -> t.SharedCode:
         me, handle = await self._files.writable(caller, params.room)
         with ExitStack() as made:
 
-            def make(wanted: Callable[[], None]) -> Bundled:
+            def make(wanted: Callable[[], None]) -> tuple[Bundled, Searched]:
                 repository = _repository(caller.facts.workspace, wanted)
-                return made.enter_context(
+                bundle = made.enter_context(
                     bundled(repository, params.ref or "HEAD", params.base or "", changes=params.worktree)
                 )
+                return bundle, bundle.search()
 
             try:
-                bundle = await self._aside(make)
+                bundle, searched = await self._aside(make)
                 folder, name = os.path.split(bundle.path)
                 with await self._aside(lambda _: Source(folder, name, "")) as source:
                     blob, size = await self._bring(me, handle, source)
@@ -89,11 +98,13 @@ class Sharing:
             tip=bundle.tip,
             base=bundle.base,
             left_out=left,
+            text=params.note,
             idempotency_key=params.idempotency_key,
         )
         sent = await self._files.post(caller, me, handle, shared, input_digest(params))
         return t.SharedCode(
-            **{name: getattr(sent, name) for name in t.SharedBlob.__struct_fields__},
+            **_fields(sent),
+            **_secrets(searched),
             ref=PeerText(bundle.ref),
             tip=bundle.tip,
             base=bundle.base or None,
@@ -103,16 +114,8 @@ class Sharing:
 
     async def _bring(self, me: AgentRecord, handle: RoomHandle, source: Source) -> tuple[BlobId, int]:
         """Bring a file to the room's home; its id and its size."""
-        shelf = handle.shelf
-        blob, size = await self._aside(lambda _: source.digest())
-        at = await shelf.begin(me.id, blob, size)
-        while at < size:
-            piece = await self._aside(lambda _, at=at: source.read(at))  # type: ignore[misc] # mypy sees no default
-            if not piece:
-                raise Refused("blob_mismatch")
-            at = await shelf.write(me.id, blob, at, piece)
-        await shelf.finish(me.id, blob, size)
-        return blob, size
+        upload = Upload(handle.room, me.id, source, self._aside)
+        return await upload.whole(handle.shelf), upload.size
 
     # -- taking --------------------------------------------------------------------------------------------
 
@@ -125,7 +128,7 @@ class Sharing:
         workspace, home = caller.facts.workspace, self._desk.home_path
         target = await self._aside(lambda _: Target(workspace, path, home))
         try:
-            await self._read(me, found, info, target.write)
+            await self._read(me, found, info, target)
             await self._aside(lambda _: target.finish())
         finally:
             await self._aside(lambda _: target.__exit__(None, None, None))
@@ -141,10 +144,9 @@ class Sharing:
             raise Refused("bundle_refused", "That is a file, and no code: fetch it.", what="kind")
         repository = await self._aside(lambda wanted: _repository(caller.facts.workspace, wanted))
         with tempfile.NamedTemporaryFile(prefix="parler-bundle-") as file:
-            await self._read(me, found, info, file.write)
+            await self._read(me, found, info, OpenFile(file.fileno()))
 
             def take(wanted: Callable[[], None]) -> Applied:
-                file.flush()
                 its = msgspec.structs.replace(repository, runner=Runner(wanted))
                 return apply(its, file.name, info.brings.blob[:DIGITS], tip=tip)
 
@@ -153,26 +155,42 @@ class Sharing:
             ref=applied.ref, tip=applied.tip, new=applied.is_new, brings=info.brings, author=info.author
         )
 
-    async def _read(self, me: AgentRecord, found: Found, info: t.FoundBlob, write: Callable[[bytes], object]) -> None:
-        """Hand every byte of what a message brings to `write`, in a thread. Raises `Refused(blob_mismatch)` afterwards
-        where they do not have their digest."""
-        blob, digest, at = blob_id(info.brings.blob), hashlib.sha256(), 0
-
-        def take(data: bytes) -> None:
-            write(data)
-            digest.update(data)
-
-        while at < info.brings.size:
-            data = await found.handle.shelf.read(me.id, blob, at, min(PIECE, info.brings.size - at))
-            if not data:
-                break
-            await self._aside(lambda _, data=data: take(data))  # type: ignore[misc] # mypy sees no default
-            at += len(data)
-        if at != info.brings.size or digest.hexdigest() != blob:
-            raise Refused("blob_mismatch")
+    async def _read(self, me: AgentRecord, found: Found, info: t.FoundBlob, target: Target | OpenFile) -> None:
+        """Write every byte of what a message brings to `target`. Raises `Refused(blob_mismatch)` afterwards where they
+        do not have their digest."""
+        handle, brings = found.handle, info.brings
+        download = Download(handle.room, me.id, blob_id(brings.blob), brings.size, target.write, self._aside)
+        await download.whole(handle.shelf)
 
     async def _aside(self, work: Callable[[Callable[[], None]], T]) -> T:
         return await self._desk.shelf.aside(work)
+
+
+def _searched(source: Source, size: int, wanted: Callable[[], None]) -> Searched:
+    """What is recognised as a secret in a file."""
+    end = time.monotonic() + searching.MAX_S
+    search = Search(lambda: time.monotonic() < end)
+
+    def pieces() -> Iterator[bytes]:
+        for at in range(0, size, searching.PIECE):
+            wanted()
+            yield source.read(at, searching.PIECE)
+
+    search.file(source.name, pieces())
+    return search.result()
+
+
+def _fields(shared: t.SharedBlob) -> dict[str, Any]:
+    return {name: getattr(shared, name) for name in t.SharedBlob.__struct_fields__}
+
+
+def _secrets(searched: Searched) -> dict[str, Any]:
+    """What a search found, as fields of an answer."""
+    return {
+        "secrets": [t.SecretFound(path=PeerText(each.path), kind=each.kind) for each in searched.found],
+        "more_secrets": searched.more,
+        "secrets_complete": searched.is_whole,
+    }
 
 
 def _repository(workspace: str, wanted: Callable[[], None]) -> Repository:

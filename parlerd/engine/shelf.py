@@ -14,7 +14,7 @@ own uploads alone, and not on what others brought.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol, TypeVar
 
 import trio
@@ -22,7 +22,7 @@ import trio
 from parlerd.core.errors import Refused, StoreError
 from parlerd.core.model import AgentId, BlobId, Millis, PrincipalId
 from parlerd.engine.library import Library
-from parlerd.engine.ports import Clock
+from parlerd.engine.ports import Clock, Randomness
 from parlerd.engine.quota import Quotas
 from parlerd.settings import Settings
 from parlerd.store.blobs import SHELVES, Blobs
@@ -35,6 +35,8 @@ KEPT_MS: Final = 24 * 3600 * 1000
 """How long an upload stays that no message brings."""
 MAX_ASIDE: Final = 4
 """How many windows' git and files are worked on at once; others wait."""
+PIECE: Final = 4 * 1024 * 1024
+"""Bytes that go to the disk or come from it at once: the way to a thread and back is little beside so many."""
 STEP_S: Final = 24 * 3600 / len(SHELVES)
 """Between two folders of the sweep."""
 
@@ -83,11 +85,21 @@ class InlineBlobs:
 class HomeShelf:
     """One per home."""
 
-    def __init__(self, driver: BlobDriver, settings: Settings, quotas: Quotas, clock: Clock) -> None:
+    piece: Final = PIECE
+
+    def __init__(
+        self, driver: BlobDriver, settings: Settings, quotas: Quotas, clock: Clock, random: Randomness
+    ) -> None:
         self._driver = driver
         self._settings = settings
         self._quotas = quotas
         self._clock = clock
+        self._random = random
+
+    async def name(self, digest: Callable[[], Awaitable[BlobId]]) -> BlobId:
+        """As `handles.Shelf`. Any name that nobody else has: this home finds the digest while it stores the bytes."""
+        await trio.lowlevel.checkpoint()
+        return BlobId(self._random.bytes(32).hex())
 
     async def begin(self, agent: AgentId, blob: BlobId, size: int) -> int:
         self._require_small(size)
@@ -110,6 +122,14 @@ class HomeShelf:
         now = self._clock.now()
         await self._driver.do(lambda blobs: blobs.finish(agent, blob, size, now))
 
+    async def settle(self, agent: AgentId, blob: BlobId, size: int) -> BlobId:
+        now = self._clock.now()
+        return await self._driver.do(lambda blobs: blobs.settle(agent, blob, size, now))
+
+    async def give_up(self, agent: AgentId, blob: BlobId) -> None:
+        # Under the name that it has nobody finds it again.
+        await self._driver.do(lambda blobs: blobs.forget(agent, blob))
+
     async def require(self, agent: AgentId, blob: BlobId, *, may_read: bool) -> None:
         now = self._clock.now()
 
@@ -123,6 +143,14 @@ class HomeShelf:
 
     async def read(self, agent: AgentId, blob: BlobId, at: int, length: int) -> bytes:
         return await self._driver.do(lambda blobs: blobs.read(blob, at, length))
+
+    async def sizes(self, blobs: Sequence[BlobId]) -> int:
+        """How many bytes these files take together, as far as they are here."""
+        return await self._driver.do(lambda here: sum(map(here.size, blobs)))
+
+    async def used(self) -> int:
+        """How many bytes all files and uploads take."""
+        return await self._driver.do(lambda blobs: blobs.used())
 
     async def aside(self, work: Callable[[Callable[[], None]], T]) -> T:
         """As `BlobDriver.aside`."""

@@ -16,17 +16,18 @@ import trio
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core import topics
-from parlerd.core.claims import ENDS, KIND_OF, LATE, Said, Task
-from parlerd.core.envelope import TextPart
+from parlerd.core.claims import ENDS, Task
+from parlerd.core.envelope import Part, TextPart, blob_of
 from parlerd.core.errors import Refused
 from parlerd.core.identities import AgentRecord
 from parlerd.core.membership import is_requester
 from parlerd.core.model import DEFAULT_LEASE_MS, AgentId, MessageId, Millis, Position, RoomId
 from parlerd.core.room import Room
 from parlerd.core.visibility import can_see
-from parlerd.core.words import check_text
+from parlerd.core.words import KIND_OF, LATE, Said, check_text
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
+from parlerd.engine.files import Files
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.inputs import input_digest
@@ -47,8 +48,11 @@ MAX_NAMED: Final = 5
 class Tasks:
     """The handlers of `task.claim`, `task.renew`, `task.release`, `task.complete` and `task.say`."""
 
-    def __init__(self, desk: Desk, queues: Queues, sending: Sending, reading: Reading, tending: Tending) -> None:
+    def __init__(
+        self, desk: Desk, queues: Queues, sending: Sending, reading: Reading, tending: Tending, files: Files
+    ) -> None:
         self._desk = desk
+        self._files = files
         self._queues = queues
         self._sending = sending
         self._reading = reading
@@ -225,6 +229,9 @@ class Tasks:
         id = await self._reading.message_id(room, me.id, meant)
         task = room.claims.get(id)
         asked: tuple[str, ...] = () if task is None else self._asked(room, me, task)
+        parts: tuple[Part, ...] = (TextPart(words),)
+        if params.blob is not None:
+            parts = (*parts, await self._files.again(me, handle, params.blob))
         command = c.PostMessage(
             operation=operation,
             idempotency_key=params.idempotency_key,
@@ -234,8 +241,9 @@ class Tasks:
             reply_to=id,
             said=True,
             fence=fence,
+            blob=blob_of(parts),
         )
-        posting = await self._sending.post(caller, me, handle, command, (TextPart(words),), size)
+        posting = await self._sending.post(caller, me, handle, command, parts, size)
         sent = await posting.result()
         room = handle.aggregate
         now = self._reading.now_in(room.state)
@@ -298,7 +306,8 @@ class Tasks:
             raise Refused("no_such_task", "You hold no task.")
         ids = [task.id for _, task in found]
         said = f"You hold {len(found)} tasks: name one of them."
-        raise Refused("invalid_param", said, param="id", candidates=ids[:MAX_NAMED])
+        hint = "Use one of the ids that are listed."
+        raise Refused("invalid_param", said, hint=hint, param="id", candidates=ids[:MAX_NAMED])
 
     async def _looked(self, me: AgentRecord, name: RoomId) -> tuple[RoomHandle, Room]:
         """The room as it is now, after the leases that have ended were seen to."""

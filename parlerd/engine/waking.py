@@ -6,8 +6,8 @@ begin a turn.
 Not here: what the host is told in its own words (`mcp_server.stdio.hook`), where hooks are installed (`configs.hooks`).
 Invariants: nothing another party chose is in an answer, not even a room's name; no cursor moves, nothing is marked as
 delivered, no agent is made; the same news begins a turn once, and none that the agent's attention leaves out
-(`core.attention`); at the budget's end no turn begins and everything can
-still be read.
+(`core.attention`); where agents have woken each other too often (`core.loops`) no turn begins, and everything can still
+be read; a turn that begins is counted on the disk first.
 """
 
 from __future__ import annotations
@@ -18,16 +18,18 @@ from typing import Final
 
 import trio
 
+from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core import topics
 from parlerd.core.attention import Loudness
+from parlerd.core.claims import QUIET_KINDS
 from parlerd.core.errors import Refused
 from parlerd.core.identities import AgentRecord
+from parlerd.core.loops import WAKES_AN_HOUR, WAKES_OF_PAIR, Loops
 from parlerd.core.membership import present
-from parlerd.core.model import AgentId, MessageId, Millis, Position, RoomId, View
+from parlerd.core.model import AgentId, Cause, MessageId, Millis, Position, RoomId, View
 from parlerd.core.room import Room, RoomState
 from parlerd.engine.beside import beside
-from parlerd.engine.budget import TURNS
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.handling import handles
@@ -41,6 +43,8 @@ log = logging.getLogger(__name__)
 LOOK: Final = 20
 """New messages of a room that are looked at for a handoff; a longer backlog is only counted."""
 MAX_IDS: Final = 5
+MAX_CAUSES: Final = 64
+"""Authors and conversations that one turn counts for. Whoever writes in more at once is bounded by the hour alone."""
 GRACE_S: Final = 1.0
 """Between news and the turn that it begins."""
 
@@ -66,6 +70,19 @@ class _Backlog:
     """What begins a turn of the agent in this room."""
     page: Page
     """The first of the messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class _News:
+    """What of that which waits was not told before."""
+
+    is_any: bool = False
+    """Whether there is anything at all to tell or, for a turn, to begin it for."""
+    causes: tuple[tuple[Cause, int], ...] = ()
+    """The messages that would begin a turn, one for each author and conversation, with how many turns of the two this
+    room takes."""
+    asked: bool = False
+    """Whether somebody knocks, so that a turn begins whoever wrote what."""
 
 
 @dataclass(slots=True)
@@ -95,6 +112,7 @@ class Waking:
         desk = self._desk
 
         async def look(wait: Wait) -> t.Waiting | None:
+            wait.on(topics.wakes())
             me, windows, sure = beside(desk, caller)
             found = _Found()
             if me is None:
@@ -105,44 +123,72 @@ class Waking:
                 rooms = await desk.library.my_rooms(me.id)
                 wait.on(*map(topics.messages, rooms), *(topics.messages(room, me.id) for room in rooms))
                 found = await self._look(me, windows, rooms)
-            news = me is not None and await self._is_news(me, found, turn=params.turn)
-            answer = self._answer(me, found, news=news, turn=params.turn, sure=sure)
+            news = _News() if me is None else await self._news(me, found, turn=params.turn)
+            answer = await self._answer(caller, me, found, news=news, turn=params.turn, sure=sure)
             if answer.wake or wait.over or (_something(answer) and not params.turn):
                 return answer
-            # No topic fires at the moment at which the budget lets turns begin again.
-            if pause := desk.budget.seconds_until_free():
-                wait.again_in(pause)
+            # No topic fires at the moment at which the hour lets turns begin again.
+            if pause := self._loops.free_in(desk.clock.now()):
+                wait.again_in(pause / 1000)
             return None
 
         # A window that waits for this very message is about to show it, and then nothing waits.
         grace_s = GRACE_S if params.turn else 0.0
         return await desk.waits.until(caller, look, trio.current_time() + params.wait_ms / 1000, grace_s=grace_s)
 
-    def _answer(self, me: AgentRecord | None, found: _Found, *, news: bool, turn: bool, sure: bool) -> t.Waiting:
+    def forget(self, room: RoomId) -> None:
+        """What waits in this room is news once more, to every agent."""
+        for agent, told in self._told.items():
+            upto = {name: position for name, position in told.upto.items() if name != room}
+            self._told[agent] = _Told(upto, told.requests)
+
+    @property
+    def _loops(self) -> Loops:
+        return self._desk.rooms.home.aggregate.loops
+
+    async def _answer(
+        self, caller: Caller, me: AgentRecord | None, found: _Found, *, news: _News, turn: bool, sure: bool
+    ) -> t.Waiting:
         """What is said, and what is remembered as said: nothing for one that may not be the host's own hook, which
-        would take the news away from it. Nothing is awaited between `_is_news` and this, so that two hooks never begin
-        a turn for one thing."""
-        budget = self._desk.budget
-        wake = turn and news and sure and not budget.spent
-        if wake:
-            budget.spend()
-            if budget.spent:
-                log.warning("automatic turns pause: %d began in the last hour", TURNS)
-        if me is not None and news and sure and (wake or not turn):
+        would take the news away from it. What is news is remembered before anything is awaited, so that two hooks never
+        begin a turn for one thing."""
+        wakes = False
+        if me is not None and news.is_any and sure:
             heads = {room: backlog.upto for room, backlog in found.unread.items()}
-            self._told[me.id] = _Told(heads, found.requests)
+            before, told = self._told.get(me.id, _Told()), _Told(heads, found.requests)
+            self._told[me.id] = told
+            if turn:
+                try:
+                    wakes = await self._begin(caller, me, news)
+                finally:
+                    if not wakes and self._told[me.id] is told:
+                        self._told[me.id] = before
         return t.Waiting(
             agent="" if me is None else me.id,
             unread=sum(backlog.count for backlog in found.unread.values()),
             rooms=[str(room) for room in list(found.unread)[:MAX_IDS]],
             handoffs=found.handoffs,
             requests=len(found.requests),
-            wake=wake,
-            paused=budget.spent,
+            wake=wakes,
+            paused=self._loops.free_in(self._desk.clock.now()) > 0,
         )
 
-    async def _is_news(self, me: AgentRecord, found: _Found, *, turn: bool) -> bool:
-        """Whether anything of this was not told before, and may begin a turn where it would."""
+    async def _begin(self, caller: Caller, me: AgentRecord, news: _News) -> bool:
+        """Count a turn that begins now. False where none may begin."""
+        desk = self._desk
+        now = desk.clock.now()
+        if self._loops.free_in(now):
+            return False
+        command = c.Wake(
+            operation="wake.check", agent=me.id, begun=now, causes=news.causes[:MAX_CAUSES], asked=news.asked
+        )
+        settled = await desk.rooms.home.submit(command, desk.by(caller, me))
+        if self._loops.free_in(now):
+            log.warning("automatic turns pause: %d began in the last hour", WAKES_AN_HOUR)
+        return settled.decision.answer == "woken"
+
+    async def _news(self, me: AgentRecord, found: _Found, *, turn: bool) -> _News:
+        """What of this was not told before, and may begin a turn where it would."""
         while True:
             told = self._told.get(me.id)
             news = await self._beyond(me, told or _Told(), found, turn=turn)
@@ -150,35 +196,49 @@ class Waking:
             if self._told.get(me.id) is told:
                 return news
 
-    async def _beyond(self, me: AgentRecord, told: _Told, found: _Found, *, turn: bool) -> bool:
-        """Whether anything of this is beyond what was told; with `turn`, anything that begins a turn."""
+    async def _beyond(self, me: AgentRecord, told: _Told, found: _Found, *, turn: bool) -> _News:
+        """What of this is beyond what was told; with `turn`, what of that begins a turn."""
+        causes: dict[Cause, int] = {}
         for name, backlog in found.unread.items():
             known = max(told.upto.get(name, backlog.after), backlog.after)
-            if await self._is_loud(me, backlog, known, backlog.loudness if turn else "all"):
-                return True
-        return not (found.loud_requests if turn else found.requests) <= told.requests
+            loud = await self._loud(me, backlog, known, backlog.loudness if turn else "all", for_turn=turn)
+            if loud and not turn:
+                return _News(is_any=True)
+            causes |= loud
+        asked = not (found.loud_requests if turn else found.requests) <= told.requests
+        return _News(bool(causes) or asked, tuple(causes.items()), asked)
 
-    async def _is_loud(self, me: AgentRecord, backlog: _Backlog, after: Position, loudness: Loudness) -> bool:
-        """Whether one of the messages after a place is so much for this agent. What a room remembers is for nobody."""
+    async def _loud(
+        self, me: AgentRecord, backlog: _Backlog, after: Position, loudness: Loudness, *, for_turn: bool
+    ) -> dict[Cause, int]:
+        """Whose messages after a place are so much for this agent, on the first page that has any, with how many turns
+        the two of them have in that conversation. What a room remembers is for nobody. For a turn, how a task goes on
+        is left out, and whatever is of two whose turns are used up."""
         if loudness == "nothing":
-            return False
+            return {}
+        state = backlog.room.state
         while after < backlog.upto:
             page = backlog.page
             if after > backlog.after:
                 page = await self._desk.library.page(backlog.room, backlog.view, after, limit=LOOK, skip_own=True)
+            loud: dict[Cause, int] = {}
             for stored in page.messages:
-                event = stored.header.event
+                event, author = stored.header.event, stored.header.by.actor
                 assert isinstance(event, e.MessagePosted)
-                if event.memory is not None or (loudness == "handoffs" and not event.turn):
+                is_quiet = event.memory is not None or (for_turn and event.kind in QUIET_KINDS)
+                if is_quiet or (loudness == "handoffs" and not event.turn):
                     continue
-                state = backlog.room.state
                 is_direct = event.visibility is not None or state.kind == "dm" or is_for(state, me.id, event)
-                if loudness == "all" or is_direct:
-                    return True
-            if not page.messages:
-                return False
+                if loudness != "all" and not is_direct:
+                    continue
+                if for_turn and self._loops.turns(state.room, event.chain, me.id, author) >= WAKES_OF_PAIR:
+                    continue
+                is_here = author in self._desk.rooms.home.aggregate.state.agents
+                loud[Cause(state.room, event.chain, author, 1 if is_here else 2)] = WAKES_OF_PAIR
+            if loud or not page.messages:
+                return loud
             after = page.messages[-1].header.position
-        return False
+        return {}
 
     async def _look(self, me: AgentRecord, windows: list[Caller], rooms: list[RoomId]) -> _Found:
         found = _Found()

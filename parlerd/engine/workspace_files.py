@@ -4,14 +4,13 @@ An agent host may keep its agent in a sandbox, and the daemon stands outside of 
 the window's own work tree alone, follows no link, and leaves alone what programs read as their settings: `.git`,
 folders that begin with a dot, and, to write, files that begin with one. It never replaces a file.
 
-Not here: whose workspace it is (the door finds that out), and the bytes. Above: `sharing`. Below: `beneath`.
+Not here: whose workspace it is (the door finds that out), and the bytes. Above: `sharing`. Below: `beneath`, `handed`.
 Invariants: nothing outside of the workspace is opened, whatever links stand in it; a file that is written has its name
 only once it is whole. Source: security spec 13.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import secrets
 import unicodedata
@@ -21,14 +20,13 @@ from typing import Final
 
 from parlerd import beneath
 from parlerd.core.errors import ParlerError, Refused
-from parlerd.core.model import BlobId
+from parlerd.engine.handed import OpenFile
 
-PIECE: Final = 256 * 1024
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _MAX_NAME: Final = 255
 
 
-class Source:
+class Source(OpenFile):
     """A file of the workspace, opened to be read. Close it, or use it as a context manager."""
 
     def __init__(self, workspace: str, path: str, home: str) -> None:
@@ -37,20 +35,10 @@ class Source:
         try:
             with beneath.folder(workspace) as top:
                 _refuse_home(top, names, home)
-                descriptor = beneath.open_regular(top, b"/".join(names))
+                super().__init__(beneath.open_regular(top, b"/".join(names)))
         except OSError as error:
             raise _refused(f"{path} cannot be read: {error.strerror or 'it is no regular file'}.") from None
-        self._file = os.fdopen(descriptor, "rb", buffering=0)
         self.name = os.fsdecode(names[-1])
-
-    def digest(self) -> tuple[BlobId, int]:
-        """The id of the bytes, and how many there are."""
-        found = hashlib.file_digest(self._file, "sha256")
-        return BlobId(found.hexdigest()), self._file.seek(0, os.SEEK_END)
-
-    def read(self, at: int) -> bytes:
-        """The next piece from there on; empty at the end."""
-        return os.pread(self._file.fileno(), PIECE, at)
 
     def __enter__(self) -> Source:
         return self
@@ -58,7 +46,7 @@ class Source:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        self.close()
 
 
 class Target:
@@ -80,26 +68,22 @@ class Target:
             if _is_there(self._folder, self._name):
                 raise self._taken()
             try:
-                self._file = os.open(self._part, _NEW, 0o666, dir_fd=self._folder)
+                self._descriptor = os.open(self._part, _NEW, 0o666, dir_fd=self._folder)
             except OSError as error:
                 raise _refused(f"{path} cannot be written: {error.strerror}.") from None
         except BaseException:
             os.close(self._folder)
             raise
+        self._file = OpenFile(self._descriptor)
 
-    def write(self, data: bytes) -> None:
-        """The next bytes. Raises `ParlerError(file_refused)`."""
-        view = memoryview(data)
-        try:
-            while view:
-                view = view[os.write(self._file, view) :]
-        except OSError as error:
-            raise _refused(f"{self.path} cannot be written: {error.strerror}.") from None
+    def write(self, at: int, data: bytes) -> None:
+        """Write bytes from there on. Raises `ParlerError(file_refused)`."""
+        self._file.write(at, data)
 
     def finish(self) -> None:
         """Give the file its name. Raises `Refused(target_exists)` where the name was taken meanwhile."""
         try:
-            os.fsync(self._file)
+            os.fsync(self._descriptor)
             os.link(self._part, self._name, src_dir_fd=self._folder, dst_dir_fd=self._folder, follow_symlinks=False)
         except FileExistsError:
             raise self._taken() from None
@@ -115,7 +99,7 @@ class Target:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        os.close(self._file)
+        self._file.close()
         with suppress(OSError):
             os.unlink(self._part, dir_fd=self._folder)
         os.close(self._folder)

@@ -82,9 +82,8 @@ def _allowed(source: str, read: Read, place: Place) -> None:
         what = "`now`" if read.root == "now" else "`last_seen`, or an attribute that may be it,"
         raise invalid(
             source,
-            f"{what} cannot be read here, where nothing looks again when time passes",
+            f"{what} cannot be read here, where nothing looks again when time passes: use a timer, or a wait",
             read.at,
-            hint="Use a timer, or read the time in a gate or a wait.",
         )
     if place == "message" and not (
         read.root in ("state", "actions", "self")
@@ -162,9 +161,11 @@ class _Checker:
                 return Variable(at, slot), None
         if name in DEPTHS:
             return Root(at, name), (name, ())
-        if name in TYPES:
-            return Type(at, name), None
-        name = name[:_SHOWN]
+        if name not in TYPES:
+            self._no_name(at, name[:_SHOWN])
+        return Type(at, name), None
+
+    def _no_name(self, at: int, name: str) -> NoReturn:
         # Only what stands around the name is looked at: the pattern takes a square of the length of what it fails on.
         start = max(at - _SHOWN, 0)
         for found in _HYPHENS.finditer(self._source[start : at + _SHOWN]):
@@ -172,13 +173,8 @@ class _Checker:
                 self._refuse(at, f"there is no `{name}`: a - is a minus", f'{found[1]}["{found[2]}"]')
         known = [*self._variables, *_NAMES]
         suggest = near(name, known) or near(name.lower(), known)
-        raise invalid(
-            self._source,
-            f"there is no `{name}`",
-            at,
-            suggest,
-            hint=None if suggest else "A key that all members share is read as state._shared.KEY",
-        )
+        keys = "" if suggest else ": a key that all members share is read as state._shared.KEY"
+        self._refuse(at, f"there is no `{name}`{keys}", suggest)
 
     def _operator(self, parsed: Called) -> Node:
         name = _OPERATORS[parsed.function]

@@ -86,9 +86,8 @@ def read(source: str) -> Parsed:
     if size > MAX_SOURCE:
         raise invalid(
             source[:MAX_SOURCE],
-            f"it has {size} bytes, and {MAX_SOURCE} are the most",
+            f"it has {size} bytes, and {MAX_SOURCE} are the most: keep a part of it as a view",
             0,
-            hint="Keep a part of it as a view, and read the view.",
         )
     if not source.strip():
         raise invalid(source, "it is empty", 0)
@@ -115,7 +114,7 @@ _TOKEN: Final = re.compile(
     r"(?:mismatched input|extraneous input|no viable alternative at input) '(.*?)'(?: expecting|$)"
 )
 _WORDS: Final = {"and": "&&", "or": "||", "not": "!", "is": "==", "AND": "&&", "OR": "||", "NOT": "!"}
-_NESTED: Final = "it is nested deeper than 32 levels"
+_NESTED: Final = "it is nested deeper than 32 levels: keep a part of it as a view"
 _CUT: Final = 40
 """Characters of a token that an error repeats."""
 
@@ -125,10 +124,9 @@ def _refused(source: str, said: str) -> Exception:
     found = _ERROR.search(said)
     if found is None or "recursion" in said:
         # A chain of + is as deep as it is long. One of && is not, because the library balances it.
-        return invalid(source, _NESTED, 0, hint="Keep a part of it as a view, and read the view.")
+        return invalid(source, _NESTED, 0)
     at = _offset(source, int(found[1]), int(found[2]))
-    reason, hint = _explained(source, at, found[3])
-    return invalid(source, reason, at, hint=hint)
+    return invalid(source, _reason(source, at, found[3]), at)
 
 
 def _offset(source: str, line: int, column: int) -> int:
@@ -139,40 +137,34 @@ def _offset(source: str, line: int, column: int) -> int:
     return min(max(start + column - 1, 0), len(source))
 
 
-def _explained(source: str, at: int, said: str) -> tuple[str, str | None]:
-    """A sentence and a hint for what the library's parser says in the words of its grammar."""
+def _reason(source: str, at: int, said: str) -> str:
+    """What is wrong and, where that is known, what to do: the library's parser speaks in the words of its grammar."""
     here = source[at : at + 1]
     if here == "=":
-        return "one = stands alone", "Two equals signs compare: =="
+        return "one = stands alone: two compare, =="
     if here in ("&", "|"):
-        return f"one {here} stands alone", f"Write {here}{here}"
+        return f"one {here} stands alone: write {here}{here}"
     word = re.match(r"\w*", source[at:], re.ASCII)
     found = word[0] if word else ""
     if found in _WORDS:
-        return f"`{found}` is no operator", f"Write {_WORDS[found]}"
+        return f"`{found}` is no operator: write {_WORDS[found]}"
     if said.startswith("reserved identifier"):
-        hint = (
-            "Choose with CONDITION ? THIS : THAT"
-            if found == "if"
-            else 'Write such a name as a key: state._shared["for"]'
-        )
-        return f"`{found}` is a reserved word", hint
+        if found == "if":
+            return "`if` is a reserved word: choose with CONDITION ? THIS : THAT"
+        return f'`{found}` is a reserved word: write such a name as a key, state._shared["{found}"]'
     if "int literal" in said:
-        return "the whole number does not fit in 64 bits", None
+        return "the whole number does not fit in 64 bits"
     if "literal" in said:
-        return (
-            "the text in quotes has an escape that there is not",
-            "Write a backslash twice, or put r before the quotes.",
-        )
+        return "the text in quotes has an escape that there is not: write a backslash twice, or r before the quotes"
     if "token recognition error" in said:
         if here in ("'", '"'):
-            return "the text in quotes does not end, or has an escape that there is not", None
-        return f"the character {here!r} has no meaning here", 'Write other names as a key: state["agent-a"]'
+            return "the text in quotes does not end, or has an escape that there is not"
+        return f'the character {here!r} has no meaning here: write other names as a key, state["agent-a"]'
     token = _TOKEN.search(said)
     if "<EOF>" in said and (token is None or token[1] == "<EOF>"):
-        return "it ends too early", None
+        return "it ends too early"
     shown = token[1][:_CUT] if token else here
-    return (f"{shown} is not expected here" if shown else "something is missing here"), None
+    return f"{shown} is not expected here" if shown else "something is missing here"
 
 
 # -- the library's tree ----------------------------------------------------------------------------------------

@@ -1,23 +1,27 @@
 """Makes a bundle of one commit and what led to it, and says what does not go along.
 
-Not here: where the bundle goes. Above: the command `push` and the tool. Below: `scratch`, `worktree`. Invariant: what
-the person may believe to be in the bundle and is not in it is listed, so that nobody takes a part for the whole.
+Not here: where the bundle goes. Above: the command `push` and the tool. Below: `scratch`, `worktree`, `scanning`.
+Invariant: what the person may believe to be in the bundle and is not in it is listed, so that nobody takes a part for
+the whole; what is recognised in it as a secret is named, and goes along all the same.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Final
 
 import msgspec
 
 from parlerd.core.errors import ParlerError, Refused
+from parlerd.core.searching import Searched
 from parlerd.git import worktree
 from parlerd.git.repository import Repository
 from parlerd.git.running import GitFailed
+from parlerd.git.scanning import search
 from parlerd.git.scratch import Scratch, scratch_of
 from parlerd.git.worktree import LeftOut
 
@@ -41,6 +45,8 @@ class Bundled(msgspec.Struct, frozen=True, kw_only=True):
     left_out: tuple[LeftOut, ...]
     more: int
     """What was left out beyond those."""
+    search: Callable[[], Searched]
+    """Says, within seconds, what is recognised as a secret in the commits and the files that go along."""
 
 
 @contextmanager
@@ -82,6 +88,7 @@ def bundled(repository: Repository, ref: str = "HEAD", base: str = "", *, change
             base=based,
             left_out=tuple(left[:MAX_LISTED]),
             more=max(0, len(left) - MAX_LISTED),
+            search=partial(search, scratch, tip, based),
         )
 
 

@@ -73,6 +73,12 @@ class Repository(msgspec.Struct, frozen=True, kw_only=True):
             return None
         return found if self.is_id(found) else None
 
+    def refs(self) -> dict[str, str]:
+        """What each ref names, by its full name. Nothing says that the object of an id is here, or is a commit."""
+        said = self.runner.line("for-each-ref", "--format=%(objectname) %(refname)", cwd=self.top)
+        named = (line.partition(" ") for line in said.split("\n"))
+        return {name: id for id, _, name in named if self.is_id(id)}
+
 
 def find(directory: str, runner: Runner) -> Repository:
     """The repository around a directory. Raises `Refused(no_repository)`."""

@@ -18,8 +18,10 @@ leaves `run`.
 
 from __future__ import annotations
 
+import os
 import secrets
 import socket
+from array import array
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -34,6 +36,7 @@ from parlerd.engine import authority
 from parlerd.engine.authority import Authority
 from parlerd.engine.callers import Caller, Facts, PeerProcess
 from parlerd.engine.face import EngineFace
+from parlerd.engine.handed import MAX_OPEN, Handed
 from parlerd.ipc import credentials
 from parlerd.ipc.host import StdioHost
 from parlerd.ipc.outbound import CAP, STALL_SECONDS, Outbound
@@ -49,6 +52,9 @@ KEPT_BACK_FOR: Final = frozenset({"local", "person"})
 """The planes whose operations a reserve connection may call: the daemon's state, stopping it, a person's decisions."""
 FRAMES_OPERATION: Final = "daemon.frames"
 """A connection that calls this stream is left out of what the stream tells."""
+_FILES: Final = socket.CMSG_SPACE((MAX_OPEN + 1) * array("i").itemsize)
+"""The room for descriptors beside the bytes of one turn: one more than a connection may have, so that it shows."""
+_CLOSED_IN_CHILDREN: Final = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 _CHUNK: Final = 32 * 1024
 """How many bytes are read in one turn. This bounds how long the frames of one connection keep others waiting: a few
 milliseconds."""
@@ -119,6 +125,8 @@ class Connection:
         self._peer = DaemonPeer(tap.heard)
         self._out = Outbound(sock, cap=limits.outbound_cap, stall_seconds=limits.stall_seconds, told=tap.told)
         self._calls = Calls(self._peer, self._out, engine, self._admit)
+        # The files that the other side opened and handed over.
+        self._handed = Handed()
         # Cancelled to end the conversation. Whoever cancels it sets `_farewell` first, if there is something to say.
         self._scope = trio.CancelScope()
         # The goodbye to send at the end; None when the other side left by itself.
@@ -163,6 +171,7 @@ class Connection:
                     await self._out.drained(below=1)
                 sending.cancel_scope.cancel()
         finally:
+            self._handed.close()
             self._sock.close()
 
     async def _end_when_broken(self) -> None:
@@ -224,7 +233,7 @@ class Connection:
             below=ancestry.host if ancestry is not None else "",
             peer=self.process,
         )
-        return Caller(facts)
+        return Caller(facts, handed=self._handed)
 
     def _authority(self, hello: Hello) -> Authority:
         """What this conversation may do: everyone at this door is of the home's own person."""
@@ -239,17 +248,37 @@ class Connection:
         while True:
             await trio.lowlevel.wait_readable(self._sock)
             try:
-                data = self._sock.recv(_CHUNK)
+                data, beside, flags, _ = self._sock.recvmsg(_CHUNK, _FILES, _CLOSED_IN_CHILDREN)
             except BlockingIOError:
                 continue
             except OSError:
                 # The other side reset the connection, which is an end like any other.
                 return []
+            if beside:
+                self._take_files(beside)
+            if flags & socket.MSG_CTRUNC:
+                raise ParlerError("bad_frame", "More files came at once than a connection may have.")
             if not data:
                 return []
             events = self._peer.receive(data)
             if events:
                 return events
+
+    def _take_files(self, beside: list[tuple[int, int, bytes]]) -> None:
+        """Take the descriptors that came with some bytes. Raises `ParlerError` for one too many."""
+        found = array("i")
+        for level, kind, data in beside:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                found.frombytes(data[: len(data) - len(data) % found.itemsize])
+        too_many: ParlerError | None = None
+        for descriptor in found:
+            os.set_inheritable(descriptor, False)
+            try:
+                self._handed.add(descriptor)
+            except ParlerError as error:
+                too_many = error
+        if too_many is not None:
+            raise too_many
 
     # -- role client ---------------------------------------------------------------------------------------
 

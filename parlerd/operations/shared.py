@@ -12,7 +12,16 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from parlerd.core.model import MAX_LEASE_MS, MIN_LEASE_MS, PeerText, Stage, Verified
+from parlerd.core.model import (
+    MAX_LABEL,
+    MAX_LEASE_MS,
+    MAX_STATUS_TEXT,
+    MIN_LEASE_MS,
+    PeerText,
+    SecretKind,
+    Stage,
+    Verified,
+)
 from parlerd.operations.entry import AWAY, Params, Result, Short
 
 HandoffStatus = Literal["offered", "accepted", "declined", "withdrawn", "expired"]
@@ -21,6 +30,7 @@ HandoffStatus = Literal["offered", "accepted", "declined", "withdrawn", "expired
 
 Lease = Annotated[int, Meta(ge=MIN_LEASE_MS, le=MAX_LEASE_MS)]
 """How long a claim holds, in milliseconds."""
+_LABEL: Final = rf"^[A-Za-z0-9._@#/-]{{1,{MAX_LABEL}}}\Z"
 MIN_TTL_MS: Final = 60_000
 """A key that lives shorter than a minute is gone before it was passed on."""
 MAX_TTL_MS: Final = 30 * 86_400_000
@@ -36,6 +46,30 @@ class Author(Result, frozen=True, kw_only=True):
     name: str
     role: str
     host: str
+
+
+class QuotedMessage(Result, frozen=True, kw_only=True):
+    """A message as whoever offers the turn quotes it: nobody else says that these are its words."""
+
+    id: str
+    author: PeerText
+    at: int
+    kind: str
+    text: PeerText
+
+
+class HandoffTranscript(Result, frozen=True, kw_only=True):
+    """`count` messages of the room that belong to an offer of the turn, from `first` to `last`. `first_seq` and
+    `last_seq` are the reader's own numbers of these two, 0 for one that it cannot see. `quoted` has their words where
+    the giver put them in, and `left_out` counts older ones that did not fit."""
+
+    first: str
+    last: str
+    count: int
+    first_seq: int = 0
+    last_seq: int = 0
+    left_out: int = 0
+    quoted: list[QuotedMessage] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Handoff(Result, frozen=True, kw_only=True):
@@ -54,6 +88,7 @@ class Handoff(Result, frozen=True, kw_only=True):
     questions: list[PeerText] | msgspec.UnsetType = msgspec.UNSET
     files: list[PeerText] | msgspec.UnsetType = msgspec.UNSET
     refs: list[PeerText] | msgspec.UnsetType = msgspec.UNSET
+    transcript: HandoffTranscript | msgspec.UnsetType = msgspec.UNSET
     status: HandoffStatus | msgspec.UnsetType = msgspec.UNSET
     taken_by: str | msgspec.UnsetType = msgspec.UNSET
 
@@ -118,7 +153,7 @@ class BlobInfo(Result, frozen=True, kw_only=True):
 
 
 class BlobAt(Result, frozen=True, kw_only=True):
-    """So many bytes of an upload are at the room's home, from the first on."""
+    """So many bytes of a file are where they go, from the first on."""
 
     room: str
     offset: int
@@ -147,9 +182,26 @@ class SharedBlob(Result, frozen=True, kw_only=True):
     warning: str | msgspec.UnsetType = msgspec.UNSET
 
 
+class SecretFound(Result, frozen=True, kw_only=True):
+    """In this file, or commit, stands something of this kind that is recognised as a secret."""
+
+    path: PeerText
+    kind: SecretKind
+
+
+class SharedFile(SharedBlob, frozen=True, kw_only=True):
+    """`secrets` are places in what was shared at which something is recognised as a secret; `more_secrets` counts those
+    beyond the list, and without `secrets_complete` not everything was looked through."""
+
+    secrets: list[SecretFound]
+    more_secrets: int = 0
+    secrets_complete: bool = True
+
+
 class Message(Result, frozen=True, kw_only=True):
     """A message as its reader sees it. `reply_seq` is this reader's number of the message that `reply_to` names, where
-    the reader may see that one. `lost` says that the room's relay has the message no more."""
+    the reader may see that one. `erased` says that the words went by retention, because there were too many, and `lost`
+    that the room's relay has the message no more."""
 
     id: str
     seq: int
@@ -169,6 +221,7 @@ class Message(Result, frozen=True, kw_only=True):
     brings: BlobInfo | msgspec.UnsetType = msgspec.UNSET
     private: bool | msgspec.UnsetType = msgspec.UNSET
     opening: bool | msgspec.UnsetType = msgspec.UNSET
+    erased: bool | msgspec.UnsetType = msgspec.UNSET
     lost: bool | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -196,6 +249,14 @@ class RequestInfo(Result, frozen=True, kw_only=True):
     key_ref: str = msgspec.field(name="key", default="")
     topic: PeerText = PeerText("")
     direct_to: str = ""
+
+
+class StatedStatus(Result, frozen=True, kw_only=True):
+    """What an agent says that it is doing, since `at`: one word, and perhaps a text in its own words."""
+
+    status: Annotated[str, Meta(pattern=_LABEL)]
+    text: Annotated[PeerText, Meta(max_length=MAX_STATUS_TEXT)] = PeerText("")
+    at: Annotated[int, Meta(ge=0)]
 
 
 class SessionRequests(Params, frozen=True, kw_only=True):

@@ -1,6 +1,7 @@
 """Where the bytes of files are kept: each blob under the digest of its bytes, and whole or not at all.
 
     begin --> write, write, ... --> finish: the digest is compared, the file takes its place
+                                `-> settle: the digest says which place
 
 An upload belongs to its owner and goes on where it stopped, also after a restart. Whoever finished one *holds* the
 blob: a note of that stands beside it until it is forgotten. Two owners who bring the same bytes each bring all of them,
@@ -56,6 +57,15 @@ class Blobs(Protocol):
         changes nothing. Raises `Refused`: `upload_unfinished`, or `blob_mismatch`, after which the upload is gone."""
         ...
 
+    def settle(self, owner: AgentId, name: BlobId, size: int, now: Millis) -> BlobId:
+        """The same for an upload that is called by another name than its digest: let it be the blob that it is, and say
+        which. The name must be nobody's digest. Raises `Refused(upload_unfinished)`."""
+        ...
+
+    def forget(self, owner: AgentId, blob: BlobId) -> None:
+        """Take an upload away, if there is one. A blob stays."""
+        ...
+
     def holds(self, owner: AgentId, blob: BlobId) -> bool:
         """Whether the owner finished an upload of this blob, or was let `hold` it, and both are still here."""
         ...
@@ -66,6 +76,10 @@ class Blobs(Protocol):
 
     def read(self, blob: BlobId, at: int, length: int) -> bytes:
         """Some bytes of a blob. Raises `Refused(no_such_blob)` where it is not here."""
+        ...
+
+    def size(self, blob: BlobId) -> int:
+        """How many bytes a blob has; 0 where it is not here."""
         ...
 
     def used(self) -> int:
@@ -139,17 +153,36 @@ class DiskBlobs:
             if digest.hexdigest() != blob:
                 self._forget_upload(owner, blob)
                 raise Refused("blob_mismatch")
-            descriptor = self._open(path)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            before = _size(place)
-            self._note(owner, blob, now)
-            os.replace(path, place)
-            _sync(path.parent)
-            self._running.pop(path, None)
-            self._used = self.used() - before
+            self._put(owner, path, blob, now)
+
+    def settle(self, owner: AgentId, name: BlobId, size: int, now: Millis) -> BlobId:
+        path = self._upload(owner, name)
+        with _coded():
+            here, digest = self._digest_of(path)
+            if here != size:
+                raise Refused("upload_unfinished", offset=here)
+            blob = BlobId(digest.hexdigest())
+            self._put(owner, path, blob, now)
+            return blob
+
+    def forget(self, owner: AgentId, blob: BlobId) -> None:
+        with _coded():
+            self._forget_upload(owner, blob)
+
+    def _put(self, owner: AgentId, upload: Path, blob: BlobId, now: Millis) -> None:
+        """Let a whole upload be the blob that it is."""
+        descriptor = self._open(upload)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        place = self._place(blob)
+        before = _size(place)
+        self._note(owner, blob, now)
+        os.replace(upload, place)
+        _sync(place.parent)
+        self._running.pop(upload, None)
+        self._used = self.used() - before
 
     def holds(self, owner: AgentId, blob: BlobId) -> bool:
         return self._held(owner, blob).exists() and self._place(blob).exists()
@@ -170,6 +203,10 @@ class DiskBlobs:
                 return os.pread(descriptor, length, at)
             finally:
                 os.close(descriptor)
+
+    def size(self, blob: BlobId) -> int:
+        with _coded():
+            return _size(self._place(blob))
 
     def used(self) -> int:
         if self._used is None:

@@ -17,7 +17,7 @@ from operator import attrgetter
 from typing import Any, Final, Generic
 
 from parlerd.core.errors import ParlerError, Refused, StoreError
-from parlerd.core.events import Header, MessagePosted, brought, decode_header
+from parlerd.core.events import Header, MessagePosted, decode_header
 from parlerd.core.model import (
     AgentId,
     BlobId,
@@ -36,7 +36,6 @@ from parlerd.core.model import (
 )
 from parlerd.core.recall import Word, indexed, matches, words_of
 from parlerd.store.indexing import (
-    ANYBODY,
     DEADLINES,
     FILTERS,
     KEYS,
@@ -61,6 +60,7 @@ from parlerd.store.indexing import (
 )
 from parlerd.store.numbering import NOTHING, Numbering, Tally, line_of, public_place, shown_of
 from parlerd.store.port import (
+    START,
     Append,
     BuryRoom,
     ClearRoom,
@@ -182,8 +182,20 @@ class MemoryStore:
 
     def is_brought(self, blob: BlobId) -> bool:
         with self._lock:
-            rows, name = self.index.of(FILTERS), brought(blob)
-            return any(rows.found(room=room, audience=ANYBODY, addressee=name, kind="") for room in self._logs)
+            return any(blob in self._brought(room) for room in self._logs)
+
+    def brought(self, room: RoomId) -> list[BlobId]:
+        with self._lock:
+            return sorted(self._brought(room))
+
+    def _brought(self, room: RoomId) -> set[BlobId]:
+        log = self._logs.get(room, _Log())
+        found = (decode_header(fact.header) for fact in log.facts if fact.type == MESSAGE)
+        return {
+            header.event.blob
+            for header in found
+            if isinstance(header.event, MessagePosted) and header.event.blob and header.position not in log.erased
+        }
 
     def remembered(
         self, room: RoomId, words: Sequence[Word], after: Position, before: Position, limit: int
@@ -355,9 +367,13 @@ class MemoryStore:
             log = self._logs.get(room, _Log())
             return {position for position in log.erased if after < position <= upto}
 
-    def held(self, room: RoomId) -> Held:
+    def held(self, room: RoomId, after: Position = START, upto: Position | None = None) -> Held:
         with self._lock:
-            sizes = [size for _, size in self._bodies_of_messages(room)]
+            sizes = [
+                size
+                for position, size in self._bodies_of_messages(room)
+                if position > after and (upto is None or position <= upto)
+            ]
             return Held(len(sizes), sum(sizes))
 
     def oldest_bodies(self, room: RoomId, after: Position, limit: int) -> list[tuple[Position, int]]:

@@ -382,8 +382,9 @@ class Store(Protocol):
         """The messages in (after, upto] whose bodies `EraseBodies` took away."""
         ...
 
-    def held(self, room: RoomId) -> Held:
-        """How many messages of a room have a body, and how large these are. This looks at each of them."""
+    def held(self, room: RoomId, after: Position = START, upto: Position | None = None) -> Held:
+        """How many messages of a room have a body, and how large these are: of those in (after, upto], and without
+        `upto` of all that follow. This looks at each of them."""
         ...
 
     def oldest_bodies(self, room: RoomId, after: Position, limit: int) -> list[tuple[Position, int]]:
@@ -456,8 +457,13 @@ class Store(Protocol):
         ...
 
     def is_brought(self, blob: BlobId) -> bool:
-        """Whether any message of any room that was not deleted brings this blob. The cost depends on the number of
-        rooms."""
+        """Whether any message that was not erased, of any room that was not deleted, brings this blob. The cost depends
+        on the number of rooms."""
+        ...
+
+    def brought(self, room: RoomId) -> list[BlobId]:
+        """The blobs that messages of a room bring that were not erased, in the order of their ids. This looks at each
+        of those messages."""
         ...
 
     def remembered(

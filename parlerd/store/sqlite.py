@@ -54,6 +54,7 @@ from parlerd.store.indexing import ANYBODY, MEMBERSHIPS, PROJECTIONS, Counts, Ro
 from parlerd.store.memo import Memo
 from parlerd.store.numbering import Numbering, Tally, line_of, public_place, shown_of
 from parlerd.store.port import (
+    START,
     Append,
     BuryRoom,
     ClearRoom,
@@ -436,9 +437,9 @@ class SqliteStore:
         )
         return {Position(position) for (position,) in rows}
 
-    def held(self, room: RoomId) -> Held:
+    def held(self, room: RoomId, after: Position = START, upto: Position | None = None) -> Held:
         base = self._bases(room)
-        row = self._database.row(_HELD, (base, base + LOG, MESSAGE))
+        row = self._database.row(_HELD, (base + after, base + (LOG if upto is None else upto + 1), MESSAGE))
         return Held(*row)
 
     def oldest_bodies(self, room: RoomId, after: Position, limit: int) -> list[tuple[Position, int]]:
@@ -469,6 +470,9 @@ class SqliteStore:
 
     def is_brought(self, blob: BlobId) -> bool:
         return self._database.row(_BROUGHT, (ANYBODY, brought(blob))) is not None
+
+    def brought(self, room: RoomId) -> list[BlobId]:
+        return [BlobId(name[1:]) for (name,) in self._database.rows(_BROUGHT_IN, (room, ANYBODY))]
 
     def remembered(
         self, room: RoomId, words: Sequence[Word], after: Position, before: Position, limit: int
@@ -1190,7 +1194,14 @@ _PRIVATE_FILTERED: Final = """
 _BROUGHT: Final = """
     SELECT 1 FROM logs l CROSS JOIN filtered_messages s
      WHERE s.log = l.number AND s.audience = ? AND s.addressee = ? AND s.kind = ''
-       AND l.room NOT IN (SELECT room FROM tombstones) LIMIT 1"""
+       AND l.room NOT IN (SELECT room FROM tombstones)
+       AND NOT EXISTS (SELECT 1 FROM erased_bodies e WHERE e.id = (s.log << 32) + s.position) LIMIT 1"""
+# The names of blobs are all that the index has from '=' to '>' for anybody.
+_BROUGHT_IN: Final = """
+    SELECT DISTINCT s.addressee FROM logs l CROSS JOIN filtered_messages s
+     WHERE l.room = ? AND s.log = l.number AND s.audience = ? AND s.kind = ''
+       AND s.addressee > '=' AND s.addressee < '>' AND l.room NOT IN (SELECT room FROM tombstones)
+       AND NOT EXISTS (SELECT 1 FROM erased_bodies e WHERE e.id = (s.log << 32) + s.position) ORDER BY s.addressee"""
 _DELIVERIES: Final = """
     WITH stages (stage, rung) AS
          (VALUES ('stored', 1), ('pushed', 2), ('read', 3), ('acknowledged', 4), ('acted', 5))

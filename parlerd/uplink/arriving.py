@@ -56,6 +56,7 @@ from parlerd.core.model import (
     Verified,
     Via,
     label,
+    role_name,
 )
 from parlerd.core.public_line import first_line, next_line
 from parlerd.core.room import Room
@@ -559,7 +560,7 @@ class _Step:
                 principal=claim.principal,
                 handle=claim.handle,
                 host=_label_or_nothing(entry.host),
-                role=_label_or_nothing(entry.role),
+                role=_role_or_nothing(entry.role),
                 request=request,
                 key=key,
             )
@@ -856,5 +857,13 @@ def _label_or_nothing(text: str) -> str:
     """A label that the other home told, or nothing in the place of what is none."""
     try:
         return label(text) if text else ""
+    except Refused:
+        return ""
+
+
+def _role_or_nothing(text: str) -> str:
+    """The same of a role."""
+    try:
+        return role_name(text) if text else ""
     except Refused:
         return ""

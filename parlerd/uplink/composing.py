@@ -21,7 +21,7 @@ from parlerd.connections.calls import coded
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.decision import Decision
-from parlerd.core.envelope import Envelope, decode_envelope
+from parlerd.core.envelope import Envelope, asked, decode_envelope
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.messages import Thread, audience_key, thread_of
 from parlerd.core.model import AgentId, By, MessageId, Millis, Position, Prior
@@ -182,10 +182,10 @@ def _said_then(envelope: Envelope, command: c.PostMessage, by: By, draft: Draft,
         is_for_them = readers | {by.actor} == {*(envelope.visibility or ()), by.actor}
     else:
         is_for_them = envelope.visibility is None or command.reply_to is not None
-    said = (envelope.kind, envelope.reply_to, envelope.parts)
-    return said == (command.kind, command.reply_to, draft.parts) and to <= set(envelope.to) and is_for_them
+    said = (envelope.kind, envelope.reply_to, asked(envelope.parts))
+    return said == (command.kind, command.reply_to, asked(draft.parts)) and to <= set(envelope.to) and is_for_them
 
 
 def _says(envelope: Envelope, event: e.MessagePosted, draft: Draft) -> bool:
-    said = (envelope.kind, envelope.to, envelope.role, envelope.visibility, envelope.reply_to, envelope.parts)
-    return said == (event.kind, event.to, event.role, event.visibility, event.reply_to, draft.parts)
+    said = (envelope.kind, envelope.to, envelope.role, envelope.visibility, envelope.reply_to, asked(envelope.parts))
+    return said == (event.kind, event.to, event.role, event.visibility, event.reply_to, asked(draft.parts))

@@ -51,7 +51,9 @@ def judge(page: t.LinkPage, mirror: RoomState, reader: AgentId, after: Seq, know
     """The messages of a page that follows this reader's number `after`. `known` are the lines at numbers of the room
     that this home knows of. Raises `Contradicted`, and `Refused(relay_refused)` for a page that answers something else
     than was asked."""
-    if page.messages and page.before.get(reader) != after:
+    # Private messages that follow that number are left out, where their words were erased.
+    begins = page.before.get(reader, -1) if page.messages else after
+    if begins < after:
         raise Refused("relay_refused", what="before")
     lines = {**known, 0: first_line(mirror.room, mirror.home)}
     place = Shown(page.public, page.line)
@@ -59,7 +61,7 @@ def judge(page: t.LinkPage, mirror: RoomState, reader: AgentId, after: Seq, know
     threads: dict[tuple[AgentId, str], bytes] = {}
     ids: set[str] = set()
     found: list[StoredMessage] = []
-    number = after
+    number = Seq(begins)
     for message in page.messages:
         number = Seq(number + 1)
         agent = AgentId(message.agent)

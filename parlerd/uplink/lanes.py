@@ -573,6 +573,11 @@ class Lane:
             self._is_held = True
             self._pause(error)
             return False
+        if post is not self._posts[0]:
+            # The home did not have what comes before it, which may be what was missing.
+            post.again()
+            self._is_held = True
+            return False
         if post.is_kept:
             await self._outbox.refuse(post.id, error.code)
             self._link.tell_refused(self.room, self.agent)

@@ -122,6 +122,8 @@ class Link:
         """The rooms that this link follows."""
         self._level: set[RoomId] = set()
         """Those among them whose mirror holds all that was there when the link began to follow."""
+        self._entered: set[RoomId] = set()
+        """Rooms that an agent of this home came into that was attached for it, while the link followed the room."""
         self._is_ready = False
         """Whether agents are attached and rooms are followed."""
         self._change = trio.Event()
@@ -138,7 +140,7 @@ class Link:
         self._told: dict[tuple[RoomId, AgentId], tuple[int, int, int]] = {}
         """How far agents have read, as the relay was last told on this link: the room's epoch, and the relay's own
         numbers of what was read and acknowledged."""
-        self._told_presence: dict[AgentId, str] = {}
+        self._told_presence: dict[AgentId, tuple[str, t.StatedStatus | msgspec.UnsetType]] = {}
         """How present this home's agents are, as the relay was last told on this link."""
         self._attaching = trio.Lock()
 
@@ -332,6 +334,7 @@ class Link:
                 self._attached.clear()
                 self._followed.clear()
                 self._level.clear()
+                self._entered.clear()
                 self._told.clear()
                 self._told_presence.clear()
                 self.mirrors.forget_presence()
@@ -450,7 +453,15 @@ class Link:
         if item.card is not None:
             # Somebody whose knock was not answered may be a member now, and speak as soon as the mirror says so.
             members = [AgentId(member.agent) for member in item.card.members]
-            await self._attach(connection, [each for each in members if self._comes_in(each)])
+            if newcomers := [each for each in members if self._comes_in(each)]:
+                await self._attach(connection, newcomers)
+                self._entered.add(room)
+        if item.gone and not item.deleted and room in self._entered:
+            # The relay may have ended the room before it heard that a newcomer speaks over this link.
+            self._entered.discard(room)
+            self._level.discard(room)
+            await connection.call("link.watch", t.FollowRoom(resume=await self.mirrors.resume(room)), WAIT_S)
+            return
         try:
             goes_on = await self.mirrors.take(item)
         except StoreError:
@@ -574,13 +585,13 @@ class Link:
         """How far agents have read, and how present they are: what the relay does not know yet."""
         news: list[t.LinkCursor] = []
         news_to: dict[tuple[RoomId, AgentId], tuple[int, int, int]] = {}
-        present: dict[AgentId, str] = {}
+        present: dict[AgentId, tuple[str, t.StatedStatus | msgspec.UnsetType]] = {}
         for agent, room in await self._standings():
             handle = self._desk.rooms.open_actor(room)
             member = None if handle is None else handle.aggregate.state.members.get(agent)
             if handle is None or member is None or not member.present:
                 continue
-            present[agent] = self._desk.presence.of(agent)[0]
+            present[agent] = self._desk.presence.of(agent)[0], self._desk.presence.stated(agent) or msgspec.UNSET
             here = await self._desk.library.numbers_read(room, handle.aggregate.view(agent))
             shifts = shifts_of(handle.aggregate.state.membership, agent)
             read, acknowledged = (number_at_home(shifts, number) for number in here)
@@ -588,13 +599,16 @@ class Link:
             if self._told.get((room, agent), (0, 0, 0)) < upto and len(news) < t.MAX_FOLLOWED:
                 news.append(t.LinkCursor(room=room, agent=agent, read=read, acknowledged=acknowledged))
                 news_to[room, agent] = upto
-        moved = {agent: word for agent, word in present.items() if self._told_presence.get(agent) != word}
-        told = tuple(t.TellPresence(agent=agent, presence=cast(Any, word)) for agent, word in moved.items())
+        moved = {agent: said for agent, said in present.items() if self._told_presence.get(agent) != said}
+        told = tuple(
+            t.TellPresence(agent=agent, presence=cast(Any, word), stated=stated)
+            for agent, (word, stated) in moved.items()
+        )
         if news or told:
             told = told[: t.MAX_ATTACHED]
             await connection.call("link.cursors", t.TellCursors(cursors=tuple(news), presence=told), WAIT_S)
             self._told |= news_to
-            self._told_presence |= {AgentId(each.agent): each.presence for each in told}
+            self._told_presence |= {AgentId(each.agent): (each.presence, each.stated) for each in told}
 
     # -- failures ------------------------------------------------------------------------------------------
 

@@ -33,6 +33,7 @@ from parlerd.engine.authors import Arrived
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import MirrorRoom, Present
 from parlerd.engine.key_text import typed_key
+from parlerd.engine.presence import DERIVED
 from parlerd.engine.submissions import Submission
 from parlerd.identity.proofs import signed
 from parlerd.operations import types as t
@@ -46,7 +47,6 @@ log = logging.getLogger(__name__)
 
 NEWEST: Final = 200
 """With how many of its newest messages the mirror of a room begins."""
-_PRESENCES: Final = frozenset({"active", "waiting", "idle", "offline"})
 MAX_OPENINGS: Final = 1_000
 MAX_LANDED: Final = 1_000
 """Own messages that came in and that nobody asked about yet."""
@@ -133,7 +133,7 @@ class Mirrors:
                 told = self._presences.setdefault(room, {})
                 members = actor.aggregate.state.members
                 told |= {
-                    agent: present_of(each.presence, each.since)
+                    agent: present_of(each.presence, each.since, each.stated or None)
                     for each in item.presence
                     if (agent := AgentId(each.agent)) in members
                 }
@@ -412,6 +412,6 @@ def is_over(state: RoomState) -> bool:
     return state.contradicted not in ("", OLDER_COPY)
 
 
-def present_of(word: str, since: int) -> Present:
+def present_of(word: str, since: int, stated: t.StatedStatus | None = None) -> Present:
     """How present somebody is said to be. Another word than ours is nobody's to say: it would be shown as it is."""
-    return Present(word if word in _PRESENCES else "offline", Millis(since))
+    return Present(word if word in DERIVED else "offline", Millis(since), stated)

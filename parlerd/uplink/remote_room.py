@@ -537,7 +537,7 @@ class RemoteRoom(MirrorRoom):
 
     # -- what the home answers itself --------------------------------------------------------------------------
 
-    async def ask(self, question: Question, here: Callable[[RoomHandle, Question], Awaitable[t.Result]]) -> t.Result:
+    async def ask(self, question: Question, here: Callable[[RoomHandle], Awaitable[t.Result]]) -> t.Result:
         params = t.AskAtRoom(
             room=self.room,
             agent=question.by.actor,

@@ -7,6 +7,8 @@ the home has it.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from parlerd.core.model import AgentId, BlobId, RoomId
 from parlerd.operations import types as t
 from parlerd.uplink.link import Link
@@ -18,6 +20,13 @@ class RemoteShelf:
     def __init__(self, room: RoomId, link: Link) -> None:
         self._room = room
         self._link = link
+
+    @property
+    def piece(self) -> int:
+        return t.MAX_PIECE
+
+    async def name(self, digest: Callable[[], Awaitable[BlobId]]) -> BlobId:
+        return await digest()
 
     async def begin(self, agent: AgentId, blob: BlobId, size: int) -> int:
         params = t.BeginBlobAtRoom(room=self._room, agent=agent, blob=blob, size=size)
@@ -31,9 +40,13 @@ class RemoteShelf:
         assert isinstance(answer, t.BlobAt)
         return answer.offset
 
-    async def finish(self, agent: AgentId, blob: BlobId, size: int) -> None:
+    async def settle(self, agent: AgentId, blob: BlobId, size: int) -> BlobId:
         params = t.FinishBlobAtRoom(room=self._room, agent=agent, blob=blob, size=size)
         await self._link.call("link.blob_finish", params, by=agent)
+        return blob
+
+    async def give_up(self, agent: AgentId, blob: BlobId) -> None:
+        """The home keeps it for a day."""
 
     async def require(self, agent: AgentId, blob: BlobId, *, may_read: bool) -> None:
         """That home looks when the message comes."""

@@ -15,7 +15,7 @@ SAME_NAMES: Final = ("core", "wire")
 FOLDERS: Final = {
     "parlerd", "parlerd/core", "parlerd/wire", "parlerd/store", "parlerd/identity", "parlerd/operations",
     "parlerd/operations/families", "parlerd/engine", "parlerd/connections", "parlerd/ipc",
-    "parlerd/client", "parlerd/cli", "parlerd/text", "parlerd/git",
+    "parlerd/client", "parlerd/cli", "parlerd/expr", "parlerd/text", "parlerd/git",
     "parlerd/uplink",
     "mcp_server", "mcp_server/stdio", "mcp_server/tools", "configs", "configs/hosts", "relay",
 }  # fmt: skip

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from parlerd.core import searching
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import PeerText
 from parlerd.operations import types as t
@@ -18,6 +19,7 @@ from tests.support.answers import ROOM, author, message, page
 from tests.support.cli import Shell
 from tests.support.git import Work, work_in
 
+PIECE = 262_144
 CANARY = "\x1b]52;c;eA==\x07../../.bashrc\u202e"
 
 
@@ -27,28 +29,33 @@ class Room:
     def __init__(self, shell: Shell) -> None:
         self.shell = shell
         self.files: dict[str, bytes] = {}
-        self.begun = 0
-        """How many bytes of every upload are there already."""
+        self.parts: dict[int, bytes] = {}
+        """What came so far of each file that was handed over."""
+        self.begun: list[int] = []
+        """How many bytes were there already, before each piece that was fetched."""
         self.shared: list[t.ShareBlob] = []
         self.brings: dict[str, t.BlobInfo] = {}
         self.queued = False
         answers: dict[str, Callable[[Any], t.Result]] = {
-            "blob.begin": self._begin,
-            "blob.write": self._write,
-            "blob.finish": lambda params: t.BlobAt(room=ROOM, offset=params.size),
+            "blob.put": self.put,
             "blob.share": self._share,
             "blob.find": self._find,
-            "blob.read": self._read,
+            "blob.get": self._get,
         }
         for op, answer in answers.items():
             shell.daemon.answers(op, answer)
 
-    def _begin(self, params: t.BeginBlob) -> t.BlobAt:
-        return t.BlobAt(room=ROOM, offset=min(self.begun, params.size))
-
-    def _write(self, params: t.WriteBlob) -> t.BlobAt:
-        self.files[params.blob] = self.files.get(params.blob, b"") + params.data
-        return t.BlobAt(room=ROOM, offset=params.offset + len(params.data))
+    def put(self, params: t.Params) -> t.BlobPut:
+        assert isinstance(params, t.PutBlob)
+        """Take the next piece of what the command handed over."""
+        descriptor = self.shell.daemon.handed[params.file]
+        size, at = os.fstat(descriptor).st_size, len(self.parts.get(params.file, b"")) + PIECE
+        data = os.pread(descriptor, at, 0)
+        self.parts[params.file] = data
+        blob = hashlib.sha256(data).hexdigest() if len(data) == size else ""
+        if blob:
+            self.files[blob] = data
+        return t.BlobPut(room=ROOM, offset=len(data), size=size, blob=blob)
 
     def _share(self, params: t.ShareBlob) -> t.SharedBlob:
         self.shared.append(params)
@@ -88,8 +95,16 @@ class Room:
             note=PeerText(""),
         )
 
-    def _read(self, params: t.ReadBlob) -> t.BlobPiece:
-        return t.BlobPiece(data=self.files[params.blob][params.offset : params.offset + params.length])
+    def _get(self, params: t.GetBlob) -> t.BlobAt:
+        """Write the next piece to what the command handed over."""
+        descriptor = self.shell.daemon.handed[params.file]
+        data, at = self.files[params.blob], os.fstat(descriptor).st_size
+        self.begun.append(at)
+        os.pwrite(descriptor, data[at : at + PIECE], at)
+        at = min(at + PIECE, len(data))
+        if at == len(data) and hashlib.sha256(os.pread(descriptor, at + 1, 0)).hexdigest() != params.blob:
+            raise Refused("blob_mismatch")
+        return t.BlobAt(room=ROOM, offset=at)
 
 
 @pytest.fixture
@@ -138,32 +153,23 @@ def test_a_file_goes_in_pieces_and_the_command_to_fetch_it_is_printed_alone(
         f"parler fetch {blob}",
     ]
     assert room.files[blob] == data
-    sizes = [len(each.data) for each in shell.daemon.params_of("blob.write") if isinstance(each, t.WriteBlob)]
-    assert sizes == [262_144, 262_144, 75_712]
     (shared,) = room.shared
     assert (shared.name, shared.text, shared.to, shared.visible_to) == ("report.pdf", "read it", ("bob",), ("bob",))
-    assert shell.daemon.params_of("blob.begin") == [t.BeginBlob(blob=blob, size=600_000, room="auth")]
+    assert shell.daemon.params_of("blob.put") == [t.PutBlob(file=0, room="auth")] * 3
 
 
-def test_an_upload_goes_on_where_the_rooms_home_has_it(shell: Shell, room: Room, here: Path) -> None:
-    (here / "f").write_bytes(b"0123456789")
-    room.begun = 7
+def test_a_file_is_handed_over_anew_once_where_the_daemon_went_away(shell: Shell, room: Room, here: Path) -> None:
+    data = os.urandom(600_000)
+    (here / "f").write_bytes(data)
+    lost = ParlerError("connection_lost")
+    shell.daemon.answers("blob.put", lost, room.put)
     assert shell.run("send-file", "f").code == 0
-    assert list(room.files.values()) == [b"789"]
-    room.begun = 10
-    assert shell.run("send-file", "f").code == 0
-    assert list(room.files.values()) == [b"789"]
-
-
-def test_an_upload_of_which_the_home_lost_a_part_is_brought_again_once(shell: Shell, here: Path) -> None:
-    (here / "f").write_bytes(b"0123456789")
-    shell.daemon.answers("blob.begin", t.BlobAt(room=ROOM, offset=7))
-    lost = Refused("upload_unfinished", offset=2)
-    shell.daemon.answers("blob.write", lost, lost)
+    assert list(room.files.values()) == [data]
+    assert shell.daemon.params_of("blob.put") == [t.PutBlob(file=0)] * 2 + [t.PutBlob(file=1)] * 3
+    shell.daemon.answers("blob.put", lost)
     ran = shell.run("send-file", "f", "--json")
-    assert (ran.code, ran.document["error"]["code"]) == (1, "upload_unfinished")
-    writes = [each for each in shell.daemon.params_of("blob.write") if isinstance(each, t.WriteBlob)]
-    assert [(each.offset, each.data) for each in writes] == [(7, b"789"), (2, b"23456789")]
+    assert (ran.code, ran.document["error"]["code"]) == (3, "connection_lost")
+    assert len(shell.daemon.handed) == 4
 
 
 def test_the_document_of_a_file_has_its_digest_and_its_message(shell: Shell, room: Room, here: Path) -> None:
@@ -239,7 +245,7 @@ def test_a_fetch_that_broke_off_goes_on_where_it_stopped(shell: Shell, room: Roo
     blob = room.hold(b"0123456789")
     (here / f".{blob[:16]}.parler-part").write_bytes(b"01234")
     assert shell.run("fetch", blob, "-o", "f").code == 0
-    assert [each.offset for each in shell.daemon.params_of("blob.read") if isinstance(each, t.ReadBlob)] == [5]
+    assert room.begun == [5]
     assert (here / "f").read_bytes() == b"0123456789"
     (here / f".{blob[:16]}.parler-part").write_bytes(b"longer than the file is")
     assert shell.run("fetch", blob, "-o", "g").code == 0
@@ -345,6 +351,62 @@ def test_a_file_is_not_applied_and_a_bundle_that_lies_is_refused(shell: Shell, r
     assert work.refs() == before
 
 
+# -- secrets -----------------------------------------------------------------------------------------------
+
+TOKEN = "ghp_" + "a1B2" * 9
+
+
+def test_a_push_names_where_what_looks_like_a_secret_stands_before_it_goes_and_goes(
+    shell: Shell, room: Room, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(searching, "MAX_S", 600.0)
+    work.commit(**{"config/prod.env": f"token={TOKEN}", "\x1b[2Jx": f"t={TOKEN}"})
+    ran = shell.run("push")
+    lines = ran.stdout.splitlines()
+    assert lines[0] == "What looks like a secret goes along, in 2 places:"
+    assert "  config/prod.env (GitHub token)" in lines
+    assert any(line.startswith("Shared as #9") for line in lines[3:])
+    assert "change it where it was issued" in ran.stderr
+    assert TOKEN not in ran.stdout + ran.stderr
+    assert "\x1b" not in ran.stdout
+    document = shell.run("push", "--json").document
+    assert {"path": "config/prod.env", "kind": "GitHub token"} in document["secrets"]
+    assert (len(document["secrets"]), document["more_secrets"], document["secrets_complete"]) == (2, 0, True)
+    assert len(room.shared) == 2
+
+
+def test_a_push_without_a_secret_says_nothing_of_any(
+    shell: Shell, room: Room, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(searching, "MAX_S", 600.0)
+    work.commit(f="1")
+    ran = shell.run("push")
+    assert "secret" not in ran.stdout + ran.stderr
+    assert shell.run("push", "--json").document["secrets"] == []
+
+
+def test_a_file_is_looked_through_like_code(
+    shell: Shell, room: Room, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(searching, "MAX_S", 600.0)
+    (here / "notes.bin").write_bytes(os.urandom(300_000) + b" " + TOKEN.encode() + b" \xff")
+    ran = shell.run("send-file", "notes.bin")
+    assert "  notes.bin (GitHub token)" in ran.stdout.splitlines()
+    secrets = shell.run("send-file", "notes.bin", "--json").document["secrets"]
+    assert secrets == [{"path": "notes.bin", "kind": "GitHub token"}]
+
+
+def test_what_was_not_looked_through_whole_is_said(
+    shell: Shell, room: Room, here: Path, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(searching, "MAX_S", -1.0)
+    work.commit(f="1")
+    assert "Not everything was looked through for secrets" in shell.run("push").stderr
+    assert shell.run("push", "--json").document["secrets_complete"] is False
+    work.write("f", "2")
+    assert shell.run("send-file", "f", "--json").document["secrets_complete"] is False
+
+
 # -- messages ----------------------------------------------------------------------------------------------
 
 
@@ -368,8 +430,20 @@ def test_a_message_says_what_it_brings_and_how_to_get_it(shell: Shell) -> None:
     assert any("the report" in line for line in lines)
 
 
+def test_code_that_goes_along_with_a_hand_off_is_shown_with_the_command_that_takes_it(shell: Shell) -> None:
+    code = t.BlobInfo(blob="cd" * 32, size=900, name=PeerText(CANARY), tip="ef" * 20)
+    offered = t.Handoff(next=PeerText("merge"), summary=PeerText(""), to_you=True, status="offered")
+    shell.daemon.answers("message.recv", page(message("", kind="handoff", handoff=offered, brings=code)))
+    shell.daemon.answers("message.commit", t.Committed(room=ROOM, cursor="1"))
+    said = shell.run("recv").stdout
+    assert "\x1b" not in said
+    lines = said.splitlines()
+    assert any(line.startswith("  code of ") and line.endswith(", 900 bytes, at efefefefefef") for line in lines)
+    assert f"parler apply {'cd' * 32}" in lines
+
+
 def test_an_error_of_the_daemon_is_the_commands(shell: Shell, here: Path) -> None:
     (here / "f").write_bytes(b"x")
-    shell.daemon.answers("blob.begin", ParlerError("blob_too_large", limit=0))
+    shell.daemon.answers("blob.put", ParlerError("blob_too_large", limit=0))
     ran = shell.run("send-file", "f", "--json")
     assert (ran.code, ran.document["error"]["code"]) == (1, "blob_too_large")

@@ -79,13 +79,68 @@ def test_handoff_takes_everything_that_the_next_agent_has_to_know(shell: Shell) 
     shell.daemon.answers("handoff.give", t.GivenHandoff(id="m_1", room=ROOM, name="auth", for_=None, seq=8, others=1))
     words = (
         "handoff", "--next", "go", "--goal", "g", "--state", "s", "--decision", "d1", "--decision", "d2",
-        "--failed", "f", "--question", "q", "--file", "src/a.py", "--ref", "main", "--ttl", "600",
+        "--failed", "f", "--question", "q", "--file", "src/a.py", "--ref", "main", "--ttl", "600", "--bundle", "12",
+        "--transcript", "20",
     )  # fmt: skip
     assert shell.run(*words).code == 0
     [params] = shell.daemon.params_of("handoff.give")
     assert isinstance(params, t.GiveHandoff)
     assert (params.goal, params.state, params.decisions, params.failed) == ("g", "s", ("d1", "d2"), ("f",))
     assert (params.questions, params.files, params.refs, params.ttl_ms) == (("q",), ("src/a.py",), ("main",), 600_000)
+    assert (params.bundle, params.transcript) == ("12", 20)
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        (t.SentTranscript(count=0, quoted=False), "Nothing of the conversation goes along"),
+        (
+            t.SentTranscript(count=1, quoted=False),
+            "1 message of the conversation belongs to it, to be read in the room.",
+        ),
+        (
+            t.SentTranscript(count=7, quoted=True, left_out=13),
+            "7 messages of the conversation are quoted in it. 13 older messages did not fit.",
+        ),
+    ],
+)
+def test_handoff_says_how_much_of_the_conversation_goes_along(shell: Shell, told: t.SentTranscript, said: str) -> None:
+    given = t.GivenHandoff(id="m_1", room=ROOM, name="auth", for_="bob", seq=8, others=1, transcript=told)
+    shell.daemon.answers("handoff.give", given, given)
+    assert said in shell.run("handoff", "--next", "go", "--transcript", "20").stderr
+    document = shell.run("handoff", "--next", "go", "--transcript", "20", "--json").document
+    assert document["transcript"] == msgspec.to_builtins(told)
+
+
+def test_more_of_the_conversation_than_may_go_along_is_a_usage_error(shell: Shell) -> None:
+    assert shell.run("handoff", "--next", "go", "--transcript", "101").code == 2
+
+
+def conversation(**about: Any) -> t.Handoff:
+    told = t.HandoffTranscript(first="m_2", last="m_5", **{"count": 4, **about})
+    return t.Handoff(next=PeerText("go"), summary=PeerText(""), to_you=True, status="offered", transcript=told)
+
+
+def test_the_conversation_of_an_offer_is_named_or_shown_as_its_giver_quotes_it(shell: Shell) -> None:
+    quoted = [
+        t.QuotedMessage(id="m_4", author=PeerText("early\x1b[2J"), at=1, kind="text", text=PeerText("one\x1b[2J")),
+        t.QuotedMessage(id="m_5", author=PeerText("bob"), at=2, kind="result", text=PeerText("two")),
+    ]
+    shell.daemon.answers(
+        "message.recv",
+        page(
+            message("", kind="handoff", handoff=conversation(first_seq=3, last_seq=6)),
+            message("", kind="handoff", handoff=conversation()),
+            message("", kind="handoff", handoff=conversation(count=2, left_out=3, quoted=quoted)),
+        ),
+    )
+    shell.daemon.answers("message.commit", t.Committed(room=ROOM, cursor="1"))
+    said = shell.run("recv").stdout
+    assert "\x1b" not in said
+    assert "4 messages: #3 to #6" in said
+    assert "4 messages that you cannot read here" in said
+    assert "quotes it, 3 older messages left out" in said
+    assert "bob (result), as alice" in said
 
 
 def test_handoff_where_nobody_else_is_says_so_and_what_to_do(shell: Shell) -> None:

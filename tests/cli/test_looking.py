@@ -50,14 +50,23 @@ def test_rooms_prints_every_room_with_what_is_unread(shell: Shell) -> None:
 
 
 def test_rooms_with_sizes_shows_what_is_kept_of_each_and_of_all_together(shell: Shell) -> None:
-    kept = t.KeptSize(messages=128, bytes=61_440)
-    listed = t.RoomList(rooms=[room(kept=kept)], kept=t.KeptSize(messages=500, bytes=7_300_000))
+    limits = t.KeptLimits(messages=100_000, bytes=1 << 30)
+    kept = t.KeptSize(messages=128, bytes=61_440, limits=limits, files=2, file_bytes=3_000_000, erased=17)
+    total = t.KeptSize(messages=500, bytes=7_300_000, limits=t.KeptLimits(bytes=16 << 30), file_bytes=4_000_000)
+    few = t.KeptSize(messages=1, bytes=9, limits=t.KeptLimits(days=1), files=0, file_bytes=0, erased=0)
+    listed = t.RoomList(rooms=[room(kept=kept), room("other", home="team", kept=few)], kept=total)
     shell.daemon.answers("rooms.list", listed, listed, t.RoomList(rooms=[room()]))
     ran = shell.run("rooms", "--size")
-    header, row, *_ = ran.stdout.splitlines()
-    assert header.split()[-2:] == ["messages", "size"]
-    assert row.split()[-3:] == ["128", "61", "kB"]
-    assert "This machine keeps 500 messages in all rooms together, which take 7.3 MB." in ran.stdout
+    header, row, other, *said = ran.stdout.splitlines()
+    assert header.split()[-6:] == ["messages", "size", "files", "of", "size", "erased"]
+    assert row.split()[-7:] == ["128", "61", "kB", "2", "3.0", "MB", "17"]
+    assert other.split()[-3:] == ["1", "9", "bytes"]
+    assert said == [
+        "This machine keeps 500 messages in all rooms together, which take 7.3 MB, and files that take 4.0 MB.",
+        "Of a room that lives here it keeps the newest 100000 messages and at most 1.1 GB of words.",
+        "Of a room that lives elsewhere it keeps what is no older than 1 day.",
+        "Of all rooms that live here it keeps at most 17.2 GB of words.",
+    ]
     assert shell.run("rooms", "--size", "--json").document == msgspec.to_builtins(listed)
     assert "messages" not in shell.run("rooms").stdout
     asked = [params.size for params in shell.daemon.params_of("rooms.list") if isinstance(params, t.ListRooms)]
@@ -217,7 +226,7 @@ def test_whoami_names_the_session(shell: Shell) -> None:
     )
     shell.daemon.answers("rooms.roster", roster("alice"))
     said = shell.run("whoami").stdout
-    assert "session    auth\n" in said
+    assert "session     auth\n" in said
     assert ROOM not in said
     assert shell.daemon.params_of("rooms.roster") == [t.Roster(room=ROOM)]
 
@@ -377,3 +386,28 @@ def test_attention_shows_and_sets_what_begins_a_turn(shell: Shell) -> None:
     assert shell.daemon.asked[-1].params == t.SetAttention(mode="muted", room="auth-redesign")
     assert shell.run("attention", "--json").document == msgspec.to_builtins(held)
     assert shell.run("attention", "loud").code == 2
+
+
+def test_presence_states_a_word_and_a_text_and_shows_both_beside_what_was_found_out(shell: Shell) -> None:
+    stated = t.StatedStatus(status="busy", text=PeerText("long \x1b[2Ktests"), at=1)
+    found = t.PresenceIs(name="bob", presence="active", since=1, stated=stated)
+    bare = t.PresenceIs(name="bob", presence="active", since=1)
+    shell.daemon.answers("agent.presence", found, found, bare)
+    ran = shell.run("presence", "busy", "long", "tests")
+    assert shell.daemon.asked[-1].params == t.StatePresence(status="busy", text="long tests")
+    assert ran.stdout.startswith("bob is active, and says: busy: long ")
+    assert "\x1b" not in ran.stdout
+    assert shell.run("presence", "--json").document == msgspec.to_builtins(found)
+    assert shell.daemon.asked[-1].params == t.StatePresence()
+    assert shell.run("presence", "none").stdout == "bob is active.\n"
+
+
+def test_the_roster_shows_what_members_state(shell: Shell) -> None:
+    stated = t.StatedStatus(status="busy", text=PeerText("tests"), at=1)
+    member = t.RosterMember(
+        id="UB", name="bob", role="", host="codex", owner=False, state="member", presence="idle", since=1, stated=stated
+    )
+    shell.daemon.answers("rooms.roster", t.RosterResult(room=ROOM, name="auth-redesign", members=[member]))
+    assert "busy: tests" in shell.run("roster").stdout
+    (document,) = shell.run("roster", "--json").document["members"]
+    assert document["stated"] == {"status": "busy", "text": "tests", "at": 1}

@@ -155,3 +155,25 @@ def test_what_a_deletion_does_not_reach_is_named(shell: Shell) -> None:
     assert "still being taken out of the database" in ran.stdout
     assert "/home/ann/.parler/backups/parler-schema-7.db" in ran.stderr
     assert shell.run("room", "delete", "team", "--yes", "--json").document == msgspec.to_builtins(done)
+
+
+def test_who_lets_agents_go_on_is_told_which_and_how_often_they_woke_each_other(shell: Shell) -> None:
+    pair = t.WokenPair(one="alice", other="bob", turns=20)
+    done = t.ContinuedRoom(room=ROOM, name="team", status="continued", pairs=[pair], was_paused=True)
+    shell.daemon.answers("room.continue", done, done)
+    ran = shell.run("room", "continue", "team")
+    assert ran.code == 0
+    assert ran.stdout.splitlines() == [
+        "Your agents go on in 'team'.",
+        "  alice and bob: 20 turns before this",
+        "The turns of this hour were used up, in all rooms together; they begin anew.",
+    ]
+    assert shell.daemon.params_of("room.continue") == [t.ContinueRoom(room="team")]
+    assert shell.run("room", "continue", "--json").document == msgspec.to_builtins(done)
+    assert shell.daemon.params_of("room.continue")[-1] == t.ContinueRoom()
+
+
+def test_where_nobody_was_held_back_continuing_says_so(shell: Shell) -> None:
+    shell.daemon.answers("room.continue", t.ContinuedRoom(room=ROOM, name="team", status="nothing"))
+    ran = shell.run("room", "continue", "team")
+    assert (ran.code, ran.stdout) == (0, "No agent of yours was woken in 'team': nothing was held back.\n")

@@ -15,7 +15,7 @@ import pytest
 from parlerd.core.errors import ParlerError
 from parlerd.core.model import PeerText
 from parlerd.operations import types as t
-from tests.support.answers import ROOM, author, message, page, sent
+from tests.support.answers import ROOM, author, message, page, room_info, sent
 from tests.support.cli import Shell
 
 COMMITTED = t.Committed(room=ROOM, cursor="1")
@@ -79,6 +79,43 @@ def test_a_direct_message_says_that_its_room_is_new_and_who_is_not_in_it_yet(she
     said = shell.run("send", "--to", "ben", "hi").stdout
     assert "new" not in said
     assert "not in it" not in said
+
+
+def test_a_task_says_that_its_queue_is_new_and_how_to_ask_for_one_without_a_number(shell: Shell) -> None:
+    first = msgspec.structs.replace(sent(), name="review", opened_queue=True)
+    later = msgspec.structs.replace(sent(), name="review", seq=None)
+    shell.daemon.answers("message.send", first, later)
+    ran = shell.run("send", "--service", "review", "PR #42")
+    assert "That queue is new, and nobody else works for it yet." in ran.stdout
+    assert "parler why" not in ran.stderr
+    ran = shell.run("send", "--service", "review", "PR #43")
+    assert "new" not in ran.stdout
+    assert f"parler why {later.id}" in ran.stderr.splitlines()
+
+
+def test_an_empty_page_says_what_waits_for_the_agent_in_other_rooms(shell: Shell) -> None:
+    empty = page()
+    listed = t.RoomList(
+        rooms=[
+            room_info("auth-redesign", unread=7, agents=["ann"]),
+            room_info("dm/ann/ben", room="r_1", unread=2, agents=["ann"]),
+            room_info("crew", room="r_2", unread=5, agents=["bob"]),
+        ],
+        you="ann",
+    )
+    shell.daemon.answers("message.recv", empty, empty)
+    shell.daemon.answers("rooms.list", listed, msgspec.structs.replace(listed, rooms=listed.rooms[:1]))
+    ran = shell.run("recv")
+    assert "2 messages wait in other rooms." in ran.stderr
+    assert "parler recv --all-rooms" in ran.stderr.splitlines()
+    assert "other rooms" not in shell.run("recv").stderr
+
+
+@pytest.mark.parametrize("words", [["--json"], ["--all"], ["--since", "3"], ["--kind", "task"], ["--mentions"]])
+def test_who_asked_for_less_than_what_is_new_is_told_nothing_of_other_rooms(shell: Shell, words: list[str]) -> None:
+    shell.daemon.answers("message.recv", page())
+    assert shell.run("recv", *words).code == 0
+    assert not shell.daemon.params_of("rooms.list")
 
 
 def test_words_without_quotes_are_one_message(shell: Shell) -> None:
@@ -199,9 +236,10 @@ def test_a_page_that_the_daemon_keeps_for_a_live_window_is_not_acknowledged(shel
 
 def test_an_empty_page_acknowledges_nothing(shell: Shell) -> None:
     shell.daemon.answers("message.recv", page())
+    shell.daemon.answers("rooms.list", t.RoomList(rooms=[], you="ann"))
     ran = shell.run("recv")
     assert ran.code == 0
-    assert shell.daemon.ops() == ["message.recv"]
+    assert shell.daemon.ops() == ["message.recv", "rooms.list"]
 
 
 @pytest.mark.parametrize(
@@ -236,7 +274,7 @@ def test_a_page_that_was_cut_says_how_to_go_on(shell: Shell, flags: list[str], s
 
 def test_a_limit_above_the_largest_page_means_the_largest_page(shell: Shell) -> None:
     shell.daemon.answers("message.recv", page())
-    shell.run("recv", "--limit", "100000")
+    shell.run("recv", "--limit", "100000", "--json")
     (params,) = shell.daemon.params_of("message.recv")
     assert isinstance(params, t.Recv)
     assert params.limit == t.MAX_PAGE
@@ -244,7 +282,7 @@ def test_a_limit_above_the_largest_page_means_the_largest_page(shell: Shell) -> 
 
 def test_recv_does_not_wait_unless_asked(shell: Shell) -> None:
     shell.daemon.answers("message.recv", page())
-    shell.run("recv")
+    shell.run("recv", "--json")
     (params,) = shell.daemon.params_of("message.recv")
     assert isinstance(params, t.Recv)
     assert params.wait_ms == 0
@@ -433,6 +471,21 @@ def test_why_prints_the_ladder_of_each_reader(shell: Shell) -> None:
     assert "offline" in text
 
 
+def test_words_that_went_are_marked_in_a_page_and_told_of_by_why(shell: Shell) -> None:
+    gone = message("[The words of this message were erased by retention.]", erased=True)
+    notice = "Words erased by retention (1 message)."
+    shell.daemon.answers("message.recv", *[page(gone, message("kept", seq=2), notice=notice)] * 2)
+    ran = shell.run("recv", "--all")
+    assert ran.stdout.count("words erased by retention") == 1
+    assert (ran.stdout + ran.stderr).count(notice) == 1
+    first, second = shell.run("recv", "--all", "--json").document["messages"]
+    assert (first["erased"], "erased" in second) == (True, False)
+    found = t.WhyResult(id="m_1", room=ROOM, readers=[], erased=True)
+    shell.daemon.answers("message.why", found, found)
+    assert shell.run("why", "1").stdout.startswith("The words of this message were erased by retention.\n")
+    assert shell.run("why", "1", "--json").document["erased"] is True
+
+
 def test_why_says_of_a_message_that_waits_here_since_when_and_for_which_relay(shell: Shell) -> None:
     queued = t.QueuedHere(home="team-7f3k2q", since=1_700_000_000_000)
     found = t.WhyResult(id="m_1", room=ROOM, readers=[], queued=queued)
@@ -500,3 +553,11 @@ def test_what_was_taken_out_before_it_left_this_machine_is_said(shell: Shell, op
     shell.daemon.answers("handoff.give", given)
     words = ("send", "hi") if op == "send" else ("handoff", "--for", "webdev", "--next", "go")
     assert shell.run(*words).stdout.splitlines()[1:] == [warning]
+
+
+def test_why_says_that_a_message_wakes_nobody_and_what_lets_the_two_go_on(shell: Shell) -> None:
+    held = t.ReaderLadder(agent="UC", name="carol", stages=[t.StageReached(stage="stored", at=1)], held=20)
+    shell.daemon.answers("message.why", t.WhyResult(id="m_1", room=ROOM, readers=[held]))
+    lines = shell.run("why", "m_1").stdout.splitlines()
+    assert "  wakes nobody: 20 turns of the two began by themselves in this conversation" in lines
+    assert f"parler room continue {ROOM}" in lines

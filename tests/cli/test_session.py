@@ -12,7 +12,7 @@ import pytest
 from parlerd.core.errors import ParlerError
 from parlerd.core.model import PeerText
 from parlerd.operations import types as t
-from tests.support.answers import BOB, ROOM, joined, message, opened, request
+from tests.support.answers import BOB, ROOM, joined, message, opened, request, room_info
 from tests.support.cli import Shell
 
 COMMITTED = t.Committed(room=ROOM, cursor="1")
@@ -396,23 +396,6 @@ def session_key(**more: Any) -> t.SessionKey:
         "state": "live",
     }
     return t.SessionKey(**{**fields, **more})
-
-
-def room_info(name: str, **more: Any) -> t.RoomInfo:
-    fields: dict[str, Any] = {
-        "room": ROOM,
-        "name": name,
-        "topic": PeerText("x"),
-        "kind": "session",
-        "home": "local",
-        "owner": "UA",
-        "members": 1,
-        "unread": 0,
-        "last_at": 1_700_000_000_000,
-        "active": False,
-        "state": "open",
-    }
-    return t.RoomInfo(**{**fields, **more})
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from parlerd.core.errors import ParlerError
+from parlerd.cli.output import moment
+from parlerd.core.errors import ParlerError, Refused
 from parlerd.operations import types as t
 from tests.support.answers import ROOM, message
 from tests.support.cli import Shell
@@ -135,6 +136,19 @@ def test_a_result_is_passed_or_read_from_stdin(shell: Shell) -> None:
     assert asked[1] == t.CompleteTask(id="m_7", text="from a pipe", idempotency_key="k")
 
 
+def test_a_file_of_the_room_goes_along_with_a_result_and_with_a_status(shell: Shell) -> None:
+    done = held(status="done", lease_until=None, fence=None, result="m_9")
+    shell.daemon.answers("task.complete", done)
+    shell.daemon.answers("task.say", done, Refused("no_such_blob"))
+    shell.run("complete", "m_7", "--blob", "8", "--key", "k")
+    assert shell.daemon.params_of("task.complete") == [t.CompleteTask(id="m_7", blob="8", idempotency_key="k")]
+    assert shell.run("task", "done", "--blob", "ab" * 32, "--key", "k").code == 0
+    params = shell.daemon.params_of("task.say")
+    assert params == [t.SayOfTask(status="done", blob="ab" * 32, idempotency_key="k")]
+    ran = shell.run("task", "done", "--blob", "nothing", "--json")
+    assert (ran.code, ran.document["error"]["code"]) == (1, "no_such_blob")
+
+
 def test_a_lost_claim_exits_with_1_and_the_code(shell: Shell) -> None:
     shell.daemon.answers("task.complete", ParlerError("claim_lost", "cat holds this task now.", holder="cat", fence=20))
     ran = shell.run("--json", "complete", "m_7")
@@ -199,3 +213,14 @@ def test_the_open_tasks_are_asked_for_with_nothing_beside(shell: Shell) -> None:
 def test_where_a_message_got_to_says_how_its_task_stands(shell: Shell, task: t.TaskEntry, said: str) -> None:
     shell.daemon.answers("message.why", t.WhyResult(id="m_7", room=ROOM, readers=[], task=task))
     assert shell.run("why", "m_7").stdout.startswith(said)
+
+
+def test_who_is_told_that_another_holds_the_task_is_told_until_when(shell: Shell) -> None:
+    until = 1_795_916_790_322
+    held = [Refused("already_claimed", "bob holds this task.", holder="bob", until=at) for at in (until, 10**30)]
+    shell.daemon.answers("task.claim", *held)
+    ran = shell.run("claim", "7")
+    assert ran.code == 1
+    assert f"until {moment(until)}" in ran.stderr
+    ran = shell.run("claim", "7")
+    assert (ran.code, "until" in ran.stderr.replace("wait until", "")) == (1, False)

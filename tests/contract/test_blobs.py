@@ -94,6 +94,30 @@ def test_bytes_that_do_not_have_the_digest_are_thrown_away(blobs: Blobs) -> None
     assert refused(lambda: blobs.finish(ANN, blob, len(DATA), NOW)).code == "upload_unfinished"
 
 
+def test_an_upload_under_another_name_becomes_the_blob_that_it_is(blobs: Blobs) -> None:
+    name = id_of(b"a name that is nobody's digest")
+    for owner in (ANN, BEN):
+        assert blobs.begin(owner, name, len(DATA)) == 0
+        blobs.write(owner, name, 0, DATA[:1000], NOW)
+        error = refused(lambda owner=owner: blobs.settle(owner, name, len(DATA), NOW))  # type: ignore[misc]
+        assert (error.code, error.details["offset"]) == ("upload_unfinished", 1000)
+        blobs.write(owner, name, 1000, DATA[1000:], NOW)
+        assert blobs.settle(owner, name, len(DATA), NOW) == id_of(DATA)
+        assert (blobs.holds(owner, id_of(DATA)), blobs.holds(owner, name)) == (True, False)
+    assert blobs.read(id_of(DATA), 0, len(DATA)) == DATA
+    assert blobs.used() == len(DATA)
+    assert blobs.settle(ANN, name, 0, NOW) == id_of(b"")
+
+
+def test_an_upload_that_is_given_up_is_gone_and_a_blob_is_not(blobs: Blobs) -> None:
+    blob = bring(blobs, DATA)
+    blobs.write(BEN, blob, 0, DATA[:1000], NOW)
+    for owner in (ANN, BEN):
+        blobs.forget(owner, blob)
+    assert (blobs.begin(BEN, blob, len(DATA)), blobs.used()) == (0, len(DATA))
+    assert blobs.holds(ANN, blob)
+
+
 def test_more_bytes_than_the_file_has_are_begun_anew(blobs: Blobs) -> None:
     blob = id_of(DATA)
     blobs.write(ANN, blob, 0, DATA, NOW)
@@ -165,7 +189,7 @@ def test_every_blob_is_on_one_shelf(blobs: Blobs) -> None:
 Step = tuple[str, AgentId, int, int]
 _STEPS: st.SearchStrategy[list[Step]] = st.lists(
     st.tuples(
-        st.sampled_from(["begin", "write", "wrong", "finish", "idle", "drop", "reopen"]),
+        st.sampled_from(["begin", "write", "wrong", "finish", "settle", "forget", "idle", "drop", "reopen"]),
         st.sampled_from([ANN, BEN]),
         st.integers(0, 2),
         st.integers(0, 12),
@@ -209,6 +233,11 @@ def _outcome(
             case "finish":
                 blobs.finish(owner, blob, len(data), now)
                 return blobs.read(blob, 0, 99)
+            case "settle":
+                return blobs.settle(owner, blob, len(data), now)
+            case "forget":
+                blobs.forget(owner, blob)
+                return None
             case "idle":
                 return blobs.idle(blob[:2], Millis(now - at))
             case _:

@@ -7,6 +7,8 @@ in `test_engine_face`.
 from __future__ import annotations
 
 import contextlib
+import os
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -22,6 +24,8 @@ from tests.support.fake_engine import watch_item
 from tests.support.small_daemon import daemon_in_a_thread
 from tests.support.wire_client import short_home
 
+BLOB = "ab" * 32
+PUT = t.BlobPut(room="r_1", offset=0, size=2, blob="")
 SENT = t.Sent(room="r_1", id="m_1", seq=5, at=1, replayed=False, idempotency_key="k")
 
 
@@ -44,7 +48,7 @@ class Far:
 
 @contextlib.contextmanager
 def scripted() -> Iterator[Far]:
-    daemon = FakeDaemon().answers("message.send", SENT)
+    daemon = FakeDaemon().answers("message.send", SENT).answers("blob.put", PUT)
 
     def shows(count: int, then: ParlerError | None) -> None:
         items = [watch_item(number, "x") for number in range(count)]
@@ -126,3 +130,31 @@ def test_a_daemon_that_is_not_there_and_may_not_be_started_is_unreachable() -> N
             with pytest.raises(ParlerError) as caught:
                 opens(home, as_name="", host="cli", start=False)
             assert caught.value.code == "unreachable"
+
+
+def test_a_file_that_is_handed_over_has_one_number_for_all_calls_and_the_next_file_another(
+    far: Far, client: ClientLike
+) -> None:
+    numbers: list[int] = []
+
+    def params(number: int) -> t.PutBlob:
+        numbers.append(number)
+        return t.PutBlob(file=number)
+
+    with tempfile.TemporaryFile() as file:
+        file.write(b"ab")
+        file.flush()
+        for _ in range(2):
+            answers = client.carry("blob.put", params, file.fileno())
+            assert [next(answers), next(answers)] == [PUT, PUT]
+    assert numbers == [0, 0, 1, 1]
+
+
+def test_what_is_refused_of_a_file_is_raised(far: Far, client: ClientLike) -> None:
+    far.fails("blob.get", ParlerError("no_such_blob"))
+    with open(os.devnull, "rb") as null, pytest.raises(ParlerError, match="no_such_blob"):
+        next(
+            client.carry(
+                "blob.get", lambda number: t.GetBlob(file=number, room="r_1", blob=BLOB, size=1), null.fileno()
+            )
+        )

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,8 @@ from parlerd.core.identities import AgentRecord
 from parlerd.core.model import By, MessageId, Position, RoomId, Seq, drawn_key
 from parlerd.engine.armed import Armed
 from parlerd.engine.authors import Draft
-from parlerd.engine.coordination import Coordination
-from parlerd.engine.handles import Earlier, Question, RoomHandle
+from parlerd.engine.coordination import Coordination, Request
+from parlerd.engine.handles import Earlier, RoomHandle
 from parlerd.operations import types as t
 from tests.support.engine import Served, engine_world, run
 from tests.support.fake_homes import FAR, beside
@@ -265,8 +266,8 @@ def test_the_rooms_home_answers_what_it_is_asked_and_says_why_it_refuses(place: 
             caller = (await inside.served.agent("ann")).caller
 
             async def ask(name: str, params: t.Params, who: AgentRecord = inside.ann) -> t.Result:
-                question = Question(name, params, inside.by(who), caller)
-                return await inside.handle.ask(question, Coordination(desk).answer)
+                request = Request(name, params, inside.by(who), caller)
+                return await inside.handle.ask(request.question, partial(Coordination(desk).answer, request))
 
             written = await ask("state.set", t.SetState(key="turn", value=1))
             assert isinstance(written, t.StateWritten)

@@ -510,7 +510,7 @@ def test_a_late_joiner_sees_only_its_span_and_numbers_it_from_one(store: Store) 
     assert store.unread(ROOM, nothing, Position(0)) == 0
 
 
-def test_what_a_message_brings_is_found_by_who_may_see_it_and_known_as_long_as_its_room_is_there(store: Store) -> None:
+def test_what_a_message_brings_is_found_by_who_may_see_it_and_known_until_it_is_erased(store: Store) -> None:
     blob, private, other = (BlobId(pair * 32) for pair in ("ab", "cd", "ef"))
     hidden = message(2, visible_to=(BEN,), blob=private)
     _do(store, append(message(1, blob=blob), hidden, message(3)))
@@ -525,9 +525,15 @@ def test_what_a_message_brings_is_found_by_who_may_see_it_and_known_as_long_as_i
     assert [found(reader, private) for reader in (ANN, BEN, CAT)] == [[2], [2], []]
     assert found(ANN, other) == []
     assert [store.is_brought(each) for each in (blob, private, other)] == [True, True, False]
-    _do(store, EraseBodies(ROOM, [Position(1)]))
+    assert [store.brought(room) for room in (ROOM, OTHER, RoomId("r_none"))] == [[blob, private], [private], []]
+    _do(store, append(message(4, blob=blob), expected=3), EraseBodies(ROOM, [Position(1)]))
     assert store.is_brought(blob)
+    _do(store, EraseBodies(ROOM, [Position(4)]))
+    assert not store.is_brought(blob)
+    assert store.brought(ROOM) == [private]
+    assert found(ANN, blob) == [1, 4], "a message of which the words are gone is still found"
     _do(store, BuryRoom(ROOM, Millis(7)))
+    assert store.brought(ROOM) == []
     assert [store.is_brought(each) for each in (blob, private, other)] == [False, True, False]
 
 
@@ -622,6 +628,9 @@ def test_a_refused_job_erases_nothing(store: Store) -> None:
 def test_what_a_room_holds_is_counted_in_messages_and_bytes_and_the_oldest_come_first(store: Store) -> None:
     _do(store, append(opened(), message(2, body=b"12345"), joined(3, BEN), message(4, body=b"1"), message(5, body=b"")))
     assert store.held(ROOM) == Held(3, 6)
+    assert store.held(ROOM, Position(2)) == Held(2, 1)
+    assert store.held(ROOM, Position(1), Position(4)) == Held(2, 6)
+    assert store.held(ROOM, Position(5)) == store.held(ROOM, Position(2), Position(2)) == Held()
     assert store.oldest_bodies(ROOM, Position(0), 2) == [(2, 5), (4, 1)]
     assert store.oldest_bodies(ROOM, Position(2), 2) == [(4, 1), (5, 0)]
     _do(store, EraseBodies(ROOM, [Position(2)]))

@@ -10,16 +10,15 @@ from parlerd.core import topics
 from parlerd.core.claims import (
     ENDS,
     KEPT_OVER,
-    LATE,
     MAX_TASKS,
     QUIET_KINDS,
     Renewal,
-    Said,
     Task,
 )
 from parlerd.core.errors import Refused
 from parlerd.core.membership import REQUESTER
 from parlerd.core.model import DEFAULT_LEASE_MS, MessageId, Millis, Position
+from parlerd.core.words import LATE, Said
 from tests.support.core import BEN, CAT, DAN, OWNER, Agent, RoomDriver, agent, opened, refused
 
 LEASE = int(DEFAULT_LEASE_MS)

@@ -10,7 +10,7 @@ import pytest
 from parlerd.core import commands as c
 from parlerd.core.errors import Refused
 from parlerd.core.home import HomeRoom
-from parlerd.core.model import HomeId, Millis
+from parlerd.core.model import HomeId, Millis, WordsOf
 from parlerd.core.room import Room
 from parlerd.core.statements import NONCE, AgentCard
 from tests.support.core import OWNER, CountedIds, open_room, refused
@@ -20,6 +20,7 @@ HOME_COMMANDS: tuple[type[c.Command], ...] = get_args(c.HomeCommand)
 _PLAIN: dict[object, Any] = {
     bool: True,
     int: 1,
+    tuple[WordsOf, ...]: (),
     AgentCard: AgentCard(
         home=HomeId(OWNER.principal),
         agent=OWNER.id,

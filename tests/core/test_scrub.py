@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parlerd.core.scrub import listed, scrub, scrub_capsule, scrub_value
+from parlerd.core.scrub import kinds_in, listed, scrub, scrub_capsule, scrub_value
 
 SECRETS = {
     "AKIA" + "IOSFODNN7EXAMPLE": "AWS key",
@@ -162,3 +162,27 @@ def test_a_handoff_loses_what_any_message_loses_and_counts_by_sort() -> None:
 def test_what_was_scrubbed_stays_as_it_is(text: str) -> None:
     once, _ = scrub_capsule(text)
     assert scrub_capsule(once)[0] == once
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_a_secret_is_named_wherever_it_stands_and_whatever_stands_around_it(secret: str) -> None:
+    for text in (secret, f"x {secret}", f"\xff\x00={secret}\x00\xff", f'"{secret}"', f"sk- eyJ ://{secret}"):
+        assert kinds_in(text) == set(scrub(text)[1])
+        assert SECRETS[secret] in kinds_in(text)
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.text(alphabet="aA0_-./:@ \n\xe9", max_size=12),
+            st.sampled_from(sorted(SECRETS)),
+            st.sampled_from(["gh", "ghp_", "sk-", "eyJ", "://", "bearer ", "BEARER ", "k_live_", "SU", "PRIVATE KEY"]),
+        ),
+        max_size=8,
+    ).map("".join)
+)
+def test_something_is_recognised_in_a_text_exactly_where_something_would_be_taken_out(text: str) -> None:
+    found, removed = kinds_in(text), set(scrub(text)[1])
+    # A secret inside another one is taken out with that one.
+    assert removed <= found
+    assert bool(removed) == bool(found)

@@ -29,6 +29,7 @@ MADE = [
     topics.presence("x"),
     topics.presence(),
     topics.seats(),
+    topics.wakes(),
     topics.log("x"),
     topics.link("x"),
 ]

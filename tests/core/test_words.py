@@ -19,7 +19,9 @@ from parlerd.core.envelope import (
     HandoffPart,
     MemoryPart,
     Part,
+    Quoted,
     TextPart,
+    Transcript,
     UnknownPart,
     encode_envelope,
     turn_of,
@@ -34,6 +36,8 @@ from parlerd.core.words import (
     MAX_OFFER_MS,
     MAX_PARTS,
     MAX_POINTS,
+    MAX_QUOTED_BYTES,
+    MAX_TRANSCRIPT,
     MIN_OFFER_MS,
     check_body,
     check_data,
@@ -70,6 +74,15 @@ REPLY: dict[str, Any] = {"reply_to": MessageId("m_1"), "hops": 1}
 
 BLOB = BlobId("ab" * 32)
 TIP = "cd" * 20
+
+
+ONE, TWO = MessageId("m_1"), MessageId("m_2")
+QUOTING = Transcript(
+    ONE,
+    TWO,
+    2,
+    quoted=(Quoted(ONE, "ben", Millis(1), "x" * (MAX_QUOTED_BYTES - 206)), Quoted(TWO, "cat", Millis(2), "", "result")),
+)
 
 
 def change(**fields: Any) -> Envelope:
@@ -134,6 +147,12 @@ def test_data_of_very_many_elements_is_not_looked_through_one_by_one(element: ob
             to=(AGENTS[0],),
         ),
         change(kind="code", parts=(BlobPart(BLOB, 7, "main", tip=TIP, base="ab" * 32, left_out=3),), **REPLY),
+        change(kind="handoff", parts=(HandoffPart(next="merge"), BlobPart(BLOB, 7, "main", tip=TIP))),
+        change(kind="handoff", parts=(HandoffPart(next="go", transcript=Transcript(ONE, TWO, 9, left_out=3)),)),
+        change(kind="handoff", parts=(HandoffPart(next="go", transcript=QUOTING),)),
+        change(kind="result", parts=(TextPart("done"), BlobPart(BLOB, 7, "report.pdf")), **REPLY),
+        change(kind="task-working", parts=(TextPart("so far"), BlobPart(BLOB, 7, "main", tip=TIP)), **REPLY),
+        change(kind="late-result", parts=(TextPart("done"), BlobPart(BLOB, 7)), **REPLY),
     ],
 )
 def test_a_sound_envelope_passes_as_it_is(envelope: Envelope) -> None:
@@ -189,12 +208,53 @@ def test_a_message_of_a_memory_says_one_thing_that_is_hidden_from_nobody(wrong: 
         ("code", (BlobPart(BLOB, 1, tip="HEAD"),)),
         ("code", (BlobPart(BLOB, 1, tip=TIP[1:]),)),
         ("code", (BlobPart(BLOB, 1, tip=TIP, base="main"),)),
+        ("handoff", (HandoffPart(next="x"), BlobPart(BLOB, 1))),
+        ("handoff", (HandoffPart(next="x"), BlobPart(BLOB, 1, tip=TIP), BlobPart(BLOB, 1, tip=TIP))),
+        ("handoff", (HandoffPart(next="x"), TextPart("x"), BlobPart(BLOB, 1, tip=TIP))),
+        ("handoff-accepted", (HandoffAnswerPart("accepted"), BlobPart(BLOB, 1, tip=TIP))),
+        ("result", (TextPart("x"), BlobPart(BLOB, 1), DataPart(1))),
+        ("task", (TextPart("x"), BlobPart(BLOB, 1))),
+        ("memory", (MemoryPart(), BlobPart(BLOB, 1))),
     ],
 )
 def test_a_message_brings_one_thing_that_is_named_as_files_and_commits_are(kind: str, parts: tuple[Part, ...]) -> None:
     with pytest.raises(Refused) as refused:
         check_envelope(change(kind=kind, parts=parts))
     assert (refused.value.code, refused.value.details["what"]) == ("envelope_refused", "parts")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"first": "1"},
+        {"last": "x"},
+        {"count": 0},
+        {"count": 3},
+        {"count": MAX_TRANSCRIPT + 1, "quoted": ()},
+        {"left_out": -1},
+        {"first": TWO},
+        {"last": ONE},
+        {"quoted": (QUOTING.quoted[0], Quoted(TWO, "c" * 65, Millis(2), "x"))},
+        {"quoted": (QUOTING.quoted[0], Quoted(TWO, "cat", Millis(-1), "x"))},
+        {"quoted": (QUOTING.quoted[0], Quoted(TWO, "cat", Millis(2), "x", "two words"))},
+    ],
+)
+def test_a_transcript_names_messages_and_quotes_all_of_them_or_none(wrong: dict[str, Any]) -> None:
+    transcript = msgspec.structs.replace(QUOTING, **wrong)
+    envelope = change(kind="handoff", parts=(HandoffPart(next="go", transcript=transcript),))
+    assert refusal(envelope) == ("envelope_refused", "parts")
+
+
+def test_quotations_have_a_bound_of_their_own() -> None:
+    def quoting(text: str) -> Envelope:
+        second = msgspec.structs.replace(QUOTING.quoted[1], text=text)
+        transcript = msgspec.structs.replace(QUOTING, quoted=(QUOTING.quoted[0], second))
+        return change(kind="handoff", parts=(HandoffPart(next="go", transcript=transcript),))
+
+    check_envelope(quoting("é" * 100))
+    with pytest.raises(Refused) as refused:
+        check_envelope(quoting("é" * 100 + "x"))
+    assert (refused.value.code, refused.value.details["param"]) == ("text_too_long", "transcript")
 
 
 def test_a_header_that_names_another_file_than_its_words_contradicts_them() -> None:

@@ -18,7 +18,12 @@ from tests.support.pages import PAGES, ROOT, anchors, blocks, links, rows, spans
 
 DOCS: Final = ROOT / "docs"
 PACKAGES: Final = ("parlerd", "mcp_server", "relay", "configs")
-MODULE_OF: Final = {"pynacl": {"nacl"}, "mcp": {"mcp", "mcp_types"}, "ruamel-yaml": {"ruamel"}}
+MODULE_OF: Final = {
+    "cel-expr-python": {"cel_expr_python"},
+    "mcp": {"mcp", "mcp_types"},
+    "pynacl": {"nacl"},
+    "ruamel-yaml": {"ruamel"},
+}
 """What a distribution is imported as, where it is not its name."""
 
 

@@ -87,6 +87,7 @@ def test_what_is_not_given_stays_as_it_was_and_nothing_new_is_no_new_card() -> N
         ({"tags": ("",)}, "tags"),
         ({"skills": ("\u202eevil",)}, "skills"),
         ({"role": "the boss of all"}, "role"),
+        ({"role": "Owner"}, "role"),
     ],
 )
 def test_what_cannot_stand_on_a_card_is_refused_by_name_and_changes_nothing(said: dict[str, Any], param: str) -> None:

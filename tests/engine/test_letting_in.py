@@ -270,6 +270,17 @@ def test_a_knock_says_what_it_is_for_and_by_whom(said: dict[str, object], code: 
     run(main)
 
 
+@pytest.mark.parametrize("role", ["owner", "Owner", "person", "system", "two words"])
+def test_nobody_comes_in_with_a_role_that_stands_for_somebody_else(role: str) -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            _, ann, opened = await olga_and_ann(served)
+            knock = msgspec.structs.replace(await ann.knocking("ann", opened), role=role)
+            assert (await ann.refused("link.knock", knock)).code == "invalid_name"
+
+    run(main)
+
+
 def test_one_persons_guesses_are_slowed_down_and_delay_nobody_else() -> None:
     async def main() -> None:
         async with engine_world() as served:

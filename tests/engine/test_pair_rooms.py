@@ -15,7 +15,8 @@ from parlerd.core.model import RoomId
 from parlerd.operations import types as t
 from parlerd.store.memory import MemoryStore
 from tests.engine.test_directs import asks, carded, to
-from tests.support.engine import Party, PlugDriver, SlowDriver, World, gather, run, texts
+from tests.engine.test_streams import watching
+from tests.support.engine import Party, PlugDriver, SlowDriver, World, gather, run, settle, texts
 
 
 def test_a_message_to_a_name_opens_a_room_for_two_in_which_the_other_answers() -> None:
@@ -294,6 +295,34 @@ def test_requests_of_other_agents_are_not_ones_own_to_see_and_names_that_mean_tw
             assert error.code == "ambiguous_name"
             assert (await person.deny("ann", room=rooms["cat"])).direct_to == "cat"
             assert (await person.approve("ann", room="dm/ann/ben")).direct_to == "ben"
+
+    run(main)
+
+
+def test_who_waits_for_the_person_hears_at_once_of_somebody_who_wants_to_write_and_of_the_decision() -> None:
+    async def main() -> None:
+        async with World().serving() as served:
+            ann = await carded(served, "ann")
+            window = await served.window("w1", as_name="ben", workspace="/w")
+            await window.ask("directory.register", t.Register(visibility="public", direct="ask"), t.Registered)
+            hook = await served.connect("hook", host="claude-code", workspace="/w")
+
+            async def writes() -> None:
+                await settle()
+                await to(ann, "ben")
+
+            start = trio.current_time()
+            person = await served.person()
+            async with watching(served, person, "approvals.watch", t.WatchApprovals()) as stream:
+                assert (await stream.next(t.RequestList)).requests == []
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(writes)
+                    waiting = await hook.ask("wake.check", t.WakeCheck(turn=True, wait_ms=50_000), t.Waiting)
+                assert (waiting.requests, waiting.wake) == (1, True)
+                assert [each.name for each in (await stream.next(t.RequestList)).requests] == ["ann"]
+                await person.approve("ann")
+                assert (await stream.next(t.RequestList)).requests == []
+            assert trio.current_time() - start < 50
 
     run(main)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 import trio
 
@@ -40,7 +41,9 @@ def test_the_first_who_sends_opens_the_queue_too_and_the_task_waits_for_its_firs
         async with engine_world() as served:
             ann, bob = await served.agent("ann"), await served.agent("bob")
             sent = await ask(ann, "review PR #42")
+            assert sent.opened_queue is True
             assert (await serve(bob)).open == 1
+            assert (await ask(ann, "review PR #43")).opened_queue is msgspec.UNSET
             held = await claim(bob)
             assert (held.id, held.room) == (sent.id, sent.room)
             assert held.message is not None

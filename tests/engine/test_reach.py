@@ -40,12 +40,10 @@ IN_A_ROOM: Final[Mapping[str, Callable[[str], t.Params]]] = {
     "memory.remember": lambda room: t.Remember(text="x", room=room),
     "memory.recall": lambda room: t.Recall(query="x", room=room),
     "memory.forget": lambda room: t.Forget(key="x", room=room),
-    "blob.begin": lambda room: t.BeginBlob(blob=BLOB, size=1, room=room),
-    "blob.write": lambda room: t.WriteBlob(blob=BLOB, offset=0, data=b"x", room=room),
-    "blob.finish": lambda room: t.FinishBlob(blob=BLOB, size=1, room=room),
+    "blob.put": lambda room: t.PutBlob(file=0, room=room),
     "blob.share": lambda room: t.ShareBlob(blob=BLOB, size=1, room=room),
     "blob.find": lambda room: t.FindBlob(blob=BLOB, room=room),
-    "blob.read": lambda room: t.ReadBlob(blob=BLOB, offset=0, length=1, room=room),
+    "blob.get": lambda room: t.GetBlob(file=0, blob=BLOB, size=1, room=room),
     "handoff.give": lambda room: t.GiveHandoff(next="x", room=room),
     "handoff.accept": lambda room: t.AcceptHandoff(id="1", room=room),
     "handoff.decline": lambda room: t.DeclineHandoff(id="1", room=room),
@@ -64,7 +62,8 @@ IN_A_ROOM: Final[Mapping[str, Callable[[str], t.Params]]] = {
 """Operations of the agents' plane that name a room."""
 OTHERWISE: Final = {
     "session.open", "session.join", "session.list", "session.revoke", "message.recv_all", "rooms.list",
-    "approvals.list", "approvals.watch", "agent.whoami", "directory.register", "directory.discover", "directory.card",
+    "approvals.list", "approvals.watch",
+    "agent.whoami", "agent.presence", "directory.register", "directory.discover", "directory.card",
     "queue.serve",
 }  # fmt: skip
 """Those that do not. Each has a test below."""
@@ -225,6 +224,9 @@ def test_a_token_hears_of_its_rooms_attention_and_sets_none_beyond() -> None:
             told = await home.token.ask("agent.attention", t.SetAttention(), t.AttentionIs)
             assert [each.name for each in told.rooms] == ["first"]
             assert (await home.token.refused("agent.attention", t.SetAttention(mode="dnd"))).code == "not_permitted"
+            stated = await home.token.refused("agent.presence", t.StatePresence(status="busy"))
+            assert stated.code == "not_permitted"
+            assert (await home.token.ask("agent.presence", t.StatePresence(), t.PresenceIs)).stated is msgspec.UNSET
 
     run(main)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from parlerd.core import searching
 from parlerd.operations import types as t
 from tests.support.engine import Party, Served, engine_world, run
 from tests.support.files import bring, digest, fetch, share
@@ -39,7 +40,7 @@ def test_a_file_of_one_workspace_becomes_a_new_file_of_another(work: Work, tmp_p
             alice, bob = await windows(served, work.folder, tmp_path / "other")
             data = b"0123456789" * 60_000
             work.write("docs/report.md", data)
-            shared = await alice.ask("share.send", t.SendFile(path="docs/report.md"), t.SharedBlob)
+            shared = await alice.ask("share.send", t.SendFile(path="docs/report.md"), t.SharedFile)
             assert (shared.blob, shared.size) == (digest(data), len(data))
             named = t.FetchFile(blob=str(shared.seq), path="mine.md")
             fetched = await bob.ask("share.fetch", named, t.FetchedFile)
@@ -173,5 +174,31 @@ def test_bytes_that_the_rooms_home_does_not_have_right_leave_no_file(work: Work,
                 served.world.blobs.whole[shared.blob] = wrong  # type: ignore[attr-defined] # it is the fake
                 assert await refused(bob, "share.fetch", t.FetchFile(blob=shared.blob)) == "blob_mismatch"
             assert os.listdir(tmp_path / "other") == []
+
+    run(main)
+
+
+def test_what_a_window_shares_is_looked_through_for_secrets_and_goes_all_the_same(
+    work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(searching, "MAX_S", 600.0)
+    token = "ghp_" + "a1B2" * 9
+
+    async def main() -> None:
+        async with engine_world() as served:
+            (tmp_path / "other").mkdir()
+            alice, bob = await windows(served, work.folder, tmp_path / "other")
+            work.commit(**{"config/prod.env": f"token={token}"})
+            pushed = await alice.ask("share.push", t.PushCode(), t.SharedCode)
+            assert [(each.path, each.kind) for each in pushed.secrets] == [("config/prod.env", "GitHub token")]
+            assert (pushed.more_secrets, pushed.secrets_complete) == (0, True)
+            work.write("notes", b"x" * 255_990 + b" " + token.encode() + b" " + b"y" * 300_000)
+            shared = await alice.ask("share.send", t.SendFile(path="notes"), t.SharedFile)
+            assert [(each.path, each.kind) for each in shared.secrets] == [("notes", "GitHub token")]
+            assert len((await bob.recv(all=True, kind="file")).messages) == 1
+            assert len((await bob.recv(all=True, kind="code")).messages) == 1
+            monkeypatch.setattr(searching, "MAX_S", -1.0)
+            shared = await alice.ask("share.send", t.SendFile(path="f"), t.SharedFile)
+            assert (shared.secrets, shared.secrets_complete) == ([], False)
 
     run(main)

@@ -9,7 +9,7 @@ from parlerd.operations import types as t
 from parlerd.settings import Settings
 from parlerd.store.blobs import SHELVES
 from tests.support.engine import Party, Served, engine_world, run
-from tests.support.files import bring, digest, fetch, share
+from tests.support.files import bring, digest, fetch, refused_bytes, share
 from tests.support.memory_blobs import MemoryBlobs
 
 
@@ -26,18 +26,16 @@ def whole(served: Served) -> set[str]:
 
 
 async def refused_write(who: Party, size: int) -> str:
-    room = (await who.rooms())[0].room
-    params = t.WriteBlob(room=room, blob="ab" * 32, offset=0, data=b"x" * size)
-    return (await who.refused("blob.write", params)).code
+    return (await refused_bytes(who, b"x" * size)).code
 
 
 def test_a_file_that_is_larger_than_a_home_takes_is_refused_before_a_byte_came() -> None:
     async def main() -> None:
         async with engine_world(settings=Settings(blob_max_bytes=1000)) as served:
             (alice,) = await served.room("alice")
-            error = await alice.refused("blob.begin", t.BeginBlob(blob="ab" * 32, size=1001))
+            error = await refused_bytes(alice, b"x" * 1001)
             assert (error.code, error.details["limit"]) == ("blob_too_large", 1000)
-            assert await refused_write(alice, 1001) == "blob_too_large"
+            assert served.world.blobs.used() == 0
             await share(alice, b"x" * 1000)
 
     run(main)

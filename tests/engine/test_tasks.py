@@ -207,6 +207,7 @@ def test_who_holds_several_tasks_has_to_name_the_one_that_is_meant() -> None:
             await claim(bob), await claim(bob)
             error = await bob.refused("task.say", t.SayOfTask(status="done"))
             assert (error.code, error.details["candidates"]) == ("invalid_param", ids)
+            assert error.hint == "Use one of the ids that are listed."
             await bob.ask("task.say", t.SayOfTask(status="done", id=ids[0]), t.TaskHeld)
             assert (await bob.ask("task.say", t.SayOfTask(status="done"), t.TaskHeld)).id == ids[1]
 

@@ -9,11 +9,12 @@ import msgspec
 import pytest
 import trio
 
-from parlerd.engine.budget import HOUR_S, TURNS
+from parlerd.core.loops import HOUR_MS, WAKES_AN_HOUR
 from parlerd.engine.callers import PeerProcess
 from parlerd.engine.waking import MAX_IDS
 from parlerd.operations import types as t
-from tests.support.engine import Party, Served, World, engine_world, gather, run, settle
+from parlerd.store.memory import MemoryStore
+from tests.support.engine import Party, Served, SteppedClock, World, engine_world, gather, run, settle
 
 REPO = "/home/sam/shop"
 NOTHING = {"unread": 0, "rooms": [], "handoffs": 0, "requests": 0, "wake": False, "paused": False}
@@ -97,6 +98,23 @@ def test_what_a_room_remembers_wakes_nobody_and_is_not_counted() -> None:
     run(main)
 
 
+def test_how_a_task_goes_on_begins_no_turn_and_its_end_does() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, ours, room = await in_one_room(served)
+            task = await ours.send("review it", kind="task")
+            await alice.ask("task.claim", t.ClaimTask(id=task.id, room=room), t.TaskHeld)
+            asking = await hook(served)
+            for status in ("accepted", "working", "awaiting"):
+                said = t.SayOfTask(id=task.id, status=status, room=room)
+                await alice.ask("task.say", said, t.TaskHeld)
+                assert not (await check(asking, turn=True)).wake
+            await alice.ask("task.complete", t.CompleteTask(id=task.id, room=room, text="good"), t.TaskHeld)
+            assert (await check(asking, turn=True)).wake
+
+    run(main)
+
+
 def test_only_the_owner_is_told_who_knocks_and_private_words_of_others_are_not_counted() -> None:
     async def main() -> None:
         async with engine_world() as served:
@@ -146,14 +164,19 @@ def test_asking_moves_no_cursor_marks_nothing_and_makes_no_agent() -> None:
             sent = await alice.send("one")
             commits = served.plug.commits
             before = await alice.why(sent.id)
-            for turn in (True, False):
+            for turn in (False, True):
                 assert (await check(await hook(served), turn=turn)).unread == 1
                 assert (
                     await check(await hook(served, host="codex", workspace="/home/sam/other"), turn=turn)
                 ).agent == ""
             assert served.plug.commits == commits
+            # One that begins a turn leaves the fact that it did, and nothing else.
+            await alice.send("two")
+            commits, before = served.plug.commits, await alice.why(sent.id)
+            assert (await check(await hook(served), turn=True)).wake
+            assert served.plug.commits == commits + 1
             assert await alice.why(sent.id) == before
-            assert [message.text for message in (await ours.recv(room=room)).messages] == ["one"]
+            assert [message.text for message in (await ours.recv(room=room)).messages] == ["one", "two"]
 
     run(main)
 
@@ -520,20 +543,20 @@ def test_at_the_end_of_the_budget_no_turn_begins_reading_goes_on_and_it_is_said(
         async with engine_world() as served:
             alice, ours, room = await in_one_room(served)
             asking = await hook(served)
-            for n in range(TURNS):
+            for n in range(WAKES_AN_HOUR):
                 await alice.send(f"{n}")
                 found = await check(asking, turn=True)
-                assert (found.wake, found.paused) == (True, n == TURNS - 1)
+                assert (found.wake, found.paused) == (True, n == WAKES_AN_HOUR - 1)
             await alice.send("one too many")
             found = await check(asking, turn=True)
-            assert (found.wake, found.paused, found.unread) == (False, True, TURNS + 1)
+            assert (found.wake, found.paused, found.unread) == (False, True, WAKES_AN_HOUR + 1)
             assert (await check(asking)).paused is True
-            assert len((await ours.recv(room=room, limit=500)).messages) == TURNS + 1
+            assert len((await ours.recv(room=room, limit=500)).messages) == WAKES_AN_HOUR + 1
             checks = await alice.call("daemon.check", t.CheckStore())
             assert isinstance(checks, t.CheckList)
             (paused,) = [one for one in checks.checks if one.name == "wakes"]
             assert not paused.ok
-            assert str(TURNS) in paused.detail
+            assert str(WAKES_AN_HOUR) in paused.detail
 
     run(main)
 
@@ -546,41 +569,47 @@ def test_the_budget_is_one_for_all_agents_of_a_person() -> None:
             alice = await served.agent("alice")
             askings = [await hook(served, **first), await hook(served, **second)]
             woken = 0
-            for n in range(TURNS + 10):
+            for n in range(WAKES_AN_HOUR + 10):
                 await alice.send("x", room=f"room-{n % 2}")
                 woken += (await check(askings[n % 2], turn=True)).wake
-            assert woken == TURNS
+            assert woken == WAKES_AN_HOUR
 
     run(main)
 
 
 def test_a_waiter_that_was_paused_begins_its_turn_when_the_hour_has_passed() -> None:
     async def main() -> None:
-        async with engine_world() as served:
+        async with engine_world(clock=SteppedClock()) as served:
             alice, _, _ = await in_one_room(served)
             asking = await hook(served)
-            for _ in range(TURNS):
+            start = trio.current_time()
+            for _ in range(WAKES_AN_HOUR):
                 await alice.send("x")
                 assert (await check(asking, turn=True)).wake
             await alice.send("while paused")
-            start = trio.current_time()
             found = await check(asking, turn=True, wait_ms=t.MAX_WAIT_MS)
             assert found.wake
-            assert trio.current_time() - start == pytest.approx(HOUR_S, abs=1)
+            assert trio.current_time() - start >= HOUR_MS / 1000
 
     run(main)
 
 
-def test_a_restart_of_the_daemon_begins_anew() -> None:
+def test_a_restart_of_the_daemon_gives_no_turn_back_and_the_person_does() -> None:
     async def main() -> None:
-        world = World()
+        world = World(clock=SteppedClock(), store=MemoryStore())
         async with world.serving() as served:
-            alice, _, _ = await in_one_room(served)
-            for _ in range(TURNS):
+            alice, _, room = await in_one_room(served)
+            for _ in range(WAKES_AN_HOUR):
                 await alice.send("x")
                 assert (await check(await hook(served), turn=True)).wake
         async with world.serving() as served:
-            found = await check(await hook(served), turn=True)
+            asking = await hook(served)
+            found = await check(asking, turn=True)
+            assert (found.wake, found.paused) == (False, True)
+            person = await served.person()
+            done = await person.ask("room.continue", t.ContinueRoom(room=room), t.ContinuedRoom)
+            assert (done.status, done.was_paused) == ("continued", True)
+            found = await check(asking, turn=True)
             assert (found.wake, found.paused) == (True, False)
 
     run(main)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from parlerd.core.errors import ParlerError
-from parlerd.engine.workspace_files import PIECE, Source, Target
+from parlerd.engine.workspace_files import Source, Target
 
 
 @pytest.fixture
@@ -22,13 +22,12 @@ def workspace(tmp_path: Path) -> Path:
 
 def read(workspace: Path, path: str, home: str = "") -> bytes:
     with Source(str(workspace), path, home) as source:
-        _, size = source.digest()
-        return b"".join(source.read(at) for at in range(0, size, PIECE))
+        return source.read(0, source.size() + 1)
 
 
 def write(workspace: Path, path: str, data: bytes = b"new", home: str = "") -> str:
     with Target(str(workspace), path, home) as target:
-        target.write(data)
+        target.write(0, data)
         target.finish()
         return target.path
 
@@ -109,7 +108,7 @@ def test_no_link_leads_out(workspace: Path) -> None:
 def test_a_file_that_is_there_is_never_replaced_also_when_it_came_meanwhile(workspace: Path) -> None:
     assert refused_to_write(workspace, "docs/a.md") == "target_exists"
     with Target(str(workspace), "late", "") as target:
-        target.write(b"new")
+        target.write(0, b"new")
         (workspace / "late").write_bytes(b"came first")
         with pytest.raises(ParlerError) as caught:
             target.finish()
@@ -120,7 +119,7 @@ def test_a_file_that_is_there_is_never_replaced_also_when_it_came_meanwhile(work
 
 def test_of_a_file_that_is_not_finished_nothing_stays(workspace: Path) -> None:
     with Target(str(workspace), "docs/b.md", "") as target:
-        target.write(b"half")
+        target.write(0, b"half")
     assert files(workspace) == {"docs/a.md"}
 
 

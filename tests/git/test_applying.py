@@ -84,6 +84,48 @@ def test_a_thin_bundle_needs_its_base(work: Work, other: Work, whole: Bundled) -
     assert other.git("fsck", "--strict") == ""
 
 
+def test_what_the_refs_of_the_repository_lead_to_is_not_looked_through_again(work: Work, tmp_path: Path) -> None:
+    old = work.commit(f="1")
+    base = work.commit(f="2")
+    other = work_in(tmp_path / "partial")
+    other.git("fetch", "-q", str(work.folder), "main:refs/heads/base")
+    tip = work.commit(f="3")
+    lost = work.git("rev-parse", f"{old}:f")
+    place = other.folder / ".git/objects" / lost[:2] / lost[2:]
+    place.unlink()
+    with bundled(work.repository, "main", base) as thin:
+        applied = apply(other.repository, thin.path, ID, tip=tip)
+    assert other.refs()[REF] == applied.tip == tip
+
+
+def test_a_thin_bundle_that_lacks_a_part_of_what_is_new_is_refused(work: Work, other: Work, tmp_path: Path) -> None:
+    base = work.commit(f="1")
+    other.git("fetch", "-q", str(work.folder), f"{base}:refs/heads/base")
+    lost = work.commit(f="2")
+    tip = work.commit(f="3")
+    work.git("bundle", "create", "-q", str(tmp_path / "thin"), "main", f"^{lost}")
+    data = (tmp_path / "thin").read_bytes().replace(lost.encode(), base.encode())
+    (tmp_path / "lies").write_bytes(data)
+    error = refused(other, str(tmp_path / "lies"), tip)
+    assert (error.code, error.details["what"]) == ("bundle_refused", "objects")
+
+
+def test_a_ref_whose_object_is_gone_keeps_no_bundle_out(other: Work, whole: Bundled) -> None:
+    (other.folder / ".git/refs/heads/gone").write_text("ab" * 20 + "\n")
+    apply(other.repository, whole.path, ID, tip=whole.tip)
+    assert other.git("rev-parse", REF) == whole.tip
+
+
+def test_a_ref_that_names_the_commit_without_having_it_is_no_commit_that_was_taken_in(
+    other: Work, whole: Bundled
+) -> None:
+    place = other.folder / ".git" / REF
+    place.parent.mkdir(parents=True)
+    place.write_text(whole.tip + "\n")
+    assert apply(other.repository, whole.path, ID, tip=whole.tip).is_new
+    assert other.git("show", f"{REF}:f") == "2"
+
+
 def test_another_commit_than_its_author_named_is_not_taken_in(other: Work, whole: Bundled) -> None:
     error = refused(other, whole.path, "ab" * 20)
     assert (error.code, error.details["what"]) == ("bundle_refused", "tip")

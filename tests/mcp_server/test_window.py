@@ -585,8 +585,39 @@ def test_a_key_named_in_the_lost_request_is_kept() -> None:
         window = losing(engine, line("a b", "parler_open_session", topic="x"))
         engine.script["session.open"] = Refused("store_failed")
         answer = await call(window, 8, "parler_open_session", topic="x")
-        assert engine.made("session.open")[0].idempotency_key == idempotency_key("w" * 32, "a b")
-        assert hear(answer.text).retry_key == idempotency_key("w" * 32, "a b")
+        assert answer.is_error
+        await call(window, 9, "parler_open_session", topic="x")
+        keys = [params.idempotency_key for params in engine.made("session.open")]
+        assert keys == [idempotency_key("w" * 32, "a b")] * 2
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "operation"),
+    [
+        ("parler_open_session", {"topic": "x"}, "session.open"),
+        ("parler_handoff", {"next": "go"}, "handoff.give"),
+        ("parler_act", {"action": "claim"}, "task.claim"),
+        ("parler_memory", {"action": "remember", "text": "x"}, "memory.remember"),
+        ("parler_share", {"action": "push"}, "share.push"),
+    ],
+)
+def test_a_tool_that_takes_no_key_names_none_and_the_same_call_again_is_the_same_request(
+    tool: str, arguments: dict[str, Any], operation: str
+) -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        window = Window(engine, caller())
+        await trio.sleep(2 * REPLAY_SECONDS)
+        engine.script[operation] = Refused("draining", key="k")
+        first = await call(window, 1, tool, **arguments)
+        assert first.is_error
+        assert hear(first.text).retry_key == ""
+        await call(window, 2, tool, **arguments)
+        await trio.sleep(REPLAY_SECONDS + 1)
+        await call(window, 3, tool, **arguments)
+        keys = [params.idempotency_key for params in engine.made(operation)]
+        assert keys == [idempotency_key("w" * 32, request) for request in (1, 1, 3)]
 
     run(main)
 
@@ -952,25 +983,40 @@ def test_files_and_code_are_shared_and_taken_by_the_calls_that_the_answers_name(
             bob = await served.window("b" * 32, workspace=str(other.folder))
             await served.admit(await alice.open("code", "context"), bob)
             here, there = Window(served.engine, alice.caller), Window(served.engine, bob.caller)
-            pushed = await call(here, 1, "parler_share", action="push")
+            pushed = await call(here, 1, "parler_share", action="push", note="the way in")
             assert f"It is main at {tip[:12]}." in pushed.text
             assert "It is NOT everything; left out: 1 path (1 uncommitted)." in pushed.text
             assert "\u202e" not in pushed.text
-            sent = await call(here, 2, "parler_share", action="send", path="f")
+            sent = await call(here, 2, "parler_share", action="send", path="f", note="the way out")
             assert not sent.is_error
             read = await call(there, 1, "parler_recv")
+            assert [text in read.text for text in ("the way in", "the way out")] == [True, True]
             assert f" bytes; at {tip[:12]}; 1 path left out]" in read.text
             named = [line for line in read.text.splitlines() if line.startswith("To take what #")]
-            assert named == ['To take what #3 brings: parler_share {"action":"fetch","blob":"3"}']
+            assert named == [
+                'To take what #2 brings: parler_share {"action":"apply","blob":"2"}',
+                'To take what #3 brings: parler_share {"action":"fetch","blob":"3"}',
+            ]
             fetched = await call(there, 2, "parler_share", blob="3", path="mine")
             assert fetched.text.startswith("Fetched 1 bytes from claude-code")
             assert (other.folder / "mine").read_text() == "1"
             applied = await call(there, 3, "parler_share", action="apply", blob=2)
             assert f"at {tip[:12]}. Its author left 1 path out." in applied.text
             assert list(other.refs().values()) == [tip]
+            offered = await call(here, 3, "parler_handoff", next="merge it", bundle=2, transcript=2)
+            assert "2 messages belong to it, to be read in the room." in offered.text
+            read = await call(there, 6, "parler_recv")
+            assert "with #2 to #3 of the room" in read.text
+            assert 'To take what #4 brings: parler_share {"action":"apply","blob":"4"}' in read.text.splitlines()
+            again = await call(there, 7, "parler_share", action="apply", blob="4")
+            assert f"at {tip[:12]}." in again.text
+            unpinned = await call(here, 4, "parler_handoff", next="merge it", bundle="3")
+            assert (unpinned.is_error, "pins code that was pushed" in unpinned.text) == (True, True)
             wrong = await call(there, 4, "parler_share", action="fetch", blob="3", path="../out")
             assert wrong.is_error
             assert "file_refused" in wrong.text
+            wrong = await call(there, 6, "parler_share", action="apply", blob="2", note="x")
+            assert (wrong.is_error, "note does not go with this action" in wrong.text) == (True, True)
             wrong = await call(there, 5, "parler_share", action="fetch", path="x")
             assert (wrong.is_error, "blob is missing" in wrong.text) == (True, True)
 

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
 from parlerd.core import events as e
-from parlerd.core.claims import LATE, Renewal
+from parlerd.core.claims import Renewal
 from parlerd.core.errors import Refused
 from parlerd.core.model import MessageId, Millis
+from parlerd.core.words import LATE
 from tests.support.core import OWNER, Agent, RoomDriver, agent, opened
 
 WORKERS = [OWNER, agent("ben"), agent("cat")]

@@ -178,6 +178,35 @@ def test_a_member_leaves_and_comes_back_and_the_owner_stays(home: Home) -> None:
     home.play(story)
 
 
+def test_a_code_that_is_used_up_still_lets_those_in_again_who_came_with_it_and_nobody_else(home: Home) -> None:
+    async def story(place: Place) -> None:
+        alice, bob, carol = [await place.agent(name) for name in ("alice", "bob", "carol")]
+        invited = await invite(alice, group="team", max_uses=1)
+        await bob.join(invited.code)
+        await settled(alice, bob)
+        await bob.ask("room.leave", t.LeaveAsMember(room="team"), t.MemberGone)
+        assert (await bob.join(invited.code)).status == "joined"
+        assert (await carol.refused("session.join", t.JoinSession(session_key=invited.code))).code == "unknown_key"
+        await settled(alice, bob)
+        await bob.ask("room.leave", t.LeaveAsMember(room="team"), t.MemberGone)
+        await alice.call("session.revoke", t.RevokeSessionKey(session_key=invited.code))
+        assert (await bob.refused("session.join", t.JoinSession(session_key=invited.code))).code == "unknown_key"
+
+    home.play(story)
+
+
+def test_who_was_put_out_may_knock_again_with_a_code_that_is_used_up(home: Home) -> None:
+    async def story(place: Place) -> None:
+        alice, bob = await place.agent("alice"), await place.agent("bob")
+        invited = await invite(alice, group="team", max_uses=1)
+        await bob.join(invited.code)
+        await settled(alice, bob)
+        await kick(alice, "bob")
+        assert (await bob.join(invited.code)).status == "pending"
+
+    home.play(story)
+
+
 def test_an_archived_channel_is_over_for_all_and_its_name_is_free_for_nobody(home: Home) -> None:
     async def story(place: Place) -> None:
         alice, bob = await place.agent("alice"), await place.agent("bob")

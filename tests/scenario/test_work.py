@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+import msgspec
 import trio
 
 from parlerd.core.errors import ParlerError
 from parlerd.operations import types as t
 from tests.scenario.test_memory import settled, together
 from tests.support.engine import Party
+from tests.support.files import fetch, share
 from tests.support.homes import Home, Place
 
 
@@ -163,3 +165,69 @@ def test_another_persons_agent_becomes_a_worker_with_a_code(home: Home) -> None:
 
 async def _is_open(who: Party) -> bool:
     return (await serve(who)).open == 1
+
+
+def test_a_result_brings_a_file_of_the_room_to_who_asked(home: Home) -> None:
+    async def story(place: Place) -> None:
+        alice, bob = await together(place, "alice", "bob")
+        task = await alice.send("write the report", kind="task")
+        await settled(alice, bob)
+        await claim(bob, task.id)
+        file = await share(bob, b"the report", name="report.pdf")
+        said = t.SayOfTask(status="working", text="half of it", blob=file.id)
+        await bob.ask("task.say", said, t.TaskHeld)
+        done = t.CompleteTask(id=task.id, text="see the report", blob=file.blob)
+        await bob.ask("task.complete", done, t.TaskHeld)
+        await settled(alice, bob)
+        told = {each.kind: each for each in (await alice.recv(all=True)).messages if each.reply_to == task.id}
+        assert sorted(told) == ["result", "task-working"]
+        for message in told.values():
+            assert not isinstance(message.brings, msgspec.UnsetType)
+            assert (message.brings.name, message.brings.size, message.verified) == ("report.pdf", 10, "valid")
+        assert (told["result"].text, told["result"].to) == ("see the report", ["alice"])
+        assert await fetch(alice, str(told["result"].seq)) == b"the report"
+
+    home.play(story)
+
+
+def test_what_is_no_file_of_the_room_ends_no_task(home: Home) -> None:
+    async def story(place: Place) -> None:
+        alice, bob = await together(place, "alice", "bob")
+        task = await alice.send("write the report", kind="task")
+        await settled(alice, bob)
+        await claim(bob, task.id)
+        for blob, code in (("ab" * 32, "no_such_blob"), (task.id, "no_such_blob"), ("999", "no_such_message")):
+            done = t.CompleteTask(id=task.id, text="see the report", blob=blob)
+            assert (await bob.refused("task.complete", done)).code == code
+        assert (await claim(bob, task.id)).status == "already_yours"
+
+    home.play(story)
+
+
+def test_a_requester_fetches_the_file_of_its_result_and_no_other_file_of_the_queue(home: Home) -> None:
+    async def story(place: Place) -> None:
+        worker, dev = [await place.agent(name) for name in ("worker", "dev")]
+        await serve(worker)
+        if (await worker.whoami()).principal != (await dev.whoami()).principal:
+            return
+        await ask(dev, "write the report")
+        held: list[t.TaskHeld] = []
+
+        async def is_claimed() -> bool:
+            held.append(await claim(worker, service="review"))
+            return held[-1].id is not None
+
+        await until(is_claimed)
+        file = await share(worker, b"the report", room=held[-1].room, name="report.pdf")
+        other = await share(worker, b"another", room=held[-1].room, name="other.pdf")
+        done = t.CompleteTask(id=held[-1].id or "", text="see the report", blob=str(file.seq))
+        await worker.ask("task.complete", done, t.TaskHeld)
+
+        async def has_result() -> bool:
+            return bool((await dev.recv(room="review", all=True)).messages)
+
+        await until(has_result)
+        assert await fetch(dev, file.blob, room="review") == b"the report"
+        assert (await dev.refused("blob.find", t.FindBlob(blob=other.blob))).code == "no_such_blob"
+
+    home.play(story)

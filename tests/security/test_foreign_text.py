@@ -208,12 +208,10 @@ NOT_PRINTED = {
     "window.changes": "holds ids of rooms",
     "homes.default": "its answer is not shown",
     "relay.stop": "says nothing that another party chose",
-    "blob.begin": "says nothing that another party chose",
-    "blob.write": "says nothing that another party chose",
-    "blob.finish": "says nothing that another party chose",
+    "blob.put": "says nothing that another party chose",
     "blob.share": "asked by push and send-file; tests/cli/test_files.py looks at what they print",
     "blob.find": "asked by apply and fetch; tests/cli/test_files.py looks at what they print",
-    "blob.read": "bytes, which no command prints",
+    "blob.get": "says nothing that another party chose",
     **{
         f"share.{verb}": "asked by a tool of a window; tests/mcp_server/test_results.py looks at its text"
         for verb in ("push", "send", "fetch", "apply")

@@ -11,8 +11,8 @@ import trio
 
 from parlerd.core import events as e
 from parlerd.core.errors import Refused
+from parlerd.core.loops import WAKES_AN_HOUR
 from parlerd.core.model import MAX_PENDING_PER_KEY, Position, RoomId
-from parlerd.engine.budget import TURNS
 from parlerd.engine.callers import PeerProcess
 from parlerd.engine.throttle import HOME_BURST, HOME_PER_SECOND
 from parlerd.operations import types as t
@@ -242,12 +242,12 @@ def test_e20_two_agents_that_keep_waking_each_other_stop_at_the_budget_and_can_s
             turns, me = 0, 1
             while (found := await hooks[me].ask("wake.check", t.WakeCheck(turn=True), t.Waiting)).wake:
                 turns += 1
-                assert turns <= TURNS
+                assert turns <= WAKES_AN_HOUR
                 await windows[me].recv()
                 await served.acknowledge(windows[me])
                 await windows[me].send("and you?")
                 me = 1 - me
-            assert turns == TURNS
+            assert turns == WAKES_AN_HOUR
             assert (found.paused, found.unread) == (True, 1)
             assert len((await windows[me].recv()).messages) == 1
 

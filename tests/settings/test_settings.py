@@ -152,7 +152,8 @@ def test_a_server_elsewhere_or_with_more_in_its_address_is_refused(path: Path, s
         ('[aproval]\nminimum = "form"\n', "there is no table [aproval]; did you mean [approval]?"),
         (
             "[dance]\n",
-            "there is no table [dance]; known: [approval], [blob], [key], [mcp], [mirror], [quota], [relay], [wake]",
+            "there is no table [dance]; known: [approval], [blob], [key], [mcp], [mirror], [quota], [relay], "
+            "[retention], [wake]",
         ),
         ("[key]\nzzz = 1\n", "there is no setting 'zzz' in [key]; known: ttl_ms, max_uses"),
         ('approval_minimum = "form"\n', "'approval_minimum' is written as minimum below a line [approval]"),
@@ -164,6 +165,7 @@ def test_a_server_elsewhere_or_with_more_in_its_address_is_refused(path: Path, s
         ("[key]\nmax_uses = 0\n", "[key] max_uses must be at least 1"),
         ("[quota]\nperson_rooms = -1\n", "[quota] person_rooms must be at least 0"),
         ("[relay]\nlinks = 0\n", "[relay] links must be at least 1"),
+        ("[retention]\ndays = -1\n", "[retention] days must be at least 0"),
         ("[relay]\nmetrics_port = 65536\n", "[relay] metrics_port must be from 0 to 65535"),
         ("[wake]\ncodex_program = 1\n", "[wake] codex_program must be text in quotes"),
     ],

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -20,22 +20,25 @@ import msgspec
 import pytest
 import trio
 
-from parlerd.core import approvals, messages
+from parlerd.core import approvals, membership, memory, messages
 from parlerd.core import commands as c
 from parlerd.core import events as e
-from parlerd.core.envelope import Envelope, UnknownPart, decode_envelope, encode_envelope
+from parlerd.core.envelope import Envelope, MemoryPart, UnknownPart, decode_envelope, encode_envelope
 from parlerd.core.errors import ParlerError, Refused, StoreError
-from parlerd.core.model import AgentId, MessageId, Millis, PrincipalId, RoomId
+from parlerd.core.model import AgentId, KeyId, MessageId, Millis, PrincipalId, RoomId
+from parlerd.core.pairs import Pairs
 from parlerd.core.statements import DecisionStatement, Opening, check
 from parlerd.engine import authors, following, linking, links, notifier, readers, reading
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.approving import Approving
 from parlerd.engine.cards import Cards
+from parlerd.engine.clearing import Clearing
 from parlerd.engine.fanout import LinkStream
 from parlerd.engine.following import Following
 from parlerd.engine.handles import Present
 from parlerd.engine.letting_in import LettingIn
 from parlerd.engine.overview import Overview
+from parlerd.engine.pair_rooms import PairRooms
 from parlerd.engine.ports import NoSigners
 from parlerd.engine.reachable import Eyes
 from parlerd.engine.rooms import LocalRoom
@@ -53,8 +56,12 @@ from parlerd.uplink.outbox import Outbox
 from parlerd.uplink.uplinks import Uplinks
 from parlerd.wire import link as wire_link
 from tests.sim import first_contact, hostile, outsiders, tales
+from tests.sim.acts import Act
 from tests.sim.broken import Broken
+from tests.sim.inviting import Inviting
+from tests.sim.remembering import Remembering
 from tests.sim.world import Plan, Simulation
+from tests.sim.writing import Writing
 
 Patch = pytest.MonkeyPatch
 
@@ -583,6 +590,89 @@ def _(patch: Patch) -> None:
         return check(body, Opening)
 
     patch.setattr(arriving, "read_opening", unchecked)
+
+
+# -- channels ----------------------------------------------------------------------------------------------
+
+
+def _acting(act: type[Act]) -> Callable[[int], Simulation]:
+    """A story with an act in it."""
+    return lambda seed: Simulation(seed, Plan(homes=(3,), acts=(act,), act=1.0))
+
+
+@fault("code-without-end", "a code lets in as many as have it", _acting(Inviting))
+def _(patch: Patch) -> None:
+    usable = approvals.usable_key
+
+    def endless(keys: Mapping[KeyId, approvals.KeyState], key: KeyId, *args: Any) -> approvals.KeyState:
+        known = {id: msgspec.structs.replace(each, max_uses=10_000) for id, each in keys.items()}
+        return usable(known, key, *args)
+
+    patch.setattr(approvals, "usable_key", endless)
+    patch.setattr(LettingIn, "_is_good", lambda *args: True)
+
+
+@fault("put-out-stays", "whoever is put out is told so, and is in", _acting(Inviting))
+def _(patch: Patch) -> None:
+    depart = membership.depart
+
+    def staying(members: Any, agent: AgentId, *, kicked: bool = False, **named: Any) -> None:
+        if not kicked:
+            depart(members, agent, **named)
+
+    patch.setattr(membership, "depart", staying)
+
+
+@fault("put-out-comes-back", "whoever was put out comes in again with the code that it has", _acting(Inviting))
+def _(patch: Patch) -> None:
+    patch.setattr(membership, "is_barred", lambda *args: False)
+
+
+@fault("deleted-words-stay", "nothing takes the words of a deleted room out of the file", _acting(Inviting))
+def _(patch: Patch) -> None:
+    async def never(self: Clearing) -> None:
+        await trio.lowlevel.checkpoint()
+
+    patch.setattr(Clearing, "_clear", never)
+
+
+# -- what a room remembers ---------------------------------------------------------------------------------
+
+
+def _noting(patch: Patch, change: Callable[[Any], Any], part_of: Callable[[MemoryPart], MemoryPart]) -> None:
+    noted = memory.noted
+
+    def other(state: Any, part: MemoryPart, *args: Any) -> Any:
+        return change(noted(state, part_of(part), *args))
+
+    patch.setattr(memory, "noted", other)
+
+
+@fault("guard-not-compared", "a fact is written whatever version its author knew", _acting(Remembering))
+def _(patch: Patch) -> None:
+    _noting(patch, lambda found: found, lambda part: msgspec.structs.replace(part, if_version=None))
+
+
+@fault("forgotten-words-stay", "what is forgotten is found by nobody, and its words stay", _acting(Remembering))
+def _(patch: Patch) -> None:
+    _noting(patch, lambda found: found._replace(erases=()), lambda part: part)
+
+
+# -- direct messages ---------------------------------------------------------------------------------------
+
+
+@fault("pair-forgotten", "nobody knows which room two agents have", _acting(Writing))
+def _(patch: Patch) -> None:
+    patch.setattr(Pairs, "room_of", lambda *args: None)
+
+
+@fault("card-not-asked", "whoever writes to an agent that wants to be asked is let in", _acting(Writing))
+def _(patch: Patch) -> None:
+    async def always(self: PairRooms, *args: Any) -> bool:
+        await trio.lowlevel.checkpoint()
+        return True
+
+    patch.setattr(PairRooms, "_is_let", always)
 
 
 # -- what nobody may learn ---------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ from tests.support.linked import Elsewhere, LinkParty
 from tests.support.message_streams import MemoryStream, pair
 from tests.support.relayed import CERTIFICATE, Book, RelayKeys
 
-STORY: Final = Plan(homes=(2,), things=2, kills=0, storm=False, spells=0, reunions=0, partings=0)
+STORY: Final = Plan(acts=(), homes=(2,), things=2, kills=0, storm=False, spells=0, reunions=0, partings=0)
 AGAIN_S: Final = 90.0
 """Virtual seconds after which every home has dialled again."""
 SHORT_S: Final = 20.0

@@ -33,7 +33,7 @@ from tests.support.faces import PassingFace, retold
 from tests.support.relayed import Home
 
 # Nobody comes: a home that found out a lie hears nothing more of the room, so whoever knocks there waits for ever.
-STORY = Plan(newcomers=0, homes=(3,), things=6, kills=0, storm=False, spells=0, reunions=0, partings=0)
+STORY = Plan(acts=(), newcomers=0, homes=(3,), things=6, kills=0, storm=False, spells=0, reunions=0, partings=0)
 
 
 class Liar:

@@ -22,11 +22,12 @@ from tests.sim.broken import Broken
 from tests.support.engine import Party
 
 R = TypeVar("R")
+S = TypeVar("S", bound=t.Result)
 
 PATIENCE_S: Final = 3_600.0
 """Virtual seconds after which an agent that is never answered is a fault: each wait ends."""
 KNOCK_S: Final = 600.0
-"""Virtual seconds after which whoever knocks or leaves has to be done: a storm takes some of them."""
+"""Virtual seconds after which whoever asks for something of a relay has to be done: a storm takes some of them."""
 QUIET_S: Final = 10.0
 """How long nothing has to come before an agent has read what there is."""
 LOCAL_S: Final = 1.0
@@ -116,6 +117,8 @@ class Agent:
         """What of that the next call on the same connection acknowledges."""
         self.own_room = ""
         """A room of its own on this machine, once it has one."""
+        self.mark = ""
+        """What tells what it says in this room from what it says in others."""
         record.shown[name] = []
 
     async def ask(self, call: Callable[[Party], Awaitable[R]], *, in_window: bool = False) -> R:
@@ -134,6 +137,24 @@ class Agent:
                 self._record.repeats += 1
                 await trio.sleep(0.5)
         raise Broken(f"{self.name} waited {PATIENCE_S:.0f} s for an answer")
+
+    async def insist(self, call: Callable[[Party], Awaitable[R]]) -> R:
+        """Ask until somebody who can decide it says yes or no: also while the relay cannot be reached. Raises what that
+        is refused with."""
+        until = trio.current_time() + KNOCK_S
+        while True:
+            try:
+                return await self.ask(call)
+            except ParlerError as error:
+                if not error.spec.retryable:
+                    raise
+                if trio.current_time() > until:
+                    raise Broken(f"{self.name} asks for {KNOCK_S:.0f} s, and hears only {error.code}") from error
+                await trio.sleep(1.0)
+
+    async def want(self, op: str, params: t.Params, result: type[S]) -> S:
+        """`insist` on one operation."""
+        return await self.insist(lambda party: party.ask(op, params, result))
 
     def _heard(self, *sentences: str) -> None:
         self._record.sentences += [(self.name, each) for each in sentences if each]
@@ -182,13 +203,11 @@ class Agent:
     async def say(self, *, in_public: bool = False, to: str = "") -> None:
         """Say something: to everybody, to `to` alone, or to whom it happens to be for."""
         self._count += 1
-        text, key = f"{self.name} says {self._count}", f"{self.name}-{self._count}"
+        text, key = f"{self.name} says {self.mark}{self._count}", f"{self.name}-{self.mark}{self._count}"
         readers = frozenset({to}) if to else None
         if not to and self.others and not in_public and self._random.random() < 0.3:
             readers = frozenset({self._random.choice(self.others)})
-        params = t.Send(
-            text=text, room=self.room, idempotency_key=key, visible_to=tuple(sorted(readers)) if readers else ()
-        )
+        params = self._saying(text, key, readers)
         seen_by = None if readers is None else readers | {self.name}
         while True:
             try:
@@ -199,25 +218,25 @@ class Agent:
                     return
                 await trio.sleep(1.0)
                 continue
+            self._was_sent(sent)
             self._record.said.append(Said(self.name, text, seen_by, sent.queued, sent.id))
             return
 
+    def _saying(self, text: str, key: str, readers: frozenset[str] | None) -> t.Send:
+        """How it says something: where, and to whom alone."""
+        visible_to = tuple(sorted(readers)) if readers else ()
+        return t.Send(text=text, room=self.room, idempotency_key=key, visible_to=visible_to)
+
+    def _was_sent(self, sent: t.Sent) -> None:
+        """What it said was taken in."""
+
     async def leave(self) -> None:
         """Leave the room, as soon as its home can be asked."""
-        until = trio.current_time() + KNOCK_S
-        while True:
-            if trio.current_time() > until:
-                raise Broken(f"{self.name} leaves for {KNOCK_S:.0f} s, and is in the room still")
-            try:
-                await self.ask(lambda party: party.close(self.room))
-            except ParlerError as error:
-                if error.code == "no_such_room":
-                    break  # it left before, and the answer was lost
-                if not error.spec.retryable:
-                    raise Broken(f"{self.name} could not leave: {error.code}") from error
-                await trio.sleep(1.0)
-            else:
-                break
+        try:
+            await self.insist(lambda party: party.close(self.room))
+        except ParlerError as error:
+            if error.code != "no_such_room":  # it left before, and the answer was lost
+                raise Broken(f"{self.name} could not leave: {error.code}") from error
         self._record.left.add(self.name)
 
     # -- reading -------------------------------------------------------------------------------------------

@@ -26,11 +26,10 @@ ALARMS = frozenset(
 def nothing_is_lost_or_doubled(record: Record, members: Iterable[str]) -> None:
     """What was acknowledged was shown once to everyone who may read it, and to nobody else. Whoever left was shown
     nothing twice and nothing that is not theirs."""
+    members = list(members)
+    nothing_is_shown_twice(record, members)
     for reader in members:
-        shown = [each for each in record.shown[reader] if " says " in each[1]]
-        if len(set(shown)) != len(shown):
-            twice = sorted({each for each in shown if shown.count(each) > 1})
-            raise Broken(f"{reader} was shown {twice} more than once")
+        shown = _said_to(record, reader)
         expected = {
             (said.author, said.text)
             for said in record.said
@@ -40,6 +39,20 @@ def nothing_is_lost_or_doubled(record: Record, members: Iterable[str]) -> None:
             raise Broken(f"{reader} was shown {sorted(leaked)}, which nobody was acknowledged for this reader")
         if reader not in record.left and (lost := expected - set(shown)):
             raise Broken(f"{reader} was never shown {sorted(lost)}")
+
+
+def nothing_is_shown_twice(record: Record, members: Iterable[str]) -> None:
+    """Whatever was said, nobody was shown it more than once."""
+    for reader in members:
+        shown = _said_to(record, reader)
+        if len(set(shown)) != len(shown):
+            twice = sorted({each for each in shown if shown.count(each) > 1})
+            raise Broken(f"{reader} was shown {twice} more than once")
+
+
+def _said_to(record: Record, reader: str) -> list[tuple[str, str]]:
+    """What a reader was shown of what others said."""
+    return [each for each in record.shown[reader] if " says " in each[1]]
 
 
 def what_was_acknowledged_is_stored(record: Record, store: Store) -> None:
@@ -78,14 +91,14 @@ def nobody_is_accused(record: Record, contradicted: Iterable[str]) -> None:
         raise Broken(f"the mirrors of {rooms} say that an honest relay contradicted itself")
 
 
-def no_counter_is_used_twice(signed: Mapping[str, set[bytes]], room: str) -> None:
-    """No author signs two envelopes for this room of a relay with one audience and counter. In a room of its own
-    machine an author may: nobody has seen what was signed there and not stored."""
+def no_counter_is_used_twice(signed: Mapping[str, set[bytes]], rooms: Collection[str]) -> None:
+    """No author signs two envelopes for a room of a relay with one audience and counter. `rooms` are the relay's. In a
+    room of its own machine an author may: nobody has seen what was signed there and not stored."""
     for author, bodies in signed.items():
         seen: dict[tuple[str, str, int], set[bytes]] = defaultdict(set)
         for body in bodies:
             envelope = decode_envelope(body)
-            if envelope.room != room:
+            if envelope.room not in rooms:
                 continue
             seen[envelope.room, audience_key(envelope.visibility), envelope.counter].add(body)
         if doubled := [key for key, found in seen.items() if len(found) > 1]:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.sim.world import TROUBLE, Simulation
 
-SEEDS: Final = 2_000
+SEEDS: Final = 1_500
 AT_ONCE: Final = 100
 """How many seeds one test plays, so that several workers share them."""
 

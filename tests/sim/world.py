@@ -21,20 +21,26 @@ from typing import Any, Final
 
 import trio
 
+from parlerd.core.lifecycle import DELETED
 from parlerd.core.model import AgentId, MessageId, RoomId
-from parlerd.core.room import Room
+from parlerd.core.room import Room, RoomState
+from parlerd.engine.engine import Engine
 from parlerd.engine.face import EngineFace
-from parlerd.engine.rooms import fold
+from parlerd.engine.rooms import Rooms, fold
 from parlerd.operations import types as t
 from tests.sim import promises
+from tests.sim.acts import Act, Stage
 from tests.sim.broken import Broken, first_broken
+from tests.sim.inviting import Inviting
 from tests.sim.loop import play
 from tests.sim.meeting import agents_of, come_together, meeting
 from tests.sim.newcomers import Newcomer, decide
 from tests.sim.people import Agent, Record, Refused
 from tests.sim.programs import Place, Program, relayed, served
+from tests.sim.remembering import Remembering
 from tests.sim.watching import Watched, Watching
 from tests.sim.weather import Weather
+from tests.sim.writing import Writing
 from tests.support.engine import Served
 from tests.support.relayed import Home, Relay
 
@@ -83,8 +89,23 @@ TROUBLE: Final = (
     "newcomers turned away",
     "wrong clocks",
     "audits",
+    "channels",
+    "guests of channels",
+    "guests put out",
+    "guests that came again",
+    "rooms deleted",
+    "rooms given away",
+    "pairs",
+    "askers told yes",
+    "askers told no",
+    "versions remembered",
+    "versions that were taken",
+    "facts forgotten",
 )
 """What happens in these stories, as the reports count it."""
+
+ACTS: Final[tuple[type[Act], ...]] = (Inviting, Remembering, Writing)
+"""What else may happen in a story."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +131,10 @@ class Plan:
     """In how many of the seeds each home checks what it holds."""
     partings: float = 0.15
     """In how many of the seeds somebody leaves at the end while messages to it wait elsewhere."""
+    acts: tuple[type[Act], ...] = ACTS
+    """What else may happen."""
+    act: float = 0.25
+    """In how many of the seeds each of these happens."""
     meets: bool = False
     """Whether everybody meets in this story. Otherwise they have met (`meeting`)."""
 
@@ -145,6 +170,7 @@ class Simulation:
         self.watched = Watched()
         self.homes: list[Home] = []
         self.newcomers: list[Newcomer] = []
+        self.acts: list[Act] = []
         self.guests: set[str] = set()
         """Whom else a story lets in, by name."""
         self.relay: Relay
@@ -204,6 +230,7 @@ class Simulation:
                                 reading.start_soon(agent.read)
                     self.weather.calm = not self.plan.storm
                     self._come(coming, agents, places)
+                    self._act(coming, agents, places)
                     for agent in agents:
                         storm.start_soon(agent.live, self.plan.things)
                     storm.start_soon(self._kill, list(programs.values()))
@@ -215,13 +242,15 @@ class Simulation:
                 await program.survives()
             agents += [each.agent for each in self.newcomers if each.is_in]
             await self._settle(agents)
+            await self._conclude()
             await self._part([agent for agent in agents if agent.name not in self.record.left])
             await self._reunite([agent for agent in agents if agent.name not in self.record.left])
             await self._audit(agents, places)
             await self._afterwards(agents)
             contradicted = self._contradicted(homes)
-            self._hear_refusals(homes)
-            left = self._left(agents)
+            for record in (self.record, *(act.record for act in self.acts)):
+                self._hear_refusals(homes, record)
+            left = self._left(sum(_open_rooms(program) - 1 for program in programs.values()))
             nursery.cancel_scope.cancel()
         self.step = "the end"
         self._check(agents, contradicted)
@@ -301,6 +330,34 @@ class Simulation:
         names = [agent.name for agent in agents if agent.leaves_after is None]
         coming.start_soon(newcomer.live, meeting(self.crowd).session_key, names, 2)
         coming.start_soon(decide, agents[0], self.newcomers)
+
+    def _act(self, coming: trio.Nursery, agents: list[Agent], places: dict[str, Place]) -> None:
+        """Let happen what else happens, each with draws of its own."""
+        stage = Stage(
+            relay=self.relay,
+            homes=self.homes,
+            places=places,
+            agents=[agent for agent in agents if agent.leaves_after is None],
+            room=agents[0].room,
+            record=self.record,
+            counts=self.counts,
+        )
+        for kind in self.plan.acts:
+            random = Random(f"{self.seed} {kind.names}")
+            if random.random() < self.plan.act:
+                act = kind(stage, random)
+                self.acts.append(act)
+                coming.start_soon(act.play)
+
+    async def _conclude(self) -> None:
+        """Whoever has a part in an act reads what there is, and looks at what came of it."""
+        async with trio.open_nursery() as reading:
+            for act in self.acts:
+                for reader in act.readers():
+                    reading.start_soon(reader.read_everything)
+        for act in self.acts:
+            self.step = f"the end of the act: {act.names}"
+            await act.look()
 
     async def _blow(self, homes: list[Home], programs: dict[str, Program]) -> None:
         """Spells of worse weather than that of single links."""
@@ -405,15 +462,15 @@ class Simulation:
             if wrong := [each for each in found.checks if not each.ok and each.name in AUDITED]:
                 raise Broken(f"{home} holds what is not right: {wrong}")
 
-    def _left(self, agents: list[Agent]) -> dict[str, int]:
-        """What is still held somewhere, when everything was said and read."""
+    def _left(self, more_rooms: int) -> dict[str, int]:
+        """What is still held somewhere, when everything was said and read. `more_rooms` are open beside that in which
+        everybody met."""
         links, relay = self.weather.links, self.relay
         clocks = self.weather.clocks
         assert links is not None
         assert clocks is not None
         homes = len(self.homes)
         weather = len(clocks.child_tasks) - homes - 1
-        own_rooms = sum(bool(agent.own_room) for agent in agents)
         tasks = trio.lowlevel.current_statistics().tasks_living - weather
         self.counts["tasks at the end"] += tasks
         return {
@@ -423,27 +480,32 @@ class Simulation:
             "links too many": max(0, links.proven - homes),
             # Each link has one stream that follows its rooms.
             "calls under way at the relay": max(0, links.calls_under_way - links.proven),
-            "tasks": max(0, tasks - TASKS - TASKS_OF_HOME * homes - own_rooms - TASKS_PASSING),
+            "tasks": max(0, tasks - TASKS - TASKS_OF_HOME * homes - more_rooms - TASKS_PASSING),
         }
 
     async def _afterwards(self, agents: list[Agent]) -> None:
         """What else happens, in other stories."""
 
-    def _hear_refusals(self, homes: list[Home]) -> None:
-        """What daemons keep for their agents: that messages which were queued will never be in the room."""
+    def _hear_refusals(self, homes: list[Home], record: Record) -> None:
+        """What daemons keep for their agents: that messages which were queued will never be in their room."""
         agents = [(home, AgentId(id)) for home in homes for id in home.world.keys.ids]
         codes = {each.id: each.code for home, agent in agents for each in home.uplinks.undelivered(agent)}
-        for said in [said for said in self.record.said if said.id in codes]:
-            self.record.refused.append(Refused(said.author, said.text, said.readers, codes[MessageId(said.id)]))
-            self.record.said.remove(said)
+        for said in [said for said in record.said if said.id in codes]:
+            record.refused.append(Refused(said.author, said.text, said.readers, codes[MessageId(said.id)]))
+            record.said.remove(said)
 
     def _contradicted(self, homes: list[Home]) -> list[RoomId]:
         found = []
         for home in homes:
             for room in home.world.store.rooms():
-                if room != "home" and fold(home.world.store, room, Room, Room.restore)[0].state.contradicted:
+                if room != "home" and self._is_accused(fold(home.world.store, room, Room, Room.restore)[0].state):
                     found.append(room)
         return found
+
+    def _is_accused(self, mirror: RoomState) -> bool:
+        """Whether a mirror says that the relay contradicted itself in a room that nobody deleted there."""
+        was_deleted = mirror.contradicted == DELETED and self.relay.store.is_deleted(mirror.room)
+        return bool(mirror.contradicted) and not was_deleted
 
     def _members(self, room: str) -> set[str]:
         """Who is or was in the room, by what the relay holds."""
@@ -458,9 +520,19 @@ class Simulation:
         promises.nothing_is_lost_or_doubled(self.record, names)
         promises.nothing_is_refused_without_a_reason(self.record)
         promises.order_is_kept(self.record, names)
-        promises.no_counter_is_used_twice(self.signed, agents[0].room)
+        promises.no_counter_is_used_twice(self.signed, set(self.relay.store.rooms()))
+        for act in self.acts:
+            act.check()
         known = self.guests.union(name for _, name in agents_of(self.crowd))
         promises.nobody_is_in_who_was_not_let_in(self.newcomers, self.record, known, self._members(agents[0].room))
+
+
+def _open_rooms(program: Program) -> int:
+    """How many rooms a program has open."""
+    engine = program.now if isinstance(program.now, Engine) else program.now.engine
+    rooms = engine.desk.rooms
+    assert isinstance(rooms, Rooms)
+    return len(rooms)
 
 
 def _waits(home: Home) -> bool:

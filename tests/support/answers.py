@@ -91,6 +91,23 @@ def sent(**more: Any) -> t.Sent:
     return t.Sent(**{**fields, **more})
 
 
+def room_info(name: str, **more: Any) -> t.RoomInfo:
+    fields: dict[str, Any] = {
+        "room": ROOM,
+        "name": name,
+        "topic": PeerText("x"),
+        "kind": "session",
+        "home": "local",
+        "owner": "UA",
+        "members": 1,
+        "unread": 0,
+        "last_at": 1_700_000_000_000,
+        "active": False,
+        "state": "open",
+    }
+    return t.RoomInfo(**{**fields, **more})
+
+
 def daemon_info(**more: Any) -> t.DaemonInfo:
     fields: dict[str, Any] = {
         "running": True,

@@ -20,7 +20,7 @@ import pytest
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.approvals import find_request, standing_request
-from parlerd.core.claims import KIND_OF, TASK, Said, Task
+from parlerd.core.claims import TASK, Task
 from parlerd.core.decision import Decision
 from parlerd.core.entries import SHARED, VIEWS
 from parlerd.core.envelope import MemoryPart
@@ -28,6 +28,7 @@ from parlerd.core.errors import Refused
 from parlerd.core.facets import Aggregate
 from parlerd.core.gates import Program
 from parlerd.core.home import HomeRoom
+from parlerd.core.loops import WAKES_OF_PAIR
 from parlerd.core.membership import is_requester, newest_number
 from parlerd.core.messages import thread_of
 from parlerd.core.model import (
@@ -35,6 +36,7 @@ from parlerd.core.model import (
     AgentId,
     Approver,
     By,
+    Cause,
     History,
     HomeId,
     KeyId,
@@ -49,6 +51,7 @@ from parlerd.core.model import (
     RoomId,
     RoomKind,
     Turn,
+    WordsOf,
     first_free,
 )
 from parlerd.core.resolver import Resolver
@@ -68,7 +71,7 @@ from parlerd.core.statements import (
 from parlerd.core.timers import TimerSpec
 from parlerd.core.values import Meter, plain
 from parlerd.core.visibility import can_see
-from parlerd.core.words import MEMORY
+from parlerd.core.words import KIND_OF, MEMORY, Said
 from parlerd.expr import parse
 
 ROOM = RoomId("r_room")
@@ -266,6 +269,8 @@ class Driver(Generic[A]):
     ids: CountedIds = field(default_factory=CountedIds)
     log: list[e.Header] = field(default_factory=list)
     bodies: dict[Position, bytes] = field(default_factory=dict)
+    erased: set[Position] = field(default_factory=set)
+    """The messages whose words were taken away."""
 
     def run(self, command: c.Command, who: Agent) -> Decision:
         """Decide and commit. Raises what the core raises."""
@@ -284,6 +289,7 @@ class Driver(Generic[A]):
             raise
         finally:
             assert self.aggregate.snapshot() == before, "deciding changed the room"
+        self.erased.update(decision.erases)
         room = as_room(self.aggregate)
         posts = [event for event in decision.events if isinstance(event, e.MessagePosted)]
         previous = b""
@@ -642,6 +648,21 @@ class RoomDriver(Driver[Room]):
             found[key] = resolver.value(scope, key, entry)
         return found
 
+    def words(self) -> list[WordsOf]:
+        """The messages that have words, the oldest first; a body is as large as a message's id is long."""
+        return [
+            WordsOf(
+                header.position, event.id, header.at, header.by.principal, len(event.id), event.opening, event.memory
+            )
+            for header, event in self.posted()
+            if header.position not in self.erased
+        ]
+
+    def prune(self, count: int | None = None, *, after: int = 0) -> Decision:
+        """The room's home lets the words of so many of the oldest messages go, or of all, where the room needs none."""
+        old = [each for each in self.words() if each.position > after][:count]
+        return self.run(c.PruneBodies(old=tuple(old), after=Position(after)), OWNER)
+
     # -- mirrors -------------------------------------------------------------------------------------------
 
     def arrive(self, *events: e.RoomEvent, at: int | None = None, who: Agent = OWNER, taken: str = "") -> Decision:
@@ -808,6 +829,24 @@ class HomeDriver(Driver[HomeRoom]):
         """The person of an agent says whether somebody may write to it."""
         request = self.aggregate.state.pairs.asks[agent.id][asker.id].request
         return self.run(c.DecideDirect(request=request, admit=admit, proof="cli"), agent)
+
+    def wake(
+        self,
+        who: Agent,
+        *authors: Agent,
+        room: str = "r_a",
+        chain: str = "c1",
+        turns: int = 1,
+        most: int = WAKES_OF_PAIR,
+        asked: bool = False,
+    ) -> Decision:
+        """A turn of an agent would begin, by the messages of these in one conversation."""
+        causes = tuple((Cause(RoomId(room), chain, author.id, turns), most) for author in authors)
+        return self.run(c.Wake(agent=who.id, begun=Millis(self.now), causes=causes, asked=asked), who)
+
+    def let_go_on(self, who: Agent, *, room: str = "r_a", chain: str = "") -> Decision:
+        """The person lets their agents go on in a room."""
+        return self.run(c.ContinueWakes(room=RoomId(room), chain=chain), who)
 
     def enrol(self, who: Agent) -> Decision:
         return self.run(c.EnrolPerson(principal=who.principal, name=who.name), who)

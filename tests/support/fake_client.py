@@ -41,6 +41,8 @@ class FakeDaemon:
     """Seconds that every connection gave the daemon for its hello; None is the usual span."""
     closed: int = 0
     down: bool = False
+    handed: list[int] = field(default_factory=list)
+    """The descriptors of all files that were handed over. The number of a file is its place here."""
     _answers: dict[str, deque[Answer]] = field(default_factory=lambda: defaultdict(deque))
     _streams: dict[str, deque[list[Result | BaseException]]] = field(default_factory=lambda: defaultdict(deque))
 
@@ -103,6 +105,12 @@ class FakeClient:
 
     def call(self, op: str, params: Params, timeout: float | None = None) -> Result:
         return self.daemon.answer(op, params, self.connection, timeout)
+
+    def carry(self, op: str, params: Callable[[int], Params], file: int) -> Iterator[Result]:
+        number = len(self.daemon.handed)
+        self.daemon.handed.append(file)
+        while True:
+            yield self.daemon.answer(op, params(number), self.connection)
 
     def stream(self, op: str, params: Params) -> Iterator[Result]:
         return self.daemon.stream(op, params, self.connection)

@@ -45,7 +45,8 @@ class FakePosting:
 
 
 class FakeEngine:
-    """`message.send` echoes, `message.recv` waits up to its time, `room.watch` streams `items`.
+    """`message.send` echoes, `message.recv` waits up to its time, `room.watch` streams `items`, and `blob.put` says how
+    large the file is that was handed over.
 
     `failing` gives the exception that an operation raises, a stream after its items. With `posts`, sends are begun in
     line as the engine does.
@@ -117,6 +118,9 @@ class FakeEngine:
                 replayed=False,
                 idempotency_key=params.idempotency_key or caller.facts.session,
             )
+        if isinstance(params, t.PutBlob):
+            with caller.handed.using(params.file) as file:
+                return t.BlobPut(room="r_1", offset=0, size=file.size(), blob="")
         if isinstance(params, t.Recv):
             with trio.move_on_after(params.wait_ms / 1000):
                 await self.wake.wait()

@@ -280,6 +280,13 @@ class FakeShelf:
         self._homes = homes
         self._blobs = MemoryBlobs()
 
+    @property
+    def piece(self) -> int:
+        return t.MAX_PIECE
+
+    async def name(self, digest: Callable[[], Awaitable[BlobId]]) -> BlobId:
+        return await digest()
+
     async def begin(self, agent: AgentId, blob: BlobId, size: int) -> int:
         await self._homes.reach("blob_begin")
         return self._blobs.begin(agent, blob, size)
@@ -288,9 +295,13 @@ class FakeShelf:
         await self._homes.reach("blob_write")
         return self._blobs.write(agent, blob, at, data, self._homes.clock.now())
 
-    async def finish(self, agent: AgentId, blob: BlobId, size: int) -> None:
+    async def settle(self, agent: AgentId, blob: BlobId, size: int) -> BlobId:
         await self._homes.reach("blob_finish")
         self._blobs.finish(agent, blob, size, self._homes.clock.now())
+        return blob
+
+    async def give_up(self, agent: AgentId, blob: BlobId) -> None:
+        """The home keeps it for a day."""
 
     async def require(self, agent: AgentId, blob: BlobId, *, may_read: bool) -> None:
         await self._homes.reach("blob_require")
@@ -333,7 +344,7 @@ class FakeRoom(MirrorRoom):
         page = store.page(self.room, view, begins, limit=limit, max_bytes=1_000_000, skip_own=False)
         return Earlier(tuple(page.messages), page.end_seq)
 
-    async def ask(self, question: Question, here: Callable[[RoomHandle, Question], Awaitable[t.Result]]) -> t.Result:
+    async def ask(self, question: Question, here: Callable[[RoomHandle], Awaitable[t.Result]]) -> t.Result:
         await self._homes.reach(question.name)
         return await self._homes.actor(self.room).ask(question, here)
 

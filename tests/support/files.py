@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO
 
+from parlerd.core.errors import ParlerError
 from parlerd.operations import types as t
 from tests.support.engine import Party
 
@@ -12,23 +18,46 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-async def bring(who: Party, data: bytes, *, room: str | None = None, piece: int = t.MAX_PIECE) -> t.BlobAt:
-    """Bring bytes to the home of a room, and say that they are there whole."""
-    blob, size = digest(data), len(data)
-    begun = await who.ask("blob.begin", t.BeginBlob(blob=blob, size=size, room=room), t.BlobAt)
-    at = begun.offset
-    while at < size:
-        params = t.WriteBlob(room=begun.room, blob=blob, offset=at, data=data[at : at + piece])
-        at = (await who.ask("blob.write", params, t.BlobAt)).offset
-    return await who.ask("blob.finish", t.FinishBlob(room=begun.room, blob=blob, size=size), t.BlobAt)
+def hand(who: Party, file: IO[bytes]) -> int:
+    """Hand a file over, as a client does; its number."""
+    return who.caller.handed.add(os.dup(file.fileno()))
 
 
-async def share(
-    who: Party, data: bytes, *, room: str | None = None, piece: int = t.MAX_PIECE, **rest: object
-) -> t.SharedBlob:
+@contextmanager
+def holding(data: bytes) -> Iterator[IO[bytes]]:
+    """A file that holds these bytes."""
+    with tempfile.TemporaryFile(buffering=0) as file:
+        file.write(data)
+        yield file
+
+
+async def bring(who: Party, data: bytes, *, room: str | None = None) -> t.BlobPut:
+    """Bring bytes to the home of a room, until they are there whole."""
+    with holding(data) as file:
+        return await put(who, t.PutBlob(file=hand(who, file), room=room))
+
+
+async def put(who: Party, params: t.PutBlob) -> t.BlobPut:
+    """Bring the rest of a file that was handed over."""
+    while True:
+        at = await who.ask("blob.put", params, t.BlobPut)
+        if at.blob:
+            return at
+
+
+async def refused_bytes(who: Party, data: bytes, *, room: str | None = None) -> ParlerError:
+    """The error that bringing these bytes is answered with."""
+    try:
+        await bring(who, data, room=room)
+    except ParlerError as error:
+        return error
+    raise AssertionError("the bytes were taken")
+
+
+async def share(who: Party, data: bytes, *, room: str | None = None, **rest: object) -> t.SharedBlob:
     """Bring bytes, and post the message that brings them to the others."""
-    brought = await bring(who, data, room=room, piece=piece)
-    params = t.ShareBlob(blob=digest(data), size=len(data), room=brought.room, **rest)  # type: ignore[arg-type]
+    brought = await bring(who, data, room=room)
+    params = t.ShareBlob(blob=brought.blob, size=len(data), room=brought.room, **rest)  # type: ignore[arg-type]
     return await who.ask("blob.share", params, t.SharedBlob)
 
 
@@ -36,11 +65,13 @@ async def find(who: Party, blob: str, room: str | None = None) -> t.FoundBlob:
     return await who.ask("blob.find", t.FindBlob(blob=blob, room=room), t.FoundBlob)
 
 
-async def fetch(who: Party, blob: str, *, room: str | None = None, piece: int = t.MAX_PIECE) -> bytes:
-    """All bytes of what a message brings."""
+async def fetch(who: Party, blob: str, *, room: str | None = None, begins: bytes = b"") -> bytes:
+    """All bytes of what a message brings, into a file that holds a beginning already."""
     found = await find(who, blob, room)
-    data = b""
-    while len(data) < found.brings.size:
-        params = t.ReadBlob(room=found.room, blob=found.brings.blob, offset=len(data), length=piece)
-        data += (await who.ask("blob.read", params, t.BlobPiece)).data
-    return data
+    brings = found.brings
+    with holding(begins) as file:
+        params = t.GetBlob(file=hand(who, file), room=found.room, blob=brings.blob, size=brings.size)
+        while (await who.ask("blob.get", params, t.BlobAt)).offset < brings.size:
+            pass
+        file.seek(0)
+        return file.read()

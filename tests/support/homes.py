@@ -50,6 +50,14 @@ class Place(Protocol):
         """An agent host's window. Its next call acknowledges what the last one showed."""
         ...
 
+    async def hook(self, name: str) -> Party:
+        """The hook of a host that the agent of this name runs in."""
+        ...
+
+    async def person_of(self, name: str) -> Party:
+        """The person at a shell of the home in which the agent of this name is."""
+        ...
+
     async def started(self, name: str, below: int) -> Party:
         """A window of the person's own home that descends from the process `below`."""
         ...
@@ -83,6 +91,12 @@ class EnginePlace:
     async def window(self, name: str, workspace: str = "") -> Party:
         return await self._connect("mcp", window=name, host="claude-code", workspace=workspace)
 
+    async def hook(self, name: str) -> Party:
+        return await self._connect("hook", as_name=name)
+
+    async def person_of(self, name: str) -> Party:
+        return await self.person()
+
     async def started(self, name: str, below: int) -> Party:
         return await self._connect("mcp", window=name, host="claude-code", pid=below * 1000 + 1)
 
@@ -110,7 +124,7 @@ class EnginePlace:
                 await engine.call("window.acknowledge", t.AcknowledgeShown(), caller)
             return await engine.call(op, params, caller)
 
-        return Party(call)
+        return Party(call, caller)
 
 
 class MemoryHome:
@@ -213,6 +227,12 @@ class RelayedPlace:
 
     async def window(self, name: str, workspace: str = "") -> Party:
         return await (await self._at(name)).window(name, workspace)
+
+    async def hook(self, name: str) -> Party:
+        return await (await self._at(name)).hook(name)
+
+    async def person_of(self, name: str) -> Party:
+        return await (await self._at(name)).person()
 
     async def started(self, name: str, below: int) -> Party:
         return await (await self._at("")).started(name, below)

@@ -46,6 +46,19 @@ class MemoryBlobs:
         self.whole[blob] = known
         self._held[owner, blob] = now
 
+    def settle(self, owner: AgentId, name: BlobId, size: int, now: Millis) -> BlobId:
+        known = self._upload(owner, name)
+        if len(known) != size:
+            raise Refused("upload_unfinished", offset=len(known))
+        self._uploads.pop((owner, name), None)
+        blob = BlobId(hashlib.sha256(known).hexdigest())
+        self.whole[blob] = known
+        self._held[owner, blob] = now
+        return blob
+
+    def forget(self, owner: AgentId, blob: BlobId) -> None:
+        self._uploads.pop((owner, blob), None)
+
     def holds(self, owner: AgentId, blob: BlobId) -> bool:
         return (owner, blob) in self._held and blob in self.whole
 
@@ -58,6 +71,9 @@ class MemoryBlobs:
         if blob not in self.whole:
             raise Refused("no_such_blob")
         return self.whole[blob][at : at + length]
+
+    def size(self, blob: BlobId) -> int:
+        return len(self.whole.get(blob, b""))
 
     def used(self) -> int:
         return sum(map(len, self.whole.values())) + sum(len(data) for data, _ in self._uploads.values())

@@ -128,6 +128,13 @@ def _keep_state(room: RoomDriver, who: Agent) -> None:
     room.run_due()
 
 
+def _prune(room: RoomDriver, who: Agent) -> None:
+    room.post(OWNER)
+    room.task(OWNER)
+    room.post(OWNER)
+    room.prune()
+
+
 ROOM_SCENES: dict[type[e.RoomEvent], RoomScene] = {
     e.MemberJoined: _let_in,
     e.MemberLeft: _come_and_go,
@@ -148,6 +155,7 @@ ROOM_SCENES: dict[type[e.RoomEvent], RoomScene] = {
     e.TimersTicked: _keep_state,
     e.TimerFired: _keep_state,
     e.ScopeHidden: _keep_state,
+    e.BodiesErased: _prune,
 }
 """What leaves a fact of this type in any open room, whatever happened before: it takes an agent who was never there."""
 MIRROR_SCENES: dict[type[e.RoomEvent], RoomScene] = {
@@ -176,6 +184,8 @@ HOME_SCENES: dict[type[e.HomeEvent], HomeScene] = {
     e.AgentsPaired: lambda home, who: home.pair(who, OWNER, "r_a"),
     e.DirectAsked: lambda home, who: (home.create(who), home.ask(OWNER, who)),
     e.DirectDecided: lambda home, who: (home.create(who), home.ask(OWNER, who), home.answer(who, OWNER)),
+    e.AgentWoken: lambda home, who: (home.create(who), home.wake(who, OWNER)),
+    e.WakesContinued: lambda home, who: (home.create(who), home.wake(who, OWNER), home.let_go_on(who)),
     e.RoomDeleted: _delete,
     e.PersonEnrolled: lambda home, who: home.enrol(who),
     e.PersonKicked: lambda home, who: (home.enrol(who), home.kick(who)),

@@ -87,6 +87,11 @@ class WireClient:
             except BlockingIOError:
                 await trio.lowlevel.wait_writable(self.sock)
 
+    async def hand(self, data: bytes, *descriptors: int) -> None:
+        """Send all of it, and hand files over with its first byte."""
+        sent = socket.send_fds(self.sock, [data], descriptors)
+        await self.send(data[sent:])
+
     async def receive(self) -> DaemonEvent | None:
         """The next event; None when the daemon has hung up."""
         while not self.events:

@@ -692,6 +692,16 @@ def test_an_agent_of_this_home_is_in_no_room_at_which_it_did_not_knock() -> None
         assert daemon.contradicted == ""
 
 
+@pytest.mark.parametrize(("role", "shown"), [("planner", "planner"), ("owner", ""), ("Person", ""), ("no role", "")])
+def test_nobody_has_a_role_that_stands_for_somebody_else_whatever_a_relay_says(role: str, shown: str) -> None:
+    home = HonestHome()
+    home.join(BEN)
+    home.members[BEN.agent] = replace(home.members[BEN.agent], role=role)
+    home.log[-1] = Moved(home.members[BEN.agent])
+    daemon = Daemon(home, (BEN,)).hear(home.items([BEN]))
+    assert daemon.room.state.members[BEN.agent].role == shown
+
+
 def test_only_words_that_their_author_gave_as_context_are_a_recap() -> None:
     for kind, is_recap in (("context", True), ("text", False)):
         home = HonestHome()

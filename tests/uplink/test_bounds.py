@@ -469,6 +469,63 @@ def test_words_that_their_home_erased_are_erased_here(tmp_path: Path) -> None:
     run(main)
 
 
+def prune(relay: Relay, *, to: int) -> None:
+    """From its next start on, the relay keeps the words of so many messages of a room that all have read."""
+    relay.settings = Settings(retention_room_messages=to)
+
+
+def test_a_relay_that_erased_words_while_nobody_listened_is_accused_of_nothing(tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann:
+            async with meeting.ben.serving() as ben:
+                await meeting.meet(ann, ben)
+            await chat(meeting, 30)
+        prune(meeting.relay, to=FEW)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann:
+            await settled()
+            assert meeting.relay.store.held(RoomId(meeting.opened.room)).messages == 2 * FEW
+            async with meeting.ben.serving() as ben:
+                await meeting.again(ann, ben)
+                found, _ = await look_back(meeting.bob)
+                assert [(each.seq, each.text) for each in found[1 - 2 * FEW :]] == [
+                    (n + 2, f"n{n}") for n in range(30 - 2 * FEW + 1, 30)
+                ]
+                await meeting.alice.send("new", visible_to=("bob",))
+                await settled()
+                assert texts(await meeting.bob.recv(since=31)) == ["new"]
+                assert [room.alarm for room in await meeting.bob.rooms()] == [""]
+
+    run(main)
+
+
+def test_words_that_neither_a_mirror_nor_its_home_has_are_asked_for_in_vain_and_nobody_is_accused(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            await meeting.meet(ann, ben)
+            await chat(meeting, 30)
+            await meeting.bob.read()
+            await settled()
+        prune(meeting.relay, to=FEW)
+        bound(meeting.ben, room_messages=2)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            await settled()
+            assert meeting.relay.store.held(RoomId(meeting.opened.room)).messages == FEW
+            await meeting.again(ann, ben)
+            for limit in (4, 100):
+                found, said = await look_back(meeting.bob, limit=limit)
+                assert [each.seq for each in found] == list(range(1, 32))
+                assert [each.text for each in found[1 - FEW :]] == [f"n{n}" for n in range(30 - FEW + 1, 30)]
+                assert "home_unreachable" not in said
+                assert "relay_" not in said
+            assert [room.alarm for room in await meeting.bob.rooms()] == [""]
+
+    run(main)
+
+
 def test_words_that_are_not_those_that_were_here_are_not_shown(tmp_path: Path) -> None:
     async def main() -> None:
         async with bounded(tmp_path, 9, room_messages=2) as (meeting, _, ben):

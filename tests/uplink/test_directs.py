@@ -205,6 +205,23 @@ class Crossing(Wires):
             yield stream
 
 
+def test_what_a_person_answers_while_the_relay_is_away_counts_and_the_agent_comes_in_later(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with two(tmp_path) as (meeting, ann, ben):
+            alice, ask = await carded(ann, "alice"), await carded(ben, "bob", direct="ask")
+            sent = await to(alice, "bob")
+            person = await ben.person()
+            meeting.wires.cut()
+            await settle()
+            assert (await person.approve("alice")).status == "approved"
+            assert (await ask.rooms()) == []
+            meeting.wires.mend()
+            await trio.sleep(90)
+            assert texts(await ask.recv(room=sent.room)) == ["got a minute?"]
+
+    run(main)
+
+
 @asynccontextmanager
 async def on_two_relays(folder: Path, *defaults: str) -> AsyncIterator[tuple[list[Party], Wires, Wires]]:
     """Ann's alice and Ben's bob, who know two relays, and the way to each of these; each person's sessions open on the

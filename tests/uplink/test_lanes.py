@@ -43,7 +43,11 @@ class RefusingPending:
         raise self._error
 
     def when_done(self, then: Callable[[t.Result | None, ParlerError | None], None]) -> None:
-        trio.lowlevel.current_trio_token().run_sync_soon(then, None, self._error)
+        async def later() -> None:
+            await trio.sleep(0.1)
+            then(None, self._error)
+
+        trio.lowlevel.spawn_system_task(later)
 
 
 @pytest.fixture
@@ -149,6 +153,30 @@ def test_a_refusal_that_may_pass_stops_the_others_and_then_all_go_out_in_order(
             answers = await _all(*(partial(alice.send, text) for text in ("one", "two", "three")))
             assert _codes(answers) == ["sent", "sent", "sent"]
             assert await bob.read() == ["one", "two", "three"]
+
+    run(main)
+
+
+def test_what_is_refused_for_want_of_something_that_has_to_wait_is_sent_after_that(
+    tmp_path: Path, refusing: Callable[[Answer], None]
+) -> None:
+    """The relay refuses to forget what it does not remember yet."""
+
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            alice, bob = meeting.alice, meeting.bob
+            refusals = [Refused("room_busy", retry_after_ms=1_000)]
+            refusing(lambda post: refusals.pop() if refusals else None)
+            meeting.wires.cut()
+            await settle()
+            await alice.ask("memory.remember", t.Remember(text="swordfish", key="secret"), t.Remembered)
+            await alice.ask("memory.forget", t.Forget(key="secret"), t.Forgotten)
+            meeting.wires.mend()
+            await trio.sleep(60)
+            assert not refusals
+            shown = (await bob.recv(limit=100)).messages
+            assert [(each.kind, str(each.text)) for each in shown] == [("memory", "")]
+            assert (await bob.ask("memory.recall", t.Recall(query="swordfish"), t.Recalled)).facts == []
 
     run(main)
 

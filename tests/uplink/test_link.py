@@ -10,12 +10,15 @@ import trio
 from parlerd.core.errors import ERRORS, Refused
 from parlerd.core.model import AgentId, RoomId
 from parlerd.core.statements import Opening, encode, room_id_of
+from parlerd.engine.callers import Caller
+from parlerd.engine.face import EngineFace
 from parlerd.operations import types as t
 from parlerd.uplink.link import CATCH_UP_S, Link
 from parlerd.uplink.uplinks import Uplinks
-from tests.support.engine import HandClock, Served, SteppedClock, run
+from tests.support.engine import HandClock, Served, SteppedClock, run, settle, texts
+from tests.support.faces import PassingFace
 from tests.support.linked import Elsewhere
-from tests.support.relayed import homes_of
+from tests.support.relayed import copied, homes_of
 from tests.uplink.test_relayed import meeting_in, met
 
 
@@ -96,6 +99,60 @@ def test_an_agent_that_comes_into_a_room_later_is_attached_before_anybody_writes
             await trio.sleep(1)
             assert await bea.read() == [f"for {who} {n}" for n in range(3) for who in ("bea", "both")]
             assert await meeting.bob.read() == ["for bob", *(f"for both {number}" for number in range(3))]
+
+    run(main)
+
+
+class _ClosesFirst(PassingFace):
+    """Takes in that somebody leaves when somebody else is about to be attached, and before that."""
+
+    def __init__(self, engine: EngineFace) -> None:
+        super().__init__(engine)
+        self._is_closing = False
+        self._attaches, self._closed = trio.Event(), trio.Event()
+
+    async def call(self, op: str, params: t.Params, caller: Caller) -> t.Result:
+        if op == "link.attach" and self._is_closing:
+            self._attaches.set()
+            await self._closed.wait()
+            await trio.sleep(1)
+        if op == "link.close":
+            self._is_closing = True
+            await self._attaches.wait()
+        answer = await super().call(op, params, caller)
+        if op == "link.close":
+            self._closed.set()
+        return answer
+
+
+def test_who_comes_in_while_the_last_other_agent_of_its_machine_leaves_is_told_what_is_said(tmp_path: Path) -> None:
+    """The relay ends the room for this link before it hears that the newcomer speaks there."""
+    meeting = meeting_in(tmp_path)
+    meeting.relay.face = _ClosesFirst
+
+    async def main() -> None:
+        async with meeting.relay.serving(), meeting.ann.serving() as ann:
+            async with meeting.ben.serving() as ben:
+                await meeting.meet(ann, ben)
+                bea = await ben.agent("bea")
+                await bea.whoami()
+                before = copied(meeting.ben.world.store)
+                waits = await bea.join(meeting.opened.session_key)
+            # The daemon died before it heard that the relay has the knock, so over its next link bea does not speak.
+            meeting.ben.world.store = before
+            async with meeting.ben.serving() as ben, trio.open_nursery() as leaving:
+                bob, bea = await ben.agent("bob"), await ben.agent("bea")
+                await bob.recv(room=meeting.opened.room)
+                leaving.start_soon(bob.close, meeting.opened.room)
+                await settle()
+                await (await ann.person()).approve("bea", join_code=waits.join_code)
+                await trio.sleep(5)
+                await meeting.alice.send("welcome")
+                assert set(await meeting.alice.roster()) == {"alice", "bea"}
+                await settle()
+                assert "welcome" in texts(await bea.recv(room=meeting.opened.room))
+                assert (await bob.refused("message.recv", t.Recv(room=meeting.opened.room))).code == "no_such_room"
+                assert set(await bea.roster()) == {"alice", "bea"}
 
     run(main)
 
@@ -396,7 +453,7 @@ def test_a_relay_tells_how_present_members_are_and_nobody_else(tmp_path: Path) -
             alice = (await ben.engine.rooms.get(room)).aggregate.state.owner
             told = [t.Present(agent=agent, presence="active", since=7) for agent in (alice, "U" + "X" * 55)]
             await mirrors.take(t.LinkItem(room=room, presence=told))
-            assert mirrors.presence(room, alice) == ("active", 7)
+            assert mirrors.presence(room, alice) == ("active", 7, None)
             assert mirrors.presence(room, AgentId("U" + "X" * 55)) is None
 
     run(main)

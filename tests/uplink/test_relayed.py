@@ -11,6 +11,7 @@ import msgspec
 import pytest
 import trio
 
+from parlerd.core import events as e
 from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, Position, RoomId
 from parlerd.engine.callers import Caller, PeerProcess
@@ -313,6 +314,31 @@ def test_a_message_whose_answer_was_lost_is_there_once(tmp_path: Path) -> None:
             assert await bob.read() == []
             assert not (await alice.send("yes")).queued
             assert await bob.read() == ["yes"]
+
+    run(main)
+
+
+def test_a_queue_that_was_opened_as_the_daemon_died_is_the_one_that_is_asked_for_through_another_door(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving():
+            async with meeting.ann.serving() as ann:
+                alice = await ann.agent("alice")
+                await alice.open("", "the link is up")
+                for _, theirs in meeting.wires.open:
+                    theirs.hold()
+                with trio.move_on_after(1):
+                    await alice.ask("queue.serve", t.Serve(service="review"), t.Served)
+            meeting.wires.cut()
+            meeting.wires.mend()
+            async with meeting.ann.serving() as ann:
+                alice = await ann.window("w1", host="codex", as_name="alice")
+                await alice.ask("queue.serve", t.Serve(service="review"), t.Served)
+        store = meeting.relay.store
+        opened = [fact.event for room in store.rooms() for fact in store.facts(room, Position(0), 1)]
+        assert [event.kind for event in opened if isinstance(event, e.RoomOpened)].count("service") == 1
 
     run(main)
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
-from parlerd.core.model import Attention, RoomAttention
+import msgspec
+from msgspec import Meta
+
+from parlerd.core.model import MAX_STATUS_TEXT, Attention, RoomAttention
 from parlerd.operations import samples
 from parlerd.operations.entry import IN_ROOM, Argument, Family, Offer, Operation, Params, Result, Short, ToolEntry
+from parlerd.operations.shared import StatedStatus
 
 
 class WhoAmI(Params, frozen=True, kw_only=True):
@@ -49,6 +53,24 @@ class AttentionIs(Result, frozen=True, kw_only=True):
     rooms: list[AttentionIn]
 
 
+class StatePresence(Params, frozen=True, kw_only=True):
+    """`status` is one word (letters, digits and . _ @ # / -), and `text` goes with it; the word `none` takes both back.
+    Without a status nothing changes."""
+
+    status: Short = ""
+    text: Annotated[str, Meta(max_length=MAX_STATUS_TEXT)] = ""
+
+
+class PresenceIs(Result, frozen=True, kw_only=True):
+    """`presence` is what Parler found out, `stated` what the agent says, until it was offline for ten minutes or the
+    daemon was restarted."""
+
+    name: str
+    presence: str
+    since: int
+    stated: StatedStatus | msgspec.UnsetType = msgspec.UNSET
+
+
 FAMILY: Final = Family(
     operations=(
         Operation(
@@ -80,22 +102,47 @@ FAMILY: Final = Family(
             tool=Offer(
                 tool="parler_act",
                 verb="attention",
-                arguments=(Argument(name="mode", help="open, dnd or focus; with room: quiet, muted or inherit"),),
+                arguments=(Argument(name="mode", help="open, dnd, focus; with room: quiet, muted, inherit"),),
             ),
             command="parler attention",
+        ),
+        Operation(
+            name="agent.presence",
+            summary="Say what this agent is doing, for others to see beside its name.",
+            params=StatePresence,
+            result=PresenceIs,
+            plane="agent",
+            effect="write",
+            errors=("invalid_param",),
+            example={"status": "busy", "text": "running the long tests"},
+            answers=(
+                {
+                    "name": samples.ANN,
+                    "presence": "active",
+                    "since": samples.AT,
+                    "stated": {"status": "busy", "text": "running the long tests", "at": samples.AT},
+                },
+            ),
+            tool=Offer(
+                tool="parler_act",
+                verb="presence",
+            ),
+            command="parler presence",
         ),
     ),
     tools=(
         ToolEntry(
             name="parler_act",
             title="Work",
-            does="Serve a queue; claim a task, say its status (task: working, failed, ...), complete, renew, release "
-            "it; choose what wakes you (attention).",
+            does="Serve a queue; claim a task, say its status (task: working, failed...), end it; state yours "
+            "(presence), what wakes you (attention).",
             arguments=(
                 Argument(name="room"),
                 Argument(name="service"),
                 Argument(name="id", is_number=True),
                 Argument(name="text", is_free=True),
+                Argument(name="status"),
+                Argument(name="blob", is_number=True),
             ),
             default="attention",
             example={"action": "claim", "service": "review"},

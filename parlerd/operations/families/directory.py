@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal
 
+import msgspec
 from msgspec import Meta
 
 from parlerd.core.model import DirectRule, PeerText, Verified
 from parlerd.core.statements import MAX_DESCRIPTION, MAX_SKILLS, MAX_TAGS
 from parlerd.operations import samples
 from parlerd.operations.entry import Argument, Family, Offer, Operation, Params, Result, Short, ToolEntry
+from parlerd.operations.shared import StatedStatus
 
 MAX_FOUND: Final = 200
 """Agents in one answer."""
@@ -45,8 +47,9 @@ class Register(Params, frozen=True, kw_only=True):
 
 class FoundAgent(Result, frozen=True, kw_only=True):
     """An agent by its card. `status` is how present it is, `since` when it was seen last (0: never), `home` in whose
-    directory the card was found. Tags, skills and the role are labels; the description is whatever the agent wrote.
-    `direct`: whether the agent's person is asked before somebody new reaches it with a direct message."""
+    directory the card was found, `stated` what the agent says that it is doing. Tags, skills and the role are labels;
+    the description is whatever the agent wrote. `direct`: whether the agent's person is asked before somebody new
+    reaches it with a direct message."""
 
     id: str
     name: str
@@ -61,6 +64,7 @@ class FoundAgent(Result, frozen=True, kw_only=True):
     home: str
     fingerprint: str
     direct: DirectRule = "open"
+    stated: StatedStatus | msgspec.UnsetType = msgspec.UNSET
 
 
 class CardAt(Result, frozen=True, kw_only=True):
@@ -140,12 +144,13 @@ class FindCards(Params, frozen=True, kw_only=True):
 
 
 class CardEntry(Result, frozen=True, kw_only=True):
-    """A card as its agent signed it, and how present this home knows the agent to be."""
+    """A card as its agent signed it, how present this home knows the agent to be, and what the agent states."""
 
     card: _Statement
     signature: Annotated[bytes, Meta(max_length=64)]
     presence: Literal["active", "waiting", "idle", "offline"]
     since: _Count
+    stated: StatedStatus | msgspec.UnsetType = msgspec.UNSET
 
 
 class CardPage(Result, frozen=True, kw_only=True):

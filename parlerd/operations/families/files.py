@@ -1,4 +1,7 @@
-"""Files and code: the bytes of one go to the room's home in pieces, and a message brings them to the others."""
+"""Files and code: the bytes of one go to the room's home, and a message brings them to the others.
+
+A client opens the file, and hands it over; the daemon reads or writes it. No byte of a file is in a call.
+"""
 
 from __future__ import annotations
 
@@ -21,36 +24,31 @@ from parlerd.operations.entry import (
     Result,
     Short,
 )
-from parlerd.operations.shared import Author, BlobAt, BlobInfo, BlobPiece, SharedBlob
-
-MAX_PIECE: Final = 256 * 1024
-"""Bytes of one piece: other calls go between two of them."""
+from parlerd.operations.shared import Author, BlobAt, BlobInfo, SharedBlob
 
 Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 """The SHA-256 of the whole file, in hex."""
 _Commit = Annotated[str, Meta(pattern=r"^(?:[0-9a-f]{40}|[0-9a-f]{64})?\Z")]
 """The id of a commit, or nothing."""
 Size = Annotated[int, Meta(ge=0, lt=2**53)]
-Piece = Annotated[bytes, Meta(max_length=MAX_PIECE)]
+_Handed = Annotated[int, Meta(ge=0, lt=2**31)]
+"""Which of the files that the caller handed over on its connection: the first is 0."""
 
 
-class BeginBlob(Params, frozen=True, kw_only=True):
-    blob: Digest
-    size: Size
+class PutBlob(Params, frozen=True, kw_only=True):
+    """`file` is open for reading. It is closed here once it is there whole, and where something is refused."""
+
+    file: _Handed
     room: Short | None = None
 
 
-class WriteBlob(Params, frozen=True, kw_only=True):
-    room: Short
-    blob: Digest
-    offset: Size
-    data: Piece
+class BlobPut(Result, frozen=True, kw_only=True):
+    """So many bytes are at the room's home. `blob` is the file's id once all of them are, and empty before."""
 
-
-class FinishBlob(Params, frozen=True, kw_only=True):
-    room: Short
-    blob: Digest
-    size: Size
+    room: str
+    offset: int
+    size: int
+    blob: str
 
 
 class ShareBlob(Params, frozen=True, kw_only=True):
@@ -92,50 +90,41 @@ class FoundBlob(Result, frozen=True, kw_only=True):
     note: PeerText
 
 
-class ReadBlob(Params, frozen=True, kw_only=True):
+class GetBlob(Params, frozen=True, kw_only=True):
+    """`file` is open for reading and for writing, and empty, or holds the beginning of what is fetched. `size` is what
+    the message says. It is closed here once it is whole, and where something is refused."""
+
+    file: _Handed
     room: Short
     blob: Digest
-    offset: Size
-    length: Annotated[int, Meta(ge=1, le=MAX_PIECE)]
+    size: Size
 
 
 _BLOB: Final = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
-_UPLOADING: Final = (*IN_ROOM, *AWAY, "invalid_param", "room_closed", "blob_too_large", "too_many_blobs", "throttled")
 
 FAMILY: Final = Family(
     operations=(
         Operation(
-            name="blob.begin",
-            summary="Begin to bring a file to a room's home, or go on with it.",
-            params=BeginBlob,
-            result=BlobAt,
+            name="blob.put",
+            summary="Bring the next piece of a file that was handed over to a room's home.",
+            params=PutBlob,
+            result=BlobPut,
             plane="agent",
             effect="write",
-            errors=_UPLOADING,
-            example={"blob": _BLOB, "size": 4},
-            answers=({"room": samples.ROOM, "offset": 0},),
-        ),
-        Operation(
-            name="blob.write",
-            summary="Bring the next piece of a file.",
-            params=WriteBlob,
-            result=BlobAt,
-            plane="agent",
-            effect="write",
-            errors=(*_UPLOADING, "upload_unfinished"),
-            example={"room": samples.ROOM, "blob": _BLOB, "offset": 0, "data": b"test"},
-            answers=({"room": samples.ROOM, "offset": 4},),
-        ),
-        Operation(
-            name="blob.finish",
-            summary="Say that a file is there whole; the room's home compares its digest.",
-            params=FinishBlob,
-            result=BlobAt,
-            plane="agent",
-            effect="write",
-            errors=(*_UPLOADING, "upload_unfinished", "blob_mismatch"),
-            example={"room": samples.ROOM, "blob": _BLOB, "size": 4},
-            answers=({"room": samples.ROOM, "offset": 4},),
+            errors=(
+                *IN_ROOM,
+                *AWAY,
+                "invalid_param",
+                "file_refused",
+                "room_closed",
+                "blob_too_large",
+                "too_many_blobs",
+                "throttled",
+                "upload_unfinished",
+                "blob_mismatch",
+            ),
+            example={"file": 0},
+            answers=({"room": samples.ROOM, "offset": 4, "size": 4, "blob": _BLOB},),
         ),
         Operation(
             name="blob.share",
@@ -198,15 +187,15 @@ FAMILY: Final = Family(
             ),
         ),
         Operation(
-            name="blob.read",
-            summary="Fetch a piece of a file that a message brings.",
-            params=ReadBlob,
-            result=BlobPiece,
+            name="blob.get",
+            summary="Fetch the next piece of a file that a message brings, into a file that was handed over.",
+            params=GetBlob,
+            result=BlobAt,
             plane="agent",
             effect="read",
-            errors=(*IN_ROOM, *AWAY, "no_such_blob"),
-            example={"room": samples.ROOM, "blob": _BLOB, "offset": 0, "length": 4},
-            answers=({"data": "dGVzdA=="},),
+            errors=(*IN_ROOM, *AWAY, "invalid_param", "file_refused", "no_such_blob", "blob_mismatch"),
+            example={"file": 0, "room": samples.ROOM, "blob": _BLOB, "size": 4},
+            answers=({"room": samples.ROOM, "offset": 4},),
         ),
     ),
 )

@@ -43,10 +43,23 @@ class GiveHandoff(Params, frozen=True, kw_only=True):
     files: Points = ()
     refs: Points = ()
     for_: Short = msgspec.field(name="for", default="")
+    bundle: Short | None = None
+    """Code that goes along: the number or the id of a message of the room that brings it, or the blob's id."""
+    transcript: Annotated[int, Meta(ge=0, le=100)] = 0
+    """So many of the newest messages that everyone in the room may read go along: named where whoever may take the
+    turn can read them there, and else quoted."""
     ttl_ms: Annotated[int, Meta(ge=60_000, le=2_592_000_000)] | None = None
     """How long the offer stands; a day if it is not said."""
     room: Short | None = None
     idempotency_key: IdempotencyKey | None = None
+
+
+class SentTranscript(Result, frozen=True, kw_only=True):
+    """How many messages go along with an offer, whether as quotations, and how many more could not be quoted."""
+
+    count: int
+    quoted: bool
+    left_out: int = 0
 
 
 class GivenHandoff(Result, frozen=True, kw_only=True):
@@ -64,6 +77,7 @@ class GivenHandoff(Result, frozen=True, kw_only=True):
     others: int = 0
     queued: bool = False
     warning: str | msgspec.UnsetType = msgspec.UNSET
+    transcript: SentTranscript | msgspec.UnsetType = msgspec.UNSET
     expires: int = 0
     """Until when the offer stands, by the room's time; 0 of one that is `queued`."""
 
@@ -174,6 +188,10 @@ FAMILY: Final = Family(
                 "room_closed",
                 "throttled",
                 "too_many_handoffs",
+                "no_such_blob",
+                "no_such_message",
+                "bundle_refused",
+                "upload_unfinished",
                 *SENDS_AWAY,
                 *IDEMPOTENT,
             ),
@@ -264,17 +282,19 @@ FAMILY: Final = Family(
         ToolEntry(
             name="parler_handoff",
             title="Hand off the turn",
-            does="Offer the turn to the next agent; accept or decline an offer; withdraw your own.",
+            does="Offer the turn, with shared code (bundle); accept, decline, withdraw an offer.",
             arguments=(
-                Argument(name="for", help="agent or role; default: anyone"),
-                Argument(name="next", help="what it should do", is_free=True),
+                Argument(name="for", help="agent or role, else anyone"),
+                Argument(name="next", is_free=True),
                 Argument(name="goal", is_free=True),
-                Argument(name="state", help="where things stand", is_free=True),
+                Argument(name="state", is_free=True),
                 Argument(name="decisions", kind="strings", is_free=True),
                 Argument(name="failed", kind="strings", is_free=True),
                 Argument(name="questions", kind="strings", is_free=True),
                 Argument(name="files", kind="strings", is_free=True),
                 Argument(name="refs", kind="strings", is_free=True),
+                Argument(name="bundle", is_number=True),
+                Argument(name="transcript", kind="integer"),
                 Argument(name="id", help="the offer", is_number=True),
                 Argument(name="reason", is_free=True),
                 Argument(name="room"),

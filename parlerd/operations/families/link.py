@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal
 
+import msgspec
 from msgspec import Meta
 
 from parlerd.core.words import MAX_BYTES
@@ -38,7 +39,7 @@ from parlerd.operations.entry import (
     Result,
     Short,
 )
-from parlerd.operations.shared import BlobAt, BlobPiece, Lease, Noted, StageReached, TaskStatus
+from parlerd.operations.shared import BlobAt, BlobPiece, Lease, Noted, StageReached, StatedStatus, TaskStatus
 
 MAX_ATTACHED: Final = 500
 """Agents that one call attaches or detaches. More are attached by further calls."""
@@ -64,6 +65,10 @@ _Id = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_]{1,64}\Z")]
 _Blob = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 _Count = Annotated[int, Meta(ge=0, lt=2**53)]
 """A number or a moment, also in what a home tells: whoever hears it stores it and shows it."""
+
+
+MAX_PIECE: Final = 256 * 1024
+"""Bytes of one piece of a file: other calls go between two of them."""
 
 
 # -- who speaks over this link -----------------------------------------------------------------------------
@@ -243,7 +248,8 @@ class LinkPage(Result, frozen=True, kw_only=True):
     `public` and `line` are the number of public messages before the first of them, and the public line there; `before`
     is the own number there of each attached agent that is a member now. One that comes in later, by a card that
     follows, sees none of these messages: a page follows that card, with the number that it goes on from. With `jumped`
-    the page does not go on where the one before it ended: what lies between is asked for with `link.pull`.
+    the page does not go on where the one before it ended: what lies between is asked for with `link.pull`. A private
+    message whose words were erased is in no page, because nothing else shows who may see it; `before` counts it.
     """
 
     public: _Count
@@ -254,11 +260,12 @@ class LinkPage(Result, frozen=True, kw_only=True):
 
 
 class Present(Result, frozen=True, kw_only=True):
-    """How present a member is, in one word, and since when."""
+    """How present a member is, in one word, and since when; and what it states."""
 
     agent: str
     presence: str
     since: _Count
+    stated: StatedStatus | msgspec.UnsetType = msgspec.UNSET
 
 
 class RewindEntry(Result, frozen=True, kw_only=True):
@@ -447,7 +454,7 @@ class WriteBlobAtRoom(Params, frozen=True, kw_only=True):
     agent: _Id
     blob: _Blob
     offset: _Count
-    data: Annotated[bytes, Meta(max_length=256 * 1024)]
+    data: Annotated[bytes, Meta(max_length=MAX_PIECE)]
 
 
 class FinishBlobAtRoom(Params, frozen=True, kw_only=True):
@@ -462,7 +469,7 @@ class ReadBlobAtRoom(Params, frozen=True, kw_only=True):
     agent: _Id
     blob: _Blob
     offset: _Count
-    length: Annotated[int, Meta(ge=1, le=256 * 1024)]
+    length: Annotated[int, Meta(ge=1, le=MAX_PIECE)]
 
 
 class Posted(Result, frozen=True, kw_only=True):
@@ -625,10 +632,11 @@ class LinkCursor(Params, frozen=True, kw_only=True):
 
 
 class TellPresence(Params, frozen=True, kw_only=True):
-    """How present an attached agent is, as its own daemon says."""
+    """How present an attached agent is, as its own daemon says, and what the agent states."""
 
     agent: Short
     presence: Literal["active", "waiting", "idle", "offline"]
+    stated: StatedStatus | msgspec.UnsetType = msgspec.UNSET
 
 
 class TellCursors(Params, frozen=True, kw_only=True):

@@ -56,7 +56,8 @@ class Sent(Result, frozen=True, kw_only=True):
     """`readers` are those others who alone may ever see it, by handle; null when all may. A message that is `queued` is
     stored on this machine, and goes out when the relay of its room answers: its id is fixed, and `seq` and `at` are
     null until then. `seq` is null too for what an agent asks of a queue of which it is no worker: it reads only what
-    names it there. `opened`: the message is a direct one, and its room is new. `awaits` is the name of the agent to
+    names it there. `opened`: the message is a direct one, and its room is new. `opened_queue`: the message is the first
+    task of a queue that it opened, for which nobody else works yet. `awaits` is the name of the agent to
     which a direct message goes and that is not in yet, because its person is asked or its home was not heard from: the
     message waits in the room. `warning` names recognised credentials that were taken out of the words before they
     left for the relay of its room."""
@@ -71,6 +72,7 @@ class Sent(Result, frozen=True, kw_only=True):
     name: str = ""
     queued: bool = False
     opened: bool | msgspec.UnsetType = msgspec.UNSET
+    opened_queue: bool | msgspec.UnsetType = msgspec.UNSET
     awaits: str | msgspec.UnsetType = msgspec.UNSET
     warning: str | msgspec.UnsetType = msgspec.UNSET
 
@@ -136,11 +138,15 @@ class Why(Params, frozen=True, kw_only=True):
 
 
 class ReaderLadder(Result, frozen=True, kw_only=True):
+    """With `held` the message wakes nobody: the reader and the author began so many turns by each other's messages in
+    this conversation, and their person has not let them go on."""
+
     agent: str
     name: str
     stages: list[StageReached]
     stopped: str | msgspec.UnsetType = msgspec.UNSET
     stopped_since: int = 0
+    held: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class QueuedHere(Result, frozen=True, kw_only=True):
@@ -154,7 +160,8 @@ class QueuedHere(Result, frozen=True, kw_only=True):
 
 class WhyResult(Result, frozen=True, kw_only=True):
     """A message that is `queued` has reached nobody, so there are no readers. `handoff` is what became of an offer of
-    the turn, where the message makes one, and `task` how the task stands that the message is."""
+    the turn, where the message makes one, and `task` how the task stands that the message is. `erased` says that its
+    words went by retention."""
 
     id: str
     room: str
@@ -162,6 +169,7 @@ class WhyResult(Result, frozen=True, kw_only=True):
     queued: QueuedHere | msgspec.UnsetType = msgspec.UNSET
     handoff: HandoffEntry | msgspec.UnsetType = msgspec.UNSET
     task: TaskEntry | msgspec.UnsetType = msgspec.UNSET
+    erased: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 FAMILY: Final = Family(

@@ -22,7 +22,7 @@ from parlerd.operations.entry import (
     Short,
     ToolEntry,
 )
-from parlerd.operations.shared import REQUESTS_OF_ROOM, Message, RequestList, SessionRequests
+from parlerd.operations.shared import REQUESTS_OF_ROOM, Message, RequestList, SessionRequests, StatedStatus
 
 
 class Knocking(Result, frozen=True, kw_only=True):
@@ -41,12 +41,26 @@ class ListRooms(Params, frozen=True, kw_only=True):
     size: bool = False
 
 
+class KeptLimits(Result, frozen=True, kw_only=True):
+    """How many messages have their words on this machine at most, how many bytes these words take, and for how many
+    days they are kept; 0 is no limit."""
+
+    messages: int = 0
+    bytes: int = 0
+    days: int = 0
+
+
 class KeptSize(Result, frozen=True, kw_only=True):
     """How many messages have their words on this machine, and how many bytes these words take. Of a room that lives
-    elsewhere only the newest are kept here."""
+    elsewhere only the newest are kept here. `files` are the files and bundles that these messages bring, and
+    `file_bytes` what of them is on this machine; `erased` counts the messages whose words went by retention."""
 
     messages: int
     bytes: int
+    limits: KeptLimits
+    file_bytes: int
+    files: int | msgspec.UnsetType = msgspec.UNSET
+    erased: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class RoomInfo(Result, frozen=True, kw_only=True):
@@ -78,7 +92,8 @@ class RoomInfo(Result, frozen=True, kw_only=True):
 class RoomList(Result, frozen=True, kw_only=True):
     """`you` is the name of the agent that asks; `waits` are the sessions whose door it waits at. `notice` says which
     homes were not heard from, so that their rooms are shown as of then. `kept` is what this machine keeps of all rooms
-    together, private memories among them; it is told to the person who asked for sizes."""
+    together, private memories among them, with the limit for those that live here; it is told to the person who asked
+    for sizes."""
 
     rooms: list[RoomInfo]
     you: str = ""
@@ -92,6 +107,8 @@ class Roster(Params, frozen=True, kw_only=True):
 
 
 class RosterMember(Result, frozen=True, kw_only=True):
+    """`presence` is what was found out of the member, `stated` what it says that it is doing."""
+
     id: str
     name: str
     role: str
@@ -100,6 +117,7 @@ class RosterMember(Result, frozen=True, kw_only=True):
     state: str
     presence: str
     since: int
+    stated: StatedStatus | msgspec.UnsetType = msgspec.UNSET
 
 
 class RosterResult(Result, frozen=True, kw_only=True):

@@ -27,25 +27,28 @@ from parlerd.operations.entry import (
     Short,
     ToolEntry,
 )
-from parlerd.operations.shared import Author, BlobInfo, SharedBlob
+from parlerd.operations.shared import Author, BlobInfo, SharedFile
 
 _Path = Annotated[str, Meta(min_length=1, max_length=4096)]
 
 
 class SendFile(Params, frozen=True, kw_only=True):
-    """`path` is below the workspace of the window."""
+    """`path` is below the workspace of the window; `note` is what is said of the file."""
 
     path: _Path
+    note: str = ""
     room: Short | None = None
     idempotency_key: IdempotencyKey | None = None
 
 
 class PushCode(Params, frozen=True, kw_only=True):
-    """Without a `ref`, HEAD; with `worktree`, uncommitted changes go along. `base` is what the others have."""
+    """Without a `ref`, HEAD; with `worktree`, uncommitted changes go along. `base` is what the others have, and `note`
+    what is said of the commits."""
 
     ref: Short | None = None
     base: Short | None = None
     worktree: bool = False
+    note: str = ""
     room: Short | None = None
     idempotency_key: IdempotencyKey | None = None
 
@@ -57,7 +60,7 @@ class LeftOutPath(Result, frozen=True, kw_only=True):
     why: Literal["uncommitted", "ignored", "nested", "too_large", "submodule", "lfs", "unreadable"]
 
 
-class SharedCode(SharedBlob, frozen=True, kw_only=True):
+class SharedCode(SharedFile, frozen=True, kw_only=True):
     """`more` counts what was left out beyond the list."""
 
     ref: PeerText
@@ -135,14 +138,14 @@ FAMILY: Final = Family(
             name="share.send",
             summary="Share a file of your workspace.",
             params=SendFile,
-            result=SharedBlob,
+            result=SharedFile,
             plane="window",
             effect="write",
             needs_idempotency_key=True,
             errors=(*_SHARING, "draining", "file_refused"),
             facts=("message_posted",),
             example={"path": "docs/report.md"},
-            answers=(_SHARED,),
+            answers=({**_SHARED, "secrets": [{"path": "report.md", "kind": "AWS key"}]},),
             tool=Offer(tool="parler_share", verb="send"),
         ),
         Operation(
@@ -162,6 +165,7 @@ FAMILY: Final = Family(
                     "ref": "main",
                     "tip": _TIP,
                     "base": None,
+                    "secrets": [],
                     "left_out": [{"path": "notes.txt", "why": "uncommitted"}],
                 },
             ),
@@ -218,9 +222,10 @@ FAMILY: Final = Family(
         ToolEntry(
             name="parler_share",
             title="Files",
-            does="push HEAD, send a file; fetch, apply what message `blob` brings.",
+            does="push, send a file, fetch or apply #blob.",
             arguments=(
                 Argument(name="path"),
+                Argument(name="note"),
                 Argument(name="blob", is_number=True),
                 Argument(name="room"),
             ),

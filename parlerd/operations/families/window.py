@@ -13,9 +13,10 @@ from parlerd.operations import samples
 from parlerd.operations.entry import AWAY, Family, Operation, Params, Result, Short
 from parlerd.operations.shared import DECIDING, REQUESTS_OF_ROOM, Decided, Noted, RequestInfo
 
-News = Literal["unread", "knock", "people", "waits", "answer", "refused", "lost", "handoff"]
+News = Literal["unread", "knock", "people", "waits", "answer", "refused", "lost", "handoff", "loop"]
 """Messages that wait; somebody knocks; somebody came, went or was declined; one's own knock waits; its answer; a
-message that was queued will never arrive; a relay lost some of one's own; an offer of the turn expired."""
+message that was queued will never arrive; a relay lost some of one's own; an offer of the turn expired; the agent and
+another woke each other too often."""
 
 
 class AcknowledgeShown(Params, frozen=True, kw_only=True):

@@ -75,23 +75,26 @@ class ReleaseTask(Params, frozen=True, kw_only=True):
 
 
 class CompleteTask(Params, frozen=True, kw_only=True):
-    """`text` is the result. `fence` is the number of the claim, so that a claim that was lost and won again is not
-    taken for the first."""
+    """`text` is the result, and `blob` a file or code that belongs to it: the number or the id of a message of the room
+    that brings it, or its own id. `fence` is the number of the claim, so that a claim that was lost and won again is
+    not taken for the first."""
 
     id: Short
     fence: Annotated[int, Meta(ge=0)] = 0
     text: str = ""
+    blob: Short | None = None
     service: Short | None = None
     room: Short | None = None
     idempotency_key: IdempotencyKey | None = None
 
 
 class SayOfTask(Params, frozen=True, kw_only=True):
-    """Without an `id` the one task is meant that the agent holds."""
+    """Without an `id` the one task is meant that the agent holds. `blob` as with `task.complete`."""
 
     status: Literal["accepted", "working", "awaiting", "done", "failed", "cancelled"]
     id: Short | None = None
     text: str = ""
+    blob: Short | None = None
     service: Short | None = None
     room: Short | None = None
     idempotency_key: IdempotencyKey | None = None
@@ -122,6 +125,8 @@ _SAYING: Final = (
     "text_too_long",
     "throttled",
     "too_many_audiences",
+    "no_such_blob",
+    "upload_unfinished",
     *SENDS_AWAY[len(AWAY) :],
     *IDEMPOTENT,
 )
@@ -238,7 +243,7 @@ FAMILY: Final = Family(
             facts=("message_posted", "task_completed", "task_lapsed"),
             example={"status": "working", "id": "7"},
             answers=({**_HELD, "status": "working", "result": "m_8"},),
-            tool=Offer(tool="parler_act", verb="task", arguments=(Argument(name="status"),)),
+            tool=Offer(tool="parler_act", verb="task"),
             command="parler task",
         ),
     ),

@@ -1,0 +1,215 @@
+"""How much of the rooms of this home is kept: the words that are too much go, a few at a time and the oldest first.
+
+    facts are stored --> `note` --> after every 256 messages, and every hour: what does each room hold?
+                                --> the oldest words that are too much --> the room's line --> `BodiesErased`
+
+Each step is a command in the line of its room, so the words go in one commit with the fact that says so. What waits for
+the writer waits for one step and never for a room. A daemon that is killed leaves rooms that hold too much; the next
+one counts and goes on.
+
+Where all rooms together hold too much, the largest gives first: whoever floods a room takes nothing from the others.
+
+Not here: which words are too much, and which a room needs (`core.retention`); rooms elsewhere (`uplink.bounds`); files,
+which go with the last message that brings them (`shelf`). Above: `engine` runs it. Below: the rooms, the library.
+Invariant: nobody waits for this, and at any time at most one step is at the writer.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from math import inf
+from typing import Final
+
+import trio
+
+from parlerd.core import commands as c
+from parlerd.core import events as e
+from parlerd.core.errors import ParlerError, Refused
+from parlerd.core.memory import MAX_VERSIONS
+from parlerd.core.model import HOME_ROOM, AgentId, By, HomeId, Millis, Position, PrincipalId, RoomId
+from parlerd.core.retention import UNREAD, Limit, going
+from parlerd.engine.library import Library
+from parlerd.engine.ports import Clock
+from parlerd.engine.rooms import Rooms
+from parlerd.settings import Settings
+from parlerd.store.port import Held
+
+log = logging.getLogger(__name__)
+
+EVERY: Final = 256
+"""Messages that come in before it is looked again what is too much."""
+STEP: Final = 128
+"""Messages of which the words go in one step."""
+AGAIN_S: Final = 3600.0
+"""Between two looks at every room: time passes for words that are kept for some days, members read on, and what a room
+needed it may need no longer."""
+DAY_MS: Final = 24 * 3600 * 1000
+
+
+class Retaining:
+    """One for a home."""
+
+    def __init__(
+        self,
+        *,
+        library: Library,
+        rooms: Rooms,
+        clock: Clock,
+        settings: Settings,
+        own: HomeId,
+        freed: Callable[[PrincipalId, int], None],
+    ) -> None:
+        self._library = library
+        self._rooms = rooms
+        self._clock = clock
+        self._settings = settings
+        self._freed = freed
+        """Is told whose words went, and how many bytes."""
+        self._own = own
+        self._by = By(actor=AgentId(""), principal=PrincipalId(own), session=HOME_ROOM, host=HOME_ROOM, via="cli")
+        """The home itself: no agent acts when words go."""
+        self._held: dict[RoomId, Held] = {}
+        """What each room of this home holds, of those that were counted."""
+        self._counted: dict[RoomId, Position] = {}
+        """Up to where the log of each of them was counted."""
+        self._passed: dict[RoomId, Position] = {}
+        """Up to where a room holds nothing more that can go now."""
+        self._changed: set[RoomId] = set()
+        """Rooms in which something was said since the last look."""
+        self._noted = 0
+        """How many messages that were."""
+        self._due = trio.Event()
+        """Set when there is something to look at, or when the engine stops. Made anew each time."""
+        self._closing = False
+
+    @property
+    def total(self) -> Held:
+        """What all rooms of this home hold, as far as they were counted."""
+        return Held(sum(held.messages for held in self._held.values()), sum(held.bytes for held in self._held.values()))
+
+    def note(self, room: RoomId, facts: Sequence[e.Header]) -> None:
+        """Facts of a room of this home were stored."""
+        posted = [fact.event for fact in facts if isinstance(fact.event, e.MessagePosted)]
+        if not posted:
+            return
+        self._changed.add(room)
+        if any(each.memory and (each.memory.forgets or each.memory.version > MAX_VERSIONS) for each in posted):
+            # Other words went with these, so what the room holds is counted anew.
+            self._forget(room)
+        self._noted += len(posted)
+        if self._noted >= EVERY:
+            self._due.set()
+
+    def close(self) -> None:
+        """End the task after the step that it is at."""
+        self._closing = True
+        self._due.set()
+
+    async def run(self) -> None:
+        """Keep the limits, of all rooms now and of each from now on, until `close`."""
+        await self._guarded(self._look_at_all)
+        while not self._closing:
+            with trio.move_on_after(AGAIN_S) as hour:
+                await self._due.wait()
+            if not self._closing:
+                self._due, self._noted = trio.Event(), 0
+                await self._guarded(self._look_at_all if hour.cancelled_caught else self._look_at_changed)
+
+    async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do a part of the work. Where the store cannot be written, whoever writes to it hears so; this is tried again
+        when more came in, or after an hour."""
+        try:
+            await work()
+        except ParlerError as error:
+            log.warning("what rooms keep is not looked after now: %s", error.code)
+
+    # -- counting ------------------------------------------------------------------------------------------
+
+    async def _look_at_all(self) -> None:
+        elsewhere = set(await self._library.rooms_elsewhere(self._own))
+        here = [room for room in await self._library.all_rooms() if room not in elsewhere]
+        for gone in self._held.keys() - set(here):
+            self._forget(gone)
+        self._passed.clear()
+        self._changed.clear()
+        await self._look_at(here)
+
+    async def _look_at_changed(self) -> None:
+        changed, self._changed = sorted(self._changed), set()
+        await self._look_at(changed)
+
+    async def _look_at(self, rooms: Sequence[RoomId]) -> None:
+        read: dict[RoomId, Position] = {}
+        for room in rooms:
+            await self._count(room)
+            while not self._closing and await self._erase(room, *self._limits(), read):
+                pass
+        most, givers = self._settings.retention_total_bytes, set(self._held)
+        while most and givers and not self._closing and self.total.bytes > most:
+            largest = max(sorted(givers), key=lambda room: self._held[room].bytes)
+            beside = self.total.bytes - self._held[largest].bytes
+            limit, utmost = Limit(bytes=most - beside), Limit(bytes=UNREAD * most - beside)
+            if not await self._erase(largest, limit, utmost, read):
+                givers.remove(largest)
+            givers &= self._held.keys()
+
+    async def _count(self, room: RoomId) -> None:
+        known = self._held.get(room, Held())
+        came, upto = await self._library.grown(room, self._counted.get(room, Position(0)))
+        self._held[room] = Held(known.messages + came.messages, known.bytes + came.bytes)
+        self._counted[room] = upto
+
+    def _forget(self, room: RoomId) -> None:
+        for known in (self._held, self._counted, self._passed):
+            known.pop(room, None)
+
+    def _limits(self) -> tuple[Limit, Limit]:
+        """How much one room may hold, and how much for the sake of who has not read it."""
+        settings = self._settings
+        messages, bytes = settings.retention_room_messages or inf, settings.retention_room_bytes or inf
+        now, kept_ms = self._clock.now(), settings.retention_days * DAY_MS
+        return (
+            Limit(messages, bytes, Millis(now - kept_ms if kept_ms else 0)),
+            Limit(UNREAD * messages, UNREAD * bytes, Millis(now - UNREAD * kept_ms if kept_ms else 0)),
+        )
+
+    # -- one step ------------------------------------------------------------------------------------------
+
+    async def _erase(self, room: RoomId, limit: Limit, utmost: Limit, read: dict[RoomId, Position]) -> bool:
+        """Let the oldest words of a room go that are too much and that it does not need, as many as one step may; and
+        whether there may be more. `read` remembers how far all members of a room have read."""
+        held = self._held.get(room)
+        if held is None or not (limit.since or limit.is_exceeded(held.messages, held.bytes, limit.since)):
+            return False
+        after = self._passed.get(room, Position(0))
+        old = await self._library.oldest_words(room, after, STEP)
+        if not old or not limit.is_exceeded(held.messages, held.bytes, old[0].at):
+            return False
+        try:
+            handle = await self._rooms.get(room)
+            if room not in read:
+                read[room] = await self._library.read_by_all(await handle.quiet())
+            gone = going(old, held.messages, held.bytes, limit=limit, utmost=utmost, read=read[room])
+            if not gone:
+                return False
+            settled = await handle.submit(c.PruneBodies(old=tuple(gone), after=after), self._by)
+        except Refused:
+            # It was deleted meanwhile, or a newer Parler wrote it.
+            self._forget(room)
+            return False
+        erased = set(settled.decision.erases)
+        self._passed[room] = gone[-1].position
+        freed: Counter[PrincipalId] = Counter()
+        for each in gone:
+            if each.position in erased:
+                freed[each.principal] += each.size
+        if room in self._held:
+            held = self._held[room]
+            self._held[room] = Held(held.messages - len(erased), held.bytes - sum(freed.values()))
+        for person, size in freed.items():
+            self._freed(person, size)
+        if erased:
+            log.info("erased the words of %d old messages of room %s, which held too much", len(erased), room)
+        return True

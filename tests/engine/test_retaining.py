@@ -1,0 +1,419 @@
+"""Rooms of this home within their limits: old words go in steps, readers are told, and nobody waits for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+import pytest
+import trio
+
+from parlerd.core import events as e
+from parlerd.core.model import Position, RoomId
+from parlerd.engine import retaining
+from parlerd.engine.audit import Audited
+from parlerd.engine.driver import Driver, Job, Settle
+from parlerd.engine.reading import ERASED
+from parlerd.operations import types as t
+from parlerd.settings import Settings
+from parlerd.store.memory import MemoryStore
+from parlerd.store.port import Append, EraseBodies, Store
+from tests.support.engine import FarDriver, Party, PlugDriver, Served, World, run, settle, texts
+
+FEW = 10
+"""Of so many messages a room keeps the words."""
+
+
+class Watched(PlugDriver):
+    """What was handed to the writer: for each job, how many bodies it erases (0 for one that stores facts alone)."""
+
+    jobs: ClassVar[list[int]] = []
+    meanwhile: Callable[[], None] | None = None
+
+    def hand_over(self, job: Job, settled: Settle) -> None:
+        erased = sum(len(write.positions) for write in job if isinstance(write, EraseBodies))
+        if erased or any(isinstance(write, Append) for write in job):
+            Watched.jobs.append(erased)
+        if erased and Watched.meanwhile is not None:
+            Watched.meanwhile()
+        super().hand_over(job, settled)
+
+
+def watched(store: Store) -> Watched:
+    Watched.jobs, Watched.meanwhile = [], None
+    return Watched(store)
+
+
+def limited(**limits: int) -> World:
+    """A home that keeps so much; what is not named has no limit."""
+    none = {"retention_room_messages": 0, "retention_room_bytes": 0, "retention_total_bytes": 0}
+    named = {f"retention_{name}": value for name, value in limits.items()}
+    return World(settings=Settings(**(none | named)))  # type: ignore[arg-type]
+
+
+async def talk(served: Served, name: str, count: int, *, topic: str = "long") -> tuple[Party, RoomId]:
+    """An agent that opened a session and said so much there, alone."""
+    party = await served.agent(name)
+    opened = await party.open(topic)
+    for number in range(count):
+        await party.send(f"n{number}")
+    return party, RoomId(opened.room)
+
+
+async def looked() -> None:
+    """The home has looked at every room once more."""
+    await trio.sleep(retaining.AGAIN_S)
+    await settle()
+
+
+def kept(world: World, room: RoomId) -> list[int]:
+    """Where the messages stand whose words are here."""
+    return [position for position, _ in world.store.oldest_bodies(room, Position(0), 100_000)]
+
+
+async def looking_back(party: Party) -> t.Received:
+    return await party.recv(since=0, limit=500)
+
+
+# -- what goes -----------------------------------------------------------------------------------------------
+
+
+def test_a_room_keeps_the_words_of_its_newest_messages_and_its_recap() -> None:
+    world = limited(room_messages=FEW)
+
+    async def main() -> None:
+        async with world.serving() as served:
+            _, room = await talk(served, "alice", 30)
+            before = kept(world, room)
+            await looked()
+            # The recap is one of the few.
+            assert kept(world, room) == [before[0], *before[-FEW + 1 :]]
+            opening = world.store.message(room, Position(kept(world, room)[0]))
+            assert opening is not None
+            assert isinstance(opening.event, e.MessagePosted)
+            assert opening.event.opening
+
+    run(main)
+
+
+def test_what_comes_in_is_limited_while_the_daemon_runs() -> None:
+    world = limited(room_messages=FEW)
+
+    async def main() -> None:
+        async with world.serving() as served:
+            party, room = await talk(served, "alice", 1)
+            most = 0
+            for number in range(2 * retaining.EVERY):
+                await party.send(f"more {number}")
+                most = max(most, world.store.held(room).messages)
+            await settle()
+            assert retaining.EVERY < most <= FEW + retaining.EVERY + retaining.STEP
+            assert world.store.held(room).messages < FEW + retaining.EVERY
+
+    run(main)
+
+
+def test_bytes_are_limited_too() -> None:
+    world = limited(room_bytes=6_000)
+
+    async def main() -> None:
+        async with world.serving() as served:
+            _, room = await talk(served, "alice", 30)
+            assert world.store.held(room).bytes > 6_000
+            await looked()
+            assert 5_000 < world.store.held(room).bytes <= 6_000
+
+    run(main)
+
+
+def test_words_go_when_they_are_older_than_some_days() -> None:
+    world = limited(days=2)
+
+    async def main() -> None:
+        async with world.serving() as served:
+            party, room = await talk(served, "alice", 5)
+            world.clock.ms += 3 * retaining.DAY_MS
+            await party.send("new")
+            await looked()
+            assert world.store.held(room).messages == 2, "the recap and the new one"
+
+    run(main)
+
+
+def test_where_all_rooms_hold_too_much_the_largest_gives() -> None:
+    world = limited(total_bytes=12_000)
+
+    async def main() -> None:
+        async with world.serving() as served:
+            _, long = await talk(served, "alice", 40)
+            _, short = await talk(served, "bob", 5, topic="short")
+            before = world.store.held(short)
+            await looked()
+            assert world.store.held(short) == before
+            total = before.bytes + world.store.held(long).bytes
+            assert 11_000 < total <= 12_000
+
+    run(main)
+
+
+def test_without_limits_everything_is_kept() -> None:
+    world = limited()
+
+    async def main() -> None:
+        async with world.serving() as served:
+            _, room = await talk(served, "alice", 30)
+            await looked()
+            assert world.store.held(room).messages == 31
+
+    run(main)
+
+
+def test_what_a_member_has_not_read_is_kept_up_to_twice_as_much() -> None:
+    world = limited(room_messages=FEW)
+
+    async def main() -> None:
+        async with world.serving() as served:
+            alice, bob = await served.room("alice", "bob")
+            room = RoomId((await alice.rooms())[0].room)
+            await bob.read()
+            for number in range(15):
+                await alice.send(f"n{number}")
+            await looked()
+            # The recap, and what Bob has not read.
+            assert world.store.held(room).messages == 16
+            for number in range(15, 30):
+                await alice.send(f"n{number}")
+            await looked()
+            assert world.store.held(room).messages == 2 * FEW
+            await bob.read()
+            await looked()
+            assert world.store.held(room).messages == FEW
+
+    run(main)
+
+
+# -- how it goes ---------------------------------------------------------------------------------------------
+
+
+def test_one_step_erases_few_and_others_write_between_two_steps() -> None:
+    world = limited(room_messages=FEW)
+    world.driver = watched
+
+    async def main() -> None:
+        async with world.serving() as served, trio.open_nursery() as nursery:
+            await talk(served, "alice", retaining.EVERY - 30)
+            bob, _ = await talk(served, "bob", 1, topic="other")
+
+            async def speak() -> None:
+                for _ in range(2):
+                    await bob.send("meanwhile")
+
+            def once() -> None:
+                Watched.meanwhile = None
+                nursery.start_soon(speak)
+
+            Watched.jobs, Watched.meanwhile = [], once
+            await looked()
+            steps = [erased for erased in Watched.jobs if erased]
+            assert sum(steps) == retaining.EVERY - 30 + 1 - FEW
+            assert len(steps) == 2
+            assert max(steps) <= retaining.STEP
+            first, second = (number for number, erased in enumerate(Watched.jobs) if erased)
+            assert second > first + 1, "nobody wrote between the two"
+
+    run(main)
+
+
+def test_what_a_daemon_did_not_get_to_is_done_by_the_next_one() -> None:
+    world = limited(room_messages=FEW)
+    world.driver = watched
+
+    async def main() -> None:
+        async with world.serving() as served:
+            _, room = await talk(served, "alice", 2 * retaining.STEP - 10)
+            assert isinstance(served.driver, Watched)
+            # One step is stored; then the process is dead.
+            served.driver.cut = (served.driver.commits + 1, True)
+            await looked()
+            assert world.store.held(room).messages == 2 * retaining.STEP - 10 + 1 - (retaining.STEP - 1)
+        async with world.serving() as served:
+            await settle()
+            assert world.store.held(room).messages == FEW
+            state = (await served.engine.rooms.get(room)).aggregate.state.retention
+            assert state.messages == 2 * retaining.STEP - 10 + 1 - FEW
+            assert len(state.spans) == 1
+
+    run(main)
+
+
+def test_a_full_disk_is_tried_again_later() -> None:
+    world = limited(room_messages=FEW)
+
+    async def main() -> None:
+        async with world.serving() as served:
+            _, room = await talk(served, "alice", 30)
+            driver = served.driver
+            assert isinstance(driver, PlugDriver)
+            driver.is_full = True
+            await looked()
+            assert world.store.held(room).messages == 31
+            driver.is_full = False
+            await looked()
+            assert world.store.held(room).messages == FEW
+
+    run(main)
+
+
+# -- what is said --------------------------------------------------------------------------------------------
+
+
+def test_a_reader_is_told_once_a_page_how_many_messages_lost_their_words() -> None:
+    world = limited(room_messages=FEW)
+
+    async def main() -> None:
+        async with world.serving() as served:
+            alice, _ = await talk(served, "alice", 30)
+            await looked()
+            page = await looking_back(alice)
+            assert [each.seq for each in page.messages] == list(range(1, 32))
+            gone = [each for each in page.messages if each.erased is True]
+            assert len(gone) == 31 - FEW
+            assert {each.text for each in gone} == {ERASED}
+            assert {each.verified for each in gone} == {"valid"}
+            assert page.notice == f"Words erased by retention ({31 - FEW} messages)."
+            assert texts(page)[-FEW + 1 :] == [f"n{number}" for number in range(31 - FEW, 30)]
+
+    run(main)
+
+
+def test_who_comes_to_unread_words_that_went_is_told_so_and_reads_on() -> None:
+    world = limited(room_messages=FEW)
+
+    async def main() -> None:
+        async with world.serving() as served:
+            alice, bob = await served.room("alice", "bob")
+            await bob.read()
+            for number in range(30):
+                await alice.send(f"n{number}")
+            await looked()
+            page = await bob.recv(limit=500)
+            assert page.notice == f"Words erased by retention ({31 - 2 * FEW} messages)."
+            assert texts(page).count(ERASED) == 31 - 2 * FEW
+            await bob.commit(page)
+            await alice.send("new")
+            page = await bob.recv()
+            assert (texts(page), page.notice) == (["new"], "")
+
+    run(main)
+
+
+def test_why_says_that_the_words_went() -> None:
+    world = limited(room_messages=FEW)
+
+    async def main() -> None:
+        async with world.serving() as served:
+            alice, _ = await talk(served, "alice", 1)
+            sent = await alice.send("first")
+            for number in range(30):
+                await alice.send(f"n{number}")
+            ask = t.Why(id=sent.id)
+            assert (await alice.ask("message.why", ask, t.WhyResult)).erased is not True
+            await looked()
+            assert (await alice.ask("message.why", ask, t.WhyResult)).erased is True
+
+    run(main)
+
+
+def test_the_list_of_rooms_says_what_was_erased_and_the_limits() -> None:
+    world = limited(room_messages=FEW, total_bytes=1_000_000)
+
+    async def main() -> None:
+        async with world.serving() as served:
+            alice, room = await talk(served, "alice", 30)
+            await looked()
+            [listed] = (await alice.ask("rooms.list", t.ListRooms(size=True), t.RoomList)).rooms
+            assert isinstance(listed.kept, t.KeptSize)
+            assert (listed.kept.messages, listed.kept.erased) == (FEW, 31 - FEW)
+            assert listed.kept.bytes == world.store.held(room).bytes
+            assert isinstance(listed.kept.limits, t.KeptLimits)
+            assert listed.kept.limits == t.KeptLimits(messages=FEW, bytes=0, days=0)
+
+    run(main)
+
+
+def test_the_checkup_says_when_the_home_holds_more_than_it_may() -> None:
+    world = limited(total_bytes=5_000)
+
+    async def main() -> None:
+        async with world.serving() as served:
+            alice, bob = await served.room("alice", "bob")
+            await bob.read()
+            assert await failing(served) == []
+            for number in range(20):
+                await alice.send(f"n{number}")
+            await looked()
+            [check] = await failing(served)
+            assert check.name == "retention"
+            assert "more than the 5000 that they may" in check.detail
+            await bob.read()
+            await looked()
+            assert await failing(served) == []
+
+    run(main)
+
+
+async def failing(served: Served) -> list[t.Check]:
+    person = await served.person()
+    found = await person.ask("daemon.check", t.CheckStore(), t.CheckList)
+    return [check for check in found.checks if not check.ok]
+
+
+# -- whether it holds ----------------------------------------------------------------------------------------
+
+
+def test_a_room_of_which_words_went_still_verifies() -> None:
+    world = limited(room_messages=FEW)
+
+    async def main() -> None:
+        async with world.serving() as served:
+            _, room = await talk(served, "alice", 30)
+            await looked()
+            assert await broken(served, room) == []
+            # A body that somebody took out of the file beside that is still found.
+            position = Position(kept(world, room)[-1])
+            taken_out(world, room, position)
+            assert await broken(served, room) == [position]
+
+    run(main)
+
+
+async def broken(served: Served, room: RoomId) -> Sequence[Position]:
+    """The facts of a room that are not what their authors signed."""
+    library = served.engine._desk.library
+    handle = await served.engine.rooms.get(room)
+    about = Audited.of(handle.aggregate.state, await library.body(room, Position(1)))
+    return await library.unsigned(room, Position(0), handle.aggregate.position, about)
+
+
+def taken_out(world: World, room: RoomId, position: Position) -> None:
+    store = world.store
+    assert isinstance(store, MemoryStore)
+    del store._logs[room].bodies[position]
+
+
+@pytest.mark.parametrize("driver", [PlugDriver, FarDriver])
+def test_a_deleted_room_is_forgotten(driver: Callable[[Store], Driver]) -> None:
+    world = limited(room_messages=FEW)
+    world.driver = driver
+
+    async def main() -> None:
+        async with world.serving() as served:
+            _, room = await talk(served, "alice", 30)
+            await looked()
+            person = await served.person()
+            await person.ask("room.delete", t.DeleteRoom(room=room, confirmed=True), t.DeletedRoom)
+            assert served.engine._desk.retaining.total.messages > 0
+            await looked()
+            assert served.engine._desk.retaining.total.messages == 0
+
+    run(main)
