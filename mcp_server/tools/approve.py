@@ -1,4 +1,5 @@
-"""Asking the person at this host who may come in: a form whose one field takes the code that the joiner shows.
+"""Asking the person at this host who may come in, or write to an agent directly: a form whose one field takes the code
+that the other side shows.
 
 The approver's agent asks, a person answers, the engine decides. A form counts only with the code, which that agent
 never saw: a form that came back empty, was closed or holds another code has decided nothing. Source: security spec A2.
@@ -106,9 +107,12 @@ def _command(request: t.RequestInfo) -> str:
 def _message(request: t.RequestInfo, command: str) -> str:
     since = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(request.requested / 1000))
     # Some hosts show three lines and fold the rest away, so what to do and for whom comes first.
+    wants = f"let {_bare(request.name)} into {_bare(request.room_name)}"
+    if request.direct_to:
+        wants = f"let {_bare(request.name)} write to {_bare(request.direct_to)}"
     return "\n".join(
         (
-            f"To let {_bare(request.name)} into {_bare(request.room_name)}, type the code that its own window shows.",
+            f"To {wants}, type the code that its own window shows.",
             f"It says it is {_bare(request.name)} on {_bare(request.host)}; fingerprint {_bare(request.fingerprint)}.",
             f"It has waited since {since}, home {_bare(request.home)}. Anything but the code decides nothing.",
             f"To refuse this request, run: {command.replace('session approve', 'session deny', 1)}",

@@ -492,6 +492,8 @@ def _sent(result: t.Sent, scribe: Scribe, asked: _Asked) -> str:
         opened = " That queue is new, and nobody else works for it yet."
     if isinstance(result.awaits, str):
         opened += f" {scribe.name(result.awaits)} is not in it yet; the message waits there."
+        if isinstance(result.join_code, str):
+            opened += f" If its person is asked, they type your code {result.join_code}: have your user pass it on."
     return f"Sent #{result.seq} to {where}{repeated}.{opened}{warned}"
 
 
@@ -788,9 +790,7 @@ def _requests(result: t.RequestList, scribe: Scribe, asked: _Asked) -> str:
     notice = [result.notice] if result.notice else []
     lines = _bounded([_request_line(request, scribe) for request in result.requests], scribe, taken=notice)
     lines += notice
-    knocks = [request for request in result.requests if not request.direct_to]
-    asks = f"; this asks the one at this host: {approve_call(knocks[0])}" if knocks else ": `parler approvals`"
-    return "\n".join([*lines, f"A person decides{asks}"])
+    return "\n".join([*lines, f"A person decides; this asks the one at this host: {approve_call(result.requests[0])}"])
 
 
 def approve_call(request: t.RequestInfo) -> str:
@@ -805,8 +805,9 @@ def _request_line(request: t.RequestInfo, scribe: Scribe) -> str:
     wants = f"knocks at {scribe.name(request.room_name or request.room)}"
     if request.direct_to:
         wants = f"wants to write to {scribe.name(request.direct_to)}"
+    role = f"{scribe.name(request.role)}, " if request.role else ""
     return (
-        f"{scribe.name(request.name)} (says it is on {scribe.name(request.host or 'unknown')}) {wants}; "
+        f"{scribe.name(request.name)} (says it is {role}on {scribe.name(request.host or 'unknown')}) {wants}; "
         f"fingerprint {scribe.name(request.fingerprint)}, since {clock(request.requested)}."
     )
 
@@ -846,6 +847,8 @@ def _registered(result: t.Registered, scribe: Scribe, asked: _Asked) -> str:
         where = "on this machine" if at.home == "local" else f"at {scribe.name(at.home)}"
         if at.status == "failed":
             lines.append(f"It is not {where}: {scribe.name(at.code)}. Make the same call again later.")
+        elif at.status == "pending":
+            lines.append(f"It goes to {scribe.name(at.home)} by itself as soon as that relay answers.")
         else:
             done = "Taken back" if result.agent is None else "Published"
             lines.append(f"{'It stands as it was' if at.status == 'unchanged' else done} {where}.")
@@ -953,6 +956,9 @@ def _stages(stages: Sequence[t.StageReached]) -> str:
 def _decided(result: t.Decided, scribe: Scribe, asked: _Asked) -> str:
     by = "The room's policy" if result.proof == "none" else "Your user"
     who, room = scribe.name(result.name or result.agent), scribe.name(result.room_name or result.room)
+    if result.direct_to:
+        may = "may write" if result.status == "approved" else "does not get to write"
+        return f"{by} decided: {who} {may} to {scribe.name(result.direct_to)}."
     if result.status == "approved":
         return f"{by} let {who} into {room}."
     return f"{by} declined {who} for {room}."

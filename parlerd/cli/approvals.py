@@ -93,6 +93,7 @@ def row_of(request: t.RequestInfo) -> model.Row:
         requested=request.requested,
         queue=request.key_ref,
         topic=request.topic,
+        role=request.role,
         direct_to=request.direct_to,
     )
 

@@ -63,6 +63,7 @@ class Row:
     requested: int
     queue: str = ""
     topic: str = ""
+    role: str = ""
     direct_to: str = ""
 
 

@@ -177,7 +177,7 @@ def _sentence(text: str, width: int, style: str = "") -> list[Text]:
 
 def _details(row: Row, width: int) -> list[Text]:
     facts = (
-        ("says it is", f"{row.name}, on {row.host}" if row.host else row.name),
+        ("says it is", ", ".join(filter(None, (row.name, row.role, f"on {row.host}" if row.host else "")))),
         ("fingerprint", row.fingerprint),
         ("agent", row.agent),
         ("home", "this machine" if row.home in ("", "local") else row.home),

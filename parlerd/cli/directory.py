@@ -92,16 +92,24 @@ def _register(ctx: Context, args: Namespace) -> int:
     else:
         _say_card(ctx, done.agent)
     for at in done.homes:
-        if at.status != "failed":
+        if at.status in ("published", "unchanged"):
             where = "on this machine" if at.home == "local" else f"at {at.home}"
             done_there = (
                 "Unchanged" if at.status == "unchanged" else "Taken back" if done.agent is None else "Published"
             )
             out.say(f"{done_there} {where}.")
-    for at in failed:
-        why = ERRORS[at.code].message if at.code in ERRORS else "It refused the card."
-        out.note(f"The card is not at {at.home}: {why} Run the same command again.")
+    for at in done.homes:
+        _say_missing(ctx, at)
     return FAILED if failed else DONE
+
+
+def _say_missing(ctx: Context, at: t.CardAt) -> None:
+    """Say why a card is not at a relay as it is here, and what brings it there."""
+    if at.status == "pending":
+        ctx.out.note(f"{at.home} does not answer; the card goes there by itself as soon as it does.")
+    elif at.status == "failed":
+        why = ERRORS[at.code].message if at.code in ERRORS else "It refused the card."
+        ctx.out.note(f"The card is not at {at.home}: {why} To try again: parler register --at {at.home}")
 
 
 def _discover_arguments(parser: Parser) -> None:
@@ -174,7 +182,11 @@ def _card(ctx: Context, args: Namespace) -> int:
     if ctx.out.json:
         ctx.out.document(found)
         return DONE
+    import msgspec
+
     _say_card(ctx, found)
+    for at in [] if isinstance(found.pending, msgspec.UnsetType) else found.pending:
+        _say_missing(ctx, at)
     return DONE
 
 

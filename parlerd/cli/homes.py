@@ -57,6 +57,9 @@ def _homes(ctx: Context, _args: Namespace) -> int:
         elif home.state == "refused" and home.reason in ERRORS:
             hint = ERRORS[home.reason].hint.replace("NAME", home.name)
             out.say((home.name, "name"), f": {ERRORS[home.reason].message} {hint}")
+        if home.cards:
+            waits = f"{counted(home.cards, 'card')} of your agents wait{'s' if home.cards == 1 else ''} to go there."
+            out.say((home.name, "name"), f": {waits}")
         if abs(home.clock_ahead_ms) > CLOCKS_APART_MS:
             way = "ahead of" if home.clock_ahead_ms > 0 else "behind"
             away = counted(round(abs(home.clock_ahead_ms) / 60_000), "minute")

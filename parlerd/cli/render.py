@@ -282,7 +282,8 @@ def show_requests(out: Output, requests: Sequence[t.RequestInfo], now: float) ->
     known_by = [(request.room, request.name) for request in requests]
     for request in requests:
         waited = span_of(now - request.requested / 1000)
-        claimed = f" (says: {request.host})" if request.host else ""
+        said = ", ".join(filter(None, (request.host, request.role)))
+        claimed = f" (says: {said})" if said else ""
         wants = (
             f"wants to write to {request.direct_to}" if request.direct_to else f"wants to join '{request.room_name}'"
         )

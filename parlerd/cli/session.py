@@ -158,6 +158,9 @@ def _context_text(ctx: Context, text: str, file: str | None) -> str:
 
 def _join_arguments(parser: Parser) -> None:
     parser.add_argument("session_key", type=unicode_text, metavar="KEY", help="the key that you were given")
+    parser.add_argument(
+        "--role", type=unicode_text, default="", metavar="ROLE", help="what you are there, as `reviewer`: for hand-offs"
+    )
     waiting = parser.add_mutually_exclusive_group()
     waiting.add_argument("--wait", type=seconds, metavar="S", help="wait up to S seconds for the person to decide")
     waiting.add_argument("--no-wait", action="store_true", help="knock and return (the default off a terminal)")
@@ -170,7 +173,7 @@ def _join(ctx: Context, args: Namespace) -> int:
         deadline = ctx.monotonic() + args.wait / 1000
     elif not args.no_wait and ctx.at_terminal():
         deadline = None
-    joined = _knock(ctx, args.session_key, ctx.monotonic())
+    joined = _knock(ctx, args.session_key, args.role, ctx.monotonic())
     if joined.status == "pending" and (deadline is None or deadline > ctx.monotonic()):
         if not out.json:
             _say_pending(ctx, joined)
@@ -178,7 +181,7 @@ def _join(ctx: Context, args: Namespace) -> int:
         code = f" (code {joined.join_code})" if joined.join_code else ""
         try:
             with out.progress(f"Waiting for a person to let you in{code} - Ctrl-C ends the wait", after_s=0.0):
-                joined = _knock(ctx, args.session_key, deadline)
+                joined = _knock(ctx, args.session_key, args.role, deadline)
         except KeyboardInterrupt:
             if not out.json:
                 _say_how_to_go_on(ctx, args.session_key, "You no longer wait, and your request stays.")
@@ -204,11 +207,11 @@ def _join(ctx: Context, args: Namespace) -> int:
     return PENDING if joined.status == "pending" else FAILED
 
 
-def _knock(ctx: Context, key: str, deadline: float | None) -> t.JoinedSession:
+def _knock(ctx: Context, key: str, role: str, deadline: float | None) -> t.JoinedSession:
     """Knock, and wait for the decision until `deadline`."""
 
     def ask(wait_ms: int) -> t.JoinSession:
-        return t.JoinSession(session_key=key, wait_ms=wait_ms)
+        return t.JoinSession(session_key=key, role=role, wait_ms=wait_ms)
 
     def is_decided(joined: t.JoinedSession) -> bool:
         return joined.status != "pending"
@@ -437,6 +440,7 @@ HANDLERS: Final = {
         examples=(
             "parler session join A3KE7DJR",
             "parler --as bob session join A3KE7DJR --wait 60",
+            "parler --as bob session join A3KE7DJR --role reviewer",
         ),
     ),
     "join": Handler(

@@ -13,6 +13,7 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     (('session', 'join'), 'parlerd.cli.session', 'session.join', '', (
         'parler session join A3KE7DJR',
         'parler --as bob session join A3KE7DJR --wait 60',
+        'parler --as bob session join A3KE7DJR --role reviewer',
     )),
     (('join',), 'parlerd.cli.session', '', 'Join a channel or a session with its code.', (
         'parler join A3KE7DJR',

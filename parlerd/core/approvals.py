@@ -91,7 +91,7 @@ class KeyState(msgspec.Struct):
 
 class Request(msgspec.Struct):
     """A knock as a room remembers it. `state` is `pending`, `approved`, `denied`, or `closed` where the room ended
-    before anybody decided. `name` and `host` are what the agent says of itself."""
+    before anybody decided. `name`, `host` and `role` are what the agent says of itself."""
 
     id: RequestId
     key_id: KeyId
@@ -104,6 +104,7 @@ class Request(msgspec.Struct):
     position: int = 0
     """Where the knock stands in the log, and below the newest decision on it; 0 without one."""
     decided: int = 0
+    role: str = ""
 
 
 class ApprovalsState(msgspec.Struct):
@@ -324,6 +325,7 @@ class Approvals(Facet[ApprovalsState]):
             principal=by.principal,
             name=name,
             host=command.host,
+            role=command.role,
         )
         return Decision((event,), statements=(knock,), authority=f"key:{key.id[:8]}", answer="pending")
 
@@ -363,6 +365,7 @@ class Approvals(Facet[ApprovalsState]):
             principal=request.principal,
             name=Label(request.name),
             host=request.host,
+            role=request.role,
             request=request.id,
             key=request.key_id,
         )
@@ -454,6 +457,7 @@ class Approvals(Facet[ApprovalsState]):
             host=event.host,
             at=header.at,
             position=header.position,
+            role=event.role,
         )
 
     def _approved(self, event: e.JoinApproved, header: e.Header) -> None:

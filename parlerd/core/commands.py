@@ -131,7 +131,7 @@ class Knock(Command, frozen=True, kw_only=True):
     host: str
     wall: Millis = Millis(0)
     role: str = ""
-    """The role that the agent comes in with, where the key lets it in."""
+    """The role that the agent comes in with, at once or once somebody lets it in."""
     statement: KnockStatement | None = None
     """What an agent elsewhere signed. The room refuses a statement that says anything but what the room itself would
     have the agent sign."""
@@ -318,6 +318,8 @@ class Arrive(Command, frozen=True, kw_only=True):
     """When the facts were accepted, by the time of the room's home."""
     taken: frozenset[MessageId] = frozenset()
     """The ids among these messages that other messages have already; looked up like `PostMessage.is_id_taken`."""
+    erases: tuple[Position, ...] = ()
+    """The messages whose words go with a `BodiesErased` among these facts."""
     forgotten: Mapping[MessageId, Position] = {}
     """Where the messages stand that these forget by their ids, as far as the mirror has them; looked up too."""
 

@@ -127,14 +127,17 @@ class KeyRevoked(_Event, tag="key_revoked", frozen=True, kw_only=True):
 
 
 class JoinRequested(_Event, tag="join_requested", frozen=True, kw_only=True):
-    """An agent knocked. `name` and `host` are what the agent says of itself. Its signed knock is the body."""
+    """An agent knocked. `name`, `host` and `role` are what the agent says of itself. Its signed knock is the body, and
+    does not hold the role."""
 
+    v: int = _version(2)
     request: RequestId
     key: KeyId
     agent: AgentId
     principal: PrincipalId
     name: str
     host: str
+    role: str = ""
 
 
 class JoinApproved(_Event, tag="join_approved", frozen=True, kw_only=True):
@@ -627,6 +630,7 @@ REF_CHARACTERS: Final = 24
 UPCASTERS: Final[dict[tuple[str, int], Upcaster]] = {
     ("room_opened", 1): _opened_at_home,
     ("key_minted", 1): _with_ref,
+    ("join_requested", 1): _same,
     ("member_left", 1): _same,
     ("room_named", 1): _same,
     ("message_posted", 1): _in_version_1,

@@ -7,8 +7,8 @@ each element of a macro takes a step for each few nodes of its body, and what co
 
 Not here: what the context holds (its owner implements `Context`), which expressions are evaluated when, and what an
 error means there. Above: the facets with gates, waits and views, and `parlerd.expr`, which asks here what functions
-there are. Below: `expressions`, `values`, `moments`. Invariant: evaluating gives a value, `Failed` or `Spent`, and the
-same one for the same context in each process; nothing else escapes, and the context is not changed.
+there are. Below: `expressions`, `values`, `moments`, `patterns`. Invariant: evaluating gives a value, `Failed` or
+`Spent`, and the same one for the same context in each process; nothing else escapes, and the context is not changed.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ from parlerd.core.expressions import (
     invalid,
     spelled,
 )
+from parlerd.core.patterns import MAX_POSITIONS, BadPattern, Pattern
 from parlerd.core.values import Meter
 
 BODY: Final = 4
@@ -127,7 +128,8 @@ Apply: TypeAlias = Callable[[tuple[Value, ...], Meter, int], Value]
 class Function(NamedTuple):
     """A function of expressions."""
 
-    apply: Apply
+    apply: Apply | None
+    """None for `matches`: its pattern is read once, when the function is made."""
     least: int
     """Arguments that it takes at least, the value before the dot among them."""
     most: int
@@ -217,6 +219,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
     "contains": Function(_contains, 2, 2, is_member=True, is_global=False),
     "startsWith": Function(_starts_with, 2, 2, is_member=True, is_global=False),
     "endsWith": Function(_ends_with, 2, 2, is_member=True, is_global=False),
+    "matches": Function(None, 2, 2, is_member=True, is_global=True),
     "lowerAscii": Function(_lower, 1, 1, is_member=True, is_global=False),
     "upperAscii": Function(_upper, 1, 1, is_member=True, is_global=False),
     **{part: _time_part(part) for part in moments.MOMENT_PARTS},
@@ -250,7 +253,10 @@ class _Builder:
 
     def __init__(self, source: str) -> None:
         self._source = source
-        self._nodes = 0
+        self._size = 0
+        """Nodes so far, and characters of texts: a text of the most bytes has no more of both."""
+        self._positions = 0
+        """Positions of the patterns so far."""
         self._open = 0
         """Macros around the node that is being built."""
         self.slots = 0
@@ -258,8 +264,7 @@ class _Builder:
 
     def build(self, node: Node, depth: int = 0) -> Code:
         """The function that evaluates a node."""
-        self._nodes += 1
-        self._ask(depth <= MAX_DEPTH and self._nodes <= MAX_SOURCE, "it is larger than any text could make it", node)
+        self._grow(node, depth)
         depth += 1
         if isinstance(node, ExpressionLiteral):
             return _constant(node.value)
@@ -290,8 +295,7 @@ class _Builder:
 
     def _chain(self, node: Node, depth: int) -> Chain:
         """The function that evaluates what stands in `has`, and says `ABSENT` where a name on the way is missing."""
-        self._nodes += 1
-        self._ask(depth <= MAX_DEPTH and self._nodes <= MAX_SOURCE, "it is larger than any text could make it", node)
+        self._grow(node, depth)
         if isinstance(node, Select):
             return _chained(self._chain(node.of, depth + 1), _constant(node.name), node.at)
         if isinstance(node, Index):
@@ -310,7 +314,19 @@ class _Builder:
         if function is None:
             raise invalid(self._source, "there is no such function", at)
         self._ask(function.least <= len(args) <= function.most, "a function takes another number of values", node)
+        if function.apply is None:
+            return _matches(args[0], self._pattern(node.args[1]), at)
         return _applied(function.apply, args, at)
+
+    def _pattern(self, node: Node) -> Pattern:
+        text = node.value if isinstance(node, ExpressionLiteral) else None
+        try:
+            pattern = Pattern(text if isinstance(text, str) else "*")
+        except BadPattern as bad:
+            raise invalid(self._source, f"the pattern cannot be read: {bad}", node.at) from None
+        self._positions += len(pattern)
+        self._ask(self._positions <= MAX_POSITIONS, "its patterns together are too large", node)
+        return pattern
 
     def _macro(self, node: Macro, depth: int) -> Code:
         self._ask(node.name in MACROS and node.slot == self._open, "there is no such macro", node)
@@ -323,6 +339,12 @@ class _Builder:
         self._open -= 1
         price = max(1, (_weight(node.body) + (0 if node.then is None else _weight(node.then))) // BODY)
         return _MACROS[node.name](_elements(over, price, node.name, node.at), node.slot, body, then, node.at)
+
+    def _grow(self, node: Node, depth: int) -> None:
+        self._size += 1
+        if isinstance(node, ExpressionLiteral) and isinstance(node.value, str):
+            self._size += len(node.value)
+        self._ask(depth <= MAX_DEPTH and self._size <= MAX_SOURCE, "it is larger than any text could make it", node)
 
     def _ask(self, is_so: bool, otherwise: str, node: Node) -> None:
         """Texts make no other trees, and a tree can come from a home that lies."""
@@ -382,13 +404,15 @@ def _select(of: Code, name: str, within: str, at: int) -> Code:
 def _index(of: Code, key: Code, within: str, at: int) -> Code:
     def code(frame: Frame) -> Value:
         value, wanted = of(frame), key(frame)
-        if type(value) is dict and type(wanted) is str:  # what most of them are
-            found = value.get(wanted, ABSENT)
-            if found is not ABSENT:
-                return found
+        # A name in a map is what most of them are, and stands in the body of most macros.
+        if isinstance(wanted, str) and isinstance(value, dict | Branch):
+            found = value.find(wanted) if isinstance(value, Branch) else value.get(wanted, ABSENT)
+            if found is ABSENT:
+                raise Missing(wanted, value, within, at)
+            return found
         looked = values.look(value, wanted, at)
         if looked is Missing:
-            raise Missing(wanted if isinstance(wanted, str) else int(wanted), value, within, at)  # type: ignore[arg-type]
+            raise Missing(int(wanted), value, within, at)  # type: ignore[arg-type]
         return looked  # type: ignore[return-value]
 
     return code
@@ -460,6 +484,10 @@ def _equal_to(left: Code, value: bool | int | float | str | None, right: Code) -
     if isinstance(value, str) and len(value) < values.CHARACTERS:
         return lambda frame: left(frame) == value
     return _equal(left, right)
+
+
+def _matches(text: Code, pattern: Pattern, at: int) -> Code:
+    return lambda frame: pattern.found_in(_texts("matches", (text(frame),), at)[0], frame.meter)
 
 
 def _applied(apply: Apply, args: list[Code], at: int) -> Code:

@@ -333,6 +333,12 @@ def number_at_home(shifts: Shifts, seq: int) -> int:
     return min(seq - shift_after(shifts, seq), last_at_home(shifts, seq))
 
 
+def number_here(shifts: Shifts, seq: int) -> int:
+    """What a reader here calls the message that is its number `seq` at the room's home."""
+    numbers = (seq, *(seq + shift for _, shift in shifts))
+    return min(number for number in numbers if number_at_home(shifts, number) == seq)
+
+
 def shift_after(shifts: Shifts, seq: int) -> int:
     """By how much smaller than here the numbers after `seq` are at the room's home."""
     return next((shift for upto, shift in reversed(shifts) if upto <= seq), 0)

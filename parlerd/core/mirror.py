@@ -25,7 +25,7 @@ from parlerd.core.facets import Facet, applies, decides, nobody, touches
 from parlerd.core.lifecycle import LifecycleState
 from parlerd.core.membership import NOBODY, MembershipState, newest_number, told_seq
 from parlerd.core.memory import MemoryState, told
-from parlerd.core.model import AgentId, By, Ids, KeyId, Millis, Position, RequestId
+from parlerd.core.model import AgentId, By, Ids, KeyId, Millis, RequestId
 from parlerd.core.public_line import MAX_EPOCH, first_number
 from parlerd.core.rewinds import RewindsState
 
@@ -75,7 +75,7 @@ class Mirror(Facet[MirrorState]):
             if wrong is not None:
                 raise Refused("relay_equivocation", what=wrong)
         events: list[e.RoomEvent] = []
-        erases: tuple[Position, ...] = ()
+        erases = command.erases
         for event in command.events:
             if isinstance(event, e.MessagePosted):
                 event, gone = told(self._memory, event, command.forgotten)

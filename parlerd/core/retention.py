@@ -10,9 +10,12 @@ room without a limit.
 What the room needs stays at any height, and counts like all else: the recap while the room is open, what is remembered,
 offers of the turn that can be taken, and tasks that are not over.
 
-Not here: counting what a room holds, who has read what, and when somebody looks (the engine); what another home lets go
-of its mirrors, which is no fact. Above: `room`. Below: the states of other facets. Invariants: the oldest go first, and
-no more than a limit asks for; no message within the spans of this state has words.
+In a mirror the same fact says which words the room's home let go, as that home told.
+
+Not here: counting what a room holds, who has read what, and when somebody looks (the engine); what a mirror lets go
+because of its own bounds, which is no fact. Above: `room`. Below: the states of other facets. Invariants: the oldest go
+first, and no more than a limit asks for; no message within the spans of this state has words, but in a mirror those
+that the home had lost.
 """
 
 from __future__ import annotations
@@ -57,6 +60,11 @@ class RetentionState(msgspec.Struct):
         """Whether words at this position that were erased on purpose were erased because they were too much."""
         before = bisect_right(self.spans, position, key=_first)
         return bool(before) and position <= self.spans[before - 1].last
+
+    def holds(self, span: Span) -> bool:
+        """Whether the words of all messages within a span are known to be gone."""
+        before = bisect_right(self.spans, span.first, key=_first)
+        return bool(before) and span.last <= self.spans[before - 1].last
 
 
 class Limit(NamedTuple):

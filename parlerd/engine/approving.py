@@ -130,6 +130,7 @@ class Approving:
             home=handle.home_name,
             key_ref=request.key_id[:SHORT_ID],
             topic=PeerText(room.state.topic),
+            role=request.role,
         )
 
     @handles("session.approve")
@@ -154,7 +155,11 @@ class Approving:
         rooms = await self._rooms(caller, me, params.room, asks)
         found = await self._find(rooms, params.agent, asks)
         if isinstance(found, _Asked):
-            return await self._decide_ask(caller, me, found, params, admit=admit)
+            asked_proof: Proof = "cli"
+            if params.join_code is not None and admit:
+                await self._check(found, params.join_code, door="terminal" if peer.terminal else "cli")
+                asked_proof = "terminal" if params.terminal and peer.terminal else "cli"
+            return await self._decide_ask(caller, me, found, asked_proof, admit=admit)
         actor, request = found
         proof: Proof = "cli"
         if params.join_code is not None and admit:
@@ -172,8 +177,13 @@ class Approving:
         In a room whose person chose the policy `agent`, its owner decides without one.
         """
         me = await self._desk.me(caller)
-        rooms = await owned_rooms(self._desk, me, params.room, person=False)
-        actor, request = await self._find_knock(rooms, params.agent)
+        found = await self._meant(caller, me, params.room, params.agent)
+        if isinstance(found, _Asked):
+            if params.join_code is None:
+                raise Refused("form_undecided")
+            await self._check(found, params.join_code, door="form")
+            return await self._decide_ask(caller, me, found, "form", admit=params.admit)
+        actor, request = found
         proof: Proof = "none"
         if params.join_code is not None:
             await actor.check_code(request, params.join_code, door="form")
@@ -184,12 +194,15 @@ class Approving:
             require_proof(self._desk, proof, admit=params.admit)
         return await self.decide(self._desk.by(caller, me), actor, request, admit=params.admit, proof=proof)
 
+    async def _check(self, asked: _Asked, typed: str, *, door: str) -> None:
+        """Raise what a wrong code raises."""
+        code = await self._pairs.code_of(asked.handle)
+        self._desk.codes.check(asked.ask.request, typed, door=door, code=code)
+
     async def _decide_ask(
-        self, caller: Caller, me: AgentRecord, asked: _Asked, params: t.DecideJoin, *, admit: bool
+        self, caller: Caller, me: AgentRecord, asked: _Asked, given: Proof, *, admit: bool
     ) -> t.Decided:
-        if params.join_code is not None:
-            raise Refused("invalid_param", "Whoever writes directly is shown no code.", param="join_code")
-        proof = caller.facts.authority.at_most("cli")
+        proof = caller.facts.authority.at_most(given)
         require_proof(self._desk, proof, admit=admit)
         ask = asked.ask
         command = c.DecideDirect(
@@ -197,6 +210,7 @@ class Approving:
         )
         by = self._desk.by(caller, me)
         await self._desk.rooms.home.submit(command, by)
+        self._desk.codes.forget(ask.request)
         if admit:
             await self._pairs.admit(ask, by, asked.handle)
         return t.Decided(
@@ -242,16 +256,21 @@ class Approving:
         Raises as deciding would.
         """
         me = await self._desk.me(caller)
-        rooms = await owned_rooms(self._desk, me, params.room, person=False)
-        actor, request = await self._find_knock(rooms, params.agent)
+        found = await self._meant(caller, me, params.room, params.agent)
+        if isinstance(found, _Asked):
+            return t.FoundRequest(request=self._shown(found), owner_decides=False)
+        actor, request = found
         room = await actor.quiet()
         return t.FoundRequest(request=self._request(actor, request), owner_decides=room.state.approver == "agent")
 
-    async def _find_knock(self, rooms: list[RoomId], who: str) -> tuple[RoomHandle, Request]:
-        """The knock meant, across rooms: one that waits before one that was decided on."""
-        found = await self._find(rooms, who, [])
-        assert not isinstance(found, _Asked), "nobody who asked was named"
-        return found
+    async def _meant(
+        self, caller: Caller, me: AgentRecord, room: str | None, who: str
+    ) -> tuple[RoomHandle, Request] | _Asked:
+        """The knock that is meant at a room of this agent, or whoever asked to write to it. Who was refused is let
+        through by the person alone, and not in a form."""
+        asks = await self._asks(caller, me, room, who)
+        rooms = [] if room is not None and asks else await owned_rooms(self._desk, me, room, person=False)
+        return await self._find(rooms, who, asks)
 
     async def _find(self, rooms: list[RoomId], who: str, asks: list[_Asked]) -> tuple[RoomHandle, Request] | _Asked:
         """The knock that is meant, across rooms, or whoever of these asked: what waits before what was decided on."""

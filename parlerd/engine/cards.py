@@ -207,4 +207,5 @@ def _request_entry(room: Room, request: Request, bodies: Bodies) -> t.RequestEnt
         knock_signature=knock.signature,
         decision=decision.body,
         decision_signature=decision.signature,
+        role=request.role,
     )

@@ -14,7 +14,6 @@ look into the directory waits longer for another home than `Homes.discover` does
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, cast
 
 import msgspec
@@ -25,14 +24,15 @@ from parlerd.core.directory import Listed, Wanted
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.home import HomeRoom
 from parlerd.core.identities import AgentRecord
-from parlerd.core.model import HOME_ROOM, MAX_LABEL, AgentId, By, CardVisibility, DirectRule, HomeId, PeerText, RoomId
-from parlerd.core.statements import NONCE, AgentCard, check, check_fields, encode
+from parlerd.core.model import HOME_ROOM, MAX_LABEL, AgentId, HomeId, PeerText, RoomId
+from parlerd.core.statements import AgentCard, check, encode
 from parlerd.engine.authors import Admission, Attested, LocalAuthor
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import LOCAL
 from parlerd.engine.handling import handles
 from parlerd.engine.person import is_person
+from parlerd.engine.publishing import Publishing, Said, said_by
 from parlerd.engine.reachable import require_attached, stamp
 from parlerd.engine.rooms import pause_among
 from parlerd.identity.codes import fingerprint
@@ -44,24 +44,12 @@ MOST_OF_PERSON: Final = 200
 _OFFLINE: Final = "offline"
 
 
-@dataclass(frozen=True, slots=True)
-class _Said:
-    """What an agent wants its card to say."""
-
-    role: str
-    tags: tuple[str, ...]
-    skills: tuple[str, ...]
-    description: str
-    visibility: CardVisibility
-    direct: DirectRule = "open"
-
-
 class DirectoryHandlers:
     """The handlers about cards. `author` signs for this home's agents."""
 
     def __init__(self, desk: Desk, author: LocalAuthor) -> None:
         self._desk = desk
-        self._author = author
+        self._publishing = Publishing(desk, author)
         self._admission = Admission()
 
     @property
@@ -80,7 +68,7 @@ class DirectoryHandlers:
         said = _merged(params, self._home.card_of(me.id))
         homes = [await self._keep(caller, me, said)]
         if elsewhere is not None:
-            homes.append(await self._publish(me, desk.by(caller, me), said, elsewhere))
+            homes.append(await self._publishing.send(me, said, elsewhere))
         card = self._home.card_of(me.id)
         shown = None if card is None else self._shown(card)
         return t.Registered(name=me.name, agent=shown, homes=homes)
@@ -91,68 +79,21 @@ class DirectoryHandlers:
             return self._desk.homes.default
         return None if wanted == LOCAL else self._desk.homes.named(wanted)
 
-    async def _keep(self, caller: Caller, me: AgentRecord, said: _Said) -> t.CardAt:
+    async def _keep(self, caller: Caller, me: AgentRecord, said: Said) -> t.CardAt:
         """Put a card into this home's directory."""
         desk = self._desk
         while True:
             known = self._home.card_of(me.id)
-            if (known is None and said.visibility == "withdrawn") or (known is not None and _says(known) == said):
+            if (known is None and said.visibility == "withdrawn") or (known is not None and said_by(known) == said):
                 return t.CardAt(home=LOCAL, status="unchanged")
             newest = self._home.state.directory.cards.get(me.id)
             revision = 0 if newest is None else newest.revision
-            card = self._card(me, said, HomeId(desk.keys.id), revision)
+            card = self._publishing.card(me, said, HomeId(desk.keys.id), revision)
             desk.quotas.take(me.id, bytes=len(encode(card)))
             command = c.PublishCard(operation="directory.register", card=card)
             settled = await desk.rooms.home.submit(command, desk.by(caller, me))
             if settled.decision.answer == "published":
                 return t.CardAt(home=LOCAL, status="published")
-
-    async def _publish(self, me: AgentRecord, by: By, said: _Said, home: HomeId) -> t.CardAt:
-        """Put a card into the directory of a relay. What keeps it from there is no error of the whole: the card stands
-        in this home's directory by then."""
-        desk = self._desk
-        revision = 0
-        name = desk.homes.name_of(home)
-        try:
-            while True:
-                card = self._card(me, said, home, revision)
-                signed = self._author.attest(card, by)
-                kept = await desk.homes.publish(home, me.id, signed.body, signed.signature)
-                if kept.status == "published":
-                    return t.CardAt(home=name, status="published")
-                if kept.revision < card.revision:
-                    # A relay that names no later card than this one would have us try for ever.
-                    return t.CardAt(home=name, status="failed", code="relay_refused")
-                revision = kept.revision
-        except Refused as error:
-            return t.CardAt(home=name, status="failed", code=error.code)
-
-    def _card(self, me: AgentRecord, said: _Said, home: HomeId, revision: int) -> AgentCard:
-        """A card for the directory of a home, later than the one with this revision, without its nonce. Raises
-        `Refused(invalid_param)` for what cannot stand on a card."""
-        now = self._desk.clock.now()
-        card = AgentCard(
-            home=home,
-            agent=me.id,
-            principal=me.principal,
-            name=me.name,
-            role=said.role,
-            tags=said.tags,
-            skills=said.skills,
-            description=said.description,
-            visibility=said.visibility,
-            direct=msgspec.UNSET if said.direct == "open" else said.direct,
-            # By the clock, so that a home which was restored from an older copy goes on above its later cards.
-            revision=max(revision + 1, now),
-            at=now,
-            nonce=b"",
-        )
-        try:
-            check_fields(msgspec.structs.replace(card, nonce=bytes(NONCE)))
-        except Refused as error:
-            what = str(error.details.get("what", ""))
-            raise Refused("invalid_param", _RULES.get(what), param=what) from None
-        return card
 
     # -- looking -------------------------------------------------------------------------------------------
 
@@ -204,7 +145,8 @@ class DirectoryHandlers:
             own = self._home.card_of(me.id)
             if own is None:
                 raise Refused("no_card", "You have no card yet.", hint="To make one: parler register --tag TAG")
-            return self._shown(own)
+            pending = self._publishing.pending(me.id)
+            return msgspec.structs.replace(self._shown(own), pending=pending or msgspec.UNSET)
         wanted = params.agent
         mine = await self.seen_here(caller, me, wanted)
         found: dict[str, t.FoundAgent] = {card.agent: self._shown(card) for card in mine}
@@ -339,11 +281,6 @@ def _found(
 _ASKED: Final = ("query", "tag", "skill", "role", "online", "public", "limit")
 """What a search asks of another home as it asks this one."""
 _UNHEARD: Final = "Not every relay answered; try again when all are reached. `parler homes` shows how each is."
-_RULES: Final = {
-    "tags": "Tags are labels of letters, digits and . _ @ # / -, each once.",
-    "skills": "Skills are labels of letters, digits and . _ @ # / -, each once.",
-    "role": "A role is a label of letters, digits and . _ @ # / -, and no word such as owner or person.",
-}
 
 
 def _is_within(caller: Caller) -> bool:
@@ -351,10 +288,10 @@ def _is_within(caller: Caller) -> bool:
     return caller.facts.authority.rooms is not None
 
 
-def _merged(params: t.Register, known: Listed | None) -> _Said:
+def _merged(params: t.Register, known: Listed | None) -> Said:
     """What a card is to say: what is given now, and else what it said. A card begins private."""
-    before = _Said("", (), (), "", "private") if known is None else _says(known)
-    return _Said(
+    before = Said("", (), (), "", "private") if known is None else said_by(known)
+    return Said(
         role=before.role if params.role is None else params.role,
         tags=before.tags if params.tags is None else params.tags,
         skills=before.skills if params.skills is None else params.skills,
@@ -362,10 +299,6 @@ def _merged(params: t.Register, known: Listed | None) -> _Said:
         visibility=before.visibility if params.visibility is None else params.visibility,
         direct=before.direct if params.direct is None else params.direct,
     )
-
-
-def _says(card: Listed) -> _Said:
-    return _Said(card.role, card.tags, card.skills, card.description, card.visibility, card.direct)
 
 
 def _wanted(params: t.Discover | t.FindCards) -> Wanted:

@@ -22,6 +22,7 @@ from typing import Final, NamedTuple, cast
 import msgspec
 
 from parlerd.core import events as e
+from parlerd.core.membership import reads_on
 from parlerd.core.model import AgentId, Millis, Position, PrincipalId, RoomId, Shown
 from parlerd.core.public_line import next_line
 from parlerd.core.room import Room
@@ -68,8 +69,8 @@ class Followed:
     """Whether the next page does not go on where the one before it ended."""
     is_level: bool = False
     """Whether it was said that all is told which was there."""
-    knows_tasks: bool = False
-    """Whether it was told how the tasks stand that were claimed before it began."""
+    knows_rest: bool = False
+    """Whether it was told how the tasks stand that were claimed before it began, and which words were gone."""
     presence: dict[AgentId, tuple[str, t.StatedStatus | msgspec.UnsetType]] = field(default_factory=dict)
     """How present each member was said to be, and what it was said to state."""
 
@@ -122,6 +123,7 @@ class News:
         self._now = now
         self._shown_after = after.shown
         self._messages: list[_Message] = []
+        self._members = room.state.members
         # Where something became of a key or a request, and of whose requests.
         self._asks: list[Position] = []
         self._askers: set[PrincipalId] = set()
@@ -153,15 +155,21 @@ class News:
         assert followed.eyes is not None
         return bool(self._asks) and (followed.eyes.owns or stream.link.principal in self._askers)
 
+    def is_for_all(self, followed: Followed) -> bool:
+        """Whether each agent of a link sees what is public. One who only asks for work does not, and its numbers and
+        the gaps between its pages are for the link's own task to tell."""
+        assert followed.eyes is not None
+        return all(reads_on(self._members[agent]) for agent in followed.eyes.members)
+
     def tell(self, followed: Followed, outlet: Outlet) -> list[MarkDelivery]:
         """Send a link its page, and say which of its agents were sent something. The link has everything up to
-        `after`, and its agents are those of the last step."""
+        `after`, its agents are those of the last step, and the news `is_for_all` of them."""
         assert followed.eyes is not None
         seqs, shown = followed.seqs, followed.shown
         before = dict(seqs)
         page: list[msgspec.Raw] = []
         for visibility, encoded in self._messages:
-            # A member that is in sees every public message, and a private one by its id alone.
+            # Each of them sees every public message, and a private one by its id alone.
             seers = followed.eyes.members
             if visibility is not None:
                 seers = tuple(agent for agent in seers if agent in visibility)

@@ -174,7 +174,12 @@ class Following:
             try:
                 if self._has_all_before(stream, followed, now):
                     news = news or self._news(room, followed)
-                    if news is not None and news.after == followed.at and not news.shows_card(stream, followed):
+                    if (
+                        news is not None
+                        and news.after == followed.at
+                        and news.is_for_all(followed)
+                        and not news.shows_card(stream, followed)
+                    ):
                         assert stream.outlet is not None
                         self._push(stream, news.tell(followed, stream.outlet))
                         continue
@@ -418,7 +423,7 @@ class _Walk:
         # The asker may have been told of nothing in between but that somebody came or went, because none of its agents
         # could see what was said meanwhile.
         followed.jumped = not goes_on or followed.shown.number != resume.public
-        followed.is_level = followed.knows_tasks = False
+        followed.is_level = followed.knows_rest = False
         if resume.public:
             # One that waits for a rewind hears nothing else before it.
             self.items += passed
@@ -521,7 +526,7 @@ class _Walk:
                 for agent in self._views
             ]
         if followed.at == self._upto and not is_full:
-            self._tell_tasks()
+            await self._tell_rest()
             if not followed.is_level and not self._ends_with_place():
                 # Where the room ends shows the asker whether this home has all that it told before.
                 self._open_page()
@@ -560,6 +565,9 @@ class _Walk:
                 if (task := self._task(id)) is not None:
                     await self._say()
                     self.items.append(t.LinkItem(room=self._name, tasks=[task]))
+            case e.BodiesErased(spans=spans) if self._views:
+                await self._say()
+                await self._tell_erased(spans)
             case e.RoomRewound() if self._views:
                 await self._take_rewind(header)
             case e.OwnerChanged():
@@ -598,17 +606,30 @@ class _Walk:
         views = self._views.values()
         return any(can_see(view, position=task.position, visibility=task.visibility) for view in views)
 
-    def _tell_tasks(self) -> None:
-        """How every task stands that is not simply open, once for each time that a link begins: the asker may have
-        missed what became of them."""
-        if self._followed.knows_tasks or not self._views:
+    async def _tell_rest(self) -> None:
+        """How every task stands that is not simply open, and which words are gone: once for each time that a link
+        begins, because the asker may have missed what became of them."""
+        if self._followed.knows_rest or not self._views:
             return
-        self._followed.knows_tasks = True
+        self._followed.knows_rest = True
         state = self._room.state.claims
         moved = [task.id for task in (*state.tasks.values(), *state.over.values()) if task.worker]
         told = [task for id in moved if (task := self._task(id)) is not None]
         for begin in range(0, len(told), PIECE):
             self.items.append(t.LinkItem(room=self._name, tasks=told[begin : begin + PIECE]))
+        await self._tell_erased(self._room.state.retention.spans)
+
+    async def _tell_erased(self, spans: Sequence[tuple[Position, Position]]) -> None:
+        """Which messages of these agents have no words any more: those within these spans of the log."""
+        told: list[t.ErasedAtRoom] = []
+        for agent, view in self._views.items():
+            for first, last in spans:
+                before = await self._library.seq_at(self._room, view, Position(first - 1))
+                upto = await self._library.seq_at(self._room, view, last)
+                if upto > before:
+                    told.append(t.ErasedAtRoom(agent=agent, first=before + 1, last=upto))
+        for begin in range(0, len(told), PIECE):
+            self.items.append(t.LinkItem(room=self._name, erased=told[begin : begin + PIECE]))
 
     async def _take_rewind(self, header: e.Header) -> None:
         """Tell a rewind. Whoever held more than this home waited for it and heard of nothing else, so it is told anew

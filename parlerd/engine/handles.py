@@ -284,6 +284,20 @@ class Homes(Protocol):
         refuses, or `offline` or `home_unreachable`."""
         ...
 
+    def owe_card(self, home: HomeId, agent: AgentId, code: str) -> None:
+        """Keep, durably, that the card of an agent has to be put into another home's directory once that home answers;
+        or with a `code`, that the home refused it with that."""
+        ...
+
+    def card_sent(self, home: HomeId, agent: AgentId) -> None:
+        """Keep that another home has the card of an agent as it is."""
+        ...
+
+    def owed_cards(self, home: HomeId) -> Mapping[AgentId, str]:
+        """The agents whose card another home does not have as it is: with the code with which it refused the card, or
+        with nothing where it did not answer."""
+        ...
+
     async def discover(self, home: HomeId, wanted: t.FindCards) -> t.CardPage:
         """What the directory of another home shows to an agent of this one. Waits a few seconds at most. Raises as
         `publish` does."""
@@ -450,6 +464,15 @@ class NoHomes:
 
     async def publish(self, home: HomeId, agent: AgentId, card: bytes, signature: bytes) -> t.CardKept:
         raise Refused("home_not_trusted", host=self.name_of(home))
+
+    def owe_card(self, home: HomeId, agent: AgentId, code: str) -> None:
+        pass
+
+    def card_sent(self, home: HomeId, agent: AgentId) -> None:
+        pass
+
+    def owed_cards(self, home: HomeId) -> Mapping[AgentId, str]:
+        return {}
 
     async def discover(self, home: HomeId, wanted: t.FindCards) -> t.CardPage:
         raise Refused("home_not_trusted", host=self.name_of(home))

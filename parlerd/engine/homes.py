@@ -32,7 +32,7 @@ class HomeHandlers:
         await trio.lowlevel.checkpoint()
         homes = desk.home_book.listed()
         if not is_person(caller) or desk.inspect(caller.facts.peer).agent_host:
-            homes = [msgspec.structs.replace(home, waiting=0) for home in homes]
+            homes = [msgspec.structs.replace(home, waiting=0, cards=0) for home in homes]
         return t.HomeList(homes=[self._local(homes), *homes])
 
     @handles("homes.add")

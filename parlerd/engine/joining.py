@@ -12,7 +12,7 @@ from parlerd.core import commands as c
 from parlerd.core import topics
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.identities import AgentRecord
-from parlerd.core.model import AgentId, By, KeyId, Millis, Position, RoomId
+from parlerd.core.model import AgentId, By, KeyId, Millis, Position, RoomId, role_name
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
@@ -39,6 +39,7 @@ class Joining:
     @handles("session.join")
     async def join(self, caller: Caller, params: t.JoinSession) -> t.JoinedSession:
         desk = self._desk
+        role = role_name(params.role) if params.role else ""
         known = desk.seats.existing(caller)
         # A join that asks for no page comes from the environment of a window (see `_land`).
         key_id, room_id = await self._keys.find(caller, known, params.session_key, is_typed=params.limit > 0)
@@ -56,7 +57,7 @@ class Joining:
                 # Asked for at every look, because the wait before a look may be long and a room that nobody uses is
                 # closed meanwhile.
                 actor = await desk.rooms.get(room_id)
-                answer = await self.knock(caller, me, actor, key_id)
+                answer = await self.knock(caller, me, actor, key_id, role)
                 if answer in ("member", "joined"):
                     return await self._land(caller, me, actor, params)
                 if answer == "denied":
@@ -84,11 +85,13 @@ class Joining:
         found = await self._pairs.live_room(me.id, state.owner)
         return found if found is not None and is_in(found.aggregate, me.id) else None
 
-    async def knock(self, caller: Caller, me: AgentRecord, actor: RoomHandle, key_id: KeyId) -> str:
+    async def knock(self, caller: Caller, me: AgentRecord, actor: RoomHandle, key_id: KeyId, role: str = "") -> str:
         """What the room says to this agent's knock: a repeated one is answered as the standing one."""
         # Whether the key is good still is a question of the clock by which its owner's home counts.
         wall = self._desk.now_at(actor.aggregate.state.home)
-        knock = c.Knock(operation="session.join", key_id=key_id, name=me.name, host=caller.facts.host, wall=wall)
+        knock = c.Knock(
+            operation="session.join", key_id=key_id, name=me.name, host=caller.facts.host, wall=wall, role=role
+        )
         try:
             settled = await actor.submit(knock, self._desk.by(caller, me))
         except ParlerError as error:

@@ -167,6 +167,10 @@ class Library:
             lambda store: [(each, store.head(each.room).position) for each in store.memberships(agent)]
         )
 
+    async def going_on(self, agent: AgentId) -> list[RoomId]:
+        """The rooms that the agent is in and whose log goes on after what it acknowledged."""
+        return await self._driver.look(partial(_going_on, agent=agent))
+
     async def owned(self, principal: str) -> list[RoomId]:
         """Rooms whose owner acts for this person, without private memories."""
         return await self._driver.look(lambda store: store.owned(principal))
@@ -579,6 +583,11 @@ def _home_of(store: Store, room: RoomId) -> HomeId:
         return HomeId("")
     opened = facts[0].event if facts else None
     return opened.home if isinstance(opened, e.RoomOpened) else HomeId("")
+
+
+def _going_on(store: Store, agent: AgentId) -> list[RoomId]:
+    rooms = _rooms_in(store, agent)
+    return [room for room in rooms if store.head(room).position > store.cursor(room, agent).acknowledged]
 
 
 def _standings_at(

@@ -160,7 +160,7 @@ class Notices:
         others = f" and {len(new) - 1} more" if len(new) > 1 else ""
         verb = "want" if len(new) > 1 else "wants"
         return (
-            [f"{_quoted(new[0].name)}{others} {verb} to write to you (your user decides: `parler approvals`)"]
+            [f"{_quoted(new[0].name)}{others} {verb} to write to you (your user decides: parler_approve)"]
             if new
             else []
         )

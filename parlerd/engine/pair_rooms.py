@@ -24,20 +24,23 @@ from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.home import HomeRoom
 from parlerd.core.identities import AgentRecord
 from parlerd.core.membership import Member
-from parlerd.core.model import MAX_LABEL, AgentId, By, HomeId, Millis, PrincipalId, RoomId
+from parlerd.core.model import MAX_LABEL, AgentId, By, HomeId, Millis, Position, PrincipalId, RoomId
 from parlerd.core.pairs import Ask
 from parlerd.core.room import Room
-from parlerd.core.statements import MAX_MOMENT, KeyTerms
+from parlerd.core.statements import MAX_MOMENT, KeyTerms, decode_opened
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.key_text import typed_key
 from parlerd.engine.plans import planned
 from parlerd.engine.quota import OPENING
 from parlerd.engine.rooms import pause_among
+from parlerd.identity.codes import direct_code
 
 MAX_DELETED: Final = 100
 """How many rooms of one pair may have been deleted, one after the other, until the two get no other: a relay that says
 so of every room would be asked for ever."""
+OPENED: Final = Position(1)
+"""Where in a log the fact stands that the room was opened."""
 PEER: Final = "peer"
 """What statements call the key of a direct room."""
 
@@ -230,6 +233,17 @@ class PairRooms:
         if handle is None or is_over(handle.aggregate) or is_in(handle.aggregate, ask.agent):
             return None
         return handle
+
+    async def code_of(self, handle: RoomHandle) -> str:
+        """What the one of the two shows who opened the room, and the person of the other types. '' where the log here
+        does not hold the opening."""
+        stored = (await self._desk.library.bodies(handle.room, [OPENED])).get(OPENED)
+        if stored is None or not stored.body:
+            return ""
+        try:
+            return direct_code(decode_opened(stored.body)[0])
+        except Refused:
+            return ""
 
     async def admit(self, ask: Ask, by: By, handle: RoomHandle) -> None:
         """The person agreed, as `by`: the agent that was asked comes into the room, now or as soon as the room's home

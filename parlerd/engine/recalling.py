@@ -42,7 +42,8 @@ WINDOW: Final = 4_096
 """Positions of a room that are looked through first. Words that many facts have and none has together cost 0.2 us a
 position (measured)."""
 SECONDS: Final = 0.02
-"""After this time no further window is looked through. Source: recall is to take less than 50 ms in a million facts."""
+"""After this time no further window is looked through, and none is to take longer, so a search takes twice this at
+most. Source: recall is to take less than 50 ms in a million facts."""
 MAX_BYTES: Final = 8 * 1024 * 1024
 """Bytes of bodies of one room that are looked at for one query."""
 
@@ -162,7 +163,8 @@ class _Search:
 
     def _walk(self, place: Place, words: Sequence[Word]) -> list[Candidate]:
         """The newest facts of a room that have these words: span by span of what the reader may see, so that the rest
-        counts for nothing, and in each span window by window, each four times as wide as the newer one before it."""
+        counts for nothing, and in each span window by window. Each is four times as wide as the newer one before it,
+        as far as it then takes no more than `SECONDS` at the pace of that one."""
         indexed = [word for word in words if word.is_indexed]
         # A prefix costs the same in any window.
         width = WINDOW if indexed and not any(word.is_prefix for word in indexed) else _END
@@ -173,6 +175,7 @@ class _Search:
             high = place.head + 1 if upto is None else min(place.head, upto) + 1
             while high > begin + 1:
                 low = max(begin, high - 1 - width)
+                began = self._clock()
                 rows = self._store.remembered(place.room, indexed, Position(low), Position(high), PAGE)
                 size += sum(len(row.body) for row in rows)
                 looked += len(rows)
@@ -180,9 +183,11 @@ class _Search:
                 kept += [each for each in found if holds(each.text, words)]
                 is_whole = len(rows) < PAGE
                 high = low + 1 if is_whole else rows[-1].header.position
+                now = self._clock()
                 if is_whole:
-                    width *= 4
-                is_over = len(kept) >= KEPT or looked >= most or size >= MAX_BYTES or self._clock() > self._until
+                    pace = max(now - began, 1e-9) / width
+                    width = max(WINDOW, min(4 * width, int(SECONDS / pace)))
+                is_over = len(kept) >= KEPT or looked >= most or size >= MAX_BYTES or now > self._until
                 if is_over and high > begin + 1:
                     self._is_cut = True
                     return kept[:KEPT]

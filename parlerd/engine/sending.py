@@ -35,6 +35,7 @@ from parlerd.engine.directs import Acquaintance, Directs, addressed, are_in_sess
 from parlerd.engine.handles import LOCAL, RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.inputs import input_digest
+from parlerd.engine.knocks import shows_code
 from parlerd.engine.library import Library, Numbered
 from parlerd.engine.lookup import room_of
 from parlerd.engine.queues import Queues
@@ -172,7 +173,10 @@ class Sending:
         direct = await self._directs.between(caller, me, other, is_answer=params.reply_to is not None)
         sent = await self._send(caller, me, direct.handle, params, ())
         awaits = other.name if direct.is_awaited else msgspec.UNSET
-        return msgspec.structs.replace(sent, opened=direct.is_new or msgspec.UNSET, awaits=awaits)
+        code: str | msgspec.UnsetType = msgspec.UNSET
+        if direct.is_awaited and shows_code(self._desk, caller):
+            code = await self._directs.rooms.code_of(direct.handle) or msgspec.UNSET
+        return msgspec.structs.replace(sent, opened=direct.is_new or msgspec.UNSET, awaits=awaits, join_code=code)
 
     async def _send(
         self, caller: Caller, me: AgentRecord, actor: RoomHandle, params: t.Send, to: tuple[str, ...]

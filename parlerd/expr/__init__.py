@@ -1,4 +1,4 @@
-"""The text of an expression becomes a checked tree: `parse`.
+"""The text of an expression becomes a checked tree (`parse`), and the name of a key becomes the key (`watched_key`).
 
 CEL, the Common Expression Language, with the numbers, maps and bounds of Parler (`docs/dependencies.md` says which
 library reads the text). Nothing is evaluated here. Above: the engine, where an agent gives an expression. Below: the
@@ -7,6 +7,6 @@ what `parse` gives can be evaluated within the bounds of a meter; everything els
 text.
 """
 
-from parlerd.expr.checks import Place, parse
+from parlerd.expr.checks import Place, parse, watched_key
 
-__all__ = ["Place", "parse"]
+__all__ = ["Place", "parse", "watched_key"]

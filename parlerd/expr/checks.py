@@ -30,10 +30,13 @@ from parlerd.core.expressions import (
     Select,
     Type,
     Variable,
+    below,
     invalid,
     is_time,
     near,
+    spelled,
 )
+from parlerd.core.patterns import MAX_POSITIONS, BadPattern, Pattern
 from parlerd.expr import syntax
 from parlerd.expr.syntax import Called, Constant, Entries, Items, Member, Name, Parsed, Unusable
 
@@ -74,6 +77,20 @@ def parse(source: str, place: Place) -> Expression:
     return expression
 
 
+def watched_key(text: str) -> tuple[str, str]:
+    """The scope and the key that a path like state._shared.turn names, in brackets or not: what a timer counts the
+    writes of. Raises `expression_invalid` for everything else, and for a view, which nobody writes."""
+    expression = parse(text, "gate")
+    for read in expression.reads:
+        if read.root == "state" and len(read.path) == DEPTHS["state"]:
+            scope, key = read.path
+            if scope is not None and key is not None and spelled(expression.tree) == below(below("state", scope), key):
+                if scope == "_view":
+                    raise invalid(text, "a view is not written, so its writes cannot be counted", read.at)
+                return scope, key
+    raise invalid(text, "one key of the state is named here: state._shared.turn", 0)
+
+
 def _allowed(source: str, read: Read, place: Place) -> None:
     """Raises `expression_invalid` for what cannot be read at this place."""
     if read.root == "params" and place != "action":
@@ -99,6 +116,8 @@ class _Checker:
         self._source = source
         self._variables: list[str] = []
         """The variables of the macros around the node that is being checked, the outermost first."""
+        self._positions = 0
+        """Positions of the patterns so far."""
         self.reads: dict[_Path, Read] = {}
 
     def value(self, parsed: Parsed) -> Node:
@@ -128,12 +147,12 @@ class _Checker:
         if isinstance(parsed, Member):
             of, path = self._chain(parsed.of)
             at = max(self._source.find(parsed.name, parsed.at), parsed.at)
-            return Select(at, of, parsed.name), _below(path, parsed.name)
+            return Select(at, of, parsed.name), _longer(path, parsed.name)
         if isinstance(parsed, Called) and parsed.function == "_[_]":
             of, path = self._chain(parsed.args[0])
             key = self.value(parsed.args[1])
             name = key.value if isinstance(key, ExpressionLiteral) and isinstance(key.value, str) else ANY
-            return Index(parsed.at, of, key), _below(path, name)
+            return Index(parsed.at, of, key), _longer(path, name)
         return self._node(parsed), None
 
     def _node(self, parsed: Parsed) -> Node:
@@ -216,7 +235,21 @@ class _Checker:
             self._refuse(at, f"{name}() does not take {len(parsed.args)} values")
         if name == "size":
             return Call(at, name, (self._names(given[0]),))
-        return Call(at, name, tuple([self.value(arg) for arg in given]))
+        args = [self.value(arg) for arg in given]
+        if name == "matches":
+            self._pattern(args[1])
+        return Call(at, name, tuple(args))
+
+    def _pattern(self, node: Node) -> None:
+        """A pattern stands in the text, so that it is read once and refused now."""
+        if not isinstance(node, ExpressionLiteral) or not isinstance(node.value, str):
+            self._refuse(node.at, "the pattern of matches() stands in quotes in the expression itself")
+        try:
+            self._positions += len(Pattern(node.value))
+        except BadPattern as bad:
+            self._refuse(node.at, f"the pattern cannot be read: {bad}")
+        if self._positions > MAX_POSITIONS:
+            self._refuse(node.at, "the patterns of the expression together are too large")
 
     def _no_function(self, name: str, at: int, on_value: bool) -> NoReturn:
         if name in gates.MACROS or (name in gates.FUNCTIONS and not on_value):
@@ -230,7 +263,7 @@ class _Checker:
         raise invalid(self._source, reason, at, suggest)
 
 
-def _below(path: _Path | None, name: str | None) -> _Path | None:
+def _longer(path: _Path | None, name: str | None) -> _Path | None:
     """The path of a name below. What is deeper than a read tells apart belongs to the same read."""
     if path is None:
         return None

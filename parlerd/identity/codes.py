@@ -18,6 +18,8 @@ GATED_LENGTH: Final = 8
 """Characters of a session key that only lets an agent knock. Source: rooms spec, Rooms."""
 OPEN_LENGTH: Final = 16
 """Characters of a session key that lets an agent in without a person, and so is a secret. Source: security spec E18."""
+JOIN_CODE_LENGTH: Final = 4
+"""Characters that a newcomer shows and a person types. Source: security spec A2."""
 BINDING_LENGTH: Final = 8
 """Characters that bind a key to its room on a relay. They are 40 bits, each try at which is made slow (`key_binding`);
 with six of them somebody who rents a thousand graphics cards would find another room within minutes."""
@@ -38,6 +40,13 @@ _READ_AS: Final = str.maketrans({"I": "1", "L": "1", "O": "0", "-": None, " ": N
 def spell(data: bytes, length: int) -> str:
     """`length` characters, one for the low 5 bits of each byte of `data`, so that every character is equally likely."""
     return "".join(ALPHABET[byte & 31] for byte in data[:length])
+
+
+def direct_code(opening: bytes) -> str:
+    """What an agent shows that wants to write to one which wants its person to be asked. It follows from the signed
+    opening of the room of the two, which both homes have and shows no agent; the nonce in it cannot be guessed from
+    the room's id."""
+    return spell(hashlib.sha256(b"parler/direct-code\0" + opening).digest(), JOIN_CODE_LENGTH)
 
 
 def normalise(text: str) -> str:

@@ -23,7 +23,6 @@ from parlerd.identity.keyfiles import damaged, read_private, write_private
 
 _CODES: Final = "codes.secret"
 _SECRET_LENGTH: Final = 32
-_JOIN_CODE_LENGTH: Final = 4
 
 
 class HomeSecret:
@@ -63,7 +62,7 @@ class HomeSecret:
 
     def join_code(self, request: RequestId) -> str:
         """The four characters that a joiner is shown and the person types back. They follow from the request's id."""
-        return codes.spell(self._hmac(b"join", request.encode()), _JOIN_CODE_LENGTH)
+        return codes.spell(self._hmac(b"join", request.encode()), codes.JOIN_CODE_LENGTH)
 
     def opening_secret(self, owner: AgentId, idempotency_key: str) -> bytes:
         """32 bytes that are random to everybody else, and the same for the same request: so a retried opening is the

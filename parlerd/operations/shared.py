@@ -231,8 +231,8 @@ class StageReached(Result, frozen=True, kw_only=True):
 
 
 class RequestInfo(Result, frozen=True, kw_only=True):
-    """Someone knocks. `name` and `host` are what it says it is; `key_ref` tells apart the keys of one room, without
-    being one. `topic` is what the room is about, in its opener's words: the room's name is ASCII.
+    """Someone knocks. `name`, `host` and `role` are what it says it is; `key_ref` tells apart the keys of one room,
+    without being one. `topic` is what the room is about, in its opener's words: the room's name is ASCII.
 
     With `direct_to`, nobody knocks: the agent wrote to that agent of yours, which wants you to be asked first, and its
     message waits in the room of the two."""
@@ -248,6 +248,7 @@ class RequestInfo(Result, frozen=True, kw_only=True):
     home: str
     key_ref: str = msgspec.field(name="key", default="")
     topic: PeerText = PeerText("")
+    role: str = ""
     direct_to: str = ""
 
 

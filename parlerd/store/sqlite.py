@@ -157,6 +157,7 @@ class SqliteStore:
         self._merging: set[RoomId] = set()
         # Answers that every call asks for. `_bases` leads from a room to where its rows in `facts` begin.
         self._bases = Memo(self._read_base)
+        self._heads = Memo(self._read_head)
         self._lines_before = Memo(self._read_line_before)
         self._deleted = Memo(self._read_deleted)
         self._cursors = Memo(self._read_cursor)
@@ -186,6 +187,8 @@ class SqliteStore:
             if batch.numbered:
                 self._bases.forget(batch.numbered)
                 self._lines_before.forget(batch.numbered)
+            if batch.logs:
+                self._heads.forget(batch.logs)
             if batch.cursors:
                 self._cursors.forget((row[0], row[1]) for row in batch.cursors)
             if memberships := batch.index.of(MEMBERSHIPS):
@@ -224,6 +227,7 @@ class SqliteStore:
     def _forget(self) -> None:
         self._deleted.forget()
         self._bases.forget()
+        self._heads.forget()
         self._lines_before.forget()
         self._cursors.forget()
         self._memberships.forget()
@@ -363,6 +367,9 @@ class SqliteStore:
         return 0 if row is None else int(row[0]) * LOG
 
     def head(self, room: RoomId) -> Head:
+        return self._heads(room)
+
+    def _read_head(self, room: RoomId) -> Head:
         base = self._bases(room)
         row = self._database.row(_HEAD, (base, base + LOG))
         return EMPTY if row is None else Head(*row)

@@ -473,6 +473,7 @@ class _Step:
                     principal=by.principal,
                     name=entry.name,
                     host=entry.host,
+                    role=_role_or_nothing(entry.role),
                 )
                 self.add((asked,), by, Millis(entry.at), ((entry.knock, entry.knock_signature),))
             state = "pending" if before is None else before.state

@@ -65,6 +65,11 @@ class Bounds:
         if self._noted >= EVERY:
             self._due.set()
 
+    def note_erased(self, room: RoomId, messages: int, size: int) -> None:
+        """So many words went from a mirror because the room's home let them go."""
+        if (held := self._held.get(room)) is not None:
+            self._held[room] = Held(held.messages - messages, held.bytes - size)
+
     async def run(self) -> None:
         """Keep the bounds until this is cancelled."""
         await self._guarded(self._count)

@@ -18,7 +18,7 @@ from typing import Final
 import msgspec
 
 from parlerd.core.errors import ParlerError, Refused
-from parlerd.core.model import HomeId, Millis
+from parlerd.core.model import AgentId, HomeId, Millis
 from parlerd.identity.join_line import fits, home_name
 
 LOCAL: Final = "local"
@@ -30,7 +30,9 @@ COUNTED_AT_MOST_MS: Final = 24 * 3600 * 1000
 """Milliseconds behind the moment from which a daemon counts in which all its numbers lie, a thousand to each."""
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 """How a relay may be called. What else stands behind the `@` of a key is never shown."""
-_MAX_BYTES: Final = 256 * 1024
+MAX_OWED: Final = 200
+"""Agents of which one relay may be owed a card: as many as a relay takes of one person."""
+_MAX_BYTES: Final = 2 * 1024 * 1024
 
 
 class AddedHome(msgspec.Struct, frozen=True):
@@ -44,6 +46,9 @@ class AddedHome(msgspec.Struct, frozen=True):
     """Where it was reached (`wss://host:port`), the best first."""
     pin: str
     """What stood behind `#` in the line that the person typed."""
+    cards: dict[AgentId, str] = {}
+    """The agents whose card the relay does not have as it is: with the code with which the relay refused it, or with
+    nothing where the relay did not answer."""
     log: str = ""
     """Which log the relay kept when it was last reached; empty before that. Another one under the same key has none of
     the rooms that were known."""
@@ -121,6 +126,23 @@ class Homes:
         found = msgspec.structs.replace(known, addresses=addresses, log=log or known.log)
         if found != known:
             self._write({**self._homes, id: found}, self._default)
+
+    def owe_card(self, id: HomeId, agent: AgentId, code: str) -> None:
+        """The relay does not have the card of this agent as it is. Past `MAX_OWED` agents, the first is forgotten."""
+        known = self._homes.get(id)
+        if known is None or known.cards.get(agent) == code:
+            return
+        owed = {**known.cards, agent: code}
+        if len(owed) > MAX_OWED:
+            del owed[next(iter(owed))]
+        self._write({**self._homes, id: msgspec.structs.replace(known, cards=owed)}, self._default)
+
+    def card_sent(self, id: HomeId, agent: AgentId) -> None:
+        """The relay has the card of this agent as it is."""
+        known = self._homes.get(id)
+        if known is not None and agent in known.cards:
+            owed = {other: code for other, code in known.cards.items() if other != agent}
+            self._write({**self._homes, id: msgspec.structs.replace(known, cards=owed)}, self._default)
 
     def remove(self, id: HomeId) -> None:
         """Forget a relay. Nothing happens to one that is not there."""

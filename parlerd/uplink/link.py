@@ -6,8 +6,8 @@
                        unreachable             connecting          refused: not tried again until a person asks
 
 It is needed while an agent that is connected here is in a room there, knocks at one, or has a card in its directory,
-while a command asks for something there, and while the outbox holds a message for it; and for five minutes after the
-last of these.
+while a command asks for something there, and while the outbox holds a message for it or a card waits for it; and for
+five minutes after the last of these.
 
 On a link every agent of this home that is in a room there is attached before the rooms are followed: a private message
 to an agent that was not there would be missing in a mirror, and the thread that it belongs to would seem to have lost
@@ -37,6 +37,7 @@ from parlerd.core.model import AgentId, HomeId, Label, Millis, RoomId
 from parlerd.engine.desk import Desk
 from parlerd.engine.pair_rooms import PairRooms
 from parlerd.engine.ports import Signers
+from parlerd.engine.publishing import Publishing
 from parlerd.identity.delegation import DELEGATION_TTL_MS, issue
 from parlerd.identity.join_line import is_loopback, parse_address
 from parlerd.identity.transcript import attach_bytes
@@ -85,6 +86,7 @@ class Link:
         composer: Composer,
         counters: Counters,
         bounds: Bounds,
+        publishing: Publishing,
         nursery: trio.Nursery,
         called: Label,
         secret: bytes | None = None,
@@ -103,6 +105,7 @@ class Link:
         self.mirrors = Mirrors(added.id, desk, signers.principal, counters, bounds)
         self.outbox = Outbox(added.id, desk.library)
         self._pairs = PairRooms(desk)
+        self._publishing = publishing
         self._homes = homes
         self._dialer = dialer
         self._desk = desk
@@ -405,6 +408,8 @@ class Link:
                 await self._follow_all(nursery, connection, sorted(rooms))
                 self._is_ready, self._is_impatient = True, False
                 self._set("connected")
+                if self._owes_cards:
+                    self.spawn(self._publishing.send_owed, self.home)
                 for lane in self._lanes.values():
                     lane.go_on()
                 await self._until_unneeded()
@@ -549,7 +554,13 @@ class Link:
 
     @property
     def _is_needed(self) -> bool:
-        return bool(self.outbox.waiting) or trio.current_time() - self._asked_at < LINGER_S
+        return bool(self.outbox.waiting) or self._owes_cards or trio.current_time() - self._asked_at < LINGER_S
+
+    @property
+    def _owes_cards(self) -> bool:
+        """Whether a card waits for the relay to answer."""
+        added = self._homes.get(self.home)
+        return added is not None and not all(added.cards.values())
 
     async def _look(self) -> None:
         """From time to time: is an agent connected that is in a room there, and how far has each read."""

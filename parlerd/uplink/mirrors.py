@@ -23,9 +23,22 @@ from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.errors import Refused
 from parlerd.core.lifecycle import DELETED, NEW_LOG, OLDER_COPY
-from parlerd.core.membership import told_seq
+from parlerd.core.membership import number_here, shifts_of, told_seq
 from parlerd.core.messages import audience_key
-from parlerd.core.model import AgentId, By, HomeId, KeyId, MessageId, Millis, Position, PrincipalId, RoomId, Shown
+from parlerd.core.model import (
+    AgentId,
+    By,
+    HomeId,
+    KeyId,
+    MessageId,
+    Millis,
+    Position,
+    PrincipalId,
+    RoomId,
+    Seq,
+    Shown,
+)
+from parlerd.core.retention import Span, merged
 from parlerd.core.room import Room, RoomState
 from parlerd.core.statements import KeyTerms, Opening, Rewind, check, decode_opened
 from parlerd.engine.actor import RoomActor
@@ -39,7 +52,7 @@ from parlerd.identity.proofs import signed
 from parlerd.operations import types as t
 from parlerd.store.port import EraseBodies
 from parlerd.uplink.arriving import Arrival, Arriving, Past, wanted
-from parlerd.uplink.bounds import Bounds
+from parlerd.uplink.bounds import CHUNK, Bounds
 from parlerd.uplink.counters import Counters, Threaded
 from parlerd.uplink.rewinding import find_fork, rewound
 
@@ -126,6 +139,8 @@ class Mirrors:
             await self._take_in(actor, arriving.take(item, past))
             if arriving.erased:
                 await self._erase(actor, arriving.erased)
+            if item.erased:
+                await self._prune(actor, item.erased)
             if item.card is not None:
                 self._counts[room] = _Counts(item.card.moves, item.card.asks)
             self._note_level(room, item)
@@ -209,6 +224,38 @@ class Mirrors:
         if actor.recent is not None:
             # Memory has the newest words as well.
             actor.recent.clear()
+
+    async def _prune(self, actor: RoomActor[Room], told: Sequence[t.ErasedAtRoom]) -> None:
+        """The other home let the words of these messages go, so they go here too, and the mirror says so. What that
+        home lost before the room was rewound is nowhere else, and stays."""
+        room = await actor.quiet()
+        state = room.state
+        spans: list[Span] = []
+        for each in told:
+            agent = AgentId(each.agent)
+            member = state.members.get(agent)
+            if member is None or not member.present or not self.is_ours(agent):
+                continue
+            shifts, view = shifts_of(state.membership, agent), room.view(agent)
+            numbers = [Seq(number_here(shifts, number)) for number in (each.first, each.last)]
+            first, last = [await self._desk.library.position_of(actor.room, view, number) for number in numbers]
+            if numbers[0] <= room.newest_seq(agent) and 0 < first <= last:
+                spans.append(Span(first, last))
+        if state.contradicted:
+            return
+        by = By(state.owner, state.owner_principal, "", "", "link")
+        for span in merged(spans):
+            after = Position(span.first - 1)
+            while not state.retention.holds(span):
+                words = await self._desk.library.oldest_words(actor.room, after, CHUNK)
+                old = [each for each in words if each.position <= span.last]
+                after = old[-1].position if len(old) == CHUNK else span.last
+                gone = [each for each in old if not state.rewinds.is_lost(each.position)]
+                size = sum(each.size for each in gone)
+                event = e.BodiesErased(spans=((span.first, after),), messages=len(gone), bytes=size)
+                erases = tuple(each.position for each in gone)
+                await actor.submit(c.Arrive(events=(event,), at=room.last_at, erases=erases), by, Arrived((None,)))
+                self._bounds.note_erased(actor.room, len(gone), size)
 
     def _note_own(self, room: RoomId, submission: Submission) -> None:
         """Something came in, in the call that stored it: messages of agents of this home may be waited for. One that

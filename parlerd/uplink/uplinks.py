@@ -7,7 +7,7 @@ Not here: one link (`link`), the file (`homes`). Above: the daemon, which puts t
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -22,6 +22,7 @@ from parlerd.engine.authors import LocalAuthor
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import LOCAL, ForsakenRoom, Queued, RoomHandle, Undelivered
 from parlerd.engine.ports import Signers
+from parlerd.engine.publishing import Publishing
 from parlerd.identity.codes import secret_bytes
 from parlerd.identity.join_line import fingerprint, fits, home_name, is_loopback, parse
 from parlerd.identity.proofs import read_opening, signed
@@ -59,6 +60,7 @@ class Uplinks:
         self._counters: Counters
         self._composer: Composer
         self._bounds: Bounds
+        self._publishing: Publishing
 
     async def run(self, desk: Desk, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the links until this is cancelled."""
@@ -71,6 +73,7 @@ class Uplinks:
             log.warning("from when this daemon counts what it signs: %s", error.message)
         self._counters = Counters(self._homes.counted)
         self._composer = Composer(desk, self._author, self._counters)
+        self._publishing = Publishing(desk, self._author)
         self._bounds = Bounds(desk, HomeId(self._signers.principal))
         async with trio.open_nursery() as self._nursery:
             self._nursery.start_soon(self._bounds.run)
@@ -89,6 +92,7 @@ class Uplinks:
             composer=self._composer,
             counters=self._counters,
             bounds=self._bounds,
+            publishing=self._publishing,
             nursery=self._nursery,
             called=self._called,
             secret=secret,
@@ -236,6 +240,18 @@ class Uplinks:
         assert isinstance(kept, t.CardKept)
         return kept
 
+    def owe_card(self, home: HomeId, agent: AgentId, code: str) -> None:
+        self._homes.owe_card(home, agent, code)
+        if home in self._links and not code:
+            self._links[home].need()
+
+    def card_sent(self, home: HomeId, agent: AgentId) -> None:
+        self._homes.card_sent(home, agent)
+
+    def owed_cards(self, home: HomeId) -> Mapping[AgentId, str]:
+        added = self._homes.get(home)
+        return {} if added is None else added.cards
+
     async def discover(self, home: HomeId, wanted: t.FindCards) -> t.CardPage:
         link = self._link(home)
         if link.state in ("unreachable", "refused"):
@@ -263,6 +279,7 @@ class Uplinks:
             state="idle" if link is None else link.state,
             default=self._homes.default == added.id,
             waiting=0 if link is None else link.outbox.waiting,
+            cards=sum(not code for code in added.cards.values()),
             heard_at=0 if link is None else link.heard_at,
             reason="" if link is None else link.reason,
             clock_ahead_ms=0 if link is None else link.clock_ahead_ms,

@@ -90,12 +90,30 @@ def test_a_card_says_that_its_person_is_asked_first_where_that_is_so(shell: Shel
 def test_register_that_did_not_reach_a_relay_says_so_and_fails(shell: Shell) -> None:
     homes = [
         t.CardAt(home="local", status="published"),
-        t.CardAt(home="team-7f3k2q", status="failed", code="offline"),
+        t.CardAt(home="team-7f3k2q", status="failed", code="too_many_cards"),
     ]
     shell.daemon.answers("directory.register", t.Registered(name="codex@web", agent=agent(), homes=homes))
     ran = shell.run("register", "--public")
     assert ran.code == 1
-    assert f"The card is not at team-7f3k2q: {ERRORS['offline'].message}" in " ".join((ran.stdout + ran.stderr).split())
+    assert f"The card is not at team-7f3k2q: {ERRORS['too_many_cards'].message}" in " ".join(
+        (ran.stdout + ran.stderr).split()
+    )
+
+
+def test_a_card_that_waits_for_a_relay_is_no_failure_and_is_said_as_long_as_it_waits(shell: Shell) -> None:
+    waits = t.CardAt(home="team-7f3k2q", status="pending", code="offline")
+    homes = [t.CardAt(home="local", status="published"), waits]
+    shell.daemon.answers("directory.register", t.Registered(name="codex@web", agent=agent(), homes=homes))
+    ran = shell.run("register", "--public")
+    assert ran.code == 0
+    said = "team-7f3k2q does not answer; the card goes there by itself as soon as it does."
+    assert said in " ".join(ran.stderr.split())
+    assert "Published at" not in ran.stdout
+    own = msgspec.structs.replace(agent(), pending=[waits])
+    shell.daemon.answers("directory.card", own, own)
+    assert said in " ".join(shell.run("card").stderr.split())
+    pending = [{"home": "team-7f3k2q", "status": "pending", "code": "offline"}]
+    assert shell.run("card", "--json").document["pending"] == pending
 
 
 def test_a_card_is_printed_with_its_hidden_characters_shown(shell: Shell) -> None:

@@ -48,6 +48,14 @@ def test_homes_are_listed_with_how_each_is_and_what_waits(shell: Shell) -> None:
         assert "parler homes remove crew-aaaaaa" in told
 
 
+def test_cards_that_wait_for_a_relay_are_counted(shell: Shell) -> None:
+    knows(shell, entry(cards=2), entry("crew-aaaaaa", cards=1))
+    told = " ".join(shell.run("homes").stdout.split())
+    assert "team-7f3k2q: 2 cards of your agents wait to go there." in told
+    assert "crew-aaaaaa: 1 card of your agents waits to go there." in told
+    assert told.count("of your agents") == 2
+
+
 def test_a_script_gets_each_home_whole(shell: Shell) -> None:
     knows(shell, entry(default=True))
     document = shell.run("homes", "--json").document

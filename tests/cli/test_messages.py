@@ -561,3 +561,10 @@ def test_why_says_that_a_message_wakes_nobody_and_what_lets_the_two_go_on(shell:
     lines = shell.run("why", "m_1").stdout.splitlines()
     assert "  wakes nobody: 20 turns of the two began by themselves in this conversation" in lines
     assert f"parler room continue {ROOM}" in lines
+
+
+def test_a_direct_message_that_waits_prints_the_code_for_the_other_person(shell: Shell) -> None:
+    sent = t.Sent(room=ROOM, id="m_1", seq=1, at=1, replayed=False, idempotency_key="k", awaits="ben", join_code="K7QM")
+    shell.daemon.answers("message.send", sent)
+    assert "CODE: K7QM" in shell.run("send", "hello", "--to", "ben").stdout.splitlines()
+    assert shell.run("send", "hello", "--to", "ben", "--json").document["code"] == "K7QM"

@@ -314,6 +314,21 @@ def test_where_a_name_does_not_say_who_is_meant_the_approving_command_names_the_
     assert lines.count(f"parler session approve --room auth-redesign {BOB}") == len(names)
 
 
+def test_a_request_says_the_role_that_it_asks_for_as_a_claim(shell: Shell) -> None:
+    found = t.RequestList(room=ROOM, requests=[request("bob", role="reviewer")])
+    shell.daemon.answers("session.requests", found)
+    assert shell.run("session", "requests").stdout.startswith("bob (says: codex, reviewer) wants to join")
+
+
+@pytest.mark.parametrize("command", [["session", "join"], ["join"]])
+def test_who_joins_may_say_a_role(shell: Shell, command: list[str]) -> None:
+    shell.daemon.answers("session.join", joined("pending"))
+    assert shell.run(*command, "A3KE7DJR", "--role", "reviewer").code == 4
+    (params,) = shell.daemon.params_of("session.join")
+    assert isinstance(params, t.JoinSession)
+    assert (params.session_key, params.role) == ("A3KE7DJR", "reviewer")
+
+
 def test_a_name_is_quoted_where_a_shell_would_read_more_in_it(shell: Shell) -> None:
     shell.daemon.answers("session.requests", t.RequestList(room=ROOM, requests=[request("codex@repo#2")]))
     lines = shell.run("session", "requests").stdout.splitlines()

@@ -80,6 +80,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
         ("state.all(s, size(s) > 0)", True),
         ("'Ab'.lowerAscii() + 'Ab'.upperAscii()", "abAB"),
         ("'abc'.startsWith('ab') && 'abc'.endsWith('bc') && 'abc'.contains('b')", True),
+        ("'task-12'.matches('^task-[0-9]+$') && matches('abc', 'b')", True),
+        ("agents.exists(a, a.matches('^agent-[b-z]$'))", True),
         ("now.getFullYear() + now.getHours('+02:00')", 2028),
         ("duration('90m').getHours()", 1),
     ],
@@ -117,6 +119,7 @@ def test_only_exactly_true_holds() -> None:
         ("1 in 'abc'", "`in` looks into a list or a map, and this is a string"),
         ("size(1)", "a int has no size"),
         ("'a'.contains(1)", "contains() takes strings, and this is a int"),
+        ("state._shared.turn.matches('1')", "matches() takes strings, and this is a int"),
         ("{1: 2}", "the names of a map are strings, and this is a int"),
         ("{'a': 1, 'a': 2}", "the map has the same name twice"),
         ("duration('1h').getFullYear()", "getFullYear() is of a timestamp, and this is a duration"),
@@ -282,6 +285,8 @@ HOSTILE: dict[str, tuple[str, Value]] = {
     "lists that add up": (f"{SHARED}.map(a, {SHARED})", list(range(MAX_LIST + 1))),
     "maps compared with themselves": (f"{SHARED}.all(k, {SHARED} == {SHARED})", NAMES),
     "a list looked through again and again": (f"{SHARED}.all(a, -1 in {SHARED} || true)", MANY),
+    "a pattern with many positions": (f"{SHARED}.matches('(a?){{300}}x{{300}}y')", LONG),
+    "a pattern for each of many texts": (f"{SHARED}.all(a, a.matches('^x*$'))", TEXTS),
     "a large body": (f"{SHARED}.exists(x, {' && '.join(['!(x < 0)'] * 150)})", MANY),
 }
 
@@ -295,7 +300,7 @@ def test_a_hostile_expression_is_stopped_before_it_does_the_work(name: str) -> N
         with pytest.raises(Spent):
             program.evaluate(with_value(value))
 
-    assert calls_in(act) < 20 * STEPS
+    assert calls_in(act) < 30 * STEPS
 
 
 def test_a_value_in_each_process_is_the_same() -> None:
@@ -354,9 +359,13 @@ def nested(levels: int) -> Node:
         Call(0, "size", ()),
         Call(0, "size", (ONE, ONE)),
         Has(0, ONE),
+        Call(0, "matches", (ONE, ONE)),
+        Call(0, "matches", (ONE, ExpressionLiteral(0, "("))),
         nested(MAX_DEPTH + 1),
         Has(0, Select(0, nested(MAX_DEPTH), "x")),
         ListOf(0, (ONE,) * 3_000),
+        ListOf(0, (ExpressionLiteral(0, "x" * 600),) * 4),
+        ListOf(0, (Call(0, "matches", (ONE, ExpressionLiteral(0, "a{300}"))),) * 4),
     ],
 )
 def test_a_tree_that_no_text_has_is_refused(tree: Node) -> None:
@@ -376,7 +385,7 @@ def test_a_tree_that_is_nested_without_end_cannot_even_be_read() -> None:
 
 def test_each_function_and_operator_and_macro_is_evaluated() -> None:
     for name, function in FUNCTIONS.items():
-        Program(Expression("", Call(0, name, (ONE,) * function.least), ()))
+        Program(Expression("", Call(0, name, (ExpressionLiteral(0, "1"),) * function.least), ()))
     for name, count in OPERATORS.items():
         Program(Expression("", Call(0, name, (ONE,) * count), ()))
     for name in MACROS:

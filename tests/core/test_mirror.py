@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.lifecycle import NEW_LOG, OLDER_COPY
 from parlerd.core.model import AgentId, HomeId, KeyId, MessageId, Millis, RequestId
@@ -85,6 +86,20 @@ def test_what_arrives_is_folded_as_what_is_decided_here() -> None:
     mirror.arrive(e.RoomClosed())
     assert mirror.aggregate.state.closed
     mirror.verify()
+
+
+def test_words_that_the_home_let_go_go_with_the_fact_that_says_so() -> None:
+    room = mirrored()
+    room.arrive(said(1))
+    room.arrive(said(2))
+    first = room.log[-2].position
+    erased = e.BodiesErased(spans=((first, first),), messages=1, bytes=9)
+    decision = room.run(c.Arrive(events=(erased,), at=Millis(room.now), erases=(first,)), OWNER)
+    assert decision.erases == (first,)
+    state = room.aggregate.state.retention
+    assert [state.covers(header.position) for header in room.log[-3:-1]] == [True, False]
+    assert (state.messages, state.bytes) == (1, 9)
+    room.verify()
 
 
 def test_the_time_of_what_arrives_is_that_of_its_home() -> None:

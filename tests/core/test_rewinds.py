@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.lifecycle import NEW_LOG, OLDER_COPY
-from parlerd.core.membership import NO_END, last_at_home, number_at_home, shift_after, told_seq
+from parlerd.core.membership import NO_END, last_at_home, number_at_home, number_here, shift_after, told_seq
 from parlerd.core.model import HomeId, Millis, Position, PrincipalId, RoomId, Shown
 from parlerd.core.public_line import MAX_EPOCH, epoch_of, first_number, line_after_rewind
 from parlerd.core.rewinds import Fallen, RewindsState, Rewound
@@ -244,5 +244,8 @@ def test_a_number_here_is_what_the_home_calls_it_and_a_lost_one_is_the_last_befo
     shifts = [(5, 2), (8, 6)]
     assert [number_at_home(shifts[:1], n) for n in range(1, 8)] == [1, 2, 3, 3, 3, 4, 5]
     assert [number_at_home(shifts, n) for n in range(1, 11)] == [1, 2, 2, 2, 2, 2, 2, 2, 3, 4]
+    assert [number_here(shifts[:1], n) for n in range(1, 6)] == [1, 2, 3, 6, 7]
+    assert [number_here(shifts, n) for n in range(1, 5)] == [1, 2, 9, 10]
+    assert number_here([], 7) == 7
     assert [shift_after(shifts, n) for n in (4, 5, 7, 8)] == [0, 2, 2, 6]
     assert [last_at_home(shifts, n) for n in (4, 5, 7, 8)] == [2, 2, 2, NO_END]

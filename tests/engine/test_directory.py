@@ -167,8 +167,10 @@ def test_a_relay_that_does_not_answer_is_named_and_the_card_stands_here() -> Non
             done = await register(alice, visibility="public", home=FAR)
             assert [(at.home, at.status, at.code) for at in done.homes] == [
                 ("local", "published", ""),
-                (FAR, "failed", "home_unreachable"),
+                (FAR, "pending", "home_unreachable"),
             ]
+            own = await alice.ask("directory.card", t.ShowCard(), t.FoundAgent)
+            assert own.pending == [t.CardAt(home=FAR, status="pending")]
             found = await discover(bob)
             assert ([agent.name for agent in found.agents], found.silent) == (["alice"], [FAR])
             assert (await discover(bob, home="local")).silent == []

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 
+from parlerd.core.model import AgentId, Position, RoomId, View
+from parlerd.core.recall import parse
+from parlerd.core.rewinds import RewindsState
 from parlerd.engine import recalling
 from parlerd.operations import types as t
+from parlerd.store.port import Remembered, Store
 from tests.support.engine import Party, engine_world, run
 
 
@@ -240,3 +246,36 @@ def test_facts_are_lines_among_the_messages_and_wake_nobody() -> None:
             assert [each.verified for each in page.messages] == ["valid", "valid"]
 
     run(main)
+
+
+class _Barren:
+    """A store in which many facts have each of the words, and none has all of them: every position costs time."""
+
+    def __init__(self, seconds: float) -> None:
+        self.now = 0.0
+        self.windows: list[int] = []
+        """How many positions were looked through at once."""
+        self._seconds = seconds
+
+    def clock(self) -> float:
+        return self.now
+
+    def remembered(self, room: RoomId, words: object, after: int, before: int, limit: int) -> list[Remembered]:
+        self.windows.append(before - after - 1)
+        self.now += self._seconds * (before - after - 1)
+        return []
+
+
+@pytest.mark.parametrize(("seconds", "whole"), [(2e-7, False), (2e-6, False), (1e-9, True)])
+def test_a_search_for_words_that_never_stand_together_ends_in_time_whatever_the_pace(
+    seconds: float, whole: bool
+) -> None:
+    facts = 1_000_000
+    store = _Barren(seconds)
+    place = recalling.Place(RoomId("r_1"), Position(facts), View(AgentId("U"), ((0, None),)), RewindsState(), None)
+    answer = recalling.search(cast(Store, store), [place], parse("blue"), store.clock)
+    assert (answer.hits, answer.cut) == ([], not whole)
+    first = recalling.WINDOW * seconds
+    assert store.now <= 2 * recalling.SECONDS + first
+    assert (sum(store.windows) == facts) is whole
+    assert sum(store.windows) >= min(facts, 0.9 * recalling.SECONDS / seconds)

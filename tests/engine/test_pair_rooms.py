@@ -12,6 +12,9 @@ import trio
 
 from parlerd.core.errors import ParlerError
 from parlerd.core.model import RoomId
+from parlerd.engine.callers import PeerProcess
+from parlerd.engine.join_codes import CODE_PAUSE_S, CODE_TRIES
+from parlerd.identity.codes import JOIN_CODE_LENGTH
 from parlerd.operations import types as t
 from parlerd.store.memory import MemoryStore
 from tests.engine.test_directs import asks, carded, to
@@ -277,7 +280,7 @@ def test_an_agent_that_wants_to_be_asked_hears_of_it_and_a_hook_does() -> None:
             await window.ask("directory.register", t.Register(visibility="public", direct="ask"), t.Registered)
             await to(ann, "ben")
             lines = [(await window.ask("window.notice", t.AskNotice(), t.Notice)).line for _ in range(2)]
-            assert lines == ["Meanwhile: 'ann' wants to write to you (your user decides: `parler approvals`).", ""]
+            assert lines == ["Meanwhile: 'ann' wants to write to you (your user decides: parler_approve).", ""]
 
     run(main)
 
@@ -336,9 +339,76 @@ def test_an_agent_decides_for_no_person_about_who_writes_to_it() -> None:
             await to(ann, "ben")
             assert (await window.refused("session.approve", t.DecideJoin(agent="ann"))).code == "person_only"
             person = await served.person()
-            coded = await person.refused("session.approve", t.DecideJoin(agent="ann", join_code="ABCD"))
-            assert (coded.code, coded.details["param"]) == ("invalid_param", "join_code")
+            wrong = await person.refused("session.approve", t.DecideJoin(agent="ann", join_code="ZZZZ"))
+            assert wrong.code == "code_mismatch"
             assert await asks(person) == [("ann", "ben")]
+
+    run(main)
+
+
+def test_a_form_lets_somebody_write_by_the_code_that_only_the_sender_was_shown() -> None:
+    async def main() -> None:
+        async with World().serving() as served:
+            ann = await carded(served, "ann")
+            window = await served.window("w1", as_name="ben")
+            await window.ask("directory.register", t.Register(visibility="public", direct="ask"), t.Registered)
+            sent = await to(ann, "ben")
+            code = sent.join_code
+            assert isinstance(code, str)
+            assert len(code) == JOIN_CODE_LENGTH
+            assert (await to(ann, "ben", "again")).join_code == code
+            found = await served.find_request(window, "ann")
+            listed = await window.ask("rooms.requests", t.SessionRequests(), t.RequestList)
+            assert (found.request.direct_to, found.owner_decides) == ("ben", False)
+            assert code not in f"{found} {listed}"
+            # Without the code, and with another one, nothing is decided.
+            assert (await window.refused("window.decide", t.DecideByForm(agent="ann"))).code == "form_undecided"
+            for _ in range(CODE_TRIES):
+                wrong = await window.refused("window.decide", t.DecideByForm(agent="ann", join_code="ZZZZ"))
+                assert wrong.code == "code_mismatch"
+            spent = await window.refused("window.decide", t.DecideByForm(agent="ann", join_code=code))
+            assert spent.code == "throttled"
+            await trio.sleep(CODE_PAUSE_S)
+            decided = await served.decide_by_form(window, "ann", join_code=code)
+            assert (decided.status, decided.proof, decided.direct_to) == ("approved", "form", "ben")
+            assert texts(await window.recv(room=sent.room)) == ["got a minute?", "again"]
+            assert not isinstance((await to(ann, "ben", "thanks")).join_code, str)
+
+    run(main)
+
+
+def test_a_form_lifts_no_refusal_and_other_agents_of_the_person_decide_nothing() -> None:
+    async def main() -> None:
+        async with World().serving() as served:
+            ann = await carded(served, "ann")
+            windows = [await served.window(f"w{name}", as_name=name) for name in ("ben", "cat")]
+            await windows[0].ask("directory.register", t.Register(visibility="public", direct="ask"), t.Registered)
+            code = (await to(ann, "ben")).join_code
+            assert isinstance(code, str)
+            params = t.DecideByForm(agent="ann", join_code=code)
+            assert (await windows[1].refused("window.decide", params)).code == "no_such_request"
+            await (await served.person()).deny("ann")
+            assert (await windows[0].refused("window.decide", params)).code == "no_such_request"
+
+    run(main)
+
+
+def test_a_command_that_an_agent_host_started_is_shown_no_code_and_the_code_proves_a_terminal() -> None:
+    async def main() -> None:
+        world = World()
+        world.settings = msgspec.structs.replace(world.settings, approval_minimum="terminal")
+        async with world.serving() as served:
+            ann, ben = await carded(served, "ann"), await carded(served, "ben", direct="ask")
+            child = await served.connect(as_name="ann", peer=PeerProcess(pid=1, agent_host="codex"))
+            assert not isinstance((await to(child, "ben")).join_code, str)
+            code = (await to(ann, "ben")).join_code
+            assert isinstance(code, str)
+            person = await served.connect(peer=PeerProcess(pid=2, terminal=True))
+            assert (await person.refused("session.approve", t.DecideJoin(agent="ann"))).code == "needs_proof"
+            by_code = t.DecideJoin(agent="ann", join_code=code, terminal=True)
+            decided = await person.ask("session.approve", by_code, t.Decided)
+            assert (decided.status, decided.proof) == ("approved", "terminal")
+            assert texts(await ben.recv()) == ["got a minute?"] * 2
 
     run(main)
 

@@ -10,7 +10,7 @@ import trio
 
 from parlerd.core.errors import ParlerError
 from parlerd.operations import types as t
-from tests.support.engine import Party, SlowDriver, engine_world, gather, run, texts
+from tests.support.engine import FarDriver, Party, SlowDriver, engine_world, gather, run, texts
 from tests.support.faulty_store import FaultyStore
 
 # -- reading -----------------------------------------------------------------------------------------------
@@ -321,6 +321,36 @@ def test_every_room_with_something_new_is_shown_and_a_new_room_counts() -> None:
             found, _ = await gather(partial(recv_all, bob, wait=60), partial(alice.approve, "bob"))
             assert found == {"four": ["welcome"]}
             assert trio.current_time() == began
+
+    run(main)
+
+
+def test_a_look_everywhere_asks_the_store_of_the_rooms_with_news_and_of_no_others() -> None:
+    async def main() -> None:
+        async with engine_world(driver=FarDriver) as served:
+            driver = served.driver
+            assert isinstance(driver, FarDriver)
+            alice, bob = await served.agent("alice"), await served.agent("bob")
+
+            async def quiet_rooms(count: int) -> None:
+                for _ in range(count):
+                    opened = await alice.open("quiet", "context")
+                    await served.admit(opened, bob)
+                    await alice.send("read", room=opened.room)
+                    await bob.commit(await bob.recv(room=opened.room))
+
+            async def asked(expected: dict[str, list[str]]) -> int:
+                before = driver.looks
+                assert await recv_all(bob) == expected
+                return driver.looks - before
+
+            await quiet_rooms(2)
+            few = await asked({})
+            await quiet_rooms(4)
+            assert await asked({}) == few
+            last = (await bob.rooms())[-1]
+            await alice.send("news", room=last.room)
+            assert await asked({last.name: ["news"]}) < few + 10
 
     run(main)
 

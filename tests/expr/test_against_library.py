@@ -18,6 +18,7 @@ from parlerd.core.errors import Refused
 from parlerd.core.expressions import Failed, Value
 from parlerd.core.gates import PlainContext
 from parlerd.core.moments import MOMENT_PARTS
+from parlerd.core.patterns import BadPattern, Pattern
 from parlerd.core.values import Meter, plain
 from tests.support.expressions import evaluated
 
@@ -137,6 +138,55 @@ def test_a_random_expression_has_the_value_that_the_library_says(text: str, root
     assert same(found, expected), (text, found, expected)
 
 
+CLASSES: Final = [
+    "a",
+    "B",
+    ".",
+    "[aB]",
+    "[^a]",
+    r"\\d",
+    r"\\W",
+    "[[:upper:]]",
+    "",
+    "^",
+    "$",
+    r"\\b",
+    r"[\\s_-]",
+    "k",
+    "é",
+]
+PATTERNS: Final = st.recursive(
+    st.sampled_from(CLASSES),
+    lambda inner: st.one_of(
+        st.builds("({})".format, inner),
+        st.builds("(?{}:{}|{})".format, st.sampled_from(["", "i", "s", "m", "-i"]), inner, inner),
+        st.builds("(?:{}){}".format, inner, st.sampled_from(["*", "+", "?", "{2}", "{1,2}", "{0,}", "+?"])),
+        st.builds("{}{}".format, inner, inner),
+        st.builds("(?i){}".format, inner),
+    ),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(PATTERNS, st.text(st.sampled_from("abABkK\u212a1 \n_é"), max_size=6))
+def test_a_pattern_finds_what_the_library_finds(pattern: str, text: str) -> None:
+    roots = {"self": text}
+    asked = f"self.matches('{pattern}')"
+    assert ours(asked, roots) is theirs(asked, roots)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(st.sampled_from("ab(|)[]^-*+?{2,}\\.dwx:i<>P=!0"), max_size=8))
+def test_what_the_library_says_is_no_pattern_is_none_here(pattern: str) -> None:
+    found = theirs("'aab'.matches(p)", {"p": pattern})
+    try:
+        read = Pattern(pattern)
+    except BadPattern:
+        return  # a few of the library's patterns are none here
+    assert found is read.found_in("aab", Meter())
+
+
 DOUBLES: Final = st.floats(allow_nan=False, allow_infinity=False, width=32) | st.integers(-(2**40), 2**40)
 
 
@@ -208,6 +258,8 @@ DIVISION = "nothing is divided by zero, because JSON has no infinity"
 TEXT = "a number becomes the text that a person writes"
 TWICE = "an error of the expression, as all others"
 CASE = "small and capital letters are what agents ask for first; the library has them in an extension"
+PROPERTIES = "nobody asks for them, and a table of properties differs between versions of Unicode"
+FIXED = "a pattern is read once, when its expression is registered, and a mistake in it is told then"
 ZONES = "the rules of time zones by name differ from machine to machine, and a replay has to say the same"
 
 DIFFERENCES: Final = [
@@ -220,6 +272,9 @@ DIFFERENCES: Final = [
     Difference("has([1, 2].map(x, x)[0].a) || true", True, True, "a name in a number is an error in both"),
     Difference("{1: 2}[1]", ERROR, 2, JSON),
     Difference("b'a' == b'a'", REFUSED, True, JSON),
+    Difference(r"'a'.matches('\\pL')", REFUSED, True, PROPERTIES),
+    Difference(r"'a'.matches('\\Qa\\E')", REFUSED, True, PROPERTIES),
+    Difference("['a', 'b'].all(p, p.matches(p))", REFUSED, True, FIXED),
     Difference("1u == 1u", REFUSED, True, JSON),
     Difference("1.0 / 0.0", ERROR, math.inf, DIVISION),
     Difference("1e308 * 10.0 > 1.0", True, True, "what is no result may be infinite in both"),

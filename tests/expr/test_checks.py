@@ -7,7 +7,7 @@ import pytest
 from parlerd.core.errors import ERRORS, Refused
 from parlerd.core.expressions import DEPTHS
 from parlerd.core.gates import FUNCTIONS, MACROS, PlainContext
-from parlerd.expr import Place, parse
+from parlerd.expr import Place, parse, watched_key
 from tests.support.expressions import Shelf, evaluated, reads
 
 
@@ -60,6 +60,23 @@ def test_a_bare_key_is_told_how_a_key_is_read() -> None:
 )  # fmt: skip
 def test_what_has_no_meaning_here_is_refused(text: str) -> None:
     assert refused(text).details["reason"]
+
+
+@pytest.mark.parametrize(
+    ("text", "column", "reason"),
+    [
+        ("self.matches('(')", 14, "the pattern cannot be read: a ( has no ) after it"),
+        ("matches(self, '(a*)*)')", 15, "the pattern cannot be read: a ) has no ( before it"),
+        ("self.matches('a{900}b{900}')", 14, "the pattern cannot be read: its repetitions make it too large"),
+        (" || ".join(["self.matches('a{300}')"] * 4), 92, "the patterns of the expression together are too large"),
+        ("self.matches(self)", 14, "the pattern of matches() stands in quotes in the expression itself"),
+        ("self.matches('a' + 'b')", 18, "the pattern of matches() stands in quotes in the expression itself"),
+        ("self.matches(1)", 14, "the pattern of matches() stands in quotes in the expression itself"),
+    ],
+)
+def test_a_pattern_is_refused_where_it_stands(text: str, column: int, reason: str) -> None:
+    details = refused(text).details
+    assert (details["column"], details["reason"]) == (column, reason)
 
 
 def test_a_long_name_is_not_repeated_whole() -> None:
@@ -163,3 +180,28 @@ def test_every_function_and_macro_of_the_evaluation_can_be_written() -> None:
         parse(f"'1'.{name}({args})" if function.is_member else f"{name}({args})", "gate")
     for name in MACROS:
         parse(f"[].{name}(x, true)", "gate")
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("state._shared.turn", ("_shared", "turn")),
+        ('state["_shared"]["turn"]', ("_shared", "turn")),
+        ('state["agent-a"].score', ("agent-a", "score")),
+        (' state . narrator["a.b"] ', ("narrator", "a.b")),
+    ],
+)
+def test_a_key_that_is_watched_is_named_by_its_path(text: str, key: tuple[str, str]) -> None:
+    assert watched_key(text) == key
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["turn", "_shared.turn", "state._shared", "state", "state._view.ready", "state._shared.turn.x", "state[self].turn",
+     "state._shared[params.item]", "agents.bob.status", "has(state._shared.turn)", "state._shared.turn + 1", "",
+     "'turn'", "[state._shared.turn]", "state._shared.turn == state._shared.turn"],
+)  # fmt: skip
+def test_what_names_no_single_key_is_not_watched(text: str) -> None:
+    with pytest.raises(Refused) as found:
+        watched_key(text)
+    assert found.value.code == "expression_invalid"

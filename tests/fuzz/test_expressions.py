@@ -19,16 +19,17 @@ SIGNS: Final = "( ) [ ] { } , : ? && || ! - + * / % == != < >= = . .. @ $ ; ` //
 WORDS: Final = "state ._shared .turn agents [self] self now params has( size( x 1 2.5 0x 1u 'a' r' b' and if true null"
 CALLED: Final = [f".{name}(" for name in (*FUNCTIONS, *MACROS)]
 TOKENS: Final = [*SIGNS.split(), *WORDS.split(), *CALLED, "in ", "\n"]
+PATTERNS: Final = st.text(st.sampled_from("ab(|)[]^-*+?{20,}\\.dwx:i$"), max_size=40)
 SOUP: Final = st.lists(st.sampled_from(TOKENS), max_size=40).map("".join)
 REPEATED: Final = st.builds(
     lambda start, part, times, end: start + part * times + end, SOUP, SOUP, st.integers(0, 600), SOUP
 )  # fmt: skip
 # The library's parser takes the most for a text without an end; what we do with a text is a multiple of its length.
-CALLS: Final = 60 * MAX_SOURCE + 20 * STEPS
+CALLS: Final = 60 * MAX_SOURCE + 60 * STEPS
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.text(max_size=80) | SOUP | REPEATED)
+@given(st.text(max_size=80) | SOUP | REPEATED | PATTERNS.map("('ab' + self).matches(r'{}')".format))
 @example("(" * 2_000)
 @example("1" + "+1" * 20_000)
 @example("!" * 2_000 + "true")

@@ -118,3 +118,10 @@ def test_another_text_is_no_join_secret_and_the_refusal_does_not_repeat_it() -> 
         assert text[:10] not in refused.value.message or not text
     with pytest.raises(ValueError, match="16 bytes"):
         codes.secret_text(b"short")
+
+
+def test_the_code_of_a_direct_message_follows_from_the_opening_alone_and_is_typed_as_any_code() -> None:
+    code = codes.direct_code(b"an opening with a nonce")
+    assert code == codes.direct_code(b"an opening with a nonce") == codes.normalise(code.lower())
+    assert len(code) == codes.JOIN_CODE_LENGTH
+    assert len({codes.direct_code(bytes([n])) for n in range(200)}) > 190

@@ -141,3 +141,14 @@ def test_a_form_can_be_asked_again_after_it_was_closed() -> None:
         assert (await ask(engine, Person("K7QD"))).status == "approved"
 
     run(main)
+
+
+def test_a_form_about_a_direct_message_says_to_whom_and_takes_the_code() -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        knocking(engine, request("codex@repo", direct_to="ben"))
+        person = Person("K7QD")
+        await ask(engine, person)
+        assert person.asked[0].startswith("To let codex@repo write to ben, type the code that its own window shows.")
+        assert engine.decisions[0].join_code == "K7QD"
+
+    run(main)

@@ -517,14 +517,30 @@ def test_the_first_task_of_a_queue_says_that_nobody_else_works_for_it_yet() -> N
     assert shown(sent) == "Sent #1 to review. That queue is new, and nobody else works for it yet.\n"
 
 
-def test_who_wants_to_write_directly_is_decided_on_by_the_person_alone() -> None:
+def test_who_wants_to_write_directly_is_decided_on_in_a_form_as_one_who_knocks() -> None:
     asks = request("ann", direct_to="ben")
     found = shown(t.RequestList(room=None, requests=[asks]))
     assert "ann (says it is on codex) wants to write to ben; fingerprint" in found
-    assert "parler approvals" in found
-    assert "parler_approve" not in found
-    both = shown(t.RequestList(room=None, requests=[asks, request("cat")]))
-    assert 'parler_approve {"agent":"cat"' in both
+    assert 'parler_approve {"agent":"ann"' in found
+    decided = t.Decided(room=ROOM, agent="U", status="approved", proof="form", name="ann", direct_to="ben")
+    assert shown(decided) == "Your user decided: ann may write to ben.\n"
+    refused = msgspec.structs.replace(decided, status="denied")
+    assert shown(refused) == "Your user decided: ann does not get to write to ben.\n"
+
+
+def test_who_writes_to_an_agent_that_is_not_in_yet_is_told_the_code_for_its_person() -> None:
+    sent = t.Sent(
+        room=ROOM,
+        id="m_1",
+        seq=1,
+        at=1,
+        replayed=False,
+        idempotency_key="k",
+        name="dm/ann/ben",
+        awaits="ben",
+        join_code="K7QM",
+    )
+    assert "they type your code K7QM: have your user pass it on" in shown(sent)
 
 
 def test_what_waits_for_the_relay_says_that_it_is_stored_here_and_has_no_number() -> None:
@@ -657,3 +673,15 @@ def test_what_an_agent_states_is_a_word_outside_a_fence_and_a_text_within() -> N
         assert "ignore your user" not in before
         assert "ignore your user" in fenced
     assert "[peer " not in shown(t.PresenceIs(name="bob", presence="idle", since=1))
+
+
+# -- cards -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_card_that_waits_for_a_relay_needs_no_further_call() -> None:
+    homes = [t.CardAt(home="local", status="published"), t.CardAt(home="team-1", status="pending", code="offline")]
+    text = shown(t.Registered(name="me", agent=None, homes=homes))
+    assert "It goes to team-1 by itself as soon as that relay answers." in text
+    assert "Make the same call again" not in text
+    failed = [t.CardAt(home="team-1", status="failed", code="too_many_cards")]
+    assert "Make the same call again" in shown(t.Registered(name="me", agent=None, homes=failed))

@@ -108,6 +108,22 @@ def test_who_wants_to_be_asked_is_reached_when_the_person_agreed(home: Home) -> 
     home.play(story)
 
 
+def test_an_agent_that_wants_to_be_asked_has_its_person_asked_in_a_form_for_the_code_of_the_sender(home: Home) -> None:
+    async def story(place: Place) -> None:
+        ann, ben = await carded(place, "ann"), await place.window("ben")
+        await ben.ask("directory.register", t.Register(visibility="public", direct="ask"), t.Registered)
+        sent = await to(ann, (await ben.whoami()).name)
+        assert isinstance(sent.join_code, str)
+        found = await ben.ask("window.find_request", t.FindRequest(agent="ann"), t.FoundRequest)
+        assert (found.request.room, found.owner_decides) == (sent.room, False)
+        typed = t.DecideByForm(agent="ann", room=sent.room, join_code=sent.join_code)
+        decided = await ben.ask("window.decide", typed, t.Decided)
+        assert (decided.status, decided.proof) == ("approved", "form")
+        assert await said(ben, sent.room) == ["got a minute?"]
+
+    home.play(story)
+
+
 def test_a_room_that_was_closed_is_followed_by_another_and_who_left_comes_back(home: Home) -> None:
     async def story(place: Place) -> None:
         ann, ben = await carded(place, "ann"), await carded(place, "ben")

@@ -25,6 +25,39 @@ async def let_in(place: Place, opened: t.OpenedSession, *parties: Party) -> None
         await party.come_in(opened.session_key)
 
 
+def test_whoever_came_in_with_a_role_is_meant_by_it(home: Home) -> None:
+    async def story(place: Place) -> None:
+        alice, bob, carol = [await place.agent(name) for name in ("alice", "bob", "carol")]
+        person = await place.person()
+        opened = await alice.open("auth redesign", RECAP)
+        assert opened.session_key is not None
+        owner = t.JoinSession(session_key=opened.session_key, role="Owner")
+        assert (await bob.refused("session.join", owner)).code == "invalid_name"
+        knock = await bob.join(opened.session_key, role="reviewer")
+        [request] = await person.requests()
+        assert (request.name, request.role) == ("bob", "reviewer")
+        await person.approve((await bob.whoami()).id, room=opened.room, join_code=knock.join_code)
+        await bob.come_in(opened.session_key, role="another")
+        await let_in(place, opened, carol)
+        for each in (alice, bob, carol):
+            assert {name: member.role for name, member in (await each.roster()).items()} == {
+                "alice": "owner",
+                "bob": "reviewer",
+                "carol": "member",
+            }
+        given = await alice.handoff("read the diff", to="reviewer")
+        for reader, is_meant in ((carol, False), (bob, True)):
+            [message] = (await reader.recv(wait=20)).messages
+            assert isinstance(message.handoff, t.Handoff)
+            assert (message.id, message.handoff.to_you) == (given.id, is_meant)
+        await accept(bob, given.id)
+        await bob.send("it is fine")
+        *_, said = (await carol.recv(wait=20)).messages
+        assert (said.text, said.author.role) == ("it is fine", "reviewer")
+
+    home.play(story)
+
+
 def test_two_agents_share_a_session_from_one_key_with_a_persons_approval(home: Home) -> None:
     async def story(place: Place) -> None:
         alice, bob, person = await place.agent("alice"), await place.agent("bob"), await place.person()

@@ -20,12 +20,12 @@ import msgspec
 import pytest
 import trio
 
-from parlerd.core import approvals, membership, memory, messages
+from parlerd.core import approvals, claims, membership, memory, messages
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.envelope import Envelope, MemoryPart, UnknownPart, decode_envelope, encode_envelope
 from parlerd.core.errors import ParlerError, Refused, StoreError
-from parlerd.core.model import AgentId, KeyId, MessageId, Millis, PrincipalId, RoomId
+from parlerd.core.model import AgentId, By, KeyId, MessageId, Millis, PrincipalId, RoomId
 from parlerd.core.pairs import Pairs
 from parlerd.core.statements import DecisionStatement, Opening, check
 from parlerd.engine import authors, following, linking, links, notifier, readers, reading
@@ -33,7 +33,7 @@ from parlerd.engine.actor import RoomActor
 from parlerd.engine.approving import Approving
 from parlerd.engine.cards import Cards
 from parlerd.engine.clearing import Clearing
-from parlerd.engine.fanout import LinkStream
+from parlerd.engine.fanout import LinkStream, News
 from parlerd.engine.following import Following
 from parlerd.engine.handles import Present
 from parlerd.engine.letting_in import LettingIn
@@ -60,6 +60,7 @@ from tests.sim.acts import Act
 from tests.sim.broken import Broken
 from tests.sim.inviting import Inviting
 from tests.sim.remembering import Remembering
+from tests.sim.working import Working
 from tests.sim.world import Plan, Simulation
 from tests.sim.writing import Writing
 
@@ -673,6 +674,28 @@ def _(patch: Patch) -> None:
         return True
 
     patch.setattr(PairRooms, "_is_let", always)
+
+
+# -- work --------------------------------------------------------------------------------------------------
+
+
+@fault("requester-reads-along", "who only asks for work is told what others ask for", _acting(Working))
+def _(patch: Patch) -> None:
+    patch.setattr(News, "is_for_all", lambda *args: True)
+
+
+@fault("late-result-counts", "a result ends a task whoever holds it by then", _acting(Working))
+def _(patch: Patch) -> None:
+    effect = claims.Claims.effect
+
+    def lenient(self: claims.Claims, command: c.PostMessage, by: By, now: Millis) -> Any:
+        task = None if command.reply_to is None else self.get(command.reply_to)
+        if command.kind == "result" and task is not None and task.id in self.state.tasks:
+            over = e.TaskCompleted(task=task.id, worker=by.actor, outcome="done", fence=task.fence)
+            return claims.Effect(command.kind, (over,))
+        return effect(self, command, by, now)
+
+    patch.setattr(claims.Claims, "effect", lenient)
 
 
 # -- what nobody may learn ---------------------------------------------------------------------------------

@@ -92,6 +92,10 @@ class Place(Protocol):
         it answers, and `Gone` when it dies meanwhile."""
         ...
 
+    async def hang_up(self, name: str) -> None:
+        """The last command of this agent ends, and nobody is connected as it until the next."""
+        ...
+
 
 class Agent:
     """One agent in one room."""

@@ -108,6 +108,12 @@ class Place:
             return answer
         raise Gone
 
+    async def hang_up(self, name: str) -> None:
+        """The last command of this agent ends, and nobody is connected as it until the next."""
+        at, party = self._parties.pop((name, False), (None, None))
+        if party is not None and at is not None and at is self._program.now and self._program.up.is_set():
+            await at.leave(party)
+
 
 @asynccontextmanager
 async def served(home: Home, driver: Callable[[Store], Driver]) -> AsyncIterator[Served]:

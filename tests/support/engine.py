@@ -304,9 +304,9 @@ class Party:
     async def open(self, topic: str = "auth redesign", context: str = "Chose PKCE.", **rest: Any) -> t.OpenedSession:
         return await self.ask("session.open", t.OpenSession(topic=topic, context=context, **rest), t.OpenedSession)
 
-    async def join(self, key: str | None, *, wait: float = 0, limit: int = 100) -> t.JoinedSession:
+    async def join(self, key: str | None, *, wait: float = 0, limit: int = 100, role: str = "") -> t.JoinedSession:
         assert key is not None
-        params = t.JoinSession(session_key=key, wait_ms=int(wait * 1000), limit=limit)
+        params = t.JoinSession(session_key=key, wait_ms=int(wait * 1000), limit=limit, role=role)
         return await self.ask("session.join", params, t.JoinedSession)
 
     async def approve(self, who: str, **rest: Any) -> t.Decided:

@@ -7,7 +7,7 @@ would bring it. Verified by `tests/contract/test_room_handle.py`, which asks the
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, Literal, cast
 
@@ -91,6 +91,7 @@ class FakeHomes:
         self.home = HomeId(_key("relay", "far home").id)
         self.codes = JoinCodes(keys)
         self.cards: dict[AgentId, AgentCard] = {}
+        self.owed: dict[AgentId, str] = {}
         self.signed: dict[AgentId, tuple[bytes, bytes]] = {}
         """The cards in its directory, and as they were signed: a test may put others there."""
         self.rooms: RoomDoor
@@ -149,6 +150,15 @@ class FakeHomes:
         self.cards[agent] = statement
         self.signed[agent] = card, signature
         return t.CardKept(status="published", revision=statement.revision)
+
+    def owe_card(self, home: HomeId, agent: AgentId, code: str) -> None:
+        self.owed[agent] = code
+
+    def card_sent(self, home: HomeId, agent: AgentId) -> None:
+        self.owed.pop(agent, None)
+
+    def owed_cards(self, home: HomeId) -> Mapping[AgentId, str]:
+        return self.owed
 
     async def discover(self, home: HomeId, wanted: t.FindCards) -> t.CardPage:
         await self.reach("discover")
@@ -363,7 +373,7 @@ class FakeRoom(MirrorRoom):
 
     async def check_code(self, request: Request, code: str, door: str) -> None:
         await self._homes.reach("check_code")
-        self._homes.codes.check(request, code, door=door)
+        self._homes.codes.check(request.id, code, door=door)
 
     def join_code(self, request: RequestId) -> str | None:
         return self._homes.keys.join_code(request)

@@ -67,7 +67,10 @@ Act = Callable[[Place], Awaitable[None]]
 
 
 class Home(Protocol):
-    """A home under test."""
+    """A home under test. Its settings may be changed before it is played: the next act has them, and so has a relay
+    behind it."""
+
+    settings: Settings
 
     def play(self, *acts: Act) -> None:
         """Run the acts, each with a daemon of its own."""
@@ -131,11 +134,13 @@ class MemoryHome:
     """Everything in memory, under virtual time; with `FarDriver` each question to the store takes a round trip."""
 
     def __init__(self, driver: Callable[[Store], Driver] = PlugDriver) -> None:
+        self.settings = Settings()
         self._world = World(driver=driver)
 
     def play(self, *acts: Act) -> None:
         async def main() -> None:
             for act in acts:
+                self._world.settings = self.settings
                 async with self._world.serving() as served:
                     await act(EnginePlace(served.engine))
 
@@ -146,6 +151,7 @@ class FileHome:
     """A real database and real key files, with the threads and the clock of the daemon."""
 
     def __init__(self, root: Path) -> None:
+        self.settings = Settings()
         self._root = root
         self._keys = KeyRing(root / "keys")
 
@@ -170,7 +176,7 @@ class FileHome:
                 random=SystemRandomness(),
                 keys=self._keys,
                 signers=self._keys,
-                settings=Settings(),
+                settings=self.settings,
                 user=USER,
                 lineage=lineage,
             ) as engine:
@@ -186,6 +192,7 @@ class RelayedHome:
     """
 
     def __init__(self, folder: Path, *, homes: int | None = None) -> None:
+        self.settings = Settings()
         _, self._relay, self._home = relayed.homes_of(folder)
         self._limit = homes
         self._homes: dict[str, relayed.Home] = {}
@@ -194,6 +201,7 @@ class RelayedHome:
     def play(self, *acts: Act) -> None:
         async def main() -> None:
             for act in acts:
+                self._relay.settings = self.settings
                 async with self._relay.serving(), AsyncExitStack() as daemons:
                     await act(RelayedPlace(self._of, daemons))
 
@@ -206,6 +214,7 @@ class RelayedHome:
             there = list(self._homes.values())
             is_shared = self._limit is not None and len(there) >= self._limit
             self._homes[name] = there[len(there) % (self._limit or 1)] if is_shared else self._home(name)
+        self._homes[name].world.settings = self.settings
         return self._homes[name]
 
 

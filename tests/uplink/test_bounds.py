@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 
 from parlerd.core.errors import StoreError
 from parlerd.core.model import AgentId, Position, RoomId
+from parlerd.core.retention import Span
+from parlerd.engine import retaining
 from parlerd.engine.absent import ASKING_S, refill
 from parlerd.engine.reading import ABSENT
 from parlerd.operations import types as t
@@ -522,6 +524,84 @@ def test_words_that_neither_a_mirror_nor_its_home_has_are_asked_for_in_vain_and_
                 assert "home_unreachable" not in said
                 assert "relay_" not in said
             assert [room.alarm for room in await meeting.bob.rooms()] == [""]
+
+    run(main)
+
+
+async def spans(served: Served, room: str) -> list[Span]:
+    return (await served.engine.rooms.get(RoomId(room))).aggregate.state.retention.spans
+
+
+def test_what_the_relay_lets_go_while_a_mirror_listens_goes_there_too(tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        prune(meeting.relay, to=FEW)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            await meeting.meet(ann, ben)
+            await chat(meeting, 30)
+            await meeting.bob.read()
+            await settled()
+            room = meeting.opened.room
+            assert held(meeting.ben, room).messages == 31
+            await trio.sleep(retaining.AGAIN_S)
+            await settled()
+            assert meeting.relay.store.held(RoomId(room)).messages == FEW
+            assert held(meeting.ben, room) == held(meeting.ann, room) == meeting.relay.store.held(RoomId(room))
+            found, said = await look_back(meeting.bob)
+            assert said == f"Words erased by retention ({31 - FEW} messages)."
+            assert [each.seq for each in found] == list(range(1, 32))
+            checks = (await (await ben.person()).ask("daemon.check", t.CheckStore(), t.CheckList)).checks
+            assert [check.detail for check in checks if not check.ok] == []
+
+    run(main)
+
+
+def test_what_the_relay_let_go_meanwhile_is_told_once_to_who_comes_back(tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            await meeting.meet(ann, ben)
+            await chat(meeting, 30)
+            await meeting.bob.read()
+            await settled()
+        prune(meeting.relay, to=FEW)
+        room = meeting.opened.room
+        async with meeting.relay.serving():
+            await settled()
+            heads = []
+            for _ in range(2):
+                async with meeting.ben.serving() as ben:
+                    meeting.bob = await ben.agent("bob")
+                    await meeting.bob.recv()
+                    await settled()
+                    heads.append(meeting.ben.world.store.head(RoomId(room)))
+                    assert held(meeting.ben, room).messages == FEW
+                    assert len(await spans(ben, room)) == 1
+            assert heads[0] == heads[1]
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("agent", "first", "last"), [("bob", 9, 2), ("bob", 500, 2**53), ("alice", 1, 9), ("nobody", 1, 9)]
+)
+def test_a_home_that_says_nonsense_of_what_it_let_go_changes_nothing(
+    tmp_path: Path, agent: str, first: int, last: int
+) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            await meeting.meet(ann, ben)
+            await chat(meeting, 5)
+            await meeting.bob.read()
+            room = RoomId(meeting.opened.room)
+            [link] = meeting.ben.uplinks._links.values()
+            ids = {"alice": (await meeting.alice.whoami()).id, "bob": (await meeting.bob.whoami()).id}
+            said = t.ErasedAtRoom(agent=ids.get(agent, "U" + "A" * 55), first=first, last=last)
+            assert await link.mirrors.take(t.LinkItem(room=room, erased=[said]))
+            assert held(meeting.ben, room).messages == 6
+            await meeting.alice.send("new")
+            assert texts(await meeting.bob.recv()) == ["new"]
 
     run(main)
 

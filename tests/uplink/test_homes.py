@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from parlerd.core.errors import ParlerError, Refused
-from parlerd.core.model import HomeId, Millis
+from parlerd.core.model import AgentId, HomeId, Millis
 from parlerd.identity.join_line import home_name
 from parlerd.uplink.homes import COUNTED_AT_MOST_MS, MAX_HOMES, Homes
 
@@ -185,3 +185,20 @@ def test_each_daemon_counts_from_a_later_moment_also_where_the_clock_was_set_bac
     assert min(apart) > 0
     assert apart[1:3] == [COUNTED_AT_MOST_MS, COUNTED_AT_MOST_MS]
     assert counted[-1] == 3_000_000_000
+
+
+def test_which_cards_a_relay_is_owed_is_there_after_a_restart_and_bounded(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("parlerd.uplink.homes.MAX_OWED", 5)
+    homes = Homes(path)
+    homes.add(TEAM, "team", "wss://a:1", TEAM)
+    for number in range(7):
+        homes.owe_card(TEAM, AgentId(f"U{number}"), "")
+    homes.owe_card(TEAM, AgentId("U5"), "too_many_cards")
+    homes.card_sent(TEAM, AgentId("U4"))
+    homes.card_sent(TEAM, AgentId("nobody"))
+    homes.owe_card(FIRM, AgentId("U1"), "")
+    homes.reached(TEAM, "wss://b:1", log="l")
+    [again] = Homes(path).all()
+    assert again.cards == {"U2": "", "U3": "", "U5": "too_many_cards", "U6": ""}

@@ -12,7 +12,9 @@ import trio
 from parlerd.core import events as e
 from parlerd.core.errors import ERRORS
 from parlerd.core.model import MessageId, Position, RoomId
+from parlerd.engine.reading import ERASED
 from parlerd.operations import types as t
+from parlerd.settings import Settings
 from tests.engine.test_notices import notice
 from tests.support.engine import Party, Served, run, texts
 from tests.uplink.test_relayed import Meeting, meeting_in, met_before
@@ -358,6 +360,33 @@ def test_readers_and_authors_are_told_what_was_lost(tmp_path: Path) -> None:
                 assert (texts(page), page.notice.startswith(said)) == (["after"], True)
                 await bob.ask("message.commit", t.Commit(cursor=page.cursor, room=room), t.Committed)
                 assert (await bob.recv(room=room)).notice == ""
+
+    run(main)
+
+
+def test_what_a_relay_lost_stays_here_when_the_relay_lets_other_words_go(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met_before(tmp_path) as (meeting, ann, _):
+            bob, relay, room = meeting.bob, meeting.relay, meeting.opened.room
+            await lose(meeting, "lost 1", "lost 2")
+            async with relay.serving():
+                await trio.sleep(120)
+                await rewind(ann, room)
+                await talk(meeting, "a", "b", "c", "d", "e", "f")
+                for party in (meeting.alice, bob):
+                    while (page := await party.recv(room=room)).messages:
+                        await party.commit(page)
+                await trio.sleep(120)
+            relay.settings = Settings(retention_room_messages=3)
+            async with relay.serving():
+                await trio.sleep(120)
+                assert relay.store.held(RoomId(room)).messages == 3
+                page = await bob.recv(room=room, since=0)
+                assert texts(page) == ["Chose PKCE.", ERASED, "lost 1", "lost 2", *[ERASED] * 4, "e", "f"]
+                assert page.notice.endswith("Words erased by retention (5 messages).")
+                await meeting.alice.send("after")
+                assert await bob.read(wait=60) == ["after"]
+                assert [each.alarm for each in await bob.rooms()] == [""]
 
     run(main)
 

@@ -45,11 +45,21 @@ class Register(Params, frozen=True, kw_only=True):
     home: Short | None = None
 
 
+class CardAt(Result, frozen=True, kw_only=True):
+    """What became of a card at a home: `published`, `unchanged`, `pending` where it goes there by itself once the home
+    answers, or `failed` with the code of the reason."""
+
+    home: str
+    status: Literal["published", "unchanged", "pending", "failed"]
+    code: str = ""
+
+
 class FoundAgent(Result, frozen=True, kw_only=True):
     """An agent by its card. `status` is how present it is, `since` when it was seen last (0: never), `home` in whose
     directory the card was found, `stated` what the agent says that it is doing. Tags, skills and the role are labels;
     the description is whatever the agent wrote. `direct`: whether the agent's person is asked before somebody new
-    reaches it with a direct message."""
+    reaches it with a direct message. `pending`, of the caller's own card, are the relays at which the card is not as
+    it is here."""
 
     id: str
     name: str
@@ -65,14 +75,7 @@ class FoundAgent(Result, frozen=True, kw_only=True):
     fingerprint: str
     direct: DirectRule = "open"
     stated: StatedStatus | msgspec.UnsetType = msgspec.UNSET
-
-
-class CardAt(Result, frozen=True, kw_only=True):
-    """What became of a card at a home: `published`, `unchanged`, or `failed` with the code of the reason."""
-
-    home: str
-    status: Literal["published", "unchanged", "failed"]
-    code: str = ""
+    pending: list[CardAt] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Registered(Result, frozen=True, kw_only=True):

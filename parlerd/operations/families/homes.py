@@ -24,10 +24,11 @@ class ListHomes(Params, frozen=True, kw_only=True):
 
 class HomeEntry(Result, frozen=True, kw_only=True):
     """One home. `id` is its key. `url` is where it was last reached, empty for this machine. `fingerprint` is what
-    stands behind `#` in the line by which the home was added. `default`: new sessions open there. `waiting` messages of
-    this machine's agents wait to be sent there; only the person is told. `heard_at` is when the relay last answered, 0
-    where it never did. `reason` is the code of the error that keeps a link from being made, or empty. `clock_ahead_ms`
-    is how far the relay's clock was ahead of this machine's at the last link, negative where it was behind."""
+    stands behind `#` in the line by which the home was added. `default`: new sessions open there. `waiting` messages
+    and `cards` of this machine's agents wait to be sent there; only the person is told. `heard_at` is when the relay
+    last answered, 0 where it never did. `reason` is the code of the error that keeps a link from being made, or empty.
+    `clock_ahead_ms` is how far the relay's clock was ahead of this machine's at the last link, negative where it was
+    behind."""
 
     name: str
     id: str
@@ -36,6 +37,7 @@ class HomeEntry(Result, frozen=True, kw_only=True):
     state: HomeState
     default: bool
     waiting: int = 0
+    cards: int = 0
     heard_at: int = 0
     reason: str = ""
     clock_ahead_ms: int = 0

@@ -193,6 +193,7 @@ class RequestEntry(Result, frozen=True, kw_only=True):
     knock_signature: bytes
     decision: bytes = b""
     decision_signature: bytes = b""
+    role: str = ""
 
 
 class TransferEntry(Result, frozen=True, kw_only=True):
@@ -288,6 +289,15 @@ class TaskAtRoom(Result, frozen=True, kw_only=True):
     fence: _Count = 0
 
 
+class ErasedAtRoom(Result, frozen=True, kw_only=True):
+    """The words of the messages from an agent's own number `first` to `last` are gone, because the room's home held too
+    many."""
+
+    agent: str
+    first: _Count
+    last: _Count
+
+
 class LinkItem(Result, frozen=True, kw_only=True):
     """One step of a room: a card, a page or a rewind. With `gone` the room is followed no longer, because none of the
     attached agents may know it any more, and nothing else is in the item but `deleted`, which says that the room was
@@ -304,6 +314,8 @@ class LinkItem(Result, frozen=True, kw_only=True):
     presence: list[Present] = []
     tasks: list[TaskAtRoom] = []
     """How these tasks stand now, whatever was told of them before."""
+    erased: list[ErasedAtRoom] = []
+    """Which words are gone, whatever was told of these messages before."""
     awaits: list[str] = []
     level: bool = False
     gone: bool = False

@@ -86,7 +86,11 @@ class OpenedSession(Result, frozen=True, kw_only=True):
 
 
 class JoinSession(Params, frozen=True, kw_only=True):
+    """`role` is what the agent is to be in the room, as it says: whoever hands over the turn, or asks for work, may
+    name a role. An agent that is in has the role that it came in with."""
+
     session_key: Annotated[str, Meta(min_length=1, max_length=256)]
+    role: str = ""
     wait_ms: Wait = 0
     limit: int = 100
     """With 0 nothing is shown, and the context comes with the first read."""
@@ -354,8 +358,8 @@ FAMILY: Final = Family(
         ToolEntry(
             name="parler_join_session",
             title="Join a session",
-            usage="If a person has to decide first, you get a code to tell your user.",
-            arguments=(Argument(name="key", field="session_key", required=True), WAIT_ARGUMENT),
+            usage="Until then you have a code for your user.",
+            arguments=(Argument(name="key", field="session_key", required=True), Argument(name="role"), WAIT_ARGUMENT),
             example={"key": "A3KE7DJR"},
         ),
         ToolEntry(

@@ -518,7 +518,6 @@ FAMILY: Final = Family(
             plane="link",
             effect="write",
             errors=("no_such_room", "room_deleted", "invalid_param"),
-            waits=True,
             facts=(*_WRITES, "state_deleted", "timer_renewed", "scope_hidden"),
             example={"room": samples.ROOM, "agent": "U", "operation": "state.get", "params": b""},
             answers=({"answer": b"\x80"},),

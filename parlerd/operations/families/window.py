@@ -134,7 +134,7 @@ FAMILY: Final = Family(
             plane="window",
             effect="write",
             errors=(*DECIDING, "form_undecided", "needs_proof", "code_mismatch", "throttled"),
-            facts=("session_activated", "join_approved", "join_denied", "member_joined"),
+            facts=("session_activated", "join_approved", "join_denied", "member_joined", "direct_decided"),
             example={"agent": samples.BOB, "room": "auth-redesign", "join_code": "K7QM"},
         ),
         Operation(
