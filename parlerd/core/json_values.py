@@ -31,7 +31,7 @@ INTEGERS: Final = range(-(1 << 63), 1 << 63)
 
 def text_of(value: Value, param: str = "value") -> bytes:
     """The JSON text of a value. Raises `Refused`: `invalid_param` for what is no value, `value_too_large`."""
-    _require(value, param, MAX_DEPTH)
+    require(value, param=param)
     try:
         text = msgspec.json.encode(value)
     except (UnicodeEncodeError, msgspec.EncodeError):
@@ -106,7 +106,8 @@ def _laid_over(old: Mapping[str, Value], new: Mapping[str, Value]) -> Value:
     return found
 
 
-def _require(value: Value, param: str, left: int) -> None:
+def require(value: Value, depth: int = MAX_DEPTH, param: str = "value") -> None:
+    """Raise `Refused(invalid_param)` for what is no value: what JSON cannot say, and what is deeper than `depth`."""
     match value:
         case None | bool() | str():
             return
@@ -116,15 +117,15 @@ def _require(value: Value, param: str, left: int) -> None:
         case float():
             if not isfinite(value):
                 raise Refused("invalid_param", 'There is no such number; use a string, such as "NaN".', param=param)
-        case list() | dict() if not left:
+        case list() | dict() if not depth:
             raise Refused("invalid_param", f"A value is at most {MAX_DEPTH} lists and objects deep.", param=param)
         case list():
             for each in value:
-                _require(each, param, left - 1)
+                require(each, depth - 1, param)
         case dict():
             for key, each in value.items():
                 if not isinstance(key, str):
                     raise Refused("invalid_param", "The keys of an object are strings.", param=param)
-                _require(each, param, left - 1)
+                require(each, depth - 1, param)
         case _:
             raise Refused("invalid_param", "A value is what JSON can say.", param=param)

@@ -45,7 +45,7 @@ from parlerd.engine import entries_shown as shown
 from parlerd.engine.callers import Caller
 from parlerd.engine.deciding import ITSELF
 from parlerd.engine.desk import Desk
-from parlerd.engine.handles import Question, RoomHandle
+from parlerd.engine.handles import LOCAL, Question, RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.inputs import input_digest
 from parlerd.engine.lookup import room_of
@@ -159,12 +159,14 @@ class Coordination:
         by = self._desk.by(caller, me)
         while True:
             left = max(0.0, deadline - trio.current_time())
+            asked_at = trio.current_time()
             request = Request("state.wait", msgspec.structs.replace(params, wait_ms=int(left * 1000)), by, caller)
             handle = await self._desk.rooms.get(name)
             try:
                 answer = await handle.ask(request.question, partial(self.answer, request))
             except Refused as refused:
-                if refused.code not in _AWAY or handle.silent_since() is None or left <= 0 or self._desk.draining:
+                is_here = handle.home_name == LOCAL
+                if refused.code not in _AWAY or is_here or left <= 0 or self._desk.draining:
                     raise
                 await self._pause(caller, min(left, AGAIN_S))
                 continue
@@ -172,7 +174,11 @@ class Coordination:
             is_over = trio.current_time() >= deadline or answer.deadlock_suspected is not msgspec.UNSET
             if answer.triggered or is_over:
                 elapsed = int((trio.current_time() - began) * 1000)
-                return _named(msgspec.structs.replace(answer, elapsed_ms=elapsed), handle)
+                told = msgspec.structs.replace(answer, condition=params.condition, elapsed_ms=elapsed)
+                return _named(told, handle)
+            if trio.current_time() - asked_at < AGAIN_S:
+                # A home that does not wait is not asked again at once.
+                await self._pause(caller, min(left, AGAIN_S))
 
     async def _pause(self, caller: Caller, seconds: float) -> None:
         async def look(wait: Wait) -> bool | None:
@@ -199,6 +205,7 @@ class Coordination:
         require_member(await handle.quiet(), agent, principal)
         asked = _decoded(params.params, OPERATIONS[params.operation].params)
         try:
+            _require_values(asked)
             if OPERATIONS[params.operation].effect != "read":
                 if desk.kept.is_over(principal, len(params.params)):
                     raise desk.kept.refusal()

@@ -36,7 +36,6 @@ from parlerd.core.membership import last_at_home, number_at_home, shift_after, s
 from parlerd.core.messages import audience_key
 from parlerd.core.model import AgentId, By, KeyId, MessageId, Millis, Position, RequestId, RoomId, Seq, Shown
 from parlerd.core.public_line import epoch_of, first_number
-from parlerd.core.refusals import heard
 from parlerd.core.room import Room
 from parlerd.core.statements import Rewind, Statement, encode
 from parlerd.engine.actor import RoomActor
@@ -48,7 +47,7 @@ from parlerd.engine.reading import handle_of
 from parlerd.engine.submissions import Settled, Submission
 from parlerd.identity import codes
 from parlerd.operations import types as t
-from parlerd.operations.registry import OPERATIONS
+from parlerd.uplink import answers
 from parlerd.uplink.arriving import wanted
 from parlerd.uplink.composing import Composer, Decided
 from parlerd.uplink.counters import Counters, Signed, Threaded
@@ -552,11 +551,8 @@ class RemoteRoom(MirrorRoom):
         answer = await self._link.call("link.ask", params, by=question.by.actor, longer=longer)
         assert isinstance(answer, t.AnsweredAtRoom)
         if answer.code:
-            raise heard(answer.code, answer.details)
-        try:
-            return msgspec.msgpack.decode(answer.answer, type=OPERATIONS[question.name].result)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise Refused("relay_failed", home=self.home_name) from None
+            raise answers.refused(question.name, answer.code, answer.details)
+        return answers.answered(question.name, answer.answer, self.home_name)
 
     # -- deleting ------------------------------------------------------------------------------------------------
 

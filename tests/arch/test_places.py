@@ -20,6 +20,7 @@ FOLDERS: Final = {
     "mcp_server", "mcp_server/stdio", "mcp_server/tools", "configs", "configs/hosts", "relay",
 }  # fmt: skip
 ELSEWHERE: Final = {
+    "parlerd/uplink/answers": "uplink/test_state",
     "parlerd/uplink/composing": "uplink/test_relayed",
     "parlerd/uplink/doors": "uplink/test_relayed",
     "parlerd/uplink/mirrors": "uplink/test_relayed",
