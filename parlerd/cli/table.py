@@ -134,6 +134,49 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
         'parler task working --note "reading the diff"',
         'parler task failed --task 7',
     )),
+    (('state', 'get'), 'parlerd.cli.state', 'state.get', '', (
+        'parler state get phase',
+        'parler state get x --json',
+    )),
+    (('state', 'list'), 'parlerd.cli.state', 'state.list', '', (
+        'parler state list',
+        'parler state list --at-seq 7',
+    )),
+    (('state', 'set'), 'parlerd.cli.state', 'state.set', '', (
+        'parler state set phase planning',
+        'parler state set tasks_done 1 --increment',
+        'parler state set config \'{"retries": 3}\' --merge --if-version 4',
+    )),
+    (('state', 'delete'), 'parlerd.cli.state', 'state.delete', '', (
+        'parler state delete phase',
+    )),
+    (('state', 'batch'), 'parlerd.cli.state', 'state.batch', '', (
+        'parler state batch --file writes.json',
+    )),
+    (('state', 'history'), 'parlerd.cli.state', 'state.history', '', (
+        'parler state history phase',
+    )),
+    (('state', 'private'), 'parlerd.cli.state', 'state.hide', '', (
+        'parler state private on',
+    )),
+    (('timer', 'renew'), 'parlerd.cli.state', 'timer.renew', '', (
+        'parler timer renew fire_lit',
+    )),
+    (('eval',), 'parlerd.cli.state', 'state.evaluate', '', (
+        "parler eval 'state._shared.turn > 2'",
+    )),
+    (('wait',), 'parlerd.cli.state', 'state.wait', '', (
+        'parler wait \'state._shared.phase == "done"\' --timeout 60 --include state,agents',
+    )),
+    (('view', 'set'), 'parlerd.cli.state', '', 'Name an expression, whose value is read like that of a key.', (
+        'parler view set ready \'agents.all(a, agents[a].status == "active")\'',
+    )),
+    (('view', 'list'), 'parlerd.cli.state', '', 'See the views of a room, and what each is worth to you.', (
+        'parler view list',
+    )),
+    (('view', 'delete'), 'parlerd.cli.state', '', 'Delete a view.', (
+        'parler view delete ready',
+    )),
     (('handoff',), 'parlerd.cli.handoff', 'handoff.give', '', (
         'parler handoff --for bob --summary "rotation is done" --next "wire the UI"',
         'parler handoff --goal "new login" --decision "use PKCE" --next "wire the UI"',
@@ -317,6 +360,21 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'why',
         'presence',
         'attention',
+    )),
+    ('Coordinate', (
+        'state set',
+        'state list',
+        'state get',
+        'state delete',
+        'state batch',
+        'state history',
+        'state private',
+        'timer renew',
+        'eval',
+        'wait',
+        'view set',
+        'view list',
+        'view delete',
     )),
     ('Look around', (
         'rooms',

@@ -7,11 +7,13 @@ Not here: who asks, which comes as a `By`, and what follows, which the facets de
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, Literal
 
 import msgspec
 
 from parlerd.core.envelope import Envelope, MemoryPart
 from parlerd.core.events import RoomEvent
+from parlerd.core.expressions import Expression
 from parlerd.core.model import (
     NO_BLOB,
     AgentId,
@@ -33,6 +35,7 @@ from parlerd.core.model import (
     Turn,
     WordsOf,
 )
+from parlerd.core.seen import NOBODY_SEEN, Presences
 from parlerd.core.statements import (
     AgentCard,
     DecisionStatement,
@@ -43,6 +46,7 @@ from parlerd.core.statements import (
     Title,
     Transfer,
 )
+from parlerd.core.timers import TimerSpec
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
@@ -233,6 +237,57 @@ class LapseTasks(Command, frozen=True, kw_only=True):
     """The home of the room looks which leases have ended. Not for a caller to ask."""
 
 
+StateAct = Literal["set", "increment", "merge", "append", "delete"]
+"""What is done to a key of the state."""
+
+
+class StateWrite(msgspec.Struct, frozen=True, kw_only=True):
+    """One write to the state. `scope` is a handle, an id, or one of the room's own scopes. What `act` does with `value`
+    stands in `json_values`. `gate` has to be true, and `if_version` is the version that the key must have, 0 for none
+    at all. A view has `expr` in place of a value. With `set` the entry has this timer and this `enabled` or none; with
+    any other act it keeps those that it has unless some are given."""
+
+    scope: str
+    key: str
+    act: StateAct = "set"
+    value: Any = None
+    expr: Expression | None = None
+    gate: Expression | None = None
+    if_version: int | None = None
+    enabled: Expression | None = None
+    timer: TimerSpec | None = None
+
+
+class WriteState(Command, frozen=True, kw_only=True):
+    """These writes, all of them or none, each over what those before it left. All expressions are evaluated over what
+    there was before the first. `gate` is that of the whole batch."""
+
+    writes: tuple[StateWrite, ...]
+    gate: Expression | None = None
+    presence: Presences = NOBODY_SEEN
+    """How present the agents are, for the expressions."""
+
+
+class RenewTimer(Command, frozen=True, kw_only=True):
+    """Let the timer of an entry begin again."""
+
+    scope: str
+    key: str
+
+
+class HideScope(Command, frozen=True, kw_only=True):
+    """Let only its own agent read a scope, or everybody again. Without a `scope`, every agent's: the owner alone asks
+    for that."""
+
+    scope: str
+    hidden: bool
+
+
+class RunDue(Command, frozen=True, kw_only=True):
+    """The home of the room looks what has run out. Whoever decides a command does that before it, so nothing is left to
+    decide here. Not for a caller to ask."""
+
+
 class PruneBodies(Command, frozen=True, kw_only=True):
     """The home of the room lets words go that are too much. Not for a caller to ask. The answer is `erased`, or
     `needed` where all of them stay."""
@@ -285,6 +340,10 @@ RoomCommand = (
     | ReleaseTask
     | RenewTask
     | LapseTasks
+    | WriteState
+    | RenewTimer
+    | HideScope
+    | RunDue
     | PruneBodies
     | RewindRoom
     | Arrive

@@ -23,6 +23,8 @@ class Decision:
     statements: tuple[Statement | None, ...] = ()
     """What the author of each event signs with it, beside `events`; as far as the room says it: the author fills in an
     empty nonce. Empty where nobody signs anything but a message's words."""
+    bodies: tuple[bytes | None, ...] = ()
+    """What stands in the body of each event that nobody signs, beside `events`; empty where none has one."""
     authority: str = ""
     """By what right the actor did it, as every one of the facts records: `owner`, `member`, `key:...` and the like."""
     replay: Position | None = None

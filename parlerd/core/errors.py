@@ -621,6 +621,42 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "Write under a key that there is, or without a key.",
         scope="room",
     ),
+    # -- coordination
+    _E(
+        "no_such_key",
+        "There is no such key in the state of this room.",
+        "See which keys there are: parler state list",
+        tool_hint='See which keys there are: parler_state {"action":"list"}',
+    ),
+    _E(
+        "scope_denied",
+        "This scope of the state is another agent's: everybody reads it, and only that agent writes it.",
+        "Write to your own scope, or to _shared.",
+    ),
+    _E(
+        "precondition_failed",
+        "The condition of this write is not true.",
+        "Wait until it is, and write again.",
+        fault="peer",
+    ),
+    _E("invalid_timer", "This is no timer.", "A timer has an effect, and one of ms, at, and ticks with tick_on."),
+    _E(
+        "wrong_type",
+        "The value there is of a type to which this cannot be done.",
+        "Read what is there, or set another value.",
+    ),
+    _E(
+        "secret_refused",
+        "This value holds what looks like a credential, and every member of the room would be shown it.",
+        "Keep the credential where it is, and write where to find it.",
+    ),
+    _E("value_too_large", "This value is larger than a value may be.", "Keep less under one key, or share a file."),
+    _E(
+        "state_full",
+        "The state of this room is as large as it may be.",
+        "Delete keys that nobody needs any more.",
+        scope="room",
+    ),
     _E("no_such_message", "There is no such message among those you may see.", "Check the id."),
     # -- files and code
     _E(

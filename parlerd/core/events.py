@@ -17,6 +17,7 @@ from typing import Any, Final, get_args
 import msgspec
 
 from parlerd.core.errors import Refused, StoreError
+from parlerd.core.expressions import Expression
 from parlerd.core.model import (
     NO_BLOB,
     AgentId,
@@ -43,6 +44,7 @@ from parlerd.core.model import (
     Turn,
     Verified,
 )
+from parlerd.core.timers import Effect, Timer
 
 
 def _version(v: int) -> int:
@@ -222,6 +224,66 @@ class TaskLapsed(_Event, tag="task_lapsed", frozen=True, kw_only=True):
     task: MessageId
     worker: AgentId
     fence: Position
+
+
+class StateWritten(_Event, tag="state_written", frozen=True, kw_only=True):
+    """A key of the room's state has this value from now on. A short value stands here as its JSON text; the text of a
+    longer one is in the body (`state.encode_text`), and then `text` is empty. `size` is how many bytes the text has. A
+    view has an expression in place of a value."""
+
+    scope: str
+    key: str
+    version: int
+    text: bytes = b""
+    size: int = 0
+    expr: Expression | None = None
+    enabled: Expression | None = None
+    """What has to be true for the entry to be there."""
+    timer: Timer | None = None
+    keeps: bool = False
+    """Whether `enabled` and `timer` stay as they were; both are empty here then."""
+
+
+class StateDeleted(_Event, tag="state_deleted", frozen=True, kw_only=True):
+    """A key of the room's state has no value any more. `version` is the one that it had last."""
+
+    scope: str
+    key: str
+    version: int
+
+
+class TimerRenewed(_Event, tag="timer_renewed", frozen=True, kw_only=True):
+    """The timer of an entry runs out at `due` instead."""
+
+    scope: str
+    key: str
+    due: Millis
+
+
+class TimersTicked(_Event, tag="timers_ticked", frozen=True, kw_only=True):
+    """Keys were written that timers count the writes of. `left` says how many ticks each of these timers has left, by
+    the scope and the key of the entry that has it."""
+
+    left: tuple[tuple[str, str, int], ...]
+
+
+class TimerFired(_Event, tag="timer_fired", frozen=True, kw_only=True):
+    """The timer of an entry ran out: with the effect `delete` the entry is gone, and with `enable` it is there from now
+    on. `version` is the entry's. `late_ms` is how long after its moment that happened."""
+
+    scope: str
+    key: str
+    effect: Effect
+    version: int
+    late_ms: Millis = Millis(0)
+
+
+class ScopeHidden(_Event, tag="scope_hidden", frozen=True, kw_only=True):
+    """From now on only its own agent reads a scope of the state, or everybody again, where `hidden` is false. An empty
+    `scope` stands for every agent's scope of which no such fact says something else."""
+
+    scope: str
+    hidden: bool
 
 
 class BodiesErased(_Event, tag="bodies_erased", frozen=True, kw_only=True):
@@ -473,6 +535,12 @@ RoomEvent = (
     | TaskReleased
     | TaskCompleted
     | TaskLapsed
+    | StateWritten
+    | StateDeleted
+    | TimerRenewed
+    | TimersTicked
+    | TimerFired
+    | ScopeHidden
     | BodiesErased
     | MirrorPlaced
     | RoomRewound

@@ -92,6 +92,11 @@ class Facet(Generic[T]):
         """The topics of what time alone changed in (after, now]."""
         return ()
 
+    def ran_out(self, now: Millis) -> Sequence[Event]:
+        """What has run out up to `now` and is a fact once somebody looks, in the order in which it ran out. Asked
+        before each decision, so that a decision rests on what is true by then."""
+        return ()
+
 
 @dataclass(frozen=True, slots=True)
 class Rules:
@@ -204,6 +209,10 @@ class Aggregate(Generic[S]):
         for place, rule in self.RULES.touches.get(type(event), ()):
             found += rule(self.facets[place], event, header)
         return found
+
+    def ran_out(self, now: Millis) -> list[Event]:
+        """What has run out and is to be a fact before anything else is decided."""
+        return [event for facet in self.facets for event in facet.ran_out(now)]
 
     def next_deadline(self, after: Millis) -> Millis | None:
         """The first moment after `after` at which time alone changes something in this aggregate; None when nothing

@@ -242,6 +242,16 @@ def resolve(members: Mapping[AgentId, Member], who: str) -> AgentId:
     raise _no_such_agent(members, who, f"No one here goes by {who!r}.")
 
 
+def handle_named(members: Mapping[AgentId, Member], who: str) -> str:
+    """The handle behind an id or a handle of somebody who is or was in. Raises `Refused(no_such_agent)`."""
+    member = members.get(AgentId(who))
+    if member is not None:
+        return member.handle
+    if any(member.handle == who for member in members.values()):
+        return who
+    raise _no_such_agent(members, who, f"No one here goes by {who!r}.")
+
+
 def resolve_taker(
     members: Mapping[AgentId, Member], owner: AgentId, who: str, *, giver: AgentId
 ) -> tuple[tuple[AgentId, ...], str]:

@@ -122,6 +122,11 @@ def label(text: str) -> Label:
     return Label(text)
 
 
+def is_label(text: str) -> bool:
+    """Whether `text` may stand outside a fence."""
+    return _LABEL.match(text) is not None
+
+
 def agent_name(text: str) -> Label:
     """`text` as an agent's name: a label that neither is a reserved word nor has the form of an agent's id. Raises
     `Refused(invalid_name)`.
@@ -183,8 +188,8 @@ def slug(text: str, *, fallback: str) -> Label:
     return Label(cleaned or fallback)
 
 
-def memory_key(text: str) -> Label:
-    """`text` as a key of a room's memory: a label, because whoever joins is told the keys outside any fence. Raises
+def key_label(text: str) -> Label:
+    """`text` as a key of a room's memory or state: a label, because keys are shown outside any fence. Raises
     `Refused(invalid_param)`."""
     if _LABEL.match(text) is None:
         raise Refused(

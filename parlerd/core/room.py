@@ -5,12 +5,13 @@ nothing. `apply` takes a committed fact and cannot fail. Neither reads a clock o
 give the same events everywhere. A room in memory holds members, keys, requests and counters, and no messages.
 
 Not here: any rule. Above: the engine, which looks up what `decide` needs of the past and commits what it gives. Below:
-`lifecycle`, `membership`, `approvals`, `messages`, `memory`, `rewinds`, `mirror`, `handoff`, `claims` and `retention`,
-each with its state and its rules; `facets` puts them together.
+`lifecycle`, `membership`, `approvals`, `messages`, `memory`, `rewinds`, `mirror`, `handoff`, `claims`, `retention` and
+`state`, each with its state and its rules; `facets` puts them together.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import ClassVar, Final, get_args
 
@@ -20,7 +21,8 @@ from parlerd.core import approvals, facets, membership
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.approvals import Approvals, ApprovalsState, KeyState, Request
-from parlerd.core.claims import Claims, ClaimsState
+from parlerd.core.claims import TASK, Claims, ClaimsState
+from parlerd.core.entries import EntriesState
 from parlerd.core.handoff import Handoffs, HandoffState, Offers
 from parlerd.core.lifecycle import Lifecycle, LifecycleState, alarm
 from parlerd.core.membership import Member, Membership, MembershipState
@@ -43,8 +45,11 @@ from parlerd.core.model import (
     Shown,
     View,
 )
+from parlerd.core.resolver import Asker, Counted, Resolver
 from parlerd.core.retention import Retention, RetentionState
 from parlerd.core.rewinds import Rewinds, RewindsState
+from parlerd.core.seen import Presences
+from parlerd.core.state import Entries
 
 FOLD_VERSION: Final = 10
 """Raise this number when the state's shape changes, or the state that a log folds to: snapshots of another version are
@@ -64,6 +69,7 @@ class RoomState(facets.Folded):
     mirror: MirrorState = msgspec.field(default_factory=MirrorState)
     handoffs: HandoffState = msgspec.field(default_factory=HandoffState)
     claims: ClaimsState = msgspec.field(default_factory=ClaimsState)
+    entries: EntriesState = msgspec.field(default_factory=EntriesState)
     retention: RetentionState = msgspec.field(default_factory=RetentionState)
 
     @property
@@ -157,7 +163,7 @@ class Room(facets.Aggregate[RoomState]):
 
     fold_version: int = FOLD_VERSION
     RULES: ClassVar = facets.compose(
-        (Lifecycle, Membership, Approvals, Messages, Memory, Rewinds, Mirror, Handoffs, Claims, Retention),
+        (Lifecycle, Membership, Approvals, Messages, Memory, Rewinds, Mirror, Handoffs, Claims, Retention, Entries),
         commands=get_args(c.RoomCommand),
         events=get_args(e.RoomEvent),
     )
@@ -168,6 +174,8 @@ class Room(facets.Aggregate[RoomState]):
         offers = state.offers
         self.claims: Final = Claims(state.claims, life, members)
         """The tasks of the room, and who has which."""
+        self.entries: Final = Entries(state.entries, life, members, self.look)
+        """The room's state."""
         super().__init__(
             state,
             Lifecycle(life),
@@ -180,6 +188,7 @@ class Room(facets.Aggregate[RoomState]):
             Handoffs(state.handoffs, offers),
             self.claims,
             Retention(state.retention, life, state.memory, offers, state.claims),
+            self.entries,
         )
 
     @classmethod
@@ -190,6 +199,16 @@ class Room(facets.Aggregate[RoomState]):
     def view(self, agent: AgentId) -> View:
         """What a present member may see. Raises `Refused(no_such_room)` for anyone else."""
         return membership.view_of(membership.present(self.state.members, agent))
+
+    def look(self, agent: AgentId, now: Millis, presence: Presences) -> Resolver:
+        """The room as a present member sees it at a moment. Raises `Refused(no_such_room)` for anyone else."""
+        member = membership.present(self.state.members, agent)
+
+        def counted() -> Counted:
+            return Counted(self.newest_seq(agent), Counter(TASK for _ in self.claims.open_to(agent, now)))
+
+        asker = Asker(agent, member.handle, counted)
+        return Resolver(self.entries.table, self.state.members, asker, now=now, presence=presence)
 
     def newest_seq(self, agent: AgentId) -> Seq:
         """The number of the newest message that a present member may see. The store would count the same, slower."""

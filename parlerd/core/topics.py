@@ -26,6 +26,9 @@ Root = Literal[
     "keys",
     "decision",
     "claims",
+    "state",
+    "waiting",
+    "scopes",
     "requests",
     "concerns",
     "memberships",
@@ -78,6 +81,21 @@ def decision(room: str, agent: str) -> Topic:
 def claims(room: str, task: str = ANY) -> Topic:
     """A task of `room` was posted, claimed, given back or ended: any task, or what became of the one that is named."""
     return Topic(room, "claims", ANY, task)
+
+
+def state(room: str, scope: str = ANY, key: str = ANY) -> Topic:
+    """The state of `room` changed: anywhere, in one scope, or under one key."""
+    return Topic(room, "state", scope, key)
+
+
+def waiting(room: str, agent: str = ANY) -> Topic:
+    """An agent of `room` (this one, or any) began or ended to wait for a condition there."""
+    return Topic(room, "waiting", agent)
+
+
+def scopes(room: str) -> Topic:
+    """Who reads which scope of the state of `room` changed."""
+    return Topic(room, "scopes")
 
 
 def log(room: str) -> Topic:

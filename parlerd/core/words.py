@@ -44,8 +44,8 @@ from parlerd.core.model import (
     blob_id,
     idempotency_key,
     is_agent_id,
+    key_label,
     label,
-    memory_key,
 )
 
 MAX_DEPTH: Final = 64
@@ -304,7 +304,7 @@ def _is_memory(part: MemoryPart, envelope: Envelope) -> bool:
     whole room's, so a message of it is hidden from nobody and addressed to nobody."""
     is_for_all = envelope.visibility is None and not envelope.to and not envelope.role
     is_alone = sum(isinstance(each, MemoryPart) for each in envelope.parts) == 1
-    is_named = part.key == "" or _holds(memory_key, part.key)
+    is_named = part.key == "" or _holds(key_label, part.key)
     is_guarded = part.if_version is not None
     if not (envelope.kind == MEMORY and is_for_all and is_alone and is_named):
         return False

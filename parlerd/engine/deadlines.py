@@ -2,7 +2,8 @@
 
 No reader needs this to see what is right: whether a key lives or an agent is idle follows from a stored moment and the
 time of whoever asks, in each decision and each read. But nobody who waits would ask again, because no fact says that
-time has passed. Here they are woken.
+time has passed. Here they are woken. Where what ran out is a fact (`Aggregate.ran_out`), that fact is made here in its
+moment, and wakes whoever waits for it.
 
 Above: `engine`, which puts it together. Below: `scheduler` for the moments, the rooms (`Aggregate.next_deadline`,
 `expire`). Invariant: a room that nobody has open has its next moment in the store, so that it is opened and looked at
@@ -16,10 +17,12 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
 
+from parlerd.core import commands as c
 from parlerd.core import topics
 from parlerd.core.errors import Refused, StoreError
 from parlerd.core.model import AgentId, Millis, RoomId
 from parlerd.core.room import Room
+from parlerd.engine.deciding import ITSELF
 from parlerd.engine.driver import Driver
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.ports import Clock, Notifier
@@ -79,6 +82,8 @@ class RoomDeadlines:
         try:
             handle = await self._rooms.get(name)
             await self._look(handle)
+            if handle.aggregate.ran_out(max(self._clock.now(), handle.aggregate.last_at)):
+                await handle.submit(c.RunDue(), ITSELF)
         except Refused:
             return  # the room is gone, or takes no more commands
         room = handle.aggregate

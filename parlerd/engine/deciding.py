@@ -10,6 +10,7 @@ writes a message's words. Invariant: a command that is refused leaves nothing in
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
 
 import msgspec
@@ -22,7 +23,19 @@ from parlerd.core.decision import Decision
 from parlerd.core.envelope import Envelope
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.memory import forgets_by_id
-from parlerd.core.model import By, Ids, MessageId, Millis, Position, ReplyTarget, RoomId, drawn_key
+from parlerd.core.model import (
+    HOME_ROOM,
+    AgentId,
+    By,
+    Ids,
+    MessageId,
+    Millis,
+    Position,
+    PrincipalId,
+    ReplyTarget,
+    RoomId,
+    drawn_key,
+)
 from parlerd.core.room import Room
 from parlerd.core.statements import Opening, Statement, encode, encode_opened
 from parlerd.engine.authors import Arrived, Attested, Author, Draft, Finished, Place, Sealed, Sealer, Stated
@@ -56,11 +69,17 @@ class Aggregate(Protocol):
 
     def decide(self, command: c.Command, *, by: By, now: Millis, ids: Ids) -> Decision: ...
 
+    def ran_out(self, now: Millis) -> Sequence[e.Event]: ...
+
     def apply(self, header: e.Header, body: bytes | None = None) -> None: ...
 
     def reads_body(self, header: e.Header) -> bool: ...
 
     def snapshot(self) -> bytes: ...
+
+
+ITSELF: Final = By(actor=AgentId(""), principal=PrincipalId(""), session=HOME_ROOM, host=HOME_ROOM, via="cli")
+"""The home itself, for what happens because a moment came."""
 
 
 class RoomTime:
@@ -227,6 +246,7 @@ class Decider:
                 places = {id: found.position for id in _forgotten_by(command) if (found := _known(id, batch))}
                 command = msgspec.structs.replace(command, taken=in_use, forgotten=places)
             now = self._time.now(aggregate.last_at)
+            self._run_out(aggregate, batch, now)
             decision = aggregate.decide(command, by=by, now=now, ids=self._ids)
         except ParlerError as error:
             submission.error = error
@@ -268,6 +288,16 @@ class Decider:
         if may_repeat and headers:
             batch.done[scope] = submission.settled
 
+    def _run_out(self, aggregate: Aggregate, batch: Batch, now: Millis) -> None:
+        """Take in what has run out: what is decided next rests on that."""
+        for event in aggregate.ran_out(now):
+            header = e.Header(
+                position=Position(aggregate.position + 1), at=now, by=ITSELF, authority="home", event=event
+            )
+            aggregate.apply(header)
+            self._time.applied()
+            batch.facts.append(NewFact(header, None, None))
+
     def _acted(self, by: By, at: Position, now: Millis) -> MarkDelivery:
         """That somebody acted on the message there."""
         return MarkDelivery(self._room, by.actor, "acted", upto=at, at=now, after=Position(at - 1))
@@ -303,7 +333,9 @@ class Decider:
         if isinstance(words, Stated) and isinstance(event, e.MessagePosted):
             words = words.recap
         statement = decision.statements[n] if n < len(decision.statements) else None
-        if statement is not None:
+        if n < len(decision.bodies):
+            body = decision.bodies[n]
+        elif statement is not None:
             body, signature = self._attest(statement, submission)
         elif isinstance(event, e.MessagePosted) and isinstance(words, Draft | Finished):
             place = Place(self._room, command.idempotency_key or "", by, decision.previous, now)

@@ -35,6 +35,7 @@ from parlerd.engine.checks import Checks
 from parlerd.engine.clearing import Clearing
 from parlerd.engine.connected import Connected
 from parlerd.engine.continuing import Continuing
+from parlerd.engine.coordination import Coordination
 from parlerd.engine.deadlines import IdleAgents, RoomDeadlines
 from parlerd.engine.deleting import Deleting
 from parlerd.engine.departing import Departing
@@ -223,6 +224,7 @@ class Engine:
             Pulling(desk),
             LettingIn(desk),
             Rewinding(desk),
+            Coordination(desk),
             admitting,
         )
         return Handlers(desk, sending, admitting, table.calls, table.streams)

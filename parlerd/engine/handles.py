@@ -36,6 +36,14 @@ LOCAL: Final = "local"
 """The name of this machine's home, which no other home gets."""
 
 
+class Question(NamedTuple):
+    """An operation that the home of a room answers, whole: its name, its parameters, and who asks."""
+
+    name: str
+    params: t.Params
+    by: By
+
+
 class Shelf(Protocol):
     """Where the files are that the messages of a room bring: with the room's home. Each method raises `Refused` where
     that home does not answer: nothing of this waits."""
@@ -163,6 +171,11 @@ class RoomHandle(Protocol):
         """This reader's messages after its own number `after`, for a place where this home's log leaves some out: what
         the room's home tells, checked and not stored, at most `limit`. A room that lives here leaves nothing out, and
         tells nothing. Raises `Refused`: `home_unreachable` at once where no link to the room's home is up."""
+        ...
+
+    async def ask(self, question: Question, here: Callable[[RoomHandle], Awaitable[t.Result]]) -> t.Result:
+        """What the room's home answers: `here` says it of a room of this home. Raises `Refused`: what that home
+        refuses, or `offline` or `home_unreachable` where it does not answer; nothing of this waits for a link."""
         ...
 
     async def rewind(self, by: By, *, confirmed: bool) -> t.RewoundRoom:
@@ -402,6 +415,9 @@ class ForsakenRoom(MirrorRoom):
         """Its home is asked nothing."""
 
     async def earlier(self, agent: AgentId, after: Seq, limit: int) -> Earlier:
+        raise self._refused()
+
+    async def ask(self, question: Question, here: Callable[[RoomHandle], Awaitable[t.Result]]) -> t.Result:
         raise self._refused()
 
     async def rewind(self, by: By, *, confirmed: bool) -> t.RewoundRoom:

@@ -505,6 +505,27 @@ class Library:
         """Look through what rooms remember, away from the loop."""
         return await self._driver.read(work)
 
+    # -- the state of a room -------------------------------------------------------------------------------------
+
+    async def state_history(
+        self, room: RoomId, scope: str, key: str, before: Position, limit: int
+    ) -> list[tuple[e.Header, bytes | None]]:
+        """The newest facts about a key of the room's state before a position, the newest first, with their bodies."""
+
+        def read(store: Store) -> list[tuple[e.Header, bytes | None]]:
+            return [_whole(store, room, place) for place in store.state_versions(room, scope, key, before, limit)]
+
+        return await self._driver.read(read)
+
+    async def state_at(self, room: RoomId, upto: Position) -> list[tuple[e.Header, bytes | None]]:
+        """The newest fact about each key of the room's state up to and at a position, with its body, in the order of
+        scopes and keys."""
+
+        def read(store: Store) -> list[tuple[e.Header, bytes | None]]:
+            return [_whole(store, room, place) for place in store.state_at(room, upto)]
+
+        return await self._driver.read(read)
+
     # -- inside --------------------------------------------------------------------------------------------------
 
     def _at_once(self, query: Callable[[Store], T | None]) -> T | None:
@@ -528,6 +549,13 @@ class Library:
         """What memory knows of a room's newest facts; None for a room that is not open, or not this one any more."""
         actor = self._rooms.open_actor(room.state.room)
         return None if actor is None or actor.aggregate is not room else actor.recent
+
+
+def _whole(store: Store, room: RoomId, position: Position) -> tuple[e.Header, bytes | None]:
+    """A fact with its body."""
+    [header] = store.facts(room, Position(position - 1), 1)
+    stored = None if header.body is None else store.body(room, position)
+    return header, None if stored is None else stored[0]
 
 
 def _seen(store: Store, room: RoomId, reader: AgentId) -> Seen:

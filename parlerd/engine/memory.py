@@ -17,7 +17,7 @@ from parlerd.core import events as e
 from parlerd.core.envelope import MemoryPart, Part, TextPart
 from parlerd.core.errors import Refused
 from parlerd.core.identities import AgentRecord
-from parlerd.core.model import AgentId, MemoryNote, MessageId, PeerText, RoomId, memory_key
+from parlerd.core.model import AgentId, MemoryNote, MessageId, PeerText, RoomId, key_label
 from parlerd.core.recall import parse
 from parlerd.core.room import Room, RoomState
 from parlerd.core.visibility import can_see
@@ -56,7 +56,7 @@ class Memory:
     async def remember(self, caller: Caller, params: t.Remember) -> t.Remembered:
         me = await self._desk.me(caller)
         size = check_text(params.text, "text")
-        key = "" if params.key is None else str(memory_key(params.key))
+        key = "" if params.key is None else str(key_label(params.key))
         if params.if_version is not None and not key:
             raise Refused("invalid_param", "A version is that of a key: name one.", param="if_version")
         actor = await self._room(caller, me, params.room, private=params.private)
@@ -218,7 +218,7 @@ class Memory:
 
     async def _meant(self, room: Room, me: AgentRecord, params: t.Forget) -> _Meant:
         if params.key is not None:
-            return _Meant(str(memory_key(params.key)), None)
+            return _Meant(str(key_label(params.key)), None)
         try:
             message = await self._reading.message_id(room, me.id, params.id or "")
         except Refused:

@@ -37,7 +37,8 @@ Within = frozenset[RoomId]
 OF_ONE_ROOM: Final = frozenset({
     "body", "brought", "chain_at", "cursor", "deliveries", "erased", "facts", "head", "held", "is_deleted", "line_at",
     "message", "oldest_bodies", "page", "past", "position_of", "prior", "public_position", "remembered", "renewals",
-    "seq_at", "shown_at", "snapshot", "tail", "unread", "verify_chain", "whole_facts", "written",
+    "seq_at", "shown_at", "snapshot", "state_at", "state_versions", "tail", "unread", "verify_chain", "whole_facts",
+    "written",
 })  # fmt: skip
 """Questions to a store whose first argument is the room that they are about."""
 FILTERED: Final = frozenset({"find_message", "memberships", "owned", "room_of_key", "rooms"})

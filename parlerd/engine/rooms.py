@@ -9,7 +9,7 @@ time.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, NamedTuple, Protocol, TypeVar
 
 import msgspec
@@ -24,7 +24,7 @@ from parlerd.core.model import HOME_ROOM, AgentId, By, HomeId, MessageId, Millis
 from parlerd.core.room import Room
 from parlerd.engine.actor import ActorParts, RoomActor
 from parlerd.engine.deciding import Aggregate
-from parlerd.engine.handles import LOCAL, Earlier, Homes, Present, RoomHandle, Shelf
+from parlerd.engine.handles import LOCAL, Earlier, Homes, Present, Question, RoomHandle, Shelf
 from parlerd.engine.join_codes import JoinCodes
 from parlerd.operations import types as t
 from parlerd.store.port import Store
@@ -90,6 +90,9 @@ class LocalRoom(RoomActor[Room]):
 
     async def earlier(self, agent: AgentId, after: Seq, limit: int) -> Earlier:
         return Earlier((), after)
+
+    async def ask(self, question: Question, here: Callable[[RoomHandle], Awaitable[t.Result]]) -> t.Result:
+        return await here(self)
 
     async def rewind(self, by: By, *, confirmed: bool) -> t.RewoundRoom:
         raise Refused("room_is_here")

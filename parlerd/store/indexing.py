@@ -137,6 +137,15 @@ class MembershipRow(NamedTuple):
     state: str
 
 
+class StateRow(NamedTuple):
+    """A write to the state, or how a key came to have no value: it was deleted, or its timer ran out."""
+
+    room: RoomId
+    scope: str
+    key: str
+    position: Position
+
+
 class Counts:
     """The running counts of one room. Counting begins at nothing; a store that goes on from rows which it has already
     overrides the two `load_` methods."""
@@ -303,6 +312,14 @@ def _deadline(rows: list[DeadlineRow], room: RoomId, header: Header, counts: Cou
             pass
 
 
+def _state(rows: list[StateRow], room: RoomId, header: Header, counts: Counts) -> None:
+    event = header.event
+    assert isinstance(event, e.StateWritten | e.StateDeleted | e.TimerFired)
+    if isinstance(event, e.TimerFired) and event.effect != "delete":
+        return
+    rows.append(StateRow(room, event.scope, event.key, header.position))
+
+
 _STATES: Final[Mapping[type[e.Event], str]] = {
     e.MemberJoined: "member",
     e.MemberLeft: "left",
@@ -438,6 +455,17 @@ DEADLINES: Final = Projection(
     since=4,
 )
 
+STATE_WRITES: Final = Projection(
+    "state_writes",
+    StateRow,
+    _state,
+    key=("room", "scope", "key", "position"),
+    of=(e.StateWritten, e.StateDeleted, e.TimerFired),
+    found_by=(("room",), ("room", "scope", "key")),
+    by_log=True,
+    since=10,
+)
+
 PROJECTIONS: Final[tuple[Projection[Any], ...]] = (
     ROOMS,
     MESSAGES,
@@ -449,6 +477,7 @@ PROJECTIONS: Final[tuple[Projection[Any], ...]] = (
     KEYS,
     MEMBERSHIPS,
     DEADLINES,
+    STATE_WRITES,
 )
 """Every index, in the order in which rows are derived from a fact. `PLACES` and `PRIVATE` stand after `PUBLIC`, because
 their rows hold the count that `PUBLIC` moves on."""

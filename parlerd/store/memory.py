@@ -47,6 +47,7 @@ from parlerd.store.indexing import (
     PROJECTIONS,
     PUBLIC,
     ROOMS,
+    STATE_WRITES,
     Counts,
     PrivateRow,
     Projection,
@@ -222,6 +223,17 @@ class MemoryStore:
                     unaltered = is_unaltered(fact.salt, fact.header, fact.digest, header, body)
                     found.append(Remembered(header, body, unaltered))
             return found
+
+    def state_versions(self, room: RoomId, scope: str, key: str, before: Position, limit: int) -> list[Position]:
+        with self._lock:
+            rows = self.index.of(STATE_WRITES).found(room=room, scope=scope, key=key)
+            return [row.position for row in reversed(rows) if row.position < before][:limit]
+
+    def state_at(self, room: RoomId, upto: Position) -> list[Position]:
+        with self._lock:
+            rows = self.index.of(STATE_WRITES).found(room=room)
+            newest = {(row.scope, row.key): row.position for row in rows if row.position <= upto}
+            return [newest[name] for name in sorted(newest)]
 
     def _keep(self, write: Write) -> None:
         room = write.row.room if isinstance(write, PutOutbox) else getattr(write, "room", None)

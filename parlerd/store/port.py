@@ -480,6 +480,16 @@ class Store(Protocol):
         """
         ...
 
+    def state_versions(self, room: RoomId, scope: str, key: str, before: Position, limit: int) -> list[Position]:
+        """Where a key of the room's state was written or deleted, before a position: the newest first, at most
+        `limit`."""
+        ...
+
+    def state_at(self, room: RoomId, upto: Position) -> list[Position]:
+        """Where each key of the room's state was written or deleted last, up to and at a position; in the order of
+        scopes and keys."""
+        ...
+
     def chain_at(self, room: RoomId, position: Position) -> bytes:
         """The room's chain digest at a position; 32 zero bytes where there is no fact."""
         ...

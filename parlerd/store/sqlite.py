@@ -501,6 +501,14 @@ class SqliteStore:
             for stored, body, salt, digest in rows
         ]
 
+    def state_versions(self, room: RoomId, scope: str, key: str, before: Position, limit: int) -> list[Position]:
+        asked = (self._bases(room) // LOG, scope, key, before, limit)
+        return [Position(position) for (position,) in self._database.rows(_STATE_VERSIONS, asked)]
+
+    def state_at(self, room: RoomId, upto: Position) -> list[Position]:
+        rows = self._database.rows(_STATE_AT, (self._bases(room) // LOG, upto))
+        return [Position(position) for (position,) in rows]
+
     # -- messages as a reader sees them ----------------------------------------------------------------------
 
     def page(
@@ -1110,6 +1118,11 @@ _HEAD: Final = "SELECT position, at, chain FROM facts WHERE id > ? AND id < ? OR
 _PUBLIC_OWN: Final = """
     SELECT own FROM public_messages INDEXED BY public_messages_by_author
      WHERE room = :room AND author = :reader AND position <= :position ORDER BY position DESC LIMIT 1"""
+_STATE_VERSIONS: Final = """
+    SELECT position FROM state_writes WHERE log = ? AND scope = ? AND key = ? AND position < ?
+     ORDER BY position DESC LIMIT ?"""
+_STATE_AT: Final = """
+    SELECT max(position) FROM state_writes WHERE log = ? AND position <= ? GROUP BY scope, key ORDER BY scope, key"""
 _PRIVATE: Final = """
     SELECT number, own FROM private_messages
      WHERE room = :room AND reader = :reader AND position <= :position ORDER BY position DESC LIMIT 1"""

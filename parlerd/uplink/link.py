@@ -217,14 +217,15 @@ class Link:
         """A queued message was refused for good: whoever waits as its author looks again."""
         self._desk.notifier.publish([topics.concerns(agent)])
 
-    async def call(self, op: str, params: t.Params, *, by: AgentId | None = None) -> Any:
+    async def call(self, op: str, params: t.Params, *, by: AgentId | None = None, longer: float = 0.0) -> Any:
         """Ask the relay something for a person's command, as the agent `by` where one has to speak over the very link
-        that takes the question. Raises `Refused`: `offline`, `home_unreachable` and what it refuses."""
+        that takes the question. The answer may take so many seconds `longer` than answers do. Raises `Refused`:
+        `offline`, `home_unreachable` and what it refuses."""
         connection = await self.ready()
         try:
             if by is not None:
                 await self._attach(connection, [by])
-            return await connection.call(op, params, WAIT_S)
+            return await connection.call(op, params, WAIT_S + longer)
         except ParlerError as error:
             if error is connection.lost:
                 raise Refused("home_unreachable", f"The relay {self.name} did not answer.", home=self.name) from error

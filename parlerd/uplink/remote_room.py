@@ -16,7 +16,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final, cast
@@ -41,12 +41,13 @@ from parlerd.core.statements import Rewind, Statement, encode
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.authors import Attested, Author, Draft, Place, Words
 from parlerd.engine.desk import Desk
-from parlerd.engine.handles import Earlier, MirrorRoom, Present, taken_out
+from parlerd.engine.handles import Earlier, MirrorRoom, Present, Question, RoomHandle, taken_out
 from parlerd.engine.key_text import typed_key, typed_key_of
 from parlerd.engine.reading import handle_of
 from parlerd.engine.submissions import Settled, Submission
 from parlerd.identity import codes
 from parlerd.operations import types as t
+from parlerd.uplink import answers
 from parlerd.uplink.arriving import wanted
 from parlerd.uplink.composing import Composer, Decided
 from parlerd.uplink.counters import Counters, Signed, Threaded
@@ -62,6 +63,8 @@ SHOWN_S: Final = 10.0
 """How long an answer waits until the mirror holds what the room's home did."""
 TOLD_S: Final = 2.0
 """How long a mirror may take to show a knock that a link was told of as it came."""
+LONGEST_MS: Final = 20_000
+"""How long one question waits at a room's home; a longer wait is asked again, so that a link that broke is noticed."""
 DECIDE_TRIES: Final = 3
 DECIDE_PAUSE_S: Final = 0.5
 MAX_CODE: Final = 8
@@ -530,6 +533,26 @@ class RemoteRoom(MirrorRoom):
         messages, upto = judged.earlier
         shifted = tuple(msgspec.structs.replace(each, seq=Seq(each.seq + shift)) for each in messages)
         return Earlier(shifted, Seq(upto + shift))
+
+    # -- what the home answers itself --------------------------------------------------------------------------
+
+    async def ask(self, question: Question, here: Callable[[RoomHandle], Awaitable[t.Result]]) -> t.Result:
+        params = t.AskAtRoom(
+            room=self.room,
+            agent=question.by.actor,
+            operation=cast(t.Crossing, question.name),
+            params=msgspec.msgpack.encode(question.params),
+        )
+        wait_ms = question.params.wait_ms if isinstance(question.params, t.WaitUntil) else 0
+        if wait_ms > LONGEST_MS:
+            shorter = msgspec.structs.replace(question.params, wait_ms=LONGEST_MS)
+            params = msgspec.structs.replace(params, params=msgspec.msgpack.encode(shorter))
+        longer = min(wait_ms, LONGEST_MS) / 1000
+        answer = await self._link.call("link.ask", params, by=question.by.actor, longer=longer)
+        assert isinstance(answer, t.AnsweredAtRoom)
+        if answer.code:
+            raise answers.refused(question.name, answer.code, answer.details)
+        return answers.answered(question.name, answer.answer, self.home_name)
 
     # -- deleting ------------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ FOLDERS: Final = {
     "mcp_server", "mcp_server/stdio", "mcp_server/tools", "configs", "configs/hosts", "relay",
 }  # fmt: skip
 ELSEWHERE: Final = {
+    "parlerd/uplink/answers": "uplink/test_state",
     "parlerd/uplink/composing": "uplink/test_relayed",
     "parlerd/uplink/doors": "uplink/test_relayed",
     "parlerd/uplink/mirrors": "uplink/test_relayed",
@@ -63,6 +64,8 @@ ELSEWHERE: Final = {
     "parlerd/engine/face": "engine/test_engine",
     "parlerd/engine/cards": "engine/test_following",
     "parlerd/engine/deciding": "engine/test_actor",
+    "parlerd/engine/entries_shown": "engine/test_coordination",
+    "parlerd/engine/watching": "engine/test_coordination",
     "parlerd/engine/departing": "scenario/test_channels",
     "parlerd/engine/inviting": "scenario/test_channels",
     "parlerd/engine/knocks": "engine/test_joining",

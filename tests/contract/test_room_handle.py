@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,9 @@ from parlerd.core.identities import AgentRecord
 from parlerd.core.model import By, MessageId, Position, RoomId, Seq, drawn_key
 from parlerd.engine.armed import Armed
 from parlerd.engine.authors import Draft
+from parlerd.engine.coordination import Coordination, Request
 from parlerd.engine.handles import Earlier, RoomHandle
+from parlerd.operations import types as t
 from tests.support.engine import Served, engine_world, run
 from tests.support.fake_homes import FAR, beside
 from tests.support.relayed import homes_of
@@ -251,5 +254,32 @@ def test_what_a_log_leaves_out_is_told_with_the_numbers_of_the_reader_and_a_loca
             assert (shown, told.upto) == (([], 1) if place is here else (held[1:3], 3))
             beyond = await inside.handle.earlier(ben, Seq(4), 2)
             assert beyond == Earlier((), Seq(4))
+
+    run(main)
+
+
+@everywhere
+def test_the_rooms_home_answers_what_it_is_asked_and_says_why_it_refuses(place: Place) -> None:
+    async def main() -> None:
+        async with place() as inside:
+            desk = inside.served.engine._desk
+            caller = (await inside.served.agent("ann")).caller
+
+            async def ask(name: str, params: t.Params, who: AgentRecord = inside.ann) -> t.Result:
+                request = Request(name, params, inside.by(who), caller)
+                return await inside.handle.ask(request.question, partial(Coordination(desk).answer, request))
+
+            written = await ask("state.set", t.SetState(key="turn", value=1))
+            assert isinstance(written, t.StateWritten)
+            assert (written.value, written.version, written.updated_by) == (1, 1, "ann")
+            found = await ask("state.get", t.GetState(key="turn"), inside.ben)
+            assert isinstance(found, t.StateRead)
+            assert (found.value, found.version) == (1, 1)
+            with pytest.raises(Refused, match="version_conflict") as conflict:
+                await ask("state.set", t.SetState(key="turn", value=2, if_version=0), inside.ben)
+            assert conflict.value.message == "The key turn is at version 1."
+            assert conflict.value.details["current"]["value"] == 1
+            with pytest.raises(Refused, match="no_such_room"):
+                await ask("state.get", t.GetState(key="turn"), inside.cat)
 
     run(main)

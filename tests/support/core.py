@@ -1,9 +1,9 @@
 """The core under test: agents with names, counted ids, and a driver that stands in for the engine.
 
-The driver does what the engine promises the core: it looks up what a command replies to and an earlier use of its key,
-seals what was decided into facts, applies them in order and keeps the log. On the way it checks what must hold at every
-step: deciding changes nothing, a fact changes only what the facets that apply it own, and every fact reads back from
-its bytes.
+The driver does what the engine promises the core: it takes in what has run out before it decides, looks up what a
+command replies to and an earlier use of its key, seals what was decided into facts, applies them in order and keeps the
+log. On the way it checks what must hold at every step: deciding changes nothing, a fact changes only what the facets
+that apply it own, and every fact reads back from its bytes.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ from parlerd.core import events as e
 from parlerd.core.approvals import find_request, standing_request
 from parlerd.core.claims import TASK, Task
 from parlerd.core.decision import Decision
+from parlerd.core.entries import SHARED, VIEWS
 from parlerd.core.envelope import MemoryPart
 from parlerd.core.errors import Refused
 from parlerd.core.facets import Aggregate
+from parlerd.core.gates import Program
 from parlerd.core.home import HomeRoom
 from parlerd.core.loops import WAKES_OF_PAIR
 from parlerd.core.membership import is_requester, newest_number
@@ -52,7 +54,9 @@ from parlerd.core.model import (
     WordsOf,
     first_free,
 )
+from parlerd.core.resolver import Resolver
 from parlerd.core.room import Room
+from parlerd.core.seen import NOBODY_SEEN, Presences
 from parlerd.core.statements import (
     NONCE,
     AgentCard,
@@ -64,8 +68,11 @@ from parlerd.core.statements import (
     encode_opened,
     title_digest,
 )
+from parlerd.core.timers import TimerSpec
+from parlerd.core.values import Meter, plain
 from parlerd.core.visibility import can_see
 from parlerd.core.words import KIND_OF, MEMORY, Said
+from parlerd.expr import parse
 
 ROOM = RoomId("r_room")
 KEY = KeyId("key-of-the-room")
@@ -99,6 +106,8 @@ def agent(name: str, *, of: str = "owner", key: str = "") -> Agent:
 OWNER = agent("olive")
 BEN, CAT, DAN, EVE = agent("ben"), agent("cat"), agent("dan"), agent("eve")
 STRANGER = agent("stranger", of="stranger")
+ITSELF = Agent(AgentId(""), PrincipalId(""), "")
+"""The home, where no agent acts."""
 
 
 HOME = HomeId(OWNER.principal)
@@ -189,6 +198,32 @@ class CountedIds:
         return f"{prefix}_{self.given:020d}"
 
 
+def writing(
+    key: str,
+    value: Any = None,
+    *,
+    scope: str = SHARED,
+    act: c.StateAct = "set",
+    expr: str | None = None,
+    gate: str | None = None,
+    if_version: int | None = None,
+    enabled: str | None = None,
+    timer: TimerSpec | None = None,
+) -> c.StateWrite:
+    """One write to the state, with its expressions as texts."""
+    return c.StateWrite(
+        scope=VIEWS if expr is not None and scope == SHARED else scope,
+        key=key,
+        act=act,
+        value=value,
+        expr=None if expr is None else parse(expr, "view"),
+        gate=None if gate is None else parse(gate, "gate"),
+        if_version=if_version,
+        enabled=None if enabled is None else parse(enabled, "enabled"),
+        timer=timer,
+    )
+
+
 @contextmanager
 def refused(code: str) -> Iterator[pytest.ExceptionInfo[Refused]]:
     """What is inside must be refused with this code."""
@@ -243,8 +278,10 @@ class Driver(Generic[A]):
             command = msgspec.structs.replace(
                 command, prior=self.prior(who.id, command.operation, command.idempotency_key)
             )
-        before, given = self.aggregate.snapshot(), self.ids.given
         now = Millis(max(self.now, self.aggregate.last_at))
+        for ran_out in self.aggregate.ran_out(now):
+            self.commit(ran_out, ITSELF)
+        before, given = self.aggregate.snapshot(), self.ids.given
         try:
             decision = self.aggregate.decide(command, by=who.by, now=now, ids=self.ids)
         except Refused:
@@ -259,14 +296,16 @@ class Driver(Generic[A]):
         if room is not None and posts:
             previous = thread_of(room.state.messages, who.id, posts[0].visibility).envelope
         assert len(decision.statements) in (0, len(decision.events), len(decision.events) - 1)
+        assert len(decision.bodies) in (0, len(decision.events))
         for n, event in enumerate(decision.events):
             statement = decision.statements[n] if n < len(decision.statements) else None
+            body = None if statement is None else body_of(statement, command)
             self.commit(
                 event,
                 who,
                 command=command if n == 0 else None,
                 authority=decision.authority,
-                body=None if statement is None else body_of(statement, command),
+                body=decision.bodies[n] if decision.bodies else body,
             )
         if room is not None and posts and not isinstance(command, c.Arrive):
             is_seen = posts[0].visibility is not None or not is_requester(room.state.members[who.id])
@@ -547,6 +586,67 @@ class RoomDriver(Driver[Room]):
         """The room's home looks which leases have ended."""
         events = self.run(c.LapseTasks(), OWNER).events
         return [event.task for event in events if isinstance(event, e.TaskLapsed)]
+
+    # -- the state -----------------------------------------------------------------------------------------
+
+    def write(
+        self,
+        who: Agent,
+        *writes: c.StateWrite,
+        gate: str | None = None,
+        presence: Presences = NOBODY_SEEN,
+        key: str | None = None,
+        input: bytes = b"write",
+    ) -> Decision:
+        """Several writes at once; `gate` is that of all of them."""
+        command = c.WriteState(
+            operation="state.batch",
+            idempotency_key=key,
+            input=input,
+            writes=writes,
+            gate=None if gate is None else parse(gate, "gate"),
+            presence=presence,
+        )
+        return self.run(command, who)
+
+    def put(self, who: Agent, key: str, value: Any = None, **how: Any) -> int:
+        """One write, as `writing` makes it: the version that is there then."""
+        event = self.write(who, writing(key, value, **how)).events[0]
+        assert isinstance(event, e.StateWritten | e.StateDeleted)
+        return event.version
+
+    def renew_timer(self, who: Agent, key: str, scope: str = SHARED, *, idempotency_key: str | None = None) -> Decision:
+        command = c.RenewTimer(
+            operation="timer.renew", scope=scope, key=key, idempotency_key=idempotency_key, input=b"renew"
+        )
+        return self.run(command, who)
+
+    def hide(self, who: Agent, scope: str, *, hidden: bool = True) -> Decision:
+        return self.run(c.HideScope(operation="state.hide", scope=scope, hidden=hidden), who)
+
+    def run_due(self) -> list[e.RoomEvent]:
+        """The room's home looks what has run out: the facts that this left."""
+        before = len(self.log)
+        assert self.run(c.RunDue(), ITSELF).events == ()
+        return [header.event for header in self.log[before:] if isinstance(header.event, e.TimerFired)]
+
+    def look(self, who: Agent, presence: Presences = NOBODY_SEEN) -> Resolver:
+        """The room as an agent sees it now."""
+        return self.aggregate.look(who.id, Millis(max(self.now, self.aggregate.last_at)), presence)
+
+    def worth(self, who: Agent, source: str, presence: Presences = NOBODY_SEEN) -> Any:
+        """What an expression is worth to an agent now."""
+        resolver = self.look(who, presence)
+        return plain(resolver.evaluate(Program(parse(source, "wait"))), Meter())
+
+    def shared(self, who: Agent, scope: str = SHARED) -> dict[str, Any]:
+        """The keys and values of a scope that are there for an agent."""
+        resolver, found = self.look(who), {}
+        for key in resolver.keys(scope):
+            entry = resolver.there(scope, key)
+            assert entry is not None
+            found[key] = resolver.value(scope, key, entry)
+        return found
 
     def words(self) -> list[WordsOf]:
         """The messages that have words, the oldest first; a body is as large as a message's id is long."""

@@ -49,9 +49,9 @@ from parlerd.core.statements import (
 from parlerd.engine.actor import ActorParts, RoomActor
 from parlerd.engine.authors import Admission, Arrived, LocalAuthor, Words
 from parlerd.engine.driver import InlineDriver
-from parlerd.engine.handles import Earlier, MirrorRoom, Queued, RoomHandle, Undelivered
+from parlerd.engine.handles import Earlier, MirrorRoom, Question, Queued, RoomHandle, Undelivered
 from parlerd.engine.join_codes import JoinCodes
-from parlerd.engine.rooms import RoomDoor, fold
+from parlerd.engine.rooms import LocalRoom, RoomDoor, fold
 from parlerd.engine.submissions import Settled, Submission
 from parlerd.identity import codes
 from parlerd.identity.signatures import Domain, SigningKey
@@ -98,7 +98,7 @@ class FakeHomes:
         """The rooms of the engine under test: set it once the engine is there."""
         self.store = MemoryStore()
         self.shelf = FakeShelf(self)
-        self._actors: dict[RoomId, RoomActor[Room]] = {}
+        self._actors: dict[RoomId, LocalRoom] = {}
 
     # -- what the engine asks ----------------------------------------------------------------------------------
 
@@ -199,7 +199,7 @@ class FakeHomes:
 
     # -- what happens there ------------------------------------------------------------------------------------
 
-    def actor(self, room: RoomId) -> RoomActor[Room]:
+    def actor(self, room: RoomId) -> LocalRoom:
         """The room itself, over there."""
         if room not in self._actors:
             author = LocalAuthor(_Signers(self.keys, self.owner, self.person), self.random)
@@ -211,7 +211,15 @@ class FakeHomes:
                 admission=Admission(),
                 publish=lambda _, facts: None,
             )
-            self._actors[room] = RoomActor(room, Room(), parts, lambda store: fold(store, room, Room, Room.restore))
+            self._actors[room] = LocalRoom(
+                room,
+                Room(),
+                parts,
+                lambda store: fold(store, room, Room, Room.restore),
+                self.codes,
+                self.shelf,
+                frozen=False,
+            )
         return self._actors[room]
 
     @property
@@ -345,6 +353,10 @@ class FakeRoom(MirrorRoom):
         begins = store.position_of(self.room, view, after)
         page = store.page(self.room, view, begins, limit=limit, max_bytes=1_000_000, skip_own=False)
         return Earlier(tuple(page.messages), page.end_seq)
+
+    async def ask(self, question: Question, here: Callable[[RoomHandle], Awaitable[t.Result]]) -> t.Result:
+        await self._homes.reach(question.name)
+        return await self._homes.actor(self.room).ask(question, here)
 
     async def delete(self, by: By) -> None:
         await self._homes.reach("delete")

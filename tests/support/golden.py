@@ -28,6 +28,21 @@ from typing import Any, Final, Literal, Union, get_args, get_origin
 import msgspec
 
 from parlerd.core import events as e
+from parlerd.core.expressions import (
+    Call,
+    Expression,
+    ExpressionLiteral,
+    Has,
+    Index,
+    ListOf,
+    Macro,
+    MapOf,
+    Read,
+    Root,
+    Select,
+    Type,
+    Variable,
+)
 from parlerd.core.home import HomeRoom
 from parlerd.core.model import (
     AgentId,
@@ -49,6 +64,21 @@ GOLDEN: Final = Path(__file__).resolve().parents[1] / "golden"
 BODY: Final = b"body"
 """What the header of a full sample says that its body is."""
 
+_HAS: Final = Has(1, Select(2, Root(3, "state"), "a"))
+EXPRESSION: Final = Expression(
+    source="a text",
+    tree=Call(
+        0,
+        "&&",
+        (
+            _HAS,
+            Macro(4, "map", ListOf(5, (ExpressionLiteral(6, 1.5), Type(7, "int"))), 0, Variable(8, 0), _HAS),
+            Index(9, MapOf(10, ((ExpressionLiteral(11, "k"), ExpressionLiteral(12, None)),)), ExpressionLiteral(13, 7)),
+        ),
+    ),
+    reads=(Read("state", ("a", None), 2),),
+)
+"""An expression with every type of node. No text has this tree: it stands for what is stored."""
 _AGENT, _PERSON = AgentId("U" + "A" * 55), PrincipalId("A" + "B" * 55)
 _VALUES: Final[dict[Any, Any]] = {
     AgentId: _AGENT,
@@ -61,6 +91,7 @@ _VALUES: Final[dict[Any, Any]] = {
     BlobId: BlobId("cd" * 32),
     Millis: Millis(1_700_000_000_123),
     Position: Position(5),
+    Expression: EXPRESSION,
     str: "codex@repo",
     int: 7,
     bytes: bytes(range(32)),

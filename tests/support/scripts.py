@@ -17,6 +17,7 @@ from parlerd.core import events as e
 from parlerd.core.errors import Refused
 from parlerd.core.model import History, KeyId, Position, RoomId
 from parlerd.core.statements import NONCE, Title, encode, encode_opened
+from parlerd.core.timers import TimerSpec
 from tests.support.core import (
     BEN,
     CAT,
@@ -31,6 +32,7 @@ from tests.support.core import (
     RoomDriver,
     agent,
     opened,
+    writing,
 )
 
 TITLE = encode(Title(salt=bytes(NONCE), name="told-later", topic="Told later"))
@@ -106,6 +108,26 @@ def _work(room: RoomDriver, who: Agent) -> None:
     room.claim(OWNER, tasks[3])
 
 
+def _keep_state(room: RoomDriver, who: Agent) -> None:
+    _let_in(room, who)
+    mine, soon = room.handle(who), TimerSpec(effect="delete", ms=50)
+    turn = writing("turn", 0, timer=TimerSpec(effect="delete", ms=HOUR))
+    room.write(who, turn, writing("turn", 1.5, act="increment"), writing("notes", "x" * 2_000))
+    room.put(who, "plan", {"a": [1, None]}, scope=mine, enabled="has(state._shared.turn)")
+    room.put(who, "ready", expr=f'state["{mine}"].plan.a.exists(x, x == 1) && agents[self].status != ""')
+    room.put(who, "compass", True, timer=TimerSpec(effect="enable", ticks=2, watch=("_shared", "turn")))
+    room.write(who, writing("turn", 1, act="increment"), writing("lamp", True, timer=soon), writing("turn", 2))
+    room.put(who, "door", "shut", timer=TimerSpec(effect="enable", ticks=9, watch=("_shared", "turn")))
+    room.put(who, "turn", 3)
+    room.put(who, "fire", 1, timer=TimerSpec(effect="delete", ms=HOUR))
+    room.now += 40
+    room.renew_timer(who, "fire")
+    room.put(who, "notes", act="delete")
+    room.hide(who, who.id)
+    room.now += 20
+    room.run_due()
+
+
 def _prune(room: RoomDriver, who: Agent) -> None:
     room.post(OWNER)
     room.task(OWNER)
@@ -127,6 +149,12 @@ ROOM_SCENES: dict[type[e.RoomEvent], RoomScene] = {
     e.TaskReleased: _work,
     e.TaskCompleted: _work,
     e.TaskLapsed: _work,
+    e.StateWritten: _keep_state,
+    e.StateDeleted: _keep_state,
+    e.TimerRenewed: _keep_state,
+    e.TimersTicked: _keep_state,
+    e.TimerFired: _keep_state,
+    e.ScopeHidden: _keep_state,
     e.BodiesErased: _prune,
 }
 """What leaves a fact of this type in any open room, whatever happened before: it takes an agent who was never there."""

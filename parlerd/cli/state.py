@@ -1,0 +1,644 @@
+"""`parler state ...`, `view ...`, `timer renew`, `eval` and `wait`.
+
+Not here: who may write what (the core). Above: `commands`. Below: `context`, `render`. Invariant: a value that is
+printed for people is JSON on one line, so that a text is told from a number.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from parlerd.cli.context import Context, new_key
+from parlerd.cli.handlers import Handler, room_argument
+from parlerd.cli.messages import given_text
+from parlerd.cli.output import DONE, moment
+from parlerd.cli.parsing import Parser, UsageError, is_text, positive, seconds, unicode_text, whole
+from parlerd.cli.render import counted, span_of
+from parlerd.operations import types as t
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Sequence
+
+    from parlerd.cli.output import Cell, Span
+
+SHOWN: Final = 72
+"""Characters of a value that a table shows; `parler state get` shows all of it."""
+_SECTION: Final = "Coordinate"
+
+
+def _key_argument(parser: Parser) -> None:
+    parser.add_argument("key", type=unicode_text, metavar="KEY", help="a key, such as `phase`")
+
+
+def _place_arguments(parser: Parser, scope: str = "_shared") -> None:
+    parser.add_argument(
+        "--scope",
+        type=unicode_text,
+        default=scope or None,
+        metavar="S",
+        help="_shared, or an agent's name" + ("" if scope else " (default: all)"),
+    )
+    room_argument(parser)
+
+
+def _write_arguments(parser: Parser) -> None:
+    parser.add_argument("--if", dest="gate", type=unicode_text, metavar="EXPR", help="only while EXPR is true")
+    parser.add_argument(
+        "--if-version", type=whole, metavar="N", help="only while the key is at version N; 0: while it has no value"
+    )
+    parser.add_argument("--once", type=unicode_text, metavar="KEY", help="idempotency key (default: random)")
+
+
+def _life_arguments(parser: Parser) -> None:
+    parser.add_argument("--enabled", type=unicode_text, metavar="EXPR", help="it is there only while EXPR is true")
+    parser.add_argument(
+        "--timer",
+        type=_timer,
+        metavar="JSON",
+        help='{"ms": 60000, "effect": "delete"}, or at, or ticks with tick_on; effect enable: there only afterwards',
+    )
+
+
+# -- reading -----------------------------------------------------------------------------------------------
+
+
+def _get_arguments(parser: Parser) -> None:
+    _key_argument(parser)
+    _place_arguments(parser)
+
+
+def _get(ctx: Context, args: Namespace) -> int:
+    found = ctx.call_again("state.get", t.GetState(key=args.key, scope=args.scope, room=args.room), t.StateRead)
+    if ctx.out.json:
+        ctx.out.document(found)
+        return DONE
+    ctx.out.text(_text(found.value))
+    ctx.out.note(*_about(ctx, found))
+    return DONE
+
+
+def _list_arguments(parser: Parser) -> None:
+    _place_arguments(parser, "")
+    when = parser.add_mutually_exclusive_group()
+    when.add_argument(
+        "--at", type=_instant, metavar="TIME", help="the state at that time, as 2026-03-01T09:00 or epoch milliseconds"
+    )
+    when.add_argument("--at-seq", type=whole, metavar="N", help="the state when your message number N came")
+    parser.add_argument("--limit", type=positive, metavar="N", help="entries that are shown (default: all)")
+
+
+def _list(ctx: Context, args: Namespace) -> int:
+    entries: list[t.StateEntry] = []
+    after: tuple[str, str] | None = None
+    more = True
+    name = ""
+    while more and (args.limit is None or len(entries) < args.limit):
+        params = t.ListState(
+            scope=args.scope,
+            after=after,
+            limit=t.MAX_ENTRIES if args.limit is None else args.limit - len(entries),
+            at=args.at,
+            at_seq=args.at_seq,
+            room=args.room,
+        )
+        page = ctx.call_again("state.list", params, t.StateListed)
+        entries += page.entries
+        more, name = page.more, page.name
+        if page.entries:
+            after = (page.entries[-1].scope, page.entries[-1].key)
+    if ctx.out.json:
+        ctx.out.document({"entries": [_plain(each) for each in entries], "more": more})
+        return DONE
+    if not entries:
+        ctx.out.say(f"There is nothing in the state of '{name}'." if args.scope is None else "There is nothing there.")
+        return DONE
+    ctx.out.table(
+        ("scope", "key", "value", "version", "by", "ago"),
+        [_row(each, ctx.now()) for each in entries],
+    )
+    if more:
+        ctx.out.note("There are more. To see more of them: --limit")
+    return DONE
+
+
+def _row(entry: t.StateEntry, now: float) -> Sequence[Cell]:
+    return (
+        entry.scope,
+        (entry.key, "bold"),
+        _short(entry.value),
+        str(entry.version),
+        (entry.updated_by, "name"),
+        span_of(max(0.0, now - entry.updated_at / 1000)),
+    )
+
+
+def _history_arguments(parser: Parser) -> None:
+    _key_argument(parser)
+    _place_arguments(parser)
+    parser.add_argument("--limit", type=positive, default=50, metavar="N", help="versions that are shown (default 50)")
+
+
+def _history(ctx: Context, args: Namespace) -> int:
+    params = t.HistoryOfState(key=args.key, scope=args.scope, limit=args.limit, room=args.room)
+    found = ctx.call_again("state.history", params, t.StateHistory)
+    if ctx.out.json:
+        ctx.out.document(found)
+        return DONE
+    ctx.out.table(
+        ("version", "value", "by", "at", "via"),
+        [
+            (
+                str(each.version),
+                ("deleted", "dim") if each.deleted else ("erased", "dim") if each.erased else _short(each.value),
+                (each.updated_by, "name"),
+                moment(each.updated_at),
+                each.via,
+            )
+            for each in found.versions
+        ],
+    )
+    if found.more:
+        ctx.out.note("There are older versions. To see more of them: --limit")
+    return DONE
+
+
+# -- writing -----------------------------------------------------------------------------------------------
+
+
+def _set_arguments(parser: Parser) -> None:
+    _key_argument(parser)
+    parser.add_argument(
+        "value",
+        nargs="*",
+        default=[],
+        type=unicode_text,
+        metavar="VALUE",
+        help="JSON; what is no JSON is a text; - or nothing reads stdin",
+    )
+    act = parser.add_mutually_exclusive_group()
+    act.add_argument("--increment", action="store_true", help="add VALUE, a number, to the number there")
+    act.add_argument("--merge", action="store_true", help="lay the members of VALUE, an object, over the object there")
+    act.add_argument("--append", action="store_true", help="put VALUE at the end of the list there")
+    parser.add_argument("--string", action="store_true", help="VALUE is a text, also where it could be JSON")
+    _write_arguments(parser)
+    _life_arguments(parser)
+    _place_arguments(parser)
+
+
+def _set(ctx: Context, args: Namespace) -> int:
+    text = " ".join(args.value)
+    if not args.value or text == "-":
+        text = given_text(ctx, args.value, what="the value", path="parler state set")
+    params = t.SetState(
+        key=args.key,
+        value=text if args.string else value_of(text),
+        scope=args.scope,
+        increment=args.increment,
+        merge=args.merge,
+        append=args.append,
+        gate=args.gate,
+        if_version=args.if_version,
+        enabled=args.enabled,
+        timer=args.timer,
+        room=args.room,
+        idempotency_key=args.once or new_key(),
+    )
+    written = ctx.call_again("state.set", params, t.StateWritten)
+    if ctx.out.json:
+        ctx.out.document(written)
+        return DONE
+    again = " (before, and not again)" if written.replayed else ""
+    ctx.out.say(*_place(written), f" is {_short(written.value)} now, version {written.version}{again}.")
+    _say_life(ctx, written)
+    return DONE
+
+
+def _say_life(ctx: Context, entry: t.StateEntry) -> None:
+    """Say when an entry will be there, or gone."""
+    shown = entry.timer
+    if isinstance(shown, t.TimerShown):
+        what = "will be gone" if shown.effect == "delete" else "will be there"
+        if isinstance(shown.at, int):
+            ctx.out.note(f"It {what} in {span_of(max(0.0, shown.at / 1000 - ctx.now()))}.")
+        else:
+            ctx.out.note(f"It {what} after {counted(int(shown.ticks_left or 0), 'write')} of {shown.tick_on}.")
+    if isinstance(entry.enabled, str):
+        state = "is not there now" if entry.dormant is True else "is there now"
+        ctx.out.note(f"It is there while {entry.enabled}; it {state}.")
+
+
+def _delete_arguments(parser: Parser) -> None:
+    _key_argument(parser)
+    _write_arguments(parser)
+    _place_arguments(parser)
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def _delete(ctx: Context, args: Namespace) -> int:
+    if not args.yes and ctx.stdin.isatty():
+        ctx.agree(f"Delete the key {args.key}?", command=f"parler state delete {args.key} --yes")
+    params = t.DeleteState(
+        key=args.key,
+        scope=args.scope,
+        gate=args.gate,
+        if_version=args.if_version,
+        room=args.room,
+        idempotency_key=args.once or new_key(),
+    )
+    gone = ctx.call_again("state.delete", params, t.StateWritten)
+    if ctx.out.json:
+        ctx.out.document(gone)
+        return DONE
+    ctx.out.say(("Deleted", "good"), ": ", *_place(gone), f", which was at version {gone.version}.")
+    return DONE
+
+
+def _batch_arguments(parser: Parser) -> None:
+    parser.add_argument(
+        "--file", metavar="FILE", default="-", help='JSON: {"writes": [{"key": ..., "value": ...}]}; - reads stdin'
+    )
+    parser.add_argument("--once", type=unicode_text, metavar="KEY", help="idempotency key (default: random)")
+    room_argument(parser)
+
+
+def _batch(ctx: Context, args: Namespace) -> int:
+    import msgspec
+
+    given = document_of(ctx, args.file, path="parler state batch")
+    writes = given.get("writes", given) if isinstance(given, dict) else given
+    try:
+        fields = {"writes": writes, "room": args.room, "idempotency_key": args.once or new_key()}
+        params = msgspec.convert({name: value for name, value in fields.items() if value is not None}, t.BatchState)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"this is no batch: {error}", path="parler state batch") from None
+    done = ctx.call_again("state.batch", params, t.BatchWritten)
+    if ctx.out.json:
+        ctx.out.document({**_plain(done), "writes": [_plain(each) for each in done.writes]})
+        return DONE
+    again = " before, and not again" if done.replayed else ""
+    ctx.out.say((f"{counted(len(done.writes), 'key')} written{again}", "good"), ".")
+    for each in done.writes:
+        ctx.out.say(*_place(each), " is deleted." if each.deleted is True else f" is {_short(each.value)}.")
+    return DONE
+
+
+# -- timers, scopes ----------------------------------------------------------------------------------------
+
+
+def _renew_arguments(parser: Parser) -> None:
+    _key_argument(parser)
+    parser.add_argument("--once", type=unicode_text, metavar="KEY", help="idempotency key (default: random)")
+    _place_arguments(parser)
+
+
+def _renew(ctx: Context, args: Namespace) -> int:
+    params = t.RenewTimer(key=args.key, scope=args.scope, room=args.room, idempotency_key=args.once or new_key())
+    entry = ctx.call_again("timer.renew", params, t.StateWritten)
+    if ctx.out.json:
+        ctx.out.document(entry)
+        return DONE
+    ctx.out.say("The timer of ", *_place(entry), " begins again.")
+    _say_life(ctx, entry)
+    return DONE
+
+
+def _private_arguments(parser: Parser) -> None:
+    parser.add_argument("what", choices=("on", "off"), help="on: only you read your scope; off: everybody in the room")
+    parser.add_argument("--everybodys", action="store_true", help="for all agents of the room, as its owner")
+    room_argument(parser)
+
+
+def _private(ctx: Context, args: Namespace) -> int:
+    params = t.HideScope(
+        hidden=args.what == "on", everybodys=args.everybodys, room=args.room, idempotency_key=new_key()
+    )
+    done = ctx.call_again("state.hide", params, t.ScopeShown)
+    if ctx.out.json:
+        ctx.out.document(done)
+        return DONE
+    whose = "Each agent's scope" if not done.scope else f"The scope {done.scope}"
+    readers = "that agent alone" if done.hidden else "everybody in the room"
+    ctx.out.say(f"{whose} is read by {readers}.")
+    return DONE
+
+
+# -- expressions -------------------------------------------------------------------------------------------
+
+
+def _eval_arguments(parser: Parser) -> None:
+    parser.add_argument("expr", nargs="+", type=unicode_text, metavar="EXPR", help="as state._shared.turn > 2")
+    room_argument(parser)
+
+
+def _eval(ctx: Context, args: Namespace) -> int:
+    params = t.Evaluate(expr=" ".join(args.expr), room=args.room)
+    found = ctx.call_again("state.evaluate", params, t.Evaluated)
+    if ctx.out.json:
+        ctx.out.document(found)
+        return DONE
+    ctx.out.text(_text(found.value))
+    return DONE
+
+
+def _wait_arguments(parser: Parser) -> None:
+    parser.add_argument(
+        "condition", nargs="+", type=unicode_text, metavar="EXPR", help='as state._shared.phase == "done"'
+    )
+    parser.add_argument(
+        "--timeout", type=seconds, default=None, metavar="S", help="wait at most S seconds (default: without end)"
+    )
+    parser.add_argument(
+        "--include",
+        type=unicode_text,
+        metavar="WHAT",
+        help="show besides, with commas between: state, state.SCOPE, agents, messages, actions",
+    )
+    room_argument(parser)
+
+
+def _wait(ctx: Context, args: Namespace) -> int:
+    condition = " ".join(args.condition)
+    include = tuple(part for part in (args.include or "").split(",") if part)
+    deadline = None if args.timeout is None else ctx.monotonic() + args.timeout / 1000
+
+    def ask(wait_ms: int) -> t.WaitUntil:
+        return t.WaitUntil(condition=condition, wait_ms=wait_ms, include=include, room=args.room)
+
+    def is_over(ended: t.WaitEnded) -> bool:
+        return ended.triggered or isinstance(ended.deadlock_suspected, dict)
+
+    began = ctx.monotonic()
+    with ctx.out.progress("Waiting until it is true"):
+        ended = ctx.wait_for("state.wait", ask, t.WaitEnded, deadline=deadline, until=is_over)
+    if ctx.out.json:
+        ctx.out.document({**_plain(ended), "elapsed_ms": int((ctx.monotonic() - began) * 1000)})
+        return DONE
+    out = ctx.out
+    if ended.triggered:
+        out.say(("It is true", "good"), ".")
+    elif isinstance(ended.deadlock_suspected, dict):
+        out.say(("Everybody waits, and nothing is due that could change anything:", "warn"))
+        for name, conditions in ended.deadlock_suspected.items():
+            out.say((name, "name"), f" waits for {', '.join(conditions)}", hang=2)
+    else:
+        out.say(("It did not become true in time", "warn"), f": {_short(ended.value)}.")
+    if isinstance(ended.condition_error, dict):
+        out.note(f"The condition came to no value: {ended.condition_error.get('reason', '')}")
+    for name in ("state", "agents", "messages", "actions"):
+        shown = getattr(ended, name)
+        if isinstance(shown, dict):
+            out.say((name, "bold"))
+            out.text(_text(shown))
+    return DONE
+
+
+def _view_set_arguments(parser: Parser) -> None:
+    parser.add_argument("name", type=unicode_text, metavar="NAME", help="read as state._view.NAME")
+    parser.add_argument("expr", nargs="+", type=unicode_text, metavar="EXPR", help="what it is worth when it is read")
+    _write_arguments(parser)
+    _life_arguments(parser)
+    room_argument(parser)
+
+
+def _view_set(ctx: Context, args: Namespace) -> int:
+    params = t.SetState(
+        key=args.name,
+        scope="_view",
+        expr=" ".join(args.expr),
+        gate=args.gate,
+        if_version=args.if_version,
+        enabled=args.enabled,
+        timer=args.timer,
+        room=args.room,
+        idempotency_key=args.once or new_key(),
+    )
+    written = ctx.call_again("state.set", params, t.StateWritten)
+    if ctx.out.json:
+        ctx.out.document(written)
+        return DONE
+    worth = f"{_short(written.value)} now" if not isinstance(written.error, str) else f"nothing now: {written.error}"
+    ctx.out.say("The view ", (written.key, "bold"), f" is worth {worth}, version {written.version}.")
+    _say_life(ctx, written)
+    return DONE
+
+
+def _view_list_arguments(parser: Parser) -> None:
+    room_argument(parser)
+
+
+def _view_list(ctx: Context, args: Namespace) -> int:
+    found = ctx.call_again("state.list", t.ListState(scope="_view", room=args.room), t.StateListed)
+    if ctx.out.json:
+        ctx.out.document({"views": [_plain(each) for each in found.entries], "more": found.more})
+        return DONE
+    if not found.entries:
+        ctx.out.say(f"There is no view in '{found.name}'.")
+        return DONE
+    ctx.out.table(
+        ("view", "value", "expression", "by"),
+        [
+            (
+                (each.key, "bold"),
+                (f"no value: {each.error}", "warn") if isinstance(each.error, str) else _short(each.value),
+                str(each.expr),
+                (each.updated_by, "name"),
+            )
+            for each in found.entries
+        ],
+    )
+    return DONE
+
+
+def _view_delete_arguments(parser: Parser) -> None:
+    parser.add_argument("name", type=unicode_text, metavar="NAME", help="the view")
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+    _write_arguments(parser)
+    room_argument(parser)
+
+
+def _view_delete(ctx: Context, args: Namespace) -> int:
+    args.key, args.scope = args.name, "_view"
+    return _delete(ctx, args)
+
+
+# -- values ------------------------------------------------------------------------------------------------
+
+
+def value_of(text: str) -> Any:
+    """A value as it was typed: JSON, or else the text itself. Raises `UsageError` for a number that no JSON value can
+    be."""
+    import json
+
+    try:
+        value = json.loads(text, parse_constant=_no_number)
+    except (ValueError, RecursionError):
+        return text
+    if isinstance(value, int) and not isinstance(value, bool) and not -(2**63) <= value < 2**63:
+        raise UsageError("the number has more than 64 bits; --string writes it as a text", path="parler state set")
+    return value
+
+
+def document_of(ctx: Context, file: str, *, path: str) -> Any:
+    """The JSON in a file, or on stdin. Raises `UsageError`."""
+    import json
+
+    if file == "-":
+        text = given_text(ctx, [], what="the JSON", path=path)
+    else:
+        with open(file, encoding="utf-8", errors="surrogateescape") as opened:
+            text = opened.read()
+    if not is_text(text):
+        raise UsageError("it is not valid UTF-8", path=path)
+    try:
+        return json.loads(text, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"it is not JSON: {error}", path=path) from None
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is no number in JSON")
+
+
+def _timer(text: str) -> t.TimerAsked:
+    """A timer, as JSON."""
+    import argparse
+
+    import msgspec
+
+    try:
+        return msgspec.json.decode(text, type=t.TimerAsked)
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
+        raise argparse.ArgumentTypeError(f'{error}; a timer is as {{"ms": 60000, "effect": "delete"}}') from None
+
+
+def _instant(text: str) -> int:
+    """A moment, as epoch milliseconds, from ISO 8601 in local time or from the number itself."""
+    import argparse
+    from datetime import datetime
+
+    if text.isascii() and text.isdigit():
+        return whole(text)
+    try:
+        return max(0, int(datetime.fromisoformat(text).timestamp() * 1000))
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError(f"{text!r} is no time, as 2026-03-01T09:00") from None
+
+
+def _text(value: Any) -> str:
+    """A value as JSON."""
+    import json
+
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _short(value: Any) -> str:
+    text = _text(value)
+    return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
+
+
+def _place(entry: t.StateEntry) -> list[Span]:
+    """A key as a sentence names it."""
+    named: list[Span] = [] if entry.scope == "_shared" else [(entry.scope, "name"), "."]
+    return [*named, (entry.key, "bold")]
+
+
+def _about(ctx: Context, entry: t.StateEntry) -> list[Span]:
+    ago = span_of(max(0.0, ctx.now() - entry.updated_at / 1000))
+    return [f"version {entry.version}, by ", (entry.updated_by, "name"), f" {ago} ago"]
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    import msgspec
+
+    plain: dict[str, Any] = msgspec.to_builtins(value)
+    return plain
+
+
+HANDLERS: Final = {
+    "state get": Handler(
+        _get_arguments,
+        _get,
+        section=_SECTION,
+        rank=20,
+        examples=("parler state get phase", "parler state get x --json"),
+    ),
+    "state list": Handler(
+        _list_arguments,
+        _list,
+        section=_SECTION,
+        rank=10,
+        examples=("parler state list", "parler state list --at-seq 7"),
+    ),
+    "state set": Handler(
+        _set_arguments,
+        _set,
+        section=_SECTION,
+        rank=0,
+        examples=(
+            "parler state set phase planning",
+            "parler state set tasks_done 1 --increment",
+            "parler state set config '{\"retries\": 3}' --merge --if-version 4",
+        ),
+    ),
+    "state delete": Handler(
+        _delete_arguments, _delete, section=_SECTION, rank=30, examples=("parler state delete phase",)
+    ),
+    "state batch": Handler(
+        _batch_arguments, _batch, section=_SECTION, rank=40, examples=("parler state batch --file writes.json",)
+    ),
+    "state history": Handler(
+        _history_arguments, _history, section=_SECTION, rank=50, examples=("parler state history phase",)
+    ),
+    "state private": Handler(
+        _private_arguments,
+        _private,
+        section=_SECTION,
+        rank=60,
+        examples=("parler state private on",),
+        operation="state.hide",
+    ),
+    "timer renew": Handler(
+        _renew_arguments, _renew, section=_SECTION, rank=70, examples=("parler timer renew fire_lit",)
+    ),
+    "eval": Handler(
+        _eval_arguments,
+        _eval,
+        section=_SECTION,
+        rank=80,
+        examples=("parler eval 'state._shared.turn > 2'",),
+        operation="state.evaluate",
+    ),
+    "wait": Handler(
+        _wait_arguments,
+        _wait,
+        section=_SECTION,
+        rank=90,
+        examples=("parler wait 'state._shared.phase == \"done\"' --timeout 60 --include state,agents",),
+        operation="state.wait",
+    ),
+    "view set": Handler(
+        _view_set_arguments,
+        _view_set,
+        section=_SECTION,
+        rank=100,
+        examples=("parler view set ready 'agents.all(a, agents[a].status == \"active\")'",),
+        summary="Name an expression, whose value is read like that of a key.",
+    ),
+    "view list": Handler(
+        _view_list_arguments,
+        _view_list,
+        section=_SECTION,
+        rank=110,
+        examples=("parler view list",),
+        summary="See the views of a room, and what each is worth to you.",
+    ),
+    "view delete": Handler(
+        _view_delete_arguments,
+        _view_delete,
+        section=_SECTION,
+        rank=120,
+        examples=("parler view delete ready",),
+        summary="Delete a view.",
+    ),
+}

@@ -1,0 +1,526 @@
+"""Coordination: the versioned state of a room."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from parlerd.core.entries import SHARED
+from parlerd.core.expressions import MAX_SOURCE
+from parlerd.core.model import MAX_LABEL
+from parlerd.core.state import MAX_WRITES
+from parlerd.operations import samples
+from parlerd.operations.entry import (
+    AWAY,
+    IDEMPOTENT,
+    IN_ROOM,
+    MAX_PARAMS,
+    Family,
+    IdempotencyKey,
+    Operation,
+    Params,
+    Result,
+    Short,
+    Wait,
+)
+
+MAX_ENTRIES: Final = 500
+"""Entries or versions in one answer at most; a larger limit means this."""
+MAX_ANSWER: Final = 1024 * 1024
+"""Bytes of an answer to a question that crossed a link."""
+
+Key = Annotated[str, Meta(min_length=1, max_length=MAX_LABEL)]
+Source = Annotated[str, Meta(max_length=2 * MAX_SOURCE)]
+"""The text of an expression. One that is too long for an expression is refused as an expression."""
+Include = Annotated[str, Meta(max_length=80, pattern=r"^(state(\.[^\s.]+)?|agents|messages|actions)\Z")]
+
+
+class TimerAsked(Params, frozen=True, kw_only=True):
+    """A timer: exactly one of `ms`, a span, `at`, a moment (ISO 8601, or epoch milliseconds), and `ticks` with
+    `tick_on`, the path of a key (`state._shared.turn`) whose writes are counted. With the effect `delete` the thing is
+    there until the timer runs out, and with `enable` from then on."""
+
+    effect: Literal["delete", "enable"] = "delete"
+    ms: int | None = None
+    at: int | Annotated[str, Meta(max_length=64)] | None = None
+    ticks: int | None = None
+    tick_on: Short | None = None
+
+
+class Written(Params, frozen=True, kw_only=True):
+    """What one write does. `if` is an expression that has to be true, and `if_version` the version that the key must
+    have, 0 for none at all. A view has `expr`, an expression, in place of a value, and the scope `_view`. `enabled` is
+    an expression that has to be true for the entry to be there.
+
+    With `increment` the key's number grows by that number, or by `value` where it is true. With `merge` the members of
+    `value` are laid over the object there, and with `append` the list there grows by `value`."""
+
+    key: Key
+    value: Any = None
+    scope: Short = SHARED
+    increment: bool | int | float = False
+    merge: bool = False
+    append: bool = False
+    gate: Source | None = msgspec.field(name="if", default=None)
+    if_version: Annotated[int, Meta(ge=0)] | None = None
+    expr: Source | None = None
+    enabled: Source | None = None
+    timer: TimerAsked | None = None
+
+
+class BatchedWrite(Written, frozen=True, kw_only=True):
+    delete: bool = False
+
+
+class SetState(Written, frozen=True, kw_only=True):
+    room: Short | None = None
+    idempotency_key: IdempotencyKey | None = None
+
+
+class DeleteState(Params, frozen=True, kw_only=True):
+    key: Key
+    scope: Short = SHARED
+    gate: Source | None = msgspec.field(name="if", default=None)
+    if_version: Annotated[int, Meta(ge=0)] | None = None
+    room: Short | None = None
+    idempotency_key: IdempotencyKey | None = None
+
+
+class BatchState(Params, frozen=True, kw_only=True):
+    """Writes that happen together or not at all, each over what those before it left."""
+
+    writes: Annotated[tuple[BatchedWrite, ...], Meta(min_length=1, max_length=MAX_WRITES)]
+    gate: Source | None = msgspec.field(name="if", default=None)
+    room: Short | None = None
+    idempotency_key: IdempotencyKey | None = None
+
+
+class GetState(Params, frozen=True, kw_only=True):
+    key: Key
+    scope: Short = SHARED
+    room: Short | None = None
+
+
+class ListState(Params, frozen=True, kw_only=True):
+    """Without a scope, the entries of all scopes. `after` names the last entry of the page before, by its scope and
+    its key. `at` is a moment, in epoch milliseconds, and `at_seq` the asker's own number of a message: the state is
+    shown as it was then."""
+
+    scope: Short | None = None
+    after: tuple[Short, Short] | None = None
+    limit: Annotated[int, Meta(ge=1)] = MAX_ENTRIES
+    at: Annotated[int, Meta(ge=0)] | None = None
+    at_seq: Annotated[int, Meta(ge=0)] | None = None
+    room: Short | None = None
+
+
+class HistoryOfState(Params, frozen=True, kw_only=True):
+    """The newest versions first; `before` is the version before which a page ends."""
+
+    key: Key
+    scope: Short = SHARED
+    before: Annotated[int, Meta(ge=1)] | None = None
+    limit: Annotated[int, Meta(ge=1)] = 50
+    room: Short | None = None
+
+
+class RenewTimer(Params, frozen=True, kw_only=True):
+    key: Key
+    scope: Short = SHARED
+    room: Short | None = None
+    idempotency_key: IdempotencyKey | None = None
+
+
+class HideScope(Params, frozen=True, kw_only=True):
+    """`hidden` lets only its own agent read the caller's scope, or everybody again. With `everybodys` the room's owner
+    says so for every agent that said nothing itself."""
+
+    hidden: bool
+    everybodys: bool = False
+    room: Short | None = None
+    idempotency_key: IdempotencyKey | None = None
+
+
+class Evaluate(Params, frozen=True, kw_only=True):
+    expr: Source
+    room: Short | None = None
+
+
+class WaitUntil(Params, frozen=True, kw_only=True):
+    """`include` names what the answer shows besides: `state`, `state.SCOPE`, `agents`, `messages`, `actions`."""
+
+    condition: Source
+    wait_ms: Wait = 25_000
+    include: Annotated[tuple[Include, ...], Meta(max_length=32)] = ()
+    room: Short | None = None
+
+
+class TimerShown(Result, frozen=True, kw_only=True):
+    """A timer that runs: `at` is when it runs out, or `ticks_left` how many writes of `tick_on` it waits for. `ms` is
+    for how long it was set."""
+
+    effect: str
+    at: int | msgspec.UnsetType = msgspec.UNSET
+    ms: int | msgspec.UnsetType = msgspec.UNSET
+    ticks_left: int | msgspec.UnsetType = msgspec.UNSET
+    tick_on: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class StateEntry(Result, frozen=True, kw_only=True):
+    """What stands under a key. `value` is null, and `deleted` true, for a key that was just deleted. Of a view the
+    value is what its expression (`expr`) is worth to whoever asks, or null, and then `error` says why. `dormant` is
+    that the entry is not there for whoever asks, who wrote it just now."""
+
+    scope: str
+    key: str
+    value: Any
+    version: int
+    updated_by: str
+    updated_at: int
+    deleted: bool | msgspec.UnsetType = msgspec.UNSET
+    expr: str | msgspec.UnsetType = msgspec.UNSET
+    enabled: str | msgspec.UnsetType = msgspec.UNSET
+    timer: TimerShown | msgspec.UnsetType = msgspec.UNSET
+    error: str | msgspec.UnsetType = msgspec.UNSET
+    dormant: bool | msgspec.UnsetType = msgspec.UNSET
+
+
+class StateRead(StateEntry, frozen=True, kw_only=True):
+    room: str
+    name: str = ""
+
+
+class StateWritten(StateRead, frozen=True, kw_only=True):
+    replayed: bool = False
+    idempotency_key: str = ""
+
+
+class BatchWritten(Result, frozen=True, kw_only=True):
+    """What stands under each key after the batch, in the order of the writes."""
+
+    writes: list[StateEntry]
+    room: str
+    name: str = ""
+    replayed: bool = False
+    idempotency_key: str = ""
+
+
+class StateListed(Result, frozen=True, kw_only=True):
+    entries: list[StateEntry]
+    more: bool
+    room: str
+    name: str = ""
+
+
+class StateVersion(Result, frozen=True, kw_only=True):
+    """One version of a key: who wrote it, when, through which door and by which request. `deleted` is that the key had
+    no value from then on, `expired` that this was because its timer ran out, and `erased` that the value is kept no
+    more."""
+
+    version: int
+    value: Any
+    updated_by: str
+    updated_at: int
+    via: str
+    request: str | None
+    deleted: bool = False
+    erased: bool = False
+    expired: bool = False
+    expr: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class StateHistory(Result, frozen=True, kw_only=True):
+    """`from` is the first version that is known here."""
+
+    scope: str
+    key: str
+    versions: list[StateVersion]
+    more: bool
+    first: int = msgspec.field(name="from")
+    room: str
+    name: str = ""
+
+
+class ScopeShown(Result, frozen=True, kw_only=True):
+    """Who reads a scope now. An empty scope stands for every agent's that said nothing itself."""
+
+    scope: str
+    hidden: bool
+    room: str
+    name: str = ""
+
+
+class Evaluated(Result, frozen=True, kw_only=True):
+    value: Any
+    room: str
+    name: str = ""
+
+
+class WaitEnded(Result, frozen=True, kw_only=True):
+    """How a wait ended: the condition is true (`triggered`), its time is over, or everybody who is present waits and
+    nothing is due that could change anything (`deadlock_suspected`: who waits for what). `value` is what the condition
+    was worth last, null where it came to no value, and then `condition_error` says why. Further fields are what was to
+    be included; `cut` names what was too much for one answer."""
+
+    triggered: bool
+    condition: str
+    value: Any
+    elapsed_ms: int
+    condition_error: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    deadlock_suspected: dict[str, list[str]] | msgspec.UnsetType = msgspec.UNSET
+    state: dict[str, dict[str, Any]] | msgspec.UnsetType = msgspec.UNSET
+    agents: dict[str, dict[str, Any]] | msgspec.UnsetType = msgspec.UNSET
+    messages: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    actions: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    cut: list[str] | msgspec.UnsetType = msgspec.UNSET
+    room: str
+    name: str = ""
+
+
+# -- what crosses a link -----------------------------------------------------------------------------------
+
+
+Crossing = Literal[
+    "state.get",
+    "state.list",
+    "state.set",
+    "state.delete",
+    "state.batch",
+    "state.history",
+    "state.hide",
+    "state.evaluate",
+    "state.wait",
+    "timer.renew",
+]
+"""The operations that the home of the room answers, whole, wherever they are asked."""
+
+
+class AskAtRoom(Params, frozen=True, kw_only=True):
+    """An operation on the state of a room here, for an attached agent. `params` are the operation's own, as msgpack."""
+
+    room: Short
+    agent: Short
+    operation: Crossing
+    params: Annotated[bytes, Meta(max_length=MAX_PARAMS)]
+
+
+class AnsweredAtRoom(Result, frozen=True, kw_only=True):
+    """The answer of the operation, as msgpack; or, with `code`, why it was refused, and the details of that refusal. No
+    sentence crosses: whoever hears the refusal makes its own."""
+
+    answer: Annotated[bytes, Meta(max_length=MAX_ANSWER)] = b""
+    code: Annotated[str, Meta(max_length=64)] = ""
+    details: dict[str, Any] = {}
+
+
+_READING: Final = (*IN_ROOM, "invalid_param", "no_such_agent", "not_a_worker", "expression_budget", *AWAY)
+_EXPRESSIONS: Final = ("expression_invalid", "expression_failed")
+_WRITING: Final = (
+    *_READING,
+    "room_closed",
+    "scope_denied",
+    "version_conflict",
+    "wrong_type",
+    "secret_refused",
+    "value_too_large",
+    "state_full",
+    "precondition_failed",
+    "invalid_timer",
+    "throttled",
+    "too_many_bytes",
+    *_EXPRESSIONS,
+    *IDEMPOTENT,
+)
+_WRITES: Final = ("state_written", "timers_ticked", "timer_fired")
+_ENTRY: Final = {
+    "scope": SHARED,
+    "key": "phase",
+    "value": "planning",
+    "version": 1,
+    "updated_by": samples.ANN,
+    "updated_at": samples.AT,
+}
+_PLACED: Final = {"room": samples.ROOM, "name": samples.NAME}
+_DONE: Final = {**_PLACED, "replayed": False, "idempotency_key": "k_1"}
+
+FAMILY: Final = Family(
+    operations=(
+        Operation(
+            name="state.get",
+            summary="Read one key of a room's state.",
+            params=GetState,
+            result=StateRead,
+            plane="agent",
+            effect="read",
+            errors=(*_READING, "no_such_key", "expression_failed"),
+            facts=("timer_fired",),
+            example={"key": "phase"},
+            answers=({**_ENTRY, **_PLACED},),
+            command="parler state get",
+        ),
+        Operation(
+            name="state.list",
+            summary="Read a room's state.",
+            params=ListState,
+            result=StateListed,
+            plane="agent",
+            effect="read",
+            errors=_READING,
+            facts=("timer_fired",),
+            example={},
+            answers=({"entries": [_ENTRY], "more": False, **_PLACED},),
+            command="parler state list",
+        ),
+        Operation(
+            name="state.set",
+            summary="Write one key of a room's state.",
+            params=SetState,
+            result=StateWritten,
+            plane="agent",
+            effect="write",
+            needs_idempotency_key=True,
+            errors=_WRITING,
+            facts=_WRITES,
+            example={"key": "phase", "value": "planning"},
+            answers=({**_ENTRY, **_DONE},),
+            command="parler state set",
+        ),
+        Operation(
+            name="state.delete",
+            summary="Delete one key of a room's state.",
+            params=DeleteState,
+            result=StateWritten,
+            plane="agent",
+            effect="destructive",
+            needs_idempotency_key=True,
+            errors=(*_WRITING, "no_such_key"),
+            facts=("state_deleted", "timer_fired"),
+            example={"key": "phase"},
+            answers=({**_ENTRY, "value": None, "deleted": True, **_DONE},),
+            command="parler state delete",
+        ),
+        Operation(
+            name="state.batch",
+            summary="Write several keys of a room's state, all or none.",
+            params=BatchState,
+            result=BatchWritten,
+            plane="agent",
+            effect="write",
+            needs_idempotency_key=True,
+            errors=(*_WRITING, "no_such_key"),
+            facts=(*_WRITES, "state_deleted"),
+            example={"writes": [{"key": "turn", "value": 1, "increment": True}]},
+            answers=({"writes": [_ENTRY], **_DONE},),
+            command="parler state batch",
+        ),
+        Operation(
+            name="state.history",
+            summary="See who wrote which version of a key.",
+            params=HistoryOfState,
+            result=StateHistory,
+            plane="agent",
+            effect="read",
+            errors=(*_READING, "no_such_key"),
+            facts=("timer_fired",),
+            example={"key": "phase"},
+            answers=(
+                {
+                    "scope": SHARED,
+                    "key": "phase",
+                    "versions": [
+                        {
+                            "version": 1,
+                            "value": "planning",
+                            "updated_by": samples.ANN,
+                            "updated_at": samples.AT,
+                            "via": "cli",
+                            "request": "k_1",
+                        }
+                    ],
+                    "more": False,
+                    "from": 1,
+                    **_PLACED,
+                },
+            ),
+            command="parler state history",
+        ),
+        Operation(
+            name="timer.renew",
+            summary="Let the timer of a key begin again.",
+            params=RenewTimer,
+            result=StateWritten,
+            plane="agent",
+            effect="write",
+            needs_idempotency_key=True,
+            errors=(*_WRITING, "no_such_key"),
+            facts=("timer_renewed", "timer_fired"),
+            example={"key": "fire_lit"},
+            answers=({**_ENTRY, "timer": {"effect": "delete", "at": samples.AT + 60_000, "ms": 60_000}, **_DONE},),
+            command="parler timer renew",
+        ),
+        Operation(
+            name="state.hide",
+            summary="Let nobody else read this agent's scope of the state, or everybody again.",
+            params=HideScope,
+            result=ScopeShown,
+            plane="agent",
+            effect="write",
+            needs_idempotency_key=True,
+            errors=(*_WRITING, "not_owner"),
+            facts=("scope_hidden", "timer_fired"),
+            example={"hidden": True},
+            answers=({"scope": samples.ANN, "hidden": True, **_PLACED},),
+            command="parler state private",
+        ),
+        Operation(
+            name="state.evaluate",
+            summary="Evaluate an expression over a room's state.",
+            params=Evaluate,
+            result=Evaluated,
+            plane="agent",
+            effect="read",
+            errors=(*_READING, *_EXPRESSIONS),
+            facts=("timer_fired",),
+            example={"expr": "state._shared.turn > 2"},
+            answers=({"value": True, **_PLACED},),
+            command="parler eval",
+        ),
+        Operation(
+            name="state.wait",
+            summary="Wait until a condition over a room's state is true.",
+            params=WaitUntil,
+            result=WaitEnded,
+            plane="agent",
+            effect="read",
+            waits=True,
+            errors=(*_READING, "expression_invalid", "scope_denied", "state_full"),
+            facts=("timer_fired",),
+            example={"condition": 'state._shared.phase == "done"'},
+            answers=(
+                {
+                    "triggered": True,
+                    "condition": 'state._shared.phase == "done"',
+                    "value": True,
+                    "elapsed_ms": 1200,
+                    "state": {"_shared": {"phase": "done"}},
+                    **_PLACED,
+                },
+            ),
+            command="parler wait",
+        ),
+        Operation(
+            name="link.ask",
+            summary="Ask for something about the state of a room here.",
+            params=AskAtRoom,
+            result=AnsweredAtRoom,
+            plane="link",
+            effect="write",
+            errors=("no_such_room", "room_deleted", "invalid_param"),
+            facts=(*_WRITES, "state_deleted", "timer_renewed", "scope_hidden"),
+            example={"room": samples.ROOM, "agent": "U", "operation": "state.get", "params": b""},
+            answers=({"answer": b"\x80"},),
+        ),
+    )
+)
