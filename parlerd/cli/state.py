@@ -266,9 +266,9 @@ def _batch(ctx: Context, args: Namespace) -> int:
     import msgspec
 
     given = document_of(ctx, args.file, path="parler state batch")
-    writes = given.get("writes", given) if isinstance(given, dict) else given
+    asked = given if isinstance(given, dict) else {"writes": given}
     try:
-        fields = {"writes": writes, "room": args.room, "idempotency_key": args.once or new_key()}
+        fields = {**asked, "room": args.room, "idempotency_key": args.once or new_key()}
         params = msgspec.convert({name: value for name, value in fields.items() if value is not None}, t.BatchState)
     except msgspec.ValidationError as error:
         raise UsageError(f"this is no batch: {error}", path="parler state batch") from None
