@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -1574,3 +1574,80 @@ def test_a_refused_job_leaves_the_renewals_as_they_were(store: Store) -> None:
     (outcome,) = store.transact([[append(message(5)), DropRenewal(ROOM, MessageId("m_1"))]])
     assert _code(outcome.error) == "stale_position"
     assert store.renewals(ROOM) == [kept]
+
+
+# -- the state of rooms ------------------------------------------------------------------------------------------
+
+
+def _stated(position: int, key: str, *, scope: str = "_shared", body: bytes | None = None) -> NewFact:
+    made = fact(position, e.StateWritten(scope=scope, key=key, version=1, text=b"" if body else b"1"), body=body)
+    return msgspec.structs.replace(made, signature=None)
+
+
+def _unstated(position: int, key: str, *, effect: Literal["delete", "enable", ""] = "") -> NewFact:
+    """A key was deleted, or its timer ran out."""
+    if effect:
+        return fact(position, e.TimerFired(scope="_shared", key=key, effect=effect, version=1))
+    return fact(position, e.StateDeleted(scope="_shared", key=key, version=1))
+
+
+def _with_state(store: Store) -> None:
+    _do(
+        store,
+        append(
+            opened(),
+            _stated(2, "turn"),
+            _stated(3, "turn", scope="ann"),
+            _stated(4, "lamp"),
+            message(5),
+            _stated(6, "turn", body=b"v" * 5_000),
+            _unstated(7, "lamp", effect="enable"),
+            _unstated(8, "lamp", effect="delete"),
+            _unstated(9, "turn"),
+            _stated(10, "turn"),
+        ),
+        append(opened(OTHER), _stated(2, "turn"), room=OTHER),
+    )
+
+
+def test_the_versions_of_a_key_are_found_the_newest_first_and_of_no_other_key_scope_or_room(store: Store) -> None:
+    _with_state(store)
+
+    def versions(key: str, scope: str = "_shared", before: int = 99, limit: int = 99, room: RoomId = ROOM) -> list[int]:
+        return list(store.state_versions(room, scope, key, Position(before), limit))
+
+    for _ in range(2):
+        assert versions("turn") == [10, 9, 6, 2]
+        assert versions("turn", limit=2) == [10, 9]
+        assert versions("turn", before=9) == [6, 2]
+        assert versions("turn", "ann") == [3]
+        assert versions("lamp") == [8, 4], "that a key was let be there is no version"
+        assert versions("turn", room=OTHER) == [2]
+        assert versions("tur") == versions("turn", "ben") == versions("turn", room=RoomId("r_none")) == []
+        store.rebuild_index()
+        assert store.check() == []
+
+
+def test_what_stood_last_under_each_key_at_a_place_is_found_in_the_order_of_the_keys(store: Store) -> None:
+    _with_state(store)
+    for _ in range(2):
+        assert store.state_at(ROOM, Position(1)) == []
+        assert store.state_at(ROOM, Position(5)) == [4, 2, 3]
+        assert store.state_at(ROOM, Position(8)) == [8, 6, 3]
+        assert store.state_at(ROOM, Position(99)) == [8, 10, 3]
+        assert store.state_at(OTHER, Position(99)) == [2]
+        assert store.state_at(RoomId("r_none"), Position(99)) == []
+        store.rebuild_index()
+
+
+def test_a_large_value_is_read_with_its_fact_and_nothing_of_a_deleted_rooms_state_is_left(store: Store) -> None:
+    _with_state(store)
+    found = store.body(ROOM, Position(6))
+    assert found is not None
+    assert found[0] == b"v" * 5_000
+    assert (store.verify_chain(ROOM), store.check()) == (None, [])
+    _do(store, BuryRoom(ROOM, Millis(7)))
+    assert store.state_versions(ROOM, "_shared", "turn", Position(99), 9) == store.state_at(ROOM, Position(99)) == []
+    assert store.state_at(OTHER, Position(99)) == [2]
+    _clear(store, ROOM, 3)
+    assert store.check() == []
