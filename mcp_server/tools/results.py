@@ -765,6 +765,8 @@ def _roster(result: t.RosterResult, scribe: Scribe, asked: _Asked) -> str:
         line = f"{who}: {', '.join(facts)}, since {clock(member.since)}"
         lines.append("\n".join([line, *_stated(member.stated, scribe)]))
     notice = [result.notice] if result.notice else []
+    if isinstance(result.turns, int):
+        notice.insert(0, f"Two agents here begin at most {result.turns} turns by their messages in one conversation.")
     return "\n".join(
         [f"In {scribe.name(result.name or result.room)}:", *_bounded(lines, scribe, taken=notice), *notice]
     )
@@ -886,7 +888,11 @@ def _why(result: t.WhyResult, scribe: Scribe, asked: _Asked) -> str:
         if stopped and reader.stopped_since:
             stopped += f" since {clock(reader.stopped_since)}"
         if isinstance(reader.held, int):
-            stopped += f"; wakes nobody after {reader.held} turns of the two: a person runs `parler room continue`"
+            stopped += (
+                f"; wakes nobody after {reader.held} turns of the two: a person runs `parler room continue`"
+                if reader.held
+                else "; wakes nobody: a person set `parler room turns` to 0 here"
+            )
         lines.append(f"{scribe.name(reader.name)}: {stages}{stopped}")
     if rung and not lines:
         return rung[0]

@@ -1,19 +1,21 @@
-"""`parler invite`, and `room leave|kick|transfer|takeover|continue|archive|delete`: who comes into a room, whose it is,
-whether its agents wake each other, its end.
+"""`parler invite`, and `room leave|kick|transfer|takeover|continue|turns|archive|delete`: who comes into a room, whose
+it is, how often its agents wake each other, its end.
 
 Invariant: a room is deleted only after a person saw what goes, and said yes to it.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from argparse import ArgumentTypeError
+from typing import TYPE_CHECKING, Final, Literal
 
 from parlerd.cli.context import Context, new_key
 from parlerd.cli.handlers import Handler, room_argument
 from parlerd.cli.output import DONE, Cell
-from parlerd.cli.parsing import Parser, positive, unicode_text
-from parlerd.cli.render import counted, left_of, size_of
+from parlerd.cli.parsing import Parser, positive, unicode_text, whole
+from parlerd.cli.render import counted, left_of, size_of, turns_line
 from parlerd.cli.session import lifetime
+from parlerd.core.model import MAX_WAKES_OF_PAIR
 from parlerd.operations import types as t
 
 if TYPE_CHECKING:
@@ -153,24 +155,63 @@ def _say_owned(ctx: Context, owned: t.OwnedRoom) -> int:
 
 def _continue_arguments(parser: Parser) -> None:
     parser.add_argument("room", nargs="?", metavar="ROOM", help="the room's id or name")
+    parser.add_argument(
+        "--message", default="", type=unicode_text, metavar="ID", help="only in the conversation of this message"
+    )
 
 
 def _continue(ctx: Context, args: Namespace) -> int:
-    done = ctx.call("room.continue", t.ContinueRoom(room=args.room), t.ContinuedRoom)
+    done = ctx.call("room.continue", t.ContinueRoom(room=args.room, message=args.message), t.ContinuedRoom)
     out = ctx.out
     if out.json:
         out.document(done)
         return DONE
     where: Cell = (f"'{done.name}'", "name")
     if done.status == "nothing":
-        out.say("No agent of yours was woken in ", where, ": nothing was held back.")
+        there = "that conversation of " if args.message else ""
+        out.say(f"No agent of yours was woken in {there}", where, ": nothing was held back.")
         return DONE
-    out.say("Your agents go on in ", where, ".")
+    if done.turns:
+        out.say("Your agents go on in ", where, ".")
+    else:
+        out.say("The counts in ", where, " begin anew, but no agent's message begins a turn there. To change that:")
+        out.paste(f"parler room turns {done.room} default")
     for pair in done.pairs:
         turns = counted(pair.turns, "turn")
         out.say("  ", (pair.one, "name"), " and ", (pair.other, "name"), f": {turns} before this")
     if done.was_paused:
         out.say("The turns of this hour were used up, in all rooms together; they begin anew.")
+    return DONE
+
+
+def _turns_arguments(parser: Parser) -> None:
+    parser.add_argument("room", metavar="ROOM", help="the room's id or name")
+    parser.add_argument(
+        "turns",
+        nargs="?",
+        type=_turns_or_default,
+        metavar="N",
+        help=f"0 (no agent's message begins a turn) to {MAX_WAKES_OF_PAIR}, or `default` (default: show what holds)",
+    )
+
+
+def _turns_or_default(text: str) -> int | Literal["default"]:
+    if text == "default":
+        return "default"
+    turns = whole(text)
+    if turns > MAX_WAKES_OF_PAIR:
+        raise ArgumentTypeError(f"{turns} is more than {MAX_WAKES_OF_PAIR}")
+    return turns
+
+
+def _turns(ctx: Context, args: Namespace) -> int:
+    found = ctx.call("room.turns", t.TurnsInRoom(room=args.room, turns=args.turns), t.RoomTurns)
+    out = ctx.out
+    if out.json:
+        out.document(found)
+        return DONE
+    out.say((f"'{found.name}'", "name"), (f"  {found.room}", "dim"))
+    out.say(turns_line(found.turns), " That is the default." if found.is_default else "")
     return DONE
 
 
@@ -253,6 +294,13 @@ HANDLERS: Final = {
         section="Who may come in",
         rank=88,
         examples=("parler room continue auth-redesign",),
+    ),
+    "room turns": Handler(
+        _turns_arguments,
+        _turns,
+        section="Who may come in",
+        rank=89,
+        examples=("parler room turns auth-redesign 40", "parler room turns auth-redesign default"),
     ),
     "room archive": Handler(
         _archive_arguments, _archive, section="Who may come in", rank=90, examples=("parler room archive team",)

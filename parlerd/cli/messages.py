@@ -303,13 +303,14 @@ def _why(ctx: Context, args: Namespace) -> int:
             since = f" since {clock(reader.stopped_since, ctx.now())}" if reader.stopped_since else ""
             out.say(("  stopped: ", "dim"), (reader.stopped + since, "warn"), hang=2)
         if isinstance(reader.held, int):
-            out.say(
-                ("  wakes nobody: ", "dim"),
-                (f"{reader.held} turns of the two began by themselves in this conversation", "warn"),
-                hang=2,
-            )
+            why = f"{counted(reader.held, 'turn')} of the two began by themselves in this conversation"
+            command = f"parler room continue {found.room}"
+            if not reader.held:
+                why = "you let no agent's message begin a turn in this room"
+                command = f"parler room turns {found.room} default"
+            out.say(("  wakes nobody: ", "dim"), (why, "warn"), hang=2)
             out.say("  To let them go on:")
-            out.paste(f"parler room continue {found.room}")
+            out.paste(command)
         if args.wide:
             out.say(("  id ", "dim"), reader.agent)
     return DONE

@@ -41,6 +41,13 @@ def counted(count: int, one: str, more: str = "") -> str:
     return f"{count} {one if count == 1 else more or one + 's'}"
 
 
+def turns_line(turns: int) -> str:
+    """How many turns two agents may begin in a room."""
+    if not turns:
+        return "No agent's message begins a turn of your agents here."
+    return f"Two agents begin at most {counted(turns, 'turn')} by their messages in one conversation here."
+
+
 def size_of(size: int) -> str:
     """A size of bytes as a person reads it on a disk: `70.7 GB`."""
     for unit, name in ((10**12, "TB"), (10**9, "GB"), (10**6, "MB")):

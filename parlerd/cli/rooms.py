@@ -11,7 +11,18 @@ from parlerd.cli.context import Context
 from parlerd.cli.handlers import Handler, list_arguments, room_argument, wide_argument
 from parlerd.cli.output import DONE, Cell
 from parlerd.cli.parsing import Parser, unicode_text
-from parlerd.cli.render import agents_in, clock, counted, day_or_time, first_of, say_hidden, size_of, stated_by, unsaid
+from parlerd.cli.render import (
+    agents_in,
+    clock,
+    counted,
+    day_or_time,
+    first_of,
+    say_hidden,
+    size_of,
+    stated_by,
+    turns_line,
+    unsaid,
+)
 from parlerd.core.errors import ERRORS
 from parlerd.core.model import LOCAL_HOME
 from parlerd.operations import types as t
@@ -151,6 +162,8 @@ def _roster(ctx: Context, args: Namespace) -> int:
         presence = f"{member.presence}{since}{state}"
         rows.append(((member.name, "name"), member.host, role, presence, stated_by(member.stated), id))
     out.listing(("agent", "says it is on", "role", "presence", "now", "id"), rows, cut=(0, 2, 4))
+    if isinstance(found.turns, int):
+        out.say(turns_line(found.turns))
     if found.notice:
         out.note(found.notice)
     return DONE

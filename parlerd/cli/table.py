@@ -58,6 +58,10 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     (('room', 'continue'), 'parlerd.cli.membership', 'room.continue', '', (
         'parler room continue auth-redesign',
     )),
+    (('room', 'turns'), 'parlerd.cli.membership', 'room.turns', '', (
+        'parler room turns auth-redesign 40',
+        'parler room turns auth-redesign default',
+    )),
     (('room', 'archive'), 'parlerd.cli.membership', 'room.archive', '', (
         'parler room archive team',
     )),
@@ -332,6 +336,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'room transfer',
         'room takeover',
         'room continue',
+        'room turns',
         'room archive',
         'room delete',
     )),

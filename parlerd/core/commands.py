@@ -447,13 +447,12 @@ class DecideDirect(Command, frozen=True, kw_only=True):
 
 
 class Wake(Command, frozen=True, kw_only=True):
-    """Begin a turn of an agent that no person asked for. `causes` are whose messages are behind it, each with how many
-    turns it may count up to; `asked` says that somebody who knocks would be enough. The answer is `woken`, or `paused`
-    or `held`, and then nothing happens."""
+    """Begin a turn of an agent that no person asked for. `causes` are whose messages are behind it; `asked` says
+    that somebody who knocks would be enough. The answer is `woken`, or `paused` or `held`, and then nothing happens."""
 
     agent: AgentId
     begun: Millis
-    causes: tuple[tuple[Cause, int], ...] = ()
+    causes: tuple[Cause, ...] = ()
     asked: bool = False
 
 
@@ -463,6 +462,14 @@ class ContinueWakes(Command, frozen=True, kw_only=True):
 
     room: RoomId
     chain: str = ""
+
+
+class BoundWakes(Command, frozen=True, kw_only=True):
+    """The person says how many turns two of their agents may begin by their messages in each conversation of a room;
+    None is the default again."""
+
+    room: RoomId
+    most: int | None
 
 
 class DeleteRoom(Command, frozen=True, kw_only=True):
@@ -499,6 +506,7 @@ HomeCommand = (
     | DecideDirect
     | Wake
     | ContinueWakes
+    | BoundWakes
     | DeleteRoom
     | EnrolPerson
     | KickPerson

@@ -501,6 +501,14 @@ class WakesContinued(_Event, tag="wakes_continued", frozen=True, kw_only=True):
     chain: str = ""
 
 
+class WakesBounded(_Event, tag="wakes_bounded", frozen=True, kw_only=True):
+    """The person said how many turns two agents may begin by their messages in each conversation of a room. Without
+    `most` that is the default again."""
+
+    room: RoomId
+    most: int | None = None
+
+
 class RoomDeleted(_Event, tag="room_deleted", frozen=True, kw_only=True):
     """A room is gone from this home, with everything in it: its name is free, and no agent is in it."""
 
@@ -561,6 +569,7 @@ HomeEvent = (
     | DirectDecided
     | AgentWoken
     | WakesContinued
+    | WakesBounded
     | RoomDeleted
     | PersonEnrolled
     | PersonKicked

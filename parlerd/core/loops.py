@@ -2,9 +2,9 @@
 
     the hour    All agents of this home together begin at most `WAKES_AN_HOUR` turns an hour by themselves. A home has
                 one person, so no agent, no room and no person elsewhere causes more than that either.
-    a pair      The messages that two agents write to each other in one conversation begin at most so many turns of the
-                two as the room says. After that such a message still arrives, and wakes neither of them until their
-                person lets them go on.
+    a pair      The messages that two agents write to each other in one conversation begin at most `WAKES_OF_PAIR` turns
+                of the two, or as many as the person set for the room. After that such a message still arrives, and
+                wakes neither of them until their person lets them go on or sets a higher number.
 
 This home sees the turns of its own agents alone. A turn that an agent of another home causes therefore counts for two:
 the other turn is the one in which that agent wrote. So two agents at two homes stop where two at one home would.
@@ -33,7 +33,7 @@ WAKES_AN_HOUR: Final = 60
 """Source: security spec E20."""
 HOUR_MS: Final = Millis(3_600_000)
 WAKES_OF_PAIR: Final = 20
-"""Turns of two agents in one conversation, where the room says nothing else. Source: rooms spec, Loops."""
+"""Turns of two agents in one conversation, where the person set no number for the room. Source: rooms spec, Loops."""
 MAX_CONVERSATIONS: Final = 64
 """Conversations of a room whose counts are kept; the one in which no turn began for the longest time is forgotten
 first. To have one forgotten takes more turns than an hour has."""
@@ -55,6 +55,8 @@ class LoopsState(msgspec.Struct):
     rooms: dict[RoomId, dict[str, dict[AgentId, dict[AgentId, int]]]] = {}
     """Turns that began, by room, by conversation, and by the lesser and the greater id of the two agents. Of the
     conversations of a room the one stands last in which a turn began last."""
+    most: dict[RoomId, int] = {}
+    """How many turns two agents may begin in each conversation of a room, where the person set a number."""
 
 
 class Loops(Facet[LoopsState]):
@@ -80,6 +82,18 @@ class Loops(Facet[LoopsState]):
                 for greater, turns in others.items():
                     yield Spent(chain, (lesser, greater), turns)
 
+    def most(self, room: RoomId) -> int:
+        """How many turns of two agents may begin in each conversation of a room; 0 where their messages begin none."""
+        return self.state.most.get(room, WAKES_OF_PAIR)
+
+    def is_set(self, room: RoomId) -> bool:
+        """Whether the person set that number."""
+        return room in self.state.most
+
+    def is_spent(self, room: RoomId, chain: str, one: AgentId, other: AgentId) -> bool:
+        """Whether a message of one of the two in this conversation wakes the other no more."""
+        return self.turns(room, chain, one, other) >= self.most(room)
+
     def rooms(self) -> list[RoomId]:
         """The rooms in which turns began."""
         return list(self.state.rooms)
@@ -91,9 +105,7 @@ class Loops(Facet[LoopsState]):
             return Decision(answer="paused")
         # Another turn of the same two may have been decided since the caller looked.
         causes = tuple(
-            cause
-            for cause, most in command.causes
-            if self.turns(cause.room, cause.chain, cause.author, command.agent) < most
+            cause for cause in command.causes if not self.is_spent(cause.room, cause.chain, cause.author, command.agent)
         )
         if not causes and not command.asked:
             return Decision(answer="held")
@@ -106,6 +118,11 @@ class Loops(Facet[LoopsState]):
             return Decision(answer="nothing")
         continued = e.WakesContinued(room=command.room, chain=command.chain)
         return Decision((continued,), authority="person", answer="continued")
+
+    def _bound(self, command: c.BoundWakes, by: By, now: Millis, ids: Ids) -> Decision:
+        if command.most == self.state.most.get(command.room):
+            return Decision()
+        return Decision((e.WakesBounded(room=command.room, most=command.most),), authority="person")
 
     # -- becoming ------------------------------------------------------------------------------------------
 
@@ -130,16 +147,28 @@ class Loops(Facet[LoopsState]):
             self.state.begun = []
             self.state.rooms.pop(event.room, None)
 
+    def _bounded(self, event: e.WakesBounded, header: e.Header) -> None:
+        if event.most is None:
+            self.state.most.pop(event.room, None)
+        else:
+            self.state.most[event.room] = event.most
+
     def _deleted(self, event: e.RoomDeleted, header: e.Header) -> None:
         self.state.rooms.pop(event.room, None)
+        self.state.most.pop(event.room, None)
 
-    def _goes_on(self, event: e.WakesContinued, header: e.Header) -> tuple[Topic, ...]:
+    def _goes_on(self, event: e.WakesContinued | e.WakesBounded, header: e.Header) -> tuple[Topic, ...]:
         return (topics.wakes(),)
 
-    DECIDES = (decides(c.Wake, _wake), decides(c.ContinueWakes, _continue))
+    DECIDES = (decides(c.Wake, _wake), decides(c.ContinueWakes, _continue), decides(c.BoundWakes, _bound))
     APPLIES = (
         applies(e.AgentWoken, _woken),
         applies(e.WakesContinued, _continued),
+        applies(e.WakesBounded, _bounded),
         applies(e.RoomDeleted, _deleted),
     )
-    TOUCHES = (touches(e.AgentWoken, nobody), touches(e.WakesContinued, _goes_on))
+    TOUCHES = (
+        touches(e.AgentWoken, nobody),
+        touches(e.WakesContinued, _goes_on),
+        touches(e.WakesBounded, _goes_on),
+    )

@@ -51,6 +51,9 @@ MAX_TOPIC: Final = 200
 MAX_STATUS_TEXT: Final = 200
 """Characters beside a stated status: it stands in a list of all who are in a room."""
 MAX_LABEL: Final = 64
+MAX_WAKES_OF_PAIR: Final = 1_000
+"""Turns that a person may let two agents begin in one conversation: 17 hours of turns at the most that an hour has, so
+that a larger number would bound nothing."""
 RESERVED: Final = frozenset({"owner", "person", "system", "all", "anyone", "me"})
 """Words that stand for somebody, in capitals or not. An agent with such a name would be taken for whom the word stands
 for. Source: security spec A1."""

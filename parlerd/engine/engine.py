@@ -214,7 +214,7 @@ class Engine:
             AttentionHandlers(desk),
             Stating(desk),
             waking := Waking(desk),
-            Continuing(desk, waking),
+            Continuing(desk, reading, waking),
             Checks(desk),
             HomeHandlers(desk),
             notices,

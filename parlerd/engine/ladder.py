@@ -18,7 +18,6 @@ from parlerd.core import events as e
 from parlerd.core.claims import Task
 from parlerd.core.errors import Refused
 from parlerd.core.identities import AgentRecord
-from parlerd.core.loops import WAKES_OF_PAIR
 from parlerd.core.model import AgentId, MessageId, Millis, Stage
 from parlerd.core.room import Room
 from parlerd.core.visibility import can_see
@@ -129,8 +128,9 @@ class Ladder:
             # Of an agent of another home, that home alone knows how many turns began.
             assert isinstance(header.event, e.MessagePosted)
             loops = self._desk.rooms.home.aggregate.loops
-            turns = loops.turns(room.state.room, header.event.chain, header.by.actor, reader)
-            held = turns if turns >= WAKES_OF_PAIR else msgspec.UNSET
+            pair = (room.state.room, header.event.chain, header.by.actor, reader)
+            if loops.is_spent(*pair):
+                held = loops.turns(*pair) if loops.most(room.state.room) else 0
         return t.ReaderLadder(
             agent=reader,
             name=handle_of(room.state, reader),

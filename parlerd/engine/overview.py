@@ -145,7 +145,14 @@ class Overview:
                     stated=stated or msgspec.UNSET,
                 )
             )
-        found = t.RosterResult(room=state.room, name=state.name, members=members, you=handle_of(state, me.id))
+        loops = desk.rooms.home.aggregate.loops
+        found = t.RosterResult(
+            room=state.room,
+            name=state.name,
+            members=members,
+            you=handle_of(state, me.id),
+            turns=loops.most(state.room) if loops.is_set(state.room) else msgspec.UNSET,
+        )
         if state.closed or state.alarm is not None:
             return found
         handle.begin_to_catch_up()

@@ -25,7 +25,7 @@ from parlerd.core.attention import Loudness
 from parlerd.core.claims import QUIET_KINDS
 from parlerd.core.errors import Refused
 from parlerd.core.identities import AgentRecord
-from parlerd.core.loops import WAKES_AN_HOUR, WAKES_OF_PAIR, Loops
+from parlerd.core.loops import WAKES_AN_HOUR, Loops
 from parlerd.core.membership import present
 from parlerd.core.model import AgentId, Cause, MessageId, Millis, Position, RoomId, View
 from parlerd.core.room import Room, RoomState
@@ -78,9 +78,8 @@ class _News:
 
     is_any: bool = False
     """Whether there is anything at all to tell or, for a turn, to begin it for."""
-    causes: tuple[tuple[Cause, int], ...] = ()
-    """The messages that would begin a turn, one for each author and conversation, with how many turns of the two this
-    room takes."""
+    causes: tuple[Cause, ...] = ()
+    """The messages that would begin a turn, one for each author and conversation."""
     asked: bool = False
     """Whether somebody knocks, so that a turn begins whoever wrote what."""
 
@@ -198,30 +197,30 @@ class Waking:
 
     async def _beyond(self, me: AgentRecord, told: _Told, found: _Found, *, turn: bool) -> _News:
         """What of this is beyond what was told; with `turn`, what of that begins a turn."""
-        causes: dict[Cause, int] = {}
+        causes: dict[Cause, None] = {}
         for name, backlog in found.unread.items():
             known = max(told.upto.get(name, backlog.after), backlog.after)
             loud = await self._loud(me, backlog, known, backlog.loudness if turn else "all", for_turn=turn)
             if loud and not turn:
                 return _News(is_any=True)
-            causes |= loud
+            causes |= dict.fromkeys(loud)
         asked = not (found.loud_requests if turn else found.requests) <= told.requests
-        return _News(bool(causes) or asked, tuple(causes.items()), asked)
+        return _News(bool(causes) or asked, tuple(causes), asked)
 
     async def _loud(
         self, me: AgentRecord, backlog: _Backlog, after: Position, loudness: Loudness, *, for_turn: bool
-    ) -> dict[Cause, int]:
-        """Whose messages after a place are so much for this agent, on the first page that has any, with how many turns
-        the two of them have in that conversation. What a room remembers is for nobody. For a turn, how a task goes on
-        is left out, and whatever is of two whose turns are used up."""
+    ) -> list[Cause]:
+        """Whose messages after a place are so much for this agent, on the first page that has any. What a room
+        remembers is for nobody. For a turn, how a task goes on is left out, and whatever is of two whose turns are used
+        up."""
         if loudness == "nothing":
-            return {}
+            return []
         state = backlog.room.state
         while after < backlog.upto:
             page = backlog.page
             if after > backlog.after:
                 page = await self._desk.library.page(backlog.room, backlog.view, after, limit=LOOK, skip_own=True)
-            loud: dict[Cause, int] = {}
+            loud: list[Cause] = []
             for stored in page.messages:
                 event, author = stored.header.event, stored.header.by.actor
                 assert isinstance(event, e.MessagePosted)
@@ -231,14 +230,14 @@ class Waking:
                 is_direct = event.visibility is not None or state.kind == "dm" or is_for(state, me.id, event)
                 if loudness != "all" and not is_direct:
                     continue
-                if for_turn and self._loops.turns(state.room, event.chain, me.id, author) >= WAKES_OF_PAIR:
+                if for_turn and self._loops.is_spent(state.room, event.chain, me.id, author):
                     continue
                 is_here = author in self._desk.rooms.home.aggregate.state.agents
-                loud[Cause(state.room, event.chain, author, 1 if is_here else 2)] = WAKES_OF_PAIR
+                loud.append(Cause(state.room, event.chain, author, 1 if is_here else 2))
             if loud or not page.messages:
                 return loud
             after = page.messages[-1].header.position
-        return {}
+        return []
 
     async def _look(self, me: AgentRecord, windows: list[Caller], rooms: list[RoomId]) -> _Found:
         found = _Found()

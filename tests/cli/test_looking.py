@@ -207,7 +207,14 @@ def test_roster_shows_hosts_as_claims(shell: Shell) -> None:
     assert ALICE not in ran.stdout
     assert "says it is on" in ran.stdout
     assert "owner" in ran.stdout
+    assert "turn" not in ran.stdout
     assert shell.daemon.params_of("rooms.roster")[-1] == t.Roster(room="auth-redesign")
+
+
+def test_the_roster_says_how_many_turns_the_person_lets_two_agents_begin_where_a_number_was_set(shell: Shell) -> None:
+    shell.daemon.answers("rooms.roster", msgspec.structs.replace(roster("alice"), turns=3))
+    said = "Two agents begin at most 3 turns by their messages in one conversation here."
+    assert shell.run("roster").stdout.splitlines()[-1] == said
 
 
 def test_whoami_is_who_acts(shell: Shell) -> None:

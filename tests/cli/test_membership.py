@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -159,7 +159,7 @@ def test_what_a_deletion_does_not_reach_is_named(shell: Shell) -> None:
 
 def test_who_lets_agents_go_on_is_told_which_and_how_often_they_woke_each_other(shell: Shell) -> None:
     pair = t.WokenPair(one="alice", other="bob", turns=20)
-    done = t.ContinuedRoom(room=ROOM, name="team", status="continued", pairs=[pair], was_paused=True)
+    done = t.ContinuedRoom(room=ROOM, name="team", status="continued", turns=20, pairs=[pair], was_paused=True)
     shell.daemon.answers("room.continue", done, done)
     ran = shell.run("room", "continue", "team")
     assert ran.code == 0
@@ -171,9 +171,49 @@ def test_who_lets_agents_go_on_is_told_which_and_how_often_they_woke_each_other(
     assert shell.daemon.params_of("room.continue") == [t.ContinueRoom(room="team")]
     assert shell.run("room", "continue", "--json").document == msgspec.to_builtins(done)
     assert shell.daemon.params_of("room.continue")[-1] == t.ContinueRoom()
+    shell.daemon.answers("room.continue", done)
+    assert shell.run("room", "continue", "team", "--message", "m_1").code == 0
+    assert shell.daemon.params_of("room.continue")[-1] == t.ContinueRoom(room="team", message="m_1")
+
+
+def test_who_lets_agents_go_on_where_no_message_begins_a_turn_is_told_so(shell: Shell) -> None:
+    done = t.ContinuedRoom(room=ROOM, name="team", status="continued", turns=0)
+    shell.daemon.answers("room.continue", done)
+    ran = shell.run("room", "continue", "team")
+    assert "no agent's message begins a turn there" in ran.stdout
+    assert "go on" not in ran.stdout
+    assert f"parler room turns {ROOM} default" in ran.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("words", "sent", "answer", "said"),
+    [
+        ((), None, (20, True), "at most 20 turns by their messages in one conversation here. That is the default."),
+        (("1",), 1, (1, False), "at most 1 turn by their messages in one conversation here."),
+        (("0",), 0, (0, False), "No agent's message begins a turn of your agents here."),
+        (("default",), "default", (20, True), "That is the default."),
+    ],
+)
+def test_how_many_turns_two_agents_may_begin_is_set_and_shown(
+    shell: Shell, words: tuple[str, ...], sent: int | Literal["default"] | None, answer: tuple[int, bool], said: str
+) -> None:
+    done = t.RoomTurns(room=ROOM, name="team", turns=answer[0], is_default=answer[1])
+    shell.daemon.answers("room.turns", done, done)
+    ran = shell.run("room", "turns", "team", *words)
+    assert ran.code == 0
+    assert ran.stdout.endswith(f"{said}\n")
+    assert shell.daemon.params_of("room.turns") == [t.TurnsInRoom(room="team", turns=sent)]
+    assert shell.run("room", "turns", "team", *words, "--json").document == msgspec.to_builtins(done)
+
+
+@pytest.mark.parametrize("number", ["-1", "1001", "many", "1.5", ""])
+def test_a_number_of_turns_that_makes_no_sense_is_refused_before_anything_is_sent(shell: Shell, number: str) -> None:
+    ran = shell.run("room", "turns", "team", number)
+    assert ran.code == 2
+    assert shell.daemon.params_of("room.turns") == []
 
 
 def test_where_nobody_was_held_back_continuing_says_so(shell: Shell) -> None:
-    shell.daemon.answers("room.continue", t.ContinuedRoom(room=ROOM, name="team", status="nothing"))
+    shell.daemon.answers("room.continue", t.ContinuedRoom(room=ROOM, name="team", status="nothing", turns=20))
     ran = shell.run("room", "continue", "team")
     assert (ran.code, ran.stdout) == (0, "No agent of yours was woken in 'team': nothing was held back.\n")

@@ -557,10 +557,15 @@ def test_what_was_taken_out_before_it_left_this_machine_is_said(shell: Shell, op
 
 def test_why_says_that_a_message_wakes_nobody_and_what_lets_the_two_go_on(shell: Shell) -> None:
     held = t.ReaderLadder(agent="UC", name="carol", stages=[t.StageReached(stage="stored", at=1)], held=20)
-    shell.daemon.answers("message.why", t.WhyResult(id="m_1", room=ROOM, readers=[held]))
+    none = msgspec.structs.replace(held, held=0)
+    found = [t.WhyResult(id="m_1", room=ROOM, readers=[each]) for each in (held, none)]
+    shell.daemon.answers("message.why", *found)
     lines = shell.run("why", "m_1").stdout.splitlines()
     assert "  wakes nobody: 20 turns of the two began by themselves in this conversation" in lines
     assert f"parler room continue {ROOM}" in lines
+    lines = shell.run("why", "m_1").stdout.splitlines()
+    assert "  wakes nobody: you let no agent's message begin a turn in this room" in lines
+    assert f"parler room turns {ROOM} default" in lines
 
 
 def test_a_direct_message_that_waits_prints_the_code_for_the_other_person(shell: Shell) -> None:

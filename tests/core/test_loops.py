@@ -54,6 +54,43 @@ def test_a_pair_that_stopped_keeps_nobody_else_from_waking_either_of_them_nor_th
     assert driver.wake(ANN, BEN, asked=True).answer == "woken"
 
 
+def test_a_room_takes_as_many_turns_of_two_as_the_person_set_and_another_room_the_default() -> None:
+    driver = home()
+    driver.bound(ANN, 3)
+    assert [driver.wake(ANN, BEN).answer for _ in range(4)] == ["woken"] * 3 + ["held"]
+    assert driver.wake(ANN, BEN, chain="c2").answer == "woken"
+    assert [driver.wake(ANN, BEN, room=B).answer for _ in range(4)] == ["woken"] * 4
+    driver.bound(ANN, 5)
+    assert [driver.wake(BEN, ANN).answer for _ in range(3)] == ["woken", "woken", "held"]
+    driver.bound(ANN, None)
+    assert driver.wake(ANN, BEN).answer == "woken"
+    driver.verify()
+
+
+def test_where_the_person_set_none_no_message_begins_a_turn_and_who_knocks_still_does() -> None:
+    driver = home()
+    driver.bound(ANN, 0)
+    assert driver.wake(ANN, BEN).answer == "held"
+    driver.let_go_on(ANN)
+    assert driver.wake(ANN, BEN).answer == "held"
+    assert driver.wake(ANN, BEN, asked=True).answer == "woken"
+
+
+def test_setting_what_holds_already_leaves_no_fact_and_of_a_deleted_room_the_number_is_gone() -> None:
+    driver = home()
+    loops = driver.aggregate.loops
+    assert driver.bound(ANN, None).events == ()
+    assert len(driver.bound(ANN, WAKES_OF_PAIR).events) == 1
+    assert loops.is_set(A)
+    assert driver.bound(ANN, WAKES_OF_PAIR).events == ()
+    assert len(driver.bound(ANN, None).events) == 1
+    assert (loops.is_set(A), loops.most(A)) == (False, WAKES_OF_PAIR)
+    driver.bound(ANN, 3)
+    driver.delete(A, ANN)
+    assert (loops.is_set(A), loops.most(A)) == (False, WAKES_OF_PAIR)
+    driver.verify()
+
+
 def test_the_turn_of_an_agent_of_another_home_is_counted_with_the_one_that_it_causes() -> None:
     driver = home()
     woken = [driver.wake(ANN, BEN, turns=2).answer for _ in range(WAKES_OF_PAIR)]
@@ -129,15 +166,16 @@ ACTS = st.one_of(
         st.integers(1, 2),
     ),
     st.tuples(st.just("on"), st.just((ANN, ANN)), st.sampled_from([A, B]), st.sampled_from(["", "c1"]), st.just(0)),
+    st.tuples(st.just("bound"), st.just((ANN, ANN)), st.sampled_from([A, B]), st.just(""), st.integers(-1, 4)),
     st.tuples(st.just("time"), st.just((ANN, ANN)), st.just(A), st.just(""), st.integers(1, 2 * HOUR_MS)),
 )
 
 
-@given(st.lists(ACTS, max_size=60), st.integers(0, 4))
-def test_it_is_as_a_list_of_all_turns_says(
-    acts: list[tuple[str, tuple[Agent, Agent], RoomId, str, int]], most: int
-) -> None:
+@given(st.lists(ACTS, max_size=60))
+def test_it_is_as_a_list_of_all_turns_says(acts: list[tuple[str, tuple[Agent, Agent], RoomId, str, int]]) -> None:
     driver = home()
+    # What the person set last, where that is not the default.
+    most: dict[RoomId, int] = {}
     # Every turn that began and was not let go on since: when, and of whom it is counted.
     hour: list[int] = []
     counts: Counter[tuple[RoomId, str, frozenset[Agent]]] = Counter()
@@ -145,6 +183,9 @@ def test_it_is_as_a_list_of_all_turns_says(
         pair = (room, chain, frozenset((woken, author)))
         if what == "time":
             driver.now += number
+        elif what == "bound":
+            driver.bound(ANN, None if number < 0 else number, room=room)
+            most = {name: set_ for name, set_ in {**most, room: number}.items() if set_ >= 0}
         elif what == "on":
             driver.let_go_on(ANN, room=room, chain=chain)
             hour = hour if chain else []
@@ -152,10 +193,10 @@ def test_it_is_as_a_list_of_all_turns_says(
                 del counts[key]
         else:
             recent = [at for at in hour if driver.now - at < HOUR_MS]
-            answer = driver.wake(woken, author, room=room, chain=chain, turns=number, most=most).answer
+            answer = driver.wake(woken, author, room=room, chain=chain, turns=number).answer
             if len(recent) >= WAKES_AN_HOUR:
                 assert answer == "paused"
-            elif counts[pair] >= most:
+            elif counts[pair] >= most.get(room, WAKES_OF_PAIR):
                 assert answer == "held"
             else:
                 assert answer == "woken"

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
+import msgspec
+import pytest
 import trio
 
 from parlerd.core.loops import WAKES_AN_HOUR, WAKES_OF_PAIR
+from parlerd.core.model import MAX_WAKES_OF_PAIR
 from parlerd.engine.callers import PeerProcess
 from parlerd.operations import types as t
 from tests.support.engine import Party, Served, engine_world, run, settle
@@ -39,8 +44,12 @@ async def wakes(hook: Party, *, wait: float = 0) -> bool:
     return (await hook.ask("wake.check", t.WakeCheck(turn=True, wait_ms=int(wait * 1000)), t.Waiting)).wake
 
 
-async def let_go_on(who: Party, room: str | None = None) -> t.ContinuedRoom:
-    return await who.ask("room.continue", t.ContinueRoom(room=room), t.ContinuedRoom)
+async def let_go_on(who: Party, room: str | None = None, message: str = "") -> t.ContinuedRoom:
+    return await who.ask("room.continue", t.ContinueRoom(room=room, message=message), t.ContinuedRoom)
+
+
+async def bound(who: Party, room: str | None, turns: int | Literal["default"] | None) -> t.RoomTurns:
+    return await who.ask("room.turns", t.TurnsInRoom(room=room, turns=turns), t.RoomTurns)
 
 
 def test_where_a_message_got_to_says_that_it_wakes_nobody_until_it_is_read() -> None:
@@ -107,6 +116,110 @@ def test_only_the_person_lets_them_go_on() -> None:
             assert (done.status, done.name, done.was_paused) == ("continued", "talk", False)
             assert [({pair.one, pair.other}, pair.turns) for pair in done.pairs] == [({"ann", "bob"}, WAKES_OF_PAIR)]
             assert await wakes(hooks[1])
+
+    run(main)
+
+
+def test_the_person_lets_one_conversation_go_on_by_any_message_of_it() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            (ann, _), hooks, last, room = await stopped(served)
+            other = await ann.send("another matter")
+            person = await served.person()
+            assert (await let_go_on(person, room, other.id)).status == "nothing"
+            assert (await let_go_on(person, room, last)).pairs[0].turns == WAKES_OF_PAIR
+            assert (await let_go_on(person, room, last)).status == "nothing"
+            assert await wakes(hooks[1])
+            cat = await served.agent("cat")
+            elsewhere = await cat.open("elsewhere", "")
+            for unknown in ("m_0", "99", (await cat.send("not here", room=elsewhere.room)).id):
+                asked = t.ContinueRoom(room=room, message=unknown)
+                assert (await person.refused("room.continue", asked)).code == "no_such_message"
+
+    run(main)
+
+
+def test_a_higher_number_for_the_room_wakes_at_once_who_was_held_back_and_a_lower_one_holds_back_sooner() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            (ann, bob), hooks, last, room = await stopped(served)
+            person = await served.person()
+            assert (await bound(person, room, None)).turns == WAKES_OF_PAIR
+
+            async def says() -> None:
+                await settle()
+                await trio.sleep(10)
+                await bound(person, room, WAKES_OF_PAIR + 1)
+
+            start = trio.current_time()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(says)
+                assert await wakes(hooks[1], wait=50)
+            assert 10 <= trio.current_time() - start < 20
+            await bob.recv()
+            await served.acknowledge(bob)
+            await bob.send("yes", reply_to=last)
+            assert not await wakes(hooks[0])
+            # Another conversation begins, and takes as many as the room says now.
+            await bound(person, room, 1)
+            fresh = await bob.send("another matter")
+            assert await wakes(hooks[0])
+            await ann.recv()
+            await served.acknowledge(ann)
+            await ann.send("go on", reply_to=fresh.id)
+            assert not await wakes(hooks[1])
+            assert await bound(person, room, "default") == await bound(person, room, None)
+            assert await wakes(hooks[1])
+
+    run(main)
+
+
+def test_where_the_person_set_none_it_is_said_of_each_message_and_nobody_is_asked_to_let_them_go_on() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            (ann, bob), hooks, last, room = await stopped(served)
+            person = await served.person()
+            assert await bound(person, room, 0) == t.RoomTurns(room=room, name="talk", turns=0, is_default=False)
+            await bob.recv()
+            await served.acknowledge(bob)
+            fresh = await ann.send("another matter")
+            assert not await wakes(hooks[1])
+            for id in (last, fresh.id):
+                why = await ann.ask("message.why", t.Why(id=id), t.WhyResult)
+                assert [each.held for each in why.readers if each.held == 0] == ([] if id == last else [0])
+            found = await ann.ask("daemon.check", t.CheckStore(), t.CheckList)
+            assert [one for one in found.checks if one.name == "wakes"] == []
+            assert "wake neither" not in await served.notice(ann)
+            assert (await let_go_on(person, room)).turns == 0
+            assert not await wakes(hooks[1])
+            roster = await ann.ask("rooms.roster", t.Roster(room=room), t.RosterResult)
+            assert roster.turns == 0
+            await bound(person, room, "default")
+            roster = await ann.ask("rooms.roster", t.Roster(room=room), t.RosterResult)
+            assert not isinstance(roster.turns, int)
+
+    run(main)
+
+
+def test_only_the_person_sets_a_number_of_turns_and_only_one_that_makes_sense() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            (ann, _), hooks, _, room = await stopped(served)
+            more = t.TurnsInRoom(room=room, turns=100)
+            assert (await ann.refused("room.turns", more)).code == "person_only"
+            assert (await hooks[1].refused("room.turns", more)).code == "person_only"
+            child = await served.connect(peer=PeerProcess(pid=1, agent_host="codex"))
+            assert (await child.refused("room.turns", more)).code == "needs_person"
+            typed = await served.connect(peer=PeerProcess(pid=1, terminal=True, editor="vscode"))
+            assert (await typed.refused("room.turns", more)).code == "needs_person"
+            person = await served.person()
+            for number in (-1, MAX_WAKES_OF_PAIR + 1, "many"):
+                with pytest.raises(msgspec.ValidationError):
+                    msgspec.convert({"room": room, "turns": number}, t.TurnsInRoom)
+            assert (await person.refused("room.turns", t.TurnsInRoom(room="nowhere", turns=1))).code == "no_such_room"
+            # To look is no decision.
+            assert await bound(child, room, None) == await bound(person, room, None)
+            assert (await bound(person, room, None)).is_default
 
     run(main)
 

@@ -432,6 +432,12 @@ def test_a_list_says_which_homes_were_not_heard_from(result: t.Result) -> None:
     assert "heard" not in shown(msgspec.structs.replace(result, notice=""))
 
 
+def test_the_roster_says_how_many_turns_two_agents_may_begin_where_a_number_was_set() -> None:
+    roster = t.RosterResult(room=ROOM, name="auth", members=[], turns=0)
+    assert "Two agents here begin at most 0 turns by their messages in one conversation." in shown(roster)
+    assert "turns" not in shown(msgspec.structs.replace(roster, turns=msgspec.UNSET))
+
+
 def test_a_message_that_waits_here_has_one_rung_and_no_readers() -> None:
     queued = t.QueuedHere(home="team-7f3k2q", since=1_763_690_102_000)
     text = shown(t.WhyResult(id="m_1", room=ROOM, readers=[], queued=queued))
@@ -621,6 +627,8 @@ def test_where_a_message_got_to_says_that_it_wakes_nobody_and_what_a_person_does
     held = t.ReaderLadder(agent="U", name="bob", stages=[t.StageReached(stage="stored", at=1)], held=20)
     text = shown(t.WhyResult(id="m", room="r_a", readers=[held]))
     assert "wakes nobody after 20 turns of the two: a person runs `parler room continue`" in text
+    none = t.WhyResult(id="m", room="r_a", readers=[msgspec.structs.replace(held, held=0)])
+    assert "wakes nobody: a person set `parler room turns` to 0 here" in shown(none)
     assert "wakes" not in shown(
         t.WhyResult(id="m", room="r_a", readers=[msgspec.structs.replace(held, held=msgspec.UNSET)])
     )

@@ -60,6 +60,12 @@ class Talk:
         person = await self.place.person_of(name)
         return await person.ask("room.continue", t.ContinueRoom(room=room), t.ContinuedRoom)
 
+    async def bound(self, name: str, turns: int | None) -> t.RoomTurns:
+        """The person of this agent sets how many turns two agents may begin, or looks."""
+        room = (await self.who[NAMES.index(name)].rooms())[0].room
+        person = await self.place.person_of(name)
+        return await person.ask("room.turns", t.TurnsInRoom(room=room, turns=turns), t.RoomTurns)
+
 
 def test_two_agents_that_answer_each_other_stop_and_go_on_when_their_person_lets_them(home: Home) -> None:
     async def story(place: Place) -> None:
@@ -81,6 +87,33 @@ def test_two_agents_that_answer_each_other_stop_and_go_on_when_their_person_lets
         assert talk.turns == 2 * WAKES_OF_PAIR
 
     home.play(story)
+
+
+def test_two_agents_stop_after_as_many_turns_as_their_people_set_also_after_a_restart(home: Home) -> None:
+    last: list[tuple[str, int]] = []
+
+    async def before(place: Place) -> None:
+        talk = await Talk.begin(place)
+        principals = {(await who.whoami()).principal for who in talk.who}
+        for name in NAMES[: len(principals)]:
+            assert (await talk.bound(name, 4)).turns == 4
+        await talk.go_on()
+        assert talk.turns == 4
+        last.append((talk.last, talk.next))
+
+    async def after(place: Place) -> None:
+        talk = Talk(place, *[await place.agent(name) for name in NAMES])
+        talk.last, talk.next = last[0]
+        await heard(talk.who[talk.next], talk.last)
+        assert not await talk.wakes()
+        principals = {(await who.whoami()).principal for who in talk.who}
+        for name in NAMES[: len(principals)]:
+            assert (await talk.bound(name, None)).turns == 4
+            assert (await talk.bound(name, 6)).turns == 6
+        await talk.go_on()
+        assert talk.turns == 2
+
+    home.play(before, after)
 
 
 def test_a_restart_gives_no_turn_back(home: Home) -> None:

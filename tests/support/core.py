@@ -28,7 +28,6 @@ from parlerd.core.errors import Refused
 from parlerd.core.facets import Aggregate
 from parlerd.core.gates import Program
 from parlerd.core.home import HomeRoom
-from parlerd.core.loops import WAKES_OF_PAIR
 from parlerd.core.membership import is_requester, newest_number
 from parlerd.core.messages import thread_of
 from parlerd.core.model import (
@@ -837,16 +836,19 @@ class HomeDriver(Driver[HomeRoom]):
         room: str = "r_a",
         chain: str = "c1",
         turns: int = 1,
-        most: int = WAKES_OF_PAIR,
         asked: bool = False,
     ) -> Decision:
         """A turn of an agent would begin, by the messages of these in one conversation."""
-        causes = tuple((Cause(RoomId(room), chain, author.id, turns), most) for author in authors)
+        causes = tuple(Cause(RoomId(room), chain, author.id, turns) for author in authors)
         return self.run(c.Wake(agent=who.id, begun=Millis(self.now), causes=causes, asked=asked), who)
 
     def let_go_on(self, who: Agent, *, room: str = "r_a", chain: str = "") -> Decision:
         """The person lets their agents go on in a room."""
         return self.run(c.ContinueWakes(room=RoomId(room), chain=chain), who)
+
+    def bound(self, who: Agent, most: int | None, *, room: str = "r_a") -> Decision:
+        """The person says how many turns two agents may begin in each conversation of a room."""
+        return self.run(c.BoundWakes(room=RoomId(room), most=most), who)
 
     def enrol(self, who: Agent) -> Decision:
         return self.run(c.EnrolPerson(principal=who.principal, name=who.name), who)

@@ -186,6 +186,7 @@ HOME_SCENES: dict[type[e.HomeEvent], HomeScene] = {
     e.DirectDecided: lambda home, who: (home.create(who), home.ask(OWNER, who), home.answer(who, OWNER)),
     e.AgentWoken: lambda home, who: (home.create(who), home.wake(who, OWNER)),
     e.WakesContinued: lambda home, who: (home.create(who), home.wake(who, OWNER), home.let_go_on(who)),
+    e.WakesBounded: lambda home, who: (home.create(who), home.bound(who, 5)),
     e.RoomDeleted: _delete,
     e.PersonEnrolled: lambda home, who: home.enrol(who),
     e.PersonKicked: lambda home, who: (home.enrol(who), home.kick(who)),

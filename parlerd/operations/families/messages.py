@@ -141,7 +141,8 @@ class Why(Params, frozen=True, kw_only=True):
 
 class ReaderLadder(Result, frozen=True, kw_only=True):
     """With `held` the message wakes nobody: the reader and the author began so many turns by each other's messages in
-    this conversation, and their person has not let them go on."""
+    this conversation, and their person has not let them go on. `held` is 0 where the person lets no message in this
+    room begin a turn."""
 
     agent: str
     name: str

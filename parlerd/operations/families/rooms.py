@@ -122,12 +122,14 @@ class RosterMember(Result, frozen=True, kw_only=True):
 
 class RosterResult(Result, frozen=True, kw_only=True):
     """With `silent_since` the members are those as of then, when the room's home was last heard from; 0 is not since
-    this daemon started. `notice` says so."""
+    this daemon started. `notice` says so. `turns` are how many two agents may begin by their messages in each
+    conversation, where the person set a number."""
 
     room: str
     name: str
     members: list[RosterMember]
     you: str = ""
+    turns: int | msgspec.UnsetType = msgspec.UNSET
     silent_since: int | msgspec.UnsetType = msgspec.UNSET
     notice: str = ""
 

@@ -1,10 +1,13 @@
 """Turns that begin without a person: what an agent host's hook is told, which is counts and ids of what waits for the
-agent beside it, and how a person lets agents go on that woke each other too often."""
+agent beside it, how often two agents may wake each other, and how a person lets them go on after that."""
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
+from msgspec import Meta
+
+from parlerd.core.model import MAX_WAKES_OF_PAIR
 from parlerd.operations import samples
 from parlerd.operations.entry import IN_ROOM, Family, Operation, Params, Result, Short, Wait
 
@@ -31,9 +34,11 @@ class Waiting(Result, frozen=True, kw_only=True):
 
 
 class ContinueRoom(Params, frozen=True, kw_only=True):
-    """Let the person's agents wake each other in a room again."""
+    """Let the person's agents wake each other in a room again; with `message`, an id or a number, only in its
+    conversation."""
 
     room: Short | None = None
+    message: Short = ""
 
 
 class WokenPair(Result, frozen=True, kw_only=True):
@@ -46,13 +51,32 @@ class WokenPair(Result, frozen=True, kw_only=True):
 
 class ContinuedRoom(Result, frozen=True, kw_only=True):
     """`pairs` are the counts that begin anew, the highest first; `was_paused` says that the turns of this hour were
-    used up, which begin anew as well. `status` is `nothing` where nothing was counted."""
+    used up, which begin anew as well. `turns` are how many each pair may begin in a conversation there; with 0 nobody
+    goes on. `status` is `nothing` where nothing was counted."""
 
     room: str
     name: str
     status: Literal["continued", "nothing"]
+    turns: int
     pairs: list[WokenPair] = []
     was_paused: bool = False
+
+
+class TurnsInRoom(Params, frozen=True, kw_only=True):
+    """How many turns two agents may begin by their messages in each conversation of a room; with 0 no message of an
+    agent begins one there. Without `turns` nothing changes."""
+
+    room: Short | None = None
+    turns: Annotated[int, Meta(ge=0, le=MAX_WAKES_OF_PAIR)] | Literal["default"] | None = None
+
+
+class RoomTurns(Result, frozen=True, kw_only=True):
+    """What holds in the room for the agents of this person."""
+
+    room: str
+    name: str
+    turns: int
+    is_default: bool
 
 
 FAMILY: Final = Family(
@@ -75,7 +99,7 @@ FAMILY: Final = Family(
             result=ContinuedRoom,
             plane="person",
             effect="write",
-            errors=IN_ROOM,
+            errors=(*IN_ROOM, "no_such_message"),
             facts=("wakes_continued",),
             example={"room": "auth-redesign"},
             answers=(
@@ -83,10 +107,24 @@ FAMILY: Final = Family(
                     "room": samples.ROOM,
                     "name": samples.NAME,
                     "status": "continued",
+                    "turns": 20,
                     "pairs": [{"one": samples.ANN, "other": samples.BOB, "turns": 20}],
                 },
             ),
             command="parler room continue",
+        ),
+        Operation(
+            name="room.turns",
+            summary="Say how many turns two agents may begin by their messages in each conversation of a room.",
+            params=TurnsInRoom,
+            result=RoomTurns,
+            plane="person",
+            effect="write",
+            errors=IN_ROOM,
+            facts=("wakes_bounded",),
+            example={"room": "auth-redesign", "turns": 40},
+            answers=({"room": samples.ROOM, "name": samples.NAME, "turns": 40, "is_default": False},),
+            command="parler room turns",
         ),
     )
 )
