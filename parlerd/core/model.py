@@ -54,9 +54,9 @@ MAX_LABEL: Final = 64
 MAX_WAKES_OF_PAIR: Final = 1_000
 """Turns that a person may let two agents begin in one conversation: 17 hours of turns at the most that an hour has, so
 that a larger number would bound nothing."""
-RESERVED: Final = frozenset({"owner", "person", "system", "all", "anyone", "me"})
+RESERVED: Final = frozenset({"owner", "person", "system", "all", "anyone", "me", "_shared", "_view"})
 """Words that stand for somebody, in capitals or not. An agent with such a name would be taken for whom the word stands
-for. Source: security spec A1."""
+for, or for a scope of a room's own state. Source: security spec A1."""
 MAX_PENDING_PER_KEY: Final = 5
 """How many requests may wait for one key. Source: security spec A3."""
 MAX_PREAPPROVED: Final = 256

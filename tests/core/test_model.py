@@ -79,7 +79,9 @@ def test_a_name_with_the_form_of_an_agents_id_is_refused() -> None:
     assert label(str(BEN.id))  # an id may stand where a name may
 
 
-@pytest.mark.parametrize("word", ["owner", "person", "system", "all", "anyone", "me", "Owner", "ALL"])
+@pytest.mark.parametrize(
+    "word", ["owner", "person", "system", "all", "anyone", "me", "Owner", "ALL", "_shared", "_View"]
+)
 def test_a_word_that_stands_for_someone_is_no_agents_name(word: str) -> None:
     with refused("invalid_name") as caught:
         agent_name(word)
