@@ -262,8 +262,12 @@ class RemoteRoom(MirrorRoom):
         decision = room.decide(command, by=by, now=now, ids=self._desk.random)
         if isinstance(command, c.RenewTask):
             await self._renew(command, by.actor)
-        elif isinstance(command, c.ClaimTask) and decision.events:
-            submission.settled = await self._claim(command, decision, by)
+        elif isinstance(command, c.ClaimTask) and (
+            decision.events or (decision.answer == "none" and command.idempotency_key is not None)
+        ):
+            # Where nothing is open, the same request may have been taken before: then its task is held, and only the
+            # room's home knows by which request.
+            submission.settled = await self._claim(command, by)
             submission.finish()
             return
         elif decision.events:
@@ -372,7 +376,7 @@ class RemoteRoom(MirrorRoom):
         key = self.actor.aggregate.state.keys.get(id)
         return None if key is None else typed_key_of(self._desk, self.room, key)
 
-    async def _claim(self, command: c.ClaimTask, decision: Decision, by: By) -> Settled:
+    async def _claim(self, command: c.ClaimTask, by: By) -> Settled:
         """Claim at the room's home, which has the last word on who gets which task."""
         params = t.ClaimAtRoom(
             room=self.room,
@@ -400,7 +404,7 @@ class RemoteRoom(MirrorRoom):
             fence=fence,
         )
         header = e.Header(position=Position(0), at=Millis(0), by=by, authority="member", event=event)
-        return Settled(decision, (header,))
+        return Settled(Decision(answer="claimed"), (header,))
 
     async def _renew(self, command: c.RenewTask, agent: AgentId) -> None:
         params = t.RenewAtRoom(room=self.room, agent=agent, task=command.task, lease_ms=command.lease_ms)

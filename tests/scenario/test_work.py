@@ -74,6 +74,21 @@ def test_a_task_of_a_session_is_claimed_by_one_and_its_result_reaches_who_asked(
     home.play(story)
 
 
+def test_a_claim_that_is_asked_for_again_is_the_same_claim_and_not_a_next_one(home: Home) -> None:
+    async def story(place: Place) -> None:
+        alice, bob = await together(place, "alice", "bob")
+        await alice.send("review PR #42", kind="task")
+        await settled(alice, bob)
+        first = await claim(bob, idempotency_key="once")
+        await settled(alice, bob)
+        again = await claim(bob, idempotency_key="once")
+        assert (again.id, again.fence) == (first.id, first.fence)
+        assert again.id is not None
+        assert (await claim(bob, idempotency_key="another")).id is None
+
+    home.play(story)
+
+
 def test_a_task_that_is_given_back_is_for_the_next_and_a_late_result_stays_readable(home: Home) -> None:
     async def story(place: Place) -> None:
         alice, bob, cat = await together(place, "alice", "bob", "cat")

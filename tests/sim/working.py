@@ -142,7 +142,8 @@ class Working(Act):
         except ParlerError as error:
             if error.code not in ("claim_lost", "task_over"):
                 raise Broken(f"{worker.name} was refused {op}: {error.code}") from error
-            return False
+            # Whoever is told that it ended the task itself asked for that before, and was not answered.
+            return op == "task.complete" and error.code == "task_over" and error.details["holder"] == worker.name
         return True
 
     # -- what has to hold ----------------------------------------------------------------------------------

@@ -83,7 +83,7 @@ class Writing(Act):
         [request] = waiting
         op = "session.approve" if self.verdict == "yes" else "session.deny"
         try:
-            await asked.want(op, t.DecideJoin(agent=request.agent), t.Decided)
+            await asked.want(op, t.DecideJoin(agent=request.id), t.Decided)
         except ParlerError as error:
             if error.code != "already_decided":
                 raise Broken(f"the person of {asked.name} could not decide: {error.code}") from error
