@@ -211,9 +211,12 @@ def wanted(draw: st.DrawFn) -> Wanted:
         guard=draw(st.sampled_from([None] * 15 + [0, 1, 2])),
         # Most writes succeed, or batches would seldom do.
         gate=draw(st.sampled_from([""] * 12 + KEYS)),
-        timer=draw(st.none() | TIMERS),
+        timer=draw(TIMERS) if draw(st.integers(0, 3)) == 0 else None,
         needs=draw(st.sampled_from(["", "", "", *KEYS])),
     )
+
+
+BATCHES = st.lists(wanted(), min_size=1, max_size=3)
 
 
 class Coordination(RuleBasedStateMachine):
@@ -227,8 +230,21 @@ class Coordination(RuleBasedStateMachine):
     def now(self) -> int:
         return max(self.room.now, self.room.aggregate.last_at)
 
-    @rule(who=st.sampled_from(PEOPLE), writes=st.lists(wanted(), min_size=1, max_size=3))
-    def write(self, who: Agent, writes: list[Wanted]) -> None:
+    @rule(batches=st.lists(st.tuples(st.sampled_from(PEOPLE), BATCHES), min_size=2, max_size=6))
+    def write(self, batches: list[tuple[Agent, list[Wanted]]]) -> None:
+        for who, writes in batches:
+            self.write_one(who, writes)
+
+    @rule(who=st.sampled_from(PEOPLE), keys=st.lists(st.sampled_from(KEYS), min_size=1, max_size=4))
+    def add(self, who: Agent, keys: list[str]) -> None:
+        """Plain writes that keep whatever timers there are, and tick others."""
+        self.write_one(who, [Wanted("_shared", key, "increment", 1, None, "", None, "") for key in keys])
+
+    @rule(who=st.sampled_from(PEOPLE), key=st.sampled_from(KEYS), timer=TIMERS)
+    def begin_to_count(self, who: Agent, key: str, timer: TimerSpec) -> None:
+        self.write_one(who, [Wanted("_shared", key, "set", 1, None, "", timer, "")])
+
+    def write_one(self, who: Agent, writes: list[Wanted]) -> None:
         self.model.run_out(self.now)
         try:
             self.model.carry_out(who.name, writes, self.now)
@@ -332,4 +348,4 @@ class Coordination(RuleBasedStateMachine):
 
 
 TestCoordination = Coordination.TestCase
-TestCoordination.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestCoordination.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
