@@ -48,6 +48,8 @@ ELSEWHERE_CODES: Final = frozenset({"home_unreachable", "offline", "relay_not_ru
 """A daemon answered, or none was needed, and a relay did not."""
 SLOW_S: Final = 1.0
 """After this many seconds a terminal shows that work is under way. Source: CLI spec."""
+MAX_SAID: Final = 4
+"""Lines of a detail that is printed below an error."""
 DEFAULT_WIDTH: Final = 100
 GAP: Final = "  "
 """What stands between two columns of a list."""
@@ -226,7 +228,12 @@ class Output:
             # A relay may have sent the detail, so it may be no moment.
             if isinstance(until, int) and 0 <= until <= LAST_MOMENT:
                 self.note("  until ", moment(until))
-            if error.hint and error.hint != error.message:
+            # What is wrong in an expression. The words may be another's, so they are no part of a sentence.
+            found = {name: error.details.get(name) for name in ("reason", "caret", "suggest")}
+            said = [line for each in found.values() if isinstance(each, str) for line in each.splitlines()[:MAX_SAID]]
+            for line in said:
+                self.note("  ", "did you mean " if line == found["suggest"] else "", line)
+            if not said and error.hint and error.hint != error.message:
                 self.note(("hint: ", "dim"), error.hint, hang=6)
         return exit_code(error)
 

@@ -27,7 +27,7 @@ from parlerd.core import events as e
 from parlerd.core import topics
 from parlerd.core.entries import OWN_SCOPES, SHARED, VIEWS
 from parlerd.core.errors import Refused
-from parlerd.core.expressions import ANY, Expression, Failed, Index, Root, Select, Spent
+from parlerd.core.expressions import Expression, Failed, Spent
 from parlerd.core.expressions import refusal as came_to_nothing
 from parlerd.core.gates import Program
 from parlerd.core.json_values import Value, text_of
@@ -52,7 +52,7 @@ from parlerd.engine.lookup import room_of
 from parlerd.engine.reachable import require_member, require_speaker, room_within, stamp
 from parlerd.engine.waits import Wait
 from parlerd.engine.watching import Awaited, Waited, Watching
-from parlerd.expr import Place, parse
+from parlerd.expr import Place, parse, watched_key
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
 
@@ -384,11 +384,10 @@ class Coordination:
             wait.again_in(left)
             return None
 
-        first = self._parse(params.condition, "wait")
         deadline = began + params.wait_ms / 1000
         if not params.wait_ms:
             return await self._desk.waits.until(request.caller, look, deadline)
-        with self._watching.wait(name, agent, Awaited(first.source, _scopes_of(first)), waited):
+        with self._watching.wait(name, agent, Awaited(expression.source, _scopes_of(expression)), waited):
             ended = await self._desk.waits.until(request.caller, look, deadline)
         if not params.include:
             return ended
@@ -556,26 +555,14 @@ class Coordination:
             if moment.tzinfo is None:
                 moment = moment.replace(tzinfo=UTC)
             at = int(moment.timestamp() * 1000)
-        watch = None if asked.tick_on is None else self._watched(asked.tick_on)
+        watch = None
+        if asked.tick_on is not None:
+            try:
+                watch = watched_key(asked.tick_on)
+            except Refused as refused:
+                said = "tick_on is the path of one key, as state._shared.turn; a view has no writes to count."
+                raise Refused("invalid_timer", said, what="tick_on") from refused
         return TimerSpec(effect=asked.effect, ms=asked.ms, at=at, ticks=asked.ticks, watch=watch)
-
-    def _watched(self, path: str) -> tuple[str, str]:
-        """The scope and the key of a path such as `state._shared.turn`. Raises `Refused(invalid_timer)`."""
-        said = "tick_on is the path of one key, as state._shared.turn; a view has no writes to count."
-        try:
-            expression = self._parse(path, "gate")
-        except Refused:
-            raise Refused("invalid_timer", said, what="tick_on") from None
-        node, depth = expression.tree, 0
-        while isinstance(node, Select | Index):
-            node, depth = node.of, depth + 1
-        reads = expression.reads
-        if not isinstance(node, Root) or depth != 2 or len(reads) != 1 or reads[0].root != "state":
-            raise Refused("invalid_timer", said, what="tick_on")
-        scope, key = reads[0].path
-        if scope is ANY or key is ANY or scope == VIEWS:
-            raise Refused("invalid_timer", said, what="tick_on")
-        return scope, key
 
     async def _renew(self, handle: RoomHandle, request: Request, params: t.RenewTimer) -> t.StateWritten:
         command = c.RenewTimer(
