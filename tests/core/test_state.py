@@ -608,6 +608,19 @@ def test_a_timer_does_not_count_the_batch_that_set_it(talk: RoomDriver) -> None:
     assert talk.shared(CAT) == {"turn": 3}, "it was kept, and counts"
 
 
+def test_a_write_that_keeps_a_timer_keeps_the_ticks_that_are_left(talk: RoomDriver) -> None:
+    talk.put(BEN, "lamp", 1, timer=ticks(3))
+    talk.put(BEN, "turn", 1)
+    talk.put(CAT, "lamp", 1, act="increment")
+    entry = talk.aggregate.entries.table.entry("_shared", "lamp")
+    assert entry is not None
+    assert (entry.version, entry.ticks) == (2, 2)
+    talk.put(BEN, "turn", 2)
+    assert talk.shared(CAT) == {"lamp": 2, "turn": 2}
+    talk.put(BEN, "turn", 3)
+    assert talk.shared(CAT) == {"turn": 3}
+
+
 def test_a_batch_that_takes_a_timer_away_lets_it_count_no_more(talk: RoomDriver) -> None:
     talk.write(BEN, writing("a", 1, timer=ticks(1)), writing("b", 1, timer=ticks(1)))
     decision = talk.write(BEN, writing("turn", 1), writing("a", 2), writing("b", act="delete"))

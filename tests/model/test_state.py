@@ -185,8 +185,8 @@ class Model:
 
 
 ACTS: list[tuple[c.StateAct, Any]] = [
-    ("set", 1), ("set", [1]), ("set", {"k": 1}), ("set", LARGE), ("set", None), ("increment", 2), ("increment", 0.5),
-    ("append", LARGE), ("append", 1), ("merge", {"m": 1}), ("delete", None), ("delete", None),
+    ("set", 1), ("set", 1), ("set", [1]), ("set", {"k": 1}), ("set", LARGE), ("set", None), ("increment", 2),
+    ("increment", 2), ("increment", 0.5), ("append", LARGE), ("append", 1), ("merge", {"m": 1}), ("delete", None),
 ]  # fmt: skip
 EFFECTS = st.sampled_from(["delete", "enable"])
 TIMERS = st.one_of(
@@ -195,7 +195,7 @@ TIMERS = st.one_of(
         TimerSpec,
         effect=EFFECTS,
         ticks=st.integers(1, 3),
-        watch=st.tuples(st.sampled_from(["_shared", "ben"]), st.sampled_from(KEYS)),
+        watch=st.tuples(st.sampled_from(["_shared", "_shared", "ben"]), st.sampled_from(["a", "a", "b"])),
     ),
 )
 
@@ -204,15 +204,19 @@ TIMERS = st.one_of(
 def wanted(draw: st.DrawFn) -> Wanted:
     act, value = draw(st.sampled_from(ACTS))
     return Wanted(
-        scope=draw(st.sampled_from(["_shared", "_shared", *SCOPES])),
-        key=draw(st.sampled_from(KEYS)),
+        scope=draw(st.sampled_from(["_shared"] * 7 + SCOPES)),
+        key=draw(st.sampled_from(["a", *KEYS])),
         act=act,
         value=value,
-        guard=draw(st.sampled_from([None, None, None, 0, 1, 2])),
-        gate=draw(st.sampled_from(["", "", "", *KEYS])),
-        timer=draw(st.none() | TIMERS),
+        guard=draw(st.sampled_from([None] * 15 + [0, 1, 2])),
+        # Most writes succeed, or batches would seldom do.
+        gate=draw(st.sampled_from([""] * 12 + KEYS)),
+        timer=draw(TIMERS) if draw(st.integers(0, 3)) == 0 else None,
         needs=draw(st.sampled_from(["", "", "", *KEYS])),
     )
+
+
+BATCHES = st.lists(wanted(), min_size=1, max_size=3)
 
 
 class Coordination(RuleBasedStateMachine):
@@ -226,8 +230,21 @@ class Coordination(RuleBasedStateMachine):
     def now(self) -> int:
         return max(self.room.now, self.room.aggregate.last_at)
 
-    @rule(who=st.sampled_from(PEOPLE), writes=st.lists(wanted(), min_size=1, max_size=4))
-    def write(self, who: Agent, writes: list[Wanted]) -> None:
+    @rule(batches=st.lists(st.tuples(st.sampled_from(PEOPLE), BATCHES), min_size=2, max_size=6))
+    def write(self, batches: list[tuple[Agent, list[Wanted]]]) -> None:
+        for who, writes in batches:
+            self.write_one(who, writes)
+
+    @rule(who=st.sampled_from(PEOPLE), keys=st.lists(st.sampled_from(KEYS), min_size=1, max_size=4))
+    def add(self, who: Agent, keys: list[str]) -> None:
+        """Plain writes that keep whatever timers there are, and tick others."""
+        self.write_one(who, [Wanted("_shared", key, "increment", 1, None, "", None, "") for key in keys])
+
+    @rule(who=st.sampled_from(PEOPLE), key=st.sampled_from(KEYS), timer=TIMERS)
+    def begin_to_count(self, who: Agent, key: str, timer: TimerSpec) -> None:
+        self.write_one(who, [Wanted("_shared", key, "set", 1, None, "", timer, "")])
+
+    def write_one(self, who: Agent, writes: list[Wanted]) -> None:
         self.model.run_out(self.now)
         try:
             self.model.carry_out(who.name, writes, self.now)
@@ -331,4 +348,4 @@ class Coordination(RuleBasedStateMachine):
 
 
 TestCoordination = Coordination.TestCase
-TestCoordination.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestCoordination.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
