@@ -104,9 +104,10 @@ def _list(ctx: Context, args: Namespace) -> int:
         )
         page = ctx.call_again("state.list", params, t.StateListed)
         entries += page.entries
-        more, name = page.more, page.name
-        if page.entries:
-            after = (page.entries[-1].scope, page.entries[-1].key)
+        last = (page.entries[-1].scope, page.entries[-1].key) if page.entries else None
+        # A home that repeats a page is asked no further: that would never end.
+        more, name = page.more and last is not None and (after is None or last > after), page.name
+        after = last
     if ctx.out.json:
         ctx.out.document({"entries": [_plain(each) for each in entries], "more": more})
         return DONE
@@ -614,7 +615,7 @@ HANDLERS: Final = {
         _wait,
         section=_SECTION,
         rank=90,
-        examples=("parler wait 'state._shared.phase == \"done\"' --timeout 60 --include state,agents",),
+        examples=("parler wait 'state._shared.turn == 2' --timeout 60 --include state,agents",),
         operation="state.wait",
     ),
     "view set": Handler(
@@ -631,7 +632,7 @@ HANDLERS: Final = {
         section=_SECTION,
         rank=110,
         examples=("parler view list",),
-        summary="See the views of a room, and what each is worth to you.",
+        summary="Show the views of a room, and what each is worth to you.",
     ),
     "view delete": Handler(
         _view_delete_arguments,

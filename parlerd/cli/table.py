@@ -170,12 +170,12 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
         "parler eval 'state._shared.turn > 2'",
     )),
     (('wait',), 'parlerd.cli.state', 'state.wait', '', (
-        'parler wait \'state._shared.phase == "done"\' --timeout 60 --include state,agents',
+        "parler wait 'state._shared.turn == 2' --timeout 60 --include state,agents",
     )),
     (('view', 'set'), 'parlerd.cli.state', '', 'Name an expression, whose value is read like that of a key.', (
         'parler view set ready \'agents.all(a, agents[a].status == "active")\'',
     )),
-    (('view', 'list'), 'parlerd.cli.state', '', 'See the views of a room, and what each is worth to you.', (
+    (('view', 'list'), 'parlerd.cli.state', '', 'Show the views of a room, and what each is worth to you.', (
         'parler view list',
     )),
     (('view', 'delete'), 'parlerd.cli.state', '', 'Delete a view.', (

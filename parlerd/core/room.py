@@ -69,8 +69,8 @@ class RoomState(facets.Folded):
     mirror: MirrorState = msgspec.field(default_factory=MirrorState)
     handoffs: HandoffState = msgspec.field(default_factory=HandoffState)
     claims: ClaimsState = msgspec.field(default_factory=ClaimsState)
-    entries: EntriesState = msgspec.field(default_factory=EntriesState)
     retention: RetentionState = msgspec.field(default_factory=RetentionState)
+    entries: EntriesState = msgspec.field(default_factory=EntriesState)
 
     @property
     def room(self) -> RoomId:

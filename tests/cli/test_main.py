@@ -111,9 +111,38 @@ def test_commands_describe_operations_in_the_words_of_the_registry() -> None:
 
 VERBS = {
     *("acknowledge", "add", "admit", "ask", "begin", "bring", "check", "choose", "compare", "count", "delete", "end"),
-    *("explain", "fetch", "find", "follow", "give", "join", "keep", "knock", "learn", "leave", "let", "list"),
-    *("make", "open", "post", "print", "put", "read", "refuse", "review", "run", "say", "share", "show", "start"),
-    *("stop", "take", "tell", "write"),
+    *(
+        "evaluate",
+        "explain",
+        "fetch",
+        "find",
+        "follow",
+        "give",
+        "join",
+        "keep",
+        "knock",
+        "learn",
+        "leave",
+        "let",
+        "list",
+    ),
+    *(
+        "make",
+        "name",
+        "open",
+        "post",
+        "print",
+        "put",
+        "read",
+        "refuse",
+        "review",
+        "run",
+        "say",
+        "share",
+        "show",
+        "start",
+    ),
+    *("stop", "take", "tell", "wait", "write"),
 }
 
 

@@ -446,7 +446,7 @@ def test_the_guide_needs_nothing_and_what_is_no_resource_is_refused() -> None:
         async with hosted(engine) as host:
             await host.begin()
             guide = await host.get("resources/read", {"uri": "parler://guide"})
-            assert "parler_join_session(key, wait_secs?)" in guide["result"]["contents"][0]["text"]
+            assert "parler_join_session(key, role?, wait_secs?)" in guide["result"]["contents"][0]["text"]
             for uri in ("parler://nothing", "file:///etc/passwd", "parler://room//messages"):
                 answer = await host.get("resources/read", {"uri": uri})
                 assert answer["error"]["data"]["error"]["code"] == "invalid_param"

@@ -255,14 +255,22 @@ def test_c9_every_operation_is_printed_here_or_says_why_not() -> None:
     assert not set(COMMANDS) & set(NOT_PRINTED)
 
 
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the commands run: with the files that their examples name."""
+    (tmp_path / "writes.json").write_text('{"writes": [{"key": "turn", "value": 1}]}')
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
 @pytest.mark.parametrize("terminal", [False, True])
 @pytest.mark.parametrize("op", sorted(COMMANDS))
-def test_c9_no_foreign_text_reaches_a_terminal_unescaped(tmp_path: Path, op: str, terminal: bool) -> None:
+def test_c9_no_foreign_text_reaches_a_terminal_unescaped(folder: Path, op: str, terminal: bool) -> None:
     """C9: a canary of terminal commands in every string of every result, printed for a person: none of it is obeyed.
 
     Coloured output holds escapes of ours, and those alone.
     """
-    shell = Shell(home=tmp_path)
+    shell = Shell(home=folder)
     result = drawing(OPERATIONS[op].result)
     if isinstance(result, t.JoinedSession):
         result = msgspec.structs.replace(result, status="joined")
@@ -281,9 +289,9 @@ def test_c9_no_foreign_text_reaches_a_terminal_unescaped(tmp_path: Path, op: str
 
 
 @pytest.mark.parametrize("op", sorted(name for name in COMMANDS if not OPERATIONS[name].stream))
-def test_c9_json_escapes_what_a_terminal_would_obey(tmp_path: Path, op: str) -> None:
+def test_c9_json_escapes_what_a_terminal_would_obey(folder: Path, op: str) -> None:
     """C9: with `--json` everything but printable ASCII is an escape, and reads back as it was."""
-    shell = Shell(home=tmp_path)
+    shell = Shell(home=folder)
     result = drawing(OPERATIONS[op].result)
     if isinstance(result, t.JoinedSession):
         result = msgspec.structs.replace(result, status="joined")
@@ -321,7 +329,7 @@ def drawing(kind: Any) -> Any:
     if str in (kind, *arguments):
         return DRAWING
     for argument in arguments:
-        if get_origin(argument) is list or (isinstance(argument, type) and issubclass(argument, msgspec.Struct)):
+        if get_origin(argument) in (list, dict) or (isinstance(argument, type) and issubclass(argument, msgspec.Struct)):
             return drawing(argument)
     if bool in (kind, *arguments):
         return True

@@ -417,7 +417,7 @@ FAMILY: Final = Family(
         ),
         Operation(
             name="state.history",
-            summary="See who wrote which version of a key.",
+            summary="Show who wrote which version of a key.",
             params=HistoryOfState,
             result=StateHistory,
             plane="agent",
