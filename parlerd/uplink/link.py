@@ -63,6 +63,10 @@ LOOK_S: Final = 10.0
 """How often a link looks whether it is needed, and tells how far agents have read."""
 WAIT_S: Final = 5.0
 """How long a person's command waits for a link."""
+COME_IN_S: Final = 10.0
+"""Between two attempts to come into a direct room, where the relay cannot let the agent in now."""
+MAX_COMING: Final = 256
+"""Direct rooms that agents are about to come into at the same time: a relay that lies could name any number."""
 CATCH_UP_S: Final = 2.0
 """How long reads and messages wait for a link that is made for them. Less than a command: without a link there is the
 mirror to read, and the outbox."""
@@ -125,6 +129,8 @@ class Link:
         """The rooms that this link follows."""
         self._level: set[RoomId] = set()
         """Those among them whose mirror holds all that was there when the link began to follow."""
+        self._coming: set[tuple[RoomId, AgentId]] = set()
+        """The direct rooms that agents of this home are about to come into."""
         self._entered: set[RoomId] = set()
         """Rooms that an agent of this home came into that was attached for it, while the link followed the room."""
         self._is_ready = False
@@ -450,7 +456,9 @@ class Link:
     async def _take(self, connection: LinkConnection, item: t.LinkItem) -> None:
         room = RoomId(item.room)
         for agent in map(AgentId, item.awaits):
-            if self.mirrors.is_ours(agent):
+            is_new = (room, agent) not in self._coming and len(self._coming) < MAX_COMING
+            if is_new and self.mirrors.is_ours(agent):
+                self._coming.add((room, agent))
                 self.spawn(self._come_in, room, agent)
         if room not in self._followed:
             # It was on its way when this home stopped to follow the room, or nobody ever asked about the room.
@@ -487,10 +495,19 @@ class Link:
     async def _come_in(self, room: RoomId, agent: AgentId) -> None:
         """Somebody there has a direct room with an agent of this home that is not in it."""
         try:
-            await self._pairs.invited(self.home, room, agent)
-        except ParlerError as error:
-            # The relay says it again on the next link.
-            log.warning("direct room %s of %s: %s", room, self.name, error.code)
+            # Without a link it ends: the relay says it again on the next one.
+            while self.connection is not None:
+                try:
+                    await self._pairs.invited(self.home, room, agent)
+                except ParlerError as error:
+                    log.warning("direct room %s of %s: %s", room, self.name, error.code)
+                    if not error.spec.retryable:
+                        return
+                    await trio.sleep(COME_IN_S)
+                else:
+                    return
+        finally:
+            self._coming.discard((room, agent))
 
     def _comes_in(self, agent: AgentId) -> bool:
         """Whether this is an agent of this home that does not speak over this link yet."""

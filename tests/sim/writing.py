@@ -16,6 +16,7 @@ from parlerd.operations import types as t
 from tests.sim import promises
 from tests.sim.acts import Act
 from tests.sim.broken import Broken
+from tests.sim.newcomers import MOOT
 from tests.sim.people import KNOCK_S, Agent
 
 LETTERS: Final = 2
@@ -85,7 +86,7 @@ class Writing(Act):
         try:
             await asked.want(op, t.DecideJoin(agent=request.id), t.Decided)
         except ParlerError as error:
-            if error.code != "already_decided":
+            if error.code not in MOOT:
                 raise Broken(f"the person of {asked.name} could not decide: {error.code}") from error
         self.count(f"askers told {self.verdict}")
         await asker.say(in_public=True)

@@ -25,10 +25,13 @@ from parlerd.core.statements import (
     room_id_of,
     title_digest,
 )
+from parlerd.engine.callers import Caller
+from parlerd.engine.face import EngineFace
 from parlerd.operations import types as t
 from parlerd.uplink.homes import Homes
 from parlerd.uplink.link import Link
 from tests.support.engine import Party, Served, gather, run, settle, texts
+from tests.support.faces import PassingFace
 from tests.support.message_streams import MemoryStream
 from tests.support.relayed import Home, NamedRandomness, Relay, RelayKeys, Wires, homes_of
 from tests.uplink.test_relayed import Meeting, meeting_in
@@ -203,6 +206,37 @@ class Crossing(Wires):
         way = self._other.dial(address, home) if address == OTHER else super().dial(address, home)
         async with way as stream:
             yield stream
+
+
+class _BusyOnce(PassingFace):
+    """Cannot take the first knock now."""
+
+    def __init__(self, engine: EngineFace) -> None:
+        super().__init__(engine)
+        self.is_busy = True
+
+    async def call(self, op: str, params: t.Params, caller: Caller) -> t.Result:
+        if op == "link.knock" and self.is_busy:
+            self.is_busy = False
+            raise Refused("room_busy")
+        return await super().call(op, params, caller)
+
+
+def test_whom_a_relay_cannot_let_in_now_comes_in_over_the_same_link(tmp_path: Path) -> None:
+    meeting = meeting_in(tmp_path)
+    meeting.relay.face = _BusyOnce
+
+    async def main() -> None:
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            alice, bob = await carded(ann, "alice"), await carded(ben, "bob")
+            sent = await to(alice, "bob")
+            assert await bob.rooms() == []
+            dialled = meeting.wires.dialled
+            await trio.sleep(60)
+            assert texts(await bob.recv(room=sent.room)) == ["got a minute?"]
+            assert meeting.wires.dialled == dialled
+
+    run(main)
 
 
 def test_what_a_person_answers_while_the_relay_is_away_counts_and_the_agent_comes_in_later(tmp_path: Path) -> None:
