@@ -329,7 +329,9 @@ def drawing(kind: Any) -> Any:
     if str in (kind, *arguments):
         return DRAWING
     for argument in arguments:
-        if get_origin(argument) in (list, dict) or (isinstance(argument, type) and issubclass(argument, msgspec.Struct)):
+        if get_origin(argument) in (list, dict) or (
+            isinstance(argument, type) and issubclass(argument, msgspec.Struct)
+        ):
             return drawing(argument)
     if bool in (kind, *arguments):
         return True
