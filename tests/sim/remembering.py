@@ -72,7 +72,7 @@ class Remembering(Act):
                 # The answer came before its home was told the message again, and only that says the version.
                 self.untold.append(words)
                 return known
-            if version <= known:
+            if version != known + 1:
                 raise Broken(f"{writer.name} wrote over version {known}, and was told of version {version}")
             if version in self.written:
                 raise Broken(f"version {version} was written twice: {self.written[version]!r} and {words!r}")

@@ -293,7 +293,7 @@ class ErasedAtRoom(Result, frozen=True, kw_only=True):
     """The words of the messages from an agent's own number `first` to `last` are gone, because the room's home held too
     many."""
 
-    agent: str
+    agent: _Id
     first: _Count
     last: _Count
 
