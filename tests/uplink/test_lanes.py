@@ -175,7 +175,8 @@ def test_what_is_refused_for_want_of_something_that_has_to_wait_is_sent_after_th
             await trio.sleep(60)
             assert not refusals
             shown = (await bob.recv(limit=100)).messages
-            assert [(each.kind, str(each.text)) for each in shown] == [("memory", "")]
+            assert {each.kind for each in shown} == {"memory"}
+            assert not any("swordfish" in str(each.text) for each in shown)
             assert (await bob.ask("memory.recall", t.Recall(query="swordfish"), t.Recalled)).facts == []
 
     run(main)

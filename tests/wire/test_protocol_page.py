@@ -18,6 +18,7 @@ from parlerd.connections.stream import RUN_LIMIT
 from parlerd.connections.websocket import PING_SECONDS
 from parlerd.core.errors import ERRORS, ErrorBody, ParlerError
 from parlerd.core.model import HomeId, PrincipalId
+from parlerd.engine.handed import MAX_OPEN
 from parlerd.identity.signatures import Domain, SigningKey
 from parlerd.identity.transcript import Transcript
 from parlerd.ipc.connection import Limits
@@ -140,6 +141,7 @@ def test_the_limits_are_those_of_the_code() -> None:
         limits.kept_back,
         limits.kept_back_of_one,
         limits.kept_back_seconds,
+        MAX_OPEN,
         limits.hello_seconds,
         CAP,
         STALL_SECONDS,
