@@ -58,6 +58,16 @@ IN_A_ROOM: Final[Mapping[str, Callable[[str], t.Params]]] = {
     "rooms.requests": lambda room: t.SessionRequests(room=room),
     "room.watch": lambda room: t.WatchRoom(room=room),
     "agent.attention": lambda room: t.SetAttention(mode="quiet", room=room),
+    "state.get": lambda room: t.GetState(key="x", room=room),
+    "state.list": lambda room: t.ListState(room=room),
+    "state.set": lambda room: t.SetState(key="x", value=1, room=room),
+    "state.delete": lambda room: t.DeleteState(key="x", room=room),
+    "state.batch": lambda room: t.BatchState(writes=(t.BatchedWrite(key="x", value=1),), room=room),
+    "state.history": lambda room: t.HistoryOfState(key="x", room=room),
+    "state.hide": lambda room: t.HideScope(hidden=True, room=room),
+    "state.evaluate": lambda room: t.Evaluate(expr="1", room=room),
+    "state.wait": lambda room: t.WaitUntil(condition="true", wait_ms=0, room=room),
+    "timer.renew": lambda room: t.RenewTimer(key="x", room=room),
 }
 """Operations of the agents' plane that name a room."""
 OTHERWISE: Final = {
