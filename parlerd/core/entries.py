@@ -20,15 +20,9 @@ import msgspec
 from parlerd.core.expressions import Expression
 from parlerd.core.gates import Program
 from parlerd.core.json_values import Value, read
-from parlerd.core.model import AgentId, Millis, Position
+from parlerd.core.model import OWN_SCOPES, AgentId, Millis, Position
 from parlerd.core.timers import Timer
 
-SHARED: Final = "_shared"
-"""The scope that any member writes."""
-VIEWS: Final = "_view"
-"""The scope of expressions whose values are read like those of keys."""
-OWN_SCOPES: Final = frozenset({SHARED, VIEWS})
-"""The room's own scopes; every other is named by the handle of an agent."""
 EVERYBODYS: Final = ""
 """Stands for every agent's scope, where it is said who reads scopes."""
 MAX_KEYS: Final = 10_000

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 from enum import Enum
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
@@ -319,6 +318,8 @@ def _quoted(text: str) -> str:
 
 def near(word: str, names: Iterable[str]) -> str | None:
     """The name that is most like a word, or None when none is much like it."""
+    from difflib import get_close_matches  # imported here because each command imports this module, and few err
+
     wanted = word[:_MAX_COMPARED]
     close: list[str] = []
     for name in names:

@@ -54,7 +54,15 @@ MAX_LABEL: Final = 64
 MAX_WAKES_OF_PAIR: Final = 1_000
 """Turns that a person may let two agents begin in one conversation: 17 hours of turns at the most that an hour has, so
 that a larger number would bound nothing."""
-RESERVED: Final = frozenset({"owner", "person", "system", "all", "anyone", "me", "_shared", "_view"})
+SHARED: Final = "_shared"
+"""The scope of a room's state that any member writes."""
+VIEWS: Final = "_view"
+"""The scope of expressions whose values are read like those of keys."""
+OWN_SCOPES: Final = frozenset({SHARED, VIEWS})
+"""The room's own scopes; every other is named by the handle of an agent."""
+MAX_WRITES: Final = 100
+"""Writes of one command to the state. Source: coordination spec, State."""
+RESERVED: Final = frozenset({"owner", "person", "system", "all", "anyone", "me"}) | OWN_SCOPES
 """Words that stand for somebody, in capitals or not. An agent with such a name would be taken for whom the word stands
 for, or for a scope of a room's own state. Source: security spec A1."""
 MAX_PENDING_PER_KEY: Final = 5

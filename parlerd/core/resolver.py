@@ -21,11 +21,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from parlerd.core.entries import OWN_SCOPES, SHARED, VIEWS, Entry, Table
+from parlerd.core.entries import Entry, Table
 from parlerd.core.expressions import ABSENT, Absent, Branch, Expression, Failed, Moment, Spent, Value
 from parlerd.core.gates import Program
 from parlerd.core.membership import Member
-from parlerd.core.model import AgentId, Millis
+from parlerd.core.model import OWN_SCOPES, VIEWS, AgentId, Millis
 from parlerd.core.seen import Presences
 from parlerd.core.topics import ANY
 from parlerd.core.values import STEPS, Meter
@@ -170,10 +170,10 @@ class Resolver:
         """The names of all scopes, in order: the room's own, and one for each agent that is or was in."""
         self.note("agents")
         self.note("state")
-        return sorted({SHARED, VIEWS, *self._handles, *self.table.state.scopes})
+        return sorted({*OWN_SCOPES, *self._handles, *self.table.state.scopes})
 
     def has_scope(self, name: str) -> bool:
-        if name in (SHARED, VIEWS) or name in self._handles or name in self.table.state.scopes:
+        if name in OWN_SCOPES or name in self._handles or name in self.table.state.scopes:
             return True
         self.note("agents")
         return False

@@ -26,7 +26,7 @@ from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core import topics
 from parlerd.core.decision import Decision, replayed
-from parlerd.core.entries import MAX_KEYS, SHARED, VIEWS, EntriesState, Entry, Table
+from parlerd.core.entries import MAX_KEYS, EntriesState, Entry, Table
 from parlerd.core.errors import Refused
 from parlerd.core.expressions import Expression, Failed, Spent
 from parlerd.core.expressions import refusal as came_to_nothing
@@ -34,15 +34,13 @@ from parlerd.core.facets import Facet, applies, decides, reads, touches
 from parlerd.core.json_values import added, appended, merged, read, text_of
 from parlerd.core.lifecycle import LifecycleState, require_open, require_sound
 from parlerd.core.membership import MAX_COMPARED, Member, MembershipState, handle_named, is_requester, present
-from parlerd.core.model import AgentId, By, Ids, Millis, key_label
+from parlerd.core.model import OWN_SCOPES, VIEWS, AgentId, By, Ids, Millis, key_label
 from parlerd.core.refusals import refusal
 from parlerd.core.resolver import Resolver
 from parlerd.core.seen import Presences
 from parlerd.core.timers import Timer, renewed, started
 from parlerd.core.topics import Topic
 
-MAX_WRITES: Final = 100
-"""Writes of one command. Source: coordination spec, State."""
 MAX_BYTES: Final = 16 * 1024 * 1024
 """Bytes of all values of one room. Source: coordination spec, Quotas."""
 MAX_VIEWS: Final = 200
@@ -75,7 +73,7 @@ class Entries(Facet[EntriesState]):
     def scope(self, named: str) -> str:
         """The scope that is meant by a handle, by an agent's id, or by the name of a room's own scope. Raises
         `Refused(no_such_agent)`."""
-        return named if named in (SHARED, VIEWS) else handle_named(self._membership.members, named)
+        return named if named in OWN_SCOPES else handle_named(self._membership.members, named)
 
     def member(self, handle: str) -> AgentId | None:
         """Who has this handle here."""
@@ -151,7 +149,7 @@ class Entries(Facet[EntriesState]):
 
     def require_own(self, scope: str, author: Member) -> None:
         """Raise `Refused(scope_denied)` for a scope that this member may not write."""
-        if scope not in (SHARED, VIEWS, author.handle):
+        if scope not in OWN_SCOPES and scope != author.handle:
             raise refusal("scope_denied", {"write_scope": scope, "invoker": author.handle})
 
     def missing(self, scope: str, key: str, among: Iterable[str] | None = None) -> Refused:

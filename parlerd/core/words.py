@@ -13,7 +13,7 @@ import math
 import re
 from collections.abc import Mapping
 from itertools import chain
-from typing import Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import msgspec
 
@@ -34,7 +34,6 @@ from parlerd.core.envelope import (
     turn_of,
 )
 from parlerd.core.errors import Refused
-from parlerd.core.events import MessagePosted
 from parlerd.core.model import (
     MAX_LABEL,
     MAX_TEXT,
@@ -47,6 +46,10 @@ from parlerd.core.model import (
     key_label,
     label,
 )
+
+if TYPE_CHECKING:
+    # Not while a program runs: each command reads the bounds of words, and none of them reads a fact.
+    from parlerd.core.events import MessagePosted
 
 MAX_DEPTH: Final = 64
 """How many levels `data` may have. How deep a decoder can go depends on who calls it; 64 is far below all of them."""

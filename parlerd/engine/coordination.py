@@ -25,14 +25,13 @@ from parlerd.bounded import Bounded
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core import topics
-from parlerd.core.entries import OWN_SCOPES, SHARED, VIEWS
 from parlerd.core.errors import Refused
 from parlerd.core.expressions import Expression, Failed, Spent
 from parlerd.core.expressions import refusal as came_to_nothing
 from parlerd.core.gates import Program
 from parlerd.core.json_values import Value, text_of
 from parlerd.core.membership import is_requester, present
-from parlerd.core.model import AgentId, By, Millis, Position, Seq, key_label
+from parlerd.core.model import OWN_SCOPES, SHARED, VIEWS, AgentId, By, Millis, Position, Seq, key_label
 from parlerd.core.refusals import refusal
 from parlerd.core.resolver import Resolver
 from parlerd.core.room import Room

@@ -36,6 +36,7 @@ from parlerd.core.expressions import (
     near,
     spelled,
 )
+from parlerd.core.model import VIEWS
 from parlerd.core.patterns import MAX_POSITIONS, BadPattern, Pattern
 from parlerd.expr import syntax
 from parlerd.expr.syntax import Called, Constant, Entries, Items, Member, Name, Parsed, Unusable
@@ -85,7 +86,7 @@ def watched_key(text: str) -> tuple[str, str]:
         if read.root == "state" and len(read.path) == DEPTHS["state"]:
             scope, key = read.path
             if scope is not None and key is not None and spelled(expression.tree) == below(below("state", scope), key):
-                if scope == "_view":
+                if scope == VIEWS:
                     raise invalid(text, "a view is not written, so its writes cannot be counted", read.at)
                 return scope, key
     raise invalid(text, "one key of the state is named here: state._shared.turn", 0)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from parlerd.core import entries
-from parlerd.core.entries import EVERYBODYS, SHARED, EntriesState, Entry, Table
-from parlerd.core.model import Millis, Position
+from parlerd.core.entries import EVERYBODYS, EntriesState, Entry, Table
+from parlerd.core.model import SHARED, Millis, Position
 from parlerd.core.timers import Timer
 from tests.support.core import BEN
 

@@ -11,11 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parlerd.core.entries import SHARED, VIEWS
 from parlerd.core.errors import Refused
 from parlerd.core.expressions import Failed, Spent
 from parlerd.core.gates import Program
-from parlerd.core.model import AgentId, Millis
+from parlerd.core.model import SHARED, VIEWS, AgentId, Millis
 from parlerd.core.resolver import MAX_WAY, reads_presence
 from parlerd.core.seen import NOBODY_SEEN, SeenAgent
 from parlerd.core.timers import TimerSpec

@@ -9,12 +9,11 @@ import pytest
 from parlerd.core import commands as c
 from parlerd.core import entries, state
 from parlerd.core import events as e
-from parlerd.core.entries import VIEWS
 from parlerd.core.errors import Refused
-from parlerd.core.model import Millis
+from parlerd.core.model import MAX_WRITES, VIEWS, Millis
 from parlerd.core.room import Room
 from parlerd.core.seen import SeenAgent
-from parlerd.core.state import IN_HEADER, MAX_WRITES
+from parlerd.core.state import IN_HEADER
 from parlerd.core.timers import TimerSpec
 from tests.support.core import BEN, CAT, DAN, HOUR, OWNER, STRANGER, RoomDriver, opened, refused, writing
 

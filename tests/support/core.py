@@ -22,7 +22,6 @@ from parlerd.core import events as e
 from parlerd.core.approvals import find_request, standing_request
 from parlerd.core.claims import TASK, Task
 from parlerd.core.decision import Decision
-from parlerd.core.entries import SHARED, VIEWS
 from parlerd.core.envelope import MemoryPart
 from parlerd.core.errors import Refused
 from parlerd.core.facets import Aggregate
@@ -32,6 +31,8 @@ from parlerd.core.membership import is_requester, newest_number
 from parlerd.core.messages import thread_of
 from parlerd.core.model import (
     DEFAULT_LEASE_MS,
+    SHARED,
+    VIEWS,
     AgentId,
     Approver,
     By,

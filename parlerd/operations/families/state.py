@@ -7,10 +7,8 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from parlerd.core.entries import SHARED
 from parlerd.core.expressions import MAX_SOURCE
-from parlerd.core.model import MAX_LABEL
-from parlerd.core.state import MAX_WRITES
+from parlerd.core.model import MAX_LABEL, MAX_WRITES, SHARED
 from parlerd.operations import samples
 from parlerd.operations.entry import (
     AWAY,
