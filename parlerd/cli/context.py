@@ -135,6 +135,7 @@ class Context:
                     assert isinstance(result, answer), f"{op} answered with {type(result).__name__}"
                     if until(result):
                         return result
+                raise AssertionError(f"{op} ended without its last answer")
             except ParlerError as error:
                 if error.code not in RETRIED or is_again:
                     raise

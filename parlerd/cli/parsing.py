@@ -34,6 +34,10 @@ class UsageError(Exception):
         self.path = path
 
 
+class NotJson(argparse.ArgumentTypeError):
+    """The text is no JSON."""
+
+
 class HelpWanted(Exception):
     """The person asked for `--help`. The message is the help; `main` prints it and exits 0."""
 
@@ -172,7 +176,8 @@ def _number(text: str, least: int) -> int:
 
 
 def json_value(text: str) -> Any:
-    """JSON that a message can carry: numbers of 64 bits, text that is UTF-8, at most `MAX_DEPTH` levels."""
+    """JSON that a message can carry: numbers of 64 bits, text that is UTF-8, at most `MAX_DEPTH` levels. Raises
+    `NotJson`, and `ArgumentTypeError` for JSON that no message can carry."""
     import json
 
     if not is_text(text):
@@ -182,7 +187,7 @@ def json_value(text: str) -> Any:
     except RecursionError:
         raise argparse.ArgumentTypeError(_TOO_DEEP) from None
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"it is not JSON: {error}") from error
+        raise NotJson(f"it is not JSON: {error}") from error
     level, depth = [value], 0
     while level:
         depth += 1
@@ -202,7 +207,7 @@ _TOO_DEEP: Final = f"it has more than {MAX_DEPTH} levels"
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise argparse.ArgumentTypeError(f"it is not JSON: {name} is no number there")
+    raise NotJson(f"it is not JSON: {name} is no number there")
 
 
 def _integer(digits: str) -> int:

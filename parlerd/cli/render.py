@@ -116,8 +116,6 @@ def show_message(out: Output, message: t.Message, now: float, *, you: str | None
     `you` is the reader's name in the room, or None where no agent reads. A turn that somebody else hands to `you` is
     shown in a banner.
     """
-    import msgspec
-
     handoff = message.handoff
     out.say(*_head(message, now, wide=wide), hang=2)
     if not isinstance(message.memory, msgspec.UnsetType):
@@ -157,8 +155,6 @@ def show_message(out: Output, message: t.Message, now: float, *, you: str | None
 
 def _show_brought(out: Output, brings: t.BlobInfo) -> None:
     """What a message brings, and the command that fetches it."""
-    import msgspec
-
     is_code = isinstance(brings.tip, str)
     said: list[Span] = [("code of " if is_code else "file ", "dim"), (brings.name or brings.blob[:16], "name")]
     said.append(f", {size_of(brings.size)}")
@@ -194,8 +190,6 @@ def offer_line(each: t.HandoffEntry, now: float) -> Sequence[Span]:
 
 def capsule(handoff: t.Handoff) -> list[tuple[str, str]]:
     """What goes along with an offer of the turn beside the next step and the summary: what it is, and the words."""
-    import msgspec
-
     found: list[tuple[str, str]] = []
     for name in ("goal", "state", "decisions", "failed", "questions", "files", "refs"):
         words = getattr(handoff, name)
@@ -240,8 +234,6 @@ def glimpse(text: str) -> str:
 def _head(message: t.Message, now: float, *, wide: bool) -> list[Span]:
     """Number, time and author of a message, and what is unusual about it; with `wide` also what is usual, and the
     id."""
-    import msgspec
-
     author = message.author
     head: list[Span] = [(f"#{message.seq} {clock(message.at, now)} ", "dim"), (author.name, "name")]
     facts: list[Span] = []

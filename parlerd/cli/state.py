@@ -6,14 +6,16 @@ printed for people is JSON on one line, so that a text is told from a number.
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any, Final
 
 from parlerd.cli.context import Context, new_key
 from parlerd.cli.handlers import Handler, room_argument
 from parlerd.cli.messages import given_text
 from parlerd.cli.output import DONE, moment
-from parlerd.cli.parsing import Parser, UsageError, is_text, positive, seconds, unicode_text, whole
+from parlerd.cli.parsing import NotJson, Parser, UsageError, json_value, positive, seconds, unicode_text, whole
 from parlerd.cli.render import counted, span_of
+from parlerd.core.model import SHARED, VIEWS
 from parlerd.operations import types as t
 
 if TYPE_CHECKING:
@@ -31,15 +33,19 @@ def _key_argument(parser: Parser) -> None:
     parser.add_argument("key", type=unicode_text, metavar="KEY", help="a key, such as `phase`")
 
 
-def _place_arguments(parser: Parser, scope: str = "_shared") -> None:
+def _place_arguments(parser: Parser, scope: str = SHARED) -> None:
     parser.add_argument(
         "--scope",
         type=unicode_text,
         default=scope or None,
         metavar="S",
-        help="_shared, or an agent's name" + ("" if scope else " (default: all)"),
+        help=f"{SHARED}, or an agent's name" + ("" if scope else " (default: all)"),
     )
     room_argument(parser)
+
+
+def _once_argument(parser: Parser) -> None:
+    parser.add_argument("--once", type=unicode_text, metavar="KEY", help="idempotency key (default: random)")
 
 
 def _write_arguments(parser: Parser) -> None:
@@ -47,7 +53,7 @@ def _write_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--if-version", type=whole, metavar="N", help="only while the key is at version N; 0: while it has no value"
     )
-    parser.add_argument("--once", type=unicode_text, metavar="KEY", help="idempotency key (default: random)")
+    _once_argument(parser)
 
 
 def _life_arguments(parser: Parser) -> None:
@@ -89,25 +95,9 @@ def _list_arguments(parser: Parser) -> None:
 
 
 def _list(ctx: Context, args: Namespace) -> int:
-    entries: list[t.StateEntry] = []
-    after: tuple[str, str] | None = None
-    more = True
-    name = ""
-    while more and (args.limit is None or len(entries) < args.limit):
-        params = t.ListState(
-            scope=args.scope,
-            after=after,
-            limit=t.MAX_ENTRIES if args.limit is None else args.limit - len(entries),
-            at=args.at,
-            at_seq=args.at_seq,
-            room=args.room,
-        )
-        page = ctx.call_again("state.list", params, t.StateListed)
-        entries += page.entries
-        last = (page.entries[-1].scope, page.entries[-1].key) if page.entries else None
-        # A home that repeats a page is asked no further: that would never end.
-        more, name = page.more and last is not None and (after is None or last > after), page.name
-        after = last
+    entries, more, name = _entries(
+        ctx, args.limit, t.ListState(scope=args.scope, at=args.at, at_seq=args.at_seq, room=args.room)
+    )
     if ctx.out.json:
         ctx.out.document({"entries": [_plain(each) for each in entries], "more": more})
         return DONE
@@ -121,6 +111,26 @@ def _list(ctx: Context, args: Namespace) -> int:
     if more:
         ctx.out.note("There are more. To see more of them: --limit")
     return DONE
+
+
+def _entries(ctx: Context, limit: int | None, asked: t.ListState) -> tuple[list[t.StateEntry], bool, str]:
+    """The entries that a question finds, asked page after page, at most `limit` of them; whether there are more; and
+    the name of the room."""
+    import msgspec
+
+    entries: list[t.StateEntry] = []
+    after: tuple[str, str] | None = None
+    more = True
+    name = ""
+    while more and (limit is None or len(entries) < limit):
+        many = t.MAX_ENTRIES if limit is None else min(t.MAX_ENTRIES, limit - len(entries))
+        page = ctx.call_again("state.list", msgspec.structs.replace(asked, after=after, limit=many), t.StateListed)
+        entries += page.entries
+        last = (page.entries[-1].scope, page.entries[-1].key) if page.entries else None
+        # A home that repeats a page is asked no further: that would never end.
+        more, name = page.more and last is not None and (after is None or last > after), page.name
+        after = last
+    return entries, more, name
 
 
 def _row(entry: t.StateEntry, now: float) -> Sequence[Cell]:
@@ -238,10 +248,16 @@ def _delete_arguments(parser: Parser) -> None:
 
 def _delete(ctx: Context, args: Namespace) -> int:
     if not args.yes and ctx.stdin.isatty():
-        ctx.agree(f"Delete the key {args.key}?", command=f"parler state delete {args.key} --yes")
+        named = [args.key] if args.scope == SHARED else [args.key, "--scope", args.scope]
+        command = shlex.join(["parler", "state", "delete", *named, "--yes"])
+        ctx.agree(f"Delete the key {args.key}?", command=command)
+    return _delete_key(ctx, args, args.scope, args.key)
+
+
+def _delete_key(ctx: Context, args: Namespace, scope: str, key: str) -> int:
     params = t.DeleteState(
-        key=args.key,
-        scope=args.scope,
+        key=key,
+        scope=scope,
         gate=args.gate,
         if_version=args.if_version,
         room=args.room,
@@ -259,7 +275,7 @@ def _batch_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--file", metavar="FILE", default="-", help='JSON: {"writes": [{"key": ..., "value": ...}]}; - reads stdin'
     )
-    parser.add_argument("--once", type=unicode_text, metavar="KEY", help="idempotency key (default: random)")
+    _once_argument(parser)
     room_argument(parser)
 
 
@@ -289,7 +305,7 @@ def _batch(ctx: Context, args: Namespace) -> int:
 
 def _renew_arguments(parser: Parser) -> None:
     _key_argument(parser)
-    parser.add_argument("--once", type=unicode_text, metavar="KEY", help="idempotency key (default: random)")
+    _once_argument(parser)
     _place_arguments(parser)
 
 
@@ -405,7 +421,7 @@ def _view_set_arguments(parser: Parser) -> None:
 def _view_set(ctx: Context, args: Namespace) -> int:
     params = t.SetState(
         key=args.name,
-        scope="_view",
+        scope=VIEWS,
         expr=" ".join(args.expr),
         gate=args.gate,
         if_version=args.if_version,
@@ -429,12 +445,12 @@ def _view_list_arguments(parser: Parser) -> None:
 
 
 def _view_list(ctx: Context, args: Namespace) -> int:
-    found = ctx.call_again("state.list", t.ListState(scope="_view", room=args.room), t.StateListed)
+    views, more, name = _entries(ctx, None, t.ListState(scope=VIEWS, room=args.room))
     if ctx.out.json:
-        ctx.out.document({"views": [_plain(each) for each in found.entries], "more": found.more})
+        ctx.out.document({"views": [_plain(each) for each in views], "more": more})
         return DONE
-    if not found.entries:
-        ctx.out.say(f"There is no view in '{found.name}'.")
+    if not views:
+        ctx.out.say(f"There is no view in '{name}'.")
         return DONE
     ctx.out.table(
         ("view", "value", "expression", "by"),
@@ -445,7 +461,7 @@ def _view_list(ctx: Context, args: Namespace) -> int:
                 str(each.expr),
                 (each.updated_by, "name"),
             )
-            for each in found.entries
+            for each in views
         ],
     )
     return DONE
@@ -459,46 +475,39 @@ def _view_delete_arguments(parser: Parser) -> None:
 
 
 def _view_delete(ctx: Context, args: Namespace) -> int:
-    args.key, args.scope = args.name, "_view"
-    return _delete(ctx, args)
+    if not args.yes and ctx.stdin.isatty():
+        ctx.agree(f"Delete the view {args.name}?", command=shlex.join(["parler", "view", "delete", args.name, "--yes"]))
+    return _delete_key(ctx, args, VIEWS, args.name)
 
 
 # -- values ------------------------------------------------------------------------------------------------
 
 
 def value_of(text: str) -> Any:
-    """A value as it was typed: JSON, or else the text itself. Raises `UsageError` for a number that no JSON value can
-    be."""
-    import json
+    """A value as it was typed: JSON, or else the text itself. Raises `UsageError` for JSON that no value can be."""
+    from argparse import ArgumentTypeError
 
     try:
-        value = json.loads(text, parse_constant=_no_number)
-    except (ValueError, RecursionError):
+        return json_value(text)
+    except NotJson:
         return text
-    if isinstance(value, int) and not isinstance(value, bool) and not -(2**63) <= value < 2**63:
-        raise UsageError("the number has more than 64 bits; --string writes it as a text", path="parler state set")
-    return value
+    except ArgumentTypeError as error:
+        raise UsageError(f"{error}; --string takes the whole as a text", path="parler state set") from None
 
 
 def document_of(ctx: Context, file: str, *, path: str) -> Any:
     """The JSON in a file, or on stdin. Raises `UsageError`."""
-    import json
+    from argparse import ArgumentTypeError
 
     if file == "-":
         text = given_text(ctx, [], what="the JSON", path=path)
     else:
         with open(file, encoding="utf-8", errors="surrogateescape") as opened:
             text = opened.read()
-    if not is_text(text):
-        raise UsageError("it is not valid UTF-8", path=path)
     try:
-        return json.loads(text, parse_constant=_no_number)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"it is not JSON: {error}", path=path) from None
-
-
-def _no_number(name: str) -> Any:
-    raise ValueError(f"{name} is no number in JSON")
+        return json_value(text)
+    except ArgumentTypeError as error:
+        raise UsageError(str(error), path=path) from None
 
 
 def _timer(text: str) -> t.TimerAsked:
@@ -540,7 +549,7 @@ def _short(value: Any) -> str:
 
 def _place(entry: t.StateEntry) -> list[Span]:
     """A key as a sentence names it."""
-    named: list[Span] = [] if entry.scope == "_shared" else [(entry.scope, "name"), "."]
+    named: list[Span] = [] if entry.scope == SHARED else [(entry.scope, "name"), "."]
     return [*named, (entry.key, "bold")]
 
 

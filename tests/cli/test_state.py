@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,19 @@ def test_a_value_is_json_or_else_a_text(shell: Shell, words: list[str], value: o
     assert type(params.value) is type(value)
 
 
-@pytest.mark.parametrize("words", [["9223372036854775808"], ["x", "--timer", '{"ms": "a"}'], ["x", "--timer", "{"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["18446744073709551616"],
+        ["[99999999999999999999]"],
+        ["1e999"],
+        ['"\\ud800"'],
+        ['{"\\udfff": 1}'],
+        ["[" * 65 + "]" * 65],
+        ["x", "--timer", '{"ms": "a"}'],
+        ["x", "--timer", "{"],
+    ],
+)
 def test_what_no_value_and_no_timer_can_be_is_a_usage_error(shell: Shell, words: list[str]) -> None:
     assert shell.run("state", "set", "k", *words).code == 2
     assert shell.daemon.params_of("state.set") == []
@@ -146,6 +159,21 @@ def test_what_is_deleted_is_said_with_its_last_version(shell: Shell) -> None:
     shell.daemon.answers("state.delete", written(value=None, deleted=True))
     ran = shell.run("state", "delete", "turn", "--if-version", "3", "--yes")
     assert (ran.code, ran.stdout) == (0, "Deleted: turn, which was at version 3.\n")
+
+
+def test_who_does_not_agree_is_told_the_command_that_deletes_without_asking(shell: Shell) -> None:
+    for words in (["state", "delete", "my turn", "--scope", "bob"], ["view", "delete", "ready"]):
+        asked = shell.run(*words, terminal=True, stdin=b"n\n")
+        assert asked.code == 1
+        assert shlex.join(["parler", *words, "--yes"]) in asked.stderr
+    assert shell.daemon.params_of("state.delete") == []
+
+
+def test_a_list_of_views_asks_page_after_page(shell: Shell) -> None:
+    shell.daemon.answers("state.list", listed(entry(key="a", expr="1"), more=True), listed(entry(key="b", expr="2")))
+    document = json.loads(shell.run("view", "list", "--json").stdout)
+    assert [each["key"] for each in document["views"]] == ["a", "b"]
+    assert document["more"] is False
 
 
 def test_a_history_names_what_was_deleted_and_what_ran_out(shell: Shell) -> None:

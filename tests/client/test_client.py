@@ -274,8 +274,8 @@ def test_a_stream_that_breaks_off_says_so(client: Client, daemon: ThreadDaemon) 
 
 
 def test_importing_the_client_imports_nothing_that_only_other_programs_need() -> None:
-    heavy = ("trio", "anyio", "rich", "mcp", "nacl", "sqlite3", "asyncio", "platformdirs", "subprocess", "tempfile")
-    heavy += ("difflib", "parlerd.core.events", "parlerd.core.facets", "parlerd.core.gates")
+    heavy = ["trio", "anyio", "rich", "mcp", "nacl", "sqlite3", "asyncio", "platformdirs", "subprocess", "tempfile"]
+    heavy += ["difflib", "parlerd.core.events", "parlerd.core.facets", "parlerd.core.gates"]
     program = (
         "import sys, parlerd.client; import typing_extensions as later\n"
         f"print([name for name in {heavy} if name in sys.modules], 'parlerd.engine' in sys.modules)"
