@@ -33,6 +33,7 @@ from parlerd.engine.starts import Starts
 from parlerd.engine.tending import Tending
 from parlerd.engine.throttle import GuessThrottle
 from parlerd.engine.waits import Waits
+from parlerd.engine.watching import Watching
 from parlerd.settings import Settings
 
 Inspect = Callable[[PeerProcess], PeerProcess]
@@ -100,11 +101,14 @@ class Desk:
     """How much each person of another home keeps here."""
     waits: Waits = field(init=False)
     """Everyone who waits for a change."""
+    watching: Watching = field(init=False)
+    """Everyone who waits for a condition over a room's state, through whichever door."""
 
     def __post_init__(self) -> None:
         self.kept = Kept(self.settings.quota_person_kept_bytes)
         self.bindings = Bindings(self.keys, self.library.aside)
         self.waits = Waits(self.notifier)
+        self.watching = Watching(self.presence, self.notifier, self.clock)
 
     @property
     def draining(self) -> bool:

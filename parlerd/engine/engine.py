@@ -33,9 +33,11 @@ from parlerd.engine.callers import Caller
 from parlerd.engine.cards import Cards
 from parlerd.engine.checks import Checks
 from parlerd.engine.clearing import Clearing
+from parlerd.engine.conditions import Conditions
 from parlerd.engine.connected import Connected
 from parlerd.engine.continuing import Continuing
 from parlerd.engine.coordination import Coordination
+from parlerd.engine.crossing import Crossing
 from parlerd.engine.deadlines import IdleAgents, RoomDeadlines
 from parlerd.engine.deleting import Deleting
 from parlerd.engine.departing import Departing
@@ -96,6 +98,7 @@ from parlerd.engine.session_keys import SessionKeys
 from parlerd.engine.sharing import Sharing
 from parlerd.engine.shelf import BlobDriver, HomeShelf
 from parlerd.engine.shelving import Shelving
+from parlerd.engine.sight import Sight
 from parlerd.engine.starts import Starts
 from parlerd.engine.stating import Stating
 from parlerd.engine.status import Status
@@ -112,6 +115,12 @@ log = logging.getLogger(__name__)
 
 MAX_WITHIN: Final = 256
 """Sets of rooms whose handlers are kept; making them anew takes microseconds."""
+
+
+def crossing(desk: Desk) -> Crossing:
+    """What answers questions about the state of rooms."""
+    sight = Sight(desk)
+    return Crossing(desk, {**Coordination(desk, sight).answers, **Conditions(desk, sight).answers})
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +233,7 @@ class Engine:
             Pulling(desk),
             LettingIn(desk),
             Rewinding(desk),
-            Coordination(desk),
+            crossing(desk),
             admitting,
         )
         return Handlers(desk, sending, admitting, table.calls, table.streams)

@@ -20,7 +20,8 @@ from parlerd.core.identities import AgentRecord
 from parlerd.core.model import By, MessageId, Position, RoomId, Seq, drawn_key
 from parlerd.engine.armed import Armed
 from parlerd.engine.authors import Draft
-from parlerd.engine.coordination import Coordination, Request
+from parlerd.engine.crossing import Request
+from parlerd.engine.engine import crossing
 from parlerd.engine.handles import Earlier, RoomHandle
 from parlerd.operations import types as t
 from tests.support.engine import Served, engine_world, run
@@ -267,7 +268,7 @@ def test_the_rooms_home_answers_what_it_is_asked_and_says_why_it_refuses(place: 
 
             async def ask(name: str, params: t.Params, who: AgentRecord = inside.ann) -> t.Result:
                 request = Request(name, params, inside.by(who), caller)
-                return await inside.handle.ask(request.question, partial(Coordination(desk).answer, request))
+                return await inside.handle.ask(request.question, partial(crossing(desk).answer, request))
 
             written = await ask("state.set", t.SetState(key="turn", value=1))
             assert isinstance(written, t.StateWritten)

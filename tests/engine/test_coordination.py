@@ -14,7 +14,7 @@ from msgspec import UNSET
 from parlerd.core import events as e
 from parlerd.core.errors import ParlerError
 from parlerd.core.model import HOME_ROOM, Position, RoomId
-from parlerd.engine.coordination import SUSPECT_S
+from parlerd.engine.conditions import SUSPECT_S
 from parlerd.engine.rooms import IDLE_SECONDS
 from parlerd.engine.watching import MAX_WAITS
 from parlerd.operations import types as t

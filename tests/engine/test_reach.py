@@ -22,7 +22,7 @@ from parlerd.engine.reach import FILTERED, NOT_ASKED, OF_ONE_ROOM, RoomsWithin, 
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
 from parlerd.store.port import Store
-from tests.support.engine import Party, Served, engine_world, run, texts
+from tests.support.engine import Party, Served, engine_world, run, settle, texts
 from tests.support.files import find, share
 
 BLOB: Final = "ab" * 32
@@ -180,6 +180,21 @@ def test_a_file_of_another_room_is_none() -> None:
                 assert (await home.token.refused("blob.find", t.FindBlob(blob=blob))).code == "no_such_blob"
                 params = t.ShareBlob(blob=blob, size=5, room=home.here.room)
                 assert (await home.token.refused("blob.share", params)).code == "upload_unfinished"
+
+    run(main)
+
+
+def test_who_waits_with_a_token_is_seen_to_wait_by_those_without_one() -> None:
+    async def main() -> None:
+        async with house() as home:
+            condition = t.WaitUntil(condition="state._shared.turn == 1", wait_ms=60_000, room=home.here.room)
+            seen = t.Evaluate(expr="agents.bob.status", room=home.here.room)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(home.token.call, "state.wait", condition)
+                await settle()
+                found = await home.alice.ask("state.evaluate", seen, t.Evaluated)
+                assert found.value == "waiting"
+                await home.alice.call("state.set", t.SetState(key="turn", value=1, room=home.here.room))
 
     run(main)
 

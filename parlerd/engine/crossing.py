@@ -1,0 +1,176 @@
+"""What is asked of the state of a room, wherever the room lives.
+
+    state.set ... --> the room that is meant --> a room of this home   answered here
+                                            `--> another               `link.ask` --> answered by the room's home
+
+What stands in a room's state, and who may write it, its home alone says: no mirror holds any of it, so nobody decides
+upon what was true a while ago. An operation crosses a link whole, and the home answers it as it answers its own agents.
+
+Not here: the answers (`coordination`), and the rules (`core.state`). Above: the engine's face. Below: those who answer,
+the desk. Invariants: what no room takes is refused where it is asked, before it goes anywhere; a refusal crosses a link
+as its code and its details, without a sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Final, NamedTuple, get_args
+
+import msgspec
+import trio
+
+from parlerd.core.errors import Refused
+from parlerd.core.json_values import text_of
+from parlerd.core.model import By
+from parlerd.core.refusals import refusal
+from parlerd.core.scrub import scrub
+from parlerd.engine.callers import Caller
+from parlerd.engine.desk import Desk
+from parlerd.engine.handles import LOCAL, Question, RoomHandle
+from parlerd.engine.handling import handles
+from parlerd.engine.lookup import room_of
+from parlerd.engine.reachable import require_member, require_speaker, room_within, stamp
+from parlerd.engine.waits import Wait
+from parlerd.operations import types as t
+from parlerd.operations.registry import OPERATIONS
+
+AGAIN_S: Final = 1.0
+"""How long a wait on a room elsewhere pauses while the room's home cannot be asked."""
+_AWAY: Final = frozenset({"offline", "home_unreachable", "draining"})
+"""Why a home did not answer that may answer a moment later."""
+_NAMES: Final[Mapping[type[t.Params], str]] = {OPERATIONS[name].params: name for name in get_args(t.Crossing)}
+"""The operations that cross, by the shapes of their parameters."""
+
+
+class Request(NamedTuple):
+    """An operation on the state of a room, who asks for it, and by which connection."""
+
+    name: str
+    params: t.Params
+    by: By
+    caller: Caller
+
+    @property
+    def question(self) -> Question:
+        """The part of it that crosses a link."""
+        return Question(self.name, self.params, self.by)
+
+
+Answer = Callable[[RoomHandle, Request, Any], Awaitable[t.Result]]
+
+
+class Crossing:
+    """The handlers of what the home of a room answers (`t.Crossing`), and of what another home asks about rooms that
+    live here."""
+
+    def __init__(self, desk: Desk, answers: Mapping[str, Answer]) -> None:
+        self._desk = desk
+        self._answers = answers
+        """What answers an operation about a room of this home, by its name."""
+
+    @handles(*sorted(set(_NAMES.values()) - {"state.wait"}))
+    async def ask(self, caller: Caller, params: t.Params) -> t.Result:
+        desk, name = self._desk, _NAMES[type(params)]
+        me = await desk.me(caller)
+        _require_values(params)
+        handle, _ = await room_of(desk, me, getattr(params, "room", None))
+        if OPERATIONS[name].effect != "read":
+            desk.quotas.take(me.id, bytes=len(msgspec.msgpack.encode(params)))
+        request = Request(name, params, desk.by(caller, me), caller)
+        answer = await handle.ask(request.question, partial(self.answer, request))
+        return _named(answer, handle)
+
+    @handles("state.wait")
+    async def state_wait(self, caller: Caller, params: t.WaitUntil) -> t.Result:
+        """Wait at the room's home. Of a room elsewhere the deadline is kept here: what the link lost is asked again."""
+        began = trio.current_time()
+        deadline = began + params.wait_ms / 1000
+        me = await self._desk.me(caller)
+        handle, _ = await room_of(self._desk, me, params.room)
+        name = handle.room
+        by = self._desk.by(caller, me)
+        while True:
+            left = max(0.0, deadline - trio.current_time())
+            asked_at = trio.current_time()
+            request = Request("state.wait", msgspec.structs.replace(params, wait_ms=int(left * 1000)), by, caller)
+            handle = await self._desk.rooms.get(name)
+            try:
+                answer = await handle.ask(request.question, partial(self.answer, request))
+            except Refused as refused:
+                is_here = handle.home_name == LOCAL
+                if refused.code not in _AWAY or is_here or left <= 0 or self._desk.draining:
+                    raise
+                await self._pause(caller, min(left, AGAIN_S))
+                continue
+            assert isinstance(answer, t.WaitEnded)
+            is_over = trio.current_time() >= deadline or answer.deadlock_suspected is not msgspec.UNSET
+            if answer.triggered or is_over:
+                elapsed = int((trio.current_time() - began) * 1000)
+                told = msgspec.structs.replace(answer, condition=params.condition, elapsed_ms=elapsed)
+                return _named(told, handle)
+            if trio.current_time() - asked_at < AGAIN_S:
+                # A home that does not wait is not asked again at once.
+                await self._pause(caller, min(left, AGAIN_S))
+
+    async def _pause(self, caller: Caller, seconds: float) -> None:
+        async def look(wait: Wait) -> bool | None:
+            return True if wait.over else None
+
+        await self._desk.waits.until(caller, look, trio.current_time() + seconds)
+
+    @handles("link.ask")
+    async def answer_link(self, caller: Caller, params: t.AskAtRoom) -> t.AnsweredAtRoom:
+        desk = self._desk
+        agent, principal = require_speaker(desk, caller, params.agent), caller.facts.authority.principal
+        handle = await room_within(desk, caller, params.room)
+        require_member(await handle.quiet(), agent, principal)
+        asked = _decoded(params.params, OPERATIONS[params.operation].params)
+        try:
+            _require_values(asked)
+            if OPERATIONS[params.operation].effect != "read":
+                if desk.kept.is_over(principal, len(params.params)):
+                    raise desk.kept.refusal()
+                desk.quotas.take(agent, bytes=len(params.params), person=principal)
+            request = Request(params.operation, asked, stamp(caller, agent), caller)
+            answer = await self.answer(request, handle)
+        except Refused as refused:
+            if refused.retry_after_ms is not None or refused.code == "draining":
+                raise
+            return t.AnsweredAtRoom(code=refused.code, details=refused.details)
+        return t.AnsweredAtRoom(answer=msgspec.msgpack.encode(answer))
+
+    async def answer(self, request: Request, handle: RoomHandle) -> t.Result:
+        """What the home of a room says to a request. Raises `Refused`."""
+        return await self._answers[request.name](handle, request, request.params)
+
+
+def _require_values(params: t.Params) -> None:
+    """Refuse here what is refused wherever the room lives: a value that is none, and one that holds a recognised
+    secret. What is in a room's state is shown to all of its members again and again, and a value with something taken
+    out of it would be another value. Raises `Refused`: `invalid_param`, `value_too_large`, `secret_refused`."""
+    writes: Sequence[Any] = params.writes if isinstance(params, t.BatchState) else (params,)
+    for number, write in enumerate(writes):
+        if not isinstance(write, t.Written):
+            continue
+        index = {"index": number} if isinstance(params, t.BatchState) else {}
+        try:
+            found = scrub(text_of(write.value).decode())[1]
+        except Refused as refused:
+            refused.details.update(index)
+            raise
+        if found:
+            raise refusal("secret_refused", {"kinds": sorted(found), **index})
+
+
+def _decoded(data: bytes, shape: type[t.Params]) -> t.Params:
+    """Parameters that crossed a link. Raises `Refused(invalid_param)`."""
+    try:
+        return msgspec.msgpack.decode(data, type=shape)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise Refused("invalid_param", "These are not the parameters of this operation.", param="params") from None
+
+
+def _named(answer: t.Result, handle: RoomHandle) -> t.Result:
+    """An answer with the room's name, which the asker's own home knows."""
+    return msgspec.structs.replace(answer, room=handle.room, name=handle.aggregate.state.name)
