@@ -15,7 +15,7 @@ from parlerd.cli.messages import given_text
 from parlerd.cli.output import DONE, moment
 from parlerd.cli.parsing import NotJson, Parser, UsageError, json_value, positive, seconds, unicode_text, whole
 from parlerd.cli.render import counted, span_of
-from parlerd.core.model import SHARED, VIEWS
+from parlerd.core.model import ACTIONS, SHARED, VIEWS
 from parlerd.operations import types as t
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ def _place_arguments(parser: Parser, scope: str = SHARED) -> None:
     room_argument(parser)
 
 
-def _once_argument(parser: Parser) -> None:
+def once_argument(parser: Parser) -> None:
+    """The argument of a write by which it happens once."""
     parser.add_argument("--once", type=unicode_text, metavar="KEY", help="idempotency key (default: random)")
 
 
@@ -53,7 +54,7 @@ def _write_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--if-version", type=whole, metavar="N", help="only while the key is at version N; 0: while it has no value"
     )
-    _once_argument(parser)
+    once_argument(parser)
 
 
 def _life_arguments(parser: Parser) -> None:
@@ -99,7 +100,7 @@ def _list(ctx: Context, args: Namespace) -> int:
         ctx, args.limit, t.ListState(scope=args.scope, at=args.at, at_seq=args.at_seq, room=args.room)
     )
     if ctx.out.json:
-        ctx.out.document({"entries": [_plain(each) for each in entries], "more": more})
+        ctx.out.document({"entries": [plain_of(each) for each in entries], "more": more})
         return DONE
     if not entries:
         ctx.out.say(f"There is nothing in the state of '{name}'." if args.scope is None else "There is nothing there.")
@@ -137,7 +138,7 @@ def _row(entry: t.StateEntry, now: float) -> Sequence[Cell]:
     return (
         entry.scope,
         (entry.key, "bold"),
-        _short(entry.value),
+        short(entry.value),
         str(entry.version),
         (entry.updated_by, "name"),
         span_of(max(0.0, now - entry.updated_at / 1000)),
@@ -161,7 +162,7 @@ def _history(ctx: Context, args: Namespace) -> int:
         [
             (
                 str(each.version),
-                ("deleted", "dim") if each.deleted else ("erased", "dim") if each.erased else _short(each.value),
+                ("deleted", "dim") if each.deleted else ("erased", "dim") if each.erased else short(each.value),
                 (each.updated_by, "name"),
                 moment(each.updated_at),
                 each.via,
@@ -220,12 +221,12 @@ def _set(ctx: Context, args: Namespace) -> int:
         ctx.out.document(written)
         return DONE
     again = " (before, and not again)" if written.replayed else ""
-    ctx.out.say(*_place(written), f" is {_short(written.value)} now, version {written.version}{again}.")
-    _say_life(ctx, written)
+    ctx.out.say(*place_of(written), f" is {short(written.value)} now, version {written.version}{again}.")
+    say_life(ctx, written)
     return DONE
 
 
-def _say_life(ctx: Context, entry: t.StateEntry) -> None:
+def say_life(ctx: Context, entry: t.StateEntry) -> None:
     """Say when an entry will be there, or gone."""
     shown = entry.timer
     if isinstance(shown, t.TimerShown):
@@ -267,7 +268,7 @@ def _delete_key(ctx: Context, args: Namespace, scope: str, key: str) -> int:
     if ctx.out.json:
         ctx.out.document(gone)
         return DONE
-    ctx.out.say(("Deleted", "good"), ": ", *_place(gone), f", which was at version {gone.version}.")
+    ctx.out.say(("Deleted", "good"), ": ", *place_of(gone), f", which was at version {gone.version}.")
     return DONE
 
 
@@ -275,7 +276,7 @@ def _batch_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--file", metavar="FILE", default="-", help='JSON: {"writes": [{"key": ..., "value": ...}]}; - reads stdin'
     )
-    _once_argument(parser)
+    once_argument(parser)
     room_argument(parser)
 
 
@@ -291,12 +292,12 @@ def _batch(ctx: Context, args: Namespace) -> int:
         raise UsageError(f"this is no batch: {error}", path="parler state batch") from None
     done = ctx.call_again("state.batch", params, t.BatchWritten)
     if ctx.out.json:
-        ctx.out.document({**_plain(done), "writes": [_plain(each) for each in done.writes]})
+        ctx.out.document({**plain_of(done), "writes": [plain_of(each) for each in done.writes]})
         return DONE
     again = " before, and not again" if done.replayed else ""
     ctx.out.say((f"{counted(len(done.writes), 'key')} written{again}", "good"), ".")
     for each in done.writes:
-        ctx.out.say(*_place(each), " is deleted." if each.deleted is True else f" is {_short(each.value)}.")
+        ctx.out.say(*place_of(each), " is deleted." if each.deleted is True else f" is {short(each.value)}.")
     return DONE
 
 
@@ -305,18 +306,25 @@ def _batch(ctx: Context, args: Namespace) -> int:
 
 def _renew_arguments(parser: Parser) -> None:
     _key_argument(parser)
-    _once_argument(parser)
+    parser.add_argument("--action", action="store_true", help="KEY is an action")
+    once_argument(parser)
     _place_arguments(parser)
 
 
 def _renew(ctx: Context, args: Namespace) -> int:
-    params = t.RenewTimer(key=args.key, scope=args.scope, room=args.room, idempotency_key=args.once or new_key())
+    params = t.RenewTimer(
+        of="action" if args.action else "key",
+        key=args.key,
+        scope=args.scope,
+        room=args.room,
+        idempotency_key=args.once or new_key(),
+    )
     entry = ctx.call_again("timer.renew", params, t.StateWritten)
     if ctx.out.json:
         ctx.out.document(entry)
         return DONE
-    ctx.out.say("The timer of ", *_place(entry), " begins again.")
-    _say_life(ctx, entry)
+    ctx.out.say("The timer of ", *place_of(entry), " begins again.")
+    say_life(ctx, entry)
     return DONE
 
 
@@ -389,7 +397,7 @@ def _wait(ctx: Context, args: Namespace) -> int:
     with ctx.out.progress("Waiting until it is true"):
         ended = ctx.wait_for("state.wait", ask, t.WaitEnded, deadline=deadline, until=is_over)
     if ctx.out.json:
-        ctx.out.document({**_plain(ended), "elapsed_ms": int((ctx.monotonic() - began) * 1000)})
+        ctx.out.document({**plain_of(ended), "elapsed_ms": int((ctx.monotonic() - began) * 1000)})
         return DONE
     out = ctx.out
     if ended.triggered:
@@ -399,7 +407,7 @@ def _wait(ctx: Context, args: Namespace) -> int:
         for name, conditions in ended.deadlock_suspected.items():
             out.say((name, "name"), f" waits for {', '.join(conditions)}", hang=2)
     else:
-        out.say(("It did not become true in time", "warn"), f": {_short(ended.value)}.")
+        out.say(("It did not become true in time", "warn"), f": {short(ended.value)}.")
     if isinstance(ended.condition_error, dict):
         out.note(f"The condition came to no value: {ended.condition_error.get('reason', '')}")
     for name in ("state", "agents", "messages", "actions"):
@@ -434,9 +442,9 @@ def _view_set(ctx: Context, args: Namespace) -> int:
     if ctx.out.json:
         ctx.out.document(written)
         return DONE
-    worth = f"{_short(written.value)} now" if not isinstance(written.error, str) else f"nothing now: {written.error}"
+    worth = f"{short(written.value)} now" if not isinstance(written.error, str) else f"nothing now: {written.error}"
     ctx.out.say("The view ", (written.key, "bold"), f" is worth {worth}, version {written.version}.")
-    _say_life(ctx, written)
+    say_life(ctx, written)
     return DONE
 
 
@@ -447,7 +455,7 @@ def _view_list_arguments(parser: Parser) -> None:
 def _view_list(ctx: Context, args: Namespace) -> int:
     views, more, name = _entries(ctx, None, t.ListState(scope=VIEWS, room=args.room))
     if ctx.out.json:
-        ctx.out.document({"views": [_plain(each) for each in views], "more": more})
+        ctx.out.document({"views": [plain_of(each) for each in views], "more": more})
         return DONE
     if not views:
         ctx.out.say(f"There is no view in '{name}'.")
@@ -457,7 +465,7 @@ def _view_list(ctx: Context, args: Namespace) -> int:
         [
             (
                 (each.key, "bold"),
-                (f"no value: {each.error}", "warn") if isinstance(each.error, str) else _short(each.value),
+                (f"no value: {each.error}", "warn") if isinstance(each.error, str) else short(each.value),
                 str(each.expr),
                 (each.updated_by, "name"),
             )
@@ -502,8 +510,11 @@ def document_of(ctx: Context, file: str, *, path: str) -> Any:
     if file == "-":
         text = given_text(ctx, [], what="the JSON", path=path)
     else:
-        with open(file, encoding="utf-8", errors="surrogateescape") as opened:
-            text = opened.read()
+        try:
+            with open(file, encoding="utf-8", errors="surrogateescape") as opened:
+                text = opened.read()
+        except OSError as error:
+            raise UsageError(f"{file} cannot be read: {error.strerror}", path=path) from error
     try:
         return json_value(text)
     except ArgumentTypeError as error:
@@ -542,13 +553,16 @@ def _text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """A value as JSON, as much of it as fits into a line."""
     text = _text(value)
     return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
 
 
-def _place(entry: t.StateEntry) -> list[Span]:
+def place_of(entry: t.StateEntry) -> list[Span]:
     """A key as a sentence names it."""
+    if entry.scope == ACTIONS:
+        return ["the action ", (entry.key, "bold")]
     named: list[Span] = [] if entry.scope == SHARED else [(entry.scope, "name"), "."]
     return [*named, (entry.key, "bold")]
 
@@ -558,7 +572,8 @@ def _about(ctx: Context, entry: t.StateEntry) -> list[Span]:
     return [f"version {entry.version}, by ", (entry.updated_by, "name"), f" {ago} ago"]
 
 
-def _plain(value: Any) -> dict[str, Any]:
+def plain_of(value: Any) -> dict[str, Any]:
+    """A result as JSON has it."""
     import msgspec
 
     plain: dict[str, Any] = msgspec.to_builtins(value)

@@ -181,6 +181,20 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     (('view', 'delete'), 'parlerd.cli.state', '', 'Delete a view.', (
         'parler view delete ready',
     )),
+    (('action', 'register'), 'parlerd.cli.actions', 'action.register', '', (
+        'parler action register --file stoke.json',
+    )),
+    (('action', 'list'), 'parlerd.cli.actions', 'action.list', '', (
+        'parler action list',
+        'parler action list craft --expand-params',
+    )),
+    (('action', 'invoke'), 'parlerd.cli.actions', 'action.invoke', '', (
+        'parler action invoke stoke_fire',
+        'parler action invoke craft --params \'{"item": "trap"}\'',
+    )),
+    (('action', 'delete'), 'parlerd.cli.actions', 'action.delete', '', (
+        'parler action delete stoke_fire',
+    )),
     (('handoff',), 'parlerd.cli.handoff', 'handoff.give', '', (
         'parler handoff --for bob --summary "rotation is done" --next "wire the UI"',
         'parler handoff --goal "new login" --decision "use PKCE" --next "wire the UI"',
@@ -380,6 +394,10 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'view set',
         'view list',
         'view delete',
+        'action register',
+        'action list',
+        'action invoke',
+        'action delete',
     )),
     ('Look around', (
         'rooms',

@@ -27,6 +27,7 @@ MODULES: Final = (
     "files",
     "work",
     "state",
+    "actions",
     "handoff",
     "rooms",
     "directory",

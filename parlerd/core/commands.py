@@ -7,7 +7,7 @@ Not here: who asks, which comes as a `By`, and what follows, which the facets de
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -32,6 +32,7 @@ from parlerd.core.model import (
     RequestId,
     RoomAttention,
     RoomId,
+    StateAct,
     Turn,
     WordsOf,
 )
@@ -46,6 +47,7 @@ from parlerd.core.statements import (
     Title,
     Transfer,
 )
+from parlerd.core.templates import Action
 from parlerd.core.timers import TimerSpec
 
 
@@ -237,10 +239,6 @@ class LapseTasks(Command, frozen=True, kw_only=True):
     """The home of the room looks which leases have ended. Not for a caller to ask."""
 
 
-StateAct = Literal["set", "increment", "merge", "append", "delete"]
-"""What is done to a key of the state."""
-
-
 class StateWrite(msgspec.Struct, frozen=True, kw_only=True):
     """One write to the state. `scope` is a handle, an id, or one of the room's own scopes. What `act` does with `value`
     stands in `json_values`. `gate` has to be true, and `if_version` is the version that the key must have, 0 for none
@@ -273,6 +271,41 @@ class RenewTimer(Command, frozen=True, kw_only=True):
 
     scope: str
     key: str
+
+
+class RegisterAction(Command, frozen=True, kw_only=True):
+    """This action has this name from now on. `if_version` is the version that it must have, 0 for none at all. With
+    `reset_cooldown` it may be invoked at once."""
+
+    id: str
+    action: Action
+    enabled: Expression | None = None
+    timer: TimerSpec | None = None
+    if_version: int | None = None
+    reset_cooldown: bool = False
+
+
+class DeleteAction(Command, frozen=True, kw_only=True):
+    """No action has this name any more. `if_version` is the version that it must have."""
+
+    id: str
+    if_version: int | None = None
+
+
+class RenewAction(Command, frozen=True, kw_only=True):
+    """Let the timer of an action begin again."""
+
+    id: str
+
+
+class InvokeAction(Command, frozen=True, kw_only=True):
+    """Do what an action does, with these parameters: all of it or nothing. All expressions are evaluated over what
+    there was before its first write."""
+
+    id: str
+    params: Mapping[str, Any]
+    presence: Presences = NOBODY_SEEN
+    """How present the agents are, for the expressions."""
 
 
 class HideScope(Command, frozen=True, kw_only=True):
@@ -341,6 +374,10 @@ RoomCommand = (
     | RenewTask
     | LapseTasks
     | WriteState
+    | RegisterAction
+    | DeleteAction
+    | RenewAction
+    | InvokeAction
     | RenewTimer
     | HideScope
     | RunDue

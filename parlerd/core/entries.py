@@ -4,14 +4,17 @@
     Table           the same with what is looked up again and again: values that were read, timers by their moments,
                     programs of expressions
 
-Not here: who may write what and what a write leads to (`state`), and whether an entry is there for a reader
-(`resolver`). Above: both. Below: `json_values`, `timers`, `gates`. Invariants: what a table holds beside its state
-follows from the state; a version of a key never comes twice.
+An action lives as an entry does: it has versions, a timer, and something that has to be true for it to be there. So the
+actions of a room stand in the same table, beside the scopes of its state (`model.BESIDE`).
+
+Not here: who may write what and what a write leads to (`state`, `actions`), and whether an entry is there for a reader
+(`resolver`). Above: these. Below: `json_values`, `templates`, `timers`, `gates`. Invariants: what a table holds beside
+its state follows from the state; a version of a key never comes twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from heapq import heappop, heappush
 from typing import Final, NamedTuple
 
@@ -20,7 +23,8 @@ import msgspec
 from parlerd.core.expressions import Expression
 from parlerd.core.gates import Program
 from parlerd.core.json_values import Value, read
-from parlerd.core.model import OWN_SCOPES, AgentId, Millis, Position
+from parlerd.core.model import BESIDE, OWN_SCOPES, AgentId, Millis, Position
+from parlerd.core.templates import Action
 from parlerd.core.timers import Timer
 
 EVERYBODYS: Final = ""
@@ -37,7 +41,8 @@ Name = tuple[str, str]
 class Entry(msgspec.Struct, frozen=True, array_like=True):
     """What stands under a key. `text` is the JSON text of the value, empty for a view, and where the body that has it
     was not read or was erased; `size` is its length. `by` wrote it, at `at`, with the fact at `position`. `ticks` is
-    how many ticks the timer has left, where it counts ticks."""
+    how many ticks the timer has left, where it counts ticks. An action, which stands beside the scopes, has `action` in
+    place of a value."""
 
     version: int
     text: bytes
@@ -49,6 +54,16 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     enabled: Expression | None = None
     timer: Timer | None = None
     ticks: int = 0
+    action: Action | None = None
+
+    @property
+    def expressions(self) -> Iterator[Expression]:
+        """Every expression that stands in it."""
+        for each in (self.expr, self.enabled):
+            if each is not None:
+                yield each
+        if self.action is not None:
+            yield from self.action.expressions
 
     @property
     def is_dormant(self) -> bool:
@@ -82,7 +97,7 @@ class Due(NamedTuple):
 
 
 class Table:
-    """The entries of one room. The facet of the state alone changes it."""
+    """The entries of one room. The facets of the state and of the actions alone change it."""
 
     def __init__(self, state: EntriesState) -> None:
         self.state: Final = state
@@ -111,6 +126,11 @@ class Table:
     def entry(self, scope: str, key: str) -> Entry | None:
         """What stands under a key, whoever may read it and whether it is there now or not."""
         return self.state.scopes.get(scope, _NOTHING).get(key)
+
+    @property
+    def scopes(self) -> Set[str]:
+        """The names of the scopes that have entries."""
+        return self.state.scopes.keys() - BESIDE
 
     def scope(self, scope: str) -> Mapping[str, Entry]:
         """Every entry of a scope."""
@@ -217,7 +237,7 @@ class Table:
         self.keys -= 1
         self.size -= entry.size
         self._values.pop((scope, key), None)
-        for expression in (entry.expr, entry.enabled):
+        for expression in entry.expressions:
             self._programs.pop(id(expression), None)
         if (special := self._special.get(scope)) is not None:
             special.discard(key)

@@ -639,6 +639,29 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "Wait until it is, and write again.",
         fault="peer",
     ),
+    _E(
+        "no_such_action",
+        "There is no such action in this room.",
+        "See which actions there are: parler action list",
+        tool_hint='See which actions there are: parler_act {"action":"actions"}',
+    ),
+    _E(
+        "action_disabled",
+        "This action is not there now: what has to be true for it is not.",
+        "Wait until it is true, and invoke the action again.",
+        fault="peer",
+    ),
+    _E(
+        "action_cooldown",
+        "This action was invoked just now, and has to cool down.",
+        "Invoke it again when it is available; until then do something else.",
+        fault="peer",
+    ),
+    _E(
+        "action_owned",
+        "This action is another agent's, who alone changes it.",
+        "Register an action of another name, or ask that agent.",
+    ),
     _E("invalid_timer", "This is no timer.", "A timer has an effect, and one of ms, at, and ticks with tick_on."),
     _E(
         "wrong_type",

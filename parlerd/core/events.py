@@ -44,6 +44,7 @@ from parlerd.core.model import (
     Turn,
     Verified,
 )
+from parlerd.core.templates import Action
 from parlerd.core.timers import Effect, Timer
 
 
@@ -276,6 +277,42 @@ class TimerFired(_Event, tag="timer_fired", frozen=True, kw_only=True):
     effect: Effect
     version: int
     late_ms: Millis = Millis(0)
+
+
+class ActionRegistered(_Event, tag="action_registered", frozen=True, kw_only=True):
+    """The action `id` is this one from now on. With `resets` it may be invoked at once, whenever that was done last."""
+
+    id: str
+    version: int
+    action: Action
+    enabled: Expression | None = None
+    """What has to be true for the action to be there."""
+    timer: Timer | None = None
+    resets: bool = False
+
+
+class ActionDeleted(_Event, tag="action_deleted", frozen=True, kw_only=True):
+    """There is no action `id` any more. `version` is the one that it had last."""
+
+    id: str
+    version: int
+
+
+class ActionInvoked(_Event, tag="action_invoked", frozen=True, kw_only=True):
+    """An action was invoked. The `writes` facts that follow are its writes. What it was given and what it gave stands
+    in `text` as JSON (`actions.Invocation`), or in the body where that is long (`state.encode_text`), with nothing of a
+    secret parameter."""
+
+    id: str
+    version: int
+    owner: str
+    """In which scope it was registered."""
+    writes: int
+    text: bytes = b""
+    cooldown: Timer | None = None
+    """When it may be invoked again; None for at once."""
+    life: Timer | None = None
+    """The timer that the action has from now on; None where it keeps the one that it has."""
 
 
 class ScopeHidden(_Event, tag="scope_hidden", frozen=True, kw_only=True):
@@ -548,6 +585,9 @@ RoomEvent = (
     | TimerRenewed
     | TimersTicked
     | TimerFired
+    | ActionRegistered
+    | ActionDeleted
+    | ActionInvoked
     | ScopeHidden
     | BodiesErased
     | MirrorPlaced

@@ -17,6 +17,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 import msgspec
 
 from parlerd.core.errors import Refused
+from parlerd.core.model import OWN_SCOPES
 
 MAX_SOURCE: Final = 2_048
 """Bytes of the text of an expression. A longer one is several: a view can hold a part of it."""
@@ -148,6 +149,12 @@ class Expression(msgspec.Struct, frozen=True):
     tree: Node
     reads: tuple[Read, ...]
     """Everything that evaluating it may look at, each once, in the order of the text."""
+
+    @property
+    def scopes(self) -> frozenset[str]:
+        """The scopes of agents that it names."""
+        named = (read.path[0] for read in self.reads if read.root == "state" and read.path)
+        return frozenset(scope for scope in named if scope is not None and scope not in OWN_SCOPES)
 
     def time_read(self) -> Read | None:
         """The first read of the time, or of an agent's `last_seen`, which moves with the time. None when there is

@@ -2,7 +2,8 @@
 
 A facet is one subject. It owns a part of the folded state, decides the commands of that subject, applies facts to its
 part of the state, and says whom a fact wakes. Facets read each other's state and change only their own: a fact that
-concerns several subjects (a room that closes also ends its keys) is applied by each of them. An `Aggregate` composes
+concerns several subjects (a room that closes also ends its keys) is applied by each of them. Two facets may own one
+part together (entries and actions, which live alike). An `Aggregate` composes
 facets and hands commands and facts on by their type.
 
 Not here: any rule. Above: `room` and `home`, which say of which facets they are made. Below: the shapes. Invariant: a

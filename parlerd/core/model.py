@@ -60,9 +60,15 @@ VIEWS: Final = "_view"
 """The scope of expressions whose values are read like those of keys."""
 OWN_SCOPES: Final = frozenset({SHARED, VIEWS})
 """The room's own scopes; every other is named by the handle of an agent."""
+ACTIONS: Final = "_action"
+"""In place of a scope: the actions of a room, which live as entries of its state do."""
+COOLDOWNS: Final = "_cooldown"
+"""In place of a scope: the actions that were invoked and cannot be invoked again yet."""
+BESIDE: Final = frozenset({ACTIONS, COOLDOWNS})
+"""What stands beside the state's scopes and is none of them."""
 MAX_WRITES: Final = 100
 """Writes of one command to the state. Source: coordination spec, State."""
-RESERVED: Final = frozenset({"owner", "person", "system", "all", "anyone", "me"}) | OWN_SCOPES
+RESERVED: Final = frozenset({"owner", "person", "system", "all", "anyone", "me"}) | OWN_SCOPES | BESIDE
 """Words that stand for somebody, in capitals or not. An agent with such a name would be taken for whom the word stands
 for, or for a scope of a room's own state. Source: security spec A1."""
 MAX_PENDING_PER_KEY: Final = 5
@@ -111,6 +117,8 @@ Turn = Literal["", "offered", "accepted", "declined", "withdrawn"]
 """What a message does with a turn; empty for one that does nothing with any."""
 TaskOutcome = Literal["done", "failed", "cancelled"]
 """How a task ended."""
+StateAct = Literal["set", "increment", "merge", "append", "delete"]
+"""What is done to a key of the state."""
 
 PROOF_ORDER: Final[tuple[Proof, ...]] = ("none", "cli", "form", "terminal", "sealed")
 """Every proof, the weakest first."""

@@ -82,10 +82,44 @@ def _wrong_type(details: Mapping[str, Any]) -> str | None:
     return f"There is {_ARTICLES.get(found, '')}{found}, which cannot be {done}."
 
 
+def _invalid_param(details: Mapping[str, Any]) -> str | None:
+    """Of a parameter of an action."""
+    param, problem = _name(details, "param"), details.get("problem")
+    sentence = _PROBLEMS.get(problem) if isinstance(problem, str) else None
+    return None if not param or sentence is None else sentence.format(param)
+
+
+def _no_such_action(details: Mapping[str, Any]) -> str | None:
+    action, near = _name(details, "action"), _name(details, "near")
+    if not action:
+        return None
+    return f"There is no action {action}" + (f"; did you mean {near}?" if near else ".")
+
+
+def _action_owned(details: Mapping[str, Any]) -> str | None:
+    owner = _name(details, "owner")
+    return f"This action belongs to {owner}." if owner else None
+
+
+def _action_cooldown(details: Mapping[str, Any]) -> str | None:
+    ticks = _number(details, "ticks_left")
+    return None if ticks is None else f"This action was invoked just now; it is there again after {ticks} more writes."
+
+
+_PROBLEMS: Final = {
+    "missing": "The parameter {} is missing.",
+    "type": "The parameter {} has another type.",
+    "value": "The parameter {} has none of the values that it may have.",
+    "unknown": "The action has no parameter {}.",
+}
 _ARTICLES: Final = {"boolean": "a ", "number": "a ", "string": "a ", "list": "a ", "object": "an "}
 _SENTENCES: Final[Mapping[str, Callable[[Mapping[str, Any]], str | None]]] = {
     "version_conflict": _version_conflict,
     "no_such_key": _no_such_key,
     "scope_denied": _scope_denied,
     "wrong_type": _wrong_type,
+    "invalid_param": _invalid_param,
+    "no_such_action": _no_such_action,
+    "action_owned": _action_owned,
+    "action_cooldown": _action_cooldown,
 }

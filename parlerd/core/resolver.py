@@ -4,6 +4,7 @@
     state._view.<name>      the value of a view, evaluated when it is read
     agents.<handle>         status, role, waiting_on, last_seen
     messages                count, unclaimed, unclaimed_by_kind, as the asker may know them
+    actions.<id>            enabled, available, of those that are there
     self, now, params       the asker's handle, the room's time, the parameters of an action
 
 Whether an entry is there, and what a view is worth, may depend on other entries and views. Each is found out when it is
@@ -25,7 +26,7 @@ from parlerd.core.entries import Entry, Table
 from parlerd.core.expressions import ABSENT, Absent, Branch, Expression, Failed, Moment, Spent, Value
 from parlerd.core.gates import Program
 from parlerd.core.membership import Member
-from parlerd.core.model import OWN_SCOPES, VIEWS, AgentId, Millis
+from parlerd.core.model import ACTIONS, OWN_SCOPES, VIEWS, AgentId, Millis
 from parlerd.core.seen import Presences
 from parlerd.core.topics import ANY
 from parlerd.core.values import STEPS, Meter
@@ -45,11 +46,13 @@ class Counted(NamedTuple):
 
 
 class Asker(NamedTuple):
-    """As whom the room is looked at: the agent, its handle, and what counts the messages for it when that is asked."""
+    """As whom the room is looked at: the agent, its handle, what counts the messages for it when that is asked, and
+    what says whether it may invoke an action."""
 
     agent: AgentId
     handle: str
     messages: Callable[[], Counted]
+    may_invoke: Callable[[Resolver, str], bool]
 
 
 class Resolver:
@@ -63,14 +66,12 @@ class Resolver:
         *,
         now: Millis,
         presence: Presences,
-        params: Mapping[str, Value] | None = None,
     ) -> None:
         self.table = table
         self.asker = asker
         self._members = members
         self._now = now
         self._presence = presence
-        self._params = params
         self._left = MAX_STEPS
         """The steps that everything together may still take."""
         self._running: Meter | None = None
@@ -79,6 +80,8 @@ class Resolver:
         """The members by their handles, from when they are first asked for."""
         self._is_there: dict[tuple[str, str], bool] = {}
         """Which entries are there, as far as it was found out."""
+        self._available: dict[str, bool] = {}
+        """Which actions the asker may invoke, as far as it was found out."""
         self._views: dict[str, Value | Failed] = {}
         """What views are worth, or why they are worth nothing, as far as it was found out."""
         self._way: list[tuple[str, str]] = []
@@ -97,17 +100,23 @@ class Resolver:
 
     # -- for expressions -----------------------------------------------------------------------------------
 
-    def evaluate(self, program: Program) -> Value:
-        """The value of an expression. Raises `Failed` and `Spent`."""
+    def evaluate(self, program: Program, params: Mapping[str, Value] | None = None) -> Value:
+        """The value of an expression, of an action's with its parameters. Raises `Failed` and `Spent`."""
+        context = self if params is None else _WithParams(self, params)
         if self._running is not None:
-            return program.evaluate(self, self._running)
+            return program.evaluate(context, self._running)
         meter = self._running = Meter(min(STEPS, self._left))
         before = meter.left
         try:
-            return program.evaluate(self, meter)
+            return program.evaluate(context, meter)
         finally:
             self._left -= before - max(0, meter.left)
             self._running = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether an expression is being evaluated, so that whatever takes too long takes that too long."""
+        return self._running is not None
 
     def holds(self, expression: Expression) -> bool:
         """Whether an expression that stands in no entry is exactly true. Raises `Failed` and `Spent`."""
@@ -127,14 +136,12 @@ class Resolver:
                 unclaimed = sum(counted.unclaimed.values())
                 return {"count": counted.visible, "unclaimed": unclaimed, "unclaimed_by_kind": by_kind}
             case "actions":
-                return {}
+                return _Actions(self)
             case "self":
                 return self.asker.handle
             case "now":
                 self.note("now")
                 return Moment(self._now * MILLI)
-            case "params" if self._params is not None:
-                return dict(self._params)
             case _:
                 raise Failed(f"there is no `{name}` here")
 
@@ -170,10 +177,10 @@ class Resolver:
         """The names of all scopes, in order: the room's own, and one for each agent that is or was in."""
         self.note("agents")
         self.note("state")
-        return sorted({*OWN_SCOPES, *self._handles, *self.table.state.scopes})
+        return sorted({*OWN_SCOPES, *self._handles, *self.table.scopes})
 
     def has_scope(self, name: str) -> bool:
-        if name in OWN_SCOPES or name in self._handles or name in self.table.state.scopes:
+        if name in OWN_SCOPES or name in self._handles or name in self.table.scopes:
             return True
         self.note("agents")
         return False
@@ -188,6 +195,36 @@ class Resolver:
         self.note("agents", handle)
         member = self._handles.get(handle)
         return None if member is None or not member.present else _Agent(self, member)
+
+    def actions(self) -> list[str]:
+        """The actions that are there for the asker, in order. Raises `Spent`."""
+        self.note("actions")
+        entries = self.table.scope(ACTIONS)
+        return [id for id in sorted(entries) if self._enabled(ACTIONS, id, entries[id])]
+
+    def action(self, id: str) -> Entry | None:
+        """An action, if it is there for the asker. Raises `Spent`."""
+        self.note("actions", id)
+        entry = self.table.entry(ACTIONS, id)
+        return entry if entry is not None and self._enabled(ACTIONS, id, entry) else None
+
+    def available(self, id: str) -> bool:
+        """Whether the asker may invoke an action that is there. One that depends on itself may not be. Raises
+        `Spent`."""
+        name = (_AVAILABLE, id)
+        known = self._available.get(id)
+        if known is not None:
+            self._came_to(name)
+            return known
+        if not self._enter(name):
+            return False
+        try:
+            found = self.asker.may_invoke(self, id)
+        finally:
+            self._leave()
+        found = found and name not in self._cyclic
+        self._available[id] = found
+        return found
 
     def _is_hidden(self, scope: str) -> bool:
         if scope in OWN_SCOPES or scope == self.asker.handle:
@@ -243,7 +280,8 @@ class Resolver:
         try:
             found: Value | Failed = self.evaluate(self.table.program(entry.expr))
         except Failed as failed:
-            found = Failed(f"the view {key} came to no value: {failed.reason}")
+            reason = PRIVATE if self.source(entry.expr) == PRIVATE else failed.reason
+            found = Failed(f"the view {key} came to no value: {reason}")
         finally:
             self._leave()
         if name in self._cyclic:
@@ -295,6 +333,10 @@ class Resolver:
         asker does not read."""
         return PRIVATE if any(self._is_hidden(scope) for scope in scopes) else condition
 
+    def source(self, expression: Expression) -> str:
+        """The text of an expression that stands in the room, as the asker may know it."""
+        return self.told(expression.source, expression.scopes)
+
     def last_seen(self, member: Member) -> Value:
         """When an agent last acted, which moves with the time."""
         self.note("now")
@@ -307,6 +349,8 @@ MAX_WAY: Final = 32
 """How many entries and views may depend on one another in a row. Source: recipes, CEL 3, the depth of values."""
 _VALUE: Final = "\n"
 """In place of a scope: what a view is worth, and not whether it is there."""
+_AVAILABLE: Final = "\n\n"
+"""In place of a scope: whether an action may be invoked, and not whether it is there."""
 
 
 def _cycle(key: str) -> Failed:
@@ -382,6 +426,60 @@ class _Agent(Branch):
         return len(_OF_AGENT)
 
 
+class _Actions(Branch):
+    __slots__ = ("_resolver",)
+
+    def __init__(self, resolver: Resolver) -> None:
+        self._resolver = resolver
+
+    def find(self, name: str) -> Value | Absent:
+        return ABSENT if self._resolver.action(name) is None else _Action(self._resolver, name)
+
+    def names(self) -> Sequence[str]:
+        return self._resolver.actions()
+
+    def __len__(self) -> int:
+        return len(self._resolver.actions())
+
+
+class _Action(Branch):
+    __slots__ = ("_id", "_resolver")
+
+    def __init__(self, resolver: Resolver, id: str) -> None:
+        self._resolver = resolver
+        self._id = id
+
+    def find(self, name: str) -> Value | Absent:
+        match name:
+            case "available":
+                return self._resolver.available(self._id)
+            case "enabled":
+                # One that is not enabled is not there.
+                return True
+            case _:
+                return ABSENT
+
+    def names(self) -> Sequence[str]:
+        return _OF_ACTION
+
+    def __len__(self) -> int:
+        return len(_OF_ACTION)
+
+
+class _WithParams:
+    """The room as the asker sees it, with the parameters of an action for one expression of that action alone."""
+
+    __slots__ = ("_params", "_resolver")
+
+    def __init__(self, resolver: Resolver, params: Mapping[str, Value]) -> None:
+        self._resolver = resolver
+        self._params = params
+
+    def root(self, name: str) -> Value:
+        return dict(self._params) if name == "params" else self._resolver.root(name)
+
+
+_OF_ACTION: Final = ("available", "enabled")
 _OF_AGENT: Final = ("last_seen", "role", "status", "waiting_on")
 
 

@@ -5,8 +5,8 @@ nothing. `apply` takes a committed fact and cannot fail. Neither reads a clock o
 give the same events everywhere. A room in memory holds members, keys, requests and counters, and no messages.
 
 Not here: any rule. Above: the engine, which looks up what `decide` needs of the past and commits what it gives. Below:
-`lifecycle`, `membership`, `approvals`, `messages`, `memory`, `rewinds`, `mirror`, `handoff`, `claims`, `retention` and
-`state`, each with its state and its rules; `facets` puts them together.
+`lifecycle`, `membership`, `approvals`, `messages`, `memory`, `rewinds`, `mirror`, `handoff`, `claims`, `retention`,
+`state` and `actions`, each with its state and its rules; `facets` puts them together.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import msgspec
 from parlerd.core import approvals, facets, membership
 from parlerd.core import commands as c
 from parlerd.core import events as e
+from parlerd.core.actions import Actions
 from parlerd.core.approvals import Approvals, ApprovalsState, KeyState, Request
 from parlerd.core.claims import TASK, Claims, ClaimsState
 from parlerd.core.entries import EntriesState
@@ -51,7 +52,7 @@ from parlerd.core.rewinds import Rewinds, RewindsState
 from parlerd.core.seen import Presences
 from parlerd.core.state import Entries
 
-FOLD_VERSION: Final = 10
+FOLD_VERSION: Final = 11
 """Raise this number when the state's shape changes, or the state that a log folds to: snapshots of another version are
 thrown away, and rooms replay their logs. `tests/core/test_folding.py` fails when you forget it."""
 
@@ -163,7 +164,20 @@ class Room(facets.Aggregate[RoomState]):
 
     fold_version: int = FOLD_VERSION
     RULES: ClassVar = facets.compose(
-        (Lifecycle, Membership, Approvals, Messages, Memory, Rewinds, Mirror, Handoffs, Claims, Retention, Entries),
+        (
+            Lifecycle,
+            Membership,
+            Approvals,
+            Messages,
+            Memory,
+            Rewinds,
+            Mirror,
+            Handoffs,
+            Claims,
+            Retention,
+            Entries,
+            Actions,
+        ),
         commands=get_args(c.RoomCommand),
         events=get_args(e.RoomEvent),
     )
@@ -176,6 +190,8 @@ class Room(facets.Aggregate[RoomState]):
         """The tasks of the room, and who has which."""
         self.entries: Final = Entries(state.entries, life, members, self.look)
         """The room's state."""
+        self.actions: Final = Actions(self.entries, life, members, self.look)
+        """The room's actions."""
         super().__init__(
             state,
             Lifecycle(life),
@@ -189,6 +205,7 @@ class Room(facets.Aggregate[RoomState]):
             self.claims,
             Retention(state.retention, life, state.memory, offers, state.claims),
             self.entries,
+            self.actions,
         )
 
     @classmethod
@@ -207,7 +224,7 @@ class Room(facets.Aggregate[RoomState]):
         def counted() -> Counted:
             return Counted(self.newest_seq(agent), Counter(TASK for _ in self.claims.open_to(agent, now)))
 
-        asker = Asker(agent, member.handle, counted)
+        asker = Asker(agent, member.handle, counted, self.actions.may_invoke)
         return Resolver(self.entries.table, self.state.members, asker, now=now, presence=presence)
 
     def newest_seq(self, agent: AgentId) -> Seq:

@@ -10,8 +10,8 @@ command brings 1 to `MAX_WRITES` writes, which happen together or not at all. Ea
 left; every expression is evaluated over what there was before the first.
 
 Not here: JSON values and what is done to one (`json_values`), what the entries are (`entries`), and which of them are
-there for whom (`resolver`). Above: `room`. Below: those, and the states of other facets. Invariants: what is kept is
-bounded by `MAX_KEYS` and `MAX_BYTES`; what runs out is decided once, when somebody looks, and is a fact.
+there for whom (`resolver`). Above: `actions`, `room`. Below: those, and the states of other facets. Invariants: what is
+kept is bounded by `MAX_KEYS` and `MAX_BYTES`; what runs out is decided once, when somebody looks, and is a fact.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from parlerd.core.entries import MAX_KEYS, EntriesState, Entry, Table
 from parlerd.core.errors import Refused
 from parlerd.core.expressions import Expression, Failed, Spent
 from parlerd.core.expressions import refusal as came_to_nothing
-from parlerd.core.facets import Facet, applies, decides, reads, touches
+from parlerd.core.facets import Facet, applies, decides, nobody, reads, touches
 from parlerd.core.json_values import added, appended, merged, read, text_of
 from parlerd.core.lifecycle import LifecycleState, require_open, require_sound
 from parlerd.core.membership import MAX_COMPARED, Member, MembershipState, handle_named, is_requester, present
-from parlerd.core.model import OWN_SCOPES, VIEWS, AgentId, By, Ids, Millis, key_label
+from parlerd.core.model import BESIDE, OWN_SCOPES, VIEWS, AgentId, By, Ids, Millis, key_label
 from parlerd.core.refusals import refusal
 from parlerd.core.resolver import Resolver
 from parlerd.core.seen import Presences
@@ -92,11 +92,11 @@ class Entries(Facet[EntriesState]):
         earlier = replayed(command)
         if earlier is not None:
             return earlier
-        self._require_writable(author)
+        self.require_writable(author)
         resolver = self._look(by.actor, now, command.presence)
         if command.gate is not None:
             require_true(command.gate, resolver)
-        draft = _Draft(self, author, now, resolver)
+        draft = Draft(self, author, now, resolver, self.require_own)
         for number, write in enumerate(command.writes):
             try:
                 draft.write(write)
@@ -112,14 +112,18 @@ class Entries(Facet[EntriesState]):
         earlier = replayed(command)
         if earlier is not None:
             return earlier
-        self._require_writable(author)
+        self.require_writable(author)
         scope, key = self.scope(command.scope), key_label(command.key)
         self.require_own(scope, author)
         entry = self.table.entry(scope, key)
         if entry is None:
             raise self.missing(scope, key)
+        return self.renewal(scope, key, entry, now)
+
+    def renewal(self, scope: str, key: str, entry: Entry, now: Millis) -> Decision:
+        """The decision that the timer of an entry begins again. Raises `Refused(invalid_timer)`."""
         if entry.timer is None:
-            raise Refused("invalid_timer", "This key has no timer.", what="timer")
+            raise Refused("invalid_timer", "There is no timer.", what="timer")
         due = renewed(entry.timer, now).due
         return Decision((e.TimerRenewed(scope=scope, key=key, due=due),), authority="member")
 
@@ -128,7 +132,7 @@ class Entries(Facet[EntriesState]):
         earlier = replayed(command)
         if earlier is not None:
             return earlier
-        self._require_writable(author)
+        self.require_writable(author)
         if not command.scope and by.actor != self._lifecycle.owner:
             raise Refused("not_owner")
         scope = command.scope and self.scope(command.scope)
@@ -141,7 +145,8 @@ class Entries(Facet[EntriesState]):
     def _run_due(self, command: c.RunDue, by: By, now: Millis, ids: Ids) -> Decision:
         return Decision(authority="home")
 
-    def _require_writable(self, author: Member) -> None:
+    def require_writable(self, author: Member) -> None:
+        """Raise `Refused` unless this member may write something in this room now."""
         require_open(self._lifecycle)
         require_sound(self._lifecycle)
         if is_requester(author):
@@ -221,13 +226,13 @@ class Entries(Facet[EntriesState]):
         self.state.hidden[event.scope] = event.hidden
 
     def _changed(self, event: e.StateWritten | e.StateDeleted | e.TimerFired, header: e.Header) -> tuple[Topic, ...]:
-        return (topics.state(self._lifecycle.room, event.scope, event.key),)
+        room = self._lifecycle.room
+        return (
+            topics.actions(room, event.key) if event.scope in BESIDE else topics.state(room, event.scope, event.key),
+        )
 
     def _seen_by_others(self, event: e.ScopeHidden, header: e.Header) -> tuple[Topic, ...]:
         return (topics.scopes(self._lifecycle.room),)
-
-    def _nobody(self, event: e.TimerRenewed | e.TimersTicked, header: e.Header) -> tuple[Topic, ...]:
-        return ()
 
     DECIDES = (
         decides(c.WriteState, _write),
@@ -248,8 +253,8 @@ class Entries(Facet[EntriesState]):
         touches(e.StateWritten, _changed),
         touches(e.StateDeleted, _changed),
         touches(e.TimerFired, _changed),
-        touches(e.TimerRenewed, _nobody),
-        touches(e.TimersTicked, _nobody),
+        touches(e.TimerRenewed, nobody),
+        touches(e.TimersTicked, nobody),
         touches(e.ScopeHidden, _seen_by_others),
     )
 
@@ -281,14 +286,18 @@ class _Kept(msgspec.Struct, frozen=True):
     is_new: bool = False
 
 
-class _Draft:
+class Draft:
     """The state as the writes of one command leave it, while nothing is stored yet."""
 
-    def __init__(self, entries: Entries, author: Member, now: Millis, resolver: Resolver) -> None:
+    def __init__(
+        self, entries: Entries, author: Member, now: Millis, resolver: Resolver, require: Callable[[str, Member], None]
+    ) -> None:
         self._entries = entries
         self._table = entries.table
         self._author = author
         self._now = now
+        self._require = require
+        """Raises `Refused` for a scope that the author may not write."""
         self._resolver = resolver
         """The room as the author sees it, before the first write."""
         self._changed: dict[tuple[str, str], _Kept] = {}
@@ -303,7 +312,7 @@ class _Draft:
     def write(self, write: c.StateWrite) -> None:
         """Take one write in. Raises `Refused`."""
         scope, key = self._entries.scope(write.scope), key_label(write.key)
-        self._entries.require_own(scope, self._author)
+        self._require(scope, self._author)
         if (scope == VIEWS and write.act != "delete") is not (write.expr is not None):
             said = "A view is an expression, and stands in the scope _view: give expr there, and nowhere else."
             raise Refused("invalid_param", said, param="expr")

@@ -29,6 +29,7 @@ Root = Literal[
     "state",
     "waiting",
     "scopes",
+    "actions",
     "requests",
     "concerns",
     "memberships",
@@ -96,6 +97,12 @@ def waiting(room: str, agent: str = ANY) -> Topic:
 def scopes(room: str) -> Topic:
     """Who reads which scope of the state of `room` changed."""
     return Topic(room, "scopes")
+
+
+def actions(room: str, id: str = ANY) -> Topic:
+    """An action of `room` (this one, or any) was registered or deleted, came or went with its timer, or may be invoked
+    now or no more."""
+    return Topic(room, "actions", id)
 
 
 def log(room: str) -> Topic:

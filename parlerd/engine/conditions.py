@@ -33,7 +33,7 @@ from parlerd.engine.crossing import Answer, Request
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.sight import Sight
-from parlerd.engine.state_inputs import require_readable, scopes_of
+from parlerd.engine.state_inputs import require_readable
 from parlerd.engine.waits import Wait
 from parlerd.engine.watching import Awaited, Waited
 from parlerd.operations import types as t
@@ -106,7 +106,7 @@ class Conditions:
         deadline = began + params.wait_ms / 1000
         if not params.wait_ms:
             return await self._desk.waits.until(request.caller, look, deadline)
-        with self._desk.watching.wait(name, agent, Awaited(expression.source, scopes_of(expression)), waited):
+        with self._desk.watching.wait(name, agent, Awaited(expression.source, expression.scopes), waited):
             ended = await self._desk.waits.until(request.caller, look, deadline)
         if not params.include:
             return ended
@@ -186,6 +186,8 @@ def _topics(room: Room, agent: AgentId, resolver: Resolver) -> list[Topic]:
                 found += [topics.presence(topics.ANY if member is None else member), topics.waiting(name)]
             case "scopes":
                 found.append(topics.scopes(name))
+            case "actions":
+                found.append(topics.actions(name, scope))
             case "messages":
                 found += [topics.messages(name), topics.messages(name, agent), topics.claims(name)]
             case _:

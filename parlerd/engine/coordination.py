@@ -16,7 +16,7 @@ from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.errors import Refused
 from parlerd.core.expressions import Expression
-from parlerd.core.model import Position, Seq, key_label
+from parlerd.core.model import ACTIONS, Position, Seq, key_label
 from parlerd.core.room import Room
 from parlerd.core.visibility import can_see
 from parlerd.engine import entries_shown as shown
@@ -90,9 +90,10 @@ class Coordination:
         if place < room.position and not can_see(view, position=place + 1, visibility=None):
             raise Refused("invalid_param", "You were not in the room then.", param="at")
         facts = await library.state_at(handle.room, place)
+        resolver = self._sight.resolver(room, reader)
         handle_of = room.state.members[reader].handle
         return [
-            shown.told(room, header, body)
+            shown.told(room, resolver, header, body)
             for header, body in facts
             if isinstance(header.event, e.StateWritten)
             and not room.entries.table.is_hidden(header.event.scope, handle_of)
@@ -124,7 +125,7 @@ class Coordination:
                 if not is_current and not can_see(view, position=header.position, visibility=None):
                     more = False
                     break
-                told = shown.version(room, header, body)
+                told = shown.version(room, resolver, header, body)
                 if params.before is None or told.version < params.before:
                     versions.append(told)
         if not versions:
@@ -202,6 +203,8 @@ class Coordination:
         return told, replay is not None
 
     async def _renew(self, handle: RoomHandle, request: Request, params: t.RenewTimer) -> t.StateWritten:
+        if params.of == "action":
+            return await self._renew_action(handle, request, params)
         command = c.RenewTimer(
             operation=request.name,
             idempotency_key=params.idempotency_key,
@@ -219,6 +222,24 @@ class Coordination:
         fields = shown.of_writer(room, resolver, scope, key, entry)
         replayed = settled.decision.replay is not None
         return _as_written(t.StateEntry(**fields), handle, params.idempotency_key, replayed=replayed)
+
+    async def _renew_action(self, handle: RoomHandle, request: Request, params: t.RenewTimer) -> t.StateWritten:
+        command = c.RenewAction(
+            operation=request.name,
+            idempotency_key=params.idempotency_key,
+            input=input_digest(params),
+            id=params.key,
+        )
+        settled = await handle.submit(command, request.by)
+        room, id = handle.aggregate, key_label(params.key)
+        entry = room.actions.entry(id)
+        if entry is None:
+            raise room.actions.missing(id)
+        about = t.StateEntry(
+            **shown.about(room, self._sight.resolver(room, request.by.actor), ACTIONS, id, entry), value=None
+        )
+        replayed = settled.decision.replay is not None
+        return _as_written(about, handle, params.idempotency_key, replayed=replayed)
 
     async def _hide(self, handle: RoomHandle, request: Request, params: t.HideScope) -> t.ScopeShown:
         scope = "" if params.everybodys else request.by.actor

@@ -149,18 +149,33 @@ def _require_values(params: t.Params) -> None:
     """Refuse here what is refused wherever the room lives: a value that is none, and one that holds a recognised
     secret. What is in a room's state is shown to all of its members again and again, and a value with something taken
     out of it would be another value. Raises `Refused`: `invalid_param`, `value_too_large`, `secret_refused`."""
-    writes: Sequence[Any] = params.writes if isinstance(params, t.BatchState) else (params,)
+    match params:
+        case t.Written():
+            _require_no_secret(text_of(params.value))
+        case t.BatchState():
+            _require_each(params.writes)
+        case t.RegisterAction():
+            _require_each(params.writes)
+            # Its expressions are shown to all of them too.
+            _require_no_secret(msgspec.json.encode(params))
+        case t.InvokeAction():
+            # Which of these are secrets that nobody is shown, the room knows.
+            text_of(params.params, param="params")
+
+
+def _require_each(writes: Sequence[t.Written | t.ActionWriteAsked]) -> None:
     for number, write in enumerate(writes):
-        if not isinstance(write, t.Written):
-            continue
-        index = {"index": number} if isinstance(params, t.BatchState) else {}
         try:
-            found = scrub(text_of(write.value).decode())[1]
+            _require_no_secret(text_of(write.value))
         except Refused as refused:
-            refused.details.update(index)
+            refused.details["index"] = number
             raise
-        if found:
-            raise refusal("secret_refused", {"kinds": sorted(found), **index})
+
+
+def _require_no_secret(text: bytes) -> None:
+    found = scrub(text.decode())[1]
+    if found:
+        raise refusal("secret_refused", {"kinds": sorted(found)})
 
 
 def _decoded(data: bytes, shape: type[t.Params]) -> t.Params:

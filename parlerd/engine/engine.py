@@ -22,6 +22,7 @@ from parlerd.core import events as e
 from parlerd.core import topics
 from parlerd.core.errors import ParlerError, Refused, StoreError
 from parlerd.core.model import HOME_ROOM, PrincipalId, RoomId
+from parlerd.engine.acting import Acting
 from parlerd.engine.actor import ActorParts
 from parlerd.engine.admitting import Admitting
 from parlerd.engine.agents import Agents
@@ -120,7 +121,9 @@ MAX_WITHIN: Final = 256
 def crossing(desk: Desk) -> Crossing:
     """What answers questions about the state of rooms."""
     sight = Sight(desk)
-    return Crossing(desk, {**Coordination(desk, sight).answers, **Conditions(desk, sight).answers})
+    return Crossing(
+        desk, {**Coordination(desk, sight).answers, **Conditions(desk, sight).answers, **Acting(desk, sight).answers}
+    )
 
 
 @dataclass(frozen=True, slots=True)

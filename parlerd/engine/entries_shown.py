@@ -15,7 +15,7 @@ from parlerd.core import events as e
 from parlerd.core.entries import Entry
 from parlerd.core.expressions import Failed, Moment, Spent, Value, below
 from parlerd.core.json_values import read
-from parlerd.core.resolver import Resolver
+from parlerd.core.resolver import MILLI, Resolver
 from parlerd.core.room import Room
 from parlerd.core.state import decode_text
 from parlerd.core.timers import Timer
@@ -24,7 +24,6 @@ from parlerd.operations import types as t
 
 PAGE_BYTES: Final = 512 * 1024
 """Bytes of the values in one answer."""
-_MILLI: Final = 1_000_000
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -52,7 +51,7 @@ def fields(room: Room, resolver: Resolver, scope: str, key: str, entry: Entry) -
         error = failed.reason
     except Spent:
         error = "the view takes too many steps"
-    return {**_about(room, scope, key, entry), "value": value, "error": error}
+    return {**about(room, resolver, scope, key, entry), "value": value, "error": error}
 
 
 def of_writer(room: Room, resolver: Resolver, scope: str, key: str, entry: Entry) -> dict[str, Any]:
@@ -60,7 +59,7 @@ def of_writer(room: Room, resolver: Resolver, scope: str, key: str, entry: Entry
     if resolver.there(scope, key) is not None:
         return fields(room, resolver, scope, key, entry)
     value = None if entry.expr is not None else resolver.table.value(scope, key, entry)
-    return {**_about(room, scope, key, entry), "value": value, "dormant": True}
+    return {**about(room, resolver, scope, key, entry), "value": value, "dormant": True}
 
 
 def entry(room: Room, resolver: Resolver, scope: str, key: str) -> t.StateEntry:
@@ -69,15 +68,16 @@ def entry(room: Room, resolver: Resolver, scope: str, key: str) -> t.StateEntry:
     return t.StateEntry(**fields(room, resolver, scope, key, found))
 
 
-def _about(room: Room, scope: str, key: str, entry: Entry) -> dict[str, Any]:
+def about(room: Room, resolver: Resolver, scope: str, key: str, entry: Entry) -> dict[str, Any]:
+    """What is shown of an entry beside its value, by the names of the fields."""
     return {
         "scope": scope,
         "key": key,
         "version": entry.version,
         "updated_by": room.entries.handle(entry.by),
         "updated_at": entry.at,
-        "expr": msgspec.UNSET if entry.expr is None else entry.expr.source,
-        "enabled": msgspec.UNSET if entry.enabled is None else entry.enabled.source,
+        "expr": msgspec.UNSET if entry.expr is None else resolver.source(entry.expr),
+        "enabled": msgspec.UNSET if entry.enabled is None else resolver.source(entry.enabled),
         "timer": msgspec.UNSET if entry.timer is None else timer(entry.timer, entry.ticks),
     }
 
@@ -90,13 +90,13 @@ def timer(timer: Timer, ticks: int) -> t.TimerShown:
     return t.TimerShown(effect=timer.effect, at=timer.due, ms=timer.span or msgspec.UNSET)
 
 
-def told(room: Room, header: e.Header, body: bytes | None) -> t.StateEntry:
+def told(room: Room, resolver: Resolver, header: e.Header, body: bytes | None) -> t.StateEntry:
     """What a fact says of a key."""
     event = header.event
     assert isinstance(event, e.StateWritten | e.StateDeleted | e.TimerFired)
-    is_written = isinstance(event, e.StateWritten)
-    text = event.text or decode_text(body or b"") if isinstance(event, e.StateWritten) else b""
-    expression = event.expr if isinstance(event, e.StateWritten) else None
+    written = event if isinstance(event, e.StateWritten) else None
+    text = b"" if written is None else written.text or decode_text(body or b"")
+    expression = None if written is None else written.expr
     return t.StateEntry(
         scope=event.scope,
         key=event.key,
@@ -104,8 +104,8 @@ def told(room: Room, header: e.Header, body: bytes | None) -> t.StateEntry:
         version=event.version,
         updated_by=room.entries.handle(header.by.actor),
         updated_at=header.at,
-        deleted=msgspec.UNSET if is_written else True,
-        expr=msgspec.UNSET if expression is None else expression.source,
+        deleted=True if written is None else msgspec.UNSET,
+        expr=msgspec.UNSET if expression is None else resolver.source(expression),
     )
 
 
@@ -115,13 +115,13 @@ def after_write(room: Room, resolver: Resolver, header: e.Header, body: bytes | 
     assert isinstance(event, e.StateWritten | e.StateDeleted)
     found = room.entries.table.entry(event.scope, event.key)
     if found is None or found.version != event.version or isinstance(event, e.StateDeleted):
-        return told(room, header, body)
+        return told(room, resolver, header, body)
     return t.StateEntry(**of_writer(room, resolver, event.scope, event.key, found))
 
 
-def version(room: Room, header: e.Header, body: bytes | None) -> t.StateVersion:
+def version(room: Room, resolver: Resolver, header: e.Header, body: bytes | None) -> t.StateVersion:
     """A version of a key, from its fact."""
-    found, event = told(room, header, body), header.event
+    found, event = told(room, resolver, header, body), header.event
     is_erased = isinstance(event, e.StateWritten) and not event.text and event.expr is None and not body
     return t.StateVersion(
         version=found.version,
@@ -191,4 +191,4 @@ def _agent(resolver: Resolver, handle: str) -> dict[str, Any]:
     seen = resolver.agent(handle)
     assert seen is not None
     found = {name: seen.find(name) for name in seen.names()}
-    return {name: value.ns // _MILLI if isinstance(value, Moment) else value for name, value in found.items()}
+    return {name: value.ns // MILLI if isinstance(value, Moment) else value for name, value in found.items()}

@@ -7,13 +7,13 @@ Invariant: what comes from here was checked as far as that is possible without t
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import cast
+from typing import Any, cast
 
 from parlerd.core import commands as c
 from parlerd.core.errors import Refused
 from parlerd.core.expressions import Expression
 from parlerd.core.membership import present
-from parlerd.core.model import OWN_SCOPES, SHARED, VIEWS, AgentId
+from parlerd.core.model import SHARED, VIEWS, AgentId, StateAct
 from parlerd.core.refusals import refusal
 from parlerd.core.room import Room
 from parlerd.core.timers import TimerSpec
@@ -25,6 +25,24 @@ from parlerd.operations import types as t
 def write_of(sight: Sight, params: t.Written) -> c.StateWrite:
     """A write as the core takes it. Raises `Refused`: `invalid_param` for one that says two things at once,
     `expression_invalid`, `invalid_timer`."""
+    act, value = act_of(params)
+    if params.expr is not None:
+        require_no_value(act, value)
+    return c.StateWrite(
+        scope=VIEWS if params.expr is not None and params.scope == SHARED else params.scope,
+        key=params.key,
+        act=act,
+        value=value,
+        expr=None if params.expr is None else sight.parse(params.expr, "view"),
+        gate=None if params.gate is None else sight.parse(params.gate, "gate"),
+        if_version=params.if_version,
+        enabled=None if params.enabled is None else sight.parse(params.enabled, "enabled"),
+        timer=None if params.timer is None else timer_of(params.timer),
+    )
+
+
+def act_of(params: t.Written | t.ActionWriteAsked) -> tuple[StateAct, Any]:
+    """What a write does, and with which value. Raises `Refused(invalid_param)` for one that says two things at once."""
     acts = {"increment": params.increment is not False, "merge": params.merge, "append": params.append}
     asked = [name for name, is_asked in acts.items() if is_asked]
     if len(asked) > 1:
@@ -34,19 +52,15 @@ def write_of(sight: Sight, params: t.Written) -> c.StateWrite:
         if value is not None:
             raise Refused("invalid_param", "Name the number once: in increment or in value.", param="increment")
         value = params.increment
-    if params.expr is not None and (value is not None or asked):
+    if asked == ["increment"] and value is None:
+        value = 1
+    return cast(StateAct, asked[0] if asked else "set"), value
+
+
+def require_no_value(act: StateAct, value: Any) -> None:
+    """Raise `Refused(invalid_param)` for a view that brings more than its expression."""
+    if act != "set" or value is not None:
         raise Refused("invalid_param", "A view has an expression and no value.", param="expr")
-    return c.StateWrite(
-        scope=VIEWS if params.expr is not None and params.scope == SHARED else params.scope,
-        key=params.key,
-        act=cast(c.StateAct, asked[0] if asked else "set"),
-        value=1 if asked == ["increment"] and value is None else value,
-        expr=None if params.expr is None else sight.parse(params.expr, "view"),
-        gate=None if params.gate is None else sight.parse(params.gate, "gate"),
-        if_version=params.if_version,
-        enabled=None if params.enabled is None else sight.parse(params.enabled, "enabled"),
-        timer=None if params.timer is None else timer_of(params.timer),
-    )
 
 
 def deletion_of(sight: Sight, params: t.DeleteState | t.BatchedWrite) -> c.StateWrite:
@@ -75,17 +89,11 @@ def timer_of(asked: t.TimerAsked) -> TimerSpec:
     return TimerSpec(effect=asked.effect, ms=asked.ms, at=at, ticks=asked.ticks, watch=watch)
 
 
-def scopes_of(expression: Expression) -> frozenset[str]:
-    """The scopes of agents that an expression names."""
-    named = (read.path[0] for read in expression.reads if read.root == "state" and read.path)
-    return frozenset(scope for scope in named if scope is not None and scope not in OWN_SCOPES)
-
-
 def require_readable(room: Room, agent: AgentId, expression: Expression | None) -> None:
     """Raise `Refused(scope_denied)` for an expression that names a scope which only another agent reads."""
     if expression is None:
         return
     handle = present(room.state.members, agent).handle
-    for scope in sorted(scopes_of(expression)):
+    for scope in sorted(expression.scopes):
         if room.entries.table.is_hidden(scope, handle):
             raise refusal("scope_denied", {"read_scope": scope, "invoker": handle})

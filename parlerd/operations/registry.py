@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 
 from parlerd.operations.entry import Family, Operation, ToolEntry
 from parlerd.operations.families import (
+    actions,
     agents,
     approvals,
     bringing,
@@ -46,6 +47,7 @@ FAMILIES: Final = (
     sharing.FAMILY,
     work.FAMILY,
     state.FAMILY,
+    actions.FAMILY,
     rooms.FAMILY,
     membership.FAMILY,
     directory.FAMILY,

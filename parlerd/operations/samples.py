@@ -46,3 +46,16 @@ def member(name: str, role: str, presence: str) -> dict[str, Any]:
         "presence": presence,
         "since": AT,
     }
+
+
+ENTRY: Final = {
+    "scope": "_shared",
+    "key": "phase",
+    "value": "planning",
+    "version": 1,
+    "updated_by": ANN,
+    "updated_at": AT,
+}
+"""A key of a room's state."""
+PLACED: Final = {"room": ROOM, "name": NAME}
+DONE: Final = {**PLACED, "replayed": False, "idempotency_key": "k_1"}

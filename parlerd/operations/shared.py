@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from parlerd.core.expressions import MAX_SOURCE
 from parlerd.core.model import (
     MAX_LABEL,
     MAX_LEASE_MS,
@@ -22,7 +23,7 @@ from parlerd.core.model import (
     Stage,
     Verified,
 )
-from parlerd.operations.entry import AWAY, Params, Result, Short
+from parlerd.operations.entry import AWAY, IDEMPOTENT, IN_ROOM, Params, Result, Short
 
 HandoffStatus = Literal["offered", "accepted", "declined", "withdrawn", "expired"]
 """How the offer of a turn stands."""
@@ -289,3 +290,75 @@ REQUESTS_OF_ROOM: Final = ("no_such_room", "room_deleted", "ambiguous_name", "no
 """Why nobody who knocks can be named: which room is meant is not clear, or another agent owns it."""
 DECIDING: Final = (*REQUESTS_OF_ROOM, *AWAY, "room_closed", "no_such_request", "already_decided")
 """Why nothing can be decided on a request."""
+
+
+# -- the state of a room ---------------------------------------------------------------------------------
+
+Key = Annotated[str, Meta(min_length=1, max_length=MAX_LABEL)]
+"""The name of a key of the state, or of an action."""
+Source = Annotated[str, Meta(max_length=2 * MAX_SOURCE)]
+"""The text of an expression. One that is too long for an expression is refused as an expression."""
+
+
+class TimerAsked(Params, frozen=True, kw_only=True):
+    """A timer: exactly one of `ms`, a span, `at`, a moment (ISO 8601, or epoch milliseconds), and `ticks` with
+    `tick_on`, the path of a key (`state._shared.turn`) whose writes are counted. With the effect `delete` the thing is
+    there until the timer runs out, and with `enable` from then on."""
+
+    effect: Literal["delete", "enable"] = "delete"
+    ms: int | None = None
+    at: int | Annotated[str, Meta(max_length=64)] | None = None
+    ticks: int | None = None
+    tick_on: Short | None = None
+
+
+class TimerShown(Result, frozen=True, kw_only=True):
+    """A timer that runs: `at` is when it runs out, or `ticks_left` how many writes of `tick_on` it waits for. `ms` is
+    for how long it was set."""
+
+    effect: str
+    at: int | msgspec.UnsetType = msgspec.UNSET
+    ms: int | msgspec.UnsetType = msgspec.UNSET
+    ticks_left: int | msgspec.UnsetType = msgspec.UNSET
+    tick_on: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class StateEntry(Result, frozen=True, kw_only=True):
+    """What stands under a key. `value` is null, and `deleted` true, for a key that was just deleted. Of a view the
+    value is what its expression (`expr`) is worth to whoever asks, or null, and then `error` says why. `dormant` is
+    that the entry is not there for whoever asks, who wrote it just now."""
+
+    scope: str
+    key: str
+    value: Any
+    version: int
+    updated_by: str
+    updated_at: int
+    deleted: bool | msgspec.UnsetType = msgspec.UNSET
+    expr: str | msgspec.UnsetType = msgspec.UNSET
+    enabled: str | msgspec.UnsetType = msgspec.UNSET
+    timer: TimerShown | msgspec.UnsetType = msgspec.UNSET
+    error: str | msgspec.UnsetType = msgspec.UNSET
+    dormant: bool | msgspec.UnsetType = msgspec.UNSET
+
+
+STATE_READING: Final = (*IN_ROOM, "invalid_param", "no_such_agent", "not_a_worker", "expression_budget", *AWAY)
+EXPRESSIONS: Final = ("expression_invalid", "expression_failed")
+STATE_WRITING: Final = (
+    *STATE_READING,
+    "room_closed",
+    "scope_denied",
+    "version_conflict",
+    "wrong_type",
+    "secret_refused",
+    "value_too_large",
+    "state_full",
+    "precondition_failed",
+    "invalid_timer",
+    "throttled",
+    "too_many_bytes",
+    *EXPRESSIONS,
+    *IDEMPOTENT,
+)
+"""The codes of everything that is written to the state."""
+STATE_WRITES: Final = ("state_written", "timers_ticked", "timer_fired")

@@ -8,6 +8,7 @@ everyone else out of the families. Nothing is declared here.
 from __future__ import annotations
 
 from parlerd.operations.entry import *
+from parlerd.operations.families.actions import *
 from parlerd.operations.families.agents import *
 from parlerd.operations.families.approvals import *
 from parlerd.operations.families.bringing import *

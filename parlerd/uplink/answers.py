@@ -24,7 +24,7 @@ from parlerd.core.refusals import heard
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
 
-_LABELS: Final = frozenset({"scope", "key", "updated_by", "via", "effect"})
+_LABELS: Final = frozenset({"id", "action", "scope", "key", "reason", "registered_by", "updated_by", "via", "effect"})
 """Fields that are shown outside any fence. One may be empty."""
 _AROUND: Final = 4
 """Levels that an answer puts around a value: what was to be included, its scope, its key."""
@@ -58,10 +58,18 @@ def _check(value: Any) -> None:
         case [msgspec.Struct(), *_]:
             for each in value:
                 _check(each)
+        case dict() if _has_struct(value):
+            for each in value.values():
+                _check(each)
         case msgspec.UNSET:
             return
         case _:
             require(value, MAX_DEPTH + _AROUND)
+
+
+def _has_struct(value: Any) -> bool:
+    """Whether a map has structures in it, at any level."""
+    return isinstance(value, msgspec.Struct) or (isinstance(value, dict) and any(map(_has_struct, value.values())))
 
 
 def _is_plain(value: Any) -> bool:

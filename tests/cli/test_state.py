@@ -155,6 +155,14 @@ def test_a_batch_is_read_from_a_file_or_stdin_and_may_be_an_object_or_a_list(she
         assert shell.run("state", "batch", stdin=wrong).code == 2
 
 
+@pytest.mark.parametrize("command", [("state", "batch"), ("action", "register")])
+def test_a_file_that_cannot_be_read_is_a_usage_error(shell: Shell, tmp_path: Path, command: tuple[str, str]) -> None:
+    for file in (tmp_path / "none.json", tmp_path):
+        ran = shell.run(*command, "--file", str(file))
+        assert ran.code == 2
+        assert f"{file} cannot be read" in ran.stderr
+
+
 def test_what_is_deleted_is_said_with_its_last_version(shell: Shell) -> None:
     shell.daemon.answers("state.delete", written(value=None, deleted=True))
     ran = shell.run("state", "delete", "turn", "--if-version", "3", "--yes")

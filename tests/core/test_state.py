@@ -10,7 +10,7 @@ from parlerd.core import commands as c
 from parlerd.core import entries, state
 from parlerd.core import events as e
 from parlerd.core.errors import Refused
-from parlerd.core.model import MAX_WRITES, VIEWS, Millis
+from parlerd.core.model import MAX_WRITES, VIEWS, Millis, StateAct
 from parlerd.core.room import Room
 from parlerd.core.seen import SeenAgent
 from parlerd.core.state import IN_HEADER
@@ -46,7 +46,7 @@ def talk() -> RoomDriver:
 
 
 def test_each_write_makes_the_next_version_whoever_writes_and_whatever_it_does(talk: RoomDriver) -> None:
-    acts: list[tuple[c.StateAct, Any, Any]] = [
+    acts: list[tuple[StateAct, Any, Any]] = [
         ("set", 1, 1), ("increment", 2, 3), ("set", {"a": 1}, {"a": 1}), ("merge", {"b": 2}, {"a": 1, "b": 2}),
         ("set", [], []), ("append", 1, [1]), ("set", [1], [1]),
     ]  # fmt: skip
@@ -67,7 +67,7 @@ def test_what_is_done_in_place_begins_with_nothing_of_its_kind(talk: RoomDriver)
 
 @pytest.mark.parametrize(("act", "value"), [("increment", 1), ("merge", {}), ("append", 1)])
 def test_what_cannot_be_done_to_the_value_that_is_there_changes_nothing(
-    talk: RoomDriver, act: c.StateAct, value: Any
+    talk: RoomDriver, act: StateAct, value: Any
 ) -> None:
     talk.put(BEN, "k", "text")
     with refused("wrong_type"):
@@ -103,7 +103,7 @@ def test_a_value_whose_text_was_erased_is_nothing_that_could_be_changed_in_place
         bare.apply(header, None if is_state else talk.bodies.get(header.position))
     talk.aggregate = bare
     assert talk.shared(CAT) == {"k": None}
-    acts: list[tuple[c.StateAct, Any]] = [("increment", 1), ("merge", {}), ("append", 1)]
+    acts: list[tuple[StateAct, Any]] = [("increment", 1), ("merge", {}), ("append", 1)]
     for act, value in acts:
         with refused("wrong_type"):
             talk.put(BEN, "k", value, act=act)
@@ -372,7 +372,7 @@ def test_a_view_is_an_expression_in_its_own_scope_and_cannot_be_written_otherwis
     assert talk.put(CAT, "ready", expr="false") == 2
     with refused("invalid_param"):
         talk.put(BEN, "ready", 1, scope=VIEWS)
-    acts: list[c.StateAct] = ["increment", "merge", "append"]
+    acts: list[StateAct] = ["increment", "merge", "append"]
     for act in acts:
         with refused("invalid_param"):
             talk.put(BEN, "ready", 1, scope=VIEWS, act=act)

@@ -21,6 +21,8 @@ MADE = [
     topics.waiting("x"),
     topics.waiting("x", "x"),
     topics.scopes("x"),
+    topics.actions("x"),
+    topics.actions("x", "x"),
     topics.pairs("U1"),
     topics.claims("x", "x"),
     topics.requests("x"),

@@ -68,6 +68,10 @@ IN_A_ROOM: Final[Mapping[str, Callable[[str], t.Params]]] = {
     "state.evaluate": lambda room: t.Evaluate(expr="1", room=room),
     "state.wait": lambda room: t.WaitUntil(condition="true", wait_ms=0, room=room),
     "timer.renew": lambda room: t.RenewTimer(key="x", room=room),
+    "action.register": lambda room: t.RegisterAction(id="x", room=room),
+    "action.list": lambda room: t.ListActions(room=room),
+    "action.invoke": lambda room: t.InvokeAction(id="x", room=room),
+    "action.delete": lambda room: t.DeleteAction(id="x", room=room),
 }
 """Operations of the agents' plane that name a room."""
 OTHERWISE: Final = {

@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from parlerd.core import commands as c
 from parlerd.core.errors import Refused
+from parlerd.core.model import StateAct
 from parlerd.core.room import Room
 from parlerd.core.timers import TimerSpec
 from tests.support.core import BEN, CAT, OWNER, Agent, RoomDriver, opened, writing
@@ -53,7 +54,7 @@ class Wanted:
 
     scope: str
     key: str
-    act: c.StateAct
+    act: StateAct
     value: Any
     guard: int | None
     gate: str
@@ -184,7 +185,7 @@ class Model:
         return ""
 
 
-ACTS: list[tuple[c.StateAct, Any]] = [
+ACTS: list[tuple[StateAct, Any]] = [
     ("set", 1), ("set", 1), ("set", [1]), ("set", {"k": 1}), ("set", LARGE), ("set", None), ("increment", 2),
     ("increment", 2), ("increment", 0.5), ("append", LARGE), ("append", 1), ("merge", {"m": 1}), ("delete", None),
 ]  # fmt: skip

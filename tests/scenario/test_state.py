@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import msgspec
+
 from parlerd.core.errors import ParlerError
 from parlerd.core.state import IN_HEADER
 from parlerd.operations import types as t
@@ -209,5 +211,21 @@ def test_whoever_is_not_in_the_room_neither_reads_nor_writes(home: Home) -> None
             ("state.history", t.HistoryOfState(key="phase", room=room)),
         ):
             assert (await mallory.refused(operation, params)).code == "no_such_room"
+
+    home.play(story)
+
+
+def test_the_text_of_a_view_over_a_hidden_scope_is_shown_to_its_agent_alone(home: Home) -> None:
+    async def story(place: Place) -> None:
+        alice, bob = await together(place, "alice", "bob")
+        await put(alice, "plan", 1, scope="alice")
+        await put(alice, "ready", expr="state.alice.plan == 1 && !has(state.alice.canary)")
+        await put(alice, "door", "shut", enabled="!has(state.alice.canary)")
+        await alice.ask("state.hide", t.HideScope(hidden=True), t.ScopeShown)
+        for who, is_shown in ((alice, True), (bob, False)):
+            views = (await who.ask("state.list", t.ListState(), t.StateListed)).entries
+            versions = (await history(who, "ready", scope="_view")).versions
+            assert (b"canary" in msgspec.json.encode([views, versions])) is is_shown
+            assert any(each.expr == "(private)" for each in views) is not is_shown
 
     home.play(story)

@@ -259,6 +259,7 @@ def test_c9_every_operation_is_printed_here_or_says_why_not() -> None:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the commands run: with the files that their examples name."""
     (tmp_path / "writes.json").write_text('{"writes": [{"key": "turn", "value": 1}]}')
+    (tmp_path / "stoke.json").write_text('{"id": "stoke_fire", "writes": [{"key": "wood", "value": 1}]}')
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

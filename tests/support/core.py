@@ -9,7 +9,7 @@ that apply it own, and every fact reads back from its bytes.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypedDict, TypeVar, Unpack
@@ -50,6 +50,7 @@ from parlerd.core.model import (
     RequestId,
     RoomId,
     RoomKind,
+    StateAct,
     Turn,
     WordsOf,
     first_free,
@@ -68,6 +69,7 @@ from parlerd.core.statements import (
     encode_opened,
     title_digest,
 )
+from parlerd.core.templates import Action, ActionWrite, Param
 from parlerd.core.timers import TimerSpec
 from parlerd.core.values import Meter, plain
 from parlerd.core.visibility import can_see
@@ -203,7 +205,7 @@ def writing(
     value: Any = None,
     *,
     scope: str = SHARED,
-    act: c.StateAct = "set",
+    act: StateAct = "set",
     expr: str | None = None,
     gate: str | None = None,
     if_version: int | None = None,
@@ -221,6 +223,49 @@ def writing(
         if_version=if_version,
         enabled=None if enabled is None else parse(enabled, "enabled"),
         timer=timer,
+    )
+
+
+def doing(
+    key: str,
+    value: Any = None,
+    *,
+    scope: str = SHARED,
+    act: StateAct = "set",
+    computed: str | None = None,
+    expr: str | None = None,
+    enabled: str | None = None,
+    timer: TimerSpec | None = None,
+) -> ActionWrite:
+    """One write of an action, with its expressions as texts."""
+    return ActionWrite(
+        scope=scope,
+        key=key,
+        act=act,
+        value=value,
+        computed=None if computed is None else parse(computed, "action"),
+        expr=None if expr is None else parse(expr, "view"),
+        enabled=None if enabled is None else parse(enabled, "enabled"),
+        timer=timer,
+    )
+
+
+def an_action(
+    *writes: ActionWrite,
+    owner: str = SHARED,
+    gate: str | None = None,
+    params: Mapping[str, Param] | None = None,
+    on_invoke: TimerSpec | None = None,
+    result: str | None = None,
+) -> Action:
+    """An action, with its expressions as texts."""
+    return Action(
+        owner=owner,
+        gate=None if gate is None else parse(gate, "action"),
+        params=dict(params or {}),
+        writes=writes,
+        on_invoke=on_invoke,
+        result=None if result is None else parse(result, "action"),
     )
 
 
@@ -341,8 +386,9 @@ class Driver(Generic[A]):
         self.aggregate.apply(header, body)
         rules = self.aggregate.RULES
         appliers = {place for table in (rules.applies, rules.reads) for place, _ in table.get(type(event), ())}
+        owned = {id(self.aggregate.facets[place].state) for place in appliers}
         changed = {place for place, part in enumerate(parts(self.aggregate)) if part != before[place]}
-        assert changed <= appliers, "a facet changed another's state"
+        assert {id(self.aggregate.facets[place].state) for place in changed} <= owned, "a facet changed another's state"
         self.log.append(header)
         if body is not None:
             self.bodies[header.position] = body
@@ -623,6 +669,54 @@ class RoomDriver(Driver[Room]):
 
     def hide(self, who: Agent, scope: str, *, hidden: bool = True) -> Decision:
         return self.run(c.HideScope(operation="state.hide", scope=scope, hidden=hidden), who)
+
+    def register(
+        self,
+        who: Agent,
+        id: str,
+        action: Action,
+        *,
+        enabled: str | None = None,
+        timer: TimerSpec | None = None,
+        if_version: int | None = None,
+        reset_cooldown: bool = False,
+        key: str | None = None,
+    ) -> int:
+        """An action, with its `enabled` as a text: the version that is there then."""
+        command = c.RegisterAction(
+            operation="action.register",
+            id=id,
+            action=action,
+            enabled=None if enabled is None else parse(enabled, "enabled"),
+            timer=timer,
+            if_version=if_version,
+            reset_cooldown=reset_cooldown,
+            idempotency_key=key,
+            input=b"register",
+        )
+        self.run(command, who)
+        entry = self.aggregate.actions.entry(id)
+        return 0 if entry is None else entry.version
+
+    def delete_action(self, who: Agent, id: str, *, if_version: int | None = None) -> Decision:
+        return self.run(c.DeleteAction(operation="action.delete", id=id, if_version=if_version), who)
+
+    def invoke(
+        self, who: Agent, id: str, *, presence: Presences = NOBODY_SEEN, key: str | None = None, **params: Any
+    ) -> Decision:
+        command = c.InvokeAction(
+            operation="action.invoke",
+            id=id,
+            params=params,
+            presence=presence,
+            idempotency_key=key,
+            input=hashlib.sha256(repr(params).encode()).digest(),
+        )
+        return self.run(command, who)
+
+    def why_not(self, who: Agent, id: str, **params: Any) -> str:
+        """Why an agent may not invoke an action now; empty where it may."""
+        return self.aggregate.actions.why_not(self.look(who), id, params)
 
     def run_due(self) -> list[e.RoomEvent]:
         """The room's home looks what has run out: the facts that this left."""

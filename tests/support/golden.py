@@ -92,6 +92,7 @@ _VALUES: Final[dict[Any, Any]] = {
     Millis: Millis(1_700_000_000_123),
     Position: Position(5),
     Expression: EXPRESSION,
+    Any: {"k": [1, "v"]},
     str: "codex@repo",
     int: 7,
     bytes: bytes(range(32)),
@@ -108,6 +109,8 @@ def _value(kind: Any, default: object) -> Any:
     arguments = [each for each in get_args(kind) if each not in (type(None), Ellipsis)]
     if get_origin(kind) is Literal:
         return next(each for each in reversed(arguments) if each != default)
+    if get_origin(kind) is dict:
+        return {_value(arguments[0], None): _value(arguments[1], None)}
     if get_origin(kind) is tuple:
         return tuple(_value(each, None) for each in arguments)
     if get_origin(kind) in (Union, UnionType):

@@ -17,6 +17,7 @@ from parlerd.core import events as e
 from parlerd.core.errors import Refused
 from parlerd.core.model import History, KeyId, Position, RoomId
 from parlerd.core.statements import NONCE, Title, encode, encode_opened
+from parlerd.core.templates import Param
 from parlerd.core.timers import TimerSpec
 from tests.support.core import (
     BEN,
@@ -31,6 +32,8 @@ from tests.support.core import (
     HomeDriver,
     RoomDriver,
     agent,
+    an_action,
+    doing,
     opened,
     writing,
 )
@@ -128,6 +131,34 @@ def _keep_state(room: RoomDriver, who: Agent) -> None:
     room.run_due()
 
 
+def _act(room: RoomDriver, who: Agent) -> None:
+    _let_in(room, who)
+    mine = room.handle(who)
+    item = Param(type="string", enum=("trap", "hut"), default=b'"trap"')
+    room.register(
+        who,
+        "craft",
+        an_action(
+            doing("wood", -1, act="increment"),
+            doing("has_${params.item}", True, timer=TimerSpec(effect="delete", ms=HOUR)),
+            doing("made", ["${params.item}", "${params.word}"], scope=mine),
+            doing("sum", computed="1 + 1"),
+            owner=mine,
+            gate='params.item != "boat"',
+            params={"item": item, "word": Param(secret=True, required=True)},
+            on_invoke=TimerSpec(effect="enable", ms=50),
+            result="params.item",
+        ),
+        enabled="!has(state._shared.shut)",
+    )
+    room.invoke(who, "craft", word="xyzzy")
+    room.register(who, "once", an_action(on_invoke=TimerSpec(effect="delete", ms=50)))
+    room.invoke(who, "once")
+    room.now += 100
+    room.run_due()
+    room.delete_action(who, "craft")
+
+
 def _prune(room: RoomDriver, who: Agent) -> None:
     room.post(OWNER)
     room.task(OWNER)
@@ -155,6 +186,9 @@ ROOM_SCENES: dict[type[e.RoomEvent], RoomScene] = {
     e.TimersTicked: _keep_state,
     e.TimerFired: _keep_state,
     e.ScopeHidden: _keep_state,
+    e.ActionRegistered: _act,
+    e.ActionDeleted: _act,
+    e.ActionInvoked: _act,
     e.BodiesErased: _prune,
 }
 """What leaves a fact of this type in any open room, whatever happened before: it takes an agent who was never there."""

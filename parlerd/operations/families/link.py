@@ -11,6 +11,7 @@
     link.head, link.rewind                 how an owner's person lets a room go on after this home lost a part of it
     link.delete                            how an owner's person has a room deleted
     link.cursors                           how far each agent has read
+    link.ask                               what the home of a room answers whole: its state, its actions
 
 No tool, command or page offers these operations: a program speaks them, and each answer holds codes, ids, numbers,
 labels and bytes that others signed, never a sentence. What somebody signed crosses as the very bytes that were signed.
@@ -22,7 +23,7 @@ Above: the engine (`linking`, `following` and their neighbours answer them), and
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -32,6 +33,7 @@ from parlerd.operations import samples
 from parlerd.operations.entry import (
     IDEMPOTENT,
     MAX_PAGE,
+    MAX_PARAMS,
     Family,
     IdempotencyKey,
     Operation,
@@ -39,7 +41,16 @@ from parlerd.operations.entry import (
     Result,
     Short,
 )
-from parlerd.operations.shared import BlobAt, BlobPiece, Lease, Noted, StageReached, StatedStatus, TaskStatus
+from parlerd.operations.shared import (
+    STATE_WRITES,
+    BlobAt,
+    BlobPiece,
+    Lease,
+    Noted,
+    StageReached,
+    StatedStatus,
+    TaskStatus,
+)
 
 MAX_ATTACHED: Final = 500
 """Agents that one call attaches or detaches. More are attached by further calls."""
@@ -658,6 +669,48 @@ class TellCursors(Params, frozen=True, kw_only=True):
     presence: Annotated[tuple[TellPresence, ...], Meta(max_length=MAX_ATTACHED)] = ()
 
 
+# -- what the home of a room answers whole ---------------------------------------------------------------
+
+MAX_ANSWER: Final = 1024 * 1024
+"""Bytes of an answer to a question that crossed a link."""
+
+Crossing = Literal[
+    "state.get",
+    "state.list",
+    "state.set",
+    "state.delete",
+    "state.batch",
+    "state.history",
+    "state.hide",
+    "state.evaluate",
+    "state.wait",
+    "timer.renew",
+    "action.register",
+    "action.delete",
+    "action.list",
+    "action.invoke",
+]
+"""The operations that the home of the room answers, whole, wherever they are asked."""
+
+
+class AskAtRoom(Params, frozen=True, kw_only=True):
+    """An operation on the state of a room here, for an attached agent. `params` are the operation's own, as msgpack."""
+
+    room: Short
+    agent: Short
+    operation: Crossing
+    params: Annotated[bytes, Meta(max_length=MAX_PARAMS)]
+
+
+class AnsweredAtRoom(Result, frozen=True, kw_only=True):
+    """The answer of the operation, as msgpack; or, with `code`, why it was refused, and the details of that refusal. No
+    sentence crosses: whoever hears the refusal makes its own."""
+
+    answer: Annotated[bytes, Meta(max_length=MAX_ANSWER)] = b""
+    code: Annotated[str, Meta(max_length=64)] = ""
+    details: dict[str, Any] = {}
+
+
 _KEY: Final = b"\x00" * 64
 """A signature in an example."""
 _POSTING: Final = (
@@ -1077,6 +1130,26 @@ FAMILY: Final = Family(
             plane="link",
             effect="write",
             example={"cursors": [{"room": samples.ROOM, "agent": "U", "read": 7, "acknowledged": 6}]},
+        ),
+        Operation(
+            name="link.ask",
+            summary="Ask for something about the state of a room here.",
+            params=AskAtRoom,
+            result=AnsweredAtRoom,
+            plane="link",
+            effect="write",
+            errors=("no_such_room", "room_deleted", "invalid_param"),
+            facts=(
+                *STATE_WRITES,
+                "state_deleted",
+                "timer_renewed",
+                "scope_hidden",
+                "action_registered",
+                "action_deleted",
+                "action_invoked",
+            ),
+            example={"room": samples.ROOM, "agent": "U", "operation": "state.get", "params": b""},
+            answers=({"answer": b"\x80"},),
         ),
     )
 )

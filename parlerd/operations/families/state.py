@@ -7,44 +7,23 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from parlerd.core.expressions import MAX_SOURCE
-from parlerd.core.model import MAX_LABEL, MAX_WRITES, SHARED
+from parlerd.core.model import MAX_WRITES, SHARED
 from parlerd.operations import samples
-from parlerd.operations.entry import (
-    AWAY,
-    IDEMPOTENT,
-    IN_ROOM,
-    MAX_PARAMS,
-    Family,
-    IdempotencyKey,
-    Operation,
-    Params,
-    Result,
-    Short,
-    Wait,
+from parlerd.operations.entry import Family, IdempotencyKey, Operation, Params, Result, Short, Wait
+from parlerd.operations.shared import (
+    EXPRESSIONS,
+    STATE_READING,
+    STATE_WRITES,
+    STATE_WRITING,
+    Key,
+    Source,
+    StateEntry,
+    TimerAsked,
 )
 
 MAX_ENTRIES: Final = 500
 """Entries or versions in one answer at most; a larger limit means this."""
-MAX_ANSWER: Final = 1024 * 1024
-"""Bytes of an answer to a question that crossed a link."""
-
-Key = Annotated[str, Meta(min_length=1, max_length=MAX_LABEL)]
-Source = Annotated[str, Meta(max_length=2 * MAX_SOURCE)]
-"""The text of an expression. One that is too long for an expression is refused as an expression."""
 Include = Annotated[str, Meta(max_length=80, pattern=r"^(state(\.[^\s.]+)?|agents|messages|actions)\Z")]
-
-
-class TimerAsked(Params, frozen=True, kw_only=True):
-    """A timer: exactly one of `ms`, a span, `at`, a moment (ISO 8601, or epoch milliseconds), and `ticks` with
-    `tick_on`, the path of a key (`state._shared.turn`) whose writes are counted. With the effect `delete` the thing is
-    there until the timer runs out, and with `enable` from then on."""
-
-    effect: Literal["delete", "enable"] = "delete"
-    ms: int | None = None
-    at: int | Annotated[str, Meta(max_length=64)] | None = None
-    ticks: int | None = None
-    tick_on: Short | None = None
 
 
 class Written(Params, frozen=True, kw_only=True):
@@ -125,6 +104,9 @@ class HistoryOfState(Params, frozen=True, kw_only=True):
 
 
 class RenewTimer(Params, frozen=True, kw_only=True):
+    """The timer of a key, or of the action that `key` names."""
+
+    of: Literal["key", "action"] = "key"
     key: Key
     scope: Short = SHARED
     room: Short | None = None
@@ -153,36 +135,6 @@ class WaitUntil(Params, frozen=True, kw_only=True):
     wait_ms: Wait = 25_000
     include: Annotated[tuple[Include, ...], Meta(max_length=32)] = ()
     room: Short | None = None
-
-
-class TimerShown(Result, frozen=True, kw_only=True):
-    """A timer that runs: `at` is when it runs out, or `ticks_left` how many writes of `tick_on` it waits for. `ms` is
-    for how long it was set."""
-
-    effect: str
-    at: int | msgspec.UnsetType = msgspec.UNSET
-    ms: int | msgspec.UnsetType = msgspec.UNSET
-    ticks_left: int | msgspec.UnsetType = msgspec.UNSET
-    tick_on: str | msgspec.UnsetType = msgspec.UNSET
-
-
-class StateEntry(Result, frozen=True, kw_only=True):
-    """What stands under a key. `value` is null, and `deleted` true, for a key that was just deleted. Of a view the
-    value is what its expression (`expr`) is worth to whoever asks, or null, and then `error` says why. `dormant` is
-    that the entry is not there for whoever asks, who wrote it just now."""
-
-    scope: str
-    key: str
-    value: Any
-    version: int
-    updated_by: str
-    updated_at: int
-    deleted: bool | msgspec.UnsetType = msgspec.UNSET
-    expr: str | msgspec.UnsetType = msgspec.UNSET
-    enabled: str | msgspec.UnsetType = msgspec.UNSET
-    timer: TimerShown | msgspec.UnsetType = msgspec.UNSET
-    error: str | msgspec.UnsetType = msgspec.UNSET
-    dormant: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class StateRead(StateEntry, frozen=True, kw_only=True):
@@ -277,72 +229,6 @@ class WaitEnded(Result, frozen=True, kw_only=True):
     name: str = ""
 
 
-# -- what crosses a link -----------------------------------------------------------------------------------
-
-
-Crossing = Literal[
-    "state.get",
-    "state.list",
-    "state.set",
-    "state.delete",
-    "state.batch",
-    "state.history",
-    "state.hide",
-    "state.evaluate",
-    "state.wait",
-    "timer.renew",
-]
-"""The operations that the home of the room answers, whole, wherever they are asked."""
-
-
-class AskAtRoom(Params, frozen=True, kw_only=True):
-    """An operation on the state of a room here, for an attached agent. `params` are the operation's own, as msgpack."""
-
-    room: Short
-    agent: Short
-    operation: Crossing
-    params: Annotated[bytes, Meta(max_length=MAX_PARAMS)]
-
-
-class AnsweredAtRoom(Result, frozen=True, kw_only=True):
-    """The answer of the operation, as msgpack; or, with `code`, why it was refused, and the details of that refusal. No
-    sentence crosses: whoever hears the refusal makes its own."""
-
-    answer: Annotated[bytes, Meta(max_length=MAX_ANSWER)] = b""
-    code: Annotated[str, Meta(max_length=64)] = ""
-    details: dict[str, Any] = {}
-
-
-_READING: Final = (*IN_ROOM, "invalid_param", "no_such_agent", "not_a_worker", "expression_budget", *AWAY)
-_EXPRESSIONS: Final = ("expression_invalid", "expression_failed")
-_WRITING: Final = (
-    *_READING,
-    "room_closed",
-    "scope_denied",
-    "version_conflict",
-    "wrong_type",
-    "secret_refused",
-    "value_too_large",
-    "state_full",
-    "precondition_failed",
-    "invalid_timer",
-    "throttled",
-    "too_many_bytes",
-    *_EXPRESSIONS,
-    *IDEMPOTENT,
-)
-_WRITES: Final = ("state_written", "timers_ticked", "timer_fired")
-_ENTRY: Final = {
-    "scope": SHARED,
-    "key": "phase",
-    "value": "planning",
-    "version": 1,
-    "updated_by": samples.ANN,
-    "updated_at": samples.AT,
-}
-_PLACED: Final = {"room": samples.ROOM, "name": samples.NAME}
-_DONE: Final = {**_PLACED, "replayed": False, "idempotency_key": "k_1"}
-
 FAMILY: Final = Family(
     operations=(
         Operation(
@@ -352,10 +238,10 @@ FAMILY: Final = Family(
             result=StateRead,
             plane="agent",
             effect="read",
-            errors=(*_READING, "no_such_key", "expression_failed"),
+            errors=(*STATE_READING, "no_such_key", "expression_failed"),
             facts=("timer_fired",),
             example={"key": "phase"},
-            answers=({**_ENTRY, **_PLACED},),
+            answers=({**samples.ENTRY, **samples.PLACED},),
             command="parler state get",
         ),
         Operation(
@@ -365,10 +251,10 @@ FAMILY: Final = Family(
             result=StateListed,
             plane="agent",
             effect="read",
-            errors=_READING,
+            errors=STATE_READING,
             facts=("timer_fired",),
             example={},
-            answers=({"entries": [_ENTRY], "more": False, **_PLACED},),
+            answers=({"entries": [samples.ENTRY], "more": False, **samples.PLACED},),
             command="parler state list",
         ),
         Operation(
@@ -379,10 +265,10 @@ FAMILY: Final = Family(
             plane="agent",
             effect="write",
             needs_idempotency_key=True,
-            errors=_WRITING,
-            facts=_WRITES,
+            errors=STATE_WRITING,
+            facts=STATE_WRITES,
             example={"key": "phase", "value": "planning"},
-            answers=({**_ENTRY, **_DONE},),
+            answers=({**samples.ENTRY, **samples.DONE},),
             command="parler state set",
         ),
         Operation(
@@ -393,10 +279,10 @@ FAMILY: Final = Family(
             plane="agent",
             effect="destructive",
             needs_idempotency_key=True,
-            errors=(*_WRITING, "no_such_key"),
+            errors=(*STATE_WRITING, "no_such_key"),
             facts=("state_deleted", "timer_fired"),
             example={"key": "phase"},
-            answers=({**_ENTRY, "value": None, "deleted": True, **_DONE},),
+            answers=({**samples.ENTRY, "value": None, "deleted": True, **samples.DONE},),
             command="parler state delete",
         ),
         Operation(
@@ -407,10 +293,10 @@ FAMILY: Final = Family(
             plane="agent",
             effect="write",
             needs_idempotency_key=True,
-            errors=(*_WRITING, "no_such_key"),
-            facts=(*_WRITES, "state_deleted"),
+            errors=(*STATE_WRITING, "no_such_key"),
+            facts=(*STATE_WRITES, "state_deleted"),
             example={"writes": [{"key": "turn", "value": 1, "increment": True}]},
-            answers=({"writes": [_ENTRY], **_DONE},),
+            answers=({"writes": [samples.ENTRY], **samples.DONE},),
             command="parler state batch",
         ),
         Operation(
@@ -420,7 +306,7 @@ FAMILY: Final = Family(
             result=StateHistory,
             plane="agent",
             effect="read",
-            errors=(*_READING, "no_such_key"),
+            errors=(*STATE_READING, "no_such_key"),
             facts=("timer_fired",),
             example={"key": "phase"},
             answers=(
@@ -439,7 +325,7 @@ FAMILY: Final = Family(
                     ],
                     "more": False,
                     "from": 1,
-                    **_PLACED,
+                    **samples.PLACED,
                 },
             ),
             command="parler state history",
@@ -452,10 +338,16 @@ FAMILY: Final = Family(
             plane="agent",
             effect="write",
             needs_idempotency_key=True,
-            errors=(*_WRITING, "no_such_key"),
+            errors=(*STATE_WRITING, "no_such_key", "no_such_action", "action_owned"),
             facts=("timer_renewed", "timer_fired"),
             example={"key": "fire_lit"},
-            answers=({**_ENTRY, "timer": {"effect": "delete", "at": samples.AT + 60_000, "ms": 60_000}, **_DONE},),
+            answers=(
+                {
+                    **samples.ENTRY,
+                    "timer": {"effect": "delete", "at": samples.AT + 60_000, "ms": 60_000},
+                    **samples.DONE,
+                },
+            ),
             command="parler timer renew",
         ),
         Operation(
@@ -466,10 +358,10 @@ FAMILY: Final = Family(
             plane="agent",
             effect="write",
             needs_idempotency_key=True,
-            errors=(*_WRITING, "not_owner"),
+            errors=(*STATE_WRITING, "not_owner"),
             facts=("scope_hidden", "timer_fired"),
             example={"hidden": True},
-            answers=({"scope": samples.ANN, "hidden": True, **_PLACED},),
+            answers=({"scope": samples.ANN, "hidden": True, **samples.PLACED},),
             command="parler state private",
         ),
         Operation(
@@ -479,10 +371,10 @@ FAMILY: Final = Family(
             result=Evaluated,
             plane="agent",
             effect="read",
-            errors=(*_READING, *_EXPRESSIONS),
+            errors=(*STATE_READING, *EXPRESSIONS),
             facts=("timer_fired",),
             example={"expr": "state._shared.turn > 2"},
-            answers=({"value": True, **_PLACED},),
+            answers=({"value": True, **samples.PLACED},),
             command="parler eval",
         ),
         Operation(
@@ -493,7 +385,7 @@ FAMILY: Final = Family(
             plane="agent",
             effect="read",
             waits=True,
-            errors=(*_READING, "expression_invalid", "scope_denied", "state_full"),
+            errors=(*STATE_READING, "expression_invalid", "scope_denied", "state_full"),
             facts=("timer_fired",),
             example={"condition": 'state._shared.phase == "done"'},
             answers=(
@@ -503,22 +395,10 @@ FAMILY: Final = Family(
                     "value": True,
                     "elapsed_ms": 1200,
                     "state": {"_shared": {"phase": "done"}},
-                    **_PLACED,
+                    **samples.PLACED,
                 },
             ),
             command="parler wait",
-        ),
-        Operation(
-            name="link.ask",
-            summary="Ask for something about the state of a room here.",
-            params=AskAtRoom,
-            result=AnsweredAtRoom,
-            plane="link",
-            effect="write",
-            errors=("no_such_room", "room_deleted", "invalid_param"),
-            facts=(*_WRITES, "state_deleted", "timer_renewed", "scope_hidden"),
-            example={"room": samples.ROOM, "agent": "U", "operation": "state.get", "params": b""},
-            answers=({"answer": b"\x80"},),
         ),
     )
 )
