@@ -482,6 +482,9 @@ class RoomDriver(Driver[Room]):
     def leave(self, who: Agent) -> None:
         self.run(c.CloseRoom(operation="session.close"), who)
 
+    def give_role(self, who: Agent, role: str, *, lock: bool = False, by: Agent = OWNER) -> Decision:
+        return self.run(c.GiveRole(operation="room.role", agent=who.id, role=role, locks=lock), by)
+
     def close(self, by: Agent = OWNER, *, principal: PrincipalId | None = None) -> Decision:
         return self.run(c.CloseRoom(operation="session.close", principal=principal), by)
 
