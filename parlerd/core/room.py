@@ -51,7 +51,7 @@ from parlerd.core.rewinds import Rewinds, RewindsState
 from parlerd.core.seen import Presences
 from parlerd.core.state import Entries
 
-FOLD_VERSION: Final = 11
+FOLD_VERSION: Final = 12
 """Raise this number when the state's shape changes, or the state that a log folds to: snapshots of another version are
 thrown away, and rooms replay their logs. `tests/core/test_folding.py` fails when you forget it."""
 

@@ -520,7 +520,13 @@ class RoomDriver(Driver[Room]):
         return header.event
 
     def offer(
-        self, who: Agent, *, taker: str = "", ttl_ms: int = HOUR, visible_to: tuple[str, ...] | None = None
+        self,
+        who: Agent,
+        *,
+        taker: str = "",
+        ttl_ms: int = HOUR,
+        visible_to: tuple[str, ...] | None = None,
+        reply_to: MessageId | None = None,
     ) -> MessageId:
         """The message that offers the turn."""
         command = c.PostMessage(
@@ -530,6 +536,8 @@ class RoomDriver(Driver[Room]):
             turn="offered",
             ttl_ms=Millis(ttl_ms),
             visibility=visible_to,
+            reply_to=reply_to,
+            reply=None if reply_to is None else self.target(reply_to),
         )
         [event] = self.run(command, who).events
         assert isinstance(event, e.MessagePosted)
