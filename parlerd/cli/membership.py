@@ -1,5 +1,5 @@
-"""`parler invite`, and `room leave|kick|transfer|takeover|continue|turns|archive|delete`: who comes into a room, whose
-it is, how often its agents wake each other, its end.
+"""`parler invite`, `role`, and `room leave|kick|transfer|takeover|continue|turns|archive|delete`: who comes into a
+room, who is what there, whose it is, how often its agents wake each other, its end.
 
 Invariant: a room is deleted only after a person saw what goes, and said yes to it.
 """
@@ -116,6 +116,28 @@ def _kick(ctx: Context, args: Namespace) -> int:
         return DONE
     ctx.out.say((gone.name, "name"), " is out of ", (f"'{gone.room_name}'", "name"), ".")
     ctx.out.say("If that agent comes back with a key, you are asked first, whatever key it is.")
+    return DONE
+
+
+def _role_arguments(parser: Parser) -> None:
+    parser.add_argument("agent", type=unicode_text, metavar="AGENT", help="the agent's id, or its name in the room")
+    parser.add_argument("role", type=unicode_text, metavar="ROLE", help="as `reviewer`; '' takes the role away")
+    parser.add_argument(
+        "--lock", action="store_true", help="keep it so, whatever the agent says when it comes in again"
+    )
+    room_argument(parser)
+
+
+def _role(ctx: Context, args: Namespace) -> int:
+    params = t.GiveRole(agent=args.agent, role=args.role, lock=args.lock, room=args.room)
+    given = ctx.call("room.role", params, t.RoleOfMember)
+    if ctx.out.json:
+        ctx.out.document(given)
+        return DONE
+    what = f" is {given.role} in " if given.role else " has no role in "
+    ctx.out.say((given.name, "name"), what, (f"'{given.room_name}'", "name"), ".")
+    if given.locked:
+        ctx.out.say("It stays so until you say otherwise, whatever the agent says.")
     return DONE
 
 
@@ -277,6 +299,13 @@ HANDLERS: Final = {
     ),
     "room kick": Handler(
         _kick_arguments, _kick, section="Who may come in", rank=80, examples=("parler room kick bob --room team",)
+    ),
+    "role": Handler(
+        _role_arguments,
+        _role,
+        section="Who may come in",
+        rank=82,
+        examples=("parler role bob reviewer --room team", "parler role bob admin --lock", "parler role bob ''"),
     ),
     "room transfer": Handler(
         _transfer_arguments,

@@ -157,6 +157,7 @@ def _roster(ctx: Context, args: Namespace) -> int:
     for member in found.members:
         since = f" since {clock(member.since, ctx.now())}" if member.since else ""
         role = member.role or ("owner" if member.owner else "member")
+        role = f"{role} (locked)" if member.locked else role
         state = f" ({member.state})" if member.state == "left" else ""
         id = member.id if args.wide else ""
         presence = f"{member.presence}{since}{state}"

@@ -49,6 +49,11 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     (('room', 'kick'), 'parlerd.cli.membership', 'room.kick', '', (
         'parler room kick bob --room team',
     )),
+    (('role',), 'parlerd.cli.membership', 'room.role', '', (
+        'parler role bob reviewer --room team',
+        'parler role bob admin --lock',
+        "parler role bob ''",
+    )),
     (('room', 'transfer'), 'parlerd.cli.membership', 'room.transfer', '', (
         'parler room transfer bob --room team',
     )),
@@ -347,6 +352,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'session close',
         'room leave',
         'room kick',
+        'role',
         'room transfer',
         'room takeover',
         'room continue',

@@ -100,6 +100,8 @@ def _show(ctx: Context, item: t.WatchItem, *, wide: bool) -> None:
     else:
         who = item.agent if isinstance(item.agent, str) else f"'{item.name}'"
         what = _HAPPENED.get(item.event, item.event)
+        if isinstance(item.role, str):
+            what = f"is {item.role} now" if item.role else "has no role any more"
         claimed = "who says it is " if item.event in ("knocked", "denied") else ""
         out.say((f"#{item.number} {clock(item.at, ctx.now())} {claimed}", "dim"), (who, "name"), (f" {what}", "dim"))
     out.flush()

@@ -191,6 +191,19 @@ class Kick(Command, frozen=True, kw_only=True):
     principal: PrincipalId | None = None
 
 
+class GiveRole(Command, frozen=True, kw_only=True):
+    """The owner, or the owner's person (`principal`), says what a member is in the room. The answer is the member's id,
+    also where it has this very role."""
+
+    agent: str
+    """By id or handle."""
+    role: str
+    """Empty for none."""
+    locks: bool = False
+    """Whether the member keeps this role whatever it says when it comes in again."""
+    principal: PrincipalId | None = None
+
+
 class ChangeOwner(Command, frozen=True, kw_only=True):
     """The owner's person (`principal`) hands the room to another member; or `principal` takes it over, for an agent of
     theirs that is in, because the owner's person is away for long. The answer is the new owner's id."""
@@ -366,6 +379,7 @@ RoomCommand = (
     | RevokeKey
     | Leave
     | Kick
+    | GiveRole
     | ChangeOwner
     | CloseRoom
     | Expel

@@ -83,8 +83,9 @@ class RoomOpened(_Event, tag="room_opened", frozen=True, kw_only=True):
 
 class MemberJoined(_Event, tag="member_joined", frozen=True, kw_only=True):
     """An agent came in. `handle` is its name in this room; this fact fixes the handle, and no other id ever gets it.
-    `request` and `key` say how it came in, where it came by a request or a key. Where the key alone let it in, the body
-    is its signed knock."""
+    `role` is what the agent says that it is here; what it then is, `membership.role_on_coming` says. `request` and
+    `key` say how it came in, where it came by a request or a key. Where the key alone let it in, the body is its signed
+    knock."""
 
     agent: AgentId
     principal: PrincipalId
@@ -102,6 +103,15 @@ class MemberLeft(_Event, tag="member_left", frozen=True, kw_only=True):
     v: int = _version(2)
     agent: AgentId
     kicked: bool = False
+
+
+class RoleGiven(_Event, tag="role_given", frozen=True, kw_only=True):
+    """The room's owner gave a member another role, or took its role away, where `role` is empty. A `locked` role stays
+    whatever the member says when it comes in again."""
+
+    agent: AgentId
+    role: str = ""
+    locked: bool = False
 
 
 class RoomClosed(_Event, tag="room_closed", frozen=True, kw_only=True):
@@ -569,6 +579,7 @@ RoomEvent = (
     RoomOpened
     | MemberJoined
     | MemberLeft
+    | RoleGiven
     | RoomClosed
     | KeyMinted
     | KeyRevoked

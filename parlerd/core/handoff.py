@@ -7,7 +7,8 @@
 
 Until an offer is accepted its giver has the turn. Offers and answers are messages (`HandoffPart`, `HandoffAnswerPart`):
 `messages` decides them like any other and asks `Offers` whether an answer may be given. A message that merely replies
-to an offer answers nothing.
+to an offer answers nothing. An offer of a turn that its giver took itself replies to the offer by which it took that
+turn, so a turn that goes to and fro stays in one conversation, which `loops` counts.
 
 Not here: the words (`envelope`), who a name means (`membership`). Above: `messages`, `room`, and whoever shows an
 offer. Below: the states of other facets. Invariants: an offer has one final answer at most, and the same rule decides
@@ -68,6 +69,11 @@ class Offer(msgspec.Struct, frozen=True, array_like=True):
     at: Millis
     expires_at: Millis
     answers: tuple[Answer, ...] = ()
+    chain: str = ""
+    hops: int = 0
+    """The conversation that the offer is in, and its distance from the first message there."""
+    reply_to: MessageId | None = None
+    """The message that it replies to: where its giver gives a turn on that it took, the offer of that turn."""
 
     def concerned(self, by: AgentId) -> tuple[AgentId, ...]:
         """Whom an answer of this agent is addressed to: the giver, and where the giver withdraws whom it offered the
@@ -133,6 +139,22 @@ class Offers:
     def is_open(self, offer: Offer, now: Millis) -> bool:
         """Whether the turn can still be taken."""
         return self.standing(offer, now).status == "offered"
+
+    def held_by(self, agent: AgentId) -> Offer | None:
+        """The offer of the turn that this agent took last, of those that it did not give on. One gave a turn on when
+        another took an offer that replies to the offer of that turn."""
+        given, taken = set(), list[tuple[Position, Offer]]()
+        for offer in self:
+            # Who took a turn has it for good, so the time of the question changes nothing.
+            status, final = self.standing(offer, offer.at)
+            if final is None or status != "accepted":
+                continue
+            if offer.giver == agent and offer.reply_to is not None:
+                given.add(offer.reply_to)
+            if final.by == agent:
+                taken.append((final.position, offer))
+        held = [each for each in taken if each[1].id not in given]
+        return max(held, key=lambda each: each[0], default=(Position(0), None))[1]
 
     def is_for(self, offer: Offer, agent: AgentId) -> bool:
         """Whether this agent may take the turn, or decline it."""
@@ -206,6 +228,9 @@ class Handoffs(Facet[HandoffState]):
             visibility=event.visibility,
             at=header.at,
             expires_at=Millis(header.at + event.ttl_ms),
+            chain=event.chain,
+            hops=event.hops,
+            reply_to=event.reply_to,
         )
         if len(offers) > KEPT:
             over = (id for id, offer in offers.items() if not self.offers.is_open(offer, header.at))

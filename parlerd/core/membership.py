@@ -37,6 +37,7 @@ from parlerd.core.model import (
     Seq,
     View,
     first_free,
+    role_name,
 )
 from parlerd.core.public_line import first_number
 from parlerd.core.statements import MAX_TRANSFERS, Transfer, contradiction
@@ -91,6 +92,8 @@ class Member(msgspec.Struct):
     """In a mirror of a room that was rewound: (epoch, number, shift). Since the rewind of this epoch, the agent's own
     numbers from `number` on are smaller by `shift` at the room's home, because the home gives the numbers of what it
     lost again. Those count whose rewind holds (`shifts_of`)."""
+    locked: bool = False
+    """Whether the role is the owner's word, and stays whatever the agent says when it comes in again."""
 
 
 def is_requester(member: Member) -> bool:
@@ -106,9 +109,9 @@ def reads_on(member: Member) -> bool:
 class MembershipState(msgspec.Struct):
     """`public` counts the messages of this log that are for everyone; `opening` is the recap's position, 0 without
     one. `jumps` are (position, count) of such messages that a mirror leaves out. `moves` counts how often somebody came
-    or went, by which another home says how far it was told of that. `skipped` counts numbers of public messages that no
-    message has, because the room was rewound; `shifts` are those of a reader who may see what is public, and nothing
-    else; `holds` are the epochs of the rewinds that hold."""
+    or went or was given a role, by which another home says how far it was told of that. `skipped` counts numbers of
+    public messages that no message has, because the room was rewound; `shifts` are those of a reader who may see what
+    is public, and nothing else; `holds` are the epochs of the rewinds that hold."""
 
     members: dict[AgentId, Member] = {}
     public: int = 0
@@ -118,6 +121,19 @@ class MembershipState(msgspec.Struct):
     skipped: int = 0
     shifts: list[tuple[int, int, int]] = []
     holds: list[int] = []
+
+
+def role_on_coming(before: Member | None, role: str, *, sees_named: bool) -> str:
+    """The role of an agent that comes in and says that it has this `role`; an empty one says nothing. `before` is the
+    agent as it was here before, None for one who never was. An agent has the role that it said last, unless the owner
+    locked another. That it only asks for work (`sees_named`) is no role of one who did more here, and ends as a role
+    once the agent does more."""
+    if before is None:
+        return role
+    if before.locked or sees_named:
+        return before.role
+    only_asked = is_requester(before) and before.role == REQUESTER
+    return role if role or only_asked else before.role
 
 
 def admit(
@@ -145,10 +161,13 @@ def admit(
 
     History `full` shows everything, `from-join` what follows the first join, and `none` what is posted while the agent
     is in. Everyone is shown the recap. Source: decision 5. A requester is shown none of these (`sees_named`). Where it
-    comes in once more and is none any longer, it is shown what a newcomer is, and its own numbers begin anew.
+    comes in once more and is none any longer, it is shown what a newcomer is, and its own numbers begin anew. The role
+    that it then has is said by `role_on_coming`.
     """
     member = members.get(agent)
+    role = role_on_coming(member, role, sees_named=sees_named)
     if member is not None and (sees_named or not is_requester(member)):
+        member.role = role
         member.present = True
         member.barred = False
         member.entered = position
@@ -183,6 +202,7 @@ def admit(
         gaps=list(jumps) if history == "full" and not sees_named else [],
         shifts=list(shifts) if history == "full" and not sees_named else [],
         private=0 if member is None else member.private,
+        locked=member is not None and member.locked,
     )
 
 
@@ -220,6 +240,15 @@ def free_handle(members: Mapping[AgentId, Member], agent: AgentId, name: Label) 
     if known is not None:
         return known.handle
     return first_free(name, {member.handle for member in members.values()})
+
+
+def given_role(text: str) -> str:
+    """`text` as a role that an owner gives, empty for none. Raises `Refused(invalid_name)`: for what no agent can say
+    of itself, and for the role by which a member is known that only asks for work, because what such a member sees is
+    settled when it comes in."""
+    if text.casefold() == REQUESTER:
+        raise Refused("invalid_name", f"{text!r} is said by who asks for work, and is given to nobody.")
+    return role_name(text) if text else ""
 
 
 def present(members: Mapping[AgentId, Member], agent: AgentId) -> Member:
@@ -384,8 +413,8 @@ def joining(
 
 
 class Membership(Facet[MembershipState]):
-    """Keeps who is in and counts what each member may see. It decides leaving and closing; `approvals` decides coming
-    in."""
+    """Keeps who is in, as what, and counts what each member may see. It decides leaving, closing and what the owner
+    does about members; `approvals` decides coming in."""
 
     __slots__ = "_lifecycle"
 
@@ -425,6 +454,22 @@ class Membership(Facet[MembershipState]):
         if agent == room.owner:
             raise Refused("owner_stays", "The owner of a room is not put out of it.")
         return Decision((e.MemberLeft(agent=agent, kicked=True),), authority="owner", answer=agent)
+
+    def _give_role(self, command: c.GiveRole, by: By, now: Millis, ids: Ids) -> Decision:
+        room, members = self._lifecycle, self.state.members
+        owns = command.principal is not None and command.principal == room.owner_principal
+        if not owns:
+            present(members, by.actor)
+            if by.actor != room.owner:
+                raise Refused("not_owner")
+        require_open(room)
+        require_sound(room)
+        role = given_role(command.role)
+        member = members[resolve(members, command.agent)]
+        if (member.role, member.locked) == (role, command.locks):
+            return Decision(answer=member.agent)
+        event = e.RoleGiven(agent=member.agent, role=role, locked=command.locks)
+        return Decision((event,), authority="owner", answer=member.agent)
 
     def _change_owner(self, command: c.ChangeOwner, by: By, now: Millis, ids: Ids) -> Decision:
         room, members = self._lifecycle, self.state.members
@@ -496,6 +541,11 @@ class Membership(Facet[MembershipState]):
             kicked=event.kicked,
         )
 
+    def _role_given(self, event: e.RoleGiven, header: e.Header) -> None:
+        self.state.moves += 1
+        member = self.state.members[event.agent]
+        member.role, member.locked = event.role, event.locked
+
     def _posted(self, event: e.MessagePosted, header: e.Header) -> None:
         state = self.state
         if event.visibility is None:
@@ -549,17 +599,27 @@ class Membership(Facet[MembershipState]):
         if isinstance(event, e.MemberJoined):
             yield topics.memberships(event.agent)
 
+    def _other_role(self, event: e.RoleGiven, header: e.Header) -> tuple[Topic, ...]:
+        """Whoever looks at the room, where a role says what is there, what is whose, and for whom work is."""
+        return (topics.life(self._lifecycle.room),)
+
     DECIDES = (
         decides(c.CloseRoom, _close),
         decides(c.Leave, _go),
         decides(c.Kick, _kick),
+        decides(c.GiveRole, _give_role),
         decides(c.ChangeOwner, _change_owner),
     )
     APPLIES = (
         applies(e.MemberJoined, _joined),
         applies(e.MemberLeft, _left),
+        applies(e.RoleGiven, _role_given),
         applies(e.MessagePosted, _posted),
         applies(e.MirrorPlaced, _placed),
         applies(e.RoomRewound, _rewound),
     )
-    TOUCHES = (touches(e.MemberJoined, _moved), touches(e.MemberLeft, _moved))
+    TOUCHES = (
+        touches(e.MemberJoined, _moved),
+        touches(e.MemberLeft, _moved),
+        touches(e.RoleGiven, _other_role),
+    )

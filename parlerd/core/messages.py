@@ -141,6 +141,8 @@ class Messages(Facet[MessagesState]):
             )
         ):
             raise Refused("no_such_message", id=command.reply_to)
+        if command.turn == "offered" and command.reply_to is None and command.envelope is None:
+            target = self._given_on(author)
         if command.turn not in ("", "offered"):
             offer = self._handoffs.to_answer(command.reply_to, command.turn, by.actor, now)
             if isinstance(offer, handoff.Answer):
@@ -175,7 +177,7 @@ class Messages(Facet[MessagesState]):
             to=to,
             role=role,
             visibility=readers,
-            reply_to=command.reply_to,
+            reply_to=None if target is None else target.id,
             chain=root_chain(id) if target is None else target.chain,
             hops=0 if target is None else target.hops + 1,
             counter=thread.counter + 1 if finished is None else finished.counter,
@@ -196,6 +198,21 @@ class Messages(Facet[MessagesState]):
             erases=does.erases,
             answer=effect.answer,
         )
+
+    def _given_on(self, author: membership.Member) -> ReplyTarget | None:
+        """What an offer replies to whose author says nothing of that: the offer of the turn that it gives on, so that a
+        turn which two agents give to and fro for ever meets the bound of their conversation. An author elsewhere
+        decides this over its mirror and signs it, and one that signs otherwise meets the bound of the hour.
+
+        None where the author holds no turn, and where a reply would be shown to fewer than the offer: that turn was
+        offered in private, or by somebody who only asks for work."""
+        held = self._handoffs.held_by(author.agent)
+        if held is None or held.visibility is not None:
+            return None
+        if not visibility.can_see(membership.view_of(author), position=held.position, visibility=None):
+            return None
+        target = ReplyTarget(held.id, held.position, held.giver, None, held.chain, held.hops)
+        return None if self._is_for_requester(target) else target
 
     def _is_for_requester(self, target: ReplyTarget) -> bool:
         """Whether a message was written by somebody who sees only what names it, and who is still here."""

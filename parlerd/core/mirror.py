@@ -113,7 +113,7 @@ class _Known:
                 if key is not None and not self._has_key(key):
                     return "key"
                 self._members.add(agent)
-            case e.MemberLeft(agent=agent):
+            case e.MemberLeft(agent=agent) | e.RoleGiven(agent=agent):
                 return None if agent in self._membership.members or agent in self._members else "member"
             case e.OwnerChanged(owner=agent):
                 return None if agent in self._membership.members or agent in self._members else "member"

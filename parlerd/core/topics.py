@@ -65,7 +65,7 @@ def messages(room: str, reader: str = EVERYONE) -> Topic:
 
 
 def life(room: str) -> Topic:
-    """Members came or went, or the room closed."""
+    """Members came or went or were given another role, or the room closed."""
     return Topic(room, "life")
 
 

@@ -171,6 +171,7 @@ def _member_entry(room: Room, stood: Stood, bodies: Bodies) -> t.MemberEntry:
         role=member.role,
         present=stood.present,
         joined_at=member.joined_at,
+        locked=member.locked,
         knock=knock.body,
         knock_signature=knock.signature,
         proof=proof.body,

@@ -1,5 +1,5 @@
-"""Leaving a room, putting a member out, giving a room away, ending a room: the handlers of `room.leave`, `room.kick`,
-`room.transfer`, `room.takeover`, `room.archive` and `session.close`.
+"""Leaving a room, putting a member out or saying what it is there, giving a room away, ending a room: the handlers of
+`room.leave`, `room.kick`, `room.role`, `room.transfer`, `room.takeover`, `room.archive` and `session.close`.
 
 Not here: sending a whole person away from a relay (`people`). Above: the engine. Below: the rooms' own lines.
 Invariant: whoever is in a room no longer has no active session there.
@@ -27,7 +27,7 @@ from parlerd.operations import types as t
 
 
 class Departing:
-    """The handlers about who is in a room no longer, and about a room that is over."""
+    """The handlers about who is in a room no longer, about what its owner does, and about a room that is over."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
@@ -65,6 +65,25 @@ class Departing:
             agent=gone,
             name=handle_of(room.state, gone),
             status="kicked",
+        )
+
+    @handles("room.role")
+    async def give_role(self, caller: Caller, params: t.GiveRole) -> t.RoleOfMember:
+        desk = self._desk
+        me = await desk.me(caller)
+        actor, room, principal = await self._owned(caller, me, params.room)
+        command = c.GiveRole(
+            operation="room.role", agent=params.agent, role=params.role, locks=params.lock, principal=principal
+        )
+        settled = await actor.submit(command, desk.by(caller, me))
+        agent = AgentId(settled.decision.answer)
+        return t.RoleOfMember(
+            room=actor.room,
+            room_name=room.state.name,
+            agent=agent,
+            name=handle_of(room.state, agent),
+            role=params.role,
+            locked=params.lock,
         )
 
     @handles("room.transfer")

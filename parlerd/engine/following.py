@@ -556,6 +556,10 @@ class _Walk:
                 if self._eyes.are_inside:
                     await self._change(Stood(self._room.state.members[agent], isinstance(event, e.MemberJoined)))
                     self._came = self._came or agent in self._views
+            case e.RoleGiven(agent=agent):
+                followed.moves += 1
+                if self._eyes.are_inside:
+                    await self._change(Stood(self._room.state.members[agent], present=True))
             case e.JoinRequested(request=id) | e.JoinApproved(request=id) | e.JoinDenied(request=id):
                 request = self._room.state.requests[id]
                 await self._ask(header, request, may_know=self._eyes.owns or self._eyes.has(request.agent))
@@ -738,7 +742,7 @@ class _Walk:
 
 
 def _is_move(header: e.Header) -> bool:
-    return isinstance(header.event, e.MemberJoined | e.MemberLeft)
+    return isinstance(header.event, e.MemberJoined | e.MemberLeft | e.RoleGiven)
 
 
 def _stood(room: Room, since: Sequence[e.Header], upto: Position) -> list[Stood]:

@@ -1,5 +1,5 @@
 """How agents of other homes come into rooms of this one, and how an owner elsewhere decides who does: the handlers of
-`link.find`, `link.knock`, `link.check_code`, `link.decide`, `link.mint`, `link.revoke`, `link.kick` and
+`link.find`, `link.knock`, `link.check_code`, `link.decide`, `link.mint`, `link.revoke`, `link.kick`, `link.role` and
 `link.transfer`.
 
 A knock is signed by the agent that knocks, and a decision by the owner's person or, where the room lets it, by the
@@ -198,6 +198,16 @@ class LettingIn:
         actor, _ = await owned_within(self._desk, caller, params.room)
         by = stamp(caller, NOBODY)
         await actor.submit(c.Kick(operation="room.kick", agent=params.agent, principal=by.principal), by)
+        return t.Noted()
+
+    @handles("link.role")
+    async def give_role(self, caller: Caller, params: t.RoleInRoom) -> t.Noted:
+        actor, _ = await owned_within(self._desk, caller, params.room)
+        by = stamp(caller, NOBODY)
+        command = c.GiveRole(
+            operation="room.role", agent=params.agent, role=params.role, locks=params.lock, principal=by.principal
+        )
+        await actor.submit(command, by)
         return t.Noted()
 
     @handles("link.transfer")

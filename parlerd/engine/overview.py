@@ -143,6 +143,7 @@ class Overview:
                     presence=presence,
                     since=since or member.joined_at,
                     stated=stated or msgspec.UNSET,
+                    locked=member.locked,
                 )
             )
         loops = desk.rooms.home.aggregate.loops

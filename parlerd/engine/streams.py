@@ -153,19 +153,22 @@ class Streams:
         return {stored.header.position: stored for stored in refilled.messages}
 
     async def _life(self, room: Room, after: Position, upto: Position, *, owns: bool) -> dict[Position, t.WatchItem]:
-        """What happened to a room in (after, upto], beside its messages: who came and went, which every member may
-        know, and for whoever `owns` it who knocks."""
+        """What happened to a room in (after, upto], beside its messages: who came, went and is what, which every
+        member may know, and for whoever `owns` it who knocks."""
         state = room.state
         found: dict[Position, t.WatchItem] = {}
         while after < upto:
             limit = min(upto - after, LIFE_PAGE)
             facts = await self._desk.library.facts(state.room, after, limit)
             for header in facts:
+                role: str | msgspec.UnsetType = msgspec.UNSET
                 match header.event:
                     case e.MemberJoined(handle=handle):
                         event, who = "joined", handle
                     case e.MemberLeft(agent=agent):
                         event, who = "left", handle_of(state, agent)
+                    case e.RoleGiven(agent=agent, role=role):
+                        event, who = "role", handle_of(state, agent)
                     case e.JoinRequested(name=name) if owns:
                         event, who = "knocked", name
                     case e.JoinDenied(request=request) if owns:
@@ -175,7 +178,7 @@ class Streams:
                     case _:
                         continue
                 found[header.position] = t.WatchItem(
-                    room=state.room, name=state.name, event=event, agent=who or msgspec.UNSET, at=header.at
+                    room=state.room, name=state.name, event=event, agent=who or msgspec.UNSET, role=role, at=header.at
                 )
             after = Position(after + limit)
         return found

@@ -209,6 +209,8 @@ class _Known:
     principal: PrincipalId
     handle: str
     present: bool
+    role: str = ""
+    locked: bool = False
 
 
 class _Step:
@@ -246,7 +248,7 @@ class _Step:
         self._ids: set[MessageId] = set()
         """The messages of this item."""
         self._joined: dict[AgentId, _Known] = {}
-        """Members that this item changed."""
+        """Members that this item told of, as the mirror will have them."""
         self._numbers: dict[AgentId, int] = {
             agent: told_seq(state.membership, agent)
             for agent, member in state.members.items()
@@ -552,8 +554,8 @@ class _Step:
         known: _Known | None,
         came_by: Mapping[AgentId, tuple[RequestId | None, KeyId | None]],
     ) -> None:
-        agent = claim.agent
-        now = _Known(claim.principal, claim.handle, entry.present)
+        agent, role = claim.agent, _role_or_nothing(entry.role)
+        now = _Known(claim.principal, claim.handle, entry.present, role, entry.locked)
         if known is None or (entry.present and not known.present):
             request, key = came_by.get(agent, (None, None))
             joined = e.MemberJoined(
@@ -561,28 +563,29 @@ class _Step:
                 principal=claim.principal,
                 handle=claim.handle,
                 host=_label_or_nothing(entry.host),
-                role=_role_or_nothing(entry.role),
+                role=role,
                 request=request,
                 key=key,
             )
             by = By(agent, claim.principal, "", joined.host, "link")
             body = encode_evidence(_evidence(entry)), None
             self.add((joined,), by, Millis(entry.joined_at) if known is None else self.now, (body,))
-            self._joined[agent] = _Known(claim.principal, claim.handle, present=True)
-        if not entry.present and (known is None or known.present):
-            self._leave(agent, now)
-
-    def _leave(self, agent: AgentId, now: _Known) -> None:
-        self.add((e.MemberLeft(agent=agent),), By(agent, now.principal, "", "", "link"), self.now)
+        if (role, entry.locked) != ((role, False) if known is None else (known.role, known.locked)):
+            # What a newcomer says that it is, its coming says already.
+            self.add((e.RoleGiven(agent=agent, role=role, locked=entry.locked),), self.owner, self.now)
         self._joined[agent] = now
-        self._numbers.pop(agent, None)
+        if not entry.present and (known is None or known.present):
+            self.add((e.MemberLeft(agent=agent),), By(agent, claim.principal, "", "", "link"), self.now)
+            self._numbers.pop(agent, None)
 
     def member(self, agent: AgentId) -> _Known | None:
         """The agent as a member, if it is or was one."""
         found = self._joined.get(agent)
         if found is None:
             member = self._about._mirror.state.members.get(agent)
-            found = None if member is None else _Known(member.principal, member.handle, member.present)
+            if member is None:
+                return None
+            found = _Known(member.principal, member.handle, member.present, member.role, member.locked)
         return found
 
     def _is_proved(self, entry: t.MemberEntry, claim: Claim) -> bool:

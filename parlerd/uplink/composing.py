@@ -135,7 +135,7 @@ class Composer:
                 is_same = _said_then(envelope, command, by, draft, room)
             else:
                 assert isinstance(posted, e.MessagePosted)
-                is_same = _says(envelope, posted, draft)
+                is_same = _says(envelope, posted, draft) and _replies(envelope, command)
             said = (command.input or b"") if is_same else b"differs"
             command = msgspec.structs.replace(command, prior=Prior(before.prior.position, said))
         decision = room.decide(command, by=by, now=now, ids=ids)
@@ -182,10 +182,17 @@ def _said_then(envelope: Envelope, command: c.PostMessage, by: By, draft: Draft,
         is_for_them = readers | {by.actor} == {*(envelope.visibility or ()), by.actor}
     else:
         is_for_them = envelope.visibility is None or command.reply_to is not None
-    said = (envelope.kind, envelope.reply_to, asked(envelope.parts))
-    return said == (command.kind, command.reply_to, asked(draft.parts)) and to <= set(envelope.to) and is_for_them
+    is_same = (envelope.kind, asked(envelope.parts)) == (command.kind, asked(draft.parts))
+    return is_same and _replies(envelope, command) and to <= set(envelope.to) and is_for_them
+
+
+def _replies(envelope: Envelope, command: c.PostMessage) -> bool:
+    """Whether a message replies to what a request says. Which turn an offer gives on that says nothing of it, followed
+    from how the room stood then."""
+    is_open = command.turn == "offered" and command.reply_to is None
+    return is_open or envelope.reply_to == command.reply_to
 
 
 def _says(envelope: Envelope, event: e.MessagePosted, draft: Draft) -> bool:
-    said = (envelope.kind, envelope.to, envelope.role, envelope.visibility, envelope.reply_to, asked(envelope.parts))
-    return said == (event.kind, event.to, event.role, event.visibility, event.reply_to, asked(draft.parts))
+    said = (envelope.kind, envelope.to, envelope.role, envelope.visibility, asked(envelope.parts))
+    return said == (event.kind, event.to, event.role, event.visibility, asked(draft.parts))

@@ -286,6 +286,8 @@ class RemoteRoom(MirrorRoom):
                     await self._change_owner(command, decision, by)
                 case c.Kick():
                     await self._kick(AgentId(decision.answer), by.actor)
+                case c.GiveRole():
+                    await self._give_role(AgentId(decision.answer), command, by.actor)
                 case c.ReleaseTask():
                     await self._release(command, by.actor)
                 case c.CloseRoom() | c.Leave():
@@ -473,6 +475,17 @@ class RemoteRoom(MirrorRoom):
     async def _kick(self, who: AgentId, agent: AgentId) -> None:
         await self._link.call("link.kick", t.KickFromRoom(room=self.room, agent=who), by=agent)
         await self._shown(lambda room: not _is_in(room, who))
+
+    async def _give_role(self, who: AgentId, command: c.GiveRole, agent: AgentId) -> None:
+        params = t.RoleInRoom(room=self.room, agent=who, role=command.role, lock=command.locks)
+        await self._link.call("link.role", params, by=agent)
+        wanted = command.role, command.locks
+
+        def holds(room: Room) -> bool:
+            member = room.state.members.get(who)
+            return member is not None and (member.role, member.locked) == wanted
+
+        await self._shown(holds)
 
     async def _close(self, agent: AgentId, *, only_leaves: bool) -> None:
         """End the room, or leave it. What the agent said before goes first: afterwards the room takes nothing of it."""

@@ -287,6 +287,25 @@ def test_watch_goes_on_after_a_restart_and_shows_nothing_twice(shell: Shell) -> 
     assert second.tail > 3
 
 
+def test_watch_says_what_a_member_is_now(shell: Shell) -> None:
+    shell.daemon.streams(
+        "room.watch",
+        *(t.WatchItem(room=ROOM, name="auth", event="role", agent="bob", role=role, at=2) for role in ("a\x1b[2K", "")),
+    )
+    shell.daemon.answers("rooms.roster", roster("alice", "bob"))
+    given, taken = shell.run("watch").stdout.splitlines()
+    assert given.endswith("bob is a\\x1b[2K now")
+    assert taken.endswith("bob has no role any more")
+
+
+def test_the_roster_says_which_roles_are_the_owners_word(shell: Shell) -> None:
+    found = roster("alice", "bob")
+    found.members[1] = msgspec.structs.replace(found.members[1], role="reviewer", locked=True)
+    shell.daemon.answers("rooms.roster", found)
+    alice, bob = shell.run("roster").stdout.splitlines()[-2:]
+    assert ("reviewer (locked)" in bob, "locked" in alice) == (True, False)
+
+
 def test_watch_for_a_person_names_who_came(shell: Shell) -> None:
     shell.daemon.streams(
         "room.watch",

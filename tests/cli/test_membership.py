@@ -9,6 +9,7 @@ from typing import Any, Literal
 import msgspec
 import pytest
 
+from parlerd.core.errors import ParlerError
 from parlerd.operations import types as t
 from tests.support.answers import BOB, ROOM, joined
 from tests.support.cli import Shell
@@ -120,6 +121,33 @@ def test_leave_kick_and_archive_as_json_are_the_results(shell: Shell) -> None:
     assert shell.run("room", "leave", "--json").document == msgspec.to_builtins(gone("left"))
     assert shell.run("room", "kick", "bob", "--json").document == msgspec.to_builtins(gone("kicked"))
     assert shell.run("room", "archive", "team", "--json").document == msgspec.to_builtins(archived)
+
+
+def given(role: str, *, locked: bool = False) -> t.RoleOfMember:
+    return t.RoleOfMember(room=ROOM, room_name="team", agent=BOB, name="bob", role=role, locked=locked)
+
+
+def test_role_says_what_a_member_is_now_and_whether_it_stays_so(shell: Shell) -> None:
+    shell.daemon.answers("room.role", given("reviewer"), given("admin", locked=True), given(""))
+    assert shell.run("role", "bob", "reviewer", "--room", "team").stdout == "bob is reviewer in 'team'.\n"
+    assert shell.run("role", "bob", "admin", "--lock").stdout.splitlines() == [
+        "bob is admin in 'team'.",
+        "It stays so until you say otherwise, whatever the agent says.",
+    ]
+    assert shell.run("role", "bob", "").stdout == "bob has no role in 'team'.\n"
+    assert shell.daemon.params_of("room.role") == [
+        t.GiveRole(agent="bob", role="reviewer", room="team"),
+        t.GiveRole(agent="bob", role="admin", lock=True),
+        t.GiveRole(agent="bob", role=""),
+    ]
+
+
+def test_role_as_json_is_the_result_and_without_a_role_it_is_a_usage_error(shell: Shell) -> None:
+    shell.daemon.answers("room.role", given("reviewer", locked=True), ParlerError("not_owner"))
+    ran = shell.run("role", "bob", "reviewer", "--lock", "--json")
+    assert ran.document == msgspec.to_builtins(given("reviewer", locked=True))
+    assert shell.run("role", "bob").code == 2
+    assert shell.run("role", "bob", "admin").code == 1
 
 
 def deleted(status: Any, **more: Any) -> t.DeletedRoom:

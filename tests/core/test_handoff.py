@@ -6,9 +6,10 @@ import pytest
 
 from parlerd.core import events as e
 from parlerd.core import topics
-from parlerd.core.envelope import DEFAULT_OFFER_MS
+from parlerd.core.envelope import DEFAULT_OFFER_MS, root_chain
 from parlerd.core.errors import Refused
 from parlerd.core.handoff import KEPT, MAX_OPEN_OF_GIVER, Offer
+from parlerd.core.membership import REQUESTER
 from parlerd.core.model import MessageId, Millis, Position, Turn
 from tests.support.core import OWNER, Agent, RoomDriver, agent, opened, refused
 
@@ -272,3 +273,111 @@ def test_an_offer_says_when_it_expires_and_whom_an_answer_is_for() -> None:
     assert found.expires_at == made.now + DEFAULT_OFFER_MS
     assert (found.concerned(BEN.id), found.concerned(OWNER.id)) == ((OWNER.id,), (BEN.id,))
     assert found.position == Position(len(made.log))
+
+
+# -- a turn that is given on -------------------------------------------------------------------------------
+
+
+def goes_on(at: RoomDriver, id: MessageId) -> tuple[MessageId | None, str, int]:
+    """What an offer replies to, and where in which conversation it stands."""
+    event = next(event for _, event in at.posted() if event.id == id)
+    return event.reply_to, event.chain, event.hops
+
+
+def begins(id: MessageId) -> tuple[MessageId | None, str, int]:
+    return None, root_chain(id), 0
+
+
+def test_a_turn_that_goes_to_and_fro_stays_in_one_conversation_with_one_hop_more_each_time() -> None:
+    made = room()
+    first = last = offer(made, taker="ben")
+    assert goes_on(made, first) == begins(first)
+    for hop in range(1, 6):
+        taker, other = (BEN, OWNER) if hop % 2 else (OWNER, BEN)
+        answer(made, taker, "accepted", last)
+        made.post(taker)
+        given = offer(made, taker, taker=other.name)
+        assert goes_on(made, given) == (last, root_chain(first), hop)
+        last = given
+    made.verify()
+
+
+def test_who_gave_its_turn_on_begins_a_conversation_once_another_took_it() -> None:
+    made = room()
+    first = offer(made, taker="ben")
+    answer(made, BEN, "accepted", first)
+    second = offer(made, BEN, taker="cat")
+    # Until another takes the turn it is Ben's, whatever becomes of the offer.
+    answer(made, CAT, "declined", second)
+    third = offer(made, BEN, taker="cat")
+    answer(made, BEN, "withdrawn", third)
+    fourth = offer(made, BEN, taker="cat", ttl_ms=TTL)
+    made.now += TTL
+    fifth = offer(made, BEN, taker="cat")
+    assert [goes_on(made, each)[0] for each in (second, third, fourth, fifth)] == [first] * 4
+    answer(made, CAT, "accepted", fifth)
+    anew = offer(made, BEN, taker="dan")
+    assert goes_on(made, anew) == begins(anew)
+    assert goes_on(made, offer(made, CAT, taker="ben")) == (fifth, root_chain(first), 2)
+
+
+def test_of_several_turns_the_one_that_was_taken_last_is_given_on_first_and_none_is_forgotten() -> None:
+    made = room()
+    one, two = offer(made, taker="ben"), offer(made, CAT, taker="ben")
+    answer(made, BEN, "accepted", two)
+    answer(made, BEN, "accepted", one)
+    given = []
+    for _ in range(2):
+        given.append(offer(made, BEN, taker="dan"))
+        answer(made, DAN, "accepted", given[-1])
+    assert [goes_on(made, each)[0] for each in given] == [one, two]
+    anew = offer(made, BEN, taker="dan")
+    assert goes_on(made, anew) == begins(anew)
+
+
+def test_an_offer_that_replies_to_a_message_goes_on_there() -> None:
+    made = room()
+    first = offer(made, taker="ben")
+    answer(made, BEN, "accepted", first)
+    said = made.post(CAT)
+    replied = made.offer(BEN, taker="cat", reply_to=said.id)
+    assert goes_on(made, replied) == (said.id, said.chain, 1)
+    # The turn is given on by a reply to its own offer alone.
+    answer(made, CAT, "accepted", replied)
+    assert goes_on(made, offer(made, BEN, taker="dan"))[0] == first
+
+
+def test_a_turn_that_was_offered_in_private_is_given_on_to_everybody() -> None:
+    made = room()
+    first = offer(made, taker="ben")
+    answer(made, BEN, "accepted", first)
+    private = made.offer(OWNER, taker="cat", visible_to=(CAT.id,))
+    answer(made, CAT, "accepted", private)
+    given = offer(made, CAT, taker="dan")
+    assert goes_on(made, given) == begins(given)
+    hidden = made.offer(BEN, taker="cat", visible_to=(CAT.id,))
+    assert goes_on(made, hidden) == (first, root_chain(first), 1)
+
+
+def test_a_worker_gives_on_what_somebody_offered_who_only_asks_for_work() -> None:
+    made = opened(kind="service", approval=False)
+    made.knock(BEN, role=REQUESTER)
+    made.knock(CAT)
+    first = made.offer(BEN)
+    answer(made, OWNER, "accepted", first)
+    given = offer(made, OWNER, taker="cat")
+    assert goes_on(made, given) == begins(given)
+
+
+def test_a_turn_whose_taking_the_home_lost_is_held_by_nobody() -> None:
+    made = room()
+    first = offer(made, taker="ben")
+    answer(made, BEN, "accepted", first)
+    offers = made.aggregate.state.offers
+    held = offers.held_by(BEN.id)
+    assert held is not None
+    assert (held.id, offers.held_by(OWNER.id)) == (first, None)
+    made.go_back(OWNER, BEN)
+    assert offers.held_by(BEN.id) is None
+    given = offer(made, BEN, taker="cat")
+    assert goes_on(made, given) == begins(given)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from parlerd.core import commands as c
+from parlerd.core import events as e
 from parlerd.core import membership
 from parlerd.core.membership import Member
 from parlerd.core.model import AgentId, History, Label, Millis, Position, View
@@ -11,7 +13,9 @@ from tests.support.core import (
     BEN,
     CAT,
     OWNER,
+    STRANGER,
     Agent,
+    RoomDriver,
     agent,
     opened,
     refused,
@@ -306,3 +310,155 @@ def test_handles_are_numbered_in_the_order_of_coming_in_and_never_move() -> None
     room.admit(BEN)
     assert [room.handle(who) for who in (BEN, others[1], others[0])] == ["ben", "ben-2", "ben-3"]
     assert room.post(OWNER, to=("ben-2",)).to == (others[1].id,)
+
+
+# -- roles -------------------------------------------------------------------------------------------------
+
+
+def role_of(room: RoomDriver, who: Agent) -> tuple[str, bool]:
+    member = room.aggregate.state.members[who.id]
+    return member.role, member.locked
+
+
+def test_the_owner_or_its_person_says_what_a_member_is_and_nobody_else_does() -> None:
+    room = opened()
+    room.admit(BEN, CAT)
+    assert room.give_role(BEN, "reviewer").answer == BEN.id
+    assert role_of(room, BEN) == ("reviewer", False)
+    by_name = c.GiveRole(agent="cat", role="lead", locks=True, principal=OWNER.principal)
+    assert room.run(by_name, STRANGER).answer == CAT.id
+    assert role_of(room, CAT) == ("lead", True)
+    before = len(room.log)
+    with refused("not_owner"):
+        room.give_role(BEN, "admin", by=BEN)
+    with refused("no_such_room"):
+        room.give_role(BEN, "admin", by=STRANGER)
+    other = c.GiveRole(agent="ben", role="admin", principal=STRANGER.principal)
+    with refused("no_such_room"):
+        room.run(other, STRANGER)
+    assert len(room.log) == before
+    room.verify()
+
+
+def test_an_empty_role_takes_it_away_and_the_same_again_leaves_no_fact() -> None:
+    room = opened()
+    room.admit(BEN)
+    room.give_role(BEN, "reviewer", lock=True)
+    before = len(room.log)
+    assert room.give_role(BEN, "reviewer", lock=True).answer == BEN.id
+    assert len(room.log) == before
+    room.give_role(BEN, "reviewer")
+    assert role_of(room, BEN) == ("reviewer", False)
+    room.give_role(BEN, "")
+    assert role_of(room, BEN) == ("", False)
+    assert [header.event for header in room.log[before:]] == [
+        e.RoleGiven(agent=BEN.id, role="reviewer"),
+        e.RoleGiven(agent=BEN.id),
+    ]
+
+
+@pytest.mark.parametrize("role", ["owner", "Person", "requester", "Requester", "x" * 65, "two words", "_shared"])
+def test_a_role_that_stands_for_something_else_or_is_no_label_is_given_to_nobody(role: str) -> None:
+    room = opened()
+    room.admit(BEN)
+    with refused("invalid_name"):
+        room.give_role(BEN, role)
+    assert role_of(room, BEN) == ("", False)
+
+
+def test_a_role_is_given_to_who_is_in_and_in_a_room_that_goes_on() -> None:
+    room = opened()
+    room.admit(BEN)
+    with refused("no_such_agent"):
+        room.give_role(CAT, "reviewer")
+    room.leave(BEN)
+    with refused("no_such_agent"):
+        room.give_role(BEN, "reviewer")
+    room.give_role(OWNER, "lead")
+    room.close()
+    with refused("room_closed"):
+        room.give_role(OWNER, "")
+    assert role_of(room, OWNER) == ("lead", False)
+
+
+def come_again(room: RoomDriver, who: Agent, role: str) -> None:
+    room.leave(who)
+    room.knock(who, role=role)
+    room.approve(who)
+
+
+def test_who_comes_in_again_is_what_it_says_last_and_stays_what_it_was_where_it_says_nothing() -> None:
+    room = opened()
+    room.knock(BEN, role="reviewer")
+    room.approve(BEN)
+    assert role_of(room, BEN) == ("reviewer", False)
+    assert room.knock(BEN, role="admin") == "member"
+    assert role_of(room, BEN) == ("reviewer", False)
+    come_again(room, BEN, "tester")
+    assert role_of(room, BEN) == ("tester", False)
+    come_again(room, BEN, "")
+    assert role_of(room, BEN) == ("tester", False)
+
+
+@pytest.mark.parametrize("role", ["reviewer", ""])
+def test_a_locked_role_stays_whatever_its_agent_says_and_the_owner_alone_changes_it(role: str) -> None:
+    room = opened()
+    room.knock(BEN, role="admin")
+    room.approve(BEN)
+    room.give_role(BEN, role, lock=True)
+    come_again(room, BEN, "admin")
+    assert role_of(room, BEN) == (role, True)
+    room.give_role(BEN, role)
+    come_again(room, BEN, "admin")
+    assert role_of(room, BEN) == ("admin", False)
+    room.verify()
+
+
+def asks(room: RoomDriver, who: Agent) -> None:
+    """An agent comes into a queue as one that only asks for work."""
+    room.knock(who, role=membership.REQUESTER)
+
+
+def test_that_a_member_only_asks_for_work_is_no_role_of_one_who_did_more_and_ends_once_it_does() -> None:
+    room = opened(kind="service", approval=False)
+    asks(room, BEN)
+    room.leave(BEN)
+    room.knock(BEN)
+    assert (role_of(room, BEN), membership.is_requester(room.aggregate.state.members[BEN.id])) == (("", False), False)
+    room.give_role(BEN, "builder")
+    room.leave(BEN)
+    asks(room, BEN)
+    assert role_of(room, BEN) == ("builder", False)
+
+
+def test_a_role_gives_who_only_asks_for_work_nothing_to_see_and_a_locked_one_stays_when_it_does_more() -> None:
+    room = opened(kind="service", approval=False)
+    asks(room, BEN)
+    room.give_role(BEN, "buyer", lock=True)
+    room.post(OWNER)
+    assert membership.is_requester(room.aggregate.state.members[BEN.id])
+    assert room.seen_by(BEN) == []
+    room.leave(BEN)
+    room.knock(BEN, role="admin")
+    assert role_of(room, BEN) == ("buyer", True)
+    assert not membership.is_requester(room.aggregate.state.members[BEN.id])
+    room.verify()
+
+
+def test_what_goes_by_roles_goes_by_the_new_one_at_once() -> None:
+    room = opened()
+    room.admit(BEN, CAT)
+    room.give_role(BEN, "reviewer")
+    offer = room.offer(OWNER, taker="reviewer")
+    room.put(OWNER, "door", "open", enabled='agents[self].role == "reviewer"')
+    assert room.worth(OWNER, "agents.ben.role") == "reviewer"
+    assert (room.shared(BEN), room.shared(CAT)) == ({"door": "open"}, {})
+    room.give_role(BEN, "")
+    room.give_role(CAT, "reviewer")
+    assert (room.shared(BEN), room.shared(CAT)) == ({}, {"door": "open"})
+    assert [room.worth(OWNER, f"agents.{name}.role") for name in ("ben", "cat")] == ["", "reviewer"]
+    with refused("handoff_not_yours"):
+        room.answer(BEN, "accepted", offer)
+    room.answer(CAT, "accepted", offer)
+    with refused("no_such_agent"):
+        room.offer(CAT, taker="tester")

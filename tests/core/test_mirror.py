@@ -113,6 +113,7 @@ def test_the_time_of_what_arrives_is_that_of_its_home() -> None:
         (opening(), "opening"),
         (joined(BEN, KeyId("unknown")), "key"),
         (e.MemberLeft(agent=BEN.id), "member"),
+        (e.RoleGiven(agent=BEN.id, role="reviewer"), "member"),
         (e.KeyRevoked(key=KeyId("unknown")), "key"),
         (
             e.JoinRequested(

@@ -131,6 +131,8 @@ def test_each_fact_wakes_whom_it_concerns_and_nobody_else() -> None:
     room.approve(BEN)
     assert woken(room, e.JoinApproved) == {person, owner, topics.decision(ROOM, BEN.id), topics.concerns(BEN.id)}
     assert woken(room, e.MemberJoined) == {topics.life(ROOM), owner, topics.memberships(BEN.id)}
+    room.give_role(BEN, "reviewer")
+    assert woken(room, e.RoleGiven) == {topics.life(ROOM)}
     room.post(BEN, visible_to=(OWNER.id,))
     assert woken(room, e.MessagePosted) == {topics.messages(ROOM, BEN.id), topics.messages(ROOM, OWNER.id)}
     room.knock(CAT)

@@ -241,6 +241,8 @@ def test_members_who_do_not_own_a_room_decide_nothing_there() -> None:
             for op, params in (
                 ("link.revoke", t.RevokeKeyOfRoom(room=opened.room, ref="k_olive")),
                 ("link.check_code", t.CheckCode(room=opened.room, request="q_1", join_code="0000", door="cli")),
+                ("link.kick", t.KickFromRoom(room=opened.room, agent="olga")),
+                ("link.role", t.RoleInRoom(room=opened.room, agent="ann", role="admin")),
             ):
                 assert (await ann.refused(op, params)).code == "not_owner"
 

@@ -31,6 +31,7 @@ IN_A_ROOM: Final[Mapping[str, Callable[[str], t.Params]]] = {
     "room.invite": lambda room: t.Invite(room=room, idempotency_key="k1"),
     "room.leave": lambda room: t.LeaveAsMember(room=room),
     "room.kick": lambda room: t.KickMember(agent="alice", room=room),
+    "room.role": lambda room: t.GiveRole(agent="alice", role="lead", room=room),
     "room.archive": lambda room: t.ArchiveRoom(room=room),
     "session.close": lambda room: t.CloseSession(room=room),
     "message.send": lambda room: t.Send(text="x", room=room),

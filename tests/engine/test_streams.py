@@ -295,6 +295,20 @@ def test_a_member_that_watches_sees_who_comes_and_goes_and_nothing_of_who_knocks
     run(main)
 
 
+def test_whoever_watches_sees_what_the_owner_says_that_a_member_is() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, bob = await served.room("alice", "bob", context="")
+            async with watching(served, bob, "room.watch", t.WatchRoom()) as stream:
+                await settle()
+                for role in ("reviewer", ""):
+                    await alice.call("room.role", t.GiveRole(agent="bob", role=role))
+                    item = await stream.next(t.WatchItem)
+                    assert (item.event, item.agent, item.role) == ("role", "bob", role)
+
+    run(main)
+
+
 def test_what_an_agent_that_came_later_may_see_is_followed_too() -> None:
     async def main() -> None:
         async with engine_world() as served:

@@ -133,6 +133,61 @@ def test_a_restart_gives_no_turn_back(home: Home) -> None:
     home.play(before, after)
 
 
+def test_two_agents_that_hand_the_turn_to_and_fro_stop_and_go_on_when_their_person_lets_them(home: Home) -> None:
+    async def story(place: Place) -> None:
+        talk = await Talk.begin(place)
+        await talk.who[talk.next].read(limit=500)
+
+        async def give() -> None:
+            """Whoever is not next offers the turn to the one that is."""
+            talk.last = (await talk.who[1 - talk.next].handoff("your turn", to=NAMES[talk.next])).id
+            await heard(talk.who[talk.next], talk.last)
+
+        async def go_on() -> None:
+            while await talk.wakes():
+                talk.turns += 1
+                assert talk.turns <= 2 * WAKES_AN_HOUR
+                who = talk.who[talk.next]
+                await who.read(limit=500)
+                await who.ask("handoff.accept", t.AcceptHandoff(id=talk.last), t.AnsweredHandoff)
+                talk.next = 1 - talk.next
+                await give()
+
+        await give()
+        await go_on()
+        assert talk.turns == WAKES_OF_PAIR
+        # Whoever asks is answered, and may take the turn.
+        assert (await talk.who[talk.next].recv()).messages[-1].id == talk.last
+        principals = {(await who.whoami()).principal for who in talk.who}
+        for name in NAMES[: len(principals)]:
+            assert (await talk.let_go_on(name)).status == "continued"
+        await go_on()
+        assert talk.turns == 2 * WAKES_OF_PAIR
+
+    home.play(story)
+
+
+def test_a_hand_off_that_is_asked_for_again_is_the_same_one_also_once_its_giver_holds_another_turn(home: Home) -> None:
+    async def story(place: Place) -> None:
+        ann, bob = await together(place, *NAMES)
+        await settled(ann, bob)
+        first = await ann.handoff("begin", to="bob")
+        await heard(bob, first.id)
+        await bob.ask("handoff.accept", t.AcceptHandoff(id=first.id), t.AnsweredHandoff)
+        given = await bob.handoff("your turn", to="ann", idempotency_key="once")
+        await heard(ann, given.id)
+        await ann.ask("handoff.accept", t.AcceptHandoff(id=given.id), t.AnsweredHandoff)
+        await settled(ann, bob)
+        again = await bob.handoff("your turn", to="ann", idempotency_key="once")
+        assert (again.id, again.replayed) == (given.id, True)
+        other = t.GiveHandoff(next="another", for_="ann", idempotency_key="once")
+        assert (await bob.refused("handoff.give", other)).code == "idempotency_conflict"
+        [message] = [each for each in (await ann.recv(all=True, limit=500)).messages if each.id == given.id]
+        assert message.reply_to == first.id
+
+    home.play(story)
+
+
 @pytest.mark.parametrize("home", ["memory", "two homes"], indirect=True)
 def test_a_new_conversation_each_time_meets_the_bound_of_the_hour(home: Home) -> None:
     async def story(place: Place) -> None:

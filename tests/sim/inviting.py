@@ -26,7 +26,12 @@ from tests.sim.acts import Act, facts_of, state_of
 from tests.sim.broken import Broken
 from tests.sim.people import KNOCK_S, Agent
 
-ENDINGS: Final = ("stays", "left", "kicked", "given", "deleted")
+ENDINGS: Final = ("stays", "left", "kicked", "given", "deleted", "named")
+"""What becomes of the last guest: the owner lets nobody in after it, it leaves and comes again, is put out, is given
+the room, finds it deleted, or is given a role that is locked, and says another when it comes again."""
+
+
+ROLE: Final = "reviewer"
 
 
 class Inviting(Act):
@@ -42,6 +47,8 @@ class Inviting(Act):
         self.ending = self.random.choice(ENDINGS)
         self.is_given = False
         self.is_deleted = False
+        self.role_of = ""
+        """Whose role is locked."""
         self.turned_away: set[str] = set()
         """Who was told that the code is no good."""
         invite = t.Invite(group="corner", max_uses=self.uses, idempotency_key="corner")
@@ -139,6 +146,20 @@ class Inviting(Act):
         self.is_given = True
         self.count("rooms given away")
 
+    async def _named(self, guest: Agent) -> None:
+        await self._known(guest)
+        give = t.GiveRole(agent=guest.name, role=ROLE, lock=True, room=self.invited.room)
+        given = await self.owner.want("room.role", give, t.RoleOfMember)
+        if (given.name, given.role, given.locked) != (guest.name, ROLE, True):
+            raise Broken(f"{guest.name} was to be {ROLE}, and is said to be {given.role}")
+        self.role_of = guest.name
+        self.record.left.add(guest.name)
+        await self._until_gone(guest, "room.leave", t.LeaveAsMember(room=guest.room), guest)
+        await guest.insist(lambda party: party.join(self.invited.code, role="admin"))
+        self.record.left.discard(guest.name)
+        await guest.say(in_public=True)
+        self.count("roles that were locked")
+
     async def _deleted(self, guest: Agent) -> None:
         self.is_deleted = True
         self.record.left.update(each.name for each in self.people)
@@ -199,6 +220,11 @@ class Inviting(Act):
         for each in self.people:
             if each.name in self.record.left:
                 self._check_out(each)
+        stores = [relay, *(self.stage.home_of(each.name).world.store for each in self.people)]
+        for store in stores if self.role_of else ():
+            found = {member.handle: member for member in state_of(store, room).members.values()}[self.role_of]
+            if (found.role, found.locked) != (ROLE, True):
+                raise Broken(f"{self.role_of} is {ROLE} for good, and somewhere {found.role or 'nothing'}")
 
     def _check_out(self, gone: Agent) -> None:
         """Whoever is out was told nothing that came after, and nor was its home if nobody else of it is in."""

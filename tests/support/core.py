@@ -528,6 +528,9 @@ class RoomDriver(Driver[Room]):
     def leave(self, who: Agent) -> None:
         self.run(c.CloseRoom(operation="session.close"), who)
 
+    def give_role(self, who: Agent, role: str, *, lock: bool = False, by: Agent = OWNER) -> Decision:
+        return self.run(c.GiveRole(operation="room.role", agent=who.id, role=role, locks=lock), by)
+
     def close(self, by: Agent = OWNER, *, principal: PrincipalId | None = None) -> Decision:
         return self.run(c.CloseRoom(operation="session.close", principal=principal), by)
 
@@ -563,7 +566,13 @@ class RoomDriver(Driver[Room]):
         return header.event
 
     def offer(
-        self, who: Agent, *, taker: str = "", ttl_ms: int = HOUR, visible_to: tuple[str, ...] | None = None
+        self,
+        who: Agent,
+        *,
+        taker: str = "",
+        ttl_ms: int = HOUR,
+        visible_to: tuple[str, ...] | None = None,
+        reply_to: MessageId | None = None,
     ) -> MessageId:
         """The message that offers the turn."""
         command = c.PostMessage(
@@ -573,6 +582,8 @@ class RoomDriver(Driver[Room]):
             turn="offered",
             ttl_ms=Millis(ttl_ms),
             visibility=visible_to,
+            reply_to=reply_to,
+            reply=None if reply_to is None else self.target(reply_to),
         )
         [event] = self.run(command, who).events
         assert isinstance(event, e.MessagePosted)

@@ -136,7 +136,7 @@ class HonestHome:
         return body, self.owner.person.sign("parler/key", body)
 
     def _entry(self, party: Party, **proofs: bytes) -> t.MemberEntry:
-        return t.MemberEntry(
+        entry = t.MemberEntry(
             agent=party.agent,
             principal=party.principal,
             handle=party.name,
@@ -144,8 +144,17 @@ class HonestHome:
             role="",
             present=True,
             joined_at=self.now,
-            **proofs,
         )
+        return msgspec.structs.replace(entry, **proofs)
+
+    @property
+    def roles(self) -> dict[str, tuple[str, bool]]:
+        """What everybody is who is or was in, and whether that is locked."""
+        return {entry.handle: (entry.role, entry.locked) for entry in self.members.values()}
+
+    def give_role(self, party: Party, role: str, *, lock: bool = False) -> None:
+        """The owner says what a member is."""
+        self._move(party, msgspec.structs.replace(self.members[party.agent], role=role, locked=lock))
 
     def _move(self, party: Party, entry: t.MemberEntry) -> None:
         self.members[party.agent] = entry

@@ -72,6 +72,16 @@ def _come_and_go(room: RoomDriver, who: Agent) -> None:
     room.leave(who)
 
 
+def _give_role(room: RoomDriver, who: Agent) -> None:
+    _let_in(room, who)
+    room.give_role(who, "reviewer", lock=True)
+    room.leave(who)
+    room.knock(who, role="admin")
+    room.approve(who)
+    room.give_role(OWNER, "lead")
+    room.give_role(OWNER, "")
+
+
 def _change_hands(room: RoomDriver, who: Agent) -> None:
     _let_in(room, who)
     room.run(c.ChangeOwner(owner=who.id, principal=OWNER.principal), OWNER)
@@ -169,6 +179,7 @@ def _prune(room: RoomDriver, who: Agent) -> None:
 ROOM_SCENES: dict[type[e.RoomEvent], RoomScene] = {
     e.MemberJoined: _let_in,
     e.MemberLeft: _come_and_go,
+    e.RoleGiven: _give_role,
     e.KeyMinted: _mint,
     e.KeyRevoked: _revoke,
     e.JoinRequested: _knock,

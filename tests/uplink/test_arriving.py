@@ -121,6 +121,10 @@ class Daemon:
         return found
 
     @property
+    def roles(self) -> dict[str, tuple[str, bool]]:
+        return {member.handle: (member.role, member.locked) for member in self.room.state.members.values()}
+
+    @property
     def handles(self) -> dict[str, bool]:
         return {member.handle: member.present for member in self.room.state.members.values()}
 
@@ -360,10 +364,42 @@ def test_a_member_whose_coming_nothing_shows_is_left_out_with_its_words() -> Non
     assert daemon.texts(BEN) == ["recap", "hello"]
 
 
+def test_a_role_that_the_owner_gave_is_told_and_what_is_told_again_changes_nothing() -> None:
+    home = HonestHome()
+    home.join(BEN)
+    home.join(CAT)
+    before = len(home.log)
+    daemon = Daemon(home, (BEN,)).hear(home.items([BEN]))
+    home.give_role(CAT, "reviewer")
+    home.give_role(BEN, "tester", lock=True)
+    daemon.hear(home.items([BEN], before))
+    assert daemon.roles == {"ann": ("", False), "ben": ("tester", True), "cat": ("reviewer", False)}
+    position = daemon.room.position
+    daemon.hear(home.items([BEN], len(home.log)))
+    assert daemon.room.position == position
+    # What no agent can be given is none, whoever says it.
+    home.give_role(CAT, "owner")
+    home.give_role(BEN, "")
+    daemon.hear(home.items([BEN], len(home.log) - 2))
+    assert daemon.roles == {"ann": ("", False), "ben": ("", False), "cat": ("", False)}
+    assert daemon.contradicted == ""
+
+
+def test_a_newcomer_is_told_which_roles_are_locked_and_who_left_has_the_one_it_had() -> None:
+    home = HonestHome()
+    home.join(BEN)
+    home.give_role(BEN, "lead", lock=True)
+    home.leave(BEN)
+    home.join(CAT)
+    daemon = Daemon(home, (CAT,)).hear(home.items([CAT]))
+    assert daemon.roles == home.roles == {"ann": ("", False), "ben": ("lead", True), "cat": ("", False)}
+    assert daemon.handles == {"ann": True, "ben": False, "cat": True}
+
+
 _PARTIES = (ANN, BEN, CAT, DAN)
 _ACTS = st.lists(
     st.tuples(
-        st.sampled_from(["post", "post", "private", "join", "leave", "erase"]),
+        st.sampled_from(["post", "post", "private", "join", "leave", "erase", "role"]),
         st.integers(0, 3),
         st.integers(1, 15),
         st.integers(0, 3),
@@ -382,6 +418,8 @@ def _acted(acts: Sequence[tuple[str, int, int, int]]) -> HonestHome:
             home.join(party)
         elif act == "leave" and inside and party is not ANN:
             home.leave(party)
+        elif act == "role" and inside:
+            home.give_role(party, ("", "reviewer", "tester")[readers % 3], lock=back > 1)
         elif act == "post" and inside:
             home.post(party, f"t{number}", back=back)
         elif act == "private" and inside:
@@ -414,6 +452,7 @@ def test_an_honest_home_is_never_accused(
             if home._is_in(party, len(home.log)):
                 assert daemon.texts(party) == _told(home, party)
                 assert daemon.room.state.shown == (len(home.line) - 1, home.line[-1])
+                assert daemon.roles == home.roles
         _check_threads(home, daemon)
 
 

@@ -7,7 +7,8 @@
     link.open, link.post, link.close       what an agent does
     link.claim, link.renew, link.release   tasks
     link.blob_begin, _write, _finish, _read     the files that a room's messages bring
-    link.decide, link.check_code, link.mint, link.revoke, link.kick, link.transfer   what an owner's person does
+    link.decide, link.check_code, link.mint, link.revoke, link.kick, link.role, link.transfer   what an owner's person
+                                           does
     link.head, link.rewind                 how an owner's person lets a room go on after this home lost a part of it
     link.delete                            how an owner's person has a room deleted
     link.cursors                           how far each agent has read
@@ -169,6 +170,8 @@ class MemberEntry(Result, frozen=True, kw_only=True):
     role: str
     present: bool
     joined_at: _Count
+    locked: bool = False
+    """Whether the role is the owner's word."""
     knock: bytes = b""
     knock_signature: bytes = b""
     proof: bytes = b""
@@ -218,10 +221,10 @@ class Card(Result, frozen=True, kw_only=True):
     """How a room stands before what follows in its log. With `whole` it takes the place of every card before; otherwise
     it holds only what changed since the card before it, and nothing in it is taken back.
 
-    `moves` counts those who came and went, `asks` what became of keys and requests; `asks` is 0 for all but the owner's
-    person. Keys and requests are told to the owner's person; another is told its own agents' requests, and the terms of
-    the keys that these knocked with. Whoever only knocks is told neither `title` nor members. `transfers` are all that
-    the room had, in order, on a whole card and whenever one is added.
+    `moves` counts how often somebody came, went or was given a role, `asks` what became of keys and requests; `asks` is
+    0 for all but the owner's person. Keys and requests are told to the owner's person; another is told its own agents'
+    requests, and the terms of the keys that these knocked with. Whoever only knocks is told neither `title` nor
+    members. `transfers` are all that the room had, in order, on a whole card and whenever one is added.
     """
 
     whole: bool
@@ -596,6 +599,15 @@ class KickFromRoom(Params, frozen=True, kw_only=True):
 
     room: Short
     agent: Short
+
+
+class RoleInRoom(Params, frozen=True, kw_only=True):
+    """The link's person says what the member `agent` is, by its id; an empty `role` is none."""
+
+    room: Short
+    agent: Short
+    role: Short
+    lock: bool = False
 
 
 class TransferRoomThere(Params, frozen=True, kw_only=True):
@@ -1057,6 +1069,17 @@ FAMILY: Final = Family(
             errors=("no_such_room", "room_deleted", "not_owner", "no_such_agent", "owner_stays", "room_closed"),
             facts=("member_left",),
             example={"room": samples.ROOM, "agent": "U"},
+        ),
+        Operation(
+            name="link.role",
+            summary="Say what a member is in a room.",
+            params=RoleInRoom,
+            result=Noted,
+            plane="link",
+            effect="write",
+            errors=("no_such_room", "room_deleted", "not_owner", "no_such_agent", "invalid_name", "room_closed"),
+            facts=("role_given",),
+            example={"room": samples.ROOM, "agent": "U", "role": "reviewer"},
         ),
         Operation(
             name="link.transfer",

@@ -2,6 +2,7 @@
 
 room.invite            one key more; the first invite of a channel opens it
 room.leave, room.kick  somebody is in the room no longer
+room.role              what a member is in the room
 room.transfer, room.takeover   another owns the room
 room.archive           the room is over
 room.delete            the room is gone, with everything in it
@@ -86,6 +87,27 @@ class MemberGone(Result, frozen=True, kw_only=True):
     agent: str
     name: str
     status: str
+
+
+class GiveRole(Params, frozen=True, kw_only=True):
+    """`agent` is an id, or a name in the room. An empty `role` takes the member's role away. With `lock` the member
+    keeps this role, or none, whatever it says when it comes in again."""
+
+    agent: Annotated[str, Meta(min_length=1, max_length=128)]
+    role: Short
+    lock: bool = False
+    room: Short | None = None
+
+
+class RoleOfMember(Result, frozen=True, kw_only=True):
+    """`role` is what the member is from now on, empty for nothing but a member."""
+
+    room: str
+    room_name: str
+    agent: str
+    name: str
+    role: str
+    locked: bool
 
 
 class ArchiveRoom(Params, frozen=True, kw_only=True):
@@ -216,6 +238,28 @@ FAMILY: Final = Family(
                 {"room": samples.ROOM, "room_name": "team", "agent": "U", "name": samples.BOB, "status": "kicked"},
             ),
             command="parler room kick",
+        ),
+        Operation(
+            name="room.role",
+            summary="Say what a member is in a room, as its owner; hand-offs, tasks and expressions go by it.",
+            params=GiveRole,
+            result=RoleOfMember,
+            plane="agent",
+            effect="write",
+            errors=(*IN_ROOM, *AWAY, "room_closed", "not_owner", "no_such_agent"),
+            facts=("role_given",),
+            example={"agent": samples.BOB, "role": "reviewer", "lock": True, "room": "team"},
+            answers=(
+                {
+                    "room": samples.ROOM,
+                    "room_name": "team",
+                    "agent": "U",
+                    "name": samples.BOB,
+                    "role": "reviewer",
+                    "locked": True,
+                },
+            ),
+            command="parler role",
         ),
         Operation(
             name="room.transfer",

@@ -107,7 +107,8 @@ class Roster(Params, frozen=True, kw_only=True):
 
 
 class RosterMember(Result, frozen=True, kw_only=True):
-    """`presence` is what was found out of the member, `stated` what it says that it is doing."""
+    """`presence` is what was found out of the member, `stated` what it says that it is doing. A `locked` role is the
+    word of the room's owner, any other the member's own."""
 
     id: str
     name: str
@@ -118,6 +119,7 @@ class RosterMember(Result, frozen=True, kw_only=True):
     presence: str
     since: int
     stated: StatedStatus | msgspec.UnsetType = msgspec.UNSET
+    locked: bool = False
 
 
 class RosterResult(Result, frozen=True, kw_only=True):
@@ -144,8 +146,8 @@ class WatchRoom(Params, frozen=True, kw_only=True):
 
 class WatchItem(Result, frozen=True, kw_only=True):
     """`number` counts the items of this stream, from 1, and is the `seq` of its message too: each agent numbers a room
-    for itself, so the numbers of several would repeat. `event` is message, joined, left, knocked, denied or closed;
-    `agent` is who came, went or knocked, by name."""
+    for itself, so the numbers of several would repeat. `event` is message, joined, left, role, knocked, denied or
+    closed; `agent` is who came, went, knocked or was given a role, by name, and `role` is that role, empty for none."""
 
     room: str
     name: str
@@ -153,6 +155,7 @@ class WatchItem(Result, frozen=True, kw_only=True):
     number: int = 0
     message: Message | msgspec.UnsetType = msgspec.UNSET
     agent: str | msgspec.UnsetType = msgspec.UNSET
+    role: str | msgspec.UnsetType = msgspec.UNSET
     at: int = 0
 
 
