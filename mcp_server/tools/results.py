@@ -24,6 +24,7 @@ import msgspec
 
 from mcp_server.budget import PAGE, RESERVE, Budget
 from mcp_server.fence import Fencer, Revealed, is_name, reveal
+from mcp_server.tools import state_texts
 from parlerd.operations import types as t
 
 TAIL_BYTES: Final = 2_000
@@ -982,6 +983,12 @@ def clock(at: int) -> str:
     return time.strftime("%Y-%m-%d %H:%MZ", time.gmtime(at / 1000))
 
 
+def _of_state(
+    text: Callable[[Any, state_texts.Writer, int], str], result: t.Result, scribe: Scribe, asked: _Asked
+) -> str:
+    return text(result, scribe, asked.offset)
+
+
 _TEXTS: Final[dict[type[t.Result], Callable[[Any, Scribe, _Asked], str]]] = {
     t.OpenedSession: _opened,
     t.JoinedSession: _joined,
@@ -1009,4 +1016,5 @@ _TEXTS: Final[dict[type[t.Result], Callable[[Any, Scribe, _Asked], str]]] = {
     t.WhyResult: _why,
     t.Decided: _decided,
     t.ClosedSession: _closed,
+    **{kind: partial(_of_state, text) for kind, text in state_texts.TEXTS.items()},
 }

@@ -89,7 +89,9 @@ class Acting:
                 raise room.actions.missing(key_label(params.id))
             ids = [params.id]
         ids = [id for id in ids if params.after is None or id > params.after]
-        found = (self._shown(room, request.by.actor, id, expand=params.expand_params) for id in ids)
+        found = (
+            self._shown(room, request.by.actor, id, expand=params.expand_params or params.id is not None) for id in ids
+        )
         page = entries_shown.within(found, PAGE)
         return t.ActionsListed(actions=page, more=len(page) < len(ids), room=handle.room)
 

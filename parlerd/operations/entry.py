@@ -40,7 +40,10 @@ other. `relay`: about a relay on this machine, over the socket of the relay's ow
 ELSEWHERE: Final[frozenset[Plane]] = frozenset({"relay"})
 """The planes that no engine answers."""
 Effect = Literal["read", "write", "destructive"]
-Kind = Literal["string", "integer", "seconds", "strings", "boolean"]
+Kind = Literal["string", "integer", "seconds", "strings", "lines", "boolean", "json"]
+"""What an argument is. `lines` is a list of strings, or a text with one in each line. `json` is shown as a string,
+because some hosts take no property without a type and no object without properties; what is no text already is taken as
+it is."""
 
 
 class Params(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -61,11 +64,13 @@ class Argument(msgspec.Struct, frozen=True, kw_only=True):
     required: bool = False
     is_free: bool = False
     """Free text: the empty string is a value. Elsewhere the empty string means "not given", because hosts fill in what
-    a model left out."""
+    a model left out. JSON that is free may be any text, too."""
     is_number: bool = False
     """A message's number, which a model may write as one although the parameter is text."""
     is_list: bool = False
     """The parameter is a list, and the tool takes one member of it."""
+    spreads: bool = False
+    """The members of the object are parameters themselves."""
     least: int = 0
     """The smallest number that is taken."""
     most: int | None = None
@@ -200,11 +205,11 @@ SENDS_AWAY: Final = (*AWAY, "outbox_full", "key_used_elsewhere", "too_many_bytes
 """The same for messages, which wait here while that home cannot be reached."""
 IDEMPOTENT: Final = ("idempotency_conflict", "idempotency_expired")
 
-ROOM_ARGUMENT: Final = Argument(name="room", help="default: the active session")
+ROOM_ARGUMENT: Final = Argument(name="room", help="default: active session")
 IDEMPOTENCY_ARGUMENT: Final = Argument(
     name="key",
     field="idempotency_key",
     help="to retry safely",
     rule="key is 1 to 128 of letters, digits and . _ : -",
 )
-WAIT_ARGUMENT: Final = Argument(name="wait_secs", kind="seconds", field="wait_ms", help="0 answers at once")
+WAIT_ARGUMENT: Final = Argument(name="wait_secs", kind="seconds", field="wait_ms")

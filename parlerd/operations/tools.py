@@ -7,6 +7,7 @@ Not here: which tools there are and what their arguments mean (`families`), runn
 (`mcp_server.tools`). What an operation does is said by its summary; a tool adds how its arguments are meant and nothing
 else. Invariants: a tool is one flat object of optional properties without `oneOf`, `anyOf` or `$ref` (agent hosts
 reject those); a tool says of its effect what is true of the verb that does most; what `resolve` lets through is typed.
+That there are no other properties goes without saying: `resolve` refuses them by name, and names those that there are.
 """
 
 from __future__ import annotations
@@ -115,8 +116,8 @@ def definition(tool: Tool) -> dict[str, Any]:
     if tool.default:
         properties["action"] = {"type": "string", "enum": sorted(tool.operations)}
     for argument in tool.arguments:
-        properties[argument.name] = _property(argument)
-    schema: dict[str, Any] = {"type": "object", "properties": properties, "additionalProperties": False}
+        properties.setdefault(argument.name, _property(argument))
+    schema: dict[str, Any] = {"type": "object", "properties": properties}
     if required := [argument.name for argument in tool.arguments if argument.required]:
         schema["required"] = required
     shown: dict[str, Any] = {
@@ -124,8 +125,9 @@ def definition(tool: Tool) -> dict[str, Any]:
         "title": tool.title,
         "description": description(tool),
         "inputSchema": schema,
-        "annotations": _annotations(tool),
     }
+    if annotations := _annotations(tool):
+        shown["annotations"] = annotations
     if tool.is_core:
         shown["_meta"] = {"anthropic/alwaysLoad": True}
     return shown
@@ -137,8 +139,11 @@ _UNSAID: Final = {"readOnlyHint": False, "destructiveHint": True, "idempotentHin
 
 def _annotations(tool: Tool) -> dict[str, bool]:
     """What a tool says of its effect, without what goes without saying."""
+    if tool.effect == "read":
+        # The other hints say something of tools that change something alone. Source: as above.
+        said = {"readOnlyHint": True, "openWorldHint": tool.reaches_others}
+        return {name: value for name, value in said.items() if value != _UNSAID[name]}
     said = {
-        "readOnlyHint": tool.effect == "read",
         "destructiveHint": tool.effect == "destructive",
         # Sending twice posts twice unless a key is given, so only what reads or what knocks is safe to repeat.
         "idempotentHint": not any(each.needs_idempotency_key for each in tool.operations.values()),
@@ -161,7 +166,8 @@ def resolve(tool: Tool, arguments: Mapping[str, Any]) -> Meaning:
         if verb not in tool.operations:
             raise _refuse(tool, "action", f"action is one of: {', '.join(sorted(tool.operations))}.")
     operation = tool.operations[verb]
-    known = {argument.name: argument for argument in tool.arguments}
+    # Two verbs may mean different parameters by one name.
+    known = {each.name: each for each in sorted(tool.arguments, key=lambda each: not each.only or verb in each.only)}
     fields: dict[str, Any] = {}
     for name, value in given.items():
         argument = known.get(name)
@@ -175,7 +181,11 @@ def resolve(tool: Tool, arguments: Mapping[str, Any]) -> Meaning:
             raise _refuse(tool, name, f"{name} names nobody: name the agents who may see it, or leave it out.")
         if argument.only and verb not in argument.only:
             raise _refuse(tool, name, f"{name} goes with the action {' or '.join(argument.only)}.")
-        fields[argument.field or name] = _value(tool, argument, value)
+        worth = _value(tool, argument, value)
+        if argument.spreads:
+            fields |= {each: inner for each, inner in worth.items() if each not in fields}
+        else:
+            fields[argument.field or name] = worth
     for argument in tool.arguments:
         if argument.required and argument.name not in given:
             raise _refuse(tool, argument.name, f"{argument.name} is missing.")
@@ -191,16 +201,18 @@ def _params(tool: Tool, operation: Operation, fields: dict[str, Any]) -> Params:
     shape = tool.params or operation.params
     for name in fields:
         if name not in _accepted(shape):
-            raise _refuse(tool, name, f"{_shown(_argument_of(tool, name).name)} does not go with this action.")
+            filled = _argument_of(tool, name)
+            shown = _shown(name if filled is None else filled.name)
+            raise _refuse(tool, shown, f"{shown} does not go with this action.")
     try:
         return msgspec.convert(fields, shape)
     except msgspec.ValidationError as error:
         raise _refuse(tool, "", _plainly(tool, str(error))) from None
 
 
-def _argument_of(tool: Tool, field: str) -> Argument:
-    """The argument that fills this parameter."""
-    return next(each for each in tool.arguments if field == (each.field or each.name))
+def _argument_of(tool: Tool, field: str) -> Argument | None:
+    """The argument that fills this parameter; None for one that came as a member of an object."""
+    return next((each for each in tool.arguments if field == (each.field or each.name)), None)
 
 
 _MISSING: Final = re.compile(r"Object missing required field `(\w+)`")
@@ -214,8 +226,10 @@ def _plainly(tool: Tool, said: str) -> str:
     at = _AT.search(said)
     if at is None:
         return said
-    argument = _argument_of(tool, at[1])
-    return argument.rule or f"{argument.name} is not valid: {said.partition(' - at ')[0]}."
+    argument, problem = _argument_of(tool, at[1]), said.partition(" - at ")[0]
+    if argument is None:
+        return f"{at[1]} is not valid: {problem}."
+    return argument.rule or f"{argument.name} is not valid: {problem}."
 
 
 @cache
@@ -225,13 +239,17 @@ def _accepted(shape: type[Params]) -> frozenset[str]:
 
 def _value(tool: Tool, argument: Argument, value: Any) -> Any:
     name = argument.name
+    if argument.kind == "json":
+        return _json(tool, argument, value)
     if argument.kind == "string":
         if isinstance(value, int) and not isinstance(value, bool) and argument.is_number:
             value = str(value)
         if not isinstance(value, str):
             raise _refuse(tool, name, f"{name} is a string.")
         return (value,) if argument.is_list else value
-    if argument.kind == "strings":
+    if argument.kind == "lines" and isinstance(value, str):
+        return tuple(line.strip() for line in value.splitlines() if line.strip())
+    if argument.kind in ("strings", "lines"):
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise _refuse(tool, name, f"{name} is a list of strings.")
         return tuple(value)
@@ -247,13 +265,26 @@ def _value(tool: Tool, argument: Argument, value: Any) -> Any:
     return int(value)
 
 
+def _json(tool: Tool, argument: Argument, value: Any) -> Any:
+    """What JSON says. A host may give it as a text, or as what the text says."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            if not argument.is_free:
+                raise _refuse(tool, argument.name, f"{argument.name} is JSON.") from None
+    if argument.spreads and not isinstance(value, dict):
+        raise _refuse(tool, argument.name, f"{argument.name} is a JSON object.")
+    return value
+
+
 def _property(argument: Argument) -> dict[str, Any]:
     shape: dict[str, Any] = {"type": "string"}
     if argument.kind == "strings":
         shape = {"type": "array", "items": {"type": "string"}}
     elif argument.kind == "boolean":
         shape = {"type": "boolean"}
-    elif argument.kind != "string":
+    elif argument.kind not in ("string", "json", "lines"):
         shape = {"type": "integer"}
         if argument.least:
             # That a count is not negative needs no words.

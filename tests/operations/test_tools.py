@@ -24,12 +24,19 @@ EVERY_TOOL = pytest.mark.parametrize("tool", TOOLS.values(), ids=TOOLS)
 
 
 def keys_of(value: Any) -> set[str]:
-    """Every key of every object in a JSON value."""
+    """Every keyword of a schema and of all schemas in it. The names of properties are none."""
     if isinstance(value, dict):
-        return set(value).union(*map(keys_of, value.values()))
+        inner = (each.values() if name == "properties" else [each] for name, each in value.items())
+        return set(value).union(*(keys_of(each) for found in inner for each in found))
     if isinstance(value, list):
         return set().union(*map(keys_of, value))
     return set()
+
+
+def annotations_of(tool: Tool) -> dict[str, bool]:
+    """What the tool says of its effect."""
+    found: dict[str, bool] = definition(tool).get("annotations", {})
+    return found
 
 
 def refusal(tool: str, arguments: dict[str, Any]) -> ParlerError:
@@ -72,7 +79,8 @@ def test_a_verb_brings_its_own_arguments_to_its_tool() -> None:
 @pytest.mark.parametrize(
     ("other", "hints"),
     [
-        (look("look.away"), (True, False, True)),
+        # Of a tool that only reads the other hints say nothing. Source: the schema of MCP, `ToolAnnotations`.
+        (look("look.away"), (True, True, False)),
         (look("look.away", effect="write"), (False, False, True)),
         (look("look.away", effect="destructive"), (False, True, True)),
         (look("look.away", effect="write", needs_idempotency_key=True), (False, False, False)),
@@ -81,7 +89,7 @@ def test_a_verb_brings_its_own_arguments_to_its_tool() -> None:
 def test_a_tool_says_of_itself_what_is_true_of_the_verb_that_does_most(
     other: t.Operation, hints: tuple[bool, bool, bool]
 ) -> None:
-    said = definition(tools_of((family(look(), other),))["look"])["annotations"]
+    said = annotations_of(tools_of((family(look(), other),))["look"])
     unsaid = {"readOnlyHint": False, "destructiveHint": True, "idempotentHint": False}
     assert tuple(said.get(name, value) for name, value in unsaid.items()) == hints
 
@@ -120,7 +128,6 @@ def test_a_tool_is_one_flat_object_that_every_host_accepts(tool: Tool) -> None:
     schema = shown["inputSchema"]
     assert not keys_of(shown) & {"$ref", "$defs", "oneOf", "anyOf", "allOf", "not", "if"}
     assert schema["type"] == "object"
-    assert schema["additionalProperties"] is False
     assert set(schema.get("required", [])) <= set(schema["properties"])
     for shape in schema["properties"].values():
         assert shape["type"] in {"string", "integer", "array", "boolean"}
@@ -136,7 +143,7 @@ def test_a_tool_has_a_title_three_sentences_one_example_and_the_annotations_that
     assert text.count("Example: ") == 1
     assert text.partition("Example: ")[0].count(". ") <= 2
     unsaid = {"readOnlyHint": False, "destructiveHint": True, "idempotentHint": False, "openWorldHint": True}
-    assert all(unsaid[name] is not value for name, value in shown["annotations"].items())
+    assert all(unsaid[name] is not value for name, value in annotations_of(tool).items())
 
 
 @EVERY_TOOL
@@ -145,7 +152,7 @@ def test_the_example_of_a_tool_is_a_valid_call(tool: Tool) -> None:
 
 
 def test_only_what_reads_is_marked_read_only() -> None:
-    marked = {tool.name for tool in TOOLS.values() if definition(tool)["annotations"].get("readOnlyHint")}
+    marked = {tool.name for tool in TOOLS.values() if annotations_of(tool).get("readOnlyHint")}
     assert marked == {"parler_recv", "parler_rooms"}
 
 
@@ -174,8 +181,9 @@ def test_a_message_is_named_by_its_number_however_a_model_writes_it(number: obje
 
 
 def test_leaving_is_marked_destructive_for_one_may_end_a_session_for_all_and_no_host_has_to_load_it_at_once() -> None:
-    marked = {tool.name for tool in TOOLS.values() if definition(tool)["annotations"].get("destructiveHint", True)}
-    assert marked == {"parler_leave", "parler_memory"}
+    changing = [tool for tool in TOOLS.values() if not annotations_of(tool).get("readOnlyHint")]
+    marked = {tool.name for tool in changing if annotations_of(tool).get("destructiveHint", True)}
+    assert marked == {"parler_leave", "parler_memory", "parler_state"}
     assert "_meta" not in definition(TOOLS["parler_leave"])
     assert resolve(TOOLS["parler_leave"], {}).params == t.CloseSession()
     assert resolve(TOOLS["parler_leave"], {"room": "auth"}).params == t.CloseSession(room="auth")
@@ -253,3 +261,49 @@ def test_the_tools_that_take_a_key_are_those_whose_call_may_name_one() -> None:
 def test_every_error_an_operation_behind_a_tool_can_give_is_known() -> None:
     codes = {code for tool in TOOLS.values() for entry in tool.operations.values() for code in entry.errors}
     assert codes <= set(ERRORS)
+
+
+@pytest.mark.parametrize(
+    ("given", "value"),
+    [(3, 3), ("3", 3), ('"3"', "3"), ("three", "three"), ("", ""), ({"a": [1]}, {"a": [1]}), ('{"a": [1]}', {"a": [1]}),
+     (True, True), ("{broken", "{broken"), ("[" * 100_000, "[" * 100_000)],
+)  # fmt: skip
+def test_a_value_is_json_as_a_text_or_as_it_is_and_else_a_text(given: Any, value: Any) -> None:
+    params = resolve(TOOLS["parler_state"], {"action": "set", "key": "k", "value": given}).params
+    assert params == t.SetState(key="k", value=value)
+
+
+@pytest.mark.parametrize("given", ["{", "two words", "1 2"])
+def test_json_that_is_no_text_has_to_be_json(given: str) -> None:
+    error = refusal("parler_state", {"action": "batch", "writes": given})
+    assert error.message == "writes is JSON."
+
+
+def test_what_a_definition_holds_are_the_parameters_themselves() -> None:
+    define = {"id": "go", "if": "true", "writes": [{"key": "n", "value": 1}], "room": "other"}
+    for given in (define, json.dumps(define)):
+        params = resolve(TOOLS["parler_act"], {"action": "register", "define": given, "room": "auth"}).params
+        assert isinstance(params, t.RegisterAction)
+        assert (params.id, params.gate, params.writes[0].key, params.room) == ("go", "true", "n", "auth")
+    assert refusal("parler_act", {"action": "register", "define": "[1]"}).message == "define is a JSON object."
+    assert "nope" in refusal("parler_act", {"action": "register", "define": {"id": "a", "nope": 1}}).message
+    broken = refusal("parler_act", {"action": "register", "define": {"id": "a", "writes": [{"key": 1}]}})
+    assert broken.message.startswith("writes is not valid: ")
+
+
+def test_one_name_means_what_its_verb_means_by_it() -> None:
+    waits = resolve(
+        TOOLS["parler_state"], {"action": "wait", "expr": "a == 1", "wait_secs": 5, "include": "state\nagents"}
+    )
+    assert waits.params == t.WaitUntil(condition="a == 1", wait_ms=5_000, include=("state", "agents"))
+    assert resolve(TOOLS["parler_state"], {"action": "eval", "expr": "1"}).params == t.Evaluate(expr="1")
+    assert resolve(TOOLS["parler_state"], {"action": "delete_action", "key": "go"}).params == t.DeleteAction(id="go")
+    assert resolve(TOOLS["parler_state"], {"action": "delete", "key": "go"}).params == t.DeleteState(key="go")
+
+
+def test_lines_are_a_list_or_a_text_with_one_in_each() -> None:
+    for given in (["a", "b c"], "a\n\n  b c\n"):
+        params = resolve(TOOLS["parler_handoff"], {"next": "x", "decisions": given}).params
+        assert isinstance(params, t.GiveHandoff)
+        assert params.decisions == ("a", "b c")
+    assert refusal("parler_handoff", {"next": "x", "decisions": [1]}).code == "invalid_param"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import trio
 import trio.testing
@@ -14,6 +15,13 @@ from mcp_server.window import Window
 from parlerd.operations import types as t
 from parlerd.operations.traits import UNMEASURED, HostTraits
 from tests.support.engine import Party, Served
+
+_FENCED: Final = re.compile(r"\[peer (\w+)[^\]\n]*\]\n.*?\n\[end \1\]", re.DOTALL)
+
+
+def outside(text: str) -> str:
+    """What stands outside every fence."""
+    return _FENCED.sub("", text)
 
 
 class NoForm:

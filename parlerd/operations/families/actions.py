@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from parlerd.core.model import MAX_LABEL, MAX_WRITES, SHARED, PeerText
 from parlerd.operations import samples
-from parlerd.operations.entry import Family, IdempotencyKey, Operation, Params, Result, Short
+from parlerd.operations.entry import Argument, Family, IdempotencyKey, Offer, Operation, Params, Result, Short
 from parlerd.operations.shared import (
     STATE_READING,
     STATE_WRITES,
@@ -95,9 +95,9 @@ class DeleteAction(Params, frozen=True, kw_only=True):
 
 
 class ListActions(Params, frozen=True, kw_only=True):
-    """The actions that are there for the asker, by their names; `id` names one of them. With `expand_params` each says
-    besides for which values of its parameters it can be invoked, the other parameters at their defaults. `after` is the
-    last action of the page before."""
+    """The actions that are there for the asker, by their names; `id` names one of them. With `expand_params`, and where
+    one is named, each says besides for which values of its parameters it can be invoked, the other parameters at their
+    defaults. `after` is the last action of the page before."""
 
     id: Key | None = None
     expand_params: bool = False
@@ -219,6 +219,13 @@ FAMILY: Final = Family(
                 "writes": [{"key": "wood", "value": -1, "increment": True}],
             },
             answers=({**_SHOWN, **samples.DONE},),
+            tool=Offer(
+                tool="parler_act",
+                verb="register",
+                arguments=(
+                    Argument(name="define", kind="json", spreads=True, help="{id, if, params, writes, on_invoke...}"),
+                ),
+            ),
             command="parler action register",
         ),
         Operation(
@@ -232,6 +239,7 @@ FAMILY: Final = Family(
             facts=("timer_fired",),
             example={},
             answers=({"actions": [_SHOWN], "more": False, **samples.PLACED},),
+            tool=Offer(tool="parler_act", verb="actions"),
             command="parler action list",
         ),
         Operation(
@@ -253,6 +261,7 @@ FAMILY: Final = Family(
                     **samples.DONE,
                 },
             ),
+            tool=Offer(tool="parler_act", verb="invoke", arguments=(Argument(name="params", kind="json"),)),
             command="parler action invoke",
         ),
         Operation(
@@ -267,6 +276,7 @@ FAMILY: Final = Family(
             facts=("action_deleted", "timer_fired"),
             example={"id": "stoke_fire"},
             answers=({"id": "stoke_fire", "version": 1, **samples.DONE},),
+            tool=Offer(tool="parler_state", verb="delete_action", arguments=(Argument(name="key", field="id"),)),
             command="parler action delete",
         ),
     )

@@ -134,8 +134,8 @@ FAMILY: Final = Family(
         ToolEntry(
             name="parler_act",
             title="Work",
-            does="Serve a queue; claim a task, say its status (task: working, failed...), end it; state yours "
-            "(presence), what wakes you (attention).",
+            does="Serve a queue; claim a task, say its status (task: working, failed...), end it; list room actions, "
+            "invoke one; state presence, what wakes you (attention).",
             arguments=(
                 Argument(name="room"),
                 Argument(name="service"),

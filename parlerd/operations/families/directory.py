@@ -203,8 +203,8 @@ FAMILY: Final = Family(
                 arguments=(
                     Argument(name="visibility", help="private, public or withdrawn"),
                     Argument(name="direct", rule="direct is open or ask."),
-                    Argument(name="tags", kind="strings"),
-                    Argument(name="skills", kind="strings"),
+                    Argument(name="tags", kind="lines"),
+                    Argument(name="skills", kind="lines"),
                     Argument(name="describe", field="description", is_free=True),
                 ),
             ),
@@ -267,7 +267,7 @@ FAMILY: Final = Family(
         ToolEntry(
             name="parler_discover",
             title="Find agents",
-            does="Find agents by name, tag, skill or role; register your own card, by which others find you.",
+            does="Find agents by name, tag, skill or role; register the card by which others find you.",
             arguments=(Argument(name="role"),),
             default="find",
             example={"query": "web"},

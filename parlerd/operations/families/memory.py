@@ -124,7 +124,6 @@ _FACT: Final = {
     "name": samples.NAME,
     "verified": "valid",
 }
-_KEY: Final = Argument(name="key", help="a name for the fact")
 _WRITING: Final = (
     *IN_ROOM,
     "invalid_param",
@@ -154,7 +153,7 @@ FAMILY: Final = Family(
                 verb="remember",
                 arguments=(
                     Argument(name="text", is_free=True),
-                    Argument(name="if_version", kind="integer", help="its version now; 0: none"),
+                    Argument(name="if_version", kind="integer"),
                 ),
             ),
             command="parler remember",
@@ -198,11 +197,11 @@ FAMILY: Final = Family(
     tools=(
         ToolEntry(
             name="parler_memory",
-            title="Shared memory",
+            title="Memory",
             does="Remember a fact for everyone in the room, recall facts by their words or key, forget one for good.",
             arguments=(
-                _KEY,
-                Argument(name="room", help="default: the active session; to recall: all"),
+                Argument(name="key"),
+                Argument(name="room", help="to recall, default: all"),
                 Argument(name="private", kind="boolean", help="for yourself alone"),
             ),
             default="recall",

@@ -330,13 +330,12 @@ FAMILY: Final = Family(
         ToolEntry(
             name="parler_send",
             title="Send a message",
-            usage="The answer carries messages that arrived meanwhile.",
             arguments=(
                 Argument(name="text", required=True, is_free=True),
                 ROOM_ARGUMENT,
                 Argument(name="service", help="a queue"),
-                Argument(name="to", help="an agent in the session, or anyone to write to directly", is_list=True),
-                Argument(name="visible_to", kind="strings", help="only these agents may ever see it"),
+                Argument(name="to", help="an agent anywhere", is_list=True),
+                Argument(name="visible_to", kind="strings", help="hidden from all others"),
                 Argument(
                     name="kind",
                     help="text, question, task, ...",
@@ -345,7 +344,7 @@ FAMILY: Final = Family(
                 Argument(name="reply_to", help="message number", is_number=True),
                 IDEMPOTENCY_ARGUMENT,
             ),
-            example={"text": "on it, taking token rotation"},
+            example={"text": "on it"},
         ),
         ToolEntry(
             name="parler_recv",
@@ -356,8 +355,8 @@ FAMILY: Final = Family(
                 ROOM_ARGUMENT,
                 Argument(name="limit", kind="integer", least=1, most=TOOL_PAGE),
                 Argument(name="unclaimed", kind="boolean"),
-                Argument(name="since", kind="integer", help="look back: what follows this number; marks nothing read"),
-                Argument(name="offset", kind="integer", help="with since: the character to go on from", beside="since"),
+                Argument(name="since", kind="integer", help="look back: what follows this number"),
+                Argument(name="offset", kind="integer", beside="since"),
             ),
             example={"wait_secs": 600},
         ),

@@ -320,8 +320,8 @@ FAMILY: Final = Family(
         ToolEntry(
             name="parler_rooms",
             title="Look around",
-            does="Your rooms and what is unread (list), who is in one (roster) or knocks at yours (requests), where a "
-            "message got to (why), offers of the turn and their trail (handoffs).",
+            does="Rooms and what is unread (list), members (roster), who knocks (requests), where a message got to "
+            "(why), offers of the turn (handoffs).",
             arguments=(
                 Argument(name="room"),
                 Argument(name="id", help="message number", is_number=True),

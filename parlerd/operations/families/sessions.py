@@ -349,12 +349,12 @@ FAMILY: Final = Family(
         ToolEntry(
             name="parler_open_session",
             title="Open a session",
-            usage="It becomes your active session; give the person the line to hand over.",
+            usage="Give the person the line to hand over.",
             arguments=(
                 Argument(name="context", help="the recap others start from", is_free=True),
                 Argument(name="topic", help="short name"),
             ),
-            example={"topic": "auth-redesign", "context": "Chose PKCE. Left: token rotation."},
+            example={"topic": "auth-redesign", "context": "Chose PKCE."},
         ),
         ToolEntry(
             name="parler_join_session",
@@ -365,7 +365,7 @@ FAMILY: Final = Family(
         ),
         ToolEntry(
             name="parler_leave",
-            title="Leave or end a session",
+            title="Leave or end",
             arguments=(Argument(name="room"),),
             example={"room": "auth-redesign"},
             is_core=False,
@@ -373,10 +373,10 @@ FAMILY: Final = Family(
         ),
         ToolEntry(
             name=APPROVE,
-            title="Ask the person to admit",
+            title="Ask to admit",
             stands_for="session.approve",
             params=AskApproval,
-            usage="This only asks: the person types the joiner's code into a form, or you learn what they run.",
+            usage="It asks the person here, or says what they run.",
             arguments=(
                 Argument(name="agent", help="who knocks; default: the only one"),
                 Argument(name="room"),

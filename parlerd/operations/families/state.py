@@ -9,7 +9,19 @@ from msgspec import Meta
 
 from parlerd.core.model import MAX_WRITES, SHARED
 from parlerd.operations import samples
-from parlerd.operations.entry import Family, IdempotencyKey, Operation, Params, Result, Short, Wait
+from parlerd.operations.entry import (
+    WAIT_ARGUMENT,
+    Argument,
+    Family,
+    IdempotencyKey,
+    Offer,
+    Operation,
+    Params,
+    Result,
+    Short,
+    ToolEntry,
+    Wait,
+)
 from parlerd.operations.shared import (
     EXPRESSIONS,
     STATE_READING,
@@ -242,6 +254,7 @@ FAMILY: Final = Family(
             facts=("timer_fired",),
             example={"key": "phase"},
             answers=({**samples.ENTRY, **samples.PLACED},),
+            tool=Offer(tool="parler_state", verb="get", arguments=(Argument(name="offset", kind="integer"),)),
             command="parler state get",
         ),
         Operation(
@@ -255,6 +268,7 @@ FAMILY: Final = Family(
             facts=("timer_fired",),
             example={},
             answers=({"entries": [samples.ENTRY], "more": False, **samples.PLACED},),
+            tool=Offer(tool="parler_state", verb="list"),
             command="parler state list",
         ),
         Operation(
@@ -269,6 +283,18 @@ FAMILY: Final = Family(
             facts=STATE_WRITES,
             example={"key": "phase", "value": "planning"},
             answers=({**samples.ENTRY, **samples.DONE},),
+            tool=Offer(
+                tool="parler_state",
+                verb="set",
+                arguments=(
+                    Argument(name="value", kind="json", is_free=True, help="JSON or text"),
+                    Argument(name="increment", kind="boolean"),
+                    Argument(name="merge", kind="boolean"),
+                    Argument(name="append", kind="boolean"),
+                    Argument(name="enabled"),
+                    Argument(name="timer", kind="json", help='{"ms":60000,"effect":"delete"}, or ticks and tick_on'),
+                ),
+            ),
             command="parler state set",
         ),
         Operation(
@@ -283,6 +309,7 @@ FAMILY: Final = Family(
             facts=("state_deleted", "timer_fired"),
             example={"key": "phase"},
             answers=({**samples.ENTRY, "value": None, "deleted": True, **samples.DONE},),
+            tool=Offer(tool="parler_state", verb="delete"),
             command="parler state delete",
         ),
         Operation(
@@ -297,6 +324,7 @@ FAMILY: Final = Family(
             facts=(*STATE_WRITES, "state_deleted"),
             example={"writes": [{"key": "turn", "value": 1, "increment": True}]},
             answers=({"writes": [samples.ENTRY], **samples.DONE},),
+            tool=Offer(tool="parler_state", verb="batch", arguments=(Argument(name="writes", kind="json"),)),
             command="parler state batch",
         ),
         Operation(
@@ -328,6 +356,7 @@ FAMILY: Final = Family(
                     **samples.PLACED,
                 },
             ),
+            tool=Offer(tool="parler_state", verb="history"),
             command="parler state history",
         ),
         Operation(
@@ -348,6 +377,7 @@ FAMILY: Final = Family(
                     **samples.DONE,
                 },
             ),
+            tool=Offer(tool="parler_state", verb="renew"),
             command="parler timer renew",
         ),
         Operation(
@@ -362,6 +392,7 @@ FAMILY: Final = Family(
             facts=("scope_hidden", "timer_fired"),
             example={"hidden": True},
             answers=({"scope": samples.ANN, "hidden": True, **samples.PLACED},),
+            tool=Offer(tool="parler_state", verb="hide", arguments=(Argument(name="hidden", kind="boolean"),)),
             command="parler state private",
         ),
         Operation(
@@ -375,6 +406,7 @@ FAMILY: Final = Family(
             facts=("timer_fired",),
             example={"expr": "state._shared.turn > 2"},
             answers=({"value": True, **samples.PLACED},),
+            tool=Offer(tool="parler_state", verb="eval"),
             command="parler eval",
         ),
         Operation(
@@ -398,7 +430,34 @@ FAMILY: Final = Family(
                     **samples.PLACED,
                 },
             ),
+            tool=Offer(
+                tool="parler_state",
+                verb="wait",
+                arguments=(
+                    Argument(name="expr", field="condition"),
+                    Argument(name="include", kind="lines"),
+                    WAIT_ARGUMENT,
+                ),
+            ),
             command="parler wait",
         ),
-    )
+    ),
+    tools=(
+        ToolEntry(
+            name="parler_state",
+            title="State",
+            does="Read and write the room's versioned keys, evaluate or wait for CEL conditions over them.",
+            arguments=(
+                Argument(name="key"),
+                Argument(name="scope", help="_shared, or an agent"),
+                Argument(name="if", help="CEL"),
+                Argument(name="if_version", kind="integer"),
+                Argument(name="expr", help="CEL; to set: a view"),
+                Argument(name="room"),
+            ),
+            default="list",
+            example={"action": "wait", "expr": "state._shared.turn == 2"},
+            is_core=False,
+        ),
+    ),
 )

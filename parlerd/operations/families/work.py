@@ -13,7 +13,7 @@ from parlerd.operations.entry import (
     IDEMPOTENT,
     IN_ROOM,
     SENDS_AWAY,
-    Argument,
+    WAIT_ARGUMENT,
     Family,
     IdempotencyKey,
     Offer,
@@ -139,7 +139,6 @@ _HELD: Final = {
     "room": samples.ROOM,
     "name": "review",
 }
-_WAIT: Final = Argument(name="wait_secs", kind="seconds", field="wait_ms")
 
 FAMILY: Final = Family(
     operations=(
@@ -183,7 +182,7 @@ FAMILY: Final = Family(
                 {**_HELD, "message": samples.message(7, samples.ANN, "review PR #42", kind="task")},
                 {**_HELD, "id": None, "lease_until": None, "fence": None, "status": "none"},
             ),
-            tool=Offer(tool="parler_act", verb="claim", arguments=(_WAIT,)),
+            tool=Offer(tool="parler_act", verb="claim", arguments=(WAIT_ARGUMENT,)),
             command="parler claim",
         ),
         Operation(

@@ -1,0 +1,154 @@
+"""What a model reads of a room's state and its actions, through a window as a host opens it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from mcp_server.budget import Budget
+from mcp_server.tools.results import Scribe
+from parlerd.operations import types as t
+from tests.support.engine import engine_world, run
+from tests.support.models import Model, let_in, model, outside
+
+ROOM = "r_1"
+
+
+async def state(model: Model, action: str, **arguments: Any) -> str:
+    return await model.call("parler_state", action=action, **arguments)
+
+
+async def act(model: Model, action: str, **arguments: Any) -> str:
+    return await model.call("parler_act", action=action, **arguments)
+
+
+@asynccontextmanager
+async def two_models() -> AsyncIterator[tuple[Model, Model]]:
+    """Two models in one session."""
+    async with engine_world() as served:
+        alice, bob = await model(served, "alice"), await model(served, "bob")
+        await let_in(served, await alice.party.open("auth", "recap"), bob)
+        yield alice, bob
+
+
+def test_what_one_model_writes_another_reads_in_a_fence() -> None:
+    async def main() -> None:
+        async with two_models() as (alice, bob):
+            assert (await state(alice, "set", key="turn", value=1)).startswith("turn is at version 1 now: 1\n")
+            assert (await state(bob, "set", key="turn", value=1, increment=True)).startswith(
+                "turn is at version 2 now: 2\n"
+            )
+            assert await state(alice, "set", key="plan", value='{"phase": "canary"}') == "plan is at version 1 now.\n"
+            for text in (await state(bob, "get", key="plan"), await state(bob, "list")):
+                assert '"phase":"canary"' in text
+                assert "canary" not in outside(text)
+            assert (await state(bob, "eval", expr="state._shared.turn * 2")).startswith("It is worth: 4\n")
+            versions = await state(bob, "history", key="turn")
+            assert versions.index("v2 by claude-code@bob") < versions.index("v1 by claude-code@alice")
+            batch = [{"key": "a", "value": "x"}, {"key": "plan", "delete": True}]
+            assert "2 keys written:" in await state(alice, "batch", writes=json.dumps(batch))
+            assert (await state(alice, "delete", key="a")).startswith("Deleted: a, which was at version 1.")
+
+    run(main)
+
+
+def test_what_is_refused_says_what_is_there_and_what_to_do() -> None:
+    async def main() -> None:
+        async with two_models() as (alice, bob):
+            await state(alice, "set", key="turn", value=1)
+            text = await state(bob, "set", key="turn", value=5, if_version=0)
+            assert text.startswith("version_conflict: The key turn is at version 1.")
+            text = await state(bob, "get", key="tunr")
+            assert "did you mean turn?" in text
+            text = await state(bob, "eval", expr="state._shared.turn =! 2")
+            assert text.startswith("expression_invalid:")
+            assert "line: 1" in text
+            assert "parler_state takes:" in await state(bob, "set", key="turn", valeu=5)
+
+    run(main)
+
+
+def test_a_wait_ends_when_it_is_true_or_over_and_shows_what_was_asked_for() -> None:
+    async def main() -> None:
+        async with two_models() as (alice, bob):
+            await state(alice, "set", key="turn", value=2)
+            text = await state(bob, "wait", expr="state._shared.turn == 2", include=["state._shared"], wait_secs=5)
+            assert text.startswith("It is true, after 0 s.")
+            assert '{"_shared":{"turn":2}}' in text
+            text = await state(bob, "wait", expr="state._shared.trun == 2", wait_secs=0)
+            assert "It did not become true, after 0 s; it is worth: null" in text
+            assert "trun" not in outside(text)
+
+    run(main)
+
+
+def test_a_value_that_is_longer_than_a_page_is_read_on_by_offset_until_it_is_whole() -> None:
+    value = ["canary"] * 1_000
+    text = json.dumps(value, separators=(",", ":"))
+    read = t.StateRead(
+        scope="_shared", key="k", value=value, version=1, updated_by="bob", updated_at=0, room=ROOM, name="auth"
+    )
+    found, offset, pages = "", 0, 0
+    while True:
+        page = Scribe(budget=Budget()).write(read, offset=offset).text
+        body = page.split("]\n", 1)[1].rsplit("\n[end", 1)[0]
+        found, pages = found + body, pages + 1
+        offset = len(found)
+        if "To read on" not in page:
+            break
+        assert f"the same call with offset {offset}." in page
+        assert pages < 10
+    assert found == text
+    assert pages > 1
+
+
+def test_a_model_registers_an_action_and_another_finds_and_invokes_it() -> None:
+    async def main() -> None:
+        async with two_models() as (alice, bob):
+            define = {
+                "id": "craft",
+                "description": "canary",
+                "if": "state._shared.wood >= 3",
+                "params": {"item": {"type": "string", "enum": ["trap", "hut"]}},
+                "writes": [
+                    {"key": "wood", "value": -3, "increment": True},
+                    {"key": "has_${params.item}", "value": "canary"},
+                ],
+                "on_invoke": {"timer": {"ticks": 2, "tick_on": "state._shared.turn", "effect": "enable"}},
+                "result": "params.item",
+            }
+            assert (await act(alice, "register", define=define)).startswith(
+                "The action craft is registered, version 1."
+            )
+            text = await act(bob, "actions")
+            assert "craft; not available: its condition comes to no value; params item:trap|hut?; canary" in text
+            assert "canary" not in outside(text)
+            await state(alice, "set", key="wood", value=5)
+            assert "craft; available" in await act(bob, "actions", id="craft")
+            text = await act(bob, "invoke", id="craft", params={"item": "trap"})
+            assert text.startswith("Invoked: craft, 2 keys written.")
+            assert "canary" not in outside(text)
+            assert "It can be invoked again after 2 more writes." in text
+            assert (await act(bob, "invoke", id="craft", params='{"item": "trap"}')).startswith("action_cooldown:")
+            assert (await act(bob, "invoke", id="craf")).startswith(
+                "no_such_action: There is no action craf; did you mean craft?"
+            )
+            text = await state(alice, "delete_action", key="craft")
+            assert text.startswith("Deleted: the action craft, which was at version 1.")
+            assert "There is no action" in await act(bob, "actions")
+
+    run(main)
+
+
+@pytest.mark.parametrize("size", [1, 40, 4_000])
+def test_a_list_holds_what_a_page_holds_and_says_that_there_is_more(size: int) -> None:
+    about: dict[str, Any] = {"scope": "_shared", "version": 1, "updated_by": "bob", "updated_at": 0}
+    entries = [t.StateEntry(key=f"k{number}", value="v" * 50, **about) for number in range(size)]
+    scribe = Scribe(budget=Budget())
+    text = scribe.write(t.StateListed(entries=entries, more=False, room=ROOM, name="auth")).text
+    assert scribe.budget.size(text) <= scribe.budget.page
+    assert ("There are more" in text) is (size > 1_000)
