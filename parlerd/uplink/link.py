@@ -273,9 +273,9 @@ class Link:
                 await self._change.wait()
         return True
 
-    async def told_all(self, room: RoomId) -> None:
-        """Wait until this link told all that is there of a room, for `CATCH_UP_S` at most."""
-        with trio.move_on_after(CATCH_UP_S):
+    async def told_all(self, room: RoomId, seconds: float = CATCH_UP_S) -> None:
+        """Wait until this link told all that is there of a room, for so many seconds at most."""
+        with trio.move_on_after(seconds):
             while self._is_ready and room in self._followed and room not in self._level:
                 await self._change.wait()
 
