@@ -85,7 +85,12 @@ class Directs:
         name = active_room(self._desk, me.id)
         if name is None:
             return None
-        room = (await self._desk.rooms.get(name)).aggregate
+        try:
+            room = (await self._desk.rooms.get(name)).aggregate
+        except Refused:
+            # A session is its agent's active one from when it takes its name: this one is not opened yet, or the daemon
+            # ended in between.
+            return None
         member = room.state.members.get(me.id)
         return room if member is not None and member.present else None
 

@@ -275,6 +275,11 @@ class Homes(Protocol):
         `relay_equivocation` for any other room in the place of `wrong_room`."""
         ...
 
+    def bring_in_later(self, home: HomeId, room: RoomId, agent: AgentId) -> None:
+        """Let an agent of this home come into a direct room of another home that could not take its knock now: as soon
+        as that home can, over the link that there is or the next one."""
+        ...
+
     def all(self) -> Sequence[HomeId]:
         """Every home that was added."""
         ...
@@ -458,6 +463,9 @@ class NoHomes:
 
     async def find_direct(self, home: HomeId, room: RoomId, agent: AgentId) -> Opening:
         raise Refused("home_not_trusted", host=self.name_of(home))
+
+    def bring_in_later(self, home: HomeId, room: RoomId, agent: AgentId) -> None:
+        pass
 
     def all(self) -> Sequence[HomeId]:
         return ()

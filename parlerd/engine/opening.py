@@ -138,8 +138,10 @@ async def open_room(desk: Desk, caller: Caller, me: AgentRecord, wanted: Wanted)
     settled = await actor.submit(command, by, Draft((TextPart(recap),), nothing))
     room = await actor.quiet()
     replayed = settled.decision.replay is not None or not settled.facts
-    is_idle = desk.rooms.home.aggregate.state.active.get(me.id) is None
-    if naming.home and (is_idle or (wanted.kind == "session" and not replayed)):
+    active = desk.rooms.home.aggregate.state.active.get(me.id)
+    # A room of this home is active from its name on, but the agent may have gone on elsewhere before it was opened.
+    is_begun = wanted.kind == "session" and not replayed
+    if active != actor.room and (is_begun or (naming.home and active is None)):
         await desk.rooms.home.submit(c.Activate(agent=me.id, room=actor.room), by)
     # A room that was opened before has its key from then; the settings may ask for another kind of key today.
     facts: Sequence[e.Header] = settled.facts

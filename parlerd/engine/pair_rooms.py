@@ -247,7 +247,7 @@ class PairRooms:
 
     async def admit(self, ask: Ask, by: By, handle: RoomHandle) -> None:
         """The person agreed, as `by`: the agent that was asked comes into the room, now or as soon as the room's home
-        answers and says again that the agent is waited for there."""
+        lets it in."""
         async with self._desk.pair_lines.alone(ask.agent, ask.asker):
             agent = self._home.state.agents[ask.agent]
             try:
@@ -255,6 +255,8 @@ class PairRooms:
             except ParlerError as error:
                 if not error.spec.retryable:
                     raise
+                # A home says once on each link who is waited for, and this link may last.
+                self._desk.homes.bring_in_later(handle.aggregate.state.home, handle.room, agent.id)
                 return
             await self._seat(agent.id, by, handle.room)
 

@@ -1,8 +1,8 @@
 """What a link asks about a room beside the stream: messages from before, and how far each agent has read.
 
-Here are the handlers of `link.pull`, `link.why` and `link.cursors`. Not here: what goes on in a room (`following`).
-Above: the engine. Below: `reachable`, the library. Invariant: an agent's reading place never moves back, and never past
-the newest message that it may see.
+Here are the handlers of `link.pull`, `link.why`, `link.posted` and `link.cursors`. Not here: what goes on in a room
+(`following`). Above: the engine. Below: `reachable`, the library. Invariant: an agent's reading place never moves back,
+and never past the newest message that it may see.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from parlerd.engine.desk import Desk
 from parlerd.engine.fanout import PAGE_BYTES, message_of
 from parlerd.engine.handling import handles
 from parlerd.engine.ladder import readers_of, stages_of
-from parlerd.engine.reachable import require_member, require_speaker, room_within
+from parlerd.engine.reachable import came_under, require_member, require_speaker, room_within
 from parlerd.operations import types as t
 from parlerd.store.port import MarkDelivery, MoveCursor, NewFact, StoredMessage, Write
 
@@ -73,6 +73,20 @@ class Pulling:
             stages = [t.StageReached(stage=stage, at=at) for stage, at in reached.items()]
             ladders.append(t.LadderAtRoom(agent=reader, stages=stages, presence=presence, since=since))
         return t.LaddersAtRoom(readers=ladders)
+
+    @handles("link.posted")
+    async def posted(self, caller: Caller, params: t.PostedAtRoom) -> t.Noted:
+        agent, principal = require_speaker(self._desk, caller, params.agent), caller.facts.authority.principal
+        room = await (await room_within(self._desk, caller, params.room)).quiet()
+        if not came_under(room, agent, principal):
+            raise Refused("no_such_room")
+        found = await self._desk.library.trace(MessageId(params.id))
+        if found is None or found.room != room.state.room:
+            raise Refused("no_such_message")
+        by = found.header.by
+        if (by.actor, by.principal) != (agent, principal):
+            raise Refused("no_such_message")
+        return t.Noted()
 
     @handles("link.cursors")
     async def cursors(self, caller: Caller, params: t.TellCursors) -> t.Noted:

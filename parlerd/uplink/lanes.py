@@ -578,10 +578,32 @@ class Lane:
             post.again()
             self._is_held = True
             return False
+        if post.is_kept and error.code == "no_such_room" and await self._is_there(post):
+            await self._outbox.drop(post.id)
+            post.is_taken = True
+            post.done.set()
+            return True
         if post.is_kept:
             await self._outbox.refuse(post.id, error.code)
             self._link.tell_refused(self.room, self.agent)
         self._fail(post, error)
+        return True
+
+    async def _is_there(self, post: Post) -> bool:
+        """Whether the room's home has a message whose author is out of the room by now. It may have been sent before,
+        and the answer lost; whoever is out is told no more of the room, so the mirror does not hold it. Raises what may
+        pass."""
+        calls = self._link.calls
+        if calls is None:
+            raise Refused("home_unreachable", home=self._link.name)
+        try:
+            params = t.PostedAtRoom(room=self.room, agent=self.agent, id=post.id)
+            await calls.begin("link.posted", params).result(ANSWER_S)
+        except ParlerError as error:
+            if error.spec.retryable:
+                raise
+            # Also of a home that is older than this question.
+            return False
         return True
 
     async def _is_rewound_since(self, sent: Composed) -> bool:

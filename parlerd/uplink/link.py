@@ -273,9 +273,9 @@ class Link:
                 await self._change.wait()
         return True
 
-    async def told_all(self, room: RoomId) -> None:
-        """Wait until this link told all that is there of a room, for `CATCH_UP_S` at most."""
-        with trio.move_on_after(CATCH_UP_S):
+    async def told_all(self, room: RoomId, seconds: float = CATCH_UP_S) -> None:
+        """Wait until this link told all that is there of a room, for so many seconds at most."""
+        with trio.move_on_after(seconds):
             while self._is_ready and room in self._followed and room not in self._level:
                 await self._change.wait()
 
@@ -456,10 +456,8 @@ class Link:
     async def _take(self, connection: LinkConnection, item: t.LinkItem) -> None:
         room = RoomId(item.room)
         for agent in map(AgentId, item.awaits):
-            is_new = (room, agent) not in self._coming and len(self._coming) < MAX_COMING
-            if is_new and self.mirrors.is_ours(agent):
-                self._coming.add((room, agent))
-                self.spawn(self._come_in, room, agent)
+            if self.mirrors.is_ours(agent):
+                self.bring_in(room, agent)
         if room not in self._followed:
             # It was on its way when this home stopped to follow the room, or nobody ever asked about the room.
             return
@@ -491,6 +489,12 @@ class Link:
         elif not goes_on and room in self._followed:
             self._ended(room)
             connection.begin("link.unwatch", t.UnfollowRoom(room=room))
+
+    def bring_in(self, room: RoomId, agent: AgentId) -> None:
+        """Let an agent of this home come into a direct room there, as soon as the relay lets it in."""
+        if (room, agent) not in self._coming and len(self._coming) < MAX_COMING:
+            self._coming.add((room, agent))
+            self.spawn(self._come_in, room, agent)
 
     async def _come_in(self, room: RoomId, agent: AgentId) -> None:
         """Somebody there has a direct room with an agent of this home that is not in it."""

@@ -370,6 +370,8 @@ class RemoteRoom(MirrorRoom):
         if not (self._link.is_following(self.room) and await self._link.mirrors.until(self.room, holds, TOLD_S)):
             # An older knock is told when a link begins to follow a room, to a link over which its agent speaks then.
             await self._link.follow(self.room)
+        # Of an agent that left and comes again, the mirror may be told first that it was in before.
+        await self._link.told_all(self.room, SHOWN_S)
         await self._shown(holds)
         return Decision(answer=answer.status)
 

@@ -198,6 +198,11 @@ class Uplinks:
         await self._begin_mirror(link, room, found)
         return opening
 
+    def bring_in_later(self, home: HomeId, room: RoomId, agent: AgentId) -> None:
+        link = self._links.get(home)
+        if link is not None:
+            link.bring_in(room, agent)
+
     async def _begin_mirror(self, link: Link, room: RoomId, found: t.FoundKey) -> KeyId:
         """Let the mirror of a room begin that was found by a key; gives the key's id in this home."""
         home = link.home

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import trio
+
 from parlerd.core.errors import ParlerError
 from parlerd.operations import types as t
-from tests.support.engine import Party, Served, World, run
+from tests.support.engine import Party, PlugDriver, Served, World, run, texts
 
 
 async def carded(served: Served, name: str, **said: Any) -> Party:
@@ -49,6 +51,32 @@ def test_somebody_in_the_active_session_is_addressed_there_and_everybody_else_di
             assert both.room == there.room
             error = await ann.refused("message.send", t.Send(text="hi", to=("ben", "cat")))
             assert (error.code, error.details["param"]) == ("invalid_param", "to")
+
+    run(main)
+
+
+def test_a_session_that_took_a_name_and_was_never_opened_stops_no_direct_message() -> None:
+    async def main() -> None:
+        world, killed = World(), trio.CancelScope()
+        world.driver = lambda store: PlugDriver(store, killed.cancel)
+        with killed:
+            async with world.serving() as served:
+                ann, _ = await carded(served, "ann"), await carded(served, "ben")
+                driver = served.driver
+                assert isinstance(driver, PlugDriver)
+                # A session is opened in two commits, and the second is lost.
+                driver.cut = (driver.commits + 1, False)
+                await ann.open("notes", idempotency_key="k1")
+        assert killed.cancelled_caught
+        world.driver = PlugDriver
+        async with world.serving() as served:
+            ann, ben = await served.agent("ann"), await served.agent("ben")
+            assert await ann.rooms() == []
+            assert (await to(ann, "ben")).opened is True
+            assert texts(await ben.recv()) == ["got a minute?"]
+            # Whoever asks for the session again is in it.
+            opened = await ann.open("notes", idempotency_key="k1")
+            assert (await ann.whoami()).active == opened.room
 
     run(main)
 

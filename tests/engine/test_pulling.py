@@ -157,3 +157,35 @@ def test_an_author_elsewhere_learns_where_its_message_got_to_and_a_reader_of_its
             assert (await link.refused("link.why", nowhere)).code == "no_such_room"
 
     run(main)
+
+
+def test_who_was_put_out_learns_which_of_its_own_messages_are_in_the_room_and_nothing_else() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice = await served.agent("alice")
+            opened, other = await alice.open(context=""), await alice.open("other")
+            link = await ann(served, opened)
+            me = link.person.agent("ann")
+            mine = await link.post("ann", opened.room, "hello")
+            hers = await alice.send("for all", room=opened.room)
+            kick = t.KickMember(agent="ann", room=opened.room)
+            assert (await alice.ask("room.kick", kick, t.MemberGone)).status == "kicked"
+
+            def of(id: str, room: str = opened.room, agent: str = me) -> t.PostedAtRoom:
+                return t.PostedAtRoom(room=room, agent=agent, id=id)
+
+            await link.ask("link.posted", of(mine.id), t.Noted)
+            for id in (hers.id, "m_none", (await alice.send("elsewhere", room=other.room)).id):
+                assert (await link.refused("link.posted", of(id))).code == "no_such_message"
+            for unknown in (of(mine.id, other.room), of(mine.id, "r_nowhere"), of(mine.id, agent="U")):
+                assert (await link.refused("link.posted", unknown)).code == "no_such_room"
+            # The same key under another person was never there.
+            eve = Elsewhere("eve")
+            eve.adopt("ann", link.person)
+            stolen = await eve.link(served, "ann")
+            assert (await stolen.refused("link.posted", of(mine.id))).code == "no_such_room"
+            delete = t.DeleteRoom(room=opened.room, confirmed=True)
+            await (await served.person()).ask("room.delete", delete, t.DeletedRoom)
+            assert (await link.refused("link.posted", of(mine.id))).code == "room_deleted"
+
+    run(main)

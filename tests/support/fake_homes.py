@@ -138,6 +138,9 @@ class FakeHomes:
         await self.bring(room)
         return check(decode_opened(opened[0])[0], Opening)
 
+    def bring_in_later(self, home: HomeId, room: RoomId, agent: AgentId) -> None:
+        self.asked.append("bring_in_later")
+
     def all(self) -> Sequence[HomeId]:
         return [self.home]
 

@@ -239,6 +239,24 @@ def test_whom_a_relay_cannot_let_in_now_comes_in_over_the_same_link(tmp_path: Pa
     run(main)
 
 
+def test_whom_a_person_lets_in_while_the_relay_cannot_comes_in_over_the_same_link(tmp_path: Path) -> None:
+    meeting = meeting_in(tmp_path)
+    meeting.relay.face = _BusyOnce
+
+    async def main() -> None:
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            alice, bob = await carded(ann, "alice"), await carded(ben, "bob", direct="ask")
+            sent = await to(alice, "bob")
+            dialled = meeting.wires.dialled
+            assert (await (await ben.person()).approve("alice")).status == "approved"
+            assert await bob.rooms() == []
+            await trio.sleep(60)
+            assert texts(await bob.recv(room=sent.room)) == ["got a minute?"]
+            assert meeting.wires.dialled == dialled
+
+    run(main)
+
+
 def test_what_a_person_answers_while_the_relay_is_away_counts_and_the_agent_comes_in_later(tmp_path: Path) -> None:
     async def main() -> None:
         async with two(tmp_path) as (meeting, ann, ben):

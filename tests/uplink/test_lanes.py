@@ -16,6 +16,9 @@ from parlerd.core.envelope import TextPart
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import AgentId, By, MessageId, Millis, RoomId, Shown
 from parlerd.engine.authors import Admission, Draft, LocalAuthor
+from parlerd.engine.callers import Caller
+from parlerd.engine.face import EngineFace
+from parlerd.engine.face import Pending as Begun
 from parlerd.operations import types as t
 from parlerd.store.port import OutboxRow
 from parlerd.uplink import outbox as outbox_module
@@ -26,7 +29,8 @@ from parlerd.uplink.lanes import Post, mirror_of
 from parlerd.uplink.link import Link
 from parlerd.uplink.outbox import Outbox, row_of
 from tests.support.engine import run, settle
-from tests.support.relayed import Home, NamedRandomness
+from tests.support.faces import PassingFace
+from tests.support.relayed import Home, NamedRandomness, Wires
 from tests.uplink.test_relayed import meeting_in, met
 
 Answer = Callable[[t.PostEnvelope], ParlerError | None]
@@ -311,6 +315,45 @@ def test_an_author_hears_of_a_queued_message_that_was_refused_for_good(tmp_path:
             assert f"your queued message {sent.id} was refused in 'auth-redesign' (room_closed)" in notice.line
             again = await window.ask("window.notice", t.AskNotice(), t.Notice)
             assert "refused" not in again.line
+
+    run(main)
+
+
+class _Unheard(PassingFace):
+    """Takes a message of Ben's, and the cable is cut before the answer."""
+
+    def __init__(self, engine: EngineFace, wires: Wires) -> None:
+        super().__init__(engine)
+        self._wires = wires
+
+    def begin(self, op: str, params: t.Params, caller: Caller) -> Begun | None:
+        return None
+
+    async def call(self, op: str, params: t.Params, caller: Caller) -> t.Result:
+        answer = await super().call(op, params, caller)
+        if op == "link.post":
+            self._wires.cut_off("ben")
+        return answer
+
+
+def test_what_the_relay_took_of_who_was_put_out_since_is_not_said_to_be_refused(tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            await meeting.meet(ann, ben)
+        meeting.relay.face = lambda engine: _Unheard(engine, meeting.wires)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            alice, bob, room = await ann.agent("alice"), await ben.agent("bob"), meeting.opened.room
+            assert (await bob.send("taken", room=room)).queued
+            late = await bob.send("too late", room=room)
+            assert late.queued
+            await alice.ask("room.kick", t.KickMember(agent="bob", room=room), t.MemberGone)
+            meeting.wires.bring_back("ben")
+            await trio.sleep(200)
+            assert await alice.read(room=room) == ["taken"]
+            listed = meeting.ben.uplinks.undelivered(AgentId((await bob.whoami()).id))
+            assert [(each.id, each.code) for each in listed] == [(late.id, "no_such_room")]
+            assert [row.message for row in _link(meeting.ben).outbox] == [late.id]
 
     run(main)
 

@@ -16,7 +16,7 @@ from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, Position, RoomId
 from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.engine.engine import Engine
-from parlerd.engine.face import EngineFace, Pending
+from parlerd.engine.face import EngineFace, Outlet, Pending
 from parlerd.operations import types as t
 from parlerd.uplink.lanes import ANSWER_S
 from tests.support.engine import HandClock, Party, PlugDriver, Served, run, texts
@@ -528,6 +528,59 @@ def test_a_member_leaves_a_session_on_another_machine(tmp_path: Path) -> None:
             await alice.send("nobody hears this")
             refused = await bob.refused("message.recv", t.Recv(room=meeting.opened.room))
             assert refused.code == "no_such_room"
+
+    run(main)
+
+
+class _Slow(PassingFace):
+    """Tells one thing a second, and loses the answer to whoever leaves."""
+
+    def __init__(self, engine: EngineFace, wires: Wires) -> None:
+        super().__init__(engine)
+        self._wires = wires
+
+    async def call(self, op: str, params: t.Params, caller: Caller) -> t.Result:
+        answer = await super().call(op, params, caller)
+        if op == "link.close":
+            self._wires.cut_off("ben")
+        return answer
+
+    @asynccontextmanager
+    async def stream(
+        self, op: str, params: t.Params, caller: Caller, outlet: Outlet | None = None
+    ) -> AsyncIterator[AsyncIterator[t.Result]]:
+        async def slowly() -> AsyncIterator[t.Result]:
+            async for item in items:
+                await trio.sleep(1)
+                yield item
+
+        async with super().stream(op, params, caller) as items:
+            yield slowly()
+
+
+def test_who_left_and_comes_again_is_in_from_the_answer_on(tmp_path: Path) -> None:
+    """The mirror is told first that the agent was in before, and then that it left."""
+
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        meeting.relay.face = lambda engine: _Slow(engine, meeting.wires)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            alice, bob = await ann.agent("alice"), await ben.agent("bob")
+            invite = t.Invite(group="corner", max_uses=5, idempotency_key="corner")
+            invited = await alice.ask("room.invite", invite, t.Invited)
+            await bob.come_in(invited.code)
+            await trio.sleep(60)
+            await alice.send("not told in time", room=invited.room)
+            leave = t.LeaveAsMember(room=invited.room)
+            assert (await bob.refused("room.leave", leave)).code == "home_unreachable"
+            await alice.send("nobody hears this", room=invited.room)
+            meeting.wires.bring_back("ben")
+            await trio.sleep(60)
+            assert await bob.rooms() == []
+            assert (await bob.join(invited.code)).status == "joined"
+            for _ in range(10):
+                assert [each.room for each in await bob.rooms()] == [invited.room]
+                await trio.sleep(0.5)
 
     run(main)
 

@@ -3,6 +3,7 @@
     link.attach, link.detach               which of a person's agents speak over this link
     link.follow, link.watch, link.unwatch  how rooms stand and what is said in them, in the order of their logs
     link.pull, link.why                    what was said before, and where it got to
+    link.posted                            whether an agent that was put out said something before
     link.find, link.knock                  coming in with a key
     link.open, link.post, link.close       what an agent does
     link.claim, link.renew, link.release   tasks
@@ -349,6 +350,14 @@ class PullHistory(Params, frozen=True, kw_only=True):
 class WhyAtRoom(Params, frozen=True, kw_only=True):
     """Where a message got to, as an attached agent may know: for its author every other member that may see it, for a
     reader the reader alone."""
+
+    room: Short
+    agent: Short
+    id: Short
+
+
+class PostedAtRoom(Params, frozen=True, kw_only=True):
+    """A message of an attached agent, which may be out of the room by now."""
 
     room: Short
     agent: Short
@@ -819,6 +828,16 @@ FAMILY: Final = Family(
             summary="Learn where a message got to, reader by reader.",
             params=WhyAtRoom,
             result=LaddersAtRoom,
+            plane="link",
+            effect="read",
+            errors=("no_such_room", "room_deleted", "no_such_message"),
+            example={"room": samples.ROOM, "agent": "U", "id": "m_1"},
+        ),
+        Operation(
+            name="link.posted",
+            summary="Learn whether a message of an agent that may be out of the room is in it.",
+            params=PostedAtRoom,
+            result=Noted,
             plane="link",
             effect="read",
             errors=("no_such_room", "room_deleted", "no_such_message"),
