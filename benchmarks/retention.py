@@ -38,7 +38,7 @@ def main() -> None:
     report = common.Report("retention", given.place)
     with common.empty_home(given.place) as made:
         room = filling.long_room(made, given.messages)
-        made.home.settings.write_text(f"[approval]\ndefault = false\n[retention]\nroom_messages = {KEPT}\n")
+        made.home.settings.write_text(common.SETTINGS.replace("room_messages = 0", f"room_messages = {KEPT}"))
         made.start()
         with (
             common.RawConnection(made, as_name=filling.AUTHOR) as author,

@@ -1,8 +1,8 @@
-"""What a write to a room's state costs, and who pays for views, waits and gates that it does not concern.
+"""What a write to a room's state costs, and who pays for views, conditions and waits that it does not concern.
 
 Durable writes of one counter by many agents at once, each with a connection of its own, against durable sends of the
 same agents in the same run; the sum has to be exact. Then the CPU that the daemon spends on one write while others
-have registered views, gates or waits: such that read the key that is written, and such that do not. What does not
+have registered views, conditions or waits: such that read the key that is written, and such that do not. What does not
 concern a write has to cost it nothing.
 """
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 from mcp_server.fence import is_name
 from mcp_server.tools.results import WAIT, Scribe, clock
 from parlerd.core.errors import ERRORS, ParlerError
+from parlerd.core.model import is_moment
 
 MAX_LISTED: Final = 10
 """Candidates and the like that an error names."""
@@ -15,8 +16,6 @@ _IN_THE_SENTENCE: Final = frozenset({"key", "join_code", "param", "door", "agent
 
 _MOMENTS: Final = frozenset({"until"})
 """Details that are moments."""
-_LAST_MOMENT: Final = 253_402_300_799_000
-"""The end of the year 9999 in epoch milliseconds: no system is asked to write a later date."""
 
 
 def failure(error: ParlerError, scribe: Scribe, key: str = "") -> str:
@@ -42,7 +41,7 @@ def failure(error: ParlerError, scribe: Scribe, key: str = "") -> str:
         said = ", ".join(" ".join(each) for each in words)
         are_names = all(is_name(word) for each in words for word in each)
         # A relay may have sent the detail, so it may be no moment.
-        if name in _MOMENTS and isinstance(value, int) and 0 <= value <= _LAST_MOMENT:
+        if name in _MOMENTS and is_moment(value):
             said, are_names = clock(value), True
         line = f"{name}: {said}{more}" if are_names else f"{name}{more}:\n{scribe.fencer.wrap(said)}"
         left -= scribe.budget.size(line) + 1

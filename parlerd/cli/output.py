@@ -22,6 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TextIO
 
 from parlerd.cli.printable import clip, columns, printable, printable_line, wrap
+from parlerd.core.model import is_moment
 
 if TYPE_CHECKING:
     import msgspec
@@ -226,7 +227,7 @@ class Output:
                     self.note("  ", str(candidate))
             until = error.details.get("until")
             # A relay may have sent the detail, so it may be no moment.
-            if isinstance(until, int) and 0 <= until <= LAST_MOMENT:
+            if is_moment(until):
                 self.note("  until ", moment(until))
             # What is wrong in an expression. The words may be another's, so they are no part of a sentence.
             found = {name: error.details.get(name) for name in ("reason", "caret", "suggest")}
@@ -477,10 +478,6 @@ def _is_terminal(stream: TextIO) -> bool:
         return stream.isatty()
     except ValueError:
         return False
-
-
-LAST_MOMENT: Final = 253_402_300_799_000
-"""The end of the year 9999 in epoch milliseconds: no system is asked to write a later date."""
 
 
 def moment(at_ms: int) -> str:

@@ -52,8 +52,7 @@ def upload(ctx: Context, path: str, room: str | None, shown: str) -> Uploaded:
 
 def searched(path: str) -> Searched:
     """What is recognised as a secret in a file. Raises `ParlerError(file_refused)`."""
-    end = time.monotonic() + searching.MAX_S
-    search = searching.Search(lambda: time.monotonic() < end)
+    search = searching.Search(searching.in_time(time.monotonic))
     with _opened(path) as file:
         search.file(os.path.basename(path), iter(lambda: file.read(searching.PIECE), b""))
     return search.result()

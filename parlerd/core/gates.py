@@ -139,28 +139,32 @@ class Function(NamedTuple):
     """Whether it is called by its name alone: `size(x)`."""
 
 
-def _texts(name: str, args: tuple[Value, ...], at: int) -> tuple[str, ...]:
-    for arg in args:
-        if not isinstance(arg, str):
-            raise Failed(f"{name}() takes strings, and this is a {values.type_name(arg)}", at)
-    return args  # type: ignore[return-value]
+def _text(name: str, arg: Value, at: int) -> str:
+    if not isinstance(arg, str):
+        raise Failed(f"{name}() takes strings, and this is a {values.type_name(arg)}", at)
+    return arg
+
+
+def _two_texts(name: str, args: tuple[Value, ...], at: int) -> tuple[str, str]:
+    one, other = args
+    return _text(name, one, at), _text(name, other, at)
 
 
 def _contains(args: tuple[Value, ...], meter: Meter, at: int) -> Value:
-    text, part = _texts("contains", args, at)
+    text, part = _two_texts("contains", args, at)
     # Looking for a part may take a look at all of it from each place of the text.
     meter.spend(len(text) // values.CHARACTERS * (1 + len(part) // values.CHARACTERS))
     return part in text
 
 
 def _starts_with(args: tuple[Value, ...], meter: Meter, at: int) -> Value:
-    text, part = _texts("startsWith", args, at)
+    text, part = _two_texts("startsWith", args, at)
     meter.text(len(part))
     return text.startswith(part)
 
 
 def _ends_with(args: tuple[Value, ...], meter: Meter, at: int) -> Value:
-    text, part = _texts("endsWith", args, at)
+    text, part = _two_texts("endsWith", args, at)
     meter.text(len(part))
     return text.endswith(part)
 
@@ -170,13 +174,13 @@ _LOWER: Final = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
 
 
 def _lower(args: tuple[Value, ...], meter: Meter, at: int) -> Value:
-    (text,) = _texts("lowerAscii", args, at)
+    text = _text("lowerAscii", args[0], at)
     meter.new_text(len(text))
     return text.translate(_LOWER)
 
 
 def _upper(args: tuple[Value, ...], meter: Meter, at: int) -> Value:
-    (text,) = _texts("upperAscii", args, at)
+    text = _text("upperAscii", args[0], at)
     meter.new_text(len(text))
     return text.translate(_UPPER)
 
@@ -199,7 +203,7 @@ def _time_part(part: str) -> Function:
         if isinstance(value, Span) and part in moments.SPAN_PARTS and not zone:
             return moments.part_of_span(value, part)
         if isinstance(value, Moment):
-            offset = moments.parse_offset(_texts(part, tuple(zone), at)[0], at) if zone else 0
+            offset = moments.parse_offset(_text(part, zone[0], at), at) if zone else 0
             return moments.part_of_moment(value, part, offset)
         raise Failed(f"{part}() is of a timestamp, and this is a {values.type_name(value)}", at)
 
@@ -411,9 +415,10 @@ def _index(of: Code, key: Code, within: str, at: int) -> Code:
                 raise Missing(wanted, value, within, at)
             return found
         looked = values.look(value, wanted, at)
-        if looked is Missing:
-            raise Missing(int(wanted), value, within, at)  # type: ignore[arg-type]
-        return looked  # type: ignore[return-value]
+        if looked is ABSENT:
+            assert isinstance(wanted, int | float)  # a place in a list, because the names of maps were looked up above
+            raise Missing(int(wanted), value, within, at)
+        return looked
 
     return code
 
@@ -423,8 +428,7 @@ def _chained(of: Chain, key: Code, at: int) -> Chain:
         value = of(frame)
         if value is ABSENT:
             return ABSENT
-        found = values.look(value, key(frame), at)
-        return ABSENT if found is Missing else found  # type: ignore[return-value]
+        return values.look(value, key(frame), at)
 
     return code
 
@@ -487,7 +491,7 @@ def _equal_to(left: Code, value: bool | int | float | str | None, right: Code) -
 
 
 def _matches(text: Code, pattern: Pattern, at: int) -> Code:
-    return lambda frame: pattern.found_in(_texts("matches", (text(frame),), at)[0], frame.meter)
+    return lambda frame: pattern.found_in(_text("matches", text(frame), at), frame.meter)
 
 
 def _applied(apply: Apply, args: list[Code], at: int) -> Code:

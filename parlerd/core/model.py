@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Container
-from typing import Final, Literal, NamedTuple, NewType, Protocol
+from typing import Final, Literal, NamedTuple, NewType, Protocol, TypeGuard
 
 import msgspec
 
@@ -51,6 +51,10 @@ MAX_TOPIC: Final = 200
 MAX_STATUS_TEXT: Final = 200
 """Characters beside a stated status: it stands in a list of all who are in a room."""
 MAX_LABEL: Final = 64
+LABEL: Final = rf"[A-Za-z0-9._@#/-]{{1,{MAX_LABEL}}}\Z"
+"""A label as a regular expression, from its first character on."""
+LAST_MOMENT: Final = 253_402_300_799_000
+"""The end of the year 9999 in epoch milliseconds: no system is asked to write a later date."""
 MAX_WAKES_OF_PAIR: Final = 1_000
 """Turns that a person may let two agents begin in one conversation: 17 hours of turns at the most that an hour has, so
 that a larger number would bound nothing."""
@@ -123,7 +127,7 @@ StateAct = Literal["set", "increment", "merge", "append", "delete"]
 PROOF_ORDER: Final[tuple[Proof, ...]] = ("none", "cli", "form", "terminal", "sealed")
 """Every proof, the weakest first."""
 
-_LABEL = re.compile(rf"[A-Za-z0-9._@#/-]{{1,{MAX_LABEL}}}\Z")
+_LABEL = re.compile(LABEL)
 _AGENT_ID = re.compile(r"U[A-Z2-7]{55}\Z")
 _PRINCIPAL_ID = re.compile(r"A[A-Z2-7]{55}\Z")
 _HOME_ID = re.compile(r"[AN][A-Z2-7]{55}\Z")
@@ -168,6 +172,16 @@ def role_name(text: str) -> Label:
     if text.casefold() in RESERVED:
         raise Refused("invalid_name", f"{text!r} stands for someone else and is nobody's role.", hint="Use another.")
     return label(text)
+
+
+def is_role(text: str) -> bool:
+    """Whether `role_name` takes `text`."""
+    return is_label(text) and text.casefold() not in RESERVED
+
+
+def is_moment(value: object) -> TypeGuard[int]:
+    """Whether `value`, which another party chose, is a wall-clock instant that every system can write as a date."""
+    return isinstance(value, int) and 0 <= value <= LAST_MOMENT
 
 
 def is_agent_id(text: str) -> bool:

@@ -51,6 +51,12 @@ class Searched(msgspec.Struct, frozen=True, kw_only=True):
     """Whether everything was looked through."""
 
 
+def in_time(clock: Callable[[], float]) -> Callable[[], bool]:
+    """Whether a search that begins now may still go on, by a clock that shows seconds."""
+    end = clock() + MAX_S
+    return lambda: clock() < end
+
+
 class Search:
     """One search. `goes_on` says before each piece whether there is time for it."""
 

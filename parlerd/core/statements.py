@@ -34,7 +34,6 @@ from parlerd.core.model import (
     MAX_LABEL,
     MAX_PREAPPROVED,
     MAX_TOPIC,
-    RESERVED,
     AgentId,
     Approver,
     CardVisibility,
@@ -48,8 +47,9 @@ from parlerd.core.model import (
     RoomKind,
     is_agent_id,
     is_home_id,
+    is_label,
     is_principal_id,
-    label,
+    is_role,
 )
 from parlerd.core.public_line import MAX_EPOCH
 
@@ -329,7 +329,7 @@ def check_title(body: bytes, digest: bytes) -> Title:
     title: Title = _decoded(body, Title)
     if title_digest(body) != digest:
         raise _refused("title")
-    if len(title.salt) != NONCE or not title.name or not _is_label(title.name) or len(title.topic) > MAX_TOPIC:
+    if len(title.salt) != NONCE or not is_label(title.name) or len(title.topic) > MAX_TOPIC:
         raise _refused("title")
     return title
 
@@ -417,23 +417,12 @@ def is_handle_of(handle: str, name: str) -> bool:
 # -- forms -------------------------------------------------------------------------------------------------
 
 
-def _is_label(text: str) -> bool:
-    """Whether `text` is a label, or nothing."""
-    if text:
-        try:
-            label(text)
-        except Refused:
-            return False
-    return True
-
-
-def _is_role(text: str) -> bool:
-    """Whether `text` is a role that an agent can give itself, or nothing."""
-    return _is_label(text) and text.casefold() not in RESERVED
+def _is_label_or_empty(text: str) -> bool:
+    return not text or is_label(text)
 
 
 def _are_labels(values: tuple[str, ...], most: int) -> bool:
-    return len(values) <= most and len(set(values)) == len(values) and all(each and _is_label(each) for each in values)
+    return len(values) <= most and len(set(values)) == len(values) and all(map(is_label, values))
 
 
 _FORMS: Final[Mapping[str, Callable[[Any], bool]]] = {
@@ -443,9 +432,9 @@ _FORMS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "owner": is_agent_id,
     "agent": is_agent_id,
     "principal": is_principal_id,
-    "handle": _is_label,
-    "name": _is_label,
-    "host": _is_label,
+    "handle": _is_label_or_empty,
+    "name": _is_label_or_empty,
+    "host": _is_label_or_empty,
     "title": lambda value: len(value) == _DIGEST,
     "nonce": lambda value: len(value) == NONCE,
     "ref": lambda value: _ID.match(value) is not None,
@@ -455,7 +444,7 @@ _FORMS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "max_uses": lambda value: 1 <= value < 2**53,
     "epoch": lambda value: 1 <= value <= MAX_EPOCH,
     "number": lambda value: 1 <= value <= MAX_TRANSFERS,
-    "role": _is_role,
+    "role": lambda value: not value or is_role(value),
     "tags": lambda value: _are_labels(value, MAX_TAGS),
     "skills": lambda value: _are_labels(value, MAX_SKILLS),
     "description": lambda value: len(value) <= MAX_DESCRIPTION,

@@ -26,9 +26,9 @@ MAX_TICKS: Final = 1_000_000
 
 
 class Timer(msgspec.Struct, frozen=True, array_like=True):
-    """A timer that runs. `due` is when it runs out, 0 for one that counts ticks. `span` is for how long it was set, 0
-    for one that was set for a moment. `ticks` is how many are left, and `watch` the scope and the key that it counts
-    writes of."""
+    """A timer as it was set. `due` is when it runs out, 0 for one that counts ticks. `span` is for how long it was set,
+    0 for one that was set for a moment. `ticks` is for how many ticks it was set (`Entry.ticks` is how many are left),
+    and `watch` the scope and the key that it counts writes of."""
 
     effect: Effect
     due: Millis = Millis(0)

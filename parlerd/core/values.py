@@ -16,7 +16,7 @@ from operator import ge, gt, le, lt
 from typing import Any, Final, TypeGuard
 
 from parlerd.core import moments
-from parlerd.core.expressions import ABSENT, Bound, Branch, Failed, Missing, Moment, Span, Spent, TypeName, Value
+from parlerd.core.expressions import ABSENT, Absent, Bound, Branch, Failed, Moment, Span, Spent, TypeName, Value
 
 STEPS: Final = 10_000
 """Steps of one evaluation. A key that is compared takes none, and each of 200 agents in a macro one."""
@@ -189,20 +189,19 @@ def inside(element: Value, container: Value, meter: Meter, at: int) -> bool:
 # -- looking up ------------------------------------------------------------------------------------------------
 
 
-def look(value: Value, key: Value, at: int) -> Value | type[Missing]:
-    """`value[key]`, or the class `Missing` when there is no such thing: the caller knows whether that is a failure."""
+def look(value: Value, key: Value, at: int) -> Value | Absent:
+    """`value[key]`, or `ABSENT` when there is no such thing: the caller knows whether that is a failure."""
     if isinstance(value, dict | Branch):
         if not isinstance(key, str):
             raise Failed(f"the names of a map are strings, and this is a {type_name(key)}", at)
-        found = value.get(key, ABSENT) if isinstance(value, dict) else value.find(key)
-        return Missing if found is ABSENT else found
+        return value.get(key, ABSENT) if isinstance(value, dict) else value.find(key)
     if not isinstance(value, list):
         what = f'"{key}"' if isinstance(key, str) and len(key) <= CHARACTERS else "something"
         raise Failed(f"a {type_name(value)} has nothing inside, so {what} cannot be looked up in it", at)
     number = int(key) if isinstance(key, float) and key.is_integer() else key
     if isinstance(number, bool) or not isinstance(number, int):
         raise Failed(f"the place in a list is a whole number, and this is a {type_name(key)}", at)
-    return value[number] if 0 <= number < len(value) else Missing
+    return value[number] if 0 <= number < len(value) else ABSENT
 
 
 # -- computing -------------------------------------------------------------------------------------------------

@@ -78,8 +78,13 @@ class Aggregate(Protocol):
     def snapshot(self) -> bytes: ...
 
 
-ITSELF: Final = By(actor=AgentId(""), principal=PrincipalId(""), session=HOME_ROOM, host=HOME_ROOM, via="cli")
-"""The home itself, for what happens because a moment came."""
+def home_itself(own: str) -> By:
+    """A home that acts for itself, where no agent acts. `own` is its id."""
+    return By(actor=AgentId(""), principal=PrincipalId(own), session=HOME_ROOM, host=HOME_ROOM, via="cli")
+
+
+ITSELF: Final = home_itself("")
+"""Any home, for what happens because a moment came."""
 
 
 class RoomTime:

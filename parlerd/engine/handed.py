@@ -17,7 +17,8 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self
 
 from parlerd.core.errors import ParlerError, Refused
 
@@ -26,14 +27,12 @@ if TYPE_CHECKING:
 
 MAX_OPEN: Final = 4
 """Files that one connection may have handed over and open at once. A command needs one."""
-
-
 _PIECE: Final = 1024 * 1024
 
 
 class OpenFile:
-    """A file that is open here, and that is read and written by its place. Every method but `close` may wait for a
-    disk, and raises `ParlerError(file_refused)` where the system does not do it."""
+    """A file that is open here, and that is read and written by its place. Close it, or use it as a context manager.
+    What reads or writes may wait for a disk, and raises `ParlerError(file_refused)` where the system does not do it."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -74,6 +73,14 @@ class OpenFile:
 
     def close(self) -> None:
         os.close(self._descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 class HandedFile(OpenFile):
@@ -117,15 +124,15 @@ class Handed:
         file = self._waiting.pop(number, None)
         if file is None:
             raise Refused("invalid_param", "No file of this number was handed over on this connection.", param="file")
+        goes_on = False
         try:
             yield file
-        except BaseException:
-            self._close(file)
-            raise
-        if file.is_done or self._closed:
-            self._close(file)
-        else:
-            self._waiting[number] = file
+            goes_on = not (file.is_done or self._closed)
+        finally:
+            if goes_on:
+                self._waiting[number] = file
+            else:
+                self._close(file)
 
     def close(self) -> None:
         """The connection ended."""

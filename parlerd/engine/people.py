@@ -15,7 +15,8 @@ from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.enrolment import Person
 from parlerd.core.errors import Refused
-from parlerd.core.model import HOME_ROOM, AgentId, By, PrincipalId
+from parlerd.core.model import PrincipalId
+from parlerd.engine.deciding import home_itself
 from parlerd.engine.library import Library
 from parlerd.engine.rooms import RoomDoor, pause_among
 
@@ -33,7 +34,7 @@ class People:
     def __init__(self, rooms: RoomDoor, library: Library, by: PrincipalId) -> None:
         self._rooms = rooms
         self._library = library
-        self._by = By(actor=AgentId(""), principal=by, session=HOME_ROOM, host=HOME_ROOM, via="cli")
+        self._by = home_itself(by)
         """The home itself: no agent acts here."""
 
     def find(self, principal: PrincipalId) -> Person | None:

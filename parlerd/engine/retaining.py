@@ -28,8 +28,9 @@ from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.memory import MAX_VERSIONS
-from parlerd.core.model import HOME_ROOM, AgentId, By, HomeId, Millis, Position, PrincipalId, RoomId
+from parlerd.core.model import HomeId, Millis, Position, PrincipalId, RoomId
 from parlerd.core.retention import UNREAD, Limit, going
+from parlerd.engine.deciding import home_itself
 from parlerd.engine.library import Library
 from parlerd.engine.ports import Clock
 from parlerd.engine.rooms import Rooms
@@ -71,7 +72,7 @@ class Retaining:
         self._freed = freed
         """Is told whose words went, and how many bytes."""
         self._own = own
-        self._by = By(actor=AgentId(""), principal=PrincipalId(own), session=HOME_ROOM, host=HOME_ROOM, via="cli")
+        self._by = home_itself(own)
         """The home itself: no agent acts when words go."""
         self._held: dict[RoomId, Held] = {}
         """What each room of this home holds, of those that were counted."""

@@ -69,7 +69,7 @@ class Sharing:
             blob=blob, size=size, name=source.name, text=params.note, idempotency_key=params.idempotency_key
         )
         sent = await self._files.post(caller, me, handle, shared, input_digest(params))
-        return t.SharedFile(**_fields(sent), **_secrets(searched))
+        return t.SharedFile(**msgspec.structs.asdict(sent), **_secrets(searched))
 
     @handles("share.push")
     async def push(self, caller: Caller, params: t.PushCode) -> t.SharedCode:
@@ -103,7 +103,7 @@ class Sharing:
         )
         sent = await self._files.post(caller, me, handle, shared, input_digest(params))
         return t.SharedCode(
-            **_fields(sent),
+            **msgspec.structs.asdict(sent),
             **_secrets(searched),
             ref=PeerText(bundle.ref),
             tip=bundle.tip,
@@ -131,7 +131,7 @@ class Sharing:
             await self._read(me, found, info, target)
             await self._aside(lambda _: target.finish())
         finally:
-            await self._aside(lambda _: target.__exit__(None, None, None))
+            await self._aside(lambda _: target.close())
         return t.FetchedFile(path=target.path, brings=info.brings, author=info.author)
 
     @handles("share.apply")
@@ -155,7 +155,7 @@ class Sharing:
             ref=applied.ref, tip=applied.tip, new=applied.is_new, brings=info.brings, author=info.author
         )
 
-    async def _read(self, me: AgentRecord, found: Found, info: t.FoundBlob, target: Target | OpenFile) -> None:
+    async def _read(self, me: AgentRecord, found: Found, info: t.FoundBlob, target: OpenFile) -> None:
         """Write every byte of what a message brings to `target`. Raises `Refused(blob_mismatch)` afterwards where they
         do not have their digest."""
         handle, brings = found.handle, info.brings
@@ -168,8 +168,7 @@ class Sharing:
 
 def _searched(source: Source, size: int, wanted: Callable[[], None]) -> Searched:
     """What is recognised as a secret in a file."""
-    end = time.monotonic() + searching.MAX_S
-    search = Search(lambda: time.monotonic() < end)
+    search = Search(searching.in_time(time.monotonic))
 
     def pieces() -> Iterator[bytes]:
         for at in range(0, size, searching.PIECE):
@@ -178,10 +177,6 @@ def _searched(source: Source, size: int, wanted: Callable[[], None]) -> Searched
 
     search.file(source.name, pieces())
     return search.result()
-
-
-def _fields(shared: t.SharedBlob) -> dict[str, Any]:
-    return {name: getattr(shared, name) for name in t.SharedBlob.__struct_fields__}
 
 
 def _secrets(searched: Searched) -> dict[str, Any]:

@@ -26,10 +26,11 @@ from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.claims import Renewal, Task
 from parlerd.core.errors import Refused
-from parlerd.core.model import HOME_ROOM, AgentId, By, HomeId, MessageId, Millis, PrincipalId, RoomId
+from parlerd.core.model import AgentId, HomeId, MessageId, Millis, RoomId
 from parlerd.core.room import Room
 from parlerd.engine.callers import Caller
 from parlerd.engine.connected import Connected
+from parlerd.engine.deciding import home_itself
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.leases import KEPT_MS
 from parlerd.engine.library import Library
@@ -72,7 +73,7 @@ class Tending:
         self._seats = seats
         self._changed = changed
         """Called when the next moment of a room may be another, and no fact says so."""
-        self._by = By(actor=AgentId(""), principal=PrincipalId(own), session=HOME_ROOM, host=HOME_ROOM, via="cli")
+        self._by = home_itself(own)
         """The home itself: no agent acts when a lease ends."""
         self._grace_until = Millis(clock.now() + KEPT_MS)
         """Until when the windows of the last run may come back, before a lease of theirs ends."""

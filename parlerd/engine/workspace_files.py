@@ -15,7 +15,6 @@ import os
 import secrets
 import unicodedata
 from contextlib import suppress
-from types import TracebackType
 from typing import Final
 
 from parlerd import beneath
@@ -27,7 +26,7 @@ _MAX_NAME: Final = 255
 
 
 class Source(OpenFile):
-    """A file of the workspace, opened to be read. Close it, or use it as a context manager."""
+    """A file of the workspace, opened to be read."""
 
     def __init__(self, workspace: str, path: str, home: str) -> None:
         """Raises `ParlerError(file_refused)`."""
@@ -40,17 +39,10 @@ class Source(OpenFile):
             raise _refused(f"{path} cannot be read: {error.strerror or 'it is no regular file'}.") from None
         self.name = os.fsdecode(names[-1])
 
-    def __enter__(self) -> Source:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-class Target:
-    """A new file of the workspace. It gets its name from `finish`; otherwise nothing of it stays."""
+class Target(OpenFile):
+    """A new file of the workspace, opened to be written. It gets its name from `finish`; otherwise nothing of it
+    stays once it is closed."""
 
     def __init__(self, workspace: str, path: str, home: str) -> None:
         """Raises `Refused(target_exists)`, and `ParlerError(file_refused)`."""
@@ -68,17 +60,12 @@ class Target:
             if _is_there(self._folder, self._name):
                 raise self._taken()
             try:
-                self._descriptor = os.open(self._part, _NEW, 0o666, dir_fd=self._folder)
+                super().__init__(os.open(self._part, _NEW, 0o666, dir_fd=self._folder))
             except OSError as error:
                 raise _refused(f"{path} cannot be written: {error.strerror}.") from None
         except BaseException:
             os.close(self._folder)
             raise
-        self._file = OpenFile(self._descriptor)
-
-    def write(self, at: int, data: bytes) -> None:
-        """Write bytes from there on. Raises `ParlerError(file_refused)`."""
-        self._file.write(at, data)
 
     def finish(self) -> None:
         """Give the file its name. Raises `Refused(target_exists)` where the name was taken meanwhile."""
@@ -93,13 +80,8 @@ class Target:
     def _taken(self) -> Refused:
         return Refused("target_exists", f"{self.path} is there already.", target=self.path)
 
-    def __enter__(self) -> Target:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
+    def close(self) -> None:
+        super().close()
         with suppress(OSError):
             os.unlink(self._part, dir_fd=self._folder)
         os.close(self._folder)

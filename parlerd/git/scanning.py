@@ -29,7 +29,6 @@ MAX_OBJECT: Final = 8 * 1024 * 1024
 """Bytes of one version of a file that is looked through."""
 _BATCH: Final = 8 * 1024 * 1024
 """Bytes of files that git is asked for at a time."""
-_PIECE: Final = 256 * 1024
 _HEAD: Final = re.compile(rb"[0-9a-f]+ [a-z]+ (\d+)\n")
 _NEWEST: Final = ("--max-count=1",)
 
@@ -48,15 +47,15 @@ class _Object(msgspec.Struct, frozen=True):
 
 def search(scratch: Scratch, tip: str, base: str) -> Searched:
     """What is recognised in the commits up to `tip` that `base` does not have, and in the files that came with them."""
-    end, runner = time.monotonic() + searching.MAX_S, scratch.of.runner
+    goes_on, runner = searching.in_time(time.monotonic), scratch.of.runner
 
-    def in_time() -> None:
+    def wanted() -> None:
         runner.wanted()
-        if time.monotonic() > end:
+        if not goes_on():
             raise _Late
 
-    hurried = msgspec.structs.replace(scratch.of, runner=Runner(in_time, runner.path))
-    found = Search(lambda: time.monotonic() < end)
+    hurried = msgspec.structs.replace(scratch.of, runner=Runner(wanted, runner.path))
+    found = Search(goes_on)
     try:
         _search(msgspec.structs.replace(scratch, of=hurried), tip, base, found)
     except (_Late, GitFailed):
@@ -125,5 +124,6 @@ def _look(scratch: Scratch, batch: list[_Object], found: Search) -> None:
             return
         begin, at = head.end(), head.end() + int(head[1])
         # In pieces, between which the search looks at its time: a hostile file takes a second for a megabyte.
-        found.file(each.path, (said[place : min(place + _PIECE, at)] for place in range(begin, at, _PIECE)))
+        places = range(begin, at, searching.PIECE)
+        found.file(each.path, (said[place : min(place + searching.PIECE, at)] for place in places))
         at += 1

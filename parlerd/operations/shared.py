@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from parlerd.core.expressions import MAX_SOURCE
 from parlerd.core.model import (
+    LABEL,
     MAX_LABEL,
     MAX_LEASE_MS,
     MAX_STATUS_TEXT,
@@ -31,7 +32,6 @@ HandoffStatus = Literal["offered", "accepted", "declined", "withdrawn", "expired
 
 Lease = Annotated[int, Meta(ge=MIN_LEASE_MS, le=MAX_LEASE_MS)]
 """How long a claim holds, in milliseconds."""
-_LABEL: Final = rf"^[A-Za-z0-9._@#/-]{{1,{MAX_LABEL}}}\Z"
 MIN_TTL_MS: Final = 60_000
 """A key that lives shorter than a minute is gone before it was passed on."""
 MAX_TTL_MS: Final = 30 * 86_400_000
@@ -256,7 +256,7 @@ class RequestInfo(Result, frozen=True, kw_only=True):
 class StatedStatus(Result, frozen=True, kw_only=True):
     """What an agent says that it is doing, since `at`: one word, and perhaps a text in its own words."""
 
-    status: Annotated[str, Meta(pattern=_LABEL)]
+    status: Annotated[str, Meta(pattern=f"^{LABEL}")]
     text: Annotated[PeerText, Meta(max_length=MAX_STATUS_TEXT)] = PeerText("")
     at: Annotated[int, Meta(ge=0)]
 

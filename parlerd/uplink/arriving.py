@@ -55,8 +55,8 @@ from parlerd.core.model import (
     Shown,
     Verified,
     Via,
-    label,
-    role_name,
+    is_label,
+    is_role,
 )
 from parlerd.core.public_line import first_line, next_line
 from parlerd.core.room import Room
@@ -475,7 +475,7 @@ class _Step:
                     principal=by.principal,
                     name=entry.name,
                     host=entry.host,
-                    role=_role_or_nothing(entry.role),
+                    role=_told(entry.role, is_role),
                 )
                 self.add((asked,), by, Millis(entry.at), ((entry.knock, entry.knock_signature),))
             state = "pending" if before is None else before.state
@@ -554,7 +554,7 @@ class _Step:
         known: _Known | None,
         came_by: Mapping[AgentId, tuple[RequestId | None, KeyId | None]],
     ) -> None:
-        agent, role = claim.agent, _role_or_nothing(entry.role)
+        agent, role = claim.agent, _told(entry.role, is_role)
         now = _Known(claim.principal, claim.handle, entry.present, role, entry.locked)
         if known is None or (entry.present and not known.present):
             request, key = came_by.get(agent, (None, None))
@@ -562,7 +562,7 @@ class _Step:
                 agent=agent,
                 principal=claim.principal,
                 handle=claim.handle,
-                host=_label_or_nothing(entry.host),
+                host=_told(entry.host, is_label),
                 role=role,
                 request=request,
                 key=key,
@@ -857,17 +857,6 @@ def decoded(body: bytes) -> Envelope | None:
         return None
 
 
-def _label_or_nothing(text: str) -> str:
-    """A label that the other home told, or nothing in the place of what is none."""
-    try:
-        return label(text) if text else ""
-    except Refused:
-        return ""
-
-
-def _role_or_nothing(text: str) -> str:
-    """The same of a role."""
-    try:
-        return role_name(text) if text else ""
-    except Refused:
-        return ""
+def _told(text: str, is_form: Callable[[str], bool]) -> str:
+    """A label or a role that the other home told, or nothing in the place of what is none."""
+    return text if is_form(text) else ""

@@ -46,8 +46,8 @@ class Room:
             shell.daemon.answers(op, answer)
 
     def put(self, params: t.Params) -> t.BlobPut:
-        assert isinstance(params, t.PutBlob)
         """Take the next piece of what the command handed over."""
+        assert isinstance(params, t.PutBlob)
         descriptor = self.shell.daemon.handed[params.file]
         size, at = os.fstat(descriptor).st_size, len(self.parts.get(params.file, b"")) + PIECE
         data = os.pread(descriptor, at, 0)

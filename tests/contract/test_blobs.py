@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -99,7 +100,7 @@ def test_an_upload_under_another_name_becomes_the_blob_that_it_is(blobs: Blobs) 
     for owner in (ANN, BEN):
         assert blobs.begin(owner, name, len(DATA)) == 0
         blobs.write(owner, name, 0, DATA[:1000], NOW)
-        error = refused(lambda owner=owner: blobs.settle(owner, name, len(DATA), NOW))  # type: ignore[misc]
+        error = refused(partial(blobs.settle, owner, name, len(DATA), NOW))
         assert (error.code, error.details["offset"]) == ("upload_unfinished", 1000)
         blobs.write(owner, name, 1000, DATA[1000:], NOW)
         assert blobs.settle(owner, name, len(DATA), NOW) == id_of(DATA)
@@ -131,7 +132,7 @@ def test_nobody_learns_what_another_brought(blobs: Blobs) -> None:
         blob = id_of(DATA)
         answers.append((
             blobs.begin(owner, blob, len(DATA)),
-            refused(lambda owner=owner, blob=blob: blobs.finish(owner, blob, len(DATA), NOW)).details,  # type: ignore[misc]
+            refused(partial(blobs.finish, owner, blob, len(DATA), NOW)).details,
             blobs.holds(owner, blob),
             bring(blobs, DATA, owner),
         ))  # fmt: skip

@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -50,11 +51,11 @@ class Inside:
     def by(self, agent: AgentRecord) -> By:
         return By(agent.id, agent.principal, "s", "shell", "cli")
 
-    def post(self, **more: object) -> c.PostMessage:
+    def post(self, **more: Any) -> c.PostMessage:
         """A message whose author named no key, as a handler makes it."""
         id = MessageId(self.served.world.random.new("m"))
         key = drawn_key(id)
-        return c.PostMessage(operation="message.send", kind="text", id=id, idempotency_key=key, fresh=True, **more)  # type: ignore[arg-type]
+        return c.PostMessage(operation="message.send", kind="text", id=id, idempotency_key=key, fresh=True, **more)
 
 
 def _three(records: list[AgentRecord]) -> tuple[AgentRecord, AgentRecord, AgentRecord]:

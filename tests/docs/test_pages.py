@@ -6,7 +6,7 @@ import ast
 import re
 import sys
 import tomllib
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,14 +38,17 @@ def name_of(requirement: str) -> str:
     return found[0].lower().replace(".", "-")
 
 
-def imports(folder: Path) -> Iterator[str]:
+@cache
+def imports(folder: Path) -> frozenset[str]:
     """The top-level names that the modules below a folder import."""
+    found: set[str] = set()
     for path in folder.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
-                yield from (name.name.partition(".")[0] for name in node.names)
+                found |= {name.name.partition(".")[0] for name in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                yield node.module.partition(".")[0]
+                found.add(node.module.partition(".")[0])
+    return frozenset(found)
 
 
 # -- settings --------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Literal
 
 import msgspec
@@ -46,6 +47,29 @@ async def wakes(hook: Party, *, wait: float = 0) -> bool:
 
 async def let_go_on(who: Party, room: str | None = None, message: str = "") -> t.ContinuedRoom:
     return await who.ask("room.continue", t.ContinueRoom(room=room, message=message), t.ContinuedRoom)
+
+
+async def refuses_agents(served: Served, ann: Party, hook: Party, op: str, params: t.Params) -> None:
+    """Nobody but the person at a terminal of their own may do this."""
+    assert (await ann.refused(op, params)).code == "person_only"
+    assert (await hook.refused(op, params)).code == "person_only"
+    for peer in (PeerProcess(pid=1, agent_host="codex"), PeerProcess(pid=1, terminal=True, editor="vscode")):
+        assert (await (await served.connect(peer=peer)).refused(op, params)).code == "needs_person"
+
+
+async def wakes_when(hook: Party, act: Callable[[], Awaitable[object]]) -> None:
+    """Who waits is woken by what the person does ten seconds later, and not before."""
+
+    async def later() -> None:
+        await settle()
+        await trio.sleep(10)
+        await act()
+
+    start = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(later)
+        assert await wakes(hook, wait=50)
+    assert 10 <= trio.current_time() - start < 20
 
 
 async def bound(who: Party, room: str | None, turns: int | Literal["default"] | None) -> t.RoomTurns:
@@ -105,12 +129,7 @@ def test_only_the_person_lets_them_go_on() -> None:
     async def main() -> None:
         async with engine_world() as served:
             (ann, _), hooks, _, room = await stopped(served)
-            assert (await ann.refused("room.continue", t.ContinueRoom(room=room))).code == "person_only"
-            assert (await hooks[1].refused("room.continue", t.ContinueRoom(room=room))).code == "person_only"
-            child = await served.connect(peer=PeerProcess(pid=1, agent_host="codex"))
-            assert (await child.refused("room.continue", t.ContinueRoom(room=room))).code == "needs_person"
-            typed = await served.connect(peer=PeerProcess(pid=1, terminal=True, editor="vscode"))
-            assert (await typed.refused("room.continue", t.ContinueRoom(room=room))).code == "needs_person"
+            await refuses_agents(served, ann, hooks[1], "room.continue", t.ContinueRoom(room=room))
             assert not await wakes(hooks[1])
             done = await let_go_on(await served.person(), room)
             assert (done.status, done.name, done.was_paused) == ("continued", "talk", False)
@@ -145,17 +164,7 @@ def test_a_higher_number_for_the_room_wakes_at_once_who_was_held_back_and_a_lowe
             (ann, bob), hooks, last, room = await stopped(served)
             person = await served.person()
             assert (await bound(person, room, None)).turns == WAKES_OF_PAIR
-
-            async def says() -> None:
-                await settle()
-                await trio.sleep(10)
-                await bound(person, room, WAKES_OF_PAIR + 1)
-
-            start = trio.current_time()
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(says)
-                assert await wakes(hooks[1], wait=50)
-            assert 10 <= trio.current_time() - start < 20
+            await wakes_when(hooks[1], lambda: bound(person, room, WAKES_OF_PAIR + 1))
             await bob.recv()
             await served.acknowledge(bob)
             await bob.send("yes", reply_to=last)
@@ -205,19 +214,14 @@ def test_only_the_person_sets_a_number_of_turns_and_only_one_that_makes_sense() 
     async def main() -> None:
         async with engine_world() as served:
             (ann, _), hooks, _, room = await stopped(served)
-            more = t.TurnsInRoom(room=room, turns=100)
-            assert (await ann.refused("room.turns", more)).code == "person_only"
-            assert (await hooks[1].refused("room.turns", more)).code == "person_only"
-            child = await served.connect(peer=PeerProcess(pid=1, agent_host="codex"))
-            assert (await child.refused("room.turns", more)).code == "needs_person"
-            typed = await served.connect(peer=PeerProcess(pid=1, terminal=True, editor="vscode"))
-            assert (await typed.refused("room.turns", more)).code == "needs_person"
+            await refuses_agents(served, ann, hooks[1], "room.turns", t.TurnsInRoom(room=room, turns=100))
             person = await served.person()
             for number in (-1, MAX_WAKES_OF_PAIR + 1, "many"):
                 with pytest.raises(msgspec.ValidationError):
                     msgspec.convert({"room": room, "turns": number}, t.TurnsInRoom)
             assert (await person.refused("room.turns", t.TurnsInRoom(room="nowhere", turns=1))).code == "no_such_room"
             # To look is no decision.
+            child = await served.connect(peer=PeerProcess(pid=1, agent_host="codex"))
             assert await bound(child, room, None) == await bound(person, room, None)
             assert (await bound(person, room, None)).is_default
 
@@ -241,17 +245,8 @@ def test_a_waiter_that_was_held_back_begins_its_turn_when_the_person_says_so() -
     async def main() -> None:
         async with engine_world() as served:
             _, hooks, _, room = await stopped(served)
-
-            async def says() -> None:
-                await settle()
-                await trio.sleep(10)
-                await let_go_on(await served.person(), room)
-
-            start = trio.current_time()
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(says)
-                assert await wakes(hooks[1], wait=50)
-            assert 10 <= trio.current_time() - start < 20
+            person = await served.person()
+            await wakes_when(hooks[1], lambda: let_go_on(person, room))
 
     run(main)
 

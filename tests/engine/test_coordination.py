@@ -19,6 +19,7 @@ from parlerd.engine.rooms import IDLE_SECONDS
 from parlerd.engine.watching import MAX_WAITS
 from parlerd.operations import types as t
 from tests.support.engine import START_MS, Party, Served, SteppedClock, World, gather, run, settle
+from tests.support.room_state import put, value
 
 LONG = 60.0
 
@@ -26,14 +27,6 @@ LONG = 60.0
 def world() -> World:
     """A home whose wall clock goes with the loop's."""
     return World(clock=SteppedClock())
-
-
-async def put(who: Party, key: str, value: Any = None, **rest: Any) -> t.StateWritten:
-    return await who.ask("state.set", t.SetState(key=key, value=value, **rest), t.StateWritten)
-
-
-async def value(who: Party, key: str, scope: str = "_shared") -> Any:
-    return (await who.ask("state.get", t.GetState(key=key, scope=scope), t.StateRead)).value
 
 
 async def listed(who: Party) -> dict[str, Any]:
@@ -532,7 +525,7 @@ def test_a_restart_ends_every_wait_and_nobody_counts_as_waiting_afterwards() -> 
             assert waiting.error.code == "draining"
         async with home.serving() as served:
             alice = await served.agent("alice")
-            assert (await wait(alice, "agents.bob.status", 0)).value != "waiting"
+            assert (await wait(alice, "agents.bob.status", 0)).value == "offline"
 
     run(main)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 import trio
@@ -15,8 +17,8 @@ async def serve(who: Party, service: str = "review") -> t.Served:
     return await who.ask("queue.serve", t.Serve(service=service), t.Served)
 
 
-async def ask(who: Party, text: str, service: str = "review", **rest: object) -> t.Sent:
-    return await who.ask("message.send", t.Send(text=text, service=service, **rest), t.Sent)  # type: ignore[arg-type]
+async def ask(who: Party, text: str, service: str = "review", **rest: Any) -> t.Sent:
+    return await who.ask("message.send", t.Send(text=text, service=service, **rest), t.Sent)
 
 
 async def claim(who: Party, service: str = "review") -> t.TaskHeld:

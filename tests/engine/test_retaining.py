@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
+import msgspec
 import pytest
 import trio
 
@@ -46,9 +47,9 @@ def watched(store: Store) -> Watched:
 
 def limited(**limits: int) -> World:
     """A home that keeps so much; what is not named has no limit."""
-    none = {"retention_room_messages": 0, "retention_room_bytes": 0, "retention_total_bytes": 0}
+    none = Settings(retention_room_messages=0, retention_room_bytes=0, retention_total_bytes=0)
     named = {f"retention_{name}": value for name, value in limits.items()}
-    return World(settings=Settings(**(none | named)))  # type: ignore[arg-type]
+    return World(settings=msgspec.structs.replace(none, **named))
 
 
 async def talk(served: Served, name: str, count: int, *, topic: str = "long") -> tuple[Party, RoomId]:

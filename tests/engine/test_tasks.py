@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 import trio
@@ -18,12 +20,12 @@ def world() -> World:
     return World(clock=SteppedClock(), store=MemoryStore())
 
 
-async def claim(who: Party, id: str | None = None, **rest: object) -> t.TaskHeld:
-    return await who.ask("task.claim", t.ClaimTask(id=id, **rest), t.TaskHeld)  # type: ignore[arg-type]
+async def claim(who: Party, id: str | None = None, **rest: Any) -> t.TaskHeld:
+    return await who.ask("task.claim", t.ClaimTask(id=id, **rest), t.TaskHeld)
 
 
-async def complete(who: Party, id: str, result: str = "", **rest: object) -> t.TaskHeld:
-    return await who.ask("task.complete", t.CompleteTask(id=id, text=result, **rest), t.TaskHeld)  # type: ignore[arg-type]
+async def complete(who: Party, id: str, result: str = "", **rest: Any) -> t.TaskHeld:
+    return await who.ask("task.complete", t.CompleteTask(id=id, text=result, **rest), t.TaskHeld)
 
 
 async def task(who: Party, text: str = "review PR #42") -> str:

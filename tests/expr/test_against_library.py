@@ -25,6 +25,7 @@ from tests.support.expressions import evaluated
 LIBRARY: Final = cel.NewEnv()
 ERROR: Final = "an error"
 REFUSED: Final = "refused when it is registered"
+RAISED: Final = "the library itself fails"
 
 
 def theirs(text: str, roots: dict[str, Any]) -> object:
@@ -256,7 +257,7 @@ JSON = "a value is what JSON has, because results are written into the state"
 EXACT = "numbers are compared exactly, and not as doubles"
 DIVISION = "nothing is divided by zero, because JSON has no infinity"
 TEXT = "a number becomes the text that a person writes"
-TWICE = "an error of the expression, as all others"
+TWICE = "a name that a map has twice is an error of the expression, as all others"
 CASE = "small and capital letters are what agents ask for first; the library has them in an extension"
 PROPERTIES = "nobody asks for them, and a table of properties differs between versions of Unicode"
 FIXED = "a pattern is read once, when its expression is registered, and a mistake in it is told then"
@@ -269,7 +270,6 @@ DIFFERENCES: Final = [
     Difference("3 / 2.0", 1.5, ERROR, MIXED),
     Difference("5.5 % 2", 1.5, ERROR, MIXED),
     Difference("has({'a': {}}.b.c)", False, ERROR, PATH),
-    Difference("has([1, 2].map(x, x)[0].a) || true", True, True, "a name in a number is an error in both"),
     Difference("{1: 2}[1]", ERROR, 2, JSON),
     Difference("b'a' == b'a'", REFUSED, True, JSON),
     Difference(r"'a'.matches('\\pL')", REFUSED, True, PROPERTIES),
@@ -277,10 +277,9 @@ DIFFERENCES: Final = [
     Difference("['a', 'b'].all(p, p.matches(p))", REFUSED, True, FIXED),
     Difference("1u == 1u", REFUSED, True, JSON),
     Difference("1.0 / 0.0", ERROR, math.inf, DIVISION),
-    Difference("1e308 * 10.0 > 1.0", True, True, "what is no result may be infinite in both"),
     Difference("9007199254740993 == 9007199254740992.0", False, True, EXACT),
     Difference("string(123456789.0)", "123456789", "1.23456789e+08", TEXT),
-    Difference("{'a': 1, 'a': 2}.a", ERROR, TWICE, TWICE),
+    Difference("{'a': 1, 'a': 2}.a", ERROR, RAISED, TWICE),
     Difference("'A'.lowerAscii()", "a", ERROR, CASE),
     Difference("'a'.upperAscii()", "A", ERROR, CASE),
     Difference("timestamp(0).getHours('Europe/Berlin')", ERROR, 1, ZONES),
@@ -293,5 +292,6 @@ def test_where_we_differ_is_known_and_has_a_reason(difference: Difference) -> No
     try:
         found = theirs(difference.text, {})
     except RuntimeError:
-        found = TWICE
+        found = RAISED
     assert same(found, difference.theirs)
+    assert not same(difference.ours, difference.theirs)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from parlerd.core.errors import Refused
 from parlerd.core.expressions import MAX_SOURCE
 from parlerd.expr import parse
 from parlerd.expr.syntax import Called, Constant, Name, read
+from tests.support.core import refused
 from tests.support.expressions import evaluated
 
 QUOTES = "the text in quotes does not end, or has an escape that there is not"
@@ -50,36 +50,35 @@ NESTED = "it is nested deeper than 32 levels: keep a part of it as a view"
     ],
 )
 def test_what_is_no_expression_is_refused_where_it_goes_wrong(text: str, line: int, column: int, reason: str) -> None:
-    with pytest.raises(Refused) as refused:
+    with refused("expression_invalid") as caught:
         parse(text, "gate")
-    assert refused.value.code == "expression_invalid"
-    assert refused.value.details["reason"] == reason
-    assert (refused.value.details["line"], refused.value.details["column"]) == (line, column)
-    assert refused.value.message == f"This is not a valid expression (line {line}, column {column})."
+    assert caught.value.details["reason"] == reason
+    assert (caught.value.details["line"], caught.value.details["column"]) == (line, column)
+    assert caught.value.message == f"This is not a valid expression (line {line}, column {column})."
 
 
 @pytest.mark.parametrize("text", ["\x00", "1 == \x00 2", "'a' \x1b[31m", "1 \u202e 2"])
 def test_a_character_that_a_terminal_would_act_on_is_shown_as_an_escape_in_the_reason(text: str) -> None:
-    with pytest.raises(Refused) as refused:
+    with refused("expression_invalid") as caught:
         parse(text, "gate")
-    assert refused.value.details["reason"].isprintable()
+    assert caught.value.details["reason"].isprintable()
 
 
 def test_a_text_has_a_bound_in_bytes() -> None:
     fits = '"' + "é" * ((MAX_SOURCE - 2) // 2) + '"'
     assert len(fits.encode()) == MAX_SOURCE
     assert evaluated(fits) == fits[1:-1]
-    with pytest.raises(Refused) as refused:
+    with refused("expression_invalid") as caught:
         parse(fits + " ", "gate")
-    assert str(MAX_SOURCE) in refused.value.details["reason"]
-    with pytest.raises(Refused):
+    assert str(MAX_SOURCE) in caught.value.details["reason"]
+    with refused("expression_invalid"):
         parse("+".join(["1"] * 20_000), "gate")
 
 
 def test_a_text_that_is_no_unicode_is_refused() -> None:
-    with pytest.raises(Refused) as refused:
+    with refused("expression_invalid") as caught:
         parse("'\ud800'", "gate")
-    assert refused.value.details["expression"] == ""
+    assert caught.value.details["expression"] == ""
 
 
 def test_a_chain_of_conditions_may_be_long() -> None:

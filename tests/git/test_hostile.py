@@ -14,27 +14,13 @@ from parlerd.git.pushing import bundled
 from parlerd.git.repository import find
 from parlerd.git.running import Runner
 from tests.support.git import Work, work_in
+from tests.support.traps import Trap, filters, hooks, monitor, programs
 
 ID = "0011223344556677"
 
 
-class Trap:
-    """A program that leaves a mark where it was run."""
-
-    def __init__(self, folder: Path) -> None:
-        self.mark = folder / "ran"
-        self.program = folder / "trap.sh"
-        self.program.write_text(f'#!/bin/sh\necho "$0 $*" >> {self.mark}\ncat 2>/dev/null\nexit 0\n')
-        self.program.chmod(0o755)
-
-    @property
-    def ran(self) -> bool:
-        return self.mark.exists()
-
-
 @pytest.fixture
 def trap(tmp_path: Path) -> Trap:
-    (tmp_path / "trap").mkdir()
     return Trap(tmp_path / "trap")
 
 
@@ -63,31 +49,14 @@ def everything(work: Work, tmp_path: Path) -> None:
             pass
 
 
-def hooks(work: Work, trap: Trap) -> None:
-    folder = work.folder / ".git" / "hooks"
-    folder.mkdir(exist_ok=True)
-    for name in ("reference-transaction", "post-checkout", "pre-commit", "post-commit", "post-index-change",
-                 "pre-auto-gc", "post-update", "update", "pre-receive", "post-merge"):  # fmt: skip
-        (folder / name).write_bytes(trap.program.read_bytes())
-        (folder / name).chmod(0o755)
-
-
 def hooks_elsewhere(work: Work, trap: Trap) -> None:
     hooks(work, trap)
     os.rename(work.folder / ".git" / "hooks", work.folder / "hooks")
     work.git("config", "core.hooksPath", str(work.folder / "hooks"))
 
 
-def monitor(work: Work, trap: Trap) -> None:
-    work.git("config", "core.fsmonitor", str(trap.program))
-    work.git("config", "core.untrackedCache", "true")
-
-
 def transports(work: Work, trap: Trap) -> None:
-    for name in ("core.sshCommand", "core.gitProxy", "core.askPass", "core.pager", "core.editor",
-                 "core.alternateRefsCommand", "credential.helper", "gpg.program", "diff.external",
-                 "uploadpack.packObjectsHook"):  # fmt: skip
-        work.git("config", name, str(trap.program))
+    programs(work, trap)
     work.git("config", "protocol.ext.allow", "always")
     work.git("config", "protocol.allow", "always")
     work.git("config", "remote.origin.url", f"ext::{trap.program}")
@@ -103,20 +72,6 @@ def transports(work: Work, trap: Trap) -> None:
 def ssh_remote(work: Work, trap: Trap) -> None:
     transports(work, trap)
     work.git("config", "remote.origin.url", "ssh://nowhere.invalid/x")
-
-
-def filters(work: Work, trap: Trap) -> None:
-    for what in ("clean", "smudge", "process"):
-        work.git("config", f"filter.trap.{what}", str(trap.program))
-    work.git("config", "filter.trap.required", "true")
-    work.git("config", "diff.trap.textconv", str(trap.program))
-    work.git("config", "diff.trap.command", str(trap.program))
-    work.git("config", "merge.trap.driver", str(trap.program))
-    work.write(".gitattributes", "* filter=trap diff=trap merge=trap ident\n")
-    (work.folder / ".git" / "info").mkdir(exist_ok=True)
-    (work.folder / ".git" / "info" / "attributes").write_text("* filter=trap\n")
-    work.write("f", "changed")
-    work.write("new", "1")
 
 
 def included(work: Work, trap: Trap) -> None:

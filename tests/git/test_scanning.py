@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -124,9 +125,9 @@ def test_work_that_is_not_wanted_any_more_ends_also_while_secrets_are_looked_for
         if looks:
             raise ParlerError("draining")
 
-    def late(*args: object) -> Searched:
+    def late(*args: Any) -> Searched:
         looks.append("now")
-        return search(*args)  # type: ignore[arg-type]
+        return search(*args)
 
     monkeypatch.setattr("parlerd.git.pushing.search", late)
     with pytest.raises(ParlerError) as error, bundled(find(str(work.folder), Runner(wanted))) as made:

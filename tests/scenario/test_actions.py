@@ -11,9 +11,10 @@ import msgspec
 from parlerd.core.errors import ParlerError
 from parlerd.operations import types as t
 from tests.scenario.test_memory import together
-from tests.scenario.test_state import listed, put, value
+from tests.scenario.test_state import listed
 from tests.support.engine import Party, gather
 from tests.support.homes import Home, Place
+from tests.support.room_state import put, value
 
 
 def asked(**fields: Any) -> t.RegisterAction:

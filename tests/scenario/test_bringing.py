@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from parlerd.operations import types as t
 from tests.scenario.test_memory import settled
 from tests.support.engine import Party
@@ -11,8 +13,8 @@ COMMAND = 7
 """The process of `parler bring`."""
 
 
-async def bring(who: Party, **how: object) -> t.Bringing:
-    return await who.ask("session.bring", t.BringAgent(host="claude-code", **how), t.Bringing)  # type: ignore[arg-type]
+async def bring(who: Party, **how: Any) -> t.Bringing:
+    return await who.ask("session.bring", t.BringAgent(host="claude-code", **how), t.Bringing)
 
 
 async def arrive(who: Party) -> None:

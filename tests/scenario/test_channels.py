@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from parlerd.operations import types as t
@@ -10,8 +12,8 @@ from tests.support.engine import Party, gather, texts
 from tests.support.homes import Home, Place
 
 
-async def invite(who: Party, **how: object) -> t.Invited:
-    return await who.ask("room.invite", t.Invite(**how), t.Invited)  # type: ignore[arg-type]
+async def invite(who: Party, **how: Any) -> t.Invited:
+    return await who.ask("room.invite", t.Invite(**how), t.Invited)
 
 
 async def kick(who: Party, agent: str, room: str = "team") -> t.MemberGone:

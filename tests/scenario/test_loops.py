@@ -78,11 +78,6 @@ def test_two_agents_that_answer_each_other_stop_and_go_on_when_their_person_lets
         for name in NAMES[: len(principals)]:
             assert (await talk.let_go_on(name)).status == "continued"
         # What came while they were held back wakes too.
-        assert await talk.wakes()
-        talk.turns += 1
-        await talk.who[talk.next].read(limit=500)
-        talk.next = 1 - talk.next
-        await talk.say("and you?", replies=True)
         await talk.go_on()
         assert talk.turns == 2 * WAKES_OF_PAIR
 
@@ -112,23 +107,6 @@ def test_two_agents_stop_after_as_many_turns_as_their_people_set_also_after_a_re
             assert (await talk.bound(name, 6)).turns == 6
         await talk.go_on()
         assert talk.turns == 2
-
-    home.play(before, after)
-
-
-def test_a_restart_gives_no_turn_back(home: Home) -> None:
-    last: list[tuple[str, int]] = []
-
-    async def before(place: Place) -> None:
-        talk = await Talk.begin(place)
-        await talk.go_on()
-        last.append((talk.last, talk.next))
-
-    async def after(place: Place) -> None:
-        talk = Talk(place, *[await place.agent(name) for name in NAMES])
-        talk.last, talk.next = last[0]
-        await heard(talk.who[talk.next], talk.last)
-        assert not await talk.wakes()
 
     home.play(before, after)
 

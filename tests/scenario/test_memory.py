@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
-
-import trio
+from typing import Any
 
 from parlerd.operations import types as t
 from tests.support.engine import Party, gather, texts
-from tests.support.homes import Home, Place
+from tests.support.homes import Home, Place, until
 
 
 async def together(place: Place, *names: str) -> tuple[Party, ...]:
@@ -27,19 +26,19 @@ async def let_in(place: Place, opened: t.OpenedSession, who: Party) -> t.JoinedS
     return await who.come_in(opened.session_key)
 
 
-async def remember(who: Party, text: str, **rest: object) -> t.Fact:
-    kept = await who.ask("memory.remember", t.Remember(text=text, **rest), t.Remembered)  # type: ignore[arg-type]
+async def remember(who: Party, text: str, **rest: Any) -> t.Fact:
+    kept = await who.ask("memory.remember", t.Remember(text=text, **rest), t.Remembered)
     (fact,) = kept.facts
     return fact
 
 
-async def recall(who: Party, query: str, **rest: object) -> list[t.Fact]:
-    found = await who.ask("memory.recall", t.Recall(query=query, **rest), t.Recalled)  # type: ignore[arg-type]
+async def recall(who: Party, query: str, **rest: Any) -> list[t.Fact]:
+    found = await who.ask("memory.recall", t.Recall(query=query, **rest), t.Recalled)
     return found.facts
 
 
-async def forget(who: Party, **what: object) -> t.Fact:
-    gone = await who.ask("memory.forget", t.Forget(**what), t.Forgotten)  # type: ignore[arg-type]
+async def forget(who: Party, **what: Any) -> t.Fact:
+    gone = await who.ask("memory.forget", t.Forget(**what), t.Forgotten)
     (fact,) = gone.facts
     return fact
 
@@ -53,11 +52,10 @@ async def settled(*parties: Party) -> None:
 
 
 async def heard(who: Party, message: str, room: str | None = None) -> None:
-    for _ in range(600):
-        if message in {each.id for each in (await who.recv(all=True, limit=500, room=room)).messages}:
-            return
-        await trio.sleep(0.1)
-    raise AssertionError("it was never heard")
+    async def has_come() -> bool:
+        return message in {each.id for each in (await who.recv(all=True, limit=500, room=room)).messages}
+
+    await until(has_come)
 
 
 def test_what_one_remembers_another_finds(home: Home) -> None:

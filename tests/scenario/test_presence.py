@@ -3,29 +3,27 @@ home."""
 
 from __future__ import annotations
 
-import trio
+from typing import Any
 
 from parlerd.operations import types as t
 from tests.scenario.test_directs import carded
 from tests.scenario.test_memory import together
 from tests.support.engine import Party
-from tests.support.homes import Home, Place
+from tests.support.homes import Home, Place, until
 
 
 async def becomes(who: Party, name: str, stated: tuple[str, str] | None) -> None:
     """Until the roster says this of a member. How present members are is told over a link now and then."""
-    said: tuple[str, str] | None = None
-    for _ in range(300):
-        member = (await who.roster())[name]
-        said = (member.stated.status, member.stated.text) if isinstance(member.stated, t.StatedStatus) else None
-        if said == stated:
-            return
-        await trio.sleep(0.5)
-    raise AssertionError(f"it was {said} to the end")
+
+    async def is_said() -> bool:
+        said = (await who.roster())[name].stated
+        return ((said.status, said.text) if isinstance(said, t.StatedStatus) else None) == stated
+
+    await until(is_said, pause=0.5)
 
 
-async def state(who: Party, **said: object) -> None:
-    await who.ask("agent.presence", t.StatePresence(**said), t.PresenceIs)  # type: ignore[arg-type]
+async def state(who: Party, **said: Any) -> None:
+    await who.ask("agent.presence", t.StatePresence(**said), t.PresenceIs)
 
 
 def test_who_is_in_a_room_sees_what_another_states_until_it_takes_that_back(home: Home) -> None:

@@ -10,7 +10,7 @@ from parlerd.engine.reading import ERASED
 from parlerd.operations import types as t
 from tests.scenario.test_memory import recall, remember, settled, together
 from tests.support.engine import Party, texts
-from tests.support.homes import Act, Home, Place
+from tests.support.homes import Act, Home, Place, until
 
 FEW = 12
 """Of so many messages a room keeps the words; of twice as many for the sake of who has not read them."""
@@ -31,12 +31,12 @@ async def talk(place: Place) -> None:
 
 async def erased(reader: Party) -> t.Received:
     """Everything that a reader can look back at, once the newest words alone are left."""
-    for _ in range(600):
+
+    async def few_are_left() -> t.Received | None:
         page = await reader.recv(since=0, limit=500)
-        if sum(each.erased is not True for each in page.messages) <= 2 * FEW:
-            return page
-        await trio.sleep(0.1)
-    raise AssertionError("nothing was erased")
+        return page if sum(each.erased is not True for each in page.messages) <= 2 * FEW else None
+
+    return await until(few_are_left)
 
 
 def test_everybody_is_told_the_same_of_words_that_went_and_reads_on(home: Home) -> None:

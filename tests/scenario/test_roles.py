@@ -6,9 +6,9 @@ import trio
 
 from parlerd.operations import types as t
 from tests.scenario.test_memory import heard, let_in, settled, together
-from tests.scenario.test_state import put, value
 from tests.support.engine import Party, gather
 from tests.support.homes import Home, Place
+from tests.support.room_state import put, value
 
 
 async def give(who: Party, agent: str, role: str, *, lock: bool = False, room: str | None = None) -> t.RoleOfMember:

@@ -13,14 +13,7 @@ from parlerd.operations import types as t
 from tests.scenario.test_memory import together
 from tests.support.engine import Party, gather
 from tests.support.homes import Home, Place
-
-
-async def put(who: Party, key: str, value: Any = None, **rest: Any) -> t.StateWritten:
-    return await who.ask("state.set", t.SetState(key=key, value=value, **rest), t.StateWritten)
-
-
-async def value(who: Party, key: str, scope: str = "_shared") -> Any:
-    return (await who.ask("state.get", t.GetState(key=key, scope=scope), t.StateRead)).value
+from tests.support.room_state import put, value
 
 
 async def listed(who: Party, **rest: Any) -> dict[tuple[str, str], Any]:

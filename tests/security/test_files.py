@@ -20,9 +20,10 @@ from parlerd.store.blobs import DiskBlobs
 from parlerd.store.sqlite import SqliteStore
 from tests.support.engine import Served, World, engine_world, run
 from tests.support.files import bring, digest, fetch, hand, holding, share
-from tests.support.git import Work, work_in
+from tests.support.git import work_in
 from tests.support.homes import FileHome, Place
 from tests.support.models import Model
+from tests.support.traps import Trap, filters, hooks, monitor, programs
 
 CANARY = "canary7words7that7nobody7is7to7find"
 DAY_S = 24 * 3600
@@ -82,36 +83,15 @@ def below(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*"))
 
 
-def trapped(work: Work, folder: Path) -> Path:
-    """Make a repository run a program wherever git can be told to. Gives the file in which the program leaves a
-    mark."""
-    folder.mkdir()
-    mark, program = folder / "ran", folder / "trap.sh"
-    program.write_text(f"#!/bin/sh\necho $0 >> {mark}\nexit 0\n")
-    program.chmod(0o755)
-    for name in (
-        "core.fsmonitor",
-        "core.sshCommand",
-        "core.alternateRefsCommand",
-        "filter.x.clean",
-        "filter.x.process",
-    ):
-        work.git("config", name, str(program))
-    for name in ("reference-transaction", "post-checkout", "post-index-change"):
-        (work.folder / ".git" / "hooks").mkdir(exist_ok=True)
-        (work.folder / ".git" / "hooks" / name).write_bytes(program.read_bytes())
-        (work.folder / ".git" / "hooks" / name).chmod(0o755)
-    work.write(".gitattributes", "* filter=x\n")
-    return mark
-
-
 def test_d14_what_a_repository_names_is_not_run_when_a_window_pushes_and_takes(tmp_path: Path) -> None:
     """D14: pushing from, and applying into, a hostile repository runs nothing of what it names."""
     one, other = work_in(tmp_path / "one"), work_in(tmp_path / "other")
     tip = one.commit(f="1")
     other.commit(g="2")
-    marks = [trapped(work, tmp_path / f"trap{number}") for number, work in enumerate((one, other))]
-    one.write("f", "changed")
+    traps = [Trap(tmp_path / f"trap{number}") for number in range(2)]
+    for work, trap in zip((one, other), traps, strict=True):
+        for spring in (hooks, monitor, programs, filters):
+            spring(work, trap)
 
     async def main() -> None:
         async with engine_world() as served:
@@ -123,12 +103,12 @@ def test_d14_what_a_repository_names_is_not_run_when_a_window_pushes_and_takes(t
             assert "Taken in from" in await taker.call("parler_share", action="apply", blob="3")
 
     run(main)
-    assert not any(mark.exists() for mark in marks)
+    assert not any(trap.ran for trap in traps)
     assert tip in other.git("rev-list", "--all").split()
     # Git by itself runs what this repository names, and may then end in an error, because the filter says nothing.
     with suppress(subprocess.CalledProcessError):
         other.git("status")
-    assert marks[1].exists()
+    assert traps[1].ran
 
 
 @pytest.mark.parametrize(
@@ -230,7 +210,8 @@ def test_d17_every_file_of_a_home_is_its_users_alone(tmp_path: Path) -> None:
             await share(ann, b"the numbers")
             await bring(ann, b"not shared yet")
             found = [path for path in below(tmp_path) if not path.is_socket()]
-            assert {path.suffix for path in found} >= {".db", ".db-wal"}
+            assert {path.name for path in found} >= {"keys", "blobs", "parler.db", "parler.db-wal"}
+            assert {path.parent.name for path in found if path.is_file()} >= {"keys", digest(b"the numbers")[:2]}
             open_to_others = [path for path in found if stat.S_IMODE(path.stat().st_mode) & 0o077]
             assert open_to_others == []
 

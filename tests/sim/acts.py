@@ -15,20 +15,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import ClassVar, Final
+from typing import ClassVar
 
-from parlerd.core.envelope import decode_envelope
-from parlerd.core.events import Header, MessagePosted
-from parlerd.core.model import Position, RoomId
-from parlerd.core.room import Room, RoomState
-from parlerd.engine.rooms import fold
-from parlerd.store.port import Store
 from tests.sim import promises
 from tests.sim.people import Agent, Place, Record
 from tests.support.relayed import Home, Relay
-
-ALL: Final = 1_000_000
-"""More facts than a room of a story has."""
 
 
 @dataclass
@@ -99,22 +90,3 @@ class Act:
 
     def count(self, what: str, many: int = 1) -> None:
         self.stage.counts[what] += many
-
-
-def state_of(store: Store, room: str) -> RoomState:
-    """A room as a store has it."""
-    return fold(store, RoomId(room), Room, Room.restore)[0].state
-
-
-def facts_of(store: Store, room: str) -> list[Header]:
-    return store.facts(RoomId(room), Position(0), ALL)
-
-
-def texts_of(store: Store, room: str) -> list[str]:
-    """The words of every message that a store has of a room."""
-    found: list[str] = []
-    for header in facts_of(store, room):
-        stored = store.body(RoomId(room), header.position)
-        if stored is not None and isinstance(header.event, MessagePosted):
-            found.append(str(decode_envelope(stored[0]).parts))
-    return found

@@ -483,7 +483,7 @@ def _(patch: Patch) -> None:
 
 @fault("label-of-the-relay", "what a relay says of a member is shown as it is", hostile.Commanding)
 def _(patch: Patch) -> None:
-    patch.setattr(arriving, "_label_or_nothing", lambda text: text)
+    patch.setattr(arriving, "_told", lambda text, is_form: text)
 
 
 # -- who is let in -----------------------------------------------------------------------------------------

@@ -17,15 +17,14 @@ from functools import partial
 import msgspec
 
 from parlerd.core.model import Millis, PrincipalId, RoomId
-from parlerd.core.room import Room
 from parlerd.engine.callers import Caller
 from parlerd.engine.engine import Engine
 from parlerd.engine.face import Outlet, Pending
-from parlerd.engine.rooms import fold
 from parlerd.identity.delegation import read
 from parlerd.operations import types as t
 from parlerd.store.port import Store
 from parlerd.uplink.arriving import decoded
+from tests.sim.stored import is_inside
 from tests.support.faces import PassingFace, retold
 
 
@@ -96,7 +95,7 @@ class Watching(PassingFace):
         store, room = self._store(caller), RoomId(resume.room)
         if store is None:
             return
-        if resume.newest and not _is_inside(store, room, caller.facts.authority.principal):
+        if resume.newest and not is_inside(store, room, caller.facts.authority.principal):
             # A home none of whose agents is inside is told nothing, and begins anew for whoever comes in.
             self._held[caller, room] = 0
         else:
@@ -126,12 +125,6 @@ class Watching(PassingFace):
             place = None if envelope is None else store.find_message(envelope.id)
             if place is not None and place[0] == room and place[1] <= self._held.get((caller, room), 0):
                 self._watched.wrong.append(f"a home was told {place[1]} of its mirror again, which it held before")
-
-
-def _is_inside(store: Store, room: RoomId, principal: PrincipalId) -> bool:
-    """Whether an agent of this person is in the room, by the mirror of the person's home."""
-    members = fold(store, room, Room, Room.restore)[0].state.members.values()
-    return any(member.present and member.principal == principal for member in members)
 
 
 class _Watched(Outlet):

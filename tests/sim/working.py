@@ -15,10 +15,11 @@ from parlerd.core.errors import ParlerError
 from parlerd.core.events import TaskClaimed, TaskCompleted, TaskLapsed, TaskReleased
 from parlerd.core.model import Millis
 from parlerd.operations import types as t
-from tests.sim.acts import Act, facts_of, state_of
+from tests.sim.acts import Act
 from tests.sim.broken import Broken
 from tests.sim.newcomers import Newcomer, decide
 from tests.sim.people import KNOCK_S, Agent
+from tests.sim.stored import facts_of, state_of
 
 QUEUE: Final = "chores"
 TASKS: Final = 2
@@ -26,6 +27,8 @@ TASKS: Final = 2
 LEASE_MS: Final = 15_000
 LONG_S: Final = 20.0
 """Longer than a lease."""
+LATE: Final = ("claim_lost", "task_over")
+"""What a worker hears whose claim is over."""
 
 
 class Working(Act):
@@ -94,14 +97,9 @@ class Working(Act):
         """Take a task: which, and by which claim."""
         key = f"{worker.name}-claims-{number}"
         claim = t.ClaimTask(room=self.room, wait_ms=5_000, lease_ms=LEASE_MS, idempotency_key=key)
-        try:
-            held = await worker.want("task.claim", claim, t.TaskHeld)
-        except ParlerError as error:
-            # The answer came late, and the lease had ended by then.
-            if error.code not in ("claim_lost", "task_over"):
-                raise Broken(f"{worker.name} could not claim: {error.code}") from error
-            return None
-        if held.id is None or held.fence is None:
+        # The answer may come late, when the lease has ended.
+        held = await worker.may("task.claim", claim, t.TaskHeld, *LATE)
+        if isinstance(held, ParlerError) or held.id is None or held.fence is None:
             return None
         if self.held.setdefault((held.id, held.fence), worker.name) != worker.name:
             raise Broken(f"{worker.name} and {self.held[held.id, held.fence]} were given one claim")
@@ -137,14 +135,11 @@ class Working(Act):
 
     async def _said(self, worker: Agent, op: str, params: t.Params) -> bool:
         """Say something of a task. Whether the worker still had it."""
-        try:
-            await worker.want(op, params, t.TaskHeld)
-        except ParlerError as error:
-            if error.code not in ("claim_lost", "task_over"):
-                raise Broken(f"{worker.name} was refused {op}: {error.code}") from error
-            # Whoever is told that it ended the task itself asked for that before, and was not answered.
-            return op == "task.complete" and error.code == "task_over" and error.details["holder"] == worker.name
-        return True
+        said = await worker.may(op, params, t.TaskHeld, *LATE)
+        if isinstance(said, t.TaskHeld):
+            return True
+        # Whoever is told that it ended the task itself asked for that before, and was not answered.
+        return op == "task.complete" and said.code == "task_over" and said.details["holder"] == worker.name
 
     # -- what has to hold ----------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ from parlerd.core.model import AgentId, MessageId, RoomId
 from parlerd.core.room import Room, RoomState
 from parlerd.engine.engine import Engine
 from parlerd.engine.face import EngineFace
-from parlerd.engine.rooms import Rooms, fold
+from parlerd.engine.rooms import fold
 from parlerd.operations import types as t
 from tests.sim import promises
 from tests.sim.acts import Act, Stage
@@ -38,11 +38,12 @@ from tests.sim.newcomers import Newcomer, decide
 from tests.sim.people import Agent, Record, Refused
 from tests.sim.programs import Place, Program, relayed, served
 from tests.sim.remembering import Remembering
+from tests.sim.stored import state_of
 from tests.sim.watching import Watched, Watching
 from tests.sim.weather import Weather
 from tests.sim.working import Working
 from tests.sim.writing import Writing
-from tests.support.engine import Served
+from tests.support.engine import Served, open_rooms
 from tests.support.relayed import Home, Relay
 
 LOOK_S: Final = 5.0
@@ -250,7 +251,7 @@ class Simulation:
             contradicted = self._contradicted(homes)
             for record in (self.record, *(act.record for act in self.acts)):
                 self._hear_refusals(homes, record)
-            left = self._left(sum(_open_rooms(program) - 1 for program in programs.values()))
+            left = self._left(sum(open_rooms(_engine_of(program)) - 1 for program in programs.values()))
             nursery.cancel_scope.cancel()
         self.step = "the end"
         self._check(agents, contradicted)
@@ -509,8 +510,7 @@ class Simulation:
 
     def _members(self, room: str) -> set[str]:
         """Who is or was in the room, by what the relay holds."""
-        state = fold(self.relay.store, RoomId(room), Room, Room.restore)[0].state
-        return {member.handle for member in state.members.values()}
+        return {member.handle for member in state_of(self.relay.store, room).members.values()}
 
     def _check(self, agents: list[Agent], contradicted: list[RoomId]) -> None:
         names = [agent.name for agent in agents]
@@ -527,12 +527,9 @@ class Simulation:
         promises.nobody_is_in_who_was_not_let_in(self.newcomers, self.record, known, self._members(agents[0].room))
 
 
-def _open_rooms(program: Program) -> int:
-    """How many rooms a program has open."""
-    engine = program.now if isinstance(program.now, Engine) else program.now.engine
-    rooms = engine.desk.rooms
-    assert isinstance(rooms, Rooms)
-    return len(rooms)
+def _engine_of(program: Program) -> Engine:
+    engine: Engine = program.now if isinstance(program.now, Engine) else program.now.engine
+    return engine
 
 
 def _waits(home: Home) -> bool:

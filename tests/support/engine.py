@@ -453,9 +453,7 @@ class Served:
     @property
     def open_rooms(self) -> int:
         """How many rooms are open, the home room not among them."""
-        rooms = self.engine._desk.rooms
-        assert isinstance(rooms, Rooms)
-        return len(rooms)
+        return open_rooms(self.engine)
 
     async def person(self) -> Party:
         """The person at a shell: a command that names no agent."""
@@ -550,6 +548,13 @@ async def engine_world(**about: Any) -> AsyncIterator[Served]:
     """A new home, served: for tests of one engine's life."""
     async with World(**about).serving() as served:
         yield served
+
+
+def open_rooms(engine: Engine) -> int:
+    """How many rooms an engine has open, the home room not among them."""
+    rooms = engine.desk.rooms
+    assert isinstance(rooms, Rooms)
+    return len(rooms)
 
 
 async def settle() -> None:

@@ -7,7 +7,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO
+from typing import IO, Any
 
 from parlerd.core.errors import ParlerError
 from parlerd.operations import types as t
@@ -54,10 +54,10 @@ async def refused_bytes(who: Party, data: bytes, *, room: str | None = None) -> 
     raise AssertionError("the bytes were taken")
 
 
-async def share(who: Party, data: bytes, *, room: str | None = None, **rest: object) -> t.SharedBlob:
+async def share(who: Party, data: bytes, *, room: str | None = None, **rest: Any) -> t.SharedBlob:
     """Bring bytes, and post the message that brings them to the others."""
     brought = await bring(who, data, room=room)
-    params = t.ShareBlob(blob=brought.blob, size=len(data), room=brought.room, **rest)  # type: ignore[arg-type]
+    params = t.ShareBlob(blob=brought.blob, size=len(data), room=brought.room, **rest)
     return await who.ask("blob.share", params, t.SharedBlob)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import trio
 
@@ -33,6 +33,19 @@ from tests.support.engine import USER, Party, PlugDriver, World, lineage, run, s
 
 LONGEST_ACT = 30.0
 """Seconds of an act over a real clock, where a wait that nobody ends would hang."""
+
+
+T = TypeVar("T")
+
+
+async def until(look: Callable[[], Awaitable[T | None]], *, pause: float = 0.1) -> T:
+    """The first answer of `look` that is true. It is asked again and again, because what one home says reaches another
+    after a while; a test fails when 600 answers were not true."""
+    for _ in range(600):
+        if found := await look():
+            return found
+        await trio.sleep(pause)
+    raise AssertionError(f"nothing of this came to be: {look.__qualname__}")
 
 
 class Place(Protocol):
