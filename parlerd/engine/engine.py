@@ -53,6 +53,7 @@ from parlerd.engine.homes import HomeHandlers
 from parlerd.engine.inviting import Inviting
 from parlerd.engine.join_codes import JoinCodes
 from parlerd.engine.joining import Joining
+from parlerd.engine.keeping import Keeping
 from parlerd.engine.knocks import with_code
 from parlerd.engine.ladder import Ladder
 from parlerd.engine.leases import Leases
@@ -216,6 +217,7 @@ class Engine:
             Stating(desk),
             waking := Waking(desk),
             Continuing(desk, reading, waking),
+            Keeping(desk),
             Checks(desk),
             HomeHandlers(desk),
             notices,
