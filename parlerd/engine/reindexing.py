@@ -30,7 +30,7 @@ from parlerd.store.port import IndexMemory
 log = logging.getLogger(__name__)
 
 STEP: Final = 256
-"""Facts that one step puts in: some 20 ms of a processor (measured)."""
+"""Facts that one step puts in: 8 ms of a processor, and 0.1 s where FTS5 merges at the same time (measured)."""
 PAUSE_S: Final = 0.05
 """Between two steps, so that most of what is sent meanwhile comes between them."""
 RETRY_S: Final = 60.0
