@@ -1,5 +1,5 @@
-"""`parler invite`, `role`, and `room leave|kick|transfer|takeover|continue|turns|archive|delete`: who comes into a
-room, who is what there, whose it is, how often its agents wake each other, its end.
+"""`parler invite`, `role`, and `room leave|kick|transfer|takeover|continue|turns|retention|archive|delete`: who comes
+into a room, who is what there, whose it is, how often its agents wake each other, how much is kept of it, its end.
 
 Invariant: a room is deleted only after a person saw what goes, and said yes to it.
 """
@@ -13,7 +13,7 @@ from parlerd.cli.context import Context, new_key
 from parlerd.cli.handlers import Handler, room_argument
 from parlerd.cli.output import DONE, Cell
 from parlerd.cli.parsing import Parser, positive, unicode_text, whole
-from parlerd.cli.render import counted, left_of, size_of, turns_line
+from parlerd.cli.render import at_most, counted, left_of, size_of, turns_line
 from parlerd.cli.session import lifetime
 from parlerd.core.model import MAX_WAKES_OF_PAIR
 from parlerd.operations import types as t
@@ -237,6 +237,40 @@ def _turns(ctx: Context, args: Namespace) -> int:
     return DONE
 
 
+def _retention_arguments(parser: Parser) -> None:
+    parser.add_argument("room", metavar="ROOM", help="the room's id or name")
+    for name, kept in (
+        ("messages", "keep the words of the newest N messages"),
+        ("bytes", "keep at most N bytes of words"),
+        ("days", "keep words for N days"),
+    ):
+        parser.add_argument(
+            f"--{name}", type=_number_or_default, metavar="N", help=f"{kept}; `default` leaves that to the settings"
+        )
+
+
+def _number_or_default(text: str) -> int | Literal["default"]:
+    return "default" if text == "default" else positive(text)
+
+
+def _retention(ctx: Context, args: Namespace) -> int:
+    params = t.KeepOfRoom(room=args.room, messages=args.messages, bytes=args.bytes, days=args.days)
+    found = ctx.call("room.retention", params, t.KeptOfRoom)
+    out = ctx.out
+    if out.json:
+        out.document(found)
+        return DONE
+    out.say((f"'{found.name}'", "name"), (f"  {found.room}", "dim"))
+    out.say(f"This machine keeps {at_most(found.limits)}.")
+    if found.own == t.KeptLimits():
+        out.say("That is the same for every room that lives here and has no limit of its own.")
+    else:
+        out.say(f"Set for this room alone: {at_most(found.own)}. To leave it to the settings again:")
+        named = [name for name in ("messages", "bytes", "days") if getattr(found.own, name)]
+        out.paste(f"parler room retention {found.room} {' '.join(f'--{name} default' for name in named)}")
+    return DONE
+
+
 def _archive_arguments(parser: Parser) -> None:
     parser.add_argument("room", metavar="ROOM", help="the room's id or name")
 
@@ -321,15 +355,25 @@ HANDLERS: Final = {
         _continue_arguments,
         _continue,
         section="Who may come in",
-        rank=88,
+        rank=87,
         examples=("parler room continue auth-redesign",),
     ),
     "room turns": Handler(
         _turns_arguments,
         _turns,
         section="Who may come in",
-        rank=89,
+        rank=88,
         examples=("parler room turns auth-redesign 40", "parler room turns auth-redesign default"),
+    ),
+    "room retention": Handler(
+        _retention_arguments,
+        _retention,
+        section="Who may come in",
+        rank=89,
+        examples=(
+            "parler room retention auth-redesign --messages 5000 --days 30",
+            "parler room retention auth-redesign --days default",
+        ),
     ),
     "room archive": Handler(
         _archive_arguments, _archive, section="Who may come in", rank=90, examples=("parler room archive team",)

@@ -48,6 +48,14 @@ def turns_line(turns: int) -> str:
     return f"Two agents begin at most {counted(turns, 'turn')} by their messages in one conversation here."
 
 
+def at_most(limits: t.KeptLimits) -> str:
+    """A limit of what is kept, in words."""
+    said = [f"the newest {counted(limits.messages, 'message')}"] if limits.messages else []
+    said += [f"at most {size_of(limits.bytes)} of words"] if limits.bytes else []
+    said += [f"what is no older than {counted(limits.days, 'day')}"] if limits.days else []
+    return " and ".join(said) or "everything"
+
+
 def size_of(size: int) -> str:
     """A size of bytes as a person reads it on a disk: `70.7 GB`."""
     for unit, name in ((10**12, "TB"), (10**9, "GB"), (10**6, "MB")):

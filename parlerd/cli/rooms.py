@@ -13,6 +13,7 @@ from parlerd.cli.output import DONE, Cell
 from parlerd.cli.parsing import Parser, unicode_text
 from parlerd.cli.render import (
     agents_in,
+    at_most,
     clock,
     counted,
     day_or_time,
@@ -102,20 +103,16 @@ def _say_kept(ctx: Context, listed: t.RoomList, kept: t.KeptSize) -> None:
         f"This machine keeps {counted(kept.messages, 'message')} in all rooms together, which take "
         f"{size_of(kept.bytes)}, and files that take {size_of(kept.file_bytes)}."
     )
-    limits = {room.home == LOCAL_HOME: room.kept.limits for room in listed.rooms if isinstance(room.kept, t.KeptSize)}
+    kept_rooms = [(room, room.kept) for room in listed.rooms if isinstance(room.kept, t.KeptSize)]
+    limits = {room.home == LOCAL_HOME: each.limits for room, each in kept_rooms if not each.has_own}
     for is_here, limit in sorted(limits.items(), reverse=True):
         which = "a room that lives here" if is_here else "a room that lives elsewhere"
-        out.say(f"Of {which} it keeps {_at_most(limit)}.")
+        out.say(f"Of {which} it keeps {at_most(limit)}.")
+    for room, each in kept_rooms:
+        if each.has_own:
+            out.say("Of ", (f"'{room.name}'", "name"), f" it keeps {at_most(each.limits)}, as you set for this room.")
     if kept.limits.bytes:
-        out.say(f"Of all rooms that live here it keeps {_at_most(kept.limits)}.")
-
-
-def _at_most(limits: t.KeptLimits) -> str:
-    """A limit in words."""
-    said = [f"the newest {counted(limits.messages, 'message')}"] if limits.messages else []
-    said += [f"at most {size_of(limits.bytes)} of words"] if limits.bytes else []
-    said += [f"what is no older than {counted(limits.days, 'day')}"] if limits.days else []
-    return " and ".join(said) or "everything"
+        out.say(f"Of all rooms that live here it keeps {at_most(kept.limits)}.")
 
 
 def by_attention(rooms: Sequence[t.RoomInfo], *, all: bool) -> list[t.RoomInfo]:

@@ -67,6 +67,10 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
         'parler room turns auth-redesign 40',
         'parler room turns auth-redesign default',
     )),
+    (('room', 'retention'), 'parlerd.cli.membership', 'room.retention', '', (
+        'parler room retention auth-redesign --messages 5000 --days 30',
+        'parler room retention auth-redesign --days default',
+    )),
     (('room', 'archive'), 'parlerd.cli.membership', 'room.archive', '', (
         'parler room archive team',
     )),
@@ -357,6 +361,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'room takeover',
         'room continue',
         'room turns',
+        'room retention',
         'room archive',
         'room delete',
     )),

@@ -32,6 +32,7 @@ from parlerd.core.model import (
     RequestId,
     RoomAttention,
     RoomId,
+    RoomLimit,
     StateAct,
     Turn,
     WordsOf,
@@ -523,6 +524,13 @@ class BoundWakes(Command, frozen=True, kw_only=True):
     most: int | None
 
 
+class LimitRoom(Command, frozen=True, kw_only=True):
+    """The person says how much is kept of the words of a room of theirs that lives here."""
+
+    room: RoomId
+    limit: RoomLimit
+
+
 class DeleteRoom(Command, frozen=True, kw_only=True):
     """The person whose agent owns a room wants it gone, with everything in it. The answer is `deleted`; a room that was
     deleted before stays so."""
@@ -558,6 +566,7 @@ HomeCommand = (
     | Wake
     | ContinueWakes
     | BoundWakes
+    | LimitRoom
     | DeleteRoom
     | EnrolPerson
     | KickPerson

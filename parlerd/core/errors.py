@@ -122,6 +122,13 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         scope="room",
     ),
     _E(
+        "room_elsewhere",
+        "This room lives on a relay, and whoever runs the relay says how much of its words is kept there.",
+        "Name a room that lives on this machine. The table `[mirror]` of the settings says what this machine keeps of "
+        "rooms on relays.",
+        scope="room",
+    ),
+    _E(
         "room_is_here",
         "This room lives on this machine, and no relay can lose a part of it.",
         "Name a room that lives on a relay.",

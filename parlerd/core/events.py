@@ -40,6 +40,7 @@ from parlerd.core.model import (
     RoomAttention,
     RoomId,
     RoomKind,
+    RoomLimit,
     TaskOutcome,
     Turn,
     Verified,
@@ -556,6 +557,13 @@ class WakesBounded(_Event, tag="wakes_bounded", frozen=True, kw_only=True):
     most: int | None = None
 
 
+class RoomLimited(_Event, tag="room_limited", frozen=True, kw_only=True):
+    """The person said how much is kept of the words of a room; a limit without a number leaves that to the home."""
+
+    room: RoomId
+    limit: RoomLimit
+
+
 class RoomDeleted(_Event, tag="room_deleted", frozen=True, kw_only=True):
     """A room is gone from this home, with everything in it: its name is free, and no agent is in it."""
 
@@ -621,6 +629,7 @@ HomeEvent = (
     | AgentWoken
     | WakesContinued
     | WakesBounded
+    | RoomLimited
     | RoomDeleted
     | PersonEnrolled
     | PersonKicked

@@ -3,8 +3,8 @@
 Not here: messages. Nobody posts or reads in the home room and no surface shows it as a room, so it has no reader's
 numbers and no author's envelopes. Above: the engine. Below: `identities` (agents, and what leads to them), `naming`
 (rooms by name, active sessions), `directory` (the cards of agents), `attention` (what begins their turns), `pairs` (the
-rooms of two agents), `loops` (how many turns began without a person) and `enrolment` (who may open links), each with
-its state and its rules; `facets` puts them together.
+rooms of two agents), `loops` (how many turns began without a person), `limits` (how much is kept of single rooms) and
+`enrolment` (who may open links), each with its state and its rules; `facets` puts them together.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from parlerd.core.attention import AttentionRules, AttentionState
 from parlerd.core.directory import Directory, DirectoryState, Listed
 from parlerd.core.enrolment import Enrolment, EnrolmentState, Person
 from parlerd.core.identities import AgentRecord, Identities, IdentitiesState
+from parlerd.core.limits import Limits, LimitsState
 from parlerd.core.loops import Loops, LoopsState
 from parlerd.core.model import AgentId, PrincipalId, RoomId
 from parlerd.core.naming import Naming, NamingState
 from parlerd.core.pairs import Pairs, PairsState
 
-FOLD_VERSION: Final = 7
+FOLD_VERSION: Final = 8
 """Raise this number when the state's shape changes, or the state that a log folds to, as the one in `room`."""
 
 
@@ -41,6 +42,7 @@ class HomeState(facets.Folded):
     attention: AttentionState = msgspec.field(default_factory=AttentionState)
     pairs: PairsState = msgspec.field(default_factory=PairsState)
     loops: LoopsState = msgspec.field(default_factory=LoopsState)
+    limits: LimitsState = msgspec.field(default_factory=LimitsState)
 
     @property
     def agents(self) -> Mapping[AgentId, AgentRecord]:
@@ -64,7 +66,7 @@ class HomeRoom(facets.Aggregate[HomeState]):
 
     fold_version: int = FOLD_VERSION
     RULES: ClassVar = facets.compose(
-        (Identities, Naming, Enrolment, Directory, AttentionRules, Pairs, Loops),
+        (Identities, Naming, Enrolment, Directory, AttentionRules, Pairs, Loops, Limits),
         commands=get_args(c.HomeCommand),
         events=get_args(e.HomeEvent),
     )
@@ -76,6 +78,7 @@ class HomeRoom(facets.Aggregate[HomeState]):
         self.attention: Final = AttentionRules(state.attention, state.identities)
         self.pairs: Final = Pairs(state.pairs, state.identities)
         self.loops: Final = Loops(state.loops)
+        self.limits: Final = Limits(state.limits)
         super().__init__(
             state,
             self._identities,
@@ -85,6 +88,7 @@ class HomeRoom(facets.Aggregate[HomeState]):
             self.attention,
             self.pairs,
             self.loops,
+            self.limits,
         )
 
     @classmethod

@@ -327,6 +327,20 @@ class ReplyTarget(msgspec.Struct, frozen=True):
     memory: MemoryNote | None = None
 
 
+class RoomLimit(msgspec.Struct, frozen=True):
+    """Of how many messages of a room, the newest, the words are kept, how many bytes of words, and for how many days; 0
+    is no limit."""
+
+    messages: int = 0
+    bytes: int = 0
+    days: int = 0
+
+    def within(self, most: RoomLimit) -> RoomLimit:
+        """The smaller of two limits, number by number."""
+        pairs = ((self.messages, most.messages), (self.bytes, most.bytes), (self.days, most.days))
+        return RoomLimit(*(min(filter(None, pair), default=0) for pair in pairs))
+
+
 class WordsOf(msgspec.Struct, frozen=True):
     """What `decide` needs of a message whose words may be too much: where it stands, when it was posted and by whose
     agent, how many bytes its body has, whether it is the room's recap, and what it does in the room's memory."""

@@ -56,6 +56,7 @@ from parlerd.engine.homes import HomeHandlers
 from parlerd.engine.inviting import Inviting
 from parlerd.engine.join_codes import JoinCodes
 from parlerd.engine.joining import Joining
+from parlerd.engine.keeping import Keeping
 from parlerd.engine.knocks import with_code
 from parlerd.engine.ladder import Ladder
 from parlerd.engine.leases import Leases
@@ -88,6 +89,7 @@ from parlerd.engine.quota import Quotas
 from parlerd.engine.reach import within
 from parlerd.engine.reading import Reading
 from parlerd.engine.receiving import Receiving
+from parlerd.engine.reindexing import Reindexing
 from parlerd.engine.retaining import Retaining
 from parlerd.engine.rewinding import Rewinding
 from parlerd.engine.rooms import RoomDoor, Rooms
@@ -227,6 +229,7 @@ class Engine:
             Stating(desk),
             waking := Waking(desk),
             Continuing(desk, reading, waking),
+            Keeping(desk),
             Checks(desk),
             HomeHandlers(desk),
             notices,
@@ -401,10 +404,12 @@ async def open_engine(
         deadlines: RoomDeadlines
         tending: Tending
         retaining: Retaining
+        reindexing: Reindexing
         idle: IdleAgents
         presence: Presence
 
         def publish(room: RoomId, facts: Sequence[e.Header]) -> None:
+            reindexing.note(facts)
             if room == HOME_ROOM:
                 wakes.publish({each for fact in facts for each in rooms.home.aggregate.topics(fact)})
                 return
@@ -443,6 +448,8 @@ async def open_engine(
         await deadlines.load()
         clearing = Clearing(driver)
         nursery.start_soon(clearing.run)
+        reindexing = Reindexing(driver)
+        nursery.start_soon(reindexing.run)
         idle = IdleAgents(clock=clock, scheduler=scheduler, notifier=wakes, presence=lambda agent: presence.of(agent))
         leases, connected = Leases(driver), Connected(clock)
         await leases.start()
@@ -520,6 +527,7 @@ async def open_engine(
             with trio.CancelScope(shield=True):
                 scheduler.close()
                 clearing.close()
+                reindexing.close()
                 retaining.close()
                 await rooms.close()
     with trio.CancelScope(shield=True):

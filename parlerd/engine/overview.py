@@ -11,12 +11,14 @@ from __future__ import annotations
 import msgspec
 
 from parlerd.core.identities import AgentRecord
+from parlerd.core.limits import NO_LIMIT
 from parlerd.core.model import AgentId, PeerText
 from parlerd.core.room import Room, RoomState
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import LOCAL
 from parlerd.engine.handling import handles
+from parlerd.engine.keeping import kept_limits
 from parlerd.engine.knocks import knocks_of, shows_code
 from parlerd.engine.lookup import active_room
 from parlerd.engine.observers import observed_room, observed_rooms
@@ -91,13 +93,10 @@ class Overview:
     async def _kept(self, state: RoomState) -> t.KeptSize:
         """What is kept of a room on this machine, and how much may be."""
         desk, settings = self._desk, self._desk.settings
+        own = desk.rooms.home.aggregate.limits.of(state.room)
         held = await desk.library.held(state.room)
         brought = await desk.library.brought(state.room)
-        limits = t.KeptLimits(
-            messages=settings.retention_room_messages,
-            bytes=settings.retention_room_bytes,
-            days=settings.retention_days,
-        )
+        limits = kept_limits(desk.retaining.limit_of(state.room))
         if state.mirror.is_mirror:
             limits = t.KeptLimits(messages=settings.mirror_room_messages, bytes=settings.mirror_room_bytes)
         return t.KeptSize(
@@ -107,6 +106,7 @@ class Overview:
             files=len(brought),
             file_bytes=await desk.shelf.sizes(brought),
             erased=state.retention.messages,
+            has_own=own != NO_LIMIT and not state.mirror.is_mirror,
         )
 
     async def _kept_of_all(self) -> t.KeptSize:

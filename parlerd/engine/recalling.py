@@ -5,9 +5,10 @@
     a query without letters and digits                    ->  the newest facts, one after the other
 
 Rows and bytes are bounded by number, so that the same facts mostly give the same answer on a slow machine; only words
-that are common and never stand together run into the bound of time. A common word among a million facts finds its 100
-newest; ranking all of them would take a second, and the rank that an index gives tells of texts that the reader may not
-see.
+that are common and never stand together run into the bound of time. For these the index is looked through block by
+block of positions, because the store bounds the cost of several terms within a block alone. A common word among a
+million facts finds its 100 newest; ranking all of them would take a second, and the rank that an index gives tells of
+texts that the reader may not see.
 
 Not here: which rooms are searched (`memory`), how a text is judged (`core.recall`). Above: `memory`. Below: the store.
 Invariant: what a reader may not see changes neither what it finds nor in which order.
@@ -21,10 +22,10 @@ from typing import Final, NamedTuple
 
 from parlerd.core.memory import MemoryState
 from parlerd.core.model import Millis, Position, RoomId, View
-from parlerd.core.recall import Query, Word, Words, holds, score, searched, words_of
+from parlerd.core.recall import Query, Term, Word, Words, asked, holds, score, searched, words_of
 from parlerd.core.rewinds import RewindsState
 from parlerd.core.visibility import can_see
-from parlerd.store.port import Remembered, Store
+from parlerd.store.port import BLOCKS, Remembered, Store
 
 PAGE: Final = 100
 """Rows that are read at a time."""
@@ -36,14 +37,11 @@ KEYS_BYTES: Final = 320
 """Bytes of the keys that whoever joins is told: a line."""
 MAX_PLAIN: Final = 5_000
 """The same for a query that no index can answer."""
-_END: Final = 2**32
-"""More than every position."""
-WINDOW: Final = 4_096
-"""Positions of a room that are looked through first. Words that many facts have and none has together cost 0.2 us a
-position (measured)."""
+_WHOLE: Final = 32
+"""The bits of a block that every position lies in."""
 SECONDS: Final = 0.02
-"""After this time no further window is looked through, and none is to take longer, so a search takes twice this at
-most. Source: recall is to take less than 50 ms in a million facts."""
+"""After this time no further block is looked through, and none is to take more than half of it, so a search for words
+takes half as much again at most. Source: recall is to take less than 50 ms in a million facts."""
 MAX_BYTES: Final = 8 * 1024 * 1024
 """Bytes of bodies of one room that are looked at for one query."""
 
@@ -156,37 +154,46 @@ class _Search:
         merged: dict[tuple[RoomId, Position], Candidate] = {}
         weights: list[float] = []
         for word in words:
-            found = [each for place in self._places for each in self._walk(place, (word,))] if word.is_indexed else []
+            found = [each for place in self._places for each in self._walk(place, (word,))] if asked([word]) else []
             weights.append(1 / (1 + len(found)))
             merged |= {(each.room, each.position): each for each in found}
         return list(merged.values()), weights
 
+    def _occurs(self, place: Place, term: Term) -> bool:
+        """Whether any fact has a term, of those that may be among what the reader sees: for a term that is nowhere this
+        costs less than going through the blocks."""
+        begin = min((begin for begin, _ in place.view.spans), default=place.head)
+        return bool(self._store.remembered(place.room, (term,), Position(begin), Position(place.head + 1), 1))
+
     def _walk(self, place: Place, words: Sequence[Word]) -> list[Candidate]:
         """The newest facts of a room that have these words: span by span of what the reader may see, so that the rest
-        counts for nothing, and in each span window by window. Each is four times as wide as the newer one before it,
-        as far as it then takes no more than `SECONDS` at the pace of that one."""
-        indexed = [word for word in words if word.is_indexed]
-        # A prefix costs the same in any window.
-        width = WINDOW if indexed and not any(word.is_prefix for word in indexed) else _END
-        most = MAX_ROWS if indexed else MAX_PLAIN
+        counts for nothing. With several terms each span is looked through block by block. The blocks are narrow until
+        one shows that a wide one takes no more than half of `SECONDS`."""
+        terms = asked(words)
+        most = MAX_ROWS if terms else MAX_PLAIN
+        if terms and any(self._store.newest_unindexed(place.room) > begin for begin, _ in place.view.spans):
+            self._is_cut = True
+        if len(terms) > 1 and not all(self._occurs(place, term) for term in terms):
+            return []
+        bits = BLOCKS[0] if len(terms) > 1 else _WHOLE
         kept: list[Candidate] = []
         looked = size = 0
         for begin, upto in reversed(place.view.spans):
             high = place.head + 1 if upto is None else min(place.head, upto) + 1
             while high > begin + 1:
-                low = max(begin, high - 1 - width)
+                low = max(begin, ((high - 1) >> bits << bits) - 1)
                 began = self._clock()
-                rows = self._store.remembered(place.room, indexed, Position(low), Position(high), PAGE)
+                rows = self._store.remembered(place.room, terms, Position(low), Position(high), PAGE)
                 size += sum(len(row.body) for row in rows)
                 looked += len(rows)
                 found = [each for row in rows if (each := _candidate(place, row)) is not None]
                 kept += [each for each in found if holds(each.text, words)]
                 is_whole = len(rows) < PAGE
-                high = low + 1 if is_whole else rows[-1].header.position
                 now = self._clock()
-                if is_whole:
-                    pace = max(now - began, 1e-9) / width
-                    width = max(WINDOW, min(4 * width, int(SECONDS / pace)))
+                if is_whole and len(terms) > 1:
+                    wide = (now - began) / (high - low - 1) * 2 ** BLOCKS[-1]
+                    bits = BLOCKS[-1] if wide <= SECONDS / 2 else BLOCKS[0]
+                high = low + 1 if is_whole else rows[-1].header.position
                 is_over = len(kept) >= KEPT or looked >= most or size >= MAX_BYTES or now > self._until
                 if is_over and high > begin + 1:
                     self._is_cut = True

@@ -7,6 +7,8 @@ Each step is a command in the line of its room, so the words go in one commit wi
 the writer waits for one step and never for a room. A daemon that is killed leaves rooms that hold too much; the next
 one counts and goes on.
 
+A room may have a limit of its own, below what the home keeps of any (`core.limits`).
+
 Where all rooms together hold too much, the largest gives first: whoever floods a room takes nothing from the others.
 
 Not here: which words are too much, and which a room needs (`core.retention`); rooms elsewhere (`uplink.bounds`); files,
@@ -28,7 +30,7 @@ from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.memory import MAX_VERSIONS
-from parlerd.core.model import HomeId, Millis, Position, PrincipalId, RoomId
+from parlerd.core.model import HomeId, Millis, Position, PrincipalId, RoomId, RoomLimit
 from parlerd.core.retention import UNREAD, Limit, going
 from parlerd.engine.deciding import home_itself
 from parlerd.engine.library import Library
@@ -106,6 +108,23 @@ class Retaining:
         if self._noted >= EVERY:
             self._due.set()
 
+    def limit_of(self, room: RoomId) -> RoomLimit:
+        """How much a room of this home may hold: of each number the smaller of what the person set for the room and
+        what the home keeps of any."""
+        return self._rooms.home.aggregate.limits.of(room).within(self.of_any)
+
+    @property
+    def of_any(self) -> RoomLimit:
+        """How much the home keeps of any room."""
+        settings = self._settings
+        return RoomLimit(settings.retention_room_messages, settings.retention_room_bytes, settings.retention_days)
+
+    def limited(self, room: RoomId) -> None:
+        """The person set another limit for a room."""
+        self._changed.add(room)
+        self._passed.pop(room, None)
+        self._due.set()
+
     def close(self) -> None:
         """End the task after the step that it is at."""
         self._closing = True
@@ -151,7 +170,7 @@ class Retaining:
         for room in rooms:
             if room in changed or room not in self._held:
                 await self._count(room)
-            while not self._closing and await self._erase(room, *self._limits(), read):
+            while not self._closing and await self._erase(room, *self._limits(room), read):
                 pass
         most, givers = self._settings.retention_total_bytes, set(self._held)
         while most and givers and not self._closing and self.total.bytes > most:
@@ -172,11 +191,11 @@ class Retaining:
         for known in (self._held, self._counted, self._passed):
             known.pop(room, None)
 
-    def _limits(self) -> tuple[Limit, Limit]:
-        """How much one room may hold, and how much for the sake of who has not read it."""
-        settings = self._settings
-        messages, bytes = settings.retention_room_messages or inf, settings.retention_room_bytes or inf
-        now, kept_ms = self._clock.now(), settings.retention_days * DAY_MS
+    def _limits(self, room: RoomId) -> tuple[Limit, Limit]:
+        """How much a room may hold, and how much for the sake of who has not read it."""
+        most = self.limit_of(room)
+        messages, bytes = most.messages or inf, most.bytes or inf
+        now, kept_ms = self._clock.now(), most.days * DAY_MS
         return (
             Limit(messages, bytes, Millis(now - kept_ms if kept_ms else 0)),
             Limit(UNREAD * messages, UNREAD * bytes, Millis(now - UNREAD * kept_ms if kept_ms else 0)),

@@ -34,7 +34,7 @@ from parlerd.core.model import (
     Stage,
     View,
 )
-from parlerd.core.recall import Word, indexed, matches, words_of
+from parlerd.core.recall import Term, has_terms, terms_of, words_of
 from parlerd.store.indexing import (
     DEADLINES,
     FILTERS,
@@ -72,6 +72,7 @@ from parlerd.store.port import (
     EraseBodies,
     Head,
     Held,
+    IndexMemory,
     JobOutcome,
     Lease,
     MarkDelivery,
@@ -198,7 +199,7 @@ class MemoryStore:
         }
 
     def remembered(
-        self, room: RoomId, words: Sequence[Word], after: Position, before: Position, limit: int
+        self, room: RoomId, terms: Sequence[Term], after: Position, before: Position, limit: int
     ) -> list[Remembered]:
         with self._lock:
             log = self._logs.get(room, _Log())
@@ -215,7 +216,7 @@ class MemoryStore:
                 if (
                     after < position < before
                     and said is not None
-                    and matches(indexed(said), words)
+                    and has_terms(terms_of(said), terms)
                     and len(found) < limit
                 ):
                     fact = log.facts[position - 1]
@@ -265,7 +266,7 @@ class MemoryStore:
             self._renewals.pop((write.room, write.task), None)
         elif isinstance(write, EraseBodies):
             self._erase(write)
-        elif not isinstance(write, Append):
+        elif not isinstance(write, Append | IndexMemory):
             self._snapshots[write.room] = Snapshot(write.fold_version, write.position, write.data)
 
     def _bury(self, room: RoomId) -> None:
@@ -289,6 +290,12 @@ class MemoryStore:
     def uncleared(self) -> list[RoomId]:
         with self._lock:
             return [room for room, log in self._graves.items() if log.facts]
+
+    def is_memory_indexed(self) -> bool:
+        return True
+
+    def newest_unindexed(self, room: RoomId) -> Position:
+        return Position(0)
 
     def _erase(self, write: EraseBodies) -> None:
         held = {position for position, _ in self._bodies_of_messages(write.room)}

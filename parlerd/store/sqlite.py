@@ -46,7 +46,7 @@ from parlerd.core.model import (
     View,
 )
 from parlerd.core.public_line import next_line
-from parlerd.core.recall import Word
+from parlerd.core.recall import Term
 from parlerd.store.database import BUSY_TIMEOUT_MS, ERRORS, Database, wall_clock_ms
 from parlerd.store.deleting import DELETED, LOG, UNCLEARED, bury
 from parlerd.store.deleting import clear as clear_room
@@ -66,6 +66,7 @@ from parlerd.store.port import (
     EraseBodies,
     Head,
     Held,
+    IndexMemory,
     JobOutcome,
     Lease,
     MarkDelivery,
@@ -87,7 +88,18 @@ from parlerd.store.port import (
     past_one_by_one,
     prior_by_id,
 )
-from parlerd.store.searching import BY_WORDS, NEWEST, Noted, clear, forget, matching, note
+from parlerd.store.searching import (
+    BY_TERMS,
+    IS_LEFT,
+    NEWEST,
+    NEWEST_MISSING,
+    Noted,
+    clear,
+    forget,
+    matching,
+    note,
+    tend,
+)
 from parlerd.store.staging import (
     EMPTY,
     MESSAGE,
@@ -407,6 +419,14 @@ class SqliteStore:
     def uncleared(self) -> list[RoomId]:
         return [RoomId(room) for (room,) in self._database.rows(UNCLEARED)]
 
+    def is_memory_indexed(self) -> bool:
+        return self._database.row(IS_LEFT, ()) is None
+
+    def newest_unindexed(self, room: RoomId) -> Position:
+        base = self._bases(room)
+        row = self._database.row(NEWEST_MISSING, (base, base + LOG))
+        return Position(0 if row is None else row[0] - base)
+
     def _read_line_before(self, room: RoomId) -> bytes:
         """The line that a room begins with."""
         row = self._database.row("SELECT header FROM facts WHERE id = ?", (self._bases(room) + 1,))
@@ -482,13 +502,13 @@ class SqliteStore:
         return [BlobId(name[1:]) for (name,) in self._database.rows(_BROUGHT_IN, (room, ANYBODY))]
 
     def remembered(
-        self, room: RoomId, words: Sequence[Word], after: Position, before: Position, limit: int
+        self, room: RoomId, terms: Sequence[Term], after: Position, before: Position, limit: int
     ) -> list[Remembered]:
         base = self._bases(room)
         place = (base + after, base + before)
         try:
-            if words:
-                rows = self._database.rows(BY_WORDS, (*place, matching(words), limit))
+            if terms:
+                rows = self._database.rows(BY_TERMS, (*place, matching(terms, *place), limit))
             else:
                 rows = self._database.rows(NEWEST, (*place, limit))
         except StoreError as error:
@@ -966,6 +986,8 @@ class _Batch:
     """The rooms that are deleted with this transaction, each with when that was."""
     cleared: list[tuple[RoomId, int]] = field(default_factory=list)
     """Steps of taking deleted rooms out of the file: how much goes at once."""
+    to_index: int = 0
+    """A step in the index of what rooms remember: how many messages are put in that are in none yet."""
     kept: list[PutLease | DropLease | PutOutbox | DropOutbox | PutRenewal | DropRenewal] = field(default_factory=list)
     """Changes of rows that come and go, each a statement of its own: there are few."""
     snapshots: list[tuple[RoomId, int, Position, bytes]] = field(default_factory=list)
@@ -978,7 +1000,7 @@ class _Batch:
     def pages(self) -> int:
         """About how many pages a commit of this batch adds to SQLite's log: eight for the tables that a message
         touches, three for each four facts (measured), and what long bodies take."""
-        facts = len(self.facts) + len(self.erased) + sum(limit for _, limit in self.cleared)
+        facts = len(self.facts) + len(self.erased) + self.to_index + sum(limit for _, limit in self.cleared)
         return 8 + facts * 3 // 4 + sum(len(body) for _, body, _ in self.bodies) // 4096
 
     def add(self, write: Write) -> None:
@@ -994,6 +1016,8 @@ class _Batch:
             self.buried.setdefault(write.room, write.at)
         elif isinstance(write, ClearRoom):
             self.cleared.append((write.room, write.limit))
+        elif isinstance(write, IndexMemory):
+            self.to_index += write.limit
         elif isinstance(write, PutSnapshot):
             self.snapshots.append((write.room, write.fold_version, write.position, write.data))
         elif not isinstance(write, Append | EraseBodies):
@@ -1034,6 +1058,8 @@ class _Batch:
             digest = hashlib.sha256(snapshot[3]).digest()
             writer.execute("INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?, ?)", (*snapshot, digest))
         note(writer, self.noted)
+        if self.to_index:
+            tend(writer, self.to_index)
         if self.erased:
             forget(writer, [id for id, _ in self.erased])
             writer.executemany(_MARK_ERASED, self.erased)

@@ -1,9 +1,9 @@
 """The shape of the database file: creating it, and bringing an older file up to date without risk.
 
-Not here: what the tables mean (`schema/*.sql`). Above: `parlerd.store.database`. Below: `indexing` and `statements`,
-for the rows of indexes that are newer than the file. Invariants: a file of an older schema is first copied (SQLite's
-online backup, 0600, on the disk) and then changed in one transaction, so it is either the old file or the new one; a
-file of a newer schema is refused and left alone.
+Not here: what the tables mean (`schema/*.sql`). Above: `parlerd.store.database`. Below: `indexing`, `searching` and
+`statements`, for the rows of indexes that are newer than the file. Invariants: a file of an older schema is first
+copied (SQLite's online backup, 0600, on the disk) and then changed in one transaction, so it is either the old file or
+the new one; a file of a newer schema is refused and left alone.
 """
 
 from __future__ import annotations
@@ -23,10 +23,16 @@ from parlerd.core.errors import Refused, StoreError
 from parlerd.core.events import CURRENT_V, decode_header
 from parlerd.core.model import RoomId
 from parlerd.store.indexing import PROJECTIONS, Counts
+from parlerd.store.searching import add_missing
 from parlerd.store.statements import insertion, on_conflict, stored
 
 _CHUNK: Final = 1_000
 """How many facts are read at a time."""
+_MEMORY_SINCE: Final = 11
+"""The schema that made the index of what rooms remember as it is."""
+_INDEXED_AT_ONCE: Final = 5_000
+"""How many messages an upgrade puts in that index, in a third of a second (measured): all that most homes have. The
+rest is put in while the daemon runs."""
 _FOLDER: Final = Path(__file__).parent / "schema"
 _BACKUP_PREFIX: Final = "parler-schema-"
 
@@ -52,7 +58,9 @@ def shipped_schema() -> Schema:
     """The schema of this program. The rows of an index that came with a later schema are made from the facts."""
     scripts = {int(path.stem): path.read_text(encoding="utf-8") for path in _FOLDER.glob("*.sql")}
     later = {each.since for each in PROJECTIONS if each.since > 1}
-    return Schema(scripts, {version: partial(_fill, since=version) for version in later})
+    fills: dict[int, Fill] = {version: partial(_fill, since=version) for version in later}
+    fills[_MEMORY_SINCE] = partial(add_missing, limit=_INDEXED_AT_ONCE)
+    return Schema(scripts, fills)
 
 
 def _fill(connection: sqlite3.Connection, *, since: int) -> None:

@@ -54,10 +54,12 @@ def test_rooms_with_sizes_shows_what_is_kept_of_each_and_of_all_together(shell: 
     kept = t.KeptSize(messages=128, bytes=61_440, limits=limits, files=2, file_bytes=3_000_000, erased=17)
     total = t.KeptSize(messages=500, bytes=7_300_000, limits=t.KeptLimits(bytes=16 << 30), file_bytes=4_000_000)
     few = t.KeptSize(messages=1, bytes=9, limits=t.KeptLimits(days=1), files=0, file_bytes=0, erased=0)
-    listed = t.RoomList(rooms=[room(kept=kept), room("other", home="team", kept=few)], kept=total)
+    own = t.KeptSize(messages=3, bytes=9, limits=t.KeptLimits(messages=50), file_bytes=0, has_own=True)
+    rooms = [room(kept=kept), room("other", home="team", kept=few), room("short", kept=own)]
+    listed = t.RoomList(rooms=rooms, kept=total)
     shell.daemon.answers("rooms.list", listed, listed, t.RoomList(rooms=[room()]))
     ran = shell.run("rooms", "--size")
-    header, row, other, *said = ran.stdout.splitlines()
+    header, row, other, _, *said = ran.stdout.splitlines()
     assert header.split()[-6:] == ["messages", "size", "files", "of", "size", "erased"]
     assert row.split()[-7:] == ["128", "61", "kB", "2", "3.0", "MB", "17"]
     assert other.split()[-3:] == ["1", "9", "bytes"]
@@ -65,6 +67,7 @@ def test_rooms_with_sizes_shows_what_is_kept_of_each_and_of_all_together(shell: 
         "This machine keeps 500 messages in all rooms together, which take 7.3 MB, and files that take 4.0 MB.",
         "Of a room that lives here it keeps the newest 100000 messages and at most 1.1 GB of words.",
         "Of a room that lives elsewhere it keeps what is no older than 1 day.",
+        "Of 'short' it keeps the newest 50 messages, as you set for this room.",
         "Of all rooms that live here it keeps at most 17.2 GB of words.",
     ]
     assert shell.run("rooms", "--size", "--json").document == msgspec.to_builtins(listed)

@@ -234,6 +234,46 @@ def test_how_many_turns_two_agents_may_begin_is_set_and_shown(
     assert shell.run("room", "turns", "team", *words, "--json").document == msgspec.to_builtins(done)
 
 
+@pytest.mark.parametrize(
+    ("words", "sent", "own", "said"),
+    [
+        (
+            (),
+            {},
+            {},
+            "This machine keeps the newest 100000 messages and at most 1.1 GB of words.\n"
+            "That is the same for every room that lives here and has no limit of its own.\n",
+        ),
+        (
+            ("--messages", "500", "--days", "1"),
+            {"messages": 500, "days": 1},
+            {"messages": 500, "days": 1},
+            "Set for this room alone: the newest 500 messages and what is no older than 1 day. To leave it to the "
+            f"settings again:\nparler room retention {ROOM} --messages default --days default\n",
+        ),
+        (("--bytes", "default"), {"bytes": "default"}, {}, "has no limit of its own.\n"),
+    ],
+)
+def test_how_much_is_kept_of_a_room_is_set_and_shown(
+    shell: Shell, words: tuple[str, ...], sent: dict[str, Any], own: dict[str, int], said: str
+) -> None:
+    limits = {"messages": 100_000, "bytes": 1024**3, **own}
+    done = t.KeptOfRoom(room=ROOM, name="team", own=t.KeptLimits(**own), limits=t.KeptLimits(**limits))
+    shell.daemon.answers("room.retention", done, done)
+    ran = shell.run("room", "retention", "team", *words)
+    assert ran.code == 0
+    assert said in ran.stdout
+    assert shell.daemon.params_of("room.retention") == [t.KeepOfRoom(room="team", **sent)]
+    assert shell.run("room", "retention", "team", *words, "--json").document == msgspec.to_builtins(done)
+
+
+@pytest.mark.parametrize("number", ["-1", "0", "many", "1.5", ""])
+def test_a_limit_that_makes_no_sense_is_refused_before_anything_is_sent(shell: Shell, number: str) -> None:
+    for option in ("--messages", "--bytes", "--days"):
+        assert shell.run("room", "retention", "team", option, number).code == 2
+    assert shell.daemon.params_of("room.retention") == []
+
+
 @pytest.mark.parametrize("number", ["-1", "1001", "many", "1.5", ""])
 def test_a_number_of_turns_that_makes_no_sense_is_refused_before_anything_is_sent(shell: Shell, number: str) -> None:
     ran = shell.run("room", "turns", "team", number)

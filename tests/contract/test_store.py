@@ -38,7 +38,7 @@ from parlerd.core.model import (
     drawn_key,
 )
 from parlerd.core.public_line import first_number, line_after_rewind, next_line
-from parlerd.core.recall import parse, words_of
+from parlerd.core.recall import asked, parse, words_of
 from parlerd.store.memory import MemoryStore
 from parlerd.store.port import (
     Append,
@@ -808,8 +808,8 @@ def _found(
     store: Store, *words: str, room: RoomId = ROOM, after: int = 0, before: int = 2**32 - 1, limit: int = 99
 ) -> list[int]:
     """Where the messages stand that an index finds by these words, as it gives them."""
-    asked = [word for text in words for word in parse(text).words]
-    return [each.header.position for each in store.remembered(room, asked, Position(after), Position(before), limit)]
+    terms = asked([word for text in words for word in parse(text).words])
+    return [each.header.position for each in store.remembered(room, terms, Position(after), Position(before), limit)]
 
 
 def test_what_is_remembered_is_found_by_its_words_and_its_key_the_newest_first(store: Store) -> None:
@@ -828,7 +828,8 @@ def test_what_is_remembered_is_found_by_its_words_and_its_key_the_newest_first(s
     assert _found(store, "blue-green") == [2]
     assert _found(store, "colour") == [4]
     assert _found(store, "depl") == []
-    assert _found(store, "depl*") == [2]
+    assert _found(store, "depl*") == _found(store, "deploym*") == _found(store, "de*", "blue-gr*") == [2]
+    assert _found(store, "dx*") == []
     assert _found(store, "blue", room=OTHER) == [1]
     assert _found(store, "blue", room=RoomId("r_none")) == []
     assert _found(store, "blue", before=4) == [2]
@@ -900,8 +901,8 @@ def test_no_query_is_an_error_of_the_index(text: str, query: str) -> None:
     store = MemoryStore()
     _do(store, append(opened(), remembering(2, text)))
     with suppress(Refused):
-        words = [word for word in parse(query).words if word.is_indexed]
-        found, all_of_them = (store.remembered(ROOM, asked, Position(0), Position(99), 9) for asked in (words, ()))
+        terms = asked(parse(query).words)
+        found, all_of_them = (store.remembered(ROOM, each, Position(0), Position(99), 9) for each in (terms, ()))
         assert {each.header for each in found} <= {each.header for each in all_of_them}
 
 

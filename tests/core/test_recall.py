@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
+from collections.abc import Sequence
 from contextlib import suppress
 
 import pytest
@@ -13,20 +15,23 @@ from parlerd.core.errors import Refused
 from parlerd.core.recall import (
     MAX_QUERY,
     MAX_WORDS,
+    PAIR,
+    Term,
     Word,
     Words,
+    asked,
     count,
     fold,
+    has_terms,
     holds,
-    indexed,
-    matches,
     parse,
     score,
     searched,
-    spaced,
+    terms_of,
     words_of,
 )
 from parlerd.store.searching import matching
+from parlerd.store.upgrade import shipped_schema
 
 
 def test_a_query_is_its_words_each_once_and_folded() -> None:
@@ -76,29 +81,74 @@ def test_what_is_no_envelope_of_a_memory_has_no_words() -> None:
         assert words_of(body) is None
 
 
+def test_an_index_has_the_words_of_a_text_and_the_pairs_with_no_blank_between_them() -> None:
+    found = terms_of(Words("a_b", "Blue-green, on 2026."))
+    assert found == ["a", "b", f"a{PAIR}b", "blue", "green", f"blue{PAIR}green", "on", "2026"]
+    assert terms_of(Words("", "戦略x")) == ["戦", "略", "x", f"戦{PAIR}略", f"略{PAIR}x"]
+    assert terms_of(Words("", "-> …")) == []
+
+
+@pytest.mark.parametrize(
+    ("query", "terms"),
+    [
+        ("blue", [Term("blue")]),
+        ("blue-green", [Term(f"blue{PAIR}green")]),
+        ("2026-11-28", [Term(f"2026{PAIR}11"), Term(f"11{PAIR}28")]),
+        ("dep*", [Term("dep", is_beginning=True)]),
+        ("deployment*", [Term("depl", is_beginning=True)]),
+        ("blue-gre*", [Term("gre", is_beginning=True), Term("blue")]),
+        ("2026-1*", [Term("2026")]),
+        ("戦略*", [Term(f"戦{PAIR}略")]),
+        ("-a*", []),
+        ("->", []),
+    ],
+)
+def test_what_an_index_is_asked_for(query: str, terms: list[Term]) -> None:
+    assert list(asked(parse(query).words)) == terms
+
+
 @given(st.text(max_size=60), st.text(max_size=20))
-def test_whatever_stands_literally_in_a_text_is_found_by_the_index_too(text: str, query: str) -> None:
+def test_whatever_stands_whole_in_a_text_is_found_by_the_index_too(text: str, query: str) -> None:
     """A query taken from the text as it was typed, blank to blank."""
     for typed in text.split():
         with suppress(Refused):
-            words = [word for word in parse(typed).words if word.is_indexed and not word.is_prefix]
+            words = [word for word in parse(typed).words if not word.is_prefix]
             if holds(fold(text), words):
-                assert matches(spaced(fold(text)), words)
+                assert has_terms(terms_of(Words("", text)), asked(words))
     with suppress(Refused):
         holds(fold(text), parse(query).words)
 
 
+@given(st.from_regex(r"[a-c]{1,6}([-.][a-c]{1,6}){0,2}", fullmatch=True), st.integers(2, 20))
+def test_what_begins_with_a_word_is_found_by_the_index_too(text: str, length: int) -> None:
+    with suppress(Refused):
+        words = [word for word in parse(text[:length] + "*").words if word.is_prefix]
+        assert has_terms(terms_of(Words("", f"x {text}")), asked(words))
+
+
+def _index(*texts: str) -> sqlite3.Connection:
+    """An index as the store makes it, with these texts."""
+    index = sqlite3.connect(":memory:")
+    (made,) = re.findall(r"CREATE VIRTUAL TABLE.*?;", shipped_schema().scripts[11], re.DOTALL)
+    index.execute(made)
+    for number, text in enumerate(texts, 1):
+        said = " ".join(terms_of(Words("", text)))
+        index.execute("INSERT INTO remembered_words (rowid, words) VALUES (?, ?)", (number, said))
+    return index
+
+
+def _finds(index: sqlite3.Connection, terms: Sequence[Term]) -> bool:
+    asked_for = matching(terms, 0, 2)
+    return bool(index.execute("SELECT 1 FROM remembered_words WHERE remembered_words MATCH ?", (asked_for,)).fetchall())
+
+
 @given(st.text(max_size=60), st.text(min_size=1, max_size=20))
 def test_fts5_finds_what_the_plain_reading_finds(text: str, query: str) -> None:
-    index = sqlite3.connect(":memory:")
-    index.execute("CREATE VIRTUAL TABLE f USING fts5 (w, content='', tokenize=\"unicode61 remove_diacritics 0\")")
-    index.execute("INSERT INTO f (rowid, w) VALUES (1, ?)", (indexed(Words("", text)),))
+    index = _index(text)
     with suppress(Refused):
-        words = [word for word in parse(query).words if word.is_indexed]
-        if words:
-            found = index.execute("SELECT rowid FROM f WHERE f MATCH ?", (matching(words),)).fetchall()
-            if words and all(each.text.isascii() for each in words) and text.isascii():
-                assert bool(found) is matches(indexed(Words("", text)), words)
+        for word in parse(query).words:
+            if terms := asked([word]):
+                assert _finds(index, terms[:1]) is has_terms(terms_of(Words("", text)), terms[:1])
     index.close()
 
 
@@ -122,10 +172,8 @@ def test_fts5_finds_what_the_plain_reading_finds(text: str, query: str) -> None:
     ],
 )
 def test_no_query_is_an_operator_of_the_index(hostile: str) -> None:
-    index = sqlite3.connect(":memory:")
-    index.execute("CREATE VIRTUAL TABLE f USING fts5 (w, content='', tokenize=\"unicode61 remove_diacritics 0\")")
-    index.execute("INSERT INTO f (rowid, w) VALUES (1, ?)", (indexed(Words("", f"so {hostile} it is")),))
-    words = [word for word in parse(hostile).words if word.is_indexed]
-    if words:
-        assert index.execute("SELECT rowid FROM f WHERE f MATCH ?", (matching(words),)).fetchall() == [(1,)]
+    index = _index(f"so {hostile} it is")
+    for word in parse(hostile).words:
+        if terms := asked([word]):
+            assert _finds(index, terms[:1])
     index.close()

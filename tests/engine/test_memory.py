@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import cast
 
 import pytest
 
 from parlerd.core.model import AgentId, Position, RoomId, View
-from parlerd.core.recall import parse
+from parlerd.core.recall import Term, parse
 from parlerd.core.rewinds import RewindsState
 from parlerd.engine import recalling
 from parlerd.operations import types as t
-from parlerd.store.port import Remembered, Store
+from parlerd.store.memory import MemoryStore
+from parlerd.store.port import BLOCKS, Remembered, Store
 from tests.support.engine import Party, engine_world, run
+from tests.support.facts import ROOM, append, opened, remembering
 
 
 async def remember(who: Party, text: str, key: str | None = None, *, private: bool = False) -> t.Fact:
@@ -114,7 +118,6 @@ def test_of_very_many_facts_the_newest_are_looked_through_and_the_answer_says_so
     monkeypatch.setattr(recalling, "PAGE", 2)
     monkeypatch.setattr(recalling, "KEPT", 3)
     monkeypatch.setattr(recalling, "MAX_PLAIN", 4)
-    monkeypatch.setattr(recalling, "WINDOW", 2)
 
     async def main() -> None:
         async with engine_world() as served:
@@ -248,6 +251,82 @@ def test_facts_are_lines_among_the_messages_and_wake_nobody() -> None:
     run(main)
 
 
+class _Counted:
+    """A store that says how many rows it was asked for, and how many positions lay in the blocks with several terms."""
+
+    def __init__(self, store: Store) -> None:
+        self.rows = 0
+        self.asked: list[tuple[int, int, int]] = []
+        """How many terms, and between which positions."""
+        self._store = store
+
+    def remembered(
+        self, room: RoomId, terms: Sequence[Term], after: Position, before: Position, limit: int
+    ) -> list[Remembered]:
+        found = self._store.remembered(room, terms, after, before, limit)
+        self.rows += len(found)
+        self.asked.append((len(terms), after, before))
+        return found
+
+    def newest_unindexed(self, room: RoomId) -> Position:
+        return Position(0)
+
+
+FACTS = 400
+
+
+def _counted(query: str) -> tuple[_Counted, recalling.Found]:
+    """A search through a room of `FACTS` facts, the clock of which stands still."""
+    full = MemoryStore()
+    made = [remembering(n, f"blue-green {n}{' ~' if n == 2 else ''}") for n in range(2, FACTS + 2)]
+    (outcome,) = full.transact([[append(opened(), *made)]])
+    assert outcome.error is None
+    store = _Counted(full)
+    view = View(AgentId("U"), ((Position(0), None),))
+    place = recalling.Place(ROOM, Position(FACTS + 1), view, RewindsState(), None)
+    return store, recalling.search(cast(Store, store), [place], parse(query), lambda: 0.0)
+
+
+def test_of_facts_with_a_common_word_so_many_are_read_and_compared_and_no_more() -> None:
+    store, answer = _counted("blue-green")
+    assert (store.rows, len(answer.hits), answer.cut) == (recalling.KEPT, recalling.KEPT, True)
+    assert max(hit.candidate.position for hit in answer.hits) == FACTS + 1
+    # Of several terms one row each says that the term occurs at all.
+    for query, more in (("gre*", 0), ("blue green", 2), ("blue gree*", 2)):
+        store, answer = _counted(query)
+        assert (store.rows, len(answer.hits), answer.cut) == (recalling.KEPT + more, recalling.KEPT, True)
+
+
+def test_facts_that_only_look_alike_are_read_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recalling, "MAX_ROWS", 200)
+    monkeypatch.setattr(recalling, "MAX_PLAIN", 300)
+    # The index knows no signs: every fact has its terms, and none its words.
+    store, answer = _counted("blue+green")
+    assert (store.rows, answer.hits, answer.cut) == (200, [], True)
+    store, answer = _counted("~")
+    assert (store.rows, answer.hits, answer.cut) == (300, [], True)
+
+
+def test_several_words_are_looked_for_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recalling, "BLOCKS", (4, 6))
+    store, answer = _counted("blue 2 ~")
+    assert [hit.candidate.words.text for hit in answer.hits] == ["blue-green 2 ~"]
+    assert not answer.cut
+    spans = [(after + 1, before - 1) for terms, after, before in store.asked if terms > 1]
+    # Whole and without a gap, and each within one block.
+    assert [first - 1 for first, _ in spans] == [last for _, last in spans[1:]] + [0]
+    assert all(first >> 6 == last >> 6 for first, last in spans)
+    # A narrow one and, because it took no time, wide ones.
+    assert spans[:2] == [(FACTS, FACTS + 1), (FACTS - FACTS % 2**6, FACTS - 1)]
+    assert len(spans) == 2 + FACTS // 2**6
+    # Where a word is nowhere no block is looked through for all of them, and one word needs no blocks.
+    store, answer = _counted("blue nowhere")
+    assert max(terms for terms, _, _ in store.asked) == 1
+    assert len(answer.hits) == recalling.KEPT
+    store, _ = _counted("201")
+    assert store.asked == [(1, 0, FACTS + 2)]
+
+
 class _Barren:
     """A store in which many facts have each of the words, and none has all of them: every position costs time."""
 
@@ -260,22 +339,55 @@ class _Barren:
     def clock(self) -> float:
         return self.now
 
-    def remembered(self, room: RoomId, words: object, after: int, before: int, limit: int) -> list[Remembered]:
+    def remembered(
+        self, room: RoomId, terms: Sequence[Term], after: Position, before: Position, limit: int
+    ) -> list[Remembered]:
+        if len(terms) == 1:
+            return [cast(Remembered, None)] if limit == 1 else []
+        assert any((after + 1) >> bits == (before - 1) >> bits for bits in BLOCKS)
         self.windows.append(before - after - 1)
         self.now += self._seconds * (before - after - 1)
         return []
 
+    def newest_unindexed(self, room: RoomId) -> Position:
+        return Position(0)
 
-@pytest.mark.parametrize(("seconds", "whole"), [(2e-7, False), (2e-6, False), (1e-9, True)])
+
+@pytest.mark.parametrize(("seconds", "whole"), [(1e-7, False), (2e-6, False), (1e-9, True)])
 def test_a_search_for_words_that_never_stand_together_ends_in_time_whatever_the_pace(
     seconds: float, whole: bool
 ) -> None:
     facts = 1_000_000
     store = _Barren(seconds)
     place = recalling.Place(RoomId("r_1"), Position(facts), View(AgentId("U"), ((0, None),)), RewindsState(), None)
-    answer = recalling.search(cast(Store, store), [place], parse("blue"), store.clock)
+    answer = recalling.search(cast(Store, store), [place], parse("blue green"), store.clock)
     assert (answer.hits, answer.cut) == ([], not whole)
-    first = recalling.WINDOW * seconds
-    assert store.now <= 2 * recalling.SECONDS + first
+    assert store.now <= 1.5 * recalling.SECONDS + 2 ** BLOCKS[0] * seconds
     assert (sum(store.windows) == facts) is whole
     assert sum(store.windows) >= min(facts, 0.9 * recalling.SECONDS / seconds)
+    if not whole:
+        # As many in a room of ten times the facts.
+        larger = _Barren(seconds)
+        place = replace(place, head=Position(10 * facts))
+        recalling.search(cast(Store, larger), [place], parse("blue green"), larger.clock)
+        assert sum(larger.windows) <= sum(store.windows) + 2 * 2 ** BLOCKS[-1]
+
+
+def test_while_facts_are_in_no_index_yet_the_answer_says_that_only_the_newest_were_looked_through() -> None:
+    class Half(_Counted):
+        def newest_unindexed(self, room: RoomId) -> Position:
+            return Position(9)
+
+    full = MemoryStore()
+    (outcome,) = full.transact([[append(opened(), remembering(2, "blue"))]])
+    assert outcome.error is None
+
+    def cut(begin: int, query: str) -> bool:
+        view = View(AgentId("U"), ((Position(begin), None),))
+        place = recalling.Place(ROOM, Position(12), view, RewindsState(), None)
+        return recalling.search(cast(Store, Half(full)), [place], parse(query), lambda: 0.0).cut
+
+    assert cut(0, "blue")
+    # No index is asked for signs, and what is not for this reader changes nothing for it.
+    assert not cut(0, "->")
+    assert not cut(9, "blue")

@@ -10,9 +10,10 @@ import pytest
 import trio
 
 from parlerd.core import events as e
-from parlerd.core.model import Position, RoomId
+from parlerd.core.model import Position, PrincipalId, RoomId
 from parlerd.engine import retaining
 from parlerd.engine.audit import Audited
+from parlerd.engine.callers import PeerProcess
 from parlerd.engine.driver import Driver, Job, Settle
 from parlerd.engine.reading import ERASED
 from parlerd.operations import types as t
@@ -416,5 +417,140 @@ def test_a_deleted_room_is_forgotten(driver: Callable[[Store], Driver]) -> None:
             assert served.engine._desk.retaining.total.messages > 0
             await looked()
             assert served.engine._desk.retaining.total.messages == 0
+
+    run(main)
+
+
+# -- the limit of one room -----------------------------------------------------------------------------------
+
+
+async def keep(who: Party, room: str, **numbers: int | str) -> t.KeptOfRoom:
+    params = msgspec.convert({"room": room, **numbers}, t.KeepOfRoom)
+    return await who.ask("room.retention", params, t.KeptOfRoom)
+
+
+def test_a_room_keeps_as_little_as_its_person_says_and_others_what_the_home_does() -> None:
+    world = limited(room_messages=30)
+
+    async def main() -> None:
+        async with world.serving() as served:
+            _, room = await talk(served, "alice", 25)
+            _, other = await talk(served, "bob", 25, topic="other")
+            person = await served.person()
+            before, beside = kept(world, room), kept(world, other)
+            answer = await keep(person, room, messages=FEW)
+            assert answer.own == answer.limits == t.KeptLimits(messages=FEW)
+            # It is looked at now, and not after the hour.
+            await trio.sleep(1)
+            assert kept(world, room) == [before[0], *before[-FEW + 1 :]]
+            assert kept(world, other) == beside
+            listed = await person.ask("rooms.list", t.ListRooms(size=True), t.RoomList)
+            sizes = {each.room: each.kept for each in listed.rooms}
+            shown = [sizes[each] for each in (room, other)]
+            assert [each.limits for each in shown if isinstance(each, t.KeptSize)] == [
+                t.KeptLimits(messages=FEW),
+                t.KeptLimits(messages=30),
+            ]
+            assert [each.has_own for each in shown if isinstance(each, t.KeptSize)] == [True, False]
+
+    run(main)
+
+
+def test_a_limit_of_a_room_outlives_the_daemon_and_is_taken_away_again() -> None:
+    world = limited(room_messages=30)
+
+    async def main() -> None:
+        async with world.serving() as served:
+            alice, room = await talk(served, "alice", 5)
+            person = await served.person()
+            await keep(person, room, messages=FEW, days=3)
+        async with world.serving() as served:
+            person, alice = await served.person(), await served.agent("alice")
+            # One number is changed and the other stays; without any this only looks.
+            assert (await keep(person, room, days="default")).own == t.KeptLimits(messages=FEW)
+            assert (await keep(alice, room)).own == t.KeptLimits(messages=FEW)
+            answer = await keep(person, room, messages="default")
+            assert (answer.own, answer.limits) == (t.KeptLimits(), t.KeptLimits(messages=30))
+            for number in range(20):
+                await alice.send(f"more {number}")
+            await looked()
+            assert world.store.held(room).messages == 26
+
+    run(main)
+
+
+def test_words_of_one_room_are_kept_for_as_many_days_as_its_person_says() -> None:
+    world = limited()
+
+    async def main() -> None:
+        async with world.serving() as served:
+            alice, room = await talk(served, "alice", 3)
+            await keep(await served.person(), room, days=1)
+            world.clock.ms += 2 * retaining.DAY_MS
+            await alice.send("new")
+            await looked()
+            assert world.store.held(room).messages == 2, "the recap and the new one"
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("home", "asked", "param"),
+    [
+        ({"room_messages": 30}, {"messages": 31}, "messages"),
+        ({"room_bytes": 5000}, {"bytes": 5001}, "bytes"),
+        ({"days": 7}, {"messages": 5, "days": 8}, "days"),
+    ],
+)
+def test_no_room_keeps_more_than_the_home(home: dict[str, int], asked: dict[str, int], param: str) -> None:
+    async def main() -> None:
+        async with limited(**home).serving() as served:
+            _, room = await talk(served, "alice", 1)
+            person = await served.person()
+            error = await person.refused("room.retention", t.KeepOfRoom(room=room, **asked))
+            assert (error.code, error.details["param"]) == ("invalid_param", param)
+            assert error.details["limit"] == next(iter(home.values()))
+            # Not even a part of it was set.
+            assert (await keep(person, room)).own == t.KeptLimits()
+
+    run(main)
+
+
+def test_where_the_home_keeps_less_later_that_holds() -> None:
+    world = limited(room_messages=30)
+
+    async def main() -> None:
+        async with world.serving() as served:
+            _, room = await talk(served, "alice", 1)
+            await keep(await served.person(), room, messages=20, days=9)
+        world.settings = msgspec.structs.replace(world.settings, retention_room_messages=FEW)
+        async with world.serving() as served:
+            answer = await keep(await served.person(), room)
+            assert answer.own == t.KeptLimits(messages=20, days=9)
+            assert answer.limits == t.KeptLimits(messages=FEW, days=9)
+
+    run(main)
+
+
+def test_only_the_person_limits_a_room_and_only_one_that_they_own() -> None:
+    async def main() -> None:
+        async with limited().serving() as served:
+            _, room = await talk(served, "alice", 1)
+            few = t.KeepOfRoom(room=room, messages=5)
+            window = await served.window("ann")
+            assert (await window.refused("room.retention", few)).code == "person_only"
+            child = await served.connect(peer=PeerProcess(pid=1, agent_host="codex"))
+            assert (await child.refused("room.retention", few)).code == "needs_person"
+            # To look is no decision.
+            assert (await keep(child, room)).own == t.KeptLimits()
+            person = await served.person()
+            for wrong in (0, -1, 2**54):
+                with pytest.raises(msgspec.ValidationError):
+                    msgspec.convert({"room": room, "messages": wrong}, t.KeepOfRoom)
+            assert (await person.refused("room.retention", t.KeepOfRoom(room="none", days=1))).code == "no_such_room"
+            actor = served.engine.rooms.open_actor(room)
+            assert actor is not None
+            actor.aggregate.state.lifecycle.owner_principal = PrincipalId("A" + "Z" * 55)
+            assert (await person.refused("room.retention", few)).code == "not_owner"
 
     run(main)

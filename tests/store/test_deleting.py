@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from parlerd.core.model import HomeId, MessageId, Millis, Position, RoomId
-from parlerd.core.recall import parse
+from parlerd.core.recall import asked, parse
 from parlerd.store.port import BuryRoom, ClearRoom, MarkDelivery, OutboxRow, PutOutbox, PutRenewal, PutSnapshot, Write
 from parlerd.store.sqlite import SqliteStore
 from tests.store.conftest import Raw
@@ -71,7 +71,7 @@ def test_no_word_of_a_deleted_room_is_left_in_the_file_or_its_log(path: Path, st
     store.checkpoint()
     assert word.encode() not in _held(path)
     assert b"swordfish" in _held(path)
-    found = store.remembered(OTHER, parse("swordfish").words, Position(0), Position(99), 99)
+    found = store.remembered(OTHER, asked(parse("swordfish").words), Position(0), Position(99), 99)
     assert len(found) == 14
 
 

@@ -50,6 +50,7 @@ from parlerd.core.model import (
     RequestId,
     RoomId,
     RoomKind,
+    RoomLimit,
     StateAct,
     Turn,
     WordsOf,
@@ -955,6 +956,10 @@ class HomeDriver(Driver[HomeRoom]):
     def bound(self, who: Agent, most: int | None, *, room: str = "r_a") -> Decision:
         """The person says how many turns two agents may begin in each conversation of a room."""
         return self.run(c.BoundWakes(room=RoomId(room), most=most), who)
+
+    def limit(self, who: Agent, limit: RoomLimit, *, room: str = "r_a") -> Decision:
+        """The person says how much is kept of the words of a room."""
+        return self.run(c.LimitRoom(room=RoomId(room), limit=limit), who)
 
     def enrol(self, who: Agent) -> Decision:
         return self.run(c.EnrolPerson(principal=who.principal, name=who.name), who)

@@ -15,7 +15,7 @@ from typing import TypeVar
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.errors import Refused
-from parlerd.core.model import History, KeyId, Position, RoomId
+from parlerd.core.model import History, KeyId, Position, RoomId, RoomLimit
 from parlerd.core.statements import NONCE, Title, encode, encode_opened
 from parlerd.core.templates import Param
 from parlerd.core.timers import TimerSpec
@@ -232,6 +232,7 @@ HOME_SCENES: dict[type[e.HomeEvent], HomeScene] = {
     e.AgentWoken: lambda home, who: (home.create(who), home.wake(who, OWNER)),
     e.WakesContinued: lambda home, who: (home.create(who), home.wake(who, OWNER), home.let_go_on(who)),
     e.WakesBounded: lambda home, who: (home.create(who), home.bound(who, 5)),
+    e.RoomLimited: lambda home, who: (home.create(who), home.limit(who, RoomLimit(messages=5))),
     e.RoomDeleted: _delete,
     e.PersonEnrolled: lambda home, who: home.enrol(who),
     e.PersonKicked: lambda home, who: (home.enrol(who), home.kick(who)),

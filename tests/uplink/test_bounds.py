@@ -86,6 +86,22 @@ def test_at_its_start_a_daemon_keeps_the_words_of_the_newest_messages_alone(tmp_
     run(main)
 
 
+def test_nobody_here_limits_a_room_elsewhere(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with bounded(tmp_path, 1, room_messages=FEW) as (meeting, ann, ben):
+            for served in (ann, ben):
+                person = await served.person()
+                for asked in ({}, {"messages": 5}):
+                    params = msgspec.convert({"room": meeting.opened.room, **asked}, t.KeepOfRoom)
+                    error = await person.refused("room.retention", params)
+                    assert error.code == "room_elsewhere"
+                    assert "lives on a relay" in error.message
+                listed = await person.ask("rooms.list", t.ListRooms(size=True), t.RoomList)
+                assert [each.kept.has_own for each in listed.rooms if isinstance(each.kept, t.KeptSize)] == [False]
+
+    run(main)
+
+
 def test_the_words_that_are_kept_are_bounded_in_bytes_too(tmp_path: Path) -> None:
     async def main() -> None:
         async with bounded(tmp_path, 30, room_bytes=3_000) as (meeting, _, _):

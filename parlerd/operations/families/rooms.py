@@ -1,4 +1,4 @@
-"""Looking at rooms: which there are, who is in one, who knocks, what happens."""
+"""Looking at rooms: which there are, who is in one, who knocks, what happens, and how much is kept of one."""
 
 from __future__ import annotations
 
@@ -52,8 +52,9 @@ class KeptLimits(Result, frozen=True, kw_only=True):
 
 class KeptSize(Result, frozen=True, kw_only=True):
     """How many messages have their words on this machine, and how many bytes these words take. Of a room that lives
-    elsewhere only the newest are kept here. `files` are the files and bundles that these messages bring, and
-    `file_bytes` what of them is on this machine; `erased` counts the messages whose words went by retention."""
+    elsewhere only the newest are kept here. `has_own` says that the person set a limit for this room alone. `files` are
+    the files and bundles that these messages bring, and `file_bytes` what of them is on this machine; `erased` counts
+    the messages whose words went by retention."""
 
     messages: int
     bytes: int
@@ -61,6 +62,31 @@ class KeptSize(Result, frozen=True, kw_only=True):
     file_bytes: int
     files: int | msgspec.UnsetType = msgspec.UNSET
     erased: int | msgspec.UnsetType = msgspec.UNSET
+    has_own: bool = False
+
+
+KeptNumber = Annotated[int, Meta(ge=1, le=2**53)] | Literal["default"]
+"""A limit, or `default` to leave it to the home."""
+
+
+class KeepOfRoom(Params, frozen=True, kw_only=True):
+    """How much is kept of the words of a room that lives here: of how many messages, the newest, how many bytes, and
+    for how many days. None is more than the home keeps of any room. What is not named stays as it is."""
+
+    room: Short | None = None
+    messages: KeptNumber | None = None
+    bytes: KeptNumber | None = None
+    days: KeptNumber | None = None
+
+
+class KeptOfRoom(Result, frozen=True, kw_only=True):
+    """`own` is what the person set for this room, where 0 is nothing, and `limits` what holds: of each number the
+    smaller of the room's own and the home's for any room."""
+
+    room: str
+    name: str
+    own: KeptLimits
+    limits: KeptLimits
 
 
 class RoomInfo(Result, frozen=True, kw_only=True):
@@ -220,6 +246,26 @@ FAMILY: Final = Family(
             ),
             tool=Offer(tool="parler_rooms", verb="list"),
             command="parler rooms",
+        ),
+        Operation(
+            name="room.retention",
+            summary="Say how much is kept of the words of a room of yours.",
+            params=KeepOfRoom,
+            result=KeptOfRoom,
+            plane="person",
+            effect="write",
+            errors=(*IN_ROOM, "invalid_param", "not_owner", "room_elsewhere"),
+            facts=("room_limited",),
+            example={"room": "auth-redesign", "messages": 5000},
+            answers=(
+                {
+                    "room": samples.ROOM,
+                    "name": samples.NAME,
+                    "own": {"messages": 5000},
+                    "limits": {"messages": 5000, "bytes": 1073741824},
+                },
+            ),
+            command="parler room retention",
         ),
         Operation(
             name="rooms.roster",
