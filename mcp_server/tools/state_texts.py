@@ -21,6 +21,7 @@ from mcp_server.budget import PAGE, RESERVE, Budget
 from mcp_server.fence import Fencer, is_name, reveal
 from parlerd.core.model import ACTIONS, SHARED, is_moment
 from parlerd.operations import types as t
+from parlerd.operations.registry import OPERATIONS
 
 GLIMPSE: Final = 200
 """Characters of a value that are shown among others."""
@@ -268,7 +269,7 @@ def _why_not(action: t.ActionShown) -> str:
         return f"until {_at(action.available_at)}"
     if isinstance(action.ticks_left, int):
         return f"for {action.ticks_left} more writes"
-    return _WHY_NOT.get(str(action.reason), str(action.reason))
+    return _reason(action.reason)
 
 
 def registered(result: t.ActionRegistered, writer: Writer, offset: int) -> str:
@@ -300,6 +301,56 @@ def invoked(result: t.ActionInvoked, writer: Writer, offset: int) -> str:
     return "\n".join(lines)
 
 
+def affordances(result: t.Affordances, writer: Writer, offset: int) -> str:
+    where = writer.fencer.name(result.name or result.room)
+    may = [_call(each.operation) for each in result.affordances if each.allowed]
+    not_now = [f"{_call(each.operation)} ({each.reason})" for each in result.affordances if not each.allowed]
+    lines = [f"You are {_plain(result.you)} in {where}. You may: {', '.join(may) or 'nothing'}."]
+    if not_now:
+        lines.append(f"Not: {', '.join(not_now)}.")
+    if isinstance(result.actions, list) and result.actions:
+        lines += _listed((_available(each) for each in result.actions), writer)[0]
+    lines += [f"Next: {_step(each)}" for each in result.next]
+    return "\n".join([*lines, *([result.notice] if result.notice else [])])
+
+
+def _available(action: t.ActionAffordance) -> str:
+    return f"action {action.id}: {'available' if action.available else f'not available: {_reason(action.reason)}'}"
+
+
+def _reason(code: Any) -> str:
+    return _WHY_NOT.get(str(code), str(code))
+
+
+def _call(operation: str) -> str:
+    """An operation as the tool and the verb by which a model does it; by its name where it is a command alone."""
+    known = OPERATIONS.get(operation)
+    if known is None or known.tool is None:
+        return _plain(operation)
+    return f"{known.tool.tool}{f' {known.tool.verb}' if known.tool.verb else ''}"
+
+
+def _step(step: t.NextStep) -> str:
+    known = OPERATIONS.get(step.operation)
+    if known is None or known.tool is None:
+        return "parler_approve asks your user: somebody knocks."
+    named = {"action": known.tool.verb} if known.tool.verb else {}
+    id, wait = step.params.get("id"), step.params.get("wait_ms")
+    if isinstance(id, str) and is_name(id):
+        named["id"] = id
+    waits = {"wait_secs": wait // 1000} if isinstance(wait, int) else {}
+    return f"{known.tool.tool} {json.dumps({**named, **waits}, separators=(',', ':'))} ({_WHYS[step.why]})"
+
+
+_WHYS: Final = {
+    "offer": "the turn is offered to you",
+    "claim_ends": "your claim ends soon",
+    "unread": "there is something that you have not read",
+    "knock": "somebody knocks",
+    "open_work": "there is open work",
+    "wait": "nothing waits for you",
+}
+
 TEXTS: Final[dict[type[t.Result], Callable[[Any, Writer, int], str]]] = {
     t.StateRead: read,
     t.StateListed: listed,
@@ -313,4 +364,5 @@ TEXTS: Final[dict[type[t.Result], Callable[[Any, Writer, int], str]]] = {
     t.ActionRegistered: registered,
     t.ActionDeleted: unregistered,
     t.ActionInvoked: invoked,
+    t.Affordances: affordances,
 }

@@ -1,4 +1,4 @@
-"""`parler action ...`: register, list, invoke and delete the actions of a room.
+"""`parler action ...` and `affordances`: the actions of a room, and what may be done there.
 
 Not here: who may do what (the core). Above: `commands`. Below: `context`, `render`, `state`. Invariant: what an action
 says of itself is shown as text of its author, and never run.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Sequence
 
-    from parlerd.cli.output import Cell
+    from parlerd.cli.output import Cell, Span
 
 _SECTION: Final = "Coordinate"
 _REASONS: Final = {
@@ -225,7 +225,74 @@ def _delete(ctx: Context, args: Namespace) -> int:
     return DONE
 
 
+# -- what may be done --------------------------------------------------------------------------------------
+
+
+def _affordances_arguments(parser: Parser) -> None:
+    room_argument(parser)
+
+
+def _affordances(ctx: Context, args: Namespace) -> int:
+    found = ctx.call_again("room.affordances", t.ListAffordances(room=args.room), t.Affordances)
+    if ctx.out.json:
+        ctx.out.document(found)
+        return DONE
+    rows: list[Sequence[Cell]] = []
+    for each in found.affordances:
+        rows.append((_command(each.operation), ("yes", "good") if each.allowed else (_refusal(each.reason), "warn")))
+    for action in found.actions if isinstance(found.actions, list) else []:
+        said: Cell = ("yes", "good") if action.available else (_reason(action.reason), "warn")
+        rows.append((f"parler action invoke {action.id}", said))
+    ctx.out.say((found.you, "name"), " in ", (found.name or found.room, "bold"), ":")
+    ctx.out.table(("command", "you may"), rows)
+    for step in found.next:
+        ctx.out.say(("next: ", "bold"), *_step(step))
+    if found.notice:
+        ctx.out.note(found.notice)
+    return DONE
+
+
+def _command(operation: str) -> str:
+    """The command that runs an operation; the operation's own name where a newer home says one."""
+    from parlerd.operations.registry import OPERATIONS
+
+    return OPERATIONS[operation].command if operation in OPERATIONS else operation
+
+
+def _step(step: t.NextStep) -> list[Span]:
+    if not step.operation:
+        return [_WHYS[step.why]]
+    words = _command(step.operation)
+    id = step.params.get("id")
+    named = f" {id}" if isinstance(id, str) else ""
+    wait = step.params.get("wait_ms")
+    waits = f" --wait {wait // 1000}" if isinstance(wait, int) else ""
+    return [(f"{words}{named}{waits}", "bold"), f" ({_WHYS[step.why]})"]
+
+
+def _refusal(code: Any) -> str:
+    return _REFUSALS.get(code, f"no: {code}") if isinstance(code, str) else "no"
+
+
+_REFUSALS: Final = {
+    "not_owner": "only the room's owner",
+    "room_closed": "the room is closed",
+    "not_a_worker": "only who sees the room",
+}
+_WHYS: Final = {
+    "offer": "the turn is offered to you",
+    "claim_ends": "your claim ends soon",
+    "unread": "there is something that you have not read",
+    "knock": "somebody knocks, and your person decides",
+    "open_work": "there is open work",
+    "wait": "nothing waits for you",
+}
+"""Why a step is the next one, in words."""
+
 HANDLERS: Final = {
+    "affordances": Handler(
+        _affordances_arguments, _affordances, section=_SECTION, rank=125, examples=("parler affordances",)
+    ),
     "action register": Handler(
         _register_arguments,
         _register,

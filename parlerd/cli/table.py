@@ -190,6 +190,9 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     (('view', 'delete'), 'parlerd.cli.state', '', 'Delete a view.', (
         'parler view delete ready',
     )),
+    (('affordances',), 'parlerd.cli.actions', 'room.affordances', '', (
+        'parler affordances',
+    )),
     (('action', 'register'), 'parlerd.cli.actions', 'action.register', '', (
         'parler action register --file stoke.json',
     )),
@@ -405,6 +408,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'view set',
         'view list',
         'view delete',
+        'affordances',
         'action register',
         'action list',
         'action invoke',

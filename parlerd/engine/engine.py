@@ -25,6 +25,7 @@ from parlerd.core.model import HOME_ROOM, PrincipalId, RoomId
 from parlerd.engine.acting import Acting
 from parlerd.engine.actor import ActorParts
 from parlerd.engine.admitting import Admitting
+from parlerd.engine.affording import Affording
 from parlerd.engine.agents import Agents
 from parlerd.engine.approving import Approving
 from parlerd.engine.attention import AttentionHandlers
@@ -238,7 +239,8 @@ class Engine:
             Pulling(desk),
             LettingIn(desk),
             Rewinding(desk),
-            crossing(desk),
+            asked := crossing(desk),
+            Affording(desk, asked),
             admitting,
         )
         return Handlers(desk, sending, admitting, table.calls, table.streams)

@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 from parlerd.operations.entry import Family, Operation, ToolEntry
 from parlerd.operations.families import (
     actions,
+    affordances,
     agents,
     approvals,
     bringing,
@@ -48,6 +49,7 @@ FAMILIES: Final = (
     work.FAMILY,
     state.FAMILY,
     actions.FAMILY,
+    affordances.FAMILY,
     rooms.FAMILY,
     membership.FAMILY,
     directory.FAMILY,

@@ -342,6 +342,14 @@ class StateEntry(Result, frozen=True, kw_only=True):
     dormant: bool | msgspec.UnsetType = msgspec.UNSET
 
 
+class Availability(Result, frozen=True, kw_only=True):
+    """`reason` is the code with which an invocation of an action would be refused now, or `needs_params` where that
+    depends on parameters that have no default."""
+
+    available: bool
+    reason: str | msgspec.UnsetType = msgspec.UNSET
+
+
 STATE_READING: Final = (*IN_ROOM, "invalid_param", "no_such_agent", "not_a_worker", "expression_budget", *AWAY)
 EXPRESSIONS: Final = ("expression_invalid", "expression_failed")
 STATE_WRITING: Final = (

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from parlerd.operations.entry import *
 from parlerd.operations.families.actions import *
+from parlerd.operations.families.affordances import *
 from parlerd.operations.families.agents import *
 from parlerd.operations.families.approvals import *
 from parlerd.operations.families.bringing import *

@@ -66,6 +66,7 @@ ELSEWHERE: Final = {
     "parlerd/engine/deciding": "engine/test_actor",
     "parlerd/engine/entries_shown": "engine/test_coordination",
     "parlerd/engine/watching": "engine/test_coordination",
+    "parlerd/engine/affording": "scenario/test_affordances",
     "parlerd/engine/acting": "scenario/test_actions",
     "parlerd/engine/actions_asked": "scenario/test_actions",
     "parlerd/engine/actions_shown": "scenario/test_actions",

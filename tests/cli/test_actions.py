@@ -158,3 +158,38 @@ def test_an_action_is_deleted_and_its_timer_begins_again(shell: Shell) -> None:
     [renewed] = shell.daemon.params_of("timer.renew")
     assert isinstance(renewed, t.RenewTimer)
     assert (renewed.of, renewed.key) == ("action", "craft")
+
+
+def test_what_may_be_done_is_a_table_and_what_is_next_are_commands(shell: Shell) -> None:
+    found = t.Affordances(
+        affordances=[
+            t.Affordance(operation="message.send", allowed=True),
+            t.Affordance(operation="room.kick", allowed=False, reason="not_owner"),
+            t.Affordance(operation="x.later", allowed=False, reason="x_y"),
+        ],
+        actions=[t.ActionAffordance(id="craft", available=False, reason="needs_params")],
+        next=[
+            t.NextStep(operation="handoff.accept", params={"id": "m_1"}, why="offer"),
+            t.NextStep(operation="message.recv", params={"wait_ms": 600_000}, why="wait"),
+            t.NextStep(operation="", params={}, why="knock"),
+        ],
+        you="bob",
+        room=ROOM,
+        name="auth",
+        notice="Somebody could not be asked.",
+    )
+    shell.daemon.answers("room.affordances", found, found)
+    ran = shell.run("affordances")
+    lines = [" ".join(line.split()) for line in ran.stdout.splitlines()]
+    assert lines[0] == "bob in auth:"
+    assert lines[2:] == [
+        "parler send yes",
+        "parler room kick only the room's owner",
+        "x.later no: x_y",
+        "parler action invoke craft needs parameters",
+        "next: parler handoff accept m_1 (the turn is offered to you)",
+        "next: parler recv --wait 600 (nothing waits for you)",
+        "next: somebody knocks, and your person decides",
+    ]
+    assert "Somebody could not be asked." in ran.stderr
+    assert json.loads(shell.run("affordances", "--json").stdout)["next"][0]["why"] == "offer"

@@ -152,3 +152,20 @@ def test_a_list_holds_what_a_page_holds_and_says_that_there_is_more(size: int) -
     text = scribe.write(t.StateListed(entries=entries, more=False, room=ROOM, name="auth")).text
     assert scribe.budget.size(text) <= scribe.budget.page
     assert ("There are more" in text) is (size > 1_000)
+
+
+def test_what_a_model_may_do_is_said_as_the_calls_that_do_it() -> None:
+    async def main() -> None:
+        async with two_models() as (alice, bob):
+            await alice.call("parler_recv")
+            text = await act(bob, "can")
+            assert "You are claude-code@bob in auth. You may: parler_send, parler_handoff offer," in text
+            assert "Not: room.kick (not_owner)" in text
+            await alice.call("parler_handoff", next="canary", **{"for": "claude-code@bob"})
+            text = await act(bob, "can")
+            (line,) = [line for line in text.splitlines() if "the turn is offered to you" in line]
+            call = json.loads(line.removeprefix("Next: parler_handoff ").partition(" (")[0])
+            assert (await bob.call("parler_handoff", **call)).startswith("You have the turn of")
+            assert "canary" not in outside(text)
+
+    run(main)

@@ -14,6 +14,7 @@ from parlerd.operations.shared import (
     STATE_READING,
     STATE_WRITES,
     STATE_WRITING,
+    Availability,
     Key,
     Source,
     StateEntry,
@@ -110,14 +111,6 @@ class InvokeAction(Params, frozen=True, kw_only=True):
     params: Annotated[dict[Short, Any], Meta(max_length=MAX_ACTION_PARAMS)] = {}
     room: Short | None = None
     idempotency_key: IdempotencyKey | None = None
-
-
-class Availability(Result, frozen=True, kw_only=True):
-    """`reason` is the code with which an invocation would be refused now, or `needs_params` where that depends on
-    parameters that have no default."""
-
-    available: bool
-    reason: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class ActionShown(Result, frozen=True, kw_only=True):
