@@ -58,8 +58,8 @@ RELAYS_CLOCK_H: Final = (0.0, 0.0, 0.0, -2.0, 2.0)
 """By how many hours the relay's may be wrong."""
 AUDITED: Final = frozenset({"store", "chain", "signatures"})
 """What of `daemon.check` is about what a home holds; the rest is about the machine."""
-TASKS: Final = 10
-TASKS_OF_HOME: Final = 17
+TASKS: Final = 11
+TASKS_OF_HOME: Final = 18
 TASKS_PASSING: Final = 4
 """How many tasks there may be when nobody waits for anything: in all; for each home, its link at both ends and its
 mirror; and of those that are about to end. Each open room has one more. Source: counted."""
