@@ -209,6 +209,7 @@ class Admitting:
             input=input_digest(params),
             task=None if params.task is None else MessageId(params.task),
             lease_ms=Millis(params.lease_ms),
+            presence=self._desk.watching.of(actor.room),
         )
         settled = await actor.submit(command, stamp(caller, agent))
         room = await actor.quiet()

@@ -102,6 +102,7 @@ from parlerd.engine.sharing import Sharing
 from parlerd.engine.shelf import BlobDriver, HomeShelf
 from parlerd.engine.shelving import Shelving
 from parlerd.engine.sight import Sight
+from parlerd.engine.standing import Standing
 from parlerd.engine.starts import Starts
 from parlerd.engine.stating import Stating
 from parlerd.engine.status import Status
@@ -124,7 +125,13 @@ def crossing(desk: Desk) -> Crossing:
     """What answers questions about the state of rooms."""
     sight = Sight(desk)
     return Crossing(
-        desk, {**Coordination(desk, sight).answers, **Conditions(desk, sight).answers, **Acting(desk, sight).answers}
+        desk,
+        {
+            **Coordination(desk, sight).answers,
+            **Conditions(desk, sight).answers,
+            **Acting(desk, sight).answers,
+            **Standing(sight).answers,
+        },
     )
 
 

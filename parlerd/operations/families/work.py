@@ -175,7 +175,15 @@ FAMILY: Final = Family(
             effect="write",
             needs_idempotency_key=True,
             waits=True,
-            errors=(*_OF_TASK, "already_claimed", "task_not_yours", "task_over", "claim_lost", *IDEMPOTENT),
+            errors=(
+                *_OF_TASK,
+                "agent_disabled",
+                "already_claimed",
+                "task_not_yours",
+                "task_over",
+                "claim_lost",
+                *IDEMPOTENT,
+            ),
             facts=("task_claimed", "task_lapsed"),
             example={"service": "review"},
             answers=(
