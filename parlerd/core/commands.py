@@ -72,7 +72,7 @@ class Coordination(Command, frozen=True, kw_only=True):
     """How present the agents are, for the expressions."""
 
 
-class PostMessage(Command, frozen=True, kw_only=True):
+class PostMessage(Coordination, frozen=True, kw_only=True):
     """A message, in the words of whoever asks for it, or finished by an author elsewhere."""
 
     kind: str

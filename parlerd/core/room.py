@@ -201,7 +201,7 @@ class Room(facets.Aggregate[RoomState]):
             Lifecycle(life),
             Membership(members, life),
             Approvals(state.approvals, life, members, state.entries.modules),
-            Messages(state.messages, life, members, state.memory, offers, self.claims),
+            Messages(state.messages, life, members, state.memory, offers, self.claims, self._require_enabled),
             Memory(state.memory),
             Rewinds(state.rewinds, life, members, state.messages),
             Mirror(state.mirror, life, members, state.approvals, state.rewinds, state.memory),

@@ -56,7 +56,8 @@ def test_an_agent_that_is_not_there_is_missing_with_its_scope_and_its_actions_an
 def test_a_disabled_agent_sees_what_it_has_and_does_nothing_but_look_until_it_takes_that_back(talk: RoomDriver) -> None:
     talk.put(BEN, "score", 1, scope="ben")
     talk.register(BEN, "greet", an_action(doing("hello", 1), owner="ben"))
-    task = talk.task(OWNER)
+    task, held = talk.task(OWNER), talk.task(OWNER)
+    talk.claim(BEN, held)
     talk.enable(BEN, LAMP)
     assert talk.worth(BEN, "has(agents.ben) && state.ben.score == 1 && has(actions.greet)") is True
     assert talk.worth(BEN, "actions.greet.available") is False
@@ -72,6 +73,10 @@ def test_a_disabled_agent_sees_what_it_has_and_does_nothing_but_look_until_it_ta
         lambda: talk.module(BEN, "path"),
         lambda: talk.delete_module(BEN, "path"),
         lambda: talk.claim(BEN, task),
+        lambda: talk.post(BEN),
+        lambda: talk.remember(BEN, "deploy"),
+        lambda: talk.offer(BEN),
+        lambda: talk.say(BEN, "working", held),
     ]
     length = len(talk.log)
     for act in acts:
@@ -82,7 +87,10 @@ def test_a_disabled_agent_sees_what_it_has_and_does_nothing_but_look_until_it_ta
     talk.put(CAT, "k", 1)
     talk.enable(BEN, "true")
     talk.put(BEN, "k", 2)
-    talk.claim(BEN, task)
+    talk.post(BEN)
+    talk.enable(BEN, "false")
+    talk.release(BEN, held)
+    talk.leave(BEN)
 
 
 def test_what_it_said_is_seen_with_its_own_eyes_for_its_own_acts_and_with_a_readers_for_a_reader(

@@ -98,6 +98,9 @@ def test_an_agent_that_is_not_there_reads_and_waits_and_can_come_back(home: Home
             ("action.register", t.RegisterAction(id="a")),
             ("module.register", t.RegisterModule(id="m")),
             ("task.claim", t.ClaimTask(id=task.id)),
+            ("message.send", t.Send(text="Hello.")),
+            ("memory.remember", t.Remember(text="Ports are odd.", key="ports")),
+            ("handoff.give", t.GiveHandoff(next="Weed.")),
         ):
             error = await bob.refused(operation, params)
             assert error.code == "agent_disabled", operation
@@ -118,6 +121,7 @@ def test_an_agent_that_is_not_there_reads_and_waits_and_can_come_back(home: Home
         assert await worth(alice, "has(agents.bob) && state.bob.score == 1") is True
         assert (await bob.ask("task.claim", t.ClaimTask(id=task.id), t.TaskHeld)).id == task.id
         await put(bob, "k", 1)
+        assert (await bob.ask("message.send", t.Send(text="Here."), t.Sent)).seq is not None
         assert (await enable(bob, "false")).disabled is True
         assert (await enable(bob, None)).disabled is False
         await put(bob, "k", 2)

@@ -750,6 +750,7 @@ _POSTING: Final = (
     "too_many_audiences",
     "too_many_bytes",
     "throttled",
+    "agent_disabled",
     "too_many_tasks",
     "no_such_task",
     "task_over",

@@ -120,6 +120,7 @@ class TaskHeld(Result, frozen=True, kw_only=True):
 _OF_TASK: Final = (*IN_ROOM, "no_such_message", "no_such_task", "not_a_worker", "invalid_param", "room_closed", *AWAY)
 _SAYING: Final = (
     *_OF_TASK,
+    "agent_disabled",
     "claim_lost",
     "task_over",
     "text_too_long",
