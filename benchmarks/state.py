@@ -1,9 +1,10 @@
-"""What a write to a room's state costs, and who pays for views, conditions and waits that it does not concern.
+"""What a write to a room's state costs, and who pays for views, conditions, actions and waits that it does not concern.
 
 Durable writes of one counter by many agents at once, each with a connection of its own, against durable sends of the
 same agents in the same run; the sum has to be exact. Then the CPU that the daemon spends on one write while others
-have registered views, conditions or waits: such that read the key that is written, and such that do not. What does not
-concern a write has to cost it nothing.
+have registered views, conditions, actions or waits: such that read the key that is written, and such that do not. What
+does not concern a write has to cost it nothing. A write behind a condition, and one that is an action, are told in
+plain writes.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ def main() -> None:
             _race(report, agents, given.each)
             for what, register in (("views", _view), ("entries with a condition", _conditional)):
                 _beside(report, owner, daemon, what, register)
+            _guarded(report, owner, daemon)
             _waiters(report, owner, daemon, agents)
         finally:
             for connection in (owner, *agents):
@@ -133,6 +135,33 @@ def _beside(
             name = f"us a write, {what} that read " + ("the key" if read == KEY else "another key")
             grown.setdefault(name, {})[str(count)] = daemon.us_of(lambda: owner.call("state.set", write))
     report.growth.extend({"what": name, **figures} for name, figures in grown.items())
+
+
+def _guarded(report: common.Report, owner: common.RawConnection, daemon: Daemon) -> None:
+    """A write behind a condition, and the same write as an action, while there are so many other actions whose
+    conditions read the key that is written."""
+    write = t.SetState(key="guarded", value=1, increment=True)
+    gated = t.SetState(key="guarded", value=1, increment=True, gate="state._shared.guarded >= 0")
+    writes = (t.ActionWriteAsked(key="guarded", value=1, increment=True),)
+    owner.call("state.set", write)
+    owner.call("action.register", t.RegisterAction(id="count", writes=writes, gate="state._shared.guarded >= 0"))
+    plain: list[float] = []
+    others: dict[str, list[float]] = {"with a condition": [], "as an action": []}
+    invoke = t.InvokeAction(id="count")
+    for _ in range(3):
+        plain.append(daemon.us_of(lambda: owner.call("state.set", write)))
+        others["with a condition"].append(daemon.us_of(lambda: owner.call("state.set", gated)))
+        others["as an action"].append(daemon.us_of(lambda: owner.call("action.invoke", invoke)))
+    for what, found in others.items():
+        worth = statistics.median(found) / statistics.median(plain)
+        report.add(common.Figure(f"CPU of a write {what}, in plain writes", "x", float(f"{worth:.4g}"), len(found)))
+    grown: dict[str, float] = {}
+    for count in COUNTS[:2]:
+        for number in range(count):
+            gate = f"state._shared.guarded > {number}"
+            owner.call("action.register", t.RegisterAction(id=f"other-{number}", writes=writes, gate=gate))
+        grown[str(count)] = daemon.us_of(lambda: owner.call("action.invoke", invoke))
+    report.growth.append({"what": "us of an invocation, other actions whose conditions read the key", **grown})
 
 
 def _waiters(

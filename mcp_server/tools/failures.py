@@ -14,7 +14,7 @@ MAX_LISTED: Final = 10
 _IN_THE_SENTENCE: Final = frozenset({"key", "join_code", "param", "door", "agent", "id", "limit", "near"})
 """Details that the message or a line of its own says already, or that only repeat what was asked."""
 
-_MOMENTS: Final = frozenset({"until"})
+_MOMENTS: Final = frozenset({"until", "available_at"})
 """Details that are moments."""
 
 

@@ -19,7 +19,7 @@ import msgspec
 
 from mcp_server.budget import PAGE, RESERVE, Budget
 from mcp_server.fence import Fencer, is_name, reveal
-from parlerd.core.model import ACTIONS, SHARED
+from parlerd.core.model import ACTIONS, SHARED, is_moment
 from parlerd.operations import types as t
 
 GLIMPSE: Final = 200
@@ -111,11 +111,8 @@ def _place(scope: str, key: str) -> str:
 
 
 def _at(moment: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(min(moment, _LAST) / 1000)) if moment > 0 else "once"
-
-
-_LAST: Final = 253_402_300_799_000
-"""The end of the year 9999 in epoch milliseconds: no system is asked to write a later date."""
+    # A relay may have sent it, so it may be none.
+    return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(moment / 1000)) if is_moment(moment) else "once"
 
 
 def _life(entry: t.StateEntry) -> list[str]:

@@ -161,7 +161,7 @@ def _show_values(ctx: Context, action: t.ActionShown) -> None:
     if not isinstance(action.availability_by_param, dict):
         return
     for name, values in action.availability_by_param.items():
-        said = [f"{value} {'yes' if each.available else _reason(each.reason)}" for value, each in values.items()]
+        said = [f"{value}: {'yes' if each.available else _reason(each.reason)}" for value, each in values.items()]
         ctx.out.say((f"{action.id}, {name}", "bold"), f": {'; '.join(said)}", hang=2)
 
 

@@ -51,6 +51,8 @@ SLOW_S: Final = 1.0
 """After this many seconds a terminal shows that work is under way. Source: CLI spec."""
 MAX_SAID: Final = 4
 """Lines of a detail that is printed below an error."""
+MAX_CHOICES: Final = 20
+"""Values that an error names as allowed."""
 DEFAULT_WIDTH: Final = 100
 GAP: Final = "  "
 """What stands between two columns of a list."""
@@ -225,10 +227,14 @@ class Output:
             if isinstance(candidates, list | tuple):
                 for candidate in candidates:
                     self.note("  ", str(candidate))
-            until = error.details.get("until")
-            # A relay may have sent the detail, so it may be no moment.
-            if is_moment(until):
-                self.note("  until ", moment(until))
+            for name in ("until", "available_at"):
+                # A relay may have sent the detail, so it may be no moment.
+                if is_moment(until := error.details.get(name)):
+                    self.note("  until ", moment(until))
+            # What a parameter may be.
+            allowed = error.details.get("allowed")
+            if isinstance(allowed, list | tuple) and allowed:
+                self.note("  allowed: ", ", ".join(map(str, allowed[:MAX_CHOICES])))
             # What is wrong in an expression. The words may be another's, so they are no part of a sentence.
             found = {name: error.details.get(name) for name in ("reason", "caret", "suggest")}
             said = [line for each in found.values() if isinstance(each, str) for line in each.splitlines()[:MAX_SAID]]

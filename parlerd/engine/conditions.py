@@ -22,6 +22,7 @@ from parlerd.core.expressions import Failed, Spent
 from parlerd.core.expressions import refusal as came_to_nothing
 from parlerd.core.gates import Program
 from parlerd.core.json_values import Value
+from parlerd.core.lifecycle import require_open
 from parlerd.core.membership import is_requester, present
 from parlerd.core.model import AgentId, Millis
 from parlerd.core.resolver import Resolver
@@ -80,6 +81,8 @@ class Conditions:
             wait.on(topics.life(name), *_topics(room, agent, resolver))
             if value is True or wait.over or waited.caught is not None:
                 return self._ended(room, request, params, began, value, error, waited)
+            # Nothing is written any more, so nobody is left to wait for.
+            require_open(room.state.lifecycle)
             if any(root == "now" for root, _, _ in resolver.looked):
                 wait.again_in(CLOCK_S)
             blocker = self._first_who_does_not_wait(room)

@@ -124,15 +124,8 @@ MAX_WITHIN: Final = 256
 def crossing(desk: Desk) -> Crossing:
     """What answers questions about the state of rooms."""
     sight = Sight(desk)
-    return Crossing(
-        desk,
-        {
-            **Coordination(desk, sight).answers,
-            **Conditions(desk, sight).answers,
-            **Acting(desk, sight).answers,
-            **Standing(sight).answers,
-        },
-    )
+    answering = (Coordination(desk, sight), Conditions(desk, sight), Acting(desk, sight), Standing(sight))
+    return Crossing(desk, {name: answer for each in answering for name, answer in each.answers.items()})
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,9 +41,8 @@ ELSEWHERE: Final[frozenset[Plane]] = frozenset({"relay"})
 """The planes that no engine answers."""
 Effect = Literal["read", "write", "destructive"]
 Kind = Literal["string", "integer", "seconds", "strings", "lines", "boolean", "json"]
-"""What an argument is. `lines` is a list of strings, or a text with one in each line. `json` is shown as a string,
-because some hosts take no property without a type and no object without properties; what is no text already is taken as
-it is."""
+"""What an argument is. `lines` is a list of strings, or a text with one in each line. `json` is anything, or a text
+that says it: hosts that hold a call against the schema let both through, because the schema names no type."""
 
 
 class Params(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

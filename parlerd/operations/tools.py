@@ -284,7 +284,9 @@ def _property(argument: Argument) -> dict[str, Any]:
         shape = {"type": "array", "items": {"type": "string"}}
     elif argument.kind == "boolean":
         shape = {"type": "boolean"}
-    elif argument.kind not in ("string", "json", "lines"):
+    elif argument.kind == "json":
+        shape = {}
+    elif argument.kind not in ("string", "lines"):
         shape = {"type": "integer"}
         if argument.least:
             # That a count is not negative needs no words.

@@ -98,7 +98,7 @@ def test_one_action_is_shown_whole_with_the_values_of_its_parameters(shell: Shel
     shell.daemon.answers("action.list", listed(about), listed(about))
     ran = shell.run("action", "list", "craft", "--expand-params")
     assert "if: state._shared.wood > 0" in ran.stdout
-    assert "craft, item: trap yes; hut no: x_y" in ran.stdout
+    assert "craft, item: trap: yes; hut: no: x_y" in ran.stdout
     assert shell.daemon.params_of("action.list") == [t.ListActions(id="craft", expand_params=True)]
     document = json.loads(shell.run("action", "list", "--json").stdout)
     assert document["more"] is False
@@ -129,6 +129,17 @@ def test_what_is_refused_is_said_with_what_to_do_next(shell: Shell) -> None:
     assert ran.code == 1
     assert "There is no action craf; did you mean craft?" in ran.stderr
     assert "parler action list" in ran.stderr
+
+
+def test_a_refusal_says_until_when_and_what_is_allowed(shell: Shell) -> None:
+    cooling = refusal("action_cooldown", {"action": "craft", "available_at": 1_795_860_000_000})
+    wrong = refusal("invalid_param", {"param": "item", "problem": "value", "allowed": ["trap", CANARY]})
+    shell.daemon.answers("action.invoke", cooling, wrong)
+    assert "until 20" in shell.run("action", "invoke", "craft").stderr
+    ran = shell.run("action", "invoke", "craft", "--params", '{"item": "boat"}')
+    assert "The parameter item has none of the values that it may have." in ran.stderr
+    assert "allowed: trap" in ran.stderr
+    assert "\x1b" not in ran.stderr
 
 
 def test_an_action_is_deleted_and_its_timer_begins_again(shell: Shell) -> None:

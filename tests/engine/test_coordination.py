@@ -300,16 +300,31 @@ def test_a_condition_that_reads_the_time_is_looked_at_every_second() -> None:
     run(main)
 
 
-def test_who_leaves_or_is_in_a_room_that_closes_does_not_wait_on() -> None:
+@pytest.mark.parametrize(("who", "code"), [("bob", "no_such_room"), ("alice", "room_closed")])
+def test_who_leaves_or_is_in_a_room_that_closes_does_not_wait_on(who: str, code: str) -> None:
     async def main() -> None:
         async with world().serving() as served:
             alice, bob = await served.room("alice", "bob")
             room = (await put(alice, "a", 1)).room
             async with meanwhile(partial(wait, bob, "false")) as [waiting]:
-                other = await served.agent("bob")
+                other = await served.agent(who)
                 await other.ask("session.close", t.CloseSession(room=room), t.ClosedSession)
             assert waiting.error is not None
-            assert (waiting.error.code, waiting.at) == ("no_such_room", 0)
+            assert (waiting.error.code, waiting.at) == (code, 0)
+            if code == "room_closed":
+                assert (await wait(bob, "state._shared.a == 1")).triggered
+
+    run(main)
+
+
+def test_a_condition_that_is_looked_at_once_has_a_value_in_a_room_that_is_closed_too() -> None:
+    async def main() -> None:
+        async with world().serving() as served:
+            alice, bob = await served.room("alice", "bob")
+            room = (await put(alice, "a", 1)).room
+            await alice.ask("session.close", t.CloseSession(room=room), t.ClosedSession)
+            ended = await wait(bob, "state._shared.a == 2", 0, room=room)
+            assert (ended.triggered, ended.value) == (False, False)
 
     run(main)
 

@@ -417,7 +417,7 @@ FAMILY: Final = Family(
             plane="agent",
             effect="read",
             waits=True,
-            errors=(*STATE_READING, "expression_invalid", "scope_denied", "state_full"),
+            errors=(*STATE_READING, "room_closed", "expression_invalid", "scope_denied", "state_full"),
             facts=("timer_fired",),
             example={"condition": 'state._shared.phase == "done"'},
             answers=(

@@ -6,6 +6,7 @@ The model sees nothing but the texts, so a test counts what stands in these.
 
 from __future__ import annotations
 
+import json
 from typing import Final
 
 import pytest
@@ -120,3 +121,45 @@ def test_a_model_takes_one_turn_declines_another_and_offers_its_own(somebody: So
         6: ("offered", name),
     }
     assert shown[3]["declined"] == [name]
+
+
+@pytest.mark.parametrize("driver", [BY_PROGRAM["opencode"], BY_PROGRAM["kimi"]], ids=["opencode", "kimi"])
+def test_a_model_writes_the_state_waits_for_it_and_invokes_an_action(somebody: Somebody, driver: Driver) -> None:
+    somebody.runs("session", "open", "--topic", "camp", "--context", "Keep the fire.")
+    somebody.runs("state", "set", "wood", "5")
+    somebody.runs("state", "set", "plan", '{"phase": "dusk"}')
+    stoke = {
+        "id": "stoke",
+        "description": "Put wood on the fire.",
+        "if": "state._shared.wood > 0",
+        "params": {"logs": {"type": "integer", "enum": [1, 2]}},
+        "writes": [
+            {"key": "wood", "value": "0 - params.logs", "expr": True, "increment": True},
+            {"key": "fire", "value": "${params.logs}"},
+        ],
+    }
+
+    def talk() -> Talk:
+        text = yield calls("parler_state", action="get", key="plan")
+        assert [part.text for part in hear(text).parts] == ['{"phase":"dusk"}'], text
+        text = yield calls("parler_state", action="set", key="turn", value=1, increment=True)
+        assert "turn is at version 1 now: 1" in hear(text).said, text
+        text = yield calls("parler_state", action="wait", expr="state._shared.turn == 1", wait_secs=10)
+        assert "It is true" in hear(text).said, text
+        text = yield calls("parler_act", action="register", define=json.dumps(stoke))
+        assert "The action stoke is registered" in hear(text).said, text
+        text = yield calls("parler_act", action="actions")
+        listed, whole = hear(text).parts
+        assert listed.text == "stoke; available; params logs:1|2?; Put wood on the fire.", text
+        assert json.loads(whole.text)["if"] == stoke["if"], text
+        (invoke,) = named_calls(text)
+        assert (invoke.tool, invoke.arguments["action"]) == ("parler_act", "invoke"), text
+        text = yield calls(invoke.tool, **{**invoke.arguments, "id": "stoke", "params": json.dumps({"logs": 2})})
+        assert "Invoked: stoke, 2 keys written." in hear(text).said, text
+
+    run(somebody, driver, talk())
+    entries = {each["key"]: each for each in somebody.asks("state", "list")["entries"]}
+    assert {key: entry["value"] for key, entry in entries.items()} == {
+        "wood": 3, "fire": 2, "turn": 1, "plan": {"phase": "dusk"},
+    }  # fmt: skip
+    assert entries["fire"]["updated_by"].startswith(driver.host)
