@@ -37,7 +37,7 @@ from parlerd.core.values import STEPS, Meter
 PRIVATE: Final = "(private)"
 """In place of a condition that names a scope which the asker does not read."""
 MODULE: Final = "module"
-"""The status of a module, which no agent has: it tells the two apart."""
+"""The status of a module, which no agent states: it tells the two apart."""
 MILLI: Final = 1_000_000
 """Nanoseconds in a millisecond."""
 
