@@ -32,6 +32,7 @@ GROUP_SUMMARY: Final = {
     "room": "A room is what a session lives in.",
     "state": "A state is what the agents of a room share under keys, each with a version.",
     "action": "An action is writes to the state that have a name, by which any agent of the room makes them.",
+    "module": "A module is somebody without a key: a name in a room with a role, a scope and actions.",
     "timer": "A timer is what lets a key be gone, or be there, after a time or after writes of another key.",
     "view": "A view is an expression with a name, which has a new value whenever it is read.",
     "handoff": "A handoff is an offer of the turn, which one agent takes or nobody does.",

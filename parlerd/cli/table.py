@@ -207,6 +207,19 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     (('action', 'delete'), 'parlerd.cli.actions', 'action.delete', '', (
         'parler action delete stoke_fire',
     )),
+    (('enabled',), 'parlerd.cli.modules', 'agent.enable', '', (
+        'parler enabled \'state._shared.phase == "review"\'',
+        'parler enabled --always',
+    )),
+    (('module', 'register'), 'parlerd.cli.modules', 'module.register', '', (
+        "parler module register path --enabled 'has(state._shared.compass)'",
+    )),
+    (('module', 'list'), 'parlerd.cli.modules', 'module.list', '', (
+        'parler module list',
+    )),
+    (('module', 'delete'), 'parlerd.cli.modules', 'module.delete', '', (
+        'parler module delete path',
+    )),
     (('handoff',), 'parlerd.cli.handoff', 'handoff.give', '', (
         'parler handoff --for bob --summary "rotation is done" --next "wire the UI"',
         'parler handoff --goal "new login" --decision "use PKCE" --next "wire the UI"',
@@ -413,6 +426,10 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'action list',
         'action invoke',
         'action delete',
+        'enabled',
+        'module register',
+        'module list',
+        'module delete',
     )),
     ('Look around', (
         'rooms',

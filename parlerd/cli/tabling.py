@@ -28,6 +28,7 @@ MODULES: Final = (
     "work",
     "state",
     "actions",
+    "modules",
     "handoff",
     "rooms",
     "directory",

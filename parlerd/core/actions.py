@@ -1,7 +1,8 @@
 """Actions: writes that have a name, which an agent invokes that may not make them itself.
 
     _shared      any member registers, changes and deletes the action
-    a handle     only the agent with this handle here does, and the action carries its authority
+    a handle     only the agent with this handle here does, or the one that registered the module of this name, and the
+                 action carries its authority
 
 Who invokes an action writes what it says: to the room's own scopes, to the scope in which the action is registered, and
 to its own. An invocation is decided once, over what there was before its first write: what its writes change does not
@@ -31,7 +32,7 @@ from parlerd.core.facets import Facet, applies, decides, touches
 from parlerd.core.json_values import Value, text_of
 from parlerd.core.lifecycle import LifecycleState
 from parlerd.core.membership import Member, MembershipState, present
-from parlerd.core.model import ACTIONS, COOLDOWNS, OWN_SCOPES, SHARED, By, Ids, Millis, key_label
+from parlerd.core.model import ACTIONS, AGENTS, COOLDOWNS, OWN_SCOPES, SHARED, By, Ids, Millis, key_label
 from parlerd.core.refusals import refusal
 from parlerd.core.resolver import Resolver
 from parlerd.core.scrub import scrub
@@ -86,7 +87,7 @@ class Actions(Facet[EntriesState]):
         known = {**given(action, {}, is_complete=False), **(params or {})}
         author = present(self._membership.members, resolver.asker.agent)
         try:
-            self._entries.require_writable(author)
+            self._entries.require_writable(author, resolver)
             self._require_cool(id)
             if not _needed(action) <= known.keys():
                 return "needs_params"
@@ -106,9 +107,9 @@ class Actions(Facet[EntriesState]):
         earlier = replayed(command)
         if earlier is not None:
             return earlier
-        self._entries.require_writable(author)
+        self._entries.require_writable(author, self._look(by.actor, now, command.presence))
         id, action = key_label(command.id), command.action
-        if action.owner != SHARED and action.owner != author.handle:
+        if action.owner != SHARED and not self._entries.table.owns(author.handle, action.owner):
             raise refusal("scope_denied", {"write_scope": action.owner, "invoker": author.handle})
         entry = self.entry(id)
         self._require_owned(entry, author)
@@ -136,7 +137,7 @@ class Actions(Facet[EntriesState]):
         earlier = replayed(command)
         if earlier is not None:
             return earlier
-        self._entries.require_writable(author)
+        self._entries.require_writable(author, self._look(by.actor, now, command.presence))
         id = key_label(command.id)
         entry = self.entry(id)
         if entry is None:
@@ -150,7 +151,7 @@ class Actions(Facet[EntriesState]):
         earlier = replayed(command)
         if earlier is not None:
             return earlier
-        self._entries.require_writable(author)
+        self._entries.require_writable(author, self._look(by.actor, now, command.presence))
         id = key_label(command.id)
         entry = self.entry(id)
         if entry is None:
@@ -163,8 +164,8 @@ class Actions(Facet[EntriesState]):
         earlier = replayed(command)
         if earlier is not None:
             return earlier
-        self._entries.require_writable(author)
         resolver = self._look(by.actor, now, command.presence)
+        self._entries.require_writable(author, resolver)
         id = key_label(command.id)
         entry = self._require_there(id, resolver)
         action = entry.action
@@ -221,6 +222,13 @@ class Actions(Facet[EntriesState]):
         entry = self.entry(id)
         if entry is None or entry.is_dormant:
             raise self.missing(id)
+        assert entry.action is not None
+        if not resolver.stands(entry.action.owner):
+            owner = self._entries.table.entry(AGENTS, entry.action.owner)
+            if owner is None:
+                raise self.missing(id)
+            assert owner.enabled is not None
+            raise refusal("action_disabled", {"action": id, "enabled": resolver.source(owner.enabled)})
         try:
             if resolver.action(id) is None:
                 assert entry.enabled is not None
@@ -259,7 +267,7 @@ class Actions(Facet[EntriesState]):
 
     def _require_owned(self, entry: Entry | None, author: Member) -> None:
         owner = SHARED if entry is None or entry.action is None else entry.action.owner
-        if owner not in (SHARED, author.handle):
+        if owner != SHARED and not self._entries.table.owns(author.handle, owner):
             raise refusal("action_owned", {"owner": owner})
 
     def _require_may_reset(self, entry: Entry | None, author: Member) -> None:

@@ -16,7 +16,7 @@ request at most one decision stands, and a pending request ends with its room.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
 import msgspec
@@ -266,12 +266,16 @@ def _require_same(expected: S, finished: S | None) -> S:
 class Approvals(Facet[ApprovalsState]):
     """Keys and knocks, and the person's answers to them."""
 
-    __slots__ = ("_lifecycle", "_membership")
+    __slots__ = ("_lifecycle", "_membership", "_modules")
 
-    def __init__(self, state: ApprovalsState, lifecycle: LifecycleState, membership: MembershipState) -> None:
+    def __init__(
+        self, state: ApprovalsState, lifecycle: LifecycleState, membership: MembershipState, modules: Collection[str]
+    ) -> None:
         super().__init__(state)
         self._lifecycle = lifecycle
         self._membership = membership
+        self._modules = modules
+        """The names of modules, which no member gets."""
 
     # -- deciding ------------------------------------------------------------------------------------------
 
@@ -305,6 +309,7 @@ class Approvals(Facet[ApprovalsState]):
         if (not key.gated or by.actor in key.preapproved) and not barred:
             joined = membership.joining(
                 self._membership.members,
+                self._modules,
                 agent=by.actor,
                 principal=by.principal,
                 name=name,
@@ -361,6 +366,7 @@ class Approvals(Facet[ApprovalsState]):
         approved = e.JoinApproved(request=request.id, agent=request.agent, proof=command.proof)
         joined = membership.joining(
             members,
+            self._modules,
             agent=request.agent,
             principal=request.principal,
             name=Label(request.name),

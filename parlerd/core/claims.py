@@ -20,7 +20,7 @@ stays over; a fence never comes twice; what is kept is bounded by `MAX_TASKS` an
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from heapq import heapify, heappop, heappush
 from typing import Final, Literal, NamedTuple
 
@@ -35,6 +35,7 @@ from parlerd.core.facets import Facet, applies, decides, touches
 from parlerd.core.lifecycle import LifecycleState, require_open, require_sound
 from parlerd.core.membership import MembershipState, is_requester, present
 from parlerd.core.model import AgentId, By, Ids, MessageId, Millis, Position, TaskOutcome
+from parlerd.core.seen import Presences
 from parlerd.core.topics import Topic
 from parlerd.core.words import KIND_OF, LATE, Said
 
@@ -114,12 +115,20 @@ class Effect(NamedTuple):
 class Claims(Facet[ClaimsState]):
     """Gives tasks to workers, and keeps who holds which."""
 
-    __slots__ = ("_due", "_free", "_held", "_lifecycle", "_membership", "_named", "_offered", "_renewed")
+    __slots__ = ("_due", "_enabled", "_free", "_held", "_lifecycle", "_membership", "_named", "_offered", "_renewed")
 
-    def __init__(self, state: ClaimsState, lifecycle: LifecycleState, membership: MembershipState) -> None:
+    def __init__(
+        self,
+        state: ClaimsState,
+        lifecycle: LifecycleState,
+        membership: MembershipState,
+        enabled: Callable[[AgentId, Millis, Presences], None],
+    ) -> None:
         super().__init__(state)
         self._lifecycle = lifecycle
         self._membership = membership
+        self._enabled = enabled
+        """Raises `Refused` for an agent that is not there at a moment, by its own word."""
         self._renewed: dict[MessageId, Renewal] = {}
         """Renewals of claims, as far as the engine told of them."""
         # What follows from the state, so that a pick does not look through all tasks. A heap may hold what does not
@@ -220,6 +229,7 @@ class Claims(Facet[ClaimsState]):
         require_sound(self._lifecycle)
         if is_requester(member):
             raise Refused("not_a_worker")
+        self._enabled(by.actor, now, command.presence)
         task = self._next(by.actor, now) if command.task is None else self._wanted(command.task, by.actor, now)
         if task is None:
             return Decision(answer="none")

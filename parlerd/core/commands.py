@@ -65,7 +65,14 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     the batch before stored as well."""
 
 
-class PostMessage(Command, frozen=True, kw_only=True):
+class Coordination(Command, frozen=True, kw_only=True):
+    """What an agent does in a room that may depend on expressions: whether the agent is there does."""
+
+    presence: Presences = NOBODY_SEEN
+    """How present the agents are, for the expressions."""
+
+
+class PostMessage(Coordination, frozen=True, kw_only=True):
     """A message, in the words of whoever asks for it, or finished by an author elsewhere."""
 
     kind: str
@@ -228,7 +235,7 @@ class Expel(Command, frozen=True, kw_only=True):
     principal: PrincipalId
 
 
-class ClaimTask(Command, frozen=True, kw_only=True):
+class ClaimTask(Coordination, frozen=True, kw_only=True):
     """A worker asks for a task: the one whose message is `task`, or the oldest that it can have. The answer is
     `claimed`, `already_yours`, or `none` where there is no task for it."""
 
@@ -270,24 +277,22 @@ class StateWrite(msgspec.Struct, frozen=True, kw_only=True):
     timer: TimerSpec | None = None
 
 
-class WriteState(Command, frozen=True, kw_only=True):
+class WriteState(Coordination, frozen=True, kw_only=True):
     """These writes, all of them or none, each over what those before it left. All expressions are evaluated over what
     there was before the first. `gate` is that of the whole batch."""
 
     writes: tuple[StateWrite, ...]
     gate: Expression | None = None
-    presence: Presences = NOBODY_SEEN
-    """How present the agents are, for the expressions."""
 
 
-class RenewTimer(Command, frozen=True, kw_only=True):
+class RenewTimer(Coordination, frozen=True, kw_only=True):
     """Let the timer of an entry begin again."""
 
     scope: str
     key: str
 
 
-class RegisterAction(Command, frozen=True, kw_only=True):
+class RegisterAction(Coordination, frozen=True, kw_only=True):
     """This action has this name from now on. `if_version` is the version that it must have, 0 for none at all. With
     `reset_cooldown` it may be invoked at once."""
 
@@ -299,30 +304,48 @@ class RegisterAction(Command, frozen=True, kw_only=True):
     reset_cooldown: bool = False
 
 
-class DeleteAction(Command, frozen=True, kw_only=True):
+class DeleteAction(Coordination, frozen=True, kw_only=True):
     """No action has this name any more. `if_version` is the version that it must have."""
 
     id: str
     if_version: int | None = None
 
 
-class RenewAction(Command, frozen=True, kw_only=True):
+class RenewAction(Coordination, frozen=True, kw_only=True):
     """Let the timer of an action begin again."""
 
     id: str
 
 
-class InvokeAction(Command, frozen=True, kw_only=True):
+class InvokeAction(Coordination, frozen=True, kw_only=True):
     """Do what an action does, with these parameters: all of it or nothing. All expressions are evaluated over what
     there was before its first write."""
 
     id: str
     params: Mapping[str, Any]
-    presence: Presences = NOBODY_SEEN
-    """How present the agents are, for the expressions."""
 
 
-class HideScope(Command, frozen=True, kw_only=True):
+class EnableAgent(Command, frozen=True, kw_only=True):
+    """An agent says what has to be true for it to be there; None where it always is."""
+
+    enabled: Expression | None = None
+
+
+class RegisterModule(Coordination, frozen=True, kw_only=True):
+    """There is a module of this name from now on, or it has this role and this `enabled` from now on."""
+
+    name: str
+    role: str
+    enabled: Expression | None = None
+
+
+class DeleteModule(Coordination, frozen=True, kw_only=True):
+    """There is no module of this name any more."""
+
+    name: str
+
+
+class HideScope(Coordination, frozen=True, kw_only=True):
     """Let only its own agent read a scope, or everybody again. Without a `scope`, every agent's: the owner alone asks
     for that."""
 
@@ -393,6 +416,9 @@ RoomCommand = (
     | DeleteAction
     | RenewAction
     | InvokeAction
+    | EnableAgent
+    | RegisterModule
+    | DeleteModule
     | RenewTimer
     | HideScope
     | RunDue

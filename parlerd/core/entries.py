@@ -5,11 +5,12 @@
                     programs of expressions
 
 An action lives as an entry does: it has versions, a timer, and something that has to be true for it to be there. So the
-actions of a room stand in the same table, beside the scopes of its state (`model.BESIDE`).
+actions of a room stand in the same table, beside the scopes of its state (`model.BESIDE`), and so do its modules, and
+what has to be true for an agent to be there.
 
-Not here: who may write what and what a write leads to (`state`, `actions`), and whether an entry is there for a reader
-(`resolver`). Above: these. Below: `json_values`, `templates`, `timers`, `gates`. Invariants: what a table holds beside
-its state follows from the state; a version of a key never comes twice.
+Not here: who may write what and what a write leads to (`state`, `actions`, `modules`), and whether an entry is there
+for a reader (`resolver`). Above: these. Below: `json_values`, `templates`, `timers`, `gates`. Invariants: what a table
+holds beside its state follows from the state; a version of a key never comes twice.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     """What stands under a key. `text` is the JSON text of the value, empty for a view, and where the body that has it
     was not read or was erased; `size` is its length. `by` wrote it, at `at`, with the fact at `position`. `ticks` is
     how many ticks the timer has left, where it counts ticks. An action, which stands beside the scopes, has `action` in
-    place of a value."""
+    place of a value, and a module its `role`."""
 
     version: int
     text: bytes
@@ -55,6 +56,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     timer: Timer | None = None
     ticks: int = 0
     action: Action | None = None
+    role: str = ""
 
     @property
     def expressions(self) -> Iterator[Expression]:
@@ -78,13 +80,15 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
 
 class EntriesState(msgspec.Struct):
     """The entries of a room, by scope and key; the last versions of keys that have no entry any more, by scope and key
-    in one name, the one that was deleted first before the others; and which scopes only their own agents read. Versions
-    up to and at `floor` may have been of keys that are forgotten."""
+    in one name, the one that was deleted first before the others; which scopes only their own agents read; and the
+    names of modules, also of those that were deleted, each with the handle of its registrar. Versions up to and at
+    `floor` may have been of keys that are forgotten."""
 
     scopes: dict[str, dict[str, Entry]] = {}
     gone: dict[str, int] = {}
     floor: int = 0
     hidden: dict[str, bool] = {}
+    modules: dict[str, str] = {}
 
 
 class Due(NamedTuple):
@@ -97,7 +101,7 @@ class Due(NamedTuple):
 
 
 class Table:
-    """The entries of one room. The facets of the state and of the actions alone change it."""
+    """The entries of one room. The facets of the state, the actions and the modules alone change it."""
 
     def __init__(self, state: EntriesState) -> None:
         self.state: Final = state
@@ -162,8 +166,13 @@ class Table:
 
     def is_hidden(self, scope: str, reader: str) -> bool:
         """Whether a scope is one that only its own agent reads, and `reader`, a handle, is another."""
-        hidden = self.state.hidden
-        return scope != reader and scope not in OWN_SCOPES and hidden.get(scope, hidden.get(EVERYBODYS, False))
+        if self.owns(reader, scope) or scope in OWN_SCOPES:
+            return False
+        return self.state.hidden.get(scope, self.state.hidden.get(EVERYBODYS, False))
+
+    def owns(self, handle: str, scope: str) -> bool:
+        """Whether a scope is an agent's own: that of its handle, or of a module that it registered."""
+        return handle in (scope, self.state.modules.get(scope))
 
     # -- timers --------------------------------------------------------------------------------------------
 

@@ -659,6 +659,12 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         fault="peer",
     ),
     _E(
+        "agent_disabled",
+        "You are not there now: what you said has to be true for that is not.",
+        "You can read and wait. Wait until it is true, or say something else with `parler enabled`.",
+        tool_hint="You can read and wait. Wait until it is true.",
+    ),
+    _E(
         "action_cooldown",
         "This action was invoked just now, and has to cool down.",
         "Invoke it again when it is available; until then do something else.",

@@ -326,6 +326,33 @@ class ActionInvoked(_Event, tag="action_invoked", frozen=True, kw_only=True):
     """The timer that the action has from now on; None where it keeps the one that it has."""
 
 
+class AgentEnabled(_Event, tag="agent_enabled", frozen=True, kw_only=True):
+    """An agent said what has to be true for it to be there. Without `enabled` it always is, and `version` is that of
+    what it said last, or the next one."""
+
+    handle: str
+    version: int
+    enabled: Expression | None = None
+
+
+class ModuleRegistered(_Event, tag="module_registered", frozen=True, kw_only=True):
+    """The module `name` has this role from now on, and is there while `enabled` is true. `owner` is the handle of its
+    registrar."""
+
+    name: str
+    version: int
+    owner: str
+    role: str
+    enabled: Expression | None = None
+
+
+class ModuleDeleted(_Event, tag="module_deleted", frozen=True, kw_only=True):
+    """There is no module `name` any more. `version` is the one that it had last."""
+
+    name: str
+    version: int
+
+
 class ScopeHidden(_Event, tag="scope_hidden", frozen=True, kw_only=True):
     """From now on only its own agent reads a scope of the state, or everybody again, where `hidden` is false. An empty
     `scope` stands for every agent's scope of which no such fact says something else."""
@@ -607,6 +634,9 @@ RoomEvent = (
     | ActionRegistered
     | ActionDeleted
     | ActionInvoked
+    | AgentEnabled
+    | ModuleRegistered
+    | ModuleDeleted
     | ScopeHidden
     | BodiesErased
     | MirrorPlaced

@@ -9,7 +9,7 @@ address that names a handle always means the same agent.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import Final
 
@@ -233,13 +233,13 @@ def is_barred(members: Mapping[AgentId, Member], agent: AgentId, principal: Prin
     return principal != owner and any(member.barred and member.principal == principal for member in members.values())
 
 
-def free_handle(members: Mapping[AgentId, Member], agent: AgentId, name: Label) -> str:
+def free_handle(members: Mapping[AgentId, Member], agent: AgentId, name: Label, modules: Iterable[str] = ()) -> str:
     """The handle that an agent gets: the one it had if it was in the room before, else its name, with a suffix where
-    the name is taken."""
+    another member or a module has the name."""
     known = members.get(agent)
     if known is not None:
         return known.handle
-    return first_free(name, {member.handle for member in members.values()})
+    return first_free(name, {*(member.handle for member in members.values()), *modules})
 
 
 def given_role(text: str) -> str:
@@ -396,6 +396,7 @@ def newest_number(state: MembershipState) -> int:
 
 def joining(
     members: Mapping[AgentId, Member],
+    modules: Iterable[str],
     *,
     agent: AgentId,
     principal: PrincipalId,
@@ -405,8 +406,9 @@ def joining(
     request: RequestId | None = None,
     key: KeyId | None = None,
 ) -> e.MemberJoined:
-    """The event by which an agent comes in or comes back, under the handle that it gets."""
-    handle = free_handle(members, agent, name)
+    """The event by which an agent comes in or comes back, under the handle that it gets, which none of the modules
+    has."""
+    handle = free_handle(members, agent, name, modules)
     return e.MemberJoined(
         agent=agent, principal=principal, handle=handle, host=host, role=role, request=request, key=key
     )

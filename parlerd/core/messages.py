@@ -10,6 +10,7 @@ what is kept of one author's threads is bounded.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -26,6 +27,7 @@ from parlerd.core.membership import MembershipState
 from parlerd.core.memory import MemoryState, Noted
 from parlerd.core.model import AgentId, By, Ids, MessageId, Millis, ReplyTarget, Seq, Shown
 from parlerd.core.public_line import first_line, first_number, line_after_rewind, next_line
+from parlerd.core.seen import Presences
 from parlerd.core.topics import Topic
 from parlerd.core.words import LATE, contradiction
 
@@ -95,7 +97,7 @@ _PUBLIC: Final = ""
 class Messages(Facet[MessagesState]):
     """Posts messages."""
 
-    __slots__ = ("_claims", "_handoffs", "_lifecycle", "_membership", "_memory")
+    __slots__ = ("_claims", "_enabled", "_handoffs", "_lifecycle", "_membership", "_memory")
 
     def __init__(
         self,
@@ -105,6 +107,7 @@ class Messages(Facet[MessagesState]):
         memory: MemoryState,
         handoffs: handoff.Offers,
         work: claims.Claims,
+        enabled: Callable[[AgentId, Millis, Presences], None],
     ) -> None:
         super().__init__(state)
         self._lifecycle = lifecycle
@@ -112,6 +115,8 @@ class Messages(Facet[MessagesState]):
         self._memory = memory
         self._handoffs = handoffs
         self._claims = work
+        self._enabled = enabled
+        """Raises `Refused` for an agent that is not there at a moment, by its own word."""
 
     def _post(self, command: c.PostMessage, by: By, now: Millis, ids: Ids) -> Decision:
         members, owner = self._membership.members, self._lifecycle.owner
@@ -121,6 +126,7 @@ class Messages(Facet[MessagesState]):
             return earlier
         require_open(self._lifecycle)
         require_sound(self._lifecycle)
+        self._enabled(by.actor, now, command.presence)
         to = tuple(dict.fromkeys(membership.resolve(members, who) for who in command.to))
         role = ""
         if command.taker:

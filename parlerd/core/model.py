@@ -68,7 +68,9 @@ ACTIONS: Final = "_action"
 """In place of a scope: the actions of a room, which live as entries of its state do."""
 COOLDOWNS: Final = "_cooldown"
 """In place of a scope: the actions that were invoked and cannot be invoked again yet."""
-BESIDE: Final = frozenset({ACTIONS, COOLDOWNS})
+AGENTS: Final = "_agent"
+"""In place of a scope: the modules of a room, and what has to be true for an agent to be there."""
+BESIDE: Final = frozenset({ACTIONS, COOLDOWNS, AGENTS})
 """What stands beside the state's scopes and is none of them."""
 MAX_WRITES: Final = 100
 """Writes of one command to the state. Source: coordination spec, State."""

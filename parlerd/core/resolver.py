@@ -2,7 +2,7 @@
 
     state.<scope>.<key>     the entries that are there: not dormant, `enabled` true, in a scope that the asker reads
     state._view.<name>      the value of a view, evaluated when it is read
-    agents.<handle>         status, role, waiting_on, last_seen
+    agents.<handle>         status, role, waiting_on, last_seen, of those who are there
     messages                count, unclaimed, unclaimed_by_kind, as the asker may know them
     actions.<id>            enabled, available, of those that are there
     self, now, params       the asker's handle, the room's time, the parameters of an action
@@ -11,6 +11,9 @@ Whether an entry is there, and what a view is worth, may depend on other entries
 first asked for, once for each resolver. Every entry on a cycle, of all cycles that meet, is off (a strongly connected
 part, found as Tarjan does): whoever asks for one of them meanwhile finds it off already, so the answer does not depend
 on who asks first.
+
+An agent may be there only while something is true, and so may a module, which is somebody without a key. Of one that is
+not there neither scope nor actions are there either. Whoever asks is there in its own eyes: it sees what it has.
 
 Not here: what stands in the state (`entries`), how an expression is evaluated (`gates`). Above: `state`, and the
 engine, for everything that reads. Below: `entries`, the states of other facets. Invariants: what the asker may not see
@@ -26,13 +29,15 @@ from parlerd.core.entries import Entry, Table
 from parlerd.core.expressions import ABSENT, Absent, Branch, Expression, Failed, Moment, Spent, Value
 from parlerd.core.gates import Program
 from parlerd.core.membership import Member
-from parlerd.core.model import ACTIONS, OWN_SCOPES, VIEWS, AgentId, Millis
+from parlerd.core.model import ACTIONS, AGENTS, OWN_SCOPES, VIEWS, AgentId, Millis
 from parlerd.core.seen import Presences
 from parlerd.core.topics import ANY
 from parlerd.core.values import STEPS, Meter
 
 PRIVATE: Final = "(private)"
 """In place of a condition that names a scope which the asker does not read."""
+MODULE: Final = "module"
+"""The status of a module, which no agent states: it tells the two apart."""
 MILLI: Final = 1_000_000
 """Nanoseconds in a millisecond."""
 
@@ -152,6 +157,8 @@ class Resolver:
         if self._is_hidden(scope):
             return None
         self.note("state", scope, key)
+        if not self.stands(scope):
+            return None
         entry = self.table.entry(scope, key)
         return entry if entry is not None and self._enabled(scope, key, entry) else None
 
@@ -160,6 +167,8 @@ class Resolver:
         if self._is_hidden(scope):
             return []
         self.note("state", scope)
+        if not self.stands(scope):
+            return []
         entries, special = self.table.scope(scope), self.table.special(scope)
         return [key for key in sorted(entries) if key not in special or self._enabled(scope, key, entries[key])]
 
@@ -174,39 +183,73 @@ class Resolver:
         return self._by_handle
 
     def scopes(self) -> list[str]:
-        """The names of all scopes, in order: the room's own, and one for each agent that is or was in."""
+        """The names of all scopes, in order: the room's own, and one for each agent that is or was in and for
+        each module."""
         self.note("agents")
         self.note("state")
-        return sorted({*OWN_SCOPES, *self._handles, *self.table.scopes})
+        return sorted({*OWN_SCOPES, *self._handles, *self._modules, *self.table.scopes})
 
     def has_scope(self, name: str) -> bool:
-        if name in OWN_SCOPES or name in self._handles or name in self.table.scopes:
+        if name in OWN_SCOPES or name in self._handles or name in self._modules or name in self.table.scopes:
             return True
         self.note("agents")
         return False
 
     def agents(self) -> list[str]:
-        """The handles of those who are in, in order."""
+        """The handles of those who are in and there, and the names of the modules that are there, in order. Raises
+        `Spent`."""
         self.note("agents")
-        return sorted(handle for handle, member in self._handles.items() if member.present)
+        present = [handle for handle, member in self._handles.items() if member.present]
+        return sorted(handle for handle in (*present, *self._modules) if self.stands(handle))
 
     def agent(self, handle: str) -> Branch | None:
-        """What an expression sees of somebody who is in."""
+        """What an expression sees of somebody who is in and there, and of a module that is there. Raises `Spent`."""
         self.note("agents", handle)
         member = self._handles.get(handle)
-        return None if member is None or not member.present else _Agent(self, member)
+        if not (handle in self._modules if member is None else member.present) or not self.stands(handle):
+            return None
+        return _Module(self, handle) if member is None else _Agent(self, member)
+
+    @property
+    def _modules(self) -> list[str]:
+        """The names of the modules that there are, whether they are there for the asker or not."""
+        return [name for name in self.table.state.modules if self.table.entry(AGENTS, name) is not None]
+
+    def role(self, module: str) -> str:
+        """What a module is called to do."""
+        entry = self.table.entry(AGENTS, module)
+        return "" if entry is None else entry.role
+
+    def stands(self, scope: str) -> bool:
+        """Whether whoever has this scope is there for the asker: an agent that is or was in, or a module. The room's
+        own scopes always are, and so is the asker. Raises `Spent`."""
+        if scope in OWN_SCOPES or scope == self.asker.handle:
+            return True
+        entry = self.table.entry(AGENTS, scope)
+        if entry is None:
+            return scope not in self.table.state.modules
+        return self._enabled(AGENTS, scope, entry)
+
+    def is_enabled(self) -> bool:
+        """Whether the asker is there by its own word. Raises `Spent`."""
+        entry = self.table.entry(AGENTS, self.asker.handle)
+        return entry is None or self._enabled(AGENTS, self.asker.handle, entry)
 
     def actions(self) -> list[str]:
         """The actions that are there for the asker, in order. Raises `Spent`."""
         self.note("actions")
         entries = self.table.scope(ACTIONS)
-        return [id for id in sorted(entries) if self._enabled(ACTIONS, id, entries[id])]
+        return [id for id in sorted(entries) if self._is_offered(id, entries[id])]
 
     def action(self, id: str) -> Entry | None:
         """An action, if it is there for the asker. Raises `Spent`."""
         self.note("actions", id)
         entry = self.table.entry(ACTIONS, id)
-        return entry if entry is not None and self._enabled(ACTIONS, id, entry) else None
+        return entry if entry is not None and self._is_offered(id, entry) else None
+
+    def _is_offered(self, id: str, entry: Entry) -> bool:
+        """Whether an action is there, and who has it."""
+        return entry.action is not None and self.stands(entry.action.owner) and self._enabled(ACTIONS, id, entry)
 
     def available(self, id: str) -> bool:
         """Whether the asker may invoke an action that is there. One that depends on itself may not be. Raises
@@ -227,7 +270,7 @@ class Resolver:
         return found
 
     def _is_hidden(self, scope: str) -> bool:
-        if scope in OWN_SCOPES or scope == self.asker.handle:
+        if scope in OWN_SCOPES or self.table.owns(self.asker.handle, scope):
             return False
         self.note("scopes")
         return self.table.is_hidden(scope, self.asker.handle)
@@ -418,6 +461,33 @@ class _Agent(Branch):
         if name == "last_seen":
             return self._resolver.last_seen(self._member)
         return self._resolver.seen(self._member).get(name, ABSENT)
+
+    def names(self) -> Sequence[str]:
+        return _OF_AGENT
+
+    def __len__(self) -> int:
+        return len(_OF_AGENT)
+
+
+class _Module(Branch):
+    """A module: somebody who is neither present nor waits."""
+
+    __slots__ = ("_name", "_resolver")
+
+    def __init__(self, resolver: Resolver, name: str) -> None:
+        self._resolver = resolver
+        self._name = name
+
+    def find(self, name: str) -> Value | Absent:
+        match name:
+            case "role":
+                return self._resolver.role(self._name)
+            case "status":
+                return MODULE
+            case "waiting_on" | "last_seen":
+                return None
+            case _:
+                return ABSENT
 
     def names(self) -> Sequence[str]:
         return _OF_AGENT

@@ -18,6 +18,7 @@ from typing import Final, Literal
 
 from parlerd.core.lifecycle import alarm
 from parlerd.core.membership import Member, is_requester
+from parlerd.core.resolver import Resolver
 from parlerd.core.room import Room
 
 Right = Literal["look", "speak", "work", "own"]
@@ -39,8 +40,9 @@ NEEDED: Final[Mapping[str, Right]] = {
 """The operations of a room that are listed, in this order, with the right that each needs."""
 
 
-def why_not(room: Room, member: Member, right: Right) -> str:
-    """The code with which a present member is refused for want of a right; empty where the member has it."""
+def why_not(room: Room, member: Member, right: Right, resolver: Resolver) -> str:
+    """The code with which a present member is refused for want of a right; empty where the member has it. The resolver
+    sees with the member's eyes."""
     life = room.state.lifecycle
     if right == "look":
         return "not_a_worker" if is_requester(member) else ""
@@ -50,4 +52,6 @@ def why_not(room: Room, member: Member, right: Right) -> str:
         return "room_closed"
     if (code := alarm(life)) is not None:
         return code
-    return "not_a_worker" if right == "work" and is_requester(member) else ""
+    if right == "work" and is_requester(member):
+        return "not_a_worker"
+    return "agent_disabled" if right in ("speak", "work") and not resolver.is_enabled() else ""

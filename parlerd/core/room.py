@@ -6,7 +6,7 @@ give the same events everywhere. A room in memory holds members, keys, requests 
 
 Not here: any rule. Above: the engine, which looks up what `decide` needs of the past and commits what it gives. Below:
 `lifecycle`, `membership`, `approvals`, `messages`, `memory`, `rewinds`, `mirror`, `handoff`, `claims`, `retention`,
-`state` and `actions`, each with its state and its rules; `facets` puts them together.
+`state`, `actions` and `modules`, each with its state and its rules; `facets` puts them together.
 """
 
 from __future__ import annotations
@@ -46,11 +46,12 @@ from parlerd.core.model import (
     Shown,
     View,
 )
+from parlerd.core.modules import Modules
 from parlerd.core.resolver import Asker, Counted, Resolver
 from parlerd.core.retention import Retention, RetentionState
 from parlerd.core.rewinds import Rewinds, RewindsState
 from parlerd.core.seen import Presences
-from parlerd.core.state import Entries
+from parlerd.core.state import Entries, require_enabled
 
 FOLD_VERSION: Final = 11
 """Raise this number when the state's shape changes, or the state that a log folds to: snapshots of another version are
@@ -177,6 +178,7 @@ class Room(facets.Aggregate[RoomState]):
             Retention,
             Entries,
             Actions,
+            Modules,
         ),
         commands=get_args(c.RoomCommand),
         events=get_args(e.RoomEvent),
@@ -186,18 +188,20 @@ class Room(facets.Aggregate[RoomState]):
         state = state or RoomState()
         life, members = state.lifecycle, state.membership
         offers = state.offers
-        self.claims: Final = Claims(state.claims, life, members)
+        self.claims: Final = Claims(state.claims, life, members, self._require_enabled)
         """The tasks of the room, and who has which."""
         self.entries: Final = Entries(state.entries, life, members, self.look)
         """The room's state."""
         self.actions: Final = Actions(self.entries, life, members, self.look)
         """The room's actions."""
+        self.modules: Final = Modules(self.entries, life, members, self.look)
+        """The room's modules, and what its agents say of themselves."""
         super().__init__(
             state,
             Lifecycle(life),
             Membership(members, life),
-            Approvals(state.approvals, life, members),
-            Messages(state.messages, life, members, state.memory, offers, self.claims),
+            Approvals(state.approvals, life, members, state.entries.modules),
+            Messages(state.messages, life, members, state.memory, offers, self.claims, self._require_enabled),
             Memory(state.memory),
             Rewinds(state.rewinds, life, members, state.messages),
             Mirror(state.mirror, life, members, state.approvals, state.rewinds, state.memory),
@@ -206,6 +210,7 @@ class Room(facets.Aggregate[RoomState]):
             Retention(state.retention, life, state.memory, offers, state.claims),
             self.entries,
             self.actions,
+            self.modules,
         )
 
     @classmethod
@@ -226,6 +231,9 @@ class Room(facets.Aggregate[RoomState]):
 
         asker = Asker(agent, member.handle, counted, self.actions.may_invoke)
         return Resolver(self.entries.table, self.state.members, asker, now=now, presence=presence)
+
+    def _require_enabled(self, agent: AgentId, now: Millis, presence: Presences) -> None:
+        require_enabled(self.look(agent, now, presence))
 
     def newest_seq(self, agent: AgentId) -> Seq:
         """The number of the newest message that a present member may see. The store would count the same, slower."""

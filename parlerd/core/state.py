@@ -2,7 +2,8 @@
 
     _shared      any member writes
     _view        any member registers an expression, whose value is read like that of a key
-    a handle     only the agent that has this handle here writes, and everybody reads, unless the scope is hidden
+    a handle     only the agent that has this handle here writes, and everybody reads, unless the scope is hidden; a
+                 module's is written by the agent that registered the module
 
 An entry is (scope, key) with a JSON value and a version from 1, which grows by one with each write. A key that was
 deleted, or whose timer ran out, keeps its last version, so that a guard from before never fits what is written later. A
@@ -34,7 +35,7 @@ from parlerd.core.facets import Facet, applies, decides, nobody, reads, touches
 from parlerd.core.json_values import added, appended, merged, read, text_of
 from parlerd.core.lifecycle import LifecycleState, require_open, require_sound
 from parlerd.core.membership import MAX_COMPARED, Member, MembershipState, handle_named, is_requester, present
-from parlerd.core.model import BESIDE, OWN_SCOPES, VIEWS, AgentId, By, Ids, Millis, key_label
+from parlerd.core.model import AGENTS, BESIDE, OWN_SCOPES, VIEWS, AgentId, By, Ids, Millis, key_label
 from parlerd.core.refusals import refusal
 from parlerd.core.resolver import Resolver
 from parlerd.core.seen import Presences
@@ -71,9 +72,10 @@ class Entries(Facet[EntriesState]):
     # -- asking --------------------------------------------------------------------------------------------
 
     def scope(self, named: str) -> str:
-        """The scope that is meant by a handle, by an agent's id, or by the name of a room's own scope. Raises
-        `Refused(no_such_agent)`."""
-        return named if named in OWN_SCOPES else handle_named(self._membership.members, named)
+        """The scope that is meant by a handle, by an agent's id, or by the name of a module or of a room's
+        own scope. Raises `Refused(no_such_agent)`."""
+        is_known = named in OWN_SCOPES or named in self.state.modules
+        return named if is_known else handle_named(self._membership.members, named)
 
     def member(self, handle: str) -> AgentId | None:
         """Who has this handle here."""
@@ -92,8 +94,8 @@ class Entries(Facet[EntriesState]):
         earlier = replayed(command)
         if earlier is not None:
             return earlier
-        self.require_writable(author)
         resolver = self._look(by.actor, now, command.presence)
+        self.require_writable(author, resolver)
         if command.gate is not None:
             require_true(command.gate, resolver)
         draft = Draft(self, author, now, resolver, self.require_own)
@@ -112,7 +114,7 @@ class Entries(Facet[EntriesState]):
         earlier = replayed(command)
         if earlier is not None:
             return earlier
-        self.require_writable(author)
+        self.require_writable(author, self._look(by.actor, now, command.presence))
         scope, key = self.scope(command.scope), key_label(command.key)
         self.require_own(scope, author)
         entry = self.table.entry(scope, key)
@@ -132,11 +134,11 @@ class Entries(Facet[EntriesState]):
         earlier = replayed(command)
         if earlier is not None:
             return earlier
-        self.require_writable(author)
+        self.require_writable(author, self._look(by.actor, now, command.presence))
         if not command.scope and by.actor != self._lifecycle.owner:
             raise Refused("not_owner")
         scope = command.scope and self.scope(command.scope)
-        if scope and scope != author.handle:
+        if scope and not self.table.owns(author.handle, scope):
             raise refusal("scope_denied", {"write_scope": scope, "invoker": author.handle})
         if self.state.hidden.get(scope) == command.hidden:
             return Decision(answer="unchanged")
@@ -145,8 +147,13 @@ class Entries(Facet[EntriesState]):
     def _run_due(self, command: c.RunDue, by: By, now: Millis, ids: Ids) -> Decision:
         return Decision(authority="home")
 
-    def require_writable(self, author: Member) -> None:
-        """Raise `Refused` unless this member may write something in this room now."""
+    def require_writable(self, author: Member, resolver: Resolver) -> None:
+        """Raise `Refused` unless this member may write something in this room now, in whose eyes the resolver sees."""
+        self.require_open(author)
+        require_enabled(resolver)
+
+    def require_open(self, author: Member) -> None:
+        """Raise `Refused` unless this member may write something in this room while it is there."""
         require_open(self._lifecycle)
         require_sound(self._lifecycle)
         if is_requester(author):
@@ -154,7 +161,7 @@ class Entries(Facet[EntriesState]):
 
     def require_own(self, scope: str, author: Member) -> None:
         """Raise `Refused(scope_denied)` for a scope that this member may not write."""
-        if scope not in OWN_SCOPES and scope != author.handle:
+        if scope not in OWN_SCOPES and not self.table.owns(author.handle, scope):
             raise refusal("scope_denied", {"write_scope": scope, "invoker": author.handle})
 
     def missing(self, scope: str, key: str, among: Iterable[str] | None = None) -> Refused:
@@ -263,6 +270,16 @@ def fired(scope: str, key: str, entry: Entry, late_ms: Millis = Millis(0)) -> e.
     """The fact that the timer of an entry ran out."""
     assert entry.timer is not None
     return e.TimerFired(scope=scope, key=key, effect=entry.timer.effect, version=entry.version, late_ms=late_ms)
+
+
+def require_enabled(resolver: Resolver) -> None:
+    """Raise `Refused(agent_disabled)` for an agent that is not there by its own word: it reads and waits alone. Raises
+    `Spent` where an expression around it takes too long with it."""
+    if not resolver.is_enabled():
+        entry = resolver.table.entry(AGENTS, resolver.asker.handle)
+        assert entry is not None
+        assert entry.enabled is not None
+        raise refusal("agent_disabled", {"agent": resolver.asker.handle, "enabled": entry.enabled.source})
 
 
 def require_true(gate: Expression, resolver: Resolver) -> None:

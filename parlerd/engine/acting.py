@@ -63,6 +63,7 @@ class Acting:
             timer=None if params.timer is None else timer_of(params.timer),
             if_version=params.if_version,
             reset_cooldown=params.reset_cooldown,
+            presence=self._sight.presence(handle.room),
         )
         settled = await handle.submit(command, request.by)
         room, id = handle.aggregate, key_label(params.id)
@@ -144,6 +145,7 @@ class Acting:
             input=input_digest(params),
             id=params.id,
             if_version=params.if_version,
+            presence=self._sight.presence(handle.room),
         )
         settled = await handle.submit(command, request.by)
         replay = settled.decision.replay

@@ -209,6 +209,7 @@ class Admitting:
             input=input_digest(params),
             task=None if params.task is None else MessageId(params.task),
             lease_ms=Millis(params.lease_ms),
+            presence=self._desk.watching.of(actor.room),
         )
         settled = await actor.submit(command, stamp(caller, agent))
         room = await actor.quiet()
@@ -266,6 +267,7 @@ class Admitting:
         command, words = self._admission.take(agent, params.body, params.signature, operation=params.operation)
         if command.id != params.id:
             raise Refused("envelope_refused", what="id")
+        command = msgspec.structs.replace(command, presence=self._desk.watching.of(actor.room))
         if params.said:
             command = msgspec.structs.replace(command, said=True, fence=Position(params.fence))
         return _Taken(command, words)

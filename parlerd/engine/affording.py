@@ -43,7 +43,9 @@ class Affording:
         handle, _ = await room_of(desk, me, params.room)
         room = await handle.quiet()
         member = present(room.state.members, me.id)
-        reasons = {operation: why_not(room, member, right) for operation, right in NEEDED.items()}
+        now = Millis(max(desk.clock.now(), room.last_at))
+        resolver = room.look(me.id, now, desk.watching.of(handle.room))
+        reasons = {operation: why_not(room, member, right, resolver) for operation, right in NEEDED.items()}
         actions: list[t.ActionAffordance] | msgspec.UnsetType = msgspec.UNSET
         notice = ""
         if not reasons["action.list"]:

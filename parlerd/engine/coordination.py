@@ -211,6 +211,7 @@ class Coordination:
             input=input_digest(params),
             scope=params.scope,
             key=params.key,
+            presence=self._sight.presence(handle.room),
         )
         settled = await handle.submit(command, request.by)
         room = handle.aggregate
@@ -229,6 +230,7 @@ class Coordination:
             idempotency_key=params.idempotency_key,
             input=input_digest(params),
             id=params.key,
+            presence=self._sight.presence(handle.room),
         )
         settled = await handle.submit(command, request.by)
         room, id = handle.aggregate, key_label(params.key)
@@ -249,6 +251,7 @@ class Coordination:
             input=input_digest(params),
             scope=scope,
             hidden=params.hidden,
+            presence=self._sight.presence(handle.room),
         )
         await handle.submit(command, request.by)
         named = scope and handle.aggregate.entries.scope(scope)

@@ -158,6 +158,9 @@ def _require_values(params: t.Params) -> None:
             _require_each(params.writes)
             # Its expressions are shown to all of them too.
             _require_no_secret(msgspec.json.encode(params))
+        case t.EnableAgent() | t.RegisterModule():
+            # So is what has to be true for somebody to be there.
+            _require_no_secret(msgspec.json.encode(params))
         case t.InvokeAction():
             # Which of these are secrets that nobody is shown, the room knows.
             text_of(params.params, param="params")

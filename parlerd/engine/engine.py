@@ -103,6 +103,7 @@ from parlerd.engine.sharing import Sharing
 from parlerd.engine.shelf import BlobDriver, HomeShelf
 from parlerd.engine.shelving import Shelving
 from parlerd.engine.sight import Sight
+from parlerd.engine.standing import Standing
 from parlerd.engine.starts import Starts
 from parlerd.engine.stating import Stating
 from parlerd.engine.status import Status
@@ -124,7 +125,7 @@ MAX_WITHIN: Final = 256
 def crossing(desk: Desk) -> Crossing:
     """What answers questions about the state of rooms."""
     sight = Sight(desk)
-    answering = (Coordination(desk, sight), Conditions(desk, sight), Acting(desk, sight))
+    answering = (Coordination(desk, sight), Conditions(desk, sight), Acting(desk, sight), Standing(sight))
     return Crossing(desk, {name: answer for each in answering for name, answer in each.answers.items()})
 
 

@@ -252,7 +252,7 @@ class Sending:
         message. The key travels with a failure too, so that a retry can be the same request: its author's, or else one
         that follows from the id."""
         id = MessageId(self._desk.random.new("m"))
-        command = msgspec.structs.replace(command, id=id)
+        command = msgspec.structs.replace(command, id=id, presence=self._desk.watching.of(actor.room))
         if command.idempotency_key is None:
             command = msgspec.structs.replace(command, idempotency_key=drawn_key(id), fresh=True)
         parts, removed = _cleaned(parts, leaves=actor.home_name != LOCAL)

@@ -14,6 +14,7 @@ import msgspec
 from parlerd.core import topics
 from parlerd.core.errors import Refused
 from parlerd.core.model import PeerText, label
+from parlerd.core.resolver import MODULE
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.handling import handles
@@ -52,5 +53,7 @@ class Stating:
         if params.status in DERIVED:
             words = ", ".join(sorted(DERIVED))
             raise Refused("invalid_param", f"Parler itself finds out who is {words}.", param="status")
+        if params.status == MODULE:
+            raise Refused("invalid_param", "Expressions see this word of modules alone.", param="status")
         now = self._desk.clock.now()
         return t.StatedStatus(status=label(params.status), text=PeerText(params.text), at=now)

@@ -84,6 +84,7 @@ class Tasks:
                 input=digest,
                 task=wanted,
                 lease_ms=Millis(params.lease_ms or DEFAULT_LEASE_MS),
+                presence=self._desk.watching.of(handle.room),
             )
             settled = await handle.submit(command, self._desk.by(caller, me))
             decision = settled.decision

@@ -356,6 +356,7 @@ STATE_WRITING: Final = (
     *STATE_READING,
     "room_closed",
     "scope_denied",
+    "agent_disabled",
     "version_conflict",
     "wrong_type",
     "secret_refused",

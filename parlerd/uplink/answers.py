@@ -24,7 +24,9 @@ from parlerd.core.refusals import heard
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
 
-_LABELS: Final = frozenset({"id", "action", "scope", "key", "reason", "registered_by", "updated_by", "via", "effect"})
+_LABELS: Final = frozenset(
+    {"id", "action", "scope", "key", "reason", "registered_by", "updated_by", "agent", "role", "via", "effect"}
+)
 """Fields that are shown outside any fence. One may be empty."""
 _AROUND: Final = 4
 """Levels that an answer puts around a value: what was to be included, its scope, its key."""

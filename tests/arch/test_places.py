@@ -71,6 +71,7 @@ ELSEWHERE: Final = {
     "parlerd/engine/actions_asked": "scenario/test_actions",
     "parlerd/engine/actions_shown": "scenario/test_actions",
     "parlerd/engine/conditions": "engine/test_coordination",
+    "parlerd/engine/standing": "scenario/test_modules",
     "parlerd/engine/sight": "engine/test_coordination",
     "parlerd/engine/state_inputs": "scenario/test_state",
     "parlerd/engine/crossing": "uplink/test_state",

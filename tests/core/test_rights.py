@@ -24,7 +24,7 @@ COMMANDS: Final[dict[str, Callable[[RoomDriver, Agent], Any]]] = {
     "room.role": lambda room, who: room.run(c.GiveRole(operation="room.role", agent=CAT.id, role="guard"), who),
 }
 """A command of each right that is decided by the room itself."""
-OF_RIGHTS: Final = {"not_owner", "room_closed", "not_a_worker", "relay_equivocation"}
+OF_RIGHTS: Final = {"not_owner", "room_closed", "not_a_worker", "relay_equivocation", "agent_disabled"}
 
 
 def test_a_command_of_each_right_that_changes_something_is_tried() -> None:
@@ -35,7 +35,7 @@ def test_a_command_of_each_right_that_changes_something_is_tried() -> None:
 @given(
     steps=st.lists(
         st.tuples(
-            st.sampled_from(["try", "leave", "come", "ask", "contradict", "close"]),
+            st.sampled_from(["try", "try", "leave", "come", "sleep", "wake", "contradict", "close"]),
             st.sampled_from([OWNER, BEN, CAT]),
             st.sampled_from(sorted(COMMANDS)),
         ),
@@ -55,11 +55,13 @@ def test_what_is_listed_as_allowed_is_never_refused_for_want_of_a_right_and_what
             continue
         match act:
             case "try":
-                reason = why_not(room.aggregate, member, NEEDED[operation])
+                reason = why_not(room.aggregate, member, NEEDED[operation], room.look(who))
                 code = outcome(partial(COMMANDS[operation], room, who))
                 assert code == reason if reason else code not in OF_RIGHTS, operation
             case "leave" if who != OWNER:
                 outcome(partial(room.run, c.Leave(operation="session.close"), who))
+            case "sleep" | "wake":
+                outcome(partial(room.enable, who, "false" if act == "sleep" else None))
             case "contradict":
                 room.commit(e.HomeContradicted(what="line", number=1), OWNER)
             case "close" if who == OWNER:

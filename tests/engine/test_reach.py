@@ -74,6 +74,10 @@ IN_A_ROOM: Final[Mapping[str, Callable[[str], t.Params]]] = {
     "action.list": lambda room: t.ListActions(room=room),
     "action.invoke": lambda room: t.InvokeAction(id="x", room=room),
     "action.delete": lambda room: t.DeleteAction(id="x", room=room),
+    "agent.enable": lambda room: t.EnableAgent(room=room),
+    "module.register": lambda room: t.RegisterModule(id="x", room=room),
+    "module.list": lambda room: t.ListModules(room=room),
+    "module.delete": lambda room: t.DeleteModule(id="x", room=room),
 }
 """Operations of the agents' plane that name a room."""
 OTHERWISE: Final = {

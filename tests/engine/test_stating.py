@@ -107,7 +107,7 @@ def test_a_status_is_a_word_that_may_stand_outside_a_fence(status: str) -> None:
 @pytest.mark.parametrize(
     ("params", "param"),
     [
-        *[({"status": word}, "status") for word in sorted(DERIVED)],
+        *[({"status": word}, "status") for word in (*sorted(DERIVED), "module")],
         ({"text": "without a word"}, "status"),
         ({"status": "none", "text": "x"}, "status"),
     ],

@@ -155,6 +155,10 @@ def test_c8_no_sentence_of_a_relay_is_in_any_answer(tmp_path: Path, kind: type[m
             await hear(bob, "state.set", t.SetState(key="turn", value=1, room=room))
             await hear(bob, "state.get", t.GetState(key="none", room=room))
             await hear(bob, "action.invoke", t.InvokeAction(id="none", room=room))
+            await hear(bob, "agent.enable", t.EnableAgent(enabled="true", room=room))
+            await hear(bob, "module.register", t.RegisterModule(id="path", room=room))
+            await hear(bob, "module.list", t.ListModules(room=room))
+            await hear(bob, "module.delete", t.DeleteModule(id="none", room=room))
             await hear(bob, "session.close", t.CloseSession(room=room))
             heard.append(msgspec.json.encode(ben.world.home_book.listed()).decode())
             assert faces[0].told

@@ -131,6 +131,7 @@ class Writing(Act):
             self.record.left.add(names[1])
         promises.nothing_is_lost_or_doubled(self.record, names)
         promises.order_is_kept(self.record, names)
+        promises.nothing_is_refused_without_a_reason(self.record)
         stores = {self.stage.home_of(name).world.store for name in names} | {self.stage.relay.store}
         for said in self.record.said:
             if all(store.find_message(MessageId(said.id)) is None for store in stores):

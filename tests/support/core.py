@@ -726,6 +726,33 @@ class RoomDriver(Driver[Room]):
         )
         return self.run(command, who)
 
+    def enable(self, who: Agent, enabled: str | None, *, key: str | None = None) -> Decision:
+        """An agent says what has to be true for it to be there."""
+        command = c.EnableAgent(
+            operation="agent.enable",
+            enabled=None if enabled is None else parse(enabled, "enabled"),
+            idempotency_key=key,
+            input=b"enable",
+        )
+        return self.run(command, who)
+
+    def module(
+        self, who: Agent, name: str, role: str = "module", *, enabled: str | None = None, key: str | None = None
+    ) -> Decision:
+        command = c.RegisterModule(
+            operation="module.register",
+            name=name,
+            role=role,
+            enabled=None if enabled is None else parse(enabled, "enabled"),
+            idempotency_key=key,
+            input=b"module",
+        )
+        return self.run(command, who)
+
+    def delete_module(self, who: Agent, name: str, *, key: str | None = None) -> Decision:
+        command = c.DeleteModule(operation="module.delete", name=name, idempotency_key=key, input=b"delete")
+        return self.run(command, who)
+
     def why_not(self, who: Agent, id: str, **params: Any) -> str:
         """Why an agent may not invoke an action now; empty where it may."""
         return self.aggregate.actions.why_not(self.look(who), id, params)

@@ -169,6 +169,20 @@ def _act(room: RoomDriver, who: Agent) -> None:
     room.delete_action(who, "craft")
 
 
+def _come_into_being(room: RoomDriver, who: Agent) -> None:
+    _let_in(room, who)
+    room.enable(who, "has(state._shared.lamp)")
+    room.enable(who, "!has(state._shared.lamp)")
+    path, tide = f"path-{room.handle(who)}", f"tide-{room.handle(who)}"
+    room.module(who, path, enabled="has(state._shared.compass)")
+    room.put(who, "steps", 3, scope=path)
+    walk = an_action(doing("steps", 1, act="increment", scope=path), owner=path)
+    room.register(who, f"walk-{room.handle(who)}", walk)
+    room.module(who, tide, "clock")
+    room.enable(who, None)
+    room.delete_module(who, tide)
+
+
 def _prune(room: RoomDriver, who: Agent) -> None:
     room.post(OWNER)
     room.task(OWNER)
@@ -200,6 +214,9 @@ ROOM_SCENES: dict[type[e.RoomEvent], RoomScene] = {
     e.ActionRegistered: _act,
     e.ActionDeleted: _act,
     e.ActionInvoked: _act,
+    e.AgentEnabled: _come_into_being,
+    e.ModuleRegistered: _come_into_being,
+    e.ModuleDeleted: _come_into_being,
     e.BodiesErased: _prune,
 }
 """What leaves a fact of this type in any open room, whatever happened before: it takes an agent who was never there."""

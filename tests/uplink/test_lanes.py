@@ -31,6 +31,7 @@ from parlerd.uplink.outbox import Outbox, row_of
 from tests.support.engine import run, settle
 from tests.support.faces import PassingFace
 from tests.support.relayed import Home, NamedRandomness, Wires
+from tests.support.room_state import put
 from tests.uplink.test_relayed import meeting_in, met
 
 Answer = Callable[[t.PostEnvelope], ParlerError | None]
@@ -315,6 +316,36 @@ def test_an_author_hears_of_a_queued_message_that_was_refused_for_good(tmp_path:
             assert f"your queued message {sent.id} was refused in 'auth-redesign' (room_closed)" in notice.line
             again = await window.ask("window.notice", t.AskNotice(), t.Notice)
             assert "refused" not in again.line
+
+    run(main)
+
+
+def test_what_a_disabled_agent_wrote_meanwhile_is_refused_when_it_arrives_and_what_it_writes_then_goes_on(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            alice, bob = meeting.alice, meeting.bob
+            await put(alice, "lamp", 1)
+            await bob.send("before")
+            await bob.ask("agent.enable", t.EnableAgent(enabled="has(state._shared.lamp)"), t.AgentEnabled)
+            meeting.wires.cut_off("ben")
+            await trio.sleep(60)
+            sent = await bob.send("in the dark")
+            assert sent.queued
+            await alice.ask("state.delete", t.DeleteState(key="lamp"), t.StateWritten)
+            meeting.wires.bring_back("ben")
+            await trio.sleep(120)
+            [row] = list(_link(meeting.ben).outbox)
+            assert (row.message, row.refused) == (sent.id, "agent_disabled")
+            error = await bob.refused("message.send", t.Send(text="still dark"))
+            assert (error.code, error.spec.retryable) == ("agent_disabled", False)
+            await put(alice, "lamp", 1)
+            assert (await bob.ask("message.send", t.Send(text="in the light"), t.Sent)).seq is not None
+            heard: list[str] = []
+            while len(heard) < 2:
+                heard += await alice.read(wait=300)
+            assert heard == ["before", "in the light"]
 
     run(main)
 

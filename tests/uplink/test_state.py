@@ -270,6 +270,10 @@ NONSENSE: list[tuple[str, Any]] = [
     ("state.wait", {"condition": "1 ==", "wait_ms": 0}),
     ("state.wait", {"condition": "true", "wait_ms": -1}),
     ("timer.renew", {"key": "k"}),
+    ("agent.enable", {"enabled": "1 =="}),
+    ("module.register", {"id": HOSTILE}),
+    ("module.register", {"id": "m", "role": HOSTILE}),
+    ("module.delete", {"id": HOSTILE}),
 ]
 
 

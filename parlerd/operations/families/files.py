@@ -137,6 +137,7 @@ FAMILY: Final = Family(
             errors=(
                 *IN_ROOM,
                 *SENDS_AWAY,
+                "agent_disabled",
                 *IDEMPOTENT,
                 "invalid_param",
                 "text_too_long",

@@ -143,6 +143,7 @@ class HandoffList(Result, frozen=True, kw_only=True):
 
 
 _ANSWERING: Final = (
+    "agent_disabled",
     *IN_ROOM,
     "no_such_message",
     "no_such_handoff",
@@ -193,6 +194,7 @@ FAMILY: Final = Family(
                 "bundle_refused",
                 "upload_unfinished",
                 *SENDS_AWAY,
+                "agent_disabled",
                 *IDEMPOTENT,
             ),
             facts=("message_posted",),

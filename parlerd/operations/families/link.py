@@ -13,7 +13,7 @@
     link.head, link.rewind                 how an owner's person lets a room go on after this home lost a part of it
     link.delete                            how an owner's person has a room deleted
     link.cursors                           how far each agent has read
-    link.ask                               what the home of a room answers whole: its state, its actions
+    link.ask                               what the home of a room answers whole: its state, its actions, modules
 
 No tool, command or page offers these operations: a program speaks them, and each answer holds codes, ids, numbers,
 labels and bytes that others signed, never a sentence. What somebody signed crosses as the very bytes that were signed.
@@ -710,6 +710,10 @@ Crossing = Literal[
     "action.delete",
     "action.list",
     "action.invoke",
+    "agent.enable",
+    "module.register",
+    "module.list",
+    "module.delete",
 ]
 """The operations that the home of the room answers, whole, wherever they are asked."""
 
@@ -746,6 +750,7 @@ _POSTING: Final = (
     "too_many_audiences",
     "too_many_bytes",
     "throttled",
+    "agent_disabled",
     "too_many_tasks",
     "no_such_task",
     "task_over",
@@ -948,6 +953,7 @@ FAMILY: Final = Family(
                 "already_claimed",
                 "task_not_yours",
                 "not_a_worker",
+                "agent_disabled",
                 *IDEMPOTENT,
             ),
             facts=("task_claimed", "task_lapsed"),
@@ -1189,6 +1195,9 @@ FAMILY: Final = Family(
                 "action_registered",
                 "action_deleted",
                 "action_invoked",
+                "agent_enabled",
+                "module_registered",
+                "module_deleted",
             ),
             example={"room": samples.ROOM, "agent": "U", "operation": "state.get", "params": b""},
             answers=({"answer": b"\x80"},),

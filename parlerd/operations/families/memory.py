@@ -128,6 +128,7 @@ _WRITING: Final = (
     *IN_ROOM,
     "invalid_param",
     "room_closed",
+    "agent_disabled",
     "throttled",
     *SENDS_AWAY,
     *IDEMPOTENT,

@@ -200,6 +200,7 @@ FAMILY: Final = Family(
                 "unknown_key",
                 "too_many_rooms",
                 *SENDS_AWAY,
+                "agent_disabled",
                 *IDEMPOTENT,
             ),
             facts=(

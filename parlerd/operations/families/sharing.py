@@ -119,6 +119,7 @@ _AUTHOR: Final = {"id": "U", "name": samples.BOB, "role": "member", "host": ""}
 _SHARING: Final = (
     *IN_ROOM,
     *SENDS_AWAY,
+    "agent_disabled",
     *IDEMPOTENT,
     "invalid_param",
     "text_too_long",

@@ -120,6 +120,7 @@ class TaskHeld(Result, frozen=True, kw_only=True):
 _OF_TASK: Final = (*IN_ROOM, "no_such_message", "no_such_task", "not_a_worker", "invalid_param", "room_closed", *AWAY)
 _SAYING: Final = (
     *_OF_TASK,
+    "agent_disabled",
     "claim_lost",
     "task_over",
     "text_too_long",
@@ -175,7 +176,15 @@ FAMILY: Final = Family(
             effect="write",
             needs_idempotency_key=True,
             waits=True,
-            errors=(*_OF_TASK, "already_claimed", "task_not_yours", "task_over", "claim_lost", *IDEMPOTENT),
+            errors=(
+                *_OF_TASK,
+                "agent_disabled",
+                "already_claimed",
+                "task_not_yours",
+                "task_over",
+                "claim_lost",
+                *IDEMPOTENT,
+            ),
             facts=("task_claimed", "task_lapsed"),
             example={"service": "review"},
             answers=(
