@@ -190,6 +190,10 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     (('view', 'delete'), 'parlerd.cli.state', '', 'Delete a view.', (
         'parler view delete ready',
     )),
+    (('state', 'watch'), 'parlerd.cli.state_watch', 'state.changes', '', (
+        'parler state watch',
+        'parler state watch --scope _shared --key phase --json',
+    )),
     (('action', 'register'), 'parlerd.cli.actions', 'action.register', '', (
         'parler action register --file stoke.json',
     )),
@@ -398,6 +402,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'state delete',
         'state batch',
         'state history',
+        'state watch',
         'state private',
         'timer renew',
         'eval',

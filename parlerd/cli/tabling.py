@@ -27,6 +27,7 @@ MODULES: Final = (
     "files",
     "work",
     "state",
+    "state_watch",
     "actions",
     "handoff",
     "rooms",

@@ -32,6 +32,7 @@ from parlerd.engine.authors import Admission, LocalAuthor
 from parlerd.engine.bringing import Bringing
 from parlerd.engine.callers import Caller
 from parlerd.engine.cards import Cards
+from parlerd.engine.changes import Changes
 from parlerd.engine.checks import Checks
 from parlerd.engine.clearing import Clearing
 from parlerd.engine.conditions import Conditions
@@ -123,9 +124,8 @@ MAX_WITHIN: Final = 256
 def crossing(desk: Desk) -> Crossing:
     """What answers questions about the state of rooms."""
     sight = Sight(desk)
-    return Crossing(
-        desk, {**Coordination(desk, sight).answers, **Conditions(desk, sight).answers, **Acting(desk, sight).answers}
-    )
+    parts = (Coordination(desk, sight), Conditions(desk, sight), Changes(desk, sight), Acting(desk, sight))
+    return Crossing(desk, {name: answer for part in parts for name, answer in part.answers.items()})
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,11 @@ async def history(who: Party, key: str, **rest: Any) -> t.StateHistory:
     return await who.ask("state.history", t.HistoryOfState(key=key, **rest), t.StateHistory)
 
 
+async def changes(who: Party, after: str | None = None, **rest: Any) -> t.StateChanges:
+    params = t.FollowState(after=after, wait_ms=60_000, **rest)
+    return await who.ask("state.changes", params, t.StateChanges)
+
+
 def test_what_one_writes_another_reads_with_its_version_and_its_author(home: Home) -> None:
     async def story(place: Place) -> None:
         alice, bob = await together(place, "alice", "bob")
@@ -176,6 +181,29 @@ def test_history_says_who_wrote_what_and_the_state_can_be_seen_as_it_was(home: H
     home.play(story)
 
 
+def test_what_changes_is_told_to_whoever_follows_it_and_nothing_of_a_hidden_scope(home: Home) -> None:
+    async def story(place: Place) -> None:
+        alice, bob = await together(place, "alice", "bob")
+        await put(alice, "phase", "planning")
+        cursor = (await changes(bob)).cursor
+        await alice.ask("state.hide", t.HideScope(hidden=True), t.ScopeShown)
+        await put(alice, "plan", "canary", scope="alice")
+        await put(alice, "phase", "building")
+        found = await changes(bob, cursor)
+        (change,) = found.changes
+        assert (change.key, change.change, change.value, change.version) == ("phase", "written", "building", 2)
+        assert (change.updated_by, found.name, found.more) == ("alice", "auth-redesign", False)
+        await bob.ask("state.delete", t.DeleteState(key="phase"), t.StateWritten)
+        await put(bob, "n", 1)
+        first = await changes(bob, found.cursor, limit=1)
+        rest = await changes(bob, first.cursor)
+        assert [(each.key, each.change) for each in first.changes] == [("phase", "deleted")]
+        assert [(each.key, each.change) for each in rest.changes] == [("n", "written")]
+        assert first.more
+
+    home.play(story)
+
+
 def test_large_values_are_kept_whole_and_too_large_ones_and_secrets_are_refused(home: Home) -> None:
     async def story(place: Place) -> None:
         alice, bob = await together(place, "alice", "bob")
@@ -202,6 +230,7 @@ def test_whoever_is_not_in_the_room_neither_reads_nor_writes(home: Home) -> None
             ("state.list", t.ListState(room=room)),
             ("state.set", t.SetState(key="phase", value=2, room=room)),
             ("state.history", t.HistoryOfState(key="phase", room=room)),
+            ("state.changes", t.FollowState(wait_ms=0, room=room)),
         ):
             assert (await mallory.refused(operation, params)).code == "no_such_room"
 

@@ -17,6 +17,8 @@ from parlerd.engine.callers import Caller
 from parlerd.engine.engine import Engine
 from parlerd.operations import types as t
 from parlerd.uplink.remote_room import LONGEST_MS
+from tests.engine.test_changes import follow
+from tests.engine.test_changes import meanwhile as following
 from tests.engine.test_coordination import listed, meanwhile, wait
 from tests.support.engine import engine_world, run
 from tests.support.faces import PassingFace
@@ -78,6 +80,26 @@ def test_a_wait_whose_cable_stays_cut_ends_at_its_own_deadline_and_says_so(tmp_p
     run(main)
 
 
+def test_who_follows_the_state_over_a_cut_cable_is_told_what_was_written_meanwhile(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            start, began = (await follow(meeting.bob)).cursor, trio.current_time()
+            async with following(partial(follow, meeting.bob, start, 300_000)) as call:
+                await trio.sleep(2.5 * LONGEST_MS / 1000)
+                meeting.wires.cut_off("ben")
+                await trio.sleep(5)
+                await put(meeting.alice, "go", True)
+                await trio.sleep(30)
+                assert call.at < 0
+                meeting.wires.bring_back("ben")
+            assert [each.value for each in call.answer.changes] == [True]
+            found = await follow(meeting.bob, call.answer.cursor, 45_000)
+            assert (found.changes, found.more) == ([], False)
+            assert trio.current_time() - began > 45 + 85
+
+    run(main)
+
+
 # -- writes ------------------------------------------------------------------------------------------------
 
 
@@ -96,6 +118,7 @@ def test_while_the_cable_is_cut_nothing_is_written_or_read_and_nothing_goes_out_
                 ("state.get", t.GetState(key="n")),
                 ("state.list", t.ListState()),
                 ("state.history", t.HistoryOfState(key="n")),
+                ("state.changes", t.FollowState(wait_ms=0)),
                 ("state.evaluate", t.Evaluate(expr="1")),
             ]
             for op, params in calls:
@@ -269,6 +292,9 @@ NONSENSE: list[tuple[str, Any]] = [
     ("state.evaluate", {"expr": "state._shared.missing"}),
     ("state.wait", {"condition": "1 ==", "wait_ms": 0}),
     ("state.wait", {"condition": "true", "wait_ms": -1}),
+    ("state.changes", {"after": HOSTILE, "wait_ms": 0}),
+    ("state.changes", {"after": "A" * 32, "wait_ms": 0}),
+    ("state.changes", {"scope": HOSTILE, "wait_ms": 0}),
     ("timer.renew", {"key": "k"}),
 ]
 

@@ -702,6 +702,7 @@ Crossing = Literal[
     "state.delete",
     "state.batch",
     "state.history",
+    "state.changes",
     "state.hide",
     "state.evaluate",
     "state.wait",
