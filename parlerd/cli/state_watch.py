@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from parlerd.cli.context import AGAIN_S, Context
+from parlerd.cli.context import Context
 from parlerd.cli.handlers import Handler, room_argument
 from parlerd.cli.output import DONE
 from parlerd.cli.parsing import Parser, unicode_text
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from parlerd.cli.output import Span
-
-AWAY: Final = frozenset({"offline", "home_unreachable"})
-"""Why the home of a room did not answer that may answer later."""
 
 
 def _arguments(parser: Parser) -> None:
@@ -51,7 +48,7 @@ def _changes(ctx: Context, asked: t.FollowState) -> Iterator[t.StateChange]:
     import msgspec
 
     cursor: str | None = None
-    is_away = is_said = False
+    is_said = False
 
     def ask(wait_ms: int) -> t.FollowState:
         return msgspec.structs.replace(asked, after=cursor, wait_ms=wait_ms)
@@ -63,26 +60,17 @@ def _changes(ctx: Context, asked: t.FollowState) -> Iterator[t.StateChange]:
 
     while True:
         try:
-            found = ctx.wait_for("state.changes", ask, t.StateChanges, deadline=None, until=is_enough)
+            for found in ctx.follow("state.changes", ask, t.StateChanges, until=is_enough):
+                if not is_said and not ctx.out.json:
+                    named = f"'{found.name}'"
+                    ctx.out.note("This command follows the state of ", (named, "name"), ". Ctrl-C ends the command.")
+                is_said = True
+                yield from found.changes
         except ParlerError as error:
-            if cursor is not None and error.code == "invalid_param" and error.details.get("param") == "after":
-                ctx.out.note(("The room's home lost a part of its log. What changes from now on is shown.", "warn"))
-                cursor = None
-                continue
-            if cursor is None or error.code not in AWAY:
+            if cursor is None or error.code != "invalid_param" or error.details.get("param") != "after":
                 raise
-            if not is_away:
-                ctx.out.note(("The room's home cannot be reached. The command goes on when it can.", "warn"))
-            is_away = True
-            ctx.sleep(AGAIN_S)
-            continue
-        is_away = False
-        if not is_said and not ctx.out.json:
-            ctx.out.note(
-                "This command follows the state of ", (f"'{found.name}'", "name"), ". Ctrl-C ends the command."
-            )
-        is_said = True
-        yield from found.changes
+            ctx.out.note(("The room's home lost a part of its log. What changes from now on is shown.", "warn"))
+            cursor = None
 
 
 def _sentence(change: t.StateChange, now: float) -> list[Span]:

@@ -194,6 +194,11 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
         'parler state watch',
         'parler state watch --scope _shared --key phase --json',
     )),
+    (('board',), 'parlerd.cli.board', 'room.board', '', (
+        'parler board',
+        'parler board auth-redesign --once',
+        'parler board --json',
+    )),
     (('action', 'register'), 'parlerd.cli.actions', 'action.register', '', (
         'parler action register --file stoke.json',
     )),
@@ -403,6 +408,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'state batch',
         'state history',
         'state watch',
+        'board',
         'state private',
         'timer renew',
         'eval',

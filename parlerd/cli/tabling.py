@@ -28,6 +28,7 @@ MODULES: Final = (
     "work",
     "state",
     "state_watch",
+    "board",
     "actions",
     "handoff",
     "rooms",

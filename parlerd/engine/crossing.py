@@ -30,6 +30,7 @@ from parlerd.engine.desk import Desk
 from parlerd.engine.handles import LOCAL, Question, RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.lookup import room_of
+from parlerd.engine.observers import observed_room
 from parlerd.engine.reachable import require_member, require_speaker, room_within, stamp
 from parlerd.engine.waits import Wait
 from parlerd.operations import types as t
@@ -41,6 +42,9 @@ _AWAY: Final = frozenset({"offline", "home_unreachable", "draining"})
 """Why a home did not answer that may answer a moment later."""
 _NAMES: Final[Mapping[type[t.Params], str]] = {OPERATIONS[name].params: name for name in get_args(t.Crossing)}
 """The operations that cross, by the shapes of their parameters."""
+
+_LOOKED_AT: Final = frozenset({"state.changes", "room.board"})
+"""What a person looks on at."""
 
 
 class Request(NamedTuple):
@@ -86,10 +90,14 @@ class Crossing:
         """Wait at the room's home. Of a room elsewhere the deadline is kept here: what the link lost is asked again."""
         began = trio.current_time()
         deadline = began + params.wait_ms / 1000
+        name = _NAMES[type(params)]
         me = await self._desk.me(caller)
-        handle, _ = await room_of(self._desk, me, getattr(params, "room", None))
-        room, name = handle.room, _NAMES[type(params)]
-        by = self._desk.by(caller, me)
+        if name in _LOOKED_AT:
+            # A person, who is in no room, looks with the eyes of an agent of theirs.
+            handle, _, [me, *_] = await observed_room(self._desk, caller, me, getattr(params, "room", None))
+        else:
+            handle, _ = await room_of(self._desk, me, getattr(params, "room", None))
+        room, by = handle.room, self._desk.by(caller, me)
         while True:
             left = max(0.0, deadline - trio.current_time())
             asked_at = trio.current_time()
@@ -188,6 +196,8 @@ def _is_enough(params: t.Params, answer: t.Result) -> bool:
     match answer:
         case t.WaitEnded():
             return answer.triggered or answer.deadlock_suspected is not msgspec.UNSET
+        case t.Board():
+            return not isinstance(params, t.LookAtBoard) or answer.mark != params.after
         case t.StateChanges():
             return bool(answer.changes) or answer.more or (isinstance(params, t.FollowState) and params.after is None)
         case _:

@@ -29,6 +29,7 @@ from parlerd.engine.agents import Agents
 from parlerd.engine.approving import Approving
 from parlerd.engine.attention import AttentionHandlers
 from parlerd.engine.authors import Admission, LocalAuthor
+from parlerd.engine.board import Boards
 from parlerd.engine.bringing import Bringing
 from parlerd.engine.callers import Caller
 from parlerd.engine.cards import Cards
@@ -124,7 +125,8 @@ MAX_WITHIN: Final = 256
 def crossing(desk: Desk) -> Crossing:
     """What answers questions about the state of rooms."""
     sight = Sight(desk)
-    parts = (Coordination(desk, sight), Conditions(desk, sight), Changes(desk, sight), Acting(desk, sight))
+    kinds = (Coordination, Conditions, Changes, Acting, Boards)
+    parts = [kind(desk, sight) for kind in kinds]
     return Crossing(desk, {name: answer for part in parts for name, answer in part.answers.items()})
 
 

@@ -11,6 +11,7 @@ from parlerd.operations.entry import *
 from parlerd.operations.families.actions import *
 from parlerd.operations.families.agents import *
 from parlerd.operations.families.approvals import *
+from parlerd.operations.families.board import *
 from parlerd.operations.families.bringing import *
 from parlerd.operations.families.daemon import *
 from parlerd.operations.families.directory import *

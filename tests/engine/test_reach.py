@@ -69,6 +69,7 @@ IN_A_ROOM: Final[Mapping[str, Callable[[str], t.Params]]] = {
     "state.evaluate": lambda room: t.Evaluate(expr="1", room=room),
     "state.wait": lambda room: t.WaitUntil(condition="true", wait_ms=0, room=room),
     "state.changes": lambda room: t.FollowState(wait_ms=0, room=room),
+    "room.board": lambda room: t.LookAtBoard(wait_ms=0, room=room),
     "timer.renew": lambda room: t.RenewTimer(key="x", room=room),
     "action.register": lambda room: t.RegisterAction(id="x", room=room),
     "action.list": lambda room: t.ListActions(room=room),

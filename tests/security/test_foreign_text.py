@@ -226,8 +226,8 @@ MORE_WORDS = {
 """What a command takes that its example has not: the line of a relay, and a yes."""
 ALSO_ASKED = {"rooms.list", "rooms.roster", "homes.list", "hosts.seen", "relay.members"}
 """What several commands ask for beside their own operation."""
-LINES = {"state.changes"}
-"""Asked by a command that prints one document a line without end; tests/cli/test_state_watch.py reads its JSON."""
+LINES = {"state.changes", "room.board"}
+"""Asked by a command that prints one document a line without end; the tests of each command in tests/cli read it."""
 
 
 def command_lines(operation: t.Operation) -> list[tuple[str, ...]]:

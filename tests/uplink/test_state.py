@@ -100,6 +100,29 @@ def test_who_follows_the_state_over_a_cut_cable_is_told_what_was_written_meanwhi
     run(main)
 
 
+def test_a_board_over_a_cut_cable_comes_once_the_cable_is_back(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            bob, boards = meeting.bob, list[t.Board]()
+            first = await bob.ask("room.board", t.LookAtBoard(), t.Board)
+
+            async def look() -> None:
+                params = t.LookAtBoard(after=first.mark, wait_ms=300_000)
+                boards.append(await bob.ask("room.board", params, t.Board))
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(look)
+                await trio.sleep(1)
+                meeting.wires.cut_off("ben")
+                await put(meeting.alice, "go", True)
+                await trio.sleep(60)
+                assert not boards
+                meeting.wires.bring_back("ben")
+            assert [(each.key, each.value) for each in boards[0].entries] == [("go", True)]
+
+    run(main)
+
+
 # -- writes ------------------------------------------------------------------------------------------------
 
 
@@ -119,6 +142,7 @@ def test_while_the_cable_is_cut_nothing_is_written_or_read_and_nothing_goes_out_
                 ("state.list", t.ListState()),
                 ("state.history", t.HistoryOfState(key="n")),
                 ("state.changes", t.FollowState(wait_ms=0)),
+                ("room.board", t.LookAtBoard(wait_ms=0)),
                 ("state.evaluate", t.Evaluate(expr="1")),
             ]
             for op, params in calls:
@@ -292,6 +316,8 @@ NONSENSE: list[tuple[str, Any]] = [
     ("state.evaluate", {"expr": "state._shared.missing"}),
     ("state.wait", {"condition": "1 ==", "wait_ms": 0}),
     ("state.wait", {"condition": "true", "wait_ms": -1}),
+    ("room.board", {"after": 7, "wait_ms": 0}),
+    ("room.board", {"wait_ms": 2**63}),
     ("state.changes", {"after": HOSTILE, "wait_ms": 0}),
     ("state.changes", {"after": "A" * 32, "wait_ms": 0}),
     ("state.changes", {"scope": HOSTILE, "wait_ms": 0}),

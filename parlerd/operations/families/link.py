@@ -711,6 +711,7 @@ Crossing = Literal[
     "action.delete",
     "action.list",
     "action.invoke",
+    "room.board",
 ]
 """The operations that the home of the room answers, whole, wherever they are asked."""
 
