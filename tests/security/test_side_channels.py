@@ -86,7 +86,7 @@ async def hide(cast: Cast, what: str, n: int) -> None:
         assert not page.acknowledges
     elif what == "state":
         # In a scope that bob alone reads.
-        await put(bob, f"plan{n}", "hidden " * n, scope="bob", timer=t.TimerAsked(ms=500))
+        await put(bob, f"plan{n}", "hidden " * n, scope="bob", timer=t.TimerAsked(ms=500), room=cast.room)
     elif what == "task":
         await bob.send("hidden", room=cast.room, kind="task", visible_to=("alice",))
     elif what == "reread" and cast.secrets:
