@@ -1,28 +1,22 @@
 """`parler approvals`: everything that waits for this person, live, decided by a key press.
 
-This module puts the terminal into single-key mode and back, follows the daemon's stream in a thread, draws, and makes
-the calls. Without a terminal, with `--once` or with `--json` it lists what waits, and returns. Not here: what a key
-does (`approvals_model`), how the screen looks (`approvals_view`). Invariant: the terminal is put back, however the
-command ends.
+This module takes keys and updates, draws, and makes the calls. Without a terminal, with `--once` or with `--json` it
+lists what waits, and returns. Not here: what a key does (`approvals_model`), how the screen looks (`approvals_view`),
+the terminal and the thread that follows (`live`). Invariant: an update that comes together with a key goes first.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import queue
 import select
-import signal
 import sys
-import termios
-import threading
-import tty
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from parlerd.cli import approvals_model as model
-from parlerd.cli.context import AGAIN_S, RETRIED, Context
+from parlerd.cli.context import RETRIED, Context
 from parlerd.cli.handlers import Handler
+from parlerd.cli.live import TICK_S, Follower, can_draw, read_keys, single_keys
 from parlerd.cli.output import DONE
 from parlerd.cli.parsing import Parser
 from parlerd.cli.render import show_requests
@@ -32,8 +26,8 @@ from parlerd.operations import types as t
 if TYPE_CHECKING:
     from argparse import Namespace
 
-TICK_S: Final = 1.0
-"""How often the screen is drawn again when nothing happens, for the ages on it."""
+    from parlerd.cli.context import ClientLike
+
 ESCAPE_S: Final = 0.05
 """How long the rest of an arrow key may take to follow its first byte."""
 _SEQUENCES: Final = {
@@ -63,8 +57,7 @@ def _arguments(parser: Parser) -> None:
 
 def _approvals(ctx: Context, args: Namespace) -> int:
     out = ctx.out
-    can_draw = out.terminal and ctx.at_terminal() and ctx.env.get("TERM") not in ("dumb", "")
-    if args.once or out.json or not can_draw:
+    if args.once or out.json or not can_draw(ctx):
         found = ctx.call_again("approvals.list", t.ListApprovals(), t.RequestList)
         if out.json:
             out.document(found)
@@ -74,7 +67,7 @@ def _approvals(ctx: Context, args: Namespace) -> int:
                 out.note(found.notice)
         return DONE
     ctx.client()
-    with _Follower(ctx) as follower, _single_keys(sys.stdin.fileno()), out.screen():
+    with Follower(ctx, "approvals", _lists) as follower, single_keys(sys.stdin.fileno()), out.screen():
         _Screen(ctx, follower, sys.stdin.fileno()).run()
     return DONE
 
@@ -151,59 +144,17 @@ def keys_of(data: bytes) -> Iterator[str]:
         index += 1
 
 
-class _Follower:
-    """Follows the daemon's list in a thread of its own, on a connection of its own."""
-
-    def __init__(self, ctx: Context) -> None:
-        self._ctx = ctx
-        # What came from the daemon: the whole list, or why the connection was lost.
-        self._updates: queue.SimpleQueue[tuple[model.Row, ...] | ParlerError] = queue.SimpleQueue()
-        # One byte for each update, so that `select` can wait for updates and keys at once.
-        self._read_end, self._write_end = os.pipe()
-        # Set when the screen is closed; the thread then ends when it next wakes.
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="approvals", daemon=True)
-
-    def __enter__(self) -> _Follower:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        # A connection belongs to one thread, so this thread must not close it. It ends with the process, at once.
-        self._over.set()
-
-    def fileno(self) -> int:
-        """A descriptor that is readable when there is something to take."""
-        return self._read_end
-
-    def take(self) -> Iterator[tuple[model.Row, ...] | ParlerError]:
-        """Everything that came since the last time."""
-        os.read(self._read_end, 4096)
-        with contextlib.suppress(queue.Empty):
-            while True:
-                yield self._updates.get_nowait()
-
-    def _give(self, update: tuple[model.Row, ...] | ParlerError) -> None:
-        self._updates.put(update)
-        os.write(self._write_end, b".")
-
-    def _follow(self) -> None:
-        # When somebody stopped the daemon, this thread looks for it and does not start it. Only a decision starts one.
-        while not self._over.is_set():
-            try:
-                client = self._ctx.another_client(start=False)
-                for found in client.stream("approvals.watch", t.WatchApprovals()):
-                    assert isinstance(found, t.RequestList)
-                    self._give(tuple(map(row_of, found.requests)))
-            except ParlerError as error:
-                self._give(error)
-            self._over.wait(AGAIN_S)
+def _lists(client: ClientLike) -> Iterator[tuple[model.Row, ...]]:
+    """The whole list, whenever something in it changes."""
+    for found in client.stream("approvals.watch", t.WatchApprovals()):
+        assert isinstance(found, t.RequestList)
+        yield tuple(map(row_of, found.requests))
 
 
 class _Screen:
     """The loop that takes what comes from the keyboard and from the daemon, one after the other."""
 
-    def __init__(self, ctx: Context, follower: _Follower, keyboard: int) -> None:
+    def __init__(self, ctx: Context, follower: Follower[tuple[model.Row, ...]], keyboard: int) -> None:
         from rich.console import Console
 
         self._ctx, self._follower, self._keyboard = ctx, follower, keyboard
@@ -256,37 +207,13 @@ class _Screen:
         return True
 
     def _read_keys(self) -> bytes:
-        data = os.read(self._keyboard, 1024)
-        if not data:
-            raise KeyboardInterrupt
+        data = read_keys(self._keyboard)
         if data == b"\x1b" and select.select([self._keyboard], [], [], ESCAPE_S)[0]:
             data += os.read(self._keyboard, 1024)
         return data
 
     def _now(self) -> int:
         return round(self._ctx.monotonic() * 1000)
-
-
-@contextlib.contextmanager
-def _single_keys(keyboard: int) -> Iterator[None]:
-    """Let the terminal give single keys without echo, and put it back however the block ends, also by a signal."""
-    before = termios.tcgetattr(keyboard)
-    handlers = {number: signal.signal(number, _end) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        tty.setcbreak(keyboard)
-        attributes = termios.tcgetattr(keyboard)
-        # A suspended command would leave the shell on the alternate screen.
-        attributes[6][termios.VSUSP] = b"\x00"
-        termios.tcsetattr(keyboard, termios.TCSANOW, attributes)
-        yield
-    finally:
-        termios.tcsetattr(keyboard, termios.TCSADRAIN, before)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-
-
-def _end(number: int, _frame: object) -> NoReturn:
-    sys.exit(128 + number)
 
 
 HANDLERS: Final = {

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, TypeVar
 
-from parlerd.cli.output import UNREACHABLE_CODES, Output
+from parlerd.cli.output import ELSEWHERE_CODES, UNREACHABLE_CODES, Output
 from parlerd.core.errors import ParlerError
 
 if TYPE_CHECKING:
@@ -173,6 +173,26 @@ class Context:
             lost = 0
             if until(result) or wait_ms == 0 or (deadline is not None and deadline <= self.monotonic()):
                 return result
+
+    def follow(
+        self, op: str, ask: Callable[[int], Params], answer: type[R], *, until: Callable[[R], bool]
+    ) -> Iterator[R]:
+        """Every result that `until` accepts, without end, as `wait_for` gets each of them. When the home of a room
+        cannot be reached after the first, that is said, and this goes on when it can."""
+        is_first, is_away = True, False
+        while True:
+            try:
+                found = self.wait_for(op, ask, answer, deadline=None, until=until)
+            except ParlerError as error:
+                if is_first or error.code not in ELSEWHERE_CODES:
+                    raise
+                if not is_away:
+                    self.out.note(("The room's home cannot be reached. The command goes on when it can.", "warn"))
+                is_away = True
+                self.sleep(AGAIN_S)
+                continue
+            is_first = is_away = False
+            yield found
 
     def recover(self, error: ParlerError, deadline: float | None) -> None:
         """Prepare to begin again after `error`, which is one of `RETRIED`."""

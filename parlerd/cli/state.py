@@ -559,7 +559,7 @@ def short(value: Any) -> str:
     return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
 
 
-def place_of(entry: t.StateEntry) -> list[Span]:
+def place_of(entry: t.StateEntry | t.StateChange) -> list[Span]:
     """A key as a sentence names it."""
     if entry.scope == ACTIONS:
         return ["the action ", (entry.key, "bold")]

@@ -190,6 +190,15 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     (('view', 'delete'), 'parlerd.cli.state', '', 'Delete a view.', (
         'parler view delete ready',
     )),
+    (('state', 'watch'), 'parlerd.cli.state_watch', 'state.changes', '', (
+        'parler state watch',
+        'parler state watch --scope _shared --key phase --json',
+    )),
+    (('board',), 'parlerd.cli.board', 'room.board', '', (
+        'parler board',
+        'parler board auth-redesign --once',
+        'parler board --json',
+    )),
     (('affordances',), 'parlerd.cli.actions', 'room.affordances', '', (
         'parler affordances',
     )),
@@ -414,6 +423,8 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'state delete',
         'state batch',
         'state history',
+        'state watch',
+        'board',
         'state private',
         'timer renew',
         'eval',

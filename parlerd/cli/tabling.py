@@ -27,6 +27,8 @@ MODULES: Final = (
     "files",
     "work",
     "state",
+    "state_watch",
+    "board",
     "actions",
     "modules",
     "handoff",

@@ -30,6 +30,7 @@ from parlerd.engine.desk import Desk
 from parlerd.engine.handles import LOCAL, Question, RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.lookup import room_of
+from parlerd.engine.observers import observed_room
 from parlerd.engine.reachable import require_member, require_speaker, room_within, stamp
 from parlerd.engine.waits import Wait
 from parlerd.operations import types as t
@@ -41,6 +42,9 @@ _AWAY: Final = frozenset({"offline", "home_unreachable", "draining"})
 """Why a home did not answer that may answer a moment later."""
 _NAMES: Final[Mapping[type[t.Params], str]] = {OPERATIONS[name].params: name for name in get_args(t.Crossing)}
 """The operations that cross, by the shapes of their parameters."""
+
+_LOOKED_AT: Final = frozenset({"state.changes", "room.board"})
+"""What a person looks on at."""
 
 
 class Request(NamedTuple):
@@ -69,7 +73,7 @@ class Crossing:
         self._answers = answers
         """What answers an operation about a room of this home, by its name."""
 
-    @handles(*sorted(set(_NAMES.values()) - {"state.wait"}))
+    @handles(*sorted(name for name in set(_NAMES.values()) if not OPERATIONS[name].waits))
     async def ask(self, caller: Caller, params: t.Params) -> t.Result:
         desk, name = self._desk, _NAMES[type(params)]
         me = await desk.me(caller)
@@ -81,20 +85,24 @@ class Crossing:
         answer = await handle.ask(request.question, partial(self.answer, request))
         return _named(answer, handle)
 
-    @handles("state.wait")
-    async def state_wait(self, caller: Caller, params: t.WaitUntil) -> t.Result:
+    @handles(*sorted(name for name in set(_NAMES.values()) if OPERATIONS[name].waits))
+    async def wait(self, caller: Caller, params: t.WaitingParams) -> t.Result:
         """Wait at the room's home. Of a room elsewhere the deadline is kept here: what the link lost is asked again."""
         began = trio.current_time()
         deadline = began + params.wait_ms / 1000
+        name = _NAMES[type(params)]
         me = await self._desk.me(caller)
-        handle, _ = await room_of(self._desk, me, params.room)
-        name = handle.room
-        by = self._desk.by(caller, me)
+        if name in _LOOKED_AT:
+            # A person, who is in no room, looks with the eyes of an agent of theirs.
+            handle, _, [me, *_] = await observed_room(self._desk, caller, me, getattr(params, "room", None))
+        else:
+            handle, _ = await room_of(self._desk, me, getattr(params, "room", None))
+        room, by = handle.room, self._desk.by(caller, me)
         while True:
             left = max(0.0, deadline - trio.current_time())
             asked_at = trio.current_time()
-            request = Request("state.wait", msgspec.structs.replace(params, wait_ms=int(left * 1000)), by, caller)
-            handle = await self._desk.rooms.get(name)
+            request = Request(name, msgspec.structs.replace(params, wait_ms=int(left * 1000)), by, caller)
+            handle = await self._desk.rooms.get(room)
             try:
                 answer = await handle.ask(request.question, partial(self.answer, request))
             except Refused as refused:
@@ -103,12 +111,9 @@ class Crossing:
                     raise
                 await self._pause(caller, min(left, AGAIN_S))
                 continue
-            assert isinstance(answer, t.WaitEnded)
-            is_over = trio.current_time() >= deadline or answer.deadlock_suspected is not msgspec.UNSET
-            if answer.triggered or is_over:
+            if _is_enough(params, answer) or trio.current_time() >= deadline:
                 elapsed = int((trio.current_time() - began) * 1000)
-                told = msgspec.structs.replace(answer, condition=params.condition, elapsed_ms=elapsed)
-                return _named(told, handle)
+                return _named(_as_asked(params, answer, elapsed), handle)
             if trio.current_time() - asked_at < AGAIN_S:
                 # A home that does not wait is not asked again at once.
                 await self._pause(caller, min(left, AGAIN_S))
@@ -187,6 +192,26 @@ def _decoded(data: bytes, shape: type[t.Params]) -> t.Params:
         return msgspec.msgpack.decode(data, type=shape)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Refused("invalid_param", "These are not the parameters of this operation.", param="params") from None
+
+
+def _is_enough(params: t.Params, answer: t.Result) -> bool:
+    """Whether an answer to somebody who waits ends the wait before its time is over."""
+    match answer:
+        case t.WaitEnded():
+            return answer.triggered or answer.deadlock_suspected is not msgspec.UNSET
+        case t.Board():
+            return not isinstance(params, t.LookAtBoard) or answer.mark != params.after
+        case t.StateChanges():
+            return bool(answer.changes) or answer.more or (isinstance(params, t.FollowState) and params.after is None)
+        case _:
+            return True
+
+
+def _as_asked(params: t.Params, answer: t.Result, elapsed_ms: int) -> t.Result:
+    """An answer with what the asker's own home knows of the question."""
+    if isinstance(params, t.WaitUntil):
+        return msgspec.structs.replace(answer, condition=params.condition, elapsed_ms=elapsed_ms)
+    return answer
 
 
 def _named(answer: t.Result, handle: RoomHandle) -> t.Result:

@@ -30,9 +30,11 @@ from parlerd.engine.agents import Agents
 from parlerd.engine.approving import Approving
 from parlerd.engine.attention import AttentionHandlers
 from parlerd.engine.authors import Admission, LocalAuthor
+from parlerd.engine.board import Boards
 from parlerd.engine.bringing import Bringing
 from parlerd.engine.callers import Caller
 from parlerd.engine.cards import Cards
+from parlerd.engine.changes import Changes
 from parlerd.engine.checks import Checks
 from parlerd.engine.clearing import Clearing
 from parlerd.engine.conditions import Conditions
@@ -125,7 +127,14 @@ MAX_WITHIN: Final = 256
 def crossing(desk: Desk) -> Crossing:
     """What answers questions about the state of rooms."""
     sight = Sight(desk)
-    answering = (Coordination(desk, sight), Conditions(desk, sight), Acting(desk, sight), Standing(sight))
+    answering = (
+        Coordination(desk, sight),
+        Conditions(desk, sight),
+        Changes(desk, sight),
+        Acting(desk, sight),
+        Standing(sight),
+        Boards(desk, sight),
+    )
     return Crossing(desk, {name: answer for each in answering for name, answer in each.answers.items()})
 
 

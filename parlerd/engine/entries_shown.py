@@ -7,7 +7,7 @@ page is bounded in bytes, and one entry always comes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 
@@ -134,6 +134,35 @@ def version(room: Room, resolver: Resolver, header: e.Header, body: bytes | None
         expired=isinstance(event, e.TimerFired),
         erased=is_erased,
         expr=found.expr,
+    )
+
+
+def change(room: Room, resolver: Resolver, header: e.Header, body: bytes | None) -> t.StateChange:
+    """A change of a key, from its fact."""
+    found, event = version(room, resolver, header, body), header.event
+    assert isinstance(event, e.StateWritten | e.StateDeleted | e.TimerFired)
+    written = event if isinstance(event, e.StateWritten) else None
+    what: Literal["written", "deleted", "expired", "enabled"] = "written" if written is not None else "deleted"
+    value = found.value
+    if isinstance(event, e.TimerFired):
+        what = "expired" if event.effect == "delete" else "enabled"
+        now = resolver.there(event.scope, event.key) if what == "enabled" else None
+        if now is not None and now.version == event.version and now.expr is None:
+            value = resolver.table.value(event.scope, event.key, now)
+    enabled = None if written is None else written.enabled
+    is_dormant = written is not None and written.timer is not None and written.timer.is_dormant
+    return t.StateChange(
+        scope=event.scope,
+        key=event.key,
+        change=what,
+        value=value,
+        version=found.version,
+        updated_by=found.updated_by,
+        updated_at=found.updated_at,
+        expr=found.expr,
+        enabled=msgspec.UNSET if enabled is None else resolver.source(enabled),
+        dormant=True if is_dormant else msgspec.UNSET,
+        erased=True if found.erased else msgspec.UNSET,
     )
 
 

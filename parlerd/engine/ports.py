@@ -120,6 +120,10 @@ class HomeKeys(Protocol):
         that a retried opening is the same room."""
         ...
 
+    def cursor_key(self) -> bytes:
+        """The 32 bytes under which places in logs are told to readers (`engine.cursors`)."""
+        ...
+
 
 class Signers(Protocol):
     """The keys of the person and of the person's agents."""

@@ -69,6 +69,10 @@ class HomeSecret:
         same bytes, and the same room."""
         return self._hmac(b"opening", f"{owner} {idempotency_key}".encode())
 
+    def cursor_key(self) -> bytes:
+        """The 32 bytes under which places in logs are told to readers."""
+        return self._hmac(b"cursor", b"")
+
     def _hmac(self, purpose: bytes, data: bytes) -> bytes:
         with self._secret_lock:
             if self._secret is None:

@@ -49,6 +49,13 @@ class Params(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Base of parameters. An unknown field is an error: it is a typo or a newer client."""
 
 
+class WaitingParams(Params, frozen=True, kw_only=True):
+    """Base of the parameters of what the home of a room answers once there is something to answer: after `wait_ms`
+    (milliseconds) at the latest."""
+
+    wait_ms: Wait = 25_000
+
+
 class Result(msgspec.Struct, frozen=True, kw_only=True):
     """Base of results. Every field is always present in the JSON, unless it is `msgspec.UNSET`."""
 

@@ -326,7 +326,7 @@ class TimerShown(Result, frozen=True, kw_only=True):
 class StateEntry(Result, frozen=True, kw_only=True):
     """What stands under a key. `value` is null, and `deleted` true, for a key that was just deleted. Of a view the
     value is what its expression (`expr`) is worth to whoever asks, or null, and then `error` says why. `dormant` is
-    that the entry is not there for whoever asks, who wrote it just now."""
+    that the entry is not there for whoever asks, who wrote it just now, or looks at the board of the room."""
 
     scope: str
     key: str

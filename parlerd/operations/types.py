@@ -12,6 +12,7 @@ from parlerd.operations.families.actions import *
 from parlerd.operations.families.affordances import *
 from parlerd.operations.families.agents import *
 from parlerd.operations.families.approvals import *
+from parlerd.operations.families.board import *
 from parlerd.operations.families.bringing import *
 from parlerd.operations.families.daemon import *
 from parlerd.operations.families.directory import *

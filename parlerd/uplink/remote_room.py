@@ -562,7 +562,7 @@ class RemoteRoom(MirrorRoom):
             operation=cast(t.Crossing, question.name),
             params=msgspec.msgpack.encode(question.params),
         )
-        wait_ms = question.params.wait_ms if isinstance(question.params, t.WaitUntil) else 0
+        wait_ms = question.params.wait_ms if isinstance(question.params, t.WaitingParams) else 0
         if wait_ms > LONGEST_MS:
             shorter = msgspec.structs.replace(question.params, wait_ms=LONGEST_MS)
             params = msgspec.structs.replace(params, params=msgspec.msgpack.encode(shorter))

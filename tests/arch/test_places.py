@@ -105,6 +105,7 @@ ELSEWHERE: Final = {
     "parlerd/cli/handlers": "cli/test_main",
     "parlerd/cli/hook": "e2e/test_hooks",
     "parlerd/cli/help": "cli/test_main",
+    "parlerd/cli/live": "cli/test_board",
     "parlerd/cli/parsing": "cli/test_main",
     "parlerd/cli/table": "cli/test_tabling",
     "parlerd/cli/program": "cli/test_programs",

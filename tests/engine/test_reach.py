@@ -68,6 +68,8 @@ IN_A_ROOM: Final[Mapping[str, Callable[[str], t.Params]]] = {
     "state.hide": lambda room: t.HideScope(hidden=True, room=room),
     "state.evaluate": lambda room: t.Evaluate(expr="1", room=room),
     "state.wait": lambda room: t.WaitUntil(condition="true", wait_ms=0, room=room),
+    "state.changes": lambda room: t.FollowState(wait_ms=0, room=room),
+    "room.board": lambda room: t.LookAtBoard(wait_ms=0, room=room),
     "timer.renew": lambda room: t.RenewTimer(key="x", room=room),
     "room.affordances": lambda room: t.ListAffordances(room=room),
     "action.register": lambda room: t.RegisterAction(id="x", room=room),

@@ -32,6 +32,7 @@ def test_a_relays_codes_are_the_same_after_a_restart(tmp_path: Path) -> None:
             keys.session_key(RoomId("r"), 8),
             keys.join_code(RequestId("q")),
             keys.opening_secret(AgentId("U"), "k"),
+            keys.cursor_key(),
         ]
 
     assert codes() == codes()

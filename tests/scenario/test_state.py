@@ -25,6 +25,11 @@ async def history(who: Party, key: str, **rest: Any) -> t.StateHistory:
     return await who.ask("state.history", t.HistoryOfState(key=key, **rest), t.StateHistory)
 
 
+async def changes(who: Party, after: str | None = None, **rest: Any) -> t.StateChanges:
+    params = t.FollowState(after=after, wait_ms=60_000, **rest)
+    return await who.ask("state.changes", params, t.StateChanges)
+
+
 def test_what_one_writes_another_reads_with_its_version_and_its_author(home: Home) -> None:
     async def story(place: Place) -> None:
         alice, bob = await together(place, "alice", "bob")
@@ -176,6 +181,49 @@ def test_history_says_who_wrote_what_and_the_state_can_be_seen_as_it_was(home: H
     home.play(story)
 
 
+def test_what_changes_is_told_to_whoever_follows_it_and_nothing_of_a_hidden_scope(home: Home) -> None:
+    async def story(place: Place) -> None:
+        alice, bob = await together(place, "alice", "bob")
+        await put(alice, "phase", "planning")
+        cursor = (await changes(bob)).cursor
+        await alice.ask("state.hide", t.HideScope(hidden=True), t.ScopeShown)
+        await put(alice, "plan", "canary", scope="alice")
+        await put(alice, "phase", "building")
+        found = await changes(bob, cursor)
+        (change,) = found.changes
+        assert (change.key, change.change, change.value, change.version) == ("phase", "written", "building", 2)
+        assert (change.updated_by, found.name, found.more) == ("alice", "auth-redesign", False)
+        await bob.ask("state.delete", t.DeleteState(key="phase"), t.StateWritten)
+        await put(bob, "n", 1)
+        first = await changes(bob, found.cursor, limit=1)
+        rest = await changes(bob, first.cursor)
+        assert [(each.key, each.change) for each in first.changes] == [("phase", "deleted")]
+        assert [(each.key, each.change) for each in rest.changes] == [("n", "written")]
+        assert first.more
+
+    home.play(story)
+
+
+def test_a_board_shows_each_reader_what_it_may_see_and_comes_anew_when_it_looks_otherwise(home: Home) -> None:
+    async def story(place: Place) -> None:
+        alice, bob = await together(place, "alice", "bob")
+        await put(alice, "phase", "planning")
+        await put(alice, "later", 1, timer=t.TimerAsked(ms=3_600_000, effect="enable"))
+        await alice.ask("state.hide", t.HideScope(hidden=True), t.ScopeShown)
+        await put(alice, "plan", "canary", scope="alice")
+        first = await bob.ask("room.board", t.LookAtBoard(), t.Board)
+        assert [(each.key, each.dormant is True) for each in first.entries] == [("later", True), ("phase", False)]
+        assert (sorted(each.name for each in first.agents), first.name) == (["alice", "bob"], "auth-redesign")
+        await alice.send("review it", kind="task")
+        second = await bob.ask("room.board", t.LookAtBoard(after=first.mark, wait_ms=60_000), t.Board)
+        assert [(each.text, each.author, each.status) for each in second.tasks] == [("review it", "alice", "open")]
+        assert second.unclaimed == 1
+        mine = await alice.ask("room.board", t.LookAtBoard(), t.Board)
+        assert [each.key for each in mine.entries] == ["later", "phase", "plan"]
+
+    home.play(story)
+
+
 def test_large_values_are_kept_whole_and_too_large_ones_and_secrets_are_refused(home: Home) -> None:
     async def story(place: Place) -> None:
         alice, bob = await together(place, "alice", "bob")
@@ -202,6 +250,8 @@ def test_whoever_is_not_in_the_room_neither_reads_nor_writes(home: Home) -> None
             ("state.list", t.ListState(room=room)),
             ("state.set", t.SetState(key="phase", value=2, room=room)),
             ("state.history", t.HistoryOfState(key="phase", room=room)),
+            ("state.changes", t.FollowState(wait_ms=0, room=room)),
+            ("room.board", t.LookAtBoard(wait_ms=0, room=room)),
         ):
             assert (await mallory.refused(operation, params)).code == "no_such_room"
 

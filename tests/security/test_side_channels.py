@@ -28,13 +28,17 @@ from tests.support.engine import (
     run,
     settle,
 )
+from tests.support.room_state import put
 
 MOMENTS = 4
 """Public moments of the story; between two of them hidden things may happen."""
 ROOM_FOR_IDS = 10_000
 """Each moment draws ids from its own range, so what is hidden in one does not shift the ids of the next."""
 
-HIDDEN = ["private", "reply", "handoff in another room", "other room", "knock", "deny", "elsewhere", "mark", "reread"]
+HIDDEN = [
+    "private", "reply", "handoff in another room", "other room", "knock", "deny", "elsewhere", "mark", "reread",
+    "state", "task",
+]  # fmt: skip
 Hidden = tuple[str, int]
 
 
@@ -51,6 +55,8 @@ class Cast:
     key: str | None
     secrets: list[str] = field(default_factory=list)
     others: list[t.OpenedSession] = field(default_factory=list)
+    cursor: str | None = None
+    """Where carol was told last that the state changes from there on."""
 
 
 async def hide(cast: Cast, what: str, n: int) -> None:
@@ -78,6 +84,11 @@ async def hide(cast: Cast, what: str, n: int) -> None:
     elif what == "mark":
         page = await alice.recv(room=cast.room, since=0, kind="secret")
         assert not page.acknowledges
+    elif what == "state":
+        # In a scope that bob alone reads.
+        await put(bob, f"plan{n}", "hidden " * n, scope="bob", timer=t.TimerAsked(ms=500), room=cast.room)
+    elif what == "task":
+        await bob.send("hidden", room=cast.room, kind="task", visible_to=("alice",))
     elif what == "reread" and cast.secrets:
         await bob.call("message.why", t.Why(id=cast.secrets[-1]))
 
@@ -95,6 +106,7 @@ async def transcript(hidden: list[list[Hidden]], hide: Hide = hide) -> bytes:
         dan = await served.agent("dan")
         opened = await alice.open("public", "recap")
         await served.admit(opened, bob, carol)
+        await bob.ask("state.hide", t.HideScope(hidden=True, room=opened.room), t.ScopeShown)
         cast = Cast(served, alice, bob, carol, dan, opened.room, opened.session_key)
         for moment, things in enumerate([*hidden, []]):
             ids_from(world, moment, 0)
@@ -133,6 +145,12 @@ async def told_to_outsiders(cast: Cast, moment: int) -> list[bytes]:
     await hear(dan.rooms())
     for outsider in (carol, dan):
         await hear(rooms_counted(outsider))
+    await hear(carol.call("state.list", t.ListState(room=room)))
+    await hear(carol.call("room.board", t.LookAtBoard(room=room)))
+    await hear(dan.call("room.board", t.LookAtBoard(room=room)))
+    await hear(followed(cast))
+    await put(alice, "phase", moment, room=room)
+    await hear(followed(cast))
 
     public = await alice.send(f"public {moment}", room=room)
     guesses = ["m_none", f"m_{ROOM_FOR_IDS + 1:020d}", f"m_{ROOM_FOR_IDS + 2:020d}", public.id]
@@ -168,6 +186,14 @@ async def told_to_outsiders(cast: Cast, moment: int) -> list[bytes]:
     if page.messages:
         await carol.commit(page)
     return told
+
+
+async def followed(cast: Cast) -> list[t.StateChange]:
+    """What carol is told of the state. A cursor says the same in other words each time, so it is no part of this."""
+    params = t.FollowState(after=cast.cursor, room=cast.room, wait_ms=1)
+    found = await cast.carol.ask("state.changes", params, t.StateChanges)
+    cast.cursor = found.cursor
+    return found.changes
 
 
 async def rooms_counted(party: Party) -> int:

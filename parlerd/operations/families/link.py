@@ -702,6 +702,7 @@ Crossing = Literal[
     "state.delete",
     "state.batch",
     "state.history",
+    "state.changes",
     "state.hide",
     "state.evaluate",
     "state.wait",
@@ -714,6 +715,7 @@ Crossing = Literal[
     "module.register",
     "module.list",
     "module.delete",
+    "room.board",
 ]
 """The operations that the home of the room answers, whole, wherever they are asked."""
 

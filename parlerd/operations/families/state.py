@@ -20,7 +20,7 @@ from parlerd.operations.entry import (
     Result,
     Short,
     ToolEntry,
-    Wait,
+    WaitingParams,
 )
 from parlerd.operations.shared import (
     EXPRESSIONS,
@@ -35,6 +35,8 @@ from parlerd.operations.shared import (
 
 MAX_ENTRIES: Final = 500
 """Entries or versions in one answer at most; a larger limit means this."""
+Cursor = Annotated[str, Meta(max_length=64, pattern=r"^[A-Za-z0-9_-]+\Z")]
+"""A place in the log of a room, which only the room's home can read."""
 Include = Annotated[str, Meta(max_length=80, pattern=r"^(state(\.[^\s.]+)?|agents|messages|actions)\Z")]
 
 
@@ -140,12 +142,22 @@ class Evaluate(Params, frozen=True, kw_only=True):
     room: Short | None = None
 
 
-class WaitUntil(Params, frozen=True, kw_only=True):
+class WaitUntil(WaitingParams, frozen=True, kw_only=True):
     """`include` names what the answer shows besides: `state`, `state.SCOPE`, `agents`, `messages`, `actions`."""
 
     condition: Source
-    wait_ms: Wait = 25_000
     include: Annotated[tuple[Include, ...], Meta(max_length=32)] = ()
+    room: Short | None = None
+
+
+class FollowState(WaitingParams, frozen=True, kw_only=True):
+    """What changes under one key, in one scope, or in all of them. `after` is the `cursor` of an earlier answer;
+    without it nothing is told but the cursor of now, at once."""
+
+    scope: Short | None = None
+    key: Key | None = None
+    after: Cursor | None = None
+    limit: Annotated[int, Meta(ge=1)] = 100
     room: Short | None = None
 
 
@@ -201,6 +213,45 @@ class StateHistory(Result, frozen=True, kw_only=True):
     versions: list[StateVersion]
     more: bool
     first: int = msgspec.field(name="from")
+    room: str
+    name: str = ""
+
+
+class StateChange(Result, frozen=True, kw_only=True):
+    """One change of an entry, as the log tells of it: it was `written` or `deleted`, it `expired` (its timer deleted
+    it), or it was `enabled` (its timer ran out, and it is there from then on). `updated_by` is whose change it was,
+    empty where time alone did it; `updated_at` is when, in epoch milliseconds of the room's time.
+
+    `value` is what was written, also where the entry is not there yet: `dormant` says that its timer has to run out
+    first, and `enabled` is the expression that has to be true besides. Of an entry that was enabled the value is what
+    stands there now, if that version still does; else `value` is null, as it is for a view, whose expression is `expr`,
+    and for a value that is kept no more (`erased`)."""
+
+    scope: str
+    key: str
+    change: Literal["written", "deleted", "expired", "enabled"]
+    value: Any
+    version: int
+    updated_by: str
+    updated_at: int
+    expr: str | msgspec.UnsetType = msgspec.UNSET
+    enabled: str | msgspec.UnsetType = msgspec.UNSET
+    dormant: bool | msgspec.UnsetType = msgspec.UNSET
+    erased: bool | msgspec.UnsetType = msgspec.UNSET
+
+
+class StateChanges(Result, frozen=True, kw_only=True):
+    """What changed after the cursor, the oldest first, as far as the asker may see it: nothing of a scope that is
+    hidden from it now, and nothing that the history of the room does not show it. `cursor` is where to go on, and with
+    `more` there is more at once.
+
+    Only what was written, deleted or ran out is a change. That what an expression is worth changed (the value of a
+    view, whether an entry is there by its `enabled`) is told by no change here, nor are the renewal of a timer, its
+    ticks, and who reads which scope."""
+
+    changes: list[StateChange]
+    cursor: Cursor
+    more: bool
     room: str
     name: str = ""
 
@@ -358,6 +409,37 @@ FAMILY: Final = Family(
             ),
             tool=Offer(tool="parler_state", verb="history"),
             command="parler state history",
+        ),
+        Operation(
+            name="state.changes",
+            summary="Follow what changes in a room's state.",
+            params=FollowState,
+            result=StateChanges,
+            plane="agent",
+            effect="read",
+            waits=True,
+            errors=STATE_READING,
+            facts=("timer_fired",),
+            example={"scope": SHARED, "wait_ms": 25_000},
+            answers=(
+                {
+                    "changes": [
+                        {
+                            "scope": SHARED,
+                            "key": "phase",
+                            "change": "written",
+                            "value": "planning",
+                            "version": 1,
+                            "updated_by": samples.ANN,
+                            "updated_at": samples.AT,
+                        }
+                    ],
+                    "cursor": "pkI6vBv5BcbC8LE3pvXpqJ0eYkXJdGfU",
+                    "more": False,
+                    **samples.PLACED,
+                },
+            ),
+            command="parler state watch",
         ),
         Operation(
             name="timer.renew",
