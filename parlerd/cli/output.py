@@ -51,6 +51,8 @@ SLOW_S: Final = 1.0
 """After this many seconds a terminal shows that work is under way. Source: CLI spec."""
 MAX_SAID: Final = 4
 """Lines of a detail that is printed below an error."""
+MAX_ALLOWED: Final = 10
+"""Values of a parameter that are printed below an error."""
 DEFAULT_WIDTH: Final = 100
 GAP: Final = "  "
 """What stands between two columns of a list."""
@@ -138,6 +140,10 @@ class Output:
 
     def note(self, *spans: Span, hang: int = 0) -> None:
         """Print a sentence or two on stderr: something worth knowing that is not the answer."""
+        # Where both go into one pipe, what was said before stands before the note. If stdout takes nothing any more,
+        # the end of the command finds that out.
+        with contextlib.suppress(OSError):
+            self.stdout.flush()
         terminal = _is_terminal(self.stderr)
         width = self.note_width if terminal else None
         for line in self._lines(spans, width, hang, colour=self.colour and terminal):
@@ -225,6 +231,9 @@ class Output:
             if isinstance(candidates, list | tuple):
                 for candidate in candidates:
                     self.note("  ", str(candidate))
+            allowed = error.details.get("allowed")
+            if isinstance(allowed, list | tuple) and allowed:
+                self.note("  it may be: ", ", ".join(map(str, allowed[:MAX_ALLOWED])))
             until = error.details.get("until")
             # A relay may have sent the detail, so it may be no moment.
             if is_moment(until):
