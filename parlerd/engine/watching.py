@@ -131,7 +131,8 @@ class RoomPresences:
         waits = self._watching.waits_of(self._room, agent)
         presence, last = self._presence.of(agent)
         others = [each for each in waits if each.text != self._barrier]
-        status = "waiting" if others else self._status(presence, last)
+        stated = self._presence.stated(agent)
+        status = "waiting" if others else self._status(presence, last) if stated is None else stated.status
         shown = next(iter(others or waits), None)
         return SeenAgent(status, None, last) if shown is None else SeenAgent(status, shown.text, last, shown.scopes)
 
