@@ -34,6 +34,7 @@ _WHY_NOT: Final = {
     "action_cooldown": "it cools down",
     "precondition_failed": "its condition is not true",
     "expression_failed": "its condition comes to no value",
+    "expression_budget": "its condition takes too long",
     "scope_denied": "it writes another agent's scope",
 }
 
@@ -116,6 +117,10 @@ def _at(moment: int) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(moment / 1000)) if is_moment(moment) else "once"
 
 
+def _writes(count: int | msgspec.UnsetType) -> str:
+    return "1 more write" if count == 1 else f"{count} more writes"
+
+
 def _life(entry: t.StateEntry) -> list[str]:
     """What is said of an entry that comes or goes."""
     said = []
@@ -125,7 +130,7 @@ def _life(entry: t.StateEntry) -> list[str]:
         if isinstance(timer.at, int):
             said.append(f"It is {what} at {_at(timer.at)}.")
         else:
-            said.append(f"It is {what} after {timer.ticks_left} more writes of {_plain(str(timer.tick_on))}.")
+            said.append(f"It is {what} after {_writes(timer.ticks_left)} of {_plain(str(timer.tick_on))}.")
     if entry.dormant is True:
         said.append("It is not there now.")
     return said
@@ -169,7 +174,8 @@ def written(result: t.StateWritten, writer: Writer, offset: int) -> str:
         return f"{lead}; it comes to no value:\n{writer.fencer.wrap(result.error)}"
     # Whoever wrote it knows what it is, but for what was counted.
     worth = f": {_json(result.value)}" if _is_plain(result.value) and result.value is not None else "."
-    return " ".join([f"{lead}{worth}", *_life(result)])
+    life = _life(result)
+    return " ".join([f"{lead}{worth}{'.' if life and worth != '.' else ''}", *life])
 
 
 def batch(result: t.BatchWritten, writer: Writer, offset: int) -> str:
@@ -268,7 +274,7 @@ def _why_not(action: t.ActionShown) -> str:
     if isinstance(action.available_at, int):
         return f"until {_at(action.available_at)}"
     if isinstance(action.ticks_left, int):
-        return f"for {action.ticks_left} more writes"
+        return f"for {_writes(action.ticks_left)}"
     return _reason(action.reason)
 
 
@@ -297,7 +303,7 @@ def invoked(result: t.ActionInvoked, writer: Writer, offset: int) -> str:
     if isinstance(result.available_at, int):
         lines.append(f"It can be invoked again at {_at(result.available_at)}.")
     elif isinstance(result.ticks_left, int):
-        lines.append(f"It can be invoked again after {result.ticks_left} more writes.")
+        lines.append(f"It can be invoked again after {_writes(result.ticks_left)}.")
     return "\n".join(lines)
 
 

@@ -13,7 +13,7 @@ from parlerd.cli.handlers import Handler, room_argument
 from parlerd.cli.output import DONE
 from parlerd.cli.parsing import Parser, UsageError, json_value, unicode_text, whole
 from parlerd.cli.render import counted, span_of
-from parlerd.cli.state import document_of, once_argument, place_of, plain_of, say_life, short
+from parlerd.cli.state import document_of, once_argument, place_of, plain_of, say_life, short, whole_of
 from parlerd.core.model import SHARED
 from parlerd.operations import types as t
 
@@ -153,7 +153,7 @@ def _show(ctx: Context, action: t.ActionShown) -> None:
     for label, value in (("params", action.params), ("writes", action.writes), ("on_invoke", action.on_invoke)):
         if value and isinstance(value, dict | list):
             for each in value if isinstance(value, list) else [value]:
-                out.say(f"{label}: ", short(each), hang=2)
+                out.say(f"{label}: ", whole_of(each), hang=2)
     _show_values(ctx, action)
 
 

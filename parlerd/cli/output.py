@@ -51,7 +51,7 @@ SLOW_S: Final = 1.0
 """After this many seconds a terminal shows that work is under way. Source: CLI spec."""
 MAX_SAID: Final = 4
 """Lines of a detail that is printed below an error."""
-MAX_CHOICES: Final = 20
+MAX_CHOICES: Final = 10
 """Values that an error names as allowed."""
 DEFAULT_WIDTH: Final = 100
 GAP: Final = "  "
@@ -140,6 +140,10 @@ class Output:
 
     def note(self, *spans: Span, hang: int = 0) -> None:
         """Print a sentence or two on stderr: something worth knowing that is not the answer."""
+        # Where both go into one pipe, what was said before stands before the note. If stdout takes nothing any more,
+        # the end of the command finds that out.
+        with contextlib.suppress(OSError):
+            self.stdout.flush()
         terminal = _is_terminal(self.stderr)
         width = self.note_width if terminal else None
         for line in self._lines(spans, width, hang, colour=self.colour and terminal):
@@ -234,7 +238,7 @@ class Output:
             # What a parameter may be.
             allowed = error.details.get("allowed")
             if isinstance(allowed, list | tuple) and allowed:
-                self.note("  allowed: ", ", ".join(map(str, allowed[:MAX_CHOICES])))
+                self.note("  it may be: ", ", ".join(map(str, allowed[:MAX_CHOICES])))
             # What is wrong in an expression. The words may be another's, so they are no part of a sentence.
             found = {name: error.details.get(name) for name in ("reason", "caret", "suggest")}
             said = [line for each in found.values() if isinstance(each, str) for line in each.splitlines()[:MAX_SAID]]

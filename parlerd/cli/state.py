@@ -80,7 +80,7 @@ def _get(ctx: Context, args: Namespace) -> int:
     if ctx.out.json:
         ctx.out.document(found)
         return DONE
-    ctx.out.text(_text(found.value))
+    ctx.out.text(whole_of(found.value))
     ctx.out.note(*_about(ctx, found))
     return DONE
 
@@ -221,7 +221,9 @@ def _set(ctx: Context, args: Namespace) -> int:
         ctx.out.document(written)
         return DONE
     again = " (before, and not again)" if written.replayed else ""
-    ctx.out.say(*place_of(written), f" is {short(written.value)} now, version {written.version}{again}.")
+    # An entry that is not there yet is nothing now, whatever was written; `say_life` says when it is.
+    is_now = f"is {short(written.value)} now" if written.dormant is not True else f"is kept as {short(written.value)}"
+    ctx.out.say(*place_of(written), f" {is_now}, version {written.version}{again}.")
     say_life(ctx, written)
     return DONE
 
@@ -362,7 +364,7 @@ def _eval(ctx: Context, args: Namespace) -> int:
     if ctx.out.json:
         ctx.out.document(found)
         return DONE
-    ctx.out.text(_text(found.value))
+    ctx.out.text(whole_of(found.value))
     return DONE
 
 
@@ -414,7 +416,7 @@ def _wait(ctx: Context, args: Namespace) -> int:
         shown = getattr(ended, name)
         if isinstance(shown, dict):
             out.say((name, "bold"))
-            out.text(_text(shown))
+            out.text(whole_of(shown))
     return DONE
 
 
@@ -546,7 +548,7 @@ def _instant(text: str) -> int:
         raise argparse.ArgumentTypeError(f"{text!r} is no time, as 2026-03-01T09:00") from None
 
 
-def _text(value: Any) -> str:
+def whole_of(value: Any) -> str:
     """A value as JSON."""
     import json
 
@@ -555,7 +557,7 @@ def _text(value: Any) -> str:
 
 def short(value: Any) -> str:
     """A value as JSON, as much of it as fits into a line."""
-    text = _text(value)
+    text = whole_of(value)
     return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
 
 

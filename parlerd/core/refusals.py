@@ -103,7 +103,11 @@ def _action_owned(details: Mapping[str, Any]) -> str | None:
 
 def _action_cooldown(details: Mapping[str, Any]) -> str | None:
     ticks = _number(details, "ticks_left")
-    return None if ticks is None else f"This action was invoked just now; it is there again after {ticks} more writes."
+    if ticks is None:
+        return None
+    return (
+        f"This action was invoked just now; it is there again after {ticks} more {'write' if ticks == 1 else 'writes'}."
+    )
 
 
 _PROBLEMS: Final = {

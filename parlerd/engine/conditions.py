@@ -85,6 +85,9 @@ class Conditions:
             require_open(room.state.lifecycle)
             if any(root == "now" for root, _, _ in resolver.looked):
                 wait.again_in(CLOCK_S)
+            if presence.changes is not None:
+                # At least a moment: while the wall clock stands behind, nothing is evaluated again and again.
+                wait.again_in(max(presence.changes - self._desk.clock.now(), 1) / 1000)
             blocker = self._first_who_does_not_wait(room)
             if blocker is not None:
                 caught_since.clear()

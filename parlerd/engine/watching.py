@@ -21,7 +21,7 @@ from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, Millis, RoomId
 from parlerd.core.seen import SeenAgent
 from parlerd.engine.ports import Clock, Notifier
-from parlerd.engine.presence import Presence
+from parlerd.engine.presence import ENDS_MS, Presence
 
 ACTIVE_MS: Final = 600_000
 """An agent that acted this recently counts as active without a window too. Source: coordination spec, Expressions."""
@@ -120,6 +120,8 @@ class RoomPresences:
         self._barrier = barrier
         self._seen: dict[AgentId, SeenAgent] = {}
         """What was found out, so that it stays the same for one evaluation."""
+        self.changes: Millis | None = None
+        """When time alone next changes the status of an agent that was looked at."""
 
     def of(self, agent: AgentId) -> SeenAgent:
         found = self._seen.get(agent)
@@ -131,12 +133,24 @@ class RoomPresences:
         waits = self._watching.waits_of(self._room, agent)
         presence, last = self._presence.of(agent)
         others = [each for each in waits if each.text != self._barrier]
-        status = "waiting" if others else self._status(presence, last)
+        status = "waiting" if others else self._status(agent, presence, last)
         shown = next(iter(others or waits), None)
         return SeenAgent(status, None, last) if shown is None else SeenAgent(status, shown.text, last, shown.scopes)
 
-    def _status(self, presence: str, last: Millis) -> str:
+    def _status(self, agent: AgentId, presence: str, last: Millis) -> str:
+        stated = self._presence.stated(agent)
         if presence != "offline":
-            return "active"
+            return "active" if stated is None else stated.status
         ago = self._now - last
-        return "active" if last and ago < ACTIVE_MS else "idle" if last and ago < IDLE_MS else "offline"
+        if stated is not None:
+            self._changes_at(last + ENDS_MS)
+            return stated.status
+        if not last or ago >= IDLE_MS:
+            return "offline"
+        self._changes_at(last + (ACTIVE_MS if ago < ACTIVE_MS else IDLE_MS))
+        return "active" if ago < ACTIVE_MS else "idle"
+
+    def _changes_at(self, moment: int) -> None:
+        # What is over and still there is another home's word, which ends when that home says so.
+        if moment > self._now:
+            self.changes = Millis(moment if self.changes is None else min(moment, self.changes))

@@ -58,7 +58,8 @@ _MEANT: Final = {
     "any": "exists", "lower": "lowerAscii", "upper": "upperAscii", "includes": "contains",
 }  # fmt: skip
 """What functions are called in other languages."""
-_NAMES: Final = (*DEPTHS, *sorted(TYPES), "true", "false", "null")
+_NAMES: Final = (*DEPTHS, *sorted(TYPES))
+_LITERALS: Final = {"true", "false", "null"}
 _HYPHENS: Final = re.compile(r"([A-Za-z_][\w.]*)\.([A-Za-z_]\w*(?:-\w+)+)", re.ASCII)
 _SHOWN: Final = 64
 """Characters of a name that an error repeats."""
@@ -191,8 +192,9 @@ class _Checker:
         for found in _HYPHENS.finditer(self._source[start : at + _SHOWN]):
             if found.start(2) < at - start < found.end():
                 self._refuse(at, f"there is no `{name}`: a - is a minus", f'{found[1]}["{found[2]}"]')
-        known = [*self._variables, *_NAMES]
-        suggest = near(name, known) or near(name.lower(), known)
+        # What is merely like a literal (`phase`, `full`) is more often a key: only another case means the literal.
+        suggest = near(name, [*self._variables, *_NAMES])
+        suggest = suggest or (name.lower() if name.lower() in _LITERALS else near(name.lower(), _NAMES))
         keys = "" if suggest else ": a key that all members share is read as state._shared.KEY"
         self._refuse(at, f"there is no `{name}`{keys}", suggest)
 

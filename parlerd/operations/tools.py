@@ -175,9 +175,10 @@ def resolve(tool: Tool, arguments: Mapping[str, Any]) -> Meaning:
             raise _refuse(tool, name, f"{tool.name} has no argument {_shown(name)}.")
         if value == "" and not argument.is_free and not argument.required:
             continue
-        if value == [] and argument.is_free:
+        if value == [] and argument.kind == "lines":
             continue
-        if value == []:
+        if value == [] and argument.kind == "strings":
+            # Left out, a list of readers would show the message to everybody.
             raise _refuse(tool, name, f"{name} names nobody: name the agents who may see it, or leave it out.")
         if argument.only and verb not in argument.only:
             raise _refuse(tool, name, f"{name} goes with the action {' or '.join(argument.only)}.")

@@ -169,6 +169,40 @@ def test_markup_in_foreign_text_is_text() -> None:
     assert "[link=http://x]y[/link]" in stdout.getvalue()
 
 
+def test_an_error_about_a_parameter_lists_what_it_may_be() -> None:
+    stderr = io.StringIO()
+    error = ParlerError("invalid_param", allowed=["trap", "\x1b[31mhut", *range(20)])
+    Output(io.StringIO(), stderr, colour=False).fail(error)
+    (line,) = [line for line in stderr.getvalue().splitlines() if "it may be" in line]
+    assert line.startswith("  it may be: trap, ")
+    assert "\x1b" not in line
+    assert "15" not in line
+
+
+def test_a_note_follows_what_was_said_before_it_where_both_go_into_one_pipe() -> None:
+    pipe = io.BytesIO()
+    stdout, stderr = (io.TextIOWrapper(io.BufferedWriter(Pipe(pipe)), encoding="utf-8") for _ in range(2))
+    out = Output(stdout, stderr, colour=False)
+    out.say("said first")
+    out.note("noted then")
+    out.say("said last")
+    out.flush()
+    assert pipe.getvalue().decode().splitlines() == ["said first", "noted then", "said last"]
+
+
+class Pipe(io.RawIOBase):
+    """One of two ends that write into the same pipe."""
+
+    def __init__(self, pipe: io.BytesIO) -> None:
+        self._pipe = pipe
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        return self._pipe.write(data)
+
+
 def test_an_error_keeps_its_details_in_json() -> None:
     stdout = io.StringIO()
     out = Output(stdout, io.StringIO(), json=True)

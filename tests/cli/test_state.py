@@ -163,6 +163,14 @@ def test_a_file_that_cannot_be_read_is_a_usage_error(shell: Shell, tmp_path: Pat
         assert f"{file} cannot be read" in ran.stderr
 
 
+def test_what_is_not_there_yet_is_not_said_to_be_something_now(shell: Shell) -> None:
+    timer = t.TimerShown(effect="enable", ticks_left=3, tick_on="state._shared.turn")
+    shell.daemon.answers("state.set", written(value=True, timer=timer, dormant=True))
+    ran = shell.run("state", "set", "turn", "true")
+    assert ran.stdout == "turn is kept as true, version 3.\n"
+    assert "It will be there after 3 writes of state._shared.turn." in ran.stderr
+
+
 def test_what_is_deleted_is_said_with_its_last_version(shell: Shell) -> None:
     shell.daemon.answers("state.delete", written(value=None, deleted=True))
     ran = shell.run("state", "delete", "turn", "--if-version", "3", "--yes")

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from docs import expressions
 from docs.render import OTHER_DOCUMENTS, pages
 from parlerd.cli.commands import COMMANDS
+from parlerd.core import gates
 from parlerd.core.errors import ERRORS
+from parlerd.core.expressions import DEPTHS, TYPES
 from parlerd.operations.tools import TOOLS
 from tests.support.cli import Shell
 from tests.support.fake_client import FakeDaemon
@@ -33,6 +38,35 @@ def test_every_tool_has_a_section_with_a_row_for_each_argument() -> None:
     assert set(described) == set(TOOLS)
     for name, tool in TOOLS.items():
         assert all(f"| `{argument.name}` |" in described[name] for argument in tool.arguments)
+
+
+@pytest.mark.parametrize(
+    ("examples", "names"),
+    [
+        (expressions.ROOTS, DEPTHS),
+        (expressions.OPERATORS, gates.OPERATORS),
+        (expressions.FUNCTIONS, gates.FUNCTIONS),
+        (expressions.MACROS, gates.MACROS),
+        (expressions.TYPE_VALUES, TYPES),
+    ],
+    ids=["roots", "operators", "functions", "macros", "types"],
+)
+def test_everything_that_an_expression_can_name_has_an_example_that_uses_it(
+    examples: Mapping[str, Any], names: Collection[str]
+) -> None:
+    assert set(examples) == set(names)
+    if examples is expressions.TYPE_VALUES:
+        assert all(
+            expressions.worth(f"type({value}) == {name}") is True for name, value in expressions.TYPE_VALUES.items()
+        )
+        return
+    spelled = {"neg": "-", "?:": "?"}
+    assert [name for name, (example, _) in examples.items() if spelled.get(name, name) not in example] == []
+
+
+def test_the_refusals_on_the_page_of_expressions_are_of_every_kind() -> None:
+    codes = {expressions.refused(source, place).code for source, place in expressions.BROKEN}
+    assert codes == {"expression_invalid", "expression_failed", "expression_budget"}
 
 
 def test_a_document_described_by_hand_is_of_a_command() -> None:

@@ -15,8 +15,9 @@ from parlerd.core import events as e
 from parlerd.core.errors import ParlerError
 from parlerd.core.model import HOME_ROOM, Position, RoomId
 from parlerd.engine.conditions import SUSPECT_S
+from parlerd.engine.presence import ENDS_MS
 from parlerd.engine.rooms import IDLE_SECONDS
-from parlerd.engine.watching import MAX_WAITS
+from parlerd.engine.watching import IDLE_MS, MAX_WAITS
 from parlerd.operations import types as t
 from tests.support.engine import START_MS, Party, Served, SteppedClock, World, gather, run, settle
 from tests.support.room_state import put, value
@@ -525,6 +526,24 @@ def test_a_restart_keeps_ticks_timers_versions_and_hidden_scopes() -> None:
             assert await value(alice, "plan", "alice") == "x" * 4_000
             assert (await put(bob, "turn", 1)).version == 2
             assert await listed(bob) == {"turn": 1}
+
+    run(main)
+
+
+def test_a_status_that_time_alone_changes_wakes_who_waits_for_it() -> None:
+    async def main() -> None:
+        async with world().serving() as served:
+            alice, bob = await served.room("alice", "bob")
+            await bob.ask("agent.presence", t.StatePresence(status="busy"), t.PresenceIs)
+            await served.leave(bob)
+            began = trio.current_time()
+            for status, left_ms in (("idle", ENDS_MS), ("offline", IDLE_MS)):
+                # What bob stated is over when he was offline for as long as somebody counts as active.
+                waits = partial(wait, alice, f'agents.bob.status == "{status}"', 2 * IDLE_MS / 1000)
+                async with meanwhile(waits) as [waiting]:
+                    pass
+                assert waiting.answer.triggered
+                assert 0 <= waiting.at - began - left_ms / 1000 < 1
 
     run(main)
 

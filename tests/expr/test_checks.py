@@ -52,6 +52,13 @@ def test_a_bare_key_is_told_how_a_key_is_read() -> None:
     assert "state._shared.KEY" in refused("wood > 3").details["reason"]
 
 
+@pytest.mark.parametrize("text", ["phase == 1", "tree > 2", "full"])
+def test_a_bare_key_is_not_taken_for_a_literal_that_it_resembles(text: str) -> None:
+    error = refused(text)
+    assert "state._shared.KEY" in error.details["reason"]
+    assert "suggest" not in error.details
+
+
 @pytest.mark.parametrize(
     "text",
     ["b'a' == b'a'", "1u < 2u", "Thing{a: 1}", "has(state)", "has(1)", "has(state.a, state.b)", "[1].all(1, true)",

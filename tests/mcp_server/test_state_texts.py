@@ -42,6 +42,10 @@ def test_what_one_model_writes_another_reads_in_a_fence() -> None:
             assert (await state(bob, "set", key="turn", value=1, increment=True)).startswith(
                 "turn is at version 2 now: 2\n"
             )
+            ticking = {"ticks": 1, "tick_on": "state._shared.turn", "effect": "delete"}
+            assert (await state(alice, "set", key="offer", value=True, timer=ticking)).startswith(
+                "offer is at version 1 now: true. It is gone after 1 more write of state._shared.turn.\n"
+            )
             assert await state(alice, "set", key="plan", value='{"phase": "canary"}') == "plan is at version 1 now.\n"
             for text in (await state(bob, "get", key="plan"), await state(bob, "list")):
                 assert '"phase":"canary"' in text

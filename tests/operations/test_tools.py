@@ -197,6 +197,8 @@ def test_one_name_to_send_to_becomes_the_list_that_the_operation_takes() -> None
 def test_what_a_host_fills_in_for_a_model_counts_as_not_given() -> None:
     given = {"text": "", "room": None, "to": "", "reply_to": "", "key": ""}
     assert resolve(TOOLS["parler_send"], given).params == t.Send(text="")
+    waits = resolve(TOOLS["parler_state"], {"action": "wait", "expr": "true", "include": []}).params
+    assert waits == t.WaitUntil(condition="true")
 
 
 def test_a_verb_chooses_the_operation_and_none_means_the_default() -> None:
@@ -266,7 +268,7 @@ def test_every_error_an_operation_behind_a_tool_can_give_is_known() -> None:
 @pytest.mark.parametrize(
     ("given", "value"),
     [(3, 3), ("3", 3), ('"3"', "3"), ("three", "three"), ("", ""), ({"a": [1]}, {"a": [1]}), ('{"a": [1]}', {"a": [1]}),
-     (True, True), ("{broken", "{broken"), ("[" * 100_000, "[" * 100_000)],
+     (True, True), ([], []), ({}, {}), ("{broken", "{broken"), ("[" * 100_000, "[" * 100_000)],
 )  # fmt: skip
 def test_a_value_is_json_as_a_text_or_as_it_is_and_else_a_text(given: Any, value: Any) -> None:
     params = resolve(TOOLS["parler_state"], {"action": "set", "key": "k", "value": given}).params

@@ -3,13 +3,15 @@ home."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from parlerd.operations import types as t
 from tests.scenario.test_directs import carded
 from tests.scenario.test_memory import together
-from tests.support.engine import Party
+from tests.support.engine import Party, gather
 from tests.support.homes import Home, Place, until
+from tests.support.room_state import put
 
 
 async def becomes(who: Party, name: str, stated: tuple[str, str] | None) -> None:
@@ -51,5 +53,33 @@ def test_who_is_found_in_the_directory_is_shown_with_what_it_states(home: Home) 
         (agent,) = [each for each in found.agents if each.name == "bob"]
         assert isinstance(agent.stated, t.StatedStatus)
         assert (agent.stated.status, agent.stated.text) == ("busy", "tests")
+
+    home.play(story)
+
+
+def test_what_an_agent_states_is_its_status_in_expressions_and_wakes_who_waits_for_it(home: Home) -> None:
+    async def story(place: Place) -> None:
+        ann, bob = await together(place, "ann", "bob")
+
+        async def waits(status: str) -> None:
+            wanted = t.WaitUntil(condition=f'agents.bob.status == "{status}"', wait_ms=20_000)
+            assert (await ann.ask("state.wait", wanted, t.WaitEnded)).triggered
+
+        await gather(partial(waits, "busy"), partial(state, bob, status="busy"))
+        # A wait of its own comes before what it states, which is its status again after the wait.
+        own = t.WaitUntil(condition="has(state._shared.done)", wait_ms=20_000, include=("agents",))
+        ended: list[t.WaitEnded] = []
+
+        async def wait() -> None:
+            ended.append(await bob.ask("state.wait", own, t.WaitEnded))
+
+        async def let_go() -> None:
+            await waits("waiting")
+            await put(ann, "done", True)
+
+        await gather(wait, let_go)
+        assert isinstance(ended[0].agents, dict)
+        assert ended[0].agents["bob"]["status"] == "busy"
+        await gather(partial(waits, "active"), partial(state, bob, status="none"))
 
     home.play(story)

@@ -1,0 +1,651 @@
+"""The guide by which the state of a room was asked for, block by block, by command words and by tool calls.
+
+The guide is of a service over HTTP. Each test has one of its blocks, with the bodies as they stand there, and asserts
+what the guide says that they give. Where Parler differs on purpose, the test says so. `NOT_YET` lists the blocks that
+need what is not there.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import pytest
+
+from examples.agents import Agent, Refused
+from parlerd.operations import types as t
+from parlerd.operations.registry import OPERATIONS
+from tests.support import processes
+from tests.support.processes import PARLER, Somebody, until
+
+pytestmark = pytest.mark.e2e
+
+Body = dict[str, Any]
+"""The body of a request as the guide has it."""
+
+NOT_YET: Final[dict[str, str]] = {
+    "POST /rooms/r/agents with enabled, role module": "agents without a window (modules), and agents with `enabled`",
+    "POST /rooms/r/messages with enabled": "`enabled` on a message",
+    "POST /rooms/r/messages with timer": "timers on messages: a task that nobody claims expires by itself",
+    "Invocations are logged as kind action_invocation messages": "such messages; the log has each invocation as a fact",
+    "PUT, POST, GET, PATCH at sync.parc.land": "a door over HTTP; the same operations have commands and tools",
+    "https://sync.parc.land/?room=ROOM_ID": "a page on which people look at a room; `parler watch` prints one",
+}
+"""Blocks of the guide that cannot be played, with what is missing."""
+
+
+def test_what_is_not_there_yet_is_not_there() -> None:
+    """When one of these comes, its row goes and its block is played."""
+    assert {"timer", "enabled"} & set(t.Send.__struct_fields__) == set()
+    assert [name for name in OPERATIONS if name.startswith("module.")] == []
+
+
+# -- two doors -------------------------------------------------------------------------------------------------
+
+
+class Door(Protocol):
+    """How agents do what the guide says. What is refused raises `Refused`."""
+
+    def put(self, agent: str, body: Body) -> int:
+        """PUT .../state: the version."""
+        ...
+
+    def batch(self, agent: str, body: Body) -> dict[str, Any]:
+        """PUT .../state/batch: the values by their keys."""
+        ...
+
+    def renew(self, agent: str, body: Body) -> None:
+        """PATCH .../state/timer."""
+        ...
+
+    def value(self, agent: str, expr: str) -> Any:
+        """POST .../eval."""
+        ...
+
+    def wait(self, agent: str, condition: str, *include: str) -> dict[str, Any]:
+        """GET .../wait: what was included."""
+        ...
+
+    def register(self, agent: str, body: Body) -> None:
+        """PUT .../actions."""
+        ...
+
+    def invoke(self, agent: str, action: str, **params: Any) -> dict[str, Any]:
+        """POST .../actions/ID/invoke: the values that were written, by their keys."""
+        ...
+
+    def actions(self, agent: str) -> dict[str, bool]:
+        """GET .../actions: which are listed, and whether each is available."""
+        ...
+
+    def by_param(self, agent: str, action: str) -> dict[str, dict[str, bool]]:
+        """GET .../actions?expand_params=true: for which values of its parameters an action is available."""
+        ...
+
+    def unregister(self, agent: str, action: str) -> None:
+        """DELETE .../actions/ID."""
+        ...
+
+    def post(self, agent: str, body: Body) -> int:
+        """POST .../messages: the number of the message."""
+        ...
+
+    def unclaimed(self, agent: str) -> list[str]:
+        """GET .../messages?unclaimed=true&kind=task: the texts."""
+        ...
+
+    def claim(self, agent: str, number: int) -> None:
+        """POST .../messages/N/claim."""
+        ...
+
+    def state_presence(self, agent: str, status: str) -> None:
+        """POST .../agents/ID/heartbeat."""
+        ...
+
+
+class Commands:
+    """The shell's door: words, and one JSON document."""
+
+    def __init__(self, somebody: Somebody, folder: Path) -> None:
+        self._somebody = somebody
+        self._file = folder / "body.json"
+
+    def _run(self, agent: str, *words: str) -> Any:
+        ran = self._somebody.runs("--as", agent, *words, "--json", expect=None)
+        if ran.code:
+            raise Refused(f"{ran.error['code']}: {json.dumps(ran.error)}")
+        return ran.document
+
+    def _written(self, body: Body) -> str:
+        self._file.write_text(json.dumps(body))
+        return str(self._file)
+
+    def put(self, agent: str, body: Body) -> int:
+        flags = [f"--{name.replace('_', '-')}" for name in ("increment", "merge", "append") if body.get(name)]
+        for name in ("if", "if_version", "enabled", "timer", "scope"):
+            if name in body and not ("expr" in body and name == "scope"):
+                given = body[name]
+                flags += [f"--{name.replace('_', '-')}", given if isinstance(given, str) else json.dumps(given)]
+        act = ["view", "set", body["key"], body["expr"]] if "expr" in body else None
+        version: int = self._run(agent, *(act or ["state", "set", body["key"], json.dumps(body["value"])]), *flags)[
+            "version"
+        ]
+        return version
+
+    def batch(self, agent: str, body: Body) -> dict[str, Any]:
+        done = self._run(agent, "state", "batch", "--file", self._written(body))
+        return {each["key"]: each["value"] for each in done["writes"]}
+
+    def renew(self, agent: str, body: Body) -> None:
+        self._run(agent, "timer", "renew", body["key"], "--scope", body["scope"])
+
+    def value(self, agent: str, expr: str) -> Any:
+        return self._run(agent, "eval", expr)["value"]
+
+    def wait(self, agent: str, condition: str, *include: str) -> dict[str, Any]:
+        more = ["--include", ",".join(include)] if include else []
+        ended = self._run(agent, "wait", condition, "--timeout", "30", *more)
+        assert (ended["triggered"], ended["value"], ended["condition"]) == (True, True, condition)
+        return {name: ended[name] for name in include}
+
+    def register(self, agent: str, body: Body) -> None:
+        self._run(agent, "action", "register", "--file", self._written(body))
+
+    def invoke(self, agent: str, action: str, **params: Any) -> dict[str, Any]:
+        done = self._run(agent, "action", "invoke", action, "--params", json.dumps(params))
+        assert (done["invoked"], done["action"]) == (True, action)
+        return {each["key"]: each["value"] for each in done["writes"]}
+
+    def actions(self, agent: str) -> dict[str, bool]:
+        return {each["id"]: each["available"] for each in self._run(agent, "action", "list")["actions"]}
+
+    def by_param(self, agent: str, action: str) -> dict[str, dict[str, bool]]:
+        (shown,) = self._run(agent, "action", "list", action, "--expand-params")["actions"]
+        return available_in(shown)
+
+    def unregister(self, agent: str, action: str) -> None:
+        self._run(agent, "action", "delete", action, "--yes")
+
+    def post(self, agent: str, body: Body) -> int:
+        reply = ["--reply-to", str(body["reply_to"])] if "reply_to" in body else []
+        number: int = self._run(agent, "send", "--kind", body["kind"], *reply, body["body"])["seq"]
+        return number
+
+    def unclaimed(self, agent: str) -> list[str]:
+        return [message["text"] for message in self._run(agent, "recv", "--unclaimed")["messages"]]
+
+    def claim(self, agent: str, number: int) -> None:
+        self._run(agent, "claim", str(number))
+
+    def state_presence(self, agent: str, status: str) -> None:
+        self._run(agent, "presence", status)
+
+
+class Tools:
+    """A model's door: tool calls, and texts. Every agent has a window of its own, which opens with its first call."""
+
+    def __init__(self, windows: ExitStack) -> None:
+        self._windows = windows
+        self._agents: dict[str, Agent] = {}
+
+    def _call(self, agent: str, tool: str, action: str | None, **arguments: Any) -> str:
+        if agent not in self._agents:
+            self._agents[agent] = Agent(agent)
+            self._windows.callback(self._agents[agent].close)
+        verb = {} if action is None else {"action": action}
+        return self._agents[agent].call(tool, **verb, **arguments)
+
+    def put(self, agent: str, body: Body) -> int:
+        answer = self._call(agent, "parler_state", "set", **body)
+        found = re.search(r" is at version (\d+) now", answer)
+        assert found is not None, answer
+        return int(found[1])
+
+    def batch(self, agent: str, body: Body) -> dict[str, Any]:
+        return written_in(self._call(agent, "parler_state", "batch", **body))
+
+    def renew(self, agent: str, body: Body) -> None:
+        self._call(agent, "parler_state", "renew", **body)
+
+    def value(self, agent: str, expr: str) -> Any:
+        answer = self._call(agent, "parler_state", "eval", expr=expr)
+        return json.loads(fenced(answer) or answer.partition("\n")[0].removeprefix("It is worth:"))
+
+    def wait(self, agent: str, condition: str, *include: str) -> dict[str, Any]:
+        answer = self._call(agent, "parler_state", "wait", expr=condition, include=list(include), wait_secs=30)
+        assert answer.startswith("It is true"), answer
+        return {name: json.loads(fenced(answer, f"\n{name}:\n")) for name in include}
+
+    def register(self, agent: str, body: Body) -> None:
+        self._call(agent, "parler_act", "register", define=body)
+
+    def invoke(self, agent: str, action: str, **params: Any) -> dict[str, Any]:
+        answer = self._call(agent, "parler_act", "invoke", id=action, params=params)
+        assert answer.startswith(f"Invoked: {action}, "), answer
+        return written_in(answer)
+
+    def actions(self, agent: str) -> dict[str, bool]:
+        listed = re.findall(r"^([\w.-]+); (not )?available", self._call(agent, "parler_act", "actions"), re.MULTILINE)
+        return {id: not is_not for id, is_not in listed}
+
+    def by_param(self, agent: str, action: str) -> dict[str, dict[str, bool]]:
+        return available_in(json.loads(fenced(self._call(agent, "parler_act", "actions", id=action), "All of it:")))
+
+    def unregister(self, agent: str, action: str) -> None:
+        self._call(agent, "parler_state", "delete_action", key=action)
+
+    def post(self, agent: str, body: Body) -> int:
+        reply = {"reply_to": str(body["reply_to"])} if "reply_to" in body else {}
+        answer = self._call(agent, "parler_send", None, text=body["body"], kind=body["kind"], **reply)
+        found = re.match(r"Sent #(\d+) ", answer)
+        assert found is not None, answer
+        return int(found[1])
+
+    def unclaimed(self, agent: str) -> list[str]:
+        answer = self._call(agent, "parler_recv", None, unclaimed=True)
+        return re.findall(r"; task[^\n]*\]\n(.*)$", answer, re.MULTILINE)
+
+    def claim(self, agent: str, number: int) -> None:
+        self._call(agent, "parler_act", "claim", id=str(number))
+
+    def state_presence(self, agent: str, status: str) -> None:
+        self._call(agent, "parler_act", "presence", status=status)
+
+
+def fenced(answer: str, lead: str = "") -> str:
+    """The text in the first fence of an answer, or in the first one after `lead`; empty where there is none."""
+    _, _, after = answer.partition(lead) if lead else ("", "", answer)
+    found = re.search(r"^\[peer [^\n]*\]\n(.*?)\n\[end ", after, re.DOTALL | re.MULTILINE)
+    return found[1] if found else ""
+
+
+def written_in(answer: str) -> dict[str, Any]:
+    """The values that an answer says were written, by their keys."""
+    lines = re.findall(r"^[\w-]+\.(\S+) v\d+ by \S+: (.*)$", fenced(answer), re.MULTILINE)
+    return {key: json.loads(value) for key, value in lines}
+
+
+def available_in(shown: Body) -> dict[str, dict[str, bool]]:
+    return {
+        param: {value: about["available"] for value, about in values.items()}
+        for param, values in shown["availability_by_param"].items()
+    }
+
+
+# -- rooms -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def somebody() -> Iterator[Somebody]:
+    """Somebody whose one daemon serves all blocks."""
+    with pytest.MonkeyPatch.context() as patch, processes.somebody(patch) as one:
+        one.trusts_everyone()
+        yield one
+
+
+@pytest.fixture(params=["commands", "tools"])
+def door(
+    request: pytest.FixtureRequest, somebody: Somebody, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Door]:
+    if request.param == "commands":
+        yield Commands(somebody, tmp_path)
+        return
+    program = tmp_path / "parler"
+    program.write_text(f'#!/bin/sh\nexec {shlex.join(PARLER)} "$@"\n')
+    program.chmod(0o700)
+    for name, value in somebody.environment().items():
+        monkeypatch.setenv(name, f"{tmp_path}:{value}" if name == "PATH" else value)
+    with ExitStack() as windows:
+        yield Tools(windows)
+
+
+@pytest.fixture
+def room(somebody: Somebody) -> Callable[..., None]:
+    """Let agents come together in a room of their own, which is the active one of each then.
+
+    The guide: POST /rooms, POST /rooms/my-room/agents, and a token for each agent. Here the session has a key, and who
+    an agent is follows from its connection: there is no token to save, and no request without an identity."""
+
+    def come_together(first: str, *others: str) -> None:
+        opened = somebody.opens(first, topic="guide")
+        for name in others:
+            somebody.enters(opened.session_key, name)
+
+    return come_together
+
+
+@contextmanager
+def waiting(door: Door, somebody: Somebody, agent: str, condition: str, *include: str) -> Iterator[list[Body]]:
+    """While the block runs, an agent waits. After it, the wait has ended, and its answer is in the list."""
+    ended: list[Any] = []
+
+    def wait() -> None:
+        try:
+            ended.append(door.wait(agent, condition, *include))
+        except BaseException as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+
+    def is_seen() -> bool:
+        with somebody.client(agent) as client:
+            found = client.call("state.evaluate", t.Evaluate(expr='agents[self].status == "waiting"'))
+        assert isinstance(found, t.Evaluated)
+        return found.value is True
+
+    until(is_seen, f"wait of {agent}")
+    yield ended
+    thread.join(processes.PATIENCE_S)
+    assert isinstance(ended[0], dict), ended
+
+
+@contextmanager
+def refused(code: str, *parts: str) -> Iterator[None]:
+    """What is done in the block is refused with this code, and the answer has these parts."""
+    with pytest.raises(Refused) as caught:
+        yield
+    assert caught.value.code == code
+    assert [part for part in parts if part not in caught.value.text] == []
+
+
+Room = Callable[..., None]
+
+
+# -- the loop: wait, read, act, advance ------------------------------------------------------------------------
+
+
+def test_the_fundamental_loop(door: Door, room: Room, somebody: Somebody) -> None:
+    room("agent-a", "agent-b")
+    first = {
+        "writes": [
+            {"key": "phase", "value": "planning"},
+            {"key": "turn", "value": 0},
+            {"key": "currentPlayer", "value": "agent-a"},
+        ]
+    }
+    assert door.batch("agent-a", first) == {"phase": "planning", "turn": 0, "currentPlayer": "agent-a"}
+    mine = 'state._shared.currentPlayer == "agent-a"'
+    got = door.wait("agent-a", mine, "state", "agents")
+    assert got["state"]["_shared"] == {"phase": "planning", "turn": 0, "currentPlayer": "agent-a"}
+    # The guide has `turn: 0, ...` of `_shared` and says of the rest only that it is there: empty scopes are, too.
+    assert got["state"].keys() == {"_shared", "_view", "agent-a", "agent-b"}
+    assert got["agents"]["agent-a"]["status"] == "active"
+
+    for version in (1, 2, 3):
+        assert door.put("agent-a", {"key": "move", "value": f"draft {version}"}) == version
+    move = {"key": "move", "value": "e2e4", "if": mine, "if_version": 3}
+    assert door.put("agent-a", move) == 4
+    # `current` has the value to try again with.
+    with refused("version_conflict", "current", "e2e4"):
+        door.put("agent-a", move)
+
+    theirs = 'state._shared.currentPlayer == "agent-b"'
+    advance = {"writes": [{"key": "currentPlayer", "value": "agent-b"}, {"key": "turn", "value": 1, "increment": True}]}
+    with waiting(door, somebody, "agent-b", theirs, "state", "agents") as ended:
+        assert door.value("agent-a", 'agents["agent-b"].status') == "waiting"
+        assert door.value("agent-a", 'agents["agent-b"].waiting_on') == theirs
+        assert door.batch("agent-a", advance) == {"currentPlayer": "agent-b", "turn": 1}
+    assert ended[0]["state"]["_shared"]["turn"] == 1
+    assert ended[0]["agents"]["agent-b"]["status"] == "active"
+    # Both at once: the guide asks the gate first, and so does Parler.
+    with refused("precondition_failed", "state._shared.currentPlayer"):
+        door.put("agent-a", move)
+
+
+def test_every_path_that_expressions_reference(door: Door, room: Room, somebody: Somebody) -> None:
+    room("agent-a", "agent-b")
+    door.batch("agent-a", {"writes": [{"key": "phase", "value": "executing"}, {"key": "turn", "value": 3}]})
+    door.put("agent-a", {"scope": "agent-a", "key": "score", "value": 42})
+    door.put("agent-a", {"scope": "_view", "key": "ready", "expr": "state._shared.turn > 2"})
+    door.register("agent-a", {"id": "stoke_fire", "writes": []})
+    door.post("agent-a", {"kind": "task", "body": "analyze X"})
+    for expr in (
+        'state._shared.phase == "executing"',
+        'state["agent-a"].score > 40',
+        "messages.unclaimed > 0",
+        "state._view.ready == true",
+        "has(actions.stoke_fire)",
+        "actions.stoke_fire.enabled",
+        'self == "agent-b"',
+        'agents["agent-a"].waiting_on == null',
+        # Numbers are friendly here, where the service's were all fractions.
+        "state._shared.turn + 1 == 4 && state._shared.turn / 2 == 1",
+    ):
+        assert door.value("agent-b", expr) is True, expr
+    # A missing key is an error that names it and the nearest one, and not a value that is true by accident.
+    with refused("expression_failed", "state._shared.phase"):
+        door.value("agent-b", "state._shared.phaze")
+
+
+def test_a_role_is_what_an_agent_says_of_itself(door: Door, somebody: Somebody) -> None:
+    opened = somebody.asks("session", "open", "--topic", "roles", "--as", "boss")
+    somebody.asks("session", "join", opened["key"], "--role", "admin", "--as", "agent-b")
+    assert door.value("agent-b", 'agents[self].role == "admin"') is True
+    # So it guards nothing, unless the room's owner locks it.
+    somebody.asks("role", "agent-b", "worker", "--lock", "--as", "boss")
+    assert door.value("agent-b", 'agents[self].role == "admin"') is False
+
+
+# -- timers, enabled -------------------------------------------------------------------------------------------
+
+
+def test_a_fire_that_burns_out(door: Door, room: Room) -> None:
+    room("agent-a")
+    fire = {"key": "fire_lit", "value": True, "timer": {"ms": 60000, "effect": "delete"}}
+    assert door.put("agent-a", fire) == 1
+    door.renew("agent-a", {"scope": "_shared", "key": "fire_lit"})
+    assert door.value("agent-a", "state._shared.fire_lit") is True
+    # Writing the key again sets its timer anew. Renewing changes no version.
+    assert door.put("agent-a", {**fire, "timer": {"ms": 50, "effect": "delete"}}) == 2
+    door.wait("agent-a", "!has(state._shared.fire_lit)")
+    with refused("no_such_key"):
+        door.renew("agent-a", {"scope": "_shared", "key": "fire_lit"})
+
+
+def test_a_compass_that_appears_after_three_turns(door: Door, room: Room) -> None:
+    room("agent-a")
+    compass = {"ticks": 3, "tick_on": "state._shared.turn", "effect": "enable"}
+    door.put("agent-a", {"key": "compass", "value": True, "timer": compass})
+    for turn in range(3):
+        assert door.value("agent-a", "has(state._shared.compass)") is False
+        # The same value ticks too.
+        door.put("agent-a", {"key": "turn", "value": turn // 2})
+    assert door.value("agent-a", "state._shared.compass") is True
+
+
+def test_an_absolute_time(door: Door, room: Room) -> None:
+    room("agent-a")
+    tomorrow = door.value("agent-a", 'string(now + duration("24h"))')
+    for key, at in (("past", "2026-03-01T00:00:00Z"), ("future", tomorrow)):
+        door.put("agent-a", {"key": key, "value": 1, "timer": {"at": at, "effect": "enable"}})
+    assert door.value("agent-a", "[has(state._shared.past), has(state._shared.future)]") == [True, False]
+
+
+def test_a_market_that_opens_with_the_population(door: Door, room: Room) -> None:
+    room("agent-a")
+    door.put("agent-a", {"key": "market_open", "value": True, "enabled": "state._shared.population > 5"})
+    for population, is_open in ((5, False), (6, True), (4, False)):
+        door.put("agent-a", {"key": "population", "value": population})
+        assert door.value("agent-a", "has(state._shared.market_open)") is is_open
+
+
+# -- actions ---------------------------------------------------------------------------------------------------
+
+
+STOKE: Final[Body] = {
+    "id": "stoke_fire",
+    "if": "state._shared.wood > 0",
+    "enabled": "has(state._shared.fire_lit)",
+    "writes": [
+        {"key": "wood", "value": -1, "increment": True},
+        {"key": "fire_lit", "value": True, "timer": {"ms": 60000, "effect": "delete"}},
+    ],
+}
+
+
+def test_an_action_is_registered_listed_and_invoked(door: Door, room: Room, somebody: Somebody) -> None:
+    room("agent-a", "player")
+    door.register("agent-a", STOKE)
+    assert door.actions("player") == {}
+    # What is not there cannot be invoked. The guide has no answer for this.
+    with refused("action_disabled", "has(state._shared.fire_lit)"):
+        door.invoke("player", "stoke_fire")
+    door.batch("player", {"writes": [{"key": "fire_lit", "value": True}, {"key": "wood", "value": 1}]})
+    assert door.actions("player") == {"stoke_fire": True}
+    assert door.invoke("player", "stoke_fire") == {"wood": 0, "fire_lit": True}
+    # Visible and not available: the player sees what could be done.
+    assert door.actions("player") == {"stoke_fire": False}
+    with refused("precondition_failed"):
+        door.invoke("player", "stoke_fire")
+    # Not yet: the guide posts a message for each invocation.
+    assert "action_invocation" not in [message.kind for message in somebody.reads("agent-a")]
+
+
+def test_a_scoped_action_carries_the_authority_of_its_registrar(door: Door, room: Room) -> None:
+    room("narrator", "player")
+    stoke = {
+        "id": "stoke_fire",
+        "scope": "narrator",
+        "writes": [
+            {"scope": "narrator", "key": "fire_lit", "value": True},
+            {"key": "wood", "value": -1, "increment": True},
+        ],
+    }
+    door.register("narrator", stoke)
+    with refused("scope_denied"):
+        door.put("player", {"scope": "narrator", "key": "fire_lit", "value": True})
+    # The guide's invocation counts wood that nobody set: a counter begins at 0.
+    assert door.invoke("player", "stoke_fire") == {"fire_lit": True, "wood": -1}
+    assert door.value("player", "state.narrator.fire_lit") is True
+    for change in (partial(door.register, "player", stoke), partial(door.unregister, "player", "stoke_fire")):
+        with refused("action_owned" if change.func == door.unregister else "scope_denied"):
+            change()
+    # A shared action has no authority of its own: it writes where whoever invokes it may write.
+    door.register("player", {**stoke, "id": "cheat", "scope": "_shared"})
+    with refused("scope_denied", "narrator"):
+        door.invoke("player", "cheat")
+    assert door.invoke("narrator", "cheat") == {"fire_lit": True, "wood": -2}
+
+
+def test_parameters_and_which_of_their_values_can_be_had(door: Door, room: Room) -> None:
+    room("agent-a", "player")
+    door.batch("agent-a", {"writes": [{"key": "wood", "value": 5}, {"key": "costs", "value": {"trap": 3, "hut": 9}}]})
+    craft: Body = {
+        "id": "craft",
+        "params": {"item": {"type": "string", "enum": ["trap", "hut", "cart"]}},
+        "if": "state._shared.wood >= 3",
+        "writes": [
+            {"key": "wood", "value": -3, "increment": True},
+            {"key": "inventory_${params.item}", "value": 1, "increment": True},
+        ],
+    }
+    door.register("agent-a", craft)
+    assert door.invoke("player", "craft", item="trap") == {"wood": 2, "inventory_trap": 1}
+    with refused("invalid_param", "trap", "hut", "cart"):
+        door.invoke("player", "craft", item="boat")
+    # A value that is an expression, and the availability of each value.
+    by_cost = {
+        **craft,
+        "if": "state._shared.wood >= state._shared.costs[params.item]",
+        "writes": [{"key": "wood", "value": "0 - state._shared.costs[params.item]", "expr": True, "increment": True}],
+    }
+    door.put("agent-a", {"key": "wood", "value": 5})
+    door.register("agent-a", by_cost)
+    assert door.by_param("player", "craft") == {"item": {"trap": True, "hut": False, "cart": False}}
+    # The guide lists craft itself as available. Here that depends on a parameter without a default (`needs_params`).
+    assert door.actions("player") == {"craft": False}
+    assert door.invoke("player", "craft", item="trap") == {"wood": 2}
+
+
+def test_a_cooldown(door: Door, room: Room) -> None:
+    room("agent-a", "player")
+    forage = {
+        "id": "forage",
+        "on_invoke": {"timer": {"ms": 10000, "effect": "enable"}},
+        "writes": [{"key": "food", "value": 1, "increment": True}],
+    }
+    door.register("agent-a", forage)
+    assert door.invoke("player", "forage") == {"food": 1}
+    # The guide lets the action vanish while it is dormant. Here it stays listed, and says when it is there again.
+    assert door.actions("player") == {"forage": False}
+    with refused("action_cooldown", "available_at"):
+        door.invoke("agent-a", "forage")
+    door.register("agent-a", {**forage, "on_invoke": {"timer": {"ms": 50, "effect": "enable"}}, "reset_cooldown": True})
+    door.invoke("player", "forage")
+    door.wait("player", "actions.forage.available")
+    assert door.invoke("player", "forage") == {"food": 3}
+
+
+# -- work, views, presence, counters ---------------------------------------------------------------------------
+
+
+def test_a_task_that_workers_race_for(door: Door, room: Room) -> None:
+    room("coord", "worker-1", "worker-2")
+    number = door.post("coord", {"kind": "task", "body": "analyze X"})
+    assert door.unclaimed("worker-1") == door.unclaimed("worker-2") == ["analyze X"]
+    door.claim("worker-1", number)
+    with refused("already_claimed", "worker-1"):
+        door.claim("worker-2", number)
+    assert door.unclaimed("worker-2") == []
+    door.post("worker-1", {"kind": "result", "reply_to": number, "body": "analysis: ..."})
+    # The guide says no more of it. Here a result in reply to a claimed task ends the task.
+    with refused("task_over"):
+        door.claim("worker-2", number)
+    assert door.value("coord", "messages.unclaimed") == 0
+
+
+def test_a_view_is_waited_for_and_guards(door: Door, room: Room, somebody: Somebody) -> None:
+    room("agent-a", "agent-b")
+    ready = 'agents["agent-a"].status == "active" && agents["agent-b"].status == "active"'
+    door.put("agent-a", {"scope": "_view", "key": "all_ready", "expr": ready})
+    door.wait("agent-b", "state._view.all_ready == true")
+    door.put("agent-b", {"key": "phase", "value": "go", "if": "state._view.all_ready == true"})
+    door.state_presence("agent-b", "busy")
+    with refused("precondition_failed"):
+        door.put("agent-a", {"key": "phase", "value": "on", "if": "state._view.all_ready == true"})
+    with waiting(door, somebody, "agent-a", 'agents["agent-b"].status == "active"'):
+        # A stated status is taken back with none. The guide writes another one.
+        door.state_presence("agent-b", "none")
+    # A view that cannot be found out is an error and opens nothing, where the service had a map that is true.
+    door.put("agent-a", {"scope": "_view", "key": "broken", "expr": "state._shared.nothing == 1"})
+    with refused("expression_failed"):
+        door.put("agent-a", {"key": "phase", "value": "on", "if": "state._view.broken"})
+    # Views support timer and enabled like all resources.
+    timer = {"ms": 50, "effect": "delete"}
+    door.put("agent-a", {"scope": "_view", "key": "brief", "expr": "true", "enabled": "true", "timer": timer})
+    door.wait("agent-a", "!has(state._view.brief)")
+
+
+def test_agents_observe_each_other(door: Door, room: Room, somebody: Somebody) -> None:
+    room("agent-a", "agent-b")
+    door.put("agent-a", {"key": "phase", "value": "bidding"})
+    condition = 'state._shared.phase == "scoring"'
+    with waiting(door, somebody, "agent-b", condition):
+        assert door.value("agent-a", 'agents["agent-b"].status') == "waiting"
+        assert door.value("agent-a", 'agents["agent-b"].waiting_on') == condition
+        door.put("agent-a", {"key": "phase", "value": "scoring"})
+    # The earlier status comes back after the wait: the service set `active` whatever it had been.
+    door.state_presence("agent-b", "busy")
+    door.wait("agent-b", condition)
+    assert door.value("agent-a", 'agents["agent-b"].status') == "busy"
+
+
+def test_a_counter_that_many_update(door: Door, room: Room) -> None:
+    room("agent-a", "agent-b")
+    for agent in ("agent-a", "agent-b", "agent-a"):
+        door.put(agent, {"key": "tasks_done", "value": 1, "increment": True})
+    assert door.value("agent-b", "state._shared.tasks_done") == 3
+
+
+def test_an_expression_that_is_none_is_shown_with_its_place(door: Door, room: Room) -> None:
+    room("agent-a")
+    with refused("expression_invalid", "it ends too early"):
+        door.value("agent-a", "1 +")
