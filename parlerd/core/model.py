@@ -70,6 +70,8 @@ COOLDOWNS: Final = "_cooldown"
 """In place of a scope: the actions that were invoked and cannot be invoked again yet."""
 BESIDE: Final = frozenset({ACTIONS, COOLDOWNS})
 """What stands beside the state's scopes and is none of them."""
+INVOCATION: Final = "action_invocation"
+"""The kind of the messages by which a room's home says that an action was invoked (`invocations`). Nobody posts one."""
 MAX_WRITES: Final = 100
 """Writes of one command to the state. Source: coordination spec, State."""
 RESERVED: Final = frozenset({"owner", "person", "system", "all", "anyone", "me"}) | OWN_SCOPES | BESIDE
