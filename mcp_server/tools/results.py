@@ -25,6 +25,7 @@ import msgspec
 from mcp_server.budget import PAGE, RESERVE, Budget
 from mcp_server.fence import Fencer, Revealed, is_name, reveal
 from mcp_server.tools import state_texts
+from parlerd.core.model import INVOCATION
 from parlerd.operations import types as t
 
 TAIL_BYTES: Final = 2_000
@@ -310,7 +311,8 @@ def _segments(message: t.Message, you: str, offset: int = 0) -> list[tuple[str, 
     else:
         facts += _addressed(message, you)
         found.append(("; ".join(facts), message.text))
-    if message.data is not msgspec.UNSET and message.data is not None:
+    is_said = message.kind == INVOCATION and message.verified == "unsigned"  # the line says all of it
+    if message.data is not msgspec.UNSET and message.data is not None and not is_said:
         found.append((f"data of #{message.seq}", msgspec.json.encode(message.data).decode()))
     left: list[tuple[str, str, int]] = []
     for number, (head, text) in enumerate(found):

@@ -138,8 +138,11 @@ def show_message(out: Output, message: t.Message, now: float, *, you: str | None
             _show_brought(out, message.brings)
         if not isinstance(message.data, msgspec.UnsetType) and message.data is not None:
             from parlerd.cli.output import to_json
+            from parlerd.core.model import INVOCATION
 
-            out.text("data: " + to_json(message.data))
+            if message.kind != INVOCATION or message.verified != "unsigned":
+                # Of an invocation the line says all of it.
+                out.text("data: " + to_json(message.data))
     else:
         lines: list[tuple[str, str]] = []
         if handoff.summary:

@@ -6,7 +6,8 @@
 
 Who invokes an action writes what it says: to the room's own scopes, to the scope in which the action is registered, and
 to its own. An invocation is decided once, over what there was before its first write: what its writes change does not
-undo it. Afterwards the action may have to cool down, which registering it again does not end.
+undo it. Afterwards the action may have to cool down, which registering it again does not end. The room is told of each
+invocation by a message (`invocations`), which stands last among its facts.
 
 Not here: what an action consists of (`templates`), what a write leads to (`state.Draft`), and what there is for whom
 (`resolver`). Above: `room`. Below: those. Invariants: what `may_invoke` allows is refused for nothing but its
@@ -22,7 +23,7 @@ import msgspec
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
-from parlerd.core import topics
+from parlerd.core import invocations, topics
 from parlerd.core.decision import Decision, replayed
 from parlerd.core.entries import EntriesState, Entry
 from parlerd.core.errors import Refused
@@ -196,7 +197,8 @@ class Actions(Facet[EntriesState]):
                 refused.details["index"] = number
                 raise
         result = msgspec.UNSET if action.result is None else self._worth(action.result, params, resolver)
-        text = text_of(msgspec.to_builtins(Invocation(redacted(action, params), result)), param="params")
+        kept = redacted(action, params)
+        text = text_of(msgspec.to_builtins(Invocation(kept, result)), param="params")
         events, bodies = draft.finish(ids)
         after = None if action.on_invoke is None else started(action.on_invoke, now)
         short = text if len(text) <= IN_HEADER else b""
@@ -211,7 +213,9 @@ class Actions(Facet[EntriesState]):
             life=after if after and not after.is_dormant else None,
         )
         body = None if short else encode_text(text, ids)
-        return Decision((invoked, *events), bodies=(body, *bodies), authority="member")
+        said = invocations.Invoked(id, kept)
+        posted, words = invocations.told(self._lifecycle.room, by, now, ids, said)
+        return Decision((invoked, *events, posted), bodies=(body, *bodies, words), authority="member")
 
     def missing(self, id: str) -> Refused:
         """What is said of an action that there is not, with the nearest one."""

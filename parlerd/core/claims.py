@@ -34,7 +34,7 @@ from parlerd.core.errors import Refused
 from parlerd.core.facets import Facet, applies, decides, touches
 from parlerd.core.lifecycle import LifecycleState, require_open, require_sound
 from parlerd.core.membership import MembershipState, is_requester, present
-from parlerd.core.model import AgentId, By, Ids, MessageId, Millis, Position, TaskOutcome
+from parlerd.core.model import INVOCATION, AgentId, By, Ids, MessageId, Millis, Position, TaskOutcome
 from parlerd.core.seen import Presences
 from parlerd.core.topics import Topic
 from parlerd.core.words import KIND_OF, LATE, Said
@@ -55,8 +55,8 @@ SAID_BY: Final[Mapping[str, Said]] = {kind: said for said, kind in KIND_OF.items
 ENDS: Final[Mapping[str, TaskOutcome]] = {"done": "done", "failed": "failed", "cancelled": "cancelled"}
 """What ends a task, among all that is said of it."""
 _GOES_ON: Final[Mapping[str, Progress]] = {"accepted": "accepted", "working": "working", "awaiting": "awaiting"}
-QUIET_KINDS: Final = frozenset(KIND_OF[said] for said in _GOES_ON.values())
-"""Messages that say how a task goes on. They wake nobody. Source: rooms spec, Loops."""
+QUIET_KINDS: Final = frozenset({INVOCATION, *(KIND_OF[said] for said in _GOES_ON.values())})
+"""Messages that say how a task goes on, or that an action was invoked. They wake nobody. Source: rooms spec, Loops."""
 
 
 class Task(msgspec.Struct, frozen=True, array_like=True):

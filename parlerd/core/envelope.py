@@ -6,8 +6,9 @@ at which it was stored come from the room's home and are not in the envelope. Fr
 order. A room compares the other fields of an envelope that was finished elsewhere with what the room decides itself,
 and never looks at the parts.
 
-Version 2 is the only one that is written. Version 1 is still read: it signed neither the message's id nor the door, it
-counted an author's messages once for all audiences, and in place of `shown` and `line` it had `seen`.
+Version 2 is the only one that authors write. Version 1 is still read: it signed neither the message's id nor the door,
+it counted an author's messages once for all audiences, and in place of `shown` and `line` it had `seen`. Version 0 has
+no author who signs: the room's home says in it that a member invoked an action (`invocations`).
 
 Above: `words`, which checks an envelope. Below: `public_line`, which says what a line is. Invariant: an envelope is
 encoded once; the bytes that were signed are the bytes that are stored and sent.
@@ -22,6 +23,8 @@ import msgspec
 
 from parlerd.core.model import NO_BLOB, AgentId, BlobId, MessageId, Millis, RoomId, Turn
 
+UNSIGNED: Final = 0
+"""The version of the envelopes that nobody signs."""
 DEFAULT_OFFER_MS: Final = Millis(24 * 3600 * 1000)
 """How long the offer of a turn stands: as long as a session key is good for, so that a giver who comes back the next
 day finds the turn taken or free."""
@@ -136,7 +139,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The signed body of a message."""
 
     v: int
-    """The version of this shape: 2, or 1 for an envelope that an older Parler wrote."""
+    """The version of this shape: 2, 1 for an envelope that an older Parler wrote, or `UNSIGNED`."""
     id: MessageId = MessageId("")
     """The message's id, drawn by the author; empty in version 1, whose ids the room's home drew."""
     room: RoomId

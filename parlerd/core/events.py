@@ -191,7 +191,8 @@ class MessagePosted(_Event, tag="message_posted", frozen=True, kw_only=True):
     opening: bool = False
     """Whether the message is the room's recap."""
     envelope_v: int = 2
-    """The version of the envelope."""
+    """The version of the envelope. `envelope.UNSIGNED` is the one that nobody signs: such a message bears no signature,
+    and stays `unsigned`."""
     memory: MemoryNote | None = None
     """What the message does in the room's memory; None for one that does nothing there."""
     turn: Turn = ""

@@ -25,7 +25,7 @@ from parlerd.core.facets import Facet, applies, decides, touches
 from parlerd.core.lifecycle import LifecycleState, require_open, require_sound
 from parlerd.core.membership import MembershipState
 from parlerd.core.memory import MemoryState, Noted
-from parlerd.core.model import AgentId, By, Ids, MessageId, Millis, ReplyTarget, Seq, Shown
+from parlerd.core.model import INVOCATION, AgentId, By, Ids, MessageId, Millis, ReplyTarget, Seq, Shown
 from parlerd.core.public_line import first_line, first_number, line_after_rewind, next_line
 from parlerd.core.seen import Presences
 from parlerd.core.topics import Topic
@@ -62,7 +62,8 @@ class MessagesState(msgspec.Struct):
     line: bytes = b""
     """The public line at the newest of them."""
     threads: dict[AgentId, dict[str, Thread]] = {}
-    """Each author's threads by the `audience_key` of those who see them. Envelopes of version 1 are in none."""
+    """Each author's threads by the `audience_key` of those who see them. Envelopes of version 1 are in none, nor those
+    that nobody signs."""
 
     @property
     def shown(self) -> Shown:
@@ -124,6 +125,8 @@ class Messages(Facet[MessagesState]):
         earlier = replayed(command)
         if earlier is not None:
             return earlier
+        if command.kind == INVOCATION:
+            raise Refused("invalid_param", "Only the room itself says that an action was invoked.", param="kind")
         require_open(self._lifecycle)
         require_sound(self._lifecycle)
         self._enabled(by.actor, now, command.presence)
@@ -293,11 +296,12 @@ class Messages(Facet[MessagesState]):
                 state.threads.get(author, {}).pop(audience, None)
 
     def _told(self, event: e.MessagePosted, header: e.Header) -> list[Topic]:
-        """Who waits for messages does not wait for what the room remembers or forgets, nor for how a task goes on."""
-        if event.memory is not None or event.kind in claims.QUIET_KINDS:
-            return []
+        """Who waits for messages does not wait for what the room remembers or forgets, nor for how a task goes on, nor
+        for an invocation. Who waits for their number does."""
+        is_quiet = event.memory is not None or event.kind in claims.QUIET_KINDS
+        topic = topics.quiet if is_quiet else topics.messages
         room, readers = self._lifecycle.room, event.visibility
-        return [topics.messages(room)] if readers is None else [topics.messages(room, reader) for reader in readers]
+        return [topic(room)] if readers is None else [topic(room, reader) for reader in readers]
 
     DECIDES = (decides(c.PostMessage, _post),)
     APPLIES = (

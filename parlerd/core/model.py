@@ -72,6 +72,8 @@ AGENTS: Final = "_agent"
 """In place of a scope: the modules of a room, and what has to be true for an agent to be there."""
 BESIDE: Final = frozenset({ACTIONS, COOLDOWNS, AGENTS})
 """What stands beside the state's scopes and is none of them."""
+INVOCATION: Final = "action_invocation"
+"""The kind of the messages by which a room's home says that an action was invoked (`invocations`). Nobody posts one."""
 MAX_WRITES: Final = 100
 """Writes of one command to the state. Source: coordination spec, State."""
 RESERVED: Final = frozenset({"owner", "person", "system", "all", "anyone", "me"}) | OWN_SCOPES | BESIDE

@@ -22,6 +22,7 @@ EVERYONE: Final = ""
 
 Root = Literal[
     "messages",
+    "quiet",
     "life",
     "keys",
     "decision",
@@ -62,6 +63,11 @@ def messages(room: str, reader: str = EVERYONE) -> Topic:
     """A message in `room`: one that everyone in the room may see, or (with `reader`) one with a `visibility` that names
     this reader."""
     return Topic(room, "messages", reader)
+
+
+def quiet(room: str, reader: str = EVERYONE) -> Topic:
+    """The same for a message that ends nobody's wait for messages: it only changes how many there are."""
+    return Topic(room, "quiet", reader)
 
 
 def life(room: str) -> Topic:

@@ -218,35 +218,27 @@ def check_body(body: bytes) -> Envelope:
 def check_envelope(envelope: Envelope) -> None:
     """Check sizes, depth, numbers, and the forms of names, ids and parts. Raises what `check_body` raises.
 
-    Only version 2 passes: version 1 is read where it is stored, and nobody admits one any more.
+    Only version 2 passes: version 1 is read where it is stored, and nobody admits one any more. What nobody signs has a
+    check of its own (`invocations.read`).
     """
-    is_root = envelope.reply_to is None
-    sound = {
-        "v": envelope.v == 2,
-        "id": _MESSAGE_ID.match(envelope.id) is not None,
-        "room": _ID.match(envelope.room) is not None,
-        "key": _holds(idempotency_key, envelope.key),
-        "kind": _KIND.match(envelope.kind) is not None,
-        "chain": envelope.chain == root_chain(envelope.id) if is_root else _ID.match(envelope.chain) is not None,
-        "hops": (envelope.hops == 0) is is_root and 0 <= envelope.hops < 2**53,
-        "authored_at": 0 <= envelope.authored_at < 2**53,
-        "counter": 1 <= envelope.counter < 2**53,
-        "previous": len(envelope.previous) in (0, _HASH),
-        "shown": 0 <= envelope.shown < 2**53,
-        "line": len(envelope.line) == _HASH,
-        "seen": envelope.seen == b"",
-        "nonce": len(envelope.nonce) == _NONCE,
-        "host": envelope.host == "" or _holds(label, envelope.host),
-        "via": _holds(author_door, envelope.via),
-        "to": _are_agents(envelope.to),
-        "role": envelope.role == "" or _holds(label, envelope.role),
-        "visibility": envelope.visibility is None or _are_agents(envelope.visibility),
-        "reply_to": envelope.reply_to is None or _ID.match(envelope.reply_to) is not None,
-        "parts": 1 <= len(envelope.parts) <= MAX_PARTS,
-    }
-    for what, is_sound in sound.items():
-        if not is_sound:
-            raise _refused(what)
+    _require(
+        {
+            "v": envelope.v == 2,
+            "key": _holds(idempotency_key, envelope.key),
+            "kind": _KIND.match(envelope.kind) is not None,
+            "counter": 1 <= envelope.counter < 2**53,
+            "previous": len(envelope.previous) in (0, _HASH),
+            "shown": 0 <= envelope.shown < 2**53,
+            "line": len(envelope.line) == _HASH,
+            "via": _holds(author_door, envelope.via),
+            "to": _are_agents(envelope.to),
+            "role": envelope.role == "" or _holds(label, envelope.role),
+            "visibility": envelope.visibility is None or _are_agents(envelope.visibility),
+            "reply_to": envelope.reply_to is None or _ID.match(envelope.reply_to) is not None,
+            "parts": 1 <= len(envelope.parts) <= MAX_PARTS,
+        }
+    )
+    check_frame(envelope)
     if sum(isinstance(part, HandoffPart | HandoffAnswerPart) for part in envelope.parts) > 1:
         raise _refused("parts")
     says_something = False
@@ -281,6 +273,30 @@ def check_envelope(envelope: Envelope) -> None:
                 says_something = True
     if not says_something:
         raise _refused("parts")
+
+
+def check_frame(envelope: Envelope) -> None:
+    """Check what holds of the envelopes of every version from 2 on, and of those that nobody signs: the forms of ids
+    and times, and the name of the conversation. Raises `Refused(envelope_refused)`."""
+    is_root = envelope.reply_to is None
+    _require(
+        {
+            "id": _MESSAGE_ID.match(envelope.id) is not None,
+            "room": _ID.match(envelope.room) is not None,
+            "chain": envelope.chain == root_chain(envelope.id) if is_root else _ID.match(envelope.chain) is not None,
+            "hops": (envelope.hops == 0) is is_root and 0 <= envelope.hops < 2**53,
+            "authored_at": 0 <= envelope.authored_at < 2**53,
+            "seen": envelope.seen == b"",
+            "nonce": len(envelope.nonce) == _NONCE,
+            "host": envelope.host == "" or _holds(label, envelope.host),
+        }
+    )
+
+
+def _require(sound: Mapping[str, bool]) -> None:
+    for what, is_sound in sound.items():
+        if not is_sound:
+            raise _refused(what)
 
 
 def _is_transcript(said: Transcript) -> bool:
@@ -353,7 +369,7 @@ def contradiction(room: RoomId, key: str | None, by: By, event: MessagePosted, e
         return "v"
     if turn_of(envelope.parts) != (event.turn, event.ttl_ms):
         return "parts"
-    if envelope.v > 1:
+    if envelope.v != 1:
         if envelope.id != event.id:
             return "id"
         wrong = next((name for name in _SIGNED_LATER if getattr(by, name) != getattr(envelope, name)), None)

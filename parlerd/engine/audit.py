@@ -17,11 +17,12 @@ from typing import NamedTuple
 import msgspec
 
 from parlerd.core import events as e
+from parlerd.core import invocations
 from parlerd.core.approvals import KeyState, Request, decision_of, knock_of, terms_of
-from parlerd.core.envelope import decode_envelope
+from parlerd.core.envelope import Envelope, decode_envelope
 from parlerd.core.errors import Refused
 from parlerd.core.lifecycle import LifecycleState, owners_of
-from parlerd.core.model import AgentId, KeyId, PrincipalId, RequestId, RoomId
+from parlerd.core.model import AgentId, KeyId, PrincipalId, RequestId
 from parlerd.core.retention import RetentionState
 from parlerd.core.room import RoomState
 from parlerd.core.statements import (
@@ -101,7 +102,8 @@ def is_signed(fact: NewFact, about: Audited | None, *, is_erased: bool = False) 
     `about` is the fact's room, or None for the home room. `is_erased` says that the store erased the fact's body.
 
     A fact that need not be signed passes, and so does a message of a mirror whose words were erased, because its home
-    may have them. In a room of this home only those words are ever erased that the room remembered, and those that a
+    may have them. A message need not be signed that says of an invocation what its home says (`core.invocations`), and
+    no other one. In a room of this home only those words are ever erased that the room remembered, and those that a
     fact of the room says were too many: any other body that is missing was taken away by somebody, and the fact does
     not pass. Takes 0.12 ms (measured).
     """
@@ -117,10 +119,14 @@ def is_signed(fact: NewFact, about: Audited | None, *, is_erased: bool = False) 
         )
         return fact.header.body is None or (is_erased and may_be_erased)
     if isinstance(event, e.MessagePosted) and about is not None:
-        if event.verified != "valid":
+        if event.verified == "invalid":
             return True
-        author = fact.header.by.actor
-        return verify(author, "parler/message", body, signature) and _says(about.room.room, fact.header, event, body)
+        envelope = _envelope(body)
+        if envelope is None or contradicts_words(about.room.room, fact.header.key, fact.header.by, event, envelope):
+            return False
+        if event.verified == "unsigned":
+            return not signature and _is_told(envelope, fact.header.by.actor)
+        return verify(fact.header.by.actor, "parler/message", body, signature)
     if isinstance(event, e.CardPublished):
         return verify(event.agent, "parler/card", body, signature) and _is_card(event, body)
     if isinstance(event, e.DelegationIssued):
@@ -142,14 +148,21 @@ def _is_card(event: e.CardPublished, body: bytes) -> bool:
     return said == (event.agent, event.principal, event.visibility, event.revision)
 
 
-def _says(room: RoomId, header: e.Header, event: e.MessagePosted, body: bytes) -> bool:
-    """Whether the header of a message repeats what its envelope says."""
+def _envelope(body: bytes) -> Envelope | None:
     try:
-        envelope = decode_envelope(body)
+        return decode_envelope(body)
     # msgspec raises the latter two itself, for text that is not UTF-8 and for nesting without end.
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _is_told(envelope: Envelope, invoker: AgentId) -> bool:
+    """Whether this is what a room's home says of an invocation by this agent."""
+    try:
+        invocations.read(envelope, invoker)
+    except Refused:
         return False
-    return contradicts_words(room, header.key, header.by, event, envelope) is None
+    return True
 
 
 def _is_unsigned(fact: NewFact, event: WithStatement, about: Audited) -> bool:

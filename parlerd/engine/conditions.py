@@ -196,6 +196,7 @@ def _topics(room: Room, agent: AgentId, resolver: Resolver) -> list[Topic]:
                 found.append(topics.actions(name, scope))
             case "messages":
                 found += [topics.messages(name), topics.messages(name, agent), topics.claims(name)]
+                found += [topics.quiet(name), topics.quiet(name, agent)]
             case _:
                 pass
     return found

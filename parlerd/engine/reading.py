@@ -18,7 +18,9 @@ import msgspec
 
 from parlerd.bounded import Bounded
 from parlerd.core import events as e
+from parlerd.core import invocations
 from parlerd.core.envelope import (
+    UNSIGNED,
     BlobPart,
     DataPart,
     HandoffAnswerPart,
@@ -377,13 +379,18 @@ def _parts(room: RoomState, reader: AgentId, event: e.MessagePosted, stored: Sto
     said = _Said()
     texts: list[str] = []
     try:
-        parts = decode_envelope(stored.body).parts
+        envelope = decode_envelope(stored.body)
+        if event.envelope_v == UNSIGNED:
+            invoker = stored.header.by.actor
+            invoked = invocations.read(envelope, invoker)
+            line = invocations.sentence(handle_of(room, invoker), invoked)
+            return _Said(line, data=invocations.data_of(invoked))
     # msgspec lets text that is not UTF-8 and nesting without end through as they are.
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, Refused) as error:
         if not stored.unaltered:
             return said
         raise StoreError("store_corrupt", f"The stored text of {event.id} is damaged.", id=event.id) from error
-    for part in parts:
+    for part in envelope.parts:
         match part:
             case TextPart(text=text):
                 texts.append(text)

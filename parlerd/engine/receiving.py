@@ -16,6 +16,7 @@ import trio
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core import topics
+from parlerd.core.claims import QUIET_KINDS
 from parlerd.core.errors import Refused
 from parlerd.core.identities import AgentRecord
 from parlerd.core.model import AgentId, Position, RoomId, Seq, View
@@ -86,6 +87,9 @@ class Receiving:
         # Where the first look looks, for no other task runs until then.
         at: _At | None = found_at
         wanted = [topics.messages(name), topics.messages(name, me.id), topics.life(name)]
+        if params.kind in QUIET_KINDS:
+            # Who asks for these alone waits for them.
+            wanted += [topics.quiet(name), topics.quiet(name, me.id)]
         if caller.reader.acknowledges == "next_call":
             wanted.append(topics.concerns(me.id))
         armed: Armed | None = None
@@ -453,9 +457,10 @@ def _armed(reader: AgentId, after: Position, params: t.Recv, *, bounded: bool) -
     def sees(header: e.Header) -> bool:
         event = header.event
         assert isinstance(event, e.MessagePosted)
-        # A wait goes on over what the room remembers, so its page does not leave with this commit.
+        # A wait goes on over what is quiet, so its page does not leave with this commit.
         return (
             event.memory is None
+            and event.kind not in QUIET_KINDS
             and header.by.actor != reader
             and (event.visibility is None or reader in event.visibility)
         )

@@ -255,8 +255,8 @@ class Streams:
 def _topics(room: Room, inside: list[AgentRecord], *, owns: bool) -> list[topics.Topic]:
     """What changes what these observers see of a room."""
     name = room.state.room
-    wanted = [topics.messages(name), topics.life(name)]
-    wanted += [topics.messages(name, agent.id) for agent in inside]
+    wanted = [topics.messages(name), topics.quiet(name), topics.life(name)]
+    wanted += [topic(name, agent.id) for agent in inside for topic in (topics.messages, topics.quiet)]
     return [*wanted, topics.requests(room.state.owner_principal)] if owns else wanted
 
 

@@ -7,7 +7,8 @@ Nothing that the other home says is believed that somebody's signature can show:
     who a member is    by the room's opening, by a signed decision, or by a knock with a key of signed terms. A member
                        without a proof is left out, and so are its words. An agent of this home is in no room at which
                        it did not knock itself.
-    who said what      by the author's signature over the envelope, which has to be for this room and in order
+    who said what      by the author's signature over the envelope, which has to be for this room and in order. That an
+                       action was invoked, the home says itself, and it is taken in as that: unsigned
     that nothing is    by the public line, which each page and each envelope states, and by each author's threads
     missing            within the messages that this home is shown
     whose a name is    a handle means one agent for good
@@ -19,7 +20,8 @@ later, leave out what was erased, tell a member's proof late, and be of a newer 
 
 Pure: no clock, no store; what the mirror knows of the past is handed over (`Past`, asked for as `wanted` says). Above:
 `link`. Below: the core's statements, words and public line, and `identity` for what signatures prove. Invariants: of an
-honest home nothing is called a contradiction; what is taken in as a member's words bears that member's signature.
+honest home nothing is called a contradiction; what is taken in as a member's words bears that member's signature, and
+nothing is taken in unsigned but what a home says of an invocation.
 """
 
 from __future__ import annotations
@@ -34,8 +36,9 @@ import msgspec
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
+from parlerd.core import invocations
 from parlerd.core.claims import ENDS
-from parlerd.core.envelope import Envelope, blob_of, decode_envelope, memory_of, operation_of, turn_of
+from parlerd.core.envelope import UNSIGNED, Envelope, blob_of, decode_envelope, memory_of, operation_of, turn_of
 from parlerd.core.errors import Refused
 from parlerd.core.lifecycle import OLDER_COPY, owners_of
 from parlerd.core.membership import told_seq
@@ -276,10 +279,11 @@ class _Step:
         *,
         operation: str = "",
         key: str | None = None,
+        verified: Verified = "valid",
     ) -> None:
         """Let the mirror take in these events, with the body and the signature of each."""
         self.now = max(self.now, at)
-        words = Arrived(bodies or (None,) * len(events))
+        words = Arrived(bodies or (None,) * len(events), verified)
         command = c.Arrive(events=events, at=at, operation=operation, idempotency_key=key)
         self.arrivals.append(Arrival(command, by, words))
 
@@ -683,13 +687,19 @@ class _Step:
         if not is_new:
             return after
         author = self.member(agent)
-        if envelope.v != 2 or author is None or self._past.known.get(envelope.id) is False:
+        is_unsigned = envelope.v == UNSIGNED
+        if not (is_unsigned or envelope.v == 2) or author is None or self._past.known.get(envelope.id) is False:
             # A version that this program does not check, somebody whom nothing shows to be a member, or an id that a
             # message of another room has here, which the room's home cannot know.
             if after != place:
                 self._leave_out(after)
             return after
-        self._require_sound(message, envelope, digest, place, after)
+        if not is_unsigned:
+            self._require_sound(message, envelope, digest, place, after)
+        elif not is_told(message, envelope, self._about._room):
+            raise _Contradiction("unsigned", number=after.number, agent=agent)
+        elif self._past.known.get(envelope.id) or envelope.id in self._ids:
+            raise _Contradiction("id", number=after.number, agent=agent)
         self._post(message, envelope, digest, author, after)
         return after
 
@@ -766,21 +776,38 @@ class _Step:
         is_recap = envelope.kind == "context" and is_public and after.number == 1 and agent == self._opening.owner
         posted = posted_of(envelope, digest, is_opening=message.opening and is_recap, version=message.version)
         by = By(agent, author.principal, "", envelope.host, cast(Via, envelope.via))
-        ours = self._about._ours(agent)
+        # Of an agent of this home it is known by which request it said something, and so which one is a repeated one.
+        ours = self._about._ours(agent) and envelope.v != UNSIGNED
         self.add(
             (posted,),
             by,
             Millis(message.at),
-            ((message.body, message.signature),),
+            ((message.body, message.signature or None),),
             operation=operation_of(envelope.parts) if ours else "",
             key=envelope.key if ours else None,
+            verified=verified_as(envelope),
         )
         self._shown = after
         self._ids.add(envelope.id)
-        self._threads[agent, audience_key(envelope.visibility)] = Thread(envelope.counter, digest)
+        if envelope.v != UNSIGNED:
+            self._threads[agent, audience_key(envelope.visibility)] = Thread(envelope.counter, digest)
         for reader in self._numbers:
             if is_public or reader in (envelope.visibility or ()):
                 self._numbers[reader] += 1
+
+
+def is_told(message: t.LinkMessage, envelope: Envelope, room: RoomId) -> bool:
+    """Whether an envelope of the version that nobody signs is what a home may say itself in this room."""
+    try:
+        invocations.read(envelope, AgentId(message.agent))
+    except Refused:
+        return False
+    return envelope.room == room and not message.signature
+
+
+def verified_as(envelope: Envelope) -> Verified:
+    """What is said of the signature of a message that was judged and found sound."""
+    return "unsigned" if envelope.v == UNSIGNED else "valid"
 
 
 def posted_of(

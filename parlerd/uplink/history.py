@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from typing import NamedTuple, cast
 
 from parlerd.core import events as e
-from parlerd.core.envelope import Envelope
+from parlerd.core.envelope import UNSIGNED, Envelope
 from parlerd.core.errors import Refused
 from parlerd.core.messages import audience_key
 from parlerd.core.model import AgentId, By, Millis, Position, Seq, Shown, Via
@@ -29,7 +29,7 @@ from parlerd.engine.handles import Earlier
 from parlerd.identity.signatures import verify
 from parlerd.operations import types as t
 from parlerd.store.port import StoredMessage
-from parlerd.uplink.arriving import decoded, posted_of
+from parlerd.uplink.arriving import decoded, is_told, posted_of, verified_as
 
 
 class Contradicted(Exception):
@@ -79,17 +79,21 @@ def judge(page: t.LinkPage, mirror: RoomState, reader: AgentId, after: Seq, know
             place = Shown(place.number + 1, next_line(place.line, digest))
             _require_line(lines, place)
         author = mirror.members.get(agent)
-        if envelope.v != 2 or author is None:
+        if envelope.v not in (UNSIGNED, 2) or author is None:
             # A version that this program does not check, or somebody whom nothing shows to have been a member.
             continue
+        if envelope.v == UNSIGNED and not is_told(message, envelope, mirror.room):
+            raise Contradicted("unsigned")
         thread = agent, audience_key(envelope.visibility)
-        _require_sound(message, envelope, mirror, before, lines, threads.get(thread))
+        if envelope.v != UNSIGNED:
+            _require_sound(message, envelope, mirror, before, lines, threads.get(thread))
         if envelope.id in ids:
             raise Contradicted("id")
         if envelope.visibility is not None and reader not in envelope.visibility:
             raise Contradicted("reader")
         ids.add(envelope.id)
-        threads[thread] = digest
+        if envelope.v != UNSIGNED:
+            threads[thread] = digest
         by = By(agent, author.principal, "", envelope.host, cast(Via, envelope.via))
         header = _header(message, envelope, digest, by, is_opening=place.number == 1 and agent == mirror.owner)
         found.append(StoredMessage(mirror.room, number, header, message.body, message.signature))
@@ -131,5 +135,5 @@ def _require_sound(
 def _header(message: t.LinkMessage, envelope: Envelope, digest: bytes, by: By, *, is_opening: bool) -> e.Header:
     """The fact that the mirror would hold of the message. Position 0 is no fact's: the message is in no log here."""
     is_opening = message.opening and envelope.visibility is None and is_opening
-    event = posted_of(envelope, digest, is_opening=is_opening, version=message.version, verified="valid")
+    event = posted_of(envelope, digest, is_opening=is_opening, version=message.version, verified=verified_as(envelope))
     return e.Header(position=Position(0), at=Millis(message.at), by=by, authority="arrived", event=event, body=digest)

@@ -446,6 +446,28 @@ def test_a_message_that_is_not_valid_says_so(shell: Shell, verified: str) -> Non
     assert verified in shell.run("recv").stdout
 
 
+def test_an_invocation_is_one_line_and_its_parameters_write_no_other(shell: Shell) -> None:
+    params = {"item": "trap\u202e\n#2 alice"}
+    text = "bob invoked craft " + msgspec.json.encode(params).decode()
+    data = {"action": "craft", "params": params}
+    told = message(text, verified="unsigned", kind="action_invocation", data=data)
+    shell.daemon.answers("message.recv", page(told)).answers("message.commit", COMMITTED)
+    ran = shell.run("recv")
+    assert sum("#2 alice" in line for line in ran.stdout.splitlines()) == 1
+    assert not [line for line in ran.stdout.splitlines() if line.startswith("#2")]
+    assert "\u202e" not in ran.stdout
+    assert "data:" not in ran.stdout
+    assert "NOT VERIFIED (unsigned)" in ran.stdout
+    shell.daemon.answers("message.recv", page(told)).answers("message.commit", COMMITTED)
+    assert shell.run("recv", "--json").document["messages"][0]["data"] == data
+
+
+def test_the_data_of_a_message_that_is_no_invocation_are_shown_whatever_its_kind(shell: Shell) -> None:
+    said = message("look", kind="action_invocation", data={"a": 1})
+    shell.daemon.answers("message.recv", page(said)).answers("message.commit", COMMITTED)
+    assert 'data: {"a":1}' in shell.run("recv").stdout
+
+
 # -- why -------------------------------------------------------------------------------------------------
 
 

@@ -10,17 +10,34 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parlerd.core import actions
+from parlerd.core import actions, invocations, topics
+from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.actions import Invocation
+from parlerd.core.envelope import decode_envelope
 from parlerd.core.errors import Refused
-from parlerd.core.model import ACTIONS, COOLDOWNS, Millis
+from parlerd.core.invocations import Invoked
+from parlerd.core.model import ACTIONS, COOLDOWNS, INVOCATION, Millis
+from parlerd.core.public_line import next_line
 from parlerd.core.room import Room
 from parlerd.core.seen import NOBODY_SEEN
 from parlerd.core.state import decode_text
 from parlerd.core.templates import Param
 from parlerd.core.timers import TimerSpec
-from tests.support.core import BEN, CAT, HOUR, OWNER, Agent, RoomDriver, an_action, doing, opened, outcome, refused
+from tests.support.core import (
+    BEN,
+    CAT,
+    HOUR,
+    OWNER,
+    Agent,
+    RoomDriver,
+    an_action,
+    doing,
+    opened,
+    outcome,
+    refused,
+    types,
+)
 
 ITEM = Param(type="string", enum=("trap", "hut", "cart"))
 TURN = ("_shared", "turn")
@@ -52,7 +69,7 @@ def test_an_invocation_makes_all_writes_at_once(talk: RoomDriver) -> None:
     )
     assert talk.register(OWNER, "stoke_fire", stoke) == 1
     decision = talk.invoke(BEN, "stoke_fire")
-    assert [type(event).__name__ for event in decision.events] == ["ActionInvoked", "StateWritten", "StateWritten"]
+    assert types(decision) == ["ActionInvoked", "StateWritten", "StateWritten", "MessagePosted"]
     assert talk.shared(CAT) == {"wood": 4, "fire": True}
     # The result is what there was before the writes.
     assert msgspec.json.decode(invoked(talk).text, type=Invocation).result == 5
@@ -364,6 +381,66 @@ def test_an_action_that_enables_itself_by_being_there_is_not_there(talk: RoomDri
     assert talk.worth(BEN, "actions.map(a, a)") == []
 
 
+# -- what the room is told ---------------------------------------------------------------------------------
+
+
+def tellings(room: RoomDriver) -> list[Invoked]:
+    """What the room was told of invocations."""
+    posted = [header for header, event in room.posted() if event.kind == INVOCATION]
+    return [invocations.read(decode_envelope(room.bodies[each.position]), each.by.actor) for each in posted]
+
+
+def test_the_room_is_told_who_invoked_what_with_which_parameters(talk: RoomDriver) -> None:
+    talk.register(OWNER, "craft", an_action(params={"item": ITEM, "n": Param(default=b"1")}))
+    talk.invoke(BEN, "craft", item="trap")
+    assert tellings(talk) == [Invoked("craft", {"item": "trap", "n": 1})]
+    header, event = talk.posted()[-1]
+    assert (header.by.actor, event.verified, event.visibility, event.to) == (BEN.id, "unsigned", None, ())
+    talk.verify()
+
+
+def test_what_is_told_of_an_invocation_is_a_message_and_in_nobodys_thread(talk: RoomDriver) -> None:
+    talk.register(OWNER, "go", an_action())
+    first = talk.post(BEN)
+    before, state = talk.aggregate.newest_seq(CAT.id), talk.aggregate.state
+    line, public = state.shown.line, state.shown.number
+    threads = msgspec.msgpack.encode(state.messages.threads)
+    talk.invoke(BEN, "go")
+    _, event = talk.posted()[-1]
+    assert talk.aggregate.newest_seq(CAT.id) == before + 1
+    assert talk.worth(CAT, "messages.count") == before + 1
+    assert talk.worth(CAT, "messages.unclaimed") == 0
+    assert msgspec.msgpack.encode(state.messages.threads) == threads
+    assert state.shown == (public + 1, next_line(line, event.envelope))
+    assert talk.post(BEN).counter == first.counter + 1
+    talk.verify()
+
+
+def test_what_is_told_of_an_invocation_wakes_who_waits_for_a_number_of_messages_and_nobody_else(
+    talk: RoomDriver,
+) -> None:
+    talk.register(OWNER, "go", an_action())
+    talk.invoke(BEN, "go")
+    assert talk.aggregate.topics(talk.log[-1]) == [topics.quiet(talk.aggregate.state.room)]
+
+
+def test_a_repeated_and_a_refused_invocation_tell_nothing(talk: RoomDriver) -> None:
+    talk.register(OWNER, "go", an_action(gate="!has(params.x)", params={"x": Param(default=b"1")}))
+    with refused("precondition_failed"):
+        talk.invoke(BEN, "go")
+    talk.register(OWNER, "go", an_action())
+    talk.invoke(BEN, "go", key="k1")
+    talk.invoke(BEN, "go", key="k1")
+    assert len(tellings(talk)) == 1
+
+
+def test_nobody_posts_that_an_action_was_invoked(talk: RoomDriver) -> None:
+    with refused("invalid_param") as caught:
+        talk.run(c.PostMessage(kind=INVOCATION), BEN)
+    assert caught.value.details["param"] == "kind"
+    assert tellings(talk) == []
+
+
 # -- what is kept ------------------------------------------------------------------------------------------
 
 
@@ -376,7 +453,10 @@ def test_a_secret_parameter_stands_in_no_fact_and_in_no_body(talk: RoomDriver) -
     decision = talk.invoke(BEN, "open", word="canary", note="short")
     kept = msgspec.json.decode(invoked(talk).text, type=Invocation)
     assert kept.params == {"word": "(secret)", "note": "short"}
-    assert decision.bodies == (None, None)
+    assert decision.bodies[:-1] == (None, None)
+    assert [told.params for told in tellings(talk)] == [
+        {"word": "(secret)", "note": "n" * 2_000}, {"word": "(secret)", "note": "short"},
+    ]  # fmt: skip
     assert not any(b"canary" in (body or b"") for body in talk.bodies.values())
     facts = b"".join(e.encode_header(header) for header in talk.log if not isinstance(header.event, e.ActionRegistered))
     assert b"canary" not in facts

@@ -17,7 +17,7 @@ from parlerd.core.claims import (
 )
 from parlerd.core.errors import Refused
 from parlerd.core.membership import REQUESTER
-from parlerd.core.model import DEFAULT_LEASE_MS, MessageId, Millis, Position
+from parlerd.core.model import DEFAULT_LEASE_MS, INVOCATION, MessageId, Millis, Position
 from parlerd.core.words import LATE, Said
 from tests.support.core import BEN, CAT, DAN, OWNER, Agent, RoomDriver, agent, opened, refused
 
@@ -230,7 +230,7 @@ def test_how_a_task_goes_on_is_known_of_the_holder_alone_and_wakes_nobody(said: 
     found = made.aggregate.claims.get(task)
     assert found is not None
     assert found.state == said
-    assert made.aggregate.topics(made.log[-1]) == []
+    assert made.aggregate.topics(made.log[-1]) == [topics.quiet(made.aggregate.state.room)]
     made.verify()
 
 
@@ -497,7 +497,7 @@ def test_facts_about_a_task_that_a_log_does_not_hold_change_nothing() -> None:
 
 
 def test_what_says_how_a_task_goes_on_has_kinds_of_its_own() -> None:
-    assert {"task-accepted", "task-working", "task-awaiting"} == QUIET_KINDS
+    assert {"task-accepted", "task-working", "task-awaiting", INVOCATION} == QUIET_KINDS
 
 
 def test_agents_of_any_name_hold_tasks_side_by_side() -> None:

@@ -10,6 +10,8 @@ from parlerd.core.topics import ANY, Root, Topic
 MADE = [
     topics.messages("x"),
     topics.messages("x", "x"),
+    topics.quiet("x"),
+    topics.quiet("x", "x"),
     topics.life("x"),
     topics.keys("x"),
     topics.keys("x", "x"),

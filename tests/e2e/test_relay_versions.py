@@ -222,6 +222,38 @@ def test_a_reason_that_only_a_newer_relay_knows_is_told_as_its_refusal(
     assert "bed" not in str(error), "sentences of a relay are not shown"
 
 
+KNOWS: Final = "UNSIGNED: Final = 0\n"
+"""What a release from before invocations were told does not know: a version of envelopes that nobody signs. To such a
+release version 0 is one more that it does not know, and no message has the version that it takes for such a one."""
+
+
+def test_an_older_daemon_leaves_out_what_a_newer_relay_says_of_an_invocation_and_goes_on(
+    two: tuple[Somebody, Somebody], release: Make, tmp_path: Path
+) -> None:
+    ann, ben = two
+    craft = tmp_path / "craft.json"
+    craft.write_text('{"id": "craft"}')
+    ben.program = release(OLDER, Change("parlerd/core/envelope.py", KNOWS, KNOWS.replace("0", "-1"))).parler
+    ann.program = PARLER
+    team = team_of(ann, ben)
+    room = met(team)["room"]
+    talk(team, room)
+    ann.asks("--as", "alice", "action", "register", "--file", str(craft), "--room", room)
+    ann.asks("--as", "alice", "action", "invoke", "craft", "--room", room)
+    (told,) = ann.asks("--as", "alice", "recv", "--room", room, "--wait", "20", "--kind", "action_invocation", "--all")[
+        "messages"
+    ]
+    assert (told["text"], told["verified"]) == ("alice invoked craft", "unsigned")
+    talk(team, room)
+    page = ben.asks("--as", "bob", "recv", "--room", room, "--since", "0")
+    assert page["more"], "a page ends where a message is left out"
+    rest = ben.asks("--as", "bob", "recv", "--room", room, "--since", page["cursor"])
+    assert rest["notice"].startswith(f"Message {told['seq']} cannot be shown")
+    seen = {message["seq"]: message["verified"] for message in [*page["messages"], *rest["messages"]]}
+    assert seen == dict.fromkeys({*range(1, told["seq"] + 3)} - {told["seq"]}, "valid")
+    assert [each["alarm"] for each in ben.asks("rooms")["rooms"]] == [""]
+
+
 @pytest.mark.parametrize("newer", ["relay", "daemon"])
 def test_a_link_of_another_protocol_is_refused_once_and_not_tried_again_before_a_person_asks(
     two: tuple[Somebody, Somebody], release: Make, newer: str

@@ -9,8 +9,9 @@ import msgspec
 import pytest
 import trio
 
+from parlerd.core.envelope import UNSIGNED
 from parlerd.core.errors import ParlerError, StoreError
-from parlerd.core.model import RoomId, Shown
+from parlerd.core.model import INVOCATION, RoomId, Shown
 from parlerd.core.statements import room_id_of
 from parlerd.engine.deciding import MAX_LINES
 from parlerd.engine.quota import OPENING
@@ -97,6 +98,20 @@ def test_the_line_that_authors_name_is_asked_of_the_store_once_and_compared_each
                 envelope = link.person.envelope("ann", opened.room, "x", shown=wrong, line=bytes(32), **newest)
                 refused = await link.refused("link.post", envelope)
                 assert (refused.code, refused.details["what"]) == ("envelope_refused", "line")
+
+    run(main)
+
+
+def test_nobody_posts_over_a_link_what_only_the_rooms_home_says() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            link, opened = await ann_in_a_room(served)
+            signed = link.person.envelope("ann", opened.room, "ann invoked go", kind=INVOCATION)
+            refused = await link.refused("link.post", signed)
+            assert (refused.code, refused.details["param"]) == ("invalid_param", "kind")
+            for about in ({"v": UNSIGNED}, {"v": UNSIGNED, "kind": INVOCATION, "counter": 0, "line": b""}):
+                refused = await link.refused("link.post", link.person.envelope("ann", opened.room, "x", **about))
+                assert (refused.code, refused.details["what"]) == ("envelope_refused", "v")
 
     run(main)
 

@@ -103,6 +103,26 @@ def test_what_a_waiting_reader_may_not_see_is_not_on_its_record() -> None:
     run(main)
 
 
+def test_what_ends_no_wait_is_not_on_the_record_of_a_waiting_reader() -> None:
+    async def main() -> None:
+        store = Jobs()
+        got: list[t.Received] = []
+        async with engine_world(store=store) as served:
+            alice, bob = await served.room("alice", "bob")
+            await alice.call("action.register", t.RegisterAction(id="go"))
+            async with trio.open_nursery() as nursery:
+                await waiting(served, nursery, bob, got)
+                store.jobs.clear()
+                await alice.call("action.invoke", t.InvokeAction(id="go"))
+                await settle()
+                assert reads(store.jobs) == []
+                assert got == []
+                await alice.send("for all")
+            assert texts(got[0]) == ["alice invoked go", "for all"]
+
+    run(main)
+
+
 def test_a_batch_of_more_than_the_reader_asked_for_is_recorded_only_as_far_as_it_is_shown() -> None:
     async def main() -> None:
         got: list[t.Received] = []

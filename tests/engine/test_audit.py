@@ -10,7 +10,19 @@ import pytest
 from msgspec.structs import replace
 
 from parlerd.core import events as e
-from parlerd.core.model import HOME_ROOM, AgentId, HomeId, MessageId, Millis, Position, PrincipalId, RequestId, RoomId
+from parlerd.core.envelope import decode_envelope, encode_envelope
+from parlerd.core.model import (
+    HOME_ROOM,
+    INVOCATION,
+    AgentId,
+    HomeId,
+    MessageId,
+    Millis,
+    Position,
+    PrincipalId,
+    RequestId,
+    RoomId,
+)
 from parlerd.core.room import Room
 from parlerd.core.statements import decode_opened, encode_opened
 from parlerd.engine.audit import Audited, is_signed
@@ -55,6 +67,8 @@ def written() -> Written:
             sent = await alice.send("one", idempotency_key="k", to=((await bob.whoami()).id,))
             await bob.join(gated.session_key)
             await bob.send("two", reply_to=sent.id)
+            await alice.call("action.register", t.RegisterAction(id="go"))
+            await bob.call("action.invoke", t.InvokeAction(id="go", room=gated.room))
             await alice.handoff("look", to="bob", summary="s")
             await bob.handoff("review", to="owner")
             await alice.call("directory.register", t.Register(visibility="public", tags=("web",)))
@@ -92,7 +106,7 @@ def message() -> NewFact:
 
 def test_what_an_engine_writes_is_signed() -> None:
     about, facts, open_about, open_facts, home = written()
-    assert sum(isinstance(fact.header.event, e.MessagePosted) for fact in facts) == 5
+    assert sum(isinstance(fact.header.event, e.MessagePosted) for fact in facts) == 6
     assert sum(isinstance(fact.header.event, e.DelegationIssued) for fact in home) == 6
     assert {type(fact.header.event) for fact in [*facts, *open_facts] if fact.signature is not None} == {
         e.RoomOpened,
@@ -290,8 +304,25 @@ def test_a_card_that_its_agent_did_not_sign_is_found() -> None:
     assert not is_signed(_event(good, revision=1), None)
 
 
-def test_what_says_it_is_not_signed_has_nothing_to_show_and_what_lost_its_words_has() -> None:
+def test_nothing_may_be_unsigned_but_what_a_home_says_of_an_invocation() -> None:
     good, about = message(), written().about
-    assert is_signed(replace(_event(good, verified="unsigned"), signature=None), about)
+    assert not is_signed(replace(_event(good, verified="unsigned"), signature=None), about)
+    [told] = [fact for fact in written().facts if getattr(fact.header.event, "kind", "") == INVOCATION]
+    assert (told.signature, is_signed(told, about)) == (None, True)
+    assert not is_signed(_event(told, verified="valid"), about)
+    assert not is_signed(replace(told, signature=bytes(64)), about)
+    assert not is_signed(_event(told, kind="text"), about)
+    assert not is_signed(_event(told, envelope_v=2), about)
+    assert not is_signed(_event(told, to=(OTHER,)), about)
+    assert not is_signed(replace(told, body=b"\xc1"), about)
+    assert not is_signed(replace(told, body=good.body), about)
+    assert not is_signed(replace(told, header=replace(told.header, by=replace(told.header.by, actor=OTHER))), about)
+    text = replace(decode_envelope(told.body or b""), kind="text")
+    assert not is_signed(replace(_event(told, kind="text"), body=encode_envelope(text)), about)
+
+
+def test_what_says_that_its_signature_does_not_hold_passes_and_what_lost_its_words_does_not() -> None:
+    good, about = message(), written().about
+    assert is_signed(replace(_event(good, verified="invalid"), signature=None), about)
     assert not is_signed(replace(good, body=None, signature=None), about)
     assert not is_signed(replace(good, body=b"\xc1"), about)

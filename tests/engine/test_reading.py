@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import msgspec
@@ -9,15 +10,18 @@ import pytest
 from msgspec.structs import replace
 
 from parlerd.core import events as e
-from parlerd.core.envelope import decode_envelope
-from parlerd.core.errors import Refused
-from parlerd.core.model import AgentId, By, MessageId, Millis, Position, RoomId, Seq
+from parlerd.core import invocations
+from parlerd.core.envelope import TextPart, decode_envelope, encode_envelope
+from parlerd.core.errors import Refused, StoreError
+from parlerd.core.invocations import Invoked
+from parlerd.core.model import AgentId, By, MessageId, Millis, Position, PrincipalId, RoomId, Seq
 from parlerd.core.room import RoomState
 from parlerd.engine import reading as reading_module
 from parlerd.engine.reading import UNREADABLE, handle_of, is_for, parse_cursor, render_message
 from parlerd.operations import types as t
 from parlerd.store.memory import MemoryStore
 from parlerd.store.port import JobOutcome, MarkDelivery, StoredMessage, Write
+from tests.support.core import CountedIds
 from tests.support.engine import World, engine_world, run, texts
 from tests.support.faulty_store import FaultyStore
 
@@ -209,6 +213,24 @@ def test_an_erased_body_leaves_a_message_with_its_facts_and_no_words() -> None:
     assert (message.seq, message.at, message.text, message.via) == (3, 5, "", "mcp")
     assert message.data is msgspec.UNSET
     assert message.handoff is msgspec.UNSET
+
+
+def test_an_invocation_reads_as_this_side_says_it_and_a_damaged_one_is_damaged() -> None:
+    ben = By(BEN, PrincipalId("A"), "", "", "cli")
+    posted, body = invocations.told(RoomId("r_1"), ben, NOW, CountedIds(), Invoked("craft", {"item": "trap"}))
+    header = e.Header(
+        position=Position(1), at=NOW, by=ben, authority="member", event=posted, body=hashlib.sha256(body).digest()
+    )
+    told = StoredMessage(RoomId("r_1"), Seq(1), header, body, None)
+    message = render_message(RoomState(), BEN, told, NOW)
+    assert (message.text, message.verified) == (f'{BEN} invoked craft {{"item":"trap"}}', "unsigned")
+    assert message.data == {"action": "craft", "params": {"item": "trap"}}
+    words = encode_envelope(replace(decode_envelope(body), parts=(TextPart("all clear"),)))
+    with pytest.raises(StoreError) as caught:
+        render_message(RoomState(), BEN, replace(told, body=words), NOW)
+    assert caught.value.code == "store_corrupt"
+    altered = render_message(RoomState(), BEN, replace(told, body=words, unaltered=False), NOW)
+    assert (altered.text, altered.verified) == ("", "invalid")
 
 
 def test_a_part_of_a_later_type_is_one_unreadable_part_and_the_rest_of_the_message_is_shown() -> None:

@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from parlerd.core.errors import ParlerError
+from parlerd.core.model import INVOCATION
 from parlerd.operations import types as t
 from tests.support.engine import FarDriver, Party, SlowDriver, engine_world, gather, run, texts
 from tests.support.faulty_store import FaultyStore
@@ -171,6 +172,30 @@ def test_a_wait_ends_with_the_message_and_not_a_moment_later() -> None:
             assert page is not None
             assert texts(page) == ["now"]
             assert trio.current_time() - began == 7
+
+    run(main)
+
+
+def test_an_invocation_ends_the_wait_of_whoever_asks_for_invocations_and_no_other() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, bob = await served.room("alice", "bob")
+            await alice.call("action.register", t.RegisterAction(id="go"))
+
+            async def later() -> None:
+                await trio.sleep(7)
+                await alice.call("action.invoke", t.InvokeAction(id="go"))
+
+            began = trio.current_time()
+            _, page = await gather(later, partial(bob.recv, wait=30, kind=INVOCATION))
+            assert page is not None
+            assert texts(page) == ["alice invoked go"]
+            assert trio.current_time() - began < 30
+            await bob.read()
+            began = trio.current_time()
+            _, page = await gather(later, partial(bob.recv, wait=30))
+            assert page is not None
+            assert trio.current_time() - began >= 30
 
     run(main)
 

@@ -17,7 +17,7 @@ from parlerd.engine.notifier import LocalNotifier
 from parlerd.engine.recent import Recent
 from parlerd.engine.rooms import IDLE_SECONDS
 from parlerd.operations import types as t
-from tests.support.engine import HookDriver, Party, Served, engine_world, run, settle
+from tests.support.engine import HookDriver, Party, Served, engine_world, gather, run, settle
 from tests.support.faulty_store import FaultyStore
 
 R = TypeVar("R", bound=t.Result)
@@ -204,6 +204,30 @@ def test_watching_acknowledges_nothing_is_on_record_and_is_in_no_roster() -> Non
             assert found is not None
             assert {(mark.reader, mark.stage) for mark in store.deliveries(*found)} == {(observer, "pushed")}
             assert await bob.read() == ["one"]
+
+    run(main)
+
+
+def test_whoever_watches_sees_an_invocation_at_once() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, _ = await served.room("alice", "bob")
+            await alice.call("action.register", t.RegisterAction(id="go"))
+            person = await served.person()
+            async with watching(served, person, "room.watch", t.WatchRoom()) as stream:
+                await stream.texts(1)
+                seen: list[str] = []
+
+                async def wait() -> None:
+                    seen.extend(await stream.texts(1))
+
+                async def act() -> None:
+                    await settle()
+                    await alice.call("action.invoke", t.InvokeAction(id="go"))
+
+                with trio.fail_after(60):
+                    await gather(wait, act)
+                assert seen == ["alice invoked go"]
 
     run(main)
 

@@ -9,11 +9,14 @@ from typing import Any
 import msgspec
 
 from parlerd.core.errors import ParlerError
+from parlerd.core.model import INVOCATION
+from parlerd.engine.reading import ERASED
 from parlerd.operations import types as t
-from tests.scenario.test_memory import together
+from tests.scenario.test_memory import heard, settled, together
+from tests.scenario.test_retention import SAID, erased, limiting
 from tests.scenario.test_state import listed
 from tests.support.engine import Party, gather
-from tests.support.homes import Home, Place
+from tests.support.homes import Home, Place, until
 from tests.support.room_state import put, value
 
 
@@ -283,3 +286,140 @@ def test_the_timer_of_an_action_begins_again(home: Home) -> None:
         assert (error.code, error.message) == ("no_such_action", "There is no action offe; did you mean offer?")
 
     home.play(story)
+
+
+# -- what the room is told ---------------------------------------------------------------------------------
+
+
+async def told(who: Party, count: int) -> list[t.Message]:
+    """So many messages of invocations, once this agent has been told of them."""
+
+    async def have_come() -> list[t.Message] | None:
+        page = await who.recv(all=True, limit=500, kind=INVOCATION)
+        return page.messages if len(page.messages) >= count else None
+
+    messages = await until(have_come)
+    assert len(messages) == count
+    return messages
+
+
+CRAFT: dict[str, Any] = {
+    "id": "craft",
+    "params": {"item": {"type": "string"}, "word": {"secret": True}},
+    "writes": [{"key": "inventory_${params.item}", "value": 1, "increment": True}],
+}
+
+
+def test_the_room_is_told_of_an_invocation_by_a_message_that_nobody_signed(home: Home) -> None:
+    async def first(place: Place) -> None:
+        alice, bob = await together(place, "alice", "bob")
+        await register(alice, **CRAFT)
+        before = await alice.send("shall we?")
+        await heard(bob, before.id)
+        await invoke(bob, "craft", key="k1", item="trap", word="canary")
+        again = await invoke(bob, "craft", key="k1", item="trap", word="canary")
+        assert again.replayed
+        assert (await refusal(bob, "craft", item=1)).code == "invalid_param"
+        after = await bob.send("I made a trap.")
+        for who in (alice, bob):
+            [message] = await told(who, 1)
+            assert message.text == 'bob invoked craft {"item":"trap","word":"(secret)"}'
+            assert message.data == {"action": "craft", "params": {"item": "trap", "word": "(secret)"}}
+            assert (message.author.name, message.verified, message.kind) == ("bob", "unsigned", INVOCATION)
+            await heard(who, after.id)
+            page = await who.recv(all=True, limit=500)
+            seqs = {each.id: each.seq for each in page.messages}
+            assert seqs[message.id] == seqs[before.id] + 1 == seqs[after.id] - 1
+            assert {each.verified for each in page.messages if each.id != message.id} == {"valid"}
+
+    async def then(place: Place) -> None:
+        alice, bob = await place.agent("alice"), await place.agent("bob")
+        assert (await invoke(bob, "craft", key="k1", item="trap", word="canary")).replayed
+        await invoke(alice, "craft", item="hut")
+        await settled(alice, bob)
+        for who in (alice, bob):
+            assert [each.author.name for each in await told(who, 2)] == ["bob", "alice"]
+            assert [room.alarm for room in await who.rooms()] == [""]
+            person = await place.person_of("alice" if who is alice else "bob")
+            checks = (await person.ask("daemon.check", t.CheckStore(), t.CheckList)).checks
+            assert [check.detail for check in checks if not check.ok] == []
+
+    home.play(first, then)
+
+
+def test_an_invocation_begins_no_turn_and_is_no_work(home: Home) -> None:
+    async def story(place: Place) -> None:
+        alice, bob = await together(place, "alice", "bob")
+        await settled(alice, bob)
+        await alice.read(limit=500)
+        await register(alice, **CRAFT)
+        await invoke(bob, "craft", item="trap")
+        [message] = await told(alice, 1)
+        waiting = await (await place.hook("alice")).ask("wake.check", t.WakeCheck(turn=True), t.Waiting)
+        assert (waiting.wake, waiting.unread) == (False, 1)
+        assert (await alice.recv(unclaimed=True)).messages == []
+        assert (await alice.refused("task.claim", t.ClaimTask(id=message.id))).code == "no_such_task"
+        sent = await bob.send("your turn")
+        await heard(alice, sent.id)
+        assert (await (await place.hook("alice")).ask("wake.check", t.WakeCheck(turn=True), t.Waiting)).wake
+        assert [each.kind for each in (await alice.recv()).messages] == [INVOCATION, "text"]
+
+    home.play(story)
+
+
+def test_who_waits_for_a_number_of_messages_is_woken_by_an_invocation(home: Home) -> None:
+    async def story(place: Place) -> None:
+        alice, bob = await together(place, "alice", "bob")
+        await settled(alice, bob)
+        await register(alice, **CRAFT)
+        now = await alice.ask("state.evaluate", t.Evaluate(expr="messages.count"), t.Evaluated)
+        assert isinstance(now.value, int)
+        condition = f"messages.count > {now.value}"
+        ended: list[t.WaitEnded] = []
+
+        async def wait() -> None:
+            params = t.WaitUntil(condition=condition, wait_ms=60_000)
+            ended.append(await alice.ask("state.wait", params, t.WaitEnded))
+
+        async def act() -> None:
+            await invoke(bob, "craft", item="trap")
+
+        await gather(wait, act)
+        assert ended[0].triggered
+        unclaimed = await alice.ask("state.evaluate", t.Evaluate(expr="messages.unclaimed"), t.Evaluated)
+        assert unclaimed.value == 0
+
+    home.play(story)
+
+
+def test_nobody_says_itself_that_an_action_was_invoked(home: Home) -> None:
+    async def story(place: Place) -> None:
+        alice, bob = await together(place, "alice", "bob")
+        forged = t.Send(text="alice invoked craft", kind=INVOCATION)
+        error = await bob.refused("message.send", forged)
+        assert (error.code, error.details["param"]) == ("invalid_param", "kind")
+        await settled(alice, bob)
+        assert (await alice.recv(all=True, kind=INVOCATION)).messages == []
+
+    home.play(story)
+
+
+def test_what_the_room_was_told_of_invocations_goes_like_other_old_words(home: Home) -> None:
+    async def invoking(place: Place) -> None:
+        alice, bob = await together(place, "alice", "bob")
+        await register(alice, **CRAFT)
+        for _ in range(SAID // 2):
+            await invoke(bob, "craft", item="trap")
+            await alice.send("well done")
+        await settled(alice, bob)
+        while (page := await bob.recv(limit=500)).messages:
+            await bob.commit(page)
+
+    async def story(place: Place) -> None:
+        for name in ("alice", "bob"):
+            page = await erased(await place.agent(name))
+            gone = [each for each in page.messages if each.erased is True and each.kind == INVOCATION]
+            assert gone
+            assert {(each.text, each.verified, each.data) for each in gone} == {(ERASED, "unsigned", msgspec.UNSET)}
+
+    home.play(invoking, limiting(home), story)

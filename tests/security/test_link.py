@@ -16,7 +16,7 @@ import trio
 
 from parlerd.core import events as e
 from parlerd.core.errors import ParlerError
-from parlerd.core.model import MAX_PENDING_PER_KEY, MAX_TEXT, AgentId, Position, RoomId
+from parlerd.core.model import INVOCATION, MAX_PENDING_PER_KEY, MAX_TEXT, AgentId, Position, RoomId
 from parlerd.engine.callers import Caller
 from parlerd.engine.engine import Engine
 from parlerd.engine.join_codes import CODE_PAUSE_S, CODE_TRIES
@@ -544,6 +544,35 @@ def test_d16_what_leaves_for_a_relay_holds_no_recognised_credential_and_its_auth
             assert (await alice.send("nothing to hide", room=room)).warning is msgspec.UNSET
 
     run(main)
+
+
+def test_d16_a_secret_parameter_is_in_no_store_and_no_log_and_no_message(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """D16: whoever may invoke an action says its secret, and nobody who is told of that is told the secret."""
+    caplog.set_level(logging.DEBUG)
+    secret = "canary7word7that7opens7the7door"
+
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            alice, bob, room = meeting.alice, meeting.bob, meeting.opened.room
+            params = {"word": t.ActionParam(secret=True), "door": t.ActionParam()}
+            action = t.RegisterAction(id="open", params=params, room=room, gate="params.word.size() > 9")
+            await alice.call("action.register", action)
+            asked = t.InvokeAction(id="open", params={"word": secret, "door": "north"}, room=room, idempotency_key="k")
+            for _ in range(2):
+                await bob.call("action.invoke", asked)
+            await trio.sleep(60)
+            [told] = (await alice.recv(room=room, kind=INVOCATION)).messages
+            assert told.text == 'bob invoked open {"word":"(secret)","door":"north"}'
+            for store in (meeting.relay.store, meeting.ann.world.store, meeting.ben.world.store):
+                facts = store.whole_facts(RoomId(room), Position(0), 1_000)
+                kept = [part for fact in facts for part in (e.encode_header(fact.header), fact.body or b"")]
+                assert any(b"north" in part for part in kept)
+                assert not any(secret.encode() in part for part in kept)
+
+    run(main)
+    assert not any(secret in f"{record.getMessage()} {record.args!r}" for record in caplog.records)
 
 
 def bodies(store: Store, room: str) -> list[bytes]:

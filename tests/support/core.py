@@ -22,7 +22,7 @@ from parlerd.core import events as e
 from parlerd.core.approvals import find_request, standing_request
 from parlerd.core.claims import TASK, Task
 from parlerd.core.decision import Decision
-from parlerd.core.envelope import MemoryPart
+from parlerd.core.envelope import UNSIGNED, MemoryPart
 from parlerd.core.errors import Refused
 from parlerd.core.facets import Aggregate
 from parlerd.core.gates import Program
@@ -337,7 +337,8 @@ class Driver(Generic[A]):
             assert self.aggregate.snapshot() == before, "deciding changed the room"
         self.erased.update(decision.erases)
         room = as_room(self.aggregate)
-        posts = [event for event in decision.events if isinstance(event, e.MessagePosted)]
+        # What the room's home says itself stands in no thread.
+        posts = [event for event in decision.events if isinstance(event, e.MessagePosted) and event.envelope_v]
         previous = b""
         if room is not None and posts:
             previous = thread_of(room.state.messages, who.id, posts[0].visibility).envelope
@@ -368,7 +369,7 @@ class Driver(Generic[A]):
         body: bytes | None = None,
     ) -> e.Header:
         """Take a fact in, sealed as the engine seals it."""
-        if isinstance(event, e.MessagePosted):
+        if isinstance(event, e.MessagePosted) and event.envelope_v != UNSIGNED:
             envelope = hashlib.sha256(event.id.encode()).digest()
             event = msgspec.structs.replace(event, envelope=envelope, verified="valid")
         header = e.Header(

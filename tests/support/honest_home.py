@@ -13,9 +13,11 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from parlerd.core.envelope import Envelope, TextPart, encode_envelope, root_chain
+from parlerd.core import invocations
+from parlerd.core.envelope import Envelope, TextPart, decode_envelope, encode_envelope, root_chain
+from parlerd.core.invocations import Invoked
 from parlerd.core.messages import audience_key
-from parlerd.core.model import AgentId, HomeId, MessageId, Millis, PrincipalId, RequestId, RoomId
+from parlerd.core.model import AgentId, By, HomeId, MessageId, Millis, PrincipalId, RequestId, RoomId
 from parlerd.core.public_line import first_line, next_line
 from parlerd.core.statements import (
     DecisionStatement,
@@ -32,7 +34,7 @@ from parlerd.operations import types as t
 
 RELAY: Final = HomeId(SigningKey("relay", bytes([9]) * 32).id)
 START: Final = 1_700_000_000_000
-S = TypeVar("S", t.MemberEntry, t.RequestEntry, t.LinkMessage)
+S = TypeVar("S", t.MemberEntry, t.RequestEntry, t.LinkMessage, Envelope)
 
 
 class Party:
@@ -291,6 +293,25 @@ class HonestHome:
         if visibility is None:
             self.line.append(next_line(self.line[-1], digest))
         return said
+
+    def new(self, prefix: str) -> str:
+        """An id that was never given."""
+        return f"{prefix}_{self._draw()}"
+
+    def tell(self, party: Party, action: str, *, by: Party | None = None, **change: object) -> Said:
+        """The home says itself that `party` invoked an action; `by` signs it too, which an honest home has nobody do.
+        `change` are fields of the envelope that an honest home fills in otherwise."""
+        door = By(party.agent, party.principal, "", "", "link")
+        said = Invoked(action, {"item": "trap"})
+        _, body = invocations.told(self.room, door, Millis(self.now), self, said)
+        if change:
+            body = encode_envelope(_replace(decode_envelope(body), **change))
+        threads = dict(self.threads)
+        told = self.admit(party, body)
+        self.threads = threads
+        signature = b"" if by is None else by.key.sign("parler/message", body)
+        told.message = _replace(told.message, signature=signature)
+        return told
 
     def erase(self, said: Said) -> None:
         """The words of a message are taken out."""

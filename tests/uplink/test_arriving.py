@@ -15,10 +15,21 @@ from msgspec.structs import replace
 
 from parlerd.core import events as e
 from parlerd.core import messages
-from parlerd.core.envelope import TextPart, decode_envelope
+from parlerd.core.envelope import UNSIGNED, DataPart, TextPart, decode_envelope, root_chain
 from parlerd.core.errors import Refused
 from parlerd.core.membership import newest_seq
-from parlerd.core.model import AgentId, By, KeyId, MessageId, Millis, Position, PrincipalId, RequestId
+from parlerd.core.model import (
+    INVOCATION,
+    AgentId,
+    By,
+    KeyId,
+    MessageId,
+    Millis,
+    Position,
+    PrincipalId,
+    RequestId,
+    RoomId,
+)
 from parlerd.core.public_line import next_line
 from parlerd.core.room import Room
 from parlerd.core.statements import KeyTerms, Opening, Transfer, check, encode
@@ -77,13 +88,13 @@ class Daemon:
         for arrival in arriving.take(item, past):
             decision = self.room.decide(arrival.command, by=arrival.by, now=arrival.command.at, ids=CountedIds())
             for event, body in zip(decision.events, arrival.words.bodies, strict=True):
+                if isinstance(event, e.MessagePosted):
+                    event = msgspec.structs.replace(event, verified=arrival.words.verified)
                 self._apply(event, arrival.by, arrival.command.at, body)
         self.erased += arriving.erased
 
     def _apply(self, event: e.Event, by: By, at: int, body: tuple[bytes, bytes | None] | None) -> None:
-        if isinstance(event, e.MessagePosted):
-            assert body is not None
-            event = msgspec.structs.replace(event, verified="valid")
+        assert body is not None or not isinstance(event, e.MessagePosted)
         header = e.Header(
             position=Position(self.room.position + 1),
             at=Millis(at),
@@ -134,7 +145,12 @@ def _key_of(terms: KeyTerms, principal: PrincipalId) -> KeyId:
 
 
 def _text(body: bytes) -> str:
-    [part] = decode_envelope(body).parts
+    envelope = decode_envelope(body)
+    if envelope.v == UNSIGNED:
+        [part] = envelope.parts
+        assert isinstance(part, DataPart)
+        return f"{part.data} {envelope.id}"
+    [part] = envelope.parts
     assert isinstance(part, TextPart)
     return part.text
 
@@ -327,6 +343,35 @@ def test_a_mirror_that_lacks_private_words_still_finds_out_what_is_withheld_of_t
     assert daemon.contradicted in ("thread", "fork", "shown")
 
 
+def test_what_a_home_says_of_an_invocation_is_taken_in_as_unsigned_and_in_no_thread() -> None:
+    home = _busy()
+    home.tell(BEN, "craft")
+    home.post(BEN, "and now", back=1)
+    home.tell(ANN, "go")
+    daemon = Daemon(home, (BEN, CAT)).hear(home.items([BEN, CAT]))
+    assert daemon.contradicted == ""
+    assert daemon.texts(CAT) == _told(home, CAT)
+    assert daemon.room.state.shown == (len(home.line) - 1, home.line[-1])
+    said = [header for header, _ in daemon.messages if header.event.envelope_v == UNSIGNED]  # type: ignore[union-attr]
+    assert [(header.by.actor, header.key, header.operation) for header in said] == [
+        (BEN.agent, None, ""), (ANN.agent, None, ""),
+    ]  # fmt: skip
+    assert all(header.event.verified == "unsigned" for header in said)  # type: ignore[union-attr]
+    about = Audited.of(daemon.room.state, daemon.facts[0].body)
+    assert all(is_signed(fact, about) for fact in daemon.facts)
+
+
+def test_a_member_who_signed_that_it_invoked_something_speaks_for_itself() -> None:
+    """An older home admits such a message. It is no lie, and shown as what its author signed."""
+    home = _busy()
+    home.admit(BEN, home.envelope(BEN, "ben invoked craft", kind=INVOCATION))
+    daemon = Daemon(home, (CAT,)).hear(home.items([CAT]))
+    assert daemon.contradicted == ""
+    header, _ = daemon.messages[-1]
+    assert isinstance(header.event, e.MessagePosted)
+    assert (header.event.kind, header.event.verified) == (INVOCATION, "valid")
+
+
 def test_an_envelope_of_version_1_is_left_out_and_is_no_lie() -> None:
     home = _busy()
     old = home.envelope(BEN, "old", v=1, shown=0, line=b"", seen=bytes(32), host="", via="", id=MessageId(""))
@@ -399,7 +444,7 @@ def test_a_newcomer_is_told_which_roles_are_locked_and_who_left_has_the_one_it_h
 _PARTIES = (ANN, BEN, CAT, DAN)
 _ACTS = st.lists(
     st.tuples(
-        st.sampled_from(["post", "post", "private", "join", "leave", "erase", "role"]),
+        st.sampled_from(["post", "post", "private", "join", "leave", "erase", "role", "invoke"]),
         st.integers(0, 3),
         st.integers(1, 15),
         st.integers(0, 3),
@@ -422,6 +467,8 @@ def _acted(acts: Sequence[tuple[str, int, int, int]]) -> HonestHome:
             home.give_role(party, ("", "reviewer", "tester")[readers % 3], lock=back > 1)
         elif act == "post" and inside:
             home.post(party, f"t{number}", back=back)
+        elif act == "invoke" and inside:
+            home.tell(party, f"a{number}")
         elif act == "private" and inside:
             to = [each for bit, each in enumerate(_PARTIES) if readers >> bit & 1 and each.agent in home.members]
             home.post(party, f"t{number}", to, back=back)
@@ -552,6 +599,44 @@ def _garble(home: HonestHome, items: list[t.LinkItem]) -> None:
     page.messages[-1] = msgspec.structs.replace(page.messages[-1], body=b"\xc1")
 
 
+def _unsigned(what: str) -> Callable[[HonestHome, list[t.LinkItem]], None]:
+    """Say that a member said something that it did not sign, as if the home could say it itself."""
+
+    def tamper(home: HonestHome, items: list[t.LinkItem]) -> None:
+        changes: dict[str, dict[str, object]] = {
+            "words": {"kind": "text", "parts": (TextPart("I agree."),)},
+            "another kind": {"kind": "task"},
+            "words under its kind": {"parts": (TextPart("I agree."),)},
+            "a reply": {"reply_to": MessageId("m_1"), "chain": "c_1", "hops": 1},
+            "to one alone": {"visibility": (BEN.agent,)},
+            "of another room": {"room": RoomId("r_other")},
+            "with a signature": {},
+        }
+        after = len(home.log)
+        home.tell(CAT, "craft", by=CAT if what == "with a signature" else None, **changes[what])
+        items += home.items([BEN], after)
+
+    return tamper
+
+
+def _tell_of_another(home: HonestHome, items: list[t.LinkItem]) -> None:
+    """Say that another agent invoked an action than what others are told."""
+    after = len(home.log)
+    home.tell(CAT, "craft")
+    items += home.items([BEN], after)
+    page = _page_of(items)
+    page.messages[-1] = msgspec.structs.replace(page.messages[-1], agent=ANN.agent)
+
+
+def _tell_twice(home: HonestHome, items: list[t.LinkItem]) -> None:
+    """Say of an invocation that it is a message that there is already."""
+    after = len(home.log)
+    said = home.tell(CAT, "craft")
+    id = decode_envelope(said.message.body).id
+    home.tell(CAT, "craft", id=id, chain=root_chain(id))
+    items += home.items([BEN], after)
+
+
 def _swap_for_digest(home: HonestHome, items: list[t.LinkItem]) -> None:
     """Say that the words were erased, and name the digest of other words."""
     page = _page_of(items)
@@ -596,6 +681,15 @@ LIES: dict[str, tuple[Callable[[HonestHome, list[t.LinkItem]], None], str]] = {
     "another line": (_restart, "line"),
     "a stretch skipped without a word": (_skip, "line"),
     "another opening": (_other_opening, "opening"),
+    "words as if nobody had to sign them": (_unsigned("words"), "unsigned"),
+    "a task as if nobody had to sign it": (_unsigned("another kind"), "unsigned"),
+    "words under the kind of an invocation": (_unsigned("words under its kind"), "unsigned"),
+    "an invocation that answers something": (_unsigned("a reply"), "unsigned"),
+    "an invocation that is told to one": (_unsigned("to one alone"), "unsigned"),
+    "an invocation in another room": (_unsigned("of another room"), "unsigned"),
+    "an invocation that somebody signed": (_unsigned("with a signature"), "unsigned"),
+    "an invocation with the id of another": (_tell_twice, "id"),
+    "an invocation that others are told of another agent": (_tell_of_another, "unsigned"),
 }
 
 

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from parlerd.core import events as e
-from parlerd.core.envelope import decode_envelope
+from parlerd.core.envelope import UNSIGNED, decode_envelope
 from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, Seq
 from parlerd.core.room import Room
@@ -112,6 +112,18 @@ def test_a_message_of_a_version_that_is_not_checked_here_is_neither_shown_nor_a_
     assert judged.earlier.upto == 6
 
 
+def test_what_a_home_says_of_an_invocation_is_shown_as_unsigned_and_is_in_no_thread() -> None:
+    past = Past()
+    past.home = HonestHome()
+    past.home.join(BEN)
+    past.home.join(CAT)
+    past.said = [past.home.post(ANN, "the recap"), past.home.tell(ANN, "craft"), past.home.post(ANN, "one")]
+    past.daemon = Daemon(past.home, (CAT,)).hear(past.home.items([CAT], len(past.home.log), jumped=True))
+    judged = past.judge(past.page())
+    events = [stored.header.event for stored in judged.earlier.messages]
+    assert [event.verified for event in events if isinstance(event, e.MessagePosted)] == ["valid", "unsigned", "valid"]
+
+
 def test_words_of_somebody_whom_nothing_proves_to_have_been_a_member_are_not_shown() -> None:
     past = Past()
     past.mirror.state.membership.members.pop(BEN.agent)
@@ -181,6 +193,9 @@ LIES: dict[str, Callable[[Past], t.LinkPage]] = {
     "fork": lambda past: _replaced(past.page(), 2, _signed(past, ANN, [CAT], shown=1, line=bytes(32))),
     "reader": lambda past: _replaced(past.page(), 2, past.said[2].message),
     "line": lambda past: replace(past.page(), line=bytes(32)),
+    "unsigned": lambda past: _replaced(
+        past.page(), 2, replace(_signed(past, ANN, [CAT], v=UNSIGNED, counter=0), signature=b"")
+    ),
 }
 
 

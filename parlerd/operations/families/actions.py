@@ -244,7 +244,7 @@ FAMILY: Final = Family(
             effect="write",
             needs_idempotency_key=True,
             errors=(*STATE_WRITING, "no_such_key", "no_such_action", "action_disabled", "action_cooldown"),
-            facts=(*STATE_WRITES, "state_deleted", "action_invoked"),
+            facts=(*STATE_WRITES, "state_deleted", "action_invoked", "message_posted"),
             example={"id": "stoke_fire"},
             answers=(
                 {

@@ -245,7 +245,8 @@ class Card(Result, frozen=True, kw_only=True):
 
 class LinkMessage(Result, frozen=True, kw_only=True):
     """A message that at least one attached agent may see. Where its words were erased, `body` is empty and `digest` is
-    the SHA-256 that the envelope had."""
+    the SHA-256 that the envelope had. `signature` is empty then, too, and for what the home itself says of an
+    invocation."""
 
     at: _Count
     agent: str
@@ -1200,6 +1201,7 @@ FAMILY: Final = Family(
                 "agent_enabled",
                 "module_registered",
                 "module_deleted",
+                "message_posted",
             ),
             example={"room": samples.ROOM, "agent": "U", "operation": "state.get", "params": b""},
             answers=({"answer": b"\x80"},),
