@@ -228,11 +228,12 @@ def ended(result: t.WaitEnded, writer: Writer, offset: int) -> str:
         lines = [_fenced(f"It did not become true, {seconds}; it is worth:", result.value, writer)]
         if isinstance(result.condition_error, dict):
             lines.append(f"It comes to no value:\n{writer.fencer.wrap(str(result.condition_error.get('reason', '')))}")
-        lines.append("Wait again with the same call, or look at the state.")
     for name in ("state", "agents", "messages", "actions"):
         shown = getattr(result, name)
         if isinstance(shown, dict):
             lines += _whole(f"{name}:", shown, writer, offset)
+    if not result.triggered and not isinstance(result.deadlock_suspected, dict):
+        lines.append("Wait again with the same call, or look at the state.")
     if isinstance(result.cut, list):
         lines.append(f"Too much for one answer: {', '.join(map(_plain, result.cut))}.")
     return "\n".join(lines)

@@ -642,8 +642,8 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
     ),
     _E(
         "precondition_failed",
-        "The condition of this write is not true.",
-        "Wait until it is, and write again.",
+        "The condition of this is not true.",
+        "Wait until it is, and do it again.",
         fault="peer",
     ),
     _E(
