@@ -191,7 +191,7 @@ class _Reader:
         return Sequence(tuple(parts))
 
     def _repeated(self) -> Part:
-        if self._next() in ("*", "+", "?"):
+        if self._next() in ("*", "+", "?") or _COUNT.match(self._text, self._at) is not None:
             raise BadPattern(f"nothing stands before {self._next()} to be repeated")
         start = self._at
         part = self._one()

@@ -28,6 +28,9 @@ _LABELS: Final = frozenset(
     {"id", "action", "scope", "key", "reason", "registered_by", "updated_by", "agent", "role", "via", "effect"}
 )
 """Fields that are shown outside any fence. One may be empty."""
+_ABOUT_PARAMS: Final = ("invalid_name",)
+"""Codes that follow from the plane of an operation, and that another home means of the parameters. The others are about
+the home itself, and would be taken for this one's trouble."""
 _AROUND: Final = 4
 """Levels that an answer puts around a value: what was to be included, its scope, its key."""
 
@@ -45,7 +48,7 @@ def answered(operation: str, data: bytes, home: str) -> t.Result:
 def refused(operation: str, code: str, details: Mapping[str, Any]) -> Refused:
     """The refusal that the home told. A code that the operation does not have is `relay_refused`; details that JSON
     cannot say are left out."""
-    known = code if code in OPERATIONS[operation].errors else ""
+    known = code if code in (*OPERATIONS[operation].errors, *_ABOUT_PARAMS) else ""
     return heard(known, {name: value for name, value in details.items() if _is_plain(value)})
 
 

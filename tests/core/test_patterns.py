@@ -72,8 +72,8 @@ def test_what_a_pattern_finds(pattern: str, yes: list[str], no: list[str]) -> No
 
 
 NONE = r"""
-( ) (a a) [ [a [^ [] * a|* a** a+* a{2}{3} a{3,2} a{1001} a{1,99999} \ a\ \1 (a)\1 \y \Z \C \pL \é \x{110000} (?=a)
-(?!a) (?<=a) (?x)a (? [z-a] [a-\d] [[:foo:]] (?i)*
+( ) (a a) [ [a [^ [] * a|* {2} {0} a|{1} ({2,}) (?i){2} a** a+* a{2}{3} a{3,2} a{1001} a{1,99999} \ a\ \1 (a)\1 \y
+\Z \C \pL \é \x{110000} (?=a) (?!a) (?<=a) (?x)a (? [z-a] [a-\d] [[:foo:]] (?i)*
 """
 
 
