@@ -100,6 +100,7 @@ class Inviting(Act):
         self.count("guests that came again")
         await guest.insist(lambda party: party.join(self.invited.code))
         self.record.left.discard(guest.name)
+        self.record.came_again.add(guest.name)
         await guest.say(in_public=True)
 
     async def _known(self, guest: Agent) -> None:
@@ -147,6 +148,7 @@ class Inviting(Act):
         await self._until_gone(guest, "room.leave", t.LeaveAsMember(room=guest.room), guest)
         await guest.insist(lambda party: party.join(self.invited.code, role="admin"))
         self.record.left.discard(guest.name)
+        self.record.came_again.add(guest.name)
         await guest.say(in_public=True)
         self.count("roles that were locked")
 

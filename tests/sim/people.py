@@ -74,6 +74,8 @@ class Record:
     """For each agent the (author, text) of the pages that reached it."""
     left: set[str] = field(default_factory=set)
     """Who left the room."""
+    came_again: set[str] = field(default_factory=set)
+    """Who left the room for a while: what they were saying then may have been refused."""
     codes: set[str] = field(default_factory=set)
     """Every code that anybody heard."""
     repeats: int = 0

@@ -63,9 +63,9 @@ def what_was_acknowledged_is_stored(record: Record, store: Store) -> None:
 
 
 def nothing_is_refused_without_a_reason(record: Record) -> None:
-    """What was refused for good was by somebody who left, or for them."""
+    """What was refused for good was by somebody who left, also for a while, or for them."""
     for refused in record.refused:
-        if not record.left & {refused.author, *(refused.readers or ())}:
+        if not (record.left | record.came_again) & {refused.author, *(refused.readers or ())}:
             raise Broken(f"{refused.text!r} was refused for no reason ({refused.code})")
 
 
