@@ -308,6 +308,45 @@ def invoked(result: t.ActionInvoked, writer: Writer, offset: int) -> str:
     return "\n".join(lines)
 
 
+# -- who is there ------------------------------------------------------------------------------------------
+
+
+def enabled(result: t.AgentEnabled, writer: Writer, offset: int) -> str:
+    if not isinstance(result.enabled, str):
+        return "You are there always."
+    state = "is not true now, so you can read and wait, and nothing else" if result.disabled else "is true now"
+    return f"You are there while this is true; it {state}.\n{writer.fencer.wrap(result.enabled)}"
+
+
+def module(result: t.ModuleRegistered, writer: Writer, offset: int) -> str:
+    again = " before, and not again" if result.replayed else ""
+    absent = " It is not there now." if result.dormant is True else ""
+    return f"The module {_plain(result.id)} is registered{again}, version {result.version}.{absent}"
+
+
+def modules(result: t.ModulesListed, writer: Writer, offset: int) -> str:
+    where = writer.fencer.name(result.name or result.room)
+    if not result.modules:
+        return f"There is no module in {where}."
+    lines, left = _listed((_module(each) for each in result.modules), writer)
+    more = [f"{left} more are not listed."] if left else []
+    return "\n".join([f"Modules of {where}:", *lines, *more])
+
+
+def _module(each: t.ModuleShown) -> str:
+    """A module as one line, which stands in a fence."""
+    there = "not there now" if each.dormant is True else "there"
+    condition = f"; while {each.enabled}" if isinstance(each.enabled, str) else ""
+    return f"{each.id}; {each.role}; of {each.registered_by}; {there}{condition}"
+
+
+def no_module(result: t.ModuleDeleted, writer: Writer, offset: int) -> str:
+    return f"Deleted: the module {_plain(result.id)}."
+
+
+# -- what may be done --------------------------------------------------------------------------------------
+
+
 def affordances(result: t.Affordances, writer: Writer, offset: int) -> str:
     where = writer.fencer.name(result.name or result.room)
     may = [_call(each.operation) for each in result.affordances if each.allowed]
@@ -372,4 +411,8 @@ TEXTS: Final[dict[type[t.Result], Callable[[Any, Writer, int], str]]] = {
     t.ActionDeleted: unregistered,
     t.ActionInvoked: invoked,
     t.Affordances: affordances,
+    t.AgentEnabled: enabled,
+    t.ModuleRegistered: module,
+    t.ModulesListed: modules,
+    t.ModuleDeleted: no_module,
 }

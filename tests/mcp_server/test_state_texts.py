@@ -173,3 +173,24 @@ def test_what_a_model_may_do_is_said_as_the_calls_that_do_it() -> None:
             assert "canary" not in outside(text)
 
     run(main)
+
+
+def test_a_module_and_an_agent_are_there_while_what_was_said_is_true() -> None:
+    async def main() -> None:
+        async with two_models() as (alice, bob):
+            text = await state(alice, "module", key="path", enabled='has(state._shared.compass) || "canary" == ""')
+            assert text.startswith("The module path is registered, version 1. It is not there now.")
+            text = await state(alice, "modules")
+            assert "path; module; of claude-code@alice; not there now; while has(state._shared.compass)" in text
+            assert "canary" not in outside(text)
+            await state(alice, "set", key="compass", value=True)
+            assert (await state(bob, "eval", expr="has(agents.path)")).startswith("It is worth: true")
+            assert (await state(alice, "delete_module", key="path")) == "Deleted: the module path.\n"
+            assert "There is no module" in await state(bob, "modules")
+            text = await state(bob, "enable", enabled="has(state._shared.night)")
+            assert text.startswith("You are there while this is true; it is not true now, so you can read and wait")
+            assert (await state(bob, "set", key="a", value=1)).startswith("agent_disabled:")
+            assert (await state(bob, "enable")).startswith("You are there always.")
+            assert (await state(bob, "set", key="a", value=1)).startswith("a is at version 1 now")
+
+    run(main)

@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from parlerd.operations import samples
-from parlerd.operations.entry import Family, IdempotencyKey, Operation, Params, Result, Short
+from parlerd.operations.entry import Argument, Family, IdempotencyKey, Offer, Operation, Params, Result, Short
 from parlerd.operations.shared import STATE_READING, STATE_WRITING, Source
 
 
@@ -110,6 +110,7 @@ FAMILY: Final = Family(
             facts=("agent_enabled", "timer_fired"),
             example={"enabled": 'state._shared.phase == "review"'},
             answers=({"agent": samples.ANN, "enabled": 'state._shared.phase == "review"', **samples.DONE},),
+            tool=Offer(tool="parler_state", verb="enable", arguments=(Argument(name="enabled"),)),
             command="parler enabled",
         ),
         Operation(
@@ -124,6 +125,11 @@ FAMILY: Final = Family(
             facts=("module_registered", "timer_fired"),
             example={"id": "path", "enabled": "has(state._shared.compass)"},
             answers=({**_SHOWN, **samples.DONE},),
+            tool=Offer(
+                tool="parler_state",
+                verb="module",
+                arguments=(Argument(name="key", field="id"), Argument(name="enabled")),
+            ),
             command="parler module register",
         ),
         Operation(
@@ -137,6 +143,7 @@ FAMILY: Final = Family(
             facts=("timer_fired",),
             example={},
             answers=({"modules": [_SHOWN], **samples.PLACED},),
+            tool=Offer(tool="parler_state", verb="modules"),
             command="parler module list",
         ),
         Operation(
@@ -151,6 +158,7 @@ FAMILY: Final = Family(
             facts=("module_deleted", "timer_fired"),
             example={"id": "path"},
             answers=({"id": "path", **samples.DONE},),
+            tool=Offer(tool="parler_state", verb="delete_module", arguments=(Argument(name="key", field="id"),)),
             command="parler module delete",
         ),
     )
