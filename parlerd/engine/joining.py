@@ -50,8 +50,10 @@ class Joining:
         met = await self._met_before(me, room_id)
         if met is not None:
             return await self._land(caller, me, met, params)
+        was_put_out = False
 
         async def look(wait: Wait) -> t.JoinedSession | None:
+            nonlocal was_put_out
             wait.on(topics.decision(room_id, me.id), topics.life(room_id))
             while True:
                 # Asked for at every look, because the wait before a look may be long and a room that nobody uses is
@@ -59,7 +61,14 @@ class Joining:
                 actor = await desk.rooms.get(room_id)
                 answer = await self.knock(caller, me, actor, key_id, role)
                 if answer in ("member", "joined"):
-                    return await self._land(caller, me, actor, params)
+                    try:
+                        return await self._land(caller, me, actor, params)
+                    except Refused as refused:
+                        # It was put out before it was shown anything, so it knocks as whoever was.
+                        if refused.code != "no_such_room" or was_put_out:
+                            raise
+                        was_put_out = True
+                        continue
                 if answer == "denied":
                     hint = "The person declined. It stays so until the person approves it after all."
                     return self._waiting(room_id, "denied", None, hint)

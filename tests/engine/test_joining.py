@@ -8,11 +8,13 @@ import pytest
 import trio
 
 from parlerd.core.errors import ParlerError
-from parlerd.core.model import MAX_PENDING_PER_KEY
+from parlerd.core.model import MAX_PENDING_PER_KEY, AgentId, RoomId
 from parlerd.core.room import Room
 from parlerd.engine.actor import RoomActor
+from parlerd.engine.library import Library
 from parlerd.operations import types as t
 from parlerd.settings import Settings
+from parlerd.store.port import Cursor
 from tests.support.engine import (
     HookDriver,
     engine_world,
@@ -467,5 +469,28 @@ def test_draining_answers_who_waits_at_a_door() -> None:
             assert error is not None
             assert error.code == "draining"
             assert error.spec.retryable
+
+    run(main)
+
+
+def test_who_is_put_out_while_it_joins_again_knocks_as_whoever_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, bob = await served.agent("alice"), await served.agent("bob")
+            opened = await alice.open("x", "the recap")
+            await served.admit(opened, bob)
+            await settle()
+            real, kicks = Library.cursor, [t.KickMember(agent="bob", room=opened.room)]
+
+            async def cursor(library: Library, room: RoomId, reader: AgentId) -> Cursor:
+                # The home said that bob is in, and before bob is shown anything it is not.
+                if kicks:
+                    await alice.ask("room.kick", kicks.pop(), t.MemberGone)
+                return await real(library, room, reader)
+
+            monkeypatch.setattr(Library, "cursor", cursor)
+            again = await bob.join(opened.session_key)
+            assert (again.status, again.messages) == ("pending", [])
+            assert kicks == []
 
     run(main)
