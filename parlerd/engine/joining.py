@@ -50,10 +50,10 @@ class Joining:
         met = await self._met_before(me, room_id)
         if met is not None:
             return await self._land(caller, me, met, params)
-        was_put_out = False
+        was_out = False
 
         async def look(wait: Wait) -> t.JoinedSession | None:
-            nonlocal was_put_out
+            nonlocal was_out
             wait.on(topics.decision(room_id, me.id), topics.life(room_id))
             while True:
                 # Asked for at every look, because the wait before a look may be long and a room that nobody uses is
@@ -64,10 +64,10 @@ class Joining:
                     try:
                         return await self._land(caller, me, actor, params)
                     except Refused as refused:
-                        # It was put out before it was shown anything, so it knocks as whoever was.
-                        if refused.code != "no_such_room" or was_put_out:
+                        # It left or was put out before it was shown anything, so it knocks as whoever did or was.
+                        if refused.code != "no_such_room" or was_out:
                             raise
-                        was_put_out = True
+                        was_out = True
                         continue
                 if answer == "denied":
                     hint = "The person declined. It stays so until the person approves it after all."

@@ -8,7 +8,6 @@ from typing import TypeVar, cast
 import pytest
 import trio
 
-from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, Position, RoomId, View
 from parlerd.engine.library import Library
 from parlerd.engine.rooms import RoomDoor
@@ -88,11 +87,12 @@ def test_who_leaves_and_comes_back_while_its_page_is_read_is_shown_what_it_may_s
     run(main)
 
 
-def test_who_leaves_while_it_comes_up_in_a_room_is_shown_nothing_that_was_said_afterwards() -> None:
+@pytest.mark.parametrize(("approval", "status"), [(True, "pending"), (False, "joined")])
+def test_who_leaves_while_it_comes_up_in_a_room_knocks_anew(*, approval: bool, status: str) -> None:
     async def main() -> None:
         async with engine_world(driver=MeanwhileDriver) as served:
             alice, bob = await served.agent("alice"), await served.agent("bob")
-            opened = await alice.open(approval=False)
+            opened = await alice.open(approval=approval)
             await served.admit(opened, bob)
             elsewhere = await served.agent("bob")
             reads = 0
@@ -108,9 +108,10 @@ def test_who_leaves_while_it_comes_up_in_a_room_is_shown_nothing_that_was_said_a
                 return await tail(*args, **more)  # type: ignore[arg-type]
 
             library.tail = leaves_first  # type: ignore[method-assign, assignment]
-            with pytest.raises(Refused) as refused:
-                await bob.join(opened.session_key)
-            assert refused.value.code == "no_such_room"
+            again = await bob.join(opened.session_key)
+            assert again.status == status
+            # A person decides first, where one has to; else it is as if it had left and then joined.
+            assert bool(again.messages) is not approval
 
     run(main)
 
