@@ -180,7 +180,7 @@ ABSENT: Final = Absent.ABSENT
 
 class Branch:
     """A map of the context whose values are looked up one by one: the scopes of the state, the keys of a scope, the
-    agents. Who has such a map derives a class from this one, with all three methods.
+    agents. Who has such a map derives a class from this one, with `find` and `names`.
 
     It shows what the asking agent may see, and nothing else. `find` raises `Failed` where the value cannot be had: a
     view that errs, for example. While an expression is evaluated, a branch does not change.
@@ -199,8 +199,8 @@ class Branch:
         raise NotImplementedError
 
     def __len__(self) -> int:
-        """How many names there are, without a look at each of them."""
-        raise NotImplementedError
+        """How many names there are. A map that can count them without listing them says so itself."""
+        return len(self.names())
 
 
 class TypeName(NamedTuple):

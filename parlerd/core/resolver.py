@@ -412,9 +412,6 @@ class _Scopes(Branch):
     def names(self) -> Sequence[str]:
         return self._resolver.scopes()
 
-    def __len__(self) -> int:
-        return len(self._resolver.scopes())
-
 
 class _Keys(Branch):
     __slots__ = ("_resolver", "_scope")
@@ -430,9 +427,6 @@ class _Keys(Branch):
     def names(self) -> Sequence[str]:
         return self._resolver.keys(self._scope)
 
-    def __len__(self) -> int:
-        return len(self._resolver.keys(self._scope))
-
 
 class _Agents(Branch):
     __slots__ = ("_resolver",)
@@ -445,9 +439,6 @@ class _Agents(Branch):
 
     def names(self) -> Sequence[str]:
         return self._resolver.agents()
-
-    def __len__(self) -> int:
-        return len(self._resolver.agents())
 
 
 class _Agent(Branch):
@@ -464,9 +455,6 @@ class _Agent(Branch):
 
     def names(self) -> Sequence[str]:
         return _OF_AGENT
-
-    def __len__(self) -> int:
-        return len(_OF_AGENT)
 
 
 class _Module(Branch):
@@ -492,9 +480,6 @@ class _Module(Branch):
     def names(self) -> Sequence[str]:
         return _OF_AGENT
 
-    def __len__(self) -> int:
-        return len(_OF_AGENT)
-
 
 class _Actions(Branch):
     __slots__ = ("_resolver",)
@@ -507,9 +492,6 @@ class _Actions(Branch):
 
     def names(self) -> Sequence[str]:
         return self._resolver.actions()
-
-    def __len__(self) -> int:
-        return len(self._resolver.actions())
 
 
 class _Action(Branch):
@@ -531,9 +513,6 @@ class _Action(Branch):
 
     def names(self) -> Sequence[str]:
         return _OF_ACTION
-
-    def __len__(self) -> int:
-        return len(_OF_ACTION)
 
 
 class _WithParams:
