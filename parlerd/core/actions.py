@@ -139,11 +139,7 @@ class Actions(Facet[EntriesState]):
         if earlier is not None:
             return earlier
         self._entries.require_writable(author, self._look(by.actor, now, command.presence))
-        id = key_label(command.id)
-        entry = self.entry(id)
-        if entry is None:
-            raise self.missing(id)
-        self._require_owned(entry, author)
+        id, entry = self._owned(command.id, author)
         self._require_version(id, entry, command.if_version)
         return Decision((e.ActionDeleted(id=id, version=entry.version),), authority="member")
 
@@ -153,11 +149,7 @@ class Actions(Facet[EntriesState]):
         if earlier is not None:
             return earlier
         self._entries.require_writable(author, self._look(by.actor, now, command.presence))
-        id = key_label(command.id)
-        entry = self.entry(id)
-        if entry is None:
-            raise self.missing(id)
-        self._require_owned(entry, author)
+        id, entry = self._owned(command.id, author)
         return self._entries.renewal(ACTIONS, id, entry, now)
 
     def _invoke(self, command: c.InvokeAction, by: By, now: Millis, ids: Ids) -> Decision:
@@ -268,6 +260,15 @@ class Actions(Facet[EntriesState]):
             raise _nothing(expression, spent, resolver) from None
         except Failed as failed:
             raise _nothing(expression, failed, resolver) from None
+
+    def _owned(self, named: str, author: Member) -> tuple[str, Entry]:
+        """The action of this name, which this member may change. Raises `Refused`."""
+        id = key_label(named)
+        entry = self.entry(id)
+        if entry is None:
+            raise self.missing(id)
+        self._require_owned(entry, author)
+        return id, entry
 
     def _require_owned(self, entry: Entry | None, author: Member) -> None:
         owner = SHARED if entry is None or entry.action is None else entry.action.owner

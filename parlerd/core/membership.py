@@ -443,30 +443,27 @@ class Membership(Facet[MembershipState]):
             raise Refused("owner_stays")
         return Decision((e.MemberLeft(agent=by.actor),), authority="member", answer="left")
 
-    def _kick(self, command: c.Kick, by: By, now: Millis, ids: Ids) -> Decision:
-        room, members = self._lifecycle, self.state.members
-        owns = command.principal is not None and command.principal == room.owner_principal
-        if not owns:
-            present(members, by.actor)
+    def _require_owner(self, principal: PrincipalId | None, by: By) -> None:
+        """Raise `Refused` unless the room's owner asks, or its person, and the room is open and sound."""
+        room = self._lifecycle
+        if principal is None or principal != room.owner_principal:
+            present(self.state.members, by.actor)
             if by.actor != room.owner:
                 raise Refused("not_owner")
         require_open(room)
         require_sound(room)
+
+    def _kick(self, command: c.Kick, by: By, now: Millis, ids: Ids) -> Decision:
+        self._require_owner(command.principal, by)
+        room, members = self._lifecycle, self.state.members
         agent = resolve(members, command.agent)
         if agent == room.owner:
             raise Refused("owner_stays", "The owner of a room is not put out of it.")
         return Decision((e.MemberLeft(agent=agent, kicked=True),), authority="owner", answer=agent)
 
     def _give_role(self, command: c.GiveRole, by: By, now: Millis, ids: Ids) -> Decision:
-        room, members = self._lifecycle, self.state.members
-        owns = command.principal is not None and command.principal == room.owner_principal
-        if not owns:
-            present(members, by.actor)
-            if by.actor != room.owner:
-                raise Refused("not_owner")
-        require_open(room)
-        require_sound(room)
-        role = given_role(command.role)
+        self._require_owner(command.principal, by)
+        members, role = self.state.members, given_role(command.role)
         member = members[resolve(members, command.agent)]
         if (member.role, member.locked) == (role, command.locks):
             return Decision(answer=member.agent)
