@@ -7,7 +7,7 @@ stored; a repeated invocation is answered from its facts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -15,7 +15,7 @@ import msgspec
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.actions import Invocation
-from parlerd.core.model import ACTIONS, MAX_WRITES, SHARED, AgentId, Position, key_label
+from parlerd.core.model import ACTIONS, MAX_WRITES, SHARED, AgentId, key_label
 from parlerd.core.room import Room
 from parlerd.core.state import decode_text
 from parlerd.core.templates import Action
@@ -112,11 +112,8 @@ class Acting:
             presence=self._sight.presence(handle.room),
         )
         settled = await handle.submit(command, request.by)
-        room, replay = handle.aggregate, settled.decision.replay
-        facts: Sequence[e.Header] = settled.facts
-        if replay is not None:
-            facts = await self._desk.library.few_facts(handle.room, Position(replay - 1), 1 + MAX_WRITES)
-        [first, *rest] = facts
+        room = handle.aggregate
+        [first, *rest] = await self._desk.library.facts_of(handle.room, settled, 1 + MAX_WRITES)
         event = first.event
         assert isinstance(event, e.ActionInvoked)
         resolver = self._sight.resolver(room, request.by.actor)
@@ -133,7 +130,7 @@ class Acting:
             writes=writes,
             result=kept.result,
             **actions_shown.cooldown(room, event.id),
-            replayed=replay is not None,
+            replayed=settled.decision.replay is not None,
             idempotency_key=params.idempotency_key or "",
             room=handle.room,
         )
@@ -148,16 +145,12 @@ class Acting:
             presence=self._sight.presence(handle.room),
         )
         settled = await handle.submit(command, request.by)
-        replay = settled.decision.replay
-        facts: Sequence[e.Header] = settled.facts
-        if replay is not None:
-            facts = await self._desk.library.few_facts(handle.room, Position(replay - 1), 1)
-        event = facts[0].event
+        event = (await self._desk.library.facts_of(handle.room, settled, 1))[0].event
         assert isinstance(event, e.ActionDeleted)
         return t.ActionDeleted(
             id=event.id,
             version=event.version,
-            replayed=replay is not None,
+            replayed=settled.decision.replay is not None,
             idempotency_key=params.idempotency_key or "",
             room=handle.room,
         )

@@ -191,16 +191,13 @@ class Coordination:
         )
         settled = await handle.submit(command, request.by)
         room = handle.aggregate
-        replay = settled.decision.replay
-        facts: Sequence[e.Header] = settled.facts
-        if replay is not None:
-            facts = await self._desk.library.few_facts(handle.room, Position(replay - 1), len(writes))
+        facts = await self._desk.library.facts_of(handle.room, settled, len(writes))
         resolver = self._sight.resolver(room, request.by.actor)
         told = []
         for header in facts[: len(writes)]:
             body = None if header.body is None else await self._desk.library.body(handle.room, header.position)
             told.append(shown.after_write(room, resolver, header, body))
-        return told, replay is not None
+        return told, settled.decision.replay is not None
 
     async def _renew(self, handle: RoomHandle, request: Request, params: t.RenewTimer) -> t.StateWritten:
         if params.of == "action":

@@ -49,6 +49,7 @@ from parlerd.engine.audit import Audited, is_signed
 from parlerd.engine.driver import Driver
 from parlerd.engine.recent import Recent
 from parlerd.engine.rooms import RoomDoor
+from parlerd.engine.submissions import Settled
 from parlerd.engine.worker import Told
 from parlerd.store.port import Cursor, Delivery, Held, Membership, NewFact, OutboxRow, Page, Store, UsedKey, Write
 
@@ -186,6 +187,12 @@ class Library:
     async def few_facts(self, room: RoomId, after: Position, limit: int) -> list[e.Header]:
         """A few facts after a position: no more than may be read on the loop. Raises `Refused(newer_log)`."""
         return await self._driver.look(lambda store: store.facts(room, after, limit))
+
+    async def facts_of(self, room: RoomId, settled: Settled, limit: int) -> Sequence[e.Header]:
+        """The facts that a command led to, at least the first `limit` of them; those of the first time where the same
+        request was carried out before. Raises `Refused(newer_log)`."""
+        replay = settled.decision.replay
+        return settled.facts if replay is None else await self.few_facts(room, Position(replay - 1), limit)
 
     # -- where a reader stands -------------------------------------------------------------------------------
 
