@@ -13,7 +13,7 @@ from parlerd.cli.handlers import Handler, room_argument
 from parlerd.cli.output import DONE
 from parlerd.cli.parsing import Parser, UsageError, json_value, unicode_text, whole
 from parlerd.cli.render import counted, span_of
-from parlerd.cli.state import document_of, once_argument, place_of, plain_of, say_life, short, whole_of
+from parlerd.cli.state import document_of, once_argument, place_of, say_life, short, whole_of
 from parlerd.core.model import SHARED
 from parlerd.operations import types as t
 
@@ -103,7 +103,7 @@ def _list(ctx: Context, args: Namespace) -> int:
         more, name = page.more and last is not None and (after is None or last > after), page.name
         after = last
     if ctx.out.json:
-        ctx.out.document({"actions": [plain_of(each) for each in found], "more": more})
+        ctx.out.document({"actions": found, "more": more})
         return DONE
     if not found:
         ctx.out.say(f"There is no action in '{name}'.")
@@ -184,7 +184,7 @@ def _invoke(ctx: Context, args: Namespace) -> int:
     params = t.InvokeAction(id=args.id, params=given, room=args.room, idempotency_key=args.once or new_key())
     done = ctx.call_again("action.invoke", params, t.ActionInvoked)
     if ctx.out.json:
-        ctx.out.document({**plain_of(done), "writes": [plain_of(each) for each in done.writes]})
+        ctx.out.document(done)
         return DONE
     again = " before, and not again" if done.replayed else ""
     ctx.out.say(("Done", "good"), f"{again}: ", (done.action, "bold"), f", {counted(len(done.writes), 'key')} written.")

@@ -12,7 +12,7 @@ from parlerd.cli.context import Context, new_key
 from parlerd.cli.handlers import Handler, room_argument
 from parlerd.cli.output import DONE
 from parlerd.cli.parsing import Parser, UsageError, unicode_text
-from parlerd.cli.state import once_argument, plain_of
+from parlerd.cli.state import once_argument
 from parlerd.operations import types as t
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def _register(ctx: Context, args: Namespace) -> int:
     )
     found = ctx.call_again("module.register", params, t.ModuleRegistered)
     if ctx.out.json:
-        ctx.out.document(plain_of(found))
+        ctx.out.document(found)
         return DONE
     again = " (before, and not again)" if found.replayed else ""
     ctx.out.say("The module ", (found.id, "bold"), f" is registered, version {found.version}{again}.")
@@ -76,7 +76,7 @@ def _register(ctx: Context, args: Namespace) -> int:
 def _list(ctx: Context, args: Namespace) -> int:
     found = ctx.call_again("module.list", t.ListModules(room=args.room), t.ModulesListed)
     if ctx.out.json:
-        ctx.out.document({"modules": [plain_of(each) for each in found.modules]})
+        ctx.out.document({"modules": found.modules})
         return DONE
     if not found.modules:
         ctx.out.say(f"There is no module in '{found.name}'.")

@@ -100,7 +100,7 @@ def _list(ctx: Context, args: Namespace) -> int:
         ctx, args.limit, t.ListState(scope=args.scope, at=args.at, at_seq=args.at_seq, room=args.room)
     )
     if ctx.out.json:
-        ctx.out.document({"entries": [plain_of(each) for each in entries], "more": more})
+        ctx.out.document({"entries": entries, "more": more})
         return DONE
     if not entries:
         ctx.out.say(f"There is nothing in the state of '{name}'." if args.scope is None else "There is nothing there.")
@@ -294,7 +294,7 @@ def _batch(ctx: Context, args: Namespace) -> int:
         raise UsageError(f"this is no batch: {error}", path="parler state batch") from None
     done = ctx.call_again("state.batch", params, t.BatchWritten)
     if ctx.out.json:
-        ctx.out.document({**plain_of(done), "writes": [plain_of(each) for each in done.writes]})
+        ctx.out.document(done)
         return DONE
     again = " before, and not again" if done.replayed else ""
     ctx.out.say((f"{counted(len(done.writes), 'key')} written{again}", "good"), ".")
@@ -399,7 +399,9 @@ def _wait(ctx: Context, args: Namespace) -> int:
     with ctx.out.progress("Waiting until it is true"):
         ended = ctx.wait_for("state.wait", ask, t.WaitEnded, deadline=deadline, until=is_over)
     if ctx.out.json:
-        ctx.out.document({**plain_of(ended), "elapsed_ms": int((ctx.monotonic() - began) * 1000)})
+        import msgspec
+
+        ctx.out.document(msgspec.structs.replace(ended, elapsed_ms=int((ctx.monotonic() - began) * 1000)))
         return DONE
     out = ctx.out
     if ended.triggered:
@@ -457,7 +459,7 @@ def _view_list_arguments(parser: Parser) -> None:
 def _view_list(ctx: Context, args: Namespace) -> int:
     views, more, name = _entries(ctx, None, t.ListState(scope=VIEWS, room=args.room))
     if ctx.out.json:
-        ctx.out.document({"views": [plain_of(each) for each in views], "more": more})
+        ctx.out.document({"views": views, "more": more})
         return DONE
     if not views:
         ctx.out.say(f"There is no view in '{name}'.")
@@ -572,14 +574,6 @@ def place_of(entry: t.StateEntry | t.StateChange) -> list[Span]:
 def _about(ctx: Context, entry: t.StateEntry) -> list[Span]:
     ago = span_of(max(0.0, ctx.now() - entry.updated_at / 1000))
     return [f"version {entry.version}, by ", (entry.updated_by, "name"), f" {ago} ago"]
-
-
-def plain_of(value: Any) -> dict[str, Any]:
-    """A result as JSON has it."""
-    import msgspec
-
-    plain: dict[str, Any] = msgspec.to_builtins(value)
-    return plain
 
 
 HANDLERS: Final = {
