@@ -13,7 +13,16 @@ from parlerd.cli.handlers import Handler, room_argument
 from parlerd.cli.output import DONE
 from parlerd.cli.parsing import Parser, UsageError, json_value, unicode_text, whole
 from parlerd.cli.render import counted, span_of
-from parlerd.cli.state import document_of, once_argument, place_of, say_life, short, whole_of
+from parlerd.cli.state import (
+    agree_to_delete,
+    document_of,
+    once_argument,
+    place_of,
+    say_life,
+    short,
+    whole_of,
+    yes_argument,
+)
 from parlerd.core.model import SHARED
 from parlerd.operations import types as t
 
@@ -203,17 +212,13 @@ def _invoke(ctx: Context, args: Namespace) -> int:
 def _delete_arguments(parser: Parser) -> None:
     _id_argument(parser)
     parser.add_argument("--if-version", type=whole, metavar="N", help="only while the action is at version N")
-    parser.add_argument("--yes", action="store_true", help="do not ask")
+    yes_argument(parser)
     once_argument(parser)
     room_argument(parser)
 
 
 def _delete(ctx: Context, args: Namespace) -> int:
-    import shlex
-
-    if not args.yes and ctx.stdin.isatty():
-        command = shlex.join(["parler", "action", "delete", args.id, "--yes"])
-        ctx.agree(f"Delete the action {args.id}?", command=command)
+    agree_to_delete(ctx, args, "action", args.id)
     params = t.DeleteAction(
         id=args.id, if_version=args.if_version, room=args.room, idempotency_key=args.once or new_key()
     )

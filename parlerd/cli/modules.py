@@ -12,7 +12,7 @@ from parlerd.cli.context import Context, new_key
 from parlerd.cli.handlers import Handler, room_argument
 from parlerd.cli.output import DONE
 from parlerd.cli.parsing import Parser, UsageError, unicode_text
-from parlerd.cli.state import once_argument
+from parlerd.cli.state import agree_to_delete, once_argument, yes_argument
 from parlerd.operations import types as t
 
 if TYPE_CHECKING:
@@ -99,17 +99,13 @@ def _list(ctx: Context, args: Namespace) -> int:
 
 def _delete_arguments(parser: Parser) -> None:
     _id_argument(parser)
-    parser.add_argument("--yes", action="store_true", help="do not ask")
+    yes_argument(parser)
     once_argument(parser)
     room_argument(parser)
 
 
 def _delete(ctx: Context, args: Namespace) -> int:
-    import shlex
-
-    if not args.yes and ctx.stdin.isatty():
-        command = shlex.join(["parler", "module", "delete", args.id, "--yes"])
-        ctx.agree(f"Delete the module {args.id}?", command=command)
+    agree_to_delete(ctx, args, "module", args.id)
     params = t.DeleteModule(id=args.id, room=args.room, idempotency_key=args.once or new_key())
     gone = ctx.call_again("module.delete", params, t.ModuleDeleted)
     if ctx.out.json:

@@ -49,6 +49,19 @@ def once_argument(parser: Parser) -> None:
     parser.add_argument("--once", type=unicode_text, metavar="KEY", help="idempotency key (default: random)")
 
 
+def yes_argument(parser: Parser) -> None:
+    """The argument by which `agree_to_delete` asks nothing."""
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def agree_to_delete(ctx: Context, args: Namespace, what: str, name: str, *words: str, group: str = "") -> None:
+    """Ask whoever types at a terminal whether to delete something. `group` is the command that deletes where that is
+    not called `what`, and `words` are those that say more of which one. Raises `ParlerError(needs_yes)`."""
+    if not args.yes and ctx.stdin.isatty():
+        command = shlex.join(["parler", group or what, "delete", name, *words, "--yes"])
+        ctx.agree(f"Delete the {what} {name}?", command=command)
+
+
 def _write_arguments(parser: Parser) -> None:
     parser.add_argument("--if", dest="gate", type=unicode_text, metavar="EXPR", help="only while EXPR is true")
     parser.add_argument(
@@ -246,14 +259,12 @@ def _delete_arguments(parser: Parser) -> None:
     _key_argument(parser)
     _write_arguments(parser)
     _place_arguments(parser)
-    parser.add_argument("--yes", action="store_true", help="do not ask")
+    yes_argument(parser)
 
 
 def _delete(ctx: Context, args: Namespace) -> int:
-    if not args.yes and ctx.stdin.isatty():
-        named = [args.key] if args.scope == SHARED else [args.key, "--scope", args.scope]
-        command = shlex.join(["parler", "state", "delete", *named, "--yes"])
-        ctx.agree(f"Delete the key {args.key}?", command=command)
+    named = [] if args.scope == SHARED else ["--scope", args.scope]
+    agree_to_delete(ctx, args, "key", args.key, *named, group="state")
     return _delete_key(ctx, args, args.scope, args.key)
 
 
@@ -481,14 +492,13 @@ def _view_list(ctx: Context, args: Namespace) -> int:
 
 def _view_delete_arguments(parser: Parser) -> None:
     parser.add_argument("name", type=unicode_text, metavar="NAME", help="the view")
-    parser.add_argument("--yes", action="store_true", help="do not ask")
+    yes_argument(parser)
     _write_arguments(parser)
     room_argument(parser)
 
 
 def _view_delete(ctx: Context, args: Namespace) -> int:
-    if not args.yes and ctx.stdin.isatty():
-        ctx.agree(f"Delete the view {args.name}?", command=shlex.join(["parler", "view", "delete", args.name, "--yes"]))
+    agree_to_delete(ctx, args, "view", args.name)
     return _delete_key(ctx, args, VIEWS, args.name)
 
 
