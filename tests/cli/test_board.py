@@ -92,7 +92,7 @@ def test_who_is_in_no_such_room_is_told_so(shell: Shell) -> None:
 
 
 PROGRAM = """
-    import sys, time
+    import os, sys
     from parlerd.cli.main import main
     from parlerd.cli.output import Output, wants_colour
     from parlerd.core.errors import ParlerError
@@ -100,10 +100,10 @@ PROGRAM = """
     from tests.support.fake_client import FakeDaemon
     daemon = FakeDaemon()
     def held(params):
-        time.sleep(30)
+        os.read(GO, 1)
     def later(entry):
         def answer(params):
-            time.sleep(0.2)
+            os.read(GO, 1)
             return board(mark="b", agents=[agent()], entries=[entry])
         return answer
     daemon.answers("room.board", board(mark="a", agents=[agent("first-sight")]), later(entry("second-sight")))
@@ -119,12 +119,14 @@ def test_the_screen_follows_goes_on_after_a_restart_and_puts_the_terminal_back(t
     master, slave = pty.openpty()
     before = termios.tcgetattr(slave)
     env = {"HOME": str(tmp_path), "TERM": "xterm", **({} if colour else {"NO_COLOR": "1"})}
-    program = textwrap.dedent(PROGRAM).replace("ENV", repr(env))
+    goes, go = os.pipe()
+    program = textwrap.dedent(PROGRAM).replace("ENV", repr(env)).replace("GO", str(goes))
     with subprocess.Popen(
         [sys.executable, "-c", program],
         stdin=slave,
         stdout=slave,
         stderr=slave,
+        pass_fds=[goes],
         env={**env, "PATH": os.environ["PATH"], "PYTHONPATH": str(Path.cwd())},
     ) as process:
         try:
@@ -138,8 +140,13 @@ def test_the_screen_follows_goes_on_after_a_restart_and_puts_the_terminal_back(t
                         seen += os.read(master, 65536).decode(errors="replace")
                 return wanted in seen
 
-            for wanted in ("first-sight", "second-sight", "The daemon went away", "third-sight", "q quits"):
-                assert shows(wanted), seen
+            assert shows("first-sight"), seen
+            os.write(go, b".")
+            assert shows("second-sight"), seen
+            assert shows("The daemon went away"), seen
+            os.write(go, b".")
+            assert shows("third-sight"), seen
+            assert shows("q quits"), seen
             os.write(master, b"xq")
             assert shows("\x1b[?1049l"), seen
             assert process.wait(20) == 0
@@ -147,5 +154,5 @@ def test_the_screen_follows_goes_on_after_a_restart_and_puts_the_terminal_back(t
             assert ("\x1b[36m" in seen) is colour
         finally:
             process.kill()
-            os.close(master)
-            os.close(slave)
+            for opened in (master, slave, goes, go):
+                os.close(opened)
