@@ -2,7 +2,7 @@
 
 This module takes keys and updates, draws, and makes the calls. Without a terminal, with `--once` or with `--json` it
 lists what waits, and returns. Not here: what a key does (`approvals_model`), how the screen looks (`approvals_view`),
-the terminal and the thread that follows (`live`). Invariant: an update that comes together with a key goes first.
+the terminal, the loop and the thread that follows (`live`).
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import os
 import select
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from parlerd.cli import approvals_model as model
 from parlerd.cli.context import RETRIED, Context
 from parlerd.cli.handlers import Handler
-from parlerd.cli.live import TICK_S, Follower, can_draw, read_keys, single_keys
+from parlerd.cli.live import Follower, Screen, can_draw, read_keys, single_keys
 from parlerd.cli.output import DONE
 from parlerd.cli.parsing import Parser
 from parlerd.cli.render import show_requests
@@ -25,6 +25,8 @@ from parlerd.operations import types as t
 
 if TYPE_CHECKING:
     from argparse import Namespace
+
+    from rich.live import Live
 
     from parlerd.cli.context import ClientLike
 
@@ -151,34 +153,14 @@ def _lists(client: ClientLike) -> Iterator[tuple[model.Row, ...]]:
         yield tuple(map(row_of, found.requests))
 
 
-class _Screen:
-    """The loop that takes what comes from the keyboard and from the daemon, one after the other."""
-
+class _Screen(Screen[tuple[model.Row, ...]]):
     def __init__(self, ctx: Context, follower: Follower[tuple[model.Row, ...]], keyboard: int) -> None:
-        from rich.console import Console
-
-        self._ctx, self._follower, self._keyboard = ctx, follower, keyboard
-        self._console = Console(file=ctx.out.stdout, highlight=False, markup=False, no_color=not ctx.out.colour)
+        super().__init__(ctx, follower, keyboard)
         self._state = model.Screen()
         # Whether the list may be out of date, because the daemon cannot be reached.
         self._lost = False
 
-    def run(self) -> None:
-        from rich.live import Live
-
-        follower = self._follower.fileno()
-        with Live(console=self._console, screen=True, auto_refresh=False, vertical_overflow="crop") as live:
-            self._draw(live)
-            while True:
-                ready, _, _ = select.select([self._keyboard, follower], [], [], TICK_S)
-                # Updates go first: a key that arrives together with a change of the list must be ignored.
-                if follower in ready:
-                    self._take_updates()
-                if self._keyboard in ready and not self._take_keys(live):
-                    return
-                self._draw(live)
-
-    def _draw(self, live: Any) -> None:
+    def _draw(self, live: Live) -> None:
         from parlerd.cli.approvals_view import view
 
         width, height = self._console.size
@@ -194,7 +176,7 @@ class _Screen:
                 self._lost = False
                 self._state = model.shown(self._state, update, self._now())
 
-    def _take_keys(self, live: Any) -> bool:
+    def _take_keys(self, live: Live) -> bool:
         """Apply the keys that were typed; False when one of them was to quit."""
         for key in keys_of(self._read_keys()):
             self._state, decision = model.pressed(self._state, key, self._now())

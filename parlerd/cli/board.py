@@ -8,14 +8,13 @@ meanwhile that it is out of date.
 
 from __future__ import annotations
 
-import select
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from parlerd.cli.board_view import lines
 from parlerd.cli.context import ANSWER_S, RETRIED, WAIT_SLICE_MS, Context
 from parlerd.cli.handlers import Handler, room_argument
-from parlerd.cli.live import TICK_S, Follower, can_draw, read_keys, single_keys
+from parlerd.cli.live import Follower, Screen, can_draw, read_keys, single_keys
 from parlerd.cli.output import DONE, ELSEWHERE_CODES
 from parlerd.cli.parsing import Parser, UsageError, unicode_text
 from parlerd.operations import types as t
@@ -23,6 +22,8 @@ from parlerd.operations import types as t
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Iterator
+
+    from rich.live import Live
 
     from parlerd.cli.context import ClientLike
 
@@ -86,33 +87,14 @@ def _boards(client: ClientLike, board: t.Board) -> Iterator[t.Board]:
         yield found
 
 
-class _Screen:
-    """The loop that takes what comes from the keyboard and from the daemon, and draws."""
-
+class _Screen(Screen[t.Board]):
     def __init__(self, ctx: Context, follower: Follower[t.Board], keyboard: int, board: t.Board) -> None:
-        from rich.console import Console
-
-        self._ctx, self._follower, self._keyboard = ctx, follower, keyboard
-        self._console = Console(file=ctx.out.stdout, highlight=False, markup=False, no_color=not ctx.out.colour)
+        super().__init__(ctx, follower, keyboard)
         self._board = board
         # How far the room's time is ahead of the clock here, in seconds.
         self._ahead = board.now / 1000 - ctx.now()
         # Why the board may be out of date; empty while it is not.
         self._lost = ""
-
-    def run(self) -> None:
-        from rich.live import Live
-
-        follower = self._follower.fileno()
-        with Live(console=self._console, screen=True, auto_refresh=False, vertical_overflow="crop") as live:
-            self._draw(live)
-            while True:
-                ready, _, _ = select.select([self._keyboard, follower], [], [], TICK_S)
-                if follower in ready:
-                    self._take_updates()
-                if self._keyboard in ready and QUIT & {*read_keys(self._keyboard)}:
-                    return
-                self._draw(live)
 
     def _take_updates(self) -> None:
         for update in self._follower.take():
@@ -126,7 +108,10 @@ class _Screen:
             else:
                 raise update
 
-    def _draw(self, live: Any) -> None:
+    def _take_keys(self, live: Live) -> bool:
+        return not QUIT & {*read_keys(self._keyboard)}
+
+    def _draw(self, live: Live) -> None:
         from rich.console import Group
         from rich.text import Text
 

@@ -1,7 +1,8 @@
 """A screen that is drawn anew while something goes on: single keys from the terminal, and updates from the daemon.
 
 Not here: what is drawn, and what a key does. Above: `approvals`, `board`. Below: `context`. Invariants: the terminal is
-put back, however the block ends; a connection is used by one thread.
+put back, however the block ends; a connection is used by one thread; an update that comes together with a key goes
+first.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import select
 import signal
 import sys
 import termios
@@ -21,6 +23,8 @@ from parlerd.cli.context import AGAIN_S
 from parlerd.core.errors import ParlerError
 
 if TYPE_CHECKING:
+    from rich.live import Live
+
     from parlerd.cli.context import ClientLike, Context
 
 T = TypeVar("T")
@@ -77,6 +81,44 @@ class Follower(Generic[T]):
             except ParlerError as error:
                 self._give(error)
             self._over.wait(AGAIN_S)
+
+
+class Screen(Generic[T]):
+    """The loop that takes what comes from the keyboard and from the daemon, one after the other, and draws. Who has a
+    screen derives a class from this one and says what an update and a key do, and how the screen looks."""
+
+    def __init__(self, ctx: Context, follower: Follower[T], keyboard: int) -> None:
+        from rich.console import Console
+
+        self._ctx, self._follower, self._keyboard = ctx, follower, keyboard
+        self._console = Console(file=ctx.out.stdout, highlight=False, markup=False, no_color=not ctx.out.colour)
+
+    def run(self) -> None:
+        """Draw until a key ends it."""
+        from rich.live import Live
+
+        follower = self._follower.fileno()
+        with Live(console=self._console, screen=True, auto_refresh=False, vertical_overflow="crop") as live:
+            self._draw(live)
+            while True:
+                ready, _, _ = select.select([self._keyboard, follower], [], [], TICK_S)
+                # Updates go first: a key that arrives together with a change must not decide what it did not show.
+                if follower in ready:
+                    self._take_updates()
+                if self._keyboard in ready and not self._take_keys(live):
+                    return
+                self._draw(live)
+
+    def _take_updates(self) -> None:
+        """Take in what the follower gave. Raises `ParlerError` where the screen cannot go on."""
+        raise NotImplementedError
+
+    def _take_keys(self, live: Live) -> bool:
+        """Do what was typed; False when that was to quit."""
+        raise NotImplementedError
+
+    def _draw(self, live: Live) -> None:
+        raise NotImplementedError
 
 
 def read_keys(keyboard: int) -> bytes:
