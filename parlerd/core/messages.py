@@ -242,14 +242,16 @@ class Messages(Facet[MessagesState]):
     ) -> None:
         """Refuse an envelope of an author elsewhere unless it says what this room decides itself: for whom the message
         is, what it answers, through which door it came, which message of the author it follows, and what the author was
-        shown. The author chooses
-        only the id and a counter that is greater than the one before: counters that follow from the time can be told
-        apart from those that an author lost in a crash."""
+        shown. The author chooses only the id and a counter that is greater than the one before: counters that follow
+        from the time can be told apart from those that an author lost in a crash. One that does not follow is told
+        where its thread ends, because nothing else may tell it: a requester is not shown what it asked for."""
         wrong = contradiction(self._lifecycle.room, command.idempotency_key or "", by, event, finished)
         if wrong is None and finished.counter <= thread.counter:
             wrong = "counter"
         if wrong is None and finished.previous != thread.envelope:
             wrong = "previous"
+        if wrong in ("counter", "previous"):
+            raise Refused("envelope_refused", what=wrong, counter=thread.counter, envelope=thread.envelope.hex())
         if wrong is None and finished.line != command.line:
             # Taken in, it would make every reader suspect this home, which showed nobody such a room.
             wrong = "line"

@@ -20,10 +20,10 @@ agent waits in the outbox for this room; the answer to an offer of the turn neve
 
 from __future__ import annotations
 
-import hashlib
 import logging
+import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -36,19 +36,17 @@ from parlerd.connections.calls import coded
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.decision import Decision
-from parlerd.core.envelope import Envelope, operation_of, root_chain
+from parlerd.core.envelope import operation_of, root_chain
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.membership import shift_after, shifts_of
-from parlerd.core.messages import Thread, audience_key
+from parlerd.core.messages import Thread
 from parlerd.core.model import AgentId, By, HomeId, MessageId, Millis, Position, RoomId, Seq
 from parlerd.core.room import Room
-from parlerd.core.words import check_body
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.authors import Draft
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import MirrorRoom, taken_out
 from parlerd.engine.submissions import Settled, Submission
-from parlerd.identity.signatures import verify
 from parlerd.operations import types as t
 from parlerd.uplink.composing import Composed, Composer, Decided
 from parlerd.uplink.outbox import Outbox, row_of
@@ -67,6 +65,10 @@ PAUSE_S: Final = 1.0
 """How long a lane waits after a refusal that may pass, where the home does not say."""
 COMPOSE_AGAIN: Final = frozenset({"previous", "counter"})
 """What of an envelope does not fit when another came or did not come before it."""
+MAX_COUNTER: Final = 2**53
+"""No counter is as great. Source: relay spec, Envelope."""
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+"""The hash of an envelope, as a refusal spells it."""
 
 
 class Pending(Protocol):
@@ -230,8 +232,9 @@ class Lane:
         """The epoch of the room that these ends are of: after a rewind the room's threads end elsewhere."""
         self._is_held = False
         """Whether nothing is sent until everything under way was answered."""
-        self._landing: dict[MessageId, tuple[Post, t.Posted]] = {}
-        """What the home has and the mirror does not have yet, with the home's answer, for authors that wait."""
+        self._landing: dict[Post, t.Posted] = {}
+        """What the home has and the mirror does not have yet, with the home's answer, for authors that wait. By post
+        and not by id: what was given up and asked for again is another post with the same id."""
         self._wake = trio.Event()
         """Wakes the lane's task from a pause: something was offered or answered, or the link went."""
         self._is_running = False
@@ -318,7 +321,7 @@ class Lane:
                     if post.late_at > trio.current_time():
                         continue
                     post.late_at = inf
-                    if post.id in self._landing:
+                    if post in self._landing:
                         self._landed_late(post)
                     else:
                         await self._keep_unanswered(post)
@@ -327,7 +330,7 @@ class Lane:
 
     @property
     def _waited_for(self) -> list[Post]:
-        return [*self._posts, *(post for post, _ in self._landing.values())]
+        return [*self._posts, *self._landing]
 
     async def _keep_unanswered(self, post: Post) -> None:
         """A message that was sent straight and is not answered in time waits in the outbox, and its author no longer
@@ -535,7 +538,7 @@ class Lane:
             # Its author, a requester, is not shown it, and so the mirror may never be told of it.
             self._link.spawn(self._numbered, post, answer, _told(post, answer), None)
         else:
-            self._landing[post.id] = post, answer
+            self._landing[post] = answer
             self._watch_for(post, LAND_S)
             self._landed.when_landed(MessageId(answer.id), partial(self._landed_in_time, post))
 
@@ -557,8 +560,8 @@ class Lane:
         if error.code == "envelope_refused" and error.details.get("what") in COMPOSE_AGAIN and post.tries < TRIES:
             # Those behind the first that was refused are refused because of it.
             post.tries += post is self._posts[0]
-            if post.tries > 1:
-                await self._find_ends()
+            if sent is not None:
+                self._note_end(sent, error.details)
             post.again()
             self._is_held = True
             return False
@@ -624,21 +627,16 @@ class Lane:
             return Refused("relay_equivocation", what="line")
         return Refused("relay_refused", what=what)
 
-    async def _find_ends(self) -> None:
-        """The home knows a newer message of this agent than this home does. Only the agent itself can have sent it, so
-        its signature is worth as much as the memory that was lost."""
-        calls = self._link.calls
-        if calls is None:
+    def _note_end(self, sent: Composed, told: Mapping[str, Any]) -> None:
+        """The home told where the thread of an envelope ends there. That is ahead of what is known here when an answer
+        was lost, or when the memory of this home was. A home that lies about it gets an envelope that its own members
+        do not take."""
+        counter, digest = told.get("counter"), told.get("envelope")
+        if not isinstance(counter, int) or not 0 < counter < MAX_COUNTER or not isinstance(digest, str):
             return
-        page = await calls.begin("link.pull", t.PullHistory(room=self.room, agent=self.agent, limit=100)).result()
-        for message in page.messages:
-            envelope = None if message.agent != self.agent else own_envelope(self.agent, self.room, message)
-            if envelope is None:
-                continue
-            audience = audience_key(envelope.visibility)
-            known = self._acknowledged.get(audience, Thread())
-            if envelope.counter > known.counter:
-                self._acknowledged[audience] = Thread(envelope.counter, hashlib.sha256(message.body).digest())
+        known = self._acknowledged.get(sent.audience, Thread())
+        if counter > known.counter and _DIGEST.fullmatch(digest):
+            self._acknowledged[sent.audience] = Thread(counter, bytes.fromhex(digest))
 
     def _pause(self, error: ParlerError) -> None:
         wait = PAUSE_S if error.retry_after_ms is None else error.retry_after_ms / 1000
@@ -646,9 +644,9 @@ class Lane:
 
     def _landed_in_time(self, post: Post, header: e.Header) -> None:
         """The mirror holds the message: its author may read on."""
-        if post.id not in self._landing:
+        answer = self._landing.pop(post, None)
+        if answer is None:
             return
-        _, answer = self._landing.pop(post.id)
         handle = self._desk.rooms.open_actor(self.room)
         if handle is not None and not handle.aggregate.state.epoch:
             self._answer(post, Settled(Decision(answer=_late(answer)), (header,), Seq(answer.seq)))
@@ -657,7 +655,7 @@ class Lane:
 
     def _landed_late(self, post: Post) -> None:
         """The mirror does not hold the message in time. The answer of the room's home is enough."""
-        _, answer = self._landing.pop(post.id)
+        answer = self._landing.pop(post)
         self._landed.no_longer(MessageId(answer.id))
         self._link.spawn(self._numbered, post, answer, _told(post, answer), None)
 
@@ -726,16 +724,6 @@ async def mirror_of(desk: Desk, room: RoomId) -> RoomActor[Room]:
     handle = await desk.rooms.get(room)
     assert isinstance(handle, MirrorRoom)
     return handle.actor
-
-
-def own_envelope(agent: AgentId, room: RoomId, message: t.LinkMessage) -> Envelope | None:
-    """The envelope of a message that another home says to be this agent's, if the agent signed it for this room."""
-    try:
-        envelope = check_body(message.body)
-    except Refused:
-        return None
-    is_signed = envelope.room == room and verify(agent, "parler/message", message.body, message.signature)
-    return envelope if is_signed else None
 
 
 def _told(post: Post, posted: t.Posted) -> e.Header:

@@ -25,14 +25,15 @@ from parlerd.uplink import outbox as outbox_module
 from parlerd.uplink.composing import Composer
 from parlerd.uplink.connection import LinkConnection, Pending
 from parlerd.uplink.counters import Counters
-from parlerd.uplink.lanes import Post, mirror_of
+from parlerd.uplink.lanes import ANSWER_S, Post, mirror_of
 from parlerd.uplink.link import Link
+from parlerd.uplink.mirrors import Mirrors
 from parlerd.uplink.outbox import Outbox, row_of
-from tests.support.engine import run, settle
+from tests.support.engine import Party, run, settle
 from tests.support.faces import PassingFace
 from tests.support.relayed import Home, NamedRandomness, Wires
 from tests.support.room_state import put
-from tests.uplink.test_relayed import meeting_in, met
+from tests.uplink.test_relayed import meeting_in, met, told
 
 Answer = Callable[[t.PostEnvelope], ParlerError | None]
 
@@ -453,6 +454,92 @@ def test_a_thread_whose_end_was_forgotten_is_found_again_at_the_relay(tmp_path: 
             assert await bob.read() == ["one", "two"]
 
     run(main)
+
+
+def test_a_requester_who_is_shown_nothing_of_what_it_asked_for_goes_on_where_its_thread_ends(tmp_path: Path) -> None:
+    """Nothing else tells that: an answer was lost, and the mirror holds what others here may read, and later."""
+
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann:
+            worker, carol = await ann.agent("alice"), await ann.agent("carol")
+            served = await worker.ask("queue.serve", t.Serve(service="review"), t.Served)
+            ask = partial(carol.send, service="review")
+            assert not (await ask("one")).queued
+            await trio.sleep(10)
+            lane = _link(meeting.ann).lane(RoomId(served.room), AgentId((await carol.whoami()).id))
+            actor = await mirror_of(meeting.ann.uplinks._desk, lane.room)
+            actor.aggregate.state.messages.threads.clear()
+            lane._acknowledged.clear()
+            lane._ends.clear()
+            second = await ask("two")
+            assert not second.queued
+            assert meeting.relay.store.find_message(MessageId(second.id)) is not None
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [{"counter": 2**53, "envelope": "0" * 64}, {"counter": 7, "envelope": "zz"}, {"counter": "7", "envelope": 1}, {}],
+    ids=["a counter that is too great", "no hash", "neither number nor text", "nothing"],
+)
+def test_what_a_relay_says_of_the_end_of_a_thread_is_no_end_that_a_thread_can_have(
+    tmp_path: Path, refusing: Callable[[Answer], None], end: dict[str, Any]
+) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            refused = [Refused("envelope_refused", what="previous", **end)]
+            refusing(lambda post: refused.pop() if refused else None)
+            assert not (await meeting.alice.send("one")).queued
+            assert await meeting.bob.read() == ["one"]
+
+    run(main)
+
+
+class _Dawdling:
+    """Lets what a home is told of its rooms wait for a while."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.seconds = 0.0
+        take = Mirrors.take
+
+        async def later(mirrors: Mirrors, item: t.LinkItem) -> bool:
+            await trio.sleep(self.seconds)
+            return await take(mirrors, item)
+
+        monkeypatch.setattr(Mirrors, "take", later)
+
+
+def test_what_was_given_up_and_asked_for_again_is_answered_when_the_first_try_would_be_late(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dawdling = _Dawdling(monkeypatch)
+
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            remember = t.Remember(text="PKCE", key="plan", if_version=0, idempotency_key="once")
+            begun = trio.current_time()
+            for ours, _ in meeting.wires.open:
+                ours.hold()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_refused, meeting.alice, remember)
+                await trio.sleep(1)
+                meeting.wires.cut()
+            meeting.wires.mend()
+            await told(meeting)
+            # The home takes the second try at once, and tells of it after the moment at which the first would be late.
+            dawdling.seconds = ANSWER_S - 0.5
+            assert begun + 0.5 < trio.current_time() < begun + ANSWER_S
+            with trio.fail_after(60):
+                kept = await meeting.alice.ask("memory.remember", remember, t.Remembered)
+            assert [fact.version for fact in kept.facts] == [1]
+
+    run(main)
+
+
+async def _refused(who: Party, remember: t.Remember) -> None:
+    assert (await who.refused("memory.remember", remember)).code == "home_unreachable"
 
 
 async def _signed(home: Home, room: str, agent: AgentId, *, ahead_ms: int) -> t.PostEnvelope:
