@@ -148,11 +148,13 @@ class Admitting:
         return t.OpenedRemoteRoom(room=command.room, replayed=not settled.facts)
 
     async def _goes_on(self, room: RoomId) -> bool:
-        """Whether a room was opened and is not over."""
+        """Whether a room was opened and is not over. A home that could not store the opening
+        knows of the pair alone."""
         try:
-            return not is_over((await self._desk.rooms.get(room)).aggregate)
+            found = await (await self._desk.rooms.get(room)).quiet()
         except Refused:
             return False
+        return found.position > 0 and not is_over(found)
 
     async def _sees(self, eyes: AgentId, other: AgentId) -> bool:
         """Whether an agent may know of another: it has a public card here, or the two share a room."""

@@ -13,7 +13,7 @@ import trio
 
 from parlerd.core import commands as c
 from parlerd.core.errors import ParlerError, Refused
-from parlerd.core.model import AgentId, By, HomeId, Millis, RoomId
+from parlerd.core.model import HOME_ROOM, AgentId, By, HomeId, Millis, RoomId
 from parlerd.core.statements import (
     MAX_MOMENT,
     NONCE,
@@ -26,11 +26,14 @@ from parlerd.core.statements import (
     title_digest,
 )
 from parlerd.engine.callers import Caller
+from parlerd.engine.driver import Job, Settle
+from parlerd.engine.engine import Engine
 from parlerd.engine.face import EngineFace
 from parlerd.operations import types as t
+from parlerd.store.port import Append
 from parlerd.uplink.homes import Homes
 from parlerd.uplink.link import Link
-from tests.support.engine import Party, Served, gather, run, settle, texts
+from tests.support.engine import Party, PlugDriver, Served, gather, run, settle, texts
 from tests.support.faces import PassingFace
 from tests.support.message_streams import MemoryStream
 from tests.support.relayed import Home, NamedRandomness, Relay, RelayKeys, Wires, homes_of
@@ -84,6 +87,65 @@ def test_a_name_is_looked_for_here_first_and_a_home_behind_it_picks_one(tmp_path
             assert error.code == "ambiguous_name"
             assert sorted(error.details["candidates"]) == sorted(["planner@local", f"planner@{home}"])
             assert (await to(alice, "planner@local")).room == (await here.rooms())[0].room
+
+    run(main)
+
+
+def disk_of(relay: Engine) -> PlugDriver:
+    disk = relay.desk.library._driver
+    assert isinstance(disk, PlugDriver)
+    return disk
+
+
+def test_who_is_written_to_comes_into_a_room_that_a_relay_with_a_slow_disk_still_stores(tmp_path: Path) -> None:
+    """A new link is told of the room as soon as the relay knows whose it is, before the relay has opened it."""
+
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        meeting.relay.driver = PlugDriver
+        async with meeting.relay.serving() as relay, meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            alice, bob = await carded(ann, "alice"), await carded(ben, "bob")
+            async with trio.open_nursery() as nursery:
+                disk_of(relay).lag = 2.0
+                nursery.start_soon(to, alice, "bob")
+                await trio.sleep(2.5)
+                meeting.wires.cut_off("ben")
+                await trio.sleep(0.1)
+                meeting.wires.bring_back("ben")
+                await trio.sleep(25)
+                disk_of(relay).lag = 0.0
+            assert texts(await bob.recv()) == ["got a minute?"]
+
+    run(main)
+
+
+class _NoRoom(PlugDriver):
+    """While it `is_armed` this disk takes what a home notes of itself, and nothing of a room."""
+
+    is_armed = False
+
+    def hand_over(self, job: Job, settled: Settle) -> None:
+        of_rooms = any(isinstance(write, Append) and write.room != HOME_ROOM for write in job)
+        self.is_full = self.is_armed and of_rooms
+        super().hand_over(job, settled)
+
+
+def test_a_room_of_two_that_a_relay_could_not_store_gives_way_to_the_others(tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        meeting.relay.driver = _NoRoom
+        async with meeting.relay.serving() as relay, meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            alice, bob = await carded(ann, "alice"), await carded(ben, "bob")
+            disk = disk_of(relay)
+            assert isinstance(disk, _NoRoom)
+            disk.is_armed = True
+            error = await alice.refused("message.send", t.Send(text="one", to=("bob",), idempotency_key="one"))
+            assert error.spec.retryable
+            disk.is_armed = False
+            theirs = await to(bob, "alice", "two")
+            ours = await to(alice, "bob", "one", idempotency_key="one")
+            assert ours.room == theirs.room
+            assert texts(await bob.recv(room=ours.room, all=True)) == ["two", "one"]
 
     run(main)
 
