@@ -54,6 +54,8 @@ TaskState = Literal["open", "claimed", "accepted", "working", "awaiting", "done"
 SAID_BY: Final[Mapping[str, Said]] = {kind: said for said, kind in KIND_OF.items()}
 ENDS: Final[Mapping[str, TaskOutcome]] = {"done": "done", "failed": "failed", "cancelled": "cancelled"}
 """What ends a task, among all that is said of it."""
+ENDING_KINDS: Final = frozenset(KIND_OF[said] for said in KIND_OF if said in ENDS)
+"""Messages with which a task ends."""
 _GOES_ON: Final[Mapping[str, Progress]] = {"accepted": "accepted", "working": "working", "awaiting": "awaiting"}
 QUIET_KINDS: Final = frozenset({INVOCATION, *(KIND_OF[said] for said in _GOES_ON.values())})
 """Messages that say how a task goes on, or that an action was invoked. They wake nobody. Source: rooms spec, Loops."""
@@ -331,14 +333,15 @@ class Claims(Facet[ClaimsState]):
 
         Raises `Refused` for what is said by way of a task's own operations (`command.said`) and makes no sense:
         `no_such_task`, `task_over` for what this worker ended before, or `claim_lost` for what says only how the task
-        goes on. Words with which a worker ends a task too late are posted all the same, as `LATE`; those of a worker
-        elsewhere, who signed their kind before, keep that kind and have no effect either.
+        goes on. Words with which a worker ends a task too late are posted all the same, as `LATE`. A worker elsewhere
+        signs the kind of its words, so its words are refused (`claim_lost`), and it signs them again as what they are:
+        whoever asked for the work would take a result for one that counts.
         """
+        task = None if command.reply_to is None else self.get(command.reply_to)
         if command.said and command.kind == LATE:
-            # The worker's own home knew that these words come too late.
-            return Effect(LATE, answer="claim_lost")
+            # The worker's own home knows that these words come too late.
+            return Effect(LATE, self._lapses(task, now), answer="claim_lost")
         said = SAID_BY.get(command.kind)
-        task = None if said is None or command.reply_to is None else self.get(command.reply_to)
         if said is None or task is None:
             if command.said:
                 raise Refused("no_such_task", id=command.reply_to or "")
@@ -354,10 +357,13 @@ class Claims(Facet[ClaimsState]):
             return Effect(command.kind)
         if task.id in self.state.over and task.worker == by.actor and command.fence in (0, task.fence):
             raise self._over(task)
-        if said in _GOES_ON:
+        if said in _GOES_ON or command.envelope is not None:
             raise self.lost(task, now)
-        lapses = (_lapsed(task),) if task in self.due(now) else ()
-        return Effect(LATE if command.envelope is None else command.kind, lapses, answer="claim_lost")
+        return Effect(LATE, self._lapses(task, now), answer="claim_lost")
+
+    def _lapses(self, task: Task | None, now: Millis) -> tuple[e.TaskLapsed, ...]:
+        """That the lease of a task ended, where the log does not say so yet."""
+        return (_lapsed(task),) if task is not None and task in self.due(now) else ()
 
     # -- becoming ------------------------------------------------------------------------------------------
 

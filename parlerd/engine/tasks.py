@@ -246,12 +246,15 @@ class Tasks:
         )
         posting = await self._sending.post(caller, me, handle, command, parts, size)
         sent = await posting.result()
+        was_late = _was_late(posting)
+        if was_late:
+            await self._told(caller, handle, id, lambda found: found is None or not self._has(handle, me, found, fence))
         room = handle.aggregate
         now = self._reading.now_in(room.state)
         task = room.claims.get(id)
         if task is None:
             raise Refused("no_such_task", id=id)
-        if _was_late(posting):
+        if was_late:
             lost = room.claims.lost(task, now)
             lost.details["result"] = sent.id
             raise lost
@@ -263,6 +266,12 @@ class Tasks:
             )
         held = await self._held(await handle.quiet(), me, task if said not in ENDS else room.claims.get(id) or task)
         return msgspec.structs.replace(held, result=sent.id, idempotency_key=sent.idempotency_key, warning=sent.warning)
+
+    def _has(self, handle: RoomHandle, me: AgentRecord, task: Task, fence: Position) -> bool:
+        """Whether the log of the room says here that an agent holds a task, by the claim `fence` where one is named."""
+        room = handle.aggregate
+        is_held = room.claims.holder(task, self._reading.now_in(room.state)) == me.id
+        return is_held and fence in (0, task.fence)
 
     def _asked(self, room: Room, me: AgentRecord, task: Task) -> tuple[str, ...]:
         """Whoever asked for a task, if it is another and is still here: its result is for them."""

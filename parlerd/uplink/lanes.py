@@ -30,11 +30,13 @@ from functools import partial
 from math import inf
 from typing import Any, Final, Protocol, cast
 
+import msgspec
 import trio
 
 from parlerd.connections.calls import coded
 from parlerd.core import commands as c
 from parlerd.core import events as e
+from parlerd.core.claims import ENDING_KINDS
 from parlerd.core.decision import Decision
 from parlerd.core.envelope import operation_of, root_chain
 from parlerd.core.errors import ParlerError, Refused
@@ -42,6 +44,7 @@ from parlerd.core.membership import shift_after, shifts_of
 from parlerd.core.messages import Thread
 from parlerd.core.model import AgentId, By, HomeId, MessageId, Millis, Position, RoomId, Seq
 from parlerd.core.room import Room
+from parlerd.core.words import LATE
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.authors import Draft
 from parlerd.engine.desk import Desk
@@ -553,6 +556,12 @@ class Lane:
             return True
         assert error is not None
         if self._link.calls is None:
+            return False
+        if error.code == "claim_lost" and post.command.said and post.command.kind in ENDING_KINDS:
+            # The claim had ended, of which nobody told the mirror. What the worker says is kept as what it is.
+            post.command = msgspec.structs.replace(post.command, kind=LATE)
+            post.again()
+            self._is_held = True
             return False
         if error.code == "invalid_param" and post.is_now_or_never:
             # It has no such operation.

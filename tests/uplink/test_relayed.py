@@ -17,6 +17,8 @@ from parlerd.core.model import AgentId, Position, RoomId
 from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.engine.engine import Engine
 from parlerd.engine.face import EngineFace, Outlet, Pending
+from parlerd.engine.handles import RoomHandle
+from parlerd.engine.tending import Tending
 from parlerd.operations import types as t
 from parlerd.uplink.lanes import ANSWER_S
 from tests.support.engine import HandClock, Party, PlugDriver, Served, run, texts
@@ -339,6 +341,49 @@ def test_a_queue_that_was_opened_as_the_daemon_died_is_the_one_that_is_asked_for
         store = meeting.relay.store
         opened = [fact.event for room in store.rooms() for fact in store.facts(room, Position(0), 1)]
         assert [event.kind for event in opened if isinstance(event, e.RoomOpened)].count("service") == 1
+
+    run(main)
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["nobody has it", "it has the task again"])
+def test_a_result_after_the_lease_is_no_result_to_who_asked_also_where_the_worker_is_told_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    """The lease ended a moment ago, and the room's home did not see to that yet. The worker's home takes the task for
+    held, and signs what the worker says as a result."""
+
+    async def not_yet(tending: Tending, handle: RoomHandle) -> None:
+        """The moment at which the home looks lies ahead."""
+
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            await meeting.meet(ann, ben)
+            alice, bob = meeting.alice, meeting.bob
+            task = await alice.send("review PR #42", kind="task")
+            await told(meeting)
+            claim = t.ClaimTask(id=task.id, lease_ms=15_000)
+            held = await bob.ask("task.claim", claim, t.TaskHeld)
+            done = t.CompleteTask(id=task.id, fence=held.fence or 0, text="approved", idempotency_key="late")
+            # Its window is closed, so nobody renews the lease.
+            await ben.leave(bob)
+            with monkeypatch.context() as patch:
+                patch.setattr(Tending, "look", not_yet)
+                await trio.sleep(15.01)
+                bob = await ben.agent("bob")
+                error = await bob.refused("task.complete", done)
+            assert (error.code, error.details["holder"]) == ("claim_lost", None)
+            held = await bob.ask("task.claim", claim, t.TaskHeld) if again else held
+            error = await bob.refused("task.complete", done)
+            assert (error.code, error.details["holder"]) == ("claim_lost", "bob" if again else None)
+            await trio.sleep(1)
+            said = [each for each in (await alice.recv(all=True)).messages if each.reply_to == task.id]
+            assert [(each.id, each.kind, each.text) for each in said] == [
+                (error.details["result"], "late-result", "approved")
+            ]
+            why = await alice.ask("message.why", t.Why(id=task.id), t.WhyResult)
+            assert isinstance(why.task, t.TaskEntry)
+            assert why.task.state == ("claimed" if again else "open")
 
     run(main)
 
