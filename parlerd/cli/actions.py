@@ -218,7 +218,7 @@ def _delete_arguments(parser: Parser) -> None:
 
 
 def _delete(ctx: Context, args: Namespace) -> int:
-    agree_to_delete(ctx, args, "action", args.id)
+    agree_to_delete(ctx, args, f"the action {args.id}")
     params = t.DeleteAction(
         id=args.id, if_version=args.if_version, room=args.room, idempotency_key=args.once or new_key()
     )

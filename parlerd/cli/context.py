@@ -11,7 +11,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, TypeVar
 
 from parlerd.cli.output import ELSEWHERE_CODES, UNREACHABLE_CODES, Output
@@ -70,6 +70,7 @@ class Context:
         open_client: OpenClient,
         *,
         as_name: str = "",
+        words: Sequence[str] = (),
         stdin: BinaryIO | None = None,
     ) -> None:
         self.out = out
@@ -79,6 +80,8 @@ class Context:
         """What opens a connection to the daemon. Tests pass one of their own."""
         self.as_name = as_name
         """The agent to act as; empty for the person's own."""
+        self.words = words
+        """What was typed after `parler`."""
         self.stdin = stdin if stdin is not None else sys.stdin.buffer
         self.monotonic: Callable[[], float] = time.monotonic
         """The steady clock, in seconds. Tests replace this and the next two."""
@@ -223,9 +226,13 @@ class Context:
         """Whether a person types at this command."""
         return self.stdin.isatty() and self.out.stderr.isatty()
 
-    def agree(self, question: str, *, command: str) -> None:
-        """Ask the person, and go on only with a yes. Raises `ParlerError(needs_yes)`, also where nobody can be asked;
-        `command` is what says yes beforehand."""
+    def agree(self, question: str) -> None:
+        """Ask the person, and go on only with a yes. Raises `ParlerError(needs_yes)` with the command that says yes
+        beforehand, also where nobody can be asked. A command that asks takes `--yes`."""
+        import shlex
+
+        options = list(self.words).index("--") if "--" in self.words else len(self.words)
+        command = shlex.join(["parler", *self.words[:options], "--yes", *self.words[options:]])
         if self.out.json or not self.at_terminal():
             raise ParlerError("needs_yes", f"{question} Nobody said yes.", hint=f"To say yes: {command}")
         self.out.flush()

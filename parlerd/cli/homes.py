@@ -83,7 +83,7 @@ def _remove(ctx: Context, args: Namespace) -> int:
         waiting = sum(home.waiting for home in listed.homes if args.added in (home.name, home.id))
         if waiting:
             what = f"{counted(waiting, 'message')} for {args.added} could not be sent yet, and would never be."
-            ctx.agree(what, command=f"parler homes remove {args.added} --yes")
+            ctx.agree(what)
             args.yes = True
     done = ctx.call("homes.remove", t.RemoveHome(name=args.added, drop=args.yes), t.HomeRemoved)
     out = ctx.out

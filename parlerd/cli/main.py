@@ -191,13 +191,14 @@ def _answer(
     except UsageError as error:
         _refuse_usage(error, out)
         return USAGE
-    return _run(handler, parser, args, out, env, open_client, stdin)
+    return _run(handler, parser, args, argv, out, env, open_client, stdin)
 
 
 def _run(
     handler: Handler,
     parser: Parser,
     args: Namespace,
+    argv: Sequence[str],
     out: Output,
     env: Mapping[str, str],
     open_client: OpenClient,
@@ -215,7 +216,7 @@ def _run(
         as_name = args.as_name or env.get("PARLER_AGENT", "")
         if not is_text(as_name):
             raise ParlerError("invalid_name", "PARLER_AGENT is not valid UTF-8.")
-        ctx = Context(out, home, env, open_client, as_name=as_name, stdin=stdin)
+        ctx = Context(out, home, env, open_client, as_name=as_name, words=argv, stdin=stdin)
         code = handler.run(ctx, args)
         out.flush()
         return code

@@ -149,10 +149,7 @@ def _transfer_arguments(parser: Parser) -> None:
 
 def _transfer(ctx: Context, args: Namespace) -> int:
     if not args.yes:
-        ctx.agree(
-            f"{args.agent} will own {args.room!r}: from then on its person decides who comes in.",
-            command=f"parler room transfer {args.agent} --room {args.room} --yes",
-        )
+        ctx.agree(f"{args.agent} will own {args.room!r}: from then on its person decides who comes in.")
     return _say_owned(ctx, ctx.call("room.transfer", t.TransferRoom(agent=args.agent, room=args.room), t.OwnedRoom))
 
 
@@ -292,7 +289,7 @@ def _delete_arguments(parser: Parser) -> None:
 def _delete(ctx: Context, args: Namespace) -> int:
     if not args.yes:
         asked = ctx.call_again("room.delete", t.DeleteRoom(room=args.room), t.DeletedRoom)
-        ctx.agree(_what_goes(asked), command=f"parler room delete {args.room} --yes")
+        ctx.agree(_what_goes(asked))
     done = ctx.call("room.delete", t.DeleteRoom(room=args.room, confirmed=True), t.DeletedRoom)
     out = ctx.out
     if out.json:

@@ -6,7 +6,6 @@ Not here: what is found in which order (the engine). Above: `commands`. Below: `
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING, Final
 
 from parlerd.cli.context import Context, new_key
@@ -158,8 +157,7 @@ def _forget(ctx: Context, args: Namespace) -> int:
     named = args.key if args.key is not None else args.id
     if not args.yes and ctx.stdin.isatty():
         # A person may have typed the wrong key. A script or an agent means what it says.
-        words = shlex.join(["parler", "forget", *(["--key"] if args.key is not None else []), named, "--yes"])
-        ctx.agree(f"Take the words of {named} away for good, every version of them?", command=words)
+        ctx.agree(f"Take the words of {named} away for good, every version of them?")
     params = t.Forget(
         id=args.id, key=args.key, room=args.room, private=args.private, idempotency_key=args.once or new_key()
     )

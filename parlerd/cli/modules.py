@@ -105,7 +105,7 @@ def _delete_arguments(parser: Parser) -> None:
 
 
 def _delete(ctx: Context, args: Namespace) -> int:
-    agree_to_delete(ctx, args, "module", args.id)
+    agree_to_delete(ctx, args, f"the module {args.id}")
     params = t.DeleteModule(id=args.id, room=args.room, idempotency_key=args.once or new_key())
     gone = ctx.call_again("module.delete", params, t.ModuleDeleted)
     if ctx.out.json:

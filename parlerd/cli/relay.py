@@ -170,8 +170,7 @@ def _kick(ctx: Context, args: Namespace) -> int:
         (member,) = named
         ctx.agree(
             f"This ends the links, memberships and session keys of {member.name}, fingerprint {member.fingerprint}. "
-            "It also changes the join secret.",
-            command=f"parler relay kick {args.person} --yes",
+            "It also changes the join secret."
         )
     done = team.ask(ctx, "relay.kick", t.KickFromRelay(person=args.person))
     assert isinstance(done, t.KickedFromRelay)

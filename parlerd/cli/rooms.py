@@ -261,7 +261,7 @@ def _rewind(ctx: Context, args: Namespace) -> int:
         asked = ctx.call_again("room.rewind", t.RewindRoom(room=args.room), t.RewoundRoom)
         if asked.status == "nothing":
             return _say_rewound(ctx, asked)
-        ctx.agree(_what_is_lost(asked, ctx.now()), command=f"parler room rewind {args.room} --yes")
+        ctx.agree(_what_is_lost(asked, ctx.now()))
     return _say_rewound(ctx, ctx.call("room.rewind", t.RewindRoom(room=args.room, confirmed=True), t.RewoundRoom))
 
 

@@ -6,7 +6,6 @@ printed for people is JSON on one line, so that a text is told from a number.
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING, Any, Final
 
 from parlerd.cli.context import Context, new_key
@@ -54,12 +53,11 @@ def yes_argument(parser: Parser) -> None:
     parser.add_argument("--yes", action="store_true", help="do not ask")
 
 
-def agree_to_delete(ctx: Context, args: Namespace, what: str, name: str, *words: str, group: str = "") -> None:
-    """Ask whoever types at a terminal whether to delete something. `group` is the command that deletes where that is
-    not called `what`, and `words` are those that say more of which one. Raises `ParlerError(needs_yes)`."""
+def agree_to_delete(ctx: Context, args: Namespace, what: str) -> None:
+    """Ask whoever types at a terminal whether to delete something, for example `the key turn`. Raises
+    `ParlerError(needs_yes)`."""
     if not args.yes and ctx.stdin.isatty():
-        command = shlex.join(["parler", group or what, "delete", name, *words, "--yes"])
-        ctx.agree(f"Delete the {what} {name}?", command=command)
+        ctx.agree(f"Delete {what}?")
 
 
 def _write_arguments(parser: Parser) -> None:
@@ -263,8 +261,7 @@ def _delete_arguments(parser: Parser) -> None:
 
 
 def _delete(ctx: Context, args: Namespace) -> int:
-    named = [] if args.scope == SHARED else ["--scope", args.scope]
-    agree_to_delete(ctx, args, "key", args.key, *named, group="state")
+    agree_to_delete(ctx, args, f"the key {args.key}")
     return _delete_key(ctx, args, args.scope, args.key)
 
 
@@ -498,7 +495,7 @@ def _view_delete_arguments(parser: Parser) -> None:
 
 
 def _view_delete(ctx: Context, args: Namespace) -> int:
-    agree_to_delete(ctx, args, "view", args.name)
+    agree_to_delete(ctx, args, f"the view {args.name}")
     return _delete_key(ctx, args, VIEWS, args.name)
 
 

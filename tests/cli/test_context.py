@@ -7,7 +7,7 @@ import io
 import os
 import termios
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -164,10 +164,18 @@ def test_a_terminal_does_not_show_a_secret_that_is_typed_and_shows_the_next_word
 
 def test_an_answer_that_is_no_yes_changes_nothing(tmp_path: Path) -> None:
     for answer in (b"", b"\n", b"n\n", b"yess\n"):
-        ctx = Context(Output(Terminal(), Terminal()), Home(tmp_path), {}, FakeDaemon().connect, stdin=Keyboard(answer))
-        with pytest.raises(ParlerError) as refused:
-            ctx.agree("This ends it.", command="parler end --yes")
-        assert refused.value.code == "needs_yes"
-        assert "parler end --yes" in refused.value.hint
-    ctx = Context(Output(Terminal(), Terminal()), Home(tmp_path), {}, FakeDaemon().connect, stdin=Keyboard(b"Y\n"))
-    ctx.agree("This ends it.", command="parler end --yes")
+        for words, yes in (
+            (("--as", "bob", "end", "my turn"), "parler --as bob end 'my turn' --yes"),
+            (("end", "--", "--room"), "parler end --yes -- --room"),
+        ):
+            ctx = _asking(tmp_path, answer, words)
+            with pytest.raises(ParlerError) as refused:
+                ctx.agree("This ends it.")
+            assert refused.value.code == "needs_yes"
+            assert refused.value.hint.endswith(f": {yes}")
+    _asking(tmp_path, b"Y\n", ("end",)).agree("This ends it.")
+
+
+def _asking(home: Path, answer: bytes, words: Sequence[str]) -> Context:
+    out = Output(Terminal(), Terminal())
+    return Context(out, Home(home), {}, FakeDaemon().connect, words=words, stdin=Keyboard(answer))

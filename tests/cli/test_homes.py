@@ -83,7 +83,7 @@ def test_messages_that_wait_are_given_up_only_after_a_yes(shell: Shell) -> None:
     shell.daemon.answers("homes.remove", t.HomeRemoved(name="team-7f3k2q", rooms=0, dropped=3, default="local"))
     ran = shell.run("homes", "remove", "team-7f3k2q", "--json")
     assert (ran.code, ran.document["error"]["code"]) == (1, "needs_yes")
-    assert "parler homes remove team-7f3k2q --yes" in ran.document["error"]["hint"]
+    assert "parler homes remove team-7f3k2q --json --yes" in ran.document["error"]["hint"]
     assert ran.document["error"]["message"].startswith("3 messages for team-7f3k2q could not be sent yet"), (
         "what is lost"
     )

@@ -373,7 +373,7 @@ def test_a_room_is_rewound_only_after_a_person_saw_what_is_lost_and_said_yes(she
     shell.daemon.answers("room.rewind", REWOUND)
     ran = shell.run("room", "rewind", "auth-redesign", "--json")
     assert (ran.code, ran.document["error"]["code"]) == (1, "needs_yes")
-    assert "parler room rewind auth-redesign --yes" in ran.document["error"]["hint"]
+    assert "parler room rewind auth-redesign --json --yes" in ran.document["error"]["hint"]
     ran = shell.run("room", "rewind", "auth-redesign", terminal=True, stdin=b"n\n")
     assert ran.code == 1
     said = " ".join(ran.stderr.split())

@@ -178,7 +178,7 @@ def test_what_is_deleted_is_said_with_its_last_version(shell: Shell) -> None:
 
 
 def test_who_does_not_agree_is_told_the_command_that_deletes_without_asking(shell: Shell) -> None:
-    for words in (["state", "delete", "my turn", "--scope", "bob"], ["view", "delete", "ready"]):
+    for words in (["state", "delete", "my turn", "--room", "team", "--if-version", "3"], ["view", "delete", "ready"]):
         asked = shell.run(*words, terminal=True, stdin=b"n\n")
         assert asked.code == 1
         assert shlex.join(["parler", *words, "--yes"]) in asked.stderr
