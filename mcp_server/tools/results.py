@@ -912,9 +912,13 @@ def _task_line(task: t.TaskEntry, scribe: Scribe) -> str:
     """How a task stands."""
     if task.holder is not None and task.lease_until is not None:
         return f"{scribe.name(task.holder)} holds the task until {clock(task.lease_until)}: {task.state}."
+    open_until = "" if task.open_until is msgspec.UNSET else clock(task.open_until)
     if task.ended_by is not msgspec.UNSET:
+        if open_until:
+            return f"The task is {task.state}: nobody took it until {open_until}, when its timer ran out."
         return f"The task is {task.state}, as {scribe.name(task.ended_by)} said."
-    return "The task is open: nobody holds it."
+    for_now = f" It can be claimed until {open_until}." if open_until else ""
+    return f"The task is open: nobody holds it.{for_now}"
 
 
 def _served(result: t.Served, scribe: Scribe, asked: _Asked) -> str:

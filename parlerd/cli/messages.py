@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from parlerd.cli.context import Context, new_key
 from parlerd.cli.handlers import Handler, room_argument, wide_argument
 from parlerd.cli.output import DONE
-from parlerd.cli.parsing import Parser, UsageError, json_value, positive, seconds, unicode_text, whole
+from parlerd.cli.parsing import Parser, UsageError, json_value, positive, seconds, timer, unicode_text, whole
 from parlerd.cli.render import clock, counted, offer_line, show_messages, span_of, to_the_second
 from parlerd.operations import types as t
 
@@ -50,6 +50,12 @@ def _send_arguments(parser: Parser) -> None:
         "--visible-to", action="append", default=[], metavar="AGENT", help="only these may ever see it; may be repeated"
     )
     parser.add_argument("--data", type=json_value, metavar="JSON", help="structured data beside the text")
+    parser.add_argument(
+        "--timer",
+        type=timer,
+        metavar="JSON",
+        help='for a task: {"ms": 60000}, or at; when nobody has it then, nobody can claim it any more',
+    )
     parser.add_argument("--key", type=unicode_text, metavar="KEY", help="idempotency key (default: random)")
 
 
@@ -75,6 +81,7 @@ def _send(ctx: Context, args: Namespace) -> int:
         reply_to=args.reply_to,
         visible_to=tuple(args.visible_to),
         data=args.data,
+        timer=args.timer,
         idempotency_key=args.key or new_key(),
     )
     sent = ctx.call_again("message.send", params, t.Sent)
@@ -324,9 +331,13 @@ def _task_line(task: t.TaskEntry, now: float) -> list[Span]:
     if task.holder is not None and task.lease_until is not None:
         until = to_the_second(task.lease_until, now)
         return [("The task is held by ", "plain"), (task.holder, "name"), f" until {until}: {task.state}."]
+    open_until = to_the_second(task.open_until, now) if isinstance(task.open_until, int) else ""
     if isinstance(task.ended_by, str):
+        if open_until:
+            return [f"The task is {task.state}: nobody took it until {open_until}, when its timer ran out."]
         return [f"The task is {task.state}, as ", (task.ended_by, "name"), " said."]
-    return [("The task is open: ", "plain"), "nobody holds it."]
+    for_now = f" It can be claimed until {open_until}." if open_until else ""
+    return [("The task is open: ", "plain"), f"nobody holds it.{for_now}"]
 
 
 def _say_queued(ctx: Context, queued: t.QueuedHere) -> None:

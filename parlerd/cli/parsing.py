@@ -12,7 +12,10 @@ import math
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+if TYPE_CHECKING:
+    from parlerd.operations.types import TimerAsked
 
 GLOBAL_FLAGS: Final = frozenset({"--json"})
 GLOBAL_VALUES: Final = frozenset({"--as", "--home"})
@@ -173,6 +176,18 @@ def _number(text: str, least: int) -> int:
     if not least <= int(text) <= MAX_NUMBER:
         raise argparse.ArgumentTypeError(f"{text} is not a whole number from {least}, up to {MAX_NUMBER}")
     return int(text)
+
+
+def timer(text: str) -> TimerAsked:
+    """A timer, as JSON."""
+    import msgspec
+
+    from parlerd.operations.types import TimerAsked
+
+    try:
+        return msgspec.json.decode(text, type=TimerAsked)
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
+        raise argparse.ArgumentTypeError(f'{error}; a timer is as {{"ms": 60000, "effect": "delete"}}') from None
 
 
 def json_value(text: str) -> Any:

@@ -12,7 +12,7 @@ from parlerd.cli.context import Context, new_key
 from parlerd.cli.handlers import Handler, room_argument
 from parlerd.cli.messages import given_text
 from parlerd.cli.output import DONE, moment
-from parlerd.cli.parsing import NotJson, Parser, UsageError, json_value, positive, seconds, unicode_text, whole
+from parlerd.cli.parsing import NotJson, Parser, UsageError, json_value, positive, seconds, timer, unicode_text, whole
 from parlerd.cli.render import counted, span_of
 from parlerd.core.model import ACTIONS, SHARED, VIEWS
 from parlerd.operations import types as t
@@ -72,7 +72,7 @@ def _life_arguments(parser: Parser) -> None:
     parser.add_argument("--enabled", type=unicode_text, metavar="EXPR", help="it is there only while EXPR is true")
     parser.add_argument(
         "--timer",
-        type=_timer,
+        type=timer,
         metavar="JSON",
         help='{"ms": 60000, "effect": "delete"}, or at, or ticks with tick_on; effect enable: there only afterwards',
     )
@@ -530,18 +530,6 @@ def document_of(ctx: Context, file: str, *, path: str) -> Any:
         return json_value(text)
     except ArgumentTypeError as error:
         raise UsageError(str(error), path=path) from None
-
-
-def _timer(text: str) -> t.TimerAsked:
-    """A timer, as JSON."""
-    import argparse
-
-    import msgspec
-
-    try:
-        return msgspec.json.decode(text, type=t.TimerAsked)
-    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
-        raise argparse.ArgumentTypeError(f'{error}; a timer is as {{"ms": 60000, "effect": "delete"}}') from None
 
 
 def _instant(text: str) -> int:

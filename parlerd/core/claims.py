@@ -13,6 +13,10 @@ A lease ends by time. The fact that says so (`TaskLapsed`) is decided when the r
 came; until then the task is overdue, and every rule here treats it as open. A renewal is no fact, because it would come
 three times in each lease: the engine keeps a row for it, and hands the rows to this facet.
 
+A task may have a time for which it is open. That time goes on while somebody holds the task and takes nothing from the
+holder: a task that nobody holds after it is over, as if its author had taken it back. So it goes on to say in the words
+of every log and every mirror.
+
 Not here: the words, who may see a message (`visibility`), and when somebody looks at what is due (the engine). Above:
 `messages`, `room`. Below: the states of other facets. Invariants: a task has one holder at most; a task that is over
 stays over; a fence never comes twice; what is kept is bounded by `MAX_TASKS` and `KEPT_OVER`.
@@ -37,10 +41,8 @@ from parlerd.core.membership import MembershipState, is_requester, present
 from parlerd.core.model import INVOCATION, AgentId, By, Ids, MessageId, Millis, Position, TaskOutcome
 from parlerd.core.seen import Presences
 from parlerd.core.topics import Topic
-from parlerd.core.words import KIND_OF, LATE, Said
+from parlerd.core.words import KIND_OF, LATE, TASK, Said
 
-TASK: Final = "task"
-"""The kind of a message that is work."""
 MAX_TASKS: Final = 4_096
 """Tasks of one room that are not over: each is about 250 bytes of every snapshot."""
 KEPT_TASKS: Final = 4 * MAX_TASKS
@@ -64,7 +66,8 @@ QUIET_KINDS: Final = frozenset({INVOCATION, *(KIND_OF[said] for said in _GOES_ON
 class Task(msgspec.Struct, frozen=True, array_like=True):
     """One task, by its message. `to`, `role` and `visibility` are those of the message. `worker` holds the task or,
     where the task is over, ended it; it is empty for an open task. `until`, `fence` and `lease_ms` are those of the
-    newest claim as the log has them: renewals are not in here."""
+    newest claim as the log has them: renewals are not in here. `open_until` is until when the task may be claimed, 0
+    where its author set no time; a task that is over has it when nobody took the task in that time."""
 
     id: MessageId
     position: Position
@@ -77,6 +80,7 @@ class Task(msgspec.Struct, frozen=True, array_like=True):
     until: Millis = Millis(0)
     fence: Position = Position(0)
     lease_ms: Millis = Millis(0)
+    open_until: Millis = Millis(0)
 
     @property
     def is_held(self) -> bool:
@@ -117,7 +121,18 @@ class Effect(NamedTuple):
 class Claims(Facet[ClaimsState]):
     """Gives tasks to workers, and keeps who holds which."""
 
-    __slots__ = ("_due", "_enabled", "_free", "_held", "_lifecycle", "_membership", "_named", "_offered", "_renewed")
+    __slots__ = (
+        "_closing",
+        "_due",
+        "_enabled",
+        "_free",
+        "_held",
+        "_lifecycle",
+        "_membership",
+        "_named",
+        "_offered",
+        "_renewed",
+    )
 
     def __init__(
         self,
@@ -143,6 +158,10 @@ class Claims(Facet[ClaimsState]):
         """Tasks that are for certain workers, held or not."""
         self._due = [(task.until, task.fence, task.id) for task in state.tasks.values() if task.is_held]
         """When leases end, each with its fence. Of a lease that was renewed only the last end counts."""
+        self._closing = [
+            (task.open_until, task.id) for task in state.tasks.values() if task.open_until and not task.is_held
+        ]
+        """When tasks that nobody holds may be claimed no longer. A task comes in again when its holder lets it go."""
         self._held: dict[AgentId, set[MessageId]] = {}
         """What each worker holds."""
         for task in state.tasks.values():
@@ -150,6 +169,7 @@ class Claims(Facet[ClaimsState]):
                 self._held.setdefault(task.worker, set()).add(task.id)
         heapify(self._free)
         heapify(self._due)
+        heapify(self._closing)
 
     # -- asking --------------------------------------------------------------------------------------------
 
@@ -174,8 +194,12 @@ class Claims(Facet[ClaimsState]):
 
     def open_to(self, worker: AgentId, now: Millis) -> list[Task]:
         """Every task that this worker could claim at `now`, the oldest first."""
-        open = (task for task in self.state.tasks.values() if self.holder(task, now) is None)
-        return [task for task in open if self.is_for(task, worker)]
+        return [task for task in self.state.tasks.values() if self.is_open(task, now) and self.is_for(task, worker)]
+
+    def is_open(self, task: Task, now: Millis) -> bool:
+        """Whether a task that is not over may be claimed at `now`. In a mirror the room's home says so."""
+        is_in_time = self.state.is_told or not task.open_until or now < task.open_until
+        return is_in_time and self.holder(task, now) is None
 
     def is_for(self, task: Task, worker: AgentId) -> bool:
         """Whether a member may take a task: it sees the task, and the task names nobody else."""
@@ -197,6 +221,27 @@ class Claims(Facet[ClaimsState]):
         for each in ended:
             heappush(self._due, each)
         return [self.state.tasks[id] for _, _, id in ended]
+
+    def run_out(self, now: Millis) -> list[Task]:
+        """The tasks that nobody has and nobody can claim any more, of which no fact says so yet, the oldest first."""
+        held = [task for task in self.due(now) if task.open_until and task.open_until <= now]
+        found, first = held, self._first_closing()
+        if first is not None and first[0] <= now:
+            free = [(at, id) for at, id in self._closing if at <= now]
+            tasks = [task for _, id in free if (task := self.state.tasks.get(id)) is not None and not task.is_held]
+            found = [*held, *{task.id: task for task in tasks}.values()]
+        return sorted(found, key=lambda task: task.position)
+
+    def _first_closing(self) -> tuple[Millis, MessageId] | None:
+        """Which task that nobody holds can be claimed no longer first. Drops what does not count any more."""
+        if self.state.is_told:
+            return None
+        while self._closing:
+            task = self.state.tasks.get(self._closing[0][1])
+            if task is not None and not task.is_held:
+                return self._closing[0]
+            heappop(self._closing)
+        return None
 
     def _first_due(self) -> tuple[Millis, Position, MessageId] | None:
         """Which lease ends first. Drops what does not count any more."""
@@ -254,6 +299,10 @@ class Claims(Facet[ClaimsState]):
             raise self._over(task)
         if not self.is_for(task, worker):
             raise Refused("task_not_yours", id=id)
+        if self.holder(task, now) is None and not self.is_open(task, now):
+            handle = self._handle(task.author)
+            said = "Nobody took this task in the time that its author gave it."
+            raise Refused("task_over", said, holder=handle, status="cancelled")
         holder = self.holder(task, now)
         if holder is not None and holder != worker:
             handle = self._handle(holder)
@@ -263,12 +312,13 @@ class Claims(Facet[ClaimsState]):
     def _next(self, worker: AgentId, now: Millis) -> Task | None:
         """The oldest task that this worker can have: one that is open, or whose lease has ended."""
         tasks = self.state.tasks
-        while self._free and ((task := tasks.get(self._free[0][1])) is None or task.is_held):
+        while self._free and (
+            (task := tasks.get(self._free[0][1])) is None or task.is_held or not self.is_open(task, now)
+        ):
             self._offered.discard(heappop(self._free)[1])
         found = [tasks[self._free[0][1]]] if self._free else []
-        found += [task for task in self.due(now) if self.is_for(task, worker)]
-        named = (tasks[id] for id in self._named)
-        found += [task for task in named if self.holder(task, now) is None and self.is_for(task, worker)]
+        others = (*self.due(now), *(tasks[id] for id in self._named))
+        found += [task for task in others if self.is_open(task, now) and self.is_for(task, worker)]
         return min(found, key=lambda task: task.position, default=None)
 
     def _release(self, command: c.ReleaseTask, by: By, now: Millis, ids: Ids) -> Decision:
@@ -286,7 +336,11 @@ class Claims(Facet[ClaimsState]):
         return Decision(answer="renewed")
 
     def _lapse(self, command: c.LapseTasks, by: By, now: Millis, ids: Ids) -> Decision:
-        return Decision(tuple(_lapsed(task) for task in self.due(now)), authority="home")
+        over = [
+            e.TaskCompleted(task=task.id, worker=task.author, outcome="cancelled", fence=Position(0))
+            for task in self.run_out(now)
+        ]
+        return Decision((*map(_lapsed, self.due(now)), *over), authority="home")
 
     def required(self, id: MessageId, worker: AgentId, now: Millis) -> Task:
         """The task that this worker holds. Raises `Refused`: `no_such_task`, `task_over`, or `claim_lost` with who
@@ -347,8 +401,8 @@ class Claims(Facet[ClaimsState]):
                 raise Refused("no_such_task", id=command.reply_to or "")
             return Effect(command.kind)
         is_holder = self.holder(task, now) == by.actor and command.fence in (0, task.fence)
-        is_open = task.id in self.state.tasks and self.holder(task, now) is None
-        if is_holder or (said == "cancelled" and is_open and task.author == by.actor):
+        is_free = task.id in self.state.tasks and self.holder(task, now) is None
+        if is_holder or (said == "cancelled" and is_free and task.author == by.actor):
             if (end := ENDS.get(said)) is None:
                 return Effect(command.kind)
             over = e.TaskCompleted(task=task.id, worker=by.actor, outcome=end, fence=task.fence)
@@ -370,8 +424,19 @@ class Claims(Facet[ClaimsState]):
     def _posted(self, event: e.MessagePosted, header: e.Header) -> None:
         tasks = self.state.tasks
         if event.kind == TASK:
-            task = Task(event.id, header.position, header.by.actor, event.to, event.role, event.visibility)
+            open_until = Millis(header.at + event.ttl_ms) if event.ttl_ms else Millis(0)
+            task = Task(
+                event.id,
+                header.position,
+                header.by.actor,
+                event.to,
+                event.role,
+                event.visibility,
+                open_until=open_until,
+            )
             tasks[event.id] = task
+            if open_until:
+                heappush(self._closing, (open_until, task.id))
             if task.is_for_all:
                 self._offer(task)
             else:
@@ -404,6 +469,8 @@ class Claims(Facet[ClaimsState]):
         self.state.tasks[task.id] = msgspec.structs.replace(task, state="open", worker=AgentId(""), until=Millis(0))
         if task.is_for_all:
             self._offer(task)
+        if task.open_until:
+            heappush(self._closing, (task.open_until, task.id))
 
     def _completed(self, event: e.TaskCompleted, header: e.Header) -> None:
         task = self.state.tasks.get(event.task)
@@ -411,7 +478,14 @@ class Claims(Facet[ClaimsState]):
             return
         self._forget(task)
         over = self.state.over
-        over[task.id] = msgspec.structs.replace(task, state=event.outcome, worker=event.worker, until=Millis(0))
+        is_run_out = event.fence == 0 and event.worker == task.author and header.at >= task.open_until
+        over[task.id] = msgspec.structs.replace(
+            task,
+            state=event.outcome,
+            worker=event.worker,
+            until=Millis(0),
+            open_until=task.open_until if is_run_out else Millis(0),
+        )
         if len(over) > KEPT_OVER:
             del over[next(iter(over))]
 
@@ -448,10 +522,11 @@ class Claims(Facet[ClaimsState]):
     # -- what time changes ---------------------------------------------------------------------------------
 
     def next_deadline(self, after: Millis) -> Millis | None:
-        """When the next lease ends. Of a room that lives elsewhere, its home says so."""
-        first = self._first_due()
-        # A lease that ended already is looked at at once.
-        return None if first is None else Millis(max(first[0], after + 1))
+        """When the next lease ends, or a task that nobody holds can be claimed no longer. Of a room that lives
+        elsewhere, its home says so."""
+        first = [each[0] for each in (self._first_due(), self._first_closing()) if each is not None]
+        # What is past already is looked at at once.
+        return Millis(max(min(first), after + 1)) if first else None
 
     def expire(self, after: Millis, now: Millis) -> Iterable[Topic]:
         """Whoever waits for work is woken by the fact that says that a lease ended."""

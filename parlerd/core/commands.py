@@ -86,7 +86,7 @@ class PostMessage(Coordination, frozen=True, kw_only=True):
     taker: str = ""
     """For whom a hand-off is: an id, a handle or a role."""
     turn: Turn = ""
-    """What the words do with a turn, and how long an offer stands (`envelope.turn_of`)."""
+    """What the words do with a turn, and how long an offer stands or a task is open (`envelope.turn_of`)."""
     ttl_ms: Millis = Millis(0)
     visibility: tuple[str, ...] | None = None
     """Ids or handles of the only readers; None when the author names no readers."""

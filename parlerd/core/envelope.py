@@ -125,6 +125,14 @@ class BlobPart(msgspec.Struct, frozen=True, tag_field="type", tag="blob", omit_d
     """How many files the author had that are not in the bundle."""
 
 
+class TaskPart(msgspec.Struct, frozen=True, tag_field="type", tag="task", omit_defaults=True):
+    """The message is a task that nobody can claim once nobody had it for so long. A Parler from before this part takes
+    the task for one that stays open."""
+
+    ttl_ms: Millis
+    """Counted from when the task's room took it in."""
+
+
 class UnknownPart(msgspec.Struct, frozen=True, tag_field="type", tag="unknown"):
     """A part of a type that came after this version of Parler. Nobody composes one: `decode_envelope` puts it in the
     place of what it cannot read. `packed` is the whole part, so that two such parts can be told apart."""
@@ -132,7 +140,7 @@ class UnknownPart(msgspec.Struct, frozen=True, tag_field="type", tag="unknown"):
     packed: bytes
 
 
-Part = TextPart | DataPart | HandoffPart | HandoffAnswerPart | MemoryPart | BlobPart | UnknownPart
+Part = TextPart | DataPart | HandoffPart | HandoffAnswerPart | MemoryPart | BlobPart | TaskPart | UnknownPart
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -199,8 +207,9 @@ def blob_of(parts: Iterable[Part]) -> BlobId:
 
 def asked(parts: Iterable[Part]) -> list[Part]:
     """These parts as far as their author asked for them. Which messages go along with an offer depends on when it is
-    made, so a request that is repeated later leads to others."""
-    return [msgspec.structs.replace(each, transcript=None) if isinstance(each, HandoffPart) else each for each in parts]
+    made, and so does for how long a task is open until a moment: a request that is repeated later leads to others."""
+    said = (part for part in parts if not isinstance(part, TaskPart))
+    return [msgspec.structs.replace(each, transcript=None) if isinstance(each, HandoffPart) else each for each in said]
 
 
 def operation_of(parts: Iterable[Part]) -> str:
@@ -225,9 +234,12 @@ def root_chain(id: MessageId) -> str:
 
 
 def turn_of(parts: Iterable[Part]) -> tuple[Turn, Millis]:
-    """What a message with these words does with a turn, and for how long an offer stands, as its header repeats it."""
+    """What a message with these words does with a turn, and for how long an offer stands or a task is open, as its
+    header repeats it."""
     for part in parts:
         match part:
+            case TaskPart(ttl_ms=ttl_ms):
+                return "", ttl_ms
             case HandoffPart(ttl_ms=ttl_ms):
                 return "offered", ttl_ms or DEFAULT_OFFER_MS
             case HandoffAnswerPart(answer=answer):

@@ -198,7 +198,7 @@ class MessagePosted(_Event, tag="message_posted", frozen=True, kw_only=True):
     turn: Turn = ""
     """What the words do with a turn (`envelope.turn_of`)."""
     ttl_ms: Millis = Millis(0)
-    """For an offer: how long it stands."""
+    """For an offer: how long it stands. For a task: how long it may be claimed that nobody claimed; 0 for ever."""
     blob: BlobId = NO_BLOB
     """The file or the code that the message brings; empty for one that brings none."""
 
@@ -223,7 +223,8 @@ class TaskReleased(_Event, tag="task_released", frozen=True, kw_only=True):
 
 
 class TaskCompleted(_Event, tag="task_completed", frozen=True, kw_only=True):
-    """The task is over. `fence` is that of the claim by which `worker` had it; 0 where its author took it back."""
+    """The task is over. `fence` is that of the claim by which `worker` had it; 0 where its author took it back, by a
+    word or by the time that the author had given the task."""
 
     task: MessageId
     worker: AgentId

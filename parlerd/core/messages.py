@@ -29,7 +29,7 @@ from parlerd.core.model import INVOCATION, AgentId, By, Ids, MessageId, Millis, 
 from parlerd.core.public_line import first_line, first_number, line_after_rewind, next_line
 from parlerd.core.seen import Presences
 from parlerd.core.topics import Topic
-from parlerd.core.words import LATE, contradiction
+from parlerd.core.words import LATE, TASK, contradiction
 
 MAX_AUDIENCES: Final = 256
 """Sets of readers to which one agent may write privately in one room. Each is a thread, which is 80 bytes of every
@@ -158,7 +158,7 @@ class Messages(Facet[MessagesState]):
                 # The same was said before, by another request.
                 return Decision(replay=offer.position)
             to = offer.concerned(by.actor)
-        if command.kind == claims.TASK:
+        if command.kind == TASK:
             self._claims.require_space()
         effect = self._claims.effect(command, by, now)
         if effect.kind == LATE:

@@ -22,7 +22,7 @@ from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.actions import Actions
 from parlerd.core.approvals import Approvals, ApprovalsState, KeyState, Request
-from parlerd.core.claims import TASK, Claims, ClaimsState
+from parlerd.core.claims import Claims, ClaimsState
 from parlerd.core.entries import EntriesState
 from parlerd.core.handoff import Handoffs, HandoffState, Offers
 from parlerd.core.lifecycle import Lifecycle, LifecycleState, alarm
@@ -52,8 +52,9 @@ from parlerd.core.retention import Retention, RetentionState
 from parlerd.core.rewinds import Rewinds, RewindsState
 from parlerd.core.seen import Presences
 from parlerd.core.state import Entries, require_enabled
+from parlerd.core.words import TASK
 
-FOLD_VERSION: Final = 11
+FOLD_VERSION: Final = 12
 """Raise this number when the state's shape changes, or the state that a log folds to: snapshots of another version are
 thrown away, and rooms replay their logs. `tests/core/test_folding.py` fails when you forget it."""
 

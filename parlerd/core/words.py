@@ -24,6 +24,7 @@ from parlerd.core.envelope import (
     HandoffAnswerPart,
     HandoffPart,
     MemoryPart,
+    TaskPart,
     TextPart,
     Transcript,
     UnknownPart,
@@ -46,6 +47,7 @@ from parlerd.core.model import (
     key_label,
     label,
 )
+from parlerd.core.timers import MAX_SPAN_MS
 
 if TYPE_CHECKING:
     # Not while a program runs: each command reads the bounds of words, and none of them reads a fact.
@@ -60,6 +62,8 @@ MEMORY: Final = "memory"
 FILE: Final = "file"
 CODE: Final = "code"
 """The kinds of the messages that bring a file, and commits, and do nothing else."""
+TASK: Final = "task"
+"""The kind of a message that is work."""
 HANDOFF: Final = "handoff"
 """The kind of the messages that offer the turn."""
 Said = Literal["accepted", "working", "awaiting", "done", "failed", "cancelled"]
@@ -268,6 +272,9 @@ def check_envelope(envelope: Envelope) -> None:
                 if not _is_blob(part, envelope):
                     raise _refused("parts")
                 says_something = True
+            case TaskPart(ttl_ms=ttl_ms):
+                if envelope.kind != TASK or not 0 < ttl_ms <= MAX_SPAN_MS:
+                    raise _refused("parts")
             case UnknownPart():
                 # A later version knows how to check it and a reader how to show it; its size is bounded here.
                 says_something = True

@@ -597,11 +597,12 @@ class _Walk:
         task = self._room.claims.get(id)
         if task is None or not self._sees(task):
             return None
+        claims = self._room.claims
         return t.TaskAtRoom(
             task=task.id,
             state=task.state,
             worker=task.worker,
-            until=self._room.claims.until(task),
+            until=task.open_until if task.id in claims.state.over else claims.until(task),
             lease_ms=task.lease_ms,
             fence=task.fence,
         )

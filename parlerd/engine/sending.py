@@ -19,15 +19,24 @@ import trio
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
-from parlerd.core.claims import TASK
-from parlerd.core.envelope import DataPart, HandoffAnswerPart, HandoffPart, Part, TextPart, Transcript
+from parlerd.core.envelope import (
+    DataPart,
+    HandoffAnswerPart,
+    HandoffPart,
+    Part,
+    TaskPart,
+    TextPart,
+    Transcript,
+    turn_of,
+)
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.identities import AgentRecord
 from parlerd.core.membership import is_requester
-from parlerd.core.model import AgentId, MessageId, Position, RoomId, Seq, Shown, drawn_key
+from parlerd.core.model import AgentId, MessageId, Millis, Position, RoomId, Seq, Shown, drawn_key
 from parlerd.core.public_line import first_line
 from parlerd.core.scrub import listed, scrub, scrub_capsule, scrub_value
-from parlerd.core.words import CAPSULE_LISTS, CAPSULE_TEXTS, check_data, check_text
+from parlerd.core.timers import started
+from parlerd.core.words import CAPSULE_LISTS, CAPSULE_TEXTS, TASK, check_data, check_text
 from parlerd.engine.authors import Draft
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
@@ -40,6 +49,7 @@ from parlerd.engine.library import Library, Numbered
 from parlerd.engine.lookup import room_of
 from parlerd.engine.queues import Queues
 from parlerd.engine.reading import Reading, handle_of
+from parlerd.engine.state_inputs import timer_of
 from parlerd.engine.submissions import Submission
 from parlerd.operations import types as t
 
@@ -139,9 +149,9 @@ class Sending:
     async def send(self, caller: Caller, params: t.Send) -> t.Sent:
         me = await self._desk.me(caller)
         if params.service is not None:
-            _parts(params)
-            actor, opened = await self._queue(caller, me, params, params.service)
-            sent = await self._send(caller, me, actor, msgspec.structs.replace(params, kind=TASK), params.to)
+            task = self._for_queue(params)
+            actor, opened = await self._queues.to_ask(caller, me, params.service)
+            sent = await self._send(caller, me, actor, task, params.to)
             return msgspec.structs.replace(sent, opened_queue=opened or msgspec.UNSET)
         if params.room is None and params.to:
             return await self._send_to(caller, me, params)
@@ -167,7 +177,7 @@ class Sending:
             raise
 
     async def _send_directly(self, caller: Caller, me: AgentRecord, other: Acquaintance, params: t.Send) -> t.Sent:
-        _parts(params)
+        _parts(params, self._desk.clock.now())
         if params.visible_to:
             raise Refused("invalid_param", "Nobody but you two sees a direct message.", param="visible_to")
         direct = await self._directs.between(caller, me, other, is_answer=params.reply_to is not None)
@@ -181,21 +191,23 @@ class Sending:
     async def _send(
         self, caller: Caller, me: AgentRecord, actor: RoomHandle, params: t.Send, to: tuple[str, ...]
     ) -> t.Sent:
-        parts, size = _parts(params)
+        parts, size = _parts(params, self._desk.clock.now())
         reply_to = None
         if params.reply_to is not None:
             reply_to = await self._reading.message_id(actor.aggregate, me.id, params.reply_to)
-        command = _command(params, reply_to, addressed(actor.aggregate, to))
+        command = _command(params, parts, reply_to, addressed(actor.aggregate, to))
         return await (await self.post(caller, me, actor, command, parts, size)).result()
 
-    async def _queue(self, caller: Caller, me: AgentRecord, params: t.Send, service: str) -> tuple[RoomHandle, bool]:
-        """The queue that is asked for work, and whether this opened it. Raises `Refused(invalid_param)` for what is no
-        task."""
+    def _for_queue(self, params: t.Send) -> t.Send:
+        """What a queue is asked for, as the task that it is: before the queue is opened for it. Raises
+        `Refused(invalid_param)` for what is no task."""
         if params.room is not None:
             raise Refused("invalid_param", "A message goes to one room: name a room or a queue.", param="service")
         if params.kind not in ("text", TASK):
             raise Refused("invalid_param", "What is sent to a queue is a task, and has no other kind.", param="kind")
-        return await self._queues.to_ask(caller, me, service)
+        params = msgspec.structs.replace(params, kind=TASK)
+        _parts(params, self._desk.clock.now())
+        return params
 
     def begin_send(self, caller: Caller, params: t.Send) -> Posting[t.Sent] | None:
         """`send`, as far as its place in the room's line: for pipelined clients, which need no task each for that.
@@ -211,7 +223,7 @@ class Sending:
             return None
         if params.room is None and not are_in_session(actor.aggregate, me.id, params.to):
             return None
-        parts, size = _parts(params)
+        parts, size = _parts(params, self._desk.clock.now())
         reply_to = None
         if params.reply_to is not None:
             reply_to = self._reading.message_id_now(actor.aggregate, me.id, params.reply_to)
@@ -220,7 +232,7 @@ class Sending:
         seen = self._reading.seen_now(actor.room, me.id)
         if seen is None:
             return None
-        command = _command(params, reply_to, addressed(actor.aggregate, params.to))
+        command = _command(params, parts, reply_to, addressed(actor.aggregate, params.to))
         return self._place(caller, me, actor, command, parts, size, seen)
 
     async def post(
@@ -366,17 +378,36 @@ def _others(posting: Posting[t.Sent], readers: Iterable[str]) -> list[str]:
     return [handle for handle in handles if handle != handle_of(state, posting.author)]
 
 
-def _parts(params: t.Send) -> tuple[tuple[Part, ...], int]:
+def _parts(params: t.Send, now: Millis) -> tuple[tuple[Part, ...], int]:
     """What a message says, and its size in bytes. Raises `Refused` for what cannot be said."""
     size = check_text(params.text, "text")
     if not params.text and params.data is None:
         raise Refused("invalid_param", "The text is empty.", param="text")
-    if params.data is None:
-        return (TextPart(params.text),), size
-    return (TextPart(params.text), DataPart(params.data)), size + check_data(params.data)
+    parts: tuple[Part, ...] = (TextPart(params.text),)
+    if params.data is not None:
+        size += check_data(params.data)
+        parts = (*parts, DataPart(params.data))
+    if params.timer is not None:
+        parts = (*parts, _open_for(params.kind, params.timer, now))
+    return parts, size
 
 
-def _command(params: t.Send, reply_to: MessageId | None, to: tuple[str, ...]) -> c.PostMessage:
+def _open_for(kind: str, asked: t.TimerAsked, now: Millis) -> TaskPart:
+    """For how long a task is open. Raises `Refused(invalid_timer)` for a timer that no message can have."""
+    if kind != TASK:
+        raise Refused("invalid_timer", "Of all messages only a task has a timer.", what="kind")
+    spec = timer_of(asked)
+    if spec.effect != "delete" or spec.ticks is not None or spec.watch is not None:
+        said = "The timer of a task runs for ms, or until at, and has the effect delete."
+        raise Refused("invalid_timer", said, what="effect" if spec.effect != "delete" else "ticks")
+    span = Millis(started(spec, now).due - now)
+    if span <= 0:
+        raise Refused("invalid_timer", "That moment is past.", what="at")
+    return TaskPart(span)
+
+
+def _command(params: t.Send, parts: tuple[Part, ...], reply_to: MessageId | None, to: tuple[str, ...]) -> c.PostMessage:
+    _, ttl_ms = turn_of(parts)
     return c.PostMessage(
         operation="message.send",
         idempotency_key=params.idempotency_key,
@@ -385,4 +416,5 @@ def _command(params: t.Send, reply_to: MessageId | None, to: tuple[str, ...]) ->
         to=to,
         visibility=params.visible_to or None,
         reply_to=reply_to,
+        ttl_ms=ttl_ms,
     )

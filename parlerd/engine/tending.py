@@ -98,7 +98,7 @@ class Tending:
                 self._changed(handle.room, room)
             else:
                 ended = True
-        if ended:
+        if ended or room.claims.run_out(now):
             await handle.submit(c.LapseTasks(), self._by)
 
     async def renew(self, handle: RoomHandle, task: Task, lease_ms: Millis) -> Millis:

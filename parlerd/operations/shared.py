@@ -124,12 +124,14 @@ TaskStatus = Literal["open", "claimed", "accepted", "working", "awaiting", "done
 
 
 class TaskEntry(Result, frozen=True, kw_only=True):
-    """How a task stands. `holder` and `lease_until` are null for a task that nobody holds."""
+    """How a task stands. `holder` and `lease_until` are null for a task that nobody holds. `open_until` is until when
+    it may be claimed, where its author set a time; a task that is over has it when nobody took the task in time."""
 
     state: TaskStatus
     holder: str | None
     lease_until: int | None
     ended_by: str | msgspec.UnsetType = msgspec.UNSET
+    open_until: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class MemoryMark(Result, frozen=True, kw_only=True):

@@ -302,8 +302,13 @@ def _deadline(rows: list[DeadlineRow], room: RoomId, header: Header, counts: Cou
             rows.append(DeadlineRow(room, f"key:{key}", Millis(0)))
         case e.TaskClaimed(task=task, until=until):
             rows.append(DeadlineRow(room, f"task:{task}", until))
-        case e.TaskReleased(task=task) | e.TaskCompleted(task=task) | e.TaskLapsed(task=task):
+        case e.TaskReleased(task=task) | e.TaskLapsed(task=task):
             rows.append(DeadlineRow(room, f"task:{task}", Millis(0)))
+        case e.TaskCompleted(task=task):
+            rows.append(DeadlineRow(room, f"task:{task}", Millis(0)))
+            rows.append(DeadlineRow(room, f"task:{task}:open", Millis(0)))
+        case e.MessagePosted(kind="task", id=id, ttl_ms=ttl_ms) if ttl_ms:
+            rows.append(DeadlineRow(room, f"task:{id}:open", Millis(header.at + ttl_ms)))
         case e.MessagePosted(turn="offered", id=id, ttl_ms=ttl_ms):
             rows.append(DeadlineRow(room, f"handoff:{id}", Millis(header.at + ttl_ms)))
         case e.MessagePosted(turn="accepted" | "withdrawn", reply_to=offer):

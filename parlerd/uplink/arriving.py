@@ -357,8 +357,10 @@ class _Step:
                 by = By(worker.agent, worker.principal, "", "", "link")
             outcome = ENDS.get(entry.state)
             if outcome is not None and worker is not None:
-                over = e.TaskCompleted(task=known.id, worker=worker.agent, outcome=outcome, fence=fence)
-                self.add((over,), by, self.now)
+                # What nobody took in its time is over by no claim, in the moment that is told.
+                by_claim = Position(0) if entry.until else fence
+                over = e.TaskCompleted(task=known.id, worker=worker.agent, outcome=outcome, fence=by_claim)
+                self.add((over,), by, max(self.now, Millis(entry.until)))
             elif (
                 outcome is None
                 and worker is not None

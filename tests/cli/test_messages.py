@@ -81,6 +81,37 @@ def test_a_direct_message_says_that_its_room_is_new_and_who_is_not_in_it_yet(she
     assert "not in it" not in said
 
 
+def test_a_task_has_a_time_and_what_is_no_timer_is_a_usage_error(shell: Shell) -> None:
+    shell.daemon.answers("message.send", sent())
+    assert shell.run("send", "--kind", "task", "--timer", '{"ms": 60000}', "urgent").code == 0
+    [asked] = shell.daemon.params_of("message.send")
+    assert isinstance(asked, t.Send)
+    assert asked.timer == t.TimerAsked(ms=60_000)
+    for timer in ("60", '{"ms": "soon"}', '{"every": 5}', "\udcff"):
+        ran = shell.run("send", "--kind", "task", "--timer", timer, "urgent")
+        assert (ran.code, "a timer is as" in ran.stderr) == (2, True), timer
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        (
+            {"state": "open", "open_until": 1_700_000_000_000},
+            "The task is open: nobody holds it. It can be claimed until",
+        ),
+        (
+            {"state": "cancelled", "ended_by": "ann", "open_until": 1_700_000_000_000},
+            "The task is cancelled: nobody took it until",
+        ),
+        ({"state": "cancelled", "ended_by": "ann"}, "The task is cancelled, as ann said."),
+    ],
+)
+def test_why_says_until_when_a_task_can_be_claimed(shell: Shell, entry: dict[str, Any], said: str) -> None:
+    task = t.TaskEntry(holder=None, lease_until=None, **entry)
+    shell.daemon.answers("message.why", t.WhyResult(id="m_5", room=ROOM, readers=[], task=task))
+    assert said in shell.run("why", "5").stdout
+
+
 def test_a_task_says_that_its_queue_is_new_and_how_to_ask_for_one_without_a_number(shell: Shell) -> None:
     first = msgspec.structs.replace(sent(), name="review", opened_queue=True)
     later = msgspec.structs.replace(sent(), name="review", seq=None)

@@ -18,6 +18,7 @@ from parlerd.core.claims import (
 from parlerd.core.errors import Refused
 from parlerd.core.membership import REQUESTER
 from parlerd.core.model import DEFAULT_LEASE_MS, INVOCATION, MessageId, Millis, Position
+from parlerd.core.room import Room
 from parlerd.core.words import LATE, Said
 from tests.support.core import BEN, CAT, DAN, OWNER, Agent, RoomDriver, agent, opened, refused
 
@@ -179,6 +180,58 @@ def test_a_lease_that_ended_while_nobody_looked_is_looked_at_at_once() -> None:
     claimed(made, BEN, made.task(OWNER))
     late = Millis(made.now + 2 * LEASE)
     assert made.aggregate.claims.next_deadline(late) == late + 1
+
+
+def test_a_task_that_nobody_takes_in_its_time_is_over_as_if_its_author_had_taken_it_back() -> None:
+    made = room()
+    task, other = made.task(OWNER, open_ms=60_000), made.task(OWNER)
+    assert made.aggregate.claims.next_deadline(Millis(made.now)) == made.now + 60_000
+    made.now += 59_999
+    assert open_to(made, BEN) == [task, other]
+    made.now += 1
+    # Nobody looked yet, and it is open to nobody all the same.
+    assert open_to(made, BEN) == [other]
+    assert code(lambda: made.claim(BEN, task)) == "task_over"
+    assert claimed(made, BEN).id == other
+    [over] = made.look_at_tasks()
+    assert over == e.TaskCompleted(task=task, worker=OWNER.id, outcome="cancelled", fence=Position(0))
+    assert made.look_at_tasks() == []
+    kept = made.aggregate.claims.get(task)
+    assert kept is not None
+    assert (kept.state, kept.worker, kept.open_until) == ("cancelled", OWNER.id, made.now)
+    assert code(lambda: made.claim(CAT, task)) == "task_over"
+    made.verify()
+
+
+def test_the_time_of_a_task_takes_nothing_from_its_holder_and_counts_once_that_let_it_go() -> None:
+    made = room()
+    kept, given, lost = (made.task(OWNER, open_ms=10_000) for _ in range(3))
+    for who, task in ((BEN, kept), (CAT, given), (DAN, lost)):
+        claimed(made, who, task)
+    made.now += 20_000
+    assert made.look_at_tasks() == []
+    assert made.aggregate.claims.next_deadline(Millis(made.now)) == made.now + LEASE - 20_000
+    made.release(CAT, given)
+    assert open_to(made, DAN) == []
+    assert [event.task for event in made.look_at_tasks() if isinstance(event, e.TaskCompleted)] == [given]
+    made.say(BEN, "done", kept)
+    ended = made.aggregate.claims.get(kept)
+    assert ended is not None
+    assert (ended.state, ended.open_until) == ("done", 0)
+    made.now += LEASE
+    assert [(type(event), event.task) for event in made.look_at_tasks()] == [
+        (e.TaskLapsed, lost),
+        (e.TaskCompleted, lost),
+    ]
+    made.verify()
+
+
+def test_a_room_that_was_restored_knows_until_when_its_tasks_are_open() -> None:
+    made = room()
+    task = made.task(OWNER, open_ms=10_000)
+    restored = Room.restore(made.aggregate.snapshot())
+    assert restored.claims.next_deadline(Millis(made.now)) == made.now + 10_000
+    assert [each.id for each in restored.claims.run_out(Millis(made.now + 10_000))] == [task]
 
 
 def test_a_renewal_moves_the_end_of_its_own_claim_and_of_no_other() -> None:

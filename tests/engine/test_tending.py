@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import trio
 
 from parlerd.core import events as e
@@ -14,6 +15,7 @@ from tests.support.engine import Party, Served, SteppedClock, World, run
 
 GRACE_S = KEPT_MS / 1000
 LEASE_S = 60.0
+OPEN_S = 100.0
 
 
 def world() -> World:
@@ -27,6 +29,17 @@ async def serve(who: Party) -> None:
 
 async def ask(who: Party) -> str:
     return (await who.ask("message.send", t.Send(text="review PR #42", service="review"), t.Sent)).id
+
+
+async def ask_in_time(who: Party, text: str = "urgent") -> str:
+    timer = t.TimerAsked(ms=int(OPEN_S * 1000))
+    return (await who.ask("message.send", t.Send(text=text, service="review", timer=timer), t.Sent)).id
+
+
+async def state_of(who: Party, id: str) -> tuple[str, int | msgspec.UnsetType]:
+    found = (await who.ask("message.why", t.Why(id=id, room="review"), t.WhyResult)).task
+    assert isinstance(found, t.TaskEntry)
+    return found.state, found.open_until
 
 
 async def claim(who: Party, *, wait: float = 0) -> str | None:
@@ -51,6 +64,74 @@ def test_the_task_of_a_worker_that_went_goes_to_one_that_waits_in_the_moment_in_
             began = trio.current_time()
             assert await claim(cat, wait=600) == id
             assert trio.current_time() - began == LEASE_S
+
+    run(main)
+
+
+def test_a_task_that_nobody_takes_in_its_time_is_over_in_that_moment() -> None:
+    async def main() -> None:
+        home = world()
+        async with home.serving() as served:
+            ann, bob = await queue(served, "ann", "bob")
+            id = await ask_in_time(ann)
+            (state, until), asked_at = await state_of(bob, id), served.engine.desk.clock.now()
+            assert (state, until) == ("open", asked_at + OPEN_S * 1000)
+            assert [each.id for each in (await bob.recv(room="review", unclaimed=True)).messages] == [id]
+            await trio.sleep(OPEN_S - 1)
+            assert (await state_of(bob, id))[0] == "open"
+            await trio.sleep(1)
+            assert await claim(bob, wait=30) is None
+            error = await bob.refused("task.claim", t.ClaimTask(id=id, room="review"))
+            assert (error.code, error.details) == ("task_over", {"holder": "ann", "status": "cancelled"})
+            assert (await bob.recv(room="review", unclaimed=True)).messages == []
+            assert await state_of(ann, id) == ("cancelled", until)
+            [over] = [fact for fact in facts_of(home) if isinstance(fact.event, e.TaskCompleted)]
+            assert over.at == until
+
+    run(main)
+
+
+def test_the_time_of_a_task_is_over_also_where_nobody_had_its_room_open_then() -> None:
+    async def main() -> None:
+        home = world()
+        async with home.serving() as served:
+            ann, bob = await queue(served, "ann", "bob")
+            await ask_in_time(ann)
+            await ask_in_time(ann, "given back")
+            assert await claim(bob) is not None
+            assert await claim(bob) is not None
+            held = await bob.ask("task.claim", t.ClaimTask(id=await ask(ann), room="review"), t.TaskHeld)
+            await bob.ask("task.complete", t.CompleteTask(id=held.id or "", room="review"), t.TaskHeld)
+        await trio.sleep(10 * OPEN_S)
+        for _ in range(2):
+            async with home.serving():
+                await trio.sleep(GRACE_S + 1)
+        over = [fact.event for fact in facts_of(home) if isinstance(fact.event, e.TaskCompleted)]
+        assert [event.outcome for event in over] == ["done", "cancelled", "cancelled"]
+
+    run(main)
+
+
+def facts_of(home: World) -> list[e.Header]:
+    store = home.store
+    [room] = [room for room in store.rooms() if room != "home"]
+    return store.facts(room, Position(0), 100)
+
+
+def test_the_time_of_a_task_takes_nothing_from_the_worker_that_has_it() -> None:
+    async def main() -> None:
+        async with world().serving() as served:
+            ann, bob = await queue(served, "ann", "bob")
+            first, second = await ask_in_time(ann), await ask_in_time(ann, "second")
+            for id in (first, second):
+                await bob.ask("task.claim", t.ClaimTask(id=id, room="review", lease_ms=600_000), t.TaskHeld)
+            await trio.sleep(2 * OPEN_S)
+            done = t.CompleteTask(id=first, room="review", text="in the end")
+            assert (await bob.ask("task.complete", done, t.TaskHeld)).status == "done"
+            assert await state_of(ann, first) == ("done", msgspec.UNSET)
+            await bob.ask("task.release", t.ReleaseTask(id=second, room="review"), t.TaskHeld)
+            assert await claim(ann, wait=1) is None
+            assert (await state_of(ann, second))[0] == "cancelled"
 
     run(main)
 

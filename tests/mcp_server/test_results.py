@@ -628,6 +628,14 @@ def test_places_are_in_order() -> None:
             "The task is failed, as bob said.",
         ),
         (t.TaskEntry(state="open", holder=None, lease_until=None), "The task is open: nobody holds it."),
+        (
+            t.TaskEntry(state="open", holder=None, lease_until=None, open_until=0),
+            "The task is open: nobody holds it. It can be claimed until 1970-01-01 00:00Z.",
+        ),
+        (
+            t.TaskEntry(state="cancelled", holder=None, lease_until=None, ended_by="bob", open_until=0),
+            "The task is cancelled: nobody took it until 1970-01-01 00:00Z, when its timer ran out.",
+        ),
     ],
 )
 def test_where_a_message_got_to_says_how_its_task_stands(task: t.TaskEntry, said: str) -> None:

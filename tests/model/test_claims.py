@@ -28,6 +28,8 @@ class Job:
 
     author: Agent
     only: str = ""
+    closes: int = 0
+    """When nobody can claim it any more; 0 for never."""
     worker: Agent | None = None
     until: int = 0
     claims: int = 0
@@ -41,6 +43,9 @@ class Job:
 
     def is_for(self, who: Agent) -> bool:
         return self.only in ("", who.name)
+
+    def is_closed(self, now: int) -> bool:
+        return self.holder(now) is None and 0 < self.closes <= now
 
 
 class Work(RuleBasedStateMachine):
@@ -65,10 +70,15 @@ class Work(RuleBasedStateMachine):
             return error.code
         return answer
 
-    @rule(target=tasks, author=st.sampled_from(WORKERS), only=st.sampled_from(["", "", "ben", "cat"]))
-    def post(self, author: Agent, only: str) -> MessageId:
-        id = self.room.task(author, to=(only,) if only else ())
-        self.jobs[id] = Job(author, only)
+    @rule(
+        target=tasks,
+        author=st.sampled_from(WORKERS),
+        only=st.sampled_from(["", "", "ben", "cat"]),
+        open_ms=st.sampled_from([0, 0, 10_000, 50_000]),
+    )
+    def post(self, author: Agent, only: str, open_ms: int) -> MessageId:
+        id = self.room.task(author, to=(only,) if only else (), open_ms=open_ms)
+        self.jobs[id] = Job(author, only, self.now + open_ms if open_ms else 0)
         self.fences[id] = []
         return id
 
@@ -79,9 +89,14 @@ class Work(RuleBasedStateMachine):
     @rule()
     def look(self) -> None:
         due = {id for id, job in self.jobs.items() if job.worker and not job.over and self.now >= job.until}
-        assert set(self.room.lapse()) == due
+        closed = [id for id, job in self.jobs.items() if not job.over and job.is_closed(self.now)]
+        events = self.room.look_at_tasks()
+        assert {event.task for event in events if isinstance(event, e.TaskLapsed)} == due
+        assert [event.task for event in events if isinstance(event, e.TaskCompleted)] == closed
         for id in due:
             self.jobs[id].worker = None
+        for id in closed:
+            self.jobs[id].over, self.jobs[id].by = "cancelled", self.jobs[id].author
 
     @rule(who=st.sampled_from(WORKERS), lease_ms=st.sampled_from([15_000, 30_000]))
     def claim_next(self, who: Agent, lease_ms: int) -> None:
@@ -102,6 +117,8 @@ class Work(RuleBasedStateMachine):
             expected = "task_over"
         elif not job.is_for(who):
             expected = "task_not_yours"
+        elif job.is_closed(self.now):
+            expected = "task_over"
         elif holder is None:
             expected = "claimed"
         else:
@@ -153,7 +170,8 @@ class Work(RuleBasedStateMachine):
                 job.worker = None
 
     def _is_free(self, job: Job, who: Agent) -> bool:
-        return not job.over and job.is_for(who) and job.holder(self.now) is None
+        is_open = job.holder(self.now) is None and not job.is_closed(self.now)
+        return not job.over and job.is_for(who) and is_open
 
     def _got(self, id: MessageId, who: Agent, lease_ms: int) -> None:
         job, fence = self.jobs[id], self.room.aggregate.claims.state.tasks[id].fence
@@ -171,8 +189,10 @@ class Work(RuleBasedStateMachine):
             assert open == [id for id, job in self.jobs.items() if self._is_free(job, who)]
 
     @invariant()
-    def the_next_moment_is_the_end_of_the_first_lease(self) -> None:
-        ends = [job.until for job in self.jobs.values() if job.worker is not None and not job.over]
+    def the_next_moment_is_the_end_of_the_first_lease_or_of_the_time_of_a_task_that_nobody_holds(self) -> None:
+        jobs = [job for job in self.jobs.values() if not job.over]
+        ends = [job.until for job in jobs if job.worker is not None]
+        ends += [job.closes for job in jobs if job.worker is None and job.closes]
         after = Millis(self.now)
         expected = max(min(ends), after + 1) if ends else None
         assert self.room.aggregate.claims.next_deadline(after) == expected

@@ -114,6 +114,29 @@ def test_a_task_that_is_given_back_is_for_the_next_and_a_late_result_stays_reada
     home.play(story)
 
 
+def test_only_a_task_has_a_timer_and_only_one_that_ends_it(home: Home) -> None:
+    async def story(place: Place) -> None:
+        alice, _ = await together(place, "alice", "bob")
+        for timer, kind, what in (
+            (t.TimerAsked(ms=60_000), "text", "kind"),
+            (t.TimerAsked(ms=60_000, effect="enable"), "task", "effect"),
+            (t.TimerAsked(ticks=3, tick_on="state._shared.turn"), "task", "ticks"),
+            (t.TimerAsked(ms=0), "task", "ms"),
+            (t.TimerAsked(), "task", "clock"),
+            (t.TimerAsked(ms=1, at=1), "task", "clock"),
+            (t.TimerAsked(at="2020-01-01T00:00:00Z"), "task", "at"),
+            (t.TimerAsked(at="soon"), "task", "at"),
+        ):
+            error = await alice.refused("message.send", t.Send(text="x", kind=kind, timer=timer))
+            assert (error.code, error.details["what"]) == ("invalid_timer", what)
+        error = await alice.refused("message.send", t.Send(text="x", service="new", timer=t.TimerAsked(ms=0)))
+        assert error.code == "invalid_timer"
+        # No queue was opened for it.
+        assert [each.kind for each in await alice.rooms() if each.kind == "service"] == []
+
+    home.play(story)
+
+
 def test_a_queue_is_served_by_the_agents_of_its_person_and_a_requester_reads_its_results_alone(home: Home) -> None:
     async def story(place: Place) -> None:
         worker, dev, other = [await place.agent(name) for name in ("worker", "dev", "other")]

@@ -20,7 +20,7 @@ import pytest
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.approvals import find_request, standing_request
-from parlerd.core.claims import TASK, Task
+from parlerd.core.claims import Task
 from parlerd.core.decision import Decision
 from parlerd.core.envelope import UNSIGNED, MemoryPart
 from parlerd.core.errors import Refused
@@ -74,7 +74,7 @@ from parlerd.core.templates import Action, ActionWrite, Param
 from parlerd.core.timers import TimerSpec
 from parlerd.core.values import Meter, plain
 from parlerd.core.visibility import can_see
-from parlerd.core.words import KIND_OF, MEMORY, Said
+from parlerd.core.words import KIND_OF, MEMORY, TASK, Said
 from parlerd.expr import parse
 
 ROOM = RoomId("r_room")
@@ -603,9 +603,18 @@ class RoomDriver(Driver[Room]):
 
     # -- work ----------------------------------------------------------------------------------------------
 
-    def task(self, who: Agent, *, to: tuple[str, ...] = (), visible_to: tuple[str, ...] | None = None) -> MessageId:
-        """The message that is a task."""
-        command = c.PostMessage(operation="message.send", kind=TASK, to=to, visibility=visible_to)
+    def task(
+        self,
+        who: Agent,
+        *,
+        to: tuple[str, ...] = (),
+        visible_to: tuple[str, ...] | None = None,
+        open_ms: int = 0,
+    ) -> MessageId:
+        """The message that is a task, which may be claimed for so long."""
+        command = c.PostMessage(
+            operation="message.send", kind=TASK, to=to, visibility=visible_to, ttl_ms=Millis(open_ms)
+        )
         [event] = self.run(command, who).events
         assert isinstance(event, e.MessagePosted)
         return event.id
@@ -642,9 +651,13 @@ class RoomDriver(Driver[Room]):
         return self.run(command, who)
 
     def lapse(self) -> list[MessageId]:
-        """The room's home looks which leases have ended."""
+        """The room's home looks what time ended: the tasks whose leases have ended."""
+        return [event.task for event in self.look_at_tasks() if isinstance(event, e.TaskLapsed)]
+
+    def look_at_tasks(self) -> list[e.TaskLapsed | e.TaskCompleted]:
+        """The same: all that it finds."""
         events = self.run(c.LapseTasks(), OWNER).events
-        return [event.task for event in events if isinstance(event, e.TaskLapsed)]
+        return [event for event in events if isinstance(event, e.TaskLapsed | e.TaskCompleted)]
 
     # -- the state -----------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -384,6 +385,51 @@ def test_a_result_after_the_lease_is_no_result_to_who_asked_also_where_the_worke
             why = await alice.ask("message.why", t.Why(id=task.id), t.WhyResult)
             assert isinstance(why.task, t.TaskEntry)
             assert why.task.state == ("claimed" if again else "open")
+
+    run(main)
+
+
+def test_a_task_of_a_relay_is_over_when_nobody_took_it_in_its_time_counted_from_when_the_relay_had_it(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            alice, bob = meeting.alice, meeting.bob
+            hour = t.TimerAsked(ms=3_600_000)
+            meeting.wires.cut()
+            urgent = await alice.send("urgent", kind="task", timer=hour, idempotency_key="urgent")
+            assert urgent.queued
+            again = await alice.send("urgent", kind="task", timer=hour, idempotency_key="urgent")
+            assert (again.id, again.replayed) == (urgent.id, True)
+            await trio.sleep(1_800)
+            meeting.wires.mend()
+            await trio.sleep(120)
+            moment = t.TimerAsked(at="2099-01-01T00:00:00Z")
+            error = await alice.refused("message.send", t.Send(text="far ahead", kind="task", timer=moment))
+            assert (error.code, error.details["what"]) == ("invalid_timer", "at")
+            await trio.sleep(2_400)
+            assert (await bob.ask("task.claim", t.ClaimTask(id=urgent.id, lease_ms=15_000), t.TaskHeld)).id == urgent.id
+            await bob.ask("task.release", t.ReleaseTask(id=urgent.id), t.TaskHeld)
+            await trio.sleep(1_800)
+            for who in (alice, bob):
+                found = (await who.ask("message.why", t.Why(id=urgent.id), t.WhyResult)).task
+                assert isinstance(found, t.TaskEntry)
+                assert (found.state, found.ended_by, isinstance(found.open_until, int)) == ("cancelled", "alice", True)
+            error = await bob.refused("task.claim", t.ClaimTask(id=urgent.id))
+            assert (error.code, error.details["status"]) == ("task_over", "cancelled")
+
+    run(main)
+
+
+def test_a_task_until_a_moment_that_is_asked_for_again_is_the_same_task(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            at = meeting.ann_served.engine.desk.clock.now() + 3_600_000
+            send = partial(meeting.alice.send, "urgent", kind="task", timer=t.TimerAsked(at=at), idempotency_key="once")
+            first = await send()
+            await trio.sleep(100)
+            again = await send()
+            assert (again.id, again.replayed) == (first.id, True)
 
     run(main)
 

@@ -295,7 +295,8 @@ class RewindEntry(Result, frozen=True, kw_only=True):
 
 
 class TaskAtRoom(Result, frozen=True, kw_only=True):
-    """How a task stands that at least one attached agent may see. `worker` has it or, where it is over, ended it."""
+    """How a task stands that at least one attached agent may see. `worker` has it or, where it is over, ended it.
+    `until` is when the lease ends; of a task that nobody took in its time, when that time was over."""
 
     task: _Id
     state: TaskStatus
@@ -959,7 +960,7 @@ FAMILY: Final = Family(
                 "agent_disabled",
                 *IDEMPOTENT,
             ),
-            facts=("task_claimed", "task_lapsed"),
+            facts=("task_claimed", "task_completed", "task_lapsed"),
             example={"room": samples.ROOM, "agent": "U", "lease_ms": 300_000},
             answers=({"task": "m_1", "until": samples.AT, "lease_ms": 300_000, "fence": 12},),
         ),
@@ -971,7 +972,7 @@ FAMILY: Final = Family(
             plane="link",
             effect="write",
             errors=_OF_TASK,
-            facts=("task_lapsed",),
+            facts=("task_completed", "task_lapsed"),
             example={"room": samples.ROOM, "agent": "U", "task": "m_1", "lease_ms": 300_000},
             answers=({"until": samples.AT},),
         ),
@@ -984,7 +985,7 @@ FAMILY: Final = Family(
             effect="write",
             needs_idempotency_key=True,
             errors=(*_OF_TASK, *IDEMPOTENT),
-            facts=("task_released", "task_lapsed"),
+            facts=("task_completed", "task_released", "task_lapsed"),
             example={"room": samples.ROOM, "agent": "U", "task": "m_1"},
         ),
         Operation(

@@ -199,7 +199,7 @@ FAMILY: Final = Family(
         ToolEntry(
             name="parler_memory",
             title="Memory",
-            does="Remember a fact for everyone in the room, recall facts by their words or key, forget one for good.",
+            does="Remember a fact for everyone in the room, recall facts by their words or key, forget one.",
             arguments=(
                 Argument(name="key"),
                 Argument(name="room", help="to recall, default: all"),

@@ -27,7 +27,7 @@ from parlerd.operations.entry import (
     ToolEntry,
     Wait,
 )
-from parlerd.operations.shared import HandoffEntry, Message, StageReached, TaskEntry
+from parlerd.operations.shared import HandoffEntry, Message, StageReached, TaskEntry, TimerAsked
 
 TOOL_PAGE: Final = 100
 """Messages in one tool result at most; a larger limit means this. The size limit of a result is usually reached
@@ -39,7 +39,8 @@ class Send(Params, frozen=True, kw_only=True):
 
     `to` asks for the attention of agents in the room. Where no room is named and the one agent that it names is not in
     the active session, the message goes to that agent alone, in the room of the two, which is opened if need be. What
-    is sent to a `service` is a task in the queue of that name, which is opened for the first who needs it."""
+    is sent to a `service` is a task in the queue of that name, which is opened for the first who needs it. A task may
+    have a `timer` with `ms` or `at`: when it runs out while nobody has the task, nobody can claim the task any more."""
 
     text: str
     room: Short | None = None
@@ -49,6 +50,7 @@ class Send(Params, frozen=True, kw_only=True):
     reply_to: Short | None = None
     visible_to: Agents = ()
     data: Any = None
+    timer: TimerAsked | None = None
     idempotency_key: IdempotencyKey | None = None
 
 
@@ -195,6 +197,7 @@ FAMILY: Final = Family(
                 "room_closed",
                 "throttled",
                 "too_many_tasks",
+                "invalid_timer",
                 "too_many_pending",
                 "person_only",
                 "unknown_key",
@@ -335,14 +338,15 @@ FAMILY: Final = Family(
                 Argument(name="text", required=True, is_free=True),
                 ROOM_ARGUMENT,
                 Argument(name="service", help="a queue"),
-                Argument(name="to", help="an agent anywhere", is_list=True),
-                Argument(name="visible_to", kind="strings", help="hidden from all others"),
+                Argument(name="to", help="any agent", is_list=True),
+                Argument(name="visible_to", kind="strings", help="hidden from others"),
                 Argument(
                     name="kind",
-                    help="text, question, task, ...",
+                    help="question, task, ...",
                     rule="kind is one word of letters, digits and . _ / -, at most 64 characters.",
                 ),
                 Argument(name="reply_to", help="message number", is_number=True),
+                Argument(name="timer", kind="json", help='task: {"ms":60000}'),
                 IDEMPOTENCY_ARGUMENT,
             ),
             example={"text": "on it"},
@@ -356,7 +360,7 @@ FAMILY: Final = Family(
                 ROOM_ARGUMENT,
                 Argument(name="limit", kind="integer", least=1, most=TOOL_PAGE),
                 Argument(name="unclaimed", kind="boolean"),
-                Argument(name="since", kind="integer", help="look back: what follows this number"),
+                Argument(name="since", kind="integer", help="look back from this number"),
                 Argument(name="offset", kind="integer", beside="since"),
             ),
             example={"wait_secs": 600},

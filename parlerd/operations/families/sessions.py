@@ -311,7 +311,7 @@ FAMILY: Final = Family(
         ),
         Operation(
             name="session.close",
-            summary="End a session for all as its owner, or leave it as a member.",
+            summary="End a session as its owner, or leave it as a member.",
             params=CloseSession,
             result=ClosedSession,
             plane="agent",
@@ -376,7 +376,7 @@ FAMILY: Final = Family(
             title="Ask to admit",
             stands_for="session.approve",
             params=AskApproval,
-            usage="It asks the person here, or says what they run.",
+            usage="It asks the person, or says what they run.",
             arguments=(
                 Argument(name="agent", help="who knocks; default: the only one"),
                 Argument(name="room"),
