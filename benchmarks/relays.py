@@ -8,9 +8,12 @@ Invariant: as in `common`.
 from __future__ import annotations
 
 import contextlib
+import selectors
 import socket
+import ssl
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -113,6 +116,37 @@ def running(place: Path | None = None) -> Iterator[Relay]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def bare_send(readers: int, bursts: int) -> float:
+    """Microseconds of processor time for one TLS send to one of so many readers (`peer_tls_send`)."""
+    with tempfile.TemporaryDirectory() as folder:
+        sender = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.peer_tls_send", folder, str(readers), str(bursts)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert sender.stdout is not None
+        port = int(sender.stdout.readline())
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        with selectors.DefaultSelector() as waiting, contextlib.ExitStack() as open_ends:
+            for _ in range(readers):
+                end = open_ends.enter_context(socket.create_connection(("127.0.0.1", port)))
+                end = open_ends.enter_context(context.wrap_socket(end))
+                end.setblocking(False)
+                waiting.register(end, selectors.EVENT_READ)
+            while waiting.get_map():
+                for ready, _ in waiting.select():
+                    assert isinstance(ready.fileobj, ssl.SSLSocket)
+                    with contextlib.suppress(ssl.SSLWantReadError):
+                        while ready.fileobj.recv(65_536):
+                            pass
+                        waiting.unregister(ready.fileobj)
+        found = float(sender.stdout.readline())
+        sender.wait(STOP_S)
+    return found
 
 
 def _status(made: DemoHome) -> t.RelayInfo:
