@@ -1,8 +1,9 @@
 """The guide by which the state of a room was asked for, block by block, by command words and by tool calls.
 
 The guide is of a service over HTTP. Each test has one of its blocks, with the bodies as they stand there, and asserts
-what the guide says that they give. Where Parler differs on purpose, the test says so. `NOT_YET` lists the blocks that
-need what is not there.
+what the guide says that they give: on one machine, and over a relay, where whoever opens the room is of one home and
+the others are of another. Where Parler differs on purpose, the test says so. `NOT_YET` lists the blocks that need what
+is not there.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from examples.agents import Agent, Refused
 from parlerd.operations import types as t
 from tests.support import processes
 from tests.support.processes import PARLER, Somebody, until
+from tests.support.team import free_port, skip_below_an_agent_host
 
 pytestmark = pytest.mark.e2e
 
@@ -31,7 +33,6 @@ Body = dict[str, Any]
 
 NOT_YET: Final[dict[str, str]] = {
     "POST /rooms/r/messages with enabled": "`enabled` on a message",
-    "POST /rooms/r/messages with timer": "timers on messages: a task that nobody claims expires by itself",
     "PUT, POST, GET, PATCH at sync.parc.land": "a door over HTTP; the same operations have commands and tools",
     "https://sync.parc.land/?room=ROOM_ID": "a page on which people look at a room; `parler watch` prints one",
 }
@@ -40,7 +41,10 @@ NOT_YET: Final[dict[str, str]] = {
 
 def test_what_is_not_there_yet_is_not_there() -> None:
     """When one of these comes, its row goes and its block is played."""
-    assert {"timer", "enabled"} & set(t.Send.__struct_fields__) == set()
+    assert "enabled" not in t.Send.__struct_fields__
+
+
+Room = Callable[..., None]
 
 
 # -- two doors -------------------------------------------------------------------------------------------------
@@ -106,15 +110,34 @@ class Door(Protocol):
         ...
 
 
+class People:
+    """Whose agents the agents of a test are: whoever comes first is of one home, and the others are of another, or of
+    the same."""
+
+    def __init__(self, first: Somebody, others: Somebody) -> None:
+        self.first, self.others = first, others
+        self._guests: set[str] = set()
+
+    def of(self, agent: str) -> Somebody:
+        return self.others if agent in self._guests else self.first
+
+    def come_together(self, first: str, *others: str) -> None:
+        """A room of theirs, which is the active one of each then."""
+        self._guests = set(others)
+        opened = self.first.opens(first, topic="guide")
+        for name in others:
+            self.of(name).enters(opened.session_key, name)
+
+
 class Commands:
     """The shell's door: words, and one JSON document."""
 
-    def __init__(self, somebody: Somebody, folder: Path) -> None:
-        self._somebody = somebody
+    def __init__(self, people: People, folder: Path) -> None:
+        self._people = people
         self._file = folder / "body.json"
 
     def _run(self, agent: str, *words: str) -> Any:
-        ran = self._somebody.runs("--as", agent, *words, "--json", expect=None)
+        ran = self._people.of(agent).runs("--as", agent, *words, "--json", expect=None)
         if ran.code:
             raise Refused(f"{ran.error['code']}: {json.dumps(ran.error)}")
         return ran.document
@@ -170,8 +193,9 @@ class Commands:
         self._run(agent, "action", "delete", action, "--yes")
 
     def post(self, agent: str, body: Body) -> int:
-        reply = ["--reply-to", str(body["reply_to"])] if "reply_to" in body else []
-        number: int = self._run(agent, "send", "--kind", body["kind"], *reply, body["body"])["seq"]
+        more = ["--reply-to", str(body["reply_to"])] if "reply_to" in body else []
+        more += ["--timer", json.dumps(body["timer"])] if "timer" in body else []
+        number: int = self._run(agent, "send", "--kind", body["kind"], *more, body["body"])["seq"]
         return number
 
     def unclaimed(self, agent: str) -> list[str]:
@@ -187,13 +211,19 @@ class Commands:
 class Tools:
     """A model's door: tool calls, and texts. Every agent has a window of its own, which opens with its first call."""
 
-    def __init__(self, windows: ExitStack) -> None:
+    def __init__(self, people: People, windows: ExitStack, programs: Path) -> None:
+        self._people = people
         self._windows = windows
+        self._programs = programs
+        """A folder in which there is `parler`."""
         self._agents: dict[str, Agent] = {}
 
     def _call(self, agent: str, tool: str, action: str | None, **arguments: Any) -> str:
         if agent not in self._agents:
-            self._agents[agent] = Agent(agent)
+            with pytest.MonkeyPatch.context() as patch:
+                for name, value in self._people.of(agent).environment().items():
+                    patch.setenv(name, f"{self._programs}:{value}" if name == "PATH" else value)
+                self._agents[agent] = Agent(agent)
             self._windows.callback(self._agents[agent].close)
         verb = {} if action is None else {"action": action}
         return self._agents[agent].call(tool, **verb, **arguments)
@@ -238,8 +268,9 @@ class Tools:
         self._call(agent, "parler_state", "delete_action", key=action)
 
     def post(self, agent: str, body: Body) -> int:
-        reply = {"reply_to": str(body["reply_to"])} if "reply_to" in body else {}
-        answer = self._call(agent, "parler_send", None, text=body["body"], kind=body["kind"], **reply)
+        more = {"reply_to": str(body["reply_to"])} if "reply_to" in body else {}
+        more |= {"timer": body["timer"]} if "timer" in body else {}
+        answer = self._call(agent, "parler_send", None, text=body["body"], kind=body["kind"], **more)
         found = re.match(r"Sent #(\d+) ", answer)
         assert found is not None, answer
         return int(found[1])
@@ -278,47 +309,46 @@ def available_in(shown: Body) -> dict[str, dict[str, bool]]:
 # -- rooms -----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def somebody() -> Iterator[Somebody]:
-    """Somebody whose one daemon serves all blocks."""
-    with pytest.MonkeyPatch.context() as patch, processes.somebody(patch) as one:
-        one.trusts_everyone()
-        yield one
+@pytest.fixture(scope="module", params=["one machine", "over a relay"])
+def people(request: pytest.FixtureRequest) -> Iterator[People]:
+    """Those whose daemons serve all blocks."""
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
+        ann = stack.enter_context(processes.somebody(patch))
+        ann.trusts_everyone()
+        if request.param == "one machine":
+            yield People(ann, ann)
+            return
+        skip_below_an_agent_host()
+        ben = stack.enter_context(processes.somebody(patch))
+        ann.asks("connect", "--team", "--bind", "127.0.0.1", "--port", str(free_port()))
+        relay = ann.asks("relay", "status")
+        ben.asks("connect", "--relay", relay["join_line"], "--join-secret-file", relay["join_secret_file"])
+        yield People(ann, ben)
 
 
 @pytest.fixture(params=["commands", "tools"])
-def door(
-    request: pytest.FixtureRequest, somebody: Somebody, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Door]:
+def door(request: pytest.FixtureRequest, people: People, tmp_path: Path) -> Iterator[Door]:
     if request.param == "commands":
-        yield Commands(somebody, tmp_path)
+        yield Commands(people, tmp_path)
         return
     program = tmp_path / "parler"
     program.write_text(f'#!/bin/sh\nexec {shlex.join(PARLER)} "$@"\n')
     program.chmod(0o700)
-    for name, value in somebody.environment().items():
-        monkeypatch.setenv(name, f"{tmp_path}:{value}" if name == "PATH" else value)
     with ExitStack() as windows:
-        yield Tools(windows)
+        yield Tools(people, windows, tmp_path)
 
 
 @pytest.fixture
-def room(somebody: Somebody) -> Callable[..., None]:
+def room(people: People) -> Room:
     """Let agents come together in a room of their own, which is the active one of each then.
 
     The guide: POST /rooms, POST /rooms/my-room/agents, and a token for each agent. Here the session has a key, and who
     an agent is follows from its connection: there is no token to save, and no request without an identity."""
-
-    def come_together(first: str, *others: str) -> None:
-        opened = somebody.opens(first, topic="guide")
-        for name in others:
-            somebody.enters(opened.session_key, name)
-
-    return come_together
+    return people.come_together
 
 
 @contextmanager
-def waiting(door: Door, somebody: Somebody, agent: str, condition: str, *include: str) -> Iterator[list[Body]]:
+def waiting(door: Door, people: People, agent: str, condition: str, *include: str) -> Iterator[list[Body]]:
     """While the block runs, an agent waits. After it, the wait has ended, and its answer is in the list."""
     ended: list[Any] = []
 
@@ -332,7 +362,7 @@ def waiting(door: Door, somebody: Somebody, agent: str, condition: str, *include
     thread.start()
 
     def is_seen() -> bool:
-        with somebody.client(agent) as client:
+        with people.of(agent).client(agent) as client:
             found = client.call("state.evaluate", t.Evaluate(expr='agents[self].status == "waiting"'))
         assert isinstance(found, t.Evaluated)
         return found.value is True
@@ -352,13 +382,10 @@ def refused(code: str, *parts: str) -> Iterator[None]:
     assert [part for part in parts if part not in caught.value.text] == []
 
 
-Room = Callable[..., None]
-
-
 # -- the loop: wait, read, act, advance ------------------------------------------------------------------------
 
 
-def test_the_fundamental_loop(door: Door, room: Room, somebody: Somebody) -> None:
+def test_the_fundamental_loop(door: Door, room: Room, people: People) -> None:
     room("agent-a", "agent-b")
     first = {
         "writes": [
@@ -385,7 +412,7 @@ def test_the_fundamental_loop(door: Door, room: Room, somebody: Somebody) -> Non
 
     theirs = 'state._shared.currentPlayer == "agent-b"'
     advance = {"writes": [{"key": "currentPlayer", "value": "agent-b"}, {"key": "turn", "value": 1, "increment": True}]}
-    with waiting(door, somebody, "agent-b", theirs, "state", "agents") as ended:
+    with waiting(door, people, "agent-b", theirs, "state", "agents") as ended:
         assert door.value("agent-a", 'agents["agent-b"].status') == "waiting"
         assert door.value("agent-a", 'agents["agent-b"].waiting_on') == theirs
         assert door.batch("agent-a", advance) == {"currentPlayer": "agent-b", "turn": 1}
@@ -396,7 +423,7 @@ def test_the_fundamental_loop(door: Door, room: Room, somebody: Somebody) -> Non
         door.put("agent-a", move)
 
 
-def test_every_path_that_expressions_reference(door: Door, room: Room, somebody: Somebody) -> None:
+def test_every_path_that_expressions_reference(door: Door, room: Room, people: People) -> None:
     room("agent-a", "agent-b")
     door.batch("agent-a", {"writes": [{"key": "phase", "value": "executing"}, {"key": "turn", "value": 3}]})
     door.put("agent-a", {"scope": "agent-a", "key": "score", "value": 42})
@@ -421,12 +448,13 @@ def test_every_path_that_expressions_reference(door: Door, room: Room, somebody:
         door.value("agent-b", "state._shared.phaze")
 
 
-def test_a_role_is_what_an_agent_says_of_itself(door: Door, somebody: Somebody) -> None:
-    opened = somebody.asks("session", "open", "--topic", "roles", "--as", "boss")
-    somebody.asks("session", "join", opened["key"], "--role", "admin", "--as", "agent-b")
+def test_a_role_is_what_an_agent_says_of_itself(door: Door, people: People) -> None:
+    people.come_together("boss", "agent-b")
+    opened = people.first.asks("session", "open", "--topic", "roles", "--as", "boss")
+    people.others.asks("session", "join", opened["key"], "--role", "admin", "--as", "agent-b")
     assert door.value("agent-b", 'agents[self].role == "admin"') is True
     # So it guards nothing, unless the room's owner locks it.
-    somebody.asks("role", "agent-b", "worker", "--lock", "--as", "boss")
+    people.first.asks("role", "agent-b", "worker", "--lock", "--as", "boss")
     assert door.value("agent-b", 'agents[self].role == "admin"') is False
 
 
@@ -487,7 +515,7 @@ STOKE: Final[Body] = {
 }
 
 
-def test_an_action_is_registered_listed_and_invoked(door: Door, room: Room, somebody: Somebody) -> None:
+def test_an_action_is_registered_listed_and_invoked(door: Door, room: Room, people: People) -> None:
     room("agent-a", "player")
     door.register("agent-a", STOKE)
     assert door.actions("player") == {}
@@ -501,8 +529,12 @@ def test_an_action_is_registered_listed_and_invoked(door: Door, room: Room, some
     assert door.actions("player") == {"stoke_fire": False}
     with refused("precondition_failed"):
         door.invoke("player", "stoke_fire")
+
     # Invocations are logged as messages.
-    assert [message.kind for message in somebody.reads("agent-a")].count("action_invocation") == 1
+    def logged() -> int:
+        return [message.kind for message in people.first.reads("agent-a")].count("action_invocation")
+
+    assert until(logged, "log of the invocation") == 1
 
 
 def test_a_scoped_action_carries_the_authority_of_its_registrar(door: Door, room: Room) -> None:
@@ -598,16 +630,31 @@ def test_a_task_that_workers_race_for(door: Door, room: Room) -> None:
     assert door.value("coord", "messages.unclaimed") == 0
 
 
-def test_a_view_is_waited_for_and_guards(door: Door, room: Room, somebody: Somebody) -> None:
+def test_a_task_that_nobody_claims_in_its_time(door: Door, room: Room) -> None:
+    room("coord", "worker-1")
+    urgent = {"kind": "task", "body": "urgent review", "timer": {"ms": 60000, "effect": "delete"}}
+    assert door.unclaimed("worker-1") == []
+    door.post("coord", urgent)
+    number = door.post("coord", {**urgent, "body": "too late", "timer": {"ms": 50, "effect": "delete"}})
+    # The guide waits on nothing for this. A wait on the count sees both the message and its end.
+    door.wait("worker-1", "messages.unclaimed == 1")
+    assert door.unclaimed("worker-1") == ["urgent review"]
+    with refused("task_over"):
+        door.claim("worker-1", number)
+
+
+def test_a_view_is_waited_for_and_guards(door: Door, room: Room, people: People) -> None:
     room("agent-a", "agent-b")
     ready = 'agents["agent-a"].status == "active" && agents["agent-b"].status == "active"'
     door.put("agent-a", {"scope": "_view", "key": "all_ready", "expr": ready})
     door.wait("agent-b", "state._view.all_ready == true")
     door.put("agent-b", {"key": "phase", "value": "go", "if": "state._view.all_ready == true"})
     door.state_presence("agent-b", "busy")
+    # Over a relay it takes a moment until others know.
+    door.wait("agent-a", 'agents["agent-b"].status == "busy"')
     with refused("precondition_failed"):
         door.put("agent-a", {"key": "phase", "value": "on", "if": "state._view.all_ready == true"})
-    with waiting(door, somebody, "agent-a", 'agents["agent-b"].status == "active"'):
+    with waiting(door, people, "agent-a", 'agents["agent-b"].status == "active"'):
         # A stated status is taken back with none. The guide writes another one.
         door.state_presence("agent-b", "none")
     # A view that cannot be found out is an error and opens nothing, where the service had a map that is true.
@@ -620,18 +667,18 @@ def test_a_view_is_waited_for_and_guards(door: Door, room: Room, somebody: Someb
     door.wait("agent-a", "!has(state._view.brief)")
 
 
-def test_agents_observe_each_other(door: Door, room: Room, somebody: Somebody) -> None:
+def test_agents_observe_each_other(door: Door, room: Room, people: People) -> None:
     room("agent-a", "agent-b")
     door.put("agent-a", {"key": "phase", "value": "bidding"})
     condition = 'state._shared.phase == "scoring"'
-    with waiting(door, somebody, "agent-b", condition):
+    with waiting(door, people, "agent-b", condition):
         assert door.value("agent-a", 'agents["agent-b"].status') == "waiting"
         assert door.value("agent-a", 'agents["agent-b"].waiting_on') == condition
         door.put("agent-a", {"key": "phase", "value": "scoring"})
     # The earlier status comes back after the wait: the service set `active` whatever it had been.
     door.state_presence("agent-b", "busy")
     door.wait("agent-b", condition)
-    assert door.value("agent-a", 'agents["agent-b"].status') == "busy"
+    door.wait("agent-a", 'agents["agent-b"].status == "busy"')
 
 
 def test_a_counter_that_many_update(door: Door, room: Room) -> None:
