@@ -95,9 +95,11 @@ class Joining:
         return found if found is not None and is_in(found.aggregate, me.id) else None
 
     async def knock(self, caller: Caller, me: AgentRecord, actor: RoomHandle, key_id: KeyId, role: str = "") -> str:
-        """What the room says to this agent's knock: a repeated one is answered as the standing one."""
+        """What the room says to this agent's knock: a repeated one is answered as the standing one. An agent that says
+        no `role`, and was never in the room, has that of its card."""
         # Whether the key is good still is a question of the clock by which its owner's home counts.
         wall = self._desk.now_at(actor.aggregate.state.home)
+        role = role or self._role_on_card(me, actor)
         knock = c.Knock(
             operation="session.join", key_id=key_id, name=me.name, host=caller.facts.host, wall=wall, role=role
         )
@@ -108,6 +110,11 @@ class Joining:
                 raise self._keys.unknown(caller) from error
             raise
         return settled.decision.answer
+
+    def _role_on_card(self, me: AgentRecord, actor: RoomHandle) -> str:
+        card = self._desk.rooms.home.aggregate.card_of(me.id)
+        is_new = me.id not in actor.aggregate.state.members
+        return card.role if is_new and card is not None else ""
 
     def _waiting(self, room: RoomId, status: str, join_code: str | None, hint: str) -> t.JoinedSession:
         return t.JoinedSession(room=room, status=status, messages=[], truncated=False, join_code=join_code, hint=hint)

@@ -19,9 +19,9 @@ async def together(place: Place, *names: str) -> tuple[Party, ...]:
     return (first, *others)
 
 
-async def let_in(place: Place, opened: t.OpenedSession, who: Party) -> t.JoinedSession:
+async def let_in(place: Place, opened: t.OpenedSession, who: Party, **said: Any) -> t.JoinedSession:
     """What an agent lands with whom the person let in."""
-    knock, person = await who.join(opened.session_key), await place.person()
+    knock, person = await who.join(opened.session_key, **said), await place.person()
     await person.approve((await who.whoami()).id, room=opened.room, join_code=knock.join_code)
     return await who.come_in(opened.session_key)
 

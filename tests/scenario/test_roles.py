@@ -129,3 +129,23 @@ def test_the_owner_or_its_person_alone_gives_roles_and_a_restart_keeps_them(home
         assert refused.code in ("room_closed", "no_such_room", "no_active_session")
 
     home.play(before, after)
+
+
+def test_who_says_no_role_has_that_of_its_card_and_only_the_first_time(home: Home) -> None:
+    async def story(place: Place) -> None:
+        alice, bob, cat = [await place.agent(name) for name in ("alice", "bob", "cat")]
+        for who in (bob, cat):
+            await who.ask("directory.register", t.Register(role="reviewer", home="local"), t.Registered)
+        opened = await alice.open("auth redesign")
+        await let_in(place, opened, bob)
+        await let_in(place, opened, cat, role="tester")
+        expected = {"alice": ("owner", False), "bob": ("reviewer", False), "cat": ("tester", False)}
+        for who in (alice, bob):
+            await until_roles(who, expected)
+        await give(alice, "bob", "")
+        await until_roles(bob, {**expected, "bob": ("member", False)})
+        await bob.close(opened.room)
+        await let_in(place, opened, bob)
+        await until_roles(alice, {**expected, "bob": ("member", False)})
+
+    home.play(story)

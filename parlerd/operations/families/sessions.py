@@ -87,8 +87,8 @@ class OpenedSession(Result, frozen=True, kw_only=True):
 
 class JoinSession(Params, frozen=True, kw_only=True):
     """`role` is what the agent is to be in the room, as it says: whoever hands over the turn, or asks for work, may
-    name a role. An agent that is in keeps the role that it has, and so does one whose role the owner locked
-    (`room.role`)."""
+    name a role. Where none is given, an agent that was never in the room has the role of its card. An agent that is in
+    keeps the role that it has, and so does one whose role the owner locked (`room.role`)."""
 
     session_key: Annotated[str, Meta(min_length=1, max_length=256)]
     role: str = ""
