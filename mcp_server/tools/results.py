@@ -915,7 +915,7 @@ def _task_line(task: t.TaskEntry, scribe: Scribe) -> str:
     open_until = "" if task.open_until is msgspec.UNSET else clock(task.open_until)
     if task.ended_by is not msgspec.UNSET:
         if open_until:
-            return f"The task is {task.state}: nobody took it until {open_until}, when its timer ran out."
+            return f"The task is {task.state}: nobody had it when its timer ran out, {open_until}."
         return f"The task is {task.state}, as {scribe.name(task.ended_by)} said."
     for_now = f" It can be claimed until {open_until}." if open_until else ""
     return f"The task is open: nobody holds it.{for_now}"

@@ -334,7 +334,7 @@ def _task_line(task: t.TaskEntry, now: float) -> list[Span]:
     open_until = to_the_second(task.open_until, now) if isinstance(task.open_until, int) else ""
     if isinstance(task.ended_by, str):
         if open_until:
-            return [f"The task is {task.state}: nobody took it until {open_until}, when its timer ran out."]
+            return [f"The task is {task.state}: nobody had it when its timer ran out, {open_until}."]
         return [f"The task is {task.state}, as ", (task.ended_by, "name"), " said."]
     for_now = f" It can be claimed until {open_until}." if open_until else ""
     return [("The task is open: ", "plain"), f"nobody holds it.{for_now}"]

@@ -122,6 +122,7 @@ class Claims(Facet[ClaimsState]):
     """Gives tasks to workers, and keeps who holds which."""
 
     __slots__ = (
+        "_closes",
         "_closing",
         "_due",
         "_enabled",
@@ -162,6 +163,8 @@ class Claims(Facet[ClaimsState]):
             (task.open_until, task.id) for task in state.tasks.values() if task.open_until and not task.is_held
         ]
         """When tasks that nobody holds may be claimed no longer. A task comes in again when its holder lets it go."""
+        self._closes = {id for _, id in self._closing}
+        """The tasks in that heap."""
         self._held: dict[AgentId, set[MessageId]] = {}
         """What each worker holds."""
         for task in state.tasks.values():
@@ -224,12 +227,11 @@ class Claims(Facet[ClaimsState]):
 
     def run_out(self, now: Millis) -> list[Task]:
         """The tasks that nobody has and nobody can claim any more, of which no fact says so yet, the oldest first."""
-        held = [task for task in self.due(now) if task.open_until and task.open_until <= now]
-        found, first = held, self._first_closing()
+        found = [task for task in self.due(now) if task.open_until and task.open_until <= now]
+        first = self._first_closing()
         if first is not None and first[0] <= now:
-            free = [(at, id) for at, id in self._closing if at <= now]
-            tasks = [task for _, id in free if (task := self.state.tasks.get(id)) is not None and not task.is_held]
-            found = [*held, *{task.id: task for task in tasks}.values()]
+            tasks = [self.state.tasks.get(id) for at, id in self._closing if at <= now]
+            found += [task for task in tasks if task is not None and not task.is_held]
         return sorted(found, key=lambda task: task.position)
 
     def _first_closing(self) -> tuple[Millis, MessageId] | None:
@@ -240,8 +242,13 @@ class Claims(Facet[ClaimsState]):
             task = self.state.tasks.get(self._closing[0][1])
             if task is not None and not task.is_held:
                 return self._closing[0]
-            heappop(self._closing)
+            self._closes.discard(heappop(self._closing)[1])
         return None
+
+    def _close_later(self, task: Task) -> None:
+        if task.open_until and task.id not in self._closes and not self.state.is_told:
+            self._closes.add(task.id)
+            heappush(self._closing, (task.open_until, task.id))
 
     def _first_due(self) -> tuple[Millis, Position, MessageId] | None:
         """Which lease ends first. Drops what does not count any more."""
@@ -312,11 +319,12 @@ class Claims(Facet[ClaimsState]):
     def _next(self, worker: AgentId, now: Millis) -> Task | None:
         """The oldest task that this worker can have: one that is open, or whose lease has ended."""
         tasks = self.state.tasks
-        while self._free and (
-            (task := tasks.get(self._free[0][1])) is None or task.is_held or not self.is_open(task, now)
-        ):
+        while self._free and ((task := tasks.get(self._free[0][1])) is None or task.is_held):
             self._offered.discard(heappop(self._free)[1])
         found = [tasks[self._free[0][1]]] if self._free else []
+        if found and not self.is_open(found[0], now):
+            # Its time is over, and the fact that says so is about to come.
+            return next(iter(self.open_to(worker, now)), None)
         others = (*self.due(now), *(tasks[id] for id in self._named))
         found += [task for task in others if self.is_open(task, now) and self.is_for(task, worker)]
         return min(found, key=lambda task: task.position, default=None)
@@ -336,11 +344,12 @@ class Claims(Facet[ClaimsState]):
         return Decision(answer="renewed")
 
     def _lapse(self, command: c.LapseTasks, by: By, now: Millis, ids: Ids) -> Decision:
+        upto = Millis(min(command.upto, now))
         over = [
             e.TaskCompleted(task=task.id, worker=task.author, outcome="cancelled", fence=Position(0))
-            for task in self.run_out(now)
+            for task in self.run_out(upto)
         ]
-        return Decision((*map(_lapsed, self.due(now)), *over), authority="home")
+        return Decision((*map(_lapsed, self.due(upto)), *over), authority="home")
 
     def required(self, id: MessageId, worker: AgentId, now: Millis) -> Task:
         """The task that this worker holds. Raises `Refused`: `no_such_task`, `task_over`, or `claim_lost` with who
@@ -435,8 +444,7 @@ class Claims(Facet[ClaimsState]):
                 open_until=open_until,
             )
             tasks[event.id] = task
-            if open_until:
-                heappush(self._closing, (open_until, task.id))
+            self._close_later(task)
             if task.is_for_all:
                 self._offer(task)
             else:
@@ -469,8 +477,7 @@ class Claims(Facet[ClaimsState]):
         self.state.tasks[task.id] = msgspec.structs.replace(task, state="open", worker=AgentId(""), until=Millis(0))
         if task.is_for_all:
             self._offer(task)
-        if task.open_until:
-            heappush(self._closing, (task.open_until, task.id))
+        self._close_later(task)
 
     def _completed(self, event: e.TaskCompleted, header: e.Header) -> None:
         task = self.state.tasks.get(event.task)

@@ -88,6 +88,9 @@ class PostMessage(Coordination, frozen=True, kw_only=True):
     turn: Turn = ""
     """What the words do with a turn, and how long an offer stands or a task is open (`envelope.turn_of`)."""
     ttl_ms: Millis = Millis(0)
+    is_past: bool = False
+    """Whether the moment is past until which the task was to be open: then the message can only be one that was posted
+    before."""
     visibility: tuple[str, ...] | None = None
     """Ids or handles of the only readers; None when the author names no readers."""
     said: bool = False
@@ -257,7 +260,11 @@ class RenewTask(Command, frozen=True, kw_only=True):
 
 
 class LapseTasks(Command, frozen=True, kw_only=True):
-    """The home of the room looks which leases have ended. Not for a caller to ask."""
+    """The home of the room says which leases have ended, and which tasks nobody took in their time, up to the moment
+    `upto` at which it looked. What ends later it looks at later: a worker that is alive may go on. Not for a caller to
+    ask."""
+
+    upto: Millis
 
 
 class StateWrite(msgspec.Struct, frozen=True, kw_only=True):

@@ -131,6 +131,8 @@ class TaskPart(msgspec.Struct, frozen=True, tag_field="type", tag="task", omit_d
 
     ttl_ms: Millis
     """Counted from when the task's room took it in."""
+    at: Millis = Millis(0)
+    """The moment that the author named, by the author's clock; 0 where the author named a span."""
 
 
 class UnknownPart(msgspec.Struct, frozen=True, tag_field="type", tag="unknown"):
@@ -208,8 +210,17 @@ def blob_of(parts: Iterable[Part]) -> BlobId:
 def asked(parts: Iterable[Part]) -> list[Part]:
     """These parts as far as their author asked for them. Which messages go along with an offer depends on when it is
     made, and so does for how long a task is open until a moment: a request that is repeated later leads to others."""
-    said = (part for part in parts if not isinstance(part, TaskPart))
-    return [msgspec.structs.replace(each, transcript=None) if isinstance(each, HandoffPart) else each for each in said]
+
+    def timeless(part: Part) -> Part:
+        match part:
+            case HandoffPart():
+                return msgspec.structs.replace(part, transcript=None)
+            case TaskPart(at=at) if at:
+                return TaskPart(Millis(0), at)
+            case _:
+                return part
+
+    return list(map(timeless, parts))
 
 
 def operation_of(parts: Iterable[Part]) -> str:

@@ -125,6 +125,8 @@ class Messages(Facet[MessagesState]):
         earlier = replayed(command)
         if earlier is not None:
             return earlier
+        if command.is_past:
+            raise Refused("invalid_timer", "That moment is past.", what="at")
         if command.kind == INVOCATION:
             raise Refused("invalid_param", "Only the room itself says that an action was invoked.", param="kind")
         require_open(self._lifecycle)

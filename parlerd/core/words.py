@@ -272,8 +272,8 @@ def check_envelope(envelope: Envelope) -> None:
                 if not _is_blob(part, envelope):
                     raise _refused("parts")
                 says_something = True
-            case TaskPart(ttl_ms=ttl_ms):
-                if envelope.kind != TASK or not 0 < ttl_ms <= MAX_SPAN_MS:
+            case TaskPart(ttl_ms=ttl_ms, at=at):
+                if envelope.kind != TASK or not 0 < ttl_ms <= MAX_SPAN_MS or not 0 <= at < 2**53:
                     raise _refused("parts")
             case UnknownPart():
                 # A later version knows how to check it and a reader how to show it; its size is bounded here.

@@ -150,6 +150,8 @@ class Sending:
         me = await self._desk.me(caller)
         if params.service is not None:
             task = self._for_queue(params)
+            if _is_past(task, self._desk.clock.now()) and await self._queues.find(me, params.service) is None:
+                raise Refused("invalid_timer", "That moment is past.", what="at")
             actor, opened = await self._queues.to_ask(caller, me, params.service)
             sent = await self._send(caller, me, actor, task, params.to)
             return msgspec.structs.replace(sent, opened_queue=opened or msgspec.UNSET)
@@ -199,15 +201,12 @@ class Sending:
         return await (await self.post(caller, me, actor, command, parts, size)).result()
 
     def _for_queue(self, params: t.Send) -> t.Send:
-        """What a queue is asked for, as the task that it is: before the queue is opened for it. Raises
-        `Refused(invalid_param)` for what is no task."""
+        """What a queue is asked for, as the task that it is. Raises `Refused(invalid_param)` for what is no task."""
         if params.room is not None:
             raise Refused("invalid_param", "A message goes to one room: name a room or a queue.", param="service")
         if params.kind not in ("text", TASK):
             raise Refused("invalid_param", "What is sent to a queue is a task, and has no other kind.", param="kind")
-        params = msgspec.structs.replace(params, kind=TASK)
-        _parts(params, self._desk.clock.now())
-        return params
+        return msgspec.structs.replace(params, kind=TASK)
 
     def begin_send(self, caller: Caller, params: t.Send) -> Posting[t.Sent] | None:
         """`send`, as far as its place in the room's line: for pipelined clients, which need no task each for that.
@@ -400,10 +399,15 @@ def _open_for(kind: str, asked: t.TimerAsked, now: Millis) -> TaskPart:
     if spec.effect != "delete" or spec.ticks is not None or spec.watch is not None:
         said = "The timer of a task runs for ms, or until at, and has the effect delete."
         raise Refused("invalid_timer", said, what="effect" if spec.effect != "delete" else "ticks")
-    span = Millis(started(spec, now).due - now)
-    if span <= 0:
-        raise Refused("invalid_timer", "That moment is past.", what="at")
-    return TaskPart(span)
+    span = started(spec, now).due - now
+    # Of a moment that is past the room says so, which knows whether the task was posted before.
+    return TaskPart(Millis(max(0, span)), Millis(spec.at or 0))
+
+
+def _is_past(params: t.Send, now: Millis) -> bool:
+    """Whether the moment is past until which a task was to be open: only one that was posted before is such a task."""
+    parts, _ = _parts(params, now)
+    return params.timer is not None and not turn_of(parts)[1]
 
 
 def _command(params: t.Send, parts: tuple[Part, ...], reply_to: MessageId | None, to: tuple[str, ...]) -> c.PostMessage:
@@ -417,4 +421,5 @@ def _command(params: t.Send, parts: tuple[Part, ...], reply_to: MessageId | None
         visibility=params.visible_to or None,
         reply_to=reply_to,
         ttl_ms=ttl_ms,
+        is_past=params.timer is not None and not ttl_ms,
     )

@@ -247,7 +247,7 @@ class Tasks:
         posting = await self._sending.post(caller, me, handle, command, parts, size)
         sent = await posting.result()
         was_late = _was_late(posting)
-        if was_late:
+        if was_late and not posting.replayed:
             await self._told(caller, handle, id, lambda found: found is None or not self._has(handle, me, found, fence))
         room = handle.aggregate
         now = self._reading.now_in(room.state)
@@ -320,7 +320,7 @@ class Tasks:
         raise Refused("invalid_param", said, hint=hint, param="id", candidates=ids[:MAX_NAMED])
 
     async def _looked(self, me: AgentRecord, name: RoomId) -> tuple[RoomHandle, Room]:
-        """The room as it is now, after the leases that have ended were seen to."""
+        """The room as it is now, after what time ended of its tasks was seen to."""
         handle = await self._desk.rooms.get(name)
         await handle.catch_up()
         await self._tending.look(handle)

@@ -83,7 +83,8 @@ class Tending:
         """When it was noticed that the machine had slept, and how long, in milliseconds."""
 
     async def look(self, handle: RoomHandle) -> None:
-        """See to the leases of a room that have ended. Raises `ParlerError` where the room cannot be written."""
+        """See to the leases of a room that have ended, and to the tasks that nobody took in their time. Raises
+        `ParlerError` where the room cannot be written."""
         room = handle.aggregate
         now = self._now(room)
         self._notice_sleep()
@@ -99,7 +100,7 @@ class Tending:
             else:
                 ended = True
         if ended or room.claims.run_out(now):
-            await handle.submit(c.LapseTasks(), self._by)
+            await handle.submit(c.LapseTasks(upto=now), self._by)
 
     async def renew(self, handle: RoomHandle, task: Task, lease_ms: Millis) -> Millis:
         """Let a claim hold for so long from now, and give until when. It never ends earlier than it would have."""

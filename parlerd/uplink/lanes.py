@@ -68,8 +68,11 @@ PAUSE_S: Final = 1.0
 """How long a lane waits after a refusal that may pass, where the home does not say."""
 COMPOSE_AGAIN: Final = frozenset({"previous", "counter"})
 """What of an envelope does not fit when another came or did not come before it."""
-MAX_COUNTER: Final = 2**53
-"""No counter is as great. Source: relay spec, Envelope."""
+MAX_COUNTER: Final = 2**52
+"""No counter that this home gave out is as great, up to the year 2112, and there is room behind it: counters are below
+2**53."""
+LATE_NOW_OR_THEN: Final = frozenset({"claim_lost", "idempotency_conflict"})
+"""What a home says of a result that comes too late, or that was posted as a late one before."""
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 """The hash of an envelope, as a refusal spells it."""
 
@@ -557,8 +560,9 @@ class Lane:
         assert error is not None
         if self._link.calls is None:
             return False
-        if error.code == "claim_lost" and post.command.said and post.command.kind in ENDING_KINDS:
-            # The claim had ended, of which nobody told the mirror. What the worker says is kept as what it is.
+        if error.code in LATE_NOW_OR_THEN and post.command.said and post.command.kind in ENDING_KINDS:
+            # The claim had ended, of which nobody told the mirror, now or when the same was asked for before. What the
+            # worker says is kept as what it is.
             post.command = msgspec.structs.replace(post.command, kind=LATE)
             post.again()
             self._is_held = True
@@ -637,14 +641,11 @@ class Lane:
         return Refused("relay_refused", what=what)
 
     def _note_end(self, sent: Composed, told: Mapping[str, Any]) -> None:
-        """The home told where the thread of an envelope ends there. That is ahead of what is known here when an answer
-        was lost, or when the memory of this home was. A home that lies about it gets an envelope that its own members
-        do not take."""
+        """The home told where the thread of an envelope ends there, which is its newest word. That is ahead of what is
+        known here when an answer was lost, or when the memory of this home was. A home that lies about it gets an
+        envelope that no mirror takes, or refuses it."""
         counter, digest = told.get("counter"), told.get("envelope")
-        if not isinstance(counter, int) or not 0 < counter < MAX_COUNTER or not isinstance(digest, str):
-            return
-        known = self._acknowledged.get(sent.audience, Thread())
-        if counter > known.counter and _DIGEST.fullmatch(digest):
+        if type(counter) is int and 0 < counter < MAX_COUNTER and isinstance(digest, str) and _DIGEST.fullmatch(digest):
             self._acknowledged[sent.audience] = Thread(counter, bytes.fromhex(digest))
 
     def _pause(self, error: ParlerError) -> None:

@@ -101,7 +101,7 @@ def test_a_task_has_a_time_and_what_is_no_timer_is_a_usage_error(shell: Shell) -
         ),
         (
             {"state": "cancelled", "ended_by": "ann", "open_until": 1_700_000_000_000},
-            "The task is cancelled: nobody took it until",
+            "The task is cancelled: nobody had it when its timer ran out,",
         ),
         ({"state": "cancelled", "ended_by": "ann"}, "The task is cancelled, as ann said."),
     ],

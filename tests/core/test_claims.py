@@ -226,6 +226,34 @@ def test_the_time_of_a_task_takes_nothing_from_its_holder_and_counts_once_that_l
     made.verify()
 
 
+def test_a_task_that_comes_and_goes_is_kept_once_among_those_whose_time_ends() -> None:
+    made = room()
+    task = made.task(OWNER, open_ms=10_000_000)
+    for _ in range(20):
+        claimed(made, BEN, task)
+        made.release(BEN, task)
+    assert len(made.aggregate.claims._closing) == 1
+    made.verify()
+
+
+def test_a_clock_that_is_set_back_opens_a_task_again_whose_end_nobody_noted() -> None:
+    made = room()
+    task = made.task(OWNER, open_ms=10_000)
+    made.now += 10_000
+    assert made.claim(BEN)[0] == "none"
+    other = made.task(OWNER)
+    assert claimed(made, BEN).id == other
+    decided = made.aggregate.decide(
+        c.ClaimTask(operation="task.claim", lease_ms=Millis(LEASE)),
+        by=CAT.by,
+        now=Millis(made.now - 5_000),
+        ids=made.ids,
+    )
+    [event] = decided.events
+    assert isinstance(event, e.TaskClaimed)
+    assert event.task == task
+
+
 def test_a_room_that_was_restored_knows_until_when_its_tasks_are_open() -> None:
     made = room()
     task = made.task(OWNER, open_ms=10_000)

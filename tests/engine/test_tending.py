@@ -11,7 +11,7 @@ from parlerd.engine.leases import KEPT_MS
 from parlerd.engine.tending import QUIET_MS, SLEPT_MS
 from parlerd.operations import types as t
 from parlerd.store.memory import MemoryStore
-from tests.support.engine import Party, Served, SteppedClock, World, run
+from tests.support.engine import Party, PlugDriver, Served, SteppedClock, World, run
 
 GRACE_S = KEPT_MS / 1000
 LEASE_S = 60.0
@@ -132,6 +132,56 @@ def test_the_time_of_a_task_takes_nothing_from_the_worker_that_has_it() -> None:
             await bob.ask("task.release", t.ReleaseTask(id=second, room="review"), t.TaskHeld)
             assert await claim(ann, wait=1) is None
             assert (await state_of(ann, second))[0] == "cancelled"
+
+    run(main)
+
+
+def test_the_end_of_a_tasks_time_takes_nothing_from_a_worker_whose_lease_ends_a_moment_later() -> None:
+    """The lease ends while the fact waits for the disk. Whether the worker is alive is looked at then."""
+
+    async def main() -> None:
+        home = world()
+        home.driver = PlugDriver
+        async with home.serving() as served:
+            ann, window = await served.agent("ann"), await served.window("w1")
+            for who in (ann, window):
+                await serve(who)
+            await trio.sleep(GRACE_S)
+            await ask_in_time(ann)
+            await trio.sleep(OPEN_S - LEASE_S)
+            id = await ask(ann)
+            await trio.sleep(0.02)
+            lease = t.ClaimTask(id=id, room="review", lease_ms=int(LEASE_S * 1000))
+            await window.ask("task.claim", lease, t.TaskHeld)
+            await trio.sleep(LEASE_S - 0.1)
+            assert isinstance(served.driver, PlugDriver)
+            served.driver.lag = 0.2
+            await ann.send("chat", room="review")
+            await trio.sleep(5)
+            served.driver.lag = 0.0
+            assert [fact for fact in facts_of(home) if isinstance(fact.event, e.TaskLapsed)] == []
+            done = t.CompleteTask(id=id, room="review", text="in the end")
+            assert (await window.ask("task.complete", done, t.TaskHeld)).status == "done"
+
+    run(main)
+
+
+def test_a_late_result_that_is_asked_for_again_is_answered_at_once_although_its_worker_has_the_task_again() -> None:
+    async def main() -> None:
+        async with world().serving() as served:
+            ann, bob = await queue(served, "ann", "bob")
+            await trio.sleep(GRACE_S)
+            id = await ask(ann)
+            assert await claim(bob) == id
+            await served.leave(bob)
+            await trio.sleep(2 * LEASE_S)
+            bob = await served.agent("bob")
+            done = t.CompleteTask(id=id, room="review", text="late", idempotency_key="late")
+            assert (await bob.refused("task.complete", done)).code == "claim_lost"
+            assert await claim(bob) == id
+            asked_at = trio.current_time()
+            assert (await bob.refused("task.complete", done)).code == "claim_lost"
+            assert trio.current_time() == asked_at
 
     run(main)
 

@@ -634,7 +634,7 @@ def test_places_are_in_order() -> None:
         ),
         (
             t.TaskEntry(state="cancelled", holder=None, lease_until=None, ended_by="bob", open_until=0),
-            "The task is cancelled: nobody took it until 1970-01-01 00:00Z, when its timer ran out.",
+            "The task is cancelled: nobody had it when its timer ran out, 1970-01-01 00:00Z.",
         ),
     ],
 )

@@ -129,8 +129,9 @@ def test_only_a_task_has_a_timer_and_only_one_that_ends_it(home: Home) -> None:
         ):
             error = await alice.refused("message.send", t.Send(text="x", kind=kind, timer=timer))
             assert (error.code, error.details["what"]) == ("invalid_timer", what)
-        error = await alice.refused("message.send", t.Send(text="x", service="new", timer=t.TimerAsked(ms=0)))
-        assert error.code == "invalid_timer"
+        for timer in (t.TimerAsked(ms=0), t.TimerAsked(at=1)):
+            error = await alice.refused("message.send", t.Send(text="x", service="new", timer=timer))
+            assert error.code == "invalid_timer"
         # No queue was opened for it.
         assert [each.kind for each in await alice.rooms() if each.kind == "service"] == []
 

@@ -656,7 +656,7 @@ class RoomDriver(Driver[Room]):
 
     def look_at_tasks(self) -> list[e.TaskLapsed | e.TaskCompleted]:
         """The same: all that it finds."""
-        events = self.run(c.LapseTasks(), OWNER).events
+        events = self.run(c.LapseTasks(upto=Millis(self.now)), OWNER).events
         return [event for event in events if isinstance(event, e.TaskLapsed | e.TaskCompleted)]
 
     # -- the state -----------------------------------------------------------------------------------------

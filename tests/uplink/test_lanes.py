@@ -481,18 +481,27 @@ def test_a_requester_who_is_shown_nothing_of_what_it_asked_for_goes_on_where_its
 
 @pytest.mark.parametrize(
     "end",
-    [{"counter": 2**53, "envelope": "0" * 64}, {"counter": 7, "envelope": "zz"}, {"counter": "7", "envelope": 1}, {}],
-    ids=["a counter that is too great", "no hash", "neither number nor text", "nothing"],
+    [
+        {"counter": 2**52, "envelope": "0" * 64},
+        {"counter": 7, "envelope": "zz"},
+        {"counter": "7", "envelope": 1},
+        {"counter": True, "envelope": "0" * 64},
+        {},
+        # It is one that a thread can have, and a lie: the home says another one when it is asked the next time.
+        {"counter": 2**52 - 1, "envelope": "0" * 64},
+    ],
+    ids=["a counter that is too great", "no hash", "neither number nor text", "true", "nothing", "a lie"],
 )
-def test_what_a_relay_says_of_the_end_of_a_thread_is_no_end_that_a_thread_can_have(
+def test_a_relay_that_says_once_where_a_thread_does_not_end_stops_nobody(
     tmp_path: Path, refusing: Callable[[Answer], None], end: dict[str, Any]
 ) -> None:
     async def main() -> None:
         async with met(tmp_path) as meeting:
             refused = [Refused("envelope_refused", what="previous", **end)]
             refusing(lambda post: refused.pop() if refused else None)
-            assert not (await meeting.alice.send("one")).queued
-            assert await meeting.bob.read() == ["one"]
+            for text in ("one", "two"):
+                assert not (await meeting.alice.send(text)).queued
+            assert await meeting.bob.read() == ["one", "two"]
 
     run(main)
 

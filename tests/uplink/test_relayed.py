@@ -346,9 +346,10 @@ def test_a_queue_that_was_opened_as_the_daemon_died_is_the_one_that_is_asked_for
     run(main)
 
 
+@pytest.mark.parametrize("fenced", [False, True], ids=["by any claim", "by its claim"])
 @pytest.mark.parametrize("again", [False, True], ids=["nobody has it", "it has the task again"])
 def test_a_result_after_the_lease_is_no_result_to_who_asked_also_where_the_worker_is_told_later(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: bool, fenced: bool
 ) -> None:
     """The lease ended a moment ago, and the room's home did not see to that yet. The worker's home takes the task for
     held, and signs what the worker says as a result."""
@@ -365,7 +366,8 @@ def test_a_result_after_the_lease_is_no_result_to_who_asked_also_where_the_worke
             await told(meeting)
             claim = t.ClaimTask(id=task.id, lease_ms=15_000)
             held = await bob.ask("task.claim", claim, t.TaskHeld)
-            done = t.CompleteTask(id=task.id, fence=held.fence or 0, text="approved", idempotency_key="late")
+            fence = (held.fence or 0) if fenced else 0
+            done = t.CompleteTask(id=task.id, fence=fence, text="approved", idempotency_key="late")
             # Its window is closed, so nobody renews the lease.
             await ben.leave(bob)
             with monkeypatch.context() as patch:
@@ -376,7 +378,7 @@ def test_a_result_after_the_lease_is_no_result_to_who_asked_also_where_the_worke
             assert (error.code, error.details["holder"]) == ("claim_lost", None)
             held = await bob.ask("task.claim", claim, t.TaskHeld) if again else held
             error = await bob.refused("task.complete", done)
-            assert (error.code, error.details["holder"]) == ("claim_lost", "bob" if again else None)
+            assert (error.code, error.details.get("holder")) == ("claim_lost", "bob" if again else None)
             await trio.sleep(1)
             said = [each for each in (await alice.recv(all=True)).messages if each.reply_to == task.id]
             assert [(each.id, each.kind, each.text) for each in said] == [
@@ -427,9 +429,17 @@ def test_a_task_until_a_moment_that_is_asked_for_again_is_the_same_task(tmp_path
             at = meeting.ann_served.engine.desk.clock.now() + 3_600_000
             send = partial(meeting.alice.send, "urgent", kind="task", timer=t.TimerAsked(at=at), idempotency_key="once")
             first = await send()
-            await trio.sleep(100)
-            again = await send()
-            assert (again.id, again.replayed) == (first.id, True)
+            # In the time, and after it.
+            for seconds in (100, 7_200):
+                await trio.sleep(seconds)
+                again = await send()
+                assert (again.id, again.replayed) == (first.id, True)
+            for timer in (t.TimerAsked(at=at + 1), t.TimerAsked(ms=60_000), None):
+                other = t.Send(text="urgent", kind="task", timer=timer, idempotency_key="once")
+                assert (await meeting.alice.refused("message.send", other)).code == "idempotency_conflict"
+            past = t.Send(text="urgent", kind="task", timer=t.TimerAsked(at=at), idempotency_key="another")
+            error = await meeting.alice.refused("message.send", past)
+            assert (error.code, error.details["what"]) == ("invalid_timer", "at")
 
     run(main)
 
