@@ -17,7 +17,7 @@ from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
-from parlerd.engine.knocks import WITHHELD, knock_at, shows_code
+from parlerd.engine.knocks import WITHHELD, knock_at, role_on_card, shows_code
 from parlerd.engine.look_back import told_recap
 from parlerd.engine.pair_rooms import PairRooms, is_in
 from parlerd.engine.reading import Reading, alarm_of, handle_of
@@ -99,7 +99,7 @@ class Joining:
         no `role`, and was never in the room, has that of its card."""
         # Whether the key is good still is a question of the clock by which its owner's home counts.
         wall = self._desk.now_at(actor.aggregate.state.home)
-        role = role or self._role_on_card(me, actor)
+        role = role or role_on_card(self._desk, me, actor)
         knock = c.Knock(
             operation="session.join", key_id=key_id, name=me.name, host=caller.facts.host, wall=wall, role=role
         )
@@ -110,11 +110,6 @@ class Joining:
                 raise self._keys.unknown(caller) from error
             raise
         return settled.decision.answer
-
-    def _role_on_card(self, me: AgentRecord, actor: RoomHandle) -> str:
-        card = self._desk.rooms.home.aggregate.card_of(me.id)
-        is_new = me.id not in actor.aggregate.state.members
-        return card.role if is_new and card is not None else ""
 
     def _waiting(self, room: RoomId, status: str, join_code: str | None, hint: str) -> t.JoinedSession:
         return t.JoinedSession(room=room, status=status, messages=[], truncated=False, join_code=join_code, hint=hint)

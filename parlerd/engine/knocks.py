@@ -1,4 +1,4 @@
-"""What an agent's own knocks came to, and who may be shown the code that a person types for one.
+"""What an agent's own knocks say and came to, and who may be shown the code that a person types for one.
 
 Not here: knocking (`joining`) and deciding (`approving`). Above: the lookups and the handlers. Below: the desk.
 Invariant: a code stands in an answer only where `shows_code` said yes.
@@ -14,6 +14,7 @@ from parlerd.core.identities import AgentRecord
 from parlerd.core.model import RoomId
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
+from parlerd.engine.handles import RoomHandle
 from parlerd.engine.key_text import BEGINS, typed_key_of
 from parlerd.operations import types as t
 
@@ -87,3 +88,11 @@ async def nowhere(desk: Desk, agent: AgentRecord) -> Refused:
         # Only where every membership was denied: an agent that had a session besides lost that one otherwise.
         return Refused("join_denied", door=memberships[-1].room)
     return Refused("no_active_session")
+
+
+def role_on_card(desk: Desk, me: AgentRecord, handle: RoomHandle) -> str:
+    """The role with which an agent comes into a room that says none: that of its card where it was never in the room,
+    and else none, which changes nothing."""
+    card = desk.rooms.home.aggregate.card_of(me.id)
+    is_new = me.id not in handle.aggregate.state.members
+    return card.role if is_new and card is not None else ""

@@ -29,6 +29,7 @@ from parlerd.engine.desk import Desk
 from parlerd.engine.handles import LOCAL, RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.key_text import typed_key
+from parlerd.engine.knocks import role_on_card
 from parlerd.engine.lookup import only, rooms_named
 from parlerd.engine.plans import Plan, planned
 from parlerd.operations import types as t
@@ -209,7 +210,7 @@ class Queues:
             name=me.name,
             host=caller.facts.host,
             wall=desk.now_at(state.home),
-            role=role,
+            role=role or role_on_card(desk, me, handle),
         )
         await handle.submit(knock, desk.by(caller, me))
 

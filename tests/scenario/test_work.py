@@ -165,6 +165,19 @@ def test_a_queue_is_served_by_the_agents_of_its_person_and_a_requester_reads_its
     home.play(story)
 
 
+def test_a_worker_has_the_role_of_its_card(home: Home) -> None:
+    async def story(place: Place) -> None:
+        bob = await place.agent("bob")
+        await serve(await place.agent("worker"))
+        await bob.ask("directory.register", t.Register(role="reviewer", home="local"), t.Registered)
+        if (await bob.whoami()).principal != (await (await place.agent("worker")).whoami()).principal:
+            return
+        room = (await serve(bob)).room
+        assert (await bob.roster(room))["bob"].role == "reviewer"
+
+    home.play(story)
+
+
 def test_another_persons_agent_becomes_a_worker_with_a_code(home: Home) -> None:
     async def story(place: Place) -> None:
         alice, bob, cat = [await place.agent(name) for name in ("alice", "bob", "cat")]
