@@ -913,9 +913,9 @@ def _task_line(task: t.TaskEntry, scribe: Scribe) -> str:
     if task.holder is not None and task.lease_until is not None:
         return f"{scribe.name(task.holder)} holds the task until {clock(task.lease_until)}: {task.state}."
     open_until = "" if task.open_until is msgspec.UNSET else clock(task.open_until)
+    if open_until and task.state != "open":
+        return f"The task is {task.state}: nobody had it when its timer ran out, {open_until}."
     if task.ended_by is not msgspec.UNSET:
-        if open_until:
-            return f"The task is {task.state}: nobody had it when its timer ran out, {open_until}."
         return f"The task is {task.state}, as {scribe.name(task.ended_by)} said."
     for_now = f" It can be claimed until {open_until}." if open_until else ""
     return f"The task is open: nobody holds it.{for_now}"
@@ -938,7 +938,8 @@ def _held(result: t.TaskHeld, scribe: Scribe, asked: _Asked) -> str:
         return f"There is nothing to claim in {where}."
     task, warned = scribe.name(result.id), _warned(result.warning)
     if result.lease_until is None:
-        said = "is open again" if result.status == "open" else f"is {result.status}; whoever asked is told"
+        told = "" if result.result is msgspec.UNSET else "; whoever asked is told"
+        said = "is open again" if result.status == "open" else f"is {result.status}{told}"
         return f"The task {task} in {where} {said}.{warned}"
     until = clock(result.lease_until)
     if result.message is None:

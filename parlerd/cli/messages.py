@@ -332,9 +332,9 @@ def _task_line(task: t.TaskEntry, now: float) -> list[Span]:
         until = to_the_second(task.lease_until, now)
         return [("The task is held by ", "plain"), (task.holder, "name"), f" until {until}: {task.state}."]
     open_until = to_the_second(task.open_until, now) if isinstance(task.open_until, int) else ""
+    if open_until and task.state != "open":
+        return [f"The task is {task.state}: nobody had it when its timer ran out, {open_until}."]
     if isinstance(task.ended_by, str):
-        if open_until:
-            return [f"The task is {task.state}: nobody had it when its timer ran out, {open_until}."]
         return [f"The task is {task.state}, as ", (task.ended_by, "name"), " said."]
     for_now = f" It can be claimed until {open_until}." if open_until else ""
     return [("The task is open: ", "plain"), f"nobody holds it.{for_now}"]

@@ -214,7 +214,10 @@ def _release(ctx: Context, args: Namespace) -> int:
     if ctx.out.json:
         ctx.out.document(held)
     else:
-        ctx.out.say(("Given back", "good"), f": another worker of '{held.name}' can take it.")
+        said = f"another worker of '{held.name}' can take it"
+        if held.status != "open":
+            said = f"its time was over, so it is {held.status}"
+        ctx.out.say(("Given back", "good"), f": {said}.")
     return DONE
 
 

@@ -50,6 +50,8 @@ KEPT_TASKS: Final = 4 * MAX_TASKS
 KEPT_OVER: Final = 1_024
 """Tasks that are over and of which the room still knows who ended them: a late worker is told."""
 
+RAN_OUT: Final = "Nobody had this task when the time was over that its author gave it."
+
 Progress = Literal["accepted", "working", "awaiting"]
 TaskState = Literal["open", "claimed", "accepted", "working", "awaiting", "done", "failed", "cancelled"]
 
@@ -307,9 +309,7 @@ class Claims(Facet[ClaimsState]):
         if not self.is_for(task, worker):
             raise Refused("task_not_yours", id=id)
         if self.holder(task, now) is None and not self.is_open(task, now):
-            handle = self._handle(task.author)
-            said = "Nobody took this task in the time that its author gave it."
-            raise Refused("task_over", said, holder=handle, status="cancelled")
+            raise Refused("task_over", RAN_OUT, holder=None, status="cancelled")
         holder = self.holder(task, now)
         if holder is not None and holder != worker:
             handle = self._handle(holder)
@@ -335,7 +335,8 @@ class Claims(Facet[ClaimsState]):
         if earlier is not None:
             return earlier
         task = self.required(command.task, by.actor, now)
-        return Decision((e.TaskReleased(task=task.id, fence=task.fence),), authority="member", answer="released")
+        over = (_run_out(task),) if task.open_until and task.open_until <= now else ()
+        return Decision((e.TaskReleased(task=task.id, fence=task.fence), *over), authority="member", answer="released")
 
     def _renew(self, command: c.RenewTask, by: By, now: Millis, ids: Ids) -> Decision:
         present(self._membership.members, by.actor)
@@ -345,11 +346,7 @@ class Claims(Facet[ClaimsState]):
 
     def _lapse(self, command: c.LapseTasks, by: By, now: Millis, ids: Ids) -> Decision:
         upto = Millis(min(command.upto, now))
-        over = [
-            e.TaskCompleted(task=task.id, worker=task.author, outcome="cancelled", fence=Position(0))
-            for task in self.run_out(upto)
-        ]
-        return Decision((*map(_lapsed, self.due(upto)), *over), authority="home")
+        return Decision((*map(_lapsed, self.due(upto)), *map(_run_out, self.run_out(upto))), authority="home")
 
     def required(self, id: MessageId, worker: AgentId, now: Millis) -> Task:
         """The task that this worker holds. Raises `Refused`: `no_such_task`, `task_over`, or `claim_lost` with who
@@ -366,6 +363,8 @@ class Claims(Facet[ClaimsState]):
     def lost(self, task: Task, now: Millis) -> Refused:
         """What is said to a worker that does not hold this task, or not any more."""
         holder = self.holder(task, now)
+        if task.id in self.state.over and task.open_until:
+            return Refused("claim_lost", RAN_OUT, holder=None, fence=0, status=task.state)
         if task.id in self.state.over:
             handle = self._handle(task.worker)
             said = f"{handle} ended this task ({task.state})."
@@ -377,6 +376,8 @@ class Claims(Facet[ClaimsState]):
         return Refused("claim_lost", f"{handle} holds this task now.", holder=handle, fence=task.fence)
 
     def _over(self, task: Task) -> Refused:
+        if task.open_until:
+            return Refused("task_over", RAN_OUT, holder=None, status=task.state)
         handle = self._handle(task.worker)
         return Refused("task_over", f"{handle} ended this task ({task.state}).", holder=handle, status=task.state)
 
@@ -573,6 +574,11 @@ class Claims(Facet[ClaimsState]):
         touches(e.TaskLapsed, _moved),
         touches(e.TaskCompleted, _moved),
     )
+
+
+def _run_out(task: Task) -> e.TaskCompleted:
+    """That nobody can claim a task any more, as if its author had taken it back."""
+    return e.TaskCompleted(task=task.id, worker=task.author, outcome="cancelled", fence=Position(0))
 
 
 def _lapsed(task: Task) -> e.TaskLapsed:

@@ -88,9 +88,10 @@ class PostMessage(Coordination, frozen=True, kw_only=True):
     turn: Turn = ""
     """What the words do with a turn, and how long an offer stands or a task is open (`envelope.turn_of`)."""
     ttl_ms: Millis = Millis(0)
+    due: Millis = Millis(0)
+    """Until which moment a task is open (`envelope.due_of`)."""
     is_past: bool = False
-    """Whether the moment is past until which the task was to be open: then the message can only be one that was posted
-    before."""
+    """Whether that moment was past when the author asked: then the message can only be one that was posted before."""
     visibility: tuple[str, ...] | None = None
     """Ids or handles of the only readers; None when the author names no readers."""
     said: bool = False

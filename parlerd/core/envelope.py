@@ -126,13 +126,13 @@ class BlobPart(msgspec.Struct, frozen=True, tag_field="type", tag="blob", omit_d
 
 
 class TaskPart(msgspec.Struct, frozen=True, tag_field="type", tag="task", omit_defaults=True):
-    """The message is a task that nobody can claim once nobody had it for so long. A Parler from before this part takes
-    the task for one that stays open."""
+    """The message is a task that nobody can claim any more after a span or a moment, unless somebody has it then. A
+    Parler from before this part takes the task for one that stays open."""
 
-    ttl_ms: Millis
-    """Counted from when the task's room took it in."""
+    ttl_ms: Millis = Millis(0)
+    """The span, counted from when the task's room took it in; 0 for a moment."""
     at: Millis = Millis(0)
-    """The moment that the author named, by the author's clock; 0 where the author named a span."""
+    """The moment, by the wall clock; 0 for a span."""
 
 
 class UnknownPart(msgspec.Struct, frozen=True, tag_field="type", tag="unknown"):
@@ -209,18 +209,8 @@ def blob_of(parts: Iterable[Part]) -> BlobId:
 
 def asked(parts: Iterable[Part]) -> list[Part]:
     """These parts as far as their author asked for them. Which messages go along with an offer depends on when it is
-    made, and so does for how long a task is open until a moment: a request that is repeated later leads to others."""
-
-    def timeless(part: Part) -> Part:
-        match part:
-            case HandoffPart():
-                return msgspec.structs.replace(part, transcript=None)
-            case TaskPart(at=at) if at:
-                return TaskPart(Millis(0), at)
-            case _:
-                return part
-
-    return list(map(timeless, parts))
+    made, so a request that is repeated later leads to others."""
+    return [msgspec.structs.replace(each, transcript=None) if isinstance(each, HandoffPart) else each for each in parts]
 
 
 def operation_of(parts: Iterable[Part]) -> str:
@@ -258,6 +248,17 @@ def turn_of(parts: Iterable[Part]) -> tuple[Turn, Millis]:
             case _:
                 pass
     return "", Millis(0)
+
+
+def due_of(parts: Iterable[Part]) -> Millis:
+    """Until which moment a task with these words may be claimed; 0 for any other message."""
+    return next((part.at for part in parts if isinstance(part, TaskPart)), Millis(0))
+
+
+def span_until(due: Millis, at: Millis) -> Millis:
+    """For how long a task may be claimed that was posted at `at`, until the moment `due`: its header holds that. A task
+    that comes after its moment is over at once."""
+    return Millis(max(1, due - at))
 
 
 _KNOWN: Final = frozenset(str(part.__struct_config__.tag) for part in get_args(Part))

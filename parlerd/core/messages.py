@@ -19,7 +19,7 @@ from parlerd.core import claims, handoff, membership, memory, topics, visibility
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.decision import Decision, replayed
-from parlerd.core.envelope import Envelope, root_chain
+from parlerd.core.envelope import Envelope, root_chain, span_until
 from parlerd.core.errors import Refused
 from parlerd.core.facets import Facet, applies, decides, touches
 from parlerd.core.lifecycle import LifecycleState, require_open, require_sound
@@ -194,7 +194,7 @@ class Messages(Facet[MessagesState]):
             counter=thread.counter + 1 if finished is None else finished.counter,
             memory=does.note,
             turn=command.turn,
-            ttl_ms=command.ttl_ms,
+            ttl_ms=span_until(command.due, now) if command.due else command.ttl_ms,
             blob=command.blob,
         )
         if finished is not None:

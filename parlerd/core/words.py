@@ -30,6 +30,7 @@ from parlerd.core.envelope import (
     UnknownPart,
     blob_of,
     decode_envelope,
+    due_of,
     memory_of,
     root_chain,
     turn_of,
@@ -273,7 +274,8 @@ def check_envelope(envelope: Envelope) -> None:
                     raise _refused("parts")
                 says_something = True
             case TaskPart(ttl_ms=ttl_ms, at=at):
-                if envelope.kind != TASK or not 0 < ttl_ms <= MAX_SPAN_MS or not 0 <= at < 2**53:
+                is_one = (0 < ttl_ms <= MAX_SPAN_MS and not at) or (not ttl_ms and 0 < at < 2**53)
+                if envelope.kind != TASK or not is_one:
                     raise _refused("parts")
             case UnknownPart():
                 # A later version knows how to check it and a reader how to show it; its size is bounded here.
@@ -374,7 +376,10 @@ def contradiction(room: RoomId, key: str | None, by: By, event: MessagePosted, e
         return "key"
     if envelope.v != event.envelope_v:
         return "v"
-    if turn_of(envelope.parts) != (event.turn, event.ttl_ms):
+    turn, ttl_ms = turn_of(envelope.parts)
+    # Until a moment it is as long as follows from when the message was posted, which is not looked at here.
+    is_so_long = event.ttl_ms > 0 if due_of(envelope.parts) else event.ttl_ms == ttl_ms
+    if turn != event.turn or not is_so_long:
         return "parts"
     if envelope.v != 1:
         if envelope.id != event.id:

@@ -33,7 +33,7 @@ import msgspec
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
-from parlerd.core.envelope import Envelope, Part, blob_of, encode_envelope, memory_of, turn_of
+from parlerd.core.envelope import Envelope, Part, blob_of, due_of, encode_envelope, memory_of, turn_of
 from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, By, HomeId, KeyId, Millis, PrincipalId, RoomId, Shown, Verified
 from parlerd.core.statements import (
@@ -246,6 +246,7 @@ class Admission:
             taker="".join((envelope.role, *envelope.to)) if turn == "offered" else "",
             turn=turn,
             ttl_ms=ttl_ms,
+            due=due_of(envelope.parts),
             visibility=envelope.visibility,
             reply_to=envelope.reply_to,
             memory=memory_of(envelope.parts),

@@ -149,7 +149,7 @@ def task_entry(room: Room, task: Task, now: Millis) -> t.TaskEntry:
         state=task.state if holder is not None or is_over else "open",
         holder=None if holder is None else handle_of(room.state, holder),
         lease_until=None if holder is None else room.claims.until(task),
-        ended_by=handle_of(room.state, task.worker) if is_over else msgspec.UNSET,
+        ended_by=handle_of(room.state, task.worker) if is_over and not task.open_until else msgspec.UNSET,
         open_until=task.open_until or msgspec.UNSET,
     )
 

@@ -27,6 +27,7 @@ from parlerd.core.envelope import (
     TaskPart,
     TextPart,
     Transcript,
+    due_of,
     turn_of,
 )
 from parlerd.core.errors import ParlerError, Refused
@@ -150,7 +151,8 @@ class Sending:
         me = await self._desk.me(caller)
         if params.service is not None:
             task = self._for_queue(params)
-            if _is_past(task, self._desk.clock.now()) and await self._queues.find(me, params.service) is None:
+            now = self._desk.clock.now()
+            if _is_past(_parts(task, now)[0], now) and await self._queues.find(me, params.service) is None:
                 raise Refused("invalid_timer", "That moment is past.", what="at")
             actor, opened = await self._queues.to_ask(caller, me, params.service)
             sent = await self._send(caller, me, actor, task, params.to)
@@ -193,11 +195,12 @@ class Sending:
     async def _send(
         self, caller: Caller, me: AgentRecord, actor: RoomHandle, params: t.Send, to: tuple[str, ...]
     ) -> t.Sent:
-        parts, size = _parts(params, self._desk.clock.now())
+        now = self._desk.clock.now()
+        parts, size = _parts(params, now)
         reply_to = None
         if params.reply_to is not None:
             reply_to = await self._reading.message_id(actor.aggregate, me.id, params.reply_to)
-        command = _command(params, parts, reply_to, addressed(actor.aggregate, to))
+        command = _command(params, parts, reply_to, addressed(actor.aggregate, to), now)
         return await (await self.post(caller, me, actor, command, parts, size)).result()
 
     def _for_queue(self, params: t.Send) -> t.Send:
@@ -222,7 +225,8 @@ class Sending:
             return None
         if params.room is None and not are_in_session(actor.aggregate, me.id, params.to):
             return None
-        parts, size = _parts(params, self._desk.clock.now())
+        now = self._desk.clock.now()
+        parts, size = _parts(params, now)
         reply_to = None
         if params.reply_to is not None:
             reply_to = self._reading.message_id_now(actor.aggregate, me.id, params.reply_to)
@@ -231,7 +235,7 @@ class Sending:
         seen = self._reading.seen_now(actor.room, me.id)
         if seen is None:
             return None
-        command = _command(params, parts, reply_to, addressed(actor.aggregate, params.to))
+        command = _command(params, parts, reply_to, addressed(actor.aggregate, params.to), now)
         return self._place(caller, me, actor, command, parts, size, seen)
 
     async def post(
@@ -399,18 +403,19 @@ def _open_for(kind: str, asked: t.TimerAsked, now: Millis) -> TaskPart:
     if spec.effect != "delete" or spec.ticks is not None or spec.watch is not None:
         said = "The timer of a task runs for ms, or until at, and has the effect delete."
         raise Refused("invalid_timer", said, what="effect" if spec.effect != "delete" else "ticks")
-    span = started(spec, now).due - now
+    timer = started(spec, now)
     # Of a moment that is past the room says so, which knows whether the task was posted before.
-    return TaskPart(Millis(max(0, span)), Millis(spec.at or 0))
+    return TaskPart(timer.span) if timer.span else TaskPart(at=timer.due)
 
 
-def _is_past(params: t.Send, now: Millis) -> bool:
+def _is_past(parts: tuple[Part, ...], now: Millis) -> bool:
     """Whether the moment is past until which a task was to be open: only one that was posted before is such a task."""
-    parts, _ = _parts(params, now)
-    return params.timer is not None and not turn_of(parts)[1]
+    return 0 < due_of(parts) <= now
 
 
-def _command(params: t.Send, parts: tuple[Part, ...], reply_to: MessageId | None, to: tuple[str, ...]) -> c.PostMessage:
+def _command(
+    params: t.Send, parts: tuple[Part, ...], reply_to: MessageId | None, to: tuple[str, ...], now: Millis
+) -> c.PostMessage:
     _, ttl_ms = turn_of(parts)
     return c.PostMessage(
         operation="message.send",
@@ -421,5 +426,6 @@ def _command(params: t.Send, parts: tuple[Part, ...], reply_to: MessageId | None
         visibility=params.visible_to or None,
         reply_to=reply_to,
         ttl_ms=ttl_ms,
-        is_past=params.timer is not None and not ttl_ms,
+        due=due_of(parts),
+        is_past=_is_past(parts, now),
     )

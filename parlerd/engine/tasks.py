@@ -167,7 +167,12 @@ class Tasks:
             task=id,
         )
         await handle.submit(command, self._desk.by(caller, me))
-        await self._told(caller, handle, id, lambda found: found is None or found.worker != me.id)
+        await self._told(
+            caller,
+            handle,
+            id,
+            lambda found: found is None or found.worker != me.id or found.id in handle.aggregate.state.claims.over,
+        )
         room = await handle.quiet()
         task = room.claims.get(id)
         if task is None:

@@ -125,7 +125,7 @@ TaskStatus = Literal["open", "claimed", "accepted", "working", "awaiting", "done
 
 class TaskEntry(Result, frozen=True, kw_only=True):
     """How a task stands. `holder` and `lease_until` are null for a task that nobody holds. `open_until` is until when
-    it may be claimed, where its author set a time; a task that is over has it when nobody took the task in time."""
+    it may be claimed, where its author set a time; a task that is over has it when nobody had the task then."""
 
     state: TaskStatus
     holder: str | None
@@ -302,15 +302,19 @@ Source = Annotated[str, Meta(max_length=2 * MAX_SOURCE)]
 """The text of an expression. One that is too long for an expression is refused as an expression."""
 
 
+Whole = Annotated[int, Meta(ge=-(2**53), le=2**53)]
+"""A number that every reader of JSON takes whole."""
+
+
 class TimerAsked(Params, frozen=True, kw_only=True):
     """A timer: exactly one of `ms`, a span, `at`, a moment (ISO 8601, or epoch milliseconds), and `ticks` with
     `tick_on`, the path of a key (`state._shared.turn`) whose writes are counted. With the effect `delete` the thing is
     there until the timer runs out, and with `enable` from then on."""
 
     effect: Literal["delete", "enable"] = "delete"
-    ms: int | None = None
-    at: int | Annotated[str, Meta(max_length=64)] | None = None
-    ticks: int | None = None
+    ms: Whole | None = None
+    at: Whole | Annotated[str, Meta(max_length=64)] | None = None
+    ticks: Whole | None = None
     tick_on: Short | None = None
 
 

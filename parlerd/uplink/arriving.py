@@ -38,7 +38,17 @@ from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core import invocations
 from parlerd.core.claims import ENDS
-from parlerd.core.envelope import UNSIGNED, Envelope, blob_of, decode_envelope, memory_of, operation_of, turn_of
+from parlerd.core.envelope import (
+    UNSIGNED,
+    Envelope,
+    blob_of,
+    decode_envelope,
+    due_of,
+    memory_of,
+    operation_of,
+    span_until,
+    turn_of,
+)
 from parlerd.core.errors import Refused
 from parlerd.core.lifecycle import OLDER_COPY, owners_of
 from parlerd.core.membership import told_seq
@@ -776,7 +786,7 @@ class _Step:
     def _post(self, message: t.LinkMessage, envelope: Envelope, digest: bytes, author: _Known, after: Shown) -> None:
         agent, is_public = AgentId(message.agent), envelope.visibility is None
         is_recap = envelope.kind == "context" and is_public and after.number == 1 and agent == self._opening.owner
-        posted = posted_of(envelope, digest, is_opening=message.opening and is_recap, version=message.version)
+        posted = posted_of(envelope, digest, message, is_opening=message.opening and is_recap)
         by = By(agent, author.principal, "", envelope.host, cast(Via, envelope.via))
         # Of an agent of this home it is known by which request it said something, and so which one is a repeated one.
         ours = self._about._ours(agent) and envelope.v != UNSIGNED
@@ -813,13 +823,15 @@ def verified_as(envelope: Envelope) -> Verified:
 
 
 def posted_of(
-    envelope: Envelope, digest: bytes, *, is_opening: bool, version: int, verified: Verified = "unsigned"
+    envelope: Envelope, digest: bytes, told: t.LinkMessage, *, is_opening: bool, verified: Verified = "unsigned"
 ) -> e.MessagePosted:
-    """The fact of a message that its room's home told. `digest` is that of the envelope's bytes, and `version` what the
-    home says of a key that the message writes or forgets; whoever did not check the signature leaves `verified` to
-    whoever stores the fact."""
+    """The fact of a message that its room's home `told`: when it was posted, and which version of a key it writes or
+    forgets. `digest` is that of the envelope's bytes; whoever did not check the signature leaves `verified` to whoever
+    stores the fact."""
     does = memory_of(envelope.parts)
     turn, ttl_ms = turn_of(envelope.parts)
+    if due := due_of(envelope.parts):
+        ttl_ms = span_until(due, Millis(told.at))
     return e.MessagePosted(
         id=envelope.id,
         kind=envelope.kind,
@@ -834,7 +846,7 @@ def posted_of(
         opening=is_opening,
         verified=verified,
         envelope_v=envelope.v,
-        memory=None if does is None else MemoryNote(key=does.key, version=version, forgets=does.forgets),
+        memory=None if does is None else MemoryNote(key=does.key, version=told.version, forgets=does.forgets),
         turn=turn,
         ttl_ms=ttl_ms,
         blob=blob_of(envelope.parts),

@@ -135,5 +135,5 @@ def _require_sound(
 def _header(message: t.LinkMessage, envelope: Envelope, digest: bytes, by: By, *, is_opening: bool) -> e.Header:
     """The fact that the mirror would hold of the message. Position 0 is no fact's: the message is in no log here."""
     is_opening = message.opening and envelope.visibility is None and is_opening
-    event = posted_of(envelope, digest, is_opening=is_opening, version=message.version, verified=verified_as(envelope))
+    event = posted_of(envelope, digest, message, is_opening=is_opening, verified=verified_as(envelope))
     return e.Header(position=Position(0), at=Millis(message.at), by=by, authority="arrived", event=event, body=digest)

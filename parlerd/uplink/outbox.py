@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from parlerd.core import commands as c
-from parlerd.core.envelope import Part, blob_of, turn_of
+from parlerd.core.envelope import Part, blob_of, due_of, turn_of
 from parlerd.core.errors import Refused
 from parlerd.core.model import By, HomeId, MessageId, Millis, RoomId, Shown
 from parlerd.engine.authors import Draft
@@ -95,6 +95,7 @@ def request_of(row: OutboxRow) -> tuple[c.PostMessage, By, Draft]:
         reply_to=request.reply_to,
         turn=turn,
         ttl_ms=ttl_ms,
+        due=due_of(request.parts),
         blob=blob_of(request.parts),
     )
     return command, request.by, Draft(parts=request.parts, shown=Shown(request.shown, request.line))

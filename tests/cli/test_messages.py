@@ -87,7 +87,7 @@ def test_a_task_has_a_time_and_what_is_no_timer_is_a_usage_error(shell: Shell) -
     [asked] = shell.daemon.params_of("message.send")
     assert isinstance(asked, t.Send)
     assert asked.timer == t.TimerAsked(ms=60_000)
-    for timer in ("60", '{"ms": "soon"}', '{"every": 5}', "\udcff"):
+    for timer in ("60", '{"ms": "soon"}', '{"every": 5}', "\udcff", '{"ms": 18446744073709551616}', '{"at": -1e30}'):
         ran = shell.run("send", "--kind", "task", "--timer", timer, "urgent")
         assert (ran.code, "a timer is as" in ran.stderr) == (2, True), timer
 
@@ -100,7 +100,7 @@ def test_a_task_has_a_time_and_what_is_no_timer_is_a_usage_error(shell: Shell) -
             "The task is open: nobody holds it. It can be claimed until",
         ),
         (
-            {"state": "cancelled", "ended_by": "ann", "open_until": 1_700_000_000_000},
+            {"state": "cancelled", "open_until": 1_700_000_000_000},
             "The task is cancelled: nobody had it when its timer ran out,",
         ),
         ({"state": "cancelled", "ended_by": "ann"}, "The task is cancelled, as ann said."),

@@ -82,7 +82,7 @@ def test_a_task_that_nobody_takes_in_its_time_is_over_in_that_moment() -> None:
             await trio.sleep(1)
             assert await claim(bob, wait=30) is None
             error = await bob.refused("task.claim", t.ClaimTask(id=id, room="review"))
-            assert (error.code, error.details) == ("task_over", {"holder": "ann", "status": "cancelled"})
+            assert (error.code, error.details) == ("task_over", {"holder": None, "status": "cancelled"})
             assert (await bob.recv(room="review", unclaimed=True)).messages == []
             assert await state_of(ann, id) == ("cancelled", until)
             [over] = [fact for fact in facts_of(home) if isinstance(fact.event, e.TaskCompleted)]
@@ -129,8 +129,12 @@ def test_the_time_of_a_task_takes_nothing_from_the_worker_that_has_it() -> None:
             done = t.CompleteTask(id=first, room="review", text="in the end")
             assert (await bob.ask("task.complete", done, t.TaskHeld)).status == "done"
             assert await state_of(ann, first) == ("done", msgspec.UNSET)
-            await bob.ask("task.release", t.ReleaseTask(id=second, room="review"), t.TaskHeld)
+            released = await bob.ask("task.release", t.ReleaseTask(id=second, room="review"), t.TaskHeld)
+            assert released.status == "cancelled"
             assert await claim(ann, wait=1) is None
+            error = await bob.refused("task.renew", t.RenewTask(id=second, room="review"))
+            assert (error.code, error.details["holder"]) == ("claim_lost", None)
+            assert "the time was over that its author gave it" in error.message
             assert (await state_of(ann, second))[0] == "cancelled"
 
     run(main)

@@ -633,7 +633,7 @@ def test_places_are_in_order() -> None:
             "The task is open: nobody holds it. It can be claimed until 1970-01-01 00:00Z.",
         ),
         (
-            t.TaskEntry(state="cancelled", holder=None, lease_until=None, ended_by="bob", open_until=0),
+            t.TaskEntry(state="cancelled", holder=None, lease_until=None, open_until=0),
             "The task is cancelled: nobody had it when its timer ran out, 1970-01-01 00:00Z.",
         ),
     ],
