@@ -13,9 +13,9 @@ A lease ends by time. The fact that says so (`TaskLapsed`) is decided when the r
 came; until then the task is overdue, and every rule here treats it as open. A renewal is no fact, because it would come
 three times in each lease: the engine keeps a row for it, and hands the rows to this facet.
 
-A task may have a time for which it is open. That time goes on while somebody holds the task and takes nothing from the
-holder: a task that nobody holds after it is over, as if its author had taken it back. So it goes on to say in the words
-of every log and every mirror.
+A task may have a time for which it is open. That time goes on while somebody holds the task, and takes nothing from the
+holder. Once it has ended while nobody holds the task, the room's home decides that the task is over, as if its author
+had taken it back: logs and mirrors of every version know that fact.
 
 Not here: the words, who may see a message (`visibility`), and when somebody looks at what is due (the engine). Above:
 `messages`, `room`. Below: the states of other facets. Invariants: a task has one holder at most; a task that is over

@@ -409,7 +409,7 @@ def _open_for(kind: str, asked: t.TimerAsked, now: Millis) -> TaskPart:
 
 
 def _is_past(parts: tuple[Part, ...], now: Millis) -> bool:
-    """Whether the moment is past until which a task was to be open: only one that was posted before is such a task."""
+    """Whether the moment is past until which a task was to be open. Such a request can only be a repeat."""
     return 0 < due_of(parts) <= now
 
 
