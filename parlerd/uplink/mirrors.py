@@ -207,6 +207,15 @@ class Mirrors:
         placed = [actor.place(arrival.command, arrival.by, arrival.words) for arrival in arrivals]
         for submission in placed:
             submission.when_done(partial(self._note_own, actor.room, submission))
+        try:
+            await self._taken_in(actor, arrivals, placed)
+        except BaseException:
+            # The link went, or a part could not be stored. What is not begun must not follow without what is before it.
+            for submission in placed:
+                actor.withdraw(submission)
+            raise
+
+    async def _taken_in(self, actor: RoomActor[Room], arrivals: list[Arrival], placed: Sequence[Submission]) -> None:
         for arrival, submission in zip(arrivals, placed, strict=True):
             settled = await submission.result()
             for event, body in zip(arrival.command.events, arrival.words.bodies, strict=True):

@@ -21,8 +21,8 @@ from parlerd.engine.face import EngineFace, Outlet, Pending
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.tending import Tending
 from parlerd.operations import types as t
-from parlerd.uplink.lanes import ANSWER_S
-from tests.support.engine import HandClock, Party, PlugDriver, Served, run, texts
+from parlerd.uplink.lanes import ANSWER_S, mirror_of
+from tests.support.engine import HandClock, Party, PlugDriver, Served, run, settle, texts
 from tests.support.faces import PassingFace
 from tests.support.relayed import Home, Relay, Wires, homes_of
 
@@ -420,6 +420,36 @@ def test_a_task_of_a_relay_is_over_when_nobody_took_it_in_its_time_counted_from_
                 assert isinstance(found.open_until, int)
             error = await bob.refused("task.claim", t.ClaimTask(id=urgent.id))
             assert (error.code, error.details["status"]) == ("task_over", "cancelled")
+
+    run(main)
+
+
+def test_a_page_whose_link_goes_while_it_waits_for_its_mirror_leaves_nothing_of_its_end_without_its_beginning(
+    tmp_path: Path,
+) -> None:
+    """The mirror would hold another line than the relay, and accuse it."""
+
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            alice, bob = meeting.alice, meeting.bob
+            await told(meeting)
+            actor = await mirror_of(meeting.ben.uplinks._desk, RoomId(meeting.opened.room))
+            meeting.wires.cut_off("ben")
+            for text in ("one", "two"):
+                await alice.send(text)
+            # Whoever waits to look at the mirror goes first, so the page waits in its line.
+            actor._readers += 1
+            meeting.wires.bring_back("ben")
+            await trio.sleep(60)
+            assert len(actor._waiting) == 2
+            meeting.wires.cut_off("ben")
+            await settle()
+            actor._readers -= 1
+            actor.move()
+            meeting.wires.bring_back("ben")
+            await trio.sleep(120)
+            assert actor.aggregate.state.contradicted == ""
+            assert (await bob.read())[-2:] == ["one", "two"]
 
     run(main)
 
