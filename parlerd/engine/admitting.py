@@ -148,8 +148,8 @@ class Admitting:
         return t.OpenedRemoteRoom(room=command.room, replayed=not settled.facts)
 
     async def _goes_on(self, room: RoomId) -> bool:
-        """Whether a room was opened and is not over. A home that could not store the opening
-        knows of the pair alone."""
+        """Whether a room was opened and is not over. A home that could not store the opening knows of the pair
+        alone."""
         try:
             found = await (await self._desk.rooms.get(room)).quiet()
         except Refused:

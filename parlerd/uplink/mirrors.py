@@ -209,11 +209,11 @@ class Mirrors:
             submission.when_done(partial(self._note_own, actor.room, submission))
         try:
             await self._taken_in(actor, arrivals, placed)
-        except BaseException:
-            # The link went, or a part could not be stored. What is not begun must not follow without what is before it.
+        finally:
+            # Where the link went, or a part could not be stored: what is not begun must not follow without what is
+            # before it.
             for submission in placed:
                 actor.withdraw(submission)
-            raise
 
     async def _taken_in(self, actor: RoomActor[Room], arrivals: list[Arrival], placed: Sequence[Submission]) -> None:
         for arrival, submission in zip(arrivals, placed, strict=True):

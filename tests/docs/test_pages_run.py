@@ -16,7 +16,7 @@ import pytest
 from parlerd.cli.parsing import split_globals
 from tests.support import processes
 from tests.support.pages import ROOT, blocks, rows, shell_lines
-from tests.support.processes import PARLER, PATIENCE_S, Somebody
+from tests.support.processes import PATIENCE_S, Somebody, put_program
 
 pytestmark = pytest.mark.e2e
 
@@ -106,9 +106,7 @@ def test_a_home_is_restored_by_the_lines_of_the_page(somebody: Somebody, tmp_pat
     backup.chmod(0o600)
     somebody.home.database.write_bytes(b"damaged" * 1000)
 
-    program = tmp_path / "parler"
-    program.write_text(f'#!/bin/sh\nexec {shlex.join(PARLER)} "$@"\n')
-    program.chmod(0o700)
+    put_program(tmp_path)
     environment = somebody.environment(PATH=f"{tmp_path}:{os.environ['PATH']}")
     ran = subprocess.run(
         ["/bin/sh", "-eu"], input=script, env=environment, capture_output=True, text=True, timeout=2 * PATIENCE_S

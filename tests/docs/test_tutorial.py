@@ -14,7 +14,7 @@ import pytest
 
 from tests.support import processes
 from tests.support.pages import ROOT, blocks
-from tests.support.processes import PARLER, PATIENCE_S, Somebody, skip_where_nobody_may_decide, until
+from tests.support.processes import PATIENCE_S, Somebody, put_program, skip_where_nobody_may_decide, until
 
 pytestmark = pytest.mark.e2e
 
@@ -51,9 +51,7 @@ class Terminals:
     def __init__(self, somebody: Somebody, folder: Path) -> None:
         self._somebody = somebody
         self._folder = folder
-        program = folder / "parler"
-        program.write_text(f'#!/bin/sh\nexec {shlex.join(PARLER)} "$@"\n')
-        program.chmod(0o700)
+        put_program(folder)
         self._environment = somebody.environment(PATH=f"{folder}:{os.environ['PATH']}")
         self._waiting: subprocess.Popen[str] | None = None
         self._printed = ""

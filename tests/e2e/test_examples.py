@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,7 +13,7 @@ import pytest
 
 from tests.support import processes
 from tests.support.pages import ROOT, blocks, shell_lines
-from tests.support.processes import PARLER, PATIENCE_S, Somebody, skip_where_nobody_may_decide
+from tests.support.processes import PATIENCE_S, Somebody, put_program, skip_where_nobody_may_decide
 
 pytestmark = pytest.mark.e2e
 
@@ -36,9 +35,7 @@ def somebody() -> Iterator[Somebody]:
 @pytest.fixture
 def run(somebody: Somebody, tmp_path: Path) -> Run:
     """Run an example in the folder of the clone: the lines that it prints, without the columns before the names."""
-    program = tmp_path / "parler"
-    program.write_text(f'#!/bin/sh\nexec {shlex.join(PARLER)} "$@"\n')
-    program.chmod(0o700)
+    put_program(tmp_path)
     # `python3` is whichever runs the tests, and finds nothing but its own library.
     (tmp_path / "python3").symlink_to(Path(sys.executable).resolve())
     environment = somebody.environment(PATH=f"{tmp_path}:{os.environ['PATH']}")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -23,7 +22,7 @@ import pytest
 from examples.agents import Agent, Refused
 from parlerd.operations import types as t
 from tests.support import processes
-from tests.support.processes import PARLER, Somebody, until
+from tests.support.processes import Somebody, put_program, until
 from tests.support.team import free_port, skip_below_an_agent_host
 
 pytestmark = pytest.mark.e2e
@@ -331,9 +330,7 @@ def door(request: pytest.FixtureRequest, people: People, tmp_path: Path) -> Iter
     if request.param == "commands":
         yield Commands(people, tmp_path)
         return
-    program = tmp_path / "parler"
-    program.write_text(f'#!/bin/sh\nexec {shlex.join(PARLER)} "$@"\n')
-    program.chmod(0o700)
+    put_program(tmp_path)
     with ExitStack() as windows:
         yield Tools(people, windows, tmp_path)
 

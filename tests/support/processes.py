@@ -12,6 +12,7 @@ import ctypes
 import ipaddress
 import json
 import os
+import shlex
 import shutil
 import signal
 import sqlite3
@@ -44,6 +45,15 @@ PARLER: Final = [
     *(sys.executable, "-c"),
     "import sys; sys.argv[0] = 'parler'; from parlerd.cli.main import entry; entry()",
 ]
+
+
+def put_program(folder: Path) -> None:
+    """Put `parler` into a folder, for whoever has the folder in its PATH."""
+    program = folder / "parler"
+    program.write_text(f'#!/bin/sh\nexec {shlex.join(PARLER)} "$@"\n')
+    program.chmod(0o700)
+
+
 PATIENCE_S: Final = 40.0
 """For anything that is going to happen. A machine that is busy for a moment is not a failure."""
 _PAUSE_S: Final = 0.01

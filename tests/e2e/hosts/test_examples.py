@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import queue
-import shlex
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,7 +20,7 @@ from tests.e2e.hosts.drivers import ClaudeCode
 from tests.e2e.hosts.seat import Seat, Talk, seated
 from tests.e2e.test_examples import state
 from tests.support.dialects.blocks import Block, calls
-from tests.support.processes import PARLER, Somebody, Variables, skip_where_nobody_may_decide
+from tests.support.processes import Somebody, Variables, put_program, skip_where_nobody_may_decide
 from tests.support.reader import error_in
 
 pytestmark = pytest.mark.e2e
@@ -83,9 +82,7 @@ def test_a_real_host_plays_its_part(
 ) -> None:
     skip_where_nobody_may_decide(["session", "open", "--no-approval"])
     name, who, left = PATTERNS[pattern]
-    program = tmp_path / "parler"
-    program.write_text(f'#!/bin/sh\nexec {shlex.join(PARLER)} "$@"\n')
-    program.chmod(0o700)
+    put_program(tmp_path)
     for variable, value in somebody.environment().items():
         monkeypatch.setenv(variable, f"{tmp_path}:{value}" if variable == "PATH" else value)
     example = importlib.import_module(f"examples.{pattern}")
