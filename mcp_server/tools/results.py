@@ -487,6 +487,9 @@ def _sent(result: t.Sent, scribe: Scribe, asked: _Asked) -> str:
     warned = _warned(result.warning)
     if result.queued:
         return f"Not sent yet to {where}{repeated}. {_QUEUED}{warned}"
+    if result.gated:
+        why = json.dumps({"action": "why", "id": _plain(result.id)}, separators=(",", ":"))
+        return f"Posted in {where}{repeated}. Nobody is shown it yet; what it waits for: parler_rooms {why}{warned}"
     if result.seq is None:
         task = scribe.name(result.id)
         return f"Sent to the workers of {where}{repeated}, as {task}: its result comes to you.{warned}"
@@ -904,8 +907,34 @@ def _why(result: t.WhyResult, scribe: Scribe, asked: _Asked) -> str:
     if result.task is not msgspec.UNSET:
         rung.append(_task_line(result.task, scribe))
     if result.erased is True:
-        rung.append("The words of this message were erased by retention.")
-    return "\n".join([*rung, "Where it got to:", *_bounded(lines, scribe)])
+        rung.append("The words of this message are gone, by retention or with its timer.")
+    if isinstance(result.gated, t.GatedEntry):
+        waits = _gated_lines(result.gated, scribe)
+        lines = [*waits, "Where it got to:", *lines] if lines else waits
+    else:
+        rung.append("Where it got to:")
+    return "\n".join([*rung, *_bounded(lines, scribe)])
+
+
+def _gated_lines(gated: t.GatedEntry, scribe: Scribe) -> list[str]:
+    """What a message waits for."""
+    said = []
+    if isinstance(gated.enabled, str):
+        said.append(f"Each reader is shown it once this is true for it:\n{scribe.fencer.wrap(gated.enabled)}")
+    if isinstance(gated.timer, t.TimerShown):
+        what = "It goes" if gated.timer.effect == "delete" else "Nobody is shown it before its timer runs out"
+        when = f"after {gated.timer.ticks_left} writes of {_plain(str(gated.timer.tick_on))}"
+        if isinstance(gated.timer.at, int):
+            when = clock(gated.timer.at)
+        said.append(f"{what}: {when}.")
+    names = ", ".join(scribe.name(each) for each in gated.shown_to)
+    said.append(f"Shown to {names}." if names else "Nobody was shown it yet.")
+    return said
+
+
+def _withdrawn(result: t.Withdrawn, scribe: Scribe, asked: _Asked) -> str:
+    again = " before" if result.replayed else ""
+    return f"Taken back{again}: {_plain(result.id)} is shown to nobody else."
 
 
 def _task_line(task: t.TaskEntry, scribe: Scribe) -> str:
@@ -1001,6 +1030,7 @@ _TEXTS: Final[dict[type[t.Result], Callable[[Any, Scribe, _Asked], str]]] = {
     t.JoinedSession: _joined,
     t.Received: _received,
     t.Sent: _sent,
+    t.Withdrawn: _withdrawn,
     t.GivenHandoff: _handed,
     t.SharedFile: _shared_file,
     t.SharedCode: _shared_code,

@@ -1,4 +1,4 @@
-"""`parler send`, `recv` and `why`.
+"""`parler send`, `withdraw`, `recv` and `why`.
 
 Invariant: a page is read, printed, flushed, and only then acknowledged, so that a reader that dies, or whose pipe
 breaks, is shown the page again.
@@ -54,7 +54,14 @@ def _send_arguments(parser: Parser) -> None:
         "--timer",
         type=timer,
         metavar="JSON",
-        help='for a task: {"ms": 60000}, or at; when nobody has it then, nobody can claim it any more',
+        help='{"ms": 60000}, at, or ticks with tick_on: the words go then, an unclaimed task ends then, and with the'
+        " effect enable the message is shown only then",
+    )
+    parser.add_argument(
+        "--enabled",
+        type=unicode_text,
+        metavar="EXPR",
+        help="who may read it, and when: each reader is shown it once this is true for that reader",
     )
     parser.add_argument("--key", type=unicode_text, metavar="KEY", help="idempotency key (default: random)")
 
@@ -82,6 +89,7 @@ def _send(ctx: Context, args: Namespace) -> int:
         visible_to=tuple(args.visible_to),
         data=args.data,
         timer=args.timer,
+        enabled=args.enabled,
         idempotency_key=args.key or new_key(),
     )
     sent = ctx.call_again("message.send", params, t.Sent)
@@ -89,6 +97,12 @@ def _send(ctx: Context, args: Namespace) -> int:
         ctx.out.document(sent)
     elif sent.queued:
         ctx.out.say(("Not sent yet", "warn"), " to ", (f"'{sent.name or sent.room}'", "name"), f". {QUEUED}")
+    elif sent.gated:
+        again, room = " before, and not again," if sent.replayed else "", sent.name or sent.room
+        ctx.out.say((f"Posted{again}", "good"), " in ", (f"'{room}'", "name"), ", and shown to nobody yet.")
+        ctx.out.note("What it waits for, and how to take it back:")
+        ctx.out.paste(f"parler why {sent.id}", beside=True)
+        ctx.out.paste(f"parler withdraw {sent.id}", beside=True)
     else:
         again = " before, and not again," if sent.replayed else ""
         number = "" if sent.seq is None else f" as #{sent.seq}"
@@ -116,6 +130,26 @@ def say_warning(ctx: Context, warning: object) -> None:
     """Say what was taken out of somebody's words, if anything was."""
     if isinstance(warning, str) and not ctx.out.json:
         ctx.out.say((warning, "warn"))
+
+
+# -- withdraw ----------------------------------------------------------------------------------------------
+
+
+def _withdraw_arguments(parser: Parser) -> None:
+    parser.add_argument("id", type=unicode_text, metavar="ID", help="the id that `parler send` printed")
+    room_argument(parser)
+    parser.add_argument("--key", type=unicode_text, metavar="KEY", help="idempotency key (default: random)")
+
+
+def _withdraw(ctx: Context, args: Namespace) -> int:
+    params = t.WithdrawMessage(id=args.id, room=args.room, idempotency_key=args.key or new_key())
+    taken = ctx.call_again("message.withdraw", params, t.Withdrawn)
+    if ctx.out.json:
+        ctx.out.document(taken)
+    else:
+        again = " before" if taken.replayed else ""
+        ctx.out.say((f"Taken back{again}", "good"), f": {taken.id} is shown to nobody else.")
+    return DONE
 
 
 # -- recv --------------------------------------------------------------------------------------------------
@@ -299,6 +333,10 @@ def _why(ctx: Context, args: Namespace) -> int:
         out.say(*offer_line(found.handoff, ctx.now()), hang=2)
     if isinstance(found.task, t.TaskEntry):
         out.say(*_task_line(found.task, ctx.now()))
+    if isinstance(found.gated, t.GatedEntry):
+        out.say(*_gated_line(found.gated, ctx.now()))
+        if not found.readers:
+            return DONE
     if found.erased is True:
         out.say(_ERASED)
     if not found.readers:
@@ -323,7 +361,24 @@ def _why(ctx: Context, args: Namespace) -> int:
     return DONE
 
 
-_ERASED: Final = "The words of this message were erased by retention."
+_ERASED: Final = "The words of this message are gone, by retention or with its timer."
+
+
+def _gated_line(gated: t.GatedEntry, now: float) -> list[Span]:
+    """What a message waits for, in a line."""
+    said: list[Span] = []
+    timer = gated.timer
+    if isinstance(gated.enabled, str):
+        said += ["Each reader is shown it once this is true for that reader: ", (gated.enabled, "name"), ". "]
+    if isinstance(timer, t.TimerShown):
+        what = "It goes" if timer.effect == "delete" else "Nobody is shown it before its timer runs out"
+        when = f"after {timer.ticks_left} more writes of {timer.tick_on}"
+        if isinstance(timer.at, int):
+            when = to_the_second(timer.at, now)
+        said.append(f"{what}: {when}. ")
+    shown_to = ", ".join(gated.shown_to)
+    said.append(f"Shown to {shown_to}." if shown_to else ("Nobody was shown it yet.", "warn"))
+    return said
 
 
 def _task_line(task: t.TaskEntry, now: float) -> list[Span]:
@@ -371,6 +426,13 @@ HANDLERS: Final = {
             "git diff | parler send --room auth-redesign --kind review -",
             'parler send --service review "review PR #42"',
         ),
+    ),
+    "withdraw": Handler(
+        _withdraw_arguments,
+        _withdraw,
+        section="Talk",
+        rank=55,
+        examples=("parler withdraw m_0123456789abcdefghij",),
     ),
     "recv": Handler(
         _recv_arguments,

@@ -91,6 +91,9 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
         'git diff | parler send --room auth-redesign --kind review -',
         'parler send --service review "review PR #42"',
     )),
+    (('withdraw',), 'parlerd.cli.messages', 'message.withdraw', '', (
+        'parler withdraw m_0123456789abcdefghij',
+    )),
     (('recv',), 'parlerd.cli.messages', 'message.recv', '', (
         'parler recv',
         'parler --as bob recv --room auth-redesign --wait 60',
@@ -413,6 +416,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'fetch',
         'task',
         'why',
+        'withdraw',
         'presence',
         'attention',
     )),

@@ -69,7 +69,8 @@ class Task(msgspec.Struct, frozen=True, array_like=True):
     """One task, by its message. `to`, `role` and `visibility` are those of the message. `worker` holds the task or,
     where the task is over, ended it; it is empty for an open task. `until`, `fence` and `lease_ms` are those of the
     newest claim as the log has them: renewals are not in here. `open_until` is until when the task may be claimed, 0
-    where its author set no time; a task that is over has it when nobody took the task in that time."""
+    where its author set no time; a task that is over has it when nobody took the task in that time. `among` are those
+    who alone may claim it now, None for all for whom it is."""
 
     id: MessageId
     position: Position
@@ -83,6 +84,7 @@ class Task(msgspec.Struct, frozen=True, array_like=True):
     fence: Position = Position(0)
     lease_ms: Millis = Millis(0)
     open_until: Millis = Millis(0)
+    among: tuple[AgentId, ...] | None = None
 
     @property
     def is_held(self) -> bool:
@@ -92,7 +94,12 @@ class Task(msgspec.Struct, frozen=True, array_like=True):
     @property
     def is_for_all(self) -> bool:
         """Whether every worker of the room may take it."""
-        return not self.to and not self.role and self.visibility is None
+        return not self.to and not self.role and self.visibility is None and self.among is None
+
+    @property
+    def waits_for_all(self) -> bool:
+        """Whether nobody has it, and every worker of the room may take it."""
+        return self.is_for_all and not self.is_held
 
 
 class ClaimsState(msgspec.Struct):
@@ -153,7 +160,7 @@ class Claims(Facet[ClaimsState]):
         """Renewals of claims, as far as the engine told of them."""
         # What follows from the state, so that a pick does not look through all tasks. A heap may hold what does not
         # count any more; whoever comes to it drops it.
-        self._free = [(task.position, task.id) for task in state.tasks.values() if not task.is_held and task.is_for_all]
+        self._free = [(task.position, task.id) for task in state.tasks.values() if task.waits_for_all]
         """Open tasks that are for every worker, the oldest first."""
         self._offered = {id for _, id in self._free}
         """The tasks in that heap."""
@@ -212,6 +219,8 @@ class Claims(Facet[ClaimsState]):
         if member is None or not member.present or is_requester(member):
             return False
         if task.visibility is not None and worker not in task.visibility:
+            return False
+        if task.among is not None and worker not in task.among:
             return False
         if task.to:
             return worker in task.to
@@ -306,7 +315,9 @@ class Claims(Facet[ClaimsState]):
             raise Refused("no_such_task", id=id)
         if task.id in self.state.over:
             raise self._over(task)
-        if not self.is_for(task, worker):
+        if task.among is not None and worker not in task.among and self.holder(task, now) != worker:
+            raise Refused("task_not_offered", id=id)
+        if self.holder(task, now) != worker and not self.is_for(task, worker):
             raise Refused("task_not_yours", id=id)
         if self.holder(task, now) is None and not self.is_open(task, now):
             raise Refused("task_over", RAN_OUT, holder=None, status="cancelled")
@@ -319,7 +330,7 @@ class Claims(Facet[ClaimsState]):
     def _next(self, worker: AgentId, now: Millis) -> Task | None:
         """The oldest task that this worker can have: one that is open, or whose lease has ended."""
         tasks = self.state.tasks
-        while self._free and ((task := tasks.get(self._free[0][1])) is None or task.is_held):
+        while self._free and ((task := tasks.get(self._free[0][1])) is None or not task.waits_for_all):
             self._offered.discard(heappop(self._free)[1])
         found = [tasks[self._free[0][1]]] if self._free else []
         if found and not self.is_open(found[0], now):
@@ -458,6 +469,17 @@ class Claims(Facet[ClaimsState]):
         if goes_on is not None and told is not None and told.worker == header.by.actor:
             tasks[told.id] = msgspec.structs.replace(told, state=goes_on)
 
+    def _offered_to(self, event: e.TaskOffered, header: e.Header) -> None:
+        task = self.state.tasks.get(event.task)
+        if task is None:
+            return
+        task = self.state.tasks[task.id] = msgspec.structs.replace(task, among=event.among)
+        if not task.is_for_all:
+            self._named.add(task.id)
+        elif not task.is_held:
+            self._named.discard(task.id)
+            self._offer(task)
+
     def _claimed(self, event: e.TaskClaimed, header: e.Header) -> None:
         task = self.state.tasks.get(event.task)
         if task is None:
@@ -547,7 +569,7 @@ class Claims(Facet[ClaimsState]):
             yield topics.claims(self._lifecycle.room)
 
     def _moved(
-        self, event: e.TaskClaimed | e.TaskReleased | e.TaskCompleted | e.TaskLapsed, header: e.Header
+        self, event: e.TaskOffered | e.TaskClaimed | e.TaskReleased | e.TaskCompleted | e.TaskLapsed, header: e.Header
     ) -> Iterator[Topic]:
         yield topics.claims(self._lifecycle.room, event.task)
 
@@ -559,6 +581,7 @@ class Claims(Facet[ClaimsState]):
     )
     APPLIES = (
         applies(e.MessagePosted, _posted),
+        applies(e.TaskOffered, _offered_to),
         applies(e.TaskClaimed, _claimed),
         applies(e.TaskReleased, _released),
         applies(e.TaskLapsed, _released),
@@ -569,6 +592,7 @@ class Claims(Facet[ClaimsState]):
     )
     TOUCHES = (
         touches(e.MessagePosted, _new_task),
+        touches(e.TaskOffered, _moved),
         touches(e.TaskClaimed, _moved),
         touches(e.TaskReleased, _moved),
         touches(e.TaskLapsed, _moved),

@@ -116,6 +116,29 @@ class PostMessage(Coordination, frozen=True, kw_only=True):
     found it; None when the room has no such number."""
 
 
+class GateMessage(Coordination, frozen=True, kw_only=True):
+    """A message that its readers are shown under a condition or after a timer, or whose words go with one. Its author
+    signed `envelope`, and the room refuses it if it says anything but what the room itself would have decided."""
+
+    envelope: Envelope
+    enabled: Expression | None
+    """What has to be true for a reader, as the envelope's text says."""
+    timer: TimerSpec | None
+    """The timer that the envelope names."""
+    signed: bytes
+    """The bytes of the envelope with its author's signature (`gated.encode_signed`)."""
+    reply: ReplyTarget | None = None
+    """What the engine found of the message that is replied to."""
+    is_id_taken: bool = False
+    """Whether another message has this id."""
+
+
+class WithdrawMessage(Command, frozen=True, kw_only=True):
+    """Its author, or the room's owner, takes a gated message back: nobody else is shown it."""
+
+    id: MessageId
+
+
 class OpenRoom(Command, frozen=True, kw_only=True):
     """The first command of a room. What is settled with it is what its author signs, or has signed elsewhere."""
 
@@ -404,6 +427,8 @@ class Arrive(Command, frozen=True, kw_only=True):
 
 RoomCommand = (
     PostMessage
+    | GateMessage
+    | WithdrawMessage
     | OpenRoom
     | MintKey
     | Knock

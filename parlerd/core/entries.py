@@ -24,7 +24,7 @@ import msgspec
 from parlerd.core.expressions import Expression
 from parlerd.core.gates import Program
 from parlerd.core.json_values import Value, read
-from parlerd.core.model import BESIDE, OWN_SCOPES, AgentId, Millis, Position
+from parlerd.core.model import BESIDE, OWN_SCOPES, AgentId, By, MessageId, Millis, Position, TaskOutcome
 from parlerd.core.templates import Action
 from parlerd.core.timers import Timer
 
@@ -39,11 +39,28 @@ Name = tuple[str, str]
 """A scope and a key."""
 
 
+class Gate(msgspec.Struct, frozen=True, array_like=True):
+    """What a gated message is beside the expression and the timer of its entry. `by` is its author as it posted the
+    message, and `visibility` names those who may be shown it, None for everyone. `readers` were shown it, in the
+    messages at `places`, or everybody was (`is_public`). Of a task, `tasks` are the messages among those that are not
+    over, `open_until` is until when it may be claimed, 0 for ever, and `ended` says how it ended and by whom."""
+
+    kind: str
+    by: By
+    visibility: tuple[AgentId, ...] | None = None
+    readers: tuple[AgentId, ...] = ()
+    places: tuple[Position, ...] = ()
+    is_public: bool = False
+    tasks: tuple[MessageId, ...] = ()
+    open_until: Millis = Millis(0)
+    ended: tuple[AgentId, TaskOutcome] | None = None
+
+
 class Entry(msgspec.Struct, frozen=True, array_like=True):
     """What stands under a key. `text` is the JSON text of the value, empty for a view, and where the body that has it
     was not read or was erased; `size` is its length. `by` wrote it, at `at`, with the fact at `position`. `ticks` is
     how many ticks the timer has left, where it counts ticks. An action, which stands beside the scopes, has `action` in
-    place of a value, and a module its `role`."""
+    place of a value, a module its `role`, and a gated message `gate` beside what its author signed."""
 
     version: int
     text: bytes
@@ -57,6 +74,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     ticks: int = 0
     action: Action | None = None
     role: str = ""
+    gate: Gate | None = None
 
     @property
     def expressions(self) -> Iterator[Expression]:
@@ -82,13 +100,15 @@ class EntriesState(msgspec.Struct):
     """The entries of a room, by scope and key; the last versions of keys that have no entry any more, by scope and key
     in one name, the one that was deleted first before the others; which scopes only their own agents read; and the
     names of modules, also of those that were deleted, each with the handle of its registrar. Versions up to and at
-    `floor` may have been of keys that are forgotten."""
+    `floor` may have been of keys that are forgotten. In a mirror, `shown` are the gated messages that its readers were
+    shown apart from others, each with those readers, the oldest first."""
 
     scopes: dict[str, dict[str, Entry]] = {}
     gone: dict[str, int] = {}
     floor: int = 0
     hidden: dict[str, bool] = {}
     modules: dict[str, str] = {}
+    shown: dict[MessageId, tuple[AgentId, ...]] = {}
 
 
 class Due(NamedTuple):
@@ -228,6 +248,10 @@ class Table:
         self._forget(scope, key)
         self.state.gone[one_name(scope, key)] = version
         self._trim()
+
+    def remove(self, scope: str, key: str) -> None:
+        """Let nothing stand under a key that never comes again."""
+        self._forget(scope, key)
 
     def _trim(self) -> None:
         """Forget the oldest of the remembered versions where there are too many."""

@@ -17,14 +17,19 @@ encoded once; the bytes that were signed are the bytes that are stored and sent.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal, TypeGuard, get_args
 
 import msgspec
 
 from parlerd.core.model import NO_BLOB, AgentId, BlobId, MessageId, Millis, RoomId, Turn
+from parlerd.core.timers import Effect
 
 UNSIGNED: Final = 0
 """The version of the envelopes that nobody signs."""
+SIGNED: Final = 2
+"""The version of the envelopes that authors sign as messages."""
+RELEASED: Final = 3
+"""The version of the envelopes in which a home shows a gated message, whose author signed what is within."""
 DEFAULT_OFFER_MS: Final = Millis(24 * 3600 * 1000)
 """How long the offer of a turn stands: as long as a session key is good for, so that a giver who comes back the next
 day finds the turn taken or free."""
@@ -135,6 +140,33 @@ class TaskPart(msgspec.Struct, frozen=True, tag_field="type", tag="task", omit_d
     """The moment, by the wall clock; 0 for a span."""
 
 
+class GateTimer(msgspec.Struct, frozen=True, array_like=True):
+    """A timer as its author asked for it: exactly one of `ms`, `at`, and `ticks` with `watch`. `at` is a moment of the
+    wall clock. See `timers.TimerSpec`."""
+
+    effect: Effect
+    ms: Millis = Millis(0)
+    at: Millis = Millis(0)
+    ticks: int = 0
+    watch: tuple[str, str] | None = None
+
+
+class GatePart(msgspec.Struct, frozen=True, tag_field="type", tag="gate", omit_defaults=True):
+    """The message is shown to a reader once `enabled` is true for it and the timer lets it, and its words go when a
+    timer says so. Such an envelope is no message by itself: its author signs it as `parler/gated`."""
+
+    enabled: str = ""
+    """An expression; an empty one is true for everyone."""
+    timer: GateTimer | None = None
+
+
+class GatedPart(msgspec.Struct, frozen=True, tag_field="type", tag="gated"):
+    """What the author of a gated message signed: the bytes of an envelope that has a `GatePart`, and the signature."""
+
+    body: bytes
+    signature: bytes
+
+
 class UnknownPart(msgspec.Struct, frozen=True, tag_field="type", tag="unknown"):
     """A part of a type that came after this version of Parler. Nobody composes one: `decode_envelope` puts it in the
     place of what it cannot read. `packed` is the whole part, so that two such parts can be told apart."""
@@ -142,14 +174,25 @@ class UnknownPart(msgspec.Struct, frozen=True, tag_field="type", tag="unknown"):
     packed: bytes
 
 
-Part = TextPart | DataPart | HandoffPart | HandoffAnswerPart | MemoryPart | BlobPart | TaskPart | UnknownPart
+Part = (
+    TextPart
+    | DataPart
+    | HandoffPart
+    | HandoffAnswerPart
+    | MemoryPart
+    | BlobPart
+    | TaskPart
+    | GatePart
+    | GatedPart
+    | UnknownPart
+)
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The signed body of a message."""
 
     v: int
-    """The version of this shape: 2, 1 for an envelope that an older Parler wrote, or `UNSIGNED`."""
+    """The version of this shape: `SIGNED`, 1 for an envelope that an older Parler wrote, `UNSIGNED`, or `RELEASED`."""
     id: MessageId = MessageId("")
     """The message's id, drawn by the author; empty in version 1, whose ids the room's home drew."""
     room: RoomId
@@ -228,6 +271,11 @@ def operation_of(parts: Iterable[Part]) -> str:
     return "message.send"
 
 
+def gate_of(parts: Iterable[Part]) -> GatePart | None:
+    """Under what a message is shown; None for one that is shown at once and for good."""
+    return next((part for part in parts if isinstance(part, GatePart)), None)
+
+
 def root_chain(id: MessageId) -> str:
     """The name of the conversation that begins with this message. It follows from the id, so that nobody can put a new
     message into a conversation that is not its own."""
@@ -273,11 +321,40 @@ def encode_envelope(envelope: Envelope) -> bytes:
 
 
 def decode_envelope(data: bytes) -> Envelope:
-    """The envelope again, of either version. A part of a type that is not known reads as an `UnknownPart`.
+    """The envelope again, of any version. A part of a type that is not known reads as an `UnknownPart`, and one that a
+    home released has the words that its author signed (`gated_part` gives the signature).
 
     Raises `msgspec.DecodeError` for bytes that are no envelope, and what msgspec does not wrap: `UnicodeDecodeError`
     for text that is not UTF-8, and `RecursionError` for nesting without end.
     """
+    envelope = _decode(data)
+    if envelope.v != RELEASED:
+        return envelope
+    words: list[Part] = []
+    for part in envelope.parts:
+        words += [each for each in _decode(part.body).parts if not _is_gate(each)] if _is_gated(part) else [part]
+    return msgspec.structs.replace(envelope, parts=tuple(words))
+
+
+def gated_part(data: bytes) -> GatedPart:
+    """What the author signed of the message that a home released in this envelope. Raises like `decode_envelope`, and
+    `msgspec.ValidationError` where there is no such thing."""
+    match _decode(data).parts:
+        case (GatedPart() as part,) | (GatedPart() as part, TaskPart()):
+            return part
+        case _:
+            raise msgspec.ValidationError("a released message holds what its author signed")
+
+
+def _is_gate(part: Part) -> bool:
+    return isinstance(part, GatePart)
+
+
+def _is_gated(part: Part) -> TypeGuard[GatedPart]:
+    return isinstance(part, GatedPart)
+
+
+def _decode(data: bytes) -> Envelope:
     try:
         return _DECODER.decode(data)
     except msgspec.ValidationError:

@@ -589,6 +589,29 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         scope="room",
     ),
     _E(
+        "task_not_offered",
+        "This task is not offered to you now: its condition does not hold for you, or somebody has it already.",
+        "Run `parler recv --unclaimed` to see the tasks that you could claim.",
+        tool_hint='Call parler_recv {"unclaimed":true} to see the tasks that you could claim.',
+        retryable=True,
+    ),
+    _E(
+        "too_many_gated",
+        "There is a limit to how many messages of one room may wait for a condition or a timer, and this room has"
+        " reached it.",
+        "Wait until some of them are shown, or take back those that are not needed: `parler withdraw ID`.",
+        tool_hint="Wait until some of them are shown, or take back those that are not needed.",
+        action="back_off",
+        scope="room",
+        retryable=True,
+    ),
+    _E(
+        "no_such_gated",
+        "No message of yours with this id waits for a condition or a timer.",
+        "Run `parler why ID` to see what became of a message.",
+        tool_hint='Call parler_why {"id":"ID"} to see what became of a message.',
+    ),
+    _E(
         "too_many_tasks",
         "There is a limit to how many tasks of one room may wait or be held, and this room has reached it.",
         "Let workers end some of them, or take back those that are not needed: `parler task cancelled --task ID`.",

@@ -203,6 +203,43 @@ class MessagePosted(_Event, tag="message_posted", frozen=True, kw_only=True):
     """The file or the code that the message brings; empty for one that brings none."""
 
 
+class MessageGated(_Event, tag="message_gated", frozen=True, kw_only=True):
+    """A message that nobody is shown yet, because it waits for `enabled` or for its timer, or one whose words go with
+    its timer. `visibility` names those who may be shown the message; None stands for everyone. The body is what the
+    author signed, with the signature (`gated.encode_signed`)."""
+
+    id: MessageId
+    kind: str
+    visibility: tuple[AgentId, ...] | None = None
+    enabled: Expression | None = None
+    timer: Timer | None = None
+    size: int
+    """Bytes of the body."""
+
+
+class MessageReleased(_Event, tag="message_released", frozen=True, kw_only=True):
+    """The gated message `gate` is shown to `readers`, as the message `id` that follows this fact; None for everyone who
+    may be shown it, now and later."""
+
+    gate: MessageId
+    id: MessageId
+    readers: tuple[AgentId, ...] | None = None
+
+
+class MessageWithdrawn(_Event, tag="message_withdrawn", frozen=True, kw_only=True):
+    """The gated message `id` is shown to nobody else any more."""
+
+    id: MessageId
+
+
+class TaskOffered(_Event, tag="task_offered", frozen=True, kw_only=True):
+    """From now on these workers alone may claim the task; None for all for whom it is. Whoever has the task keeps
+    it."""
+
+    task: MessageId
+    among: tuple[AgentId, ...] | None = None
+
+
 class TaskClaimed(_Event, tag="task_claimed", frozen=True, kw_only=True):
     """A worker has this task, the message `task`, until `until`. `lease_ms` is for how long a renewal holds."""
 
@@ -624,6 +661,10 @@ RoomEvent = (
     | JoinApproved
     | JoinDenied
     | MessagePosted
+    | MessageGated
+    | MessageReleased
+    | MessageWithdrawn
+    | TaskOffered
     | TaskClaimed
     | TaskReleased
     | TaskCompleted

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Generic, TypeVar
+from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeVar
 
 import msgspec
 
@@ -70,6 +70,16 @@ def touches(event: type[E], rule: Callable[[F, E, Header], Iterable[Topic]]) -> 
 def nobody(facet: Facet[Any], event: Event, header: Header) -> tuple[Topic, ...]:
     """The rule of a facet's `TOUCHES` for an event that nobody waits for."""
     return ()
+
+
+class Follow(NamedTuple):
+    """A fact that follows from what was decided, without anybody asking for it. `by` acts; None for the home itself.
+    `body` is what stands in its body, and `erases` the facts whose bodies go with it."""
+
+    event: Event
+    by: By | None = None
+    body: bytes | None = None
+    erases: tuple[Position, ...] = ()
 
 
 class Facet(Generic[T]):
@@ -214,6 +224,11 @@ class Aggregate(Generic[S]):
     def ran_out(self, now: Millis) -> list[Event]:
         """What has run out and is to be a fact before anything else is decided."""
         return [event for facet in self.facets for event in facet.ran_out(now)]
+
+    def follow(self, now: Millis, ids: Ids) -> Iterable[Follow]:
+        """What follows from the facts that were applied since this was asked last. Whoever asks applies each before it
+        takes the next, in the batch of those facts."""
+        return ()
 
     def next_deadline(self, after: Millis) -> Millis | None:
         """The first moment after `after` at which time alone changes something in this aggregate; None when nothing

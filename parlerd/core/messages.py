@@ -19,7 +19,7 @@ from parlerd.core import claims, handoff, membership, memory, topics, visibility
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.decision import Decision, replayed
-from parlerd.core.envelope import Envelope, root_chain, span_until
+from parlerd.core.envelope import SIGNED, Envelope, root_chain, span_until
 from parlerd.core.errors import Refused
 from parlerd.core.facets import Facet, applies, decides, touches
 from parlerd.core.lifecycle import LifecycleState, require_open, require_sound
@@ -268,7 +268,7 @@ class Messages(Facet[MessagesState]):
         if event.visibility is None:
             state.public += 1
             state.line = next_line(state.line, event.envelope)
-        if event.envelope_v > 1:
+        if event.envelope_v == SIGNED:
             threads = state.threads.setdefault(header.by.actor, {})
             threads[audience_key(event.visibility)] = Thread(event.counter, event.envelope)
             if len(threads) > KEPT_AUDIENCES:

@@ -70,7 +70,9 @@ COOLDOWNS: Final = "_cooldown"
 """In place of a scope: the actions that were invoked and cannot be invoked again yet."""
 AGENTS: Final = "_agent"
 """In place of a scope: the modules of a room, and what has to be true for an agent to be there."""
-BESIDE: Final = frozenset({ACTIONS, COOLDOWNS, AGENTS})
+MESSAGES: Final = "_message"
+"""In place of a scope: the messages that wait for something before anybody is shown them, or whose time is bounded."""
+BESIDE: Final = frozenset({ACTIONS, COOLDOWNS, AGENTS, MESSAGES})
 """What stands beside the state's scopes and is none of them."""
 INVOCATION: Final = "action_invocation"
 """The kind of the messages by which a room's home says that an action was invoked (`invocations`). Nobody posts one."""

@@ -29,13 +29,15 @@ from parlerd.core.entries import Entry, Table
 from parlerd.core.expressions import ABSENT, Absent, Branch, Expression, Failed, Moment, Spent, Value
 from parlerd.core.gates import Program
 from parlerd.core.membership import Member
-from parlerd.core.model import ACTIONS, AGENTS, OWN_SCOPES, VIEWS, AgentId, Millis
+from parlerd.core.model import ACTIONS, AGENTS, MESSAGES, OWN_SCOPES, VIEWS, AgentId, Millis
 from parlerd.core.seen import Presences
 from parlerd.core.topics import ANY
 from parlerd.core.values import STEPS, Meter
 
 PRIVATE: Final = "(private)"
 """In place of a condition that names a scope which the asker does not read."""
+NOBODY: Final = ""
+"""In place of a handle: whoever is not the one that a scope belongs to."""
 MODULE: Final = "module"
 """The status of a module, which no agent states: it tells the two apart."""
 MILLI: Final = 1_000_000
@@ -71,13 +73,14 @@ class Resolver:
         *,
         now: Millis,
         presence: Presences,
+        steps: int | None = None,
     ) -> None:
         self.table = table
         self.asker = asker
         self._members = members
         self._now = now
         self._presence = presence
-        self._left = MAX_STEPS
+        self._most = self._left = MAX_STEPS if steps is None else min(steps, MAX_STEPS)
         """The steps that everything together may still take."""
         self._running: Meter | None = None
         """The steps of what is being evaluated, with all that this leads to."""
@@ -100,8 +103,8 @@ class Resolver:
         """Those that came to depend on themselves."""
         self.looked: dict[tuple[str, str, str], None] = {}
         """What was looked at, as (root, scope, key): what an answer depends on, whichever way it came to be. A part is
-        `ANY` where all of them were looked at, and where there is none. Time is ("now", ANY, ANY), and who reads which
-        scope ("scopes", ANY, ANY)."""
+        `ANY` where all of them were looked at, and where there is none. Time is ("now", ANY, ANY), who reads which
+        scope ("scopes", ANY, ANY), and as whom the room is looked at ("self", ANY, ANY)."""
 
     # -- for expressions -----------------------------------------------------------------------------------
 
@@ -143,6 +146,7 @@ class Resolver:
             case "actions":
                 return _Actions(self)
             case "self":
+                self.note("self")
                 return self.asker.handle
             case "now":
                 self.note("now")
@@ -223,12 +227,31 @@ class Resolver:
     def stands(self, scope: str) -> bool:
         """Whether whoever has this scope is there for the asker: an agent that is or was in, or a module. The room's
         own scopes always are, and so is the asker. Raises `Spent`."""
-        if scope in OWN_SCOPES or scope == self.asker.handle:
+        if scope in OWN_SCOPES:
             return True
         entry = self.table.entry(AGENTS, scope)
+        if scope == self.asker.handle:
+            if entry is not None:
+                self.note("self")
+            return True
         if entry is None:
             return scope not in self.table.state.modules
         return self._enabled(AGENTS, scope, entry)
+
+    def shows(self, message: str, entry: Entry) -> bool:
+        """Whether a gated message is there for the asker, as far as its own expression says."""
+        return self._enabled(MESSAGES, message, entry)
+
+    @property
+    def is_alike_for_all(self) -> bool:
+        """Whether nothing that was looked at is another thing for another asker."""
+        is_hidden = any(self.table.state.hidden.values())
+        return not any(root == "self" or (root == "scopes" and is_hidden) for root, _, _ in self.looked)
+
+    @property
+    def steps(self) -> int:
+        """The steps that everything took."""
+        return self._most - self._left
 
     def is_enabled(self) -> bool:
         """Whether the asker is there by its own word. Raises `Spent`."""
@@ -255,6 +278,7 @@ class Resolver:
         """Whether the asker may invoke an action that is there. One that depends on itself may not be. Raises
         `Spent`."""
         name = (_AVAILABLE, id)
+        self.note("self")
         known = self._available.get(id)
         if known is not None:
             self._came_to(name)
@@ -270,7 +294,11 @@ class Resolver:
         return found
 
     def _is_hidden(self, scope: str) -> bool:
-        if scope in OWN_SCOPES or self.table.owns(self.asker.handle, scope):
+        if scope in OWN_SCOPES:
+            return False
+        if self.table.owns(self.asker.handle, scope):
+            if self.table.is_hidden(scope, NOBODY):
+                self.note("self")
             return False
         self.note("scopes")
         return self.table.is_hidden(scope, self.asker.handle)
@@ -449,6 +477,8 @@ class _Agent(Branch):
         self._member = member
 
     def find(self, name: str) -> Value | Absent:
+        if name == "role":
+            return self._member.role
         if name == "last_seen":
             return self._resolver.last_seen(self._member)
         return self._resolver.seen(self._member).get(name, ABSENT)

@@ -12,7 +12,7 @@ Not here: any rule. Above: the engine, which looks up what `decide` needs of the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import ClassVar, Final, get_args
 
 import msgspec
@@ -24,6 +24,7 @@ from parlerd.core.actions import Actions
 from parlerd.core.approvals import Approvals, ApprovalsState, KeyState, Request
 from parlerd.core.claims import Claims, ClaimsState
 from parlerd.core.entries import EntriesState
+from parlerd.core.gated import Gated
 from parlerd.core.handoff import Handoffs, HandoffState, Offers
 from parlerd.core.lifecycle import Lifecycle, LifecycleState, alarm
 from parlerd.core.membership import Member, Membership, MembershipState
@@ -35,6 +36,7 @@ from parlerd.core.model import (
     Approver,
     History,
     HomeId,
+    Ids,
     KeyId,
     Millis,
     Position,
@@ -54,7 +56,7 @@ from parlerd.core.seen import Presences
 from parlerd.core.state import Entries, require_enabled
 from parlerd.core.words import TASK
 
-FOLD_VERSION: Final = 12
+FOLD_VERSION: Final = 13
 """Raise this number when the state's shape changes, or the state that a log folds to: snapshots of another version are
 thrown away, and rooms replay their logs. `tests/core/test_folding.py` fails when you forget it."""
 
@@ -177,6 +179,7 @@ class Room(facets.Aggregate[RoomState]):
             Handoffs,
             Claims,
             Retention,
+            Gated,
             Entries,
             Actions,
             Modules,
@@ -197,6 +200,8 @@ class Room(facets.Aggregate[RoomState]):
         """The room's actions."""
         self.modules: Final = Modules(self.entries, life, members, self.look)
         """The room's modules, and what its agents say of themselves."""
+        self.gated: Final = Gated(self.entries, life, members, self.claims, self.look, self.actions.may_invoke)
+        """The messages that wait for something, or go with a timer."""
         super().__init__(
             state,
             Lifecycle(life),
@@ -209,6 +214,7 @@ class Room(facets.Aggregate[RoomState]):
             Handoffs(state.handoffs, offers),
             self.claims,
             Retention(state.retention, life, state.memory, offers, state.claims),
+            self.gated,
             self.entries,
             self.actions,
             self.modules,
@@ -232,6 +238,13 @@ class Room(facets.Aggregate[RoomState]):
 
         asker = Asker(agent, member.handle, counted, self.actions.may_invoke)
         return Resolver(self.entries.table, self.state.members, asker, now=now, presence=presence)
+
+    def has_due(self, now: Millis) -> bool:
+        """Whether something has run out, or was left over, and is a fact once somebody looks."""
+        return bool(self.ran_out(now)) or self.gated.has_work
+
+    def follow(self, now: Millis, ids: Ids) -> Iterable[facets.Follow]:
+        return self.gated.follow(now, ids) if self.gated.has_work else ()
 
     def _require_enabled(self, agent: AgentId, now: Millis, presence: Presences) -> None:
         require_enabled(self.look(agent, now, presence))

@@ -35,7 +35,7 @@ from parlerd.core.facets import Facet, applies, decides, nobody, reads, touches
 from parlerd.core.json_values import added, appended, merged, read, text_of
 from parlerd.core.lifecycle import LifecycleState, require_open, require_sound
 from parlerd.core.membership import MAX_COMPARED, Member, MembershipState, handle_named, is_requester, present
-from parlerd.core.model import AGENTS, BESIDE, OWN_SCOPES, VIEWS, AgentId, By, Ids, Millis, key_label
+from parlerd.core.model import AGENTS, BESIDE, MESSAGES, OWN_SCOPES, VIEWS, AgentId, By, Ids, Millis, key_label
 from parlerd.core.refusals import refusal
 from parlerd.core.resolver import Resolver
 from parlerd.core.seen import Presences
@@ -224,6 +224,9 @@ class Entries(Facet[EntriesState]):
                 self.table.put(scope, key, msgspec.structs.replace(entry, ticks=left))
 
     def _fired(self, event: e.TimerFired, header: e.Header) -> None:
+        if event.scope == MESSAGES:
+            # What becomes of a gated message, another facet says.
+            return
         if event.effect == "delete":
             self.table.drop(event.scope, event.key, event.version)
         elif (entry := self.table.entry(event.scope, event.key)) is not None:

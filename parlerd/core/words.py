@@ -18,9 +18,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 import msgspec
 
 from parlerd.core.envelope import (
+    SIGNED,
     BlobPart,
     DataPart,
     Envelope,
+    GatedPart,
+    GatePart,
     HandoffAnswerPart,
     HandoffPart,
     MemoryPart,
@@ -37,6 +40,7 @@ from parlerd.core.envelope import (
 )
 from parlerd.core.errors import Refused
 from parlerd.core.model import (
+    INVOCATION,
     MAX_LABEL,
     MAX_TEXT,
     By,
@@ -80,6 +84,8 @@ KIND_OF: Final[Mapping[Said, str]] = {
 LATE: Final = "late-result"
 """The kind of what a worker says of a task that it does not hold any more: kept to be read, and without effect."""
 SAID_OF_TASK: Final = frozenset({*KIND_OF.values(), LATE})
+UNGATED: Final = frozenset({*SAID_OF_TASK, MEMORY, HANDOFF, INVOCATION})
+"""Kinds of messages that do something in their room, at once: none of these waits for anything."""
 MAX_NAME: Final = 255
 """Bytes of the name that an author gives to what it shares: as many as a file system takes."""
 MAX_PARTS: Final = 16
@@ -224,15 +230,34 @@ def check_envelope(envelope: Envelope) -> None:
     """Check sizes, depth, numbers, and the forms of names, ids and parts. Raises what `check_body` raises.
 
     Only version 2 passes: version 1 is read where it is stored, and nobody admits one any more. What nobody signs has a
-    check of its own (`invocations.read`).
+    check of its own (`invocations.read`), and so has what a home releases (`gated.read`).
     """
+    _check_head(envelope)
+    _require({"counter": 1 <= envelope.counter < 2**53, "previous": len(envelope.previous) in (0, _HASH)})
+    if not _says_something(envelope):
+        raise _refused("parts")
+
+
+def check_gated(envelope: Envelope) -> GatePart:
+    """The same for what the author of a gated message signs, which stands in no thread; gives its gate. It has words or
+    data, and nothing that does something in the room beside."""
+    _check_head(envelope)
+    _require({"counter": envelope.counter == 0, "previous": envelope.previous == b""})
+    gates = [part for part in envelope.parts if isinstance(part, GatePart)]
+    words = [part for part in envelope.parts if isinstance(part, TextPart | DataPart)]
+    plain = msgspec.structs.replace(envelope, parts=tuple(words))
+    is_sound = len(gates) == 1 and len(gates) + len(words) == len(envelope.parts) and bool(words)
+    if not is_sound or envelope.kind in UNGATED or envelope.role or not _says_something(plain):
+        raise _refused("parts")
+    return gates[0]
+
+
+def _check_head(envelope: Envelope) -> None:
     _require(
         {
-            "v": envelope.v == 2,
+            "v": envelope.v == SIGNED,
             "key": _holds(idempotency_key, envelope.key),
             "kind": _KIND.match(envelope.kind) is not None,
-            "counter": 1 <= envelope.counter < 2**53,
-            "previous": len(envelope.previous) in (0, _HASH),
             "shown": 0 <= envelope.shown < 2**53,
             "line": len(envelope.line) == _HASH,
             "via": _holds(author_door, envelope.via),
@@ -244,6 +269,10 @@ def check_envelope(envelope: Envelope) -> None:
         }
     )
     check_frame(envelope)
+
+
+def _says_something(envelope: Envelope) -> bool:
+    """Whether a message with these parts says anything. Raises `Refused` for parts that it cannot have."""
     if sum(isinstance(part, HandoffPart | HandoffAnswerPart) for part in envelope.parts) > 1:
         raise _refused("parts")
     says_something = False
@@ -277,11 +306,13 @@ def check_envelope(envelope: Envelope) -> None:
                 is_one = (0 < ttl_ms <= MAX_SPAN_MS and not at) or (not ttl_ms and 0 < at < 2**53)
                 if envelope.kind != TASK or not is_one:
                     raise _refused("parts")
+            case GatePart() | GatedPart():
+                # Neither is a message's own.
+                raise _refused("parts")
             case UnknownPart():
                 # A later version knows how to check it and a reader how to show it; its size is bounded here.
                 says_something = True
-    if not says_something:
-        raise _refused("parts")
+    return says_something
 
 
 def check_frame(envelope: Envelope) -> None:

@@ -19,8 +19,9 @@ import msgspec
 from parlerd.core import events as e
 from parlerd.core import invocations
 from parlerd.core.approvals import KeyState, Request, decision_of, knock_of, terms_of
-from parlerd.core.envelope import Envelope, decode_envelope
+from parlerd.core.envelope import RELEASED, Envelope, decode_envelope
 from parlerd.core.errors import Refused
+from parlerd.core.gated import decode_signed
 from parlerd.core.lifecycle import LifecycleState, owners_of
 from parlerd.core.model import AgentId, KeyId, PrincipalId, RequestId
 from parlerd.core.retention import RetentionState
@@ -45,7 +46,7 @@ from parlerd.core.statements import (
 )
 from parlerd.core.words import contradiction as contradicts_words
 from parlerd.identity import delegation
-from parlerd.identity.proofs import decode_evidence, read_opening, signed, signed_by, succeeds, unproven
+from parlerd.identity.proofs import check_released, decode_evidence, read_opening, signed, signed_by, succeeds, unproven
 from parlerd.identity.signatures import verify
 from parlerd.store.port import NewFact
 
@@ -124,9 +125,13 @@ def is_signed(fact: NewFact, about: Audited | None, *, is_erased: bool = False) 
         envelope = _envelope(body)
         if envelope is None or contradicts_words(about.room.room, fact.header.key, fact.header.by, event, envelope):
             return False
+        if envelope.v == RELEASED:
+            return not signature and _is_released(fact.header.by.actor, body, envelope)
         if event.verified == "unsigned":
             return not signature and _is_told(envelope, fact.header.by.actor)
         return verify(fact.header.by.actor, "parler/message", body, signature)
+    if isinstance(event, e.MessageGated):
+        return _is_gated(fact.header.by.actor, event, body)
     if isinstance(event, e.CardPublished):
         return verify(event.agent, "parler/card", body, signature) and _is_card(event, body)
     if isinstance(event, e.DelegationIssued):
@@ -136,6 +141,27 @@ def is_signed(fact: NewFact, about: Audited | None, *, is_erased: bool = False) 
             event.principal,
             event.expires_at,
         )
+    return True
+
+
+def _is_gated(author: AgentId, event: e.MessageGated, body: bytes) -> bool:
+    """Whether an author signed what is to be shown later, as the header says it."""
+    try:
+        signed = decode_signed(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    envelope = _envelope(signed.body)
+    said = None if envelope is None else (envelope.id, envelope.kind, envelope.visibility)
+    is_same = said == (event.id, event.kind, event.visibility)
+    return is_same and verify(author, "parler/gated", signed.body, signed.signature)
+
+
+def _is_released(author: AgentId, body: bytes, envelope: Envelope) -> bool:
+    """Whether a home released what its author signed."""
+    try:
+        check_released(author, body, envelope)
+    except Refused:
+        return False
     return True
 
 

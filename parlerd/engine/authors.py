@@ -206,6 +206,10 @@ class LocalAuthor:
         body = encode(statement)
         return Attested(body, self._keys.sign(signer_of(statement, by), statement.TAG, body))
 
+    def gate(self, author: AgentId, body: bytes) -> bytes:
+        """The author's signature of a gated message. Raises `Refused(no_such_agent)` for a lost key."""
+        return self._keys.sign(author, "parler/gated", body)
+
     def _verdict(self, author: AgentId, body: bytes, signature: bytes) -> Verified:
         """What a check of the signature says. This home made it with a key that it holds in memory, so the first of
         each author is checked, and the others come out alike: a check costs as much as half a message."""
@@ -238,7 +242,7 @@ class Admission:
         command = c.PostMessage(
             operation=operation,
             idempotency_key=envelope.key,
-            input=_request_digest(envelope),
+            input=request_digest(envelope),
             kind=envelope.kind,
             id=envelope.id,
             # For whom an offer or an answer is, the room decides: the envelope has to say the same.
@@ -365,7 +369,7 @@ class Admission:
         return Sealed(words.body, words.signature, "valid")
 
 
-def _request_digest(envelope: Envelope) -> bytes:
+def request_digest(envelope: Envelope) -> bytes:
     """The digest by which a repeated request is known. It leaves out what an author signs anew for each attempt (its
     counter, the nonce, the time), so that a message that is signed again after a lost answer is a replay."""
     said = (

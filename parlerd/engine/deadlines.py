@@ -82,7 +82,7 @@ class RoomDeadlines:
         try:
             handle = await self._rooms.get(name)
             await self._look(handle)
-            if handle.aggregate.ran_out(max(self._clock.now(), handle.aggregate.last_at)):
+            if handle.aggregate.has_due(max(self._clock.now(), handle.aggregate.last_at)):
                 await handle.submit(c.RunDue(), ITSELF)
         except Refused:
             return  # the room is gone, or takes no more commands

@@ -10,7 +10,7 @@ writes a message's words. Invariant: a command that is refused leaves nothing in
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple, Protocol
 
 import msgspec
@@ -22,6 +22,7 @@ from parlerd.core import events as e
 from parlerd.core.decision import Decision
 from parlerd.core.envelope import Envelope
 from parlerd.core.errors import ParlerError, Refused
+from parlerd.core.facets import Follow
 from parlerd.core.memory import forgets_by_id
 from parlerd.core.model import (
     HOME_ROOM,
@@ -74,6 +75,8 @@ class Aggregate(Protocol):
     def apply(self, header: e.Header, body: bytes | None = None) -> None: ...
 
     def reads_body(self, header: e.Header) -> bool: ...
+
+    def follow(self, now: Millis, ids: Ids) -> Iterable[Follow]: ...
 
     def snapshot(self) -> bytes: ...
 
@@ -204,8 +207,10 @@ class Decider:
                 keys.append((submission.by.actor, command.operation, command.idempotency_key))
             if post is not None and post.reply_to is not None:
                 messages.append(post.reply_to)
-            if isinstance(command, c.PostMessage | c.OpenRoom) and command.envelope is not None:
+            if isinstance(command, c.PostMessage | c.OpenRoom | c.GateMessage) and command.envelope is not None:
                 messages.append(command.envelope.id)
+            if isinstance(command, c.GateMessage) and command.envelope.reply_to is not None:
+                messages.append(command.envelope.reply_to)
             if post is not None and post.envelope is not None:
                 number = post.envelope.shown
                 if (line := self._lines.get(number)) is None:
@@ -246,12 +251,18 @@ class Decider:
             if isinstance(command, c.PostMessage) and command.reply_to is not None:
                 # What is replied to may stand in the same batch.
                 command = msgspec.structs.replace(command, reply=reply_target(_known(command.reply_to, batch)))
+            if isinstance(command, c.GateMessage):
+                said = command.envelope
+                replied = None if said.reply_to is None else reply_target(_known(said.reply_to, batch))
+                is_taken = _known(said.id, batch) is not None
+                command = msgspec.structs.replace(command, reply=replied, is_id_taken=is_taken)
             if isinstance(command, c.Arrive):
                 in_use = frozenset(id for id in _posted_by(command) if id in batch.posted or id in batch.past.messages)
                 places = {id: found.position for id in _forgotten_by(command) if (found := _known(id, batch))}
                 command = msgspec.structs.replace(command, taken=in_use, forgotten=places)
             now = self._time.now(aggregate.last_at)
             self._run_out(aggregate, batch, now)
+            self._follow(aggregate, batch, now)
             decision = aggregate.decide(command, by=by, now=now, ids=self._ids)
         except ParlerError as error:
             submission.error = error
@@ -289,6 +300,8 @@ class Decider:
         if decision.erases:
             batch.erases.append(EraseBodies(self._room, decision.erases))
         batch.buries += [BuryRoom(room, now) for room in decision.buries]
+        if headers:
+            self._follow(aggregate, batch, now)
         submission.settled = Settled(decision, tuple(headers), decision.seq)
         if may_repeat and headers:
             batch.done[scope] = submission.settled
@@ -302,6 +315,27 @@ class Decider:
             aggregate.apply(header)
             self._time.applied()
             batch.facts.append(NewFact(header, None, None))
+
+    def _follow(self, aggregate: Aggregate, batch: Batch, now: Millis) -> None:
+        """Take in what follows from the facts so far."""
+        for step in aggregate.follow(now, self._ids):
+            header = e.Header(
+                position=Position(aggregate.position + 1),
+                at=max(now, aggregate.last_at),
+                by=step.by or ITSELF,
+                authority="home",
+                event=step.event,
+                body=None if step.body is None else hashlib.sha256(step.body).digest(),
+            )
+            aggregate.apply(header, step.body)
+            self._time.applied()
+            batch.facts.append(NewFact(header, step.body, None))
+            if isinstance(step.event, e.MessagePosted):
+                batch.posted[step.event.id] = header
+            elif isinstance(step.event, e.TaskCompleted):
+                batch.ended.append(DropRenewal(self._room, step.event.task))
+            if step.erases:
+                batch.erases.append(EraseBodies(self._room, step.erases))
 
     def _acted(self, by: By, at: Position, now: Millis) -> MarkDelivery:
         """That somebody acted on the message there."""

@@ -41,7 +41,7 @@ from parlerd.engine.conditions import Conditions
 from parlerd.engine.connected import Connected
 from parlerd.engine.continuing import Continuing
 from parlerd.engine.coordination import Coordination
-from parlerd.engine.crossing import Crossing
+from parlerd.engine.crossing import Answer, Crossing
 from parlerd.engine.deadlines import IdleAgents, RoomDeadlines
 from parlerd.engine.deleting import Deleting
 from parlerd.engine.departing import Departing
@@ -52,6 +52,7 @@ from parlerd.engine.driver import Driver
 from parlerd.engine.face import Outlet
 from parlerd.engine.files import Files
 from parlerd.engine.following import Following
+from parlerd.engine.gating import Gating
 from parlerd.engine.handles import Homes, NoHomes
 from parlerd.engine.handling import Handler, StreamHandler, handles, table_of
 from parlerd.engine.handoffs import Handoffs
@@ -124,9 +125,8 @@ MAX_WITHIN: Final = 256
 """Sets of rooms whose handlers are kept; making them anew takes microseconds."""
 
 
-def crossing(desk: Desk) -> Crossing:
-    """What answers questions about the state of rooms."""
-    sight = Sight(desk)
+def crossing(desk: Desk, sight: Sight, others: Mapping[str, Answer]) -> Crossing:
+    """What answers questions about the state of rooms, with what `others` do."""
     answering = (
         Coordination(desk, sight),
         Conditions(desk, sight),
@@ -135,7 +135,8 @@ def crossing(desk: Desk) -> Crossing:
         Standing(sight),
         Boards(desk, sight),
     )
-    return Crossing(desk, {name: answer for each in answering for name, answer in each.answers.items()})
+    answers = {name: answer for each in answering for name, answer in each.answers.items()}
+    return Crossing(desk, {**answers, **others})
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +208,9 @@ class Engine:
         queues = Queues(desk)
         directory = DirectoryHandlers(desk, self._author)
         directs = Directs(desk, directory)
-        sending = Sending(desk, reading, queues, directs)
+        sight = Sight(desk)
+        gating = Gating(desk, self._author, sight, reading)
+        sending = Sending(desk, reading, queues, directs, gating)
         receiving = Receiving(desk, reading, notices)
         admitting = Admitting(desk)
         opening, approving, keys = Opening(desk), Approving(desk), SessionKeys(desk)
@@ -222,7 +225,7 @@ class Engine:
             keys,
             sending,
             receiving,
-            Ladder(desk, reading),
+            Ladder(desk, reading, gating),
             Handoffs(desk, sending, reading, files := Files(desk, reading, sending)),
             Memory(desk, reading, sending),
             files,
@@ -249,7 +252,8 @@ class Engine:
             Pulling(desk),
             LettingIn(desk),
             Rewinding(desk),
-            asked := crossing(desk),
+            gating,
+            asked := crossing(desk, sight, gating.answers),
             Affording(desk, asked),
             admitting,
         )

@@ -565,7 +565,13 @@ class _Walk:
                 await self._ask(header, request, may_know=self._eyes.owns or self._eyes.has(request.agent))
             case e.KeyMinted(key=key) | e.KeyRevoked(key=key):
                 await self._ask(header, self._room.state.keys[key], may_know=self._eyes.owns)
-            case e.TaskClaimed(task=id) | e.TaskReleased(task=id) | e.TaskLapsed(task=id) | e.TaskCompleted(task=id):
+            case (
+                e.TaskClaimed(task=id)
+                | e.TaskReleased(task=id)
+                | e.TaskLapsed(task=id)
+                | e.TaskCompleted(task=id)
+                | e.TaskOffered(task=id)
+            ):
                 if (task := self._task(id)) is not None:
                     await self._say()
                     self.items.append(t.LinkItem(room=self._name, tasks=[task]))
@@ -605,6 +611,7 @@ class _Walk:
             until=task.open_until if task.id in claims.state.over else claims.until(task),
             lease_ms=task.lease_ms,
             fence=task.fence,
+            among=None if task.among is None else [agent for agent in self._views if agent in task.among],
         )
 
     def _sees(self, task: Task) -> bool:
@@ -618,7 +625,9 @@ class _Walk:
             return
         self._followed.knows_rest = True
         state = self._room.state.claims
-        moved = [task.id for task in (*state.tasks.values(), *state.over.values()) if task.worker]
+        moved = [
+            task.id for task in (*state.tasks.values(), *state.over.values()) if task.worker or task.among is not None
+        ]
         told = [task for id in moved if (task := self._task(id)) is not None]
         for begin in range(0, len(told), PIECE):
             self.items.append(t.LinkItem(room=self._name, tasks=told[begin : begin + PIECE]))

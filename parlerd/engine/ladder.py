@@ -16,6 +16,7 @@ import msgspec
 
 from parlerd.core import events as e
 from parlerd.core.claims import Task
+from parlerd.core.envelope import RELEASED
 from parlerd.core.errors import Refused
 from parlerd.core.identities import AgentRecord
 from parlerd.core.model import AgentId, MessageId, Millis, Stage
@@ -23,6 +24,7 @@ from parlerd.core.room import Room
 from parlerd.core.visibility import can_see
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
+from parlerd.engine.gating import Gating
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.handoffs import entry_of
@@ -38,8 +40,9 @@ _STAGES: Final[tuple[Stage, ...]] = ("stored", "pushed", "read", "acknowledged",
 class Ladder:
     """The handler of `message.why`."""
 
-    def __init__(self, desk: Desk, reading: Reading) -> None:
+    def __init__(self, desk: Desk, reading: Reading, gating: Gating) -> None:
         self._desk = desk
+        self._gating = gating
         self._reading = reading
 
     @handles("message.why")
@@ -53,7 +56,7 @@ class Ladder:
             id = await self._reading.message_id(here, me.id, params.id)
         found = await self._desk.library.trace(id)
         if found is None:
-            return self._queued(caller, me, id)
+            return self._queued(caller, me, id) or await self._gated(caller, me, params, id)
         room_id, header, marks = found
         position = header.position
         handle = await self._desk.rooms.get(room_id)
@@ -85,14 +88,36 @@ class Ladder:
         entry = msgspec.UNSET if task is None else task_entry(room, task, self._reading.now_in(room.state))
         gone = room.state.retention.covers(position) and not e.is_remembered(header.event)
         erased = True if gone else msgspec.UNSET
-        return t.WhyResult(id=id, room=room_id, readers=readers, handoff=handoff, task=entry, erased=erased)
+        gated: t.GatedEntry | None = None
+        if header.event.envelope_v == RELEASED and header.by.actor == me.id:
+            gated = await self._gating.about(self._desk.by(caller, me), caller, handle, id)
+        return t.WhyResult(
+            id=id,
+            room=room_id,
+            readers=readers,
+            handoff=handoff,
+            task=entry,
+            gated=gated or msgspec.UNSET,
+            erased=erased,
+        )
 
-    def _queued(self, caller: Caller, me: AgentRecord, id: MessageId) -> t.WhyResult:
+    async def _gated(self, caller: Caller, me: AgentRecord, params: t.Why, id: MessageId) -> t.WhyResult:
+        """The first rung of a message that nobody was shown yet. Nobody but its author knows of it."""
+        try:
+            handle, _ = await room_of(self._desk, me, params.room)
+        except Refused:
+            raise Refused("no_such_message") from None
+        gated = await self._gating.about(self._desk.by(caller, me), caller, handle, id)
+        if gated is None:
+            raise Refused("no_such_message")
+        return t.WhyResult(id=id, room=handle.room, readers=[], gated=gated)
+
+    def _queued(self, caller: Caller, me: AgentRecord, id: MessageId) -> t.WhyResult | None:
         """The first rung of a message for a room elsewhere: it waits here to leave. Nobody but its author knows of it,
         and the person whose agent that is."""
         queued = self._desk.homes.queued(id)
         if queued is None or all(record.id != queued.agent for record in observers(self._desk, caller, me)):
-            raise Refused("no_such_message")
+            return None
         rung = t.QueuedHere(home=queued.home, since=queued.at, refused=queued.code)
         return t.WhyResult(id=id, room=queued.room, readers=[], queued=rung)
 

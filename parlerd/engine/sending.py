@@ -42,6 +42,7 @@ from parlerd.engine.authors import Draft
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.directs import Acquaintance, Directs, addressed, are_in_session, unknown
+from parlerd.engine.gating import Gating, is_gated
 from parlerd.engine.handles import LOCAL, RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.inputs import input_digest
@@ -140,8 +141,9 @@ class Posting(Generic[R]):
 class Sending:
     """The handler of `message.send`, and how any message gets into its room's line."""
 
-    def __init__(self, desk: Desk, reading: Reading, queues: Queues, directs: Directs) -> None:
+    def __init__(self, desk: Desk, reading: Reading, queues: Queues, directs: Directs, gating: Gating) -> None:
         self._desk = desk
+        self._gating = gating
         self._reading = reading
         self._queues = queues
         self._directs = directs
@@ -196,6 +198,10 @@ class Sending:
         self, caller: Caller, me: AgentRecord, actor: RoomHandle, params: t.Send, to: tuple[str, ...]
     ) -> t.Sent:
         now = self._desk.clock.now()
+        if is_gated(params):
+            parts, _ = _words(params)
+            clean, _ = _cleaned(parts, leaves=actor.home_name != LOCAL)
+            return await self._gating.send(caller, me, actor, params, clean, addressed(actor.aggregate, to))
         parts, size = _parts(params, now)
         reply_to = None
         if params.reply_to is not None:
@@ -209,6 +215,11 @@ class Sending:
             raise Refused("invalid_param", "A message goes to one room: name a room or a queue.", param="service")
         if params.kind not in ("text", TASK):
             raise Refused("invalid_param", "What is sent to a queue is a task, and has no other kind.", param="kind")
+        if params.enabled is not None:
+            raise Refused("invalid_param", "What is sent to a queue waits for its workers alone.", param="enabled")
+        if params.timer is not None and (params.timer.effect == "enable" or params.timer.ticks is not None):
+            said = "The timer of what is sent to a queue runs for ms, or until at, and has the effect delete."
+            raise Refused("invalid_timer", said, what="effect" if params.timer.effect == "enable" else "ticks")
         return msgspec.structs.replace(params, kind=TASK)
 
     def begin_send(self, caller: Caller, params: t.Send) -> Posting[t.Sent] | None:
@@ -217,7 +228,7 @@ class Sending:
         None when it takes more than that: the agent is not leased yet, the room is closed up or named by its name, it
         may be a direct message, or a store has to be asked that is not at hand.
         """
-        if params.service is not None:
+        if params.service is not None or is_gated(params):
             return None
         me = self._desk.seats.known(caller)
         actor = None if me is None else self._open_room(me, params.room)
@@ -381,7 +392,7 @@ def _others(posting: Posting[t.Sent], readers: Iterable[str]) -> list[str]:
     return [handle for handle in handles if handle != handle_of(state, posting.author)]
 
 
-def _parts(params: t.Send, now: Millis) -> tuple[tuple[Part, ...], int]:
+def _words(params: t.Send) -> tuple[tuple[Part, ...], int]:
     """What a message says, and its size in bytes. Raises `Refused` for what cannot be said."""
     size = check_text(params.text, "text")
     if not params.text and params.data is None:
@@ -390,20 +401,20 @@ def _parts(params: t.Send, now: Millis) -> tuple[tuple[Part, ...], int]:
     if params.data is not None:
         size += check_data(params.data)
         parts = (*parts, DataPart(params.data))
-    if params.timer is not None:
-        parts = (*parts, _open_for(params.kind, params.timer, now))
     return parts, size
 
 
-def _open_for(kind: str, asked: t.TimerAsked, now: Millis) -> TaskPart:
-    """For how long a task is open. Raises `Refused(invalid_timer)` for a timer that no message can have."""
-    if kind != TASK:
-        raise Refused("invalid_timer", "Of all messages only a task has a timer.", what="kind")
-    spec = timer_of(asked)
-    if spec.effect != "delete" or spec.ticks is not None or spec.watch is not None:
-        said = "The timer of a task runs for ms, or until at, and has the effect delete."
-        raise Refused("invalid_timer", said, what="effect" if spec.effect != "delete" else "ticks")
-    timer = started(spec, now)
+def _parts(params: t.Send, now: Millis) -> tuple[tuple[Part, ...], int]:
+    """The same, with until when a task may be claimed."""
+    parts, size = _words(params)
+    if params.timer is not None:
+        parts = (*parts, _open_for(params.timer, now))
+    return parts, size
+
+
+def _open_for(asked: t.TimerAsked, now: Millis) -> TaskPart:
+    """For how long a task is open. Raises `Refused(invalid_timer)`."""
+    timer = started(timer_of(asked), now)
     # Of a moment that is past the room says so, which knows whether the task was posted before.
     return TaskPart(timer.span) if timer.span else TaskPart(at=timer.due)
 

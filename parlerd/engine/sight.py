@@ -37,7 +37,7 @@ class Sight:
     async def room(self, handle: RoomHandle) -> Room:
         """The room as it is now, after what has run out was seen to."""
         room = await handle.quiet()
-        if room.ran_out(self.now(room)):
+        if room.has_due(self.now(room)):
             await handle.submit(c.RunDue(), ITSELF)
             room = await handle.quiet()
         return room

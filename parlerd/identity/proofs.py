@@ -19,7 +19,9 @@ from typing import Final
 
 import msgspec
 
+from parlerd.core.envelope import Envelope, decode_envelope, gated_part
 from parlerd.core.errors import Refused
+from parlerd.core.gated import require_released
 from parlerd.core.model import HomeId, RoomId
 from parlerd.core.statements import (
     Claim,
@@ -148,3 +150,17 @@ def succeeds(room: RoomId, home: HomeId, owners: Sequence[Owner], body: bytes, s
     if (what := next((what for what, is_wrong in wrong.items() if is_wrong), None)) is not None:
         raise Refused("statement_refused", what=what)
     return signed(Transfer, body, signature, transfer.principal if transfer.taken else owners[-1].principal)
+
+
+def check_released(author: str, data: bytes, envelope: Envelope) -> None:
+    """Check a message that a room's home released: `envelope`, read from `data`, holds what `author` signed, and says
+    nothing else. Raises `Refused(envelope_refused)`."""
+    try:
+        part = gated_part(data)
+        within = decode_envelope(part.body)
+    # msgspec raises UnicodeDecodeError for text that is not UTF-8, and RecursionError for nesting without end.
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise Refused("envelope_refused", what="parts") from None
+    if not verify(author, "parler/gated", part.body, part.signature):
+        raise Refused("envelope_refused", what="signature")
+    require_released(envelope, within)

@@ -17,6 +17,7 @@ from parlerd.identity import nkeys
 Domain = Literal[
     "parler/auth",
     "parler/message",
+    "parler/gated",
     "parler/card",
     "parler/delegation",
     "parler/receipt",

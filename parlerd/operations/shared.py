@@ -298,6 +298,8 @@ DECIDING: Final = (*REQUESTS_OF_ROOM, *AWAY, "room_closed", "no_such_request", "
 
 Key = Annotated[str, Meta(min_length=1, max_length=MAX_LABEL)]
 """The name of a key of the state, or of an action."""
+GATING: Final = ("too_many_gated", "state_full", "expression_invalid", "scope_denied", "invalid_timer")
+"""Why a message is refused that is to wait for a condition or a timer."""
 Source = Annotated[str, Meta(max_length=2 * MAX_SOURCE)]
 """The text of an expression. One that is too long for an expression is refused as an expression."""
 

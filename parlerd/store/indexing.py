@@ -22,6 +22,7 @@ from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
 
 from parlerd.core import events as e
 from parlerd.core.events import Header
+from parlerd.core.model import MESSAGES as GATED
 from parlerd.core.model import AgentId, HomeId, KeyId, MessageId, Millis, Position, RoomId, drawn_key
 from parlerd.core.public_line import first_line, first_number, line_after_rewind, next_line
 
@@ -307,6 +308,12 @@ def _deadline(rows: list[DeadlineRow], room: RoomId, header: Header, counts: Cou
         case e.TaskCompleted(task=task):
             rows.append(DeadlineRow(room, f"task:{task}", Millis(0)))
             rows.append(DeadlineRow(room, f"task:{task}:open", Millis(0)))
+        case e.MessageGated(id=id, timer=timer) if timer is not None and timer.due:
+            rows.append(DeadlineRow(room, f"gated:{id}", timer.due))
+        case e.MessageWithdrawn(id=id):
+            rows.append(DeadlineRow(room, f"gated:{id}", Millis(0)))
+        case e.TimerFired(scope=scope, key=key) if scope == GATED:
+            rows.append(DeadlineRow(room, f"gated:{key}", Millis(0)))
         case e.MessagePosted(kind="task", id=id, ttl_ms=ttl_ms) if ttl_ms:
             rows.append(DeadlineRow(room, f"task:{id}:open", Millis(header.at + ttl_ms)))
         case e.MessagePosted(turn="offered", id=id, ttl_ms=ttl_ms):
@@ -451,6 +458,9 @@ DEADLINES: Final = Projection(
     of=(
         e.KeyMinted,
         e.KeyRevoked,
+        e.MessageGated,
+        e.MessageWithdrawn,
+        e.TimerFired,
         e.MessagePosted,
         e.TaskClaimed,
         e.TaskReleased,

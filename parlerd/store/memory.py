@@ -567,7 +567,7 @@ class MemoryStore:
         with self._lock:
             first: dict[RoomId, Millis] = {}
             for row in self.index.of(DEADLINES).rows.values():
-                if row.at > after or (row.at > 0 and row.subject.startswith("task:")):
+                if row.at > after or (row.at > 0 and row.subject.startswith(("task:", "gated:"))):
                     first[row.room] = min(row.at, first.get(row.room, row.at))
             return first
 

@@ -562,8 +562,9 @@ class Store(Protocol):
 
     def deadlines(self, after: Millis) -> dict[RoomId, Millis]:
         """For each room in which time alone will change something, the first such moment after `after`. The end of a
-        lease, and of the time of a task, counts also where it was before: unlike other moments it leads to a fact. The
-        answer says when to look at a room; only the room knows whether anything changes then."""
+        lease, of the time of a task, and of the timer of a gated message counts also where it was before: unlike other
+        moments it leads to a fact. The answer says when to look at a room; only the room knows whether anything changes
+        then."""
         ...
 
     def cursor(self, room: RoomId, reader: AgentId) -> Cursor:

@@ -778,7 +778,8 @@ class SqliteStore:
 
     def deadlines(self, after: Millis) -> dict[RoomId, Millis]:
         rows = self._database.rows(
-            "SELECT room, min(at) FROM deadlines WHERE at > ? OR (at > 0 AND subject LIKE 'task:%') GROUP BY room",
+            "SELECT room, min(at) FROM deadlines"
+            " WHERE at > ? OR (at > 0 AND (subject LIKE 'task:%' OR subject LIKE 'gated:%')) GROUP BY room",
             (after,),
         )
         return {RoomId(room): Millis(at) for room, at in rows}

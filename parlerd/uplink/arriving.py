@@ -39,11 +39,14 @@ from parlerd.core import events as e
 from parlerd.core import invocations
 from parlerd.core.claims import ENDS
 from parlerd.core.envelope import (
+    RELEASED,
+    SIGNED,
     UNSIGNED,
     Envelope,
     blob_of,
     decode_envelope,
     due_of,
+    gated_part,
     memory_of,
     operation_of,
     span_until,
@@ -92,7 +95,16 @@ from parlerd.core.statements import (
 )
 from parlerd.core.words import check_envelope
 from parlerd.engine.authors import Arrived
-from parlerd.identity.proofs import Evidence, encode_evidence, read_opening, signed, signed_by, succeeds, unproven
+from parlerd.identity.proofs import (
+    Evidence,
+    check_released,
+    encode_evidence,
+    read_opening,
+    signed,
+    signed_by,
+    succeeds,
+    unproven,
+)
 from parlerd.identity.signatures import verify
 from parlerd.operations import types as t
 from parlerd.uplink.counters import Signed, Threaded
@@ -259,6 +271,8 @@ class _Step:
         self._forgot_private = False
         """The same for threads of private messages alone."""
         self._ids: set[MessageId] = set()
+        self._shown_apart: dict[MessageId, set[AgentId]] = {}
+        """Whom of this home what was shown here, of the gated messages that were shown apart."""
         """The messages of this item."""
         self._joined: dict[AgentId, _Known] = {}
         """Members that this item told of, as the mirror will have them."""
@@ -387,6 +401,9 @@ class _Step:
                 self.add((claimed,), by, self.now)
             elif outcome is None and not entry.worker and known.is_held:
                 self.add((e.TaskReleased(task=known.id, fence=known.fence),), by, self.now)
+            among = None if entry.among is None else tuple(AgentId(agent) for agent in entry.among)
+            if outcome is None and among != known.among:
+                self.add((e.TaskOffered(task=known.id, among=among),), self.owner, self.now)
 
     def _title(self, card: t.Card) -> None:
         """The room's name and topic, for a mirror that began while nobody here was in the room."""
@@ -699,21 +716,34 @@ class _Step:
         if not is_new:
             return after
         author = self.member(agent)
-        is_unsigned = envelope.v == UNSIGNED
-        if not (is_unsigned or envelope.v == 2) or author is None or self._past.known.get(envelope.id) is False:
+        if envelope.v not in KNOWN or author is None or self._past.known.get(envelope.id) is False:
             # A version that this program does not check, somebody whom nothing shows to be a member, or an id that a
             # message of another room has here, which the room's home cannot know.
             if after != place:
                 self._leave_out(after)
             return after
-        if not is_unsigned:
+        if envelope.v == SIGNED:
             self._require_sound(message, envelope, digest, place, after)
         elif not is_told(message, envelope, self._about._room):
             raise _Contradiction("unsigned", number=after.number, agent=agent)
-        elif self._past.known.get(envelope.id) or envelope.id in self._ids:
+        elif self._past.known.get(envelope.id) or envelope.id in self._ids or self._is_shown_again(message, envelope):
             raise _Contradiction("id", number=after.number, agent=agent)
         self._post(message, envelope, digest, author, after)
         return after
+
+    def _is_shown_again(self, message: t.LinkMessage, envelope: Envelope) -> bool:
+        """Whether a reader here is shown what an author signed once as a second message."""
+        if envelope.v != RELEASED or envelope.visibility is None:
+            return False
+        gate, readers = _gate_of(message), self._shown_to(message, envelope)
+        before = {*self._about._mirror.state.entries.shown.get(gate, ()), *self._shown_apart.get(gate, ())}
+        self._shown_apart[gate] = before.union(readers)
+        return not before.isdisjoint(readers)
+
+    def _shown_to(self, message: t.LinkMessage, envelope: Envelope) -> tuple[AgentId, ...]:
+        """The agents of this home that are shown a released message apart from others. Its author always is."""
+        readers = envelope.visibility or ()
+        return tuple(each for each in readers if self._about._ours(each) and each != message.agent)
 
     def _is_new(self, after: Shown) -> bool:
         """Whether the mirror lacks the public message that leads to this place. Raises a contradiction for one in the
@@ -789,29 +819,48 @@ class _Step:
         posted = posted_of(envelope, digest, message, is_opening=message.opening and is_recap)
         by = By(agent, author.principal, "", envelope.host, cast(Via, envelope.via))
         # Of an agent of this home it is known by which request it said something, and so which one is a repeated one.
-        ours = self._about._ours(agent) and envelope.v != UNSIGNED
+        ours = self._about._ours(agent) and envelope.v == SIGNED
+        events: tuple[e.RoomEvent, ...] = (posted,)
+        bodies: tuple[tuple[bytes, bytes | None] | None, ...] = ((message.body, message.signature or None),)
+        if envelope.v == RELEASED and not is_public:
+            readers = self._shown_to(message, envelope)
+            events = e.MessageReleased(gate=_gate_of(message), id=envelope.id, readers=readers), posted
+            bodies = None, *bodies
         self.add(
-            (posted,),
+            events,
             by,
             Millis(message.at),
-            ((message.body, message.signature or None),),
+            bodies,
             operation=operation_of(envelope.parts) if ours else "",
             key=envelope.key if ours else None,
             verified=verified_as(envelope),
         )
         self._shown = after
         self._ids.add(envelope.id)
-        if envelope.v != UNSIGNED:
+        if envelope.v == SIGNED:
             self._threads[agent, audience_key(envelope.visibility)] = Thread(envelope.counter, digest)
         for reader in self._numbers:
             if is_public or reader in (envelope.visibility or ()):
                 self._numbers[reader] += 1
 
 
+KNOWN: Final = frozenset({UNSIGNED, SIGNED, RELEASED})
+"""The versions of envelopes that are taken in."""
+
+
+def _gate_of(message: t.LinkMessage) -> MessageId:
+    """The id under which an author signed what its room's home released."""
+    return decode_envelope(gated_part(message.body).body).id
+
+
 def is_told(message: t.LinkMessage, envelope: Envelope, room: RoomId) -> bool:
-    """Whether an envelope of the version that nobody signs is what a home may say itself in this room."""
+    """Whether an envelope that no author signed as it stands is what a home may say in this room: that somebody invoked
+    an action, or what an author signed to be shown later."""
     try:
-        invocations.read(envelope, AgentId(message.agent))
+        if envelope.v == RELEASED:
+            check_released(message.agent, message.body, envelope)
+        else:
+            invocations.read(envelope, AgentId(message.agent))
     except Refused:
         return False
     return envelope.room == room and not message.signature

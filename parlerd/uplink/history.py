@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from typing import NamedTuple, cast
 
 from parlerd.core import events as e
-from parlerd.core.envelope import UNSIGNED, Envelope
+from parlerd.core.envelope import SIGNED, Envelope
 from parlerd.core.errors import Refused
 from parlerd.core.messages import audience_key
 from parlerd.core.model import AgentId, By, Millis, Position, Seq, Shown, Via
@@ -29,7 +29,7 @@ from parlerd.engine.handles import Earlier
 from parlerd.identity.signatures import verify
 from parlerd.operations import types as t
 from parlerd.store.port import StoredMessage
-from parlerd.uplink.arriving import decoded, is_told, posted_of, verified_as
+from parlerd.uplink.arriving import KNOWN, decoded, is_told, posted_of, verified_as
 
 
 class Contradicted(Exception):
@@ -79,20 +79,20 @@ def judge(page: t.LinkPage, mirror: RoomState, reader: AgentId, after: Seq, know
             place = Shown(place.number + 1, next_line(place.line, digest))
             _require_line(lines, place)
         author = mirror.members.get(agent)
-        if envelope.v not in (UNSIGNED, 2) or author is None:
+        if envelope.v not in KNOWN or author is None:
             # A version that this program does not check, or somebody whom nothing shows to have been a member.
             continue
-        if envelope.v == UNSIGNED and not is_told(message, envelope, mirror.room):
+        if envelope.v != SIGNED and not is_told(message, envelope, mirror.room):
             raise Contradicted("unsigned")
         thread = agent, audience_key(envelope.visibility)
-        if envelope.v != UNSIGNED:
+        if envelope.v == SIGNED:
             _require_sound(message, envelope, mirror, before, lines, threads.get(thread))
         if envelope.id in ids:
             raise Contradicted("id")
         if envelope.visibility is not None and reader not in envelope.visibility:
             raise Contradicted("reader")
         ids.add(envelope.id)
-        if envelope.v != UNSIGNED:
+        if envelope.v == SIGNED:
             threads[thread] = digest
         by = By(agent, author.principal, "", envelope.host, cast(Via, envelope.via))
         header = _header(message, envelope, digest, by, is_opening=place.number == 1 and agent == mirror.owner)

@@ -31,8 +31,9 @@ from parlerd.core.approvals import Request, standing_request
 from parlerd.core.claims import Renewal
 from parlerd.core.decision import Decision
 from parlerd.core.errors import ParlerError, Refused
+from parlerd.core.gated import decode_signed
 from parlerd.core.lifecycle import DELETED, OLDER_COPY, require_open, require_sound
-from parlerd.core.membership import last_at_home, number_at_home, shift_after, shifts_of
+from parlerd.core.membership import last_at_home, number_at_home, shift_after, shifts_of, told_seq
 from parlerd.core.messages import audience_key
 from parlerd.core.model import AgentId, By, KeyId, MessageId, Millis, Position, RequestId, RoomId, Seq, Shown
 from parlerd.core.public_line import epoch_of, first_number
@@ -270,6 +271,10 @@ class RemoteRoom(MirrorRoom):
             submission.settled = await self._claim(command, by)
             submission.finish()
             return
+        elif isinstance(command, c.GateMessage):
+            submission.settled = await self._gate(command, by)
+            submission.finish()
+            return
         elif decision.events:
             match command:
                 case c.OpenRoom():
@@ -409,6 +414,19 @@ class RemoteRoom(MirrorRoom):
         )
         header = e.Header(position=Position(0), at=Millis(0), by=by, authority="member", event=event)
         return Settled(Decision(answer="claimed"), (header,))
+
+    async def _gate(self, command: c.GateMessage, by: By) -> Settled:
+        """Post a gated message at the room's home, which alone keeps it until somebody is shown it."""
+        signed = decode_signed(command.signed)
+        params = t.GateAtRoom(room=self.room, agent=by.actor, body=signed.body, signature=signed.signature)
+        answer = await self._link.call("link.gate", params, by=by.actor)
+        assert isinstance(answer, t.GatedAtRoom)
+        if answer.seq:
+            await self._shown(lambda room: told_seq(room.state.membership, by.actor) >= answer.seq)
+        said = command.envelope
+        event = e.MessageGated(id=said.id, kind=said.kind, size=len(command.signed))
+        header = e.Header(position=Position(0), at=Millis(answer.at), by=by, authority="member", event=event)
+        return Settled(Decision(replay=Position(0) if answer.replayed else None), (header,))
 
     async def _renew(self, command: c.RenewTask, agent: AgentId) -> None:
         params = t.RenewAtRoom(room=self.room, agent=agent, task=command.task, lease_ms=command.lease_ms)

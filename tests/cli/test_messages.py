@@ -535,7 +535,9 @@ def test_words_that_went_are_marked_in_a_page_and_told_of_by_why(shell: Shell) -
     assert (first["erased"], "erased" in second) == (True, False)
     found = t.WhyResult(id="m_1", room=ROOM, readers=[], erased=True)
     shell.daemon.answers("message.why", found, found)
-    assert shell.run("why", "1").stdout.startswith("The words of this message were erased by retention.\n")
+    assert shell.run("why", "1").stdout.startswith(
+        "The words of this message are gone, by retention or with its timer.\n"
+    )
     assert shell.run("why", "1", "--json").document["erased"] is True
 
 

@@ -24,6 +24,7 @@ from parlerd.engine.authors import Draft
 from parlerd.engine.crossing import Request
 from parlerd.engine.engine import crossing
 from parlerd.engine.handles import Earlier, RoomHandle
+from parlerd.engine.sight import Sight
 from parlerd.operations import types as t
 from tests.support.engine import Served, engine_world, run
 from tests.support.fake_homes import FAR, beside
@@ -269,7 +270,8 @@ def test_the_rooms_home_answers_what_it_is_asked_and_says_why_it_refuses(place: 
 
             async def ask(name: str, params: t.Params, who: AgentRecord = inside.ann) -> t.Result:
                 request = Request(name, params, inside.by(who), caller)
-                return await inside.handle.ask(request.question, partial(crossing(desk).answer, request))
+                answering = crossing(desk, Sight(desk), {})
+                return await inside.handle.ask(request.question, partial(answering.answer, request))
 
             written = await ask("state.set", t.SetState(key="turn", value=1))
             assert isinstance(written, t.StateWritten)

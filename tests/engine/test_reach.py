@@ -35,6 +35,8 @@ IN_A_ROOM: Final[Mapping[str, Callable[[str], t.Params]]] = {
     "room.archive": lambda room: t.ArchiveRoom(room=room),
     "session.close": lambda room: t.CloseSession(room=room),
     "message.send": lambda room: t.Send(text="x", room=room),
+    "message.withdraw": lambda room: t.WithdrawMessage(id="m_1", room=room),
+    "message.gated": lambda room: t.AboutGated(id="m_1", room=room),
     "message.recv": lambda room: t.Recv(room=room),
     "message.commit": lambda room: t.Commit(room=room, cursor="1"),
     "message.why": lambda room: t.Why(id="1", room=room),

@@ -463,7 +463,7 @@ def test_words_that_went_are_marked_outside_the_fence_and_told_of_by_why() -> No
     assert "erased" not in special()
     reader = t.ReaderLadder(agent="U1", name="bob", stages=[])
     found = t.WhyResult(id="m_1", room=ROOM, readers=[reader])
-    said = "The words of this message were erased by retention."
+    said = "The words of this message are gone, by retention or with its timer."
     assert said in shown(msgspec.structs.replace(found, erased=True)).splitlines()
     assert said not in shown(found)
 

@@ -114,13 +114,12 @@ def test_a_task_that_is_given_back_is_for_the_next_and_a_late_result_stays_reada
     home.play(story)
 
 
-def test_only_a_task_has_a_timer_and_only_one_that_ends_it(home: Home) -> None:
+def test_a_timer_that_no_task_can_have_is_refused(home: Home) -> None:
     async def story(place: Place) -> None:
         alice, _ = await together(place, "alice", "bob")
         for timer, kind, what in (
-            (t.TimerAsked(ms=60_000), "text", "kind"),
-            (t.TimerAsked(ms=60_000, effect="enable"), "task", "effect"),
-            (t.TimerAsked(ticks=3, tick_on="state._shared.turn"), "task", "ticks"),
+            (t.TimerAsked(ticks=3), "task", "tick_on"),
+            (t.TimerAsked(ticks=3, tick_on="turn"), "task", "tick_on"),
             (t.TimerAsked(ms=0), "task", "ms"),
             (t.TimerAsked(), "task", "clock"),
             (t.TimerAsked(ms=1, at=1), "task", "clock"),
@@ -129,9 +128,11 @@ def test_only_a_task_has_a_timer_and_only_one_that_ends_it(home: Home) -> None:
         ):
             error = await alice.refused("message.send", t.Send(text="x", kind=kind, timer=timer))
             assert (error.code, error.details["what"]) == ("invalid_timer", what)
-        for timer in (t.TimerAsked(ms=0), t.TimerAsked(at=1)):
+        for timer in (t.TimerAsked(ms=0), t.TimerAsked(at=1), t.TimerAsked(ms=1, effect="enable")):
             error = await alice.refused("message.send", t.Send(text="x", service="new", timer=timer))
             assert error.code == "invalid_timer"
+        error = await alice.refused("message.send", t.Send(text="x", service="new", enabled="true"))
+        assert (error.code, error.details["param"]) == ("invalid_param", "enabled")
         # No queue was opened for it.
         assert [each.kind for each in await alice.rooms() if each.kind == "service"] == []
 

@@ -22,9 +22,21 @@ from parlerd.core import events as e
 from parlerd.core.approvals import find_request, standing_request
 from parlerd.core.claims import Task
 from parlerd.core.decision import Decision
-from parlerd.core.envelope import UNSIGNED, MemoryPart
+from parlerd.core.envelope import (
+    RELEASED,
+    SIGNED,
+    UNSIGNED,
+    Envelope,
+    GatePart,
+    MemoryPart,
+    TextPart,
+    decode_envelope,
+    encode_envelope,
+    root_chain,
+)
 from parlerd.core.errors import Refused
 from parlerd.core.facets import Aggregate
+from parlerd.core.gated import encode_signed
 from parlerd.core.gates import Program
 from parlerd.core.home import HomeRoom
 from parlerd.core.membership import is_requester, newest_number
@@ -327,6 +339,7 @@ class Driver(Generic[A]):
         now = Millis(max(self.now, self.aggregate.last_at))
         for ran_out in self.aggregate.ran_out(now):
             self.commit(ran_out, ITSELF)
+        self.follow(now)
         before, given = self.aggregate.snapshot(), self.ids.given
         try:
             decision = self.aggregate.decide(command, by=who.by, now=now, ids=self.ids)
@@ -357,7 +370,15 @@ class Driver(Generic[A]):
         if room is not None and posts and not isinstance(command, c.Arrive):
             is_seen = posts[0].visibility is not None or not is_requester(room.state.members[who.id])
             assert (decision.previous, decision.seq) == (previous, room.newest_seq(who.id) if is_seen else 0)
+        if decision.events:
+            self.follow(now)
         return decision
+
+    def follow(self, now: Millis) -> None:
+        """Commit what follows from the facts so far."""
+        for step in self.aggregate.follow(now, self.ids):
+            self.commit(step.event, ITSELF, by=step.by, body=step.body)
+            self.erased.update(step.erases)
 
     def commit(
         self,
@@ -367,15 +388,16 @@ class Driver(Generic[A]):
         command: c.Command | None = None,
         authority: str = "home",
         body: bytes | None = None,
+        by: By | None = None,
     ) -> e.Header:
         """Take a fact in, sealed as the engine seals it."""
-        if isinstance(event, e.MessagePosted) and event.envelope_v != UNSIGNED:
+        if isinstance(event, e.MessagePosted) and event.envelope_v not in (UNSIGNED, RELEASED):
             envelope = hashlib.sha256(event.id.encode()).digest()
             event = msgspec.structs.replace(event, envelope=envelope, verified="valid")
         header = e.Header(
             position=Position(self.aggregate.position + 1),
             at=Millis(max(self.now, self.aggregate.last_at)),
-            by=who.by,
+            by=by or who.by,
             authority=authority,
             event=event,
             operation="" if command is None else command.operation,
@@ -658,6 +680,75 @@ class RoomDriver(Driver[Room]):
         """The same: all that it finds."""
         events = self.run(c.LapseTasks(upto=Millis(self.now)), OWNER).events
         return [event for event in events if isinstance(event, e.TaskLapsed | e.TaskCompleted)]
+
+    # -- gated messages ------------------------------------------------------------------------------------
+
+    def gate(
+        self,
+        who: Agent,
+        enabled: str = "",
+        *,
+        kind: str = "text",
+        timer: TimerSpec | None = None,
+        to: tuple[AgentId, ...] = (),
+        visible_to: tuple[AgentId, ...] | None = None,
+        reply_to: MessageId | None = None,
+        key: str = "",
+        **altered: Any,
+    ) -> MessageId:
+        """A gated message. What its author signs is what the room decides itself, but for what is `altered`."""
+        id = MessageId(self.ids.new("m"))
+        replied = None if reply_to is None else self.target(reply_to)
+        fields: dict[str, Any] = {
+            "v": SIGNED,
+            "id": id,
+            "room": ROOM,
+            "key": key or f"m:{id}",
+            "kind": kind,
+            "chain": root_chain(id) if replied is None else replied.chain,
+            "hops": 0 if replied is None else replied.hops + 1,
+            "authored_at": Millis(self.now),
+            "counter": 0,
+            "previous": b"",
+            "line": b"\0" * 32,
+            "nonce": b"\0" * 16,
+            "host": who.by.host,
+            "via": who.by.via,
+            "parts": (TextPart(f"the words of {id}"), GatePart(enabled)),
+            "to": to,
+            "visibility": visible_to if visible_to is None else tuple(sorted({who.id, *visible_to})),
+            "reply_to": reply_to,
+        }
+        envelope = Envelope(**{**fields, **altered})
+        command = c.GateMessage(
+            operation="message.send",
+            idempotency_key=envelope.key,
+            input=b"gate",
+            envelope=envelope,
+            enabled=parse(enabled, "message") if enabled else None,
+            timer=timer,
+            signed=encode_signed(encode_envelope(envelope), b"signature"),
+            reply=replied,
+        )
+        self.run(command, who)
+        return id
+
+    def withdraw(self, who: Agent, id: MessageId) -> Decision:
+        return self.run(c.WithdrawMessage(operation="message.withdraw", id=id), who)
+
+    def shown(self, who: Agent) -> list[str]:
+        """The words of the messages that an agent sees, in order, as far as they were gated and are not erased."""
+        view = self.aggregate.view(who.id)
+        found = []
+        for header in self.log:
+            event = header.event
+            if not isinstance(event, e.MessagePosted) or event.envelope_v != RELEASED or header.position in self.erased:
+                continue
+            if can_see(view, position=header.position, visibility=event.visibility):
+                [part] = decode_envelope(self.bodies[header.position]).parts
+                assert isinstance(part, TextPart)
+                found.append(part.text.removeprefix("the words of "))
+        return found
 
     # -- the state -----------------------------------------------------------------------------------------
 

@@ -7,14 +7,15 @@ items by which a link would bring it to a daemon, from any place on.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 import msgspec
 
 from parlerd.core import invocations
-from parlerd.core.envelope import Envelope, TextPart, decode_envelope, encode_envelope, root_chain
+from parlerd.core.envelope import Envelope, GatedPart, GatePart, TextPart, decode_envelope, encode_envelope, root_chain
+from parlerd.core.gated import released
 from parlerd.core.invocations import Invoked
 from parlerd.core.messages import audience_key
 from parlerd.core.model import AgentId, By, HomeId, MessageId, Millis, PrincipalId, RequestId, RoomId
@@ -311,6 +312,33 @@ class HonestHome:
         self.threads = threads
         signature = b"" if by is None else by.key.sign("parler/message", body)
         told.message = _replace(told.message, signature=signature)
+        return told
+
+    def release(
+        self,
+        party: Party,
+        text: str,
+        to: Iterable[Party] | None = None,
+        *,
+        readers: Iterable[Party] | None = None,
+        by: Party | None = None,
+        signed: Mapping[str, object] | None = None,
+        **change: object,
+    ) -> Said:
+        """The home shows what `party` signed to be shown later, to everyone of `to` or to `readers` alone. An honest
+        home shows nothing that `by`, another, signed, nor anything with `change`; `signed` are fields that the author
+        fills in otherwise."""
+        gate = {"counter": 0, "previous": b"", "parts": (TextPart(text), GatePart("self != ''"))}
+        within = self.envelope(party, text, to, **{**gate, **(signed or {})})  # type: ignore[arg-type]
+        part = GatedPart(within, (by or party).key.sign("parler/gated", within))
+        alone = None if readers is None else tuple(sorted({party.agent, *(each.agent for each in readers)}))
+        visibility = decode_envelope(within).visibility if alone is None else alone
+        id = MessageId(f"m_{self._draw()}") if readers is not None else decode_envelope(within).id
+        envelope = _replace(released(part, id, visibility, bytes(16)), **change)
+        threads = dict(self.threads)
+        told = self.admit(party, encode_envelope(envelope), envelope.visibility)
+        self.threads = threads
+        told.message = _replace(told.message, signature=b"")
         return told
 
     def erase(self, said: Said) -> None:

@@ -19,6 +19,7 @@ from parlerd.core.model import History, KeyId, Position, RoomId, RoomLimit
 from parlerd.core.statements import NONCE, Title, encode, encode_opened
 from parlerd.core.templates import Param
 from parlerd.core.timers import TimerSpec
+from parlerd.core.words import TASK
 from tests.support.core import (
     BEN,
     CAT,
@@ -183,6 +184,28 @@ def _come_into_being(room: RoomDriver, who: Agent) -> None:
     room.delete_module(who, tide)
 
 
+def _hold_back(room: RoomDriver, who: Agent) -> None:
+    _let_in(room, who)
+    mine = room.handle(who)
+    is_open = f'state["{mine}"].open == true'
+    task = room.gate(who, is_open, kind=TASK)
+    room.gate(OWNER, f'self == "{mine}"', to=(who.id,))
+    room.gate(who, f'agents[self].role == "{mine}"', kind=TASK, timer=TimerSpec(effect="delete", ms=HOUR))
+    room.put(who, "open", True, scope=mine)
+    room.put(who, "open", False, scope=mine)
+    room.put(who, "open", True, scope=mine)
+    room.claim(OWNER, task)
+    room.withdraw(who, room.gate(who, f"{is_open} && self == 1"))
+    room.gate(who, timer=TimerSpec(effect="delete", ms=50))
+    room.gate(who, timer=TimerSpec(effect="enable", ticks=1, watch=(mine, "open")))
+    room.gate(who, f'has(state["{mine}"].never)', timer=TimerSpec(effect="enable", ms=50))
+    room.give_role(OWNER, mine)
+    room.put(who, "open", 1, scope=mine)
+    room.now += 100
+    room.run_due()
+    room.give_role(OWNER, "")
+
+
 def _prune(room: RoomDriver, who: Agent) -> None:
     room.post(OWNER)
     room.task(OWNER)
@@ -201,6 +224,10 @@ ROOM_SCENES: dict[type[e.RoomEvent], RoomScene] = {
     e.JoinDenied: _turn_away,
     e.OwnerChanged: _change_hands,
     e.MessagePosted: _talk,
+    e.MessageGated: _hold_back,
+    e.MessageReleased: _hold_back,
+    e.MessageWithdrawn: _hold_back,
+    e.TaskOffered: _hold_back,
     e.TaskClaimed: _work,
     e.TaskReleased: _work,
     e.TaskCompleted: _work,

@@ -15,7 +15,16 @@ from msgspec.structs import replace
 
 from parlerd.core import events as e
 from parlerd.core import messages
-from parlerd.core.envelope import UNSIGNED, DataPart, TextPart, decode_envelope, root_chain
+from parlerd.core.envelope import (
+    RELEASED,
+    UNSIGNED,
+    DataPart,
+    TextPart,
+    decode_envelope,
+    encode_envelope,
+    gated_part,
+    root_chain,
+)
 from parlerd.core.errors import Refused
 from parlerd.core.membership import newest_seq
 from parlerd.core.model import (
@@ -362,6 +371,22 @@ def test_what_a_home_says_of_an_invocation_is_taken_in_as_unsigned_and_in_no_thr
     assert all(is_signed(fact, about) for fact in daemon.facts)
 
 
+def test_what_a_home_releases_is_taken_in_as_signed_and_in_no_thread() -> None:
+    home = _busy()
+    home.release(BEN, "for all")
+    home.release(BEN, "for those two", [CAT, DAN], readers=[CAT])
+    home.release(ANN, "for cat", readers=[CAT])
+    home.post(BEN, "and now", back=1)
+    daemon = Daemon(home, (BEN, CAT)).hear(home.items([BEN, CAT]))
+    assert daemon.contradicted == ""
+    assert daemon.texts(CAT) == _told(home, CAT)
+    assert daemon.texts(CAT)[-4:] == ["for all", "for those two", "for cat", "and now"]
+    posted = [header.event for header, _ in daemon.messages if isinstance(header.event, e.MessagePosted)]
+    assert {event.verified for event in posted if event.envelope_v == RELEASED} == {"valid"}
+    about = Audited.of(daemon.room.state, daemon.facts[0].body)
+    assert all(is_signed(fact, about) for fact in daemon.facts)
+
+
 def test_a_member_who_signed_that_it_invoked_something_speaks_for_itself() -> None:
     """An older home admits such a message. It is no lie, and shown as what its author signed."""
     home = _busy()
@@ -445,7 +470,7 @@ def test_a_newcomer_is_told_which_roles_are_locked_and_who_left_has_the_one_it_h
 _PARTIES = (ANN, BEN, CAT, DAN)
 _ACTS = st.lists(
     st.tuples(
-        st.sampled_from(["post", "post", "private", "join", "leave", "erase", "role", "invoke"]),
+        st.sampled_from(["post", "post", "private", "join", "leave", "erase", "role", "invoke", "release", "apart"]),
         st.integers(0, 3),
         st.integers(1, 15),
         st.integers(0, 3),
@@ -470,6 +495,11 @@ def _acted(acts: Sequence[tuple[str, int, int, int]]) -> HonestHome:
             home.post(party, f"t{number}", back=back)
         elif act == "invoke" and inside:
             home.tell(party, f"a{number}")
+        elif act == "release" and inside:
+            home.release(party, f"r{number}")
+        elif act == "apart" and inside:
+            to = [each for bit, each in enumerate(_PARTIES) if readers >> bit & 1 and each.agent in home.members]
+            home.release(party, f"r{number}", readers=to)
         elif act == "private" and inside:
             to = [each for bit, each in enumerate(_PARTIES) if readers >> bit & 1 and each.agent in home.members]
             home.post(party, f"t{number}", to, back=back)
@@ -620,6 +650,51 @@ def _unsigned(what: str) -> Callable[[HonestHome, list[t.LinkItem]], None]:
     return tamper
 
 
+def _released(what: str) -> Callable[[HonestHome, list[t.LinkItem]], None]:
+    """Show something else than what its author signed to be shown later."""
+
+    def tamper(home: HonestHome, items: list[t.LinkItem]) -> None:
+        after = len(home.log)
+        match what:
+            case "signed by another":
+                home.release(CAT, "four", by=ANN)
+            case "in another room":
+                home.release(CAT, "four", signed={"room": RoomId("r_other")})
+            case "that is no gated message":
+                home.release(CAT, "four", signed={"parts": (TextPart("four"),)})
+            case "to somebody else":
+                home.release(CAT, "four", [ANN], readers=[BEN])
+            case "to everyone":
+                home.release(CAT, "four", [ANN], visibility=None)
+            case "under another id":
+                home.release(CAT, "four", id=MessageId("m_other"))
+            case "as a task":
+                home.release(CAT, "four", kind="task")
+            case "as a reply":
+                home.release(CAT, "four", reply_to=MessageId("m_1"), hops=1)
+            case _:
+                said = home.release(CAT, "four")
+                said.message = msgspec.structs.replace(said.message, signature=bytes(64))
+        items += home.items([BEN], after)
+
+    return tamper
+
+
+def _release_twice(home: HonestHome, items: list[t.LinkItem]) -> None:
+    """Show a reader the same words as two messages."""
+    after = len(home.log)
+    said = home.release(CAT, "four", readers=[BEN])
+    envelope = decode_envelope(said.message.body)
+    body = encode_envelope(
+        msgspec.structs.replace(
+            envelope, id=MessageId("m_other"), parts=(gated_part(said.message.body),), nonce=bytes(range(16))
+        )
+    )
+    again = home.admit(CAT, body, envelope.visibility)
+    again.message = msgspec.structs.replace(again.message, signature=b"")
+    items += home.items([BEN], after)
+
+
 def _tell_of_another(home: HonestHome, items: list[t.LinkItem]) -> None:
     """Say that another agent invoked an action than what others are told."""
     after = len(home.log)
@@ -690,6 +765,21 @@ LIES: dict[str, tuple[Callable[[HonestHome, list[t.LinkItem]], None], str]] = {
     "an invocation in another room": (_unsigned("of another room"), "unsigned"),
     "an invocation that somebody signed": (_unsigned("with a signature"), "unsigned"),
     "an invocation with the id of another": (_tell_twice, "id"),
+    **{
+        f"a message released {what}": (_released(what), "unsigned")
+        for what in (
+            "signed by another",
+            "in another room",
+            "that is no gated message",
+            "to somebody else",
+            "to everyone",
+            "under another id",
+            "as a task",
+            "as a reply",
+            "with a signature",
+        )
+    },
+    "the same words released twice": (_release_twice, "id"),
     "an invocation that others are told of another agent": (_tell_of_another, "unsigned"),
 }
 

@@ -107,7 +107,7 @@ def test_erased_words_take_a_number_and_nothing_else() -> None:
 
 def test_a_message_of_a_version_that_is_not_checked_here_is_neither_shown_nor_a_lie() -> None:
     past = Past()
-    judged = past.judge(_replaced(past.page(), 4, _signed(past, ANN, [CAT], v=3)))
+    judged = past.judge(_replaced(past.page(), 4, _signed(past, ANN, [CAT], v=9)))
     assert [number for number, _ in words(judged)] == [1, 2, 3, 4, 6]
     assert judged.earlier.upto == 6
 

@@ -44,6 +44,7 @@ from parlerd.operations.entry import (
     Short,
 )
 from parlerd.operations.shared import (
+    GATING,
     STATE_WRITES,
     BlobAt,
     BlobPiece,
@@ -296,7 +297,8 @@ class RewindEntry(Result, frozen=True, kw_only=True):
 
 class TaskAtRoom(Result, frozen=True, kw_only=True):
     """How a task stands that at least one attached agent may see. `worker` has it or, where it is over, ended it.
-    `until` is when the lease ends; of a task that nobody took in its time, when that time was over."""
+    `until` is when the lease ends; of a task that nobody took in its time, when that time was over. `among` are those
+    of the attached agents who alone may claim it now; null for all for whom it is."""
 
     task: _Id
     state: TaskStatus
@@ -304,6 +306,7 @@ class TaskAtRoom(Result, frozen=True, kw_only=True):
     until: _Count = 0
     lease_ms: _Count = 0
     fence: _Count = 0
+    among: list[_Id] | None = None
 
 
 class ErasedAtRoom(Result, frozen=True, kw_only=True):
@@ -520,6 +523,23 @@ class Posted(Result, frozen=True, kw_only=True):
     """Whether what it says of a task came too late, and so has no effect."""
 
 
+class GateAtRoom(Params, frozen=True, kw_only=True):
+    """A message that waits for a condition or a timer, as an attached agent signed it."""
+
+    room: Short
+    agent: Short
+    body: _Envelope
+    signature: _Signature
+
+
+class GatedAtRoom(Result, frozen=True, kw_only=True):
+    """`seq` is the author's own number of the message where somebody was shown it at once, else 0."""
+
+    at: _Count
+    replayed: bool
+    seq: _Count = 0
+
+
 class ClaimAtRoom(Params, frozen=True, kw_only=True):
     """An attached agent asks for a task: this one or, without one, the oldest that it can have."""
 
@@ -718,6 +738,8 @@ Crossing = Literal[
     "module.list",
     "module.delete",
     "room.board",
+    "message.gated",
+    "message.withdraw",
 ]
 """The operations that the home of the room answers, whole, wherever they are asked."""
 
@@ -865,6 +887,18 @@ FAMILY: Final = Family(
             answers=({"id": "m_1", "seq": 7, "at": samples.AT, "replayed": False},),
         ),
         Operation(
+            name="link.gate",
+            summary="Post a message of an attached agent that waits for a condition or a timer.",
+            params=GateAtRoom,
+            result=GatedAtRoom,
+            plane="link",
+            effect="write",
+            errors=(*_POSTING, *GATING, "not_a_worker"),
+            facts=("message_gated",),
+            example={"room": samples.ROOM, "agent": "U", "body": b"", "signature": _KEY},
+            answers=({"at": samples.AT, "replayed": False},),
+        ),
+        Operation(
             name="link.blob_begin",
             summary="Begin to bring a file to a room of this home, or go on with it.",
             params=BeginBlobAtRoom,
@@ -956,6 +990,7 @@ FAMILY: Final = Family(
                 *_OF_TASK,
                 "already_claimed",
                 "task_not_yours",
+                "task_not_offered",
                 "not_a_worker",
                 "agent_disabled",
                 *IDEMPOTENT,
@@ -1203,6 +1238,7 @@ FAMILY: Final = Family(
                 "module_registered",
                 "module_deleted",
                 "message_posted",
+                "message_withdrawn",
             ),
             example={"room": samples.ROOM, "agent": "U", "operation": "state.get", "params": b""},
             answers=({"answer": b"\x80"},),

@@ -27,7 +27,16 @@ from parlerd.operations.entry import (
     ToolEntry,
     Wait,
 )
-from parlerd.operations.shared import HandoffEntry, Message, StageReached, TaskEntry, TimerAsked
+from parlerd.operations.shared import (
+    GATING,
+    HandoffEntry,
+    Message,
+    Source,
+    StageReached,
+    TaskEntry,
+    TimerAsked,
+    TimerShown,
+)
 
 TOOL_PAGE: Final = 100
 """Messages in one tool result at most; a larger limit means this. The size limit of a result is usually reached
@@ -39,8 +48,11 @@ class Send(Params, frozen=True, kw_only=True):
 
     `to` asks for the attention of agents in the room. Where no room is named and the one agent that it names is not in
     the active session, the message goes to that agent alone, in the room of the two, which is opened if need be. What
-    is sent to a `service` is a task in the queue of that name, which is opened for the first who needs it. A task may
-    have a `timer` with `ms` or `at`: when it runs out while nobody has the task, nobody can claim the task any more."""
+    is sent to a `service` is a task in the queue of that name, which is opened for the first who needs it.
+
+    A reader is shown the message once the expression `enabled` is true for it; the expression reads state, actions,
+    roles and `self` only. A `timer` with the effect `enable` lets the message wait until then, and one with `delete`
+    takes the words away. A task that nobody has cannot be claimed after that."""
 
     text: str
     room: Short | None = None
@@ -51,19 +63,21 @@ class Send(Params, frozen=True, kw_only=True):
     visible_to: Agents = ()
     data: Any = None
     timer: TimerAsked | None = None
+    enabled: Source | None = None
     idempotency_key: IdempotencyKey | None = None
 
 
 class Sent(Result, frozen=True, kw_only=True):
     """`readers` are those others who alone may ever see it, by handle; null when all may. A message that is `queued` is
     stored on this machine, and goes out when the relay of its room answers: its id is fixed, and `seq` and `at` are
-    null until then. `seq` is null too for what an agent asks of a queue of which it is no worker: it reads only what
-    names it there. `opened`: the message is a direct one, and its room is new. `opened_queue`: the message is the first
-    task of a queue that it opened, for which nobody else works yet. `awaits` is the name of the agent to
-    which a direct message goes and that is not in yet, because its person is asked or its home was not heard from: the
-    message waits in the room, and `code` is what that person is asked to type; it is not there for a command that an
-    agent host started. `warning` names recognised credentials that were taken out of the words before they
-    left for the relay of its room."""
+    null until then. A message that is `gated` waits for its condition or its timer, and nobody was shown it. `seq`
+    is null too for what an agent asks of a queue of which it is no worker: it reads only what names it there.
+    `opened`: the message is a direct one, and its room is new. `opened_queue`: the message is the first task of a
+    queue that it opened, for which nobody else works yet. `awaits` is the name of the agent to which a direct
+    message goes and that is not in yet, because its person is asked or its home was not heard from: the message
+    waits in the room, and `code` is what that person is asked to type; it is not there for a command that an agent
+    host started. `warning` names recognised credentials that were taken out of the words before they left for the
+    relay of its room."""
 
     room: str
     id: str
@@ -74,11 +88,51 @@ class Sent(Result, frozen=True, kw_only=True):
     readers: list[str] | None = None
     name: str = ""
     queued: bool = False
+    gated: bool = False
     opened: bool | msgspec.UnsetType = msgspec.UNSET
     opened_queue: bool | msgspec.UnsetType = msgspec.UNSET
     awaits: str | msgspec.UnsetType = msgspec.UNSET
     join_code: str | msgspec.UnsetType = msgspec.field(name="code", default=msgspec.UNSET)
     warning: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class WithdrawMessage(Params, frozen=True, kw_only=True):
+    """`id` is that of a message which waits for its condition or its timer, or which not everyone was shown yet."""
+
+    id: Short
+    room: Short | None = None
+    idempotency_key: IdempotencyKey | None = None
+
+
+class Withdrawn(Result, frozen=True, kw_only=True):
+    id: str
+    replayed: bool
+    idempotency_key: str = msgspec.field(name="key")
+    room: str = ""
+    name: str = ""
+
+
+class GatedEntry(Result, frozen=True, kw_only=True):
+    """What a message waits for that its author alone knows of: the expression `enabled`, and its timer. `shown_to` are
+    those who were shown it already, by handle."""
+
+    enabled: str | msgspec.UnsetType = msgspec.UNSET
+    timer: TimerShown | msgspec.UnsetType = msgspec.UNSET
+    shown_to: list[str] = []
+
+
+class AboutGated(Params, frozen=True, kw_only=True):
+    """`id` is that of a message of the caller which waits."""
+
+    id: Short
+    room: Short | None = None
+
+
+class GatedIs(Result, frozen=True, kw_only=True):
+    id: str
+    gated: GatedEntry
+    room: str = ""
+    name: str = ""
 
 
 class Recv(Params, frozen=True, kw_only=True):
@@ -165,8 +219,9 @@ class QueuedHere(Result, frozen=True, kw_only=True):
 
 class WhyResult(Result, frozen=True, kw_only=True):
     """A message that is `queued` has reached nobody, so there are no readers. `handoff` is what became of an offer of
-    the turn, where the message makes one, and `task` how the task stands that the message is. `erased` says that its
-    words went by retention."""
+    the turn, where the message makes one, and `task` how the task stands that the message is. `gated` tells its author
+    what the message waits for before others are shown it. `erased` says that its words went by retention or with its
+    timer."""
 
     id: str
     room: str
@@ -174,6 +229,7 @@ class WhyResult(Result, frozen=True, kw_only=True):
     queued: QueuedHere | msgspec.UnsetType = msgspec.UNSET
     handoff: HandoffEntry | msgspec.UnsetType = msgspec.UNSET
     task: TaskEntry | msgspec.UnsetType = msgspec.UNSET
+    gated: GatedEntry | msgspec.UnsetType = msgspec.UNSET
     erased: bool | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -197,7 +253,7 @@ FAMILY: Final = Family(
                 "room_closed",
                 "throttled",
                 "too_many_tasks",
-                "invalid_timer",
+                *GATING,
                 "too_many_pending",
                 "person_only",
                 "unknown_key",
@@ -207,6 +263,7 @@ FAMILY: Final = Family(
                 *IDEMPOTENT,
             ),
             facts=(
+                "message_gated",
                 "message_posted",
                 "agents_paired",
                 "room_opened",
@@ -229,6 +286,39 @@ FAMILY: Final = Family(
             ),
             tool=Offer(tool="parler_send"),
             command="parler send",
+        ),
+        Operation(
+            name="message.withdraw",
+            summary="Take back a message that waits for a condition or a timer.",
+            params=WithdrawMessage,
+            result=Withdrawn,
+            plane="agent",
+            effect="write",
+            needs_idempotency_key=True,
+            errors=(*IN_ROOM, "room_closed", "no_such_gated", "not_a_worker", "offline", *IDEMPOTENT),
+            facts=("message_withdrawn",),
+            example={"id": "m_0123456789abcdefghij"},
+            answers=({"id": "m_4", "room": samples.ROOM, "name": samples.NAME, "replayed": False, "key": "k"},),
+            tool=Offer(tool="parler_act", verb="withdraw"),
+            command="parler withdraw",
+        ),
+        Operation(
+            name="message.gated",
+            summary="Show what a message waits for.",
+            params=AboutGated,
+            result=GatedIs,
+            plane="agent",
+            effect="read",
+            errors=(*IN_ROOM, "no_such_gated", "not_a_worker", "offline"),
+            example={"id": "m_0123456789abcdefghij"},
+            answers=(
+                {
+                    "id": "m_4",
+                    "gated": {"enabled": "has(state._shared.compass)"},
+                    "room": samples.ROOM,
+                    "name": samples.NAME,
+                },
+            ),
         ),
         Operation(
             name="message.recv",
@@ -339,14 +429,15 @@ FAMILY: Final = Family(
                 ROOM_ARGUMENT,
                 Argument(name="service", help="a queue"),
                 Argument(name="to", help="any agent", is_list=True),
-                Argument(name="visible_to", kind="strings", help="hidden from others"),
+                Argument(name="visible_to", kind="strings", help="readers"),
                 Argument(
                     name="kind",
-                    help="question, task, ...",
+                    help="task, ...",
                     rule="kind is one word of letters, digits and . _ / -, at most 64 characters.",
                 ),
                 Argument(name="reply_to", help="message number", is_number=True),
-                Argument(name="timer", kind="json", help='task: {"ms":60000}'),
+                Argument(name="timer", kind="json", help="as in parler_state"),
+                Argument(name="enabled", help="CEL"),
                 IDEMPOTENCY_ARGUMENT,
             ),
             example={"text": "on it"},

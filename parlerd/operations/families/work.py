@@ -181,6 +181,7 @@ FAMILY: Final = Family(
                 "agent_disabled",
                 "already_claimed",
                 "task_not_yours",
+                "task_not_offered",
                 "task_over",
                 "claim_lost",
                 *IDEMPOTENT,
