@@ -268,7 +268,7 @@ def _segments(message: t.Message, you: str, offset: int = 0) -> list[tuple[str, 
     if message.lost is True:
         facts.append("lost by the relay")
     if message.erased is True:
-        facts.append("words erased by retention")
+        facts.append("words erased")
     if message.reply_seq is not msgspec.UNSET:
         facts.append(f"reply to #{message.reply_seq}")
     elif message.private is True and message.reply_to is not msgspec.UNSET:
@@ -907,27 +907,28 @@ def _why(result: t.WhyResult, scribe: Scribe, asked: _Asked) -> str:
     if result.task is not msgspec.UNSET:
         rung.append(_task_line(result.task, scribe))
     if result.erased is True:
-        rung.append("The words of this message are gone, by retention or with its timer.")
+        rung.append("The words of this message were erased by retention or a timer.")
     if isinstance(result.gated, t.GatedEntry):
-        waits = _gated_lines(result.gated, scribe)
+        waits = _gated_lines(result.gated, scribe, is_task=result.task is not msgspec.UNSET)
         lines = [*waits, "Where it got to:", *lines] if lines else waits
     else:
         rung.append("Where it got to:")
     return "\n".join([*rung, *_bounded(lines, scribe)])
 
 
-def _gated_lines(gated: t.GatedEntry, scribe: Scribe) -> list[str]:
+def _gated_lines(gated: t.GatedEntry, scribe: Scribe, *, is_task: bool) -> list[str]:
     """What a message waits for."""
     said = []
     if isinstance(gated.enabled, str):
-        said.append(f"Each reader is shown it once this is true for it:\n{scribe.fencer.wrap(gated.enabled)}")
+        what = "It is offered while this is true for a worker" if is_task else "It is shown to whom this is true for"
+        said.append(f"{what}:\n{scribe.fencer.wrap(gated.enabled)}")
     if isinstance(gated.timer, t.TimerShown):
         what = "It goes" if gated.timer.effect == "delete" else "Nobody is shown it before its timer runs out"
         when = f"after {gated.timer.ticks_left} writes of {_plain(str(gated.timer.tick_on))}"
         if isinstance(gated.timer.at, int):
             when = clock(gated.timer.at)
         said.append(f"{what}: {when}.")
-    names = ", ".join(scribe.name(each) for each in gated.shown_to)
+    names = "everyone" if gated.shown_to is None else ", ".join(scribe.name(each) for each in gated.shown_to)
     said.append(f"Shown to {names}." if names else "Nobody was shown it yet.")
     return said
 

@@ -334,7 +334,7 @@ def _why(ctx: Context, args: Namespace) -> int:
     if isinstance(found.task, t.TaskEntry):
         out.say(*_task_line(found.task, ctx.now()))
     if isinstance(found.gated, t.GatedEntry):
-        out.say(*_gated_line(found.gated, ctx.now()))
+        out.say(*_gated_line(found.gated, ctx.now(), is_task=isinstance(found.task, t.TaskEntry)))
         if not found.readers:
             return DONE
     if found.erased is True:
@@ -361,22 +361,25 @@ def _why(ctx: Context, args: Namespace) -> int:
     return DONE
 
 
-_ERASED: Final = "The words of this message are gone, by retention or with its timer."
+_ERASED: Final = "The words of this message were erased by retention or a timer."
 
 
-def _gated_line(gated: t.GatedEntry, now: float) -> list[Span]:
+def _gated_line(gated: t.GatedEntry, now: float, *, is_task: bool) -> list[Span]:
     """What a message waits for, in a line."""
     said: list[Span] = []
     timer = gated.timer
     if isinstance(gated.enabled, str):
-        said += ["Each reader is shown it once this is true for that reader: ", (gated.enabled, "name"), ". "]
+        what = (
+            "It is offered while this is true for a worker: " if is_task else "It is shown to whom this is true for: "
+        )
+        said += [what, (gated.enabled, "name"), ". "]
     if isinstance(timer, t.TimerShown):
         what = "It goes" if timer.effect == "delete" else "Nobody is shown it before its timer runs out"
         when = f"after {timer.ticks_left} more writes of {timer.tick_on}"
         if isinstance(timer.at, int):
             when = to_the_second(timer.at, now)
         said.append(f"{what}: {when}. ")
-    shown_to = ", ".join(gated.shown_to)
+    shown_to = "everyone" if gated.shown_to is None else ", ".join(gated.shown_to)
     said.append(f"Shown to {shown_to}." if shown_to else ("Nobody was shown it yet.", "warn"))
     return said
 

@@ -255,7 +255,7 @@ def _head(message: t.Message, now: float, *, wide: bool) -> list[Span]:
     if message.lost is True:
         facts.append(("lost by the relay", "warn"))
     if message.erased is True:
-        facts.append(("words erased by retention", "warn"))
+        facts.append(("words erased", "warn"))
     if isinstance(message.to, list) and message.to and isinstance(message.handoff, msgspec.UnsetType):
         facts.append(("to " + ", ".join(message.to), "bold"))
     if not isinstance(message.handoff, msgspec.UnsetType):

@@ -148,7 +148,7 @@ def _filled(message: StoredMessage | None, told: StoredMessage) -> StoredMessage
 def erased(numbers: Sequence[int]) -> str:
     """What is said of messages whose words went because there were too many; nothing where there are none."""
     count = len(numbers)
-    return f"Words erased by retention ({count} message{'' if count == 1 else 's'})." if count else ""
+    return f"Words erased by retention or a timer ({count} message{'' if count == 1 else 's'})." if count else ""
 
 
 def unproven(home: str, numbers: Sequence[int]) -> str:

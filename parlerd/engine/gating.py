@@ -265,10 +265,11 @@ class Gating:
         entry = room.gated.entry(params.id)
         if entry is None or entry.gate is None or entry.by != request.by.actor:
             raise refusal("no_such_gated", {"id": params.id})
+        shown_to = [handle_of(room.state, agent) for agent in entry.gate.readers if agent != entry.by]
         told = t.GatedEntry(
             enabled=msgspec.UNSET if entry.enabled is None else entry.enabled.source,
             timer=msgspec.UNSET if entry.timer is None else shown.timer(entry.timer, entry.ticks),
-            shown_to=[handle_of(room.state, agent) for agent in entry.gate.readers if agent != entry.by],
+            shown_to=None if entry.gate.is_public else shown_to,
         )
         return t.GatedIs(id=params.id, gated=told, room=handle.room)
 

@@ -52,7 +52,7 @@ MAX_REMEMBERED: Final = 4096
 
 ABSENT: Final = "[The words of this message are not on this machine.]"
 """What a reader is shown in the place of words that were erased here and that the room's home does not tell now."""
-ERASED: Final = "[The words of this message were erased by retention.]"
+ERASED: Final = "[The words of this message were erased by retention or a timer.]"
 """What a reader is shown in the place of words that went because there were too many."""
 FORGOTTEN: Final = "[This was forgotten.]"
 """What a reader is shown in the place of what its room remembered once."""

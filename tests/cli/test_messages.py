@@ -525,19 +525,17 @@ def test_why_prints_the_ladder_of_each_reader(shell: Shell) -> None:
 
 
 def test_words_that_went_are_marked_in_a_page_and_told_of_by_why(shell: Shell) -> None:
-    gone = message("[The words of this message were erased by retention.]", erased=True)
-    notice = "Words erased by retention (1 message)."
+    gone = message("[The words of this message were erased by retention or a timer.]", erased=True)
+    notice = "Words erased by retention or a timer (1 message)."
     shell.daemon.answers("message.recv", *[page(gone, message("kept", seq=2), notice=notice)] * 2)
     ran = shell.run("recv", "--all")
-    assert ran.stdout.count("words erased by retention") == 1
+    assert ran.stdout.count("words erased") == 1
     assert (ran.stdout + ran.stderr).count(notice) == 1
     first, second = shell.run("recv", "--all", "--json").document["messages"]
     assert (first["erased"], "erased" in second) == (True, False)
     found = t.WhyResult(id="m_1", room=ROOM, readers=[], erased=True)
     shell.daemon.answers("message.why", found, found)
-    assert shell.run("why", "1").stdout.startswith(
-        "The words of this message are gone, by retention or with its timer.\n"
-    )
+    assert shell.run("why", "1").stdout.startswith("The words of this message were erased by retention or a timer.\n")
     assert shell.run("why", "1", "--json").document["erased"] is True
 
 
@@ -628,3 +626,57 @@ def test_a_direct_message_that_waits_prints_the_code_for_the_other_person(shell:
     shell.daemon.answers("message.send", sent)
     assert "CODE: K7QM" in shell.run("send", "hello", "--to", "ben").stdout.splitlines()
     assert shell.run("send", "hello", "--to", "ben", "--json").document["code"] == "K7QM"
+
+
+# -- what waits --------------------------------------------------------------------------------------------
+
+
+def test_a_message_is_sent_that_waits_for_a_condition_and_a_timer(shell: Shell) -> None:
+    waits = sent(name="auth", seq=None, gated=True)
+    shell.daemon.answers("message.send", waits, waits)
+    told = '{"ticks": 2, "tick_on": "state._shared.turn", "effect": "enable"}'
+    ran = shell.run("send", "--enabled", "has(state._shared.compass)", "--timer", told, "the door is open")
+    (asked,) = shell.daemon.params_of("message.send")
+    assert isinstance(asked, t.Send)
+    assert asked.enabled == "has(state._shared.compass)"
+    assert asked.timer == t.TimerAsked(ticks=2, tick_on="state._shared.turn", effect="enable")
+    assert ran.stdout == "Posted in 'auth', and shown to nobody yet.\n"
+    assert f"parler why {waits.id}\nparler withdraw {waits.id}\n" in ran.stderr
+    assert shell.run("send", "--json", "--enabled", "true", "x").document["gated"] is True
+
+
+def test_a_message_that_waits_is_taken_back(shell: Shell) -> None:
+    taken = t.Withdrawn(id="m_1", replayed=False, idempotency_key="k", room=ROOM, name="auth")
+    refused = ParlerError("no_such_gated")
+    shell.daemon.answers("message.withdraw", taken, msgspec.structs.replace(taken, replayed=True), taken, refused)
+    assert shell.run("withdraw", "m_1", "--key", "k").stdout == "Taken back: m_1 is shown to nobody else.\n"
+    assert shell.daemon.params_of("message.withdraw") == [t.WithdrawMessage(id="m_1", idempotency_key="k")]
+    assert shell.run("withdraw", "m_1").stdout.startswith("Taken back before: m_1")
+    assert shell.run("withdraw", "m_1", "--json").document["id"] == "m_1"
+    ran = shell.run("withdraw", "m_2")
+    assert ran.code == 1
+    assert "parler why ID" in ran.stderr
+
+
+def test_why_says_what_a_message_waits_for(shell: Shell) -> None:
+    why = t.WhyResult(id="m_1", room=ROOM, readers=[], gated=t.GatedEntry(enabled="state.x.\x1b[31my > 1"))
+    late = t.TimerShown(effect="enable", ticks_left=2, tick_on="state._shared.turn")
+    soon = t.TimerShown(effect="delete", at=1_700_000_000_000)
+    reader = t.ReaderLadder(agent="U1", name="bob", stages=[])
+    later = msgspec.structs.replace(why, gated=t.GatedEntry(timer=late))
+    seen = msgspec.structs.replace(why, gated=t.GatedEntry(timer=soon, shown_to=None), readers=[reader])
+    task = t.TaskEntry(state="open", holder=None, lease_until=None)
+    offered = msgspec.structs.replace(seen, task=task, gated=t.GatedEntry(enabled="true", shown_to=["bob"]))
+    shell.daemon.answers("message.why", why, later, seen, offered)
+    said = "It is shown to whom this is true for: state.x.\\x1b[31my > 1. Nobody was shown it yet.\n"
+    assert shell.run("why", "m_1").stdout == said
+    assert shell.run("why", "m_1").stdout == (
+        "Nobody is shown it before its timer runs out: after 2 more writes of state._shared.turn. Nobody was shown it"
+        " yet.\n"
+    )
+    first, second = shell.run("why", "m_1").stdout.splitlines()
+    assert first.startswith("It goes: ")
+    assert first.endswith(". Shown to everyone.")
+    assert second.startswith("bob: ")
+    lines = shell.run("why", "m_1").stdout.splitlines()
+    assert lines[1] == "It is offered while this is true for a worker: true. Shown to bob."

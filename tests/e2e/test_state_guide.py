@@ -20,6 +20,7 @@ from typing import Any, Final, Protocol
 import pytest
 
 from examples.agents import Agent, Refused
+from parlerd.cli.table import COMMANDS
 from parlerd.operations import types as t
 from tests.support import processes
 from tests.support.processes import Somebody, put_program, until
@@ -31,7 +32,6 @@ Body = dict[str, Any]
 """The body of a request as the guide has it."""
 
 NOT_YET: Final[dict[str, str]] = {
-    "POST /rooms/r/messages with enabled": "`enabled` on a message",
     "PUT, POST, GET, PATCH at sync.parc.land": "a door over HTTP; the same operations have commands and tools",
     "https://sync.parc.land/?room=ROOM_ID": "a page on which people look at a room; `parler watch` prints one",
 }
@@ -40,7 +40,7 @@ NOT_YET: Final[dict[str, str]] = {
 
 def test_what_is_not_there_yet_is_not_there() -> None:
     """When one of these comes, its row goes and its block is played."""
-    assert "enabled" not in t.Send.__struct_fields__
+    assert "serve-http" not in {word for path, *_ in COMMANDS for word in path}
 
 
 Room = Callable[..., None]
@@ -93,7 +93,11 @@ class Door(Protocol):
         ...
 
     def post(self, agent: str, body: Body) -> int:
-        """POST .../messages: the number of the message."""
+        """POST .../messages: the number of the message; 0 for one that nobody is shown yet."""
+        ...
+
+    def messages(self, agent: str) -> list[str]:
+        """GET .../messages: the texts of what is new."""
         ...
 
     def unclaimed(self, agent: str) -> list[str]:
@@ -194,8 +198,13 @@ class Commands:
     def post(self, agent: str, body: Body) -> int:
         more = ["--reply-to", str(body["reply_to"])] if "reply_to" in body else []
         more += ["--timer", json.dumps(body["timer"])] if "timer" in body else []
-        number: int = self._run(agent, "send", "--kind", body["kind"], *more, body["body"])["seq"]
-        return number
+        more += ["--enabled", body["enabled"]] if "enabled" in body else []
+        sent = self._run(agent, "send", "--kind", body.get("kind", "text"), *more, body["body"])
+        assert sent["gated"] is (sent["seq"] is None)
+        return sent["seq"] or 0
+
+    def messages(self, agent: str) -> list[str]:
+        return [message["text"] for message in self._run(agent, "recv")["messages"]]
 
     def unclaimed(self, agent: str) -> list[str]:
         return [message["text"] for message in self._run(agent, "recv", "--unclaimed")["messages"]]
@@ -268,8 +277,10 @@ class Tools:
 
     def post(self, agent: str, body: Body) -> int:
         more = {"reply_to": str(body["reply_to"])} if "reply_to" in body else {}
-        more |= {"timer": body["timer"]} if "timer" in body else {}
-        answer = self._call(agent, "parler_send", None, text=body["body"], kind=body["kind"], **more)
+        more |= {name: body[name] for name in ("timer", "enabled", "kind") if name in body}
+        answer = self._call(agent, "parler_send", None, text=body["body"], **more)
+        if re.match(r"Posted in \S+\. Nobody is shown it yet", answer):
+            return 0
         found = re.match(r"Sent #(\d+) ", answer)
         assert found is not None, answer
         return int(found[1])
@@ -277,6 +288,10 @@ class Tools:
     def unclaimed(self, agent: str) -> list[str]:
         answer = self._call(agent, "parler_recv", None, unclaimed=True)
         return re.findall(r"; task[^\n]*\]\n(.*)$", answer, re.MULTILINE)
+
+    def messages(self, agent: str) -> list[str]:
+        answer = self._call(agent, "parler_recv", None)
+        return re.findall(r"^\[peer \w+ #[^\n]*\]\n(.*)$", answer, re.MULTILINE)
 
     def claim(self, agent: str, number: int) -> None:
         self._call(agent, "parler_act", "claim", id=str(number))
@@ -496,6 +511,51 @@ def test_a_market_that_opens_with_the_population(door: Door, room: Room) -> None
     for population, is_open in ((5, False), (6, True), (4, False)):
         door.put("agent-a", {"key": "population", "value": population})
         assert door.value("agent-a", "has(state._shared.market_open)") is is_open
+
+
+def test_a_message_that_only_admins_see(door: Door, people: People) -> None:
+    # In the guide the author is called system, which is nobody's name here.
+    people.come_together("narrator", "agent-b", "player")
+    debug = {"body": "debug info", "enabled": 'agents[self].role == "admin"'}
+    assert door.post("narrator", debug) == 0
+    assert door.messages("agent-b") == []
+    people.first.asks("role", "agent-b", "admin", "--as", "narrator")
+    assert until(lambda: door.messages("agent-b"), "message for the admins") == ["debug info"]
+    assert door.messages("player") == []
+    with refused("expression_invalid", "roles and self only"):
+        door.post("narrator", {**debug, "enabled": "messages.count > 1"})
+
+
+def test_messages_have_timers_like_all_resources(door: Door, room: Room) -> None:
+    room("agent-a", "agent-b")
+    door.post("agent-a", {"body": "for a moment", "timer": {"ms": 50, "effect": "delete"}})
+    turns = {"ticks": 2, "tick_on": "state._shared.turn", "effect": "enable"}
+    assert door.post("agent-a", {"body": "after two turns", "timer": turns}) == 0
+    assert door.post("agent-a", {"body": "on with it", "timer": {"ms": 50, "effect": "enable"}}) == 0
+    door.wait("agent-b", "messages.count >= 2")
+    for turn in range(2):
+        door.put("agent-a", {"key": "turn", "value": turn})
+    door.wait("agent-b", "messages.count >= 3")
+    # A number stays a number: what was there before the reader came to it is told as gone, and its words are.
+    seen = list[str]()
+
+    def all_came() -> bool:
+        seen.extend(door.messages("agent-b"))
+        return "after two turns" in seen
+
+    until(all_came, "messages that waited")
+    assert "on with it" in seen
+    assert "for a moment" not in seen
+
+
+def test_a_task_is_work_while_it_is_there(door: Door, room: Room) -> None:
+    room("coord", "worker-1")
+    door.post("coord", {"kind": "task", "body": "mine the ore", "enabled": "state._shared.day == true"})
+    assert door.unclaimed("worker-1") == []
+    door.put("coord", {"key": "day", "value": True})
+    assert until(lambda: door.unclaimed("worker-1"), "task of the day") == ["mine the ore"]
+    door.put("coord", {"key": "day", "value": False})
+    door.wait("worker-1", "messages.unclaimed == 0")
 
 
 # -- actions ---------------------------------------------------------------------------------------------------

@@ -282,7 +282,7 @@ def test_a_reader_is_told_once_a_page_how_many_messages_lost_their_words() -> No
             assert len(gone) == 31 - FEW
             assert {each.text for each in gone} == {ERASED}
             assert {each.verified for each in gone} == {"valid"}
-            assert page.notice == f"Words erased by retention ({31 - FEW} messages)."
+            assert page.notice == f"Words erased by retention or a timer ({31 - FEW} messages)."
             assert texts(page)[-FEW + 1 :] == [f"n{number}" for number in range(31 - FEW, 30)]
 
     run(main)
@@ -299,7 +299,7 @@ def test_who_comes_to_unread_words_that_went_is_told_so_and_reads_on() -> None:
                 await alice.send(f"n{number}")
             await looked()
             page = await bob.recv(limit=500)
-            assert page.notice == f"Words erased by retention ({31 - 2 * FEW} messages)."
+            assert page.notice == f"Words erased by retention or a timer ({31 - 2 * FEW} messages)."
             assert texts(page).count(ERASED) == 31 - 2 * FEW
             await bob.commit(page)
             await alice.send("new")

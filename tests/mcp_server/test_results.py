@@ -459,11 +459,11 @@ def test_a_message_that_waits_here_has_one_rung_and_no_readers() -> None:
 
 
 def test_words_that_went_are_marked_outside_the_fence_and_told_of_by_why() -> None:
-    assert "words erased by retention" in special(erased=True)
+    assert "words erased" in special(erased=True)
     assert "erased" not in special()
     reader = t.ReaderLadder(agent="U1", name="bob", stages=[])
     found = t.WhyResult(id="m_1", room=ROOM, readers=[reader])
-    said = "The words of this message are gone, by retention or with its timer."
+    said = "The words of this message were erased by retention or a timer."
     assert said in shown(msgspec.structs.replace(found, erased=True)).splitlines()
     assert said not in shown(found)
 
@@ -712,3 +712,34 @@ def test_a_card_that_waits_for_a_relay_needs_no_further_call() -> None:
     assert "Make the same call again" not in text
     failed = [t.CardAt(home="team-1", status="failed", code="too_many_cards")]
     assert "Make the same call again" in shown(t.Registered(name="me", agent=None, homes=failed))
+
+
+def test_a_message_that_waits_says_so_and_how_to_learn_for_what() -> None:
+    sent = t.Sent(room=ROOM, id="m_1", seq=None, at=1, replayed=False, idempotency_key="k", name="auth", gated=True)
+    said = 'Posted in auth. Nobody is shown it yet; what it waits for: parler_rooms {"action":"why","id":"m_1"}\n'
+    assert shown(sent) == said
+    assert "repeats" in shown(msgspec.structs.replace(sent, replayed=True))
+    taken = t.Withdrawn(id="m_1", replayed=False, idempotency_key="k", room=ROOM, name="auth")
+    assert shown(taken) == "Taken back: m_1 is shown to nobody else.\n"
+
+
+def test_why_says_what_a_message_waits_for_and_fences_its_condition() -> None:
+    why = t.WhyResult(id="m_1", room=ROOM, readers=[], gated=t.GatedEntry(enabled="state._shared.go == true"))
+    lines = shown(why).splitlines()
+    assert lines[0] == "It is shown to whom this is true for:"
+    assert re.fullmatch(r"\[peer \w+\]", lines[1])
+    assert lines[2] == "state._shared.go == true"
+    assert lines[4:] == ["Nobody was shown it yet."]
+    later = t.TimerShown(effect="enable", ticks_left=2, tick_on="state._shared.turn")
+    assert shown(msgspec.structs.replace(why, gated=t.GatedEntry(timer=later))).splitlines() == [
+        "Nobody is shown it before its timer runs out: after 2 writes of state._shared.turn.",
+        "Nobody was shown it yet.",
+    ]
+    reader = t.ReaderLadder(agent="U1", name="bob", stages=[])
+    soon = t.GatedEntry(timer=t.TimerShown(effect="delete", at=1_700_000_000_000), shown_to=None)
+    lines = shown(msgspec.structs.replace(why, gated=soon, readers=[reader])).splitlines()
+    assert lines[0].startswith("It goes: ")
+    assert lines[1:3] == ["Shown to everyone.", "Where it got to:"]
+    task = t.TaskEntry(state="open", holder=None, lease_until=None)
+    offered = shown(msgspec.structs.replace(why, task=task))
+    assert "It is offered while this is true for a worker:" in offered

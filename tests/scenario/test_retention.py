@@ -47,7 +47,7 @@ def test_everybody_is_told_the_same_of_words_that_went_and_reads_on(home: Home) 
             assert [each.seq for each in page.messages] == list(range(1, len(page.messages) + 1))
             gone = [each for each in page.messages if each.erased is True]
             assert SAID - 2 * FEW <= len(gone) <= SAID
-            assert page.notice == f"Words erased by retention ({len(gone)} messages)."
+            assert page.notice == f"Words erased by retention or a timer ({len(gone)} messages)."
             assert {(each.text, each.verified) for each in gone} == {(ERASED, "valid")}
             assert {each.kind for each in gone} == {"text"}
             kinds = [each.kind for each in page.messages if each.erased is not True]
@@ -66,7 +66,7 @@ def test_a_room_of_which_words_went_is_sound_and_says_so_after_one_restart_more(
     async def story(place: Place) -> None:
         alice, bob, person = await place.agent("alice"), await place.agent("bob"), await place.person()
         for who in (alice, bob):
-            assert (await erased(who)).notice.startswith("Words erased by retention (")
+            assert (await erased(who)).notice.startswith("Words erased by retention or a timer (")
         checks = (await person.ask("daemon.check", t.CheckStore(), t.CheckList)).checks
         assert [check.detail for check in checks if not check.ok] == []
         [listed] = (await person.ask("rooms.list", t.ListRooms(size=True), t.RoomList)).rooms

@@ -564,7 +564,7 @@ def test_what_the_relay_lets_go_while_a_mirror_listens_goes_there_too(tmp_path: 
             assert meeting.relay.store.held(RoomId(room)).messages == FEW
             assert held(meeting.ben, room) == held(meeting.ann, room) == meeting.relay.store.held(RoomId(room))
             found, said = await look_back(meeting.bob)
-            assert said == f"Words erased by retention ({31 - FEW} messages)."
+            assert said == f"Words erased by retention or a timer ({31 - FEW} messages)."
             assert [each.seq for each in found] == list(range(1, 32))
             checks = (await (await ben.person()).ask("daemon.check", t.CheckStore(), t.CheckList)).checks
             assert [check.detail for check in checks if not check.ok] == []

@@ -383,7 +383,7 @@ def test_what_a_relay_lost_stays_here_when_the_relay_lets_other_words_go(tmp_pat
                 assert relay.store.held(RoomId(room)).messages == 3
                 page = await bob.recv(room=room, since=0)
                 assert texts(page) == ["Chose PKCE.", ERASED, "lost 1", "lost 2", *[ERASED] * 4, "e", "f"]
-                assert page.notice.endswith("Words erased by retention (5 messages).")
+                assert page.notice.endswith("Words erased by retention or a timer (5 messages).")
                 await meeting.alice.send("after")
                 assert await bob.read(wait=60) == ["after"]
                 assert [each.alarm for each in await bob.rooms()] == [""]

@@ -114,11 +114,11 @@ class Withdrawn(Result, frozen=True, kw_only=True):
 
 class GatedEntry(Result, frozen=True, kw_only=True):
     """What a message waits for that its author alone knows of: the expression `enabled`, and its timer. `shown_to` are
-    those who were shown it already, by handle."""
+    those who were shown it already, by handle; null where everyone was."""
 
     enabled: str | msgspec.UnsetType = msgspec.UNSET
     timer: TimerShown | msgspec.UnsetType = msgspec.UNSET
-    shown_to: list[str] = []
+    shown_to: list[str] | None = []
 
 
 class AboutGated(Params, frozen=True, kw_only=True):
