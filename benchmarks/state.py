@@ -2,7 +2,7 @@
 
 Durable writes of one counter by many agents at once, each with a connection of its own, against durable sends of the
 same agents in the same run; the sum has to be exact. Then the CPU that the daemon spends on one write while others
-have registered views, conditions, actions or waits: such that read the key that is written, and such that do not. What
+have registered views, conditions, actions, waits or gated messages: such that read the key that is written, and such that do not. What
 does not concern a write has to cost it nothing. A write behind a condition, and one that is an action, are told in
 plain writes.
 """
@@ -25,6 +25,9 @@ WRITES: Final = 200
 """Writes of one measurement."""
 WAKES: Final = 100
 """Waits that begin and are woken in one measurement."""
+GATED: Final = (1, 10, 100)
+"""How many messages wait: a room may have 100."""
+GATED_WRITES: Final = 50
 COUNTS: Final = (10, 100, 200)
 """How many views and conditions there are: one agent may have 200 views."""
 
@@ -43,6 +46,7 @@ def main() -> None:
             _race(report, agents, given.each)
             for what, register in (("views", _view), ("entries with a condition", _conditional)):
                 _beside(report, owner, daemon, what, register)
+            _gated(report, owner, daemon)
             _guarded(report, owner, daemon)
             _waiters(report, owner, daemon, agents)
         finally:
@@ -135,6 +139,29 @@ def _beside(
             name = f"us a write, {what} that read " + ("the key" if read == KEY else "another key")
             grown.setdefault(name, {})[str(count)] = daemon.us_of(lambda: owner.call("state.set", write))
     report.growth.extend({"what": name, **figures} for name, figures in grown.items())
+
+
+def _gated(report: common.Report, owner: common.RawConnection, daemon: Daemon) -> None:
+    """One write while so many messages wait for something: for another key, for this key, and for this key with an
+    answer that may be another one for each of the agents. None of them is ever shown."""
+    write = t.SetState(key=KEY, value=1, increment=True)
+    conditions = {
+        "that wait for another key": "state._shared.other == 1",
+        "that wait for the key": f"state._shared.{KEY} == -1",
+        "that wait for the key and for whoever reads": f"self != '' && state._shared.{KEY} == -1",
+    }
+    for what, enabled in conditions.items():
+        grown: dict[str, float] = {}
+        waiting: list[str] = []
+        for count in GATED:
+            while len(waiting) < count:
+                sent = owner.call("message.send", t.Send(text=common.TEXT, enabled=enabled))
+                assert isinstance(sent, t.Sent)
+                waiting.append(sent.id)
+            grown[str(count)] = daemon.us_of(lambda: owner.call("state.set", write), GATED_WRITES)
+        for id in waiting:
+            owner.call("message.withdraw", t.WithdrawMessage(id=id))
+        report.growth.append({"what": f"us a write, gated messages {what}", **grown})
 
 
 def _guarded(report: common.Report, owner: common.RawConnection, daemon: Daemon) -> None:

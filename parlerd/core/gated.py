@@ -79,6 +79,8 @@ words again."""
 FOLLOW_STEPS: Final = 400_000
 """Steps of all evaluations that one command may lead to here. What is left is looked at with the next command, or as
 soon as the room is looked at again."""
+EVALUATION_STEPS: Final = 200
+"""What it costs to look at the room as one reader, in steps: as much as the 12 us that were measured."""
 MAX_ROUNDS: Final = 3
 """How often it is looked again because a step changed how many messages there are. Agents that come and go with that
 may go on for ever."""
@@ -471,7 +473,7 @@ class Gated(Facet[EntriesState]):
             if resolver.shows(id, entry):
                 found.append(member.agent)
             looked.update(resolver.looked)
-            self._left -= resolver.steps
+            self._left -= EVALUATION_STEPS + resolver.steps
             is_alike = is_alike and resolver.is_alike_for_all
             if is_alike:
                 found = [each.agent for each in readers] if found else []
@@ -489,7 +491,7 @@ class Gated(Facet[EntriesState]):
             if resolver.stands(handle) or unseen.is_asked:
                 found.append(member.agent)
             looked.update(resolver.looked)
-            self._left -= resolver.steps
+            self._left -= EVALUATION_STEPS + resolver.steps
         return found
 
     def _resolver(

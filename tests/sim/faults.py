@@ -25,8 +25,10 @@ from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.envelope import Envelope, MemoryPart, UnknownPart, decode_envelope, encode_envelope
 from parlerd.core.errors import ParlerError, Refused, StoreError
+from parlerd.core.gated import Gated
 from parlerd.core.model import AgentId, By, KeyId, MessageId, Millis, PrincipalId, RoomId
 from parlerd.core.pairs import Pairs
+from parlerd.core.resolver import Resolver
 from parlerd.core.statements import DecisionStatement, Opening, check
 from parlerd.engine import authors, following, linking, links, notifier, readers, reading
 from parlerd.engine.actor import RoomActor
@@ -60,6 +62,7 @@ from tests.sim.acts import Act
 from tests.sim.broken import Broken
 from tests.sim.inviting import Inviting
 from tests.sim.remembering import Remembering
+from tests.sim.whispering import Whispering
 from tests.sim.working import Working
 from tests.sim.world import Plan, Simulation
 from tests.sim.writing import Writing
@@ -194,7 +197,7 @@ def _(patch: Patch) -> None:
     def digest(envelope: Envelope) -> bytes:
         return hashlib.sha256(encode_envelope(envelope)).digest()
 
-    patch.setattr(authors, "_request_digest", digest)
+    patch.setattr(authors, "request_digest", digest)
 
 
 @fault("row-goes-before-its-answer", "a queued message is forgotten when it is sent, and not when it is answered")
@@ -674,6 +677,30 @@ def _(patch: Patch) -> None:
         return True
 
     patch.setattr(PairRooms, "_is_let", always)
+
+
+# -- what waits --------------------------------------------------------------------------------------------
+
+
+@fault("shown-to-everyone", "a message that waits for its reader is shown to everyone at once", _acting(Whispering))
+def _(patch: Patch) -> None:
+    patch.setattr(Resolver, "shows", lambda *args: True)
+
+
+@fault("shown-again", "a home forgets whom it showed a message that waits for its reader", _acting(Whispering))
+def _(patch: Patch) -> None:
+    put = Gated._put
+    patch.setattr(Gated, "_put", lambda self, id, entry, **changed: put(self, id, entry, **{**changed, "readers": ()}))
+
+
+@fault("one-task-twice", "a task that was shown to several apart is several tasks", _acting(Whispering))
+def _(patch: Patch) -> None:
+    patch.setattr(Gated, "_offer", lambda *args: iter(()))
+
+
+@fault("never-shown-later", "a message is shown when it is posted or never", _acting(Whispering))
+def _(patch: Patch) -> None:
+    patch.setattr(Gated, "_changed", lambda *args: None)
 
 
 # -- work --------------------------------------------------------------------------------------------------

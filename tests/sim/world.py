@@ -41,6 +41,7 @@ from tests.sim.remembering import Remembering
 from tests.sim.stored import state_of
 from tests.sim.watching import Watched, Watching
 from tests.sim.weather import Weather
+from tests.sim.whispering import Whispering
 from tests.sim.working import Working
 from tests.sim.writing import Writing
 from tests.support.engine import Served, open_rooms
@@ -102,10 +103,14 @@ TROUBLE: Final = (
     "versions remembered",
     "versions that were taken",
     "facts forgotten",
+    "whispers",
+    "whispers taken back",
+    "whispered tasks",
+    "steps",
 )
 """What happens in these stories, as the reports count it; not what happens in few of a hundred."""
 
-ACTS: Final[tuple[type[Act], ...]] = (Inviting, Remembering, Writing, Working)
+ACTS: Final[tuple[type[Act], ...]] = (Inviting, Remembering, Writing, Working, Whispering)
 """What else may happen in a story."""
 
 

@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from parlerd.operations import samples
 from parlerd.operations.entry import (
+    AWAY,
     IDEMPOTENCY_ARGUMENT,
     IDEMPOTENT,
     IN_ROOM,
@@ -295,7 +296,7 @@ FAMILY: Final = Family(
             plane="agent",
             effect="write",
             needs_idempotency_key=True,
-            errors=(*IN_ROOM, "room_closed", "no_such_gated", "not_a_worker", "offline", *IDEMPOTENT),
+            errors=(*IN_ROOM, "room_closed", "no_such_gated", "not_a_worker", *AWAY, *IDEMPOTENT),
             facts=("message_withdrawn",),
             example={"id": "m_0123456789abcdefghij"},
             answers=({"id": "m_4", "room": samples.ROOM, "name": samples.NAME, "replayed": False, "key": "k"},),
@@ -309,7 +310,7 @@ FAMILY: Final = Family(
             result=GatedIs,
             plane="agent",
             effect="read",
-            errors=(*IN_ROOM, "no_such_gated", "not_a_worker", "offline"),
+            errors=(*IN_ROOM, "no_such_gated", "not_a_worker", *AWAY),
             example={"id": "m_0123456789abcdefghij"},
             answers=(
                 {
