@@ -2,9 +2,9 @@
 
 Durable writes of one counter by many agents at once, each with a connection of its own, against durable sends of the
 same agents in the same run; the sum has to be exact. Then the CPU that the daemon spends on one write while others
-have registered views, conditions, actions, waits or gated messages: such that read the key that is written, and such that do not. What
-does not concern a write has to cost it nothing. A write behind a condition, and one that is an action, are told in
-plain writes.
+have registered views, conditions, actions, waits or gated messages: such that read the key that is written, and such
+that do not. What does not concern a write has to cost it nothing. A write behind a condition, and one that is an
+action, are told in plain writes.
 """
 
 from __future__ import annotations

@@ -42,7 +42,8 @@ Name = tuple[str, str]
 class Gate(msgspec.Struct, frozen=True, array_like=True):
     """What a gated message is beside the expression and the timer of its entry. `by` is its author as it posted the
     message, and `visibility` names those who may be shown it, None for everyone. `readers` were shown it, in the
-    messages at `places`, or everybody was (`is_public`). Of a task, `tasks` are the messages among those that are not
+    messages at `places`, or everybody was (`is_public`); with `is_rewound` somebody may have been shown it under its
+    own id, of which the room's home lost the knowledge. Of a task, `tasks` are the messages among those that are not
     over, `open_until` is until when it may be claimed, 0 for ever, and `ended` says how it ended and by whom."""
 
     kind: str
@@ -51,6 +52,7 @@ class Gate(msgspec.Struct, frozen=True, array_like=True):
     readers: tuple[AgentId, ...] = ()
     places: tuple[Position, ...] = ()
     is_public: bool = False
+    is_rewound: bool = False
     tasks: tuple[MessageId, ...] = ()
     open_until: Millis = Millis(0)
     ended: tuple[AgentId, TaskOutcome] | None = None

@@ -71,6 +71,8 @@ from parlerd.core.timers import Timer, started
 from parlerd.core.topics import ANY, Topic
 from parlerd.core.words import TASK, check_frame, check_gated
 
+EVERYONE: Final = AgentId("")
+"""In place of a reader, where a mirror keeps to whom a message was shown."""
 MAX_GATED: Final = 100
 """Gated messages of one room. Source: coordination spec, Messages as work."""
 KEPT_SHOWN: Final = 1_024
@@ -106,15 +108,12 @@ def decode_signed(data: bytes) -> GatedPart:
 
 
 def released(
-    signed: GatedPart,
-    id: MessageId,
-    readers: tuple[AgentId, ...] | None,
-    nonce: bytes,
-    *,
-    open_until: Millis = Millis(0),
+    signed: GatedPart, id: MessageId, readers: tuple[AgentId, ...] | None, *, open_until: Millis = Millis(0)
 ) -> Envelope:
     """The envelope in which a home shows what an author signed to these readers, None for everyone who may be shown it.
-    A task may be claimed until `open_until`, 0 for ever."""
+    A task may be claimed until `open_until`, 0 for ever. The same arguments give the same envelope, so a home that lost
+    what it told last tells the same again. Nobody can guess the nonce who was not shown what the author signed."""
+    told = msgspec.msgpack.encode((signed.body, id, readers))
     within = decode_envelope(signed.body)
     return Envelope(
         v=RELEASED,
@@ -127,7 +126,7 @@ def released(
         authored_at=within.authored_at,
         counter=0,
         previous=b"",
-        nonce=nonce,
+        nonce=hashlib.sha256(told).digest()[:_NONCE],
         host=within.host,
         via=within.via,
         parts=(signed, TaskPart(at=open_until)) if open_until else (signed,),
@@ -139,8 +138,8 @@ def released(
 
 def require_released(envelope: Envelope, within: Envelope) -> None:
     """Check what a home may show as a released message: `envelope` holds `within`, which was read from what the author
-    signed. Raises `Refused(envelope_refused)`, with the wrong field as `what`. Whether the author
-    signed it is not looked at here."""
+    signed. Raises `Refused(envelope_refused)`, with the wrong field as `what`. It is not looked at here whether the
+    author signed it, and whether a reader was shown it before."""
     check_gated(within)
     is_for_all = within.visibility is None
     readers = () if envelope.visibility is None else envelope.visibility
@@ -149,8 +148,6 @@ def require_released(envelope: Envelope, within: Envelope) -> None:
         "key": envelope.key == "",
         "counter": envelope.counter == 0 and envelope.previous == b"",
         "line": envelope.shown == 0 and envelope.line == b"",
-        # Whoever may be shown it later is shown it under another id, and everyone only once.
-        "id": envelope.visibility is not None or envelope.id == within.id,
         "visibility": is_for_all or (envelope.visibility is not None and set(readers) <= set(within.visibility or ())),
         "to": set(envelope.to) <= set(within.to) and not envelope.role,
         **{
@@ -252,11 +249,6 @@ class Gated(Facet[EntriesState]):
         be."""
         return self._entries.table.entry(MESSAGES, id)
 
-    def of(self, author: AgentId) -> list[tuple[MessageId, Entry]]:
-        """The gated messages of an author, the oldest first."""
-        found = [(MessageId(id), entry) for id, entry in self._messages.items() if entry.by == author]
-        return sorted(found, key=lambda each: each[1].position)
-
     @property
     def has_work(self) -> bool:
         """Whether something is to be looked at, or to go."""
@@ -314,7 +306,6 @@ class Gated(Facet[EntriesState]):
             "to": addressed == said.to,
             "chain": said.chain == (root_chain(said.id) if target is None else target.chain),
             "hops": said.hops == (0 if target is None else target.hops + 1),
-            "host": said.host == by.host,
             "id": not command.is_id_taken and self.entry(said.id) is None,
         }
         for what, is_sound in sound.items():
@@ -380,7 +371,9 @@ class Gated(Facet[EntriesState]):
         if entry.is_dormant or not entry.text:
             return
         live = self._live(id, entry, gate, now)
-        is_over = gate.ended is not None or 0 < gate.open_until <= now
+        author = self._membership.members.get(entry.by)
+        is_here = author is not None and author.present
+        is_over = gate.ended is not None or 0 < gate.open_until <= now or not is_here
         if live.readers and not gate.is_public and not is_over:
             is_for_all = live.is_for_all and not gate.readers
             new = tuple(agent for agent in live.readers if agent not in gate.readers)
@@ -393,9 +386,8 @@ class Gated(Facet[EntriesState]):
         self, id: MessageId, entry: Entry, gate: Gate, new: tuple[AgentId, ...] | None, now: Millis, ids: Ids
     ) -> Iterator[Follow]:
         readers = gate.visibility if new is None else tuple(sorted({entry.by, *new}))
-        shown_as = id if not gate.places else MessageId(ids.new("m"))
-        nonce = hashlib.sha256(ids.new("n").encode()).digest()[:_NONCE]
-        envelope = released(decode_signed(entry.text), shown_as, readers, nonce, open_until=gate.open_until)
+        shown_as = MessageId(ids.new("m")) if gate.places or gate.is_rewound else id
+        envelope = released(decode_signed(entry.text), shown_as, readers, open_until=gate.open_until)
         body = encode_envelope(envelope)
         posted = e.MessagePosted(
             id=shown_as,
@@ -591,8 +583,8 @@ class Gated(Facet[EntriesState]):
         entry = self.entry(event.gate)
         if entry is None or entry.gate is None:
             # Only a mirror does not have it.
-            shown = self.state.shown
-            shown[event.gate] = (*shown.pop(event.gate, ()), *(event.readers or ()))
+            shown, readers = self.state.shown, (EVERYONE,) if event.readers is None else event.readers
+            shown[event.gate] = (*shown.pop(event.gate, ()), *readers)
             if len(shown) > KEPT_SHOWN:
                 del shown[next(iter(shown))]
             return
@@ -678,6 +670,19 @@ class Gated(Facet[EntriesState]):
             self._dirty.add(event.handle)
         self._all_changed()
 
+    def _parted(self, event: e.MemberLeft, header: e.Header) -> None:
+        """Whoever is out says nothing more. Work that was shown before goes on."""
+        for id, entry in list(self._messages.items()):
+            if entry.by == event.agent and entry.gate is not None and not entry.gate.tasks:
+                self._end(id)
+        self._all_changed()
+
+    def _rewound(self, event: e.RoomRewound, header: e.Header) -> None:
+        """The room's home lost whom it showed what, and may show it again: under ids that nobody has seen."""
+        self.state.shown.clear()
+        for id, entry in list(self._messages.items()):
+            self._put(id, entry, is_rewound=True)
+
     def _closed(self, event: e.RoomClosed, header: e.Header) -> None:
         for id in list(self._messages):
             self._end(id)
@@ -711,7 +716,8 @@ class Gated(Facet[EntriesState]):
         applies(e.ModuleDeleted, _somebody),
         applies(e.ScopeHidden, _somebody),
         applies(e.MemberJoined, _somebody),
-        applies(e.MemberLeft, _somebody),
+        applies(e.MemberLeft, _parted),
+        applies(e.RoomRewound, _rewound),
         applies(e.RoleGiven, _somebody),
         applies(e.RoomClosed, _closed),
         applies(e.BodiesErased, _erased),

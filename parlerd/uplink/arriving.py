@@ -53,6 +53,7 @@ from parlerd.core.envelope import (
     turn_of,
 )
 from parlerd.core.errors import Refused
+from parlerd.core.gated import EVERYONE
 from parlerd.core.lifecycle import OLDER_COPY, owners_of
 from parlerd.core.membership import told_seq
 from parlerd.core.messages import Thread, audience_key
@@ -271,8 +272,8 @@ class _Step:
         self._forgot_private = False
         """The same for threads of private messages alone."""
         self._ids: set[MessageId] = set()
-        self._shown_apart: dict[MessageId, set[AgentId]] = {}
-        """Whom of this home what was shown here, of the gated messages that were shown apart."""
+        self._shown_now: dict[MessageId, set[AgentId]] = {}
+        """To whom of this home the gated messages were shown that came here."""
         """The messages of this item."""
         self._joined: dict[AgentId, _Known] = {}
         """Members that this item told of, as the mirror will have them."""
@@ -733,17 +734,19 @@ class _Step:
 
     def _is_shown_again(self, message: t.LinkMessage, envelope: Envelope) -> bool:
         """Whether a reader here is shown what an author signed once as a second message."""
-        if envelope.v != RELEASED or envelope.visibility is None:
+        if envelope.v != RELEASED:
             return False
         gate, readers = _gate_of(message), self._shown_to(message, envelope)
-        before = {*self._about._mirror.state.entries.shown.get(gate, ()), *self._shown_apart.get(gate, ())}
-        self._shown_apart[gate] = before.union(readers)
-        return not before.isdisjoint(readers)
+        before = {*self._about._mirror.state.entries.shown.get(gate, ()), *self._shown_now.get(gate, ())}
+        self._shown_now[gate] = before.union(readers)
+        is_for_all = EVERYONE in before or EVERYONE in readers
+        return bool(before) if is_for_all else not before.isdisjoint(readers)
 
     def _shown_to(self, message: t.LinkMessage, envelope: Envelope) -> tuple[AgentId, ...]:
-        """The agents of this home that are shown a released message apart from others. Its author always is."""
-        readers = envelope.visibility or ()
-        return tuple(each for each in readers if self._about._ours(each) and each != message.agent)
+        """The agents of this home that are shown a released message: everyone, or these alone. Its author always is."""
+        if envelope.visibility is None:
+            return (EVERYONE,)
+        return tuple(each for each in envelope.visibility if self._about._ours(each) and each != message.agent)
 
     def _is_new(self, after: Shown) -> bool:
         """Whether the mirror lacks the public message that leads to this place. Raises a contradiction for one in the
@@ -822,8 +825,8 @@ class _Step:
         ours = self._about._ours(agent) and envelope.v == SIGNED
         events: tuple[e.RoomEvent, ...] = (posted,)
         bodies: tuple[tuple[bytes, bytes | None] | None, ...] = ((message.body, message.signature or None),)
-        if envelope.v == RELEASED and not is_public:
-            readers = self._shown_to(message, envelope)
+        if envelope.v == RELEASED:
+            readers = None if is_public else self._shown_to(message, envelope)
             events = e.MessageReleased(gate=_gate_of(message), id=envelope.id, readers=readers), posted
             bodies = None, *bodies
         self.add(

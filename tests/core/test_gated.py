@@ -212,6 +212,24 @@ def test_a_room_that_closes_shows_nothing_more(room: RoomDriver) -> None:
     checked(room)
 
 
+def test_whoever_left_says_nothing_more(room: RoomDriver) -> None:
+    room.gate(BEN, "state._shared.open")
+    room.leave(BEN)
+    room.put(OWNER, "open", True)
+    assert room.shown(CAT) == []
+    checked(room)
+
+
+def test_a_home_that_lost_whom_it_showed_what_shows_it_under_another_id(room: RoomDriver) -> None:
+    id = room.gate(BEN, 'agents[self].role == "admin"')
+    room.post(OWNER)
+    room.go_back(OWNER)
+    room.give_role(CAT, "admin")
+    [shown] = [h.event.id for h in room.log if isinstance(h.event, e.MessagePosted) and h.event.envelope_v == RELEASED]
+    assert (room.shown(CAT), shown != id) == ([id], True)
+    checked(room)
+
+
 # -- tasks -------------------------------------------------------------------------------------------------
 
 

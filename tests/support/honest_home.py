@@ -334,7 +334,7 @@ class HonestHome:
         alone = None if readers is None else tuple(sorted({party.agent, *(each.agent for each in readers)}))
         visibility = decode_envelope(within).visibility if alone is None else alone
         id = MessageId(f"m_{self._draw()}") if readers is not None else decode_envelope(within).id
-        envelope = _replace(released(part, id, visibility, bytes(16)), **change)
+        envelope = _replace(released(part, id, visibility), **change)
         threads = dict(self.threads)
         told = self.admit(party, encode_envelope(envelope), envelope.visibility)
         self.threads = threads

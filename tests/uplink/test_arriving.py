@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 
 import msgspec
@@ -666,8 +667,6 @@ def _released(what: str) -> Callable[[HonestHome, list[t.LinkItem]], None]:
                 home.release(CAT, "four", [ANN], readers=[BEN])
             case "to everyone":
                 home.release(CAT, "four", [ANN], visibility=None)
-            case "under another id":
-                home.release(CAT, "four", id=MessageId("m_other"))
             case "as a task":
                 home.release(CAT, "four", kind="task")
             case "as a reply":
@@ -680,10 +679,10 @@ def _released(what: str) -> Callable[[HonestHome, list[t.LinkItem]], None]:
     return tamper
 
 
-def _release_twice(home: HonestHome, items: list[t.LinkItem]) -> None:
+def _release_twice(home: HonestHome, items: list[t.LinkItem], readers: list[Party] | None = None) -> None:
     """Show a reader the same words as two messages."""
     after = len(home.log)
-    said = home.release(CAT, "four", readers=[BEN])
+    said = home.release(CAT, "four", readers=readers)
     envelope = decode_envelope(said.message.body)
     body = encode_envelope(
         msgspec.structs.replace(
@@ -773,13 +772,13 @@ LIES: dict[str, tuple[Callable[[HonestHome, list[t.LinkItem]], None], str]] = {
             "that is no gated message",
             "to somebody else",
             "to everyone",
-            "under another id",
             "as a task",
             "as a reply",
             "with a signature",
         )
     },
-    "the same words released twice": (_release_twice, "id"),
+    "the same words released to everyone twice": (_release_twice, "id"),
+    "the same words released to somebody twice": (partial(_release_twice, readers=[BEN]), "id"),
     "an invocation that others are told of another agent": (_tell_of_another, "unsigned"),
 }
 
