@@ -27,8 +27,9 @@ from configs.watch import HostFiles, Watcher
 from mcp_server.stdio import COPIES
 from parlerd import __version__, floor, process
 from parlerd.core.errors import ParlerError
-from parlerd.core.model import slug
-from parlerd.engine.callers import Caller
+from parlerd.core.model import PrincipalId, slug
+from parlerd.engine.authority import Authority
+from parlerd.engine.callers import Caller, Facts
 from parlerd.engine.driver import ThreadDriver
 from parlerd.engine.engine import Engine, open_engine
 from parlerd.engine.ports import SystemRandomness, WallClock
@@ -52,6 +53,7 @@ from parlerd.wire.messages import Hello
 if TYPE_CHECKING:
     from mcp_server.session import McpHost
     from parlerd.connections.stream import MessageStream
+    from parlerd.web.local import LocalDoor
 
 log = logging.getLogger("parlerd")
 
@@ -82,6 +84,7 @@ def run(home: Home, *, below_agent: bool = False) -> None:
         watcher = Watcher(HostFiles(home))
         recorder = Recorder()
         user = _user()
+        web = _LateWeb()
         uplinks = Uplinks(Homes(home.homes), _LateDialer(), keys, called=slug(user, fallback="someone"))
 
         async def main() -> None:
@@ -107,6 +110,7 @@ def run(home: Home, *, below_agent: bool = False) -> None:
                 home_book=uplinks,
                 homes=uplinks,
                 stop=stopping.set,
+                web=web,
             ) as engine:
                 host = _LateHost(engine, settings, home)
 
@@ -117,6 +121,7 @@ def run(home: Home, *, below_agent: bool = False) -> None:
 
                 server = Server(engine, host, principal=keys.principal, hosts=hosts, recorder=recorder)
                 async with trio.open_nursery() as nursery:
+                    web.ready(engine, keys.principal, nursery)
                     # A handler that means a room elsewhere finds its link.
                     await nursery.start(uplinks.run, engine.desk)
                     nursery.start_soon(_stop_on_signal, stopping)
@@ -161,6 +166,38 @@ class _LateDialer:
         dial = await trio.to_thread.run_sync(importlib.import_module, "parlerd.uplink.dial")
         async with dial.WebSocketDialer().dial(address) as stream:
             yield stream
+
+
+class _LateWeb:
+    """The door over HTTP. Its libraries are imported for the first who asks for it, in a thread: most homes have
+    none."""
+
+    def __init__(self) -> None:
+        self._door: LocalDoor | None = None
+        self._parts: tuple[Engine, PrincipalId, trio.Nursery] | None = None
+
+    def ready(self, engine: Engine, principal: PrincipalId, nursery: trio.Nursery) -> None:
+        """There is an engine to ask, and a nursery to run in."""
+        self._parts = engine, principal, nursery
+
+    @property
+    def url(self) -> str | None:
+        return None if self._door is None else self._door.url
+
+    async def open(self, port: int) -> str:
+        assert self._parts is not None, "nobody asks before the engine serves"
+        if self._door is None:
+            local = await trio.to_thread.run_sync(importlib.import_module, "parlerd.web.local")
+            engine, principal, nursery = self._parts
+            nobody = Authority(principal, frozenset())
+            self._door = local.LocalDoor(
+                engine, engine.bearers, lambda connection: Caller(Facts(f"http {connection}", "http", nobody)), nursery
+            )
+        return await self._door.open(port)
+
+    def close(self) -> None:
+        if self._door is not None:
+            self._door.close()
 
 
 class _LateHost:

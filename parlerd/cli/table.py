@@ -287,6 +287,18 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     (('watch',), 'parlerd.cli.watch', 'room.watch', '', (
         'parler watch --room auth-redesign',
     )),
+    (('token', 'mint'), 'parlerd.cli.token', 'token.mint', '', (
+        'parler --as bob token mint --room team',
+    )),
+    (('token', 'list'), 'parlerd.cli.token', 'token.list', '', (
+        'parler token list',
+    )),
+    (('token', 'revoke'), 'parlerd.cli.token', 'token.revoke', '', (
+        'parler token revoke tk_0123456789abcdefghij',
+    )),
+    (('serve-http',), 'parlerd.cli.token', 'http.serve', '', (
+        'parler serve-http --port 8756',
+    )),
     (('connect',), 'parlerd.cli.connect', '', 'Add Parler to every agent host on this machine.', (
         'parler connect',
         'parler connect --list',
@@ -454,6 +466,12 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'register',
         'discover',
         'card',
+    )),
+    ('Programs over HTTP', (
+        'serve-http',
+        'token mint',
+        'token list',
+        'token revoke',
     )),
     ('Sessions across machines', (
         'homes',

@@ -611,6 +611,22 @@ class KickPerson(Command, frozen=True, kw_only=True):
     principal: PrincipalId
 
 
+class MintToken(Command, frozen=True, kw_only=True):
+    """A token with a text of this digest comes to be. `wall` is the wall clock's time, by which tokens expire."""
+
+    digest: bytes
+    agent: AgentId
+    room: RoomId
+    access: tuple[str, ...]
+    wall: Millis
+    expires_at: Millis
+    label: str = ""
+
+
+class RevokeToken(Command, frozen=True, kw_only=True):
+    token: str
+
+
 HomeCommand = (
     CreateAgent
     | BindConversation
@@ -629,4 +645,6 @@ HomeCommand = (
     | DeleteRoom
     | EnrolPerson
     | KickPerson
+    | MintToken
+    | RevokeToken
 )

@@ -38,6 +38,9 @@ class ErrorSpec(msgspec.Struct, frozen=True):
     """What the error concerns: only this request, or everything of an agent, a room, a connection or the home."""
     retryable: bool = False
     """Whether the same request may work later."""
+    status: int = 400
+    """The HTTP status of an answer with this error: 400 for what is wrong whenever it is sent. Source: contract spec,
+    Status."""
 
 
 def _table(*specs: ErrorSpec) -> dict[str, ErrorSpec]:
@@ -57,6 +60,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "This daemon has no such operation.",
         "Run `parler version`; the two sides may differ in version.",
         tool_hint="Ask the person to run `parler version`: the two sides may differ in version.",
+        status=404,
     ),
     _E("invalid_param", "A parameter is not valid.", "Correct the parameter that is named and try again."),
     _E("invalid_name", "That is not a usable name.", "Use 1 to 64 of: ASCII letters, digits, and . _ @ # / -"),
@@ -65,6 +69,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "The text is longer than a message may be.",
         "Split it, or put it in a file and share that.",
         tool_hint="Split it into several parler_send calls.",
+        status=413,
     ),
     _E(
         "expression_invalid",
@@ -75,16 +80,19 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "expression_failed",
         "An expression came to no value.",
         "`reason` says why, and where in the expression. has(x.y) asks first whether there is a y.",
+        status=409,
     ),
     _E(
         "expression_budget",
         "An expression takes more than one may.",
         "Go through less: name the key that you need, and keep a part of the expression as a view.",
+        status=409,
     ),
     _E(
         "idempotency_conflict",
         "This idempotency key was used before with another input.",
         "Use a new key for a new request.",
+        status=409,
     ),
     _E(
         "envelope_refused",
@@ -100,6 +108,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         action="stop",
         fault="peer",
         scope="room",
+        status=409,
     ),
     _E(
         "room_archived",
@@ -109,6 +118,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         action="stop",
         fault="peer",
         scope="room",
+        status=409,
     ),
     _E(
         "relay_rolled_back",
@@ -120,6 +130,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         action="stop",
         fault="peer",
         scope="room",
+        status=409,
     ),
     _E(
         "room_elsewhere",
@@ -127,12 +138,14 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "Name a room that lives on this machine. The table `[mirror]` of the settings says what this machine keeps of "
         "rooms on relays.",
         scope="room",
+        status=409,
     ),
     _E(
         "room_is_here",
         "This room lives on this machine, and no relay can lose a part of it.",
         "Name a room that lives on a relay.",
         scope="room",
+        status=409,
     ),
     _E(
         "rewind_refused",
@@ -143,6 +156,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         action="stop",
         fault="peer",
         scope="room",
+        status=409,
     ),
     _E(
         "attach_refused",
@@ -150,6 +164,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "Attach it again: `what` names what does not fit, and `now` is this home's clock.",
         fault="peer",
         scope="connection",
+        status=403,
     ),
     _E(
         "statement_refused",
@@ -161,6 +176,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "idempotency_expired",
         "This idempotency key is too old to be replayed.",
         "Read the room to see what happened, then use a new key.",
+        status=410,
     ),
     _E(
         "interrupted",
@@ -169,6 +185,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         action="retry",
         fault="person",
         retryable=True,
+        status=409,
     ),
     # -- who is asking
     _E(
@@ -178,6 +195,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         action="ask_person",
         fault="person",
         scope="agent",
+        status=403,
     ),
     _E(
         "person_only",
@@ -186,6 +204,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         action="ask_person",
         fault="person",
         scope="agent",
+        status=403,
     ),
     _E(
         "hook_only",
@@ -193,12 +212,14 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "Read with `parler recv` or the parler_recv tool.",
         tool_hint="Read with parler_recv.",
         scope="connection",
+        status=403,
     ),
     _E(
         "window_only",
         "Only the window of an agent host asks this.",
         "Use the command or the tool for it.",
         scope="connection",
+        status=403,
     ),
     _E(
         "needs_yes",
@@ -206,6 +227,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "Run it at a terminal, or add --yes once you have seen what it does.",
         action="ask_person",
         fault="person",
+        status=409,
     ),
     _E(
         "needs_proof",
@@ -215,6 +237,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         action="ask_person",
         fault="person",
         scope="agent",
+        status=403,
     ),
     _E(
         "code_mismatch",
@@ -222,6 +245,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "Look at the code on the joiner's side and type it again.",
         action="ask_person",
         fault="person",
+        status=409,
     ),
     _E(
         "no_form",
@@ -229,6 +253,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "Ask the person to run the command that is named.",
         action="ask_person",
         fault="person",
+        status=409,
     ),
     _E(
         "form_undecided",
@@ -236,6 +261,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "Ask the person to run the command that is named.",
         action="ask_person",
         fault="person",
+        status=409,
     ),
     # -- rooms, keys, requests
     _E(
@@ -244,6 +270,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "Run `parler rooms` to see the rooms you are in.",
         tool_hint="parler_rooms lists the rooms you are in.",
         scope="room",
+        status=404,
     ),
     _E(
         "no_active_session",
@@ -251,6 +278,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "Open one, join one with a key, or name a room with --room.",
         tool_hint="Open one with parler_open_session, join one with parler_join_session and its key, or pass room.",
         scope="room",
+        status=404,
     ),
     _E(
         "room_closed",
@@ -259,6 +287,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         tool_hint='It can still be read: parler_recv {"since":0}. To go on, open a new one with parler_open_session.',
         action="stop",
         scope="room",
+        status=409,
     ),
     _E(
         "room_deleted",
@@ -269,6 +298,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "parler_open_session.",
         action="stop",
         scope="room",
+        status=404,
     ),
     _E(
         "not_owner",
@@ -276,6 +306,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "Ask the owner.",
         action="ask_person",
         scope="room",
+        status=403,
     ),
     _E(
         "unknown_key",
@@ -283,6 +314,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "Check the key with whoever gave it; it may be mistyped, expired, used up or revoked. "
         "A key of a relay is typed whole, up to and with the relay's name: KEY@NAME.",
         scope="room",
+        status=404,
     ),
     _E(
         "no_live_key",
@@ -291,6 +323,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         tool_hint="The key expired, was used up or was revoked since the start. Your user can start you again: "
         "parler bring HOST",
         scope="room",
+        status=404,
     ),
     _E(
         "wrong_room",
@@ -299,6 +332,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "of somebody else.",
         action="ask_person",
         scope="home",
+        status=409,
     ),
     _E(
         "home_not_trusted",
@@ -309,6 +343,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         action="ask_person",
         fault="person",
         scope="home",
+        status=403,
     ),
     _E(
         "wrong_relay",
@@ -318,6 +353,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         action="ask_person",
         fault="peer",
         scope="home",
+        status=403,
     ),
     _E(
         "wrong_secret",
@@ -326,6 +362,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         action="ask_person",
         fault="person",
         scope="home",
+        status=403,
     ),
     _E(
         "not_enrolled",
@@ -335,6 +372,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         action="ask_person",
         fault="person",
         scope="home",
+        status=403,
     ),
     _E(
         "kicked",
@@ -344,6 +382,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         action="ask_person",
         fault="person",
         scope="home",
+        status=403,
     ),
     _E(
         "no_such_home",
@@ -351,6 +390,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "`parler homes` lists them.",
         tool_hint="Tell your user: `parler homes` in a terminal lists them.",
         scope="home",
+        status=404,
     ),
     _E(
         "outbox_not_empty",
@@ -360,6 +400,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         action="ask_person",
         fault="person",
         scope="home",
+        status=409,
     ),
     _E(
         "relay_not_running",
@@ -369,6 +410,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         action="ask_person",
         fault="person",
         scope="home",
+        status=409,
     ),
     _E(
         "port_taken",
@@ -378,6 +420,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         action="ask_person",
         fault="person",
         scope="home",
+        status=409,
     ),
     _E(
         "no_address",
@@ -387,6 +430,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         action="ask_person",
         fault="person",
         scope="home",
+        status=409,
     ),
     _E(
         "join_pending",
@@ -397,6 +441,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         action="ask_person",
         fault="person",
         scope="room",
+        status=409,
     ),
     _E(
         "join_denied",
@@ -406,6 +451,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         action="stop",
         fault="person",
         scope="room",
+        status=403,
     ),
     _E(
         "too_many_pending",
@@ -414,6 +460,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         action="back_off",
         scope="room",
         retryable=True,
+        status=429,
     ),
     _E(
         "owner_stays",
@@ -421,6 +468,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "End the room for all with parler room archive, or leave it open.",
         tool_hint="End it for all with parler_leave, or leave it open.",
         scope="room",
+        status=403,
     ),
     _E(
         "owner_is_there",
@@ -428,12 +476,14 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "Ask that person to hand it over with parler room transfer, or wait.",
         tool_hint="Only a person takes a room over, and only when its owner's person has been away for long.",
         scope="room",
+        status=409,
     ),
     _E(
         "too_many_transfers",
         "This room has changed hands as often as a room may.",
         "Open another room.",
         scope="room",
+        status=429,
     ),
     _E(
         "too_many_keys",
@@ -442,6 +492,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         tool_hint="Ask your user to revoke those that nobody needs any more (parler session list).",
         action="fix_request",
         scope="room",
+        status=429,
     ),
     _E(
         "too_many_audiences",
@@ -450,6 +501,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "Write to everyone, or to the same readers as before; or open a new session.",
         action="fix_request",
         scope="room",
+        status=429,
     ),
     _E(
         "too_many_cards",
@@ -458,6 +510,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         tool_hint="Ask the person which agent's card can be taken back.",
         action="fix_request",
         scope="home",
+        status=429,
     ),
     _E(
         "no_card",
@@ -465,6 +518,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "Run `parler discover` to see who has one.",
         tool_hint="parler_discover lists who has one.",
         action="fix_request",
+        status=404,
     ),
     _E(
         "too_many_bytes",
@@ -473,6 +527,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         tool_hint='Go on in a session on this machine, opened with {"home":"local"}, or ask the person.',
         action="ask_person",
         fault="person",
+        status=429,
     ),
     _E(
         "too_many_rooms",
@@ -481,6 +536,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         tool_hint='Open the session on this machine, with {"home":"local"}, or ask the person.',
         action="ask_person",
         fault="person",
+        status=429,
     ),
     _E(
         "no_such_request",
@@ -488,6 +544,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "Run `parler session requests` to see who is waiting.",
         tool_hint="parler_rooms with action requests lists who knocks.",
         fault="person",
+        status=404,
     ),
     _E(
         "already_decided",
@@ -495,12 +552,14 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "There is nothing more to do. Run `parler roster` to see who is in the room.",
         tool_hint="There is nothing more to do. parler_rooms with action roster shows who is in the room.",
         fault="person",
+        status=409,
     ),
     _E(
         "no_such_handoff",
         "That message offers nobody the turn.",
         "Run `parler handoff show` to see the offers.",
         tool_hint="parler_rooms with action handoffs lists the offers.",
+        status=404,
     ),
     _E(
         "handoff_not_yours",
@@ -509,6 +568,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "Run `parler handoff show` to see for whom it is.",
         tool_hint="parler_rooms with action handoffs says for whom it is.",
         action="stop",
+        status=403,
     ),
     _E(
         "handoff_taken",
@@ -516,6 +576,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "Leave the work to the agent that is named; send it what you know.",
         action="stop",
         scope="room",
+        status=409,
     ),
     _E(
         "handoff_over",
@@ -523,6 +584,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "Ask its giver, who has the turn, whether it offers the turn anew.",
         action="stop",
         scope="room",
+        status=409,
     ),
     _E(
         "handoff_expired",
@@ -530,6 +592,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "Ask its giver whether it offers the turn anew.",
         action="stop",
         scope="room",
+        status=409,
     ),
     _E(
         "too_many_handoffs",
@@ -539,6 +602,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         action="back_off",
         scope="room",
         retryable=True,
+        status=429,
     ),
     _E(
         "pair_has_room",
@@ -546,25 +610,29 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "Send the message again: it goes into that room.",
         action="retry",
         retryable=True,
+        status=409,
     ),
-    _E("ambiguous_name", "More than one matches that name.", "Use one of the ids that are listed."),
+    _E("ambiguous_name", "More than one matches that name.", "Use one of the ids that are listed.", status=409),
     _E(
         "no_such_agent",
         "There is no such agent in this room.",
         "Run `parler roster` to see who is in the room.",
         tool_hint="parler_rooms with action roster lists who is in the room.",
+        status=404,
     ),
     _E(
         "no_such_task",
         "There is no such task among those that this room remembers.",
         "Run `parler recv --unclaimed` to see the open tasks of a room; name a task by its number, or by its id.",
         tool_hint="parler_recv with the kind task shows the tasks of a room; name one by its number.",
+        status=404,
     ),
     _E(
         "task_not_yours",
         "This task is for another agent: the one that it names, or one with its role.",
         "Take another task.",
         action="stop",
+        status=403,
     ),
     _E(
         "already_claimed",
@@ -573,6 +641,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         action="back_off",
         scope="room",
         retryable=True,
+        status=409,
     ),
     _E(
         "claim_lost",
@@ -580,20 +649,16 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "Stop working on it. What you said of it is kept in the room for whoever holds it now.",
         action="stop",
         scope="room",
+        status=409,
     ),
-    _E(
-        "task_over",
-        "This task is over.",
-        "Take another task.",
-        action="stop",
-        scope="room",
-    ),
+    _E("task_over", "This task is over.", "Take another task.", action="stop", scope="room", status=409),
     _E(
         "task_not_offered",
         "This task is not offered to you now: its condition does not hold for you, or somebody has it already.",
         "Run `parler recv --unclaimed` to see the tasks that you could claim.",
         tool_hint='Call parler_recv {"unclaimed":true} to see the tasks that you could claim.',
         retryable=True,
+        status=409,
     ),
     _E(
         "too_many_gated",
@@ -604,12 +669,14 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         action="back_off",
         scope="room",
         retryable=True,
+        status=429,
     ),
     _E(
         "no_such_gated",
         "No message of yours with this id waits for a condition or a timer.",
         "Run `parler why ID` to see what became of a message.",
-        tool_hint='Call parler_why {"id":"ID"} to see what became of a message.',
+        tool_hint='Call parler_rooms {"action":"why","id":"ID"} to see what became of a message.',
+        status=404,
     ),
     _E(
         "too_many_tasks",
@@ -619,24 +686,28 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         action="back_off",
         scope="room",
         retryable=True,
+        status=429,
     ),
     _E(
         "not_a_worker",
         "You may ask this queue for work, and are none of its workers.",
         "Run `parler serve NAME` with the name of the queue, and claim again.",
         tool_hint='Call parler_act {"action":"serve","service":"NAME"} with the name of the queue, and claim again.',
+        status=403,
     ),
     _E(
         "no_such_fact",
         "There is no such fact in a memory that you may see.",
         "Run `parler recall WORDS` and name a fact by its key, or by its id.",
         tool_hint='Find it with parler_memory {"action":"recall","query":"..."} and name it by its key or its id.',
+        status=404,
     ),
     _E(
         "not_your_fact",
         "Somebody else wrote that, and the room forgets it only for who wrote all of its versions, or for its owner.",
         "Ask the owner of the room. You can write a new version of it instead.",
         action="ask_person",
+        status=403,
     ),
     _E(
         "version_conflict",
@@ -644,12 +715,14 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "Read what is there now, and write again with that version.",
         tool_hint="Recall the key, and remember it again with if_version as it is now.",
         fault="peer",
+        status=409,
     ),
     _E(
         "memory_full",
         "The memory of this room has as many keys as it may have.",
         "Write under a key that there is, or without a key.",
         scope="room",
+        status=429,
     ),
     # -- coordination
     _E(
@@ -657,78 +730,95 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "There is no such key in the state of this room.",
         "See which keys there are: parler state list",
         tool_hint='See which keys there are: parler_state {"action":"list"}',
+        status=404,
     ),
     _E(
         "scope_denied",
         "This scope of the state is another agent's: everybody reads it, and only that agent writes it.",
         "Write to your own scope, or to _shared.",
+        status=403,
     ),
     _E(
         "precondition_failed",
         "The condition of this is not true.",
         "Wait until it is, and do it again.",
         fault="peer",
+        status=409,
     ),
     _E(
         "no_such_action",
         "There is no such action in this room.",
         "See which actions there are: parler action list",
         tool_hint='See which actions there are: parler_act {"action":"actions"}',
+        status=404,
     ),
     _E(
         "action_disabled",
         "This action is not there now: what has to be true for it is not.",
         "Wait until it is true, and invoke the action again.",
         fault="peer",
+        status=409,
     ),
     _E(
         "agent_disabled",
         "You are not there now: what you said has to be true for that is not.",
         "You can read and wait. Wait until it is true, or say something else with `parler enabled`.",
         tool_hint="You can read and wait. Wait until it is true.",
+        status=409,
     ),
     _E(
         "action_cooldown",
         "This action was invoked just now, and has to cool down.",
         "Invoke it again when it is available; until then do something else.",
         fault="peer",
+        status=409,
     ),
     _E(
         "action_owned",
         "This action is another agent's, who alone changes it.",
         "Register an action of another name, or ask that agent.",
+        status=403,
     ),
     _E("invalid_timer", "This is no timer.", "A timer has an effect, and one of ms, at, and ticks with tick_on."),
     _E(
         "wrong_type",
         "The value there is of a type to which this cannot be done.",
         "Read what is there, or set another value.",
+        status=409,
     ),
     _E(
         "secret_refused",
         "This value holds what looks like a credential, and every member of the room would be shown it.",
         "Keep the credential where it is, and write where to find it.",
     ),
-    _E("value_too_large", "This value is larger than a value may be.", "Keep less under one key, or share a file."),
+    _E(
+        "value_too_large",
+        "This value is larger than a value may be.",
+        "Keep less under one key, or share a file.",
+        status=413,
+    ),
     _E(
         "state_full",
         "The state of this room is as large as it may be.",
         "Delete keys that nobody needs any more.",
         scope="room",
+        status=429,
     ),
-    _E("no_such_message", "There is no such message among those you may see.", "Check the id."),
+    _E("no_such_message", "There is no such message among those you may see.", "Check the id.", status=404),
     # -- files and code
     _E(
         "no_such_blob",
         "No message that you may see brings such a file or such code.",
         "Take the id from the message that brings it: `parler recv --all` shows it.",
         tool_hint='Take the id from the message that brings it: parler_recv {"since":0} shows it.',
+        status=404,
     ),
     _E(
         "blob_too_large",
         "The file is larger than the home of the room takes.",
         "Share a smaller part of it, or for code name what the others have: `parler push --base REF`.",
         tool_hint="Share a smaller part of it, or for code name what the others have as base.",
+        status=413,
     ),
     _E(
         "too_many_blobs",
@@ -738,6 +828,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         action="ask_person",
         fault="home",
         scope="home",
+        status=429,
     ),
     _E(
         "blob_mismatch",
@@ -750,6 +841,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "upload_unfinished",
         "The file is not here whole: its upload was not finished, or is another agent's.",
         "Share it again; the upload goes on where it stopped.",
+        status=409,
     ),
     _E(
         "file_refused",
@@ -762,30 +854,35 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "What would be written is there already, with other content.",
         "Name another target, or add --force to replace it.",
         tool_hint="Name another target.",
+        status=409,
     ),
     _E(
         "no_repository",
         "This folder is in no git repository that Parler can use.",
         "Run it in the work tree of a repository of yours.",
         tool_hint="This works in a window whose workspace is a git work tree.",
+        status=404,
     ),
     _E(
         "no_such_ref",
         "This repository has no such commit.",
         "Run `git branch -a` and name a branch, a tag or the id of a commit.",
         tool_hint="Name a branch, a tag or the id of a commit that the workspace has.",
+        status=404,
     ),
     _E(
         "shallow_repository",
         "A part of the history of this repository was never fetched, so nobody could use what it shares or takes.",
         "Fetch the rest first: git fetch --unshallow",
         tool_hint="Ask the person to fetch the rest first: git fetch --unshallow",
+        status=409,
     ),
     _E(
         "nothing_to_push",
         "The base has everything already: there is no commit to share.",
         "Commit first, or add --worktree to take uncommitted changes along.",
         tool_hint='Commit first, or add "worktree":true to take uncommitted changes along.',
+        status=409,
     ),
     _E(
         "bundle_refused",
@@ -799,6 +896,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "This repository lacks commits on which the shared code stands.",
         "Fetch them first, or ask its author to push without --base.",
         tool_hint="Fetch them first, or ask its author to share it without a base.",
+        status=409,
     ),
     _E(
         "git_failed",
@@ -806,6 +904,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "Run `git fsck` in the repository, and try again.",
         tool_hint="Ask the person to run `git fsck` in the repository.",
         fault="home",
+        status=500,
     ),
     # -- reading
     _E(
@@ -814,9 +913,45 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "Acknowledge the cursor of a page you received.",
         tool_hint="parler_rooms with action roster lists who is in the room.",
         scope="agent",
+        status=409,
     ),
     _E("invalid_cursor", "That is not a cursor of this room.", "Use the cursor of a page you received."),
     # -- load
+    # -- tokens
+    _E(
+        "token_required",
+        "This needs a token.",
+        "Send `Authorization: Bearer TOKEN`. The person gets a token with `parler token mint`.",
+        action="reauthorize",
+        scope="connection",
+        status=401,
+    ),
+    _E(
+        "token_invalid",
+        "This token is not one, or it expired or was revoked.",
+        "Ask the person for another one: `parler token mint`.",
+        action="reauthorize",
+        scope="connection",
+        status=401,
+    ),
+    _E(
+        "token_in_url",
+        "A token stands in the address, where it is kept in histories and logs.",
+        "Send it as `Authorization: Bearer TOKEN`, and ask the person to revoke this one: `parler token revoke ID`.",
+        action="ask_person",
+    ),
+    _E(
+        "no_such_token",
+        "There is no token with this id.",
+        "Run `parler token list` to see which tokens there are.",
+        status=404,
+    ),
+    _E(
+        "too_many_tokens",
+        "There is a limit to how many tokens one home may have.",
+        "Revoke those that nobody needs: `parler token revoke ID`.",
+        status=429,
+    ),
     _E(
         "throttled",
         "That was too much in too short a time.",
@@ -824,6 +959,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         action="back_off",
         retryable=True,
         scope="connection",
+        status=429,
     ),
     _E(
         "busy",
@@ -832,6 +968,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         action="back_off",
         retryable=True,
         scope="connection",
+        status=429,
     ),
     _E(
         "room_busy",
@@ -841,6 +978,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         retryable=True,
         scope="room",
         fault="home",
+        status=429,
     ),
     # -- connection
     _E(
@@ -854,6 +992,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "The frame is larger than the limit.",
         "Send less in one request.",
         scope="connection",
+        status=413,
     ),
     _E(
         "unsupported_version",
@@ -864,6 +1003,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         action="stop",
         scope="connection",
         fault="home",
+        status=503,
     ),
     _E(
         "not_permitted",
@@ -871,6 +1011,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "Each user has a daemon of their own.",
         action="stop",
         scope="connection",
+        status=403,
     ),
     _E(
         "draining",
@@ -880,6 +1021,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         fault="home",
         scope="home",
         retryable=True,
+        status=503,
     ),
     _E(
         "unreachable",
@@ -890,6 +1032,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         fault="home",
         scope="home",
         retryable=True,
+        status=503,
     ),
     _E(
         "cancelled",
@@ -897,6 +1040,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "Nothing to do; a write may still have been stored, and the same key finds out.",
         scope="request",
         retryable=True,
+        status=409,
     ),
     _E(
         "connection_lost",
@@ -906,6 +1050,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         fault="home",
         scope="connection",
         retryable=True,
+        status=503,
     ),
     # -- the link to a relay
     _E(
@@ -916,6 +1061,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         fault="peer",
         scope="home",
         retryable=True,
+        status=503,
     ),
     _E(
         "outbox_full",
@@ -925,6 +1071,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         fault="peer",
         scope="home",
         retryable=True,
+        status=429,
     ),
     _E(
         "key_used_elsewhere",
@@ -933,6 +1080,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         action="ask_person",
         fault="person",
         scope="agent",
+        status=409,
     ),
     _E(
         "home_unreachable",
@@ -942,6 +1090,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         fault="peer",
         scope="home",
         retryable=True,
+        status=503,
     ),
     _E(
         "relay_refused",
@@ -950,6 +1099,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         action="ask_person",
         fault="peer",
         scope="home",
+        status=503,
     ),
     _E(
         "proof_refused",
@@ -959,6 +1109,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         action="ask_person",
         fault="peer",
         scope="connection",
+        status=503,
     ),
     _E(
         "relay_failed",
@@ -968,6 +1119,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         fault="peer",
         scope="home",
         retryable=True,
+        status=503,
     ),
     _E(
         "relay_older",
@@ -976,6 +1128,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         action="stop",
         fault="peer",
         scope="home",
+        status=503,
     ),
     # -- the home and its store
     _E(
@@ -985,6 +1138,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         action="ask_person",
         fault="home",
         scope="home",
+        status=500,
     ),
     _E(
         "foreign_home",
@@ -993,6 +1147,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         action="ask_person",
         fault="person",
         scope="home",
+        status=500,
     ),
     _E(
         "unsafe_program",
@@ -1001,6 +1156,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         action="ask_person",
         fault="home",
         scope="home",
+        status=500,
     ),
     _E(
         "host_not_installed",
@@ -1036,6 +1192,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "Start it by hand once, and see what it says.",
         action="ask_person",
         fault="person",
+        status=409,
     ),
     _E(
         "did_not_join",
@@ -1043,6 +1200,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "Look at what it printed, and run `parler doctor --probe HOST`.",
         action="ask_person",
         fault="peer",
+        status=409,
     ),
     _E(
         "home_not_writable",
@@ -1051,6 +1209,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         action="ask_person",
         fault="home",
         scope="home",
+        status=500,
     ),
     _E(
         "invalid_settings",
@@ -1059,6 +1218,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         action="ask_person",
         fault="person",
         scope="home",
+        status=500,
     ),
     _E(
         "already_running",
@@ -1067,6 +1227,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         action="stop",
         fault="home",
         scope="home",
+        status=409,
     ),
     _E(
         "store_full",
@@ -1077,6 +1238,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         fault="home",
         scope="home",
         retryable=True,
+        status=507,
     ),
     _E(
         "store_locked",
@@ -1086,6 +1248,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         fault="home",
         scope="home",
         retryable=True,
+        status=503,
     ),
     _E(
         "store_readonly",
@@ -1095,6 +1258,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         fault="home",
         scope="home",
         retryable=True,
+        status=503,
     ),
     _E(
         "store_corrupt",
@@ -1104,6 +1268,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         action="ask_person",
         fault="home",
         scope="home",
+        status=500,
     ),
     _E(
         "store_failed",
@@ -1114,6 +1279,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         fault="home",
         scope="home",
         retryable=True,
+        status=503,
     ),
     _E(
         "store_unknown",
@@ -1123,6 +1289,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         fault="home",
         scope="home",
         retryable=True,
+        status=503,
     ),
     _E(
         "stale_position",
@@ -1132,6 +1299,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         fault="home",
         scope="room",
         retryable=True,
+        status=409,
     ),
     _E(
         "newer_store",
@@ -1140,6 +1308,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         action="stop",
         fault="home",
         scope="home",
+        status=500,
     ),
     _E(
         "newer_log",
@@ -1148,6 +1317,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         action="stop",
         fault="home",
         scope="room",
+        status=500,
     ),
     _E(
         "internal",
@@ -1157,6 +1327,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         action="stop",
         fault="home",
         scope="home",
+        status=500,
     ),
 )
 

@@ -649,6 +649,23 @@ class PersonKicked(_Event, tag="person_kicked", frozen=True, kw_only=True):
     principal: PrincipalId
 
 
+class TokenMinted(_Event, tag="token_minted", frozen=True, kw_only=True):
+    """From now on whoever shows the text with this digest (SHA-256) acts as this agent in this room, for what `access`
+    names, until `expires_at` by the wall clock."""
+
+    token: str
+    digest: bytes
+    agent: AgentId
+    room: RoomId
+    access: tuple[str, ...]
+    expires_at: Millis
+    label: str = ""
+
+
+class TokenRevoked(_Event, tag="token_revoked", frozen=True, kw_only=True):
+    token: str
+
+
 RoomEvent = (
     RoomOpened
     | MemberJoined
@@ -706,6 +723,8 @@ HomeEvent = (
     | RoomDeleted
     | PersonEnrolled
     | PersonKicked
+    | TokenMinted
+    | TokenRevoked
 )
 Event = RoomEvent | HomeEvent
 

@@ -2,9 +2,10 @@
 
 Not here: messages. Nobody posts or reads in the home room and no surface shows it as a room, so it has no reader's
 numbers and no author's envelopes. Above: the engine. Below: `identities` (agents, and what leads to them), `naming`
-(rooms by name, active sessions), `directory` (the cards of agents), `attention` (what begins their turns), `pairs` (the
-rooms of two agents), `loops` (how many turns began without a person), `limits` (how much is kept of single rooms) and
-`enrolment` (who may open links), each with its state and its rules; `facets` puts them together.
+(rooms by name, active sessions), `directory` (the cards of agents), `attention` (what begins their turns), `pairs`
+(the rooms of two agents), `loops` (how many turns began without a person), `limits` (how much is kept of single
+rooms), `tokens` (who acts as an agent over HTTP) and `enrolment` (who may open links), each with its state and its
+rules; `facets` puts them together.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ from parlerd.core.loops import Loops, LoopsState
 from parlerd.core.model import AgentId, PrincipalId, RoomId
 from parlerd.core.naming import Naming, NamingState
 from parlerd.core.pairs import Pairs, PairsState
+from parlerd.core.tokens import Tokens, TokensState
 
-FOLD_VERSION: Final = 8
+FOLD_VERSION: Final = 9
 """Raise this number when the state's shape changes, or the state that a log folds to, as the one in `room`."""
 
 
@@ -43,6 +45,7 @@ class HomeState(facets.Folded):
     pairs: PairsState = msgspec.field(default_factory=PairsState)
     loops: LoopsState = msgspec.field(default_factory=LoopsState)
     limits: LimitsState = msgspec.field(default_factory=LimitsState)
+    tokens: TokensState = msgspec.field(default_factory=TokensState)
 
     @property
     def agents(self) -> Mapping[AgentId, AgentRecord]:
@@ -66,7 +69,7 @@ class HomeRoom(facets.Aggregate[HomeState]):
 
     fold_version: int = FOLD_VERSION
     RULES: ClassVar = facets.compose(
-        (Identities, Naming, Enrolment, Directory, AttentionRules, Pairs, Loops, Limits),
+        (Identities, Naming, Enrolment, Directory, AttentionRules, Pairs, Loops, Limits, Tokens),
         commands=get_args(c.HomeCommand),
         events=get_args(e.HomeEvent),
     )
@@ -79,6 +82,7 @@ class HomeRoom(facets.Aggregate[HomeState]):
         self.pairs: Final = Pairs(state.pairs, state.identities)
         self.loops: Final = Loops(state.loops)
         self.limits: Final = Limits(state.limits)
+        self.tokens: Final = Tokens(state.tokens)
         super().__init__(
             state,
             self._identities,
@@ -89,6 +93,7 @@ class HomeRoom(facets.Aggregate[HomeState]):
             self.pairs,
             self.loops,
             self.limits,
+            self.tokens,
         )
 
     @classmethod

@@ -38,6 +38,7 @@ _SHAPES: Final[tuple[tuple[SecretKind, str, str], ...]] = (
     ("npm token", "npm_", r"\bnpm_[A-Za-z0-9]{36}\b"),
     ("seed", "SA", r"\bSA[A-Z2-7]{56}\b"),
     ("seed", "SU", r"\bSU[A-Z2-7]{56}\b"),
+    ("bearer token", "as_", r"\bas_[0-9A-Za-z]{49}\b"),
     ("JSON web token", "eyJ", r"\beyJ[A-Za-z0-9_-]{10,2048}\.eyJ[A-Za-z0-9_-]{10,8192}\.[A-Za-z0-9_-]{10,}"),
     ("bearer token", "earer ", r"(?i:(?<=bearer )[a-z0-9._~+/=-]{20,})"),
     ("password", "://", r"(?<=://)[^\s/:@]*:[^\s/@]+(?=@)"),

@@ -7,9 +7,10 @@
     a hook                        agent, hook, local     an agent     nobody             none
     a link of another home        link                   a person     each agent that    terminal
                                                                       it attached
+    a token over HTTP             agent, in one room     an agent     the token's        none
 
-A further door (a token over HTTP) builds an authority of its own, and nothing else changes: it says whose agents they
-are, which one is meant, and which rooms there are for it.
+A further door builds an authority of its own, and nothing else changes: it says whose agents they are, which one is
+meant, and which rooms there are for it.
 
 Not here: who a caller is (`seats`), and whether a person sits behind a command (`person`). Above: every door builds
 one; the engine, its handlers and `reach` read it. Below: the core's model. Invariant: whatever a caller may do follows
@@ -21,6 +22,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from parlerd.core.identities import AgentRecord
 from parlerd.core.model import PROOF_ORDER, AgentId, PrincipalId, Proof, RoomId
 from parlerd.operations import types as t
 
@@ -81,6 +83,11 @@ def of_command(principal: PrincipalId, *, names_agent: bool) -> Authority:
 def of_hook(principal: PrincipalId) -> Authority:
     """A hook of an agent host on this machine, or whoever rings for one: it asks what waits for the agent beside it."""
     return Authority(principal, _LOCAL | {"hook"})
+
+
+def of_token(agent: AgentRecord, room: RoomId) -> Authority:
+    """Whoever shows a token: one agent, in one room. A person's own rights never come from a token."""
+    return Authority(agent.principal, frozenset({"agent"}), agent=agent.id, rooms=frozenset({room}))
 
 
 def of_link(principal: PrincipalId) -> Authority:

@@ -30,6 +30,7 @@ from parlerd.engine.agents import Agents
 from parlerd.engine.approving import Approving
 from parlerd.engine.attention import AttentionHandlers
 from parlerd.engine.authors import Admission, LocalAuthor
+from parlerd.engine.bearers import Bearers, NoWeb, TokenHandlers, WebPort
 from parlerd.engine.board import Boards
 from parlerd.engine.bringing import Bringing
 from parlerd.engine.callers import Caller
@@ -153,8 +154,20 @@ class Handlers:
 class Engine:
     """One home, served. Make it with `open_engine`."""
 
-    def __init__(self, desk: Desk, author: LocalAuthor, socket: str, frames: Frames, stop: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        desk: Desk,
+        author: LocalAuthor,
+        scheduler: Scheduler,
+        socket: str,
+        frames: Frames,
+        stop: Callable[[], None],
+        web: WebPort,
+    ) -> None:
         self._desk = desk
+        self.bearers: Final = Bearers(desk, scheduler)
+        """Whoever acts with a token, for the door over HTTP."""
+        self._tokens = TokenHandlers(desk, self.bearers, web)
         self._author = author
         self._stop = stop
         # One for all callers: what an author was shown does not depend on where it was shown.
@@ -253,6 +266,7 @@ class Engine:
             LettingIn(desk),
             Rewinding(desk),
             gating,
+            self._tokens,
             asked := crossing(desk, sight, gating.answers),
             Affording(desk, asked),
             admitting,
@@ -405,13 +419,14 @@ async def open_engine(
     homes: Homes | None = None,
     copies: Callable[[], list[str]] = list,
     stop: Callable[[], None] = lambda: None,
+    web: WebPort | None = None,
 ) -> AsyncIterator[Engine]:
     """Serve one home until the context ends; then every room keeps its snapshot and the driver is closed.
 
     `blobs` keeps the files of rooms that live here. `keys` are the home's, `signers` those of the person and the agents
     that act here (`ports.NoSigners` where nobody does). `user` names the person's own agent. `homes` are the other
-    homes in which rooms may live. `copies` says which copies of
-    the database the program made itself. `stop` is called when a caller asks the daemon to stop.
+    homes in which rooms may live. `copies` says which copies of the database the program made itself. `stop` is called
+    when a caller asks the daemon to stop. `web` is the door over HTTP, where one can be opened.
     """
     wakes = LocalNotifier()
     async with trio.open_nursery() as nursery:
@@ -537,7 +552,7 @@ async def open_engine(
         )
         nursery.start_soon(retaining.run)
         try:
-            yield Engine(desk, author, socket, frames or NoFrames(), stop)
+            yield Engine(desk, author, scheduler, socket, frames or NoFrames(), stop, web or NoWeb())
         finally:
             with trio.CancelScope(shield=True):
                 scheduler.close()

@@ -125,6 +125,33 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     arguments: tuple[Argument, ...] = ()
 
 
+Access = Literal["read", "post", "state", "work", "files", "join", "open", "mint"]
+"""What a token may be for."""
+
+
+class Route(msgspec.Struct, frozen=True):
+    """How an operation is asked for over HTTP: a method and a path below `/v1`, as in `POST /rooms/{room}/messages`.
+    What stands in braces is a parameter, which is an id, a handle or the room; keys and expressions never do. The other
+    parameters come from the query for GET and DELETE, and else from a JSON object. `access` is what a token has to be
+    for. Source: contract spec, HTTP from the registry."""
+
+    line: str
+    access: Access
+
+    @property
+    def method(self) -> str:
+        return self.line.partition(" ")[0]
+
+    @property
+    def path(self) -> str:
+        return self.line.partition(" ")[2]
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The parameters that stand in the path."""
+        return tuple(part[1:-1] for part in self.path.split("/") if part.startswith("{"))
+
+
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """One entry. `example` is parameters that decode, and `answers` are results that decode, both under the names that
     the JSON has; `facts` are event types; `command` is the command that runs it."""
@@ -144,6 +171,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     answers: tuple[dict[str, Any], ...] = ()
     tool: Offer | None = None
     command: str = ""
+    http: Route | None = None
 
     @property
     def every_error(self) -> frozenset[str]:

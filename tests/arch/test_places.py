@@ -16,7 +16,7 @@ FOLDERS: Final = {
     "parlerd", "parlerd/core", "parlerd/wire", "parlerd/store", "parlerd/identity", "parlerd/operations",
     "parlerd/operations/families", "parlerd/engine", "parlerd/connections", "parlerd/ipc",
     "parlerd/client", "parlerd/cli", "parlerd/expr", "parlerd/text", "parlerd/git",
-    "parlerd/uplink",
+    "parlerd/uplink", "parlerd/web",
     "mcp_server", "mcp_server/stdio", "mcp_server/tools", "configs", "configs/hosts", "relay",
 }  # fmt: skip
 ELSEWHERE: Final = {
@@ -112,6 +112,8 @@ ELSEWHERE: Final = {
     "parlerd/cli/render": "cli/test_messages",
     "parlerd/cli/rooms": "cli/test_looking",
     "parlerd/cli/watch": "cli/test_looking",
+    "parlerd/web/description": "web/test_app",
+    "parlerd/web/describing": "web/test_app",
     "mcp_server/demo_client": "e2e/test_demo",
     "mcp_server/asking": "mcp_server/test_session",
     "mcp_server/conversations": "mcp_server/test_session",

@@ -110,7 +110,21 @@ def test_commands_describe_operations_in_the_words_of_the_registry() -> None:
 
 
 VERBS = {
-    *("acknowledge", "add", "admit", "ask", "begin", "bring", "check", "choose", "compare", "count", "delete", "end"),
+    *(
+        "acknowledge",
+        "add",
+        "admit",
+        "answer",
+        "ask",
+        "begin",
+        "bring",
+        "check",
+        "choose",
+        "compare",
+        "count",
+        "delete",
+        "end",
+    ),
     *(
         "evaluate",
         "explain",
@@ -128,6 +142,7 @@ VERBS = {
     ),
     *(
         "make",
+        "mint",
         "name",
         "open",
         "post",
@@ -136,6 +151,7 @@ VERBS = {
         "read",
         "refuse",
         "review",
+        "revoke",
         "run",
         "say",
         "share",

@@ -197,7 +197,7 @@ def test_bash_completes_agent_hosts_files_and_what_help_explains(shell: Shell, t
     assert completed("parler", "connect", "--except", "cod") == {"codex"}
     assert completed("parler", "doctor", "--probe", "cod") == {"codex"}
     assert completed("parler", "connect", "--wake-token-file", "tok") == {"token"}
-    assert completed("parler", "help", "se") == {"send", "send-file", "serve", "session"}
+    assert completed("parler", "help", "se") == {"send", "send-file", "serve", "serve-http", "session"}
 
 
 def _bash(script: str, folder: Path) -> str:
@@ -222,7 +222,7 @@ def test_fish_completes_commands_options_rooms_and_agent_hosts(shell: Shell, tmp
         assert ran.stderr == ""
         return {each.partition("\t")[0] for each in ran.stdout.splitlines()}
 
-    assert completed("parler se") == {"send", "send-file", "serve", "session"}
+    assert completed("parler se") == {"send", "send-file", "serve", "serve-http", "session"}
     assert completed("parler --as bob session op") == {"open"}
     assert completed("parler session open --no-") == {"--no-approval"}
     assert completed("parler send --room ") == {"one-of-rooms"}

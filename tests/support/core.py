@@ -84,6 +84,7 @@ from parlerd.core.statements import (
 )
 from parlerd.core.templates import Action, ActionWrite, Param
 from parlerd.core.timers import TimerSpec
+from parlerd.core.tokens import DAY_MS
 from parlerd.core.values import Meter, plain
 from parlerd.core.visibility import can_see
 from parlerd.core.words import KIND_OF, MEMORY, TASK, Said
@@ -1098,6 +1099,24 @@ class HomeDriver(Driver[HomeRoom]):
 
     def kick(self, who: Agent) -> Decision:
         return self.run(c.KickPerson(principal=who.principal), who)
+
+    def mint(self, who: Agent, *, days: int = 30, text: str = "a token", room: str = "r_a") -> str:
+        """A token for an agent in a room: its id."""
+        command = c.MintToken(
+            digest=text.encode(),
+            agent=who.id,
+            room=RoomId(room),
+            access=("read", "post"),
+            wall=Millis(self.now),
+            expires_at=Millis(self.now + days * DAY_MS),
+            label="a script",
+        )
+        [minted] = self.run(command, who).events
+        assert isinstance(minted, e.TokenMinted)
+        return minted.token
+
+    def revoke_token(self, who: Agent, token: str) -> Decision:
+        return self.run(c.RevokeToken(token=token), who)
 
     def verify(self) -> None:
         self.check(HomeRoom, HomeRoom.restore)

@@ -280,6 +280,8 @@ HOME_SCENES: dict[type[e.HomeEvent], HomeScene] = {
     e.RoomDeleted: _delete,
     e.PersonEnrolled: lambda home, who: home.enrol(who),
     e.PersonKicked: lambda home, who: (home.enrol(who), home.kick(who)),
+    e.TokenMinted: lambda home, who: (home.create(who), home.mint(who)),
+    e.TokenRevoked: lambda home, who: (home.create(who), home.revoke_token(who, home.mint(who))),
 }
 """What leaves a fact of this type in any home."""
 

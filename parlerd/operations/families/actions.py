@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from parlerd.core.model import MAX_LABEL, MAX_WRITES, SHARED, PeerText
 from parlerd.operations import samples
-from parlerd.operations.entry import Argument, Family, IdempotencyKey, Offer, Operation, Params, Result, Short
+from parlerd.operations.entry import Argument, Family, IdempotencyKey, Offer, Operation, Params, Result, Route, Short
 from parlerd.operations.shared import (
     STATE_READING,
     STATE_WRITES,
@@ -202,6 +202,7 @@ FAMILY: Final = Family(
             params=RegisterAction,
             result=ActionRegistered,
             plane="agent",
+            http=Route("PUT /rooms/{room}/actions", "state"),
             effect="write",
             needs_idempotency_key=True,
             errors=(*STATE_WRITING, "action_owned"),
@@ -227,6 +228,7 @@ FAMILY: Final = Family(
             params=ListActions,
             result=ActionsListed,
             plane="agent",
+            http=Route("GET /rooms/{room}/actions", "read"),
             effect="read",
             errors=(*STATE_READING, "no_such_action"),
             facts=("timer_fired",),
@@ -241,6 +243,7 @@ FAMILY: Final = Family(
             params=InvokeAction,
             result=ActionInvoked,
             plane="agent",
+            http=Route("POST /rooms/{room}/actions/{id}/invoke", "state"),
             effect="write",
             needs_idempotency_key=True,
             errors=(*STATE_WRITING, "no_such_key", "no_such_action", "action_disabled", "action_cooldown"),
@@ -263,6 +266,7 @@ FAMILY: Final = Family(
             params=DeleteAction,
             result=ActionDeleted,
             plane="agent",
+            http=Route("DELETE /rooms/{room}/actions/{id}", "state"),
             effect="destructive",
             needs_idempotency_key=True,
             errors=(*STATE_WRITING, "no_such_action", "action_owned"),

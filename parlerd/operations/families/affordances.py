@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from parlerd.operations import samples
-from parlerd.operations.entry import AWAY, IN_ROOM, Family, Offer, Operation, Params, Result, Short
+from parlerd.operations.entry import AWAY, IN_ROOM, Family, Offer, Operation, Params, Result, Route, Short
 from parlerd.operations.shared import Availability
 
 MAX_NEXT: Final = 3
@@ -64,6 +64,7 @@ FAMILY: Final = Family(
             params=ListAffordances,
             result=Affordances,
             plane="agent",
+            http=Route("GET /rooms/{room}/affordances", "read"),
             effect="read",
             errors=(*IN_ROOM, *AWAY),
             facts=("timer_fired",),

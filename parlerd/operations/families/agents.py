@@ -9,7 +9,18 @@ from msgspec import Meta
 
 from parlerd.core.model import MAX_STATUS_TEXT, Attention, RoomAttention
 from parlerd.operations import samples
-from parlerd.operations.entry import IN_ROOM, Argument, Family, Offer, Operation, Params, Result, Short, ToolEntry
+from parlerd.operations.entry import (
+    IN_ROOM,
+    Argument,
+    Family,
+    Offer,
+    Operation,
+    Params,
+    Result,
+    Route,
+    Short,
+    ToolEntry,
+)
 from parlerd.operations.shared import StatedStatus
 
 
@@ -79,6 +90,7 @@ FAMILY: Final = Family(
             params=WhoAmI,
             result=Me,
             plane="agent",
+            http=Route("GET /me", "read"),
             effect="read",
             command="parler whoami",
         ),
@@ -88,6 +100,7 @@ FAMILY: Final = Family(
             params=SetAttention,
             result=AttentionIs,
             plane="agent",
+            http=Route("PUT /attention", "post"),
             effect="write",
             errors=("invalid_param", *IN_ROOM),
             facts=("attention_set",),
@@ -112,6 +125,7 @@ FAMILY: Final = Family(
             params=StatePresence,
             result=PresenceIs,
             plane="agent",
+            http=Route("PUT /presence", "post"),
             effect="write",
             errors=("invalid_param",),
             example={"status": "busy", "text": "running the long tests"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from parlerd.operations.entry import Family, Operation, Params
+from parlerd.operations.entry import Family, Operation, Params, Route
 from parlerd.operations.shared import RequestList
 
 
@@ -24,6 +24,7 @@ FAMILY: Final = Family(
             params=ListApprovals,
             result=RequestList,
             plane="agent",
+            http=Route("GET /approvals", "read"),
             effect="read",
             command="parler approvals --once",
         ),
@@ -33,6 +34,7 @@ FAMILY: Final = Family(
             params=WatchApprovals,
             result=RequestList,
             plane="agent",
+            http=Route("GET /approvals/events", "read"),
             effect="read",
             stream=True,
             command="parler approvals",

@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from parlerd.core.model import PeerText
 from parlerd.operations import samples
-from parlerd.operations.entry import Family, Operation, Result, Short, WaitingParams
+from parlerd.operations.entry import Family, Operation, Result, Route, Short, WaitingParams
 from parlerd.operations.shared import STATE_READING, StateEntry, TimerShown
 
 MAX_BOARD_ENTRIES: Final = 200
@@ -100,6 +100,7 @@ FAMILY: Final = Family(
             params=LookAtBoard,
             result=Board,
             plane="agent",
+            http=Route("GET /rooms/{room}/board", "read"),
             effect="read",
             waits=True,
             errors=STATE_READING,

@@ -16,7 +16,7 @@ from msgspec import Meta
 from parlerd.core.model import DirectRule, PeerText, Verified
 from parlerd.core.statements import MAX_DESCRIPTION, MAX_SKILLS, MAX_TAGS
 from parlerd.operations import samples
-from parlerd.operations.entry import Argument, Family, Offer, Operation, Params, Result, Short, ToolEntry
+from parlerd.operations.entry import Argument, Family, Offer, Operation, Params, Result, Route, Short, ToolEntry
 from parlerd.operations.shared import StatedStatus
 
 MAX_FOUND: Final = 200
@@ -186,6 +186,7 @@ FAMILY: Final = Family(
             params=Register,
             result=Registered,
             plane="agent",
+            http=Route("PUT /card", "post"),
             effect="write",
             errors=("invalid_param", "no_card", "too_many_cards", "throttled", "home_not_trusted"),
             facts=("card_published",),
@@ -216,6 +217,7 @@ FAMILY: Final = Family(
             params=Discover,
             result=FoundAgents,
             plane="agent",
+            http=Route("GET /directory", "read"),
             effect="read",
             errors=("home_not_trusted",),
             example={"tag": "web"},
@@ -233,6 +235,7 @@ FAMILY: Final = Family(
             params=ShowCard,
             result=FoundAgent,
             plane="agent",
+            http=Route("GET /card", "read"),
             effect="read",
             errors=("no_card", "ambiguous_name"),
             example={"agent": samples.BOB},

@@ -22,6 +22,7 @@ from parlerd.operations.entry import (
     Operation,
     Params,
     Result,
+    Route,
     Short,
 )
 from parlerd.operations.shared import Author, BlobAt, BlobInfo, SharedBlob
@@ -110,6 +111,7 @@ FAMILY: Final = Family(
             params=PutBlob,
             result=BlobPut,
             plane="agent",
+            http=Route("PUT /rooms/{room}/blobs", "files"),
             effect="write",
             errors=(
                 *IN_ROOM,
@@ -132,6 +134,7 @@ FAMILY: Final = Family(
             params=ShareBlob,
             result=SharedBlob,
             plane="agent",
+            http=Route("POST /rooms/{room}/files", "files"),
             effect="write",
             needs_idempotency_key=True,
             errors=(
@@ -171,6 +174,7 @@ FAMILY: Final = Family(
             params=FindBlob,
             result=FoundBlob,
             plane="agent",
+            http=Route("GET /rooms/{room}/files/{blob}", "files"),
             effect="read",
             errors=(*IN_ROOM, "no_such_blob", "no_such_message"),
             example={"blob": _BLOB},
@@ -193,6 +197,7 @@ FAMILY: Final = Family(
             params=GetBlob,
             result=BlobAt,
             plane="agent",
+            http=Route("GET /rooms/{room}/blobs/{blob}", "files"),
             effect="read",
             errors=(*IN_ROOM, *AWAY, "invalid_param", "file_refused", "no_such_blob", "blob_mismatch"),
             example={"file": 0, "room": samples.ROOM, "blob": _BLOB, "size": 4},

@@ -20,6 +20,7 @@ from parlerd.operations.entry import (
     Operation,
     Params,
     Result,
+    Route,
     Short,
     ToolEntry,
 )
@@ -179,6 +180,7 @@ FAMILY: Final = Family(
             params=GiveHandoff,
             result=GivenHandoff,
             plane="agent",
+            http=Route("POST /rooms/{room}/handoffs", "post"),
             effect="write",
             needs_idempotency_key=True,
             errors=(
@@ -209,6 +211,7 @@ FAMILY: Final = Family(
             params=AcceptHandoff,
             result=AnsweredHandoff,
             plane="agent",
+            http=Route("POST /rooms/{room}/handoffs/{id}/accept", "post"),
             effect="write",
             needs_idempotency_key=True,
             errors=_ANSWERING,
@@ -224,6 +227,7 @@ FAMILY: Final = Family(
             params=DeclineHandoff,
             result=AnsweredHandoff,
             plane="agent",
+            http=Route("POST /rooms/{room}/handoffs/{id}/decline", "post"),
             effect="write",
             needs_idempotency_key=True,
             errors=_ANSWERING,
@@ -239,6 +243,7 @@ FAMILY: Final = Family(
             params=WithdrawHandoff,
             result=AnsweredHandoff,
             plane="agent",
+            http=Route("POST /rooms/{room}/handoffs/{id}/withdraw", "post"),
             effect="write",
             needs_idempotency_key=True,
             errors=_ANSWERING,
@@ -254,6 +259,7 @@ FAMILY: Final = Family(
             params=ShowHandoffs,
             result=HandoffList,
             plane="agent",
+            http=Route("GET /rooms/{room}/handoffs", "read"),
             effect="read",
             errors=(*IN_ROOM, "no_such_message", "no_such_handoff"),
             answers=(

@@ -25,6 +25,7 @@ from parlerd.operations.entry import (
     Operation,
     Params,
     Result,
+    Route,
     Short,
 )
 from parlerd.operations.shared import MAX_TTL_MS, MIN_TTL_MS
@@ -175,6 +176,7 @@ FAMILY: Final = Family(
             params=Invite,
             result=Invited,
             plane="agent",
+            http=Route("POST /invites", "open"),
             effect="write",
             needs_idempotency_key=True,
             errors=(
@@ -217,6 +219,7 @@ FAMILY: Final = Family(
             params=LeaveAsMember,
             result=MemberGone,
             plane="agent",
+            http=Route("POST /rooms/{room}/leave", "join"),
             effect="write",
             errors=(*IN_ROOM, *AWAY, "room_closed", "owner_stays"),
             facts=("member_left", "session_activated"),
@@ -230,6 +233,7 @@ FAMILY: Final = Family(
             params=KickMember,
             result=MemberGone,
             plane="agent",
+            http=Route("DELETE /rooms/{room}/agents/{agent}", "open"),
             effect="destructive",
             errors=(*IN_ROOM, *AWAY, "room_closed", "not_owner", "no_such_agent", "owner_stays"),
             facts=("member_left", "session_activated"),
@@ -245,6 +249,7 @@ FAMILY: Final = Family(
             params=GiveRole,
             result=RoleOfMember,
             plane="agent",
+            http=Route("PUT /rooms/{room}/agents/{agent}/role", "open"),
             effect="write",
             errors=(*IN_ROOM, *AWAY, "room_closed", "not_owner", "no_such_agent"),
             facts=("role_given",),
@@ -315,6 +320,7 @@ FAMILY: Final = Family(
             params=ArchiveRoom,
             result=ArchivedRoom,
             plane="agent",
+            http=Route("POST /rooms/{room}/archive", "open"),
             effect="destructive",
             errors=(*IN_ROOM, *AWAY, "room_closed", "not_owner", "needs_person"),
             facts=("room_closed", "session_activated"),

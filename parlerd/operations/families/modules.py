@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from parlerd.operations import samples
-from parlerd.operations.entry import Argument, Family, IdempotencyKey, Offer, Operation, Params, Result, Short
+from parlerd.operations.entry import Argument, Family, IdempotencyKey, Offer, Operation, Params, Result, Route, Short
 from parlerd.operations.shared import STATE_READING, STATE_WRITING, Source
 
 
@@ -104,6 +104,7 @@ FAMILY: Final = Family(
             params=EnableAgent,
             result=AgentEnabled,
             plane="agent",
+            http=Route("PUT /rooms/{room}/enabled", "state"),
             effect="write",
             needs_idempotency_key=True,
             errors=STATE_WRITING,
@@ -119,6 +120,7 @@ FAMILY: Final = Family(
             params=RegisterModule,
             result=ModuleRegistered,
             plane="agent",
+            http=Route("PUT /rooms/{room}/modules/{id}", "state"),
             effect="write",
             needs_idempotency_key=True,
             errors=STATE_WRITING,
@@ -138,6 +140,7 @@ FAMILY: Final = Family(
             params=ListModules,
             result=ModulesListed,
             plane="agent",
+            http=Route("GET /rooms/{room}/modules", "read"),
             effect="read",
             errors=STATE_READING,
             facts=("timer_fired",),
@@ -152,6 +155,7 @@ FAMILY: Final = Family(
             params=DeleteModule,
             result=ModuleDeleted,
             plane="agent",
+            http=Route("DELETE /rooms/{room}/modules/{id}", "state"),
             effect="destructive",
             needs_idempotency_key=True,
             errors=STATE_WRITING,

@@ -19,6 +19,7 @@ from parlerd.operations.entry import (
     Operation,
     Params,
     Result,
+    Route,
     Short,
     ToolEntry,
 )
@@ -222,6 +223,7 @@ FAMILY: Final = Family(
             params=ListRooms,
             result=RoomList,
             plane="agent",
+            http=Route("GET /rooms", "read"),
             effect="read",
             answers=(
                 {
@@ -273,6 +275,7 @@ FAMILY: Final = Family(
             params=Roster,
             result=RosterResult,
             plane="agent",
+            http=Route("GET /rooms/{room}/agents", "read"),
             effect="read",
             errors=IN_ROOM,
             example={"room": "auth-redesign"},
@@ -296,6 +299,7 @@ FAMILY: Final = Family(
             params=SessionRequests,
             result=RequestList,
             plane="agent",
+            http=Route("GET /requests", "read"),
             effect="read",
             errors=REQUESTS_OF_ROOM,
             answers=(
@@ -356,6 +360,7 @@ FAMILY: Final = Family(
             params=WatchRoom,
             result=WatchItem,
             plane="agent",
+            http=Route("GET /rooms/{room}/events", "read"),
             effect="read",
             stream=True,
             errors=IN_ROOM,

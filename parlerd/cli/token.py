@@ -1,0 +1,138 @@
+"""`parler token mint`, `token list`, `token revoke` and `serve-http`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, get_args
+
+from parlerd.cli.context import Context
+from parlerd.cli.handlers import Handler, room_argument
+from parlerd.cli.output import DONE
+from parlerd.cli.parsing import Parser, UsageError, unicode_text, whole
+from parlerd.cli.render import clock
+from parlerd.operations import types as t
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+SERVE: Final = "parler serve-http"
+
+
+def _mint_arguments(parser: Parser) -> None:
+    room_argument(parser)
+    parser.add_argument(
+        "--access",
+        type=unicode_text,
+        metavar="LIST",
+        default=",".join(t.DEFAULT_ACCESS),
+        help=f"what it may be used for, with commas: {', '.join(get_args(t.Access))} (default: %(default)s)",
+    )
+    parser.add_argument("--days", type=whole, default=t.DEFAULT_DAYS, metavar="N", help="how long (default: 30)")
+    parser.add_argument("--label", type=unicode_text, default="", metavar="TEXT", help="what you call it")
+
+
+def _mint(ctx: Context, args: Namespace) -> int:
+    access = tuple(word.strip() for word in args.access.split(",") if word.strip())
+    if not access:
+        raise UsageError("--access names nothing that the token is for", path="parler token mint")
+    if unknown := [word for word in access if word not in get_args(t.Access)]:
+        words = ", ".join(get_args(t.Access))
+        raise UsageError(f"--access has no {unknown[0]!r}: it is {words}", path="parler token mint")
+    params = t.MintToken(room=args.room, access=access, days=args.days, label=args.label)
+    minted = ctx.call("token.mint", params, t.MintedToken)
+    out = ctx.out
+    if out.json:
+        out.document(minted)
+        return DONE
+    info = minted.info
+    out.say("A token of ", (info.agent, "name"), " in ", (f"'{info.name or info.room}'", "name"), ", told this once:")
+    out.paste("TOKEN=", (minted.token, "good"))
+    out.say(f"It is {info.id}, for {', '.join(info.access)}, until {clock(info.expires_at, ctx.now())}.")
+    out.note("Whoever has it acts as this agent in this room.")
+    if minted.url is None:
+        out.note("This home does not answer over HTTP yet:")
+        out.paste(SERVE, beside=True)
+    else:
+        out.note("Try it:")
+        out.paste(f'curl -H "Authorization: Bearer $TOKEN" {minted.url}/v1/me', beside=True)
+    return DONE
+
+
+def _list(ctx: Context, args: Namespace) -> int:
+    found = ctx.call_again("token.list", t.ListTokens(), t.TokenList)
+    out = ctx.out
+    if out.json:
+        out.document(found)
+        return DONE
+    if not found.tokens:
+        out.say("There is no token.")
+        return DONE
+    rows = [
+        (
+            each.id,
+            each.agent,
+            each.name or each.room,
+            ",".join(each.access),
+            clock(each.expires_at, ctx.now()),
+            each.label,
+        )
+        for each in found.tokens
+    ]
+    out.table(("id", "agent", "room", "for", "until", "label"), rows)
+    return DONE
+
+
+def _revoke_arguments(parser: Parser) -> None:
+    parser.add_argument("id", type=unicode_text, metavar="ID", help="the token's id, as `parler token list` shows it")
+
+
+def _revoke(ctx: Context, args: Namespace) -> int:
+    revoked = ctx.call("token.revoke", t.RevokeToken(id=args.id), t.RevokedToken)
+    if ctx.out.json:
+        ctx.out.document(revoked)
+    else:
+        ctx.out.say(("Revoked", "good"), f": {revoked.id} opens nothing any more.")
+    return DONE
+
+
+def _serve_arguments(parser: Parser) -> None:
+    parser.add_argument("--port", type=whole, default=0, metavar="N", help="the port (default: any that is free)")
+    parser.add_argument("--stop", action="store_true", help="answer no more")
+
+
+def _serve(ctx: Context, args: Namespace) -> int:
+    served = ctx.call("http.serve", t.ServeHttp(port=args.port, stop=args.stop), t.ServesHttp)
+    out = ctx.out
+    if out.json:
+        out.document(served)
+    elif served.url is None:
+        out.say("This home does not answer over HTTP any more.")
+    else:
+        out.say("This home answers programs of this machine, until its daemon ends:")
+        out.paste("URL: ", (served.url, "good"))
+        out.note("A program needs a token for what it asks:")
+        out.paste("parler token mint --room ROOM", beside=True)
+    return DONE
+
+
+HANDLERS: Final = {
+    "token mint": Handler(
+        _mint_arguments,
+        _mint,
+        section="Programs over HTTP",
+        rank=20,
+        examples=("parler --as bob token mint --room team",),
+    ),
+    "token list": Handler(
+        lambda parser: None, _list, section="Programs over HTTP", rank=30, examples=("parler token list",)
+    ),
+    "token revoke": Handler(
+        _revoke_arguments,
+        _revoke,
+        section="Programs over HTTP",
+        rank=40,
+        examples=("parler token revoke tk_0123456789abcdefghij",),
+    ),
+    "serve-http": Handler(
+        _serve_arguments, _serve, section="Programs over HTTP", rank=10, examples=("parler serve-http --port 8756",)
+    ),
+}

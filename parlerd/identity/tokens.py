@@ -1,0 +1,52 @@
+"""The text of a token: a mark of its kind, 256 random bits, and a sum by which a mistyped one shows at once.
+
+    as_ + 43 characters of base62 + 6 characters of base62 (the CRC-32 of all before)
+
+The mark and the length let any scanner for leaked secrets find a token in a text. Nothing of a token follows from
+anything: its record is found by the digest of its text. Not here: what a token is for (`core.tokens`). Above: the
+engine. Source: contract spec, Tokens.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import string
+import zlib
+from typing import Final
+
+MARK: Final = "as_"
+"""A token that acts as one agent in one room."""
+SECRET_BYTES: Final = 32
+_DIGITS: Final = string.digits + string.ascii_uppercase + string.ascii_lowercase
+_SECRET: Final = 43
+_SUM: Final = 6
+
+
+def made_of(secret: bytes) -> str:
+    """The text of a token from `SECRET_BYTES` random bytes."""
+    said = MARK + _base62(int.from_bytes(secret, "big"), _SECRET)
+    return said + _sum_of(said)
+
+
+def is_token(text: str) -> bool:
+    """Whether a text is a token's, as far as the text itself shows."""
+    said, told = text[:-_SUM], text[-_SUM:]
+    is_formed = text.startswith(MARK) and len(text) == len(MARK) + _SECRET + _SUM and text.isascii()
+    return is_formed and set(text[len(MARK) :]) <= set(_DIGITS) and _sum_of(said) == told
+
+
+def digest_of(text: str) -> bytes:
+    """What is kept of a token. The text has 256 random bits, so a plain hash gives nothing away."""
+    return hashlib.sha256(text.encode()).digest()
+
+
+def _sum_of(said: str) -> str:
+    return _base62(zlib.crc32(said.encode()), _SUM)
+
+
+def _base62(number: int, length: int) -> str:
+    found = ""
+    for _ in range(length):
+        number, digit = divmod(number, len(_DIGITS))
+        found = _DIGITS[digit] + found
+    return found

@@ -1,0 +1,138 @@
+"""Tokens, and the door over HTTP that they are for."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, get_args
+
+from msgspec import Meta
+
+from parlerd.operations import samples
+from parlerd.operations.entry import IN_ROOM, Access, Family, Operation, Params, Result, Short
+
+DEFAULT_DAYS: Final = 30
+"""For how many days a token holds that names no time. Source: contract spec, Tokens."""
+ACCESSES: Final[tuple[Access, ...]] = get_args(Access)
+DEFAULT_ACCESS: Final[tuple[Access, ...]] = ("read", "post", "state", "work", "files")
+
+
+class MintToken(Params, frozen=True, kw_only=True):
+    """The token acts as the agent that mints it, in one room. `access` is what it may be used for."""
+
+    room: Short | None = None
+    access: Annotated[tuple[Access, ...], Meta(min_length=1)] = DEFAULT_ACCESS
+    days: Annotated[int, Meta(ge=1, le=180)] = DEFAULT_DAYS
+    label: Annotated[str, Meta(max_length=64)] = ""
+
+
+class TokenInfo(Result, frozen=True, kw_only=True):
+    """A token by its id, as `agent` in `room`."""
+
+    id: str
+    agent: str
+    room: str
+    access: list[Access]
+    minted_at: int
+    expires_at: int
+    label: str = ""
+    name: str = ""
+
+
+class MintedToken(Result, frozen=True, kw_only=True):
+    """`token` is the text, which is told this once and kept nowhere. `url` is where this home answers over HTTP; null
+    where it does not."""
+
+    token: str
+    info: TokenInfo
+    url: str | None = None
+
+
+class ListTokens(Params, frozen=True, kw_only=True):
+    pass
+
+
+class TokenList(Result, frozen=True, kw_only=True):
+    tokens: list[TokenInfo]
+
+
+class RevokeToken(Params, frozen=True, kw_only=True):
+    id: Short
+
+
+class RevokedToken(Result, frozen=True, kw_only=True):
+    id: str
+
+
+class ServeHttp(Params, frozen=True, kw_only=True):
+    """With `stop` the door is closed. `port` 0 lets the system choose one."""
+
+    port: Annotated[int, Meta(ge=0, le=65535)] = 0
+    stop: bool = False
+
+
+class ServesHttp(Result, frozen=True, kw_only=True):
+    """`url` is where the home answers over HTTP; null where it does not."""
+
+    url: str | None
+
+
+_TOKEN: Final = {
+    "id": "tk_0123456789abcdefghij",
+    "agent": samples.ANN,
+    "room": samples.ROOM,
+    "access": list(DEFAULT_ACCESS),
+    "minted_at": samples.AT,
+    "expires_at": samples.AT + DEFAULT_DAYS * 24 * 3600 * 1000,
+    "name": samples.NAME,
+}
+
+FAMILY: Final = Family(
+    operations=(
+        Operation(
+            name="token.mint",
+            summary="Mint a token, with which a program acts as an agent over HTTP.",
+            params=MintToken,
+            result=MintedToken,
+            plane="person",
+            effect="write",
+            errors=(*IN_ROOM, "too_many_tokens", "invalid_param"),
+            facts=("token_minted",),
+            example={"room": "auth-redesign"},
+            answers=({"token": "as_...", "info": _TOKEN, "url": "http://127.0.0.1:8756"},),
+            command="parler token mint",
+        ),
+        Operation(
+            name="token.list",
+            summary="List the tokens that were minted and not revoked.",
+            params=ListTokens,
+            result=TokenList,
+            plane="person",
+            effect="read",
+            answers=({"tokens": [_TOKEN]},),
+            command="parler token list",
+        ),
+        Operation(
+            name="token.revoke",
+            summary="Revoke a token: its calls and streams end.",
+            params=RevokeToken,
+            result=RevokedToken,
+            plane="person",
+            effect="destructive",
+            errors=("no_such_token",),
+            facts=("token_revoked",),
+            example={"id": "tk_0123456789abcdefghij"},
+            answers=({"id": "tk_0123456789abcdefghij"},),
+            command="parler token revoke",
+        ),
+        Operation(
+            name="http.serve",
+            summary="Answer over HTTP on this machine, for programs that have a token.",
+            params=ServeHttp,
+            result=ServesHttp,
+            plane="person",
+            effect="write",
+            errors=("port_taken",),
+            answers=({"url": "http://127.0.0.1:8756"},),
+            command="parler serve-http",
+        ),
+    ),
+)

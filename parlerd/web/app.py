@@ -1,0 +1,296 @@
+"""The operations of agents over HTTP: routes, parameters and answers made from the registry.
+
+    GET /v1/rooms/{room}/messages?limit=5   Authorization: Bearer as_...
+      --> the route of `message.recv`, whose parameters come from the path and the query
+      --> Bearers: as whom, where, for what; then the engine, as at any other door
+      --> the result as the command line's JSON, or its error with the error's status
+
+Whoever has only a base URL finds the rest without a token: `/llms.txt`, `/openapi.json` and `/v1/errors`.
+
+Not here: HTTP itself (`door`), what stands in the descriptions (`description`). Above: the daemon. Below: Starlette's
+requests and routing, the registry, `Bearers`. Invariants: no operation is written a second time; without a token
+nothing of any room is answered; a token in an address is refused before it is used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Final, Protocol, get_origin
+
+import msgspec
+import trio
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from parlerd.core.errors import ERRORS, ParlerError, Refused
+from parlerd.core.tokens import Token
+from parlerd.engine.callers import Caller
+from parlerd.identity.tokens import is_token
+from parlerd.operations import types as t
+from parlerd.operations.registry import OPERATIONS
+from parlerd.web import description
+from parlerd.web.calls import MAX_WAIT_MS, over_http
+from parlerd.web.description import CONTRACT
+
+MAX_CALLS: Final = 32
+"""Calls that may be under way with one token. Source: contract spec, The door."""
+_VERSION: Final = "Parler-Version"
+_KEY: Final = "Idempotency-Key"
+_COMMON: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", _VERSION: CONTRACT}
+
+
+class Serving(Protocol):
+    """The engine, as far as this door needs it."""
+
+    async def call(self, op: str, params: t.Params, caller: Caller) -> t.Result: ...
+
+    def stream(
+        self, op: str, params: t.Params, caller: Caller
+    ) -> contextlib.AbstractAsyncContextManager[AsyncIterator[t.Result]]: ...
+
+
+class TokenBook(Protocol):
+    """Who acts with a token: `engine.bearers.Bearers`."""
+
+    async def caller_of(self, text: str, stranger: Caller) -> tuple[Token, Caller]: ...
+
+    def using(self, token: Token) -> AbstractContextManager[trio.CancelScope]: ...
+
+    def count(self, token: Token) -> int: ...
+
+
+class Web:
+    """The application. `stranger` makes the caller that a connection is before it shows a token."""
+
+    def __init__(self, engine: Serving, tokens: TokenBook, stranger: Callable[[str], Caller]) -> None:
+        self._engine = engine
+        self._tokens = tokens
+        self._stranger = stranger
+        served = [operation for operation in OPERATIONS.values() if description.is_served(operation)]
+        routes = [
+            Route("/llms.txt", _page(description.guide(), "text/plain; charset=utf-8")),
+            Route("/openapi.json", _page(description.openapi(), "application/json")),
+            Route("/v1/errors", _page(msgspec.json.encode(description.errors()), "application/json")),
+        ]
+        for operation in served:
+            assert operation.http is not None
+            path, method = f"/v1{operation.http.path}", operation.http.method
+            routes.append(Route(path, self._answering(operation), methods=[method]))
+        self.app: Final = Starlette(
+            routes=routes,
+            exception_handlers={404: _no_such_page, 405: _no_such_page, Exception: _failed},
+        )
+        self.app.router.redirect_slashes = False
+
+    def _answering(self, operation: t.Operation) -> Callable[[Request], Awaitable[Response]]:
+        async def answer(request: Request) -> Response:
+            try:
+                return await self._answer(operation, request)
+            except ParlerError as error:
+                return _refused(error)
+
+        return answer
+
+    async def _answer(self, operation: t.Operation, request: Request) -> Response:
+        token, caller = await self._bearer(request)
+        assert operation.http is not None
+        if operation.http.access not in token.access:
+            said = f"This token is not for `{operation.http.access}`."
+            raise Refused("not_permitted", said, hint="Ask the person for a token that is: `parler token mint`.")
+        wanted = request.headers.get(_VERSION)
+        if wanted not in (None, CONTRACT):
+            raise Refused("unsupported_version", f"This home serves the contract of {CONTRACT}.", versions=[CONTRACT])
+        if self._tokens.count(token) >= MAX_CALLS:
+            raise Refused("busy", f"{MAX_CALLS} calls are under way with this token.", retry_after_ms=1000)
+        params, key = await _params(operation, request)
+        if operation.stream:
+            return self._streamed(operation, params, token, caller)
+        result = await self._called(operation, params, token, caller, request)
+        status = 201 if getattr(result, "replayed", None) is False else 200
+        return _json(status, msgspec.json.encode(result), {} if key is None else {_KEY: key})
+
+    async def _bearer(self, request: Request) -> tuple[Token, Caller]:
+        """Who asks. Raises `Refused`."""
+        if any(is_token(value) for _, value in request.query_params.multi_items()):
+            raise Refused("token_in_url")
+        kind, _, text = request.headers.get("Authorization", "").partition(" ")
+        if kind.lower() != "bearer" or not text:
+            raise Refused("token_required")
+        connection = "" if request.client is None else str(request.client.port)
+        return await self._tokens.caller_of(text.strip(), self._stranger(connection))
+
+    async def _called(
+        self, operation: t.Operation, params: t.Params, token: Token, caller: Caller, request: Request
+    ) -> t.Result:
+        """What the engine answers; the call ends when its token does, and when whoever asked is gone."""
+        found: list[t.Result] = []
+        failed: list[ParlerError] = []
+        with self._tokens.using(token) as scope:
+            async with trio.open_nursery() as nursery:
+
+                async def gone() -> None:
+                    while (await request.receive())["type"] != "http.disconnect":
+                        pass
+                    nursery.cancel_scope.cancel()
+
+                if operation.waits:
+                    nursery.start_soon(gone)
+                try:
+                    found.append(await self._engine.call(operation.name, params, caller))
+                except ParlerError as error:
+                    failed.append(error)
+                nursery.cancel_scope.cancel()
+        # What was done is answered, also where the token ended a moment later.
+        if found:
+            return found[0]
+        if failed:
+            raise failed[0]
+        raise Refused("token_invalid" if scope.cancelled_caught else "cancelled")
+
+    def _streamed(self, operation: t.Operation, params: t.Params, token: Token, caller: Caller) -> Response:
+        async def items() -> AsyncIterator[bytes]:
+            yield b": hello\n\n"
+            try:
+                with self._tokens.using(token):
+                    async with self._engine.stream(operation.name, params, caller) as found:
+                        async for item in found:
+                            yield b"data: " + msgspec.json.encode(item) + b"\n\n"
+                    return
+                raise Refused("token_invalid")
+            except ParlerError as error:
+                yield _end(error)
+
+        return StreamingResponse(items(), media_type="text/event-stream", headers=_COMMON)
+
+
+async def _params(operation: t.Operation, request: Request) -> tuple[t.Params, str | None]:
+    """The parameters of a call, and its idempotency key where it may have one. Raises `Refused`."""
+    assert operation.http is not None
+    fields = {field.encode_name: field for field in msgspec.structs.fields(operation.params)}
+    given: dict[str, Any] = {}
+    if operation.http.method in ("GET", "DELETE"):
+        given = _queried(request, fields)
+    else:
+        if request.url.query:
+            raise _invalid("query", "The parameters of this call stand in its body.")
+        given = _object(await request.body())
+    for name, value in request.path_params.items():
+        if name in given:
+            raise _invalid(name, f"`{name}` stands in the path.")
+        given[name] = value
+    key: str | None = None
+    if "idempotency_key" in fields:
+        key = request.headers.get(_KEY, "").strip('"') or secrets.token_urlsafe(16)
+        given["idempotency_key"] = key
+    is_loose = operation.http.method in ("GET", "DELETE")
+    try:
+        params = msgspec.convert(given, operation.params, strict=not is_loose)
+    except msgspec.ValidationError as error:
+        raise _invalid("params", str(error)) from None
+    if isinstance(wait_ms := getattr(params, "wait_ms", None), int) and wait_ms > MAX_WAIT_MS:
+        params = msgspec.structs.replace(params, wait_ms=MAX_WAIT_MS)
+    return params, key
+
+
+def _queried(request: Request, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters in a query: lists repeat, and nothing else does."""
+    given: dict[str, Any] = {}
+    for name, value in request.query_params.multi_items():
+        field = fields.get(name)
+        is_list = field is not None and get_origin(_bare(field.type)) in (tuple, list)
+        if is_list:
+            given.setdefault(name, []).append(value)
+        elif name in given:
+            raise _invalid(name, f"`{name}` is there twice.")
+        else:
+            given[name] = value
+    return given
+
+
+def _bare(kind: Any) -> Any:
+    """A type without what `Annotated` says beside it."""
+    return getattr(kind, "__origin__", kind) if hasattr(kind, "__metadata__") else kind
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    """The JSON object of a body; an empty body is one without members. Raises `Refused`."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            raise ValueError("a name is there twice")
+        return found
+
+    def no_number(text: str) -> float:
+        raise ValueError(f"{text} is no JSON")
+
+    if not body:
+        return {}
+    try:
+        found = json.loads(body, object_pairs_hook=once, parse_constant=no_number)
+    except (ValueError, RecursionError):
+        raise _invalid("body", "The body is no JSON object, or has a name twice.") from None
+    if not isinstance(found, dict):
+        raise _invalid("body", "The body is no JSON object.")
+    return found
+
+
+def _invalid(param: str, said: str) -> Refused:
+    return Refused("invalid_param", said, param=param)
+
+
+# -- answers -----------------------------------------------------------------------------------------------
+
+
+def error_of(error: ParlerError, request: str) -> bytes:
+    """An error as the command line's JSON has it, with the id of the request."""
+    body = {"retryable": False, **msgspec.to_builtins(error.body()), "hint": over_http(error.tool_hint)}
+    return msgspec.json.encode({"error": {**body, "request": request}})
+
+
+def _refused(error: ParlerError) -> Response:
+    headers = {}
+    spec = ERRORS.get(error.code, ERRORS["internal"])
+    if spec.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if spec.status in (429, 503):
+        headers["Retry-After"] = str(max(1, -(-(error.retry_after_ms or 1000) // 1000)))
+    return _json(spec.status, error_of(error, secrets.token_hex(8)), headers)
+
+
+def _end(error: ParlerError) -> bytes:
+    """The last event of a stream."""
+    return b"event: end\ndata: " + error_of(error, secrets.token_hex(8)) + b"\n\n"
+
+
+def _json(status: int, body: bytes, headers: Mapping[str, str]) -> Response:
+    return Response(body, status, {**_COMMON, **headers}, "application/json")
+
+
+async def _no_such_page(request: Request, error: Exception) -> Response:
+    status = getattr(error, "status_code", 404)
+    body = error_of(Refused("unknown_operation", "There is nothing here."), secrets.token_hex(8))
+    headers = {name: value for name, value in (getattr(error, "headers", None) or {}).items() if name == "Allow"}
+    await trio.lowlevel.checkpoint()
+    return _json(status, body, headers)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    await trio.lowlevel.checkpoint()
+    return _refused(ParlerError("internal"))
+
+
+def _page(body: bytes | str, media: str) -> Callable[[Request], Awaitable[Response]]:
+    """A page that is the same for everybody."""
+
+    async def answer(request: Request) -> Response:
+        await trio.lowlevel.checkpoint()
+        return Response(body, 200, {_VERSION: CONTRACT, "X-Content-Type-Options": "nosniff"}, media)
+
+    return answer

@@ -1,0 +1,66 @@
+"""Texts that name tools of MCP, as texts that name calls over HTTP.
+
+    parler_recv {"since":0}              -->  GET /v1/rooms/{room}/messages?since=0
+    parler_rooms with action roster      -->  GET /v1/rooms/{room}/agents
+
+A hint is written once, for models that have tools. Above: `app`. Below: the registry, which knows by which tool and by
+which route an operation is reached. Invariant: a text that names no tool stays as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import urlencode
+
+import msgspec
+
+from parlerd.core.errors import Refused
+from parlerd.operations.registry import OPERATIONS
+from parlerd.operations.tools import TOOLS, resolve
+from parlerd.operations.types import Operation
+
+MAX_WAIT_MS: Final = 55_000
+"""How long a call over HTTP waits at most. Source: contract spec, Waiting."""
+_NAMED: Final = re.compile(r"\b(parler_[a-z_]+)(?: with action (\w+)| ?(\{[^{}]*\}))?")
+_OPERATIONS: Final = {(each.tool.tool, each.tool.verb): each for each in OPERATIONS.values() if each.tool is not None}
+
+
+def over_http(text: str) -> str:
+    """The text for whoever has HTTP and no tool."""
+    return _NAMED.sub(_call, text)
+
+
+def _call(found: re.Match[str]) -> str:
+    name, verb, written = found.groups()
+    if name not in TOOLS:
+        return found.group()
+    tool = TOOLS[name]
+    if written is None:
+        verb = verb or ("" if "" in tool.operations else tool.default)
+        return _line(_OPERATIONS[name, verb], {})
+    try:
+        meant = resolve(tool, json.loads(written))
+    except (ValueError, Refused):
+        return found.group()
+    return _line(meant.operation, msgspec.to_builtins(meant.params))
+
+
+def _line(operation: Operation, params: Mapping[str, Any]) -> str:
+    """How an operation is asked for with these parameters."""
+    assert operation.http is not None
+    method, path = operation.http.method, f"/v1{operation.http.path}"
+    given = {name: value for name, value in params.items() if name != "idempotency_key"}
+    for field in operation.http.fields:
+        if field in given:
+            path = path.replace(f"{{{field}}}", str(given.pop(field)))
+    if "wait_ms" in given:
+        given["wait_ms"] = min(given["wait_ms"], MAX_WAIT_MS)
+    if not given:
+        return f"{method} {path}"
+    if method in ("GET", "DELETE"):
+        said = {name: json.dumps(value) if isinstance(value, bool) else value for name, value in given.items()}
+        return f"{method} {path}?{urlencode(said, doseq=True)}"
+    return f"{method} {path} {json.dumps(given, separators=(',', ':'))}"

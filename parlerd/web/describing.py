@@ -1,0 +1,120 @@
+"""Makes the OpenAPI description of the contract of today from the registry.
+
+    python -m parlerd.web.describing
+
+writes it into `contracts`, where the descriptions of earlier contracts stand too. A test fails while the file of the
+contract of today is old: once it was released, whatever changes it needs a new date.
+
+Not here: serving it (`app`). Below: the registry, msgspec's schemas, which a running daemon does not load
+(`parlerd.lean`). Invariant: the same registry gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+import msgspec
+
+from parlerd.operations import types as t
+from parlerd.web.description import CONTRACT, contract_file, served
+
+_REF: Final = "#/components/schemas/{name}"
+_STATUSES: Final = (400, 401, 403, 404, 405, 408, 409, 413, 417, 421, 426, 429, 431, 500, 503, 505, 507)
+"""What may be answered beside what was asked for, the door's own answers among them."""
+
+
+def openapi() -> dict[str, Any]:
+    """The description as OpenAPI 3.1."""
+    operations = served()
+    shapes = [*(each.params for each in operations), *(each.result for each in operations)]
+    _, components = msgspec.json.schema_components(shapes, ref_template=_REF)
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in operations:
+        assert operation.http is not None
+        paths.setdefault(f"/v1{operation.http.path}", {})[operation.http.method.lower()] = _described(
+            operation, components
+        )
+    components["Error"] = {
+        "type": "object",
+        "required": ["error"],
+        "properties": {
+            "error": {
+                "type": "object",
+                "required": ["code", "message", "action", "scope", "retryable", "request"],
+                "properties": {
+                    "code": {"type": "string"},
+                    "message": {"type": "string"},
+                    "action": {"type": "string"},
+                    "scope": {"type": "string"},
+                    "retryable": {"type": "boolean"},
+                    "retry_after_ms": {"type": ["integer", "null"]},
+                    "hint": {"type": "string"},
+                    "request": {"type": "string"},
+                },
+            }
+        },
+    }
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Parler", "version": CONTRACT, "description": "Rooms in which coding agents meet."},
+        "security": [{"bearer": []}],
+        "paths": paths,
+        "components": {"schemas": components, "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}}},
+    }
+
+
+def _described(operation: t.Operation, components: dict[str, Any]) -> dict[str, Any]:
+    assert operation.http is not None
+    shape = components[operation.params.__name__]
+    properties: dict[str, Any] = shape.get("properties", {})
+    required = set(shape.get("required", ()))
+    in_path = operation.http.fields
+    is_query = operation.http.method in ("GET", "DELETE")
+    parameters: list[dict[str, Any]] = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in in_path
+    ]
+    others = {name: schema for name, schema in properties.items() if name not in (*in_path, "idempotency_key")}
+    described: dict[str, Any] = {
+        "operationId": operation.name,
+        "summary": operation.summary,
+        "x-access": operation.http.access,
+        "responses": {
+            **({} if operation.effect == "read" else {"201": _answer(operation)}),
+            "200": _answer(operation),
+            "default": {
+                "description": ", ".join(map(str, _STATUSES)),
+                "content": {"application/json": {"schema": {"$ref": _REF.format(name="Error")}}},
+            },
+        },
+    }
+    if is_query:
+        parameters += [
+            {"name": name, "in": "query", "required": name in required, "schema": schema}
+            for name, schema in others.items()
+        ]
+    elif others:
+        body = {"type": "object", "properties": others, "additionalProperties": False}
+        if needed := sorted(required - set(in_path) - {"idempotency_key"}):
+            body["required"] = needed
+        described["requestBody"] = {"required": bool(needed), "content": {"application/json": {"schema": body}}}
+    if "idempotency_key" in properties:
+        parameters.append({"name": "Idempotency-Key", "in": "header", "required": False, "schema": {"type": "string"}})
+    if parameters:
+        described["parameters"] = parameters
+    return described
+
+
+def _answer(operation: t.Operation) -> dict[str, Any]:
+    media = "text/event-stream" if operation.stream else "application/json"
+    schema = {"$ref": _REF.format(name=operation.result.__name__)}
+    return {"description": operation.summary, "content": {media: {"schema": schema}}}
+
+
+def generate() -> str:
+    """The file of today's contract."""
+    return json.dumps(openapi(), separators=(",", ":"), sort_keys=True) + "\n"
+
+
+if __name__ == "__main__":
+    contract_file(CONTRACT).write_text(generate(), encoding="utf-8")

@@ -1,0 +1,271 @@
+"""HTTP/1.1 on a port of this machine, for an application that speaks ASGI.
+
+    head      16 KiB at most, within 5 seconds, read in small pieces: h11 lets a larger head pass that comes at once
+    checks    of every request, and not of the connection: the Host is ours, an Origin is ours, nothing is upgraded, a
+              body has one length, the path is plain
+    body      1 MiB at most, within 10 seconds
+    answer    then the next request, within 15 seconds
+
+h11 reads and writes the protocol; the sockets, the clock and the bounds are ours. Why no server from a library: those
+that were tried check the first request of a connection, take HTTP/2 and WebSockets that nobody asked for, and let a
+slow body live for ever (docs/architecture.md).
+
+Not here: routes and tokens (`app`). Above: the daemon. Below: `h11`, trio. Invariants: what fails in one connection
+ends that connection alone; a request that is refused here reaches no application; nothing of a request is logged.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any, Final
+
+import h11
+import trio
+
+log = logging.getLogger("parlerd.web")
+
+MAX_HEAD: Final = 16 * 1024
+HEAD_S: Final = 5.0
+MAX_BODY: Final = 1024 * 1024
+BODY_S: Final = 10.0
+IDLE_S: Final = 15.0
+MAX_CONNECTIONS: Final = 64
+"""Connections at a time. Further ones are closed at once."""
+_PIECE: Final = 4096
+
+Message = MutableMapping[str, Any]
+Application = Callable[
+    [Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]
+]
+"""An application of ASGI 3, for requests alone."""
+
+
+class _Bad(Exception):
+    """A request that is answered here, and ends its connection."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+class Door:
+    """The connections of one listener."""
+
+    def __init__(self, app: Application, names: Iterable[str]) -> None:
+        """`names` are what a `Host` may say, with the port, and what an `Origin` may say after `http://`."""
+        self._app = app
+        self._names = frozenset(name.encode() for name in names)
+        self._connections = 0
+        self._number = 0
+        """Of the newest connection."""
+
+    async def serve(self, listener: trio.SocketListener) -> None:
+        """Take connections in until cancelled; then the listener is closed."""
+        async with trio.open_nursery() as nursery, listener:
+            await trio.serve_listeners(self._visit, [listener], handler_nursery=nursery)
+
+    async def _visit(self, stream: trio.SocketStream) -> None:
+        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await self.visit(stream)
+
+    async def visit(self, stream: trio.abc.Stream) -> None:
+        """Serve one connection until it ends, and close it."""
+        if self._connections >= MAX_CONNECTIONS:
+            await stream.aclose()
+            return
+        self._connections += 1
+        self._number += 1
+        try:
+            async with stream:
+                await _Visit(stream, self._app, self._names, self._number).run()
+        except (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
+            return
+        except Exception as error:
+            # The type alone: the text of an exception may hold what somebody sent.
+            log.error("a connection over HTTP failed: %s", type(error).__name__)
+        finally:
+            self._connections -= 1
+
+
+class _Visit:
+    """One connection."""
+
+    def __init__(self, stream: trio.abc.Stream, app: Application, names: frozenset[bytes], number: int) -> None:
+        self._stream = stream
+        self._number = number
+        self._app = app
+        self._names = names
+        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
+        self._has_begun = False
+        """Whether the answer to the request under way has begun."""
+        self._is_head = False
+        """Whether the answer under way has no body, whatever the application says."""
+        self._was_read = 0
+        """Bytes of the body under way."""
+        self._body_by = 0.0
+        """Until when the body under way has to be there."""
+
+    async def run(self) -> None:
+        while True:
+            self._has_begun, self._was_read = False, 0
+            try:
+                request = await self._head()
+                if request is None:
+                    return
+                scope = self._checked(request)
+                self._is_head = scope["method"] == "HEAD"
+                self._body_by = trio.current_time() + BODY_S
+                await self._app(scope, self._receive, self._send)
+                await self._rest()
+            except _Bad as bad:
+                await self._refuse(bad.status)
+                return
+            except h11.RemoteProtocolError as error:
+                await self._refuse(error.error_status_hint)
+                return
+            if self._h11.our_state is not h11.DONE or self._h11.their_state is not h11.DONE:
+                return
+            self._h11.start_next_cycle()
+
+    # -- a request -----------------------------------------------------------------------------------------
+
+    async def _head(self) -> h11.Request | None:
+        """The next request; None where there is none."""
+        size, deadline = 0, trio.current_time() + IDLE_S
+        while True:
+            event = self._h11.next_event()
+            if isinstance(event, h11.Request):
+                return event
+            if event is not h11.NEED_DATA:
+                return None
+            if size > MAX_HEAD:
+                raise _Bad(431)
+            data = b""
+            with trio.move_on_at(deadline) as waited:
+                data = bytes(await self._stream.receive_some(_PIECE))
+            if waited.cancelled_caught:
+                if size:
+                    raise _Bad(408)
+                return None
+            if not size and data:
+                deadline = trio.current_time() + HEAD_S
+            size += len(data)
+            self._h11.receive_data(data)
+
+    def _checked(self, request: h11.Request) -> Message:
+        """The scope of a request. Raises `_Bad`."""
+        if request.http_version != b"1.1":
+            raise _Bad(505)
+        headers = [(name.lower(), value) for name, value in request.headers]
+        found: dict[bytes, list[bytes]] = {}
+        for name, value in headers:
+            found.setdefault(name, []).append(value)
+        if sum(len(name) + len(value) for name, value in headers) + len(request.target) > MAX_HEAD:
+            raise _Bad(431)
+        if found.get(b"host", []) not in ([name] for name in self._names):
+            raise _Bad(421 if len(found.get(b"host", [])) == 1 else 400)
+        if any(origin.removeprefix(b"http://") not in self._names for origin in found.get(b"origin", [])):
+            raise _Bad(403)
+        if b"upgrade" in found or b"transfer-encoding" in found or len(found.get(b"content-length", [])) > 1:
+            # A body that comes in chunks has no length that could be refused before it was read.
+            raise _Bad(400 if b"upgrade" not in found else 426)
+        length = found.get(b"content-length", [b"0"])[0]
+        if int(length) > MAX_BODY:
+            raise _Bad(413)
+        if b"expect" in found:
+            raise _Bad(417)
+        path, _, query = request.target.partition(b"?")
+        path = _plain(path)
+        return {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": "1.1",
+            "method": request.method.decode("ascii"),
+            "scheme": "http",
+            "path": path.decode("ascii"),
+            "raw_path": path,
+            "query_string": query,
+            "root_path": "",
+            "headers": headers,
+            "client": ("connection", self._number),
+            "server": None,
+        }
+
+    # -- for the application -------------------------------------------------------------------------------
+
+    async def _receive(self) -> Message:
+        """The next piece of the body; `http.disconnect` once the other side is gone."""
+        while True:
+            event = self._h11.next_event()
+            if isinstance(event, h11.Data):
+                self._was_read += len(event.data)
+                if self._was_read > MAX_BODY:
+                    raise _Bad(413)
+                return {"type": "http.request", "body": bytes(event.data), "more_body": True}
+            if isinstance(event, h11.EndOfMessage):
+                return {"type": "http.request", "body": b"", "more_body": False}
+            if event is h11.PAUSED or self._h11.their_state is h11.DONE:
+                # The whole request is there: nothing comes but the end of the connection.
+                await self._gone()
+                return {"type": "http.disconnect"}
+            if event is not h11.NEED_DATA:
+                return {"type": "http.disconnect"}
+            data = b""
+            with trio.move_on_at(self._body_by) as waited:
+                data = bytes(await self._stream.receive_some(_PIECE))
+            if waited.cancelled_caught:
+                raise _Bad(408)
+            self._h11.receive_data(data)
+
+    async def _gone(self) -> None:
+        """Wait until the other side ends the connection. What it sends before is of its next request, and a bounded
+        part of that is kept."""
+        ahead = 0
+        while ahead <= MAX_HEAD:
+            data = bytes(await self._stream.receive_some(_PIECE))
+            self._h11.receive_data(data)
+            if not data:
+                return
+            ahead += len(data)
+
+    async def _send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._has_begun = True
+            headers = [(bytes(name), bytes(value)) for name, value in message.get("headers", ())]
+            await self._say(h11.Response(status_code=message["status"], headers=headers))
+            return
+        if (body := message.get("body", b"")) and not self._is_head:
+            await self._say(h11.Data(data=body))
+        if not message.get("more_body", False):
+            await self._say(h11.EndOfMessage())
+
+    async def _say(self, event: h11.Response | h11.Data | h11.EndOfMessage) -> None:
+        data = self._h11.send(event)
+        if data:
+            with trio.fail_after(IDLE_S):
+                await self._stream.send_all(data)
+
+    async def _rest(self) -> None:
+        """Read what is left of a body that the application did not want."""
+        while self._h11.their_state is h11.SEND_BODY:
+            await self._receive()
+
+    async def _refuse(self, status: int) -> None:
+        """Answer what reached no application, and end the connection."""
+        if self._has_begun or self._h11.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            return
+        headers = [(b"content-length", b"0"), (b"connection", b"close"), (b"cache-control", b"no-store")]
+        await self._say(h11.Response(status_code=status, headers=headers))
+        await self._say(h11.EndOfMessage())
+
+
+def _plain(path: bytes) -> bytes:
+    """A path as it is. What stands in it are ids and handles, of which no character is ever escaped but @, # and /: so
+    any other escape, and whatever could lead elsewhere, is refused. Raises `_Bad`."""
+    plain = path.replace(b"%40", b"@").replace(b"%23", b"#")
+    segments = plain.split(b"/")
+    if not plain.startswith(b"/") or b"%" in plain or not plain.isascii() or {b".", b".."} & set(segments):
+        raise _Bad(400)
+    return plain

@@ -1,0 +1,61 @@
+"""The door over HTTP of this machine's daemon: opened when a person asks, on loopback alone.
+
+Not here: what it answers (`app`). Above: the daemon. Below: `door`. Invariant: no other machine reaches it.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+from parlerd.core.errors import Refused
+from parlerd.engine.callers import Caller
+from parlerd.web.app import Serving, TokenBook, Web
+from parlerd.web.door import Door
+
+ADDRESS: Final = "127.0.0.1"
+
+
+class LocalDoor:
+    """One door, open or closed."""
+
+    def __init__(
+        self, engine: Serving, tokens: TokenBook, stranger: Callable[[str], Caller], nursery: trio.Nursery
+    ) -> None:
+        self._engine = engine
+        self._tokens = tokens
+        self._stranger = stranger
+        self._nursery = nursery
+        self._open = trio.CancelScope()
+        self.url: str | None = None
+        """Where it answers; None while it is closed."""
+
+    async def open(self, port: int) -> str:
+        """Answer at this port, or at any for 0: where. Raises `Refused(port_taken)`."""
+        if self.url is not None:
+            return self.url
+        try:
+            [listener] = await trio.open_tcp_listeners(port, host=ADDRESS)
+        except OSError as error:
+            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                raise
+            raise Refused("port_taken", f"Port {port} cannot be used on this machine.", port=port) from None
+        port = listener.socket.getsockname()[1]
+        names = [f"{name}:{port}" for name in (ADDRESS, "localhost")]
+        door = Door(Web(self._engine, self._tokens, self._stranger).app, names)
+        self._open = trio.CancelScope()
+        self._nursery.start_soon(self._serve, door, listener, self._open)
+        self.url = f"http://{ADDRESS}:{port}"
+        return self.url
+
+    async def _serve(self, door: Door, listener: trio.SocketListener, while_open: trio.CancelScope) -> None:
+        with while_open:
+            await door.serve(listener)
+
+    def close(self) -> None:
+        """Answer no more; calls under way end."""
+        self._open.cancel()
+        self.url = None

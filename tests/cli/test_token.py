@@ -1,0 +1,227 @@
+"""token mint, token list, token revoke and serve-http."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from parlerd.core.errors import ERRORS, ParlerError
+from parlerd.operations import types as t
+from tests.support.cli import Shell
+
+TEXT = "as_" + "T0kEn" * 9 + "abcd"
+URL = "http://127.0.0.1:8756"
+PLAIN = {"NO_COLOR": "1"}
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    return Shell(tmp_path)
+
+
+def info(**more: Any) -> t.TokenInfo:
+    said: dict[str, Any] = {
+        "id": "tk_1",
+        "agent": "bob",
+        "room": "r_team",
+        "access": ["read", "post"],
+        "minted_at": 1_700_000_000_000,
+        "expires_at": 1_702_592_000_000,
+        "name": "team",
+    }
+    return t.TokenInfo(**{**said, **more})
+
+
+def minted(url: str | None = None, **more: Any) -> t.MintedToken:
+    return t.MintedToken(token=TEXT, info=info(**more), url=url)
+
+
+# -- minting -----------------------------------------------------------------------------------------------
+
+
+def test_a_token_is_told_once_on_a_line_of_its_own_with_whose_it_is_and_what_it_is_for(shell: Shell) -> None:
+    shell.daemon.answers("token.mint", minted())
+    for terminal in (False, True):
+        # However narrow the terminal is: what is copied is never broken.
+        ran = shell.run("--as", "bob", "token", "mint", terminal=terminal, width=40, env=PLAIN)
+        assert ran.code == 0
+        assert f"TOKEN={TEXT}" in ran.stdout.splitlines()
+        assert (ran.stdout + ran.stderr).count(TEXT) == 1
+        said = " ".join(ran.stdout.split())
+        assert "A token of bob in 'team', told this once:" in said
+        assert "It is tk_1, for read, post, until 2023-12-1" in said
+    assert {name for name, _ in shell.daemon.opened} == {"bob"}
+
+
+def test_a_room_without_a_name_is_named_by_its_id(shell: Shell) -> None:
+    shell.daemon.answers("token.mint", minted(name=""))
+    assert "A token of bob in 'r_team', told this once:" in shell.run("token", "mint").stdout
+
+
+def test_nothing_is_asked_for_but_what_is_given_and_the_usual(shell: Shell) -> None:
+    shell.daemon.answers("token.mint", minted())
+    shell.run("token", "mint")
+    flags = ["--room", "team", "--access", "post, read,,", "--days", "7", "--label", "the nightly run"]
+    assert shell.run("token", "mint", *flags).code == 0
+    assert shell.daemon.params_of("token.mint") == [
+        t.MintToken(room=None, access=t.DEFAULT_ACCESS, days=t.DEFAULT_DAYS, label=""),
+        t.MintToken(room="team", access=("post", "read"), days=7, label="the nightly run"),
+    ]
+
+
+def test_whoever_mints_is_told_how_to_use_it_or_how_to_open_the_door_first(shell: Shell) -> None:
+    shell.daemon.answers("token.mint", minted(), minted(URL))
+    closed = shell.run("token", "mint")
+    assert "parler serve-http" in closed.stderr.splitlines()
+    assert "curl" not in closed.stderr
+    opened = shell.run("token", "mint")
+    assert f'curl -H "Authorization: Bearer $TOKEN" {URL}/v1/me' in opened.stderr.splitlines()
+    assert "serve-http" not in opened.stderr
+
+
+def test_a_script_gets_the_token_as_one_document(shell: Shell) -> None:
+    shell.daemon.answers("token.mint", minted(URL, label="ci"))
+    ran = shell.run("token", "mint", "--json")
+    assert ran.document == msgspec.to_builtins(minted(URL, label="ci"))
+    assert (ran.document["token"], ran.document["url"], ran.stderr) == (TEXT, URL, "")
+
+
+@pytest.mark.parametrize("access", ["dance", "read,dance", "READ,dance", "read dance"])
+def test_what_a_token_cannot_be_for_is_a_usage_error_that_says_what_it_can(shell: Shell, access: str) -> None:
+    ran = shell.run("token", "mint", "--access", access)
+    assert (ran.code, ran.stdout) == (2, "")
+    assert "--access has no" in ran.stderr
+    assert ", ".join(t.ACCESSES) in ran.stderr
+    assert "parler help token mint" in ran.stderr
+    again = shell.run("token", "mint", "--access", access, "--json")
+    assert (again.code, again.document["error"]["code"]) == (2, "invalid_param")
+    assert shell.daemon.asked == []
+
+
+def test_what_is_no_number_is_a_usage_error_and_a_number_out_of_bounds_is_refused(shell: Shell) -> None:
+    shell.daemon.answers("token.mint", minted())
+    for days in ("x", "-1", "1.5"):
+        assert shell.run("token", "mint", "--days", days).code == 2, days
+    for days, said in (("0", "--days is at least 1."), ("181", "--days is at most 180.")):
+        ran = shell.run("token", "mint", "--days", days)
+        assert (ran.code, ran.stdout) == (1, "")
+        assert said in ran.stderr
+    assert shell.run("token", "mint", "--days", "180").code == 0
+    assert "--label has at most 64 characters." in shell.run("token", "mint", "--label", "x" * 65).stderr
+
+
+@pytest.mark.parametrize("code", ["no_such_room", "no_active_session", "too_many_tokens"])
+def test_why_there_is_no_token_is_said(shell: Shell, code: str) -> None:
+    shell.daemon.answers("token.mint", ParlerError(code))
+    ran = shell.run("token", "mint", "--room", "nowhere")
+    assert (ran.code, ran.stdout) == (1, "")
+    assert ERRORS[code].message in " ".join(ran.stderr.split())
+    assert shell.run("token", "mint", "--json").document["error"]["code"] == code
+
+
+def test_a_daemon_that_goes_away_is_not_asked_for_a_second_token(shell: Shell) -> None:
+    shell.daemon.answers("token.mint", ParlerError("connection_lost"), minted())
+    assert shell.run("token", "mint").code == 3
+    assert shell.daemon.ops() == ["token.mint"]
+
+
+# -- those there are ---------------------------------------------------------------------------------------
+
+
+def test_tokens_are_listed_with_all_that_tells_them_apart_and_never_their_texts(shell: Shell) -> None:
+    found = t.TokenList(tokens=[info(label="nightly"), info(id="tk_2", agent="carol", name="", access=["state"])])
+    shell.daemon.answers("token.list", found)
+    ran = shell.run("token", "list")
+    head, first, second = ran.stdout.splitlines()
+    assert (ran.code, head.split()) == (0, ["id", "agent", "room", "for", "until", "label"])
+    assert first.split()[:4] == ["tk_1", "bob", "team", "read,post"]
+    assert first.split()[-1] == "nightly"
+    assert second.split()[:4] == ["tk_2", "carol", "r_team", "state"]
+    on_terminal = shell.run("token", "list", terminal=True, env=PLAIN).stdout
+    for text in ("tk_1", "tk_2", "bob", "carol", "nightly", "2023-12-1"):
+        assert text in on_terminal, text
+    assert shell.run("token", "list", "--json").document == msgspec.to_builtins(found)
+
+
+def test_that_there_is_no_token_is_said_and_a_script_gets_an_empty_list(shell: Shell) -> None:
+    shell.daemon.answers("token.list", t.TokenList(tokens=[]))
+    ran = shell.run("token", "list")
+    assert (ran.code, ran.stdout) == (0, "There is no token.\n")
+    assert shell.run("token", "list", "--json").document == {"tokens": []}
+
+
+def test_a_list_that_a_restart_cut_off_is_asked_for_again(shell: Shell) -> None:
+    shell.daemon.answers("token.list", ParlerError("connection_lost"), t.TokenList(tokens=[info()]))
+    assert "tk_1" in shell.run("token", "list").stdout
+
+
+def test_hidden_characters_of_a_label_are_shown(shell: Shell) -> None:
+    shell.daemon.answers("token.list", t.TokenList(tokens=[info(label="a\x1b[2Jb\u202ec\nd")]))
+    for terminal in (False, True):
+        printed = shell.run("token", "list", terminal=terminal, env=PLAIN).stdout
+        for hidden in ("\x1b[2J", "\u202e", "c\nd"):
+            assert hidden not in printed
+
+
+# -- revoking ----------------------------------------------------------------------------------------------
+
+
+def test_a_token_is_revoked_by_its_id(shell: Shell) -> None:
+    shell.daemon.answers("token.revoke", t.RevokedToken(id="tk_1"))
+    ran = shell.run("token", "revoke", "tk_1")
+    assert (ran.code, ran.stdout) == (0, "Revoked: tk_1 opens nothing any more.\n")
+    assert shell.run("token", "revoke", "tk_1", "--json").document == {"id": "tk_1"}
+    assert shell.daemon.params_of("token.revoke") == [t.RevokeToken(id="tk_1")] * 2
+    assert shell.run("token", "revoke").code == 2
+
+
+def test_a_token_that_is_not_there_is_said_to_be_none(shell: Shell) -> None:
+    shell.daemon.answers("token.revoke", ParlerError("no_such_token"))
+    ran = shell.run("token", "revoke", "tk_none")
+    assert (ran.code, ran.stdout) == (1, "")
+    assert ERRORS["no_such_token"].message in " ".join(ran.stderr.split())
+    assert shell.run("token", "revoke", "tk_none", "--json").document["error"]["code"] == "no_such_token"
+
+
+# -- the door ----------------------------------------------------------------------------------------------
+
+
+def test_the_door_is_opened_and_said_where_it_is(shell: Shell) -> None:
+    shell.daemon.answers("http.serve", t.ServesHttp(url=URL))
+    for terminal in (False, True):
+        ran = shell.run("serve-http", terminal=terminal, width=40, env=PLAIN)
+        assert ran.code == 0
+        assert f"URL: {URL}" in ran.stdout.splitlines()
+        assert "parler token mint --room ROOM" in ran.stderr.splitlines()
+    shell.run("serve-http", "--port", "8756")
+    assert shell.run("serve-http", "--json").document == {"url": URL}
+    asked = shell.daemon.params_of("http.serve")
+    assert asked == [t.ServeHttp(), t.ServeHttp(), t.ServeHttp(port=8756), t.ServeHttp()]
+
+
+def test_the_door_is_closed_with_stop(shell: Shell) -> None:
+    shell.daemon.answers("http.serve", t.ServesHttp(url=None))
+    ran = shell.run("serve-http", "--stop")
+    assert (ran.code, ran.stdout) == (0, "This home does not answer over HTTP any more.\n")
+    assert shell.run("serve-http", "--stop", "--json").document == {"url": None}
+    assert shell.daemon.params_of("http.serve") == [t.ServeHttp(stop=True)] * 2
+
+
+def test_a_port_that_is_taken_or_is_none_is_said(shell: Shell) -> None:
+    shell.daemon.answers("http.serve", ParlerError("port_taken"))
+    ran = shell.run("serve-http", "--port", "8756")
+    assert (ran.code, ran.stdout) == (1, "")
+    assert ERRORS["port_taken"].message in " ".join(ran.stderr.split())
+    for port in ("x", "-1"):
+        assert shell.run("serve-http", "--port", port).code == 2, port
+    assert "--port is at most 65535." in shell.run("serve-http", "--port", "70000").stderr
+
+
+def test_the_commands_of_tokens_are_explained_together(shell: Shell) -> None:
+    for words in (("token",), ("help", "token")):
+        said = shell.run(*words).stdout
+        for command in ("token mint", "token list", "token revoke"):
+            assert command in said, words

@@ -1,0 +1,241 @@
+"""Tokens of a home: how they come to be, until when they hold, how many there are, and that a replay gives the same."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from parlerd.core import commands as c
+from parlerd.core import tokens
+from parlerd.core.home import HomeRoom
+from parlerd.core.model import Millis, RoomId
+from parlerd.core.tokens import DAY_MS, MAX_DAYS, Token
+from tests.support.core import HomeDriver, agent, outcome, refused, types
+
+ANN, BEN = agent("ann"), agent("ben")
+FEW = 3
+"""How many tokens may hold where a test is about their number."""
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(tokens, "MAX_TOKENS", FEW)
+    return FEW
+
+
+def found(home: HomeDriver, text: str = "a token", *, later: int = 0) -> Token | None:
+    """The token with this text as it is found `later` milliseconds from now."""
+    return home.aggregate.tokens.find(text.encode(), Millis(home.now + later))
+
+
+def kept(home: HomeDriver) -> list[str]:
+    """The ids of the tokens that the home still knows."""
+    return [token.id for token in home.aggregate.tokens.all()]
+
+
+def test_a_token_is_found_by_the_digest_of_its_text_with_all_that_was_minted() -> None:
+    home = HomeDriver()
+    id = home.mint(ANN, days=30, room="r_a")
+    assert found(home) == Token(
+        id=id,
+        digest=b"a token",
+        agent=ANN.id,
+        room=RoomId("r_a"),
+        access=("read", "post"),
+        minted_at=Millis(home.now),
+        expires_at=Millis(home.now + 30 * DAY_MS),
+        label="a script",
+    )
+    assert found(home) == home.aggregate.tokens.holding(id, Millis(home.now))
+    for other in ("", "a toke", "a token ", "another"):
+        assert found(home, other) is None, other
+    assert home.aggregate.tokens.holding("tk_none", Millis(home.now)) is None
+    home.verify()
+
+
+def test_each_token_has_an_id_of_its_own_and_they_stand_in_the_order_in_which_they_came() -> None:
+    home = HomeDriver()
+    ids = [home.mint(who, text=text, room=room) for who, text, room in ((ANN, "1", "r_a"), (BEN, "2", "r_b"))]
+    ids.append(home.mint(ANN, text="3", room="r_a"))
+    assert len(set(ids)) == 3
+    assert all(id.startswith("tk_") for id in ids)
+    assert kept(home) == ids
+    second = found(home, "2")
+    assert second is not None
+    assert (second.agent, second.room) == (BEN.id, "r_b")
+    home.verify()
+
+
+def test_a_token_holds_until_its_last_millisecond_and_not_in_the_next() -> None:
+    home = HomeDriver()
+    id = home.mint(ANN, days=1)
+    assert found(home, later=DAY_MS - 1) is not None
+    assert found(home, later=DAY_MS) is None
+    assert home.aggregate.tokens.holding(id, Millis(home.now + DAY_MS - 1)) is not None
+    assert home.aggregate.tokens.holding(id, Millis(home.now + DAY_MS)) is None
+    # That it expired is no fact: only the clock went on.
+    assert kept(home) == [id]
+
+
+def test_a_token_that_was_revoked_is_found_no_more_and_the_others_are() -> None:
+    home = HomeDriver()
+    one, two = home.mint(ANN, text="one"), home.mint(ANN, text="two")
+    assert types(home.revoke_token(ANN, one)) == ["TokenRevoked"]
+    assert (found(home, "one"), kept(home)) == (None, [two])
+    assert home.aggregate.tokens.holding(one, Millis(home.now)) is None
+    assert found(home, "two") is not None
+    home.verify()
+
+
+def test_what_is_no_token_any_more_or_never_was_one_cannot_be_revoked() -> None:
+    home = HomeDriver()
+    id = home.mint(ANN)
+    home.revoke_token(ANN, id)
+    for unknown in (id, "tk_none", ""):
+        with refused("no_such_token"):
+            home.revoke_token(ANN, unknown)
+    home.verify()
+
+
+def test_a_token_that_expired_and_was_not_forgotten_can_still_be_revoked() -> None:
+    home = HomeDriver()
+    id = home.mint(ANN, days=1)
+    home.now += DAY_MS
+    home.revoke_token(ANN, id)
+    assert kept(home) == []
+    home.verify()
+
+
+@pytest.mark.parametrize("days", [-1, 0, MAX_DAYS + 1, 10_000])
+def test_a_token_holds_for_as_many_days_as_one_may_and_at_least_one(days: int) -> None:
+    home = HomeDriver()
+    with refused("invalid_param") as caught:
+        home.mint(ANN, days=days)
+    assert caught.value.details == {"param": "days"}
+    assert kept(home) == []
+
+
+@pytest.mark.parametrize(
+    ("after", "is_valid"), [(0, False), (1, True), (MAX_DAYS * DAY_MS, True), (MAX_DAYS * DAY_MS + 1, False)]
+)
+def test_the_bounds_of_an_expiry_are_to_the_millisecond_and_by_the_wall_clock(after: int, is_valid: bool) -> None:
+    home = HomeDriver()
+    wall = Millis(home.now - DAY_MS)
+    command = c.MintToken(
+        digest=b"d", agent=ANN.id, room=RoomId("r_a"), access=(), wall=wall, expires_at=Millis(wall + after)
+    )
+    assert outcome(lambda: home.run(command, ANN)) == ("ok" if is_valid else "invalid_param")
+
+
+def test_so_many_tokens_hold_and_no_more_until_one_is_revoked(few: int) -> None:
+    home = HomeDriver()
+    ids = [home.mint(ANN, text=str(n)) for n in range(few)]
+    with refused("too_many_tokens") as caught:
+        home.mint(BEN, text="one more")
+    assert caught.value.details == {"limit": few}
+    home.revoke_token(ANN, ids[0])
+    home.mint(BEN, text="one more")
+    assert found(home, "one more") is not None
+    home.verify()
+
+
+def test_tokens_that_expired_do_not_count(few: int) -> None:
+    home = HomeDriver()
+    for n in range(few):
+        home.mint(ANN, text=str(n), days=1)
+    home.now += DAY_MS - 1
+    with refused("too_many_tokens"):
+        home.mint(ANN, text="a millisecond too early")
+    home.now += 1
+    assert home.mint(ANN, text="in time") in kept(home)
+    home.verify()
+
+
+def test_those_that_expired_are_forgotten_when_there_are_many_and_none_that_holds(few: int) -> None:
+    home = HomeDriver()
+    lasting = home.mint(ANN, text="lasting")
+    lapsed: list[str] = []
+    while len(kept(home)) < 2 * few:
+        lapsed.append(home.mint(ANN, text=f"brief {len(lapsed)}", days=1))
+        if len(lapsed) % (few - 1) == 0:
+            home.now += DAY_MS
+    home.now += DAY_MS
+    assert kept(home) == [lasting, *lapsed]
+    newest = home.mint(ANN, text="newest")
+    assert kept(home) == [lasting, newest]
+    assert (found(home, "lasting"), found(home, "newest")) != (None, None)
+    with refused("no_such_token"):
+        home.revoke_token(ANN, lapsed[0])
+    home.verify()
+
+
+def test_a_home_that_comes_back_from_its_snapshot_finds_the_same_tokens() -> None:
+    home = HomeDriver()
+    one, two = home.mint(ANN, text="one", days=1), home.mint(BEN, text="two", days=2)
+    home.revoke_token(ANN, home.mint(ANN, text="gone"))
+    again = HomeRoom.restore(home.aggregate.snapshot()).tokens
+    now = Millis(home.now)
+    found_again = [again.find(text.encode(), now) for text in ("one", "two", "gone")]
+    assert found_again == [found(home, text) for text in ("one", "two", "gone")]
+    assert [token and token.id for token in found_again] == [one, two, None]
+    assert again.find(b"one", Millis(now + DAY_MS)) is None
+
+
+def test_nobody_who_waits_is_woken_by_what_becomes_of_a_token() -> None:
+    home = HomeDriver()
+    home.revoke_token(ANN, home.mint(ANN))
+    for header in home.log:
+        assert list(home.aggregate.topics(header)) == []
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("mint"), st.integers(0, 3)),
+            st.tuples(st.just("revoke"), st.integers(0, 12)),
+            st.tuples(st.just("pass"), st.integers(0, 2)),
+        ),
+        max_size=30,
+    )
+)
+def test_tokens_are_as_a_table_of_when_each_expires(acts: list[tuple[str, int]]) -> None:
+    home = HomeDriver()
+    expires: dict[str, int] = {}
+    minted: list[str] = []
+
+    def holding() -> set[str]:
+        return {id for id, at in expires.items() if home.now < at}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tokens, "MAX_TOKENS", FEW)
+        for act, number in acts:
+            before = holding()
+            match act:
+                case "mint":
+                    is_full, text = len(before) == FEW, f"text {len(minted)}"
+                    done = outcome(lambda number=number, text=text: home.mint(ANN, days=number, text=text))  # type: ignore[misc]
+                    assert done == ("too_many_tokens" if is_full else "invalid_param" if number == 0 else "ok")
+                    if done == "ok":
+                        minted.append(kept(home)[-1])
+                        expires[minted[-1]] = home.now + number * DAY_MS
+                case "revoke":
+                    id = minted[number] if number < len(minted) else "tk_none"
+                    revoked = outcome(lambda id=id: home.revoke_token(ANN, id))  # type: ignore[misc]
+                    if id in before:
+                        assert revoked == "ok"
+                    elif id not in expires:
+                        assert revoked == "no_such_token"
+                    else:
+                        # It expired: the home may have forgotten it.
+                        assert revoked in ("ok", "no_such_token")
+                    expires.pop(id, None)
+                case _:
+                    home.now += number * DAY_MS
+            now = Millis(home.now)
+            texts = {id: f"text {n}" for n, id in enumerate(minted)}
+            assert {id for id, text in texts.items() if found(home, text) is not None} == holding()
+            assert {id for id in minted if home.aggregate.tokens.holding(id, now) is not None} == holding()
+            assert holding() <= set(kept(home)) <= set(expires)
+            assert len(kept(home)) <= 2 * FEW
+        home.verify()

@@ -1,0 +1,570 @@
+"""Who acts with a token: minted by the person alone, told once, and over when it is revoked or expires."""
+
+from __future__ import annotations
+
+import logging
+import string
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import trio
+
+from parlerd.core import tokens as bounds
+from parlerd.core.errors import Refused
+from parlerd.core.model import RoomId
+from parlerd.core.tokens import DAY_MS, MAX_DAYS, Token
+from parlerd.engine.authority import Authority
+from parlerd.engine.bearers import TokenHandlers
+from parlerd.engine.callers import Caller, Facts
+from parlerd.engine.scheduler import LOOK_S
+from parlerd.identity import tokens
+from parlerd.operations import types as t
+from parlerd.operations.registry import OPERATIONS
+from parlerd.store.sqlite import SqliteStore
+from tests.support.engine import Party, Served, SlowDriver, SteppedClock, World, engine_world, run, settle, texts
+
+ASKED: dict[str, t.Params] = {
+    "token.mint": t.MintToken(),
+    "token.list": t.ListTokens(),
+    "token.revoke": t.RevokeToken(id="tk_none"),
+    "http.serve": t.ServeHttp(),
+}
+"""The operations of tokens and of the door that they are for."""
+
+
+async def mint(party: Party, **how: Any) -> t.MintedToken:
+    return await party.ask("token.mint", t.MintToken(**how), t.MintedToken)
+
+
+async def listed(party: Party) -> list[t.TokenInfo]:
+    return (await party.ask("token.list", t.ListTokens(), t.TokenList)).tokens
+
+
+async def revoke(party: Party, id: str) -> None:
+    assert (await party.ask("token.revoke", t.RevokeToken(id=id), t.RevokedToken)).id == id
+
+
+def secret_of(text: str) -> bytes:
+    """The random bits in the text of a token."""
+    number = 0
+    for digit in text[3:-6]:
+        number = number * 62 + (string.digits + string.ascii_uppercase + string.ascii_lowercase).index(digit)
+    secret = number.to_bytes(tokens.SECRET_BYTES, "big")
+    assert tokens.made_of(secret) == text
+    return secret
+
+
+def stranger(served: Served, session: str = "http 1") -> Caller:
+    """A connection over HTTP before it shows a token."""
+    return Caller(Facts(session, "http", Authority(served.world.keys.principal, frozenset())))
+
+
+async def shown(served: Served, text: str) -> tuple[Token, Caller]:
+    return await served.engine.bearers.caller_of(text, stranger(served))
+
+
+async def bearer(served: Served, text: str) -> Party:
+    """Whoever shows this text."""
+    _, caller = await shown(served, text)
+
+    async def call(op: str, params: t.Params) -> t.Result:
+        return await served.engine.call(op, params, caller)
+
+    return Party(call, caller)
+
+
+async def opens_nothing(served: Served, text: str) -> bool:
+    """Whether a text is answered as one that never was a token's."""
+    try:
+        await shown(served, text)
+    except Refused as error:
+        return error.code == "token_invalid"
+    return False
+
+
+# -- minting -----------------------------------------------------------------------------------------------
+
+
+def test_a_token_is_minted_as_the_agent_and_for_the_room_that_are_named_and_listed_without_its_text() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, bob = await served.room("alice", "bob", topic="auth redesign")
+            room = (await alice.rooms())[0]
+            first = await mint(bob)
+            assert tokens.is_token(first.token)
+            assert first.url is None
+            now = served.world.clock.now()
+            assert first.info == t.TokenInfo(
+                id=first.info.id,
+                agent="bob",
+                room=room.room,
+                access=list(t.DEFAULT_ACCESS),
+                minted_at=now,
+                expires_at=now + t.DEFAULT_DAYS * DAY_MS,
+                name=room.name,
+            )
+            second = await mint(alice, room=room.name, access=("post", "read", "post"), days=MAX_DAYS, label="nightly")
+            assert (second.info.access, second.info.label) == (["read", "post"], "nightly")
+            assert second.info.expires_at == now + MAX_DAYS * DAY_MS
+            assert second.token != first.token
+            assert await listed(alice) == await listed(await served.person()) == [first.info, second.info]
+
+    run(main)
+
+
+def test_the_text_of_a_token_is_told_once_and_is_in_no_file_list_or_log_of_the_home(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def held(what: bytes) -> int:
+        return sum(path.read_bytes().count(what) for path in tmp_path.rglob("*") if path.is_file())
+
+    async def main() -> None:
+        store = SqliteStore(tmp_path / "parler.db", backups=tmp_path / "backups")
+        world = World(store=store)
+        async with world.serving() as served:
+            (alice,) = await served.room("alice")
+            minted, other = await mint(alice, label="a label"), await mint(alice)
+            acting = await bearer(served, minted.token)
+            await acting.send("as alice")
+            assert await opens_nothing(served, minted.token[:-1])
+            await revoke(alice, other.info.id)
+            said = b""
+            for op, params in (("token.list", t.ListTokens()), ("daemon.status", t.DaemonStatus())):
+                said += msgspec.json.encode(await alice.call(op, params))
+            for each in (minted, other):
+                # A piece of it would be too much, and the bits that it was made of.
+                for piece in (each.token[3:23].encode(), each.token[-20:].encode(), secret_of(each.token)):
+                    assert (piece in said, held(piece)) == (False, 0)
+            # What is looked through is where it would stand.
+            assert minted.info.id.encode() in said
+            assert held(tokens.digest_of(minted.token)) > 0
+            given.extend([minted, other])
+
+    given: list[t.MintedToken] = []
+    with caplog.at_level(logging.DEBUG):
+        run(main)
+    assert held(b"a label") > 0
+    for each in given:
+        assert held(each.token[3:23].encode()) == 0
+        assert each.token[3:23] not in caplog.text
+
+
+def test_no_door_of_an_agent_mints_lists_or_revokes_nor_opens_the_door() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, window = await served.agent("alice"), await served.window("w")
+            await alice.open()
+            await window.open("another room")
+            minted = await mint(alice)
+            acting = await bearer(served, minted.token)
+            for party in (window, await served.connect("hook"), await served.connect("http"), acting):
+                for op, params in ASKED.items():
+                    error = await party.refused(op, params)
+                    assert error.code == "person_only", op
+                    assert OPERATIONS[op].command in error.hint
+                error = await party.refused("token.revoke", t.RevokeToken(id=minted.info.id))
+                assert error.code == "person_only"
+            assert await listed(alice) == [minted.info]
+
+    run(main)
+
+
+def test_no_tool_of_an_agent_is_about_tokens() -> None:
+    for op in ASKED:
+        assert (OPERATIONS[op].tool, OPERATIONS[op].http, OPERATIONS[op].plane) == (None, None, "person"), op
+
+
+def test_there_is_no_token_for_a_room_that_its_agent_is_not_in() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, bob = await served.agent("alice"), await served.agent("bob")
+            assert (await bob.refused("token.mint", t.MintToken())).code == "no_active_session"
+            opened = await alice.open("auth redesign")
+            await bob.open("annex")
+            for room in ("nowhere", "auth-redesign", opened.room):
+                assert (await bob.refused("token.mint", t.MintToken(room=room))).code == "no_such_room", room
+            assert await listed(bob) == []
+
+    run(main)
+
+
+@pytest.mark.parametrize("days", [0, MAX_DAYS + 1])
+def test_for_how_long_a_token_holds_is_bounded_whoever_asks(days: int) -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            (alice,) = await served.room("alice")
+            error = await alice.refused("token.mint", t.MintToken(days=days))
+            assert (error.code, error.details["param"]) == ("invalid_param", "days")
+            assert await listed(alice) == []
+
+    run(main)
+
+
+def test_a_home_has_so_many_tokens_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            (alice,) = await served.room("alice")
+            brief, lasting = await mint(alice, days=1), await mint(alice)
+            assert (await alice.refused("token.mint", t.MintToken())).code == "too_many_tokens"
+            served.world.clock.move(seconds=86_400)
+            third = await mint(alice)
+            assert await listed(alice) == [lasting.info, third.info]
+            assert await opens_nothing(served, brief.token)
+
+    monkeypatch.setattr(bounds, "MAX_TOKENS", 2)
+    run(main)
+
+
+def test_a_token_that_is_not_there_cannot_be_revoked() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            (alice,) = await served.room("alice")
+            minted = await mint(alice)
+            await revoke(alice, minted.info.id)
+            for id in (minted.info.id, "tk_none"):
+                assert (await alice.refused("token.revoke", t.RevokeToken(id=id))).code == "no_such_token"
+
+    run(main)
+
+
+def test_a_token_for_a_room_that_was_deleted_is_listed_and_can_be_revoked() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            (alice,) = await served.room("alice")
+            minted = await mint(alice)
+            await alice.call("room.delete", t.DeleteRoom(room=minted.info.room, confirmed=True))
+            (left,) = await listed(alice)
+            assert (left.id, left.room, left.name) == (minted.info.id, minted.info.room, "")
+            acting = await bearer(served, minted.token)
+            refused = await acting.refused("message.send", t.Send(text="x", room=minted.info.room))
+            assert refused.code == "room_deleted"
+            await revoke(alice, minted.info.id)
+            assert await listed(alice) == []
+
+    run(main)
+
+
+# -- who shows one -----------------------------------------------------------------------------------------
+
+
+def test_whoever_shows_a_token_is_its_agent_in_its_room_and_nowhere_else() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, bob = await served.room("alice", "bob")
+            minted = await mint(bob)
+            annex = await bob.open("annex")
+            token, caller = await shown(served, minted.token)
+            assert token.id == minted.info.id
+            may = caller.facts.authority
+            assert (may.planes, may.rooms) == (frozenset({"agent"}), frozenset({RoomId(minted.info.room)}))
+            assert may.proof_ceiling == "none"
+            assert not may.speaks_as_person
+            acting = await bearer(served, minted.token)
+            assert (await acting.whoami()).name == "bob"
+            await acting.send("hello", room=minted.info.room)
+            [message] = (await alice.recv()).messages
+            assert (message.author.name, message.via, message.text) == ("bob", "http", "hello")
+            assert [room.room for room in await acting.rooms()] == [minted.info.room]
+            refused = await acting.refused("message.send", t.Send(text="x", room=annex.room))
+            assert refused.code == "no_such_room"
+
+    run(main)
+
+
+def test_each_token_is_one_caller_however_often_it_is_shown() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            (alice,) = await served.room("alice")
+            one, two = await mint(alice), await mint(alice)
+            assert (await shown(served, one.token))[1] is (await shown(served, one.token))[1]
+            first, second = (await shown(served, one.token))[1], (await shown(served, two.token))[1]
+            assert first is not second
+            assert first.facts.session != second.facts.session
+
+    run(main)
+
+
+@pytest.mark.parametrize("text", ["", "as_", "x" * 10_000, "\ud800", tokens.made_of(bytes(32)), "Bearer as_x"])
+def test_another_text_is_no_token_and_the_answer_does_not_say_why(text: str) -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            (alice,) = await served.room("alice")
+            await mint(alice)
+            with pytest.raises(Refused) as refused:
+                await shown(served, text)
+            assert (refused.value.code, refused.value.details) == ("token_invalid", {})
+
+    run(main)
+
+
+def test_whoever_guesses_texts_is_slowed_down_and_whoever_shows_a_right_one_is_not() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            (alice,) = await served.room("alice")
+            minted = await mint(alice)
+            guesser, codes = stranger(served, "a guesser"), []
+            for n in range(30):
+                with pytest.raises(Refused) as refused:
+                    await served.engine.bearers.caller_of(tokens.made_of(bytes([n] * 32)), guesser)
+                codes.append(refused.value.code)
+            assert (codes[0], codes[-1]) == ("token_invalid", "throttled")
+            token, _ = await served.engine.bearers.caller_of(minted.token, guesser)
+            assert token.id == minted.info.id
+
+    run(main)
+
+
+# -- what is under way -------------------------------------------------------------------------------------
+
+
+class UnderWay:
+    """Something that goes on with a token until it is ended."""
+
+    def __init__(self, served: Served, token: Token) -> None:
+        self._served = served
+        self._token = token
+        self.ended_at: float | None = None
+
+    async def go_on(self) -> None:
+        with self._served.engine.bearers.using(self._token) as scope:
+            await trio.Event().wait()
+        assert scope.cancelled_caught
+        self.ended_at = trio.current_time()
+
+
+def test_what_is_under_way_ends_when_its_token_is_revoked_and_what_is_so_with_another_goes_on() -> None:
+    async def main() -> None:
+        async with engine_world() as served, trio.open_nursery() as nursery:
+            (alice,) = await served.room("alice")
+            one, two = await mint(alice), await mint(alice)
+            token, other = (await shown(served, one.token))[0], (await shown(served, two.token))[0]
+            bearers = served.engine.bearers
+            mine = [UnderWay(served, token) for _ in range(3)]
+            its = UnderWay(served, other)
+            for each in (*mine, its):
+                nursery.start_soon(each.go_on)
+            await settle()
+            assert (bearers.count(token), bearers.count(other)) == (3, 1)
+            await revoke(alice, one.info.id)
+            await settle()
+            assert all(each.ended_at is not None for each in mine)
+            assert (its.ended_at, bearers.count(token), bearers.count(other)) == (None, 0, 1)
+            assert await opens_nothing(served, one.token)
+            nursery.cancel_scope.cancel()
+
+    run(main)
+
+
+def test_a_wait_in_the_engine_ends_when_its_token_is_revoked() -> None:
+    async def main() -> None:
+        async with engine_world() as served, trio.open_nursery() as nursery:
+            alice, bob = await served.room("alice", "bob")
+            minted = await mint(bob)
+            token, _ = await shown(served, minted.token)
+            acting = await bearer(served, minted.token)
+            came: list[list[str]] = []
+            ended = trio.Event()
+
+            async def wait() -> None:
+                with served.engine.bearers.using(token) as scope:
+                    came.append(texts(await acting.recv(wait=300)))
+                if scope.cancelled_caught:
+                    ended.set()
+
+            nursery.start_soon(wait)
+            await settle()
+            await revoke(alice, minted.info.id)
+            await ended.wait()
+            await alice.send("nobody waits for this")
+            assert came == []
+
+    run(main)
+
+
+def test_what_is_under_way_ends_when_its_token_expires() -> None:
+    async def main() -> None:
+        async with World(clock=SteppedClock()).serving() as served, trio.open_nursery() as nursery:
+            (alice,) = await served.room("alice")
+            minted = await mint(alice, days=1)
+            token, _ = await shown(served, minted.token)
+            at_mint = trio.current_time()
+            early, late = UnderWay(served, token), UnderWay(served, token)
+            nursery.start_soon(early.go_on)
+            await trio.sleep(43_200)
+            nursery.start_soon(late.go_on)
+            await trio.sleep(43_200 - 2)
+            assert (early.ended_at, late.ended_at, served.engine.bearers.count(token)) == (None, None, 2)
+            await trio.sleep(4)
+            for each in (early, late):
+                assert each.ended_at == pytest.approx(at_mint + 86_400, abs=0.01)
+            assert served.engine.bearers.count(token) == 0
+            assert await opens_nothing(served, minted.token)
+
+    run(main)
+
+
+def test_with_a_token_that_has_expired_nothing_begins() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            (alice,) = await served.room("alice")
+            token, _ = await shown(served, (await mint(alice, days=1)).token)
+            served.world.clock.move(seconds=86_400)
+            with pytest.raises(Refused) as refused, served.engine.bearers.using(token):
+                raise AssertionError("it began")
+            assert (refused.value.code, served.engine.bearers.count(token)) == ("token_invalid", 0)
+
+    run(main)
+
+
+def test_with_a_token_that_was_revoked_after_it_was_shown_nothing_begins() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            (alice,) = await served.room("alice")
+            minted = await mint(alice)
+            token, _ = await shown(served, minted.token)
+            await revoke(alice, minted.info.id)
+            with pytest.raises(Refused) as refused, served.engine.bearers.using(token):
+                raise AssertionError("it began")
+            assert refused.value.code == "token_invalid"
+
+    run(main)
+
+
+def test_what_is_under_way_ends_also_when_whoever_revokes_is_gone() -> None:
+    async def main() -> None:
+        async with World(driver=SlowDriver).serving() as served, trio.open_nursery() as nursery:
+            (alice,) = await served.room("alice")
+            minted = await mint(alice)
+            token, _ = await shown(served, minted.token)
+            each = UnderWay(served, token)
+            nursery.start_soon(each.go_on)
+            await trio.sleep(1)
+            with trio.move_on_after(0.5):
+                await revoke(alice, minted.info.id)
+            await trio.sleep(10)
+            assert await opens_nothing(served, minted.token)
+            assert each.ended_at is not None
+            nursery.cancel_scope.cancel()
+
+    run(main)
+
+
+def test_what_is_under_way_ends_soon_after_a_wall_that_was_set_forward_over_its_time() -> None:
+    async def main() -> None:
+        clock = SteppedClock()
+        async with World(clock=clock).serving() as served, trio.open_nursery() as nursery:
+            (alice,) = await served.room("alice")
+            token, _ = await shown(served, (await mint(alice, days=1)).token)
+            each = UnderWay(served, token)
+            nursery.start_soon(each.go_on)
+            await trio.sleep(1)
+            clock.step(seconds=25 * 3600)
+            await trio.sleep(LOOK_S + 1)
+            assert each.ended_at is not None
+            nursery.cancel_scope.cancel()
+
+    run(main)
+
+
+@pytest.mark.parametrize("op", ["token.mint", "token.revoke", "http.serve"])
+def test_a_command_that_an_agent_host_started_lets_no_program_in(op: str) -> None:
+    async def main() -> None:
+        async with engine_world(inspect=lambda peer: replace(peer, agent_host="codex")) as served:
+            alice = await served.agent("alice")
+            await alice.open()
+            assert (await alice.refused(op, ASKED[op])).code == "needs_person"
+            assert await listed(alice) == []
+
+    run(main)
+
+
+# -- restarts ----------------------------------------------------------------------------------------------
+
+
+def test_a_token_outlives_the_daemon_and_one_that_was_revoked_stays_so() -> None:
+    async def main() -> None:
+        world = World()
+        async with world.serving() as served:
+            (alice,) = await served.room("alice")
+            kept, gone = await mint(alice, label="kept"), await mint(alice, label="gone")
+            await revoke(alice, gone.info.id)
+        async with world.serving() as served:
+            alice = await served.agent("alice")
+            acting = await bearer(served, kept.token)
+            assert (await acting.whoami()).name == "alice"
+            assert await opens_nothing(served, gone.token)
+            assert await listed(alice) == [kept.info]
+            await revoke(alice, kept.info.id)
+        async with world.serving() as served:
+            assert await opens_nothing(served, kept.token)
+            assert await listed(await served.agent("alice")) == []
+
+    run(main)
+
+
+def test_a_token_that_expires_while_no_daemon_runs_opens_nothing_afterwards() -> None:
+    async def main() -> None:
+        world = World()
+        async with world.serving() as served:
+            (alice,) = await served.room("alice")
+            minted = await mint(alice, days=1)
+        world.clock.move(seconds=86_400 - 1)
+        async with world.serving() as served:
+            assert not await opens_nothing(served, minted.token)
+        world.clock.move(seconds=1)
+        async with world.serving() as served:
+            assert await opens_nothing(served, minted.token)
+
+    run(main)
+
+
+# -- the door ----------------------------------------------------------------------------------------------
+
+
+def test_a_home_that_has_no_door_says_that_it_cannot_open_one() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            person = await served.person()
+            error = await person.refused("http.serve", t.ServeHttp(port=8756))
+            assert (error.code, error.details) == ("unknown_operation", {"operation": "http.serve"})
+            stopped = await person.ask("http.serve", t.ServeHttp(stop=True), t.ServesHttp)
+            assert stopped.url is None
+
+    run(main)
+
+
+class CountedWeb:
+    """A door over HTTP before which nobody stands."""
+
+    def __init__(self) -> None:
+        self.url: str | None = None
+        self.opened: list[int] = []
+
+    async def open(self, port: int) -> str:
+        await trio.lowlevel.checkpoint()
+        self.opened.append(port)
+        self.url = f"http://127.0.0.1:{port}"
+        return self.url
+
+    def close(self) -> None:
+        self.url = None
+
+
+def test_a_door_that_is_open_is_not_opened_again_and_whoever_mints_is_told_where_it_is() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            (alice,) = await served.room("alice")
+            web = CountedWeb()
+            handlers = TokenHandlers(served.engine.desk, served.engine.bearers, web)
+            first = await handlers.serve(alice.caller, t.ServeHttp(port=8756))
+            again = await handlers.serve(alice.caller, t.ServeHttp(port=9000))
+            assert (first.url, again.url, web.opened) == ("http://127.0.0.1:8756", first.url, [8756])
+            assert (await handlers.mint(alice.caller, t.MintToken())).url == first.url
+            assert (await handlers.serve(alice.caller, t.ServeHttp(stop=True))).url is None
+            assert (await handlers.mint(alice.caller, t.MintToken())).url is None
+            assert (await handlers.serve(alice.caller, t.ServeHttp(port=9000))).url == "http://127.0.0.1:9000"
+
+    run(main)

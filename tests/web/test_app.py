@@ -1,0 +1,348 @@
+"""The operations of agents over HTTP: as whom, for what, and with which answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import msgspec
+import pytest
+import trio
+
+from parlerd.core.errors import ERRORS
+from parlerd.identity import tokens
+from parlerd.operations import types as t
+from parlerd.operations.registry import OPERATIONS
+from parlerd.web import describing, description
+from parlerd.web.app import MAX_CALLS
+from tests.support.engine import Party, Served, engine_world, run
+from tests.support.http import OverHttp, minted, over_http
+
+
+@dataclass
+class House:
+    """Alice and bob in a room, and bob's token for it."""
+
+    home: Served
+    web: OverHttp
+    alice: Party
+    bob: Party
+    room: str
+    token: str
+    info: t.TokenInfo
+
+
+@asynccontextmanager
+async def house() -> AsyncIterator[House]:
+    async with engine_world() as home, over_http(home) as web:
+        alice, bob = await home.agent("alice"), await home.agent("bob")
+        opened = await alice.open(approval=False)
+        await bob.come_in(opened.session_key)
+        told = await minted(bob)
+        yield House(home, web, alice, bob, opened.room, told.token, told.info)
+
+
+# -- talking -----------------------------------------------------------------------------------------------
+
+
+def test_a_program_with_a_token_talks_reads_and_acknowledges() -> None:
+    async def main() -> None:
+        async with house() as at:
+            client, messages = at.web.connect(), f"/v1/rooms/{at.room}/messages"
+            me = await client.ask("GET /v1/me", token=at.token)
+            assert (me.status, me.document["name"]) == (200, "bob")
+            await at.alice.send("hello bob")
+            page = (await client.ask(f"GET {messages}", token=at.token)).document
+            assert [each["text"] for each in page["messages"]] == ["hello bob"]
+            # To read is not to acknowledge.
+            again = (await client.ask(f"GET {messages}", token=at.token)).document
+            assert again["messages"] == page["messages"]
+            done = await client.ask(f"POST /v1/rooms/{at.room}/commit", {"cursor": page["cursor"]}, token=at.token)
+            assert done.status == 200
+            assert (await client.ask(f"GET {messages}", token=at.token)).document["messages"] == []
+            sent = await client.ask(f"POST {messages}", {"text": "hello alice"}, token=at.token)
+            assert (sent.status, sent.headers["parler-version"]) == (201, description.CONTRACT)
+            [message] = (await at.alice.recv()).messages
+            assert (message.author.name, message.verified, message.via) == ("bob", "valid", "http")
+
+    run(main)
+
+
+def test_the_same_key_is_the_same_request_over_any_door() -> None:
+    async def main() -> None:
+        async with house() as at:
+            line, said = f"POST /v1/rooms/{at.room}/messages", {"text": "once"}
+            first = await at.web.ask(line, said, token=at.token, headers={"Idempotency-Key": '"once-1"'})
+            again = await at.web.ask(line, said, token=at.token, headers={"Idempotency-Key": "once-1"})
+            assert (first.status, again.status, again.document["replayed"]) == (201, 200, True)
+            assert first.document["id"] == again.document["id"]
+            over_socket = await at.bob.send("once", room=at.room, idempotency_key="once-1")
+            assert (over_socket.id, over_socket.replayed) == (first.document["id"], True)
+            other = await at.web.ask(line, {"text": "twice"}, token=at.token, headers={"Idempotency-Key": "once-1"})
+            assert (other.status, other.code) == (409, "idempotency_conflict")
+            drawn = await at.web.ask(line, said, token=at.token)
+            assert len(drawn.headers["idempotency-key"]) > 16
+
+    run(main)
+
+
+def test_state_is_written_read_and_waited_for() -> None:
+    async def main() -> None:
+        async with house() as at:
+            state = f"/v1/rooms/{at.room}/state"
+            wrote = await at.web.ask(f"PUT {state}", {"key": "turn", "value": {"n": 1}}, token=at.token)
+            assert (wrote.status, wrote.document["version"]) == (201, 1)
+            found = await at.web.ask(f"GET {state}/entry?key=turn", token=at.token)
+            assert found.document["value"] == {"n": 1}
+            conflict = await at.web.ask(f"PUT {state}", {"key": "turn", "value": 2, "if_version": 7}, token=at.token)
+            assert (conflict.status, conflict.code) == (409, "version_conflict")
+            assert conflict.document["error"]["details"]["current"]["version"] == 1
+            waiting = at.web.connect()
+            condition = "state._shared.turn.n%20%3D%3D%202"
+            await waiting.begin(f"GET /v1/rooms/{at.room}/wait?condition={condition}&wait_ms=50000", token=at.token)
+            await trio.sleep(5)
+            await at.web.ask(f"PUT {state}", {"key": "turn", "value": {"n": 2}}, token=at.token)
+            answer = await waiting.answer()
+            assert answer.document["triggered"] is True
+            gone = await at.web.ask(f"DELETE {state}?key=turn", token=at.token)
+            assert gone.status == 201
+
+    run(main)
+
+
+def test_a_long_poll_that_nobody_waits_for_any_more_ends() -> None:
+    async def main() -> None:
+        async with house() as at:
+            client = at.web.connect()
+            await client.begin(f"GET /v1/rooms/{at.room}/messages?wait_ms=50000", token=at.token)
+            await trio.sleep(1)
+            token, _ = await at.home.engine.bearers.caller_of(at.token, at.bob.caller)
+            assert at.home.engine.bearers.count(token) == 1
+            await client.stream.aclose()
+            await trio.sleep(1)
+            assert at.home.engine.bearers.count(token) == 0
+
+    run(main)
+
+
+def test_what_happens_in_a_room_comes_as_a_stream() -> None:
+    async def main() -> None:
+        async with house() as at:
+            client = at.web.connect()
+            await client.begin(f"GET /v1/rooms/{at.room}/events", token=at.token)
+            got = b""
+            while b": hello" not in got:
+                got += await client.stream.receive_some()
+            await at.alice.send("live")
+            while b"live" not in got:
+                got += await client.stream.receive_some()
+            assert b"text/event-stream" in got
+            await _revoke(at)
+            while b"event: end" not in got:
+                got += await client.stream.receive_some()
+            assert b"token_invalid" in got
+
+    run(main)
+
+
+async def _revoke(at: House) -> None:
+    await at.bob.ask("token.revoke", t.RevokeToken(id=at.info.id), t.RevokedToken)
+
+
+# -- who may what ------------------------------------------------------------------------------------------
+
+
+def test_without_a_token_nothing_of_a_room_is_answered() -> None:
+    async def main() -> None:
+        async with house() as at:
+            for operation in description.served():
+                assert operation.http is not None
+                path = operation.http.path.replace("{room}", at.room)
+                line = f"{operation.http.method} /v1{path}".replace("{", "").replace("}", "")
+                body: object = None if operation.http.method in ("GET", "DELETE") else {}
+                bare = await at.web.ask(line, body)
+                assert (bare.status, bare.code) == (401, "token_required"), line
+                assert bare.headers["www-authenticate"] == "Bearer"
+                assert bare.headers["cache-control"] == "no-store"
+
+    run(main)
+
+
+def test_a_wrong_token_an_expired_and_a_revoked_one_are_answered_alike() -> None:
+    async def main() -> None:
+        async with house() as at:
+            never = tokens.made_of(bytes(32))
+            answers = []
+            for token in (never, at.token[:-1], "as_x", "x" * 500):
+                answers.append(await at.web.ask("GET /v1/me", token=token))
+            await _revoke(at)
+            answers.append(await at.web.ask("GET /v1/me", token=at.token))
+            for answer in answers:
+                assert (answer.status, answer.code) == (401, "token_invalid")
+                answer.document["error"].pop("request")
+            bodies = [{**each.document["error"], "request": ""} for each in answers]
+            assert all(body == bodies[0] for body in bodies)
+
+    run(main)
+
+
+def test_whoever_guesses_is_slowed_down_and_whoever_has_a_token_is_not() -> None:
+    async def main() -> None:
+        async with house() as at:
+            client = at.web.connect()
+            codes = {(await client.ask("GET /v1/me", token=tokens.made_of(bytes([n] * 32)))).code for n in range(30)}
+            assert codes == {"token_invalid", "throttled"}
+            assert (await at.web.ask("GET /v1/me", token=at.token)).status == 200
+
+    run(main)
+
+
+def test_a_token_is_for_one_room_and_for_what_it_was_minted() -> None:
+    async def main() -> None:
+        async with house() as at:
+            other = await at.bob.open("annex", "")
+            for line in (f"GET /v1/rooms/{other.room}/messages", "GET /v1/rooms/r_none/messages"):
+                answer = await at.web.ask(line, token=at.token)
+                assert (answer.status, answer.code) == (404, "no_such_room")
+            reads = await minted(at.bob, room=at.room, access=("read",))
+            assert (await at.web.ask("GET /v1/me", token=reads.token)).status == 200
+            post = await at.web.ask(f"POST /v1/rooms/{at.room}/messages", {"text": "x"}, token=reads.token)
+            assert (post.status, post.code) == (403, "not_permitted")
+            opens = await at.web.ask("POST /v1/rooms", {"context": "x"}, token=at.token)
+            assert (opens.status, opens.code) == (403, "not_permitted")
+
+    run(main)
+
+
+def test_no_operation_of_a_person_is_reached() -> None:
+    paths = [operation.http for operation in OPERATIONS.values() if operation.http is not None]
+    assert len({route.line for route in paths}) == len(paths)
+    assert {operation.plane for operation in OPERATIONS.values() if operation.http is not None} == {"agent"}
+    assert all(operation.http is not None for operation in OPERATIONS.values() if operation.plane == "agent")
+    for operation in OPERATIONS.values():
+        if operation.http is not None:
+            fields = {field.encode_name for field in msgspec.structs.fields(operation.params)}
+            assert set(operation.http.fields) <= fields
+            # Keys and expressions never stand in a path.
+            assert not {"key", "expr", "condition", "session_key"} & set(operation.http.fields)
+
+
+def test_a_token_ends_with_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with house() as at:
+            brief = await minted(at.bob, room=at.room, days=1)
+            assert (await at.web.ask("GET /v1/me", token=brief.token)).status == 200
+            at.home.world.clock.move(seconds=86_400)
+            assert (await at.web.ask("GET /v1/me", token=brief.token)).code == "token_invalid"
+            listed = await at.bob.ask("token.list", t.ListTokens(), t.TokenList)
+            assert [each.id for each in listed.tokens] == [at.info.id]
+
+    run(main)
+
+
+def test_so_many_calls_are_under_way_with_one_token() -> None:
+    async def main() -> None:
+        async with house() as at:
+            clients = [at.web.connect() for _ in range(MAX_CALLS)]
+            for client in clients:
+                await client.begin(f"GET /v1/rooms/{at.room}/messages?wait_ms=50000", token=at.token)
+            await trio.sleep(1)
+            busy = await at.web.ask("GET /v1/me", token=at.token)
+            assert (busy.status, busy.code, busy.headers["retry-after"]) == (429, "busy", "1")
+
+    run(main)
+
+
+# -- what is sent ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "body", "code"),
+    [
+        ("POST /v1/rooms/ROOM/messages", {"text": "x", "txet": "y"}, "invalid_param"),
+        ("POST /v1/rooms/ROOM/messages", b'{"text":"x","text":"y"}', "invalid_param"),
+        ("POST /v1/rooms/ROOM/messages", b'{"text":', "invalid_param"),
+        ("POST /v1/rooms/ROOM/messages", b'["text"]', "invalid_param"),
+        ("POST /v1/rooms/ROOM/messages", b'{"text":NaN}', "invalid_param"),
+        ("POST /v1/rooms/ROOM/messages", b"[" * 100_000, "invalid_param"),
+        ("POST /v1/rooms/ROOM/messages", b"\xff\xfe", "invalid_param"),
+        ("POST /v1/rooms/ROOM/messages", {"text": 7}, "invalid_param"),
+        ("POST /v1/rooms/ROOM/messages", {"text": "x", "room": "r_other"}, "invalid_param"),
+        ("POST /v1/rooms/ROOM/messages?text=x", {}, "invalid_param"),
+        ("POST /v1/rooms/ROOM/messages", {}, "invalid_param"),
+        ("GET /v1/rooms/ROOM/messages?limit=1&limit=2", None, "invalid_param"),
+        ("GET /v1/rooms/ROOM/messages?limit=many", None, "invalid_param"),
+        ("GET /v1/rooms/ROOM/messages?what=1", None, "invalid_param"),
+        ("GET /v1/nothing", None, "unknown_operation"),
+        ("PATCH /v1/me", b"", "unknown_operation"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_code(line: str, body: object, code: str) -> None:
+    async def main() -> None:
+        async with house() as at:
+            answer = await at.web.ask(line.replace("ROOM", at.room), body, token=at.token)
+            assert answer.code == code
+            assert answer.status in (400, 404, 405)
+            error = answer.document["error"]
+            assert {"code", "message", "action", "scope", "retryable", "hint", "request"} <= error.keys()
+
+    run(main)
+
+
+def test_a_token_in_an_address_is_refused() -> None:
+    async def main() -> None:
+        async with house() as at:
+            answer = await at.web.ask(f"GET /v1/me?token={at.token}", token=at.token)
+            assert (answer.status, answer.code) == (400, "token_in_url")
+            assert at.token.encode() not in answer.body
+
+    run(main)
+
+
+def test_another_version_of_the_contract_is_refused_with_those_there_are() -> None:
+    async def main() -> None:
+        async with house() as at:
+            answer = await at.web.ask("GET /v1/me", token=at.token, headers={"Parler-Version": "2020-01-01"})
+            assert answer.code == "unsupported_version"
+            assert answer.document["error"]["details"]["versions"] == [description.CONTRACT]
+
+    run(main)
+
+
+# -- finding out -------------------------------------------------------------------------------------------
+
+
+def test_a_program_finds_out_everything_without_a_token() -> None:
+    async def main() -> None:
+        async with house() as at:
+            guide = await at.web.ask("GET /llms.txt")
+            assert (guide.status, len(guide.body) < 12 * 1024) == (200, True)
+            api = (await at.web.ask("GET /openapi.json")).document
+            assert api["openapi"].startswith("3.1")
+            errors = (await at.web.ask("GET /v1/errors")).document
+            assert errors.keys() == ERRORS.keys()
+            for operation in description.served():
+                assert operation.http is not None
+                assert f"{operation.http.method} /v1{operation.http.path}" in guide.body.decode()
+                described = api["paths"][f"/v1{operation.http.path}"][operation.http.method.lower()]
+                assert described["operationId"] == operation.name
+            assert at.room not in guide.body.decode()
+
+    run(main)
+
+
+def test_the_description_of_the_contract_is_what_the_registry_makes() -> None:
+    written = description.contract_file(description.CONTRACT).read_text()
+    assert written == describing.generate(), "run: python -m parlerd.web.describing"
+    assert len(written) < 200_000
+    refs = set(_refs(json.loads(written)))
+    assert refs <= {f"#/components/schemas/{name}" for name in json.loads(written)["components"]["schemas"]}
+
+
+def _refs(value: object) -> list[str]:
+    if isinstance(value, dict):
+        own = [value["$ref"]] if isinstance(value.get("$ref"), str) else []
+        return own + [ref for each in value.values() for ref in _refs(each)]
+    return [ref for each in value for ref in _refs(each)] if isinstance(value, list) else []
