@@ -28,8 +28,7 @@ from mcp_server.stdio import COPIES
 from parlerd import __version__, floor, process
 from parlerd.core.errors import ParlerError
 from parlerd.core.model import PrincipalId, slug
-from parlerd.engine.authority import Authority
-from parlerd.engine.callers import Caller, Facts
+from parlerd.engine.callers import Caller
 from parlerd.engine.driver import ThreadDriver
 from parlerd.engine.engine import Engine, open_engine
 from parlerd.engine.ports import SystemRandomness, WallClock
@@ -184,16 +183,17 @@ class _LateWeb:
     def url(self) -> str | None:
         return None if self._door is None else self._door.url
 
-    async def open(self, port: int) -> str:
+    @property
+    def lets_in(self) -> bool:
+        return self._door is not None and self._door.lets_in
+
+    async def open(self, port: int, *, lets_in: bool) -> str:
         assert self._parts is not None, "nobody asks before the engine serves"
         if self._door is None:
             local = await trio.to_thread.run_sync(importlib.import_module, "parlerd.web.local")
             engine, principal, nursery = self._parts
-            nobody = Authority(principal, frozenset())
-            self._door = local.LocalDoor(
-                engine, engine.bearers, lambda connection: Caller(Facts(f"http {connection}", "http", nobody)), nursery
-            )
-        return await self._door.open(port)
+            self._door = local.LocalDoor(engine, engine.bearers, principal, nursery)
+        return await self._door.open(port, lets_in=lets_in)
 
     def close(self) -> None:
         if self._door is not None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from argparse import Namespace
 
 SERVE: Final = "parler serve-http"
+AS_JSON: Final = "-H 'Content-Type: application/json'"
 
 
 def _mint_arguments(parser: Parser) -> None:
@@ -96,11 +97,16 @@ def _revoke(ctx: Context, args: Namespace) -> int:
 
 def _serve_arguments(parser: Parser) -> None:
     parser.add_argument("--port", type=whole, default=0, metavar="N", help="the port (default: any that is free)")
+    parser.add_argument(
+        "--open",
+        action="store_true",
+        help="let programs of this machine open rooms, and come into them, without a token",
+    )
     parser.add_argument("--stop", action="store_true", help="answer no more")
 
 
 def _serve(ctx: Context, args: Namespace) -> int:
-    served = ctx.call("http.serve", t.ServeHttp(port=args.port, stop=args.stop), t.ServesHttp)
+    served = ctx.call("http.serve", t.ServeHttp(port=args.port, stop=args.stop, open=args.open), t.ServesHttp)
     out = ctx.out
     if out.json:
         out.document(served)
@@ -109,8 +115,14 @@ def _serve(ctx: Context, args: Namespace) -> int:
     else:
         out.say("This home answers programs of this machine, until its daemon ends:")
         out.paste("URL: ", (served.url, "good"))
-        out.note("A program needs a token for what it asks:")
-        out.paste("parler token mint --room ROOM", beside=True)
+        if served.open:
+            out.note("Every program of this machine may open a room there, and come into it as a new agent:")
+            out.paste(
+                f"curl {served.url}/rooms -H 'Content-Type: application/json' -d '{{\"id\": \"team\"}}'", beside=True
+            )
+        else:
+            out.note("A program needs a token for what it asks:")
+            out.paste("parler token mint --room ROOM", beside=True)
     return DONE
 
 

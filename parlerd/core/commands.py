@@ -621,6 +621,17 @@ class MintToken(Command, frozen=True, kw_only=True):
     wall: Millis
     expires_at: Millis
     label: str = ""
+    authority: str = "person"
+    """By whose right: the person's, or that of whoever comes through a door which the person opened to all."""
+
+
+class RotateToken(Command, frozen=True, kw_only=True):
+    """Another token takes the place of this one, with a text of this digest."""
+
+    token: str
+    digest: bytes
+    wall: Millis
+    expires_at: Millis
 
 
 class RevokeToken(Command, frozen=True, kw_only=True):
@@ -646,5 +657,6 @@ HomeCommand = (
     | EnrolPerson
     | KickPerson
     | MintToken
+    | RotateToken
     | RevokeToken
 )

@@ -941,15 +941,39 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         action="ask_person",
     ),
     _E(
+        "not_json",
+        "Without a token a body is sent as JSON, which no form on a web page can send.",
+        "Send the header `Content-Type: application/json`.",
+        status=415,
+    ),
+    _E(
+        "room_exists",
+        "There is a room of that name.",
+        "Come into that one, or choose another name.",
+        status=409,
+    ),
+    _E(
+        "agent_exists",
+        "An agent of that name is in the room, and its token is the only way to act as it.",
+        "Send its token, or choose another name. Where it is lost, the person mints another: `parler token mint`.",
+        status=409,
+    ),
+    _E(
+        "identity_mismatch",
+        "The request names another agent than its token stands for.",
+        "Leave the name out: who you are follows from the token.",
+        status=403,
+    ),
+    _E(
         "no_such_token",
         "There is no token with this id.",
-        "Run `parler token list` to see which tokens there are.",
+        "Ask the person: `parler token list` shows which tokens there are.",
         status=404,
     ),
     _E(
         "too_many_tokens",
         "There is a limit to how many tokens one home may have.",
-        "Revoke those that nobody needs: `parler token revoke ID`.",
+        "Ask the person to revoke those that nobody needs: `parler token revoke ID`.",
         status=429,
     ),
     _E(

@@ -92,7 +92,22 @@ class Tokens(Facet[TokensState]):
             expires_at=command.expires_at,
             label=command.label,
         )
-        return Decision((minted,), authority="person")
+        return Decision((minted,), authority=command.authority)
+
+    def _rotate(self, command: c.RotateToken, by: By, now: Millis, ids: Ids) -> Decision:
+        old = self.holding(command.token, command.wall)
+        if old is None or old.agent != by.actor:
+            raise Refused("no_such_token")
+        minted = e.TokenMinted(
+            token=ids.new("tk"),
+            digest=command.digest,
+            agent=old.agent,
+            room=old.room,
+            access=old.access,
+            expires_at=command.expires_at,
+            label=old.label,
+        )
+        return Decision((e.TokenRevoked(token=old.id), minted), authority="token")
 
     def _revoke(self, command: c.RevokeToken, by: By, now: Millis, ids: Ids) -> Decision:
         if command.token not in self.state.tokens:
@@ -127,6 +142,6 @@ class Tokens(Facet[TokensState]):
         if token is not None:
             self._by_digest.pop(token.digest, None)
 
-    DECIDES = (decides(c.MintToken, _mint), decides(c.RevokeToken, _revoke))
+    DECIDES = (decides(c.MintToken, _mint), decides(c.RotateToken, _rotate), decides(c.RevokeToken, _revoke))
     APPLIES = (applies(e.TokenMinted, _minted), applies(e.TokenRevoked, _revoked))
     TOUCHES = (touches(e.TokenMinted, nobody), touches(e.TokenRevoked, nobody))

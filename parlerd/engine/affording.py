@@ -24,6 +24,7 @@ from parlerd.engine.desk import Desk
 from parlerd.engine.handling import handles
 from parlerd.engine.lookup import room_of
 from parlerd.operations import types as t
+from parlerd.operations.registry import OPERATIONS
 
 _UNHEARD: Final = "The home of this room cannot be asked now, so its actions are not listed."
 _LAST_THIRD: Final = 3
@@ -39,13 +40,16 @@ class Affording:
     @handles("room.affordances")
     async def affordances(self, caller: Caller, params: t.ListAffordances) -> t.Affordances:
         desk = self._desk
-        me = await desk.me(caller)
+        me, may = await desk.me(caller), caller.facts.authority
         handle, _ = await room_of(desk, me, params.room)
         room = await handle.quiet()
         member = present(room.state.members, me.id)
         now = Millis(max(desk.clock.now(), room.last_at))
         resolver = room.look(me.id, now, desk.watching.of(handle.room))
-        reasons = {operation: why_not(room, member, right, resolver) for operation, right in NEEDED.items()}
+        reasons = {
+            operation: why_not(room, member, right, resolver) if may.is_for(OPERATIONS[operation]) else "not_permitted"
+            for operation, right in NEEDED.items()
+        }
         actions: list[t.ActionAffordance] | msgspec.UnsetType = msgspec.UNSET
         notice = ""
         if not reasons["action.list"]:
@@ -61,7 +65,11 @@ class Affording:
                 for operation, reason in reasons.items()
             ],
             actions=actions,
-            next=await self._next(room, me.id),
+            next=[
+                step
+                for step in await self._next(room, me.id)
+                if not step.operation or may.is_for(OPERATIONS[step.operation])
+            ],
             you=member.handle,
             room=handle.room,
             name=room.state.name,

@@ -8,6 +8,7 @@
     a link of another home        link                   a person     each agent that    terminal
                                                                       it attached
     a token over HTTP             agent, in one room     an agent     the token's        none
+    HTTP without a token          visitor, or none       nobody       nobody             none
 
 A further door builds an authority of its own, and nothing else changes: it says whose agents they are, which one is
 meant, and which rooms there are for it.
@@ -24,6 +25,7 @@ from typing import Final
 
 from parlerd.core.identities import AgentRecord
 from parlerd.core.model import PROOF_ORDER, AgentId, PrincipalId, Proof, RoomId
+from parlerd.core.tokens import Token
 from parlerd.operations import types as t
 
 
@@ -43,6 +45,10 @@ class Authority:
     rooms: frozenset[RoomId] | None = None
     """The only rooms that there are for it, which then calls operations of the agent plane alone; None: all that its
     agent is in."""
+    token: str = ""
+    """The id of the token that it showed, if it came with one."""
+    access: frozenset[str] | None = None
+    """What that token is for (`t.Access`); None for whoever came without one."""
     proof_ceiling: Proof = "none"
     """What a decision that comes this way counts as at most, whatever was shown for it."""
     is_shown_codes: bool = False
@@ -54,6 +60,10 @@ class Authority:
         # such a caller would be asked what its rooms do not tell.
         if self.rooms is not None and self.planes != {"agent"}:
             raise ValueError("a door that stands for certain rooms offers what agents do there, and nothing else")
+
+    def is_for(self, operation: t.Operation) -> bool:
+        """Whether its token is for an operation of agents, where it came with one."""
+        return self.access is None or (operation.http is not None and operation.http.access in self.access)
 
     def at_most(self, proof: Proof) -> Proof:
         """The proof as it counts over this door."""
@@ -85,9 +95,22 @@ def of_hook(principal: PrincipalId) -> Authority:
     return Authority(principal, _LOCAL | {"hook"})
 
 
-def of_token(agent: AgentRecord, room: RoomId) -> Authority:
+def of_token(agent: AgentRecord, token: Token) -> Authority:
     """Whoever shows a token: one agent, in one room. A person's own rights never come from a token."""
-    return Authority(agent.principal, frozenset({"agent"}), agent=agent.id, rooms=frozenset({room}))
+    return Authority(
+        agent.principal,
+        frozenset({"agent"}),
+        agent=agent.id,
+        rooms=frozenset({token.room}),
+        token=token.id,
+        access=frozenset(token.access),
+    )
+
+
+def of_visitor(principal: PrincipalId, *, is_let_in: bool) -> Authority:
+    """Whoever comes over HTTP and shows no token. Where the person let every program of this machine in, such a caller
+    may open a room for programs, and come into one as a new agent; else it may do nothing."""
+    return Authority(principal, frozenset({"visitor"} if is_let_in else ()))
 
 
 def of_link(principal: PrincipalId) -> Authority:

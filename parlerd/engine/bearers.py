@@ -12,16 +12,17 @@ Invariant: what is under way with a token ends when the token is revoked or expi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Protocol
+from typing import Final, Protocol
 
 import trio
 
 from parlerd.core import commands as c
 from parlerd.core.errors import Refused
-from parlerd.core.model import Millis
+from parlerd.core.identities import AgentRecord
+from parlerd.core.model import By, Millis, RoomId
 from parlerd.core.tokens import DAY_MS, Token
 from parlerd.engine.authority import of_token
 from parlerd.engine.callers import Caller, Facts
@@ -29,9 +30,13 @@ from parlerd.engine.desk import Desk
 from parlerd.engine.handling import handles
 from parlerd.engine.lookup import room_of
 from parlerd.engine.person import require_person
+from parlerd.engine.reading import handle_of
 from parlerd.engine.scheduler import Scheduler
 from parlerd.identity import tokens
 from parlerd.operations import types as t
+
+SILENT_MS: Final = 600_000
+"""How long after its last call an agent with a token counts as there."""
 
 
 class WebPort(Protocol):
@@ -42,8 +47,14 @@ class WebPort(Protocol):
         """Where it answers; None while it is closed."""
         ...
 
-    async def open(self, port: int) -> str:
-        """Answer at this port of this machine, or at any for 0: where. Raises `Refused(port_taken)`."""
+    @property
+    def lets_in(self) -> bool:
+        """Whether a program that has no token may open a room, and come into one."""
+        ...
+
+    async def open(self, port: int, *, lets_in: bool) -> str:
+        """Answer at this port of this machine, or at any for 0: where. A door that is open stays where it is. Raises
+        `Refused(port_taken)`."""
         ...
 
     def close(self) -> None: ...
@@ -53,8 +64,9 @@ class NoWeb:
     """Where no door over HTTP can be opened."""
 
     url: str | None = None
+    lets_in = False
 
-    async def open(self, port: int) -> str:
+    async def open(self, port: int, *, lets_in: bool) -> str:
         raise Refused("unknown_operation", operation="http.serve")
 
     def close(self) -> None:
@@ -86,10 +98,20 @@ class Bearers:
             raise Refused("token_invalid")
         caller = self._callers.get(token.id)
         if caller is None:
-            authority = of_token(agents[token.agent], token.room)
+            authority = of_token(agents[token.agent], token)
             caller = self._callers[token.id] = Caller(Facts(desk.random.new("s"), "http", authority))
-            self._scheduler.put(_ends(token.id), token.expires_at, partial(self._expire, token.id))
+            desk.seats.connect(caller)
+            self._scheduler.put(("token", token.id), token.expires_at, partial(self.end, token.id))
+        self._stays(token.id)
         return token, caller
+
+    async def handle_of(self, token: Token) -> str:
+        """What the agent of a token is called in its room; empty where the room is gone."""
+        try:
+            room = await self._desk.rooms.get(token.room)
+        except Refused:
+            return ""
+        return handle_of(room.aggregate.state, token.agent)
 
     @contextmanager
     def using(self, token: Token) -> Iterator[trio.CancelScope]:
@@ -111,29 +133,94 @@ class Bearers:
         """How much is under way with a token."""
         return len(self._under_way.get(token.id, ()))
 
-    def end(self, id: str) -> None:
+    async def end(self, id: str) -> None:
         """A token holds no more."""
-        self._scheduler.drop(_ends(id))
-        self._callers.pop(id, None)
         for scope in self._under_way.get(id, ()):
             scope.cancel()
+        await self._goes(id)
 
-    async def _expire(self, id: str) -> None:
-        self.end(id)
-        await trio.lowlevel.checkpoint()
+    def _stays(self, id: str) -> None:
+        """Whoever has a token is there until it was silent for a while: there is no connection to tell that by."""
+        if self._scheduler.moment(("bearer", id)) is None:
+            self._scheduler.put(("bearer", id), Millis(self._desk.clock.now() + SILENT_MS), partial(self._look, id))
+
+    async def _look(self, id: str) -> None:
+        caller = self._callers.get(id)
+        # The distance in either direction: what acted while the clock stood ahead is not there for years.
+        if caller is None or (id not in self._under_way and abs(self._desk.clock.now() - caller.last_act) >= SILENT_MS):
+            await self._goes(id)
+        else:
+            self._stays(id)
+            await trio.lowlevel.checkpoint()
+
+    async def _goes(self, id: str) -> None:
+        """Whoever has a token is there no more."""
+        for name in ("token", "bearer"):
+            self._scheduler.drop((name, id))
+        caller = self._callers.pop(id, None)
+        if caller is not None:
+            await self._desk.seats.disconnect(caller)
 
 
-def _ends(id: str) -> tuple[str, str]:
-    """The name under which the scheduler knows the end of a token."""
-    return "token", id
+class Tokens:
+    """Makes tokens."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    async def mint(
+        self,
+        by: By,
+        agent: AgentRecord,
+        room: RoomId,
+        *,
+        access: Iterable[t.Access],
+        days: int,
+        label: str,
+        authority: str = "person",
+    ) -> tuple[str, Token]:
+        """A token of an agent in a room: its text, which is nowhere else, and its record. Raises `Refused`:
+        `too_many_tokens`."""
+        text, digest, now = self._drawn()
+        command = c.MintToken(
+            operation="token.mint",
+            digest=digest,
+            agent=agent.id,
+            room=room,
+            access=tuple(dict.fromkeys(access)),
+            wall=now,
+            expires_at=Millis(now + days * DAY_MS),
+            label=label,
+            authority=authority,
+        )
+        await self._desk.rooms.home.submit(command, by)
+        return text, self._found(digest, now)
+
+    async def rotate(self, by: By, token: str) -> tuple[str, Token]:
+        """Another token in the place of this one. Raises `Refused`: `no_such_token`."""
+        text, digest, now = self._drawn()
+        expires_at = Millis(now + t.DEFAULT_DAYS * DAY_MS)
+        command = c.RotateToken(operation="token.rotate", token=token, digest=digest, wall=now, expires_at=expires_at)
+        await self._desk.rooms.home.submit(command, by)
+        return text, self._found(digest, now)
+
+    def _drawn(self) -> tuple[str, bytes, Millis]:
+        text = tokens.made_of(self._desk.random.bytes(tokens.SECRET_BYTES))
+        return text, tokens.digest_of(text), self._desk.clock.now()
+
+    def _found(self, digest: bytes, now: Millis) -> Token:
+        token = self._desk.rooms.home.aggregate.tokens.find(digest, now)
+        assert token is not None
+        return token
 
 
 class TokenHandlers:
-    """The handlers of `token.mint`, `token.list`, `token.revoke` and `http.serve`."""
+    """The handlers of `token.mint`, `token.rotate`, `token.list`, `token.revoke` and `http.serve`."""
 
-    def __init__(self, desk: Desk, bearers: Bearers, web: WebPort) -> None:
+    def __init__(self, desk: Desk, bearers: Bearers, tokens: Tokens, web: WebPort) -> None:
         self._desk = desk
         self._bearers = bearers
+        self._tokens = tokens
         self._web = web
 
     @handles("token.mint")
@@ -142,21 +229,20 @@ class TokenHandlers:
         require_person(desk, caller, in_editor=True)
         me = await desk.me(caller)
         handle, _ = await room_of(desk, me, params.room)
-        text, now = tokens.made_of(desk.random.bytes(tokens.SECRET_BYTES)), desk.clock.now()
-        command = c.MintToken(
-            operation="token.mint",
-            digest=tokens.digest_of(text),
-            agent=me.id,
-            room=handle.room,
-            access=tuple(dict.fromkeys(params.access)),
-            wall=now,
-            expires_at=Millis(now + params.days * DAY_MS),
-            label=params.label,
+        text, token = await self._tokens.mint(
+            desk.by(caller, me), me, handle.room, access=params.access, days=params.days, label=params.label
         )
-        await desk.rooms.home.submit(command, desk.by(caller, me))
-        token = desk.rooms.home.aggregate.tokens.find(command.digest, now)
-        assert token is not None
         return t.MintedToken(token=text, info=await self._info(token), url=self._web.url)
+
+    @handles("token.rotate")
+    async def rotate(self, caller: Caller, params: t.RotateToken) -> t.MintedToken:
+        desk, old = self._desk, caller.facts.authority.token
+        me = await desk.me(caller)
+        with trio.CancelScope(shield=True):
+            text, token = await self._tokens.rotate(desk.by(caller, me), old)
+            rotated = t.MintedToken(token=text, info=await self._info(token), url=self._web.url)
+            await self._bearers.end(old)
+        return rotated
 
     @handles("token.list")
     async def list_tokens(self, caller: Caller, params: t.ListTokens) -> t.TokenList:
@@ -173,7 +259,7 @@ class TokenHandlers:
         # Whoever asked may go away while the fact is stored, and what is under way ends all the same.
         with trio.CancelScope(shield=True):
             await desk.rooms.home.submit(command, desk.by(caller, me))
-            self._bearers.end(params.id)
+            await self._bearers.end(params.id)
         return t.RevokedToken(id=params.id)
 
     @handles("http.serve")
@@ -182,8 +268,8 @@ class TokenHandlers:
         await trio.lowlevel.checkpoint()
         if params.stop:
             self._web.close()
-            return t.ServesHttp(url=None)
-        return t.ServesHttp(url=self._web.url or await self._web.open(params.port))
+            return t.ServesHttp(url=None, open=False)
+        return t.ServesHttp(url=await self._web.open(params.port, lets_in=params.open), open=self._web.lets_in)
 
     async def _info(self, token: Token) -> t.TokenInfo:
         agents = self._desk.rooms.home.aggregate.state.agents

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from parlerd.core.identities import AgentRecord
 from parlerd.core.model import By, HomeId, Millis
+from parlerd.engine.agents import Agents
 from parlerd.engine.bindings import Bindings
 from parlerd.engine.callers import Caller, PeerProcess, ProcessId
 from parlerd.engine.clearing import Clearing
@@ -50,6 +51,8 @@ class Desk:
     """The open rooms, the home room among them."""
     homes: Homes
     """The other homes that rooms may live in."""
+    agents: Agents
+    """Makes agents."""
     seats: Seats
     connected: Connected
     links: Links

@@ -30,7 +30,7 @@ from parlerd.engine.agents import Agents
 from parlerd.engine.approving import Approving
 from parlerd.engine.attention import AttentionHandlers
 from parlerd.engine.authors import Admission, LocalAuthor
-from parlerd.engine.bearers import Bearers, NoWeb, TokenHandlers, WebPort
+from parlerd.engine.bearers import Bearers, NoWeb, TokenHandlers, Tokens, WebPort
 from parlerd.engine.board import Boards
 from parlerd.engine.bringing import Bringing
 from parlerd.engine.callers import Caller
@@ -115,6 +115,7 @@ from parlerd.engine.streams import Streams
 from parlerd.engine.tasks import Tasks
 from parlerd.engine.tending import Tending
 from parlerd.engine.throttle import GuessThrottle
+from parlerd.engine.visitors import Visitors
 from parlerd.engine.waking import Waking
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
@@ -167,7 +168,8 @@ class Engine:
         self._desk = desk
         self.bearers: Final = Bearers(desk, scheduler)
         """Whoever acts with a token, for the door over HTTP."""
-        self._tokens = TokenHandlers(desk, self.bearers, web)
+        self._minting = Tokens(desk)
+        self._web = web
         self._author = author
         self._stop = stop
         # One for all callers: what an author was shown does not depend on where it was shown.
@@ -266,7 +268,8 @@ class Engine:
             LettingIn(desk),
             Rewinding(desk),
             gating,
-            self._tokens,
+            TokenHandlers(desk, self.bearers, self._minting, self._web),
+            Visitors(desk, self._minting, sight),
             asked := crossing(desk, sight, gating.answers),
             Affording(desk, asked),
             admitting,
@@ -332,7 +335,12 @@ class Engine:
         is_doors_own = operation.plane == "window" and operation.tool is None
         if self._desk.draining and operation.plane != "local" and not is_doors_own:
             raise Refused("draining", retry_after_ms=200)
-        planes = caller.facts.authority.planes
+        authority = caller.facts.authority
+        planes = authority.planes
+        if operation.plane in planes and not authority.is_for(operation):
+            assert operation.http is not None
+            said = f"This token is not for `{operation.http.access}`."
+            raise Refused("not_permitted", said, hint="Ask the person for a token that is: parler token mint --access")
         if operation.plane not in planes:
             if "link" in (operation.plane, *planes):
                 # Neither side learns what the other may ask.
@@ -342,6 +350,11 @@ class Engine:
                     raise Refused("hook_only")
                 case "window":
                     raise Refused("window_only")
+                case "agent":
+                    raise Refused("not_permitted", "Nobody acts here without being an agent.")
+                case "visitor":
+                    said = "This home lets no program in that has no token."
+                    raise Refused("not_permitted", said, hint="Ask the person to run: parler serve-http --open")
                 case _:
                     # What is about this machine's daemon is its person's, where a door does not offer it to all.
                     raise Refused("person_only", hint=f"Ask the person to run: {operation.command}")
@@ -484,9 +497,10 @@ async def open_engine(
         leases, connected = Leases(driver), Connected(clock)
         await leases.start()
         hosts = SeenHosts(clock, connected)
+        agents = Agents(driver=driver, rooms=rooms, keys=signers, clock=clock)
         seats = Seats(
             rooms=rooms,
-            agents=Agents(driver=driver, rooms=rooms, keys=signers, clock=clock),
+            agents=agents,
             leases=leases,
             connected=connected,
             hosts=hosts,
@@ -522,6 +536,7 @@ async def open_engine(
             library=library,
             rooms=rooms,
             homes=others,
+            agents=agents,
             seats=seats,
             connected=connected,
             links=links,

@@ -36,7 +36,7 @@ class Stating:
         desk = self._desk
         me = await desk.me(caller)
         if params.status or params.text:
-            if caller.facts.authority.rooms is not None:
+            if params.text and caller.facts.authority.rooms is not None:
                 raise Refused("not_permitted", "This is about an agent in all its rooms.")
             desk.presence.state(me.id, self._stated(params))
             desk.notifier.publish([topics.presence(me.id)])

@@ -31,6 +31,7 @@ from parlerd.operations.families.sessions import *
 from parlerd.operations.families.sharing import *
 from parlerd.operations.families.state import *
 from parlerd.operations.families.tokens import *
+from parlerd.operations.families.visitors import *
 from parlerd.operations.families.wake import *
 from parlerd.operations.families.window import *
 from parlerd.operations.families.work import *

@@ -7,9 +7,10 @@
 
 Whoever has only a base URL finds the rest without a token: `/llms.txt`, `/openapi.json` and `/v1/errors`.
 
-Not here: HTTP itself (`door`), what stands in the descriptions (`description`). Above: the daemon. Below: Starlette's
-requests and routing, the registry, `Bearers`. Invariants: no operation is written a second time; without a token
-nothing of any room is answered; a token in an address is refused before it is used.
+Not here: HTTP itself (`door`), what stands in the descriptions (`description`), what is at the paths without `/v1`
+(`flat`). Above: the daemon. Below: Starlette's requests and routing, the registry, `Bearers`. Invariants: no operation
+is written a second time; without a token nothing of any room is answered; a token in an address is refused before it is
+used.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import json
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, Final, Protocol, get_origin
+from typing import Any, Final, NamedTuple, Protocol, get_origin
 
 import msgspec
 import trio
@@ -35,8 +36,9 @@ from parlerd.identity.tokens import is_token
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
 from parlerd.web import description
-from parlerd.web.calls import MAX_WAIT_MS, over_http
+from parlerd.web.calls import MAX_WAIT_MS, over_http, with_calls
 from parlerd.web.description import CONTRACT
+from parlerd.web.flat import FLAT, Asked, Flat, flat_error
 
 MAX_CALLS: Final = 32
 """Calls that may be under way with one token. Source: contract spec, The door."""
@@ -64,6 +66,15 @@ class TokenBook(Protocol):
 
     def count(self, token: Token) -> int: ...
 
+    async def handle_of(self, token: Token) -> str: ...
+
+
+class _Asker(NamedTuple):
+    """Who asks: with which token, if with one."""
+
+    token: Token | None
+    caller: Caller
+
 
 class Web:
     """The application. `stranger` makes the caller that a connection is before it shows a token."""
@@ -82,6 +93,8 @@ class Web:
             assert operation.http is not None
             path, method = f"/v1{operation.http.path}", operation.http.method
             routes.append(Route(path, self._answering(operation), methods=[method]))
+        routes.append(Route("/v1/rooms/{room}/llms.txt", self._guide, methods=["GET"]))
+        routes += [Route(flat.path, self._answering_flat(flat), methods=[flat.method]) for flat in FLAT]
         self.app: Final = Starlette(
             routes=routes,
             exception_handlers={404: _no_such_page, 405: _no_such_page, Exception: _failed},
@@ -97,41 +110,112 @@ class Web:
 
         return answer
 
+    def _answering_flat(self, flat: Flat) -> Callable[[Request], Awaitable[Response]]:
+        async def answer(request: Request) -> Response:
+            try:
+                status, found = await flat.answer(await self._asked(flat, request))
+            except ParlerError as error:
+                hint = over_http(error.tool_hint)
+                return _json(_status_of(error), msgspec.json.encode(flat_error(error, hint)), _headers_of(error))
+            return _json(status, msgspec.json.encode(found), {})
+
+        return answer
+
+    async def _guide(self, request: Request) -> Response:
+        """The page for a model, with what it may do in a room."""
+        try:
+            asker = await self._bearer(request)
+            given = dict(request.path_params)
+            found, _ = await self._called(OPERATIONS["room.affordances"], given, asker, request, is_text=True)
+        except ParlerError as error:
+            return _refused(error)
+        assert isinstance(found, t.Affordances)
+        return Response(description.guide(with_calls(found)), 200, _COMMON, "text/plain; charset=utf-8")
+
     async def _answer(self, operation: t.Operation, request: Request) -> Response:
-        token, caller = await self._bearer(request)
         assert operation.http is not None
-        if operation.http.access not in token.access:
-            said = f"This token is not for `{operation.http.access}`."
-            raise Refused("not_permitted", said, hint="Ask the person for a token that is: `parler token mint`.")
+        asker = await self._asker(operation, request)
         wanted = request.headers.get(_VERSION)
         if wanted not in (None, CONTRACT):
             raise Refused("unsupported_version", f"This home serves the contract of {CONTRACT}.", versions=[CONTRACT])
-        if self._tokens.count(token) >= MAX_CALLS:
-            raise Refused("busy", f"{MAX_CALLS} calls are under way with this token.", retry_after_ms=1000)
-        params, key = await _params(operation, request)
+        given, is_text = await _given(operation, request)
         if operation.stream:
-            return self._streamed(operation, params, token, caller)
-        result = await self._called(operation, params, token, caller, request)
+            params, _ = _params(operation, given, request, is_text=is_text)
+            return self._streamed(operation, params, asker)
+        result, key = await self._called(operation, given, asker, request, is_text=is_text)
+        if isinstance(result, t.Affordances):
+            result = with_calls(result)
         status = 201 if getattr(result, "replayed", None) is False else 200
         return _json(status, msgspec.json.encode(result), {} if key is None else {_KEY: key})
 
-    async def _bearer(self, request: Request) -> tuple[Token, Caller]:
-        """Who asks. Raises `Refused`."""
+    async def _asked(self, flat: Flat, request: Request) -> Asked:
+        """A request at a path of `flat`. Raises `Refused`."""
+        bearer, me = None, ""
+        if "Authorization" in request.headers or not flat.is_for_visitors:
+            bearer = await self._bearer(request)
+            assert bearer.token is not None
+            me = await self._tokens.handle_of(bearer.token)
+        body = await request.body()
+        is_text = flat.method == "GET" or (flat.method == "DELETE" and not body)
+        if not is_text and request.url.query:
+            raise _invalid("query", "The parameters of this call stand in its body.")
+        given = _queried(request, {}) if is_text else _object_of(body)
+
+        async def call(name: str, params: dict[str, Any]) -> Any:
+            operation = OPERATIONS[name]
+            if operation.plane == "visitor":
+                asker = self._visitor(request)
+            else:
+                if bearer is None:
+                    raise Refused("token_required")
+                asker = bearer
+            result, _ = await self._called(operation, params, asker, request, is_text=is_text)
+            return msgspec.to_builtins(result)
+
+        return Asked(me, dict(request.path_params), given, call)
+
+    # -- who asks ------------------------------------------------------------------------------------------
+
+    async def _asker(self, operation: t.Operation, request: Request) -> _Asker:
+        """Who asks for an operation. Raises `Refused`."""
+        if operation.plane == "visitor":
+            return self._visitor(request)
+        return await self._bearer(request)
+
+    async def _bearer(self, request: Request) -> _Asker:
+        """Whose token a request shows. Raises `Refused`."""
         if any(is_token(value) for _, value in request.query_params.multi_items()):
             raise Refused("token_in_url")
         kind, _, text = request.headers.get("Authorization", "").partition(" ")
         if kind.lower() != "bearer" or not text:
             raise Refused("token_required")
-        connection = "" if request.client is None else str(request.client.port)
-        return await self._tokens.caller_of(text.strip(), self._stranger(connection))
+        return _Asker(*await self._tokens.caller_of(text.strip(), self._stranger(_connection_of(request))))
+
+    def _visitor(self, request: Request) -> _Asker:
+        """Whoever shows no token, or none that matters. A page in a browser can send a form here without asking, and no
+        JSON."""
+        stranger = self._stranger(_connection_of(request))
+        if "visitor" not in stranger.facts.authority.planes and "Authorization" not in request.headers:
+            raise Refused("token_required", hint="Ask the person for a token, or to run: parler serve-http --open")
+        if request.headers.get("Content-Type", "").partition(";")[0].strip().lower() != "application/json":
+            raise Refused("not_json")
+        return _Asker(None, stranger)
+
+    # -- what is asked -------------------------------------------------------------------------------------
 
     async def _called(
-        self, operation: t.Operation, params: t.Params, token: Token, caller: Caller, request: Request
-    ) -> t.Result:
-        """What the engine answers; the call ends when its token does, and when whoever asked is gone."""
+        self, operation: t.Operation, given: dict[str, Any], asker: _Asker, request: Request, *, is_text: bool
+    ) -> tuple[t.Result, str | None]:
+        """What the engine answers, and the idempotency key of the call if it has one. The call ends when its token
+        does, and when whoever asked is gone. Raises `ParlerError`."""
+        params, key = _params(operation, given, request, is_text=is_text)
+        if asker.token is None:
+            return await self._engine.call(operation.name, params, asker.caller), key
+        if self._tokens.count(asker.token) >= MAX_CALLS:
+            raise Refused("busy", f"{MAX_CALLS} calls are under way with this token.", retry_after_ms=1000)
         found: list[t.Result] = []
         failed: list[ParlerError] = []
-        with self._tokens.using(token) as scope:
+        with self._tokens.using(asker.token) as scope:
             async with trio.open_nursery() as nursery:
 
                 async def gone() -> None:
@@ -142,23 +226,26 @@ class Web:
                 if operation.waits:
                     nursery.start_soon(gone)
                 try:
-                    found.append(await self._engine.call(operation.name, params, caller))
+                    found.append(await self._engine.call(operation.name, params, asker.caller))
                 except ParlerError as error:
                     failed.append(error)
                 nursery.cancel_scope.cancel()
         # What was done is answered, also where the token ended a moment later.
         if found:
-            return found[0]
+            return found[0], key
         if failed:
             raise failed[0]
         raise Refused("token_invalid" if scope.cancelled_caught else "cancelled")
 
-    def _streamed(self, operation: t.Operation, params: t.Params, token: Token, caller: Caller) -> Response:
+    def _streamed(self, operation: t.Operation, params: t.Params, asker: _Asker) -> Response:
+        assert asker.token is not None, "nobody follows a room without a token"
+        token = asker.token
+
         async def items() -> AsyncIterator[bytes]:
             yield b": hello\n\n"
             try:
                 with self._tokens.using(token):
-                    async with self._engine.stream(operation.name, params, caller) as found:
+                    async with self._engine.stream(operation.name, params, asker.caller) as found:
                         async for item in found:
                             yield b"data: " + msgspec.json.encode(item) + b"\n\n"
                     return
@@ -169,28 +256,37 @@ class Web:
         return StreamingResponse(items(), media_type="text/event-stream", headers=_COMMON)
 
 
-async def _params(operation: t.Operation, request: Request) -> tuple[t.Params, str | None]:
-    """The parameters of a call, and its idempotency key where it may have one. Raises `Refused`."""
+def _connection_of(request: Request) -> str:
+    return "" if request.client is None else str(request.client.port)
+
+
+async def _given(operation: t.Operation, request: Request) -> tuple[dict[str, Any], bool]:
+    """The parameters of a call as they were sent, and whether all of them are text. Raises `Refused`."""
     assert operation.http is not None
-    fields = {field.encode_name: field for field in msgspec.structs.fields(operation.params)}
-    given: dict[str, Any] = {}
-    if operation.http.method in ("GET", "DELETE"):
-        given = _queried(request, fields)
+    is_text = operation.http.method in ("GET", "DELETE")
+    if is_text:
+        given = _queried(request, {field.encode_name: field for field in msgspec.structs.fields(operation.params)})
+    elif request.url.query:
+        raise _invalid("query", "The parameters of this call stand in its body.")
     else:
-        if request.url.query:
-            raise _invalid("query", "The parameters of this call stand in its body.")
-        given = _object(await request.body())
+        given = _object_of(await request.body())
     for name, value in request.path_params.items():
         if name in given:
             raise _invalid(name, f"`{name}` stands in the path.")
         given[name] = value
+    return given, is_text
+
+
+def _params(
+    operation: t.Operation, given: dict[str, Any], request: Request, *, is_text: bool
+) -> tuple[t.Params, str | None]:
+    """The parameters of a call, and its idempotency key where it may have one. Raises `Refused`."""
     key: str | None = None
-    if "idempotency_key" in fields:
+    if "idempotency_key" in operation.params.__struct_fields__:
         key = request.headers.get(_KEY, "").strip('"') or secrets.token_urlsafe(16)
-        given["idempotency_key"] = key
-    is_loose = operation.http.method in ("GET", "DELETE")
+        given = {**given, "idempotency_key": key}
     try:
-        params = msgspec.convert(given, operation.params, strict=not is_loose)
+        params = msgspec.convert(given, operation.params, strict=not is_text)
     except msgspec.ValidationError as error:
         raise _invalid("params", str(error)) from None
     if isinstance(wait_ms := getattr(params, "wait_ms", None), int) and wait_ms > MAX_WAIT_MS:
@@ -218,7 +314,7 @@ def _bare(kind: Any) -> Any:
     return getattr(kind, "__origin__", kind) if hasattr(kind, "__metadata__") else kind
 
 
-def _object(body: bytes) -> dict[str, Any]:
+def _object_of(body: bytes) -> dict[str, Any]:
     """The JSON object of a body; an empty body is one without members. Raises `Refused`."""
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -255,13 +351,21 @@ def error_of(error: ParlerError, request: str) -> bytes:
 
 
 def _refused(error: ParlerError) -> Response:
-    headers = {}
-    spec = ERRORS.get(error.code, ERRORS["internal"])
-    if spec.status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    if spec.status in (429, 503):
-        headers["Retry-After"] = str(max(1, -(-(error.retry_after_ms or 1000) // 1000)))
-    return _json(spec.status, error_of(error, secrets.token_hex(8)), headers)
+    return _json(_status_of(error), error_of(error, secrets.token_hex(8)), _headers_of(error))
+
+
+def _status_of(error: ParlerError) -> int:
+    return ERRORS.get(error.code, ERRORS["internal"]).status
+
+
+def _headers_of(error: ParlerError) -> dict[str, str]:
+    """What the headers of an answer with an error say of it."""
+    status = _status_of(error)
+    if status == 401:
+        return {"WWW-Authenticate": "Bearer"}
+    if status in (429, 503):
+        return {"Retry-After": str(max(1, -(-(error.retry_after_ms or 1000) // 1000)))}
+    return {}
 
 
 def _end(error: ParlerError) -> bytes:

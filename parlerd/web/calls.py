@@ -12,15 +12,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Any, Final
-from urllib.parse import urlencode
+from typing import Any, Final, NamedTuple
+from urllib.parse import quote, urlencode
 
 import msgspec
 
 from parlerd.core.errors import Refused
+from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
 from parlerd.operations.tools import TOOLS, resolve
-from parlerd.operations.types import Operation
 
 MAX_WAIT_MS: Final = 55_000
 """How long a call over HTTP waits at most. Source: contract spec, Waiting."""
@@ -48,19 +48,50 @@ def _call(found: re.Match[str]) -> str:
     return _line(meant.operation, msgspec.to_builtins(meant.params))
 
 
-def _line(operation: Operation, params: Mapping[str, Any]) -> str:
+def _line(operation: t.Operation, params: Mapping[str, Any]) -> str:
     """How an operation is asked for with these parameters."""
+    call = call_of(operation, params)
+    body = f" {json.dumps(call.body, separators=(',', ':'))}" if call.body else ""
+    return f"{call.method} {call.path}{body}"
+
+
+class Call(NamedTuple):
+    """A call over HTTP. What is missing of its path stands there in braces."""
+
+    method: str
+    path: str
+    body: dict[str, Any] | None
+
+
+def call_of(operation: t.Operation, params: Mapping[str, Any]) -> Call:
+    """The call that asks for an operation with these parameters."""
     assert operation.http is not None
     method, path = operation.http.method, f"/v1{operation.http.path}"
     given = {name: value for name, value in params.items() if name != "idempotency_key"}
     for field in operation.http.fields:
         if field in given:
-            path = path.replace(f"{{{field}}}", str(given.pop(field)))
+            path = path.replace(f"{{{field}}}", quote(str(given.pop(field)), safe="@"))
     if "wait_ms" in given:
         given["wait_ms"] = min(given["wait_ms"], MAX_WAIT_MS)
-    if not given:
-        return f"{method} {path}"
-    if method in ("GET", "DELETE"):
-        said = {name: json.dumps(value) if isinstance(value, bool) else value for name, value in given.items()}
-        return f"{method} {path}?{urlencode(said, doseq=True)}"
-    return f"{method} {path} {json.dumps(given, separators=(',', ':'))}"
+    if method not in ("GET", "DELETE"):
+        return Call(method, path, given)
+    said = {name: json.dumps(value) if isinstance(value, bool) else value for name, value in given.items()}
+    return Call(method, f"{path}?{urlencode(said, doseq=True)}" if said else path, None)
+
+
+def with_calls(found: t.Affordances) -> t.Affordances:
+    """What an agent may do, with the calls by which it is done."""
+    here = {"room": found.room}
+    rows = []
+    for row in found.affordances:
+        call = call_of(OPERATIONS[row.operation], here)
+        rows.append(msgspec.structs.replace(row, method=call.method, path=call.path))
+    steps = []
+    for step in found.next:
+        if step.operation:
+            call = call_of(OPERATIONS[step.operation], {**step.params, **here})
+            body = msgspec.UNSET if call.body is None else call.body
+            steps.append(msgspec.structs.replace(step, method=call.method, path=call.path, body=body))
+        else:
+            steps.append(step)
+    return msgspec.structs.replace(found, affordances=rows, next=steps)

@@ -6,13 +6,14 @@ Not here: what it answers (`app`). Above: the daemon. Below: `door`. Invariant: 
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
 from typing import Final
 
 import trio
 
 from parlerd.core.errors import Refused
-from parlerd.engine.callers import Caller
+from parlerd.core.model import PrincipalId
+from parlerd.engine.authority import of_visitor
+from parlerd.engine.callers import Caller, Facts
 from parlerd.web.app import Serving, TokenBook, Web
 from parlerd.web.door import Door
 
@@ -22,19 +23,21 @@ ADDRESS: Final = "127.0.0.1"
 class LocalDoor:
     """One door, open or closed."""
 
-    def __init__(
-        self, engine: Serving, tokens: TokenBook, stranger: Callable[[str], Caller], nursery: trio.Nursery
-    ) -> None:
+    def __init__(self, engine: Serving, tokens: TokenBook, principal: PrincipalId, nursery: trio.Nursery) -> None:
         self._engine = engine
         self._tokens = tokens
-        self._stranger = stranger
+        self._principal = principal
+        """Whose home it is."""
         self._nursery = nursery
         self._open = trio.CancelScope()
         self.url: str | None = None
         """Where it answers; None while it is closed."""
+        self.lets_in = False
+        """Whether a program that has no token may open a room, and come into one."""
 
-    async def open(self, port: int) -> str:
+    async def open(self, port: int, *, lets_in: bool) -> str:
         """Answer at this port, or at any for 0: where. Raises `Refused(port_taken)`."""
+        self.lets_in = lets_in
         if self.url is not None:
             return self.url
         try:
@@ -58,4 +61,8 @@ class LocalDoor:
     def close(self) -> None:
         """Answer no more; calls under way end."""
         self._open.cancel()
-        self.url = None
+        self.url, self.lets_in = None, False
+
+    def _stranger(self, connection: str) -> Caller:
+        """Whoever a connection is before it shows a token."""
+        return Caller(Facts(f"http {connection}", "http", of_visitor(self._principal, is_let_in=self.lets_in)))

@@ -126,6 +126,7 @@ VERBS = {
         "end",
     ),
     *(
+        "enter",
         "evaluate",
         "explain",
         "fetch",

@@ -197,7 +197,7 @@ def test_the_door_is_opened_and_said_where_it_is(shell: Shell) -> None:
         assert f"URL: {URL}" in ran.stdout.splitlines()
         assert "parler token mint --room ROOM" in ran.stderr.splitlines()
     shell.run("serve-http", "--port", "8756")
-    assert shell.run("serve-http", "--json").document == {"url": URL}
+    assert shell.run("serve-http", "--json").document == {"url": URL, "open": False}
     asked = shell.daemon.params_of("http.serve")
     assert asked == [t.ServeHttp(), t.ServeHttp(), t.ServeHttp(port=8756), t.ServeHttp()]
 
@@ -206,7 +206,7 @@ def test_the_door_is_closed_with_stop(shell: Shell) -> None:
     shell.daemon.answers("http.serve", t.ServesHttp(url=None))
     ran = shell.run("serve-http", "--stop")
     assert (ran.code, ran.stdout) == (0, "This home does not answer over HTTP any more.\n")
-    assert shell.run("serve-http", "--stop", "--json").document == {"url": None}
+    assert shell.run("serve-http", "--stop", "--json").document == {"url": None, "open": False}
     assert shell.daemon.params_of("http.serve") == [t.ServeHttp(stop=True)] * 2
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import threading
 from http.client import HTTPConnection
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import pytest
 
@@ -69,6 +70,39 @@ def test_a_program_with_a_token_does_what_an_agent_does(somebody: Somebody) -> N
         assert (status, answer["error"]["code"]) == (401, "token_invalid")
     somebody.runs("serve-http", "--stop")
     assert listens(pid) == set()
+
+
+def test_programs_open_a_room_and_come_into_it_with_nothing_but_curl(somebody: Somebody) -> None:
+    skip_where_nobody_may_decide(["serve-http"])
+    url = somebody.runs("serve-http", "--open", "--json").document["url"]
+
+    def curl(line: str, body: object = None, token: str = "") -> Any:
+        method, _, path = line.partition(" ")
+        words = ["curl", "--silent", "--show-error", "--request", method, "--globoff", f"{url}{path}"]
+        if body is not None:
+            words += ["--header", "Content-Type: application/json", "--data", json.dumps(body)]
+        if token:
+            words += ["--header", f"Authorization: Bearer {token}"]
+        return json.loads(subprocess.run(words, capture_output=True, text=True, check=True, timeout=60).stdout)
+
+    assert curl("POST /rooms", {"id": "my-room"})["id"] == "my-room"
+    tokens = {}
+    for id, name, role in (("agent-a", "Alice", "coordinator"), ("agent-b", "Bob", "worker")):
+        came = curl("POST /rooms/my-room/agents", {"id": id, "name": name, "role": role})
+        assert (came["id"], came["role"]) == (id, role)
+        tokens[id] = came["token"]
+    writes = [{"key": "phase", "value": "planning"}, {"key": "currentPlayer", "value": "agent-a"}]
+    assert curl("PUT /rooms/my-room/state/batch", {"writes": writes}, tokens["agent-a"])["ok"] is True
+    condition = quote('state._shared.currentPlayer == "agent-a"')
+    query = f"condition={condition}&agent=agent-a&timeout=25000&include=state,agents"
+    ended = curl(f"GET /rooms/my-room/wait?{query}", token=tokens["agent-a"])
+    assert (ended["triggered"], ended["value"], ended["agents"]["agent-a"]["status"]) == (True, True, "active")
+    assert ended["agents"].keys() == {"agent-a", "agent-b"}
+    assert curl("POST /rooms/my-room/agents", {"id": "agent-a"})["error"] == "agent_exists"
+    assert curl("PUT /rooms/my-room/state", {"key": "phase", "value": "x"})["error"] == "token_required"
+    # The person sees the room among their own.
+    (room,) = somebody.runs("rooms", "--json").document["rooms"]
+    assert (room["name"], room["topic"]) == ("my-room", "open to every program of this machine")
 
 
 def test_without_a_door_nobody_listens(somebody: Somebody) -> None:

@@ -1,4 +1,5 @@
-"""The guide by which the state of a room was asked for, block by block, by command words and by tool calls.
+"""The guide by which the state of a room was asked for, block by block: at its own paths over HTTP, by command words
+and by tool calls.
 
 The guide is of a service over HTTP. Each test has one of its blocks, with the bodies as they stand there, and asserts
 what the guide says that they give: on one machine, and over a relay, where whoever opens the room is of one home and
@@ -12,10 +13,12 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, Final, Protocol
+from urllib.parse import urlencode, urlsplit
 
 import pytest
 
@@ -32,7 +35,6 @@ Body = dict[str, Any]
 """The body of a request as the guide has it."""
 
 NOT_YET: Final[dict[str, str]] = {
-    "PUT, POST, GET, PATCH at sync.parc.land": "these paths; the operations have paths of their own below /v1",
     "https://sync.parc.land/?room=ROOM_ID": "a page on which people look at a room; `parler watch` prints one",
 }
 """Blocks of the guide that cannot be played, with what is missing."""
@@ -216,6 +218,104 @@ class Commands:
         self._run(agent, "presence", status)
 
 
+class Http:
+    """The guide's own door: its paths and bodies. Every agent has a token for the room that is its active one."""
+
+    def __init__(self, people: People) -> None:
+        self._people = people
+        self._urls: dict[Somebody, str] = {}
+        self._tokens: dict[tuple[str, str], str] = {}
+        """By the agent and its room."""
+        self._read: dict[tuple[str, str], int] = {}
+        """How far each agent read each room."""
+
+    def _room(self, agent: str) -> str:
+        with self._people.of(agent).client(agent) as client:
+            found = client.call("rooms.list", t.ListRooms())
+        assert isinstance(found, t.RoomList)
+        (room,) = [each.room for each in found.rooms if each.active]
+        return room
+
+    def _ask(self, agent: str, line: str, body: Any = None, /, **query: Any) -> Any:
+        somebody, room = self._people.of(agent), self._room(agent)
+        if somebody not in self._urls:
+            self._urls[somebody] = somebody.asks("serve-http")["url"]
+        if (agent, room) not in self._tokens:
+            minted = somebody.asks("token", "mint", "--room", room, "--as", agent)
+            self._tokens[agent, room] = minted["token"]
+        method, _, path = line.partition(" ")
+        target = f"/rooms/{room}{path}" + (f"?{urlencode(query)}" if query else "")
+        with closing(HTTPConnection(urlsplit(self._urls[somebody]).netloc, timeout=processes.PATIENCE_S)) as http:
+            headers = {"Authorization": f"Bearer {self._tokens[agent, room]}"}
+            http.request(method, target, None if body is None else json.dumps(body), headers)
+            with http.getresponse() as answer:
+                status, found = answer.status, json.loads(answer.read())
+        if status >= 400:
+            raise Refused(f"{found['error']}: {json.dumps(found)}")
+        return found
+
+    def put(self, agent: str, body: Body) -> int:
+        version: int = self._ask(agent, "PUT /state", body)["version"]
+        return version
+
+    def batch(self, agent: str, body: Body) -> dict[str, Any]:
+        return {each["key"]: each["value"] for each in self._ask(agent, "PUT /state/batch", body)["state"]}
+
+    def renew(self, agent: str, body: Body) -> None:
+        self._ask(agent, "PATCH /state/timer", body)
+
+    def value(self, agent: str, expr: str) -> Any:
+        return self._ask(agent, "POST /eval", {"expr": expr})["value"]
+
+    def wait(self, agent: str, condition: str, *include: str) -> dict[str, Any]:
+        more = {"include": ",".join(include)} if include else {}
+        ended = self._ask(agent, "GET /wait", condition=condition, agent=agent, timeout=25000, **more)
+        assert (ended["triggered"], ended["value"], ended["condition"]) == (True, True, condition)
+        return {name: ended[name] for name in include}
+
+    def register(self, agent: str, body: Body) -> None:
+        self._ask(agent, "PUT /actions", body)
+
+    def invoke(self, agent: str, action: str, **params: Any) -> dict[str, Any]:
+        done = self._ask(agent, f"POST /actions/{action}/invoke", {"agent": agent, "params": params})
+        assert (done["invoked"], done["action"]) == (True, action)
+        return {each["key"]: each["value"] for each in done["writes"]}
+
+    def actions(self, agent: str) -> dict[str, bool]:
+        return {each["id"]: each["available"] for each in self._ask(agent, "GET /actions")}
+
+    def by_param(self, agent: str, action: str) -> dict[str, dict[str, bool]]:
+        listed = self._ask(agent, "GET /actions", expand_params="true")
+        (shown,) = [each for each in listed if each["id"] == action]
+        return available_in(shown)
+
+    def unregister(self, agent: str, action: str) -> None:
+        self._ask(agent, f"DELETE /actions/{action}")
+
+    def post(self, agent: str, body: Body) -> int:
+        posted = self._ask(agent, "POST /messages", {"from": agent, **body})
+        assert posted["gated"] is (posted["id"] is None)
+        return posted["id"] or 0
+
+    def messages(self, agent: str) -> list[str]:
+        room = self._room(agent)
+        new = self._ask(agent, "GET /messages", after=self._read.get((agent, room), 0))
+        if new:
+            self._read[agent, room] = new[-1]["id"]
+        # The guide's rooms open with nothing, and ours with what whoever opens them says.
+        return [each["body"] for each in new if each["body"] != "the recap"]
+
+    def unclaimed(self, agent: str) -> list[str]:
+        return [each["body"] for each in self._ask(agent, "GET /messages", unclaimed="true", kind="task")]
+
+    def claim(self, agent: str, number: int) -> None:
+        assert self._ask(agent, f"POST /messages/{number}/claim", {"agent": agent})["claimed"] is True
+
+    def state_presence(self, agent: str, status: str) -> None:
+        stated = {"status": "active" if status == "none" else status}
+        assert self._ask(agent, f"POST /agents/{agent}/heartbeat", stated)["ok"] is True
+
+
 class Tools:
     """A model's door: tool calls, and texts. Every agent has a window of its own, which opens with its first call."""
 
@@ -340,8 +440,12 @@ def people(request: pytest.FixtureRequest) -> Iterator[People]:
         yield People(ann, ben)
 
 
-@pytest.fixture(params=["commands", "tools"])
+@pytest.fixture(params=["http", "commands", "tools"])
 def door(request: pytest.FixtureRequest, people: People, tmp_path: Path) -> Iterator[Door]:
+    if request.param == "http":
+        skip_below_an_agent_host()
+        yield Http(people)
+        return
     if request.param == "commands":
         yield Commands(people, tmp_path)
         return

@@ -17,7 +17,7 @@ from parlerd.core.errors import Refused
 from parlerd.core.model import RoomId
 from parlerd.core.tokens import DAY_MS, MAX_DAYS, Token
 from parlerd.engine.authority import Authority
-from parlerd.engine.bearers import TokenHandlers
+from parlerd.engine.bearers import TokenHandlers, Tokens
 from parlerd.engine.callers import Caller, Facts
 from parlerd.engine.scheduler import LOOK_S
 from parlerd.identity import tokens
@@ -541,10 +541,14 @@ class CountedWeb:
 
     def __init__(self) -> None:
         self.url: str | None = None
+        self.lets_in = False
         self.opened: list[int] = []
 
-    async def open(self, port: int) -> str:
+    async def open(self, port: int, *, lets_in: bool) -> str:
         await trio.lowlevel.checkpoint()
+        self.lets_in = lets_in
+        if self.url is not None:
+            return self.url
         self.opened.append(port)
         self.url = f"http://127.0.0.1:{port}"
         return self.url
@@ -558,9 +562,10 @@ def test_a_door_that_is_open_is_not_opened_again_and_whoever_mints_is_told_where
         async with engine_world() as served:
             (alice,) = await served.room("alice")
             web = CountedWeb()
-            handlers = TokenHandlers(served.engine.desk, served.engine.bearers, web)
+            handlers = TokenHandlers(served.engine.desk, served.engine.bearers, Tokens(served.engine.desk), web)
             first = await handlers.serve(alice.caller, t.ServeHttp(port=8756))
-            again = await handlers.serve(alice.caller, t.ServeHttp(port=9000))
+            again = await handlers.serve(alice.caller, t.ServeHttp(port=9000, open=True))
+            assert (first.open, again.open) == (False, True)
             assert (first.url, again.url, web.opened) == ("http://127.0.0.1:8756", first.url, [8756])
             assert (await handlers.mint(alice.caller, t.MintToken())).url == first.url
             assert (await handlers.serve(alice.caller, t.ServeHttp(stop=True))).url is None

@@ -88,7 +88,7 @@ OTHERWISE: Final = {
     "session.open", "session.join", "session.list", "session.revoke", "message.recv_all", "rooms.list",
     "approvals.list", "approvals.watch",
     "agent.whoami", "agent.presence", "directory.register", "directory.discover", "directory.card",
-    "queue.serve",
+    "queue.serve", "token.rotate",
 }  # fmt: skip
 """Those that do not. Each has a test below."""
 
@@ -263,9 +263,13 @@ def test_a_token_hears_of_its_rooms_attention_and_sets_none_beyond() -> None:
             told = await home.token.ask("agent.attention", t.SetAttention(), t.AttentionIs)
             assert [each.name for each in told.rooms] == ["first"]
             assert (await home.token.refused("agent.attention", t.SetAttention(mode="dnd"))).code == "not_permitted"
-            stated = await home.token.refused("agent.presence", t.StatePresence(status="busy"))
-            assert stated.code == "not_permitted"
+            # What an agent does is one word, which all its rooms see; no text goes there with it.
+            said = t.StatePresence(status="busy", text="with the other room's matter")
+            assert (await home.token.refused("agent.presence", said)).code == "not_permitted"
             assert (await home.token.ask("agent.presence", t.StatePresence(), t.PresenceIs)).stated is msgspec.UNSET
+            stated = (await home.token.ask("agent.presence", t.StatePresence(status="busy"), t.PresenceIs)).stated
+            assert isinstance(stated, t.StatedStatus)
+            assert (stated.status, stated.text) == ("busy", "")
 
     run(main)
 
@@ -276,6 +280,16 @@ def test_a_name_that_is_nearly_another_rooms_is_not_put_right() -> None:
             error = await home.token.refused("message.recv", t.Recv(room="anex"))
             assert "annex" not in error.message
             assert "annex" in (await home.bob.refused("message.recv", t.Recv(room="anex"))).message
+
+    run(main)
+
+
+def test_a_token_takes_the_place_of_itself_alone() -> None:
+    async def main() -> None:
+        async with house() as home:
+            # This caller has the rights of a token, and came with none.
+            assert (await home.token.refused("token.rotate", t.RotateToken())).code == "no_such_token"
+            assert (await home.bob.refused("token.rotate", t.RotateToken())).code == "no_such_token"
 
     run(main)
 
@@ -352,6 +366,7 @@ REFUSED = {
     "window": "window_only",
     "link": "unknown_operation",
     "relay": "unknown_operation",
+    "visitor": "not_permitted",
 }
 """What a token is told of each plane but its own."""
 

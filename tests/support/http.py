@@ -12,7 +12,7 @@ import h11
 import trio
 import trio.testing
 
-from parlerd.engine.authority import Authority
+from parlerd.engine.authority import of_visitor
 from parlerd.engine.callers import Caller, Facts
 from parlerd.operations import types as t
 from parlerd.web.app import Web
@@ -128,12 +128,12 @@ class OverHttp:
 
 
 @asynccontextmanager
-async def over_http(home: Served) -> AsyncIterator[OverHttp]:
-    """A served home, over HTTP as well."""
-    principal = home.world.keys.principal
+async def over_http(home: Served, *, lets_in: bool = False) -> AsyncIterator[OverHttp]:
+    """A served home, over HTTP as well; with `lets_in` a program may come that has no token."""
+    authority = of_visitor(home.world.keys.principal, is_let_in=lets_in)
 
     def stranger(connection: str) -> Caller:
-        return Caller(Facts(f"http {connection}", "http", Authority(principal, frozenset())))
+        return Caller(Facts(f"http {connection}", "http", authority))
 
     async with served(Web(home.engine, home.engine.bearers, stranger).app) as (door, nursery):
         yield OverHttp(door, nursery)

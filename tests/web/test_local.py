@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import pytest
@@ -11,16 +10,9 @@ import trio
 import trio.testing
 
 from parlerd.core.errors import ParlerError
-from parlerd.engine.authority import Authority
-from parlerd.engine.callers import Caller, Facts
 from parlerd.web.local import LocalDoor
-from tests.support.engine import Served, engine_world
+from tests.support.engine import engine_world
 from tests.support.http import Client
-
-
-def strangers(home: Served) -> Callable[[str], Caller]:
-    nobody = Authority(home.world.keys.principal, frozenset())
-    return lambda connection: Caller(Facts(f"http {connection}", "http", nobody))
 
 
 def where(door: LocalDoor) -> str | None:
@@ -41,11 +33,11 @@ async def visit(url: str, host: str = "") -> int:
 def test_a_door_answers_where_it_says_until_it_is_closed() -> None:
     async def main() -> None:
         async with engine_world() as home, trio.open_nursery() as nursery:
-            door = LocalDoor(home.engine, home.engine.bearers, strangers(home), nursery)
+            door = LocalDoor(home.engine, home.engine.bearers, home.world.keys.principal, nursery)
             assert where(door) is None
-            url = await door.open(0)
+            url = await door.open(0, lets_in=False)
             # To open an open door tells where it is.
-            assert await door.open(0) == url == where(door)
+            assert await door.open(0, lets_in=False) == url == where(door)
             assert urlsplit(url).hostname == "127.0.0.1"
             assert await visit(url) == 200
             assert await visit(url, f"localhost:{urlsplit(url).port}") == 200
@@ -56,7 +48,7 @@ def test_a_door_answers_where_it_says_until_it_is_closed() -> None:
             with pytest.raises(OSError, match=r"refused|could not be opened|failed"):
                 await visit(url)
             # It can be opened again.
-            assert await visit(await door.open(0)) == 200
+            assert await visit(await door.open(0, lets_in=False)) == 200
             nursery.cancel_scope.cancel()
 
     trio.run(main)
@@ -69,9 +61,9 @@ def test_a_port_that_somebody_has_is_said() -> None:
                 other.bind(("127.0.0.1", 0))
                 other.listen()
                 port = other.getsockname()[1]
-                door = LocalDoor(home.engine, home.engine.bearers, strangers(home), nursery)
+                door = LocalDoor(home.engine, home.engine.bearers, home.world.keys.principal, nursery)
                 with pytest.raises(ParlerError) as refused:
-                    await door.open(port)
+                    await door.open(port, lets_in=False)
                 assert (refused.value.code, door.url) == ("port_taken", None)
 
     trio.run(main)

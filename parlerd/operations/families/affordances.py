@@ -25,11 +25,13 @@ class ListAffordances(Params, frozen=True, kw_only=True):
 
 class Affordance(Result, frozen=True, kw_only=True):
     """An operation, and whether whoever asks may do it in this room now. `reason` is the code with which it would be
-    refused."""
+    refused. Over HTTP `method` and `path` say how it is asked for; what stands in braces there is a parameter."""
 
     operation: str
     allowed: bool
     reason: str | msgspec.UnsetType = msgspec.UNSET
+    method: str | msgspec.UnsetType = msgspec.UNSET
+    path: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class ActionAffordance(Availability, frozen=True, kw_only=True):
@@ -37,11 +39,15 @@ class ActionAffordance(Availability, frozen=True, kw_only=True):
 
 
 class NextStep(Result, frozen=True, kw_only=True):
-    """An operation that is best done next, with these parameters; an empty operation is a matter of the person."""
+    """An operation that is best done next, with these parameters; an empty operation is a matter of the person.
+    Over HTTP `method` and `path` have the call whole, but for a `body` of a POST or PUT."""
 
     operation: str
     params: dict[str, Any]
     why: NextReason
+    method: str | msgspec.UnsetType = msgspec.UNSET
+    path: str | msgspec.UnsetType = msgspec.UNSET
+    body: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Affordances(Result, frozen=True, kw_only=True):

@@ -268,6 +268,7 @@ FAMILY: Final = Family(
             facts=(
                 "message_gated",
                 "message_posted",
+                "task_completed",
                 "agents_paired",
                 "room_opened",
                 "key_minted",

@@ -7,7 +7,7 @@ from typing import Annotated, Final, get_args
 from msgspec import Meta
 
 from parlerd.operations import samples
-from parlerd.operations.entry import IN_ROOM, Access, Family, Operation, Params, Result, Short
+from parlerd.operations.entry import IN_ROOM, Access, Family, Operation, Params, Result, Route, Short
 
 DEFAULT_DAYS: Final = 30
 """For how many days a token holds that names no time. Source: contract spec, Tokens."""
@@ -22,6 +22,10 @@ class MintToken(Params, frozen=True, kw_only=True):
     access: Annotated[tuple[Access, ...], Meta(min_length=1)] = DEFAULT_ACCESS
     days: Annotated[int, Meta(ge=1, le=180)] = DEFAULT_DAYS
     label: Annotated[str, Meta(max_length=64)] = ""
+
+
+class RotateToken(Params, frozen=True, kw_only=True):
+    """Of the token that is shown. The new one is for the same, and holds for 30 days."""
 
 
 class TokenInfo(Result, frozen=True, kw_only=True):
@@ -63,16 +67,19 @@ class RevokedToken(Result, frozen=True, kw_only=True):
 
 
 class ServeHttp(Params, frozen=True, kw_only=True):
-    """With `stop` the door is closed. `port` 0 lets the system choose one."""
+    """With `stop` the door is closed. `port` 0 lets the system choose one. With `open` a program that has no token may
+    open a room for programs, and come into one as a new agent."""
 
     port: Annotated[int, Meta(ge=0, le=65535)] = 0
     stop: bool = False
+    open: bool = False
 
 
 class ServesHttp(Result, frozen=True, kw_only=True):
     """`url` is where the home answers over HTTP; null where it does not."""
 
     url: str | None
+    open: bool = False
 
 
 _TOKEN: Final = {
@@ -99,6 +106,18 @@ FAMILY: Final = Family(
             example={"room": "auth-redesign"},
             answers=({"token": "as_...", "info": _TOKEN, "url": "http://127.0.0.1:8756"},),
             command="parler token mint",
+        ),
+        Operation(
+            name="token.rotate",
+            summary="Take another token in the place of the one that is shown, which ends.",
+            params=RotateToken,
+            result=MintedToken,
+            plane="agent",
+            effect="destructive",
+            errors=("no_such_token",),
+            facts=("token_minted", "token_revoked"),
+            answers=({"token": "as_...", "info": _TOKEN, "url": "http://127.0.0.1:8756"},),
+            http=Route("POST /tokens/rotate", "read"),
         ),
         Operation(
             name="token.list",
@@ -131,7 +150,7 @@ FAMILY: Final = Family(
             plane="person",
             effect="write",
             errors=("port_taken",),
-            answers=({"url": "http://127.0.0.1:8756"},),
+            answers=({"url": "http://127.0.0.1:8756", "open": False},),
             command="parler serve-http",
         ),
     ),

@@ -1,0 +1,333 @@
+"""The paths without a version: rooms that every program of this machine may come into, names and answers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+
+from parlerd.operations.registry import OPERATIONS
+from parlerd.web.flat import FLAT
+from tests.support.engine import Served, engine_world, run
+from tests.support.http import Answer, OverHttp, minted, over_http
+
+JSON = {"Content-Type": "application/json; charset=utf-8"}
+
+
+class Guests:
+    """Programs that have nothing but a base URL."""
+
+    def __init__(self, home: Served, web: OverHttp) -> None:
+        self.home = home
+        self.web = web
+        self.tokens: dict[str, str] = {}
+
+    async def begin(self, id: str = "team") -> Answer:
+        return await self.web.ask("POST /rooms", {"id": id}, headers=JSON)
+
+    async def enter(self, id: str, room: str = "team", **more: Any) -> Answer:
+        answer = await self.web.ask(f"POST /rooms/{room}/agents", {"id": id, **more}, headers=JSON)
+        if answer.status == 201 and room == "team":
+            self.tokens[id] = answer.document["token"]
+        return answer
+
+    async def ask(self, who: str, line: str, body: object = None) -> Answer:
+        method, _, path = line.partition(" ")
+        return await self.web.ask(f"{method} /rooms/team{path}", body, token=self.tokens[who])
+
+    async def done(self, who: str, line: str, body: object = None) -> Any:
+        answer = await self.ask(who, line, body)
+        assert answer.status in (200, 201), answer.body
+        return answer.document
+
+
+@asynccontextmanager
+async def guests(*names: str, lets_in: bool = True) -> AsyncIterator[Guests]:
+    """A home that lets programs in, with a room in which there are these."""
+    async with engine_world() as home, over_http(home, lets_in=lets_in) as web:
+        there = Guests(home, web)
+        if lets_in:
+            assert (await there.begin()).status == 201
+        for name in names:
+            assert (await there.enter(name)).status == 201
+        yield there
+
+
+# -- coming in ---------------------------------------------------------------------------------------------
+
+
+def test_whoever_has_nothing_opens_a_room_and_comes_into_it() -> None:
+    async def main() -> None:
+        async with guests() as at:
+            begun = await at.begin("my-room")
+            assert (begun.status, begun.document["id"]) == (201, "my-room")
+            came = await at.enter("agent-a", "my-room", name="Alice", role="coordinator")
+            assert came.document.items() >= {"id": "agent-a", "name": "Alice", "role": "coordinator"}.items()
+            assert came.document["status"] == "active"
+            token = came.document["token"]
+            me = await at.web.ask("GET /v1/me", token=token)
+            assert me.document["name"] == "agent-a"
+            (room,) = (await at.web.ask("GET /rooms", token=token)).document
+            assert (room["id"], room["room"]) == ("my-room", begun.document["room"])
+            (agent,) = (await at.web.ask("GET /rooms/my-room/agents", token=token)).document
+            # The room's owner is an agent that is not there for others.
+            assert (agent["id"], agent["role"], agent["status"]) == ("agent-a", "coordinator", "active")
+
+    run(main)
+
+
+def test_who_came_first_has_the_name_and_comes_again_with_its_token_alone() -> None:
+    async def main() -> None:
+        async with guests("agent-a", "agent-b") as at:
+            taken = await at.enter("agent-a")
+            assert (taken.status, taken.document["error"]) == (409, "agent_exists")
+            line = "POST /rooms/team/agents"
+            stolen = await at.web.ask(line, {"id": "agent-a"}, token=at.tokens["agent-b"])
+            assert (stolen.status, stolen.document["error"]) == (401, "token_invalid")
+            before = at.tokens["agent-a"]
+            await at.done("agent-a", "PUT /state", {"scope": "agent-a", "key": "score", "value": 1})
+            again = await at.web.ask(line, {"id": "agent-a", "name": "Alice"}, token=before)
+            assert (again.status, again.document["id"]) == (201, "agent-a")
+            at.tokens["agent-a"] = again.document["token"]
+            assert (await at.web.ask("GET /v1/me", token=before)).status == 401
+            # It is the same agent.
+            assert await at.done("agent-a", "GET /state?scope=agent-a&key=score") != []
+
+    run(main)
+
+
+def test_the_same_name_in_two_rooms_is_two_agents() -> None:
+    async def main() -> None:
+        async with guests("agent-a") as at:
+            assert (await at.begin("annex")).status == 201
+            other = (await at.enter("agent-a", "annex")).document
+            assert other["id"] == "agent-a"
+            for path, token in (("annex", at.tokens["agent-a"]), ("team", other["token"])):
+                found = await at.web.ask(f"GET /rooms/{path}/state", token=token)
+                assert (found.status, found.document["error"]) == (404, "no_such_room")
+
+    run(main)
+
+
+def test_an_agent_may_be_there_only_while_something_is_true() -> None:
+    async def main() -> None:
+        async with guests("agent-a") as at:
+            wrong = await at.enter("path", enabled="has(state._shared.compass")
+            assert (wrong.status, wrong.document["error"]) == (400, "expression_invalid")
+            came = await at.enter("path", name="The Path", role="guide", enabled="has(state._shared.compass)")
+            assert came.status == 201
+            there = [each["id"] for each in await at.done("agent-a", "GET /agents")]
+            assert there == ["agent-a"]
+            await at.done("agent-a", "PUT /state", {"key": "compass", "value": True})
+            there = [each["id"] for each in await at.done("agent-a", "GET /agents")]
+            assert there == ["agent-a", "path"]
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("line", "body", "status", "code"),
+    [
+        ("POST /rooms", {"id": "team"}, 409, "room_exists"),
+        ("POST /rooms", {}, 400, "invalid_param"),
+        ("POST /rooms", {"id": 7}, 400, "invalid_param"),
+        ("POST /rooms", {"id": "x", "meta": {}}, 400, "invalid_param"),
+        ("POST /rooms", {"id": "a b"}, 400, "invalid_name"),
+        ("POST /rooms?id=x", {}, 400, "invalid_param"),
+        ("POST /rooms/nowhere/agents", {"id": "a"}, 404, "no_such_room"),
+        ("POST /rooms/team/agents", {}, 400, "invalid_param"),
+        ("POST /rooms/team/agents", {"id": "system"}, 400, "invalid_name"),
+        ("POST /rooms/team/agents", {"id": "a", "name": 7}, 400, "invalid_param"),
+        ("POST /rooms/team/agents", {"id": "a", "role": "system"}, 400, "invalid_name"),
+        ("PUT /rooms/team/state", {"key": "x", "value": 1}, 401, "token_required"),
+        ("GET /rooms/team/state", None, 401, "token_required"),
+        ("GET /rooms", None, 401, "token_required"),
+    ],
+)
+def test_what_is_wrong_with_coming_in_is_said(line: str, body: object, status: int, code: str) -> None:
+    async def main() -> None:
+        async with guests() as at:
+            answer = await at.web.ask(line, body, headers=JSON)
+            assert (answer.status, answer.document["error"]) == (status, code)
+            assert answer.document["hint"]
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, {"Content-Type": "text/plain"}, {"Content-Type": "application/x-www-form-urlencoded"}]
+)
+def test_a_form_of_a_web_page_opens_nothing(headers: dict[str, str]) -> None:
+    async def main() -> None:
+        async with guests() as at:
+            for line in ("POST /rooms", "POST /rooms/team/agents"):
+                answer = await at.web.ask(line, {"id": "x"}, headers=headers)
+                assert (answer.status, answer.document["error"]) == (415, "not_json")
+
+    run(main)
+
+
+def test_a_home_that_lets_nobody_in_asks_for_a_token() -> None:
+    async def main() -> None:
+        async with guests(lets_in=False) as at:
+            alice = await at.home.agent("alice")
+            await alice.open(topic="team")
+            token = (await minted(alice)).token
+            for line in ("POST /rooms", "POST /rooms/team/agents"):
+                bare = await at.web.ask(line, {"id": "x"}, headers=JSON)
+                assert (bare.status, bare.document["error"]) == (401, "token_required")
+                assert "--open" in bare.document["hint"]
+            shown = await at.web.ask("POST /rooms", {"id": "x"}, token=token, headers=JSON)
+            assert (shown.status, shown.document["error"]) == (403, "not_permitted")
+
+    run(main)
+
+
+def test_nobody_comes_into_a_room_of_a_person() -> None:
+    async def main() -> None:
+        async with guests() as at:
+            alice = await at.home.agent("alice")
+            opened = await alice.open(topic="private", approval=False)
+            for room in (opened.room, "private"):
+                answer = await at.enter("mallory", room)
+                assert (answer.status, answer.document["error"]) == (404, "no_such_room")
+
+    run(main)
+
+
+# -- acting ------------------------------------------------------------------------------------------------
+
+
+def test_whoever_names_itself_names_the_agent_of_its_token() -> None:
+    async def main() -> None:
+        async with guests("agent-a", "agent-b") as at:
+            for line, body in (
+                ("POST /messages", {"from": "agent-b", "body": "x"}),
+                ("PUT /state", {"agent": "agent-b", "key": "x", "value": 1}),
+                ("POST /agents/agent-b/heartbeat", {"status": "busy"}),
+                ("GET /wait?condition=true&agent=agent-b", None),
+            ):
+                answer = await at.ask("agent-a", line, body)
+                assert (answer.status, answer.document["error"]) == (403, "identity_mismatch"), line
+            assert (await at.ask("agent-a", "POST /messages", {"from": "agent-a", "body": "x"})).status == 201
+
+    run(main)
+
+
+def test_messages_have_numbers_bodies_and_claims() -> None:
+    async def main() -> None:
+        async with guests("coord", "worker-1", "worker-2") as at:
+            posted = await at.ask("coord", "POST /messages", {"from": "coord", "kind": "task", "body": "analyze X"})
+            assert (posted.status, posted.document["kind"]) == (201, "task")
+            number = posted.document["id"]
+            (found,) = await at.done("worker-1", "GET /messages?unclaimed=true&kind=task")
+            assert (found["id"], found["from"], found["body"]) == (number, "coord", "analyze X")
+            claimed = await at.done("worker-1", f"POST /messages/{number}/claim", {"agent": "worker-1"})
+            assert claimed.items() >= {"claimed": True, "claimed_by": "worker-1", "message_id": number}.items()
+            taken = await at.ask("worker-2", f"POST /messages/{number}/claim", {"agent": "worker-2"})
+            assert taken.status == 409
+            told = {"error": "already_claimed", "claimed": False, "claimed_by": "worker-1"}
+            assert taken.document.items() >= told.items()
+            result = {"from": "worker-1", "kind": "result", "reply_to": number, "body": {"found": [1, 2]}}
+            await at.done("worker-1", "POST /messages", result)
+            last = (await at.done("coord", f"GET /messages?after={number}"))[-1]
+            assert (last["body"], last["reply_to"], last["verified"]) == ({"found": [1, 2]}, number, "valid")
+            assert await at.done("coord", "GET /messages?limit=1") == [(await at.done("coord", "GET /messages"))[0]]
+            for line in ("GET /messages?after=1&unclaimed=true", "GET /messages?sort=up", "GET /messages?after=x"):
+                assert (await at.ask("coord", line)).document["error"] == "invalid_param"
+            assert (await at.ask("coord", "POST /messages", {"kind": "text"})).document["error"] == "invalid_param"
+
+    run(main)
+
+
+def test_state_is_a_bare_list_and_a_conflict_has_what_stands_there() -> None:
+    async def main() -> None:
+        async with guests("agent-a") as at:
+            first = {"writes": [{"key": "phase", "value": "planning"}, {"key": "turn", "value": 0}]}
+            batch = await at.done("agent-a", "PUT /state/batch", first)
+            assert (batch["ok"], batch["count"]) == (True, 2)
+            listed = await at.done("agent-a", "GET /state")
+            assert [(each["scope"], each["key"], each["value"]) for each in listed] == [
+                ("_shared", "phase", "planning"),
+                ("_shared", "turn", 0),
+            ]
+            assert (await at.done("agent-a", "GET /state?key=turn"))["value"] == 0
+            conflict = await at.ask("agent-a", "PUT /state", {"key": "turn", "value": 5, "if_version": 7})
+            assert (conflict.status, conflict.document["error"]) == (409, "version_conflict")
+            assert conflict.document["current"]["value"] == 0
+            gated = {"key": "turn", "value": 5, "if": 'state._shared.phase == "done"'}
+            refused = await at.ask("agent-a", "PUT /state", gated)
+            assert refused.document.items() >= {"error": "precondition_failed", "evaluated": False}.items()
+            assert refused.document["expression"] == gated["if"]
+            gone = await at.done("agent-a", "DELETE /state", {"scope": "_shared", "key": "turn"})
+            assert gone["deleted"] is True
+            assert (await at.done("agent-a", "DELETE /state?key=phase"))["deleted"] is True
+            assert await at.done("agent-a", "GET /state") == []
+
+    run(main)
+
+
+def test_all_of_a_long_list_comes_in_one_answer() -> None:
+    async def main() -> None:
+        async with guests("agent-a") as at:
+            for part in range(0, 300, 20):
+                writes = [{"key": f"k{number:03}", "value": number} for number in range(part, part + 20)]
+                await at.done("agent-a", "PUT /state/batch", {"writes": writes})
+            listed = await at.done("agent-a", "GET /state?limit=50")
+            assert [each["value"] for each in listed] == list(range(300))
+
+    run(main)
+
+
+def test_a_wait_tells_when_its_time_was_over() -> None:
+    async def main() -> None:
+        async with guests("agent-a") as at:
+            started = trio.current_time()
+            ended = await at.done("agent-a", "GET /wait?condition=has(state._shared.go)&timeout=3000&include=state")
+            assert ended.items() >= {"triggered": False, "timeout": True}.items()
+            assert "_shared" in ended["state"]
+            assert 3 <= trio.current_time() - started < 4
+
+    run(main)
+
+
+def test_actions_are_a_bare_list() -> None:
+    async def main() -> None:
+        async with guests("agent-a") as at:
+            craft = {
+                "id": "craft",
+                "params": {"item": {"type": "string", "enum": ["trap", "hut"]}},
+                "writes": [{"key": "inventory_${params.item}", "value": 1, "increment": True}],
+            }
+            assert (await at.ask("agent-a", "PUT /actions", craft)).status == 201
+            (shown,) = await at.done("agent-a", "GET /actions?expand_params=true")
+            assert (shown["id"], shown["availability_by_param"]["item"]["hut"]) == ("craft", {"available": True})
+            invoked = await at.done("agent-a", "POST /actions/craft/invoke", {"params": {"item": "hut"}})
+            assert (invoked["invoked"], invoked["agent"], len(invoked["writes"])) == (True, "agent-a", 1)
+            assert (await at.done("agent-a", "DELETE /actions/craft"))["deleted"] is True
+            assert await at.done("agent-a", "GET /actions") == []
+
+    run(main)
+
+
+def test_a_heartbeat_states_what_an_agent_does_until_it_is_active_again() -> None:
+    async def main() -> None:
+        async with guests("agent-a", "agent-b") as at:
+            for stated, seen in (({"status": "busy"}, "busy"), ({"status": "active"}, "active"), ({}, "active")):
+                assert (await at.done("agent-a", "POST /agents/agent-a/heartbeat", stated))["ok"] is True
+                found = await at.done("agent-b", "POST /eval", {"expr": 'agents["agent-a"].status'})
+                assert found["value"] == seen
+
+    run(main)
+
+
+def test_nothing_is_there_that_has_no_path_below_v1() -> None:
+    assert len({(flat.method, flat.path) for flat in FLAT}) == len(FLAT)
+    assert all(flat.path.startswith("/rooms") for flat in FLAT)
+    assert {operation.name for operation in OPERATIONS.values() if operation.plane == "visitor"} == {
+        "room.begin",
+        "room.enter",
+    }
