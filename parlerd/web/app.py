@@ -15,12 +15,10 @@ used.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractContextManager
-from typing import Any, Final, NamedTuple, Protocol, get_origin
+from typing import Any, Final, get_origin
 
 import msgspec
 import trio
@@ -38,42 +36,15 @@ from parlerd.operations.registry import OPERATIONS
 from parlerd.web import description
 from parlerd.web.calls import MAX_WAIT_MS, over_http, with_calls
 from parlerd.web.description import CONTRACT
+from parlerd.web.events import MEDIA, Events, place_of
 from parlerd.web.flat import FLAT, Asked, Flat, flat_error
+from parlerd.web.ports import Asker, Serving, TokenBook
 
 MAX_CALLS: Final = 32
 """Calls that may be under way with one token. Source: contract spec, The door."""
 _VERSION: Final = "Parler-Version"
 _KEY: Final = "Idempotency-Key"
 _COMMON: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", _VERSION: CONTRACT}
-
-
-class Serving(Protocol):
-    """The engine, as far as this door needs it."""
-
-    async def call(self, op: str, params: t.Params, caller: Caller) -> t.Result: ...
-
-    def stream(
-        self, op: str, params: t.Params, caller: Caller
-    ) -> contextlib.AbstractAsyncContextManager[AsyncIterator[t.Result]]: ...
-
-
-class TokenBook(Protocol):
-    """Who acts with a token: `engine.bearers.Bearers`."""
-
-    async def caller_of(self, text: str, stranger: Caller) -> tuple[Token, Caller]: ...
-
-    def using(self, token: Token) -> AbstractContextManager[trio.CancelScope]: ...
-
-    def count(self, token: Token) -> int: ...
-
-    async def handle_of(self, token: Token) -> str: ...
-
-
-class _Asker(NamedTuple):
-    """Who asks: with which token, if with one."""
-
-    token: Token | None
-    caller: Caller
 
 
 class Web:
@@ -141,6 +112,12 @@ class Web:
         given, is_text = await _given(operation, request)
         if operation.stream:
             params, _ = _params(operation, given, request, is_text=is_text)
+            assert asker.token is not None, "nobody follows anything without a token"
+            self._require_room(asker.token)
+            if isinstance(params, t.WatchRoom):
+                assert params.room is not None
+                after = place_of(request.headers.get("Last-Event-ID", "."))
+                return Events(self._engine, self._tokens, asker, params.room, after, _COMMON)
             return self._streamed(operation, params, asker)
         result, key = await self._called(operation, given, asker, request, is_text=is_text)
         if isinstance(result, t.Affordances):
@@ -176,22 +153,22 @@ class Web:
 
     # -- who asks ------------------------------------------------------------------------------------------
 
-    async def _asker(self, operation: t.Operation, request: Request) -> _Asker:
+    async def _asker(self, operation: t.Operation, request: Request) -> Asker:
         """Who asks for an operation. Raises `Refused`."""
         if operation.plane == "visitor":
             return self._visitor(request)
         return await self._bearer(request)
 
-    async def _bearer(self, request: Request) -> _Asker:
+    async def _bearer(self, request: Request) -> Asker:
         """Whose token a request shows. Raises `Refused`."""
         if any(is_token(value) for _, value in request.query_params.multi_items()):
             raise Refused("token_in_url")
         kind, _, text = request.headers.get("Authorization", "").partition(" ")
         if kind.lower() != "bearer" or not text:
             raise Refused("token_required")
-        return _Asker(*await self._tokens.caller_of(text.strip(), self._stranger(_connection_of(request))))
+        return Asker(*await self._tokens.caller_of(text.strip(), self._stranger(_connection_of(request))))
 
-    def _visitor(self, request: Request) -> _Asker:
+    def _visitor(self, request: Request) -> Asker:
         """Whoever shows no token, or none that matters. A page in a browser can send a form here without asking, and no
         JSON."""
         stranger = self._stranger(_connection_of(request))
@@ -199,20 +176,19 @@ class Web:
             raise Refused("token_required", hint="Ask the person for a token, or to run: parler serve-http --open")
         if request.headers.get("Content-Type", "").partition(";")[0].strip().lower() != "application/json":
             raise Refused("not_json")
-        return _Asker(None, stranger)
+        return Asker(None, stranger)
 
     # -- what is asked -------------------------------------------------------------------------------------
 
     async def _called(
-        self, operation: t.Operation, given: dict[str, Any], asker: _Asker, request: Request, *, is_text: bool
+        self, operation: t.Operation, given: dict[str, Any], asker: Asker, request: Request, *, is_text: bool
     ) -> tuple[t.Result, str | None]:
         """What the engine answers, and the idempotency key of the call if it has one. The call ends when its token
         does, and when whoever asked is gone. Raises `ParlerError`."""
         params, key = _params(operation, given, request, is_text=is_text)
         if asker.token is None:
             return await self._engine.call(operation.name, params, asker.caller), key
-        if self._tokens.count(asker.token) >= MAX_CALLS:
-            raise Refused("busy", f"{MAX_CALLS} calls are under way with this token.", retry_after_ms=1000)
+        self._require_room(asker.token)
         found: list[t.Result] = []
         failed: list[ParlerError] = []
         with self._tokens.using(asker.token) as scope:
@@ -237,7 +213,12 @@ class Web:
             raise failed[0]
         raise Refused("token_invalid" if scope.cancelled_caught else "cancelled")
 
-    def _streamed(self, operation: t.Operation, params: t.Params, asker: _Asker) -> Response:
+    def _require_room(self, token: Token) -> None:
+        """Refuse one call more than a token may have under way."""
+        if self._tokens.count(token) >= MAX_CALLS:
+            raise Refused("busy", f"{MAX_CALLS} calls are under way with this token.", retry_after_ms=1000)
+
+    def _streamed(self, operation: t.Operation, params: t.Params, asker: Asker) -> Response:
         assert asker.token is not None, "nobody follows a room without a token"
         token = asker.token
 
@@ -253,7 +234,7 @@ class Web:
             except ParlerError as error:
                 yield _end(error)
 
-        return StreamingResponse(items(), media_type="text/event-stream", headers=_COMMON)
+        return StreamingResponse(items(), media_type=MEDIA, headers=_COMMON)
 
 
 def _connection_of(request: Request) -> str:

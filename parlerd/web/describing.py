@@ -107,7 +107,12 @@ def _described(operation: t.Operation, components: dict[str, Any]) -> dict[str, 
 
 def _answer(operation: t.Operation) -> dict[str, Any]:
     media = "text/event-stream" if operation.stream else "application/json"
-    schema = {"$ref": _REF.format(name=operation.result.__name__)}
+    schema: dict[str, Any] = {"$ref": _REF.format(name=operation.result.__name__)}
+    if operation.result is t.WatchItem:
+        # What is told of a room is told as the reads say it (`events`).
+        schema = {
+            "oneOf": [{"$ref": _REF.format(name=shape.__name__)} for shape in (t.Message, t.StateChange, t.WatchItem)]
+        }
     return {"description": operation.summary, "content": {media: {"schema": schema}}}
 
 

@@ -80,7 +80,7 @@ class Door:
         try:
             async with stream:
                 await _Visit(stream, self._app, self._names, self._number).run()
-        except (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
+        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError, OSError):
             return
         except Exception as error:
             # The type alone: the text of an exception may hold what somebody sent.

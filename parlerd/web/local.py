@@ -14,8 +14,9 @@ from parlerd.core.errors import Refused
 from parlerd.core.model import PrincipalId
 from parlerd.engine.authority import of_visitor
 from parlerd.engine.callers import Caller, Facts
-from parlerd.web.app import Serving, TokenBook, Web
+from parlerd.web.app import Web
 from parlerd.web.door import Door
+from parlerd.web.ports import Serving, TokenBook
 
 ADDRESS: Final = "127.0.0.1"
 

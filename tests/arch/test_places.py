@@ -114,6 +114,7 @@ ELSEWHERE: Final = {
     "parlerd/cli/watch": "cli/test_looking",
     "parlerd/web/description": "web/test_app",
     "parlerd/web/describing": "web/test_app",
+    "parlerd/web/ports": "web/test_app",
     "mcp_server/demo_client": "e2e/test_demo",
     "mcp_server/asking": "mcp_server/test_session",
     "mcp_server/conversations": "mcp_server/test_session",

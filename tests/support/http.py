@@ -89,6 +89,17 @@ class Client:
             else:
                 raise AssertionError(event)
 
+    async def piece(self) -> bytes:
+        """The next piece of a body that comes in pieces; empty at its end."""
+        while True:
+            event = self._h11.next_event()
+            if event is h11.NEED_DATA:
+                self._h11.receive_data(bytes(await self.stream.receive_some()))
+            elif isinstance(event, h11.Data):
+                return bytes(event.data)
+            elif not isinstance(event, h11.Response):
+                return b""
+
     async def _say(self, event: Any) -> None:
         data = self._h11.send(event)
         if data:

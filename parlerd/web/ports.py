@@ -1,0 +1,45 @@
+"""What the application asks of the home that it stands before.
+
+Above: `app`, `events`. Below: the engine's callers and tokens. Invariant: nothing else of the engine is known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from typing import NamedTuple, Protocol
+
+import trio
+
+from parlerd.core.tokens import Token
+from parlerd.engine.callers import Caller
+from parlerd.operations import types as t
+
+
+class Serving(Protocol):
+    """The engine, as far as this door needs it."""
+
+    async def call(self, op: str, params: t.Params, caller: Caller) -> t.Result: ...
+
+    def stream(
+        self, op: str, params: t.Params, caller: Caller
+    ) -> AbstractAsyncContextManager[AsyncIterator[t.Result]]: ...
+
+
+class TokenBook(Protocol):
+    """Who acts with a token: `engine.bearers.Bearers`."""
+
+    async def caller_of(self, text: str, stranger: Caller) -> tuple[Token, Caller]: ...
+
+    def using(self, token: Token) -> AbstractContextManager[trio.CancelScope]: ...
+
+    def count(self, token: Token) -> int: ...
+
+    async def handle_of(self, token: Token) -> str: ...
+
+
+class Asker(NamedTuple):
+    """Who asks: with which token, if with one."""
+
+    token: Token | None
+    caller: Caller
