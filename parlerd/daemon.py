@@ -192,12 +192,13 @@ class _LateWeb:
         if self._door is None:
             local = await trio.to_thread.run_sync(importlib.import_module, "parlerd.web.local")
             engine, principal, nursery = self._parts
-            self._door = local.LocalDoor(engine, engine.bearers, principal, nursery)
+            if self._door is None:  # nobody else opened one meanwhile
+                self._door = local.LocalDoor(engine, engine.bearers, principal, nursery)
         return await self._door.open(port, lets_in=lets_in)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         if self._door is not None:
-            self._door.close()
+            await self._door.close()
 
 
 class _LateHost:

@@ -621,8 +621,11 @@ class MintToken(Command, frozen=True, kw_only=True):
     wall: Millis
     expires_at: Millis
     label: str = ""
+    parent: str = ""
+    """The token of which it is made, which it is no wider than."""
     authority: str = "person"
-    """By whose right: the person's, or that of whoever comes through a door which the person opened to all."""
+    """By whose right: the person's, that of a token, or that of whoever comes through a door which the person opened to
+    all."""
 
 
 class RotateToken(Command, frozen=True, kw_only=True):

@@ -941,6 +941,12 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         action="ask_person",
     ),
     _E(
+        "request_refused",
+        "This door does not take such a request.",
+        "Send plain HTTP/1.1: one Host, which is this door's own, one Content-Length, and a path without dots.",
+        scope="connection",
+    ),
+    _E(
         "not_json",
         "Without a token a body is sent as JSON, which no form on a web page can send.",
         "Send the header `Content-Type: application/json`.",
@@ -1027,7 +1033,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         action="stop",
         scope="connection",
         fault="home",
-        status=503,
+        status=400,
     ),
     _E(
         "not_permitted",

@@ -651,7 +651,7 @@ class PersonKicked(_Event, tag="person_kicked", frozen=True, kw_only=True):
 
 class TokenMinted(_Event, tag="token_minted", frozen=True, kw_only=True):
     """From now on whoever shows the text with this digest (SHA-256) acts as this agent in this room, for what `access`
-    names, until `expires_at` by the wall clock."""
+    names, until `expires_at` by the wall clock. With a `parent` it was made of that token, and ends with it."""
 
     token: str
     digest: bytes
@@ -660,9 +660,12 @@ class TokenMinted(_Event, tag="token_minted", frozen=True, kw_only=True):
     access: tuple[str, ...]
     expires_at: Millis
     label: str = ""
+    parent: str = ""
 
 
 class TokenRevoked(_Event, tag="token_revoked", frozen=True, kw_only=True):
+    """The token holds no more, and no token that was made of it."""
+
     token: str
 
 

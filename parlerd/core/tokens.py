@@ -1,7 +1,8 @@
 """Tokens: what lets somebody act as one agent in one room over HTTP, who has no key and no connection of this machine.
 
 A token is known by the digest of its text, and the text is nowhere. Whoever shows the text may do what the token is for
-(`access`) until the token expires or is revoked; what the agent itself may not do, the token may not.
+(`access`) until the token expires or is revoked; what the agent itself may not do, the token may not. Whoever has one
+that is for it (`mint`) may make another of it, which is no wider and ends with it.
 
 Not here: what a text looks like (`identity.tokens`), and what becomes of calls under way (the engine). Above: `home`.
 Below: the shapes. Invariants: a token that was revoked never holds again; one that expired does not hold by the wall
@@ -31,7 +32,7 @@ DAY_MS: Final = 24 * 3600 * 1000
 
 class Token(msgspec.Struct, frozen=True, array_like=True):
     """A token that was minted: as whom, where and for what it lets somebody act, and until when. `label` is what its
-    person calls it."""
+    person calls it, `parent` the token of which it was made."""
 
     id: str
     digest: bytes
@@ -41,6 +42,7 @@ class Token(msgspec.Struct, frozen=True, array_like=True):
     minted_at: Millis
     expires_at: Millis
     label: str = ""
+    parent: str = ""
 
 
 class TokensState(msgspec.Struct):
@@ -72,6 +74,15 @@ class Tokens(Facet[TokensState]):
         token = self.state.tokens.get(id)
         return token if token is not None and now < token.expires_at else None
 
+    def tree(self, id: str) -> list[str]:
+        """A token and all that were made of it, by their ids."""
+        # Whatever is made of a token comes after it.
+        found = {id: None}
+        for token in self.state.tokens.values():
+            if token.parent in found:
+                found[token.id] = None
+        return list(found)
+
     def all(self) -> Iterator[Token]:
         """Every token that was not revoked, the oldest first."""
         return iter(self.state.tokens.values())
@@ -83,6 +94,8 @@ class Tokens(Facet[TokensState]):
             raise Refused("too_many_tokens", limit=MAX_TOKENS)
         if not command.wall < command.expires_at <= command.wall + MAX_DAYS * DAY_MS:
             raise Refused("invalid_param", f"A token holds for 1 to {MAX_DAYS} days.", param="days")
+        if command.parent:
+            self._require_no_wider(command)
         minted = e.TokenMinted(
             token=ids.new("tk"),
             digest=command.digest,
@@ -91,8 +104,19 @@ class Tokens(Facet[TokensState]):
             access=command.access,
             expires_at=command.expires_at,
             label=command.label,
+            parent=command.parent,
         )
         return Decision((minted,), authority=command.authority)
+
+    def _require_no_wider(self, command: c.MintToken) -> None:
+        """Refuse what is to be made of a token and would be for more, or for longer, or for another agent or room."""
+        parent = self.holding(command.parent, command.wall)
+        if parent is None or (parent.agent, parent.room) != (command.agent, command.room):
+            raise Refused("no_such_token")
+        if more := sorted(set(command.access) - set(parent.access)):
+            raise Refused("not_permitted", f"Your token is not for {', '.join(more)}, so none that is made of it is.")
+        if command.expires_at > parent.expires_at:
+            raise Refused("invalid_param", "It cannot hold for longer than your token.", param="days")
 
     def _rotate(self, command: c.RotateToken, by: By, now: Millis, ids: Ids) -> Decision:
         old = self.holding(command.token, command.wall)
@@ -106,6 +130,7 @@ class Tokens(Facet[TokensState]):
             access=old.access,
             expires_at=command.expires_at,
             label=old.label,
+            parent=old.parent,
         )
         return Decision((e.TokenRevoked(token=old.id), minted), authority="token")
 
@@ -131,11 +156,13 @@ class Tokens(Facet[TokensState]):
             header.at,
             event.expires_at,
             event.label,
+            event.parent,
         )
         self._by_digest[event.digest] = event.token
 
     def _revoked(self, event: e.TokenRevoked, header: e.Header) -> None:
-        self._forget(event.token)
+        for id in self.tree(event.token):
+            self._forget(id)
 
     def _forget(self, id: str) -> None:
         token = self.state.tokens.pop(id, None)

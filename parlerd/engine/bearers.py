@@ -57,7 +57,7 @@ class WebPort(Protocol):
         `Refused(port_taken)`."""
         ...
 
-    def close(self) -> None: ...
+    async def close(self) -> None: ...
 
 
 class NoWeb:
@@ -69,8 +69,8 @@ class NoWeb:
     async def open(self, port: int, *, lets_in: bool) -> str:
         raise Refused("unknown_operation", operation="http.serve")
 
-    def close(self) -> None:
-        return
+    async def close(self) -> None:
+        await trio.lowlevel.checkpoint()
 
 
 class Bearers:
@@ -101,7 +101,7 @@ class Bearers:
             authority = of_token(agents[token.agent], token)
             caller = self._callers[token.id] = Caller(Facts(desk.random.new("s"), "http", authority))
             desk.seats.connect(caller)
-            self._scheduler.put(("token", token.id), token.expires_at, partial(self.end, token.id))
+            self._scheduler.put(("token", token.id), token.expires_at, partial(self.end, (token.id,)))
         self._stays(token.id)
         return token, caller
 
@@ -133,11 +133,12 @@ class Bearers:
         """How much is under way with a token."""
         return len(self._under_way.get(token.id, ()))
 
-    async def end(self, id: str) -> None:
-        """A token holds no more."""
-        for scope in self._under_way.get(id, ()):
-            scope.cancel()
-        await self._goes(id)
+    async def end(self, ids: Iterable[str]) -> None:
+        """These tokens hold no more."""
+        for id in ids:
+            for scope in self._under_way.get(id, ()):
+                scope.cancel()
+            await self._goes(id)
 
     def _stays(self, id: str) -> None:
         """Whoever has a token is there until it was silent for a while: there is no connection to tell that by."""
@@ -177,11 +178,15 @@ class Tokens:
         access: Iterable[t.Access],
         days: int,
         label: str,
+        parent: str = "",
         authority: str = "person",
     ) -> tuple[str, Token]:
-        """A token of an agent in a room: its text, which is nowhere else, and its record. Raises `Refused`:
-        `too_many_tokens`."""
+        """A token of an agent in a room: its text, which is nowhere else, and its record. One that is made of a
+        `parent` holds no longer than that. Raises `Refused`: `too_many_tokens`, `no_such_token`, `not_permitted`."""
         text, digest, now = self._drawn()
+        until = Millis(now + days * DAY_MS)
+        if parent and (of := self._desk.rooms.home.aggregate.tokens.holding(parent, now)) is not None:
+            until = min(until, of.expires_at)
         command = c.MintToken(
             operation="token.mint",
             digest=digest,
@@ -189,12 +194,17 @@ class Tokens:
             room=room,
             access=tuple(dict.fromkeys(access)),
             wall=now,
-            expires_at=Millis(now + days * DAY_MS),
+            expires_at=until,
             label=label,
+            parent=parent,
             authority=authority,
         )
         await self._desk.rooms.home.submit(command, by)
         return text, self._found(digest, now)
+
+    async def revoke(self, by: By, token: str) -> None:
+        """Take a token back that nobody was told."""
+        await self._desk.rooms.home.submit(c.RevokeToken(operation="token.revoke", token=token), by)
 
     async def rotate(self, by: By, token: str) -> tuple[str, Token]:
         """Another token in the place of this one. Raises `Refused`: `no_such_token`."""
@@ -215,7 +225,7 @@ class Tokens:
 
 
 class TokenHandlers:
-    """The handlers of `token.mint`, `token.rotate`, `token.list`, `token.revoke` and `http.serve`."""
+    """The handlers of `token.mint`, `token.narrow`, `token.rotate`, `token.list`, `token.revoke` and `http.serve`."""
 
     def __init__(self, desk: Desk, bearers: Bearers, tokens: Tokens, web: WebPort) -> None:
         self._desk = desk
@@ -234,14 +244,34 @@ class TokenHandlers:
         )
         return t.MintedToken(token=text, info=await self._info(token), url=self._web.url)
 
+    @handles("token.narrow")
+    async def narrow(self, caller: Caller, params: t.NarrowToken) -> t.MintedToken:
+        desk, parent = self._desk, caller.facts.authority.token
+        me = await desk.me(caller)
+        held = desk.rooms.home.aggregate.tokens.holding(parent, desk.clock.now())
+        if held is None:
+            raise Refused("no_such_token")
+        text, token = await self._tokens.mint(
+            desk.by(caller, me),
+            me,
+            held.room,
+            access=params.access,
+            days=params.days,
+            label=params.label,
+            parent=parent,
+            authority="token",
+        )
+        return t.MintedToken(token=text, info=await self._info(token), url=self._web.url)
+
     @handles("token.rotate")
     async def rotate(self, caller: Caller, params: t.RotateToken) -> t.MintedToken:
         desk, old = self._desk, caller.facts.authority.token
         me = await desk.me(caller)
         with trio.CancelScope(shield=True):
+            ended = desk.rooms.home.aggregate.tokens.tree(old)
             text, token = await self._tokens.rotate(desk.by(caller, me), old)
             rotated = t.MintedToken(token=text, info=await self._info(token), url=self._web.url)
-            await self._bearers.end(old)
+            await self._bearers.end(ended)
         return rotated
 
     @handles("token.list")
@@ -258,8 +288,9 @@ class TokenHandlers:
         command = c.RevokeToken(operation="token.revoke", token=params.id)
         # Whoever asked may go away while the fact is stored, and what is under way ends all the same.
         with trio.CancelScope(shield=True):
+            ended = desk.rooms.home.aggregate.tokens.tree(params.id)
             await desk.rooms.home.submit(command, desk.by(caller, me))
-            await self._bearers.end(params.id)
+            await self._bearers.end(ended)
         return t.RevokedToken(id=params.id)
 
     @handles("http.serve")
@@ -267,7 +298,7 @@ class TokenHandlers:
         require_person(self._desk, caller, in_editor=True)
         await trio.lowlevel.checkpoint()
         if params.stop:
-            self._web.close()
+            await self._web.close()
             return t.ServesHttp(url=None, open=False)
         return t.ServesHttp(url=await self._web.open(params.port, lets_in=params.open), open=self._web.lets_in)
 
@@ -285,5 +316,6 @@ class TokenHandlers:
             minted_at=token.minted_at,
             expires_at=token.expires_at,
             label=token.label,
+            parent=token.parent,
             name=name,
         )

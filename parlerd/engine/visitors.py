@@ -22,7 +22,8 @@ from parlerd.core import commands as c
 from parlerd.core.errors import Refused
 from parlerd.core.expressions import Expression
 from parlerd.core.identities import AgentRecord
-from parlerd.core.model import By, Millis, RoomId, agent_name, label, role_name
+from parlerd.core.model import By, Label, Millis, RoomId, agent_name, label, role_name
+from parlerd.core.tokens import MAX_TOKENS
 from parlerd.engine.bearers import Tokens
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
@@ -40,6 +41,17 @@ HOST: Final = "http"
 OWNER: Final = "http"
 """What that owner is called, or something like it."""
 TOPIC: Final = "open to every program of this machine"
+ROOM_IDS: Final = "r_"
+"""With what the ids of rooms begin."""
+MAX_VISITORS: Final = MAX_TOKENS // 2
+"""Tokens of agents that came so: the person's own have the rest."""
+
+
+def _in_a_path(name: Label) -> Label:
+    """A name that can stand in a path, which dots alone cannot. Raises `Refused(invalid_name)`."""
+    if set(name) == {"."}:
+        raise Refused("invalid_name", "A name of dots alone leads elsewhere in a path.")
+    return name
 
 
 class Visitors:
@@ -54,10 +66,12 @@ class Visitors:
 
     @handles("room.begin")
     async def begin(self, caller: Caller, params: t.BeginRoom) -> t.RoomBegun:
-        desk, name = self._desk, label(params.name)
+        desk, name = self._desk, _in_a_path(label(params.name))
+        if name.startswith(ROOM_IDS):
+            raise Refused("invalid_name", f"A room's name does not begin with {ROOM_IDS}, as ids do.")
         async with self._one:
             owner = await self._owner()
-            if name in desk.rooms.home.aggregate.state.room_names.get(owner.id, {}):
+            if await self._is_begun(owner, name):
                 raise Refused("room_exists", name=name)
             opened = await open_room(
                 desk,
@@ -84,8 +98,7 @@ class Visitors:
 
     @handles("room.enter")
     async def enter(self, caller: Caller, params: t.EnterRoom) -> t.RoomEntered:
-        desk = self._desk
-        name, role = agent_name(params.name), role_name(params.role) if params.role else ""
+        name, role = _in_a_path(agent_name(params.name)), role_name(params.role) if params.role else ""
         async with self._one:
             handle = await self._begun(params.room)
             state = (await handle.quiet()).state
@@ -94,22 +107,18 @@ class Visitors:
             if state.closed:
                 raise Refused("room_closed")
             enabled = None if params.enabled is None else self._sight.parse(params.enabled, "enabled")
+            self._require_space()
             me = await self._newcomer(name, handle.room)
             by = By(actor=me.id, principal=me.principal, session=caller.facts.session, host=HOST, via="http")
-            knock = c.Knock(
-                operation="room.enter",
-                key_id=desk.keys.key_id(typed_key(desk, handle.room, "", gated=False)),
-                name=name,
-                host=HOST,
-                wall=desk.clock.now(),
-                role=role,
-            )
-            await handle.submit(knock, by)
-            if enabled is not None:
-                await self._enable(handle, by, enabled)
+            # Before it comes in: whoever is in without a token could be nobody's ever after.
             text, token = await self._tokens.mint(
                 by, me, handle.room, access=t.DEFAULT_ACCESS, days=params.days, label=params.label, authority="door"
             )
+            try:
+                await self._come_in(handle, by, name, role, enabled)
+            except Refused:
+                await self._tokens.revoke(by, token.id)
+                raise
         member = (await handle.quiet()).state.members[me.id]
         return t.RoomEntered(
             room=handle.room,
@@ -121,14 +130,34 @@ class Visitors:
             expires_at=token.expires_at,
         )
 
-    async def _enable(self, handle: RoomHandle, by: By, enabled: Expression) -> None:
-        """Let a newcomer be there while something is true. Where that is refused, it leaves again."""
+    async def _come_in(self, handle: RoomHandle, by: By, name: str, role: str, enabled: Expression | None) -> None:
+        """Let a newcomer in, to be there while something is true. Where that is refused, it leaves again."""
+        desk = self._desk
+        knock = c.Knock(
+            operation="room.enter",
+            key_id=desk.keys.key_id(typed_key(desk, handle.room, "", gated=False)),
+            name=name,
+            host=HOST,
+            wall=desk.clock.now(),
+            role=role,
+        )
+        await handle.submit(knock, by)
+        if enabled is None:
+            return
         try:
             require_readable(await handle.quiet(), by.actor, enabled)
             await handle.submit(c.EnableAgent(operation="room.enter", enabled=enabled), by)
         except Refused:
             await handle.submit(c.Leave(operation="room.enter"), by)
             raise
+
+    def _require_space(self) -> None:
+        """Refuse a newcomer where those who came so have as many tokens as they may: the person's own need some too."""
+        home = self._desk.rooms.home.aggregate
+        agents, now = home.state.agents, self._desk.clock.now()
+        held = [each for each in home.tokens.all() if now < each.expires_at]
+        if sum(each.agent in agents and agents[each.agent].host == HOST for each in held) >= MAX_VISITORS:
+            raise Refused("too_many_tokens", limit=MAX_VISITORS)
 
     async def _owner(self) -> AgentRecord:
         """The agent that owns these rooms."""
@@ -138,13 +167,25 @@ class Visitors:
             return found
         return await self._desk.agents.create(home.aggregate.free_name(OWNER), host=HOST, workspace="", slot=0)
 
+    async def _is_begun(self, owner: AgentRecord, name: str) -> bool:
+        """Whether there is a room of this name, with all that belongs to it: a daemon that died meanwhile goes on."""
+        home = self._desk.rooms.home.aggregate
+        room = home.state.room_names.get(owner.id, {}).get(name)
+        if room is None:
+            return False
+        try:
+            modules = (await self._desk.rooms.get(room)).aggregate.modules
+        except Refused:
+            return False
+        return modules.entry(owner.name) is not None
+
     async def _begun(self, wanted: str) -> RoomHandle:
         """The room that was begun under this name, or with this id. Raises `Refused(no_such_room)`."""
         home = self._desk.rooms.home.aggregate
         owner = home.by_seat(HOST, "", 0)
         named = {} if owner is None else home.state.room_names.get(owner.id, {})
-        room = named.get(wanted, RoomId(wanted))
-        if room not in named.values():
+        room = RoomId(wanted) if wanted in named.values() else named.get(wanted)
+        if room is None:
             raise Refused("no_such_room", hint="POST /rooms opens one.")
         return await self._desk.rooms.get(room)
 

@@ -10,6 +10,7 @@ engine. Source: contract spec, Tokens.
 from __future__ import annotations
 
 import hashlib
+import re
 import string
 import zlib
 from typing import Final
@@ -17,6 +18,8 @@ from typing import Final
 MARK: Final = "as_"
 """A token that acts as one agent in one room."""
 SECRET_BYTES: Final = 32
+TOKEN: Final = re.compile(r"as_[0-9A-Za-z]{49}")
+"""A text with something in it that looks like a token."""
 _DIGITS: Final = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _SECRET: Final = 43
 _SUM: Final = 6

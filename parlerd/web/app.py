@@ -17,26 +17,28 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, get_origin
+from urllib.parse import unquote
 
 import msgspec
 import trio
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from parlerd.core.errors import ERRORS, ParlerError, Refused
 from parlerd.core.tokens import Token
 from parlerd.engine.callers import Caller
-from parlerd.identity.tokens import is_token
+from parlerd.identity.tokens import TOKEN
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
 from parlerd.web import description
 from parlerd.web.calls import MAX_WAIT_MS, over_http, with_calls
 from parlerd.web.description import CONTRACT
-from parlerd.web.events import MEDIA, Events, place_of
+from parlerd.web.events import Events, Items, place_of, until_gone
 from parlerd.web.flat import FLAT, Asked, Flat, flat_error
 from parlerd.web.ports import Asker, Serving, TokenBook
 
@@ -44,13 +46,15 @@ MAX_CALLS: Final = 32
 """Calls that may be under way with one token. Source: contract spec, The door."""
 _VERSION: Final = "Parler-Version"
 _KEY: Final = "Idempotency-Key"
+_NEW: Final = (t.MintedToken, t.RoomBegun, t.RoomEntered)
+"""Answers that always tell of a new fact."""
 _COMMON: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", _VERSION: CONTRACT}
 
 
 class Web:
-    """The application. `stranger` makes the caller that a connection is before it shows a token."""
+    """The application. `stranger` makes the caller that anybody is who shows no token."""
 
-    def __init__(self, engine: Serving, tokens: TokenBook, stranger: Callable[[str], Caller]) -> None:
+    def __init__(self, engine: Serving, tokens: TokenBook, stranger: Callable[[], Caller]) -> None:
         self._engine = engine
         self._tokens = tokens
         self._stranger = stranger
@@ -66,11 +70,12 @@ class Web:
             routes.append(Route(path, self._answering(operation), methods=[method]))
         routes.append(Route("/v1/rooms/{room}/llms.txt", self._guide, methods=["GET"]))
         routes += [Route(flat.path, self._answering_flat(flat), methods=[flat.method]) for flat in FLAT]
-        self.app: Final = Starlette(
+        routing = Starlette(
             routes=routes,
             exception_handlers={404: _no_such_page, 405: _no_such_page, Exception: _failed},
         )
-        self.app.router.redirect_slashes = False
+        routing.router.redirect_slashes = False
+        self.app: Final = _without_tokens_in_addresses(routing)
 
     def _answering(self, operation: t.Operation) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
@@ -96,7 +101,7 @@ class Web:
         """The page for a model, with what it may do in a room."""
         try:
             asker = await self._bearer(request)
-            given = dict(request.path_params)
+            given: dict[str, Any] = {**_path_params(request)}
             found, _ = await self._called(OPERATIONS["room.affordances"], given, asker, request, is_text=True)
         except ParlerError as error:
             return _refused(error)
@@ -106,27 +111,27 @@ class Web:
     async def _answer(self, operation: t.Operation, request: Request) -> Response:
         assert operation.http is not None
         asker = await self._asker(operation, request)
-        wanted = request.headers.get(_VERSION)
-        if wanted not in (None, CONTRACT):
-            raise Refused("unsupported_version", f"This home serves the contract of {CONTRACT}.", versions=[CONTRACT])
+        _require_version(request)
         given, is_text = await _given(operation, request)
         if operation.stream:
             params, _ = _params(operation, given, request, is_text=is_text)
             assert asker.token is not None, "nobody follows anything without a token"
             self._require_room(asker.token)
-            if isinstance(params, t.WatchRoom):
-                assert params.room is not None
-                after = place_of(request.headers.get("Last-Event-ID", "."))
-                return Events(self._engine, self._tokens, asker, params.room, after, _COMMON)
-            return self._streamed(operation, params, asker)
+            if not isinstance(params, t.WatchRoom):
+                return Items(self._engine, self._tokens, asker, operation.name, params, _COMMON)
+            assert params.room is not None
+            after = place_of(request.headers.get("Last-Event-ID", "."))
+            return Events(self._engine, self._tokens, asker, params.room, after, _COMMON)
         result, key = await self._called(operation, given, asker, request, is_text=is_text)
         if isinstance(result, t.Affordances):
             result = with_calls(result)
-        status = 201 if getattr(result, "replayed", None) is False else 200
+        is_new = getattr(result, "replayed", None) is False or isinstance(result, _NEW)
+        status = 201 if is_new else 200
         return _json(status, msgspec.json.encode(result), {} if key is None else {_KEY: key})
 
     async def _asked(self, flat: Flat, request: Request) -> Asked:
         """A request at a path of `flat`. Raises `Refused`."""
+        _require_version(request)
         bearer, me = None, ""
         if "Authorization" in request.headers or not flat.is_for_visitors:
             bearer = await self._bearer(request)
@@ -149,29 +154,32 @@ class Web:
             result, _ = await self._called(operation, params, asker, request, is_text=is_text)
             return msgspec.to_builtins(result)
 
-        return Asked(me, dict(request.path_params), given, call)
+        return Asked(me, _path_params(request), given, call)
 
     # -- who asks ------------------------------------------------------------------------------------------
 
     async def _asker(self, operation: t.Operation, request: Request) -> Asker:
         """Who asks for an operation. Raises `Refused`."""
         if operation.plane == "visitor":
+            if "Authorization" in request.headers:
+                await self._bearer(request)
             return self._visitor(request)
         return await self._bearer(request)
 
     async def _bearer(self, request: Request) -> Asker:
         """Whose token a request shows. Raises `Refused`."""
-        if any(is_token(value) for _, value in request.query_params.multi_items()):
-            raise Refused("token_in_url")
-        kind, _, text = request.headers.get("Authorization", "").partition(" ")
+        shown = request.headers.getlist("Authorization")
+        if len(shown) > 1:
+            raise _invalid("Authorization", "One token is shown, and not two.")
+        kind, _, text = "".join(shown).partition(" ")
         if kind.lower() != "bearer" or not text:
             raise Refused("token_required")
-        return Asker(*await self._tokens.caller_of(text.strip(), self._stranger(_connection_of(request))))
+        return Asker(*await self._tokens.caller_of(text.strip(), self._stranger()))
 
     def _visitor(self, request: Request) -> Asker:
         """Whoever shows no token, or none that matters. A page in a browser can send a form here without asking, and no
         JSON."""
-        stranger = self._stranger(_connection_of(request))
+        stranger = self._stranger()
         if "visitor" not in stranger.facts.authority.planes and "Authorization" not in request.headers:
             raise Refused("token_required", hint="Ask the person for a token, or to run: parler serve-http --open")
         if request.headers.get("Content-Type", "").partition(";")[0].strip().lower() != "application/json":
@@ -189,28 +197,23 @@ class Web:
         if asker.token is None:
             return await self._engine.call(operation.name, params, asker.caller), key
         self._require_room(asker.token)
-        found: list[t.Result] = []
-        failed: list[ParlerError] = []
         with self._tokens.using(asker.token) as scope:
+            if not operation.waits:
+                return await self._engine.call(operation.name, params, asker.caller), key
+            found: list[t.Result] = []
+            failed: list[ParlerError] = []
             async with trio.open_nursery() as nursery:
-
-                async def gone() -> None:
-                    while (await request.receive())["type"] != "http.disconnect":
-                        pass
-                    nursery.cancel_scope.cancel()
-
-                if operation.waits:
-                    nursery.start_soon(gone)
+                nursery.start_soon(until_gone, request.receive, nursery.cancel_scope)
                 try:
                     found.append(await self._engine.call(operation.name, params, asker.caller))
                 except ParlerError as error:
                     failed.append(error)
                 nursery.cancel_scope.cancel()
-        # What was done is answered, also where the token ended a moment later.
-        if found:
-            return found[0], key
-        if failed:
-            raise failed[0]
+            # What was done is answered, also where the token ended a moment later.
+            if found:
+                return found[0], key
+            if failed:
+                raise failed[0]
         raise Refused("token_invalid" if scope.cancelled_caught else "cancelled")
 
     def _require_room(self, token: Token) -> None:
@@ -218,27 +221,22 @@ class Web:
         if self._tokens.count(token) >= MAX_CALLS:
             raise Refused("busy", f"{MAX_CALLS} calls are under way with this token.", retry_after_ms=1000)
 
-    def _streamed(self, operation: t.Operation, params: t.Params, asker: Asker) -> Response:
-        assert asker.token is not None, "nobody follows a room without a token"
-        token = asker.token
 
-        async def items() -> AsyncIterator[bytes]:
-            yield b": hello\n\n"
-            try:
-                with self._tokens.using(token):
-                    async with self._engine.stream(operation.name, params, asker.caller) as found:
-                        async for item in found:
-                            yield b"data: " + msgspec.json.encode(item) + b"\n\n"
-                    return
-                raise Refused("token_invalid")
-            except ParlerError as error:
-                yield _end(error)
-
-        return StreamingResponse(items(), media_type=MEDIA, headers=_COMMON)
+def _require_version(request: Request) -> None:
+    """Refuse whoever asks by another contract."""
+    if request.headers.get(_VERSION) not in (None, CONTRACT):
+        raise Refused(
+            "unsupported_version",
+            f"This home serves the contract of {CONTRACT}.",
+            hint=f"Send `{_VERSION}: {CONTRACT}`, or no such header.",
+            versions=[CONTRACT],
+        )
 
 
-def _connection_of(request: Request) -> str:
-    return "" if request.client is None else str(request.client.port)
+def _path_params(request: Request) -> dict[str, str]:
+    """What stands in the path: ids, handles and rooms. The segments were told apart before, so a slash in a name is one
+    that was escaped."""
+    return {name: unquote(value) for name, value in request.path_params.items()}
 
 
 async def _given(operation: t.Operation, request: Request) -> tuple[dict[str, Any], bool]:
@@ -246,12 +244,14 @@ async def _given(operation: t.Operation, request: Request) -> tuple[dict[str, An
     assert operation.http is not None
     is_text = operation.http.method in ("GET", "DELETE")
     if is_text:
+        if await request.body():
+            raise _invalid("body", "The parameters of this call stand in its path and its query.")
         given = _queried(request, {field.encode_name: field for field in msgspec.structs.fields(operation.params)})
     elif request.url.query:
         raise _invalid("query", "The parameters of this call stand in its body.")
     else:
         given = _object_of(await request.body())
-    for name, value in request.path_params.items():
+    for name, value in _path_params(request).items():
         if name in given:
             raise _invalid(name, f"`{name}` stands in the path.")
         given[name] = value
@@ -264,12 +264,19 @@ def _params(
     """The parameters of a call, and its idempotency key where it may have one. Raises `Refused`."""
     key: str | None = None
     if "idempotency_key" in operation.params.__struct_fields__:
-        key = request.headers.get(_KEY, "").strip('"') or secrets.token_urlsafe(16)
+        if "idempotency_key" in given:
+            raise _invalid("idempotency_key", f"The key stands in the header `{_KEY}`.")
+        shown = request.headers.get(_KEY)
+        key = secrets.token_urlsafe(16) if shown is None else shown.strip('"')
         given = {**given, "idempotency_key": key}
     try:
         params = msgspec.convert(given, operation.params, strict=not is_text)
+        # What the socket could not carry, the engine does not know: lone surrogates, numbers beyond 64 bits.
+        msgspec.msgpack.encode(params)
     except msgspec.ValidationError as error:
         raise _invalid("params", str(error)) from None
+    except (UnicodeEncodeError, OverflowError):
+        raise _invalid("params", "A text is no Unicode, or a number has more than 64 bits.") from None
     if isinstance(wait_ms := getattr(params, "wait_ms", None), int) and wait_ms > MAX_WAIT_MS:
         params = msgspec.structs.replace(params, wait_ms=MAX_WAIT_MS)
     return params, key
@@ -349,18 +356,16 @@ def _headers_of(error: ParlerError) -> dict[str, str]:
     return {}
 
 
-def _end(error: ParlerError) -> bytes:
-    """The last event of a stream."""
-    return b"event: end\ndata: " + error_of(error, secrets.token_hex(8)) + b"\n\n"
-
-
 def _json(status: int, body: bytes, headers: Mapping[str, str]) -> Response:
     return Response(body, status, {**_COMMON, **headers}, "application/json")
 
 
 async def _no_such_page(request: Request, error: Exception) -> Response:
     status = getattr(error, "status_code", 404)
-    body = error_of(Refused("unknown_operation", "There is nothing here."), secrets.token_hex(8))
+    nothing = Refused("unknown_operation", "There is nothing here.", hint="GET /llms.txt lists what there is.")
+    body = error_of(nothing, secrets.token_hex(8))
+    if request.url.path.startswith("/rooms"):
+        body = msgspec.json.encode(flat_error(nothing, nothing.hint))
     headers = {name: value for name, value in (getattr(error, "headers", None) or {}).items() if name == "Allow"}
     await trio.lowlevel.checkpoint()
     return _json(status, body, headers)
@@ -369,6 +374,17 @@ async def _no_such_page(request: Request, error: Exception) -> Response:
 async def _failed(request: Request, error: Exception) -> Response:
     await trio.lowlevel.checkpoint()
     return _refused(ParlerError("internal"))
+
+
+def _without_tokens_in_addresses(app: ASGIApp) -> ASGIApp:
+    """Refuse a request whose address has a token in it, wherever it stands, before anything looks at the address."""
+
+    async def checked(scope: Scope, receive: Receive, send: Send) -> None:
+        address = unquote(f"{scope['path']}?{scope['query_string'].decode('ascii')}")
+        refused = _refused(Refused("token_in_url")) if TOKEN.search(address) else None
+        await (app if refused is None else refused)(scope, receive, send)
+
+    return checked
 
 
 def _page(body: bytes | str, media: str) -> Callable[[Request], Awaitable[Response]]:

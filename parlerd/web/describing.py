@@ -20,7 +20,7 @@ from parlerd.operations import types as t
 from parlerd.web.description import CONTRACT, contract_file, served
 
 _REF: Final = "#/components/schemas/{name}"
-_STATUSES: Final = (400, 401, 403, 404, 405, 408, 409, 413, 417, 421, 426, 429, 431, 500, 503, 505, 507)
+_STATUSES: Final = (400, 401, 403, 404, 405, 408, 409, 410, 413, 415, 417, 421, 426, 429, 431, 500, 503, 505, 507)
 """What may be answered beside what was asked for, the door's own answers among them."""
 
 

@@ -3,7 +3,7 @@
     head      16 KiB at most, within 5 seconds, read in small pieces: h11 lets a larger head pass that comes at once
     checks    of every request, and not of the connection: the Host is ours, an Origin is ours, nothing is upgraded, a
               body has one length, the path is plain
-    body      1 MiB at most, within 10 seconds
+    body      1 MiB at most, within 10 seconds, read before the application is asked
     answer    then the next request, within 15 seconds
 
 h11 reads and writes the protocol; the sockets, the clock and the bounds are ours. Why no server from a library: those
@@ -17,12 +17,17 @@ ends that connection alone; a request that is refused here reaches no applicatio
 from __future__ import annotations
 
 import logging
+import re
 import socket
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
 from typing import Any, Final
+from urllib.parse import unquote_to_bytes
 
 import h11
+import msgspec
 import trio
+
+from parlerd.core.errors import Refused
 
 log = logging.getLogger("parlerd.web")
 
@@ -34,8 +39,14 @@ IDLE_S: Final = 15.0
 MAX_CONNECTIONS: Final = 64
 """Connections at a time. Further ones are closed at once."""
 _PIECE: Final = 4096
+_REFUSED: Final = msgspec.json.encode(
+    {"error": {"retryable": False, **msgspec.to_builtins(Refused("request_refused").body())}}
+)
+
+"""The body of every answer that the door gives by itself."""
 
 Message = MutableMapping[str, Any]
+_Said = h11.Response | h11.Data | h11.EndOfMessage
 Application = Callable[
     [Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]
 ]
@@ -80,13 +91,21 @@ class Door:
         try:
             async with stream:
                 await _Visit(stream, self._app, self._names, self._number).run()
-        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError, OSError):
-            return
-        except Exception as error:
-            # The type alone: the text of an exception may hold what somebody sent.
-            log.error("a connection over HTTP failed: %s", type(error).__name__)
+        except* (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError, OSError):
+            pass  # whoever was there is gone, or reads nothing
+        except* Exception as group:
+            # The types alone: the text of an exception may hold what somebody sent.
+            log.error("a connection over HTTP failed: %s", ", ".join(type(each).__name__ for each in _single(group)))
         finally:
             self._connections -= 1
+
+
+def _single(group: BaseExceptionGroup[Exception]) -> Iterator[BaseException]:
+    for each in group.exceptions:
+        if isinstance(each, BaseExceptionGroup):
+            yield from _single(each)
+        else:
+            yield each
 
 
 class _Visit:
@@ -102,23 +121,24 @@ class _Visit:
         """Whether the answer to the request under way has begun."""
         self._is_head = False
         """Whether the answer under way has no body, whatever the application says."""
-        self._was_read = 0
-        """Bytes of the body under way."""
-        self._body_by = 0.0
-        """Until when the body under way has to be there."""
+        self._body: bytes | None = None
+        """The body of the request under way, until the application has it."""
+        self._unsent: list[_Said] = []
+        """The head of the answer under way, until something of its body comes."""
+        self._is_torn = False
+        """Whether a write stopped in the middle, after which nothing more can be said."""
 
     async def run(self) -> None:
         while True:
-            self._has_begun, self._was_read = False, 0
+            self._has_begun = self._is_head = False
             try:
                 request = await self._head()
                 if request is None:
                     return
+                self._is_head = request.method == b"HEAD"
                 scope = self._checked(request)
-                self._is_head = scope["method"] == "HEAD"
-                self._body_by = trio.current_time() + BODY_S
+                self._body = await self._whole_body()
                 await self._app(scope, self._receive, self._send)
-                await self._rest()
             except _Bad as bad:
                 await self._refuse(bad.status)
                 return
@@ -178,6 +198,7 @@ class _Visit:
             raise _Bad(417)
         path, _, query = request.target.partition(b"?")
         path = _plain(path)
+        _decoded(query)
         return {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -193,31 +214,33 @@ class _Visit:
             "server": None,
         }
 
-    # -- for the application -------------------------------------------------------------------------------
-
-    async def _receive(self) -> Message:
-        """The next piece of the body; `http.disconnect` once the other side is gone."""
-        while True:
-            event = self._h11.next_event()
+    async def _whole_body(self) -> bytes:
+        """The body of a request. Raises `_Bad`."""
+        body, deadline = bytearray(), trio.current_time() + BODY_S
+        while not isinstance(event := self._h11.next_event(), h11.EndOfMessage):
             if isinstance(event, h11.Data):
-                self._was_read += len(event.data)
-                if self._was_read > MAX_BODY:
-                    raise _Bad(413)
-                return {"type": "http.request", "body": bytes(event.data), "more_body": True}
-            if isinstance(event, h11.EndOfMessage):
-                return {"type": "http.request", "body": b"", "more_body": False}
-            if event is h11.PAUSED or self._h11.their_state is h11.DONE:
-                # The whole request is there: nothing comes but the end of the connection.
-                await self._gone()
-                return {"type": "http.disconnect"}
+                body += event.data
+                continue
             if event is not h11.NEED_DATA:
-                return {"type": "http.disconnect"}
+                raise _Bad(400)
             data = b""
-            with trio.move_on_at(self._body_by) as waited:
+            with trio.move_on_at(deadline) as waited:
                 data = bytes(await self._stream.receive_some(_PIECE))
             if waited.cancelled_caught:
                 raise _Bad(408)
             self._h11.receive_data(data)
+        return bytes(body)
+
+    # -- for the application -------------------------------------------------------------------------------
+
+    async def _receive(self) -> Message:
+        """The body; then `http.disconnect`, once the other side is gone."""
+        if self._body is not None:
+            body, self._body = self._body, None
+            await trio.lowlevel.checkpoint()
+            return {"type": "http.request", "body": body, "more_body": False}
+        await self._gone()
+        return {"type": "http.disconnect"}
 
     async def _gone(self) -> None:
         """Wait until the other side ends the connection. What it sends before is of its next request, and a bounded
@@ -234,38 +257,57 @@ class _Visit:
         if message["type"] == "http.response.start":
             self._has_begun = True
             headers = [(bytes(name), bytes(value)) for name, value in message.get("headers", ())]
-            await self._say(h11.Response(status_code=message["status"], headers=headers))
+            self._unsent = [h11.Response(status_code=message["status"], headers=headers)]
             return
+        # The head goes with what comes first: one write, and one time that the other side wakes up.
+        events, self._unsent = self._unsent, []
         if (body := message.get("body", b"")) and not self._is_head:
-            await self._say(h11.Data(data=body))
+            events.append(h11.Data(data=body))
         if not message.get("more_body", False):
-            await self._say(h11.EndOfMessage())
+            events.append(h11.EndOfMessage())
+        await self._say(*events)
 
-    async def _say(self, event: h11.Response | h11.Data | h11.EndOfMessage) -> None:
-        data = self._h11.send(event)
+    async def _say(self, *events: _Said) -> None:
+        if self._is_torn:
+            raise trio.ClosedResourceError
+        data = b"".join(self._h11.send(event) or b"" for event in events)
         if data:
+            self._is_torn = True
             with trio.fail_after(IDLE_S):
                 await self._stream.send_all(data)
-
-    async def _rest(self) -> None:
-        """Read what is left of a body that the application did not want."""
-        while self._h11.their_state is h11.SEND_BODY:
-            await self._receive()
+            self._is_torn = False
 
     async def _refuse(self, status: int) -> None:
         """Answer what reached no application, and end the connection."""
         if self._has_begun or self._h11.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return
-        headers = [(b"content-length", b"0"), (b"connection", b"close"), (b"cache-control", b"no-store")]
-        await self._say(h11.Response(status_code=status, headers=headers))
-        await self._say(h11.EndOfMessage())
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(_REFUSED)),
+            (b"connection", b"close"),
+            (b"cache-control", b"no-store"),
+        ]
+        said: list[_Said] = [h11.Response(status_code=status, headers=headers)]
+        await self._say(*said, *([] if self._is_head else [h11.Data(data=_REFUSED)]), h11.EndOfMessage())
 
 
 def _plain(path: bytes) -> bytes:
-    """A path as it is. What stands in it are ids and handles, of which no character is ever escaped but @, # and /: so
-    any other escape, and whatever could lead elsewhere, is refused. Raises `_Bad`."""
-    plain = path.replace(b"%40", b"@").replace(b"%23", b"#")
-    segments = plain.split(b"/")
-    if not plain.startswith(b"/") or b"%" in plain or not plain.isascii() or {b".", b".."} & set(segments):
+    """A path as it is: its segments may be escaped, and are decoded after they were told apart. What could lead
+    elsewhere is refused, and what is no text. Raises `_Bad`."""
+    if not path.startswith(b"/") or not path.isascii():
         raise _Bad(400)
-    return plain
+    for segment in path.split(b"/"):
+        text = _decoded(segment)
+        if text in (".", "..") or not text.isprintable():
+            raise _Bad(400)
+    return path
+
+
+def _decoded(text: bytes) -> str:
+    """An escaped text. Raises `_Bad` for one that is none."""
+    if re.search(rb"%(?![0-9A-Fa-f]{2})", text):
+        raise _Bad(400)
+    try:
+        return unquote_to_bytes(text).decode()
+    except UnicodeDecodeError:
+        raise _Bad(400) from None

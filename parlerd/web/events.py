@@ -58,19 +58,17 @@ def place_of(text: str) -> Place:
     return Place(int(seq) if seq else None, cursor or None)
 
 
-class Events(Response):
-    """One stream. It ends when its token does, when whoever follows is gone, and with the room."""
+class Stream(Response):
+    """One stream. It ends when its token does, and when whoever follows is gone; where it ends otherwise its last event
+    has the error."""
 
-    def __init__(
-        self, engine: Serving, tokens: TokenBook, asker: Asker, room: str, after: Place, headers: dict[str, str]
-    ) -> None:
+    def __init__(self, engine: Serving, tokens: TokenBook, asker: Asker, headers: dict[str, str]) -> None:
         super().__init__(None, 200, headers, MEDIA)
         del self.headers["content-length"]
         self._engine = engine
         self._tokens = tokens
         self._asker = asker
-        self._room = room
-        self._place = after
+        self._place = Place()
         """Where the reader is, by what was sent."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -88,6 +86,57 @@ class Events(Response):
 
     async def _told(self, receive: Receive, send: Send) -> None:
         """Tell of everything, until whoever follows is gone. Raises `ParlerError` where the stream ends otherwise."""
+        raise NotImplementedError
+
+    async def _write(self, send: Send, event: _Event) -> None:
+        seq, cursor = event.place
+        self._place = Place(self._place.seq if seq is None else seq, cursor or self._place.cursor)
+        at = f"{'' if self._place.seq is None else self._place.seq}.{self._place.cursor or ''}"
+        text = f"event: {event.name}\nid: {at}\ndata: ".encode() + event.data + b"\n\n"
+        await send({"type": "http.response.body", "body": text, "more_body": True})
+
+
+class Items(Stream):
+    """The items of one operation that is a stream."""
+
+    def __init__(
+        self, engine: Serving, tokens: TokenBook, asker: Asker, name: str, params: t.Params, headers: dict[str, str]
+    ) -> None:
+        super().__init__(engine, tokens, asker, headers)
+        self._name = name
+        self._params = params
+
+    async def _told(self, receive: Receive, send: Send) -> None:
+        failed: list[ParlerError] = []
+        async with trio.open_nursery() as nursery:
+
+            async def tell() -> None:
+                try:
+                    await send({"type": "http.response.body", "body": b":\n\n", "more_body": True})
+                    async with self._engine.stream(self._name, self._params, self._asker.caller) as items:
+                        async for item in items:
+                            await self._write(send, _Event("item", msgspec.json.encode(item), Place()))
+                except ParlerError as error:
+                    failed.append(error)
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(until_gone, receive, nursery.cancel_scope)
+            nursery.start_soon(tell)
+        if failed:
+            raise failed[0]
+
+
+class Events(Stream):
+    """What happens in one room."""
+
+    def __init__(
+        self, engine: Serving, tokens: TokenBook, asker: Asker, room: str, after: Place, headers: dict[str, str]
+    ) -> None:
+        super().__init__(engine, tokens, asker, headers)
+        self._room = room
+        self._place = after
+
+    async def _told(self, receive: Receive, send: Send) -> None:
         now = await self._ask(t.FollowState(room=self._room, wait_ms=0), "state.changes")
         assert isinstance(now, t.StateChanges)
         began = Place(self._place.seq, self._place.cursor or now.cursor)
@@ -104,11 +153,6 @@ class Events(Response):
                     # Behind what was told before.
                     await outlet.send(error)
 
-            async def gone() -> None:
-                while (await receive())["type"] != "http.disconnect":
-                    pass
-                nursery.cancel_scope.cancel()
-
             async def write() -> None:
                 while True:
                     event = None
@@ -122,7 +166,7 @@ class Events(Response):
                     else:
                         await self._write(send, event)
 
-            nursery.start_soon(gone)
+            nursery.start_soon(until_gone, receive, nursery.cancel_scope)
             hello = msgspec.json.encode({"room": now.room, "name": now.name})
             await self._write(send, _Event("hello", hello, began))
             nursery.start_soon(produce, self._messages, began.seq)
@@ -176,9 +220,9 @@ class Events(Response):
     async def _ask(self, params: t.Params, name: str) -> t.Result:
         return await self._engine.call(name, params, self._asker.caller)
 
-    async def _write(self, send: Send, event: _Event) -> None:
-        seq, cursor = event.place
-        self._place = Place(self._place.seq if seq is None else seq, cursor or self._place.cursor)
-        at = f"{'' if self._place.seq is None else self._place.seq}.{self._place.cursor or ''}"
-        text = f"event: {event.name}\nid: {at}\ndata: ".encode() + event.data + b"\n\n"
-        await send({"type": "http.response.body", "body": text, "more_body": True})
+
+async def until_gone(receive: Receive, scope: trio.CancelScope) -> None:
+    """Cancel a scope once whoever follows is gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    scope.cancel()

@@ -46,10 +46,21 @@ class Asked:
         """A parameter that has another name in the operation."""
         return self.given.pop(name, default)
 
+    def refuse(self, *names: str) -> None:
+        """Refuse parameters that the operation has, and this call has not."""
+        for name in names:
+            if name in self.given:
+                raise _invalid(name, f"`{name}` is no parameter of this call.")
+
     async def call(self, operation: str, **more: Any) -> Any:
-        """What an operation answers, with what was sent and `more`. In the room of the path."""
-        room = {"room": self.path["room"]} if "room" in self.path else {}
-        return await self._call(operation, {**self.given, **room, **more})
+        """What an operation answers, with what was sent and `more`, in the room of the path. Raises `ParlerError`."""
+        own = {**({"room": self.path["room"]} if "room" in self.path else {}), **more}
+        self.refuse(*own)
+        return await self._call(operation, {**self.given, **own})
+
+    async def ask(self, operation: str, **params: Any) -> Any:
+        """What another operation answers, with these parameters alone."""
+        return await self._call(operation, params)
 
 
 class Flat(NamedTuple):
@@ -87,20 +98,28 @@ async def _enter(at: Asked) -> Answer:
     id, name, role = _text(at, "id"), at.take("name"), at.take("role")
     if name is not None and not isinstance(name, str):
         raise _invalid("name", "`name` is text.")
-    if not at.me:
-        said = {} if role is None else {"role": role}
-        came = await at.call("room.enter", name=id, label=(name or "")[:64], **said)
-        told = {"id": came["agent"], "role": came["role"], "token": came["token"], "room": came["room"]}
-    elif at.me != id:
+    if at.me:
+        return 201, {**await _again(at, id), "name": name or id, "status": "active"}
+    said = {} if role is None else {"role": role}
+    came = await at.call("room.enter", name=id, label=(name or "")[:64], **said)
+    told = {"id": came["agent"], "role": came["role"], "token": came["token"], "room": came["room"]}
+    return 201, {**told, "name": name or id, "status": "active"}
+
+
+async def _again(at: Asked, id: str) -> Given:
+    """Whoever comes again goes on as it was, with another token. The old one ends."""
+    if at.me != id:
         # With the token of another agent nobody comes in as this one.
         raise Refused("token_invalid")
-    else:
-        # Whoever comes again goes on as it was, with another token. The old one ends.
-        if "enabled" in at.given:
-            await at.call("agent.enable")
-        minted = await Asked(at.me, {}, {}, at._call).call("token.rotate")
-        told = {"id": id, "role": role or "", "token": minted["token"], "room": minted["info"]["room"]}
-    return 201, {**told, "name": name or id, "status": "active"}
+    # Refused where this is not the room of the token, and where its agent is not in it.
+    there = await at.ask("rooms.roster", room=at.path["room"])
+    (role,) = [member["role"] for member in there["members"] if member["name"] == at.me]
+    if at.given.keys() - {"enabled"}:
+        raise _invalid(min(at.given.keys() - {"enabled"}), "An agent has `id`, `name`, `role` and `enabled`.")
+    if at.given:
+        await at.call("agent.enable")
+    minted = await at.ask("token.rotate")
+    return {"id": id, "role": role, "token": minted["token"], "room": there["room"]}
 
 
 async def _agents(at: Asked) -> Answer:
@@ -112,10 +131,11 @@ async def _heartbeat(at: Asked) -> Answer:
     if at.path.pop("agent") != at.me:
         raise Refused("identity_mismatch", you=at.me)
     status = at.take("status", "active")
-    room = at.path.pop("room")
+    # Refused where this is not the room of the token, and where its agent is not in it.
+    there = await at.ask("rooms.roster", room=at.path.pop("room"))
     # Who is active is found out by itself: to state it is to state nothing else any more.
     told = await at.call("agent.presence", status="none" if status == "active" else status)
-    return 200, {"ok": True, "agent": at.me, "status": status, "room": room, "since": told["since"]}
+    return 200, {"ok": True, "agent": at.me, "status": status, "room": there["room"], "since": told["since"]}
 
 
 # -- state -------------------------------------------------------------------------------------------------
@@ -133,6 +153,7 @@ async def _batch(at: Asked) -> Answer:
 async def _get(at: Asked) -> Answer:
     if "key" in at.given:
         return 200, await at.call("state.get")
+    at.refuse("after")
     found: list[Any] = []
     more: Given = {}
     while True:
@@ -171,10 +192,12 @@ async def _eval(at: Asked) -> Answer:
 
 
 async def _register(at: Asked) -> Answer:
-    return 201, await at.call("action.register")
+    done = await at.call("action.register")
+    return (200 if done["replayed"] else 201), done
 
 
 async def _actions(at: Asked) -> Answer:
+    at.refuse("after")
     found: list[Any] = []
     more: Given = {}
     while True:
@@ -198,6 +221,7 @@ async def _unregister(at: Asked) -> Answer:
 
 async def _post(at: Asked) -> Answer:
     body, to, reply_to = at.take("body"), at.take("to"), at.take("reply_to")
+    at.refuse("data")
     if body is None:
         raise _invalid("body", "A message has a body: text, or any JSON.")
     text = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False, separators=(",", ":"))
@@ -214,6 +238,8 @@ async def _post(at: Asked) -> Answer:
 async def _messages(at: Asked) -> Answer:
     """From the beginning, or after a number. Nothing is acknowledged."""
     after, more = at.take("after"), {}
+    if after is not None and not (after.isascii() and after.isdigit()):
+        raise _invalid("after", "`after` is the number of a message.")
     if at.given.get("unclaimed") != "true":
         more["since"] = after or 0
     elif after is not None:

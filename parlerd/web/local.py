@@ -30,6 +30,8 @@ class LocalDoor:
         self._principal = principal
         """Whose home it is."""
         self._nursery = nursery
+        self._opening = trio.Lock()
+        """Held while the door is opened or closed."""
         self._open = trio.CancelScope()
         self.url: str | None = None
         """Where it answers; None while it is closed."""
@@ -38,9 +40,13 @@ class LocalDoor:
 
     async def open(self, port: int, *, lets_in: bool) -> str:
         """Answer at this port, or at any for 0: where. Raises `Refused(port_taken)`."""
-        self.lets_in = lets_in
-        if self.url is not None:
+        async with self._opening:
+            if self.url is None:
+                self.url = await self._opened(port)
+            self.lets_in = lets_in
             return self.url
+
+    async def _opened(self, port: int) -> str:
         try:
             [listener] = await trio.open_tcp_listeners(port, host=ADDRESS)
         except OSError as error:
@@ -52,18 +58,18 @@ class LocalDoor:
         door = Door(Web(self._engine, self._tokens, self._stranger).app, names)
         self._open = trio.CancelScope()
         self._nursery.start_soon(self._serve, door, listener, self._open)
-        self.url = f"http://{ADDRESS}:{port}"
-        return self.url
+        return f"http://{ADDRESS}:{port}"
 
     async def _serve(self, door: Door, listener: trio.SocketListener, while_open: trio.CancelScope) -> None:
         with while_open:
             await door.serve(listener)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Answer no more; calls under way end."""
-        self._open.cancel()
-        self.url, self.lets_in = None, False
+        async with self._opening:
+            self._open.cancel()
+            self.url, self.lets_in = None, False
 
-    def _stranger(self, connection: str) -> Caller:
-        """Whoever a connection is before it shows a token."""
-        return Caller(Facts(f"http {connection}", "http", of_visitor(self._principal, is_let_in=self.lets_in)))
+    def _stranger(self) -> Caller:
+        """Whoever shows no token: one for all, so that whoever guesses on many connections guesses once."""
+        return Caller(Facts("http", "http", of_visitor(self._principal, is_let_in=self.lets_in)))

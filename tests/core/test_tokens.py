@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +16,7 @@ from parlerd.core.tokens import DAY_MS, MAX_DAYS, Token
 from tests.support.core import HomeDriver, agent, outcome, refused, types
 
 ANN, BEN = agent("ann"), agent("ben")
+ACCESSES = ["read", "post", "state", "mint"]
 FEW = 3
 """How many tokens may hold where a test is about their number."""
 
@@ -239,3 +242,51 @@ def test_tokens_are_as_a_table_of_when_each_expires(acts: list[tuple[str, int]])
             assert holding() <= set(kept(home)) <= set(expires)
             assert len(kept(home)) <= 2 * FEW
         home.verify()
+
+
+# -- narrower ones -----------------------------------------------------------------------------------------
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 9),
+            st.sets(st.sampled_from(["read", "post", "state", "mint"]), min_size=1),
+            st.integers(1, 30),
+        ),
+        max_size=12,
+    ),
+    st.integers(0, 9),
+)
+def test_no_token_is_wider_than_the_one_that_it_was_made_of_and_all_end_with_it(
+    made: list[tuple[int, set[str], int]], ended: int
+) -> None:
+    home, who = HomeDriver(), agent("alice")
+    home.create(who)
+    known: list[Token] = []
+    for number, (of, access, days) in enumerate(made):
+        parent = known[of] if of < len(known) else None
+        command = c.MintToken(
+            digest=b"%d" % number,
+            agent=who.id,
+            room=RoomId("r_a"),
+            access=tuple(sorted(access)),
+            wall=Millis(home.now),
+            expires_at=Millis(home.now + days * DAY_MS),
+            parent="" if parent is None else parent.id,
+        )
+        fits = parent is None or (access <= set(parent.access) and command.expires_at <= parent.expires_at)
+        answer = outcome(partial(home.run, command, who))
+        assert answer == "ok" if fits else answer in ("not_permitted", "invalid_param")
+        if not fits:
+            continue
+        known.append(list(home.aggregate.tokens.all())[-1])
+    if ended < len(known):
+        gone = {known[ended].id}
+        for token in known:
+            if token.parent in gone:
+                gone.add(token.id)
+        assert set(home.aggregate.tokens.tree(known[ended].id)) == gone
+        home.revoke_token(who, known[ended].id)
+        assert {token.id for token in home.aggregate.tokens.all()} == {token.id for token in known} - gone
+    home.verify()

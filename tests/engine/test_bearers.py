@@ -553,7 +553,8 @@ class CountedWeb:
         self.url = f"http://127.0.0.1:{port}"
         return self.url
 
-    def close(self) -> None:
+    async def close(self) -> None:
+        await trio.lowlevel.checkpoint()
         self.url = None
 
 

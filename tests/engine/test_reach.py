@@ -88,7 +88,7 @@ OTHERWISE: Final = {
     "session.open", "session.join", "session.list", "session.revoke", "message.recv_all", "rooms.list",
     "approvals.list", "approvals.watch",
     "agent.whoami", "agent.presence", "directory.register", "directory.discover", "directory.card",
-    "queue.serve", "token.rotate",
+    "queue.serve", "token.narrow", "token.rotate",
 }  # fmt: skip
 """Those that do not. Each has a test below."""
 
@@ -290,6 +290,8 @@ def test_a_token_takes_the_place_of_itself_alone() -> None:
             # This caller has the rights of a token, and came with none.
             assert (await home.token.refused("token.rotate", t.RotateToken())).code == "no_such_token"
             assert (await home.bob.refused("token.rotate", t.RotateToken())).code == "no_such_token"
+            narrowed = t.NarrowToken(access=("read",))
+            assert (await home.token.refused("token.narrow", narrowed)).code == "no_such_token"
 
     run(main)
 

@@ -9,6 +9,7 @@ import trio
 
 from parlerd.core.errors import Refused
 from parlerd.core.tokens import DAY_MS
+from parlerd.engine import visitors
 from parlerd.engine.authority import of_visitor
 from parlerd.engine.callers import Caller, Facts
 from parlerd.engine.visitors import TOPIC
@@ -201,5 +202,54 @@ def test_an_agent_that_is_silent_is_there_no_more_and_comes_back_with_its_next_c
             assert await presence() == "offline"
             await (await acting(served, token)).whoami()
             assert await presence() == "active"
+
+    run(main)
+
+
+class Died(Exception):
+    pass
+
+
+def test_a_room_whose_opening_was_cut_off_is_opened_by_the_next_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            guest, rooms = visitor(served), served.engine.desk.rooms
+            with monkeypatch.context() as patch:
+
+                async def dies(*_: object) -> None:
+                    raise Died
+
+                patch.setattr(rooms, "create", dies)
+                with pytest.raises(Died):
+                    await begin(guest)
+            room = (await begin(guest)).room
+            assert (await guest.refused("room.begin", t.BeginRoom(name="team"))).code == "room_exists"
+            assert (await enter(guest, "agent-a")).room == room
+
+    run(main)
+
+
+def test_whoever_gets_no_token_is_not_in_the_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            guest = visitor(served)
+            await begin(guest)
+            await enter(guest, "agent-a")
+            monkeypatch.setattr(visitors, "MAX_VISITORS", 1)
+            refused = await guest.refused("room.enter", t.EnterRoom(room="team", name="agent-b"))
+            assert refused.code == "too_many_tokens"
+            monkeypatch.undo()
+            assert (await enter(guest, "agent-b")).agent == "agent-b"
+
+    run(main)
+
+
+def test_a_name_that_looks_like_an_id_leads_to_no_other_room() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            guest = visitor(served)
+            room = (await begin(guest)).room
+            assert (await guest.refused("room.begin", t.BeginRoom(name=room))).code == "invalid_name"
+            assert (await enter(guest, "agent-a", room)).room == room
 
     run(main)

@@ -184,7 +184,9 @@ def leaves(value: Any) -> list[str]:
 
 NOT_PRINTED = {
     "message.commit": "its answer is not shown",
-    **dict.fromkeys(("room.begin", "room.enter", "token.rotate"), "asked over HTTP alone, and answered as JSON"),
+    **dict.fromkeys(
+        ("room.begin", "room.enter", "token.narrow", "token.rotate"), "asked over HTTP alone, and answered as JSON"
+    ),
     "message.gated": "told to its author by the operation message.why",
     "rooms.requests": "offered to agents alone",
     "approvals.watch": "the live screen; tests/cli/test_approvals.py draws it",

@@ -143,8 +143,8 @@ async def over_http(home: Served, *, lets_in: bool = False) -> AsyncIterator[Ove
     """A served home, over HTTP as well; with `lets_in` a program may come that has no token."""
     authority = of_visitor(home.world.keys.principal, is_let_in=lets_in)
 
-    def stranger(connection: str) -> Caller:
-        return Caller(Facts(f"http {connection}", "http", authority))
+    def stranger() -> Caller:
+        return Caller(Facts("http", "http", authority))
 
     async with served(Web(home.engine, home.engine.bearers, stranger).app) as (door, nursery):
         yield OverHttp(door, nursery)

@@ -18,7 +18,7 @@ from parlerd.operations.registry import OPERATIONS
 from parlerd.web import describing, description
 from parlerd.web.app import MAX_CALLS
 from tests.support.engine import Party, Served, engine_world, run
-from tests.support.http import OverHttp, minted, over_http
+from tests.support.http import NAME, OverHttp, minted, over_http
 
 
 @dataclass
@@ -190,13 +190,18 @@ def test_a_wrong_token_an_expired_and_a_revoked_one_are_answered_alike() -> None
     run(main)
 
 
-def test_whoever_guesses_is_slowed_down_and_whoever_has_a_token_is_not() -> None:
+def test_whoever_guesses_is_slowed_down_on_however_many_connections_and_whoever_has_a_token_is_not() -> None:
     async def main() -> None:
         async with house() as at:
-            client = at.web.connect()
-            codes = {(await client.ask("GET /v1/me", token=tokens.made_of(bytes([n] * 32)))).code for n in range(30)}
+            codes = {(await at.web.ask("GET /v1/me", token=tokens.made_of(bytes([n] * 32)))).code for n in range(30)}
             assert codes == {"token_invalid", "throttled"}
             assert (await at.web.ask("GET /v1/me", token=at.token)).status == 200
+            # What is guessed here spends nothing of what those have who come with a key by another door.
+            opened = await at.alice.open("annex", approval=False)
+            carol = await at.home.agent("carol")
+            began = trio.current_time()
+            await carol.come_in(opened.session_key)
+            assert trio.current_time() - began < 1
 
     run(main)
 
@@ -281,6 +286,15 @@ def test_so_many_calls_are_under_way_with_one_token() -> None:
         ("GET /v1/rooms/ROOM/messages?limit=1&limit=2", None, "invalid_param"),
         ("GET /v1/rooms/ROOM/messages?limit=many", None, "invalid_param"),
         ("GET /v1/rooms/ROOM/messages?what=1", None, "invalid_param"),
+        ("POST /v1/rooms/ROOM/messages", {"text": "x", "idempotency_key": "k-1"}, "invalid_param"),
+        ("POST /v1/rooms/ROOM/messages", b'{"text":"x","kind":"\\ud800"}', "invalid_param"),
+        ("POST /v1/rooms/ROOM/messages", b'{"text":"x","\\ud800":1}', "invalid_param"),
+        ("PUT /v1/rooms/ROOM/state", b'{"key":"\\ud800","value":1}', "invalid_param"),
+        ("PUT /v1/rooms/ROOM/state", {"key": "k", "value": 1, "if_version": 10**30}, "invalid_param"),
+        ("PUT /v1/rooms/ROOM/state", {"key": "k", "increment": 10**30}, "invalid_param"),
+        ("DELETE /v1/rooms/ROOM/state?key=k&if_version=99999999999999999999999", None, "invalid_param"),
+        ("DELETE /v1/rooms/ROOM/state?key=k", {"if_version": 77}, "invalid_param"),
+        ("GET /v1/rooms/ROOM/messages", {"limit": 1}, "invalid_param"),
         ("GET /v1/nothing", None, "unknown_operation"),
         ("PATCH /v1/me", b"", "unknown_operation"),
     ],
@@ -300,9 +314,12 @@ def test_what_is_wrong_is_said_with_its_code(line: str, body: object, code: str)
 def test_a_token_in_an_address_is_refused() -> None:
     async def main() -> None:
         async with house() as at:
-            answer = await at.web.ask(f"GET /v1/me?token={at.token}", token=at.token)
-            assert (answer.status, answer.code) == (400, "token_in_url")
-            assert at.token.encode() not in answer.body
+            for line in (f"/v1/me?token={at.token}", f"/v1/me?{at.token}=1", f"/v1/rooms/{at.token}/messages"):
+                answer = await at.web.ask(f"GET {line}", token=at.token)
+                assert (answer.status, answer.code) == (400, "token_in_url")
+                assert at.token.encode() not in answer.body
+            for line in (f"/openapi.json?t=Bearer%20{at.token}", f"/nothing/{at.token.replace('as_', 'as%5F')}"):
+                assert (await at.web.ask(f"GET {line}")).code == "token_in_url"
 
     run(main)
 
@@ -311,7 +328,9 @@ def test_another_version_of_the_contract_is_refused_with_those_there_are() -> No
     async def main() -> None:
         async with house() as at:
             answer = await at.web.ask("GET /v1/me", token=at.token, headers={"Parler-Version": "2020-01-01"})
-            assert answer.code == "unsupported_version"
+            assert (answer.status, answer.code) == (400, "unsupported_version")
+            flat = await at.web.ask("GET /rooms", token=at.token, headers={"Parler-Version": "2020-01-01"})
+            assert (flat.status, flat.document["error"]) == (400, "unsupported_version")
             assert answer.document["error"]["details"]["versions"] == [description.CONTRACT]
 
     run(main)
@@ -352,3 +371,77 @@ def _refs(value: object) -> list[str]:
         own = [value["$ref"]] if isinstance(value.get("$ref"), str) else []
         return own + [ref for each in value.values() for ref in _refs(each)]
     return [ref for each in value for ref in _refs(each)] if isinstance(value, list) else []
+
+
+def test_an_idempotency_key_that_is_none_is_refused_and_not_replaced() -> None:
+    async def main() -> None:
+        async with house() as at:
+            for key in ("", '""', "a b", "x" * 200):
+                headers = {"Idempotency-Key": key}
+                line, said = f"POST /v1/rooms/{at.room}/messages", {"text": "x"}
+                answer = await at.web.ask(line, said, token=at.token, headers=headers)
+                assert (answer.status, answer.code) == (400, "invalid_param"), key
+
+    run(main)
+
+
+def test_a_name_with_a_slash_is_one_segment() -> None:
+    async def main() -> None:
+        async with house() as at:
+            actions = f"/v1/rooms/{at.room}/actions"
+            made = await at.web.ask(f"PUT {actions}", {"id": "a/b", "writes": []}, token=at.token)
+            assert made.status == 201
+            invoked = await at.web.ask(f"POST {actions}/a%2Fb/invoke", {}, token=at.token)
+            assert (invoked.status, invoked.document["action"]) == (201, "a/b")
+            assert (await at.web.ask(f"DELETE {actions}/a%2Fb", token=at.token)).status == 201
+
+    run(main)
+
+
+def test_a_body_that_does_not_come_is_answered_with_its_status() -> None:
+    async def main() -> None:
+        async with house() as at:
+            for line in (f"POST /v1/rooms/{at.room}/messages", f"GET /v1/rooms/{at.room}/events"):
+                client = at.web.connect()
+                raw = (
+                    f"{line} HTTP/1.1\r\nHost: {NAME}\r\nAuthorization: Bearer {at.token}\r\nContent-Length: 9\r\n\r\n"
+                )
+                await client.stream.send_all(raw.encode())
+                got = b""
+                while piece := await client.stream.receive_some():
+                    got += piece
+                assert got.startswith(b"HTTP/1.1 408"), got[:80]
+
+    run(main)
+
+
+# -- narrower tokens ---------------------------------------------------------------------------------------
+
+
+def test_a_token_makes_others_that_are_no_wider_and_end_with_it() -> None:
+    async def main() -> None:
+        async with house() as at:
+            wide = await minted(at.bob, room=at.room, access=("read", "post", "mint"), days=10)
+            asked = {"access": ["read"], "days": 180, "label": "a reader"}
+            made = await at.web.ask("POST /v1/tokens", asked, token=wide.token)
+            assert made.status == 201
+            child = made.document
+            assert (child["info"]["access"], child["info"]["parent"]) == (["read"], wide.info.id)
+            assert child["info"]["expires_at"] == wide.info.expires_at
+            assert (await at.web.ask("GET /v1/me", token=child["token"])).document["name"] == "bob"
+            post = await at.web.ask(f"POST /v1/rooms/{at.room}/messages", {"text": "x"}, token=child["token"])
+            assert (post.status, post.code) == (403, "not_permitted")
+            wider = await at.web.ask("POST /v1/tokens", {"access": ["read", "state"]}, token=wide.token)
+            assert (wider.status, wider.code) == (403, "not_permitted")
+            for token in (child["token"], at.token):
+                again = await at.web.ask("POST /v1/tokens", {"access": ["read"]}, token=token)
+                assert (again.status, again.code) == (403, "not_permitted")
+            # Whatever is under way with the child ends with its parent.
+            waiting = at.web.connect()
+            await waiting.begin(f"GET /v1/rooms/{at.room}/messages?wait_ms=50000", token=child["token"])
+            await trio.sleep(1)
+            await at.bob.ask("token.revoke", t.RevokeToken(id=wide.info.id), t.RevokedToken)
+            assert (await waiting.answer()).code == "token_invalid"
+            assert (await at.web.ask("GET /v1/me", token=child["token"])).code == "token_invalid"
+
+    run(main)

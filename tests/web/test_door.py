@@ -103,6 +103,10 @@ def test_requests_follow_each_other_on_one_connection_and_each_is_checked() -> N
         (head(target="/v1/./a"), 400),
         (head(target="/v1/%2e%2e/a"), 400),
         (head(target="/v1/%00"), 400),
+        (head(target="/v1/%ff"), 400),
+        (head(target="/v1/%zz"), 400),
+        (head(target="/a?q=%ff"), 400),
+        (head("Content-Length: 3", method="POST") + b"abcd", 200),
         (head(target="*", method="OPTIONS"), 400),
         (head(target="a"), 400),
         (head(f"X: {'x' * MAX_HEAD}"), 431),
@@ -112,6 +116,7 @@ def test_requests_follow_each_other_on_one_connection_and_each_is_checked() -> N
         (head("Bad Header: x"), 400),
         (head("X: a\r\n b"), 200),
         (head(target="/v1/agents/codex%40web"), 200),
+        (head(target="/v1/agents/a%2Fb"), 200),
     ],
 )
 def test_what_is_no_plain_request_is_answered_here(raw: bytes, status: int) -> None:
@@ -213,5 +218,57 @@ def test_no_bytes_do_more_than_end_a_connection(raw: bytes) -> None:
             while await client.stream.receive_some():
                 pass
             assert (await connect(door, nursery).ask("GET /a")).status == 200
+
+    run(main)
+
+
+def test_whatever_the_door_refuses_has_a_code() -> None:
+    async def main() -> None:
+        async with served(Echo()) as (door, nursery):
+            answer = await connect(door, nursery).ask("GET /a", headers={"Host": "evil.example"})
+            assert (answer.status, answer.code) == (421, "request_refused")
+            assert answer.document["error"].keys() >= {"code", "message", "action", "scope", "retryable", "hint"}
+            head_only = await connect(door, nursery).ask("HEAD /a", headers={"Host": "evil.example"})
+            assert (head_only.status, head_only.body) == (421, b"")
+
+    run(main)
+
+
+def test_a_body_that_is_cut_off_reaches_no_application() -> None:
+    async def main() -> None:
+        echo = Echo()
+        async with served(echo) as (door, nursery):
+            client = connect(door, nursery)
+            await client.stream.send_all(head("Content-Length: 9", method="POST") + b"x")
+            await client.stream.send_eof()  # type: ignore[attr-defined]  # a memory stream has it
+            assert await status_of(client) == 400
+            assert echo.asked == []
+
+    run(main)
+
+
+def test_whoever_reads_nothing_ends_its_connection_alone(caplog: pytest.LogCaptureFixture) -> None:
+    async def endless(
+        scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
+    ) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while True:
+            await send({"type": "http.response.body", "body": b"x" * 1_000, "more_body": True})
+
+    async def main() -> None:
+        async with served(endless) as (door, nursery):
+            mine, its = trio.testing.lockstep_stream_pair()
+            client, ended = Client(mine), trio.Event()
+
+            async def visit() -> None:
+                await door.visit(its)
+                ended.set()
+
+            nursery.start_soon(visit)
+            began = trio.current_time()
+            await client.begin("GET /a")
+            await ended.wait()
+            assert IDLE_S <= trio.current_time() - began < 2 * IDLE_S
+        assert caplog.records == []
 
     run(main)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from parlerd.operations import types as t
 from parlerd.web.events import BREATH_S
@@ -220,5 +221,39 @@ def test_an_id_that_is_none_is_refused_or_begins_anew(after: str) -> None:
             else:
                 answer = await stream.client.answer()
                 assert (answer.status, answer.code) == (400, "invalid_param")
+
+    run(main)
+
+
+def test_whoever_follows_and_reads_nothing_is_followed_no_more(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with house() as at:
+            token, _ = await at.home.engine.bearers.caller_of(at.token, at.bob.caller)
+            mine, its = trio.testing.lockstep_stream_pair()
+            at.web.nursery.start_soon(at.web.door.visit, its)
+            client = Client(mine)
+            await client.begin(f"GET /v1/rooms/{at.room}/events", token=at.token)
+            assert b"hello" in await client.piece()
+            await trio.sleep(1)
+            assert at.home.engine.bearers.count(token) == 1
+            # The next piece is never read.
+            await at.alice.send("x" * 1_000)
+            await trio.sleep(60)
+            assert at.home.engine.bearers.count(token) == 0
+            assert caplog.records == []
+
+    run(main)
+
+
+def test_a_stream_of_another_kind_ends_with_its_token() -> None:
+    async def main() -> None:
+        async with house() as at:
+            client = at.web.connect()
+            await client.begin("GET /v1/approvals/events", token=at.token)
+            stream = Stream(client)
+            assert (await stream.next()).name == "item"
+            await at.revoke()
+            end = await stream.next()
+            assert (end.name, end.data["error"]["code"]) == ("end", "token_invalid")
 
     run(main)

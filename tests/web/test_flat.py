@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import trio
 
+from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
 from parlerd.web.flat import FLAT
 from tests.support.engine import Served, engine_world, run
@@ -99,6 +100,25 @@ def test_who_came_first_has_the_name_and_comes_again_with_its_token_alone() -> N
     run(main)
 
 
+def test_whoever_comes_again_elsewhere_or_was_put_out_keeps_its_token() -> None:
+    async def main() -> None:
+        async with guests("agent-a") as at:
+            assert (await at.begin("annex")).status == 201
+            token, me = at.tokens["agent-a"], {"id": "agent-a"}
+            for room in ("annex", "nowhere"):
+                elsewhere = await at.web.ask(f"POST /rooms/{room}/agents", me, token=token)
+                assert (elsewhere.status, elsewhere.document["error"]) == (404, "no_such_room")
+            wrong = await at.web.ask("POST /rooms/team/agents", {**me, "bogus": 1}, token=token)
+            assert (wrong.status, wrong.document["error"]) == (400, "invalid_param")
+            assert (await at.web.ask("GET /v1/me", token=token)).status == 200
+            owner = await at.home.agent("http")
+            await owner.ask("room.kick", t.KickMember(room="team", agent="agent-a"), t.MemberGone)
+            out = await at.web.ask("POST /rooms/team/agents", me, token=token)
+            assert (out.status, out.document["error"]) == (404, "no_such_room")
+
+    run(main)
+
+
 def test_the_same_name_in_two_rooms_is_two_agents() -> None:
     async def main() -> None:
         async with guests("agent-a") as at:
@@ -135,6 +155,11 @@ def test_an_agent_may_be_there_only_while_something_is_true() -> None:
         ("POST /rooms", {}, 400, "invalid_param"),
         ("POST /rooms", {"id": 7}, 400, "invalid_param"),
         ("POST /rooms", {"id": "x", "meta": {}}, 400, "invalid_param"),
+        ("POST /rooms", {"id": ".."}, 400, "invalid_name"),
+        ("POST /rooms", {"id": "r_0123456789"}, 400, "invalid_name"),
+        ("POST /rooms/team/agents", {"id": "."}, 400, "invalid_name"),
+        ("POST /rooms/team/agents", {"id": "a", "idempotency_key": "k"}, 400, "invalid_param"),
+        ("POST /rooms/team/nothing", {}, 404, "unknown_operation"),
         ("POST /rooms", {"id": "a b"}, 400, "invalid_name"),
         ("POST /rooms?id=x", {}, 400, "invalid_param"),
         ("POST /rooms/nowhere/agents", {"id": "a"}, 404, "no_such_room"),
@@ -209,10 +234,51 @@ def test_whoever_names_itself_names_the_agent_of_its_token() -> None:
                 ("PUT /state", {"agent": "agent-b", "key": "x", "value": 1}),
                 ("POST /agents/agent-b/heartbeat", {"status": "busy"}),
                 ("GET /wait?condition=true&agent=agent-b", None),
+                ("POST /messages", {"from": 7, "body": "x"}),
             ):
                 answer = await at.ask("agent-a", line, body)
                 assert (answer.status, answer.document["error"]) == (403, "identity_mismatch"), line
             assert (await at.ask("agent-a", "POST /messages", {"from": "agent-a", "body": "x"})).status == 201
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("line", "body"),
+    [
+        ("PUT /state", {"key": "x", "value": 1, "room": "annex"}),
+        ("PUT /state", {"key": "x", "value": 1, "idempotency_key": "k-1"}),
+        ("POST /messages", {"body": "innocent", "data": {"evil": 1}}),
+        ("POST /messages", {"body": "innocent", "text": "evil"}),
+        ("POST /actions/go/invoke", {"id": "stop"}),
+        ("GET /messages?since=3", None),
+        ("GET /messages?after=null", None),
+        ("GET /messages?after=", None),
+        ("GET /messages?after=-1", None),
+        ("GET /wait?condition=true&wait_ms=1000", None),
+        ("GET /wait?condition=true&timeout=-1", None),
+        ("GET /agents?expr=1", None),
+        ("GET /state?after=x", None),
+        ("PATCH /state/timer", None),
+        ("DELETE /state?key=a", {"key": "b"}),
+    ],
+)
+def test_what_is_no_parameter_of_a_call_is_refused_and_not_replaced(line: str, body: object) -> None:
+    async def main() -> None:
+        async with guests("agent-a") as at:
+            answer = await at.ask("agent-a", line, body)
+            assert (answer.status, answer.document["error"]) == (400, "invalid_param"), answer.body
+
+    run(main)
+
+
+def test_a_heartbeat_goes_to_the_room_of_its_token() -> None:
+    async def main() -> None:
+        async with guests("agent-a") as at:
+            line = "POST /rooms/nowhere/agents/agent-a/heartbeat"
+            answer = await at.web.ask(line, {"status": "busy"}, token=at.tokens["agent-a"])
+            assert (answer.status, answer.document["error"]) == (404, "no_such_room")
+            assert (await at.done("agent-a", "POST /eval", {"expr": "agents[self].status"}))["value"] == "active"
 
     run(main)
 

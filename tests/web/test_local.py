@@ -42,13 +42,35 @@ def test_a_door_answers_where_it_says_until_it_is_closed() -> None:
             assert await visit(url) == 200
             assert await visit(url, f"localhost:{urlsplit(url).port}") == 200
             assert await visit(url, "evil.example") == 421
-            door.close()
+            await door.close()
             assert where(door) is None
             await trio.testing.wait_all_tasks_blocked()
             with pytest.raises(OSError, match=r"refused|could not be opened|failed"):
                 await visit(url)
             # It can be opened again.
             assert await visit(await door.open(0, lets_in=False)) == 200
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+
+
+def test_two_who_open_a_door_at_once_open_one() -> None:
+    async def main() -> None:
+        async with engine_world() as home, trio.open_nursery() as nursery:
+            door = LocalDoor(home.engine, home.engine.bearers, home.world.keys.principal, nursery)
+            urls: list[str] = []
+
+            async def opened() -> None:
+                urls.append(await door.open(0, lets_in=False))
+
+            async with trio.open_nursery() as both:
+                both.start_soon(opened)
+                both.start_soon(opened)
+            assert len(set(urls)) == 1
+            await door.close()
+            await trio.testing.wait_all_tasks_blocked()
+            with pytest.raises(OSError, match=r"refused|could not be opened|failed"):
+                await visit(urls[0])
             nursery.cancel_scope.cancel()
 
     trio.run(main)

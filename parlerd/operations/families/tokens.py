@@ -24,12 +24,21 @@ class MintToken(Params, frozen=True, kw_only=True):
     label: Annotated[str, Meta(max_length=64)] = ""
 
 
+class NarrowToken(Params, frozen=True, kw_only=True):
+    """Another token, made of the one that is shown, for the same agent and room: for no more than that one, and no
+    longer. It ends with that one."""
+
+    access: Annotated[tuple[Access, ...], Meta(min_length=1)]
+    days: Annotated[int, Meta(ge=1, le=180)] = DEFAULT_DAYS
+    label: Annotated[str, Meta(max_length=64)] = ""
+
+
 class RotateToken(Params, frozen=True, kw_only=True):
     """Of the token that is shown. The new one is for the same, and holds for 30 days."""
 
 
 class TokenInfo(Result, frozen=True, kw_only=True):
-    """A token by its id, as `agent` in `room`."""
+    """A token by its id, as `agent` in `room`; with a `parent` it was made of that token, and ends with it."""
 
     id: str
     agent: str
@@ -38,6 +47,7 @@ class TokenInfo(Result, frozen=True, kw_only=True):
     minted_at: int
     expires_at: int
     label: str = ""
+    parent: str = ""
     name: str = ""
 
 
@@ -106,6 +116,19 @@ FAMILY: Final = Family(
             example={"room": "auth-redesign"},
             answers=({"token": "as_...", "info": _TOKEN, "url": "http://127.0.0.1:8756"},),
             command="parler token mint",
+        ),
+        Operation(
+            name="token.narrow",
+            summary="Mint a token of the one that is shown: for no more than that, and no longer.",
+            params=NarrowToken,
+            result=MintedToken,
+            plane="agent",
+            effect="write",
+            errors=("no_such_token", "too_many_tokens"),
+            facts=("token_minted",),
+            example={"access": ["read"]},
+            answers=({"token": "as_...", "info": _TOKEN, "url": "http://127.0.0.1:8756"},),
+            http=Route("POST /tokens", "mint"),
         ),
         Operation(
             name="token.rotate",
