@@ -186,7 +186,7 @@ class Visitors:
         named = {} if owner is None else home.state.room_names.get(owner.id, {})
         room = RoomId(wanted) if wanted in named.values() else named.get(wanted)
         if room is None:
-            raise Refused("no_such_room", hint="POST /rooms opens one.")
+            raise Refused("no_such_room", tool_hint="POST /rooms opens one.")
         return await self._desk.rooms.get(room)
 
     async def _newcomer(self, name: str, room: RoomId) -> AgentRecord:

@@ -228,7 +228,7 @@ def _require_version(request: Request) -> None:
         raise Refused(
             "unsupported_version",
             f"This home serves the contract of {CONTRACT}.",
-            hint=f"Send `{_VERSION}: {CONTRACT}`, or no such header.",
+            tool_hint=f"Send `{_VERSION}: {CONTRACT}`, or no such header.",
             versions=[CONTRACT],
         )
 
@@ -362,10 +362,10 @@ def _json(status: int, body: bytes, headers: Mapping[str, str]) -> Response:
 
 async def _no_such_page(request: Request, error: Exception) -> Response:
     status = getattr(error, "status_code", 404)
-    nothing = Refused("unknown_operation", "There is nothing here.", hint="GET /llms.txt lists what there is.")
+    nothing = Refused("unknown_operation", "There is nothing here.", tool_hint="GET /llms.txt lists what there is.")
     body = error_of(nothing, secrets.token_hex(8))
     if request.url.path.startswith("/rooms"):
-        body = msgspec.json.encode(flat_error(nothing, nothing.hint))
+        body = msgspec.json.encode(flat_error(nothing, nothing.tool_hint))
     headers = {name: value for name, value in (getattr(error, "headers", None) or {}).items() if name == "Allow"}
     await trio.lowlevel.checkpoint()
     return _json(status, body, headers)

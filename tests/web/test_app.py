@@ -329,6 +329,9 @@ def test_another_version_of_the_contract_is_refused_with_those_there_are() -> No
         async with house() as at:
             answer = await at.web.ask("GET /v1/me", token=at.token, headers={"Parler-Version": "2020-01-01"})
             assert (answer.status, answer.code) == (400, "unsupported_version")
+            assert description.CONTRACT in answer.document["error"]["hint"]
+            nothing = await at.web.ask("GET /v1/nothing")
+            assert "/llms.txt" in nothing.document["error"]["hint"]
             flat = await at.web.ask("GET /rooms", token=at.token, headers={"Parler-Version": "2020-01-01"})
             assert (flat.status, flat.document["error"]) == (400, "unsupported_version")
             assert answer.document["error"]["details"]["versions"] == [description.CONTRACT]
