@@ -12,7 +12,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import trio
 
@@ -121,6 +121,7 @@ from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
 from parlerd.settings import Settings, is_weaker
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 MAX_WITHIN: Final = 256
@@ -194,6 +195,10 @@ class Engine:
     def people(self) -> People:
         """Who may open links to this home."""
         return self._people
+
+    async def aside(self, work: Callable[[Callable[[], None]], T]) -> T:
+        """Do something beside the loop, where the files of this home are read and written (`BlobDriver.aside`)."""
+        return await self._desk.shelf.aside(work)
 
     async def count_kept(self) -> None:
         """Count what each person of another home keeps here: for a relay, once, while it serves already."""

@@ -39,6 +39,7 @@ from parlerd.web import description
 from parlerd.web.calls import MAX_WAIT_MS, over_http, with_calls
 from parlerd.web.description import CONTRACT
 from parlerd.web.events import Events, Items, place_of, until_gone
+from parlerd.web.files import Download, upload
 from parlerd.web.flat import FLAT, Asked, Flat, flat_error
 from parlerd.web.ports import Asker, Serving, TokenBook
 
@@ -51,6 +52,12 @@ _NEW: Final = (t.MintedToken, t.RoomBegun, t.RoomEntered)
 _COMMON: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", _VERSION: CONTRACT}
 
 
+def is_upload(scope: Scope) -> bool:
+    """Whether the body of a request is a file, which is read piece by piece and may be large."""
+    parts: list[str] = scope["path"].split("/")
+    return scope["method"] == "PUT" and parts[1:3] == ["v1", "rooms"] and parts[4:] == ["blobs"]
+
+
 class Web:
     """The application. `stranger` makes the caller that anybody is who shows no token."""
 
@@ -58,14 +65,14 @@ class Web:
         self._engine = engine
         self._tokens = tokens
         self._stranger = stranger
-        served = [operation for operation in OPERATIONS.values() if description.is_served(operation)]
         routes = [
             Route("/llms.txt", _page(description.guide(), "text/plain; charset=utf-8")),
             Route("/openapi.json", _page(description.openapi(), "application/json")),
             Route("/v1/errors", _page(msgspec.json.encode(description.errors()), "application/json")),
         ]
-        for operation in served:
-            assert operation.http is not None
+        for operation in OPERATIONS.values():
+            if operation.http is None:
+                continue
             path, method = f"/v1{operation.http.path}", operation.http.method
             routes.append(Route(path, self._answering(operation), methods=[method]))
         routes.append(Route("/v1/rooms/{room}/llms.txt", self._guide, methods=["GET"]))
@@ -112,7 +119,13 @@ class Web:
         assert operation.http is not None
         asker = await self._asker(operation, request)
         _require_version(request)
+        if operation.name == "blob.put":
+            return await self._uploaded(operation, asker, request)
         given, is_text = await _given(operation, request)
+        if operation.name == "blob.get":
+            found, _ = await self._called(OPERATIONS["blob.find"], given, asker, request, is_text=is_text)
+            assert isinstance(found, t.FoundBlob)
+            return Download(self._engine, self._tokens, asker, found, _refused, _COMMON)
         if operation.stream:
             params, _ = _params(operation, given, request, is_text=is_text)
             assert asker.token is not None, "nobody follows anything without a token"
@@ -215,6 +228,19 @@ class Web:
             if failed:
                 raise failed[0]
         raise Refused("token_invalid" if scope.cancelled_caught else "cancelled")
+
+    async def _uploaded(self, operation: t.Operation, asker: Asker, request: Request) -> Response:
+        """A file that comes as the body of a request. Whoever may bring none is told before its body is read."""
+        if request.url.query:
+            raise _invalid("query", "This call has no parameters but those of its path.")
+        assert asker.token is not None
+        if not asker.caller.facts.authority.is_for(operation):
+            raise Refused("not_permitted", "This token is not for `files`.")
+        self._require_room(asker.token)
+        with self._tokens.using(asker.token):
+            put = await upload(self._engine, asker, _path_params(request)["room"], request)
+            return _json(201, msgspec.json.encode(put), {})
+        raise Refused("token_invalid")
 
     def _require_room(self, token: Token) -> None:
         """Refuse one call more than a token may have under way."""

@@ -19,6 +19,7 @@ import msgspec
 from parlerd.operations import types as t
 from parlerd.web.description import CONTRACT, contract_file, served
 
+_FILES: Final = ("blob.put", "blob.get")
 _REF: Final = "#/components/schemas/{name}"
 _STATUSES: Final = (400, 401, 403, 404, 405, 408, 409, 410, 413, 415, 417, 421, 426, 429, 431, 500, 503, 505, 507)
 """What may be answered beside what was asked for, the door's own answers among them."""
@@ -70,6 +71,8 @@ def _described(operation: t.Operation, components: dict[str, Any]) -> dict[str, 
     properties: dict[str, Any] = shape.get("properties", {})
     required = set(shape.get("required", ()))
     in_path = operation.http.fields
+    if operation.name in _FILES:
+        return _file(operation)
     is_query = operation.http.method in ("GET", "DELETE")
     parameters: list[dict[str, Any]] = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in in_path
@@ -82,10 +85,7 @@ def _described(operation: t.Operation, components: dict[str, Any]) -> dict[str, 
         "responses": {
             **({} if operation.effect == "read" else {"201": _answer(operation)}),
             "200": _answer(operation),
-            "default": {
-                "description": ", ".join(map(str, _STATUSES)),
-                "content": {"application/json": {"schema": {"$ref": _REF.format(name="Error")}}},
-            },
+            "default": _refusal(),
         },
     }
     if is_query:
@@ -103,6 +103,36 @@ def _described(operation: t.Operation, components: dict[str, Any]) -> dict[str, 
     if parameters:
         described["parameters"] = parameters
     return described
+
+
+def _file(operation: t.Operation) -> dict[str, Any]:
+    """A call by which the bytes of a file come or go."""
+    assert operation.http is not None
+    binary = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+    is_upload = operation.http.method == "PUT"
+    described: dict[str, Any] = {
+        "operationId": operation.name,
+        "summary": operation.summary,
+        "x-access": operation.http.access,
+        "parameters": [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+            for name in operation.http.fields
+        ],
+        "responses": {
+            **({"201": _answer(operation)} if is_upload else {"200": {"description": operation.summary, **binary}}),
+            "default": _refusal(),
+        },
+    }
+    if is_upload:
+        described["requestBody"] = {"required": True, **binary}
+    return described
+
+
+def _refusal() -> dict[str, Any]:
+    return {
+        "description": ", ".join(map(str, _STATUSES)),
+        "content": {"application/json": {"schema": {"$ref": _REF.format(name="Error")}}},
+    }
 
 
 def _answer(operation: t.Operation) -> dict[str, Any]:

@@ -16,18 +16,11 @@ from parlerd.operations.registry import OPERATIONS
 
 CONTRACT: Final = "2026-12-01"
 """The version of the contract: the day from which on it holds. Source: contract spec, Version."""
-_BY_DESCRIPTOR: Final = frozenset({"blob.put", "blob.get"})
-"""Files are handed over as descriptors; over HTTP nobody has one."""
-
-
-def is_served(operation: t.Operation) -> bool:
-    """Whether this door answers an operation."""
-    return operation.http is not None and operation.name not in _BY_DESCRIPTOR
 
 
 def served() -> list[t.Operation]:
     """The operations that this door answers, in the order of the registry."""
-    return [operation for operation in OPERATIONS.values() if is_served(operation)]
+    return [operation for operation in OPERATIONS.values() if operation.http is not None]
 
 
 def openapi() -> bytes:

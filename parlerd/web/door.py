@@ -4,6 +4,7 @@
     checks    of every request, and not of the connection: the Host is ours, an Origin is ours, nothing is upgraded, a
               body has one length, the path is plain
     body      1 MiB at most, within 10 seconds, read before the application is asked
+    file      256 MiB at most, within 10 minutes, read by the application piece by piece, each within 10 seconds
     answer    then the next request, within 15 seconds
 
 h11 reads and writes the protocol; the sockets, the clock and the bounds are ours. Why no server from a library: those
@@ -35,10 +36,14 @@ MAX_HEAD: Final = 16 * 1024
 HEAD_S: Final = 5.0
 MAX_BODY: Final = 1024 * 1024
 BODY_S: Final = 10.0
+MAX_FILE: Final = 256 * 1024 * 1024
+"""Bytes of a file: as many as the setting `blob_max_bytes` allows by itself."""
+FILE_S: Final = 600.0
 IDLE_S: Final = 15.0
 MAX_CONNECTIONS: Final = 64
 """Connections at a time. Further ones are closed at once."""
 _PIECE: Final = 4096
+_FILE_PIECE: Final = 64 * 1024
 _REFUSED: Final = msgspec.json.encode(
     {"error": {"retryable": False, **msgspec.to_builtins(Refused("request_refused").body())}}
 )
@@ -46,7 +51,7 @@ _REFUSED: Final = msgspec.json.encode(
 """The body of every answer that the door gives by itself."""
 
 Message = MutableMapping[str, Any]
-_Said = h11.Response | h11.Data | h11.EndOfMessage
+_Said = h11.InformationalResponse | h11.Response | h11.Data | h11.EndOfMessage
 Application = Callable[
     [Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]
 ]
@@ -64,9 +69,13 @@ class _Bad(Exception):
 class Door:
     """The connections of one listener."""
 
-    def __init__(self, app: Application, names: Iterable[str]) -> None:
-        """`names` are what a `Host` may say, with the port, and what an `Origin` may say after `http://`."""
+    def __init__(
+        self, app: Application, names: Iterable[str], *, is_upload: Callable[[Message], bool] = lambda scope: False
+    ) -> None:
+        """`names` are what a `Host` may say, with the port, and what an `Origin` may say after `http://`. `is_upload`
+        says whether the body of a request is a file."""
         self._app = app
+        self._is_upload = is_upload
         self._names = frozenset(name.encode() for name in names)
         self._connections = 0
         self._number = 0
@@ -90,7 +99,7 @@ class Door:
         self._number += 1
         try:
             async with stream:
-                await _Visit(stream, self._app, self._names, self._number).run()
+                await _Visit(stream, self._app, self._names, self._number, self._is_upload).run()
         except* (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError, OSError):
             pass  # whoever was there is gone, or reads nothing
         except* Exception as group:
@@ -111,8 +120,16 @@ def _single(group: BaseExceptionGroup[Exception]) -> Iterator[BaseException]:
 class _Visit:
     """One connection."""
 
-    def __init__(self, stream: trio.abc.Stream, app: Application, names: frozenset[bytes], number: int) -> None:
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        app: Application,
+        names: frozenset[bytes],
+        number: int,
+        is_upload: Callable[[Message], bool],
+    ) -> None:
         self._stream = stream
+        self._is_upload = is_upload
         self._number = number
         self._app = app
         self._names = names
@@ -122,7 +139,11 @@ class _Visit:
         self._is_head = False
         """Whether the answer under way has no body, whatever the application says."""
         self._body: bytes | None = None
-        """The body of the request under way, until the application has it."""
+        """The body of the request under way, until the application has it; None for a file too."""
+        self._comes = False
+        """Whether the body under way is a file, of which more comes."""
+        self._file_by = 0.0
+        """Until when that file has to be there."""
         self._unsent: list[_Said] = []
         """The head of the answer under way, until something of its body comes."""
         self._is_torn = False
@@ -137,7 +158,8 @@ class _Visit:
                     return
                 self._is_head = request.method == b"HEAD"
                 scope = self._checked(request)
-                self._body = await self._whole_body()
+                self._comes, self._file_by = self._is_upload(scope), trio.current_time() + FILE_S
+                self._body = None if self._comes else await self._whole_body()
                 await self._app(scope, self._receive, self._send)
             except _Bad as bad:
                 await self._refuse(bad.status)
@@ -192,14 +214,12 @@ class _Visit:
             # A body that comes in chunks has no length that could be refused before it was read.
             raise _Bad(400 if b"upgrade" not in found else 426)
         length = found.get(b"content-length", [b"0"])[0]
-        if int(length) > MAX_BODY:
-            raise _Bad(413)
-        if b"expect" in found:
+        if any(expected.lower() != b"100-continue" for expected in found.get(b"expect", [])):
             raise _Bad(417)
         path, _, query = request.target.partition(b"?")
         path = _plain(path)
         _decoded(query)
-        return {
+        scope: Message = {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},
             "http_version": "1.1",
@@ -213,6 +233,9 @@ class _Visit:
             "client": ("connection", self._number),
             "server": None,
         }
+        if int(length) > (MAX_FILE if self._is_upload(scope) else MAX_BODY):
+            raise _Bad(413)
+        return scope
 
     async def _whole_body(self) -> bytes:
         """The body of a request. Raises `_Bad`."""
@@ -223,6 +246,7 @@ class _Visit:
                 continue
             if event is not h11.NEED_DATA:
                 raise _Bad(400)
+            await self._let_come()
             data = b""
             with trio.move_on_at(deadline) as waited:
                 data = bytes(await self._stream.receive_some(_PIECE))
@@ -230,6 +254,11 @@ class _Visit:
                 raise _Bad(408)
             self._h11.receive_data(data)
         return bytes(body)
+
+    async def _let_come(self) -> None:
+        """Tell a client that waits with its body until it is asked for it that it is wanted."""
+        if self._h11.they_are_waiting_for_100_continue:
+            await self._say(h11.InformationalResponse(status_code=100, headers=[]))
 
     # -- for the application -------------------------------------------------------------------------------
 
@@ -239,8 +268,32 @@ class _Visit:
             body, self._body = self._body, None
             await trio.lowlevel.checkpoint()
             return {"type": "http.request", "body": body, "more_body": False}
+        if self._comes:
+            return await self._piece_of_file()
         await self._gone()
         return {"type": "http.disconnect"}
+
+    async def _piece_of_file(self) -> Message:
+        """The next piece; `http.disconnect` where it does not come."""
+        while True:
+            try:
+                event = self._h11.next_event()
+            except h11.RemoteProtocolError:
+                return {"type": "http.disconnect"}
+            if isinstance(event, h11.Data):
+                return {"type": "http.request", "body": bytes(event.data), "more_body": True}
+            if isinstance(event, h11.EndOfMessage):
+                self._comes = False
+                return {"type": "http.request", "body": b"", "more_body": False}
+            if event is not h11.NEED_DATA:
+                return {"type": "http.disconnect"}
+            await self._let_come()
+            data = b""
+            with trio.move_on_at(min(trio.current_time() + BODY_S, self._file_by)) as waited:
+                data = bytes(await self._stream.receive_some(_FILE_PIECE))
+            if waited.cancelled_caught:
+                return {"type": "http.disconnect"}
+            self._h11.receive_data(data)
 
     async def _gone(self) -> None:
         """Wait until the other side ends the connection. What it sends before is of its next request, and a bounded

@@ -14,7 +14,7 @@ from parlerd.core.errors import Refused
 from parlerd.core.model import PrincipalId
 from parlerd.engine.authority import of_visitor
 from parlerd.engine.callers import Caller, Facts
-from parlerd.web.app import Web
+from parlerd.web.app import Web, is_upload
 from parlerd.web.door import Door
 from parlerd.web.ports import Serving, TokenBook
 
@@ -55,7 +55,7 @@ class LocalDoor:
             raise Refused("port_taken", f"Port {port} cannot be used on this machine.", port=port) from None
         port = listener.socket.getsockname()[1]
         names = [f"{name}:{port}" for name in (ADDRESS, "localhost")]
-        door = Door(Web(self._engine, self._tokens, self._stranger).app, names)
+        door = Door(Web(self._engine, self._tokens, self._stranger).app, names, is_upload=is_upload)
         self._open = trio.CancelScope()
         self._nursery.start_soon(self._serve, door, listener, self._open)
         return f"http://{ADDRESS}:{port}"

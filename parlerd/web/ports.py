@@ -5,9 +5,9 @@ Above: `app`, `events`. Below: the engine's callers and tokens. Invariant: nothi
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import trio
 
@@ -15,11 +15,17 @@ from parlerd.core.tokens import Token
 from parlerd.engine.callers import Caller
 from parlerd.operations import types as t
 
+T = TypeVar("T")
+
 
 class Serving(Protocol):
     """The engine, as far as this door needs it."""
 
     async def call(self, op: str, params: t.Params, caller: Caller) -> t.Result: ...
+
+    async def aside(self, work: Callable[[Callable[[], None]], T]) -> T:
+        """Do something beside the loop, such as to wait for a disk."""
+        ...
 
     def stream(
         self, op: str, params: t.Params, caller: Caller

@@ -100,6 +100,18 @@ def test_programs_open_a_room_and_come_into_it_with_nothing_but_curl(somebody: S
     assert ended["agents"].keys() == {"agent-a", "agent-b"}
     assert curl("POST /rooms/my-room/agents", {"id": "agent-a"})["error"] == "agent_exists"
     assert curl("PUT /rooms/my-room/state", {"key": "phase", "value": "x"})["error"] == "token_required"
+    # A file goes there and back.
+    file = somebody.home.root.parent / "report.bin"
+    file.write_bytes(bytes(range(256)) * 8_192)
+    bearer = ["--header", f"Authorization: Bearer {tokens['agent-a']}"]
+    (there,) = [room["room"] for room in curl("GET /rooms", token=tokens["agent-a"])]
+    blobs = f"{url}/v1/rooms/{there}/blobs"
+    put = subprocess.run(["curl", "-sS", "-T", str(file), *bearer, blobs], capture_output=True, check=True, timeout=60)
+    brought = json.loads(put.stdout)
+    said = {"blob": brought["blob"], "size": brought["size"], "name": "report.bin"}
+    curl(f"POST /v1/rooms/{there}/files", said, tokens["agent-a"])
+    words = ["curl", "-sS", *bearer, f"{blobs}/{brought['blob']}"]
+    assert subprocess.run(words, capture_output=True, check=True, timeout=60).stdout == file.read_bytes()
     # The person sees the room among their own.
     (room,) = somebody.runs("rooms", "--json").document["rooms"]
     assert (room["name"], room["topic"]) == ("my-room", "open to every program of this machine")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +15,8 @@ import trio.testing
 from parlerd.engine.authority import of_visitor
 from parlerd.engine.callers import Caller, Facts
 from parlerd.operations import types as t
-from parlerd.web.app import Web
-from parlerd.web.door import Application, Door
+from parlerd.web.app import Web, is_upload
+from parlerd.web.door import Application, Door, Message
 from tests.support.engine import Party, Served
 
 NAME = "127.0.0.1:8756"
@@ -107,10 +107,12 @@ class Client:
 
 
 @asynccontextmanager
-async def served(app: Application) -> AsyncIterator[tuple[Door, trio.Nursery]]:
+async def served(
+    app: Application, *, is_upload: Callable[[Message], bool] = lambda scope: False
+) -> AsyncIterator[tuple[Door, trio.Nursery]]:
     """A door before an application."""
     async with trio.open_nursery() as nursery:
-        yield Door(app, [NAME]), nursery
+        yield Door(app, [NAME], is_upload=is_upload), nursery
         nursery.cancel_scope.cancel()
 
 
@@ -146,7 +148,7 @@ async def over_http(home: Served, *, lets_in: bool = False) -> AsyncIterator[Ove
     def stranger() -> Caller:
         return Caller(Facts("http", "http", authority))
 
-    async with served(Web(home.engine, home.engine.bearers, stranger).app) as (door, nursery):
+    async with served(Web(home.engine, home.engine.bearers, stranger).app, is_upload=is_upload) as (door, nursery):
         yield OverHttp(door, nursery)
 
 
