@@ -59,9 +59,10 @@ def is_upload(scope: Scope) -> bool:
 
 
 class Web:
-    """The application. `stranger` makes the caller that anybody is who shows no token."""
+    """The application. `stranger` makes the caller that somebody is who shows no token,
+    by the port at the other end of the connection."""
 
-    def __init__(self, engine: Serving, tokens: TokenBook, stranger: Callable[[], Caller]) -> None:
+    def __init__(self, engine: Serving, tokens: TokenBook, stranger: Callable[[int], Caller]) -> None:
         self._engine = engine
         self._tokens = tokens
         self._stranger = stranger
@@ -187,12 +188,12 @@ class Web:
         kind, _, text = "".join(shown).partition(" ")
         if kind.lower() != "bearer" or not text:
             raise Refused("token_required")
-        return Asker(*await self._tokens.caller_of(text.strip(), self._stranger()))
+        return Asker(*await self._tokens.caller_of(text.strip(), self._stranger(_port_of(request))))
 
     def _visitor(self, request: Request) -> Asker:
         """Whoever shows no token, or none that matters. A page in a browser can send a form here without asking, and no
         JSON."""
-        stranger = self._stranger()
+        stranger = self._stranger(_port_of(request))
         if "visitor" not in stranger.facts.authority.planes and "Authorization" not in request.headers:
             raise Refused("token_required", hint="Ask the person for a token, or to run: parler serve-http --open")
         if request.headers.get("Content-Type", "").partition(";")[0].strip().lower() != "application/json":
@@ -246,6 +247,10 @@ class Web:
         """Refuse one call more than a token may have under way."""
         if self._tokens.count(token) >= MAX_CALLS:
             raise Refused("busy", f"{MAX_CALLS} calls are under way with this token.", retry_after_ms=1000)
+
+
+def _port_of(request: Request) -> int:
+    return 0 if request.client is None else request.client.port
 
 
 def _require_version(request: Request) -> None:

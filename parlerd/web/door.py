@@ -78,8 +78,6 @@ class Door:
         self._is_upload = is_upload
         self._names = frozenset(name.encode() for name in names)
         self._connections = 0
-        self._number = 0
-        """Of the newest connection."""
 
     async def serve(self, listener: trio.SocketListener) -> None:
         """Take connections in until cancelled; then the listener is closed."""
@@ -88,18 +86,21 @@ class Door:
 
     async def _visit(self, stream: trio.SocketStream) -> None:
         stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        await self.visit(stream)
+        try:
+            port = stream.socket.getpeername()[1]
+        except OSError:
+            port = 0  # it is gone already
+        await self.visit(stream, port)
 
-    async def visit(self, stream: trio.abc.Stream) -> None:
-        """Serve one connection until it ends, and close it."""
+    async def visit(self, stream: trio.abc.Stream, port: int = 0) -> None:
+        """Serve one connection until it ends, and close it. `port` is the one at its other end."""
         if self._connections >= MAX_CONNECTIONS:
             await stream.aclose()
             return
         self._connections += 1
-        self._number += 1
         try:
             async with stream:
-                await _Visit(stream, self._app, self._names, self._number, self._is_upload).run()
+                await _Visit(stream, self._app, self._names, port, self._is_upload).run()
         except* (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError, OSError):
             pass  # whoever was there is gone, or reads nothing
         except* Exception as group:
@@ -125,12 +126,12 @@ class _Visit:
         stream: trio.abc.Stream,
         app: Application,
         names: frozenset[bytes],
-        number: int,
+        port: int,
         is_upload: Callable[[Message], bool],
     ) -> None:
         self._stream = stream
         self._is_upload = is_upload
-        self._number = number
+        self._port = port
         self._app = app
         self._names = names
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
@@ -230,7 +231,7 @@ class _Visit:
             "query_string": query,
             "root_path": "",
             "headers": headers,
-            "client": ("connection", self._number),
+            "client": ("", self._port),
             "server": None,
         }
         if int(length) > (MAX_FILE if self._is_upload(scope) else MAX_BODY):

@@ -1,11 +1,14 @@
 """The door over HTTP of this machine's daemon: opened when a person asks, on loopback alone.
 
-Not here: what it answers (`app`). Above: the daemon. Below: `door`. Invariant: no other machine reaches it.
+Not here: what it answers (`app`). Above: the daemon. Below: `door`. Invariants: no other machine reaches it; without a
+token no other user of this machine is let in, where the system tells users apart.
 """
 
 from __future__ import annotations
 
 import errno
+import os
+from pathlib import Path
 from typing import Final
 
 import trio
@@ -30,6 +33,8 @@ class LocalDoor:
         self._principal = principal
         """Whose home it is."""
         self._nursery = nursery
+        self._port = 0
+        """Where it listens, or did last."""
         self._opening = trio.Lock()
         """Held while the door is opened or closed."""
         self._open = trio.CancelScope()
@@ -53,7 +58,7 @@ class LocalDoor:
             if error.errno not in (errno.EADDRINUSE, errno.EACCES):
                 raise
             raise Refused("port_taken", f"Port {port} cannot be used on this machine.", port=port) from None
-        port = listener.socket.getsockname()[1]
+        port = self._port = listener.socket.getsockname()[1]
         names = [f"{name}:{port}" for name in (ADDRESS, "localhost")]
         door = Door(Web(self._engine, self._tokens, self._stranger).app, names, is_upload=is_upload)
         self._open = trio.CancelScope()
@@ -70,6 +75,25 @@ class LocalDoor:
             self._open.cancel()
             self.url, self.lets_in = None, False
 
-    def _stranger(self) -> Caller:
-        """Whoever shows no token: one for all, so that whoever guesses on many connections guesses once."""
-        return Caller(Facts("http", "http", of_visitor(self._principal, is_let_in=self.lets_in)))
+    def _stranger(self, port: int) -> Caller:
+        """Whoever shows no token: one for all, so that whoever guesses on many connections guesses once. Let in is who
+        is of this user, as far as the system tells: everybody on this machine reaches this address."""
+        is_let_in = self.lets_in and user_of(port, self._port) in (os.getuid(), None)
+        return Caller(Facts("http", "http", of_visitor(self._principal, is_let_in=is_let_in)))
+
+
+def user_of(port: int, door: int, tables: Path = Path("/proc/net")) -> int | None:
+    """The user whose process has the other end of a connection to a door of this machine, by both ports. -1 where the
+    system knows no such connection (any more), and None where it tells nobody, as macOS."""
+    if not tables.is_dir():
+        return None
+    for name in ("tcp", "tcp6"):
+        try:
+            lines = (tables / name).read_text(encoding="ascii").splitlines()[1:]
+        except OSError:
+            continue  # there is no IPv6
+        for fields in map(str.split, lines):
+            ends = [int(end.rpartition(":")[2], 16) for end in fields[1:3]]
+            if ends == [port, door]:
+                return int(fields[7])
+    return -1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -10,7 +12,7 @@ import trio
 import trio.testing
 
 from parlerd.core.errors import ParlerError
-from parlerd.web.local import LocalDoor
+from parlerd.web.local import LocalDoor, user_of
 from tests.support.engine import engine_world
 from tests.support.http import Client
 
@@ -71,6 +73,47 @@ def test_two_who_open_a_door_at_once_open_one() -> None:
             await trio.testing.wait_all_tasks_blocked()
             with pytest.raises(OSError, match=r"refused|could not be opened|failed"):
                 await visit(urls[0])
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+
+
+TELLS_USERS = Path("/proc/net").is_dir()
+ENDS = """\
+  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 0100007F:2234 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 50114 1 0 100 0
+   1: 0100007F:2234 0100007F:9C40 01 00000000:00000000 00:00000000 00000000     0        0 51107 1 0 20 4
+   2: 0100007F:9C40 0100007F:2234 01 00000000:00000000 00:00000000 00000000  1001        0 51106 2 0 20 4
+"""
+
+
+def test_whose_a_connection_is_is_asked_of_the_system(tmp_path: Path) -> None:
+    (tmp_path / "tcp").write_text(ENDS)
+    assert user_of(0x9C40, 0x2234, tmp_path) == 1001
+    # The door's own end is nobody else's, and another connection is none.
+    assert user_of(0x9C41, 0x2234, tmp_path) == -1
+    (tmp_path / "tcp6").write_text(ENDS.replace("9C40", "9C41").replace("0100007F", "0000000000000000FFFF00000100007F"))
+    assert user_of(0x9C41, 0x2234, tmp_path) == 1001
+    assert user_of(0x9C40, 0x2234, tmp_path / "nowhere") is None
+
+
+def test_another_user_of_this_machine_is_not_let_in_without_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def begun(url: str, name: str) -> int:
+        at = urlsplit(url)
+        assert at.hostname is not None
+        assert at.port is not None
+        async with await trio.open_tcp_stream(at.hostname, at.port) as stream:
+            headers = {"Host": at.netloc, "Content-Type": "application/json"}
+            return (await Client(stream).ask("POST /rooms", {"id": name}, headers=headers)).status
+
+    async def main() -> None:
+        async with engine_world() as home, trio.open_nursery() as nursery:
+            door = LocalDoor(home.engine, home.engine.bearers, home.world.keys.principal, nursery)
+            url = await door.open(0, lets_in=True)
+            assert await begun(url, "team") == 201
+            monkeypatch.setattr("parlerd.web.local.os.getuid", lambda: os.geteuid() + 1)
+            assert await begun(url, "annex") == (401 if TELLS_USERS else 201)
+            monkeypatch.undo()
             nursery.cancel_scope.cancel()
 
     trio.run(main)
