@@ -15,6 +15,7 @@ used.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
@@ -67,7 +68,7 @@ class Web:
         self._tokens = tokens
         self._stranger = stranger
         routes = [
-            Route("/llms.txt", _page(description.guide(), "text/plain; charset=utf-8")),
+            Route("/llms.txt", _page(description.guide().encode(), "text/plain; charset=utf-8")),
             Route("/openapi.json", _page(description.openapi(), "application/json")),
             Route("/v1/errors", _page(msgspec.json.encode(description.errors()), "application/json")),
         ]
@@ -418,11 +419,15 @@ def _without_tokens_in_addresses(app: ASGIApp) -> ASGIApp:
     return checked
 
 
-def _page(body: bytes | str, media: str) -> Callable[[Request], Awaitable[Response]]:
-    """A page that is the same for everybody."""
+def _page(body: bytes, media: str) -> Callable[[Request], Awaitable[Response]]:
+    """A page that is the same for everybody, until another version of Parler answers."""
+    tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+    headers = {"ETag": tag, "Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff", _VERSION: CONTRACT}
 
     async def answer(request: Request) -> Response:
         await trio.lowlevel.checkpoint()
-        return Response(body, 200, {_VERSION: CONTRACT, "X-Content-Type-Options": "nosniff"}, media)
+        if request.headers.get("If-None-Match") == tag:
+            return Response(None, 304, headers)
+        return Response(body, 200, headers, media)
 
     return answer

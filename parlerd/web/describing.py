@@ -21,7 +21,7 @@ from parlerd.web.description import CONTRACT, contract_file, served
 
 _FILES: Final = ("blob.put", "blob.get")
 _REF: Final = "#/components/schemas/{name}"
-_STATUSES: Final = (400, 401, 403, 404, 405, 408, 409, 410, 413, 415, 417, 421, 426, 429, 431, 500, 503, 505, 507)
+STATUSES: Final = (400, 401, 403, 404, 405, 408, 409, 410, 413, 415, 417, 421, 426, 429, 431, 500, 503, 505, 507)
 """What may be answered beside what was asked for, the door's own answers among them."""
 
 
@@ -130,7 +130,7 @@ def _file(operation: t.Operation) -> dict[str, Any]:
 
 def _refusal() -> dict[str, Any]:
     return {
-        "description": ", ".join(map(str, _STATUSES)),
+        "description": ", ".join(map(str, STATUSES)),
         "content": {"application/json": {"schema": {"$ref": _REF.format(name="Error")}}},
     }
 

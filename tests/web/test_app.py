@@ -357,6 +357,10 @@ def test_a_program_finds_out_everything_without_a_token() -> None:
                 described = api["paths"][f"/v1{operation.http.path}"][operation.http.method.lower()]
                 assert described["operationId"] == operation.name
             assert at.room not in guide.body.decode()
+            tag = {"If-None-Match": guide.headers["etag"]}
+            kept = await at.web.ask("GET /llms.txt", headers=tag)
+            assert (kept.status, kept.body, kept.headers["etag"]) == (304, b"", guide.headers["etag"])
+            assert (await at.web.ask("GET /openapi.json", headers=tag)).status == 200
 
     run(main)
 
