@@ -83,7 +83,7 @@ def run(home: Home, *, below_agent: bool = False) -> None:
         watcher = Watcher(HostFiles(home))
         recorder = Recorder()
         user = _user()
-        web = _LateWeb()
+        web = _LateWeb(home.root)
         uplinks = Uplinks(Homes(home.homes), _LateDialer(), keys, called=slug(user, fallback="someone"))
 
         async def main() -> None:
@@ -171,7 +171,8 @@ class _LateWeb:
     """The door over HTTP. Its libraries are imported for the first who asks for it, in a thread: most homes have
     none."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._door: LocalDoor | None = None
         self._parts: tuple[Engine, PrincipalId, trio.Nursery] | None = None
 
@@ -193,7 +194,7 @@ class _LateWeb:
             local = await trio.to_thread.run_sync(importlib.import_module, "parlerd.web.local")
             engine, principal, nursery = self._parts
             if self._door is None:  # nobody else opened one meanwhile
-                self._door = local.LocalDoor(engine, engine.bearers, principal, nursery)
+                self._door = local.LocalDoor(engine, engine.bearers, principal, nursery, self._folder)
         return await self._door.open(port, lets_in=lets_in)
 
     async def close(self) -> None:

@@ -100,7 +100,7 @@ def _serve_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--open",
         action="store_true",
-        help="let programs of this machine open rooms, and come into them, without a token",
+        help="let your programs open rooms, and come into them, without a token",
     )
     parser.add_argument("--stop", action="store_true", help="answer no more")
 
@@ -116,7 +116,7 @@ def _serve(ctx: Context, args: Namespace) -> int:
         out.say("This home answers programs of this machine, until its daemon ends:")
         out.paste("URL: ", (served.url, "good"))
         if served.open:
-            out.note("Every program of this machine may open a room there, and come into it as a new agent:")
+            out.note("Every program of yours may open a room there, and come into it as a new agent:")
             out.paste(
                 f"curl {served.url}/rooms -H 'Content-Type: application/json' -d '{{\"id\": \"team\"}}'", beside=True
             )

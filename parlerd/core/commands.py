@@ -634,11 +634,13 @@ class RotateToken(Command, frozen=True, kw_only=True):
     token: str
     digest: bytes
     wall: Millis
-    expires_at: Millis
 
 
 class RevokeToken(Command, frozen=True, kw_only=True):
+    """By whose `authority` it is, as for one that is minted."""
+
     token: str
+    authority: str = "person"
 
 
 HomeCommand = (

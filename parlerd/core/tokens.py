@@ -122,13 +122,20 @@ class Tokens(Facet[TokensState]):
         old = self.holding(command.token, command.wall)
         if old is None or old.agent != by.actor:
             raise Refused("no_such_token")
+        # As long as the old one was minted for, and no longer than the one that it was made of.
+        until = command.wall + min(old.expires_at - old.minted_at, MAX_DAYS * DAY_MS)
+        if old.parent:
+            parent = self.holding(old.parent, command.wall)
+            if parent is None:
+                raise Refused("no_such_token")
+            until = min(until, parent.expires_at)
         minted = e.TokenMinted(
             token=ids.new("tk"),
             digest=command.digest,
             agent=old.agent,
             room=old.room,
             access=old.access,
-            expires_at=command.expires_at,
+            expires_at=Millis(until),
             label=old.label,
             parent=old.parent,
         )
@@ -137,7 +144,7 @@ class Tokens(Facet[TokensState]):
     def _revoke(self, command: c.RevokeToken, by: By, now: Millis, ids: Ids) -> Decision:
         if command.token not in self.state.tokens:
             raise Refused("no_such_token")
-        return Decision((e.TokenRevoked(token=command.token),), authority="person")
+        return Decision((e.TokenRevoked(token=command.token),), authority=command.authority)
 
     # -- becoming ------------------------------------------------------------------------------------------
 

@@ -108,7 +108,7 @@ def of_token(agent: AgentRecord, token: Token) -> Authority:
 
 
 def of_visitor(principal: PrincipalId, *, is_let_in: bool) -> Authority:
-    """Whoever comes over HTTP and shows no token. Where the person let every program of this machine in, such a caller
+    """Whoever comes over HTTP and shows no token. Where the person let every program of theirs in, such a caller
     may open a room for programs, and come into one as a new agent; else it may do nothing."""
     return Authority(principal, frozenset({"visitor"} if is_let_in else ()))
 

@@ -4,7 +4,7 @@ handlers of tokens, and of the door over HTTP.
     parler token mint --> a text, told once --> Authorization: Bearer TEXT --> `caller_of` --> the engine, as the agent
 
 A token stands for one agent in one room (`Authority.rooms`), so there is no other room for it, whatever it asks. What
-it may be used for, the door asks of the token's record.
+it may be used for is a part of the authority, which the engine checks.
 
 Not here: HTTP (`parlerd.web`), and what a token is (`core.tokens`). Above: the engine. Below: the home room's line.
 Invariant: what is under way with a token ends when the token is revoked or expires.
@@ -102,7 +102,8 @@ class Bearers:
             caller = self._callers[token.id] = Caller(Facts(desk.random.new("s"), "http", authority))
             desk.seats.connect(caller)
             self._scheduler.put(("token", token.id), token.expires_at, partial(self.end, (token.id,)))
-        self._stays(token.id)
+        if self._scheduler.moment(("bearer", token.id)) is None:
+            self._stays(token.id, desk.clock.now())
         return token, caller
 
     async def handle_of(self, token: Token) -> str:
@@ -140,18 +141,18 @@ class Bearers:
                 scope.cancel()
             await self._goes(id)
 
-    def _stays(self, id: str) -> None:
+    def _stays(self, id: str, since: int) -> None:
         """Whoever has a token is there until it was silent for a while: there is no connection to tell that by."""
-        if self._scheduler.moment(("bearer", id)) is None:
-            self._scheduler.put(("bearer", id), Millis(self._desk.clock.now() + SILENT_MS), partial(self._look, id))
+        self._scheduler.put(("bearer", id), Millis(since + SILENT_MS), partial(self._look, id))
 
     async def _look(self, id: str) -> None:
-        caller = self._callers.get(id)
-        # The distance in either direction: what acted while the clock stood ahead is not there for years.
-        if caller is None or (id not in self._under_way and abs(self._desk.clock.now() - caller.last_act) >= SILENT_MS):
+        caller, now = self._callers.get(id), self._desk.clock.now()
+        # What acted while the clock stood ahead is not there for years.
+        since = now if caller is None or id in self._under_way else min(caller.last_act, now)
+        if caller is None or now - since >= SILENT_MS:
             await self._goes(id)
         else:
-            self._stays(id)
+            self._stays(id, since)
             await trio.lowlevel.checkpoint()
 
     async def _goes(self, id: str) -> None:
@@ -204,13 +205,12 @@ class Tokens:
 
     async def revoke(self, by: By, token: str) -> None:
         """Take a token back that nobody was told."""
-        await self._desk.rooms.home.submit(c.RevokeToken(operation="token.revoke", token=token), by)
+        await self._desk.rooms.home.submit(c.RevokeToken(operation="token.revoke", token=token, authority="door"), by)
 
     async def rotate(self, by: By, token: str) -> tuple[str, Token]:
         """Another token in the place of this one. Raises `Refused`: `no_such_token`."""
         text, digest, now = self._drawn()
-        expires_at = Millis(now + t.DEFAULT_DAYS * DAY_MS)
-        command = c.RotateToken(operation="token.rotate", token=token, digest=digest, wall=now, expires_at=expires_at)
+        command = c.RotateToken(operation="token.rotate", token=token, digest=digest, wall=now)
         await self._desk.rooms.home.submit(command, by)
         return text, self._found(digest, now)
 

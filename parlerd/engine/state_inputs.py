@@ -93,7 +93,11 @@ def require_readable(room: Room, agent: AgentId, expression: Expression | None) 
     """Raise `Refused(scope_denied)` for an expression that names a scope which only another agent reads."""
     if expression is None:
         return
-    handle = present(room.state.members, agent).handle
+    require_readable_as(room, present(room.state.members, agent).handle, expression)
+
+
+def require_readable_as(room: Room, handle: str, expression: Expression) -> None:
+    """The same for the agent of this handle, who may not be in the room yet."""
     for scope in sorted(expression.scopes):
         if room.entries.table.is_hidden(scope, handle):
             raise refusal("scope_denied", {"read_scope": scope, "invoker": handle})

@@ -1,4 +1,4 @@
-"""Programs that come over HTTP without a token, where the person let every program of this machine in.
+"""Programs that come over HTTP without a token, where the person let every program of theirs in.
 
     room.begin {name: my-room}                --> a room of this home, of which an agent `http` is the owner
     room.enter {room: my-room, name: agent-a} --> a new agent of the person, in that room, and its token
@@ -19,7 +19,7 @@ from typing import Final
 import trio
 
 from parlerd.core import commands as c
-from parlerd.core.errors import Refused
+from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.expressions import Expression
 from parlerd.core.identities import AgentRecord
 from parlerd.core.model import By, Label, Millis, RoomId, agent_name, label, role_name
@@ -33,7 +33,7 @@ from parlerd.engine.key_text import typed_key
 from parlerd.engine.opening import Wanted, open_room
 from parlerd.engine.queues import KEY_MS, KEY_USES
 from parlerd.engine.sight import Sight
-from parlerd.engine.state_inputs import require_readable
+from parlerd.engine.state_inputs import require_readable_as
 from parlerd.operations import types as t
 
 HOST: Final = "http"
@@ -107,18 +107,22 @@ class Visitors:
             if state.closed:
                 raise Refused("room_closed")
             enabled = None if params.enabled is None else self._sight.parse(params.enabled, "enabled")
+            if enabled is not None:
+                require_readable_as(handle.aggregate, name, enabled)
             self._require_space()
             me = await self._newcomer(name, handle.room)
             by = By(actor=me.id, principal=me.principal, session=caller.facts.session, host=HOST, via="http")
-            # Before it comes in: whoever is in without a token could be nobody's ever after.
-            text, token = await self._tokens.mint(
-                by, me, handle.room, access=t.DEFAULT_ACCESS, days=params.days, label=params.label, authority="door"
-            )
-            try:
-                await self._come_in(handle, by, name, role, enabled)
-            except Refused:
-                await self._tokens.revoke(by, token.id)
-                raise
+            # What is begun is done, also where the door is closed meanwhile. The token comes first: whoever is in
+            # without one could be nobody's ever after.
+            with trio.CancelScope(shield=True):
+                text, token = await self._tokens.mint(
+                    by, me, handle.room, access=t.DEFAULT_ACCESS, days=params.days, label=params.label, authority="door"
+                )
+                try:
+                    await self._come_in(handle, by, name, role, enabled)
+                except ParlerError:
+                    await self._tokens.revoke(by, token.id)
+                    raise
         member = (await handle.quiet()).state.members[me.id]
         return t.RoomEntered(
             room=handle.room,
@@ -131,7 +135,7 @@ class Visitors:
         )
 
     async def _come_in(self, handle: RoomHandle, by: By, name: str, role: str, enabled: Expression | None) -> None:
-        """Let a newcomer in, to be there while something is true. Where that is refused, it leaves again."""
+        """Let a newcomer in, to be there while something is true."""
         desk = self._desk
         knock = c.Knock(
             operation="room.enter",
@@ -142,14 +146,8 @@ class Visitors:
             role=role,
         )
         await handle.submit(knock, by)
-        if enabled is None:
-            return
-        try:
-            require_readable(await handle.quiet(), by.actor, enabled)
+        if enabled is not None:
             await handle.submit(c.EnableAgent(operation="room.enter", enabled=enabled), by)
-        except Refused:
-            await handle.submit(c.Leave(operation="room.enter"), by)
-            raise
 
     def _require_space(self) -> None:
         """Refuse a newcomer where those who came so have as many tokens as they may: the person's own need some too."""

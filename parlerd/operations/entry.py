@@ -36,7 +36,7 @@ an agent host's hook, which acts as nobody and learns how much waits for the age
 an agent host: what its door asks by itself, for what the host shows and tells, which nobody calls by name; and what a
 tool does in the window's own workspace. `link`: the daemon of another
 home, for the agents that it attached; to every other door there is no such operation, and over a link there is no
-other. `visitor`: whoever comes over HTTP without a token, where a person let every program of this machine in.
+other. `visitor`: whoever comes over HTTP without a token, where a person let every program of theirs in.
 `relay`: about a relay on this machine, over the socket of the relay's own program; no daemon answers it."""
 ELSEWHERE: Final[frozenset[Plane]] = frozenset({"relay"})
 """The planes that no engine answers."""

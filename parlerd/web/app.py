@@ -8,9 +8,9 @@
 Whoever has only a base URL finds the rest without a token: `/llms.txt`, `/openapi.json` and `/v1/errors`.
 
 Not here: HTTP itself (`door`), what stands in the descriptions (`description`), what is at the paths without `/v1`
-(`flat`). Above: the daemon. Below: Starlette's requests and routing, the registry, `Bearers`. Invariants: no operation
-is written a second time; without a token nothing of any room is answered; a token in an address is refused before it is
-used.
+(`flat`), streams (`events`) and files (`files`). Above: the daemon. Below: Starlette's requests and routing, the
+registry, `Bearers`. Invariants: no operation is written a second time; without a token nothing of any room is answered
+but whether a name is taken in a room for programs; a token in an address is refused before it is used.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any, Final, get_origin
 from urllib.parse import unquote
 
@@ -27,7 +28,7 @@ import trio
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from parlerd.core.errors import ERRORS, ParlerError, Refused
@@ -37,7 +38,7 @@ from parlerd.identity.tokens import TOKEN
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
 from parlerd.web import description
-from parlerd.web.calls import MAX_WAIT_MS, over_http, with_calls
+from parlerd.web.calls import MAX_WAIT_MS, error_of, over_http, with_calls
 from parlerd.web.description import CONTRACT
 from parlerd.web.events import Events, Items, place_of, until_gone
 from parlerd.web.files import Download, upload
@@ -59,11 +60,18 @@ def is_upload(scope: Scope) -> bool:
     return scope["method"] == "PUT" and parts[1:3] == ["v1", "rooms"] and parts[4:] == ["blobs"]
 
 
+Peer = tuple[str, int]
+
+
 class Web:
     """The application. `stranger` makes the caller that somebody is who shows no token,
-    by the port at the other end of the connection."""
+    by the address of the other end of the connection; None where it does not matter. `folder` is for files of no
+    name."""
 
-    def __init__(self, engine: Serving, tokens: TokenBook, stranger: Callable[[int], Caller]) -> None:
+    def __init__(
+        self, engine: Serving, tokens: TokenBook, stranger: Callable[[Peer | None], Caller], folder: Path | None = None
+    ) -> None:
+        self._folder = folder
         self._engine = engine
         self._tokens = tokens
         self._stranger = stranger
@@ -110,6 +118,9 @@ class Web:
         """The page for a model, with what it may do in a room."""
         try:
             asker = await self._bearer(request)
+            _require_version(request)
+            if request.url.query:
+                raise _invalid("query", "This page has no parameters.")
             given: dict[str, Any] = {**_path_params(request)}
             found, _ = await self._called(OPERATIONS["room.affordances"], given, asker, request, is_text=True)
         except ParlerError as error:
@@ -127,8 +138,10 @@ class Web:
         if operation.name == "blob.get":
             found, _ = await self._called(OPERATIONS["blob.find"], given, asker, request, is_text=is_text)
             assert isinstance(found, t.FoundBlob)
-            return Download(self._engine, self._tokens, asker, found, _refused, _COMMON)
+            return Download(self._engine, self._tokens, asker, found, _refused, _COMMON, self._folder)
         if operation.stream:
+            if request.method == "HEAD":
+                raise Refused("unknown_operation", "A stream has no head alone.", tool_hint="Ask with GET.")
             params, _ = _params(operation, given, request, is_text=is_text)
             assert asker.token is not None, "nobody follows anything without a token"
             self._require_room(asker.token)
@@ -156,6 +169,8 @@ class Web:
         is_text = flat.method == "GET" or (flat.method == "DELETE" and not body)
         if not is_text and request.url.query:
             raise _invalid("query", "The parameters of this call stand in its body.")
+        if is_text and body:
+            raise _invalid("body", "The parameters of this call stand in its query.")
         given = _queried(request, {}) if is_text else _object_of(body)
 
         async def call(name: str, params: dict[str, Any]) -> Any:
@@ -189,12 +204,13 @@ class Web:
         kind, _, text = "".join(shown).partition(" ")
         if kind.lower() != "bearer" or not text:
             raise Refused("token_required")
-        return Asker(*await self._tokens.caller_of(text.strip(), self._stranger(_port_of(request))))
+        return Asker(*await self._tokens.caller_of(text.strip(), self._stranger(None)))
 
     def _visitor(self, request: Request) -> Asker:
         """Whoever shows no token, or none that matters. A page in a browser can send a form here without asking, and no
         JSON."""
-        stranger = self._stranger(_port_of(request))
+        client = request.client
+        stranger = self._stranger(None if client is None else (client.host, client.port))
         if "visitor" not in stranger.facts.authority.planes and "Authorization" not in request.headers:
             raise Refused("token_required", hint="Ask the person for a token, or to run: parler serve-http --open")
         if request.headers.get("Content-Type", "").partition(";")[0].strip().lower() != "application/json":
@@ -212,11 +228,11 @@ class Web:
         if asker.token is None:
             return await self._engine.call(operation.name, params, asker.caller), key
         self._require_room(asker.token)
+        found: list[t.Result] = []
+        failed: list[ParlerError] = []
         with self._tokens.using(asker.token) as scope:
             if not operation.waits:
                 return await self._engine.call(operation.name, params, asker.caller), key
-            found: list[t.Result] = []
-            failed: list[ParlerError] = []
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(until_gone, request.receive, nursery.cancel_scope)
                 try:
@@ -224,11 +240,11 @@ class Web:
                 except ParlerError as error:
                     failed.append(error)
                 nursery.cancel_scope.cancel()
-            # What was done is answered, also where the token ended a moment later.
-            if found:
-                return found[0], key
-            if failed:
-                raise failed[0]
+        # What was done is answered, also where the token ended a moment later.
+        if found:
+            return found[0], key
+        if failed:
+            raise failed[0]
         raise Refused("token_invalid" if scope.cancelled_caught else "cancelled")
 
     async def _uploaded(self, operation: t.Operation, asker: Asker, request: Request) -> Response:
@@ -240,7 +256,7 @@ class Web:
             raise Refused("not_permitted", "This token is not for `files`.")
         self._require_room(asker.token)
         with self._tokens.using(asker.token):
-            put = await upload(self._engine, asker, _path_params(request)["room"], request)
+            put = await upload(self._engine, asker, _path_params(request)["room"], request, self._folder)
             return _json(201, msgspec.json.encode(put), {})
         raise Refused("token_invalid")
 
@@ -248,10 +264,6 @@ class Web:
         """Refuse one call more than a token may have under way."""
         if self._tokens.count(token) >= MAX_CALLS:
             raise Refused("busy", f"{MAX_CALLS} calls are under way with this token.", retry_after_ms=1000)
-
-
-def _port_of(request: Request) -> int:
-    return 0 if request.client is None else request.client.port
 
 
 def _require_version(request: Request) -> None:
@@ -303,12 +315,11 @@ def _params(
         given = {**given, "idempotency_key": key}
     try:
         params = msgspec.convert(given, operation.params, strict=not is_text)
-        # What the socket could not carry, the engine does not know: lone surrogates, numbers beyond 64 bits.
         msgspec.msgpack.encode(params)
     except msgspec.ValidationError as error:
         raise _invalid("params", str(error)) from None
-    except (UnicodeEncodeError, OverflowError):
-        raise _invalid("params", "A text is no Unicode, or a number has more than 64 bits.") from None
+    except OverflowError:
+        raise _invalid("params", "A number has more than 64 bits.") from None
     if isinstance(wait_ms := getattr(params, "wait_ms", None), int) and wait_ms > MAX_WAIT_MS:
         params = msgspec.structs.replace(params, wait_ms=MAX_WAIT_MS)
     return params, key
@@ -354,6 +365,11 @@ def _object_of(body: bytes) -> dict[str, Any]:
         raise _invalid("body", "The body is no JSON object, or has a name twice.") from None
     if not isinstance(found, dict):
         raise _invalid("body", "The body is no JSON object.")
+    try:
+        # What the socket could not carry, the engine does not know: lone surrogates, numbers beyond 64 bits.
+        msgspec.msgpack.encode(found)
+    except (UnicodeEncodeError, OverflowError):
+        raise _invalid("body", "A text is no Unicode, or a number has more than 64 bits.") from None
     return found
 
 
@@ -364,14 +380,8 @@ def _invalid(param: str, said: str) -> Refused:
 # -- answers -----------------------------------------------------------------------------------------------
 
 
-def error_of(error: ParlerError, request: str) -> bytes:
-    """An error as the command line's JSON has it, with the id of the request."""
-    body = {"retryable": False, **msgspec.to_builtins(error.body()), "hint": over_http(error.tool_hint)}
-    return msgspec.json.encode({"error": {**body, "request": request}})
-
-
 def _refused(error: ParlerError) -> Response:
-    return _json(_status_of(error), error_of(error, secrets.token_hex(8)), _headers_of(error))
+    return _json(_status_of(error), error_of(error), _headers_of(error))
 
 
 def _status_of(error: ParlerError) -> int:
@@ -395,17 +405,24 @@ def _json(status: int, body: bytes, headers: Mapping[str, str]) -> Response:
 async def _no_such_page(request: Request, error: Exception) -> Response:
     status = getattr(error, "status_code", 404)
     nothing = Refused("unknown_operation", "There is nothing here.", tool_hint="GET /llms.txt lists what there is.")
-    body = error_of(nothing, secrets.token_hex(8))
-    if request.url.path.startswith("/rooms"):
-        body = msgspec.json.encode(flat_error(nothing, nothing.tool_hint))
-    headers = {name: value for name, value in (getattr(error, "headers", None) or {}).items() if name == "Allow"}
     await trio.lowlevel.checkpoint()
-    return _json(status, body, headers)
+    matching = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+    methods = {method for route in matching for method in route.methods}
+    headers = {"Allow": ", ".join(sorted(methods))} if methods else {}
+    return _json(status, _body_at(request.url.path, nothing), headers)
 
 
 async def _failed(request: Request, error: Exception) -> Response:
     await trio.lowlevel.checkpoint()
-    return _refused(ParlerError("internal"))
+    failed = ParlerError("internal")
+    return _json(_status_of(failed), _body_at(request.url.path, failed), {})
+
+
+def _body_at(path: str, error: ParlerError) -> bytes:
+    """An error as it is told at a path that no call has answered."""
+    if path.startswith("/rooms"):
+        return msgspec.json.encode(flat_error(error, over_http(error.tool_hint)))
+    return error_of(error)
 
 
 def _without_tokens_in_addresses(app: ASGIApp) -> ASGIApp:
@@ -413,8 +430,11 @@ def _without_tokens_in_addresses(app: ASGIApp) -> ASGIApp:
 
     async def checked(scope: Scope, receive: Receive, send: Send) -> None:
         address = unquote(f"{scope['path']}?{scope['query_string'].decode('ascii')}")
-        refused = _refused(Refused("token_in_url")) if TOKEN.search(address) else None
-        await (app if refused is None else refused)(scope, receive, send)
+        if TOKEN.search(address) is None:
+            await app(scope, receive, send)
+            return
+        refused = Refused("token_in_url")
+        await _json(_status_of(refused), _body_at(scope["path"], refused), {})(scope, receive, send)
 
     return checked
 

@@ -3,7 +3,8 @@
     parler_recv {"since":0}              -->  GET /v1/rooms/{room}/messages?since=0
     parler_rooms with action roster      -->  GET /v1/rooms/{room}/agents
 
-A hint is written once, for models that have tools. Above: `app`. Below: the registry, which knows by which tool and by
+A hint is written once, for models that have tools. Here too: an error as it is answered, what an agent may do with its
+calls, and how long a call waits. Above: `app`, `events`. Below: the registry, which knows by which tool and by
 which route an operation is reached. Invariant: a text that names no tool stays as it is.
 """
 
@@ -11,13 +12,14 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote, urlencode
 
 import msgspec
 
-from parlerd.core.errors import Refused
+from parlerd.core.errors import ParlerError, Refused
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
 from parlerd.operations.tools import TOOLS, resolve
@@ -26,6 +28,12 @@ MAX_WAIT_MS: Final = 55_000
 """How long a call over HTTP waits at most. Source: contract spec, Waiting."""
 _NAMED: Final = re.compile(r"\b(parler_[a-z_]+)(?: with action (\w+)| ?(\{[^{}]*\}))?")
 _OPERATIONS: Final = {(each.tool.tool, each.tool.verb): each for each in OPERATIONS.values() if each.tool is not None}
+
+
+def error_of(error: ParlerError) -> bytes:
+    """An error as the command line's JSON has it, with hints for whoever has HTTP and an id of its own."""
+    body = {"retryable": False, **msgspec.to_builtins(error.body()), "hint": over_http(error.tool_hint)}
+    return msgspec.json.encode({"error": {**body, "request": secrets.token_hex(8)}})
 
 
 def over_http(text: str) -> str:

@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from parlerd.operations import types as t
-from parlerd.web.description import CONTRACT, contract_file, served
+from parlerd.web.description import CONTRACT, contract_file, served, summary_of
 
 _FILES: Final = ("blob.put", "blob.get")
 _REF: Final = "#/components/schemas/{name}"
@@ -67,12 +67,12 @@ def openapi() -> dict[str, Any]:
 
 def _described(operation: t.Operation, components: dict[str, Any]) -> dict[str, Any]:
     assert operation.http is not None
+    if operation.name in _FILES:
+        return _file(operation)
     shape = components[operation.params.__name__]
     properties: dict[str, Any] = shape.get("properties", {})
     required = set(shape.get("required", ()))
     in_path = operation.http.fields
-    if operation.name in _FILES:
-        return _file(operation)
     is_query = operation.http.method in ("GET", "DELETE")
     parameters: list[dict[str, Any]] = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in in_path
@@ -80,7 +80,7 @@ def _described(operation: t.Operation, components: dict[str, Any]) -> dict[str, 
     others = {name: schema for name, schema in properties.items() if name not in (*in_path, "idempotency_key")}
     described: dict[str, Any] = {
         "operationId": operation.name,
-        "summary": operation.summary,
+        "summary": summary_of(operation),
         "x-access": operation.http.access,
         "responses": {
             **({} if operation.effect == "read" else {"201": _answer(operation)}),
@@ -112,14 +112,14 @@ def _file(operation: t.Operation) -> dict[str, Any]:
     is_upload = operation.http.method == "PUT"
     described: dict[str, Any] = {
         "operationId": operation.name,
-        "summary": operation.summary,
+        "summary": summary_of(operation),
         "x-access": operation.http.access,
         "parameters": [
             {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
             for name in operation.http.fields
         ],
         "responses": {
-            **({"201": _answer(operation)} if is_upload else {"200": {"description": operation.summary, **binary}}),
+            **({"201": _answer(operation)} if is_upload else {"200": {"description": summary_of(operation), **binary}}),
             "default": _refusal(),
         },
     }
@@ -143,7 +143,7 @@ def _answer(operation: t.Operation) -> dict[str, Any]:
         schema = {
             "oneOf": [{"$ref": _REF.format(name=shape.__name__)} for shape in (t.Message, t.StateChange, t.WatchItem)]
         }
-    return {"description": operation.summary, "content": {media: {"schema": schema}}}
+    return {"description": summary_of(operation), "content": {media: {"schema": schema}}}
 
 
 def generate() -> str:

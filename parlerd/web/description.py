@@ -1,5 +1,5 @@
 """What a program finds out of this door by itself: OpenAPI, a guide of a page, the table of errors. All of it is made
-from the registry, and says nothing of any room.
+from the registry, and says nothing of any room; the guide of one room adds what may be done there.
 
 Above: `app`. Below: the registry, and the file that `describing` generates. Invariant: what is described is what is
 served.
@@ -21,6 +21,18 @@ CONTRACT: Final = "2026-12-01"
 def served() -> list[t.Operation]:
     """The operations that this door answers, in the order of the registry."""
     return [operation for operation in OPERATIONS.values() if operation.http is not None]
+
+
+_OVER_HTTP: Final = {
+    "blob.put": "Bring a file: the body is its bytes.",
+    "blob.get": "Fetch a file that a message brings: the answer is its bytes.",
+}
+"""What is done otherwise here than where a descriptor is handed over."""
+
+
+def summary_of(operation: t.Operation) -> str:
+    """What an operation does, in a sentence."""
+    return _OVER_HTTP.get(operation.name, operation.summary)
 
 
 def openapi() -> bytes:
@@ -70,5 +82,5 @@ def guide(here: t.Affordances | None = None) -> str:
     for operation in served():
         assert operation.http is not None
         method, path = operation.http.method, operation.http.path
-        lines.append(f"- {method} /v1{path} ({operation.http.access}): {operation.summary}")
+        lines.append(f"- {method} /v1{path} ({operation.http.access}): {summary_of(operation)}")
     return "\n".join([*lines, ""])

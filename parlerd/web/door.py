@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import logging
 import re
-import socket
 from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
@@ -29,6 +28,7 @@ import msgspec
 import trio
 
 from parlerd.core.errors import Refused
+from parlerd.web.description import CONTRACT
 
 log = logging.getLogger("parlerd.web")
 
@@ -40,6 +40,8 @@ MAX_FILE: Final = 256 * 1024 * 1024
 """Bytes of a file: as many as the setting `blob_max_bytes` allows by itself."""
 FILE_S: Final = 600.0
 IDLE_S: Final = 15.0
+DRAIN_S: Final = 1.0
+MAX_DRAIN: Final = 16 * 1024 * 1024
 MAX_CONNECTIONS: Final = 64
 """Connections at a time. Further ones are closed at once."""
 _PIECE: Final = 4096
@@ -47,7 +49,6 @@ _FILE_PIECE: Final = 64 * 1024
 _REFUSED: Final = msgspec.json.encode(
     {"error": {"retryable": False, **msgspec.to_builtins(Refused("request_refused").body())}}
 )
-
 """The body of every answer that the door gives by itself."""
 
 Message = MutableMapping[str, Any]
@@ -85,22 +86,21 @@ class Door:
             await trio.serve_listeners(self._visit, [listener], handler_nursery=nursery)
 
     async def _visit(self, stream: trio.SocketStream) -> None:
-        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
-            port = stream.socket.getpeername()[1]
+            host, port = stream.socket.getpeername()[:2]
         except OSError:
-            port = 0  # it is gone already
-        await self.visit(stream, port)
+            host, port = "", 0  # it is gone already
+        await self.visit(stream, (host, port))
 
-    async def visit(self, stream: trio.abc.Stream, port: int = 0) -> None:
-        """Serve one connection until it ends, and close it. `port` is the one at its other end."""
+    async def visit(self, stream: trio.abc.Stream, peer: tuple[str, int] = ("", 0)) -> None:
+        """Serve one connection until it ends, and close it. `peer` is the address of its other end."""
         if self._connections >= MAX_CONNECTIONS:
             await stream.aclose()
             return
         self._connections += 1
         try:
             async with stream:
-                await _Visit(stream, self._app, self._names, port, self._is_upload).run()
+                await _Visit(stream, self._app, self._names, peer, self._is_upload).run()
         except* (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError, OSError):
             pass  # whoever was there is gone, or reads nothing
         except* Exception as group:
@@ -126,12 +126,12 @@ class _Visit:
         stream: trio.abc.Stream,
         app: Application,
         names: frozenset[bytes],
-        port: int,
+        peer: tuple[str, int],
         is_upload: Callable[[Message], bool],
     ) -> None:
         self._stream = stream
         self._is_upload = is_upload
-        self._port = port
+        self._peer = peer
         self._app = app
         self._names = names
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
@@ -169,6 +169,8 @@ class _Visit:
                 await self._refuse(error.error_status_hint)
                 return
             if self._h11.our_state is not h11.DONE or self._h11.their_state is not h11.DONE:
+                if self._h11.our_state is h11.MUST_CLOSE or self._h11.our_state is h11.DONE:
+                    await self._drain()
                 return
             self._h11.start_next_cycle()
 
@@ -211,7 +213,7 @@ class _Visit:
             raise _Bad(421 if len(found.get(b"host", [])) == 1 else 400)
         if any(origin.removeprefix(b"http://") not in self._names for origin in found.get(b"origin", [])):
             raise _Bad(403)
-        if b"upgrade" in found or b"transfer-encoding" in found or len(found.get(b"content-length", [])) > 1:
+        if b"upgrade" in found or b"transfer-encoding" in found:
             # A body that comes in chunks has no length that could be refused before it was read.
             raise _Bad(400 if b"upgrade" not in found else 426)
         length = found.get(b"content-length", [b"0"])[0]
@@ -231,7 +233,7 @@ class _Visit:
             "query_string": query,
             "root_path": "",
             "headers": headers,
-            "client": ("", self._port),
+            "client": self._peer,
             "server": None,
         }
         if int(length) > (MAX_FILE if self._is_upload(scope) else MAX_BODY):
@@ -340,9 +342,18 @@ class _Visit:
             (b"content-length", b"%d" % len(_REFUSED)),
             (b"connection", b"close"),
             (b"cache-control", b"no-store"),
+            (b"parler-version", CONTRACT.encode()),
         ]
         said: list[_Said] = [h11.Response(status_code=status, headers=headers)]
         await self._say(*said, *([] if self._is_head else [h11.Data(data=_REFUSED)]), h11.EndOfMessage())
+        await self._drain()
+
+    async def _drain(self) -> None:
+        """Read a little of what nobody wants: an end over unread bytes takes the answer away from the client."""
+        with trio.move_on_after(DRAIN_S):
+            left = MAX_DRAIN
+            while left > 0 and (data := await self._stream.receive_some(_FILE_PIECE)):
+                left -= len(data)
 
 
 def _plain(path: bytes) -> bytes:

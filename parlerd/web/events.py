@@ -1,5 +1,6 @@
 """What happens in a room, as server-sent events, each the JSON of a read that says the same.
 
+    event: hello      the room: the stream has begun
     event: message    a message                                   message.recv
     event: state      a change of the state                       state.changes
     event: roster     who came, went, has another role; the end   room.watch
@@ -25,7 +26,7 @@ from starlette.types import Receive, Scope, Send
 
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.operations import types as t
-from parlerd.web.calls import MAX_WAIT_MS
+from parlerd.web.calls import MAX_WAIT_MS, error_of
 from parlerd.web.ports import Asker, Serving, TokenBook
 
 BREATH_S: Final = 15.0
@@ -46,7 +47,7 @@ class _Event(NamedTuple):
     name: str
     data: bytes
     place: Place
-    """What it moves; None where it moves nothing."""
+    """What it moves; `Place()` where it moves nothing."""
 
 
 def place_of(text: str) -> Place:
@@ -80,8 +81,7 @@ class Stream(Response):
                 return
             raise Refused("token_invalid")
         except ParlerError as error:
-            told = {"error": {**msgspec.to_builtins(error.body()), "retryable": error.spec.retryable}}
-            await self._write(send, _Event("end", msgspec.json.encode(told), Place()))
+            await self._write(send, _Event("end", error_of(error), Place()))
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _told(self, receive: Receive, send: Send) -> None:
@@ -92,7 +92,8 @@ class Stream(Response):
         seq, cursor = event.place
         self._place = Place(self._place.seq if seq is None else seq, cursor or self._place.cursor)
         at = f"{'' if self._place.seq is None else self._place.seq}.{self._place.cursor or ''}"
-        text = f"event: {event.name}\nid: {at}\ndata: ".encode() + event.data + b"\n\n"
+        id = "" if at == "." else f"id: {at}\n"
+        text = f"event: {event.name}\n{id}data: ".encode() + event.data + b"\n\n"
         await send({"type": "http.response.body", "body": text, "more_body": True})
 
 
@@ -174,7 +175,28 @@ class Events(Stream):
             nursery.start_soon(produce, self._life)
             nursery.start_soon(write)
         if failed:
+            if failed[0].code == "room_closed":
+                await self._rest(send)
             raise failed[0]
+
+    async def _rest(self, send: Send) -> None:
+        """What was said and written before the room was closed, and was not told yet."""
+        while True:
+            page = await self._ask(t.Recv(room=self._room, since=self._place.seq), "message.recv")
+            assert isinstance(page, t.Received)
+            if not page.messages:
+                break
+            for message in page.messages:
+                await self._write(send, _Event("message", msgspec.json.encode(message), Place(seq=message.seq)))
+        while True:
+            params = t.FollowState(room=self._room, after=self._place.cursor, wait_ms=0)
+            changes = await self._ask(params, "state.changes")
+            assert isinstance(changes, t.StateChanges)
+            for change in changes.changes:
+                await self._write(send, _Event("state", msgspec.json.encode(change), Place()))
+            self._place = Place(self._place.seq, changes.cursor)
+            if not changes.more:
+                return
 
     async def _messages(self, outlet: trio.MemorySendChannel[_Event | ParlerError], seq: int | None) -> None:
         while True:

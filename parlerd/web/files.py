@@ -11,11 +11,13 @@ here is closed when the request ends, and no file of the system has a name.
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import IO, Final
 
 from starlette.requests import ClientDisconnect, Request
@@ -32,14 +34,14 @@ _PIECE: Final = 256 * 1024
 _AS_FILE: Final = {"Content-Security-Policy": "default-src 'none'; sandbox"}
 
 
-async def upload(engine: Serving, asker: Asker, room: str, request: Request) -> t.BlobPut:
+async def upload(engine: Serving, asker: Asker, room: str, request: Request, folder: Path | None) -> t.BlobPut:
     """Bring the body of a request to the home of a room. Raises `ParlerError`."""
-    with _opened(asker) as (file, caller, number):
+    with _opened(asker, folder) as (file, caller, number):
         try:
             async for piece in _pieces(request):
                 await engine.aside(partial(_write, file, piece))
         except ClientDisconnect:
-            raise Refused("upload_unfinished") from None
+            raise Refused("upload_unfinished", tool_hint="Send the whole file again.") from None
         while True:
             put = await engine.call("blob.put", t.PutBlob(file=number, room=room), caller)
             assert isinstance(put, t.BlobPut)
@@ -70,6 +72,7 @@ class Download(Response):
         found: t.FoundBlob,
         refused: Callable[[ParlerError], Response],
         headers: dict[str, str],
+        folder: Path | None,
     ) -> None:
         super().__init__(None, 200, {**headers, **_AS_FILE}, "application/octet-stream")
         self.headers["content-length"] = str(found.brings.size)
@@ -79,12 +82,13 @@ class Download(Response):
         self._asker = asker
         self._found = found
         self._refused = refused
+        self._folder = folder
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         assert self._asker.token is not None
         has_begun, error = False, ParlerError("token_invalid")
         try:
-            with self._tokens.using(self._asker.token), _opened(self._asker) as (file, caller, number):
+            with self._tokens.using(self._asker.token), _opened(self._asker, self._folder) as (file, caller, number):
                 await self._fetch(caller, number)
                 has_begun = True
                 await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
@@ -110,7 +114,9 @@ class Download(Response):
 
 
 def _write(file: IO[bytes], piece: bytes, still_wanted: object) -> None:
-    file.write(piece)
+    left = memoryview(piece)
+    while left:
+        left = left[file.write(left) :]
 
 
 def _read(file: IO[bytes], at: int, still_wanted: object) -> bytes:
@@ -118,11 +124,16 @@ def _read(file: IO[bytes], at: int, still_wanted: object) -> bytes:
 
 
 @contextmanager
-def _opened(asker: Asker) -> Iterator[tuple[IO[bytes], Caller, int]]:
-    """A file without a name, and a caller that handed it over under a number."""
+def _opened(asker: Asker, folder: Path | None) -> Iterator[tuple[IO[bytes], Caller, int]]:
+    """A file without a name, and a caller that handed it over under a number. Raises `ParlerError`: `store_full`,
+    `file_refused`."""
     caller = Caller(asker.caller.facts)
-    with tempfile.TemporaryFile(buffering=0) as file:
-        try:
-            yield file, caller, caller.handed.add(os.dup(file.fileno()))
-        finally:
-            caller.handed.close()
+    try:
+        with tempfile.TemporaryFile(buffering=0, dir=folder) as file:
+            try:
+                yield file, caller, caller.handed.add(os.dup(file.fileno()))
+            finally:
+                caller.handed.close()
+    except OSError as error:
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise ParlerError("store_full" if is_full else "file_refused") from None

@@ -99,21 +99,24 @@ async def _enter(at: Asked) -> Answer:
     if name is not None and not isinstance(name, str):
         raise _invalid("name", "`name` is text.")
     if at.me:
-        return 201, {**await _again(at, id), "name": name or id, "status": "active"}
+        return 201, {**await _again(at, id, role), "name": name or id, "status": "active"}
     said = {} if role is None else {"role": role}
     came = await at.call("room.enter", name=id, label=(name or "")[:64], **said)
     told = {"id": came["agent"], "role": came["role"], "token": came["token"], "room": came["room"]}
     return 201, {**told, "name": name or id, "status": "active"}
 
 
-async def _again(at: Asked, id: str) -> Given:
+async def _again(at: Asked, id: str, wanted: Any) -> Given:
     """Whoever comes again goes on as it was, with another token. The old one ends."""
     if at.me != id:
         # With the token of another agent nobody comes in as this one.
-        raise Refused("token_invalid")
+        said = "Send the token of that agent, or none to come in as a new one."
+        raise Refused("token_invalid", "This token is another agent's.", tool_hint=said)
     # Refused where this is not the room of the token, and where its agent is not in it.
     there = await at.ask("rooms.roster", room=at.path["room"])
     (role,) = [member["role"] for member in there["members"] if member["name"] == at.me]
+    if wanted not in (None, role):
+        raise _invalid("role", "An agent that is in the room keeps its role; its owner gives another.")
     if at.given.keys() - {"enabled"}:
         raise _invalid(min(at.given.keys() - {"enabled"}), "An agent has `id`, `name`, `role` and `enabled`.")
     if at.given:
@@ -153,7 +156,7 @@ async def _batch(at: Asked) -> Answer:
 async def _get(at: Asked) -> Answer:
     if "key" in at.given:
         return 200, await at.call("state.get")
-    at.refuse("after")
+    at.refuse("after", "limit")
     found: list[Any] = []
     more: Given = {}
     while True:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +19,7 @@ from parlerd.core.errors import Refused
 from parlerd.core.model import PrincipalId
 from parlerd.engine.authority import of_visitor
 from parlerd.engine.callers import Caller, Facts
-from parlerd.web.app import Web, is_upload
+from parlerd.web.app import Peer, Web, is_upload
 from parlerd.web.door import Door
 from parlerd.web.ports import Serving, TokenBook
 
@@ -27,17 +29,27 @@ ADDRESS: Final = "127.0.0.1"
 class LocalDoor:
     """One door, open or closed."""
 
-    def __init__(self, engine: Serving, tokens: TokenBook, principal: PrincipalId, nursery: trio.Nursery) -> None:
+    def __init__(
+        self,
+        engine: Serving,
+        tokens: TokenBook,
+        principal: PrincipalId,
+        nursery: trio.Nursery,
+        folder: Path | None = None,
+    ) -> None:
+        """`folder` is where files of no name are put, which other users cannot look into."""
         self._engine = engine
         self._tokens = tokens
         self._principal = principal
         """Whose home it is."""
         self._nursery = nursery
+        self._folder = folder
         self._port = 0
         """Where it listens, or did last."""
         self._opening = trio.Lock()
         """Held while the door is opened or closed."""
-        self._open = trio.CancelScope()
+        self._open, self._is_shut = trio.CancelScope(), trio.Event()
+        """While it is open; and whether nobody listens any more."""
         self.url: str | None = None
         """Where it answers; None while it is closed."""
         self.lets_in = False
@@ -59,41 +71,58 @@ class LocalDoor:
                 raise
             raise Refused("port_taken", f"Port {port} cannot be used on this machine.", port=port) from None
         port = self._port = listener.socket.getsockname()[1]
-        names = [f"{name}:{port}" for name in (ADDRESS, "localhost")]
-        door = Door(Web(self._engine, self._tokens, self._stranger).app, names, is_upload=is_upload)
-        self._open = trio.CancelScope()
-        self._nursery.start_soon(self._serve, door, listener, self._open)
+        # A client names no port where that is the one of HTTP.
+        names = [name if port == 80 else f"{name}:{port}" for name in (ADDRESS, "localhost")]
+        web = Web(self._engine, self._tokens, self._stranger, self._folder)
+        door = Door(web.app, names, is_upload=is_upload)
+        self._open, self._is_shut = trio.CancelScope(), trio.Event()
+        self._nursery.start_soon(self._serve, door, listener, self._open, self._is_shut)
         return f"http://{ADDRESS}:{port}"
 
-    async def _serve(self, door: Door, listener: trio.SocketListener, while_open: trio.CancelScope) -> None:
-        with while_open:
-            await door.serve(listener)
+    async def _serve(
+        self, door: Door, listener: trio.SocketListener, while_open: trio.CancelScope, shut: trio.Event
+    ) -> None:
+        try:
+            with while_open:
+                await door.serve(listener)
+        finally:
+            shut.set()
 
     async def close(self) -> None:
         """Answer no more; calls under way end."""
         async with self._opening:
-            self._open.cancel()
+            if self.url is None:
+                return
             self.url, self.lets_in = None, False
+            self._open.cancel()
+            await self._is_shut.wait()
 
-    def _stranger(self, port: int) -> Caller:
+    def _stranger(self, peer: Peer | None) -> Caller:
         """Whoever shows no token: one for all, so that whoever guesses on many connections guesses once. Let in is who
         is of this user, as far as the system tells: everybody on this machine reaches this address."""
-        is_let_in = self.lets_in and user_of(port, self._port) in (os.getuid(), None)
+        door = (ADDRESS, self._port)
+        is_let_in = self.lets_in and peer is not None and user_of(peer, door) in (os.getuid(), None)
         return Caller(Facts("http", "http", of_visitor(self._principal, is_let_in=is_let_in)))
 
 
-def user_of(port: int, door: int, tables: Path = Path("/proc/net")) -> int | None:
-    """The user whose process has the other end of a connection to a door of this machine, by both ports. -1 where the
-    system knows no such connection (any more), and None where it tells nobody, as macOS."""
+def user_of(peer: Peer, door: Peer, tables: Path = Path("/proc/net")) -> int | None:
+    """The user whose process has the other end of a connection to a door of this machine, by the addresses of both. -1
+    where the system knows no such connection (any more), and None where it tells nobody, as macOS."""
     if not tables.is_dir():
         return None
-    for name in ("tcp", "tcp6"):
+    for name, before in (("tcp", ""), ("tcp6", "0000000000000000FFFF0000")):
         try:
             lines = (tables / name).read_text(encoding="ascii").splitlines()[1:]
         except OSError:
             continue  # there is no IPv6
+        ends = [before + _as_the_system_writes(each) for each in (peer, door)]
         for fields in map(str.split, lines):
-            ends = [int(end.rpartition(":")[2], 16) for end in fields[1:3]]
-            if ends == [port, door]:
+            if fields[1:3] == ends:
                 return int(fields[7])
     return -1
+
+
+def _as_the_system_writes(address: Peer) -> str:
+    host, port = address
+    number = int.from_bytes(socket.inet_aton(host), sys.byteorder)
+    return f"{number:08X}:{port:04X}"

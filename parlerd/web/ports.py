@@ -1,6 +1,7 @@
 """What the application asks of the home that it stands before.
 
-Above: `app`, `events`. Below: the engine's callers and tokens. Invariant: nothing else of the engine is known here.
+Above: `app`, `events`, `files`, `local`. Below: the engine's callers and tokens. Invariant: nothing else of the engine
+is asked here.
 """
 
 from __future__ import annotations

@@ -290,3 +290,41 @@ def test_no_token_is_wider_than_the_one_that_it_was_made_of_and_all_end_with_it(
         home.revoke_token(who, known[ended].id)
         assert {token.id for token in home.aggregate.tokens.all()} == {token.id for token in known} - gone
     home.verify()
+
+
+@pytest.mark.parametrize(("own", "parents"), [(10, 0), (10, 4), (3, 30)])
+def test_a_token_that_takes_the_place_of_another_holds_as_long_as_that_and_no_longer_than_its_parent(
+    own: int, parents: int
+) -> None:
+    home = HomeDriver()
+    home.create(ANN)
+    parent = home.mint(ANN, days=parents, text="parent") if parents else ""
+    days = min(own, parents) if parents else own
+    command = c.MintToken(
+        digest=b"child",
+        agent=ANN.id,
+        room=RoomId("r_a"),
+        access=("read",),
+        wall=Millis(home.now),
+        expires_at=Millis(home.now + days * DAY_MS),
+        parent=parent,
+    )
+    home.run(command, ANN)
+    began = home.now
+    home.now += DAY_MS
+    child = found(home, "child")
+    assert child is not None
+    rotate = c.RotateToken(token=child.id, digest=b"another", wall=Millis(home.now))
+    home.run(rotate, ANN)
+    assert found(home, "child") is None
+    another = found(home, "another")
+    assert another is not None
+    assert (another.access, another.parent) == (("read",), parent)
+    until = home.now + days * DAY_MS
+    assert another.expires_at == (min(until, began + parents * DAY_MS) if parents else until)
+    with refused("no_such_token"):
+        home.run(rotate, ANN)
+    if parents:
+        home.revoke_token(ANN, parent)
+        assert found(home, "another") is None
+    home.verify()

@@ -14,7 +14,7 @@ from parlerd.engine.authority import of_visitor
 from parlerd.engine.callers import Caller, Facts
 from parlerd.engine.visitors import TOPIC
 from parlerd.operations import types as t
-from tests.support.engine import Party, Served, World, engine_world, run
+from tests.support.engine import Party, Served, SteppedClock, World, engine_world, run
 
 
 def visitor(served: Served, *, is_let_in: bool = True) -> Party:
@@ -165,6 +165,12 @@ def test_a_newcomer_whose_condition_is_none_is_not_left_in_the_room() -> None:
             await begin(guest)
             wrong = t.EnterRoom(room="team", name="path", enabled="has(state._shared.compass")
             assert (await guest.refused("room.enter", wrong)).code == "expression_invalid"
+            other = await acting(served, (await enter(guest, "hider")).token)
+            await other.ask("state.hide", t.HideScope(hidden=True, room="team"), t.ScopeShown)
+            peeks = t.EnterRoom(room="team", name="path", enabled="has(state.hider.compass)")
+            before = len(served.engine.desk.rooms.home.aggregate.state.agents)
+            assert (await guest.refused("room.enter", peeks)).code == "scope_denied"
+            assert len(served.engine.desk.rooms.home.aggregate.state.agents) == before
             assert (await enter(guest, "path", enabled="has(state._shared.compass)")).agent == "path"
 
     run(main)
@@ -184,7 +190,7 @@ def test_a_closed_room_takes_nobody_in() -> None:
 
 def test_an_agent_that_is_silent_is_there_no_more_and_comes_back_with_its_next_call() -> None:
     async def main() -> None:
-        async with engine_world() as served:
+        async with World(clock=SteppedClock()).serving() as served:
             guest = visitor(served)
             await begin(guest)
             token = (await enter(guest, "agent-a")).token
@@ -197,9 +203,11 @@ def test_an_agent_that_is_silent_is_there_no_more_and_comes_back_with_its_next_c
             assert await presence() == "offline"
             await (await acting(served, token)).whoami()
             assert await presence() == "active"
-            served.world.clock.move(seconds=601)
-            await trio.sleep(601)
-            assert await presence() == "offline"
+            for asks, seconds, seen in ((False, 300, "idle"), (True, 599, "idle"), (False, 2, "offline")):
+                if asks:
+                    await (await acting(served, token)).whoami()
+                await trio.sleep(seconds)
+                assert await presence() == seen
             await (await acting(served, token)).whoami()
             assert await presence() == "active"
 

@@ -145,7 +145,7 @@ async def over_http(home: Served, *, lets_in: bool = False) -> AsyncIterator[Ove
     """A served home, over HTTP as well; with `lets_in` a program may come that has no token."""
     authority = of_visitor(home.world.keys.principal, is_let_in=lets_in)
 
-    def stranger(port: int) -> Caller:
+    def stranger(peer: object) -> Caller:
         return Caller(Facts("http", "http", authority))
 
     async with served(Web(home.engine, home.engine.bearers, stranger).app, is_upload=is_upload) as (door, nursery):

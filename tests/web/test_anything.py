@@ -102,6 +102,7 @@ def test_whatever_is_sent_to_a_short_path_is_answered(data: st.DataObject) -> No
                 "expr",
                 "writes",
                 "status",
+                "name",
                 "agent",
                 "timer",
                 "after",

@@ -43,7 +43,7 @@ class Stream:
             if told.startswith(b":"):
                 continue
             fields = dict(line.split(": ", 1) for line in told.decode().split("\n"))
-            return Event(fields["event"], fields["id"], json.loads(fields["data"]))
+            return Event(fields["event"], fields.get("id", ""), json.loads(fields["data"]))
 
     async def upto(self, name: str) -> list[Event]:
         """The events up to the first of this name."""
@@ -175,10 +175,19 @@ def test_a_closed_room_ends_the_stream() -> None:
         async with house() as at:
             stream = await at.follow()
             await stream.next()
+            for text in ("one", "two", "three"):
+                await at.alice.send(text)
             await at.alice.ask("room.archive", t.ArchiveRoom(room=at.room), t.ArchivedRoom)
             told = await stream.upto("end")
             assert told[-1].data["error"]["code"] == "room_closed"
+            assert "parler_" not in told[-1].data["error"]["hint"]
             assert "closed" in [event.data.get("event") for event in told]
+            # Whoever comes after that is told what it missed.
+            after = ""
+            for missed in (["one", "two", "three"], ["two", "three"]):
+                late = [event.data for event in await (await at.follow(after)).upto("end") if event.name == "message"]
+                assert [each["text"] for each in late] == missed
+                after = f"{late[0]['seq']}."
 
     run(main)
 

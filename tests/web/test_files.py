@@ -15,7 +15,7 @@ from parlerd.operations import types as t
 from parlerd.web.door import BODY_S, MAX_BODY, MAX_FILE
 from tests.support.engine import Party, Served, engine_world, run
 from tests.support.files import digest, fetch
-from tests.support.http import NAME, Answer, OverHttp, minted, over_http
+from tests.support.http import NAME, Answer, Client, OverHttp, minted, over_http
 
 DATA = bytes(range(256)) * 8_192
 """Two megabytes, which no other body may have."""
@@ -34,7 +34,7 @@ class House:
     async def bring(self, data: bytes, token: str = "") -> Answer:
         return await self.web.ask(f"PUT /v1/rooms/{self.room}/blobs", data, token=token or self.token)
 
-    async def begin(self, size: int) -> object:
+    async def begin(self, size: int) -> Client:
         """An upload of which nothing came yet."""
         client = self.web.connect()
         lines = (f"PUT /v1/rooms/{self.room}/blobs HTTP/1.1", f"Host: {NAME}", f"Authorization: Bearer {self.token}")
@@ -91,10 +91,13 @@ def test_what_no_message_brings_is_fetched_by_nobody() -> None:
     async def main() -> None:
         async with house() as at:
             await at.bring(DATA)
-            for blob in (digest(DATA), digest(b"another"), "x"):
+            for blob, status, code in (
+                (digest(DATA), 404, "no_such_blob"),
+                (digest(b"another"), 404, "no_such_blob"),
+                ("x", 404, "no_such_blob"),
+            ):
                 answer = await at.web.ask(f"GET /v1/rooms/{at.room}/blobs/{blob}", token=at.token)
-                assert answer.status in (400, 404)
-                assert answer.code in ("no_such_blob", "no_such_message", "invalid_param")
+                assert (answer.status, answer.code) == (status, code)
             elsewhere = await at.web.ask(f"GET /v1/rooms/r_none/blobs/{digest(DATA)}", token=at.token)
             assert (elsewhere.status, elsewhere.code) == (404, "no_such_room")
 
@@ -121,7 +124,7 @@ def test_a_file_that_is_too_large_is_not_read() -> None:
     async def main() -> None:
         async with house() as at:
             client = await at.begin(MAX_FILE + 1)
-            assert (await client.stream.receive_some()).startswith(b"HTTP/1.1 413")  # type: ignore[attr-defined]
+            assert (await client.stream.receive_some()).startswith(b"HTTP/1.1 413")
             other = await at.web.ask(f"PUT /v1/rooms/{at.room}/state", b"x" * (MAX_BODY + 1), token=at.token)
             assert other.status == 413
 
@@ -133,10 +136,10 @@ def test_a_file_that_does_not_come_whole_is_none(is_cut: bool) -> None:
     async def main() -> None:
         async with house() as at:
             before, client = open_files(), await at.begin(len(DATA))
-            stream = client.stream  # type: ignore[attr-defined]
+            stream = client.stream
             await stream.send_all(DATA[:100_000])
             if is_cut:
-                await stream.send_eof()
+                await stream.send_eof()  # type: ignore[attr-defined]  # a memory stream has it
             began, got = trio.current_time(), b""
             while piece := await stream.receive_some():
                 got += piece
@@ -153,7 +156,7 @@ def test_an_upload_ends_with_its_token() -> None:
     async def main() -> None:
         async with house() as at:
             client = await at.begin(len(DATA))
-            stream = client.stream  # type: ignore[attr-defined]
+            stream = client.stream
             await stream.send_all(DATA[:100_000])
             await trio.sleep(1)
             await at.bob.ask("token.revoke", t.RevokeToken(id=at.id), t.RevokedToken)

@@ -34,7 +34,7 @@ class NarrowToken(Params, frozen=True, kw_only=True):
 
 
 class RotateToken(Params, frozen=True, kw_only=True):
-    """Of the token that is shown. The new one is for the same, and holds for 30 days."""
+    """Of the token that is shown. The new one is for the same, and holds for as long as the old one was minted for."""
 
 
 class TokenInfo(Result, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""What a program may ask over HTTP without a token, where the person let every program of this machine in."""
+"""What a program may ask over HTTP without a token, where the person let every program of theirs in."""
 
 from __future__ import annotations
 
@@ -83,9 +83,10 @@ FAMILY: Final = Family(
                 "too_many_tokens",
                 "invalid_name",
                 "unknown_key",
+                "scope_denied",
                 *EXPRESSIONS,
             ),
-            facts=("member_joined", "token_minted", "agent_enabled", "member_left"),
+            facts=("member_joined", "token_minted", "agent_enabled", "token_revoked"),
             example={"room": "team", "name": "agent-a", "role": "worker"},
             answers=(
                 {
