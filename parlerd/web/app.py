@@ -40,7 +40,7 @@ from parlerd.operations.registry import OPERATIONS
 from parlerd.web import description
 from parlerd.web.calls import MAX_WAIT_MS, error_of, over_http, with_calls
 from parlerd.web.description import CONTRACT
-from parlerd.web.events import Events, Items, place_of, until_gone
+from parlerd.web.events import MEDIA, Events, Items, Waiting, place_of, until_gone
 from parlerd.web.files import Download, upload
 from parlerd.web.flat import FLAT, Asked, Flat, flat_error
 from parlerd.web.ports import Asker, Serving, TokenBook
@@ -150,6 +150,12 @@ class Web:
             assert params.room is not None
             after = place_of(request.headers.get("Last-Event-ID", "."))
             return Events(self._engine, self._tokens, asker, params.room, after, _COMMON)
+        if operation.params is t.WaitUntil and MEDIA in request.headers.get("Accept", ""):
+            params, _ = _params(operation, given, request, is_text=is_text)
+            assert isinstance(params, t.WaitUntil)
+            assert asker.token is not None, "nobody waits without a token"
+            self._require_room(asker.token)
+            return Waiting(self._engine, self._tokens, asker, params, _COMMON)
         result, key = await self._called(operation, given, asker, request, is_text=is_text)
         if isinstance(result, t.Affordances):
             result = with_calls(result)

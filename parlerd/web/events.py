@@ -127,6 +127,39 @@ class Items(Stream):
             raise failed[0]
 
 
+class Waiting(Stream):
+    """One answer, however long it takes: that a condition over the state of a room is true."""
+
+    def __init__(
+        self, engine: Serving, tokens: TokenBook, asker: Asker, params: t.WaitUntil, headers: dict[str, str]
+    ) -> None:
+        super().__init__(engine, tokens, asker, headers)
+        self._params = msgspec.structs.replace(params, wait_ms=int(BREATH_S * 1000))
+
+    async def _told(self, receive: Receive, send: Send) -> None:
+        failed: list[ParlerError] = []
+        async with trio.open_nursery() as nursery:
+
+            async def tell() -> None:
+                try:
+                    while True:
+                        await send({"type": "http.response.body", "body": b":\n\n", "more_body": True})
+                        ended = await self._engine.call("state.wait", self._params, self._asker.caller)
+                        assert isinstance(ended, t.WaitEnded)
+                        if ended.triggered:
+                            await self._write(send, _Event("wait", msgspec.json.encode(ended), Place()))
+                            await send({"type": "http.response.body", "body": b"", "more_body": False})
+                            break
+                except ParlerError as error:
+                    failed.append(error)
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(until_gone, receive, nursery.cancel_scope)
+            nursery.start_soon(tell)
+        if failed:
+            raise failed[0]
+
+
 class Events(Stream):
     """What happens in one room."""
 

@@ -80,6 +80,14 @@ def test_every_task_is_done_once_and_all_results_come_back(run: Run, somebody: S
     assert state(somebody, "coordinator") == {"tasks_total": 5, "tasks_done": 5, "posted": True}
 
 
+def test_programs_that_speak_only_http_do_the_same(run: Run, somebody: Somebody) -> None:
+    url = somebody.asks("serve-http", "--open")["url"]
+    said = run("over_http", url)
+    assert said[-1] == "coordinator: 5 results, 0 tasks are left"
+    assert len({line.partition(" was reviewed by ")[0] for line in said[:-1]}) == 5
+    somebody.asks("serve-http", "--stop")
+
+
 def test_no_vote_is_lost_and_one_decides(run: Run, somebody: Somebody) -> None:
     said = run("consensus")
     assert sorted(line.partition(": ")[2] for line in said[:3]) == [

@@ -266,3 +266,24 @@ def test_a_stream_of_another_kind_ends_with_its_token() -> None:
             assert (end.name, end.data["error"]["code"]) == ("end", "token_invalid")
 
     run(main)
+
+
+def test_a_condition_is_waited_for_without_an_end() -> None:
+    async def main() -> None:
+        async with house() as at:
+            client = at.web.connect()
+            line = f"GET /v1/rooms/{at.room}/wait?condition=has(state._shared.go)"
+            await client.begin(line, token=at.token, headers={"Accept": "text/event-stream"})
+            await trio.sleep(300)
+            await put(at.alice, "go", True)
+            event = await Stream(client).next()
+            assert (event.name, event.data["triggered"]) == ("wait", True)
+            assert await client.piece() == b""
+            # The connection serves the next request.
+            assert (await client.ask("GET /v1/me", token=at.token)).status == 200
+            broken = at.web.connect()
+            await broken.begin(line + "%20%2B", token=at.token, headers={"Accept": "text/event-stream"})
+            end = await Stream(broken).next()
+            assert (end.name, end.data["error"]["code"]) == ("end", "expression_invalid")
+
+    run(main)
