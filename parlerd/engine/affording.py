@@ -8,7 +8,8 @@ the asker may not know.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import msgspec
@@ -74,6 +75,7 @@ class Affording:
             room=handle.room,
             name=room.state.name,
             notice=notice,
+            epoch=_epoch(member.handle, reasons),
         )
 
     async def _actions(self, caller: Caller, room: str) -> list[t.ActionAffordance]:
@@ -102,6 +104,12 @@ class Affording:
         if not steps and not room.state.closed:
             steps.append(t.NextStep(operation="message.recv", params={"wait_ms": 600_000}, why="wait"))
         return steps[: t.MAX_NEXT]
+
+
+def _epoch(handle: str, reasons: Mapping[str, str]) -> str:
+    """A short text that stands for what is allowed to whom."""
+    said = "\n".join([handle, *(f"{operation} {reason}" for operation, reason in reasons.items())])
+    return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
 def _urgent(room: Room, agent: AgentId, now: Millis) -> Iterator[t.NextStep]:

@@ -126,7 +126,9 @@ class Web:
         except ParlerError as error:
             return _refused(error)
         assert isinstance(found, t.Affordances)
-        return Response(description.guide(with_calls(found)), 200, _COMMON, "text/plain; charset=utf-8")
+        assert asker.token is not None
+        page = description.guide(with_calls(found, asker.token.access))
+        return Response(page, 200, _COMMON, "text/plain; charset=utf-8")
 
     async def _answer(self, operation: t.Operation, request: Request) -> Response:
         assert operation.http is not None
@@ -158,7 +160,8 @@ class Web:
             return Waiting(self._engine, self._tokens, asker, params, _COMMON)
         result, key = await self._called(operation, given, asker, request, is_text=is_text)
         if isinstance(result, t.Affordances):
-            result = with_calls(result)
+            assert asker.token is not None, "nobody is told what they may do without a token"
+            result = with_calls(result, asker.token.access)
         is_new = getattr(result, "replayed", None) is False or isinstance(result, _NEW)
         status = 201 if is_new else 200
         return _json(status, msgspec.json.encode(result), {} if key is None else {_KEY: key})

@@ -13,13 +13,13 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote, urlencode
 
 import msgspec
 
-from parlerd.core.errors import ParlerError, Refused
+from parlerd.core.errors import ERRORS, ParlerError, Refused
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
 from parlerd.operations.tools import TOOLS, resolve
@@ -87,13 +87,27 @@ def call_of(operation: t.Operation, params: Mapping[str, Any]) -> Call:
     return Call(method, f"{path}?{urlencode(said, doseq=True)}" if said else path, None)
 
 
-def with_calls(found: t.Affordances) -> t.Affordances:
-    """What an agent may do, with the calls by which it is done."""
+MAX_AFFORDANCES: Final = 8 * 1024
+"""Bytes of an answer that says what an agent may do. Source: contract spec, Affordances."""
+_EXAMPLES: Final[Mapping[str, Mapping[str, Any]]] = {
+    "message.send": {"text": "on it"},
+    "handoff.give": {"next": "wire the login UI"},
+    "memory.remember": {"text": "blue-green", "key": "deploy-strategy"},
+    "task.claim": {},
+    "state.list": {},
+    "state.set": {"key": "phase", "value": "planning"},
+    "state.evaluate": {"expr": "has(state._shared.phase)"},
+    "state.wait": {"condition": "size(agents) > 0", "wait_ms": 1000},
+    "action.list": {},
+    "action.register": {"id": "stoke_fire", "writes": [{"key": "wood", "value": -1, "increment": True}]},
+}
+"""Parameters with which what is listed can be called as it stands, in any room."""
+
+
+def with_calls(found: t.Affordances, access: Collection[str]) -> t.Affordances:
+    """What an agent may do, with the calls by which it is done. `access` is what its token is for."""
     here = {"room": found.room}
-    rows = []
-    for row in found.affordances:
-        call = call_of(OPERATIONS[row.operation], here)
-        rows.append(msgspec.structs.replace(row, method=call.method, path=call.path))
+    rows = [_with_call(row, here, access) for row in found.affordances]
     steps = []
     for step in found.next:
         if step.operation:
@@ -102,4 +116,31 @@ def with_calls(found: t.Affordances) -> t.Affordances:
             steps.append(msgspec.structs.replace(step, method=call.method, path=call.path, body=body))
         else:
             steps.append(step)
-    return msgspec.structs.replace(found, affordances=rows, next=steps)
+    told = msgspec.structs.replace(found, affordances=rows, next=steps)
+    actions = found.actions
+    if isinstance(actions, list):
+        # Half of them as long as the answer is too long: most rooms have few.
+        kept = len(actions)
+        while kept and len(msgspec.json.encode(told)) > MAX_AFFORDANCES:
+            kept //= 2
+            told = msgspec.structs.replace(told, actions=actions[:kept], left_out=len(actions) - kept)
+    return told
+
+
+def _with_call(row: t.Affordance, here: Mapping[str, str], access: Collection[str]) -> t.Affordance:
+    operation = OPERATIONS[row.operation]
+    call = call_of(operation, here)
+    row = msgspec.structs.replace(row, method=call.method, path=call.path)
+    if row.operation in _EXAMPLES:
+        row = msgspec.structs.replace(row, example=_line(operation, {**_EXAMPLES[row.operation], **here}))
+    if isinstance(row.reason, str):
+        assert operation.http is not None
+        wanted = operation.http.access
+        unlock = f"Ask the person for a token that is for `{wanted}`." if wanted not in access else _unlock(row.reason)
+        row = msgspec.structs.replace(row, unlock=unlock)
+    return row
+
+
+def _unlock(reason: str) -> str:
+    spec = ERRORS[reason]
+    return over_http(spec.tool_hint or spec.hint)

@@ -76,8 +76,10 @@ def guide(here: t.Affordances | None = None) -> str:
     ]
     if here is not None:
         lines += [f"You are {here.you} in the room {here.room}. There you may now:", ""]
-        lines += [f"- {row.method} {row.path}" for row in here.affordances if row.allowed]
-        lines += [f"- not {row.method} {row.path}: {row.reason}" for row in here.affordances if not row.allowed]
+        lines += [f"- {row.example or f'{row.method} {row.path}'}" for row in here.affordances if row.allowed]
+        lines += [
+            f"- not {row.method} {row.path}: {row.reason}. {row.unlock}" for row in here.affordances if not row.allowed
+        ]
         lines += ["", *(f"Next ({step.why}): {step.method} {step.path}" for step in here.next if step.operation), ""]
     for operation in served():
         assert operation.http is not None

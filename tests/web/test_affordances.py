@@ -7,7 +7,10 @@ from typing import Any, Final, get_args
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from parlerd.core.actions import MAX_ACTIONS
 from parlerd.operations import types as t
+from parlerd.web.calls import MAX_AFFORDANCES
+from tests.scenario.test_actions import register
 from tests.support.engine import engine_world, run
 from tests.support.http import minted, over_http
 
@@ -68,6 +71,14 @@ def test_what_is_listed_as_allowed_is_not_refused_for_authority_and_the_rest_is_
                     assert code not in OF_AUTHORITY, row
                 else:
                     assert code == row["reason"], row
+            for row in listed["affordances"]:
+                assert ("unlock" in row) is not row["allowed"]
+                if row["allowed"] and "example" in row:
+                    method, _, rest = row["example"].partition(" ")
+                    path, _, said = rest.partition(" ")
+                    data = said.encode() if said or method in ("POST", "PUT") else None
+                    answer = await web.ask(f"{method} {path}", data, token=token)
+                    assert answer.status < 300, (row, answer.body)
             for step in listed["next"]:
                 if "{" not in step["path"]:
                     answer = await web.ask(f"{step['method']} {step['path']}", step.get("body"), token=token)
@@ -87,8 +98,9 @@ def test_the_page_of_a_room_says_what_may_be_done_there_and_what_comes_next() ->
             assert (page.status, page.headers["content-type"]) == (200, "text/plain; charset=utf-8")
             lines = page.body.decode().splitlines()
             assert f"You are bob in the room {room}. There you may now:" in lines
-            assert f"- POST /v1/rooms/{room}/messages" in lines
-            assert f"- not PUT /v1/rooms/{room}/state: not_permitted" in lines
+            assert f'- POST /v1/rooms/{room}/messages {{"text":"on it"}}' in lines
+            denied = f"- not PUT /v1/rooms/{room}/state: not_permitted. Ask the person for a token that is for `state`."
+            assert denied in lines
             assert f"Next (unread): GET /v1/rooms/{room}/messages" in lines
             assert len(page.body) < 12 * 1024
             # What others wrote is in no such page.
@@ -96,5 +108,27 @@ def test_the_page_of_a_room_says_what_may_be_done_there_and_what_comes_next() ->
             for line in (f"GET /v1/rooms/{room}/llms.txt", "GET /v1/rooms/r_none/llms.txt"):
                 assert (await web.ask(line)).code == "token_required"
             assert (await web.ask("GET /v1/rooms/r_none/llms.txt", token=token)).code == "no_such_room"
+
+    run(main)
+
+
+def test_the_epoch_is_another_one_when_what_is_allowed_is_and_many_actions_are_counted() -> None:
+    async def main() -> None:
+        async with engine_world() as home, over_http(home) as web:
+            alice, bob = await home.room("alice", "bob")
+            room = (await alice.rooms())[0].room
+            token = (await minted(bob, room=room)).token
+            line = f"GET /v1/rooms/{room}/affordances"
+            first = (await web.ask(line, token=token)).document
+            await alice.send("what is said changes nothing that is allowed")
+            assert (await web.ask(line, token=token)).document["epoch"] == first["epoch"]
+            await bob.ask("agent.enable", t.EnableAgent(enabled="false"), t.AgentEnabled)
+            assert (await web.ask(line, token=token)).document["epoch"] != first["epoch"]
+            for number in range(MAX_ACTIONS):
+                await register(alice, id=f"action-{number:03}", writes=[{"key": "x", "value": number}])
+            many = await web.ask(line, token=token)
+            assert len(many.body) <= MAX_AFFORDANCES
+            assert many.document["left_out"] > 0
+            assert len(many.document["actions"]) + many.document["left_out"] == MAX_ACTIONS
 
     run(main)

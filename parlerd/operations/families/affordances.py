@@ -25,13 +25,16 @@ class ListAffordances(Params, frozen=True, kw_only=True):
 
 class Affordance(Result, frozen=True, kw_only=True):
     """An operation, and whether whoever asks may do it in this room now. `reason` is the code with which it would be
-    refused. Over HTTP `method` and `path` say how it is asked for; what stands in braces there is a parameter."""
+    refused. Over HTTP `method` and `path` say how it is asked for, what stands in braces there being a parameter;
+    `example` is such a call whole, and `unlock` says what would have to be so, or who can do it."""
 
     operation: str
     allowed: bool
     reason: str | msgspec.UnsetType = msgspec.UNSET
     method: str | msgspec.UnsetType = msgspec.UNSET
     path: str | msgspec.UnsetType = msgspec.UNSET
+    example: str | msgspec.UnsetType = msgspec.UNSET
+    unlock: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class ActionAffordance(Availability, frozen=True, kw_only=True):
@@ -51,7 +54,8 @@ class NextStep(Result, frozen=True, kw_only=True):
 
 
 class Affordances(Result, frozen=True, kw_only=True):
-    """`actions` are those of the room; left out where its home could not be asked, and then `notice` says so."""
+    """`actions` are those of the room; left out where its home could not be asked, and then `notice` says so. `epoch`
+    is another one whenever what is allowed is. `left_out` counts actions that would have made the answer too long."""
 
     affordances: list[Affordance]
     actions: list[ActionAffordance] | msgspec.UnsetType = msgspec.UNSET
@@ -60,6 +64,8 @@ class Affordances(Result, frozen=True, kw_only=True):
     room: str
     name: str = ""
     notice: str = ""
+    epoch: str = ""
+    left_out: int = 0
 
 
 FAMILY: Final = Family(
