@@ -90,6 +90,8 @@ def _show(ctx: Context, info: t.DaemonInfo) -> int:
     out.say(f"{', '.join(counts)}, {counted(info.windows, 'agent window')}")
     out.say(("home    ", "dim"), info.home)
     out.say(("socket  ", "dim"), info.socket)
+    if info.http is not None:
+        out.say(("http    ", "dim"), info.http, ", where your programs are let in without a token" * info.http_open)
     return DONE
 
 

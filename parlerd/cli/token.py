@@ -74,11 +74,12 @@ def _list(ctx: Context, args: Namespace) -> int:
             each.name or each.room,
             ",".join(each.access),
             clock(each.expires_at, ctx.now()),
+            clock(each.used_at, ctx.now()) if each.used_at else "",
             each.label,
         )
         for each in found.tokens
     ]
-    out.table(("id", "agent", "room", "for", "until", "label"), rows)
+    out.table(("id", "agent", "room", "for", "until", "used", "label"), rows)
     return DONE
 
 

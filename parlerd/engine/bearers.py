@@ -83,6 +83,8 @@ class Bearers:
         """The caller of each token that was used, by the token's id."""
         self._under_way: dict[str, set[trio.CancelScope]] = {}
         """What is under way with each token."""
+        self._used: dict[str, Millis] = {}
+        """When each token that still holds was last shown, since the daemon began."""
 
     async def caller_of(self, text: str, stranger: Caller) -> tuple[Token, Caller]:
         """Who shows this text, with its token. `stranger` is whoever the connection is without one: wrong texts count
@@ -102,6 +104,7 @@ class Bearers:
             caller = self._callers[token.id] = Caller(Facts(desk.random.new("s"), "http", authority))
             desk.seats.connect(caller)
             self._scheduler.put(("token", token.id), token.expires_at, partial(self.end, (token.id,)))
+        self._used[token.id] = desk.clock.now()
         if self._scheduler.moment(("bearer", token.id)) is None:
             self._stays(token.id, desk.clock.now())
         return token, caller
@@ -130,6 +133,10 @@ class Bearers:
                 if not under_way:
                     self._under_way.pop(token.id, None)
 
+    def last_use(self, id: str) -> Millis:
+        """When a token was last shown; 0 for not since the daemon began."""
+        return self._used.get(id, Millis(0))
+
     def count(self, token: Token) -> int:
         """How much is under way with a token."""
         return len(self._under_way.get(token.id, ()))
@@ -137,6 +144,7 @@ class Bearers:
     async def end(self, ids: Iterable[str]) -> None:
         """These tokens hold no more."""
         for id in ids:
+            self._used.pop(id, None)
             for scope in self._under_way.get(id, ()):
                 scope.cancel()
             await self._goes(id)
@@ -317,5 +325,6 @@ class TokenHandlers:
             expires_at=token.expires_at,
             label=token.label,
             parent=token.parent,
+            used_at=self._bearers.last_use(token.id),
             name=name,
         )

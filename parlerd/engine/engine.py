@@ -175,7 +175,7 @@ class Engine:
         self._stop = stop
         # One for all callers: what an author was shown does not depend on where it was shown.
         self._reading = Reading(desk)
-        self._status = Status(desk, socket, frames)
+        self._status = Status(desk, socket, frames, web)
         self._everywhere = self._handlers_over(desk)
         self._people = People(desk.rooms, desk.library, PrincipalId(desk.keys.id))
         # Handlers for callers that there are certain rooms for, by these rooms.

@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator
 
 import trio
 
+from parlerd.engine.bearers import WebPort
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.handling import handles
@@ -21,11 +22,12 @@ from parlerd.operations import types as t
 
 
 class Status:
-    """The handlers of `daemon.status`, `daemon.frames` and `hosts.seen`. `socket` is the path of the socket, and
-    `frames` is what passes it."""
+    """The handlers of `daemon.status`, `daemon.frames` and `hosts.seen`. `socket` is the path of the socket, `frames`
+    is what passes it, and `web` the door over HTTP."""
 
-    def __init__(self, desk: Desk, socket: str, frames: Frames) -> None:
+    def __init__(self, desk: Desk, socket: str, frames: Frames, web: WebPort) -> None:
         self._desk = desk
+        self._web = web
         self._frames = frames
         self._socket = socket
         self._started = trio.current_time()
@@ -53,6 +55,8 @@ class Status:
             windows=sum(1 for _ in desk.connected.windows()),
             store=desk.library.kind,
             home=desk.home_path,
+            http=self._web.url,
+            http_open=self._web.lets_in,
         )
 
     @handles("daemon.frames")

@@ -136,7 +136,7 @@ def test_tokens_are_listed_with_all_that_tells_them_apart_and_never_their_texts(
     shell.daemon.answers("token.list", found)
     ran = shell.run("token", "list")
     head, first, second = ran.stdout.splitlines()
-    assert (ran.code, head.split()) == (0, ["id", "agent", "room", "for", "until", "label"])
+    assert (ran.code, head.split()) == (0, ["id", "agent", "room", "for", "until", "used", "label"])
     assert first.split()[:4] == ["tk_1", "bob", "team", "read,post"]
     assert first.split()[-1] == "nightly"
     assert second.split()[:4] == ["tk_2", "carol", "r_team", "state"]

@@ -40,7 +40,9 @@ async def mint(party: Party, **how: Any) -> t.MintedToken:
 
 
 async def listed(party: Party) -> list[t.TokenInfo]:
-    return (await party.ask("token.list", t.ListTokens(), t.TokenList)).tokens
+    """The tokens, whenever they were used."""
+    found = (await party.ask("token.list", t.ListTokens(), t.TokenList)).tokens
+    return [msgspec.structs.replace(each, used_at=0) for each in found]
 
 
 async def revoke(party: Party, id: str) -> None:
@@ -572,5 +574,25 @@ def test_a_door_that_is_open_is_not_opened_again_and_whoever_mints_is_told_where
             assert (await handlers.serve(alice.caller, t.ServeHttp(stop=True))).url is None
             assert (await handlers.mint(alice.caller, t.MintToken())).url is None
             assert (await handlers.serve(alice.caller, t.ServeHttp(port=9000))).url == "http://127.0.0.1:9000"
+
+    run(main)
+
+
+def test_a_token_says_when_it_was_last_shown() -> None:
+    async def main() -> None:
+        async with World(clock=SteppedClock()).serving() as served:
+            (alice,) = await served.room("alice")
+            one, two = await mint(alice), await mint(alice)
+
+            async def used() -> list[int]:
+                found = await alice.ask("token.list", t.ListTokens(), t.TokenList)
+                return [each.used_at for each in found.tokens]
+
+            assert await used() == [0, 0]
+            for at_once in (one, two, one):
+                await trio.sleep(60)
+                await shown(served, at_once.token)
+            now = served.world.clock.now()
+            assert await used() == [now, now - 60_000]
 
     run(main)

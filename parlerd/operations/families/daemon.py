@@ -14,6 +14,8 @@ class DaemonStatus(Params, frozen=True, kw_only=True):
 
 
 class DaemonInfo(Result, frozen=True, kw_only=True):
+    """`http` is where it answers over HTTP, or null; with `http_open` programs are let in there without a token."""
+
     running: bool
     pid: int
     socket: str
@@ -24,6 +26,8 @@ class DaemonInfo(Result, frozen=True, kw_only=True):
     windows: int
     store: str
     home: str
+    http: str | None = None
+    http_open: bool = False
 
 
 class StopDaemon(Params, frozen=True, kw_only=True):

@@ -38,7 +38,8 @@ class RotateToken(Params, frozen=True, kw_only=True):
 
 
 class TokenInfo(Result, frozen=True, kw_only=True):
-    """A token by its id, as `agent` in `room`; with a `parent` it was made of that token, and ends with it."""
+    """A token by its id, as `agent` in `room`; with a `parent` it was made of that token, and ends with it.
+    `used_at` is when it was last shown; 0 is not since the daemon began."""
 
     id: str
     agent: str
@@ -48,6 +49,7 @@ class TokenInfo(Result, frozen=True, kw_only=True):
     expires_at: int
     label: str = ""
     parent: str = ""
+    used_at: int = 0
     name: str = ""
 
 
