@@ -287,6 +287,19 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     (('watch',), 'parlerd.cli.watch', 'room.watch', '', (
         'parler watch --room auth-redesign',
     )),
+    (('receipt', 'show'), 'parlerd.cli.receipts', 'receipt.get', '', (
+        'parler receipt show 12',
+        'parler receipt show m_0123456789abcdefghij --json > receipt.json',
+    )),
+    (('receipt', 'verify'), 'parlerd.cli.receipts', '', 'Check receipts, without asking anybody.', (
+        'parler receipt verify receipt.json',
+    )),
+    (('receipt', 'keys'), 'parlerd.cli.receipts', 'receipt.keys', '', (
+        'parler receipt keys',
+    )),
+    (('audit',), 'parlerd.cli.receipts', '', 'Check that what this home keeps is what was stored and signed.', (
+        'parler audit',
+    )),
     (('token', 'mint'), 'parlerd.cli.token', 'token.mint', '', (
         'parler --as bob token mint --room team',
     )),
@@ -466,6 +479,10 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'register',
         'discover',
         'card',
+        'receipt show',
+        'receipt verify',
+        'receipt keys',
+        'audit',
     )),
     ('Programs over HTTP', (
         'serve-http',

@@ -35,6 +35,7 @@ MODULES: Final = (
     "rooms",
     "directory",
     "watch",
+    "receipts",
     "token",
     "connect",
     "homes",

@@ -679,6 +679,13 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         status=404,
     ),
     _E(
+        "no_such_receipt",
+        "There is no receipt of that, or it is not for you.",
+        "A receipt is given of a message that you may see, and of what you did: name the message's id, or the `fact` "
+        "that the answer of a write named.",
+        status=404,
+    ),
+    _E(
         "too_many_tasks",
         "There is a limit to how many tasks of one room may wait or be held, and this room has reached it.",
         "Let workers end some of them, or take back those that are not needed: `parler task cancelled --task ID`.",

@@ -68,6 +68,7 @@ class HomeRoom(facets.Aggregate[HomeState]):
     """The home room's rules over its folded state."""
 
     fold_version: int = FOLD_VERSION
+    gives_receipts: bool = False
     RULES: ClassVar = facets.compose(
         (Identities, Naming, Enrolment, Directory, AttentionRules, Pairs, Loops, Limits, Tokens),
         commands=get_args(c.HomeCommand),

@@ -259,7 +259,7 @@ class By(msgspec.Struct, frozen=True, array_like=True):
     principal: PrincipalId
     """The person for whom the agent acts."""
     session: str
-    """The connection that the request came over, as a random id."""
+    """The connection that the request came over, as a random id; over HTTP the id of the token that was shown."""
     host: str
     """The agent host, as the connection names it; empty at a command line."""
     via: Via

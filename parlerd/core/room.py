@@ -225,6 +225,11 @@ class Room(facets.Aggregate[RoomState]):
         """The room that a call of `snapshot` encoded. Raises `msgspec.DecodeError` for other bytes."""
         return cls(msgspec.msgpack.decode(data, type=RoomState))
 
+    @property
+    def gives_receipts(self) -> bool:
+        """Whether this home gives receipts of the room: the home of the room does, and no other."""
+        return not self.state.mirror.is_mirror
+
     def view(self, agent: AgentId) -> View:
         """What a present member may see. Raises `Refused(no_such_room)` for anyone else."""
         return membership.view_of(membership.present(self.state.members, agent))

@@ -101,7 +101,7 @@ class Bearers:
         caller = self._callers.get(token.id)
         if caller is None:
             authority = of_token(agents[token.agent], token)
-            caller = self._callers[token.id] = Caller(Facts(desk.random.new("s"), "http", authority))
+            caller = self._callers[token.id] = Caller(Facts(token.id, "http", authority))
             desk.seats.connect(caller)
             self._scheduler.put(("token", token.id), token.expires_at, partial(self.end, (token.id,)))
         self._used[token.id] = desk.clock.now()

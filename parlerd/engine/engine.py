@@ -29,6 +29,7 @@ from parlerd.engine.affording import Affording
 from parlerd.engine.agents import Agents
 from parlerd.engine.approving import Approving
 from parlerd.engine.attention import AttentionHandlers
+from parlerd.engine.auditing import Auditing
 from parlerd.engine.authors import Admission, LocalAuthor
 from parlerd.engine.bearers import Bearers, NoWeb, TokenHandlers, Tokens, WebPort
 from parlerd.engine.board import Boards
@@ -93,6 +94,7 @@ from parlerd.engine.queues import Queues
 from parlerd.engine.quota import Quotas
 from parlerd.engine.reach import within
 from parlerd.engine.reading import Reading
+from parlerd.engine.receipts import Receipts
 from parlerd.engine.receiving import Receiving
 from parlerd.engine.reindexing import Reindexing
 from parlerd.engine.retaining import Retaining
@@ -115,6 +117,7 @@ from parlerd.engine.streams import Streams
 from parlerd.engine.tasks import Tasks
 from parlerd.engine.tending import Tending
 from parlerd.engine.throttle import GuessThrottle
+from parlerd.engine.trail import trail, with_receipt
 from parlerd.engine.visitors import Visitors
 from parlerd.engine.waking import Waking
 from parlerd.operations import types as t
@@ -264,6 +267,7 @@ class Engine:
             Continuing(desk, reading, waking),
             Keeping(desk),
             Checks(desk),
+            Auditing(desk),
             HomeHandlers(desk),
             notices,
             Streams(desk, reading, approving),
@@ -275,7 +279,8 @@ class Engine:
             gating,
             TokenHandlers(desk, self.bearers, self._minting, self._web),
             Visitors(desk, self._minting, sight),
-            asked := crossing(desk, sight, gating.answers),
+            receipts := Receipts(desk, reading),
+            asked := crossing(desk, sight, {**gating.answers, **receipts.answers}),
             Affording(desk, asked),
             admitting,
         )
@@ -301,7 +306,9 @@ class Engine:
             raise Refused("unknown_operation", operation=op[:64])
         self._admit(op, caller)
         try:
-            return await handler(caller, params)
+            with trail() as steps:
+                result = await handler(caller, params)
+            return await with_receipt(result, steps, handlers.desk.library)
         except Refused as error:
             if error.code != "join_pending":
                 raise

@@ -61,6 +61,14 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     """Base of results. Every field is always present in the JSON, unless it is `msgspec.UNSET`."""
 
 
+class ReceiptRef(Result, frozen=True, kw_only=True):
+    """Of which fact there is a receipt, and its number in its author's own line, where this home knows it. What a write
+    answers has one as its `receipt`, but where nothing is stored in its room yet."""
+
+    fact: str
+    number: int | msgspec.UnsetType = msgspec.UNSET
+
+
 class Argument(msgspec.Struct, frozen=True, kw_only=True):
     """One property of a tool. `field` is the parameter that it fills, where that has another name."""
 

@@ -37,6 +37,7 @@ from parlerd.core.membership import last_at_home, number_at_home, shift_after, s
 from parlerd.core.messages import audience_key
 from parlerd.core.model import AgentId, By, KeyId, MessageId, Millis, Position, RequestId, RoomId, Seq, Shown
 from parlerd.core.public_line import epoch_of, first_number
+from parlerd.core.receipts import FactRef
 from parlerd.core.room import Room
 from parlerd.core.statements import Rewind, Statement, encode
 from parlerd.engine.actor import RoomActor
@@ -252,7 +253,8 @@ class RemoteRoom(MirrorRoom):
         room = self.actor.aggregate
         [header] = await self._desk.library.few_facts(self.room, Position(position - 1), 1)
         seq = await self._desk.library.seq_at(room, room.view(agent), position)
-        return Settled(Decision(replay=position), (header,), seq)
+        receipt = FactRef(header.event.id) if isinstance(header.event, e.MessagePosted) else None
+        return Settled(Decision(replay=position), (header,), seq, receipt=receipt)
 
     # -- everything else -----------------------------------------------------------------------------------
 

@@ -31,6 +31,7 @@ from parlerd.engine.rooms import Rooms
 from parlerd.engine.shelf import InlineBlobs
 from parlerd.engine.worker import Told
 from parlerd.identity import codes
+from parlerd.identity.notes import signed_note
 from parlerd.identity.signatures import Domain, SigningKey
 from parlerd.operations import types as t
 from parlerd.settings import Settings
@@ -123,6 +124,9 @@ class CountedKeys:
         if key is None:
             raise Refused("no_such_agent")
         return key.sign(domain, data)
+
+    def sign_note(self, text: str) -> str:
+        return signed_note(self._keys[self.principal], text)
 
     def key_id(self, session_key: str) -> KeyId:
         return KeyId(hashlib.sha256(b"key" + codes.normalise(session_key).encode()).hexdigest())

@@ -26,6 +26,7 @@ from parlerd.engine.face import EngineFace
 from parlerd.engine.ports import NoSigners
 from parlerd.engine.shelf import InlineBlobs
 from parlerd.identity import codes
+from parlerd.identity.notes import signed_note
 from parlerd.identity.signatures import Domain, SigningKey
 from parlerd.settings import Settings
 from parlerd.store.memory import MemoryStore
@@ -125,6 +126,9 @@ class RelayKeys(NamedKeys):
         return HomeId(self._own.id)
 
     home = id
+
+    def sign_note(self, text: str) -> str:
+        return signed_note(self._own, text)
 
     def sign(self, id: str, domain: Domain, data: bytes) -> bytes:
         assert id == self._own.id

@@ -40,6 +40,7 @@ from parlerd.operations.entry import (
     IdempotencyKey,
     Operation,
     Params,
+    ReceiptRef,
     Result,
     Short,
 )
@@ -521,6 +522,7 @@ class Posted(Result, frozen=True, kw_only=True):
     replayed: bool
     late: bool = False
     """Whether what it says of a task came too late, and so has no effect."""
+    receipt: ReceiptRef | msgspec.UnsetType = msgspec.UNSET
 
 
 class GateAtRoom(Params, frozen=True, kw_only=True):
@@ -740,6 +742,7 @@ Crossing = Literal[
     "room.board",
     "message.gated",
     "message.withdraw",
+    "receipt.get",
 ]
 """The operations that the home of the room answers, whole, wherever they are asked."""
 

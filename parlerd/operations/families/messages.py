@@ -23,6 +23,7 @@ from parlerd.operations.entry import (
     Offer,
     Operation,
     Params,
+    ReceiptRef,
     Result,
     Route,
     Short,
@@ -96,6 +97,7 @@ class Sent(Result, frozen=True, kw_only=True):
     awaits: str | msgspec.UnsetType = msgspec.UNSET
     join_code: str | msgspec.UnsetType = msgspec.field(name="code", default=msgspec.UNSET)
     warning: str | msgspec.UnsetType = msgspec.UNSET
+    receipt: ReceiptRef | msgspec.UnsetType = msgspec.UNSET
 
 
 class WithdrawMessage(Params, frozen=True, kw_only=True):
@@ -112,6 +114,7 @@ class Withdrawn(Result, frozen=True, kw_only=True):
     idempotency_key: str = msgspec.field(name="key")
     room: str = ""
     name: str = ""
+    receipt: ReceiptRef | msgspec.UnsetType = msgspec.UNSET
 
 
 class GatedEntry(Result, frozen=True, kw_only=True):
