@@ -99,6 +99,10 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
         'parler --as bob recv --room auth-redesign --wait 60',
         'parler recv --all --wide',
     )),
+    (('disclosures',), 'parlerd.cli.messages', 'message.disclosures', '', (
+        'parler disclosures',
+        'parler disclosures --after 0 --room auth-redesign',
+    )),
     (('why',), 'parlerd.cli.messages', 'message.why', '', (
         'parler why 7 --room auth-redesign',
     )),
@@ -444,6 +448,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'withdraw',
         'presence',
         'attention',
+        'disclosures',
     )),
     ('Coordinate', (
         'state set',

@@ -63,10 +63,12 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
 class ReceiptRef(Result, frozen=True, kw_only=True):
     """Of which fact there is a receipt, and its number in its author's own line, where this home knows it. What a write
-    answers has one as its `receipt`, but where nothing is stored in its room yet."""
+    answers has one as its `receipt`, but where nothing is stored in its room yet. `text` is the receipt, where it was
+    asked for with the write."""
 
     fact: str
     number: int | msgspec.UnsetType = msgspec.UNSET
+    text: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Argument(msgspec.Struct, frozen=True, kw_only=True):

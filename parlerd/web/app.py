@@ -233,6 +233,7 @@ class Web:
     ) -> tuple[t.Result, str | None]:
         """What the engine answers, and the idempotency key of the call if it has one. The call ends when its token
         does, and when whoever asked is gone. Raises `ParlerError`."""
+        brings_receipt = _wants_receipt(operation, given)
         params, key = _params(operation, given, request, is_text=is_text)
         if asker.token is None:
             return await self._engine.call(operation.name, params, asker.caller), key
@@ -241,7 +242,8 @@ class Web:
         failed: list[ParlerError] = []
         with self._tokens.using(asker.token) as scope:
             if not operation.waits:
-                return await self._engine.call(operation.name, params, asker.caller), key
+                result = await self._engine.call(operation.name, params, asker.caller)
+                return (await self._with_receipt(result, asker) if brings_receipt else result), key
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(until_gone, request.receive, nursery.cancel_scope)
                 try:
@@ -255,6 +257,19 @@ class Web:
         if failed:
             raise failed[0]
         raise Refused("token_invalid" if scope.cancelled_caught else "cancelled")
+
+    async def _with_receipt(self, result: t.Result, asker: Asker) -> t.Result:
+        """The answer of a write with its receipt. What was done is answered, also where no receipt can be had now."""
+        named = getattr(result, "receipt", None)
+        if not isinstance(named, t.ReceiptRef):
+            return result
+        try:
+            params = t.GetReceipt(id=named.fact, room=getattr(result, "room", None))
+            given = await self._engine.call("receipt.get", params, asker.caller)
+        except ParlerError:
+            return result
+        assert isinstance(given, t.ReceiptGiven)
+        return msgspec.structs.replace(result, receipt=msgspec.structs.replace(named, text=given.receipt))
 
     async def _uploaded(self, operation: t.Operation, asker: Asker, request: Request) -> Response:
         """A file that comes as the body of a request. Whoever may bring none is told before its body is read."""
@@ -309,6 +324,16 @@ async def _given(operation: t.Operation, request: Request) -> tuple[dict[str, An
             raise _invalid(name, f"`{name}` stands in the path.")
         given[name] = value
     return given, is_text
+
+
+def _wants_receipt(operation: t.Operation, given: dict[str, Any]) -> bool:
+    """Whether the receipt of a write is to come along. This is no parameter of the operation, so it is taken out: the
+    same request with it and without is the same."""
+    if not description.has_receipt(operation) or "receipt" not in given:
+        return False
+    if given.pop("receipt") != "text":
+        raise _invalid("receipt", "`receipt` is `text`, or is left out.")
+    return True
 
 
 def _params(

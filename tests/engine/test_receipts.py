@@ -73,6 +73,21 @@ def test_the_token_that_was_shown_is_named() -> None:
             said = read(split(found.document["receipt"])[0])
             assert (said.token, said.via, said.handle) == (token.info.id, "http", "bob")
             assert token.token not in str(found.document)
+            body = {"text": "again", "receipt": "text"}
+            brought = await web.ask(f"POST /v1/rooms/{room}/messages", body, token=token.token)
+            told = brought.document["receipt"]
+            assert (brought.status, read(split(told["text"])[0]).fact) == (201, brought.document["id"])
+            wrong = await web.ask(f"POST /v1/rooms/{room}/messages", {**body, "receipt": "no"}, token=token.token)
+            assert (wrong.status, wrong.code) == (400, "invalid_param")
+            key = {"Idempotency-Key": "k-1"}
+            one = await web.ask(f"PUT /v1/rooms/{room}/state", {"key": "a", "value": 1}, token=token.token, headers=key)
+            same = {"key": "a", "value": 1, "receipt": "text"}
+            two = await web.ask(f"PUT /v1/rooms/{room}/state", same, token=token.token, headers=key)
+            assert (one.status, two.status, two.document["replayed"]) == (201, 200, True)
+            assert two.document["receipt"]["fact"] == one.document["receipt"]["fact"]
+            assert two.document["receipt"]["text"].startswith("parler/receipt v1")
+            left = await web.ask(f"DELETE /v1/rooms/{room}/state?key=a&receipt=text", token=token.token)
+            assert left.document["receipt"]["text"]
             missing = await web.ask(f"GET /v1/rooms/{room}/receipts/m_none", token=token.token)
             assert (missing.status, missing.code) == (404, "no_such_receipt")
 
