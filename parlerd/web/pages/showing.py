@@ -32,8 +32,12 @@ MAX_VALUE: Final = 240
 """The same, of one value of the state."""
 MAX_LINE: Final = 400
 """The same, of a name, a topic or whatever else stands on a line."""
-_LONG: Final = 500
-"""Characters of a text that may be higher than is shown at once, so that the keyboard has to reach it."""
+_LONG: Final = 350
+"""Columns of a text that may be higher than is shown at once in a narrow window, so that the keyboard has to reach
+it."""
+_LINES: Final = 8
+_WIDE: Final = "\u1100"
+"""Characters from here on may take two columns."""
 _SAYS: Final = {
     "valid": "signed",
     "home": "its home says so",
@@ -147,8 +151,14 @@ def message_row(message: t.Message, now: int, *, whole: bool = False) -> Row:
         fields={name: found for name, found in fields.items() if found},
         marks=marks,
         hue=hue_of(message.author.id),
-        long=len(message.text) > _LONG or message.text.count("\n") > 12,
+        long=any(map(_is_long, (fields["words"], fields["more"]))),
     )
+
+
+def _is_long(found: list[Piece]) -> bool:
+    text = "".join(piece.text for piece in found)
+    columns = len(text) + 2 * len(found) + sum(char >= _WIDE for char in text)
+    return columns > _LONG or text.count("\n") > _LINES or "\t" in text
 
 
 def _role(role: str) -> str:
