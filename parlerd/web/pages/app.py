@@ -77,6 +77,8 @@ _STATIC: Final = {"style.css": "text/css", "page.js": "text/javascript", "icon.s
 _DONE: Final = {"approved": "Let in.", "denied": "Declined.", "revoked": "Revoked: what was open with it is closed."}
 MAX_ROSTERS: Final = 20
 """Rooms of which the page of a home asks who is there."""
+MAX_LISTED: Final = 100
+"""Rows of a list of such a page. It says how many there are besides."""
 
 
 class Visit(NamedTuple):
@@ -223,7 +225,8 @@ class Pages:
             headers=WITH_FORM,
             visit=visit,
             waits=len(waits.requests),
-            rooms=rooms,
+            rooms=rooms[:MAX_LISTED],
+            more_rooms=max(0, len(rooms) - MAX_LISTED),
             agents=await self._agents(visit, rooms),
             homes=[home for home in homes.homes if home.url],
             codes=codes.codes,
@@ -253,7 +256,8 @@ class Pages:
                     member = present[name]
                     about = {"id": member.id, "presence": member.presence, "since": member.since, "host": member.host}
                     agent |= about
-        return sorted(found.values(), key=lambda each: (each["presence"] in ("", "offline"), each["name"]))
+        agents = sorted(found.values(), key=lambda each: (each["presence"] in ("", "offline"), each["name"]))
+        return agents[:MAX_LISTED]
 
     async def _room(self, visit: Visit, request: Request) -> Response:
         now, room = self._now(), unquote(request.path_params["room"])
@@ -330,7 +334,8 @@ class Pages:
             status,
             headers=WITH_FORM,
             visit=visit,
-            requests=found.requests,
+            requests=found.requests[:MAX_LISTED],
+            more=max(0, len(found.requests) - MAX_LISTED),
             notice=found.notice,
             done=done,
             error=error,

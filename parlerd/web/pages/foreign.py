@@ -14,7 +14,8 @@ in proportion to its length.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from markupsafe import Markup, escape
@@ -38,84 +39,81 @@ class Piece(NamedTuple):
 
 def pieces(text: str) -> list[Piece]:
     """A text in pieces. Line breaks and tabs stay."""
+    return [piece for piece, _ in _read(text.replace("\r\n", "\n"))]
+
+
+def fitting(text: str, most: int) -> tuple[list[Piece], int]:
+    """The first pieces of a text, as far as `most` bytes of a page hold them, and how many characters are left out. No
+    more of the text is looked at."""
     text = text.replace("\r\n", "\n")
-    found: list[Piece] = []
-    readable: list[str] = []
-    loose = {match.start() for match in LOOSE.finditer(text)}
-    start = 0
-
-    def read_so_far() -> None:
-        if said := "".join(readable):
-            found.append(Piece(said))
-        readable.clear()
-
-    for match in _UNSAFE.finditer(text):
-        readable.append(text[start : match.start()])
-        start = match.end()
-        run = match.group()
-        if run[0] not in kinds():
-            readable.append(run[:MAX_MARKS])
-            read_so_far()
-            found += _boxes((char, "mark") for char in run[MAX_MARKS:])
-            continue
-        boxed: list[tuple[str, str]] = []
-        for at, char in enumerate(run, match.start()):
-            if char in JOINERS and at not in loose:
-                # It shapes what stands before it, and hides nothing.
-                if boxed:
-                    read_so_far()
-                    found += _boxes(boxed)
-                    boxed.clear()
-                readable.append(char)
-            else:
-                boxed.append((char, kinds()[char]))
-        if boxed:
-            read_so_far()
-            found += _boxes(boxed)
-    readable.append(text[start:])
-    read_so_far()
-    return found
-
-
-def _boxes(hidden: Iterable[tuple[str, str]]) -> Iterator[Piece]:
-    """Boxes for characters that stand one behind the other."""
-    run: list[Piece] = []
-    number = 0
-    for char, kind in hidden:
-        number += 1
-        if number <= MAX_BOXES:
-            run.append(Piece(f"U+{ord(char):04X}", kind))
-    yield from run
-    if number > MAX_BOXES:
-        yield Piece(f"+{number - MAX_BOXES} hidden", "more")
-
-
-def fitting(found: list[Piece], most: int) -> tuple[list[Piece], int]:
-    """The first of some pieces, as far as `most` bytes of a page hold them, and how many characters are left out."""
     kept: list[Piece] = []
-    for number, piece in enumerate(found):
+    at = 0
+    # No character takes less than a byte of a page.
+    for piece, end in _read(text[: most + 1]):
         size = len(_written(piece).encode())
-        if size <= most:
-            kept.append(piece)
-            most -= size
-            continue
-        left = sum(len(each.text) for each in found[number:])
-        if not piece.kind:
-            # No character takes more than six bytes of a page.
-            kept.append(Piece(piece.text[: most // 6]))
-            left -= most // 6
-        return kept, left
-    return kept, 0
+        if size > most:
+            if not piece.kind and (part := _part(piece.text, most)):
+                kept.append(Piece(part))
+                at += len(part)
+            break
+        kept.append(piece)
+        most -= size
+        at = end
+    return kept, len(text) - at
+
+
+def _part(text: str, most: int) -> str:
+    """The beginning of a readable text that takes at most so many bytes of a page."""
+    size = bisect_right(range(len(text)), most, key=lambda count: len(str(escape(text[:count])).encode()))
+    return text[: max(0, size - 1)]
+
+
+def _read(text: str) -> Iterator[tuple[Piece, int]]:
+    """The pieces of a text, each with where it ends there."""
+    loose = {match.start() for match in LOOSE.finditer(text)}
+    start = 0  # from where on nothing was told yet
+    for match in _UNSAFE.finditer(text):
+        run = match.group()
+        if run[0] in kinds():
+            # A joiner that shapes what stands before it hides nothing.
+            boxed = [at for at, char in enumerate(run, match.start()) if char not in JOINERS or at in loose]
+        else:
+            boxed = list(range(match.start() + MAX_MARKS, match.end()))
+        for first, last in _together(boxed):
+            if start < first:
+                yield Piece(text[start:first]), first
+            yield from _boxes(text, first, last)
+            start = last
+    if start < len(text):
+        yield Piece(text[start:]), len(text)
+
+
+def _together(places: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Places in order, as spans of those that stand one behind the other."""
+    begin = 0
+    for number in range(1, len(places) + 1):
+        if number == len(places) or places[number] != places[number - 1] + 1:
+            yield places[begin], places[number - 1] + 1
+            begin = number
+
+
+def _boxes(text: str, first: int, last: int) -> Iterator[tuple[Piece, int]]:
+    """Boxes for characters that stand one behind the other."""
+    for at in range(first, min(last, first + MAX_BOXES)):
+        yield Piece(f"U+{ord(text[at]):04X}", kinds().get(text[at], "mark")), at + 1
+    if last - first > MAX_BOXES:
+        yield Piece(f"+{last - first - MAX_BOXES} hidden", "more"), last
 
 
 def foreign(text: str | list[Piece]) -> Markup:
     """A text of others in a page: escaped, its hidden characters in boxes, and its direction its own."""
     found = pieces(text) if isinstance(text, str) else text
-    return Markup('<bdi class="peer" dir="auto">{}</bdi>').format(Markup("").join(map(_written, found)))
+    return Markup(f'<bdi class="peer" dir="auto">{"".join(map(_written, found))}</bdi>')  # noqa: S704 - all escaped
 
 
-def _written(piece: Piece) -> Markup:
-    # A box is isolated, so that the letters of its name are no reason for the direction of a text.
+def _written(piece: Piece) -> str:
+    # A box is isolated, so that the letters of its name are no reason for the direction of a text. Both of its words
+    # are ours and need no escape.
     if piece.kind:
-        return Markup('<bdi class="box" title="{}">{}</bdi>').format(piece.kind, piece.text)
-    return escape(piece.text)
+        return f'<bdi class="box" title="{piece.kind}">{piece.text}</bdi>'
+    return str(escape(piece.text))

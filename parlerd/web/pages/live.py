@@ -132,15 +132,18 @@ class LiveRoom(Live):
 
     async def _follow(self, caller: Caller, outlet: Outlet) -> None:
         params = t.LookOn(room=self._room, after=self._after)
+        last = ""
         async with self._engine.stream("page.follow", params, caller) as items:
             async for item in items:
                 assert isinstance(item, t.Happened)
+                last = item.event
                 if item.message is not None:
                     row = showing.message_row(item.message, self._now())
                 else:
                     row = showing.happened_row(item, "The room", self._now())
                 await outlet.send(Event("rows", {"list": "log", "add": True, "rows": [row]}, item.cursor))
-        raise Refused("room_closed")
+        # A stream ends with its room, or with the daemon.
+        raise Refused("room_closed" if last == "closed" else "draining")
 
     async def _board(self, caller: Caller, outlet: Outlet) -> None:
         mark, is_first = "", True

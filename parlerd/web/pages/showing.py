@@ -11,7 +11,6 @@ Invariant: no field is markup, and what a row may hold is bounded.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Final
@@ -20,12 +19,14 @@ from zlib import crc32
 import msgspec
 
 from parlerd.operations import types as t
-from parlerd.web.pages.foreign import Piece, fitting, pieces
+from parlerd.web.pages.foreign import Piece, fitting
 
 HUES: Final = 8
 """Colours by which the names of agents are told apart."""
 MAX_WORDS: Final = 4_000
 """Bytes of a page that the words of one message take in a list. Its own page has them all."""
+MAX_WHOLE: Final = 512 * 1024
+"""The same on a page of its own: twice the longest text, if nothing in it has to be escaped."""
 MAX_MORE: Final = 1_500
 """The same, of what a message has beside its words."""
 MAX_VALUE: Final = 240
@@ -110,9 +111,7 @@ def line(text: str, most: int = MAX_LINE) -> list[Piece]:
 
 
 def _cut(text: str, most: int) -> list[Piece]:
-    # No page holds more characters than bytes, so the rest need not be looked at.
-    found, left = fitting(pieces(text[: most + 1]), most)
-    left += max(0, len(text) - most - 1)
+    found, left = fitting(text, most)
     return [*found, Piece(f"… {left} more characters", "more")] if left else found
 
 
@@ -122,7 +121,7 @@ def hue_of(id: str) -> int:
 
 
 def message_row(message: t.Message, now: int, *, whole: bool = False) -> Row:
-    """A message. With `whole` nothing of its words is cut."""
+    """A message. With `whole` it has a page of its own."""
     more = "\n".join(_beside(message))
     fields = {
         "author": line(message.author.name),
@@ -132,8 +131,8 @@ def message_row(message: t.Message, now: int, *, whole: bool = False) -> Row:
         "kind": [] if message.kind == "text" else line(message.kind),
         "to": line(f"to {', '.join(message.to)}") if isinstance(message.to, list) else [],
         "private": [Piece("private")] if message.private is True else [],
-        "words": pieces(message.text) if whole else _cut(message.text, MAX_WORDS),
-        "more": pieces(more) if whole else _cut(more, MAX_MORE),
+        "words": _cut(message.text, MAX_WHOLE if whole else MAX_WORDS),
+        "more": _cut(more, MAX_WHOLE if whole else MAX_MORE),
     }
     marks = [f"is-{message.verified}"]
     if message.opening is True:
@@ -284,4 +283,4 @@ def action_rows(board: t.Board) -> list[Row]:
 
 def shown_value(value: Any) -> str:
     """A value as JSON on a line."""
-    return json.dumps(msgspec.to_builtins(value), ensure_ascii=False, separators=(", ", ": "))
+    return msgspec.json.encode(value).decode()

@@ -12,7 +12,7 @@ from parlerd.core.watch_codes import HOLDS_MS, HOME_USE_MS
 from parlerd.engine.scheduler import LOOK_S
 from parlerd.operations import types as t
 from parlerd.text.codepoints import JOINERS, kinds
-from parlerd.web.pages.app import HEADERS, MAX_FORM, MAX_PAGE, MAX_STREAMS, POLICY
+from parlerd.web.pages.app import HEADERS, MAX_FORM, MAX_LISTED, MAX_PAGE, MAX_STREAMS, POLICY
 from tests.support.browsing import FORM, Browser, looking, pages_world
 from tests.support.engine import run, settle
 from tests.support.http import NAME, Answer
@@ -351,6 +351,53 @@ def test_a_room_that_is_closed_ends_its_stream_and_stays_readable() -> None:
             assert "the last word" in page
             assert "This room is closed" in page
             assert "data-live" not in page
+
+    run(main)
+
+
+def test_a_room_that_is_deleted_ends_its_stream_and_is_gone() -> None:
+    async def main() -> None:
+        async with looking() as looked:
+            alice, _ = await looked.home.room("alice", "bob", topic="auth redesign")
+            room = (await alice.rooms())[0].room
+            browser, _ = await looked.opened("auth-redesign")
+            stream = await browser.follow(f"GET rooms/{room}/live?after={await cursor_of(browser, room)}")
+            person = await looked.home.person()
+            await person.ask("room.delete", t.DeleteRoom(room=room, confirmed=True), t.DeletedRoom)
+            assert b"event: end" in await last_of(stream)
+            answer = await browser.ask(f"GET rooms/{room}")
+            assert answer.status in (404, 410)
+            assert (await browser.ask("GET ")).status == 404
+
+    run(main)
+
+
+def test_a_page_lists_so_much_and_says_that_there_is_more() -> None:
+    async def main() -> None:
+        async with looking() as looked:
+            alice = await looked.home.agent("alice")
+            for number in range(MAX_LISTED + 3):
+                await alice.open(f"room {number}", "ctx")
+            mine, _ = await looked.opened()
+            page = await mine.see()
+            assert page.count('<li class="tile') == MAX_LISTED
+            assert "3 more: <code>parler rooms</code>" in page
+
+    run(main)
+
+
+def test_a_daemon_that_stops_ends_what_is_followed() -> None:
+    async def main() -> None:
+        async with looking() as looked:
+            alice, _ = await looked.home.room("alice", "bob", topic="auth redesign")
+            room = (await alice.rooms())[0].room
+            browser, _ = await looked.opened("auth-redesign")
+            stream = await browser.follow(f"GET rooms/{room}/live?after={await cursor_of(browser, room)}")
+            await settle()
+            await looked.home.engine.drain()
+            said = await last_of(stream)
+            assert b"event: end" in said
+            assert b"closed" not in said
 
     run(main)
 

@@ -78,7 +78,7 @@ def test_what_a_message_has_beside_its_words_stands_on_lines() -> None:
         "Goal: log in",
         "Decided: PKCE",
         "For: bob. The offer is accepted by bob",
-        '{"a": 1}',
+        '{"a":1}',
     ]
     answer = t.HandoffAnswer(answer="declined", reason=PeerText("no time"))
     assert (
@@ -109,7 +109,7 @@ def test_whatever_a_message_says_its_row_is_bounded(text: str, name: str) -> Non
 
 
 def test_a_long_text_is_cut_with_how_much_is_left_out() -> None:
-    assert said(line("x" * 1_000)) == "x" * (MAX_LINE // 6) + f"… {1_000 - MAX_LINE // 6} more characters"
+    assert said(line("x" * 1_000)) == "x" * MAX_LINE + f"… {1_000 - MAX_LINE} more characters"
     assert said(line("x\ny")) == "x y"
 
 
