@@ -154,6 +154,11 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
         'parler task working --note "reading the diff"',
         'parler task failed --task 7',
     )),
+    (('view',), 'parlerd.cli.view', 'page.open', '', (
+        'parler view',
+        'parler view --room auth-redesign',
+        'parler view --list',
+    )),
     (('state', 'get'), 'parlerd.cli.state', 'state.get', '', (
         'parler state get phase',
         'parler state get x --json',
@@ -477,6 +482,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'module delete',
     )),
     ('Look around', (
+        'view',
         'rooms',
         'session list',
         'roster',

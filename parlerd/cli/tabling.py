@@ -26,6 +26,7 @@ MODULES: Final = (
     "memory",
     "files",
     "work",
+    "view",
     "state",
     "state_watch",
     "board",

@@ -643,6 +643,32 @@ class RevokeToken(Command, frozen=True, kw_only=True):
     authority: str = "person"
 
 
+class MintWatchCode(Command, frozen=True, kw_only=True):
+    """A watch code with a text of this digest comes to be. `wall` is the wall clock's time, by which codes expire."""
+
+    digest: bytes
+    agent: AgentId
+    """With whose eyes whoever has the code looks."""
+    as_person: bool
+    """Whether with those of all agents of that one's person."""
+    room: RoomId
+    """Empty for the whole home, which is the person's own."""
+    wall: Millis
+    use_by: Millis
+    expires_at: Millis
+
+
+class UseWatchCode(Command, frozen=True, kw_only=True):
+    """Somebody showed the text of this code, which opens nothing after that."""
+
+    code: str
+    wall: Millis
+
+
+class RevokeWatchCode(Command, frozen=True, kw_only=True):
+    code: str
+
+
 HomeCommand = (
     CreateAgent
     | BindConversation
@@ -664,4 +690,7 @@ HomeCommand = (
     | MintToken
     | RotateToken
     | RevokeToken
+    | MintWatchCode
+    | UseWatchCode
+    | RevokeWatchCode
 )

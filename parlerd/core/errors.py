@@ -990,6 +990,33 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         status=429,
     ),
     _E(
+        "watch_code_invalid",
+        "This watch code is not one, or it was used, expired or was revoked.",
+        "Ask whoever gave you the code for another one: `parler view --room ROOM`.",
+        action="reauthorize",
+        scope="connection",
+        status=401,
+    ),
+    _E(
+        "page_refused",
+        "This page was asked for from elsewhere than a page of this home.",
+        "Open it from the address that `parler view` prints, in a browser that says where a request comes from.",
+        scope="connection",
+        status=403,
+    ),
+    _E(
+        "no_such_watch_code",
+        "There is no watch code with this id.",
+        "Ask the person: `parler view --list` shows which watch codes there are.",
+        status=404,
+    ),
+    _E(
+        "too_many_watch_codes",
+        "There is a limit to how many watch codes one home may have.",
+        "Ask the person to revoke those that nobody needs: `parler view --revoke ID`.",
+        status=429,
+    ),
+    _E(
         "throttled",
         "That was too much in too short a time.",
         "Wait a moment and try again.",

@@ -669,6 +669,32 @@ class TokenRevoked(_Event, tag="token_revoked", frozen=True, kw_only=True):
     token: str
 
 
+class WatchCodeMinted(_Event, tag="watch_code_minted", frozen=True, kw_only=True):
+    """Whoever shows the text with this digest (SHA-256) by `use_by` opens pages that show a room, or with no room the
+    home of the person, until `expires_at`, by the wall clock: as `agent` sees it, or with `as_person` as any agent of
+    that one's person does."""
+
+    code: str
+    digest: bytes
+    agent: AgentId
+    as_person: bool
+    room: RoomId
+    use_by: Millis
+    expires_at: Millis
+
+
+class WatchCodeUsed(_Event, tag="watch_code_used", frozen=True, kw_only=True):
+    """Pages were opened with the code. It opens no others."""
+
+    code: str
+
+
+class WatchCodeRevoked(_Event, tag="watch_code_revoked", frozen=True, kw_only=True):
+    """The code opens nothing any more, and what was opened with it is closed."""
+
+    code: str
+
+
 RoomEvent = (
     RoomOpened
     | MemberJoined
@@ -728,6 +754,9 @@ HomeEvent = (
     | PersonKicked
     | TokenMinted
     | TokenRevoked
+    | WatchCodeMinted
+    | WatchCodeUsed
+    | WatchCodeRevoked
 )
 Event = RoomEvent | HomeEvent
 

@@ -118,6 +118,7 @@ from parlerd.engine.tasks import Tasks
 from parlerd.engine.tending import Tending
 from parlerd.engine.throttle import GuessThrottle
 from parlerd.engine.trail import trail, with_receipt
+from parlerd.engine.viewers import PageHandlers, Viewers
 from parlerd.engine.visitors import Visitors
 from parlerd.engine.waking import Waking
 from parlerd.operations import types as t
@@ -173,6 +174,8 @@ class Engine:
         self.bearers: Final = Bearers(desk, scheduler)
         """Whoever acts with a token, for the door over HTTP."""
         self._minting = Tokens(desk)
+        self.viewers: Final = Viewers(desk, scheduler)
+        """Whoever looks on in a browser, for the pages."""
         self._web = web
         self._author = author
         self._stop = stop
@@ -280,6 +283,7 @@ class Engine:
             TokenHandlers(desk, self.bearers, self._minting, self._web),
             Visitors(desk, self._minting, sight),
             receipts := Receipts(desk, reading),
+            PageHandlers(desk, self.viewers, self._web),
             asked := crossing(desk, sight, {**gating.answers, **receipts.answers}),
             Affording(desk, asked),
             admitting,
@@ -350,11 +354,13 @@ class Engine:
         authority = caller.facts.authority
         planes = authority.planes
         if operation.plane in planes and not authority.is_for(operation):
+            if authority.only_reads:
+                raise Refused("not_permitted", "A watch code is for looking on alone.")
             assert operation.http is not None
             said = f"This token is not for `{operation.http.access}`."
             raise Refused("not_permitted", said, hint="Ask the person for a token that is: parler token mint --access")
         if operation.plane not in planes:
-            if "link" in (operation.plane, *planes):
+            if "link" in (operation.plane, *planes) or operation.plane == "page":
                 # Neither side learns what the other may ask.
                 raise Refused("unknown_operation", operation=op)
             match operation.plane:

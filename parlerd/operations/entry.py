@@ -29,7 +29,7 @@ Short = Annotated[str, Meta(max_length=256)]
 """A name, an id, a code or a position. None is longer, and errors may repeat it."""
 Agents = Annotated[tuple[Short, ...], Meta(max_length=MAX_LIST)]
 
-Plane = Literal["agent", "person", "local", "hook", "window", "link", "visitor", "relay"]
+Plane = Literal["agent", "person", "local", "hook", "window", "link", "visitor", "page", "relay"]
 """Who may call an operation. `agent`: any agent, over any door. `person`: the person alone; absent from MCP, and
 refused to a caller with an agent host among its ancestors. `local`: about this daemon; no identity is needed. `hook`:
 an agent host's hook, which acts as nobody and learns how much waits for the agent beside it. `window`: the window of
@@ -37,6 +37,7 @@ an agent host: what its door asks by itself, for what the host shows and tells, 
 tool does in the window's own workspace. `link`: the daemon of another
 home, for the agents that it attached; to every other door there is no such operation, and over a link there is no
 other. `visitor`: whoever comes over HTTP without a token, where a person let every program of theirs in.
+`page`: what a page in a browser asks by itself, for whoever looks on; to every other door there is no such operation.
 `relay`: about a relay on this machine, over the socket of the relay's own program; no daemon answers it."""
 ELSEWHERE: Final[frozenset[Plane]] = frozenset({"relay"})
 """The planes that no engine answers."""
@@ -223,6 +224,7 @@ OF_PLANE: Final[Mapping[Plane, tuple[str, ...]]] = {
     "window": (*OF_HOME, "invalid_name", "not_permitted", "window_only"),
     "link": (*OF_HOME, "draining"),
     "visitor": (*OF_HOME, "draining", "not_permitted"),
+    "page": (*OF_HOME, "draining", "not_permitted"),
     "relay": (),
 }
 """The codes that follow from who may call. `invalid_name`: the name that a caller asks to act under may be taken for

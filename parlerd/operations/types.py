@@ -25,6 +25,7 @@ from parlerd.operations.families.membership import *
 from parlerd.operations.families.memory import *
 from parlerd.operations.families.messages import *
 from parlerd.operations.families.modules import *
+from parlerd.operations.families.pages import *
 from parlerd.operations.families.receipts import *
 from parlerd.operations.families.relay import *
 from parlerd.operations.families.rooms import *

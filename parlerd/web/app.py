@@ -19,6 +19,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, get_origin
 from urllib.parse import unquote
@@ -140,7 +141,9 @@ class Web:
         if operation.name == "blob.get":
             found, _ = await self._called(OPERATIONS["blob.find"], given, asker, request, is_text=is_text)
             assert isinstance(found, t.FoundBlob)
-            return Download(self._engine, self._tokens, asker, found, _refused, _COMMON, self._folder)
+            assert asker.token is not None
+            using = partial(self._tokens.using, asker.token)
+            return Download(self._engine, asker.caller, using, found, _refused, _COMMON, self._folder)
         if operation.stream:
             if request.method == "HEAD":
                 raise Refused("unknown_operation", "A stream has no head alone.", tool_hint="Ask with GET.")

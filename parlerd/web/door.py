@@ -342,6 +342,10 @@ class _Visit:
             (b"content-length", b"%d" % len(_REFUSED)),
             (b"connection", b"close"),
             (b"cache-control", b"no-store"),
+            (b"x-content-type-options", b"nosniff"),
+            (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+            (b"referrer-policy", b"no-referrer"),
+            (b"cross-origin-resource-policy", b"same-origin"),
             (b"parler-version", CONTRACT.encode()),
         ]
         said: list[_Said] = [h11.Response(status_code=status, headers=headers)]

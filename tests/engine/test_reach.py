@@ -371,6 +371,7 @@ REFUSED = {
     "link": "unknown_operation",
     "relay": "unknown_operation",
     "visitor": "not_permitted",
+    "page": "unknown_operation",
 }
 """What a token is told of each plane but its own."""
 

@@ -22,6 +22,7 @@ from parlerd.core.envelope import Part
 from parlerd.core.errors import ParlerError, Refused, StoreError
 from parlerd.core.model import AgentId, HomeId, KeyId, Millis, PrincipalId, RequestId, RoomId, Shown, Via
 from parlerd.engine.authors import Draft
+from parlerd.engine.bearers import WebPort
 from parlerd.engine.callers import Caller, PeerProcess, ProcessId
 from parlerd.engine.driver import Driver, InlineDriver, Job, Settle
 from parlerd.engine.engine import Engine, open_engine
@@ -402,6 +403,7 @@ class World:
     host_files: HostFiles = field(default_factory=NoHostFiles)
     homes: Homes | None = None
     home_book: HomeBook = field(default_factory=NoHomeBook)
+    web: WebPort | None = None
     driver: Callable[[Store], Driver] = field(default_factory=lambda: DRIVER)
     stopped: bool = False
     connections: int = 0
@@ -433,6 +435,7 @@ class World:
             homes=self.homes,
             home_book=self.home_book,
             stop=stop,
+            web=self.web,
         ) as engine:
             yield Served(self, engine, driver)
 
