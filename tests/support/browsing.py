@@ -124,14 +124,20 @@ def pages_world() -> World:
 @asynccontextmanager
 async def looking(world: World | None = None, *, is_own: bool = True) -> AsyncIterator[Looked]:
     """A home with pages, and what programs ask for beside them."""
-    async with (world or pages_world()).serving() as home:
-        authority = of_visitor(home.world.keys.principal, is_let_in=False)
+    async with (world or pages_world()).serving() as home, pages_of(home, is_own=is_own) as looked:
+        yield looked
 
-        def stranger(peer: object = None) -> Caller:
-            return Caller(Facts("http", "http", authority))
 
-        pages = Pages(home.engine, home.engine.viewers, stranger, lambda peer: is_own, now=home.world.clock.now)
-        web = Web(home.engine, home.engine.bearers, stranger)
-        async with served(beside(pages.app, web.app), is_upload=is_upload) as (door, nursery):
-            yield Looked(home, OverHttp(door, nursery))
-            nursery.cancel_scope.cancel()
+@asynccontextmanager
+async def pages_of(home: Served, *, is_own: bool = True) -> AsyncIterator[Looked]:
+    """The pages of a home whose door is open."""
+    authority = of_visitor(home.world.keys.principal, is_let_in=False)
+
+    def stranger(peer: object = None) -> Caller:
+        return Caller(Facts("http", "http", authority))
+
+    pages = Pages(home.engine, home.engine.viewers, stranger, lambda peer: is_own, now=home.world.clock.now)
+    web = Web(home.engine, home.engine.bearers, stranger)
+    async with served(beside(pages.app, web.app), is_upload=is_upload) as (door, nursery):
+        yield Looked(home, OverHttp(door, nursery))
+        nursery.cancel_scope.cancel()

@@ -323,6 +323,7 @@ class Home:
                 lineage=world.lineage,
                 home_book=uplinks,
                 homes=uplinks,
+                web=world.web,
             ) as engine,
             trio.open_nursery() as nursery,
         ):

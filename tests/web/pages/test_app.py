@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
+from urllib.parse import quote, urlencode
 
 import msgspec
 import pytest
 import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from parlerd.core.watch_codes import HOLDS_MS, HOME_USE_MS
 from parlerd.engine.scheduler import LOOK_S
 from parlerd.operations import types as t
 from parlerd.text.codepoints import JOINERS, kinds
 from parlerd.web.pages.app import HEADERS, MAX_FORM, MAX_LISTED, MAX_PAGE, MAX_STREAMS, POLICY
-from tests.support.browsing import FORM, Browser, looking, pages_world
+from tests.support.browsing import FORM, Browser, OpenDoor, looking, pages_of, pages_world
 from tests.support.engine import run, settle
 from tests.support.http import NAME, Answer
+from tests.uplink.test_relayed import meeting_in
 
 EVIL = "<script>alert(1)</script>\u202e{{ 7*7 }}\x1b[2K\u200b<img src=x onerror=alert(1)>"
 
@@ -517,6 +522,110 @@ def test_a_rooms_page_is_small_however_much_was_said_and_has_a_way_to_what_is_ol
             assert page.count("&lt;") >= 3_000
 
     run(main)
+
+
+def test_a_room_at_a_relay_is_shown_through_ones_own_daemon(tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        meeting.ben.world.web = OpenDoor()
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            await meeting.meet(ann, ben)
+            await meeting.alice.send(f"from another machine {EVIL}")
+            room = meeting.opened.room
+            async with pages_of(ben) as looked:
+                browser, _ = await looked.opened(room)
+                await trio.sleep(5)
+                page = await browser.see(f"GET rooms/{room}")
+                is_clean(page)
+                assert "from another machine" in page
+                assert '<dt>Lives</dt><dd>at <bdi class="peer" dir="auto">team' in page
+                stream = await browser.follow(f"GET rooms/{room}/live?after={await cursor_of(browser, room)}")
+                await meeting.alice.send("and live")
+                said = b""
+                while b"and live" not in said:
+                    said += await stream.piece()
+                # While the relay is away, what is here is shown.
+                meeting.wires.cut()
+                assert "and live" in await browser.see(f"GET rooms/{room}")
+
+    run(main)
+
+
+# -- whatever is asked --------------------------------------------------------------------------------------
+
+
+SEGMENTS = (
+    "rooms",
+    "live",
+    "messages",
+    "files",
+    "directory",
+    "approvals",
+    "codes",
+    "leave",
+    "ROOM",
+    "r_none",
+    "m_1",
+    "",
+)
+
+
+@settings(max_examples=40)
+@given(
+    method=st.sampled_from(["GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS"]),
+    path=st.lists(st.sampled_from(SEGMENTS) | st.text(max_size=8), max_size=5),
+    query=st.dictionaries(st.sampled_from(["before", "after", "q", "done"]), st.text(max_size=20), max_size=3),
+    form=st.dictionaries(
+        st.sampled_from(["code", "decision", "request", "room", "id"]),
+        st.sampled_from(["approve", "deny"]) | st.text(max_size=20),
+        max_size=4,
+    ),
+    is_home=st.booleans(),
+)
+def test_whatever_is_asked_is_answered_as_a_page_and_never_fails(
+    method: str, path: list[str], query: dict[str, str], form: dict[str, str], is_home: bool
+) -> None:
+    async def main() -> None:
+        async with looking() as looked:
+            alice, _ = await looked.home.room("alice", "bob", topic="auth redesign")
+            room = (await alice.rooms())[0].room
+            browser, _ = await looked.opened(None if is_home else room)
+            target = "/".join(quote(each.replace("ROOM", room), safe="") for each in path)
+            line = f"{method} {browser.root}{target}?{urlencode(query)}"
+            with trio.move_on_after(5) as waited:
+                answer = await browser.ask(line, form if method in ("POST", "PUT") else None)
+            if waited.cancelled_caught:
+                assert "live" in path  # a stream, which goes on
+                return
+            assert answer.status < 500
+            if answer.headers.get("content-type") == "application/json":
+                # By the door, before anything was looked at.
+                assert method == "HEAD" or answer.code == "request_refused"
+                return
+            has_headers(answer, form=answer.headers["referrer-policy"] == "same-origin")
+            assert "<script>" not in answer.body.decode()
+
+    run(main)
+
+
+def test_what_fails_here_is_a_page_too(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with looking() as looked:
+            browser, _ = await looked.opened()
+
+            async def fails(*args: object) -> t.Result:
+                raise RuntimeError("with words of a peer")
+
+            monkeypatch.setattr(looked.home.engine, "call", fails)
+            answer = await browser.ask("GET ")
+            assert answer.status == 500
+            has_headers(answer)
+            assert "words of a peer" not in answer.body.decode() + caplog.text
+
+    run(main)
+
+
+# -- files and errors ---------------------------------------------------------------------------------------
 
 
 def test_a_file_is_an_attachment_of_no_kind_under_a_name_of_ours() -> None:
