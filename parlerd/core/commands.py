@@ -34,6 +34,7 @@ from parlerd.core.model import (
     RoomId,
     RoomLimit,
     StateAct,
+    TokenKind,
     Turn,
     WordsOf,
 )
@@ -626,6 +627,13 @@ class MintToken(Command, frozen=True, kw_only=True):
     authority: str = "person"
     """By whose right: the person's, that of a token, or that of whoever comes through a door which the person opened to
     all."""
+    kind: TokenKind = "as"
+    uses: int = 0
+    admits: bool = False
+    rooms: tuple[RoomId, ...] = ()
+    opens: int = 0
+    join: str = ""
+    """The join that it comes of: there is one token for each, so a repetition mints none."""
 
 
 class RotateToken(Command, frozen=True, kw_only=True):
@@ -641,6 +649,26 @@ class RevokeToken(Command, frozen=True, kw_only=True):
 
     token: str
     authority: str = "person"
+
+
+class BeginJoin(Command, frozen=True, kw_only=True):
+    """A new agent is to come into a room with a token. `request` is the key of the request, by which a repetition is
+    known, and `asked` the digest of what was asked."""
+
+    token: str
+    agent: AgentId
+    name: str
+    role: str
+    request: str
+    asked: bytes
+    wall: Millis
+
+
+class EndJoin(Command, frozen=True, kw_only=True):
+    """A join came to nothing: the person `denied` it, or the room refused it. A join that ended before stays ended."""
+
+    join: str
+    denied: bool
 
 
 HomeCommand = (
@@ -664,4 +692,6 @@ HomeCommand = (
     | MintToken
     | RotateToken
     | RevokeToken
+    | BeginJoin
+    | EndJoin
 )

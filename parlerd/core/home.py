@@ -29,7 +29,7 @@ from parlerd.core.naming import Naming, NamingState
 from parlerd.core.pairs import Pairs, PairsState
 from parlerd.core.tokens import Tokens, TokensState
 
-FOLD_VERSION: Final = 9
+FOLD_VERSION: Final = 10
 """Raise this number when the state's shape changes, or the state that a log folds to, as the one in `room`."""
 
 

@@ -8,6 +8,7 @@
     a link of another home        link                   a person     each agent that    terminal
                                                                       it attached
     a token over HTTP             agent, in one room     an agent     the token's        none
+    a token that joins            joiner, in one room    nobody       nobody yet         none
     HTTP without a token          visitor, or none       nobody       nobody             none
 
 A further door builds an authority of its own, and nothing else changes: it says whose agents they are, which one is
@@ -58,7 +59,7 @@ class Authority:
     def __post_init__(self) -> None:
         # What is about the person, this machine or a host's window is not about certain rooms: the handlers that answer
         # such a caller would be asked what its rooms do not tell.
-        if self.rooms is not None and self.planes != {"agent"}:
+        if self.rooms is not None and self.planes not in ({"agent"}, {"joiner"}):
             raise ValueError("a door that stands for certain rooms offers what agents do there, and nothing else")
 
     def is_for(self, operation: t.Operation) -> bool:
@@ -104,6 +105,14 @@ def of_token(agent: AgentRecord, token: Token) -> Authority:
         rooms=frozenset({token.room}),
         token=token.id,
         access=frozenset(token.access),
+    )
+
+
+def of_joining_token(principal: PrincipalId, token: Token, *, is_seen: bool) -> Authority:
+    """Whoever shows a token that joins: nobody yet, who may come into one room. It may be shown the code that the
+    person types only where its process is seen (`is_seen`)."""
+    return Authority(
+        principal, frozenset({"joiner"}), rooms=frozenset({token.room}), token=token.id, is_shown_codes=is_seen
     )
 
 

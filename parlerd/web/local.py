@@ -10,6 +10,7 @@ import errno
 import os
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -73,7 +74,7 @@ class LocalDoor:
         port = self._port = listener.socket.getsockname()[1]
         # A client names no port where that is the one of HTTP.
         names = [name if port == 80 else f"{name}:{port}" for name in (ADDRESS, "localhost")]
-        web = Web(self._engine, self._tokens, self._stranger, self._folder)
+        web = Web(self._engine, self._tokens, self._stranger, self._folder, self._process)
         door = Door(web.app, names, is_upload=is_upload)
         self._open, self._is_shut = trio.CancelScope(), trio.Event()
         self._nursery.start_soon(self._serve, door, listener, self._open, self._is_shut)
@@ -104,12 +105,46 @@ class LocalDoor:
         is_let_in = self.lets_in and peer is not None and user_of(peer, door) in (os.getuid(), None)
         return Caller(Facts("http", "http", of_visitor(self._principal, is_let_in=is_let_in)))
 
+    def _process(self, peer: Peer) -> int:
+        return process_of(peer, (ADDRESS, self._port))
+
 
 def user_of(peer: Peer, door: Peer, tables: Path = Path("/proc/net")) -> int | None:
     """The user whose process has the other end of a connection to a door of this machine, by the addresses of both. -1
     where the system knows no such connection (any more), and None where it tells nobody, as macOS."""
     if not tables.is_dir():
         return None
+    fields = _entry_of(peer, door, tables)
+    return -1 if fields is None else int(fields[7])
+
+
+def process_of(peer: Peer, door: Peer, proc: Path = Path("/proc")) -> int:
+    """The process of this user that has the other end of a connection to a door of this machine, by the addresses of
+    both; 0 where it cannot be told, as on macOS, and where more than one has it. Looks through the files of every
+    process: some milliseconds."""
+    fields = _entry_of(peer, door, proc / "net")
+    if fields is None:
+        return 0
+    socket_name, found = f"socket:[{fields[9]}]", []
+    for each in proc.iterdir():
+        if not each.name.isdigit():
+            continue
+        # A process that is another user's, or that has ended meanwhile.
+        with suppress(OSError):
+            if any(_leads_to(file) == socket_name for file in (each / "fd").iterdir()):
+                found.append(int(each.name))
+    return found[0] if len(found) == 1 else 0
+
+
+def _leads_to(file: Path) -> str:
+    try:
+        return os.readlink(file)
+    except OSError:
+        return ""  # it was closed meanwhile
+
+
+def _entry_of(peer: Peer, door: Peer, tables: Path) -> list[str] | None:
+    """The line of the system's tables about a connection."""
     for name, before in (("tcp", ""), ("tcp6", "0000000000000000FFFF0000")):
         try:
             lines = (tables / name).read_text(encoding="ascii").splitlines()[1:]
@@ -118,8 +153,8 @@ def user_of(peer: Peer, door: Peer, tables: Path = Path("/proc/net")) -> int | N
         ends = [before + _as_the_system_writes(each) for each in (peer, door)]
         for fields in map(str.split, lines):
             if fields[1:3] == ends:
-                return int(fields[7])
-    return -1
+                return fields
+    return None
 
 
 def _as_the_system_writes(address: Peer) -> str:

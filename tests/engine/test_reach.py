@@ -369,6 +369,7 @@ REFUSED = {
     "link": "unknown_operation",
     "relay": "unknown_operation",
     "visitor": "not_permitted",
+    "joiner": "not_permitted",
 }
 """What a token is told of each plane but its own."""
 

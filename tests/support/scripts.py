@@ -282,6 +282,11 @@ HOME_SCENES: dict[type[e.HomeEvent], HomeScene] = {
     e.PersonKicked: lambda home, who: (home.enrol(who), home.kick(who)),
     e.TokenMinted: lambda home, who: (home.create(who), home.mint(who)),
     e.TokenRevoked: lambda home, who: (home.create(who), home.revoke_token(who, home.mint(who))),
+    e.JoinBegun: lambda home, who: (home.create(who), home.join(who, home.mint(who, kind="aj", uses=2))),
+    e.JoinEnded: lambda home, who: (
+        home.create(who),
+        home.end_join(who, home.join(who, home.mint(who, kind="aj", uses=2))),
+    ),
 }
 """What leaves a fact of this type in any home."""
 

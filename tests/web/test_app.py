@@ -209,8 +209,9 @@ def test_no_operation_of_a_person_is_reached() -> None:
     assert {operation.plane for operation in OPERATIONS.values() if operation.http is not None} == {
         "agent",
         "visitor",
+        "joiner",
     }
-    reached = ("agent", "visitor")
+    reached = ("agent", "visitor", "joiner")
     assert all(operation.http is not None for operation in OPERATIONS.values() if operation.plane in reached)
     for operation in OPERATIONS.values():
         if operation.http is not None:
