@@ -653,7 +653,8 @@ class RevokeToken(Command, frozen=True, kw_only=True):
 
 class BeginJoin(Command, frozen=True, kw_only=True):
     """A new agent is to come into a room with a token. `request` is the key of the request, by which a repetition is
-    known, and `asked` the digest of what was asked."""
+    known, and `asked` the digest of what was asked. `key` is the key of the room that it knocks with, where that is not
+    the one behind the token."""
 
     token: str
     agent: AgentId
@@ -662,6 +663,7 @@ class BeginJoin(Command, frozen=True, kw_only=True):
     request: str
     asked: bytes
     wall: Millis
+    key: KeyId = KeyId("")
 
 
 class EndJoin(Command, frozen=True, kw_only=True):

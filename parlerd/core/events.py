@@ -680,7 +680,8 @@ class TokenRevoked(_Event, tag="token_revoked", frozen=True, kw_only=True):
 
 class JoinBegun(_Event, tag="join_begun", frozen=True, kw_only=True):
     """A new agent asks to come into a room with a token, and takes one of its uses. `request` is the key by which
-    the request is known when it is repeated, and `asked` the digest of what was asked."""
+    the request is known when it is repeated, and `asked` the digest of what was asked. `key` is the key of the room
+    with which the agent knocks, where that is not the one behind the token."""
 
     join: str
     token: str
@@ -690,6 +691,7 @@ class JoinBegun(_Event, tag="join_begun", frozen=True, kw_only=True):
     role: str = ""
     request: str
     asked: bytes
+    key: KeyId = KeyId("")
 
 
 class JoinEnded(_Event, tag="join_ended", frozen=True, kw_only=True):

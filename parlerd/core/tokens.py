@@ -26,7 +26,7 @@ from parlerd.core import events as e
 from parlerd.core.decision import Decision
 from parlerd.core.errors import Refused
 from parlerd.core.facets import Facet, applies, decides, nobody, touches
-from parlerd.core.model import AgentId, By, Ids, Millis, RoomId, TokenKind
+from parlerd.core.model import AgentId, By, Ids, KeyId, Millis, RoomId, TokenKind
 
 MAX_TOKENS: Final = 1_000
 """Tokens of one home that hold: each is about 200 bytes of every snapshot."""
@@ -66,7 +66,8 @@ class Token(msgspec.Struct, frozen=True, array_like=True):
 
 class Join(msgspec.Struct, frozen=True, array_like=True):
     """A new agent that asked to come into a room with a token. `request` is the key of its request and `asked` the
-    digest of what it asked. `minted` is the token that it got once it was in; `is_ended` says that it came to nothing.
+    digest of what it asked. `key` is the key of the room with which it knocks, where that is not the one behind the
+    token. `minted` is the token that it got once it was in; `is_ended` says that it came to nothing.
     What the room said to it the room knows."""
 
     id: str
@@ -78,6 +79,7 @@ class Join(msgspec.Struct, frozen=True, array_like=True):
     request: str
     asked: bytes
     begun_at: Millis
+    key: KeyId = KeyId("")
     minted: str = ""
     is_ended: bool = False
 
@@ -243,6 +245,7 @@ class Tokens(Facet[TokensState]):
             role=command.role,
             request=command.request,
             asked=command.asked,
+            key=command.key,
         )
         return Decision((begun,), authority="token")
 
@@ -303,6 +306,7 @@ class Tokens(Facet[TokensState]):
             event.request,
             event.asked,
             header.at,
+            event.key,
         )
 
     def _ended(self, event: e.JoinEnded, header: e.Header) -> None:

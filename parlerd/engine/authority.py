@@ -9,7 +9,7 @@
                                                                       it attached
     a token over HTTP             agent, in one room     an agent     the token's        none
     a token that joins            joiner, in one room    nobody       nobody yet         none
-    HTTP without a token          visitor, or none       nobody       nobody             none
+    HTTP without a token          joiner, visitor, none  nobody       nobody             none
 
 A further door builds an authority of its own, and nothing else changes: it says whose agents they are, which one is
 meant, and which rooms there are for it.
@@ -116,10 +116,14 @@ def of_joining_token(principal: PrincipalId, token: Token, *, is_seen: bool) -> 
     )
 
 
-def of_visitor(principal: PrincipalId, *, is_let_in: bool) -> Authority:
-    """Whoever comes over HTTP and shows no token. Where the person let every program of theirs in, such a caller
-    may open a room for programs, and come into one as a new agent; else it may do nothing."""
-    return Authority(principal, frozenset({"visitor"} if is_let_in else ()))
+def of_visitor(principal: PrincipalId, *, is_let_in: bool, is_own: bool) -> Authority:
+    """Whoever comes over HTTP and shows no token. One of the person's own processes (`is_own`, as far as the system
+    tells) may knock with a session key. Where the person let every program of theirs in, it may also open a room for
+    programs, and come into one as a new agent. Whoever is neither may do nothing."""
+    planes: set[t.Plane] = {"joiner"} if is_own else set()
+    if is_let_in:
+        planes.add("visitor")
+    return Authority(principal, frozenset(planes))
 
 
 def of_link(principal: PrincipalId) -> Authority:

@@ -23,7 +23,7 @@ import trio
 from parlerd.core import commands as c
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.identities import AgentRecord
-from parlerd.core.model import AgentId, By, Millis, RoomId, TokenKind
+from parlerd.core.model import AgentId, By, KeyId, Millis, RoomId, TokenKind
 from parlerd.core.tokens import DAY_MS, Join, Token
 from parlerd.engine.authority import of_joining_token, of_token
 from parlerd.engine.callers import Caller, Facts, PeerProcess
@@ -269,6 +269,20 @@ class Tokens:
             label=label,
             parent=parent,
         )
+
+    async def mint_for_key(self, by: By, me: AgentRecord, room: RoomId, text: str, *, authority: str) -> Token:
+        """The token of this text with which one new agent comes in that knocks with a session key."""
+        command = self._command(
+            me, room, tokens.digest_of(text), access=t.DEFAULT_ACCESS, days=t.DEFAULT_DAYS, label="", parent=""
+        )
+        command = msgspec.structs.replace(command, authority=authority, kind="aj", uses=1)
+        await self._desk.rooms.home.submit(command, by)
+        return self._found(command.digest, command.wall)
+
+    def text_for(self, key: KeyId, request: str) -> str:
+        """The text of the token that a session key is exchanged for by this request."""
+        secret = self._desk.keys.opening_secret(AgentId(key), f"knock {request}")
+        return tokens.made_of(secret, "aj")
 
     def text_of(self, join: Join) -> str:
         """The text of the token that a join came to."""

@@ -277,7 +277,7 @@ class Engine:
             Rewinding(desk),
             gating,
             TokenHandlers(desk, self.bearers, self._minting, self._web),
-            Joins(desk, self._minting, self._newcomers, approving),
+            Joins(desk, self._minting, self._newcomers, approving, keys),
             Visitors(desk, self._minting, self._newcomers, sight),
             asked := crossing(desk, sight, gating.answers),
             Affording(desk, asked),

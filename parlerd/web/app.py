@@ -19,6 +19,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, get_origin
 from urllib.parse import unquote
@@ -209,7 +210,9 @@ class Web:
     async def _asker(self, operation: t.Operation, request: Request) -> Asker:
         """Who asks for an operation. Raises `Refused`."""
         if operation.plane == "joiner":
-            return await self._bearer(request, is_seen=True)
+            if "Authorization" in request.headers:
+                return await self._bearer(request, is_seen=True)
+            return await self._knocker(request)
         if operation.plane == "visitor":
             if "Authorization" in request.headers:
                 bearer = await self._bearer(request)
@@ -229,6 +232,16 @@ class Web:
         seen = await self._seen(request) if is_seen else UNSEEN
         return Asker(*await self._tokens.caller_of(text.strip(), self._stranger(None), seen))
 
+    async def _knocker(self, request: Request) -> Asker:
+        """Whoever wants to come in and shows no token. It sends JSON, as every visitor does."""
+        stranger = self._stranger(_peer_of(request))
+        if "joiner" not in stranger.facts.authority.planes or request.method != "POST":
+            raise Refused("token_required")
+        _require_json(request)
+        seen = await self._seen(request)
+        authority = replace(stranger.facts.authority, planes=frozenset({"joiner"}), is_shown_codes=bool(seen.pid))
+        return Asker(None, Caller(replace(stranger.facts, authority=authority, peer=seen)))
+
     async def _seen(self, request: Request) -> PeerProcess:
         """The process that sent a request, as far as it can be found."""
         peer = _peer_of(request)
@@ -241,8 +254,7 @@ class Web:
         stranger = self._stranger(_peer_of(request))
         if "visitor" not in stranger.facts.authority.planes and "Authorization" not in request.headers:
             raise Refused("token_required", hint="Ask the person for a token, or to run: parler serve-http --open")
-        if request.headers.get("Content-Type", "").partition(";")[0].strip().lower() != "application/json":
-            raise Refused("not_json")
+        _require_json(request)
         return Asker(None, stranger)
 
     # -- what is asked -------------------------------------------------------------------------------------
@@ -295,6 +307,12 @@ class Web:
 def _peer_of(request: Request) -> Peer | None:
     """The other end of the connection of a request."""
     return None if request.client is None else (request.client.host, request.client.port)
+
+
+def _require_json(request: Request) -> None:
+    """Refuse a body that is not said to be JSON. Raises `Refused(not_json)`."""
+    if request.headers.get("Content-Type", "").partition(";")[0].strip().lower() != "application/json":
+        raise Refused("not_json")
 
 
 def _require_version(request: Request) -> None:

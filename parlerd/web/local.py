@@ -99,11 +99,11 @@ class LocalDoor:
             await self._is_shut.wait()
 
     def _stranger(self, peer: Peer | None) -> Caller:
-        """Whoever shows no token: one for all, so that whoever guesses on many connections guesses once. Let in is who
-        is of this user, as far as the system tells: everybody on this machine reaches this address."""
-        door = (ADDRESS, self._port)
-        is_let_in = self.lets_in and peer is not None and user_of(peer, door) in (os.getuid(), None)
-        return Caller(Facts("http", "http", of_visitor(self._principal, is_let_in=is_let_in)))
+        """Whoever shows no token: one for all, so that whoever guesses on many connections guesses once. Who is of this
+        user, as far as the system tells, may knock and is let in: everybody on this machine reaches this address."""
+        is_own = peer is not None and user_of(peer, (ADDRESS, self._port)) in (os.getuid(), None)
+        authority = of_visitor(self._principal, is_let_in=self.lets_in and is_own, is_own=is_own)
+        return Caller(Facts("http", "http", authority))
 
     def _process(self, peer: Peer) -> int:
         return process_of(peer, (ADDRESS, self._port))

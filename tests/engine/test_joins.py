@@ -34,7 +34,7 @@ async def mint(party: Party, **how: Any) -> t.MintedToken:
 
 async def bearer(served: Served, text: str, seen: PeerProcess = SEEN) -> Party:
     """Whoever shows this text, from a process that could be found."""
-    stranger = Caller(Facts("http", "http", of_visitor(served.world.keys.principal, is_let_in=False)))
+    stranger = Caller(Facts("http", "http", of_visitor(served.world.keys.principal, is_let_in=False, is_own=False)))
     _, caller = await served.engine.bearers.caller_of(text, stranger, seen)
 
     async def call(op: str, params: t.Params) -> t.Result:

@@ -18,7 +18,7 @@ from tests.support.engine import Party, Served, SteppedClock, World, engine_worl
 
 
 def visitor(served: Served, *, is_let_in: bool = True) -> Party:
-    authority = of_visitor(served.world.keys.principal, is_let_in=is_let_in)
+    authority = of_visitor(served.world.keys.principal, is_let_in=is_let_in, is_own=False)
     caller = Caller(Facts("http 1", "http", authority))
 
     async def call(op: str, params: t.Params) -> t.Result:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import trio
 
@@ -149,5 +150,99 @@ def test_a_token_that_joins_is_refused_in_an_address() -> None:
             for line in (f"GET /v1/joins/{at.token}", f"GET /v1/me?t={at.token.replace('aj_', 'aj%5F')}"):
                 answer = await at.web.ask(line)
                 assert (answer.status, answer.code) == (400, "token_in_url")
+
+    run(main)
+
+
+# -- with a session key ------------------------------------------------------------------------------------
+
+AS_JSON = {"Content-Type": "application/json"}
+
+
+async def key_of(at: House, **options: Any) -> str:
+    """The key of another session of alice's."""
+    opened = await at.alice.open("annex", **options)
+    assert opened.session_key is not None
+    return opened.session_key
+
+
+def test_a_session_key_lets_a_program_knock_and_the_person_decides() -> None:
+    async def main() -> None:
+        async with house() as at:
+            body = {"name": "bot", "session_key": await key_of(at)}
+            knock = await at.web.ask("POST /v1/joins", body, headers={**KEY, **AS_JSON})
+            assert (knock.status, knock.document["status"], knock.document["token"]) == (201, "pending", None)
+            waits = knock.document["join_token"]
+            assert waits.startswith("aj_")
+            again = await at.web.ask("POST /v1/joins", body, headers={**KEY, **AS_JSON})
+            assert (again.status, again.document) == (200, {**knock.document, "replayed": True})
+            [request] = await at.alice.requests()
+            assert (request.name, request.host) == ("bot", "http")
+            line = f"GET /v1/joins/{knock.document['id']}"
+            assert (await at.web.ask(line, token=waits)).document["status"] == "pending"
+            # What it is told before the person decided lets it do nothing.
+            assert (await at.web.ask("GET /v1/me", token=waits)).code == "not_permitted"
+            assert (await at.web.ask("POST /v1/joins", {"name": "more"}, token=waits)).status in (403, 404)
+            await at.alice.approve("bot")
+            came = await at.web.ask(line, token=waits)
+            assert came.document["status"] == "joined"
+            me = await at.web.ask("GET /v1/me", token=came.document["token"])
+            assert me.document["name"] == "bot"
+            # A repetition is answered also after the key is dead.
+            await at.alice.call("session.revoke", t.RevokeSessionKey(session_key=body["session_key"]))
+            again = await at.web.ask("POST /v1/joins", body, headers={**KEY, **AS_JSON})
+            assert again.document["token"] == came.document["token"]
+            other = await at.web.ask("POST /v1/joins", {**body, "name": "bot-2"}, headers=AS_JSON)
+            assert (other.status, other.code) == (404, "unknown_key")
+
+    run(main)
+
+
+def test_a_key_that_lets_in_unasked_needs_a_token_that_somebody_asked_for() -> None:
+    async def main() -> None:
+        async with house() as at:
+            body = {"name": "bot", "session_key": await key_of(at, approval=False)}
+            agents = len(at.home.engine.rooms.home.aggregate.state.agents)
+            refused = await at.web.ask("POST /v1/joins", body, headers=AS_JSON)
+            assert (refused.status, refused.code) == (403, "needs_person")
+            assert len(at.home.engine.rooms.home.aggregate.state.agents) == agents
+            away = await at.web.ask(
+                "POST /v1/joins", {"name": "bot", "session_key": "ABCDEFGH-ABCDEFGH@team"}, headers=AS_JSON
+            )
+            assert away.code in ("home_not_trusted", "unknown_key")
+
+    run(main)
+
+
+def test_whoever_guesses_keys_is_slowed_down_on_however_many_connections() -> None:
+    async def main() -> None:
+        async with house() as at:
+            codes = []
+            for number in range(12):
+                body = {"name": "bot", "session_key": f"ABCDEF{'BCDFGHJKLMNP'[number]}Z"}
+                codes.append((await at.web.ask("POST /v1/joins", body, headers=AS_JSON)).code)
+            assert (codes[0], codes[-1]) == ("unknown_key", "throttled")
+            # Those who come with a token, or by another door, are not.
+            assert (await at.web.ask("POST /v1/joins", {"name": "bot"}, token=at.token)).status == 201
+
+    run(main)
+
+
+def test_without_a_token_nothing_but_a_knock_is_heard_and_only_as_json() -> None:
+    async def main() -> None:
+        async with house() as at:
+            body = {"name": "bot", "session_key": await key_of(at)}
+            for sent, headers, code in (
+                ({"name": "bot"}, AS_JSON, "token_required"),
+                (body, {"Content-Type": "text/plain"}, "not_json"),
+                (body, {}, "not_json"),
+                ({**body, "name": ".."}, AS_JSON, "invalid_name"),
+                ({**body, "name": "alice"}, AS_JSON, "agent_exists"),
+            ):
+                assert (await at.web.ask("POST /v1/joins", sent, headers=headers)).code == code
+            both = await at.web.ask("POST /v1/joins", body, token=at.token)
+            assert (both.status, both.code) == (400, "invalid_param")
+            assert (await at.web.ask("GET /v1/joins/jn_1")).code == "token_required"
+            assert await at.alice.requests() == []
 
     run(main)

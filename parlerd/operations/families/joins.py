@@ -18,11 +18,12 @@ JOINS: Final = ("joined", "pending", "denied", "closed")
 
 class BeginJoin(Params, frozen=True, kw_only=True):
     """`name` is what the new agent is called in the room, and `role` what it is there, as it says; `label` is what its
-    token is called."""
+    token is called. Whoever shows no token names a `session_key`, with which the agent knocks: a person decides."""
 
     name: Short
     role: Short = ""
     label: Annotated[str, Meta(max_length=64)] = ""
+    session_key: Short = ""
     wait_ms: Wait = 0
     idempotency_key: JoinKey | None = None
 
@@ -53,6 +54,9 @@ class JoinInfo(Result, frozen=True, kw_only=True):
 
 
 class BegunJoin(JoinInfo, frozen=True, kw_only=True):
+    """`join_token` is the token with which to ask how the join stands, for whoever showed none."""
+
+    join_token: str | None = None
     replayed: bool
     idempotency_key: str
 
@@ -92,6 +96,9 @@ FAMILY: Final = Family(
                 "invalid_name",
                 "invalid_param",
                 "statement_refused",
+                "token_required",
+                "needs_person",
+                "throttled",
             ),
             facts=(
                 "join_begun",
