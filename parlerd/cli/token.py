@@ -29,6 +29,12 @@ def _mint_arguments(parser: Parser) -> None:
     )
     parser.add_argument("--days", type=whole, default=t.DEFAULT_DAYS, metavar="N", help="how long (default: 30)")
     parser.add_argument("--label", type=unicode_text, default="", metavar="TEXT", help="what you call it")
+    parser.add_argument(
+        "--join",
+        action="store_true",
+        help="with it new agents come into the room, which you let in by this; --access is what each of them may do",
+    )
+    parser.add_argument("--uses", type=whole, metavar="N", help="how many agents come in with it (default: 1)")
 
 
 def _mint(ctx: Context, args: Namespace) -> int:
@@ -38,23 +44,38 @@ def _mint(ctx: Context, args: Namespace) -> int:
     if unknown := [word for word in access if word not in get_args(t.Access)]:
         words = ", ".join(get_args(t.Access))
         raise UsageError(f"--access has no {unknown[0]!r}: it is {words}", path="parler token mint")
-    params = t.MintToken(room=args.room, access=access, days=args.days, label=args.label)
+    if args.uses is not None and not args.join:
+        raise UsageError("--uses is for a token that joins: --join", path="parler token mint")
+    params = t.MintToken(
+        room=args.room, access=access, days=args.days, label=args.label, join=args.join, uses=args.uses
+    )
     minted = ctx.call("token.mint", params, t.MintedToken)
     out = ctx.out
     if out.json:
         out.document(minted)
         return DONE
     info = minted.info
-    out.say("A token of ", (info.agent, "name"), " in ", (f"'{info.name or info.room}'", "name"), ", told this once:")
+    where = f"'{info.name or info.room}'"
+    if args.join:
+        out.say("A token to join ", (where, "name"), " with, told this once:")
+    else:
+        out.say("A token of ", (info.agent, "name"), " in ", (where, "name"), ", told this once:")
     out.paste("TOKEN=", (minted.token, "good"))
-    out.say(f"It is {info.id}, for {', '.join(info.access)}, until {clock(info.expires_at, ctx.now())}.")
-    out.note("Whoever has it acts as this agent in this room.")
+    until = clock(info.expires_at, ctx.now())
+    out.say(f"It is {info.id}, for {', '.join(info.access)}, until {until}.")
+    call = "/v1/me"
+    if args.join:
+        many = "One new agent comes" if info.uses == 1 else f"{info.uses} new agents come"
+        out.note(f"{many} in with it, without your being asked. Each is given a token of its own until then.")
+        call = f'/v1/joins {AS_JSON} -d \'{{"name": "build-bot"}}\''
+    else:
+        out.note("Whoever has it acts as this agent in this room.")
     if minted.url is None:
         out.note("This home does not answer over HTTP yet:")
         out.paste(SERVE, beside=True)
     else:
         out.note("Try it:")
-        out.paste(f'curl -H "Authorization: Bearer $TOKEN" {minted.url}/v1/me', beside=True)
+        out.paste(f'curl -H "Authorization: Bearer $TOKEN" {minted.url}{call}', beside=True)
     return DONE
 
 
@@ -70,6 +91,7 @@ def _list(ctx: Context, args: Namespace) -> int:
     rows = [
         (
             each.id,
+            _does(each),
             each.agent,
             each.name or each.room,
             ",".join(each.access),
@@ -79,8 +101,13 @@ def _list(ctx: Context, args: Namespace) -> int:
         )
         for each in found.tokens
     ]
-    out.table(("id", "agent", "room", "for", "until", "used", "label"), rows)
+    out.table(("id", "does", "agent", "room", "for", "until", "used", "label"), rows)
     return DONE
+
+
+def _does(token: t.TokenInfo) -> str:
+    """What is done with a token, and how often it can still be."""
+    return f"joins, {token.uses_left} of {token.uses} left" if token.uses else "acts"
 
 
 def _revoke_arguments(parser: Parser) -> None:
@@ -133,7 +160,7 @@ HANDLERS: Final = {
         _mint,
         section="Programs over HTTP",
         rank=20,
-        examples=("parler --as bob token mint --room team",),
+        examples=("parler --as bob token mint --room team", "parler token mint --join --room team --uses 3"),
     ),
     "token list": Handler(
         lambda parser: None, _list, section="Programs over HTTP", rank=30, examples=("parler token list",)

@@ -34,6 +34,7 @@ from parlerd.core.model import (
     RoomId,
     RoomLimit,
     StateAct,
+    TokenKind,
     Turn,
     WordsOf,
 )
@@ -626,6 +627,13 @@ class MintToken(Command, frozen=True, kw_only=True):
     authority: str = "person"
     """By whose right: the person's, that of a token, or that of whoever comes through a door which the person opened to
     all."""
+    kind: TokenKind = "as"
+    uses: int = 0
+    admits: bool = False
+    rooms: tuple[RoomId, ...] = ()
+    opens: int = 0
+    join: str = ""
+    """The join that it comes of: there is one token for each, so a repetition mints none."""
 
 
 class RotateToken(Command, frozen=True, kw_only=True):
@@ -669,6 +677,28 @@ class RevokeWatchCode(Command, frozen=True, kw_only=True):
     code: str
 
 
+class BeginJoin(Command, frozen=True, kw_only=True):
+    """A new agent is to come into a room with a token. `request` is the key of the request, by which a repetition is
+    known, and `asked` the digest of what was asked. `key` is the key of the room that it knocks with, where that is not
+    the one behind the token."""
+
+    token: str
+    agent: AgentId
+    name: str
+    role: str
+    request: str
+    asked: bytes
+    wall: Millis
+    key: KeyId = KeyId("")
+
+
+class EndJoin(Command, frozen=True, kw_only=True):
+    """A join came to nothing: the person `denied` it, or the room refused it. A join that ended before stays ended."""
+
+    join: str
+    denied: bool
+
+
 HomeCommand = (
     CreateAgent
     | BindConversation
@@ -693,4 +723,6 @@ HomeCommand = (
     | MintWatchCode
     | UseWatchCode
     | RevokeWatchCode
+    | BeginJoin
+    | EndJoin
 )

@@ -984,6 +984,20 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         status=404,
     ),
     _E(
+        "token_used_up",
+        "As many agents came in with this token as it was minted for.",
+        "Ask whoever gave it for another one: `parler token mint --join --uses N`.",
+        action="reauthorize",
+        scope="connection",
+        status=403,
+    ),
+    _E(
+        "no_such_join",
+        "Nobody asked to come in under this id with this token.",
+        "Ask with the token that you came with, and the `id` that you were told.",
+        status=404,
+    ),
+    _E(
         "too_many_tokens",
         "There is a limit to how many tokens one home may have.",
         "Ask the person to revoke those that nobody needs: `parler token revoke ID`.",

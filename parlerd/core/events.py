@@ -42,6 +42,7 @@ from parlerd.core.model import (
     RoomKind,
     RoomLimit,
     TaskOutcome,
+    TokenKind,
     Turn,
     Verified,
 )
@@ -651,8 +652,10 @@ class PersonKicked(_Event, tag="person_kicked", frozen=True, kw_only=True):
 
 class TokenMinted(_Event, tag="token_minted", frozen=True, kw_only=True):
     """From now on whoever shows the text with this digest (SHA-256) acts as this agent in this room, for what `access`
-    names, until `expires_at` by the wall clock. With a `parent` it was made of that token, and ends with it."""
+    names, until `expires_at` by the wall clock. With a `parent` it was made of that token, and ends with it. What the
+    other kinds have beside that says `tokens.Token`. `join` is the join that the token came of."""
 
+    v: int = _version(2)
     token: str
     digest: bytes
     agent: AgentId
@@ -661,6 +664,12 @@ class TokenMinted(_Event, tag="token_minted", frozen=True, kw_only=True):
     expires_at: Millis
     label: str = ""
     parent: str = ""
+    kind: TokenKind = "as"
+    uses: int = 0
+    admits: bool = False
+    rooms: tuple[RoomId, ...] = ()
+    opens: int = 0
+    join: str = ""
 
 
 class TokenRevoked(_Event, tag="token_revoked", frozen=True, kw_only=True):
@@ -693,6 +702,30 @@ class WatchCodeRevoked(_Event, tag="watch_code_revoked", frozen=True, kw_only=Tr
     """The code opens nothing any more, and what was opened with it is closed."""
 
     code: str
+
+
+class JoinBegun(_Event, tag="join_begun", frozen=True, kw_only=True):
+    """A new agent asks to come into a room with a token, and takes one of its uses. `request` is the key by which
+    the request is known when it is repeated, and `asked` the digest of what was asked. `key` is the key of the room
+    with which the agent knocks, where that is not the one behind the token."""
+
+    join: str
+    token: str
+    agent: AgentId
+    room: RoomId
+    name: str
+    role: str = ""
+    request: str
+    asked: bytes
+    key: KeyId = KeyId("")
+
+
+class JoinEnded(_Event, tag="join_ended", frozen=True, kw_only=True):
+    """A join came to nothing, so that the token has its use back: the person denied it or, where it is not `denied`,
+    the room refused it."""
+
+    join: str
+    denied: bool = False
 
 
 RoomEvent = (
@@ -757,6 +790,8 @@ HomeEvent = (
     | WatchCodeMinted
     | WatchCodeUsed
     | WatchCodeRevoked
+    | JoinBegun
+    | JoinEnded
 )
 Event = RoomEvent | HomeEvent
 
@@ -829,6 +864,7 @@ UPCASTERS: Final[dict[tuple[str, int], Upcaster]] = {
     ("message_posted", 1): _in_version_1,
     ("message_posted", 2): _same,
     ("home_contradicted", 1): _same,
+    ("token_minted", 1): _same,
 }
 """From (type, old v) to a pure function that makes the fields of v + 1 out of those of v, except `v` itself."""
 

@@ -39,6 +39,8 @@ _SHAPES: Final[tuple[tuple[SecretKind, str, str], ...]] = (
     ("seed", "SA", r"\bSA[A-Z2-7]{56}\b"),
     ("seed", "SU", r"\bSU[A-Z2-7]{56}\b"),
     ("bearer token", "as_", r"\bas_[0-9A-Za-z]{49}\b"),
+    ("bearer token", "aj_", r"\baj_[0-9A-Za-z]{49}\b"),
+    ("bearer token", "ah_", r"\bah_[0-9A-Za-z]{49}\b"),
     ("JSON web token", "eyJ", r"\beyJ[A-Za-z0-9_-]{10,2048}\.eyJ[A-Za-z0-9_-]{10,8192}\.[A-Za-z0-9_-]{10,}"),
     ("bearer token", "earer ", r"(?i:(?<=bearer )[a-z0-9._~+/=-]{20,})"),
     ("password", "://", r"(?<=://)[^\s/:@]*:[^\s/@]+(?=@)"),

@@ -228,10 +228,13 @@ class Approving:
             direct_to=self._desk.rooms.home.aggregate.state.agents[ask.agent].name,
         )
 
-    async def decide(self, by: By, actor: RoomHandle, request: Request, *, admit: bool, proof: Proof) -> t.Decided:
-        """Record what `by`'s person decided about a request, with the proof that was given for it."""
+    async def decide(
+        self, by: By, actor: RoomHandle, request: Request, *, admit: bool, proof: Proof, operation: str = ""
+    ) -> t.Decided:
+        """Record what `by`'s person decided about a request, with the proof that was given for it. `operation` is the
+        one by which they did, where that is not the deciding itself."""
         command = c.DecideRequest(
-            operation="session.approve" if admit else "session.deny",
+            operation=operation or ("session.approve" if admit else "session.deny"),
             request=request.id,
             admit=admit,
             proof=proof,

@@ -8,7 +8,8 @@
     a link of another home        link                   a person     each agent that    terminal
                                                                       it attached
     a token over HTTP             agent, in one room     an agent     the token's        none
-    HTTP without a token          visitor, or none       nobody       nobody             none
+    a token that joins            joiner, in one room    nobody       nobody yet         none
+    HTTP without a token          joiner, visitor, none  nobody       nobody             none
     a room's watch code           agent, page, one room  as minted    the minter's       none
     the home's watch code         agent, local, page,    the person   their own agent    form
                                   person
@@ -63,7 +64,7 @@ class Authority:
     def __post_init__(self) -> None:
         # What is about the person, this machine or a host's window is not about certain rooms: the handlers that answer
         # such a caller would be asked what its rooms do not tell.
-        if self.rooms is not None and self.planes - {"page"} != {"agent"}:
+        if self.rooms is not None and self.planes - {"page"} != {"agent"} and self.planes != {"joiner"}:
             raise ValueError("a door that stands for certain rooms offers what agents do there, and nothing else")
 
     def is_for(self, operation: t.Operation) -> bool:
@@ -115,10 +116,22 @@ def of_token(agent: AgentRecord, token: Token) -> Authority:
     )
 
 
-def of_visitor(principal: PrincipalId, *, is_let_in: bool) -> Authority:
-    """Whoever comes over HTTP and shows no token. Where the person let every program of theirs in, such a caller
-    may open a room for programs, and come into one as a new agent; else it may do nothing."""
-    return Authority(principal, frozenset({"visitor"} if is_let_in else ()))
+def of_joining_token(principal: PrincipalId, token: Token, *, is_seen: bool) -> Authority:
+    """Whoever shows a token that joins: nobody yet, who may come into one room. It may be shown the code that the
+    person types only where its process is seen (`is_seen`)."""
+    return Authority(
+        principal, frozenset({"joiner"}), rooms=frozenset({token.room}), token=token.id, is_shown_codes=is_seen
+    )
+
+
+def of_visitor(principal: PrincipalId, *, is_let_in: bool, is_own: bool) -> Authority:
+    """Whoever comes over HTTP and shows no token. One of the person's own processes (`is_own`, as far as the system
+    tells) may knock with a session key. Where the person let every program of theirs in, it may also open a room for
+    programs, and come into one as a new agent. Whoever is neither may do nothing."""
+    planes: set[t.Plane] = {"joiner"} if is_own else set()
+    if is_let_in:
+        planes.add("visitor")
+    return Authority(principal, frozenset(planes))
 
 
 def of_link(principal: PrincipalId) -> Authority:

@@ -17,17 +17,20 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Final, Protocol
 
+import msgspec
 import trio
 
 from parlerd.core import commands as c
-from parlerd.core.errors import Refused
+from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.identities import AgentRecord
-from parlerd.core.model import By, Millis, RoomId
-from parlerd.core.tokens import DAY_MS, Token
-from parlerd.engine.authority import of_token
-from parlerd.engine.callers import Caller, Facts
+from parlerd.core.model import AgentId, By, KeyId, Millis, RoomId, TokenKind
+from parlerd.core.tokens import DAY_MS, Join, Token
+from parlerd.engine.authority import of_joining_token, of_token
+from parlerd.engine.callers import Caller, Facts, PeerProcess
 from parlerd.engine.desk import Desk
+from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
+from parlerd.engine.join_keys import end_joins, end_key, make_key, room_to_join
 from parlerd.engine.lookup import room_of
 from parlerd.engine.person import require_person
 from parlerd.engine.reading import handle_of
@@ -35,6 +38,8 @@ from parlerd.engine.scheduler import Scheduler
 from parlerd.identity import tokens
 from parlerd.operations import types as t
 
+UNSEEN: Final = PeerProcess()
+"""The other side of a connection whose process was not found."""
 SILENT_MS: Final = 600_000
 """How long after its last call an agent with a token counts as there."""
 
@@ -86,10 +91,11 @@ class Bearers:
         self._used: dict[str, Millis] = {}
         """When each token that still holds was last shown, since the daemon began."""
 
-    async def caller_of(self, text: str, stranger: Caller) -> tuple[Token, Caller]:
+    async def caller_of(self, text: str, stranger: Caller, seen: PeerProcess = UNSEEN) -> tuple[Token, Caller]:
         """Who shows this text, with its token. `stranger` is whoever the connection is without one: wrong texts count
         as guesses of it, as wrong keys do. A right one is not slowed down by them, because nobody guesses 256 bits.
-        Raises `Refused`: `token_invalid`, `throttled`."""
+        `seen` is the process on the other side, where somebody joins and the process could be found. Raises `Refused`:
+        `token_invalid`, `throttled`."""
         desk, token = self._desk, None
         agents = desk.rooms.home.aggregate.state.agents
         if tokens.is_token(text):
@@ -98,13 +104,18 @@ class Bearers:
             await desk.throttle.before(stranger)
             desk.throttle.wrong(stranger)
             raise Refused("token_invalid")
+        self._used[token.id] = desk.clock.now()
+        if self._scheduler.moment(("token", token.id)) is None:
+            self._scheduler.put(("token", token.id), token.expires_at, partial(self.end, (token.id,)))
+        if token.kind == "aj":
+            # Nobody is there who could be seen: each request is somebody who wants to become an agent.
+            joining = of_joining_token(agents[token.agent].principal, token, is_seen=bool(seen.pid))
+            return token, Caller(Facts(desk.random.new("s"), "http", joining, peer=seen))
         caller = self._callers.get(token.id)
         if caller is None:
             authority = of_token(agents[token.agent], token)
             caller = self._callers[token.id] = Caller(Facts(token.id, "http", authority))
             desk.seats.connect(caller)
-            self._scheduler.put(("token", token.id), token.expires_at, partial(self.end, (token.id,)))
-        self._used[token.id] = desk.clock.now()
         if self._scheduler.moment(("bearer", token.id)) is None:
             self._stays(token.id, desk.clock.now())
         return token, caller
@@ -189,14 +200,65 @@ class Tokens:
         label: str,
         parent: str = "",
         authority: str = "person",
+        join: str = "",
     ) -> tuple[str, Token]:
         """A token of an agent in a room: its text, which is nowhere else, and its record. One that is made of a
-        `parent` holds no longer than that. Raises `Refused`: `too_many_tokens`, `no_such_token`, `not_permitted`."""
-        text, digest, now = self._drawn()
+        `parent` holds no longer than that; that of a `join` is made once, and the same each time. Raises `Refused`:
+        `too_many_tokens`, `no_such_token`, `not_permitted`."""
+        now = self._desk.clock.now()
+        text = self._secret(agent.id, join) if join else self._drawn("as")
+        digest = tokens.digest_of(text)
+        command = self._command(agent, room, digest, access=access, days=days, label=label, parent=parent)
+        command = msgspec.structs.replace(command, authority=authority, join=join)
+        await self._desk.rooms.home.submit(command, by)
+        return text, self._found(digest, now)
+
+    async def mint_joining(
+        self,
+        caller: Caller,
+        me: AgentRecord,
+        handle: RoomHandle,
+        *,
+        access: Iterable[t.Access],
+        days: int,
+        label: str,
+        uses: int,
+        parent: str = "",
+    ) -> tuple[str, Token]:
+        """A token with which new agents come into a room: the person's, or made of a `parent` by its agent. The key of
+        the room that stands behind it is there before it, and ends where it does not come to be. Raises `Refused` as
+        `mint` does, and as the room refuses a key."""
+        desk, text, is_person = self._desk, self._drawn("aj"), not parent
+        now, by, digest = desk.clock.now(), desk.by(caller, me), tokens.digest_of(text)
+        command = self._command(me, handle.room, digest, access=access, days=days, label=label, parent=parent)
+        command = msgspec.structs.replace(
+            command, authority="person" if is_person else "token", kind="aj", uses=uses, admits=is_person
+        )
+        await make_key(desk, me, handle, by, digest=digest, until=command.expires_at, uses=uses, person=is_person)
+        with trio.CancelScope(shield=True):
+            try:
+                await desk.rooms.home.submit(command, by)
+            except ParlerError:
+                await end_key(desk, by, handle.room, digest)
+                raise
+        return text, self._found(digest, now)
+
+    def _command(
+        self,
+        agent: AgentRecord,
+        room: RoomId,
+        digest: bytes,
+        *,
+        access: Iterable[t.Access],
+        days: int,
+        label: str,
+        parent: str,
+    ) -> c.MintToken:
+        now = self._desk.clock.now()
         until = Millis(now + days * DAY_MS)
         if parent and (of := self._desk.rooms.home.aggregate.tokens.holding(parent, now)) is not None:
             until = min(until, of.expires_at)
-        command = c.MintToken(
+        return c.MintToken(
             operation="token.mint",
             digest=digest,
             agent=agent.id,
@@ -206,10 +268,25 @@ class Tokens:
             expires_at=until,
             label=label,
             parent=parent,
-            authority=authority,
         )
+
+    async def mint_for_key(self, by: By, me: AgentRecord, room: RoomId, text: str, *, authority: str) -> Token:
+        """The token of this text with which one new agent comes in that knocks with a session key."""
+        command = self._command(
+            me, room, tokens.digest_of(text), access=t.DEFAULT_ACCESS, days=t.DEFAULT_DAYS, label="", parent=""
+        )
+        command = msgspec.structs.replace(command, authority=authority, kind="aj", uses=1)
         await self._desk.rooms.home.submit(command, by)
-        return text, self._found(digest, now)
+        return self._found(command.digest, command.wall)
+
+    def text_for(self, key: KeyId, request: str) -> str:
+        """The text of the token that a session key is exchanged for by this request."""
+        secret = self._desk.keys.opening_secret(AgentId(key), f"knock {request}")
+        return tokens.made_of(secret, "aj")
+
+    def text_of(self, join: Join) -> str:
+        """The text of the token that a join came to."""
+        return self._secret(join.agent, join.id)
 
     async def revoke(self, by: By, token: str) -> None:
         """Take a token back that nobody was told."""
@@ -217,14 +294,18 @@ class Tokens:
 
     async def rotate(self, by: By, token: str) -> tuple[str, Token]:
         """Another token in the place of this one. Raises `Refused`: `no_such_token`."""
-        text, digest, now = self._drawn()
+        text, now = self._drawn("as"), self._desk.clock.now()
+        digest = tokens.digest_of(text)
         command = c.RotateToken(operation="token.rotate", token=token, digest=digest, wall=now)
         await self._desk.rooms.home.submit(command, by)
         return text, self._found(digest, now)
 
-    def _drawn(self) -> tuple[str, bytes, Millis]:
-        text = tokens.made_of(self._desk.random.bytes(tokens.SECRET_BYTES))
-        return text, tokens.digest_of(text), self._desk.clock.now()
+    def _drawn(self, kind: TokenKind) -> str:
+        return tokens.made_of(self._desk.random.bytes(tokens.SECRET_BYTES), kind)
+
+    def _secret(self, agent: AgentId, join: str) -> str:
+        """The text that follows from a join and from this home's secret. No idempotency key has a space in it."""
+        return tokens.made_of(self._desk.keys.opening_secret(agent, f"join {join}"))
 
     def _found(self, digest: bytes, now: Millis) -> Token:
         token = self._desk.rooms.home.aggregate.tokens.find(digest, now)
@@ -246,6 +327,19 @@ class TokenHandlers:
         desk = self._desk
         require_person(desk, caller, in_editor=True)
         me = await desk.me(caller)
+        if params.join:
+            handle = await room_to_join(desk, me, params.room, person=True)
+            text, token = await self._tokens.mint_joining(
+                caller,
+                me,
+                handle,
+                access=params.access,
+                days=params.days,
+                label=params.label,
+                uses=params.uses or 1,
+            )
+            return t.MintedToken(token=text, info=await self._info(token), url=self._web.url)
+        _require_no_uses(params.uses)
         handle, _ = await room_of(desk, me, params.room)
         text, token = await self._tokens.mint(
             desk.by(caller, me), me, handle.room, access=params.access, days=params.days, label=params.label
@@ -259,6 +353,20 @@ class TokenHandlers:
         held = desk.rooms.home.aggregate.tokens.holding(parent, desk.clock.now())
         if held is None:
             raise Refused("no_such_token")
+        if params.join:
+            handle = await room_to_join(desk, me, held.room, person=False)
+            text, token = await self._tokens.mint_joining(
+                caller,
+                me,
+                handle,
+                access=params.access,
+                days=params.days,
+                label=params.label,
+                uses=params.uses or 1,
+                parent=parent,
+            )
+            return t.MintedToken(token=text, info=await self._info(token), url=self._web.url)
+        _require_no_uses(params.uses)
         text, token = await self._tokens.mint(
             desk.by(caller, me),
             me,
@@ -296,9 +404,13 @@ class TokenHandlers:
         command = c.RevokeToken(operation="token.revoke", token=params.id)
         # Whoever asked may go away while the fact is stored, and what is under way ends all the same.
         with trio.CancelScope(shield=True):
-            ended = desk.rooms.home.aggregate.tokens.tree(params.id)
-            await desk.rooms.home.submit(command, desk.by(caller, me))
+            ended, by = desk.rooms.home.aggregate.tokens.tree(params.id), desk.by(caller, me)
+            joining = [each for each in desk.rooms.home.aggregate.tokens.all() if each.id in ended and each.uses]
+            waiting = [(token, desk.rooms.home.aggregate.tokens.joins_of(token.id)) for token in joining]
+            await desk.rooms.home.submit(command, by)
             await self._bearers.end(ended)
+            for token, joins in waiting:
+                await end_joins(desk, by, token, joins)
         return t.RevokedToken(id=params.id)
 
     @handles("http.serve")
@@ -327,4 +439,13 @@ class TokenHandlers:
             parent=token.parent,
             used_at=self._bearers.last_use(token.id),
             name=name,
+            kind=token.kind,
+            uses=token.uses,
+            uses_left=self._desk.rooms.home.aggregate.tokens.uses_left(token),
         )
+
+
+def _require_no_uses(uses: int | None) -> None:
+    """Refuse uses of a token that does not join: it has no number of them."""
+    if uses is not None:
+        raise Refused("invalid_param", "Only a token that joins has a number of uses.", param="uses")

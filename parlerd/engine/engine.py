@@ -62,6 +62,7 @@ from parlerd.engine.homes import HomeHandlers
 from parlerd.engine.inviting import Inviting
 from parlerd.engine.join_codes import JoinCodes
 from parlerd.engine.joining import Joining
+from parlerd.engine.joins import Joins
 from parlerd.engine.keeping import Keeping
 from parlerd.engine.knocks import with_code
 from parlerd.engine.ladder import Ladder
@@ -71,6 +72,7 @@ from parlerd.engine.library import Library
 from parlerd.engine.linking import Linking
 from parlerd.engine.links import Links
 from parlerd.engine.memory import Memory
+from parlerd.engine.newcomers import Newcomers
 from parlerd.engine.notices import Notices
 from parlerd.engine.notifier import LocalNotifier
 from parlerd.engine.opening import Opening
@@ -176,6 +178,7 @@ class Engine:
         self._minting = Tokens(desk)
         self.viewers: Final = Viewers(desk, scheduler)
         """Whoever looks on in a browser, for the pages."""
+        self._newcomers = Newcomers(desk)
         self._web = web
         self._author = author
         self._stop = stop
@@ -281,7 +284,8 @@ class Engine:
             Rewinding(desk),
             gating,
             TokenHandlers(desk, self.bearers, self._minting, self._web),
-            Visitors(desk, self._minting, sight),
+            Joins(desk, self._minting, self._newcomers, approving, keys),
+            Visitors(desk, self._minting, self._newcomers, sight),
             receipts := Receipts(desk, reading),
             PageHandlers(desk, self.viewers, self._web),
             asked := crossing(desk, sight, {**gating.answers, **receipts.answers}),
@@ -308,7 +312,7 @@ class Engine:
         handler = handlers.calls.get(op)
         if handler is None:
             raise Refused("unknown_operation", operation=op[:64])
-        self._admit(op, caller)
+        self.admit(op, caller)
         try:
             with trail() as steps:
                 result = await handler(caller, params)
@@ -325,10 +329,10 @@ class Engine:
         """
         match params:
             case t.Send() if op == "message.send":
-                self._admit(op, caller)
+                self.admit(op, caller)
                 return self._handlers_for(caller).sending.begin_send(caller, params)
             case t.PostEnvelope() if op == "link.post":
-                self._admit(op, caller)
+                self.admit(op, caller)
                 return self._handlers_for(caller).admitting.begin_post(caller, params)
             case _:
                 return None
@@ -340,12 +344,13 @@ class Engine:
         handler = self._handlers_for(caller).streams.get(op)
         if handler is None:
             raise Refused("unknown_operation", operation=op[:64])
-        self._admit(op, caller)
+        self.admit(op, caller)
         # The one stream of which items may go past its task.
         more = (outlet,) if op == "link.follow" else ()
         return aclosing(handler(caller, params, *more))
 
-    def _admit(self, op: str, caller: Caller) -> None:
+    def admit(self, op: str, caller: Caller) -> None:
+        """Refuse an operation that this caller may not ask for, whatever its parameters. Raises `Refused`."""
         operation = OPERATIONS[op]
         # A window's own door goes on until its connection ends: what it showed last is still acknowledged.
         is_doors_own = operation.plane == "window" and operation.tool is None
@@ -369,7 +374,13 @@ class Engine:
                 case "window":
                     raise Refused("window_only")
                 case "agent":
-                    raise Refused("not_permitted", "Nobody acts here without being an agent.")
+                    said = "Nobody acts here without being an agent."
+                    if "joiner" in planes:
+                        said = "This token only joins: POST /v1/joins gives the token of a new agent for it."
+                    raise Refused("not_permitted", said, hint=said)
+                case "joiner":
+                    said = "Whoever joins becomes a new agent, and shows a token for that, or none and a session key."
+                    raise Refused("not_permitted", said, hint="To join with another agent, send no token of this one.")
                 case "visitor":
                     said = "This home lets no program in that has no token."
                     raise Refused("not_permitted", said, hint="Ask the person to run: parler serve-http --open")

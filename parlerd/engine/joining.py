@@ -12,12 +12,12 @@ from parlerd.core import commands as c
 from parlerd.core import topics
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.identities import AgentRecord
-from parlerd.core.model import AgentId, By, KeyId, Millis, Position, RoomId, role_name
+from parlerd.core.model import KeyId, Position, RoomId, role_name
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
-from parlerd.engine.knocks import WITHHELD, knock_at, role_on_card, shows_code
+from parlerd.engine.knocks import WITHHELD, knock_at, role_on_card, shows_code, would_knock
 from parlerd.engine.look_back import told_recap
 from parlerd.engine.pair_rooms import PairRooms, is_in
 from parlerd.engine.reading import Reading, alarm_of, handle_of
@@ -190,13 +190,8 @@ class Joining:
 
     async def _would_knock(self, caller: Caller, key_id: KeyId, room: RoomId) -> None:
         """Raise what a new agent's knock would be refused with: an agent, and its key, is made for none that is."""
-        desk = self._desk
-        facts, aggregate = caller.facts, (await desk.rooms.get(room)).aggregate
-        now = desk.now_at(aggregate.state.home)
-        by = By(AgentId(""), facts.authority.principal, facts.session, facts.host, facts.via)
-        knock = c.Knock(operation="session.join", key_id=key_id, name="new", host=facts.host, wall=now)
         try:
-            aggregate.decide(knock, by=by, now=Millis(max(now, aggregate.last_at)), ids=desk.random)
+            would_knock(self._desk, caller.facts, (await self._desk.rooms.get(room)).aggregate, key_id)
         except Refused as error:
             if error.code == "unknown_key":
                 raise self._keys.unknown(caller) from error

@@ -23,12 +23,15 @@ SHORT_ID: Final = 8
 
 INVITE: Final = "i_"
 """What the `ref` of a key begins with that follows from it. The first key of a session follows from the room alone."""
+JOINS: Final = "j_"
+"""What the `ref` of a key begins with that belongs to a token which joins: such a key follows from its ref too, and
+nobody is told it."""
 
 
 def typed_key(desk: Desk, room: RoomId, ref: str, *, gated: bool) -> str:
     """The key of a room that has this `ref`, as it is typed."""
     length = codes.GATED_LENGTH if gated else codes.OPEN_LENGTH
-    return desk.keys.session_key(room, length, ref if ref.startswith(INVITE) else "")
+    return desk.keys.session_key(room, length, ref if ref.startswith((INVITE, JOINS)) else "")
 
 
 def typed_key_of(desk: Desk, room: RoomId, key: KeyState) -> str | None:

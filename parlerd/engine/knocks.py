@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from parlerd.core import commands as c
 from parlerd.core.approvals import standing_request
 from parlerd.core.errors import Refused
 from parlerd.core.identities import AgentRecord
-from parlerd.core.model import RoomId
-from parlerd.engine.callers import Caller
+from parlerd.core.model import AgentId, By, KeyId, Millis, RoomId
+from parlerd.core.room import Room
+from parlerd.engine.callers import Caller, Facts
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.key_text import BEGINS, typed_key_of
@@ -55,11 +57,11 @@ async def waits_at(desk: Desk, agent: AgentRecord) -> set[RoomId]:
 
 
 def shows_code(desk: Desk, caller: Caller) -> bool:
-    """Whether this door may show an agent the code that a person types for it: the agent's own window, or a command
-    of the person's. What an agent host runs in a shell may belong to the very side that approves. Source: security
-    spec A2."""
+    """Whether this door may show an agent the code that a person types for it: the agent's own window, a command of the
+    person's, or a program that comes over HTTP to join. What an agent host runs in a shell may belong to the very side
+    that approves. Source: security spec A2."""
     authority = caller.facts.authority
-    by_command = "person" in authority.planes
+    by_command = bool(authority.planes & {"person", "joiner"})
     return authority.is_shown_codes and not (by_command and desk.inspect(caller.facts.peer).agent_host)
 
 
@@ -88,6 +90,14 @@ async def nowhere(desk: Desk, agent: AgentRecord) -> Refused:
         # Only where every membership was denied: an agent that had a session besides lost that one otherwise.
         return Refused("join_denied", door=memberships[-1].room)
     return Refused("no_active_session")
+
+
+def would_knock(desk: Desk, facts: Facts, room: Room, key_id: KeyId) -> None:
+    """Raise what a new agent's knock would be refused with: an agent, and its key, is made for none that is."""
+    now = desk.now_at(room.state.home)
+    by = By(AgentId(""), facts.authority.principal, facts.session, facts.host, facts.via)
+    knock = c.Knock(operation="session.join", key_id=key_id, name="new", host=facts.host, wall=now)
+    room.decide(knock, by=by, now=Millis(max(now, room.last_at)), ids=desk.random)
 
 
 def role_on_card(desk: Desk, me: AgentRecord, handle: RoomHandle) -> str:

@@ -17,7 +17,7 @@ from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import LOCAL, RoomHandle
 from parlerd.engine.handling import handles
-from parlerd.engine.key_text import BEGINS, INVITE, SHORT_ID, handed_on, typed_key_of
+from parlerd.engine.key_text import BEGINS, INVITE, JOINS, SHORT_ID, handed_on, typed_key_of
 from parlerd.engine.lookup import active_room, owned_rooms
 from parlerd.engine.observers import observed_rooms
 from parlerd.engine.person import is_person
@@ -225,8 +225,8 @@ class SessionKeys:
 
 def _handed_out(state: RoomState) -> list[KeyState]:
     """The keys of a room that people hand out. Nobody types the key by which the peer of a direct room comes in, nor
-    the one by which the agents of a queue's own person do."""
-    keys = list(state.keys.values())
+    the one by which the agents of a queue's own person do, nor that of a token, which is in the list of tokens."""
+    keys = [key for key in state.keys.values() if not key.ref.startswith(JOINS)]
     if state.kind == "dm" and any(key.preapproved for key in keys):
         return []
     return [key for key in keys if state.kind != "service" or key.ref.startswith(INVITE)]

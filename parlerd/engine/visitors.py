@@ -7,8 +7,9 @@ Such a room is the person's: its owner is an agent that nobody acts as, and that
 comes in as everybody does, by the room's first key, which is told to nobody. Only rooms that were begun so can be
 entered so. Who came first has the name: the token that it was given is the only way to act as that agent.
 
-Not here: what a token is good for (`bearers`), HTTP (`parlerd.web`). Above: the engine. Below: `opening`, the rooms'
-own lines. Invariant: nobody comes in as an agent that is there already, or into another room.
+Not here: what a token is good for (`bearers`), how a new agent comes to be (`newcomers`), HTTP (`parlerd.web`). Above:
+the engine. Below: `opening`, the rooms' own lines. Invariant: nobody comes in as an agent that is there already, or
+into another room.
 """
 
 from __future__ import annotations
@@ -22,51 +23,41 @@ from parlerd.core import commands as c
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.expressions import Expression
 from parlerd.core.identities import AgentRecord
-from parlerd.core.model import By, Label, Millis, RoomId, agent_name, label, role_name
-from parlerd.core.tokens import MAX_TOKENS
+from parlerd.core.model import By, Millis, RoomId, label, role_name
 from parlerd.engine.bearers import Tokens
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.key_text import typed_key
+from parlerd.engine.newcomers import HOST, Newcomers, in_a_path, name_of, require_free
 from parlerd.engine.opening import Wanted, open_room
 from parlerd.engine.queues import KEY_MS, KEY_USES
 from parlerd.engine.sight import Sight
 from parlerd.engine.state_inputs import require_readable_as
 from parlerd.operations import types as t
 
-HOST: Final = "http"
-"""The host of the agents that come so, and of the owner of their rooms, which has the first seat there."""
 OWNER: Final = "http"
-"""What that owner is called, or something like it."""
+"""What the owner of these rooms is called, or something like it. It has the first seat of the host `http`."""
 TOPIC: Final = "open to every program of this machine"
 ROOM_IDS: Final = "r_"
 """With what the ids of rooms begin."""
-MAX_VISITORS: Final = MAX_TOKENS // 2
-"""Tokens of agents that came so: the person's own have the rest."""
-
-
-def _in_a_path(name: Label) -> Label:
-    """A name that can stand in a path, which dots alone cannot. Raises `Refused(invalid_name)`."""
-    if set(name) == {"."}:
-        raise Refused("invalid_name", "A name of dots alone leads elsewhere in a path.")
-    return name
 
 
 class Visitors:
     """The handlers of `room.begin` and `room.enter`."""
 
-    def __init__(self, desk: Desk, tokens: Tokens, sight: Sight) -> None:
+    def __init__(self, desk: Desk, tokens: Tokens, newcomers: Newcomers, sight: Sight) -> None:
         self._desk = desk
         self._tokens = tokens
+        self._newcomers = newcomers
         self._sight = sight
         self._one = trio.Lock()
-        """One visitor is served at a time: that a name is free, and to take it, lie a commit apart."""
+        """One room is begun at a time: that a name is free, and to take it, lie a commit apart."""
 
     @handles("room.begin")
     async def begin(self, caller: Caller, params: t.BeginRoom) -> t.RoomBegun:
-        desk, name = self._desk, _in_a_path(label(params.name))
+        desk, name = self._desk, in_a_path(label(params.name))
         if name.startswith(ROOM_IDS):
             raise Refused("invalid_name", f"A room's name does not begin with {ROOM_IDS}, as ids do.")
         async with self._one:
@@ -98,20 +89,19 @@ class Visitors:
 
     @handles("room.enter")
     async def enter(self, caller: Caller, params: t.EnterRoom) -> t.RoomEntered:
-        name, role = _in_a_path(agent_name(params.name)), role_name(params.role) if params.role else ""
-        async with self._one:
-            handle = await self._begun(params.room)
+        name, role = name_of(params.name), role_name(params.role) if params.role else ""
+        handle = await self._begun(params.room)
+        async with self._newcomers.one_at_a_time(handle.room):
             state = (await handle.quiet()).state
-            if any(member.handle == name for member in state.members.values()):
-                raise Refused("agent_exists", agent=name)
+            require_free(state, name)
             if state.closed:
                 raise Refused("room_closed")
             enabled = None if params.enabled is None else self._sight.parse(params.enabled, "enabled")
             if enabled is not None:
                 require_readable_as(handle.aggregate, name, enabled)
-            self._require_space()
-            me = await self._newcomer(name, handle.room)
-            by = By(actor=me.id, principal=me.principal, session=caller.facts.session, host=HOST, via="http")
+            self._newcomers.require_space()
+            me = await self._newcomers.create(name, handle.room)
+            by = self._newcomers.by(caller, me)
             # What is begun is done, also where the door is closed meanwhile. The token comes first: whoever is in
             # without one could be nobody's ever after.
             with trio.CancelScope(shield=True):
@@ -149,14 +139,6 @@ class Visitors:
         if enabled is not None:
             await handle.submit(c.EnableAgent(operation="room.enter", enabled=enabled), by)
 
-    def _require_space(self) -> None:
-        """Refuse a newcomer where those who came so have as many tokens as they may: the person's own need some too."""
-        home = self._desk.rooms.home.aggregate
-        agents, now = home.state.agents, self._desk.clock.now()
-        held = [each for each in home.tokens.all() if now < each.expires_at]
-        if sum(each.agent in agents and agents[each.agent].host == HOST for each in held) >= MAX_VISITORS:
-            raise Refused("too_many_tokens", limit=MAX_VISITORS)
-
     async def _owner(self) -> AgentRecord:
         """The agent that owns these rooms."""
         home = self._desk.rooms.home
@@ -186,10 +168,3 @@ class Visitors:
         if room is None:
             raise Refused("no_such_room", tool_hint="POST /rooms opens one.")
         return await self._desk.rooms.get(room)
-
-    async def _newcomer(self, name: str, room: RoomId) -> AgentRecord:
-        """A new agent. In the room it has the name that it said; in this home another agent may have that already."""
-        home, slot = self._desk.rooms.home, 0
-        while home.aggregate.by_seat(HOST, room, slot) is not None:
-            slot += 1
-        return await self._desk.agents.create(home.aggregate.free_name(name), host=HOST, workspace=room, slot=slot)

@@ -1,6 +1,6 @@
 """The text of a token: a mark of its kind, 256 random bits, and a sum by which a mistyped one shows at once.
 
-    as_ + 43 characters of base62 + 6 characters of base62 (the CRC-32 of all before)
+    as_, aj_ or ah_ + 43 characters of base62 + 6 characters of base62 (the CRC-32 of all before)
 
 The mark and the length let any scanner for leaked secrets find a token in a text. Nothing of a token follows from
 anything: its record is found by the digest of its text. Not here: what a token is for (`core.tokens`). Above: the
@@ -13,29 +13,31 @@ import hashlib
 import re
 import string
 import zlib
-from typing import Final
+from typing import Final, get_args
 
-MARK: Final = "as_"
-"""A token that acts as one agent in one room."""
+from parlerd.core.model import TokenKind
+
+KINDS: Final[tuple[TokenKind, ...]] = get_args(TokenKind)
 SECRET_BYTES: Final = 32
-TOKEN: Final = re.compile(r"as_[0-9A-Za-z]{49}")
+TOKEN: Final = re.compile(rf"(?:{'|'.join(KINDS)})_[0-9A-Za-z]{{49}}")
 """A text with something in it that looks like a token."""
 _DIGITS: Final = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _SECRET: Final = 43
 _SUM: Final = 6
 
 
-def made_of(secret: bytes) -> str:
+def made_of(secret: bytes, kind: TokenKind = "as") -> str:
     """The text of a token from `SECRET_BYTES` random bytes."""
-    said = MARK + _base62(int.from_bytes(secret, "big"), _SECRET)
+    said = f"{kind}_" + _base62(int.from_bytes(secret, "big"), _SECRET)
     return said + _sum_of(said)
 
 
 def is_token(text: str) -> bool:
     """Whether a text is a token's, as far as the text itself shows."""
     said, told = text[:-_SUM], text[-_SUM:]
-    is_formed = text.startswith(MARK) and len(text) == len(MARK) + _SECRET + _SUM and text.isascii()
-    return is_formed and set(text[len(MARK) :]) <= set(_DIGITS) and _sum_of(said) == told
+    mark, _, rest = text.partition("_")
+    is_formed = mark in KINDS and len(rest) == _SECRET + _SUM and text.isascii()
+    return is_formed and set(rest) <= set(_DIGITS) and _sum_of(said) == told
 
 
 def digest_of(text: str) -> bytes:

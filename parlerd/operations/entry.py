@@ -29,7 +29,7 @@ Short = Annotated[str, Meta(max_length=256)]
 """A name, an id, a code or a position. None is longer, and errors may repeat it."""
 Agents = Annotated[tuple[Short, ...], Meta(max_length=MAX_LIST)]
 
-Plane = Literal["agent", "person", "local", "hook", "window", "link", "visitor", "page", "relay"]
+Plane = Literal["agent", "person", "local", "hook", "window", "link", "visitor", "joiner", "page", "relay"]
 """Who may call an operation. `agent`: any agent, over any door. `person`: the person alone; absent from MCP, and
 refused to a caller with an agent host among its ancestors. `local`: about this daemon; no identity is needed. `hook`:
 an agent host's hook, which acts as nobody and learns how much waits for the agent beside it. `window`: the window of
@@ -38,6 +38,7 @@ tool does in the window's own workspace. `link`: the daemon of another
 home, for the agents that it attached; to every other door there is no such operation, and over a link there is no
 other. `visitor`: whoever comes over HTTP without a token, where a person let every program of theirs in.
 `page`: what a page in a browser asks by itself, for whoever looks on; to every other door there is no such operation.
+`joiner`: whoever comes over HTTP to become a new agent, with a token for that or with a session key.
 `relay`: about a relay on this machine, over the socket of the relay's own program; no daemon answers it."""
 ELSEWHERE: Final[frozenset[Plane]] = frozenset({"relay"})
 """The planes that no engine answers."""
@@ -225,12 +226,13 @@ OF_PLANE: Final[Mapping[Plane, tuple[str, ...]]] = {
     "link": (*OF_HOME, "draining"),
     "visitor": (*OF_HOME, "draining", "not_permitted"),
     "page": (*OF_HOME, "draining", "not_permitted"),
+    "joiner": (*OF_HOME, "draining", "not_permitted"),
     "relay": (),
 }
 """The codes that follow from who may call. `invalid_name`: the name that a caller asks to act under may be taken for
 someone else, which shows at its first call. `not_permitted`: a door may stand for one agent, and that agent may not
 be there, or be another person's. `person_only`: what is about this machine's daemon is not offered at every door."""
-ACTING: Final[frozenset[Plane]] = frozenset({"agent", "person", "window", "visitor"})
+ACTING: Final[frozenset[Plane]] = frozenset({"agent", "person", "window", "visitor", "joiner"})
 """The planes whose callers act as an agent, or become one."""
 OF_AGENT: Final = ("agent_created", "conversation_bound", "delegation_issued")
 """The facts of a caller that becomes an agent."""

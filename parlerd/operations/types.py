@@ -20,6 +20,7 @@ from parlerd.operations.families.files import *
 from parlerd.operations.families.handoff import *
 from parlerd.operations.families.homes import *
 from parlerd.operations.families.hosts import *
+from parlerd.operations.families.joins import *
 from parlerd.operations.families.link import *
 from parlerd.operations.families.membership import *
 from parlerd.operations.families.memory import *

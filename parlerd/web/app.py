@@ -19,6 +19,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, get_origin
@@ -34,7 +35,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from parlerd.core.errors import ERRORS, ParlerError, Refused
 from parlerd.core.tokens import Token
-from parlerd.engine.callers import Caller
+from parlerd.engine.bearers import UNSEEN
+from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.identity.tokens import TOKEN
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
@@ -67,12 +69,19 @@ Peer = tuple[str, int]
 class Web:
     """The application. `stranger` makes the caller that somebody is who shows no token,
     by the address of the other end of the connection; None where it does not matter. `folder` is for files of no
-    name."""
+    name. `process` finds the process at the other end, by its address; 0 where it cannot be seen. It may take a
+    while."""
 
     def __init__(
-        self, engine: Serving, tokens: TokenBook, stranger: Callable[[Peer | None], Caller], folder: Path | None = None
+        self,
+        engine: Serving,
+        tokens: TokenBook,
+        stranger: Callable[[Peer | None], Caller],
+        folder: Path | None = None,
+        process: Callable[[Peer], int] = lambda peer: 0,
     ) -> None:
         self._folder = folder
+        self._process = process
         self._engine = engine
         self._tokens = tokens
         self._stranger = stranger
@@ -135,6 +144,7 @@ class Web:
         assert operation.http is not None
         asker = await self._asker(operation, request)
         _require_version(request)
+        self._engine.admit(operation.name, asker.caller)
         if operation.name == "blob.put":
             return await self._uploaded(operation, asker, request)
         given, is_text = await _given(operation, request)
@@ -202,31 +212,52 @@ class Web:
 
     async def _asker(self, operation: t.Operation, request: Request) -> Asker:
         """Who asks for an operation. Raises `Refused`."""
+        if operation.plane == "joiner":
+            if "Authorization" in request.headers:
+                return await self._bearer(request, is_seen=True)
+            return await self._knocker(request)
         if operation.plane == "visitor":
             if "Authorization" in request.headers:
-                await self._bearer(request)
+                bearer = await self._bearer(request)
+                if "joiner" in bearer.caller.facts.authority.planes:
+                    return bearer
             return self._visitor(request)
         return await self._bearer(request)
 
-    async def _bearer(self, request: Request) -> Asker:
-        """Whose token a request shows. Raises `Refused`."""
+    async def _bearer(self, request: Request, *, is_seen: bool = False) -> Asker:
+        """Whose token a request shows; with `is_seen` the process that sent it is looked for. Raises `Refused`."""
         shown = request.headers.getlist("Authorization")
         if len(shown) > 1:
             raise _invalid("Authorization", "One token is shown, and not two.")
         kind, _, text = "".join(shown).partition(" ")
         if kind.lower() != "bearer" or not text:
             raise Refused("token_required")
-        return Asker(*await self._tokens.caller_of(text.strip(), self._stranger(None)))
+        seen = await self._seen(request) if is_seen else UNSEEN
+        return Asker(*await self._tokens.caller_of(text.strip(), self._stranger(None), seen))
+
+    async def _knocker(self, request: Request) -> Asker:
+        """Whoever wants to come in and shows no token. It sends JSON, as every visitor does."""
+        stranger = self._stranger(_peer_of(request))
+        if "joiner" not in stranger.facts.authority.planes or request.method != "POST":
+            raise Refused("token_required")
+        _require_json(request)
+        seen = await self._seen(request)
+        authority = replace(stranger.facts.authority, planes=frozenset({"joiner"}), is_shown_codes=bool(seen.pid))
+        return Asker(None, Caller(replace(stranger.facts, authority=authority, peer=seen)))
+
+    async def _seen(self, request: Request) -> PeerProcess:
+        """The process that sent a request, as far as it can be found."""
+        peer = _peer_of(request)
+        pid = 0 if peer is None else await self._engine.aside(lambda beat: self._process(peer))
+        return PeerProcess(pid=pid) if pid else UNSEEN
 
     def _visitor(self, request: Request) -> Asker:
         """Whoever shows no token, or none that matters. A page in a browser can send a form here without asking, and no
         JSON."""
-        client = request.client
-        stranger = self._stranger(None if client is None else (client.host, client.port))
+        stranger = self._stranger(_peer_of(request))
         if "visitor" not in stranger.facts.authority.planes and "Authorization" not in request.headers:
             raise Refused("token_required", hint="Ask the person for a token, or to run: parler serve-http --open")
-        if request.headers.get("Content-Type", "").partition(";")[0].strip().lower() != "application/json":
-            raise Refused("not_json")
+        _require_json(request)
         return Asker(None, stranger)
 
     # -- what is asked -------------------------------------------------------------------------------------
@@ -279,8 +310,6 @@ class Web:
         if request.url.query:
             raise _invalid("query", "This call has no parameters but those of its path.")
         assert asker.token is not None
-        if not asker.caller.facts.authority.is_for(operation):
-            raise Refused("not_permitted", "This token is not for `files`.")
         self._require_room(asker.token)
         with self._tokens.using(asker.token):
             put = await upload(self._engine, asker, _path_params(request)["room"], request, self._folder)
@@ -291,6 +320,17 @@ class Web:
         """Refuse one call more than a token may have under way."""
         if self._tokens.count(token) >= MAX_CALLS:
             raise Refused("busy", f"{MAX_CALLS} calls are under way with this token.", retry_after_ms=1000)
+
+
+def _peer_of(request: Request) -> Peer | None:
+    """The other end of the connection of a request."""
+    return None if request.client is None else (request.client.host, request.client.port)
+
+
+def _require_json(request: Request) -> None:
+    """Refuse a body that is not said to be JSON. Raises `Refused(not_json)`."""
+    if request.headers.get("Content-Type", "").partition(";")[0].strip().lower() != "application/json":
+        raise Refused("not_json")
 
 
 def _require_version(request: Request) -> None:

@@ -11,6 +11,7 @@ import os
 import socket
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -78,7 +79,7 @@ class LocalDoor:
         port = self._port = listener.socket.getsockname()[1]
         # A client names no port where that is the one of HTTP.
         names = [name if port == 80 else f"{name}:{port}" for name in (ADDRESS, "localhost")]
-        web = Web(self._engine, self._tokens, self._stranger, self._folder)
+        web = Web(self._engine, self._tokens, self._stranger, self._folder, self._process)
         door = Door(beside(self._pages.app, web.app), names, is_upload=is_upload)
         self._open, self._is_shut = trio.CancelScope(), trio.Event()
         self._nursery.start_soon(self._serve, door, listener, self._open, self._is_shut)
@@ -107,10 +108,14 @@ class LocalDoor:
         return peer is not None and user_of(peer, (ADDRESS, self._port)) in (os.getuid(), None)
 
     def _stranger(self, peer: Peer | None) -> Caller:
-        """Whoever shows no token: one for all, so that whoever guesses on many connections guesses once. Let in is who
-        is of this user, as far as the system tells: everybody on this machine reaches this address."""
-        is_let_in = self.lets_in and self._is_own(peer)
-        return Caller(Facts("http", "http", of_visitor(self._principal, is_let_in=is_let_in)))
+        """Whoever shows no token: one for all, so that whoever guesses on many connections guesses once. Who is of this
+        user, as far as the system tells, may knock and is let in: everybody on this machine reaches this address."""
+        is_own = self._is_own(peer)
+        authority = of_visitor(self._principal, is_let_in=self.lets_in and is_own, is_own=is_own)
+        return Caller(Facts("http", "http", authority))
+
+    def _process(self, peer: Peer) -> int:
+        return process_of(peer, (ADDRESS, self._port))
 
 
 def beside(pages: Application, programs: Application) -> Application:
@@ -129,6 +134,37 @@ def user_of(peer: Peer, door: Peer, tables: Path = Path("/proc/net")) -> int | N
     where the system knows no such connection (any more), and None where it tells nobody, as macOS."""
     if not tables.is_dir():
         return None
+    fields = _entry_of(peer, door, tables)
+    return -1 if fields is None else int(fields[7])
+
+
+def process_of(peer: Peer, door: Peer, proc: Path = Path("/proc")) -> int:
+    """The process of this user that has the other end of a connection to a door of this machine, by the addresses of
+    both; 0 where it cannot be told, as on macOS, and where more than one has it. Looks through the files of every
+    process: some milliseconds."""
+    fields = _entry_of(peer, door, proc / "net")
+    if fields is None:
+        return 0
+    socket_name, found = f"socket:[{fields[9]}]", []
+    for each in proc.iterdir():
+        if not each.name.isdigit():
+            continue
+        # A process that is another user's, or that has ended meanwhile.
+        with suppress(OSError):
+            if any(_leads_to(file) == socket_name for file in (each / "fd").iterdir()):
+                found.append(int(each.name))
+    return found[0] if len(found) == 1 else 0
+
+
+def _leads_to(file: Path) -> str:
+    try:
+        return os.readlink(file)
+    except OSError:
+        return ""  # it was closed meanwhile
+
+
+def _entry_of(peer: Peer, door: Peer, tables: Path) -> list[str] | None:
+    """The line of the system's tables about a connection."""
     for name, before in (("tcp", ""), ("tcp6", "0000000000000000FFFF0000")):
         try:
             lines = (tables / name).read_text(encoding="ascii").splitlines()[1:]
@@ -137,8 +173,8 @@ def user_of(peer: Peer, door: Peer, tables: Path = Path("/proc/net")) -> int | N
         ends = [before + _as_the_system_writes(each) for each in (peer, door)]
         for fields in map(str.split, lines):
             if fields[1:3] == ends:
-                return int(fields[7])
-    return -1
+                return fields
+    return None
 
 
 def _as_the_system_writes(address: Peer) -> str:

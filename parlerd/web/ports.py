@@ -14,7 +14,7 @@ import trio
 
 from parlerd.core.tokens import Token
 from parlerd.core.watch_codes import WatchCode
-from parlerd.engine.callers import Caller
+from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.operations import types as t
 
 T = TypeVar("T")
@@ -22,6 +22,10 @@ T = TypeVar("T")
 
 class Serving(Protocol):
     """The engine, as far as this door needs it."""
+
+    def admit(self, op: str, caller: Caller) -> None:
+        """Refuse what this caller may not ask for, whatever it says: before its body is read, or a stream begins."""
+        ...
 
     async def call(self, op: str, params: t.Params, caller: Caller) -> t.Result: ...
 
@@ -37,7 +41,7 @@ class Serving(Protocol):
 class TokenBook(Protocol):
     """Who acts with a token: `engine.bearers.Bearers`."""
 
-    async def caller_of(self, text: str, stranger: Caller) -> tuple[Token, Caller]: ...
+    async def caller_of(self, text: str, stranger: Caller, seen: PeerProcess = ...) -> tuple[Token, Caller]: ...
 
     def using(self, token: Token) -> AbstractContextManager[trio.CancelScope]: ...
 

@@ -89,6 +89,23 @@ def test_a_script_gets_the_token_as_one_document(shell: Shell) -> None:
     assert (ran.document["token"], ran.document["url"], ran.stderr) == (TEXT, URL, "")
 
 
+def test_a_token_that_joins_is_minted_for_so_many_and_told_with_the_call_that_exchanges_it(shell: Shell) -> None:
+    joins: dict[str, Any] = {"kind": "aj", "uses": 3, "uses_left": 3}
+    shell.daemon.answers("token.mint", minted(URL, **joins), minted(None, **{**joins, "uses": 1}))
+    ran = shell.run("token", "mint", "--join", "--room", "team", "--uses", "3")
+    assert "A token to join 'team' with, told this once:" in ran.stdout
+    assert "3 new agents come in with it, without your being asked." in ran.stderr
+    assert f'"Authorization: Bearer $TOKEN" {URL}/v1/joins' in ran.stderr
+    assert "One new agent comes in with it" in shell.run("token", "mint", "--join").stderr
+    assert shell.daemon.params_of("token.mint") == [t.MintToken(room="team", join=True, uses=3), t.MintToken(join=True)]
+
+
+def test_uses_are_those_of_a_token_that_joins(shell: Shell) -> None:
+    ran = shell.run("token", "mint", "--uses", "3")
+    assert (ran.code, shell.daemon.asked) == (2, [])
+    assert "--join" in ran.stderr
+
+
 @pytest.mark.parametrize("access", ["dance", "read,dance", "READ,dance", "read dance"])
 def test_what_a_token_cannot_be_for_is_a_usage_error_that_says_what_it_can(shell: Shell, access: str) -> None:
     ran = shell.run("token", "mint", "--access", access)
@@ -132,14 +149,19 @@ def test_a_daemon_that_goes_away_is_not_asked_for_a_second_token(shell: Shell) -
 
 
 def test_tokens_are_listed_with_all_that_tells_them_apart_and_never_their_texts(shell: Shell) -> None:
-    found = t.TokenList(tokens=[info(label="nightly"), info(id="tk_2", agent="carol", name="", access=["state"])])
+    found = t.TokenList(
+        tokens=[
+            info(label="nightly"),
+            info(id="tk_2", agent="carol", name="", access=["state"], kind="aj", uses=2, uses_left=1),
+        ]
+    )
     shell.daemon.answers("token.list", found)
     ran = shell.run("token", "list")
     head, first, second = ran.stdout.splitlines()
-    assert (ran.code, head.split()) == (0, ["id", "agent", "room", "for", "until", "used", "label"])
-    assert first.split()[:4] == ["tk_1", "bob", "team", "read,post"]
+    assert (ran.code, head.split()) == (0, ["id", "does", "agent", "room", "for", "until", "used", "label"])
+    assert first.split()[:5] == ["tk_1", "acts", "bob", "team", "read,post"]
     assert first.split()[-1] == "nightly"
-    assert second.split()[:4] == ["tk_2", "carol", "r_team", "state"]
+    assert second.split()[:9] == ["tk_2", "joins,", "1", "of", "2", "left", "carol", "r_team", "state"]
     on_terminal = shell.run("token", "list", terminal=True, env=PLAIN).stdout
     for text in ("tk_1", "tk_2", "bob", "carol", "nightly", "2023-12-1"):
         assert text in on_terminal, text

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -327,4 +329,154 @@ def test_a_token_that_takes_the_place_of_another_holds_as_long_as_that_and_no_lo
     if parents:
         home.revoke_token(ANN, parent)
         assert found(home, "another") is None
+    home.verify()
+
+
+# -- tokens that join --------------------------------------------------------------------------------------
+
+
+def joining(home: HomeDriver, *, uses: int = 2, days: int = 30, **more: Any) -> str:
+    home.create(ANN)
+    return home.mint(ANN, text="a token that joins", days=days, kind="aj", uses=uses, **more)
+
+
+def given_token(home: HomeDriver, token: str, join: str, **more: Any) -> c.MintToken:
+    """The command that mints the token of a join."""
+    begun = home.aggregate.tokens.join(join)
+    assert begun is not None
+    said: dict[str, Any] = {
+        "digest": join.encode(),
+        "agent": begun.agent,
+        "room": begun.room,
+        "access": ("read",),
+        "wall": Millis(home.now),
+        "expires_at": Millis(home.now + DAY_MS),
+        "parent": token,
+        "join": join,
+    }
+    return c.MintToken(**{**said, **more})
+
+
+def test_each_join_takes_a_use_and_the_last_is_the_last() -> None:
+    home = HomeDriver()
+    token = joining(home, uses=2, admits=True)
+    minted = home.aggregate.tokens.holding(token, Millis(home.now))
+    assert minted is not None
+    assert (minted.kind, minted.uses, minted.admits) == ("aj", 2, True)
+    one = home.join(BEN, token, request="k1")
+    home.join(agent("cat"), token, request="k2")
+    assert home.aggregate.tokens.uses_left(minted) == 0
+    with refused("token_used_up"):
+        home.join(agent("dan"), token, request="k3")
+    # A repetition is no further use, also of a token that is used up; another request with its key is refused.
+    assert home.join(BEN, token, request="k1") == one
+    with refused("idempotency_conflict"):
+        home.join(BEN, token, request="k1", name="another")
+    home.verify()
+
+
+def test_a_join_that_came_to_nothing_gives_its_use_back_once() -> None:
+    home = HomeDriver()
+    token = joining(home, uses=1)
+    minted = home.aggregate.tokens.holding(token, Millis(home.now))
+    assert minted is not None
+    failed = home.join(BEN, token, request="k1")
+    home.end_join(BEN, failed, denied=False)
+    assert (home.aggregate.tokens.uses_left(minted), home.aggregate.tokens.join(failed)) == (1, None)
+    # What the room refused may be asked again with the same key, and is another join.
+    again = home.join(BEN, token, request="k1")
+    assert again != failed
+    home.end_join(BEN, again)
+    assert home.end_join(BEN, again).events == ()
+    assert home.end_join(BEN, "jn_none").events == ()
+    denied = home.aggregate.tokens.join(again)
+    assert denied is not None
+    assert (denied.is_ended, home.aggregate.tokens.uses_left(minted)) == (True, 1)
+    home.join(agent("cat"), token, request="k2")
+    home.verify()
+
+
+def test_of_those_that_came_to_nothing_the_newest_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "MAX_ENDED", 2)
+    home = HomeDriver()
+    token = joining(home, uses=1)
+    ended = []
+    for number in range(4):
+        ended.append(home.join(BEN, token, request=f"k{number}"))
+        home.end_join(BEN, ended[-1])
+    assert [join.id for join in home.aggregate.tokens.joins_of(token)] == ended[-2:]
+
+
+def test_a_join_has_one_token_which_is_no_wider_and_ends_with_the_one_it_came_of() -> None:
+    home = HomeDriver()
+    token = joining(home, uses=2, days=3)
+    home.create(BEN)
+    join = home.join(BEN, token)
+    for wrong, code in (
+        ({"access": ("read", "open")}, "not_permitted"),
+        ({"expires_at": Millis(home.now + 4 * DAY_MS)}, "invalid_param"),
+        ({"room": RoomId("r_other")}, "no_such_token"),
+        ({"admits": True}, "not_permitted"),
+        ({"agent": ANN.id}, "no_such_join"),
+        ({"join": "jn_none"}, "no_such_join"),
+        # Without a join nothing is made of a token that joins, and with one nothing of another token.
+        ({"join": ""}, "no_such_token"),
+    ):
+        with refused(code):
+            home.run(msgspec.structs.replace(given_token(home, token, join), **wrong), BEN)
+    other = home.mint(ANN, text="another")
+    with refused("no_such_join"):
+        home.run(given_token(home, token, join, parent=other), BEN)
+    home.run(given_token(home, token, join), BEN)
+    held = found(home, join)
+    assert held is not None
+    assert (held.agent, held.parent, held.kind, held.access) == (BEN.id, token, "as", ("read",))
+    stands = home.aggregate.tokens.join(join)
+    assert stands is not None
+    assert stands.minted == held.id
+    # A second one is not made, and a join that has one does not come to nothing.
+    assert home.run(given_token(home, token, join, digest=b"again"), BEN).events == ()
+    assert home.end_join(BEN, join).events == ()
+    assert set(home.aggregate.tokens.tree(token)) == {token, held.id}
+    home.revoke_token(ANN, token)
+    assert (found(home, join), home.aggregate.tokens.join(join)) == (None, None)
+    home.verify()
+
+
+def test_nobody_joins_with_a_token_of_another_kind_or_one_that_holds_no_more() -> None:
+    home = HomeDriver()
+    token = joining(home, days=1)
+    acting = home.mint(ANN, text="acts")
+    for other in (acting, "tk_none"):
+        with refused("no_such_token"):
+            home.join(BEN, other)
+    with refused("no_such_token"):
+        home.run(c.RotateToken(token=token, digest=b"x", wall=Millis(home.now)), ANN)
+    home.now += DAY_MS
+    with refused("no_such_token"):
+        home.join(BEN, token)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["join", "deny", "fail", "mint"]), st.integers(0, 5)), max_size=25))
+def test_never_more_come_in_than_a_token_is_for(acts: list[tuple[str, int]]) -> None:
+    home, uses = HomeDriver(), 3
+    token = joining(home, uses=uses)
+    home.create(BEN)
+    minted = home.aggregate.tokens.holding(token, Millis(home.now))
+    assert minted is not None
+    open_, inside = list[str](), set[str]()
+    for number, (act, which) in enumerate(acts):
+        if act == "join":
+            done = outcome(lambda number=number: home.join(BEN, token, request=f"k{number}"))  # type: ignore[misc]
+            assert done == ("token_used_up" if len(open_) + len(inside) == uses else "ok")
+            if done == "ok":
+                open_.append(home.aggregate.tokens.joins_of(token)[-1].id)
+        elif which < len(open_):
+            join = open_.pop(which)
+            if act == "mint":
+                home.run(given_token(home, token, join), BEN)
+                inside.add(join)
+            else:
+                home.end_join(BEN, join, denied=act == "deny")
+        assert home.aggregate.tokens.uses_left(minted) == uses - len(open_) - len(inside)
     home.verify()

@@ -372,6 +372,7 @@ REFUSED = {
     "relay": "unknown_operation",
     "visitor": "not_permitted",
     "page": "unknown_operation",
+    "joiner": "not_permitted",
 }
 """What a token is told of each plane but its own."""
 

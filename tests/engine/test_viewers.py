@@ -32,7 +32,7 @@ async def opened(party: Party, room: str | None = None) -> t.OpenedPages:
 
 async def viewer(served: Served, code: str, *, is_own: bool = True) -> Party:
     """Whoever used this code."""
-    stranger = Caller(Facts("http", "http", of_visitor(served.world.keys.principal, is_let_in=False)))
+    stranger = Caller(Facts("http", "http", of_visitor(served.world.keys.principal, is_let_in=False, is_own=is_own)))
     used = await served.engine.viewers.open(code, stranger, is_own=is_own)
     caller = served.engine.viewers.caller_of(used.id)
 

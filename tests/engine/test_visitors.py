@@ -9,7 +9,7 @@ import trio
 
 from parlerd.core.errors import Refused
 from parlerd.core.tokens import DAY_MS
-from parlerd.engine import visitors
+from parlerd.engine import newcomers
 from parlerd.engine.authority import of_visitor
 from parlerd.engine.callers import Caller, Facts
 from parlerd.engine.visitors import TOPIC
@@ -18,7 +18,7 @@ from tests.support.engine import Party, Served, SteppedClock, World, engine_worl
 
 
 def visitor(served: Served, *, is_let_in: bool = True) -> Party:
-    authority = of_visitor(served.world.keys.principal, is_let_in=is_let_in)
+    authority = of_visitor(served.world.keys.principal, is_let_in=is_let_in, is_own=False)
     caller = Caller(Facts("http 1", "http", authority))
 
     async def call(op: str, params: t.Params) -> t.Result:
@@ -243,7 +243,7 @@ def test_whoever_gets_no_token_is_not_in_the_room(monkeypatch: pytest.MonkeyPatc
             guest = visitor(served)
             await begin(guest)
             await enter(guest, "agent-a")
-            monkeypatch.setattr(visitors, "MAX_VISITORS", 1)
+            monkeypatch.setattr(newcomers, "MAX_NEWCOMERS", 1)
             refused = await guest.refused("room.enter", t.EnterRoom(room="team", name="agent-b"))
             assert refused.code == "too_many_tokens"
             monkeypatch.undo()

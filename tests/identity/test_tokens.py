@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from parlerd.core.model import TokenKind
 from parlerd.core.scrub import kinds_in, scrub
 from parlerd.identity import tokens
-from parlerd.identity.tokens import MARK, SECRET_BYTES, digest_of, is_token, made_of
+from parlerd.identity.tokens import KINDS, SECRET_BYTES, TOKEN, digest_of, is_token, made_of
 
 BASE62 = string.ascii_letters + string.digits
+MARK = "as_"
 BEHIND_THE_MARK = 49
 _secrets = st.binary(min_size=SECRET_BYTES, max_size=SECRET_BYTES)
 # Every code point, those too that stand in no UTF-8.
@@ -97,16 +99,22 @@ def test_what_is_kept_of_a_token_is_the_sha_256_of_its_text(secret: bytes) -> No
     assert digest_of(text) != digest_of(text[:-1])
 
 
-@pytest.mark.parametrize("mark", ["aj_", "ah_", "AS_", "as-"])
-def test_a_text_of_another_kind_is_no_token_of_this_one_though_its_sum_is_right(
-    mark: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(tokens, "MARK", mark)
-        other = made_of(bytes(range(32)))
-        assert is_token(other)
-    assert other.startswith(mark)
-    assert not is_token(other)
+@given(_secrets)
+def test_the_text_of_each_kind_says_which_it_is_and_is_that_of_no_other(secret: bytes) -> None:
+    texts = {kind: made_of(secret, kind) for kind in KINDS}
+    assert set(texts) == {"as", "aj", "ah"}
+    for kind, text in texts.items():
+        assert text.startswith(f"{kind}_")
+        assert is_token(text)
+        assert TOKEN.fullmatch(text)
+        # The sum is over the mark too: a token does not become one of another kind by another mark.
+        for other in KINDS:
+            assert is_token(f"{other}_{text[3:]}") == (other == kind)
+
+
+@pytest.mark.parametrize("mark", ["AS_", "as-", "ak_", "_", ""])
+def test_a_mark_of_no_kind_is_that_of_no_token(mark: str) -> None:
+    assert not is_token(mark + made_of(bytes(range(32)))[3:])
 
 
 # -- in a text of others -----------------------------------------------------------------------------------
@@ -116,9 +124,12 @@ def test_a_text_of_another_kind_is_no_token_of_this_one_though_its_sum_is_right(
     _secrets,
     st.sampled_from(["", " ", "Authorization: Bearer ", "TOKEN=", "(", '"', "\n", "https://a.example/v1/me?t="]),
     st.sampled_from(["", " ", ".", ")", '"', "\n", "&x=1", "-"]),
+    st.sampled_from(KINDS),
 )
-def test_a_token_is_taken_out_of_a_text_before_others_read_it(secret: bytes, before: str, after: str) -> None:
-    text = made_of(secret)
+def test_a_token_is_taken_out_of_a_text_before_others_read_it(
+    secret: bytes, before: str, after: str, kind: TokenKind
+) -> None:
+    text = made_of(secret, kind)
     said = f"it works with{' ' if before == '' else before}{text}{after} now"
     clean, removed = scrub(said)
     assert (text[:-1] in clean, removed) == (False, {"bearer token": 1})
@@ -133,6 +144,6 @@ def test_a_mistyped_token_is_taken_out_too() -> None:
     assert scrub(f"x {near} {text}")[1] == {"bearer token": 2}
 
 
-@pytest.mark.parametrize("text", ["as_if", "as_" + "x" * 48, "as_" + "x" * 50, "has_" + "x" * 49])
+@pytest.mark.parametrize("text", ["as_if", "ah_ha", "aj_" + "x" * 48, "ah_" + "x" * 50, "has_" + "x" * 49])
 def test_a_word_that_only_begins_like_a_token_stays(text: str) -> None:
     assert scrub(f"x {text} y") == (f"x {text} y", {})

@@ -131,7 +131,7 @@ async def looking(world: World | None = None, *, is_own: bool = True) -> AsyncIt
 @asynccontextmanager
 async def pages_of(home: Served, *, is_own: bool = True) -> AsyncIterator[Looked]:
     """The pages of a home whose door is open."""
-    authority = of_visitor(home.world.keys.principal, is_let_in=False)
+    authority = of_visitor(home.world.keys.principal, is_let_in=False, is_own=is_own)
 
     def stranger(peer: object = None) -> Caller:
         return Caller(Facts("http", "http", authority))

@@ -1101,8 +1101,8 @@ class HomeDriver(Driver[HomeRoom]):
     def kick(self, who: Agent) -> Decision:
         return self.run(c.KickPerson(principal=who.principal), who)
 
-    def mint(self, who: Agent, *, days: int = 30, text: str = "a token", room: str = "r_a") -> str:
-        """A token for an agent in a room: its id."""
+    def mint(self, who: Agent, *, days: int = 30, text: str = "a token", room: str = "r_a", **more: Any) -> str:
+        """A token for an agent in a room: its id. `more` is what a token of another kind has."""
         command = c.MintToken(
             digest=text.encode(),
             agent=who.id,
@@ -1111,6 +1111,7 @@ class HomeDriver(Driver[HomeRoom]):
             wall=Millis(self.now),
             expires_at=Millis(self.now + days * DAY_MS),
             label="a script",
+            **more,
         )
         [minted] = self.run(command, who).events
         assert isinstance(minted, e.TokenMinted)
@@ -1139,6 +1140,25 @@ class HomeDriver(Driver[HomeRoom]):
 
     def revoke_watch_code(self, who: Agent, code: str) -> Decision:
         return self.run(c.RevokeWatchCode(code=code), who)
+
+    def join(self, who: Agent, token: str, *, request: str = "k1", name: str = "") -> str:
+        """A new agent begins to join with a token: the id of the join, also where it was begun before."""
+        command = c.BeginJoin(
+            token=token,
+            agent=who.id,
+            name=name or who.name,
+            role="",
+            request=request,
+            asked=(name or who.name).encode(),
+            wall=Millis(self.now),
+        )
+        self.run(command, who)
+        join = self.aggregate.tokens.asked(token, request)
+        assert join is not None
+        return join.id
+
+    def end_join(self, who: Agent, join: str, *, denied: bool = True) -> Decision:
+        return self.run(c.EndJoin(join=join, denied=denied), who)
 
     def verify(self) -> None:
         self.check(HomeRoom, HomeRoom.restore)

@@ -143,7 +143,7 @@ class OverHttp:
 @asynccontextmanager
 async def over_http(home: Served, *, lets_in: bool = False) -> AsyncIterator[OverHttp]:
     """A served home, over HTTP as well; with `lets_in` a program may come that has no token."""
-    authority = of_visitor(home.world.keys.principal, is_let_in=lets_in)
+    authority = of_visitor(home.world.keys.principal, is_let_in=lets_in, is_own=True)
 
     def stranger(peer: object) -> Caller:
         return Caller(Facts("http", "http", authority))

@@ -285,6 +285,11 @@ HOME_SCENES: dict[type[e.HomeEvent], HomeScene] = {
     e.WatchCodeMinted: lambda home, who: (home.create(who), home.mint_watch_code(who)),
     e.WatchCodeUsed: lambda home, who: (home.create(who), home.use_watch_code(who, home.mint_watch_code(who))),
     e.WatchCodeRevoked: lambda home, who: (home.create(who), home.revoke_watch_code(who, home.mint_watch_code(who))),
+    e.JoinBegun: lambda home, who: (home.create(who), home.join(who, home.mint(who, kind="aj", uses=2))),
+    e.JoinEnded: lambda home, who: (
+        home.create(who),
+        home.end_join(who, home.join(who, home.mint(who, kind="aj", uses=2))),
+    ),
 }
 """What leaves a fact of this type in any home."""
 

@@ -13,7 +13,7 @@ import trio
 import trio.testing
 
 from parlerd.core.errors import ParlerError
-from parlerd.web.local import LocalDoor, user_of
+from parlerd.web.local import LocalDoor, process_of, user_of
 from tests.support.engine import engine_world
 from tests.support.http import Client
 
@@ -99,6 +99,37 @@ def test_whose_a_connection_is_is_asked_of_the_system(tmp_path: Path) -> None:
     (tmp_path / "tcp6").write_text(ENDS.replace("9C40", "9C41").replace("0100007F", "0000000000000000FFFF00000100007F"))
     assert user_of(("127.0.0.1", 0x9C41), door, tmp_path) == 1001
     assert user_of(("127.0.0.1", 0x9C40), door, tmp_path / "nowhere") is None
+
+
+def test_whose_process_has_the_other_end_is_found_in_its_files_and_nobodys_where_two_have_it(tmp_path: Path) -> None:
+    if sys.byteorder != "little":
+        pytest.skip("the table above was written on another kind of machine")
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net" / "tcp").write_text(ENDS)
+
+    def process(number: str, *files: str) -> None:
+        folder = tmp_path / number / "fd"
+        folder.mkdir(parents=True)
+        for name, leads_to in enumerate(files):
+            (folder / str(name)).symlink_to(leads_to)
+
+    process("7", "/dev/null", "socket:[51107]")
+    process("8", "pipe:[51106]", "socket:[51106]")
+    process("self", "socket:[51106]")
+    (tmp_path / "9").mkdir()  # one that has ended meanwhile
+    door = ("127.0.0.1", 0x2234)
+    assert process_of(("127.0.0.1", 0x9C40), door, tmp_path) == 8
+    assert process_of(("127.0.0.1", 0x9C41), door, tmp_path) == 0
+    assert process_of(("127.0.0.1", 0x9C40), door, tmp_path / "nowhere") == 0
+    process("10", "socket:[51106]")
+    assert process_of(("127.0.0.1", 0x9C40), door, tmp_path) == 0
+
+
+def test_on_this_machine_a_connection_of_this_process_is_its_own() -> None:
+    if not Path("/proc/net/tcp").exists():
+        pytest.skip("this system does not tell whose connections are")
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
+        assert process_of(client.getsockname(), server.getsockname()) == os.getpid()
 
 
 def test_another_user_of_this_machine_is_not_let_in_without_a_token(monkeypatch: pytest.MonkeyPatch) -> None:

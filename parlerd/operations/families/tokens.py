@@ -6,19 +6,27 @@ from typing import Annotated, Final, get_args
 
 from msgspec import Meta
 
+from parlerd.core.model import TokenKind
 from parlerd.operations import samples
-from parlerd.operations.entry import IN_ROOM, Access, Family, Operation, Params, Result, Route, Short
+from parlerd.operations.entry import AWAY, IN_ROOM, Access, Family, Operation, Params, Result, Route, Short
 
 DEFAULT_DAYS: Final = 30
 """For how many days a token holds that names no time. Source: contract spec, Tokens."""
 ACCESSES: Final[tuple[Access, ...]] = get_args(Access)
+Uses = Annotated[int, Meta(ge=1, le=100)]
+"""How many agents come in with a token; one where nothing is said."""
 DEFAULT_ACCESS: Final[tuple[Access, ...]] = ("read", "post", "state", "work", "files")
 
 
 class MintToken(Params, frozen=True, kw_only=True):
-    """The token acts as the agent that mints it, in one room. `access` is what it may be used for."""
+    """The token acts as the agent that mints it, in one room. `access` is what it may be used for.
+
+    With `join` it only joins: with it `uses` new agents may come into the room, of which the person who mints it lets
+    all in beforehand; `access` is then what each of them gets a token for."""
 
     room: Short | None = None
+    join: bool = False
+    uses: Uses | None = None
     access: Annotated[tuple[Access, ...], Meta(min_length=1)] = DEFAULT_ACCESS
     days: Annotated[int, Meta(ge=1, le=180)] = DEFAULT_DAYS
     label: Annotated[str, Meta(max_length=64)] = ""
@@ -26,8 +34,13 @@ class MintToken(Params, frozen=True, kw_only=True):
 
 class NarrowToken(Params, frozen=True, kw_only=True):
     """Another token, made of the one that is shown, for the same agent and room: for no more than that one, and no
-    longer. It ends with that one."""
+    longer. It ends with that one.
 
+    With `join` it only joins: with it `uses` new agents may come into the room, which the agent of the token owns.
+    Where a person decides who comes in, a person decides on each."""
+
+    join: bool = False
+    uses: Uses | None = None
     access: Annotated[tuple[Access, ...], Meta(min_length=1)]
     days: Annotated[int, Meta(ge=1, le=180)] = DEFAULT_DAYS
     label: Annotated[str, Meta(max_length=64)] = ""
@@ -39,7 +52,8 @@ class RotateToken(Params, frozen=True, kw_only=True):
 
 class TokenInfo(Result, frozen=True, kw_only=True):
     """A token by its id, as `agent` in `room`; with a `parent` it was made of that token, and ends with it.
-    `used_at` is when it was last shown; 0 is not since the daemon began."""
+    `used_at` is when it was last shown; 0 is not since the daemon began. `kind` is what its text begins with: `as` acts
+    as the agent, and with `aj`, which the agent minted, `uses_left` of `uses` new agents may still come in."""
 
     id: str
     agent: str
@@ -51,6 +65,9 @@ class TokenInfo(Result, frozen=True, kw_only=True):
     parent: str = ""
     used_at: int = 0
     name: str = ""
+    kind: TokenKind = "as"
+    uses: int = 0
+    uses_left: int = 0
 
 
 class MintedToken(Result, frozen=True, kw_only=True):
@@ -104,6 +121,8 @@ _TOKEN: Final = {
     "name": samples.NAME,
 }
 
+_JOIN_ERRORS: Final = ("not_owner", "room_closed", "too_many_keys", "statement_refused", *AWAY)
+
 FAMILY: Final = Family(
     operations=(
         Operation(
@@ -113,8 +132,8 @@ FAMILY: Final = Family(
             result=MintedToken,
             plane="person",
             effect="write",
-            errors=(*IN_ROOM, "too_many_tokens", "invalid_param"),
-            facts=("token_minted",),
+            errors=(*IN_ROOM, *_JOIN_ERRORS, "too_many_tokens", "invalid_param"),
+            facts=("token_minted", "key_minted", "key_revoked"),
             example={"room": "auth-redesign"},
             answers=({"token": "as_...", "info": _TOKEN, "url": "http://127.0.0.1:8756"},),
             command="parler token mint",
@@ -126,8 +145,8 @@ FAMILY: Final = Family(
             result=MintedToken,
             plane="agent",
             effect="write",
-            errors=("no_such_token", "too_many_tokens"),
-            facts=("token_minted",),
+            errors=("no_such_token", "too_many_tokens", "no_such_room", "room_deleted", "invalid_param", *_JOIN_ERRORS),
+            facts=("token_minted", "key_minted", "key_revoked"),
             example={"access": ["read"]},
             answers=({"token": "as_...", "info": _TOKEN, "url": "http://127.0.0.1:8756"},),
             http=Route("POST /tokens", "mint"),
@@ -162,7 +181,7 @@ FAMILY: Final = Family(
             plane="person",
             effect="destructive",
             errors=("no_such_token",),
-            facts=("token_revoked",),
+            facts=("token_revoked", "key_revoked", "join_denied"),
             example={"id": "tk_0123456789abcdefghij"},
             answers=({"id": "tk_0123456789abcdefghij"},),
             command="parler token revoke",
