@@ -139,7 +139,8 @@ def test_an_audit_ends_at_the_first_that_is_wrong(shell: Shell) -> None:
 # -- the program in the docs -------------------------------------------------------------------------------
 
 
-def _program(tmp_path: Path) -> Path:
+def program_of_the_page(tmp_path: Path) -> Path:
+    """The program in the docs, as a file."""
     page = (ROOT / "docs" / "receipts.md").read_text(encoding="utf-8")
     found = re.search(r"```python\n(.*?)```", page, re.S)
     assert found is not None
@@ -161,7 +162,7 @@ def _said(program: Path, file: str, home: str) -> tuple[int, str]:
 
 
 def test_the_program_of_the_page_finds_what_the_command_finds(tmp_path: Path) -> None:
-    program = _program(tmp_path)
+    program = program_of_the_page(tmp_path)
     path = Path(saved(tmp_path, given()))
     whole = path.read_bytes()
     assert _said(program, str(path), HOME.id) == (0, "valid")
