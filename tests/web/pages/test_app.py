@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from html import unescape
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
@@ -626,6 +627,27 @@ def test_what_fails_here_is_a_page_too(monkeypatch: pytest.MonkeyPatch, caplog: 
 
 
 # -- files and errors ---------------------------------------------------------------------------------------
+
+
+def test_a_message_stands_with_its_receipt() -> None:
+    async def main() -> None:
+        async with looking() as looked:
+            alice, bob = await looked.home.room("alice", "bob", topic="auth redesign")
+            room = (await alice.rooms())[0].room
+            sent = await bob.send("for the record")
+            given = await bob.ask("receipt.get", t.GetReceipt(room=room, id=sent.id), t.ReceiptGiven)
+            browser, _ = await looked.opened(room)
+            page = await browser.see(f"GET rooms/{room}/messages/{sent.id}")
+            assert given.receipt in unescape(page)
+            # Whoever sees no message is shown no receipt of it.
+            hidden = await alice.send("between us", visible_to=("alice",))
+            narrow = looked.browser()
+            opened = await bob.ask("page.open", t.OpenPages(room=room), t.OpenedPages)
+            await narrow.enter(opened.watch_code)
+            answer = await narrow.ask(f"GET rooms/{room}/messages/{hidden.id}")
+            assert (answer.status, "parler/receipt" in answer.body.decode()) == (404, False)
+
+    run(main)
 
 
 def test_a_file_is_an_attachment_of_no_kind_under_a_name_of_ours() -> None:
