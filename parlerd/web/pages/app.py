@@ -299,9 +299,23 @@ class Pages:
         if not shown.messages:
             raise Refused("no_such_message")
         [message] = shown.messages
-        row = showing.message_row(message, self._now(), whole=True)
-        meaning = showing.meaning_of(message)
-        return self._page("message.html", visit=visit, shown=shown, message=message, row=row, meaning=meaning)
+        return self._page(
+            "message.html",
+            visit=visit,
+            shown=shown,
+            message=message,
+            row=showing.message_row(message, self._now(), whole=True),
+            meaning=showing.meaning_of(message),
+            receipt=await self._receipt(visit, room, id),
+        )
+
+    async def _receipt(self, visit: Visit, room: str, message: str) -> str:
+        """The receipt of a message; empty where its home gives none now."""
+        try:
+            given = await self._call(visit, "receipt.get", t.GetReceipt(room=room, id=message), t.ReceiptGiven)
+        except Refused:
+            return ""
+        return given.receipt
 
     async def _file(self, visit: Visit, request: Request) -> Response:
         room, id = unquote(request.path_params["room"]), unquote(request.path_params["message"])
