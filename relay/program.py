@@ -52,6 +52,7 @@ from relay.metrics import CountingDriver, Metrics
 from relay.network import Network, SystemNetwork
 from relay.place import Place
 from relay.standing import Standing, listen
+from relay.web import Face, application
 
 log = logging.getLogger("relay")
 
@@ -153,7 +154,8 @@ class Parts:
 
 async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) -> None:
     name = join_line.home_name(parts.place.name, parts.keys.id)
-    settings = parts.settings
+    settings, bearers = parts.settings, parts.engine.bearers
+    web = Face(application(parts.engine, bearers, parts.keys.id, parts.home.root), bearers)
     standing = Standing(
         parts.home,
         parts.place,
@@ -166,6 +168,7 @@ async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) ->
             rate_of_one=settings.relay_rate_per_address,
         ),
         is_ready=lambda: metrics.is_ready(),
+        web=web,
     )
     links = Links(
         parts.engine,
@@ -192,6 +195,7 @@ async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) ->
         enrolment=parts.enrolment,
         engine=parts.engine,
         unproven=lambda: standing.unproven,
+        over_http=lambda: web.connections,
         has_address=lambda: bool(standing.addresses()),
         started_at=started_at,
     )

@@ -90,11 +90,9 @@ class Bearers:
         """Who shows this text, with its token. `stranger` is whoever the connection is without one: wrong texts count
         as guesses of it, as wrong keys do. A right one is not slowed down by them, because nobody guesses 256 bits.
         Raises `Refused`: `token_invalid`, `throttled`."""
-        desk, token = self._desk, None
+        desk, token = self._desk, self.shown(text)
         agents = desk.rooms.home.aggregate.state.agents
-        if tokens.is_token(text):
-            token = desk.rooms.home.aggregate.tokens.find(tokens.digest_of(text), desk.clock.now())
-        if token is None or token.agent not in agents:
+        if token is None:
             await desk.throttle.before(stranger)
             desk.throttle.wrong(stranger)
             raise Refused("token_invalid")
@@ -108,6 +106,14 @@ class Bearers:
         if self._scheduler.moment(("bearer", token.id)) is None:
             self._stays(token.id, desk.clock.now())
         return token, caller
+
+    def shown(self, text: str) -> Token | None:
+        """The token that holds now and has this text. Nothing is counted: whoever goes on asks `caller_of`."""
+        if not tokens.is_token(text):
+            return None
+        home = self._desk.rooms.home.aggregate
+        token = home.tokens.find(tokens.digest_of(text), self._desk.clock.now())
+        return None if token is None or token.agent not in home.state.agents else token
 
     async def handle_of(self, token: Token) -> str:
         """What the agent of a token is called in its room; empty where the room is gone."""

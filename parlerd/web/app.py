@@ -64,14 +64,21 @@ Peer = tuple[str, int]
 
 
 class Web:
-    """The application. `stranger` makes the caller that somebody is who shows no token,
-    by the address of the other end of the connection; None where it does not matter. `folder` is for files of no
-    name."""
+    """The application. `stranger` makes the caller that somebody is who shows no token, by the address of the other end
+    of the connection; None where it does not matter. `guesser` makes the caller for which wrong tokens are counted, one
+    for everybody where it is left out. `folder` is for files of no name."""
 
     def __init__(
-        self, engine: Serving, tokens: TokenBook, stranger: Callable[[Peer | None], Caller], folder: Path | None = None
+        self,
+        engine: Serving,
+        tokens: TokenBook,
+        stranger: Callable[[Peer | None], Caller],
+        folder: Path | None = None,
+        *,
+        guesser: Callable[[Peer | None], Caller] | None = None,
     ) -> None:
         self._folder = folder
+        self._guesser = guesser or (lambda peer: stranger(None))
         self._engine = engine
         self._tokens = tokens
         self._stranger = stranger
@@ -213,13 +220,12 @@ class Web:
         kind, _, text = "".join(shown).partition(" ")
         if kind.lower() != "bearer" or not text:
             raise Refused("token_required")
-        return Asker(*await self._tokens.caller_of(text.strip(), self._stranger(None)))
+        return Asker(*await self._tokens.caller_of(text.strip(), self._guesser(_peer(request))))
 
     def _visitor(self, request: Request) -> Asker:
         """Whoever shows no token, or none that matters. A page in a browser can send a form here without asking, and no
         JSON."""
-        client = request.client
-        stranger = self._stranger(None if client is None else (client.host, client.port))
+        stranger = self._stranger(_peer(request))
         if "visitor" not in stranger.facts.authority.planes and "Authorization" not in request.headers:
             raise Refused("token_required", hint="Ask the person for a token, or to run: parler serve-http --open")
         if request.headers.get("Content-Type", "").partition(";")[0].strip().lower() != "application/json":
@@ -273,6 +279,12 @@ class Web:
         """Refuse one call more than a token may have under way."""
         if self._tokens.count(token) >= MAX_CALLS:
             raise Refused("busy", f"{MAX_CALLS} calls are under way with this token.", retry_after_ms=1000)
+
+
+def _peer(request: Request) -> Peer | None:
+    """The address of the other end; None where it is not known any more."""
+    client = request.client
+    return None if client is None else (client.host, client.port)
 
 
 def _require_version(request: Request) -> None:
