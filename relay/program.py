@@ -52,6 +52,7 @@ from relay.metrics import CountingDriver, Metrics
 from relay.network import Network, SystemNetwork
 from relay.place import Place
 from relay.standing import Standing, listen
+from relay.voice import Voice
 from relay.web import Face, application
 
 log = logging.getLogger("relay")
@@ -92,6 +93,7 @@ def run(home: Home, *, network: Network | None = None) -> None:
         keys = RelayKeys(home.keys)
         log_id = _log_id(home.root / "log.id", is_new=not home.database.exists())
         store = SqliteStore(home.database, backups=home.backups)
+        voice = Voice(keys)
 
         async def main() -> None:
             stopping = trio.Event()
@@ -108,6 +110,8 @@ def run(home: Home, *, network: Network | None = None) -> None:
                 home_path=str(home.root),
                 copies=lambda: [str(path) for path in sorted(home.backups.glob("*.db"))],
                 socket=str(home.socket),
+                web=voice,
+                voice=voice,
             ) as engine:
                 await _serve(
                     Parts(
@@ -122,6 +126,7 @@ def run(home: Home, *, network: Network | None = None) -> None:
                         clock.now,
                         network or SystemNetwork(),
                         log_id,
+                        voice,
                     ),
                     listener,
                     stopping,
@@ -150,6 +155,7 @@ class Parts:
     now: Callable[[], Millis]
     network: Network
     log_id: str
+    voice: Voice
 
 
 async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) -> None:
@@ -170,6 +176,7 @@ async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) ->
         is_ready=lambda: metrics.is_ready(),
         web=web,
     )
+    parts.voice.standing = standing
     links = Links(
         parts.engine,
         parts.enrolment,

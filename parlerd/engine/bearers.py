@@ -27,6 +27,8 @@ from parlerd.core.tokens import DAY_MS, Token
 from parlerd.engine.authority import of_token
 from parlerd.engine.callers import Caller, Facts
 from parlerd.engine.desk import Desk
+from parlerd.engine.granted import TokensThere, is_there
+from parlerd.engine.handles import LOCAL
 from parlerd.engine.handling import handles
 from parlerd.engine.lookup import room_of
 from parlerd.engine.person import require_person
@@ -241,10 +243,11 @@ class Tokens:
 class TokenHandlers:
     """The handlers of `token.mint`, `token.narrow`, `token.rotate`, `token.list`, `token.revoke` and `http.serve`."""
 
-    def __init__(self, desk: Desk, bearers: Bearers, tokens: Tokens, web: WebPort) -> None:
+    def __init__(self, desk: Desk, bearers: Bearers, tokens: Tokens, there: TokensThere, web: WebPort) -> None:
         self._desk = desk
         self._bearers = bearers
         self._tokens = tokens
+        self._there = there
         self._web = web
 
     @handles("token.mint")
@@ -253,6 +256,18 @@ class TokenHandlers:
         require_person(desk, caller, in_editor=True)
         me = await desk.me(caller)
         handle, _ = await room_of(desk, me, params.room)
+        if handle.home_name != LOCAL and not params.here:
+            made = await self._there.mint(
+                desk.by(caller, me),
+                me,
+                handle,
+                access=params.access,
+                days=params.days,
+                name=params.name,
+                called=params.label,
+            )
+            info = await self._info(made.token)
+            return t.MintedToken(token=made.text, info=info, url=made.url, authority_file=made.authority_file)
         text, token = await self._tokens.mint(
             desk.by(caller, me), me, handle.room, access=params.access, days=params.days, label=params.label
         )
@@ -300,6 +315,9 @@ class TokenHandlers:
         require_person(desk, caller, in_editor=True)
         me = await desk.me(caller)
         command = c.RevokeToken(operation="token.revoke", token=params.id)
+        held = desk.rooms.home.aggregate.tokens.state.tokens.get(params.id)
+        if held is not None and is_there(held.agent):
+            await self._there.revoke(desk.by(caller, me), held)
         # Whoever asked may go away while the fact is stored, and what is under way ends all the same.
         with trio.CancelScope(shield=True):
             ended = desk.rooms.home.aggregate.tokens.tree(params.id)
@@ -318,13 +336,16 @@ class TokenHandlers:
 
     async def _info(self, token: Token) -> t.TokenInfo:
         agents = self._desk.rooms.home.aggregate.state.agents
+        name, called = "", str(token.agent)
         try:
-            name = (await self._desk.rooms.get(token.room)).aggregate.state.name
+            state = (await self._desk.rooms.get(token.room)).aggregate.state
         except Refused:
-            name = ""
+            pass
+        else:
+            name, called = state.name, handle_of(state, token.agent) or called
         return t.TokenInfo(
             id=token.id,
-            agent=agents[token.agent].name if token.agent in agents else token.agent,
+            agent=agents[token.agent].name if token.agent in agents else called,
             room=token.room,
             access=[access for access in t.ACCESSES if access in token.access],
             minted_at=token.minted_at,

@@ -1,6 +1,7 @@
 """The key of a relay, by which homes know it, and the secret from which its codes are made.
 
-A relay signs nothing but that it is this relay, and holds no key of an agent or a person. Above: `relay`, and the
+A relay signs that it is this relay, and what agents say that have a token and no key; it holds no key of an agent or a
+person. Above: `relay`, and the
 engine, for the codes. Below: `home_secret`, `keyfiles`, `signatures`. Invariant: the private key is in no `repr`, error
 or log, and a relay has one key for ever: another key is another relay.
 """

@@ -103,7 +103,7 @@ class Place:
 
     def why_not(self, claim: Claim, **evidence: tuple[bytes, bytes]) -> str | None:
         """What keeps the claim from being believed."""
-        fields: dict[str, bytes] = {}
+        fields: dict[str, Any] = {}
         for name, (body, signature) in evidence.items():
             fields |= {name: body, f"{name}_signature": signature}
         return unproven(self.room, self.opening, claim, Evidence(**fields))
