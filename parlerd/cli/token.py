@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import TYPE_CHECKING, Final, get_args
 
 from parlerd.cli.context import Context
@@ -29,6 +30,16 @@ def _mint_arguments(parser: Parser) -> None:
     )
     parser.add_argument("--days", type=whole, default=t.DEFAULT_DAYS, metavar="N", help="how long (default: 30)")
     parser.add_argument("--label", type=unicode_text, default="", metavar="TEXT", help="what you call it")
+    parser.add_argument(
+        "--name",
+        type=unicode_text,
+        default="",
+        metavar="NAME",
+        help="in a room of a relay: what its agent is called there (default: like the one that mints)",
+    )
+    parser.add_argument(
+        "--here", action="store_true", help="in a room of a relay: for this machine's own door, as the agent that mints"
+    )
 
 
 def _mint(ctx: Context, args: Namespace) -> int:
@@ -38,7 +49,12 @@ def _mint(ctx: Context, args: Namespace) -> int:
     if unknown := [word for word in access if word not in get_args(t.Access)]:
         words = ", ".join(get_args(t.Access))
         raise UsageError(f"--access has no {unknown[0]!r}: it is {words}", path="parler token mint")
-    params = t.MintToken(room=args.room, access=access, days=args.days, label=args.label)
+    if args.here and args.name:
+        said = "--name is for an agent at the relay, and --here for one of this machine"
+        raise UsageError(said, path="parler token mint")
+    params = t.MintToken(
+        room=args.room, access=access, days=args.days, label=args.label, name=args.name, here=args.here
+    )
     minted = ctx.call("token.mint", params, t.MintedToken)
     out = ctx.out
     if out.json:
@@ -49,7 +65,15 @@ def _mint(ctx: Context, args: Namespace) -> int:
     out.paste("TOKEN=", (minted.token, "good"))
     out.say(f"It is {info.id}, for {', '.join(info.access)}, until {clock(info.expires_at, ctx.now())}.")
     out.note("Whoever has it acts as this agent in this room.")
-    if minted.url is None:
+    if minted.authority_file and minted.url is not None:
+        out.note("The relay speaks for it, and its words are shown as the relay's (home). The relay is found at:")
+        out.paste("URL: ", (minted.url, "good"))
+        out.note("Clients find it by this file, which you may copy:")
+        out.paste("CA: ", (minted.authority_file, "good"))
+        out.note("Try it:")
+        call = f'curl --cacert {quote(minted.authority_file)} -H "Authorization: Bearer $TOKEN" {minted.url}/v1/me'
+        out.paste(call, beside=True)
+    elif minted.url is None:
         out.note("This home does not answer over HTTP yet:")
         out.paste(SERVE, beside=True)
     else:
@@ -133,7 +157,7 @@ HANDLERS: Final = {
         _mint,
         section="Programs over HTTP",
         rank=20,
-        examples=("parler --as bob token mint --room team",),
+        examples=("parler --as bob token mint --room team", "parler token mint --room team --name ci"),
     ),
     "token list": Handler(
         lambda parser: None, _list, section="Programs over HTTP", rank=30, examples=("parler token list",)
