@@ -89,6 +89,7 @@ class MemberJoined(_Event, tag="member_joined", frozen=True, kw_only=True):
     `key` say how it came in, where it came by a request or a key, and `given` where it came by a grant. Where the key
     alone let it in, the body is its signed knock; where a grant did, the signed grant."""
 
+    v: int = _version(2)
     agent: AgentId
     principal: PrincipalId
     handle: str
@@ -797,6 +798,7 @@ UPCASTERS: Final[dict[tuple[str, int], Upcaster]] = {
     ("room_opened", 1): _opened_at_home,
     ("key_minted", 1): _with_ref,
     ("join_requested", 1): _same,
+    ("member_joined", 1): _same,
     ("member_left", 1): _same,
     ("room_named", 1): _same,
     ("message_posted", 1): _in_version_1,
