@@ -677,7 +677,12 @@ class RemoteRoom(MirrorRoom):
         return msgspec.structs.replace(answer, status="rewound")
 
     async def _revoke_again(self) -> None:
-        """End the session keys again that were revoked: of some the home may have lost that."""
+        """End the session keys and tokens again that were revoked: of some the home may have lost that."""
+        held = {token.agent for token in self._desk.rooms.home.aggregate.tokens.all()}
+        for member in list(self.aggregate.state.members.values()):
+            is_ours = member.given is not None and member.principal == self.aggregate.state.owner_principal
+            if is_ours and member.agent not in held:
+                await self._link.call("link.ungrant", t.UngrantAtRoom(room=self.room, agent=member.agent))
         for key in list(self.aggregate.state.keys.values()):
             if key.revoked:
                 try:

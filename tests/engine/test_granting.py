@@ -21,7 +21,7 @@ from parlerd.engine.granting import HomeAuthor
 from parlerd.identity import tokens
 from parlerd.operations import types as t
 from tests.support.engine import CountedRandomness, Served, draft, run, settle
-from tests.support.granted import Meeting, meeting
+from tests.support.granted import Meeting, meeting, over_relay
 from tests.support.linked import Elsewhere, LinkParty
 from tests.support.relayed import RelayKeys
 
@@ -261,3 +261,33 @@ def test_a_relay_signs_for_nobody_that_has_a_key() -> None:
     ):
         with pytest.raises(Refused, match="key"):
             act()
+
+
+def test_a_relay_that_was_restored_lets_nobody_go_on_whom_its_person_put_out(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with meeting(tmp_path) as at:
+            minted, kept = await at.mints(), await at.mints("cd")
+            await at.says(minted.token, "before the backup")
+            await settle()
+            backup = at.relay.copied()
+            await at.revokes(minted.info.id)
+            await at.alice.send("said and lost")
+            await settle()
+        at.relay.store = backup
+        async with at.relay.serving() as engine, at.ann.serving() as ann, over_relay(engine) as web:
+            alice = await ann.agent("alice")
+            await alice.recv(wait=60)
+            line = f"GET /v1/rooms/{at.room}/messages"
+            assert (await web.ask(line, token=minted.token)).status == 200
+            rewound = await (await ann.person()).ask(
+                "room.rewind", t.RewindRoom(room=at.room, confirmed=True), t.RewoundRoom
+            )
+            assert rewound.status == "rewound"
+            assert (await web.ask(line, token=minted.token)).code == "token_invalid"
+            said = await web.ask(f"POST /v1/rooms/{at.room}/messages", {"text": "goes on"}, token=kept.token)
+            assert said.status == 201
+            await settle()
+            page = await alice.recv(wait=60)
+            assert [(each.text, each.verified) for each in page.messages][-1] == ("goes on", "home")
+
+    run(main)
