@@ -9,7 +9,8 @@ link, and a link is asked nothing over HTTP. Here too each request is checked, a
 
     has shown no token    one request, whose body is small, within 10 seconds; it holds one of the places of those who
                           proved nothing (`turnstile`), and so 8 of one address at most
-    shows one that holds  goes on; 32 connections of one token at most, and 512 of all
+    shows one that holds  goes on; 32 connections of one token at most, and 512 of all. Of these 2 and 16 may bring a
+                          file, which takes room on the relay's disk before anything can be said of it
 
 Not here: routes, and what a token is for (`parlerd.web.app`, the engine). Above: the relay's program, and the door,
 which leads connections here. Below: the turnstile, the application. Invariants: a browser's page is answered nothing,
@@ -38,6 +39,9 @@ MAX_CONNECTIONS: Final = 512
 """Connections over HTTP at a time: with as many files open as a process may have by default, links keep theirs."""
 MAX_OF_TOKEN: Final = 32
 """Connections with one token at a time. Source: contract spec, The door."""
+MAX_FILES: Final = 16
+MAX_FILES_OF_TOKEN: Final = 2
+"""Connections that bring a file at a time."""
 STRANGE_S: Final = 10.0
 """How long a connection may take that showed no token, with all that it asks and is answered."""
 GRACE_S: Final = 1.0
@@ -86,6 +90,8 @@ class Face:
         self._door = Door(app, _Nobody(), is_upload=is_upload, most=MAX_CONNECTIONS)
         self._of_token: dict[str, int] = {}
         """How many connections each token has, by its id."""
+        self._files: dict[str, int] = {}
+        """How many of them bring a file."""
         self._open: set[trio.CancelScope] = set()
         """The connections there are."""
         self._none_left = trio.Event()
@@ -139,9 +145,24 @@ class Face:
 
     def give_back(self, token: str) -> None:
         """Count one connection of a token less."""
-        self._of_token[token] -= 1
-        if not self._of_token[token]:
-            del self._of_token[token]
+        _less(self._of_token, token)
+
+    def begin_file(self, token: str) -> bool:
+        """Count one more file that comes with a token; False where there is no place."""
+        if sum(self._files.values()) >= MAX_FILES or self._files.get(token, 0) >= MAX_FILES_OF_TOKEN:
+            return False
+        self._files[token] = self._files.get(token, 0) + 1
+        return True
+
+    def end_file(self, token: str) -> None:
+        """Count one file less."""
+        _less(self._files, token)
+
+
+def _less(counted: dict[str, int], token: str) -> None:
+    counted[token] -= 1
+    if not counted[token]:
+        del counted[token]
 
 
 class _Nobody:
@@ -166,6 +187,8 @@ class _Guard:
         self._scope = scope
         self._token = ""
         """The id of the token that the newest request showed; empty before the first."""
+        self._file_of = ""
+        """The id of the token with which that request brings a file; empty where it brings none."""
 
     def is_host(self, host: bytes) -> bool:
         return is_ours(host.decode("latin-1"), self._face.names())
@@ -174,6 +197,7 @@ class _Guard:
         return False
 
     def knows(self, scope: Message) -> bool:
+        self._end_file()
         token = self._face.token_of(scope)
         if token is None:
             return False
@@ -184,10 +208,20 @@ class _Guard:
             self._token = token.id
             self._guest.proven()
             self._scope.deadline = float("inf")
+        if is_upload(scope):
+            if not self._face.begin_file(token.id):
+                raise Turned(429)
+            self._file_of = token.id
         return True
+
+    def _end_file(self) -> None:
+        if self._file_of:
+            self._face.end_file(self._file_of)
+            self._file_of = ""
 
     def leave(self) -> None:
         """The connection has no token any more."""
+        self._end_file()
         if self._token:
             self._face.give_back(self._token)
             self._token = ""

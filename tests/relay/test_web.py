@@ -14,7 +14,7 @@ from parlerd.core.model import AgentId, Millis, RoomId
 from parlerd.core.tokens import Token
 from parlerd.web.door import MAX_STRANGE_BODY, Message
 from relay.door import Secured
-from relay.web import GRACE_S, MAX_OF_TOKEN, STRANGE_S, Face
+from relay.web import GRACE_S, MAX_FILES, MAX_OF_TOKEN, STRANGE_S, Face
 from tests.support.doors import Handed, Open, certificate, everything, open_door, run_over_the_network, until, upgrade
 
 GOOD, OTHER = "as_good", "as_other"
@@ -55,7 +55,9 @@ class Echo:
         self.asked.append(f"{scope['method']} {scope['path']}")
         if scope["path"] == "/slow":
             await trio.sleep_forever()
-        size = len((await receive())["body"])
+        size, is_more = 0, True
+        while is_more and (message := await receive())["type"] == "http.request":
+            size, is_more = size + len(message["body"]), message["more_body"]
         body = f"{scope['path']} {size}".encode()
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
         await send({"type": "http.response.body", "body": body})
@@ -196,6 +198,33 @@ def test_a_token_has_thirty_two_connections() -> None:
     run_over_the_network(main)
 
 
+def test_a_token_brings_two_files_at_a_time_and_all_together_sixteen() -> None:
+    async def main() -> None:
+        async with both() as here:
+            begun = head("/v1/rooms/r_1/blobs", "Content-Length: 9", method="PUT", token=GOOD)
+            coming = [await here.connect() for _ in range(2)]
+            for stream in coming:
+                await stream.send_all(begun + b"x")
+            await trio.testing.wait_all_tasks_blocked()
+            assert status(await here.ask(begun + b"x")) == 429
+            other = await here.connect()
+            await other.send_all(begun.replace(GOOD.encode(), OTHER.encode()) + b"x" * 9)
+            assert (await answer(other))[0] == 200
+            # The next request of a connection ends what the one before it brought.
+            await other.send_all(head(token=OTHER))
+            assert (await answer(other))[0] == 200
+            assert here.face._files == {"tk_1": 2}
+            for stream in coming:
+                await stream.aclose()
+            await trio.testing.wait_all_tasks_blocked()
+            assert here.face._files == {}
+            for number in range(MAX_FILES):
+                assert here.face.begin_file(f"tk_{number}")
+            assert not here.face.begin_file("tk_other")
+
+    run_over_the_network(main)
+
+
 @pytest.mark.parametrize(
     ("raw", "code"),
     [
@@ -304,6 +333,7 @@ def test_whoever_is_there_is_seen_out() -> None:
             await here.door.drain()
             assert await everything(stream) == b""
             assert trio.current_time() - start <= GRACE_S + 1
+            await trio.testing.wait_all_tasks_blocked()
             assert here.face.connections == 0
 
     run_over_the_network(main)
