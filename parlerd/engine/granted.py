@@ -27,7 +27,7 @@ from parlerd.core.grants import SCOPES, agent_of, digest_of, given
 from parlerd.core.identities import AgentRecord
 from parlerd.core.model import AgentId, By, Millis, agent_name, is_granted_id, label
 from parlerd.core.statements import NONCE, Grant
-from parlerd.core.tokens import DAY_MS, Token
+from parlerd.core.tokens import DAY_MS, MAX_DAYS, Token
 from parlerd.engine.authors import Author
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
@@ -39,6 +39,8 @@ _ADDRESS: Final = re.compile(r"(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):
 _CERTIFICATE: Final = re.compile(
     r"-----BEGIN CERTIFICATE-----\n(?:[A-Za-z0-9+/=]{1,76}\n){1,200}-----END CERTIFICATE-----\n\Z"
 )
+_MOST_MS: Final = MAX_DAYS * DAY_MS - 600_000
+"""How long a grant holds at most: a little less than a relay takes, whose clock is known only about."""
 _UNKNOWN: Final = frozenset({"home_unreachable", "offline", "draining", "connection_lost"})
 """Errors after which nobody knows what the relay did."""
 
@@ -79,7 +81,7 @@ class TokensThere:
             principal=me.principal,
             names=(wanted,),
             scopes=scopes,
-            not_after=Millis(desk.now_at(state.home) + days * DAY_MS),
+            not_after=Millis(desk.now_at(state.home) + min(days * DAY_MS, _MOST_MS)),
             nonce=desk.random.bytes(NONCE),
         )
         signed = self._author.attest(grant, by)
