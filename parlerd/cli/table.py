@@ -312,6 +312,7 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     (('token', 'mint'), 'parlerd.cli.token', 'token.mint', '', (
         'parler --as bob token mint --room team',
         'parler token mint --join --room team --uses 3',
+        'parler token mint --room team --name ci',
     )),
     (('token', 'list'), 'parlerd.cli.token', 'token.list', '', (
         'parler token list',

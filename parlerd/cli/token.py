@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import TYPE_CHECKING, Final, get_args
 
 from parlerd.cli.context import Context
@@ -35,6 +36,16 @@ def _mint_arguments(parser: Parser) -> None:
         help="with it new agents come into the room, which you let in by this; --access is what each of them may do",
     )
     parser.add_argument("--uses", type=whole, metavar="N", help="how many agents come in with it (default: 1)")
+    parser.add_argument(
+        "--name",
+        type=unicode_text,
+        default="",
+        metavar="NAME",
+        help="in a room of a relay: what its agent is called there (default: like the one that mints)",
+    )
+    parser.add_argument(
+        "--here", action="store_true", help="in a room of a relay: for this machine's own door, as the agent that mints"
+    )
 
 
 def _mint(ctx: Context, args: Namespace) -> int:
@@ -46,8 +57,18 @@ def _mint(ctx: Context, args: Namespace) -> int:
         raise UsageError(f"--access has no {unknown[0]!r}: it is {words}", path="parler token mint")
     if args.uses is not None and not args.join:
         raise UsageError("--uses is for a token that joins: --join", path="parler token mint")
+    if args.here and args.name:
+        said = "--name is for an agent at the relay, and --here for one of this machine"
+        raise UsageError(said, path="parler token mint")
     params = t.MintToken(
-        room=args.room, access=access, days=args.days, label=args.label, join=args.join, uses=args.uses
+        room=args.room,
+        access=access,
+        days=args.days,
+        label=args.label,
+        join=args.join,
+        uses=args.uses,
+        name=args.name,
+        here=args.here,
     )
     minted = ctx.call("token.mint", params, t.MintedToken)
     out = ctx.out
@@ -70,7 +91,15 @@ def _mint(ctx: Context, args: Namespace) -> int:
         call = f'/v1/joins {AS_JSON} -d \'{{"name": "build-bot"}}\''
     else:
         out.note("Whoever has it acts as this agent in this room.")
-    if minted.url is None:
+    if minted.authority_file and minted.url is not None:
+        out.note("The relay speaks for it, and its words are shown as the relay's (home). The relay is found at:")
+        out.paste("URL: ", (minted.url, "good"))
+        out.note("Clients find it by this file, which you may copy:")
+        out.paste("CA: ", (minted.authority_file, "good"))
+        out.note("Try it:")
+        curl = f'curl --cacert {quote(minted.authority_file)} -H "Authorization: Bearer $TOKEN" {minted.url}/v1/me'
+        out.paste(curl, beside=True)
+    elif minted.url is None:
         out.note("This home does not answer over HTTP yet:")
         out.paste(SERVE, beside=True)
     else:
@@ -160,7 +189,11 @@ HANDLERS: Final = {
         _mint,
         section="Programs over HTTP",
         rank=20,
-        examples=("parler --as bob token mint --room team", "parler token mint --join --room team --uses 3"),
+        examples=(
+            "parler --as bob token mint --room team",
+            "parler token mint --join --room team --uses 3",
+            "parler token mint --room team --name ci",
+        ),
     ),
     "token list": Handler(
         lambda parser: None, _list, section="Programs over HTTP", rank=30, examples=("parler token list",)

@@ -14,6 +14,7 @@ import msgspec
 from parlerd.core.envelope import Envelope, MemoryPart
 from parlerd.core.events import RoomEvent
 from parlerd.core.expressions import Expression
+from parlerd.core.grants import Given
 from parlerd.core.model import (
     NO_BLOB,
     AgentId,
@@ -42,6 +43,7 @@ from parlerd.core.seen import NOBODY_SEEN, Presences
 from parlerd.core.statements import (
     AgentCard,
     DecisionStatement,
+    Grant,
     KeyTerms,
     KnockStatement,
     Opening,
@@ -199,6 +201,22 @@ class MintKey(Command, frozen=True, kw_only=True):
     terms: KeyTerms
     """What the key is good for, as the owner's person signs it."""
     principal: PrincipalId | None = None
+
+
+class AdmitGranted(Command, frozen=True, kw_only=True):
+    """The owner's person (`principal`) lets an agent in that has no key, by a grant. The answer is `joined`, or
+    `member` where this agent is in already."""
+
+    agent: AgentId
+    name: str
+    grant: Grant
+    gives: Given
+    """What the grant gives to this agent."""
+    principal: PrincipalId
+    token: bytes
+    """The digest of the token with which the agent acts, for the home that keeps the token."""
+    label: str = ""
+    """What the person calls that token."""
 
 
 class RevokeKey(Command, frozen=True, kw_only=True):
@@ -432,6 +450,7 @@ RoomCommand = (
     | WithdrawMessage
     | OpenRoom
     | MintKey
+    | AdmitGranted
     | Knock
     | DecideRequest
     | RevokeKey

@@ -948,6 +948,13 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         action="ask_person",
     ),
     _E(
+        "needs_key",
+        "What an agent signs with a key of its own cannot be done with a token at a relay.",
+        "Do it as an agent of a machine that has Parler, or ask the person to.",
+        action="ask_person",
+        status=403,
+    ),
+    _E(
         "request_refused",
         "This door does not take such a request.",
         "Send plain HTTP/1.1: one Host, which is this door's own, one Content-Length, and a path without dots.",

@@ -67,7 +67,7 @@ def check(data: bytes, trusted: Collection[str]) -> Checked:
         return Checked("valid", receipt, is_opened=True)
     if not _is_authors(receipt, opening.body, opening.signature or b""):
         return Checked("author_mismatch", receipt, is_opened=True)
-    return Checked("valid", receipt, is_opened=True, is_authored=True)
+    return Checked("valid", receipt, is_opened=True, is_authored=receipt.verified != "home")
 
 
 def _parts(data: bytes) -> tuple[str, _Opening | None]:
@@ -83,13 +83,16 @@ def _parts(data: bytes) -> tuple[str, _Opening | None]:
 
 
 def _is_authors(receipt: Receipt, body: bytes, signature: bytes) -> bool:
-    """Whether a message is what the actor signed, as the message of this receipt."""
+    """Whether a message is what the actor signed, as the message of this receipt; or what the home signed that speaks
+    for an actor without a key."""
     try:
         envelope = decode_envelope(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
     if (envelope.room, envelope.id) != (receipt.room, receipt.fact):
         return False
+    if receipt.verified == "home":
+        return verify(receipt.home, "parler/admitted", body, signature)
     if envelope.v != RELEASED:
         return verify(receipt.actor, "parler/message", body, signature)
     try:

@@ -1,8 +1,9 @@
 """The key of a relay, by which homes know it, and the secret from which its codes are made.
 
-A relay signs that it is this relay and what it took in (receipts), and holds no key of an agent or a person. Above:
-`relay`, and the engine, for the codes and receipts. Below: `home_secret`, `keyfiles`, `signatures`. Invariant: the
-private key is in no `repr`, error or log, and a relay has one key for ever: another key is another relay.
+A relay signs that it is this relay, what it took in (receipts), and what agents say that have a token and no key; it
+holds no key of an agent or a person. Above: `relay`, and the engine, for codes, receipts and those agents. Below:
+`home_secret`, `keyfiles`, `signatures`, `notes`. Invariant: the private key is in no `repr`, error or log, and a relay
+has one key for ever: another key is another relay.
 """
 
 from __future__ import annotations

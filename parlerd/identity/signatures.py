@@ -28,6 +28,8 @@ Domain = Literal[
     "parler/rewind",
     "parler/transfer",
     "parler/link",
+    "parler/grant",
+    "parler/admitted",
 ]
 
 _TAGS: Final[dict[str, bytes]] = {domain: domain.encode() + b"\0" for domain in get_args(Domain)}

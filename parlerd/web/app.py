@@ -67,10 +67,10 @@ Peer = tuple[str, int]
 
 
 class Web:
-    """The application. `stranger` makes the caller that somebody is who shows no token,
-    by the address of the other end of the connection; None where it does not matter. `folder` is for files of no
-    name. `process` finds the process at the other end, by its address; 0 where it cannot be seen. It may take a
-    while."""
+    """The application. `stranger` makes the caller that somebody is who shows no token, by the address of the other end
+    of the connection; None where it does not matter. `guesser` makes the caller for which wrong tokens are counted, one
+    for everybody where it is left out. `folder` is for files of no name. `process` finds the process at the other end,
+    by its address; 0 where it cannot be seen. It may take a while."""
 
     def __init__(
         self,
@@ -79,9 +79,12 @@ class Web:
         stranger: Callable[[Peer | None], Caller],
         folder: Path | None = None,
         process: Callable[[Peer], int] = lambda peer: 0,
+        *,
+        guesser: Callable[[Peer | None], Caller] | None = None,
     ) -> None:
         self._folder = folder
         self._process = process
+        self._guesser = guesser or (lambda peer: stranger(None))
         self._engine = engine
         self._tokens = tokens
         self._stranger = stranger
@@ -233,7 +236,7 @@ class Web:
         if kind.lower() != "bearer" or not text:
             raise Refused("token_required")
         seen = await self._seen(request) if is_seen else UNSEEN
-        return Asker(*await self._tokens.caller_of(text.strip(), self._stranger(None), seen))
+        return Asker(*await self._tokens.caller_of(text.strip(), self._guesser(_peer_of(request)), seen))
 
     async def _knocker(self, request: Request) -> Asker:
         """Whoever wants to come in and shows no token. It sends JSON, as every visitor does."""

@@ -22,7 +22,7 @@ from parlerd.core.model import PrincipalId
 from parlerd.engine.authority import of_visitor
 from parlerd.engine.callers import Caller, Facts
 from parlerd.web.app import Peer, Web, is_upload
-from parlerd.web.door import Application, Door, Message
+from parlerd.web.door import Application, Door, Message, Names
 from parlerd.web.pages.app import Pages, owns
 from parlerd.web.ports import Serving, TokenBook, ViewerBook
 
@@ -80,7 +80,7 @@ class LocalDoor:
         # A client names no port where that is the one of HTTP.
         names = [name if port == 80 else f"{name}:{port}" for name in (ADDRESS, "localhost")]
         web = Web(self._engine, self._tokens, self._stranger, self._folder, self._process)
-        door = Door(beside(self._pages.app, web.app), names, is_upload=is_upload)
+        door = Door(beside(self._pages.app, web.app), Names(names), is_upload=is_upload)
         self._open, self._is_shut = trio.CancelScope(), trio.Event()
         self._nursery.start_soon(self._serve, door, listener, self._open, self._is_shut)
         return f"http://{ADDRESS}:{port}"

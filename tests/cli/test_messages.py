@@ -598,6 +598,7 @@ def test_the_head_of_a_usual_message_is_number_time_and_author(shell: Shell) -> 
     ("more", "said"),
     [
         ({"verified": "invalid"}, "NOT VERIFIED (invalid)"),
+        ({"verified": "home"}, "NOT SIGNED BY ITS AUTHOR (home: the relay's word)"),
         ({"private": True}, "private"),
         ({"to": ["bob", "carol"]}, "to bob, carol"),
         ({"kind": "review"}, "review"),

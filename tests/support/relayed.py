@@ -130,6 +130,12 @@ class RelayKeys(NamedKeys):
     def sign_note(self, text: str) -> str:
         return signed_note(self._own, text)
 
+    address = "192.0.2.7:7777"
+    authority = ""
+
+    def admit(self, body: bytes) -> bytes:
+        return self._own.sign("parler/admitted", body)
+
     def sign(self, id: str, domain: Domain, data: bytes) -> bytes:
         assert id == self._own.id
         return self._own.sign(domain, data)
@@ -267,6 +273,7 @@ class Relay:
                 signers=NoSigners(),
                 settings=self.settings,
                 user="relay",
+                voice=self.keys,
             ) as engine,
             trio.open_nursery() as nursery,
         ):

@@ -1,6 +1,6 @@
 """Two agents that are given a base URL and a token each, and nothing else: a plain loop, and a model in a real host
-that has a shell and no Parler. Each finds out from the server alone what there is to do; they come in, talk, share state
-and hand over the turn; and each keeps a receipt that a program without Parler checks."""
+that has a shell and no Parler. Each finds out from the server alone what there is to do; they come in, talk, share
+state and hand over the turn; and each keeps a receipt that a program without Parler checks."""
 
 from __future__ import annotations
 
