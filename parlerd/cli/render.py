@@ -71,6 +71,13 @@ def clock(at_ms: int, now: float) -> str:
     return time.strftime(form, time.localtime(at_ms / 1000))
 
 
+def later(at_ms: int, now: float) -> str:
+    """A moment to come, in local time: the time of day, and the date too where it is another day's."""
+    at = time.localtime(at_ms / 1000)
+    is_today = at[:3] == time.localtime(now)[:3]
+    return time.strftime("%H:%M" if is_today else "%Y-%m-%d %H:%M", at)
+
+
 def to_the_second(at_ms: int, now: float) -> str:
     """The moment as `clock` gives it, with seconds."""
     return moment(at_ms)[11:] if abs(now - at_ms / 1000) < 86_400 else moment(at_ms)

@@ -12,7 +12,7 @@ from parlerd.cli.context import Context
 from parlerd.cli.handlers import Handler
 from parlerd.cli.output import DONE
 from parlerd.cli.parsing import Parser, UsageError, port, unicode_text
-from parlerd.cli.render import clock
+from parlerd.cli.render import clock, later
 from parlerd.operations import types as t
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def _open(ctx: Context, args: Namespace) -> int:
         out.note(f"Whoever opens it first sees {eyes}, and changes nothing.")
     else:
         out.note("Whoever opens it first sees what you may see, and decides who comes in. Tell nobody.")
-    out.note(f"It opens once, until {clock(info.use_by, now)}; what is open closes at {clock(info.expires_at, now)}.")
+    out.note(f"It opens once, until {later(info.use_by, now)}; what is open closes at {later(info.expires_at, now)}.")
     out.note("To close it before:")
     out.paste(f"parler view --revoke {info.id}", beside=True)
     return DONE
@@ -81,7 +81,7 @@ def _list(ctx: Context) -> int:
             (each.name or each.room) if each.room else "your home",
             each.agent,
             clock(each.used_at, now) if each.used_at else "",
-            clock(each.expires_at if each.used_at else each.use_by, now),
+            later(each.expires_at if each.used_at else each.use_by, now),
             str(each.streams or ""),
         )
         for each in found.codes

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from parlerd.cli.render import later
 from parlerd.core.errors import ERRORS, ParlerError
 from parlerd.operations import types as t
 from tests.support.cli import Shell
@@ -128,3 +130,11 @@ def test_opening_a_view_is_never_asked_twice(shell: Shell) -> None:
     shell.daemon.answers("page.open", ParlerError("connection_lost"), opened())
     assert shell.run("view", "--room", "team").code == 3
     assert shell.daemon.ops() == ["page.open"]
+
+
+def test_a_moment_of_another_day_is_told_with_its_day() -> None:
+    noon = time.mktime((2026, 12, 1, 12, 0, 0, 0, 0, -1))
+    assert later(int(noon * 1000) + 3_600_000, noon) == "13:00"
+    # A whole day later at the same time of day is not now.
+    assert later(int(noon * 1000) + 86_400_000, noon) == "2026-12-02 12:00"
+    assert later(int(noon * 1000) + 13 * 3_600_000, noon) == "2026-12-02 01:00"
