@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from parlerd.cli.context import Context
 from parlerd.cli.handlers import Handler, no_arguments, room_argument
-from parlerd.cli.output import DONE, FAILED
+from parlerd.cli.output import DONE, FAILED, to_json
 from parlerd.cli.parsing import Parser, UsageError, unicode_text
 from parlerd.operations import types as t
 
@@ -43,6 +43,13 @@ def _show_arguments(parser: Parser) -> None:
         "id", type=unicode_text, metavar="ID", help="a message's id or number, or the fact that a write named"
     )
     room_argument(parser)
+
+
+def _export(ctx: Context, args: Namespace) -> int:
+    params = t.GetReceipt(id=args.id, room=args.room, proof=True)
+    # One document in either case: this is for a file, which `receipt verify` reads.
+    ctx.out.line(to_json(ctx.call_again("receipt.get", params, t.ReceiptGiven)))
+    return DONE
 
 
 def _show(ctx: Context, args: Namespace) -> int:
@@ -101,6 +108,8 @@ def _tell(ctx: Context, name: str, checked: Checked) -> None:
     ctx.out.note(f"in {receipt.room}, as {receipt.fact}; {receipt.stage}")
     ctx.out.note(f"agent {receipt.actor}")
     ctx.out.note(f"for the person {receipt.principal}; says the home {receipt.home}")
+    if checked.is_proved:
+        ctx.out.note("The owner of the room let this agent in, under this name and for this person.")
     if checked.is_authored:
         ctx.out.note("The content is beside it, and its author signed it.")
     elif checked.is_opened:
@@ -112,6 +121,7 @@ def _tell(ctx: Context, name: str, checked: Checked) -> None:
 def _entry(name: str, checked: Checked) -> dict[str, Any]:
     receipt = checked.receipt
     said = {"file": name, "verdict": checked.verdict, "opened": checked.is_opened, "authored": checked.is_authored}
+    said["proved"] = checked.is_proved
     if receipt is None:
         return said
     return {
@@ -206,6 +216,14 @@ HANDLERS: Final = {
         section=_SECTION,
         rank=200,
         examples=("parler receipt show 12", "parler receipt show m_0123456789abcdefghij --json > receipt.json"),
+    ),
+    "receipt export": Handler(
+        _show_arguments,
+        _export,
+        section=_SECTION,
+        rank=205,
+        examples=("parler receipt export 12 > receipt.json",),
+        summary="Write a receipt with its content, and with what was signed about its author.",
     ),
     "receipt verify": Handler(
         _verify_arguments,

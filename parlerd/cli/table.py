@@ -300,6 +300,9 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
         'parler receipt show 12',
         'parler receipt show m_0123456789abcdefghij --json > receipt.json',
     )),
+    (('receipt', 'export'), 'parlerd.cli.receipts', '', 'Write a receipt with its content, and with what was signed about its author.', (
+        'parler receipt export 12 > receipt.json',
+    )),
     (('receipt', 'verify'), 'parlerd.cli.receipts', '', 'Check receipts, without asking anybody.', (
         'parler receipt verify receipt.json',
     )),
@@ -493,6 +496,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'discover',
         'card',
         'receipt show',
+        'receipt export',
         'receipt verify',
         'receipt keys',
         'audit',

@@ -94,6 +94,31 @@ class Cards:
         """What changed on a card, when there had been so many `moves` and `asks`."""
         return await self._filled(room, eyes, self._part(eyes, moves, asks), entries)
 
+    async def proof_of(self, room: Room, member: Member) -> t.AuthorProof:
+        """What was signed about how a member came in."""
+        stood = Stood(member, member.present)
+        wanted = [OPENED_AT, *_signed_at(room, stood)]
+        bodies = await self._library.bodies(room.state.room, sorted(set(wanted)))
+        opened = bodies.get(OPENED_AT, _NOTHING)
+        entry = _member_entry(room, stood, bodies)
+        return t.AuthorProof(
+            opening=decode_opened(opened.body)[0] if opened.body else b"",
+            opening_signature=opened.signature,
+            handovers=[
+                t.Handover(statement=each.statement, signature=each.signature)
+                for each in await self.transfers(room, room.position)
+            ],
+            decision=entry.proof,
+            decision_signature=entry.proof_signature,
+            knock=entry.knock,
+            knock_signature=entry.knock_signature,
+            terms=entry.terms,
+            terms_signature=entry.terms_signature,
+            grant=entry.grant,
+            grant_signature=entry.grant_signature,
+            granted_as=entry.granted_as,
+        )
+
     async def transfers(self, room: Room, upto: Position) -> list[t.TransferEntry]:
         """How the room changed hands up to and at this place of its log, each time."""
         at = [owner.position for owner in room.state.lifecycle.owners[1:] if owner.position <= upto]

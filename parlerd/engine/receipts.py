@@ -30,6 +30,7 @@ from parlerd.core.receipts import Also, NotAReceipt, Opening, Receipt, Step, ope
 from parlerd.core.room import Room
 from parlerd.core.visibility import can_see
 from parlerd.engine.callers import Caller
+from parlerd.engine.cards import Cards
 from parlerd.engine.crossing import Answer, Request
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import LOCAL, Question, RoomHandle
@@ -65,7 +66,7 @@ class Receipts:
             id, asking = params.id, mine[0]
         else:
             handle, id, asking = await self._of_message(caller, me, params)
-        asked = t.GetReceipt(room=handle.room, id=id)
+        asked = t.GetReceipt(room=handle.room, id=id, proof=params.proof)
         request = Request("receipt.get", asked, desk.by(caller, asking), caller)
         here: Callable[[RoomHandle], Awaitable[t.Result]] = partial(self._here, request)
         given = await handle.ask(Question(request.name, asked, request.by), here)
@@ -126,7 +127,12 @@ class Receipts:
         if not is_erased:
             opening = t.ReceiptOpening(salt=found.salt, event=found.event, body=found.body, signature=found.signature)
         text = receipts.text(receipt)
-        return t.ReceiptGiven(room=handle.room, fact=receipt.fact, receipt=desk.keys.sign_note(text), opening=opening)
+        given = t.ReceiptGiven(room=handle.room, fact=receipt.fact, receipt=desk.keys.sign_note(text), opening=opening)
+        member = room.state.members.get(receipt.actor)
+        if not params.proof or member is None:
+            return given
+        proof = await Cards(desk.library, desk.keys.id).proof_of(room, member)
+        return msgspec.structs.replace(given, author=proof)
 
     async def _place(self, room: Room, agent: AgentId, id: str) -> Position | None:
         """Where the fact stands that is called so: a message, or something else that this agent did."""

@@ -18,9 +18,11 @@ import msgspec
 
 from parlerd.core.envelope import RELEASED, decode_envelope
 from parlerd.core.errors import Refused
+from parlerd.core.model import HomeId, PrincipalId
 from parlerd.core.receipts import NotAReceipt, Opening, Receipt, next_line, opens
+from parlerd.core.statements import Claim, Owner, first_owner
 from parlerd.identity.notes import Verdict, check_note
-from parlerd.identity.proofs import check_released
+from parlerd.identity.proofs import Evidence, check_released, read_opening, succeeds, unproven
 from parlerd.identity.signatures import verify
 
 MAX_BYTES: Final = 4 * 1024 * 1024
@@ -36,6 +38,8 @@ class Checked(NamedTuple):
     """Whether the content was there, and was compared."""
     is_authored: bool = False
     """Whether the content bears the signature of its author, which was verified."""
+    is_proved: bool = False
+    """Whether it was shown who let the author into the room, and that person's signature was verified."""
 
 
 class _Opening(msgspec.Struct, forbid_unknown_fields=True):
@@ -45,22 +49,54 @@ class _Opening(msgspec.Struct, forbid_unknown_fields=True):
     signature: bytes | None = None
 
 
+class _Handover(msgspec.Struct):
+    statement: bytes
+    signature: bytes
+
+
+class _Author(msgspec.Struct):
+    """What was signed about how an author came into its room (`proofs.Evidence`)."""
+
+    opening: bytes
+    opening_signature: bytes
+    handovers: list[_Handover] = []
+    decision: bytes = b""
+    decision_signature: bytes = b""
+    knock: bytes = b""
+    knock_signature: bytes = b""
+    terms: bytes = b""
+    terms_signature: bytes = b""
+    grant: bytes = b""
+    grant_signature: bytes = b""
+    granted_as: str = ""
+
+
 class _File(msgspec.Struct):
     """What the command that shows a receipt writes as JSON."""
 
     receipt: str
     opening: _Opening | None = None
+    author: _Author | None = None
 
 
 def check(data: bytes, trusted: Collection[str]) -> Checked:
     """Check a receipt: the text of its note, or the JSON that `parler receipt show --json` writes."""
     try:
-        note, opening = _parts(data)
-        receipt, verdict = check_note(note, trusted)
+        file = _parts(data)
+        receipt, verdict = check_note(file.receipt, trusted)
     except NotAReceipt:
         return Checked("not_a_receipt")
-    if verdict != "valid" or opening is None:
+    if verdict != "valid":
         return Checked(verdict, receipt)
+    if file.author is not None and not _is_let_in(receipt, file.author):
+        return Checked("author_mismatch", receipt)
+    return _of_content(receipt, file.opening)._replace(is_proved=file.author is not None)
+
+
+def _of_content(receipt: Receipt, opening: _Opening | None) -> Checked:
+    """What is found of the content of a receipt that its home signed."""
+    if opening is None:
+        return Checked("valid", receipt)
     if not opens(Opening(opening.salt, opening.event, opening.body), receipt.content):
         return Checked("digest_mismatch", receipt)
     if receipt.kind != "message_posted" or opening.body is None or receipt.verified == "unsigned":
@@ -70,16 +106,39 @@ def check(data: bytes, trusted: Collection[str]) -> Checked:
     return Checked("valid", receipt, is_opened=True, is_authored=receipt.verified != "home")
 
 
-def _parts(data: bytes) -> tuple[str, _Opening | None]:
+def _parts(data: bytes) -> _File:
     if len(data) > MAX_BYTES:
         raise NotAReceipt
     try:
-        if data.lstrip()[:1] == b"{":
-            file = msgspec.json.decode(data, type=_File)
-            return file.receipt, file.opening
-        return data.decode(), None
+        return msgspec.json.decode(data, type=_File) if data.lstrip()[:1] == b"{" else _File(data.decode())
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise NotAReceipt from None
+
+
+def _is_let_in(receipt: Receipt, author: _Author) -> bool:
+    """Whether the person who owned the room signed that this agent is in it, for this person, under this name."""
+    home, room = HomeId(receipt.home), receipt.room
+    claim = Claim(receipt.actor, PrincipalId(receipt.principal), receipt.handle)
+    try:
+        opening = read_opening(room, home, author.opening, author.opening_signature)
+        owners = [first_owner(opening)]
+        for each in author.handovers:
+            transfer = succeeds(room, home, owners, each.statement, each.signature)
+            owners.append(Owner(transfer.principal, transfer.owner))
+    except Refused:
+        return False
+    evidence = Evidence(
+        decision=author.decision,
+        decision_signature=author.decision_signature,
+        knock=author.knock,
+        knock_signature=author.knock_signature,
+        terms=author.terms,
+        terms_signature=author.terms_signature,
+        grant=author.grant,
+        grant_signature=author.grant_signature,
+        granted_as=author.granted_as,
+    )
+    return unproven(room, opening, claim, evidence, owners) is None
 
 
 def _is_authors(receipt: Receipt, body: bytes, signature: bytes) -> bool:

@@ -50,6 +50,15 @@ def test_a_receipt_is_shown_as_it_is_and_as_json_with_its_content(shell: Shell) 
     assert json.loads(shell.run("receipt", "show", "12", "--json").stdout)["opening"]["event"] == "ZXZlbnQ="
 
 
+def test_a_receipt_is_exported_with_what_was_signed_about_its_author(shell: Shell) -> None:
+    proof = t.AuthorProof(opening=b"opening", opening_signature=bytes(64))
+    shell.daemon.answers("receipt.get", msgspec.structs.replace(given(), author=proof))
+    for words in ((), ("--json",)):
+        ran = shell.run("receipt", "export", "12", *words, terminal=not words)
+        assert shell.daemon.asked[-1].params == t.GetReceipt(id="12", proof=True)
+        assert json.loads(ran.stdout)["author"]["opening"] == "b3BlbmluZw=="
+
+
 def test_what_is_valid_says_what_it_says_and_what_it_does_not(shell: Shell, tmp_path: Path) -> None:
     ran = shell.run("receipt", "verify", saved(tmp_path, given()), terminal=True)
     assert ran.code == 0

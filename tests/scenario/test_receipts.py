@@ -160,6 +160,34 @@ def test_a_changed_byte_is_found_and_named(home: Home) -> None:
     home.play(story)
 
 
+def test_what_was_signed_about_an_author_shows_who_let_it_in(home: Home) -> None:
+    async def story(place: Place) -> None:
+        alice, bob = await together(place, "alice", "bob")
+        exported: list[t.ReceiptGiven] = []
+        for who in (alice, bob):
+            sent = await who.send("one")
+            params = t.GetReceipt(id=sent.id, proof=True)
+            exported.append(await who.ask("receipt.get", params, t.ReceiptGiven))
+        home_id = said(exported[0]).home
+        for each in exported:
+            found = check(msgspec.json.encode(each), {home_id})
+            assert (found.verdict, found.is_proved, found.is_authored) == ("valid", True, True)
+        mine, theirs = exported
+        assert isinstance(mine.author, t.AuthorProof)
+        assert isinstance(theirs.author, t.AuthorProof)
+        # The owner's word about bob is not there, or is about another room.
+        for wrong in (
+            mine.author,
+            msgspec.structs.replace(theirs.author, opening=b"x"),
+            msgspec.structs.replace(theirs.author, opening_signature=bytes(64)),
+            msgspec.structs.replace(theirs.author, handovers=[t.Handover(statement=b"", signature=b"")]),
+        ):
+            forged = msgspec.structs.replace(theirs, author=wrong)
+            assert check(msgspec.json.encode(forged), {home_id}).verdict == "author_mismatch"
+
+    home.play(story)
+
+
 def test_no_spelling_but_one_is_a_receipt(home: Home) -> None:
     async def story(place: Place) -> None:
         alice, _ = await together(place, "alice", "bob")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal
 
+import msgspec
 from msgspec import Meta
 
 from parlerd.operations import samples
@@ -15,10 +16,12 @@ go on from the one before."""
 
 
 class GetReceipt(Params, frozen=True, kw_only=True):
-    """`id` is a message's id or number, or the `fact` that the answer of a write named."""
+    """`id` is a message's id or number, or the `fact` that the answer of a write named. With `proof` what was signed
+    about the author comes along."""
 
     room: Short | None = None
     id: Short
+    proof: bool = False
 
 
 class ReceiptOpening(Result, frozen=True, kw_only=True):
@@ -31,6 +34,32 @@ class ReceiptOpening(Result, frozen=True, kw_only=True):
     signature: bytes | None = None
 
 
+class Handover(Result, frozen=True, kw_only=True):
+    """The room got another owner: the statement that was signed."""
+
+    statement: bytes
+    signature: bytes
+
+
+class AuthorProof(Result, frozen=True, kw_only=True):
+    """Who let the author in: the room's `opening`, which names its owner, and each `handovers` since; then, unless the
+    author opened the room, a `decision`, or a `knock` with the `terms` of the key that let it in, or the `grant` by
+    which the room's home speaks for it, used under the name `granted_as`. Each is the bytes that were signed."""
+
+    opening: bytes
+    opening_signature: bytes
+    handovers: list[Handover] = []
+    decision: bytes = b""
+    decision_signature: bytes = b""
+    knock: bytes = b""
+    knock_signature: bytes = b""
+    terms: bytes = b""
+    terms_signature: bytes = b""
+    grant: bytes = b""
+    grant_signature: bytes = b""
+    granted_as: str = ""
+
+
 class ReceiptGiven(Result, frozen=True, kw_only=True):
     """`receipt` is the signed note. `opening` is null where the words were erased."""
 
@@ -38,6 +67,7 @@ class ReceiptGiven(Result, frozen=True, kw_only=True):
     fact: str
     receipt: str
     opening: ReceiptOpening | None
+    author: AuthorProof | msgspec.UnsetType = msgspec.UNSET
 
 
 class AuditRoom(Params, frozen=True, kw_only=True):
