@@ -289,6 +289,7 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     )),
     (('token', 'mint'), 'parlerd.cli.token', 'token.mint', '', (
         'parler --as bob token mint --room team',
+        'parler token mint --room team --room annex',
         'parler token mint --join --room team --uses 3',
     )),
     (('token', 'list'), 'parlerd.cli.token', 'token.list', '', (

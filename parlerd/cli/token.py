@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, get_args
 
 from parlerd.cli.context import Context
-from parlerd.cli.handlers import Handler, room_argument
+from parlerd.cli.handlers import Handler
 from parlerd.cli.output import DONE
 from parlerd.cli.parsing import Parser, UsageError, unicode_text, whole
 from parlerd.cli.render import clock
@@ -19,7 +19,12 @@ AS_JSON: Final = "-H 'Content-Type: application/json'"
 
 
 def _mint_arguments(parser: Parser) -> None:
-    room_argument(parser)
+    parser.add_argument(
+        "--room",
+        action="append",
+        metavar="ROOM",
+        help="a room's id or name (default: the active session); repeat it for a token of several rooms",
+    )
     parser.add_argument(
         "--access",
         type=unicode_text,
@@ -46,8 +51,17 @@ def _mint(ctx: Context, args: Namespace) -> int:
         raise UsageError(f"--access has no {unknown[0]!r}: it is {words}", path="parler token mint")
     if args.uses is not None and not args.join:
         raise UsageError("--uses is for a token that joins: --join", path="parler token mint")
+    rooms = args.room or [None]
+    if args.join and len(rooms) > 1:
+        raise UsageError("--join is for one --room", path="parler token mint")
     params = t.MintToken(
-        room=args.room, access=access, days=args.days, label=args.label, join=args.join, uses=args.uses
+        room=rooms[0] if len(rooms) == 1 else None,
+        rooms=tuple(rooms) if len(rooms) > 1 else (),
+        access=access,
+        days=args.days,
+        label=args.label,
+        join=args.join,
+        uses=args.uses,
     )
     minted = ctx.call("token.mint", params, t.MintedToken)
     out = ctx.out
@@ -55,7 +69,7 @@ def _mint(ctx: Context, args: Namespace) -> int:
         out.document(minted)
         return DONE
     info = minted.info
-    where = f"'{info.name or info.room}'"
+    where = f"{len(info.rooms)} rooms" if info.rooms else f"'{info.name or info.room}'"
     if args.join:
         out.say("A token to join ", (where, "name"), " with, told this once:")
     else:
@@ -69,7 +83,7 @@ def _mint(ctx: Context, args: Namespace) -> int:
         out.note(f"{many} in with it, without your being asked. Each is given a token of its own until then.")
         call = f'/v1/joins {AS_JSON} -d \'{{"name": "build-bot"}}\''
     else:
-        out.note("Whoever has it acts as this agent in this room.")
+        out.note(f"Whoever has it acts as this agent in {'these rooms' if info.rooms else 'this room'}.")
     if minted.url is None:
         out.note("This home does not answer over HTTP yet:")
         out.paste(SERVE, beside=True)
@@ -93,7 +107,7 @@ def _list(ctx: Context, args: Namespace) -> int:
             each.id,
             _does(each),
             each.agent,
-            each.name or each.room,
+            _where(each),
             ",".join(each.access),
             clock(each.expires_at, ctx.now()),
             clock(each.used_at, ctx.now()) if each.used_at else "",
@@ -108,6 +122,12 @@ def _list(ctx: Context, args: Namespace) -> int:
 def _does(token: t.TokenInfo) -> str:
     """What is done with a token, and how often it can still be."""
     return f"joins, {token.uses_left} of {token.uses} left" if token.uses else "acts"
+
+
+def _where(token: t.TokenInfo) -> str:
+    """In which room a token acts, and in how many besides."""
+    first = token.name or token.room
+    return f"{first} and {len(token.rooms) - 1} more" if token.rooms else first
 
 
 def _revoke_arguments(parser: Parser) -> None:
@@ -160,7 +180,11 @@ HANDLERS: Final = {
         _mint,
         section="Programs over HTTP",
         rank=20,
-        examples=("parler --as bob token mint --room team", "parler token mint --join --room team --uses 3"),
+        examples=(
+            "parler --as bob token mint --room team",
+            "parler token mint --room team --room annex",
+            "parler token mint --join --room team --uses 3",
+        ),
     ),
     "token list": Handler(
         lambda parser: None, _list, section="Programs over HTTP", rank=30, examples=("parler token list",)
