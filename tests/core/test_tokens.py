@@ -504,3 +504,15 @@ def test_a_token_of_several_rooms_is_within_them_and_what_is_made_of_it_in_some_
     assert (again.kind, again.within) == ("ah", frozenset(rooms))
     assert kept(home) == [again.id]
     home.verify()
+
+
+def test_nothing_is_made_of_a_token_that_expired() -> None:
+    home = HomeDriver()
+    home.create(ANN)
+    parent = home.mint(ANN, text="parent", days=1)
+    home.now += DAY_MS
+    kinds: tuple[dict[str, Any], ...] = ({}, {"kind": "aj", "uses": 1})
+    for more in kinds:
+        with refused("no_such_token"):
+            home.mint(ANN, text="child", parent=parent, **more)
+    home.verify()
