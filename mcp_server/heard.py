@@ -44,8 +44,8 @@ class Part:
 
     @property
     def verified(self) -> bool:
-        """Whether the author's signature holds: only the contrary is said."""
-        return not any(fact.startswith("NOT VERIFIED") for fact in self.facts)
+        """Whether the author's signature holds: only the contrary is said (`text.verdicts`)."""
+        return not any(fact.startswith(("NOT VERIFIED", "NOT SIGNED")) for fact in self.facts)
 
     @property
     def reply_to(self) -> int:

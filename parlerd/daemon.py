@@ -194,7 +194,7 @@ class _LateWeb:
             local = await trio.to_thread.run_sync(importlib.import_module, "parlerd.web.local")
             engine, principal, nursery = self._parts
             if self._door is None:  # nobody else opened one meanwhile
-                self._door = local.LocalDoor(engine, engine.bearers, principal, nursery, self._folder)
+                self._door = local.LocalDoor(engine, engine.bearers, engine.viewers, principal, nursery, self._folder)
         return await self._door.open(port, lets_in=lets_in)
 
     async def close(self) -> None:

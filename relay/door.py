@@ -6,12 +6,15 @@
     /link      becomes a WebSocket, and `links` serves it: 5 seconds more to its proof
     /healthz, /readyz, and what pages this door has
                are answered, and the connection is closed
-    the rest   404
+    the rest   goes to the HTTP application to the end of the connection, or is 404 where this door has none
+
+The first head alone decides, by the address in its first line as it was written, so no request after it comes to
+another place: what follows on a link is its frames, and what follows over HTTP is checked there, each request anew.
 
 A request must name this relay as its `Host`: an IP address, or a name that the relay is configured with, so that no
 page that a browser was led to by another name reaches it. On /link any `Origin` is refused, because no browser has
-business there. Not here: who may come next (`turnstile`), what is said over a link (`link`), certificates
-(`certificate`). Above: the relay's program.
+business there. Not here: who may come next (`turnstile`), what is said over a link (`link`) and over HTTP (`web`),
+certificates (`certificate`). Above: the relay's program.
 Below: `connections.websocket`, and the server of `websockets`, which reads the head again as we read it. Invariants:
 who is not proven costs a bounded amount of memory and time; what fails in one connection ends that connection alone.
 """
@@ -57,6 +60,18 @@ class Serves(Protocol):
         ...
 
 
+class Answers(Protocol):
+    """What every other request is led to. `relay.web.Face` is the real one."""
+
+    async def visit(self, transport: Transport, begun: bytes, guest: Visit) -> None:
+        """Serve a connection over HTTP until it ends. `begun` is what came of it: a head, and what was sent with it."""
+        ...
+
+    async def drain(self) -> None:
+        """See everybody out."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Secured:
     """A certificate that is served."""
@@ -72,6 +87,7 @@ class Door:
     def __init__(
         self,
         links: Serves | None,
+        web: Answers | None = None,
         *,
         secured: Callable[[], Secured | None],
         names: Callable[[], Collection[str]] = tuple,
@@ -81,6 +97,8 @@ class Door:
     ) -> None:
         # What links are led to; None for a door that has none.
         self._links = links
+        # What every request is led to that is neither for a link nor for a page; None for a door that has no more.
+        self._web = web
         # The certificate that a new connection is served now; None for a relay without TLS, which only this machine
         # reaches.
         self._secured = secured
@@ -123,8 +141,11 @@ class Door:
         self._is_draining = True
         for visit in self._turnstile.visits():
             visit.scope.cancel()
-        if self._links is not None:
-            await self._links.drain()
+        async with trio.open_nursery() as seeing_out:
+            if self._web is not None:
+                seeing_out.start_soon(self._web.drain)
+            if self._links is not None:
+                seeing_out.start_soon(self._links.drain)
 
     # -- one connection ------------------------------------------------------------------------------------
 
@@ -167,10 +188,14 @@ class Door:
         if limit.cancelled_caught or data is None:
             return
         end = data.find(_END_OF_HEAD) + len(_END_OF_HEAD)
+        is_whole = len(_END_OF_HEAD) <= end <= self._limits.head_bytes
+        if self._web is not None and is_whole and _target(data) not in (b"/link", b"/healthz", b"/readyz"):
+            await self._web.visit(transport, data, visit)
+            return
         request = None
         status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
         protocol = ServerProtocol(max_size=FIRST_FRAME_LIMIT + PREFIX, logger=QUIET)
-        if len(_END_OF_HEAD) <= end <= self._limits.head_bytes:
+        if is_whole:
             request = _parsed(protocol, data[:end])
             status = self._judge(request)
         if request is not None and status is HTTPStatus.SWITCHING_PROTOCOLS:
@@ -208,7 +233,7 @@ class Door:
         hosts = request.headers.get_all("Host")
         if len(hosts) != 1:
             return HTTPStatus.BAD_REQUEST
-        if not _is_ours(hosts[0], self._names()):
+        if not is_ours(hosts[0], self._names()):
             return HTTPStatus.MISDIRECTED_REQUEST
         match request.path:
             case "/link" if self._links is not None:
@@ -254,6 +279,12 @@ def _single(group: ExceptionGroup[Exception]) -> Iterator[Exception]:
 # -- requests --------------------------------------------------------------------------------------------------
 
 
+def _target(data: bytes) -> bytes:
+    """The address in the first line, as it was written; nothing where the line is none of a request."""
+    words = data[: data.find(b"\r\n")].split(b" ")
+    return words[1] if len(words) == 3 else b""
+
+
 def _parsed(protocol: ServerProtocol, head: bytes) -> Request | None:
     """The request that this head is; None for what is none."""
     protocol.receive_data(head)
@@ -272,7 +303,7 @@ def _answer(status: HTTPStatus, text: str, *, is_short: bool) -> bytes:
     return head.encode() + (b"" if is_short else body)
 
 
-def _is_ours(host: str, names: Collection[str]) -> bool:
+def is_ours(host: str, names: Collection[str]) -> bool:
     """Whether a `Host` is an IP address or one of `names`, with or without a port."""
     if host.startswith("["):
         name, bracket, port = host[1:].partition("]")

@@ -68,6 +68,8 @@ class Metrics:
     engine: Engine
     unproven: Callable[[], int]
     """How many connections are not proven yet."""
+    over_http: Callable[[], int]
+    """How many connections over HTTP there are."""
     has_address: Callable[[], bool]
     """Whether the relay listens at an address now."""
     started_at: float
@@ -89,6 +91,7 @@ class Metrics:
                 Sample("links_total", "counter", "Links that were ever accepted.", links.accepted),
                 Sample("refused_total", "counter", "Proofs and hellos that were refused.", links.refused),
                 Sample("connections_unproven", "gauge", "Connections without a proof.", self.unproven()),
+                Sample("connections_http", "gauge", "Connections over HTTP.", self.over_http()),
                 Sample("calls_under_way", "gauge", "Calls and streams without an answer.", links.calls_under_way),
                 Sample("bytes_under_way", "gauge", "Bytes of the parameters of these.", links.bytes_under_way),
                 Sample("people", "gauge", "People who are enrolled.", len(self.enrolment.members())),

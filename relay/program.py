@@ -52,6 +52,8 @@ from relay.metrics import CountingDriver, Metrics
 from relay.network import Network, SystemNetwork
 from relay.place import Place
 from relay.standing import Standing, listen
+from relay.voice import Voice
+from relay.web import Face, application
 
 log = logging.getLogger("relay")
 
@@ -91,6 +93,7 @@ def run(home: Home, *, network: Network | None = None) -> None:
         keys = RelayKeys(home.keys)
         log_id = _log_id(home.root / "log.id", is_new=not home.database.exists())
         store = SqliteStore(home.database, backups=home.backups)
+        voice = Voice(keys)
 
         async def main() -> None:
             stopping = trio.Event()
@@ -107,6 +110,8 @@ def run(home: Home, *, network: Network | None = None) -> None:
                 home_path=str(home.root),
                 copies=lambda: [str(path) for path in sorted(home.backups.glob("*.db"))],
                 socket=str(home.socket),
+                web=voice,
+                voice=voice,
             ) as engine:
                 await _serve(
                     Parts(
@@ -121,6 +126,7 @@ def run(home: Home, *, network: Network | None = None) -> None:
                         clock.now,
                         network or SystemNetwork(),
                         log_id,
+                        voice,
                     ),
                     listener,
                     stopping,
@@ -149,11 +155,13 @@ class Parts:
     now: Callable[[], Millis]
     network: Network
     log_id: str
+    voice: Voice
 
 
 async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) -> None:
     name = join_line.home_name(parts.place.name, parts.keys.id)
-    settings = parts.settings
+    settings, bearers = parts.settings, parts.engine.bearers
+    web = Face(application(parts.engine, bearers, parts.keys.id, parts.home.root), bearers)
     standing = Standing(
         parts.home,
         parts.place,
@@ -166,7 +174,9 @@ async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) ->
             rate_of_one=settings.relay_rate_per_address,
         ),
         is_ready=lambda: metrics.is_ready(),
+        web=web,
     )
+    parts.voice.standing = standing
     links = Links(
         parts.engine,
         parts.enrolment,
@@ -192,6 +202,7 @@ async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) ->
         enrolment=parts.enrolment,
         engine=parts.engine,
         unproven=lambda: standing.unproven,
+        over_http=lambda: web.connections,
         has_address=lambda: bool(standing.addresses()),
         started_at=started_at,
     )

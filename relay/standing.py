@@ -21,7 +21,7 @@ from parlerd.core.model import Millis
 from parlerd.paths import Home
 from relay import certificate as certificates
 from relay import place as places
-from relay.door import Door, Secured, Serves
+from relay.door import Answers, Door, Secured, Serves
 from relay.network import HERE, Network, spelled
 from relay.place import Place
 from relay.turnstile import Limits
@@ -45,6 +45,7 @@ class Standing:
         *,
         limits: Limits | None = None,
         is_ready: Callable[[], bool] = lambda: True,
+        web: Answers | None = None,
     ) -> None:
         self._home = home
         self._place = place
@@ -57,11 +58,19 @@ class Standing:
         self._secured: Secured | None = None
         self._limits = limits
         self._is_ready = is_ready
+        self._web = web
+        """What answers over HTTP."""
         self._door: Door | None = None
         """Takes connections in at the address; None while there is none."""
 
     def addresses(self) -> list[str]:
         return [spelled(self._address, self._place.port)] if self._address else []
+
+    @property
+    def authority(self) -> bytes:
+        """The certificate of the relay's own authority, as PEM, for clients that want to trust it; nothing before the
+        relay has one."""
+        return b"" if self._certificate is None else self._certificate.authority
 
     @property
     def unproven(self) -> int:
@@ -88,7 +97,9 @@ class Standing:
     async def serve(self, links: Serves) -> None:
         """Serve at the address, and at another one when it changes, until cancelled or drained."""
         while True:
-            self._door = Door(links, secured=lambda: self._secured, is_ready=self._is_ready, limits=self._limits)
+            self._door = Door(
+                links, self._web, secured=lambda: self._secured, is_ready=self._is_ready, limits=self._limits
+            )
             with trio.CancelScope() as moved:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._watch, moved)

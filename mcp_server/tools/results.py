@@ -27,6 +27,7 @@ from mcp_server.fence import Fencer, Revealed, is_name, reveal
 from mcp_server.tools import state_texts
 from parlerd.core.model import INVOCATION
 from parlerd.operations import types as t
+from parlerd.text.verdicts import said_of
 
 TAIL_BYTES: Final = 2_000
 """Of the newest messages beside the recap, when not all fit. Source: performance spec, a join with a backlog of 111."""
@@ -255,8 +256,8 @@ def _segments(message: t.Message, you: str, offset: int = 0) -> list[tuple[str, 
     first head says number, author and what is unusual; nothing that is usual is said."""
     author = message.author.name
     facts = [f"#{message.seq} {'you' if author == you else _plain(author)}"]
-    if message.verified != "valid":
-        facts.append(f"NOT VERIFIED ({message.verified})")
+    if doubt := said_of(message.verified):
+        facts.append(doubt)
     if message.opening is True:
         facts.append("opening recap")
     elif message.handoff_answer is not msgspec.UNSET:
@@ -649,8 +650,8 @@ def _recalled(result: t.Recalled, scribe: Scribe, asked: _Asked) -> str:
 def _fact_head(fact: t.Fact, scribe: Scribe) -> str:
     """Key, version, author, time and room of a fact: names that could be nothing else stand outside the fence."""
     facts = [f"{_plain(fact.key)} v{fact.version}"] if fact.key else [_plain(fact.id)]
-    if fact.verified != "valid":
-        facts.append(f"NOT VERIFIED ({fact.verified})")
+    if doubt := said_of(fact.verified):
+        facts.append(doubt)
     facts.append(_plain(fact.author.name))
     if fact.at is not None:
         facts.append(clock(fact.at))

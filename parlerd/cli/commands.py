@@ -36,6 +36,7 @@ GROUP_SUMMARY: Final = {
     "timer": "A timer is what lets a key be gone, or be there, after a time or after writes of another key.",
     "view": "A view is an expression with a name, which has a new value whenever it is read.",
     "handoff": "A handoff is an offer of the turn, which one agent takes or nobody does.",
+    "receipt": "A receipt is what a home signs of one fact, for whoever was not there.",
     "token": "A token is what lets a program act over HTTP as one agent in one room.",
     "relay": "A relay is what hosts sessions for people on different machines.",
     "daemon": "The daemon is the one process per user that everything talks to.",

@@ -15,6 +15,7 @@ from parlerd.cli.output import DONE
 from parlerd.cli.parsing import Parser, UsageError, positive, unicode_text, whole
 from parlerd.cli.render import span_of
 from parlerd.operations import types as t
+from parlerd.text.verdicts import said_of
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -124,8 +125,8 @@ def _head(fact: t.Fact, now: float) -> list[Span]:
     if fact.at is not None:
         facts.append((f"{span_of(max(0.0, now - fact.at / 1000))} ago", "dim"))
     facts.append(_place(fact))
-    if fact.verified != "valid":
-        facts.append((f"NOT VERIFIED ({fact.verified})", "bad"))
+    if doubt := said_of(fact.verified):
+        facts.append((doubt, "warn" if fact.verified == "home" else "bad"))
     if not fact.key:
         # Nothing else names it for `parler forget`.
         facts.append((fact.id, "dim"))

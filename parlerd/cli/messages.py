@@ -314,6 +314,32 @@ def _acknowledge(ctx: Context, page: t.Received | t.ReceivedAll, args: Namespace
 # -- why ---------------------------------------------------------------------------------------------------
 
 
+def _disclosures_arguments(parser: Parser) -> None:
+    parser.add_argument("--after", type=whole, metavar="N", help="what follows your number N (default: the newest)")
+    room_argument(parser)
+
+
+def _disclosures(ctx: Context, args: Namespace) -> int:
+    params = t.ListDisclosures(room=args.room, after=args.after)
+    found = ctx.call_again("message.disclosures", params, t.Disclosures)
+    out = ctx.out
+    if out.json:
+        out.document(found)
+        return DONE
+    for message in found.messages:
+        out.say((f"#{message.seq}", "bold"), " of ", (message.author, "name"), f", {clock(message.at, ctx.now())}:")
+        for each in message.shown:
+            out.say("  ", (each.name, "name"), f" {clock(each.at, ctx.now())}", hang=2)
+        if not message.shown:
+            out.say(("  shown to nobody yet", "dim"))
+    if not found.messages:
+        out.say(f"None of the messages that were looked at in '{found.name}' is yours.")
+    if found.more:
+        out.note("There are more after these:")
+        out.paste(f"parler disclosures --room {found.room} --after {found.upto}", beside=True)
+    return DONE
+
+
 def _why_arguments(parser: Parser) -> None:
     parser.add_argument("id", type=unicode_text, metavar="ID", help="the message: your own number of it, or its id")
     room_argument(parser)
@@ -447,6 +473,13 @@ HANDLERS: Final = {
             "parler --as bob recv --room auth-redesign --wait 60",
             "parler recv --all --wide",
         ),
+    ),
+    "disclosures": Handler(
+        _disclosures_arguments,
+        _disclosures,
+        section="Talk",
+        rank=60,
+        examples=("parler disclosures", "parler disclosures --after 0 --room auth-redesign"),
     ),
     "why": Handler(_why_arguments, _why, section="Talk", rank=50, examples=("parler why 7 --room auth-redesign",)),
 }

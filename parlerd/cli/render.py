@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from parlerd.operations import types as t
+from parlerd.text.verdicts import said_of
 
 _ROUNDING_S: Final = 30.0
 _UNITS: Final = ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second"))
@@ -248,8 +249,8 @@ def _head(message: t.Message, now: float, *, wide: bool) -> list[Span]:
     author = message.author
     head: list[Span] = [(f"#{message.seq} {clock(message.at, now)} ", "dim"), (author.name, "name")]
     facts: list[Span] = []
-    if message.verified != "valid":
-        facts.append((f"NOT VERIFIED ({message.verified})", "bad"))
+    if doubt := said_of(message.verified):
+        facts.append((doubt, "warn" if message.verified == "home" else "bad"))
     if message.private is True:
         facts.append(("private", "warn"))
     if message.lost is True:

@@ -99,6 +99,10 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
         'parler --as bob recv --room auth-redesign --wait 60',
         'parler recv --all --wide',
     )),
+    (('disclosures',), 'parlerd.cli.messages', 'message.disclosures', '', (
+        'parler disclosures',
+        'parler disclosures --after 0 --room auth-redesign',
+    )),
     (('why',), 'parlerd.cli.messages', 'message.why', '', (
         'parler why 7 --room auth-redesign',
     )),
@@ -149,6 +153,11 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     (('task',), 'parlerd.cli.work', 'task.say', '', (
         'parler task working --note "reading the diff"',
         'parler task failed --task 7',
+    )),
+    (('view',), 'parlerd.cli.view', 'page.open', '', (
+        'parler view',
+        'parler view --room auth-redesign',
+        'parler view --list',
     )),
     (('state', 'get'), 'parlerd.cli.state', 'state.get', '', (
         'parler state get phase',
@@ -287,10 +296,24 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     (('watch',), 'parlerd.cli.watch', 'room.watch', '', (
         'parler watch --room auth-redesign',
     )),
+    (('receipt', 'show'), 'parlerd.cli.receipts', 'receipt.get', '', (
+        'parler receipt show 12',
+        'parler receipt show m_0123456789abcdefghij --json > receipt.json',
+    )),
+    (('receipt', 'verify'), 'parlerd.cli.receipts', '', 'Check receipts, without asking anybody.', (
+        'parler receipt verify receipt.json',
+    )),
+    (('receipt', 'keys'), 'parlerd.cli.receipts', 'receipt.keys', '', (
+        'parler receipt keys',
+    )),
+    (('audit',), 'parlerd.cli.receipts', '', 'Check that what this home keeps is what was stored and signed.', (
+        'parler audit',
+    )),
     (('token', 'mint'), 'parlerd.cli.token', 'token.mint', '', (
         'parler --as bob token mint --room team',
         'parler token mint --room team --room annex',
         'parler token mint --join --room team --uses 3',
+        'parler token mint --room team --name ci',
     )),
     (('token', 'list'), 'parlerd.cli.token', 'token.list', '', (
         'parler token list',
@@ -433,6 +456,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'withdraw',
         'presence',
         'attention',
+        'disclosures',
     )),
     ('Coordinate', (
         'state set',
@@ -461,6 +485,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'module delete',
     )),
     ('Look around', (
+        'view',
         'rooms',
         'session list',
         'roster',
@@ -468,6 +493,10 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'register',
         'discover',
         'card',
+        'receipt show',
+        'receipt verify',
+        'receipt keys',
+        'audit',
     )),
     ('Programs over HTTP', (
         'serve-http',

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import TYPE_CHECKING, Final, get_args
 
 from parlerd.cli.context import Context
@@ -40,6 +41,16 @@ def _mint_arguments(parser: Parser) -> None:
         help="with it new agents come into the room, which you let in by this; --access is what each of them may do",
     )
     parser.add_argument("--uses", type=whole, metavar="N", help="how many agents come in with it (default: 1)")
+    parser.add_argument(
+        "--name",
+        type=unicode_text,
+        default="",
+        metavar="NAME",
+        help="in a room of a relay: what its agent is called there (default: like the one that mints)",
+    )
+    parser.add_argument(
+        "--here", action="store_true", help="in a room of a relay: for this machine's own door, as the agent that mints"
+    )
 
 
 def _mint(ctx: Context, args: Namespace) -> int:
@@ -54,6 +65,11 @@ def _mint(ctx: Context, args: Namespace) -> int:
     rooms = args.room or [None]
     if args.join and len(rooms) > 1:
         raise UsageError("--join is for one --room", path="parler token mint")
+    if args.here and args.name:
+        said = "--name is for an agent at the relay, and --here for one of this machine"
+        raise UsageError(said, path="parler token mint")
+    if args.name and len(rooms) > 1:
+        raise UsageError("--name is for one --room, at its relay", path="parler token mint")
     params = t.MintToken(
         room=rooms[0] if len(rooms) == 1 else None,
         rooms=tuple(rooms) if len(rooms) > 1 else (),
@@ -62,6 +78,8 @@ def _mint(ctx: Context, args: Namespace) -> int:
         label=args.label,
         join=args.join,
         uses=args.uses,
+        name=args.name,
+        here=args.here,
     )
     minted = ctx.call("token.mint", params, t.MintedToken)
     out = ctx.out
@@ -84,7 +102,15 @@ def _mint(ctx: Context, args: Namespace) -> int:
         call = f'/v1/joins {AS_JSON} -d \'{{"name": "build-bot"}}\''
     else:
         out.note(f"Whoever has it acts as this agent in {'these rooms' if info.rooms else 'this room'}.")
-    if minted.url is None:
+    if minted.authority_file and minted.url is not None:
+        out.note("The relay speaks for it, and its words are shown as the relay's (home). The relay is found at:")
+        out.paste("URL: ", (minted.url, "good"))
+        out.note("Clients find it by this file, which you may copy:")
+        out.paste("CA: ", (minted.authority_file, "good"))
+        out.note("Try it:")
+        curl = f'curl --cacert {quote(minted.authority_file)} -H "Authorization: Bearer $TOKEN" {minted.url}/v1/me'
+        out.paste(curl, beside=True)
+    elif minted.url is None:
         out.note("This home does not answer over HTTP yet:")
         out.paste(SERVE, beside=True)
     else:
@@ -184,6 +210,7 @@ HANDLERS: Final = {
             "parler --as bob token mint --room team",
             "parler token mint --room team --room annex",
             "parler token mint --join --room team --uses 3",
+            "parler token mint --room team --name ci",
         ),
     ),
     "token list": Handler(

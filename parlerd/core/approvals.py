@@ -5,6 +5,7 @@ A gated key only lets an agent ask; the person decides. The rules:
     uses      A key is used when an agent is let in. A declined agent uses nothing up. Once `max_uses` agents are in,
               nobody else may knock; whoever knocked before still waits, and the person may let each of them in.
     silence   Unknown, expired, used-up and revoked keys get one and the same answer.
+    grants    The owner's person lets an agent without a key in by a grant, once for each name.
     repeats   An agent that knocks again hears how its request stands, also when the key has died since.
     denials   A denial is final until the owner approves that agent after all. Of an agent of another person it covers
               that person's other agents on the same key too, except those that have a request of their own.
@@ -27,6 +28,7 @@ from parlerd.core import membership, topics
 from parlerd.core.decision import Decision, replayed
 from parlerd.core.errors import Refused
 from parlerd.core.facets import Facet, applies, decides, touches
+from parlerd.core.grants import KINDS, SCOPES, agent_of, is_named, is_one_too_many
 from parlerd.core.lifecycle import LifecycleState, require_open, require_sound
 from parlerd.core.membership import MembershipState
 from parlerd.core.model import (
@@ -410,6 +412,43 @@ class Approvals(Facet[ApprovalsState]):
         )
         return Decision((minted,), statements=(terms,), authority="owner", answer="minted")
 
+    def _grant(self, command: c.AdmitGranted, by: By, now: Millis, ids: Ids) -> Decision:
+        room, members, gives = self._lifecycle, self._membership.members, command.gives
+        if command.principal != room.owner_principal:
+            raise Refused("not_owner" if by.actor in members else "no_such_room")
+        require_open(room)
+        require_sound(room)
+        wrong = {
+            "kind": room.kind not in KINDS,
+            "home": command.grant.home != room.home,
+            "room": room.room not in command.grant.rooms,
+            "principal": command.grant.principal != room.owner_principal,
+            "approval": command.grant.approval,
+            "names": not is_named(command.grant, command.name),
+            "scopes": not SCOPES.issuperset(command.grant.scopes),
+            "agent": command.agent != agent_of(gives.grant, command.name),
+            "not_after": now >= gives.until,
+            "count": is_one_too_many(gives, (member.given for member in members.values())),
+        }
+        if (what := next((what for what, is_wrong in wrong.items() if is_wrong), None)) is not None:
+            raise Refused("statement_refused", what=what)
+        known = members.get(command.agent)
+        if known is not None:
+            if not known.present:
+                # Whoever left or was put out stays out: the person signs another grant.
+                raise Refused("statement_refused", what="used")
+            return Decision(answer="member")
+        joined = membership.joining(
+            members,
+            self._modules,
+            agent=command.agent,
+            principal=command.principal,
+            name=agent_name(command.name),
+            host="",
+            given=gives,
+        )
+        return Decision((joined,), statements=(command.grant,), authority="person", answer="joined")
+
     def _revoke(self, command: c.RevokeKey, by: By, now: Millis, ids: Ids) -> Decision:
         room = self._lifecycle
         key = self.state.keys.get(command.revoke)
@@ -531,6 +570,7 @@ class Approvals(Facet[ApprovalsState]):
         decides(c.Knock, _knock),
         decides(c.DecideRequest, _decide),
         decides(c.MintKey, _mint),
+        decides(c.AdmitGranted, _grant),
         decides(c.RevokeKey, _revoke),
         decides(c.Expel, _expel),
     )

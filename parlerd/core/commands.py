@@ -14,6 +14,7 @@ import msgspec
 from parlerd.core.envelope import Envelope, MemoryPart
 from parlerd.core.events import RoomEvent
 from parlerd.core.expressions import Expression
+from parlerd.core.grants import Given
 from parlerd.core.model import (
     NO_BLOB,
     AgentId,
@@ -42,6 +43,7 @@ from parlerd.core.seen import NOBODY_SEEN, Presences
 from parlerd.core.statements import (
     AgentCard,
     DecisionStatement,
+    Grant,
     KeyTerms,
     KnockStatement,
     Opening,
@@ -199,6 +201,22 @@ class MintKey(Command, frozen=True, kw_only=True):
     terms: KeyTerms
     """What the key is good for, as the owner's person signs it."""
     principal: PrincipalId | None = None
+
+
+class AdmitGranted(Command, frozen=True, kw_only=True):
+    """The owner's person (`principal`) lets an agent in that has no key, by a grant. The answer is `joined`, or
+    `member` where this agent is in already."""
+
+    agent: AgentId
+    name: str
+    grant: Grant
+    gives: Given
+    """What the grant gives to this agent."""
+    principal: PrincipalId
+    token: bytes
+    """The digest of the token with which the agent acts, for the home that keeps the token."""
+    label: str = ""
+    """What the person calls that token."""
 
 
 class RevokeKey(Command, frozen=True, kw_only=True):
@@ -432,6 +450,7 @@ RoomCommand = (
     | WithdrawMessage
     | OpenRoom
     | MintKey
+    | AdmitGranted
     | Knock
     | DecideRequest
     | RevokeKey
@@ -651,6 +670,32 @@ class RevokeToken(Command, frozen=True, kw_only=True):
     authority: str = "person"
 
 
+class MintWatchCode(Command, frozen=True, kw_only=True):
+    """A watch code with a text of this digest comes to be. `wall` is the wall clock's time, by which codes expire."""
+
+    digest: bytes
+    agent: AgentId
+    """With whose eyes whoever has the code looks."""
+    as_person: bool
+    """Whether with those of all agents of that one's person."""
+    room: RoomId
+    """Empty for the whole home, which is the person's own."""
+    wall: Millis
+    use_by: Millis
+    expires_at: Millis
+
+
+class UseWatchCode(Command, frozen=True, kw_only=True):
+    """Somebody showed the text of this code, which opens nothing after that."""
+
+    code: str
+    wall: Millis
+
+
+class RevokeWatchCode(Command, frozen=True, kw_only=True):
+    code: str
+
+
 class BeginJoin(Command, frozen=True, kw_only=True):
     """A new agent is to come into a room with a token. `request` is the key of the request, by which a repetition is
     known, and `asked` the digest of what was asked. `key` is the key of the room that it knocks with, where that is not
@@ -694,6 +739,9 @@ HomeCommand = (
     | MintToken
     | RotateToken
     | RevokeToken
+    | MintWatchCode
+    | UseWatchCode
+    | RevokeWatchCode
     | BeginJoin
     | EndJoin
 )

@@ -679,6 +679,13 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         status=404,
     ),
     _E(
+        "no_such_receipt",
+        "There is no receipt of that, or it is not for you.",
+        "A receipt is given of a message that you may see, and of what you did: name the message's id, or the `fact` "
+        "that the answer of a write named.",
+        status=404,
+    ),
+    _E(
         "too_many_tasks",
         "There is a limit to how many tasks of one room may wait or be held, and this room has reached it.",
         "Let workers end some of them, or take back those that are not needed: `parler task cancelled --task ID`.",
@@ -941,6 +948,13 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         action="ask_person",
     ),
     _E(
+        "needs_key",
+        "What an agent signs with a key of its own cannot be done with a token at a relay.",
+        "Do it as an agent of a machine that has Parler, or ask the person to.",
+        action="ask_person",
+        status=403,
+    ),
+    _E(
         "request_refused",
         "This door does not take such a request.",
         "Send plain HTTP/1.1: one Host, which is this door's own, one Content-Length, and a path without dots.",
@@ -994,6 +1008,33 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "too_many_tokens",
         "There is a limit to how many tokens one home may have.",
         "Ask the person to revoke those that nobody needs: `parler token revoke ID`.",
+        status=429,
+    ),
+    _E(
+        "watch_code_invalid",
+        "This watch code is not one, or it was used, expired or was revoked.",
+        "Ask whoever gave you the code for another one: `parler view --room ROOM`.",
+        action="reauthorize",
+        scope="connection",
+        status=401,
+    ),
+    _E(
+        "page_refused",
+        "This page was asked for from elsewhere than a page of this home.",
+        "Open it from the address that `parler view` prints, in a browser that says where a request comes from.",
+        scope="connection",
+        status=403,
+    ),
+    _E(
+        "no_such_watch_code",
+        "There is no watch code with this id.",
+        "Ask the person: `parler view --list` shows which watch codes there are.",
+        status=404,
+    ),
+    _E(
+        "too_many_watch_codes",
+        "There is a limit to how many watch codes one home may have.",
+        "Ask the person to revoke those that nobody needs: `parler view --revoke ID`.",
         status=429,
     ),
     _E(

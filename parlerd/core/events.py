@@ -18,6 +18,7 @@ import msgspec
 
 from parlerd.core.errors import Refused, StoreError
 from parlerd.core.expressions import Expression
+from parlerd.core.grants import Given
 from parlerd.core.model import (
     NO_BLOB,
     AgentId,
@@ -86,9 +87,10 @@ class RoomOpened(_Event, tag="room_opened", frozen=True, kw_only=True):
 class MemberJoined(_Event, tag="member_joined", frozen=True, kw_only=True):
     """An agent came in. `handle` is its name in this room; this fact fixes the handle, and no other id ever gets it.
     `role` is what the agent says that it is here; what it then is, `membership.role_on_coming` says. `request` and
-    `key` say how it came in, where it came by a request or a key. Where the key alone let it in, the body is its signed
-    knock."""
+    `key` say how it came in, where it came by a request or a key, and `given` where it came by a grant. Where the key
+    alone let it in, the body is its signed knock; where a grant did, the signed grant."""
 
+    v: int = _version(2)
     agent: AgentId
     principal: PrincipalId
     handle: str
@@ -96,6 +98,7 @@ class MemberJoined(_Event, tag="member_joined", frozen=True, kw_only=True):
     role: str = ""
     request: RequestId | None = None
     key: KeyId | None = None
+    given: Given | None = None
 
 
 class MemberLeft(_Event, tag="member_left", frozen=True, kw_only=True):
@@ -188,7 +191,7 @@ class MessagePosted(_Event, tag="message_posted", frozen=True, kw_only=True):
     """The SHA-256 of the signed envelope, which the engine fills in once the message is signed. The envelope holds a
     random nonce, so the hash gives nothing away once the body is erased."""
     verified: Verified = "unsigned"
-    """Whether the signature was found to be its author's, which the engine fills in too."""
+    """Whose signature was found, which the engine fills in too."""
     opening: bool = False
     """Whether the message is the room's recap."""
     envelope_v: int = 2
@@ -677,6 +680,32 @@ class TokenRevoked(_Event, tag="token_revoked", frozen=True, kw_only=True):
     token: str
 
 
+class WatchCodeMinted(_Event, tag="watch_code_minted", frozen=True, kw_only=True):
+    """Whoever shows the text with this digest (SHA-256) by `use_by` opens pages that show a room, or with no room the
+    home of the person, until `expires_at`, by the wall clock: as `agent` sees it, or with `as_person` as any agent of
+    that one's person does."""
+
+    code: str
+    digest: bytes
+    agent: AgentId
+    as_person: bool
+    room: RoomId
+    use_by: Millis
+    expires_at: Millis
+
+
+class WatchCodeUsed(_Event, tag="watch_code_used", frozen=True, kw_only=True):
+    """Pages were opened with the code. It opens no others."""
+
+    code: str
+
+
+class WatchCodeRevoked(_Event, tag="watch_code_revoked", frozen=True, kw_only=True):
+    """The code opens nothing any more, and what was opened with it is closed."""
+
+    code: str
+
+
 class JoinBegun(_Event, tag="join_begun", frozen=True, kw_only=True):
     """A new agent asks to come into a room with a token, and takes one of its uses. `request` is the key by which
     the request is known when it is repeated, and `asked` the digest of what was asked. `key` is the key of the room
@@ -760,6 +789,9 @@ HomeEvent = (
     | PersonKicked
     | TokenMinted
     | TokenRevoked
+    | WatchCodeMinted
+    | WatchCodeUsed
+    | WatchCodeRevoked
     | JoinBegun
     | JoinEnded
 )
@@ -829,6 +861,7 @@ UPCASTERS: Final[dict[tuple[str, int], Upcaster]] = {
     ("room_opened", 1): _opened_at_home,
     ("key_minted", 1): _with_ref,
     ("join_requested", 1): _same,
+    ("member_joined", 1): _same,
     ("member_left", 1): _same,
     ("room_named", 1): _same,
     ("message_posted", 1): _in_version_1,

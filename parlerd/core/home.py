@@ -4,8 +4,8 @@ Not here: messages. Nobody posts or reads in the home room and no surface shows 
 numbers and no author's envelopes. Above: the engine. Below: `identities` (agents, and what leads to them), `naming`
 (rooms by name, active sessions), `directory` (the cards of agents), `attention` (what begins their turns), `pairs`
 (the rooms of two agents), `loops` (how many turns began without a person), `limits` (how much is kept of single
-rooms), `tokens` (who acts as an agent over HTTP) and `enrolment` (who may open links), each with its state and its
-rules; `facets` puts them together.
+rooms), `tokens` (who acts as an agent over HTTP), `watch_codes` (who looks on in a browser) and `enrolment` (who may
+open links), each with its state and its rules; `facets` puts them together.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from parlerd.core.model import AgentId, PrincipalId, RoomId
 from parlerd.core.naming import Naming, NamingState
 from parlerd.core.pairs import Pairs, PairsState
 from parlerd.core.tokens import Tokens, TokensState
+from parlerd.core.watch_codes import WatchCodes, WatchCodesState
 
 FOLD_VERSION: Final = 10
 """Raise this number when the state's shape changes, or the state that a log folds to, as the one in `room`."""
@@ -46,6 +47,7 @@ class HomeState(facets.Folded):
     loops: LoopsState = msgspec.field(default_factory=LoopsState)
     limits: LimitsState = msgspec.field(default_factory=LimitsState)
     tokens: TokensState = msgspec.field(default_factory=TokensState)
+    watch_codes: WatchCodesState = msgspec.field(default_factory=WatchCodesState)
 
     @property
     def agents(self) -> Mapping[AgentId, AgentRecord]:
@@ -68,8 +70,9 @@ class HomeRoom(facets.Aggregate[HomeState]):
     """The home room's rules over its folded state."""
 
     fold_version: int = FOLD_VERSION
+    gives_receipts: bool = False
     RULES: ClassVar = facets.compose(
-        (Identities, Naming, Enrolment, Directory, AttentionRules, Pairs, Loops, Limits, Tokens),
+        (Identities, Naming, Enrolment, Directory, AttentionRules, Pairs, Loops, Limits, Tokens, WatchCodes),
         commands=get_args(c.HomeCommand),
         events=get_args(e.HomeEvent),
     )
@@ -83,6 +86,7 @@ class HomeRoom(facets.Aggregate[HomeState]):
         self.loops: Final = Loops(state.loops)
         self.limits: Final = Limits(state.limits)
         self.tokens: Final = Tokens(state.tokens)
+        self.watch_codes: Final = WatchCodes(state.watch_codes)
         super().__init__(
             state,
             self._identities,
@@ -94,6 +98,7 @@ class HomeRoom(facets.Aggregate[HomeState]):
             self.loops,
             self.limits,
             self.tokens,
+            self.watch_codes,
         )
 
     @classmethod

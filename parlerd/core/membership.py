@@ -21,6 +21,7 @@ from parlerd.core import topics
 from parlerd.core.decision import Decision
 from parlerd.core.errors import Refused
 from parlerd.core.facets import Facet, applies, decides, touches
+from parlerd.core.grants import Given
 from parlerd.core.lifecycle import LifecycleState, require_open, require_sound
 from parlerd.core.model import (
     MAX_LABEL,
@@ -86,6 +87,8 @@ class Member(msgspec.Struct):
     """The room's count of public messages when the agent last left."""
     barred: bool = False
     """Whether the agent was put out, and nobody let it in again since."""
+    given: Given | None = None
+    """What the grant gives by which it came in; None for an agent that has a key."""
     gaps: list[tuple[int, int]] = []
     """In a mirror: (position, count) of messages that the agent may see and that this log leaves out there."""
     shifts: list[tuple[int, int, int]] = []
@@ -153,6 +156,7 @@ def admit(
     shifts: Sequence[tuple[int, int, int]] = (),
     request: RequestId | None = None,
     key: KeyId | None = None,
+    given: Given | None = None,
     sees_named: bool = False,
 ) -> None:
     """Put an agent in, or back in, as of `position`. `opening` is the recap's position, or 0 when there is no recap;
@@ -197,6 +201,7 @@ def admit(
         first=position,
         request=request,
         key=key,
+        given=given,
         hidden=hidden,
         # Whoever may read everything counts what came before as well, as far as it was for everyone.
         gaps=list(jumps) if history == "full" and not sees_named else [],
@@ -405,12 +410,13 @@ def joining(
     role: str = "",
     request: RequestId | None = None,
     key: KeyId | None = None,
+    given: Given | None = None,
 ) -> e.MemberJoined:
     """The event by which an agent comes in or comes back, under the handle that it gets, which none of the modules
     has."""
     handle = free_handle(members, agent, name, modules)
     return e.MemberJoined(
-        agent=agent, principal=principal, handle=handle, host=host, role=role, request=request, key=key
+        agent=agent, principal=principal, handle=handle, host=host, role=role, request=request, key=key, given=given
     )
 
 
@@ -482,6 +488,8 @@ class Membership(Facet[MembershipState]):
         if room.kind not in ("session", "channel", "service"):
             raise Refused("invalid_param", "This room stays with those whose it is.", param="room")
         member = members[resolve(members, command.owner)]
+        if member.given is not None:
+            raise Refused("invalid_param", "An agent that has only a token owns no room.", param="to")
         if command.takes:
             if owns or member.principal != command.principal:
                 raise Refused("invalid_param", "One takes a room over from another person, for an agent of one's own.")
@@ -526,6 +534,7 @@ class Membership(Facet[MembershipState]):
             shifts=self.state.shifts,
             request=event.request,
             key=event.key,
+            given=event.given,
             sees_named=event.role == REQUESTER and self._lifecycle.kind == "service",
         )
 

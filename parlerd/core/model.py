@@ -15,7 +15,8 @@ import msgspec
 from parlerd.core.errors import Refused
 
 AgentId = NewType("AgentId", str)
-"""An agent's Ed25519 public key as an nkey: `U` and 55 more characters."""
+"""An agent's Ed25519 public key as an nkey: `U` and 55 more characters. Of an agent that has only a token at a relay:
+`T` and 52 more, which name its grant and are no key (`grants`)."""
 PrincipalId = NewType("PrincipalId", str)
 """A person's Ed25519 public key as an nkey, prefix `A`."""
 HomeId = NewType("HomeId", str)
@@ -124,7 +125,9 @@ RoomAttention = Literal["inherit", "quiet", "muted"]
 CardVisibility = Literal["private", "public", "withdrawn"]
 DirectRule = Literal["open", "ask"]
 """Whether an agent takes direct messages from everybody who can see it, or wants its person to be asked."""
-Verified = Literal["valid", "unsigned", "invalid"]
+Verified = Literal["valid", "home", "unsigned", "invalid"]
+"""What bears a message: its author's signature; or the word of the room's home alone, within a grant of the author's
+person (`grants`); or nobody's signature; or one that is not good."""
 Stage = Literal["stored", "pushed", "read", "acknowledged", "acted"]
 Turn = Literal["", "offered", "accepted", "declined", "withdrawn"]
 """What a message does with a turn; empty for one that does nothing with any."""
@@ -137,7 +140,8 @@ PROOF_ORDER: Final[tuple[Proof, ...]] = ("none", "cli", "form", "terminal", "sea
 """Every proof, the weakest first."""
 
 _LABEL = re.compile(LABEL)
-_AGENT_ID = re.compile(r"U[A-Z2-7]{55}\Z")
+_KEYED_ID = re.compile(r"U[A-Z2-7]{55}\Z")
+_GRANTED_ID = re.compile(r"T[A-Z2-7]{52}\Z")
 _PRINCIPAL_ID = re.compile(r"A[A-Z2-7]{55}\Z")
 _HOME_ID = re.compile(r"[AN][A-Z2-7]{55}\Z")
 _BLOB = re.compile(r"[0-9a-f]{64}\Z")
@@ -194,8 +198,19 @@ def is_moment(value: object) -> TypeGuard[int]:
 
 
 def is_agent_id(text: str) -> bool:
-    """Whether `text` has the form of an agent's id. The form does not tell whether anybody has that key."""
-    return _AGENT_ID.match(text) is not None
+    """Whether `text` has the form of an agent's id, with a key or without one."""
+    return is_keyed_id(text) or is_granted_id(text)
+
+
+def is_keyed_id(text: str) -> bool:
+    """Whether `text` has the form of the id of an agent that has a key. The form does not tell whether anybody has that
+    key."""
+    return _KEYED_ID.match(text) is not None
+
+
+def is_granted_id(text: str) -> bool:
+    """Whether `text` has the form of the id of an agent that has only a token, at a relay. No key has such an id."""
+    return _GRANTED_ID.match(text) is not None
 
 
 def is_principal_id(text: str) -> bool:
@@ -262,7 +277,7 @@ class By(msgspec.Struct, frozen=True, array_like=True):
     principal: PrincipalId
     """The person for whom the agent acts."""
     session: str
-    """The connection that the request came over, as a random id."""
+    """The connection that the request came over, as a random id; over HTTP the id of the token that was shown."""
     host: str
     """The agent host, as the connection names it; empty at a command line."""
     via: Via

@@ -23,7 +23,9 @@ from parlerd.core import events as e
 from parlerd.core.actions import Actions
 from parlerd.core.approvals import Approvals, ApprovalsState, KeyState, Request
 from parlerd.core.claims import Claims, ClaimsState
+from parlerd.core.decision import Decision
 from parlerd.core.entries import EntriesState
+from parlerd.core.errors import Refused
 from parlerd.core.gated import Gated
 from parlerd.core.handoff import Handoffs, HandoffState, Offers
 from parlerd.core.lifecycle import Lifecycle, LifecycleState, alarm
@@ -34,6 +36,7 @@ from parlerd.core.mirror import Mirror, MirrorState
 from parlerd.core.model import (
     AgentId,
     Approver,
+    By,
     History,
     HomeId,
     Ids,
@@ -56,7 +59,7 @@ from parlerd.core.seen import Presences
 from parlerd.core.state import Entries, require_enabled
 from parlerd.core.words import TASK
 
-FOLD_VERSION: Final = 13
+FOLD_VERSION: Final = 14
 """Raise this number when the state's shape changes, or the state that a log folds to: snapshots of another version are
 thrown away, and rooms replay their logs. `tests/core/test_folding.py` fails when you forget it."""
 
@@ -224,6 +227,19 @@ class Room(facets.Aggregate[RoomState]):
     def restore(cls, data: bytes) -> Room:
         """The room that a call of `snapshot` encoded. Raises `msgspec.DecodeError` for other bytes."""
         return cls(msgspec.msgpack.decode(data, type=RoomState))
+
+    @property
+    def gives_receipts(self) -> bool:
+        """Whether this home gives receipts of the room: the home of the room does, and no other."""
+        return not self.state.mirror.is_mirror
+
+    def decide(self, command: c.Command, *, by: By, now: Millis, ids: Ids) -> Decision:
+        member = self.state.members.get(by.actor)
+        gives = None if member is None or isinstance(command, c.Arrive) else member.given
+        # By the time of the fact that would follow, which readers hold against the grant.
+        if gives is not None and now >= gives.until:
+            raise Refused("token_invalid")
+        return super().decide(command, by=by, now=now, ids=ids)
 
     def view(self, agent: AgentId) -> View:
         """What a present member may see. Raises `Refused(no_such_room)` for anyone else."""

@@ -7,6 +7,8 @@ where it goes on after its home lost a part of it), and about an agent for those
     DecisionStatement   signed by the person, or in a room whose approver is `agent` by its owner (parler/decision).
     Rewind              signed by the owner's person (parler/rewind): where the room goes on.
     Transfer            signed by the person who owned the room, or who takes it over (parler/transfer).
+    Grant               signed by the person who owns the room (parler/grant): for which agents without a key its home
+                        may speak.
     AgentCard           signed by an agent about itself (parler/card), for the directory of a home. It is about no room.
 
 Each statement is the body of the fact that it leads to. Somebody who holds these bytes and signatures can find out who
@@ -45,8 +47,8 @@ from parlerd.core.model import (
     RequestId,
     RoomId,
     RoomKind,
-    is_agent_id,
     is_home_id,
+    is_keyed_id,
     is_label,
     is_principal_id,
     is_role,
@@ -59,6 +61,8 @@ MAX_TAGS: Final = 16
 MAX_SKILLS: Final = 32
 MAX_DESCRIPTION: Final = 500
 """Characters."""
+MAX_GRANTED: Final = 64
+"""Rooms, names, scopes and agents of one grant, each."""
 MAX_TRANSFERS: Final = 64
 """How often a room may change hands: whoever comes in later is shown each time."""
 NONCE: Final = 16
@@ -227,6 +231,27 @@ class AgentCard(_Statement, frozen=True, kw_only=True):
     nonce: bytes
 
 
+class Grant(_Statement, frozen=True, kw_only=True):
+    """A person lets a relay speak for agents of theirs that have no key, in rooms that they own (`core.grants`)."""
+
+    TAG: ClassVar[Literal["parler/grant"]] = "parler/grant"
+    home: HomeId
+    """The relay."""
+    rooms: tuple[RoomId, ...]
+    principal: PrincipalId
+    """Who signs, and for whom these agents act."""
+    names: tuple[str, ...] = ()
+    """What these agents are called; none where `count` says how many there may be, under any name."""
+    count: int = 0
+    scopes: tuple[str, ...]
+    """What they may do, in the words of tokens."""
+    not_after: Millis
+    """They do nothing from this moment on, by the time of the room."""
+    approval: bool = False
+    """Whether the room's owner decides about each of them beside this."""
+    nonce: bytes
+
+
 class Title(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A room's name and topic, which its opening signs by a hash only, so that who is not in the room learns neither.
     Nobody can guess them and confirm the guess by the hash, because of the 16 random bytes `salt`."""
@@ -236,13 +261,13 @@ class Title(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     topic: str
 
 
-Statement = Opening | KeyTerms | KnockStatement | DecisionStatement | Rewind | Transfer | AgentCard
+Statement = Opening | KeyTerms | KnockStatement | DecisionStatement | Rewind | Transfer | Grant | AgentCard
 S = TypeVar("S", bound=Statement)
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODERS: Final[Mapping[type[Any], msgspec.msgpack.Decoder[Any]]] = {
     kind: msgspec.msgpack.Decoder(kind)
-    for kind in (Opening, KeyTerms, KnockStatement, DecisionStatement, Rewind, Transfer, AgentCard, Title)
+    for kind in (Opening, KeyTerms, KnockStatement, DecisionStatement, Rewind, Transfer, Grant, AgentCard, Title)
 }
 _OPENED: Final = msgspec.msgpack.Decoder(tuple[bytes, bytes])
 
@@ -318,6 +343,8 @@ def check_fields(statement: Statement) -> None:
             raise _refused("kind")
         case Opening(handle="") | KnockStatement(name="") | AgentCard(name=""):
             raise _refused("handle" if isinstance(statement, Opening) else "name")
+        case Grant(names=names, count=count) if bool(names) is (count > 0):
+            raise _refused("names")
         case DecisionStatement(handle=handle, admit=admit) if admit is (handle == ""):
             raise _refused("handle")
         case _:
@@ -429,8 +456,8 @@ _FORMS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "v": lambda value: value == 1,
     "home": is_home_id,
     "room": lambda value: _ID.match(value) is not None,
-    "owner": is_agent_id,
-    "agent": is_agent_id,
+    "owner": is_keyed_id,
+    "agent": is_keyed_id,
     "principal": is_principal_id,
     "handle": _is_label_or_empty,
     "name": _is_label_or_empty,
@@ -451,8 +478,13 @@ _FORMS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "revision": lambda value: 1 <= value < 2**53,
     "public": lambda value: 0 <= value < 2**53,
     "line": lambda value: len(value) == _DIGEST,
+    "rooms": lambda value: 0 < len(value) <= MAX_GRANTED and all(_ID.match(each) is not None for each in value),
+    "names": lambda value: _are_labels(value, MAX_GRANTED),
+    "count": lambda value: 0 <= value <= MAX_GRANTED,
+    "scopes": lambda value: bool(value) and _are_labels(value, MAX_GRANTED),
+    "not_after": lambda value: 0 <= value <= MAX_MOMENT,
     "preapproved": lambda value: (
-        len(value) <= MAX_PREAPPROVED and len(set(value)) == len(value) and all(map(is_agent_id, value))
+        len(value) <= MAX_PREAPPROVED and len(set(value)) == len(value) and all(map(is_keyed_id, value))
     ),
 }
 """The form of a field, by its name, which means the same in every statement."""

@@ -30,7 +30,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, Generic, NamedTuple, TypeVar
 
@@ -265,7 +265,7 @@ class RoomActor(Generic[A]):
             if batch.facts:
                 batch.marks = self._marks(batch.facts)
                 job: list[Write] = [
-                    Append(self.room, expected, batch.facts),
+                    Append(self.room, expected, batch.facts, self.aggregate.gives_receipts),
                     *batch.marks.values(),
                     *batch.acted,
                     *batch.ended,
@@ -297,6 +297,11 @@ class RoomActor(Generic[A]):
         for armed, mark in batch.marks.items():
             armed.marked = mark.upto
         self._recent.add(batch.facts, outcome.heads[self.room])
+        for submission in batch.submissions:
+            settled = submission.settled
+            if settled is not None and settled.facts and outcome.numbers:
+                receipt = outcome.numbers.get((self.room, settled.facts[0].position))
+                submission.settled = replace(settled, receipt=receipt)
         for erased in batch.erases:
             # Memory may have these words as well.
             self._recent.forget(erased.positions)

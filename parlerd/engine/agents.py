@@ -9,7 +9,7 @@ from __future__ import annotations
 from parlerd.core import commands as c
 from parlerd.core.errors import StoreError
 from parlerd.core.identities import AgentRecord
-from parlerd.core.model import AgentId, By, Millis, PrincipalId, agent_name, label
+from parlerd.core.model import AgentId, By, Millis, PrincipalId, agent_name, is_granted_id, label
 from parlerd.engine.authors import Attested
 from parlerd.engine.driver import Driver
 from parlerd.engine.ports import Clock, Signers
@@ -58,7 +58,7 @@ class Agents:
     async def renew(self, record: AgentRecord, now: Millis) -> None:
         """Renew the agent's delegation if it is time. Raises `StoreError` only when the old one has ended."""
         until = record.delegated_until
-        if holds(until, now):
+        if may_act(record, now):
             return
         try:
             await self._delegate(record)
@@ -79,6 +79,12 @@ class Agents:
 
     def _by(self, agent: AgentId) -> By:
         return By(actor=agent, principal=self._keys.principal, session="home", host="home", via="cli")
+
+
+def may_act(record: AgentRecord, now: Millis) -> bool:
+    """Whether an agent may act without a renewal. One that has no key acts by a grant, until the room says that it is
+    over."""
+    return is_granted_id(record.id) or holds(record.delegated_until, now)
 
 
 def holds(until: Millis, now: Millis) -> bool:

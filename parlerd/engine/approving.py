@@ -154,17 +154,22 @@ class Approving:
         asks = await self._asks(caller, me, params.room, params.agent, denied=True)
         rooms = await self._rooms(caller, me, params.room, asks)
         found = await self._find(rooms, params.agent, asks)
-        if isinstance(found, _Asked):
-            asked_proof: Proof = "cli"
-            if params.join_code is not None and admit:
-                await self._check(found, params.join_code, door="terminal" if peer.terminal else "cli")
-                asked_proof = "terminal" if params.terminal and peer.terminal else "cli"
-            return await self._decide_ask(caller, me, found, asked_proof, admit=admit)
-        actor, request = found
+        door = "terminal" if peer.terminal else "cli"
         proof: Proof = "cli"
         if params.join_code is not None and admit:
-            await actor.check_code(request, params.join_code, door="terminal" if peer.terminal else "cli")
             proof = "terminal" if params.terminal and peer.terminal else "cli"
+        if caller.facts.authority.proof_ceiling == "form":
+            # A page in a browser: its form asks for the code.
+            door = proof = "form"
+            if admit and params.join_code is None:
+                raise Refused("form_undecided")
+        if isinstance(found, _Asked):
+            if params.join_code is not None and admit:
+                await self._check(found, params.join_code, door=door)
+            return await self._decide_ask(caller, me, found, proof, admit=admit)
+        actor, request = found
+        if params.join_code is not None and admit:
+            await actor.check_code(request, params.join_code, door=door)
         proof = caller.facts.authority.at_most(proof)
         require_proof(self._desk, proof, admit=admit)
         return await self.decide(self._desk.by(caller, me), actor, request, admit=admit, proof=proof)

@@ -46,7 +46,18 @@ from parlerd.core.statements import (
 )
 from parlerd.core.words import contradiction as contradicts_words
 from parlerd.identity import delegation
-from parlerd.identity.proofs import check_released, decode_evidence, read_opening, signed, signed_by, succeeds, unproven
+from parlerd.identity.proofs import (
+    Evidence,
+    bears,
+    check_released,
+    decode_evidence,
+    given_by,
+    read_opening,
+    signed,
+    signed_by,
+    succeeds,
+    unproven,
+)
 from parlerd.identity.signatures import verify
 from parlerd.store.port import NewFact
 
@@ -129,7 +140,7 @@ def is_signed(fact: NewFact, about: Audited | None, *, is_erased: bool = False) 
             return not signature and _is_released(fact.header.by.actor, body, envelope)
         if event.verified == "unsigned":
             return not signature and _is_told(envelope, fact.header.by.actor)
-        return verify(fact.header.by.actor, "parler/message", body, signature)
+        return bears(fact.header.by.actor, about.room.home, body, signature) == event.verified
     if isinstance(event, e.MessageGated):
         return _is_gated(fact.header.by.actor, event, body)
     if isinstance(event, e.CardPublished):
@@ -231,9 +242,7 @@ def _agrees(event: WithStatement, body: bytes, signature: bytes, about: Audited)
         case e.JoinRequested():
             return _knocked(event, body, signature, about)
         case e.MemberJoined() if about.is_mirror:
-            opening, claim = about.opening, _claim(event)
-            evidence = decode_evidence(body)
-            return opening is not None and unproven(room.room, opening, claim, evidence, owners_of(room)) is None
+            return _is_proved(event, decode_evidence(body), about)
         case e.MemberJoined():
             return _let_in(event, body, signature, about)
         case e.JoinApproved() | e.JoinDenied():
@@ -247,6 +256,14 @@ def _agrees(event: WithStatement, body: bytes, signature: bytes, about: Audited)
             before = owners_of(room)[:number]
             transfer = succeeds(room.room, room.home, before, body, signature)
             return (transfer.owner, transfer.principal, transfer.taken) == (event.owner, event.principal, event.taken)
+
+
+def _is_proved(event: e.MemberJoined, evidence: Evidence, about: Audited) -> bool:
+    """Whether this evidence shows how an agent came in, and the fact repeats what a grant gives."""
+    opening, room = about.opening, about.room
+    if opening is None or unproven(room.room, opening, _claim(event), evidence, owners_of(room)) is not None:
+        return False
+    return event.given == given_by(evidence)
 
 
 def _persons(room: LifecycleState) -> list[PrincipalId]:
@@ -289,7 +306,10 @@ def _same_knock(event: e.JoinRequested | e.MemberJoined, key: KeyState, knock: K
 
 
 def _let_in(event: e.MemberJoined, body: bytes, signature: bytes, about: Audited) -> bool:
-    """Whether an agent came in by a knock with a key that let it in."""
+    """Whether an agent came in by a knock with a key that let it in, or by a grant."""
+    if event.given is not None:
+        evidence = Evidence(grant=body, grant_signature=signature, granted_as=event.given.name)
+        return _is_proved(event, evidence, about)
     key = None if event.key is None else about.keys.get(event.key)
     if key is None:
         return False

@@ -10,6 +10,9 @@
     a token over HTTP             agent, in its rooms    an agent     the token's        none
     a token that joins            joiner, in one room    nobody       nobody yet         none
     HTTP without a token          joiner, visitor, none  nobody       nobody             none
+    a room's watch code           agent, page, one room  as minted    the minter's       none
+    the home's watch code         agent, local, page,    the person   their own agent    form
+                                  person
 
 A further door builds an authority of its own, and nothing else changes: it says whose agents they are, which one is
 meant, and which rooms there are for it.
@@ -50,6 +53,8 @@ class Authority:
     """The id of the token that it showed, if it came with one."""
     access: frozenset[str] | None = None
     """What that token is for (`t.Access`); None for whoever came without one."""
+    only_reads: bool = False
+    """Whether it may call nothing that changes anything."""
     proof_ceiling: Proof = "none"
     """What a decision that comes this way counts as at most, whatever was shown for it."""
     is_shown_codes: bool = False
@@ -59,11 +64,14 @@ class Authority:
     def __post_init__(self) -> None:
         # What is about the person, this machine or a host's window is not about certain rooms: the handlers that answer
         # such a caller would be asked what its rooms do not tell.
-        if self.rooms is not None and self.planes not in ({"agent"}, {"joiner"}):
+        if self.rooms is not None and self.planes - {"page"} != {"agent"} and self.planes != {"joiner"}:
             raise ValueError("a door that stands for certain rooms offers what agents do there, and nothing else")
 
     def is_for(self, operation: t.Operation) -> bool:
-        """Whether its token is for an operation of agents, where it came with one."""
+        """Whether its token is for an operation of agents, where it came with one; and whether it only reads, where
+        that is all that it may do."""
+        if self.only_reads and operation.effect != "read":
+            return False
         return self.access is None or (operation.http is not None and operation.http.access in self.access)
 
     def at_most(self, proof: Proof) -> Proof:
@@ -130,3 +138,28 @@ def of_link(principal: PrincipalId) -> Authority:
     """The daemon of a person who proved on a link to be this one. It speaks for the agents that it attaches there, and
     it says itself how much a decision of its person was proved: nobody but the person's own key can sign one."""
     return Authority(principal, frozenset({"link"}), proof_ceiling="terminal")
+
+
+def of_watcher(agent: AgentRecord, room: RoomId, *, as_person: bool) -> Authority:
+    """Whoever looks on at a room in a browser, with the eyes of an agent, or of all agents of its person: it reads, and
+    nothing else."""
+    return Authority(
+        agent.principal,
+        frozenset({"agent", "page"}),
+        speaks_as_person=as_person,
+        agent=agent.id,
+        rooms=frozenset({room}),
+        only_reads=True,
+    )
+
+
+def of_page(agent: AgentRecord) -> Authority:
+    """The person in a browser, at pages that they opened from a terminal. They decide there in a form, with the code
+    that the newcomer shows, and are shown no code: whoever approves must have it from elsewhere."""
+    return Authority(
+        agent.principal,
+        _LOCAL | {"page", "person"},
+        speaks_as_person=True,
+        agent=agent.id,
+        proof_ceiling="form",
+    )

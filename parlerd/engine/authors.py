@@ -151,6 +151,32 @@ class Author(Sealer[Draft], Protocol):
         ...
 
 
+def composed(words: Draft, posted: e.MessagePosted, place: Place, nonce: bytes) -> Envelope:
+    """The envelope of a message that a room decided."""
+    return Envelope(
+        v=2,
+        id=posted.id,
+        room=place.room,
+        key=place.key,
+        kind=posted.kind,
+        chain=posted.chain,
+        hops=posted.hops,
+        authored_at=place.at,
+        counter=posted.counter,
+        previous=place.previous,
+        shown=words.shown.number,
+        line=words.shown.line,
+        nonce=nonce,
+        host=place.by.host,
+        via=place.by.via,
+        parts=words.parts,
+        to=posted.to,
+        role=posted.role,
+        visibility=posted.visibility,
+        reply_to=posted.reply_to,
+    )
+
+
 def signer_of(statement: Statement, by: By) -> str:
     """Who signs a statement that leads to a fact by `by`: the agent itself, or its person."""
     match statement:
@@ -171,30 +197,7 @@ class LocalAuthor:
 
     def seal(self, words: Draft, posted: e.MessagePosted, place: Place) -> Sealed:
         """Build and sign the envelope. Raises `Refused(no_such_agent)` for a lost key."""
-        body = encode_envelope(
-            Envelope(
-                v=2,
-                id=posted.id,
-                room=place.room,
-                key=place.key,
-                kind=posted.kind,
-                chain=posted.chain,
-                hops=posted.hops,
-                authored_at=place.at,
-                counter=posted.counter,
-                previous=place.previous,
-                shown=words.shown.number,
-                line=words.shown.line,
-                nonce=self._random.bytes(16),
-                host=place.by.host,
-                via=place.by.via,
-                parts=words.parts,
-                to=posted.to,
-                role=posted.role,
-                visibility=posted.visibility,
-                reply_to=posted.reply_to,
-            )
-        )
+        body = encode_envelope(composed(words, posted, place, self._random.bytes(16)))
         author = place.by.actor
         signature = self._keys.sign(author, "parler/message", body)
         return Sealed(body, signature, self._verdict(author, body, signature))

@@ -28,7 +28,8 @@ from parlerd.core.tokens import DAY_MS, Join, Token
 from parlerd.engine.authority import of_joining_token, of_token
 from parlerd.engine.callers import Caller, Facts, PeerProcess
 from parlerd.engine.desk import Desk
-from parlerd.engine.handles import RoomHandle
+from parlerd.engine.granted import TokensThere, is_there
+from parlerd.engine.handles import LOCAL, RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.join_keys import end_joins, end_key, make_key, room_to_join
 from parlerd.engine.lookup import room_of
@@ -96,11 +97,9 @@ class Bearers:
         as guesses of it, as wrong keys do. A right one is not slowed down by them, because nobody guesses 256 bits.
         `seen` is the process on the other side, where somebody joins and the process could be found. Raises `Refused`:
         `token_invalid`, `throttled`."""
-        desk, token = self._desk, None
+        desk, token = self._desk, self.shown(text)
         agents = desk.rooms.home.aggregate.state.agents
-        if tokens.is_token(text):
-            token = desk.rooms.home.aggregate.tokens.find(tokens.digest_of(text), desk.clock.now())
-        if token is None or token.agent not in agents:
+        if token is None:
             await desk.throttle.before(stranger)
             desk.throttle.wrong(stranger)
             raise Refused("token_invalid")
@@ -114,7 +113,7 @@ class Bearers:
         caller = self._callers.get(token.id)
         if caller is None:
             authority = of_token(agents[token.agent], token)
-            caller = self._callers[token.id] = Caller(Facts(desk.random.new("s"), "http", authority))
+            caller = self._callers[token.id] = Caller(Facts(token.id, "http", authority))
             desk.seats.connect(caller)
         if self._scheduler.moment(("bearer", token.id)) is None:
             self._stays(token.id, desk.clock.now())
@@ -133,6 +132,14 @@ class Bearers:
                 return handle_of(state, token.agent)
             found = found or handle_of(state, token.agent)
         return found
+
+    def shown(self, text: str) -> Token | None:
+        """The token that holds now and has this text. Nothing is counted: whoever goes on asks `caller_of`."""
+        if not tokens.is_token(text):
+            return None
+        home = self._desk.rooms.home.aggregate
+        token = home.tokens.find(tokens.digest_of(text), self._desk.clock.now())
+        return None if token is None or token.agent not in home.state.agents else token
 
     @contextmanager
     def using(self, token: Token) -> Iterator[trio.CancelScope]:
@@ -326,10 +333,11 @@ class Tokens:
 class TokenHandlers:
     """The handlers of `token.mint`, `token.narrow`, `token.rotate`, `token.list`, `token.revoke` and `http.serve`."""
 
-    def __init__(self, desk: Desk, bearers: Bearers, tokens: Tokens, web: WebPort) -> None:
+    def __init__(self, desk: Desk, bearers: Bearers, tokens: Tokens, there: TokensThere, web: WebPort) -> None:
         self._desk = desk
         self._bearers = bearers
         self._tokens = tokens
+        self._there = there
         self._web = web
 
     @handles("token.mint")
@@ -352,8 +360,24 @@ class TokenHandlers:
             )
             return t.MintedToken(token=text, info=await self._info(token), url=self._web.url)
         _require_no_uses(params.uses)
+        if params.rooms and params.name:
+            raise Refused("invalid_param", "A name is for one room, at its relay.", param="name")
         meant = params.rooms or (params.room,)
-        rooms = list(dict.fromkeys([(await room_of(desk, me, each))[0].room for each in meant]))
+        handles = [(await room_of(desk, me, each))[0] for each in meant]
+        rooms = list(dict.fromkeys([handle.room for handle in handles]))
+        # A token of several rooms is one of this machine: each relay has tokens of its own.
+        if not params.rooms and handles[0].home_name != LOCAL and not params.here:
+            made = await self._there.mint(
+                desk.by(caller, me),
+                me,
+                handles[0],
+                access=params.access,
+                days=params.days,
+                name=params.name,
+                called=params.label,
+            )
+            info = await self._info(made.token)
+            return t.MintedToken(token=made.text, info=info, url=made.url, authority_file=made.authority_file)
         text, token = await self._tokens.mint(
             desk.by(caller, me),
             me,
@@ -424,6 +448,9 @@ class TokenHandlers:
         require_person(desk, caller, in_editor=True)
         me = await desk.me(caller)
         command = c.RevokeToken(operation="token.revoke", token=params.id)
+        held = desk.rooms.home.aggregate.tokens.state.tokens.get(params.id)
+        if held is not None and is_there(held.agent):
+            await self._there.revoke(desk.by(caller, me), held)
         # Whoever asked may go away while the fact is stored, and what is under way ends all the same.
         with trio.CancelScope(shield=True):
             ended, by = desk.rooms.home.aggregate.tokens.tree(params.id), desk.by(caller, me)
@@ -446,13 +473,16 @@ class TokenHandlers:
 
     async def _info(self, token: Token) -> t.TokenInfo:
         agents = self._desk.rooms.home.aggregate.state.agents
+        name, called = "", str(token.agent)
         try:
-            name = (await self._desk.rooms.get(token.room)).aggregate.state.name
+            state = (await self._desk.rooms.get(token.room)).aggregate.state
         except Refused:
-            name = ""
+            pass
+        else:
+            name, called = state.name, handle_of(state, token.agent) or called
         return t.TokenInfo(
             id=token.id,
-            agent=agents[token.agent].name if token.agent in agents else token.agent,
+            agent=agents[token.agent].name if token.agent in agents else called,
             room=token.room,
             access=[access for access in t.ACCESSES if access in token.access],
             minted_at=token.minted_at,

@@ -156,8 +156,10 @@ def _signed_at(room: Room, entry: Entry) -> Iterable[int]:
 
 def _member_entry(room: Room, stood: Stood, bodies: Bodies) -> t.MemberEntry:
     member = stood.member
-    proof = knock = terms = _NOTHING
-    if member.request is not None:
+    proof = knock = terms = grant = _NOTHING
+    if member.given is not None:
+        grant = bodies.get(member.first, _NOTHING)
+    elif member.request is not None:
         proof = bodies.get(member.first - 1, _NOTHING)
         knock = bodies.get(room.state.requests[member.request].position, _NOTHING)
     elif member.key is not None:
@@ -178,6 +180,9 @@ def _member_entry(room: Room, stood: Stood, bodies: Bodies) -> t.MemberEntry:
         proof_signature=proof.signature,
         terms=terms.body,
         terms_signature=terms.signature,
+        grant=grant.body,
+        grant_signature=grant.signature,
+        granted_as="" if member.given is None else member.given.name,
     )
 
 

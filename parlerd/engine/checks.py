@@ -12,8 +12,8 @@ import trio
 
 from parlerd.core.errors import ERRORS, Refused
 from parlerd.core.loops import WAKES_AN_HOUR
-from parlerd.core.model import HOME_ROOM, Position, RoomId
-from parlerd.engine.audit import Audited
+from parlerd.core.model import Position
+from parlerd.engine.auditing import SLICE, audited
 from parlerd.engine.callers import Caller
 from parlerd.engine.continuing import said_of, spent_in
 from parlerd.engine.desk import Desk
@@ -23,8 +23,6 @@ from parlerd.operations import types as t
 SIGNATURES_S: Final = 10.0
 """How long `daemon.check` verifies signatures, in seconds; a client waits 30 for the whole answer. Enough for some
 80,000 messages."""
-SLICE: Final = 250
-"""Facts that are verified in one go, about 30 ms: the reading thread serves others in between."""
 AHEAD_MS: Final = 60_000
 """A fact that is dated later than this is no matter of two clocks that differ a little."""
 AHEAD_FIX: Final = (
@@ -44,8 +42,6 @@ _CONTRADICTS: Final = {
     "relay_rolled_back": "holds less than it told before",
 }
 """What is the matter with a room's home, by the code of the room's alarm. About an archive there is nothing to do."""
-FIRST: Final = 1
-"""The position of the fact that a room was opened."""
 MAX_NAMED: Final = 10
 """Facts that a check names: where there are more, the file as a whole is to be restored."""
 
@@ -135,11 +131,6 @@ class Checks:
                 checks.append(t.Check(name="wakes", ok=False, detail=detail, fix=fix))
         return checks[:MAX_NAMED]
 
-    async def _audited(self, room: RoomId) -> Audited:
-        opened = (await self._desk.library.bodies(room, [FIRST])).get(FIRST)
-        state = (await (await self._desk.rooms.get(room)).quiet()).state
-        return Audited.of(state, None if opened is None else opened.body)
-
     async def _signatures(self) -> list[t.Check]:
         """Whether facts are what their authors signed: each room's newest first, as many as there is time for."""
         desk = self._desk
@@ -147,7 +138,7 @@ class Checks:
         checks: list[t.Check] = []
         looked = skipped = 0
         for room, upto in (await desk.library.logs()).items():
-            about = None if room == HOME_ROOM else await self._audited(room)
+            about = await audited(desk, room)
             while upto > 0 and trio.current_time() < deadline:
                 after = Position(max(0, upto - SLICE))
                 unsigned = await desk.library.unsigned(room, after, upto, about)

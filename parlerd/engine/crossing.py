@@ -32,6 +32,7 @@ from parlerd.engine.handling import handles
 from parlerd.engine.lookup import room_of
 from parlerd.engine.observers import observed_room
 from parlerd.engine.reachable import require_member, require_speaker, room_within, stamp
+from parlerd.engine.trail import trail, with_receipt
 from parlerd.engine.waits import Wait
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
@@ -43,6 +44,8 @@ _AWAY: Final = frozenset({"offline", "home_unreachable", "draining"})
 _NAMES: Final[Mapping[type[t.Params], str]] = {OPERATIONS[name].params: name for name in get_args(t.Crossing)}
 """The operations that cross, by the shapes of their parameters."""
 
+_FOUND: Final = frozenset({"receipt.get"})
+"""What is asked about a message, by which the room is found (`receipts`)."""
 _LOOKED_AT: Final = frozenset({"state.changes", "room.board"})
 """What a person looks on at."""
 
@@ -73,7 +76,7 @@ class Crossing:
         self._answers = answers
         """What answers an operation about a room of this home, by its name."""
 
-    @handles(*sorted(name for name in set(_NAMES.values()) if not OPERATIONS[name].waits))
+    @handles(*sorted(name for name in set(_NAMES.values()) - _FOUND if not OPERATIONS[name].waits))
     async def ask(self, caller: Caller, params: t.Params) -> t.Result:
         desk, name = self._desk, _NAMES[type(params)]
         me = await desk.me(caller)
@@ -147,7 +150,9 @@ class Crossing:
 
     async def answer(self, request: Request, handle: RoomHandle) -> t.Result:
         """What the home of a room says to a request. Raises `Refused`."""
-        return await self._answers[request.name](handle, request, request.params)
+        with trail() as steps:
+            answer = await self._answers[request.name](handle, request, request.params)
+        return await with_receipt(answer, steps, self._desk.library)
 
 
 def _require_values(params: t.Params) -> None:

@@ -29,6 +29,7 @@ from parlerd.engine.affording import Affording
 from parlerd.engine.agents import Agents
 from parlerd.engine.approving import Approving
 from parlerd.engine.attention import AttentionHandlers
+from parlerd.engine.auditing import Auditing
 from parlerd.engine.authors import Admission, LocalAuthor
 from parlerd.engine.bearers import Bearers, NoWeb, TokenHandlers, Tokens, WebPort
 from parlerd.engine.board import Boards
@@ -54,6 +55,8 @@ from parlerd.engine.face import Outlet
 from parlerd.engine.files import Files
 from parlerd.engine.following import Following
 from parlerd.engine.gating import Gating
+from parlerd.engine.granted import TokensThere
+from parlerd.engine.granting import Gone, Granting, HomeAuthor, Voice
 from parlerd.engine.handles import Homes, NoHomes
 from parlerd.engine.handling import Handler, StreamHandler, handles, table_of
 from parlerd.engine.handoffs import Handoffs
@@ -95,6 +98,7 @@ from parlerd.engine.queues import Queues
 from parlerd.engine.quota import Quotas
 from parlerd.engine.reach import within
 from parlerd.engine.reading import Reading
+from parlerd.engine.receipts import Receipts
 from parlerd.engine.receiving import Receiving
 from parlerd.engine.reindexing import Reindexing
 from parlerd.engine.retaining import Retaining
@@ -117,6 +121,8 @@ from parlerd.engine.streams import Streams
 from parlerd.engine.tasks import Tasks
 from parlerd.engine.tending import Tending
 from parlerd.engine.throttle import GuessThrottle
+from parlerd.engine.trail import trail, with_receipt
+from parlerd.engine.viewers import PageHandlers, Viewers
 from parlerd.engine.visitors import Visitors
 from parlerd.engine.waking import Waking
 from parlerd.operations import types as t
@@ -167,12 +173,18 @@ class Engine:
         frames: Frames,
         stop: Callable[[], None],
         web: WebPort,
+        voice: Voice | None,
     ) -> None:
         self._desk = desk
         self.bearers: Final = Bearers(desk, scheduler)
         """Whoever acts with a token, for the door over HTTP."""
+        self.granting: Final = Granting(desk, self.bearers, voice)
+        """Lets agents in that have no key."""
         self._minting = Tokens(desk)
+        self.viewers: Final = Viewers(desk, scheduler)
+        """Whoever looks on in a browser, for the pages."""
         self._newcomers = Newcomers(desk)
+        self._there = TokensThere(desk, author)
         self._web = web
         self._author = author
         self._stop = stop
@@ -267,6 +279,7 @@ class Engine:
             Continuing(desk, reading, waking),
             Keeping(desk),
             Checks(desk),
+            Auditing(desk),
             HomeHandlers(desk),
             notices,
             Streams(desk, reading, approving),
@@ -276,10 +289,13 @@ class Engine:
             LettingIn(desk),
             Rewinding(desk),
             gating,
-            TokenHandlers(desk, self.bearers, self._minting, self._web),
+            TokenHandlers(desk, self.bearers, self._minting, self._there, self._web),
+            self.granting,
             Joins(desk, self._minting, self._newcomers, approving, keys),
             Visitors(desk, self._minting, self._newcomers, sight),
-            asked := crossing(desk, sight, gating.answers),
+            receipts := Receipts(desk, reading),
+            PageHandlers(desk, self.viewers, self._web),
+            asked := crossing(desk, sight, {**gating.answers, **receipts.answers}),
             Affording(desk, asked),
             admitting,
         )
@@ -305,7 +321,9 @@ class Engine:
             raise Refused("unknown_operation", operation=op[:64])
         self.admit(op, caller)
         try:
-            return await handler(caller, params)
+            with trail() as steps:
+                result = await handler(caller, params)
+            return await with_receipt(result, steps, handlers.desk.library)
         except Refused as error:
             if error.code != "join_pending":
                 raise
@@ -348,11 +366,15 @@ class Engine:
         authority = caller.facts.authority
         planes = authority.planes
         if operation.plane in planes and not authority.is_for(operation):
+            if authority.only_reads:
+                raise Refused("not_permitted", "A watch code is for looking on alone.")
             assert operation.http is not None
             said = f"This token is not for `{operation.http.access}`."
             raise Refused("not_permitted", said, hint="Ask the person for a token that is: parler token mint --access")
+        if operation.effect != "read":
+            self.granting.require_kept(caller)
         if operation.plane not in planes:
-            if "link" in (operation.plane, *planes):
+            if "link" in (operation.plane, *planes) or operation.plane == "page":
                 # Neither side learns what the other may ask.
                 raise Refused("unknown_operation", operation=op)
             match operation.plane:
@@ -449,13 +471,15 @@ async def open_engine(
     copies: Callable[[], list[str]] = list,
     stop: Callable[[], None] = lambda: None,
     web: WebPort | None = None,
+    voice: Voice | None = None,
 ) -> AsyncIterator[Engine]:
     """Serve one home until the context ends; then every room keeps its snapshot and the driver is closed.
 
     `blobs` keeps the files of rooms that live here. `keys` are the home's, `signers` those of the person and the agents
     that act here (`ports.NoSigners` where nobody does). `user` names the person's own agent. `homes` are the other
     homes in which rooms may live. `copies` says which copies of the database the program made itself. `stop` is called
-    when a caller asks the daemon to stop. `web` is the door over HTTP, where one can be opened.
+    when a caller asks the daemon to stop. `web` is the door over HTTP, where one can be opened, and `voice` what a
+    home has that speaks for agents without a key.
     """
     wakes = LocalNotifier()
     async with trio.open_nursery() as nursery:
@@ -478,10 +502,15 @@ async def open_engine(
                 deadlines.changed(room, actor.aggregate)
                 for fact in facts:
                     tending.acted(room, actor.aggregate, fact)
+                if voice is not None:
+                    gone.note(room, facts)
                 if rooms.is_here(actor.aggregate):
                     retaining.note(room, facts)
 
+        gone = Gone()
         author = LocalAuthor(signers, random)
+        if voice is not None:
+            author = HomeAuthor(voice, random, lambda person, size: desk.kept.add(person, size))
         context = ActorParts(
             driver=driver,
             clock=clock,
@@ -582,14 +611,19 @@ async def open_engine(
             default_home=default_home,
         )
         nursery.start_soon(retaining.run)
+        engine = Engine(desk, author, scheduler, socket, frames or NoFrames(), stop, web or NoWeb(), voice)
+        if voice is not None:
+            quotas.person_of = lambda agent: engine.granting.person_of(agent)
+            nursery.start_soon(engine.granting.run, gone.heard)
         try:
-            yield Engine(desk, author, scheduler, socket, frames or NoFrames(), stop, web or NoWeb())
+            yield engine
         finally:
             with trio.CancelScope(shield=True):
                 scheduler.close()
                 clearing.close()
                 reindexing.close()
                 retaining.close()
+                gone.close()
                 await rooms.close()
     with trio.CancelScope(shield=True):
         await driver.close()

@@ -35,6 +35,8 @@ from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.inputs import input_digest
 from parlerd.engine.lookup import member_room, room_of
+from parlerd.engine.observers import observed_room
+from parlerd.engine.person import is_person
 from parlerd.engine.reading import Reading, number_of, render_message
 from parlerd.engine.sending import Sending
 from parlerd.operations import types as t
@@ -185,7 +187,21 @@ class Files:
     @handles("blob.find")
     async def find(self, caller: Caller, params: t.FindBlob) -> t.FoundBlob:
         me = await self._desk.me(caller)
+        if is_person(caller) and params.room is not None:
+            # A person, who is in no room, looks with the eyes of an agent of theirs.
+            return await self._observed(caller, me, params.room, params.blob)
         return self.info(me, await self.found(me, params.blob, params.room))
+
+    async def _observed(self, caller: Caller, me: AgentRecord, wanted: str, meant: str) -> t.FoundBlob:
+        """What a message brings that one of this person's agents may see. Raises as `found` does."""
+        handle, _, inside = await observed_room(self._desk, caller, me, wanted)
+        for record in inside[:-1]:
+            try:
+                return self.info(record, await self.found(record, meant, handle.room))
+            except Refused as error:
+                if error.code not in ("no_such_blob", "no_such_message"):
+                    raise
+        return self.info(inside[-1], await self.found(inside[-1], meant, handle.room))
 
     def info(self, me: AgentRecord, found: Found) -> t.FoundBlob:
         """What a message brings, as its reader is told."""
@@ -228,6 +244,21 @@ class Files:
                     return Found(handle, room, message)
         raise Refused("no_such_blob")
 
+    async def _reader(
+        self, caller: Caller, me: AgentRecord, wanted: str | None, blob: BlobId
+    ) -> tuple[RoomHandle, AgentRecord]:
+        """A room, and the agent that may have this blob of it: the caller's own, or for the person any of theirs.
+        Raises `Refused(no_such_blob)`."""
+        if not is_person(caller) or wanted is None:
+            handle, room = await room_of(self._desk, me, wanted)
+            await self._finder.require(room, me.id, blob)
+            return handle, me
+        handle, room, inside = await observed_room(self._desk, caller, me, wanted)
+        for record in inside:
+            if await self._finder.message(room, record.id, blob) is not None:
+                return handle, record
+        raise Refused("no_such_blob")
+
     async def _by_message(self, me: AgentRecord, handle: RoomHandle, room: Room, meant: str) -> Found:
         message = await self._reading.message_id(room, me.id, meant)
         traced = await self._desk.library.trace(MessageId(message))
@@ -259,9 +290,8 @@ class Files:
     @handles("blob.get")
     async def get(self, caller: Caller, params: t.GetBlob) -> t.BlobAt:
         me = await self._desk.me(caller)
-        handle, room = await room_of(self._desk, me, params.room)
         blob, size, aside = blob_id(params.blob), params.size, self._desk.shelf.aside
-        await self._finder.require(room, me.id, blob)
+        handle, me = await self._reader(caller, me, params.room, blob)
         with caller.handed.using(params.file) as file:
             download = file.carried
             if not isinstance(download, Download) or (download.room, download.blob) != (handle.room, blob):

@@ -26,7 +26,7 @@ from parlerd.core.room import Room
 from parlerd.core.statements import Opening
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.armed import Armed
-from parlerd.engine.authors import Words
+from parlerd.engine.authors import Attested, Words
 from parlerd.engine.recent import Recent
 from parlerd.engine.submissions import Settled, Submission
 from parlerd.operations import types as t
@@ -182,6 +182,16 @@ class RoomHandle(Protocol):
         """Let the room go on from where it stands at its home, which lost a part of it, as `by`'s person, whose agent
         opened the room; unless `confirmed`, only say what would be lost. Raises `Refused`: `room_is_here` for a room of
         this home, and `rewind_refused` where what the home holds is no beginning of what is here."""
+        ...
+
+    async def grant(self, by: By, command: c.AdmitGranted, signed: Attested) -> t.GrantedAtRoom:
+        """Let the room's home speak for an agent that has no key, as `by`'s person, whose agent owns the room, signed.
+        Raises `Refused`: `room_is_here` for a room of this home, whose agents all have keys."""
+        ...
+
+    async def ungrant(self, by: By, agent: AgentId) -> None:
+        """Have the room's home speak no more for an agent of `by`'s person, whose token ends there too. Raises
+        `Refused`: `room_is_here`, `home_unreachable`."""
         ...
 
     async def delete(self, by: By) -> None:
@@ -426,6 +436,12 @@ class ForsakenRoom(MirrorRoom):
         raise self._refused()
 
     async def rewind(self, by: By, *, confirmed: bool) -> t.RewoundRoom:
+        raise self._refused()
+
+    async def grant(self, by: By, command: c.AdmitGranted, signed: Attested) -> t.GrantedAtRoom:
+        raise self._refused()
+
+    async def ungrant(self, by: By, agent: AgentId) -> None:
         raise self._refused()
 
     async def delete(self, by: By) -> None:

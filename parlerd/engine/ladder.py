@@ -19,7 +19,8 @@ from parlerd.core.claims import Task
 from parlerd.core.envelope import RELEASED
 from parlerd.core.errors import Refused
 from parlerd.core.identities import AgentRecord
-from parlerd.core.model import AgentId, MessageId, Millis, Stage
+from parlerd.core.membership import view_of
+from parlerd.core.model import AgentId, MessageId, Millis, Seq, Stage
 from parlerd.core.room import Room
 from parlerd.core.visibility import can_see
 from parlerd.engine.callers import Caller
@@ -29,16 +30,20 @@ from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.handoffs import entry_of
 from parlerd.engine.lookup import room_of
-from parlerd.engine.observers import observers
+from parlerd.engine.observers import observed_room, observers
 from parlerd.engine.reading import Reading, handle_of, number_of
 from parlerd.operations import types as t
 from parlerd.store.port import Delivery
 
+_SHOWN: Final[tuple[Stage, ...]] = ("pushed", "read")
+"""The stages at which the words are with a reader."""
+_LOOKED_AT_BYTES: Final = 1024 * 1024
+"""Bytes of messages that are looked through at once for those of one author."""
 _STAGES: Final[tuple[Stage, ...]] = ("stored", "pushed", "read", "acknowledged", "acted")
 
 
 class Ladder:
-    """The handler of `message.why`."""
+    """The handlers of `message.why` and `message.disclosures`."""
 
     def __init__(self, desk: Desk, reading: Reading, gating: Gating) -> None:
         self._desk = desk
@@ -99,6 +104,47 @@ class Ladder:
             task=entry,
             gated=gated or msgspec.UNSET,
             erased=erased,
+        )
+
+    @handles("message.disclosures")
+    async def disclosures(self, caller: Caller, params: t.ListDisclosures) -> t.Disclosures:
+        """To whom what the caller wrote was shown: a mark is stored before a page leaves, so nobody is left out who saw
+        a message. Of agents of other homes the room's home tells."""
+        library = self._desk.library
+        me = await self._desk.me(caller)
+        handle, room, inside = await observed_room(self._desk, caller, me, params.room)
+        authors = {record.id for record in inside}
+        view = room.view(inside[0].id)
+        if params.after is None:
+            page = await library.tail(handle.room, view, limit=params.limit, max_bytes=_LOOKED_AT_BYTES)
+        else:
+            after = await library.position_of(handle.room, view, Seq(params.after))
+            page = await library.page(room, view, after, limit=params.limit, max_bytes=_LOOKED_AT_BYTES, skip_own=False)
+        messages: list[t.DisclosedMessage] = []
+        for found in page.messages:
+            header = found.header
+            if header.by.actor not in authors or not isinstance(header.event, e.MessagePosted):
+                continue
+            traced = await library.trace(header.event.id)
+            told = await self._told(handle, header, {header.by.actor})
+            room = await handle.quiet()
+            shown = [
+                t.Disclosure(agent=reader, name=handle_of(room.state, reader), at=at)
+                for reader in shown_to(room, header, traced.marks if traced else [], told)
+                if (at := first_shown(reader, header, traced.marks if traced else [], told.get(reader)))
+            ]
+            messages.append(
+                t.DisclosedMessage(
+                    id=header.event.id,
+                    seq=found.seq,
+                    at=header.at,
+                    author=handle_of(room.state, header.by.actor),
+                    shown=sorted(shown, key=lambda each: (each.at, each.name)),
+                )
+            )
+        more = page.more if params.after is not None else False
+        return t.Disclosures(
+            room=handle.room, name=room.state.name, messages=messages, upto=int(page.end_seq), more=more
         )
 
     async def _gated(self, caller: Caller, me: AgentRecord, params: t.Why, id: MessageId) -> t.WhyResult:
@@ -177,6 +223,33 @@ def task_entry(room: Room, task: Task, now: Millis) -> t.TaskEntry:
         ended_by=handle_of(room.state, task.worker) if is_over and not task.open_until else msgspec.UNSET,
         open_until=task.open_until or msgspec.UNSET,
     )
+
+
+def shown_to(
+    room: Room, header: e.Header, marks: Sequence[Delivery], told: Mapping[AgentId, t.LadderAtRoom]
+) -> list[AgentId]:
+    """Those of whom it is known how far they read where a message stands, and who may see it, whether they are in the
+    room still or not. A mark is a range, and covers what its reader does not see as well."""
+    event, members = header.event, room.state.members
+    assert isinstance(event, e.MessagePosted)
+    known = {mark.reader for mark in marks} | told.keys()
+    return sorted(
+        reader
+        for reader in known
+        if reader != header.by.actor
+        and reader in members
+        and can_see(view_of(members[reader]), position=header.position, visibility=event.visibility)
+    )
+
+
+def first_shown(
+    reader: AgentId, header: e.Header, marks: Sequence[Delivery], told: t.LadderAtRoom | None
+) -> Millis | None:
+    """When a message was first shown to a reader; None for not yet."""
+    reached = stages_of(reader, header, marks)
+    if told is not None:
+        reached = {each.stage: Millis(each.at) for each in told.stages}
+    return min((reached[stage] for stage in _SHOWN if stage in reached), default=None)
 
 
 def readers_of(room: Room, header: e.Header, asking: AbstractSet[AgentId]) -> list[AgentId]:

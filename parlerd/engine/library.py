@@ -43,6 +43,7 @@ from parlerd.core.model import (
     View,
     WordsOf,
 )
+from parlerd.core.receipts import FactRef, audience_of, first_line, name_of
 from parlerd.core.room import Room
 from parlerd.core.visibility import can_see
 from parlerd.engine.audit import Audited, is_signed
@@ -51,7 +52,19 @@ from parlerd.engine.recent import Recent
 from parlerd.engine.rooms import RoomDoor
 from parlerd.engine.submissions import Settled
 from parlerd.engine.worker import Told
-from parlerd.store.port import Cursor, Delivery, Held, Membership, NewFact, OutboxRow, Page, Store, UsedKey, Write
+from parlerd.store.port import (
+    Cursor,
+    Delivery,
+    Held,
+    Membership,
+    NewFact,
+    OutboxRow,
+    Page,
+    Receipted,
+    Store,
+    UsedKey,
+    Write,
+)
 
 T = TypeVar("T")
 
@@ -81,10 +94,12 @@ class Glance(NamedTuple):
 
 
 class Numbered(NamedTuple):
-    """A message with the number that its reader has for it."""
+    """A message with the number that its reader has for it, and what it is called in receipts, where its home gives
+    any."""
 
     header: e.Header
     seq: Seq
+    receipt: FactRef | None = None
 
 
 class Traced(NamedTuple):
@@ -293,6 +308,32 @@ class Library:
         called once, as `Driver.ask` does: for whoever answers without a task."""
         self._driver.ask(partial(_posted, room=room, view=view, position=position), told)
 
+    async def receipt_ref(self, room: RoomId, position: Position) -> FactRef | None:
+        """What the fact at a position is called in receipts; None where it got no number."""
+        return await self._driver.look(partial(_ref, room=room, position=position))
+
+    async def receipted(self, room: RoomId, position: Position) -> Receipted | None:
+        """The fact at a position, for its receipt."""
+        return await self._driver.look(lambda store: store.receipted(room, position))
+
+    async def following(self, room: RoomId, position: Position, limit: int) -> list[Receipted]:
+        """The facts behind a position, for the receipt of a request that led to several."""
+
+        def look(store: Store) -> list[Receipted]:
+            found: list[Receipted] = []
+            for place in range(position + 1, position + 1 + limit):
+                fact = store.receipted(room, Position(place))
+                if fact is None:
+                    break
+                found.append(fact)
+            return found
+
+        return await self._driver.look(look)
+
+    async def place_in_line(self, room: RoomId, thread: bytes, number: int) -> Position | None:
+        """Where the fact stands that has this number in an own line."""
+        return await self._driver.look(lambda store: store.place_in_line(room, thread, number))
+
     async def trace(self, message: MessageId) -> Traced | None:
         """Where a message is, and its marks, whoever may see it."""
 
@@ -388,6 +429,10 @@ class Library:
     async def first_broken(self, room: RoomId) -> Position | None:
         """The first fact of a log that does not match its digest."""
         return await self._driver.read(lambda store: store.verify_chain(room))
+
+    async def first_unlined(self, room: RoomId) -> Position | None:
+        """The first fact of a log whose own line does not go on from the one before."""
+        return await self._driver.read(lambda store: store.first_unlined(room))
 
     async def unsigned(self, log: RoomId, after: Position, upto: Position, about: Audited | None) -> list[Position]:
         """The facts in (after, upto] that are not what their author signed. `about` is the room whose log it is, None
@@ -633,7 +678,15 @@ def _oldest_words(store: Store, room: RoomId, after: Position, limit: int) -> li
 
 def _posted(store: Store, room: RoomId, view: View, position: Position) -> Numbered | None:
     header = store.message(room, position)
-    return None if header is None else Numbered(header, store.seq_at(room, view, position))
+    return None if header is None else Numbered(header, store.seq_at(room, view, position), _ref(store, room, position))
+
+
+def _ref(store: Store, room: RoomId, position: Position) -> FactRef | None:
+    found = store.receipted(room, position)
+    if found is None or found.numbered is None:
+        return None
+    thread = first_line(room, found.header.by.actor, audience_of(found.header))
+    return FactRef(name_of(found.header, thread, found.numbered.number), found.numbered.number)
 
 
 def _unsigned(store: Store, log: RoomId, after: Position, upto: Position, about: Audited | None) -> list[Position]:

@@ -35,7 +35,7 @@ from parlerd.core.model import (
     RoomKind,
     Shown,
     first_free,
-    is_agent_id,
+    is_keyed_id,
     slug,
 )
 from parlerd.core.public_line import first_line
@@ -314,7 +314,7 @@ def _minted(opening: Sequence[e.Header]) -> KeyId:
 
 def _agent_id(who: str) -> AgentId:
     """A pre-approved agent: by id alone, never by a name it chose itself. Source: rooms spec."""
-    if not is_agent_id(who):
+    if not is_keyed_id(who):
         raise Refused("invalid_param", "Pre-approval takes agent ids (U...), not names.", param="preapprove")
     return AgentId(who)
 

@@ -120,6 +120,10 @@ class HomeKeys(Protocol):
         that a retried opening is the same room."""
         ...
 
+    def sign_note(self, text: str) -> str:
+        """The note of a receipt (`identity.notes`), with the home's own signature."""
+        ...
+
     def cursor_key(self) -> bytes:
         """The 32 bytes under which places in logs are told to readers (`engine.cursors`)."""
         ...

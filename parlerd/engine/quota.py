@@ -13,6 +13,7 @@ trio's clock. Above: the handlers that post, and the one that takes knocks from 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Final
 
 import trio
@@ -83,6 +84,8 @@ class Quotas:
         self._home = _Budget(settings.quota_home_messages, settings.quota_home_bytes, trio.current_time())
         self._agents: Bounded[AgentId, _Budget] = Bounded(MAX_AGENTS)
         self._people: Bounded[PrincipalId, _Budget] = Bounded(MAX_AGENTS)
+        self.person_of: Callable[[AgentId], PrincipalId | None] = lambda agent: None
+        """Who it is of, of an agent of another person that acts here with a token."""
         # What agents and people share in files.
         self._sharing: Bounded[str, _Budget] = Bounded(2 * MAX_AGENTS)
 
@@ -90,6 +93,7 @@ class Quotas:
         """Count what `agent` is about to store; `person` is who it is of, for an agent of another home. Raises
         `Refused(throttled)`, and then nothing was counted."""
         now, settings = trio.current_time(), self._settings
+        person = person or self.person_of(agent)
         own = self._agents.get(agent)
         if own is None:
             own = _Budget(settings.quota_agent_messages, settings.quota_agent_bytes, now)
@@ -108,6 +112,7 @@ class Quotas:
         """Count what `agent` is about to share in files. These have budgets of their own: whoever shared a large file
         can still say something. Raises `Refused(throttled)`, and then nothing was counted."""
         now, settings = trio.current_time(), self._settings
+        person = person or self.person_of(agent)
         budgets = [_budget_of(self._sharing, agent, settings.quota_agent_blob_bytes, now)]
         if person is not None:
             budgets.append(_budget_of(self._sharing, person, settings.quota_person_blob_bytes, now))

@@ -36,16 +36,16 @@ Within = frozenset[RoomId]
 
 OF_ONE_ROOM: Final = frozenset({
     "body", "brought", "chain_at", "cursor", "deliveries", "erased", "facts", "head", "held", "is_deleted", "line_at",
-    "message", "newest_unindexed", "oldest_bodies", "page", "past", "position_of", "prior", "public_position",
-    "remembered", "renewals", "seq_at", "shown_at", "snapshot", "state_at", "state_versions", "tail", "unread",
-    "verify_chain", "whole_facts", "written",
+    "message", "newest_unindexed", "oldest_bodies", "page", "past", "place_in_line", "position_of", "prior",
+    "public_position", "receipted", "remembered", "renewals", "seq_at", "shown_at", "snapshot", "state_at",
+    "state_versions", "tail", "unread", "verify_chain", "whole_facts", "written",
 })  # fmt: skip
 """Questions to a store whose first argument is the room that they are about."""
 FILTERED: Final = frozenset({"find_message", "memberships", "owned", "room_of_key", "rooms"})
 """Questions whose answer names rooms."""
 NOT_ASKED: Final = frozenset({
-    "check", "close", "deadlines", "is_brought", "is_memory_indexed", "leases", "outbox", "rebuild_index", "transact",
-    "uncleared",
+    "check", "close", "deadlines", "first_unlined", "is_brought", "is_memory_indexed", "leases", "outbox",
+    "rebuild_index", "transact", "uncleared",
 })  # fmt: skip
 """Questions about the home as a whole: no caller of certain rooms has one."""
 

@@ -23,6 +23,7 @@ from parlerd.core.home import HomeRoom
 from parlerd.core.model import HOME_ROOM, AgentId, By, HomeId, MessageId, Millis, RequestId, RoomId, Seq
 from parlerd.core.room import Room
 from parlerd.engine.actor import ActorParts, RoomActor
+from parlerd.engine.authors import Attested
 from parlerd.engine.deciding import Aggregate
 from parlerd.engine.handles import LOCAL, Earlier, Homes, Present, Question, RoomHandle, Shelf
 from parlerd.engine.join_codes import JoinCodes
@@ -95,6 +96,12 @@ class LocalRoom(RoomActor[Room]):
         return await here(self)
 
     async def rewind(self, by: By, *, confirmed: bool) -> t.RewoundRoom:
+        raise Refused("room_is_here")
+
+    async def grant(self, by: By, command: c.AdmitGranted, signed: Attested) -> t.GrantedAtRoom:
+        raise Refused("room_is_here")
+
+    async def ungrant(self, by: By, agent: AgentId) -> None:
         raise Refused("room_is_here")
 
     async def delete(self, by: By) -> None:

@@ -23,7 +23,7 @@ from parlerd.core.errors import Refused
 from parlerd.core.home import HomeRoom
 from parlerd.core.identities import AgentRecord
 from parlerd.core.model import AgentId, Millis, label, person_name
-from parlerd.engine.agents import Agents, holds
+from parlerd.engine.agents import Agents, may_act
 from parlerd.engine.callers import Caller
 from parlerd.engine.connected import Connected
 from parlerd.engine.leases import Leases
@@ -121,7 +121,7 @@ class Seats:
             return None
         record = self._its_own(caller, caller.agent)
         now = self._clock.now()
-        if not holds(record.delegated_until, now):
+        if not may_act(record, now):
             return None
         self._act(caller, record.id, now)
         return record

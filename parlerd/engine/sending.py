@@ -53,6 +53,7 @@ from parlerd.engine.queues import Queues
 from parlerd.engine.reading import Reading, handle_of
 from parlerd.engine.state_inputs import timer_of
 from parlerd.engine.submissions import Submission
+from parlerd.engine.trail import awaits_receipt, named
 from parlerd.operations import types as t
 
 R = TypeVar("R", bound=t.Result)
@@ -96,8 +97,11 @@ class Posting(Generic[R]):
             raise
         if settled.queued:
             return self.answer(self, None, Seq(0))
-        header, seq = self.posted or (settled.facts[0], settled.seq)
-        return self.answer(self, header, seq)
+        header, seq, receipt = self.posted or Numbered(settled.facts[0], settled.seq, settled.receipt)
+        answer = self.answer(self, header, seq)
+        if receipt is not None and awaits_receipt(answer):
+            answer = msgspec.structs.replace(answer, receipt=named(receipt))
+        return answer
 
     async def result(self) -> R:
         """The same, waiting for it."""

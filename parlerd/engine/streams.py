@@ -19,12 +19,14 @@ from parlerd.core import events as e
 from parlerd.core import topics
 from parlerd.core.errors import Refused
 from parlerd.core.identities import AgentRecord
-from parlerd.core.model import AgentId, Position, RoomId, Seq
+from parlerd.core.model import AgentId, MessageId, PeerText, Position, RoomId, Seq
 from parlerd.core.room import Room
+from parlerd.core.visibility import can_see
 from parlerd.engine.absent import refill
 from parlerd.engine.approving import Approving
 from parlerd.engine.armed import Armed
 from parlerd.engine.callers import Caller
+from parlerd.engine.cursors import PART, cursor_of, place_of
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
@@ -56,7 +58,8 @@ class _Following:
 
 
 class Streams:
-    """The handlers of `approvals.watch` and `room.watch`, and of MCP's resource subscriptions."""
+    """The handlers of `approvals.watch` and `room.watch`, of what pages ask of a room, and of MCP's resource
+    subscriptions."""
 
     def __init__(self, desk: Desk, reading: Reading, approving: Approving) -> None:
         self._desk = desk
@@ -103,6 +106,107 @@ class Streams:
             async for item in more:
                 number += 1
                 yield _numbered(item, number)
+
+    @handles("page.look_back")
+    async def look_back(self, caller: Caller, params: t.LookBack) -> t.LookedBack:
+        """A page of messages that any of this caller's agents may see there, by the id of the message before which it
+        ends: whoever looks on has no numbers of their own."""
+        desk = self._desk
+        me = await desk.me(caller)
+        actor, room, inside = await observed_room(desk, caller, me, params.room)
+        end, limit = room.position, params.limit
+        if params.before:
+            end = Position(await self._place(room, inside, params.before) - 1)
+        elif params.only:
+            end, limit = await self._place(room, inside, params.only), 1
+        found, more = await self._before(actor, room, inside, end, limit)
+        following = _Following(actor.room, room.position)
+        items = await self._items(me, room, found, limit, following)
+        state = room.state
+        return t.LookedBack(
+            room=state.room,
+            name=state.name,
+            topic=PeerText(state.topic),
+            kind=state.kind,
+            home=actor.home_name,
+            owner=handle_of(state, state.owner),
+            is_closed=state.closed,
+            messages=[item.message for item in items if isinstance(item.message, t.Message)],
+            more=more,
+            cursor=self._cursor(following, me),
+        )
+
+    async def _place(self, room: Room, inside: list[AgentRecord], id: str) -> Position:
+        """Where a message stands that one of these may see. Raises `Refused(no_such_message)`."""
+        traced = await self._desk.library.trace(MessageId(id))
+        if traced is None or traced.room != room.state.room or not isinstance(traced.header.event, e.MessagePosted):
+            raise Refused("no_such_message")
+        at, visibility = traced.header.position, traced.header.event.visibility
+        if not any(
+            can_see(room.view(agent.id), position=at, visibility=visibility) for agent in inside if _is_in(room, agent)
+        ):
+            raise Refused("no_such_message")
+        return at
+
+    async def _before(
+        self, actor: RoomHandle, room: Room, inside: list[AgentRecord], end: Position, limit: int
+    ) -> tuple[dict[Position, StoredMessage], bool]:
+        """The newest `limit` messages up to a position that any of these may see, and whether there are older ones."""
+        library, found = self._desk.library, dict[Position, StoredMessage]()
+        # Below this somebody may see what was not fetched.
+        begin, is_more = Position(0), False
+        for agent in inside:
+            if not _is_in(room, agent):
+                continue
+            view = room.view(agent.id)
+            last = await library.seq_at(room, view, end)
+            after = Position(0)
+            if last > limit:
+                after, is_more = await library.position_of(room.state.room, view, Seq(last - limit)), True
+                begin = max(begin, after)
+            while after < end:
+                page = await library.page(room, view, after, limit=limit, skip_own=False)
+                found |= await self._upto(actor, room, agent.id, page, end)
+                after = page.end if page.more else end
+        kept = {at: message for at, message in found.items() if at > begin}
+        newest = sorted(kept)[-limit:]
+        return {at: kept[at] for at in newest}, is_more or len(newest) < len(found)
+
+    @handles("page.follow")
+    async def follow(self, caller: Caller, params: t.LookOn) -> AsyncGenerator[t.Happened, None]:
+        """What happens after a page of a room, as `room.watch` tells it."""
+        me = await self._desk.me(caller)
+        actor, room, _ = await observed_room(self._desk, caller, me, params.room)
+        at = place_of(self._desk.keys.cursor_key(), actor.room, me.id, params.after)
+        if at is None or at > room.position:
+            raise Refused("invalid_cursor")
+        following = _Following(actor.room, at)
+
+        async def look(wait: Wait) -> list[t.Happened]:
+            items = await self._more(caller, me, following, wait)
+            found = [
+                t.Happened(
+                    event=item.event,
+                    at=item.at,
+                    message=item.message if isinstance(item.message, t.Message) else None,
+                    agent=item.agent or "",
+                    role=item.role or "",
+                )
+                for item in items
+            ]
+            # A place is told for all of them: whoever ends in the middle is told of them again.
+            return [
+                *found[:-1],
+                *(msgspec.structs.replace(each, cursor=self._cursor(following, me)) for each in found[-1:]),
+            ]
+
+        async with aclosing(self._desk.waits.follow(look)) as more:
+            async for each in more:
+                yield each
+
+    def _cursor(self, following: _Following, me: AgentRecord) -> str:
+        key, nonce = self._desk.keys.cursor_key(), self._desk.random.bytes(PART)
+        return cursor_of(key, following.room, me.id, following.at, nonce)
 
     async def _more(self, caller: Caller, me: AgentRecord, following: _Following, wait: Wait) -> list[t.WatchItem]:
         """What came since the last look."""

@@ -7,8 +7,9 @@ submission is finished once, with either `settled` or `error` set, and never bef
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import trio
 
@@ -16,7 +17,8 @@ from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.decision import Decision
 from parlerd.core.errors import ParlerError
-from parlerd.core.model import By, MessageId, Seq
+from parlerd.core.model import By, MessageId, Position, RoomId, Seq
+from parlerd.core.receipts import FactRef
 from parlerd.engine.armed import Armed
 from parlerd.engine.authors import Words
 from parlerd.store.port import BuryRoom, DropRenewal, EraseBodies, MarkDelivery, NewFact, Past, UsedKey
@@ -30,16 +32,33 @@ class Settled:
 
     `queued` says that a message is stored on this machine and not yet in its room, because the room's home does not
     answer. It has an id, which the submission's command names, and neither facts nor a number. Where the same request
-    was queued before, the decision is a replay."""
+    was queued before, the decision is a replay. `receipt` names the fact of which the author may have a receipt."""
 
     decision: Decision
     facts: tuple[e.Header, ...] = ()
     seq: Seq = Seq(0)
     queued: bool = False
+    receipt: FactRef | None = None
+
+
+class Step(NamedTuple):
+    """What a room's line settled for a call: the fact of which there is a receipt, or where the same request led to one
+    before."""
+
+    room: RoomId
+    receipt: FactRef | None
+    replay: Position | None
+
+
+TRAIL: Final[ContextVar[list[Step] | None]] = ContextVar("trail", default=None)
+"""What was settled for the call that is under way (`trail`)."""
 
 
 class Line(Protocol):
     """The line that a submission stands in."""
+
+    @property
+    def room(self) -> RoomId: ...
 
     def move(self) -> None:
         """Begin the next batch, if it is its turn."""
@@ -87,7 +106,10 @@ class Submission:
             except trio.Cancelled:
                 self.line.withdraw(self)
                 raise
-        return self.outcome()
+        settled, steps = self.outcome(), TRAIL.get()
+        if steps is not None:
+            steps.append(Step(self.line.room, settled.receipt, settled.decision.replay))
+        return settled
 
     def outcome(self) -> Settled:
         """What became of the command, once it is done. Raises `ParlerError`."""

@@ -18,6 +18,7 @@ from parlerd.core.model import AgentId, HomeId, PrincipalId
 from parlerd.identity import nkeys
 from parlerd.identity.home_secret import HomeSecret
 from parlerd.identity.keyfiles import damaged, open_directory, read_private, write_private
+from parlerd.identity.notes import signed_note
 from parlerd.identity.signatures import Domain, SigningKey
 
 _SUFFIX: Final = ".seed"
@@ -82,6 +83,10 @@ class KeyRing(HomeSecret):
         if key is None:
             raise Refused("no_such_agent", "This home has no key for that agent.", agent=id)
         return key.sign(domain, data)
+
+    def sign_note(self, text: str) -> str:
+        """The note of a receipt with the home's own signature, which is the person's."""
+        return signed_note(self._keys[self.principal], text)
 
     def _create(self, kind: nkeys.Kind) -> str:
         seed = self._random(32)

@@ -4,6 +4,8 @@ Whoever is told who is in a room need not trust the home that tells it. It asks 
 member how the member came in: by a decision of the owner's side, or by a knock with a key that lets agents in. Homes
 elsewhere check this before they show a member; `audit` checks it of what is stored here.
 
+An agent without a key comes in by a grant, and its words bear the signature of the room's home (`bears`).
+
 What no statement proves: that the agent may act for the person that it names (its delegation does, which the home
 checks), that it was not put out again, and that a key was not used up or revoked before.
 
@@ -22,10 +24,12 @@ import msgspec
 from parlerd.core.envelope import Envelope, decode_envelope, gated_part
 from parlerd.core.errors import Refused
 from parlerd.core.gated import require_released
-from parlerd.core.model import HomeId, RoomId
+from parlerd.core.grants import Given, given, wrong_with
+from parlerd.core.model import AgentId, HomeId, RoomId, Verified, is_granted_id
 from parlerd.core.statements import (
     Claim,
     DecisionStatement,
+    Grant,
     KeyTerms,
     KnockStatement,
     Opening,
@@ -73,9 +77,9 @@ def signed_by(kind: type[S], body: bytes, signature: bytes, any_of: Iterable[str
 
 
 class Evidence(msgspec.Struct, frozen=True, array_like=True):
-    """How a member came in, as bytes and signatures: by a decision, or by a knock and the terms of its key. The owner
-    needs neither, for the opening names it. In the mirror of a room the evidence is the body of the fact that the agent
-    joined."""
+    """How a member came in, as bytes and signatures: by a decision, by a knock and the terms of its key, or by a grant.
+    The owner needs none, for the opening names it. In the mirror of a room the evidence is the body of the fact that
+    the agent joined."""
 
     decision: bytes = b""
     decision_signature: bytes = b""
@@ -83,6 +87,10 @@ class Evidence(msgspec.Struct, frozen=True, array_like=True):
     knock_signature: bytes = b""
     terms: bytes = b""
     terms_signature: bytes = b""
+    grant: bytes = b""
+    grant_signature: bytes = b""
+    granted_as: str = ""
+    """The name under which the grant was used."""
 
 
 _EVIDENCE: Final = msgspec.msgpack.Decoder(Evidence)
@@ -111,6 +119,9 @@ def unproven(
         return None
     owners = owners or (first_owner(opening),)
     try:
+        if is_granted_id(claim.agent):
+            # Nobody signs for such an agent, so nothing else lets it in.
+            return _by_grant(room, opening, claim, evidence, owners)
         if evidence.decision:
             return _by_decision(room, opening, claim, evidence, owners)
         if evidence.knock and evidence.terms:
@@ -136,6 +147,30 @@ def _by_key(room: RoomId, opening: Opening, claim: Claim, evidence: Evidence, ow
     terms, _ = signed_by(KeyTerms, evidence.terms, evidence.terms_signature, persons)
     knock = signed(KnockStatement, evidence.knock, evidence.knock_signature, claim.agent)
     return lets_in(opening.home, room, terms, knock, claim)
+
+
+def _by_grant(room: RoomId, opening: Opening, claim: Claim, evidence: Evidence, owners: Sequence[Owner]) -> str | None:
+    persons = [owner.principal for owner in owners]
+    grant, person = signed_by(Grant, evidence.grant, evidence.grant_signature, persons)
+    if grant.principal != person:
+        return "principal"
+    return wrong_with(opening, room, evidence.grant, grant, evidence.granted_as, claim)
+
+
+def given_by(evidence: Evidence) -> Given | None:
+    """What a grant gives that `unproven` found good; None for whoever came in otherwise."""
+    if not evidence.grant:
+        return None
+    return given(evidence.grant, check(evidence.grant, Grant), evidence.granted_as)
+
+
+def bears(author: AgentId, home: HomeId, body: bytes, signature: bytes) -> Verified | None:
+    """What is said of a message of this author with this signature: `valid` where the author signed it, `home` where
+    the author has no key and the room's home signed it; None where neither is so. Whether the home may speak for that
+    author, its grant says (`grants.may_say`)."""
+    if is_granted_id(author):
+        return "home" if verify(home, "parler/admitted", body, signature) else None
+    return "valid" if verify(author, "parler/message", body, signature) else None
 
 
 def succeeds(room: RoomId, home: HomeId, owners: Sequence[Owner], body: bytes, signature: bytes) -> Transfer:

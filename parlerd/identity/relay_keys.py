@@ -1,8 +1,9 @@
 """The key of a relay, by which homes know it, and the secret from which its codes are made.
 
-A relay signs nothing but that it is this relay, and holds no key of an agent or a person. Above: `relay`, and the
-engine, for the codes. Below: `home_secret`, `keyfiles`, `signatures`. Invariant: the private key is in no `repr`, error
-or log, and a relay has one key for ever: another key is another relay.
+A relay signs that it is this relay, what it took in (receipts), and what agents say that have a token and no key; it
+holds no key of an agent or a person. Above: `relay`, and the engine, for codes, receipts and those agents. Below:
+`home_secret`, `keyfiles`, `signatures`, `notes`. Invariant: the private key is in no `repr`, error or log, and a relay
+has one key for ever: another key is another relay.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from parlerd.core.model import HomeId
 from parlerd.identity import nkeys
 from parlerd.identity.home_secret import HomeSecret
 from parlerd.identity.keyfiles import damaged, open_directory, read_private, write_private
+from parlerd.identity.notes import signed_note
 from parlerd.identity.signatures import Domain, SigningKey
 
 _FILE: Final = "relay.seed"
@@ -52,6 +54,10 @@ class RelayKeys(HomeSecret):
     def id(self) -> HomeId:
         """The relay's name among homes."""
         return HomeId(self._key.id)
+
+    def sign_note(self, text: str) -> str:
+        """The note of a receipt with the relay's own signature."""
+        return signed_note(self._key, text)
 
     def sign(self, domain: Domain, data: bytes) -> bytes:
         """The relay's own signature."""

@@ -12,6 +12,7 @@ import nacl.bindings
 import nacl.exceptions
 
 from parlerd.core.errors import Refused
+from parlerd.core.receipts import TITLE
 from parlerd.identity import nkeys
 
 Domain = Literal[
@@ -20,7 +21,6 @@ Domain = Literal[
     "parler/gated",
     "parler/card",
     "parler/delegation",
-    "parler/receipt",
     "parler/opening",
     "parler/key",
     "parler/knock",
@@ -28,9 +28,12 @@ Domain = Literal[
     "parler/rewind",
     "parler/transfer",
     "parler/link",
+    "parler/grant",
+    "parler/admitted",
 ]
 
 _TAGS: Final[dict[str, bytes]] = {domain: domain.encode() + b"\0" for domain in get_args(Domain)}
+_NOTE: Final = f"{TITLE}\n".encode()
 SIGNATURE_LENGTH: Final = 64
 
 
@@ -47,6 +50,12 @@ class SigningKey:
     def sign(self, domain: Domain, data: bytes) -> bytes:
         """64 bytes that `verify` accepts for this id, this domain and these bytes."""
         return nacl.bindings.crypto_sign(_TAGS[domain] + data, self._secret)[:SIGNATURE_LENGTH]
+
+    def sign_note(self, text: bytes) -> bytes:
+        """64 bytes over a text that says in its own first line what it is (`notes`). No text that has a tag begins so:
+        a tag ends with a zero byte."""
+        assert text.startswith(_NOTE)
+        return nacl.bindings.crypto_sign(text, self._secret)[:SIGNATURE_LENGTH]
 
     def __repr__(self) -> str:
         return f"SigningKey({self.id})"

@@ -29,7 +29,7 @@ Short = Annotated[str, Meta(max_length=256)]
 """A name, an id, a code or a position. None is longer, and errors may repeat it."""
 Agents = Annotated[tuple[Short, ...], Meta(max_length=MAX_LIST)]
 
-Plane = Literal["agent", "person", "local", "hook", "window", "link", "visitor", "joiner", "relay"]
+Plane = Literal["agent", "person", "local", "hook", "window", "link", "visitor", "joiner", "page", "relay"]
 """Who may call an operation. `agent`: any agent, over any door. `person`: the person alone; absent from MCP, and
 refused to a caller with an agent host among its ancestors. `local`: about this daemon; no identity is needed. `hook`:
 an agent host's hook, which acts as nobody and learns how much waits for the agent beside it. `window`: the window of
@@ -37,6 +37,7 @@ an agent host: what its door asks by itself, for what the host shows and tells, 
 tool does in the window's own workspace. `link`: the daemon of another
 home, for the agents that it attached; to every other door there is no such operation, and over a link there is no
 other. `visitor`: whoever comes over HTTP without a token, where a person let every program of theirs in.
+`page`: what a page in a browser asks by itself, for whoever looks on; to every other door there is no such operation.
 `joiner`: whoever comes over HTTP to become a new agent, with a token for that or with a session key.
 `relay`: about a relay on this machine, over the socket of the relay's own program; no daemon answers it."""
 ELSEWHERE: Final[frozenset[Plane]] = frozenset({"relay"})
@@ -60,6 +61,16 @@ class WaitingParams(Params, frozen=True, kw_only=True):
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
     """Base of results. Every field is always present in the JSON, unless it is `msgspec.UNSET`."""
+
+
+class ReceiptRef(Result, frozen=True, kw_only=True):
+    """Of which fact there is a receipt, and its number in its author's own line, where this home knows it. What a write
+    answers has one as its `receipt`, but where nothing is stored in its room yet. `text` is the receipt, where it was
+    asked for with the write."""
+
+    fact: str
+    number: int | msgspec.UnsetType = msgspec.UNSET
+    text: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Argument(msgspec.Struct, frozen=True, kw_only=True):
@@ -207,19 +218,22 @@ OF_HOME: Final = (
 """What may be wrong with the home itself, whatever is asked of it. A read meets them too: it leases an agent and marks
 what was delivered."""
 OF_PLANE: Final[Mapping[Plane, tuple[str, ...]]] = {
-    "agent": (*OF_HOME, "draining", "invalid_name", "not_permitted"),
+    "agent": (*OF_HOME, "draining", "invalid_name", "not_permitted", "needs_key", "token_invalid"),
     "person": (*OF_HOME, "draining", "invalid_name", "not_permitted", "person_only", "needs_person"),
     "local": ("person_only",),
     "hook": (*OF_HOME, "draining", "hook_only"),
     "window": (*OF_HOME, "invalid_name", "not_permitted", "window_only"),
     "link": (*OF_HOME, "draining"),
     "visitor": (*OF_HOME, "draining", "not_permitted"),
+    "page": (*OF_HOME, "draining", "not_permitted"),
     "joiner": (*OF_HOME, "draining", "not_permitted"),
     "relay": (),
 }
 """The codes that follow from who may call. `invalid_name`: the name that a caller asks to act under may be taken for
 someone else, which shows at its first call. `not_permitted`: a door may stand for one agent, and that agent may not
-be there, or be another person's. `person_only`: what is about this machine's daemon is not offered at every door."""
+be there, or be another person's. `needs_key`, `token_invalid`: an agent that has only a token at a relay signs nothing
+itself, and is there no longer once its time is over. `person_only`: what is about this machine's daemon is not offered
+at every door."""
 ACTING: Final[frozenset[Plane]] = frozenset({"agent", "person", "window", "visitor", "joiner"})
 """The planes whose callers act as an agent, or become one."""
 OF_AGENT: Final = ("agent_created", "conversation_bound", "delegation_issued")

@@ -24,7 +24,7 @@ from parlerd.core.model import (
     Stage,
     Verified,
 )
-from parlerd.operations.entry import AWAY, IDEMPOTENT, IN_ROOM, Params, Result, Short
+from parlerd.operations.entry import AWAY, IDEMPOTENT, IN_ROOM, Params, ReceiptRef, Result, Short
 
 HandoffStatus = Literal["offered", "accepted", "declined", "withdrawn", "expired"]
 """How the offer of a turn stands."""
@@ -183,6 +183,7 @@ class SharedBlob(Result, frozen=True, kw_only=True):
     idempotency_key: str = msgspec.field(name="key")
     queued: bool = False
     warning: str | msgspec.UnsetType = msgspec.UNSET
+    receipt: ReceiptRef | msgspec.UnsetType = msgspec.UNSET
 
 
 class SecretFound(Result, frozen=True, kw_only=True):

@@ -26,6 +26,8 @@ from parlerd.operations.families.membership import *
 from parlerd.operations.families.memory import *
 from parlerd.operations.families.messages import *
 from parlerd.operations.families.modules import *
+from parlerd.operations.families.pages import *
+from parlerd.operations.families.receipts import *
 from parlerd.operations.families.relay import *
 from parlerd.operations.families.rooms import *
 from parlerd.operations.families.sessions import *

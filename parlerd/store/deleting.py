@@ -78,7 +78,7 @@ def _take(writer: sqlite3.Connection, room: RoomId, number: int, facts: Iterable
         if made:
             writer.executemany(_removal(projection), _keys(projection, stored(projection, made, {room: number})))
     searching.take_out(writer, [id for (id,) in ids])
-    for table in ("bodies", "erased_bodies", "facts"):
+    for table in ("bodies", "erased_bodies", "own_lines", "facts"):
         writer.executemany(f"DELETE FROM {table} WHERE id = ?", ids)  # noqa: S608 - our own names
 
 

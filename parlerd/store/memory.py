@@ -35,6 +35,7 @@ from parlerd.core.model import (
     View,
 )
 from parlerd.core.recall import Term, has_terms, terms_of, words_of
+from parlerd.core.receipts import FactRef
 from parlerd.store.indexing import (
     DEADLINES,
     FILTERS,
@@ -58,6 +59,7 @@ from parlerd.store.indexing import (
     derive,
     line_before,
 )
+from parlerd.store.lines import Ends, LineRow, first_broken, lined, receipted
 from parlerd.store.numbering import NOTHING, Numbering, Tally, line_of, public_place, shown_of
 from parlerd.store.port import (
     START,
@@ -85,6 +87,7 @@ from parlerd.store.port import (
     PutLease,
     PutOutbox,
     PutRenewal,
+    Receipted,
     Remembered,
     Snapshot,
     StoredMessage,
@@ -118,6 +121,8 @@ class MemoryStore:
         self._outbox: dict[MessageId, OutboxRow] = {}
         self._renewals: dict[tuple[RoomId, MessageId], PutRenewal] = {}
         self._snapshots: dict[RoomId, Snapshot] = {}
+        # Where own lines end.
+        self._ends: Ends = {}
         self._graves: dict[RoomId, _Log] = {}
         """What is left of the rooms that were deleted."""
 
@@ -129,6 +134,9 @@ class MemoryStore:
             self._commit()
             for part in pending.staged:
                 self._append(part)
+            for room, row in pending.lines:
+                self._logs[room].lines[row.position] = row
+            self._ends |= pending.ends
             for job, outcome in zip(jobs, outcomes, strict=True):
                 if outcome.error is None:
                     for write in job:
@@ -168,7 +176,12 @@ class MemoryStore:
         pending.heads |= heads
         pending.staged += staged
         pending.buried.update(write.room for write in job if isinstance(write, BuryRoom))
-        return JobOutcome(heads=heads)
+        numbers: dict[tuple[RoomId, Position], FactRef] = {}
+        for part in staged:
+            rows, named = lined(part, pending.ends, self._ends.get)
+            pending.lines += [(part.room, row) for row in rows]
+            numbers |= named
+        return JobOutcome(heads=heads, numbers=numbers)
 
     def _append(self, part: Staged) -> None:
         if not part.facts:
@@ -368,6 +381,36 @@ class MemoryStore:
             return [
                 NewFact(decode_header(row.header), *(self.body(room, row.position) or (None, None))) for row in rows
             ]
+
+    def receipted(self, room: RoomId, position: Position) -> Receipted | None:
+        with self._lock:
+            facts = self._facts(room)
+            if not 0 < position <= len(facts):
+                return None
+            fact, row = facts[position - 1], self._logs[room].lines.get(position)
+            return receipted(
+                fact.header,
+                fact.salt,
+                fact.digest,
+                self.body(room, position),
+                None if row is None else (row.thread, row.number),
+                None if row is None or row.number == 1 else self._line(room, row.thread, row.number - 1),
+            )
+
+    def _line(self, room: RoomId, thread: bytes, number: int) -> bytes | None:
+        rows = self._logs.get(room, _Log()).lines.values()
+        return next((row.line for row in rows if (row.thread, row.number) == (thread, number)), None)
+
+    def place_in_line(self, room: RoomId, thread: bytes, number: int) -> Position | None:
+        with self._lock:
+            rows = self._logs.get(room, _Log()).lines.values()
+            return next((row.position for row in rows if (row.thread, row.number) == (thread, number)), None)
+
+    def first_unlined(self, room: RoomId) -> Position | None:
+        with self._lock:
+            rows = sorted(self._logs.get(room, _Log()).lines.values(), key=lambda row: (row.thread, row.number))
+            facts = self._facts(room)
+            return first_broken((row, facts[row.position - 1].digest) for row in rows)
 
     def erased(self, room: RoomId, after: Position, upto: Position) -> set[Position]:
         with self._lock:
@@ -639,6 +682,7 @@ class _Log:
     erased: set[Position] = field(default_factory=set)
     """The messages whose bodies were erased on purpose."""
     counts: Counts = field(default_factory=Counts)
+    lines: dict[Position, LineRow] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -650,6 +694,10 @@ class _Pending:
     staged: list[Staged] = field(default_factory=list)
     buried: set[RoomId] = field(default_factory=set)
     """The rooms that they will delete."""
+    lines: list[tuple[RoomId, LineRow]] = field(default_factory=list)
+    """The places that they will give in own lines."""
+    ends: Ends = field(default_factory=dict)
+    """Where they will leave these lines."""
     names: set[tuple[Projection[Any], tuple[Any, ...]]] = field(default_factory=set)
     """The keys of index rows that they take."""
 

@@ -33,6 +33,7 @@ from parlerd.core.model import (
     message_of_key,
 )
 from parlerd.core.recall import Term
+from parlerd.core.receipts import FactRef, Numbered
 
 START: Final = Position(0)
 """The position before the first fact of a room."""
@@ -48,11 +49,13 @@ class NewFact(msgspec.Struct, frozen=True):
 
 class Append(msgspec.Struct, frozen=True):
     """Append `facts` to `room`. The job is refused with `stale_position` unless the room's log ends at `expected`,
-    which is 0 for a new room."""
+    which is 0 for a new room. With `own_lines` each of the facts that can have a number gets the next one of its
+    actor's own line (`core.receipts`): in a room that lives in this home, which alone gives receipts of it."""
 
     room: RoomId
     expected: Position
     facts: Sequence[NewFact]
+    own_lines: bool = False
 
 
 class MoveCursor(msgspec.Struct, frozen=True):
@@ -332,6 +335,21 @@ class Past(msgspec.Struct, frozen=True):
     """The public line at each of the numbers that were asked for and that the room has."""
 
 
+class Receipted(msgspec.Struct, frozen=True):
+    """A fact as its receipt tells of it. `event` is the fact's own part of the header as it is stored, `salt` the one
+    of the content (`core.receipts.content_salt`), and `numbered` None for a fact that got no number. `unaltered` is
+    that of a `StoredMessage`. Where there is no `body` and the header names one, it was erased."""
+
+    header: Header
+    digest: bytes
+    salt: bytes
+    event: bytes
+    body: bytes | None
+    signature: bytes | None
+    numbered: Numbered | None
+    unaltered: bool = True
+
+
 class JobOutcome(msgspec.Struct, frozen=True):
     """What became of one job of a transaction.
 
@@ -346,6 +364,8 @@ class JobOutcome(msgspec.Struct, frozen=True):
 
     error: Exception | None = None
     heads: dict[RoomId, Head] = msgspec.field(default_factory=dict)
+    numbers: dict[tuple[RoomId, Position], FactRef] = msgspec.field(default_factory=dict)
+    """What the facts are called that got a number in their actor's own line."""
 
 
 class Store(Protocol):
@@ -402,6 +422,19 @@ class Store(Protocol):
     def whole_facts(self, room: RoomId, after: Position, limit: int) -> list[NewFact]:
         """At most `limit` facts after a position with their bodies and signatures, as they were appended. Checks use
         this, in a thread of their own. Raises what `facts` raises."""
+        ...
+
+    def receipted(self, room: RoomId, position: Position) -> Receipted | None:
+        """The fact at a position, for its receipt; None where there is none. Raises `Refused(newer_log)`."""
+        ...
+
+    def place_in_line(self, room: RoomId, thread: bytes, number: int) -> Position | None:
+        """Where the fact stands that has this number in the own line that began with `thread`."""
+        ...
+
+    def first_unlined(self, room: RoomId) -> Position | None:
+        """The first fact whose own line is not the one before it and the digest of the fact; None where all are. Checks
+        use this, in a thread of their own."""
         ...
 
     def erased(self, room: RoomId, after: Position, upto: Position) -> set[Position]:

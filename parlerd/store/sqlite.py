@@ -47,10 +47,12 @@ from parlerd.core.model import (
 )
 from parlerd.core.public_line import next_line
 from parlerd.core.recall import Term
+from parlerd.core.receipts import FactRef
 from parlerd.store.database import BUSY_TIMEOUT_MS, ERRORS, Database, wall_clock_ms
 from parlerd.store.deleting import DELETED, LOG, UNCLEARED, bury
 from parlerd.store.deleting import clear as clear_room
 from parlerd.store.indexing import ANYBODY, MEMBERSHIPS, PROJECTIONS, Counts, Rows, derive, line_before
+from parlerd.store.lines import Ends, LineRow, first_broken, lined, receipted
 from parlerd.store.memo import Memo
 from parlerd.store.numbering import Numbering, Tally, line_of, public_place, shown_of
 from parlerd.store.port import (
@@ -80,6 +82,7 @@ from parlerd.store.port import (
     PutOutbox,
     PutRenewal,
     PutSnapshot,
+    Receipted,
     Remembered,
     Snapshot,
     StoredMessage,
@@ -276,6 +279,7 @@ class SqliteStore:
                 staged.append(part)
         except ParlerError as error:
             return JobOutcome(error=error)
+        numbers: dict[tuple[RoomId, Position], FactRef] = {}
         for part in staged:
             room = self._room(part.room)
             for header in part.headers:
@@ -285,6 +289,9 @@ class SqliteStore:
                 room.base = self._number(part.room) * LOG
                 batch.numbered.append(part.room)
             batch.logs[part.room] = room.base // LOG
+            rows, names = lined(part, room.ends, self._end_of)
+            numbers |= names
+            batch.lines += [(room.base + row.position, *row[1:]) for row in rows]
             batch.facts += [(room.base + fact.position, *fact[1:]) for fact in part.facts]
             batch.bodies += [(room.base + body.position, body.body, body.signature) for body in part.bodies]
             batch.noted += _noted(room.base, part.headers, {body.position: body.body for body in part.bodies})
@@ -294,7 +301,7 @@ class SqliteStore:
                 batch.erased += [(base + position, MESSAGE) for position in write.positions if base]
             elif not isinstance(write, Append) and not self._is_late(write, batch):
                 batch.add(write)
-        return JobOutcome(heads=heads)
+        return JobOutcome(heads=heads, numbers=numbers)
 
     def _is_late(self, write: Write, batch: _Batch) -> bool:
         """Whether a write keeps something of a room that is deleted, beside its facts: a mark of a page that was under
@@ -334,6 +341,11 @@ class SqliteStore:
             deleted = writer.execute(DELETED, (room,)).fetchone() is not None
             known = self._rooms[room] = _Room(base, EMPTY if row is None else Head(*row), counts, deleted)
         return known
+
+    def _end_of(self, thread: bytes) -> tuple[int, bytes] | None:
+        """Where an own line ends that was not added to since its room was looked at."""
+        row = self._database.writer.execute(_END_OF_LINE, (thread,)).fetchone()
+        return None if row is None else (row[0], row[1])
 
     def _number(self, room: RoomId) -> int:
         """Give a number to the log of a room that has none yet."""
@@ -456,6 +468,27 @@ class SqliteStore:
     def body(self, room: RoomId, position: Position) -> tuple[bytes, bytes | None] | None:
         row = self._database.row("SELECT body, signature FROM bodies WHERE id = ?", (self._bases(room) + position,))
         return None if row is None else (row[0], row[1])
+
+    def receipted(self, room: RoomId, position: Position) -> Receipted | None:
+        row = self._database.row(_RECEIPTED, (self._bases(room) + position,))
+        if row is None:
+            return None
+        header, salt, digest, body, signature, thread, number, before = row
+        words = None if body is None else (body, signature)
+        try:
+            return receipted(header, salt, digest, words, None if thread is None else (thread, number), before)
+        except (StoreError, msgspec.DecodeError) as error:
+            raise self._database.found_damage() from error
+
+    def place_in_line(self, room: RoomId, thread: bytes, number: int) -> Position | None:
+        base = self._bases(room)
+        row = self._database.row("SELECT id FROM own_lines WHERE thread = ? AND number = ?", (thread, number))
+        return Position(row[0] - base) if row is not None and base < row[0] < base + LOG else None
+
+    def first_unlined(self, room: RoomId) -> Position | None:
+        base = self._bases(room)
+        rows = self._database.rows(_OWN_LINES, (base, base + LOG))
+        return first_broken((LineRow(Position(id - base), *row), digest) for id, *row, digest in rows)
 
     def erased(self, room: RoomId, after: Position, upto: Position) -> set[Position]:
         base = self._bases(room)
@@ -941,6 +974,8 @@ class _Room:
     head: Head
     counts: Counts
     deleted: bool = False
+    ends: Ends = field(default_factory=dict)
+    """Where the own lines of the room end, of those that were added to."""
 
 
 class _StoredCounts(Counts):
@@ -980,6 +1015,7 @@ class _Batch:
     """The rooms whose log got its number in this transaction."""
     facts: list[tuple[Any, ...]] = field(default_factory=list)
     bodies: list[tuple[int, bytes, bytes | None]] = field(default_factory=list)
+    lines: list[tuple[int, bytes, int, bytes]] = field(default_factory=list)
     index: Rows = field(default_factory=Rows)
     cursors: list[tuple[RoomId, AgentId, Position, Position]] = field(default_factory=list)
     deliveries: list[tuple[RoomId, AgentId, Stage, Position, Position, Millis]] = field(default_factory=list)
@@ -1027,6 +1063,7 @@ class _Batch:
     def write(self, writer: sqlite3.Connection) -> None:
         _insert(writer, "facts", self.facts)
         _insert(writer, "bodies", self.bodies)
+        _insert(writer, "own_lines", self.lines)
         for projection, rows in zip(PROJECTIONS, self.index.tables, strict=True):
             if rows:
                 _insert(writer, projection.table, stored(projection, rows, self.logs), on_conflict(projection))
@@ -1141,6 +1178,15 @@ _SHOWN: Final = """
                   WHERE room = :room AND position <= :position ORDER BY position DESC LIMIT 1) m
       LEFT JOIN (SELECT public, counted, line FROM mirror_places
                   WHERE room = :room AND position <= :position ORDER BY position DESC LIMIT 1) p"""
+_END_OF_LINE: Final = "SELECT number, line FROM own_lines WHERE thread = ? ORDER BY number DESC LIMIT 1"
+_RECEIPTED: Final = """
+    SELECT f.header, f.salt, f.digest, b.body, b.signature, o.thread, o.number,
+           (SELECT line FROM own_lines p WHERE p.thread = o.thread AND p.number = o.number - 1)
+      FROM facts f LEFT JOIN bodies b ON b.id = f.id LEFT JOIN own_lines o ON o.id = f.id
+     WHERE f.id = ?"""
+_OWN_LINES: Final = """
+    SELECT o.id, o.thread, o.number, o.line, f.digest FROM own_lines o LEFT JOIN facts f ON f.id = o.id
+     WHERE o.id > ? AND o.id < ? ORDER BY o.thread, o.number"""
 _HEAD: Final = "SELECT position, at, chain FROM facts WHERE id > ? AND id < ? ORDER BY id DESC LIMIT 1"
 _PUBLIC_OWN: Final = """
     SELECT own FROM public_messages INDEXED BY public_messages_by_author

@@ -66,7 +66,7 @@ def _check(value: Any) -> None:
         case dict() if _has_struct(value):
             for each in value.values():
                 _check(each)
-        case msgspec.UNSET:
+        case msgspec.UNSET | bytes():
             return
         case _:
             require(value, MAX_DEPTH + _AROUND)

@@ -7,8 +7,9 @@ Nothing that the other home says is believed that somebody's signature can show:
     who a member is    by the room's opening, by a signed decision, or by a knock with a key of signed terms. A member
                        without a proof is left out, and so are its words. An agent of this home is in no room at which
                        it did not knock itself.
-    who said what      by the author's signature over the envelope, which has to be for this room and in order. That an
-                       action was invoked, the home says itself, and it is taken in as that: unsigned
+    who said what      by the author's signature over the envelope, which has to be for this room and in order; or, of
+                       an agent that has no key, by the home's own, within the grant by which that agent is a member.
+                       That an action was invoked, the home says itself, and it is taken in as that: unsigned
     that nothing is    by the public line, which each page and each envelope states, and by each author's threads
     missing            within the messages that this home is shown
     whose a name is    a handle means one agent for good
@@ -54,6 +55,7 @@ from parlerd.core.envelope import (
 )
 from parlerd.core.errors import Refused
 from parlerd.core.gated import EVERYONE
+from parlerd.core.grants import Given, is_one_too_many, may_say
 from parlerd.core.lifecycle import OLDER_COPY, owners_of
 from parlerd.core.membership import told_seq
 from parlerd.core.messages import Thread, audience_key
@@ -72,6 +74,7 @@ from parlerd.core.model import (
     Shown,
     Verified,
     Via,
+    is_granted_id,
     is_label,
     is_role,
 )
@@ -98,15 +101,16 @@ from parlerd.core.words import check_envelope
 from parlerd.engine.authors import Arrived
 from parlerd.identity.proofs import (
     Evidence,
+    bears,
     check_released,
     encode_evidence,
+    given_by,
     read_opening,
     signed,
     signed_by,
     succeeds,
     unproven,
 )
-from parlerd.identity.signatures import verify
 from parlerd.operations import types as t
 from parlerd.uplink.counters import Signed, Threaded
 
@@ -237,6 +241,7 @@ class _Known:
     present: bool
     role: str = ""
     locked: bool = False
+    given: Given | None = None
 
 
 class _Step:
@@ -573,6 +578,7 @@ class _Step:
             if known is None:
                 if not self._is_proved(entry, claim):
                     continue
+                self._require_room(agent, given_by(_evidence(entry)))
                 if handles.setdefault(entry.handle, agent) != agent:
                     raise _Contradiction("handle", agent=agent)
             elif known.handle != claim.handle:
@@ -589,7 +595,8 @@ class _Step:
         came_by: Mapping[AgentId, tuple[RequestId | None, KeyId | None]],
     ) -> None:
         agent, role = claim.agent, _told(entry.role, is_role)
-        now = _Known(claim.principal, claim.handle, entry.present, role, entry.locked)
+        gives = given_by(_evidence(entry)) if known is None else known.given
+        now = _Known(claim.principal, claim.handle, entry.present, role, entry.locked, gives)
         if known is None or (entry.present and not known.present):
             request, key = came_by.get(agent, (None, None))
             joined = e.MemberJoined(
@@ -600,6 +607,7 @@ class _Step:
                 role=role,
                 request=request,
                 key=key,
+                given=gives,
             )
             by = By(agent, claim.principal, "", joined.host, "link")
             body = encode_evidence(_evidence(entry)), None
@@ -619,8 +627,15 @@ class _Step:
             member = self._about._mirror.state.members.get(agent)
             if member is None:
                 return None
-            found = _Known(member.principal, member.handle, member.present, member.role, member.locked)
+            found = _Known(member.principal, member.handle, member.present, member.role, member.locked, member.given)
         return found
+
+    def _require_room(self, agent: AgentId, gives: Given | None) -> None:
+        """Raise a contradiction where a newcomer is one more than its grant allows: an honest home counts them."""
+        among = {id: member.given for id, member in self._about._mirror.state.members.items()}
+        among |= {id: known.given for id, known in self._joined.items()}
+        if gives is not None and is_one_too_many(gives, among.values()):
+            raise _Contradiction("grant", agent=agent)
 
     def _is_proved(self, entry: t.MemberEntry, claim: Claim) -> bool:
         """Whether what was signed shows that this agent was let in under this handle, and of an agent of this home also
@@ -724,7 +739,7 @@ class _Step:
                 self._leave_out(after)
             return after
         if envelope.v == SIGNED:
-            self._require_sound(message, envelope, digest, place, after)
+            self._require_sound(message, envelope, digest, place, after, author)
         elif not is_told(message, envelope, self._about._room):
             raise _Contradiction("unsigned", number=after.number, agent=agent)
         elif self._past.known.get(envelope.id) or envelope.id in self._ids or self._is_shown_again(message, envelope):
@@ -765,7 +780,7 @@ class _Step:
         self._place(after.number, after.line, {agent: count + 1 for agent, count in self._numbers.items()})
 
     def _require_sound(
-        self, message: t.LinkMessage, envelope: Envelope, digest: bytes, place: Shown, after: Shown
+        self, message: t.LinkMessage, envelope: Envelope, digest: bytes, place: Shown, after: Shown, author: _Known
     ) -> None:
         """Raise a contradiction for what an honest home would not have admitted, and for what it left out."""
         agent = AgentId(message.agent)
@@ -781,8 +796,10 @@ class _Step:
             raise refuse("room")
         threaded = Threaded(envelope.room, agent, audience_key(envelope.visibility))
         is_own = self._about._own(threaded, envelope.counter, Signed(digest, message.signature))
-        if not is_own and not verify(agent, "parler/message", message.body, message.signature):
+        if not is_own and bears(agent, self._about._home, message.body, message.signature) is None:
             raise refuse("signature")
+        if is_granted_id(agent) and not may_say(author.given, Millis(message.at)):
+            raise refuse("grant")
         if self._past.known.get(envelope.id) or envelope.id in self._ids:
             raise refuse("id")
         thread = self._thread(agent, envelope)
@@ -836,7 +853,7 @@ class _Step:
             bodies,
             operation=operation_of(envelope.parts) if ours else "",
             key=envelope.key if ours else None,
-            verified=verified_as(envelope),
+            verified=verified_as(envelope, agent),
         )
         self._shown = after
         self._ids.add(envelope.id)
@@ -869,9 +886,11 @@ def is_told(message: t.LinkMessage, envelope: Envelope, room: RoomId) -> bool:
     return envelope.room == room and not message.signature
 
 
-def verified_as(envelope: Envelope) -> Verified:
-    """What is said of the signature of a message that was judged and found sound."""
-    return "unsigned" if envelope.v == UNSIGNED else "valid"
+def verified_as(envelope: Envelope, author: AgentId) -> Verified:
+    """What is said of a message of this author that was judged and found sound."""
+    if envelope.v == UNSIGNED:
+        return "unsigned"
+    return "home" if is_granted_id(author) else "valid"
 
 
 def posted_of(
@@ -930,6 +949,9 @@ def _evidence(entry: t.MemberEntry) -> Evidence:
         knock_signature=entry.knock_signature,
         terms=entry.terms,
         terms_signature=entry.terms_signature,
+        grant=entry.grant,
+        grant_signature=entry.grant_signature,
+        granted_as=entry.granted_as,
     )
 
 

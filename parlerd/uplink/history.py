@@ -20,13 +20,14 @@ from typing import NamedTuple, cast
 from parlerd.core import events as e
 from parlerd.core.envelope import SIGNED, Envelope
 from parlerd.core.errors import Refused
+from parlerd.core.grants import may_say
 from parlerd.core.messages import audience_key
-from parlerd.core.model import AgentId, By, Millis, Position, Seq, Shown, Via
+from parlerd.core.model import AgentId, By, Millis, Position, Seq, Shown, Via, is_granted_id
 from parlerd.core.public_line import first_line, next_line
 from parlerd.core.room import RoomState
 from parlerd.core.words import check_envelope
 from parlerd.engine.handles import Earlier
-from parlerd.identity.signatures import verify
+from parlerd.identity.proofs import bears
 from parlerd.operations import types as t
 from parlerd.store.port import StoredMessage
 from parlerd.uplink.arriving import KNOWN, decoded, is_told, posted_of, verified_as
@@ -87,6 +88,8 @@ def judge(page: t.LinkPage, mirror: RoomState, reader: AgentId, after: Seq, know
         thread = agent, audience_key(envelope.visibility)
         if envelope.v == SIGNED:
             _require_sound(message, envelope, mirror, before, lines, threads.get(thread))
+            if is_granted_id(agent) and not may_say(author.given, Millis(message.at)):
+                raise Contradicted("grant")
         if envelope.id in ids:
             raise Contradicted("id")
         if envelope.visibility is not None and reader not in envelope.visibility:
@@ -122,7 +125,7 @@ def _require_sound(
         raise Contradicted("form") from None
     if envelope.room != mirror.room:
         raise Contradicted("room")
-    if not verify(message.agent, "parler/message", message.body, message.signature):
+    if bears(AgentId(message.agent), mirror.home, message.body, message.signature) is None:
         raise Contradicted("signature")
     if previous is not None and envelope.previous != previous:
         raise Contradicted("thread")
@@ -135,5 +138,5 @@ def _require_sound(
 def _header(message: t.LinkMessage, envelope: Envelope, digest: bytes, by: By, *, is_opening: bool) -> e.Header:
     """The fact that the mirror would hold of the message. Position 0 is no fact's: the message is in no log here."""
     is_opening = message.opening and envelope.visibility is None and is_opening
-    event = posted_of(envelope, digest, message, is_opening=is_opening, verified=verified_as(envelope))
+    event = posted_of(envelope, digest, message, is_opening=is_opening, verified=verified_as(envelope, by.actor))
     return e.Header(position=Position(0), at=Millis(message.at), by=by, authority="arrived", event=event, body=digest)

@@ -43,6 +43,7 @@ from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.membership import shift_after, shifts_of
 from parlerd.core.messages import Thread
 from parlerd.core.model import AgentId, By, HomeId, MessageId, Millis, Position, RoomId, Seq
+from parlerd.core.receipts import FactRef
 from parlerd.core.room import Room
 from parlerd.core.words import LATE
 from parlerd.engine.actor import RoomActor
@@ -659,7 +660,9 @@ class Lane:
             return
         handle = self._desk.rooms.open_actor(self.room)
         if handle is not None and not handle.aggregate.state.epoch:
-            self._answer(post, Settled(Decision(answer=_late(answer)), (header,), Seq(answer.seq)))
+            self._answer(
+                post, Settled(Decision(answer=_late(answer)), (header,), Seq(answer.seq), receipt=_receipt(answer))
+            )
         else:
             self._link.spawn(self._numbered, post, answer, header, None)
 
@@ -685,7 +688,8 @@ class Lane:
             else:
                 shifts = shifts_of(room.state.membership, self.agent)
                 seq = Seq(seq + shift_after(shifts, room.newest_seq(self.agent)))
-        self._answer(post, Settled(Decision(replay=replay, answer=_late(answer)), (header,), seq))
+        decision = Decision(replay=replay, answer=_late(answer))
+        self._answer(post, Settled(decision, (header,), seq, receipt=_receipt(answer)))
 
     def _answer(self, post: Post, settled: Settled) -> None:
         submission, post.submission = post.submission, None
@@ -757,3 +761,8 @@ def _told(post: Post, posted: t.Posted) -> e.Header:
         key=command.idempotency_key,
         input=command.input,
     )
+
+
+def _receipt(answer: t.Posted) -> FactRef | None:
+    """What the room's home calls the message in receipts. A message is called by its id, whatever a home says."""
+    return FactRef(answer.id, answer.receipt.number or 0) if answer.receipt else None

@@ -37,6 +37,7 @@ from parlerd.core.membership import last_at_home, number_at_home, shift_after, s
 from parlerd.core.messages import audience_key
 from parlerd.core.model import AgentId, By, KeyId, MessageId, Millis, Position, RequestId, RoomId, Seq, Shown
 from parlerd.core.public_line import epoch_of, first_number
+from parlerd.core.receipts import FactRef
 from parlerd.core.room import Room
 from parlerd.core.statements import Rewind, Statement, encode
 from parlerd.engine.actor import RoomActor
@@ -252,7 +253,8 @@ class RemoteRoom(MirrorRoom):
         room = self.actor.aggregate
         [header] = await self._desk.library.few_facts(self.room, Position(position - 1), 1)
         seq = await self._desk.library.seq_at(room, room.view(agent), position)
-        return Settled(Decision(replay=position), (header,), seq)
+        receipt = FactRef(header.event.id) if isinstance(header.event, e.MessagePosted) else None
+        return Settled(Decision(replay=position), (header,), seq, receipt=receipt)
 
     # -- everything else -----------------------------------------------------------------------------------
 
@@ -591,6 +593,29 @@ class RemoteRoom(MirrorRoom):
             raise answers.refused(question.name, answer.code, answer.details)
         return answers.answered(question.name, answer.answer, self.home_name)
 
+    # -- agents without a key ------------------------------------------------------------------------------------
+
+    async def grant(self, by: By, command: c.AdmitGranted, signed: Attested) -> t.GrantedAtRoom:
+        room = self.actor.aggregate
+        now = Millis(max(self._desk.now_at(self._link.home), room.last_at))
+        room.decide(command, by=by, now=now, ids=self._desk.random)
+        params = t.GrantAtRoom(
+            room=self.room,
+            grant=signed.body,
+            grant_signature=signed.signature,
+            name=command.name,
+            token=command.token,
+            label=command.label,
+        )
+        granted = await self._link.call("link.grant", params, by=by.actor)
+        assert isinstance(granted, t.GrantedAtRoom)
+        await self._shown(lambda room: _is_in(room, command.agent))
+        return granted
+
+    async def ungrant(self, by: By, agent: AgentId) -> None:
+        await self._link.call("link.ungrant", t.UngrantAtRoom(room=self.room, agent=agent), by=by.actor)
+        await self._shown(lambda room: not _is_in(room, agent) or room.state.closed)
+
     # -- deleting ------------------------------------------------------------------------------------------------
 
     async def delete(self, by: By) -> None:
@@ -654,7 +679,12 @@ class RemoteRoom(MirrorRoom):
         return msgspec.structs.replace(answer, status="rewound")
 
     async def _revoke_again(self) -> None:
-        """End the session keys again that were revoked: of some the home may have lost that."""
+        """End the session keys and tokens again that were revoked: of some the home may have lost that."""
+        held = {token.agent for token in self._desk.rooms.home.aggregate.tokens.all()}
+        for member in list(self.aggregate.state.members.values()):
+            is_ours = member.given is not None and member.principal == self.aggregate.state.owner_principal
+            if is_ours and member.agent not in held:
+                await self._link.call("link.ungrant", t.UngrantAtRoom(room=self.room, agent=member.agent))
         for key in list(self.aggregate.state.keys.values()):
             if key.revoked:
                 try:

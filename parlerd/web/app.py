@@ -20,6 +20,7 @@ import json
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, get_origin
 from urllib.parse import unquote
@@ -66,10 +67,10 @@ Peer = tuple[str, int]
 
 
 class Web:
-    """The application. `stranger` makes the caller that somebody is who shows no token,
-    by the address of the other end of the connection; None where it does not matter. `folder` is for files of no
-    name. `process` finds the process at the other end, by its address; 0 where it cannot be seen. It may take a
-    while."""
+    """The application. `stranger` makes the caller that somebody is who shows no token, by the address of the other end
+    of the connection; None where it does not matter. `guesser` makes the caller for which wrong tokens are counted, one
+    for everybody where it is left out. `folder` is for files of no name. `process` finds the process at the other end,
+    by its address; 0 where it cannot be seen. It may take a while."""
 
     def __init__(
         self,
@@ -78,9 +79,12 @@ class Web:
         stranger: Callable[[Peer | None], Caller],
         folder: Path | None = None,
         process: Callable[[Peer], int] = lambda peer: 0,
+        *,
+        guesser: Callable[[Peer | None], Caller] | None = None,
     ) -> None:
         self._folder = folder
         self._process = process
+        self._guesser = guesser or (lambda peer: stranger(None))
         self._engine = engine
         self._tokens = tokens
         self._stranger = stranger
@@ -150,7 +154,9 @@ class Web:
         if operation.name == "blob.get":
             found, _ = await self._called(OPERATIONS["blob.find"], given, asker, request, is_text=is_text)
             assert isinstance(found, t.FoundBlob)
-            return Download(self._engine, self._tokens, asker, found, _refused, _COMMON, self._folder)
+            assert asker.token is not None
+            using = partial(self._tokens.using, asker.token)
+            return Download(self._engine, asker.caller, using, found, _refused, _COMMON, self._folder)
         if operation.stream:
             if request.method == "HEAD":
                 raise Refused("unknown_operation", "A stream has no head alone.", tool_hint="Ask with GET.")
@@ -230,7 +236,7 @@ class Web:
         if kind.lower() != "bearer" or not text:
             raise Refused("token_required")
         seen = await self._seen(request) if is_seen else UNSEEN
-        return Asker(*await self._tokens.caller_of(text.strip(), self._stranger(None), seen))
+        return Asker(*await self._tokens.caller_of(text.strip(), self._guesser(_peer_of(request)), seen))
 
     async def _knocker(self, request: Request) -> Asker:
         """Whoever wants to come in and shows no token. It sends JSON, as every visitor does."""
@@ -264,6 +270,7 @@ class Web:
     ) -> tuple[t.Result, str | None]:
         """What the engine answers, and the idempotency key of the call if it has one. The call ends when its token
         does, and when whoever asked is gone. Raises `ParlerError`."""
+        brings_receipt = _wants_receipt(operation, given)
         params, key = _params(operation, given, request, is_text=is_text)
         if asker.token is None:
             return await self._engine.call(operation.name, params, asker.caller), key
@@ -272,7 +279,8 @@ class Web:
         failed: list[ParlerError] = []
         with self._tokens.using(asker.token) as scope:
             if not operation.waits:
-                return await self._engine.call(operation.name, params, asker.caller), key
+                result = await self._engine.call(operation.name, params, asker.caller)
+                return (await self._with_receipt(result, asker) if brings_receipt else result), key
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(until_gone, request.receive, nursery.cancel_scope)
                 try:
@@ -286,6 +294,19 @@ class Web:
         if failed:
             raise failed[0]
         raise Refused("token_invalid" if scope.cancelled_caught else "cancelled")
+
+    async def _with_receipt(self, result: t.Result, asker: Asker) -> t.Result:
+        """The answer of a write with its receipt. What was done is answered, also where no receipt can be had now."""
+        named = getattr(result, "receipt", None)
+        if not isinstance(named, t.ReceiptRef):
+            return result
+        try:
+            params = t.GetReceipt(id=named.fact, room=getattr(result, "room", None))
+            given = await self._engine.call("receipt.get", params, asker.caller)
+        except ParlerError:
+            return result
+        assert isinstance(given, t.ReceiptGiven)
+        return msgspec.structs.replace(result, receipt=msgspec.structs.replace(named, text=given.receipt))
 
     async def _uploaded(self, operation: t.Operation, asker: Asker, request: Request) -> Response:
         """A file that comes as the body of a request. Whoever may bring none is told before its body is read."""
@@ -349,6 +370,16 @@ async def _given(operation: t.Operation, request: Request) -> tuple[dict[str, An
             raise _invalid(name, f"`{name}` stands in the path.")
         given[name] = value
     return given, is_text
+
+
+def _wants_receipt(operation: t.Operation, given: dict[str, Any]) -> bool:
+    """Whether the receipt of a write is to come along. This is no parameter of the operation, so it is taken out: the
+    same request with it and without is the same."""
+    if not description.has_receipt(operation) or "receipt" not in given:
+        return False
+    if given.pop("receipt") != "text":
+        raise _invalid("receipt", "`receipt` is `text`, or is left out.")
+    return True
 
 
 def _params(

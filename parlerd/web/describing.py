@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from parlerd.operations import types as t
-from parlerd.web.description import CONTRACT, contract_file, served, summary_of
+from parlerd.web.description import CONTRACT, contract_file, has_receipt, served, summary_of
 
 _FILES: Final = ("blob.put", "blob.get")
 _REF: Final = "#/components/schemas/{name}"
@@ -78,6 +78,8 @@ def _described(operation: t.Operation, components: dict[str, Any]) -> dict[str, 
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in in_path
     ]
     others = {name: schema for name, schema in properties.items() if name not in (*in_path, "idempotency_key")}
+    if has_receipt(operation):
+        others["receipt"] = {"enum": ["text"]}
     described: dict[str, Any] = {
         "operationId": operation.name,
         "summary": summary_of(operation),

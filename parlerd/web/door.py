@@ -1,18 +1,20 @@
-"""HTTP/1.1 on a port of this machine, for an application that speaks ASGI.
+"""HTTP/1.1 on a port of this machine or of a relay, for an application that speaks ASGI.
 
     head      16 KiB at most, within 5 seconds, read in small pieces: h11 lets a larger head pass that comes at once
     checks    of every request, and not of the connection: the Host is ours, an Origin is ours, nothing is upgraded, a
               body has one length, the path is plain
-    body      1 MiB at most, within 10 seconds, read before the application is asked
+    body      1 MiB at most, within 10 seconds, read before the application is asked; 16 KiB of who showed nothing
     file      256 MiB at most, within 10 minutes, read by the application piece by piece, each within 10 seconds
-    answer    then the next request, within 15 seconds
+    answer    then the next request, within 15 seconds; who showed nothing comes again on another connection
 
 h11 reads and writes the protocol; the sockets, the clock and the bounds are ours. Why no server from a library: those
 that were tried check the first request of a connection, take HTTP/2 and WebSockets that nobody asked for, and let a
 slow body live for ever (docs/architecture.md).
 
-Not here: routes and tokens (`app`). Above: the daemon. Below: `h11`, trio. Invariants: what fails in one connection
-ends that connection alone; a request that is refused here reaches no application; nothing of a request is logged.
+What a door asks of each request beside this, its guard says (`Guard`): on a port of this machine the Host alone; before
+a relay also whether a token was shown. Not here: routes and tokens (`app`). Above: the daemon and the relay. Below:
+`h11`, trio. Invariants: what fails in one connection ends that connection alone; a request that is refused here reaches
+no application; nothing of a request is logged.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import logging
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from urllib.parse import unquote_to_bytes
 
 import h11
@@ -37,6 +39,8 @@ MAX_HEAD: Final = 16 * 1024
 HEAD_S: Final = 5.0
 MAX_BODY: Final = 1024 * 1024
 BODY_S: Final = 10.0
+MAX_STRANGE_BODY: Final = 16 * 1024
+"""Bytes of a body of somebody whom the guard does not know."""
 MAX_FILE: Final = 256 * 1024 * 1024
 """Bytes of a file: as many as the setting `blob_max_bytes` allows by itself."""
 FILE_S: Final = 600.0
@@ -58,26 +62,71 @@ Application = Callable[
 """An application of ASGI 3, for requests alone."""
 
 
-class _Bad(Exception):
-    """A request that is answered here, and ends its connection."""
+class Guard(Protocol):
+    """What is asked of each request of a connection before anything is done for it."""
+
+    def is_host(self, host: bytes) -> bool:
+        """Whether a `Host` is one of this door's."""
+        ...
+
+    def is_origin(self, origin: bytes) -> bool:
+        """Whether a page of this `Origin` may ask."""
+        ...
+
+    def knows(self, scope: Message) -> bool:
+        """Whether whoever asks showed what lets the connection go on, with a body of full size. Raises `Turned` for
+        somebody who is answered nothing else."""
+        ...
+
+
+class Turned(Exception):
+    """A request that is answered here with this status, and ends its connection."""
 
     def __init__(self, status: int) -> None:
         super().__init__(status)
         self.status = status
 
 
+class Names:
+    """The guard of a door of this machine: `names` are what a `Host` may say, with the port, and what an `Origin` may
+    say after `http://`. Everybody may go on."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = frozenset(name.encode() for name in names)
+
+    def is_host(self, host: bytes) -> bool:
+        return host in self._names
+
+    def is_origin(self, origin: bytes) -> bool:
+        return origin.removeprefix(b"http://") in self._names
+
+    def knows(self, scope: Message) -> bool:
+        return True
+
+
 class Door:
-    """The connections of one listener."""
+    """The connections of one application. `guard` is that of connections that bring none of their own, `is_upload` says
+    whether the body of a request is a file, and `most` is how many connections there may be; further ones are closed at
+    once."""
 
     def __init__(
-        self, app: Application, names: Iterable[str], *, is_upload: Callable[[Message], bool] = lambda scope: False
+        self,
+        app: Application,
+        guard: Guard,
+        *,
+        is_upload: Callable[[Message], bool] = lambda scope: False,
+        most: int = MAX_CONNECTIONS,
     ) -> None:
-        """`names` are what a `Host` may say, with the port, and what an `Origin` may say after `http://`. `is_upload`
-        says whether the body of a request is a file."""
         self._app = app
+        self._guard = guard
         self._is_upload = is_upload
-        self._names = frozenset(name.encode() for name in names)
+        self._most = most
         self._connections = 0
+
+    @property
+    def connections(self) -> int:
+        """How many there are."""
+        return self._connections
 
     async def serve(self, listener: trio.SocketListener) -> None:
         """Take connections in until cancelled; then the listener is closed."""
@@ -91,15 +140,23 @@ class Door:
             host, port = "", 0  # it is gone already
         await self.visit(stream, (host, port))
 
-    async def visit(self, stream: trio.abc.Stream, peer: tuple[str, int] = ("", 0)) -> None:
-        """Serve one connection until it ends, and close it. `peer` is the address of its other end."""
-        if self._connections >= MAX_CONNECTIONS:
+    async def visit(
+        self,
+        stream: trio.abc.Stream,
+        peer: tuple[str, int] = ("", 0),
+        *,
+        guard: Guard | None = None,
+        begun: bytes = b"",
+    ) -> None:
+        """Serve one connection until it ends, and close it. `peer` is the address of its other end, `begun` what came
+        of it already, and `guard` its own."""
+        if self._connections >= self._most:
             await stream.aclose()
             return
         self._connections += 1
         try:
             async with stream:
-                await _Visit(stream, self._app, self._names, peer, self._is_upload).run()
+                await _Visit(stream, self._app, guard or self._guard, peer, self._is_upload, begun).run()
         except* (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError, OSError):
             pass  # whoever was there is gone, or reads nothing
         except* Exception as group:
@@ -124,15 +181,20 @@ class _Visit:
         self,
         stream: trio.abc.Stream,
         app: Application,
-        names: frozenset[bytes],
+        guard: Guard,
         peer: tuple[str, int],
         is_upload: Callable[[Message], bool],
+        begun: bytes,
     ) -> None:
         self._stream = stream
         self._is_upload = is_upload
         self._peer = peer
         self._app = app
-        self._names = names
+        self._guard = guard
+        self._begun = begun
+        """What came before the connection was led here, and was not looked at yet."""
+        self._knows = False
+        """Whether the guard knows who asks by the request under way."""
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
         self._has_begun = False
         """Whether the answer to the request under way has begun."""
@@ -161,7 +223,7 @@ class _Visit:
                 self._comes, self._file_by = self._is_upload(scope), trio.current_time() + FILE_S
                 self._body = None if self._comes else await self._whole_body()
                 await self._app(scope, self._receive, self._send)
-            except _Bad as bad:
+            except Turned as bad:
                 await self._refuse(bad.status)
                 return
             except h11.RemoteProtocolError as error:
@@ -185,39 +247,49 @@ class _Visit:
             if event is not h11.NEED_DATA:
                 return None
             if size > MAX_HEAD:
-                raise _Bad(431)
+                raise Turned(431)
             data = b""
             with trio.move_on_at(deadline) as waited:
-                data = bytes(await self._stream.receive_some(_PIECE))
+                data = await self._some(_PIECE)
             if waited.cancelled_caught:
                 if size:
-                    raise _Bad(408)
+                    raise Turned(408)
                 return None
             if not size and data:
                 deadline = trio.current_time() + HEAD_S
             size += len(data)
             self._h11.receive_data(data)
 
+    async def _some(self, most: int) -> bytes:
+        """The next bytes, at most so many."""
+        if self._begun:
+            data, self._begun = self._begun[:most], self._begun[most:]
+            return data
+        return bytes(await self._stream.receive_some(most))
+
     def _checked(self, request: h11.Request) -> Message:
-        """The scope of a request. Raises `_Bad`."""
+        """The scope of a request. Raises `Turned`."""
         if request.http_version != b"1.1":
-            raise _Bad(505)
+            raise Turned(505)
         headers = [(name.lower(), value) for name, value in request.headers]
         found: dict[bytes, list[bytes]] = {}
         for name, value in headers:
             found.setdefault(name, []).append(value)
         if sum(len(name) + len(value) for name, value in headers) + len(request.target) > MAX_HEAD:
-            raise _Bad(431)
-        if found.get(b"host", []) not in ([name] for name in self._names):
-            raise _Bad(421 if len(found.get(b"host", [])) == 1 else 400)
-        if any(origin.removeprefix(b"http://") not in self._names for origin in found.get(b"origin", [])):
-            raise _Bad(403)
+            raise Turned(431)
+        hosts = found.get(b"host", [])
+        if len(hosts) != 1:
+            raise Turned(400)
+        if not self._guard.is_host(hosts[0]):
+            raise Turned(421)
+        if not all(map(self._guard.is_origin, found.get(b"origin", []))):
+            raise Turned(403)
         if b"upgrade" in found or b"transfer-encoding" in found:
             # A body that comes in chunks has no length that could be refused before it was read.
-            raise _Bad(400 if b"upgrade" not in found else 426)
+            raise Turned(400 if b"upgrade" not in found else 426)
         length = found.get(b"content-length", [b"0"])[0]
         if any(expected.lower() != b"100-continue" for expected in found.get(b"expect", [])):
-            raise _Bad(417)
+            raise Turned(417)
         path, _, query = request.target.partition(b"?")
         path = _plain(path)
         _decoded(query)
@@ -235,25 +307,27 @@ class _Visit:
             "client": self._peer,
             "server": None,
         }
-        if int(length) > (MAX_FILE if self._is_upload(scope) else MAX_BODY):
-            raise _Bad(413)
+        self._knows = self._guard.knows(scope)
+        most = MAX_FILE if self._is_upload(scope) else MAX_BODY
+        if int(length) > (most if self._knows else MAX_STRANGE_BODY):
+            raise Turned(413)
         return scope
 
     async def _whole_body(self) -> bytes:
-        """The body of a request. Raises `_Bad`."""
+        """The body of a request. Raises `Turned`."""
         body, deadline = bytearray(), trio.current_time() + BODY_S
         while not isinstance(event := self._h11.next_event(), h11.EndOfMessage):
             if isinstance(event, h11.Data):
                 body += event.data
                 continue
             if event is not h11.NEED_DATA:
-                raise _Bad(400)
+                raise Turned(400)
             await self._let_come()
             data = b""
             with trio.move_on_at(deadline) as waited:
-                data = bytes(await self._stream.receive_some(_PIECE))
+                data = await self._some(_PIECE)
             if waited.cancelled_caught:
-                raise _Bad(408)
+                raise Turned(408)
             self._h11.receive_data(data)
         return bytes(body)
 
@@ -292,7 +366,7 @@ class _Visit:
             await self._let_come()
             data = b""
             with trio.move_on_at(min(trio.current_time() + BODY_S, self._file_by)) as waited:
-                data = bytes(await self._stream.receive_some(_FILE_PIECE))
+                data = await self._some(_FILE_PIECE)
             if waited.cancelled_caught:
                 return {"type": "http.disconnect"}
             self._h11.receive_data(data)
@@ -302,7 +376,7 @@ class _Visit:
         part of that is kept."""
         ahead = 0
         while ahead <= MAX_HEAD:
-            data = bytes(await self._stream.receive_some(_PIECE))
+            data = await self._some(_PIECE)
             self._h11.receive_data(data)
             if not data:
                 return
@@ -312,6 +386,8 @@ class _Visit:
         if message["type"] == "http.response.start":
             self._has_begun = True
             headers = [(bytes(name), bytes(value)) for name, value in message.get("headers", ())]
+            if not self._knows:
+                headers.append((b"connection", b"close"))
             self._unsent = [h11.Response(status_code=message["status"], headers=headers)]
             return
         # The head goes with what comes first: one write, and one time that the other side wakes up.
@@ -342,7 +418,12 @@ class _Visit:
             (b"content-length", b"%d" % len(body)),
             (b"connection", b"close"),
             (b"cache-control", b"no-store"),
+            (b"x-content-type-options", b"nosniff"),
+            (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+            (b"referrer-policy", b"no-referrer"),
+            (b"cross-origin-resource-policy", b"same-origin"),
             (b"parler-version", CONTRACT.encode()),
+            *([(b"retry-after", b"1")] if status == 429 else []),
         ]
         said: list[_Said] = [h11.Response(status_code=status, headers=headers)]
         await self._say(*said, *([] if self._is_head else [h11.Data(data=body)]), h11.EndOfMessage())
@@ -352,27 +433,27 @@ class _Visit:
         """Read a little of what nobody wants: an end over unread bytes takes the answer away from the client."""
         with trio.move_on_after(DRAIN_S):
             left = MAX_DRAIN
-            while left > 0 and (data := await self._stream.receive_some(_FILE_PIECE)):
+            while left > 0 and (data := await self._some(_FILE_PIECE)):
                 left -= len(data)
 
 
 def _plain(path: bytes) -> bytes:
     """A path as it is: its segments may be escaped, and are decoded after they were told apart. What could lead
-    elsewhere is refused, and what is no text. Raises `_Bad`."""
+    elsewhere is refused, and what is no text. Raises `Turned`."""
     if not path.startswith(b"/") or not path.isascii():
-        raise _Bad(400)
+        raise Turned(400)
     for segment in path.split(b"/"):
         text = _decoded(segment)
         if text in (".", "..") or not text.isprintable():
-            raise _Bad(400)
+            raise Turned(400)
     return path
 
 
 def _decoded(text: bytes) -> str:
-    """An escaped text. Raises `_Bad` for one that is none."""
+    """An escaped text. Raises `Turned` for one that is none."""
     if re.search(rb"%(?![0-9A-Fa-f]{2})", text):
-        raise _Bad(400)
+        raise Turned(400)
     try:
         return unquote_to_bytes(text).decode()
     except UnicodeDecodeError:
-        raise _Bad(400) from None
+        raise Turned(400) from None

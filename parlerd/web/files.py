@@ -15,7 +15,7 @@ import errno
 import os
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import IO, Final
@@ -28,7 +28,7 @@ from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import blob_id
 from parlerd.engine.callers import Caller
 from parlerd.operations import types as t
-from parlerd.web.ports import Asker, Serving, TokenBook
+from parlerd.web.ports import Asker, Serving
 
 _PIECE: Final = 256 * 1024
 _AS_FILE: Final = {"Content-Security-Policy": "default-src 'none'; sandbox"}
@@ -36,7 +36,7 @@ _AS_FILE: Final = {"Content-Security-Policy": "default-src 'none'; sandbox"}
 
 async def upload(engine: Serving, asker: Asker, room: str, request: Request, folder: Path | None) -> t.BlobPut:
     """Bring the body of a request to the home of a room. Raises `ParlerError`."""
-    with _opened(asker, folder) as (file, caller, number):
+    with _opened(asker.caller, folder) as (file, caller, number):
         try:
             async for piece in _pieces(request):
                 await engine.aside(partial(_write, file, piece))
@@ -67,28 +67,32 @@ class Download(Response):
     def __init__(
         self,
         engine: Serving,
-        tokens: TokenBook,
-        asker: Asker,
+        asker: Caller,
+        using: Callable[[], AbstractContextManager[object]],
         found: t.FoundBlob,
         refused: Callable[[ParlerError], Response],
         headers: dict[str, str],
         folder: Path | None,
+        *,
+        over: str = "token_invalid",
     ) -> None:
+        """`using` is entered while the bytes come and go, and left when whoever asks may have no more of them, which
+        the code `over` says."""
         super().__init__(None, 200, {**headers, **_AS_FILE}, "application/octet-stream")
         self.headers["content-length"] = str(found.brings.size)
         self.headers["content-disposition"] = f'attachment; filename="{blob_id(found.brings.blob)}"'
         self._engine = engine
-        self._tokens = tokens
         self._asker = asker
+        self._using = using
+        self._over = over
         self._found = found
         self._refused = refused
         self._folder = folder
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        assert self._asker.token is not None
-        has_begun, error = False, ParlerError("token_invalid")
+        has_begun, error = False, ParlerError(self._over)
         try:
-            with self._tokens.using(self._asker.token), _opened(self._asker, self._folder) as (file, caller, number):
+            with self._using(), _opened(self._asker, self._folder) as (file, caller, number):
                 await self._fetch(caller, number)
                 has_begun = True
                 await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
@@ -124,10 +128,10 @@ def _read(file: IO[bytes], at: int, still_wanted: object) -> bytes:
 
 
 @contextmanager
-def _opened(asker: Asker, folder: Path | None) -> Iterator[tuple[IO[bytes], Caller, int]]:
+def _opened(asker: Caller, folder: Path | None) -> Iterator[tuple[IO[bytes], Caller, int]]:
     """A file without a name, and a caller that handed it over under a number. Raises `ParlerError`: `store_full`,
     `file_refused`."""
-    caller = Caller(asker.caller.facts)
+    caller = Caller(asker.facts)
     try:
         with tempfile.TemporaryFile(buffering=0, dir=folder) as file:
             try:

@@ -1,7 +1,7 @@
 """The door over HTTP of this machine's daemon: opened when a person asks, on loopback alone.
 
-Not here: what it answers (`app`). Above: the daemon. Below: `door`. Invariants: no other machine reaches it; without a
-token no other user of this machine is let in, where the system tells users apart.
+Not here: what it answers (`app` for programs, `pages` for browsers). Above: the daemon. Below: `door`. Invariants: no
+other machine reaches it; without a token no other user of this machine is let in, where the system tells users apart.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import errno
 import os
 import socket
 import sys
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -21,8 +22,9 @@ from parlerd.core.model import PrincipalId
 from parlerd.engine.authority import of_visitor
 from parlerd.engine.callers import Caller, Facts
 from parlerd.web.app import Peer, Web, is_upload
-from parlerd.web.door import Door
-from parlerd.web.ports import Serving, TokenBook
+from parlerd.web.door import Application, Door, Message, Names
+from parlerd.web.pages.app import Pages, owns
+from parlerd.web.ports import Serving, TokenBook, ViewerBook
 
 ADDRESS: Final = "127.0.0.1"
 
@@ -34,11 +36,14 @@ class LocalDoor:
         self,
         engine: Serving,
         tokens: TokenBook,
+        viewers: ViewerBook,
         principal: PrincipalId,
         nursery: trio.Nursery,
         folder: Path | None = None,
     ) -> None:
         """`folder` is where files of no name are put, which other users cannot look into."""
+        # Who looks on in a browser stays let in while the door is closed for a moment.
+        self._pages = Pages(engine, viewers, lambda: self._stranger(None), self._is_own, folder)
         self._engine = engine
         self._tokens = tokens
         self._principal = principal
@@ -75,7 +80,7 @@ class LocalDoor:
         # A client names no port where that is the one of HTTP.
         names = [name if port == 80 else f"{name}:{port}" for name in (ADDRESS, "localhost")]
         web = Web(self._engine, self._tokens, self._stranger, self._folder, self._process)
-        door = Door(web.app, names, is_upload=is_upload)
+        door = Door(beside(self._pages.app, web.app), Names(names), is_upload=is_upload)
         self._open, self._is_shut = trio.CancelScope(), trio.Event()
         self._nursery.start_soon(self._serve, door, listener, self._open, self._is_shut)
         return f"http://{ADDRESS}:{port}"
@@ -98,15 +103,30 @@ class LocalDoor:
             self._open.cancel()
             await self._is_shut.wait()
 
+    def _is_own(self, peer: Peer | None) -> bool:
+        """Whether a process of this user is at the other end of a connection, as far as the system tells."""
+        return peer is not None and user_of(peer, (ADDRESS, self._port)) in (os.getuid(), None)
+
     def _stranger(self, peer: Peer | None) -> Caller:
         """Whoever shows no token: one for all, so that whoever guesses on many connections guesses once. Who is of this
         user, as far as the system tells, may knock and is let in: everybody on this machine reaches this address."""
-        is_own = peer is not None and user_of(peer, (ADDRESS, self._port)) in (os.getuid(), None)
+        is_own = self._is_own(peer)
         authority = of_visitor(self._principal, is_let_in=self.lets_in and is_own, is_own=is_own)
         return Caller(Facts("http", "http", authority))
 
     def _process(self, peer: Peer) -> int:
         return process_of(peer, (ADDRESS, self._port))
+
+
+def beside(pages: Application, programs: Application) -> Application:
+    """Pages at their paths, and what programs ask for at all others."""
+
+    async def either(
+        scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
+    ) -> None:
+        await (pages if owns(scope["path"]) else programs)(scope, receive, send)
+
+    return either
 
 
 def user_of(peer: Peer, door: Peer, tables: Path = Path("/proc/net")) -> int | None:

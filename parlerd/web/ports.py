@@ -1,7 +1,7 @@
 """What the application asks of the home that it stands before.
 
-Above: `app`, `events`, `files`, `local`. Below: the engine's callers and tokens. Invariant: nothing else of the engine
-is asked here.
+Above: `app`, `events`, `files`, `local`, `pages`. Below: the engine's callers, tokens and watch codes. Invariant:
+nothing else of the engine is asked here.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol, TypeVar
 import trio
 
 from parlerd.core.tokens import Token
+from parlerd.core.watch_codes import WatchCode
 from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.operations import types as t
 
@@ -47,6 +48,18 @@ class TokenBook(Protocol):
     def count(self, token: Token) -> int: ...
 
     async def handle_of(self, token: Token, wanted: str) -> str: ...
+
+
+class ViewerBook(Protocol):
+    """Who looks on in a browser: `engine.viewers.Viewers`."""
+
+    async def open(self, typed: str, stranger: Caller, *, is_own: bool) -> WatchCode: ...
+
+    def caller_of(self, id: str) -> Caller: ...
+
+    def using(self, id: str) -> AbstractContextManager[trio.CancelScope]: ...
+
+    def count(self, id: str) -> int: ...
 
 
 class Asker(NamedTuple):

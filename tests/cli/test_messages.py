@@ -510,6 +510,25 @@ def test_why_of_an_unknown_message_exits_1(shell: Shell, make: Callable[[], Parl
     assert set(ran.document["error"]) >= {"code", "message", "action", "retryable", "hint"}
 
 
+def test_disclosures_name_to_whom_each_of_ones_messages_was_shown_and_what_follows(shell: Shell) -> None:
+    bob = t.Disclosure(agent="UB", name="bob", at=2)
+    told = [
+        t.DisclosedMessage(id="m_1", seq=4, at=1, author="ann", shown=[bob]),
+        t.DisclosedMessage(id="m_2", seq=5, at=1, author="ann", shown=[]),
+    ]
+    listed = t.Disclosures(room=ROOM, name="auth", messages=told, upto=5, more=True)
+    shell.daemon.answers(
+        "message.disclosures", listed, t.Disclosures(room=ROOM, name="auth", messages=[], upto=0, more=False)
+    )
+    ran = shell.run("disclosures", "--after", "3", "--room", "auth")
+    assert shell.daemon.asked[-1].params == t.ListDisclosures(room="auth", after=3)
+    assert re.search(r"#4 of ann, .*:\n  bob ", ran.stdout)
+    assert "shown to nobody yet" in ran.stdout
+    assert f"parler disclosures --room {ROOM} --after 5" in ran.stderr.splitlines()
+    assert "None of the messages that were looked at in 'auth' is yours." in shell.run("disclosures").stdout
+    assert shell.run("disclosures", "--json").document["name"] == "auth"
+
+
 def test_why_prints_the_ladder_of_each_reader(shell: Shell) -> None:
     ladder = t.ReaderLadder(
         agent="UB", name="bob", stages=[t.StageReached(stage="stored", at=1), t.StageReached(stage="read", at=2)]
@@ -579,6 +598,7 @@ def test_the_head_of_a_usual_message_is_number_time_and_author(shell: Shell) -> 
     ("more", "said"),
     [
         ({"verified": "invalid"}, "NOT VERIFIED (invalid)"),
+        ({"verified": "home"}, "NOT SIGNED BY ITS AUTHOR (home: the relay's word)"),
         ({"private": True}, "private"),
         ({"to": ["bob", "carol"]}, "to bob, carol"),
         ({"kind": "review"}, "review"),

@@ -72,6 +72,23 @@ def test_nothing_is_asked_for_but_what_is_given_and_the_usual(shell: Shell) -> N
     ]
 
 
+def test_whoever_mints_for_a_relay_is_told_where_it_is_and_by_which_file_clients_trust_it(shell: Shell) -> None:
+    file = "/home/ann/.parler/authorities/team 7f3k2q.pem"
+    there = msgspec.structs.replace(minted("https://192.0.2.7:7777", agent="ci"), authority_file=file)
+    shell.daemon.answers("token.mint", there)
+    ran = shell.run("token", "mint", "--room", "team", "--name", "ci", env=PLAIN)
+    assert ran.code == 0
+    assert "URL: https://192.0.2.7:7777" in ran.stdout.splitlines()
+    assert f"CA: {file}" in ran.stdout.splitlines()
+    [call] = [line for line in ran.stderr.splitlines() if line.startswith("curl")]
+    assert call.startswith(f"curl --cacert '{file}' ")
+    assert call.endswith(" https://192.0.2.7:7777/v1/me")
+    assert " -k" not in ran.stdout + ran.stderr
+    assert "serve-http" not in ran.stderr
+    assert shell.daemon.params_of("token.mint") == [t.MintToken(room="team", name="ci")]
+    assert shell.run("token", "mint", "--here", "--name", "ci").code == 2
+
+
 def test_whoever_mints_is_told_how_to_use_it_or_how_to_open_the_door_first(shell: Shell) -> None:
     shell.daemon.answers("token.mint", minted(), minted(URL))
     closed = shell.run("token", "mint")

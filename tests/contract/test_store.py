@@ -39,6 +39,8 @@ from parlerd.core.model import (
 )
 from parlerd.core.public_line import first_number, line_after_rewind, next_line
 from parlerd.core.recall import asked, parse, words_of
+from parlerd.core.receipts import EVERYBODY, MYSELF, FactRef, Numbered, fact_id, first_line
+from parlerd.core.receipts import next_line as next_line_of_own
 from parlerd.store.memory import MemoryStore
 from parlerd.store.port import (
     Append,
@@ -1650,5 +1652,94 @@ def test_a_large_value_is_read_with_its_fact_and_nothing_of_a_deleted_rooms_stat
     _do(store, BuryRoom(ROOM, Millis(7)))
     assert store.state_versions(ROOM, "_shared", "turn", Position(99), 9) == store.state_at(ROOM, Position(99)) == []
     assert store.state_at(OTHER, Position(99)) == [2]
+    _clear(store, ROOM, 3)
+    assert store.check() == []
+
+
+# -- own lines ---------------------------------------------------------------------------------------------
+
+
+def _with_lines(store: Store) -> dict[Position, FactRef]:
+    """Facts of two agents for three audiences, in two appends."""
+    closed = fact(5, e.RoomClosed(), operation="session.close")
+    first = append(opened(), message(2), message(3, BEN), message(4, visible_to=(ANN, BEN)), closed, own_lines=True)
+    second = append(message(6), message(7, BEN), message(8, visible_to=(ANN, BEN)), own_lines=True)
+    named: dict[Position, FactRef] = {}
+    for write in (first, second):
+        (outcome,) = store.transact([[write]])
+        assert outcome.error is None
+        named |= {position: ref for (room, position), ref in outcome.numbers.items() if room == ROOM}
+    return named
+
+
+def test_each_fact_has_the_next_number_of_its_actor_and_audience(store: Store) -> None:
+    named = _with_lines(store)
+    mine = first_line(ROOM, ANN, MYSELF)
+    # What follows from a request, as that the room was opened does here, has none.
+    assert named == {
+        2: FactRef("m_r_one_2", 1),
+        3: FactRef("m_r_one_3", 1),
+        4: FactRef("m_r_one_4", 1),
+        5: FactRef(fact_id(mine, 1), 1),
+        6: FactRef("m_r_one_6", 2),
+        7: FactRef("m_r_one_7", 2),
+        8: FactRef("m_r_one_8", 2),
+    }
+    line = first_line(ROOM, ANN, EVERYBODY)
+    for position, number in ((2, 1), (6, 2)):
+        found = store.receipted(ROOM, Position(position))
+        assert found is not None
+        assert (found.numbered, found.unaltered) == (Numbered(number, line), True)
+        line = next_line_of_own(line, found.digest)
+    assert store.place_in_line(ROOM, first_line(ROOM, ANN, EVERYBODY), 2) == 6
+    assert store.place_in_line(ROOM, first_line(ROOM, ANN, EVERYBODY), 3) is None
+    assert store.place_in_line(OTHER, first_line(ROOM, ANN, EVERYBODY), 2) is None
+    assert store.first_unlined(ROOM) is None
+    assert store.check() == []
+
+
+def test_a_fact_is_given_for_its_receipt_with_what_opens_it(store: Store) -> None:
+    _with_lines(store)
+    found = store.receipted(ROOM, Position(4))
+    assert found is not None
+    assert (found.body, found.signature) == (b"r_one:4", SIGNATURE)
+    assert msgspec.msgpack.decode(found.event)["id"] == "m_r_one_4"
+    assert store.receipted(ROOM, Position(9)) is None
+    assert store.receipted(ROOM, Position(0)) is None
+    assert store.receipted(OTHER, Position(1)) is None
+    _do(store, EraseBodies(ROOM, [Position(4)]))
+    erased = store.receipted(ROOM, Position(4))
+    assert erased is not None
+    assert (erased.body, erased.digest, erased.numbered) == (None, found.digest, found.numbered)
+
+
+def test_an_append_that_is_refused_takes_no_number(store: Store) -> None:
+    _with_lines(store)
+    refused = append(message(9), expected=3, own_lines=True)
+    outcomes = store.transact([[refused], [append(message(9), own_lines=True)]])
+    assert [each.error is None for each in outcomes] == [False, True]
+    assert outcomes[0].numbers == {}
+    assert outcomes[1].numbers == {(ROOM, Position(9)): FactRef("m_r_one_9", 3)}
+
+
+def test_a_log_without_own_lines_has_no_numbers(store: Store) -> None:
+    (outcome,) = store.transact([[append(opened(), message(2))]])
+    assert outcome.numbers == {}
+    found = store.receipted(ROOM, Position(2))
+    assert found is not None
+    assert found.numbered is None
+    # A file from before own lines goes on with them.
+    (later,) = store.transact([[append(message(3), own_lines=True)]])
+    assert later.numbers == {(ROOM, Position(3)): FactRef("m_r_one_3", 1)}
+    store.rebuild_index()
+    assert store.receipted(ROOM, Position(3)) is not None
+    assert store.first_unlined(ROOM) is None
+
+
+def test_nothing_of_a_deleted_rooms_lines_is_left(store: Store) -> None:
+    _with_lines(store)
+    _do(store, BuryRoom(ROOM, Millis(9_000)))
+    assert store.receipted(ROOM, Position(2)) is None
+    assert store.place_in_line(ROOM, first_line(ROOM, ANN, EVERYBODY), 1) is None
     _clear(store, ROOM, 3)
     assert store.check() == []

@@ -6,7 +6,7 @@ import json
 import subprocess
 import threading
 from http.client import HTTPConnection
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote, urlsplit
 
 import pytest
@@ -33,7 +33,7 @@ class Program:
             is_json = answer.headers["Content-Type"] == "application/json"
             return answer.status, json.loads(text) if is_json else text.decode()
 
-    def __enter__(self) -> Program:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

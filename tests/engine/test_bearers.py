@@ -17,8 +17,10 @@ from parlerd.core.errors import Refused
 from parlerd.core.model import RoomId
 from parlerd.core.tokens import DAY_MS, MAX_DAYS, Token
 from parlerd.engine.authority import Authority
+from parlerd.engine.authors import LocalAuthor
 from parlerd.engine.bearers import TokenHandlers, Tokens
 from parlerd.engine.callers import Caller, Facts
+from parlerd.engine.granted import TokensThere
 from parlerd.engine.scheduler import LOOK_S
 from parlerd.identity import tokens
 from parlerd.operations import types as t
@@ -565,7 +567,9 @@ def test_a_door_that_is_open_is_not_opened_again_and_whoever_mints_is_told_where
         async with engine_world() as served:
             (alice,) = await served.room("alice")
             web = CountedWeb()
-            handlers = TokenHandlers(served.engine.desk, served.engine.bearers, Tokens(served.engine.desk), web)
+            desk = served.engine.desk
+            there = TokensThere(desk, LocalAuthor(served.world.keys, served.world.random))
+            handlers = TokenHandlers(desk, served.engine.bearers, Tokens(desk), there, web)
             first = await handlers.serve(alice.caller, t.ServeHttp(port=8756))
             again = await handlers.serve(alice.caller, t.ServeHttp(port=9000, open=True))
             assert (first.open, again.open) == (False, True)

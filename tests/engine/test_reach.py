@@ -39,6 +39,8 @@ IN_A_ROOM: Final[Mapping[str, Callable[[str], t.Params]]] = {
     "message.gated": lambda room: t.AboutGated(id="m_1", room=room),
     "message.recv": lambda room: t.Recv(room=room),
     "message.commit": lambda room: t.Commit(room=room, cursor="1"),
+    "message.disclosures": lambda room: t.ListDisclosures(room=room),
+    "receipt.get": lambda room: t.GetReceipt(id="1", room=room),
     "message.why": lambda room: t.Why(id="1", room=room),
     "memory.remember": lambda room: t.Remember(text="x", room=room),
     "memory.recall": lambda room: t.Recall(query="x", room=room),
@@ -369,6 +371,7 @@ REFUSED = {
     "link": "unknown_operation",
     "relay": "unknown_operation",
     "visitor": "not_permitted",
+    "page": "unknown_operation",
     "joiner": "not_permitted",
 }
 """What a token is told of each plane but its own."""

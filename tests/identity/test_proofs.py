@@ -6,10 +6,12 @@ another room and at another home, and keys of its own.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, Approver, HomeId, Millis, PrincipalId, RequestId, RoomId
@@ -24,8 +26,8 @@ from parlerd.core.statements import (
     encode,
     room_id_of,
 )
-from parlerd.identity.proofs import Evidence, decode_evidence, encode_evidence, read_opening, signed, unproven
-from parlerd.identity.signatures import SigningKey
+from parlerd.identity.proofs import Evidence, bears, decode_evidence, encode_evidence, read_opening, signed, unproven
+from parlerd.identity.signatures import Domain, SigningKey
 
 PERSON = SigningKey("principal", b"\x01" * 32)
 OWNER, BEN, MALLORY = (SigningKey("agent", bytes([n]) * 32) for n in (2, 3, 4))
@@ -103,7 +105,7 @@ class Place:
 
     def why_not(self, claim: Claim, **evidence: tuple[bytes, bytes]) -> str | None:
         """What keeps the claim from being believed."""
-        fields: dict[str, bytes] = {}
+        fields: dict[str, Any] = {}
         for name, (body, signature) in evidence.items():
             fields |= {name: body, f"{name}_signature": signature}
         return unproven(self.room, self.opening, claim, Evidence(**fields))
@@ -337,3 +339,32 @@ def test_a_statement_is_read_only_with_the_signature_of_whoever_must_have_signed
         with pytest.raises(Refused) as caught:
             signed(KnockStatement, body, said, by)
         assert caught.value.details == {"what": "signature"}
+
+
+# -- what bears a message ----------------------------------------------------------------------------------
+
+RELAY = SigningKey("relay", bytes([200]) * 32)
+GRANTED = AgentId("T" + "A" * 52)
+
+
+@pytest.mark.parametrize("signer", [BEN, RELAY, PERSON])
+@pytest.mark.parametrize("domain", get_args(Domain))
+@pytest.mark.parametrize("author", [AgentId(BEN.id), GRANTED])
+def test_an_author_bears_its_words_and_a_home_those_of_agents_without_a_key_and_nothing_else_does(
+    author: AgentId, domain: Domain, signer: SigningKey
+) -> None:
+    expected = {
+        (BEN.id, "parler/message", BEN.id): "valid",
+        (GRANTED, "parler/admitted", RELAY.id): "home",
+    }.get((author, domain, signer.id))
+    signature = signer.sign(domain, b"an envelope")
+    assert bears(author, HomeId(RELAY.id), b"an envelope", signature) == expected
+    assert bears(author, HomeId(RELAY.id), b"another", signature) is None
+    # Another home's word is no word of this one.
+    assert bears(author, ELSEWHERE, b"an envelope", signature) == ("valid" if expected == "valid" else None)
+
+
+@given(st.binary(max_size=70))
+def test_whatever_stands_in_the_place_of_a_signature_bears_nothing(signature: bytes) -> None:
+    for author in (AgentId(BEN.id), GRANTED):
+        assert bears(author, HomeId(RELAY.id), b"an envelope", signature) is None

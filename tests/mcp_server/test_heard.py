@@ -9,7 +9,7 @@ from mcp_server.heard import Decision, Entry, Heard, Knock, Part, hear
 from mcp_server.tools.failures import failure
 from mcp_server.tools.results import Scribe
 from parlerd.core.errors import ParlerError
-from parlerd.core.model import PeerText
+from parlerd.core.model import PeerText, Verified
 from parlerd.operations import types as t
 from parlerd.operations.traits import HostTraits
 from tests.support import answers
@@ -46,6 +46,12 @@ def test_the_facts_of_a_message_are_heard() -> None:
     first, second = found.messages
     assert (first.author, first.verified, first.reply_to, first.turn_to) == ("you", True, 0, "")
     assert (second.author, second.verified, second.reply_to, second.text) == ("bob", False, 1, "b\\u{202e}")
+
+
+@pytest.mark.parametrize("verdict", ["valid", "home", "unsigned", "invalid"])
+def test_only_what_its_author_signed_is_heard_as_verified(verdict: Verified) -> None:
+    [only] = heard(answers.page(message("x", seq=1, verified=verdict))).messages
+    assert only.verified is (verdict == "valid")
 
 
 def test_a_handoff_is_heard_with_its_summary_and_for_whom_it_is() -> None:

@@ -188,6 +188,7 @@ def test_a_message_shows_its_number_and_author_and_nothing_that_is_usual() -> No
         ({"opening": True, "kind": "context"}, "opening recap"),
         ({"verified": "invalid"}, "NOT VERIFIED (invalid)"),
         ({"verified": "unsigned"}, "NOT VERIFIED (unsigned)"),
+        ({"verified": "home"}, "NOT SIGNED BY ITS AUTHOR (home: the relay's word)"),
     ],
 )
 def test_what_is_unusual_about_a_message_is_said_in_its_head(about: dict[str, Any], said: str) -> None:

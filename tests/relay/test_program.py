@@ -131,6 +131,9 @@ def test_a_relay_makes_what_it_needs_serves_and_is_the_same_after_a_restart(runn
     assert len(codes.secret_bytes(Path(info.join_secret_file).read_text())) == 16
     assert get(running.port, "/healthz").startswith(b"HTTP/1.1 200 ")
     assert get(running.port, "/").startswith(b"HTTP/1.1 404 ")
+    assert get(running.port, "/openapi.json").startswith(b"HTTP/1.1 200 ")
+    assert get(running.port, "/v1/rooms").startswith(b"HTTP/1.1 401 ")
+    assert get(running.port, "/openapi.json", host="evil.example").startswith(b"HTTP/1.1 421 ")
     assert get(running.port, "/healthz", host="evil.example").startswith(b"HTTP/1.1 421 ")
     for path in running.relay.root.rglob("*"):
         assert path.stat().st_mode & 0o077 == 0, path

@@ -183,6 +183,7 @@ def leaves(value: Any) -> list[str]:
 # -- a person's terminal -----------------------------------------------------------------------------------
 
 NOT_PRINTED = {
+    "log.list": "asked for by `parler audit`, which prints none of it",
     "message.commit": "its answer is not shown",
     **dict.fromkeys(
         ("room.begin", "room.enter", "token.narrow", "token.rotate"), "asked over HTTP alone, and answered as JSON"
@@ -228,7 +229,7 @@ MORE_WORDS = {
     **dict.fromkeys(("relay.kick", "room.delete", "room.rewind", "room.transfer"), ("--yes",)),
 }
 """What a command takes that its example has not: the line of a relay, and a yes."""
-ALSO_ASKED = {"rooms.list", "rooms.roster", "homes.list", "hosts.seen", "relay.members"}
+ALSO_ASKED = {"rooms.list", "rooms.roster", "homes.list", "hosts.seen", "log.list", "relay.members"}
 """What several commands ask for beside their own operation."""
 LINES = {"state.changes", "room.board"}
 """Asked by a command that prints one document a line without end; the tests of each command in tests/cli read it."""
@@ -329,6 +330,8 @@ def drawing(kind: Any) -> Any:
         return {drawing(arguments[0]): drawing(arguments[1])}
     if str in (kind, *arguments):
         return DRAWING
+    if bytes in (kind, *arguments):
+        return DRAWING.encode()
     for argument in arguments:
         if get_origin(argument) in (list, dict) or (
             isinstance(argument, type) and issubclass(argument, msgspec.Struct)

@@ -149,6 +149,8 @@ def test_c8_no_sentence_of_a_relay_is_in_any_answer(tmp_path: Path, kind: type[m
             if mine.get("key"):
                 await heard_by(alice, "session.join", t.JoinSession(session_key=mine["key"]))
                 await trio.sleep(5)
+                await hear(bob, "token.mint", t.MintToken(room=mine["room"], name="ci"))
+            await hear(person, "token.list", t.ListTokens())
             await hear(person, "session.requests", t.SessionRequests())
             await hear(person, "session.approve", t.DecideJoin(agent="alice"))
             await hear(person, "session.list", t.ListSessions())

@@ -74,13 +74,22 @@ REFUSED = {
     "a mark covers something": "INSERT INTO deliveries VALUES ('r_one', 'U', 'read', 3, 3, 1)",
     "a stage must be known": "INSERT INTO deliveries VALUES ('r_one', 'U', 'guessed', 3, 0, 1)",
     "a membership has a known state": "INSERT INTO memberships VALUES ('U', 'r_one', 'owner')",
+    "an own line has no gaps": "INSERT INTO own_lines VALUES (1 << 32 | 1, zeroblob(32), 2, zeroblob(32))",
+    "nor begins at none": "INSERT INTO own_lines VALUES (1 << 32 | 1, zeroblob(32), 0, zeroblob(32))",
+    "nor has a number twice": "INSERT INTO own_lines SELECT 1 << 32 | 1, thread, 1, line FROM own_lines LIMIT 1",
+    "a fact has one place in it": "INSERT INTO own_lines SELECT id, zeroblob(32), 1, line FROM own_lines LIMIT 1",
+    "an own line is of a fact": "INSERT INTO own_lines VALUES (1 << 32 | 9, zeroblob(32), 1, zeroblob(32))",
+    "an own line has thirty-two bytes": "INSERT INTO own_lines VALUES (1 << 32 | 1, zeroblob(32), 1, zeroblob(31))",
+    "an own line is never changed": "UPDATE own_lines SET line = zeroblob(32)",
+    "nor replaced": "INSERT OR REPLACE INTO own_lines SELECT id, thread, 1, zeroblob(32) FROM own_lines LIMIT 1",
+    "an own line is never removed": "DELETE FROM own_lines",
     "a tombstone names a room": "INSERT INTO tombstones VALUES ('', 1)",
 }
 
 
 @pytest.fixture(autouse=True)
 def _three_facts(store: SqliteStore, raw: Raw) -> None:
-    (outcome,) = store.transact([[append(opened(), message(2), message(3))]])
+    (outcome,) = store.transact([[append(opened(), message(2), message(3), own_lines=True)]])
     assert outcome.error is None
     raw("INSERT INTO room_keys VALUES ('key', 'r_one')")
     raw("INSERT INTO logs VALUES (2, 'r_two')")
@@ -92,12 +101,24 @@ def test_the_database_refuses(sql: str, store: SqliteStore, raw: Raw) -> None:
         raw(sql)
     assert store.head(ROOM).position == 3
     assert store.verify_chain(ROOM) is None
+    assert store.first_unlined(ROOM) is None
 
 
 def test_the_fact_that_these_attempts_vary_would_itself_be_taken(raw: Raw) -> None:
     """Else each of them could be refused for another reason than its own."""
     raw(_fact())
     assert raw("SELECT max(position) FROM facts") == [(4,)]
+
+
+def test_a_place_in_an_own_line_that_these_attempts_vary_would_itself_be_taken(raw: Raw) -> None:
+    raw("INSERT INTO own_lines VALUES (1 << 32 | 1, zeroblob(32), 1, zeroblob(32))")
+    assert raw("SELECT count(*) FROM own_lines") == [(3,)]
+
+
+def test_an_own_line_that_was_made_up_is_found(store: SqliteStore, raw: Raw) -> None:
+    """The file holds no function that could compute a line: who adds one past the store is found by the audit."""
+    raw("INSERT INTO own_lines VALUES (1 << 32 | 1, zeroblob(32), 1, zeroblob(32))")
+    assert store.first_unlined(ROOM) == 1
 
 
 def test_the_facts_of_a_deleted_room_may_go_once_its_tombstone_stands(store: SqliteStore, raw: Raw) -> None:

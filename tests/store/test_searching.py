@@ -156,6 +156,7 @@ def _made_older(path: Path, backups: Path, raw: Raw, facts: int) -> None:
     raw("ALTER TABLE remembered DROP COLUMN indexed")
     raw("CREATE VIRTUAL TABLE remembered_words USING fts5 (words, content = '', columnsize = 0)")
     raw("INSERT INTO remembered_words (rowid, words) SELECT id, 'blue' FROM remembered")
+    raw("DROP TABLE own_lines")
     raw("UPDATE meta SET value = '10' WHERE key = 'schema'")
 
 

@@ -87,6 +87,7 @@ from parlerd.core.timers import TimerSpec
 from parlerd.core.tokens import DAY_MS
 from parlerd.core.values import Meter, plain
 from parlerd.core.visibility import can_see
+from parlerd.core.watch_codes import HOLDS_MS
 from parlerd.core.words import KIND_OF, MEMORY, TASK, Said
 from parlerd.expr import parse
 
@@ -1118,6 +1119,27 @@ class HomeDriver(Driver[HomeRoom]):
 
     def revoke_token(self, who: Agent, token: str) -> Decision:
         return self.run(c.RevokeToken(token=token), who)
+
+    def mint_watch_code(self, who: Agent, *, text: str = "a code", room: str = "r_a", **times: int) -> str:
+        """A watch code of an agent for a room: its id. `use_by` and `expires_at` are spans."""
+        command = c.MintWatchCode(
+            digest=text.encode(),
+            agent=who.id,
+            as_person=True,
+            room=RoomId(room),
+            wall=Millis(self.now),
+            use_by=Millis(self.now + times.get("use_by", HOLDS_MS)),
+            expires_at=Millis(self.now + times.get("expires_at", HOLDS_MS)),
+        )
+        [minted] = self.run(command, who).events
+        assert isinstance(minted, e.WatchCodeMinted)
+        return minted.code
+
+    def use_watch_code(self, who: Agent, code: str) -> Decision:
+        return self.run(c.UseWatchCode(code=code, wall=Millis(self.now)), who)
+
+    def revoke_watch_code(self, who: Agent, code: str) -> Decision:
+        return self.run(c.RevokeWatchCode(code=code), who)
 
     def join(self, who: Agent, token: str, *, request: str = "k1", name: str = "") -> str:
         """A new agent begins to join with a token: the id of the join, also where it was begun before."""

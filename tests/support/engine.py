@@ -22,6 +22,7 @@ from parlerd.core.envelope import Part
 from parlerd.core.errors import ParlerError, Refused, StoreError
 from parlerd.core.model import AgentId, HomeId, KeyId, Millis, PrincipalId, RequestId, RoomId, Shown, Via
 from parlerd.engine.authors import Draft
+from parlerd.engine.bearers import WebPort
 from parlerd.engine.callers import Caller, PeerProcess, ProcessId
 from parlerd.engine.driver import Driver, InlineDriver, Job, Settle
 from parlerd.engine.engine import Engine, open_engine
@@ -31,6 +32,7 @@ from parlerd.engine.rooms import Rooms
 from parlerd.engine.shelf import InlineBlobs
 from parlerd.engine.worker import Told
 from parlerd.identity import codes
+from parlerd.identity.notes import signed_note
 from parlerd.identity.signatures import Domain, SigningKey
 from parlerd.operations import types as t
 from parlerd.settings import Settings
@@ -123,6 +125,9 @@ class CountedKeys:
         if key is None:
             raise Refused("no_such_agent")
         return key.sign(domain, data)
+
+    def sign_note(self, text: str) -> str:
+        return signed_note(self._keys[self.principal], text)
 
     def key_id(self, session_key: str) -> KeyId:
         return KeyId(hashlib.sha256(b"key" + codes.normalise(session_key).encode()).hexdigest())
@@ -398,6 +403,7 @@ class World:
     host_files: HostFiles = field(default_factory=NoHostFiles)
     homes: Homes | None = None
     home_book: HomeBook = field(default_factory=NoHomeBook)
+    web: WebPort | None = None
     driver: Callable[[Store], Driver] = field(default_factory=lambda: DRIVER)
     stopped: bool = False
     connections: int = 0
@@ -429,6 +435,7 @@ class World:
             homes=self.homes,
             home_book=self.home_book,
             stop=stop,
+            web=self.web,
         ) as engine:
             yield Served(self, engine, driver)
 

@@ -195,10 +195,10 @@ def revoked(position: int, key: str) -> NewFact:
     return fact(position, e.KeyRevoked(key=KeyId(key)))
 
 
-def append(*facts: NewFact, room: RoomId = ROOM, expected: int | None = None) -> Append:
+def append(*facts: NewFact, room: RoomId = ROOM, expected: int | None = None, own_lines: bool = False) -> Append:
     """An append that expects the position before its first fact, unless another is given."""
     before = facts[0].header.position - 1 if expected is None else expected
-    return Append(room, Position(before), facts)
+    return Append(room, Position(before), facts, own_lines)
 
 
 def everything(reader: AgentId) -> View:

@@ -47,7 +47,7 @@ from parlerd.core.statements import (
     title_digest,
 )
 from parlerd.engine.actor import ActorParts, RoomActor
-from parlerd.engine.authors import Admission, Arrived, LocalAuthor, Words
+from parlerd.engine.authors import Admission, Arrived, Attested, LocalAuthor, Words
 from parlerd.engine.driver import InlineDriver
 from parlerd.engine.handles import Earlier, MirrorRoom, Question, Queued, RoomHandle, Undelivered
 from parlerd.engine.join_codes import JoinCodes
@@ -363,6 +363,14 @@ class FakeRoom(MirrorRoom):
 
     async def delete(self, by: By) -> None:
         await self._homes.reach("delete")
+
+    async def grant(self, by: By, command: c.AdmitGranted, signed: Attested) -> t.GrantedAtRoom:
+        await self._homes.reach("grant")
+        raise Refused("unknown_operation")
+
+    async def ungrant(self, by: By, agent: AgentId) -> None:
+        await self._homes.reach("ungrant")
+        raise Refused("unknown_operation")
 
     async def rewind(self, by: By, *, confirmed: bool) -> t.RewoundRoom:
         await self._homes.reach("rewind")

@@ -16,12 +16,14 @@ import msgspec
 from parlerd.core import invocations
 from parlerd.core.envelope import Envelope, GatedPart, GatePart, TextPart, decode_envelope, encode_envelope, root_chain
 from parlerd.core.gated import released
+from parlerd.core.grants import agent_of, digest_of
 from parlerd.core.invocations import Invoked
 from parlerd.core.messages import audience_key
 from parlerd.core.model import AgentId, By, HomeId, MessageId, Millis, PrincipalId, RequestId, RoomId
 from parlerd.core.public_line import first_line, next_line
 from parlerd.core.statements import (
     DecisionStatement,
+    Grant,
     KeyTerms,
     KnockStatement,
     Opening,
@@ -30,10 +32,11 @@ from parlerd.core.statements import (
     room_id_of,
     title_digest,
 )
-from parlerd.identity.signatures import SigningKey
+from parlerd.identity.signatures import Domain, SigningKey
 from parlerd.operations import types as t
 
-RELAY: Final = HomeId(SigningKey("relay", bytes([9]) * 32).id)
+RELAY_KEY: Final = SigningKey("relay", bytes([9]) * 32)
+RELAY: Final = HomeId(RELAY_KEY.id)
 START: Final = 1_700_000_000_000
 S = TypeVar("S", t.MemberEntry, t.RequestEntry, t.LinkMessage, Envelope)
 
@@ -41,12 +44,28 @@ S = TypeVar("S", t.MemberEntry, t.RequestEntry, t.LinkMessage, Envelope)
 class Party:
     """An agent and its person, with their keys. Two parties of one `person` have the same."""
 
+    domain: Domain = "parler/message"
+    """For what its words are signed."""
+
     def __init__(self, name: str, number: int, person: int) -> None:
         self.name = name
         self.key = SigningKey("agent", bytes([number]) * 32)
         self.person = SigningKey("principal", bytes([100 + person]) * 32)
         self.agent = AgentId(self.key.id)
         self.principal = PrincipalId(self.person.id)
+
+
+class Granted(Party):
+    """An agent that has no key, of somebody's person: the relay's key signs its words."""
+
+    domain = "parler/admitted"
+
+    def __init__(self, name: str, agent: AgentId, owner: Party) -> None:
+        self.name = name
+        self.key = RELAY_KEY
+        self.person = owner.person
+        self.agent = agent
+        self.principal = owner.principal
 
 
 ANN, BEN, CAT, DAN = Party("ann", 1, 1), Party("ben", 2, 2), Party("cat", 3, 2), Party("dan", 4, 3)
@@ -237,6 +256,28 @@ class HonestHome:
         proofs = {"knock": knock, "knock_signature": signature, "terms": terms, "terms_signature": terms_signature}
         self._move(party, self._entry(party, **proofs))
 
+    def grant(self, name: str, *, by: Party | None = None, agent: AgentId | None = None, **said: object) -> Granted:
+        """An agent that has no key comes in by a grant that the owner's person signed. An honest home lets in nobody by
+        a grant that another person signed (`by`), nor another `agent` than the grant and the name make."""
+        owner = by or self.owner
+        fields: dict[str, object] = {
+            "home": RELAY,
+            "rooms": (self.room,),
+            "principal": owner.principal,
+            "scopes": ("read", "post"),
+            "not_after": Millis(START + 10**9),
+            "nonce": bytes(16),
+        }
+        if "count" not in said:
+            fields["names"] = (name,)
+        body = encode(Grant(**{**fields, **said}))  # type: ignore[arg-type]
+        party = Granted(name, agent or agent_of(digest_of(body), name), owner)
+        signature = owner.person.sign("parler/grant", body)
+        self._move(party, self._entry(party, grant=body, grant_signature=signature))
+        self.members[party.agent] = entry = _replace(self.members[party.agent], granted_as=name)
+        self.log[-1] = Moved(entry)
+        return party
+
     def leave(self, party: Party) -> None:
         self._move(party, _replace(self.members[party.agent], present=False))
 
@@ -284,7 +325,7 @@ class HonestHome:
             agent=party.agent,
             principal=party.principal,
             body=body,
-            signature=party.key.sign("parler/message", body),
+            signature=party.key.sign(party.domain, body),
         )
         here = frozenset(AgentId(entry.agent) for entry in self.members.values() if entry.present)
         said = Said(message, visibility, digest, here)

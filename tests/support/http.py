@@ -16,7 +16,7 @@ from parlerd.engine.authority import of_visitor
 from parlerd.engine.callers import Caller, Facts
 from parlerd.operations import types as t
 from parlerd.web.app import Web, is_upload
-from parlerd.web.door import Application, Door, Message
+from parlerd.web.door import Application, Door, Message, Names
 from tests.support.engine import Party, Served
 
 NAME = "127.0.0.1:8756"
@@ -112,7 +112,7 @@ async def served(
 ) -> AsyncIterator[tuple[Door, trio.Nursery]]:
     """A door before an application."""
     async with trio.open_nursery() as nursery:
-        yield Door(app, [NAME], is_upload=is_upload), nursery
+        yield Door(app, Names([NAME]), is_upload=is_upload), nursery
         nursery.cancel_scope.cancel()
 
 

@@ -26,6 +26,7 @@ from parlerd.engine.face import EngineFace
 from parlerd.engine.ports import NoSigners
 from parlerd.engine.shelf import InlineBlobs
 from parlerd.identity import codes
+from parlerd.identity.notes import signed_note
 from parlerd.identity.signatures import Domain, SigningKey
 from parlerd.settings import Settings
 from parlerd.store.memory import MemoryStore
@@ -125,6 +126,15 @@ class RelayKeys(NamedKeys):
         return HomeId(self._own.id)
 
     home = id
+
+    def sign_note(self, text: str) -> str:
+        return signed_note(self._own, text)
+
+    address = "192.0.2.7:7777"
+    authority = ""
+
+    def admit(self, body: bytes) -> bytes:
+        return self._own.sign("parler/admitted", body)
 
     def sign(self, id: str, domain: Domain, data: bytes) -> bytes:
         assert id == self._own.id
@@ -263,6 +273,7 @@ class Relay:
                 signers=NoSigners(),
                 settings=self.settings,
                 user="relay",
+                voice=self.keys,
             ) as engine,
             trio.open_nursery() as nursery,
         ):
@@ -319,6 +330,7 @@ class Home:
                 lineage=world.lineage,
                 home_book=uplinks,
                 homes=uplinks,
+                web=world.web,
             ) as engine,
             trio.open_nursery() as nursery,
         ):

@@ -282,6 +282,9 @@ HOME_SCENES: dict[type[e.HomeEvent], HomeScene] = {
     e.PersonKicked: lambda home, who: (home.enrol(who), home.kick(who)),
     e.TokenMinted: lambda home, who: (home.create(who), home.mint(who)),
     e.TokenRevoked: lambda home, who: (home.create(who), home.revoke_token(who, home.mint(who))),
+    e.WatchCodeMinted: lambda home, who: (home.create(who), home.mint_watch_code(who)),
+    e.WatchCodeUsed: lambda home, who: (home.create(who), home.use_watch_code(who, home.mint_watch_code(who))),
+    e.WatchCodeRevoked: lambda home, who: (home.create(who), home.revoke_watch_code(who, home.mint_watch_code(who))),
     e.JoinBegun: lambda home, who: (home.create(who), home.join(who, home.mint(who, kind="aj", uses=2))),
     e.JoinEnded: lambda home, who: (
         home.create(who),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -205,3 +206,50 @@ def test_a_lie_about_the_past_is_found_out(what: str) -> None:
     with pytest.raises(Contradicted) as caught:
         past.judge(LIES[what](past))
     assert caught.value.what == what
+
+
+# -- agents that have no key -------------------------------------------------------------------------------
+
+
+class TokenPast(Past):
+    """The same, and an agent that has only a token spoke among them."""
+
+    def __init__(self, **grant: Any) -> None:
+        self.home = HonestHome()
+        self.home.join(CAT)
+        ci = self.home.grant("ci", **grant)
+        self.said = [self.home.post(ANN, "the recap"), self.home.post(ci, "built"), self.home.post(ANN, "thanks")]
+        self.begins = len(self.home.log)
+        self.home.post(ANN, "the first that the mirror holds")
+        self.daemon = Daemon(self.home, (CAT,)).hear(self.home.items([CAT], self.begins, jumped=True))
+        assert not self.daemon.contradicted
+
+
+def test_what_a_relay_said_for_an_agent_is_shown_later_as_its_word_too() -> None:
+    past = TokenPast()
+    judged = past.judge(past.page())
+    events = [stored.header.event for stored in judged.earlier.messages]
+    assert [event.verified for event in events if isinstance(event, e.MessagePosted)] == ["valid", "home", "valid"]
+
+
+@pytest.mark.parametrize(
+    ("grant", "change", "what"),
+    [
+        ({}, {"signature": bytes(64)}, "signature"),
+        ({}, {"at": 2**52}, "grant"),
+        ({"scopes": ("read",)}, {}, "grant"),
+        ({"count": 0, "names": ("cd",)}, {}, ""),
+    ],
+)
+def test_a_relay_that_spoke_beyond_a_grant_is_found_out_later_too(
+    grant: dict[str, object], change: dict[str, object], what: str
+) -> None:
+    past = TokenPast(**grant)
+    page = past.page()
+    page.messages[1] = replace(page.messages[1], **change)
+    if not what:
+        # Nothing shows that it was ever let in, so there is nothing of it to be shown.
+        assert [text for _, text in words(past.judge(page))] == ["the recap", "thanks"]
+        return
+    with pytest.raises(Contradicted, match=what):
+        past.judge(page)

@@ -36,7 +36,7 @@ async def visit(url: str, host: str = "") -> int:
 def test_a_door_answers_where_it_says_until_it_is_closed() -> None:
     async def main() -> None:
         async with engine_world() as home, trio.open_nursery() as nursery:
-            door = LocalDoor(home.engine, home.engine.bearers, home.world.keys.principal, nursery)
+            door = LocalDoor(home.engine, home.engine.bearers, home.engine.viewers, home.world.keys.principal, nursery)
             assert where(door) is None
             url = await door.open(0, lets_in=False)
             # To open an open door tells where it is.
@@ -60,7 +60,7 @@ def test_a_door_answers_where_it_says_until_it_is_closed() -> None:
 def test_two_who_open_a_door_at_once_open_one() -> None:
     async def main() -> None:
         async with engine_world() as home, trio.open_nursery() as nursery:
-            door = LocalDoor(home.engine, home.engine.bearers, home.world.keys.principal, nursery)
+            door = LocalDoor(home.engine, home.engine.bearers, home.engine.viewers, home.world.keys.principal, nursery)
             urls: list[str] = []
 
             async def opened() -> None:
@@ -143,7 +143,7 @@ def test_another_user_of_this_machine_is_not_let_in_without_a_token(monkeypatch:
 
     async def main() -> None:
         async with engine_world() as home, trio.open_nursery() as nursery:
-            door = LocalDoor(home.engine, home.engine.bearers, home.world.keys.principal, nursery)
+            door = LocalDoor(home.engine, home.engine.bearers, home.engine.viewers, home.world.keys.principal, nursery)
             url = await door.open(0, lets_in=True)
             assert await begun(url, "team") == 201
             for user, status in ((os.getuid() + 1, 401), (-1, 401), (None, 201)):
@@ -161,7 +161,9 @@ def test_a_port_that_somebody_has_is_said() -> None:
                 other.bind(("127.0.0.1", 0))
                 other.listen()
                 port = other.getsockname()[1]
-                door = LocalDoor(home.engine, home.engine.bearers, home.world.keys.principal, nursery)
+                door = LocalDoor(
+                    home.engine, home.engine.bearers, home.engine.viewers, home.world.keys.principal, nursery
+                )
                 with pytest.raises(ParlerError) as refused:
                     await door.open(port, lets_in=False)
                 assert (refused.value.code, door.url) == ("port_taken", None)

@@ -9,7 +9,18 @@ from msgspec import Meta
 
 from parlerd.core.model import MAX_LABEL, MAX_WRITES, SHARED, PeerText
 from parlerd.operations import samples
-from parlerd.operations.entry import Argument, Family, IdempotencyKey, Offer, Operation, Params, Result, Route, Short
+from parlerd.operations.entry import (
+    Argument,
+    Family,
+    IdempotencyKey,
+    Offer,
+    Operation,
+    Params,
+    ReceiptRef,
+    Result,
+    Route,
+    Short,
+)
 from parlerd.operations.shared import (
     STATE_READING,
     STATE_WRITES,
@@ -149,6 +160,7 @@ class ActionRegistered(ActionShown, frozen=True, kw_only=True):
     name: str = ""
     replayed: bool = False
     idempotency_key: str = ""
+    receipt: ReceiptRef | msgspec.UnsetType = msgspec.UNSET
 
 
 class ActionDeleted(Result, frozen=True, kw_only=True):
@@ -158,6 +170,7 @@ class ActionDeleted(Result, frozen=True, kw_only=True):
     name: str = ""
     replayed: bool = False
     idempotency_key: str = ""
+    receipt: ReceiptRef | msgspec.UnsetType = msgspec.UNSET
 
 
 class ActionsListed(Result, frozen=True, kw_only=True):
@@ -181,6 +194,7 @@ class ActionInvoked(Result, frozen=True, kw_only=True):
     name: str = ""
     replayed: bool = False
     idempotency_key: str = ""
+    receipt: ReceiptRef | msgspec.UnsetType = msgspec.UNSET
 
 
 _SHOWN: Final = {

@@ -19,6 +19,7 @@ from parlerd.operations.entry import (
     Offer,
     Operation,
     Params,
+    ReceiptRef,
     Result,
     Route,
     Short,
@@ -81,6 +82,7 @@ class GivenHandoff(Result, frozen=True, kw_only=True):
     transcript: SentTranscript | msgspec.UnsetType = msgspec.UNSET
     expires: int = 0
     """Until when the offer stands, by the room's time; 0 of one that is `queued`."""
+    receipt: ReceiptRef | msgspec.UnsetType = msgspec.UNSET
 
 
 class AcceptHandoff(Params, frozen=True, kw_only=True):
@@ -121,6 +123,7 @@ class AnsweredHandoff(Result, frozen=True, kw_only=True):
     replayed: bool = False
     idempotency_key: str = msgspec.field(name="key", default="")
     warning: str | msgspec.UnsetType = msgspec.UNSET
+    receipt: ReceiptRef | msgspec.UnsetType = msgspec.UNSET
 
 
 class ShowHandoffs(Params, frozen=True, kw_only=True):

@@ -10,6 +10,7 @@
     link.blob_begin, _write, _finish, _read     the files that a room's messages bring
     link.decide, link.check_code, link.mint, link.revoke, link.kick, link.role, link.transfer   what an owner's person
                                            does
+    link.grant, link.ungrant               the same, about agents that have a token and no key
     link.head, link.rewind                 how an owner's person lets a room go on after this home lost a part of it
     link.delete                            how an owner's person has a room deleted
     link.cursors                           how far each agent has read
@@ -40,6 +41,7 @@ from parlerd.operations.entry import (
     IdempotencyKey,
     Operation,
     Params,
+    ReceiptRef,
     Result,
     Short,
 )
@@ -162,8 +164,8 @@ class UnfollowRoom(Params, frozen=True, kw_only=True):
 
 class MemberEntry(Result, frozen=True, kw_only=True):
     """An agent that is or was in the room. How it came in is shown by what was signed: the owner by the room's opening;
-    another by `knock` and `proof`, a decision of the owner's side; or by `knock` and `terms`, those of the key that let
-    it in."""
+    another by `knock` and `proof`, a decision of the owner's side; by `knock` and `terms`, those of the key that let it
+    in; or, where it has no key, by `grant`, which was used under the name `granted_as`."""
 
     agent: str
     principal: str
@@ -180,6 +182,9 @@ class MemberEntry(Result, frozen=True, kw_only=True):
     proof_signature: bytes = b""
     terms: bytes = b""
     terms_signature: bytes = b""
+    grant: bytes = b""
+    grant_signature: bytes = b""
+    granted_as: str = ""
 
 
 class KeyEntry(Result, frozen=True, kw_only=True):
@@ -521,6 +526,7 @@ class Posted(Result, frozen=True, kw_only=True):
     replayed: bool
     late: bool = False
     """Whether what it says of a task came too late, and so has no effect."""
+    receipt: ReceiptRef | msgspec.UnsetType = msgspec.UNSET
 
 
 class GateAtRoom(Params, frozen=True, kw_only=True):
@@ -658,6 +664,37 @@ class MintAtRoom(Params, frozen=True, kw_only=True):
     terms_signature: _Signature
 
 
+class GrantAtRoom(Params, frozen=True, kw_only=True):
+    """An agent without a key comes into a room of the link's person: the signed grant, and the `name` of the agent that
+    it is used for. `token` is the SHA-256 of the token's text, which stays with the person. The same call again is the
+    same agent."""
+
+    room: Short
+    grant: _Statement
+    grant_signature: _Signature
+    name: Short
+    token: Annotated[bytes, Meta(min_length=32, max_length=32)]
+    label: Annotated[str, Meta(max_length=64)] = ""
+
+
+class GrantedAtRoom(Result, frozen=True, kw_only=True):
+    """The agent, under its handle. The relay answers over HTTP at `address`, a host with its port, to clients that
+    trust `authority`, a certificate as PEM; both are empty where it does not."""
+
+    agent: str
+    handle: str
+    address: str = ""
+    authority: str = ""
+
+
+class UngrantAtRoom(Params, frozen=True, kw_only=True):
+    """An agent of the link's person that came in by a grant is out, and its token opens nothing. Harmless for one that
+    is out already, or never came."""
+
+    room: Short
+    agent: Short
+
+
 class AskHead(Params, frozen=True, kw_only=True):
     """Where a room stands here, for the person whose agent owns it."""
 
@@ -740,6 +777,7 @@ Crossing = Literal[
     "room.board",
     "message.gated",
     "message.withdraw",
+    "receipt.get",
 ]
 """The operations that the home of the room answers, whole, wherever they are asked."""
 
@@ -1122,6 +1160,43 @@ FAMILY: Final = Family(
                 "terms": b"",
                 "terms_signature": _KEY,
             },
+        ),
+        Operation(
+            name="link.grant",
+            summary="Let an agent without a key into a room, as its owner's person signed.",
+            params=GrantAtRoom,
+            result=GrantedAtRoom,
+            plane="link",
+            effect="write",
+            errors=(
+                "no_such_room",
+                "room_deleted",
+                "not_owner",
+                "room_closed",
+                "statement_refused",
+                "invalid_name",
+                "too_many_tokens",
+                "throttled",
+            ),
+            facts=("member_joined", "agent_created", "token_minted"),
+            example={
+                "room": samples.ROOM,
+                "grant": b"",
+                "grant_signature": _KEY,
+                "name": "ci",
+                "token": bytes(32),
+            },
+        ),
+        Operation(
+            name="link.ungrant",
+            summary="End an agent without a key of the link's person, with its token.",
+            params=UngrantAtRoom,
+            result=Noted,
+            plane="link",
+            effect="destructive",
+            errors=(),
+            facts=("member_left", "token_revoked"),
+            example={"room": samples.ROOM, "agent": "T"},
         ),
         Operation(
             name="link.kick",

@@ -24,6 +24,7 @@ from parlerd.operations.entry import (
     IdempotencyKey,
     Operation,
     Params,
+    ReceiptRef,
     Result,
     Route,
     Short,
@@ -88,6 +89,7 @@ class MemberGone(Result, frozen=True, kw_only=True):
     agent: str
     name: str
     status: str
+    receipt: ReceiptRef | msgspec.UnsetType = msgspec.UNSET
 
 
 class GiveRole(Params, frozen=True, kw_only=True):
@@ -109,6 +111,7 @@ class RoleOfMember(Result, frozen=True, kw_only=True):
     name: str
     role: str
     locked: bool
+    receipt: ReceiptRef | msgspec.UnsetType = msgspec.UNSET
 
 
 class ArchiveRoom(Params, frozen=True, kw_only=True):

@@ -19,6 +19,7 @@ from parlerd.operations.entry import (
     Offer,
     Operation,
     Params,
+    ReceiptRef,
     Result,
     Route,
     Short,
@@ -89,6 +90,7 @@ class Remembered(Result, frozen=True, kw_only=True):
     idempotency_key: str
     queued: bool = False
     warning: str | msgspec.UnsetType = msgspec.UNSET
+    receipt: ReceiptRef | msgspec.UnsetType = msgspec.UNSET
 
 
 class Recalled(Result, frozen=True, kw_only=True):
@@ -110,6 +112,7 @@ class Forgotten(Result, frozen=True, kw_only=True):
     replayed: bool
     idempotency_key: str
     queued: bool = False
+    receipt: ReceiptRef | msgspec.UnsetType = msgspec.UNSET
 
 
 _AUTHOR: Final = {"id": samples.BOB, "name": "bob", "role": "member", "host": ""}

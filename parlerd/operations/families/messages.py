@@ -13,6 +13,7 @@ from parlerd.operations.entry import (
     IDEMPOTENCY_ARGUMENT,
     IDEMPOTENT,
     IN_ROOM,
+    MAX_PAGE,
     ROOM_ARGUMENT,
     SENDS_AWAY,
     WAIT_ARGUMENT,
@@ -23,6 +24,7 @@ from parlerd.operations.entry import (
     Offer,
     Operation,
     Params,
+    ReceiptRef,
     Result,
     Route,
     Short,
@@ -96,6 +98,7 @@ class Sent(Result, frozen=True, kw_only=True):
     awaits: str | msgspec.UnsetType = msgspec.UNSET
     join_code: str | msgspec.UnsetType = msgspec.field(name="code", default=msgspec.UNSET)
     warning: str | msgspec.UnsetType = msgspec.UNSET
+    receipt: ReceiptRef | msgspec.UnsetType = msgspec.UNSET
 
 
 class WithdrawMessage(Params, frozen=True, kw_only=True):
@@ -112,6 +115,7 @@ class Withdrawn(Result, frozen=True, kw_only=True):
     idempotency_key: str = msgspec.field(name="key")
     room: str = ""
     name: str = ""
+    receipt: ReceiptRef | msgspec.UnsetType = msgspec.UNSET
 
 
 class GatedEntry(Result, frozen=True, kw_only=True):
@@ -233,6 +237,41 @@ class WhyResult(Result, frozen=True, kw_only=True):
     task: TaskEntry | msgspec.UnsetType = msgspec.UNSET
     gated: GatedEntry | msgspec.UnsetType = msgspec.UNSET
     erased: bool | msgspec.UnsetType = msgspec.UNSET
+
+
+class ListDisclosures(Params, frozen=True, kw_only=True):
+    """Among the `limit` messages of the room that follow the caller's number `after`, those that the caller wrote;
+    without `after` among the newest."""
+
+    room: Short | None = None
+    after: Annotated[int, Meta(ge=0)] | None = None
+    limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = 100
+
+
+class Disclosure(Result, frozen=True, kw_only=True):
+    """A message was shown to this agent, first at this moment."""
+
+    agent: str
+    name: str
+    at: int
+
+
+class DisclosedMessage(Result, frozen=True, kw_only=True):
+    id: str
+    seq: int
+    at: int
+    author: str
+    shown: list[Disclosure]
+
+
+class Disclosures(Result, frozen=True, kw_only=True):
+    """`upto` is the number up to which was looked; `more` says whether there are messages after it."""
+
+    room: str
+    name: str
+    messages: list[DisclosedMessage]
+    upto: int
+    more: bool
 
 
 FAMILY: Final = Family(
@@ -388,6 +427,34 @@ FAMILY: Final = Family(
             effect="write",
             errors=("no_such_room", "room_deleted", "ambiguous_name", "cursor_ahead", "invalid_cursor"),
             example={"room": "auth-redesign", "cursor": "12"},
+        ),
+        Operation(
+            name="message.disclosures",
+            summary="Show to whom your messages were shown, and when first.",
+            params=ListDisclosures,
+            result=Disclosures,
+            plane="agent",
+            http=Route("GET /rooms/{room}/disclosures", "read"),
+            effect="read",
+            errors=IN_ROOM,
+            answers=(
+                {
+                    "room": samples.ROOM,
+                    "name": samples.NAME,
+                    "messages": [
+                        {
+                            "id": "m_4",
+                            "seq": 4,
+                            "at": samples.AT,
+                            "author": samples.ANN,
+                            "shown": [{"agent": "U", "name": samples.BOB, "at": samples.AT}],
+                        }
+                    ],
+                    "upto": 4,
+                    "more": False,
+                },
+            ),
+            command="parler disclosures",
         ),
         Operation(
             name="message.why",

@@ -7,7 +7,18 @@ from typing import Final
 import msgspec
 
 from parlerd.operations import samples
-from parlerd.operations.entry import Argument, Family, IdempotencyKey, Offer, Operation, Params, Result, Route, Short
+from parlerd.operations.entry import (
+    Argument,
+    Family,
+    IdempotencyKey,
+    Offer,
+    Operation,
+    Params,
+    ReceiptRef,
+    Result,
+    Route,
+    Short,
+)
 from parlerd.operations.shared import STATE_READING, STATE_WRITING, Source
 
 
@@ -52,6 +63,7 @@ class AgentEnabled(Result, frozen=True, kw_only=True):
     name: str = ""
     replayed: bool = False
     idempotency_key: str = ""
+    receipt: ReceiptRef | msgspec.UnsetType = msgspec.UNSET
 
 
 class ModuleShown(Result, frozen=True, kw_only=True):
@@ -71,6 +83,7 @@ class ModuleRegistered(ModuleShown, frozen=True, kw_only=True):
     name: str = ""
     replayed: bool = False
     idempotency_key: str = ""
+    receipt: ReceiptRef | msgspec.UnsetType = msgspec.UNSET
 
 
 class ModulesListed(Result, frozen=True, kw_only=True):
@@ -85,6 +98,7 @@ class ModuleDeleted(Result, frozen=True, kw_only=True):
     name: str = ""
     replayed: bool = False
     idempotency_key: str = ""
+    receipt: ReceiptRef | msgspec.UnsetType = msgspec.UNSET
 
 
 _SHOWN: Final = {

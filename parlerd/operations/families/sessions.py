@@ -20,6 +20,7 @@ from parlerd.operations.entry import (
     Offer,
     Operation,
     Params,
+    ReceiptRef,
     Result,
     Route,
     Short,
@@ -136,6 +137,7 @@ class ClosedSession(Result, frozen=True, kw_only=True):
     room: str
     name: str
     status: str
+    receipt: ReceiptRef | msgspec.UnsetType = msgspec.UNSET
 
 
 class ListSessions(Params, frozen=True, kw_only=True):

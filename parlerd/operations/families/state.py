@@ -17,6 +17,7 @@ from parlerd.operations.entry import (
     Offer,
     Operation,
     Params,
+    ReceiptRef,
     Result,
     Route,
     Short,
@@ -170,6 +171,7 @@ class StateRead(StateEntry, frozen=True, kw_only=True):
 class StateWritten(StateRead, frozen=True, kw_only=True):
     replayed: bool = False
     idempotency_key: str = ""
+    receipt: ReceiptRef | msgspec.UnsetType = msgspec.UNSET
 
 
 class BatchWritten(Result, frozen=True, kw_only=True):
@@ -180,6 +182,7 @@ class BatchWritten(Result, frozen=True, kw_only=True):
     name: str = ""
     replayed: bool = False
     idempotency_key: str = ""
+    receipt: ReceiptRef | msgspec.UnsetType = msgspec.UNSET
 
 
 class StateListed(Result, frozen=True, kw_only=True):
@@ -264,6 +267,7 @@ class ScopeShown(Result, frozen=True, kw_only=True):
     hidden: bool
     room: str
     name: str = ""
+    receipt: ReceiptRef | msgspec.UnsetType = msgspec.UNSET
 
 
 class Evaluated(Result, frozen=True, kw_only=True):

@@ -23,12 +23,18 @@ class MintToken(Params, frozen=True, kw_only=True):
     what it may be used for.
 
     With `join` it only joins: with it `uses` new agents may come into the room, of which the person who mints it lets
-    all in beforehand; `access` is then what each of them gets a token for."""
+    all in beforehand; `access` is then what each of them gets a token for.
+
+    In a room of a relay it acts there, as a new agent for which the relay speaks; `name` is what that one is called,
+    and else it is called like the agent that mints. With `here` it acts at this home's own door instead, as the agent
+    that mints it."""
 
     room: Short | None = None
     rooms: Annotated[tuple[Short, ...], Meta(max_length=32)] = ()
     join: bool = False
     uses: Uses | None = None
+    name: Annotated[str, Meta(max_length=64)] = ""
+    here: bool = False
     access: Annotated[tuple[Access, ...], Meta(min_length=1)] = DEFAULT_ACCESS
     days: Annotated[int, Meta(ge=1, le=180)] = DEFAULT_DAYS
     label: Annotated[str, Meta(max_length=64)] = ""
@@ -76,12 +82,14 @@ class TokenInfo(Result, frozen=True, kw_only=True):
 
 
 class MintedToken(Result, frozen=True, kw_only=True):
-    """`token` is the text, which is told this once and kept nowhere. `url` is where this home answers over HTTP; null
-    where it does not."""
+    """`token` is the text, which is told this once and kept nowhere. `url` is where this home answers over HTTP, or the
+    relay whose room it is; null where that does not. A client trusts the certificate in `authority_file` to find the
+    relay there."""
 
     token: str
     info: TokenInfo
     url: str | None = None
+    authority_file: str = ""
 
 
 class ListTokens(Params, frozen=True, kw_only=True):
@@ -137,8 +145,19 @@ FAMILY: Final = Family(
             result=MintedToken,
             plane="person",
             effect="write",
-            errors=(*IN_ROOM, *_JOIN_ERRORS, "too_many_tokens", "invalid_param"),
-            facts=("token_minted", "key_minted", "key_revoked"),
+            errors=(
+                *IN_ROOM,
+                *_JOIN_ERRORS,
+                "too_many_tokens",
+                "invalid_param",
+                "not_owner",
+                "room_closed",
+                "statement_refused",
+                "throttled",
+                *AWAY,
+                "home_not_writable",
+            ),
+            facts=("token_minted", "token_revoked", "key_minted", "key_revoked"),
             example={"room": "auth-redesign"},
             answers=({"token": "as_...", "info": _TOKEN, "url": "http://127.0.0.1:8756"},),
             command="parler token mint",
@@ -185,7 +204,7 @@ FAMILY: Final = Family(
             result=RevokedToken,
             plane="person",
             effect="destructive",
-            errors=("no_such_token",),
+            errors=("no_such_token", *AWAY),
             facts=("token_revoked", "key_revoked", "join_denied"),
             example={"id": "tk_0123456789abcdefghij"},
             answers=({"id": "tk_0123456789abcdefghij"},),

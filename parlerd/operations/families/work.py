@@ -19,6 +19,7 @@ from parlerd.operations.entry import (
     Offer,
     Operation,
     Params,
+    ReceiptRef,
     Result,
     Route,
     Short,
@@ -116,6 +117,7 @@ class TaskHeld(Result, frozen=True, kw_only=True):
     result: str | msgspec.UnsetType = msgspec.UNSET
     idempotency_key: str = msgspec.field(name="key", default="")
     warning: str | msgspec.UnsetType = msgspec.UNSET
+    receipt: ReceiptRef | msgspec.UnsetType = msgspec.UNSET
 
 
 _OF_TASK: Final = (*IN_ROOM, "no_such_message", "no_such_task", "not_a_worker", "invalid_param", "room_closed", *AWAY)

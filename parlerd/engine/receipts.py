@@ -1,0 +1,247 @@
+"""Receipts: what the home of a room signs of one fact, for whoever may know of the fact.
+
+    receipt.get --> the room that is meant --> a room of this home   answered here
+                                          `--> another               `link.ask` --> answered by the room's home
+
+The receipt of a message is given to its readers and its author, and that of anything else to the agent that did it: to
+hand it on is theirs. The person is given what any of their agents is. The home of the room signs it, with the key by
+which it is known, each time that it is asked for, and always the same bytes.
+
+Not here: the text (`core.receipts`) and the signature (`identity.notes`). Above: the engine's face. Below: the library.
+Invariant: whoever may not know of a fact is told that there is no receipt, as of a fact that never was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Final
+
+import msgspec
+import trio
+
+from parlerd.core import events as e
+from parlerd.core import receipts
+from parlerd.core.errors import Refused
+from parlerd.core.handoff import Offer
+from parlerd.core.identities import AgentRecord
+from parlerd.core.model import AgentId, MessageId, Position, RoomId
+from parlerd.core.receipts import Also, NotAReceipt, Opening, Receipt, Step, opens
+from parlerd.core.room import Room
+from parlerd.core.visibility import can_see
+from parlerd.engine.callers import Caller
+from parlerd.engine.crossing import Answer, Request
+from parlerd.engine.desk import Desk
+from parlerd.engine.handles import LOCAL, Question, RoomHandle
+from parlerd.engine.handling import handles
+from parlerd.engine.lookup import room_of
+from parlerd.engine.observers import observed_room, observers
+from parlerd.engine.reading import Reading, handle_of, number_of
+from parlerd.identity.notes import check_note
+from parlerd.operations import types as t
+from parlerd.store.port import Receipted
+
+MAX_ALSO: Final = 128
+"""Facts of one request that its receipt tells of: as many as a batch may write."""
+
+
+class Receipts:
+    """The handler of `receipt.get`, and what answers it at the home of a room."""
+
+    def __init__(self, desk: Desk, reading: Reading) -> None:
+        self._desk = desk
+        self._reading = reading
+        self.answers: Final[Mapping[str, Answer]] = {"receipt.get": self._answer}
+
+    @handles("receipt.get")
+    async def get(self, caller: Caller, params: t.GetReceipt) -> t.ReceiptGiven:
+        desk = self._desk
+        me = await desk.me(caller)
+        if params.id.startswith("f_"):
+            handle, room, inside = await observed_room(desk, caller, me, params.room)
+            mine = [record for record in inside if _number(room, record.id, params.id) is not None]
+            if not mine:
+                raise Refused("no_such_receipt")
+            id, asking = params.id, mine[0]
+        else:
+            handle, id, asking = await self._of_message(caller, me, params)
+        asked = t.GetReceipt(room=handle.room, id=id)
+        request = Request("receipt.get", asked, desk.by(caller, asking), caller)
+        here: Callable[[RoomHandle], Awaitable[t.Result]] = partial(self._here, request)
+        given = await handle.ask(Question(request.name, asked, request.by), here)
+        assert isinstance(given, t.ReceiptGiven)
+        if handle.home_name != LOCAL:
+            _require_its(given, handle, id)
+        return msgspec.structs.replace(given, room=handle.room, fact=id)
+
+    @handles("receipt.keys")
+    async def keys(self, caller: Caller, params: t.ListReceiptKeys) -> t.ReceiptKeys:
+        """This home, and the relays that the person added."""
+        desk = self._desk
+        await trio.lowlevel.checkpoint()
+        own = t.ReceiptKey(id=desk.keys.id, name=LOCAL)
+        return t.ReceiptKeys(
+            keys=[own, *(t.ReceiptKey(id=home.id, name=home.name) for home in desk.home_book.listed())]
+        )
+
+    async def _of_message(
+        self, caller: Caller, me: AgentRecord, params: t.GetReceipt
+    ) -> tuple[RoomHandle, str, AgentRecord]:
+        """The room of a message, its id, and the agent of this caller that asks: the first that may see it."""
+        desk, id = self._desk, MessageId(params.id)
+        if number_of(params.id) is not None:
+            _, room = await room_of(desk, me, params.room)
+            try:
+                id = await self._reading.message_id(room, me.id, params.id)
+            except Refused as error:
+                raise Refused("no_such_receipt") if error.code == "no_such_message" else error from None
+        found = await desk.library.trace(id)
+        if found is None:
+            raise Refused("no_such_receipt")
+        handle = await desk.rooms.get(found.room)
+        room = await handle.quiet()
+        for record in observers(desk, caller, me):
+            if _may_know(room, record.id, found.header):
+                return handle, id, record
+        raise Refused("no_such_receipt")
+
+    async def _here(self, request: Request, handle: RoomHandle) -> t.Result:
+        assert isinstance(request.params, t.GetReceipt)
+        return await self._answer(handle, request, request.params)
+
+    async def _answer(self, handle: RoomHandle, request: Request, params: t.GetReceipt) -> t.ReceiptGiven:
+        """What the home of a room gives an agent. Raises `Refused(no_such_receipt)`."""
+        desk, asking = self._desk, request.by
+        room = await handle.quiet()
+        position = await self._place(room, asking.actor, params.id)
+        found = None if position is None else await desk.library.receipted(handle.room, position)
+        if found is None or not found.unaltered:
+            raise Refused("no_such_receipt")
+        room = await handle.quiet()
+        if asking.actor != found.header.by.actor and not _may_know(room, asking.actor, found.header):
+            raise Refused("no_such_receipt")
+        receipt = await self._receipt(room, asking.actor, params.id, found)
+        opening: t.ReceiptOpening | None = None
+        is_erased = found.body is None and found.header.body is not None
+        if not is_erased:
+            opening = t.ReceiptOpening(salt=found.salt, event=found.event, body=found.body, signature=found.signature)
+        text = receipts.text(receipt)
+        return t.ReceiptGiven(room=handle.room, fact=receipt.fact, receipt=desk.keys.sign_note(text), opening=opening)
+
+    async def _place(self, room: Room, agent: AgentId, id: str) -> Position | None:
+        """Where the fact stands that is called so: a message, or something else that this agent did."""
+        library, state = self._desk.library, room.state
+        if id.startswith("f_"):
+            number = _number(room, agent, id)
+            line = receipts.first_line(state.room, agent, receipts.MYSELF)
+            return None if number is None else await library.place_in_line(state.room, line, number)
+        traced = await library.trace(MessageId(id))
+        return None if traced is None or traced.room != state.room else traced.header.position
+
+    async def _receipt(self, room: Room, reader: AgentId, id: str, found: Receipted) -> Receipt:
+        header, state = found.header, room.state
+        event, by = header.event, header.by
+        is_public = isinstance(event, e.MessagePosted) and event.visibility is None
+        line = await self._desk.library.shown_at(state.room, header.position) if is_public else None
+        steps, stage = await self._steps(room, reader, header)
+        return Receipt(
+            home=self._desk.keys.id,
+            room=state.room,
+            fact=id,
+            kind=str(type(event).__struct_config__.tag),
+            digest=found.digest,
+            content=_content(found),
+            operation=header.operation,
+            at=header.at,
+            actor=by.actor,
+            handle=handle_of(state, by.actor),
+            via=by.via,
+            principal=by.principal,
+            authority=header.authority,
+            token=by.session if by.session.startswith("tk_") else "",
+            verified=event.verified if isinstance(event, e.MessagePosted) else "",
+            numbered=found.numbered,
+            key=b"" if header.key is None else receipts.key_digest(header.key),
+            line=line,
+            also=await self._also(state.room, found),
+            steps=steps,
+            stage=stage,
+        )
+
+    async def _also(self, room: RoomId, first: Receipted) -> tuple[Also, ...]:
+        """The other facts of the same request."""
+        if isinstance(first.header.event, e.MessagePosted):
+            return ()
+        found: list[Also] = []
+        for each in await self._desk.library.following(room, first.header.position, MAX_ALSO):
+            header = each.header
+            is_same = (header.by, header.at, header.authority) == (
+                first.header.by,
+                first.header.at,
+                first.header.authority,
+            )
+            if header.operation or not is_same:
+                break
+            found.append(Also(str(type(header.event).__struct_config__.tag), each.digest, _content(each)))
+        return tuple(found)
+
+    async def _steps(self, room: Room, reader: AgentId, header: e.Header) -> tuple[tuple[Step, ...], str]:
+        """What became of the hand-off that a message is a part of, as far as the reader may see, and where it
+        stands."""
+        offer = _offer_of(room, header)
+        if offer is None:
+            return (), "stored"
+        offers = room.state.offers
+        status, _ = offers.standing(offer, max(room.last_at, self._reading.now_in(room.state)))
+        steps: list[Step] = []
+        for id in (offer.id, *(answer.message for answer in offers.answers(offer))):
+            traced = await self._desk.library.trace(id)
+            if traced is None or not _may_know(room, reader, traced.header):
+                continue
+            found = await self._desk.library.receipted(traced.room, traced.header.position)
+            if found is not None:
+                at, by = found.header.at, found.header.by
+                steps.append(Step(found.header.operation, id, found.digest, at, by.actor))
+        return tuple(steps), "complete" if status == "accepted" else status
+
+
+def _number(room: Room, agent: AgentId, id: str) -> int | None:
+    """The number of what this agent did in a room that is no message, if this is what it is called."""
+    return receipts.number_in(id, receipts.first_line(room.state.room, agent, receipts.MYSELF))
+
+
+def _require_its(given: t.ReceiptGiven, handle: RoomHandle, id: str) -> None:
+    """Refuse what another home gave for a receipt and is none of its own, of this fact. Raises
+    `Refused(relay_failed)`."""
+    state = handle.aggregate.state
+    try:
+        said, verdict = check_note(given.receipt, {state.home})
+    except NotAReceipt:
+        raise Refused("relay_failed", home=handle.home_name) from None
+    opening = given.opening
+    is_opened = opening is None or opens(Opening(opening.salt, opening.event, opening.body), said.content)
+    if verdict != "valid" or (said.room, said.fact) != (state.room, id) or not is_opened:
+        raise Refused("relay_failed", home=handle.home_name)
+
+
+def _offer_of(room: Room, header: e.Header) -> Offer | None:
+    """The offer that a message made, or answered."""
+    event = header.event
+    if not isinstance(event, e.MessagePosted) or not event.turn:
+        return None
+    offered = event.id if event.turn == "offered" else event.reply_to
+    return None if offered is None else room.state.offers.get(offered)
+
+
+def _may_know(room: Room, agent: AgentId, header: e.Header) -> bool:
+    """Whether an agent may see a message of the room: it is there, and is the author or a reader."""
+    member = room.state.members.get(agent)
+    if member is None or not member.present or not isinstance(header.event, e.MessagePosted):
+        return False
+    return header.by.actor == agent or can_see(
+        room.view(agent), position=header.position, visibility=header.event.visibility
+    )
+
+
+def _content(found: Receipted) -> bytes:
+    return receipts.content_of(found.salt, found.event, found.header.body)

@@ -1,0 +1,141 @@
+"""Whether a receipt is what it says, without asking anybody: its signature, its content, its author, its neighbours.
+
+    text or JSON --> the note --> signed by a home that is trusted?   --> Verdict
+                     the opening, if there is one: the same content? signed by its author?
+    several receipts of one actor: does each own line go on from the one before?
+
+What none of this can say: that nothing is missing, or that the home told the truth. Above: the command that verifies.
+Below: `notes`, `proofs`. Invariant: nothing is read from a disk or a daemon here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from itertools import groupby
+from typing import Final, NamedTuple
+
+import msgspec
+
+from parlerd.core.envelope import RELEASED, decode_envelope
+from parlerd.core.errors import Refused
+from parlerd.core.receipts import NotAReceipt, Opening, Receipt, next_line, opens
+from parlerd.identity.notes import Verdict, check_note
+from parlerd.identity.proofs import check_released
+from parlerd.identity.signatures import verify
+
+MAX_BYTES: Final = 4 * 1024 * 1024
+"""Bytes of a file that is read: a receipt with the longest message beside it has half as many."""
+
+
+class Checked(NamedTuple):
+    """What the check of one receipt found; `receipt` is None for what is none."""
+
+    verdict: Verdict
+    receipt: Receipt | None = None
+    is_opened: bool = False
+    """Whether the content was there, and was compared."""
+    is_authored: bool = False
+    """Whether the content bears the signature of its author, which was verified."""
+
+
+class _Opening(msgspec.Struct, forbid_unknown_fields=True):
+    salt: bytes
+    event: bytes
+    body: bytes | None = None
+    signature: bytes | None = None
+
+
+class _File(msgspec.Struct):
+    """What the command that shows a receipt writes as JSON."""
+
+    receipt: str
+    opening: _Opening | None = None
+
+
+def check(data: bytes, trusted: Collection[str]) -> Checked:
+    """Check a receipt: the text of its note, or the JSON that `parler receipt show --json` writes."""
+    try:
+        note, opening = _parts(data)
+        receipt, verdict = check_note(note, trusted)
+    except NotAReceipt:
+        return Checked("not_a_receipt")
+    if verdict != "valid" or opening is None:
+        return Checked(verdict, receipt)
+    if not opens(Opening(opening.salt, opening.event, opening.body), receipt.content):
+        return Checked("digest_mismatch", receipt)
+    if receipt.kind != "message_posted" or opening.body is None or receipt.verified == "unsigned":
+        return Checked("valid", receipt, is_opened=True)
+    if not _is_authors(receipt, opening.body, opening.signature or b""):
+        return Checked("author_mismatch", receipt, is_opened=True)
+    return Checked("valid", receipt, is_opened=True, is_authored=receipt.verified != "home")
+
+
+def _parts(data: bytes) -> tuple[str, _Opening | None]:
+    if len(data) > MAX_BYTES:
+        raise NotAReceipt
+    try:
+        if data.lstrip()[:1] == b"{":
+            file = msgspec.json.decode(data, type=_File)
+            return file.receipt, file.opening
+        return data.decode(), None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise NotAReceipt from None
+
+
+def _is_authors(receipt: Receipt, body: bytes, signature: bytes) -> bool:
+    """Whether a message is what the actor signed, as the message of this receipt; or what the home signed that speaks
+    for an actor without a key."""
+    try:
+        envelope = decode_envelope(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    if (envelope.room, envelope.id) != (receipt.room, receipt.fact):
+        return False
+    if receipt.verified == "home":
+        return verify(receipt.home, "parler/admitted", body, signature)
+    if envelope.v != RELEASED:
+        return verify(receipt.actor, "parler/message", body, signature)
+    try:
+        check_released(receipt.actor, body, envelope)
+    except Refused:
+        return False
+    return True
+
+
+class Gap(NamedTuple):
+    """Two receipts of one actor that are neighbours here. `number` is that of the later one; `missing` counts those
+    between them, 0 where they follow one another and the line does not."""
+
+    receipt: Receipt
+    missing: int
+
+
+def gaps(receipts: Iterable[Receipt]) -> list[Gap]:
+    """Where the own lines of actors do not go on, of what everybody sees and of what each did besides messages.
+    Private messages have a line for each set of readers, which a receipt does not name, so they are left aside."""
+    placed = [each for each in receipts if each.numbered is not None and _line_of(each) is not None]
+    placed.sort(key=lambda each: (_line_of(each), each.numbered))
+    found: list[Gap] = []
+    for _, group in groupby(placed, _line_of):
+        earlier: Receipt | None = None
+        for each in group:
+            if earlier is not None and each != earlier and (gap := _gap(earlier, each)) is not None:
+                found.append(gap)
+            earlier = each
+    return found
+
+
+def _line_of(receipt: Receipt) -> tuple[str, str, str, str] | None:
+    if receipt.kind != "message_posted":
+        return receipt.home, receipt.room, receipt.actor, "self"
+    return None if receipt.line is None else (receipt.home, receipt.room, receipt.actor, "")
+
+
+def _gap(earlier: Receipt, later: Receipt) -> Gap | None:
+    assert earlier.numbered is not None
+    assert later.numbered is not None
+    missing = later.numbered.number - earlier.numbered.number - 1
+    if missing:
+        return Gap(later, max(0, missing))
+    follows = later.numbered.before == next_line(earlier.numbered.before, earlier.digest)
+    return None if follows else Gap(later, 0)

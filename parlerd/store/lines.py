@@ -1,0 +1,115 @@
+"""Own lines: the place of each fact that can have a receipt, from the facts that are appended.
+
+Both stores use this module, so their lines cannot differ. Not here: where rows are kept (each store), and what a line
+is (`core.receipts`). Invariant: the numbers of a thread follow one another from 1, in the order of the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple
+
+import msgspec
+
+from parlerd.core.events import decode_header
+from parlerd.core.model import Position, RoomId
+from parlerd.core.receipts import (
+    FactRef,
+    Numbered,
+    audience_of,
+    content_salt,
+    first_line,
+    has_number,
+    name_of,
+    next_line,
+)
+from parlerd.store.port import Receipted
+from parlerd.store.staging import Staged, is_unaltered
+
+
+class LineRow(NamedTuple):
+    """The own line up to and with a fact, and the line that it began with, which names it."""
+
+    position: Position
+    thread: bytes
+    number: int
+    line: bytes
+
+
+Ends = dict[bytes, tuple[int, bytes]]
+"""Where threads end, by what they began with: the newest number and the line there."""
+
+
+def lined(
+    part: Staged, ends: Ends, load: Callable[[bytes], tuple[int, bytes] | None]
+) -> tuple[list[LineRow], dict[tuple[RoomId, Position], FactRef]]:
+    """The rows of an append, and what the facts are called that have them. `ends` is kept up to date; `load` reads the
+    end of a thread that is not in it, None for a new one."""
+    rows: list[LineRow] = []
+    names: dict[tuple[RoomId, Position], FactRef] = {}
+    if not part.own_lines:
+        return rows, names
+    for header, fact in zip(part.headers, part.facts, strict=True):
+        if not has_number(header):
+            continue
+        thread = first_line(part.room, header.by.actor, audience_of(header))
+        number, line = ends.get(thread) or load(thread) or (0, thread)
+        number, line = number + 1, next_line(line, fact.digest)
+        ends[thread] = number, line
+        rows.append(LineRow(header.position, thread, number, line))
+        names[part.room, header.position] = FactRef(name_of(header, thread, number), number)
+    return rows, names
+
+
+def first_broken(rows: Iterable[tuple[LineRow, bytes | None]]) -> Position | None:
+    """The first fact whose line does not follow. `rows` are ordered by thread and number, each with the digest of its
+    fact, None where there is no fact."""
+    ends: Ends = {}
+    broken: Position | None = None
+    for row, digest in rows:
+        number, line = ends.get(row.thread, (0, row.thread))
+        ends[row.thread] = row.number, row.line
+        follows = digest is not None and (row.number, row.line) == (number + 1, next_line(line, digest))
+        if not follows and (broken is None or row.position < broken):
+            broken = row.position
+    return broken
+
+
+class _Event(msgspec.Struct):
+    event: msgspec.Raw
+
+
+_EVENT: Final = msgspec.msgpack.Decoder(_Event)
+
+
+def event_in(header: bytes) -> bytes:
+    """The fact's own part of a stored header, as it is stored. Raises `msgspec.DecodeError`."""
+    return bytes(_EVENT.decode(header).event)
+
+
+def receipted(
+    header: bytes,
+    salt: bytes,
+    digest: bytes,
+    body: tuple[bytes, bytes | None] | None,
+    place: tuple[bytes, int] | None,
+    before: bytes | None,
+) -> Receipted:
+    """A stored fact for its receipt. `place` is the thread that it is in and its number there, and `before` the line at
+    the number before, None for the first. Raises `Refused(newer_log)`, `StoreError(store_corrupt)`."""
+    known = decode_header(header)
+    words, signature = body or (None, None)
+    numbered: Numbered | None = None
+    if place is not None:
+        thread, number = place
+        numbered = Numbered(number, thread if number == 1 else before or b"")
+    return Receipted(
+        known,
+        digest,
+        content_salt(salt),
+        event_in(header),
+        words,
+        signature,
+        numbered,
+        is_unaltered(salt, header, digest, known, words),
+    )

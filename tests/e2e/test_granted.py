@@ -1,0 +1,75 @@
+"""A program that has a token of a relay, and no Parler: over TLS, with the file of the relay's own authority."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import ssl
+import subprocess
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.processes import until
+from tests.support.senders import met
+from tests.support.team import Team, texts
+
+pytestmark = pytest.mark.e2e
+
+
+class Program:
+    """Somebody who has what `parler token mint` printed."""
+
+    def __init__(self, minted: Any) -> None:
+        self.url, self.token, self.authority = minted["url"], minted["token"], minted["authority_file"]
+        self._context = ssl.create_default_context(cafile=self.authority)
+        assert self._context.check_hostname
+
+    def asks(self, line: str, body: Any = None) -> tuple[int, Any]:
+        method, _, path = line.partition(" ")
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self.url}{path}", data, method=method)
+        request.add_header("Authorization", f"Bearer {self.token}")
+        try:
+            with urllib.request.urlopen(request, context=self._context, timeout=40) as answer:
+                return answer.status, json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            return error.code, json.loads(error.read())
+
+
+def test_a_program_with_a_token_of_a_relay_talks_to_agents_on_two_machines(team: Team) -> None:
+    room = met(team)["room"]
+    minted = team.ann.asks("--as", "alice", "token", "mint", "--room", room, "--name", "ci")
+    assert minted["url"].startswith("https://127.0.0.1:")
+    assert Path(minted["authority_file"]).stat().st_mode & 0o777 == 0o600
+    program = Program(minted)
+    status, said = program.asks(f"POST /v1/rooms/{room}/messages", {"text": "built 42"})
+    assert (status, said["room"]) == (201, room)
+
+    def shown(one: Any, name: str) -> Any:
+        page = one.asks("--as", name, "recv", "--room", room, "--since", "0")
+        return next((each for each in page["messages"] if each["text"] == "built 42"), None)
+
+    for one, name in ((team.ann, "alice"), (team.ben, "bob")):
+        message = until(lambda one=one, name=name: shown(one, name), "message of the program")  # type: ignore[misc]
+        assert (message["verified"], message["author"]["name"], message["via"]) == ("home", "ci", "http")
+    team.ben.asks("--as", "bob", "send", "well done", "--room", room)
+    status, page = program.asks(f"GET /v1/rooms/{room}/messages?wait_ms=20000")
+    assert status == 200
+    assert "well done" in texts(page)
+    # Whoever does not trust the relay's authority is told nothing.
+    with pytest.raises(urllib.error.URLError, match="CERTIFICATE_VERIFY_FAILED"):
+        urllib.request.urlopen(minted["url"] + "/openapi.json", timeout=40)
+    if shutil.which("curl"):
+        words = ["curl", "-sS", "--cacert", minted["authority_file"], f"{minted['url']}/v1/errors"]
+        assert b"token_invalid" in subprocess.run(words, capture_output=True, check=True, timeout=40).stdout
+    [listed] = team.ann.asks("token", "list")["tokens"]
+    assert (listed["id"], listed["agent"]) == (minted["info"]["id"], "ci")
+    team.ann.asks("--as", "alice", "token", "revoke", listed["id"])
+    assert program.asks(f"GET /v1/rooms/{room}/messages")[0] == 401
+    for one in (team.ann, team.ben):
+        # What is stored was signed as it says, by the relay's key too.
+        assert "Everything is in order." in one.runs("doctor").stdout

@@ -1,0 +1,293 @@
+"""Agents that a relay speaks for: they come in by a grant, speak over HTTP, and end with it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import trio
+
+from parlerd.core import events as e
+from parlerd.core.envelope import TextPart
+from parlerd.core.errors import Refused
+from parlerd.core.model import AgentId, By, HomeId, MessageId, Millis, PrincipalId, RoomId
+from parlerd.core.statements import Grant
+from parlerd.engine import granting
+from parlerd.engine.authors import Place
+from parlerd.engine.granting import HomeAuthor
+from parlerd.identity import tokens
+from parlerd.operations import types as t
+from tests.support.engine import CountedRandomness, Served, draft, run, settle
+from tests.support.granted import Meeting, meeting, over_relay
+from tests.support.linked import Elsewhere, LinkParty
+from tests.support.relayed import RelayKeys
+
+DAY_S = 86_400
+
+
+async def link(at: Meeting, name: str = "ann") -> LinkParty:
+    """One more link of a person's daemon to the relay."""
+    person = Elsewhere(name)
+    person.principal = (at.ann if name == "ann" else at.ben).keys.principal
+    return await person.link(Served(at.ann_served.world, at.engine, at.ann_served.driver))
+
+
+def test_what_a_program_with_a_token_says_at_a_relay_is_the_word_of_the_rooms_home(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with meeting(tmp_path) as at:
+            minted = await at.mints()
+            said = await at.says(minted.token, "built")
+            assert said.status == 201
+            await settle()
+            for reader in (at.alice, at.bob):
+                assert await at.reads(reader) == [("ci", "built", "home")]
+            await at.bob.send("thanks")
+            got = await at.web.ask(f"GET /v1/rooms/{at.room}/messages", token=minted.token)
+            shown = [(each["author"]["name"], each["text"], each["verified"]) for each in got.document["messages"]]
+            assert shown == [("alice", "Chose PKCE.", "valid"), ("bob", "thanks", "valid")]
+
+    run(main)
+
+
+def test_the_application_at_a_relay_is_that_of_a_daemon(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with meeting(tmp_path) as at:
+            token = (await at.mints()).token
+            here = f"/v1/rooms/{at.room}"
+
+            async def done(line: str, body: Any = None) -> Any:
+                answer = await at.web.ask(line, body, token=token)
+                assert answer.status in (200, 201), answer.document
+                return answer.document
+
+            me = await done("GET /v1/me")
+            assert me["id"] == at.agent()
+            assert [room["room"] for room in (await done("GET /v1/rooms"))["rooms"]] == [at.room]
+            roster = await done(f"GET {here}/agents")
+            assert {each["name"] for each in roster["members"]} == {"alice", "bob", "ci"}
+            await done(f"PUT {here}/state", {"key": "phase", "value": "testing"})
+            assert (await done(f"GET {here}/state/entry?key=phase"))["value"] == "testing"
+            wait = f"GET {here}/wait?condition=state._shared.phase+%3D%3D+%22testing%22&wait_ms=1000"
+            assert (await done(wait))["triggered"]
+            task = await at.bob.ask("message.send", t.Send(text="run it", kind="task", room=at.room), t.Sent)
+            claimed = await done(f"POST {here}/claim", {})
+            assert claimed["status"] == "claimed", claimed
+            await done(f"POST {here}/tasks/{task.id}/complete", {"text": "green"})
+            await done(f"POST {here}/handoffs", {"next": "read the log", "for": "bob"})
+            await done(f"POST {here}/memory", {"key": "ci", "text": "runs on Mondays"})
+            await settle()
+            said = await at.reads(at.bob)
+            assert {verified for _, _, verified in said} == {"home"}
+            assert said[0] == ("ci", "green", "home")
+            assert "room.affordances" not in (await at.web.ask(f"GET {here}/llms.txt", token=token)).body.decode()
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("line", "body", "code"),
+    [
+        ("POST /v1/card", {"description": "x"}, "unknown_operation"),
+        ("POST /v1/rooms/ROOM/messages", {"text": "later", "enabled": "true"}, "needs_key"),
+        ("POST /v1/rooms", {"context": "x"}, "not_permitted"),
+        ("POST /v1/tokens", {"access": ["read"]}, "not_permitted"),
+        ("DELETE /v1/rooms/ROOM/agents/bob", None, "not_permitted"),
+        ("GET /v1/rooms/r_other/messages", None, "no_such_room"),
+        ("POST /v1/open-rooms", {"name": "x"}, "not_permitted"),
+    ],
+)
+def test_what_needs_a_key_or_a_person_is_refused(line: str, body: Any, code: str, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with meeting(tmp_path) as at:
+            token = (await at.mints()).token
+            answer = await at.web.ask(
+                line.replace("ROOM", at.room), body, token=token, headers={"Content-Type": "application/json"}
+            )
+            assert answer.code == code, answer.document
+            before = await at.alice.recv()
+            assert before.messages == []
+
+    run(main)
+
+
+# -- how it ends -------------------------------------------------------------------------------------------
+
+
+async def revoke(at: Meeting, minted: t.MintedToken) -> None:
+    await at.revokes(minted.info.id)
+
+
+async def kick(at: Meeting, minted: t.MintedToken) -> None:
+    await at.alice.ask("room.kick", t.KickMember(agent="ci", room=at.room), t.MemberGone)
+
+
+async def leave(at: Meeting, minted: t.MintedToken) -> None:
+    left = await at.web.ask(f"POST /v1/rooms/{at.room}/leave", token=minted.token)
+    assert left.code == "not_permitted"
+    await kick(at, minted)
+
+
+async def close(at: Meeting, minted: t.MintedToken) -> None:
+    await at.alice.close(at.room)
+
+
+async def put_out(at: Meeting, minted: t.MintedToken) -> None:
+    await at.engine.people.take_away(at.ann.keys.principal)
+
+
+async def expire(at: Meeting, minted: t.MintedToken) -> None:
+    at.relay.clock.move(seconds=DAY_S)
+    await trio.sleep(60)
+
+
+@pytest.mark.parametrize("ends", [revoke, kick, leave, close, put_out, expire])
+def test_what_is_under_way_ends_with_the_agent(
+    ends: Callable[[Meeting, t.MintedToken], Awaitable[None]], tmp_path: Path
+) -> None:
+    async def main() -> None:
+        async with meeting(tmp_path) as at:
+            minted = await at.mints(days=1)
+            stream = at.web.connect()
+            await stream.begin(f"GET /v1/rooms/{at.room}/events", token=minted.token)
+            assert b"event: hello" in await stream.piece()
+            waits = at.web.connect()
+            line = f"GET /v1/rooms/{at.room}/wait?condition=false"
+            await waits.begin(line, token=minted.token, headers={"Accept": "text/event-stream"})
+            await settle()
+            await ends(at, minted)
+            start = trio.current_time()
+            for each in (stream, waits):
+                while await each.piece():
+                    pass
+            assert trio.current_time() - start <= 1
+            said = await at.says(minted.token, "still here")
+            assert said.code == ("room_closed" if ends is close else "token_invalid")
+
+    run(main)
+
+
+def test_a_grant_that_was_ended_opens_nothing_when_it_is_shown_again(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with meeting(tmp_path) as at:
+            minted, token = await at.mints(), at.token()
+            params = await at.shown()
+            ann, ben = await link(at), await link(at, "ben")
+            # An answer that was lost: the same again is the same agent.
+            again = await ann.ask("link.grant", params, t.GrantedAtRoom)
+            assert (again.agent, at.token()) == (token.agent, token)
+            other = msgspec.structs.replace(params, token=tokens.digest_of("another text"))
+            assert (await ann.refused("link.grant", other)).details["what"] == "used"
+            # Every member is shown the grant, and for another person it is none.
+            assert (await ben.refused("link.grant", params)).code == "no_such_room"
+            await at.revokes(minted.info.id)
+            await settle()
+            for each in (params, other):
+                assert (await ann.refused("link.grant", each)).details["what"] == "used"
+            assert list(at.engine.desk.rooms.home.aggregate.tokens.all()) == []
+
+    run(main)
+
+
+def test_a_rotated_token_stays_the_agents_and_its_old_text_is_nothing(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with meeting(tmp_path) as at:
+            minted = await at.mints()
+            rotated = await at.web.ask("POST /v1/tokens/rotate", token=minted.token)
+            assert rotated.status == 201
+            assert (await at.says(minted.token, "old")).code == "token_invalid"
+            assert (await at.says(rotated.document["token"], "new")).status == 201
+            await at.revokes(minted.info.id)
+            assert (await at.says(rotated.document["token"], "newer")).code == "token_invalid"
+
+    run(main)
+
+
+def test_a_person_has_so_many_agents_without_a_key_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(granting, "MAX_OF_PERSON", 2)
+
+    async def main() -> None:
+        async with meeting(tmp_path) as at:
+            minted = [await at.mints(), await at.mints()][1]
+            refused = await at.alice.refused("token.mint", t.MintToken(room=at.room))
+            assert (refused.code, refused.details["limit"]) == ("too_many_tokens", 2)
+            listed = await at.alice.ask("token.list", t.ListTokens(), t.TokenList)
+            assert [each.agent for each in listed.tokens] == ["ci", "ci-2"]
+            await at.revokes(minted.info.id)
+            await settle()
+            assert (await at.mints()).info.agent == "ci-3"
+
+    run(main)
+
+
+def test_what_a_persons_agents_say_counts_for_that_person(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with meeting(tmp_path) as at:
+            minted, person = await at.mints(), at.ann.keys.principal
+            before = at.engine.desk.kept.of(person)
+            await at.says(minted.token, "x" * 1_000)
+            assert at.engine.desk.kept.of(person) >= before + 1_000
+            assert at.engine.granting.person_of(at.agent()) == person
+            assert at.engine.granting.person_of(AgentId("U")) is None
+            at.engine.desk.kept._limit = 1
+            assert (await at.says(minted.token, "more")).code == "too_many_bytes"
+            assert (await at.web.ask("GET /v1/me", token=minted.token)).status == 200
+
+    run(main)
+
+
+def test_a_home_of_a_person_speaks_for_nobody(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with meeting(tmp_path) as at:
+            await at.mints()
+            params, person = await at.shown(), Elsewhere("cara")
+            refused = await (await person.link(at.ben_served)).refused("link.grant", params)
+            assert refused.code == "unknown_operation"
+
+    run(main)
+
+
+def test_a_relay_signs_for_nobody_that_has_a_key() -> None:
+    author = HomeAuthor(RelayKeys(), CountedRandomness(), lambda person, size: None)
+    grant = Grant(home=HomeId("N"), rooms=(), principal=PrincipalId("A"), scopes=(), not_after=Millis(1), nonce=b"")
+    posted = e.MessagePosted(id=MessageId("m_1"), kind="text", chain="c_1", counter=1)
+    place = Place(RoomId("r_1"), "k", By(AgentId("U" + "A" * 55), PrincipalId("A"), "", "", "http"), b"", Millis(1))
+    for act in (
+        lambda: author.seal(draft(TextPart("x")), posted, place),
+        lambda: author.gate(AgentId("T" + "A" * 52), b""),
+        lambda: author.attest(grant, place.by),
+    ):
+        with pytest.raises(Refused, match="key"):
+            act()
+
+
+def test_a_relay_that_was_restored_lets_nobody_go_on_whom_its_person_put_out(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with meeting(tmp_path) as at:
+            minted, kept = await at.mints(), await at.mints("cd")
+            await at.says(minted.token, "before the backup")
+            await settle()
+            backup = at.relay.copied()
+            await at.revokes(minted.info.id)
+            await at.alice.send("said and lost")
+            await settle()
+        at.relay.store = backup
+        async with at.relay.serving() as engine, at.ann.serving() as ann, over_relay(engine) as web:
+            alice = await ann.agent("alice")
+            await alice.recv(wait=60)
+            line = f"GET /v1/rooms/{at.room}/messages"
+            assert (await web.ask(line, token=minted.token)).status == 200
+            rewound = await (await ann.person()).ask(
+                "room.rewind", t.RewindRoom(room=at.room, confirmed=True), t.RewoundRoom
+            )
+            assert rewound.status == "rewound"
+            assert (await web.ask(line, token=minted.token)).code == "token_invalid"
+            said = await web.ask(f"POST /v1/rooms/{at.room}/messages", {"text": "goes on"}, token=kept.token)
+            assert said.status == 201
+            await settle()
+            page = await alice.recv(wait=60)
+            assert [(each.text, each.verified) for each in page.messages][-1] == ("goes on", "home")
+
+    run(main)

@@ -1,0 +1,107 @@
+"""Who is given a receipt by a home, and what another home may pass off as one. The stories are in
+`tests/scenario/test_receipts.py`."""
+
+from __future__ import annotations
+
+import msgspec
+
+from parlerd.core.receipts import read
+from parlerd.identity.notes import split
+from parlerd.operations import types as t
+from tests.support.engine import Party, engine_world, run
+from tests.support.http import minted, over_http
+
+
+async def _text(who: Party, id: str) -> str:
+    return (await who.ask("receipt.get", t.GetReceipt(id=id), t.ReceiptGiven)).receipt
+
+
+def test_a_message_is_named_by_its_number_too() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, bob = await served.room("alice", "bob")
+            sent = await alice.send("one")
+            page = await bob.recv()
+            assert await _text(bob, str(page.messages[-1].seq)) == await _text(alice, sent.id)
+            assert (await alice.refused("receipt.get", t.GetReceipt(id="99"))).code == "no_such_receipt"
+
+    run(main)
+
+
+def test_another_agent_of_the_same_person_is_given_no_more_than_it_may_see_and_the_person_all() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, _, carol = await served.room("alice", "bob", "carol")
+            hidden = await alice.send("for bob", visible_to=("bob",))
+            wrote = await alice.ask("state.set", t.SetState(key="k", value=1), t.StateWritten)
+            assert isinstance(wrote.receipt, t.ReceiptRef)
+            person = await served.person()
+            for id in (hidden.id, wrote.receipt.fact):
+                assert (await carol.refused("receipt.get", t.GetReceipt(id=id))).code == "no_such_receipt"
+                found = await person.ask("receipt.get", t.GetReceipt(id=id, room=hidden.room), t.ReceiptGiven)
+                assert found.receipt == await _text(alice, id)
+
+    run(main)
+
+
+def test_what_came_before_a_newcomer_is_not_receipted_to_it() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice = await served.agent("alice")
+            opened = await alice.open(history="from-join", approval=False)
+            early = await alice.send("early")
+            bob = await served.agent("bob")
+            await bob.join(opened.session_key)
+            late = await alice.send("late")
+            assert (await bob.refused("receipt.get", t.GetReceipt(id=early.id))).code == "no_such_receipt"
+            assert "m_" in await _text(bob, late.id)
+
+    run(main)
+
+
+def test_the_token_that_was_shown_is_named() -> None:
+    async def main() -> None:
+        async with engine_world() as home, over_http(home) as web:
+            _, bob = await home.room("alice", "bob")
+            token = await minted(bob)
+            room = token.info.room
+            sent = await web.ask(f"POST /v1/rooms/{room}/messages", {"text": "hello"}, token=token.token)
+            fact = sent.document["receipt"]["fact"]
+            assert fact == sent.document["id"]
+            found = await web.ask(f"GET /v1/rooms/{room}/receipts/{fact}", token=token.token)
+            assert found.status == 200
+            said = read(split(found.document["receipt"])[0])
+            assert (said.token, said.via, said.handle) == (token.info.id, "http", "bob")
+            assert token.token not in str(found.document)
+            body = {"text": "again", "receipt": "text"}
+            brought = await web.ask(f"POST /v1/rooms/{room}/messages", body, token=token.token)
+            told = brought.document["receipt"]
+            assert (brought.status, read(split(told["text"])[0]).fact) == (201, brought.document["id"])
+            wrong = await web.ask(f"POST /v1/rooms/{room}/messages", {**body, "receipt": "no"}, token=token.token)
+            assert (wrong.status, wrong.code) == (400, "invalid_param")
+            key = {"Idempotency-Key": "k-1"}
+            one = await web.ask(f"PUT /v1/rooms/{room}/state", {"key": "a", "value": 1}, token=token.token, headers=key)
+            same = {"key": "a", "value": 1, "receipt": "text"}
+            two = await web.ask(f"PUT /v1/rooms/{room}/state", same, token=token.token, headers=key)
+            assert (one.status, two.status, two.document["replayed"]) == (201, 200, True)
+            assert two.document["receipt"]["fact"] == one.document["receipt"]["fact"]
+            assert two.document["receipt"]["text"].startswith("parler/receipt v1")
+            left = await web.ask(f"DELETE /v1/rooms/{room}/state?key=a&receipt=text", token=token.token)
+            assert left.document["receipt"]["text"]
+            missing = await web.ask(f"GET /v1/rooms/{room}/receipts/m_none", token=token.token)
+            assert (missing.status, missing.code) == (404, "no_such_receipt")
+
+    run(main)
+
+
+def test_the_homes_whose_receipts_are_believed_are_named() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            (alice,) = await served.room("alice")
+            keys = (await alice.ask("receipt.keys", t.ListReceiptKeys(), t.ReceiptKeys)).keys
+            sent = await alice.send("x")
+            assert [each.name for each in keys] == ["local"]
+            assert read(split(await _text(alice, sent.id))[0]).home == keys[0].id
+            assert msgspec.json.encode(keys)
+
+    run(main)
