@@ -223,7 +223,7 @@ HANDLERS: Final = {
         section=_SECTION,
         rank=205,
         examples=("parler receipt export 12 > receipt.json",),
-        summary="Write a receipt with its content, and with what was signed about its author.",
+        summary="Show a receipt with all that its check can use.",
     ),
     "receipt verify": Handler(
         _verify_arguments,

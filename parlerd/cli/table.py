@@ -300,7 +300,7 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
         'parler receipt show 12',
         'parler receipt show m_0123456789abcdefghij --json > receipt.json',
     )),
-    (('receipt', 'export'), 'parlerd.cli.receipts', '', 'Write a receipt with its content, and with what was signed about its author.', (
+    (('receipt', 'export'), 'parlerd.cli.receipts', '', 'Show a receipt with all that its check can use.', (
         'parler receipt export 12 > receipt.json',
     )),
     (('receipt', 'verify'), 'parlerd.cli.receipts', '', 'Check receipts, without asking anybody.', (
@@ -314,6 +314,7 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     )),
     (('token', 'mint'), 'parlerd.cli.token', 'token.mint', '', (
         'parler --as bob token mint --room team',
+        'parler token mint --room team --room annex',
         'parler token mint --join --room team --uses 3',
         'parler token mint --room team --name ci',
     )),

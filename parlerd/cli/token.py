@@ -6,7 +6,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Final, get_args
 
 from parlerd.cli.context import Context
-from parlerd.cli.handlers import Handler, room_argument
+from parlerd.cli.handlers import Handler
 from parlerd.cli.output import DONE
 from parlerd.cli.parsing import Parser, UsageError, unicode_text, whole
 from parlerd.cli.render import clock
@@ -20,7 +20,12 @@ AS_JSON: Final = "-H 'Content-Type: application/json'"
 
 
 def _mint_arguments(parser: Parser) -> None:
-    room_argument(parser)
+    parser.add_argument(
+        "--room",
+        action="append",
+        metavar="ROOM",
+        help="a room's id or name (default: the active session); repeat it for a token of several rooms",
+    )
     parser.add_argument(
         "--access",
         type=unicode_text,
@@ -57,11 +62,17 @@ def _mint(ctx: Context, args: Namespace) -> int:
         raise UsageError(f"--access has no {unknown[0]!r}: it is {words}", path="parler token mint")
     if args.uses is not None and not args.join:
         raise UsageError("--uses is for a token that joins: --join", path="parler token mint")
+    rooms = args.room or [None]
+    if args.join and len(rooms) > 1:
+        raise UsageError("--join is for one --room", path="parler token mint")
     if args.here and args.name:
         said = "--name is for an agent at the relay, and --here for one of this machine"
         raise UsageError(said, path="parler token mint")
+    if args.name and len(rooms) > 1:
+        raise UsageError("--name is for one --room, at its relay", path="parler token mint")
     params = t.MintToken(
-        room=args.room,
+        room=rooms[0] if len(rooms) == 1 else None,
+        rooms=tuple(rooms) if len(rooms) > 1 else (),
         access=access,
         days=args.days,
         label=args.label,
@@ -76,7 +87,7 @@ def _mint(ctx: Context, args: Namespace) -> int:
         out.document(minted)
         return DONE
     info = minted.info
-    where = f"'{info.name or info.room}'"
+    where = f"{len(info.rooms)} rooms" if info.rooms else f"'{info.name or info.room}'"
     if args.join:
         out.say("A token to join ", (where, "name"), " with, told this once:")
     else:
@@ -90,7 +101,7 @@ def _mint(ctx: Context, args: Namespace) -> int:
         out.note(f"{many} in with it, without your being asked. Each is given a token of its own until then.")
         call = f'/v1/joins {AS_JSON} -d \'{{"name": "build-bot"}}\''
     else:
-        out.note("Whoever has it acts as this agent in this room.")
+        out.note(f"Whoever has it acts as this agent in {'these rooms' if info.rooms else 'this room'}.")
     if minted.authority_file and minted.url is not None:
         out.note("The relay speaks for it, and its words are shown as the relay's (home). The relay is found at:")
         out.paste("URL: ", (minted.url, "good"))
@@ -122,7 +133,7 @@ def _list(ctx: Context, args: Namespace) -> int:
             each.id,
             _does(each),
             each.agent,
-            each.name or each.room,
+            _where(each),
             ",".join(each.access),
             clock(each.expires_at, ctx.now()),
             clock(each.used_at, ctx.now()) if each.used_at else "",
@@ -137,6 +148,12 @@ def _list(ctx: Context, args: Namespace) -> int:
 def _does(token: t.TokenInfo) -> str:
     """What is done with a token, and how often it can still be."""
     return f"joins, {token.uses_left} of {token.uses} left" if token.uses else "acts"
+
+
+def _where(token: t.TokenInfo) -> str:
+    """In which room a token acts, and in how many besides."""
+    first = token.name or token.room
+    return f"{first} and {len(token.rooms) - 1} more" if token.rooms else first
 
 
 def _revoke_arguments(parser: Parser) -> None:
@@ -191,6 +208,7 @@ HANDLERS: Final = {
         rank=20,
         examples=(
             "parler --as bob token mint --room team",
+            "parler token mint --room team --room annex",
             "parler token mint --join --room team --uses 3",
             "parler token mint --room team --name ci",
         ),

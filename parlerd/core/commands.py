@@ -650,7 +650,7 @@ class MintToken(Command, frozen=True, kw_only=True):
     uses: int = 0
     admits: bool = False
     rooms: tuple[RoomId, ...] = ()
-    opens: int = 0
+    """The rooms of a token of several, `room` the first of them."""
     join: str = ""
     """The join that it comes of: there is one token for each, so a repetition mints none."""
 

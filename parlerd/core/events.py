@@ -671,7 +671,6 @@ class TokenMinted(_Event, tag="token_minted", frozen=True, kw_only=True):
     uses: int = 0
     admits: bool = False
     rooms: tuple[RoomId, ...] = ()
-    opens: int = 0
     join: str = ""
 
 

@@ -99,7 +99,7 @@ RoomKind = Literal["home", "session", "channel", "dm", "service", "private"]
 """`private` is an agent's own memory: a room of which it is the only member."""
 TokenKind = Literal["as", "aj", "ah"]
 """What a token lets somebody do, by the mark that its text begins with: `as` acts as one agent in one room, `aj` only
-comes in as a new agent, `ah` acts as one agent in several rooms, or opens some. Source: contract spec, Tokens."""
+comes in as a new agent, `ah` acts as one agent in several rooms. Source: contract spec, Tokens."""
 SecretKind = Literal[
     "private key",
     "AWS key",

@@ -33,6 +33,8 @@ MAX_TOKENS: Final = 1_000
 MAX_DAYS: Final = 180
 """For how many days a token may hold. Source: contract spec, Tokens."""
 DAY_MS: Final = 24 * 3600 * 1000
+MAX_ROOMS: Final = 32
+"""Rooms of one token: each is about 30 bytes of every snapshot, and the handlers for a set of rooms are kept."""
 MAX_USES: Final = 100
 """Agents that may come in with one token."""
 MAX_ENDED: Final = 64
@@ -44,8 +46,8 @@ class Token(msgspec.Struct, frozen=True, array_like=True):
     person calls it, `parent` the token of which it was made.
 
     One that joins (`aj`) was minted by `agent`, and `access` is what those get a token for who come with it: `uses` of
-    them. `admits` says that the person let all of them in beforehand. One of several rooms (`ah`) acts in `rooms`, and
-    may open `opens` more.
+    them. `admits` says that the person let all of them in beforehand. One of several rooms (`ah`) acts in `rooms`, of
+    which `room` is the first.
     """
 
     id: str
@@ -61,7 +63,11 @@ class Token(msgspec.Struct, frozen=True, array_like=True):
     uses: int = 0
     admits: bool = False
     rooms: tuple[RoomId, ...] = ()
-    opens: int = 0
+
+    @property
+    def within(self) -> frozenset[RoomId]:
+        """The rooms that there are for whoever shows it."""
+        return frozenset(self.rooms or (self.room,))
 
 
 class Join(msgspec.Struct, frozen=True, array_like=True):
@@ -167,7 +173,6 @@ class Tokens(Facet[TokensState]):
             uses=command.uses,
             admits=command.admits,
             rooms=command.rooms,
-            opens=command.opens,
             join=command.join,
         )
         return Decision((minted,), authority=command.authority)
@@ -183,7 +188,9 @@ class Tokens(Facet[TokensState]):
         """Refuse what is to be made of a token and would be for more, or for longer, or for another agent or room."""
         parent = self.holding(command.parent, command.wall)
         # Only a join makes something of a token that joins, and it makes nothing of any other.
-        if parent is None or parent.room != command.room or (parent.kind == "aj") != bool(command.join):
+        if parent is None or (parent.kind == "aj") != bool(command.join):
+            raise Refused("no_such_token")
+        if not {command.room, *command.rooms} <= parent.within:
             raise Refused("no_such_token")
         if parent.agent != command.agent and not command.join:
             raise Refused("no_such_token")
@@ -216,7 +223,6 @@ class Tokens(Facet[TokensState]):
             parent=old.parent,
             kind=old.kind,
             rooms=old.rooms,
-            opens=old.opens,
         )
         return Decision((e.TokenRevoked(token=old.id), minted), authority="token")
 
@@ -277,7 +283,6 @@ class Tokens(Facet[TokensState]):
             event.uses,
             event.admits,
             event.rooms,
-            event.opens,
         )
         self._by_digest[event.digest] = event.token
         join = self.state.joins.get(event.join)

@@ -7,7 +7,7 @@
     a hook                        agent, hook, local     an agent     nobody             none
     a link of another home        link                   a person     each agent that    terminal
                                                                       it attached
-    a token over HTTP             agent, in one room     an agent     the token's        none
+    a token over HTTP             agent, in its rooms    an agent     the token's        none
     a token that joins            joiner, in one room    nobody       nobody yet         none
     HTTP without a token          joiner, visitor, none  nobody       nobody             none
     a room's watch code           agent, page, one room  as minted    the minter's       none
@@ -105,12 +105,12 @@ def of_hook(principal: PrincipalId) -> Authority:
 
 
 def of_token(agent: AgentRecord, token: Token) -> Authority:
-    """Whoever shows a token: one agent, in one room. A person's own rights never come from a token."""
+    """Whoever shows a token: one agent, in one room or in several. A person's own rights never come from a token."""
     return Authority(
         agent.principal,
         frozenset({"agent"}),
         agent=agent.id,
-        rooms=frozenset({token.room}),
+        rooms=token.within,
         token=token.id,
         access=frozenset(token.access),
     )

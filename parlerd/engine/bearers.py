@@ -3,8 +3,8 @@ handlers of tokens, and of the door over HTTP.
 
     parler token mint --> a text, told once --> Authorization: Bearer TEXT --> `caller_of` --> the engine, as the agent
 
-A token stands for one agent in one room (`Authority.rooms`), so there is no other room for it, whatever it asks. What
-it may be used for is a part of the authority, which the engine checks.
+A token stands for one agent in its room, or its rooms (`Authority.rooms`), so there is no other room for it, whatever
+it asks. What it may be used for is a part of the authority, which the engine checks.
 
 Not here: HTTP (`parlerd.web`), and what a token is (`core.tokens`). Above: the engine. Below: the home room's line.
 Invariant: what is under way with a token ends when the token is revoked or expires.
@@ -12,7 +12,7 @@ Invariant: what is under way with a token ends when the token is revoked or expi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Final, Protocol
@@ -119,6 +119,20 @@ class Bearers:
             self._stays(token.id, desk.clock.now())
         return token, caller
 
+    async def handle_of(self, token: Token, wanted: str) -> str:
+        """What the agent of a token is called in the room of the token that is meant, by its id or its name, and in the
+        first of them where it is none; empty where the room is gone."""
+        found = ""
+        for room in (token.room, *token.rooms):
+            try:
+                state = (await self._desk.rooms.get(room)).aggregate.state
+            except Refused:
+                continue
+            if wanted in (state.room, state.name):
+                return handle_of(state, token.agent)
+            found = found or handle_of(state, token.agent)
+        return found
+
     def shown(self, text: str) -> Token | None:
         """The token that holds now and has this text. Nothing is counted: whoever goes on asks `caller_of`."""
         if not tokens.is_token(text):
@@ -126,14 +140,6 @@ class Bearers:
         home = self._desk.rooms.home.aggregate
         token = home.tokens.find(tokens.digest_of(text), self._desk.clock.now())
         return None if token is None or token.agent not in home.state.agents else token
-
-    async def handle_of(self, token: Token) -> str:
-        """What the agent of a token is called in its room; empty where the room is gone."""
-        try:
-            room = await self._desk.rooms.get(token.room)
-        except Refused:
-            return ""
-        return handle_of(room.aggregate.state, token.agent)
 
     @contextmanager
     def using(self, token: Token) -> Iterator[trio.CancelScope]:
@@ -208,15 +214,17 @@ class Tokens:
         parent: str = "",
         authority: str = "person",
         join: str = "",
+        rooms: Sequence[RoomId] = (),
     ) -> tuple[str, Token]:
-        """A token of an agent in a room: its text, which is nowhere else, and its record. One that is made of a
+        """A token of an agent in a room, or in several `rooms`, of which the room is the first: its text, which is
+        nowhere else, and its record. One that is made of a
         `parent` holds no longer than that; that of a `join` is made once, and the same each time. Raises `Refused`:
         `too_many_tokens`, `no_such_token`, `not_permitted`."""
-        now = self._desk.clock.now()
-        text = self._secret(agent.id, join) if join else self._drawn("as")
+        now, kind = self._desk.clock.now(), _kind_of(rooms)
+        text = self._secret(agent.id, join) if join else self._drawn(kind)
         digest = tokens.digest_of(text)
         command = self._command(agent, room, digest, access=access, days=days, label=label, parent=parent)
-        command = msgspec.structs.replace(command, authority=authority, join=join)
+        command = msgspec.structs.replace(command, authority=authority, join=join, kind=kind, rooms=tuple(rooms))
         await self._desk.rooms.home.submit(command, by)
         return text, self._found(digest, now)
 
@@ -301,7 +309,9 @@ class Tokens:
 
     async def rotate(self, by: By, token: str) -> tuple[str, Token]:
         """Another token in the place of this one. Raises `Refused`: `no_such_token`."""
-        text, now = self._drawn("as"), self._desk.clock.now()
+        now = self._desk.clock.now()
+        held = self._desk.rooms.home.aggregate.tokens.holding(token, now)
+        text = self._drawn(_kind_of(() if held is None else held.rooms))
         digest = tokens.digest_of(text)
         command = c.RotateToken(operation="token.rotate", token=token, digest=digest, wall=now)
         await self._desk.rooms.home.submit(command, by)
@@ -335,6 +345,8 @@ class TokenHandlers:
         desk = self._desk
         require_person(desk, caller, in_editor=True)
         me = await desk.me(caller)
+        if params.rooms and (params.room is not None or params.join):
+            raise Refused("invalid_param", "A token of several rooms names them all, and joins none.", param="rooms")
         if params.join:
             handle = await room_to_join(desk, me, params.room, person=True)
             text, token = await self._tokens.mint_joining(
@@ -348,12 +360,17 @@ class TokenHandlers:
             )
             return t.MintedToken(token=text, info=await self._info(token), url=self._web.url)
         _require_no_uses(params.uses)
-        handle, _ = await room_of(desk, me, params.room)
-        if handle.home_name != LOCAL and not params.here:
+        if params.rooms and params.name:
+            raise Refused("invalid_param", "A name is for one room, at its relay.", param="name")
+        meant = params.rooms or (params.room,)
+        handles = [(await room_of(desk, me, each))[0] for each in meant]
+        rooms = list(dict.fromkeys([handle.room for handle in handles]))
+        # A token of several rooms is one of this machine: each relay has tokens of its own.
+        if not params.rooms and handles[0].home_name != LOCAL and not params.here:
             made = await self._there.mint(
                 desk.by(caller, me),
                 me,
-                handle,
+                handles[0],
                 access=params.access,
                 days=params.days,
                 name=params.name,
@@ -362,7 +379,13 @@ class TokenHandlers:
             info = await self._info(made.token)
             return t.MintedToken(token=made.text, info=info, url=made.url, authority_file=made.authority_file)
         text, token = await self._tokens.mint(
-            desk.by(caller, me), me, handle.room, access=params.access, days=params.days, label=params.label
+            desk.by(caller, me),
+            me,
+            rooms[0],
+            access=params.access,
+            days=params.days,
+            label=params.label,
+            rooms=rooms if len(rooms) > 1 else (),
         )
         return t.MintedToken(token=text, info=await self._info(token), url=self._web.url)
 
@@ -373,8 +396,10 @@ class TokenHandlers:
         held = desk.rooms.home.aggregate.tokens.holding(parent, desk.clock.now())
         if held is None:
             raise Refused("no_such_token")
+        # One of the rooms of this token, or all of them: the desk knows no others.
+        room = held.room if params.room is None else (await room_of(desk, me, params.room))[0].room
         if params.join:
-            handle = await room_to_join(desk, me, held.room, person=False)
+            handle = await room_to_join(desk, me, room, person=False)
             text, token = await self._tokens.mint_joining(
                 caller,
                 me,
@@ -390,12 +415,13 @@ class TokenHandlers:
         text, token = await self._tokens.mint(
             desk.by(caller, me),
             me,
-            held.room,
+            room,
             access=params.access,
             days=params.days,
             label=params.label,
             parent=parent,
             authority="token",
+            rooms=held.rooms if params.room is None else (),
         )
         return t.MintedToken(token=text, info=await self._info(token), url=self._web.url)
 
@@ -466,9 +492,15 @@ class TokenHandlers:
             used_at=self._bearers.last_use(token.id),
             name=name,
             kind=token.kind,
+            rooms=list(token.rooms),
             uses=token.uses,
             uses_left=self._desk.rooms.home.aggregate.tokens.uses_left(token),
         )
+
+
+def _kind_of(rooms: Sequence[RoomId]) -> TokenKind:
+    """The kind of a token that acts: `rooms` are those of one of several."""
+    return "ah" if rooms else "as"
 
 
 def _require_no_uses(uses: int | None) -> None:

@@ -341,6 +341,8 @@ class Joins:
             try:
                 await self._approving.decide(by, handle, request, admit=True, proof="cli", operation="join.begin")
             except Refused as error:
+                if error.code in ("not_owner", "no_such_room"):
+                    return False  # the room is another person's by now, who decides on each
                 if error.code != "already_decided":
                     raise
         state = (await handle.quiet()).state

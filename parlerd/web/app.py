@@ -189,7 +189,7 @@ class Web:
         if "Authorization" in request.headers or not flat.is_for_visitors:
             bearer = await self._bearer(request)
             assert bearer.token is not None
-            me = await self._tokens.handle_of(bearer.token)
+            me = await self._tokens.handle_of(bearer.token, _path_params(request).get("room", ""))
         body = await request.body()
         is_text = flat.method == "GET" or (flat.method == "DELETE" and not body)
         if not is_text and request.url.query:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import logging
 import re
+import secrets
 from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
 from typing import Any, Final, Protocol
 from urllib.parse import unquote_to_bytes
@@ -50,10 +51,8 @@ MAX_CONNECTIONS: Final = 64
 """Connections at a time. Further ones are closed at once."""
 _PIECE: Final = 4096
 _FILE_PIECE: Final = 64 * 1024
-_REFUSED: Final = msgspec.json.encode(
-    {"error": {"retryable": False, **msgspec.to_builtins(Refused("request_refused").body())}}
-)
-"""The body of every answer that the door gives by itself."""
+_REFUSED: Final[dict[str, Any]] = {"retryable": False, **msgspec.to_builtins(Refused("request_refused").body())}
+"""What every answer says that the door gives by itself, but for the id of the request."""
 
 Message = MutableMapping[str, Any]
 _Said = h11.InformationalResponse | h11.Response | h11.Data | h11.EndOfMessage
@@ -413,9 +412,10 @@ class _Visit:
         """Answer what reached no application, and end the connection."""
         if self._has_begun or self._h11.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return
+        body = msgspec.json.encode({"error": {**_REFUSED, "request": secrets.token_hex(8)}})
         headers = [
             (b"content-type", b"application/json"),
-            (b"content-length", b"%d" % len(_REFUSED)),
+            (b"content-length", b"%d" % len(body)),
             (b"connection", b"close"),
             (b"cache-control", b"no-store"),
             (b"x-content-type-options", b"nosniff"),
@@ -426,7 +426,7 @@ class _Visit:
             *([(b"retry-after", b"1")] if status == 429 else []),
         ]
         said: list[_Said] = [h11.Response(status_code=status, headers=headers)]
-        await self._say(*said, *([] if self._is_head else [h11.Data(data=_REFUSED)]), h11.EndOfMessage())
+        await self._say(*said, *([] if self._is_head else [h11.Data(data=body)]), h11.EndOfMessage())
         await self._drain()
 
     async def _drain(self) -> None:

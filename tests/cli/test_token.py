@@ -117,6 +117,18 @@ def test_a_token_that_joins_is_minted_for_so_many_and_told_with_the_call_that_ex
     assert shell.daemon.params_of("token.mint") == [t.MintToken(room="team", join=True, uses=3), t.MintToken(join=True)]
 
 
+def test_a_token_of_several_rooms_names_each(shell: Shell) -> None:
+    several = info(kind="ah", rooms=["r_team", "r_annex"])
+    shell.daemon.answers("token.mint", t.MintedToken(token=TEXT, info=several))
+    ran = shell.run("token", "mint", "--room", "team", "--room", "annex")
+    assert "A token of bob in 2 rooms, told this once:" in ran.stdout
+    assert "acts as this agent in these rooms" in ran.stderr
+    assert shell.daemon.params_of("token.mint") == [t.MintToken(rooms=("team", "annex"))]
+    assert shell.run("token", "mint", "--join", "--room", "team", "--room", "annex").code == 2
+    shell.daemon.answers("token.list", t.TokenList(tokens=[several]))
+    assert "team and 1 more" in shell.run("token", "list").stdout
+
+
 def test_uses_are_those_of_a_token_that_joins(shell: Shell) -> None:
     ran = shell.run("token", "mint", "--uses", "3")
     assert (ran.code, shell.daemon.asked) == (2, [])

@@ -480,3 +480,39 @@ def test_never_more_come_in_than_a_token_is_for(acts: list[tuple[str, int]]) -> 
                 home.end_join(BEN, join, denied=act == "deny")
         assert home.aggregate.tokens.uses_left(minted) == uses - len(open_) - len(inside)
     home.verify()
+
+
+# -- tokens of several rooms -------------------------------------------------------------------------------
+
+
+def test_a_token_of_several_rooms_is_within_them_and_what_is_made_of_it_in_some_of_them() -> None:
+    home = HomeDriver()
+    home.create(ANN)
+    rooms = (RoomId("r_a"), RoomId("r_b"))
+    parent = home.mint(ANN, text="several", kind="ah", rooms=rooms)
+    held = found(home, "several")
+    assert held is not None
+    assert held.within == frozenset(rooms)
+    assert home.mint(ANN, text="one", room="r_b", parent=parent, days=30) in kept(home)
+    assert home.mint(ANN, text="all", kind="ah", rooms=rooms, parent=parent, days=30) in kept(home)
+    for wider in ((RoomId("r_c"),), (RoomId("r_a"), RoomId("r_c"))):
+        with refused("no_such_token"):
+            home.mint(ANN, text="elsewhere", room=wider[0], parent=parent, rooms=wider)
+    home.run(c.RotateToken(token=parent, digest=b"again", wall=Millis(home.now)), ANN)
+    again = found(home, "again")
+    assert again is not None
+    assert (again.kind, again.within) == ("ah", frozenset(rooms))
+    assert kept(home) == [again.id]
+    home.verify()
+
+
+def test_nothing_is_made_of_a_token_that_expired() -> None:
+    home = HomeDriver()
+    home.create(ANN)
+    parent = home.mint(ANN, text="parent", days=1)
+    home.now += DAY_MS
+    kinds: tuple[dict[str, Any], ...] = ({}, {"kind": "aj", "uses": 1})
+    for more in kinds:
+        with refused("no_such_token"):
+            home.mint(ANN, text="child", parent=parent, **more)
+    home.verify()

@@ -600,3 +600,76 @@ def test_a_token_says_when_it_was_last_shown() -> None:
             assert await used() == [now, now - 60_000]
 
     run(main)
+
+
+# -- several rooms -----------------------------------------------------------------------------------------
+
+
+def test_a_token_of_several_rooms_is_its_agent_in_each_of_them_and_nowhere_else() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice = await served.agent("alice")
+            one, two, three = [await alice.open(topic) for topic in ("one", "two", "three")]
+            minted = await mint(alice, rooms=("one", two.room, "one"), access=("read", "post", "mint"))
+            assert minted.token.startswith("ah_")
+            assert (minted.info.kind, minted.info.room, minted.info.rooms) == ("ah", one.room, [one.room, two.room])
+            acting = await bearer(served, minted.token)
+            assert {room.room for room in await acting.rooms()} == {one.room, two.room}
+            for room in (one.room, two.room):
+                await acting.send("hello", room=room)
+            assert (await acting.refused("message.send", t.Send(text="x", room=three.room))).code == "no_such_room"
+            assert (await acting.refused("session.open", t.OpenSession())).code in ("person_only", "not_permitted")
+            # What is made of it is for all of them, or for one that is named.
+            made = [
+                await acting.ask("token.narrow", t.NarrowToken(access=("read",), room=room), t.MintedToken)
+                for room in (None, "two")
+            ]
+            assert [(each.info.kind, each.info.room, each.info.rooms) for each in made] == [
+                ("ah", one.room, [one.room, two.room]),
+                ("as", two.room, []),
+            ]
+            wrong = await acting.refused("token.narrow", t.NarrowToken(access=("read",), room="three"))
+            assert wrong.code == "no_such_room"
+            joins = await acting.ask(
+                "token.narrow", t.NarrowToken(access=("read",), room="two", join=True), t.MintedToken
+            )
+            assert (joins.info.kind, joins.info.room) == ("aj", two.room)
+            again = await acting.ask("token.rotate", t.RotateToken(), t.MintedToken)
+            assert again.token.startswith("ah_")
+            assert again.info.rooms == minted.info.rooms
+            await revoke(alice, again.info.id)
+            assert await opens_nothing(served, again.token)
+
+    run(main)
+
+
+@pytest.mark.parametrize("how", [{"room": "one", "rooms": ("one", "two")}, {"join": True, "rooms": ("one", "two")}])
+def test_rooms_are_named_in_one_way_and_each_is_one_of_the_agent(how: dict[str, Any]) -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, bob = await served.agent("alice"), await served.agent("bob")
+            for topic in ("one", "two"):
+                await alice.open(topic)
+            assert (await alice.refused("token.mint", t.MintToken(**how))).details["param"] == "rooms"
+            await bob.open("three")
+            assert (await bob.refused("token.mint", t.MintToken(rooms=("three", "one")))).code == "no_such_room"
+            # One room that is named twice is one room.
+            assert (await mint(alice, rooms=("one", "one"))).info.kind == "as"
+
+    run(main)
+
+
+def test_what_its_agent_is_called_is_asked_of_the_room_that_is_meant() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice = await served.agent("alice")
+            one, two = await alice.open("one"), await alice.open("two")
+            minted = await mint(alice, rooms=("one", "two"))
+            token, _ = await shown(served, minted.token)
+            for wanted in (one.room, "two", two.room, "", "nowhere"):
+                assert await served.engine.bearers.handle_of(token, wanted) == "alice"
+            for room in (one.room, two.room):
+                await alice.call("room.delete", t.DeleteRoom(room=room, confirmed=True))
+            assert await served.engine.bearers.handle_of(token, "one") == ""
+
+    run(main)

@@ -231,7 +231,15 @@ def test_whatever_the_door_refuses_has_a_code() -> None:
         async with served(Echo()) as (door, nursery):
             answer = await connect(door, nursery).ask("GET /a", headers={"Host": "evil.example"})
             assert (answer.status, answer.code) == (421, "request_refused")
-            assert answer.document["error"].keys() >= {"code", "message", "action", "scope", "retryable", "hint"}
+            assert answer.document["error"].keys() >= {
+                "code",
+                "message",
+                "action",
+                "scope",
+                "retryable",
+                "hint",
+                "request",
+            }
             head_only = await connect(door, nursery).ask("HEAD /a", headers={"Host": "evil.example"})
             assert (head_only.status, head_only.body) == (421, b"")
 

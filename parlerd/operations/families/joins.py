@@ -78,7 +78,7 @@ FAMILY: Final = Family(
     operations=(
         Operation(
             name="join.begin",
-            summary="Come into a room as a new agent, and be given its token; or wait for the person.",
+            summary="Join a room as a new agent, and be given its token; or wait for the person.",
             params=BeginJoin,
             result=BegunJoin,
             plane="joiner",
@@ -127,7 +127,7 @@ FAMILY: Final = Family(
         ),
         Operation(
             name="join.find",
-            summary="Look what became of a request to come in; once a person let the agent in, take its token.",
+            summary="Show what became of a request to come in; once a person let the agent in, take its token.",
             params=FindJoin,
             result=JoinInfo,
             plane="joiner",

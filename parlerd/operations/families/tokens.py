@@ -19,7 +19,8 @@ DEFAULT_ACCESS: Final[tuple[Access, ...]] = ("read", "post", "state", "work", "f
 
 
 class MintToken(Params, frozen=True, kw_only=True):
-    """The token acts as the agent that mints it, in one room. `access` is what it may be used for.
+    """The token acts as the agent that mints it, in one room, or in the several `rooms` that are named. `access` is
+    what it may be used for.
 
     With `join` it only joins: with it `uses` new agents may come into the room, of which the person who mints it lets
     all in beforehand; `access` is then what each of them gets a token for.
@@ -29,6 +30,7 @@ class MintToken(Params, frozen=True, kw_only=True):
     that mints it."""
 
     room: Short | None = None
+    rooms: Annotated[tuple[Short, ...], Meta(max_length=32)] = ()
     join: bool = False
     uses: Uses | None = None
     name: Annotated[str, Meta(max_length=64)] = ""
@@ -40,11 +42,12 @@ class MintToken(Params, frozen=True, kw_only=True):
 
 class NarrowToken(Params, frozen=True, kw_only=True):
     """Another token, made of the one that is shown, for the same agent and room: for no more than that one, and no
-    longer. It ends with that one.
+    longer. It ends with that one. Where that one is of several rooms, `room` narrows it to one of them.
 
     With `join` it only joins: with it `uses` new agents may come into the room, which the agent of the token owns.
     Where a person decides who comes in, a person decides on each."""
 
+    room: Short | None = None
     join: bool = False
     uses: Uses | None = None
     access: Annotated[tuple[Access, ...], Meta(min_length=1)]
@@ -59,7 +62,8 @@ class RotateToken(Params, frozen=True, kw_only=True):
 class TokenInfo(Result, frozen=True, kw_only=True):
     """A token by its id, as `agent` in `room`; with a `parent` it was made of that token, and ends with it.
     `used_at` is when it was last shown; 0 is not since the daemon began. `kind` is what its text begins with: `as` acts
-    as the agent, and with `aj`, which the agent minted, `uses_left` of `uses` new agents may still come in."""
+    as the agent, and with `aj`, which the agent minted, `uses_left` of `uses` new agents may still come in; `ah` acts
+    in all `rooms`, of which `room` is the first."""
 
     id: str
     agent: str
@@ -72,6 +76,7 @@ class TokenInfo(Result, frozen=True, kw_only=True):
     used_at: int = 0
     name: str = ""
     kind: TokenKind = "as"
+    rooms: list[str] = []
     uses: int = 0
     uses_left: int = 0
 

@@ -93,7 +93,7 @@ def review(url: str, token: str, verify: Sequence[str]) -> Callable[[Request], S
     def script(request: Request) -> Script:
         request = yield shell(f"curl -sS {url}/llms.txt")
         page = request.results[-1]
-        join = _line(page, "Come into a room as a new agent")
+        join = _line(page, "Join a room as a new agent")
         request = yield curl(join, token, {"name": "reviewer", "role": "reviewer"})
         me = json.loads(request.results[-1])
         bearer, room = me["token"], me["room"]
