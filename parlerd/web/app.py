@@ -70,7 +70,7 @@ class Web:
     """The application. `stranger` makes the caller that somebody is who shows no token, by the address of the other end
     of the connection; None where it does not matter. `guesser` makes the caller for which wrong tokens are counted, one
     for everybody where it is left out. `folder` is for files of no name. `process` finds the process at the other end,
-    by its address; 0 where it cannot be seen. It may take a while."""
+    by its address; 0 where it cannot be seen. It may take a while. `way_in` is what somebody without a token may do."""
 
     def __init__(
         self,
@@ -81,7 +81,9 @@ class Web:
         process: Callable[[Peer], int] = lambda peer: 0,
         *,
         guesser: Callable[[Peer | None], Caller] | None = None,
+        way_in: str = "Ask the person for a token.",
     ) -> None:
+        self._way_in = way_in
         self._folder = folder
         self._process = process
         self._guesser = guesser or (lambda peer: stranger(None))
@@ -259,7 +261,7 @@ class Web:
         JSON."""
         stranger = self._stranger(_peer_of(request))
         if "visitor" not in stranger.facts.authority.planes and "Authorization" not in request.headers:
-            raise Refused("token_required", hint="Ask the person for a token, or to run: parler serve-http --open")
+            raise Refused("token_required", hint=self._way_in)
         _require_json(request)
         return Asker(None, stranger)
 

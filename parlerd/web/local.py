@@ -27,6 +27,8 @@ from parlerd.web.pages.app import Pages, owns
 from parlerd.web.ports import Serving, TokenBook, ViewerBook
 
 ADDRESS: Final = "127.0.0.1"
+WAY_IN: Final = "Ask the person for a token, or to run: parler serve-http --open"
+"""What somebody without a token may do."""
 
 
 class LocalDoor:
@@ -79,7 +81,7 @@ class LocalDoor:
         port = self._port = listener.socket.getsockname()[1]
         # A client names no port where that is the one of HTTP.
         names = [name if port == 80 else f"{name}:{port}" for name in (ADDRESS, "localhost")]
-        web = Web(self._engine, self._tokens, self._stranger, self._folder, self._process)
+        web = Web(self._engine, self._tokens, self._stranger, self._folder, self._process, way_in=WAY_IN)
         door = Door(beside(self._pages.app, web.app), Names(names), is_upload=is_upload)
         self._open, self._is_shut = trio.CancelScope(), trio.Event()
         self._nursery.start_soon(self._serve, door, listener, self._open, self._is_shut)
