@@ -62,17 +62,15 @@ def lined(
 
 
 def first_broken(rows: Iterable[tuple[LineRow, bytes | None]]) -> Position | None:
-    """The first fact whose line does not follow. `rows` are ordered by thread and number, each with the digest of its
-    fact, None where there is no fact."""
+    """The first fact whose line does not follow. `rows` are in the order of the log, each with the digest of its fact,
+    None where there is no fact."""
     ends: Ends = {}
-    broken: Position | None = None
     for row, digest in rows:
         number, line = ends.get(row.thread, (0, row.thread))
+        if digest is None or (row.number, row.line) != (number + 1, next_line(line, digest)):
+            return row.position
         ends[row.thread] = row.number, row.line
-        follows = digest is not None and (row.number, row.line) == (number + 1, next_line(line, digest))
-        if not follows and (broken is None or row.position < broken):
-            broken = row.position
-    return broken
+    return None
 
 
 class _Event(msgspec.Struct):

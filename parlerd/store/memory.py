@@ -408,7 +408,7 @@ class MemoryStore:
 
     def first_unlined(self, room: RoomId) -> Position | None:
         with self._lock:
-            rows = sorted(self._logs.get(room, _Log()).lines.values(), key=lambda row: (row.thread, row.number))
+            rows = sorted(self._logs.get(room, _Log()).lines.values())
             facts = self._facts(room)
             return first_broken((row, facts[row.position - 1].digest) for row in rows)
 

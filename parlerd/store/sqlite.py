@@ -487,8 +487,15 @@ class SqliteStore:
 
     def first_unlined(self, room: RoomId) -> Position | None:
         base = self._bases(room)
-        rows = self._database.rows(_OWN_LINES, (base, base + LOG))
-        return first_broken((LineRow(Position(id - base), *row), digest) for id, *row, digest in rows)
+
+        def rows() -> Iterator[tuple[LineRow, bytes | None]]:
+            last = base
+            while chunk := self._database.rows(_OWN_LINES, (last, base + LOG, _REBUILD_CHUNK)):
+                for id, *row, digest in chunk:
+                    yield LineRow(Position(id - base), *row), digest
+                last = chunk[-1][0]
+
+        return first_broken(rows())
 
     def erased(self, room: RoomId, after: Position, upto: Position) -> set[Position]:
         base = self._bases(room)
@@ -1186,7 +1193,7 @@ _RECEIPTED: Final = """
      WHERE f.id = ?"""
 _OWN_LINES: Final = """
     SELECT o.id, o.thread, o.number, o.line, f.digest FROM own_lines o LEFT JOIN facts f ON f.id = o.id
-     WHERE o.id > ? AND o.id < ? ORDER BY o.thread, o.number"""
+     WHERE o.id > ? AND o.id < ? ORDER BY o.id LIMIT ?"""
 _HEAD: Final = "SELECT position, at, chain FROM facts WHERE id > ? AND id < ? ORDER BY id DESC LIMIT 1"
 _PUBLIC_OWN: Final = """
     SELECT own FROM public_messages INDEXED BY public_messages_by_author
