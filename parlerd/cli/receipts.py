@@ -103,8 +103,8 @@ def _tell(ctx: Context, name: str, checked: Checked) -> None:
     if checked.verdict != "valid" or receipt is None:
         ctx.out.say((checked.verdict, "bad"), f": {name}: {_SAID[checked.verdict]}", hang=2)
         return
-    what = receipt.operation or "a message that was shown later"
-    ctx.out.say(("valid", "good"), f": {name}: ", (receipt.handle, "name"), f" did {what}", hang=2)
+    what = f"did {receipt.operation}" if receipt.operation else "wrote a message"
+    ctx.out.say(("valid", "good"), f": {name}: ", (receipt.handle, "name"), f" {what}", hang=2)
     ctx.out.note(f"in {receipt.room}, as {receipt.fact}; {receipt.stage}")
     ctx.out.note(f"agent {receipt.actor}")
     ctx.out.note(f"for the person {receipt.principal}; says the home {receipt.home}")

@@ -180,7 +180,7 @@ class Receipt(NamedTuple):
     """Of the fact: SHA-256(salt, header)."""
     content: bytes
     operation: str
-    """What the actor asked for; empty for a message that a home showed later than it was asked for."""
+    """What the actor asked for; empty for a message that came of something else, as the recap of a session does."""
     at: Millis
     actor: AgentId
     handle: str
