@@ -19,6 +19,7 @@ from parlerd.engine import granting
 from parlerd.engine.authors import Place
 from parlerd.engine.granting import HomeAuthor
 from parlerd.identity import tokens
+from parlerd.identity.receipt_checks import check
 from parlerd.operations import types as t
 from tests.support.engine import CountedRandomness, Served, draft, run, settle
 from tests.support.granted import Meeting, meeting, over_relay
@@ -48,6 +49,34 @@ def test_what_a_program_with_a_token_says_at_a_relay_is_the_word_of_the_rooms_ho
             got = await at.web.ask(f"GET /v1/rooms/{at.room}/messages", token=minted.token)
             shown = [(each["author"]["name"], each["text"], each["verified"]) for each in got.document["messages"]]
             assert shown == [("alice", "Chose PKCE.", "valid"), ("bob", "thanks", "valid")]
+
+    run(main)
+
+
+def test_a_receipt_of_what_an_agent_without_a_key_said_names_the_home_as_whose_word_it_is(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with meeting(tmp_path) as at:
+            minted = await at.mints()
+            fact = (await at.says(minted.token, "built")).document["receipt"]["fact"]
+            await settle()
+            got = await at.web.ask(f"GET /v1/rooms/{at.room}/receipts/{fact}?proof=true", token=minted.token)
+            read = await at.bob.ask("receipt.get", t.GetReceipt(id=fact, proof=True), t.ReceiptGiven)
+            assert got.document["receipt"] == read.receipt
+            home = at.engine.desk.keys.id
+            found = check(got.body, {home})
+            assert found == check(msgspec.json.encode(read), {home})
+            # The person's grant is shown, and nobody but the home signed the words.
+            assert (found.verdict, found.is_proved, found.is_opened, found.is_authored) == ("valid", True, True, False)
+            assert found.receipt is not None
+            assert (found.receipt.verified, found.receipt.actor) == ("home", at.agent())
+            opening = read.opening
+            assert opening is not None
+            forged = msgspec.structs.replace(opening, signature=bytes(64))
+            wrong = msgspec.json.encode(msgspec.structs.replace(read, opening=forged))
+            assert check(wrong, {home}).verdict == "author_mismatch"
+            assert isinstance(read.author, t.AuthorProof)
+            other = msgspec.structs.replace(read.author, granted_as="another")
+            assert check(msgspec.json.encode(msgspec.structs.replace(read, author=other)), {home}).verdict != "valid"
 
     run(main)
 
