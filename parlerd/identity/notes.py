@@ -31,6 +31,8 @@ from parlerd.identity.signatures import SIGNATURE_LENGTH, SigningKey
 
 MAX_SIGNATURES: Final = 16
 """Signature lines that are read: the home's, and those of witnesses."""
+MAX_LINE: Final = 8 * 1024
+"""Characters of a signature line at most: the longest signatures in use take half as many."""
 _DASH: Final = "\N{EM DASH} "
 _ED25519: Final = b"\x01"
 _KEY_ID: Final = 4
@@ -79,7 +81,9 @@ def _signature(line: str) -> Signature:
     except (binascii.Error, ValueError):
         raise NotAReceipt from None
     is_canonical = base64.b64encode(data).decode() == word
-    if not line.startswith(_DASH) or not name or "+" in name or len(data) <= _KEY_ID or not is_canonical:
+    # A name is shown where a note is: no character of it may be another space, or hidden.
+    is_name = bool(name) and "+" not in name and name.isprintable()
+    if len(line) > MAX_LINE or not line.startswith(_DASH) or not is_name or len(data) <= _KEY_ID or not is_canonical:
         raise NotAReceipt
     return Signature(name, data[:_KEY_ID], data[_KEY_ID:])
 

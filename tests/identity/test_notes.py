@@ -66,6 +66,9 @@ def test_only_a_trusted_home_that_signed_counts() -> None:
 def test_lines_of_witnesses_are_left_aside() -> None:
     _, _, line = notes.signed_note(OTHER, text(receipt())).rpartition("\n\n")
     assert notes.check_note(NOTE + line, {HOME.id})[1] == "valid"
+    for name in ("\x1b[31mred", "a\u00a0b", "a\u202eb", "a\u2028b", "x" * notes.MAX_LINE, "a\tb"):
+        with pytest.raises(NotAReceipt):
+            notes.check_note(NOTE + line.replace(OTHER.id, name), {HOME.id})
     twice = NOTE + NOTE.rpartition("\n\n")[2]
     assert notes.check_note(twice, {HOME.id})[1] == "bad_signature"
     with pytest.raises(NotAReceipt):

@@ -62,6 +62,10 @@ def test_lines_of_different_agents_and_audiences_are_not_compared() -> None:
     two = receipt()._replace(numbered=Numbered(2, next_line(bytes(32), one.digest)), line=line, fact="m_2")
     assert gaps([two, one]) == []
     assert gaps([one, one]) == []
+    # The receipt of a hand-off tells more later, and is of the same fact.
+    assert gaps([one._replace(stage="offered"), one._replace(stage="complete"), two]) == []
+    # Two facts with one number: the home took one of them back.
+    assert [each.missing for each in gaps([one, one._replace(fact="m_3", digest=b"3" * 32)])] == [0]
     assert [each.missing for each in gaps([one, two._replace(numbered=Numbered(3, bytes(32)))])] == [1]
     assert gaps([one, two._replace(numbered=Numbered(5, bytes(32)), handle="x", room=one.room, line=None)]) == []
     assert gaps([one, two._replace(numbered=Numbered(5, bytes(32)), kind="state_written")]) == []
