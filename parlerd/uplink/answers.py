@@ -40,6 +40,7 @@ def answered(operation: str, data: bytes, home: str) -> t.Result:
     try:
         result: t.Result = msgspec.msgpack.decode(data, type=OPERATIONS[operation].result)
         _check(result)
+        result = _with_fact(result)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, Refused):
         raise Refused("relay_failed", home=home) from None
     return result
@@ -50,6 +51,18 @@ def refused(operation: str, code: str, details: Mapping[str, Any]) -> Refused:
     cannot say are left out."""
     known = code if code in (*OPERATIONS[operation].errors, *_ABOUT_PARAMS) else ""
     return heard(known, {name: value for name, value in details.items() if _is_plain(value)})
+
+
+def _with_fact(result: t.Result) -> t.Result:
+    """An answer that names its fact by a label and a number alone. Nobody asked for the text of a receipt with it, and
+    one that comes along was not checked."""
+    told = getattr(result, "receipt", None)
+    if not isinstance(told, t.ReceiptRef):
+        return result
+    if not is_label(told.fact):
+        raise Refused("invalid_param", param="receipt")
+    number = told.number if told.number is not msgspec.UNSET and told.number > 0 else msgspec.UNSET
+    return msgspec.structs.replace(result, receipt=t.ReceiptRef(fact=told.fact, number=number))
 
 
 def _check(value: Any) -> None:

@@ -252,6 +252,27 @@ def test_whatever_a_relay_answers_is_an_entry_or_the_relays_failure(tmp_path: Pa
     run(main)
 
 
+def test_a_relay_names_a_fact_and_says_nothing_in_its_place(tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting, liars = lied_to(tmp_path)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            await meeting.meet(ann, ben)
+            wrote = await put(meeting.bob, "n", 5)
+            assert isinstance(wrote.receipt, t.ReceiptRef)
+
+            def lie(receipt: t.ReceiptRef) -> None:
+                answer = msgspec.structs.replace(wrote, receipt=receipt)
+                liars[-1].answer = t.AnsweredAtRoom(answer=msgspec.msgpack.encode(answer))
+
+            lie(msgspec.structs.replace(wrote.receipt, number=-7, text=HOSTILE))
+            assert (await put(meeting.bob, "n", 6)).receipt == t.ReceiptRef(fact=wrote.receipt.fact)
+            lie(t.ReceiptRef(fact=HOSTILE, number=1))
+            error = await meeting.bob.refused("state.set", t.SetState(key="n", value=7))
+            assert (error.code, HOSTILE in str(error.body())) == ("relay_failed", False)
+
+    run(main)
+
+
 @pytest.mark.parametrize("code", ["no_such_key", "version_conflict", "made_up", HOSTILE[:60], "internal"])
 def test_no_sentence_of_a_relay_is_said_as_ours(tmp_path: Path, code: str) -> None:
     async def main() -> None:
