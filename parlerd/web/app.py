@@ -50,6 +50,8 @@ from parlerd.web.ports import Asker, Serving, TokenBook
 
 MAX_CALLS: Final = 32
 """Calls that may be under way with one token. Source: contract spec, The door."""
+RECEIPT_S: Final = 5.0
+"""How long an answer waits for the receipt that is to come with it. What was done is done, and its author is told."""
 _VERSION: Final = "Parler-Version"
 _KEY: Final = "Idempotency-Key"
 _NEW: Final = (t.MintedToken, t.RoomBegun, t.RoomEntered)
@@ -281,8 +283,11 @@ class Web:
         failed: list[ParlerError] = []
         with self._tokens.using(asker.token) as scope:
             if not operation.waits:
-                result = await self._engine.call(operation.name, params, asker.caller)
-                return (await self._with_receipt(result, asker) if brings_receipt else result), key
+                found.append(await self._engine.call(operation.name, params, asker.caller))
+                if brings_receipt:
+                    with trio.move_on_after(RECEIPT_S):
+                        found[0] = await self._with_receipt(found[0], asker)
+                return found[0], key
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(until_gone, request.receive, nursery.cancel_scope)
                 try:

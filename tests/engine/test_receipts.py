@@ -4,10 +4,14 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
+import trio
 
 from parlerd.core.receipts import read
+from parlerd.engine.callers import Caller
 from parlerd.identity.notes import split
 from parlerd.operations import types as t
+from parlerd.web.app import RECEIPT_S
 from tests.support.engine import Party, engine_world, run
 from tests.support.http import minted, over_http
 
@@ -103,5 +107,31 @@ def test_the_homes_whose_receipts_are_believed_are_named() -> None:
             assert [each.name for each in keys] == ["local"]
             assert read(split(await _text(alice, sent.id))[0]).home == keys[0].id
             assert msgspec.json.encode(keys)
+
+    run(main)
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_what_was_done_is_answered_where_its_receipt_does_not_come(
+    monkeypatch: pytest.MonkeyPatch, *, ends: bool
+) -> None:
+    async def main() -> None:
+        async with engine_world() as home, over_http(home) as web:
+            _, bob = await home.room("alice", "bob")
+            token = await minted(bob)
+            call = home.engine.call
+
+            async def slow(op: str, params: t.Params, caller: Caller) -> t.Result:
+                if op == "receipt.get":
+                    if ends:
+                        await bob.ask("token.revoke", t.RevokeToken(id=token.info.id), t.RevokedToken)
+                    await trio.sleep(600)
+                return await call(op, params, caller)
+
+            monkeypatch.setattr(home.engine, "call", slow)
+            began, body = trio.current_time(), {"text": "hello", "receipt": "text"}
+            sent = await web.ask(f"POST /v1/rooms/{token.info.room}/messages", body, token=token.token)
+            assert (sent.status, sent.document["receipt"]["fact"]) == (201, sent.document["id"])
+            assert trio.current_time() - began <= RECEIPT_S
 
     run(main)
