@@ -50,7 +50,15 @@ class Step(NamedTuple):
     replay: Position | None
 
 
-TRAIL: Final[ContextVar[list[Step] | None]] = ContextVar("trail", default=None)
+class Trail(NamedTuple):
+    """What was settled for a call, which runs in `task`. A task that the call began, such as the link to a home that it
+    added, has the call's context for as long as it lives, and what is settled there is none of the call's."""
+
+    task: trio.lowlevel.Task
+    steps: list[Step]
+
+
+TRAIL: Final[ContextVar[Trail | None]] = ContextVar("trail", default=None)
 """What was settled for the call that is under way (`trail`)."""
 
 
@@ -106,9 +114,9 @@ class Submission:
             except trio.Cancelled:
                 self.line.withdraw(self)
                 raise
-        settled, steps = self.outcome(), TRAIL.get()
-        if steps is not None:
-            steps.append(Step(self.line.room, settled.receipt, settled.decision.replay))
+        settled, trail = self.outcome(), TRAIL.get()
+        if trail is not None and trail.task is trio.lowlevel.current_task():
+            trail.steps.append(Step(self.line.room, settled.receipt, settled.decision.replay))
         return settled
 
     def outcome(self) -> Settled:

@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import msgspec
+import trio
 
 from parlerd.core.receipts import FactRef
 from parlerd.engine.library import Library
-from parlerd.engine.submissions import TRAIL, Step
+from parlerd.engine.submissions import TRAIL, Step, Trail
 from parlerd.operations import types as t
 
 
@@ -25,7 +26,7 @@ from parlerd.operations import types as t
 def trail() -> Iterator[list[Step]]:
     """While a call is under way: what rooms' lines settled for it."""
     steps: list[Step] = []
-    token = TRAIL.set(steps)
+    token = TRAIL.set(Trail(trio.lowlevel.current_task(), steps))
     try:
         yield steps
     finally:

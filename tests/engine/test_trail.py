@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import trio
 
+from parlerd.core import commands as c
+from parlerd.core.model import RoomId
+from parlerd.engine.deciding import ITSELF
 from parlerd.engine.trail import awaits_receipt, trail, with_receipt
 from parlerd.operations import types as t
 from tests.support.engine import engine_world, run
@@ -59,5 +62,30 @@ def test_a_read_names_none_and_what_happens_beside_a_call_is_not_its_own() -> No
                 assert await with_receipt(answer, [], served.engine.desk.library) == answer
             with trail() as steps:
                 assert steps == []
+
+    run(main)
+
+
+def test_a_task_that_outlives_the_call_that_began_it_leaves_no_steps_there() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, _ = await served.room("alice", "bob")
+            desk = served.engine.desk
+            room = await desk.rooms.get(RoomId((await alice.rooms())[0].room))
+            due, done = trio.Event(), trio.Event()
+
+            async def beside() -> None:
+                await due.wait()
+                await room.submit(c.RunDue(), ITSELF)
+                done.set()
+
+            async with trio.open_nursery() as nursery:
+                with trail() as steps:
+                    nursery.start_soon(beside)
+                    await room.submit(c.RunDue(), ITSELF)
+                    assert len(steps) == 1
+                    due.set()
+                    await done.wait()
+                assert len(steps) == 1
 
     run(main)
