@@ -18,7 +18,7 @@ from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.fanout import PAGE_BYTES, message_of
 from parlerd.engine.handling import handles
-from parlerd.engine.ladder import readers_of, stages_of
+from parlerd.engine.ladder import readers_of, shown_to, stages_of
 from parlerd.engine.reachable import came_under, require_member, require_speaker, room_within
 from parlerd.operations import types as t
 from parlerd.store.port import MarkDelivery, MoveCursor, NewFact, StoredMessage, Write
@@ -67,7 +67,11 @@ class Pulling:
         if not can_see(room.view(agent), position=header.position, visibility=header.event.visibility):
             raise Refused("no_such_message")
         ladders = []
-        for reader in readers_of(room, header, {agent}):
+        readers = readers_of(room, header, {agent})
+        if agent == header.by.actor:
+            # Its author is also told of those who left since it was shown to them.
+            readers += [each for each in shown_to(room, header, found.marks, {}) if each not in readers]
+        for reader in readers:
             presence, since = self._desk.presence.of(reader)
             reached = stages_of(reader, header, found.marks)
             stages = [t.StageReached(stage=stage, at=at) for stage, at in reached.items()]

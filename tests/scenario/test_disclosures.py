@@ -66,3 +66,26 @@ def test_a_moment_is_the_first_one_and_a_long_room_is_looked_through_in_parts(ho
         assert not rest.more
 
     home.play(story)
+
+
+def test_who_left_since_is_not_left_out(home: Home) -> None:
+    async def story(place: Place) -> None:
+        alice, bob, _ = await together(place, "alice", "bob", "carol")
+        sent = await alice.send("for everyone")
+        await bob.read()
+
+        async def is_told() -> bool | None:
+            [names] = await disclosed(alice, sent, after=0)
+            return "bob" in names or None
+
+        assert await until(is_told)
+        await bob.ask("room.leave", t.LeaveAsMember(room=sent.room), t.MemberGone)
+
+        async def is_gone() -> bool | None:
+            roster = await alice.ask("rooms.roster", t.Roster(), t.RosterResult)
+            return all(each.name != "bob" for each in roster.members) or None
+
+        assert await until(is_gone)
+        assert await is_told()
+
+    home.play(story)
