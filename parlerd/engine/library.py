@@ -316,13 +316,19 @@ class Library:
         """The fact at a position, for its receipt."""
         return await self._driver.look(lambda store: store.receipted(room, position))
 
-    async def following(self, room: RoomId, position: Position, limit: int) -> list[Receipted]:
-        """The facts behind a position, for the receipt of a request that led to several."""
+    async def following(
+        self, room: RoomId, position: Position, limit: int, goes_on: Callable[[e.Header], bool]
+    ) -> list[Receipted]:
+        """The facts behind a position as long as `goes_on` says so of each, for the receipt of a request that led to
+        several. Nothing is read behind the first of which it does not, but its header."""
 
         def look(store: Store) -> list[Receipted]:
             found: list[Receipted] = []
-            for place in range(position + 1, position + 1 + limit):
-                fact = store.receipted(room, Position(place))
+            for place in range(position, position + limit):
+                header = next(iter(store.facts(room, Position(place), 1)), None)
+                if header is None or not goes_on(header):
+                    break
+                fact = store.receipted(room, header.position)
                 if fact is None:
                     break
                 found.append(fact)

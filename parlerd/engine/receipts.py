@@ -178,18 +178,19 @@ class Receipts:
         """The other facts of the same request."""
         if isinstance(first.header.event, e.MessagePosted):
             return ()
-        found: list[Also] = []
-        for each in await self._desk.library.following(room, first.header.position, MAX_ALSO):
-            header = each.header
-            is_same = (header.by, header.at, header.authority) == (
-                first.header.by,
-                first.header.at,
-                first.header.authority,
+        asked = first.header
+
+        def is_same(header: e.Header) -> bool:
+            return not header.operation and (header.by, header.at, header.authority) == (
+                asked.by,
+                asked.at,
+                asked.authority,
             )
-            if header.operation or not is_same:
-                break
-            found.append(Also(str(type(header.event).__struct_config__.tag), each.digest, _content(each)))
-        return tuple(found)
+
+        found = await self._desk.library.following(room, asked.position, MAX_ALSO, is_same)
+        return tuple(
+            Also(str(type(each.header.event).__struct_config__.tag), each.digest, _content(each)) for each in found
+        )
 
     async def _steps(self, room: Room, reader: AgentId, header: e.Header) -> tuple[tuple[Step, ...], str]:
         """What became of the hand-off that a message is a part of, as far as the reader may see, and where it

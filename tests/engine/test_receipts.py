@@ -7,10 +7,13 @@ import msgspec
 import pytest
 import trio
 
+from parlerd.core.model import Position, RoomId
 from parlerd.core.receipts import read
 from parlerd.engine.callers import Caller
 from parlerd.identity.notes import split
 from parlerd.operations import types as t
+from parlerd.store.memory import MemoryStore
+from parlerd.store.port import Receipted
 from parlerd.web.app import RECEIPT_S
 from tests.support.engine import Party, engine_world, run
 from tests.support.http import minted, over_http
@@ -133,5 +136,27 @@ def test_what_was_done_is_answered_where_its_receipt_does_not_come(
             sent = await web.ask(f"POST /v1/rooms/{token.info.room}/messages", body, token=token.token)
             assert (sent.status, sent.document["receipt"]["fact"]) == (201, sent.document["id"])
             assert trio.current_time() - began <= RECEIPT_S
+
+    run(main)
+
+
+def test_of_what_follows_nothing_is_read_that_is_none_of_the_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, bob = await served.room("alice", "bob")
+            writes = tuple(t.BatchedWrite(key=f"k{n}", value=n) for n in range(3))
+            wrote = await alice.ask("state.batch", t.BatchState(writes=writes), t.BatchWritten)
+            assert isinstance(wrote.receipt, t.ReceiptRef)
+            for n in range(5):
+                await bob.send(str(n))
+            read_of, looked = MemoryStore.receipted, list[Position]()
+
+            def receipted(self: MemoryStore, room: RoomId, position: Position) -> Receipted | None:
+                looked.append(position)
+                return read_of(self, room, position)
+
+            monkeypatch.setattr(MemoryStore, "receipted", receipted)
+            assert len(read(split(await _text(alice, wrote.receipt.fact))[0]).also) == 2
+            assert len(looked) == 3
 
     run(main)
