@@ -13,9 +13,10 @@ Invariant: whoever may not know of a fact is told that there is no receipt, as o
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 import trio
@@ -25,7 +26,7 @@ from parlerd.core import receipts
 from parlerd.core.errors import Refused
 from parlerd.core.handoff import Offer
 from parlerd.core.identities import AgentRecord
-from parlerd.core.model import AgentId, MessageId, Position, RoomId
+from parlerd.core.model import AgentId, MessageId, Position, PrincipalId, RoomId
 from parlerd.core.receipts import Also, NotAReceipt, Opening, Receipt, Step, opens
 from parlerd.core.room import Room
 from parlerd.core.visibility import can_see
@@ -46,6 +47,15 @@ MAX_ALSO: Final = 128
 """Facts of one request that its receipt tells of: as many as a batch may write."""
 
 
+class _Known(NamedTuple):
+    """What this home knows itself of a fact that another home receipts: who did it, for whom, and of a message the
+    SHA-256 of its envelope."""
+
+    actor: AgentId
+    principal: PrincipalId
+    envelope: bytes = b""
+
+
 class Receipts:
     """The handler of `receipt.get`, and what answers it at the home of a room."""
 
@@ -64,15 +74,16 @@ class Receipts:
             if not mine:
                 raise Refused("no_such_receipt")
             id, asking = params.id, mine[0]
+            known = _Known(asking.id, asking.principal)
         else:
-            handle, id, asking = await self._of_message(caller, me, params)
+            handle, id, asking, known = await self._of_message(caller, me, params)
         asked = t.GetReceipt(room=handle.room, id=id, proof=params.proof)
         request = Request("receipt.get", asked, desk.by(caller, asking), caller)
         here: Callable[[RoomHandle], Awaitable[t.Result]] = partial(self._here, request)
         given = await handle.ask(Question(request.name, asked, request.by), here)
         assert isinstance(given, t.ReceiptGiven)
         if handle.home_name != LOCAL:
-            _require_its(given, handle, id)
+            _require_its(given, handle, id, known)
         return msgspec.structs.replace(given, room=handle.room, fact=id)
 
     @handles("receipt.keys")
@@ -87,8 +98,9 @@ class Receipts:
 
     async def _of_message(
         self, caller: Caller, me: AgentRecord, params: t.GetReceipt
-    ) -> tuple[RoomHandle, str, AgentRecord]:
-        """The room of a message, its id, and the agent of this caller that asks: the first that may see it."""
+    ) -> tuple[RoomHandle, str, AgentRecord, _Known]:
+        """The room of a message, its id, the agent of this caller that asks, which is the first that may see it, and
+        what is known of the message here."""
         desk, id = self._desk, MessageId(params.id)
         if number_of(params.id) is not None:
             _, room = await room_of(desk, me, params.room)
@@ -103,7 +115,9 @@ class Receipts:
         room = await handle.quiet()
         for record in observers(desk, caller, me):
             if _may_know(room, record.id, found.header):
-                return handle, id, record
+                event, by = found.header.event, found.header.by
+                envelope = event.envelope if isinstance(event, e.MessagePosted) else b""
+                return handle, id, record, _Known(by.actor, by.principal, envelope)
         raise Refused("no_such_receipt")
 
     async def _here(self, request: Request, handle: RoomHandle) -> t.Result:
@@ -193,11 +207,12 @@ class Receipts:
         )
 
     async def _steps(self, room: Room, reader: AgentId, header: e.Header) -> tuple[tuple[Step, ...], str]:
-        """What became of the hand-off that a message is a part of, as far as the reader may see, and where it
-        stands."""
+        """What became of the hand-off that a message is a part of, as far as the reader may see, and where it stands:
+        `forgotten` where the room keeps nothing of the hand-off any more."""
         offer = _offer_of(room, header)
         if offer is None:
-            return (), "stored"
+            is_step = isinstance(header.event, e.MessagePosted) and bool(header.event.turn)
+            return (), "forgotten" if is_step else "stored"
         offers = room.state.offers
         status, _ = offers.standing(offer, max(room.last_at, self._reading.now_in(room.state)))
         steps: list[Step] = []
@@ -217,9 +232,9 @@ def _number(room: Room, agent: AgentId, id: str) -> int | None:
     return receipts.number_in(id, receipts.first_line(room.state.room, agent, receipts.MYSELF))
 
 
-def _require_its(given: t.ReceiptGiven, handle: RoomHandle, id: str) -> None:
-    """Refuse what another home gave for a receipt and is none of its own, of this fact. Raises
-    `Refused(relay_failed)`."""
+def _require_its(given: t.ReceiptGiven, handle: RoomHandle, id: str, known: _Known) -> None:
+    """Refuse what another home gave for a receipt and is none of its own, of this fact, or says otherwise than is known
+    here. Raises `Refused(relay_failed)`."""
     state = handle.aggregate.state
     try:
         said, verdict = check_note(given.receipt, {state.home})
@@ -227,7 +242,11 @@ def _require_its(given: t.ReceiptGiven, handle: RoomHandle, id: str) -> None:
         raise Refused("relay_failed", home=handle.home_name) from None
     opening = given.opening
     is_opened = opening is None or opens(Opening(opening.salt, opening.event, opening.body), said.content)
-    if verdict != "valid" or (said.room, said.fact) != (state.room, id) or not is_opened:
+    words = None if opening is None else opening.body
+    is_same = (said.actor, said.principal) == (known.actor, known.principal) and (
+        not known.envelope or words is None or hashlib.sha256(words).digest() == known.envelope
+    )
+    if verdict != "valid" or (said.room, said.fact) != (state.room, id) or not is_opened or not is_same:
         raise Refused("relay_failed", home=handle.home_name)
 
 

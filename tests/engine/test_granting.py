@@ -81,6 +81,29 @@ def test_a_receipt_of_what_an_agent_without_a_key_said_names_the_home_as_whose_w
     run(main)
 
 
+def test_what_a_program_with_a_token_did_at_a_relay_has_a_receipt_for_it_and_for_readers(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with meeting(tmp_path) as at:
+            token = (await at.mints(access=("read", "post", "state"))).token
+            sent = await at.says(token, "built", receipt="text")
+            body = {"key": "n", "value": 1, "receipt": "text"}
+            wrote = await at.web.ask(f"PUT /v1/rooms/{at.room}/state", body, token=token)
+            assert wrote.document["receipt"]["text"].startswith("parler/receipt v1\n")
+            await settle()
+            fact = sent.document["id"]
+            mine = await at.web.ask(f"GET /v1/rooms/{at.room}/receipts/{fact}", token=token)
+            for reader in (at.alice, at.bob):
+                theirs = await reader.ask("receipt.get", t.GetReceipt(id=fact), t.ReceiptGiven)
+                assert mine.document["receipt"] == theirs.receipt == sent.document["receipt"]["text"]
+                found = check(msgspec.json.encode(theirs), {at.relay.keys.id})
+                assert (found.verdict, found.is_authored) == ("valid", False)
+                assert found.receipt is not None
+                assert (found.receipt.verified, found.receipt.actor) == ("home", at.agent())
+                assert found.receipt.principal == at.ann.keys.principal
+
+    run(main)
+
+
 def test_the_application_at_a_relay_is_that_of_a_daemon(tmp_path: Path) -> None:
     async def main() -> None:
         async with meeting(tmp_path) as at:

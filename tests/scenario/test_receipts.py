@@ -4,7 +4,9 @@ every home."""
 from __future__ import annotations
 
 import msgspec
+import pytest
 
+from parlerd.core import handoff
 from parlerd.core.receipts import NotAReceipt, Receipt, read
 from parlerd.identity.notes import split
 from parlerd.identity.receipt_checks import check, gaps
@@ -136,6 +138,23 @@ def test_the_receipt_of_a_hand_off_lists_its_trail_until_it_is_complete(home: Ho
         assert [step.operation for step in said(await given(bob, took.id)).steps] == trail
         # Each step is the fact that a receipt of its own is of.
         assert complete.steps[2].digest == said(await given(bob, took.id)).digest
+
+    home.play(story)
+
+
+def test_a_hand_off_that_its_room_forgot_is_not_called_a_message_like_any_other(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handoff, "KEPT", 1)
+
+    async def story(place: Place) -> None:
+        alice, bob = await together(place, "alice", "bob")
+        gave = await alice.ask("handoff.give", t.GiveHandoff(next="wire the login"), t.GivenHandoff)
+        took = await bob.ask("handoff.accept", t.AcceptHandoff(id=gave.id), t.AnsweredHandoff)
+        await alice.ask("handoff.give", t.GiveHandoff(next="wire the logout"), t.GivenHandoff)
+        for who, id in ((alice, gave.id), (bob, took.id)):
+            forgotten = said(await given(who, id))
+            assert (forgotten.stage, forgotten.steps) == ("forgotten", ())
 
     home.play(story)
 

@@ -11,10 +11,12 @@ import msgspec
 import pytest
 import trio
 
+from parlerd.core import receipts
 from parlerd.core.errors import ERRORS, ParlerError
-from parlerd.core.model import is_label
+from parlerd.core.model import AgentId, RoomId, is_label
 from parlerd.engine.callers import Caller
 from parlerd.engine.engine import Engine
+from parlerd.identity.notes import split
 from parlerd.operations import types as t
 from parlerd.uplink.remote_room import LONGEST_MS
 from tests.engine.test_changes import follow
@@ -269,6 +271,39 @@ def test_a_relay_names_a_fact_and_says_nothing_in_its_place(tmp_path: Path) -> N
             lie(t.ReceiptRef(fact=HOSTILE, number=1))
             error = await meeting.bob.refused("state.set", t.SetState(key="n", value=7))
             assert (error.code, HOSTILE in str(error.body())) == ("relay_failed", False)
+
+    run(main)
+
+
+def test_a_receipt_of_a_relay_says_nothing_else_than_is_known_of_the_message(tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting, liars = lied_to(tmp_path)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            await meeting.meet(ann, ben)
+            params = t.GetReceipt(id=(await meeting.bob.send("hello")).id)
+            other = await meeting.bob.ask(
+                "receipt.get", t.GetReceipt(id=(await meeting.bob.send("x")).id), t.ReceiptGiven
+            )
+            honest = await meeting.bob.ask("receipt.get", params, t.ReceiptGiven)
+            said, keys = receipts.read(split(honest.receipt)[0]), meeting.relay.keys
+            assert other.opening is not None
+            opening = other.opening
+            content = receipts.read(split(other.receipt)[0]).content
+            lies = [
+                (said._replace(actor=AgentId("UX")), honest.opening),
+                (said._replace(principal="AX"), honest.opening),
+                (said._replace(fact="m_x"), honest.opening),
+                (said._replace(room=RoomId("r_x")), honest.opening),
+                # The words of another message, as those of this one.
+                (said._replace(content=content), opening),
+            ]
+            for lie, beside in lies:
+                given = msgspec.structs.replace(honest, receipt=keys.sign_note(receipts.text(lie)), opening=beside)
+                liars[-1].answer = t.AnsweredAtRoom(answer=msgspec.msgpack.encode(given))
+                assert (await meeting.bob.refused("receipt.get", params)).code == "relay_failed", lie
+            given = msgspec.structs.replace(honest, room="r_x", fact="m_x")
+            liars[-1].answer = t.AnsweredAtRoom(answer=msgspec.msgpack.encode(given))
+            assert await meeting.bob.ask("receipt.get", params, t.ReceiptGiven) == honest
 
     run(main)
 
