@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from parlerd.core.errors import Refused
 from parlerd.core.events import decode_header
 from parlerd.core.model import Position, RoomId
 from parlerd.core.receipts import (
@@ -61,15 +62,38 @@ def lined(
     return rows, names
 
 
-def first_broken(rows: Iterable[tuple[LineRow, bytes | None]]) -> Position | None:
-    """The first fact whose line does not follow. `rows` are in the order of the log, each with the digest of its fact,
-    None where there is no fact."""
+class Stored(NamedTuple):
+    """A stored fact, and its row among the own lines, if it has one."""
+
+    position: Position
+    header: bytes
+    digest: bytes
+    row: LineRow | None
+
+
+def first_broken(room: RoomId, facts: Iterable[Stored]) -> Position | None:
+    """The first fact of a room that does not go on from the own line before it, or is in another line than its own, or
+    in none. `facts` are in the order of the log. Those before the first row are from before own lines were kept; a room
+    of another home has none. Raises `StoreError(store_corrupt)`."""
     ends: Ends = {}
-    for row, digest in rows:
-        number, line = ends.get(row.thread, (0, row.thread))
-        if digest is None or (row.number, row.line) != (number + 1, next_line(line, digest)):
-            return row.position
-        ends[row.thread] = row.number, row.line
+    for fact in facts:
+        if fact.row is None and not ends:
+            continue
+        try:
+            header = decode_header(fact.header)
+        except Refused:
+            # A newer Parler wrote it: whether it has a number, and in which line, is not known here.
+            thread = None if fact.row is None else fact.row.thread
+        else:
+            thread = first_line(room, header.by.actor, audience_of(header)) if has_number(header) else None
+        if fact.row is None and thread is None:
+            continue
+        if fact.row is None or thread is None:
+            return fact.position
+        number, line = ends.get(thread, (0, thread))
+        ends[thread] = number + 1, next_line(line, fact.digest)
+        if (fact.row.thread, (fact.row.number, fact.row.line)) != (thread, ends[thread]):
+            return fact.position
     return None
 
 

@@ -59,7 +59,7 @@ from parlerd.store.indexing import (
     derive,
     line_before,
 )
-from parlerd.store.lines import Ends, LineRow, first_broken, lined, receipted
+from parlerd.store.lines import Ends, LineRow, Stored, first_broken, lined, receipted
 from parlerd.store.numbering import NOTHING, Numbering, Tally, line_of, public_place, shown_of
 from parlerd.store.port import (
     START,
@@ -408,9 +408,11 @@ class MemoryStore:
 
     def first_unlined(self, room: RoomId) -> Position | None:
         with self._lock:
-            rows = sorted(self._logs.get(room, _Log()).lines.values())
-            facts = self._facts(room)
-            return first_broken((row, facts[row.position - 1].digest) for row in rows)
+            lines = self._logs.get(room, _Log()).lines
+            facts = enumerate(self._facts(room), 1)
+            return first_broken(
+                room, (Stored(Position(at), fact.header, fact.digest, lines.get(Position(at))) for at, fact in facts)
+            )
 
     def erased(self, room: RoomId, after: Position, upto: Position) -> set[Position]:
         with self._lock:

@@ -52,7 +52,7 @@ from parlerd.store.database import BUSY_TIMEOUT_MS, ERRORS, Database, wall_clock
 from parlerd.store.deleting import DELETED, LOG, UNCLEARED, bury
 from parlerd.store.deleting import clear as clear_room
 from parlerd.store.indexing import ANYBODY, MEMBERSHIPS, PROJECTIONS, Counts, Rows, derive, line_before
-from parlerd.store.lines import Ends, LineRow, first_broken, lined, receipted
+from parlerd.store.lines import Ends, LineRow, Stored, first_broken, lined, receipted
 from parlerd.store.memo import Memo
 from parlerd.store.numbering import Numbering, Tally, line_of, public_place, shown_of
 from parlerd.store.port import (
@@ -487,15 +487,26 @@ class SqliteStore:
 
     def first_unlined(self, room: RoomId) -> Position | None:
         base = self._bases(room)
-
-        def rows() -> Iterator[tuple[LineRow, bytes | None]]:
-            last = base
-            while chunk := self._database.rows(_OWN_LINES, (last, base + LOG, _REBUILD_CHUNK)):
-                for id, *row, digest in chunk:
-                    yield LineRow(Position(id - base), *row), digest
-                last = chunk[-1][0]
-
-        return first_broken(rows())
+        stray = self._database.row(_STRAY_LINE, (base, base + LOG))
+        connection = self._database.borrow()
+        try:
+            rows = connection.execute(_OWN_LINES, (base, base + LOG))
+            # One by one: a log may be larger than the memory.
+            broken = first_broken(
+                room,
+                (
+                    Stored(position, header, digest, None if row[0] is None else LineRow(position, *row))
+                    for position, header, digest, *row in rows
+                ),
+            )
+        except ERRORS as error:
+            raise self._database.meaning(error) from error
+        except StoreError as error:
+            raise self._database.found_damage() from error
+        finally:
+            self._database.give_back(connection)
+        strays = [] if stray is None or stray[0] is None else [Position(stray[0] - base)]
+        return min([*strays, *([] if broken is None else [broken])], default=None)
 
     def erased(self, room: RoomId, after: Position, upto: Position) -> set[Position]:
         base = self._bases(room)
@@ -1192,8 +1203,11 @@ _RECEIPTED: Final = """
       FROM facts f LEFT JOIN bodies b ON b.id = f.id LEFT JOIN own_lines o ON o.id = f.id
      WHERE f.id = ?"""
 _OWN_LINES: Final = """
-    SELECT o.id, o.thread, o.number, o.line, f.digest FROM own_lines o LEFT JOIN facts f ON f.id = o.id
-     WHERE o.id > ? AND o.id < ? ORDER BY o.id LIMIT ?"""
+    SELECT f.position, f.header, f.digest, o.thread, o.number, o.line
+      FROM facts f LEFT JOIN own_lines o ON o.id = f.id WHERE f.id > ? AND f.id < ? ORDER BY f.id"""
+_STRAY_LINE: Final = """
+    SELECT min(o.id) FROM own_lines o
+     WHERE o.id > ? AND o.id < ? AND NOT EXISTS (SELECT 1 FROM facts f WHERE f.id = o.id)"""
 _HEAD: Final = "SELECT position, at, chain FROM facts WHERE id > ? AND id < ? ORDER BY id DESC LIMIT 1"
 _PUBLIC_OWN: Final = """
     SELECT own FROM public_messages INDEXED BY public_messages_by_author

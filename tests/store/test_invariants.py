@@ -121,6 +121,19 @@ def test_an_own_line_that_was_made_up_is_found(store: SqliteStore, raw: Raw) -> 
     assert store.first_unlined(ROOM) == 1
 
 
+def test_an_own_line_that_somebody_cut_off_is_found(store: SqliteStore, raw: Raw) -> None:
+    """The next fact would be given the number of the one that was cut off."""
+    raw("DROP TRIGGER own_lines_are_never_removed")
+    raw("DELETE FROM own_lines WHERE id = 1 << 32 | 3")
+    assert store.first_unlined(ROOM) == 3
+
+
+def test_a_place_of_no_fact_is_found(store: SqliteStore, raw: Raw) -> None:
+    raw("DROP TRIGGER own_lines_go_on")
+    raw("INSERT INTO own_lines VALUES (1 << 32 | 9, zeroblob(32), 1, zeroblob(32))")
+    assert store.first_unlined(ROOM) == 9
+
+
 def test_the_facts_of_a_deleted_room_may_go_once_its_tombstone_stands(store: SqliteStore, raw: Raw) -> None:
     other = RoomId("r_two")
     store.transact([[append(opened(other), room=other)]])
