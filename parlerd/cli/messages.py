@@ -334,6 +334,8 @@ def _disclosures(ctx: Context, args: Namespace) -> int:
             out.say(("  shown to nobody yet", "dim"))
     if not found.messages:
         out.say(f"None of the messages that were looked at in '{found.name}' is yours.")
+    if found.away:
+        out.note("The home of this room does not answer: who of other machines was shown something is not known.")
     if found.more:
         out.note("There are more after these:")
         out.paste(f"parler disclosures --room {found.room} --after {found.upto}", beside=True)

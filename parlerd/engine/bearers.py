@@ -348,6 +348,8 @@ class TokenHandlers:
         if params.rooms and (params.room is not None or params.join):
             raise Refused("invalid_param", "A token of several rooms names them all, and joins none.", param="rooms")
         if params.join:
+            if params.name:
+                raise _no_name()
             handle = await room_to_join(desk, me, params.room, person=True)
             text, token = await self._tokens.mint_joining(
                 caller,
@@ -360,13 +362,14 @@ class TokenHandlers:
             )
             return t.MintedToken(token=text, info=await self._info(token), url=self._web.url)
         _require_no_uses(params.uses)
-        if params.rooms and params.name:
-            raise Refused("invalid_param", "A name is for one room, at its relay.", param="name")
         meant = params.rooms or (params.room,)
         handles = [(await room_of(desk, me, each))[0] for each in meant]
         rooms = list(dict.fromkeys([handle.room for handle in handles]))
         # A token of several rooms is one of this machine: each relay has tokens of its own.
-        if not params.rooms and handles[0].home_name != LOCAL and not params.here:
+        is_there = not params.rooms and handles[0].home_name != LOCAL and not params.here
+        if params.name and not is_there:
+            raise _no_name()
+        if is_there:
             made = await self._there.mint(
                 desk.by(caller, me),
                 me,
@@ -501,6 +504,11 @@ class TokenHandlers:
 def _kind_of(rooms: Sequence[RoomId]) -> TokenKind:
     """The kind of a token that acts: `rooms` are those of one of several."""
     return "ah" if rooms else "as"
+
+
+def _no_name() -> Refused:
+    said = "Only an agent at a relay is given a name: any other token acts as the agent that mints it."
+    return Refused("invalid_param", said, param="name")
 
 
 def _require_no_uses(uses: int | None) -> None:

@@ -144,7 +144,12 @@ class Ladder:
             )
         more = page.more if params.after is not None else False
         return t.Disclosures(
-            room=handle.room, name=room.state.name, messages=messages, upto=int(page.end_seq), more=more
+            room=handle.room,
+            name=room.state.name,
+            messages=messages,
+            upto=int(page.end_seq),
+            more=more,
+            away=handle.silent_since() is not None,
         )
 
     async def _gated(self, caller: Caller, me: AgentRecord, params: t.Why, id: MessageId) -> t.WhyResult:

@@ -58,7 +58,7 @@ def test_a_token_is_listed_with_its_agent_and_opens_nothing_at_this_machine(tmp_
 def test_with_here_a_token_is_for_this_machines_door_and_its_agent_signs_itself(tmp_path: Path) -> None:
     async def main() -> None:
         async with meeting(tmp_path) as at:
-            minted = await at.mints(here=True)
+            minted = await at.mints(here=True, name="")
             assert (minted.info.agent, minted.authority_file) == ("alice", "")
             assert at.ann_served.engine.bearers.shown(minted.token) is not None
             assert list(at.engine.desk.rooms.home.aggregate.tokens.all()) == []

@@ -249,7 +249,8 @@ class ListDisclosures(Params, frozen=True, kw_only=True):
 
 
 class Disclosure(Result, frozen=True, kw_only=True):
-    """A message was shown to this agent, first at this moment."""
+    """A message was shown to this agent, first at this moment; an agent of another machine counts as shown what its
+    machine was given."""
 
     agent: str
     name: str
@@ -265,13 +266,15 @@ class DisclosedMessage(Result, frozen=True, kw_only=True):
 
 
 class Disclosures(Result, frozen=True, kw_only=True):
-    """`upto` is the number up to which was looked; `more` says whether there are messages after it."""
+    """`upto` is the number up to which was looked; `more` says whether there are messages after it. With `away` the
+    room's home does not answer, and who of other machines was shown something is not known."""
 
     room: str
     name: str
     messages: list[DisclosedMessage]
     upto: int
     more: bool
+    away: bool = False
 
 
 FAMILY: Final = Family(
