@@ -33,7 +33,7 @@ from parlerd.engine.lookup import room_of
 from parlerd.engine.observers import observed_room, observers
 from parlerd.engine.reading import Reading, handle_of, number_of
 from parlerd.operations import types as t
-from parlerd.store.port import Delivery
+from parlerd.store.port import Delivery, Page, StoredMessage
 
 _SHOWN: Final[tuple[Stage, ...]] = ("pushed", "read")
 """The stages at which the words are with a reader."""
@@ -110,46 +110,65 @@ class Ladder:
     async def disclosures(self, caller: Caller, params: t.ListDisclosures) -> t.Disclosures:
         """To whom what the caller wrote was shown: a mark is stored before a page leaves, so nobody is left out who saw
         a message. Of agents of other homes the room's home tells."""
-        library = self._desk.library
         me = await self._desk.me(caller)
         handle, room, inside = await observed_room(self._desk, caller, me, params.room)
-        authors = {record.id for record in inside}
-        view = room.view(inside[0].id)
-        if params.after is None:
-            page = await library.tail(handle.room, view, limit=params.limit, max_bytes=_LOOKED_AT_BYTES)
-        else:
-            after = await library.position_of(handle.room, view, Seq(params.after))
-            page = await library.page(room, view, after, limit=params.limit, max_bytes=_LOOKED_AT_BYTES, skip_own=False)
-        messages: list[t.DisclosedMessage] = []
-        for found in page.messages:
-            header = found.header
-            if header.by.actor not in authors or not isinstance(header.event, e.MessagePosted):
-                continue
-            traced = await library.trace(header.event.id)
-            told = await self._told(handle, header, {header.by.actor})
-            room = await handle.quiet()
-            shown = [
-                t.Disclosure(agent=reader, name=handle_of(room.state, reader), at=at)
-                for reader in shown_to(room, header, traced.marks if traced else [], told)
-                if (at := first_shown(reader, header, traced.marks if traced else [], told.get(reader)))
-            ]
-            messages.append(
-                t.DisclosedMessage(
-                    id=header.event.id,
-                    seq=found.seq,
-                    at=header.at,
-                    author=handle_of(room.state, header.by.actor),
-                    shown=sorted(shown, key=lambda each: (each.at, each.name)),
-                )
+        pages = await self._pages(room, [record.id for record in inside], params)
+        more = params.after is not None and any(page.more for page in pages.values())
+        # Up to here all of them were looked through.
+        upto = min(page.end for page in pages.values() if page.more) if more else room.position
+        messages = [
+            await self._disclosed(handle, found)
+            for found in sorted(
+                (found for author, page in pages.items() for found in page.messages if _is_by(found, author)),
+                key=lambda found: found.header.position,
             )
-        more = page.more if params.after is not None else False
+            if found.header.position <= upto
+        ]
         return t.Disclosures(
             room=handle.room,
             name=room.state.name,
             messages=messages,
-            upto=int(page.end_seq),
+            upto=await self._desk.library.seq_at(room, room.view(inside[0].id), upto),
             more=more,
             away=handle.silent_since() is not None,
+        )
+
+    async def _pages(self, room: Room, authors: Sequence[AgentId], params: t.ListDisclosures) -> dict[AgentId, Page]:
+        """What each of these agents may see from one place on, which is told in the numbers of the first; or the
+        newest."""
+        library, name, limit = self._desk.library, room.state.room, params.limit
+        pages: dict[AgentId, Page] = {}
+        if params.after is None:
+            for author in authors:
+                tail = await library.tail(name, room.view(author), limit=limit, max_bytes=_LOOKED_AT_BYTES)
+                pages[author] = tail
+            return pages
+        after = await library.position_of(name, room.view(authors[0]), Seq(params.after))
+        for author in authors:
+            pages[author] = await library.page(
+                room, room.view(author), after, limit=limit, max_bytes=_LOOKED_AT_BYTES, skip_own=False
+            )
+        return pages
+
+    async def _disclosed(self, handle: RoomHandle, found: StoredMessage) -> t.DisclosedMessage:
+        """To whom a message was shown."""
+        header = found.header
+        assert isinstance(header.event, e.MessagePosted)
+        traced = await self._desk.library.trace(header.event.id)
+        marks = traced.marks if traced else []
+        told = await self._told(handle, header, {header.by.actor})
+        room = await handle.quiet()
+        shown = [
+            t.Disclosure(agent=reader, name=handle_of(room.state, reader), at=at)
+            for reader in shown_to(room, header, marks, told)
+            if (at := first_shown(reader, header, marks, told.get(reader)))
+        ]
+        return t.DisclosedMessage(
+            id=header.event.id,
+            seq=found.seq,
+            at=header.at,
+            author=handle_of(room.state, header.by.actor),
+            shown=sorted(shown, key=lambda each: (each.at, each.name)),
         )
 
     async def _gated(self, caller: Caller, me: AgentRecord, params: t.Why, id: MessageId) -> t.WhyResult:
@@ -228,6 +247,10 @@ def task_entry(room: Room, task: Task, now: Millis) -> t.TaskEntry:
         ended_by=handle_of(room.state, task.worker) if is_over and not task.open_until else msgspec.UNSET,
         open_until=task.open_until or msgspec.UNSET,
     )
+
+
+def _is_by(found: StoredMessage, author: AgentId) -> bool:
+    return found.header.by.actor == author and isinstance(found.header.event, e.MessagePosted)
 
 
 def shown_to(

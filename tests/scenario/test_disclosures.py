@@ -89,3 +89,20 @@ def test_who_left_since_is_not_left_out(home: Home) -> None:
         assert await is_told()
 
     home.play(story)
+
+
+def test_the_person_learns_it_of_all_their_agents(home: Home) -> None:
+    async def story(place: Place) -> None:
+        alice, bob = await together(place, "alice", "bob")
+        sent = [await bob.send("for alice", visible_to=("alice",)), await alice.send("for bob", visible_to=("bob",))]
+        await alice.read()
+        await bob.read()
+        for name, written in (("bob", sent[0]), ("alice", sent[1])):
+            person = await place.person_of(name)
+            for after in (0, None):
+                params = t.ListDisclosures(room=written.room, after=after)
+                found = await person.ask("message.disclosures", params, t.Disclosures)
+                assert written.id in [each.id for each in found.messages]
+                assert not found.more
+
+    home.play(story)
