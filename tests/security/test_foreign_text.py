@@ -186,7 +186,11 @@ NOT_PRINTED = {
     "log.list": "asked for by `parler audit`, which prints none of it",
     "message.commit": "its answer is not shown",
     **dict.fromkeys(
-        ("room.begin", "room.enter", "token.narrow", "token.rotate"), "asked over HTTP alone, and answered as JSON"
+        ("room.begin", "room.enter", "join.begin", "join.find", "token.narrow", "token.rotate"),
+        "asked over HTTP alone, and answered as JSON",
+    ),
+    **dict.fromkeys(
+        ("page.look_back", "page.follow"), "shown in a browser alone; tests/web/pages looks at what is written"
     ),
     "message.gated": "told to its author by the operation message.why",
     "rooms.requests": "offered to agents alone",
@@ -227,6 +231,8 @@ NOT_PRINTED = {
 MORE_WORDS = {
     "homes.add": (LINE,),
     **dict.fromkeys(("relay.kick", "room.delete", "room.rewind", "room.transfer"), ("--yes",)),
+    "page.open": ("--room", "team"),
+    "page.revoke": ("wc_1",),
 }
 """What a command takes that its example has not: the line of a relay, and a yes."""
 ALSO_ASKED = {"rooms.list", "rooms.roster", "homes.list", "hosts.seen", "log.list", "relay.members"}

@@ -155,6 +155,7 @@ FAMILY: Final = Family(
             plane="person",
             effect="read",
             answers=({"rooms": [samples.ROOM]},),
+            command="parler audit",
         ),
         Operation(
             name="log.audit",
