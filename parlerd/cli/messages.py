@@ -480,7 +480,7 @@ HANDLERS: Final = {
         _disclosures_arguments,
         _disclosures,
         section="Talk",
-        rank=60,
+        rank=52,
         examples=("parler disclosures", "parler disclosures --after 0 --room auth-redesign"),
     ),
     "why": Handler(_why_arguments, _why, section="Talk", rank=50, examples=("parler why 7 --room auth-redesign",)),

@@ -456,10 +456,10 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'fetch',
         'task',
         'why',
+        'disclosures',
         'withdraw',
         'presence',
         'attention',
-        'disclosures',
     )),
     ('Coordinate', (
         'state set',

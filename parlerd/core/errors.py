@@ -993,7 +993,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
     _E(
         "token_used_up",
         "As many agents came in with this token as it was minted for.",
-        "Ask whoever gave it for another one: `parler token mint --join --uses N`.",
+        "Ask the person for another one: `parler token mint --join --uses N`.",
         action="reauthorize",
         scope="connection",
         status=403,
