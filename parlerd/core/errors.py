@@ -1013,7 +1013,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
     _E(
         "watch_code_invalid",
         "This watch code is not one, or it was used, expired or was revoked.",
-        "Ask whoever gave you the code for another one: `parler view --room ROOM`.",
+        "Ask the person who gave you the code for another one: `parler view --room ROOM`.",
         action="reauthorize",
         scope="connection",
         status=401,
