@@ -1021,8 +1021,8 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
     _E(
         "page_refused",
         "This page was asked for from elsewhere than a page of this home.",
-        "Open it from the address that `parler view` prints on a terminal, in a browser that says where a request comes "
-        "from.",
+        "Open it from the address that `parler view` prints on a terminal, in a browser that says where a request "
+        "comes from.",
         scope="connection",
         status=403,
     ),
