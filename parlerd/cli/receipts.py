@@ -156,6 +156,8 @@ def _read(ctx: Context, name: str) -> bytes:
     try:
         with Path(name).open("rb") as file:
             return file.read(MAX_BYTES + 1)
+    except ValueError:
+        raise UsageError("a file's name has no zero byte", path="parler receipt verify") from None
     except OSError as error:
         raise UsageError(f"{name} cannot be read: {error.strerror}", path="parler receipt verify") from error
 

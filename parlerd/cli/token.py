@@ -23,6 +23,7 @@ def _mint_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--room",
         action="append",
+        type=unicode_text,
         metavar="ROOM",
         help="a room's id or name (default: the active session); repeat it for a token of several rooms",
     )
