@@ -241,7 +241,7 @@ class Http:
         if somebody not in self._urls:
             self._urls[somebody] = somebody.asks("serve-http")["url"]
         if (agent, room) not in self._tokens:
-            minted = somebody.asks("token", "mint", "--room", room, "--as", agent)
+            minted = somebody.asks("token", "mint", "--here", "--room", room, "--as", agent)
             self._tokens[agent, room] = minted["token"]
         method, _, path = line.partition(" ")
         target = f"/rooms/{room}{path}" + (f"?{urlencode(query)}" if query else "")
