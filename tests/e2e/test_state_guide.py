@@ -3,8 +3,7 @@ and by tool calls.
 
 The guide is of a service over HTTP. Each test has one of its blocks, with the bodies as they stand there, and asserts
 what the guide says that they give: on one machine, and over a relay, where whoever opens the room is of one home and
-the others are of another. Where Parler differs on purpose, the test says so. `NOT_YET` lists the blocks that need what
-is not there.
+the others are of another. Where Parler differs on purpose, the test says so.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 
 from examples.agents import Agent, Refused
-from parlerd.cli.table import COMMANDS
 from parlerd.operations import types as t
+from tests.e2e.test_view import ask as browse
 from tests.support import processes
-from tests.support.processes import Somebody, put_program, until
+from tests.support.processes import Somebody, put_program, skip_where_nobody_may_decide, until
 from tests.support.team import free_port, skip_below_an_agent_host
 
 pytestmark = pytest.mark.e2e
@@ -34,15 +33,21 @@ pytestmark = pytest.mark.e2e
 Body = dict[str, Any]
 """The body of a request as the guide has it."""
 
-NOT_YET: Final[dict[str, str]] = {
-    "https://sync.parc.land/?room=ROOM_ID": "a page on which people look at a room; `parler watch` prints one",
-}
-"""Blocks of the guide that cannot be played, with what is missing."""
 
-
-def test_what_is_not_there_yet_is_not_there() -> None:
-    """When one of these comes, its row goes and its block is played."""
-    assert "view" not in {word for path, *_ in COMMANDS if len(path) == 1 for word in path}
+@pytest.mark.e2e
+def test_a_person_looks_at_a_room(somebody: Somebody) -> None:
+    """https://sync.parc.land/?room=<ROOM_ID>: here the address is that of one's own machine, and opens once."""
+    skip_where_nobody_may_decide(["view"])
+    room = somebody.opens("alice", topic="my-room").room
+    somebody.asks("state", "set", "phase", '"planning"', "--room", room, "--as", "alice")
+    view = somebody.asks("view", "--room", room)
+    status, headers, _ = browse(view["url"], "POST /view", {"code": view["watch_code"]})
+    assert status == 303
+    cookie, path = headers["set-cookie"].partition(";")[0], headers["location"].partition("#")[0]
+    status, _, page = browse(view["url"], f"GET {path}", cookie=cookie)
+    assert status == 200
+    assert "phase" in page
+    assert "planning" in page
 
 
 Room = Callable[..., None]

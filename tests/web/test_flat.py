@@ -204,7 +204,7 @@ def test_a_home_that_lets_nobody_in_asks_for_a_token() -> None:
             for line in ("POST /rooms", "POST /rooms/team/agents"):
                 bare = await at.web.ask(line, {"id": "x"}, headers=JSON)
                 assert (bare.status, bare.document["error"]) == (401, "token_required")
-                assert "--open" in bare.document["hint"]
+                assert bare.document["hint"] == "Ask the person for a token."
             shown = await at.web.ask("POST /rooms", {"id": "x"}, token=token, headers=JSON)
             assert (shown.status, shown.document["error"]) == (403, "not_permitted")
 
