@@ -36,6 +36,7 @@ from parlerd.engine.lookup import room_of
 from parlerd.engine.person import require_person
 from parlerd.engine.reading import handle_of
 from parlerd.engine.scheduler import Scheduler
+from parlerd.engine.under_way import UnderWay
 from parlerd.identity import tokens
 from parlerd.operations import types as t
 
@@ -87,7 +88,7 @@ class Bearers:
         self._scheduler = scheduler
         self._callers: dict[str, Caller] = {}
         """The caller of each token that was used, by the token's id."""
-        self._under_way: dict[str, set[trio.CancelScope]] = {}
+        self._under_way: Final = UnderWay()
         """What is under way with each token."""
         self._used: dict[str, Millis] = {}
         """When each token that still holds was last shown, since the daemon began."""
@@ -147,15 +148,8 @@ class Bearers:
         `Refused(token_invalid)` where that is so already: the token was shown a while ago."""
         if self._desk.rooms.home.aggregate.tokens.holding(token.id, self._desk.clock.now()) is None:
             raise Refused("token_invalid")
-        with trio.CancelScope() as scope:
-            under_way = self._under_way.setdefault(token.id, set())
-            under_way.add(scope)
-            try:
-                yield scope
-            finally:
-                under_way.discard(scope)
-                if not under_way:
-                    self._under_way.pop(token.id, None)
+        with self._under_way.entered(token.id) as scope:
+            yield scope
 
     def last_use(self, id: str) -> Millis:
         """When a token was last shown; 0 for not since the daemon began."""
@@ -163,14 +157,13 @@ class Bearers:
 
     def count(self, token: Token) -> int:
         """How much is under way with a token."""
-        return len(self._under_way.get(token.id, ()))
+        return self._under_way.count(token.id)
 
     async def end(self, ids: Iterable[str]) -> None:
         """These tokens hold no more."""
         for id in ids:
             self._used.pop(id, None)
-            for scope in self._under_way.get(id, ()):
-                scope.cancel()
+            self._under_way.cancel(id)
             await self._goes(id)
 
     def _stays(self, id: str, since: int) -> None:
@@ -180,7 +173,7 @@ class Bearers:
     async def _look(self, id: str) -> None:
         caller, now = self._callers.get(id), self._desk.clock.now()
         # What acted while the clock stood ahead is not there for years.
-        since = now if caller is None or id in self._under_way else min(caller.last_act, now)
+        since = now if caller is None or self._under_way.count(id) else min(caller.last_act, now)
         if caller is None or now - since >= SILENT_MS:
             await self._goes(id)
         else:

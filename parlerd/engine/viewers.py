@@ -34,6 +34,7 @@ from parlerd.engine.handling import handles
 from parlerd.engine.observers import observed_room
 from parlerd.engine.person import is_person, require_person
 from parlerd.engine.scheduler import Scheduler
+from parlerd.engine.under_way import UnderWay
 from parlerd.identity import codes
 from parlerd.operations import types as t
 
@@ -52,7 +53,7 @@ class Viewers:
         self._scheduler = scheduler
         self._callers: dict[str, Caller] = {}
         """Whoever looks on, by the id of the code with which they began."""
-        self._under_way: dict[str, set[trio.CancelScope]] = {}
+        self._under_way: Final = UnderWay()
         """What is under way with each code."""
 
     async def open(self, typed: str, stranger: Caller, *, is_own: bool) -> WatchCode:
@@ -106,19 +107,12 @@ class Viewers:
         """While something is under way with a code: cancelled when the code holds no more. Raises
         `Refused(watch_code_invalid)` where that is so already."""
         self.caller_of(id)
-        with trio.CancelScope() as scope:
-            under_way = self._under_way.setdefault(id, set())
-            under_way.add(scope)
-            try:
-                yield scope
-            finally:
-                under_way.discard(scope)
-                if not under_way:
-                    self._under_way.pop(id, None)
+        with self._under_way.entered(id) as scope:
+            yield scope
 
     def count(self, id: str) -> int:
         """How much is under way with a code."""
-        return len(self._under_way.get(id, ()))
+        return self._under_way.count(id)
 
     def is_known(self, code: WatchCode) -> bool:
         """Whether anything can be opened with a code, or is open with it: what a daemon before this one had open is
@@ -129,8 +123,7 @@ class Viewers:
         """This code holds no more."""
         self._callers.pop(id, None)
         self._scheduler.drop(("watch_code", id))
-        for scope in self._under_way.get(id, ()):
-            scope.cancel()
+        self._under_way.cancel(id)
         await trio.lowlevel.checkpoint()
 
 
