@@ -297,9 +297,9 @@ class RoomActor(Generic[A]):
         for armed, mark in batch.marks.items():
             armed.marked = mark.upto
         self._recent.add(batch.facts, outcome.heads[self.room])
-        for submission in batch.submissions:
+        for submission in batch.submissions if outcome.numbers else ():
             settled = submission.settled
-            if settled is not None and settled.facts and outcome.numbers:
+            if settled is not None and settled.facts:
                 receipt = outcome.numbers.get((self.room, settled.facts[0].position))
                 submission.settled = replace(settled, receipt=receipt)
         for erased in batch.erases:

@@ -15,6 +15,7 @@ from parlerd.core.errors import Refused
 from parlerd.core.model import HOME_ROOM, Position, RoomId
 from parlerd.engine.audit import Audited
 from parlerd.engine.callers import Caller
+from parlerd.engine.cards import OPENED_AT
 from parlerd.engine.desk import Desk
 from parlerd.engine.handling import handles
 from parlerd.operations import types as t
@@ -23,8 +24,6 @@ PART: Final = 5_000
 """Facts of one part: about half a second."""
 SLICE: Final = 250
 """Facts that are verified in one go, about 30 ms: the reading thread serves others in between."""
-FIRST: Final = 1
-"""The position of the fact that a room was opened."""
 
 
 class Auditing:
@@ -67,7 +66,7 @@ async def audited(desk: Desk, room: RoomId) -> Audited | None:
     """What the facts of a log are held against; None for the home room's."""
     if room == HOME_ROOM:
         return None
-    opened = (await desk.library.bodies(room, [FIRST])).get(FIRST)
+    opened = (await desk.library.bodies(room, [OPENED_AT])).get(OPENED_AT)
     state = (await (await desk.rooms.get(room)).quiet()).state
     return Audited.of(state, None if opened is None else opened.body)
 

@@ -104,10 +104,7 @@ class Cards:
         return t.AuthorProof(
             opening=decode_opened(opened.body)[0] if opened.body else b"",
             opening_signature=opened.signature,
-            handovers=[
-                t.Handover(statement=each.statement, signature=each.signature)
-                for each in await self.transfers(room, room.position)
-            ],
+            handovers=await self.transfers(room, room.position),
             decision=entry.proof,
             decision_signature=entry.proof_signature,
             knock=entry.knock,

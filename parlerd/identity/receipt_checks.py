@@ -127,17 +127,7 @@ def _is_let_in(receipt: Receipt, author: _Author) -> bool:
             owners.append(Owner(transfer.principal, transfer.owner))
     except Refused:
         return False
-    evidence = Evidence(
-        decision=author.decision,
-        decision_signature=author.decision_signature,
-        knock=author.knock,
-        knock_signature=author.knock_signature,
-        terms=author.terms,
-        terms_signature=author.terms_signature,
-        grant=author.grant,
-        grant_signature=author.grant_signature,
-        granted_as=author.granted_as,
-    )
+    evidence = Evidence(**{name: getattr(author, name) for name in Evidence.__struct_fields__})
     return unproven(room, opening, claim, evidence, owners) is None
 
 

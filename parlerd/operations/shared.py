@@ -380,3 +380,10 @@ STATE_WRITING: Final = (
 )
 """The codes of everything that is written to the state."""
 STATE_WRITES: Final = ("state_written", "timers_ticked", "timer_fired")
+
+
+class TransferEntry(Result, frozen=True, kw_only=True):
+    """The room got another owner: the statement that was signed (`core.statements`)."""
+
+    statement: bytes
+    signature: bytes

@@ -199,7 +199,7 @@ def test_what_was_signed_about_an_author_shows_who_let_it_in(home: Home) -> None
             mine.author,
             msgspec.structs.replace(theirs.author, opening=b"x"),
             msgspec.structs.replace(theirs.author, opening_signature=bytes(64)),
-            msgspec.structs.replace(theirs.author, handovers=[t.Handover(statement=b"", signature=b"")]),
+            msgspec.structs.replace(theirs.author, handovers=[t.TransferEntry(statement=b"", signature=b"")]),
         ):
             forged = msgspec.structs.replace(theirs, author=wrong)
             assert check(msgspec.json.encode(forged), {home_id}).verdict == "author_mismatch"

@@ -55,6 +55,7 @@ from parlerd.operations.shared import (
     StageReached,
     StatedStatus,
     TaskStatus,
+    TransferEntry,
 )
 
 MAX_ATTACHED: Final = 500
@@ -215,13 +216,6 @@ class RequestEntry(Result, frozen=True, kw_only=True):
     decision: bytes = b""
     decision_signature: bytes = b""
     role: str = ""
-
-
-class TransferEntry(Result, frozen=True, kw_only=True):
-    """The room got another owner: the statement that was signed (`core.statements`)."""
-
-    statement: bytes
-    signature: bytes
 
 
 class Card(Result, frozen=True, kw_only=True):

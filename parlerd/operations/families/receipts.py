@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from parlerd.operations import samples
 from parlerd.operations.entry import AWAY, IN_ROOM, Family, Operation, Params, Result, Route, Short
+from parlerd.operations.shared import TransferEntry
 
 Wrong = Literal["chain", "signature", "own_line"]
 """What is wrong with a fact: it is not the one that was stored, not what its author signed, or its own line does not
@@ -34,13 +35,6 @@ class ReceiptOpening(Result, frozen=True, kw_only=True):
     signature: bytes | None = None
 
 
-class Handover(Result, frozen=True, kw_only=True):
-    """The room got another owner: the statement that was signed."""
-
-    statement: bytes
-    signature: bytes
-
-
 class AuthorProof(Result, frozen=True, kw_only=True):
     """Who let the author in: the room's `opening`, which names its owner, and each `handovers` since; then, unless the
     author opened the room, a `decision`, or a `knock` with the `terms` of the key that let it in, or the `grant` by
@@ -48,7 +42,7 @@ class AuthorProof(Result, frozen=True, kw_only=True):
 
     opening: bytes
     opening_signature: bytes
-    handovers: list[Handover] = []
+    handovers: list[TransferEntry] = []
     decision: bytes = b""
     decision_signature: bytes = b""
     knock: bytes = b""
