@@ -653,6 +653,8 @@ class MintToken(Command, frozen=True, kw_only=True):
     """The rooms of a token of several, `room` the first of them."""
     join: str = ""
     """The join that it comes of: there is one token for each, so a repetition mints none."""
+    contract: str = ""
+    """The version of what is promised over HTTP by which whoever shows the token is answered, if it names none."""
 
 
 class RotateToken(Command, frozen=True, kw_only=True):
@@ -661,6 +663,8 @@ class RotateToken(Command, frozen=True, kw_only=True):
     token: str
     digest: bytes
     wall: Millis
+    contract: str = ""
+    """As with `MintToken`."""
 
 
 class RevokeToken(Command, frozen=True, kw_only=True):

@@ -672,6 +672,9 @@ class TokenMinted(_Event, tag="token_minted", frozen=True, kw_only=True):
     admits: bool = False
     rooms: tuple[RoomId, ...] = ()
     join: str = ""
+    contract: str = ""
+    """The version of what is promised over HTTP on the day of minting. It needed no new `v`: a Parler that does not
+    know of it answers as it answers everybody."""
 
 
 class TokenRevoked(_Event, tag="token_revoked", frozen=True, kw_only=True):

@@ -47,7 +47,8 @@ class Token(msgspec.Struct, frozen=True, array_like=True):
 
     One that joins (`aj`) was minted by `agent`, and `access` is what those get a token for who come with it: `uses` of
     them. `admits` says that the person let all of them in beforehand. One of several rooms (`ah`) acts in `rooms`, of
-    which `room` is the first.
+    which `room` is the first. `contract` is the version of what is promised over HTTP by which those of its requests
+    are answered that name none; empty for one from before that was noted.
     """
 
     id: str
@@ -63,6 +64,7 @@ class Token(msgspec.Struct, frozen=True, array_like=True):
     uses: int = 0
     admits: bool = False
     rooms: tuple[RoomId, ...] = ()
+    contract: str = ""
 
     @property
     def within(self) -> frozenset[RoomId]:
@@ -174,6 +176,7 @@ class Tokens(Facet[TokensState]):
             admits=command.admits,
             rooms=command.rooms,
             join=command.join,
+            contract=command.contract,
         )
         return Decision((minted,), authority=command.authority)
 
@@ -223,6 +226,7 @@ class Tokens(Facet[TokensState]):
             parent=old.parent,
             kind=old.kind,
             rooms=old.rooms,
+            contract=command.contract,
         )
         return Decision((e.TokenRevoked(token=old.id), minted), authority="token")
 
@@ -283,6 +287,7 @@ class Tokens(Facet[TokensState]):
             event.uses,
             event.admits,
             event.rooms,
+            event.contract,
         )
         self._by_digest[event.digest] = event.token
         join = self.state.joins.get(event.join)

@@ -39,6 +39,7 @@ from parlerd.engine.scheduler import Scheduler
 from parlerd.engine.under_way import UnderWay
 from parlerd.identity import tokens
 from parlerd.operations import types as t
+from parlerd.operations.contracts import CONTRACT
 
 UNSEEN: Final = PeerProcess()
 """The other side of a connection whose process was not found."""
@@ -276,6 +277,7 @@ class Tokens:
             expires_at=until,
             label=label,
             parent=parent,
+            contract=CONTRACT,
         )
 
     async def mint_for_key(self, by: By, me: AgentRecord, room: RoomId, text: str, *, authority: str) -> Token:
@@ -306,7 +308,7 @@ class Tokens:
         held = self._desk.rooms.home.aggregate.tokens.holding(token, now)
         text = self._drawn(_kind_of(() if held is None else held.rooms))
         digest = tokens.digest_of(text)
-        command = c.RotateToken(operation="token.rotate", token=token, digest=digest, wall=now)
+        command = c.RotateToken(operation="token.rotate", token=token, digest=digest, wall=now, contract=CONTRACT)
         await self._desk.rooms.home.submit(command, by)
         return text, self._found(digest, now)
 

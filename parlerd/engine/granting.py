@@ -42,6 +42,7 @@ from parlerd.engine.reachable import NOBODY, owned_within, stamp
 from parlerd.engine.reading import handle_of
 from parlerd.identity.proofs import signed
 from parlerd.operations import types as t
+from parlerd.operations.contracts import CONTRACT
 
 log = logging.getLogger(__name__)
 
@@ -210,6 +211,7 @@ class Granting:
             expires_at=grant.not_after,
             label=command.label,
             authority="grant",
+            contract=CONTRACT,
         )
         await self._desk.rooms.home.submit(mint, self._by)
 

@@ -31,7 +31,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match, Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from parlerd.core.errors import ERRORS, ParlerError, Refused
 from parlerd.core.tokens import Token
@@ -39,10 +39,10 @@ from parlerd.engine.bearers import UNSEEN
 from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.identity.tokens import TOKEN
 from parlerd.operations import types as t
+from parlerd.operations.contracts import CONTRACT, CONTRACTS, UNNOTED
 from parlerd.operations.registry import OPERATIONS
 from parlerd.web import description
 from parlerd.web.calls import MAX_WAIT_MS, error_of, over_http, with_calls
-from parlerd.web.description import CONTRACT
 from parlerd.web.events import MEDIA, Events, Items, Waiting, place_of, until_gone
 from parlerd.web.files import Download, upload
 from parlerd.web.flat import FLAT, Asked, Flat, flat_error
@@ -56,7 +56,7 @@ _VERSION: Final = "Parler-Version"
 _KEY: Final = "Idempotency-Key"
 _NEW: Final = (t.MintedToken, t.RoomBegun, t.RoomEntered)
 """Answers that always tell of a new fact."""
-_COMMON: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", _VERSION: CONTRACT}
+_COMMON: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 def is_upload(scope: Scope) -> bool:
@@ -93,9 +93,9 @@ class Web:
         self._tokens = tokens
         self._stranger = stranger
         routes = [
-            Route("/llms.txt", _page(description.guide().encode(), "text/plain; charset=utf-8")),
-            Route("/openapi.json", _page(description.openapi(), "application/json")),
-            Route("/v1/errors", _page(msgspec.json.encode(description.errors()), "application/json")),
+            Route("/llms.txt", _page("text/plain; charset=utf-8", lambda _: description.guide().encode())),
+            Route("/openapi.json", _page("application/json", description.openapi)),
+            Route("/v1/errors", _page("application/json", lambda _: msgspec.json.encode(description.errors()))),
         ]
         for operation in OPERATIONS.values():
             if operation.http is None:
@@ -109,7 +109,7 @@ class Web:
             exception_handlers={404: _no_such_page, 405: _no_such_page, Exception: _failed},
         )
         routing.router.redirect_slashes = False
-        self.app: Final = _without_tokens_in_addresses(routing)
+        self.app: Final = _by_contract(_without_tokens_in_addresses(routing))
 
     def _answering(self, operation: t.Operation) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
@@ -135,7 +135,7 @@ class Web:
         """The page for a model, with what it may do in a room."""
         try:
             asker = await self._bearer(request)
-            _require_version(request)
+            _settle_contract(request, asker.token)
             if request.url.query:
                 raise _invalid("query", "This page has no parameters.")
             given: dict[str, Any] = {**_path_params(request)}
@@ -150,7 +150,7 @@ class Web:
     async def _answer(self, operation: t.Operation, request: Request) -> Response:
         assert operation.http is not None
         asker = await self._asker(operation, request)
-        _require_version(request)
+        _settle_contract(request, asker.token)
         self._engine.admit(operation.name, asker.caller)
         if operation.name == "blob.put":
             return await self._uploaded(operation, asker, request)
@@ -188,12 +188,12 @@ class Web:
 
     async def _asked(self, flat: Flat, request: Request) -> Asked:
         """A request at a path of `flat`. Raises `Refused`."""
-        _require_version(request)
         bearer, me = None, ""
         if "Authorization" in request.headers or not flat.is_for_visitors:
             bearer = await self._bearer(request)
             assert bearer.token is not None
             me = await self._tokens.handle_of(bearer.token, _path_params(request).get("room", ""))
+        _settle_contract(request, None if bearer is None else bearer.token)
         body = await request.body()
         is_text = flat.method == "GET" or (flat.method == "DELETE" and not body)
         if not is_text and request.url.query:
@@ -343,15 +343,21 @@ def _require_json(request: Request) -> None:
         raise Refused("not_json")
 
 
-def _require_version(request: Request) -> None:
-    """Refuse whoever asks by another contract."""
-    if request.headers.get(_VERSION) not in (None, CONTRACT):
+def _settle_contract(request: Request, token: Token | None) -> None:
+    """Note by which contract a request is answered: the one that it names, or else the one of its token. Raises
+    `Refused(unsupported_version)` where that is served no more, or not yet."""
+    named = request.headers.get(_VERSION)
+    if named is None and token is not None:
+        named = token.contract or UNNOTED
+    contract = CONTRACT if named is None else named
+    if contract not in CONTRACTS:
         raise Refused(
             "unsupported_version",
-            f"This home serves the contract of {CONTRACT}.",
-            tool_hint=f"Send `{_VERSION}: {CONTRACT}`, or no such header.",
-            versions=[CONTRACT],
+            f"This home serves the contracts of {' and '.join(CONTRACTS)}.",
+            tool_hint=f"Send `{_VERSION}: {CONTRACT}`.",
+            versions=list(CONTRACTS),
         )
+    request.scope[_VERSION] = contract
 
 
 def _path_params(request: Request) -> dict[str, str]:
@@ -526,15 +532,41 @@ def _without_tokens_in_addresses(app: ASGIApp) -> ASGIApp:
     return checked
 
 
-def _page(body: bytes, media: str) -> Callable[[Request], Awaitable[Response]]:
-    """A page that is the same for everybody, until another version of Parler answers."""
-    tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-    headers = {"ETag": tag, "Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff", _VERSION: CONTRACT}
+def _by_contract(app: ASGIApp) -> ASGIApp:
+    """Say in each answer by which contract it is one: the contract of today where the request settled none."""
+
+    async def answered(scope: Scope, receive: Receive, send: Send) -> None:
+        async def say(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                said = (_VERSION.lower().encode(), scope.get(_VERSION, CONTRACT).encode())
+                message = {**message, "headers": [*message["headers"], said]}
+            await send(message)
+
+        await app(scope, receive, say)
+
+    return answered
+
+
+def _page(media: str, body_of: Callable[[str], bytes]) -> Callable[[Request], Awaitable[Response]]:
+    """A page that is the same for everybody who asks by one contract, until another version of Parler answers."""
+    bodies = {contract: body_of(contract) for contract in CONTRACTS}
+    tags = {contract: f'"{hashlib.sha256(body).hexdigest()[:32]}"' for contract, body in bodies.items()}
 
     async def answer(request: Request) -> Response:
         await trio.lowlevel.checkpoint()
-        if request.headers.get("If-None-Match") == tag:
+        try:
+            _settle_contract(request, None)
+        except Refused as error:
+            return _refused(error)
+        contract = request.scope[_VERSION]
+        headers = {
+            "ETag": tags[contract],
+            "Vary": _VERSION,
+            "Cache-Control": "no-cache",
+            "X-Content-Type-Options": "nosniff",
+        }
+        if request.headers.get("If-None-Match") == tags[contract]:
             return Response(None, 304, headers)
-        return Response(body, 200, headers, media)
+        return Response(bodies[contract], 200, headers, media)
 
     return answer

@@ -1,26 +1,32 @@
 """Makes the OpenAPI description of the contract of today from the registry.
 
-    python -m parlerd.web.describing
+    python -m parlerd.web.describing             writes it into `contracts`, where those of earlier contracts stand too
+    python -m parlerd.web.describing --freeze    notes that it was released, in `contracts/frozen.txt`
 
-writes it into `contracts`, where the descriptions of earlier contracts stand too. A test fails while the file of the
-contract of today is old: once it was released, whatever changes it needs a new date.
+A test fails while the file of the contract of today is old, and while a frozen file is another than it was. What
+changes after a release needs a new date (`operations.contracts`), and the contract before is served beside it.
 
 Not here: serving it (`app`). Below: the registry, msgspec's schemas, which a running daemon does not load
-(`parlerd.lean`). Invariant: the same registry gives the same bytes.
+(`parlerd.lean`). Invariants: the same registry gives the same bytes; a frozen file is never written.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import sys
 from typing import Any, Final
 
 import msgspec
 
 from parlerd.operations import types as t
-from parlerd.web.description import CONTRACT, contract_file, has_receipt, served, summary_of
+from parlerd.operations.contracts import CONTRACT
+from parlerd.web.description import contract_file, has_receipt, served, summary_of
 
 _FILES: Final = ("blob.put", "blob.get")
 _REF: Final = "#/components/schemas/{name}"
+FROZEN: Final = contract_file("frozen").with_suffix(".txt")
+"""Which contracts were released, each with the SHA-256 of its file."""
 STATUSES: Final = (400, 401, 403, 404, 405, 408, 409, 410, 413, 415, 417, 421, 426, 429, 431, 500, 503, 505, 507)
 """What may be answered beside what was asked for, the door's own answers among them."""
 
@@ -153,5 +159,29 @@ def generate() -> str:
     return json.dumps(openapi(), separators=(",", ":"), sort_keys=True) + "\n"
 
 
+def frozen() -> dict[str, str]:
+    """The SHA-256 of the file of each contract that was released, by its date."""
+    lines = FROZEN.read_text(encoding="utf-8").splitlines()
+    return {date: digest for date, _, digest in (line.partition("  ") for line in lines)}
+
+
+def digest_of(contract: str) -> str:
+    """The SHA-256 of the file of a contract."""
+    return hashlib.sha256(contract_file(contract).read_bytes()).hexdigest()
+
+
+def main(asked: list[str]) -> str | None:
+    """Write the file of the contract of today, or freeze it; or say why that cannot be."""
+    text = generate()
+    if CONTRACT in frozen():
+        is_same = contract_file(CONTRACT).read_text(encoding="utf-8") == text
+        return None if is_same else f"The contract of {CONTRACT} was released. Give `operations.contracts` a new date."
+    contract_file(CONTRACT).write_text(text, encoding="utf-8")
+    if asked == ["--freeze"]:
+        with FROZEN.open("a", encoding="utf-8") as file:
+            file.write(f"{CONTRACT}  {digest_of(CONTRACT)}\n")
+    return None
+
+
 if __name__ == "__main__":
-    contract_file(CONTRACT).write_text(generate(), encoding="utf-8")
+    sys.exit(main(sys.argv[1:]))

@@ -14,10 +14,8 @@ import msgspec
 
 from parlerd.core.errors import ERRORS
 from parlerd.operations import types as t
+from parlerd.operations.contracts import CONTRACT
 from parlerd.operations.registry import OPERATIONS
-
-CONTRACT: Final = "2026-12-01"
-"""The version of the contract: the day from which on it holds. Source: contract spec, Version."""
 
 
 def served() -> list[t.Operation]:
@@ -43,9 +41,9 @@ def summary_of(operation: t.Operation) -> str:
     return _OVER_HTTP.get(operation.name, operation.summary)
 
 
-def openapi() -> bytes:
-    """The description as OpenAPI 3.1, as it was generated (`describing`)."""
-    return contract_file(CONTRACT).read_bytes()
+def openapi(contract: str) -> bytes:
+    """The description of a contract as OpenAPI 3.1, as it was generated (`describing`)."""
+    return contract_file(contract).read_bytes()
 
 
 def contract_file(contract: str) -> Path:

@@ -31,7 +31,7 @@ import msgspec
 import trio
 
 from parlerd.core.errors import Refused
-from parlerd.web.description import CONTRACT
+from parlerd.operations.contracts import CONTRACT
 
 log = logging.getLogger("parlerd.web")
 
