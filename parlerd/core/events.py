@@ -658,7 +658,7 @@ class TokenMinted(_Event, tag="token_minted", frozen=True, kw_only=True):
     names, until `expires_at` by the wall clock. With a `parent` it was made of that token, and ends with it. What the
     other kinds have beside that says `tokens.Token`. `join` is the join that the token came of."""
 
-    v: int = _version(2)
+    v: int = _version(3)
     token: str
     digest: bytes
     agent: AgentId
@@ -673,8 +673,7 @@ class TokenMinted(_Event, tag="token_minted", frozen=True, kw_only=True):
     rooms: tuple[RoomId, ...] = ()
     join: str = ""
     contract: str = ""
-    """The version of what is promised over HTTP on the day of minting. It needed no new `v`: a Parler that does not
-    know of it answers as it answers everybody."""
+    """The version of what is promised over HTTP on the day of minting; empty in facts up to v 2."""
 
 
 class TokenRevoked(_Event, tag="token_revoked", frozen=True, kw_only=True):
@@ -871,6 +870,7 @@ UPCASTERS: Final[dict[tuple[str, int], Upcaster]] = {
     ("message_posted", 2): _same,
     ("home_contradicted", 1): _same,
     ("token_minted", 1): _same,
+    ("token_minted", 2): _same,
 }
 """From (type, old v) to a pure function that makes the fields of v + 1 out of those of v, except `v` itself."""
 

@@ -1085,7 +1085,7 @@ class _Batch:
         for projection, rows in zip(PROJECTIONS, self.index.tables, strict=True):
             if rows:
                 _insert(writer, projection.table, stored(projection, rows, self.logs), on_conflict(projection))
-        _insert(writer, "cursors", self.cursors, _ADVANCE_CURSOR)
+        _insert(writer, "cursors", self.cursors)
         _insert(writer, "deliveries", self.deliveries)
         for change in self.kept:
             match change:
@@ -1227,13 +1227,6 @@ _TALLY: Final = f"""
            coalesce(({_PUBLIC_OWN}), 0),
            coalesce(p.number, 0), coalesce(p.own, 0)
       FROM (SELECT 1) LEFT JOIN ({_PRIVATE}) p"""  # noqa: S608
-# The WHERE keeps SQLite from writing a row that would stay the same: a mark of a push moves no cursor, and then the
-# page of the table is not written either.
-_ADVANCE_CURSOR: Final = (
-    "ON CONFLICT (room, reader) DO UPDATE SET delivered = max(delivered, excluded.delivered),"
-    " acknowledged = max(acknowledged, excluded.acknowledged)"
-    " WHERE excluded.delivered > delivered OR excluded.acknowledged > acknowledged"
-)
 _PUT_OUTBOX: Final = (
     "INSERT INTO outbox (message, home, room, agent, key, at, request, refused) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
     " ON CONFLICT (message) DO UPDATE SET home = excluded.home, room = excluded.room, agent = excluded.agent,"

@@ -939,6 +939,7 @@ def _overwrite(store: Store, position: int, body: bytes) -> None:
 
 def _take_out(store: Store, position: int) -> None:
     if isinstance(store, SqliteStore):
+        store._database.writer.execute("DROP TRIGGER bodies_go_with_a_mark")
         store._database.writer.execute("DELETE FROM bodies WHERE position = ?", (position,))
     else:
         assert isinstance(store, MemoryStore)

@@ -83,6 +83,17 @@ REFUSED = {
     "an own line is never changed": "UPDATE own_lines SET line = zeroblob(32)",
     "nor replaced": "INSERT OR REPLACE INTO own_lines SELECT id, thread, 1, zeroblob(32) FROM own_lines LIMIT 1",
     "an own line is never removed": "DELETE FROM own_lines",
+    "nobody's cursor goes back": "UPDATE cursors SET acknowledged = 1 WHERE reader = 'V'",
+    "nor what was delivered to it": "UPDATE cursors SET delivered = 2, acknowledged = 0 WHERE reader = 'V'",
+    "a cursor is never another's": "UPDATE cursors SET reader = 'W' WHERE reader = 'V'",
+    "a cursor is never removed": "DELETE FROM cursors",
+    "what was delivered is never changed": "UPDATE deliveries SET at = 1",
+    "nor removed": "DELETE FROM deliveries",
+    "a body goes only with its mark": "DELETE FROM bodies WHERE position = 2",
+    "the mark of an erased body stays": "DELETE FROM erased_bodies",
+    "and stays where it is": "UPDATE erased_bodies SET id = 1 << 32 | 2",
+    "what was erased was a message": "INSERT INTO erased_bodies (id) VALUES (1 << 32 | 1)",
+    "a request has one row": "INSERT INTO idempotency VALUES ('r_one', 'U', 'message.send', 'key', 3)",
     "a tombstone names a room": "INSERT INTO tombstones VALUES ('', 1)",
 }
 
@@ -92,6 +103,10 @@ def _three_facts(store: SqliteStore, raw: Raw) -> None:
     (outcome,) = store.transact([[append(opened(), message(2), message(3), own_lines=True)]])
     assert outcome.error is None
     raw("INSERT INTO room_keys VALUES ('key', 'r_one')")
+    raw("INSERT INTO cursors VALUES ('r_one', 'V', 3, 2)")
+    raw("INSERT INTO deliveries VALUES ('r_one', 'V', 'read', 3, 0, 9)")
+    raw("INSERT INTO erased_bodies (id) VALUES (1 << 32 | 3)")
+    raw("INSERT INTO idempotency VALUES ('r_one', 'U', 'message.send', 'key', 2)")
     raw("INSERT INTO logs VALUES (2, 'r_two')")
 
 
@@ -166,7 +181,23 @@ def test_nothing_is_added_to_a_deleted_room(store: SqliteStore, raw: Raw) -> Non
         raw(_fact())
 
 
+@pytest.mark.parametrize("how", ["INSERT", "INSERT OR REPLACE", "INSERT OR IGNORE"])
+def test_a_row_for_a_reader_that_has_one_only_moves_it_on(how: str, raw: Raw) -> None:
+    for delivered, acknowledged in ((0, 0), (3, 1), (5, 0), (4, 4)):
+        raw(f"{how} INTO cursors VALUES ('r_one', 'V', {delivered}, {acknowledged})")
+    raw(f"{how} INTO cursors VALUES ('r_one', 'V', 1, 0), ('r_one', 'W', 1, 0), ('r_one', 'V', 6, 0)")
+    assert raw("SELECT * FROM cursors ORDER BY reader") == [("r_one", "V", 6, 4), ("r_one", "W", 1, 0)]
+
+
+def test_marks_may_go_once_the_tombstone_of_their_room_stands(raw: Raw) -> None:
+    raw("INSERT INTO tombstones VALUES ('r_one', 1)")
+    for table in ("cursors", "deliveries", "bodies", "erased_bodies"):
+        raw(f"DELETE FROM {table}")  # noqa: S608 - our own names
+        assert raw(f"SELECT count(*) FROM {table}") == [(0,)]  # noqa: S608
+
+
 def test_a_body_may_be_erased(store: SqliteStore, raw: Raw) -> None:
+    raw("INSERT INTO erased_bodies (id) VALUES (1 << 32 | 2)")
     raw("DELETE FROM bodies WHERE position = 2")
     page = store.page(ROOM, everything(ANN), Position(0), limit=9, max_bytes=999, skip_own=False)
     assert [found.body is None for found in page.messages] == [True, False]
