@@ -481,6 +481,7 @@ HANDLERS: Final = {
         section="Who may come in",
         rank=60,
         examples=("parler session close --room auth-redesign",),
+        gives_receipt=True,
     ),
     "session list": Handler(
         list_arguments,

@@ -117,8 +117,8 @@ def is_signed(fact: NewFact, about: Audited | None, *, is_erased: bool = False) 
     may have them. A message need not be signed that says of an invocation what its home says (`core.invocations`), and
     no other one. In a room of this home only those words are ever erased that the room remembered, and those that a
     fact of the room says were too many: any other body that is missing was taken away by somebody, and the fact does
-    not pass. Nor does one that was done by no right, for no person, or by nobody where it was not the home itself. Takes
-    0.12 ms (measured).
+    not pass. Nor does one that was done by no right, for no person, or by nobody where it was not the home itself. This
+    takes 0.12 ms (measured).
     """
     event, body, signature = fact.header.event, fact.body, fact.signature or b""
     if not fact.header.authority or not _is_by_somebody(fact.header.by):

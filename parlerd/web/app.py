@@ -388,7 +388,7 @@ async def _given(operation: t.Operation, request: Request) -> tuple[dict[str, An
 def _wants_receipt(operation: t.Operation, given: dict[str, Any]) -> bool:
     """Whether the receipt of a write is to come along. This is no parameter of the operation, so it is taken out: the
     same request with it and without is the same."""
-    if not description.has_receipt(operation) or "receipt" not in given:
+    if not operation.has_receipt or "receipt" not in given:
         return False
     if given.pop("receipt") != "text":
         raise _invalid("receipt", "`receipt` is `text`, or is left out.")

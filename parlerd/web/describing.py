@@ -21,7 +21,7 @@ import msgspec
 
 from parlerd.operations import types as t
 from parlerd.operations.contracts import CONTRACT
-from parlerd.web.description import contract_file, has_receipt, served, summary_of
+from parlerd.web.description import contract_file, served, summary_of
 
 _FILES: Final = ("blob.put", "blob.get")
 _REF: Final = "#/components/schemas/{name}"
@@ -84,7 +84,7 @@ def _described(operation: t.Operation, components: dict[str, Any]) -> dict[str, 
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in in_path
     ]
     others = {name: schema for name, schema in properties.items() if name not in (*in_path, "idempotency_key")}
-    if has_receipt(operation):
+    if operation.has_receipt:
         others["receipt"] = {"enum": ["text"]}
     described: dict[str, Any] = {
         "operationId": operation.name,

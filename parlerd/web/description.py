@@ -10,8 +10,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
-
 from parlerd.core.errors import ERRORS
 from parlerd.operations import types as t
 from parlerd.operations.contracts import CONTRACT
@@ -28,12 +26,6 @@ _OVER_HTTP: Final = {
     "blob.get": "Fetch a file that a message brings: the answer is its bytes.",
 }
 """What is done otherwise here than where a descriptor is handed over."""
-
-
-def has_receipt(operation: t.Operation) -> bool:
-    """Whether the answer names a fact of which there is a receipt, which may come along: `receipt=text`."""
-    named = next((each for each in msgspec.structs.fields(operation.result) if each.name == "receipt"), None)
-    return named is not None and named.default is msgspec.UNSET
 
 
 def summary_of(operation: t.Operation) -> str:
