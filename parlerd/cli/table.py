@@ -303,6 +303,10 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     (('receipt', 'export'), 'parlerd.cli.receipts', '', 'Show a receipt with all that its check can use.', (
         'parler receipt export 12 > receipt.json',
     )),
+    (('receipt', 'list'), 'parlerd.cli.receipts', 'receipt.list', '', (
+        'parler receipt list',
+        'parler receipt list --room team --limit 10',
+    )),
     (('receipt', 'verify'), 'parlerd.cli.receipts', '', 'Check receipts, without asking anybody.', (
         'parler receipt verify receipt.json',
     )),
@@ -498,6 +502,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'card',
         'receipt show',
         'receipt export',
+        'receipt list',
         'receipt verify',
         'receipt keys',
         'audit',

@@ -189,6 +189,25 @@ def test_the_program_of_the_page_finds_what_the_command_finds(tmp_path: Path) ->
         assert _said(program, str(path), HOME.id) == (1, verdict)
 
 
+# -- lists -------------------------------------------------------------------------------------------------
+
+
+def test_what_was_done_is_listed_and_where_to_go_on(shell: Shell) -> None:
+    entry = t.ReceiptEntry(fact="m_1", operation="message.send", at=1_795_860_000_000, number=4)
+    older = msgspec.structs.replace(entry, fact="m_0", number=None)
+    found = t.ReceiptList(room="r_1", receipts=[entry, older], before="PLACE")
+    shell.daemon.answers("receipt.list", found, found, msgspec.structs.replace(found, receipts=[], before=""))
+    ran = shell.run("receipt", "list", "--room", "my room", "--limit", "1000", terminal=True)
+    assert ran.code == 0
+    assert re.search(r"m_1 +.*4 +.*message\.send", ran.stdout)
+    assert "parler receipt list --before PLACE --room 'my room'" in ran.stderr
+    assert shell.daemon.asked[-1].params == t.ListReceipts(room="my room", limit=t.MAX_LISTED)
+    document = json.loads(shell.run("receipt", "list", "--before", "PLACE", "--json").stdout)
+    assert (document["receipts"][1]["number"], document["before"]) == (None, "PLACE")
+    assert shell.daemon.asked[-1].params == t.ListReceipts(before="PLACE")
+    assert "nothing" in shell.run("receipt", "list", terminal=True).stdout
+
+
 # -- with what is done -------------------------------------------------------------------------------------
 
 SENT: Final = t.Sent(

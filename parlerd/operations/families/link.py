@@ -772,6 +772,7 @@ Crossing = Literal[
     "message.gated",
     "message.withdraw",
     "receipt.get",
+    "receipt.list",
 ]
 """The operations that the home of the room answers, whole, wherever they are asked."""
 
