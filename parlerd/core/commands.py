@@ -538,6 +538,10 @@ class NameRoom(Command, frozen=True, kw_only=True):
     name: str
     home: HomeId = HomeId("")
     activates: bool = True
+    token: str = ""
+    """The token with which the room is opened: one more of those that it opens, and one of its rooms from then on."""
+    wall: Millis = Millis(0)
+    """The wall clock's time, by which that token holds."""
 
 
 class Activate(Command, frozen=True, kw_only=True):
@@ -653,6 +657,8 @@ class MintToken(Command, frozen=True, kw_only=True):
     """The rooms of a token of several, `room` the first of them."""
     join: str = ""
     """The join that it comes of: there is one token for each, so a repetition mints none."""
+    opens: int = 0
+    """How many rooms may be opened with it."""
 
 
 class RotateToken(Command, frozen=True, kw_only=True):

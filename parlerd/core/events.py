@@ -557,13 +557,15 @@ class AttentionSet(_Event, tag="attention_set", frozen=True, kw_only=True):
 
 
 class RoomNamed(_Event, tag="room_named", frozen=True, kw_only=True):
-    """The owner has a room of this name. `home` is where the room lives; empty for this very home."""
+    """The owner has a room of this name. `home` is where the room lives; empty for this very home. Where it was opened
+    with a `token`, the room is one of that token's from now on, and of those that the token was made of."""
 
-    v: int = _version(2)
+    v: int = _version(3)
     owner: AgentId
     room: RoomId
     name: str
     home: HomeId = HomeId("")
+    token: str = ""
 
 
 class SessionActivated(_Event, tag="session_activated", frozen=True, kw_only=True):
@@ -658,7 +660,7 @@ class TokenMinted(_Event, tag="token_minted", frozen=True, kw_only=True):
     names, until `expires_at` by the wall clock. With a `parent` it was made of that token, and ends with it. What the
     other kinds have beside that says `tokens.Token`. `join` is the join that the token came of."""
 
-    v: int = _version(2)
+    v: int = _version(3)
     token: str
     digest: bytes
     agent: AgentId
@@ -672,6 +674,7 @@ class TokenMinted(_Event, tag="token_minted", frozen=True, kw_only=True):
     admits: bool = False
     rooms: tuple[RoomId, ...] = ()
     join: str = ""
+    opens: int = 0
 
 
 class TokenRevoked(_Event, tag="token_revoked", frozen=True, kw_only=True):
@@ -864,10 +867,12 @@ UPCASTERS: Final[dict[tuple[str, int], Upcaster]] = {
     ("member_joined", 1): _same,
     ("member_left", 1): _same,
     ("room_named", 1): _same,
+    ("room_named", 2): _same,
     ("message_posted", 1): _in_version_1,
     ("message_posted", 2): _same,
     ("home_contradicted", 1): _same,
     ("token_minted", 1): _same,
+    ("token_minted", 2): _same,
 }
 """From (type, old v) to a pure function that makes the fields of v + 1 out of those of v, except `v` itself."""
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Final, Protocol
 
@@ -42,6 +43,8 @@ from parlerd.operations import types as t
 
 UNSEEN: Final = PeerProcess()
 """The other side of a connection whose process was not found."""
+NO_ROOM: Final = RoomId("")
+"""The room of a token that is of none, before it opened one."""
 SILENT_MS: Final = 600_000
 """How long after its last call an agent with a token counts as there."""
 
@@ -116,6 +119,9 @@ class Bearers:
             authority = of_token(agents[token.agent], token)
             caller = self._callers[token.id] = Caller(Facts(token.id, "http", authority))
             desk.seats.connect(caller)
+        elif caller.facts.authority.rooms != token.within:
+            # It opened rooms since, or another did that was made of it.
+            caller.facts = replace(caller.facts, authority=of_token(agents[token.agent], token))
         if self._scheduler.moment(("bearer", token.id)) is None:
             self._stays(token.id, desk.clock.now())
         return token, caller
@@ -124,7 +130,7 @@ class Bearers:
         """What the agent of a token is called in the room of the token that is meant, by its id or its name, and in the
         first of them where it is none; empty where the room is gone."""
         found = ""
-        for room in (token.room, *token.rooms):
+        for room in token.rooms or (token.room,):
             try:
                 state = (await self._desk.rooms.get(room)).aggregate.state
             except Refused:
@@ -208,16 +214,19 @@ class Tokens:
         authority: str = "person",
         join: str = "",
         rooms: Sequence[RoomId] = (),
+        opens: int = 0,
     ) -> tuple[str, Token]:
-        """A token of an agent in a room, or in several `rooms`, of which the room is the first: its text, which is
-        nowhere else, and its record. One that is made of a
+        """A token of an agent in a room, or in several `rooms`, of which the room is the first, with which so many more
+        may be opened: its text, which is nowhere else, and its record. One that is made of a
         `parent` holds no longer than that; that of a `join` is made once, and the same each time. Raises `Refused`:
-        `too_many_tokens`, `no_such_token`, `not_permitted`."""
-        now, kind = self._desk.clock.now(), _kind_of(rooms)
+        `too_many_tokens`, `no_such_token`, `not_permitted`, `invalid_param`."""
+        now, kind = self._desk.clock.now(), _kind_of(rooms, opens)
         text = self._secret(agent.id, join) if join else self._drawn(kind)
         digest = tokens.digest_of(text)
         command = self._command(agent, room, digest, access=access, days=days, label=label, parent=parent)
-        command = msgspec.structs.replace(command, authority=authority, join=join, kind=kind, rooms=tuple(rooms))
+        command = msgspec.structs.replace(
+            command, authority=authority, join=join, kind=kind, rooms=tuple(rooms), opens=opens
+        )
         await self._desk.rooms.home.submit(command, by)
         return text, self._found(digest, now)
 
@@ -304,7 +313,7 @@ class Tokens:
         """Another token in the place of this one. Raises `Refused`: `no_such_token`."""
         now = self._desk.clock.now()
         held = self._desk.rooms.home.aggregate.tokens.holding(token, now)
-        text = self._drawn(_kind_of(() if held is None else held.rooms))
+        text = self._drawn("as" if held is None else held.kind)
         digest = tokens.digest_of(text)
         command = c.RotateToken(operation="token.rotate", token=token, digest=digest, wall=now)
         await self._desk.rooms.home.submit(command, by)
@@ -341,6 +350,7 @@ class TokenHandlers:
         if params.rooms and (params.room is not None or params.join):
             raise Refused("invalid_param", "A token of several rooms names them all, and joins none.", param="rooms")
         if params.join:
+            _require_no_opens(params.opens)
             if params.name:
                 raise _no_name()
             handle = await room_to_join(desk, me, params.room, person=True)
@@ -355,11 +365,12 @@ class TokenHandlers:
             )
             return t.MintedToken(token=text, info=await self._info(token), url=self._web.url)
         _require_no_uses(params.uses)
-        meant = params.rooms or (params.room,)
+        # One that opens rooms need not be of any before.
+        meant = params.rooms or (() if params.opens and params.room is None else (params.room,))
         handles = [(await room_of(desk, me, each))[0] for each in meant]
         rooms = list(dict.fromkeys([handle.room for handle in handles]))
         # A token of several rooms is one of this machine: each relay has tokens of its own.
-        is_there = not params.rooms and handles[0].home_name != LOCAL and not params.here
+        is_there = len(rooms) == 1 and not params.rooms and handles[0].home_name != LOCAL and not params.here
         if params.name and not is_there:
             raise _no_name()
         if is_there:
@@ -377,11 +388,12 @@ class TokenHandlers:
         text, token = await self._tokens.mint(
             desk.by(caller, me),
             me,
-            rooms[0],
-            access=params.access,
+            rooms[0] if rooms else NO_ROOM,
+            access=dict.fromkeys((*params.access, "open")) if params.opens else params.access,
             days=params.days,
             label=params.label,
-            rooms=rooms if len(rooms) > 1 else (),
+            rooms=rooms if len(rooms) > 1 or params.opens else (),
+            opens=params.opens,
         )
         return t.MintedToken(token=text, info=await self._info(token), url=self._web.url)
 
@@ -394,7 +406,10 @@ class TokenHandlers:
             raise Refused("no_such_token")
         # One of the rooms of this token, or all of them: the desk knows no others.
         room = held.room if params.room is None else (await room_of(desk, me, params.room))[0].room
+        if not room and not params.opens:
+            raise Refused("no_such_room", "Your token is of no room yet.", tool_hint="POST /v1/rooms opens one.")
         if params.join:
+            _require_no_opens(params.opens)
             handle = await room_to_join(desk, me, room, person=False)
             text, token = await self._tokens.mint_joining(
                 caller,
@@ -417,7 +432,8 @@ class TokenHandlers:
             label=params.label,
             parent=parent,
             authority="token",
-            rooms=held.rooms if params.room is None else (),
+            rooms=held.rooms if params.room is None else (room,) if params.opens else (),
+            opens=params.opens,
         )
         return t.MintedToken(token=text, info=await self._info(token), url=self._web.url)
 
@@ -491,17 +507,25 @@ class TokenHandlers:
             rooms=list(token.rooms),
             uses=token.uses,
             uses_left=self._desk.rooms.home.aggregate.tokens.uses_left(token),
+            opens=token.opens,
+            opens_left=self._desk.rooms.home.aggregate.tokens.opens_left(token),
         )
 
 
-def _kind_of(rooms: Sequence[RoomId]) -> TokenKind:
-    """The kind of a token that acts: `rooms` are those of one of several."""
-    return "ah" if rooms else "as"
+def _kind_of(rooms: Sequence[RoomId], opens: int) -> TokenKind:
+    """The kind of a token that acts: `rooms` are those of one of several, or of one with which so many are opened."""
+    return "ah" if rooms or opens else "as"
 
 
 def _no_name() -> Refused:
     said = "Only an agent at a relay is given a name: any other token acts as the agent that mints it."
     return Refused("invalid_param", said, param="name")
+
+
+def _require_no_opens(opens: int) -> None:
+    """Refuse rooms that a token is to open that joins."""
+    if opens:
+        raise Refused("invalid_param", "A token that joins opens no room.", param="opens")
 
 
 def _require_no_uses(uses: int | None) -> None:

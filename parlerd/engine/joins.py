@@ -29,7 +29,7 @@ from parlerd.core import topics
 from parlerd.core.approvals import standing_request
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.identities import AgentRecord
-from parlerd.core.model import By, KeyId, role_name
+from parlerd.core.model import By, KeyId, RoomId, role_name
 from parlerd.core.tokens import MAX_DAYS, Join, Token
 from parlerd.engine.approving import Approving, require_proof
 from parlerd.engine.bearers import Tokens
@@ -94,6 +94,7 @@ class Joins:
         if params.session_key:
             raise Refused("invalid_param", "Show a token or a session key, and not both.", param="session_key")
         token = self._shown(caller)
+        await self._require_meant(token.room, params.room)
         join = self._known(token, asking)
         replayed = join is not None
         if join is None:
@@ -128,6 +129,7 @@ class Joins:
             if state.kind not in ("session", "channel") or not state.keys[key_id].gated:
                 said = "Nobody would be asked about who comes with this key, and no token says that somebody may."
                 raise Refused("needs_person", said, hint="Ask the person for a token: parler token mint --join")
+            await self._require_meant(room, params.room)
             token, join = await self._begun_with(asking, handle, key_id, text)
         stands = await self._settled(asking.caller, token, join, params.label, 0)
         return t.BegunJoin(
@@ -151,6 +153,13 @@ class Joins:
         if token is None:
             raise Refused("token_invalid")
         return token
+
+    async def _require_meant(self, room: RoomId, wanted: str | None) -> None:
+        """Refuse whoever means another room than it comes to. Raises `Refused(no_such_room)`."""
+        if wanted in (None, room):
+            return
+        if (await self._desk.rooms.get(room)).aggregate.state.name != wanted:
+            raise Refused("no_such_room", "What was shown leads to another room.")
 
     def _known(self, token: Token, asking: Asking) -> Join | None:
         """The join that this request led to before. Raises `Refused(idempotency_conflict)` where that was another."""
