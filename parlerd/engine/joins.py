@@ -49,6 +49,8 @@ from parlerd.operations import types as t
 
 OF_TOKEN: Final = KeyId("")
 """The key with which a newcomer knocks: the one behind its token."""
+_UNKNOWN: Final = frozenset({"home_unreachable", "offline", "draining"})
+"""Errors of a knock after which it may have been heard: the link may have been lost behind it."""
 BY_NAME: Final = (
     "A person has to approve this: in a terminal of their own, with `parler approvals` or `parler session approve`."
 )
@@ -205,7 +207,10 @@ class Joins:
             raise AssertionError("nobody cancels what is shielded")
 
     async def _require_welcome(self, asking: Asking, handle: RoomHandle, key: KeyId) -> None:
-        """Refuse whoever could not knock, before an agent, and its key, is made for it."""
+        """Refuse whoever could not knock, before an agent, and its key, is made for it. Raises `Refused`: `offline`
+        among others."""
+        if (home := handle.aggregate.state.home) != self._desk.keys.id:
+            await self._desk.homes.meet(home)
         state = (await handle.quiet()).state
         if state.closed:
             raise Refused("room_closed")
@@ -216,7 +221,8 @@ class Joins:
     async def _begin(
         self, asking: Asking, handle: RoomHandle, token: Token, me: AgentRecord, key: KeyId = OF_TOKEN
     ) -> Join:
-        """The fact of a join, and its knock. A join that the room refuses ends at once."""
+        """The fact of a join, and its knock. A join that the room refuses ends at once. One of which nobody knows whether
+        the room heard of it stands, and whoever asks again knocks again."""
         desk, by = self._desk, self._newcomers.by(asking.caller, me)
         begin = c.BeginJoin(
             operation="join.begin",
@@ -235,8 +241,9 @@ class Joins:
             raise Refused("token_invalid")  # it was revoked in the same moment
         try:
             await self._knock(handle, token, join, by)
-        except Refused:
-            await desk.rooms.home.submit(c.EndJoin(operation="join.begin", join=join.id, denied=False), by)
+        except Refused as error:
+            if error.code not in _UNKNOWN:
+                await desk.rooms.home.submit(c.EndJoin(operation="join.begin", join=join.id, denied=False), by)
             raise
         return join
 
