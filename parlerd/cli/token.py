@@ -42,6 +42,13 @@ def _mint_arguments(parser: Parser) -> None:
         help="with it new agents come into the room, which you let in by this; --access is what each of them may do",
     )
     parser.add_argument(
+        "--invite",
+        type=unicode_text,
+        default="",
+        metavar="CODE",
+        help="with it new agents come in with this code or session key, of your room or another's; instead of --room",
+    )
+    parser.add_argument(
         "--opens",
         type=whole,
         default=0,
@@ -68,14 +75,17 @@ def _mint(ctx: Context, args: Namespace) -> int:
     if unknown := [word for word in access if word not in get_args(t.Access)]:
         words = ", ".join(get_args(t.Access))
         raise UsageError(f"--access has no {unknown[0]!r}: it is {words}", path="parler token mint")
-    if args.uses is not None and not args.join:
+    joins = args.join or bool(args.invite)
+    if args.uses is not None and not joins:
         raise UsageError("--uses is for a token that joins: --join", path="parler token mint")
-    if args.opens and args.join:
+    if args.invite and args.room:
+        raise UsageError("--invite says which room it is: leave --room out", path="parler token mint")
+    if args.opens and joins:
         raise UsageError(
             "--opens is for a token that acts, and --join for one that only joins", path="parler token mint"
         )
     rooms = args.room or [None]
-    if args.join and len(rooms) > 1:
+    if joins and len(rooms) > 1:
         raise UsageError("--join is for one --room", path="parler token mint")
     if args.here and args.name:
         said = "--name is for an agent at the relay, and --here for one of this machine"
@@ -88,7 +98,8 @@ def _mint(ctx: Context, args: Namespace) -> int:
         access=access,
         days=args.days,
         label=args.label,
-        join=args.join,
+        join=joins,
+        invite=args.invite,
         uses=args.uses,
         name=args.name,
         here=args.here,
@@ -101,7 +112,7 @@ def _mint(ctx: Context, args: Namespace) -> int:
         return DONE
     info = minted.info
     where = f"{len(info.rooms)} rooms" if len(info.rooms) > 1 else f"'{info.name or info.room}'"
-    if args.join:
+    if joins:
         out.say("A token to join ", (where, "name"), " with, told this once:")
     elif not info.room:
         out.say("A token of ", (info.agent, "name"), " to open rooms with, told this once:")
@@ -111,9 +122,14 @@ def _mint(ctx: Context, args: Namespace) -> int:
     until = clock(info.expires_at, ctx.now())
     out.say(f"It is {info.id}, for {', '.join(info.access)}, until {until}.")
     call = "/v1/me"
-    if args.join:
+    if joins:
         many = "One new agent comes" if info.uses == 1 else f"{info.uses} new agents come"
-        out.note(f"{many} in with it, without your being asked. Each is given a token of its own until then.")
+        if info.invite:
+            out.note(f"{many} in with it by the invite, for as long as that lets anybody in.")
+            out.note("You are not asked about a room of yours. About another's, whoever owns it decides.")
+        else:
+            out.note(f"{many} in with it, without your being asked.")
+        out.note("Each is given a token of its own until then.")
         call = f'/v1/joins {AS_JSON} -d \'{{"name": "build-bot"}}\''
     else:
         acts = f"Whoever has it acts as this agent in {'these rooms' if len(info.rooms) > 1 else 'this room'}."
@@ -233,6 +249,7 @@ HANDLERS: Final = {
             "parler --as bob token mint --room team",
             "parler token mint --room team --room annex",
             "parler token mint --join --room team --uses 3",
+            "parler token mint --invite A3KE7DJR --uses 3",
             "parler token mint --opens 5",
             "parler token mint --room team --name ci",
         ),

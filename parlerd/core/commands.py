@@ -659,6 +659,8 @@ class MintToken(Command, frozen=True, kw_only=True):
     """The join that it comes of: there is one token for each, so a repetition mints none."""
     opens: int = 0
     """How many rooms may be opened with it."""
+    key: KeyId = KeyId("")
+    """The key of an invite, where those knock with it who come with the token."""
 
 
 class RotateToken(Command, frozen=True, kw_only=True):

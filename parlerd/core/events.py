@@ -675,6 +675,7 @@ class TokenMinted(_Event, tag="token_minted", frozen=True, kw_only=True):
     rooms: tuple[RoomId, ...] = ()
     join: str = ""
     opens: int = 0
+    key: KeyId = KeyId("")
 
 
 class TokenRevoked(_Event, tag="token_revoked", frozen=True, kw_only=True):

@@ -50,7 +50,8 @@ class Token(msgspec.Struct, frozen=True, array_like=True):
     person calls it, `parent` the token of which it was made.
 
     One that joins (`aj`) was minted by `agent`, and `access` is what those get a token for who come with it: `uses` of
-    them. `admits` says that the person let all of them in beforehand. One of several rooms (`ah`) acts in `rooms`, of
+    them. `admits` says that the person let all of them in beforehand. They knock with the `key` of an invite, or where
+    it has none with one that stands behind this token alone. One of several rooms (`ah`) acts in `rooms`, of
     which `room` is the first. It opens so many (`opens`), of which so many were `opened` and are among its rooms;
     before the first it may be of no room.
     """
@@ -70,6 +71,7 @@ class Token(msgspec.Struct, frozen=True, array_like=True):
     rooms: tuple[RoomId, ...] = ()
     opens: int = 0
     opened: int = 0
+    key: KeyId = KeyId("")
 
     @property
     def within(self) -> frozenset[RoomId]:
@@ -217,6 +219,7 @@ class Tokens(Facet[TokensState]):
             rooms=command.rooms,
             join=command.join,
             opens=command.opens,
+            key=command.key,
         )
         return Decision((minted,), authority=command.authority)
 
@@ -332,6 +335,7 @@ class Tokens(Facet[TokensState]):
             event.admits,
             event.rooms,
             event.opens,
+            key=event.key,
         )
         self._by_digest[event.digest] = event.token
         join = self.state.joins.get(event.join)

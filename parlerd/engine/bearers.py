@@ -33,10 +33,13 @@ from parlerd.engine.granted import TokensThere, is_there
 from parlerd.engine.handles import LOCAL, RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.join_keys import end_joins, end_key, make_key, room_to_join
+from parlerd.engine.key_text import SHORT_ID
+from parlerd.engine.knocks import would_knock
 from parlerd.engine.lookup import room_of
 from parlerd.engine.person import require_person
 from parlerd.engine.reading import handle_of
 from parlerd.engine.scheduler import Scheduler
+from parlerd.engine.session_keys import SessionKeys
 from parlerd.engine.under_way import UnderWay
 from parlerd.identity import tokens
 from parlerd.operations import types as t
@@ -287,6 +290,28 @@ class Tokens:
             parent=parent,
         )
 
+    async def mint_for_invite(
+        self,
+        by: By,
+        me: AgentRecord,
+        handle: RoomHandle,
+        key: KeyId,
+        *,
+        access: Iterable[t.Access],
+        days: int,
+        label: str,
+        uses: int,
+    ) -> tuple[str, Token]:
+        """The person's token with which new agents knock with the key of an invite. They are let in by the person's
+        word where the room is that person's; where it is another's, that one decides as about every knock. Raises
+        `Refused` as `mint` does."""
+        text, is_own = self._drawn("aj"), handle.aggregate.state.owner_principal == me.principal
+        digest = tokens.digest_of(text)
+        command = self._command(me, handle.room, digest, access=access, days=days, label=label, parent="")
+        command = msgspec.structs.replace(command, kind="aj", uses=uses, admits=is_own, key=key)
+        await self._desk.rooms.home.submit(command, by)
+        return text, self._found(digest, command.wall)
+
     async def mint_for_key(self, by: By, me: AgentRecord, room: RoomId, text: str, *, authority: str) -> Token:
         """The token of this text with which one new agent comes in that knocks with a session key."""
         command = self._command(
@@ -335,8 +360,11 @@ class Tokens:
 class TokenHandlers:
     """The handlers of `token.mint`, `token.narrow`, `token.rotate`, `token.list`, `token.revoke` and `http.serve`."""
 
-    def __init__(self, desk: Desk, bearers: Bearers, tokens: Tokens, there: TokensThere, web: WebPort) -> None:
+    def __init__(
+        self, desk: Desk, bearers: Bearers, tokens: Tokens, there: TokensThere, web: WebPort, keys: SessionKeys
+    ) -> None:
         self._desk = desk
+        self._keys = keys
         self._bearers = bearers
         self._tokens = tokens
         self._there = there
@@ -353,6 +381,8 @@ class TokenHandlers:
             _require_no_opens(params.opens)
             if params.name:
                 raise _no_name()
+            if params.invite:
+                return await self._mint_for_invite(caller, me, params)
             handle = await room_to_join(desk, me, params.room, person=True)
             text, token = await self._tokens.mint_joining(
                 caller,
@@ -365,6 +395,8 @@ class TokenHandlers:
             )
             return t.MintedToken(token=text, info=await self._info(token), url=self._web.url)
         _require_no_uses(params.uses)
+        if params.invite:
+            raise Refused("invalid_param", "Only a token that joins is of an invite.", param="invite")
         # One that opens rooms need not be of any before.
         meant = params.rooms or (() if params.opens and params.room is None else (params.room,))
         handles = [(await room_of(desk, me, each))[0] for each in meant]
@@ -394,6 +426,34 @@ class TokenHandlers:
             label=params.label,
             rooms=rooms if len(rooms) > 1 or params.opens else (),
             opens=params.opens,
+        )
+        return t.MintedToken(token=text, info=await self._info(token), url=self._web.url)
+
+    async def _mint_for_invite(self, caller: Caller, me: AgentRecord, params: t.MintToken) -> t.MintedToken:
+        """A token that joins with the key of an invite: of the person's own room, or one that somebody gave them."""
+        desk = self._desk
+        if params.room is not None:
+            raise Refused("invalid_param", "An invite says which room it is: name no other.", param="room")
+        key, room = await self._keys.find(caller, me, params.invite)
+        handle = await desk.rooms.get(room)
+        state = (await handle.quiet()).state
+        if state.kind not in ("session", "channel", "service"):
+            raise Refused("invalid_param", "Nobody joins a room of two agents with a token.", param="invite")
+        try:
+            would_knock(desk, caller.facts, handle.aggregate, key)
+        except Refused as error:
+            if error.code == "unknown_key":
+                raise self._keys.unknown(caller) from error
+            raise
+        text, token = await self._tokens.mint_for_invite(
+            desk.by(caller, me),
+            me,
+            handle,
+            key,
+            access=params.access,
+            days=params.days,
+            label=params.label,
+            uses=params.uses or 1,
         )
         return t.MintedToken(token=text, info=await self._info(token), url=self._web.url)
 
@@ -507,6 +567,7 @@ class TokenHandlers:
             rooms=list(token.rooms),
             uses=token.uses,
             uses_left=self._desk.rooms.home.aggregate.tokens.uses_left(token),
+            invite=token.key[:SHORT_ID],
             opens=token.opens,
             opens_left=self._desk.rooms.home.aggregate.tokens.opens_left(token),
         )

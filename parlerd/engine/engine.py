@@ -289,7 +289,7 @@ class Engine:
             LettingIn(desk),
             Rewinding(desk),
             gating,
-            TokenHandlers(desk, self.bearers, self._minting, self._there, self._web),
+            TokenHandlers(desk, self.bearers, self._minting, self._there, self._web, keys),
             self.granting,
             Joins(desk, self._minting, self._newcomers, approving, keys),
             Visitors(desk, self._minting, self._newcomers, sight),

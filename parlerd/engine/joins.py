@@ -38,7 +38,7 @@ from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.inputs import input_digest
-from parlerd.engine.join_keys import key_of
+from parlerd.engine.join_keys import key_behind
 from parlerd.engine.knocks import shows_code, would_knock
 from parlerd.engine.newcomers import HOST, Newcomers, name_of, require_free
 from parlerd.engine.reading import handle_of
@@ -179,7 +179,7 @@ class Joins:
                 return known
             handle = await desk.rooms.get(token.room)
             await self._require_use(asking.caller, token)
-            await self._require_welcome(asking, handle, key_of(desk, handle, token.digest))
+            await self._require_welcome(asking, handle, key_behind(desk, handle, token))
             # What is begun is done, also where whoever asked is gone meanwhile.
             with trio.CancelScope(shield=True):
                 me = await self._newcomers.create(asking.name, token.room)
@@ -221,8 +221,8 @@ class Joins:
     async def _begin(
         self, asking: Asking, handle: RoomHandle, token: Token, me: AgentRecord, key: KeyId = OF_TOKEN
     ) -> Join:
-        """The fact of a join, and its knock. A join that the room refuses ends at once. One of which nobody knows whether
-        the room heard of it stands, and whoever asks again knocks again."""
+        """The fact of a join, and its knock. A join that the room refuses ends at once. One of which nobody knows
+        whether the room heard of it stands, and whoever asks again knocks again."""
         desk, by = self._desk, self._newcomers.by(asking.caller, me)
         begin = c.BeginJoin(
             operation="join.begin",
@@ -273,7 +273,7 @@ class Joins:
         """What the room says to the newcomer: a repeated knock is answered as the standing one."""
         knock = c.Knock(
             operation="join.begin",
-            key_id=join.key or key_of(self._desk, handle, token.digest),
+            key_id=join.key or key_behind(self._desk, handle, token),
             name=join.name,
             host=HOST,
             wall=self._desk.now_at(handle.aggregate.state.home),

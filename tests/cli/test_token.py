@@ -129,6 +129,19 @@ def test_a_token_of_several_rooms_names_each(shell: Shell) -> None:
     assert "team and 1 more" in shell.run("token", "list").stdout
 
 
+def test_a_token_of_an_invite_says_how_agents_come_in_with_it(shell: Shell) -> None:
+    shell.daemon.answers("token.mint", minted(URL, kind="aj", uses=2, uses_left=2, invite="0123abcd"))
+    ran = shell.run("token", "mint", "--invite", "A3KE7DJR", "--uses", "2")
+    assert "A token to join 'team' with, told this once:" in ran.stdout
+    said = " ".join(ran.stderr.split())
+    assert "2 new agents come in with it by the invite, for as long as that lets anybody in." in said
+    assert "without your being asked" not in said
+    assert f"{URL}/v1/joins" in said
+    assert shell.daemon.params_of("token.mint") == [t.MintToken(join=True, invite="A3KE7DJR", uses=2)]
+    for wrong in (("--room", "team"), ("--opens", "1")):
+        assert shell.run("token", "mint", "--invite", "A3KE7DJR", *wrong).code == 2
+
+
 def test_a_token_that_opens_rooms_is_told_with_how_many_and_the_call_that_opens_one(shell: Shell) -> None:
     none_yet = info(kind="ah", room="", name="", opens=5, opens_left=5)
     some = info(kind="ah", rooms=["r_team"], opens=1, opens_left=0)

@@ -23,6 +23,7 @@ from parlerd.engine.bearers import TokenHandlers, Tokens
 from parlerd.engine.callers import Caller, Facts
 from parlerd.engine.granted import TokensThere
 from parlerd.engine.scheduler import LOOK_S
+from parlerd.engine.session_keys import SessionKeys
 from parlerd.identity import tokens
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
@@ -581,7 +582,7 @@ def test_a_door_that_is_open_is_not_opened_again_and_whoever_mints_is_told_where
             web = CountedWeb()
             desk = served.engine.desk
             there = TokensThere(desk, LocalAuthor(served.world.keys, served.world.random))
-            handlers = TokenHandlers(desk, served.engine.bearers, Tokens(desk), there, web)
+            handlers = TokenHandlers(desk, served.engine.bearers, Tokens(desk), there, web, SessionKeys(desk))
             first = await handlers.serve(alice.caller, t.ServeHttp(port=8756))
             again = await handlers.serve(alice.caller, t.ServeHttp(port=9000, open=True))
             assert (first.open, again.open) == (False, True)

@@ -36,7 +36,8 @@ class Meeting:
     """The relay's."""
     ann: Home
     served: Served
-    """Ann's daemon, which runs from the beginning."""
+    """Ann's daemon, and Ben's."""
+    ben_served: Served
     alice: Party
     bob: Party
     room: str
@@ -91,7 +92,7 @@ async def meeting(folder: Path, *, approval: bool = True, asks: bool = False, **
             minted = await (await joiner_of(served, own.token)).ask("token.narrow", narrow, t.MintedToken)
         else:
             minted = await alice.ask("token.mint", t.MintToken(join=True, uses=2), t.MintedToken)
-        yield Meeting(wires, relay, engine, ann, served, alice, bob, opened.room, minted.token)
+        yield Meeting(wires, relay, engine, ann, served, ben_served, alice, bob, opened.room, minted.token)
 
 
 async def begin(who: Party, name: str = "build-bot", key: str | None = KEY, **more: Any) -> t.BegunJoin:
@@ -167,6 +168,31 @@ def test_of_two_at_once_with_one_name_one_comes_in(tmp_path: Path) -> None:
                 "joined",
             ]
             assert (await left(at.served), newcomers(at.served)) == (1, ["build-bot"])
+
+    run(main)
+
+
+@pytest.mark.parametrize("approval", [True, False])
+def test_with_a_token_of_another_persons_invite_a_program_knocks_there_and_that_person_decides(
+    approval: bool, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        async with meeting(tmp_path) as at:
+            invite = await at.alice.ask("room.invite", t.Invite(group="news", approval=approval), t.Invited)
+            ben = await at.ben_served.person()
+            minted = await ben.ask("token.mint", t.MintToken(join=True, invite=invite.code), t.MintedToken)
+            came = await begin(await joiner_of(at.ben_served, minted.token))
+            if approval:
+                # To mint was Ben's word, and the room is Ann's.
+                assert came.status == "pending"
+                await (await at.served.person()).approve("build-bot")
+                came = await begin(await joiner_of(at.ben_served, minted.token))
+            assert (came.status, came.room) == ("joined", invite.room)
+            assert came.token is not None
+            await (await joiner_of(at.ben_served, came.token)).send("hello", room=invite.room)
+            page = await at.alice.recv(room=invite.room, wait=30)
+            assert [(each.text, each.verified) for each in page.messages] == [("hello", "valid")]
+            assert newcomers(at.served) == []
 
     run(main)
 

@@ -27,6 +27,9 @@ class MintToken(Params, frozen=True, kw_only=True):
     With `join` it only joins: with it `uses` new agents may come into the room, of which the person who mints it lets
     all in beforehand; `access` is then what each of them gets a token for.
 
+    With an `invite` as well, which is a code or a session key, they come in with that: into its room, as many and as
+    long as it lets in. In a room of another person that one decides on each, where the invite asks.
+
     With it so many rooms may be opened as `opens` says, which are its rooms from then on, beside those that are named
     here, if any. It is for `open` then, too.
 
@@ -37,6 +40,7 @@ class MintToken(Params, frozen=True, kw_only=True):
     room: Short | None = None
     rooms: Annotated[tuple[Short, ...], Meta(max_length=32)] = ()
     join: bool = False
+    invite: Short = ""
     uses: Uses | None = None
     name: Annotated[str, Meta(max_length=64)] = ""
     here: bool = False
@@ -72,7 +76,8 @@ class TokenInfo(Result, frozen=True, kw_only=True):
     `used_at` is when it was last shown; 0 is not since the daemon began. `kind` is what its text begins with: `as` acts
     as the agent, and with `aj`, which the agent minted, `uses_left` of `uses` new agents may still come in; `ah` acts
     in all `rooms`, of which `room` is the first, and with it `opens_left` of `opens` rooms may still be opened. Before
-    the first, `room` may be empty."""
+    the first, `room` may be empty. `invite` is the key reference of the invite of one that joins with
+    an invite."""
 
     id: str
     agent: str
@@ -88,6 +93,7 @@ class TokenInfo(Result, frozen=True, kw_only=True):
     rooms: list[str] = []
     uses: int = 0
     uses_left: int = 0
+    invite: str = ""
     opens: int = 0
     opens_left: int = 0
 
@@ -163,6 +169,8 @@ FAMILY: Final = Family(
                 "invalid_param",
                 "throttled",
                 "home_not_writable",
+                "unknown_key",
+                "wrong_room",
             ),
             facts=("token_minted", "token_revoked", "key_minted", "key_revoked"),
             example={"room": "auth-redesign"},
