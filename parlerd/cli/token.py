@@ -140,12 +140,14 @@ def _mint(ctx: Context, args: Namespace) -> int:
             call = f'/v1/rooms {AS_JSON} -d \'{{"topic": "build"}}\''
         out.note(acts)
     if minted.authority_file and minted.url is not None:
-        out.note("The relay speaks for it, and its words are shown as the relay's (home). The relay is found at:")
+        for_whom = "each of them" if joins else "it"
+        out.note(f"The relay speaks for {for_whom}, and what is said so is shown as the relay's word (home).")
+        out.note("The relay is found at:")
         out.paste("URL: ", (minted.url, "good"))
         out.note("Clients find it by this file, which you may copy:")
         out.paste("CA: ", (minted.authority_file, "good"))
         out.note("Try it:")
-        curl = f'curl --cacert {quote(minted.authority_file)} -H "Authorization: Bearer $TOKEN" {minted.url}/v1/me'
+        curl = f'curl --cacert {quote(minted.authority_file)} -H "Authorization: Bearer $TOKEN" {minted.url}{call}'
         out.paste(curl, beside=True)
     elif minted.url is None:
         out.note("This home does not answer over HTTP yet:")

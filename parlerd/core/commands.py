@@ -213,10 +213,8 @@ class AdmitGranted(Command, frozen=True, kw_only=True):
     gives: Given
     """What the grant gives to this agent."""
     principal: PrincipalId
-    token: bytes
-    """The digest of the token with which the agent acts, for the home that keeps the token."""
-    label: str = ""
-    """What the person calls that token."""
+    role: str = ""
+    """What the agent says that it is in the room."""
 
 
 class RevokeKey(Command, frozen=True, kw_only=True):
@@ -661,6 +659,9 @@ class MintToken(Command, frozen=True, kw_only=True):
     """How many rooms may be opened with it."""
     key: KeyId = KeyId("")
     """The key of an invite, where those knock with it who come with the token."""
+    grant: bytes = b""
+    grant_signature: bytes = b""
+    """The signed grant, where those come in by it who come with the token."""
 
 
 class RotateToken(Command, frozen=True, kw_only=True):

@@ -676,6 +676,8 @@ class TokenMinted(_Event, tag="token_minted", frozen=True, kw_only=True):
     join: str = ""
     opens: int = 0
     key: KeyId = KeyId("")
+    grant: bytes = b""
+    grant_signature: bytes = b""
 
 
 class TokenRevoked(_Event, tag="token_revoked", frozen=True, kw_only=True):

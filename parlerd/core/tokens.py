@@ -51,9 +51,10 @@ class Token(msgspec.Struct, frozen=True, array_like=True):
 
     One that joins (`aj`) was minted by `agent`, and `access` is what those get a token for who come with it: `uses` of
     them. `admits` says that the person let all of them in beforehand. They knock with the `key` of an invite, or where
-    it has none with one that stands behind this token alone. One of several rooms (`ah`) acts in `rooms`, of
-    which `room` is the first. It opens so many (`opens`), of which so many were `opened` and are among its rooms;
-    before the first it may be of no room.
+    it has none with one that stands behind this token alone; at a relay they come in by a signed `grant` instead.
+
+    One of several rooms (`ah`) acts in `rooms`, of which `room` is the first. It opens so many (`opens`), of which so
+    many were `opened` and are among its rooms; before the first it may be of no room.
     """
 
     id: str
@@ -72,6 +73,8 @@ class Token(msgspec.Struct, frozen=True, array_like=True):
     opens: int = 0
     opened: int = 0
     key: KeyId = KeyId("")
+    grant: bytes = b""
+    grant_signature: bytes = b""
 
     @property
     def within(self) -> frozenset[RoomId]:
@@ -220,6 +223,8 @@ class Tokens(Facet[TokensState]):
             join=command.join,
             opens=command.opens,
             key=command.key,
+            grant=command.grant,
+            grant_signature=command.grant_signature,
         )
         return Decision((minted,), authority=command.authority)
 
@@ -336,6 +341,8 @@ class Tokens(Facet[TokensState]):
             event.rooms,
             event.opens,
             key=event.key,
+            grant=event.grant,
+            grant_signature=event.grant_signature,
         )
         self._by_digest[event.digest] = event.token
         join = self.state.joins.get(event.join)

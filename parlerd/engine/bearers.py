@@ -23,13 +23,14 @@ import trio
 
 from parlerd.core import commands as c
 from parlerd.core.errors import ParlerError, Refused
+from parlerd.core.grants import joiner_of
 from parlerd.core.identities import AgentRecord
 from parlerd.core.model import AgentId, By, KeyId, Millis, RoomId, TokenKind
 from parlerd.core.tokens import DAY_MS, Join, Token
 from parlerd.engine.authority import of_joining_token, of_token
 from parlerd.engine.callers import Caller, Facts, PeerProcess
 from parlerd.engine.desk import Desk
-from parlerd.engine.granted import TokensThere, is_there
+from parlerd.engine.granted import Made, TokensThere, is_there
 from parlerd.engine.handles import LOCAL, RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.join_keys import end_joins, end_key, make_key, room_to_join
@@ -384,6 +385,18 @@ class TokenHandlers:
             if params.invite:
                 return await self._mint_for_invite(caller, me, params)
             handle = await room_to_join(desk, me, params.room, person=True)
+            if handle.home_name != LOCAL and not params.here:
+                return await self._told(
+                    await self._there.mint_joining(
+                        desk.by(caller, me),
+                        me,
+                        handle,
+                        access=params.access,
+                        days=params.days,
+                        uses=params.uses or 1,
+                        called=params.label,
+                    )
+                )
             text, token = await self._tokens.mint_joining(
                 caller,
                 me,
@@ -415,8 +428,7 @@ class TokenHandlers:
                 name=params.name,
                 called=params.label,
             )
-            info = await self._info(made.token)
-            return t.MintedToken(token=made.text, info=info, url=made.url, authority_file=made.authority_file)
+            return await self._told(made)
         text, token = await self._tokens.mint(
             desk.by(caller, me),
             me,
@@ -428,6 +440,10 @@ class TokenHandlers:
             opens=params.opens,
         )
         return t.MintedToken(token=text, info=await self._info(token), url=self._web.url)
+
+    async def _told(self, made: Made) -> t.MintedToken:
+        info = await self._info(made.token)
+        return t.MintedToken(token=made.text, info=info, url=made.url, authority_file=made.authority_file)
 
     async def _mint_for_invite(self, caller: Caller, me: AgentRecord, params: t.MintToken) -> t.MintedToken:
         """A token that joins with the key of an invite: of the person's own room, or one that somebody gave them."""
@@ -545,13 +561,19 @@ class TokenHandlers:
 
     async def _info(self, token: Token) -> t.TokenInfo:
         agents = self._desk.rooms.home.aggregate.state.agents
-        name, called = "", str(token.agent)
+        name, called, left = "", str(token.agent), self._desk.rooms.home.aggregate.tokens.uses_left(token)
         try:
             state = (await self._desk.rooms.get(token.room)).aggregate.state
         except Refused:
             pass
         else:
             name, called = state.name, handle_of(state, token.agent) or called
+            if token.uses and is_there(token.agent):
+                # Nobody there minted it but the room's owner, and the relay counts who comes; here they are seen to be
+                # in the room.
+                called = handle_of(state, state.owner)
+                given = [member.given.grant for member in state.members.values() if member.given is not None]
+                left -= sum(joiner_of(each) == token.agent for each in given)
         return t.TokenInfo(
             id=token.id,
             agent=agents[token.agent].name if token.agent in agents else called,
@@ -566,7 +588,7 @@ class TokenHandlers:
             kind=token.kind,
             rooms=list(token.rooms),
             uses=token.uses,
-            uses_left=self._desk.rooms.home.aggregate.tokens.uses_left(token),
+            uses_left=left,
             invite=token.key[:SHORT_ID],
             opens=token.opens,
             opens_left=self._desk.rooms.home.aggregate.tokens.opens_left(token),

@@ -291,7 +291,7 @@ class Engine:
             gating,
             TokenHandlers(desk, self.bearers, self._minting, self._there, self._web, keys),
             self.granting,
-            Joins(desk, self._minting, self._newcomers, approving, keys),
+            Joins(desk, self._minting, self._newcomers, approving, keys, self.granting),
             Visitors(desk, self._minting, self._newcomers, sight),
             receipts := Receipts(desk, reading),
             PageHandlers(desk, self.viewers, self._web),

@@ -29,12 +29,13 @@ from parlerd.core import topics
 from parlerd.core.approvals import standing_request
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.identities import AgentRecord
-from parlerd.core.model import By, KeyId, RoomId, role_name
+from parlerd.core.model import By, KeyId, Label, RoomId, role_name
 from parlerd.core.tokens import MAX_DAYS, Join, Token
 from parlerd.engine.approving import Approving, require_proof
 from parlerd.engine.bearers import Tokens
 from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.engine.desk import Desk
+from parlerd.engine.granting import Granting
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.inputs import input_digest
@@ -61,7 +62,7 @@ class Asking(NamedTuple):
     asked."""
 
     caller: Caller
-    name: str
+    name: Label
     role: str
     request: str
     asked: bytes
@@ -71,9 +72,17 @@ class Joins:
     """The handlers of joins."""
 
     def __init__(
-        self, desk: Desk, tokens: Tokens, newcomers: Newcomers, approving: Approving, keys: SessionKeys
+        self,
+        desk: Desk,
+        tokens: Tokens,
+        newcomers: Newcomers,
+        approving: Approving,
+        keys: SessionKeys,
+        granting: Granting,
     ) -> None:
         self._desk = desk
+        self._granting = granting
+        """For tokens of a grant, whose agents have no key."""
         self._keys = keys
         self._tokens = tokens
         self._newcomers = newcomers
@@ -179,12 +188,23 @@ class Joins:
                 return known
             handle = await desk.rooms.get(token.room)
             await self._require_use(asking.caller, token)
-            await self._require_welcome(asking, handle, key_behind(desk, handle, token))
+            if not token.grant:
+                await self._require_welcome(asking, handle, key_behind(desk, handle, token))
             # What is begun is done, also where whoever asked is gone meanwhile.
             with trio.CancelScope(shield=True):
-                me = await self._newcomers.create(asking.name, token.room)
+                me = await self._created(asking.name, handle, token)
                 return await self._begin(asking, handle, token, me)
             raise AssertionError("nobody cancels what is shielded")
+
+    async def _created(self, name: Label, handle: RoomHandle, token: Token) -> AgentRecord:
+        """A new agent that comes with a token."""
+        if not token.grant:
+            return await self._newcomers.create(name, token.room)
+        room = await handle.quiet()
+        if room.state.closed:
+            raise Refused("room_closed")
+        require_free(room.state, name)
+        return await self._granting.create(token, name, room)
 
     async def _begun_with(self, asking: Asking, handle: RoomHandle, key: KeyId, text: str) -> tuple[Token, Join]:
         """The same with a session key, and a token of this text that is for this one join."""
@@ -271,6 +291,8 @@ class Joins:
 
     async def _knock(self, handle: RoomHandle, token: Token, join: Join, by: By) -> str:
         """What the room says to the newcomer: a repeated knock is answered as the standing one."""
+        if token.grant:
+            return await self._granting.come_in(handle, token, join)
         knock = c.Knock(
             operation="join.begin",
             key_id=join.key or key_behind(self._desk, handle, token),

@@ -91,7 +91,7 @@ async def meeting(folder: Path, *, approval: bool = True, asks: bool = False, **
             narrow = t.NarrowToken(access=("read", "post"), join=True, uses=2)
             minted = await (await joiner_of(served, own.token)).ask("token.narrow", narrow, t.MintedToken)
         else:
-            minted = await alice.ask("token.mint", t.MintToken(join=True, uses=2), t.MintedToken)
+            minted = await alice.ask("token.mint", t.MintToken(join=True, here=True, uses=2), t.MintedToken)
         yield Meeting(wires, relay, engine, ann, served, ben_served, alice, bob, opened.room, minted.token)
 
 
@@ -348,7 +348,7 @@ def test_a_daemon_that_dies_while_somebody_joins_at_a_relay_goes_on_when_it_is_a
             async with ann.serving() as served:
                 alice = await served.agent("alice")
                 opened = await alice.open("auth redesign", "Chose PKCE.")
-                text = (await alice.ask("token.mint", t.MintToken(join=True), t.MintedToken)).token
+                text = (await alice.ask("token.mint", t.MintToken(join=True, here=True), t.MintedToken)).token
                 if asks:
                     own = await alice.ask("token.mint", t.MintToken(here=True, access=("read", "mint")), t.MintedToken)
                     narrow = t.NarrowToken(access=("read",), join=True)

@@ -34,8 +34,8 @@ class MintToken(Params, frozen=True, kw_only=True):
     here, if any. It is for `open` then, too.
 
     In a room of a relay it acts there, as a new agent for which the relay speaks; `name` is what that one is called,
-    and else it is called like the agent that mints. With `here` it acts at this home's own door instead, as the agent
-    that mints it."""
+    and else it is called like the agent that mints. One that joins lets the relay speak for so many, 64 at most. With
+    `here` it is for this home's own door instead, where the agent that mints it acts, and newcomers have keys."""
 
     room: Short | None = None
     rooms: Annotated[tuple[Short, ...], Meta(max_length=32)] = ()
