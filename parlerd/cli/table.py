@@ -320,6 +320,8 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
         'parler --as bob token mint --room team',
         'parler token mint --room team --room annex',
         'parler token mint --join --room team --uses 3',
+        'parler token mint --invite A3KE7DJR --uses 3',
+        'parler token mint --opens 5',
         'parler token mint --room team --name ci',
     )),
     (('token', 'list'), 'parlerd.cli.token', 'token.list', '', (

@@ -43,7 +43,7 @@ from parlerd.core.model import (
     RequestId,
     agent_name,
 )
-from parlerd.core.statements import Claim, DecisionStatement, KeyTerms, KnockStatement, S, contradiction, lets_in
+from parlerd.core.statements import Claim, DecisionStatement, Grant, KeyTerms, KnockStatement, S, contradiction, lets_in
 from parlerd.core.topics import Topic
 
 MAX_LIVE_KEYS: Final = 32
@@ -89,6 +89,24 @@ class KeyState(msgspec.Struct):
         if self.uses >= self.max_uses:
             return "used_up"
         return "expired" if now >= self.expires_at else "live"
+
+
+def require_grantable(room: LifecycleState, grant: Grant, now: Millis) -> None:
+    """Refuse a grant that lets nobody into this room, whatever the agent's name. Raises `Refused(statement_refused)`,
+    and as a room does that is over."""
+    require_open(room)
+    require_sound(room)
+    wrong = {
+        "kind": room.kind not in KINDS,
+        "home": grant.home != room.home,
+        "room": room.room not in grant.rooms,
+        "principal": grant.principal != room.owner_principal,
+        "approval": grant.approval,
+        "scopes": not SCOPES.issuperset(grant.scopes),
+        "not_after": now >= grant.not_after,
+    }
+    if (what := next((what for what, is_wrong in wrong.items() if is_wrong), None)) is not None:
+        raise Refused("statement_refused", what=what)
 
 
 class Request(msgspec.Struct):
@@ -416,18 +434,10 @@ class Approvals(Facet[ApprovalsState]):
         room, members, gives = self._lifecycle, self._membership.members, command.gives
         if command.principal != room.owner_principal:
             raise Refused("not_owner" if by.actor in members else "no_such_room")
-        require_open(room)
-        require_sound(room)
+        require_grantable(room, command.grant, now)
         wrong = {
-            "kind": room.kind not in KINDS,
-            "home": command.grant.home != room.home,
-            "room": room.room not in command.grant.rooms,
-            "principal": command.grant.principal != room.owner_principal,
-            "approval": command.grant.approval,
             "names": not is_named(command.grant, command.name),
-            "scopes": not SCOPES.issuperset(command.grant.scopes),
             "agent": command.agent != agent_of(gives.grant, command.name),
-            "not_after": now >= gives.until,
             "count": is_one_too_many(gives, (member.given for member in members.values())),
         }
         if (what := next((what for what, is_wrong in wrong.items() if is_wrong), None)) is not None:
@@ -445,6 +455,7 @@ class Approvals(Facet[ApprovalsState]):
             principal=command.principal,
             name=agent_name(command.name),
             host="",
+            role=command.role,
             given=gives,
         )
         return Decision((joined,), statements=(command.grant,), authority="person", answer="joined")

@@ -557,13 +557,15 @@ class AttentionSet(_Event, tag="attention_set", frozen=True, kw_only=True):
 
 
 class RoomNamed(_Event, tag="room_named", frozen=True, kw_only=True):
-    """The owner has a room of this name. `home` is where the room lives; empty for this very home."""
+    """The owner has a room of this name. `home` is where the room lives; empty for this very home. Where it was opened
+    with a `token`, the room is one of that token's from now on, and of those that the token was made of."""
 
-    v: int = _version(2)
+    v: int = _version(3)
     owner: AgentId
     room: RoomId
     name: str
     home: HomeId = HomeId("")
+    token: str = ""
 
 
 class SessionActivated(_Event, tag="session_activated", frozen=True, kw_only=True):
@@ -674,6 +676,10 @@ class TokenMinted(_Event, tag="token_minted", frozen=True, kw_only=True):
     join: str = ""
     contract: str = ""
     """The version of what is promised over HTTP on the day of minting; empty in facts up to v 2."""
+    opens: int = 0
+    key: KeyId = KeyId("")
+    grant: bytes = b""
+    grant_signature: bytes = b""
 
 
 class TokenRevoked(_Event, tag="token_revoked", frozen=True, kw_only=True):
@@ -866,6 +872,7 @@ UPCASTERS: Final[dict[tuple[str, int], Upcaster]] = {
     ("member_joined", 1): _same,
     ("member_left", 1): _same,
     ("room_named", 1): _same,
+    ("room_named", 2): _same,
     ("message_posted", 1): _in_version_1,
     ("message_posted", 2): _same,
     ("home_contradicted", 1): _same,

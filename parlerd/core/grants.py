@@ -60,6 +60,12 @@ def agent_of(grant: bytes, name: str) -> AgentId:
     return AgentId("T" + base64.b32encode(digest).decode().rstrip("="))
 
 
+def joiner_of(grant: bytes) -> AgentId:
+    """The id that stands for those who may still come by a grant which counts them. It is no agent's: no agent is
+    without a name. `grant` is the digest of its bytes."""
+    return agent_of(grant, "")
+
+
 def given(body: bytes, grant: Grant, name: str) -> Given:
     """What the grant in these bytes gives to the agent of this name."""
     speaks = not _SPEAKING.isdisjoint(grant.scopes)

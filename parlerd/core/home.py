@@ -90,7 +90,7 @@ class HomeRoom(facets.Aggregate[HomeState]):
         super().__init__(
             state,
             self._identities,
-            Naming(state.naming),
+            Naming(state.naming, self.tokens),
             Enrolment(state.enrolment),
             self._directory,
             self.attention,

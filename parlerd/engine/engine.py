@@ -248,8 +248,8 @@ class Engine:
         sending = Sending(desk, reading, queues, directs, gating)
         receiving = Receiving(desk, reading, notices)
         admitting = Admitting(desk)
-        opening, approving, keys = Opening(desk), Approving(desk), SessionKeys(desk)
-        inviting, joining = Inviting(desk), Joining(desk, reading, keys)
+        opening, approving, keys = Opening(desk, self._desk), Approving(desk), SessionKeys(desk)
+        inviting, joining = Inviting(desk, self._desk), Joining(desk, reading, keys)
         table = table_of(
             self,
             self._status,
@@ -289,9 +289,9 @@ class Engine:
             LettingIn(desk),
             Rewinding(desk),
             gating,
-            TokenHandlers(desk, self.bearers, self._minting, self._there, self._web),
+            TokenHandlers(desk, self.bearers, self._minting, self._there, self._web, keys),
             self.granting,
-            Joins(desk, self._minting, self._newcomers, approving, keys),
+            Joins(desk, self._minting, self._newcomers, approving, keys, self.granting),
             Visitors(desk, self._minting, self._newcomers, sight),
             receipts := Receipts(desk, reading),
             PageHandlers(desk, self.viewers, self._web),

@@ -190,9 +190,10 @@ class Web:
         """A request at a path of `flat`. Raises `Refused`."""
         bearer, me = None, ""
         if "Authorization" in request.headers or not flat.is_for_visitors:
-            bearer = await self._bearer(request)
+            bearer = await self._bearer(request, is_seen=flat.is_for_visitors)
             assert bearer.token is not None
-            me = await self._tokens.handle_of(bearer.token, _path_params(request).get("room", ""))
+            if bearer.token.kind != "aj":
+                me = await self._tokens.handle_of(bearer.token, _path_params(request).get("room", ""))
         _settle_contract(request, None if bearer is None else bearer.token)
         body = await request.body()
         is_text = flat.method == "GET" or (flat.method == "DELETE" and not body)
@@ -213,7 +214,8 @@ class Web:
             result, _ = await self._called(operation, params, asker, request, is_text=is_text)
             return msgspec.to_builtins(result)
 
-        return Asked(me, _path_params(request), given, call)
+        is_open = "visitor" in self._stranger(_peer_of(request)).facts.authority.planes
+        return Asked(None if bearer is None else bearer.token, me, is_open, _path_params(request), given, call)
 
     # -- who asks ------------------------------------------------------------------------------------------
 

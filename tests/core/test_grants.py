@@ -68,7 +68,6 @@ def admitting(grant: Grant, name: str = "ci", **about: Any) -> c.AdmitGranted:
         "grant": grant,
         "gives": grants.given(encode(grant), grant, name),
         "principal": grant.principal,
-        "token": bytes(32),
     }
     return c.AdmitGranted(**(fields | about))
 

@@ -671,8 +671,20 @@ class GrantAtRoom(Params, frozen=True, kw_only=True):
     label: Annotated[str, Meta(max_length=64)] = ""
 
 
+class GrantManyAtRoom(Params, frozen=True, kw_only=True):
+    """As many agents without a key may come into a room of the link's person as the signed grant counts, each under the
+    name that it says, with the token of which `token` is the SHA-256. The same call again changes nothing."""
+
+    room: Short
+    grant: _Statement
+    grant_signature: _Signature
+    token: Annotated[bytes, Meta(min_length=32, max_length=32)]
+    label: Annotated[str, Meta(max_length=64)] = ""
+
+
 class GrantedAtRoom(Result, frozen=True, kw_only=True):
-    """The agent, under its handle. The relay answers over HTTP at `address`, a host with its port, to clients that
+    """The agent, under its handle; of a grant that counts its agents, what stands for those who may come, without one.
+    The relay answers over HTTP at `address`, a host with its port, to clients that
     trust `authority`, a certificate as PEM; both are empty where it does not."""
 
     agent: str
@@ -1181,6 +1193,25 @@ FAMILY: Final = Family(
                 "name": "ci",
                 "token": bytes(32),
             },
+        ),
+        Operation(
+            name="link.grant_many",
+            summary="Let as many agents without a key into a room, with a token, as its owner's person signed.",
+            params=GrantManyAtRoom,
+            result=GrantedAtRoom,
+            plane="link",
+            effect="write",
+            errors=(
+                "no_such_room",
+                "room_deleted",
+                "not_owner",
+                "room_closed",
+                "statement_refused",
+                "too_many_tokens",
+                "throttled",
+            ),
+            facts=("agent_created", "token_minted"),
+            example={"room": samples.ROOM, "grant": b"", "grant_signature": _KEY, "token": bytes(32)},
         ),
         Operation(
             name="link.ungrant",
