@@ -507,6 +507,9 @@ async def open_engine(
                 if rooms.is_here(actor.aggregate):
                     retaining.note(room, facts)
 
+        def holds(token: str) -> bool:
+            return rooms.home.aggregate.tokens.holding(token, clock.now()) is not None
+
         gone = Gone()
         author = LocalAuthor(signers, random)
         if voice is not None:
@@ -518,6 +521,7 @@ async def open_engine(
             author=author,
             admission=Admission(),
             publish=publish,
+            holds=holds,
         )
         codes, others = JoinCodes(keys), homes or NoHomes()
         quotas = Quotas(settings)

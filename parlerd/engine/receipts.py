@@ -194,7 +194,7 @@ class Receipts:
             via=by.via,
             principal=by.principal,
             authority=header.authority,
-            token=by.session if by.session.startswith("tk_") else "",
+            token=by.token,
             verified=event.verified if isinstance(event, e.MessagePosted) else "",
             numbered=found.numbered,
             key=b"" if header.key is None else receipts.key_digest(header.key),

@@ -1033,7 +1033,7 @@ class _Batch:
     """The rooms whose log got its number in this transaction."""
     facts: list[tuple[Any, ...]] = field(default_factory=list)
     bodies: list[tuple[int, bytes, bytes | None]] = field(default_factory=list)
-    lines: list[tuple[int, bytes, int, bytes]] = field(default_factory=list)
+    lines: list[tuple[Any, ...]] = field(default_factory=list)
     index: Rows = field(default_factory=Rows)
     cursors: list[tuple[RoomId, AgentId, Position, Position]] = field(default_factory=list)
     deliveries: list[tuple[RoomId, AgentId, Stage, Position, Position, Millis]] = field(default_factory=list)
@@ -1203,7 +1203,7 @@ _RECEIPTED: Final = """
       FROM facts f LEFT JOIN bodies b ON b.id = f.id LEFT JOIN own_lines o ON o.id = f.id
      WHERE f.id = ?"""
 _OWN_LINES: Final = """
-    SELECT f.position, f.header, f.digest, o.thread, o.number, o.line
+    SELECT f.position, f.header, f.digest, o.thread, o.number, o.line, o.token, o.agent, o.wall
       FROM facts f LEFT JOIN own_lines o ON o.id = f.id WHERE f.id > ? AND f.id < ? ORDER BY f.id"""
 _STRAY_LINE: Final = """
     SELECT min(o.id) FROM own_lines o

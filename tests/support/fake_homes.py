@@ -214,6 +214,7 @@ class FakeHomes:
                 author=author,
                 admission=Admission(),
                 publish=lambda _, facts: None,
+                holds=lambda token: True,
             )
             self._actors[room] = LocalRoom(
                 room,
