@@ -29,7 +29,7 @@ import trio
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
-from parlerd.core.approvals import require_grantable
+from parlerd.core.approvals import require_grantable, standing_request
 from parlerd.core.envelope import encode_envelope
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.grants import agent_of, digest_of, given, joiner_of
@@ -127,6 +127,9 @@ class Granting:
         actor, room = await owned_within(desk, caller, params.room)
         # By the person of this link: every member is shown the grants of others.
         grant = signed(Grant, params.grant, params.grant_signature, principal)
+        if grant.approval:
+            # Whose name the person signs, they decided about.
+            raise Refused("statement_refused", what="approval")
         name, gives = agent_name(params.name), given(params.grant, grant, params.name)
         agent = agent_of(gives.grant, name)
         command = c.AdmitGranted(
@@ -212,8 +215,9 @@ class Granting:
         return self._desk.rooms.home.aggregate.state.agents[agent]
 
     async def come_in(self, handle: RoomHandle, token: Token, join: Join) -> str:
-        """What the room says to an agent that comes by the grant of a token: `joined`, or `member`. Raises `Refused`:
-        `token_invalid` where the token holds no more, and as the room refuses."""
+        """What the room says to an agent that comes by the grant of a token: `joined` or `member`; `pending` or
+        `denied` where the person decides about each. Raises `Refused`: `token_invalid` where the token holds no more,
+        and as the room refuses."""
         desk, principal = self._desk, self._principal_of(token)
         grant = signed(Grant, token.grant, token.grant_signature, principal)
         command = c.AdmitGranted(
@@ -230,7 +234,7 @@ class Granting:
         async with self._one:
             if desk.rooms.home.aggregate.tokens.holding(token.id, desk.clock.now()) is None:
                 raise Refused("token_invalid")
-            if join.agent not in handle.aggregate.state.members:
+            if standing_request(handle.aggregate.state.requests, join.agent) is None:
                 owner = handle.aggregate.state.owner
                 desk.quotas.take(owner, bytes=len(token.grant), person=principal)
             return (await handle.submit(command, by, words)).decision.answer
@@ -307,7 +311,7 @@ class Granting:
                 mint,
                 kind="aj",
                 uses=grant.count,
-                admits=True,
+                admits=not grant.approval,
                 grant=params.grant,
                 grant_signature=params.grant_signature,
             )
