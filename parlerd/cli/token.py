@@ -135,7 +135,7 @@ def _mint(ctx: Context, args: Namespace) -> int:
             own = "You are asked" if args.approval else "You are not asked"
             out.note(f"{own} about a room of yours. About another's, whoever owns it decides.")
         elif args.approval:
-            out.note(f"{many} in with it, once you let them in: parler approvals")
+            out.note(f"{many} in with it, once you let them in: parler session approve NAME")
         else:
             out.note(f"{many} in with it, without your being asked.")
         out.note("Each is given a token of its own until then.")

@@ -145,7 +145,7 @@ def test_a_token_of_an_invite_says_how_agents_come_in_with_it(shell: Shell) -> N
 def test_a_person_who_wants_to_be_asked_about_each_is_told_where(shell: Shell) -> None:
     shell.daemon.answers("token.mint", minted(URL, kind="aj", uses=2, uses_left=2))
     ran = shell.run("token", "mint", "--join", "--room", "team", "--uses", "2", "--approval")
-    assert "2 new agents come in with it, once you let them in: parler approvals" in ran.stderr
+    assert "2 new agents come in with it, once you let them in: parler session approve NAME" in ran.stderr
     assert shell.daemon.params_of("token.mint") == [t.MintToken(room="team", join=True, uses=2, approval=True)]
     assert shell.run("token", "mint", "--approval").code == 2
 

@@ -13,7 +13,7 @@ import trio
 from parlerd.core import events as e
 from parlerd.core.envelope import TextPart
 from parlerd.core.errors import Refused
-from parlerd.core.model import AgentId, By, HomeId, MessageId, Millis, PrincipalId, RoomId
+from parlerd.core.model import MAX_PENDING_PER_KEY, AgentId, By, HomeId, MessageId, Millis, PrincipalId, RoomId
 from parlerd.core.statements import Grant
 from parlerd.core.tokens import Token
 from parlerd.engine import granting
@@ -644,5 +644,21 @@ def test_a_grant_for_one_name_asks_nobody_again(tmp_path: Path) -> None:
                 token=tokens.digest_of("another text"),
             )
             assert (await ann.refused("link.grant", one)).details["what"] == "approval"
+
+    run(main)
+
+
+def test_whoever_is_not_asked_about_any_more_leaves_nothing_at_the_relay(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with meeting(tmp_path) as at:
+            minted = await mints_many(at, uses=64, approval=True)
+            for number in range(MAX_PENDING_PER_KEY):
+                waits = await at.web.ask("POST /v1/joins", {"name": f"bot-{number}"}, token=minted.token)
+                assert waits.document["status"] == "pending"
+            kept = set(at.engine.desk.rooms.home.aggregate.state.agents)
+            for number in range(3):
+                more = await at.web.ask("POST /v1/joins", {"name": f"more-{number}"}, token=minted.token)
+                assert more.code == "too_many_pending"
+            assert set(at.engine.desk.rooms.home.aggregate.state.agents) == kept
 
     run(main)
