@@ -49,6 +49,9 @@ def _mint_arguments(parser: Parser) -> None:
         help="with it new agents come in with this code or session key, of your room or another's; instead of --room",
     )
     parser.add_argument(
+        "--approval", action="store_true", help="with --join: you are asked about each who comes all the same"
+    )
+    parser.add_argument(
         "--opens",
         type=whole,
         default=0,
@@ -76,6 +79,8 @@ def _mint(ctx: Context, args: Namespace) -> int:
         words = ", ".join(get_args(t.Access))
         raise UsageError(f"--access has no {unknown[0]!r}: it is {words}", path="parler token mint")
     joins = args.join or bool(args.invite)
+    if args.approval and not joins:
+        raise UsageError("--approval is for a token that joins: --join", path="parler token mint")
     if args.uses is not None and not joins:
         raise UsageError("--uses is for a token that joins: --join", path="parler token mint")
     if args.invite and args.room:
@@ -100,6 +105,7 @@ def _mint(ctx: Context, args: Namespace) -> int:
         label=args.label,
         join=joins,
         invite=args.invite,
+        approval=args.approval,
         uses=args.uses,
         name=args.name,
         here=args.here,
@@ -126,7 +132,10 @@ def _mint(ctx: Context, args: Namespace) -> int:
         many = "One new agent comes" if info.uses == 1 else f"{info.uses} new agents come"
         if info.invite:
             out.note(f"{many} in with it by the invite, for as long as that lets anybody in.")
-            out.note("You are not asked about a room of yours. About another's, whoever owns it decides.")
+            own = "You are asked" if args.approval else "You are not asked"
+            out.note(f"{own} about a room of yours. About another's, whoever owns it decides.")
+        elif args.approval:
+            out.note(f"{many} in with it, once you let them in: parler session approve NAME")
         else:
             out.note(f"{many} in with it, without your being asked.")
         out.note("Each is given a token of its own until then.")

@@ -205,7 +205,7 @@ class MintKey(Command, frozen=True, kw_only=True):
 
 class AdmitGranted(Command, frozen=True, kw_only=True):
     """The owner's person (`principal`) lets an agent in that has no key, by a grant. The answer is `joined`, or
-    `member` where this agent is in already."""
+    `member` where this agent is in already; of a grant that needs their decision too it is `pending`, or `denied`."""
 
     agent: AgentId
     name: str

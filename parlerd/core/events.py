@@ -144,9 +144,10 @@ class KeyRevoked(_Event, tag="key_revoked", frozen=True, kw_only=True):
 
 class JoinRequested(_Event, tag="join_requested", frozen=True, kw_only=True):
     """An agent knocked. `name`, `host` and `role` are what the agent says of itself. Its signed knock is the body, and
-    does not hold the role."""
+    does not hold the role. An agent that has no key asks by a grant, for which the person decides about each: then the
+    signed grant is the body, `given` what it gives, and `key` is empty."""
 
-    v: int = _version(2)
+    v: int = _version(3)
     request: RequestId
     key: KeyId
     agent: AgentId
@@ -154,6 +155,7 @@ class JoinRequested(_Event, tag="join_requested", frozen=True, kw_only=True):
     name: str
     host: str
     role: str = ""
+    given: Given | None = None
 
 
 class JoinApproved(_Event, tag="join_approved", frozen=True, kw_only=True):
@@ -869,6 +871,7 @@ UPCASTERS: Final[dict[tuple[str, int], Upcaster]] = {
     ("room_opened", 1): _opened_at_home,
     ("key_minted", 1): _with_ref,
     ("join_requested", 1): _same,
+    ("join_requested", 2): _same,
     ("member_joined", 1): _same,
     ("member_left", 1): _same,
     ("room_named", 1): _same,

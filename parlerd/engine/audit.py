@@ -52,6 +52,7 @@ from parlerd.identity.proofs import (
     check_released,
     decode_evidence,
     given_by,
+    is_asked,
     read_opening,
     signed,
     signed_by,
@@ -224,9 +225,10 @@ def _came_in(joined: e.MemberJoined, about: Audited) -> bool:
     if joined.request is None:
         return about.opening is not None and opens(about.opening, _claim(joined))
     request = about.requests.get(joined.request)
-    return request is not None and (request.agent, request.principal, request.state) == (
+    return request is not None and (request.agent, request.principal, request.given, request.state) == (
         joined.agent,
         joined.principal,
+        joined.given,
         "approved",
     )
 
@@ -296,8 +298,18 @@ def _opened(event: e.RoomOpened, body: bytes, signature: bytes) -> bool:
 
 
 def _knocked(event: e.JoinRequested, body: bytes, signature: bytes, about: Audited) -> bool:
+    if event.given is not None:
+        return _asked_by_grant(event, body, signature, about)
     key, knock = about.keys.get(event.key), signed(KnockStatement, body, signature, event.agent)
     return key is not None and event.name == knock.name and _same_knock(event, key, knock, about)
+
+
+def _asked_by_grant(event: e.JoinRequested, body: bytes, signature: bytes, about: Audited) -> bool:
+    if about.opening is None:
+        return False
+    evidence = Evidence(grant=body, grant_signature=signature, granted_as=event.name)
+    claim = Claim(event.agent, event.principal, event.name)
+    return event.given == is_asked(about.room.room, about.opening, claim, evidence, owners_of(about.room))
 
 
 def _same_knock(event: e.JoinRequested | e.MemberJoined, key: KeyState, knock: KnockStatement, about: Audited) -> bool:

@@ -246,15 +246,21 @@ class Tokens:
         label: str,
         uses: int,
         parent: str = "",
+        approval: bool = False,
     ) -> tuple[str, Token]:
-        """A token with which new agents come into a room: the person's, or made of a `parent` by its agent. The key of
+        """A token with which new agents come into a room: the person's, who with `approval` is asked about each all the
+        same, or made of a `parent` by its agent. The key of
         the room that stands behind it is there before it, and ends where it does not come to be. Raises `Refused` as
         `mint` does, and as the room refuses a key."""
         desk, text, is_person = self._desk, self._drawn("aj"), not parent
         now, by, digest = desk.clock.now(), desk.by(caller, me), tokens.digest_of(text)
         command = self._command(me, handle.room, digest, access=access, days=days, label=label, parent=parent)
         command = msgspec.structs.replace(
-            command, authority="person" if is_person else "token", kind="aj", uses=uses, admits=is_person
+            command,
+            authority="person" if is_person else "token",
+            kind="aj",
+            uses=uses,
+            admits=is_person and not approval,
         )
         await make_key(desk, me, handle, by, digest=digest, until=command.expires_at, uses=uses, person=is_person)
         with trio.CancelScope(shield=True):
@@ -304,14 +310,16 @@ class Tokens:
         days: int,
         label: str,
         uses: int,
+        approval: bool,
     ) -> tuple[str, Token]:
         """The person's token with which new agents knock with the key of an invite. They are let in by the person's
-        word where the room is that person's; where it is another's, that one decides as about every knock. Raises
-        `Refused` as `mint` does."""
-        text, is_own = self._drawn("aj"), handle.aggregate.state.owner_principal == me.principal
+        word where the room is that person's, who does not want to be asked all the same (`approval`). Where it is
+        another's, that one decides as about every knock. Raises `Refused` as `mint` does."""
+        text = self._drawn("aj")
+        is_own = handle.aggregate.state.owner_principal == me.principal
         digest = tokens.digest_of(text)
         command = self._command(me, handle.room, digest, access=access, days=days, label=label, parent="")
-        command = msgspec.structs.replace(command, kind="aj", uses=uses, admits=is_own, key=key)
+        command = msgspec.structs.replace(command, kind="aj", uses=uses, admits=is_own and not approval, key=key)
         await self._desk.rooms.home.submit(command, by)
         return text, self._found(digest, command.wall)
 
@@ -396,9 +404,13 @@ class TokenHandlers:
                         access=params.access,
                         days=params.days,
                         uses=params.uses or 1,
+                        approval=params.approval,
                         called=params.label,
                     )
                 )
+            if params.approval and not handle.aggregate.state.lifecycle.approval:
+                said = "Nobody is asked about who comes here, unless it is by an invite that asks."
+                raise Refused("invalid_param", said, param="approval", hint="parler invite --approval makes one.")
             text, token = await self._tokens.mint_joining(
                 caller,
                 me,
@@ -407,9 +419,12 @@ class TokenHandlers:
                 days=params.days,
                 label=params.label,
                 uses=params.uses or 1,
+                approval=params.approval,
             )
             return t.MintedToken(token=text, info=await self._info(token), url=self._web.url)
         _require_no_uses(params.uses)
+        if params.approval:
+            raise Refused("invalid_param", "Only about those who join with a token anybody is asked.", param="approval")
         if params.invite:
             raise Refused("invalid_param", "Only a token that joins is of an invite.", param="invite")
         # One that opens rooms need not be of any before.
@@ -472,6 +487,7 @@ class TokenHandlers:
             days=params.days,
             label=params.label,
             uses=params.uses or 1,
+            approval=params.approval,
         )
         return t.MintedToken(token=text, info=await self._info(token), url=self._web.url)
 

@@ -85,14 +85,23 @@ class TokensThere:
         return await self._asked(by, handle, text, mine, lambda: handle.grant(by, command, signed, mine))
 
     async def mint_joining(
-        self, by: By, me: AgentRecord, handle: RoomHandle, *, access: Iterable[str], days: int, uses: int, called: str
+        self,
+        by: By,
+        me: AgentRecord,
+        handle: RoomHandle,
+        *,
+        access: Iterable[str],
+        days: int,
+        uses: int,
+        approval: bool,
+        called: str,
     ) -> Made:
-        """A token with which so many new agents come into a room of another home, which speaks for each. Raises as
-        `mint` does."""
-        grant, signed = await self._granted(by, me, handle, access=access, days=days, count=uses)
+        """A token with which so many new agents come into a room of another home, which speaks for each; with
+        `approval` the person decides about each. Raises as `mint` does."""
+        grant, signed = await self._granted(by, me, handle, access=access, days=days, count=uses, approval=approval)
         text = self._drawn("aj")
         mine = self._mine(joiner_of(digest_of(signed.body)), handle, text, grant, days=days, called=called)
-        mine = msgspec.structs.replace(mine, kind="aj", uses=uses, admits=True)
+        mine = msgspec.structs.replace(mine, kind="aj", uses=uses, admits=not approval)
         return await self._asked(by, handle, text, mine, lambda: handle.grant_many(by, grant, signed, mine))
 
     async def _granted(
@@ -105,6 +114,7 @@ class TokensThere:
         days: int,
         names: tuple[str, ...] = (),
         count: int = 0,
+        approval: bool = False,
     ) -> tuple[Grant, Attested]:
         """A grant for a room, and the person's signature."""
         desk, state = self._desk, (await handle.quiet()).state
@@ -124,6 +134,7 @@ class TokensThere:
             principal=me.principal,
             names=names,
             count=count,
+            approval=approval,
             scopes=scopes,
             not_after=Millis(desk.now_at(state.home) + min(days * DAY_MS, _MOST_MS)),
             nonce=desk.random.bytes(NONCE),
@@ -175,11 +186,28 @@ class TokensThere:
         """End a token at the home of its room, and its agent with it. That home is asked also where nothing here shows
         that it ever knew the token: an answer may have been lost. Raises `Refused`: `home_unreachable`, `offline`."""
         try:
-            await (await self._desk.rooms.get(token.room)).ungrant(by, token.agent)
+            handle = await self._desk.rooms.get(token.room)
+            await self._deny(by, handle, token.agent)
+            await handle.ungrant(by, token.agent)
         except Refused as error:
             # There is no such room any more, and nobody is in it.
             if error.code not in ("no_such_room", "room_deleted"):
                 raise
+
+    async def _deny(self, by: By, handle: RoomHandle, joiner: AgentId) -> None:
+        """Refuse those who wait to come in with a token that joins: nobody but the person can."""
+        for request in list(handle.aggregate.state.requests.values()):
+            gives = request.given
+            if gives is None or request.state != "pending" or joiner_of(gives.grant) != joiner:
+                continue
+            denied = c.DecideRequest(
+                operation="token.revoke", request=request.id, admit=False, proof="cli", principal=by.principal
+            )
+            try:
+                await handle.submit(denied, by)
+            except Refused as error:
+                if error.code != "already_decided":
+                    raise
 
     async def _keep(self, home: str, certificate: str) -> str:
         """Keep what clients of a relay trust: the file, or nothing where there is none."""

@@ -29,7 +29,7 @@ import trio
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
-from parlerd.core.approvals import require_grantable
+from parlerd.core.approvals import require_grantable, standing_request
 from parlerd.core.envelope import encode_envelope
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.grants import agent_of, digest_of, given, joiner_of
@@ -128,6 +128,9 @@ class Granting:
         actor, room = await owned_within(desk, caller, params.room)
         # By the person of this link: every member is shown the grants of others.
         grant = signed(Grant, params.grant, params.grant_signature, principal)
+        if grant.approval:
+            # Whose name the person signs, they decided about.
+            raise Refused("statement_refused", what="approval")
         name, gives = agent_name(params.name), given(params.grant, grant, params.name)
         agent = agent_of(gives.grant, name)
         command = c.AdmitGranted(
@@ -191,9 +194,6 @@ class Granting:
             # Of another person's agent nothing is said, as of one that is not there.
             if self.person_of(agent) == principal:
                 with trio.CancelScope(shield=True):
-                    if await self._came_by(agent, room):
-                        # Nobody comes with it any more before those go who came.
-                        await self._end(room, agent)
                     for each in [*await self._came_by(agent, room), agent]:
                         await self._leave(each, principal, room)
                         await self._end(room, each)
@@ -202,42 +202,46 @@ class Granting:
     # -- who comes with a token that joins ---------------------------------------------------------------------
 
     async def create(self, token: Token, name: Label, room: Room) -> AgentRecord:
-        """The agent of this name that comes by the grant of a token. Raises `Refused`: `agent_exists`,
-        `too_many_tokens`."""
-        principal, agent = self._principal_of(token), agent_of(digest_of(token.grant), name)
-        if agent in room.state.members:
+        """The agent of this name that comes by the grant of a token, where the room would let it in or ask about it.
+        Raises `Refused`: `agent_exists`, `too_many_tokens`, and as the room refuses."""
+        desk, command = self._desk, self._admission(token, name, "")
+        if command.agent in room.state.members:
             # A grant makes an agent of one name once, also where that one is gone.
             raise Refused("agent_exists", agent=name)
-        self._require_space(principal)
-        await self._keep(agent, name, principal)
-        return self._desk.rooms.home.aggregate.state.agents[agent]
+        self._require_space(command.principal)
+        # Before it is kept: whoever has the token could have any number of names kept.
+        now = Millis(max(desk.clock.now(), room.last_at))
+        room.decide(command, by=_by(command.principal), now=now, ids=desk.random)
+        await self._keep(command.agent, name, command.principal)
+        return desk.rooms.home.aggregate.state.agents[command.agent]
 
     async def come_in(self, handle: RoomHandle, token: Token, join: Join) -> str:
-        """What the room says to an agent that comes by the grant of a token: `joined`, or `member`. Raises `Refused`:
-        `token_invalid` where the token holds no more, and as the room refuses."""
-        desk, principal = self._desk, self._principal_of(token)
-        grant = signed(Grant, token.grant, token.grant_signature, principal)
-        command = c.AdmitGranted(
-            operation="join.begin",
-            agent=join.agent,
-            name=join.name,
-            role=join.role,
-            grant=grant,
-            gives=given(token.grant, grant, join.name),
-            principal=principal,
-        )
-        by = By(actor=NOBODY, principal=principal, session="http", host="", via="http")
+        """What the room says to an agent that comes by the grant of a token: `joined` or `member`; `pending` or
+        `denied` where the person decides about each. Raises `Refused`: `token_invalid` where the token holds no more,
+        and as the room refuses."""
+        desk, command = self._desk, self._admission(token, Label(join.name), join.role)
         words = Stated({Grant: Attested(token.grant, token.grant_signature)})
         async with self._one:
             if desk.rooms.home.aggregate.tokens.holding(token.id, desk.clock.now()) is None:
                 raise Refused("token_invalid")
-            if join.agent not in handle.aggregate.state.members:
-                owner = handle.aggregate.state.owner
-                desk.quotas.take(owner, bytes=len(token.grant), person=principal)
-            return (await handle.submit(command, by, words)).decision.answer
+            state = handle.aggregate.state
+            if join.agent not in state.members and standing_request(state.requests, join.agent) is None:
+                desk.quotas.take(state.owner, bytes=len(token.grant), person=command.principal)
+            return (await handle.submit(command, _by(command.principal), words)).decision.answer
 
-    def _principal_of(self, token: Token) -> PrincipalId:
-        return self._desk.rooms.home.aggregate.state.agents[token.agent].principal
+    def _admission(self, token: Token, name: Label, role: str) -> c.AdmitGranted:
+        """What lets the agent of this name in by the grant of a token."""
+        principal = self._desk.rooms.home.aggregate.state.agents[token.agent].principal
+        grant = signed(Grant, token.grant, token.grant_signature, principal)
+        return c.AdmitGranted(
+            operation="join.begin",
+            agent=agent_of(digest_of(token.grant), name),
+            name=name,
+            role=role,
+            grant=grant,
+            gives=given(token.grant, grant, name),
+            principal=principal,
+        )
 
     async def _came_by(self, joiner: AgentId, room: RoomId) -> list[AgentId]:
         """Who is in a room that came with the token that joins of this id."""
@@ -309,7 +313,7 @@ class Granting:
                 mint,
                 kind="aj",
                 uses=grant.count,
-                admits=True,
+                admits=not grant.approval,
                 grant=params.grant,
                 grant_signature=params.grant_signature,
             )
@@ -336,6 +340,11 @@ class Granting:
             # Another token may have taken its place, or it was revoked with the one that it was made of.
             if token in home.aggregate.tokens.state.tokens:
                 await home.submit(c.RevokeToken(operation="token.revoke", token=token, authority="home"), self._by)
+
+
+def _by(principal: PrincipalId) -> By:
+    """The stamp on what a person signed and a program shows over HTTP."""
+    return By(actor=NOBODY, principal=principal, session="http", host="", via="http")
 
 
 class Gone:

@@ -29,9 +29,9 @@ from parlerd.store.staging import Staged, is_unaltered
 
 
 class LineRow(NamedTuple):
-    """The own line up to and with a fact, and the line that it began with, which names it; and by which `token` of which
-    `agent` the fact came, decided at `wall`, each empty where it came by none. These are None in a row of a time before
-    that was noted."""
+    """The own line up to and with a fact, and the line that it began with, which names it; and by which `token` of
+    which `agent` the fact came, decided at `wall`, each empty where it came by none. These are None in a row of a time
+    before that was noted."""
 
     position: Position
     thread: bytes
@@ -86,8 +86,8 @@ class Stored(NamedTuple):
 
 def first_broken(room: RoomId, facts: Iterable[Stored]) -> Position | None:
     """The first fact of a room that does not go on from the own line before it, or is in another line than its own, or
-    in none, or came by another token than its row says. `facts` are in the order of the log. Those before the first row are from before own lines were kept; a room
-    of another home has none. Raises `StoreError(store_corrupt)`."""
+    in none, or came by another token than its row says. `facts` are in the order of the log. Those before the first row
+    are from before own lines were kept; a room of another home has none. Raises `StoreError(store_corrupt)`."""
     ends: Ends = {}
     for fact in facts:
         if fact.row is None and not ends:

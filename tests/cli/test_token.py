@@ -142,6 +142,14 @@ def test_a_token_of_an_invite_says_how_agents_come_in_with_it(shell: Shell) -> N
         assert shell.run("token", "mint", "--invite", "A3KE7DJR", *wrong).code == 2
 
 
+def test_a_person_who_wants_to_be_asked_about_each_is_told_where(shell: Shell) -> None:
+    shell.daemon.answers("token.mint", minted(URL, kind="aj", uses=2, uses_left=2))
+    ran = shell.run("token", "mint", "--join", "--room", "team", "--uses", "2", "--approval")
+    assert "2 new agents come in with it, once you let them in: parler session approve NAME" in ran.stderr
+    assert shell.daemon.params_of("token.mint") == [t.MintToken(room="team", join=True, uses=2, approval=True)]
+    assert shell.run("token", "mint", "--approval").code == 2
+
+
 def test_a_token_that_opens_rooms_is_told_with_how_many_and_the_call_that_opens_one(shell: Shell) -> None:
     none_yet = info(kind="ah", room="", name="", opens=5, opens_left=5)
     some = info(kind="ah", rooms=["r_team"], opens=1, opens_left=0)

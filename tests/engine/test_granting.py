@@ -13,7 +13,7 @@ import trio
 from parlerd.core import events as e
 from parlerd.core.envelope import TextPart
 from parlerd.core.errors import Refused
-from parlerd.core.model import AgentId, By, HomeId, MessageId, Millis, PrincipalId, RoomId
+from parlerd.core.model import MAX_PENDING_PER_KEY, AgentId, By, HomeId, MessageId, Millis, PrincipalId, RoomId
 from parlerd.core.statements import Grant
 from parlerd.core.tokens import Token
 from parlerd.engine import granting
@@ -543,5 +543,122 @@ def test_a_relay_takes_as_many_by_one_token_as_a_grant_can_count(tmp_path: Path)
             assert refused.details["param"] == "uses"
             bob = await at.bob.refused("token.mint", t.MintToken(room=at.room, join=True))
             assert bob.code == "not_owner"
+
+    run(main)
+
+
+# -- whom the person is asked about --------------------------------------------------------------------------
+
+
+async def requests(at: Meeting) -> list[t.RequestInfo]:
+    return await (await at.ann_served.person()).requests()
+
+
+def test_of_a_grant_that_asks_the_person_decides_about_each_and_every_reader_checks_that(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with meeting(tmp_path) as at:
+            minted = await mints_many(at, approval=True)
+            waits = await joins(at, minted.token, role="worker")
+            assert (waits.status, waits.document["status"], waits.document["token"]) == (201, "pending", None)
+            await settle()
+            [request] = await requests(at)
+            assert (request.name, request.room) == ("build-bot", at.room)
+            person = await at.ann_served.person()
+            assert (await person.approve("build-bot")).status == "approved"
+            came = await joins(at, minted.token, role="worker")
+            assert (came.status, came.document["status"], came.document["agent"]) == (200, "joined", "build-bot")
+            assert (await at.says(came.document["token"], "built")).status == 201
+            await settle()
+            for reader in (at.alice, at.bob):
+                assert await at.reads(reader) == [("build-bot", "built", "home")]
+            denied = await at.web.ask("POST /v1/joins", {"name": "second"}, token=minted.token)
+            await settle()
+            await person.deny("second")
+            found = await at.web.ask(f"GET /v1/joins/{denied.document['id']}", token=minted.token)
+            assert (found.document["status"], found.document["token"]) == ("denied", None)
+            # Whoever was denied leaves its use to another.
+            third = await at.web.ask("POST /v1/joins", {"name": "third"}, token=minted.token)
+            assert third.document["status"] == "pending"
+            again = await at.web.ask("POST /v1/joins", {"name": "second"}, token=minted.token)
+            assert again.status in (403, 409)
+            # What each of the three keeps is signed as it should be.
+            for engine in (at.engine, at.ann_served.engine, at.ben_served.engine):
+                person = await Served(at.ann_served.world, engine, at.ann_served.driver).person()
+                audited = await person.ask("log.audit", t.AuditRoom(room=at.room), t.AuditedRoom)
+                assert (audited.wrong, audited.upto) == (None, audited.end)
+
+    run(main)
+
+
+def test_whoever_waits_hears_of_the_decision_at_once_and_no_other_person_makes_one(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with meeting(tmp_path) as at:
+            minted = await mints_many(at, approval=True)
+            waits = await joins(at, minted.token)
+            ben = await at.ben_served.person()
+            assert await ben.requests() == []
+            heard: list[Answer] = []
+
+            async def wait() -> None:
+                line = f"GET /v1/joins/{waits.document['id']}?wait_ms=50000"
+                heard.append(await at.web.ask(line, token=minted.token))
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(wait)
+                await settle()
+                start = trio.current_time()
+                await (await at.ann_served.person()).approve("build-bot")
+            assert trio.current_time() - start < 5
+            assert heard[0].document["status"] == "joined"
+
+    run(main)
+
+
+def test_who_waits_when_the_token_is_revoked_is_denied(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with meeting(tmp_path) as at:
+            minted = await mints_many(at, approval=True)
+            await joins(at, minted.token)
+            await settle()
+            await at.revokes(minted.info.id)
+            state = (await (await at.engine.rooms.get(RoomId(at.room))).quiet()).state
+            assert [request.state for request in state.requests.values()][-1] == "denied"
+            assert await requests(at) == []
+            assert (await joins(at, minted.token)).code == "token_invalid"
+
+    run(main)
+
+
+def test_a_grant_for_one_name_asks_nobody_again(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with meeting(tmp_path) as at:
+            refused = await at.alice.refused("token.mint", t.MintToken(room=at.room, approval=True))
+            assert refused.details["param"] == "approval"
+            await mints_many(at, approval=True)
+            shown, ann = many(at), await link(at)
+            one = t.GrantAtRoom(
+                room=at.room,
+                grant=shown.grant,
+                grant_signature=shown.grant_signature,
+                name="ci",
+                token=tokens.digest_of("another text"),
+            )
+            assert (await ann.refused("link.grant", one)).details["what"] == "approval"
+
+    run(main)
+
+
+def test_whoever_is_not_asked_about_any_more_leaves_nothing_at_the_relay(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with meeting(tmp_path) as at:
+            minted = await mints_many(at, uses=64, approval=True)
+            for number in range(MAX_PENDING_PER_KEY):
+                waits = await at.web.ask("POST /v1/joins", {"name": f"bot-{number}"}, token=minted.token)
+                assert waits.document["status"] == "pending"
+            kept = set(at.engine.desk.rooms.home.aggregate.state.agents)
+            for number in range(3):
+                more = await at.web.ask("POST /v1/joins", {"name": f"more-{number}"}, token=minted.token)
+                assert more.code == "too_many_pending"
+            assert set(at.engine.desk.rooms.home.aggregate.state.agents) == kept
 
     run(main)

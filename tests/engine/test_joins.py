@@ -674,3 +674,20 @@ def test_only_the_person_mints_of_an_invite_and_a_wrong_code_is_a_guess() -> Non
             assert set(guesses) == {"unknown_key", "throttled"}
 
     run(main)
+
+
+def test_a_person_may_want_to_be_asked_about_each_all_the_same() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice = await served.agent("alice")
+            await alice.open("asks")
+            await alice.open("lets in", approval=False)
+            invite = await invited(alice, group="news", approval=True)
+            for how in ({"room": "asks"}, {"invite": invite.code}):
+                minted = await mint(alice, approval=True, **how)
+                came = await begin(await bearer(served, minted.token), name=f"bot-{len(how)}-{minted.info.name}")
+                assert came.status == "pending"
+            refusal = await alice.refused("token.mint", t.MintToken(join=True, room="lets-in", approval=True))
+            assert refusal.details["param"] == "approval"
+
+    run(main)

@@ -30,6 +30,10 @@ def _fact(**changes: str) -> str:
     return _FACT.format(**_GOOD | changes)
 
 
+_Z = "zeroblob(32)"
+_NONE = "'', '', 0"
+
+
 def _line(token: str, *, agent: str = "U", wall: int = 999) -> str:
     """A place in an own line of a fact that came by a token."""
     return f"INSERT INTO own_lines VALUES (1 << 32 | 1, zeroblob(32), 1, zeroblob(32), '{token}', '{agent}', {wall})"
@@ -83,14 +87,14 @@ REFUSED = {
     "a mark covers something": "INSERT INTO deliveries VALUES ('r_one', 'U', 'read', 3, 3, 1)",
     "a stage must be known": "INSERT INTO deliveries VALUES ('r_one', 'U', 'guessed', 3, 0, 1)",
     "a membership has a known state": "INSERT INTO memberships VALUES ('U', 'r_one', 'owner')",
-    "an own line has no gaps": "INSERT INTO own_lines VALUES (1 << 32 | 1, zeroblob(32), 2, zeroblob(32), '', '', 0)",
-    "nor begins at none": "INSERT INTO own_lines VALUES (1 << 32 | 1, zeroblob(32), 0, zeroblob(32), '', '', 0)",
-    "nor has a number twice": "INSERT INTO own_lines SELECT 1 << 32 | 1, thread, 1, line, '', '', 0 FROM own_lines LIMIT 1",
-    "a fact has one place in it": "INSERT INTO own_lines SELECT id, zeroblob(32), 1, line, '', '', 0 FROM own_lines LIMIT 1",
-    "an own line is of a fact": "INSERT INTO own_lines VALUES (1 << 32 | 9, zeroblob(32), 1, zeroblob(32), '', '', 0)",
-    "an own line has thirty-two bytes": "INSERT INTO own_lines VALUES (1 << 32 | 1, zeroblob(32), 1, zeroblob(31), '', '', 0)",
+    "an own line has no gaps": f"INSERT INTO own_lines VALUES (1 << 32 | 1, {_Z}, 2, {_Z}, {_NONE})",
+    "nor begins at none": f"INSERT INTO own_lines VALUES (1 << 32 | 1, {_Z}, 0, {_Z}, {_NONE})",
+    "nor has a number twice": f"INSERT INTO own_lines SELECT 1 << 32 | 1, thread, 1, line, {_NONE} FROM own_lines LIMIT 1",
+    "a fact has one place in it": f"INSERT INTO own_lines SELECT id, {_Z}, 1, line, {_NONE} FROM own_lines LIMIT 1",
+    "an own line is of a fact": f"INSERT INTO own_lines VALUES (1 << 32 | 9, {_Z}, 1, {_Z}, {_NONE})",
+    "an own line has thirty-two bytes": f"INSERT INTO own_lines VALUES (1 << 32 | 1, {_Z}, 1, zeroblob(31), {_NONE})",
     "an own line is never changed": "UPDATE own_lines SET line = zeroblob(32)",
-    "nor replaced": "INSERT OR REPLACE INTO own_lines SELECT id, thread, 1, zeroblob(32), '', '', 0 FROM own_lines LIMIT 1",
+    "nor replaced": f"INSERT OR REPLACE INTO own_lines SELECT id, thread, 1, {_Z}, {_NONE} FROM own_lines LIMIT 1",
     "an own line is never removed": "DELETE FROM own_lines",
     "nobody's cursor goes back": "UPDATE cursors SET acknowledged = 1 WHERE reader = 'V'",
     "nor what was delivered to it": "UPDATE cursors SET delivered = 2, acknowledged = 0 WHERE reader = 'V'",

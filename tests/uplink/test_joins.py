@@ -1,5 +1,5 @@
-"""New agents that come over HTTP into a room of a relay: let in or waiting, with the link down at each step, asked for
-again, and after a daemon that died in the middle."""
+"""New agents that come over HTTP into a room of a relay, and programs that open one: with the link down at each step,
+asked for again, and after a daemon that died in the middle."""
 
 from __future__ import annotations
 
@@ -372,5 +372,30 @@ def test_a_daemon_that_dies_while_somebody_joins_at_a_relay_goes_on_when_it_is_a
                 assert [each.handle for each in state.members.values() if each.present] == ["alice", "build-bot"]
                 sent = await (await joiner_of(served, came.token)).send("hello", room=opened.room) if not asks else None
                 assert sent is None or not sent.queued
+
+    run(main)
+
+
+# -- rooms that a program opens ------------------------------------------------------------------------------
+
+
+def test_a_token_opens_a_room_on_a_relay_and_none_is_counted_while_that_is_away(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with meeting(tmp_path) as at:
+            minted = await at.alice.ask("token.mint", t.MintToken(opens=1), t.MintedToken)
+            program = await joiner_of(at.served, minted.token)
+            at.wires.cut()
+            await settle()
+            for _ in range(2):
+                refused = await program.refused("session.open", t.OpenSession(topic="build"))
+                assert refused.code in ("offline", "home_unreachable")
+            at.wires.mend()
+            await trio.sleep(120)
+            opened = await program.open("build")
+            state = (await (await at.engine.rooms.get(RoomId(opened.room))).quiet()).state
+            assert (state.name, state.owner_principal) == ("build", at.ann.keys.principal)
+            assert [room.room for room in await program.rooms()] == [opened.room]
+            assert not (await program.send("hello", room=opened.room)).queued
+            assert (await program.refused("session.open", t.OpenSession(topic="more"))).code == "token_used_up"
 
     run(main)

@@ -200,8 +200,9 @@ class KeyEntry(Result, frozen=True, kw_only=True):
 
 
 class RequestEntry(Result, frozen=True, kw_only=True):
-    """Somebody knocks, or knocked: the signed knock, and the signed decision once there is one. `state` is `pending`,
-    `approved`, `denied` or `closed`."""
+    """Somebody knocks, or knocked: the signed knock, and the signed decision once there is one. An agent that has no
+    key signs no knock and asks by a `grant`, without a `ref`. `state` is `pending`, `approved`, `denied` or
+    `closed`."""
 
     request: str
     ref: str
@@ -215,6 +216,8 @@ class RequestEntry(Result, frozen=True, kw_only=True):
     knock_signature: bytes
     decision: bytes = b""
     decision_signature: bytes = b""
+    grant: bytes = b""
+    grant_signature: bytes = b""
     role: str = ""
 
 

@@ -27,6 +27,8 @@ class MintToken(Params, frozen=True, kw_only=True):
     With `join` it only joins: with it `uses` new agents may come into the room, of which the person who mints it lets
     all in beforehand; `access` is then what each of them gets a token for.
 
+    With `approval` the person decides on each all the same, where the room, or the invite, asks.
+
     With an `invite` as well, which is a code or a session key, they come in with that: into its room, as many and as
     long as it lets in. In a room of another person that one decides on each, where the invite asks.
 
@@ -42,6 +44,7 @@ class MintToken(Params, frozen=True, kw_only=True):
     join: bool = False
     invite: Short = ""
     uses: Uses | None = None
+    approval: bool = False
     name: Annotated[str, Meta(max_length=64)] = ""
     here: bool = False
     opens: Opens = 0
