@@ -21,6 +21,8 @@ from parlerd.web.description import CONTRACT, contract_file, has_receipt, served
 
 _FILES: Final = ("blob.put", "blob.get")
 _REF: Final = "#/components/schemas/{name}"
+_EVENTS: Final = (t.Message, t.StateChange, t.BoardTask, t.WatchItem, t.RequestInfo, t.RosterMember, t.Resync)
+"""What an event of a room holds."""
 STATUSES: Final = (400, 401, 403, 404, 405, 408, 409, 410, 413, 415, 417, 421, 426, 429, 431, 500, 503, 505, 507)
 """What may be answered beside what was asked for, the door's own answers among them."""
 
@@ -28,7 +30,7 @@ STATUSES: Final = (400, 401, 403, 404, 405, 408, 409, 410, 413, 415, 417, 421, 4
 def openapi() -> dict[str, Any]:
     """The description as OpenAPI 3.1."""
     operations = served()
-    shapes = [*(each.params for each in operations), *(each.result for each in operations)]
+    shapes = [*(each.params for each in operations), *(each.result for each in operations), *_EVENTS]
     _, components = msgspec.json.schema_components(shapes, ref_template=_REF)
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
@@ -142,9 +144,7 @@ def _answer(operation: t.Operation) -> dict[str, Any]:
     schema: dict[str, Any] = {"$ref": _REF.format(name=operation.result.__name__)}
     if operation.result is t.WatchItem:
         # What is told of a room is told as the reads say it (`events`).
-        schema = {
-            "oneOf": [{"$ref": _REF.format(name=shape.__name__)} for shape in (t.Message, t.StateChange, t.WatchItem)]
-        }
+        schema = {"oneOf": [{"$ref": _REF.format(name=shape.__name__)} for shape in _EVENTS]}
     return {"description": summary_of(operation), "content": {media: {"schema": schema}}}
 
 
