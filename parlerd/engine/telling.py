@@ -158,7 +158,7 @@ class Telling:
         room = await (self._sight.room(handle) if desk.rooms.is_here(handle.aggregate) else handle.quiet())
         _require_worker(room, me)
         view, end, over = room.view(me), room.position, over_of(room)
-        if room.state.owner == me:
+        if _owns(room, me):
             wait.on(topics.requests(room.state.owner_principal))
         page = await desk.library.page(room, view, reader.messages, limit=BEHIND + 1, skip_own=False)
         upto = min(end, page.end) if page.more else end
@@ -196,7 +196,7 @@ class Telling:
     async def _beside(self, handle: RoomHandle, room: Room, reader: _Reader, upto: Position) -> list[_Found]:
         """What happened beside messages up to a position, as far as this agent may know it; not all of it where it is
         more than `BEHIND`."""
-        desk, me, owns = self._desk, reader.me, room.state.owner == reader.me
+        desk, me, owns = self._desk, reader.me, _owns(room, reader.me)
         resolver = self._sight.resolver(room, me) if desk.rooms.is_here(room) else None
         found: list[_Found] = []
         tasks: dict[MessageId, Position] = {}
@@ -308,6 +308,11 @@ def _require_worker(room: Room, agent: AgentId) -> None:
     """Raise `Refused` for whoever is not in the room, or sees of it what names them alone."""
     if is_requester(present(room.state.members, agent)):
         raise Refused("not_a_worker")
+
+
+def _owns(room: Room, me: AgentId) -> bool:
+    """Whether this agent is told who knocks."""
+    return room.state.owner == me
 
 
 def _sees_task(room: Room, me: AgentId, id: MessageId) -> bool:

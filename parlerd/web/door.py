@@ -133,12 +133,12 @@ class Door:
         async with trio.open_nursery() as nursery, listener:
             await trio.serve_listeners(self._visit, [listener], handler_nursery=nursery)
 
-    async def _visit(self, stream: trio.SocketStream) -> None:
+    def _visit(self, stream: trio.SocketStream) -> Awaitable[None]:
         try:
             host, port = stream.socket.getpeername()[:2]
         except OSError:
             host, port = "", 0  # it is gone already
-        await self.visit(stream, (host, port))
+        return self.visit(stream, (host, port))
 
     async def visit(
         self,
@@ -360,7 +360,13 @@ class _Visit:
             return {"type": "http.request", "body": body, "more_body": False}
         if self._comes:
             return await self._piece_of_file()
-        await self._gone()
+        # What the other side sends before it ends is of its next request, and a bounded part of that is kept.
+        while self._ahead <= MAX_HEAD:
+            data = await self._some(_PIECE)
+            self._h11.receive_data(data)
+            if not data:
+                break
+            self._ahead += len(data)
         return {"type": "http.disconnect"}
 
     async def _piece_of_file(self) -> Message:
@@ -384,16 +390,6 @@ class _Visit:
             if waited.cancelled_caught:
                 return {"type": "http.disconnect"}
             self._h11.receive_data(data)
-
-    async def _gone(self) -> None:
-        """Wait until the other side ends the connection. What it sends before is of its next request, and a bounded
-        part of that is kept."""
-        while self._ahead <= MAX_HEAD:
-            data = await self._some(_PIECE)
-            self._h11.receive_data(data)
-            if not data:
-                return
-            self._ahead += len(data)
 
     async def _send(self, message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from parlerd.web.streaming import BREATH_S
 from tests.support.engine import Party, Served, engine_world, run
 from tests.support.http import Client, OverHttp, minted, over_http
 from tests.support.room_state import put
+from tests.uplink.test_relayed import meeting_in
 
 
 @dataclass(frozen=True)
@@ -486,5 +488,44 @@ def test_a_condition_is_waited_for_without_an_end() -> None:
             await broken.begin(line + "%20%2B", token=at.token, headers={"Accept": "text/event-stream"})
             end = await Stream(broken).next()
             assert (end.name, end.data["error"]["code"]) == ("end", "expression_invalid")
+
+    run(main)
+
+
+def test_the_state_of_a_room_elsewhere_is_told_by_its_home(tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            await meeting.meet(ann, ben)
+            room = meeting.opened.room
+            async with over_http(ben) as web:
+                token = await minted(meeting.bob, room=room, here=True)
+
+                async def follow(after: str = "") -> Stream:
+                    client, headers = web.connect(), {"Last-Event-ID": after} if after else {}
+                    await client.begin(f"GET /v1/rooms/{room}/events", token=token.token, headers=headers)
+                    return Stream(client)
+
+                stream = await follow()
+                assert (await stream.next()).data["home"] != "local"
+                await trio.sleep(1)
+                await put(meeting.alice, "turn", 1, room=room)
+                change = (await stream.upto("state"))[-1]
+                assert (change.data["key"], change.data["value"]) == ("turn", 1)
+                await meeting.alice.send("hello", room=room)
+                message = (await stream.upto("message"))[-1]
+                await meeting.alice.ask("agent.presence", t.StatePresence(status="busy", text="tests"), t.PresenceIs)
+                presence = (await stream.upto("presence"))[-1]
+                while "stated" not in presence.data:
+                    presence = (await stream.upto("presence"))[-1]
+                assert (presence.data["name"], presence.data["stated"]["text"]) == ("alice", "tests")
+                await stream.client.stream.aclose()
+                await put(meeting.alice, "turn", 2, room=room)
+                await meeting.alice.send("again", room=room)
+                again = await follow(message.id)
+                told = [await again.next() for _ in range(3)]
+                assert {event.name for event in told} == {"hello", "message", "state"}
+                assert [event.data["value"] for event in told if event.name == "state"] == [2]
+                assert [event.data["text"] for event in told if event.name == "message"] == ["again"]
 
     run(main)
