@@ -165,6 +165,8 @@ class Telling:
         beside = await self._beside(handle, room, reader, upto)
         refilled = await refill(handle, room.state, me, page.messages)
         shown = await self._reading.render(room.state, view, refilled.messages)
+        # After the store was asked, so that nothing is shown that is not stored yet.
+        room = await handle.quiet()
         roll.look(handle, room)
         moved = roll.since(reader.moves)
         if room.view(me) != view:

@@ -49,7 +49,7 @@ from parlerd.web.files import Download, upload
 from parlerd.web.flat import FLAT, Asked, Flat, flat_error
 from parlerd.web.ports import Asker, Serving, TokenBook
 from parlerd.web.routing import answered_outside, route
-from parlerd.web.streaming import MEDIA, until_gone
+from parlerd.web.streaming import MEDIA
 
 MAX_CALLS: Final = 32
 """Calls that may be under way with one token. Source: contract spec, The door."""
@@ -328,7 +328,7 @@ class Web:
         failed: list[ParlerError] = []
         with self._tokens.using(asker.token) as scope:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(until_gone, receive, nursery.cancel_scope)
+                nursery.start_soon(_until_gone, receive, nursery.cancel_scope)
                 try:
                     found.append(await self._engine.call(operation.name, params, asker.caller))
                 except ParlerError as error:
@@ -502,6 +502,13 @@ def _invalid(param: str, said: str) -> Refused:
 
 
 # -- answers -----------------------------------------------------------------------------------------------
+
+
+async def _until_gone(receive: Receive, scope: trio.CancelScope) -> None:
+    """Cancel a scope once whoever asked is gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    scope.cancel()
 
 
 class _Waited:

@@ -102,10 +102,8 @@ class Stream:
                     message = await receive()
                 if message is not None:
                     is_gone = message["type"] == "http.disconnect"
-                elif self._saying.locked():
-                    # The reader takes nothing now; what is on its way ends by itself.
-                    self._said_at = trio.current_time()
-                else:
+                elif trio.current_time() >= self._said_at + BREATH_S:
+                    # Where something is on its way that the reader does not take, this waits for the end of that.
                     await self._write(_BREATH)
             self._nursery.cancel_scope.cancel()
         if self._failed is not None:
@@ -156,10 +154,3 @@ class Stream:
     def _ended(self, error: ParlerError) -> object:
         """What is said of the error with which it ends."""
         raise NotImplementedError
-
-
-async def until_gone(receive: Receive, scope: trio.CancelScope) -> None:
-    """Cancel a scope once whoever asked is gone."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    scope.cancel()
