@@ -518,7 +518,12 @@ class _Waited:
         self._answer = answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await (await self._answer(receive))(scope, receive, send)
+        try:
+            response = await self._answer(receive)
+        except Exception:
+            await _failed_outside(scope, receive, send)
+            raise
+        await response(scope, receive, send)
 
 
 def _answered(result: t.Result, key: str | None) -> Response:
