@@ -290,7 +290,7 @@ class By(msgspec.Struct, frozen=True, array_like=True):
     @property
     def token(self) -> str:
         """The id of the token that was shown; empty where somebody came without one."""
-        return self.session if self.via == "http" and self.session.startswith("tk_") else ""
+        return self.session if self.session.startswith("tk_") else ""
 
 
 class Shown(NamedTuple):

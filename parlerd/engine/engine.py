@@ -119,6 +119,7 @@ from parlerd.engine.stating import Stating
 from parlerd.engine.status import Status
 from parlerd.engine.streams import Streams
 from parlerd.engine.tasks import Tasks
+from parlerd.engine.telling import Telling, Told
 from parlerd.engine.tending import Tending
 from parlerd.engine.throttle import GuessThrottle
 from parlerd.engine.trail import trail, with_receipt
@@ -157,6 +158,7 @@ class Handlers:
     desk: Desk
     sending: Sending
     admitting: Admitting
+    telling: Telling
     calls: Mapping[str, Handler]
     streams: Mapping[str, StreamHandler]
 
@@ -299,7 +301,7 @@ class Engine:
             Affording(desk, asked),
             admitting,
         )
-        return Handlers(desk, sending, admitting, table.calls, table.streams)
+        return Handlers(desk, sending, admitting, Telling(desk, reading, sight), table.calls, table.streams)
 
     def _handlers_for(self, caller: Caller) -> Handlers:
         """The handlers that know the rooms that there are for this caller, and no others."""
@@ -355,6 +357,12 @@ class Engine:
         # The one stream of which items may go past its task.
         more = (outlet,) if op == "link.follow" else ()
         return aclosing(handler(caller, params, *more))
+
+    def events(self, room: str, after: str, caller: Caller) -> AbstractAsyncContextManager[AsyncIterator[Told]]:
+        """What `room.watch` tells an agent over HTTP: all that happens in a room, as the reads say it, after a place
+        that this told (`telling`)."""
+        self.admit("room.watch", caller)
+        return aclosing(self._handlers_for(caller).telling.follow(caller, room, after))
 
     def admit(self, op: str, caller: Caller) -> None:
         """Refuse an operation that this caller may not ask for, whatever its parameters. Raises `Refused`."""

@@ -89,7 +89,7 @@ REFUSED = {
     "a membership has a known state": "INSERT INTO memberships VALUES ('U', 'r_one', 'owner')",
     "an own line has no gaps": f"INSERT INTO own_lines VALUES (1 << 32 | 1, {_Z}, 2, {_Z}, {_NONE})",
     "nor begins at none": f"INSERT INTO own_lines VALUES (1 << 32 | 1, {_Z}, 0, {_Z}, {_NONE})",
-    "nor has a number twice": f"INSERT INTO own_lines SELECT 1 << 32 | 1, thread, 1, line, {_NONE} FROM own_lines LIMIT 1",
+    "nor has a number twice": f"INSERT INTO own_lines SELECT 1<<32|1, thread, 1, line, {_NONE} FROM own_lines LIMIT 1",
     "a fact has one place in it": f"INSERT INTO own_lines SELECT id, {_Z}, 1, line, {_NONE} FROM own_lines LIMIT 1",
     "an own line is of a fact": f"INSERT INTO own_lines VALUES (1 << 32 | 9, {_Z}, 1, {_Z}, {_NONE})",
     "an own line has thirty-two bytes": f"INSERT INTO own_lines VALUES (1 << 32 | 1, {_Z}, 1, zeroblob(31), {_NONE})",

@@ -11,6 +11,8 @@ import pytest
 import trio
 
 from parlerd.core.errors import ERRORS
+from parlerd.engine.callers import Caller
+from parlerd.engine.engine import Engine
 from parlerd.identity import tokens
 from parlerd.operations import types as t
 from parlerd.operations.contracts import CONTRACT
@@ -435,3 +437,26 @@ def test_a_path_says_which_methods_it_has() -> None:
             assert head.status == 404
 
     run(main)
+
+
+@pytest.mark.parametrize("line", ["me", "rooms/{room}/messages?wait_ms=1000"])
+def test_what_fails_unexpectedly_is_answered_and_ends_its_connection_alone(
+    line: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Both where the answer is made and where somebody waits for it."""
+
+    async def fails(self: Engine, op: str, params: t.Params, caller: Caller) -> t.Result:
+        await trio.lowlevel.checkpoint()
+        raise RuntimeError("a secret of the engine")
+
+    async def main() -> None:
+        async with house() as at:
+            with monkeypatch.context() as patch:
+                patch.setattr(Engine, "call", fails)
+                answer = await at.web.ask(f"GET /v1/{line.format(room=at.room)}", token=at.token)
+            assert (answer.status, answer.code) == (500, "internal")
+            assert (await at.web.ask("GET /v1/me", token=at.token)).status == 200
+
+    run(main)
+    assert "RuntimeError" in caplog.text
+    assert "secret" not in caplog.text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,15 +31,16 @@ def described(contract: str) -> dict[str, Any]:
 # -- what is promised --------------------------------------------------------------------------------------
 
 
-def test_two_contracts_are_served_and_the_earlier_one_was_released() -> None:
+def test_the_contract_of_today_is_the_last_of_at_most_two_and_whatever_came_before_is_frozen() -> None:
     assert list(CONTRACTS) == sorted(CONTRACTS)
-    assert len(CONTRACTS) == 2
-    assert CONTRACTS[0] in describing.frozen()
+    assert len(CONTRACTS) <= 2
+    assert CONTRACTS[-1] == CONTRACT
+    assert set(CONTRACTS[:-1]) <= describing.frozen().keys()
     files = {file.stem for file in contract_file(CONTRACT).parent.glob("*.json")}
     assert files == set(CONTRACTS)
 
 
-def test_what_was_released_stays_as_it_was() -> None:
+def test_what_is_frozen_stays_as_it_was() -> None:
     for contract, digest in describing.frozen().items():
         if contract in CONTRACTS:
             assert describing.digest_of(contract) == digest, f"leave {contract}, and give `contracts` a new date"
@@ -60,7 +62,8 @@ def _refs(value: object) -> list[str]:
 
 
 def test_a_program_for_the_contract_before_goes_on() -> None:
-    assert breaks(described(CONTRACTS[0]), described(CONTRACT)) == []
+    for before, later in pairwise(CONTRACTS):
+        assert breaks(described(before), described(later)) == []
 
 
 Change = Callable[[dict[str, Any]], object]
@@ -131,7 +134,7 @@ def test_more_than_there_was_stops_nobody(change: Change) -> None:
     assert breaks(old, new) == []
 
 
-def test_a_released_contract_is_never_written_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_frozen_contract_is_never_written_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     file, frozen = tmp_path / f"{CONTRACT}.json", tmp_path / "frozen.txt"
     frozen.touch()
     monkeypatch.setattr(describing, "FROZEN", frozen)
@@ -151,6 +154,24 @@ def test_a_released_contract_is_never_written_again(monkeypatch: pytest.MonkeyPa
 
 # -- by which contract somebody is answered ----------------------------------------------------------------
 
+BEFORE: Final = "2026-11-01"
+"""A contract that is served beside that of today."""
+BOTH: Final = (BEFORE, CONTRACT)
+
+
+@pytest.fixture(autouse=True)
+def _there_is_one_before(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def file_of(contract: str) -> Path:
+        if contract != BEFORE:
+            return contract_file(contract)
+        path = tmp_path / "before.json"
+        found = described(CONTRACT)
+        path.write_text(json.dumps({**found, "info": {**found["info"], "version": BEFORE}}))
+        return path
+
+    monkeypatch.setattr("parlerd.web.app.CONTRACTS", BOTH)
+    monkeypatch.setattr("parlerd.web.description.contract_file", file_of)
+
 
 def test_each_answer_says_its_contract_and_that_is_the_one_asked_for() -> None:
     async def main() -> None:
@@ -158,7 +179,7 @@ def test_each_answer_says_its_contract_and_that_is_the_one_asked_for() -> None:
             alice = await home.agent("alice")
             room = (await alice.open(approval=False)).room
             token = (await minted(alice)).token
-            for contract in CONTRACTS:
+            for contract in BOTH:
                 asked = {ASKED: contract}
                 for line in ("GET /v1/me", f"GET /v1/rooms/{room}/llms.txt", f"GET /rooms/{room}/state"):
                     answer = await web.ask(line, token=token, headers=asked)
@@ -192,7 +213,7 @@ def test_another_contract_is_refused_with_those_there_are(line: str) -> None:
                 if line == "GET /rooms":
                     assert error == "unsupported_version"
                 else:
-                    assert (error["code"], error["details"]["versions"]) == ("unsupported_version", list(CONTRACTS))
+                    assert (error["code"], error["details"]["versions"]) == ("unsupported_version", list(BOTH))
                     assert CONTRACT in error["hint"]
 
     run(main)
@@ -203,7 +224,7 @@ def test_whoever_names_none_is_answered_by_the_contract_of_the_tokens_day(monkey
         async with engine_world() as home, over_http(home) as web:
             alice = await home.agent("alice")
             await alice.open(approval=False)
-            before, now = CONTRACTS
+            before, now = BOTH
             monkeypatch.setattr("parlerd.engine.bearers.CONTRACT", before)
             old = (await minted(alice, access=("read", "mint"))).token
             # One that is noted nowhere is from before contracts were noted.
