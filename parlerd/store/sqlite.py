@@ -48,6 +48,7 @@ from parlerd.core.model import (
 from parlerd.core.public_line import next_line
 from parlerd.core.recall import Term
 from parlerd.core.receipts import FactRef
+from parlerd.core.visibility import can_see
 from parlerd.store.database import BUSY_TIMEOUT_MS, ERRORS, Database, wall_clock_ms
 from parlerd.store.deleting import DELETED, LOG, UNCLEARED, bury
 from parlerd.store.deleting import clear as clear_room
@@ -606,7 +607,7 @@ class SqliteStore:
             if is_filtered:
                 scans = self._filtered(room, view, numbering, start, limit, names, kind or "", skip_own=skip_own)
             found, more = self._gather(scans, limit, max_bytes, newest_first=False)
-        messages = self._messages(room, numbering, found)
+        messages = self._messages(room, view, numbering, found)
         if not is_filtered:
             self._expect(numbering, start, found[-1][0] if more else head.position, messages, skip_own=skip_own)
         if more or not skip_own or is_filtered:
@@ -621,14 +622,14 @@ class SqliteStore:
         numbering = self._numbering(room, view, head.position)
         scans = self._scans(room, view, numbering, Position(0), limit, skip_own=False, newest_first=True)
         found, more = self._gather(scans, limit, max_bytes, newest_first=True)
-        messages = self._messages(room, numbering, found[::-1])
+        messages = self._messages(room, view, numbering, found[::-1])
         self._expect(numbering, found[-1][0] - 1 if more else 0, head.position, messages, skip_own=False)
         end = Position(found[0][0]) if found else head.position
         end_seq = messages[-1].seq if messages else numbering.seq_at(end)
         return Page(messages, end, end_seq, self.shown_at(room, end), more)
 
-    def _messages(self, room: RoomId, numbering: Numbering, rows: Sequence[_Found]) -> list[StoredMessage]:
-        messages = [self._message(room, numbering, row) for row in rows]
+    def _messages(self, room: RoomId, view: View, numbering: Numbering, rows: Sequence[_Found]) -> list[StoredMessage]:
+        messages = [self._message(room, view, numbering, row) for row in rows]
         if all(message.body is not None for message in messages):
             return messages
         erased = self.erased(room, Position(rows[0][0] - 1), Position(rows[-1][0]))
@@ -637,7 +638,7 @@ class SqliteStore:
             for message in messages
         ]
 
-    def _message(self, room: RoomId, numbering: Numbering, row: _Found) -> StoredMessage:
+    def _message(self, room: RoomId, view: View, numbering: Numbering, row: _Found) -> StoredMessage:
         position, public, private, stored, body, signature, salt, digest = row
         # A value of another type means damage: the index names a fact that is not there, or a bit of the file flipped.
         if not (
@@ -656,7 +657,11 @@ class SqliteStore:
                 # The digest is wrong, so these bytes are damage and not the fact of a newer Parler.
                 raise self._database.found_damage() from error
             raise
-        if not isinstance(header.event, MessagePosted):
+        event = header.event
+        if not isinstance(event, MessagePosted):
+            raise self._index_damage()
+        if header.by.actor != view.reader and not can_see(view, position=position, visibility=event.visibility):
+            # The index says that this is for a reader for whom it is not.
             raise self._index_damage()
         unaltered = is_unaltered(salt, stored, digest, header, body)
         seq = numbering.seq(position, public, private)

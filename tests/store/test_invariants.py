@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
+from pathlib import Path
 
 import pytest
 
-from parlerd.core.model import Position, RoomId
+from parlerd.core.errors import StoreError
+from parlerd.core.model import Position, RoomId, View
 from parlerd.store.sqlite import SqliteStore
 from tests.store.conftest import Raw
-from tests.support.facts import ANN, ROOM, append, everything, message, opened
+from tests.support.facts import ANN, BEN, CAT, ROOM, append, everything, message, opened
 
 # The first room's log has the number one, the second's number two and no facts.
 _FACT = "INSERT INTO facts VALUES ({log} << 32 | {position}, {type}, {v}, {at}, {header}, {salt}, {digest}, {chain})"
@@ -267,6 +269,33 @@ def test_marks_may_go_once_the_tombstone_of_their_room_stands(raw: Raw) -> None:
     for table in ("cursors", "deliveries", "bodies", "erased_bodies"):
         raw(f"DELETE FROM {table}")
         assert raw(f"SELECT count(*) FROM {table}") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    ("position", "spans"),
+    # What was said to Ben alone; and what was said to everybody before Cat came in.
+    [(4, ((0, None),)), (2, ((3, None),))],
+)
+def test_an_index_that_shows_somebody_what_is_hidden_shows_nothing(
+    position: int, spans: tuple[tuple[int, int | None], ...], path: Path, backups: Path, store: SqliteStore, raw: Raw
+) -> None:
+    store.transact([[append(message(4, visible_to=(ANN, BEN)))]])
+    cat = View(reader=CAT, spans=spans)
+
+    def shown(of: SqliteStore) -> list[int]:
+        page = of.page(ROOM, cat, Position(0), limit=9, max_bytes=999, skip_own=False)
+        return [found.header.position for found in page.messages]
+
+    before = shown(store)
+    assert position not in before
+    raw("INSERT INTO private_messages VALUES ('r_one', ?, ?, 1, 0, 2, ?, 'text')", (CAT, position, ANN))
+    for look in (shown, lambda of: of.tail(ROOM, cat, limit=9, max_bytes=999)):
+        with pytest.raises(StoreError, match="store_corrupt"):
+            look(store)
+    store.close()
+    again = SqliteStore(path, backups=backups)
+    assert shown(again) == before
+    again.close()
 
 
 def test_a_body_may_be_erased(store: SqliteStore, raw: Raw) -> None:
