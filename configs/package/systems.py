@@ -39,6 +39,7 @@ def debian(about: About, wheel: str) -> Mapping[str, str]:
     domain = ".".join(reversed(about.namespace.split(".")))
     values = {"name": about.name, "version": about.version, "domain": domain, "wheel": wheel}
     files = {f"debian/{name}": filled(f"debian/{name}", **_of(name, values)) for name in _DEBIAN}
+    files[f"debian/{about.name}.lintian-overrides"] = filled("debian/overrides", name=about.name)
     return {**files, "debian/source/format": filled("debian/source-format")}
 
 

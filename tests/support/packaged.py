@@ -14,7 +14,9 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
+import venv
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -221,3 +223,27 @@ class Machine:
         """End everything that runs here."""
         for pid in self.processes():
             kill(pid)
+
+
+class Environment:
+    """An environment of Python on a machine, which borrows what Parler runs on from the one of the tests: nothing is
+    fetched."""
+
+    def __init__(self, machine: Machine, root: Path) -> None:
+        self.machine = machine
+        self.bin = root / "bin"
+        venv.EnvBuilder(symlinks=True, with_pip=False).create(root)
+        (self.site,) = root.glob("lib/python*/site-packages")
+        # Behind the environment's own packages, as a system's packages are.
+        (self.site / "lent.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
+
+    def installs(self, wheel: Path) -> None:
+        """Put a wheel in, in the place of another version."""
+        self._pip("install", "--no-deps", "--reinstall", str(wheel))
+
+    def removes(self, name: str) -> None:
+        self._pip("uninstall", name)
+
+    def _pip(self, *words: str) -> None:
+        uv = [sys.executable, "-I", "-m", "uv", "pip"]
+        self.machine.runs(*uv, *words, "--offline", "--python", str(self.bin / "python"))

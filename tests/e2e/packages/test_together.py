@@ -6,9 +6,6 @@ Nothing is fetched: what both run on is lent by the environment of the tests.
 from __future__ import annotations
 
 import subprocess
-import sys
-import sysconfig
-import venv
 import zipfile
 from pathlib import Path
 from typing import Final
@@ -16,7 +13,7 @@ from typing import Final
 import pytest
 
 from configs.package.wheels import strangers
-from tests.support.packaged import Machine
+from tests.support.packaged import Environment, Machine
 
 pytestmark = pytest.mark.e2e
 
@@ -44,37 +41,25 @@ def foreign(folder: Path) -> Path:
     return wheel
 
 
-class Shared:
+class Shared(Environment):
     """One environment for both."""
 
     def __init__(self, machine: Machine, packages: Path, folder: Path) -> None:
-        self.machine = machine
-        self.root = folder / "environment"
-        venv.EnvBuilder(symlinks=True, with_pip=False).create(self.root)
-        (self.site,) = self.root.glob("lib/python*/site-packages")
-        # Behind the environment's own packages, as a system's packages are.
-        (self.site / "lent.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
+        super().__init__(machine, folder / "environment")
         (ours,) = packages.glob("*.whl")
         self.wheels = {"ours": ours, "theirs": foreign(folder)}
 
-    def installs(self, *which: str) -> None:
+    def has(self, *which: str) -> None:
         for each in which:
-            self._pip("install", "--no-deps", str(self.wheels[each]))
-
-    def removes(self, name: str) -> None:
-        self._pip("uninstall", name)
+            self.installs(self.wheels[each])
 
     def ours_works(self, topic: str) -> None:
-        self.machine.two_agents_talk([self.root / "bin" / "parler"], topic)
+        self.machine.two_agents_talk([self.bin / "parler"], topic)
 
     def theirs_works(self) -> None:
-        said = self.machine.runs(self.root / "bin" / "foreign").stdout.strip()
+        said = self.machine.runs(self.bin / "foreign").stdout.strip()
         assert said == ", ".join(f"the foreign {name}" for name in NAMES)
-        assert self.machine.runs(self.root / "bin" / "python", "-m", "relay").stdout == "the foreign program\n"
-
-    def _pip(self, *words: str) -> None:
-        uv = [sys.executable, "-I", "-m", "uv", "pip"]
-        self.machine.runs(*uv, *words, "--offline", "--python", str(self.root / "bin" / "python"))
+        assert self.machine.runs(self.bin / "python", "-m", "relay").stdout == "the foreign program\n"
 
 
 @pytest.fixture
@@ -92,18 +77,18 @@ def test_a_wheel_puts_one_name_of_its_own_into_an_environment(packages: Path, tm
 def test_two_distributions_with_the_same_module_names_both_work_in_either_order(
     environment: Shared, order: tuple[str, str]
 ) -> None:
-    environment.installs(*order)
+    environment.has(*order)
     environment.ours_works("auth")
     environment.theirs_works()
     # The daemon that the command started runs on our modules too, and so does the one after it.
-    parler = environment.root / "bin" / "parler"
+    parler = environment.bin / "parler"
     environment.machine.runs(parler, "daemon", "restart")
     environment.machine.still_talks([parler])
 
 
 @pytest.mark.parametrize("gone", ["parlerd", "foreign"])
 def test_taking_one_of_them_out_leaves_the_other_whole(environment: Shared, gone: str) -> None:
-    environment.installs("ours", "theirs")
+    environment.has("ours", "theirs")
     environment.removes(gone)
     if gone == "parlerd":
         environment.theirs_works()
@@ -114,17 +99,17 @@ def test_taking_one_of_them_out_leaves_the_other_whole(environment: Shared, gone
 
 
 def test_nobody_else_finds_our_modules_by_their_plain_names(environment: Shared) -> None:
-    environment.installs("ours")
+    environment.has("ours")
     look = f"import importlib.util as u; print([name for name in {NAMES} if u.find_spec(name)])"
-    bare: list[str | Path] = [environment.root / "bin" / "python", "-I", "-S", "-c"]
+    bare: list[str | Path] = [environment.bin / "python", "-I", "-S", "-c"]
     found = environment.machine.runs(*bare, f"import sys; sys.path.append({str(environment.site)!r}); {look}").stdout
     assert found == "[]\n"
 
 
 def test_a_start_up_file_that_loads_their_module_first_is_named(environment: Shared) -> None:
-    environment.installs("ours", "theirs")
+    environment.has("ours", "theirs")
     (environment.site / "zz-early.pth").write_text("import relay\n")
-    ran = environment.machine.runs(environment.root / "bin" / "parler", "--version", expect=1)
+    ran = environment.machine.runs(environment.bin / "parler", "--version", expect=1)
     assert "had loaded another program's module named relay before" in ran.stderr
     assert str(environment.site / "relay") in ran.stderr
     assert "uv tool install parlerd" in ran.stderr
@@ -132,18 +117,18 @@ def test_a_start_up_file_that_loads_their_module_first_is_named(environment: Sha
 
 @pytest.mark.parametrize("program", ["parler", "parlerd", "relay"])
 def test_each_program_can_be_started_without_a_script(environment: Shared, program: str) -> None:
-    environment.installs("ours")
-    python: list[str | Path] = [environment.root / "bin" / "python", "-I", "-m", "_parler"]
+    environment.has("ours")
+    python: list[str | Path] = [environment.bin / "python", "-I", "-m", "_parler"]
     assert environment.machine.runs(*python, program, "--version").stdout.startswith(f"{program} ")
     assert "usage: python -m _parler" in environment.machine.runs(*python, "other", expect=1).stderr
 
 
 def test_a_client_of_the_registry_starts_the_server_by_the_name_of_the_package(environment: Shared) -> None:
-    environment.installs("ours")
+    environment.has("ours")
     first = '{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18",'
     first += '"capabilities":{},"clientInfo":{"name":"a-client","version":"1"}}}\n'
     ran = subprocess.run(
-        [str(environment.root / "bin" / "parlerd"), "mcp"],
+        [str(environment.bin / "parlerd"), "mcp"],
         env=environment.machine.environment(),
         input=first,
         capture_output=True,
