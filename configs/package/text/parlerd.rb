@@ -15,8 +15,8 @@ class Parlerd < Formula
   def install
     virtualenv_create(libexec, "python3.13")
     python = libexec/"bin/python"
-    system "python3.13", "-m", "pip", "--python=#{python}", "install", "--only-binary=:all:", "--require-hashes",
-           "-r", buildpath/"requirements.txt"
+    system "python3.13", "-m", "pip", "--python=#{python}", "install", "--only-binary=:all:", "--no-deps",
+           "--require-hashes", "-r", buildpath/"requirements.txt"
     system "python3.13", "-m", "pip", "--python=#{python}", "install", "--no-deps", buildpath
     bin.install_symlink libexec/"bin/parler", libexec/"bin/parlerd"
   end

@@ -111,3 +111,20 @@ def test_what_is_installed_lets_two_agents_talk_survives_an_upgrade_and_a_way_ba
     assert (machine.home / ".parler" / "parler.db").exists()
     assert {name for name in machine.left() if not name.startswith(KEPT_BY_TOOLS)} == set()
     assert machine.processes() == []
+
+
+def test_the_source_archive_installs_with_the_checksums_that_it_brings(
+    machine: Machine, packages: Path, tmp_path: Path
+) -> None:
+    """As the formula for Homebrew does."""
+    needs_index()
+    (archive,) = packages.glob("parlerd-*.tar.gz")
+    shutil.unpack_archive(archive, tmp_path, filter="data")
+    (unpacked,) = tmp_path.glob("parlerd-*")
+    environment = tmp_path / "environment"
+    uv: list[str | Path] = [Path(sys.executable).parent / "uv"]
+    machine.runs(*uv, "venv", "--quiet", environment)
+    pip: list[str | Path] = [*uv, "pip", "install", "--quiet", "--python", environment, "--no-deps"]
+    machine.runs(*pip, "--only-binary=:all:", "--require-hashes", "-r", unpacked / "requirements.txt")
+    machine.runs(*pip, archive)
+    machine.two_agents_talk([environment / "bin" / "parler"])
