@@ -187,7 +187,7 @@ build() {
     if [ -n "$uv" ]; then
         # Reinstalled, because uv takes a checkout whose version did not change for one whose code did not.
         UV_PROJECT_ENVIRONMENT=$1 "$uv" sync --project "$here" --python "$python" --frozen --no-dev --no-editable \
-            --compile-bytecode --reinstall-package parler
+            --compile-bytecode --reinstall-package parlerd
     else
         with_pip "$1" &&
             constraints >"$work/constraints.txt" &&
@@ -330,8 +330,7 @@ install() {
 
     say "  running the demo, before anything is put in place"
     # From the checkout, so that it has a repository to make its recap of.
-    (cd "$here" && exec "$fresh/bin/python" -I -c "import sys; sys.argv[0] = 'parler'
-from parlerd.cli.main import entry; entry()" demo --no-next) ||
+    (cd "$here" && exec "$fresh/bin/python" -I -m _parler parler demo --no-next) ||
         die "The demo failed; what went wrong is above. Nothing was changed." \
             "Please report it with the lines above and these: $(uname -srm), $("$fresh/bin/python" --version)."
 

@@ -94,7 +94,7 @@ def running(place: Path | None = None) -> Iterator[Relay]:
             port = int(sock.getsockname()[1])
         places.store(own, places.Place(name="bench", address="127.0.0.1", port=port))
         process = subprocess.Popen(
-            [sys.executable, "-I", "-m", "relay", "--home", str(made.home.root)],
+            [sys.executable, "-I", "-m", "_parler", "relay", "--home", str(made.home.root)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -7,6 +7,7 @@ writes nothing, and nothing that it finds makes it fail.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import stat
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from configs.document import MAX_BYTES, EditRefused, Glance, Readable, Rules
-from configs.model import SERVER, Host, KeyPath, System, expand, first
+from configs.model import SERVER, Host, KeyPath, Plugins, System, expand, first
 from parlerd.paths import Home
 
 _NEEDED: Final = re.compile(r"\$\{[A-Z_]+\}")
@@ -100,15 +101,33 @@ def server_path(file: Readable, host: Host) -> KeyPath:
 
 def plugin(place: Place, host: Host) -> str | None:
     """The plugin, by its full name, with which the host has us already; `None` when there is none that is on."""
-    path = first(host.plugins.files, place.env) if host.plugins is not None else None
+    about = host.plugins
+    if about is None:
+        return None
+    return _kept(place, about) if about.kept else _enabled(place, host, about)
+
+
+def _enabled(place: Place, host: Host, about: Plugins) -> str | None:
+    path = first(about.files, place.env)
     data = read(path) if path is not None else None
-    if host.plugins is None or not data or SERVER.encode() not in data:
+    if not data or SERVER.encode() not in data:
         return None
     try:
-        found = Glance(data, Rules.of(host)).at(host.plugins.key)
+        found = Glance(data, Rules.of(host)).at(about.key)
     except EditRefused:
         return None
     return next((name for name, value in _items(found) if name.partition("@")[0] == SERVER and _is_on(value)), None)
+
+
+def _kept(place: Place, about: Plugins) -> str | None:
+    path, state = expand(about.kept, place.env), expand(about.state, place.env)
+    if path is None or not _is_file(path):
+        return None
+    try:
+        said = json.loads((read(state) if state is not None else None) or b"null")
+    except (ValueError, RecursionError):
+        said = None
+    return None if about.off is not None and about.off(said, str(place.person)) else SERVER
 
 
 def read(path: Path) -> bytes | None:

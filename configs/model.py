@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -77,15 +77,32 @@ class Consent(msgspec.Struct, frozen=True, kw_only=True):
     by_hand: str = ""
 
 
-class Plugins(msgspec.Struct, frozen=True):
-    """Where a host says which plugins are on, of which Parler may be one.
+class Plugin(NamedTuple):
+    """Parler as a plugin: what a manifest says of it, and what the program starts, below the plugin's folder."""
 
-    `files` are templates, the first that can be expanded counts; their format is that of the host. `key` leads to the
-    table of plugins, whose keys are `NAME@MARKETPLACE`.
+    about: Mapping[str, Any]
+    starts: str
+
+
+class Plugins(msgspec.Struct, frozen=True, kw_only=True):
+    """How a host takes plugins, of which Parler may be one.
+
+    Which are on it says in `files`, templates of which the first that can be expanded counts, in its own format: `key`
+    leads to a table whose keys are `NAME@MARKETPLACE`. Or `kept` is the file that is there when it has Parler, and the
+    JSON in `state` says more: `off` looks in it whether Parler is off for this person, whose HOME it is given.
+
+    `manifests` makes the files that this host alone reads in a plugin's folder, by their path. `adds` are the commands
+    that install the plugin in the folder `FOLDER`, and `removes` those that take it out.
     """
 
-    files: tuple[str, ...]
-    key: KeyPath
+    files: tuple[str, ...] = ()
+    key: KeyPath = ()
+    kept: str = ""
+    state: str = ""
+    off: Callable[[Any, str], bool] | None = None
+    manifests: Callable[[Plugin], Mapping[str, Mapping[str, Any]]] | None = None
+    adds: tuple[str, ...] = ()
+    removes: tuple[str, ...] = ()
 
 
 class FormHooks(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from configs.model import Shim, System
+from configs.model import SERVER, Shim, System
 
 EDITIONS: Final = ("Code", "Code - Insiders", "VSCodium")
 """The editions of VS Code, each of which has a folder of settings of its own."""
@@ -46,6 +46,12 @@ def local(shim: Shim) -> dict[str, Any]:
     """For OpenCode and its relative: the command is one list. In milliseconds: their default of 30 000 is less than a
     wait for a message may take."""
     return {"type": "local", "command": [shim.python, *shim.arguments], "enabled": True, "timeout": 120_000}
+
+
+def served(command: str, *words: str, typed: bool = True) -> dict[str, Any]:
+    """Our server in the manifest of a plugin."""
+    kind = {"type": "stdio"} if typed else {}
+    return {"mcpServers": {SERVER: {**kind, "command": command, "args": list(words)}}}
 
 
 def under_config(name: str) -> dict[System, tuple[str, ...]]:

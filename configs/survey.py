@@ -58,6 +58,10 @@ def _look(place: Place, host: Host, recorded: _Recorded) -> Iterator[Outcome]:
         return
     if (name := plugin(place, host)) is not None:
         yield Outcome(host=host, detected=True, path=None, status="connected", reason=f"As the plugin {name}.")
+        for path in targets(place, host):
+            if _state(place, host, path, recorded)[0] in ("connected", "changed"):
+                reason = f"Beside the plugin {name}, which starts the same: {host.name} then has Parler twice."
+                yield Outcome(host=host, detected=True, path=path, status="changed", reason=reason)
         return
     for path in targets(place, host):
         status, reason, notes = _state(place, host, path, recorded)

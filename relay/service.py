@@ -158,7 +158,7 @@ class Service:
     @property
     def command(self) -> list[str]:
         """The command line of the relay: this interpreter, isolated from where and by whom it is started."""
-        return [sys.executable, "-I", "-m", "relay", "--home", os.fspath(self._home.root)]
+        return [sys.executable, "-I", "-m", "_parler", "relay", "--home", os.fspath(self._home.root)]
 
     def lingers(self) -> bool:
         """Whether what runs in this user's systemd goes on after the user logs out. True where systemd has no part."""

@@ -14,19 +14,37 @@ from configs.model import (
     Health,
     Host,
     PerFolder,
+    Plugin,
     Plugins,
     Shim,
     Start,
     names_us,
     same_everywhere,
 )
-from configs.shapes import stdio
+from configs.shapes import served, stdio
 from parlerd.operations.traits import HostTraits
 
 
 def _entry(shim: Shim) -> dict[str, Any]:
     # No `alwaysLoad`: each core tool asks for it itself, and the others may wait for a search.
     return {**stdio(shim), "env": {}}
+
+
+def _plugin(plugin: Plugin) -> dict[str, dict[str, Any]]:
+    about = plugin.about
+    offered = {"name": SERVER, "source": "./", "description": about["description"]}
+    return {
+        ".claude-plugin/plugin.json": {
+            **about,
+            **served(f"${{CLAUDE_PLUGIN_ROOT}}/{plugin.starts}", "--host", "claude-code"),
+        },
+        ".claude-plugin/marketplace.json": {
+            "name": SERVER,
+            "owner": about["author"],
+            "metadata": {"description": about["description"], "version": about["version"]},
+            "plugins": [offered],
+        },
+    }
 
 
 _SETTINGS = ("${CLAUDE_CONFIG_DIR}/settings.json", "~/.claude/settings.json")
@@ -75,7 +93,13 @@ HOST = Host(
         off=(("disableAllHooks",), True),
         after="Start a new session; `/hooks` shows them.",
     ),
-    plugins=Plugins(files=_SETTINGS, key=("enabledPlugins",)),
+    plugins=Plugins(
+        files=_SETTINGS,
+        key=("enabledPlugins",),
+        manifests=_plugin,
+        adds=("claude plugin marketplace add FOLDER", "claude plugin install parler@parler"),
+        removes=("claude plugin uninstall parler@parler", "claude plugin marketplace remove parler"),
+    ),
     # Several hosts read `.mcp.json`, under either key; what stands in it is said beside Claude Code.
     project_files=((".mcp.json", ("mcpServers",)), (".mcp.json", ("servers",))),
     form_hooks=FormHooks(

@@ -5,7 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from configs.events import Hooks, grouped
-from configs.model import MESSAGING, PROMPT, SERVER, Consent, Health, Host, Plugins, Shim, Start, same_everywhere
+from configs.model import (
+    MESSAGING,
+    PROMPT,
+    SERVER,
+    Consent,
+    Health,
+    Host,
+    Plugin,
+    Plugins,
+    Shim,
+    Start,
+    same_everywhere,
+)
 from configs.shapes import bare
 from parlerd.operations.traits import HostTraits
 
@@ -13,6 +25,17 @@ from parlerd.operations.traits import HostTraits
 def _entry(shim: Shim) -> dict[str, Any]:
     # The start-up limit leaves room for a daemon that has to start; the tool limit for waits of 50 s.
     return {**bare(shim), "startup_timeout_sec": 20, "tool_timeout_sec": 120}
+
+
+def _plugin(_plugin: Plugin) -> dict[str, dict[str, Any]]:
+    # The rest is as every program reads it; this is the catalogue that it adds first.
+    offered = {
+        "name": SERVER,
+        "source": {"source": "local", "path": "./"},
+        "policy": {"installation": "AVAILABLE", "authentication": "ON_USE"},
+        "category": "Productivity",
+    }
+    return {".agents/plugins/marketplace.json": {"name": SERVER, "plugins": [offered]}}
 
 
 _CONFIG = ("${CODEX_HOME}/config.toml", "~/.codex/config.toml")
@@ -54,7 +77,13 @@ HOST = Host(
         off=(("features", "hooks"), False),
         after="Codex runs them only after you trusted them: start it and answer, or use `/hooks`.",
     ),
-    plugins=Plugins(files=_CONFIG, key=("plugins",)),
+    plugins=Plugins(
+        files=_CONFIG,
+        key=("plugins",),
+        manifests=_plugin,
+        adds=("codex plugin marketplace add FOLDER", "codex plugin add parler@parler"),
+        removes=("codex plugin remove parler@parler", "codex plugin marketplace remove parler"),
+    ),
     project_files=((".codex/config.toml", ("mcp_servers",)),),
     health=Health(words=("mcp", "list", "--json"), shows=r'"name"\s*:\s*"parler"', starts=False),
     # Without `--no-daemon` the servers of a second window are started by the first one's daemon.

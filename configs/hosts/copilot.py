@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from configs.events import Hooks, grouped
-from configs.model import MESSAGING, PROMPT, Consent, Health, Host, Shim, Start, same_everywhere
+from configs.model import MESSAGING, PROMPT, Consent, Health, Host, Plugins, Shim, Start, same_everywhere
 from configs.shapes import bare
 from parlerd.operations.traits import HostTraits
 
@@ -45,6 +45,13 @@ HOST = Host(
         events=(grouped("SessionStart", "added"), grouped("UserPromptSubmit", "added"), grouped("Stop", "block")),
         beside=((("version",), 1),),
         after="Start a new session.",
+    ),
+    # It takes the plugin that Claude Code takes.
+    plugins=Plugins(
+        files=("${COPILOT_HOME}/settings.json", "~/.copilot/settings.json"),
+        key=("enabledPlugins",),
+        adds=("copilot plugin marketplace add FOLDER", "copilot plugin install parler@parler"),
+        removes=("copilot plugin uninstall parler@parler", "copilot plugin marketplace remove parler"),
     ),
     project_files=((".github/mcp.json", ("mcpServers",)),),
     health=Health(words=("mcp", "get", "parler"), shows=r"Status: +Enabled", starts=False),

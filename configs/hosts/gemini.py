@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from configs.events import PROMPT_S, Hook, HookAnswer, Hooks, Run
 from configs.model import (
     MESSAGING,
@@ -10,12 +12,14 @@ from configs.model import (
     Consent,
     Health,
     Host,
+    Plugin,
+    Plugins,
     Start,
     names_others,
     names_us,
     same_everywhere,
 )
-from configs.shapes import bare
+from configs.shapes import bare, served
 from parlerd.operations.traits import HostTraits
 
 
@@ -23,6 +27,20 @@ def _hook(event: str, answer: HookAnswer) -> Hook:
     # It counts milliseconds where the hosts that took over its events count seconds.
     command = {"name": SERVER, "type": "command", "command": Run(event), "timeout": PROMPT_S * 1000}
     return Hook(event, answer, {"hooks": [command]})
+
+
+def _plugin(plugin: Plugin) -> dict[str, dict[str, Any]]:
+    about = {key: plugin.about[key] for key in ("name", "version", "description")}
+    return {"gemini-extension.json": {**about, **served(f"${{extensionPath}}/{plugin.starts}", typed=False)}}
+
+
+def _is_off(state: Any, home: str) -> bool:
+    """Whether the extension is off for the person. The last rule that fits counts; one for everything in HOME is the
+    person's, and others are of single folders."""
+    about = state.get(SERVER) if isinstance(state, dict) else None
+    rules = about.get("overrides") if isinstance(about, dict) else None
+    said = [rule for rule in rules if rule in (f"{home}/*", f"!{home}/*")] if isinstance(rules, list) else []
+    return bool(said) and said[-1].startswith("!")
 
 
 HOST = Host(
@@ -60,6 +78,14 @@ HOST = Host(
         format="jsonc",
         events=(_hook("SessionStart", "context"), _hook("BeforeAgent", "context"), _hook("AfterAgent", "block")),
         off=(("hooksConfig", "enabled"), False),
+    ),
+    plugins=Plugins(
+        kept="~/.gemini/extensions/parler/gemini-extension.json",
+        state="~/.gemini/extensions/extension-enablement.json",
+        off=_is_off,
+        manifests=_plugin,
+        adds=("gemini extensions install FOLDER",),
+        removes=("gemini extensions uninstall parler",),
     ),
     project_files=((".gemini/settings.json", ("mcpServers",)),),
     health=Health(

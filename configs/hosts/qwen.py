@@ -8,10 +8,12 @@ from configs.events import Hooks, grouped
 from configs.model import (
     MESSAGING,
     PROMPT,
+    SERVER,
     Consent,
     Health,
     Host,
     Inbox,
+    Plugins,
     Shim,
     Start,
     names_others,
@@ -25,6 +27,18 @@ from parlerd.operations.traits import HostTraits
 def _entry(shim: Shim) -> dict[str, Any]:
     # Without it the model sees names alone, with the beginnings of their descriptions.
     return {**bare(shim), "alwaysLoadTools": True}
+
+
+def _is_off(state: Any, home: str) -> bool:
+    """Whether the extension is off for the person. The last rule that fits counts; one for everything in HOME is the
+    person's, and others are of single folders."""
+    known = state.get("extensions") if isinstance(state, dict) else None
+    for about in known.values() if isinstance(known, dict) else ():
+        if isinstance(about, dict) and about.get("name") == SERVER:
+            rules = about.get("legacyPathRules")
+            said = [rule for rule in rules if rule in (f"{home}/*", f"!{home}/*")] if isinstance(rules, list) else []
+            return said[-1].startswith("!") if said else about.get("defaultActivation") == "disabled"
+    return False
 
 
 _SETTINGS = ("${QWEN_HOME}/settings.json", "~/.qwen/settings.json")
@@ -70,6 +84,14 @@ HOST = Host(
         ),
         off=(("disableAllHooks",), True),
         after="Start a new session; `/hooks` shows them.",
+    ),
+    # It takes the plugin that Claude Code takes.
+    plugins=Plugins(
+        kept="~/.qwen/extensions/parler/qwen-extension.json",
+        state="~/.qwen/extension-store/state.json",
+        off=_is_off,
+        adds=("qwen extensions install FOLDER:parler",),
+        removes=("qwen extensions uninstall parler",),
     ),
     project_files=((".qwen/settings.json", ("mcpServers",)),),
     inbox=Inbox(

@@ -155,4 +155,4 @@ class Starter:
         for name in (b"HOME", b"LANG"):
             if name in posix.environ:
                 kept[name] = posix.environ[name]
-        posix.execve(sys.executable, [sys.executable, "-I", "-m", "parlerd", "--home", self._home], kept)
+        posix.execve(sys.executable, [sys.executable, "-I", "-m", "_parler", "parlerd", "--home", self._home], kept)

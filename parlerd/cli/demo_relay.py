@@ -49,7 +49,9 @@ class DemoRelay:
         prepare(self.home)
         if places.load(self.home) is None:
             places.store(self.home, places.Place(name=_NAME, address=_ADDRESS, port=_free_port()))
-        self._child = spawn(self.home, [sys.executable, "-I", "-m", "relay", "--home", str(self._owner.root)])
+        self._child = spawn(
+            self.home, [sys.executable, "-I", "-m", "_parler", "relay", "--home", str(self._owner.root)]
+        )
         deadline = time.monotonic() + _START_SECONDS
         while (found := self._status()) is None:
             if self._child.poll() is not None:

@@ -21,6 +21,7 @@ from parlerd.operations import types as t
 if TYPE_CHECKING:
     from configs.detect import Place
     from configs.drift import Drift
+    from configs.model import Host
     from configs.outcome import Outcome
 
 HARMLESS = frozenset({"disabled"})
@@ -34,6 +35,7 @@ def host_checks(ctx: Context) -> Iterator[t.Check]:
     place = place_of(ctx)
     found = survey(place, HOSTS)
     yield from _connected(place, found)
+    yield from _plugins(place, found)
     yield from _startable(place)
     yield from _hooks(place)
     yield from _consents(place, found)
@@ -59,6 +61,28 @@ def _connected(place: Place, found: Sequence[Outcome]) -> Iterator[t.Check]:
         later = {each.host.id: each.host for each in found if each.status == "not_connected"}
         for host in [host for id, host in later.items() if id not in amiss]:
             yield _ok(host.name, f"is here and not connected; to connect it: parler connect {host.id}")
+
+
+def _plugins(place: Place, found: Sequence[Outcome]) -> Iterator[t.Check]:
+    """Hosts that have Parler as a plugin, and those that have an entry beside it."""
+    from configs.detect import plugin
+
+    for host in [each.host for each in found if each.status == "connected" and each.path is None]:
+        name = plugin(place, host)
+        beside = [each for each in found if each.host.id == host.id and each.path is not None]
+        if beside:
+            yield t.Check(
+                name=host.name,
+                ok=False,
+                detail=f"has Parler twice: as the plugin {name}, and as an entry in {beside[0].path}",
+                fix=f"parler connect --remove {host.id}; or take the plugin out: {'; '.join(_removes(host))}",
+            )
+        else:
+            yield _ok(host.name, f"has Parler as the plugin {name}; to take it out: {'; '.join(_removes(host))}")
+
+
+def _removes(host: Host) -> tuple[str, ...]:
+    return host.plugins.removes if host.plugins is not None else ()
 
 
 def _consents(place: Place, found: Sequence[Outcome]) -> Iterator[t.Check]:

@@ -46,7 +46,7 @@ Spawn = Callable[[Home], "subprocess.Popen[bytes]"]
 def daemon_command(home: Home) -> list[str]:
     """The command line that starts the daemon: this interpreter, isolated from the directory and the environment in
     which it is started."""
-    return [sys.executable, "-I", "-m", "parlerd", "--home", os.fspath(home.root)]
+    return [sys.executable, "-I", "-m", "_parler", "parlerd", "--home", os.fspath(home.root)]
 
 
 def spawn(home: Home, command: Sequence[str] | None = None) -> subprocess.Popen[bytes]:

@@ -18,6 +18,7 @@ FOLDERS: Final = {
     "parlerd/client", "parlerd/cli", "parlerd/expr", "parlerd/text", "parlerd/git",
     "parlerd/uplink", "parlerd/web", "parlerd/web/pages",
     "mcp_server", "mcp_server/stdio", "mcp_server/tools", "configs", "configs/hosts", "relay",
+    "configs/package", "configs/package/front/_parler",
 }  # fmt: skip
 ELSEWHERE: Final = {
     "parlerd/uplink/answers": "uplink/test_state",
@@ -146,6 +147,9 @@ ELSEWHERE: Final = {
     "configs/guard": "configs/test_patch",
     "configs/model": "configs/test_hosts",
     "configs/render": "configs/test_document",
+    "configs/package/__main__": "configs/package/test_make",
+    "configs/package/front/_parler/__main__": "e2e/packages/test_together",
+    "configs/package/listing": "configs/package/test_plugins",
     "configs/shapes": "configs/test_hosts",
     "configs/snippet": "configs/test_hosts",
     **{

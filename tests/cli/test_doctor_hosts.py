@@ -71,6 +71,21 @@ def test_a_host_that_needs_no_permission_is_not_spoken_of(bench: Bench, found: l
     assert "--allow-tool 'parler(parler_send)'" in copilot.detail
 
 
+def test_a_plugin_is_named_with_what_takes_it_out(bench: Bench, found: list[Outcome]) -> None:
+    settings = Path(bench.ctx.env["HOME"]) / ".claude" / "settings.json"
+    settings.parent.mkdir()
+    settings.write_text('{"enabledPlugins": {"parler@parler": true}}')
+    found.append(dataclasses.replace(outcome("claude-code", "connected"), path=None))
+    named = next(check for check in checks(bench) if "plugin" in check.detail)
+    assert (named.name, named.ok) == ("Claude Code", True)
+    assert named.detail.startswith("has Parler as the plugin parler@parler; to take it out: claude plugin uninstall")
+    found.append(outcome("claude-code", "changed"))
+    twice = next(check for check in checks(bench) if "plugin" in check.detail)
+    assert not twice.ok
+    assert "twice: as the plugin parler@parler, and as an entry in /h/claude-code" in twice.detail
+    assert twice.fix.startswith("parler connect --remove claude-code; or ")
+
+
 @pytest.mark.parametrize("kind", ["lost", "changed", "missing_file"])
 def test_an_entry_that_is_not_as_written_is_wrong(
     bench: Bench, found: list[Outcome], drifts: list[Drift], kind: str

@@ -215,7 +215,7 @@ def test_the_relay_in_a_terminal_takes_the_place_of_the_command(
     monkeypatch.setattr("os.execve", become)
     with pytest.raises(SystemExit):
         shell.run("relay", "--bind", "10.0.0.7", "--port", "9000")
-    assert became[0][1:] == ["-I", "-m", "relay", "--home", str(machine.home.root.parent)]
+    assert became[0][1:] == ["-I", "-m", "_parler", "relay", "--home", str(machine.home.root.parent)]
     assert places.load(machine.home) == Place(address="10.0.0.7", port=9000)
     with pytest.raises(SystemExit):
         shell.run("relay")

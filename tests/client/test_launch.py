@@ -237,7 +237,15 @@ def test_the_next_call_after_a_crash_starts_a_daemon_again(home: Home) -> None:
 
 def test_the_daemon_is_started_by_this_interpreter_isolated_and_told_its_home() -> None:
     home = Home(root=Path("/somewhere/home"), explicit=True)
-    assert launch.daemon_command(home) == [sys.executable, "-I", "-m", "parlerd", "--home", "/somewhere/home"]
+    assert launch.daemon_command(home) == [
+        sys.executable,
+        "-I",
+        "-m",
+        "_parler",
+        "parlerd",
+        "--home",
+        "/somewhere/home",
+    ]
 
 
 def test_a_mistake_of_the_daemon_ends_it_with_the_one_line_that_clients_read(

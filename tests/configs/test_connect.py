@@ -336,6 +336,16 @@ def test_a_host_that_has_us_as_a_plugin_is_not_wired_twice(ann: Person) -> None:
     assert list(ann.tree()) == [".claude/settings.json"]
 
 
+def test_an_entry_beside_a_plugin_is_shown_as_one_too_many(ann: Person) -> None:
+    ann.write(".claude.json", "{}")
+    assert one(ann).status == "added"
+    ann.write(".claude/settings.json", '{"enabledPlugins": {"parler@m": true}}')
+    plugged, beside = survey(ann.place, [CLAUDE])
+    assert (plugged.status, plugged.path, plugged.reason) == ("connected", None, "As the plugin parler@m.")
+    assert (beside.status, beside.path) == ("changed", ann.path(".claude.json"))
+    assert "twice" in beside.reason
+
+
 def test_a_dry_run_shows_what_would_change_and_writes_nothing(ann: Person) -> None:
     ann.write(".claude.json", FULL)
     outcome = one(ann, dry_run=True)

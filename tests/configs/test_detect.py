@@ -214,6 +214,46 @@ class TestPlugins:
         ann.write(".codex/config.toml", f'[plugins."parler@m"]\nenabled = {enabled}\n')
         assert plugin(ann.place, find_host("codex")) == expected
 
+    def test_copilot_says_the_same_as_claude_code(self, ann: Person) -> None:
+        ann.write(".copilot/settings.json", '{"enabledPlugins": {"parler@m": true}}')
+        assert plugin(ann.place, find_host("copilot")) == "parler@m"
+        ann.write(".copilot/settings.json", '{"enabledPlugins": {"parler@m": false}}')
+        assert plugin(ann.place, find_host("copilot")) is None
+
+    @pytest.mark.parametrize(
+        ("rules", "expected"),
+        [
+            (None, "parler"),
+            ([], "parler"),
+            (["{home}/*"], "parler"),
+            (["!{home}/*"], None),
+            (["!{home}/*", "{home}/*"], "parler"),
+            (["{home}/*", "!{home}/project/*"], "parler"),
+            ("no list", "parler"),
+        ],
+    )
+    @pytest.mark.parametrize("host", ["gemini", "qwen"])
+    def test_an_extension_is_a_folder_and_a_rule_switches_it_off(
+        self, host: str, rules: object, expected: str | None, ann: Person
+    ) -> None:
+        assert plugin(ann.place, find_host(host)) is None
+        ann.write(f".{host}/extensions/parler/{host}-extension.json", "{}")
+        assert plugin(ann.place, find_host(host)) == "parler"
+        said = [rule.format(home=ann.home) for rule in rules] if isinstance(rules, list) else rules
+        if host == "gemini":
+            ann.write(".gemini/extensions/extension-enablement.json", json.dumps({"parler": {"overrides": said}}))
+        else:
+            about = {"name": "parler", "defaultActivation": "enabled", "legacyPathRules": said}
+            ann.write(".qwen/extension-store/state.json", json.dumps({"extensions": {"x": about}}))
+        assert plugin(ann.place, find_host(host)) == expected
+
+    @pytest.mark.parametrize("data", ["", "[]", "{", '{"parler": 1}', '{"extensions": {"a": 1}}', "[" * 100_000])
+    def test_a_state_that_cannot_be_read_switches_nothing_off(self, data: str, ann: Person) -> None:
+        for host, state in (("gemini", "extensions/extension-enablement.json"), ("qwen", "extension-store/state.json")):
+            ann.write(f".{host}/extensions/parler/{host}-extension.json", "{}")
+            ann.write(f".{host}/{state}", data)
+            assert plugin(ann.place, find_host(host)) == "parler"
+
     def test_a_host_that_has_no_plugins_has_none(self, ann: Person) -> None:
         assert plugin(ann.place, find_host("cursor")) is None
 

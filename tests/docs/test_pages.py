@@ -124,7 +124,7 @@ def test_the_lock_names_public_sources_alone() -> None:
 
 def test_the_lock_is_of_what_is_declared() -> None:
     lock = tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))
-    (parler,) = (package for package in lock["package"] if package["name"] == "parler")
+    (parler,) = (package for package in lock["package"] if package["name"] == "parlerd")
     locked = {entry["name"]: entry.get("specifier", "") for entry in parler["metadata"]["requires-dist"]}
     assert locked == {name_of(line): line[len(name_of(line)) :] for line in project()["project"]["dependencies"]}
 

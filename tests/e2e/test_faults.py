@@ -135,7 +135,7 @@ def test_a_second_daemon_ends_at_once_and_the_first_one_is_undisturbed(somebody:
         assert somebody.asks("daemon", "status")["pid"] == first.pid
 
 
-SECOND = [sys.executable, "-I", "-m", "parlerd"]
+SECOND = [sys.executable, "-I", "-m", "_parler", "parlerd"]
 
 
 def test_without_its_lock_file_a_running_daemon_is_found_by_its_socket(somebody: Somebody) -> None:

@@ -28,11 +28,11 @@ UV: Final = """\
 [ ! -e "$HOME/gate" ] || {{ : >"$HOME/reached"; cat "$HOME/gate"; }}
 "{python}" -I -m venv --without-pip "$UV_PROJECT_ENVIRONMENT" || exit 1
 site=$("$UV_PROJECT_ENVIRONMENT/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-mkdir -p "$site/parlerd/cli"
-touch "$site/parlerd/__init__.py" "$site/parlerd/cli/__init__.py"
-cp "$HOME/stand-in.py" "$site/parlerd/cli/main.py"
+mkdir -p "$site/_parler"
+cp "$HOME/stand-in.py" "$site/_parler/__init__.py"
+echo "import sys; from . import parler; del sys.argv[1]; parler()" >"$site/_parler/__main__.py"
 for name in parler parlerd; do
-    {{ echo "#!$UV_PROJECT_ENVIRONMENT/bin/python"; echo "from parlerd.cli.main import entry; entry()"; }} \\
+    {{ echo "#!$UV_PROJECT_ENVIRONMENT/bin/python"; echo "from _parler import parler; parler()"; }} \\
         >"$UV_PROJECT_ENVIRONMENT/bin/$name"
     chmod +x "$UV_PROJECT_ENVIRONMENT/bin/$name"
 done
@@ -43,7 +43,7 @@ import os, sys
 
 VERSION = {version!r}
 
-def entry():
+def parler():
     words = sys.argv[1:]
     home = os.environ["HOME"]
     with open(home + "/asked", "a") as file:

@@ -266,7 +266,7 @@ def test_a_call_says_that_the_daemon_could_not_start_why_and_what_to_do(home: Pa
         assert heard_in(result).error == "unreachable"
         text = result["content"][0]["text"]
         assert "The Parler daemon could not start" in text
-        assert "No module named parlerd" in text
+        assert "No module named _parler" in text
         assert "parler doctor" in text
 
 
@@ -290,7 +290,7 @@ def test_after_an_uninstall_an_open_window_says_so_and_promises_nothing(home: Pa
         # The same path leads to an install again: the window goes on there.
         python.symlink_to(bare_python())
         host.call("parler_recv")
-        assert "No module named parlerd" in host.hear()["result"]["content"][0]["text"]
+        assert "No module named _parler" in host.hear()["result"]["content"][0]["text"]
 
 
 def test_a_home_that_others_can_enter_is_named_as_the_reason(home: Path) -> None:

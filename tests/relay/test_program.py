@@ -67,7 +67,7 @@ class Running:
         descriptor = os.open(self.relay.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         with open(descriptor, "ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-I", "-m", "relay", "--home", str(self.home.root)],
+                [sys.executable, "-I", "-m", "_parler", "relay", "--home", str(self.home.root)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

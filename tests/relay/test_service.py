@@ -90,7 +90,7 @@ def test_without_a_service_manager_the_relay_is_a_process_of_its_own(tmp_path: P
     service = service_of(system, tmp_path, "detached")
     service.make()
     service.start()
-    assert system.detached == [[sys.executable, "-I", "-m", "relay", "--home", str(tmp_path / ".parler")]]
+    assert system.detached == [[sys.executable, "-I", "-m", "_parler", "relay", "--home", str(tmp_path / ".parler")]]
     assert files(tmp_path) == []
     system.refuses = "detach"
     with pytest.raises(ParlerError) as failed:
@@ -106,7 +106,7 @@ def test_a_unit_comes_back_with_the_users_session(tmp_path: Path) -> None:
     service.start()
     assert system.enabled == system.running == {"parler-relay.service"}
     text = system.loaded["parler-relay.service"]
-    assert f"ExecStart={sys.executable} -I -m relay --home {tmp_path}/.parler\n" in text
+    assert f"ExecStart={sys.executable} -I -m _parler relay --home {tmp_path}/.parler\n" in text
     assert "Restart=on-failure" in text
     assert "UMask=0077" in text
 

@@ -280,7 +280,7 @@ class Somebody:
         protocols it claims."""
         words = ["--home", str(self.home.root)]
         if release is None:
-            program = [sys.executable, "-I", "-m", "parlerd"]
+            program = [sys.executable, "-I", "-m", "_parler", "parlerd"]
         else:
             program = [*other(*release), "parlerd"]
         child = self.starts(*words, program=program, preexec=preexec)
@@ -331,7 +331,7 @@ class Somebody:
 
     def processes(self, word: str = "") -> dict[int, list[str]]:
         """The living processes whose command line names a path in this HOME, and `word`: pid and command line."""
-        found = {pid: words for pid, words in _command_lines() if any(str(self.user) in one for one in words)}
+        found = {pid: words for pid, words in command_lines() if any(str(self.user) in one for one in words)}
         return {pid: words for pid, words in found.items() if any(word in one for one in words)}
 
     def daemons(self) -> list[int]:
@@ -390,7 +390,7 @@ def somebody(patch: pytest.MonkeyPatch, where: str = ".parler", base: str = "") 
         shutil.rmtree(user, ignore_errors=True)
 
 
-def _command_lines() -> Iterator[tuple[int, list[str]]]:
+def command_lines() -> Iterator[tuple[int, list[str]]]:
     if sys.platform == "linux":
         for entry in os.scandir("/proc"):
             if not entry.name.isdigit() or int(entry.name) == os.getpid():

@@ -39,6 +39,7 @@ class Release:
         """Its code."""
         for name in _PACKAGES:
             shutil.copytree(ROOT / name, self.code / name)
+        shutil.copytree(ROOT / "configs/package/front/_parler", self.code / "_parler")
         (site,) = folder.glob("lib/python*/site-packages")
         (site / "release.pth").write_text(f"{self.code}\n{sysconfig.get_path('purelib')}\n")
         number = Change("parlerd/__init__.py", f'"{parlerd.__version__}"', f'"{version}"')
@@ -57,5 +58,4 @@ class Release:
     @property
     def parler(self) -> Sequence[str]:
         """The start of a command line of `parler`."""
-        main = "import sys; sys.argv[0] = 'parler'; from parlerd.cli.main import entry; entry()"
-        return [str(self.python), "-I", "-c", main]
+        return [str(self.python), "-I", "-m", "_parler", "parler"]

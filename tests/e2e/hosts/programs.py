@@ -47,6 +47,7 @@ PROGRAMS: Final[tuple[Program, ...]] = (
         "@modelcontextprotocol/inspector/clients/launcher/build/index.js",
         node=True,
     ),
+    Program("mcpb", "@anthropic-ai/mcpb", "2.1.2", "@anthropic-ai/mcpb/dist/cli/cli.js", node=True),
     Program(
         "claude",
         "@anthropic-ai/claude-code-linux-x64",

@@ -85,13 +85,13 @@ class Sandbox:
         path = f"{file_of(NODE).parent}:/usr/bin:/bin"
         return {"HOME": str(self.somebody.user), "PATH": path, "TERM": "dumb", "LANG": "C.UTF-8", **OFFLINE, **QUIET}
 
-    def asks(self, *words: str, expect: int | None = 0, variables: Variables = NONE) -> str:
-        """What the host says to that, out and err."""
+    def asks(self, *words: str, expect: int | None = 0, variables: Variables = NONE, answers: str = "") -> str:
+        """What the host says to that, out and err; `answers` is what the person types."""
         ran = subprocess.run(
             [*command(self.program.name), *words],
             cwd=self.folder,
             env={**self.environment(), **variables},
-            stdin=subprocess.DEVNULL,
+            input=answers,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -1,0 +1,59 @@
+"""What system packages are made from, as the programs of their systems read it where they are here."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from configs.package import systems
+from configs.package.about import about
+from configs.package.files import put
+
+WHEEL = f"parlerd-{about().version}-py3-none-any.whl"
+
+
+def checked(*words: str | Path, without: str) -> str:
+    """What a program says that finds nothing wrong; the test is skipped where it is not here."""
+    if shutil.which(str(words[0])) is None:
+        pytest.skip(without)
+    ran = subprocess.run([str(word) for word in words], capture_output=True, text=True, timeout=60, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran.stdout + ran.stderr
+
+
+def test_the_image_is_built_as_builders_of_images_ask(tmp_path: Path) -> None:
+    put(tmp_path, systems.relay(about(), WHEEL))
+    hadolint = Path(sys.executable).parent / "hadolint"
+    checked(hadolint, tmp_path / "Dockerfile", without="hadolint has a program for this machine in no package")
+    text = (tmp_path / "Dockerfile").read_text()
+    assert "\nUSER 10001:10001\n" in text
+    assert "\nHEALTHCHECK " in text
+
+
+def test_the_unit_is_one_that_systemd_reads(tmp_path: Path) -> None:
+    unit = systems.relay(about(), WHEEL)["parler-relay.service"]
+    program = tmp_path / "parler"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    put(tmp_path, {"parler-relay.service": unit.replace("/usr/bin/parler ", f"{program} ")})
+    said = checked("systemd-analyze", "verify", tmp_path / "parler-relay.service", without="systemd is not here")
+    assert "parler-relay" not in said
+
+
+def test_the_formula_is_ruby_with_the_checksum_of_the_archive(tmp_path: Path) -> None:
+    text = systems.formula(about(), "ab" * 32)
+    put(tmp_path, {"parlerd.rb": text})
+    assert f'sha256 "{"ab" * 32}"' in text
+    checked("ruby", "-c", tmp_path / "parlerd.rb", without="ruby is not here")
+
+
+def test_the_folder_for_debian_is_read_by_its_own_tools(tmp_path: Path) -> None:
+    put(tmp_path, systems.debian(about(), WHEEL))
+    said = checked("dpkg-parsechangelog", "-l", tmp_path / "debian/changelog", without="dpkg's tools are not here")
+    assert f"Version: {about().version}-1\n" in said
+    assert (tmp_path / "debian" / "rules").stat().st_mode & 0o111
+    assert WHEEL in (tmp_path / "debian" / "rules").read_text()
