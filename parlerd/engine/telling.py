@@ -163,7 +163,9 @@ class Telling:
         page = await desk.library.page(room, view, reader.messages, limit=BEHIND + 1, skip_own=False)
         upto = min(end, page.end) if page.more else end
         beside = await self._beside(handle, room, reader, upto)
-        refilled = await refill(handle, room.state, me, page.messages)
+        # What was said while this was read is told by the next look, with what happened beside it.
+        within = [message for message in page.messages if message.header.position <= upto]
+        refilled = await refill(handle, room.state, me, within)
         shown = await self._reading.render(room.state, view, refilled.messages)
         # After the store was asked, so that nothing is shown that is not stored yet.
         room = await handle.quiet()
@@ -178,12 +180,13 @@ class Telling:
             return [await self._resync(room, roll, reader, end)]
         positions = [message.header.position for message in refilled.messages]
         if positions and (reader.armed is None or not reader.armed.covers(positions)):
-            await self._reading.mark(roll.room, me, [(reader.messages, page.end)], needed=False)
-        self._reading.note_seen(roll.room, me, page)
+            await self._reading.mark(roll.room, me, [(reader.messages, upto)], needed=False)
+        if len(within) == len(page.messages):
+            self._reading.note_seen(roll.room, me, page)
         found: list[_Found] = [*beside, *((at, "message", said) for at, said in zip(positions, shown, strict=True))]
         found.sort(key=lambda each: each[0])
         found += [(upto, "presence", said) for said in roll.shown(handle, room, moved)]
-        reader.messages = reader.rest = upto
+        reader.messages, reader.rest = upto, max(upto, reader.rest)
         reader.moves = roll.moves
         if upto < end:
             wait.again()

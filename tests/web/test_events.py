@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import trio
 import trio.testing
 
 from parlerd.core.model import MIN_LEASE_MS
+from parlerd.engine.library import PAGE_BYTES
 from parlerd.engine.telling import BEHIND
 from parlerd.operations import types as t
+from parlerd.store.port import Store
 from parlerd.web.streaming import BREATH_S
-from tests.support.engine import Party, Served, SteppedClock, engine_world, run
+from tests.support.engine import Party, PlugDriver, Served, SteppedClock, World, engine_world, run
 from tests.support.http import Client, OverHttp, minted, over_http
 from tests.support.room_state import put
 from tests.uplink.test_relayed import meeting_in
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -339,12 +344,66 @@ def test_whoever_comes_again_is_told_what_it_missed_and_nothing_twice() -> None:
     run(main)
 
 
+class _Ahead(PlugDriver):
+    """Does `then` once, right before somebody who has certain rooms alone reads of them."""
+
+    then: Callable[[], Awaitable[object]] | None = None
+
+    async def read(self, query: Callable[[Store], T]) -> T:
+        if self.then is not None and "DriverWithin" in query.__qualname__:
+            then, self.then = self.then, None
+            await then()
+        return await super().read(query)
+
+
+def test_what_is_said_while_the_log_is_read_is_told_once() -> None:
+    async def main() -> None:
+        world = World(driver=_Ahead)
+        async with world.serving() as home:
+            alice, bob = await home.agent("alice"), await home.agent("bob")
+            opened = await alice.open()
+            await home.admit(opened, bob)
+            token = (await minted(bob)).token
+            await alice.send("one")
+        # Nothing of the room is in memory now.
+        async with world.serving() as home, over_http(home) as web:
+            alice, bob = await home.agent("alice"), await home.agent("bob")
+            assert isinstance(home.driver, _Ahead)
+            home.driver.then = partial(alice.send, "two", room=opened.room)
+            stream = await House(home, web, alice, bob, opened.room, None, token, "").follow()
+            told = [(await stream.upto("message"))[-1]]
+            assert home.driver.then is None
+            await alice.send("three", room=opened.room)
+            told += [(await stream.upto("message"))[-1] for _ in range(2)]
+            assert [event.data["text"] for event in told] == ["one", "two", "three"]
+
+    run(main)
+
+
 def test_what_was_not_read_yet_comes_first() -> None:
     async def main() -> None:
         async with house() as at:
             await at.alice.send("before")
             stream = await at.follow()
             assert (await stream.upto("message"))[-1].data["text"] == "before"
+
+    run(main)
+
+
+def test_whoever_begins_is_told_no_change_from_before_however_much_it_has_to_read() -> None:
+    async def main() -> None:
+        async with house() as at:
+            long = "a" * (PAGE_BYTES // 12)
+            for number in range(16):
+                await at.alice.send(f"{number} {long}")
+                await put(at.alice, "turn", number)
+            stream = await at.follow()
+            await at.alice.send("last")
+            told = await stream.upto("message")
+            while told[-1].data.get("text") != "last":
+                told += await stream.upto("message")
+            assert [event.name for event in told if event.name in ("state", "resync")] == []
+            assert len([event for event in told if event.name == "message"]) == 17
 
     run(main)
 
