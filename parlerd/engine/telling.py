@@ -202,6 +202,7 @@ class Telling:
         """What happened beside messages up to a position, as far as this agent may know it; not all of it where it is
         more than `BEHIND`."""
         desk, me, owns = self._desk, reader.me, _owns(room, reader.me)
+        view = room.view(me)
         resolver = self._sight.resolver(room, me) if desk.rooms.is_here(room) else None
         found: list[_Found] = []
         tasks: dict[MessageId, Position] = {}
@@ -217,7 +218,9 @@ class Telling:
                     if owns and request is not None and request.state == "pending":
                         found.append((at, "request", request_shown(handle, request)))
                 elif (item := happened(room.state, fact.header, owns=owns)) is not None:
-                    found.append((at, "roster", item))
+                    # Who came and went while it was in the room no more is no news of the room that it is in.
+                    if can_see(view, position=at, visibility=None):
+                        found.append((at, "roster", item))
                 elif resolver is not None and (change := change_shown(room, resolver, fact)) is not None:
                     found.append((at, "state", change))
         for id, at in tasks.items():

@@ -316,6 +316,28 @@ def test_who_came_and_went_meanwhile_is_told_to_whoever_comes_again_once() -> No
     run(main)
 
 
+def test_who_came_and_went_while_it_was_in_the_room_no_more_is_not_told_to_whoever_came_back() -> None:
+    async def main() -> None:
+        async with engine_world() as home, over_http(home) as web:
+            alice, bob, carol = [await home.agent(name) for name in ("alice", "bob", "carol")]
+            opened = await alice.open(history="none")
+            await home.admit(opened, bob)
+            at = House(home, web, alice, bob, opened.room, opened.session_key, (await minted(bob)).token, "")
+            stream = await at.follow()
+            place = (await stream.next()).id
+            await stream.client.stream.aclose()
+            await bob.ask("room.leave", t.LeaveAsMember(room=opened.room), t.MemberGone)
+            await home.admit(opened, carol)
+            await carol.ask("room.leave", t.LeaveAsMember(room=opened.room), t.MemberGone)
+            await home.admit(opened, bob)
+            await alice.send("back again", room=opened.room)
+            told = await (await at.follow(place)).upto("message")
+            roster = [(event.data["event"], event.data["agent"]) for event in told if event.name == "roster"]
+            assert roster == [("left", "bob")]
+
+    run(main)
+
+
 def test_whoever_comes_again_is_told_what_it_missed_and_nothing_twice() -> None:
     async def main() -> None:
         async with house() as at:
