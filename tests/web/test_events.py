@@ -402,6 +402,42 @@ def test_what_is_said_while_the_log_is_read_is_told_once() -> None:
     run(main)
 
 
+def test_a_room_that_is_deleted_while_its_log_is_read_ends_the_stream() -> None:
+    async def main() -> None:
+        world = World(driver=_Ahead)
+        async with world.serving() as home:
+            alice, bob = await home.agent("alice"), await home.agent("bob")
+            opened = await alice.open()
+            await home.admit(opened, bob)
+            token = (await minted(bob)).token
+            place = ""
+            async with over_http(home) as web:
+                stream = await House(home, web, alice, bob, opened.room, None, token, "").follow()
+                place = (await stream.next()).id
+            await put(alice, "turn", 1, room=opened.room)
+        async with world.serving() as home, over_http(home) as web:
+            alice, bob = await home.agent("alice"), await home.agent("bob")
+            driver = home.driver
+            assert isinstance(driver, _Ahead)
+
+            async def gone() -> None:
+                deleting = t.DeleteRoom(room=opened.room, confirmed=True)
+                await (await home.person()).ask("room.delete", deleting, t.DeletedRoom)
+
+            async def then() -> None:
+                # The page of messages comes first, and then what is beside it.
+                driver.then = gone
+
+            driver.then = then
+            stream = await House(home, web, alice, bob, opened.room, None, token, "").follow(place)
+            end = (await stream.upto("end"))[-1]
+            assert driver.then is None
+            # Whoever comes again hears more.
+            assert (end.data["error"]["code"], end.id) == ("store_failed", "")
+
+    run(main)
+
+
 def test_what_was_not_read_yet_comes_first() -> None:
     async def main() -> None:
         async with house() as at:
