@@ -170,7 +170,7 @@ class Telling:
         # After the store was asked, so that nothing is shown that is not stored yet.
         room = await handle.quiet()
         roll.look(handle, room)
-        moved = roll.since(reader.moves)
+        moved, moves = roll.since(reader.moves), roll.moves
         if room.view(me) != view:
             # It left the room or came back meanwhile: what was read may be too much or too little now.
             wait.again()
@@ -186,8 +186,7 @@ class Telling:
         found: list[_Found] = [*beside, *((at, "message", said) for at, said in zip(positions, shown, strict=True))]
         found.sort(key=lambda each: each[0])
         found += [(upto, "presence", said) for said in roll.shown(handle, room, moved)]
-        reader.messages, reader.rest = upto, max(upto, reader.rest)
-        reader.moves = roll.moves
+        reader.messages, reader.rest, reader.moves = upto, max(upto, reader.rest), moves
         if upto < end:
             wait.again()
         elif over:

@@ -20,7 +20,7 @@ from parlerd.engine.telling import BEHIND
 from parlerd.operations import types as t
 from parlerd.store.port import Store
 from parlerd.web.streaming import BREATH_S
-from tests.support.engine import Party, PlugDriver, Served, SteppedClock, World, engine_world, run
+from tests.support.engine import Party, PlugDriver, Served, SteppedClock, World, engine_world, run, settle
 from tests.support.http import Client, OverHttp, minted, over_http
 from tests.support.room_state import put
 from tests.uplink.test_relayed import meeting_in
@@ -434,6 +434,28 @@ def test_a_room_that_is_deleted_while_its_log_is_read_ends_the_stream() -> None:
             assert driver.then is None
             # Whoever comes again hears more.
             assert (end.data["error"]["code"], end.id) == ("store_failed", "")
+
+    run(main)
+
+
+def test_who_changed_while_another_is_told_is_told_to_whoever_begins_meanwhile() -> None:
+    async def main() -> None:
+        async with house() as at:
+            other = await at.follow(token=(await minted(at.alice)).token)
+            await at.alice.send("not read yet")
+            await other.upto("message")
+            # What it is shown first is put on record, and that takes a while.
+            at.home.plug.lag = 1.0
+            stream = await at.follow()
+            await stream.next()
+            await settle()
+            await at.alice.ask("agent.presence", t.StatePresence(status="busy"), t.PresenceIs)
+            await other.upto("presence")
+            told = await stream.upto("message")
+            for text in ("next", "last"):
+                await at.alice.send(text, room=at.room)
+                told += await stream.upto("message")
+            assert [event.name for event in told].count("presence") == 1
 
     run(main)
 
