@@ -371,6 +371,9 @@ class _Ahead(PlugDriver):
 
     then: Callable[[], Awaitable[object]] | None = None
 
+    def before_reading(self, then: Callable[[], Awaitable[object]]) -> None:
+        self.then = then
+
     async def read(self, query: Callable[[Store], T]) -> T:
         if self.then is not None and "DriverWithin" in query.__qualname__:
             then, self.then = self.then, None
@@ -391,7 +394,7 @@ def test_what_is_said_while_the_log_is_read_is_told_once() -> None:
         async with world.serving() as home, over_http(home) as web:
             alice, bob = await home.agent("alice"), await home.agent("bob")
             assert isinstance(home.driver, _Ahead)
-            home.driver.then = partial(alice.send, "two", room=opened.room)
+            home.driver.before_reading(partial(alice.send, "two", room=opened.room))
             stream = await House(home, web, alice, bob, opened.room, None, token, "").follow()
             told = [(await stream.upto("message"))[-1]]
             assert home.driver.then is None
@@ -426,9 +429,9 @@ def test_a_room_that_is_deleted_while_its_log_is_read_ends_the_stream() -> None:
 
             async def then() -> None:
                 # The page of messages comes first, and then what is beside it.
-                driver.then = gone
+                driver.before_reading(gone)
 
-            driver.then = then
+            driver.before_reading(then)
             stream = await House(home, web, alice, bob, opened.room, None, token, "").follow(place)
             end = (await stream.upto("end"))[-1]
             assert driver.then is None
