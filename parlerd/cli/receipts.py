@@ -86,12 +86,15 @@ def _list(ctx: Context, args: Namespace) -> int:
     ]
     if rows:
         ctx.out.table(("Fact", "Number", "Operation", "When"), rows)
+    elif found.before:
+        ctx.out.say("You did nothing of which there is a receipt in the part of the room that was looked through.")
     else:
         ctx.out.say("You did nothing here of which there is a receipt.")
     if found.before:
         ctx.out.note("There is more before these:")
+        # A place may begin with a dash, and is no option then.
         ctx.out.note(
-            f"parler receipt list --before {found.before}" + (f" --room {quote(args.room)}" if args.room else "")
+            f"parler receipt list --before={found.before}" + (f" --room {quote(args.room)}" if args.room else "")
         )
     return DONE
 

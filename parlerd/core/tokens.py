@@ -183,8 +183,9 @@ class Tokens(Facet[TokensState]):
             raise Refused("token_used_up", "As many rooms were opened with this token as it is for.", hint=_WHO_OPENS)
 
     def opens_left(self, token: Token) -> int:
-        """How many rooms may still be opened with a token: as many as with each that it was made of."""
-        return max(0, min(each.opens - each.opened for each in self._line(token.id)))
+        """How many rooms may still be opened with a token: as many as with each that it was made of, and none with one
+        that was revoked."""
+        return max(0, min((each.opens - each.opened for each in self._line(token.id)), default=0))
 
     def _line(self, id: str) -> Iterator[Token]:
         """A token, and those that it was made of."""

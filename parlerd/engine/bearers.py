@@ -25,7 +25,7 @@ from parlerd.core import commands as c
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.grants import joiner_of
 from parlerd.core.identities import AgentRecord
-from parlerd.core.model import AgentId, By, KeyId, Millis, RoomId, TokenKind
+from parlerd.core.model import HOME_ROOM, AgentId, By, KeyId, Millis, RoomId, TokenKind
 from parlerd.core.tokens import DAY_MS, Join, Token
 from parlerd.engine.authority import of_joining_token, of_token
 from parlerd.engine.callers import Caller, Facts, PeerProcess
@@ -267,7 +267,9 @@ class Tokens:
             try:
                 await desk.rooms.home.submit(command, by)
             except ParlerError:
-                await end_key(desk, by, handle.room, digest)
+                # By the home itself: the token of whoever asked may be why, and nothing is done with that any more.
+                home = msgspec.structs.replace(by, session=HOME_ROOM)
+                await end_key(desk, home, handle.room, digest)
                 raise
         return text, self._found(digest, now)
 

@@ -508,11 +508,8 @@ class _Walk:
         followed, begun_at = self._followed, self._followed.at
         is_full = False
         while followed.at < self._upto and not is_full:
-            facts = await self._library.whole_facts(self._room, followed.at, self._upto, FACTS)
-            if not facts:
-                # The log ends before the room does. Whoever follows comes again, when the room is what its log says.
-                raise StoreError("store_failed")
-            for fact in facts:
+            # Where the log ends before the room does, whoever follows comes again, when the room is what its log says.
+            for fact in await self._library.whole_facts(self._room, followed.at, self._upto, FACTS):
                 is_full = not await self._take(fact)
                 if is_full:
                     break

@@ -25,7 +25,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from parlerd.bounded import Bounded
 from parlerd.core import events as e
-from parlerd.core.errors import Refused
+from parlerd.core.errors import Refused, StoreError
 from parlerd.core.model import (
     HOME_ROOM,
     AgentId,
@@ -430,12 +430,21 @@ class Library:
         return await (self._driver.look if len(asked) <= FEW_BODIES else self._driver.read)(look)
 
     async def whole_facts(self, room: Room, after: Position, upto: Position, limit: int) -> list[NewFact]:
-        """At most `limit` of the facts in (after, upto] with their bodies: from memory when they are the newest."""
+        """At most `limit` of the facts in (after, upto] with their bodies: from memory when they are the newest. One at
+        least, where there should be any, so that whoever goes on from fact to fact comes to the end. Raises
+        `StoreError(store_failed)` where the log ends before the room does: it may be deleted meanwhile."""
         recent = self._recent(room)
         if recent is not None and (known := recent.after(after, upto)) is not None:
             return known[:limit]
         name, limit = room.state.room, min(limit, upto - after)
-        return await self._driver.read(lambda store: store.whole_facts(name, after, limit))
+
+        def look(store: Store) -> list[NewFact]:
+            found = store.whole_facts(name, after, limit)
+            if limit > 0 and not found:
+                raise StoreError("store_failed")
+            return found
+
+        return await self._driver.read(look)
 
     def newest_facts(self, room: Room, after: Position) -> list[NewFact] | None:
         """The facts of a room after a position with their bodies, without waiting; None where memory does not hold all

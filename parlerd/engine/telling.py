@@ -163,12 +163,14 @@ class Telling:
         page = await desk.library.page(room, view, reader.messages, limit=BEHIND + 1, skip_own=False)
         upto = min(end, page.end) if page.more else end
         beside = await self._beside(handle, room, reader, upto)
-        refilled = await refill(handle, room.state, me, page.messages)
+        # What was said while this was read is told by the next look, with what happened beside it.
+        within = [message for message in page.messages if message.header.position <= upto]
+        refilled = await refill(handle, room.state, me, within)
         shown = await self._reading.render(room.state, view, refilled.messages)
         # After the store was asked, so that nothing is shown that is not stored yet.
         room = await handle.quiet()
         roll.look(handle, room)
-        moved = roll.since(reader.moves)
+        moved, moves = roll.since(reader.moves), roll.moves
         if room.view(me) != view:
             # It left the room or came back meanwhile: what was read may be too much or too little now.
             wait.again()
@@ -178,13 +180,13 @@ class Telling:
             return [await self._resync(room, roll, reader, end)]
         positions = [message.header.position for message in refilled.messages]
         if positions and (reader.armed is None or not reader.armed.covers(positions)):
-            await self._reading.mark(roll.room, me, [(reader.messages, page.end)], needed=False)
-        self._reading.note_seen(roll.room, me, page)
+            await self._reading.mark(roll.room, me, [(reader.messages, upto)], needed=False)
+        if len(within) == len(page.messages):
+            self._reading.note_seen(roll.room, me, page)
         found: list[_Found] = [*beside, *((at, "message", said) for at, said in zip(positions, shown, strict=True))]
         found.sort(key=lambda each: each[0])
         found += [(upto, "presence", said) for said in roll.shown(handle, room, moved)]
-        reader.messages = reader.rest = upto
-        reader.moves = roll.moves
+        reader.messages, reader.rest, reader.moves = upto, max(upto, reader.rest), moves
         if upto < end:
             wait.again()
         elif over:
@@ -199,6 +201,7 @@ class Telling:
         """What happened beside messages up to a position, as far as this agent may know it; not all of it where it is
         more than `BEHIND`."""
         desk, me, owns = self._desk, reader.me, _owns(room, reader.me)
+        view = room.view(me)
         resolver = self._sight.resolver(room, me) if desk.rooms.is_here(room) else None
         found: list[_Found] = []
         tasks: dict[MessageId, Position] = {}
@@ -214,7 +217,9 @@ class Telling:
                     if owns and request is not None and request.state == "pending":
                         found.append((at, "request", request_shown(handle, request)))
                 elif (item := happened(room.state, fact.header, owns=owns)) is not None:
-                    found.append((at, "roster", item))
+                    # Who came and went while it was in the room no more is no news of the room that it is in.
+                    if can_see(view, position=at, visibility=None):
+                        found.append((at, "roster", item))
                 elif resolver is not None and (change := change_shown(room, resolver, fact)) is not None:
                     found.append((at, "state", change))
         for id, at in tasks.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -200,12 +201,22 @@ def test_what_was_done_is_listed_and_where_to_go_on(shell: Shell) -> None:
     ran = shell.run("receipt", "list", "--room", "my room", "--limit", "1000", terminal=True)
     assert ran.code == 0
     assert re.search(r"m_1 +.*4 +.*message\.send", ran.stdout)
-    assert "parler receipt list --before PLACE --room 'my room'" in ran.stderr
+    assert "parler receipt list --before=PLACE --room 'my room'" in ran.stderr
     assert shell.daemon.asked[-1].params == t.ListReceipts(room="my room", limit=t.MAX_LISTED)
     document = json.loads(shell.run("receipt", "list", "--before", "PLACE", "--json").stdout)
     assert (document["receipts"][1]["number"], document["before"]) == (None, "PLACE")
     assert shell.daemon.asked[-1].params == t.ListReceipts(before="PLACE")
     assert "nothing" in shell.run("receipt", "list", terminal=True).stdout
+
+
+def test_the_command_that_goes_on_is_good_whatever_the_place(shell: Shell) -> None:
+    found = t.ReceiptList(room="r_1", receipts=[], before="-PLACE_")
+    shell.daemon.answers("receipt.list", found, found)
+    ran = shell.run("receipt", "list", terminal=True)
+    assert "looked through" in ran.stdout
+    (line,) = [line for line in ran.stderr.splitlines() if "--before" in line]
+    assert shell.run(*shlex.split(line)[1:]).code == 0
+    assert shell.daemon.asked[-1].params == t.ListReceipts(before="-PLACE_")
 
 
 # -- with what is done -------------------------------------------------------------------------------------

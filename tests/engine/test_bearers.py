@@ -6,6 +6,7 @@ import logging
 import string
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
 from parlerd.store.sqlite import SqliteStore
 from tests.support.engine import (
+    HookDriver,
     Party,
     PlugDriver,
     Served,
@@ -868,5 +870,24 @@ def test_a_session_is_called_as_it_is_asked_or_is_not_opened() -> None:
             assert (await alice.ask("session.open", named, t.OpenedSession)).room == opened.room
             assert (await alice.refused("session.open", t.OpenSession(name="Team.1"))).code == "room_exists"
             assert (await alice.refused("session.open", t.OpenSession(name="no name"))).code == "invalid_name"
+
+    run(main)
+
+
+def test_a_token_that_is_revoked_while_the_tokens_are_listed_is_no_fault() -> None:
+    async def main() -> None:
+        world = World(driver=HookDriver)
+        async with world.serving() as served:
+            alice = await served.agent("alice")
+            await alice.open()
+            gone = await mint(alice)
+        # The room of the token is read before it is listed.
+        async with world.serving() as served:
+            alice = await served.agent("alice")
+            assert isinstance(served.driver, HookDriver)
+            await settle()
+            served.driver.then = partial(revoke, alice, gone.info.id)
+            await listed(alice)
+            assert await listed(alice) == []
 
     run(main)

@@ -15,8 +15,10 @@ from parlerd.core import tokens as bounds
 from parlerd.core.errors import Refused, StoreError
 from parlerd.core.model import Position, RoomId
 from parlerd.core.tokens import DAY_MS
+from parlerd.engine import bearers
 from parlerd.engine.authority import of_visitor
 from parlerd.engine.callers import Caller, Facts, PeerProcess
+from parlerd.engine.join_keys import make_key
 from parlerd.engine.newcomers import HOST
 from parlerd.identity import tokens
 from parlerd.operations import types as t
@@ -212,6 +214,26 @@ def test_what_an_agent_mints_is_no_wider_than_its_own_token_and_for_a_room_that_
             keys = served.engine.rooms.open_actor(room)  # type: ignore[arg-type]
             assert keys is not None
             assert sum(not key.revoked for key in keys.aggregate.state.keys.values()) == 2
+
+    run(main)
+
+
+def test_a_token_that_ends_while_another_is_made_of_it_leaves_no_key_in_the_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, agent, room = await minter(served)
+            [held] = (await alice.ask("token.list", t.ListTokens(), t.TokenList)).tokens
+
+            async def made(*about: Any, **more: Any) -> None:
+                await make_key(*about, **more)
+                await alice.ask("token.revoke", t.RevokeToken(id=held.id), t.RevokedToken)
+
+            monkeypatch.setattr(bearers, "make_key", made)
+            assert (await agent.refused("token.narrow", narrow())).code == "token_invalid"
+            state = (await served.engine.rooms.get(RoomId(room))).aggregate.state
+            assert sum(not key.revoked for key in state.keys.values()) == 1
 
     run(main)
 

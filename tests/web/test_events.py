@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import trio
 import trio.testing
 
 from parlerd.core.model import MIN_LEASE_MS
+from parlerd.engine.library import PAGE_BYTES
 from parlerd.engine.telling import BEHIND
 from parlerd.operations import types as t
+from parlerd.store.port import Store
 from parlerd.web.streaming import BREATH_S
-from tests.support.engine import Party, Served, SteppedClock, engine_world, run
+from tests.support.engine import Party, PlugDriver, Served, SteppedClock, World, engine_world, run, settle
 from tests.support.http import Client, OverHttp, minted, over_http
 from tests.support.room_state import put
 from tests.uplink.test_relayed import meeting_in
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -311,6 +316,28 @@ def test_who_came_and_went_meanwhile_is_told_to_whoever_comes_again_once() -> No
     run(main)
 
 
+def test_who_came_and_went_while_it_was_in_the_room_no_more_is_not_told_to_whoever_came_back() -> None:
+    async def main() -> None:
+        async with engine_world() as home, over_http(home) as web:
+            alice, bob, carol = [await home.agent(name) for name in ("alice", "bob", "carol")]
+            opened = await alice.open(history="none")
+            await home.admit(opened, bob)
+            at = House(home, web, alice, bob, opened.room, opened.session_key, (await minted(bob)).token, "")
+            stream = await at.follow()
+            place = (await stream.next()).id
+            await stream.client.stream.aclose()
+            await bob.ask("room.leave", t.LeaveAsMember(room=opened.room), t.MemberGone)
+            await home.admit(opened, carol)
+            await carol.ask("room.leave", t.LeaveAsMember(room=opened.room), t.MemberGone)
+            await home.admit(opened, bob)
+            await alice.send("back again", room=opened.room)
+            told = await (await at.follow(place)).upto("message")
+            roster = [(event.data["event"], event.data["agent"]) for event in told if event.name == "roster"]
+            assert roster == [("left", "bob")]
+
+    run(main)
+
+
 def test_whoever_comes_again_is_told_what_it_missed_and_nothing_twice() -> None:
     async def main() -> None:
         async with house() as at:
@@ -339,12 +366,127 @@ def test_whoever_comes_again_is_told_what_it_missed_and_nothing_twice() -> None:
     run(main)
 
 
+class _Ahead(PlugDriver):
+    """Does `then` once, right before somebody who has certain rooms alone reads of them."""
+
+    then: Callable[[], Awaitable[object]] | None = None
+
+    def before_reading(self, then: Callable[[], Awaitable[object]]) -> None:
+        self.then = then
+
+    async def read(self, query: Callable[[Store], T]) -> T:
+        if self.then is not None and "DriverWithin" in query.__qualname__:
+            then, self.then = self.then, None
+            await then()
+        return await super().read(query)
+
+
+def test_what_is_said_while_the_log_is_read_is_told_once() -> None:
+    async def main() -> None:
+        world = World(driver=_Ahead)
+        async with world.serving() as home:
+            alice, bob = await home.agent("alice"), await home.agent("bob")
+            opened = await alice.open()
+            await home.admit(opened, bob)
+            token = (await minted(bob)).token
+            await alice.send("one")
+        # Nothing of the room is in memory now.
+        async with world.serving() as home, over_http(home) as web:
+            alice, bob = await home.agent("alice"), await home.agent("bob")
+            assert isinstance(home.driver, _Ahead)
+            home.driver.before_reading(partial(alice.send, "two", room=opened.room))
+            stream = await House(home, web, alice, bob, opened.room, None, token, "").follow()
+            told = [(await stream.upto("message"))[-1]]
+            assert home.driver.then is None
+            await alice.send("three", room=opened.room)
+            told += [(await stream.upto("message"))[-1] for _ in range(2)]
+            assert [event.data["text"] for event in told] == ["one", "two", "three"]
+
+    run(main)
+
+
+def test_a_room_that_is_deleted_while_its_log_is_read_ends_the_stream() -> None:
+    async def main() -> None:
+        world = World(driver=_Ahead)
+        async with world.serving() as home:
+            alice, bob = await home.agent("alice"), await home.agent("bob")
+            opened = await alice.open()
+            await home.admit(opened, bob)
+            token = (await minted(bob)).token
+            place = ""
+            async with over_http(home) as web:
+                stream = await House(home, web, alice, bob, opened.room, None, token, "").follow()
+                place = (await stream.next()).id
+            await put(alice, "turn", 1, room=opened.room)
+        async with world.serving() as home, over_http(home) as web:
+            alice, bob = await home.agent("alice"), await home.agent("bob")
+            driver = home.driver
+            assert isinstance(driver, _Ahead)
+
+            async def gone() -> None:
+                deleting = t.DeleteRoom(room=opened.room, confirmed=True)
+                await (await home.person()).ask("room.delete", deleting, t.DeletedRoom)
+
+            async def then() -> None:
+                # The page of messages comes first, and then what is beside it.
+                driver.before_reading(gone)
+
+            driver.before_reading(then)
+            stream = await House(home, web, alice, bob, opened.room, None, token, "").follow(place)
+            end = (await stream.upto("end"))[-1]
+            assert driver.then is None
+            # Whoever comes again hears more.
+            assert (end.data["error"]["code"], end.id) == ("store_failed", "")
+
+    run(main)
+
+
+def test_who_changed_while_another_is_told_is_told_to_whoever_begins_meanwhile() -> None:
+    async def main() -> None:
+        async with house() as at:
+            other = await at.follow(token=(await minted(at.alice)).token)
+            await at.alice.send("not read yet")
+            await other.upto("message")
+            # What it is shown first is put on record, and that takes a while.
+            at.home.plug.lag = 1.0
+            stream = await at.follow()
+            await stream.next()
+            await settle()
+            await at.alice.ask("agent.presence", t.StatePresence(status="busy"), t.PresenceIs)
+            await other.upto("presence")
+            told = await stream.upto("message")
+            for text in ("next", "last"):
+                await at.alice.send(text, room=at.room)
+                told += await stream.upto("message")
+            assert [event.name for event in told].count("presence") == 1
+
+    run(main)
+
+
 def test_what_was_not_read_yet_comes_first() -> None:
     async def main() -> None:
         async with house() as at:
             await at.alice.send("before")
             stream = await at.follow()
             assert (await stream.upto("message"))[-1].data["text"] == "before"
+
+    run(main)
+
+
+def test_whoever_begins_is_told_no_change_from_before_however_much_it_has_to_read() -> None:
+    async def main() -> None:
+        async with house() as at:
+            long = "a" * (PAGE_BYTES // 12)
+            for number in range(16):
+                await at.alice.send(f"{number} {long}")
+                await put(at.alice, "turn", number)
+            stream = await at.follow()
+            await at.alice.send("last")
+            told = await stream.upto("message")
+            while told[-1].data.get("text") != "last":
+                told += await stream.upto("message")
+            assert [event.name for event in told if event.name in ("state", "resync")] == []
+            assert len([event for event in told if event.name == "message"]) == 17
 
     run(main)
 
