@@ -5,8 +5,9 @@ with 16 connections that have one message under way each. A send is timed from i
 heard, and the figure is its median over HTTP divided by the median over the socket in the same round. Both clients are
 bare: what is made before a call is sent and what is read of its answer costs next to nothing.
 
-A reader waits in a long poll, on a connection of its own. The daemon's private memory is read before and after they
-come, in several homes. There are as many readers as the door takes, which is fewer than the thousand of the floor.
+A reader waits in a long poll or follows a room as a stream, on a connection of its own: to a daemon, and over TLS to a
+relay. The private memory of the process is read before and after they come, in several homes; the first few, for which
+code is loaded, came before. There are as many readers as the door takes, which is fewer than the thousand of the floor.
 """
 
 from __future__ import annotations
@@ -15,26 +16,32 @@ import contextlib
 import json
 import selectors
 import socket
+import ssl
 import statistics
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
-from benchmarks import common
+from benchmarks import common, relays
 from parlerd.cli.demo_home import DemoHome
 from parlerd.operations import types as t
 from parlerd.web.app import MAX_CALLS
 from parlerd.web.door import MAX_CONNECTIONS
+from relay.web import MAX_CONNECTIONS as RELAY_CONNECTIONS
 
 SEND_FLOORS: Final = {1: 2.0, 16: None}
 """In sends over the socket, by how many are under way; none is stated for many. Source of all floors: contract spec,
 Floors."""
-READER_FLOOR_KB: Final = 20.0
+READER_FLOORS_KB: Final = {"daemon": 20.0, "relay": 40.0}
+WAYS: Final = {"waits in a long poll": "messages?wait_ms=50000", "follows a room": "events"}
+"""How a reader waits, and what it asks for of its room."""
 DESCRIPTION_FLOOR: Final = 200_000
 SPARE: Final = 2
 """Connections that readers leave free."""
-WAIT_MS: Final = 50_000
+FIRST: Final = 16
+"""Readers that come before memory is measured."""
 SETTLE_S: Final = 0.5
 WARM_UP: Final = 50
 _CHUNK: Final = 64 * 1024
@@ -76,10 +83,14 @@ class SocketLine:
 class HttpLine:
     """Sends one request again and again, as in `GET /v1/me`, on one connection."""
 
-    def __init__(self, url: str, line: str, token: str = "", body: object = None) -> None:
+    def __init__(
+        self, url: str, line: str, token: str = "", body: object = None, trusts: ssl.SSLContext | None = None
+    ) -> None:
         at = urlsplit(url)
         self._sock = socket.create_connection((at.hostname, at.port), common.PATIENCE_S)
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if trusts is not None:
+            self._sock = trusts.wrap_socket(self._sock, server_hostname=at.hostname)
         payload = b"" if body is None else json.dumps(body).encode()
         fields = [f"{line} HTTP/1.1", f"Host: {at.netloc}", f"Content-Length: {len(payload)}"]
         fields += [f"Authorization: Bearer {token}"] if token else []
@@ -101,6 +112,12 @@ class HttpLine:
         self.answer = body
         if head.split(b" ", 2)[1] not in (b"200", b"201"):
             raise RuntimeError(body.decode() or head.decode())
+
+    def hear_hello(self) -> None:
+        """Wait until a stream has begun."""
+        data = b""
+        while b"event: hello" not in data:
+            data += self._receive()
 
     def fileno(self) -> int:
         return self._sock.fileno()
@@ -184,41 +201,87 @@ def latencies(lines: list[Line], count: int) -> list[float]:
     return found
 
 
+class Door(NamedTuple):
+    """Where readers come in: its base URL, the process behind it, a room, tokens, and whom a client trusts there."""
+
+    url: str
+    pid: int
+    room: str
+    tokens: list[str]
+    trusts: ssl.SSLContext | None = None
+
+
 def readers(report: common.Report, place: Path | None, runs: int, wanted: int) -> None:
-    """The daemon's memory for each of as many readers as wait at once."""
-    count = min(wanted, MAX_CONNECTIONS - SPARE)
-    tokens = -(-count // MAX_CALLS)
-    grown: list[float] = []
-    for _ in range(runs):
+    """The memory for each of as many readers as wait at once, at both doors."""
+    for of, most in (("daemon", MAX_CONNECTIONS), ("relay", RELAY_CONNECTIONS)):
+        count = min(wanted, most - SPARE)
+        tokens = -(-count // MAX_CALLS)
+        for way, path in WAYS.items():
+            grown: list[float] = []
+            for _ in range(runs):
+                with door(of, place, tokens) as opened_door:
+                    grown.append(memory_of_readers(opened_door, path, count))
+            note = (
+                f"{count} readers with {tokens} tokens, where the floor is for 1,000: the door takes {most}"
+                f" connections, and {MAX_CALLS} calls a token"
+            )
+            name = f"private memory of the {of} for a reader that {way}{', over TLS' if of == 'relay' else ''}"
+            report.add(common.spread(name, "KB", grown, floor=READER_FLOORS_KB[of], note=note))
+
+
+@contextlib.contextmanager
+def door(of: str, place: Path | None, tokens: int) -> Iterator[Door]:
+    """The door of a daemon, or of a relay, in a throw-away home."""
+    if of == "daemon":
         with common.home(place) as made:
-            grown.append(memory_of_readers(made, count, tokens))
-    note = (
-        f"{count} readers with {tokens} tokens, where the floor is for 1,000: the door takes {MAX_CONNECTIONS}"
-        f" connections, and {MAX_CALLS} calls a token"
-    )
-    name = "private memory of the daemon for a reader that waits over HTTP"
-    report.add(common.spread(name, "KB", grown, floor=READER_FLOOR_KB, note=note))
+            room = common.room_of(made, "ann", "bob")
+            url, texts = opened(made, "bob", room, tokens)
+            yield Door(url, made.daemon(), room, texts)
+        return
+    with relays.running(place) as relay, relays.home(relay, place) as made:
+        room = relays.room_of(made, "ann")
+        with common.RawConnection(made, as_name="ann") as owner:
+            minted = [
+                owner.call("token.mint", t.MintToken(room=room, name=f"reader-{number}")) for number in range(tokens)
+            ]
+        trusts = ssl.create_default_context(cafile=minted[0].authority_file)
+        for each in minted:
+            acknowledge(minted[0].url, room, each.token, trusts)
+        yield Door(minted[0].url, relay.pid, room, [each.token for each in minted], trusts)
 
 
-def memory_of_readers(made: DemoHome, count: int, tokens: int) -> float:
-    """Kilobytes of the daemon for each of so many readers."""
-    room = common.room_of(made, "ann", "bob")
-    url, texts = opened(made, "bob", room, tokens)
-    path = f"GET /v1/rooms/{room}/messages?wait_ms="
-    # The first call with a token loads code, and makes what is kept of the token.
-    for text in texts:
-        with contextlib.closing(HttpLine(url, f"{path}1", text)) as first:
-            first.ask()
-            first.hear()
+def acknowledge(url: str, room: str, token: str, trusts: ssl.SSLContext) -> None:
+    """Take in what was said before the agent of a token came, so that it waits."""
+    with contextlib.closing(HttpLine(url, f"GET /v1/rooms/{room}/messages", token, trusts=trusts)) as line:
+        line.ask()
+        line.hear()
+    read = {"cursor": json.loads(line.answer)["cursor"]}
+    with contextlib.closing(HttpLine(url, f"POST /v1/rooms/{room}/commit", token, read, trusts)) as line:
+        line.ask()
+        line.hear()
+
+
+def memory_of_readers(at: Door, path: str, count: int) -> float:
+    """Kilobytes of the process for each of so many readers."""
+    line, is_stream = f"GET /v1/rooms/{at.room}/{path}", path == WAYS["follows a room"]
     with contextlib.ExitStack() as stack, selectors.DefaultSelector() as answered:
-        before = common.memory(made.daemon())["private"]
-        for number in range(count):
-            reader = stack.enter_context(contextlib.closing(HttpLine(url, f"{path}{WAIT_MS}", texts[number % tokens])))
-            answered.register(reader.fileno(), selectors.EVENT_READ)
-            reader.ask()
-        if answered.select(SETTLE_S):
-            raise RuntimeError("a reader does not wait")
-        return (common.memory(made.daemon())["private"] - before) * 1024 / count
+
+        def come(numbers: range) -> None:
+            for number in numbers:
+                token = at.tokens[number % len(at.tokens)]
+                reader = stack.enter_context(contextlib.closing(HttpLine(at.url, line, token, trusts=at.trusts)))
+                reader.ask()
+                if is_stream:
+                    reader.hear_hello()
+                else:
+                    answered.register(reader.fileno(), selectors.EVENT_READ)
+            if answered.select(SETTLE_S):
+                raise RuntimeError("a reader does not wait")
+
+        come(range(FIRST))
+        before = common.memory(at.pid)["private"]
+        come(range(FIRST, count))
+        return (common.memory(at.pid)["private"] - before) * 1024 / (count - FIRST)
 
 
 def description(report: common.Report, made: DemoHome) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Final
 ROOT: Final = Path(__file__).resolve().parents[2]
 """The checkout."""
 _VERSION: Final = re.compile(r'^__version__ = "([^"]+)"$', re.MULTILINE)
-_CONTRACT: Final = re.compile(r'^CONTRACT: Final = "([^"]+)"$', re.MULTILINE)
+_CONTRACT: Final = re.compile(r'^CONTRACTS: Final = \(.*"([^"]+)",?\)$', re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def about(root: Path = ROOT) -> About:
         keywords=tuple(project["keywords"]),
         python=project["requires-python"],
         namespace=data["tool"]["parler"]["namespace"],
-        contract=_only(_CONTRACT, root / "parlerd" / "web" / "description.py"),
+        contract=_only(_CONTRACT, root / "parlerd" / "operations" / "contracts.py"),
         needs=tuple(project["dependencies"]),
     )
 

@@ -106,8 +106,11 @@ def _contracts(root: Path, found: About, last: str) -> Step:
     released = _git(root, "ls-tree", "-r", "--name-only", last, "--", _CONTRACTS).split() if last else []
     changed = [name for name in released if _git(root, "diff", "--name-only", last, "--", name)]
     if changed:
-        fix = "Give it back its text, and give what changed a new date in parlerd/web/description.py."
+        fix = "Give it back its text, and give what changed a new date in parlerd/operations/contracts.py."
         return Step("contract", f"{Path(changed[0]).name} was released with {last} and is another one now", fix)
+    frozen = root / _CONTRACTS / "frozen.txt"
+    if not frozen.exists() or found.contract not in frozen.read_text(encoding="utf-8"):
+        return Step("contract", f"{file.name} is not frozen", "Freeze it: python -m parlerd.web.describing --freeze")
     return Step("contract", f"of {found.contract}; {len(released)} were released before and are as they were")
 
 

@@ -304,6 +304,7 @@ HANDLERS: Final = {
         section=_SECTION,
         rank=130,
         examples=("parler action register --file stoke.json",),
+        gives_receipt=True,
     ),
     "action list": Handler(
         _list_arguments,
@@ -318,8 +319,14 @@ HANDLERS: Final = {
         section=_SECTION,
         rank=150,
         examples=("parler action invoke stoke_fire", 'parler action invoke craft --params \'{"item": "trap"}\''),
+        gives_receipt=True,
     ),
     "action delete": Handler(
-        _delete_arguments, _delete, section=_SECTION, rank=160, examples=("parler action delete stoke_fire",)
+        _delete_arguments,
+        _delete,
+        section=_SECTION,
+        rank=160,
+        examples=("parler action delete stoke_fire",),
+        gives_receipt=True,
     ),
 }

@@ -83,6 +83,10 @@ class Context:
         self.words = words
         """What was typed after `parler`."""
         self.stdin = stdin if stdin is not None else sys.stdin.buffer
+        self.wants_receipt = False
+        """Whether what is done brings its receipt along."""
+        self._receipts: list[str] = []
+        """The receipts of what this command did, in the order in which it was done."""
         self.monotonic: Callable[[], float] = time.monotonic
         """The steady clock, in seconds. Tests replace this and the next two."""
         self.now: Callable[[], float] = time.time
@@ -110,8 +114,37 @@ class Context:
         client = self.client(start=start)
         with self.out.progress("Waiting for the daemon's answer"):
             result = client.call(op, params, timeout=ANSWER_S + wait_ms / 1000)
+        if self.wants_receipt:
+            result = self._with_receipt(client, result)
         assert isinstance(result, answer), f"{op} answered with {type(result).__name__}"
         return result
+
+    def _with_receipt(self, client: ClientLike, result: Result) -> Result:
+        """The answer of a write with its receipt. What was done is done, also where no receipt can be had now."""
+        import msgspec
+
+        from parlerd.operations.types import GetReceipt, ReceiptGiven, ReceiptRef
+
+        named = getattr(result, "receipt", None)
+        if not isinstance(named, ReceiptRef):
+            return result
+        params = GetReceipt(id=named.fact, room=getattr(result, "room", None))
+        try:
+            given = client.call("receipt.get", params, timeout=ANSWER_S)
+        except ParlerError as error:
+            self.out.note(("No receipt", "warn"), f" can be had now: {error.message} Ask again later:")
+            self.out.note(f"parler receipt show {named.fact}")
+            return result
+        assert isinstance(given, ReceiptGiven)
+        self._receipts.append(given.receipt)
+        return msgspec.structs.replace(result, receipt=msgspec.structs.replace(named, text=given.receipt))
+
+    def say_receipts(self) -> None:
+        """Print the receipts of what was done, as `receipt show` prints them. In JSON they stand in the answers."""
+        for receipt in () if self.out.json else self._receipts:
+            self.out.line()
+            for line in receipt.removesuffix("\n").split("\n"):
+                self.out.line(line)
 
     def call_again(self, op: str, params: Params, answer: type[R]) -> R:
         """Run an operation, and once more when the daemon went away in the middle of it.

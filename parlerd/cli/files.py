@@ -291,6 +291,7 @@ HANDLERS: Final = {
         rank=45,
         summary="Share commits of this repository with a room, as a bundle.",
         examples=("parler push", "parler push --base main --worktree", "parler push feature --note 'the login form'"),
+        gives_receipt=True,
     ),
     "apply": Handler(
         _apply_arguments,

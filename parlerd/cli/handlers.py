@@ -31,6 +31,8 @@ class Handler(NamedTuple):
     """What the command does. It is empty for a command that runs an operation: the operation has a summary."""
     operation: str = ""
     """The operation whose summary it is, where that is another than the one that names this command."""
+    gives_receipt: bool = False
+    """Whether there is a receipt of what the command does, which comes along with `--receipt`."""
 
 
 def no_arguments(parser: Parser) -> None:

@@ -223,9 +223,15 @@ HANDLERS: Final = {
             'parler handoff --goal "new login" --decision "use PKCE" --next "wire the UI"',
             'parler handoff --for bob --next "review and merge" --bundle 12 --transcript 20',
         ),
+        gives_receipt=True,
     ),
     "handoff accept": Handler(
-        _id_argument, _accept, section="Talk", rank=31, examples=("parler handoff accept 7 --room auth-redesign",)
+        _id_argument,
+        _accept,
+        section="Talk",
+        rank=31,
+        examples=("parler handoff accept 7 --room auth-redesign",),
+        gives_receipt=True,
     ),
     "handoff decline": Handler(
         _reason_arguments,
@@ -233,9 +239,15 @@ HANDLERS: Final = {
         section="Talk",
         rank=32,
         examples=('parler handoff decline 7 --reason "no access to the web repository"',),
+        gives_receipt=True,
     ),
     "handoff withdraw": Handler(
-        _reason_arguments, _withdraw, section="Talk", rank=33, examples=("parler handoff withdraw 7",)
+        _reason_arguments,
+        _withdraw,
+        section="Talk",
+        rank=33,
+        examples=("parler handoff withdraw 7",),
+        gives_receipt=True,
     ),
     "handoff show": Handler(
         _show_arguments,

@@ -147,6 +147,8 @@ def parser_of(command: Command, handler: Handler) -> Parser:
 
     parser = Parser("parler " + " ".join(command.path), lambda: _wrapped(summary(command)))
     handler.arguments(parser)
+    if handler.gives_receipt:
+        parser.add_argument("--receipt", action="store_true", help="with the receipt that the room's home signs")
     parser.epilog = "\n  ".join(("examples:", *examples(command)))
     return parser
 
@@ -217,7 +219,9 @@ def _run(
         if not is_text(as_name):
             raise ParlerError("invalid_name", "PARLER_AGENT is not valid UTF-8.")
         ctx = Context(out, home, env, open_client, as_name=as_name, words=argv, stdin=stdin)
+        ctx.wants_receipt = handler.gives_receipt and args.receipt
         code = handler.run(ctx, args)
+        ctx.say_receipts()
         out.flush()
         return code
     except UsageError as error:

@@ -326,10 +326,20 @@ HANDLERS: Final = {
         examples=("parler invite --group team", "parler invite --room auth-redesign --max-uses 1", "parler invite"),
     ),
     "room leave": Handler(
-        room_argument, _leave, section="Who may come in", rank=70, examples=("parler room leave --room team",)
+        room_argument,
+        _leave,
+        section="Who may come in",
+        rank=70,
+        examples=("parler room leave --room team",),
+        gives_receipt=True,
     ),
     "room kick": Handler(
-        _kick_arguments, _kick, section="Who may come in", rank=80, examples=("parler room kick bob --room team",)
+        _kick_arguments,
+        _kick,
+        section="Who may come in",
+        rank=80,
+        examples=("parler room kick bob --room team",),
+        gives_receipt=True,
     ),
     "role": Handler(
         _role_arguments,
@@ -337,6 +347,7 @@ HANDLERS: Final = {
         section="Who may come in",
         rank=82,
         examples=("parler role bob reviewer --room team", "parler role bob admin --lock", "parler role bob ''"),
+        gives_receipt=True,
     ),
     "room transfer": Handler(
         _transfer_arguments,

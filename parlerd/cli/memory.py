@@ -184,6 +184,7 @@ HANDLERS: Final = {
             'parler remember --room team "deploy strategy is blue-green"',
             "parler remember --key deploy-strategy blue-green",
         ),
+        gives_receipt=True,
     ),
     "recall": Handler(
         _recall_arguments,
@@ -198,5 +199,6 @@ HANDLERS: Final = {
         section="Talk",
         rank=43,
         examples=("parler forget --key deploy-strategy",),
+        gives_receipt=True,
     ),
 }

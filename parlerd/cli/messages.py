@@ -457,6 +457,7 @@ HANDLERS: Final = {
             "git diff | parler send --room auth-redesign --kind review -",
             'parler send --service review "review PR #42"',
         ),
+        gives_receipt=True,
     ),
     "withdraw": Handler(
         _withdraw_arguments,
@@ -464,6 +465,7 @@ HANDLERS: Final = {
         section="Talk",
         rank=55,
         examples=("parler withdraw m_0123456789abcdefghij",),
+        gives_receipt=True,
     ),
     "recv": Handler(
         _recv_arguments,

@@ -123,6 +123,7 @@ HANDLERS: Final = {
         rank=170,
         examples=("parler enabled 'state._shared.phase == \"review\"'", "parler enabled --always"),
         operation="agent.enable",
+        gives_receipt=True,
     ),
     "module register": Handler(
         _register_arguments,
@@ -130,9 +131,15 @@ HANDLERS: Final = {
         section=_SECTION,
         rank=180,
         examples=("parler module register path --enabled 'has(state._shared.compass)'",),
+        gives_receipt=True,
     ),
     "module list": Handler(room_argument, _list, section=_SECTION, rank=190, examples=("parler module list",)),
     "module delete": Handler(
-        _delete_arguments, _delete, section=_SECTION, rank=200, examples=("parler module delete path",)
+        _delete_arguments,
+        _delete,
+        section=_SECTION,
+        rank=200,
+        examples=("parler module delete path",),
+        gives_receipt=True,
     ),
 }

@@ -1,4 +1,4 @@
-"""`parler receipt show`, `receipt verify`, `receipt keys`, and `parler audit`.
+"""`parler receipt show`, `export`, `list`, `verify` and `keys`, and `parler audit`.
 
 `verify` asks nobody when the keys that it is to trust are named; else it asks this machine's daemon which homes are
 known here. Above: `commands`. Below: `context`, `identity.receipt_checks`. Invariant: a check that finds something
@@ -8,12 +8,13 @@ wrong exits 1.
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any, Final
 
 from parlerd.cli.context import Context
 from parlerd.cli.handlers import Handler, no_arguments, room_argument
-from parlerd.cli.output import DONE, FAILED, to_json
-from parlerd.cli.parsing import Parser, UsageError, unicode_text
+from parlerd.cli.output import DONE, FAILED, moment, to_json
+from parlerd.cli.parsing import Parser, UsageError, positive, unicode_text
 from parlerd.operations import types as t
 
 if TYPE_CHECKING:
@@ -60,6 +61,38 @@ def _show(ctx: Context, args: Namespace) -> int:
         # Line by line as it is: a file of this is what `receipt verify` reads.
         for line in given.receipt.removesuffix("\n").split("\n"):
             ctx.out.line(line)
+    return DONE
+
+
+def _list_arguments(parser: Parser) -> None:
+    room_argument(parser)
+    parser.add_argument(
+        "--limit", type=positive, metavar="N", default=50, help="at most N, the newest first (default 50, at most 200)"
+    )
+    parser.add_argument(
+        "--before", type=unicode_text, metavar="PLACE", help="what came before a place that an earlier list ended at"
+    )
+
+
+def _list(ctx: Context, args: Namespace) -> int:
+    params = t.ListReceipts(room=args.room, before=args.before, limit=min(args.limit, t.MAX_LISTED))
+    found = ctx.call_again("receipt.list", params, t.ReceiptList)
+    if ctx.out.json:
+        ctx.out.document(found)
+        return DONE
+    rows = [
+        (each.fact, "" if each.number is None else str(each.number), each.operation, moment(each.at))
+        for each in found.receipts
+    ]
+    if rows:
+        ctx.out.table(("Fact", "Number", "Operation", "When"), rows)
+    else:
+        ctx.out.say("You did nothing here of which there is a receipt.")
+    if found.before:
+        ctx.out.note("There is more before these:")
+        ctx.out.note(
+            f"parler receipt list --before {found.before}" + (f" --room {quote(args.room)}" if args.room else "")
+        )
     return DONE
 
 
@@ -226,6 +259,13 @@ HANDLERS: Final = {
         rank=205,
         examples=("parler receipt export 12 > receipt.json",),
         summary="Show a receipt with all that its check can use.",
+    ),
+    "receipt list": Handler(
+        _list_arguments,
+        _list,
+        section=_SECTION,
+        rank=207,
+        examples=("parler receipt list", "parler receipt list --room team --limit 10"),
     ),
     "receipt verify": Handler(
         _verify_arguments,

@@ -79,6 +79,9 @@ def _open_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--at", default="", metavar="NAME", help="where it opens: local, or a relay (default: see `parler homes`)"
     )
+    parser.add_argument(
+        "--name", type=unicode_text, metavar="NAME", help="what it is called, and no other name (default: as its topic)"
+    )
     parser.add_argument("--key", type=unicode_text, metavar="KEY", help="idempotency key (default: random)")
 
 
@@ -98,6 +101,7 @@ def _open(ctx: Context, args: Namespace) -> int:
     params = t.OpenSession(
         context=_context_text(ctx, args.context, args.context_file),
         topic=args.topic,
+        name=args.name,
         approval=args.approval,
         approver=args.approver,
         preapprove=tuple(args.preapprove),
@@ -481,6 +485,7 @@ HANDLERS: Final = {
         section="Who may come in",
         rank=60,
         examples=("parler session close --room auth-redesign",),
+        gives_receipt=True,
     ),
     "session list": Handler(
         list_arguments,

@@ -596,12 +596,23 @@ HANDLERS: Final = {
             "parler state set tasks_done 1 --increment",
             "parler state set config '{\"retries\": 3}' --merge --if-version 4",
         ),
+        gives_receipt=True,
     ),
     "state delete": Handler(
-        _delete_arguments, _delete, section=_SECTION, rank=30, examples=("parler state delete phase",)
+        _delete_arguments,
+        _delete,
+        section=_SECTION,
+        rank=30,
+        examples=("parler state delete phase",),
+        gives_receipt=True,
     ),
     "state batch": Handler(
-        _batch_arguments, _batch, section=_SECTION, rank=40, examples=("parler state batch --file writes.json",)
+        _batch_arguments,
+        _batch,
+        section=_SECTION,
+        rank=40,
+        examples=("parler state batch --file writes.json",),
+        gives_receipt=True,
     ),
     "state history": Handler(
         _history_arguments, _history, section=_SECTION, rank=50, examples=("parler state history phase",)
@@ -613,9 +624,15 @@ HANDLERS: Final = {
         rank=60,
         examples=("parler state private on",),
         operation="state.hide",
+        gives_receipt=True,
     ),
     "timer renew": Handler(
-        _renew_arguments, _renew, section=_SECTION, rank=70, examples=("parler timer renew fire_lit",)
+        _renew_arguments,
+        _renew,
+        section=_SECTION,
+        rank=70,
+        examples=("parler timer renew fire_lit",),
+        gives_receipt=True,
     ),
     "eval": Handler(
         _eval_arguments,

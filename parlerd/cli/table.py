@@ -303,6 +303,10 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     (('receipt', 'export'), 'parlerd.cli.receipts', '', 'Show a receipt with all that its check can use.', (
         'parler receipt export 12 > receipt.json',
     )),
+    (('receipt', 'list'), 'parlerd.cli.receipts', 'receipt.list', '', (
+        'parler receipt list',
+        'parler receipt list --room team --limit 10',
+    )),
     (('receipt', 'verify'), 'parlerd.cli.receipts', '', 'Check receipts, without asking anybody.', (
         'parler receipt verify receipt.json',
     )),
@@ -316,6 +320,8 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
         'parler --as bob token mint --room team',
         'parler token mint --room team --room annex',
         'parler token mint --join --room team --uses 3',
+        'parler token mint --invite A3KE7DJR --uses 3',
+        'parler token mint --opens 5',
         'parler token mint --room team --name ci',
     )),
     (('token', 'list'), 'parlerd.cli.token', 'token.list', '', (
@@ -498,6 +504,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'card',
         'receipt show',
         'receipt export',
+        'receipt list',
         'receipt verify',
         'receipt keys',
         'audit',

@@ -41,6 +41,23 @@ def _mint_arguments(parser: Parser) -> None:
         action="store_true",
         help="with it new agents come into the room, which you let in by this; --access is what each of them may do",
     )
+    parser.add_argument(
+        "--invite",
+        type=unicode_text,
+        default="",
+        metavar="CODE",
+        help="with it new agents come in with this code or session key, of your room or another's; instead of --room",
+    )
+    parser.add_argument(
+        "--approval", action="store_true", help="with --join: you are asked about each who comes all the same"
+    )
+    parser.add_argument(
+        "--opens",
+        type=whole,
+        default=0,
+        metavar="N",
+        help="it opens up to N rooms of its own, and acts in them; without --room it is of no others",
+    )
     parser.add_argument("--uses", type=whole, metavar="N", help="how many agents come in with it (default: 1)")
     parser.add_argument(
         "--name",
@@ -61,10 +78,19 @@ def _mint(ctx: Context, args: Namespace) -> int:
     if unknown := [word for word in access if word not in get_args(t.Access)]:
         words = ", ".join(get_args(t.Access))
         raise UsageError(f"--access has no {unknown[0]!r}: it is {words}", path="parler token mint")
-    if args.uses is not None and not args.join:
+    joins = args.join or bool(args.invite)
+    if args.approval and not joins:
+        raise UsageError("--approval is for a token that joins: --join", path="parler token mint")
+    if args.uses is not None and not joins:
         raise UsageError("--uses is for a token that joins: --join", path="parler token mint")
+    if args.invite and args.room:
+        raise UsageError("--invite says which room it is: leave --room out", path="parler token mint")
+    if args.opens and joins:
+        raise UsageError(
+            "--opens is for a token that acts, and --join for one that only joins", path="parler token mint"
+        )
     rooms = args.room or [None]
-    if args.join and len(rooms) > 1:
+    if joins and len(rooms) > 1:
         raise UsageError("--join is for one --room", path="parler token mint")
     if args.here and args.name:
         said = "--name is for an agent at the relay, and --here for one of this machine"
@@ -77,10 +103,13 @@ def _mint(ctx: Context, args: Namespace) -> int:
         access=access,
         days=args.days,
         label=args.label,
-        join=args.join,
+        join=joins,
+        invite=args.invite,
+        approval=args.approval,
         uses=args.uses,
         name=args.name,
         here=args.here,
+        opens=args.opens,
     )
     minted = ctx.call("token.mint", params, t.MintedToken)
     out = ctx.out
@@ -88,28 +117,46 @@ def _mint(ctx: Context, args: Namespace) -> int:
         out.document(minted)
         return DONE
     info = minted.info
-    where = f"{len(info.rooms)} rooms" if info.rooms else f"'{info.name or info.room}'"
-    if args.join:
+    where = f"{len(info.rooms)} rooms" if len(info.rooms) > 1 else f"'{info.name or info.room}'"
+    if joins:
         out.say("A token to join ", (where, "name"), " with, told this once:")
+    elif not info.room:
+        out.say("A token of ", (info.agent, "name"), " to open rooms with, told this once:")
     else:
         out.say("A token of ", (info.agent, "name"), " in ", (where, "name"), ", told this once:")
     out.paste("TOKEN=", (minted.token, "good"))
     until = clock(info.expires_at, ctx.now())
     out.say(f"It is {info.id}, for {', '.join(info.access)}, until {until}.")
     call = "/v1/me"
-    if args.join:
+    if joins:
         many = "One new agent comes" if info.uses == 1 else f"{info.uses} new agents come"
-        out.note(f"{many} in with it, without your being asked. Each is given a token of its own until then.")
+        if info.invite:
+            out.note(f"{many} in with it by the invite, for as long as that lets anybody in.")
+            own = "You are asked" if args.approval else "You are not asked"
+            out.note(f"{own} about a room of yours. About another's, whoever owns it decides.")
+        elif args.approval:
+            out.note(f"{many} in with it, once you let them in: parler session approve NAME")
+        else:
+            out.note(f"{many} in with it, without your being asked.")
+        out.note("Each is given a token of its own until then.")
         call = f'/v1/joins {AS_JSON} -d \'{{"name": "build-bot"}}\''
     else:
-        out.note(f"Whoever has it acts as this agent in {'these rooms' if info.rooms else 'this room'}.")
+        acts = f"Whoever has it acts as this agent in {'these rooms' if len(info.rooms) > 1 else 'this room'}."
+        if info.opens:
+            many = "one room" if info.opens == 1 else f"{info.opens} rooms"
+            opens = f"Whoever has it opens {many} as this agent, and acts there."
+            acts = f"{acts} {opens}" if info.room else opens
+            call = f'/v1/rooms {AS_JSON} -d \'{{"topic": "build"}}\''
+        out.note(acts)
     if minted.authority_file and minted.url is not None:
-        out.note("The relay speaks for it, and its words are shown as the relay's (home). The relay is found at:")
+        for_whom = "each of them" if joins else "it"
+        out.note(f"The relay speaks for {for_whom}, and what is said so is shown as the relay's word (home).")
+        out.note("The relay is found at:")
         out.paste("URL: ", (minted.url, "good"))
         out.note("Clients find it by this file, which you may copy:")
         out.paste("CA: ", (minted.authority_file, "good"))
         out.note("Try it:")
-        curl = f'curl --cacert {quote(minted.authority_file)} -H "Authorization: Bearer $TOKEN" {minted.url}/v1/me'
+        curl = f'curl --cacert {quote(minted.authority_file)} -H "Authorization: Bearer $TOKEN" {minted.url}{call}'
         out.paste(curl, beside=True)
     elif minted.url is None:
         out.note("This home does not answer over HTTP yet:")
@@ -148,13 +195,15 @@ def _list(ctx: Context, args: Namespace) -> int:
 
 def _does(token: t.TokenInfo) -> str:
     """What is done with a token, and how often it can still be."""
-    return f"joins, {token.uses_left} of {token.uses} left" if token.uses else "acts"
+    if token.uses:
+        return f"joins, {token.uses_left} of {token.uses} left"
+    return f"acts, opens {token.opens_left} of {token.opens} rooms" if token.opens else "acts"
 
 
 def _where(token: t.TokenInfo) -> str:
     """In which room a token acts, and in how many besides."""
     first = token.name or token.room
-    return f"{first} and {len(token.rooms) - 1} more" if token.rooms else first
+    return f"{first} and {len(token.rooms) - 1} more" if len(token.rooms) > 1 else first
 
 
 def _revoke_arguments(parser: Parser) -> None:
@@ -211,6 +260,8 @@ HANDLERS: Final = {
             "parler --as bob token mint --room team",
             "parler token mint --room team --room annex",
             "parler token mint --join --room team --uses 3",
+            "parler token mint --invite A3KE7DJR --uses 3",
+            "parler token mint --opens 5",
             "parler token mint --room team --name ci",
         ),
     ),

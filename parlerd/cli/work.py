@@ -321,9 +321,14 @@ HANDLERS: Final = {
         section="Talk",
         rank=36,
         examples=("parler claim --service review --wait 60", "parler claim 7 --lease 900"),
+        gives_receipt=True,
     ),
-    "renew": Handler(_renew_arguments, _renew, section="Talk", rank=37, examples=("parler renew 7 --lease 900",)),
-    "release": Handler(_release_arguments, _release, section="Talk", rank=38, examples=("parler release 7",)),
+    "renew": Handler(
+        _renew_arguments, _renew, section="Talk", rank=37, examples=("parler renew 7 --lease 900",), gives_receipt=True
+    ),
+    "release": Handler(
+        _release_arguments, _release, section="Talk", rank=38, examples=("parler release 7",), gives_receipt=True
+    ),
     "complete": Handler(
         _complete_arguments,
         _complete,
@@ -333,6 +338,7 @@ HANDLERS: Final = {
             'parler complete 7 --fence 12 --result "approved, two remarks"',
             'parler complete 7 --result "the report" --blob 9',
         ),
+        gives_receipt=True,
     ),
     "task": Handler(
         _task_arguments,
@@ -340,5 +346,6 @@ HANDLERS: Final = {
         section="Talk",
         rank=49,
         examples=('parler task working --note "reading the diff"', "parler task failed --task 7"),
+        gives_receipt=True,
     ),
 }

@@ -5,7 +5,8 @@ A gated key only lets an agent ask; the person decides. The rules:
     uses      A key is used when an agent is let in. A declined agent uses nothing up. Once `max_uses` agents are in,
               nobody else may knock; whoever knocked before still waits, and the person may let each of them in.
     silence   Unknown, expired, used-up and revoked keys get one and the same answer.
-    grants    The owner's person lets an agent without a key in by a grant, once for each name.
+    grants    The owner's person lets an agent without a key in by a grant, once for each name; where the grant says
+              so, such an agent asks, and the person decides about it as about a knock.
     repeats   An agent that knocks again hears how its request stands, also when the key has died since.
     denials   A denial is final until the owner approves that agent after all. Of an agent of another person it covers
               that person's other agents on the same key too, except those that have a request of their own.
@@ -28,7 +29,7 @@ from parlerd.core import membership, topics
 from parlerd.core.decision import Decision, replayed
 from parlerd.core.errors import Refused
 from parlerd.core.facets import Facet, applies, decides, touches
-from parlerd.core.grants import KINDS, SCOPES, agent_of, is_named, is_one_too_many
+from parlerd.core.grants import KINDS, SCOPES, Given, agent_of, is_named, is_one_too_many
 from parlerd.core.lifecycle import LifecycleState, require_open, require_sound
 from parlerd.core.membership import MembershipState
 from parlerd.core.model import (
@@ -43,11 +44,13 @@ from parlerd.core.model import (
     RequestId,
     agent_name,
 )
-from parlerd.core.statements import Claim, DecisionStatement, KeyTerms, KnockStatement, S, contradiction, lets_in
+from parlerd.core.statements import Claim, DecisionStatement, Grant, KeyTerms, KnockStatement, S, contradiction, lets_in
 from parlerd.core.topics import Topic
 
 MAX_LIVE_KEYS: Final = 32
 """Keys of one room with which somebody may knock at the same time."""
+NO_KEY: Final = KeyId("")
+"""The key with which an agent asks that comes by a grant."""
 MAX_KEYS: Final = 4096
 """Keys that one room ever has: each stays in the room's memory."""
 
@@ -91,6 +94,23 @@ class KeyState(msgspec.Struct):
         return "expired" if now >= self.expires_at else "live"
 
 
+def require_grantable(room: LifecycleState, grant: Grant, now: Millis) -> None:
+    """Refuse a grant that lets nobody into this room, whatever the agent's name. Raises `Refused(statement_refused)`,
+    and as a room does that is over."""
+    require_open(room)
+    require_sound(room)
+    wrong = {
+        "kind": room.kind not in KINDS,
+        "home": grant.home != room.home,
+        "room": room.room not in grant.rooms,
+        "principal": grant.principal != room.owner_principal,
+        "scopes": not SCOPES.issuperset(grant.scopes),
+        "not_after": now >= grant.not_after,
+    }
+    if (what := next((what for what, is_wrong in wrong.items() if is_wrong), None)) is not None:
+        raise Refused("statement_refused", what=what)
+
+
 class Request(msgspec.Struct):
     """A knock as a room remembers it. `state` is `pending`, `approved`, `denied`, or `closed` where the room ended
     before anybody decided. `name`, `host` and `role` are what the agent says of itself."""
@@ -107,6 +127,8 @@ class Request(msgspec.Struct):
     """Where the knock stands in the log, and below the newest decision on it; 0 without one."""
     decided: int = 0
     role: str = ""
+    given: Given | None = None
+    """What a grant gives to an agent that has no key and asks by it; then `key_id` is empty."""
 
 
 class ApprovalsState(msgspec.Struct):
@@ -366,6 +388,11 @@ class Approvals(Facet[ApprovalsState]):
             signed = _require_same(decision_of(room, request, "", denied, now), command.statement)
             return Decision((denied,), statements=(signed,), authority=authority, answer=request.agent)
         approved = e.JoinApproved(request=request.id, agent=request.agent, proof=command.proof)
+        if request.given is not None:
+            if now >= request.given.until:
+                raise Refused("token_invalid", "The grant by which it asks is over.")
+            if is_one_too_many(request.given, (member.given for member in members.values())):
+                raise Refused("token_used_up")
         joined = membership.joining(
             members,
             self._modules,
@@ -375,7 +402,8 @@ class Approvals(Facet[ApprovalsState]):
             host=request.host,
             role=request.role,
             request=request.id,
-            key=request.key_id,
+            key=request.key_id or None,
+            given=request.given,
         )
         signed = _require_same(decision_of(room, request, joined.handle, approved, now), command.statement)
         return Decision((approved, joined), statements=(signed, None), authority=authority, answer=request.agent)
@@ -416,18 +444,10 @@ class Approvals(Facet[ApprovalsState]):
         room, members, gives = self._lifecycle, self._membership.members, command.gives
         if command.principal != room.owner_principal:
             raise Refused("not_owner" if by.actor in members else "no_such_room")
-        require_open(room)
-        require_sound(room)
+        require_grantable(room, command.grant, now)
         wrong = {
-            "kind": room.kind not in KINDS,
-            "home": command.grant.home != room.home,
-            "room": room.room not in command.grant.rooms,
-            "principal": command.grant.principal != room.owner_principal,
-            "approval": command.grant.approval,
             "names": not is_named(command.grant, command.name),
-            "scopes": not SCOPES.issuperset(command.grant.scopes),
             "agent": command.agent != agent_of(gives.grant, command.name),
-            "not_after": now >= gives.until,
             "count": is_one_too_many(gives, (member.given for member in members.values())),
         }
         if (what := next((what for what, is_wrong in wrong.items() if is_wrong), None)) is not None:
@@ -438,6 +458,8 @@ class Approvals(Facet[ApprovalsState]):
                 # Whoever left or was put out stays out: the person signs another grant.
                 raise Refused("statement_refused", what="used")
             return Decision(answer="member")
+        if command.grant.approval:
+            return self._ask(command, ids)
         joined = membership.joining(
             members,
             self._modules,
@@ -445,9 +467,30 @@ class Approvals(Facet[ApprovalsState]):
             principal=command.principal,
             name=agent_name(command.name),
             host="",
+            role=command.role,
             given=gives,
         )
         return Decision((joined,), statements=(command.grant,), authority="person", answer="joined")
+
+    def _ask(self, command: c.AdmitGranted, ids: Ids) -> Decision:
+        """An agent without a key asks to come in: the person decides about it."""
+        request = standing_request(self.state.requests, command.agent)
+        if request is not None:
+            if request.state == "closed":
+                raise Refused("room_closed")
+            return Decision(answer=request.state)
+        check_queue(self.state.requests, NO_KEY, command.principal, self._lifecycle.owner_principal)
+        event = e.JoinRequested(
+            request=RequestId(ids.new("q")),
+            key=NO_KEY,
+            agent=command.agent,
+            principal=command.principal,
+            name=agent_name(command.name),
+            host="",
+            role=command.role,
+            given=command.gives,
+        )
+        return Decision((event,), statements=(command.grant,), authority="grant", answer="pending")
 
     def _revoke(self, command: c.RevokeKey, by: By, now: Millis, ids: Ids) -> Decision:
         room = self._lifecycle
@@ -503,6 +546,7 @@ class Approvals(Facet[ApprovalsState]):
             at=header.at,
             position=header.position,
             role=event.role,
+            given=event.given,
         )
 
     def _approved(self, event: e.JoinApproved, header: e.Header) -> None:

@@ -205,7 +205,7 @@ class MintKey(Command, frozen=True, kw_only=True):
 
 class AdmitGranted(Command, frozen=True, kw_only=True):
     """The owner's person (`principal`) lets an agent in that has no key, by a grant. The answer is `joined`, or
-    `member` where this agent is in already."""
+    `member` where this agent is in already; of a grant that needs their decision too it is `pending`, or `denied`."""
 
     agent: AgentId
     name: str
@@ -213,10 +213,8 @@ class AdmitGranted(Command, frozen=True, kw_only=True):
     gives: Given
     """What the grant gives to this agent."""
     principal: PrincipalId
-    token: bytes
-    """The digest of the token with which the agent acts, for the home that keeps the token."""
-    label: str = ""
-    """What the person calls that token."""
+    role: str = ""
+    """What the agent says that it is in the room."""
 
 
 class RevokeKey(Command, frozen=True, kw_only=True):
@@ -538,6 +536,10 @@ class NameRoom(Command, frozen=True, kw_only=True):
     name: str
     home: HomeId = HomeId("")
     activates: bool = True
+    token: str = ""
+    """The token with which the room is opened: one more of those that it opens, and one of its rooms from then on."""
+    wall: Millis = Millis(0)
+    """The wall clock's time, by which that token holds."""
 
 
 class Activate(Command, frozen=True, kw_only=True):
@@ -653,6 +655,15 @@ class MintToken(Command, frozen=True, kw_only=True):
     """The rooms of a token of several, `room` the first of them."""
     join: str = ""
     """The join that it comes of: there is one token for each, so a repetition mints none."""
+    contract: str = ""
+    """The version of what is promised over HTTP by which whoever shows the token is answered, if it names none."""
+    opens: int = 0
+    """How many rooms may be opened with it."""
+    key: KeyId = KeyId("")
+    """The key of an invite, where those knock with it who come with the token."""
+    grant: bytes = b""
+    grant_signature: bytes = b""
+    """The signed grant, where those come in by it who come with the token."""
 
 
 class RotateToken(Command, frozen=True, kw_only=True):
@@ -661,6 +672,8 @@ class RotateToken(Command, frozen=True, kw_only=True):
     token: str
     digest: bytes
     wall: Millis
+    contract: str = ""
+    """As with `MintToken`."""
 
 
 class RevokeToken(Command, frozen=True, kw_only=True):

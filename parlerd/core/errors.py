@@ -992,8 +992,8 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
     ),
     _E(
         "token_used_up",
-        "As many agents came in with this token as it was minted for.",
-        "Ask the person for another one: `parler token mint --join --uses N`.",
+        "As many agents came in with this token, or rooms were opened with it, as it was minted for.",
+        "Ask the person for another one: `parler token mint`.",
         action="reauthorize",
         scope="connection",
         status=403,

@@ -144,9 +144,10 @@ class KeyRevoked(_Event, tag="key_revoked", frozen=True, kw_only=True):
 
 class JoinRequested(_Event, tag="join_requested", frozen=True, kw_only=True):
     """An agent knocked. `name`, `host` and `role` are what the agent says of itself. Its signed knock is the body, and
-    does not hold the role."""
+    does not hold the role. An agent that has no key asks by a grant, for which the person decides about each: then the
+    signed grant is the body, `given` what it gives, and `key` is empty."""
 
-    v: int = _version(2)
+    v: int = _version(3)
     request: RequestId
     key: KeyId
     agent: AgentId
@@ -154,6 +155,7 @@ class JoinRequested(_Event, tag="join_requested", frozen=True, kw_only=True):
     name: str
     host: str
     role: str = ""
+    given: Given | None = None
 
 
 class JoinApproved(_Event, tag="join_approved", frozen=True, kw_only=True):
@@ -557,13 +559,15 @@ class AttentionSet(_Event, tag="attention_set", frozen=True, kw_only=True):
 
 
 class RoomNamed(_Event, tag="room_named", frozen=True, kw_only=True):
-    """The owner has a room of this name. `home` is where the room lives; empty for this very home."""
+    """The owner has a room of this name. `home` is where the room lives; empty for this very home. Where it was opened
+    with a `token`, the room is one of that token's from now on, and of those that the token was made of."""
 
-    v: int = _version(2)
+    v: int = _version(3)
     owner: AgentId
     room: RoomId
     name: str
     home: HomeId = HomeId("")
+    token: str = ""
 
 
 class SessionActivated(_Event, tag="session_activated", frozen=True, kw_only=True):
@@ -658,7 +662,7 @@ class TokenMinted(_Event, tag="token_minted", frozen=True, kw_only=True):
     names, until `expires_at` by the wall clock. With a `parent` it was made of that token, and ends with it. What the
     other kinds have beside that says `tokens.Token`. `join` is the join that the token came of."""
 
-    v: int = _version(2)
+    v: int = _version(3)
     token: str
     digest: bytes
     agent: AgentId
@@ -672,6 +676,12 @@ class TokenMinted(_Event, tag="token_minted", frozen=True, kw_only=True):
     admits: bool = False
     rooms: tuple[RoomId, ...] = ()
     join: str = ""
+    contract: str = ""
+    """The version of what is promised over HTTP on the day of minting; empty in facts up to v 2."""
+    opens: int = 0
+    key: KeyId = KeyId("")
+    grant: bytes = b""
+    grant_signature: bytes = b""
 
 
 class TokenRevoked(_Event, tag="token_revoked", frozen=True, kw_only=True):
@@ -861,13 +871,16 @@ UPCASTERS: Final[dict[tuple[str, int], Upcaster]] = {
     ("room_opened", 1): _opened_at_home,
     ("key_minted", 1): _with_ref,
     ("join_requested", 1): _same,
+    ("join_requested", 2): _same,
     ("member_joined", 1): _same,
     ("member_left", 1): _same,
     ("room_named", 1): _same,
+    ("room_named", 2): _same,
     ("message_posted", 1): _in_version_1,
     ("message_posted", 2): _same,
     ("home_contradicted", 1): _same,
     ("token_minted", 1): _same,
+    ("token_minted", 2): _same,
 }
 """From (type, old v) to a pure function that makes the fields of v + 1 out of those of v, except `v` itself."""
 

@@ -60,23 +60,31 @@ def agent_of(grant: bytes, name: str) -> AgentId:
     return AgentId("T" + base64.b32encode(digest).decode().rstrip("="))
 
 
+def joiner_of(grant: bytes) -> AgentId:
+    """The id that stands for those who may still come by a grant which counts them. It is no agent's: no agent is
+    without a name. `grant` is the digest of its bytes."""
+    return agent_of(grant, "")
+
+
 def given(body: bytes, grant: Grant, name: str) -> Given:
     """What the grant in these bytes gives to the agent of this name."""
     speaks = not _SPEAKING.isdisjoint(grant.scopes)
     return Given(grant=digest_of(body), name=name, until=grant.not_after, speaks=speaks, count=grant.count)
 
 
-def wrong_with(opening: Opening, room: RoomId, body: bytes, grant: Grant, name: str, claim: Claim) -> str | None:
+def wrong_with(
+    opening: Opening, room: RoomId, body: bytes, grant: Grant, name: str, claim: Claim, *, is_decided: bool = False
+) -> str | None:
     """What keeps the claim from following from a grant, as the name of a field, or None when it follows. The caller has
-    checked who signed the grant: the person of an owner of the room. How many came in by the grant before is counted by
+    checked who signed the grant: the person of an owner of the room; and, where `is_decided`, that the owner's side let
+    this agent in by a decision as well. How many came in by the grant before is counted by
     whoever knows the members (`is_one_too_many`)."""
     wrong = {
         "kind": opening.kind not in KINDS,
         "home": grant.home != opening.home,
         "room": room not in grant.rooms,
         "principal": grant.principal != claim.principal,
-        # Where the owner's side has to decide beside this, a decision names the agent; none can name one without a key.
-        "approval": grant.approval,
+        "approval": grant.approval and not is_decided,
         "names": not is_named(grant, name),
         "agent": claim.agent != agent_of(digest_of(body), name),
         "handle": not is_handle_of(claim.handle, name),

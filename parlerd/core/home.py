@@ -30,7 +30,7 @@ from parlerd.core.pairs import Pairs, PairsState
 from parlerd.core.tokens import Tokens, TokensState
 from parlerd.core.watch_codes import WatchCodes, WatchCodesState
 
-FOLD_VERSION: Final = 10
+FOLD_VERSION: Final = 11
 """Raise this number when the state's shape changes, or the state that a log folds to, as the one in `room`."""
 
 
@@ -90,7 +90,7 @@ class HomeRoom(facets.Aggregate[HomeState]):
         super().__init__(
             state,
             self._identities,
-            Naming(state.naming),
+            Naming(state.naming, self.tokens),
             Enrolment(state.enrolment),
             self._directory,
             self.attention,

@@ -97,6 +97,8 @@ class Member(msgspec.Struct):
     lost again. Those count whose rewind holds (`shifts_of`)."""
     locked: bool = False
     """Whether the role is the owner's word, and stays whatever the agent says when it comes in again."""
+    left: int = 0
+    """The position at which the agent last left."""
 
 
 def is_requester(member: Member) -> bool:
@@ -224,7 +226,7 @@ def depart(
     member = members[agent]
     member.present = False
     member.barred = kicked
-    member.left_at = public
+    member.left_at, member.left = public, position
     if history == "none" and reads_on(member):
         member.spans[-1] = (member.spans[-1][0], position)
 

@@ -121,8 +121,9 @@ class _Known:
                 self._keys.add(key)
             case e.KeyRevoked(key=key):
                 return None if self._has_key(key) else "key"
-            case e.JoinRequested(request=request, key=key):
-                if not self._has_key(key):
+            case e.JoinRequested(request=request, key=key, given=given):
+                # Who asks by a grant knocks with no key.
+                if key if given is not None else not self._has_key(key):
                     return "key"
                 self._requests.add(request)
             case e.JoinApproved(request=request) | e.JoinDenied(request=request):

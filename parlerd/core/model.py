@@ -287,6 +287,11 @@ class By(msgspec.Struct, frozen=True, array_like=True):
     program: str = ""
     """The name of that process's program. A process can choose this name, so it proves nothing."""
 
+    @property
+    def token(self) -> str:
+        """The id of the token that was shown; empty where somebody came without one."""
+        return self.session if self.session.startswith("tk_") else ""
+
 
 class Shown(NamedTuple):
     """Up to where somebody was shown a room's public messages: how many there are up to and with the last one, and the

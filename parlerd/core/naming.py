@@ -14,6 +14,7 @@ from parlerd.core.decision import Decision, replayed
 from parlerd.core.errors import Refused
 from parlerd.core.facets import Facet, applies, decides, nobody, touches
 from parlerd.core.model import HOME_ROOM, AgentId, By, Ids, Millis, RoomId
+from parlerd.core.tokens import Tokens
 
 
 class NamingState(msgspec.Struct):
@@ -26,7 +27,12 @@ class NamingState(msgspec.Struct):
 class Naming(Facet[NamingState]):
     """Names rooms, and keeps which session is active."""
 
-    __slots__ = ()
+    __slots__ = ("_tokens",)
+
+    def __init__(self, state: NamingState, tokens: Tokens) -> None:
+        super().__init__(state)
+        self._tokens = tokens
+        """With which of them how many rooms may be opened."""
 
     def _name(self, command: c.NameRoom, by: By, now: Millis, ids: Ids) -> Decision:
         earlier = replayed(command)
@@ -34,11 +40,15 @@ class Naming(Facet[NamingState]):
             return earlier
         if self.state.room_names.get(command.owner, {}).get(command.name, command.room) != command.room:
             return Decision(answer="taken")
-        named = e.RoomNamed(owner=command.owner, room=command.room, name=command.name, home=command.home)
+        if command.token:
+            self._tokens.require_opening(command.token, command.wall)
+        named = e.RoomNamed(
+            owner=command.owner, room=command.room, name=command.name, home=command.home, token=command.token
+        )
         # A room elsewhere is not there before its home opened it, and until then the owner keeps the session it is in.
         activates = command.activates and not command.home
         activated = (e.SessionActivated(agent=command.owner, room=command.room),) if activates else ()
-        return Decision((named, *activated), authority="home")
+        return Decision((named, *activated), authority="token" if command.token else "home")
 
     def _activate(self, command: c.Activate, by: By, now: Millis, ids: Ids) -> Decision:
         if self.state.active.get(command.agent) == command.room:

@@ -47,6 +47,7 @@ from parlerd.core.model import (
     RequestId,
     RoomId,
     RoomKind,
+    is_granted_id,
     is_home_id,
     is_keyed_id,
     is_label,
@@ -339,6 +340,9 @@ def check_fields(statement: Statement) -> None:
         if form is not None and not form(getattr(statement, name)):
             raise _refused(name)
     match statement:
+        case KnockStatement(agent=agent) | AgentCard(agent=agent) if is_granted_id(agent):
+            # It is no key, so such an agent signs nothing. The person decides about one.
+            raise _refused("agent")
         case Opening(kind="home"):
             raise _refused("kind")
         case Opening(handle="") | KnockStatement(name="") | AgentCard(name=""):
@@ -457,7 +461,7 @@ _FORMS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "home": is_home_id,
     "room": lambda value: _ID.match(value) is not None,
     "owner": is_keyed_id,
-    "agent": is_keyed_id,
+    "agent": lambda value: is_keyed_id(value) or is_granted_id(value),
     "principal": is_principal_id,
     "handle": _is_label_or_empty,
     "name": _is_label_or_empty,

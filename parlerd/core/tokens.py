@@ -2,6 +2,7 @@
 
     aj  --(a name)-->  a join  --(let in)-->  as      who shows an `aj` comes in as a new agent, and is given an `as`
     as  --(mint)-->  as, aj                           what is made of a token is no wider, and ends with it
+    ah  --(open)-->  a room, in which it acts too     and so does each token that it was made of
 
 A token is known by the digest of its text, and the text is nowhere. Whoever shows the text may do what the token is for
 (`access`) until the token expires or is revoked; what the agent itself may not do, the token may not. Whoever has one
@@ -11,7 +12,8 @@ each join takes one at once, and gives it back where it came to nothing.
 Not here: what a text looks like (`identity.tokens`), how an agent comes into a room (the room's own rules), and what
 becomes of calls under way (the engine). Above: `home`. Below: the shapes. Invariants: a token that was revoked never
 holds again; one that expired does not hold by the wall clock as it is then; the number of tokens is bounded; nobody
-joins with a token that is used up; what came of a token ends with it and holds no longer.
+joins with a token that is used up, or opens one room more than it is for; what came of a token ends with it, holds no
+longer and is of no other rooms.
 """
 
 from __future__ import annotations
@@ -34,11 +36,13 @@ MAX_DAYS: Final = 180
 """For how many days a token may hold. Source: contract spec, Tokens."""
 DAY_MS: Final = 24 * 3600 * 1000
 MAX_ROOMS: Final = 32
-"""Rooms of one token: each is about 30 bytes of every snapshot, and the handlers for a set of rooms are kept."""
+"""Rooms of one token, with those that it may open: each is about 30 bytes of every snapshot, and the handlers for a set
+of rooms are kept."""
 MAX_USES: Final = 100
 """Agents that may come in with one token."""
 MAX_ENDED: Final = 64
 """Joins of one token that came to nothing and are remembered, for whoever asks what became of them."""
+_WHO_OPENS: Final = "Ask the person for one that does: parler token mint --opens N"
 
 
 class Token(msgspec.Struct, frozen=True, array_like=True):
@@ -46,8 +50,14 @@ class Token(msgspec.Struct, frozen=True, array_like=True):
     person calls it, `parent` the token of which it was made.
 
     One that joins (`aj`) was minted by `agent`, and `access` is what those get a token for who come with it: `uses` of
-    them. `admits` says that the person let all of them in beforehand. One of several rooms (`ah`) acts in `rooms`, of
-    which `room` is the first.
+    them. `admits` says that the person let all of them in beforehand. They knock with the `key` of an invite, or where
+    it has none with one that stands behind this token alone; at a relay they come in by a signed `grant` instead.
+
+    One of several rooms (`ah`) acts in `rooms`, of which `room` is the first. It opens so many (`opens`), of which so
+    many were `opened` and are among its rooms; before the first it may be of no room.
+
+    `contract` is the version of what is promised over HTTP by which those of its requests are answered that name none;
+    empty for one from before that was noted.
     """
 
     id: str
@@ -63,11 +73,17 @@ class Token(msgspec.Struct, frozen=True, array_like=True):
     uses: int = 0
     admits: bool = False
     rooms: tuple[RoomId, ...] = ()
+    contract: str = ""
+    opens: int = 0
+    opened: int = 0
+    key: KeyId = KeyId("")
+    grant: bytes = b""
+    grant_signature: bytes = b""
 
     @property
     def within(self) -> frozenset[RoomId]:
         """The rooms that there are for whoever shows it."""
-        return frozenset(self.rooms or (self.room,))
+        return _rooms_of(self.room, self.rooms)
 
 
 class Join(msgspec.Struct, frozen=True, array_like=True):
@@ -149,6 +165,33 @@ class Tokens(Facet[TokensState]):
         """How many agents may still join with a token."""
         return token.uses - sum(not join.is_ended for join in self.joins_of(token.id))
 
+    def require_opens(self, id: str, now: Millis) -> Token:
+        """The token of this id, with which some rooms may be opened, or were. Raises `Refused`: `not_permitted`,
+        `token_invalid`."""
+        token = self.holding(id, now)
+        if token is None:
+            raise Refused("token_invalid")
+        if not token.opens:
+            raise Refused("not_permitted", "This token opens no room.", hint=_WHO_OPENS)
+        return token
+
+    def require_opening(self, id: str, now: Millis) -> None:
+        """Refuse to open one room more than a token, and each that it was made of, is for. Raises `Refused`:
+        `token_used_up`, and as `require_opens` does."""
+        token = self.require_opens(id, now)
+        if self.opens_left(token) <= 0:
+            raise Refused("token_used_up", "As many rooms were opened with this token as it is for.", hint=_WHO_OPENS)
+
+    def opens_left(self, token: Token) -> int:
+        """How many rooms may still be opened with a token: as many as with each that it was made of."""
+        return max(0, min(each.opens - each.opened for each in self._line(token.id)))
+
+    def _line(self, id: str) -> Iterator[Token]:
+        """A token, and those that it was made of."""
+        while (token := self.state.tokens.get(id)) is not None:
+            yield token
+            id = token.parent
+
     # -- deciding ------------------------------------------------------------------------------------------
 
     def _mint(self, command: c.MintToken, by: By, now: Millis, ids: Ids) -> Decision:
@@ -158,6 +201,14 @@ class Tokens(Facet[TokensState]):
             raise Refused("invalid_param", f"A token holds for 1 to {MAX_DAYS} days.", param="days")
         if command.join and self._is_minted(command):
             return Decision(answer="minted")
+        if command.opens and (command.kind != "ah" or "open" not in command.access):
+            raise Refused(
+                "invalid_param", "Only a token that is for `open`, and joins no room, opens some.", param="opens"
+            )
+        if len(command.rooms) + command.opens > MAX_ROOMS:
+            raise Refused(
+                "invalid_param", f"A token is of {MAX_ROOMS} rooms at most, with those it opens.", param="opens"
+            )
         if command.parent:
             self._require_no_wider(command)
         minted = e.TokenMinted(
@@ -174,6 +225,11 @@ class Tokens(Facet[TokensState]):
             admits=command.admits,
             rooms=command.rooms,
             join=command.join,
+            contract=command.contract,
+            opens=command.opens,
+            key=command.key,
+            grant=command.grant,
+            grant_signature=command.grant_signature,
         )
         return Decision((minted,), authority=command.authority)
 
@@ -190,8 +246,12 @@ class Tokens(Facet[TokensState]):
         # Only a join makes something of a token that joins, and it makes nothing of any other.
         if parent is None or (parent.kind == "aj") != bool(command.join):
             raise Refused("no_such_token")
-        if not {command.room, *command.rooms} <= parent.within:
+        if not _rooms_of(command.room, command.rooms) <= parent.within:
             raise Refused("no_such_token")
+        if command.opens > (left := self.opens_left(parent)):
+            raise Refused(
+                "not_permitted", f"Your token opens {left} rooms more, and none that is made of it opens more."
+            )
         if parent.agent != command.agent and not command.join:
             raise Refused("no_such_token")
         if command.admits:
@@ -223,6 +283,8 @@ class Tokens(Facet[TokensState]):
             parent=old.parent,
             kind=old.kind,
             rooms=old.rooms,
+            contract=command.contract,
+            opens=max(0, old.opens - old.opened),
         )
         return Decision((e.TokenRevoked(token=old.id), minted), authority="token")
 
@@ -283,11 +345,22 @@ class Tokens(Facet[TokensState]):
             event.uses,
             event.admits,
             event.rooms,
+            event.contract,
+            event.opens,
+            key=event.key,
+            grant=event.grant,
+            grant_signature=event.grant_signature,
         )
         self._by_digest[event.digest] = event.token
         join = self.state.joins.get(event.join)
         if join is not None:
             self.state.joins[join.id] = msgspec.structs.replace(join, minted=event.token)
+
+    def _opened(self, event: e.RoomNamed, header: e.Header) -> None:
+        for token in list(self._line(event.token)):
+            self.state.tokens[token.id] = msgspec.structs.replace(
+                token, room=token.room or event.room, rooms=(*token.rooms, event.room), opened=token.opened + 1
+            )
 
     def _revoked(self, event: e.TokenRevoked, header: e.Header) -> None:
         for id in self.tree(event.token):
@@ -332,6 +405,7 @@ class Tokens(Facet[TokensState]):
     )
     APPLIES = (
         applies(e.TokenMinted, _minted),
+        applies(e.RoomNamed, _opened),
         applies(e.TokenRevoked, _revoked),
         applies(e.JoinBegun, _begun),
         applies(e.JoinEnded, _ended),
@@ -342,3 +416,8 @@ class Tokens(Facet[TokensState]):
         touches(e.JoinBegun, nobody),
         touches(e.JoinEnded, nobody),
     )
+
+
+def _rooms_of(room: RoomId, rooms: tuple[RoomId, ...]) -> frozenset[RoomId]:
+    """The rooms of a token: one, several, or none yet."""
+    return frozenset(rooms or ((room,) if room else ()))

@@ -70,7 +70,8 @@ Publish = Callable[[RoomId, Sequence[e.Header]], None]
 @dataclass(frozen=True, slots=True)
 class ActorParts:
     """What every actor shares: the store from the loop's side, the clock, fresh ids, both ways to a signed envelope (of
-    an author in this home, and of one elsewhere), and who tells those that wait."""
+    an author in this home, and of one elsewhere), who tells those that wait, and whether the token of an id holds now.
+    """
 
     driver: Driver
     clock: Clock
@@ -78,6 +79,7 @@ class ActorParts:
     author: Author
     admission: Sealer[Finished]
     publish: Publish
+    holds: Callable[[str], bool]
 
 
 class _Failure(NamedTuple):
@@ -120,6 +122,7 @@ class RoomActor(Generic[A]):
             ids=context.random,
             author=context.author,
             admission=context.admission,
+            holds=context.holds,
         )
         """Decides one command after the other over `aggregate`."""
         self._waiting: deque[Submission] = deque()
@@ -258,14 +261,14 @@ class RoomActor(Generic[A]):
 
     def _decide(self, batch: Batch) -> None:
         """Decide a batch and hand it to the writer."""
-        expected = self.aggregate.position
+        expected, wall = self.aggregate.position, self._context.clock.now()
         try:
             for submission in batch.submissions:
                 self._decider.decide(self.aggregate, submission, batch)
             if batch.facts:
                 batch.marks = self._marks(batch.facts)
                 job: list[Write] = [
-                    Append(self.room, expected, batch.facts, self.aggregate.gives_receipts),
+                    Append(self.room, expected, batch.facts, self.aggregate.gives_receipts, wall),
                     *batch.marks.values(),
                     *batch.acted,
                     *batch.ended,

@@ -71,7 +71,7 @@ class Approving:
             handle = await self._desk.rooms.get(name)
             room = await handle.quiet()
             if not room.state.closed:
-                found += [self._request(handle, request) for request in room.pending()]
+                found += [request_shown(handle, request) for request in room.pending()]
                 if room.state.alarm is None:
                     handle.begin_to_catch_up()
                     now = self._desk.clock.now()
@@ -114,23 +114,6 @@ class Approving:
             fingerprint=codes.fingerprint(ask.asker),
             home=asked.handle.home_name,
             direct_to=self._desk.rooms.home.aggregate.state.agents[ask.agent].name,
-        )
-
-    def _request(self, handle: RoomHandle, request: Request) -> t.RequestInfo:
-        room = handle.aggregate
-        return t.RequestInfo(
-            id=request.id,
-            room=room.state.room,
-            room_name=room.state.name,
-            agent=request.agent,
-            name=request.name,
-            host=request.host,
-            requested=request.at,
-            fingerprint=codes.fingerprint(request.agent),
-            home=handle.home_name,
-            key_ref=request.key_id[:SHORT_ID],
-            topic=PeerText(room.state.topic),
-            role=request.role,
         )
 
     @handles("session.approve")
@@ -269,7 +252,7 @@ class Approving:
             return t.FoundRequest(request=self._shown(found), owner_decides=False)
         actor, request = found
         room = await actor.quiet()
-        return t.FoundRequest(request=self._request(actor, request), owner_decides=room.state.approver == "agent")
+        return t.FoundRequest(request=request_shown(actor, request), owner_decides=room.state.approver == "agent")
 
     async def _meant(
         self, caller: Caller, me: AgentRecord, room: str | None, who: str
@@ -317,6 +300,25 @@ class Approving:
         if asks:
             return asks[-1]
         raise Refused("no_such_request")
+
+
+def request_shown(handle: RoomHandle, request: Request) -> t.RequestInfo:
+    """A knock as lists of requests show it."""
+    room = handle.aggregate
+    return t.RequestInfo(
+        id=request.id,
+        room=room.state.room,
+        room_name=room.state.name,
+        agent=request.agent,
+        name=request.name,
+        host=request.host,
+        requested=request.at,
+        fingerprint=codes.fingerprint(request.agent),
+        home=handle.home_name,
+        key_ref=request.key_id[:SHORT_ID],
+        topic=PeerText(room.state.topic),
+        role=request.role,
+    )
 
 
 def require_proof(desk: Desk, proof: Proof, *, admit: bool) -> None:

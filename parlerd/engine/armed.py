@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Final
 
 from parlerd.core import events as e
@@ -40,11 +41,16 @@ class Armed:
 
     def mark(self, room: RoomId, facts: Sequence[NewFact], at: Millis) -> MarkDelivery | None:
         """The range to write for these facts; None if they show this reader nothing, or more than a page holds."""
+        # What follows is not for a reader that was put out with the same commit.
+        facts = list(takewhile(lambda fact: not self._goes_with(fact.header.event), facts))
         seen = [fact for fact in facts if isinstance(fact.header.event, e.MessagePosted) and self.sees(fact.header)]
         size = sum(len(fact.body or b"") for fact in seen)
         if not seen or len(seen) > self.limit or size > self.max_bytes:
             return None
         return MarkDelivery(room, self.reader, self.stage, upto=facts[-1].header.position, at=at, after=self.after)
+
+    def _goes_with(self, event: e.Event) -> bool:
+        return isinstance(event, e.MemberLeft) and event.agent == self.reader
 
     def covers(self, positions: Sequence[Position]) -> bool:
         """Whether the range that a commit wrote holds all of these positions."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Final, Protocol
 
@@ -22,26 +23,33 @@ import trio
 
 from parlerd.core import commands as c
 from parlerd.core.errors import ParlerError, Refused
+from parlerd.core.grants import joiner_of
 from parlerd.core.identities import AgentRecord
 from parlerd.core.model import AgentId, By, KeyId, Millis, RoomId, TokenKind
 from parlerd.core.tokens import DAY_MS, Join, Token
 from parlerd.engine.authority import of_joining_token, of_token
 from parlerd.engine.callers import Caller, Facts, PeerProcess
 from parlerd.engine.desk import Desk
-from parlerd.engine.granted import TokensThere, is_there
+from parlerd.engine.granted import Made, TokensThere, is_there
 from parlerd.engine.handles import LOCAL, RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.join_keys import end_joins, end_key, make_key, room_to_join
+from parlerd.engine.key_text import SHORT_ID
+from parlerd.engine.knocks import would_knock
 from parlerd.engine.lookup import room_of
 from parlerd.engine.person import require_person
 from parlerd.engine.reading import handle_of
 from parlerd.engine.scheduler import Scheduler
+from parlerd.engine.session_keys import SessionKeys
 from parlerd.engine.under_way import UnderWay
 from parlerd.identity import tokens
 from parlerd.operations import types as t
+from parlerd.operations.contracts import CONTRACT
 
 UNSEEN: Final = PeerProcess()
 """The other side of a connection whose process was not found."""
+NO_ROOM: Final = RoomId("")
+"""The room of a token that is of none, before it opened one."""
 SILENT_MS: Final = 600_000
 """How long after its last call an agent with a token counts as there."""
 
@@ -116,6 +124,9 @@ class Bearers:
             authority = of_token(agents[token.agent], token)
             caller = self._callers[token.id] = Caller(Facts(token.id, "http", authority))
             desk.seats.connect(caller)
+        elif caller.facts.authority.rooms != token.within:
+            # It opened rooms since, or another did that was made of it.
+            caller.facts = replace(caller.facts, authority=of_token(agents[token.agent], token))
         if self._scheduler.moment(("bearer", token.id)) is None:
             self._stays(token.id, desk.clock.now())
         return token, caller
@@ -124,7 +135,7 @@ class Bearers:
         """What the agent of a token is called in the room of the token that is meant, by its id or its name, and in the
         first of them where it is none; empty where the room is gone."""
         found = ""
-        for room in (token.room, *token.rooms):
+        for room in token.rooms or (token.room,):
             try:
                 state = (await self._desk.rooms.get(room)).aggregate.state
             except Refused:
@@ -208,16 +219,19 @@ class Tokens:
         authority: str = "person",
         join: str = "",
         rooms: Sequence[RoomId] = (),
+        opens: int = 0,
     ) -> tuple[str, Token]:
-        """A token of an agent in a room, or in several `rooms`, of which the room is the first: its text, which is
-        nowhere else, and its record. One that is made of a
+        """A token of an agent in a room, or in several `rooms`, of which the room is the first, with which so many more
+        may be opened: its text, which is nowhere else, and its record. One that is made of a
         `parent` holds no longer than that; that of a `join` is made once, and the same each time. Raises `Refused`:
-        `too_many_tokens`, `no_such_token`, `not_permitted`."""
-        now, kind = self._desk.clock.now(), _kind_of(rooms)
+        `too_many_tokens`, `no_such_token`, `not_permitted`, `invalid_param`."""
+        now, kind = self._desk.clock.now(), _kind_of(rooms, opens)
         text = self._secret(agent.id, join) if join else self._drawn(kind)
         digest = tokens.digest_of(text)
         command = self._command(agent, room, digest, access=access, days=days, label=label, parent=parent)
-        command = msgspec.structs.replace(command, authority=authority, join=join, kind=kind, rooms=tuple(rooms))
+        command = msgspec.structs.replace(
+            command, authority=authority, join=join, kind=kind, rooms=tuple(rooms), opens=opens
+        )
         await self._desk.rooms.home.submit(command, by)
         return text, self._found(digest, now)
 
@@ -232,15 +246,21 @@ class Tokens:
         label: str,
         uses: int,
         parent: str = "",
+        approval: bool = False,
     ) -> tuple[str, Token]:
-        """A token with which new agents come into a room: the person's, or made of a `parent` by its agent. The key of
+        """A token with which new agents come into a room: the person's, who with `approval` is asked about each all the
+        same, or made of a `parent` by its agent. The key of
         the room that stands behind it is there before it, and ends where it does not come to be. Raises `Refused` as
         `mint` does, and as the room refuses a key."""
         desk, text, is_person = self._desk, self._drawn("aj"), not parent
         now, by, digest = desk.clock.now(), desk.by(caller, me), tokens.digest_of(text)
         command = self._command(me, handle.room, digest, access=access, days=days, label=label, parent=parent)
         command = msgspec.structs.replace(
-            command, authority="person" if is_person else "token", kind="aj", uses=uses, admits=is_person
+            command,
+            authority="person" if is_person else "token",
+            kind="aj",
+            uses=uses,
+            admits=is_person and not approval,
         )
         await make_key(desk, me, handle, by, digest=digest, until=command.expires_at, uses=uses, person=is_person)
         with trio.CancelScope(shield=True):
@@ -276,7 +296,32 @@ class Tokens:
             expires_at=until,
             label=label,
             parent=parent,
+            contract=CONTRACT,
         )
+
+    async def mint_for_invite(
+        self,
+        by: By,
+        me: AgentRecord,
+        handle: RoomHandle,
+        key: KeyId,
+        *,
+        access: Iterable[t.Access],
+        days: int,
+        label: str,
+        uses: int,
+        approval: bool,
+    ) -> tuple[str, Token]:
+        """The person's token with which new agents knock with the key of an invite. They are let in by the person's
+        word where the room is that person's, who does not want to be asked all the same (`approval`). Where it is
+        another's, that one decides as about every knock. Raises `Refused` as `mint` does."""
+        text = self._drawn("aj")
+        is_own = handle.aggregate.state.owner_principal == me.principal
+        digest = tokens.digest_of(text)
+        command = self._command(me, handle.room, digest, access=access, days=days, label=label, parent="")
+        command = msgspec.structs.replace(command, kind="aj", uses=uses, admits=is_own and not approval, key=key)
+        await self._desk.rooms.home.submit(command, by)
+        return text, self._found(digest, command.wall)
 
     async def mint_for_key(self, by: By, me: AgentRecord, room: RoomId, text: str, *, authority: str) -> Token:
         """The token of this text with which one new agent comes in that knocks with a session key."""
@@ -304,9 +349,9 @@ class Tokens:
         """Another token in the place of this one. Raises `Refused`: `no_such_token`."""
         now = self._desk.clock.now()
         held = self._desk.rooms.home.aggregate.tokens.holding(token, now)
-        text = self._drawn(_kind_of(() if held is None else held.rooms))
+        text = self._drawn("as" if held is None else held.kind)
         digest = tokens.digest_of(text)
-        command = c.RotateToken(operation="token.rotate", token=token, digest=digest, wall=now)
+        command = c.RotateToken(operation="token.rotate", token=token, digest=digest, wall=now, contract=CONTRACT)
         await self._desk.rooms.home.submit(command, by)
         return text, self._found(digest, now)
 
@@ -326,8 +371,11 @@ class Tokens:
 class TokenHandlers:
     """The handlers of `token.mint`, `token.narrow`, `token.rotate`, `token.list`, `token.revoke` and `http.serve`."""
 
-    def __init__(self, desk: Desk, bearers: Bearers, tokens: Tokens, there: TokensThere, web: WebPort) -> None:
+    def __init__(
+        self, desk: Desk, bearers: Bearers, tokens: Tokens, there: TokensThere, web: WebPort, keys: SessionKeys
+    ) -> None:
         self._desk = desk
+        self._keys = keys
         self._bearers = bearers
         self._tokens = tokens
         self._there = there
@@ -341,9 +389,28 @@ class TokenHandlers:
         if params.rooms and (params.room is not None or params.join):
             raise Refused("invalid_param", "A token of several rooms names them all, and joins none.", param="rooms")
         if params.join:
+            _require_no_opens(params.opens)
             if params.name:
                 raise _no_name()
+            if params.invite:
+                return await self._mint_for_invite(caller, me, params)
             handle = await room_to_join(desk, me, params.room, person=True)
+            if handle.home_name != LOCAL and not params.here:
+                return await self._told(
+                    await self._there.mint_joining(
+                        desk.by(caller, me),
+                        me,
+                        handle,
+                        access=params.access,
+                        days=params.days,
+                        uses=params.uses or 1,
+                        approval=params.approval,
+                        called=params.label,
+                    )
+                )
+            if params.approval and not handle.aggregate.state.lifecycle.approval:
+                said = "Nobody is asked about who comes here, unless it is by an invite that asks."
+                raise Refused("invalid_param", said, param="approval", hint="parler invite --approval makes one.")
             text, token = await self._tokens.mint_joining(
                 caller,
                 me,
@@ -352,14 +419,20 @@ class TokenHandlers:
                 days=params.days,
                 label=params.label,
                 uses=params.uses or 1,
+                approval=params.approval,
             )
             return t.MintedToken(token=text, info=await self._info(token), url=self._web.url)
         _require_no_uses(params.uses)
-        meant = params.rooms or (params.room,)
+        if params.approval:
+            raise Refused("invalid_param", "Only about those who join with a token anybody is asked.", param="approval")
+        if params.invite:
+            raise Refused("invalid_param", "Only a token that joins is of an invite.", param="invite")
+        # One that opens rooms need not be of any before.
+        meant = params.rooms or (() if params.opens and params.room is None else (params.room,))
         handles = [(await room_of(desk, me, each))[0] for each in meant]
         rooms = list(dict.fromkeys([handle.room for handle in handles]))
         # A token of several rooms is one of this machine: each relay has tokens of its own.
-        is_there = not params.rooms and handles[0].home_name != LOCAL and not params.here
+        is_there = len(rooms) == 1 and not params.rooms and handles[0].home_name != LOCAL and not params.here
         if params.name and not is_there:
             raise _no_name()
         if is_there:
@@ -372,16 +445,49 @@ class TokenHandlers:
                 name=params.name,
                 called=params.label,
             )
-            info = await self._info(made.token)
-            return t.MintedToken(token=made.text, info=info, url=made.url, authority_file=made.authority_file)
+            return await self._told(made)
         text, token = await self._tokens.mint(
             desk.by(caller, me),
             me,
-            rooms[0],
+            rooms[0] if rooms else NO_ROOM,
+            access=dict.fromkeys((*params.access, "open")) if params.opens else params.access,
+            days=params.days,
+            label=params.label,
+            rooms=rooms if len(rooms) > 1 or params.opens else (),
+            opens=params.opens,
+        )
+        return t.MintedToken(token=text, info=await self._info(token), url=self._web.url)
+
+    async def _told(self, made: Made) -> t.MintedToken:
+        info = await self._info(made.token)
+        return t.MintedToken(token=made.text, info=info, url=made.url, authority_file=made.authority_file)
+
+    async def _mint_for_invite(self, caller: Caller, me: AgentRecord, params: t.MintToken) -> t.MintedToken:
+        """A token that joins with the key of an invite: of the person's own room, or one that somebody gave them."""
+        desk = self._desk
+        if params.room is not None:
+            raise Refused("invalid_param", "An invite says which room it is: name no other.", param="room")
+        key, room = await self._keys.find(caller, me, params.invite)
+        handle = await desk.rooms.get(room)
+        state = (await handle.quiet()).state
+        if state.kind not in ("session", "channel", "service"):
+            raise Refused("invalid_param", "Nobody joins a room of two agents with a token.", param="invite")
+        try:
+            would_knock(desk, caller.facts, handle.aggregate, key)
+        except Refused as error:
+            if error.code == "unknown_key":
+                raise self._keys.unknown(caller) from error
+            raise
+        text, token = await self._tokens.mint_for_invite(
+            desk.by(caller, me),
+            me,
+            handle,
+            key,
             access=params.access,
             days=params.days,
             label=params.label,
-            rooms=rooms if len(rooms) > 1 else (),
+            uses=params.uses or 1,
+            approval=params.approval,
         )
         return t.MintedToken(token=text, info=await self._info(token), url=self._web.url)
 
@@ -394,7 +500,10 @@ class TokenHandlers:
             raise Refused("no_such_token")
         # One of the rooms of this token, or all of them: the desk knows no others.
         room = held.room if params.room is None else (await room_of(desk, me, params.room))[0].room
+        if not room and not params.opens:
+            raise Refused("no_such_room", "Your token is of no room yet.", tool_hint="POST /v1/rooms opens one.")
         if params.join:
+            _require_no_opens(params.opens)
             handle = await room_to_join(desk, me, room, person=False)
             text, token = await self._tokens.mint_joining(
                 caller,
@@ -417,7 +526,8 @@ class TokenHandlers:
             label=params.label,
             parent=parent,
             authority="token",
-            rooms=held.rooms if params.room is None else (),
+            rooms=held.rooms if params.room is None else (room,) if params.opens else (),
+            opens=params.opens,
         )
         return t.MintedToken(token=text, info=await self._info(token), url=self._web.url)
 
@@ -469,13 +579,19 @@ class TokenHandlers:
 
     async def _info(self, token: Token) -> t.TokenInfo:
         agents = self._desk.rooms.home.aggregate.state.agents
-        name, called = "", str(token.agent)
+        name, called, left = "", str(token.agent), self._desk.rooms.home.aggregate.tokens.uses_left(token)
         try:
             state = (await self._desk.rooms.get(token.room)).aggregate.state
         except Refused:
             pass
         else:
             name, called = state.name, handle_of(state, token.agent) or called
+            if token.uses and is_there(token.agent):
+                # Nobody there minted it but the room's owner, and the relay counts who comes; here they are seen to be
+                # in the room.
+                called = handle_of(state, state.owner)
+                given = [member.given.grant for member in state.members.values() if member.given is not None]
+                left -= sum(joiner_of(each) == token.agent for each in given)
         return t.TokenInfo(
             id=token.id,
             agent=agents[token.agent].name if token.agent in agents else called,
@@ -490,18 +606,27 @@ class TokenHandlers:
             kind=token.kind,
             rooms=list(token.rooms),
             uses=token.uses,
-            uses_left=self._desk.rooms.home.aggregate.tokens.uses_left(token),
+            uses_left=left,
+            invite=token.key[:SHORT_ID],
+            opens=token.opens,
+            opens_left=self._desk.rooms.home.aggregate.tokens.opens_left(token),
         )
 
 
-def _kind_of(rooms: Sequence[RoomId]) -> TokenKind:
-    """The kind of a token that acts: `rooms` are those of one of several."""
-    return "ah" if rooms else "as"
+def _kind_of(rooms: Sequence[RoomId], opens: int) -> TokenKind:
+    """The kind of a token that acts: `rooms` are those of one of several, or of one with which so many are opened."""
+    return "ah" if rooms or opens else "as"
 
 
 def _no_name() -> Refused:
     said = "Only an agent at a relay is given a name: any other token acts as the agent that mints it."
     return Refused("invalid_param", said, param="name")
+
+
+def _require_no_opens(opens: int) -> None:
+    """Refuse rooms that a token is to open that joins."""
+    if opens:
+        raise Refused("invalid_param", "A token that joins opens no room.", param="opens")
 
 
 def _require_no_uses(uses: int | None) -> None:

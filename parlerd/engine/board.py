@@ -140,9 +140,10 @@ class Boards:
             if can_see(view, position=task.position, visibility=task.visibility)
         ]
         tasks = _cut("tasks", seen, t.MAX_BOARD_TASKS, left_out)
-        return [await self._task(room, agent, task) for task in tasks]
+        return [await self.task(room, agent, task) for task in tasks]
 
-    async def _task(self, room: Room, agent: AgentId, task: Task) -> t.BoardTask:
+    async def task(self, room: Room, agent: AgentId, task: Task) -> t.BoardTask:
+        """A task as a board shows it to a reader who sees it. One that is over is on no board, and nobody holds it."""
         now, before = self._sight.now(room), Position(task.position - 1)
         page = await self._desk.library.page(room, room.view(agent), before, limit=1, skip_own=False)
         found = [each for each in page.messages if each.header.position == task.position]
@@ -153,7 +154,7 @@ class Boards:
             seq=0 if message is None else message.seq,
             author=room.entries.handle(task.author),
             text=PeerText("" if message is None else message.text[: t.MAX_BOARD_TEXT]),
-            status=task.state if holder is not None else "open",
+            status=task.state if holder is not None or task.id in room.claims.state.over else "open",
             holder="" if holder is None else room.entries.handle(holder),
             lease_until=0 if holder is None else room.claims.until(task),
         )

@@ -179,11 +179,12 @@ def _signed_at(room: Room, entry: Entry) -> Iterable[int]:
 def _member_entry(room: Room, stood: Stood, bodies: Bodies) -> t.MemberEntry:
     member = stood.member
     proof = knock = terms = grant = _NOTHING
-    if member.given is not None:
-        grant = bodies.get(member.first, _NOTHING)
-    elif member.request is not None:
+    if member.request is not None:
         proof = bodies.get(member.first - 1, _NOTHING)
-        knock = bodies.get(room.state.requests[member.request].position, _NOTHING)
+        asked = bodies.get(room.state.requests[member.request].position, _NOTHING)
+        knock, grant = (asked, _NOTHING) if member.given is None else (_NOTHING, asked)
+    elif member.given is not None:
+        grant = bodies.get(member.first, _NOTHING)
     elif member.key is not None:
         knock = bodies.get(member.first, _NOTHING)
         terms = bodies.get(room.state.keys[member.key].position, _NOTHING)
@@ -220,11 +221,12 @@ def _key_entry(key: KeyState, eyes: Eyes, bodies: Bodies) -> t.KeyEntry:
 
 
 def _request_entry(room: Room, request: Request, bodies: Bodies) -> t.RequestEntry:
-    knock = bodies.get(request.position, _NOTHING)
+    asked = bodies.get(request.position, _NOTHING)
+    knock, grant = (asked, _NOTHING) if request.given is None else (_NOTHING, asked)
     decision = bodies.get(request.decided, _NOTHING)
     return t.RequestEntry(
         request=request.id,
-        ref=room.state.keys[request.key_id].ref,
+        ref=room.state.keys[request.key_id].ref if request.given is None else "",
         agent=request.agent,
         principal=request.principal,
         name=request.name,
@@ -235,5 +237,7 @@ def _request_entry(room: Room, request: Request, bodies: Bodies) -> t.RequestEnt
         knock_signature=knock.signature,
         decision=decision.body,
         decision_signature=decision.signature,
+        grant=grant.body,
+        grant_signature=grant.signature,
         role=request.role,
     )

@@ -31,9 +31,12 @@ from parlerd.engine.handles import RoomHandle
 from parlerd.engine.sight import Sight
 from parlerd.engine.waits import Wait
 from parlerd.operations import types as t
+from parlerd.store.port import NewFact
 
 STEP: Final = 128
 """Facts that are read at a time, with their bodies."""
+CHANGES: Final = (e.StateWritten, e.StateDeleted, e.TimerFired)
+"""The facts that change the state."""
 
 
 class _Wanted(NamedTuple):
@@ -43,7 +46,7 @@ class _Wanted(NamedTuple):
     key: str | None
 
     def has(self, scope: str, key: str) -> bool:
-        return scope not in BESIDE and self.scope in (None, scope) and self.key in (None, key)
+        return self.scope in (None, scope) and self.key in (None, key)
 
 
 class _Page(NamedTuple):
@@ -86,24 +89,22 @@ class Changes:
 
     async def _page(self, room: Room, resolver: Resolver, wanted: _Wanted, place: Position, limit: int) -> _Page:
         """The changes after a place, at most `limit` of them and as many as one answer takes."""
-        view, upto = room.view(resolver.asker.agent), room.position
+        upto = room.position
         changes: list[t.StateChange] = []
         size = 0
         while place < upto:
             for fact in await self._desk.library.whole_facts(room, place, upto, STEP):
-                event, position = fact.header.event, fact.header.position
+                event = fact.header.event
                 if (
-                    isinstance(event, e.StateWritten | e.StateDeleted | e.TimerFired)
+                    isinstance(event, CHANGES)
                     and wanted.has(event.scope, event.key)
-                    and not room.entries.table.is_hidden(event.scope, resolver.asker.handle)
-                    and can_see(view, position=position, visibility=None)
+                    and (change := change_shown(room, resolver, fact)) is not None
                 ):
-                    change = shown.change(room, resolver, fact.header, fact.body)
                     size += len(msgspec.json.encode(change))
                     if len(changes) == limit or (changes and size > shown.PAGE_BYTES):
                         return _Page(changes, place, more=True)
                     changes.append(change)
-                place = position
+                place = fact.header.position
         return _Page(changes, upto, more=False)
 
     def _answer(self, room: Room, agent: AgentId, page: _Page) -> t.StateChanges:
@@ -116,6 +117,20 @@ class Changes:
         if place is None:
             raise _no_cursor()
         return place
+
+
+def change_shown(room: Room, resolver: Resolver, fact: NewFact) -> t.StateChange | None:
+    """The change of the state that a fact is to whoever asks; None for any other fact, and for what is hidden from
+    them."""
+    event = fact.header.event
+    if (
+        isinstance(event, CHANGES)
+        and event.scope not in BESIDE
+        and not room.entries.table.is_hidden(event.scope, resolver.asker.handle)
+        and can_see(room.view(resolver.asker.agent), position=fact.header.position, visibility=None)
+    ):
+        return shown.change(room, resolver, fact.header, fact.body)
+    return None
 
 
 def _no_cursor() -> Refused:

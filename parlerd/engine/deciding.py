@@ -10,7 +10,7 @@ writes a message's words. Invariant: a command that is refused leaves nothing in
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple, Protocol
 
 import msgspec
@@ -179,8 +179,11 @@ class Decider:
         ids: Ids,
         author: Author,
         admission: Sealer[Finished],
+        holds: Callable[[str], bool],
     ) -> None:
         self._room = room
+        self._holds = holds
+        """Whether the token of an id holds now."""
         self._time = RoomTime(clock)
         self._ids = ids
         self._author = author
@@ -238,6 +241,9 @@ class Decider:
         scope = (by.actor, command.operation, command.idempotency_key or "")
         may_repeat = _may_repeat(command)
         try:
+            if by.token and not self._holds(by.token):
+                # It ended while the command was in line.
+                raise Refused("token_invalid")
             if may_repeat:
                 earlier = batch.done.get(scope)
                 if earlier is not None:

@@ -119,6 +119,7 @@ from parlerd.engine.stating import Stating
 from parlerd.engine.status import Status
 from parlerd.engine.streams import Streams
 from parlerd.engine.tasks import Tasks
+from parlerd.engine.telling import Telling, Told
 from parlerd.engine.tending import Tending
 from parlerd.engine.throttle import GuessThrottle
 from parlerd.engine.trail import trail, with_receipt
@@ -157,6 +158,7 @@ class Handlers:
     desk: Desk
     sending: Sending
     admitting: Admitting
+    telling: Telling
     calls: Mapping[str, Handler]
     streams: Mapping[str, StreamHandler]
 
@@ -248,8 +250,8 @@ class Engine:
         sending = Sending(desk, reading, queues, directs, gating)
         receiving = Receiving(desk, reading, notices)
         admitting = Admitting(desk)
-        opening, approving, keys = Opening(desk), Approving(desk), SessionKeys(desk)
-        inviting, joining = Inviting(desk), Joining(desk, reading, keys)
+        opening, approving, keys = Opening(desk, self._desk), Approving(desk), SessionKeys(desk)
+        inviting, joining = Inviting(desk, self._desk), Joining(desk, reading, keys)
         table = table_of(
             self,
             self._status,
@@ -289,9 +291,9 @@ class Engine:
             LettingIn(desk),
             Rewinding(desk),
             gating,
-            TokenHandlers(desk, self.bearers, self._minting, self._there, self._web),
+            TokenHandlers(desk, self.bearers, self._minting, self._there, self._web, keys),
             self.granting,
-            Joins(desk, self._minting, self._newcomers, approving, keys),
+            Joins(desk, self._minting, self._newcomers, approving, keys, self.granting),
             Visitors(desk, self._minting, self._newcomers, sight),
             receipts := Receipts(desk, reading),
             PageHandlers(desk, self.viewers, self._web),
@@ -299,7 +301,7 @@ class Engine:
             Affording(desk, asked),
             admitting,
         )
-        return Handlers(desk, sending, admitting, table.calls, table.streams)
+        return Handlers(desk, sending, admitting, Telling(desk, reading, sight), table.calls, table.streams)
 
     def _handlers_for(self, caller: Caller) -> Handlers:
         """The handlers that know the rooms that there are for this caller, and no others."""
@@ -355,6 +357,12 @@ class Engine:
         # The one stream of which items may go past its task.
         more = (outlet,) if op == "link.follow" else ()
         return aclosing(handler(caller, params, *more))
+
+    def events(self, room: str, after: str, caller: Caller) -> AbstractAsyncContextManager[AsyncIterator[Told]]:
+        """What `room.watch` tells an agent over HTTP: all that happens in a room, as the reads say it, after a place
+        that this told (`telling`)."""
+        self.admit("room.watch", caller)
+        return aclosing(self._handlers_for(caller).telling.follow(caller, room, after))
 
     def admit(self, op: str, caller: Caller) -> None:
         """Refuse an operation that this caller may not ask for, whatever its parameters. Raises `Refused`."""
@@ -507,6 +515,9 @@ async def open_engine(
                 if rooms.is_here(actor.aggregate):
                     retaining.note(room, facts)
 
+        def holds(token: str) -> bool:
+            return rooms.home.aggregate.tokens.holding(token, clock.now()) is not None
+
         gone = Gone()
         author = LocalAuthor(signers, random)
         if voice is not None:
@@ -518,6 +529,7 @@ async def open_engine(
             author=author,
             admission=Admission(),
             publish=publish,
+            holds=holds,
         )
         codes, others = JoinCodes(keys), homes or NoHomes()
         quotas = Quotas(settings)

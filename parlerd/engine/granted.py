@@ -16,22 +16,25 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import msgspec
+
 from parlerd.core import commands as c
 from parlerd.core.errors import ParlerError, Refused
-from parlerd.core.grants import SCOPES, agent_of, digest_of, given
+from parlerd.core.grants import SCOPES, agent_of, digest_of, given, joiner_of
 from parlerd.core.identities import AgentRecord
-from parlerd.core.model import AgentId, By, Millis, agent_name, is_granted_id, label
-from parlerd.core.statements import NONCE, Grant
+from parlerd.core.model import AgentId, By, Millis, TokenKind, agent_name, is_granted_id, label
+from parlerd.core.statements import MAX_GRANTED, NONCE, Grant
 from parlerd.core.tokens import DAY_MS, MAX_DAYS, Token
-from parlerd.engine.authors import Author
+from parlerd.engine.authors import Attested, Author
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
 from parlerd.identity import tokens
+from parlerd.operations import types as t
 
 FOLDER: Final = "authorities"
 """The folder in Parler's home with the certificates that clients of relays trust."""
@@ -67,6 +70,53 @@ class TokensThere:
         """A token that acts as a new agent of this name in a room of another home; `called` is what the person calls
         the token. Raises `Refused`: `not_owner`, `invalid_param`, `invalid_name`, `too_many_tokens`, what the room's
         home refuses, or that it does not answer."""
+        wanted = agent_name(label(name or me.name))
+        grant, signed = await self._granted(by, me, handle, access=access, days=days, names=(wanted,))
+        text = self._drawn("as")
+        command = c.AdmitGranted(
+            operation="token.mint",
+            agent=agent_of(digest_of(signed.body), wanted),
+            name=wanted,
+            grant=grant,
+            gives=given(signed.body, grant, wanted),
+            principal=me.principal,
+        )
+        mine = self._mine(command.agent, handle, text, grant, days=days, called=called)
+        return await self._asked(by, handle, text, mine, lambda: handle.grant(by, command, signed, mine))
+
+    async def mint_joining(
+        self,
+        by: By,
+        me: AgentRecord,
+        handle: RoomHandle,
+        *,
+        access: Iterable[str],
+        days: int,
+        uses: int,
+        approval: bool,
+        called: str,
+    ) -> Made:
+        """A token with which so many new agents come into a room of another home, which speaks for each; with
+        `approval` the person decides about each. Raises as `mint` does."""
+        grant, signed = await self._granted(by, me, handle, access=access, days=days, count=uses, approval=approval)
+        text = self._drawn("aj")
+        mine = self._mine(joiner_of(digest_of(signed.body)), handle, text, grant, days=days, called=called)
+        mine = msgspec.structs.replace(mine, kind="aj", uses=uses, admits=not approval)
+        return await self._asked(by, handle, text, mine, lambda: handle.grant_many(by, grant, signed, mine))
+
+    async def _granted(
+        self,
+        by: By,
+        me: AgentRecord,
+        handle: RoomHandle,
+        *,
+        access: Iterable[str],
+        days: int,
+        names: tuple[str, ...] = (),
+        count: int = 0,
+        approval: bool = False,
+    ) -> tuple[Grant, Attested]:
+        """A grant for a room, and the person's signature."""
         desk, state = self._desk, (await handle.quiet()).state
         if state.owner_principal != me.principal:
             said = "Only the person of a room's owner lets its relay speak for an agent."
@@ -74,45 +124,57 @@ class TokensThere:
         scopes = tuple(dict.fromkeys(access))
         if more := sorted(set(scopes) - SCOPES):
             raise Refused("invalid_param", f"No token at a relay is for {', '.join(more)}.", param="access")
-        wanted, now = agent_name(label(name or me.name)), desk.clock.now()
+        if count > MAX_GRANTED:
+            raise Refused(
+                "invalid_param", f"With one token {MAX_GRANTED} agents come to a relay at most.", param="uses"
+            )
         grant = Grant(
             home=state.home,
             rooms=(handle.room,),
             principal=me.principal,
-            names=(wanted,),
+            names=names,
+            count=count,
+            approval=approval,
             scopes=scopes,
             not_after=Millis(desk.now_at(state.home) + min(days * DAY_MS, _MOST_MS)),
             nonce=desk.random.bytes(NONCE),
         )
-        signed = self._author.attest(grant, by)
-        gives = given(signed.body, grant, wanted)
-        text = tokens.made_of(desk.random.bytes(tokens.SECRET_BYTES))
-        command = c.AdmitGranted(
+        return grant, self._author.attest(grant, by)
+
+    def _drawn(self, kind: TokenKind) -> str:
+        return tokens.made_of(self._desk.random.bytes(tokens.SECRET_BYTES), kind)
+
+    def _mine(
+        self, agent: AgentId, handle: RoomHandle, text: str, grant: Grant, *, days: int, called: str
+    ) -> c.MintToken:
+        """The record of a token here."""
+        now = self._desk.clock.now()
+        return c.MintToken(
             operation="token.mint",
-            agent=agent_of(digest_of(signed.body), wanted),
-            name=wanted,
-            grant=grant,
-            gives=gives,
-            principal=me.principal,
-            token=tokens.digest_of(text),
-            label=called,
-        )
-        mine = c.MintToken(
-            operation="token.mint",
-            digest=command.token,
-            agent=command.agent,
+            digest=tokens.digest_of(text),
+            agent=agent,
             room=handle.room,
-            access=scopes,
+            access=grant.scopes,
             wall=now,
             expires_at=Millis(now + days * DAY_MS),
             label=called,
         )
+
+    async def _asked(
+        self,
+        by: By,
+        handle: RoomHandle,
+        text: str,
+        mine: c.MintToken,
+        ask: Callable[[], Awaitable[t.GrantedAtRoom]],
+    ) -> Made:
+        desk = self._desk
         # Before it is asked for there: what is not listed here could not be revoked.
         await desk.rooms.home.submit(mine, by)
-        token = desk.rooms.home.aggregate.tokens.find(command.token, now)
+        token = desk.rooms.home.aggregate.tokens.find(mine.digest, mine.wall)
         assert token is not None
         try:
-            granted = await handle.grant(by, command, signed)
+            granted = await ask()
         except ParlerError as error:
             if error.code not in _UNKNOWN:
                 await desk.rooms.home.submit(c.RevokeToken(operation="token.revoke", token=token.id), by)
@@ -124,11 +186,28 @@ class TokensThere:
         """End a token at the home of its room, and its agent with it. That home is asked also where nothing here shows
         that it ever knew the token: an answer may have been lost. Raises `Refused`: `home_unreachable`, `offline`."""
         try:
-            await (await self._desk.rooms.get(token.room)).ungrant(by, token.agent)
+            handle = await self._desk.rooms.get(token.room)
+            await self._deny(by, handle, token.agent)
+            await handle.ungrant(by, token.agent)
         except Refused as error:
             # There is no such room any more, and nobody is in it.
             if error.code not in ("no_such_room", "room_deleted"):
                 raise
+
+    async def _deny(self, by: By, handle: RoomHandle, joiner: AgentId) -> None:
+        """Refuse those who wait to come in with a token that joins: nobody but the person can."""
+        for request in list(handle.aggregate.state.requests.values()):
+            gives = request.given
+            if gives is None or request.state != "pending" or joiner_of(gives.grant) != joiner:
+                continue
+            denied = c.DecideRequest(
+                operation="token.revoke", request=request.id, admit=False, proof="cli", principal=by.principal
+            )
+            try:
+                await handle.submit(denied, by)
+            except Refused as error:
+                if error.code != "already_decided":
+                    raise
 
     async def _keep(self, home: str, certificate: str) -> str:
         """Keep what clients of a relay trust: the file, or nothing where there is none."""

@@ -1,7 +1,9 @@
 """Agents that a home speaks for, because they have a token and no key: how they come in, what signs for them, and what
-ends with them; the handlers of `link.grant` and `link.ungrant`.
+ends with them; the handlers of `link.grant`, `link.grant_many` and `link.ungrant`.
 
     a person elsewhere: link.grant --> the grant is checked --> AdmitGranted --> a member T... --> its token holds here
+    a person elsewhere: link.grant_many --> a token that joins, with the grant
+    HTTP: POST joins               --> AdmitGranted, as often as the grant says --> a member T... --> its own token
     HTTP: POST messages            --> the handlers of every agent           --> HomeAuthor: signed by the home itself
     the member left, or was put out --> its token is revoked, its calls end
 
@@ -10,8 +12,10 @@ agent of this kind under a tag of its own (`parler/admitted`) and for nobody els
 agent would: no knock, no card, no message that is shown later (`needs_key`).
 
 Not here: what follows from a grant (`core.grants`), tokens (`bearers`), how a person asks for one (`granted`). Above:
-the engine. Below: the rooms' own lines, the home room. Invariants: nobody is let in but by a grant of the person of
-this very link; a grant makes an agent of one name once, so what was ended does not come back by showing it again.
+the engine, and `joins`, by which agents come of a grant that counts them. Below: the rooms' own lines, the home room.
+Invariants: nobody is let in but by a grant of the person of the link that brought it; a grant makes an agent of one
+name once, so what was ended does not come back by showing it again; once a token that joins is ended, nobody is left in
+the room that came with it, and nobody comes.
 """
 
 from __future__ import annotations
@@ -20,21 +24,26 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
+import msgspec
 import trio
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
+from parlerd.core.approvals import require_grantable, standing_request
 from parlerd.core.envelope import encode_envelope
 from parlerd.core.errors import ParlerError, Refused
-from parlerd.core.grants import agent_of, given
-from parlerd.core.model import AgentId, By, Label, PrincipalId, RoomId, agent_name, is_granted_id
+from parlerd.core.grants import agent_of, digest_of, given, joiner_of
+from parlerd.core.identities import AgentRecord
+from parlerd.core.model import AgentId, By, Label, Millis, PrincipalId, RoomId, agent_name, is_granted_id
+from parlerd.core.room import Room
 from parlerd.core.statements import Grant, Statement
-from parlerd.core.tokens import Token
+from parlerd.core.tokens import Join, Token
 from parlerd.engine.authors import Attested, Draft, LocalAuthor, Place, Sealed, Stated, composed
 from parlerd.engine.bearers import Bearers
 from parlerd.engine.callers import Caller
 from parlerd.engine.deciding import home_itself
 from parlerd.engine.desk import Desk
+from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.places import NAMED
 from parlerd.engine.ports import NoSigners, Randomness
@@ -42,6 +51,7 @@ from parlerd.engine.reachable import NOBODY, owned_within, stamp
 from parlerd.engine.reading import handle_of
 from parlerd.identity.proofs import signed
 from parlerd.operations import types as t
+from parlerd.operations.contracts import CONTRACT
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +59,8 @@ _OVER: Final = frozenset({"no_such_room", "room_deleted", "room_closed", "token_
 """Why somebody cannot leave who does nothing in that room any more."""
 MAX_OF_PERSON: Final = 64
 """Tokens of one person's agents that hold at a relay at a time."""
+JOINS: Final = Label("joins")
+"""What a grant that counts is called among the home's agents."""
 _NAME_IN_HOME: Final = 40
 """Characters of an agent's name that its name among the home's agents begins with."""
 
@@ -96,7 +108,8 @@ class HomeAuthor(LocalAuthor):
 
 
 class Granting:
-    """The handlers of `link.grant` and `link.ungrant`, and what ends with an agent that has no key."""
+    """The handlers of `link.grant`, `link.grant_many` and `link.ungrant`, and what begins and ends with an agent that
+    has no key."""
 
     def __init__(self, desk: Desk, bearers: Bearers, voice: Voice | None) -> None:
         self._desk = desk
@@ -115,6 +128,9 @@ class Granting:
         actor, room = await owned_within(desk, caller, params.room)
         # By the person of this link: every member is shown the grants of others.
         grant = signed(Grant, params.grant, params.grant_signature, principal)
+        if grant.approval:
+            # Whose name the person signs, they decided about.
+            raise Refused("statement_refused", what="approval")
         name, gives = agent_name(params.name), given(params.grant, grant, params.name)
         agent = agent_of(gives.grant, name)
         command = c.AdmitGranted(
@@ -124,8 +140,6 @@ class Granting:
             grant=grant,
             gives=gives,
             principal=principal,
-            token=params.token,
-            label=params.label,
         )
         async with self._one:
             known = next((token for token in self._held() if token.agent == agent), None)
@@ -140,22 +154,103 @@ class Granting:
                 await actor.submit(command, by, words)
                 await self._keep(agent, name, principal)
                 if known is None:
-                    await self._mint(command, actor.room, grant)
+                    await self._mint(agent, params, grant)
         state = (await actor.quiet()).state
         return t.GrantedAtRoom(
             agent=agent, handle=handle_of(state, agent), address=voice.address, authority=voice.authority
         )
 
+    @handles("link.grant_many")
+    async def grant_many(self, caller: Caller, params: t.GrantManyAtRoom) -> t.GrantedAtRoom:
+        desk, voice = self._desk, self._voice
+        if voice is None:
+            raise Refused("unknown_operation", operation="link.grant_many")
+        principal = caller.facts.authority.principal
+        _, room = await owned_within(desk, caller, params.room)
+        grant = signed(Grant, params.grant, params.grant_signature, principal)
+        if not grant.count:
+            raise Refused("statement_refused", what="count")
+        joiner = joiner_of(digest_of(params.grant))
+        require_grantable(room.state.lifecycle, grant, Millis(max(desk.clock.now(), room.last_at)))
+        async with self._one:
+            known = next((token for token in self._held() if token.agent == joiner), None)
+            if known is not None and known.digest != params.token:
+                raise Refused("statement_refused", what="used")
+            if known is None:
+                if joiner in desk.rooms.home.aggregate.state.agents:
+                    # It was ended, and to show it again undoes nothing.
+                    raise Refused("statement_refused", what="used")
+                self._require_space(principal)
+                desk.quotas.take(room.state.owner, bytes=len(params.grant), person=principal)
+                with trio.CancelScope(shield=True):
+                    await self._keep(joiner, JOINS, principal)
+                    await self._mint(joiner, params, grant)
+        return t.GrantedAtRoom(agent=joiner, handle="", address=voice.address, authority=voice.authority)
+
     @handles("link.ungrant")
     async def ungrant(self, caller: Caller, params: t.UngrantAtRoom) -> t.Noted:
-        agent, principal = AgentId(params.agent), caller.facts.authority.principal
+        agent, principal, room = AgentId(params.agent), caller.facts.authority.principal, RoomId(params.room)
         async with self._one:
             # Of another person's agent nothing is said, as of one that is not there.
             if self.person_of(agent) == principal:
                 with trio.CancelScope(shield=True):
-                    await self._leave(agent, principal, RoomId(params.room))
-                    await self._end(RoomId(params.room), agent)
+                    for each in [*await self._came_by(agent, room), agent]:
+                        await self._leave(each, principal, room)
+                        await self._end(room, each)
         return t.Noted()
+
+    # -- who comes with a token that joins ---------------------------------------------------------------------
+
+    async def create(self, token: Token, name: Label, room: Room) -> AgentRecord:
+        """The agent of this name that comes by the grant of a token, where the room would let it in or ask about it.
+        Raises `Refused`: `agent_exists`, `too_many_tokens`, and as the room refuses."""
+        desk, command = self._desk, self._admission(token, name, "")
+        if command.agent in room.state.members:
+            # A grant makes an agent of one name once, also where that one is gone.
+            raise Refused("agent_exists", agent=name)
+        self._require_space(command.principal)
+        # Before it is kept: whoever has the token could have any number of names kept.
+        now = Millis(max(desk.clock.now(), room.last_at))
+        room.decide(command, by=_by(command.principal), now=now, ids=desk.random)
+        await self._keep(command.agent, name, command.principal)
+        return desk.rooms.home.aggregate.state.agents[command.agent]
+
+    async def come_in(self, handle: RoomHandle, token: Token, join: Join) -> str:
+        """What the room says to an agent that comes by the grant of a token: `joined` or `member`; `pending` or
+        `denied` where the person decides about each. Raises `Refused`: `token_invalid` where the token holds no more,
+        and as the room refuses."""
+        desk, command = self._desk, self._admission(token, Label(join.name), join.role)
+        words = Stated({Grant: Attested(token.grant, token.grant_signature)})
+        async with self._one:
+            if desk.rooms.home.aggregate.tokens.holding(token.id, desk.clock.now()) is None:
+                raise Refused("token_invalid")
+            state = handle.aggregate.state
+            if join.agent not in state.members and standing_request(state.requests, join.agent) is None:
+                desk.quotas.take(state.owner, bytes=len(token.grant), person=command.principal)
+            return (await handle.submit(command, _by(command.principal), words)).decision.answer
+
+    def _admission(self, token: Token, name: Label, role: str) -> c.AdmitGranted:
+        """What lets the agent of this name in by the grant of a token."""
+        principal = self._desk.rooms.home.aggregate.state.agents[token.agent].principal
+        grant = signed(Grant, token.grant, token.grant_signature, principal)
+        return c.AdmitGranted(
+            operation="join.begin",
+            agent=agent_of(digest_of(token.grant), name),
+            name=name,
+            role=role,
+            grant=grant,
+            gives=given(token.grant, grant, name),
+            principal=principal,
+        )
+
+    async def _came_by(self, joiner: AgentId, room: RoomId) -> list[AgentId]:
+        """Who is in a room that came with the token that joins of this id."""
+        try:
+            members = (await (await self._desk.rooms.get(room)).quiet()).state.members
+        except Refused:
+            return []
+        gave = [member for member in members.values() if member.given is not None and member.present]
+        return [member.agent for member in gave if member.given and joiner_of(member.given.grant) == joiner]
 
     async def _leave(self, agent: AgentId, principal: PrincipalId, room: RoomId) -> None:
         """Let an agent leave a room, as its person wants. Where that cannot be a fact any more, its token ends all the
@@ -199,18 +294,29 @@ class Granting:
         own = f"{name[:_NAME_IN_HOME]}.{agent[1:13].lower()}"
         await home.submit(c.CreateAgent(agent=agent, principal=principal, name=own, slot=NAMED), self._by)
 
-    async def _mint(self, command: c.AdmitGranted, room: RoomId, grant: Grant) -> None:
+    async def _mint(self, agent: AgentId, params: t.GrantAtRoom | t.GrantManyAtRoom, grant: Grant) -> None:
+        """The token of an agent or, of a grant that counts, the one with which its agents come in."""
         mint = c.MintToken(
             operation="link.grant",
-            digest=command.token,
-            agent=command.agent,
-            room=room,
+            digest=params.token,
+            agent=agent,
+            room=RoomId(params.room),
             access=grant.scopes,
             wall=self._desk.clock.now(),
             expires_at=grant.not_after,
-            label=command.label,
+            label=params.label,
             authority="grant",
+            contract=CONTRACT,
         )
+        if isinstance(params, t.GrantManyAtRoom):
+            mint = msgspec.structs.replace(
+                mint,
+                kind="aj",
+                uses=grant.count,
+                admits=not grant.approval,
+                grant=params.grant,
+                grant_signature=params.grant_signature,
+            )
         await self._desk.rooms.home.submit(mint, self._by)
 
     # -- what ends -----------------------------------------------------------------------------------------
@@ -227,12 +333,18 @@ class Granting:
     async def _end(self, room: RoomId, agent: AgentId) -> None:
         """Revoke what an agent has for a room, and end what is under way."""
         home = self._desk.rooms.home
-        ended = [each.id for each in home.aggregate.tokens.all() if (each.room, each.agent) == (room, agent)]
+        mine = [each.id for each in home.aggregate.tokens.all() if (each.room, each.agent) == (room, agent)]
+        ended = [each for token in mine for each in home.aggregate.tokens.tree(token)]
         await self._bearers.end(ended)
-        for token in ended:
+        for token in mine:
             # Another token may have taken its place, or it was revoked with the one that it was made of.
             if token in home.aggregate.tokens.state.tokens:
                 await home.submit(c.RevokeToken(operation="token.revoke", token=token, authority="home"), self._by)
+
+
+def _by(principal: PrincipalId) -> By:
+    """The stamp on what a person signed and a program shows over HTTP."""
+    return By(actor=NOBODY, principal=principal, session="http", host="", via="http")
 
 
 class Gone:

@@ -23,7 +23,7 @@ from parlerd.core.approvals import Request
 from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, BlobId, By, HomeId, KeyId, MessageId, Millis, RequestId, RoomId, Seq
 from parlerd.core.room import Room
-from parlerd.core.statements import Opening
+from parlerd.core.statements import Grant, Opening
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.armed import Armed
 from parlerd.engine.authors import Attested, Words
@@ -184,9 +184,15 @@ class RoomHandle(Protocol):
         this home, and `rewind_refused` where what the home holds is no beginning of what is here."""
         ...
 
-    async def grant(self, by: By, command: c.AdmitGranted, signed: Attested) -> t.GrantedAtRoom:
-        """Let the room's home speak for an agent that has no key, as `by`'s person, whose agent owns the room, signed.
-        Raises `Refused`: `room_is_here` for a room of this home, whose agents all have keys."""
+    async def grant(self, by: By, command: c.AdmitGranted, signed: Attested, token: c.MintToken) -> t.GrantedAtRoom:
+        """Let the room's home speak for an agent that has no key, as `by`'s person, whose agent owns the room, signed;
+        and keep the `token` with which it acts. Raises `Refused`: `room_is_here` for a room of this home, whose agents
+        all have keys."""
+        ...
+
+    async def grant_many(self, by: By, grant: Grant, signed: Attested, token: c.MintToken) -> t.GrantedAtRoom:
+        """Let the room's home speak for as many such agents as the grant counts, which come in with the `token`. Raises
+        as `grant` does."""
         ...
 
     async def ungrant(self, by: By, agent: AgentId) -> None:
@@ -438,7 +444,10 @@ class ForsakenRoom(MirrorRoom):
     async def rewind(self, by: By, *, confirmed: bool) -> t.RewoundRoom:
         raise self._refused()
 
-    async def grant(self, by: By, command: c.AdmitGranted, signed: Attested) -> t.GrantedAtRoom:
+    async def grant(self, by: By, command: c.AdmitGranted, signed: Attested, token: c.MintToken) -> t.GrantedAtRoom:
+        raise self._refused()
+
+    async def grant_many(self, by: By, grant: Grant, signed: Attested, token: c.MintToken) -> t.GrantedAtRoom:
         raise self._refused()
 
     async def ungrant(self, by: By, agent: AgentId) -> None:

@@ -31,7 +31,7 @@ from parlerd.engine.handling import handles
 from parlerd.engine.inputs import input_digest
 from parlerd.engine.key_text import INVITE, handed_on, typed_key, typed_key_of
 from parlerd.engine.lookup import only, owned_rooms, rooms_named
-from parlerd.engine.opening import Wanted, home_for, open_room, require_new_room
+from parlerd.engine.opening import Wanted, home_for, open_room, opening_token
 from parlerd.engine.person import is_person, require_person
 from parlerd.engine.quota import OPENING
 from parlerd.identity.codes import LINK
@@ -43,8 +43,10 @@ _REF_CHARACTERS = 24
 class Inviting:
     """The handler of `room.invite`."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, everywhere: Desk) -> None:
         self._desk = desk
+        self._everywhere = everywhere
+        """Also where the desk knows certain rooms alone: a new room is none of them."""
         self._opening: dict[tuple[AgentId, str], trio.Lock] = {}
         """Held while an agent's channel of a name is looked for and opened, so that two requests open one channel."""
 
@@ -105,14 +107,14 @@ class Inviting:
         max_uses: int,
     ) -> t.Invited:
         desk = self._desk
-        require_new_room(caller)
+        token = opening_token(desk, caller)
         desk.quotas.take(me.id, bytes=0, messages=OPENING)
         approval = bool(params.approval)
         if desk.settings.approval_default and not approval:
             # Source: security spec A1.
             require_person(desk, caller)
         opened = await open_room(
-            desk,
+            self._everywhere,
             caller,
             me,
             Wanted(
@@ -126,6 +128,7 @@ class Inviting:
                 ref=ref,
                 ttl_ms=Millis(params.ttl_ms or desk.settings.key_ttl_ms),
                 max_uses=max_uses,
+                token=token,
             ),
         )
         return await self._invited(

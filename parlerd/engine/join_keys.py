@@ -1,4 +1,5 @@
-"""The key of a room that stands behind a token which joins: made when the token is minted, and ended with it.
+"""The key of a room that stands behind a token which joins: made when the token is minted, and ended with it; or the
+key of an invite, which neither is.
 
     token mint --join --> a key of the room, good for as many and as long --> the token
     POST /v1/joins --> the newcomer knocks with that key, as everybody knocks with one
@@ -104,11 +105,17 @@ async def end_joins(desk: Desk, by: By, token: Token, joins: Iterable[Join]) -> 
                 await handle.submit(denied, by)
         except ParlerError:
             continue  # whoever lets it in lets in an agent that nobody acts as
-    await end_key(desk, by, token.room, token.digest)
+    if not token.key:
+        await end_key(desk, by, token.room, token.digest)
+
+
+def key_behind(desk: Desk, handle: RoomHandle, token: Token) -> KeyId:
+    """The key with which those knock who come with a token."""
+    return token.key or key_of(desk, handle, token.digest)
 
 
 def key_of(desk: Desk, handle: RoomHandle, digest: bytes) -> KeyId:
-    """The key behind the token whose text has this digest."""
+    """The key that was made for the token whose text has this digest."""
     gated = handle.aggregate.state.lifecycle.approval
     return desk.keys.key_id(typed_key(desk, handle.room, ref_of(digest), gated=gated))
 

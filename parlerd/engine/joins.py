@@ -29,16 +29,17 @@ from parlerd.core import topics
 from parlerd.core.approvals import standing_request
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.identities import AgentRecord
-from parlerd.core.model import By, KeyId, role_name
+from parlerd.core.model import By, KeyId, Label, RoomId, role_name
 from parlerd.core.tokens import MAX_DAYS, Join, Token
 from parlerd.engine.approving import Approving, require_proof
 from parlerd.engine.bearers import Tokens
 from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.engine.desk import Desk
+from parlerd.engine.granting import Granting
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.inputs import input_digest
-from parlerd.engine.join_keys import key_of
+from parlerd.engine.join_keys import key_behind
 from parlerd.engine.knocks import shows_code, would_knock
 from parlerd.engine.newcomers import HOST, Newcomers, name_of, require_free
 from parlerd.engine.reading import handle_of
@@ -49,6 +50,8 @@ from parlerd.operations import types as t
 
 OF_TOKEN: Final = KeyId("")
 """The key with which a newcomer knocks: the one behind its token."""
+_UNKNOWN: Final = frozenset({"home_unreachable", "offline", "draining"})
+"""Errors of a knock after which it may have been heard: the link may have been lost behind it."""
 BY_NAME: Final = (
     "A person has to approve this: in a terminal of their own, with `parler approvals` or `parler session approve`."
 )
@@ -59,7 +62,7 @@ class Asking(NamedTuple):
     asked."""
 
     caller: Caller
-    name: str
+    name: Label
     role: str
     request: str
     asked: bytes
@@ -69,9 +72,17 @@ class Joins:
     """The handlers of joins."""
 
     def __init__(
-        self, desk: Desk, tokens: Tokens, newcomers: Newcomers, approving: Approving, keys: SessionKeys
+        self,
+        desk: Desk,
+        tokens: Tokens,
+        newcomers: Newcomers,
+        approving: Approving,
+        keys: SessionKeys,
+        granting: Granting,
     ) -> None:
         self._desk = desk
+        self._granting = granting
+        """For tokens of a grant, whose agents have no key."""
         self._keys = keys
         self._tokens = tokens
         self._newcomers = newcomers
@@ -94,6 +105,7 @@ class Joins:
         if params.session_key:
             raise Refused("invalid_param", "Show a token or a session key, and not both.", param="session_key")
         token = self._shown(caller)
+        await self._require_meant(token.room, params.room)
         join = self._known(token, asking)
         replayed = join is not None
         if join is None:
@@ -128,6 +140,7 @@ class Joins:
             if state.kind not in ("session", "channel") or not state.keys[key_id].gated:
                 said = "Nobody would be asked about who comes with this key, and no token says that somebody may."
                 raise Refused("needs_person", said, hint="Ask the person for a token: parler token mint --join")
+            await self._require_meant(room, params.room)
             token, join = await self._begun_with(asking, handle, key_id, text)
         stands = await self._settled(asking.caller, token, join, params.label, 0)
         return t.BegunJoin(
@@ -152,6 +165,13 @@ class Joins:
             raise Refused("token_invalid")
         return token
 
+    async def _require_meant(self, room: RoomId, wanted: str | None) -> None:
+        """Refuse whoever means another room than it comes to. Raises `Refused(no_such_room)`."""
+        if wanted in (None, room):
+            return
+        if (await self._desk.rooms.get(room)).aggregate.state.name != wanted:
+            raise Refused("no_such_room", "What was shown leads to another room.")
+
     def _known(self, token: Token, asking: Asking) -> Join | None:
         """The join that this request led to before. Raises `Refused(idempotency_conflict)` where that was another."""
         known = self._desk.rooms.home.aggregate.tokens.asked(token.id, asking.request)
@@ -168,12 +188,23 @@ class Joins:
                 return known
             handle = await desk.rooms.get(token.room)
             await self._require_use(asking.caller, token)
-            await self._require_welcome(asking, handle, key_of(desk, handle, token.digest))
+            if not token.grant:
+                await self._require_welcome(asking, handle, key_behind(desk, handle, token))
             # What is begun is done, also where whoever asked is gone meanwhile.
             with trio.CancelScope(shield=True):
-                me = await self._newcomers.create(asking.name, token.room)
+                me = await self._created(asking.name, handle, token)
                 return await self._begin(asking, handle, token, me)
             raise AssertionError("nobody cancels what is shielded")
+
+    async def _created(self, name: Label, handle: RoomHandle, token: Token) -> AgentRecord:
+        """A new agent that comes with a token."""
+        if not token.grant:
+            return await self._newcomers.create(name, token.room)
+        room = await handle.quiet()
+        if room.state.closed:
+            raise Refused("room_closed")
+        require_free(room.state, name)
+        return await self._granting.create(token, name, room)
 
     async def _begun_with(self, asking: Asking, handle: RoomHandle, key: KeyId, text: str) -> tuple[Token, Join]:
         """The same with a session key, and a token of this text that is for this one join."""
@@ -196,7 +227,10 @@ class Joins:
             raise AssertionError("nobody cancels what is shielded")
 
     async def _require_welcome(self, asking: Asking, handle: RoomHandle, key: KeyId) -> None:
-        """Refuse whoever could not knock, before an agent, and its key, is made for it."""
+        """Refuse whoever could not knock, before an agent, and its key, is made for it. Raises `Refused`: `offline`
+        among others."""
+        if (home := handle.aggregate.state.home) != self._desk.keys.id:
+            await self._desk.homes.meet(home)
         state = (await handle.quiet()).state
         if state.closed:
             raise Refused("room_closed")
@@ -207,7 +241,8 @@ class Joins:
     async def _begin(
         self, asking: Asking, handle: RoomHandle, token: Token, me: AgentRecord, key: KeyId = OF_TOKEN
     ) -> Join:
-        """The fact of a join, and its knock. A join that the room refuses ends at once."""
+        """The fact of a join, and its knock. A join that the room refuses ends at once. One of which nobody knows
+        whether the room heard of it stands, and whoever asks again knocks again."""
         desk, by = self._desk, self._newcomers.by(asking.caller, me)
         begin = c.BeginJoin(
             operation="join.begin",
@@ -226,8 +261,9 @@ class Joins:
             raise Refused("token_invalid")  # it was revoked in the same moment
         try:
             await self._knock(handle, token, join, by)
-        except Refused:
-            await desk.rooms.home.submit(c.EndJoin(operation="join.begin", join=join.id, denied=False), by)
+        except Refused as error:
+            if error.code not in _UNKNOWN:
+                await desk.rooms.home.submit(c.EndJoin(operation="join.begin", join=join.id, denied=False), by)
             raise
         return join
 
@@ -255,9 +291,11 @@ class Joins:
 
     async def _knock(self, handle: RoomHandle, token: Token, join: Join, by: By) -> str:
         """What the room says to the newcomer: a repeated knock is answered as the standing one."""
+        if token.grant:
+            return await self._granting.come_in(handle, token, join)
         knock = c.Knock(
             operation="join.begin",
-            key_id=join.key or key_of(self._desk, handle, token.digest),
+            key_id=join.key or key_behind(self._desk, handle, token),
             name=join.name,
             host=HOST,
             wall=self._desk.now_at(handle.aggregate.state.home),

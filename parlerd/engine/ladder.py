@@ -257,7 +257,8 @@ def shown_to(
     room: Room, header: e.Header, marks: Sequence[Delivery], told: Mapping[AgentId, t.LadderAtRoom]
 ) -> list[AgentId]:
     """Those of whom it is known how far they read where a message stands, and who may see it, whether they are in the
-    room still or not. A mark is a range, and covers what its reader does not see as well."""
+    room still or not. A mark is a range, and covers what its reader does not see as well: what is hidden, and what came
+    after it left."""
     event, members = header.event, room.state.members
     assert isinstance(event, e.MessagePosted)
     known = {mark.reader for mark in marks} | told.keys()
@@ -266,6 +267,7 @@ def shown_to(
         for reader in known
         if reader != header.by.actor
         and reader in members
+        and (members[reader].present or header.position < members[reader].left)
         and can_see(view_of(members[reader]), position=header.position, visibility=event.visibility)
     )
 

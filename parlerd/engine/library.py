@@ -43,7 +43,7 @@ from parlerd.core.model import (
     View,
     WordsOf,
 )
-from parlerd.core.receipts import FactRef, audience_of, first_line, name_of
+from parlerd.core.receipts import FactRef, audience_of, first_line, has_number, name_of
 from parlerd.core.room import Room
 from parlerd.core.visibility import can_see
 from parlerd.engine.audit import Audited, is_signed
@@ -76,6 +76,10 @@ PUBLIC: Final = View(reader=AgentId(""), spans=((0, None),))
 """Who sees what is public, and nothing else."""
 FEW_BODIES: Final = 32
 """As many bodies are read on the loop; more are read away from it."""
+_WINDOW: Final = 500
+"""Facts that are looked at in one go for what an agent did, in 10 ms: the reading thread serves others in between."""
+_MAX_WINDOWS: Final = 20
+"""How often in a row that is done for one answer."""
 
 
 class Unread(NamedTuple):
@@ -335,6 +339,31 @@ class Library:
             return found
 
         return await self._driver.look(look)
+
+    async def done_by(
+        self, room: RoomId, agent: AgentId, upto: Position, limit: int
+    ) -> tuple[list[Receipted], Position]:
+        """What an agent did in a room that can have a receipt, from a position back, at most so much of it, the newest
+        first; and up to where the log was not looked at: it is gone through a part at a time."""
+
+        def look(store: Store) -> tuple[list[Receipted], Position]:
+            found: list[Receipted] = []
+            end = upto
+            for _ in range(_MAX_WINDOWS):
+                begin = Position(max(0, end - _WINDOW))
+                for header in reversed(store.facts(room, begin, end - begin)):
+                    if header.by.actor == agent and has_number(header):
+                        fact = store.receipted(room, header.position)
+                        if fact is not None and (fact.numbered or isinstance(header.event, e.MessagePosted)):
+                            found.append(fact)
+                    if len(found) == limit:
+                        return found, Position(header.position - 1)
+                end = begin
+                if end == 0:
+                    break
+            return found, end
+
+        return await self._driver.read(look)
 
     async def place_in_line(self, room: RoomId, thread: bytes, number: int) -> Position | None:
         """Where the fact stands that has this number in an own line."""

@@ -36,6 +36,7 @@ from parlerd.core.model import (
     Shown,
     first_free,
     is_keyed_id,
+    label,
     slug,
 )
 from parlerd.core.public_line import first_line
@@ -81,6 +82,10 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     preapproved: tuple[AgentId, ...] = ()
     ttl_ms: Millis
     max_uses: int
+    is_exact: bool = False
+    """Whether the room is called so and not otherwise."""
+    token: str = ""
+    """The token with which it is opened. Which session is its owner's active one is then left as it is."""
 
 
 class Opened(NamedTuple):
@@ -93,19 +98,32 @@ class Opened(NamedTuple):
     removed: dict[str, int]
 
 
-def require_new_room(caller: Caller) -> None:
-    """Refuse a caller whose door says which rooms there are: a new room is none of them."""
-    if caller.facts.authority.rooms is not None:
+def opening_token(desk: Desk, caller: Caller) -> str:
+    """The token with which a caller opens a room, where its door says which rooms there are for it; empty for everybody
+    else. How many it opened already the home room counts, where a retry is known. Raises `Refused`: `person_only`, and
+    as `Tokens.require_opens` does."""
+    authority = caller.facts.authority
+    if authority.rooms is None:
+        return ""
+    if not authority.token:
         raise Refused("person_only", hint="Ask the person to open it.")
+    return desk.rooms.home.aggregate.tokens.require_opens(authority.token, desk.clock.now()).id
 
 
 async def open_room(desk: Desk, caller: Caller, me: AgentRecord, wanted: Wanted) -> Opened:
-    """Open a room of which `me` is the owner. Raises `Refused` (`idempotency_conflict` among others)."""
+    """Open a room of which `me` is the owner. `desk` knows rooms that are not there yet. Raises `Refused`
+    (`idempotency_conflict` among others)."""
     by, here = desk.by(caller, me), desk.keys.id
+    if wanted.token and wanted.home != here:
+        # Before the room counts as one that the token opened.
+        await desk.homes.meet(wanted.home)
     plan, naming = await _name(desk, me, by, wanted, partial(_plan, desk, caller, me, wanted))
     if plan.room != naming.room and not await _is_open(desk, naming.room):
         # This request took a name before, and the daemon ended before the room was opened. The settings changed
         # since, so that the request no longer leads to the room that has the name.
+        raise Refused("idempotency_conflict", key=wanted.idempotency_key)
+    if wanted.token and not _is_of(desk, wanted.token, naming.room):
+        # The same request opened it, with another token or with none: for this one there is no such room.
         raise Refused("idempotency_conflict", key=wanted.idempotency_key)
     home = naming.home or here
     if home != here and not await _is_open(desk, naming.room):
@@ -141,7 +159,7 @@ async def open_room(desk: Desk, caller: Caller, me: AgentRecord, wanted: Wanted)
     active = desk.rooms.home.aggregate.state.active.get(me.id)
     # A room of this home is active from its name on, but the agent may have gone on elsewhere before it was opened.
     is_begun = wanted.kind == "session" and not replayed
-    if active != actor.room and (is_begun or (naming.home and active is None)):
+    if not wanted.token and active != actor.room and (is_begun or (naming.home and active is None)):
         await desk.rooms.home.submit(c.Activate(agent=me.id, room=actor.room), by)
     # A room that was opened before has its key from then; the settings may ask for another kind of key today.
     facts: Sequence[e.Header] = settled.facts
@@ -176,7 +194,8 @@ async def _name(
     home, here = desk.rooms.home, desk.keys.id
     while True:
         state = home.aggregate.state
-        plan = planned(first_free(wanted.name, state.room_names.get(me.id, {})), wanted.home)
+        name = wanted.name if wanted.is_exact else first_free(wanted.name, state.room_names.get(me.id, {}))
+        plan = planned(name, wanted.home)
         named = await home.submit(
             c.NameRoom(
                 operation=wanted.operation,
@@ -186,11 +205,15 @@ async def _name(
                 room=plan.room,
                 name=plan.title.name,
                 home=HomeId("") if wanted.home == here else wanted.home,
-                activates=wanted.kind == "session" or state.active.get(me.id) is None,
+                activates=not wanted.token and (wanted.kind == "session" or state.active.get(me.id) is None),
+                token=wanted.token,
+                wall=desk.clock.now(),
             ),
             by,
         )
         if named.decision.answer == "taken":
+            if wanted.is_exact:
+                raise Refused("room_exists", name=wanted.name)
             continue  # another opening of this owner took the name in the same moment
         naming = await _naming(desk, named.facts[0] if named.facts else None, named.decision.replay)
         return (plan if named.facts else planned(naming.name, naming.home or here)), naming
@@ -204,6 +227,11 @@ async def _naming(desk: Desk, header: e.Header | None, replay: Position | None) 
     if not isinstance(header.event, e.RoomNamed):
         raise Refused("idempotency_expired")
     return header.event
+
+
+def _is_of(desk: Desk, token: str, room: RoomId) -> bool:
+    held = desk.rooms.home.aggregate.tokens.holding(token, desk.clock.now())
+    return held is not None and room in held.within
 
 
 async def _is_open(desk: Desk, room: RoomId) -> bool:
@@ -225,13 +253,15 @@ def home_for(desk: Desk, wanted: str) -> HomeId:
 class Opening:
     """The handler of `session.open`."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, everywhere: Desk) -> None:
         self._desk = desk
+        self._everywhere = everywhere
+        """Also where the desk knows certain rooms alone: a new room is none of them."""
 
     @handles("session.open")
     async def open_session(self, caller: Caller, params: t.OpenSession) -> t.OpenedSession:
         desk = self._desk
-        require_new_room(caller)
+        token = opening_token(desk, caller)
         me = await desk.me(caller)
         size = len(params.context.encode("utf-8", "surrogatepass"))
         desk.quotas.take(me.id, bytes=size, messages=OPENING)
@@ -251,7 +281,9 @@ class Opening:
                 idempotency_key=idempotency_key,
                 digest=input_digest(params),
                 kind="session",
-                name=slug(params.topic, fallback="session"),
+                name=slug(params.topic, fallback="session") if params.name is None else label(params.name),
+                is_exact=params.name is not None,
+                token=token,
                 topic=params.topic,
                 recap=params.context,
                 home=home_for(desk, params.home),
@@ -263,7 +295,7 @@ class Opening:
                 ttl_ms=Millis(params.ttl_ms or desk.settings.key_ttl_ms),
                 max_uses=params.max_uses or desk.settings.key_max_uses,
             )
-            return await self._opened(await open_room(desk, caller, me, wanted), idempotency_key)
+            return await self._opened(await open_room(self._everywhere, caller, me, wanted), idempotency_key)
         except ParlerError as error:
             # The idempotency key travels with the failure too, so that a retry can be the same request.
             error.details.setdefault("key", idempotency_key)
@@ -271,8 +303,8 @@ class Opening:
 
     async def _opened(self, opened: Opened, idempotency_key: str) -> t.OpenedSession:
         actor, room, key = opened.handle, opened.room, opened.key
-        typed, gated = typed_key_of(self._desk, actor.room, key), key.gated
-        session_key = None if typed is None else await handed_on(self._desk, actor, typed)
+        typed, gated = typed_key_of(self._everywhere, actor.room, key), key.gated
+        session_key = None if typed is None else await handed_on(self._everywhere, actor, typed)
         is_here = self._desk.rooms.is_here(room)
         warnings = []
         state = key.state(self._desk.now_at(room.state.home))

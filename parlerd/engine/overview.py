@@ -12,11 +12,12 @@ import msgspec
 
 from parlerd.core.identities import AgentRecord
 from parlerd.core.limits import NO_LIMIT
+from parlerd.core.membership import Member
 from parlerd.core.model import AgentId, PeerText
 from parlerd.core.room import Room, RoomState
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
-from parlerd.engine.handles import LOCAL
+from parlerd.engine.handles import LOCAL, Present, RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.keeping import kept_limits
 from parlerd.engine.knocks import knocks_of, shows_code
@@ -130,22 +131,7 @@ class Overview:
         for member in state.members.values():
             if not member.present:
                 continue
-            there = handle.presence(member.agent)
-            presence, since, stated = there or (*desk.presence.of(member.agent), desk.presence.stated(member.agent))
-            members.append(
-                t.RosterMember(
-                    id=member.agent,
-                    name=member.handle,
-                    role=role_of(state, member),
-                    host=member.host,
-                    owner=member.agent == state.owner,
-                    state="member",
-                    presence=presence,
-                    since=since or member.joined_at,
-                    stated=stated or msgspec.UNSET,
-                    locked=member.locked,
-                )
-            )
+            members.append(member_shown(state, member, presence_of(desk, handle, member.agent)))
         loops = desk.rooms.home.aggregate.loops
         found = t.RosterResult(
             room=state.room,
@@ -174,6 +160,27 @@ class Overview:
             active=active_room(desk, me.id),
             fingerprint=fingerprint(me.id),
         )
+
+
+def presence_of(desk: Desk, handle: RoomHandle, agent: AgentId) -> Present:
+    """How present a member of a room is, and what it states: as the room's home says, and else as it is found here."""
+    return handle.presence(agent) or Present(*desk.presence.of(agent), desk.presence.stated(agent))
+
+
+def member_shown(state: RoomState, member: Member, present: Present) -> t.RosterMember:
+    """A member as a roster shows it."""
+    return t.RosterMember(
+        id=member.agent,
+        name=member.handle,
+        role=role_of(state, member),
+        host=member.host,
+        owner=member.agent == state.owner,
+        state="member",
+        presence=present.presence,
+        since=present.since or member.joined_at,
+        stated=present.stated or msgspec.UNSET,
+        locked=member.locked,
+    )
 
 
 def _first_inside(room: Room, agents: list[AgentRecord]) -> AgentId | None:

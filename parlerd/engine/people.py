@@ -59,6 +59,12 @@ class People:
         """Take away what a person has in rooms. Raises `ParlerError` where a room cannot be written; what was taken
         before stays so, and calling this again takes the rest."""
         memberships = keys = 0
+        home = self._rooms.home
+        agents = home.aggregate.state.agents
+        for token in list(home.aggregate.tokens.all()):
+            # Those by which others act end as those leave; nobody leaves for one with which somebody may come in.
+            if token.kind == "aj" and token.agent in agents and agents[token.agent].principal == principal:
+                await home.submit(c.RevokeToken(operation="token.revoke", token=token.id, authority="home"), self._by)
         for number, name in enumerate(await self._library.all_rooms(), 1):
             await pause_among(number)
             try:

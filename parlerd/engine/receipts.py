@@ -1,11 +1,11 @@
 """Receipts: what the home of a room signs of one fact, for whoever may know of the fact.
 
-    receipt.get --> the room that is meant --> a room of this home   answered here
-                                          `--> another               `link.ask` --> answered by the room's home
+    receipt.get, receipt.list --> the room that is meant --> a room of this home   answered here
+                                                        `--> another               `link.ask` --> answered there
 
 The receipt of a message is given to its readers and its author, and that of anything else to the agent that did it: to
-hand it on is theirs. The person is given what any of their agents is. The home of the room signs it, with the key by
-which it is known, each time that it is asked for, and always the same bytes.
+hand it on is theirs. The person is given what any of their agents is. An agent lists what it did itself. The home of
+the room signs a receipt, with the key by which it is known, each time that it is asked for, and always the same bytes.
 
 Not here: the text (`core.receipts`) and the signature (`identity.notes`). Above: the engine's face. Below: the library.
 Invariant: whoever may not know of a fact is told that there is no receipt, as of a fact that never was.
@@ -33,6 +33,7 @@ from parlerd.core.visibility import can_see
 from parlerd.engine.callers import Caller
 from parlerd.engine.cards import Cards
 from parlerd.engine.crossing import Answer, Request
+from parlerd.engine.cursors import PART, cursor_of, place_of
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import LOCAL, Question, RoomHandle
 from parlerd.engine.handling import handles
@@ -62,7 +63,7 @@ class Receipts:
     def __init__(self, desk: Desk, reading: Reading) -> None:
         self._desk = desk
         self._reading = reading
-        self.answers: Final[Mapping[str, Answer]] = {"receipt.get": self._answer}
+        self.answers: Final[Mapping[str, Answer]] = {"receipt.get": self._answer, "receipt.list": self._list}
 
     @handles("receipt.get")
     async def get(self, caller: Caller, params: t.GetReceipt) -> t.ReceiptGiven:
@@ -148,6 +149,21 @@ class Receipts:
         proof = await Cards(desk.library, desk.keys.id).proof_of(room, member)
         return msgspec.structs.replace(given, author=proof)
 
+    async def _list(self, handle: RoomHandle, request: Request, params: t.ListReceipts) -> t.ReceiptList:
+        """What an agent did in a room of this home."""
+        desk, agent = self._desk, request.by.actor
+        room = await handle.quiet()
+        key, name = desk.keys.cursor_key(), room.state.room
+        upto = room.position if params.before is None else place_of(key, name, agent, params.before)
+        if upto is None or upto > room.position:
+            raise Refused("invalid_param", "This room told you no such place. Begin again without one.", param="before")
+        found, end = await desk.library.done_by(name, agent, upto, params.limit)
+        return t.ReceiptList(
+            room=name,
+            receipts=[_entry(name, each) for each in found],
+            before=cursor_of(key, name, agent, end, desk.random.bytes(PART)) if end else "",
+        )
+
     async def _place(self, room: Room, agent: AgentId, id: str) -> Position | None:
         """Where the fact stands that is called so: a message, or something else that this agent did."""
         library, state = self._desk.library, room.state
@@ -178,7 +194,7 @@ class Receipts:
             via=by.via,
             principal=by.principal,
             authority=header.authority,
-            token=by.session if by.session.startswith("tk_") else "",
+            token=by.token,
             verified=event.verified if isinstance(event, e.MessagePosted) else "",
             numbered=found.numbered,
             key=b"" if header.key is None else receipts.key_digest(header.key),
@@ -225,6 +241,17 @@ class Receipts:
                 at, by = found.header.at, found.header.by
                 steps.append(Step(found.header.operation, id, found.digest, at, by.actor))
         return tuple(steps), "complete" if status == "accepted" else status
+
+
+def _entry(room: RoomId, found: Receipted) -> t.ReceiptEntry:
+    header, numbered = found.header, found.numbered
+    thread = receipts.first_line(room, header.by.actor, receipts.audience_of(header))
+    return t.ReceiptEntry(
+        fact=receipts.name_of(header, thread, numbered.number if numbered else 0),
+        operation=header.operation,
+        at=header.at,
+        number=numbered.number if numbered else None,
+    )
 
 
 def _number(room: Room, agent: AgentId, id: str) -> int | None:

@@ -279,7 +279,7 @@ class Receiving:
         actor, room = at
         name, library = actor.room, self._desk.library
         # What is decided from here on is not stored yet, and is none of this read.
-        stood, newest, view, over = room.position, room.newest_seq(me.id), room.view(me.id), _over(room)
+        stood, newest, view, over = room.position, room.newest_seq(me.id), room.view(me.id), over_of(room)
         cursor = await library.cursor(name, me.id)
         after = cursor.acknowledged
         # A filtered read shows a part of what is new, so acknowledging it would lose the rest.
@@ -390,7 +390,7 @@ class Receiving:
             first_unshown=found.first_unshown,
             last_unshown=found.last_unshown,
         )
-        return _Look(received, found.end, found.end, actor, _over(room))
+        return _Look(received, found.end, found.end, actor, over_of(room))
 
     def _said_of(self, handle: RoomHandle, room: Room) -> str:
         """What a reader is told of the home that the room lives in, when there is something to tell."""
@@ -476,7 +476,7 @@ def _shown(page: Page, after: Position, *, filtered: bool) -> list[tuple[Positio
     return [(Position(m.header.position - 1), m.header.position) for m in page.messages]
 
 
-def _over(room: Room) -> str:
+def over_of(room: Room) -> str:
     """The code of the error that says why nothing will ever come in this room; empty where something may."""
     if room.state.closed:
         return "room_closed"

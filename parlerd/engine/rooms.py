@@ -22,6 +22,7 @@ from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.home import HomeRoom
 from parlerd.core.model import HOME_ROOM, AgentId, By, HomeId, MessageId, Millis, RequestId, RoomId, Seq
 from parlerd.core.room import Room
+from parlerd.core.statements import Grant
 from parlerd.engine.actor import ActorParts, RoomActor
 from parlerd.engine.authors import Attested
 from parlerd.engine.deciding import Aggregate
@@ -98,7 +99,10 @@ class LocalRoom(RoomActor[Room]):
     async def rewind(self, by: By, *, confirmed: bool) -> t.RewoundRoom:
         raise Refused("room_is_here")
 
-    async def grant(self, by: By, command: c.AdmitGranted, signed: Attested) -> t.GrantedAtRoom:
+    async def grant(self, by: By, command: c.AdmitGranted, signed: Attested, token: c.MintToken) -> t.GrantedAtRoom:
+        raise Refused("room_is_here")
+
+    async def grant_many(self, by: By, grant: Grant, signed: Attested, token: c.MintToken) -> t.GrantedAtRoom:
         raise Refused("room_is_here")
 
     async def ungrant(self, by: By, agent: AgentId) -> None:

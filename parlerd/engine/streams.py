@@ -20,7 +20,7 @@ from parlerd.core import topics
 from parlerd.core.errors import Refused
 from parlerd.core.identities import AgentRecord
 from parlerd.core.model import AgentId, MessageId, PeerText, Position, RoomId, Seq
-from parlerd.core.room import Room
+from parlerd.core.room import Room, RoomState
 from parlerd.core.visibility import can_see
 from parlerd.engine.absent import refill
 from parlerd.engine.approving import Approving
@@ -265,25 +265,8 @@ class Streams:
             limit = min(upto - after, LIFE_PAGE)
             facts = await self._desk.library.facts(state.room, after, limit)
             for header in facts:
-                role: str | msgspec.UnsetType = msgspec.UNSET
-                match header.event:
-                    case e.MemberJoined(handle=handle):
-                        event, who = "joined", handle
-                    case e.MemberLeft(agent=agent):
-                        event, who = "left", handle_of(state, agent)
-                    case e.RoleGiven(agent=agent, role=role):
-                        event, who = "role", handle_of(state, agent)
-                    case e.JoinRequested(name=name) if owns:
-                        event, who = "knocked", name
-                    case e.JoinDenied(request=request) if owns:
-                        event, who = "denied", state.requests[request].name
-                    case e.RoomClosed():
-                        event, who = "closed", ""
-                    case _:
-                        continue
-                found[header.position] = t.WatchItem(
-                    room=state.room, name=state.name, event=event, agent=who or msgspec.UNSET, role=role, at=header.at
-                )
+                if (item := happened(state, header, owns=owns)) is not None:
+                    found[header.position] = item
             after = Position(after + limit)
         return found
 
@@ -362,6 +345,30 @@ def _topics(room: Room, inside: list[AgentRecord], *, owns: bool) -> list[topics
     wanted = [topics.messages(name), topics.quiet(name), topics.life(name)]
     wanted += [topic(name, agent.id) for agent in inside for topic in (topics.messages, topics.quiet)]
     return [*wanted, topics.requests(room.state.owner_principal)] if owns else wanted
+
+
+def happened(state: RoomState, header: e.Header, *, owns: bool) -> t.WatchItem | None:
+    """What a fact says of who came, went and is what, which every member may know, and for whoever `owns` the room of
+    who knocks; None for any other."""
+    role: str | msgspec.UnsetType = msgspec.UNSET
+    match header.event:
+        case e.MemberJoined(handle=handle):
+            event, who = "joined", handle
+        case e.MemberLeft(agent=agent):
+            event, who = "left", handle_of(state, agent)
+        case e.RoleGiven(agent=agent, role=role):
+            event, who = "role", handle_of(state, agent)
+        case e.JoinRequested(name=name) if owns:
+            event, who = "knocked", name
+        case e.JoinDenied(request=request) if owns:
+            event, who = "denied", state.requests[request].name
+        case e.RoomClosed():
+            event, who = "closed", ""
+        case _:
+            return None
+    return t.WatchItem(
+        room=state.room, name=state.name, event=event, agent=who or msgspec.UNSET, role=role, at=header.at
+    )
 
 
 def _is_in(room: Room, agent: AgentRecord) -> bool:

@@ -10,9 +10,6 @@ Invariant: a step belongs to the call in whose task it was noted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import msgspec
 import trio
 
@@ -22,15 +19,19 @@ from parlerd.engine.submissions import TRAIL, Step, Trail
 from parlerd.operations import types as t
 
 
-@contextmanager
-def trail() -> Iterator[list[Step]]:
-    """While a call is under way: what rooms' lines settled for it."""
-    steps: list[Step] = []
-    token = TRAIL.set(Trail(trio.lowlevel.current_task(), steps))
-    try:
-        yield steps
-    finally:
-        TRAIL.reset(token)
+class trail:
+    """While a call is under way: what rooms' lines settled for it. No generator: one of these is held by everybody who
+    waits."""
+
+    __slots__ = ("_token",)
+
+    def __enter__(self) -> list[Step]:
+        steps: list[Step] = []
+        self._token = TRAIL.set(Trail(trio.lowlevel.current_task(), steps))
+        return steps
+
+    def __exit__(self, *_: object) -> None:
+        TRAIL.reset(self._token)
 
 
 async def with_receipt(result: t.Result, steps: list[Step], library: Library) -> t.Result:

@@ -154,7 +154,29 @@ def _by_grant(room: RoomId, opening: Opening, claim: Claim, evidence: Evidence, 
     grant, person = signed_by(Grant, evidence.grant, evidence.grant_signature, persons)
     if grant.principal != person:
         return "principal"
-    return wrong_with(opening, room, evidence.grant, grant, evidence.granted_as, claim)
+    if grant.approval:
+        if not evidence.decision:
+            return "approval"
+        # It names the agent, whose id names the grant: what was decided of one is nothing of another.
+        if (wrong := _by_decision(room, opening, claim, evidence, owners)) is not None:
+            return wrong
+    return wrong_with(opening, room, evidence.grant, grant, evidence.granted_as, claim, is_decided=grant.approval)
+
+
+def is_asked(
+    room: RoomId, opening: Opening, claim: Claim, evidence: Evidence, owners: Sequence[Owner] = ()
+) -> Given | None:
+    """What a grant would give to an agent that waits for a decision; None where it gives nothing, or where it lets the
+    agent in without one. The handle of the claim is the name that the agent says."""
+    persons = [owner.principal for owner in owners or (first_owner(opening),)]
+    try:
+        grant, person = signed_by(Grant, evidence.grant, evidence.grant_signature, persons)
+    except Refused:
+        return None
+    wrong = wrong_with(opening, room, evidence.grant, grant, evidence.granted_as, claim, is_decided=True)
+    if wrong is not None or not grant.approval or grant.principal != person:
+        return None
+    return given(evidence.grant, grant, evidence.granted_as)
 
 
 def given_by(evidence: Evidence) -> Given | None:

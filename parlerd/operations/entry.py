@@ -187,6 +187,12 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     http: Route | None = None
 
     @property
+    def has_receipt(self) -> bool:
+        """Whether the answer names a fact of which there is a receipt, which may come along."""
+        named = next((each for each in msgspec.structs.fields(self.result) if each.name == "receipt"), None)
+        return named is not None and named.default is msgspec.UNSET
+
+    @property
     def every_error(self) -> frozenset[str]:
         """Every code that the engine can answer it with: its own, and those that follow from its plane."""
         return frozenset((*self.errors, *OF_PLANE[self.plane]))

@@ -138,6 +138,37 @@ class MembershipRow(NamedTuple):
     state: str
 
 
+class TokenRow(NamedTuple):
+    """A token that was minted. `joins` is 1 for one with which others come in, who are given tokens of their own."""
+
+    token: str
+    agent: AgentId
+    joins: int
+    expires_at: Millis
+    parent: str
+
+
+class AccessRow(NamedTuple):
+    """Something that a token is for."""
+
+    token: str
+    access: str
+
+
+class TokenRoomRow(NamedTuple):
+    """A room of a token. One that was `opened` with it is also one of each token that it was made of."""
+
+    token: str
+    room: str
+    opened: int
+
+
+class RevokedRow(NamedTuple):
+    """A token that holds no more, and no token that was made of it."""
+
+    token: str
+
+
 class StateRow(NamedTuple):
     """A write to the state, or how a key came to have no value: it was deleted, or its timer ran out."""
 
@@ -332,6 +363,33 @@ def _state(rows: list[StateRow], room: RoomId, header: Header, counts: Counts) -
     rows.append(StateRow(room, event.scope, event.key, header.position))
 
 
+def _token(rows: list[TokenRow], room: RoomId, header: Header, counts: Counts) -> None:
+    event = header.event
+    assert isinstance(event, e.TokenMinted)
+    rows.append(TokenRow(event.token, event.agent, int(event.kind == "aj"), event.expires_at, event.parent))
+
+
+def _access(rows: list[AccessRow], room: RoomId, header: Header, counts: Counts) -> None:
+    event = header.event
+    assert isinstance(event, e.TokenMinted)
+    rows.extend(AccessRow(event.token, access) for access in dict.fromkeys(event.access))
+
+
+def _token_rooms(rows: list[TokenRoomRow], room: RoomId, header: Header, counts: Counts) -> None:
+    event = header.event
+    if isinstance(event, e.RoomNamed):
+        if event.token:
+            rows.append(TokenRoomRow(event.token, event.room, 1))
+        return
+    assert isinstance(event, e.TokenMinted)
+    rows.extend(TokenRoomRow(event.token, each, 0) for each in dict.fromkeys((event.room, *event.rooms)) if each)
+
+
+def _revoked(rows: list[RevokedRow], room: RoomId, header: Header, counts: Counts) -> None:
+    assert isinstance(header.event, e.TokenRevoked)
+    rows.append(RevokedRow(header.event.token))
+
+
 _STATES: Final[Mapping[type[e.Event], str]] = {
     e.MemberJoined: "member",
     e.MemberLeft: "left",
@@ -481,6 +539,23 @@ STATE_WRITES: Final = Projection(
     since=10,
 )
 
+TOKENS: Final = Projection("tokens", TokenRow, _token, key=("token",), of=(e.TokenMinted,), since=14)
+TOKEN_ACCESS: Final = Projection(
+    "token_access", AccessRow, _access, key=("token", "access"), of=(e.TokenMinted,), since=14
+)
+TOKEN_ROOMS: Final = Projection(
+    "token_rooms",
+    TokenRoomRow,
+    _token_rooms,
+    key=("token", "room"),
+    on_conflict="keep",
+    of=(e.TokenMinted, e.RoomNamed),
+    since=14,
+)
+REVOKED_TOKENS: Final = Projection(
+    "revoked_tokens", RevokedRow, _revoked, key=("token",), on_conflict="keep", of=(e.TokenRevoked,), since=14
+)
+
 PROJECTIONS: Final[tuple[Projection[Any], ...]] = (
     ROOMS,
     MESSAGES,
@@ -493,6 +568,10 @@ PROJECTIONS: Final[tuple[Projection[Any], ...]] = (
     MEMBERSHIPS,
     DEADLINES,
     STATE_WRITES,
+    TOKENS,
+    TOKEN_ACCESS,
+    TOKEN_ROOMS,
+    REVOKED_TOKENS,
 )
 """Every index, in the order in which rows are derived from a fact. `PLACES` and `PRIVATE` stand after `PUBLIC`, because
 their rows hold the count that `PUBLIC` moves on."""

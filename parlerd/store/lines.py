@@ -12,8 +12,8 @@ from typing import Final, NamedTuple
 import msgspec
 
 from parlerd.core.errors import Refused
-from parlerd.core.events import decode_header
-from parlerd.core.model import Position, RoomId
+from parlerd.core.events import Header, decode_header
+from parlerd.core.model import Millis, Position, RoomId
 from parlerd.core.receipts import (
     FactRef,
     Numbered,
@@ -29,12 +29,17 @@ from parlerd.store.staging import Staged, is_unaltered
 
 
 class LineRow(NamedTuple):
-    """The own line up to and with a fact, and the line that it began with, which names it."""
+    """The own line up to and with a fact, and the line that it began with, which names it; and by which `token` of
+    which `agent` the fact came, decided at `wall`, each empty where it came by none. These are None in a row of a time
+    before that was noted."""
 
     position: Position
     thread: bytes
     number: int
     line: bytes
+    token: str | None
+    agent: str | None
+    wall: Millis | None
 
 
 Ends = dict[bytes, tuple[int, bytes]]
@@ -57,9 +62,17 @@ def lined(
         number, line = ends.get(thread) or load(thread) or (0, thread)
         number, line = number + 1, next_line(line, fact.digest)
         ends[thread] = number, line
-        rows.append(LineRow(header.position, thread, number, line))
+        token = token_of(header)
+        about = (token, str(header.by.actor), part.wall) if token else ("", "", Millis(0))
+        rows.append(LineRow(header.position, thread, number, line, *about))
         names[part.room, header.position] = FactRef(name_of(header, thread, number), number)
     return rows, names
+
+
+def token_of(header: Header) -> str:
+    """The token by which a fact came, or nothing. What follows by itself from what was done comes by none: a message
+    that waited is shown also after its author's token ended."""
+    return "" if header.authority == "home" else header.by.token
 
 
 class Stored(NamedTuple):
@@ -73,8 +86,8 @@ class Stored(NamedTuple):
 
 def first_broken(room: RoomId, facts: Iterable[Stored]) -> Position | None:
     """The first fact of a room that does not go on from the own line before it, or is in another line than its own, or
-    in none. `facts` are in the order of the log. Those before the first row are from before own lines were kept; a room
-    of another home has none. Raises `StoreError(store_corrupt)`."""
+    in none, or came by another token than its row says. `facts` are in the order of the log. Those before the first row
+    are from before own lines were kept; a room of another home has none. Raises `StoreError(store_corrupt)`."""
     ends: Ends = {}
     for fact in facts:
         if fact.row is None and not ends:
@@ -86,6 +99,8 @@ def first_broken(room: RoomId, facts: Iterable[Stored]) -> Position | None:
             thread = None if fact.row is None else fact.row.thread
         else:
             thread = first_line(room, header.by.actor, audience_of(header)) if has_number(header) else None
+            if fact.row is not None and not _says_its_token(fact.row, header):
+                return fact.position
         if fact.row is None and thread is None:
             continue
         if fact.row is None or thread is None:
@@ -95,6 +110,12 @@ def first_broken(room: RoomId, facts: Iterable[Stored]) -> Position | None:
         if (fact.row.thread, (fact.row.number, fact.row.line)) != (thread, ends[thread]):
             return fact.position
     return None
+
+
+def _says_its_token(row: LineRow, header: Header) -> bool:
+    """Whether a row says by which token its fact came."""
+    token = token_of(header)
+    return row.token is None or (row.token, row.agent) == (token, header.by.actor if token else "")
 
 
 class _Event(msgspec.Struct):

@@ -50,12 +50,15 @@ class NewFact(msgspec.Struct, frozen=True):
 class Append(msgspec.Struct, frozen=True):
     """Append `facts` to `room`. The job is refused with `stale_position` unless the room's log ends at `expected`,
     which is 0 for a new room. With `own_lines` each of the facts that can have a number gets the next one of its
-    actor's own line (`core.receipts`): in a room that lives in this home, which alone gives receipts of it."""
+    actor's own line (`core.receipts`): in a room that lives in this home, which alone gives receipts of it. `wall` is
+    the wall clock's time at which the facts were decided: one that came by a token which does not hold then is refused.
+    """
 
     room: RoomId
     expected: Position
     facts: Sequence[NewFact]
     own_lines: bool = False
+    wall: Millis = Millis(0)
 
 
 class MoveCursor(msgspec.Struct, frozen=True):

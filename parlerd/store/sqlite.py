@@ -48,6 +48,7 @@ from parlerd.core.model import (
 from parlerd.core.public_line import next_line
 from parlerd.core.recall import Term
 from parlerd.core.receipts import FactRef
+from parlerd.core.visibility import can_see
 from parlerd.store.database import BUSY_TIMEOUT_MS, ERRORS, Database, wall_clock_ms
 from parlerd.store.deleting import DELETED, LOG, UNCLEARED, bury
 from parlerd.store.deleting import clear as clear_room
@@ -606,7 +607,7 @@ class SqliteStore:
             if is_filtered:
                 scans = self._filtered(room, view, numbering, start, limit, names, kind or "", skip_own=skip_own)
             found, more = self._gather(scans, limit, max_bytes, newest_first=False)
-        messages = self._messages(room, numbering, found)
+        messages = self._messages(room, view, numbering, found)
         if not is_filtered:
             self._expect(numbering, start, found[-1][0] if more else head.position, messages, skip_own=skip_own)
         if more or not skip_own or is_filtered:
@@ -621,14 +622,14 @@ class SqliteStore:
         numbering = self._numbering(room, view, head.position)
         scans = self._scans(room, view, numbering, Position(0), limit, skip_own=False, newest_first=True)
         found, more = self._gather(scans, limit, max_bytes, newest_first=True)
-        messages = self._messages(room, numbering, found[::-1])
+        messages = self._messages(room, view, numbering, found[::-1])
         self._expect(numbering, found[-1][0] - 1 if more else 0, head.position, messages, skip_own=False)
         end = Position(found[0][0]) if found else head.position
         end_seq = messages[-1].seq if messages else numbering.seq_at(end)
         return Page(messages, end, end_seq, self.shown_at(room, end), more)
 
-    def _messages(self, room: RoomId, numbering: Numbering, rows: Sequence[_Found]) -> list[StoredMessage]:
-        messages = [self._message(room, numbering, row) for row in rows]
+    def _messages(self, room: RoomId, view: View, numbering: Numbering, rows: Sequence[_Found]) -> list[StoredMessage]:
+        messages = [self._message(room, view, numbering, row) for row in rows]
         if all(message.body is not None for message in messages):
             return messages
         erased = self.erased(room, Position(rows[0][0] - 1), Position(rows[-1][0]))
@@ -637,7 +638,7 @@ class SqliteStore:
             for message in messages
         ]
 
-    def _message(self, room: RoomId, numbering: Numbering, row: _Found) -> StoredMessage:
+    def _message(self, room: RoomId, view: View, numbering: Numbering, row: _Found) -> StoredMessage:
         position, public, private, stored, body, signature, salt, digest = row
         # A value of another type means damage: the index names a fact that is not there, or a bit of the file flipped.
         if not (
@@ -656,7 +657,11 @@ class SqliteStore:
                 # The digest is wrong, so these bytes are damage and not the fact of a newer Parler.
                 raise self._database.found_damage() from error
             raise
-        if not isinstance(header.event, MessagePosted):
+        event = header.event
+        if not isinstance(event, MessagePosted):
+            raise self._index_damage()
+        if header.by.actor != view.reader and not can_see(view, position=position, visibility=event.visibility):
+            # The index says that this is for a reader for whom it is not.
             raise self._index_damage()
         unaltered = is_unaltered(salt, stored, digest, header, body)
         seq = numbering.seq(position, public, private)
@@ -1033,7 +1038,7 @@ class _Batch:
     """The rooms whose log got its number in this transaction."""
     facts: list[tuple[Any, ...]] = field(default_factory=list)
     bodies: list[tuple[int, bytes, bytes | None]] = field(default_factory=list)
-    lines: list[tuple[int, bytes, int, bytes]] = field(default_factory=list)
+    lines: list[tuple[Any, ...]] = field(default_factory=list)
     index: Rows = field(default_factory=Rows)
     cursors: list[tuple[RoomId, AgentId, Position, Position]] = field(default_factory=list)
     deliveries: list[tuple[RoomId, AgentId, Stage, Position, Position, Millis]] = field(default_factory=list)
@@ -1085,7 +1090,7 @@ class _Batch:
         for projection, rows in zip(PROJECTIONS, self.index.tables, strict=True):
             if rows:
                 _insert(writer, projection.table, stored(projection, rows, self.logs), on_conflict(projection))
-        _insert(writer, "cursors", self.cursors, _ADVANCE_CURSOR)
+        _insert(writer, "cursors", self.cursors)
         _insert(writer, "deliveries", self.deliveries)
         for change in self.kept:
             match change:
@@ -1203,7 +1208,7 @@ _RECEIPTED: Final = """
       FROM facts f LEFT JOIN bodies b ON b.id = f.id LEFT JOIN own_lines o ON o.id = f.id
      WHERE f.id = ?"""
 _OWN_LINES: Final = """
-    SELECT f.position, f.header, f.digest, o.thread, o.number, o.line
+    SELECT f.position, f.header, f.digest, o.thread, o.number, o.line, o.token, o.agent, o.wall
       FROM facts f LEFT JOIN own_lines o ON o.id = f.id WHERE f.id > ? AND f.id < ? ORDER BY f.id"""
 _STRAY_LINE: Final = """
     SELECT min(o.id) FROM own_lines o
@@ -1227,13 +1232,6 @@ _TALLY: Final = f"""
            coalesce(({_PUBLIC_OWN}), 0),
            coalesce(p.number, 0), coalesce(p.own, 0)
       FROM (SELECT 1) LEFT JOIN ({_PRIVATE}) p"""  # noqa: S608
-# The WHERE keeps SQLite from writing a row that would stay the same: a mark of a push moves no cursor, and then the
-# page of the table is not written either.
-_ADVANCE_CURSOR: Final = (
-    "ON CONFLICT (room, reader) DO UPDATE SET delivered = max(delivered, excluded.delivered),"
-    " acknowledged = max(acknowledged, excluded.acknowledged)"
-    " WHERE excluded.delivered > delivered OR excluded.acknowledged > acknowledged"
-)
 _PUT_OUTBOX: Final = (
     "INSERT INTO outbox (message, home, room, agent, key, at, request, refused) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
     " ON CONFLICT (message) DO UPDATE SET home = excluded.home, room = excluded.room, agent = excluded.agent,"

@@ -62,7 +62,8 @@ class Staged:
     facts: list[FactRow]
     bodies: list[BodyRow]
     head: Head
-    own_lines: bool = False
+    own_lines: bool
+    wall: Millis
 
 
 def stage(append: Append, head: Head, salts: bytes) -> Staged:
@@ -98,7 +99,7 @@ def stage(append: Append, head: Head, salts: bytes) -> Staged:
         event = header.event
         facts.append(FactRow(position, _TYPES[type(event)], event.v, at, encoded, salt, digest, chain))
         headers.append(header)
-    return Staged(append.room, headers, facts, bodies, Head(position, at, chain), append.own_lines)
+    return Staged(append.room, headers, facts, bodies, Head(position, at, chain), append.own_lines, append.wall)
 
 
 def fact_digest(salt: bytes, header: bytes) -> bytes:

@@ -38,6 +38,7 @@ import msgspec
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core import invocations
+from parlerd.core.approvals import NO_KEY
 from parlerd.core.claims import ENDS
 from parlerd.core.envelope import (
     RELEASED,
@@ -105,6 +106,7 @@ from parlerd.identity.proofs import (
     check_released,
     encode_evidence,
     given_by,
+    is_asked,
     read_opening,
     signed,
     signed_by,
@@ -497,9 +499,9 @@ class _Step:
         for entry in card.requests:
             request, agent = RequestId(entry.request), AgentId(entry.agent)
             before = known.get(request)
-            key = keys.get(entry.ref)
-            is_id = _REQUEST.match(request) is not None
-            if key is None or not is_id or not self._is_knock(entry.knock, entry.knock_signature, entry):
+            key, gives = keys.get(entry.ref), self._asks_by_grant(entry)
+            is_knock = key is not None and self._is_knock(entry.knock, entry.knock_signature, entry)
+            if _REQUEST.match(request) is None or not (is_knock or gives):
                 continue
             if before is None and entry.state == "approved" and self._is_in(agent):
                 # It came in before this was told. Facts of its knock would stand behind its coming, as if it had gone
@@ -509,14 +511,16 @@ class _Step:
             if before is None:
                 asked = e.JoinRequested(
                     request=request,
-                    key=key,
+                    key=NO_KEY if key is None else key,
                     agent=agent,
                     principal=by.principal,
                     name=entry.name,
                     host=entry.host,
                     role=_told(entry.role, is_role),
+                    given=gives,
                 )
-                self.add((asked,), by, Millis(entry.at), ((entry.knock, entry.knock_signature),))
+                body = (entry.knock, entry.knock_signature) if gives is None else (entry.grant, entry.grant_signature)
+                self.add((asked,), by, Millis(entry.at), (body,))
             state = "pending" if before is None else before.state
             decision = self._decision(entry)
             if decision is None:
@@ -531,6 +535,14 @@ class _Step:
             if decision.admit:
                 let_in[agent] = (request, key)
         return let_in
+
+    def _asks_by_grant(self, entry: t.RequestEntry) -> Given | None:
+        """What a grant would give to an agent without a key that waits for the person; None for any other."""
+        if not entry.grant or entry.host or entry.ref:
+            return None
+        evidence = Evidence(grant=entry.grant, grant_signature=entry.grant_signature, granted_as=entry.name)
+        claim = Claim(AgentId(entry.agent), PrincipalId(entry.principal), entry.name)
+        return is_asked(self._about._room, self._opening, claim, evidence, self._owners)
 
     def _is_in(self, agent: AgentId) -> bool:
         member = self._about._mirror.state.members.get(agent)

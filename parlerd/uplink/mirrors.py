@@ -21,6 +21,7 @@ import trio
 from parlerd.bounded import Bounded
 from parlerd.core import commands as c
 from parlerd.core import events as e
+from parlerd.core import topics
 from parlerd.core.errors import Refused
 from parlerd.core.lifecycle import DELETED, NEW_LOG, OLDER_COPY
 from parlerd.core.membership import number_here, shifts_of, told_seq
@@ -145,13 +146,14 @@ class Mirrors:
                 self._counts[room] = _Counts(item.card.moves, item.card.asks)
             self._note_level(room, item)
             if item.presence:
-                told = self._presences.setdefault(room, {})
                 members = actor.aggregate.state.members
-                told |= {
+                told = {
                     agent: present_of(each.presence, each.since, each.stated or None)
                     for each in item.presence
                     if (agent := AgentId(each.agent)) in members
                 }
+                self._presences.setdefault(room, {}).update(told)
+                self._desk.notifier.publish(map(topics.presence, told))
             return not is_over(actor.aggregate.state)
         finally:
             self._change.set()
@@ -410,7 +412,9 @@ class Mirrors:
 
     def forget_presence(self) -> None:
         """The link is over: who is present elsewhere is not known any more."""
+        known = {agent for told in self._presences.values() for agent in told}
         self._presences.clear()
+        self._desk.notifier.publish(map(topics.presence, known))
 
     # -- where it stands -----------------------------------------------------------------------------------
 

@@ -27,11 +27,12 @@ import trio
 from parlerd.bounded import Bounded
 from parlerd.core import commands as c
 from parlerd.core import events as e
-from parlerd.core.approvals import Request, standing_request
+from parlerd.core.approvals import Request, require_grantable, standing_request
 from parlerd.core.claims import Renewal
 from parlerd.core.decision import Decision
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.gated import decode_signed
+from parlerd.core.grants import joiner_of
 from parlerd.core.lifecycle import DELETED, OLDER_COPY, require_open, require_sound
 from parlerd.core.membership import last_at_home, number_at_home, shift_after, shifts_of, told_seq
 from parlerd.core.messages import audience_key
@@ -39,7 +40,7 @@ from parlerd.core.model import AgentId, By, KeyId, MessageId, Millis, Position, 
 from parlerd.core.public_line import epoch_of, first_number
 from parlerd.core.receipts import FactRef
 from parlerd.core.room import Room
-from parlerd.core.statements import Rewind, Statement, encode
+from parlerd.core.statements import Grant, Rewind, Statement, encode
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.authors import Attested, Author, Draft, Place, Words
 from parlerd.engine.desk import Desk
@@ -595,7 +596,7 @@ class RemoteRoom(MirrorRoom):
 
     # -- agents without a key ------------------------------------------------------------------------------------
 
-    async def grant(self, by: By, command: c.AdmitGranted, signed: Attested) -> t.GrantedAtRoom:
+    async def grant(self, by: By, command: c.AdmitGranted, signed: Attested, token: c.MintToken) -> t.GrantedAtRoom:
         room = self.actor.aggregate
         now = Millis(max(self._desk.now_at(self._link.home), room.last_at))
         room.decide(command, by=by, now=now, ids=self._desk.random)
@@ -604,12 +605,27 @@ class RemoteRoom(MirrorRoom):
             grant=signed.body,
             grant_signature=signed.signature,
             name=command.name,
-            token=command.token,
-            label=command.label,
+            token=token.digest,
+            label=token.label,
         )
         granted = await self._link.call("link.grant", params, by=by.actor)
         assert isinstance(granted, t.GrantedAtRoom)
         await self._shown(lambda room: _is_in(room, command.agent))
+        return granted
+
+    async def grant_many(self, by: By, grant: Grant, signed: Attested, token: c.MintToken) -> t.GrantedAtRoom:
+        room = self.actor.aggregate
+        now = Millis(max(self._desk.now_at(self._link.home), room.last_at))
+        require_grantable(room.state.lifecycle, grant, now)
+        params = t.GrantManyAtRoom(
+            room=self.room,
+            grant=signed.body,
+            grant_signature=signed.signature,
+            token=token.digest,
+            label=token.label,
+        )
+        granted = await self._link.call("link.grant_many", params, by=by.actor)
+        assert isinstance(granted, t.GrantedAtRoom)
         return granted
 
     async def ungrant(self, by: By, agent: AgentId) -> None:
@@ -683,7 +699,8 @@ class RemoteRoom(MirrorRoom):
         held = {token.agent for token in self._desk.rooms.home.aggregate.tokens.all()}
         for member in list(self.aggregate.state.members.values()):
             is_ours = member.given is not None and member.principal == self.aggregate.state.owner_principal
-            if is_ours and member.agent not in held:
+            came_with = None if member.given is None else joiner_of(member.given.grant)
+            if is_ours and member.agent not in held and came_with not in held:
                 await self._link.call("link.ungrant", t.UngrantAtRoom(room=self.room, agent=member.agent))
         for key in list(self.aggregate.state.keys.values()):
             if key.revoked:

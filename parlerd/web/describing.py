@@ -1,26 +1,34 @@
 """Makes the OpenAPI description of the contract of today from the registry.
 
-    python -m parlerd.web.describing
+    python -m parlerd.web.describing             writes it into `contracts`, where those of earlier contracts stand too
+    python -m parlerd.web.describing --freeze    notes that nothing of it changes any more, in `contracts/frozen.txt`
 
-writes it into `contracts`, where the descriptions of earlier contracts stand too. A test fails while the file of the
-contract of today is old: once it was released, whatever changes it needs a new date.
+A test fails while the file of the contract of today is old, and while a frozen file is another than it was. What
+changes then needs a new date (`operations.contracts`), and the contract before is served beside it.
 
 Not here: serving it (`app`). Below: the registry, msgspec's schemas, which a running daemon does not load
-(`parlerd.lean`). Invariant: the same registry gives the same bytes.
+(`parlerd.lean`). Invariants: the same registry gives the same bytes; a frozen file is never written.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import sys
 from typing import Any, Final
 
 import msgspec
 
 from parlerd.operations import types as t
-from parlerd.web.description import CONTRACT, contract_file, has_receipt, served, summary_of
+from parlerd.operations.contracts import CONTRACT
+from parlerd.web.description import contract_file, served, summary_of
 
 _FILES: Final = ("blob.put", "blob.get")
 _REF: Final = "#/components/schemas/{name}"
+FROZEN: Final = contract_file("frozen").with_suffix(".txt")
+"""Which contracts are frozen, each with the SHA-256 of its file."""
+_EVENTS: Final = (t.Message, t.StateChange, t.BoardTask, t.WatchItem, t.RequestInfo, t.RosterMember, t.Resync)
+"""What an event of a room holds."""
 STATUSES: Final = (400, 401, 403, 404, 405, 408, 409, 410, 413, 415, 417, 421, 426, 429, 431, 500, 503, 505, 507)
 """What may be answered beside what was asked for, the door's own answers among them."""
 
@@ -28,8 +36,11 @@ STATUSES: Final = (400, 401, 403, 404, 405, 408, 409, 410, 413, 415, 417, 421, 4
 def openapi() -> dict[str, Any]:
     """The description as OpenAPI 3.1."""
     operations = served()
-    shapes = [*(each.params for each in operations), *(each.result for each in operations)]
+    shapes = [*(each.params for each in operations), *(each.result for each in operations), *_EVENTS]
     _, components = msgspec.json.schema_components(shapes, ref_template=_REF)
+    for shape in components.values():
+        # It is the name under which the shape stands.
+        shape.pop("title", None)
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
         assert operation.http is not None
@@ -78,7 +89,7 @@ def _described(operation: t.Operation, components: dict[str, Any]) -> dict[str, 
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in in_path
     ]
     others = {name: schema for name, schema in properties.items() if name not in (*in_path, "idempotency_key")}
-    if has_receipt(operation):
+    if operation.has_receipt:
         others["receipt"] = {"enum": ["text"]}
     described: dict[str, Any] = {
         "operationId": operation.name,
@@ -142,9 +153,7 @@ def _answer(operation: t.Operation) -> dict[str, Any]:
     schema: dict[str, Any] = {"$ref": _REF.format(name=operation.result.__name__)}
     if operation.result is t.WatchItem:
         # What is told of a room is told as the reads say it (`events`).
-        schema = {
-            "oneOf": [{"$ref": _REF.format(name=shape.__name__)} for shape in (t.Message, t.StateChange, t.WatchItem)]
-        }
+        schema = {"oneOf": [{"$ref": _REF.format(name=shape.__name__)} for shape in _EVENTS]}
     return {"description": summary_of(operation), "content": {media: {"schema": schema}}}
 
 
@@ -153,5 +162,29 @@ def generate() -> str:
     return json.dumps(openapi(), separators=(",", ":"), sort_keys=True) + "\n"
 
 
+def frozen() -> dict[str, str]:
+    """The SHA-256 of the file of each contract that is frozen, by its date."""
+    lines = FROZEN.read_text(encoding="utf-8").splitlines()
+    return {date: digest for date, _, digest in (line.partition("  ") for line in lines)}
+
+
+def digest_of(contract: str) -> str:
+    """The SHA-256 of the file of a contract."""
+    return hashlib.sha256(contract_file(contract).read_bytes()).hexdigest()
+
+
+def main(asked: list[str]) -> str | None:
+    """Write the file of the contract of today, or freeze it; or say why that cannot be."""
+    text = generate()
+    if CONTRACT in frozen():
+        is_same = contract_file(CONTRACT).read_text(encoding="utf-8") == text
+        return None if is_same else f"The contract of {CONTRACT} is frozen. Give `operations.contracts` a new date."
+    contract_file(CONTRACT).write_text(text, encoding="utf-8")
+    if asked == ["--freeze"]:
+        with FROZEN.open("a", encoding="utf-8") as file:
+            file.write(f"{CONTRACT}  {digest_of(CONTRACT)}\n")
+    return None
+
+
 if __name__ == "__main__":
-    contract_file(CONTRACT).write_text(generate(), encoding="utf-8")
+    sys.exit(main(sys.argv[1:]))

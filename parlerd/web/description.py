@@ -10,14 +10,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
-
 from parlerd.core.errors import ERRORS
 from parlerd.operations import types as t
+from parlerd.operations.contracts import CONTRACT
 from parlerd.operations.registry import OPERATIONS
-
-CONTRACT: Final = "2026-12-01"
-"""The version of the contract: the day from which on it holds. Source: contract spec, Version."""
 
 
 def served() -> list[t.Operation]:
@@ -32,20 +28,14 @@ _OVER_HTTP: Final = {
 """What is done otherwise here than where a descriptor is handed over."""
 
 
-def has_receipt(operation: t.Operation) -> bool:
-    """Whether the answer names a fact of which there is a receipt, which may come along: `receipt=text`."""
-    named = next((each for each in msgspec.structs.fields(operation.result) if each.name == "receipt"), None)
-    return named is not None and named.default is msgspec.UNSET
-
-
 def summary_of(operation: t.Operation) -> str:
     """What an operation does, in a sentence."""
     return _OVER_HTTP.get(operation.name, operation.summary)
 
 
-def openapi() -> bytes:
-    """The description as OpenAPI 3.1, as it was generated (`describing`)."""
-    return contract_file(CONTRACT).read_bytes()
+def openapi(contract: str) -> bytes:
+    """The description of a contract as OpenAPI 3.1, as it was generated (`describing`)."""
+    return contract_file(contract).read_bytes()
 
 
 def contract_file(contract: str) -> Path:

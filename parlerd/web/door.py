@@ -31,7 +31,7 @@ import msgspec
 import trio
 
 from parlerd.core.errors import Refused
-from parlerd.web.description import CONTRACT
+from parlerd.operations.contracts import CONTRACT
 
 log = logging.getLogger("parlerd.web")
 
@@ -133,12 +133,12 @@ class Door:
         async with trio.open_nursery() as nursery, listener:
             await trio.serve_listeners(self._visit, [listener], handler_nursery=nursery)
 
-    async def _visit(self, stream: trio.SocketStream) -> None:
+    def _visit(self, stream: trio.SocketStream) -> Awaitable[None]:
         try:
             host, port = stream.socket.getpeername()[:2]
         except OSError:
             host, port = "", 0  # it is gone already
-        await self.visit(stream, (host, port))
+        return self.visit(stream, (host, port))
 
     async def visit(
         self,
@@ -206,6 +206,8 @@ class _Visit:
         """Whether the body under way is a file, of which more comes."""
         self._file_by = 0.0
         """Until when that file has to be there."""
+        self._ahead = 0
+        """How many bytes came of what is asked next, while this is answered."""
         self._unsent: list[_Said] = []
         """The head of the answer under way, until something of its body comes."""
         self._is_torn = False
@@ -215,14 +217,13 @@ class _Visit:
         while True:
             self._has_begun = self._is_head = False
             try:
-                request = await self._head()
-                if request is None:
+                scope = await self._begun_with()
+                if scope is None:
                     return
-                self._is_head = request.method == b"HEAD"
-                scope = self._checked(request)
-                self._comes, self._file_by = self._is_upload(scope), trio.current_time() + FILE_S
-                self._body = None if self._comes else await self._whole_body()
-                await self._app(scope, self._receive, self._send)
+                answer = self._app(scope, self._receive, self._send)
+                # Whoever waits long for its answer holds no more than the application does.
+                del scope
+                await answer
             except Turned as bad:
                 await self._refuse(bad.status)
                 return
@@ -236,6 +237,19 @@ class _Visit:
             self._h11.start_next_cycle()
 
     # -- a request -----------------------------------------------------------------------------------------
+
+    async def _begun_with(self) -> Message | None:
+        """The scope of the next request, once its body is here, unless that is a file; None where there is none. Raises
+        `Turned`."""
+        request = await self._head()
+        if request is None:
+            return None
+        self._is_head = request.method == b"HEAD"
+        scope = self._checked(request)
+        self._comes, self._file_by = self._is_upload(scope), trio.current_time() + FILE_S
+        self._body = None if self._comes else await self._whole_body()
+        self._ahead = 0
+        return scope
 
     async def _head(self) -> h11.Request | None:
         """The next request; None where there is none."""
@@ -271,7 +285,7 @@ class _Visit:
         """The scope of a request. Raises `Turned`."""
         if request.http_version != b"1.1":
             raise Turned(505)
-        headers = [(name.lower(), value) for name, value in request.headers]
+        headers = list(request.headers)  # the names are in small letters: so h11 has them
         found: dict[bytes, list[bytes]] = {}
         for name, value in headers:
             found.setdefault(name, []).append(value)
@@ -346,7 +360,13 @@ class _Visit:
             return {"type": "http.request", "body": body, "more_body": False}
         if self._comes:
             return await self._piece_of_file()
-        await self._gone()
+        # What the other side sends before it ends is of its next request, and a bounded part of that is kept.
+        while self._ahead <= MAX_HEAD:
+            data = await self._some(_PIECE)
+            self._h11.receive_data(data)
+            if not data:
+                break
+            self._ahead += len(data)
         return {"type": "http.disconnect"}
 
     async def _piece_of_file(self) -> Message:
@@ -370,17 +390,6 @@ class _Visit:
             if waited.cancelled_caught:
                 return {"type": "http.disconnect"}
             self._h11.receive_data(data)
-
-    async def _gone(self) -> None:
-        """Wait until the other side ends the connection. What it sends before is of its next request, and a bounded
-        part of that is kept."""
-        ahead = 0
-        while ahead <= MAX_HEAD:
-            data = await self._some(_PIECE)
-            self._h11.receive_data(data)
-            if not data:
-                return
-            ahead += len(data)
 
     async def _send(self, message: Message) -> None:
         if message["type"] == "http.response.start":

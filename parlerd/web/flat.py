@@ -1,7 +1,8 @@
 """The same operations at paths without a version, for whoever knows rooms, agents and keys and nothing of Parler.
 
-    POST /rooms {"id": "team"}                        a room that every program of this machine may come into
-    POST /rooms/team/agents {"id": "agent-a"}         a new agent of it, and its token
+    POST /rooms {"id": "team"}                        a room: of the agent of the token, which opens rooms, or without
+                                                      one a room that every program of this machine may come into
+    POST /rooms/team/agents {"id": "agent-a"}         a new agent of it, with a token that joins or none; and its token
     PUT  /rooms/team/state {"key": "turn", "value": 1}
 
 Names are shorter here and answers are flat: an agent's `id` is its handle, a message's `id` its number, a list is a
@@ -19,6 +20,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple
 
 from parlerd.core.errors import ParlerError, Refused
+from parlerd.core.tokens import Token
 
 Given = dict[str, Any]
 Answer = tuple[int, Any]
@@ -28,12 +30,21 @@ _SELF: Final = ("agent", "from")
 
 
 class Asked:
-    """One request. `me` is the handle of the agent whose token it shows; empty for none."""
+    """One request. `token` is what it shows, and `me` the handle of the agent of that one; empty for none. With
+    `is_open` the home lets programs in that show none."""
 
     def __init__(
-        self, me: str, path: dict[str, str], given: Given, call: Callable[[str, Given], Awaitable[Any]]
+        self,
+        token: Token | None,
+        me: str,
+        is_open: bool,
+        path: dict[str, str],
+        given: Given,
+        call: Callable[[str, Given], Awaitable[Any]],
     ) -> None:
+        self.token = token
         self.me = me
+        self.is_open = is_open
         self.path = path
         self._call = call
         for name in _SELF:
@@ -85,7 +96,12 @@ def flat_error(error: ParlerError, hint: str) -> Given:
 
 
 async def _begin(at: Asked) -> Answer:
-    begun = await at.call("room.begin", name=_text(at, "id"))
+    name = _text(at, "id")
+    if at.token is not None and ("open" in at.token.access or not at.is_open):
+        opened = await at.call("session.open", name=name)
+        told = {"id": opened["name"], "room": opened["room"], "key": opened["key"], "approval": opened["approval"]}
+        return (200 if opened["replayed"] else 201), told
+    begun = await at.call("room.begin", name=name)
     return 201, {"id": begun["name"], "room": begun["room"]}
 
 
@@ -98,12 +114,22 @@ async def _enter(at: Asked) -> Answer:
     id, name, role = _text(at, "id"), at.take("name"), at.take("role")
     if name is not None and not isinstance(name, str):
         raise _invalid("name", "`name` is text.")
-    if at.me:
-        return 201, {**await _again(at, id, role), "name": name or id, "status": "active"}
     said = {} if role is None else {"role": role}
+    if at.token is not None and at.token.kind == "aj":
+        joined = await at.call("join.begin", name=id, label=(name or "")[:64], **said)
+        return (200 if joined["replayed"] else 201), {**_joined(joined), "name": name or id}
+    if at.token is not None:
+        return 201, {**await _again(at, id, role), "name": name or id, "status": "active"}
     came = await at.call("room.enter", name=id, label=(name or "")[:64], **said)
     told = {"id": came["agent"], "role": came["role"], "token": came["token"], "room": came["room"]}
     return 201, {**told, "name": name or id, "status": "active"}
+
+
+def _joined(join: Given) -> Given:
+    """How a join stands. Who has to wait is told its id, with which to ask at `/v1/joins/ID`."""
+    status = "active" if join["status"] == "joined" else join["status"]
+    told = {"id": join["agent"], "role": join["role"], "token": join["token"], "room": join["room"], "status": status}
+    return told if status == "active" else {**told, "join": join["id"], "code": join["code"], "hint": join["hint"]}
 
 
 async def _again(at: Asked, id: str, wanted: Any) -> Given:

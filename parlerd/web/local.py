@@ -123,10 +123,10 @@ class LocalDoor:
 def beside(pages: Application, programs: Application) -> Application:
     """Pages at their paths, and what programs ask for at all others."""
 
-    async def either(
+    def either(
         scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
-    ) -> None:
-        await (pages if owns(scope["path"]) else programs)(scope, receive, send)
+    ) -> Awaitable[None]:
+        return (pages if owns(scope["path"]) else programs)(scope, receive, send)
 
     return either
 

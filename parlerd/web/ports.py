@@ -15,6 +15,7 @@ import trio
 from parlerd.core.tokens import Token
 from parlerd.core.watch_codes import WatchCode
 from parlerd.engine.callers import Caller, PeerProcess
+from parlerd.engine.telling import Told
 from parlerd.operations import types as t
 
 T = TypeVar("T")
@@ -31,6 +32,10 @@ class Serving(Protocol):
 
     async def aside(self, work: Callable[[Callable[[], None]], T]) -> T:
         """Do something beside the loop, such as to wait for a disk."""
+        ...
+
+    def events(self, room: str, after: str, caller: Caller) -> AbstractAsyncContextManager[AsyncIterator[Told]]:
+        """All that happens in a room, after a place that this told."""
         ...
 
     def stream(

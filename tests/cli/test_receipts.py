@@ -7,14 +7,18 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import pytest
 
+from parlerd.cli.commands import COMMANDS
+from parlerd.cli.main import handler_of
+from parlerd.core.errors import Refused
 from parlerd.core.receipts import Numbered, Opening, Receipt, content_of, text
 from parlerd.identity.notes import signed_note
 from parlerd.operations import types as t
+from parlerd.operations.registry import OPERATIONS
 from tests.identity.test_notes import HOME, OTHER, receipt
 from tests.support.cli import Shell
 from tests.support.pages import ROOT
@@ -183,3 +187,71 @@ def test_the_program_of_the_page_finds_what_the_command_finds(tmp_path: Path) ->
     ):
         path.write_bytes(whole.replace(old, new))
         assert _said(program, str(path), HOME.id) == (1, verdict)
+
+
+# -- lists -------------------------------------------------------------------------------------------------
+
+
+def test_what_was_done_is_listed_and_where_to_go_on(shell: Shell) -> None:
+    entry = t.ReceiptEntry(fact="m_1", operation="message.send", at=1_795_860_000_000, number=4)
+    older = msgspec.structs.replace(entry, fact="m_0", number=None)
+    found = t.ReceiptList(room="r_1", receipts=[entry, older], before="PLACE")
+    shell.daemon.answers("receipt.list", found, found, msgspec.structs.replace(found, receipts=[], before=""))
+    ran = shell.run("receipt", "list", "--room", "my room", "--limit", "1000", terminal=True)
+    assert ran.code == 0
+    assert re.search(r"m_1 +.*4 +.*message\.send", ran.stdout)
+    assert "parler receipt list --before PLACE --room 'my room'" in ran.stderr
+    assert shell.daemon.asked[-1].params == t.ListReceipts(room="my room", limit=t.MAX_LISTED)
+    document = json.loads(shell.run("receipt", "list", "--before", "PLACE", "--json").stdout)
+    assert (document["receipts"][1]["number"], document["before"]) == (None, "PLACE")
+    assert shell.daemon.asked[-1].params == t.ListReceipts(before="PLACE")
+    assert "nothing" in shell.run("receipt", "list", terminal=True).stdout
+
+
+# -- with what is done -------------------------------------------------------------------------------------
+
+SENT: Final = t.Sent(
+    room="r_1", id="m_1", seq=1, at=0, replayed=False, idempotency_key="k", receipt=t.ReceiptRef(fact="m_1")
+)
+GIVES: Final = {command.path for command in COMMANDS if handler_of(command).gives_receipt}
+
+
+def test_the_commands_that_bring_a_receipt_along_are_those_whose_answers_name_one() -> None:
+    named = {tuple(each.command.split()[1:]) for each in OPERATIONS.values() if each.command and each.has_receipt}
+    # Commits are shared by what brings any file.
+    assert named | {("push",)} == GIVES
+    assert OPERATIONS["blob.share"].has_receipt
+
+
+def test_a_receipt_comes_along_with_what_is_done(shell: Shell) -> None:
+    shell.daemon.answers(
+        "message.send", *[msgspec.structs.replace(SENT, receipt=t.ReceiptRef(fact="m_1", number=4))] * 3
+    )
+    shell.daemon.answers("receipt.get", *[given()] * 2)
+    ran = shell.run("send", "hello", "--receipt", terminal=True)
+    assert ran.code == 0
+    assert ran.stdout.endswith("\n\n" + given().receipt)
+    assert shell.daemon.asked[-1].params == t.GetReceipt(id="m_1", room="r_1")
+    document = json.loads(shell.run("send", "hello", "--receipt", "--json").stdout)
+    assert document["receipt"] == {"fact": "m_1", "number": 4, "text": given().receipt}
+    asked = len(shell.daemon.asked)
+    assert "text" not in json.loads(shell.run("send", "hello", "--json").stdout)["receipt"]
+    assert [each.op for each in shell.daemon.asked[asked:]] == ["message.send"]
+
+
+def test_what_is_done_is_done_also_where_no_receipt_can_be_had_now(shell: Shell) -> None:
+    shell.daemon.answers("message.send", *[SENT] * 2)
+    shell.daemon.answers("receipt.get", *[Refused("home_unreachable")] * 2)
+    ran = shell.run("send", "hello", "--receipt", terminal=True)
+    assert (ran.code, "parler receipt show m_1" in ran.stderr) == (0, True)
+    ran = shell.run("send", "hello", "--receipt", "--json")
+    assert (ran.code, json.loads(ran.stdout)["receipt"]) == (0, {"fact": "m_1"})
+
+
+def test_what_waits_to_be_sent_has_no_receipt_yet(shell: Shell) -> None:
+    shell.daemon.answers(
+        "message.send", msgspec.structs.replace(SENT, seq=None, at=None, queued=True, receipt=msgspec.UNSET)
+    )
+    ran = shell.run("send", "hello", "--receipt", terminal=True)
+    assert ran.code == 0
+    assert [each.op for each in shell.daemon.asked] == ["message.send"]

@@ -129,6 +129,46 @@ def test_a_token_of_several_rooms_names_each(shell: Shell) -> None:
     assert "team and 1 more" in shell.run("token", "list").stdout
 
 
+def test_a_token_of_an_invite_says_how_agents_come_in_with_it(shell: Shell) -> None:
+    shell.daemon.answers("token.mint", minted(URL, kind="aj", uses=2, uses_left=2, invite="0123abcd"))
+    ran = shell.run("token", "mint", "--invite", "A3KE7DJR", "--uses", "2")
+    assert "A token to join 'team' with, told this once:" in ran.stdout
+    said = " ".join(ran.stderr.split())
+    assert "2 new agents come in with it by the invite, for as long as that lets anybody in." in said
+    assert "without your being asked" not in said
+    assert f"{URL}/v1/joins" in said
+    assert shell.daemon.params_of("token.mint") == [t.MintToken(join=True, invite="A3KE7DJR", uses=2)]
+    for wrong in (("--room", "team"), ("--opens", "1")):
+        assert shell.run("token", "mint", "--invite", "A3KE7DJR", *wrong).code == 2
+
+
+def test_a_person_who_wants_to_be_asked_about_each_is_told_where(shell: Shell) -> None:
+    shell.daemon.answers("token.mint", minted(URL, kind="aj", uses=2, uses_left=2))
+    ran = shell.run("token", "mint", "--join", "--room", "team", "--uses", "2", "--approval")
+    assert "2 new agents come in with it, once you let them in: parler session approve NAME" in ran.stderr
+    assert shell.daemon.params_of("token.mint") == [t.MintToken(room="team", join=True, uses=2, approval=True)]
+    assert shell.run("token", "mint", "--approval").code == 2
+
+
+def test_a_token_that_opens_rooms_is_told_with_how_many_and_the_call_that_opens_one(shell: Shell) -> None:
+    none_yet = info(kind="ah", room="", name="", opens=5, opens_left=5)
+    some = info(kind="ah", rooms=["r_team"], opens=1, opens_left=0)
+    shell.daemon.answers("token.mint", *(t.MintedToken(token=TEXT, info=each, url=URL) for each in (none_yet, some)))
+    ran = shell.run("token", "mint", "--opens", "5")
+    assert "A token of bob to open rooms with, told this once:" in ran.stdout
+    assert "Whoever has it opens 5 rooms as this agent, and acts there." in ran.stderr
+    assert f"{URL}/v1/rooms" in ran.stderr
+    ran = shell.run("token", "mint", "--opens", "1", "--room", "team")
+    assert "A token of bob in 'team', told this once:" in ran.stdout
+    assert "acts as this agent in this room. Whoever has it opens one room as" in ran.stderr
+    assert shell.daemon.params_of("token.mint") == [t.MintToken(opens=5), t.MintToken(room="team", opens=1)]
+    assert shell.run("token", "mint", "--join", "--opens", "1").code == 2
+    shell.daemon.answers("token.list", t.TokenList(tokens=[none_yet, some]))
+    listed = " ".join(shell.run("token", "list").stdout.split())
+    assert "acts, opens 5 of 5 rooms" in listed
+    assert "acts, opens 0 of 1 rooms" in listed
+
+
 def test_uses_are_those_of_a_token_that_joins(shell: Shell) -> None:
     ran = shell.run("token", "mint", "--uses", "3")
     assert (ran.code, shell.daemon.asked) == (2, [])

@@ -14,6 +14,7 @@ from parlerd.core import commands as c
 from parlerd.core import grants
 from parlerd.core.grants import Given, agent_of, digest_of, is_one_too_many, may_say, wrong_with
 from parlerd.core.model import (
+    MAX_PENDING_PER_KEY,
     AgentId,
     HomeId,
     Millis,
@@ -68,7 +69,6 @@ def admitting(grant: Grant, name: str = "ci", **about: Any) -> c.AdmitGranted:
         "grant": grant,
         "gives": grants.given(encode(grant), grant, name),
         "principal": grant.principal,
-        "token": bytes(32),
     }
     return c.AdmitGranted(**(fields | about))
 
@@ -239,7 +239,6 @@ def test_an_agent_that_left_or_was_put_out_does_not_come_back_by_its_grant(kicke
         (admitting(grant_of(home=HomeId("N" + "A" * 55))), "home"),
         (admitting(grant_of(rooms=(RoomId("r_other"),))), "room"),
         (admitting(grant_of(principal=STRANGER.principal), principal=OWNER.principal), "principal"),
-        (admitting(grant_of(approval=True)), "approval"),
         (admitting(grant_of(), "cd"), "names"),
         (admitting(grant_of(scopes=("read", "mint"))), "scopes"),
         (admitting(grant_of(), agent=AgentId("T" + "A" * 52)), "agent"),
@@ -250,6 +249,52 @@ def test_a_room_takes_no_grant_that_is_not_for_it(command: c.AdmitGranted, what:
     with refused("statement_refused") as refusal:
         room_of().run(command, OWNER)
     assert refusal.value.details["what"] == what
+
+
+def asking(grant: Grant, name: str) -> c.AdmitGranted:
+    return admitting(grant, name, operation="join.begin", role="worker")
+
+
+def test_of_a_grant_that_asks_each_agent_waits_for_the_person() -> None:
+    room, grant = room_of(), grant_of(count=2, approval=True)
+    assert [room.run(asking(grant, "a"), OWNER).answer for _ in range(2)] == ["pending", "pending"]
+    assert room.run(asking(grant, "b"), OWNER).answer == "pending"
+    one, two = granted(grant, "a"), granted(grant, "b")
+    assert outcome(lambda: room.post(one)) == "no_such_room"
+    room.decide(one.id, admit=True)
+    room.decide(two.id, admit=False)
+    assert room.run(asking(grant, "a"), OWNER).answer == "member"
+    assert room.run(asking(grant, "b"), OWNER).answer == "denied"
+    member = room.aggregate.state.members[one.id]
+    assert (member.role, member.given) == ("worker", grants.given(encode(grant), grant, "a"))
+    assert two.id not in room.aggregate.state.members
+    room.post(one)
+    room.verify()
+
+
+def test_no_more_are_let_in_than_a_grant_counts_and_none_after_its_end() -> None:
+    room = room_of()
+    grant = grant_of(count=1, approval=True, not_after=Millis(room.now + HOUR))
+    for name in ("a", "b"):
+        room.run(asking(grant, name), OWNER)
+    room.decide(granted(grant, "a").id, admit=True)
+    assert outcome(lambda: room.decide(granted(grant, "b").id, admit=True)) == "token_used_up"
+    late = grant_of(count=1, approval=True, not_after=Millis(room.now + HOUR), nonce=b"another nonce 16")
+    room.run(asking(late, "c"), OWNER)
+    room.now += HOUR
+    assert outcome(lambda: room.decide(granted(late, "c").id, admit=True)) == "token_invalid"
+    room.decide(granted(late, "c").id, admit=False)
+    room.verify()
+
+
+def test_so_many_wait_by_grants_and_no_more_and_none_once_the_room_is_closed() -> None:
+    room, grant = room_of(), grant_of(count=64, approval=True)
+    for number in range(MAX_PENDING_PER_KEY):
+        assert room.run(asking(grant, f"a{number}"), OWNER).answer == "pending"
+    assert outcome(lambda: room.run(asking(grant, "more"), OWNER)) == "too_many_pending"
+    room.close()
+    assert outcome(lambda: room.run(asking(grant, "a0"), OWNER)) == "room_closed"
+    room.verify()
 
 
 def test_a_room_of_two_agents_takes_no_grant() -> None:

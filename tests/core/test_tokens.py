@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parlerd.core import commands as c
+from parlerd.core import events as e
 from parlerd.core import tokens
 from parlerd.core.home import HomeRoom
 from parlerd.core.model import Millis, RoomId
@@ -329,6 +330,166 @@ def test_a_token_that_takes_the_place_of_another_holds_as_long_as_that_and_no_lo
     if parents:
         home.revoke_token(ANN, parent)
         assert found(home, "another") is None
+    home.verify()
+
+
+# -- tokens that open rooms --------------------------------------------------------------------------------
+
+
+def opening(home: HomeDriver, *, text: str = "opens", opens: int = 2, rooms: tuple[str, ...] = (), **more: Any) -> str:
+    said = {"digest": text.encode(), "agent": ANN.id, "room": RoomId(rooms[0] if rooms else ""), "access": ("open",)}
+    command = c.MintToken(
+        **{
+            **said,
+            "wall": Millis(home.now),
+            "expires_at": Millis(home.now + 30 * DAY_MS),
+            "kind": "ah",
+            "rooms": tuple(map(RoomId, rooms)),
+            "opens": opens,
+            **more,
+        }
+    )
+    [minted] = home.run(command, ANN).events
+    assert isinstance(minted, e.TokenMinted)
+    return minted.token
+
+
+def opened(home: HomeDriver, token: str, room: str, *, key: str | None = None, name: str = "") -> str:
+    command = c.NameRoom(
+        operation="session.open",
+        idempotency_key=key,
+        input=b"input",
+        owner=ANN.id,
+        room=RoomId(room),
+        name=name or room,
+        activates=False,
+        token=token,
+        wall=Millis(home.now),
+    )
+    return outcome(lambda: home.run(command, ANN))
+
+
+def within(home: HomeDriver, token: str) -> set[str]:
+    held = home.aggregate.tokens.holding(token, Millis(home.now))
+    return set() if held is None else set(held.within)
+
+
+def test_a_token_is_of_each_room_that_is_opened_with_it_and_opens_as_many_as_it_says() -> None:
+    home = HomeDriver()
+    token = opening(home)
+    assert within(home, token) == set()
+    assert [opened(home, token, room) for room in ("r_1", "r_2", "r_3")] == ["ok", "ok", "token_used_up"]
+    assert within(home, token) == {"r_1", "r_2"}
+    assert "r_3" not in home.aggregate.state.room_names[ANN.id]
+    held = home.aggregate.tokens.holding(token, Millis(home.now))
+    assert held is not None
+    assert (held.room, held.opens, held.opened, home.aggregate.tokens.opens_left(held)) == ("r_1", 2, 2, 0)
+    home.verify()
+
+
+def test_a_request_that_is_repeated_opens_no_second_room_also_when_no_room_is_left() -> None:
+    home = HomeDriver()
+    token = opening(home, opens=1)
+    assert [opened(home, token, room, key="k") for room in ("r_1", "r_1")] == ["ok", "ok"]
+    # A name that is taken is no room either.
+    another = opening(home, text="another", opens=1)
+    assert opened(home, another, "r_9", name="r_1") == "ok"
+    assert (within(home, token), within(home, another)) == ({"r_1"}, set())
+    home.verify()
+
+
+def test_a_token_that_was_revoked_or_expired_or_opens_none_opens_no_room() -> None:
+    home = HomeDriver()
+    plain, gone, brief = home.mint(ANN), opening(home), opening(home, text="brief")
+    home.revoke_token(ANN, gone)
+    assert [opened(home, each, "r_1") for each in (plain, gone, "tk_none")] == [
+        "not_permitted",
+        "token_invalid",
+        "token_invalid",
+    ]
+    home.now += 30 * DAY_MS
+    assert opened(home, brief, "r_1") == "token_invalid"
+    home.verify()
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"kind": "as"}, {"kind": "aj"}, {"access": ("read",)}, {"opens": tokens.MAX_ROOMS}, {"opens": 33}]
+)
+def test_only_a_token_that_is_for_it_opens_rooms_and_it_is_of_no_more_than_one_may_be(wrong: dict[str, Any]) -> None:
+    with refused("invalid_param") as caught:
+        opening(HomeDriver(), rooms=("r_a",), **wrong)
+    assert caught.value.details == {"param": "opens"}
+
+
+def test_what_takes_the_place_of_a_token_opens_as_many_as_were_left_and_is_of_the_rooms_that_were_opened() -> None:
+    home = HomeDriver()
+    token = opening(home, rooms=("r_a",))
+    assert opened(home, token, "r_1") == "ok"
+    home.run(c.RotateToken(token=token, digest=b"another", wall=Millis(home.now)), ANN)
+    held = found(home, "another")
+    assert held is not None
+    assert (held.kind, set(held.within), held.opens) == ("ah", {"r_a", "r_1"}, 1)
+    assert [opened(home, held.id, room) for room in ("r_2", "r_3")] == ["ok", "token_used_up"]
+    assert opened(home, token, "r_3") == "token_invalid"
+    home.verify()
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("mint"), st.integers(0, 5), st.integers(0, 3), st.booleans()),
+            st.tuples(st.just("open"), st.integers(0, 5), st.just(0), st.just(False)),
+            st.tuples(st.just("rotate"), st.integers(0, 5), st.just(0), st.just(False)),
+            st.tuples(st.just("revoke"), st.integers(0, 5), st.just(0), st.just(False)),
+        ),
+        max_size=25,
+    )
+)
+def test_no_token_opens_more_or_is_of_another_room_than_the_one_that_it_was_made_of(
+    acts: list[tuple[str, int, int, bool]],
+) -> None:
+    home = HomeDriver()
+    home.create(ANN)
+    opening(home, text="0", opens=3)
+    for number, (act, of, opens, is_for) in enumerate(acts, 1):
+        held = list(home.aggregate.tokens.all())
+        if of >= len(held):
+            continue
+        token, now = held[of], Millis(home.now)
+        match act:
+            case "mint":
+                access = ("open",) if is_for else ("read",)
+                more: dict[str, Any] = {"parent": token.id, "room": token.room, "rooms": token.rooms}
+                done = outcome(lambda: opening(home, text=f"{number}", opens=opens, access=access, **more))  # noqa: B023
+                fits = "open" in token.access and is_for and opens <= home.aggregate.tokens.opens_left(token)
+                if opens == 0:
+                    fits = set(access) <= set(token.access)
+                assert (done == "ok") == fits, done
+            case "open":
+                before = {each.id: set(each.within) for each in held}
+                left, done = home.aggregate.tokens.opens_left(token), opened(home, token.id, f"r_{number}")
+                assert (done == "ok") == (left > 0)
+                line, at = set(), token.id
+                while at:
+                    line.add(at)
+                    at = home.aggregate.tokens.state.tokens[at].parent
+                # The room is one of each token in the line, and of no other.
+                for each in home.aggregate.tokens.all():
+                    gained = {f"r_{number}"} if done == "ok" and each.id in line else set()
+                    assert set(each.within) - before[each.id] == gained
+            case "rotate":
+                home.run(c.RotateToken(token=token.id, digest=b"%d" % number, wall=now), ANN)
+            case _:
+                home.revoke_token(ANN, token.id)
+        known = {token.id: token for token in home.aggregate.tokens.all()}
+        for each in known.values():
+            assert home.aggregate.tokens.opens_left(each) >= 0
+            assert each.opened <= each.opens
+            if each.parent:
+                parent = known[each.parent]
+                assert each.within <= parent.within
+                assert set(each.access) <= set(parent.access)
+                assert home.aggregate.tokens.opens_left(each) <= home.aggregate.tokens.opens_left(parent)
     home.verify()
 
 

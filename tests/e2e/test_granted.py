@@ -73,3 +73,31 @@ def test_a_program_with_a_token_of_a_relay_talks_to_agents_on_two_machines(team:
     for one in (team.ann, team.ben):
         # What is stored was signed as it says, by the relay's key too.
         assert "Everything is in order." in one.runs("doctor").stdout
+
+
+def test_programs_come_to_a_relay_with_one_token_and_the_person_decides_about_each(team: Team) -> None:
+    room = met(team)["room"]
+    words = ("--as", "alice", "token", "mint", "--room", room, "--join", "--uses", "2", "--approval")
+    minted = team.ann.asks(*words)
+    assert minted["token"].startswith("aj_")
+    door = Program(minted)
+    status, waits = door.asks("POST /v1/joins", {"name": "build-bot", "role": "worker"})
+    assert (status, waits["status"], waits["token"]) == (201, "pending", None)
+    until(lambda: team.ann.asks("session", "requests", "--room", room)["requests"], "request of the program")
+    team.ann.asks("session", "approve", "build-bot", "--room", room)
+    status, came = door.asks(f"GET /v1/joins/{waits['id']}?wait_ms=20000")
+    assert (status, came["status"], came["agent"], came["role"]) == (200, "joined", "build-bot", "worker")
+    program = Program({**minted, "token": came["token"]})
+    assert program.asks(f"POST /v1/rooms/{room}/messages", {"text": "built 43"})[0] == 201
+
+    def shown(one: Any, name: str) -> Any:
+        page = one.asks("--as", name, "recv", "--room", room, "--since", "0")
+        return next((each for each in page["messages"] if each["text"] == "built 43"), None)
+
+    for one, name in ((team.ann, "alice"), (team.ben, "bob")):
+        message = until(lambda one=one, name=name: shown(one, name), "message of the program")  # type: ignore[misc]
+        assert (message["verified"], message["author"]["name"]) == ("home", "build-bot")
+    team.ann.asks("--as", "alice", "token", "revoke", minted["info"]["id"])
+    assert [each.asks("GET /v1/me")[0] for each in (door, program)] == [401, 401]
+    for one in (team.ann, team.ben):
+        assert "Everything is in order." in one.runs("doctor").stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -12,7 +13,7 @@ import trio
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
-from parlerd.core.errors import ParlerError, StoreError
+from parlerd.core.errors import ParlerError, Refused, StoreError
 from parlerd.core.model import AgentId, By, KeyId, Position, RoomId
 from parlerd.core.room import Room
 from parlerd.engine import actor as actor_module
@@ -797,6 +798,7 @@ def context_of(store: Store, keys: CountedKeys, told: list[Position]) -> ActorPa
         author=LocalAuthor(keys, random),
         admission=Admission(),
         publish=lambda room, facts: told.extend(header.position for header in facts),
+        holds=lambda token: True,
     )
 
 
@@ -961,5 +963,29 @@ def test_time_in_a_room_never_goes_back() -> None:
             served.world.clock.move(seconds=7200)
             assert (await alice.send("three")).at == first + 3600_000
             await settle()
+
+    run(main)
+
+
+def test_what_came_by_a_token_that_ended_while_it_was_in_line_is_refused_alone() -> None:
+    async def main() -> None:
+        held = {"tk_1"}
+        keys, store = CountedKeys(), MemoryStore()
+        owner = keys.create_agent()
+        context = dataclasses.replace(context_of(store, keys, []), holds=held.__contains__)
+        room = RoomId("r_1")
+        actor = RoomActor(room, Room(), context, lambda store: fold(store, room, Room, Room.restore))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(actor.run)
+            await actor.submit(opening("r_1", owner), by(owner), draft())
+            with_token = msgspec.structs.replace(by(owner), session="tk_1", via="http")
+            post = c.PostMessage(kind="text", operation="message.send")
+            assert (await actor.submit(post, with_token, draft())).facts
+            late, without = actor.place(post, with_token, draft()), actor.place(post, by(owner), draft())
+            held.clear()
+            with pytest.raises(Refused, match="token_invalid"):
+                await late.result()
+            assert (await without.result()).facts
+            actor.close()
 
     run(main)

@@ -8,10 +8,13 @@ from functools import partial
 import pytest
 import trio
 
+from parlerd.core.model import Millis, Position
+from parlerd.engine.armed import Armed
 from parlerd.operations import types as t
 from parlerd.store.memory import MemoryStore
-from parlerd.store.port import Append, JobOutcome, MarkDelivery, Write
+from parlerd.store.port import Append, JobOutcome, MarkDelivery, NewFact, Write
 from tests.support.engine import Party, Served, SlowDriver, engine_world, gather, run, settle, texts
+from tests.support.facts import ANN, BEN, ROOM, left, message
 from tests.support.faulty_store import FaultyStore
 
 
@@ -208,3 +211,16 @@ def test_a_read_of_one_kind_is_recorded_for_what_it_showed_alone() -> None:
             assert (await alice.why(task.id))["bob"] == ["stored", "read"]
 
     run(main)
+
+
+def test_a_reader_that_is_put_out_with_the_same_commit_is_on_record_for_nothing_behind_that() -> None:
+    gone = left(3, BEN)
+
+    def marked(*facts: NewFact) -> int:
+        mark = Armed(BEN, "read", Position(1), 50, 1_000, lambda header: True).mark(ROOM, facts, Millis(9))
+        return 0 if mark is None else mark.upto
+
+    assert marked(message(2), gone, message(4)) == 2
+    assert marked(gone, message(4)) == 0
+    # Whoever else leaves keeps nothing from this reader.
+    assert marked(message(2), left(3, ANN), message(4)) == 4

@@ -157,6 +157,21 @@ def test_a_message_that_is_not_what_its_author_signed_is_found(forged: str) -> N
     assert not is_signed(FORGED[forged](message()), written().about)
 
 
+BY_NOBODY: dict[str, Callable[[NewFact], NewFact]] = {
+    "no actor": lambda fact: _by(fact, actor=AgentId(""), session="s"),
+    "no person": lambda fact: _by(fact, principal=PrincipalId("")),
+    "no right": lambda fact: replace(fact, header=replace(fact.header, authority="")),
+}
+
+
+@pytest.mark.parametrize("forged", BY_NOBODY)
+def test_whatever_was_done_by_nobody_is_found(forged: str) -> None:
+    about, facts, open_about, open_facts, home = written()
+    for of, some in ((about, facts), (open_about, open_facts), (None, home)):
+        for fact in some:
+            assert not is_signed(BY_NOBODY[forged](fact), of), fact.header.event
+
+
 def test_a_message_that_was_moved_to_another_room_is_found() -> None:
     assert not is_signed(message(), written().open_about)
 

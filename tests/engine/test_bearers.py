@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import string
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 import trio
 
 from parlerd.core import tokens as bounds
-from parlerd.core.errors import Refused
+from parlerd.core.errors import Refused, StoreError
 from parlerd.core.model import RoomId
 from parlerd.core.tokens import DAY_MS, MAX_DAYS, Token
 from parlerd.engine.authority import Authority
@@ -22,11 +23,23 @@ from parlerd.engine.bearers import TokenHandlers, Tokens
 from parlerd.engine.callers import Caller, Facts
 from parlerd.engine.granted import TokensThere
 from parlerd.engine.scheduler import LOOK_S
+from parlerd.engine.session_keys import SessionKeys
 from parlerd.identity import tokens
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
 from parlerd.store.sqlite import SqliteStore
-from tests.support.engine import Party, Served, SlowDriver, SteppedClock, World, engine_world, run, settle, texts
+from tests.support.engine import (
+    Party,
+    PlugDriver,
+    Served,
+    SlowDriver,
+    SteppedClock,
+    World,
+    engine_world,
+    run,
+    settle,
+    texts,
+)
 
 ASKED: dict[str, t.Params] = {
     "token.mint": t.MintToken(),
@@ -569,7 +582,7 @@ def test_a_door_that_is_open_is_not_opened_again_and_whoever_mints_is_told_where
             web = CountedWeb()
             desk = served.engine.desk
             there = TokensThere(desk, LocalAuthor(served.world.keys, served.world.random))
-            handlers = TokenHandlers(desk, served.engine.bearers, Tokens(desk), there, web)
+            handlers = TokenHandlers(desk, served.engine.bearers, Tokens(desk), there, web, SessionKeys(desk))
             first = await handlers.serve(alice.caller, t.ServeHttp(port=8756))
             again = await handlers.serve(alice.caller, t.ServeHttp(port=9000, open=True))
             assert (first.open, again.open) == (False, True)
@@ -671,5 +684,189 @@ def test_what_its_agent_is_called_is_asked_of_the_room_that_is_meant() -> None:
             for room in (one.room, two.room):
                 await alice.call("room.delete", t.DeleteRoom(room=room, confirmed=True))
             assert await served.engine.bearers.handle_of(token, "one") == ""
+
+    run(main)
+
+
+# -- rooms that are opened ---------------------------------------------------------------------------------
+
+OPENING = ("read", "post", "open", "mint")
+
+
+async def asking(served: Served, text: str) -> Party:
+    """Whoever shows this text with each request, as over HTTP."""
+    _, caller = await shown(served, text)
+
+    async def call(op: str, params: t.Params) -> t.Result:
+        return await served.engine.call(op, params, (await shown(served, text))[1])
+
+    return Party(call, caller)
+
+
+def test_a_token_opens_rooms_of_its_agent_and_acts_in_them_and_in_no_other() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice = await served.agent("alice")
+            mine = await alice.open("mine")
+            minted = await mint(alice, opens=2, access=OPENING)
+            assert minted.token.startswith("ah_")
+            assert (minted.info.room, minted.info.rooms, minted.info.opens_left) == ("", [], 2)
+            acting = await asking(served, minted.token)
+            assert await acting.rooms() == []
+            one = await acting.open("one")
+            await acting.send("hello", room=one.room)
+            assert [room.room for room in await acting.rooms()] == [one.room]
+            assert (await acting.refused("message.send", t.Send(text="x", room=mine.room))).code == "no_such_room"
+            # The person is its principal, so it is one of theirs; what their agent means by no room stays.
+            assert {room.room for room in await alice.rooms()} == {mine.room, one.room}
+            assert (await alice.send("here")).room == mine.room
+            two = await acting.open("two")
+            refusal = await acting.refused("session.open", t.OpenSession(topic="three"))
+            assert (refusal.code, "key" in refusal.details) == ("token_used_up", True)
+            [info] = await listed(alice)
+            assert (info.room, info.rooms, info.opens, info.opens_left) == (one.room, [one.room, two.room], 2, 0)
+            # What an owner does, it does there.
+            await acting.call("session.close", t.CloseSession(room=one.room))
+
+    run(main)
+
+
+def test_a_room_that_is_opened_with_what_was_made_of_a_token_is_of_both_and_of_no_other() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice = await served.agent("alice")
+            minted = await mint(alice, opens=2, access=OPENING)
+            acting = await asking(served, minted.token)
+            nowhere = await acting.refused("token.narrow", t.NarrowToken(access=("read",)))
+            assert nowhere.code == "no_such_room"
+            wider = await acting.refused("token.narrow", t.NarrowToken(access=("open",), opens=3))
+            assert wider.code == "not_permitted"
+            unsaid = await acting.refused("token.narrow", t.NarrowToken(access=("read",), opens=1))
+            assert unsaid.details["param"] == "opens"
+            made = [
+                await acting.ask("token.narrow", t.NarrowToken(access=("read", "open"), opens=opens), t.MintedToken)
+                for opens in (1, 2)
+            ]
+            one, other = [await asking(served, each.token) for each in made]
+            room = (await one.open("one")).room
+            assert [room.room for room in await acting.rooms()] == [room]
+            assert await other.rooms() == []
+            assert (await one.refused("session.open", t.OpenSession())).code == "token_used_up"
+            # The other is for two, and the one that both were made of has one left.
+            await other.open("two")
+            assert (await other.refused("session.open", t.OpenSession())).code == "token_used_up"
+            assert len(await acting.rooms()) == 2
+            await revoke(alice, minted.info.id)
+            assert [await opens_nothing(served, each.token) for each in made] == [True, True]
+
+    run(main)
+
+
+@pytest.mark.parametrize("how", [{"opens": 1, "join": True}, {"opens": 32, "room": "mine"}])
+def test_a_token_that_joins_opens_no_room_and_none_is_of_too_many(how: dict[str, Any]) -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice = await served.agent("alice")
+            await alice.open("mine")
+            assert (await alice.refused("token.mint", t.MintToken(**how))).details["param"] == "opens"
+
+    run(main)
+
+
+def test_a_token_that_is_for_open_and_opens_no_room_says_how_to_get_one_that_does() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice = await served.agent("alice")
+            await alice.open("mine")
+            for access in (OPENING, ("read",)):
+                acting = await asking(served, (await mint(alice, access=access)).token)
+                refusal = await acting.refused("session.open", t.OpenSession())
+                assert refusal.code == "not_permitted"
+                assert "parler token mint" in (refusal.hint or "")
+
+    run(main)
+
+
+def test_a_repeated_opening_is_the_same_room_and_another_tokens_request_is_no_way_to_it() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice = await served.agent("alice")
+            asked = t.OpenSession(topic="one", idempotency_key="k1")
+            acting = await asking(served, (await mint(alice, opens=1, access=OPENING)).token)
+            first = await acting.ask("session.open", asked, t.OpenedSession)
+            again = await acting.ask("session.open", asked, t.OpenedSession)
+            assert (again.room, again.session_key, again.replayed) == (first.room, first.session_key, True)
+            # The same agent, with another token: the room, and its key, are none of that token's.
+            other = await asking(served, (await mint(alice, opens=1, access=OPENING)).token)
+            assert (await other.refused("session.open", asked)).code == "idempotency_conflict"
+            assert await other.rooms() == []
+            await other.open("two")
+
+    run(main)
+
+
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize("commit", range(3))
+def test_a_daemon_that_dies_while_a_room_is_opened_with_a_token_goes_on_when_it_is_asked_again(
+    commit: int, stored: bool
+) -> None:
+    async def main() -> None:
+        world, asked = World(), t.OpenSession(topic="one", idempotency_key="k1")
+        async with world.serving() as served:
+            alice = await served.agent("alice")
+            text = (await mint(alice, opens=1, access=OPENING)).token
+            acting = await asking(served, text)
+            assert isinstance(served.driver, PlugDriver)
+            served.driver.cut = (served.driver.commits + commit, stored)
+            with suppress(StoreError):
+                await acting.call("session.open", asked)
+        async with world.serving() as served:
+            acting = await asking(served, text)
+            opened = await acting.ask("session.open", asked, t.OpenedSession)
+            assert [room.room for room in await acting.rooms()] == [opened.room]
+            await acting.send("hello", room=opened.room)
+            assert (await acting.refused("session.open", t.OpenSession())).code == "token_used_up"
+
+    run(main)
+
+
+def test_a_channel_is_opened_with_a_token_too_by_its_first_invite() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice = await served.agent("alice")
+            acting = await asking(served, (await mint(alice, opens=1, access=OPENING)).token)
+            invited = await acting.ask("room.invite", t.Invite(group="news", approval=True), t.Invited)
+            assert invited.opened
+            await acting.send("hello", room=invited.room)
+            again = await acting.ask("room.invite", t.Invite(group="news"), t.Invited)
+            assert (again.room, again.opened) == (invited.room, False)
+            assert (await acting.refused("room.invite", t.Invite(group="more", approval=True))).code == "token_used_up"
+
+    run(main)
+
+
+def test_nobody_opens_a_room_with_a_token_that_asks_less_of_newcomers_than_the_person_does() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice = await served.agent("alice")
+            acting = await asking(served, (await mint(alice, opens=1, access=OPENING)).token)
+            for weaker in ({"approval": False}, {"approver": "agent"}, {"preapprove": ("U" + "A" * 55,)}):
+                refusal = await acting.refused("session.open", t.OpenSession(**weaker))
+                assert refusal.code == "person_only"
+            assert (await listed(alice))[0].opens_left == 1
+
+    run(main)
+
+
+def test_a_session_is_called_as_it_is_asked_or_is_not_opened() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice = await served.agent("alice")
+            named = t.OpenSession(name="Team.1", topic="what we do", idempotency_key="k1")
+            opened = await alice.ask("session.open", named, t.OpenedSession)
+            assert opened.name == "Team.1"
+            assert (await alice.ask("session.open", named, t.OpenedSession)).room == opened.room
+            assert (await alice.refused("session.open", t.OpenSession(name="Team.1"))).code == "room_exists"
+            assert (await alice.refused("session.open", t.OpenSession(name="no name"))).code == "invalid_name"
 
     run(main)

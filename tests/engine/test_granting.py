@@ -13,18 +13,20 @@ import trio
 from parlerd.core import events as e
 from parlerd.core.envelope import TextPart
 from parlerd.core.errors import Refused
-from parlerd.core.model import AgentId, By, HomeId, MessageId, Millis, PrincipalId, RoomId
+from parlerd.core.model import MAX_PENDING_PER_KEY, AgentId, By, HomeId, MessageId, Millis, PrincipalId, RoomId
 from parlerd.core.statements import Grant
+from parlerd.core.tokens import Token
 from parlerd.engine import granting
 from parlerd.engine.authors import Place
 from parlerd.engine.granting import HomeAuthor
 from parlerd.identity import tokens
 from parlerd.identity.receipt_checks import check
 from parlerd.operations import types as t
-from tests.support.engine import CountedRandomness, Served, draft, run, settle
+from tests.support.engine import CountedRandomness, PlugDriver, Served, draft, run, settle
 from tests.support.granted import Meeting, meeting, over_relay
+from tests.support.http import Answer
 from tests.support.linked import Elsewhere, LinkParty
-from tests.support.relayed import RelayKeys
+from tests.support.relayed import RelayKeys, homes_of
 
 DAY_S = 86_400
 
@@ -341,5 +343,322 @@ def test_a_relay_that_was_restored_lets_nobody_go_on_whom_its_person_put_out(tmp
             await settle()
             page = await alice.recv(wait=60)
             assert [(each.text, each.verified) for each in page.messages][-1] == ("goes on", "home")
+
+    run(main)
+
+
+# -- who comes with a token that joins -----------------------------------------------------------------------
+
+KEY = {"Idempotency-Key": "0123456789abcdef"}
+
+
+async def mints_many(at: Meeting, uses: int = 2, **rest: Any) -> t.MintedToken:
+    """Ann lets the relay speak for so many agents, under whatever names they come."""
+    params = t.MintToken(room=at.room, join=True, uses=uses, **rest)
+    return await at.alice.ask("token.mint", params, t.MintedToken)
+
+
+async def joins(at: Meeting, token: str, name: str = "build-bot", **rest: Any) -> Answer:
+    return await at.web.ask("POST /v1/joins", {"name": name, **rest}, token=token, headers=KEY)
+
+
+def joiner(at: Meeting) -> Token:
+    """The token that joins, as the relay knows it."""
+    [found] = [each for each in at.engine.desk.rooms.home.aggregate.tokens.all() if each.kind == "aj"]
+    return found
+
+
+def many(at: Meeting) -> t.GrantManyAtRoom:
+    """The grant that counts, as Ann's daemon showed it."""
+    token = joiner(at)
+    return t.GrantManyAtRoom(room=at.room, grant=token.grant, grant_signature=token.grant_signature, token=token.digest)
+
+
+def test_at_a_relay_as_many_new_agents_come_in_with_a_token_as_the_person_signed(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with meeting(tmp_path) as at:
+            minted = await mints_many(at, access=("read", "post"))
+            assert minted.token.startswith("aj_")
+            assert (minted.info.kind, minted.info.uses_left, minted.url) == ("aj", 2, f"https://{RelayKeys.address}")
+            came = await joins(at, minted.token, role="worker")
+            assert (came.status, came.document["status"], came.document["agent"]) == (201, "joined", "build-bot")
+            assert came.document["role"] == "worker"
+            own = came.document["token"]
+            assert own.startswith("as_")
+            # Asked again it is the same agent and the same token; another name is another request.
+            again = await joins(at, minted.token, role="worker")
+            assert (again.status, again.document["token"]) == (200, own)
+            found = await at.web.ask(f"GET /v1/joins/{came.document['id']}", token=minted.token)
+            assert found.document["token"] == own
+            assert (await joins(at, minted.token, "other")).code == "idempotency_conflict"
+            assert (await at.says(own, "built")).status == 201
+            await settle()
+            for reader in (at.alice, at.bob):
+                assert await at.reads(reader) == [("build-bot", "built", "home")]
+            assert (await at.bob.roster())["build-bot"].role == "worker"
+            # What it may do is what the grant says, and the token that joins does nothing else.
+            state = await at.web.ask(f"PUT /rooms/{at.room}/state", {"key": "k", "value": 1}, token=own)
+            assert (state.status, state.document["error"]) == (403, "not_permitted")
+            assert (await at.says(minted.token, "x")).code == "not_permitted"
+
+            taken = await at.web.ask("POST /v1/joins", {"name": "build-bot"}, token=minted.token)
+            assert (taken.status, taken.code) == (409, "agent_exists")
+            second = await at.web.ask("POST /v1/joins", {"name": "second"}, token=minted.token)
+            assert second.status == 201
+            third = await at.web.ask("POST /v1/joins", {"name": "third"}, token=minted.token)
+            assert (third.status, third.code) == (403, "token_used_up")
+            await settle()
+            [info] = (await at.alice.ask("token.list", t.ListTokens(), t.TokenList)).tokens
+            assert (info.uses, info.uses_left) == (2, 0)
+
+    run(main)
+
+
+def test_a_newcomer_whose_answer_was_lost_gets_the_same_token_after_the_relay_began_anew(tmp_path: Path) -> None:
+    async def main() -> None:
+        wires, relay, home = homes_of(tmp_path)
+        ann = home("ann")
+        relay.driver = PlugDriver
+        for commit in range(6):
+            for stored in (False, True):
+                async with ann.serving() as served:
+                    async with relay.serving() as engine, over_relay(engine) as web:
+                        alice = await served.agent("alice")
+                        room = (await alice.open(f"room {commit} {stored}")).room
+                        asked = t.MintToken(room=room, join=True)
+                        minted = await alice.ask("token.mint", asked, t.MintedToken)
+                        driver = engine.desk.library._driver
+                        assert isinstance(driver, PlugDriver)
+                        driver.cut = (driver.commits + commit, stored)
+                        with trio.move_on_after(60):
+                            await web.ask("POST /v1/joins", {"name": "ci"}, token=minted.token, headers=KEY)
+                    async with relay.serving() as engine, over_relay(engine) as web:
+                        came = await web.ask("POST /v1/joins", {"name": "ci"}, token=minted.token, headers=KEY)
+                        assert (came.status // 100, came.document["status"]) == (2, "joined")
+                        own = came.document["token"]
+                        assert (await web.ask("GET /v1/me", token=own)).document["name"].startswith("ci")
+                        state = (await (await engine.rooms.get(RoomId(room))).quiet()).state
+                        assert [each.handle for each in state.members.values()] == ["alice", "ci"]
+        del wires
+
+    run(main)
+
+
+async def revokes_it(at: Meeting, minted: t.MintedToken, own: str) -> None:
+    await at.revokes(minted.info.id)
+
+
+async def puts_her_out(at: Meeting, minted: t.MintedToken, own: str) -> None:
+    await at.engine.people.take_away(at.ann.keys.principal)
+
+
+@pytest.mark.parametrize("ends", [revokes_it, puts_her_out])
+def test_once_a_token_that_joins_is_over_nobody_comes_and_whoever_came_is_out(
+    ends: Callable[[Meeting, t.MintedToken, str], Awaitable[None]], tmp_path: Path
+) -> None:
+    async def main() -> None:
+        async with meeting(tmp_path) as at:
+            minted = await mints_many(at)
+            shown = many(at)
+            own = (await joins(at, minted.token)).document["token"]
+            stream = at.web.connect()
+            await stream.begin(f"GET /v1/rooms/{at.room}/events", token=own)
+            assert b"event: hello" in await stream.piece()
+            await settle()
+            await ends(at, minted, own)
+            start = trio.current_time()
+            while await stream.piece():
+                pass
+            assert trio.current_time() - start <= 1
+            await settle()
+            assert (await at.says(own, "still here")).code == "token_invalid"
+            late = await at.web.ask("POST /v1/joins", {"name": "late"}, token=minted.token)
+            assert (late.status, late.code) == (401, "token_invalid")
+            state = (await (await at.engine.rooms.get(RoomId(at.room))).quiet()).state
+            assert not [each for each in state.members.values() if each.given is not None and each.present]
+            # To show the grant again undoes nothing, under whatever token.
+            ann = await link(at)
+            for each in (shown, msgspec.structs.replace(shown, token=tokens.digest_of("another text"))):
+                assert (await ann.refused("link.grant_many", each)).details["what"] == "used"
+
+    run(main)
+
+
+def test_whoever_left_does_not_come_again_under_its_name_and_its_use_stays_taken(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with meeting(tmp_path) as at:
+            minted = await mints_many(at)
+            await joins(at, minted.token)
+            await at.alice.ask("room.kick", t.KickMember(room=at.room, agent="build-bot"), t.MemberGone)
+            await settle()
+            again = await at.web.ask("POST /v1/joins", {"name": "build-bot"}, token=minted.token)
+            assert again.code == "agent_exists"
+            assert (await at.web.ask("POST /v1/joins", {"name": "second"}, token=minted.token)).status == 201
+            third = await at.web.ask("POST /v1/joins", {"name": "third"}, token=minted.token)
+            assert third.code == "token_used_up"
+
+    run(main)
+
+
+def test_a_relay_keeps_no_token_that_joins_but_of_the_person_of_the_room_and_for_a_grant_that_counts(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        async with meeting(tmp_path) as at:
+            await mints_many(at)
+            shown, ann, ben = many(at), await link(at), await link(at, "ben")
+            again = await ann.ask("link.grant_many", shown, t.GrantedAtRoom)
+            assert (again.agent, again.handle) == (joiner(at).agent, "")
+            other = msgspec.structs.replace(shown, token=tokens.digest_of("another text"))
+            assert (await ann.refused("link.grant_many", other)).details["what"] == "used"
+            # Every member is shown the grant once somebody came by it, and for another person it is none.
+            assert (await ben.refused("link.grant_many", shown)).code == "no_such_room"
+            await at.mints()
+            named = await at.shown()
+            of_one = msgspec.structs.replace(
+                shown, grant=named.grant, grant_signature=named.grant_signature, token=tokens.digest_of("x")
+            )
+            assert (await ann.refused("link.grant_many", of_one)).details["what"] == "count"
+            forged = msgspec.structs.replace(shown, grant_signature=bytes(64))
+            assert (await ann.refused("link.grant_many", forged)).details["what"] == "signature"
+
+    run(main)
+
+
+def test_with_here_newcomers_of_a_room_of_a_relay_come_in_at_this_machines_door_with_keys(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with meeting(tmp_path) as at:
+            minted = await mints_many(at, here=True)
+            assert (minted.info.agent, minted.authority_file) == ("alice", "")
+            assert at.engine.bearers.shown(minted.token) is None
+            assert (await joins(at, minted.token)).code == "token_invalid"
+
+    run(main)
+
+
+def test_a_relay_takes_as_many_by_one_token_as_a_grant_can_count(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with meeting(tmp_path) as at:
+            refused = await at.alice.refused("token.mint", t.MintToken(room=at.room, join=True, uses=65))
+            assert refused.details["param"] == "uses"
+            bob = await at.bob.refused("token.mint", t.MintToken(room=at.room, join=True))
+            assert bob.code == "not_owner"
+
+    run(main)
+
+
+# -- whom the person is asked about --------------------------------------------------------------------------
+
+
+async def requests(at: Meeting) -> list[t.RequestInfo]:
+    return await (await at.ann_served.person()).requests()
+
+
+def test_of_a_grant_that_asks_the_person_decides_about_each_and_every_reader_checks_that(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with meeting(tmp_path) as at:
+            minted = await mints_many(at, approval=True)
+            waits = await joins(at, minted.token, role="worker")
+            assert (waits.status, waits.document["status"], waits.document["token"]) == (201, "pending", None)
+            await settle()
+            [request] = await requests(at)
+            assert (request.name, request.room) == ("build-bot", at.room)
+            person = await at.ann_served.person()
+            assert (await person.approve("build-bot")).status == "approved"
+            came = await joins(at, minted.token, role="worker")
+            assert (came.status, came.document["status"], came.document["agent"]) == (200, "joined", "build-bot")
+            assert (await at.says(came.document["token"], "built")).status == 201
+            await settle()
+            for reader in (at.alice, at.bob):
+                assert await at.reads(reader) == [("build-bot", "built", "home")]
+            denied = await at.web.ask("POST /v1/joins", {"name": "second"}, token=minted.token)
+            await settle()
+            await person.deny("second")
+            found = await at.web.ask(f"GET /v1/joins/{denied.document['id']}", token=minted.token)
+            assert (found.document["status"], found.document["token"]) == ("denied", None)
+            # Whoever was denied leaves its use to another.
+            third = await at.web.ask("POST /v1/joins", {"name": "third"}, token=minted.token)
+            assert third.document["status"] == "pending"
+            again = await at.web.ask("POST /v1/joins", {"name": "second"}, token=minted.token)
+            assert again.status in (403, 409)
+            # What each of the three keeps is signed as it should be.
+            for engine in (at.engine, at.ann_served.engine, at.ben_served.engine):
+                person = await Served(at.ann_served.world, engine, at.ann_served.driver).person()
+                audited = await person.ask("log.audit", t.AuditRoom(room=at.room), t.AuditedRoom)
+                assert (audited.wrong, audited.upto) == (None, audited.end)
+
+    run(main)
+
+
+def test_whoever_waits_hears_of_the_decision_at_once_and_no_other_person_makes_one(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with meeting(tmp_path) as at:
+            minted = await mints_many(at, approval=True)
+            waits = await joins(at, minted.token)
+            ben = await at.ben_served.person()
+            assert await ben.requests() == []
+            heard: list[Answer] = []
+
+            async def wait() -> None:
+                line = f"GET /v1/joins/{waits.document['id']}?wait_ms=50000"
+                heard.append(await at.web.ask(line, token=minted.token))
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(wait)
+                await settle()
+                start = trio.current_time()
+                await (await at.ann_served.person()).approve("build-bot")
+            assert trio.current_time() - start < 5
+            assert heard[0].document["status"] == "joined"
+
+    run(main)
+
+
+def test_who_waits_when_the_token_is_revoked_is_denied(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with meeting(tmp_path) as at:
+            minted = await mints_many(at, approval=True)
+            await joins(at, minted.token)
+            await settle()
+            await at.revokes(minted.info.id)
+            state = (await (await at.engine.rooms.get(RoomId(at.room))).quiet()).state
+            assert [request.state for request in state.requests.values()][-1] == "denied"
+            assert await requests(at) == []
+            assert (await joins(at, minted.token)).code == "token_invalid"
+
+    run(main)
+
+
+def test_a_grant_for_one_name_asks_nobody_again(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with meeting(tmp_path) as at:
+            refused = await at.alice.refused("token.mint", t.MintToken(room=at.room, approval=True))
+            assert refused.details["param"] == "approval"
+            await mints_many(at, approval=True)
+            shown, ann = many(at), await link(at)
+            one = t.GrantAtRoom(
+                room=at.room,
+                grant=shown.grant,
+                grant_signature=shown.grant_signature,
+                name="ci",
+                token=tokens.digest_of("another text"),
+            )
+            assert (await ann.refused("link.grant", one)).details["what"] == "approval"
+
+    run(main)
+
+
+def test_whoever_is_not_asked_about_any_more_leaves_nothing_at_the_relay(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with meeting(tmp_path) as at:
+            minted = await mints_many(at, uses=64, approval=True)
+            for number in range(MAX_PENDING_PER_KEY):
+                waits = await at.web.ask("POST /v1/joins", {"name": f"bot-{number}"}, token=minted.token)
+                assert waits.document["status"] == "pending"
+            kept = set(at.engine.desk.rooms.home.aggregate.state.agents)
+            for number in range(3):
+                more = await at.web.ask("POST /v1/joins", {"name": f"more-{number}"}, token=minted.token)
+                assert more.code == "too_many_pending"
+            assert set(at.engine.desk.rooms.home.aggregate.state.agents) == kept
 
     run(main)

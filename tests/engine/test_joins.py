@@ -547,3 +547,147 @@ def test_where_there_is_no_space_for_its_token_an_agent_that_is_in_gets_it_later
             assert (await begin(joiner, "bot", key=KEY)).token is not None
 
     run(main)
+
+
+# -- with an invite ----------------------------------------------------------------------------------------
+
+
+async def invited(party: Party, **how: Any) -> t.Invited:
+    return await party.ask("room.invite", t.Invite(**how), t.Invited)
+
+
+@pytest.mark.parametrize("approval", [True, False])
+def test_with_a_token_of_an_invite_new_agents_come_in_as_the_invite_lets_them(approval: bool) -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice = await served.agent("alice")
+            invite = await invited(alice, group="news", approval=approval, max_uses=2)
+            minted = await mint(alice, invite=invite.link, uses=3)
+            assert (minted.info.kind, minted.info.room, minted.info.name) == ("aj", invite.room, "news")
+            assert (minted.info.invite, minted.info.uses_left) != ("", 0)
+            joiner = await bearer(served, minted.token)
+            one, two = [await begin(joiner, name=name) for name in ("one", "two")]
+            # The room is the person's own, and they gave their word as they minted the token.
+            assert [each.status for each in (one, two)] == ["joined", "joined"]
+            # The invite counts them as it counts everybody, and as nobody is told how it came to its end.
+            assert (await joiner.refused("join.begin", t.BeginJoin(name="three"))).code == "unknown_key"
+            assert await left(served, minted.info.id) == 1
+            state = (await served.engine.rooms.get(RoomId(invite.room))).aggregate.state
+            [key] = state.keys.values()
+            assert (key.uses, key.id[:8]) == (2, minted.info.invite)
+            assert one.token is not None
+            await (await bearer(served, one.token)).send("hello", room=invite.room)
+
+    run(main)
+
+
+@pytest.mark.parametrize("how", ["revoked", "expired", "used up", "closed"])
+def test_an_invite_that_lets_nobody_in_any_more_lets_nobody_in_with_its_token(how: str) -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, bob = await served.agent("alice"), await served.agent("bob")
+            invite = await invited(alice, group="news", max_uses=1, ttl_ms=3_600_000)
+            minted = await mint(alice, invite=invite.code)
+            match how:
+                case "revoked":
+                    await alice.ask("session.revoke", t.RevokeSessionKey(session_key=invite.code), t.RevokedKey)
+                case "expired":
+                    served.world.clock.move(seconds=3601)
+                case "used up":
+                    await bob.join(invite.code)
+                case _:
+                    await alice.close(invite.room)
+            joiner = await bearer(served, minted.token)
+            refusal = await joiner.refused("join.begin", t.BeginJoin(name="build-bot"))
+            assert refusal.code == ("room_closed" if how == "closed" else "unknown_key")
+            assert await left(served, minted.info.id) == 1
+            assert [each.name for each in served.engine.desk.rooms.home.aggregate.state.agents.values()].count(
+                "build-bot"
+            ) == 0
+            # Nor is there another token of it.
+            again = await alice.refused("token.mint", t.MintToken(join=True, invite=invite.code))
+            assert again.code == "unknown_key"
+
+    run(main)
+
+
+def test_a_token_of_an_invite_ends_without_the_invite_and_refuses_who_waits_with_it() -> None:
+    async def main() -> None:
+        async with engine_world(settings=Settings(approval_minimum="terminal")) as served:
+            alice, bob = await served.agent("alice"), await served.agent("bob")
+            invite = await invited(alice, group="news", approval=True)
+            minted = await mint(alice, invite=invite.code)
+            joiner = await bearer(served, minted.token)
+            assert (await begin(joiner)).status == "pending"
+            await alice.ask("token.revoke", t.RevokeToken(id=minted.info.id), t.RevokedToken)
+            state = (await served.engine.rooms.get(RoomId(invite.room))).aggregate.state
+            assert [request.state for request in state.requests.values()] == ["denied"]
+            assert (await bob.join(invite.code)).status == "pending"
+
+    run(main)
+
+
+def test_a_program_comes_into_a_queue_with_a_token_of_its_invite_and_works_there() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice = await served.agent("alice")
+            await alice.call("queue.serve", t.Serve(service="reviews"))
+            invite = await invited(alice, service="reviews")
+            came = await begin(await bearer(served, (await mint(alice, invite=invite.code)).token))
+            assert (came.status, came.name) == ("joined", "reviews")
+            await alice.call("message.send", t.Send(service="reviews", text="look at this"))
+            assert came.token is not None
+            worker = await bearer(served, came.token)
+            held = await worker.ask("task.claim", t.ClaimTask(room=invite.room), t.TaskHeld)
+            assert held.id is not None
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("more", "param"), [({"room": "news"}, "room"), ({"join": False}, "invite"), ({"opens": 1}, "opens")]
+)
+def test_an_invite_is_of_one_room_and_for_a_token_that_joins(more: dict[str, Any], param: str) -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice = await served.agent("alice")
+            invite = await invited(alice, group="news")
+            said: dict[str, Any] = {"join": True, "invite": invite.code, **more}
+            assert (await alice.refused("token.mint", t.MintToken(**said))).details["param"] == param
+            alone = await invited(alice)
+            dm = await alice.refused("token.mint", t.MintToken(join=True, invite=alone.code))
+            assert (dm.code, dm.details["param"]) == ("invalid_param", "invite")
+
+    run(main)
+
+
+def test_only_the_person_mints_of_an_invite_and_a_wrong_code_is_a_guess() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice = await served.agent("alice")
+            invite = await invited(alice, group="news")
+            window = await served.window("w1", as_name="bob")
+            refusal = await window.refused("token.mint", t.MintToken(join=True, invite=invite.code))
+            assert refusal.code == "person_only"
+            wrong = t.MintToken(join=True, invite="ABCDEFGH")
+            guesses = [(await alice.refused("token.mint", wrong)).code for _ in range(30)]
+            assert set(guesses) == {"unknown_key", "throttled"}
+
+    run(main)
+
+
+def test_a_person_may_want_to_be_asked_about_each_all_the_same() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice = await served.agent("alice")
+            await alice.open("asks")
+            await alice.open("lets in", approval=False)
+            invite = await invited(alice, group="news", approval=True)
+            for how in ({"room": "asks"}, {"invite": invite.code}):
+                minted = await mint(alice, approval=True, **how)
+                came = await begin(await bearer(served, minted.token), name=f"bot-{len(how)}-{minted.info.name}")
+                assert came.status == "pending"
+            refusal = await alice.refused("token.mint", t.MintToken(join=True, room="lets-in", approval=True))
+            assert refusal.details["param"] == "approval"
+
+    run(main)

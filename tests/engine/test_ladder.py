@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+from parlerd.core.model import AgentId, Millis, RoomId
 from parlerd.operations import types as t
+from parlerd.store.port import MarkDelivery
 from tests.support.engine import engine_world, run
 
 
@@ -65,5 +67,32 @@ def test_a_private_messages_ladder_names_its_readers_alone() -> None:
             sent = await bob.send("x", visible_to=("carol",))
             assert await bob.why(sent.id) == {"carol": ["stored"]}
             assert await carol.why(sent.id) == {"carol": ["stored"]}
+
+    run(main)
+
+
+def test_a_mark_that_was_made_up_tells_of_nobody_to_whom_nothing_can_have_been_shown() -> None:
+    """What is on record as shown is what a reader may see there, whoever wrote into the database."""
+
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, bob, carol = await served.room("alice", "bob", "carol")
+            stranger = await served.agent("dan")
+            room = RoomId((await alice.rooms())[0].room)
+            gone = (await carol.whoami()).id
+            await carol.call("room.leave", t.LeaveAsMember(room=room))
+            hidden, later = await alice.send("for bob", visible_to=("bob",)), await alice.send("for those who are here")
+            end = served.world.store.head(room).position
+            marked = [
+                MarkDelivery(room, AgentId(who), "read", upto=end, at=Millis(served.world.clock.ms))
+                for who in (gone, (await stranger.whoami()).id, "UNOBODY")
+            ]
+            (outcome,) = served.world.store.transact([marked])
+            assert outcome.error is None
+            await bob.recv()
+            told = await alice.ask("message.disclosures", t.ListDisclosures(), t.Disclosures)
+            shown = {each.id: [reader.name for reader in each.shown] for each in told.messages}
+            assert (shown[hidden.id], shown[later.id]) == (["bob"], ["bob"])
+            assert set(await alice.why(later.id)) == {"bob"}
 
     run(main)

@@ -41,6 +41,7 @@ IN_A_ROOM: Final[Mapping[str, Callable[[str], t.Params]]] = {
     "message.commit": lambda room: t.Commit(room=room, cursor="1"),
     "message.disclosures": lambda room: t.ListDisclosures(room=room),
     "receipt.get": lambda room: t.GetReceipt(id="1", room=room),
+    "receipt.list": lambda room: t.ListReceipts(room=room),
     "message.why": lambda room: t.Why(id="1", room=room),
     "memory.remember": lambda room: t.Remember(text="x", room=room),
     "memory.recall": lambda room: t.Recall(query="x", room=room),

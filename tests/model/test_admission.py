@@ -84,6 +84,7 @@ class Home:
                 author=LocalAuthor(signers, random),
                 admission=Admission(),
                 publish=lambda room, facts: None,
+                holds=lambda token: True,
             ),
             lambda store: fold(store, ROOM, Room, Room.restore),
         )

@@ -90,6 +90,7 @@ class Home:
                 author=LocalAuthor(signers, random),
                 admission=Admission(),
                 publish=lambda room, facts: None,
+                holds=lambda token: True,
             ),
             lambda store: fold(store, self.room, Room, Room.restore),
         )

@@ -88,6 +88,42 @@ def test_own_lines_go_on_from_receipt_to_receipt_and_a_missing_one_shows(home: H
     home.play(story)
 
 
+def test_an_agent_lists_what_it_did_and_nobody_elses(home: Home) -> None:
+    async def story(place: Place) -> None:
+        alice, bob = await together(place, "alice", "bob")
+        said_first = (await alice.send("one")).id
+        await bob.send("meanwhile")
+        private = (await alice.send("for bob", visible_to=("bob",))).id
+        wrote = await put(alice, "phase", "planning")
+        assert isinstance(wrote.receipt, t.ReceiptRef)
+        newest = [wrote.receipt.fact, private, said_first]
+        listed = await alice.ask("receipt.list", t.ListReceipts(), t.ReceiptList)
+        assert [each.fact for each in listed.receipts][:3] == newest
+        assert [each.operation for each in listed.receipts][:3] == ["state.set", "message.send", "message.send"]
+        # Each of them has the receipt that the list names, and all of them are found a few at a time.
+        found: list[t.ReceiptEntry] = []
+        before: str | None = None
+        while before != "":
+            page = await alice.ask("receipt.list", t.ListReceipts(before=before, limit=2), t.ReceiptList)
+            assert len(page.receipts) <= 2
+            found += page.receipts
+            before = page.before
+        assert found == listed.receipts
+        assert listed.before == ""
+        for entry in found:
+            numbered = said(await given(alice, entry.fact)).numbered
+            assert numbered is not None
+            assert numbered.number == entry.number
+        his = await bob.ask("receipt.list", t.ListReceipts(), t.ReceiptList)
+        assert {each.fact for each in his.receipts}.isdisjoint(each.fact for each in found)
+        # A place is told to one reader.
+        page = await alice.ask("receipt.list", t.ListReceipts(limit=1), t.ReceiptList)
+        refused = await bob.refused("receipt.list", t.ListReceipts(before=page.before))
+        assert (refused.code, refused.details["param"]) == ("invalid_param", "before")
+
+    home.play(story)
+
+
 def test_what_is_hidden_has_no_receipt_for_who_may_not_see_it(home: Home) -> None:
     async def story(place: Place) -> None:
         alice, bob, carol = await together(place, "alice", "bob", "carol")

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parlerd.core.errors import ParlerError
+from parlerd.engine import telling
 from parlerd.operations import types as t
 from parlerd.store.memory import MemoryStore
 from tests.support.engine import (
@@ -57,6 +58,8 @@ class Cast:
     others: list[t.OpenedSession] = field(default_factory=list)
     cursor: str | None = None
     """Where carol was told last that the state changes from there on."""
+    place: str = ""
+    """The last id of the room's stream that carol saw."""
 
 
 async def hide(cast: Cast, what: str, n: int) -> None:
@@ -149,8 +152,10 @@ async def told_to_outsiders(cast: Cast, moment: int) -> list[bytes]:
     await hear(carol.call("room.board", t.LookAtBoard(room=room)))
     await hear(dan.call("room.board", t.LookAtBoard(room=room)))
     await hear(followed(cast))
+    await hear(streamed(cast))
     await put(alice, "phase", moment, room=room)
     await hear(followed(cast))
+    await hear(streamed(cast))
 
     public = await alice.send(f"public {moment}", room=room)
     guesses = ["m_none", f"m_{ROOM_FOR_IDS + 1:020d}", f"m_{ROOM_FOR_IDS + 2:020d}", public.id]
@@ -196,6 +201,17 @@ async def followed(cast: Cast) -> list[t.StateChange]:
     return found.changes
 
 
+async def streamed(cast: Cast) -> list[tuple[str, object]]:
+    """What the stream of the room tells carol who comes again, and waits for a second. An id says the same in other
+    words each time."""
+    found: list[tuple[str, object]] = []
+    async with cast.served.engine.events(cast.room, cast.place, cast.carol.caller) as told:
+        with trio.move_on_after(1):
+            async for name, said, cast.place in told:
+                found.append((name, said))
+    return found
+
+
 async def rooms_counted(party: Party) -> int:
     return (await party.ask("daemon.status", t.DaemonStatus(), t.DaemonInfo)).rooms
 
@@ -236,6 +252,13 @@ def test_c10_the_transcript_would_show_a_difference_that_is_public() -> None:
 
     one: list[list[Hidden]] = [[("x", 1)], [], [], []]
     assert run(partial(transcript, one, also_public)) != run(partial(transcript, one, nothing_happens))
+
+
+def test_c10_a_stream_that_told_everybody_of_knocks_would_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The comparison is worth something for the stream too: one broken rule in it changes the transcript."""
+    hidden: list[list[Hidden]] = [[("knock", 1)], [], [], []]
+    monkeypatch.setattr(telling, "_owns", lambda room, me: True)
+    assert run(partial(transcript, hidden)) != nothing_hidden()
 
 
 async def nothing_happens(cast: Cast, what: str, n: int) -> None:

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from parlerd.core.errors import Refused
 from parlerd.core.events import encode_header
-from parlerd.core.model import AgentId, Position
+from parlerd.core.model import AgentId, Millis, Position
 from parlerd.core.receipts import next_line
 from parlerd.store.lines import Ends, LineRow, Stored, event_in, first_broken, lined, receipted
+from parlerd.store.port import Append, NewFact
 from parlerd.store.staging import EMPTY, SALT_LENGTH, Staged, stage
 from tests.support.facts import ANN, BEN, ROOM, append, message
 
@@ -44,7 +45,7 @@ def test_lines_do_not_depend_on_how_facts_come(authors: list[tuple[AgentId, bool
     cut = data.draw(st.integers(0, len(authors)))
     ends: Ends = {}
     parts = [
-        Staged(whole.room, whole.headers[at], whole.facts[at], [], whole.head, True)
+        Staged(whole.room, whole.headers[at], whole.facts[at], [], whole.head, True, whole.wall)
         for at in (slice(0, cut), slice(cut, None))
     ]
     first, _ = lined(parts[0], ends, lambda thread: None)
@@ -112,7 +113,36 @@ def test_a_fact_in_its_own_line_has_the_line_before() -> None:
     # The digest is another's, so somebody changed the file.
     assert not first.unaltered
     assert event_in(header) == first.event
-    assert LineRow(Position(1), thread, 1, digest).thread == thread
+
+
+def test_a_row_says_by_which_token_its_fact_came() -> None:
+    def by(session: str, authority: str = "member") -> NewFact:
+        fact = message(1)
+        said = msgspec.structs.replace(fact.header.by, session=session, via="http")
+        return msgspec.structs.replace(
+            fact, header=msgspec.structs.replace(fact.header, by=said, authority=authority, position=Position(1))
+        )
+
+    def row(fact: NewFact) -> LineRow:
+        ((row,), _) = lined(
+            stage(Append(ROOM, Position(0), [fact], True, Millis(7)), EMPTY, bytes(16)), {}, lambda thread: None
+        )
+        return row
+
+    for fact, said in (
+        (by("tk_1"), ("tk_1", ANN, 7)),
+        (by("s_1"), ("", "", 0)),
+        # What follows by itself from what was done comes by none.
+        (by("tk_1", "home"), ("", "", 0)),
+    ):
+        whole = stage(Append(ROOM, Position(0), [fact], True, Millis(7)), EMPTY, bytes(16))
+        assert row(fact)[4:] == said
+        assert _broken(whole, [row(fact)]) is None
+        for wrong in (("tk_2", ANN), ("tk_1", BEN), ("", "")):
+            changed = row(fact)._replace(token=wrong[0], agent=wrong[1])
+            assert _broken(whole, [changed]) == (None if wrong == said[:2] else 1)
+        # A row of a time before that was noted says nothing.
+        assert _broken(whole, [row(fact)._replace(token=None, agent=None, wall=None)]) is None
 
 
 def test_a_header_that_is_none_is_refused() -> None:

@@ -37,6 +37,7 @@ from parlerd.core.room import Room
 from parlerd.core.statements import (
     NONCE,
     AgentCard,
+    Grant,
     KeyTerms,
     Opening,
     Title,
@@ -213,6 +214,7 @@ class FakeHomes:
                 author=author,
                 admission=Admission(),
                 publish=lambda _, facts: None,
+                holds=lambda token: True,
             )
             self._actors[room] = LocalRoom(
                 room,
@@ -364,8 +366,12 @@ class FakeRoom(MirrorRoom):
     async def delete(self, by: By) -> None:
         await self._homes.reach("delete")
 
-    async def grant(self, by: By, command: c.AdmitGranted, signed: Attested) -> t.GrantedAtRoom:
+    async def grant(self, by: By, command: c.AdmitGranted, signed: Attested, token: c.MintToken) -> t.GrantedAtRoom:
         await self._homes.reach("grant")
+        raise Refused("unknown_operation")
+
+    async def grant_many(self, by: By, grant: Grant, signed: Attested, token: c.MintToken) -> t.GrantedAtRoom:
+        await self._homes.reach("grant_many")
         raise Refused("unknown_operation")
 
     async def ungrant(self, by: By, agent: AgentId) -> None:

@@ -7,7 +7,7 @@ items by which a link would bring it to a daemon, from any place on.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
@@ -276,6 +276,39 @@ class HonestHome:
         self._move(party, self._entry(party, grant=body, grant_signature=signature))
         self.members[party.agent] = entry = _replace(self.members[party.agent], granted_as=name)
         self.log[-1] = Moved(entry)
+        return party
+
+    def grant_asking(
+        self,
+        name: str,
+        *,
+        decision: Callable[[Party, str], tuple[bytes, bytes]] | None = None,
+        by: Party | None = None,
+    ) -> Granted:
+        """An agent that has no key comes in by a grant for which the owner's person decides about each, and by that
+        person's decision, or another one."""
+        party = self.grant(name, by=by, count=2, approval=True)
+        moved = self.log.pop()
+        assert isinstance(moved, Moved)
+        entry = self.members.pop(party.agent)
+        asked = t.RequestEntry(
+            request=f"q_{self._draw()}",
+            ref="",
+            agent=party.agent,
+            principal=party.principal,
+            name=name,
+            host="",
+            at=self.now,
+            state="pending",
+            knock=b"",
+            knock_signature=b"",
+            grant=entry.grant,
+            grant_signature=entry.grant_signature,
+        )
+        self.log.append(Asked(asked))
+        body, signature = (decision or self.decision)(party, asked.request)
+        self.log.append(Asked(_replace(asked, state="approved", decision=body, decision_signature=signature)))
+        self._move(party, _replace(entry, proof=body, proof_signature=signature))
         return party
 
     def leave(self, party: Party) -> None:

@@ -912,6 +912,81 @@ def test_by_a_grant_that_is_not_good_nobody_is_a_member_and_nothing_is_shown(gra
     assert daemon.texts(BEN)[-1] == "after"
 
 
+def test_by_a_grant_that_asks_and_the_persons_decision_an_agent_comes_in() -> None:
+    home = _busy()
+    ci = home.grant_asking("ci")
+    home.post(ci, "built")
+    for eyes in ([ANN], [BEN], [CAT]):
+        daemon = Daemon(home, tuple(eyes)).hear(home.items(eyes))
+        assert daemon.contradicted == ""
+        assert _verdicts(daemon)["built"] == "home"
+        assert daemon.room.state.members[ci.agent].given is not None
+        about = Audited.of(daemon.room.state, daemon.facts[0].body)
+        assert all(is_signed(fact, about) for fact in daemon.facts)
+
+
+def _of_another(home: HonestHome) -> Party:
+    other = home.grant_asking("cd")
+    return home.grant_asking("ci", decision=lambda party, request: home.decision(other, request))
+
+
+def _by_the_relay(home: HonestHome, party: Party, request: str) -> tuple[bytes, bytes]:
+    body, _ = home.decision(party, request)
+    return body, RELAY_KEY.sign("parler/decision", body)
+
+
+UNDECIDED: dict[str, Callable[[HonestHome], Party]] = {
+    "without one": lambda home: home.grant_asking("ci", decision=lambda party, request: (b"", b"")),
+    "about another agent": _of_another,
+    "by another person": lambda home: home.grant_asking(
+        "ci", decision=lambda party, request: home.decision(party, request, by=BEN)
+    ),
+    "by the relay": lambda home: home.grant_asking(
+        "ci", decision=lambda party, request: _by_the_relay(home, party, request)
+    ),
+    "that denies": lambda home: home.grant_asking(
+        "ci", decision=lambda party, request: home.decision(party, request, admit=False)
+    ),
+    "on a grant of another person": lambda home: home.grant_asking("ci", by=BEN),
+}
+
+
+@pytest.mark.parametrize("decision", UNDECIDED)
+def test_by_a_grant_that_asks_nobody_comes_in_but_by_the_persons_decision(decision: str) -> None:
+    home = _busy()
+    ci = UNDECIDED[decision](home)
+    home.post(ci, "built")
+    home.post(BEN, "after")
+    for eyes in ([ANN], [BEN]):
+        daemon = Daemon(home, tuple(eyes)).hear(home.items(eyes))
+        assert ci.agent not in daemon.room.state.members
+        assert "built" not in _verdicts(daemon)
+        assert daemon.texts(eyes[0])[-1] == "after"
+
+
+@pytest.mark.parametrize("lie", ["name", "agent", "principal", "host", "ref", "no approval", "no signature"])
+def test_who_asks_by_a_grant_that_is_not_good_is_asked_about_nobody(lie: str) -> None:
+    home = _busy()
+    before = len(home.log)
+    home.grant_asking("ci")
+    asked = next(each for each in home.log[before:] if isinstance(each, Asked)).entry
+    del home.log[before:]
+    if lie == "no approval":
+        plain = home.members[home.grant("ci", count=2).agent]
+        home.log.pop()
+        asked = replace(asked, agent=plain.agent, grant=plain.grant, grant_signature=plain.grant_signature)
+    elif lie == "no signature":
+        asked = replace(asked, grant_signature=bytes(64))
+    else:
+        value = {"name": "cd", "agent": "T" + "A" * 52, "principal": BEN.principal, "host": "codex", "ref": "k_gated"}
+        asked = replace(asked, **{lie: value[lie]})
+    home.log.append(Asked(asked))
+    home.post(BEN, "after")
+    daemon = Daemon(home, (ANN,)).hear(home.items([ANN]))
+    assert asked.request not in daemon.room.state.requests
+    assert daemon.texts(ANN)[-1] == "after"
+
+
 @pytest.mark.parametrize("field", ["grant", "grant_signature", "granted_as"])
 def test_a_grant_that_was_changed_lets_nobody_in(field: str) -> None:
     home = _busy()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,10 +11,13 @@ import pytest
 import trio
 
 from parlerd.core.errors import ERRORS
+from parlerd.engine.callers import Caller
+from parlerd.engine.engine import Engine
 from parlerd.identity import tokens
 from parlerd.operations import types as t
+from parlerd.operations.contracts import CONTRACT
 from parlerd.operations.registry import OPERATIONS
-from parlerd.web import describing, description
+from parlerd.web import description
 from parlerd.web.app import MAX_CALLS
 from tests.support.engine import Party, Served, engine_world, run
 from tests.support.http import NAME, OverHttp, minted, over_http
@@ -63,7 +65,7 @@ def test_a_program_with_a_token_talks_reads_and_acknowledges() -> None:
             assert done.status == 200
             assert (await client.ask(f"GET {messages}", token=at.token)).document["messages"] == []
             sent = await client.ask(f"POST {messages}", {"text": "hello alice"}, token=at.token)
-            assert (sent.status, sent.headers["parler-version"]) == (201, description.CONTRACT)
+            assert (sent.status, sent.headers["parler-version"]) == (201, CONTRACT)
             [message] = (await at.alice.recv()).messages
             assert (message.author.name, message.verified, message.via) == ("bob", "valid", "http")
 
@@ -317,17 +319,11 @@ def test_a_token_in_an_address_is_refused() -> None:
     run(main)
 
 
-def test_another_version_of_the_contract_is_refused_with_those_there_are() -> None:
+def test_where_nothing_is_the_guide_is_named() -> None:
     async def main() -> None:
         async with house() as at:
-            answer = await at.web.ask("GET /v1/me", token=at.token, headers={"Parler-Version": "2020-01-01"})
-            assert (answer.status, answer.code) == (400, "unsupported_version")
-            assert description.CONTRACT in answer.document["error"]["hint"]
             nothing = await at.web.ask("GET /v1/nothing")
             assert "/llms.txt" in nothing.document["error"]["hint"]
-            flat = await at.web.ask("GET /rooms", token=at.token, headers={"Parler-Version": "2020-01-01"})
-            assert (flat.status, flat.document["error"]) == (400, "unsupported_version")
-            assert answer.document["error"]["details"]["versions"] == [description.CONTRACT]
 
     run(main)
 
@@ -356,21 +352,6 @@ def test_a_program_finds_out_everything_without_a_token() -> None:
             assert (await at.web.ask("GET /openapi.json", headers=tag)).status == 200
 
     run(main)
-
-
-def test_the_description_of_the_contract_is_what_the_registry_makes() -> None:
-    written = description.contract_file(description.CONTRACT).read_text()
-    assert written == describing.generate(), "run: python -m parlerd.web.describing"
-    assert len(written) < 200_000
-    refs = set(_refs(json.loads(written)))
-    assert refs <= {f"#/components/schemas/{name}" for name in json.loads(written)["components"]["schemas"]}
-
-
-def _refs(value: object) -> list[str]:
-    if isinstance(value, dict):
-        own = [value["$ref"]] if isinstance(value.get("$ref"), str) else []
-        return own + [ref for each in value.values() for ref in _refs(each)]
-    return [ref for each in value for ref in _refs(each)] if isinstance(value, list) else []
 
 
 def test_an_idempotency_key_that_is_none_is_refused_and_not_replaced() -> None:
@@ -456,3 +437,26 @@ def test_a_path_says_which_methods_it_has() -> None:
             assert head.status == 404
 
     run(main)
+
+
+@pytest.mark.parametrize("line", ["me", "rooms/{room}/messages?wait_ms=1000"])
+def test_what_fails_unexpectedly_is_answered_and_ends_its_connection_alone(
+    line: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Both where the answer is made and where somebody waits for it."""
+
+    async def fails(self: Engine, op: str, params: t.Params, caller: Caller) -> t.Result:
+        await trio.lowlevel.checkpoint()
+        raise RuntimeError("a secret of the engine")
+
+    async def main() -> None:
+        async with house() as at:
+            with monkeypatch.context() as patch:
+                patch.setattr(Engine, "call", fails)
+                answer = await at.web.ask(f"GET /v1/{line.format(room=at.room)}", token=at.token)
+            assert (answer.status, answer.code) == (500, "internal")
+            assert (await at.web.ask("GET /v1/me", token=at.token)).status == 200
+
+    run(main)
+    assert "RuntimeError" in caplog.text
+    assert "secret" not in caplog.text

@@ -398,3 +398,85 @@ def test_nothing_is_there_that_has_no_path_below_v1() -> None:
         "room.begin",
         "room.enter",
     }
+
+
+# -- with a token that opens, and one that joins -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("lets_in", [False, True])
+def test_a_token_that_opens_rooms_opens_one_of_its_agents_and_others_come_in_with_one_that_joins(
+    lets_in: bool,
+) -> None:
+    async def main() -> None:
+        async with engine_world() as home, over_http(home, lets_in=lets_in) as web:
+            alice = await home.agent("alice")
+            token = (await minted(alice, opens=2, access=("read", "state"))).token
+            began = await web.ask("POST /rooms", {"id": "my-room"}, token=token)
+            assert (began.status, began.document["id"], began.document["approval"]) == (201, "my-room", True)
+            room = began.document["room"]
+            taken = await web.ask("POST /rooms", {"id": "my-room"}, token=token)
+            assert (taken.status, taken.document["error"]) == (409, "room_exists")
+            assert (await web.ask("PUT /rooms/my-room/state", {"key": "a", "value": 1}, token=token)).status == 200
+            assert [each["id"] for each in (await web.ask("GET /rooms", token=token)).document] == ["my-room"]
+            assert (await web.ask("POST /rooms", {"id": "other"}, token=token)).status == 201
+            more = await web.ask("POST /rooms", {"id": "third"}, token=token)
+            assert (more.status, more.document["error"]) == (403, "token_used_up")
+
+            joins = (await minted(alice, join=True, room=room, uses=2)).token
+            asked = {"id": "agent-a", "name": "Alice", "role": "coordinator"}
+            came = await web.ask("POST /rooms/my-room/agents", asked, token=joins)
+            assert came.status == 201
+            assert came.document == {
+                "id": "agent-a",
+                "name": "Alice",
+                "role": "coordinator",
+                "status": "active",
+                "room": room,
+                "token": came.document["token"],
+            }
+            me = came.document["token"]
+            assert (await web.ask("GET /rooms/my-room/state?key=a", token=me)).document["value"] == 1
+            # First join wins, and whoever comes again with its own token goes on with another.
+            first = await web.ask("POST /rooms/my-room/agents", asked, token=joins)
+            assert (first.status, first.document["error"]) == (409, "agent_exists")
+            again = await web.ask("POST /rooms/my-room/agents", asked, token=me)
+            assert (again.status, again.document["id"]) == (201, "agent-a")
+            elsewhere = await web.ask("POST /rooms/other/agents", {"id": "agent-b"}, token=joins)
+            assert (elsewhere.status, elsewhere.document["error"]) == (404, "no_such_room")
+
+    run(main)
+
+
+def test_whoever_has_to_wait_is_told_where_to_ask_and_a_repetition_is_no_second_agent() -> None:
+    async def main() -> None:
+        async with engine_world() as home, over_http(home) as web:
+            alice = await home.agent("alice")
+            opener = (await minted(alice, opens=1, access=("read", "open", "mint"))).token
+            assert (await web.ask("POST /rooms", {"id": "team"}, token=opener)).status == 201
+            narrowed = await web.ask("POST /v1/tokens", {"access": ["read"], "join": True}, token=opener)
+            joins, key = narrowed.document["token"], {"Idempotency-Key": "0123456789abcdef"}
+            waits = await web.ask("POST /rooms/team/agents", {"id": "agent-a"}, token=joins, headers=key)
+            assert (waits.status, waits.document["status"], waits.document["token"]) == (201, "pending", None)
+            await alice.approve("agent-a")
+            again = await web.ask("POST /rooms/team/agents", {"id": "agent-a"}, token=joins, headers=key)
+            assert (again.status, again.document["status"]) == (200, "active")
+            found = await web.ask(f"GET /v1/joins/{waits.document['join']}", token=joins)
+            assert found.document["token"] == again.document["token"]
+
+    run(main)
+
+
+def test_a_token_that_is_not_for_open_opens_nothing_and_says_how_to_get_one_that_does() -> None:
+    async def main() -> None:
+        async with engine_world() as home, over_http(home) as web:
+            alice = await home.agent("alice")
+            await alice.open(topic="team")
+            for access, said in ((("read",), "not_permitted"), (("read", "open"), "not_permitted")):
+                token = (await minted(alice, access=access)).token
+                refused = await web.ask("POST /rooms", {"id": "x"}, token=token)
+                assert (refused.status, refused.document["error"]) == (403, said)
+                below = await web.ask("POST /v1/rooms", {"topic": "x"}, token=token)
+                assert (below.status, below.code) == (403, said)
+                assert "parler token mint" in below.document["error"]["hint"]
+
+    run(main)

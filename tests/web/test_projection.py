@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
+import pytest
 import trio
 
+from parlerd.core.resolver import Resolver
+from parlerd.core.room import Room
+from parlerd.engine import entries_shown, telling
+from parlerd.engine.changes import CHANGES
 from parlerd.operations import types as t
+from parlerd.store.port import NewFact
 from parlerd.web import description
 from parlerd.web.flat import FLAT
 from tests.support.engine import engine_world, run
@@ -71,12 +77,74 @@ def test_nothing_hidden_is_in_any_answer_to_any_read() -> None:
                 answer = await web.ask(line, body, token=token.token)
                 assert CANARY.encode() not in answer.body, (line, answer.body)
             client, told = web.connect(), b""
-            headers = {"Last-Event-ID": "0."}
-            await client.begin(f"GET /v1/rooms/{room}/events", token=token.token, headers=headers)
+            await client.begin(f"GET /v1/rooms/{room}/events", token=token.token)
             with trio.move_on_after(60):
-                while True:
-                    told += await client.piece()
+                while piece := await client.piece():
+                    told += piece
             assert SEEN.encode() in told
             assert CANARY.encode() not in told
 
     run(main)
+
+
+async def streamed() -> tuple[bytes, list[str]]:
+    """What the stream of a room tells bob while everything happens that is hidden from him, and what is hidden."""
+    async with engine_world() as home, over_http(home) as web:
+        alice, bob, carol = await home.agent("alice"), await home.agent("bob"), await home.agent("carol")
+        opened = await alice.open()
+        await home.admit(opened, bob, carol)
+        token = await minted(bob, access=t.ACCESSES)
+        room, told = token.info.room, b""
+        await alice.ask("state.hide", t.HideScope(hidden=True), t.ScopeShown)
+        client = web.connect()
+        await client.begin(f"GET /v1/rooms/{room}/events", token=token.token)
+        with trio.move_on_after(1):
+            while piece := await client.piece():
+                told += piece
+        assert b"hello" in told
+        secret = await alice.send(f"{CANARY} for carol", visible_to=("carol",))
+        task = await alice.send(f"{CANARY} to do", kind="task", visible_to=("carol",))
+        held = await carol.ask("task.claim", t.ClaimTask(id=task.id), t.TaskHeld)
+        await alice.ask("state.set", t.SetState(key="plan", scope="alice", value=CANARY), t.StateWritten)
+        knocking = await home.agent(CANARY)
+        await knocking.join(opened.session_key)
+        await carol.ask("task.complete", t.CompleteTask(id=task.id, fence=held.fence or 0, text=CANARY), t.TaskHeld)
+        other = await alice.open(CANARY, f"{CANARY} as a recap")
+        await alice.send(f"{CANARY} elsewhere", room=other.room)
+        await knocking.ask("agent.presence", t.StatePresence(status="busy", text=CANARY), t.PresenceIs)
+        await (await home.person()).deny(CANARY)
+        await alice.send(SEEN, room=room)
+        with trio.move_on_after(60):
+            while piece := await client.piece():
+                told += piece
+        return told, [CANARY, secret.id, task.id, other.room]
+
+
+def shown(found: tuple[bytes, list[str]]) -> list[str]:
+    """What is hidden, and is told all the same."""
+    told, hidden = found
+    assert SEEN.encode() in told
+    return [each for each in hidden if each.encode() in told]
+
+
+def test_nothing_that_happens_out_of_sight_is_in_the_stream_of_a_room() -> None:
+    assert shown(run(streamed)) == []
+
+
+def _written(room: Room, resolver: Resolver, fact: NewFact) -> t.StateChange | None:
+    is_change = isinstance(fact.header.event, CHANGES)
+    return entries_shown.change(room, resolver, fact.header, fact.body) if is_change else None
+
+
+@pytest.mark.parametrize(
+    ("rule", "broken"),
+    [
+        ("_sees_task", lambda room, me, id: True),
+        ("_owns", lambda room, me: True),
+        ("change_shown", _written),
+    ],
+)
+def test_a_rule_that_does_not_hide_is_found(rule: str, broken: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The search is worth something: with each rule broken by itself it finds something."""
+    monkeypatch.setattr(telling, rule, broken)
+    assert shown(run(streamed))

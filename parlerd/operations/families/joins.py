@@ -18,9 +18,11 @@ JOINS: Final = ("joined", "pending", "denied", "closed")
 
 class BeginJoin(Params, frozen=True, kw_only=True):
     """`name` is what the new agent is called in the room, and `role` what it is there, as it says; `label` is what its
-    token is called. Whoever shows no token names a `session_key`, with which the agent knocks: a person decides."""
+    token is called. Whoever shows no token names a `session_key`, with which the agent knocks: a person decides. `room`
+    is the room that is meant, by its id or its name: it is refused where another stands behind the token."""
 
     name: Short
+    room: Short | None = None
     role: Short = ""
     label: Annotated[str, Meta(max_length=64)] = ""
     session_key: Short = ""

@@ -200,8 +200,9 @@ class KeyEntry(Result, frozen=True, kw_only=True):
 
 
 class RequestEntry(Result, frozen=True, kw_only=True):
-    """Somebody knocks, or knocked: the signed knock, and the signed decision once there is one. `state` is `pending`,
-    `approved`, `denied` or `closed`."""
+    """Somebody knocks, or knocked: the signed knock, and the signed decision once there is one. An agent that has no
+    key signs no knock and asks by a `grant`, without a `ref`. `state` is `pending`, `approved`, `denied` or
+    `closed`."""
 
     request: str
     ref: str
@@ -215,6 +216,8 @@ class RequestEntry(Result, frozen=True, kw_only=True):
     knock_signature: bytes
     decision: bytes = b""
     decision_signature: bytes = b""
+    grant: bytes = b""
+    grant_signature: bytes = b""
     role: str = ""
 
 
@@ -671,8 +674,20 @@ class GrantAtRoom(Params, frozen=True, kw_only=True):
     label: Annotated[str, Meta(max_length=64)] = ""
 
 
+class GrantManyAtRoom(Params, frozen=True, kw_only=True):
+    """As many agents without a key may come into a room of the link's person as the signed grant counts, each under the
+    name that it says, with the token of which `token` is the SHA-256. The same call again changes nothing."""
+
+    room: Short
+    grant: _Statement
+    grant_signature: _Signature
+    token: Annotated[bytes, Meta(min_length=32, max_length=32)]
+    label: Annotated[str, Meta(max_length=64)] = ""
+
+
 class GrantedAtRoom(Result, frozen=True, kw_only=True):
-    """The agent, under its handle. The relay answers over HTTP at `address`, a host with its port, to clients that
+    """The agent, under its handle; of a grant that counts its agents, what stands for those who may come, without one.
+    The relay answers over HTTP at `address`, a host with its port, to clients that
     trust `authority`, a certificate as PEM; both are empty where it does not."""
 
     agent: str
@@ -772,6 +787,7 @@ Crossing = Literal[
     "message.gated",
     "message.withdraw",
     "receipt.get",
+    "receipt.list",
 ]
 """The operations that the home of the room answers, whole, wherever they are asked."""
 
@@ -1180,6 +1196,25 @@ FAMILY: Final = Family(
                 "name": "ci",
                 "token": bytes(32),
             },
+        ),
+        Operation(
+            name="link.grant_many",
+            summary="Let as many agents without a key into a room, with a token, as its owner's person signed.",
+            params=GrantManyAtRoom,
+            result=GrantedAtRoom,
+            plane="link",
+            effect="write",
+            errors=(
+                "no_such_room",
+                "room_deleted",
+                "not_owner",
+                "room_closed",
+                "statement_refused",
+                "too_many_tokens",
+                "throttled",
+            ),
+            facts=("agent_created", "token_minted"),
+            example={"room": samples.ROOM, "grant": b"", "grant_signature": _KEY, "token": bytes(32)},
         ),
         Operation(
             name="link.ungrant",

@@ -183,6 +183,7 @@ FAMILY: Final = Family(
             effect="write",
             needs_idempotency_key=True,
             errors=(
+                "token_used_up",
                 "no_such_room",
                 "room_deleted",
                 "ambiguous_name",

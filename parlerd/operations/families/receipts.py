@@ -11,6 +11,8 @@ from parlerd.operations import samples
 from parlerd.operations.entry import AWAY, IN_ROOM, Family, Operation, Params, Result, Route, Short
 from parlerd.operations.shared import TransferEntry
 
+MAX_LISTED: Final = 200
+"""Receipts in one list."""
 Wrong = Literal["chain", "signature", "own_line"]
 """What is wrong with a fact: it is not the one that was stored, not what its author signed, or its own line does not
 go on from the one before."""
@@ -62,6 +64,34 @@ class ReceiptGiven(Result, frozen=True, kw_only=True):
     receipt: str
     opening: ReceiptOpening | None
     author: AuthorProof | msgspec.UnsetType = msgspec.UNSET
+
+
+class ListReceipts(Params, frozen=True, kw_only=True):
+    """The newest `limit` of what the caller did in the room; with `before`, a place that an answer told, of what came
+    before that."""
+
+    room: Short | None = None
+    before: Short | None = None
+    limit: Annotated[int, Meta(ge=1, le=MAX_LISTED)] = 50
+
+
+class ReceiptEntry(Result, frozen=True, kw_only=True):
+    """One thing of which there is a receipt: how its fact is called, by which operation it came, and its number in the
+    own line that it is in; null for a message of a time without own lines."""
+
+    fact: str
+    operation: str
+    at: int
+    number: int | None
+
+
+class ReceiptList(Result, frozen=True, kw_only=True):
+    """The newest first. `before` is where to go on; empty where there is nothing before. `name` is the room's."""
+
+    room: str
+    receipts: list[ReceiptEntry]
+    before: str
+    name: str = ""
 
 
 class AuditRoom(Params, frozen=True, kw_only=True):
@@ -130,6 +160,26 @@ FAMILY: Final = Family(
             ),
             http=Route("GET /rooms/{room}/receipts/{id}", "read"),
             command="parler receipt show",
+        ),
+        Operation(
+            name="receipt.list",
+            summary="List what you did in a room of which there are receipts.",
+            params=ListReceipts,
+            result=ReceiptList,
+            plane="agent",
+            effect="read",
+            errors=(*IN_ROOM, "invalid_param", *AWAY),
+            answers=(
+                {
+                    "room": samples.ROOM,
+                    "receipts": [
+                        {"fact": "m_0123456789abcdefghij", "operation": "message.send", "at": samples.AT, "number": 12}
+                    ],
+                    "before": "",
+                },
+            ),
+            http=Route("GET /rooms/{room}/receipts", "read"),
+            command="parler receipt list",
         ),
         Operation(
             name="receipt.keys",

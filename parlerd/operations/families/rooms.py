@@ -186,6 +186,16 @@ class WatchItem(Result, frozen=True, kw_only=True):
     at: int = 0
 
 
+class Resync(Result, frozen=True, kw_only=True):
+    """More happened than is told one by one. What is left out the reads say: messages after the number `since`, changes
+    of the state after the place `after`, and how members, work and requests stand now."""
+
+    room: str
+    name: str
+    since: int | msgspec.UnsetType = msgspec.UNSET
+    after: str | msgspec.UnsetType = msgspec.UNSET
+
+
 class RewindRoom(Params, frozen=True, kw_only=True):
     """Let a room go on that its relay holds less of than it told. Without `confirmed` nothing is done, and the answer
     says what would be lost."""

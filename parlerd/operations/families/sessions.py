@@ -52,10 +52,11 @@ class AskApproval(Params, frozen=True, kw_only=True):
 
 class OpenSession(Params, frozen=True, kw_only=True):
     """`home` is where the session opens, by name: `local` for this machine. Empty means what the person chose for new
-    sessions."""
+    sessions. `name` is what it is called, and no other name; without one it is called like its topic."""
 
     context: str = ""
     topic: str = ""
+    name: Short | None = None
     approval: bool | None = None
     approver: Approver = "person"
     preapprove: Annotated[tuple[Short, ...], Meta(max_length=MAX_PREAPPROVED)] = ()
@@ -212,6 +213,8 @@ FAMILY: Final = Family(
                 "throttled",
                 "too_many_bytes",
                 "too_many_rooms",
+                "room_exists",
+                "token_used_up",
                 *AWAY,
                 *IDEMPOTENT,
             ),

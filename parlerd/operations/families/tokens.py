@@ -15,6 +15,8 @@ DEFAULT_DAYS: Final = 30
 ACCESSES: Final[tuple[Access, ...]] = get_args(Access)
 Uses = Annotated[int, Meta(ge=1, le=100)]
 """How many agents come in with a token; one where nothing is said."""
+Opens = Annotated[int, Meta(ge=0, le=32)]
+"""How many rooms are opened with a token."""
 DEFAULT_ACCESS: Final[tuple[Access, ...]] = ("read", "post", "state", "work", "files")
 
 
@@ -25,16 +27,27 @@ class MintToken(Params, frozen=True, kw_only=True):
     With `join` it only joins: with it `uses` new agents may come into the room, of which the person who mints it lets
     all in beforehand; `access` is then what each of them gets a token for.
 
+    With `approval` the person decides on each all the same, where the room, or the invite, asks.
+
+    With an `invite` as well, which is a code or a session key, they come in with that: into its room, as many and as
+    long as it lets in. In a room of another person that one decides on each, where the invite asks.
+
+    With it so many rooms may be opened as `opens` says, which are its rooms from then on, beside those that are named
+    here, if any. It is for `open` then, too.
+
     In a room of a relay it acts there, as a new agent for which the relay speaks; `name` is what that one is called,
-    and else it is called like the agent that mints. With `here` it acts at this home's own door instead, as the agent
-    that mints it."""
+    and else it is called like the agent that mints. One that joins lets the relay speak for so many, 64 at most. With
+    `here` it is for this home's own door instead, where the agent that mints it acts, and newcomers have keys."""
 
     room: Short | None = None
     rooms: Annotated[tuple[Short, ...], Meta(max_length=32)] = ()
     join: bool = False
+    invite: Short = ""
     uses: Uses | None = None
+    approval: bool = False
     name: Annotated[str, Meta(max_length=64)] = ""
     here: bool = False
+    opens: Opens = 0
     access: Annotated[tuple[Access, ...], Meta(min_length=1)] = DEFAULT_ACCESS
     days: Annotated[int, Meta(ge=1, le=180)] = DEFAULT_DAYS
     label: Annotated[str, Meta(max_length=64)] = ""
@@ -42,7 +55,8 @@ class MintToken(Params, frozen=True, kw_only=True):
 
 class NarrowToken(Params, frozen=True, kw_only=True):
     """Another token, made of the one that is shown, for the same agent and room: for no more than that one, and no
-    longer. It ends with that one. Where that one is of several rooms, `room` narrows it to one of them.
+    longer. It ends with that one. Where that one is of several rooms, `room` narrows it to one of them. What `opens`
+    says are some of the rooms that may be opened with that one, and both are of each.
 
     With `join` it only joins: with it `uses` new agents may come into the room, which the agent of the token owns.
     Where a person decides who comes in, a person decides on each."""
@@ -50,6 +64,7 @@ class NarrowToken(Params, frozen=True, kw_only=True):
     room: Short | None = None
     join: bool = False
     uses: Uses | None = None
+    opens: Opens = 0
     access: Annotated[tuple[Access, ...], Meta(min_length=1)]
     days: Annotated[int, Meta(ge=1, le=180)] = DEFAULT_DAYS
     label: Annotated[str, Meta(max_length=64)] = ""
@@ -63,7 +78,9 @@ class TokenInfo(Result, frozen=True, kw_only=True):
     """A token by its id, as `agent` in `room`; with a `parent` it was made of that token, and ends with it.
     `used_at` is when it was last shown; 0 is not since the daemon began. `kind` is what its text begins with: `as` acts
     as the agent, and with `aj`, which the agent minted, `uses_left` of `uses` new agents may still come in; `ah` acts
-    in all `rooms`, of which `room` is the first."""
+    in all `rooms`, of which `room` is the first, and with it `opens_left` of `opens` rooms may still be opened. Before
+    the first, `room` may be empty. `invite` is the key reference of the invite of one that joins with
+    an invite."""
 
     id: str
     agent: str
@@ -79,6 +96,9 @@ class TokenInfo(Result, frozen=True, kw_only=True):
     rooms: list[str] = []
     uses: int = 0
     uses_left: int = 0
+    invite: str = ""
+    opens: int = 0
+    opens_left: int = 0
 
 
 class MintedToken(Result, frozen=True, kw_only=True):
@@ -152,6 +172,8 @@ FAMILY: Final = Family(
                 "invalid_param",
                 "throttled",
                 "home_not_writable",
+                "unknown_key",
+                "wrong_room",
             ),
             facts=("token_minted", "token_revoked", "key_minted", "key_revoked"),
             example={"room": "auth-redesign"},

@@ -32,8 +32,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from parlerd.core.errors import ERRORS, ParlerError, Refused
 from parlerd.core.watch_codes import WHOLE_HOME
@@ -44,8 +43,9 @@ from parlerd.web.files import Download
 from parlerd.web.pages import showing
 from parlerd.web.pages.browsers import Browser, Browsers, set_cookie
 from parlerd.web.pages.foreign import foreign
-from parlerd.web.pages.live import Live, LiveHome, LiveRoom, rows_of
+from parlerd.web.pages.live import LiveHome, LiveRoom, rows_of
 from parlerd.web.ports import Serving, ViewerBook
+from parlerd.web.routing import answered_outside, route
 
 Peer = tuple[str, int]
 R = TypeVar("R", bound=t.Result)
@@ -122,32 +122,32 @@ class Pages:
         self._templates = _templates()
         below = "/p/{path}"
         routes = [
-            *(Route(f"{ENTRANCE}/{name}", _static(name, media), methods=["GET"]) for name, media in _STATIC.items()),
-            Route(ENTRANCE, self._answering(self._entrance), methods=["GET"]),
-            Route(ENTRANCE, self._answering(self._enter), methods=["POST"]),
-            Route(f"{below}/", self._letting(self._home), methods=["GET"]),
-            Route(f"{below}/live", self._letting(self._live), methods=["GET"]),
-            Route(f"{below}/leave", self._letting(self._leave), methods=["POST"]),
-            Route(f"{below}/rooms/{{room}}", self._letting(self._room), methods=["GET"]),
-            Route(f"{below}/rooms/{{room}}/live", self._letting(self._live_room), methods=["GET"]),
-            Route(f"{below}/rooms/{{room}}/messages/{{message}}", self._letting(self._message), methods=["GET"]),
-            Route(f"{below}/rooms/{{room}}/files/{{message}}", self._letting(self._file), methods=["GET"]),
-            Route(f"{below}/directory", self._letting(self._directory, home=True), methods=["GET"]),
-            Route(f"{below}/approvals", self._letting(self._approvals, home=True), methods=["GET"]),
-            Route(f"{below}/approvals", self._letting(self._decide, home=True), methods=["POST"]),
-            Route(f"{below}/codes", self._letting(self._revoke, home=True), methods=["POST"]),
+            *(route("GET", f"{ENTRANCE}/{name}", _static(name, media)) for name, media in _STATIC.items()),
+            route("GET", ENTRANCE, self._answering(self._entrance)),
+            route("POST", ENTRANCE, self._answering(self._enter)),
+            route("GET", f"{below}/", self._letting(self._home)),
+            route("GET", f"{below}/live", self._letting(self._live)),
+            route("POST", f"{below}/leave", self._letting(self._leave)),
+            route("GET", f"{below}/rooms/{{room}}", self._letting(self._room)),
+            route("GET", f"{below}/rooms/{{room}}/live", self._letting(self._live_room)),
+            route("GET", f"{below}/rooms/{{room}}/messages/{{message}}", self._letting(self._message)),
+            route("GET", f"{below}/rooms/{{room}}/files/{{message}}", self._letting(self._file)),
+            route("GET", f"{below}/directory", self._letting(self._directory, home=True)),
+            route("GET", f"{below}/approvals", self._letting(self._approvals, home=True)),
+            route("POST", f"{below}/approvals", self._letting(self._decide, home=True)),
+            route("POST", f"{below}/codes", self._letting(self._revoke, home=True)),
         ]
         routing = Starlette(routes=routes, exception_handlers={404: self._nothing, 405: self._nothing})
         routing.add_exception_handler(Exception, self._failed)
         routing.router.redirect_slashes = False
-        self.app: Final[ASGIApp] = routing
+        self.app: Final[ASGIApp] = answered_outside(routing, self._failed_outside)
 
     # -- who is let where ------------------------------------------------------------------------------------
 
-    def _answering(self, answer: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+    def _answering(self, answer: Callable[[Request], Awaitable[ASGIApp]]) -> Callable[[Request], Awaitable[ASGIApp]]:
         """An answer, or the page of what is wrong."""
 
-        async def answered(request: Request) -> Response:
+        async def answered(request: Request) -> ASGIApp:
             try:
                 await trio.lowlevel.checkpoint()
                 return await answer(request)
@@ -160,11 +160,11 @@ class Pages:
         return answered
 
     def _letting(
-        self, answer: Callable[[Visit, Request], Awaitable[Response]], *, home: bool = False
-    ) -> Callable[[Request], Awaitable[Response]]:
+        self, answer: Callable[[Visit, Request], Awaitable[ASGIApp]], *, home: bool = False
+    ) -> Callable[[Request], Awaitable[ASGIApp]]:
         """An answer for whoever is let to this path; with `home` for the person alone."""
 
-        async def let(request: Request) -> Response:
+        async def let(request: Request) -> ASGIApp:
             _require_own_page(request)
             path = unquote(request.path_params["path"])
             browser = self._browsers.find(path, request.headers.get("cookie", ""))
@@ -384,25 +384,26 @@ class Pages:
 
     # -- streams ---------------------------------------------------------------------------------------------
 
-    async def _live(self, visit: Visit, request: Request) -> Response:
+    async def _live(self, visit: Visit, request: Request) -> ASGIApp:
         if not visit.browser.is_home:
             raise _Gone
-        live = LiveHome(self._engine, self._viewers, visit.browser.code, self._now, _STREAMED)
-        return self._stream(visit, request, live)
+        return LiveHome(*self._follower(visit, request))
 
-    async def _live_room(self, visit: Visit, request: Request) -> Response:
+    async def _live_room(self, visit: Visit, request: Request) -> ASGIApp:
         room = unquote(request.path_params["room"])
-        after = request.headers.get("last-event-id") or request.query_params.get("after", "")
-        code = visit.browser.code
-        live = LiveRoom(self._engine, self._viewers, code, self._now, _STREAMED, room[:256], after[:256])
-        return self._stream(visit, request, live)
+        after = request.query_params.get("after", "")
+        return LiveRoom(*self._follower(visit, request), room=room[:256], after=after[:256])
 
-    def _stream(self, visit: Visit, request: Request, live: Live) -> Response:
+    def _follower(
+        self, visit: Visit, request: Request
+    ) -> tuple[Serving, ViewerBook, str, Caller, Callable[[], int], Mapping[str, str], str]:
+        """Whoever may follow what happens. Raises `Refused`."""
         if request.method == "HEAD":
             raise Refused("unknown_operation", "A stream has no head alone.")
         if self._viewers.count(visit.browser.code) >= MAX_STREAMS:
             raise Refused("busy", retry_after_ms=1000)
-        return live
+        last = request.headers.get("last-event-id", "")[:256]
+        return self._engine, self._viewers, visit.browser.code, visit.caller, self._now, _STREAMED, last
 
     # -- answers ---------------------------------------------------------------------------------------------
 
@@ -433,6 +434,12 @@ class Pages:
 
     async def _failed(self, request: Request, error: Exception) -> Response:
         await trio.lowlevel.checkpoint()
+        return self._failure()
+
+    async def _failed_outside(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._failure()(scope, receive, send)
+
+    def _failure(self) -> Response:
         return self._error(500, "Something went wrong here.", "The daemon's log says what: parler daemon logs.")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import parlerd
 from configs.package.about import ROOT, about, with_version
-from parlerd.web.description import CONTRACT
+from parlerd.operations.contracts import CONTRACT
 
 
 def test_it_is_what_the_sources_say() -> None:

@@ -29,6 +29,7 @@ def root(tmp_path: Path) -> Path:
     contracts = root / "parlerd" / "web" / "contracts"
     contracts.mkdir(parents=True)
     (contracts / f"{CONTRACT}.json").write_text("{}")
+    (contracts / "frozen.txt").write_text(f"{CONTRACT}  0\n2027-01-01  0\n")
     (contracts / "2026-01-01.json").write_text("{}")
     (root / "CHANGELOG.md").write_text("# Changes\n\n## 0.1.0\n\n- First.\n")
     git(root, "init", "-q")
@@ -70,6 +71,7 @@ def test_a_version_that_was_released_or_is_none_is_named(root: Path, version: st
         (lambda root: (root / "CHANGELOG.md").write_text("# Changes\n\n## 0.3.0\n\n- New.\n"), "changelog"),
         (lambda root: (root / "parlerd/web/contracts/2026-01-01.json").write_text('{"changed": 1}'), "contract"),
         (lambda root: (root / f"parlerd/web/contracts/{CONTRACT}.json").unlink(), "contract"),
+        (lambda root: (root / "parlerd/web/contracts/frozen.txt").write_text(""), "contract"),
     ],
 )
 def test_what_is_missing_is_named(root: Path, change: Change, missing: str) -> None:

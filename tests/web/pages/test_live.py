@@ -10,8 +10,8 @@ import trio
 import trio.testing
 
 from parlerd.operations import types as t
-from parlerd.web.events import BREATH_S
 from parlerd.web.pages.live import BOARD_WAIT_MS
+from parlerd.web.streaming import BREATH_S
 from tests.support.browsing import Browser, looking
 from tests.support.engine import run
 from tests.support.http import Client

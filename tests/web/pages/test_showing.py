@@ -92,9 +92,10 @@ def test_what_a_message_has_beside_its_words_stands_on_lines() -> None:
 
 @given(ANY, ANY)
 def test_whatever_a_message_says_its_row_is_bounded(text: str, name: str) -> None:
-    shown = message(
-        text * 40, author=t.Author(id=name, name=name * 30, role=name, host=name), data={name: text}, kind=name or "x"
-    )
+    # Data came over a wire, so they are Unicode.
+    data = {name.encode(errors="replace").decode(): text.encode(errors="replace").decode()}
+    author = t.Author(id=name, name=name * 30, role=name, host=name)
+    shown = message(text * 40, author=author, data=data, kind=name or "x")
     row = message_row(shown, NOON)
     most = {"words": MAX_WORDS, "more": MAX_MORE}
     for field, found in row.fields.items():
