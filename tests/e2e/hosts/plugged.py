@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import replace
 from typing import Final
 
 from configs.hosts import find_host
@@ -21,11 +22,11 @@ from tests.support.dialects.blocks import Block
 from tests.support.processes import put_program
 
 
-def plug(sandbox: Sandbox, answers: str = "") -> None:
-    """Unpack the folder, and type the commands that add it."""
+def plug(sandbox: Sandbox, answers: str = "", version: str = "") -> None:
+    """Unpack the folder, of this version or of another, and type the commands that add it."""
     home = sandbox.somebody.user
     folder = home / "unpacked"
-    put(folder, plugin(about()))
+    put(folder, plugin(replace(about(), version=version) if version else about()))
     programs = home / ".local" / "bin"
     programs.mkdir(parents=True, exist_ok=True)
     put_program(programs)

@@ -35,7 +35,7 @@ def run(name: str) -> None:
     for each in NAMES:
         loaded = sys.modules.get(each)
         place = getattr(loaded, "__file__", None) or ""
-        if loaded is not None and not place.startswith(HERE):
+        if loaded is not None and not place.startswith(f"{HERE}/"):
             sys.exit(
                 f"{name}: This Python had loaded another program's module named {each} before ({place or 'no file'}).\n"
                 "  A start-up file of the environment does that. Install Parler into an environment of its own:\n"
