@@ -54,7 +54,8 @@ class Token(msgspec.Struct, frozen=True, array_like=True):
     it has none with one that stands behind this token alone; at a relay they come in by a signed `grant` instead.
 
     One of several rooms (`ah`) acts in `rooms`, of which `room` is the first. It opens so many (`opens`), of which so
-    many were `opened` and are among its rooms; before the first it may be of no room.
+    many were `opened` and are among its rooms; before the first it may be of no room. At a relay it opens them within
+    its `grant`.
     """
 
     id: str
@@ -279,6 +280,8 @@ class Tokens(Facet[TokensState]):
             kind=old.kind,
             rooms=old.rooms,
             opens=max(0, old.opens - old.opened),
+            grant=old.grant,
+            grant_signature=old.grant_signature,
         )
         return Decision((e.TokenRevoked(token=old.id), minted), authority="token")
 
