@@ -923,3 +923,47 @@ def test_a_room_that_a_program_opens_becomes_nobodys_session(tmp_path: Path) -> 
             assert (await carol.whoami()).active == before
 
     run(main)
+
+
+def test_a_relay_that_died_before_it_opened_the_room_opens_it_when_it_is_asked_again(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with meeting(tmp_path) as at:
+            minted = await at.mints(opens=1)
+            with pytest.MonkeyPatch.context() as patch:
+
+                async def dies(*about: object) -> None:
+                    raise Refused("home_unreachable")
+
+                patch.setattr("parlerd.engine.rooms.Rooms.create", dies)
+                failed = await at.web.ask("POST /v1/rooms", {"name": "build"}, token=minted.token, headers=KEY)
+                assert failed.code == "home_unreachable"
+        async with at.relay.serving() as engine, at.ann.serving() as ann, over_relay(engine) as web:
+            # It was counted, and is the same room: nothing in its opening is drawn.
+            opened = await web.ask("POST /v1/rooms", {"name": "build"}, token=minted.token, headers=KEY)
+            assert opened.status == 201, opened.document
+            assert (await web.ask("POST /v1/rooms", {"name": "more"}, token=minted.token)).code == "token_used_up"
+            alice = await ann.agent("alice")
+            await alice.recv(wait=60)
+            assert opened.document["room"] in [room.room for room in await alice.rooms()]
+
+    run(main)
+
+
+def test_after_a_restart_a_reader_still_counts_the_rooms_of_a_grant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with meeting(tmp_path) as at:
+            minted = await at.mints(opens=1)
+            first = (await opens(at, minted.token, "one")).document["room"]
+            await settle()
+        monkeypatch.setattr("parlerd.core.tokens.Tokens.require_opening", lambda *about: None)
+        async with at.relay.serving() as engine, at.ann.serving() as ann, over_relay(engine) as web:
+            alice = await ann.agent("alice")
+            await alice.recv(wait=60)
+            second = await web.ask("POST /v1/rooms", {"name": "two"}, token=minted.token)
+            assert second.status == 201, second.document
+            await settle()
+            assert {room.room for room in await alice.rooms()} == {at.room, first}
+
+    run(main)
