@@ -311,11 +311,15 @@ class Following:
             for number, standing in enumerate(await self._desk.library.memberships(agent), 1):
                 await pause_among(number)
                 name = standing.room
-                if standing.state == "member" and name not in stream.rooms and name not in stream.opened:
+                if standing.state != "member" or name in stream.rooms or name in stream.opened:
+                    continue
+                try:
                     state = (await self._desk.rooms.get(name)).aggregate.state
-                    if state.owner == agent and not state.closed:
-                        stream.opened.add(name)
-                        items.append(t.LinkItem(room=name, opened=[agent]))
+                except Refused:
+                    continue  # a room that nobody can be told of ends no stream
+                if state.owner == agent and not state.closed:
+                    stream.opened.add(name)
+                    items.append(t.LinkItem(room=name, opened=[agent]))
         return items
 
     # -- beside the log --------------------------------------------------------------------------------------

@@ -967,3 +967,29 @@ def test_after_a_restart_a_reader_still_counts_the_rooms_of_a_grant(
             assert {room.room for room in await alice.rooms()} == {at.room, first}
 
     run(main)
+
+
+def test_a_relay_that_says_of_other_rooms_that_they_were_opened_for_an_agent_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with meeting(tmp_path) as at:
+            other = await at.bob.open("of another")
+            told: list[object] = []
+
+            async def lies(self: object, stream: object) -> list[t.LinkItem]:
+                await trio.lowlevel.checkpoint()
+                if stream in told:
+                    return []
+                told.append(stream)
+                named = (other.room, "r_" + "a" * 32, "home", "", at.room)
+                return [t.LinkItem(room=room, opened=[at.alice_id()]) for room in named]
+
+            monkeypatch.setattr("parlerd.engine.following.Following._awaits", lies)
+            await at.bob.send("wakes each stream", room=at.room)
+            await trio.sleep(30)
+            assert len(told) == 2
+            assert [room.room for room in await at.alice.rooms()] == [at.room]
+            assert (await at.alice.send("goes on")).queued is False
+
+    run(main)
