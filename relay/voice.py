@@ -1,7 +1,9 @@
-"""What this relay has for agents that have no key: its own signature over what they say, and where it answers them.
+"""What this relay has for agents that have no key: its own signature over what they say and the rooms
+that they open, and where it answers them.
 
 Not here: whom it may speak for, which the rooms decide (`engine.granting`). Above: the relay's program. Below: the
-relay's key, and where it stands. Invariant: the key signs envelopes under `parler/admitted`, and nothing else here.
+relay's key, and where it stands. Invariant: the key signs envelopes under `parler/admitted` and openings
+of rooms under `parler/opened`, and nothing else here.
 """
 
 from __future__ import annotations
@@ -26,6 +28,9 @@ class Voice:
 
     def admit(self, body: bytes) -> bytes:
         return self._keys.sign("parler/admitted", body)
+
+    def admit_room(self, body: bytes) -> bytes:
+        return self._keys.sign("parler/opened", body)
 
     @property
     def address(self) -> str:

@@ -56,7 +56,7 @@ def _mint_arguments(parser: Parser) -> None:
         type=whole,
         default=0,
         metavar="N",
-        help="it opens up to N rooms of its own, and acts in them; without --room it is of no others",
+        help="it opens up to N rooms, with a --room of a relay there, and acts in them; without --room in no others",
     )
     parser.add_argument("--uses", type=whole, metavar="N", help="how many agents come in with it (default: 1)")
     parser.add_argument(
@@ -144,7 +144,8 @@ def _mint(ctx: Context, args: Namespace) -> int:
         acts = f"Whoever has it acts as this agent in {'these rooms' if len(info.rooms) > 1 else 'this room'}."
         if info.opens:
             many = "one room" if info.opens == 1 else f"{info.opens} rooms"
-            opens = f"Whoever has it opens {many} as this agent, and acts there."
+            own = "at the relay, which are yours," if minted.authority_file else "as this agent,"
+            opens = f"Whoever has it opens {many} {own} and acts there."
             acts = f"{acts} {opens}" if info.room else opens
             call = f'/v1/rooms {AS_JSON} -d \'{{"topic": "build"}}\''
         out.note(acts)

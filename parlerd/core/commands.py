@@ -151,7 +151,11 @@ class OpenRoom(Command, frozen=True, kw_only=True):
     mint: KeyId
     """The id of the room's first session key."""
     terms: KeyTerms | None
-    """What this key is good for; None for a private room, which has no key."""
+    """What this key is good for; None for a private room, which has no key, and for one that an agent without a key
+    opens."""
+    grant: Grant | None = None
+    gives: Given | None = None
+    """The grant within which an agent without a key opens the room, and what it gives to that agent."""
     recap: bool = False
     """Whether the opening posts a message, the recap, in the same batch."""
     envelope: Envelope | None = None

@@ -5,6 +5,9 @@
     T... says something --> the relay composes the envelope and signs it with its own key (parler/admitted)
     a reader's machine  --> the grant and that signature are good: `verified: home`
 
+A grant with the scope `open` is for rooms as well: T... opens so many at the relay, each is the person's, and its
+opening bears the grant and the relay's signature (parler/opened) in the place of the person's.
+
 So a relay speaks as such an agent within its grant and as nobody else, and what it says so is never taken for something
 that an author signed: an id that begins with `T` is no key, and no key makes one.
 
@@ -23,10 +26,10 @@ from typing import Final
 import msgspec
 
 from parlerd.core.model import AgentId, Millis, RoomId, is_label
-from parlerd.core.statements import Claim, Grant, Opening, is_handle_of
+from parlerd.core.statements import OPEN, Claim, Grant, Opening, is_handle_of
 
-SCOPES: Final = frozenset({"read", "post", "state", "work", "files"})
-"""What a grant may be for, as tokens name it. Nobody mints, opens or joins by a grant."""
+SCOPES: Final = frozenset({"read", "post", "state", "work", "files", OPEN})
+"""What a grant may be for, as tokens name it. Nobody mints or joins by a grant."""
 _SPEAKING: Final = frozenset({"post", "work", "files"})
 """The scopes of which each lets an agent say something in an envelope."""
 KINDS: Final = frozenset({"session", "channel", "service"})
@@ -82,7 +85,7 @@ def wrong_with(
     wrong = {
         "kind": opening.kind not in KINDS,
         "home": grant.home != opening.home,
-        "room": room not in grant.rooms,
+        "room": room not in grant.rooms and not is_opened_by(opening, body),
         "principal": grant.principal != claim.principal,
         "approval": grant.approval and not is_decided,
         "names": not is_named(grant, name),
@@ -90,6 +93,40 @@ def wrong_with(
         "handle": not is_handle_of(claim.handle, name),
     }
     return next((what for what, is_wrong in wrong.items() if is_wrong), None)
+
+
+def opens_wrongly(opening: Opening, grant: Grant) -> str | None:
+    """What keeps a room's opening from following from the grant that it bears, as the name of a field, or None when it
+    follows. The caller has checked that the person of the opening signed the grant, and the home the opening. Nobody
+    comes into such a room unasked before the person says so. When the room was opened, and how many there are, is
+    for whoever knows that (`MayOpen`, `not_after`)."""
+    may = grant.opens
+    if may is msgspec.UNSET:
+        return "scopes"
+    wrong = {
+        "home": grant.home != opening.home,
+        "principal": grant.principal != opening.principal,
+        "owner": may.owner != opening.owner,
+        "handle": may.handle != opening.handle,
+        "host": bool(opening.host),
+        "kind": opening.kind != "session",
+        "approval": not opening.approval,
+        "approver": opening.approver != "person",
+    }
+    return next((what for what, is_wrong in wrong.items() if is_wrong), None)
+
+
+def opened_beyond(grant: Grant, at: Millis, others: int) -> str | None:
+    """What keeps a room from being one of those that its grant is for, beside so many `others` that were opened by it,
+    or None when nothing does. `at` is when it was opened, as its home says."""
+    if at >= grant.not_after:
+        return "not_after"
+    return "rooms" if grant.opens is msgspec.UNSET or others >= grant.opens.rooms else None
+
+
+def is_opened_by(opening: Opening, body: bytes) -> bool:
+    """Whether a room was opened by the grant in these bytes."""
+    return opening.granted is not msgspec.UNSET and opening.granted.grant == body
 
 
 def is_named(grant: Grant, name: str) -> bool:

@@ -17,6 +17,7 @@ from parlerd.core.decision import Decision, replayed
 from parlerd.core.envelope import root_chain
 from parlerd.core.errors import Refused
 from parlerd.core.facets import Facet, applies, decides, nobody, reads, touches
+from parlerd.core.grants import agent_of, digest_of, is_named, opens_wrongly
 from parlerd.core.model import (
     AgentId,
     Approver,
@@ -31,6 +32,7 @@ from parlerd.core.model import (
     RoomKind,
     Seq,
     agent_name,
+    first_free,
 )
 from parlerd.core.statements import Owner, title_of
 from parlerd.core.topics import Topic
@@ -125,26 +127,37 @@ class Lifecycle(Facet[LifecycleState]):
 
     def _open(self, command: c.OpenRoom, by: By, now: Millis, ids: Ids) -> Decision:
         if self.state.room:
-            if by.actor != self.state.owner:
+            if command.gives is None and by.actor != self.state.owner:
                 raise Refused("no_such_room")
             return replayed(command) or Decision(answer="exists")
         opening, terms = command.opening, command.terms
-        self._require_own(command, by)
+        if command.gives is None:
+            self._require_own(command, by)
+        else:
+            self._require_granted(command, by, now)
         events: list[e.Event] = [
             e.RoomOpened(
                 room=command.room,
                 home=opening.home,
                 kind=opening.kind,
-                owner=by.actor,
-                owner_principal=by.principal,
+                owner=opening.owner,
+                owner_principal=opening.principal,
                 history=opening.history,
                 approval=opening.approval,
                 approver=opening.approver,
             ),
             e.MemberJoined(
-                agent=by.actor, principal=by.principal, handle=agent_name(opening.handle), host=opening.host
+                agent=opening.owner,
+                principal=opening.principal,
+                handle=agent_name(opening.handle),
+                host=opening.host,
             ),
         ]
+        if command.gives is not None:
+            handle = first_free(agent_name(command.gives.name), (opening.handle,))
+            events.append(
+                e.MemberJoined(agent=by.actor, principal=by.principal, handle=handle, host="", given=command.gives)
+            )
         if terms is not None:
             events.append(
                 e.KeyMinted(
@@ -160,7 +173,7 @@ class Lifecycle(Facet[LifecycleState]):
             events.append(self._recap(command, by, ids))
         return Decision(
             tuple(events),
-            statements=(opening, None, *([] if terms is None else [terms])),
+            statements=(opening, None, *(each for each in (command.grant, terms) if each is not None)),
             authority="owner",
             seq=Seq(1) if command.recap else Seq(0),
         )
@@ -185,6 +198,7 @@ class Lifecycle(Facet[LifecycleState]):
         wrong = {
             "owner": opening.owner != by.actor,
             "principal": opening.principal != by.principal,
+            "granted": opening.granted is not msgspec.UNSET,
             "kind": (opening.kind == "private") is not (terms is None),
             "max_uses": opening.kind == "dm" and terms is not None and terms.max_uses != 1,
             "home": terms is not None and terms.home != opening.home,
@@ -194,6 +208,25 @@ class Lifecycle(Facet[LifecycleState]):
         for what, is_wrong in wrong.items():
             if is_wrong:
                 raise Refused("statement_refused", what=what)
+
+    def _require_granted(self, command: c.OpenRoom, by: By, now: Millis) -> None:
+        """Refuse an opening that does not follow from the grant of whoever opens the room. How many rooms there are of
+        it, its token counts."""
+        opening, grant, gives = command.opening, command.grant, command.gives
+        if grant is None or gives is None or opening.granted is msgspec.UNSET:
+            raise Refused("statement_refused", what="granted")
+        wrong = {
+            "granted": digest_of(opening.granted.grant) != gives.grant,
+            "names": not is_named(grant, gives.name),
+            "owner": by.actor != agent_of(gives.grant, gives.name),
+            "principal": opening.principal != by.principal,
+            "terms": command.terms is not None or command.recap,
+        }
+        what = next((what for what, is_wrong in wrong.items() if is_wrong), None) or opens_wrongly(opening, grant)
+        if what is not None:
+            raise Refused("statement_refused", what=what)
+        if now >= grant.not_after:
+            raise Refused("token_invalid")
 
     def _opened(self, event: e.RoomOpened, header: e.Header) -> None:
         state = self.state

@@ -64,6 +64,8 @@ MAX_DESCRIPTION: Final = 500
 """Characters."""
 MAX_GRANTED: Final = 64
 """Rooms, names, scopes and agents of one grant, each."""
+OPEN: Final = "open"
+"""The scope of a grant, and of a token, that is for opening rooms."""
 MAX_TRANSFERS: Final = 64
 """How often a room may change hands: whoever comes in later is shown each time."""
 NONCE: Final = 16
@@ -83,8 +85,16 @@ class _Statement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """The version of the shape."""
 
 
+class ByGrant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a room's opening bears in the place of the person's signature: a grant that is for opening rooms."""
+
+    grant: bytes
+    signature: bytes
+
+
 class Opening(_Statement, frozen=True, kw_only=True):
-    """A person opens a room at a home."""
+    """A person opens a room at a home. Or an agent of theirs without a key does, within a grant: then the home signs,
+    and the opening bears the grant (`core.grants`)."""
 
     TAG: ClassVar[Literal["parler/opening"]] = "parler/opening"
     home: HomeId
@@ -103,6 +113,9 @@ class Opening(_Statement, frozen=True, kw_only=True):
     approver: Approver
     title: bytes
     """The SHA-256 of the encoded `Title`, which only members are shown."""
+    granted: ByGrant | msgspec.UnsetType = msgspec.UNSET
+    """The field is left out of the bytes of a room that the person opened; a home of an earlier version refuses an
+    opening that has it."""
     nonce: bytes
 
 
@@ -232,6 +245,16 @@ class AgentCard(_Statement, frozen=True, kw_only=True):
     nonce: bytes
 
 
+class MayOpen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a grant says of the rooms that its agent may open."""
+
+    rooms: int
+    """How many there may be."""
+    owner: AgentId
+    """The agent that owns each of them, and what it is called there: one that acts for the person, and has a key."""
+    handle: str
+
+
 class Grant(_Statement, frozen=True, kw_only=True):
     """A person lets a relay speak for agents of theirs that have no key, in rooms that they own (`core.grants`)."""
 
@@ -250,6 +273,9 @@ class Grant(_Statement, frozen=True, kw_only=True):
     """They do nothing from this moment on, by the time of the room."""
     approval: bool = False
     """Whether the room's owner decides about each of them beside this."""
+    opens: MayOpen | msgspec.UnsetType = msgspec.UNSET
+    """Whether the one agent that it names may open rooms of the person's. The field is left out of the bytes of every
+    other grant; a home of an earlier version refuses a grant that has it."""
     nonce: bytes
 
 
@@ -349,6 +375,10 @@ def check_fields(statement: Statement) -> None:
             raise _refused("handle" if isinstance(statement, Opening) else "name")
         case Grant(names=names, count=count) if bool(names) is (count > 0):
             raise _refused("names")
+        case Grant(opens=MayOpen(), names=names, approval=approval) if len(names) != 1 or approval:
+            raise _refused("opens")
+        case Grant(opens=opens, scopes=scopes) if isinstance(opens, MayOpen) is not (OPEN in scopes):
+            raise _refused("scopes")
         case DecisionStatement(handle=handle, admit=admit) if admit is (handle == ""):
             raise _refused("handle")
         case _:
@@ -487,6 +517,10 @@ _FORMS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "count": lambda value: 0 <= value <= MAX_GRANTED,
     "scopes": lambda value: bool(value) and _are_labels(value, MAX_GRANTED),
     "not_after": lambda value: 0 <= value <= MAX_MOMENT,
+    "opens": lambda value: (
+        value is msgspec.UNSET
+        or (0 < value.rooms <= MAX_GRANTED and is_keyed_id(value.owner) and is_label(value.handle))
+    ),
     "preapproved": lambda value: (
         len(value) <= MAX_PREAPPROVED and len(set(value)) == len(value) and all(map(is_keyed_id, value))
     ),

@@ -54,7 +54,8 @@ class Token(msgspec.Struct, frozen=True, array_like=True):
     it has none with one that stands behind this token alone; at a relay they come in by a signed `grant` instead.
 
     One of several rooms (`ah`) acts in `rooms`, of which `room` is the first. It opens so many (`opens`), of which so
-    many were `opened` and are among its rooms; before the first it may be of no room.
+    many were `opened` and are among its rooms; before the first it may be of no room. At a relay it opens them within
+    its `grant`.
 
     `contract` is the version of what is promised over HTTP by which those of its requests are answered that name none;
     empty for one from before that was noted.
@@ -286,6 +287,8 @@ class Tokens(Facet[TokensState]):
             rooms=old.rooms,
             contract=command.contract,
             opens=max(0, old.opens - old.opened),
+            grant=old.grant,
+            grant_signature=old.grant_signature,
         )
         return Decision((e.TokenRevoked(token=old.id), minted), authority="token")
 

@@ -146,7 +146,8 @@ def seats() -> Topic:
 
 
 def pairs(agent: str = ANY) -> Topic:
-    """Something happened in a direct room that names an agent (this one, or any) which is not in the room."""
+    """Something happened in a direct room that names an agent (this one, or any) which is not in the room; or a room
+    was opened of which the agent is the owner, by another agent of its person's."""
     return Topic(ANY, "pairs", agent)
 
 

@@ -22,14 +22,16 @@ from parlerd.core.approvals import KeyState, Request, decision_of, knock_of, ter
 from parlerd.core.envelope import RELEASED, Envelope, decode_envelope
 from parlerd.core.errors import Refused
 from parlerd.core.gated import decode_signed
+from parlerd.core.grants import opened_beyond
 from parlerd.core.lifecycle import LifecycleState, owners_of
-from parlerd.core.model import HOME_ROOM, AgentId, By, KeyId, PrincipalId, RequestId
+from parlerd.core.model import HOME_ROOM, AgentId, By, KeyId, Millis, PrincipalId, RequestId
 from parlerd.core.retention import RetentionState
 from parlerd.core.room import RoomState
 from parlerd.core.statements import (
     AgentCard,
     Claim,
     DecisionStatement,
+    Grant,
     KeyTerms,
     KnockStatement,
     Opening,
@@ -242,7 +244,7 @@ def _agrees(event: WithStatement, body: bytes, signature: bytes, about: Audited)
     room = about.room
     match event:
         case e.RoomOpened():
-            return _opened(event, body, signature)
+            return _opened(event, body, signature, room.opened_at)
         case e.RoomTitled():
             bytes_of_opening, title = decode_opened(body)
             return bool(check_title(title, read_opening(room.room, room.home, bytes_of_opening, signature).title).name)
@@ -281,9 +283,11 @@ def _persons(room: LifecycleState) -> list[PrincipalId]:
     return [owner.principal for owner in owners_of(room)]
 
 
-def _opened(event: e.RoomOpened, body: bytes, signature: bytes) -> bool:
+def _opened(event: e.RoomOpened, body: bytes, signature: bytes, at: Millis) -> bool:
     bytes_of_opening, title = decode_opened(body)
     opening = read_opening(event.room, event.home, bytes_of_opening, signature)
+    if opening.granted is not msgspec.UNSET and opened_beyond(check(opening.granted.grant, Grant), at, 0) is not None:
+        return False
     if title:
         # A mirror has none while this home's agents only knock.
         check_title(title, opening.title)

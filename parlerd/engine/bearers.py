@@ -446,6 +446,7 @@ class TokenHandlers:
                 days=params.days,
                 name=params.name,
                 called=params.label,
+                opens=params.opens,
             )
             return await self._told(made)
         text, token = await self._tokens.mint(
@@ -582,6 +583,13 @@ class TokenHandlers:
     async def _info(self, token: Token) -> t.TokenInfo:
         agents = self._desk.rooms.home.aggregate.state.agents
         name, called, left = "", str(token.agent), self._desk.rooms.home.aggregate.tokens.uses_left(token)
+        rooms: list[str] = list(token.rooms)
+        opens_left = self._desk.rooms.home.aggregate.tokens.opens_left(token)
+        if token.opens and is_there(token.agent) and token.agent not in agents:
+            # The relay counts what is opened; here it is seen in which rooms its agent is or was.
+            seen = [each.room for each in await self._desk.library.memberships(token.agent)]
+            rooms = list(dict.fromkeys((*rooms, *seen)))
+            opens_left = max(0, token.opens - len(rooms) + len(token.rooms))
         try:
             state = (await self._desk.rooms.get(token.room)).aggregate.state
         except Refused:
@@ -606,12 +614,12 @@ class TokenHandlers:
             used_at=self._bearers.last_use(token.id),
             name=name,
             kind=token.kind,
-            rooms=list(token.rooms),
+            rooms=rooms,
             uses=token.uses,
             uses_left=left,
             invite=token.key[:SHORT_ID],
             opens=token.opens,
-            opens_left=self._desk.rooms.home.aggregate.tokens.opens_left(token),
+            opens_left=opens_left,
         )
 
 

@@ -250,7 +250,7 @@ class Engine:
         sending = Sending(desk, reading, queues, directs, gating)
         receiving = Receiving(desk, reading, notices)
         admitting = Admitting(desk)
-        opening, approving, keys = Opening(desk, self._desk), Approving(desk), SessionKeys(desk)
+        opening, approving, keys = Opening(desk, self._desk, self.granting), Approving(desk), SessionKeys(desk)
         inviting, joining = Inviting(desk, self._desk), Joining(desk, reading, keys)
         table = table_of(
             self,

@@ -93,10 +93,12 @@ class LinkStream:
     """When presence was last told, on the loop's clock."""
     awaits: set[tuple[RoomId, AgentId, int]] = field(default_factory=set)
     """The direct rooms of which was said that they wait for an agent, and how many had come and gone there then."""
+    opened: set[RoomId] = field(default_factory=set)
+    """The rooms of which was said that they were opened for an agent."""
     pair_ears: dict[AgentId, Callable[[], None]] = field(default_factory=dict)
-    """What stops the news of direct rooms that wait for each of the agents."""
+    """What stops the news of direct rooms that wait for each of the agents, and of rooms that were opened for it."""
     has_pair_news: bool = False
-    """Whether a direct room may wait for one of them of which nothing was said."""
+    """Whether a direct room may wait for one of them, or one may have been opened for it, of which nothing was said."""
 
     def note_pairs(self) -> None:
         """A direct room waits for one of these agents: the stream's task looks."""

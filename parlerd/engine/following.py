@@ -290,7 +290,8 @@ class Following:
                 stream.has_pair_news = True
 
     async def _awaits(self, stream: LinkStream) -> list[t.LinkItem]:
-        """The direct rooms that wait for agents of this link, each said once for each time that it does."""
+        """The direct rooms that wait for agents of this link, each said once for each time that it does; and the rooms
+        that were opened for them and are not followed, each said once."""
         if not stream.has_pair_news:
             return []
         stream.has_pair_news = False
@@ -307,6 +308,18 @@ class Following:
                 if agent in awaited(room) and said not in stream.awaits:
                     stream.awaits.add(said)
                     items.append(t.LinkItem(room=name, awaits=[agent]))
+            for number, standing in enumerate(await self._desk.library.memberships(agent), 1):
+                await pause_among(number)
+                name = standing.room
+                if standing.state != "member" or name in stream.rooms or name in stream.opened:
+                    continue
+                try:
+                    state = (await self._desk.rooms.get(name)).aggregate.state
+                except Refused:
+                    continue  # a room that nobody can be told of ends no stream
+                if state.owner == agent and not state.closed:
+                    stream.opened.add(name)
+                    items.append(t.LinkItem(room=name, opened=[agent]))
         return items
 
     # -- beside the log --------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.grants import SCOPES, agent_of, digest_of, given, joiner_of
 from parlerd.core.identities import AgentRecord
 from parlerd.core.model import AgentId, By, Millis, TokenKind, agent_name, is_granted_id, label
-from parlerd.core.statements import MAX_GRANTED, NONCE, Grant
+from parlerd.core.statements import MAX_GRANTED, NONCE, OPEN, Grant, MayOpen
 from parlerd.core.tokens import DAY_MS, MAX_DAYS, Token
 from parlerd.engine.authors import Attested, Author
 from parlerd.engine.desk import Desk
@@ -65,14 +65,23 @@ class TokensThere:
         self._author = author
 
     async def mint(
-        self, by: By, me: AgentRecord, handle: RoomHandle, *, access: Iterable[str], days: int, name: str, called: str
+        self,
+        by: By,
+        me: AgentRecord,
+        handle: RoomHandle,
+        *,
+        access: Iterable[str],
+        days: int,
+        name: str,
+        called: str,
+        opens: int = 0,
     ) -> Made:
-        """A token that acts as a new agent of this name in a room of another home; `called` is what the person calls
-        the token. Raises `Refused`: `not_owner`, `invalid_param`, `invalid_name`, `too_many_tokens`, what the room's
-        home refuses, or that it does not answer."""
+        """A token that acts as a new agent of this name in a room of another home, and may open so many rooms there, of
+        which `me` is the owner; `called` is what the person calls the token. Raises `Refused`: `not_owner`,
+        `invalid_param`, `invalid_name`, `too_many_tokens`, what the room's home refuses, or that it does not answer."""
         wanted = agent_name(label(name or me.name))
-        grant, signed = await self._granted(by, me, handle, access=access, days=days, names=(wanted,))
-        text = self._drawn("as")
+        grant, signed = await self._granted(by, me, handle, access=access, days=days, names=(wanted,), opens=opens)
+        text = self._drawn("ah" if opens else "as")
         command = c.AdmitGranted(
             operation="token.mint",
             agent=agent_of(digest_of(signed.body), wanted),
@@ -82,6 +91,8 @@ class TokensThere:
             principal=me.principal,
         )
         mine = self._mine(command.agent, handle, text, grant, days=days, called=called)
+        if opens:
+            mine = msgspec.structs.replace(mine, kind="ah", rooms=(handle.room,), opens=opens)
         return await self._asked(by, handle, text, mine, lambda: handle.grant(by, command, signed, mine))
 
     async def mint_joining(
@@ -115,14 +126,15 @@ class TokensThere:
         names: tuple[str, ...] = (),
         count: int = 0,
         approval: bool = False,
+        opens: int = 0,
     ) -> tuple[Grant, Attested]:
         """A grant for a room, and the person's signature."""
         desk, state = self._desk, (await handle.quiet()).state
         if state.owner_principal != me.principal:
             said = "Only the person of a room's owner lets its relay speak for an agent."
             raise Refused("not_owner", said, hint="A token for this machine's own door: parler token mint --here")
-        scopes = tuple(dict.fromkeys(access))
-        if more := sorted(set(scopes) - SCOPES):
+        scopes = tuple(dict.fromkeys((*access, OPEN) if opens else access))
+        if more := sorted(set(scopes) - (SCOPES if opens else SCOPES - {OPEN})):
             raise Refused("invalid_param", f"No token at a relay is for {', '.join(more)}.", param="access")
         if count > MAX_GRANTED:
             raise Refused(
@@ -137,6 +149,7 @@ class TokensThere:
             approval=approval,
             scopes=scopes,
             not_after=Millis(desk.now_at(state.home) + min(days * DAY_MS, _MOST_MS)),
+            opens=MayOpen(rooms=opens, owner=me.id, handle=agent_name(me.name)) if opens else msgspec.UNSET,
             nonce=desk.random.bytes(NONCE),
         )
         return grant, self._author.attest(grant, by)
@@ -185,14 +198,16 @@ class TokensThere:
     async def revoke(self, by: By, token: Token) -> None:
         """End a token at the home of its room, and its agent with it. That home is asked also where nothing here shows
         that it ever knew the token: an answer may have been lost. Raises `Refused`: `home_unreachable`, `offline`."""
-        try:
-            handle = await self._desk.rooms.get(token.room)
-            await self._deny(by, handle, token.agent)
-            await handle.ungrant(by, token.agent)
-        except Refused as error:
-            # There is no such room any more, and nobody is in it.
-            if error.code not in ("no_such_room", "room_deleted"):
-                raise
+        rooms = [token.room, *[each.room for each in await self._desk.library.memberships(token.agent)]]
+        for room in dict.fromkeys(rooms):
+            try:
+                handle = await self._desk.rooms.get(room)
+                await self._deny(by, handle, token.agent)
+                await handle.ungrant(by, token.agent)
+            except Refused as error:
+                # There is no such room any more, and nobody is in it; but it may have opened others.
+                if error.code not in ("no_such_room", "room_deleted"):
+                    raise
 
     async def _deny(self, by: By, handle: RoomHandle, joiner: AgentId) -> None:
         """Refuse those who wait to come in with a token that joins: nobody but the person can."""

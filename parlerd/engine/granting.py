@@ -4,6 +4,7 @@ ends with them; the handlers of `link.grant`, `link.grant_many` and `link.ungran
     a person elsewhere: link.grant --> the grant is checked --> AdmitGranted --> a member T... --> its token holds here
     a person elsewhere: link.grant_many --> a token that joins, with the grant
     HTTP: POST joins               --> AdmitGranted, as often as the grant says --> a member T... --> its own token
+    HTTP: POST rooms               --> a room of the person's, within a grant that is for it (`opening`)
     HTTP: POST messages            --> the handlers of every agent           --> HomeAuthor: signed by the home itself
     the member left, or was put out --> its token is revoked, its calls end
 
@@ -36,7 +37,7 @@ from parlerd.core.grants import agent_of, digest_of, given, joiner_of
 from parlerd.core.identities import AgentRecord
 from parlerd.core.model import AgentId, By, Label, Millis, PrincipalId, RoomId, agent_name, is_granted_id
 from parlerd.core.room import Room
-from parlerd.core.statements import Grant, Statement
+from parlerd.core.statements import ByGrant, Grant, Opening, Statement, Title, check, encode
 from parlerd.core.tokens import Join, Token
 from parlerd.engine.authors import Attested, Draft, LocalAuthor, Place, Sealed, Stated, composed
 from parlerd.engine.bearers import Bearers
@@ -47,7 +48,7 @@ from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.places import NAMED
 from parlerd.engine.ports import NoSigners, Randomness
-from parlerd.engine.reachable import NOBODY, owned_within, stamp
+from parlerd.engine.reachable import NOBODY, owned_within, require_attached, stamp
 from parlerd.engine.reading import handle_of
 from parlerd.identity.proofs import signed
 from parlerd.operations import types as t
@@ -70,6 +71,10 @@ class Voice(Protocol):
 
     def admit(self, body: bytes) -> bytes:
         """The home's own signature over an envelope, under `parler/admitted`."""
+        ...
+
+    def admit_room(self, body: bytes) -> bytes:
+        """The home's own signature over the opening of a room, under `parler/opened`."""
         ...
 
     @property
@@ -131,6 +136,9 @@ class Granting:
         if grant.approval:
             # Whose name the person signs, they decided about.
             raise Refused("statement_refused", what="approval")
+        if grant.opens is not msgspec.UNSET:
+            # Nobody makes an agent of another person the owner of a room, and so a member that never asked.
+            require_attached(desk, caller, grant.opens.owner)
         name, gives = agent_name(params.name), given(params.grant, grant, params.name)
         agent = agent_of(gives.grant, name)
         command = c.AdmitGranted(
@@ -194,10 +202,34 @@ class Granting:
             # Of another person's agent nothing is said, as of one that is not there.
             if self.person_of(agent) == principal:
                 with trio.CancelScope(shield=True):
-                    for each in [*await self._came_by(agent, room), agent]:
+                    for each in await self._came_by(agent, room):
                         await self._leave(each, principal, room)
                         await self._end(room, each)
+                    # Its token may be of rooms that it opened, in which it is as well.
+                    await self._end(None, agent)
+                    stands = [standing.room for standing in await self._desk.library.memberships(agent)]
+                    for one in dict.fromkeys((room, *stands)):
+                        await self._leave(agent, principal, one)
         return t.Noted()
+
+    # -- who opens rooms with a token --------------------------------------------------------------------------
+
+    def opens_with(self, token: str) -> tuple[Grant, ByGrant]:
+        """The grant within which rooms are opened with a token, and how their openings bear it. Raises
+        `Refused(token_invalid)`."""
+        held = self._desk.rooms.home.aggregate.tokens.holding(token, self._desk.clock.now())
+        if held is None:
+            raise Refused("token_invalid")
+        return check(held.grant, Grant), ByGrant(grant=held.grant, signature=held.grant_signature)
+
+    def opened(self, opening: Opening, title: Title, signed: ByGrant) -> Stated:
+        """What belongs to the facts of a room that an agent without a key opens: the home signs its opening."""
+        assert self._voice is not None
+        body = encode(opening)
+        return Stated(
+            {Opening: Attested(body, self._voice.admit_room(body)), Grant: Attested(signed.grant, signed.signature)},
+            encode(title),
+        )
 
     # -- who comes with a token that joins ---------------------------------------------------------------------
 
@@ -309,14 +341,11 @@ class Granting:
             contract=CONTRACT,
         )
         if isinstance(params, t.GrantManyAtRoom):
-            mint = msgspec.structs.replace(
-                mint,
-                kind="aj",
-                uses=grant.count,
-                admits=not grant.approval,
-                grant=params.grant,
-                grant_signature=params.grant_signature,
-            )
+            mint = msgspec.structs.replace(mint, kind="aj", uses=grant.count, admits=not grant.approval)
+        elif grant.opens is not msgspec.UNSET:
+            mint = msgspec.structs.replace(mint, kind="ah", rooms=(mint.room,), opens=grant.opens.rooms)
+        if mint.kind != "as":
+            mint = msgspec.structs.replace(mint, grant=params.grant, grant_signature=params.grant_signature)
         await self._desk.rooms.home.submit(mint, self._by)
 
     # -- what ends -----------------------------------------------------------------------------------------
@@ -330,10 +359,11 @@ class Granting:
                 # The agent is in no room, so there is nothing that its token opens.
                 log.warning("a token of somebody who left could not be revoked: %s", error.code)
 
-    async def _end(self, room: RoomId, agent: AgentId) -> None:
-        """Revoke what an agent has for a room, and end what is under way."""
+    async def _end(self, room: RoomId | None, agent: AgentId) -> None:
+        """Revoke what an agent has for a room, or with None for all of them, and end what is under way."""
         home = self._desk.rooms.home
-        mine = [each.id for each in home.aggregate.tokens.all() if (each.room, each.agent) == (room, agent)]
+        held = [each for each in home.aggregate.tokens.all() if each.agent == agent]
+        mine = [each.id for each in held if room is None or each.room == room]
         ended = [each for token in mine for each in home.aggregate.tokens.tree(token)]
         await self._bearers.end(ended)
         for token in mine:

@@ -1,4 +1,4 @@
-"""Opening a room: `open_room`, and the handler of `session.open`.
+"""Opening a room: `open_room`, `open_within` for an agent without a key, and the handler of `session.open`.
 
 Not here: joining (`joining`), keys of a session that is there (`session_keys`), channels (`inviting`), how a room ends
 (`departing`). Above: the
@@ -16,9 +16,11 @@ import msgspec
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
+from parlerd.core import topics
 from parlerd.core.approvals import KeyState
 from parlerd.core.envelope import TextPart
 from parlerd.core.errors import ParlerError, Refused
+from parlerd.core.grants import given
 from parlerd.core.identities import AgentRecord
 from parlerd.core.model import (
     HOME_ROOM,
@@ -35,6 +37,7 @@ from parlerd.core.model import (
     RoomKind,
     Shown,
     first_free,
+    is_granted_id,
     is_keyed_id,
     label,
     slug,
@@ -42,17 +45,18 @@ from parlerd.core.model import (
 from parlerd.core.public_line import first_line
 from parlerd.core.room import Room
 from parlerd.core.scrub import listed, scrub
-from parlerd.core.statements import KeyTerms
+from parlerd.core.statements import KeyTerms, encode
 from parlerd.core.words import check_text
 from parlerd.engine.authors import Draft
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
+from parlerd.engine.granting import Granting
 from parlerd.engine.handles import LOCAL, RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.inputs import input_digest
 from parlerd.engine.key_text import handed_on, typed_key, typed_key_of
 from parlerd.engine.person import require_person
-from parlerd.engine.plans import Plan, planned
+from parlerd.engine.plans import Plan, planned, planned_within
 from parlerd.engine.quota import OPENING
 from parlerd.engine.reading import handle_of
 from parlerd.operations import types as t
@@ -117,14 +121,7 @@ async def open_room(desk: Desk, caller: Caller, me: AgentRecord, wanted: Wanted)
     if wanted.token and wanted.home != here:
         # Before the room counts as one that the token opened.
         await desk.homes.meet(wanted.home)
-    plan, naming = await _name(desk, me, by, wanted, partial(_plan, desk, caller, me, wanted))
-    if plan.room != naming.room and not await _is_open(desk, naming.room):
-        # This request took a name before, and the daemon ended before the room was opened. The settings changed
-        # since, so that the request no longer leads to the room that has the name.
-        raise Refused("idempotency_conflict", key=wanted.idempotency_key)
-    if wanted.token and not _is_of(desk, wanted.token, naming.room):
-        # The same request opened it, with another token or with none: for this one there is no such room.
-        raise Refused("idempotency_conflict", key=wanted.idempotency_key)
+    plan, naming = await _named(desk, me, by, wanted, partial(_plan, desk, caller, me, wanted))
     home = naming.home or here
     if home != here and not await _is_open(desk, naming.room):
         # Until when the key is good is counted by the clock of the home, which is known once that answered.
@@ -168,6 +165,39 @@ async def open_room(desk: Desk, caller: Caller, me: AgentRecord, wanted: Wanted)
     return Opened(actor, room, room.state.keys[_minted(facts)], replayed, {} if replayed else removed)
 
 
+async def open_within(
+    desk: Desk, caller: Caller, me: AgentRecord, wanted: Wanted, granting: Granting
+) -> tuple[RoomHandle, bool]:
+    """Open a room at this relay as an agent without a key, within its grant; also whether it was open before. It has
+    no key: the person makes one. Raises `Refused` as `open_room` does."""
+    grant, signed = granting.opens_with(wanted.token)
+
+    def plan_of(name: str, home: HomeId) -> Plan:
+        return planned_within(_plan(desk, caller, me, wanted, name, home), grant, signed)
+
+    by = desk.by(caller, me)
+    plan, naming = await _named(desk, me, by, wanted, plan_of)
+    command = c.OpenRoom(
+        operation=wanted.operation,
+        idempotency_key=wanted.idempotency_key,
+        input=wanted.digest,
+        room=naming.room,
+        opening=plan.opening,
+        title=plan.title,
+        mint=KeyId(""),
+        terms=None,
+        grant=grant,
+        gives=given(signed.grant, grant, grant.names[0]),
+    )
+    actor = await desk.rooms.create(naming.room)
+    settled = await actor.submit(command, by, granting.opened(plan.opening, plan.title, signed))
+    if settled.facts:
+        desk.kept.add(me.principal, len(encode(plan.opening)) + len(encode(plan.title)) + len(signed.grant))
+    # The links of the owner's daemon look for rooms that they do not follow.
+    desk.notifier.publish([topics.pairs(plan.opening.owner)])
+    return actor, settled.decision.replay is not None or not settled.facts
+
+
 def _plan(desk: Desk, caller: Caller, me: AgentRecord, wanted: Wanted, name: str, home: HomeId) -> Plan:
     """The room that a request opens under a name in a home. The same request is the same room there, because nothing in
     its opening is drawn: the nonce and the salt follow from the idempotency key."""
@@ -184,6 +214,21 @@ def _plan(desk: Desk, caller: Caller, me: AgentRecord, wanted: Wanted, name: str
         history=wanted.history,
         approver=wanted.approver,
     )
+
+
+async def _named(
+    desk: Desk, me: AgentRecord, by: By, wanted: Wanted, planned: Callable[[str, HomeId], Plan]
+) -> tuple[Plan, e.RoomNamed]:
+    """As `_name`, where the name leads to the room of this very request. Raises `Refused(idempotency_conflict)`."""
+    plan, naming = await _name(desk, me, by, wanted, planned)
+    if plan.room != naming.room and not await _is_open(desk, naming.room):
+        # This request took a name before, and the daemon ended before the room was opened. The settings changed
+        # since, so that the request no longer leads to the room that has the name.
+        raise Refused("idempotency_conflict", key=wanted.idempotency_key)
+    if wanted.token and not _is_of(desk, wanted.token, naming.room):
+        # The same request opened it, with another token or with none: for this one there is no such room.
+        raise Refused("idempotency_conflict", key=wanted.idempotency_key)
+    return plan, naming
 
 
 async def _name(
@@ -253,8 +298,9 @@ def home_for(desk: Desk, wanted: str) -> HomeId:
 class Opening:
     """The handler of `session.open`."""
 
-    def __init__(self, desk: Desk, everywhere: Desk) -> None:
+    def __init__(self, desk: Desk, everywhere: Desk, granting: Granting) -> None:
         self._desk = desk
+        self._granting = granting
         self._everywhere = everywhere
         """Also where the desk knows certain rooms alone: a new room is none of them."""
 
@@ -268,6 +314,8 @@ class Opening:
         check_text(params.context, "context")
         if len(params.topic) > MAX_TOPIC:
             raise Refused("invalid_param", f"A topic has at most {MAX_TOPIC} characters.", param="topic")
+        if is_granted_id(me.id):
+            return await self._open_within(caller, me, params, token)
         approval = desk.settings.approval_default if params.approval is None else params.approval
         weaker = (desk.settings.approval_default and not approval) or params.approver == "agent" or params.preapprove
         if weaker:
@@ -300,6 +348,58 @@ class Opening:
             # The idempotency key travels with the failure too, so that a retry can be the same request.
             error.details.setdefault("key", idempotency_key)
             raise
+
+    async def _open_within(self, caller: Caller, me: AgentRecord, params: t.OpenSession, token: str) -> t.OpenedSession:
+        """Open a room at this relay for an agent without a key: empty, and nobody comes in unasked."""
+        desk = self._desk
+        beyond = {
+            "context": params.context,
+            "approval": params.approval is False,
+            "approver": params.approver == "agent",
+            "preapprove": params.preapprove,
+            "ttl_ms": params.ttl_ms,
+            "max_uses": params.max_uses,
+        }
+        if (param := next((name for name, is_said in beyond.items() if is_said), None)) is not None:
+            said = (
+                "A room that is opened at a relay with a token begins with no words and no key, and its person decides."
+            )
+            raise Refused("invalid_param", said, param=param)
+        idempotency_key = params.idempotency_key or desk.random.new("k")
+        wanted = Wanted(
+            operation="session.open",
+            idempotency_key=idempotency_key,
+            digest=input_digest(params),
+            kind="session",
+            name=slug(params.topic, fallback="session") if params.name is None else label(params.name),
+            is_exact=params.name is not None,
+            token=token,
+            topic=params.topic,
+            home=home_for(desk, params.home),
+            approval=True,
+            history=params.history,
+            ref="",
+            ttl_ms=Millis(0),
+            max_uses=0,
+        )
+        try:
+            actor, replayed = await open_within(self._everywhere, caller, me, wanted, self._granting)
+        except ParlerError as error:
+            error.details.setdefault("key", idempotency_key)
+            raise
+        state = (await actor.quiet()).state
+        return t.OpenedSession(
+            room=actor.room,
+            name=state.name,
+            session_key=None,
+            join_command=None,
+            mcp_command=None,
+            expires=0,
+            approval=True,
+            replayed=replayed,
+            idempotency_key=idempotency_key,
+            you=handle_of(state, me.id),
+        )
 
     async def _opened(self, opened: Opened, idempotency_key: str) -> t.OpenedSession:
         actor, room, key = opened.handle, opened.room, opened.key

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import msgspec
+
 from parlerd.core.identities import AgentRecord
 from parlerd.core.model import Approver, History, HomeId, RoomId, RoomKind
-from parlerd.core.statements import NONCE, Opening, Title, encode, room_id_of, title_digest
+from parlerd.core.statements import NONCE, ByGrant, Grant, MayOpen, Opening, Title, encode, room_id_of, title_digest
 from parlerd.engine.desk import Desk
 
 
@@ -55,3 +57,14 @@ def planned(
         nonce=secret[:NONCE],
     )
     return Plan(room_id_of(encode(opening)), opening, title)
+
+
+def planned_within(plan: Plan, grant: Grant, signed: ByGrant) -> Plan:
+    """The same room as one that an agent without a key opens within its grant: it is the person's, whose agent the
+    grant names."""
+    may = grant.opens
+    assert isinstance(may, MayOpen)
+    opening = msgspec.structs.replace(
+        plan.opening, owner=may.owner, principal=grant.principal, handle=may.handle, host="", granted=signed
+    )
+    return Plan(room_id_of(encode(opening)), opening, plan.title)

@@ -24,7 +24,7 @@ import msgspec
 from parlerd.core.envelope import Envelope, decode_envelope, gated_part
 from parlerd.core.errors import Refused
 from parlerd.core.gated import require_released
-from parlerd.core.grants import Given, given, wrong_with
+from parlerd.core.grants import Given, given, opens_wrongly, wrong_with
 from parlerd.core.model import AgentId, HomeId, RoomId, Verified, is_granted_id
 from parlerd.core.statements import (
     Claim,
@@ -57,13 +57,21 @@ def signed(kind: type[S], body: bytes, signature: bytes, by: str) -> S:
 
 
 def read_opening(room: RoomId, home: HomeId, body: bytes, signature: bytes) -> Opening:
-    """The opening of this room at this home, signed by the person that it names. Raises as `signed` does."""
+    """The opening of this room at this home, signed by the person that it names, or by the home within a grant of that
+    person's, which it bears. Raises as `signed` does."""
     if room_id_of(body) != room:
         raise Refused("statement_refused", what="room")
     opening = check(body, Opening)
     if opening.home != home:
         raise Refused("statement_refused", what="home")
-    return signed(Opening, body, signature, opening.principal)
+    if opening.granted is msgspec.UNSET:
+        return signed(Opening, body, signature, opening.principal)
+    grant = signed(Grant, opening.granted.grant, opening.granted.signature, opening.principal)
+    if (what := opens_wrongly(opening, grant)) is not None:
+        raise Refused("statement_refused", what=what)
+    if not verify(home, "parler/opened", body, signature):
+        raise Refused("statement_refused", what="signature")
+    return opening
 
 
 def signed_by(kind: type[S], body: bytes, signature: bytes, any_of: Iterable[str]) -> tuple[S, str]:

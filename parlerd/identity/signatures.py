@@ -30,6 +30,7 @@ Domain = Literal[
     "parler/link",
     "parler/grant",
     "parler/admitted",
+    "parler/opened",
 ]
 
 _TAGS: Final[dict[str, bytes]] = {domain: domain.encode() + b"\0" for domain in get_args(Domain)}

@@ -4,6 +4,8 @@
 
 Nothing that the other home says is believed that somebody's signature can show:
 
+    whose a room is    by its opening, which the person signed, or the home within a grant of the person's: not after
+                       its end, and no more rooms than it says, as far as they are known here
     who a member is    by the room's opening, by a signed decision, or by a knock with a key of signed terms. A member
                        without a proof is left out, and so are its words. An agent of this home is in no room at which
                        it did not knock itself.
@@ -56,7 +58,7 @@ from parlerd.core.envelope import (
 )
 from parlerd.core.errors import Refused
 from parlerd.core.gated import EVERYONE
-from parlerd.core.grants import Given, is_one_too_many, may_say
+from parlerd.core.grants import Given, is_one_too_many, may_say, opened_beyond
 from parlerd.core.lifecycle import OLDER_COPY, owners_of
 from parlerd.core.membership import told_seq
 from parlerd.core.messages import Thread, audience_key
@@ -84,6 +86,7 @@ from parlerd.core.room import Room
 from parlerd.core.statements import (
     Claim,
     DecisionStatement,
+    Grant,
     KeyTerms,
     KnockStatement,
     Opening,
@@ -127,6 +130,8 @@ class Past(NamedTuple):
 
     lines: Mapping[int, bytes] = {}
     known: Mapping[MessageId, bool] = {}
+    opened: int = 0
+    """How many other rooms are known that were opened by the grant which the opening of this one bears."""
 
 
 class Wanted(NamedTuple):
@@ -352,6 +357,10 @@ class _Step:
             opening = read_opening(about._room, about._home, card.opening, card.opening_signature)
         except Refused:
             raise _Contradiction("opening") from None
+        if opening.granted is not msgspec.UNSET:
+            grant = check(opening.granted.grant, Grant)
+            if opened_beyond(grant, Millis(card.opened_at), self._past.opened) is not None:
+                raise _Contradiction("grant")
         if card.title and not _is_title(card.title, opening):
             raise _Contradiction("title")
         start = first_line(about._room, about._home)

@@ -34,6 +34,7 @@ from parlerd.core import topics
 from parlerd.core.errors import ParlerError, Refused, StoreError
 from parlerd.core.membership import number_at_home, shifts_of
 from parlerd.core.model import AgentId, HomeId, Label, Millis, RoomId
+from parlerd.core.statements import is_opening_hash
 from parlerd.engine.desk import Desk
 from parlerd.engine.pair_rooms import PairRooms
 from parlerd.engine.ports import Signers
@@ -458,6 +459,9 @@ class Link:
         for agent in map(AgentId, item.awaits):
             if self.mirrors.is_ours(agent):
                 self.bring_in(room, agent)
+        if item.opened:
+            await self._follow_opened(connection, room, item.opened)
+            return
         if room not in self._followed:
             # It was on its way when this home stopped to follow the room, or nobody ever asked about the room.
             return
@@ -489,6 +493,14 @@ class Link:
         elif not goes_on and room in self._followed:
             self._ended(room)
             connection.begin("link.unwatch", t.UnfollowRoom(room=room))
+
+    async def _follow_opened(self, connection: LinkConnection, room: RoomId, owners: Iterable[str]) -> None:
+        """Follow a room that was opened at the relay for an agent of this home: its mirror begins if that is so."""
+        is_ours = is_opening_hash(room) and any(self.mirrors.is_ours(AgentId(owner)) for owner in owners)
+        has_place = room not in self._followed and len(self._followed) < t.MAX_FOLLOWED
+        if is_ours and has_place and await self.mirrors.is_sound(room):
+            self._followed.add(room)
+            await connection.call("link.watch", t.FollowRoom(resume=await self.mirrors.resume(room)), WAIT_S)
 
     def bring_in(self, room: RoomId, agent: AgentId) -> None:
         """Let an agent of this home come into a direct room there, as soon as the relay lets it in."""

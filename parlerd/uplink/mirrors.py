@@ -12,10 +12,12 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+import msgspec
 import trio
 
 from parlerd.bounded import Bounded
@@ -23,6 +25,7 @@ from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core import topics
 from parlerd.core.errors import Refused
+from parlerd.core.grants import is_opened_by
 from parlerd.core.lifecycle import DELETED, NEW_LOG, OLDER_COPY
 from parlerd.core.membership import number_here, shifts_of, told_seq
 from parlerd.core.messages import audience_key
@@ -48,8 +51,9 @@ from parlerd.engine.desk import Desk
 from parlerd.engine.handles import MirrorRoom, Present
 from parlerd.engine.key_text import typed_key
 from parlerd.engine.presence import DERIVED
+from parlerd.engine.rooms import pause_among
 from parlerd.engine.submissions import Submission
-from parlerd.identity.proofs import signed
+from parlerd.identity.proofs import read_opening, signed
 from parlerd.operations import types as t
 from parlerd.store.port import EraseBodies
 from parlerd.uplink.arriving import Arrival, Arriving, Past, wanted
@@ -128,6 +132,8 @@ class Mirrors:
                 self._note_level(room, item)
                 return True
             past = Past(*await self._desk.library.mirrored(room, *wanted(item, mirror.state.shown)))
+            if not mirror.state.room and item.card is not None:
+                past = past._replace(opened=await self._opened_beside(room, item.card))
             arriving = Arriving(
                 room,
                 self._home,
@@ -198,6 +204,27 @@ class Mirrors:
             self._openings[room] = check(decode_opened(body or b"")[0], Opening)
         return self._openings.get(room)
 
+    async def _opened_beside(self, room: RoomId, card: t.Card) -> int:
+        """How many other rooms there are here that were opened by the grant which the opening on this card bears.
+
+        Raises `Refused(relay_equivocation)` where another person signed that an agent of this home owns the room."""
+        try:
+            opening = read_opening(room, self._home, card.opening, card.opening_signature)
+        except Refused:
+            return 0
+        granted = opening.granted
+        if granted is msgspec.UNSET:
+            return 0
+        if self.is_ours(opening.owner) and opening.principal != self._principal:
+            raise Refused("relay_equivocation", what="principal")
+        count = 0
+        for number, each in enumerate(await self._desk.library.rooms_at(self._home), 1):
+            await pause_among(number)
+            body = await self._desk.library.body(each, Position(1))
+            with suppress(Refused):
+                count += each != room and is_opened_by(check(decode_opened(body or b"")[0], Opening), granted.grant)
+        return count
+
     async def _mirror(self, room: RoomId) -> RoomActor[Room]:
         handle = await self._desk.rooms.create(room, self._home)
         if not isinstance(handle, MirrorRoom) or handle.aggregate.state.home not in ("", self._home):
@@ -225,7 +252,10 @@ class Mirrors:
                     self._bounds.note(actor.room, len(body[0]))
             for header in settled.facts:
                 if isinstance(header.event, e.MemberJoined) and self.is_ours(header.event.agent):
-                    await self._activate(actor.room, header.event, header.by)
+                    opening = await self._opening(actor.aggregate)
+                    # In which session an agent is, a program does not say that opens a room for it.
+                    if opening is None or opening.granted is msgspec.UNSET or opening.owner != header.event.agent:
+                        await self._activate(actor.room, header.event, header.by)
 
     async def _erase(self, actor: RoomActor[Room], numbers: Sequence[int]) -> None:
         """The other home erased the words of these public messages, so they are erased here too."""

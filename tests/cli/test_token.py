@@ -150,6 +150,15 @@ def test_a_person_who_wants_to_be_asked_about_each_is_told_where(shell: Shell) -
     assert shell.run("token", "mint", "--approval").code == 2
 
 
+def test_of_a_token_that_opens_rooms_at_a_relay_is_said_whose_they_are(shell: Shell) -> None:
+    opens = info(kind="ah", rooms=["r_team"], opens=2, opens_left=2)
+    minted = t.MintedToken(token=TEXT, info=opens, url="https://192.0.2.7:7777", authority_file="/home/ann/team.pem")
+    shell.daemon.answers("token.mint", minted)
+    ran = shell.run("token", "mint", "--opens", "2", "--room", "team")
+    assert "Whoever has it opens 2 rooms at the relay, which are yours, and acts there." in ran.stderr
+    assert "https://192.0.2.7:7777/v1/rooms" in ran.stderr
+
+
 def test_a_token_that_opens_rooms_is_told_with_how_many_and_the_call_that_opens_one(shell: Shell) -> None:
     none_yet = info(kind="ah", room="", name="", opens=5, opens_left=5)
     some = info(kind="ah", rooms=["r_team"], opens=1, opens_left=0)

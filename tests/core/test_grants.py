@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given as drawn
 from hypothesis import strategies as st
@@ -12,18 +13,40 @@ from msgspec.structs import replace
 
 from parlerd.core import commands as c
 from parlerd.core import grants
-from parlerd.core.grants import Given, agent_of, digest_of, is_one_too_many, may_say, wrong_with
+from parlerd.core.grants import (
+    Given,
+    agent_of,
+    digest_of,
+    is_one_too_many,
+    may_say,
+    opened_beyond,
+    opens_wrongly,
+    wrong_with,
+)
 from parlerd.core.model import (
     MAX_PENDING_PER_KEY,
     AgentId,
     HomeId,
+    KeyId,
     Millis,
     RoomId,
     is_agent_id,
     is_granted_id,
     is_keyed_id,
 )
-from parlerd.core.statements import MAX_GRANTED, MAX_MOMENT, NONCE, Claim, Grant, Opening, check, encode
+from parlerd.core.statements import (
+    MAX_GRANTED,
+    MAX_MOMENT,
+    NONCE,
+    ByGrant,
+    Claim,
+    Grant,
+    MayOpen,
+    Opening,
+    Title,
+    check,
+    encode,
+)
 from tests.support.core import BEN, HOME, HOUR, OWNER, ROOM, STRANGER, Agent, RoomDriver, outcome, refused
 
 LABELS = st.from_regex(r"[A-Za-z0-9._@#/-]{1,64}\Z")
@@ -40,6 +63,10 @@ OPENING = Opening(
     title=bytes(32),
     nonce=bytes(NONCE),
 )
+
+
+MAY_OPEN = MayOpen(rooms=2, owner=OWNER.id, handle="olive")
+"""Two rooms, which Olive owns."""
 
 
 def grant_of(**about: Any) -> Grant:
@@ -59,6 +86,35 @@ def grant_of(**about: Any) -> Grant:
 def granted(grant: Grant, name: str = "ci") -> Agent:
     """The agent of this name that a grant is for."""
     return Agent(agent_of(digest_of(encode(grant)), name), grant.principal, name)
+
+
+def opening_of(grant: Grant, **about: Any) -> Opening:
+    """The opening of a room that follows from a grant."""
+    by_grant = ByGrant(grant=encode(grant), signature=bytes(64))
+    return replace(OPENING, **({"granted": by_grant} | about))
+
+
+def opening(grant_to_open: Grant, **about: Any) -> c.OpenRoom:
+    """How an agent without a key opens a room within its grant."""
+    fields: dict[str, Any] = {
+        "operation": "session.open",
+        "idempotency_key": "k1",
+        "input": b"open",
+        "room": ROOM,
+        "opening": opening_of(grant_to_open),
+        "title": Title(salt=bytes(NONCE), name="build", topic=""),
+        "mint": KeyId(""),
+        "terms": None,
+        "grant": grant_to_open,
+        "gives": grants.given(encode(grant_to_open), grant_to_open, "ci"),
+    }
+    return c.OpenRoom(**(fields | about))
+
+
+def opens_of(**about: Any) -> Grant:
+    """A grant for a room that is there, and for opening others."""
+    fields = {"rooms": (RoomId("r_team"),), "scopes": ("read", "post", "open"), "opens": MAY_OPEN}
+    return grant_of(**(fields | about))
 
 
 def admitting(grant: Grant, name: str = "ci", **about: Any) -> c.AdmitGranted:
@@ -124,6 +180,15 @@ def test_what_only_looks_like_such_an_id_is_none(text: str) -> None:
         ({"scopes": ("read", "read")}, "scopes"),
         ({"not_after": MAX_MOMENT + 1}, "not_after"),
         ({"nonce": b""}, "nonce"),
+        ({"opens": MAY_OPEN}, "scopes"),
+        ({"scopes": ("read", "open")}, "scopes"),
+        ({"opens": replace(MAY_OPEN, rooms=0), "scopes": ("open",)}, "opens"),
+        ({"opens": replace(MAY_OPEN, rooms=MAX_GRANTED + 1), "scopes": ("open",)}, "opens"),
+        ({"opens": replace(MAY_OPEN, owner=AgentId("T" + "A" * 52)), "scopes": ("open",)}, "opens"),
+        ({"opens": replace(MAY_OPEN, handle="a b"), "scopes": ("open",)}, "opens"),
+        ({"opens": MAY_OPEN, "scopes": ("open",), "names": ("ci", "cd")}, "opens"),
+        ({"opens": MAY_OPEN, "scopes": ("open",), "names": (), "count": 1}, "opens"),
+        ({"opens": MAY_OPEN, "scopes": ("open",), "approval": True}, "opens"),
     ],
 )
 def test_a_grant_with_a_field_of_another_form_is_refused(about: dict[str, Any], what: str) -> None:
@@ -351,3 +416,105 @@ def test_a_handle_is_the_name_or_the_name_with_a_number(name: str) -> None:
         return  # a reserved word, or what has the form of an id
     claim = Claim(granted(grant, name).id, OWNER.principal, room.handle(granted(grant, name)))
     assert wrong_with(OPENING, ROOM, encode(grant), grant, name, claim) is None
+
+
+# -- rooms that are opened within a grant ----------------------------------------------------------------------
+
+
+def test_a_room_that_is_opened_within_a_grant_is_the_persons_and_whoever_opened_it_is_a_member() -> None:
+    room, grant = RoomDriver(), opens_of()
+    ci = granted(grant)
+    room.run(opening(grant), ci)
+    state = room.aggregate.state
+    assert (state.owner, state.owner_principal) == (OWNER.id, OWNER.principal)
+    assert {member.handle: member.agent for member in state.members.values()} == {"olive": OWNER.id, "ci": ci.id}
+    assert (state.members[ci.id].given, dict(state.keys)) == (grants.given(encode(grant), grant, "ci"), {})
+    room.verify()
+    # The same request opens nothing again.
+    assert room.run(opening(grant), ci).events == ()
+
+
+def test_whoever_is_called_like_the_owner_gets_a_number() -> None:
+    room, grant = RoomDriver(), opens_of(names=("olive",))
+    room.run(opening(grant, gives=grants.given(encode(grant), grant, "olive")), granted(grant, "olive"))
+    assert [member.handle for member in room.aggregate.state.members.values()] == ["olive", "olive-2"]
+
+
+OPENED_WRONGLY: dict[str, Any] = {
+    "home": {"home": HomeId("N" + "A" * 55)},
+    "principal": {"principal": STRANGER.principal},
+    "owner": {"owner": BEN.id},
+    "handle": {"handle": "ben"},
+    "host": {"host": "codex"},
+    "kind": {"kind": "channel"},
+    "approval": {"approval": False},
+    "approver": {"approver": "agent"},
+}
+
+
+@pytest.mark.parametrize("what", OPENED_WRONGLY)
+def test_an_opening_that_says_what_its_grant_does_not_follows_from_none(what: str) -> None:
+    grant = opens_of()
+    assert opens_wrongly(opening_of(grant), grant) is None
+    wrongly = opening_of(grant, **OPENED_WRONGLY[what])
+    assert opens_wrongly(wrongly, grant) == what
+    with refused("statement_refused") as refusal:
+        RoomDriver().run(opening(grant, opening=wrongly), granted(grant))
+    assert refusal.value.details["what"] == what
+
+
+def test_a_grant_that_is_for_no_rooms_opens_none() -> None:
+    grant = grant_of()
+    assert opens_wrongly(opening_of(grant), grant) == "scopes"
+    assert opened_beyond(grant, Millis(0), 0) == "rooms"
+
+
+@pytest.mark.parametrize(
+    ("command", "by", "what"),
+    [
+        (opening(opens_of(), grant=None), granted(opens_of()), "granted"),
+        (opening(opens_of(), opening=OPENING), granted(opens_of()), "granted"),
+        (opening(opens_of(), opening=opening_of(opens_of(nonce=b"another nonce 16"))), granted(opens_of()), "granted"),
+        (opening(opens_of()), OWNER, "owner"),
+        (opening(opens_of()), BEN, "owner"),
+        (opening(opens_of(), recap=True), granted(opens_of()), "terms"),
+        (opening(opens_of(), gives=grants.given(encode(opens_of()), opens_of(), "cd")), granted(opens_of()), "names"),
+        # Nobody shows a grant in the place of the person's signature.
+        (opening(opens_of(), gives=None), OWNER, "granted"),
+    ],
+)
+def test_nobody_opens_a_room_by_the_grant_of_another(command: c.OpenRoom, by: Agent, what: str) -> None:
+    with refused("statement_refused") as refusal:
+        RoomDriver().run(command, by)
+    assert refusal.value.details["what"] == what
+
+
+@drawn(st.integers(0, 50), st.integers(0, 50), st.integers(1, MAX_GRANTED), st.integers(0, MAX_GRANTED))
+def test_rooms_are_opened_before_a_grant_is_over_and_no_more_than_it_says(
+    at: int, until: int, rooms: int, others: int
+) -> None:
+    grant = opens_of(not_after=Millis(until), opens=replace(MAY_OPEN, rooms=rooms))
+    assert (opened_beyond(grant, Millis(at), others) is None) == (at < until and others < rooms)
+
+
+def test_no_room_is_opened_once_a_grant_is_over() -> None:
+    grant = opens_of(not_after=Millis(1))
+    assert outcome(lambda: RoomDriver().run(opening(grant), granted(grant))) == "token_invalid"
+
+
+@pytest.mark.parametrize(("statement", "field"), [(opening_of(opens_of()), "granted"), (opens_of(), "opens")])
+def test_an_older_reader_refuses_what_it_does_not_know_and_reads_what_it_knew(
+    statement: Opening | Grant, field: str
+) -> None:
+    fields = [each for each in msgspec.structs.fields(type(statement)) if each.name != field]
+    older = msgspec.defstruct(
+        "Older",
+        [(each.name, each.type, each.default) if not each.required else (each.name, each.type) for each in fields],
+        kw_only=True,
+        forbid_unknown_fields=True,
+    )
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.msgpack.decode(encode(statement), type=older)
+    known = replace(statement, **{field: msgspec.UNSET})
+    read = msgspec.msgpack.decode(encode(known), type=older)
+    assert msgspec.msgpack.encode(read) == encode(known)

@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from parlerd.core.grants import agent_of, digest_of
-from parlerd.core.statements import Grant, check
+from parlerd.core.statements import Grant, MayOpen, check
 from parlerd.engine import granting
 from parlerd.identity import tokens
 from parlerd.identity.signatures import verify
@@ -38,6 +38,22 @@ def test_the_person_signs_a_grant_for_one_name_and_the_relay_is_told_no_token(tm
             for store in (at.relay.store, at.ann.world.store):
                 assert minted.token.encode() not in repr(store.__dict__).encode()
             assert minted.info.label == "nightly"
+
+    run(main)
+
+
+def test_a_grant_to_open_rooms_says_how_many_and_whose_they_are(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with meeting(tmp_path) as at:
+            minted = await at.mints(access=("read", "post"), opens=3)
+            assert minted.token.startswith("ah_")
+            grant = check((await at.shown()).grant, Grant)
+            assert grant.scopes == ("read", "post", "open")
+            assert grant.opens == MayOpen(rooms=3, owner=at.alice_id(), handle="alice")
+            token = at.token()
+            assert (token.kind, token.rooms, token.opens, token.opened) == ("ah", (at.room,), 3, 0)
+            too_many = t.MintToken(room=at.room, opens=32)
+            assert (await at.alice.refused("token.mint", too_many)).code == "invalid_param"
 
     run(main)
 

@@ -14,10 +14,11 @@ from parlerd.core import events as e
 from parlerd.core.envelope import TextPart
 from parlerd.core.errors import Refused
 from parlerd.core.model import MAX_PENDING_PER_KEY, AgentId, By, HomeId, MessageId, Millis, PrincipalId, RoomId
-from parlerd.core.statements import Grant
+from parlerd.core.statements import Grant, MayOpen, encode
 from parlerd.core.tokens import Token
 from parlerd.engine import granting
 from parlerd.engine.authors import Place
+from parlerd.engine.engine import Engine
 from parlerd.engine.granting import HomeAuthor
 from parlerd.identity import tokens
 from parlerd.identity.receipt_checks import check
@@ -660,5 +661,335 @@ def test_whoever_is_not_asked_about_any_more_leaves_nothing_at_the_relay(tmp_pat
                 more = await at.web.ask("POST /v1/joins", {"name": f"more-{number}"}, token=minted.token)
                 assert more.code == "too_many_pending"
             assert set(at.engine.desk.rooms.home.aggregate.state.agents) == kept
+
+    run(main)
+
+
+# -- rooms that are opened with a token --------------------------------------------------------------------------
+
+
+async def opens(at: Meeting, token: str, name: str, **rest: Any) -> Answer:
+    """A program opens a room at the relay."""
+    return await at.web.ask("POST /v1/rooms", {"name": name, **rest}, token=token)
+
+
+async def members_of(engine: Engine, room: str) -> dict[str, str]:
+    state = (await (await engine.rooms.get(RoomId(room))).quiet()).state
+    return {member.handle: member.agent for member in state.members.values() if member.present}
+
+
+def test_a_token_opens_rooms_at_a_relay_and_they_are_the_persons(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with meeting(tmp_path) as at:
+            minted = await at.mints(opens=2)
+            assert (minted.info.kind, minted.info.opens, minted.info.opens_left) == ("ah", 2, 2)
+            opened = await opens(at, minted.token, "build")
+            assert opened.status == 201, opened.document
+            room = opened.document["room"]
+            assert (opened.document["key"], opened.document["approval"]) == (None, True)
+            said = await at.web.ask(f"POST /v1/rooms/{room}/messages", {"text": "begun"}, token=minted.token)
+            assert said.status == 201, said.document
+            await settle()
+            # The person's own daemon follows it at once, as the owner's.
+            assert await members_of(at.engine, room) == {"alice": at.alice_id(), "ci": at.agent()}
+            assert await members_of(at.ann_served.engine, room) == {"alice": at.alice_id(), "ci": at.agent()}
+            page = await at.alice.recv(room=room)
+            assert [(each.author.name, each.text, each.verified) for each in page.messages] == [("ci", "begun", "home")]
+            for engine in (at.ann_served.engine, at.engine):
+                state = (await (await engine.rooms.get(RoomId(room))).quiet()).state
+                assert (state.name, state.owner_principal) == ("build", at.ann.keys.principal)
+                assert (state.lifecycle.approval, state.approver, dict(state.keys)) == (True, "person", {})
+            # What was said in it has a receipt that shows by whose leave.
+            fact = said.document["receipt"]["fact"]
+            given = await at.alice.ask("receipt.get", t.GetReceipt(id=fact, proof=True), t.ReceiptGiven)
+            found = check(msgspec.json.encode(given), {at.relay.keys.id})
+            assert (found.verdict, found.is_proved, found.is_authored) == ("valid", True, False)
+            # In which session the owner is stays as it was.
+            assert (await at.alice.whoami()).active == at.room
+            listed = (await at.alice.ask("token.list", t.ListTokens(), t.TokenList)).tokens
+            assert [(each.opens_left, each.rooms) for each in listed] == [(1, [at.room, room])]
+
+    run(main)
+
+
+def test_a_token_opens_as_many_rooms_at_a_relay_as_the_person_signed_and_a_retry_none(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with meeting(tmp_path) as at:
+            minted = await at.mints(opens=2)
+            first = await at.web.ask("POST /v1/rooms", {"name": "one"}, token=minted.token, headers=KEY)
+            again = await at.web.ask("POST /v1/rooms", {"name": "one"}, token=minted.token, headers=KEY)
+            assert (first.status, first.document["replayed"]) == (201, False)
+            assert (again.document["room"], again.document["replayed"]) == (first.document["room"], True)
+            other = await at.web.ask("POST /v1/rooms", {"name": "other"}, token=minted.token, headers=KEY)
+            assert other.code == "idempotency_conflict"
+            # What is made of the token opens some of the same number, and so does the one that takes its place.
+            rest = {"access": ["read", "post", "open"], "opens": 1}
+            assert (await at.web.ask("POST /v1/tokens", rest, token=minted.token)).code == "not_permitted"
+            rotated = await at.web.ask("POST /v1/tokens/rotate", token=minted.token)
+            assert (await opens(at, rotated.document["token"], "two")).status == 201
+            assert (await opens(at, rotated.document["token"], "three")).code == "token_used_up"
+            await settle()
+            assert {room.name for room in await at.alice.rooms()} == {"auth-redesign", "one", "two"}
+
+    run(main)
+
+
+def test_the_person_decides_puts_out_and_closes_in_a_room_that_a_token_opened(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with meeting(tmp_path) as at:
+            minted = await at.mints(opens=1)
+            room = (await opens(at, minted.token, "build")).document["room"]
+            await settle()
+            invited = await at.alice.ask("room.invite", t.Invite(room=room), t.Invited)
+            waits = await at.bob.join(invited.code)
+            assert waits.status == "pending"
+            await (await at.ann_served.person()).approve("bob", join_code=waits.join_code)
+            await at.bob.come_in(invited.code)
+            line = f"POST /v1/rooms/{room}/messages"
+            assert (await at.web.ask(line, {"text": "begun"}, token=minted.token)).status == 201
+            await settle()
+            # Another person's daemon finds the same in the room's opening.
+            page = await at.bob.recv(room=room)
+            assert [(each.text, each.verified) for each in page.messages] == [("begun", "home")]
+            await at.alice.ask("room.kick", t.KickMember(agent="ci", room=room), t.MemberGone)
+            assert (await at.web.ask(line, {"text": "still here"}, token=minted.token)).code == "no_such_room"
+            assert (await at.says(minted.token, "in the first room")).status == 201
+            await at.alice.close(room)
+            assert (await at.bob.refused("message.send", t.Send(text="x", room=room))).code == "room_closed"
+
+    run(main)
+
+
+def test_a_token_that_is_revoked_opens_no_more_and_its_agent_is_in_no_room(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with meeting(tmp_path) as at:
+            minted = await at.mints(opens=2)
+            room = (await opens(at, minted.token, "build")).document["room"]
+            await settle()
+            await at.revokes(minted.info.id)
+            assert (await opens(at, minted.token, "more")).code == "token_invalid"
+            for each in (room, at.room):
+                for engine in (at.engine, at.ann_served.engine):
+                    assert "ci" not in await members_of(engine, each)
+            assert list(at.engine.desk.rooms.home.aggregate.tokens.all()) == []
+
+    run(main)
+
+
+def test_a_token_is_revoked_also_where_the_first_of_its_rooms_was_deleted(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with meeting(tmp_path) as at:
+            minted = await at.mints(opens=2)
+            room = (await opens(at, minted.token, "build")).document["room"]
+            await settle()
+            person = await at.ann_served.person()
+            await person.ask("room.delete", t.DeleteRoom(room=at.room, confirmed=True), t.DeletedRoom)
+            await at.revokes(minted.info.id)
+            assert (await opens(at, minted.token, "more")).code == "token_invalid"
+            assert "ci" not in await members_of(at.engine, room)
+
+    run(main)
+
+
+def test_a_room_that_was_opened_while_the_person_was_away_is_theirs_when_they_come_back(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with meeting(tmp_path) as at:
+            minted = await at.mints(opens=1)
+            at.wires.cut()
+            await settle()
+            room = (await opens(at, minted.token, "build")).document["room"]
+            at.wires.mend()
+            await trio.sleep(120)
+            await at.alice.recv(wait=1)
+            assert room in [each.room for each in await at.alice.rooms()]
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"context": "begun"}, "invalid_param"),
+        ({"approval": False}, "invalid_param"),
+        ({"preapprove": ["U" + "A" * 55]}, "invalid_param"),
+        ({"approver": "agent"}, "invalid_param"),
+        ({"ttl_ms": 60_000}, "invalid_param"),
+        ({"max_uses": 1}, "invalid_param"),
+        ({"home": "elsewhere"}, "home_not_trusted"),
+    ],
+)
+def test_what_the_person_did_not_sign_no_room_at_a_relay_is_opened_with(
+    body: dict[str, Any], code: str, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        async with meeting(tmp_path) as at:
+            minted = await at.mints(opens=1)
+            refused = await opens(at, minted.token, "build", **body)
+            assert refused.code == code, refused.document
+            assert (await opens(at, minted.token, "build")).status == 201
+
+    run(main)
+
+
+def test_a_token_at_a_relay_that_is_for_no_rooms_opens_none(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with meeting(tmp_path) as at:
+            assert (await opens(at, (await at.mints()).token, "build")).code == "not_permitted"
+            params = t.MintToken(room=at.room, access=("read", "open"))
+            assert (await at.alice.refused("token.mint", params)).code == "invalid_param"
+            # With the room's own door it is as before: this machine's agent opens them.
+            here = await at.alice.ask("token.mint", t.MintToken(room=at.room, opens=1, here=True), t.MintedToken)
+            assert at.ann_served.engine.bearers.shown(here.token) is not None
+
+    run(main)
+
+
+def test_a_relay_that_opens_more_rooms_than_the_person_signed_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with meeting(tmp_path) as at:
+            minted = await at.mints(opens=1)
+            first = (await opens(at, minted.token, "one")).document["room"]
+            await settle()
+            monkeypatch.setattr("parlerd.core.tokens.Tokens.require_opening", lambda *about: None)
+            second = await opens(at, minted.token, "two")
+            assert second.status == 201
+            await settle()
+            assert {room.room for room in await at.alice.rooms()} == {at.room, first}
+            # And nothing else ends by it.
+            assert (await at.alice.send("goes on", room=first)).queued is False
+
+    run(main)
+
+
+async def for_bob(at: Meeting) -> t.GrantAtRoom:
+    """A grant for rooms that Ann signed, and that names an agent of Ben's as their owner."""
+    agents = at.ben_served.engine.desk.rooms.home.aggregate.state.agents
+    bob = next(id for id, record in agents.items() if record.name == "bob")
+    body = encode(
+        Grant(
+            home=at.relay.keys.id,
+            rooms=(RoomId(at.room),),
+            principal=at.ann.keys.principal,
+            names=("ci",),
+            scopes=("read", "post", "open"),
+            not_after=Millis(at.relay.clock.now() + 60_000),
+            opens=MayOpen(rooms=1, owner=bob, handle="bob"),
+            nonce=bytes(16),
+        )
+    )
+    signature = at.ann.keys.sign(at.ann.keys.principal, "parler/grant", body)
+    digest = tokens.digest_of(FOR_BOB)
+    return t.GrantAtRoom(room=at.room, grant=body, grant_signature=signature, name="ci", token=digest)
+
+
+FOR_BOB = tokens.made_of(bytes(32), "ah")
+
+
+@pytest.mark.parametrize("lies", [False, True])
+def test_nobody_makes_another_persons_agent_the_owner_of_a_room(
+    lies: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with meeting(tmp_path) as at:
+            ann = await link(at)
+            if not lies:
+                assert (await ann.refused("link.grant", await for_bob(at))).code == "not_permitted"
+                return
+            monkeypatch.setattr("parlerd.engine.granting.require_attached", lambda *about: None)
+            await ann.ask("link.grant", await for_bob(at), t.GrantedAtRoom)
+            assert (await opens(at, FOR_BOB, "trap")).status == 201
+            await settle()
+            # Ben's daemon takes no such room in, whatever the relay says.
+            assert [room.room for room in await at.bob.rooms()] == [at.room]
+            assert (await at.bob.send("goes on")).queued is False
+
+    run(main)
+
+
+def test_a_room_that_a_program_opens_becomes_nobodys_session(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with meeting(tmp_path) as at:
+            carol = await at.ann_served.agent("carol")
+            team = await carol.open("team")
+            minted = await carol.ask("token.mint", t.MintToken(room=team.room, name="cd", opens=1), t.MintedToken)
+            await carol.close(team.room)
+            before = (await carol.whoami()).active
+            opened = await opens(at, minted.token, "build")
+            assert opened.status == 201, opened.document
+            await settle()
+            assert opened.document["room"] in [room.room for room in await carol.rooms()]
+            assert (await carol.whoami()).active == before
+
+    run(main)
+
+
+def test_a_relay_that_died_before_it_opened_the_room_opens_it_when_it_is_asked_again(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with meeting(tmp_path) as at:
+            minted = await at.mints(opens=1)
+            with pytest.MonkeyPatch.context() as patch:
+
+                async def dies(*about: object) -> None:
+                    raise Refused("home_unreachable")
+
+                patch.setattr("parlerd.engine.rooms.Rooms.create", dies)
+                failed = await at.web.ask("POST /v1/rooms", {"name": "build"}, token=minted.token, headers=KEY)
+                assert failed.code == "home_unreachable"
+        async with at.relay.serving() as engine, at.ann.serving() as ann, over_relay(engine) as web:
+            # It was counted, and is the same room: nothing in its opening is drawn.
+            opened = await web.ask("POST /v1/rooms", {"name": "build"}, token=minted.token, headers=KEY)
+            assert opened.status == 201, opened.document
+            assert (await web.ask("POST /v1/rooms", {"name": "more"}, token=minted.token)).code == "token_used_up"
+            alice = await ann.agent("alice")
+            await alice.recv(wait=60)
+            assert opened.document["room"] in [room.room for room in await alice.rooms()]
+
+    run(main)
+
+
+def test_after_a_restart_a_reader_still_counts_the_rooms_of_a_grant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with meeting(tmp_path) as at:
+            minted = await at.mints(opens=1)
+            first = (await opens(at, minted.token, "one")).document["room"]
+            await settle()
+        monkeypatch.setattr("parlerd.core.tokens.Tokens.require_opening", lambda *about: None)
+        async with at.relay.serving() as engine, at.ann.serving() as ann, over_relay(engine) as web:
+            alice = await ann.agent("alice")
+            await alice.recv(wait=60)
+            second = await web.ask("POST /v1/rooms", {"name": "two"}, token=minted.token)
+            assert second.status == 201, second.document
+            await settle()
+            assert {room.room for room in await alice.rooms()} == {at.room, first}
+
+    run(main)
+
+
+def test_a_relay_that_says_of_other_rooms_that_they_were_opened_for_an_agent_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with meeting(tmp_path) as at:
+            other = await at.bob.open("of another")
+            told: list[object] = []
+
+            async def lies(self: object, stream: object) -> list[t.LinkItem]:
+                await trio.lowlevel.checkpoint()
+                if stream in told:
+                    return []
+                told.append(stream)
+                named = (other.room, "r_" + "a" * 32, "home", "", at.room)
+                return [t.LinkItem(room=room, opened=[at.alice_id()]) for room in named]
+
+            monkeypatch.setattr("parlerd.engine.following.Following._awaits", lies)
+            await at.bob.send("wakes each stream", room=at.room)
+            await trio.sleep(30)
+            assert len(told) == 2
+            assert [room.room for room in await at.alice.rooms()] == [at.room]
+            assert (await at.alice.send("goes on")).queued is False
 
     run(main)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import trio
@@ -20,13 +21,12 @@ from tests.support.doors import NOW
 from tests.support.fake_network import FakeNetwork
 
 
-def test_the_relays_key_signs_an_envelope_for_one_purpose(tmp_path: Path) -> None:
+@pytest.mark.parametrize("domain", get_args(Domain))
+def test_the_relays_key_signs_an_envelope_and_an_opening_for_one_purpose_each(domain: Domain, tmp_path: Path) -> None:
     keys = RelayKeys(tmp_path / "keys")
-    signature = Voice(keys).admit(b"an envelope")
-    assert verify(keys.id, "parler/admitted", b"an envelope", signature)
-    others: tuple[Domain, ...] = ("parler/message", "parler/auth", "parler/gated", "parler/grant", "parler/decision")
-    for domain in others:
-        assert not verify(keys.id, domain, b"an envelope", signature)
+    voice = Voice(keys)
+    assert verify(keys.id, domain, b"bytes", voice.admit(b"bytes")) is (domain == "parler/admitted")
+    assert verify(keys.id, domain, b"bytes", voice.admit_room(b"bytes")) is (domain == "parler/opened")
 
 
 def test_a_relay_that_stands_nowhere_answers_nowhere_and_then_where_it_stands(tmp_path: Path) -> None:

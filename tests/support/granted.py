@@ -47,6 +47,10 @@ class Meeting:
     async def says(self, token: str, text: str, **rest: Any) -> Answer:
         return await self.web.ask(f"POST /v1/rooms/{self.room}/messages", {"text": text, **rest}, token=token)
 
+    def alice_id(self) -> AgentId:
+        agents = self.ann_served.engine.desk.rooms.home.aggregate.state.agents
+        return next(id for id, record in agents.items() if record.name == "alice")
+
     def token(self) -> Token:
         """The newest token that the relay knows."""
         return list(self.engine.desk.rooms.home.aggregate.tokens.all())[-1]

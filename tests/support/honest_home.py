@@ -22,10 +22,12 @@ from parlerd.core.messages import audience_key
 from parlerd.core.model import AgentId, By, HomeId, MessageId, Millis, PrincipalId, RequestId, RoomId
 from parlerd.core.public_line import first_line, next_line
 from parlerd.core.statements import (
+    ByGrant,
     DecisionStatement,
     Grant,
     KeyTerms,
     KnockStatement,
+    MayOpen,
     Opening,
     Title,
     encode,
@@ -38,7 +40,7 @@ from parlerd.operations import types as t
 RELAY_KEY: Final = SigningKey("relay", bytes([9]) * 32)
 RELAY: Final = HomeId(RELAY_KEY.id)
 START: Final = 1_700_000_000_000
-S = TypeVar("S", t.MemberEntry, t.RequestEntry, t.LinkMessage, Envelope)
+S = TypeVar("S", t.MemberEntry, t.RequestEntry, t.LinkMessage, Envelope, Opening)
 
 
 class Party:
@@ -96,12 +98,26 @@ class Asked:
     entry: t.RequestEntry
 
 
+@dataclass(frozen=True)
+class Within:
+    """A room that an agent without a key opens within a grant of the owner's person; an honest home has no other fields
+    in the `grant` and the `opening`, and has nobody else sign either, for anything else."""
+
+    name: str = "ci"
+    grant: Mapping[str, object] = field(default_factory=dict)
+    opening: Mapping[str, object] = field(default_factory=dict)
+    granted_by: SigningKey | None = None
+    opened_by: SigningKey = RELAY_KEY
+    domain: Domain = "parler/opened"
+
+
 @dataclass
 class HonestHome:
-    """One room of a relay, opened by `owner` with a gated key and one that lets in."""
+    """One room of a relay, opened by `owner` with a gated key and one that lets in, or `within` a grant."""
 
     owner: Party = field(default_factory=lambda: ANN)
     history: str = "full"
+    within: Within | None = None
     log: list[Said | Moved | Asked] = field(default_factory=list)
     threads: dict[tuple[AgentId, str], tuple[int, bytes]] = field(default_factory=dict)
     members: dict[AgentId, t.MemberEntry] = field(default_factory=dict)
@@ -124,14 +140,40 @@ class HonestHome:
             nonce=bytes(16),
         )
         self.title = title
-        self.opening = encode(opening)
-        self.opening_signature = self.owner.person.sign("parler/opening", self.opening)
+        granted = {}
+        if self.within is None:
+            self.opening = encode(opening)
+            self.opening_signature = self.owner.person.sign("parler/opening", self.opening)
+        else:
+            grant = self._grant_to_open(self.within)
+            signer = self.within.granted_by or self.owner.person
+            by_grant = ByGrant(grant=grant, signature=signer.sign("parler/grant", grant))
+            granted = {"grant": grant, "grant_signature": by_grant.signature}
+            self.opener = Granted(self.within.name, agent_of(digest_of(grant), self.within.name), self.owner)
+            opening = msgspec.structs.replace(opening, host="", granted=by_grant)
+            self.opening = encode(_replace(opening, **self.within.opening))
+            self.opening_signature = self.within.opened_by.sign(self.within.domain, self.opening)
         self.room = RoomId(room_id_of(self.opening))
         self.line = [first_line(self.room, RELAY)]
         """The public line at each number."""
         self.gated = self._terms("k_gated", gated=True)
         self.open = self._terms("k_open", gated=False)
         self._move(self.owner, self._entry(self.owner))
+        if self.within is not None:
+            self._move(self.opener, _replace(self._entry(self.opener, **granted), granted_as=self.within.name))
+
+    def _grant_to_open(self, within: Within) -> bytes:
+        fields: dict[str, object] = {
+            "home": RELAY,
+            "rooms": ("r_team",),
+            "principal": self.owner.principal,
+            "names": (within.name,),
+            "scopes": ("read", "post", "open"),
+            "not_after": Millis(START + 10**9),
+            "opens": MayOpen(rooms=2, owner=self.owner.agent, handle=self.owner.name),
+            "nonce": bytes(16),
+        }
+        return encode(Grant(**{**fields, **within.grant}))  # type: ignore[arg-type]
 
     # -- what happens --------------------------------------------------------------------------------------
 

@@ -136,6 +136,9 @@ class RelayKeys(NamedKeys):
     def admit(self, body: bytes) -> bytes:
         return self._own.sign("parler/admitted", body)
 
+    def admit_room(self, body: bytes) -> bytes:
+        return self._own.sign("parler/opened", body)
+
     def sign(self, id: str, domain: Domain, data: bytes) -> bytes:
         assert id == self._own.id
         return self._own.sign(domain, data)

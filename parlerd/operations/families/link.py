@@ -327,7 +327,8 @@ class LinkItem(Result, frozen=True, kw_only=True):
     the step was made.
 
     With `awaits` the room need not be followed, and nothing else is in the item: it is a direct room that waits for
-    these attached agents, which are not in it (`link.find`)."""
+    these attached agents, which are not in it (`link.find`). With `opened` it is so as well: another agent of the
+    person's opened the room, which these attached agents own."""
 
     room: str
     card: Card | None = None
@@ -339,6 +340,7 @@ class LinkItem(Result, frozen=True, kw_only=True):
     erased: list[ErasedAtRoom] = []
     """Which words are gone, whatever was told of these messages before."""
     awaits: list[str] = []
+    opened: list[str] = []
     level: bool = False
     gone: bool = False
     deleted: bool = False
@@ -1184,6 +1186,7 @@ FAMILY: Final = Family(
                 "not_owner",
                 "room_closed",
                 "statement_refused",
+                "not_permitted",
                 "invalid_name",
                 "too_many_tokens",
                 "throttled",

@@ -71,7 +71,8 @@ class OpenedSession(Result, frozen=True, kw_only=True):
     """`line` is what a person says to an agent in any connected host. `join_command` is for a shell, and `mcp_command`
     for a machine on which no agent host is connected. A retry is given the same key again; all four are null for a key
     of an earlier version, of which nothing was kept. `connect_command` adds the relay that the session lives on, on a
-    machine that does not know it; null for a session of this machine. `you` is the handle of whoever opened it."""
+    machine that does not know it; null for a session of this machine. A room that is opened at a relay with a token has
+    no key yet: `expires` is 0. `you` is the handle of whoever opened it."""
 
     room: str
     name: str

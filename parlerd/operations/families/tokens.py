@@ -33,7 +33,8 @@ class MintToken(Params, frozen=True, kw_only=True):
     long as it lets in. In a room of another person that one decides on each, where the invite asks.
 
     With it so many rooms may be opened as `opens` says, which are its rooms from then on, beside those that are named
-    here, if any. It is for `open` then, too.
+    here, if any. It is for `open` then, too. With one room of a relay they are opened there, with nobody in them but
+    that agent and the one that mints, which owns them.
 
     In a room of a relay it acts there, as a new agent for which the relay speaks; `name` is what that one is called,
     and else it is called like the agent that mints. One that joins lets the relay speak for so many, 64 at most. With
