@@ -101,3 +101,34 @@ def test_programs_come_to_a_relay_with_one_token_and_the_person_decides_about_ea
     assert [each.asks("GET /v1/me")[0] for each in (door, program)] == [401, 401]
     for one in (team.ann, team.ben):
         assert "Everything is in order." in one.runs("doctor").stdout
+
+
+def test_a_program_opens_a_room_at_a_relay_and_the_room_is_the_persons(team: Team) -> None:
+    room = met(team)["room"]
+    minted = team.ann.asks("--as", "alice", "token", "mint", "--room", room, "--name", "ci", "--opens", "1")
+    assert minted["token"].startswith("ah_")
+    program = Program(minted)
+    status, opened = program.asks("POST /v1/rooms", {"name": "nightly"})
+    assert (status, opened["name"]) == (201, "nightly"), opened
+    status, refused = program.asks("POST /v1/rooms", {"name": "another"})
+    assert (status, refused["error"]["code"]) == (403, "token_used_up"), refused
+    assert program.asks(f"POST /v1/rooms/{opened['room']}/messages", {"text": "built 44"})[0] == 201
+    assert program.asks(f"PUT /v1/rooms/{opened['room']}/state", {"key": "phase", "value": "done"})[0] == 201
+    # The person's own agent owns it: that agent is told, reads, and lets others in.
+    until(
+        lambda: next(
+            (each for each in team.ann.asks("--as", "alice", "rooms")["rooms"] if each["name"] == "nightly"), None
+        ),
+        "room of the program",
+    )
+    page = team.ann.asks("--as", "alice", "recv", "--room", "nightly", "--since", "0")
+    [message] = [each for each in page["messages"] if each["text"] == "built 44"]
+    assert (message["verified"], message["author"]["name"]) == ("home", "ci")
+    team.ann.asks("--as", "alice", "send", "well done", "--room", "nightly")
+    status, page = program.asks(f"GET /v1/rooms/{opened['room']}/messages?wait_ms=20000")
+    assert "well done" in texts(page)
+    # The relay's own record holds what its database wants of each fact, and what was signed.
+    team.ann.asks("--as", "alice", "token", "revoke", minted["info"]["id"])
+    assert program.asks("GET /v1/me")[0] == 401
+    assert "Everything is in order." in team.ann.runs("doctor").stdout
+    assert "Sound" in team.ann.runs("audit").stdout
