@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from typing import Any
 
 import pytest
 
+import parlerd
 from tests.support.packaged import NEWER, Environment, Machine
 from tests.support.processes import until
 from tests.support.team import free_port, skip_below_an_agent_host
@@ -53,6 +55,20 @@ class Relay:
             child.terminate()
             child.communicate(timeout=60)
 
+    def refuses(self) -> str:
+        """What the relay says that does not start."""
+        ran = self._ask(*self._words)
+        assert ran.returncode != 0
+        return ran.stderr + ran.stdout
+
+    def restores(self) -> None:
+        """Put the newest copy that an upgrade made in the place of the store, as the page says."""
+        folder = self._volume / "parler" / "relay"
+        newest = max((folder / "backups").glob("*.db"))
+        for file in folder.glob("parler.db*"):
+            file.unlink()
+        shutil.copy(newest, folder / "parler.db")
+
     def secret(self) -> str:
         return (self._volume / "parler" / "relay" / "join-secret").read_text()
 
@@ -87,8 +103,8 @@ def relay(machine: Machine, packages: Path) -> Relay:
     return one
 
 
-def test_two_people_meet_on_it_and_go_on_after_an_upgrade_with_the_same_folder(
-    relay: Relay, machine: Machine, newer: Path, tmp_path: Path
+def test_two_people_meet_on_it_and_go_on_after_an_upgrade_and_a_way_back_with_the_same_folder(
+    relay: Relay, machine: Machine, packages: Path, newer: Path, tmp_path: Path
 ) -> None:
     parler = [relay.environment.bin / "parler"]
 
@@ -114,3 +130,20 @@ def test_two_people_meet_on_it_and_go_on_after_an_upgrade_with_the_same_folder(
         assert status["version"] == NEWER
         person("ben", "send", "still here")
         assert "still here" in [each["text"] for each in person("ann", "recv", "--wait", "20")["messages"]]
+
+    # Back again: the older relay refuses the store of the newer one, and the backup that the upgrade made is its own.
+    (wheel,) = packages.glob("*.whl")
+    relay.environment.installs(wheel)
+    assert NEWER in relay.refuses()
+    relay.restores()
+    with relay.runs() as status:
+        assert status["version"] == parlerd.__version__
+
+        def is_told() -> bool:
+            return "relay_rolled_back" in json.dumps(person("ann", "rooms"))
+
+        # What was said after the upgrade is gone at the relay: whoever opened the room lets it go on.
+        until(is_told, "that the relay holds less than it told")
+        person("ann", "room", "rewind", opened["room"], "--yes")
+        until(lambda: person("ben", "send", "once more").get("seq"), "the room that goes on")
+        assert "once more" in [each["text"] for each in person("ann", "recv", "--wait", "20")["messages"]]
