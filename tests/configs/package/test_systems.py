@@ -34,6 +34,16 @@ def test_the_image_is_built_as_builders_of_images_ask(tmp_path: Path) -> None:
     assert "\nHEALTHCHECK " in text
 
 
+def test_compose_takes_its_file_and_nothing_that_it_does_not_know(tmp_path: Path) -> None:
+    put(tmp_path / "relay", systems.relay(about(), WHEEL))
+    file = tmp_path / "relay" / "compose.yaml"
+    said = checked("docker-compose", "-f", file, "config", without="docker-compose is not here")
+    assert "read_only: true" in said
+    file.write_text(file.read_text().replace("read_only:", "read_onli:"))
+    with pytest.raises(AssertionError, match="read_onli"):
+        checked("docker-compose", "-f", file, "config", without="docker-compose is not here")
+
+
 def test_the_unit_is_one_that_systemd_reads(tmp_path: Path) -> None:
     unit = systems.relay(about(), WHEEL)["parler-relay.service"]
     program = tmp_path / "parler"

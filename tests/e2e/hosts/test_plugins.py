@@ -85,7 +85,7 @@ def reads(somebody: Somebody, driver: Driver) -> Block:
     return calls("exec_command", cmd=f"cat {file}")
 
 
-@pytest.mark.parametrize("driver", [CLAUDE, CODEX], ids=lambda driver: driver.program)
+@pytest.mark.parametrize("driver", [CLAUDE, CODEX, GEMINI, QWEN, COPILOT], ids=lambda driver: driver.program)
 def test_connect_adds_nothing_beside_a_plugin_of_any_version_until_it_is_taken_out(
     somebody: Somebody, driver: Driver
 ) -> None:
@@ -99,11 +99,13 @@ def test_connect_adds_nothing_beside_a_plugin_of_any_version_until_it_is_taken_o
         named = [each for each in somebody.asks("doctor")["checks"] if "as the plugin" in each["detail"]]
         assert [(each["name"], each["ok"]) for each in named] == [(host.name, True)]
         sandbox = Sandbox(somebody, driver.program)
-        assert about().version in sandbox.asks("plugin", "list")
+        asks = driver in (GEMINI, QWEN)
+        listed = ("extensions" if asks else "plugin", "list")
+        assert about().version in sandbox.asks(*listed)
         # Another version comes as another folder in the same place: taken out, and added again.
         unplug(sandbox)
-        plug(sandbox, version=NEWER)
-        assert NEWER in sandbox.asks("plugin", "list")
+        plug(sandbox, "y\n" if asks else "", version=NEWER)
+        assert NEWER in sandbox.asks(*listed)
         unplug(sandbox)
         (outcome,) = somebody.asks("connect", host.id)["hosts"]
         assert outcome["status"] == "added"

@@ -89,4 +89,5 @@ def test_a_client_of_the_registry_starts_the_package_as_the_entry_says(offered: 
     command = [package["runtimeHint"], f"{package['identifier']}@{package['version']}", *words]
     with offered.window(*command, agent="ann") as ann:
         assert ann.server["name"] == "parler"
-        assert "KEY" in ann.call("parler_open_session", topic="auth", context="x").upper()
+    named = f"{package['identifier']}=={package['version']}"
+    offered.two_windows_talk([package["runtimeHint"], "--from", named, "parler"], *command)
