@@ -17,7 +17,7 @@ TESTS: Final = {
     "uv": "e2e/packages/test_python",
     "pipx": "e2e/packages/test_python",
     "pip": "e2e/packages/test_python",
-    "a checkout": "e2e/test_install",
+    "a checkout": "e2e/packages/test_python",
     "Docker": "e2e/packages/test_relay",
     "systemd": "e2e/packages/test_relay",
     "one user": "e2e/test_team",

@@ -33,6 +33,10 @@ from tests.support.reader import key_in
 
 NEWER: Final = "99.0.0"
 """A version to come, whose database has one table more."""
+NEWER_SCHEMA: Final = {
+    f"parlerd/store/schema/{shipped_schema().version + 1}.sql": "CREATE TABLE yet_to_come (x INTEGER) STRICT;\n"
+}
+"""The file that it has beside those of today."""
 LIMIT_S: Final = 240.0
 """For one installation. With an empty cache it takes twenty seconds."""
 _TRIES: Final = 3
@@ -44,8 +48,7 @@ _INDEX: Final = re.compile(r"(?i)(PIP|UV|SSL|REQUESTS)_|.*_PROXY$")
 def built(shared: Path, version: str = "") -> Path:
     """The folder of all packages of this version, or of `NEWER`; made by whoever comes first."""
     folder = shared / f"packages-{version or 'now'}"
-    schema = f"parlerd/store/schema/{shipped_schema().version + 1}.sql"
-    more = {schema: "CREATE TABLE yet_to_come (x INTEGER) STRICT;\n"} if version else {}
+    more = NEWER_SCHEMA if version else {}
     with (shared / "packages.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "SHA256SUMS").exists():

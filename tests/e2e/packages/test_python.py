@@ -1,6 +1,7 @@
-"""The lines of the installing page for Python's tools, typed as they stand on an empty machine.
+"""The lines of the installing page for the program, typed as they stand on an empty machine.
 
-What Parler runs on comes from the package index; Parler itself comes from a folder, where the index will have it.
+What Parler runs on comes from the package index; Parler itself comes from a folder, where the index will have it, or
+from a repository.
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ from typing import Final
 import pytest
 
 import parlerd
-from tests.support.packaged import NEWER, Machine, needs_index
+from configs.package.about import with_version
+from configs.package.files import put
+from tests.support.packaged import NEWER, NEWER_SCHEMA, Machine, needs_index
 from tests.support.pages import ROOT, rows
 
 pytestmark = pytest.mark.e2e
 
 PAGE: Final = ROOT / "docs" / "installing.md"
 TOOLS: Final = ("uv", "pipx", "pip")
+CHECKOUT: Final = "a checkout"
 PARLER: Final = {"uv": ".local/bin/parler", "pipx": ".local/bin/parler", "pip": "parler-env/bin/parler"}
 """Where each of them puts the program, in HOME."""
 
@@ -30,7 +34,9 @@ KEPT_BY_TOOLS: Final = (".local/state/pipx/log/", ".local/share/pipx/venvs/.parl
 def ways() -> dict[str, list[str]]:
     """The lines of each tool: to install, to upgrade, to go back to an older version, to take out."""
     return {
-        row[0].strip("`"): [cell.strip("`") for cell in row[1:5]] for row in rows(PAGE) if row[0].strip("`") in TOOLS
+        row[0].strip("`"): [cell.strip("`") for cell in row[1:5]]
+        for row in rows(PAGE)
+        if row[0].strip("`") in (*TOOLS, CHECKOUT)
     }
 
 
@@ -40,6 +46,8 @@ class Installing:
     def __init__(self, tool: str, machine: Machine, packages: Path, newer: Path, folder: Path) -> None:
         needs_index()
         self.machine, self._newer = machine, newer
+        self.folder = machine.home
+        """Where the lines are typed."""
         self.install, self.upgrade, self.back, self.out = ways()[tool]
         self.links = folder / "links"
         self.links.mkdir()
@@ -52,7 +60,7 @@ class Installing:
 
     def types(self, line: str) -> None:
         """What a person types in a shell."""
-        self.machine.runs("sh", "-euc", line.replace("VERSION", parlerd.__version__))
+        self.machine.runs("sh", "-euc", line.replace("VERSION", parlerd.__version__), cwd=self.folder)
 
     def comes_out(self) -> None:
         """Let the version to come be there."""
@@ -66,10 +74,41 @@ class Installing:
         shutil.copy(wheel, self.links)
 
 
-@pytest.fixture(params=TOOLS)
+class FromCheckout(Installing):
+    """A machine with a checkout of a repository in which a newer version comes."""
+
+    def __init__(self, machine: Machine, folder: Path) -> None:
+        needs_index()
+        self.machine, self._origin, self.folder = machine, folder / "origin", folder / "checkout"
+        self.install, self.upgrade, self.back, self.out = ways()[CHECKOUT]
+        (machine.bin / "uv").symlink_to(Path(sys.executable).parent / "uv")
+        self.parler = machine.home / ".local/bin/parler"
+        shutil.copytree(ROOT, self._origin, ignore=shutil.ignore_patterns(".git", ".venv", "__pycache__", ".*_cache"))
+        self._git("init", "-q", "-b", "main")
+        self._commit("this version")
+        self._git("tag", f"v{parlerd.__version__}")
+        machine.runs("git", "clone", "-q", self._origin, self.folder)
+
+    def comes_out(self) -> None:
+        file = self._origin / "parlerd" / "__init__.py"
+        file.write_text(with_version(file.read_text(), NEWER))
+        put(self._origin, NEWER_SCHEMA)
+        self._commit("a newer version")
+
+    def _commit(self, subject: str) -> None:
+        self._git("add", "-A")
+        self._git("-c", "user.name=ann", "-c", "user.email=ann@example.org", "commit", "-qm", subject)
+
+    def _git(self, *words: str) -> None:
+        self.machine.runs("git", "-C", self._origin, *words)
+
+
+@pytest.fixture(params=(*TOOLS, CHECKOUT))
 def installing(
     request: pytest.FixtureRequest, machine: Machine, packages: Path, newer: Path, tmp_path: Path
 ) -> Installing:
+    if request.param == CHECKOUT:
+        return FromCheckout(machine, tmp_path)
     return Installing(request.param, machine, packages, newer, tmp_path)
 
 
