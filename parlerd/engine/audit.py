@@ -120,7 +120,7 @@ def is_signed(fact: NewFact, about: Audited | None, *, is_erased: bool = False) 
     may have them. A message need not be signed that says of an invocation what its home says (`core.invocations`), and
     no other one. In a room of this home only those words are ever erased that the room remembered, and those that a
     fact of the room says were too many: any other body that is missing was taken away by somebody, and the fact does
-    not pass. Nor does one that was done by no right, for no person, or by nobody where it was not the home itself. This
+    not pass. Nor does one that was done by no right, or for no person where it was not the home itself that acted. This
     takes 0.12 ms (measured).
     """
     event, body, signature = fact.header.event, fact.body, fact.signature or b""
@@ -162,8 +162,8 @@ def is_signed(fact: NewFact, about: Audited | None, *, is_erased: bool = False) 
 
 
 def _is_by_somebody(by: By) -> bool:
-    """Whether an agent acted, for a person, or the home itself did."""
-    return bool(by.principal) if by.actor else by.session == HOME_ROOM
+    """Whether an agent acted for a person, the person did without one, or the home did by itself."""
+    return bool(by.principal) or (not by.actor and by.session == HOME_ROOM)
 
 
 def _is_gated(author: AgentId, event: e.MessageGated, body: bytes) -> bool:

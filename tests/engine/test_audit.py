@@ -158,8 +158,8 @@ def test_a_message_that_is_not_what_its_author_signed_is_found(forged: str) -> N
 
 
 BY_NOBODY: dict[str, Callable[[NewFact], NewFact]] = {
-    "no actor": lambda fact: _by(fact, actor=AgentId(""), session="s"),
-    "no person": lambda fact: _by(fact, principal=PrincipalId("")),
+    "nobody": lambda fact: _by(fact, actor=AgentId(""), principal=PrincipalId(""), session="s"),
+    "no person": lambda fact: _by(fact, actor=fact.header.by.actor or AgentId("UX"), principal=PrincipalId("")),
     "no right": lambda fact: replace(fact, header=replace(fact.header, authority="")),
 }
 

@@ -207,6 +207,7 @@ def test_what_is_under_way_ends_with_the_agent(
             minted = await at.mints(days=1)
             stream = at.web.connect()
             await stream.begin(f"GET /v1/rooms/{at.room}/events", token=minted.token)
+            assert await stream.piece() == b":\n\n"
             assert b"event: hello" in await stream.piece()
             waits = at.web.connect()
             line = f"GET /v1/rooms/{at.room}/wait?condition=false"
@@ -464,6 +465,7 @@ def test_once_a_token_that_joins_is_over_nobody_comes_and_whoever_came_is_out(
             own = (await joins(at, minted.token)).document["token"]
             stream = at.web.connect()
             await stream.begin(f"GET /v1/rooms/{at.room}/events", token=own)
+            assert await stream.piece() == b":\n\n"
             assert b"event: hello" in await stream.piece()
             await settle()
             await ends(at, minted, own)
