@@ -18,14 +18,13 @@ import trio
 
 from parlerd.core import events as e
 from parlerd.core import topics
-from parlerd.core.errors import Refused
 from parlerd.core.model import BESIDE, AgentId, Position, key_label
 from parlerd.core.resolver import Resolver
 from parlerd.core.room import Room
 from parlerd.core.visibility import can_see
 from parlerd.engine import entries_shown as shown
 from parlerd.engine.crossing import Answer, Request
-from parlerd.engine.cursors import PART, cursor_of, place_of
+from parlerd.engine.cursors import PART, cursor_of, no_such_place, place_of
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.sight import Sight
@@ -79,7 +78,7 @@ class Changes:
             if place is None:
                 return self._answer(room, agent, _Page([], room.position, more=False))
             if place > room.position:
-                raise _no_cursor()
+                raise no_such_place("after")
             page = await self._page(room, resolver, _Wanted(scope, key), place, limit)
             place = page.upto
             return self._answer(room, agent, page) if page.changes or wait.over else None
@@ -115,7 +114,7 @@ class Changes:
     def _place(self, handle: RoomHandle, agent: AgentId, cursor: str) -> Position:
         place = place_of(self._desk.keys.cursor_key(), handle.room, agent, cursor)
         if place is None:
-            raise _no_cursor()
+            raise no_such_place("after")
         return place
 
 
@@ -131,8 +130,3 @@ def change_shown(room: Room, resolver: Resolver, fact: NewFact) -> t.StateChange
     ):
         return shown.change(room, resolver, fact.header, fact.body)
     return None
-
-
-def _no_cursor() -> Refused:
-    """For a text that is no place in this log, and for a place in a log that its home lost a part of."""
-    return Refused("invalid_param", "This room told you no such place. Begin again without one.", param="after")

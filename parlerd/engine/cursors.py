@@ -6,8 +6,8 @@ A bare position would say how much happens in the room that its reader may not s
 own key, for one reader of one room, and never twice in the same words: two cursors say nothing of each other. The tag
 keeps a reader from counting with a cursor that was changed a little.
 
-Pure. Not here: what is told from a place on (`changes`). Above: `changes`. Below: nothing. Invariant: whatever text a
-caller sends is a place that was told to it, or none.
+Pure. Not here: what is told from a place on (`changes`). Above: `changes`, `receipts`, `telling`, `streams`. Below: the
+core's errors. Invariant: whatever text a caller sends is a place that was told to it, or none.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import hashlib
 import hmac
 from typing import Final
 
+from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, Position, RoomId
 
 PART: Final = 8
@@ -45,6 +46,20 @@ def place_of(key: bytes, room: RoomId, reader: AgentId, cursor: str) -> Position
 def _digest(key: bytes, purpose: bytes, room: RoomId, reader: AgentId, data: bytes) -> bytes:
     about = b"\0".join((purpose, room.encode(), reader.encode(), data))
     return hashlib.blake2b(about, digest_size=PART, key=key).digest()
+
+
+def told_place(key: bytes, room: RoomId, reader: AgentId, cursor: str, end: Position, *, param: str) -> Position:
+    """The place in these words that was told to this reader, up to the `end` of the room's log. Raises
+    `Refused(invalid_param)` about `param`, as `no_such_place` says."""
+    place = place_of(key, room, reader, cursor)
+    if place is None or place > end:
+        raise no_such_place(param)
+    return place
+
+
+def no_such_place(param: str) -> Refused:
+    """For a text that is no place in this log, and for a place in a log that its home lost a part of."""
+    return Refused("invalid_param", "This room told you no such place. Begin again without one.", param=param)
 
 
 def _xor(one: bytes, other: bytes) -> bytes:

@@ -324,20 +324,11 @@ class Opening:
             require_person(self._desk, caller)
         idempotency_key = params.idempotency_key or desk.random.new("k")
         try:
-            wanted = Wanted(
-                operation="session.open",
-                idempotency_key=idempotency_key,
-                digest=input_digest(params),
-                kind="session",
-                name=slug(params.topic, fallback="session") if params.name is None else label(params.name),
-                is_exact=params.name is not None,
-                token=token,
-                topic=params.topic,
+            wanted = msgspec.structs.replace(
+                self._empty(params, idempotency_key, token),
                 recap=params.context,
-                home=home_for(desk, params.home),
                 approval=approval,
                 approver=params.approver,
-                history=params.history,
                 ref=desk.random.new("k"),
                 preapproved=tuple(dict.fromkeys(_agent_id(who) for who in params.preapprove)),
                 ttl_ms=Millis(params.ttl_ms or desk.settings.key_ttl_ms),
@@ -348,6 +339,25 @@ class Opening:
             # The idempotency key travels with the failure too, so that a retry can be the same request.
             error.details.setdefault("key", idempotency_key)
             raise
+
+    def _empty(self, params: t.OpenSession, idempotency_key: str, token: str) -> Wanted:
+        """The room that is asked for, with no words and no key, where nobody comes in unasked."""
+        return Wanted(
+            operation="session.open",
+            idempotency_key=idempotency_key,
+            digest=input_digest(params),
+            kind="session",
+            name=slug(params.topic, fallback="session") if params.name is None else label(params.name),
+            is_exact=params.name is not None,
+            token=token,
+            topic=params.topic,
+            home=home_for(self._desk, params.home),
+            approval=True,
+            history=params.history,
+            ref="",
+            ttl_ms=Millis(0),
+            max_uses=0,
+        )
 
     async def _open_within(self, caller: Caller, me: AgentRecord, params: t.OpenSession, token: str) -> t.OpenedSession:
         """Open a room at this relay for an agent without a key: empty, and nobody comes in unasked."""
@@ -366,22 +376,7 @@ class Opening:
             )
             raise Refused("invalid_param", said, param=param)
         idempotency_key = params.idempotency_key or desk.random.new("k")
-        wanted = Wanted(
-            operation="session.open",
-            idempotency_key=idempotency_key,
-            digest=input_digest(params),
-            kind="session",
-            name=slug(params.topic, fallback="session") if params.name is None else label(params.name),
-            is_exact=params.name is not None,
-            token=token,
-            topic=params.topic,
-            home=home_for(desk, params.home),
-            approval=True,
-            history=params.history,
-            ref="",
-            ttl_ms=Millis(0),
-            max_uses=0,
-        )
+        wanted = self._empty(params, idempotency_key, token)
         try:
             actor, replayed = await open_within(self._everywhere, caller, me, wanted, self._granting)
         except ParlerError as error:

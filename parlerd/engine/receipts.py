@@ -33,7 +33,7 @@ from parlerd.core.visibility import can_see
 from parlerd.engine.callers import Caller
 from parlerd.engine.cards import Cards
 from parlerd.engine.crossing import Answer, Request
-from parlerd.engine.cursors import PART, cursor_of, place_of
+from parlerd.engine.cursors import PART, cursor_of, told_place
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import LOCAL, Question, RoomHandle
 from parlerd.engine.handling import handles
@@ -154,9 +154,9 @@ class Receipts:
         desk, agent = self._desk, request.by.actor
         room = await handle.quiet()
         key, name = desk.keys.cursor_key(), room.state.room
-        upto = room.position if params.before is None else place_of(key, name, agent, params.before)
-        if upto is None or upto > room.position:
-            raise Refused("invalid_param", "This room told you no such place. Begin again without one.", param="before")
+        upto = room.position
+        if params.before is not None:
+            upto = told_place(key, name, agent, params.before, upto, param="before")
         found, end = await desk.library.done_by(name, agent, upto, params.limit)
         return t.ReceiptList(
             room=name,

@@ -43,7 +43,7 @@ from parlerd.engine.armed import Armed
 from parlerd.engine.board import Boards
 from parlerd.engine.callers import Caller
 from parlerd.engine.changes import change_shown
-from parlerd.engine.cursors import PART, cursor_of, place_of
+from parlerd.engine.cursors import PART, cursor_of, told_place
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.library import PAGE_BYTES
@@ -130,10 +130,8 @@ class Telling:
         name = handle.room
         _require_worker(room, me.id)
         if after:
-            place = place_of(desk.keys.cursor_key(), name, me.id, after)
-            if place is None or place > room.position:
-                said = "This room told you no such place. Begin again without one."
-                raise Refused("invalid_param", said, param="Last-Event-ID")
+            key = desk.keys.cursor_key()
+            place = told_place(key, name, me.id, after, room.position, param="Last-Event-ID")
         else:
             place = (await desk.library.cursor(name, me.id)).acknowledged
         roll = self._rolls.get(name) or self._rolls.setdefault(name, _Roll(desk, name))
