@@ -232,9 +232,11 @@ class Shim:
         else:
             self._pending.held.append(request)
             if self._link.state == AWAY:
-                if method in STARTERS:
-                    self._start(now)
-                self._link.next_try = min(self._link.next_try, now)
+                # Another may have started the daemon since the last attempt. A second one would end at the lock, and
+                # would serve after all if the first was stopped before.
+                self._connect(now)
+            if self._link.state == AWAY and method in STARTERS:
+                self._start(now)
 
     # -- answers of our own ------------------------------------------------------------------------------------
 

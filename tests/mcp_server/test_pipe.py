@@ -16,6 +16,7 @@ from parlerd.core.errors import ERRORS
 from parlerd.wire import codec
 from parlerd.wire.frames import FIRST_FRAME_LIMIT, FRAME_LIMIT
 from parlerd.wire.messages import HOST_PROTOCOL
+from tests.support.shim_process import DaemonByHand
 
 STATIC = Path(static.__file__).with_name("static.json")
 
@@ -96,6 +97,32 @@ def test_a_socket_that_may_not_be_reached_is_not_said_to_be_anothers(
     carrier = pipe.Shim(str(tmp_path), "claude-code", Table(str(tmp_path / "none")))
     carrier._connect(0.0)
     assert carrier._link.reason == client_link.FORBIDDEN
+
+
+def test_a_daemon_that_came_during_a_pause_serves_the_next_call_and_no_other_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    shim = pipe.Shim(str(home), "claude-code", Table(str(STATIC)))
+    shim._link.next_try = float("inf")
+    started: list[float] = []
+
+    def start(now: float) -> str:
+        started.append(now)
+        return ""
+
+    monkeypatch.setattr(shim._starter, "start", start)
+    call = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"parler_rooms","arguments":{}}}'
+    shim._take(call)
+    assert len(started) == 1, "where nobody listens, a call starts the daemon"
+    shim._link.next_try = float("inf")
+    with DaemonByHand(home) as daemon:
+        shim._take(call.replace(b'"id":1', b'"id":2'))
+        assert shim._link.state == link.GREETING
+        assert daemon.accept().hello.reconnect is False
+        shim._link.lose("", 0.0)
+    assert len(started) == 1
 
 
 LOGGED = "2026-11-28 09:00:00,123"
