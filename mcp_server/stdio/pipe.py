@@ -52,9 +52,6 @@ the static table answers."""
 FAREWELL_S = 0.6
 """For answers under way when the host closes stdin."""
 
-STARTERS = ("tools/call", "resources/read", "prompts/get")
-"""What an agent does. Nothing else starts a daemon that was stopped."""
-
 
 def is_id(value: Any) -> bool:
     """Whether this can name a request."""
@@ -156,7 +153,10 @@ class Shim:
         if self._link.state == AWAY and now >= self._link.next_try:
             self._connect(now)
             if self._link.state == AWAY:
-                self._give_up_early(now)
+                if self._pending.take_start():
+                    self._start(now)
+                else:
+                    self._give_up_early(now)
         for request in self._pending.take_overdue(now):
             self._answer_alone(request)
 
@@ -230,13 +230,10 @@ class Shim:
             else:
                 self._pending.held.append(request)
         else:
+            # A daemon is looked for at once, and is started only where none is found: a second one would end at the
+            # lock, and would serve after all if the first was stopped before it got there.
             self._pending.held.append(request)
-            if self._link.state == AWAY:
-                # Another may have started the daemon since the last attempt. A second one would end at the lock, and
-                # would serve after all if the first was stopped before.
-                self._connect(now)
-            if self._link.state == AWAY and method in STARTERS:
-                self._start(now)
+            self._link.next_try = min(self._link.next_try, now)
 
     # -- answers of our own ------------------------------------------------------------------------------------
 

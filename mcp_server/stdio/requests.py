@@ -24,6 +24,8 @@ STATIC_S = 0.4
 server a second in all. Source: hosts reference, fact 3."""
 NEVER_S = 365 * 86400.0
 """For a request that only the daemon can answer."""
+STARTERS = ("tools/call", "resources/read", "prompts/get")
+"""What an agent does. Nothing else starts a daemon that was stopped."""
 MAX_UNANSWERED = 16
 """Lost calls that are remembered."""
 UNANSWERED_S = 600.0
@@ -42,6 +44,8 @@ class Request:
         self.line = line
         # Until when it waits where it is now, as held or as flying.
         self.deadline = deadline
+        # Whether a daemon is to be started for it where none is found, which happens once.
+        self.starts = method in STARTERS
         # When its answer was lost; only of a tool call that is remembered.
         self.lost_at = 0.0
 
@@ -76,6 +80,13 @@ class Pending:
         """The host wants no answer to this any more."""
         self.held = [request for request in self.held if request.id != id]
         self.flying.pop(id, None)
+
+    def take_start(self) -> bool:
+        """Whether a daemon is to be started for any request that is held. It is asked for once."""
+        wanted = [request for request in self.held if request.starts]
+        for request in wanted:
+            request.starts = False
+        return bool(wanted)
 
     def take_held(self) -> list[Request]:
         """All requests that are held, which are held no longer."""

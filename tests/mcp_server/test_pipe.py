@@ -99,30 +99,61 @@ def test_a_socket_that_may_not_be_reached_is_not_said_to_be_anothers(
     assert carrier._link.reason == client_link.FORBIDDEN
 
 
-def test_a_daemon_that_came_during_a_pause_serves_the_next_call_and_no_other_is_started(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    home = tmp_path / "home"
-    home.mkdir(mode=0o700)
-    shim = pipe.Shim(str(home), "claude-code", Table(str(STATIC)))
-    shim._link.next_try = float("inf")
-    started: list[float] = []
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    (tmp_path / "home").mkdir(mode=0o700)
+    return tmp_path / "home"
 
-    def start(now: float) -> str:
-        started.append(now)
+
+class Window:
+    """A shim in this process whose host calls a tool again and again, and which starts nothing."""
+
+    def __init__(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.shim = pipe.Shim(str(home), "claude-code", Table(str(STATIC)))
+        self.shim._link.next_try = float("inf")
+        self.starts = 0
+        self._calls = 0
+        monkeypatch.setattr(self.shim._starter, "start", self._start)
+
+    def calls(self) -> None:
+        """A tool is called, and what is due then happens."""
+        self._calls += 1
+        call = f'{{"jsonrpc":"2.0","id":{self._calls},"method":"tools/call","params":{{"name":"parler_rooms"}}}}'
+        self.shim._take(call.encode())
+        self.shim._tick(self.shim._clock())
+
+    def _start(self, now: float) -> str:
+        self.starts += 1
         return ""
 
-    monkeypatch.setattr(shim._starter, "start", start)
-    call = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"parler_rooms","arguments":{}}}'
-    shim._take(call)
-    assert len(started) == 1, "where nobody listens, a call starts the daemon"
-    shim._link.next_try = float("inf")
+
+def test_a_daemon_that_came_during_a_pause_serves_the_next_call_and_no_other_is_started(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window = Window(home, monkeypatch)
+    window.calls()
+    assert window.starts == 1, "where nobody listens, a call starts the daemon"
+    window.shim._link.next_try = float("inf")
     with DaemonByHand(home) as daemon:
-        shim._take(call.replace(b'"id":1', b'"id":2'))
-        assert shim._link.state == link.GREETING
+        window.calls()
+        assert window.shim._link.state == link.GREETING
         assert daemon.accept().hello.reconnect is False
-        shim._link.lose("", 0.0)
-    assert len(started) == 1
+        window.shim._lose("")
+    assert window.starts == 1
+
+
+def test_a_call_that_met_a_daemon_in_its_last_moment_starts_another(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window = Window(home, monkeypatch)
+    with DaemonByHand(home):
+        window.calls()
+        assert (window.shim._link.state, window.starts) == (link.GREETING, 0)
+    window.shim._lose("")
+    window.shim._tick(window.shim._link.next_try)
+    assert window.starts == 1
+    window.shim._tick(window.shim._link.next_try)
+    assert window.starts == 1, "one start for a call"
 
 
 LOGGED = "2026-11-28 09:00:00,123"
