@@ -16,7 +16,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -44,15 +44,10 @@ Run = Callable[[Sequence[str], Path], "subprocess.CompletedProcess[str]"]
 
 
 def run(words: Sequence[str], root: Path) -> subprocess.CompletedProcess[str]:
-    """A program in the checkout, and what it printed."""
+    """A program in the checkout, and what it printed. One that takes longer than `RUN_S` is ended, with status 124."""
+    command = ["timeout", str(RUN_S), *words]
     return subprocess.run(
-        list(words),
-        cwd=root,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=RUN_S,
-        check=False,
+        command, cwd=root, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
     )
 
 
@@ -127,25 +122,25 @@ def built(out: Path) -> Step:
     return Step("packages", f"{len(first.splitlines())} files, the same in two builds")
 
 
-def tried(out: Path, root: Path, names: Sequence[str], go: Run = run) -> list[Step]:
-    """The checks, the hosts and the benchmarks, with what they found in files of `out`."""
+def tried(out: Path, root: Path, names: Sequence[str], go: Run = run) -> Iterator[Step]:
+    """The checks, the hosts and the benchmarks, one after the other, with what they found in files of `out`."""
     python = sys.executable
     record = out / "hosts.json"
-    checks = go(["sh", "./check"], root)
+    # The tests with hosts have a run of their own, which keeps a record.
+    checks = go(["env", "PARLER_HOSTS=0", "sh", "./check"], root)
     (out / "checks.txt").write_text(checks.stdout + checks.stderr, encoding="utf-8")
+    yield Step("checks", _last(checks.stdout), "" if checks.returncode == 0 else f"Read {out}/checks.txt.")
     hosts = go(["env", f"PARLER_HOSTS_RECORD={record}", python, "-m", "pytest", "-q", "tests/e2e/hosts"], root)
-    steps = [
-        Step("checks", _last(checks.stdout), "" if checks.returncode == 0 else f"Read {out}/checks.txt."),
-        Step("hosts", _last(hosts.stdout), "" if hosts.returncode == 0 and record.exists() else "Mend what failed."),
-    ]
+    (out / "hosts.txt").write_text(hosts.stdout + hosts.stderr, encoding="utf-8")
+    done = hosts.returncode == 0 and record.exists()
+    yield Step("hosts", _last(hosts.stdout), "" if done else f"Read {out}/hosts.txt.")
     for name in names:
         ran = go([python, "-m", f"benchmarks.{name}"], root)
         if ran.returncode:
-            steps.append(Step(f"benchmark {name}", "it failed", f"Run it alone: python -m benchmarks.{name}"))
+            yield Step(f"benchmark {name}", "it failed", f"Run it alone: python -m benchmarks.{name}")
             continue
         (out / f"benchmark-{name}.json").write_text(ran.stdout, encoding="utf-8")
-        steps.append(Step(f"benchmark {name}", "; ".join(_figures(json.loads(ran.stdout)))))
-    return steps
+        yield Step(f"benchmark {name}", "; ".join(_figures(json.loads(ran.stdout))))
 
 
 def left_out() -> list[Step]:
@@ -191,15 +186,34 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--runs", action="store_true", help="also run the checks, the hosts and the benchmarks")
     parser.add_argument("--benchmark", action="append", metavar="NAME", help="only this one (default: all)")
     args = parser.parse_args(argv)
-    found = about()
-    args.out.mkdir(parents=True)
-    steps = [*looked_at(ROOT, found), built(args.out)]
-    steps += tried(args.out, ROOT, args.benchmark or benchmarks(ROOT)) if args.runs else left_out()
-    (args.out / "RELEASE.md").write_text(paper(found, section(ROOT, found.version), steps), encoding="utf-8")
-    for step in steps:
+    found, out = about(), args.out.resolve()
+    names = benchmarks(ROOT)
+    if unknown := set(args.benchmark or ()) - set(names):
+        parser.error(f"there is no benchmark {sorted(unknown)[0]}; there are {', '.join(names)}")
+    try:
+        out.mkdir(parents=True)
+    except FileExistsError:
+        parser.error(f"{out} is there already; name a new folder")
+    steps = []
+    for step in every_step(out, found, (args.benchmark or names) if args.runs else None):
+        steps.append(step)
         print(f"{'no' if step.fix else 'ok'}  {step.name}: {step.said}" + (f"\n      {step.fix}" if step.fix else ""))
-    print(f"All of it is in {args.out}/RELEASE.md")
+        sys.stdout.flush()
+    (out / "RELEASE.md").write_text(paper(found, section(ROOT, found.version), steps), encoding="utf-8")
+    print(f"All of it is in {out}/RELEASE.md")
     return int(any(step.fix for step in steps))
+
+
+def every_step(out: Path, found: About, names: Sequence[str] | None) -> Iterator[Step]:
+    """The whole list, a step as soon as it is done; without `names` of benchmarks the runs are left out."""
+    yield from looked_at(ROOT, found)
+    print("..  packages: all are built, twice", flush=True)
+    yield built(out)
+    if names is None:
+        yield from left_out()
+        return
+    print("..  runs: the checks take half an hour, the hosts ten minutes, a benchmark up to some minutes", flush=True)
+    yield from tried(out, ROOT, names)
 
 
 def _git(root: Path, *words: str) -> str:

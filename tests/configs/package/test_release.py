@@ -110,7 +110,7 @@ def test_what_the_runs_found_is_attached_and_a_failure_is_a_step_that_did_not_ho
             return subprocess.CompletedProcess(words, 0, json.dumps(figures), "")
         return subprocess.CompletedProcess(words, 1, "1 failed\n", "a test")
 
-    steps = release.tried(tmp_path, ROOT, ["hook", "wake"], go)
+    steps = list(release.tried(tmp_path, ROOT, ["hook", "wake"], go))
     assert [(step.name, step.said, bool(step.fix)) for step in steps] == [
         ("checks", "1 failed", True),
         ("hosts", "9 passed", False),
@@ -120,6 +120,25 @@ def test_what_the_runs_found_is_attached_and_a_failure_is_a_step_that_did_not_ho
     assert (tmp_path / "checks.txt").read_text() == "1 failed\na test"
     assert json.loads((tmp_path / "benchmark-hook.json").read_text()) == figures
     assert ran[0].endswith("./check")
+
+
+def test_a_program_that_hangs_is_ended_and_a_word_that_is_no_text_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(release, "RUN_S", 0.1)
+    ran = release.run(["sh", "-c", "printf '\\377'; sleep 60"], tmp_path)
+    assert (ran.returncode, ran.stdout) == (124, "\ufffd")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"), [((), "is there already"), (("--benchmark", "nothing"), "there is no benchmark nothing")]
+)
+def test_what_cannot_be_asked_for_is_a_sentence(
+    words: tuple[str, ...], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        release.main([str(tmp_path), *words])
+    assert said in capsys.readouterr().err
 
 
 def test_the_paper_has_the_list_the_changes_and_what_a_person_does_next() -> None:
