@@ -31,7 +31,7 @@ from parlerd.engine.approving import Approving
 from parlerd.engine.attention import AttentionHandlers
 from parlerd.engine.auditing import Auditing
 from parlerd.engine.authors import Admission, LocalAuthor
-from parlerd.engine.bearers import Bearers, NoWeb, TokenHandlers, Tokens, WebPort
+from parlerd.engine.bearers import Bearers, NoWeb, WebPort
 from parlerd.engine.board import Boards
 from parlerd.engine.bringing import Bringing
 from parlerd.engine.callers import Caller
@@ -74,6 +74,7 @@ from parlerd.engine.library import Library
 from parlerd.engine.linking import Linking
 from parlerd.engine.links import Links
 from parlerd.engine.memory import Memory
+from parlerd.engine.minting import Tokens
 from parlerd.engine.newcomers import Newcomers
 from parlerd.engine.notices import Notices
 from parlerd.engine.notifier import LocalNotifier
@@ -122,6 +123,7 @@ from parlerd.engine.tasks import Tasks
 from parlerd.engine.telling import Telling, Told
 from parlerd.engine.tending import Tending
 from parlerd.engine.throttle import GuessThrottle
+from parlerd.engine.token_handlers import TokenHandlers
 from parlerd.engine.trail import trail, with_receipt
 from parlerd.engine.viewers import PageHandlers, Viewers
 from parlerd.engine.visitors import Visitors

@@ -32,7 +32,6 @@ from parlerd.core.identities import AgentRecord
 from parlerd.core.model import By, KeyId, Label, RoomId, role_name
 from parlerd.core.tokens import MAX_DAYS, Join, Token
 from parlerd.engine.approving import Approving, require_proof
-from parlerd.engine.bearers import Tokens
 from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.engine.desk import Desk
 from parlerd.engine.granting import Granting
@@ -41,6 +40,7 @@ from parlerd.engine.handling import handles
 from parlerd.engine.inputs import input_digest
 from parlerd.engine.join_keys import key_behind
 from parlerd.engine.knocks import shows_code, would_knock
+from parlerd.engine.minting import Tokens
 from parlerd.engine.newcomers import HOST, Newcomers, name_of, require_free
 from parlerd.engine.reading import handle_of
 from parlerd.engine.session_keys import SessionKeys

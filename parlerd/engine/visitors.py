@@ -24,12 +24,12 @@ from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.expressions import Expression
 from parlerd.core.identities import AgentRecord
 from parlerd.core.model import By, Millis, RoomId, label, role_name
-from parlerd.engine.bearers import Tokens
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.key_text import typed_key
+from parlerd.engine.minting import Tokens
 from parlerd.engine.newcomers import HOST, Newcomers, in_a_path, name_of, require_free
 from parlerd.engine.opening import Wanted, open_room
 from parlerd.engine.queues import KEY_MS, KEY_USES

@@ -35,6 +35,8 @@ ELSEWHERE: Final = {
     "parlerd/git/worktree": "git/test_pushing",
     "parlerd/cli/transfer": "cli/test_files",
     "parlerd/engine/brought": "engine/test_files",
+    "parlerd/engine/minting": "engine/test_bearers",
+    "parlerd/engine/token_handlers": "engine/test_bearers",
     "parlerd/engine/shelving": "scenario/test_files",
     "parlerd/uplink/remote_shelf": "scenario/test_files",
     "parlerd/controller": "settings/test_controller",

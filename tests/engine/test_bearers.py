@@ -20,11 +20,12 @@ from parlerd.core.model import RoomId
 from parlerd.core.tokens import DAY_MS, MAX_DAYS, Token
 from parlerd.engine.authority import Authority
 from parlerd.engine.authors import LocalAuthor
-from parlerd.engine.bearers import TokenHandlers, Tokens
 from parlerd.engine.callers import Caller, Facts
 from parlerd.engine.granted import TokensThere
+from parlerd.engine.minting import Tokens
 from parlerd.engine.scheduler import LOOK_S
 from parlerd.engine.session_keys import SessionKeys
+from parlerd.engine.token_handlers import TokenHandlers
 from parlerd.identity import tokens
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS

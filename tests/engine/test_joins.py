@@ -15,7 +15,7 @@ from parlerd.core import tokens as bounds
 from parlerd.core.errors import Refused, StoreError
 from parlerd.core.model import Position, RoomId
 from parlerd.core.tokens import DAY_MS
-from parlerd.engine import bearers
+from parlerd.engine import minting
 from parlerd.engine.authority import of_visitor
 from parlerd.engine.callers import Caller, Facts, PeerProcess
 from parlerd.engine.join_keys import make_key
@@ -230,7 +230,7 @@ def test_a_token_that_ends_while_another_is_made_of_it_leaves_no_key_in_the_room
                 await make_key(*about, **more)
                 await alice.ask("token.revoke", t.RevokeToken(id=held.id), t.RevokedToken)
 
-            monkeypatch.setattr(bearers, "make_key", made)
+            monkeypatch.setattr(minting, "make_key", made)
             assert (await agent.refused("token.narrow", narrow())).code == "token_invalid"
             state = (await served.engine.rooms.get(RoomId(room))).aggregate.state
             assert sum(not key.revoked for key in state.keys.values()) == 1
