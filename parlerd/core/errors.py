@@ -1398,6 +1398,46 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         status=503,
     ),
     _E(
+        "store_of_another_relay",
+        "This database belongs to another relay.",
+        "Name the database of this relay, or an empty one. A relay that moves to another machine takes its folder "
+        "along.",
+        action="stop",
+        fault="home",
+        scope="home",
+        status=500,
+    ),
+    _E(
+        "store_in_use",
+        "Another relay serves this database now.",
+        "Stop the other one first. Where it was killed, start this one again in ten seconds.",
+        action="ask_person",
+        fault="home",
+        scope="home",
+        retryable=True,
+        status=503,
+    ),
+    _E(
+        "store_went_back",
+        "The database is not in the state in which this relay last saw it: it was restored, or is another one.",
+        "To serve it as it is, run: parler relay accept-restore. Everybody's rooms of before then become archives on "
+        "their machines, and each goes on by `parler room rewind`. Else name the right database.",
+        action="ask_person",
+        fault="home",
+        scope="home",
+        status=500,
+    ),
+    _E(
+        "backup_elsewhere",
+        "The rooms of this relay are in a PostgreSQL database, which is backed up with PostgreSQL's own tools.",
+        "Use pg_dump, or pg_basebackup with an archive of the write-ahead log. Keep a copy of the relay's folder, too: "
+        "its keys, certificates and files are there.",
+        action="stop",
+        fault="caller",
+        scope="home",
+        status=409,
+    ),
+    _E(
         "stale_position",
         "The log moved on while this was under way.",
         "Try again with the same key.",
