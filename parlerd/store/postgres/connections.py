@@ -3,8 +3,8 @@ server's errors mean.
 
 A connection is opened when it is first needed, and again after it broke. Not here: tables and queries (`store`), and
 which server is good enough (`opening`). Above: `opening`, `writing`, `store`. Invariants: a commit is on the server's
-disk before it is acknowledged, whatever a role or a database sets for itself; no error of the driver leaves this package
-untranslated; a password stands in no error, representation or log.
+disk before it is acknowledged, whatever a role or a database sets for itself; no error of the driver leaves this
+package untranslated; a password stands in no error, representation or log.
 """
 
 from __future__ import annotations
