@@ -1457,6 +1457,16 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         status=500,
     ),
     _E(
+        "store_driver_missing",
+        "The store is in PostgreSQL, and what speaks to PostgreSQL is not installed.",
+        "Install it beside Parler: pip install 'parlerd[postgres]' (`uv tool install 'parlerd[postgres]'`, or "
+        "`pipx inject parlerd 'psycopg[binary]'`).",
+        action="ask_person",
+        fault="person",
+        scope="home",
+        status=500,
+    ),
+    _E(
         "newer_log",
         "This room has facts of a newer Parler, so it is read-only here.",
         "Upgrade this install.",
