@@ -316,14 +316,13 @@ def test_status_and_checkup_say_where_the_rooms_are_and_whether_that_takes_them(
     machine.answers("daemon.check", t.CheckList(checks=[]))
     machine.answers("daemon.status", daemon_info())
     machine.answers("hosts.seen", t.SeenHostList(hosts=[]))
+    now = relay_info(pid=NO_PROCESS, store="postgresql://db/parler")
+    machine.answers("relay.status", lambda params: now)
     places.store(machine.home, Place(interface="eth0"))
     shell.run("relay", "start")
-    machine.answers("relay.status", relay_info(pid=NO_PROCESS, store="postgresql://db/parler"))
     assert "postgresql://db/parler" in shell.run("relay", "status").stdout
     assert [(each["ok"], each["fix"]) for each in check()] == [(True, "")]
-    machine.answers(
-        "relay.status", relay_info(pid=NO_PROCESS, store="postgresql://db/parler", store_ok=False, rooms=None)
-    )
+    now = relay_info(pid=NO_PROCESS, store="postgresql://db/parler", store_ok=False, rooms=None)
     shown = shell.run("relay", "status").stdout
     assert "Nothing can be stored there now" in shown
     assert " room" not in shown.partition("connected now")[2].splitlines()[0]
