@@ -1,4 +1,5 @@
-"""A relay's beats: it decides while it beats, stops before it is dead to the others, and ends where another took over."""
+"""A relay's beats: it decides while it beats, stops before it is dead to the others, and ends where another took its
+place."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""A relay over a PostgreSQL database: whose it is and which state it is in, one relay at a time, and a server that comes
-and goes while the relay serves."""
+"""A relay over a PostgreSQL database: whose it is and which state it is in, one relay at a time, and a server that
+comes and goes while the relay serves."""
 
 from __future__ import annotations
 
@@ -18,13 +18,12 @@ from parlerd.core.errors import ParlerError, StoreError
 from parlerd.core.model import HomeId
 from parlerd.operations import types as t
 from parlerd.paths import Home, prepare
-from parlerd.store.postgres import PostgresStore
+from parlerd.store.postgres import PostgresStore, roles
 from relay import database as database_module
 from relay import place as places
 from relay import seen as seen_file
 from relay import store_url
 from relay.database import Database, open_database
-from relay.place import Place
 from tests.relay.test_program import PATIENCE_S, Running, free_port, get, until
 from tests.support import postgres as pg
 from tests.support.postgres import Postgres
@@ -34,7 +33,7 @@ KEY = HomeId("RELAY")
 
 
 def tables(database: pg.Database) -> None:
-    PostgresStore(database.owner).close()
+    roles.prepare(database.owner, pg.RELAY)
 
 
 @pytest.fixture
@@ -53,7 +52,7 @@ def folder(path: Path, url: str) -> Home:
 
 @pytest.fixture
 def home(tmp_path: Path, made: pg.Database) -> Home:
-    return folder(tmp_path / "relay", made.owner)
+    return folder(tmp_path / "relay", made.relay)
 
 
 def opened(home: Home, key: HomeId = KEY) -> Database:
@@ -87,7 +86,7 @@ def test_a_database_keeps_the_name_of_its_log_and_shows_no_password(home: Home) 
 def test_the_database_of_another_relay_is_left_alone(home: Home, made: pg.Database, tmp_path: Path) -> None:
     first = opened(home)
     ended(first)
-    other = folder(tmp_path / "other", made.owner)
+    other = folder(tmp_path / "other", made.relay)
     error = refused(other, HomeId("ANOTHER"))
     assert (error.code, "belongs to another relay" in error.message) == ("store_of_another_relay", True)
     assert seen_file.load(other) is None
@@ -100,7 +99,7 @@ def test_one_relay_at_a_time_serves_a_database_and_the_next_begins_when_it_left(
     home: Home, made: pg.Database, tmp_path: Path
 ) -> None:
     first = opened(home)
-    second = folder(tmp_path / "second", made.owner)
+    second = folder(tmp_path / "second", made.relay)
     assert refused(second).code == "store_in_use"
     ended(first)
     other = opened(second)
@@ -113,7 +112,7 @@ def test_a_relay_that_was_killed_takes_its_own_place_again_at_once(home: Home) -
     again = opened(home)
     assert again.beats.may_decide()
     ended(again)
-    first.store.close()
+    ended(first)
 
 
 def test_another_database_behind_the_same_url_is_served_only_after_a_persons_word(
@@ -122,7 +121,7 @@ def test_another_database_behind_the_same_url_is_served_only_after_a_persons_wor
     first = opened(home)
     ended(first)
     with postgres.database(tables) as other:
-        store_url.keep(home, other.owner)
+        store_url.keep(home, other.relay)
         error = refused(home)
         assert error.code == "store_went_back"
         assert "parler relay accept-restore" in error.hint
@@ -136,7 +135,7 @@ def test_another_database_behind_the_same_url_is_served_only_after_a_persons_wor
         again = opened(home)
         ended(again)
         assert again.log_id == accepted.log_id
-    store_url.keep(home, made.owner)
+    store_url.keep(home, made.relay)
     assert refused(home).code == "store_went_back"
 
 
@@ -219,11 +218,11 @@ def failure_of(running: Running) -> ParlerError:
 
 @pytest.mark.e2e
 def test_a_relay_serves_over_a_database_and_says_so(own: Postgres, relays: Callable[[str], Running]) -> None:
-    with own.database() as database:
-        running = relays(database.owner)
+    with own.database(tables) as database:
+        running = relays(database.relay)
         info = running.up()
         assert info.store_ok
-        assert info.store == store_url.shown(database.owner)
+        assert info.store == store_url.shown(database.relay)
         assert info.rooms == 0
         assert not running.relay.database.exists()
         assert is_ready(running)
@@ -239,8 +238,8 @@ def test_a_relay_serves_over_a_database_and_says_so(own: Postgres, relays: Calla
 
 @pytest.mark.e2e
 def test_numbers_of_a_relay_over_a_database_tell_of_its_beats(own: Postgres, relays: Callable[[str], Running]) -> None:
-    with own.database() as database:
-        running = relays(database.owner)
+    with own.database(tables) as database:
+        running = relays(database.relay)
         port = free_port()
         running.relay.settings.write_text(f"[relay]\nmetrics_port = {port}\n")
         running.up()
@@ -264,8 +263,8 @@ def test_numbers_of_a_relay_over_a_database_tell_of_its_beats(own: Postgres, rel
 def test_a_server_that_goes_away_makes_a_relay_wait_and_it_comes_back_by_itself(
     own: Postgres, relays: Callable[[str], Running]
 ) -> None:
-    with own.database() as database:
-        running = relays(database.owner)
+    with own.database(tables) as database:
+        running = relays(database.relay)
         info = running.up()
         own.server.stop(at_once=True)
         until(lambda: None if is_ready(running) else True, "readyz that says no")
@@ -283,8 +282,8 @@ def test_a_server_that_goes_away_makes_a_relay_wait_and_it_comes_back_by_itself(
 def test_a_server_that_is_down_at_the_start_is_the_last_line_of_the_log(
     own: Postgres, relays: Callable[[str], Running]
 ) -> None:
-    with own.database() as database:
-        running = relays(database.owner)
+    with own.database(tables) as database:
+        running = relays(database.relay)
         own.server.stop(at_once=True)
         running.start()
         failure = failure_of(running)
@@ -297,8 +296,8 @@ def test_a_server_that_is_down_at_the_start_is_the_last_line_of_the_log(
 def test_a_second_relay_is_refused_and_one_that_was_stopped_for_long_ends_when_it_comes_back(
     own: Postgres, relays: Callable[[str], Running]
 ) -> None:
-    with own.database() as database:
-        first, second = relays(database.owner), relays(database.owner)
+    with own.database(tables) as database:
+        first, second = relays(database.relay), relays(database.relay)
         first.up()
         # The second has the same key, as one that was copied to another machine has.
         for file in first.relay.keys.iterdir():
@@ -323,8 +322,8 @@ def _begun_again(running: Running) -> bool:
 
 @pytest.mark.e2e
 def test_another_relays_database_is_refused(own: Postgres, relays: Callable[[str], Running]) -> None:
-    with own.database() as database:
-        first, second = relays(database.owner), relays(database.owner)
+    with own.database(tables) as database:
+        first, second = relays(database.relay), relays(database.relay)
         first.up()
         first.ask("relay.stop", t.StopRelay())
         assert first.ended() == 0

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.engine import FarDriver
 from tests.support.homes import Home, MemoryHome, RelayedHome, database_home, file_home
-from tests.support.postgres import Database, Postgres, majors, serving
+from tests.support.postgres import RELAY, Database, Postgres, majors, serving
 from tests.tools.postgres.server import Version
 
 KINDS: Final = ("memory", "sqlite", "far", "relay", "two homes")
@@ -46,9 +46,9 @@ def server() -> Iterator[Callable[[Version | None], Postgres]]:
 
 def tables(database: Database) -> None:
     """An empty database becomes one with Parler's tables."""
-    from parlerd.store.postgres import PostgresStore
+    from parlerd.store.postgres import roles
 
-    PostgresStore(database.owner).close()
+    roles.prepare(database.owner, RELAY)
 
 
 @pytest.fixture
@@ -69,4 +69,4 @@ def home(
             yield file_home(tmp_path)
         case version:
             with server(version).database(tables) as database:
-                yield database_home(tmp_path, database.owner)
+                yield database_home(tmp_path, database.relay)
