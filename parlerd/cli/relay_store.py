@@ -161,7 +161,7 @@ HANDLERS: Final = {
         _accept,
         section="Sessions across machines",
         rank=95,
-        summary="Take the relay's database as it is, after a restore.",
+        summary="Take the database as it is, after a restore.",
         examples=("parler relay accept-restore",),
     ),
 }

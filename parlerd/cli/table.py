@@ -372,7 +372,7 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     (('relay', 'migrate'), 'parlerd.cli.relay_store', '', "Make the tables of a relay's database, as their owner.", (
         'parler relay migrate --store postgresql://owner@db/parler --role parler',
     )),
-    (('relay', 'accept-restore'), 'parlerd.cli.relay_store', '', "Take the relay's database as it is, after a restore.", (
+    (('relay', 'accept-restore'), 'parlerd.cli.relay_store', '', 'Take the database as it is, after a restore.', (
         'parler relay accept-restore',
     )),
     (('daemon', 'start'), 'parlerd.cli.daemon', '', 'Start the daemon, and wait until it answers.', (
