@@ -66,7 +66,12 @@ def _line_before(server: Server, room: RoomId) -> bytes:
 
 def rebuild(connection: Connection, writer: Writer) -> None:
     """Make every row of the index anew, in the transaction that the connection has begun."""
-    connection.execute("SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0")
+    with connection.unhurried():
+        _rebuild(connection, writer)
+
+
+def _rebuild(connection: Connection, writer: Writer) -> None:
+    connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
     # Every writer locks the heads of its rooms, and so waits.
     connection.execute("LOCK TABLE heads IN EXCLUSIVE MODE")
     for table in ("remembered", *(projection.table for projection in PROJECTIONS)):

@@ -88,23 +88,32 @@ def _bring_up_to_date(connection: Connection, steps: Mapping[int, str], rules: l
         found = _version(connection)
         if found < newest:
             # A step may take as long as its tables are large.
-            connection.execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '60s'")
-            if found:
-                # Of two relays that start at the same time the second waits here, and finds nothing left to do.
-                connection.execute("LOCK TABLE meta IN SHARE ROW EXCLUSIVE MODE")
-                found = _version(connection)
+            with connection.unhurried():
+                found = _take_steps(connection, found, steps, rules)
         if found > newest:
             raise _newer(connection, found, newest)
-        if found < newest:
-            for step in range(found + 1, newest + 1):
-                connection.execute(steps[step].encode())
-            for script in rules:
-                connection.execute(script.encode())
-            connection.cursor().executemany(
-                "INSERT INTO meta VALUES (%s, %s) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-                [("schema", str(newest)), ("written_by", parlerd.__version__)],
-            )
         _allow_types(connection)
+
+
+def _take_steps(connection: Connection, found: int, steps: Mapping[int, str], rules: list[str]) -> int:
+    """Lead from the schema that was found to the newest of `steps`; the schema that is there then."""
+    newest = max(steps)
+    connection.execute("SET LOCAL lock_timeout = '60s'")
+    if found:
+        # Of two relays that start at the same time the second waits here, and finds nothing left to do.
+        connection.execute("LOCK TABLE meta IN SHARE ROW EXCLUSIVE MODE")
+        found = _version(connection)
+    if found >= newest:
+        return found
+    for step in range(found + 1, newest + 1):
+        connection.execute(steps[step].encode())
+    for script in rules:
+        connection.execute(script.encode())
+    connection.cursor().executemany(
+        "INSERT INTO meta VALUES (%s, %s) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        [("schema", str(newest)), ("written_by", parlerd.__version__)],
+    )
+    return newest
 
 
 def _version(connection: Connection) -> int:
