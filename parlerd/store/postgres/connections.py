@@ -78,7 +78,7 @@ _MEANING: Final = {
     "40001": ("store_locked", "Others wrote at the same time, again and again."),
     "40P01": ("store_locked", "Others wrote at the same time, again and again."),
     "55P03": ("store_locked", "Another program holds rows of the database."),
-    "53300": ("store_failed", "The PostgreSQL server has no free connection."),
+    "53300": ("store_unreachable", "The PostgreSQL server has no free connection."),
     "57014": ("store_failed", "The PostgreSQL server did not answer in time."),
     "3D000": ("store_failed", "There is no database of that name at the PostgreSQL server."),
     "28000": ("store_failed", "The PostgreSQL server refuses the role of the URL."),
@@ -279,9 +279,7 @@ class Server:
             code, sentence = _MEANING[state]
             return StoreError(code, sentence, sqlstate=state, database=self.name)
         if isinstance(error, psycopg.OperationalError) and (state is None or state[:2] in ("08", "57")):
-            sentence = "The PostgreSQL server cannot be reached, or ended the connection."
-            hint = "Nothing was stored. See whether the server runs, and try again with the same key."
-            return StoreError("store_failed", sentence, hint=hint, sqlstate=state, database=self.name)
+            return StoreError("store_unreachable", sqlstate=state, database=self.name)
         return StoreError("store_failed", sqlstate=state or type(error).__name__, database=self.name)
 
     def found_damage(self) -> StoreError:

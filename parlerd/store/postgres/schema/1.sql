@@ -314,3 +314,15 @@ CREATE TABLE renewals (
     until bigint NOT NULL CHECK (until >= 0),
     PRIMARY KEY (room, task)
 );
+
+-- ---- The relays that serve this database -------------------------------------------------------------------
+
+-- A relay that runs has a row. `relay` is drawn once for each folder of a relay, and `incarnation` by each process. `beat`
+-- is when it last said that it lives, by this server's clock: nobody else's is asked.
+CREATE TABLE relays (
+    relay       text COLLATE "C" NOT NULL PRIMARY KEY CHECK (relay <> ''),
+    incarnation text COLLATE "C" NOT NULL CHECK (incarnation <> ''),
+    address     text NOT NULL,
+    version     text NOT NULL,
+    beat        timestamptz NOT NULL
+) WITH (fillfactor = 50);
