@@ -7,7 +7,7 @@
 Whoever owns a table can switch its triggers off, and a superuser passes every check. So a relay's role that could do
 either is refused, with the reason, and so is one role for both. Taking away from the record is left to functions of
 the owner's (`schema/invariants.sql`). Not here: which tables there are (`schema`, `opening`). Above: `store` and the
-relay's commands. Below: `connections`, `opening`. Invariant: what a role had before and is not to have is taken from it.
+relay's commands. Below: `connections`, `opening`. Invariant: what a role had before and may not have is taken from it.
 """
 
 from __future__ import annotations
