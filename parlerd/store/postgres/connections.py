@@ -62,12 +62,12 @@ _PARAMETERS: Final[dict[str, str | int]] = {
     "tcp_user_timeout": ANSWER_MS,
 }
 
-_BEGAN: Final = "SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+_BACKEND: Final = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
 # One row where the backend is still there: whether it has ended now. A process of a later time with the same number is
 # another one. A role may end what it began itself.
 _END: Final = """
     SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
-     WHERE pid = %s::bigint AND backend_start IS NOT DISTINCT FROM %s"""
+     WHERE pid = %s::bigint AND backend_start = %s"""
 
 T = TypeVar("T")
 
@@ -141,9 +141,10 @@ class Server:
         self.damaged = False
         """Whether a read found damage. Nothing is written then, until the store is opened again."""
         self._writer: Connection | None = None
-        # The backend whose last commit may or may not have happened, and when it began.
-        self._lost: tuple[int, Any] | None = None
-        self._began: Any = None
+        # The server's process behind the writing connection, and when it began; and the one whose last commit may or
+        # may not have happened.
+        self._backend: tuple[Any, ...] | None = None
+        self._lost: tuple[Any, ...] | None = None
         self._settling = threading.Lock()
         # The reading connections that no thread uses now.
         self._idle: deque[Connection] = deque()
@@ -162,7 +163,7 @@ class Server:
             if self._lost is not None:
                 self._settle()
             self._writer = self._connect()
-            (self._began,) = self._writer.execute(_BEGAN).fetchone() or (None,)
+            self._backend = self._writer.execute(_BACKEND).fetchone()
         return self._writer
 
     @property
@@ -173,8 +174,7 @@ class Server:
     def lose_writer(self) -> None:
         """Close the writing connection, whose last commit may or may not have happened. Whatever is asked next waits
         until that is settled."""
-        if self._writer is not None:
-            self._lost = self._writer.info.backend_pid, self._began
+        self._lost = self._backend
         self.drop_writer()
 
     def drop_writer(self) -> None:
