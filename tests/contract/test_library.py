@@ -50,9 +50,9 @@ def far_away(path: Path) -> Iterator[Driven]:
 @contextmanager
 def in_postgres(path: Path) -> Iterator[Driven]:
     from parlerd.store.postgres import PostgresStore
-    from tests.support.postgres import for_a_relay, shared
+    from tests.support.postgres import shared, with_tables
 
-    with shared().database(for_a_relay) as database:
+    with shared().database(with_tables) as database:
         yield PostgresStore(database.relay), FarDriver
 
 

@@ -37,7 +37,7 @@ KEY = HomeId("RELAY")
 @pytest.fixture
 def made(postgres: Postgres) -> Iterator[pg.Database]:
     """A database with Parler's tables."""
-    with postgres.database(pg.for_a_relay) as database:
+    with postgres.database(pg.with_tables) as database:
         yield database
 
 
@@ -118,7 +118,7 @@ def test_another_database_behind_the_same_url_is_served_only_after_a_persons_wor
 ) -> None:
     first = opened(home)
     ended(first)
-    with postgres.database(pg.for_a_relay) as other:
+    with postgres.database(pg.with_tables) as other:
         store_url.keep(home, other.relay)
         error = refused(home)
         assert error.code == "store_went_back"
@@ -227,7 +227,7 @@ def failure_of(running: Running) -> ParlerError:
 
 @pytest.mark.e2e
 def test_a_relay_serves_over_a_database_and_says_so(own: Postgres, relays: Callable[[str], Running]) -> None:
-    with own.database(pg.for_a_relay) as database:
+    with own.database(pg.with_tables) as database:
         running = relays(database.relay)
         info = running.up()
         assert info.store_ok
@@ -247,7 +247,7 @@ def test_a_relay_serves_over_a_database_and_says_so(own: Postgres, relays: Calla
 
 @pytest.mark.e2e
 def test_numbers_of_a_relay_over_a_database_tell_of_its_beats(own: Postgres, relays: Callable[[str], Running]) -> None:
-    with own.database(pg.for_a_relay) as database:
+    with own.database(pg.with_tables) as database:
         running = relays(database.relay)
         port = free_port()
         running.relay.settings.write_text(f"[relay]\nmetrics_port = {port}\n")
@@ -271,7 +271,7 @@ def test_numbers_of_a_relay_over_a_database_tell_of_its_beats(own: Postgres, rel
 def test_a_server_that_goes_away_makes_a_relay_wait_and_it_comes_back_by_itself(
     own: Postgres, relays: Callable[[str], Running]
 ) -> None:
-    with own.database(pg.for_a_relay) as database:
+    with own.database(pg.with_tables) as database:
         running = relays(database.relay)
         info = running.up()
         own.server.stop(at_once=True)
@@ -290,7 +290,7 @@ def test_a_server_that_goes_away_makes_a_relay_wait_and_it_comes_back_by_itself(
 def test_a_server_that_is_down_at_the_start_is_the_last_line_of_the_log(
     own: Postgres, relays: Callable[[str], Running]
 ) -> None:
-    with own.database(pg.for_a_relay) as database:
+    with own.database(pg.with_tables) as database:
         running = relays(database.relay)
         own.server.stop(at_once=True)
         running.start()
@@ -304,7 +304,7 @@ def test_a_server_that_is_down_at_the_start_is_the_last_line_of_the_log(
 def test_a_second_relay_is_refused_and_one_that_was_stopped_for_long_ends_when_it_comes_back(
     own: Postgres, relays: Callable[[str], Running]
 ) -> None:
-    with own.database(pg.for_a_relay) as database:
+    with own.database(pg.with_tables) as database:
         first, second = relays(database.relay), relays(database.relay)
         first.up()
         # The second has the same key, as one that was copied to another machine has.
@@ -330,7 +330,7 @@ def _begun_again(running: Running) -> bool:
 
 @pytest.mark.e2e
 def test_another_relays_database_is_refused(own: Postgres, relays: Callable[[str], Running]) -> None:
-    with own.database(pg.for_a_relay) as database:
+    with own.database(pg.with_tables) as database:
         first, second = relays(database.relay), relays(database.relay)
         first.up()
         first.ask("relay.stop", t.StopRelay())

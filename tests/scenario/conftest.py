@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.engine import FarDriver
 from tests.support.homes import Home, MemoryHome, RelayedHome, database_home, file_home
-from tests.support.postgres import Postgres, for_a_relay, majors, serving
+from tests.support.postgres import Postgres, majors, serving, with_tables
 from tests.tools.postgres.server import Version
 
 KINDS: Final = ("memory", "sqlite", "far", "relay", "two homes")
@@ -61,5 +61,5 @@ def home(
         case "sqlite":
             yield file_home(tmp_path)
         case version:
-            with server(version).database(for_a_relay) as database:
+            with server(version).database(with_tables) as database:
                 yield database_home(tmp_path, database.relay)

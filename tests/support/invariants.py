@@ -162,6 +162,7 @@ REFUSED: Final[Mapping[str, Callable[[Tables], str]]] = {
     "nor by one of another room": lambda t: line_by(t, "tk_two"),
     "a fact says by which token it came": lambda t: t.line(token="NULL", agent="NULL", wall="NULL"),
     "no token is made of one that there never was": lambda t: new_token(t, "tk_none"),
+    "nor of itself": lambda t: new_token(t, "tk_new"),
     "nor of one that was revoked": lambda t: new_token(t, "tk_revoked"),
     "nor of one that was made of such a token": lambda t: new_token(t, "tk_of_revoked"),
     "nor holds for longer than the one that it is made of": lambda t: new_token(t, "tk_one", until=1001),

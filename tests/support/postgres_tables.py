@@ -132,6 +132,8 @@ IN_POSTGRES: Final[Mapping[str, str]] = {
     "an own line goes on from the one before": TABLES.line(
         thread=TABLES.a_thread(), number=3, line=f"sha256({Z} || (SELECT digest FROM facts WHERE position = 1))"
     ),
+    "no tokens are made of each other": "INSERT INTO tokens SELECT token, number, 0, 9, parent FROM agents, (VALUES"
+    " ('tk_a', 'tk_b'), ('tk_b', 'tk_a')) AS made (token, parent) WHERE id = 'U'",
     "what a token is for is never changed": "UPDATE token_access SET access = 'mint'",
     "nor are its rooms": "UPDATE token_rooms SET room = 'r_two'",
     "a token that was revoked stays so": "UPDATE revoked_tokens SET token = 'tk_none'",

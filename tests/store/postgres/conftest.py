@@ -8,15 +8,14 @@ from contextlib import closing
 import psycopg
 import pytest
 
-from parlerd.store.postgres.roles import prepare
 from tests.support.invariants import given
-from tests.support.postgres import RELAY, Database, Postgres
+from tests.support.postgres import Database, Postgres, with_tables
 from tests.support.postgres_tables import TABLES, facts
 
 
-def with_tables(database: Database) -> None:
-    """The tables, which a relay may use, and the rows that the invariants are tried on."""
-    prepare(database.owner, RELAY)
+def with_facts(database: Database) -> None:
+    """The tables, and the rows that the invariants are tried on."""
+    with_tables(database)
     with closing(psycopg.connect(database.owner, autocommit=True)) as connection:
         for statement in (*facts(), *given(TABLES)):
             connection.execute(statement.encode())
@@ -25,7 +24,7 @@ def with_tables(database: Database) -> None:
 @pytest.fixture
 def stored(postgres: Postgres) -> Iterator[Database]:
     """A database with tables and facts, of this test alone."""
-    with postgres.database(with_tables) as made:
+    with postgres.database(with_facts) as made:
         yield made
 
 

@@ -4,7 +4,7 @@ BEGIN;
 SET LOCAL search_path = public, tap;
 SET LOCAL ROLE parler_owner;
 SET CONSTRAINTS ALL IMMEDIATE;
-SELECT plan(246);
+SELECT plan(251);
 SELECT has_trigger('public', 'facts', 'facts_follow_one_another', 'facts has the trigger facts_follow_one_another');
 SELECT has_trigger('public', 'facts', 'facts_never_change', 'facts has the trigger facts_never_change');
 SELECT has_trigger('public', 'facts', 'facts_stay_while_their_room_does', 'facts has the trigger facts_stay_while_their_room_does');
@@ -49,7 +49,7 @@ SELECT has_trigger('public', 'tokens', 'tokens_are_never_emptied', 'tokens has t
 SELECT has_trigger('public', 'token_access', 'token_access_are_never_emptied', 'token_access has the trigger token_access_are_never_emptied');
 SELECT has_trigger('public', 'token_rooms', 'token_rooms_are_never_emptied', 'token_rooms has the trigger token_rooms_are_never_emptied');
 SELECT has_trigger('public', 'revoked_tokens', 'revoked_tokens_are_never_emptied', 'revoked_tokens has the trigger revoked_tokens_are_never_emptied');
-SELECT table_privs_are('public', 'meta', 'parler', ARRAY['SELECT', 'INSERT', 'UPDATE'], 'a relay has SELECT, INSERT, UPDATE on meta');
+SELECT table_privs_are('public', 'meta', 'parler', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE'], 'a relay has SELECT, INSERT, UPDATE, DELETE on meta');
 SELECT hasnt_fk('public', 'meta', 'meta has no foreign key');
 SELECT table_owner_is('public', 'meta', 'parler_owner', 'meta is the owner''s');
 SELECT table_privs_are('public', 'fact_types', 'parler', ARRAY['SELECT'], 'a relay has SELECT on fact_types');
@@ -142,6 +142,9 @@ SELECT table_owner_is('public', 'outbox', 'parler_owner', 'outbox is the owner''
 SELECT table_privs_are('public', 'renewals', 'parler', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE'], 'a relay has SELECT, INSERT, UPDATE, DELETE on renewals');
 SELECT hasnt_fk('public', 'renewals', 'renewals has no foreign key');
 SELECT table_owner_is('public', 'renewals', 'parler_owner', 'renewals is the owner''s');
+SELECT table_privs_are('public', 'relays', 'parler', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE'], 'a relay has SELECT, INSERT, UPDATE, DELETE on relays');
+SELECT hasnt_fk('public', 'relays', 'relays has no foreign key');
+SELECT table_owner_is('public', 'relays', 'parler_owner', 'relays is the owner''s');
 SELECT is_definer('public', 'erase_bodies', 'erase_bodies runs as the owner');
 SELECT is_definer('public', 'bury_room', 'bury_room runs as the owner');
 SELECT is_definer('public', 'clear_facts', 'clear_facts runs as the owner');
@@ -445,6 +448,7 @@ SELECT throws_ok($$INSERT INTO own_lines VALUES ('r_one', 1, decode(repeat('00',
 SELECT throws_ok($$INSERT INTO own_lines VALUES ('r_one', 1, decode(repeat('00', 32), 'hex'), 1, sha256(decode(repeat('00', 32), 'hex') || coalesce((SELECT digest FROM facts WHERE room = 'r_one' AND position = 1), decode(repeat('00', 32), 'hex'))), 'tk_two', (SELECT number FROM agents WHERE id = 'U'), 999)$$, '23000', NULL, 'nor by one of another room');
 SELECT throws_ok($$INSERT INTO own_lines VALUES ('r_one', 1, decode(repeat('00', 32), 'hex'), 1, sha256(decode(repeat('00', 32), 'hex') || coalesce((SELECT digest FROM facts WHERE room = 'r_one' AND position = 1), decode(repeat('00', 32), 'hex'))), NULL, NULL, NULL)$$, '23502', NULL, 'a fact says by which token it came');
 SELECT throws_ok($$INSERT INTO tokens VALUES ('tk_new', (SELECT number FROM agents WHERE id = 'U'), 0, 1000, 'tk_none')$$, '23000', NULL, 'no token is made of one that there never was');
+SELECT throws_ok($$INSERT INTO tokens VALUES ('tk_new', (SELECT number FROM agents WHERE id = 'U'), 0, 1000, 'tk_new')$$, '23000', NULL, 'nor of itself');
 SELECT throws_ok($$INSERT INTO tokens VALUES ('tk_new', (SELECT number FROM agents WHERE id = 'U'), 0, 1000, 'tk_revoked')$$, '23000', NULL, 'nor of one that was revoked');
 SELECT throws_ok($$INSERT INTO tokens VALUES ('tk_new', (SELECT number FROM agents WHERE id = 'U'), 0, 1000, 'tk_of_revoked')$$, '23000', NULL, 'nor of one that was made of such a token');
 SELECT throws_ok($$INSERT INTO tokens VALUES ('tk_new', (SELECT number FROM agents WHERE id = 'U'), 0, 1001, 'tk_one')$$, '23000', NULL, 'nor holds for longer than the one that it is made of');
@@ -511,6 +515,7 @@ SELECT throws_ok($$SELECT erase_bodies('{r_one}', '{2}');
 INSERT INTO bodies VALUES ('r_one', 2, '\x00', NULL)$$, '23000', NULL, 'a body that was erased does not come back');
 SELECT throws_ok($$INSERT INTO own_lines VALUES ('r_one', 1, decode(repeat('00', 32), 'hex'), 1, decode(repeat('00', 32), 'hex'), '', 0, 0)$$, '23000', NULL, 'the line of a fact is over the fact');
 SELECT throws_ok($$INSERT INTO own_lines VALUES ('r_one', 1, (SELECT thread FROM own_lines LIMIT 1), 3, sha256(decode(repeat('00', 32), 'hex') || (SELECT digest FROM facts WHERE position = 1)), '', 0, 0)$$, '23000', NULL, 'an own line goes on from the one before');
+SELECT throws_ok($$INSERT INTO tokens SELECT token, number, 0, 9, parent FROM agents, (VALUES ('tk_a', 'tk_b'), ('tk_b', 'tk_a')) AS made (token, parent) WHERE id = 'U'$$, '23000', NULL, 'no tokens are made of each other');
 SELECT throws_ok($$UPDATE token_access SET access = 'mint'$$, '23000', NULL, 'what a token is for is never changed');
 SELECT throws_ok($$UPDATE token_rooms SET room = 'r_two'$$, '23000', NULL, 'nor are its rooms');
 SELECT throws_ok($$UPDATE revoked_tokens SET token = 'tk_none'$$, '23000', NULL, 'a token that was revoked stays so');
@@ -534,7 +539,7 @@ BEGIN;
 SET LOCAL search_path = public, tap;
 SET LOCAL ROLE parler;
 SET CONSTRAINTS ALL IMMEDIATE;
-SELECT plan(103);
+SELECT plan(105);
 SELECT throws_ok($$UPDATE facts SET at = 1 WHERE position = 1$$, '42501', NULL, 'a fact is never changed');
 SELECT throws_ok($$WITH new AS (
     SELECT 'r_one'::text AS room, 3::bigint AS position, 'message_posted'::text AS type, 1::integer AS v,
@@ -832,6 +837,7 @@ SELECT throws_ok($$INSERT INTO own_lines VALUES ('r_one', 1, decode(repeat('00',
 SELECT throws_ok($$INSERT INTO own_lines VALUES ('r_one', 1, decode(repeat('00', 32), 'hex'), 1, sha256(decode(repeat('00', 32), 'hex') || coalesce((SELECT digest FROM facts WHERE room = 'r_one' AND position = 1), decode(repeat('00', 32), 'hex'))), 'tk_two', (SELECT number FROM agents WHERE id = 'U'), 999)$$, '23000', NULL, 'nor by one of another room');
 SELECT throws_ok($$INSERT INTO own_lines VALUES ('r_one', 1, decode(repeat('00', 32), 'hex'), 1, sha256(decode(repeat('00', 32), 'hex') || coalesce((SELECT digest FROM facts WHERE room = 'r_one' AND position = 1), decode(repeat('00', 32), 'hex'))), NULL, NULL, NULL)$$, '23502', NULL, 'a fact says by which token it came');
 SELECT throws_ok($$INSERT INTO tokens VALUES ('tk_new', (SELECT number FROM agents WHERE id = 'U'), 0, 1000, 'tk_none')$$, '23000', NULL, 'no token is made of one that there never was');
+SELECT throws_ok($$INSERT INTO tokens VALUES ('tk_new', (SELECT number FROM agents WHERE id = 'U'), 0, 1000, 'tk_new')$$, '23000', NULL, 'nor of itself');
 SELECT throws_ok($$INSERT INTO tokens VALUES ('tk_new', (SELECT number FROM agents WHERE id = 'U'), 0, 1000, 'tk_revoked')$$, '23000', NULL, 'nor of one that was revoked');
 SELECT throws_ok($$INSERT INTO tokens VALUES ('tk_new', (SELECT number FROM agents WHERE id = 'U'), 0, 1000, 'tk_of_revoked')$$, '23000', NULL, 'nor of one that was made of such a token');
 SELECT throws_ok($$INSERT INTO tokens VALUES ('tk_new', (SELECT number FROM agents WHERE id = 'U'), 0, 1001, 'tk_one')$$, '23000', NULL, 'nor holds for longer than the one that it is made of');
@@ -898,6 +904,7 @@ SELECT throws_ok($$SELECT erase_bodies('{r_one}', '{2}');
 INSERT INTO bodies VALUES ('r_one', 2, '\x00', NULL)$$, '23000', NULL, 'a body that was erased does not come back');
 SELECT throws_ok($$INSERT INTO own_lines VALUES ('r_one', 1, decode(repeat('00', 32), 'hex'), 1, decode(repeat('00', 32), 'hex'), '', 0, 0)$$, '23000', NULL, 'the line of a fact is over the fact');
 SELECT throws_ok($$INSERT INTO own_lines VALUES ('r_one', 1, (SELECT thread FROM own_lines LIMIT 1), 3, sha256(decode(repeat('00', 32), 'hex') || (SELECT digest FROM facts WHERE position = 1)), '', 0, 0)$$, '23000', NULL, 'an own line goes on from the one before');
+SELECT throws_ok($$INSERT INTO tokens SELECT token, number, 0, 9, parent FROM agents, (VALUES ('tk_a', 'tk_b'), ('tk_b', 'tk_a')) AS made (token, parent) WHERE id = 'U'$$, '23000', NULL, 'no tokens are made of each other');
 SELECT throws_ok($$UPDATE token_access SET access = 'mint'$$, '42501', NULL, 'what a token is for is never changed');
 SELECT throws_ok($$UPDATE token_rooms SET room = 'r_two'$$, '42501', NULL, 'nor are its rooms');
 SELECT throws_ok($$UPDATE revoked_tokens SET token = 'tk_none'$$, '42501', NULL, 'a token that was revoked stays so');

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 import psycopg
 
 from parlerd.store.postgres.roles import DOORS, RIGHTS
-from tests.store.postgres.conftest import with_tables
+from tests.store.postgres.conftest import with_facts
 from tests.support.invariants import REFUSED
 from tests.support.postgres import OWNER, RELAY, Database, serving
 from tests.support.postgres_tables import IN_POSTGRES, PLANTED, TABLES
@@ -102,5 +102,5 @@ def _error(connection: psycopg.Connection[tuple[object, ...]], attempt: str) -> 
 
 
 if __name__ == "__main__":
-    with serving(versions()[0]) as running, running.database(with_tables) as made:
+    with serving(versions()[0]) as running, running.database(with_facts) as made:
         FILE.write_text(script(made), encoding="utf-8")
