@@ -1,4 +1,4 @@
-"""A database with the tables and two roles, and three facts in a room of it."""
+"""A database with the tables and two roles, and stores over it or three facts in a room of it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from contextlib import closing
 import psycopg
 import pytest
 
+from parlerd.store.postgres import PostgresStore
 from tests.support.invariants import given
 from tests.support.postgres import Database, Postgres, with_tables
 from tests.support.postgres_tables import TABLES, facts
@@ -19,6 +20,27 @@ def with_facts(database: Database) -> None:
     with closing(psycopg.connect(database.owner, autocommit=True)) as connection:
         for statement in (*facts(), *given(TABLES)):
             connection.execute(statement.encode())
+
+
+@pytest.fixture
+def prepared(postgres: Postgres) -> Iterator[Database]:
+    """A database with tables and without rows, of this test alone."""
+    with postgres.database(with_tables) as made:
+        yield made
+
+
+@pytest.fixture
+def store(prepared: Database) -> Iterator[PostgresStore]:
+    """A relay's store over it."""
+    with closing(PostgresStore(prepared.relay)) as made:
+        yield made
+
+
+@pytest.fixture
+def other(prepared: Database) -> Iterator[PostgresStore]:
+    """The store of another relay over it."""
+    with closing(PostgresStore(prepared.relay)) as made:
+        yield made
 
 
 @pytest.fixture
