@@ -74,6 +74,10 @@ class Paged(ABC):
     def _numbering(self, room: RoomId, view: View, places: Sequence[Position]) -> Numbering:
         """The reader's numbers in a room up to its head. They will be asked for at `places` and at the head."""
 
+    def _shown_with(self, numbering: Numbering, room: RoomId, position: Position) -> Shown:
+        """`shown_at`, for a store that has read some of it with the numbers of a reader."""
+        return self.shown_at(room, position)
+
     @abstractmethod
     def _scan(self, wanted: Wanted) -> AbstractContextManager[Iterable[Found]]:
         """The rows of what is wanted, in the order of the read. A message may come more than once in a row."""
@@ -121,7 +125,7 @@ class Paged(ABC):
         else:
             end = head
         end_seq = messages[-1].seq if found and end == found[-1][0] else numbering.seq_at(end)
-        return Page(messages, end, end_seq, self.shown_at(room, end), more)
+        return Page(messages, end, end_seq, self._shown_with(numbering, room, end), more)
 
     def tail(self, room: RoomId, view: View, *, limit: int, max_bytes: int) -> Page:
         numbering = self._numbering(room, view, ())
@@ -132,7 +136,7 @@ class Paged(ABC):
         self._expect(numbering, found[-1][0] - 1 if more else 0, head, messages, skip_own=False)
         end = Position(found[0][0]) if found else head
         end_seq = messages[-1].seq if messages else numbering.seq_at(end)
-        return Page(messages, end, end_seq, self.shown_at(room, end), more)
+        return Page(messages, end, end_seq, self._shown_with(numbering, room, end), more)
 
     def seq_at(self, room: RoomId, view: View, position: Position) -> Seq:
         return self._numbering(room, view, (position,)).seq_at(position)

@@ -85,6 +85,14 @@ _NEWEST_LINES: Final = 64
 """How many of a room's newest public lines are read with a batch: its authors saw one of these, most likely."""
 
 
+class _Numbering(Numbering):
+    """The numbers of a reader, with what is shown of the room at its head."""
+
+    __slots__ = ("shown",)
+
+    shown: tuple[Any, ...]
+
+
 class PostgresStore(Paged):
     """`Store` over the database at `url`, in the schema that its role works in.
 
@@ -263,14 +271,29 @@ class PostgresStore(Paged):
 
     def _numbering(self, room: RoomId, view: View, places: Sequence[Position]) -> Numbering:
         edges = [edge for span in view.spans for edge in span if edge is not None]
-        head, known = self._tallies(room, view.reader, [*places, *edges, _LAST])
-        return Numbering(view, head, lambda position: self._tallies(room, view.reader, [position])[1][position], known)
+        head, known, shown = self._tallies(room, view.reader, [*places, *edges, _LAST])
 
-    def _tallies(self, room: RoomId, reader: AgentId, places: Sequence[int]) -> tuple[Position, dict[int, Tally]]:
-        """The head of a room, and the tallies at some positions, with the head's for those beyond it."""
+        def ask(position: int) -> Tally:
+            _, found, _ = self._tallies(room, view.reader, [position])
+            return found[position]
+
+        numbering = _Numbering(view, head, ask, known)
+        numbering.shown = shown
+        return numbering
+
+    def _tallies(
+        self, room: RoomId, reader: AgentId, places: Sequence[int]
+    ) -> tuple[Position, dict[int, Tally], tuple[Any, ...]]:
+        """The head of a room; the tallies at some positions, with the head's for those beyond it; what is shown at the
+        head."""
         asked = {"room": room, "reader": self._agents.number(reader), "places": Numbers(places)}
         rows = self._server.rows(queries.TALLIES, asked)
-        return Position(rows[0][0]), {position: Tally(*tally) for _, position, *tally in rows}
+        return Position(rows[0][0]), {row[7]: Tally(*row[8:]) for row in rows}, rows[0][1:7]
+
+    def _shown_with(self, numbering: Numbering, room: RoomId, position: Position) -> Shown:
+        if isinstance(numbering, _Numbering) and position == numbering.head:
+            return self._shown_in(room, numbering.shown)
+        return self.shown_at(room, position)
 
     @contextmanager
     def _scan(self, wanted: Wanted) -> Iterator[Sequence[Found]]:
