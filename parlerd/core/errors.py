@@ -1420,8 +1420,8 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
     _E(
         "store_went_back",
         "The database is not in the state in which this relay last saw it: it was restored, or is another one.",
-        "To serve it as it is, run: parler relay accept-restore. A room that lost something goes on once its owner runs "
-        "`parler room rewind ROOM`. Else name the right database.",
+        "To serve it as it is, run: parler relay accept-restore. A room that lost something goes on once its owner "
+        "runs `parler room rewind ROOM`. Else name the right database.",
         action="ask_person",
         fault="home",
         scope="home",
@@ -1459,8 +1459,8 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
     _E(
         "store_driver_missing",
         "The store is in PostgreSQL, and what speaks to PostgreSQL is not installed.",
-        "Install it beside Parler: pip install 'parlerd[postgres]' (`uv tool install 'parlerd[postgres]'`, or "
-        "`pipx inject parlerd 'psycopg[binary]'`).",
+        "Install it with Parler: uv tool install 'parlerd[postgres]', pipx install --force 'parlerd[postgres]', or "
+        "./install.sh --postgres in a checkout.",
         action="ask_person",
         fault="person",
         scope="home",
