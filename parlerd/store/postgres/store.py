@@ -70,7 +70,7 @@ from parlerd.store.postgres.connections import Server
 from parlerd.store.postgres.deleting import UNCLEARED
 from parlerd.store.postgres.opening import check_server, check_tables, shipped_steps
 from parlerd.store.postgres.roles import check_role
-from parlerd.store.postgres.searching import FOUND, asked_for
+from parlerd.store.postgres.searching import found
 from parlerd.store.postgres.tables import Numbers, Texts
 from parlerd.store.postgres.writing import Writer
 from parlerd.store.staging import EMPTY, MESSAGE, NO_CHAIN, is_intact, is_unaltered
@@ -254,10 +254,9 @@ class PostgresStore(Paged):
     def remembered(
         self, room: RoomId, terms: Sequence[Term], after: Position, before: Position, limit: int
     ) -> list[Remembered]:
-        asked = {"room": room, "after": after, "before": before, "terms": Texts(asked_for(terms)), "limit": limit}
         return [
             Remembered(header := self._header(stored), body, is_unaltered(salt, stored, digest, header, body))
-            for stored, body, salt, digest in self._server.rows(FOUND, asked)
+            for stored, body, salt, digest in found(self._server, room, terms, after, before, limit)
         ]
 
     def state_versions(self, room: RoomId, scope: str, key: str, before: Position, limit: int) -> list[Position]:
