@@ -259,7 +259,9 @@ class SqliteStore(Paged):
                 known.base = self._number(part.room) * LOG
                 batch.numbered.append(part.room)
             batch.logs[part.room] = known.base // LOG
-        batch.write(writer, lambda room: self._room(room).base)
+        for room, _ in batch.erased:
+            batch.logs.setdefault(room, self._room(room).base // LOG)
+        batch.write(writer)
         for room, at in batch.buried.items():
             bury(writer, room, at)
             self._rooms.pop(room, None)
@@ -669,7 +671,7 @@ class SqliteStore(Paged):
                         derive(batch.index, room, header, counts)
                         if is_remembered(header.event):
                             batch.noted += self._noted_again(room, base, header)
-                    batch.write(writer, {room: base}.__getitem__)
+                    batch.write(writer)
             # The counts in memory came from the old index, which may have been damaged.
             self._rooms.clear()
         self._forget()
@@ -749,7 +751,7 @@ class _Batch(Batch):
     """A batch whose rows have the numbers of their logs."""
 
     logs: dict[RoomId, int] = field(default_factory=dict)
-    """The numbers of the logs that the transaction adds to."""
+    """The numbers of the logs that the transaction changes; 0 for a room that has none."""
     numbered: list[RoomId] = field(default_factory=list)
     """The rooms whose log got its number in this transaction."""
 
@@ -766,17 +768,18 @@ class _Batch(Batch):
         bodies = sum(len(row.body) for part in self.parts for row in part.bodies)
         return 8 + facts * 3 // 4 + bodies // 4096
 
-    def write(self, writer: sqlite3.Connection, base_of: Callable[[RoomId], int]) -> None:
-        """Write the rows. The ids of a room's facts begin after `base_of` it."""
+    def write(self, writer: sqlite3.Connection) -> None:
+        """Write the rows."""
+        bases = {room: number * LOG for room, number in self.logs.items()}
         facts: list[tuple[Any, ...]] = []
         bodies: list[tuple[Any, ...]] = []
         for part in self.parts:
-            base = base_of(part.room)
+            base = bases[part.room]
             facts += [(base + fact.position, *fact[1:]) for fact in part.facts]
             bodies += [(base + body.position, body.body, body.signature) for body in part.bodies]
         _insert(writer, "facts", facts)
         _insert(writer, "bodies", bodies)
-        _insert(writer, "own_lines", [(base_of(room) + row.position, *row[1:]) for room, row in self.lines])
+        _insert(writer, "own_lines", [(bases[room] + row.position, *row[1:]) for room, row in self.lines])
         for projection, rows in zip(PROJECTIONS, self.index.tables, strict=True):
             if rows:
                 _insert(writer, projection.table, stored(projection, rows, self.logs), on_conflict(projection))
@@ -808,10 +811,10 @@ class _Batch(Batch):
         for snapshot in self.snapshots:
             digest = hashlib.sha256(snapshot[3]).digest()
             writer.execute("INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?, ?)", (*snapshot, digest))
-        note(writer, self.noted, base_of)
+        note(writer, self.noted, bases)
         if self.to_index:
             tend(writer, self.to_index)
-        erased = [base + position for room, position in self.erased if (base := base_of(room))]
+        erased = [base + position for room, position in self.erased if (base := bases[room])]
         if erased:
             forget(writer, erased)
             writer.executemany(_MARK_ERASED, [(id, MESSAGE) for id in erased])
