@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 
 import psycopg
@@ -201,6 +201,13 @@ def test_an_index_is_forgotten_for_whoever_makes_it_anew(relay: Connection) -> N
 # -- two at a time ---------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def first(stored: Database) -> Iterator[Connection]:
+    """The connection of a relay that is first, and may commit."""
+    with closing(psycopg.connect(stored.relay)) as connection:
+        yield connection
+
+
 def _while_waiting(
     stored: Database, holder: Connection, wanted: Callable[[Connection], object]
 ) -> BaseException | None:
@@ -226,26 +233,26 @@ def _while_waiting(
     return ended[0]
 
 
-def test_a_room_is_deleted_after_what_is_being_added_to_it(stored: Database, relay: Connection) -> None:
-    _append(relay, "r_one", 4, 1)
-    assert _while_waiting(stored, relay, lambda second: second.execute("SELECT bury_room('r_one', 7)")) is None
-    assert _rows(relay, "SELECT count(*) FROM facts") == [(4,)]
-    assert _rows(relay, "SELECT count(*) FROM heads") == [(0,)]
+def test_a_room_is_deleted_after_what_is_being_added_to_it(stored: Database, first: Connection) -> None:
+    _append(first, "r_one", 4, 1)
+    assert _while_waiting(stored, first, lambda second: second.execute("SELECT bury_room('r_one', 7)")) is None
+    assert _rows(first, "SELECT count(*) FROM facts") == [(4,)]
+    assert _rows(first, "SELECT count(*) FROM heads") == [(0,)]
 
 
-def test_nothing_is_added_to_a_room_that_is_being_deleted(stored: Database, relay: Connection) -> None:
-    _take(relay, "SELECT bury_room('r_one', 7)")
-    ended = _while_waiting(stored, relay, lambda second: _append(second, "r_one", 4, 1))
+def test_nothing_is_added_to_a_room_that_is_being_deleted(stored: Database, first: Connection) -> None:
+    _take(first, "SELECT bury_room('r_one', 7)")
+    ended = _while_waiting(stored, first, lambda second: _append(second, "r_one", 4, 1))
     assert isinstance(ended, psycopg.IntegrityError)
     assert "was deleted" in str(ended)
 
 
-def test_of_two_that_add_at_the_same_place_one_is_refused(stored: Database, relay: Connection) -> None:
+def test_of_two_that_add_at_the_same_place_one_is_refused(stored: Database, first: Connection) -> None:
     """Also where the second believes that the log still ends where it did."""
-    _append(relay, "r_one", 4, 1)
-    ended = _while_waiting(stored, relay, lambda second: _append(second, "r_one", 4, 1))
+    _append(first, "r_one", 4, 1)
+    ended = _while_waiting(stored, first, lambda second: _append(second, "r_one", 4, 1))
     assert isinstance(ended, psycopg.IntegrityError)
-    assert _rows(relay, "SELECT count(*) FROM facts") == [(4,)]
+    assert _rows(first, "SELECT count(*) FROM facts") == [(4,)]
 
 
 # -- nobody leads it astray ------------------------------------------------------------------------------------
