@@ -271,6 +271,9 @@ def test_a_cursor_never_goes_back_whichever_relay_moves_it(store: PostgresStore,
     assert store.cursor(ROOM, BEN) == other.cursor(ROOM, BEN) == Cursor(Position(5), Position(5))
     do(other, MoveCursor(ROOM, BEN, Position(9)), MoveCursor(ROOM, BEN, Position(6)))
     assert store.cursor(ROOM, BEN) == Cursor(Position(9), Position(9))
+    do(other, MarkDelivery(ROOM, BEN, "read", Position(20), Millis(2)))
+    do(store, MoveCursor(ROOM, BEN, Position(12)))
+    assert store.cursor(ROOM, BEN) == Cursor(Position(20), Position(12))
 
 
 def test_a_row_that_is_not_visible_yet_is_not_passed(prepared: Database, store: PostgresStore) -> None:
