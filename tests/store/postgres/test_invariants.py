@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -11,6 +12,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from parlerd.store.indexing import PROJECTIONS
 from tests.support.invariants import REFUSED, TAKEN, Tables, line_by, new_token, steps
 from tests.support.postgres import Database
 from tests.support.postgres_tables import IN_POSTGRES, PLANTED, REASONS, TABLES
@@ -196,6 +198,12 @@ def test_an_index_is_forgotten_for_whoever_makes_it_anew(relay: Connection) -> N
     for table in ("messages", "idempotency", "room_keys", "tokens", "revoked_tokens"):
         assert _rows(relay, f"SELECT count(*) FROM {table}") == [(0,)]
     assert _rows(relay, "SELECT count(*) FROM facts") == [(3,)]
+
+
+def test_what_is_forgotten_is_every_index_and_nothing_else(owner: Connection) -> None:
+    ((body,),) = _rows(owner, "SELECT prosrc FROM pg_proc WHERE proname = 'forget_index'")
+    emptied = re.findall(r"DELETE FROM (\w+)", str(body))
+    assert sorted(emptied) == sorted(["remembered", *(projection.table for projection in PROJECTIONS)])
 
 
 # -- two at a time ---------------------------------------------------------------------------------------------
