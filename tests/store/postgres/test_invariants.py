@@ -186,6 +186,13 @@ def test_a_deleted_room_is_cleared_from_its_newest_fact_on(relay: Connection) ->
     assert _rows(relay, "SELECT count(*) FROM facts") == [(0,)]
 
 
+def test_a_room_may_be_added_to_deleted_and_cleared_in_one_transaction(relay: Connection) -> None:
+    _append(relay, "r_one", 4, 1)
+    relay.execute("SELECT bury_room('r_one', 7)")
+    relay.execute("SELECT clear_facts('r_one', 1)")
+    relay.execute(_ONCE_MORE)
+
+
 def test_a_deleted_room_does_not_begin_anew(relay: Connection) -> None:
     _take(relay, "SELECT bury_room('r_one', 7)")
     _take(relay, "SELECT clear_facts('r_one', 1)")

@@ -76,13 +76,13 @@ CREATE OR REPLACE TRIGGER facts_stay_while_their_room_does AFTER DELETE ON facts
     REFERENCING OLD TABLE AS removed FOR EACH STATEMENT
     EXECUTE FUNCTION stay_while_their_room_does('a fact is never removed while its room exists');
 
--- A head stands where its log ends, once the transaction commits.
+-- A head stands where its log ends, once the transaction commits. A room that was deleted meanwhile has neither.
 CREATE OR REPLACE FUNCTION heads_stand_at_a_fact() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF NOT EXISTS (
         SELECT FROM facts f
          WHERE f.room = NEW.room AND f.position = NEW.position AND f.at = NEW.at AND f.chain = NEW.chain
-    ) THEN
+    ) AND NOT EXISTS (SELECT FROM tombstones t WHERE t.room = NEW.room) THEN
         PERFORM refuse_for('the head of a room moves with its facts');
     END IF;
     RETURN NULL;
