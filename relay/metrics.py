@@ -147,6 +147,12 @@ class Metrics:
                 Sample("beat_seconds", "gauge", "Since the last beat that the database took.", beats.seconds_since),
                 Sample("decides", "gauge", "Whether the relay may write.", float(beats.may_decide())),
             ]
+        if beats is not None and (found := beats.numbers) is not None:
+            samples += [
+                Sample("store_connections", "gauge", "Connections of the relay's role.", found.connections),
+                Sample("store_oldest_seconds", "gauge", "Of the oldest transaction that is seen.", found.oldest_s),
+                Sample("store_dead_rows", "gauge", "Rows that the server is to clear away.", found.dead),
+            ]
         return rendered(
             [
                 Sample("ready", "gauge", "Whether the relay can serve who comes now.", float(self.is_ready())),

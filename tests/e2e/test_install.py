@@ -246,7 +246,7 @@ def test_an_upgrade_leaves_a_relay_alone_that_does_not_run_for_another_reason(ma
 
 def test_what_speaks_to_postgresql_comes_where_it_is_asked_for_and_stays(machine: Machine) -> None:
     def has_it() -> bool:
-        command = [machine.home / ".local/share/parler/venv/bin/python", "-I", "-c", "import psycopg"]
+        command = [str(machine.home / ".local/share/parler/venv/bin/python"), "-I", "-c", "import psycopg"]
         return subprocess.run(command, check=False, stderr=subprocess.DEVNULL).returncode == 0
 
     machine.runs()

@@ -98,6 +98,16 @@ def test_a_copy_at_the_same_server_is_another_database(relays: Relays, postgres:
     assert mark.database != before.database
 
 
+def test_the_numbers_of_a_database_are_those_of_this_moment(relays: Relays, made: Database) -> None:
+    relays.claim("KEY", "a" * 32)
+    with psycopg.connect(made.relay) as other:
+        other.execute("SELECT 1")
+        found = relays.numbers()
+    assert found.connections >= 2
+    assert found.oldest_s > 0
+    assert found.dead >= 0
+
+
 # -- who lives ---------------------------------------------------------------------------------------------
 
 

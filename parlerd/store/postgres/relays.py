@@ -20,7 +20,7 @@ import psycopg
 
 from parlerd.core.errors import StoreError
 from parlerd.store.postgres.connections import Connection, Server
-from parlerd.store.relays import Mark, Row
+from parlerd.store.relays import Mark, Numbers, Row
 
 T = TypeVar("T")
 
@@ -32,6 +32,12 @@ _MARK: Final = """
            (SELECT oid FROM pg_database WHERE datname = current_database())::bigint,
            (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::bigint,
            coalesce((SELECT value FROM meta WHERE key = 'log_id'), '')
+"""
+_NUMBERS: Final = """
+    SELECT (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename = current_user),
+           (SELECT coalesce(max(extract(epoch FROM clock_timestamp() - xact_start)), 0)::float8
+              FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()),
+           (SELECT coalesce(sum(n_dead_tup), 0)::bigint FROM pg_stat_user_tables)
 """
 
 
@@ -99,6 +105,15 @@ class Relays:
                 (row.address, row.relay, row.incarnation),
             )
             return beaten.rowcount == 1, _mark(connection)
+
+        return self._do(work)
+
+    def numbers(self) -> Numbers:
+        """How the database is."""
+
+        def work(connection: Connection) -> Numbers:
+            connections, oldest_s, dead = connection.execute(_NUMBERS).fetchone() or (0, 0.0, 0)
+            return Numbers(int(connections), float(oldest_s), int(dead))
 
         return self._do(work)
 
