@@ -53,6 +53,7 @@ ELSEWHERE: Final = {
     "parlerd/store/batching": "contract/test_store",
     "parlerd/store/checking": "contract/test_store",
     "parlerd/store/database": "store/test_sqlite",
+    "parlerd/store/judging": "contract/test_store",
     "parlerd/store/memory": "contract/test_store",
     "parlerd/store/numbering": "contract/test_store",
     "parlerd/store/paging": "contract/test_store",

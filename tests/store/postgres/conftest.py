@@ -50,17 +50,24 @@ def stored(postgres: Postgres) -> Iterator[Database]:
         yield made
 
 
+@pytest.fixture(scope="session")
+def untouched(postgres: Postgres) -> Iterator[Database]:
+    """A database with tables and facts, which every test leaves as it was."""
+    with postgres.database(with_facts) as made:
+        yield made
+
+
 @pytest.fixture
-def owner(stored: Database) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+def owner(untouched: Database) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
     """The owner's connection, in a transaction that is undone."""
-    with closing(psycopg.connect(stored.owner)) as connection:
+    with closing(psycopg.connect(untouched.owner)) as connection:
         yield connection
         connection.rollback()
 
 
 @pytest.fixture
-def relay(stored: Database) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
-    """A relay's connection, in a transaction that is undone unless the test commits it."""
-    with closing(psycopg.connect(stored.relay)) as connection:
+def relay(untouched: Database) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+    """A relay's connection, in a transaction that is undone."""
+    with closing(psycopg.connect(untouched.relay)) as connection:
         yield connection
         connection.rollback()

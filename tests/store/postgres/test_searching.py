@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import pytest
+
 from parlerd.core.model import Millis, Position
 from parlerd.core.recall import MAX_BEGINNING, Term, asked, parse
 from parlerd.store.port import BuryRoom, EraseBodies
-from parlerd.store.postgres import PostgresStore
+from parlerd.store.postgres import PostgresStore, searching
 from parlerd.store.postgres.searching import asked_for
 from tests.support.facts import OTHER, ROOM, append, forgetting, opened, remembering
+
+
+@pytest.fixture(params=[2, 1_000], autouse=True)
+def _looked_through(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the index, and without it where a room remembers little."""
+    monkeypatch.setattr(searching, "LOOKED_THROUGH", request.param)
 
 
 def found(store: PostgresStore, query: str, *, after: int = 0, before: int = 99, limit: int = 9) -> list[int]:
