@@ -15,6 +15,7 @@ from pathlib import Path
 import trio
 
 from parlerd import __version__
+from parlerd.core.errors import ParlerError, StoreError
 from parlerd.core.model import HomeId, Label, Millis, PrincipalId
 from parlerd.engine.engine import Engine
 from parlerd.identity import codes, join_line
@@ -38,8 +39,12 @@ class RelayControl:
     engine: Engine
     enrolment: Enrolment
     links: Links
-    copy_store: Callable[[Path], None]
-    """Writes a copy of the store to a file."""
+    kept: str
+    """Where the rooms are kept, for people."""
+    copy_store: Callable[[Path], None] | None
+    """Writes a copy of the store to a file; None for a database of a server."""
+    is_sound: Callable[[], bool]
+    """Whether the store takes what is written."""
     addresses: Callable[[], list[str]]
     """Where the relay listens now, each as `host:port`."""
     begin_stop: Callable[[], None]
@@ -62,11 +67,20 @@ class RelayControl:
             join_line=join_line.write(url, self.id) if url else "",
             join_secret_file=str(self.enrolment.secret_file),
             addresses=addresses,
-            rooms=len(await self.engine.desk.library.all_rooms()),
+            rooms=await self._rooms(),
             daemons=self.links.proven,
             people=len(self.enrolment.members()),
             uptime_ms=int((trio.current_time() - self.started_at) * 1000),
+            store=self.kept,
+            store_ok=self.is_sound(),
         )
+
+    async def _rooms(self) -> int | None:
+        """How many rooms there are; None while the store cannot be read."""
+        try:
+            return len(await self.engine.desk.library.all_rooms())
+        except StoreError:
+            return None
 
     async def members(self) -> t.RelayMemberList:
         await trio.lowlevel.checkpoint()
@@ -100,6 +114,12 @@ class RelayControl:
         )
 
     async def backup(self, file: str) -> t.RelayBackedUp:
+        if self.copy_store is None:
+            raise ParlerError(
+                "backup_elsewhere",
+                f"The rooms of this relay are in {self.kept}, which is backed up with PostgreSQL's own tools.",
+                folder=str(self.home.root),
+            )
         size = await trio.to_thread.run_sync(back_up, self.home, self.copy_store, Path(file))
         return t.RelayBackedUp(file=file, bytes=size)
 

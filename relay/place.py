@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -29,21 +29,27 @@ MAX_NAME: Final = 32
 """Characters of a relay's label. Behind it stand a dash and six more in the relay's name."""
 _MAX_BYTES: Final = 4096
 FILE: Final = "place.json"
+ACCEPTED: Final = "accept-restore"
+"""The file by which a person says that the database is to be served in the state in which it is."""
 SECRET: Final = "join-secret"  # noqa: S105 - the name of a file
 """The file with the secret that enrols a person, which the relay's own program makes."""
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
     """Where a relay listens: at `address` where the person named one, and otherwise at whatever address `interface` has
-    when the relay starts."""
+    when the relay starts. Its rooms stand in a file of its folder, or in the database whose URL the folder keeps
+    (`store_url`); a relay of an older version takes no place of the latter kind, and so begins no second file."""
 
     v: int = 1
     name: str = DEFAULT_NAME
     address: str = ""
     interface: str = ""
     port: int = DEFAULT_PORT
+    store: Literal["file", "postgresql"] = "file"
 
     def __post_init__(self) -> None:
+        if (self.v == 2) is not (self.store == "postgresql"):
+            raise ValueError("a place of version 2 has its rooms in a database, and no other has")
         if not 1 <= self.port <= 65_535:
             raise ValueError("a port is 1 to 65535")
         if bool(self.address) is bool(self.interface):
@@ -105,7 +111,7 @@ def load(home: Home) -> Place | None:
         place = msgspec.json.decode(data, type=Place)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
         raise _unreadable(path, "it is not what Parler wrote") from error
-    if place.v != 1:
+    if place.v not in (1, 2):
         raise _unreadable(path, "a newer Parler wrote it")
     return place
 
@@ -128,6 +134,33 @@ def store(home: Home, place: Place) -> None:
 
 def file_of(home: Home) -> Path:
     return home.root / FILE
+
+
+def accepted_file(home: Home) -> Path:
+    """The file by which a person says that the database is to be served as it is."""
+    return home.root / ACCEPTED
+
+
+def accept_restore(home: Home) -> None:
+    """Say that the database is to be served as it is when the relay starts next. Raises `ParlerError`."""
+    path = accepted_file(home)
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise ParlerError("home_not_writable", f"{path} cannot be written: {error.strerror}.") from error
+
+
+def in_database(home: Home, place: Place) -> Place:
+    """The same place, with the rooms in a database. Raises `Refused(invalid_param)` for a relay that has its rooms in a
+    file: nothing would carry them over."""
+    if place.store == "file" and home.database.exists():
+        raise Refused(
+            "invalid_param",
+            "This relay keeps its rooms in a file, and they would not be in the database.",
+            hint="Make the relay over a database with another home: parler relay --home DIR --store URL",
+            param="store",
+        )
+    return msgspec.structs.replace(place, v=2, store="postgresql")
 
 
 def secret_of(home: Home) -> Path:

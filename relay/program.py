@@ -15,8 +15,8 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -27,7 +27,9 @@ from configs.hosts import recognised
 from parlerd import __version__
 from parlerd.core.errors import ParlerError
 from parlerd.core.model import HomeId, Millis
+from parlerd.engine.driver import Driver, ThreadDriver
 from parlerd.engine.engine import Engine, open_engine
+from parlerd.engine.network_driver import NetworkDriver
 from parlerd.engine.ports import NoSigners, SystemRandomness, WallClock
 from parlerd.engine.shelf import ThreadBlobs
 from parlerd.groups import unwrapped
@@ -44,6 +46,7 @@ from relay import link, turnstile
 from relay import place as places
 from relay.admin import Admin
 from relay.backup import forget_unfinished
+from relay.beats import Beats
 from relay.control import RelayControl
 from relay.door import Door
 from relay.enrolment import Enrolment
@@ -91,28 +94,30 @@ def run(home: Home, *, network: Network | None = None) -> None:
         clock = WallClock()
         settings = load_settings(home.settings)
         keys = RelayKeys(home.keys)
-        log_id = _log_id(home.root / "log.id", is_new=not home.database.exists())
-        store = SqliteStore(home.database, backups=home.backups)
+        kept = _database(home, keys.id) if place.store == "postgresql" else _file(home)
         voice = Voice(keys)
 
         async def main() -> None:
             stopping = trio.Event()
-            driver = CountingDriver(store)
-            async with open_engine(
-                driver=driver,
-                blobs=ThreadBlobs(DiskBlobs(home.blobs)),
-                clock=clock,
-                random=SystemRandomness(),
-                keys=keys,
-                signers=NoSigners(),
-                settings=settings,
-                user="relay",
-                home_path=str(home.root),
-                copies=lambda: [str(path) for path in sorted(home.backups.glob("*.db"))],
-                socket=str(home.socket),
-                web=voice,
-                voice=voice,
-            ) as engine:
+            driver = CountingDriver(kept.driver())
+            async with (
+                kept.served(),
+                open_engine(
+                    driver=driver,
+                    blobs=ThreadBlobs(DiskBlobs(home.blobs)),
+                    clock=clock,
+                    random=SystemRandomness(),
+                    keys=keys,
+                    signers=NoSigners(),
+                    settings=settings,
+                    user="relay",
+                    home_path=str(home.root),
+                    copies=kept.copies,
+                    socket=str(home.socket),
+                    web=voice,
+                    voice=voice,
+                ) as engine,
+            ):
                 await _serve(
                     Parts(
                         home,
@@ -122,10 +127,9 @@ def run(home: Home, *, network: Network | None = None) -> None:
                         engine,
                         driver,
                         settings,
-                        store,
+                        kept,
                         clock.now,
                         network or SystemNetwork(),
-                        log_id,
                         voice,
                     ),
                     listener,
@@ -140,6 +144,68 @@ def run(home: Home, *, network: Network | None = None) -> None:
         log.info("stopped")
 
 
+@asynccontextmanager
+async def _alone() -> AsyncIterator[None]:
+    """A store in a file is this relay's alone by the lock of its folder, and there is nobody to leave."""
+    yield
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Where the relay's rooms are kept. `shown` says where for people; `beats` are there for a database, which others
+    may serve as well; `copy` writes a copy to a file, where the store is one."""
+
+    driver: Callable[[], Driver]
+    """Drives the store. Called once, inside the trio run."""
+    log_id: str
+    shown: str
+    copies: Callable[[], list[str]]
+    copy: Callable[[Path], None] | None = None
+    beats: Beats | None = None
+    served: Callable[[], AbstractAsyncContextManager[None]] = _alone
+    """While the relay runs; entered before the store is driven, and left when that is closed."""
+
+
+def _file(home: Home) -> Kept:
+    """The file of the relay's folder."""
+    log_id = _log_id(home.root / "log.id", is_new=not home.database.exists())
+    store = SqliteStore(home.database, backups=home.backups)
+    return Kept(
+        driver=lambda: ThreadDriver(store),
+        log_id=log_id,
+        shown=str(home.database),
+        copies=lambda: [str(path) for path in sorted(home.backups.glob("*.db"))],
+        copy=store.copy,
+    )
+
+
+def _database(home: Home, keys: HomeId) -> Kept:
+    """The database whose URL the relay's folder keeps. Raises `ParlerError`."""
+    try:
+        from relay import database
+    except ImportError as error:
+        if error.name != "psycopg":
+            raise
+        raise ParlerError("store_driver_missing") from None
+    opened = database.open_database(home, keys)
+
+    @asynccontextmanager
+    async def served() -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            await opened.leave()
+
+    return Kept(
+        driver=lambda: NetworkDriver(opened.store, may_write=opened.beats.may_decide),
+        log_id=opened.log_id,
+        shown=opened.shown,
+        copies=list,
+        beats=opened.beats,
+        served=served,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What one relay is made of."""
@@ -151,10 +217,9 @@ class Parts:
     engine: Engine
     driver: CountingDriver
     settings: Settings
-    store: SqliteStore
+    kept: Kept
     now: Callable[[], Millis]
     network: Network
-    log_id: str
     voice: Voice
 
 
@@ -183,7 +248,7 @@ async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) ->
         Identity(parts.keys),
         # Each home makes its own name of this label and of the key that was proved.
         name=parts.place.name,
-        log_id=parts.log_id,
+        log_id=parts.kept.log_id,
         addresses=standing.addresses,
         now=parts.now,
         limits=link.Limits(
@@ -205,6 +270,7 @@ async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) ->
         over_http=lambda: web.connections,
         has_address=lambda: bool(standing.addresses()),
         started_at=started_at,
+        beats=parts.kept.beats,
     )
     control = RelayControl(
         home=parts.home,
@@ -213,7 +279,9 @@ async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) ->
         engine=parts.engine,
         enrolment=parts.enrolment,
         links=links,
-        copy_store=parts.store.copy,
+        kept=parts.kept.shown,
+        copy_store=parts.kept.copy,
+        is_sound=lambda: metrics.is_sound(),
         addresses=standing.addresses,
         begin_stop=stopping.set,
         now=parts.now,
@@ -227,6 +295,9 @@ async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) ->
     listeners = await listen("127.0.0.1", port) if port else []
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_stop_on_signal, stopping)
+        if (beats := parts.kept.beats) is not None:
+            beats.address = lambda: next(iter(standing.addresses()), "")
+            nursery.start_soon(beats.run)
         nursery.start_soon(standing.serve, links)
         nursery.start_soon(parts.engine.count_kept)
         nursery.start_soon(parts.engine.keep_shelf)

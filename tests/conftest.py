@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
 from tests.support import truth
+
+if TYPE_CHECKING:  # most tests need no database, and its driver takes a tenth of a second
+    from tests.support.postgres import Database, Postgres
 
 # A property is tried, not timed: a machine that is busy for a moment is not a failure.
 settings.register_profile("parler", deadline=None)
@@ -26,6 +30,31 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--declared", action="store_true", help="end with what operations declare and no test led to")
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "postgres" in metafunc.fixturenames:
+        from tests.support.postgres import majors
+
+        found = majors()
+        ids = [f"postgres-{version.major if version else 'missing'}" for version in found]
+        metafunc.parametrize("postgres", found, indirect=True, scope="session", ids=ids)
+
+
+@pytest.fixture(scope="session")
+def postgres(request: pytest.FixtureRequest) -> Iterator[Postgres]:
+    """A PostgreSQL server of this process, for each version that is installed."""
+    from tests.support.postgres import serving
+
+    with serving(request.param) as running:
+        yield running
+
+
+@pytest.fixture
+def database(postgres: Postgres) -> Iterator[Database]:
+    """An empty database of this test."""
+    with postgres.database() as made:
+        yield made
+
+
 @pytest.fixture(autouse=True)
 def _the_registry_tells_the_truth(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with truth.watching(monkeypatch) as seen:
@@ -34,6 +63,11 @@ def _the_registry_tells_the_truth(monkeypatch: pytest.MonkeyPatch) -> Iterator[N
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if skipped := [report.longrepr for report in terminalreporter.getreports("skipped")]:
+        from tests.support.postgres import told
+
+        for line in told(skipped):
+            terminalreporter.write_line(line)
     if config.getoption("--declared"):
         terminalreporter.section("declared, and no test led to it")
         terminalreporter.write_line("\n".join(truth.unseen()) or "nothing")

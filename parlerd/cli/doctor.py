@@ -103,6 +103,10 @@ def _relay(ctx: Context) -> Iterator[t.Check]:
     which = f", version {info.version}, older than this command" if outdated else ""
     where = f"at {info.url}" if info.url else "without an address in a network"
     yield _check("relay", not outdated, f"{info.name} {where}{which}", f"Put this release in its place: {team.MAKE}")
+    if info.store:
+        takes = "takes what is written" if info.store_ok else "takes nothing now, and nobody's messages are stored"
+        fix = "See whether the database server runs and has space. The relay's log says more: parler relay logs"
+        yield _check("relay's store", info.store_ok, f"{info.store} {takes}", fix)
 
 
 def _check(name: str, ok: bool, detail: str, fix: str = "") -> t.Check:

@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from parlerd import __version__
-from parlerd.cli import team
+from parlerd.cli import relay_store, team
 from parlerd.cli.context import Context
 from parlerd.cli.daemon import NOT_RUNNING, log_arguments, show_log
 from parlerd.cli.handlers import Handler, no_arguments, place_arguments
@@ -30,15 +30,27 @@ if TYPE_CHECKING:
 START: Final = "parler relay start"
 
 
+def _foreground_arguments(parser: Parser) -> None:
+    place_arguments(parser)
+    relay_store.arguments(parser, "keep the rooms in this PostgreSQL database (postgresql://USER@HOST/DATABASE)")
+
+
 def _foreground(ctx: Context, args: Namespace) -> int:
     from relay import place as places
+    from relay import store_url
 
     team.require_person()
+    url = relay_store.wanted(ctx, args)
     known, wanted = team.keep_place(ctx, args)
-    if wanted != known:
+    home = team.relay_of(ctx)
+    if url is not None:
+        wanted = places.in_database(home, wanted)
+    if wanted != known or url is not None:
         prepare(ctx.home)
-        prepare(team.relay_of(ctx))
-        places.store(team.relay_of(ctx), wanted)
+        prepare(home)
+        if url is not None:
+            store_url.keep(home, url)
+        places.store(home, wanted)
     command = team.service_of(ctx).command
     ctx.out.note("The relay runs in this terminal until Ctrl-C. In another: parler relay status")
     os.execve(sys.executable, command, dict(ctx.env))  # noqa: S606 - there is no shell to keep
@@ -98,8 +110,14 @@ def _show(ctx: Context, info: t.RelayInfo) -> int:
     out.say("The relay ", (info.name, "name"), " has been ", ("running", "good"), f" for {up}: pid {info.pid}")
     if is_older(info.version, __version__):
         out.say((f"It is version {info.version}. To put {__version__} in its place: {team.MAKE}", "warn"))
-    counts = (counted(info.people, "person is", "people are") + " enrolled", f"{info.daemons} connected now")
-    out.say(f"{', '.join(counts)}, {counted(info.rooms, 'room')}")
+    counts = [counted(info.people, "person is", "people are") + " enrolled", f"{info.daemons} connected now"]
+    if info.rooms is not None:
+        counts.append(counted(info.rooms, "room"))
+    out.say(", ".join(counts))
+    if info.store:
+        out.say(("rooms   ", "dim"), info.store)
+    if not info.store_ok:
+        out.say(("Nothing can be stored there now. The relay's log says why: parler relay logs", "warn"))
     for address in info.addresses:
         out.say(("address ", "dim"), address)
     out.say(("secret  ", "dim"), info.join_secret_file)
@@ -210,12 +228,12 @@ def _backup(ctx: Context, args: Namespace) -> int:
 
 HANDLERS: Final = {
     "relay": Handler(
-        place_arguments,
+        _foreground_arguments,
         _foreground,
         section="Sessions across machines",
         rank=20,
         summary="Run a relay in this terminal, for sessions across machines.",
-        examples=("parler relay --bind 192.168.1.20",),
+        examples=("parler relay --bind 192.168.1.20", "parler relay --store postgresql://parler@db/parler"),
     ),
     "relay status": Handler(
         no_arguments, _status, section="Sessions across machines", rank=30, examples=("parler relay status",)

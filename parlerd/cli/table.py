@@ -346,6 +346,7 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     )),
     (('relay',), 'parlerd.cli.relay', '', 'Run a relay in this terminal, for sessions across machines.', (
         'parler relay --bind 192.168.1.20',
+        'parler relay --store postgresql://parler@db/parler',
     )),
     (('relay', 'status'), 'parlerd.cli.relay', 'relay.status', '', (
         'parler relay status',
@@ -367,6 +368,16 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     )),
     (('relay', 'backup'), 'parlerd.cli.relay', 'relay.backup', '', (
         'parler relay backup relay-2026-11-28.tar',
+    )),
+    (('relay', 'migrate'), 'parlerd.cli.relay_store', '', "Make the tables of a relay's database, as their owner.", (
+        'parler relay migrate --store postgresql://owner@db/parler --role parler',
+    )),
+    (('relay', 'move'), 'parlerd.cli.relay_store', '', "Move the relay's rooms into a database, or back.", (
+        'parler relay move --to postgresql://parler@db/p --owner postgresql://boss@db/p',
+        'parler relay move --to sqlite',
+    )),
+    (('relay', 'accept-restore'), 'parlerd.cli.relay_store', '', 'Take the database as it is, after a restore.', (
+        'parler relay accept-restore',
     )),
     (('daemon', 'start'), 'parlerd.cli.daemon', '', 'Start the daemon, and wait until it answers.', (
         'parler daemon start',
@@ -527,6 +538,9 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'relay members',
         'relay kick',
         'relay backup',
+        'relay migrate',
+        'relay move',
+        'relay accept-restore',
     )),
     ('This install', (
         'doctor',

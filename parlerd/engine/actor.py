@@ -14,7 +14,8 @@ A batch keeps its commands until it is answered. What becomes of it when its com
 
     stale_position   another writer was faster: the room is folded again and the commands are decided again, once;
                      their callers hear nothing of it
-    store_unknown    the log tells: the chain digest at the batch's end is there, or it is not
+    store_unknown    the log tells: the chain digest at the batch's end is there, or it is not; while the log cannot be
+                     read, it is asked again, and only then is every caller told that nobody knows
     anything else    it did not happen: every caller gets the error, and a retry with the same key is safe
 
 Refusals are answered with their batch too, because they rest on what the batch decided before them.
@@ -32,6 +33,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain, repeat
 from typing import Final, Generic, NamedTuple, TypeVar
 
 import trio
@@ -59,6 +61,11 @@ waiting for each other (measured with 160 in flight, best of three: 64 gave 4,54
 SNAPSHOT_EVERY: Final = 5_000
 """Facts between snapshots. Source: decision 4."""
 
+KNOWN_WITHIN_S: Final = 12.0
+"""How long a batch whose answer was lost waits to be known while the log cannot be read. A server that starts anew
+after a crash takes some seconds."""
+_LOOK_AGAIN_S: Final = (0.1, 0.2, 0.5, 1.0)
+"""Between two looks whether such a batch happened; the last one again and again."""
 _MISSED_PAGE: Final = 1_000
 """Facts that are read at once of those that another writer stored."""
 
@@ -376,6 +383,7 @@ class RoomActor(Generic[A]):
         decided_over = Position(self.aggregate.position - len(batch.facts))
         missed: list[e.Header] = []
         failed = list(batch.submissions)
+        untried: list[Submission] = []
         self._recent.clear()
         try:
             self.aggregate, self.frozen = await self._context.driver.read(self._load)
@@ -385,12 +393,15 @@ class RoomActor(Generic[A]):
             # Not even the store's log can be read: whoever asks next opens the room anew.
             log.warning("room %s: could not be folded again: %s", self.room, type(unread).__name__)
             self.dead = self._closing = True
-            failed += self._waiting
+            untried += self._waiting
             self._waiting.clear()
         self._snapshot_at = min(self._snapshot_at, self.aggregate.position)
         is_decided_again = error.code == "stale_position" and not (batch.again or self.frozen or self.dead)
         for submission in failed:
             submission.settled, submission.error = None, None if is_decided_again else error
+        for submission in untried:
+            # They were in no batch, so nothing of them can have been stored.
+            submission.error = StoreError("store_unreachable") if error.code == "store_unknown" else error
         if missed:
             # Another writer's facts: whoever waits for them here has to hear of them, too.
             self._context.publish(self.room, missed)
@@ -398,15 +409,21 @@ class RoomActor(Generic[A]):
             self._failure = None
             self._begin(Batch(failed, again=True))
         else:
-            self._conclude(Batch(failed))
+            self._conclude(Batch(failed + untried))
 
     async def _has_happened(self, outcome: JobOutcome) -> bool | None:
-        """Whether the log holds what a batch appended whose answer was lost; None while the log cannot be read."""
-        try:
-            return await self._context.driver.read(lambda store: has_happened(store, outcome))
-        except Exception as unread:
-            log.warning("room %s: whether it was stored is not known: %s", self.room, type(unread).__name__)
-            return None
+        """Whether the log holds what a batch appended whose answer was lost; None where the log could not be read for
+        as long as a caller can wait. A store over a network may have to be reached again first."""
+        with trio.move_on_after(KNOWN_WITHIN_S):
+            for pause in chain(_LOOK_AGAIN_S, repeat(_LOOK_AGAIN_S[-1])):
+                try:
+                    return await self._context.driver.read(lambda store: has_happened(store, outcome))
+                except Exception as unread:
+                    log.warning("room %s: whether it was stored is not known: %s", self.room, type(unread).__name__)
+                    if not (isinstance(unread, ParlerError) and unread.spec.retryable):
+                        break
+                await trio.sleep(pause)
+        return None
 
     # -- snapshots -----------------------------------------------------------------------------------------
 

@@ -5,8 +5,8 @@ message. Above: the rooms' actors, which hand jobs over, and `library`, through 
 (`store.port`), and where its work runs: `worker` (a thread) and `turns` (the loop itself). Invariant: jobs are
 committed in the order in which they were handed over.
 
-`ThreadDriver` drives a store in a file of this machine. `InlineDriver` is the same face without threads, for tests
-under virtual time.
+`ThreadDriver` drives a store in a file of this machine; `network_driver` has the one for a store over a network.
+`InlineDriver` is the same face without threads, for tests under virtual time.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ class ThreadDriver(_AtHand):
             self._to_thread(turn)
             return
         begun = self._clock()
-        _commit(self._file.transact_at_once, turn)
+        commit_batch(self._file.transact_at_once, turn)
         self._light.took(self._clock() - begun)
         if _is_locked(turn):
             # Another program is writing. The thread can wait for it; the loop cannot.
@@ -178,7 +178,7 @@ class ThreadDriver(_AtHand):
 
     def _commit_there(self, batch: list[Errand]) -> None:
         begun = self._clock()
-        _commit(self._store.transact, batch)
+        commit_batch(self._store.transact, batch)
         took = self._clock() - begun
         if is_light(_jobs(batch)):
             self._light.took(took)
@@ -202,7 +202,7 @@ class InlineDriver(_AtHand):
         trio.lowlevel.current_trio_token().run_sync_soon(self._commit, Errand(job, settled))
 
     def _commit(self, errand: Errand) -> None:
-        _commit(self._store.transact, [errand])
+        commit_batch(self._store.transact, [errand])
         errand.tell()
 
     async def read(self, query: Callable[[Store], T]) -> T:
@@ -214,7 +214,7 @@ class InlineDriver(_AtHand):
         self._store.close()
 
 
-def _commit(transact: Callable[[Sequence[Job]], list[JobOutcome]], batch: list[Errand]) -> None:
+def commit_batch(transact: Callable[[Sequence[Job]], list[JobOutcome]], batch: list[Errand]) -> None:
     """One transaction for the whole batch; a failure of the commit is everyone's, a refused job only its own."""
     try:
         settled = list(zip(batch, transact(_jobs(batch)), strict=True))

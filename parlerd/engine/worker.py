@@ -70,7 +70,8 @@ class Awaited:
 class Worker:
     """A thread of its own. `run` does a batch of errands in the thread, and writes down in each what became of it;
     `done` is then called on the loop with the batch; `afterwards` runs in the thread after each batch, when the answers
-    are on their way. Make it inside the trio run that uses it."""
+    are on their way. With `most`, a batch ends with the errand by which it weighs so much. Make it inside the trio run
+    that uses it."""
 
     def __init__(
         self,
@@ -79,10 +80,14 @@ class Worker:
         *,
         done: Callable[[list[Errand]], None] = tell,
         afterwards: Callable[[], None] = lambda: None,
+        most: int | None = None,
+        weigh: Callable[[Errand], int] = lambda errand: 1,
     ) -> None:
         self._run = run
         self._done = done
         self._afterwards = afterwards
+        self._most = most
+        self._weigh = weigh
         self._token = trio.lowlevel.current_trio_token()
         self._waiting: SimpleQueue[Errand | None] = SimpleQueue()
         self._closing = False
@@ -108,12 +113,18 @@ class Worker:
             self._afterwards()
 
     def _take(self) -> list[Errand]:
-        """Everything that waits, once there is something."""
-        taken = [self._waiting.get()]
+        """Everything that waits, or as much as one batch may weigh, once there is something."""
+        taken: list[Errand] = []
+        weight = 0
+        errand = self._waiting.get()
         with suppress(Empty):
             while True:
-                taken.append(self._waiting.get_nowait())
-        return [errand for errand in taken if errand is not None]
+                if errand is not None:
+                    taken.append(errand)
+                    if self._most is not None and (weight := weight + self._weigh(errand)) >= self._most:
+                        break
+                errand = self._waiting.get_nowait()
+        return taken
 
     async def close(self) -> None:
         """Do what waits, then end the thread."""

@@ -217,6 +217,8 @@ OF_HOME: Final = (
     "store_corrupt",
     "store_failed",
     "store_unknown",
+    "store_unreachable",
+    "store_busy",
     "stale_position",
     "room_busy",
     "newer_log",

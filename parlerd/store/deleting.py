@@ -6,8 +6,8 @@
 
 So the first fact says that something is left, and whoever is killed in between goes on where the file stands. The
 newest facts go first, because a log that only became shorter is still a log without gaps for every check. Rows of the
-indexes are found by the facts that they were made of (`indexing.derive`), and not by a search: a step costs what its
-facts cost, however large the home is.
+indexes are found by the facts that they were made of (`indexing.rows_made_of`), and not by a search: a step costs what
+its facts cost, however large the home is.
 
 Not here: who may delete what (`parlerd.engine.deleting`). Above: `sqlite`. Below: `indexing`, `searching`. Invariant:
 nothing of a room is taken unless its tombstone stands, which the triggers of the file hold too.
@@ -19,11 +19,9 @@ import sqlite3
 from collections.abc import Iterable
 from typing import Any, Final, Literal
 
-from parlerd.core.errors import Refused
-from parlerd.core.events import Header, decode_header
 from parlerd.core.model import Millis, RoomId
 from parlerd.store import searching
-from parlerd.store.indexing import PROJECTIONS, Counts, Projection, Rows, derive
+from parlerd.store.indexing import PROJECTIONS, Projection, rows_made_of
 from parlerd.store.statements import stored
 
 Left = Literal["facts", "words", "nothing"]
@@ -67,27 +65,15 @@ def clear(writer: sqlite3.Connection, room: RoomId, limit: int, *, merging: bool
 
 def _take(writer: sqlite3.Connection, room: RoomId, number: int, facts: Iterable[tuple[int, bytes]]) -> None:
     """Take away facts, with their bodies and the rows of every index that were made of them."""
-    rows = Rows()
-    # Only the keys of the rows matter here, and no key holds a count.
-    counts = Counts(line=b"")
+    facts = list(facts)
+    rows = rows_made_of(room, [header for _, header in facts])
     ids = [(id,) for id, _ in facts]
-    for _, stored_header in facts:
-        if (header := _known(stored_header)) is not None:
-            derive(rows, room, header, counts)
     for projection, made in zip(PROJECTIONS, rows.tables, strict=True):
         if made:
             writer.executemany(_removal(projection), _keys(projection, stored(projection, made, {room: number})))
     searching.take_out(writer, [id for (id,) in ids])
     for table in ("bodies", "erased_bodies", "own_lines", "facts"):
         writer.executemany(f"DELETE FROM {table} WHERE id = ?", ids)  # noqa: S608 - our own names
-
-
-def _known(stored_header: bytes) -> Header | None:
-    """A header, or None where a newer Parler wrote it, whose rows this one does not know."""
-    try:
-        return decode_header(stored_header)
-    except Refused:
-        return None
 
 
 def _removal(projection: Projection[Any]) -> str:

@@ -15,12 +15,13 @@ among them that the reader wrote.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
 
 from parlerd.core import events as e
+from parlerd.core.errors import Refused
 from parlerd.core.events import Header
 from parlerd.core.model import MESSAGES as GATED
 from parlerd.core.model import AgentId, HomeId, KeyId, MessageId, Millis, Position, RoomId, drawn_key
@@ -606,3 +607,26 @@ def derive(rows: Rows, room: RoomId, header: Header, counts: Counts) -> None:
     tables = rows.tables
     for place, add in _OF_TYPE.get(type(header.event), _OF_ALL):
         add(tables[place], room, header, counts)
+
+
+def rows_made_of(room: RoomId, headers: Iterable[bytes]) -> Rows:
+    """The rows that stored headers of a room once led to, to find them by their keys. The counts in them are not right,
+    and no key holds one. What a newer Parler wrote is passed over, because its rows are not known here."""
+    rows, counts = Rows(), Counts(line=b"")
+    for stored in headers:
+        try:
+            header = e.decode_header(stored)
+        except Refused:
+            continue
+        derive(rows, room, header, counts)
+    return rows
+
+
+def counted_for(header: Header) -> tuple[AgentId | None, list[AgentId]]:
+    """Whose counts a fact moves on: the author of a message for everyone, or else those who may see a private one."""
+    event = header.event
+    if not isinstance(event, e.MessagePosted):
+        return None, []
+    if event.visibility is None:
+        return header.by.actor, []
+    return None, _audience(event, header.by.actor)

@@ -7,9 +7,7 @@ is (`core.receipts`). Invariant: the numbers of a thread follow one another from
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Final, NamedTuple
-
-import msgspec
+from typing import NamedTuple
 
 from parlerd.core.errors import Refused
 from parlerd.core.events import Header, decode_header
@@ -24,6 +22,7 @@ from parlerd.core.receipts import (
     name_of,
     next_line,
 )
+from parlerd.store.peeking import event_in
 from parlerd.store.port import Receipted
 from parlerd.store.staging import Staged, is_unaltered
 
@@ -56,9 +55,9 @@ def lined(
     if not part.own_lines:
         return rows, names
     for header, fact in zip(part.headers, part.facts, strict=True):
-        if not has_number(header):
+        thread = thread_of(part.room, header)
+        if thread is None:
             continue
-        thread = first_line(part.room, header.by.actor, audience_of(header))
         number, line = ends.get(thread) or load(thread) or (0, thread)
         number, line = number + 1, next_line(line, fact.digest)
         ends[thread] = number, line
@@ -67,6 +66,11 @@ def lined(
         rows.append(LineRow(header.position, thread, number, line, *about))
         names[part.room, header.position] = FactRef(name_of(header, thread, number), number)
     return rows, names
+
+
+def thread_of(room: RoomId, header: Header) -> bytes | None:
+    """The line that the own line of a fact began with, which names it; None for a fact that has no number."""
+    return first_line(room, header.by.actor, audience_of(header)) if has_number(header) else None
 
 
 def token_of(header: Header) -> str:
@@ -98,7 +102,7 @@ def first_broken(room: RoomId, facts: Iterable[Stored]) -> Position | None:
             # A newer Parler wrote it: whether it has a number, and in which line, is not known here.
             thread = None if fact.row is None else fact.row.thread
         else:
-            thread = first_line(room, header.by.actor, audience_of(header)) if has_number(header) else None
+            thread = thread_of(room, header)
             if fact.row is not None and not _says_its_token(fact.row, header):
                 return fact.position
         if fact.row is None and thread is None:
@@ -116,18 +120,6 @@ def _says_its_token(row: LineRow, header: Header) -> bool:
     """Whether a row says by which token its fact came."""
     token = token_of(header)
     return row.token is None or (row.token, row.agent) == (token, header.by.actor if token else "")
-
-
-class _Event(msgspec.Struct):
-    event: msgspec.Raw
-
-
-_EVENT: Final = msgspec.msgpack.Decoder(_Event)
-
-
-def event_in(header: bytes) -> bytes:
-    """The fact's own part of a stored header, as it is stored. Raises `msgspec.DecodeError`."""
-    return bytes(_EVENT.decode(header).event)
 
 
 def receipted(

@@ -13,7 +13,7 @@ Not here: where the counts come from (each store), and who may see what (`core.v
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from parlerd.core.model import Position, Seq, Shown, View
@@ -30,21 +30,24 @@ class Tally(NamedTuple):
 
 
 NOTHING: Final = Tally(0, 0, 0, 0)
+_NONE: Final[Mapping[int, Tally]] = {}
 
 
 class Numbering:
     """The numbers of one reader in one room, up to `head`. `ask` gives the tally of a position, and is asked at most
-    once for each position."""
+    once for each position, and not for those of `known`."""
 
     __slots__ = ("_ask", "_gaps", "_known", "_own", "_public", "head", "spans")
 
-    def __init__(self, view: View, head: Position, ask: Callable[[int], Tally]) -> None:
+    def __init__(
+        self, view: View, head: Position, ask: Callable[[int], Tally], known: Mapping[int, Tally] = _NONE
+    ) -> None:
         self.head = head
         """The end of the log when the numbering was made. Positions beyond it count as the head."""
         self._ask = ask
         self._gaps = view.gaps
         # The tallies that were asked for already, by position.
-        self._known: dict[int, Tally] = {0: NOTHING}
+        self._known: dict[int, Tally] = {0: NOTHING, **known}
         # The reader's spans of positions, with the head as the end of an open one; then the same spans as counts of the
         # room's public messages, and as counts of the reader's own among these.
         self.spans = [

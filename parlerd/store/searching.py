@@ -21,11 +21,12 @@ and no word of them is left in the file unless a row of `meta` says so.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
-from parlerd.core.model import MemoryNote
+from parlerd.core.model import RoomId
 from parlerd.core.recall import Term, Words, terms_of, words_of
+from parlerd.store.batching import Noted
 from parlerd.store.port import BLOCKS
 
 MERGED_PAGES: Final = 200
@@ -40,25 +41,17 @@ _BEGIN: Final = "begin"
 _GO_ON: Final = "go on"
 
 
-class Noted(NamedTuple):
-    """A message that does something in its room's memory. `base` is the number after which the ids of its room
-    begin, and `id` its own."""
-
-    base: int
-    id: int
-    note: MemoryNote
-    body: bytes | None
-
-
-def note(writer: sqlite3.Connection, noted: Iterable[Noted]) -> None:
-    """Bring the index up to these messages, whose bodies are stored."""
+def note(writer: sqlite3.Connection, noted: Iterable[Noted], bases: Mapping[RoomId, int]) -> None:
+    """Bring the index up to these messages, whose bodies are stored. The ids of a room's begin after its base."""
     for each in noted:
+        base = bases[each.room]
         for position in each.note.drops:
-            _take_out(writer, each.base + position)
+            _take_out(writer, base + position)
         words = None if each.body is None else words_of(each.body)
         if words is not None:
-            writer.execute("INSERT INTO remembered (id, current, indexed) VALUES (?, 1, 1)", (each.id,))
-            _put_in(writer, each.id, words)
+            id = base + each.position
+            writer.execute("INSERT INTO remembered (id, current, indexed) VALUES (?, 1, 1)", (id,))
+            _put_in(writer, id, words)
 
 
 def add_missing(writer: sqlite3.Connection, limit: int) -> None:

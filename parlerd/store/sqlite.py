@@ -16,19 +16,18 @@ import logging
 import os
 import sqlite3
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from itertools import chain, islice, pairwise
+from itertools import chain, islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from parlerd.core.errors import ParlerError, Refused, StoreError
-from parlerd.core.events import Header, MessagePosted, brought, decode_header, is_remembered
+from parlerd.core.errors import Refused, StoreError
+from parlerd.core.events import Header, brought, decode_header, is_remembered
 from parlerd.core.model import (
     AgentId,
     BlobId,
@@ -40,53 +39,53 @@ from parlerd.core.model import (
     PrincipalId,
     Prior,
     RoomId,
-    Seq,
     Shown,
-    Stage,
     View,
 )
-from parlerd.core.public_line import next_line
 from parlerd.core.recall import Term
-from parlerd.core.receipts import FactRef
-from parlerd.core.visibility import can_see
+from parlerd.store.batching import Batch, Noted, Room, Sources, noted
+from parlerd.store.checking import (
+    COUNTS,
+    ERASED_BODY,
+    MISCOUNTED_KINDS,
+    MISCOUNTED_MESSAGES,
+    MISSING_FACTS,
+    NO_WORDS,
+    STRAY_BODY,
+    UNKNOWN_TYPE,
+    remade,
+    wrong_lines,
+    wrong_snapshots,
+)
 from parlerd.store.database import BUSY_TIMEOUT_MS, ERRORS, Database, wall_clock_ms
 from parlerd.store.deleting import DELETED, LOG, UNCLEARED, bury
 from parlerd.store.deleting import clear as clear_room
-from parlerd.store.indexing import ANYBODY, MEMBERSHIPS, PROJECTIONS, Counts, Rows, derive, line_before
-from parlerd.store.lines import Ends, LineRow, Stored, first_broken, lined, receipted
+from parlerd.store.indexing import ANYBODY, MEMBERSHIPS, PROJECTIONS, Counts, derive, line_before
+from parlerd.store.judging import first_unchained, whole_snapshot
 from parlerd.store.memo import Memo
-from parlerd.store.numbering import Numbering, Tally, line_of, public_place, shown_of
+from parlerd.store.numbering import Numbering, Tally
+from parlerd.store.paging import Found, Paged, Wanted
 from parlerd.store.port import (
     START,
-    Append,
-    BuryRoom,
-    ClearRoom,
     Cursor,
     Delivery,
     DropLease,
     DropOutbox,
     DropRenewal,
-    EraseBodies,
     Head,
     Held,
-    IndexMemory,
     JobOutcome,
     Lease,
-    MarkDelivery,
     Membership,
-    MoveCursor,
     NewFact,
     OutboxRow,
-    Page,
     Past,
     PutLease,
     PutOutbox,
     PutRenewal,
-    PutSnapshot,
     Receipted,
     Remembered,
     Snapshot,
-    StoredMessage,
     UsedKey,
     Write,
     past_one_by_one,
@@ -97,24 +96,13 @@ from parlerd.store.searching import (
     IS_LEFT,
     NEWEST,
     NEWEST_MISSING,
-    Noted,
     clear,
     forget,
     matching,
     note,
     tend,
 )
-from parlerd.store.staging import (
-    EMPTY,
-    MESSAGE,
-    NO_CHAIN,
-    SALT_LENGTH,
-    Staged,
-    fact_digest,
-    is_intact,
-    is_unaltered,
-    stage,
-)
+from parlerd.store.staging import EMPTY, MESSAGE, NO_CHAIN
 from parlerd.store.statements import insertion, on_conflict, stored
 from parlerd.store.upgrade import Schema
 
@@ -132,7 +120,7 @@ _MAX_INSERT: Final = 64
 `database`."""
 
 
-class SqliteStore:
+class SqliteStore(Paged):
     """`FileStore` over the file at `path`; the copies that are made before an upgrade go to `backups`.
 
     One thread at a time writes, and others that want to write wait for it; any thread may read. Opening a store raises
@@ -160,7 +148,6 @@ class SqliteStore:
         )
         # A file that says that the index was found damaged. When the store is opened next, it makes the index anew.
         self._to_remake = path.with_name(f"{path.name}-remake-index")
-        self._random = random_bytes
         # Held by the thread that writes.
         self._writing = threading.Lock()
         # What the writer knows of rooms between transactions; emptied whenever a transaction fails.
@@ -178,6 +165,7 @@ class SqliteStore:
         self._deleted = Memo(self._read_deleted)
         self._cursors = Memo(self._read_cursor)
         self._memberships = Memo(self._read_memberships)
+        self._sources = Sources(self._room, self._deleted, self._end_of, random_bytes)
         self._remake_index_if_asked()
 
     # -- writing -------------------------------------------------------------------------------------------
@@ -195,7 +183,7 @@ class SqliteStore:
             # A job that our own checks refuse adds no rows, so the other jobs share statements and need no savepoint.
             with self._transaction(patient=patient):
                 batch = _Batch()
-                outcomes = [self._add(job, batch) for job in jobs]
+                outcomes = [batch.take(job, self._sources) for job in jobs]
                 self._write(batch)
             self._put_off += batch.pages
             if batch.buried:
@@ -252,7 +240,7 @@ class SqliteStore:
         writer = self._database.writer
         batch = _Batch()
         writer.execute("SAVEPOINT job")
-        outcome = self._add(job, batch)
+        outcome = batch.take(job, self._sources)
         try:
             self._write(batch)
         except sqlite3.IntegrityError as error:
@@ -262,61 +250,17 @@ class SqliteStore:
         writer.execute("RELEASE job")
         return outcome
 
-    def _add(self, job: Sequence[Write], batch: _Batch) -> JobOutcome:
-        """Check a job and add its rows to the batch; a job that is refused adds none."""
-        appends = [write for write in job if isinstance(write, Append)]
-        salts = self._random(SALT_LENGTH * sum(len(append.facts) for append in appends)) if appends else b""
-        heads: dict[RoomId, Head] = {}
-        staged: list[Staged] = []
-        drawn = 0
-        try:
-            for append in appends:
-                if self._room(append.room).deleted or append.room in batch.buried:
-                    raise Refused("room_deleted")
-                head = heads.get(append.room) or self._room(append.room).head
-                part = stage(append, head, salts[drawn:])
-                drawn += SALT_LENGTH * len(append.facts)
-                heads[append.room] = part.head
-                staged.append(part)
-        except ParlerError as error:
-            return JobOutcome(error=error)
-        numbers: dict[tuple[RoomId, Position], FactRef] = {}
-        for part in staged:
-            room = self._room(part.room)
-            for header in part.headers:
-                derive(batch.index, part.room, header, room.counts)
-            room.head = part.head
-            if part.facts and not room.base:
-                room.base = self._number(part.room) * LOG
-                batch.numbered.append(part.room)
-            batch.logs[part.room] = room.base // LOG
-            rows, names = lined(part, room.ends, self._end_of)
-            numbers |= names
-            batch.lines += [(room.base + row.position, *row[1:]) for row in rows]
-            batch.facts += [(room.base + fact.position, *fact[1:]) for fact in part.facts]
-            batch.bodies += [(room.base + body.position, body.body, body.signature) for body in part.bodies]
-            batch.noted += _noted(room.base, part.headers, {body.position: body.body for body in part.bodies})
-        for write in job:
-            if isinstance(write, EraseBodies):
-                base = self._room(write.room).base
-                batch.erased += [(base + position, MESSAGE) for position in write.positions if base]
-            elif not isinstance(write, Append) and not self._is_late(write, batch):
-                batch.add(write)
-        return JobOutcome(heads=heads, numbers=numbers)
-
-    def _is_late(self, write: Write, batch: _Batch) -> bool:
-        """Whether a write keeps something of a room that is deleted, beside its facts: a mark of a page that was under
-        way, say. Such a write leaves nothing and is no error."""
-        room = write.row.room if isinstance(write, PutOutbox) else getattr(write, "room", None)
-        return (
-            room is not None
-            and not isinstance(write, BuryRoom | ClearRoom)
-            and (room in batch.buried or self._deleted(room))
-        )
-
     def _write(self, batch: _Batch) -> None:
         """Write the rows of a batch, and take a step with each deleted room that is to be cleared."""
         writer = self._database.writer
+        for part in batch.parts:
+            known = self._room(part.room)
+            if part.facts and not known.base:
+                known.base = self._number(part.room) * LOG
+                batch.numbered.append(part.room)
+            batch.logs[part.room] = known.base // LOG
+        for room, _ in batch.erased:
+            batch.logs.setdefault(room, self._room(room).base // LOG)
         batch.write(writer)
         for room, at in batch.buried.items():
             bury(writer, room, at)
@@ -337,10 +281,10 @@ class SqliteStore:
             base = 0 if numbered is None else numbered[0] * LOG
             row = writer.execute(_HEAD, (base, base + LOG)).fetchone()
             last = writer.execute(_SHOWN, {"room": room, "position": _LAST}).fetchone()
-            line = _shown(b"", last).line or None
+            line = self._shown(b"", last).line or None
             counts = _StoredCounts(writer, room, base, last[0] or 0, line)
             deleted = writer.execute(DELETED, (room,)).fetchone() is not None
-            known = self._rooms[room] = _Room(base, EMPTY if row is None else Head(*row), counts, deleted)
+            known = self._rooms[room] = _Room(EMPTY if row is None else Head(*row), counts, deleted, base=base)
         return known
 
     def _end_of(self, thread: bytes) -> tuple[int, bytes] | None:
@@ -406,22 +350,7 @@ class SqliteStore:
 
     def shown_at(self, room: RoomId, position: Position) -> Shown:
         row = self._database.row(_SHOWN, {"room": room, "position": position})
-        number, line, public, counted, place = row
-        # A value of another type means damage.
-        last_is_sound = isinstance(number, int | None) and isinstance(line, bytes | None)
-        place_is_sound = isinstance(public, int | None) and isinstance(counted, int | None)
-        if not (last_is_sound and place_is_sound and isinstance(place, bytes | None)):
-            raise self._index_damage()
-        before = self._lines_before(room) if number is None else b""
-        return _shown(before, row)
-
-    def line_at(self, room: RoomId, number: int) -> bytes | None:
-        head = self.head(room).position
-        return line_of(number, head, lambda position: self.shown_at(room, position)) if head else None
-
-    def public_position(self, room: RoomId, number: int) -> Position | None:
-        place = public_place(number, self.head(room).position, lambda position: self.shown_at(room, position))
-        return None if place is None or self.message(room, place) is None else place
+        return self._shown(self._lines_before(room) if row[0] is None else b"", row)
 
     def is_deleted(self, room: RoomId) -> bool:
         return self._deleted(room)
@@ -460,26 +389,12 @@ class SqliteStore:
         rows = self._database.rows(f"{_BODIED_FACTS} LIMIT ?", (base + after, base + LOG, limit))
         return [NewFact(self._header(header), body, signature) for header, body, signature in rows]
 
-    def _header(self, stored: bytes) -> Header:
-        try:
-            return decode_header(stored)
-        except StoreError as error:
-            raise self._database.found_damage() from error
-
     def body(self, room: RoomId, position: Position) -> tuple[bytes, bytes | None] | None:
         row = self._database.row("SELECT body, signature FROM bodies WHERE id = ?", (self._bases(room) + position,))
         return None if row is None else (row[0], row[1])
 
     def receipted(self, room: RoomId, position: Position) -> Receipted | None:
-        row = self._database.row(_RECEIPTED, (self._bases(room) + position,))
-        if row is None:
-            return None
-        header, salt, digest, body, signature, thread, number, before = row
-        words = None if body is None else (body, signature)
-        try:
-            return receipted(header, salt, digest, words, None if thread is None else (thread, number), before)
-        except (StoreError, msgspec.DecodeError) as error:
-            raise self._database.found_damage() from error
+        return self._receipted(self._database.row(_RECEIPTED, (self._bases(room) + position,)))
 
     def place_in_line(self, room: RoomId, thread: bytes, number: int) -> Position | None:
         base = self._bases(room)
@@ -492,22 +407,13 @@ class SqliteStore:
         connection = self._database.borrow()
         try:
             rows = connection.execute(_OWN_LINES, (base, base + LOG))
-            # One by one: a log may be larger than the memory.
-            broken = first_broken(
-                room,
-                (
-                    Stored(position, header, digest, None if row[0] is None else LineRow(position, *row))
-                    for position, header, digest, *row in rows
-                ),
+            return self._first_unlined(
+                room, rows, None if stray is None or stray[0] is None else Position(stray[0] - base)
             )
         except ERRORS as error:
             raise self._database.meaning(error) from error
-        except StoreError as error:
-            raise self._database.found_damage() from error
         finally:
             self._database.give_back(connection)
-        strays = [] if stray is None or stray[0] is None else [Position(stray[0] - base)]
-        return min([*strays, *([] if broken is None else [broken])], default=None)
 
     def erased(self, room: RoomId, after: Position, upto: Position) -> set[Position]:
         base = self._bases(room)
@@ -530,20 +436,11 @@ class SqliteStore:
 
     def written(self, room: RoomId, after: Position, upto: Position) -> dict[PrincipalId, int]:
         base = self._bases(room)
-        found: Counter[PrincipalId] = Counter()
-        try:
-            for header, size in self._database.rows(_WRITTEN, (base + after, base + upto)):
-                found[_ACTED.decode(header).by.principal] += size
-        except msgspec.DecodeError as error:
-            raise self._database.found_damage() from error
-        return dict(found)
+        return self._written(self._database.rows(_WRITTEN, (base + after, base + upto)))
 
     def snapshot(self, room: RoomId) -> Snapshot | None:
-        row = self._database.row("SELECT fold_version, position, data, digest FROM snapshots WHERE room = ?", (room,))
-        if row is None or hashlib.sha256(row[2]).digest() != row[3]:
-            # A snapshot is a cache. Where it is damaged, the room is folded from its facts.
-            return None
-        return Snapshot(*row[:3])
+        query = "SELECT fold_version, position, data, digest FROM snapshots WHERE room = ?"
+        return whole_snapshot(self._database.row(query, (room,)))
 
     # -- what rooms remember ---------------------------------------------------------------------------------
 
@@ -568,10 +465,7 @@ class SqliteStore:
                 # This index as well as the facts behind it may be what is damaged.
                 self._note_index_damage()
             raise
-        return [
-            Remembered(header := self._header(stored), body, is_unaltered(salt, stored, digest, header, body))
-            for stored, body, salt, digest in rows
-        ]
+        return self._remembered(rows)
 
     def state_versions(self, room: RoomId, scope: str, key: str, before: Position, limit: int) -> list[Position]:
         asked = (self._bases(room) // LOG, scope, key, before, limit)
@@ -583,113 +477,7 @@ class SqliteStore:
 
     # -- messages as a reader sees them ----------------------------------------------------------------------
 
-    def page(
-        self,
-        room: RoomId,
-        view: View,
-        after: Position,
-        *,
-        limit: int,
-        max_bytes: int,
-        skip_own: bool,
-        kind: str | None = None,
-        names: Sequence[str] = (),
-    ) -> Page:
-        is_filtered = kind is not None or bool(names)
-        head = self.head(room)
-        numbering = self._numbering(room, view, head.position)
-        start = max(Position(0), min(after, head.position))
-        found: list[_Found] = []
-        more = False
-        # Most polls find nothing new. Counting is then cheaper than a scan that passes over the reader's own messages.
-        if not skip_own or numbering.unread(start):
-            scans = self._scans(room, view, numbering, start, limit, skip_own=skip_own, newest_first=False)
-            if is_filtered:
-                scans = self._filtered(room, view, numbering, start, limit, names, kind or "", skip_own=skip_own)
-            found, more = self._gather(scans, limit, max_bytes, newest_first=False)
-        messages = self._messages(room, view, numbering, found)
-        if not is_filtered:
-            self._expect(numbering, start, found[-1][0] if more else head.position, messages, skip_own=skip_own)
-        if more or not skip_own or is_filtered:
-            end = Position(found[-1][0]) if found else start
-        else:
-            end = head.position
-        end_seq = messages[-1].seq if found and end == found[-1][0] else numbering.seq_at(end)
-        return Page(messages, end, end_seq, self.shown_at(room, end), more)
-
-    def tail(self, room: RoomId, view: View, *, limit: int, max_bytes: int) -> Page:
-        head = self.head(room)
-        numbering = self._numbering(room, view, head.position)
-        scans = self._scans(room, view, numbering, Position(0), limit, skip_own=False, newest_first=True)
-        found, more = self._gather(scans, limit, max_bytes, newest_first=True)
-        messages = self._messages(room, view, numbering, found[::-1])
-        self._expect(numbering, found[-1][0] - 1 if more else 0, head.position, messages, skip_own=False)
-        end = Position(found[0][0]) if found else head.position
-        end_seq = messages[-1].seq if messages else numbering.seq_at(end)
-        return Page(messages, end, end_seq, self.shown_at(room, end), more)
-
-    def _messages(self, room: RoomId, view: View, numbering: Numbering, rows: Sequence[_Found]) -> list[StoredMessage]:
-        messages = [self._message(room, view, numbering, row) for row in rows]
-        if all(message.body is not None for message in messages):
-            return messages
-        erased = self.erased(room, Position(rows[0][0] - 1), Position(rows[-1][0]))
-        return [
-            msgspec.structs.replace(message, is_erased=True) if message.header.position in erased else message
-            for message in messages
-        ]
-
-    def _message(self, room: RoomId, view: View, numbering: Numbering, row: _Found) -> StoredMessage:
-        position, public, private, stored, body, signature, salt, digest = row
-        # A value of another type means damage: the index names a fact that is not there, or a bit of the file flipped.
-        if not (
-            isinstance(stored, bytes)
-            and isinstance(body, bytes | None)
-            and isinstance(signature, bytes | None)
-            and isinstance(salt, bytes)
-            and isinstance(public, int)
-            and isinstance(private, int)
-        ):
-            raise self._database.found_damage()
-        try:
-            header = self._header(stored)
-        except Refused as error:
-            if fact_digest(salt, stored) != digest:
-                # The digest is wrong, so these bytes are damage and not the fact of a newer Parler.
-                raise self._database.found_damage() from error
-            raise
-        event = header.event
-        if not isinstance(event, MessagePosted):
-            raise self._index_damage()
-        if header.by.actor != view.reader and not can_see(view, position=position, visibility=event.visibility):
-            # The index says that this is for a reader for whom it is not.
-            raise self._index_damage()
-        unaltered = is_unaltered(salt, stored, digest, header, body)
-        seq = numbering.seq(position, public, private)
-        return StoredMessage(room, seq, header, body, signature, unaltered=unaltered)
-
-    def _expect(
-        self, numbering: Numbering, after: int, upto: int, found: Sequence[StoredMessage], *, skip_own: bool
-    ) -> None:
-        """Raise `store_corrupt` unless a scan of (after, upto] found as many messages as the index counts there, each
-        with a number of its own. Otherwise a row that damage hides would be left out without a word."""
-        counted = numbering.held(after, upto)
-        if skip_own:
-            counted -= numbering.own_at(upto) - numbering.own_at(after)
-        numbers = [numbering.seq_at(after), *(message.seq for message in found), numbering.seq_at(upto) + 1]
-        is_numbered = all(low < high for low, high in pairwise(numbers))
-        if counted != len(found) or not is_numbered:
-            raise self._index_damage()
-
-    def seq_at(self, room: RoomId, view: View, position: Position) -> Seq:
-        return self._numbering(room, view, self.head(room).position).seq_at(position)
-
-    def position_of(self, room: RoomId, view: View, seq: Seq) -> Position:
-        return self._numbering(room, view, self.head(room).position).position_of(seq)
-
-    def unread(self, room: RoomId, view: View, after: Position) -> int:
-        return self._numbering(room, view, self.head(room).position).unread(after)
-
-    def _numbering(self, room: RoomId, view: View, head: Position) -> Numbering:
+    def _numbering(self, room: RoomId, view: View, places: Sequence[Position]) -> Numbering:
         row = self._database.row
 
         def ask(position: int) -> Tally:
@@ -698,89 +486,51 @@ class SqliteStore:
                 raise self._index_damage()
             return Tally(*counts)
 
-        return Numbering(view, head, ask)
+        return Numbering(view, self.head(room).position, ask)
 
-    def _scans(
-        self,
-        room: RoomId,
-        view: View,
-        numbering: Numbering,
-        after: Position,
-        limit: int,
-        *,
-        skip_own: bool,
-        newest_first: bool,
-    ) -> list[_Scan]:
-        """The queries that give the reader's messages after a position: one scan for public messages, with a query for
-        each span, and one for private messages. All scans of a page have the same order, so they can be merged."""
-        order = f"{_NOT_OWN if skip_own else ''} ORDER BY m.position {'DESC' if newest_first else 'ASC'} LIMIT ?"
-        extra = (view.reader, limit + 1) if skip_own else (limit + 1,)
-        spans = [(max(low, after), high) for low, high in numbering.spans if high > after]
-        if newest_first:
-            spans.reverse()
+    @contextmanager
+    def _scan(self, wanted: Wanted) -> Iterator[Iterable[Found]]:
+        scans = self._scans(wanted) if wanted.filter is None else self._filtered(wanted, *wanted.filter)
+        connection = self._database.borrow()
+        try:
+            # Each scan has the same order. Rows are fetched one by one, so that no row beyond the bounds is read.
+            rows = [chain.from_iterable(connection.execute(*query) for query in scan) for scan in scans]
+            yield heapq.merge(*rows, key=itemgetter(0), reverse=wanted.newest_first)
+        except ERRORS as error:
+            raise self._database.meaning(error) from error
+        finally:
+            self._database.give_back(connection)
+
+    def _scans(self, wanted: Wanted) -> list[_Scan]:
+        """The queries that find messages: one scan for public messages, with a query for each span, and one for private
+        messages."""
+        room, reader = wanted.room, wanted.reader
+        order = f"{_NOT_OWN if wanted.skip_own else ''} ORDER BY m.position {'DESC' if wanted.newest_first else 'ASC'}"
+        order += " LIMIT ?"
+        extra = (reader, wanted.limit + 1) if wanted.skip_own else (wanted.limit + 1,)
         base = self._bases(room)
         return [
-            [(_PUBLIC_PAGE + order, (view.reader, base, base, room, low, high, *extra)) for low, high in spans],
-            [(_PRIVATE_PAGE + order, (base, base, room, view.reader, after, numbering.head, *extra))],
+            [(_PUBLIC_PAGE + order, (reader, base, base, room, low, high, *extra)) for low, high in wanted.spans],
+            [(_PRIVATE_PAGE + order, (base, base, room, reader, wanted.after, wanted.head, *extra))],
         ]
 
-    def _filtered(
-        self,
-        room: RoomId,
-        view: View,
-        numbering: Numbering,
-        after: Position,
-        limit: int,
-        names: Sequence[str],
-        kind: str,
-        *,
-        skip_own: bool,
-    ) -> list[_Scan]:
+    def _filtered(self, wanted: Wanted, names: Sequence[str], kind: str) -> list[_Scan]:
         """What `_scans` gives, for a read with a filter: through the index of filters, with two scans for each name."""
-        order = f"{_NOT_OWN if skip_own else ''} ORDER BY s.position LIMIT ?"
-        extra = (view.reader, limit + 1) if skip_own else (limit + 1,)
-        spans = [(max(low, after), high) for low, high in numbering.spans if high > after]
+        room, reader = wanted.room, wanted.reader
+        order = f"{_NOT_OWN if wanted.skip_own else ''} ORDER BY s.position LIMIT ?"
+        extra = (reader, wanted.limit + 1) if wanted.skip_own else (wanted.limit + 1,)
         base = self._bases(room)
         log = base // LOG
         scans: list[_Scan] = []
         for name in names or ("",):
             asked = (log, name, kind)
+            public = (reader, room, base, base, *asked)
+            private = (room, reader, base, base, *asked, reader, wanted.after, wanted.head, *extra)
             scans += [
-                [
-                    (_PUBLIC_FILTERED + order, (view.reader, room, base, base, *asked, low, high, *extra))
-                    for low, high in spans
-                ],
-                [
-                    (
-                        _PRIVATE_FILTERED + order,
-                        (room, view.reader, base, base, *asked, view.reader, after, numbering.head, *extra),
-                    )
-                ],
+                [(_PUBLIC_FILTERED + order, (*public, low, high, *extra)) for low, high in wanted.spans],
+                [(_PRIVATE_FILTERED + order, private)],
             ]
         return scans
-
-    def _gather(
-        self, scans: Sequence[_Scan], limit: int, max_bytes: int, *, newest_first: bool
-    ) -> tuple[list[_Found], bool]:
-        """The messages that the scans find within both bounds, in order and each once, and whether more follow. Rows
-        are fetched one by one, so that no row beyond the bounds is read."""
-        connection = self._database.borrow()
-        found: list[_Found] = []
-        size = 0
-        try:
-            rows = [chain.from_iterable(connection.execute(*query) for query in scan) for scan in scans]
-            for row in heapq.merge(*rows, key=itemgetter(0), reverse=newest_first):
-                if found and row[0] == found[-1][0]:
-                    continue
-                size += len(row[4]) if isinstance(row[4], bytes) else 0
-                if len(found) == limit or (found and size > max_bytes):
-                    return found, True
-                found.append(row)
-        except ERRORS as error:
-            raise self._database.meaning(error) from error
-        finally:
-            self._database.give_back(connection)
-        return found, False
 
     # -- looking things up -----------------------------------------------------------------------------------
 
@@ -790,10 +540,7 @@ class SqliteStore:
 
     def message(self, room: RoomId, position: Position) -> Header | None:
         row = self._database.row("SELECT header FROM facts WHERE id = ?", (self._bases(room) + position,))
-        if row is None:
-            return None
-        header = self._header(row[0])
-        return header if isinstance(header.event, MessagePosted) else None
+        return self._message_at(None if row is None else row[0])
 
     def prior(self, room: RoomId, actor: AgentId, operation: str, key: str) -> Prior | None:
         row = self._database.row(
@@ -802,8 +549,7 @@ class SqliteStore:
             (self._bases(room), room, actor, operation, key),
         )
         if row is not None:
-            header = self._header(row[0])
-            return Prior(header.position, header.input or b"")
+            return self._prior(row[0])
         return prior_by_id(self, room, actor, operation, key)
 
     def past(
@@ -875,17 +621,12 @@ class SqliteStore:
     def verify_chain(self, room: RoomId) -> Position | None:
         base = self._bases(room)
         connection = self._database.borrow()
-        expected, previous = 1, NO_CHAIN
         try:
-            for position, header, salt, digest, link, body in connection.execute(_WHOLE_FACTS, (base, base + LOG)):
-                if position != expected or not is_intact(previous, salt, header, digest, link, body):
-                    return Position(expected)
-                expected, previous = expected + 1, link
+            return first_unchained(connection.execute(_WHOLE_FACTS, (base, base + LOG)))
         except ERRORS as error:
             raise self._database.meaning(error) from error
         finally:
             self._database.give_back(connection)
-        return None
 
     def check(self) -> list[str]:
         found = [f"SQLite reports: {text}" for (text,) in self._database.rows("PRAGMA quick_check") if text != "ok"]
@@ -894,34 +635,22 @@ class SqliteStore:
         for sentence, query in _CHECKS:
             found += [sentence.format(*row) for row in self._database.rows(query)]
         wrong = [sentence.format(*row) for sentence, query in _INDEX_CHECKS for row in self._database.rows(query)]
-        wrong += [f"Room {room} has a wrong public line at {at}." for room, at in self._wrong_lines().items()]
+        wrong += self._wrong_lines()
         if wrong:
             self._note_index_damage()
             found += [*wrong, "The index is remade from the facts, if they are whole, by `parler daemon restart`."]
-        for room, data, digest in self._database.rows("SELECT room, data, digest FROM snapshots"):
-            if hashlib.sha256(data).digest() != digest:
-                found.append(f"The snapshot of room {room} is not what was stored; the room is folded without it.")
-        return found
+        return found + wrong_snapshots(self._database.rows("SELECT room, data, digest FROM snapshots"))
 
-    def _wrong_lines(self) -> dict[RoomId, Position]:
-        """The rooms whose public line does not follow from their facts, each with the first place where it does not."""
-        wrong: dict[RoomId, Position] = {}
-        last, line = RoomId(""), b""
+    def _wrong_lines(self) -> list[str]:
         connection = self._database.borrow()
         try:
-            for room, position, stored, header in connection.execute(_LINES):
-                if room != last:
-                    last, line = room, self._lines_before(room)
-                line = stored if header is None else next_line(line, _ENVELOPE.decode(header).event.envelope)
-                if stored != line:
-                    wrong.setdefault(room, position)
+            return wrong_lines(connection.execute(_LINES), self._lines_before)
         except msgspec.DecodeError as error:
-            raise self._database.found_damage() from error
+            raise self._found_damage() from error
         except ERRORS as error:
             raise self._database.meaning(error) from error
         finally:
             self._database.give_back(connection)
-        return wrong
 
     def rebuild_index(self) -> None:
         with self._writing, self._meanings(), self._transaction():
@@ -941,22 +670,23 @@ class SqliteStore:
                         header = self._header(stored_header)
                         derive(batch.index, room, header, counts)
                         if is_remembered(header.event):
-                            batch.noted += self._noted_again(base, header)
+                            batch.noted += self._noted_again(room, base, header)
                     batch.write(writer)
             # The counts in memory came from the old index, which may have been damaged.
             self._rooms.clear()
         self._forget()
 
-    def _noted_again(self, base: int, header: Header) -> list[Noted]:
+    def _noted_again(self, room: RoomId, base: int, header: Header) -> list[Noted]:
         """What a fact did in its room's memory, with the words that are still there."""
         row = self._database.writer.execute(
             "SELECT body FROM bodies WHERE id = ?", (base + header.position,)
         ).fetchone()
-        return _noted(base, [header], {} if row is None else {header.position: row[0]})
+        return noted(room, [header], {} if row is None else {header.position: row[0]})
+
+    def _found_damage(self) -> StoreError:
+        return self._database.found_damage()
 
     def _index_damage(self) -> StoreError:
-        """Note that the index contradicts itself or the facts, so that it is made anew when the store is opened next.
-        Gives the error to raise."""
         self._note_index_damage()
         return self._database.found_damage()
 
@@ -967,18 +697,13 @@ class SqliteStore:
             self._to_remake.touch(mode=0o600)
 
     def _remake_index_if_asked(self) -> None:
-        """Make the index anew where the last run found it damaged; but only if the facts are whole and all there.
-        Otherwise the new index would leave out lost messages, and nothing would show that they are lost."""
+        """Make the index anew where the last run found it damaged."""
         if not self._to_remake.exists():
             return
         try:
             rooms = [room for (room,) in self._database.rows("SELECT room FROM logs")]
-            if self._database.rows(_WITHOUT_FACT) or any(self.verify_chain(room) is not None for room in rooms):
-                log.error("the index is damaged, and so are the facts that it could be remade from")
-                return
-            self.rebuild_index()
-            self._to_remake.unlink()
-            log.warning("the index was damaged and has been remade from the facts")
+            if remade(self, rooms, lacks_facts=bool(self._database.rows(_WITHOUT_FACT))):
+                self._to_remake.unlink()
         except (StoreError, Refused, OSError) as error:
             # The damaged index stays in use, and whoever reads a damaged part of it gets the error.
             log.error("the index could not be remade: %s", getattr(error, "code", type(error).__name__))
@@ -989,16 +714,9 @@ class SqliteStore:
 
 
 @dataclass(slots=True)
-class _Room:
-    """What the writer knows of a room between transactions. It is forgotten whenever a transaction fails."""
-
-    base: int
+class _Room(Room):
+    base: int = 0
     """The number after which the ids of the room's facts begin; 0 for a room that has no log yet."""
-    head: Head
-    counts: Counts
-    deleted: bool = False
-    ends: Ends = field(default_factory=dict)
-    """Where the own lines of the room end, of those that were added to."""
 
 
 class _StoredCounts(Counts):
@@ -1029,64 +747,39 @@ class _StoredCounts(Counts):
 
 
 @dataclass(slots=True)
-class _Batch:
-    """The rows that a transaction writes, by table, in order."""
+class _Batch(Batch):
+    """A batch whose rows have the numbers of their logs."""
 
     logs: dict[RoomId, int] = field(default_factory=dict)
-    """The numbers of the logs that the transaction adds to."""
+    """The numbers of the logs that the transaction changes; 0 for a room that has none."""
     numbered: list[RoomId] = field(default_factory=list)
     """The rooms whose log got its number in this transaction."""
-    facts: list[tuple[Any, ...]] = field(default_factory=list)
-    bodies: list[tuple[int, bytes, bytes | None]] = field(default_factory=list)
-    lines: list[tuple[Any, ...]] = field(default_factory=list)
-    index: Rows = field(default_factory=Rows)
-    cursors: list[tuple[RoomId, AgentId, Position, Position]] = field(default_factory=list)
-    deliveries: list[tuple[RoomId, AgentId, Stage, Position, Position, Millis]] = field(default_factory=list)
-    buried: dict[RoomId, Millis] = field(default_factory=dict)
-    """The rooms that are deleted with this transaction, each with when that was."""
-    cleared: list[tuple[RoomId, int]] = field(default_factory=list)
-    """Steps of taking deleted rooms out of the file: how much goes at once."""
-    to_index: int = 0
-    """A step in the index of what rooms remember: how many messages are put in that are in none yet."""
-    kept: list[PutLease | DropLease | PutOutbox | DropOutbox | PutRenewal | DropRenewal] = field(default_factory=list)
-    """Changes of rows that come and go, each a statement of its own: there are few."""
-    snapshots: list[tuple[RoomId, int, Position, bytes]] = field(default_factory=list)
-    noted: list[Noted] = field(default_factory=list)
-    """What changes in the index of what rooms remember."""
-    erased: list[tuple[int, str]] = field(default_factory=list)
-    """The ids of bodies to erase, each with the type that its fact must have."""
 
     @property
     def pages(self) -> int:
         """About how many pages a commit of this batch adds to SQLite's log: eight for the tables that a message
         touches, three for each four facts (measured), and what long bodies take."""
-        facts = len(self.facts) + len(self.erased) + self.to_index + sum(limit for _, limit in self.cleared)
-        return 8 + facts * 3 // 4 + sum(len(body) for _, body, _ in self.bodies) // 4096
-
-    def add(self, write: Write) -> None:
-        if isinstance(write, MoveCursor):
-            self.cursors.append((write.room, write.reader, write.acknowledged, write.acknowledged))
-        elif isinstance(write, MarkDelivery):
-            if write.after < write.upto:
-                self.deliveries.append((write.room, write.reader, write.stage, write.upto, write.after, write.at))
-            # Every reader with a mark gets a row in `cursors` too, because that table tells which readers have marks.
-            delivered = write.upto if write.stage == "read" else Position(0)
-            self.cursors.append((write.room, write.reader, delivered, Position(0)))
-        elif isinstance(write, BuryRoom):
-            self.buried.setdefault(write.room, write.at)
-        elif isinstance(write, ClearRoom):
-            self.cleared.append((write.room, write.limit))
-        elif isinstance(write, IndexMemory):
-            self.to_index += write.limit
-        elif isinstance(write, PutSnapshot):
-            self.snapshots.append((write.room, write.fold_version, write.position, write.data))
-        elif not isinstance(write, Append | EraseBodies):
-            self.kept.append(write)
+        facts = (
+            sum(len(part.facts) for part in self.parts)
+            + len(self.erased)
+            + self.to_index
+            + sum(limit for _, limit in self.cleared)
+        )
+        bodies = sum(len(row.body) for part in self.parts for row in part.bodies)
+        return 8 + facts * 3 // 4 + bodies // 4096
 
     def write(self, writer: sqlite3.Connection) -> None:
-        _insert(writer, "facts", self.facts)
-        _insert(writer, "bodies", self.bodies)
-        _insert(writer, "own_lines", self.lines)
+        """Write the rows."""
+        bases = {room: number * LOG for room, number in self.logs.items()}
+        facts: list[tuple[Any, ...]] = []
+        bodies: list[tuple[Any, ...]] = []
+        for part in self.parts:
+            base = bases[part.room]
+            facts += [(base + fact.position, *fact[1:]) for fact in part.facts]
+            bodies += [(base + body.position, body.body, body.signature) for body in part.bodies]
+        _insert(writer, "facts", facts)
+        _insert(writer, "bodies", bodies)
+        _insert(writer, "own_lines", [(bases[room] + row.position, *row[1:]) for room, row in self.lines])
         for projection, rows in zip(PROJECTIONS, self.index.tables, strict=True):
             if rows:
                 _insert(writer, projection.table, stored(projection, rows, self.logs), on_conflict(projection))
@@ -1118,59 +811,14 @@ class _Batch:
         for snapshot in self.snapshots:
             digest = hashlib.sha256(snapshot[3]).digest()
             writer.execute("INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?, ?)", (*snapshot, digest))
-        note(writer, self.noted)
+        note(writer, self.noted, bases)
         if self.to_index:
             tend(writer, self.to_index)
-        if self.erased:
-            forget(writer, [id for id, _ in self.erased])
-            writer.executemany(_MARK_ERASED, self.erased)
-            writer.executemany(_ERASE, [(id,) for id, _ in self.erased])
-
-
-def _noted(base: int, headers: Sequence[Header], bodies: Mapping[Position, bytes]) -> list[Noted]:
-    """What facts of one room do in its memory."""
-    return [
-        Noted(base, base + header.position, header.event.memory, bodies.get(header.position))
-        for header in headers
-        if isinstance(header.event, MessagePosted) and header.event.memory is not None
-    ]
-
-
-def _shown(before: bytes, row: tuple[Any, ...]) -> Shown:
-    """What a row of `_SHOWN` says of a room that begins with the line `before`."""
-    number, line, public, counted, place = row
-    return shown_of(
-        before, None if number is None else (number, line), None if public is None else (public, counted, place)
-    )
-
-
-class _Enveloped(msgspec.Struct):
-    envelope: bytes = b""
-
-
-class _Said(msgspec.Struct):
-    """What a public line needs of a header, of any version."""
-
-    event: _Enveloped
-
-
-_ENVELOPE: Final = msgspec.msgpack.Decoder(_Said)
-
-
-class _By(msgspec.Struct, array_like=True):
-    """The beginning of a `By`, of any version."""
-
-    actor: str
-    principal: PrincipalId
-
-
-class _Acted(msgspec.Struct):
-    """Who acted, of a header of any version."""
-
-    by: _By
-
-
-_ACTED: Final = msgspec.msgpack.Decoder(_Acted)
+        erased = [base + position for room, position in self.erased if (base := bases[room])]
+        if erased:
+            forget(writer, erased)
+            writer.executemany(_MARK_ERASED, [(id, MESSAGE) for id in erased])
+            writer.executemany(_ERASE, [(id,) for id in erased])
 
 
 def _insert(writer: sqlite3.Connection, table: str, rows: Sequence[tuple[Any, ...]], conflict: str = "") -> None:
@@ -1178,11 +826,6 @@ def _insert(writer: sqlite3.Connection, table: str, rows: Sequence[tuple[Any, ..
     for start in range(0, len(rows), _MAX_INSERT):
         part = rows[start : start + _MAX_INSERT]
         writer.execute(insertion(table, width, len(part), conflict), list(chain.from_iterable(part)))
-
-
-_Found = tuple[int, Any, Any, Any, Any, Any, Any, Any]
-"""A message as a scan gives it: position, counts of public and of private messages there, header, body, signature,
-salt, digest. Where the file is damaged the values may have other types, except the position, by which the scan goes."""
 
 
 _Scan = Sequence[tuple[str, tuple[Any, ...]]]
@@ -1338,47 +981,34 @@ _CHECKS: Final = (
         "SELECT DISTINCT f.log FROM facts f LEFT JOIN logs l ON l.number = f.log WHERE l.number IS NULL",
     ),
     (
-        "Room {0} has {1} facts and its last is number {2}: some are missing.",
+        MISSING_FACTS,
         "SELECT l.room, count(*), max(f.position) FROM facts f JOIN logs l ON l.number = f.log"
         " GROUP BY f.log HAVING count(*) <> max(f.position)",
     ),
     (
-        "Room {0} holds facts of type {1}, version {2}, which this Parler does not know.",
+        UNKNOWN_TYPE,
         "SELECT DISTINCT l.room, f.type, f.v FROM facts f JOIN logs l ON l.number = f.log"
         " LEFT JOIN fact_types t ON t.type = f.type AND t.v >= f.v WHERE t.type IS NULL",
     ),
     (
-        "Room {0} has a body at {1} without its fact.",
+        STRAY_BODY,
         "SELECT coalesce(l.room, b.log), b.position FROM bodies b LEFT JOIN facts f ON f.id = b.id"
         " LEFT JOIN logs l ON l.number = b.log WHERE f.id IS NULL",
     ),
     (
-        "Room {0} has a body at {1} that was erased.",
+        ERASED_BODY,
         "SELECT l.room, x.position FROM erased_bodies x JOIN bodies b ON b.id = x.id JOIN logs l ON l.number = x.log",
     ),
 )
 _INDEX_CHECKS: Final = (
     (
-        "Room {0} remembers a message at {1} that has no words.",
+        NO_WORDS,
         "SELECT l.room, r.position FROM remembered r JOIN logs l ON l.number = r.log"
         " LEFT JOIN bodies b ON b.id = r.id WHERE b.id IS NULL",
     ),
+    *COUNTS,
     (
-        "Room {0} counts its public messages wrongly at {1}.",
-        "SELECT room, min(position) FROM (SELECT room, position, number, own,"
-        " row_number() OVER (PARTITION BY room ORDER BY position) AS n,"
-        " row_number() OVER (PARTITION BY room, author ORDER BY position) AS o FROM public_messages)"
-        " WHERE number IS NOT n OR own IS NOT o GROUP BY room",
-    ),
-    (
-        "Room {0} counts its private messages wrongly at {1}.",
-        "SELECT room, min(position) FROM (SELECT room, position, number, own,"
-        " row_number() OVER (PARTITION BY room, reader ORDER BY position) AS n,"
-        " sum(author = reader) OVER (PARTITION BY room, reader ORDER BY position) AS o FROM private_messages)"
-        " WHERE number IS NOT n OR own IS NOT o GROUP BY room",
-    ),
-    (
-        "Room {0} has {1} public messages and {2} by kind.",
+        MISCOUNTED_KINDS,
         "SELECT l.room, coalesce(p.n, 0), coalesce(k.n, 0) FROM logs l"
         " LEFT JOIN (SELECT room, count(*) AS n FROM public_messages GROUP BY room) p ON p.room = l.room"
         " LEFT JOIN (SELECT log, count(*) AS n FROM filtered_messages WHERE audience = '' AND addressee = ''"
@@ -1386,7 +1016,7 @@ _INDEX_CHECKS: Final = (
         " WHERE coalesce(p.n, 0) <> coalesce(k.n, 0)",
     ),
     (
-        "Room {0} has {1} messages and {2} in the index.",
+        MISCOUNTED_MESSAGES,
         "SELECT l.room, f.n, coalesce(m.n, 0)"
         " FROM (SELECT log, count(*) AS n FROM facts WHERE type = 'message_posted' GROUP BY log) f"
         " JOIN logs l ON l.number = f.log"

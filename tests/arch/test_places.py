@@ -13,7 +13,8 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 SAME_NAMES: Final = ("core", "wire")
 """Packages in which each module has a test file of its own."""
 FOLDERS: Final = {
-    "parlerd", "parlerd/core", "parlerd/wire", "parlerd/store", "parlerd/identity", "parlerd/operations",
+    "parlerd", "parlerd/core", "parlerd/wire", "parlerd/store", "parlerd/store/postgres", "parlerd/identity",
+    "parlerd/operations",
     "parlerd/operations/families", "parlerd/engine", "parlerd/connections", "parlerd/ipc",
     "parlerd/client", "parlerd/cli", "parlerd/expr", "parlerd/text", "parlerd/git",
     "parlerd/uplink", "parlerd/web", "parlerd/web/pages",
@@ -51,10 +52,17 @@ ELSEWHERE: Final = {
     "parlerd/paths": "settings/test_paths",
     "parlerd/process": "ipc/test_process",
     "parlerd/settings": "settings/test_settings",
+    "parlerd/store/batching": "contract/test_store",
+    "parlerd/store/checking": "contract/test_store",
     "parlerd/store/database": "store/test_sqlite",
+    "parlerd/store/judging": "contract/test_store",
     "parlerd/store/memory": "contract/test_store",
     "parlerd/store/numbering": "contract/test_store",
+    "parlerd/store/paging": "contract/test_store",
+    "parlerd/store/peeking": "contract/test_store",
     "parlerd/store/port": "contract/test_store",
+    "parlerd/store/postgres/queries": "contract/test_store",
+    "parlerd/store/postgres/relays": "store/test_relays",
     "parlerd/store/statements": "store/test_indexing",
     "parlerd/identity/home_secret": "identity/test_keyring",
     "parlerd/identity/keyfiles": "identity/test_keyring",

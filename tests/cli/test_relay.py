@@ -12,6 +12,7 @@ from parlerd.core.errors import ParlerError
 from parlerd.operations import types as t
 from parlerd.paths import Home, prepare, relay_home
 from relay import place as places
+from relay import store_url
 from relay.place import Place
 from tests.cli.test_team import NO_PROCESS, Machine
 from tests.support.answers import daemon_info, relay_info
@@ -228,3 +229,103 @@ def test_the_name_is_a_command_and_the_first_word_of_others(shell: Shell) -> Non
     assert "relay members" in text
     assert "homes remove" in shell.run("help", "homes").stdout
     assert shell.run("relay", "paint").code == 2
+
+
+# -- a relay over a database -------------------------------------------------------------------------------
+
+SECRET = "hunter2"
+
+
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The commands that took this one's place."""
+    found: list[list[str]] = []
+    monkeypatch.setattr("os.execve", lambda program, words, env: found.append(list(words)))
+    return found
+
+
+def test_a_database_is_named_once_and_kept_where_nobody_else_reads(
+    shell: Shell, machine: Machine, begun: list[list[str]]
+) -> None:
+    shell.run("relay", "--store", "postgresql://parler@db/parler")
+    assert len(begun) == 1
+    assert store_url.load(machine.home) == "postgresql://parler@db/parler"
+    place = places.load(machine.home)
+    assert place is not None
+    assert place.store == "postgresql"
+    # Whoever starts it again names nothing, and it is at another port over the same database.
+    shell.run("relay", "--port", "9000")
+    again = places.load(machine.home)
+    assert again is not None
+    assert (again.store, again.port) == ("postgresql", 9000)
+    assert store_url.load(machine.home) == "postgresql://parler@db/parler"
+    assert SECRET not in str(begun)
+
+
+def test_a_password_on_the_command_line_is_refused_and_told_nowhere(
+    shell: Shell, machine: Machine, begun: list[list[str]]
+) -> None:
+    for url in (f"postgresql://ann:{SECRET}@db/parler", f"postgresql://db/parler?password={SECRET}"):
+        ran = shell.run("relay", "--store", url)
+        assert ran.code == 1
+        assert "--store-file" in ran.stderr
+        assert SECRET not in ran.stdout + ran.stderr
+    assert begun == []
+    assert places.load(machine.home) is None
+
+
+def test_a_url_with_a_password_comes_by_a_private_file_or_by_stdin(
+    shell: Shell, machine: Machine, begun: list[list[str]], tmp_path: Path
+) -> None:
+    url = f"postgresql://ann:{SECRET}@db/parler"
+    file = tmp_path / "url"
+    file.write_text(url + "\n")
+    file.chmod(0o640)
+    ran = shell.run("relay", "--store-file", str(file), "--json")
+    assert (ran.code, ran.document["error"]["code"]) == (1, "invalid_param")
+    assert ran.document["error"]["hint"] == f"chmod 600 {file}"
+    assert begun == []
+    file.chmod(0o600)
+    ran = shell.run("relay", "--store-file", str(file))
+    assert SECRET not in ran.stdout + ran.stderr
+    assert store_url.load(machine.home) == url
+    shell.run("relay", "--store-file", "-", stdin=f"postgresql://ann:{SECRET}@other/parler".encode())
+    assert store_url.load(machine.home) == f"postgresql://ann:{SECRET}@other/parler"
+    assert len(begun) == 2
+    assert SECRET not in str(begun)
+    assert shell.run("relay", "--store-file", str(tmp_path / "none")).code == 2
+    assert shell.run("relay", "--store-file", str(file), "--store", "postgresql://db/parler").code == 2
+
+
+def test_a_relay_with_rooms_in_a_file_does_not_leave_them_for_a_database(
+    shell: Shell, machine: Machine, begun: list[list[str]]
+) -> None:
+    machine.home.database.write_bytes(b"rooms")
+    ran = shell.run("relay", "--store", "postgresql://db/parler", "--json")
+    assert (ran.code, ran.document["error"]["code"]) == (1, "invalid_param")
+    assert begun == []
+    assert places.load(machine.home) is None
+    assert not store_url.file_of(machine.home).exists()
+
+
+def test_status_and_checkup_say_where_the_rooms_are_and_whether_that_takes_them(shell: Shell, machine: Machine) -> None:
+    def check() -> list[dict[str, object]]:
+        checks = shell.run("doctor", "--json").document["checks"]
+        return [each for each in checks if each["name"] == "relay's store"]
+
+    machine.answers("daemon.check", t.CheckList(checks=[]))
+    machine.answers("daemon.status", daemon_info())
+    machine.answers("hosts.seen", t.SeenHostList(hosts=[]))
+    now = relay_info(pid=NO_PROCESS, store="postgresql://db/parler")
+    machine.answers("relay.status", lambda params: now)
+    places.store(machine.home, Place(interface="eth0"))
+    shell.run("relay", "start")
+    assert "postgresql://db/parler" in shell.run("relay", "status").stdout
+    assert [(each["ok"], each["fix"]) for each in check()] == [(True, "")]
+    now = relay_info(pid=NO_PROCESS, store="postgresql://db/parler", store_ok=False, rooms=None)
+    shown = shell.run("relay", "status").stdout
+    assert "Nothing can be stored there now" in shown
+    assert " room" not in shown.partition("connected now")[2].splitlines()[0]
+    [checked] = check()
+    assert checked["ok"] is False
+    assert "parler relay logs" in str(checked["fix"])

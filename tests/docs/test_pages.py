@@ -86,9 +86,15 @@ def test_every_variable_that_programs_read_is_on_the_settings_page() -> None:
 # -- dependencies ----------------------------------------------------------------------------------------------
 
 
+def run_on() -> list[str]:
+    """What Parler runs on, with what it does by an extra."""
+    data = project()["project"]
+    return [*data["dependencies"], *(line for extra in data["optional-dependencies"].values() for line in extra)]
+
+
 def test_every_dependency_has_its_reason_and_every_reason_a_dependency() -> None:
     data = project()
-    declared = data["project"]["dependencies"] + data["dependency-groups"]["dev"] + data["build-system"]["requires"]
+    declared = run_on() + data["dependency-groups"]["dev"] + data["build-system"]["requires"]
     reasons = {name_of(row[0].strip("`")) for row in rows(DOCS / "dependencies.md") if row[0].startswith("`")}
     assert reasons == {name_of(requirement) for requirement in declared}
 
@@ -100,7 +106,7 @@ def test_a_distribution_that_is_imported_by_another_name_is_one_that_is_declared
 
 
 def test_nothing_is_imported_that_is_not_declared() -> None:
-    declared = {name_of(requirement) for requirement in project()["project"]["dependencies"]}
+    declared = {name_of(requirement) for requirement in run_on()}
     allowed = set(PACKAGES).union(*(MODULE_OF.get(name, {name}) for name in declared)) | sys.stdlib_module_names
     # posix, _socket and the like: modules of the interpreter itself that the list of the library leaves out.
     allowed |= set(sys.builtin_module_names)
@@ -111,7 +117,7 @@ def test_nothing_is_imported_that_is_not_declared() -> None:
 def test_what_is_said_to_be_unused_is_and_everything_else_is_used() -> None:
     said = {name_of(row[0].strip("`")): row[1] for row in rows(DOCS / "dependencies.md") if row[0].startswith("`")}
     used = {name for package in PACKAGES for name in imports(ROOT / package)}
-    for requirement in project()["project"]["dependencies"]:
+    for requirement in run_on():
         name = name_of(requirement)
         unused = said[name] in ("tests", "nothing yet in this version")
         assert bool(MODULE_OF.get(name, {name}) & used) is not unused, name
@@ -125,8 +131,8 @@ def test_the_lock_names_public_sources_alone() -> None:
 def test_the_lock_is_of_what_is_declared() -> None:
     lock = tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))
     (parler,) = (package for package in lock["package"] if package["name"] == "parlerd")
-    locked = {entry["name"]: entry.get("specifier", "") for entry in parler["metadata"]["requires-dist"]}
-    assert locked == {name_of(line): line[len(name_of(line)) :] for line in project()["project"]["dependencies"]}
+    locked = {(entry["name"], entry.get("specifier", "")) for entry in parler["metadata"]["requires-dist"]}
+    assert locked == {(name_of(line), re.sub(r"^[\w.-]+(?:\[\w+\])?|;.*", "", line)) for line in run_on()}
 
 
 # -- architecture, hosts, links ----------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from parlerd.core.errors import ParlerError, Refused, StoreError
 from parlerd.core.model import AgentId, By, KeyId, Position, RoomId
 from parlerd.core.room import Room
 from parlerd.engine import actor as actor_module
-from parlerd.engine.actor import ActorParts, RoomActor
+from parlerd.engine.actor import KNOWN_WITHIN_S, ActorParts, RoomActor
 from parlerd.engine.authors import Admission, LocalAuthor
 from parlerd.engine.rooms import fold
 from parlerd.identity.signatures import Domain
@@ -769,6 +769,64 @@ def test_while_nobody_can_tell_whether_a_commit_happened_its_callers_are_told_ju
             store.unreadable = None
             assert (await alice.send("one", idempotency_key="k1")).replayed
             assert await everything(bob) == [*before, "one"]
+
+    run(main)
+
+
+@pytest.mark.parametrize("happened", [True, False])
+def test_nobody_is_answered_before_a_store_that_was_lost_is_reached_again_and_tells(happened: bool) -> None:
+    async def main() -> None:
+        store = FaultyStore()
+        async with engine_world(store=store, driver=SlowDriver) as served:
+            alice, bob = await served.room("alice", "bob")
+            before = await everything(bob)
+            store.lose_next_answer(happened=happened)
+            store.unreadable = "store_unreachable"
+            answers: list[str] = []
+
+            async def send(text: str) -> None:
+                answers.extend(await errors(partial(alice.send, text, idempotency_key=text)))
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(send, "one")
+                await trio.sleep(2)
+                # The batch with "one" is lost; this comes behind it.
+                nursery.start_soon(send, "two")
+                await trio.sleep(KNOWN_WITHIN_S / 2)
+                assert answers == []
+                store.unreadable = None
+            assert answers == (["", ""] if happened else ["store_failed", ""])
+            expected = ["one", "two"] if happened else ["two"]
+            assert await everything(bob) == [*before, *expected]
+            assert await memory_equals_store(served)
+
+    run(main)
+
+
+def test_while_the_log_stays_out_of_reach_who_was_in_no_batch_hears_that_nothing_was_stored() -> None:
+    async def main() -> None:
+        store = FaultyStore()
+        async with engine_world(store=store, driver=SlowDriver) as served:
+            alice, bob = await served.room("alice", "bob")
+            before = await everything(bob)
+            store.lose_next_answer(happened=True)
+            store.unreadable = "store_unreachable"
+            answers: dict[str, str] = {}
+            began = trio.current_time()
+
+            async def send(text: str, after: float) -> None:
+                await trio.sleep(after)
+                [answers[text]] = await errors(partial(alice.send, text, idempotency_key=text))
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(send, "one", 0)
+                nursery.start_soon(send, "two", 2)
+            assert answers == {"one": "store_unknown", "two": "store_unreachable"}
+            assert trio.current_time() - began < KNOWN_WITHIN_S + 3
+            store.unreadable = None
+            assert [(await alice.send(text, idempotency_key=text)).replayed for text in ("one", "two")] == [True, False]
+            assert await everything(bob) == [*before, "one", "two"]
+            assert await memory_equals_store(served)
 
     run(main)
 

@@ -14,6 +14,7 @@ from trio.testing import MockClock
 from parlerd.core.errors import ParlerError, StoreError
 from parlerd.core.model import Position, RoomId
 from parlerd.engine.driver import Driver, InlineDriver, ThreadDriver
+from parlerd.engine.network_driver import NetworkDriver
 from parlerd.engine.turns import LIGHT_BYTES, LIGHT_FACTS
 from parlerd.store.memory import MemoryStore
 from parlerd.store.port import JobOutcome, MoveCursor, NewFact, PutSnapshot, Write, has_happened
@@ -22,7 +23,7 @@ from tests.support.engine import FarDriver, HookDriver, PlugDriver, SlowDriver
 from tests.support.faulty_store import FaultyStore
 
 AT_HAND = [InlineDriver, ThreadDriver, PlugDriver, SlowDriver, HookDriver]
-DRIVERS = [*AT_HAND, FarDriver]
+DRIVERS = [*AT_HAND, FarDriver, NetworkDriver]
 Scenario = Callable[[Driver, FaultyStore], Awaitable[None]]
 
 
@@ -98,7 +99,7 @@ def run_with(make: Callable[[FaultyStore], Driver], scenario: Scenario) -> None:
             await driver.close()
 
     # What another thread does takes no virtual time; every other driver's waits are virtual.
-    trio.run(main, clock=None if make is ThreadDriver else MockClock(autojump_threshold=0))
+    trio.run(main, clock=None if make in (ThreadDriver, NetworkDriver) else MockClock(autojump_threshold=0))
 
 
 Drive = Callable[[Scenario], None]

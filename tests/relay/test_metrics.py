@@ -7,16 +7,17 @@ import trio
 
 from parlerd.core.errors import StoreError
 from parlerd.core.model import Position, RoomId
+from parlerd.engine.driver import ThreadDriver
 from parlerd.store.port import MoveCursor
 from relay.metrics import CountingDriver, Sample, rendered
-from tests.support.facts import ANN
+from tests.support.facts import ANN, append, opened
 from tests.support.faulty_store import FaultyStore
 
 
 def test_a_relay_is_ready_while_its_store_takes_what_is_written() -> None:
     async def main() -> None:
         store = FaultyStore()
-        driver = CountingDriver(store)
+        driver = CountingDriver(ThreadDriver(store))
         try:
             states = [driver.is_sound]
             await driver.commit([MoveCursor(RoomId("r_1"), ANN, Position(0))])
@@ -28,7 +29,13 @@ def test_a_relay_is_ready_while_its_store_takes_what_is_written() -> None:
             await driver.commit([MoveCursor(RoomId("r_3"), ANN, Position(0))])
             states.append(driver.is_sound)
             assert states == [True, True, False, True]
-            assert (driver.commits, driver.failed) == (2, 1)
+            store.refuse_next_appends()
+            with pytest.raises(StoreError, match="stale_position"):
+                await driver.commit([append(opened())])
+            # The log moved on, and the store is as good as before.
+            assert driver.is_sound
+            assert (driver.commits, driver.failed, driver.stale) == (2, 1, 1)
+            assert driver.seconds > 0
         finally:
             await driver.close()
 

@@ -116,3 +116,32 @@ def test_a_file_that_others_may_write_is_not_believed(home: Home) -> None:
     os.symlink("/dev/null", places.file_of(home))
     with pytest.raises(ParlerError):
         places.load(home)
+
+
+def test_a_place_with_a_database_is_one_that_an_older_relay_does_not_take(home: Home) -> None:
+    place = Place(name="crew", address="10.0.0.7")
+    kept = places.in_database(home, place)
+    assert (kept.v, kept.store, kept.name) == (2, "postgresql", "crew")
+    places.store(home, kept)
+    assert places.load(home) == kept
+    # What is asked for later keeps the database.
+    assert places.choose(FakeNetwork(), kept, port=9001).store == "postgresql"
+    assert places.in_database(home, kept) == kept
+
+
+def test_a_relay_with_rooms_in_a_file_takes_no_database(home: Home) -> None:
+    home.database.write_bytes(b"rooms")
+    with pytest.raises(Refused) as refused:
+        places.in_database(home, Place(address="10.0.0.7"))
+    assert (refused.value.code, refused.value.details["param"]) == ("invalid_param", "store")
+
+
+def test_the_word_that_a_database_is_to_be_served_is_kept_until_it_was_heard(home: Home) -> None:
+    assert not places.accepted_file(home).exists()
+    for _ in range(2):
+        places.accept_restore(home)
+        assert places.accepted_file(home).exists()
+    places.accepted_file(home).unlink()
+    places.accepted_file(home).symlink_to(home.root / "elsewhere")
+    with pytest.raises(ParlerError, match="home_not_writable"):
+        places.accept_restore(home)

@@ -13,7 +13,8 @@ from parlerd.core.errors import Refused
 from parlerd.core.events import encode_header
 from parlerd.core.model import AgentId, Millis, Position
 from parlerd.core.receipts import next_line
-from parlerd.store.lines import Ends, LineRow, Stored, event_in, first_broken, lined, receipted
+from parlerd.store.lines import Ends, LineRow, Stored, first_broken, lined, receipted
+from parlerd.store.peeking import event_in
 from parlerd.store.port import Append, NewFact
 from parlerd.store.staging import EMPTY, SALT_LENGTH, Staged, stage
 from tests.support.facts import ANN, BEN, ROOM, append, message

@@ -14,7 +14,8 @@ class RelayStatus(Params, frozen=True, kw_only=True):
 class RelayInfo(Result, frozen=True, kw_only=True):
     """`home` is the relay's key and `name` what people call it. `url` is the first of its addresses, and
     `fingerprint` what stands behind `#` in `join_line`, which is the two together. `daemons` links are open now, and
-    `people` are enrolled."""
+    `people` are enrolled. `store` says where the rooms are kept, without a password, and `store_ok` whether that takes
+    what is written now; `rooms` is null while it cannot be read."""
 
     running: bool
     pid: int
@@ -26,10 +27,12 @@ class RelayInfo(Result, frozen=True, kw_only=True):
     join_line: str
     join_secret_file: str
     addresses: list[str]
-    rooms: int
+    rooms: int | None
     daemons: int
     people: int
     uptime_ms: int
+    store: str = ""
+    store_ok: bool = True
 
 
 class ListRelayMembers(Params, frozen=True, kw_only=True):
@@ -126,7 +129,7 @@ FAMILY: Final = Family(
             result=RelayBackedUp,
             plane="relay",
             effect="write",
-            errors=("invalid_param", "home_not_writable"),
+            errors=("invalid_param", "home_not_writable", "backup_elsewhere"),
             example={"file": "/backups/relay.tar"},
             command="parler relay backup",
         ),
