@@ -151,13 +151,14 @@ def _move(ctx: Context, args: Namespace) -> int:
     if (to is None) is not (owner is None):
         said = "to make tables, name the database as their owner as well: --owner URL"
         raise UsageError(said if owner is None else "for a file, no owner is named", path="parler relay move")
+    running = team.status(ctx)
     place = places.load(team.relay_of(ctx))
     if place is None:
         raise ParlerError("relay_not_running", "No relay was made in this home.", hint=f"Make one: {team.MAKE}")
     now = FILE if place.store == "file" else store_url.SCHEME
     if args.source is not None and args.source.partition(":")[0] not in (now, now.removesuffix("ql")):
         raise ParlerError("invalid_param", f"The rooms of this relay are in {now}.", param="from")
-    if team.status(ctx) is not None:
+    if running is not None:
         raise ParlerError("already_running", "The relay runs.", hint="Stop it first: parler relay stop")
     _have_done(ctx, ["--move"], json.dumps({"url": to or "", "owner": owner or ""}))
     shown = FILE if to is None else store_url.shown(to)
@@ -175,6 +176,8 @@ def _accept_arguments(parser: Parser) -> None:
 def _accept(ctx: Context, args: Namespace) -> int:
     from relay import place as places
 
+    team.require_person()
+    running = team.status(ctx)
     home = team.relay_of(ctx)
     place = places.load(home)
     if place is None:
@@ -185,8 +188,7 @@ def _accept(ctx: Context, args: Namespace) -> int:
             "The rooms of this relay are in a file of its folder, and no database is to be accepted.",
             hint="What becomes of such a relay after a restore: parler relay start",
         )
-    team.require_person()
-    if team.status(ctx) is not None:
+    if running is not None:
         raise ParlerError(
             "already_running",
             "The relay runs, so its database is in a state that it takes.",
@@ -220,9 +222,9 @@ HANDLERS: Final = {
         _move,
         section="Sessions across machines",
         rank=94,
-        summary="Carry the relay's rooms into a database, or back.",
+        summary="Move the relay's rooms into a database, or back.",
         examples=(
-            "parler relay move --to postgresql://parler@db/parler --owner postgresql://owner@db/parler",
+            "parler relay move --to postgresql://parler@db/p --owner postgresql://boss@db/p",
             "parler relay move --to sqlite",
         ),
     ),

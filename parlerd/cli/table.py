@@ -372,8 +372,8 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     (('relay', 'migrate'), 'parlerd.cli.relay_store', '', "Make the tables of a relay's database, as their owner.", (
         'parler relay migrate --store postgresql://owner@db/parler --role parler',
     )),
-    (('relay', 'move'), 'parlerd.cli.relay_store', '', "Carry the relay's rooms into a database, or back.", (
-        'parler relay move --to postgresql://parler@db/parler --owner postgresql://owner@db/parler',
+    (('relay', 'move'), 'parlerd.cli.relay_store', '', "Move the relay's rooms into a database, or back.", (
+        'parler relay move --to postgresql://parler@db/p --owner postgresql://boss@db/p',
         'parler relay move --to sqlite',
     )),
     (('relay', 'accept-restore'), 'parlerd.cli.relay_store', '', 'Take the database as it is, after a restore.', (
