@@ -169,6 +169,7 @@ class Writer:
             connection = None
         if connection is None:
             self._server.drop_writer()
+            self._agents.forget()
         return connection is None
 
     def _together(self, jobs: Sequence[Sequence[Write]]) -> list[JobOutcome]:
@@ -213,6 +214,7 @@ class Writer:
             commit(connection)
         except LostAnswer:
             self._server.lose_writer()
+            self._agents.forget()
             self._rooms.clear()
             self._numbers.clear()
             return [
@@ -332,12 +334,12 @@ class Writer:
     def _write(self, connection: Connection, batch: Batch, *, light: bool) -> None:
         """Write the rows of a batch, and take a step with each deleted room that is to be cleared."""
         rows = _rows_of(batch)
-        self._number(connection, rows)
+        are_known = self._number(connection, rows)
         moved = _moved(batch)
         new = [head for head, is_new in moved if is_new]
         old = [head for head, is_new in moved if not is_new]
         with connection.pipeline():
-            if light:
+            if light and are_known:
                 connection.execute("SET LOCAL synchronous_commit = off")
             if old:
                 connection.execute(_MOVE_HEADS, arrays(HEADS, old, self._numbers))
@@ -354,9 +356,13 @@ class Writer:
         for room, limit in batch.cleared:
             deleting.clear(connection, room, limit, self._agents)
 
-    def _number(self, connection: Connection, rows: Rows) -> None:
-        asked = {agent for table, made in rows for agent in table.ids(made)}
-        self._numbers |= self._agents.numbers(connection, asked - self._numbers.keys())
+    def _number(self, connection: Connection, rows: Rows) -> bool:
+        """Look up the numbers of the agents in some rows; whether all of them were remembered, so that none is given
+        by this transaction."""
+        asked = {agent for table, made in rows for agent in table.ids(made)} - self._numbers.keys()
+        are_known = self._agents.has(asked)
+        self._numbers |= self._agents.numbers(connection, asked)
+        return are_known
 
     def write_index(self, connection: Connection, batch: Batch) -> None:
         """Write the rows that facts lead to, which are stored already. For `alone`."""

@@ -26,8 +26,8 @@ from parlerd.store.port import (
 from parlerd.store.postgres import PostgresStore
 from parlerd.store.postgres.writing import shard_of
 from tests.store.postgres.between import Cut, between
-from tests.support.facts import ANN, BEN, OTHER, ROOM, append, everything, joined, message, opened
-from tests.support.postgres import Database
+from tests.support.facts import ANN, BEN, CAT, OTHER, ROOM, append, everything, joined, message, opened
+from tests.support.postgres import Database, Postgres, serving, with_tables
 
 
 def do(store: PostgresStore, *writes: Write) -> JobOutcome:
@@ -367,6 +367,8 @@ def test_a_message_whose_id_is_taken_fails_alone(store: PostgresStore, other: Po
 def test_only_what_is_repeated_or_made_again_may_be_lost_with_the_servers_last_moments(
     prepared: Database, store: PostgresStore
 ) -> None:
+    # A number that is given anew is waited for, whatever needs it.
+    do(store, MoveCursor(OTHER, BEN, Position(1)))
     by_hand(
         prepared,
         "CREATE TABLE waited (what text, setting text)",
@@ -385,6 +387,36 @@ def test_only_what_is_repeated_or_made_again_may_be_lost_with_the_servers_last_m
     with psycopg.connect(prepared.superuser) as connection:
         found = set(connection.execute("SELECT what, setting FROM waited").fetchall())
     assert found == {("cursors", "off"), ("snapshots", "off"), ("heads", "on"), ("cursors", "on"), ("leases", "on")}
+
+
+def test_the_number_of_an_agent_is_never_lost_with_the_servers_last_moments(postgres: Postgres) -> None:
+    """A server that lost it would give it to another agent, while this store still writes it for the first."""
+    # A server that writes nothing down by itself, until a commit asks for it.
+    settings = {"wal_writer_delay": "10s", "wal_writer_flush_after": "0"}
+    with serving(postgres.server.version, on_disk=True, settings=settings) as own, own.database(with_tables) as made:
+        with closing(PostgresStore(made.relay)) as store:
+            do(store, append(opened()))
+            do(store, MoveCursor(ROOM, BEN, Position(1)))
+            own.server.kill()
+            own.server.start()
+            do(store, append(message(2, CAT, visible_to=(CAT,))))
+            assert store.cursor(ROOM, BEN).acknowledged == 1
+            assert store.seq_at(ROOM, everything(BEN), Position(2)) == 0
+        assert answer(made, "SELECT count(DISTINCT id) FROM agents") == 2
+
+
+def test_no_number_of_an_agent_outlives_the_connection(prepared: Database, store: PostgresStore) -> None:
+    """Behind the next connection may stand a server that was brought back to a state before it was given."""
+    do(store, append(opened(), message(2, BEN)))
+    by_hand(
+        prepared,
+        "ALTER TABLE agents DISABLE TRIGGER USER",
+        "UPDATE agents SET id = 'UCAT' WHERE id = 'UBEN'",
+        "ALTER TABLE agents ENABLE TRIGGER USER",
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'parler'",
+    )
+    do(store, append(message(3, BEN)))
+    assert answer(prepared, "SELECT count(DISTINCT author) FROM public_messages") == 2
 
 
 def test_a_room_stands_in_one_of_1024_shards_by_its_id_alone() -> None:
