@@ -44,6 +44,8 @@ _SETTINGS: Final = "; ".join(
         ("default_transaction_isolation", "'read committed'"),
         ("statement_timeout", ANSWER_MS),
         ("lock_timeout", 3_000),
+        # That nobody waits for a standby any more is said in a warning (`commit`).
+        ("client_min_messages", "warning"),
         # Frees the rows of a writer that was stopped in the middle of a transaction.
         ("idle_in_transaction_session_timeout", 1_000),
         # The queries are short; compiling one would take longer than running it.
@@ -176,7 +178,11 @@ class Server:
             if self._lost is not None:
                 self._settle()
             self._writer = self._connect()
-            self._backend = self._writer.execute(_BACKEND).fetchone()
+            try:
+                self._backend = self._writer.execute(_BACKEND).fetchone()
+            except psycopg.Error as error:
+                self.drop_writer()
+                raise self.meaning(error) from None
         return self._writer
 
     @property

@@ -42,6 +42,7 @@ def test_what_a_role_or_a_database_sets_for_itself_does_not_weaken_a_commit(data
         database,
         f"ALTER DATABASE {database.name} SET synchronous_commit = off",
         f"ALTER DATABASE {database.name} SET statement_timeout = 0",
+        f"ALTER DATABASE {database.name} SET client_min_messages = 'error'",
         f"ALTER DATABASE {database.name} SET default_transaction_isolation = 'serializable'",
         f"ALTER ROLE parler_owner IN DATABASE {database.name} SET synchronous_commit = local",
     )
@@ -54,6 +55,7 @@ def test_what_a_role_or_a_database_sets_for_itself_does_not_weaken_a_commit(data
             assert found["synchronous_commit"] == "on"
             assert found["default_transaction_isolation"] == "read committed"
             assert found["application_name"] == "parler"
+            assert found["client_min_messages"] == "warning"
             milliseconds = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
             assert [found[name] for name in milliseconds] == ["10000", "3000", "1000"]
 
@@ -163,6 +165,17 @@ def test_what_breaks_its_own_connection_is_not_done_again(server: Server) -> Non
         server.ask(end)
     assert (caught.value.code, len(done)) == ("store_unreachable", 1)
     assert server.row("SELECT 1") == (1,)
+
+
+def test_a_server_that_goes_away_while_a_connection_is_opened_cannot_be_reached(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "_BACKEND", "SELECT pg_terminate_backend(pg_backend_pid())")
+    with pytest.raises(StoreError) as caught:
+        _ = server.writer
+    assert caught.value.code == "store_unreachable"
+    monkeypatch.undo()
+    assert server.writer.execute("SELECT 1").fetchone() == (1,)
 
 
 def test_no_more_than_four_read_at_the_same_time(server: Server) -> None:
