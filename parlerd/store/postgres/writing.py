@@ -15,6 +15,7 @@ not.
 from __future__ import annotations
 
 import hashlib
+import struct
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
@@ -70,8 +71,16 @@ _TRIES: Final = 5
 _MAX_CACHED_ROOMS: Final = 4_096
 """How many rooms the writer remembers between transactions."""
 _SHARDS: Final = 1_024
-_REFUSED: Final = (psycopg.IntegrityError, psycopg.DataError)
-"""The database itself refuses a row, or cannot hold it."""
+_REFUSED: Final = (
+    psycopg.IntegrityError,
+    psycopg.DataError,
+    psycopg.errors.ProgramLimitExceeded,
+    UnicodeEncodeError,
+    OverflowError,
+    struct.error,
+)
+"""The database itself refuses a row, or cannot hold it: NUL, half a surrogate pair, an integer beyond 64 bits, a key
+that is longer than an index takes."""
 
 Rows = list[tuple[Table, Sequence[tuple[Any, ...]]]]
 
@@ -203,8 +212,9 @@ class Writer:
                 self._rooms.clear()
                 self._ends.clear()
                 self._numbers.clear()
-                why = error.diag.constraint_name or error.diag.message_primary or type(error).__name__
-                outcome = JobOutcome(error=StoreError("internal", "The database refused a fact.", constraint=why))
+                outcome = JobOutcome(
+                    error=StoreError("internal", "The database refused a fact.", constraint=_reason(error))
+                )
             connection.execute("RELEASE job")
             outcomes.append(outcome)
         return self._commit(connection, outcomes)
@@ -372,6 +382,12 @@ class Writer:
             for table, made in rows:
                 connection.execute(insertion(table), arrays(table, made, self._numbers))
             searching.note(connection, batch.noted)
+
+
+def _reason(error: Exception) -> str:
+    """Why a row was refused, without anything that stands in it."""
+    said = (error.diag.constraint_name or error.diag.message_primary) if isinstance(error, psycopg.Error) else None
+    return said or type(error).__name__
 
 
 class _Loaded(Counts):

@@ -108,9 +108,11 @@ def test_a_role_whose_sessions_begin_without_the_rules_is_refused(stored: Databa
 
 
 def test_a_superuser_who_acts_as_the_role_is_refused(stored: Database) -> None:
-    with closing(Connection.connect(stored.superuser, options=f"-crole={RELAY}")) as connection:
-        with pytest.raises(StoreError, match="superuser"):
-            check_role(connection)
+    with (
+        closing(Connection.connect(stored.superuser, options=f"-crole={RELAY}")) as connection,
+        pytest.raises(StoreError, match="superuser"),
+    ):
+        check_role(connection)
 
 
 def test_the_owner_of_the_database_alone_is_refused_too(postgres: Postgres, stored: Database, role: str) -> None:

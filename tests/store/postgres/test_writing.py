@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -10,7 +11,8 @@ import psycopg
 import pytest
 
 from parlerd.core.errors import ParlerError, StoreError
-from parlerd.core.model import MessageId, Millis, Position, RoomId
+from parlerd.core.model import AgentId, MessageId, Millis, Position, RoomId
+from parlerd.core.recall import asked, parse
 from parlerd.store.port import (
     BuryRoom,
     Cursor,
@@ -26,7 +28,7 @@ from parlerd.store.port import (
 from parlerd.store.postgres import PostgresStore
 from parlerd.store.postgres.writing import shard_of
 from tests.store.postgres.between import Cut, between
-from tests.support.facts import ANN, BEN, CAT, OTHER, ROOM, append, everything, joined, message, opened
+from tests.support.facts import ANN, BEN, CAT, OTHER, ROOM, append, everything, joined, message, opened, remembering
 from tests.support.postgres import Database, Postgres, serving, with_tables
 
 
@@ -351,6 +353,54 @@ def test_a_job_that_the_database_cannot_hold_fails_alone(store: PostgresStore) -
     assert store.head(ROOM).position == 4
     assert [lease.window for lease in store.leases()] == ["w"]
     assert (store.verify_chain(ROOM), store.first_unlined(ROOM), store.check()) == (None, None, [])
+
+
+_LONG = "".join(hashlib.sha256(bytes([n])).hexdigest() for n in range(60))
+"""More than an index takes, and nothing that could be packed."""
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        append(message(2, key=_LONG)),
+        append(message(2, role=_LONG)),
+        append(message(2, id=_LONG)),
+        append(message(2, AgentId(_LONG))),
+        append(message(2, key="a\ud800")),
+        append(message(2, at=2**64 - 1)),
+        MoveCursor(ROOM, AgentId(_LONG), Position(1)),
+        MoveCursor(ROOM, AgentId("a\ud800"), Position(1)),
+        MoveCursor(ROOM, ANN, Position(2**63)),
+        PutLease(Lease("w", ANN, "host", "/repo", 2**63, Millis(1))),
+        PutLease(Lease("w", ANN, "h\ud800", "/repo", 0, Millis(1))),
+        PutLease(Lease("w", ANN, "h\0", "/repo", 0, Millis(1))),
+        PutLease(Lease(_LONG, ANN, "host", "/repo", 0, Millis(1))),
+    ],
+)
+def test_what_no_row_can_hold_fails_alone(write: Write, store: PostgresStore) -> None:
+    do(store, append(opened(), own_lines=True))
+    outcomes = store.transact(
+        [[append(opened(OTHER), room=OTHER, own_lines=True)], [write], [append(message(2, BEN), own_lines=True)]]
+    )
+    assert codes(outcomes) == [None, "internal", None]
+    assert [store.head(room).position for room in (ROOM, OTHER)] == [2, 1]
+    do(store, append(message(3), own_lines=True))
+    assert (store.verify_chain(ROOM), store.first_unlined(ROOM), store.check()) == (None, None, [])
+
+
+def test_a_word_that_is_longer_than_an_index_takes_is_remembered_and_found(store: PostgresStore) -> None:
+    # A query is cut at 1,024 letters.
+    word = _LONG[:900]
+    text = f"the digests {_LONG} {_LONG[::-1]} {word} of a build"
+    do(store, append(opened(), remembering(2, text), remembering(3, "the digests")))
+
+    def found(query: str) -> list[int]:
+        terms = asked(parse(query).words)
+        return [each.header.position for each in store.remembered(ROOM, terms, Position(0), Position(9), 9)]
+
+    assert found(word) == found(f"{word} build") == found(f"{word[:4]}*") == [2]
+    assert found("digests") == [3, 2]
+    assert found(f"{word}x") == []
 
 
 def test_a_message_whose_id_is_taken_fails_alone(store: PostgresStore, other: PostgresStore) -> None:
