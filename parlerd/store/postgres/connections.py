@@ -221,7 +221,8 @@ class Server:
                     answer = work(connection)
                 except psycopg.Error as error:
                     if not connection.closed:
-                        self._give_back(connection)
+                        # The driver may take a statement for prepared that the server passed over after the error.
+                        connection.close()
                         raise self.meaning(error) from None
                     # The others of the same age broke with this one.
                     self._drop_idle()

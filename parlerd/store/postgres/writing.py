@@ -170,14 +170,16 @@ class Writer:
         """Leave nothing of a transaction that failed; whether its connection is broken."""
         # The heads and counts in memory include what was just rolled back.
         self._rooms.clear()
+        connection = self._server.writer_if_open
         try:
-            connection = self._server.writer_if_open
             if connection is not None:
                 connection.execute("ROLLBACK")
         except psycopg.Error:
             connection = None
+        # After an error the server passes over the rest of a pipeline, while the driver remembers statements of it as
+        # prepared, which every later transaction would then miss.
+        self._server.drop_writer()
         if connection is None:
-            self._server.drop_writer()
             self._agents.forget()
         return connection is None
 
@@ -193,6 +195,14 @@ class Writer:
 
     def _one_by_one(self, jobs: Sequence[Sequence[Write]]) -> list[JobOutcome]:
         connection = self._server.writer
+        # As in `_undo`: the connection is one that has prepared nothing, and it goes on after an error.
+        prepared_after, connection.prepare_threshold = connection.prepare_threshold, None
+        try:
+            return self._commit(connection, self._each(connection, jobs))
+        finally:
+            connection.prepare_threshold = prepared_after
+
+    def _each(self, connection: Connection, jobs: Sequence[Sequence[Write]]) -> list[JobOutcome]:
         # All locks are taken in one order before the first job writes.
         self._lock_rooms(connection, jobs, begin=True)
         outcomes = []
@@ -217,7 +227,7 @@ class Writer:
                 )
             connection.execute("RELEASE job")
             outcomes.append(outcome)
-        return self._commit(connection, outcomes)
+        return outcomes
 
     def _commit(self, connection: Connection, outcomes: list[JobOutcome]) -> list[JobOutcome]:
         try:

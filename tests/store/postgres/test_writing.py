@@ -403,6 +403,32 @@ def test_a_word_that_is_longer_than_an_index_takes_is_remembered_and_found(store
     assert found(f"{word}x") == []
 
 
+@pytest.mark.parametrize("before", [0, 1])
+def test_rows_that_are_refused_leave_nothing_that_others_stumble_over(before: int, store: PostgresStore) -> None:
+    """A driver prepares what it is asked often, also in a pipeline of which the server passes over the rest."""
+    do(store, append(opened(OTHER), message(2, room=OTHER, id="m_x"), room=OTHER))
+    do(store, append(opened(), own_lines=True))
+    for position in range(2, 22):
+        jobs: list[list[Write]] = [[append(message(position, BEN, visible_to=(CAT,)), own_lines=True)]]
+        expected: list[str | None] = [None]
+        if position % 2 == before:
+            jobs.append([append(message(position + 1, id="m_x"), own_lines=True)])
+            expected.append("internal")
+        assert codes(store.transact(jobs)) == expected
+    store.rebuild_index()
+    assert (store.head(ROOM).position, store.first_unlined(ROOM), store.check()) == (21, None, [])
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_question_that_fails_leaves_nothing_that_others_stumble_over(before: int, store: PostgresStore) -> None:
+    do(store, append(opened(), message(2)))
+    for number in range(20):
+        if number % 2 == before:
+            with pytest.raises(StoreError):
+                store.past(ROOM, [(ANN, "post", "a\0b")], [])
+        assert list(store.past(ROOM, [(ANN, "post", "k")], [MessageId("m_r_one_2")]).messages) == ["m_r_one_2"]
+
+
 def test_a_message_whose_id_is_taken_fails_alone(store: PostgresStore, other: PostgresStore) -> None:
     do(other, append(opened(OTHER), message(2, room=OTHER, id="m_x"), room=OTHER))
     outcomes = store.transact([[append(opened())], [append(message(2, id="m_x"))], [append(message(2, id="m_y"))]])
