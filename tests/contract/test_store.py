@@ -732,6 +732,8 @@ def _seen_of(store: Store, room: RoomId) -> list[object]:
         store.remembered(room, (), Position(0), Position(99), 9),
         store.chain_at(room, Position(4)),
         store.prior(room, ANN, "", "k"),
+        store.past(room, (), (), (1, 2)).lines,
+        store.public_position(room, 1),
         store.room_of_key(KeyId(f"key-{room}")),
         [each for each in store.memberships(BEN) if each.room == room],
         room in store.owned(OWNER),
