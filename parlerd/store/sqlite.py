@@ -814,7 +814,8 @@ class _Batch(Batch):
         note(writer, self.noted, bases)
         if self.to_index:
             tend(writer, self.to_index)
-        erased = [base + position for room, position in self.erased if (base := bases[room])]
+        # One message may be erased by several jobs.
+        erased = list(dict.fromkeys(base + position for room, position in self.erased if (base := bases[room])))
         if erased:
             forget(writer, erased)
             writer.executemany(_MARK_ERASED, [(id, MESSAGE) for id in erased])

@@ -640,6 +640,14 @@ def test_a_message_may_be_erased_by_the_job_that_appends_it(store: Store) -> Non
     assert store.held(ROOM) == Held()
 
 
+def test_a_message_that_is_erased_twice_in_one_transaction_is_erased(store: Store) -> None:
+    _do(store, append(opened(), message(2), message(3)))
+    twice = [[EraseBodies(ROOM, [Position(2), Position(2)])], [EraseBodies(ROOM, [Position(2), Position(3)])]]
+    assert [outcome.error for outcome in store.transact(twice)] == [None, None]
+    assert store.erased(ROOM, Position(0), Position(9)) == {2, 3}
+    assert store.check() == []
+
+
 def test_a_refused_job_erases_nothing(store: Store) -> None:
     _do(store, append(message(1)))
     (outcome,) = store.transact([[EraseBodies(ROOM, [Position(1)]), append(message(5), expected=4)]])

@@ -76,9 +76,7 @@ SELECT CASE
        WHEN r.rolsuper THEN 'is a superuser, for whom no rule of the database holds'
        WHEN r.rolcreaterole THEN 'may make roles, and so make itself the owner of the tables'
        WHEN EXISTS (SELECT FROM pg_roles m
-                     WHERE (m.rolsuper OR m.rolcreaterole
-                            OR m.rolname IN ('pg_execute_server_program', 'pg_write_server_files'))
-                       AND pg_has_role(r.oid, m.oid, 'MEMBER'))
+                     WHERE (m.rolsuper OR m.rolcreaterole) AND pg_has_role(r.oid, m.oid, 'MEMBER'))
        THEN 'may act as a role for which no rule of the database holds'
        WHEN EXISTS (SELECT FROM pg_class c
                      WHERE c.relnamespace = current_schema()::regnamespace AND pg_has_role(r.oid, c.relowner, 'MEMBER'))
