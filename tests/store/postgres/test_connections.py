@@ -178,6 +178,17 @@ def test_a_server_that_goes_away_while_a_connection_is_opened_cannot_be_reached(
     assert server.writer.execute("SELECT 1").fetchone() == (1,)
 
 
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_question_that_fails_leaves_nothing_that_others_stumble_over(before: int, server: Server) -> None:
+    """A driver prepares what it is asked often, also in a pipeline of which the server passes over the rest."""
+    asked: tuple[str, dict[str, object]] = ("SELECT %(n)s::bigint + 1", {"n": 1})
+    for number in range(20):
+        if number % 2 == before:
+            with pytest.raises(StoreError):
+                server.together([("SELECT 1 / 0", {}), asked])
+        assert server.together([asked]) == [[(2,)]]
+
+
 def test_no_more_than_four_read_at_the_same_time(server: Server) -> None:
     inside, most, lock, together = 0, 0, threading.Lock(), threading.Barrier(READERS)
 

@@ -419,16 +419,6 @@ def test_rows_that_are_refused_leave_nothing_that_others_stumble_over(before: in
     assert (store.head(ROOM).position, store.first_unlined(ROOM), store.check()) == (21, None, [])
 
 
-@pytest.mark.parametrize("before", [0, 1])
-def test_a_question_that_fails_leaves_nothing_that_others_stumble_over(before: int, store: PostgresStore) -> None:
-    do(store, append(opened(), message(2)))
-    for number in range(20):
-        if number % 2 == before:
-            with pytest.raises(StoreError):
-                store.past(ROOM, [(ANN, "post", "a\0b")], [])
-        assert list(store.past(ROOM, [(ANN, "post", "k")], [MessageId("m_r_one_2")]).messages) == ["m_r_one_2"]
-
-
 def test_a_message_whose_id_is_taken_fails_alone(store: PostgresStore, other: PostgresStore) -> None:
     do(other, append(opened(OTHER), message(2, room=OTHER, id="m_x"), room=OTHER))
     outcomes = store.transact([[append(opened())], [append(message(2, id="m_x"))], [append(message(2, id="m_y"))]])
