@@ -821,6 +821,18 @@ def test_nothing_is_stored_in_a_room_that_was_deleted(store: Store) -> None:
     assert (_seen_of(store, ROOM), store.uncleared()) == (nothing, [])
 
 
+def test_nothing_is_stored_in_a_deleted_room_where_another_job_is_refused_either(store: Store) -> None:
+    _do(store, append(opened(), message(2, id="m_x")), append(opened(OTHER), room=OTHER))
+    late: list[Write] = [PutSnapshot(ROOM, 1, Position(2), b"snapshot"), MoveCursor(ROOM, BEN, Position(1))]
+    jobs: list[list[Write]] = [
+        [BuryRoom(ROOM, Millis(7))],
+        [append(message(2, room=OTHER, id="m_x"), room=OTHER)],
+        late,
+    ]
+    assert [outcome.error and _code(outcome.error) for outcome in store.transact(jobs)] == [None, "internal", None]
+    assert (store.snapshot(ROOM), store.cursor(ROOM, BEN)) == (None, Cursor())
+
+
 def test_a_private_memory_is_on_no_list_of_rooms(store: Store) -> None:
     private = fact(1, e.RoomOpened(
         room=OTHER, home=HomeId(OWNER), kind="private", owner=ANN, owner_principal=OWNER, history="full",
