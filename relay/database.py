@@ -93,6 +93,10 @@ def _reached(make: Callable[[], Store], wait: Callable[[float], None]) -> Store:
 def _join(home: Home, keys: HomeId, relays: Relays) -> tuple[Beats, Mark]:
     seen = seen_file.load(home) or Seen(relay=secrets.token_hex(16))
     accepted = accepted_file(home)
+    mark = relays.mark()
+    if not mark.log and not accepted.exists():
+        # One that is nobody's yet is left so, where another was served before.
+        seen_file.check(mark, seen.mark)
     relays.claim(keys, secrets.token_hex(16))
     mark = relays.mark()
     if not accepted.exists():

@@ -67,6 +67,11 @@ def parse(text: str, *, may_hold_password: bool) -> str:
         )
     if len(asked) != len(names):
         raise _wrong("A parameter stands twice in the URL of the store.")
+    if "@" in parts.path or "@" in parts.query:
+        # The server's library takes what stands before the first @ for a name and a password, whatever that holds.
+        raise _wrong(
+            "An @ behind the server in the URL of the store is to be written %40, and a / or ? before it, too."
+        )
     if parts.fragment:
         raise _wrong("A # in the URL of the store is to be written %23.")
     _check_hosts(hosts)

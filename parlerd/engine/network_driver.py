@@ -45,8 +45,8 @@ def always() -> bool:
 
 class NetworkDriver:
     """Drives a store over a network, as `driver.Driver` says. Make it inside the trio run that uses it. While
-    `may_write` says no, what is handed over is refused with `store_unreachable`: whoever cannot tell the others that it
-    lives must not decide."""
+    `may_write` says no, what is handed over is refused with `store_unreachable`, and so is what waits: whoever cannot
+    tell the others that it lives must not decide. `may_write` is asked in the writer's thread as well."""
 
     def __init__(self, store: Store, *, may_write: Callable[[], bool] = always) -> None:
         self._store = store
@@ -131,6 +131,11 @@ class NetworkDriver:
     # -- in the threads ------------------------------------------------------------------------------------
 
     def _commit(self, batch: list[Errand]) -> None:
+        # What was handed over in time may have waited behind a commit for so long that others decide by now.
+        if not self._may_write():
+            for errand in batch:
+                errand.error = StoreError("store_unreachable")
+            return
         commit_batch(self._store.transact, batch)
 
     def _answer(self, errand: Errand) -> None:

@@ -3,7 +3,7 @@ most of the time is spent waiting for an answer.
 
 Short errands go first, and long ones never have every thread, so that a point read does not wait for a fold. `worker`
 is the one thread for what is done in order. Not here: what an errand asks for (`network_driver`). Invariant: an errand
-that was handed over is done and told, whether or not anybody still waits for it.
+that was handed over is told what became of it, whether or not anybody still waits for it.
 """
 
 from __future__ import annotations
@@ -55,12 +55,26 @@ class Pool:
         while (taken := self._take()) is not None:
             errand, is_long = taken
             self._run(errand)
-            if is_long:
-                with self._changed:
+            settled = [errand]
+            with self._changed:
+                if is_long:
                     self._free_for_long += 1
                     self._changed.notify()
+                if self._closing and isinstance(errand.error, StoreError):
+                    # Whoever ends does not wait for a store that is gone once for each that asked it something.
+                    settled += self._give_up(errand.error)
             with suppress(trio.RunFinishedError):
-                self._token.run_sync_soon(errand.tell)
+                for each in settled:
+                    self._token.run_sync_soon(each.tell)
+
+    def _give_up(self, error: StoreError) -> list[Errand]:
+        """Let every errand that waits end with this error; which these are."""
+        waited = [*self._short, *self._long]
+        self._short.clear()
+        self._long.clear()
+        for each in waited:
+            each.error = error
+        return waited
 
     def _take(self) -> tuple[Errand, bool] | None:
         """The next errand, and whether it is a long one; None once the pool is closing and nothing waits."""
@@ -78,7 +92,7 @@ class Pool:
                 self._changed.wait()
 
     async def close(self) -> None:
-        """Do what waits, then end the threads."""
+        """Do what waits, until the store fails one of these; then end the threads."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()

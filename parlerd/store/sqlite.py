@@ -202,7 +202,8 @@ class SqliteStore(Paged):
             # The database itself refused a row, and a statement that several jobs share cannot tell whose. The jobs are
             # done once more, each with a savepoint of its own.
             with self._meanings(), self._transaction():
-                outcomes = [self._alone(job) for job in jobs]
+                buried: set[RoomId] = set()
+                outcomes = [self._alone(job, buried) for job in jobs]
             self._forget()
             return outcomes
         except ERRORS as error:
@@ -236,13 +237,16 @@ class SqliteStore(Paged):
         self._cursors.forget()
         self._memberships.forget()
 
-    def _alone(self, job: Sequence[Write]) -> JobOutcome:
+    def _alone(self, job: Sequence[Write], buried: set[RoomId]) -> JobOutcome:
+        """Do one job. `buried` are the rooms that the jobs before it deleted; those that it deletes are added."""
         writer = self._database.writer
         batch = _Batch()
         writer.execute("SAVEPOINT job")
-        outcome = batch.take(job, self._sources)
+        known = self._sources._replace(is_deleted=lambda room: room in buried or self._deleted(room))
+        outcome = batch.take(job, known)
         try:
             self._write(batch)
+            buried.update(batch.buried)
         except sqlite3.IntegrityError as error:
             writer.execute("ROLLBACK TO job")
             self._rooms.clear()
@@ -814,7 +818,8 @@ class _Batch(Batch):
         note(writer, self.noted, bases)
         if self.to_index:
             tend(writer, self.to_index)
-        erased = [base + position for room, position in self.erased if (base := bases[room])]
+        # One message may be erased by several jobs.
+        erased = list(dict.fromkeys(base + position for room, position in self.erased if (base := bases[room])))
         if erased:
             forget(writer, erased)
             writer.executemany(_MARK_ERASED, [(id, MESSAGE) for id in erased])

@@ -640,6 +640,14 @@ def test_a_message_may_be_erased_by_the_job_that_appends_it(store: Store) -> Non
     assert store.held(ROOM) == Held()
 
 
+def test_a_message_that_is_erased_twice_in_one_transaction_is_erased(store: Store) -> None:
+    _do(store, append(opened(), message(2), message(3)))
+    twice = [[EraseBodies(ROOM, [Position(2), Position(2)])], [EraseBodies(ROOM, [Position(2), Position(3)])]]
+    assert [outcome.error for outcome in store.transact(twice)] == [None, None]
+    assert store.erased(ROOM, Position(0), Position(9)) == {2, 3}
+    assert store.check() == []
+
+
 def test_a_refused_job_erases_nothing(store: Store) -> None:
     _do(store, append(message(1)))
     (outcome,) = store.transact([[EraseBodies(ROOM, [Position(1)]), append(message(5), expected=4)]])
@@ -732,6 +740,8 @@ def _seen_of(store: Store, room: RoomId) -> list[object]:
         store.remembered(room, (), Position(0), Position(99), 9),
         store.chain_at(room, Position(4)),
         store.prior(room, ANN, "", "k"),
+        store.past(room, (), (), (1, 2)).lines,
+        store.public_position(room, 1),
         store.room_of_key(KeyId(f"key-{room}")),
         [each for each in store.memberships(BEN) if each.room == room],
         room in store.owned(OWNER),
@@ -809,6 +819,18 @@ def test_nothing_is_stored_in_a_room_that_was_deleted(store: Store) -> None:
     _clear(store, ROOM, 99)
     _do(store, *late)
     assert (_seen_of(store, ROOM), store.uncleared()) == (nothing, [])
+
+
+def test_nothing_is_stored_in_a_deleted_room_where_another_job_is_refused_either(store: Store) -> None:
+    _do(store, append(opened(), message(2, id="m_x")), append(opened(OTHER), room=OTHER))
+    late: list[Write] = [PutSnapshot(ROOM, 1, Position(2), b"snapshot"), MoveCursor(ROOM, BEN, Position(1))]
+    jobs: list[list[Write]] = [
+        [BuryRoom(ROOM, Millis(7))],
+        [append(message(2, room=OTHER, id="m_x"), room=OTHER)],
+        late,
+    ]
+    assert [outcome.error and _code(outcome.error) for outcome in store.transact(jobs)] == [None, "internal", None]
+    assert (store.snapshot(ROOM), store.cursor(ROOM, BEN)) == (None, Cursor())
 
 
 def test_a_private_memory_is_on_no_list_of_rooms(store: Store) -> None:
@@ -1240,6 +1262,21 @@ def test_a_key_that_was_drawn_for_a_message_is_known_by_the_messages_id(store: S
         assert store.prior(ROOM, ANN, "", drawn_key(MessageId("m_y"))) is None
         assert store.prior(ROOM, ANN, "message.send", "m_x") is None
         store.rebuild_index()
+
+
+def test_what_no_text_can_be_is_not_found(store: Store) -> None:
+    _do(store, append(opened(), message(2, id="m_x", key="k")))
+    nothing = "m_x\0"
+    assert store.find_message(MessageId(nothing)) is None
+    assert store.room_of_key(KeyId(nothing)) is None
+    assert store.head(RoomId(nothing)).position == 0
+    assert store.prior(ROOM, AgentId(nothing), "", "k") is None
+    assert store.prior(ROOM, ANN, "", nothing) is None
+    assert store.past(ROOM, [(ANN, "", nothing)], [MessageId(nothing)]) == Past()
+    assert store.memberships(AgentId(nothing)) == []
+    assert store.owned(nothing) == []
+    assert store.state_versions(ROOM, nothing, nothing, Position(9), 9) == []
+    assert not store.is_brought(BlobId(nothing))
 
 
 def test_a_key_that_only_looks_drawn_is_remembered_like_any_other(store: Store) -> None:

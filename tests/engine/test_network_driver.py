@@ -143,6 +143,31 @@ def test_whoever_may_not_decide_writes_nothing_and_reads_as_ever() -> None:
 # -- questions ---------------------------------------------------------------------------------------------
 
 
+def test_what_waits_is_not_written_by_whoever_may_not_decide_any_more() -> None:
+    store = Gate()
+
+    async def main() -> None:
+        may_write = True
+        driver = NetworkDriver(store, may_write=lambda: may_write)
+        codes: dict[str, str] = {}
+
+        async def commit(room: str) -> None:
+            codes[room] = await code_of(partial(driver.commit, moved(room)))
+
+        with trio.fail_after(20):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(commit, "r_0")
+                await trio.to_thread.run_sync(store.entered.wait)
+                nursery.start_soon(commit, "r_1")
+                await trio.testing.wait_all_tasks_blocked()
+                may_write = False
+                store.open.set()
+            assert (codes, store.batches, driver.waiting) == ({"r_0": "", "r_1": "store_unreachable"}, [["r_0"]], 0)
+            await driver.close()
+
+    trio.run(main)
+
+
 def test_questions_are_asked_side_by_side_and_while_a_commit_is_under_way() -> None:
     store = Gate()
 

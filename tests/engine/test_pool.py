@@ -44,3 +44,35 @@ def test_a_short_errand_goes_before_the_long_ones_that_wait_and_all_are_done_bef
             pool.submit(Errand("late", awaited.hear), is_long=False)
 
     trio.run(main)
+
+
+def test_a_pool_that_ends_asks_a_store_that_is_gone_no_more() -> None:
+    async def main() -> None:
+        leave, entered = threading.Event(), threading.Semaphore(0)
+        asked: list[str] = []
+
+        def run(errand: Errand) -> None:
+            asked.append(errand.asked)
+            entered.release()
+            assert leave.wait(10)
+            errand.error = StoreError("store_unreachable")
+
+        pool = Pool("a-pool", run, threads=2, most=10)
+        codes: list[str] = []
+
+        def hear(_: object, error: BaseException | None) -> None:
+            assert isinstance(error, StoreError)
+            codes.append(error.code)
+
+        for number in range(8):
+            pool.submit(Errand(f"question {number}", hear), is_long=number > 4)
+        for _ in range(2):
+            await trio.to_thread.run_sync(entered.acquire)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pool.close)
+            await trio.testing.wait_all_tasks_blocked()
+            leave.set()
+        await trio.testing.wait_all_tasks_blocked()
+        assert (len(asked), codes) == (2, ["store_unreachable"] * 8)
+
+    trio.run(main)

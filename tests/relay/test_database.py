@@ -137,6 +137,17 @@ def test_another_database_behind_the_same_url_is_served_only_after_a_persons_wor
     assert refused(home).code == "store_went_back"
 
 
+def test_a_database_that_is_nobodys_stays_so_where_it_is_refused(
+    home: Home, postgres: Postgres, tmp_path: Path
+) -> None:
+    ended(opened(home))
+    with postgres.database(pg.with_tables) as other:
+        store_url.keep(home, other.relay)
+        assert refused(home).code == "store_went_back"
+        # Whose it is meant to be may begin.
+        ended(opened(folder(tmp_path / "another", other.relay), HomeId("ANOTHER")))
+
+
 def test_a_database_that_was_brought_back_to_an_earlier_state_is_not_served(home: Home) -> None:
     first = opened(home)
     ended(first)

@@ -82,6 +82,8 @@ def test_a_password_is_refused_on_the_command_line_taken_from_a_file_and_never_s
         ("postgresql://a,,b/parler", "host"),
         ("postgresql://:5432/parler", "host"),
         ("postgresql://db/parler#x", "#"),
+        (f"postgresql://ann?dbname=x:{SECRET}@db/parler", "%40"),
+        (f"postgresql://ann:12/{SECRET}@db", "%40"),
         ("postgresql://db/parler?options=-cfsync%3Doff", "options"),
         ("postgresql://db/parler?connect_timeout=0", "connect_timeout"),
         (f"postgresql://db/parler?{SECRET}=x", "not taken"),

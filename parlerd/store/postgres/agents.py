@@ -1,6 +1,9 @@
 """The numbers of agents: an id takes 56 bytes and stands in very many rows, a number takes 8.
 
-A number that was committed never changes, so it is remembered for as long as there is room. Above: `writing`, `store`.
+A number that was committed never changes, so it is remembered for as long as there is room. Two agents with one number
+could read what is the other's, so a number is given by no commit that the server may lose, and none is remembered
+beyond a connection that broke: behind the next one may stand a server that was brought back to an earlier state.
+Above: `writing`, `store`.
 """
 
 from __future__ import annotations
@@ -47,6 +50,16 @@ class Agents:
             rows = connection.execute(_NUMBERS, (Texts(missing),), binary=True).fetchall()
             found |= {AgentId(id): int(number) for id, number in rows}
         return found
+
+    def has(self, agents: Iterable[AgentId]) -> bool:
+        """Whether the numbers of all of these are remembered. No agent has the number `NOBODY`."""
+        known = self._known
+        return all(agent in known for agent in agents if agent)
+
+    def forget(self) -> None:
+        """Forget every number, because the database may not be in the state any more in which it was."""
+        with self._lock:
+            self._known = {}
 
     def remember(self, numbers: Mapping[AgentId, int]) -> None:
         """Remember numbers that were committed."""

@@ -14,7 +14,7 @@ import select
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final, TypeVar
 
@@ -44,6 +44,8 @@ _SETTINGS: Final = "; ".join(
         ("default_transaction_isolation", "'read committed'"),
         ("statement_timeout", ANSWER_MS),
         ("lock_timeout", 3_000),
+        # That nobody waits for a standby any more is said in a warning (`commit`).
+        ("client_min_messages", "warning"),
         # Frees the rows of a writer that was stopped in the middle of a transaction.
         ("idle_in_transaction_session_timeout", 1_000),
         # The queries are short; compiling one would take longer than running it.
@@ -176,7 +178,11 @@ class Server:
             if self._lost is not None:
                 self._settle()
             self._writer = self._connect()
-            self._backend = self._writer.execute(_BACKEND).fetchone()
+            try:
+                self._backend = self._writer.execute(_BACKEND).fetchone()
+            except psycopg.Error as error:
+                self.drop_writer()
+                raise self.meaning(error) from None
         return self._writer
 
     @property
@@ -215,7 +221,8 @@ class Server:
                     answer = work(connection)
                 except psycopg.Error as error:
                     if not connection.closed:
-                        self._give_back(connection)
+                        # The driver may take a statement for prepared that the server passed over after the error.
+                        connection.close()
                         raise self.meaning(error) from None
                     # The others of the same age broke with this one.
                     self._drop_idle()
@@ -232,10 +239,14 @@ class Server:
 
     def rows(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[Any]:
         """All rows of a read."""
+        if not can_be(*_values(parameters)):
+            return []
         return self.ask(lambda connection: connection.execute(sql, parameters, binary=True).fetchall())
 
     def row(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> Any:
         """The first row of a read, or None."""
+        if not can_be(*_values(parameters)):
+            return None
         return self.ask(lambda connection: connection.execute(sql, parameters, binary=True).fetchone())
 
     def slowly(self, sql: str) -> list[Any]:
@@ -338,6 +349,16 @@ class Server:
         """The error for a damaged database."""
         hint = "Stop the relay, keep a copy of the database before anything else, and restore the newest good one."
         return StoreError("store_corrupt", hint=hint, database=self.name)
+
+
+def can_be(*values: object) -> bool:
+    """Whether these can stand in the database. No text there has the character 0, so what is asked for by one that has
+    it is not there."""
+    return not any(isinstance(value, str) and "\0" in value for value in values)
+
+
+def _values(parameters: Sequence[Any] | dict[str, Any]) -> Iterable[Any]:
+    return parameters.values() if isinstance(parameters, dict) else parameters
 
 
 def _why_not_let_in(said: str) -> str | None:

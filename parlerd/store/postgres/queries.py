@@ -26,8 +26,9 @@ SHOWN: Final = f"""
       LEFT JOIN (SELECT public, counted, line FROM mirror_places
                   WHERE room = %(room)s AND position <= %(position)s ORDER BY position DESC LIMIT 1) p ON true
       LEFT JOIN facts f ON m.number IS NULL AND f.room = %(room)s AND f.position = 1 AND {_LIVES}"""  # noqa: S608
-NEWEST_LINES: Final = """
-    SELECT number, line FROM public_messages WHERE room = %(room)s ORDER BY position DESC LIMIT %(limit)s"""
+NEWEST_LINES: Final = f"""
+    SELECT number, line FROM public_messages
+     WHERE room = %(room)s AND {_LIVES} ORDER BY position DESC LIMIT %(limit)s"""  # noqa: S608
 FACTS: Final = f"""
     SELECT header FROM facts WHERE room = %(room)s AND position > %(after)s AND {_LIVES}
      ORDER BY position LIMIT %(limit)s"""  # noqa: S608

@@ -75,6 +75,9 @@ _UNFIT: Final = """
 SELECT CASE
        WHEN r.rolsuper THEN 'is a superuser, for whom no rule of the database holds'
        WHEN r.rolcreaterole THEN 'may make roles, and so make itself the owner of the tables'
+       WHEN EXISTS (SELECT FROM pg_roles m
+                     WHERE (m.rolsuper OR m.rolcreaterole) AND pg_has_role(r.oid, m.oid, 'MEMBER'))
+       THEN 'may act as a role for which no rule of the database holds'
        WHEN EXISTS (SELECT FROM pg_class c
                      WHERE c.relnamespace = current_schema()::regnamespace AND pg_has_role(r.oid, c.relowner, 'MEMBER'))
        THEN 'owns the tables, or may act as the role that does, and could switch their rules off'
@@ -91,8 +94,13 @@ SELECT CASE
                      WHERE c.relnamespace = current_schema()::regnamespace AND c.relname = ANY (%(record)s)
                        AND has_table_privilege(r.oid, c.oid, 'DELETE, TRUNCATE, REFERENCES, TRIGGER'))
        THEN 'may take away from the record'
+       WHEN EXISTS (SELECT FROM pg_class c
+                     WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p')
+                       AND has_table_privilege(r.oid, c.oid, 'TRIGGER'))
+       THEN 'may put triggers on tables, which run as the owner where the owner takes away'
        END
   FROM pg_roles r WHERE r.rolname = %(role)s"""
+_SESSION: Final = "SELECT current_user, session_user, current_setting('session_replication_role')"
 _RECORD: Final = [table for table, rights in RIGHTS.items() if "DELETE" not in rights]
 
 
@@ -142,9 +150,19 @@ def admit(connection: Connection, role: str) -> None:
 def check_role(connection: Connection) -> None:
     """Raise `StoreError(invalid_settings)` where the role of this connection is one that the rules of the tables do not
     hold for. A database without tables is no reason: it is refused for that (`opening`)."""
-    row = connection.execute("SELECT current_user").fetchone()
+    row = connection.execute(_SESSION).fetchone()
     assert row is not None
-    _refuse_unfit(connection, str(row[0]))
+    role, came_as, rules = row
+    # A session may act as another role than the one it came as, and go back at any time.
+    for each in (role, came_as):
+        _refuse_unfit(connection, str(each))
+    if rules != "origin":
+        raise StoreError(
+            "invalid_settings",
+            f"The rules of the tables are switched off for the role {role!r} (session_replication_role = {rules}).",
+            hint="As a superuser: ALTER ROLE ... RESET session_replication_role, and the same for the database.",
+            role=role,
+        )
 
 
 def _refuse_unfit(connection: Connection, role: str) -> None:

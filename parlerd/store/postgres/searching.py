@@ -7,12 +7,16 @@ few have: what it costs depends on how many texts have all of them, in all rooms
 every reader at once, and from the server's files when it cleans its tables (VACUUM), so nothing is left for a store to
 do.
 
+A term may be as long as its text, and PostgreSQL holds none beyond some 2,700 bytes in an index. So a long one goes in
+as a digest; two terms with one digest would only be looked at in vain, because the text has the last word.
+
 Not here: how a text is folded and split (`core.recall`). Above: `writing`, `store`. Invariant: what is in the index has
 a body.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
@@ -22,6 +26,10 @@ from parlerd.store.batching import Noted
 from parlerd.store.postgres.connections import Connection, Server
 from parlerd.store.postgres.tables import PLACES, Texts, arrays, removal
 
+_MAX_TERM: Final = 512
+"""Bytes of a term that goes into the index as it is."""
+_DIGEST: Final = "\ue002"
+"""Before the digest of a longer one. It is no letter, so no text has such a term."""
 _BEGINS: Final = "\ue001"
 """Before a term that is a beginning. It is no letter, so no text has such a term."""
 _LENGTHS: Final = range(PREFIX, MAX_BEGINNING + 1)
@@ -74,12 +82,18 @@ def found(
 
 def asked_for(terms: Sequence[Term]) -> list[str]:
     """What a row must have in the index to be found by every one of these terms."""
-    return [f"{_BEGINS}{term.text}" if term.is_beginning else term.text for term in terms]
+    return [f"{_BEGINS}{term.text}" if term.is_beginning else _held(term.text) for term in terms]
 
 
 def _indexed(terms: Sequence[str]) -> list[str]:
     """What a row has in the index: its terms, and how they begin. No term holds a blank."""
-    return [*terms, *sorted({f"{_BEGINS}{term[:n]}" for term in terms for n in _LENGTHS if len(term) >= n})]
+    return [*map(_held, terms), *sorted({f"{_BEGINS}{term[:n]}" for term in terms for n in _LENGTHS if len(term) >= n})]
+
+
+def _held(term: str) -> str:
+    """A term as the index holds it."""
+    encoded = term.encode()
+    return term if len(encoded) <= _MAX_TERM else f"{_DIGEST}{hashlib.sha256(encoded).hexdigest()}"
 
 
 _DROP: Final = removal(PLACES._replace(name="remembered"))

@@ -15,6 +15,7 @@ not.
 from __future__ import annotations
 
 import hashlib
+import struct
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
@@ -70,8 +71,16 @@ _TRIES: Final = 5
 _MAX_CACHED_ROOMS: Final = 4_096
 """How many rooms the writer remembers between transactions."""
 _SHARDS: Final = 1_024
-_REFUSED: Final = (psycopg.IntegrityError, psycopg.DataError)
-"""The database itself refuses a row, or cannot hold it."""
+_REFUSED: Final = (
+    psycopg.IntegrityError,
+    psycopg.DataError,
+    psycopg.errors.ProgramLimitExceeded,
+    UnicodeEncodeError,
+    OverflowError,
+    struct.error,
+)
+"""The database itself refuses a row, or cannot hold it: NUL, half a surrogate pair, an integer beyond 64 bits, a key
+that is longer than an index takes."""
 
 Rows = list[tuple[Table, Sequence[tuple[Any, ...]]]]
 
@@ -161,14 +170,17 @@ class Writer:
         """Leave nothing of a transaction that failed; whether its connection is broken."""
         # The heads and counts in memory include what was just rolled back.
         self._rooms.clear()
+        connection = self._server.writer_if_open
         try:
-            connection = self._server.writer_if_open
             if connection is not None:
                 connection.execute("ROLLBACK")
         except psycopg.Error:
             connection = None
+        # After an error the server passes over the rest of a pipeline, while the driver remembers statements of it as
+        # prepared, which every later transaction would then miss.
+        self._server.drop_writer()
         if connection is None:
-            self._server.drop_writer()
+            self._agents.forget()
         return connection is None
 
     def _together(self, jobs: Sequence[Sequence[Write]]) -> list[JobOutcome]:
@@ -183,6 +195,14 @@ class Writer:
 
     def _one_by_one(self, jobs: Sequence[Sequence[Write]]) -> list[JobOutcome]:
         connection = self._server.writer
+        # As in `_undo`: the connection is one that has prepared nothing, and it goes on after an error.
+        prepared_after, connection.prepare_threshold = connection.prepare_threshold, None
+        try:
+            return self._commit(connection, self._each(connection, jobs))
+        finally:
+            connection.prepare_threshold = prepared_after
+
+    def _each(self, connection: Connection, jobs: Sequence[Sequence[Write]]) -> list[JobOutcome]:
         # All locks are taken in one order before the first job writes.
         self._lock_rooms(connection, jobs, begin=True)
         outcomes = []
@@ -202,17 +222,19 @@ class Writer:
                 self._rooms.clear()
                 self._ends.clear()
                 self._numbers.clear()
-                why = error.diag.constraint_name or error.diag.message_primary or type(error).__name__
-                outcome = JobOutcome(error=StoreError("internal", "The database refused a fact.", constraint=why))
+                outcome = JobOutcome(
+                    error=StoreError("internal", "The database refused a fact.", constraint=_reason(error))
+                )
             connection.execute("RELEASE job")
             outcomes.append(outcome)
-        return self._commit(connection, outcomes)
+        return outcomes
 
     def _commit(self, connection: Connection, outcomes: list[JobOutcome]) -> list[JobOutcome]:
         try:
             commit(connection)
         except LostAnswer:
             self._server.lose_writer()
+            self._agents.forget()
             self._rooms.clear()
             self._numbers.clear()
             return [
@@ -332,12 +354,12 @@ class Writer:
     def _write(self, connection: Connection, batch: Batch, *, light: bool) -> None:
         """Write the rows of a batch, and take a step with each deleted room that is to be cleared."""
         rows = _rows_of(batch)
-        self._number(connection, rows)
+        are_known = self._number(connection, rows)
         moved = _moved(batch)
         new = [head for head, is_new in moved if is_new]
         old = [head for head, is_new in moved if not is_new]
         with connection.pipeline():
-            if light:
+            if light and are_known:
                 connection.execute("SET LOCAL synchronous_commit = off")
             if old:
                 connection.execute(_MOVE_HEADS, arrays(HEADS, old, self._numbers))
@@ -354,9 +376,13 @@ class Writer:
         for room, limit in batch.cleared:
             deleting.clear(connection, room, limit, self._agents)
 
-    def _number(self, connection: Connection, rows: Rows) -> None:
-        asked = {agent for table, made in rows for agent in table.ids(made)}
-        self._numbers |= self._agents.numbers(connection, asked - self._numbers.keys())
+    def _number(self, connection: Connection, rows: Rows) -> bool:
+        """Look up the numbers of the agents in some rows; whether all of them were remembered, so that none is given
+        by this transaction."""
+        asked = {agent for table, made in rows for agent in table.ids(made)} - self._numbers.keys()
+        are_known = self._agents.has(asked)
+        self._numbers |= self._agents.numbers(connection, asked)
+        return are_known
 
     def write_index(self, connection: Connection, batch: Batch) -> None:
         """Write the rows that facts lead to, which are stored already. For `alone`."""
@@ -366,6 +392,12 @@ class Writer:
             for table, made in rows:
                 connection.execute(insertion(table), arrays(table, made, self._numbers))
             searching.note(connection, batch.noted)
+
+
+def _reason(error: Exception) -> str:
+    """Why a row was refused, without anything that stands in it."""
+    said = (error.diag.constraint_name or error.diag.message_primary) if isinstance(error, psycopg.Error) else None
+    return said or type(error).__name__
 
 
 class _Loaded(Counts):

@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from parlerd.core.errors import StoreError
+from parlerd.store.postgres import connections
 from parlerd.store.postgres.connections import READERS, Connection, LostAnswer, Server, commit
 from tests.support.postgres import Database, Postgres
 from tests.tools.postgres.server import Server as ServerOfTest
@@ -41,6 +42,7 @@ def test_what_a_role_or_a_database_sets_for_itself_does_not_weaken_a_commit(data
         database,
         f"ALTER DATABASE {database.name} SET synchronous_commit = off",
         f"ALTER DATABASE {database.name} SET statement_timeout = 0",
+        f"ALTER DATABASE {database.name} SET client_min_messages = 'error'",
         f"ALTER DATABASE {database.name} SET default_transaction_isolation = 'serializable'",
         f"ALTER ROLE parler_owner IN DATABASE {database.name} SET synchronous_commit = local",
     )
@@ -53,6 +55,7 @@ def test_what_a_role_or_a_database_sets_for_itself_does_not_weaken_a_commit(data
             assert found["synchronous_commit"] == "on"
             assert found["default_transaction_isolation"] == "read committed"
             assert found["application_name"] == "parler"
+            assert found["client_min_messages"] == "warning"
             milliseconds = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
             assert [found[name] for name in milliseconds] == ["10000", "3000", "1000"]
 
@@ -162,6 +165,28 @@ def test_what_breaks_its_own_connection_is_not_done_again(server: Server) -> Non
         server.ask(end)
     assert (caught.value.code, len(done)) == ("store_unreachable", 1)
     assert server.row("SELECT 1") == (1,)
+
+
+def test_a_server_that_goes_away_while_a_connection_is_opened_cannot_be_reached(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "_BACKEND", "SELECT pg_terminate_backend(pg_backend_pid())")
+    with pytest.raises(StoreError) as caught:
+        _ = server.writer
+    assert caught.value.code == "store_unreachable"
+    monkeypatch.undo()
+    assert server.writer.execute("SELECT 1").fetchone() == (1,)
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_question_that_fails_leaves_nothing_that_others_stumble_over(before: int, server: Server) -> None:
+    """A driver prepares what it is asked often, also in a pipeline of which the server passes over the rest."""
+    asked: tuple[str, dict[str, object]] = ("SELECT %(n)s::bigint + 1", {"n": 1})
+    for number in range(20):
+        if number % 2 == before:
+            with pytest.raises(StoreError):
+                server.together([("SELECT 1 / 0", {}), asked])
+        assert server.together([asked]) == [[(2,)]]
 
 
 def test_no_more_than_four_read_at_the_same_time(server: Server) -> None:
@@ -283,3 +308,23 @@ def test_what_may_take_as_long_as_tables_are_large_is_waited_for(
         assert connection.execute(slow.encode()).fetchone() == (7,)
     with pytest.raises(psycopg.OperationalError):
         connection.execute(slow.encode())
+
+
+def test_nothing_is_asked_while_the_process_of_a_lost_commit_is_there(
+    database: Database, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with psycopg.connect(database.owner, autocommit=True) as lost:
+        _ = server.writer
+        monkeypatch.setattr(server, "_backend", lost.execute(connections._BACKEND).fetchone())
+        server.lose_writer()
+        # It is told to end, and does not: it may be waiting for a disk that hangs.
+        monkeypatch.setattr(connections, "_END", "SELECT false WHERE %s::bigint > 0 AND %s::text <> ''")
+        for ask in (lambda: server.row("SELECT 1"), lambda: server.writer):
+            with pytest.raises(StoreError) as caught:
+                ask()
+            assert (caught.value.code, caught.value.spec.retryable) == ("store_locked", True)
+    with psycopg.connect(database.superuser, autocommit=True) as watching:
+        while watching.execute("SELECT FROM pg_stat_activity WHERE usename = 'parler_owner'").fetchone() is not None:
+            pass
+    # It cannot be told any more, because it has ended.
+    assert server.row("SELECT 1") == (1,)

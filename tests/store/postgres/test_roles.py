@@ -84,6 +84,8 @@ def test_a_superuser_is_refused(stored: Database) -> None:
         ("GRANT TRUNCATE ON cursors TO {}", "take away from the record"),
         ("GRANT TRIGGER ON heads TO {}", "take away from the record"),
         ("GRANT pg_write_all_data TO {}", "take away from the record"),
+        ("GRANT TRIGGER ON rooms TO {}", "put triggers on tables"),
+        ("GRANT postgres TO {}", "may act as a role"),
     ],
 )
 def test_a_role_that_could_pass_over_the_rules_is_refused(
@@ -91,6 +93,24 @@ def test_a_role_that_could_pass_over_the_rules_is_refused(
 ) -> None:
     run(given)
     assert reason in _refusal(stored, role)
+
+
+def test_a_role_whose_sessions_begin_without_the_rules_is_refused(stored: Database, role: str, run: Run) -> None:
+    """A superuser may set for a role what the role may not set itself."""
+    run("ALTER ROLE {} SET session_replication_role = 'replica'")
+    with pytest.raises(StoreError, match="session_replication_role = replica") as refused:
+        _check(stored, role)
+    assert refused.value.code == "invalid_settings"
+    run("ALTER ROLE {} RESET session_replication_role")
+    _check(stored, role)
+
+
+def test_a_superuser_who_acts_as_the_role_is_refused(stored: Database) -> None:
+    with (
+        closing(Connection.connect(stored.superuser, options=f"-crole={RELAY}")) as connection,
+        pytest.raises(StoreError, match="superuser"),
+    ):
+        check_role(connection)
 
 
 def test_the_owner_of_the_database_alone_is_refused_too(postgres: Postgres, stored: Database, role: str) -> None:

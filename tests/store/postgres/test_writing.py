@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -10,7 +11,8 @@ import psycopg
 import pytest
 
 from parlerd.core.errors import ParlerError, StoreError
-from parlerd.core.model import MessageId, Millis, Position, RoomId
+from parlerd.core.model import AgentId, MessageId, Millis, Position, RoomId
+from parlerd.core.recall import asked, parse
 from parlerd.store.port import (
     BuryRoom,
     Cursor,
@@ -26,8 +28,8 @@ from parlerd.store.port import (
 from parlerd.store.postgres import PostgresStore
 from parlerd.store.postgres.writing import shard_of
 from tests.store.postgres.between import Cut, between
-from tests.support.facts import ANN, BEN, OTHER, ROOM, append, everything, joined, message, opened
-from tests.support.postgres import Database
+from tests.support.facts import ANN, BEN, CAT, OTHER, ROOM, append, everything, joined, message, opened, remembering
+from tests.support.postgres import Database, Postgres, serving, with_tables
 
 
 def do(store: PostgresStore, *writes: Write) -> JobOutcome:
@@ -206,8 +208,11 @@ def test_two_writers_with_rooms_in_opposite_orders_both_go_on(
 
 
 def test_of_two_transactions_of_one_room_the_second_is_stale_and_there_is_no_hole(
-    prepared: Database, store: PostgresStore, other: PostgresStore
+    prepared: Database, store: PostgresStore, other: PostgresStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # The second waits for the lock and sees what the first did, so the database has nothing to refuse.
+    for writer in (store._writer, other._writer):
+        monkeypatch.setattr(writer, "_one_by_one", pytest.fail)
     do(store, append(opened()))
     assert codes(other.transact([[append(message(9))]])) == ["stale_position"]
     with locked(prepared, ROOM):
@@ -350,6 +355,70 @@ def test_a_job_that_the_database_cannot_hold_fails_alone(store: PostgresStore) -
     assert (store.verify_chain(ROOM), store.first_unlined(ROOM), store.check()) == (None, None, [])
 
 
+_LONG = "".join(hashlib.sha256(bytes([n])).hexdigest() for n in range(60))
+"""More than an index takes, and nothing that could be packed."""
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        append(message(2, key=_LONG)),
+        append(message(2, role=_LONG)),
+        append(message(2, id=_LONG)),
+        append(message(2, AgentId(_LONG))),
+        append(message(2, key="a\ud800")),
+        append(message(2, at=2**64 - 1)),
+        MoveCursor(ROOM, AgentId(_LONG), Position(1)),
+        MoveCursor(ROOM, AgentId("a\ud800"), Position(1)),
+        MoveCursor(ROOM, ANN, Position(2**63)),
+        PutLease(Lease("w", ANN, "host", "/repo", 2**63, Millis(1))),
+        PutLease(Lease("w", ANN, "h\ud800", "/repo", 0, Millis(1))),
+        PutLease(Lease("w", ANN, "h\0", "/repo", 0, Millis(1))),
+        PutLease(Lease(_LONG, ANN, "host", "/repo", 0, Millis(1))),
+    ],
+)
+def test_what_no_row_can_hold_fails_alone(write: Write, store: PostgresStore) -> None:
+    do(store, append(opened(), own_lines=True))
+    outcomes = store.transact(
+        [[append(opened(OTHER), room=OTHER, own_lines=True)], [write], [append(message(2, BEN), own_lines=True)]]
+    )
+    assert codes(outcomes) == [None, "internal", None]
+    assert [store.head(room).position for room in (ROOM, OTHER)] == [2, 1]
+    do(store, append(message(3), own_lines=True))
+    assert (store.verify_chain(ROOM), store.first_unlined(ROOM), store.check()) == (None, None, [])
+
+
+def test_a_word_that_is_longer_than_an_index_takes_is_remembered_and_found(store: PostgresStore) -> None:
+    # A query is cut at 1,024 letters.
+    word = _LONG[:900]
+    text = f"the digests {_LONG} {_LONG[::-1]} {word} of a build"
+    do(store, append(opened(), remembering(2, text), remembering(3, "the digests")))
+
+    def found(query: str) -> list[int]:
+        terms = asked(parse(query).words)
+        return [each.header.position for each in store.remembered(ROOM, terms, Position(0), Position(9), 9)]
+
+    assert found(word) == found(f"{word} build") == found(f"{word[:4]}*") == [2]
+    assert found("digests") == [3, 2]
+    assert found(f"{word}x") == []
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_rows_that_are_refused_leave_nothing_that_others_stumble_over(before: int, store: PostgresStore) -> None:
+    """A driver prepares what it is asked often, also in a pipeline of which the server passes over the rest."""
+    do(store, append(opened(OTHER), message(2, room=OTHER, id="m_x"), room=OTHER))
+    do(store, append(opened(), own_lines=True))
+    for position in range(2, 22):
+        jobs: list[list[Write]] = [[append(message(position, BEN, visible_to=(CAT,)), own_lines=True)]]
+        expected: list[str | None] = [None]
+        if position % 2 == before:
+            jobs.append([append(message(position + 1, id="m_x"), own_lines=True)])
+            expected.append("internal")
+        assert codes(store.transact(jobs)) == expected
+    store.rebuild_index()
+    assert (store.head(ROOM).position, store.first_unlined(ROOM), store.check()) == (21, None, [])
+
+
 def test_a_message_whose_id_is_taken_fails_alone(store: PostgresStore, other: PostgresStore) -> None:
     do(other, append(opened(OTHER), message(2, room=OTHER, id="m_x"), room=OTHER))
     outcomes = store.transact([[append(opened())], [append(message(2, id="m_x"))], [append(message(2, id="m_y"))]])
@@ -364,6 +433,8 @@ def test_a_message_whose_id_is_taken_fails_alone(store: PostgresStore, other: Po
 def test_only_what_is_repeated_or_made_again_may_be_lost_with_the_servers_last_moments(
     prepared: Database, store: PostgresStore
 ) -> None:
+    # A number that is given anew is waited for, whatever needs it.
+    do(store, MoveCursor(OTHER, BEN, Position(1)))
     by_hand(
         prepared,
         "CREATE TABLE waited (what text, setting text)",
@@ -382,6 +453,36 @@ def test_only_what_is_repeated_or_made_again_may_be_lost_with_the_servers_last_m
     with psycopg.connect(prepared.superuser) as connection:
         found = set(connection.execute("SELECT what, setting FROM waited").fetchall())
     assert found == {("cursors", "off"), ("snapshots", "off"), ("heads", "on"), ("cursors", "on"), ("leases", "on")}
+
+
+def test_the_number_of_an_agent_is_never_lost_with_the_servers_last_moments(postgres: Postgres) -> None:
+    """A server that lost it would give it to another agent, while this store still writes it for the first."""
+    # A server that writes nothing down by itself, until a commit asks for it.
+    settings = {"wal_writer_delay": "10s", "wal_writer_flush_after": "0"}
+    with serving(postgres.server.version, on_disk=True, settings=settings) as own, own.database(with_tables) as made:
+        with closing(PostgresStore(made.relay)) as store:
+            do(store, append(opened()))
+            do(store, MoveCursor(ROOM, BEN, Position(1)))
+            own.server.kill()
+            own.server.start()
+            do(store, append(message(2, CAT, visible_to=(CAT,))))
+            assert store.cursor(ROOM, BEN).acknowledged == 1
+            assert store.seq_at(ROOM, everything(BEN), Position(2)) == 0
+        assert answer(made, "SELECT count(DISTINCT id) FROM agents") == 2
+
+
+def test_no_number_of_an_agent_outlives_the_connection(prepared: Database, store: PostgresStore) -> None:
+    """Behind the next connection may stand a server that was brought back to a state before it was given."""
+    do(store, append(opened(), message(2, BEN)))
+    by_hand(
+        prepared,
+        "ALTER TABLE agents DISABLE TRIGGER USER",
+        "UPDATE agents SET id = 'UCAT' WHERE id = 'UBEN'",
+        "ALTER TABLE agents ENABLE TRIGGER USER",
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'parler'",
+    )
+    do(store, append(message(3, BEN)))
+    assert answer(prepared, "SELECT count(DISTINCT author) FROM public_messages") == 2
 
 
 def test_a_room_stands_in_one_of_1024_shards_by_its_id_alone() -> None:
