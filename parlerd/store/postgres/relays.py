@@ -20,12 +20,9 @@ import psycopg
 
 from parlerd.core.errors import StoreError
 from parlerd.store.postgres.connections import Connection, Server
-from parlerd.store.relays import Mark, Row
+from parlerd.store.relays import DEAD_AFTER_S, Mark, Row, Seen, Tenure
 
 T = TypeVar("T")
-
-DEAD_AFTER_S: Final = 10
-"""After so long without a beat a relay is dead to the others. Source: spec, one owner a room."""
 
 _MARK: Final = """
     SELECT (SELECT system_identifier FROM pg_control_system())::text,
