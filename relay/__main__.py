@@ -1,4 +1,5 @@
-"""`python -m relay`: serve the relay of one home in the foreground until told to stop.
+"""`python -m relay`: serve the relay of one home in the foreground until told to stop; or, with `--migrate`, make the
+tables of its database.
 
 The command line and the service managers start a relay this way. The exit status says why the relay ended: 0 when it
 was asked to, 75 when another one serves this home, 1 when it could not serve. In the last case its last line on stderr
@@ -27,9 +28,20 @@ def entry() -> None:
     parser = argparse.ArgumentParser(prog="relay", description="Serve the relay of one Parler home in the foreground.")
     parser.add_argument("--home", help="the home of whoever runs the relay (default: PARLER_HOME, else ~/.parler)")
     parser.add_argument("--version", action="version", version=f"relay {__version__}")
-    home = home_from(os.environ, parser.parse_args().home)
+    parser.add_argument(
+        "--migrate",
+        metavar="ROLE",
+        help="serve nothing: as the owner of the database whose URL is on stdin, make its tables, for a relay's role",
+    )
+    args = parser.parse_args()
+    home = home_from(os.environ, args.home)
     harden()
     try:
+        if args.migrate is not None:
+            from relay import migrating
+
+            migrating.migrate(sys.stdin.read(), args.migrate)
+            return
         prepare(home)
         prepare(relay_home(home))
         with locked(relay_home(home)):

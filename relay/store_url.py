@@ -106,6 +106,13 @@ def shown(url: str) -> str:
     )
 
 
+def role(url: str) -> str:
+    """The role that a URL names; empty where another place says it (a service, the environment)."""
+    parts = urlsplit(url)
+    name = parts.netloc.rpartition("@")[0].partition(":")[0]
+    return unquote(name) or dict(parse_qsl(parts.query)).get("user", "")
+
+
 def keep(home: Home, url: str) -> None:
     """Write the file, whole or not at all. `paths.prepare(home)` comes first. Raises `ParlerError`."""
     path = file_of(home)

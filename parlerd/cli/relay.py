@@ -11,12 +11,12 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from parlerd import __version__
-from parlerd.cli import team
-from parlerd.cli.context import Context, decode_text
+from parlerd.cli import relay_store, team
+from parlerd.cli.context import Context
 from parlerd.cli.daemon import NOT_RUNNING, log_arguments, show_log
 from parlerd.cli.handlers import Handler, no_arguments, place_arguments
 from parlerd.cli.output import DONE, UNREACHABLE, Cell
-from parlerd.cli.parsing import Parser, UsageError
+from parlerd.cli.parsing import Parser
 from parlerd.cli.render import counted, day_or_time, span_of
 from parlerd.client.versions import is_older
 from parlerd.core.errors import ParlerError
@@ -32,14 +32,7 @@ START: Final = "parler relay start"
 
 def _foreground_arguments(parser: Parser) -> None:
     place_arguments(parser)
-    parser.add_argument(
-        "--store",
-        metavar="URL",
-        help="keep the rooms in this PostgreSQL database (postgresql://USER@HOST/DATABASE; no password)",
-    )
-    parser.add_argument(
-        "--store-file", metavar="FILE", help="the same with the URL in a file that only you can read (- is stdin)"
-    )
+    relay_store.arguments(parser, "keep the rooms in this PostgreSQL database (postgresql://USER@HOST/DATABASE)")
 
 
 def _foreground(ctx: Context, args: Namespace) -> int:
@@ -47,7 +40,7 @@ def _foreground(ctx: Context, args: Namespace) -> int:
     from relay import store_url
 
     team.require_person()
-    url = _wanted_store(ctx, args)
+    url = relay_store.wanted(ctx, args)
     known, wanted = team.keep_place(ctx, args)
     home = team.relay_of(ctx)
     if url is not None:
@@ -61,38 +54,6 @@ def _foreground(ctx: Context, args: Namespace) -> int:
     command = team.service_of(ctx).command
     ctx.out.note("The relay runs in this terminal until Ctrl-C. In another: parler relay status")
     os.execve(sys.executable, command, dict(ctx.env))  # noqa: S606 - there is no shell to keep
-
-
-def _wanted_store(ctx: Context, args: Namespace) -> str | None:
-    """The URL of the database that is asked for; None where none is. Raises `ParlerError` and `UsageError`."""
-    from relay import store_url
-
-    if args.store is not None and args.store_file is not None:
-        raise UsageError("--store and --store-file say the same: give one", path="parler relay")
-    if args.store_file is not None:
-        return store_url.parse(_private_text(ctx, args.store_file), may_hold_password=True)
-    return None if args.store is None else store_url.parse(args.store, may_hold_password=False)
-
-
-def _private_text(ctx: Context, name: str) -> str:
-    """What stands in a file that nobody else can read, or on stdin for `-`. Raises `ParlerError` and `UsageError`."""
-    from relay.store_url import MAX_URL
-
-    if name == "-":
-        return decode_text(ctx.stdin.read(4 * MAX_URL), "stdin")
-    try:
-        with open(name, "rb") as file:
-            if os.fstat(file.fileno()).st_mode & 0o077:
-                raise ParlerError(
-                    "invalid_param",
-                    f"Other users can read {name}, and it may hold a password.",
-                    hint=f"chmod 600 {name}",
-                    param="store-file",
-                )
-            data = file.read(4 * MAX_URL)
-    except OSError as error:
-        raise UsageError(f"{name} cannot be read: {error.strerror}", path="parler relay") from error
-    return decode_text(data, name)
 
 
 def _start(ctx: Context, _args: Namespace) -> int:
@@ -265,44 +226,6 @@ def _backup(ctx: Context, args: Namespace) -> int:
     return DONE
 
 
-def _accept_arguments(parser: Parser) -> None:
-    parser.add_argument("--yes", action="store_true", help="without asking")
-
-
-def _accept(ctx: Context, args: Namespace) -> int:
-    from relay import place as places
-
-    home = team.relay_of(ctx)
-    place = places.load(home)
-    if place is None:
-        raise ParlerError("relay_not_running", "No relay was made in this home.", hint=f"Make one: {team.MAKE}")
-    if place.store == "file":
-        raise ParlerError(
-            "invalid_param",
-            "The rooms of this relay are in a file of its folder, and no database is to be accepted.",
-            hint="What becomes of such a relay after a restore: parler relay start",
-        )
-    team.require_person()
-    if team.status(ctx) is not None:
-        raise ParlerError(
-            "already_running",
-            "The relay runs, so its database is in a state that it takes.",
-            hint="There is nothing to accept. To look at it: parler relay status",
-        )
-    if not args.yes:
-        ctx.agree(
-            "The relay will serve its database in the state in which it is, under another name of its log. Rooms of "
-            "before then become archives on everybody's machines, and each goes on once its owner runs: parler room "
-            "rewind ROOM."
-        )
-    places.accept_restore(home)
-    if ctx.out.json:
-        ctx.out.document({"accepted": True})
-    else:
-        ctx.out.say(f"The next start of the relay takes the database as it is: {START}")
-    return DONE
-
-
 HANDLERS: Final = {
     "relay": Handler(
         _foreground_arguments,
@@ -350,13 +273,5 @@ HANDLERS: Final = {
         section="Sessions across machines",
         rank=90,
         examples=("parler relay backup relay-2026-11-28.tar",),
-    ),
-    "relay accept-restore": Handler(
-        _accept_arguments,
-        _accept,
-        section="Sessions across machines",
-        rank=95,
-        summary="Let the relay serve its database as it is, after a restore.",
-        examples=("parler relay accept-restore",),
     ),
 }

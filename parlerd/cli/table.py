@@ -369,7 +369,10 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     (('relay', 'backup'), 'parlerd.cli.relay', 'relay.backup', '', (
         'parler relay backup relay-2026-11-28.tar',
     )),
-    (('relay', 'accept-restore'), 'parlerd.cli.relay', '', 'Let the relay serve its database as it is, after a restore.', (
+    (('relay', 'migrate'), 'parlerd.cli.relay_store', '', "Make the tables of a relay's database, as their owner.", (
+        'parler relay migrate --store postgresql://owner@db/parler --role parler',
+    )),
+    (('relay', 'accept-restore'), 'parlerd.cli.relay_store', '', 'Take the database as it is, after a restore.', (
         'parler relay accept-restore',
     )),
     (('daemon', 'start'), 'parlerd.cli.daemon', '', 'Start the daemon, and wait until it answers.', (
@@ -531,6 +534,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'relay members',
         'relay kick',
         'relay backup',
+        'relay migrate',
         'relay accept-restore',
     )),
     ('This install', (

@@ -41,6 +41,7 @@ MODULES: Final = (
     "connect",
     "homes",
     "relay",
+    "relay_store",
     "daemon",
     "doctor",
     "program",

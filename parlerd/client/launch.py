@@ -189,13 +189,21 @@ def _is_daemon(pid: int) -> bool:
 def last_failure(home: Home, *, program: str = "parlerd") -> ParlerError | None:
     """Why the last daemon of this home, or the last relay, could not serve; None when the log does not end with a
     failure of this program."""
-    name, _, rest = _last_line(home).partition(": ")
-    code, _, said = rest.partition(": ")
-    if name != program or code not in ERRORS or code == "already_running":
+    failure = failure_in(_last_line(home), program=program)
+    if failure is None or failure.code == "already_running":
         return None
     what = "daemon" if program == "parlerd" else program
+    return ParlerError(failure.code, f"The {what} could not start: {failure.message}", hint=failure.hint)
+
+
+def failure_in(line: str, *, program: str) -> ParlerError | None:
+    """The failure that a program of this name told in its last line; None for another line."""
+    name, _, rest = line.partition(": ")
+    code, _, said = rest.partition(": ")
+    if name != program or code not in ERRORS:
+        return None
     said, _, hint = said.partition(" hint: ")
-    return ParlerError(code, f"The {what} could not start: {said}", hint=hint or None)
+    return ParlerError(code, said, hint=hint or None)
 
 
 def _last_line(home: Home) -> str:

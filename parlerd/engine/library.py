@@ -464,7 +464,7 @@ class Library:
 
     async def logs(self) -> dict[RoomId, Position]:
         """Every log, the home room's included, and how far it goes."""
-        return await self._driver.look(lambda store: {room: store.head(room).position for room in store.rooms()})
+        return await self._driver.read(lambda store: {room: store.head(room).position for room in store.rooms()})
 
     async def written(self, room: RoomId, after: Position, upto: Position) -> dict[PrincipalId, int]:
         """The bytes of the bodies in (after, upto], by the person whose agent acted."""
@@ -498,7 +498,7 @@ class Library:
 
     async def rooms_at(self, home: HomeId) -> list[RoomId]:
         """The rooms that live in another home and have a mirror here."""
-        return await self._driver.look(lambda store: [room for room in store.rooms() if _home_of(store, room) == home])
+        return await self._driver.read(lambda store: [room for room in store.rooms() if _home_of(store, room) == home])
 
     def ask_before(self, room: RoomId, key: UsedKey | None, reply_to: MessageId | None, told: Told) -> None:
         """What a request for a message has to do with (`Before`): an earlier use of its idempotency key, and the

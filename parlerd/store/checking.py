@@ -1,4 +1,5 @@
-"""What is wrong with a store's own structures: the checks that all stores over SQL make alike.
+"""What is wrong with a store's own structures: the checks that all stores over SQL make alike, and when the
+index is made anew.
 
 Not here: checks that depend on how a store keeps its rows (each store). Above: `sqlite`, `postgres`. Below: `peeking`.
 """
@@ -6,12 +7,16 @@ Not here: checks that depend on how a store keeps its rows (each store). Above: 
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterable
 from typing import Final
 
 from parlerd.core.model import Position, RoomId
 from parlerd.core.public_line import next_line
 from parlerd.store.peeking import envelope_in
+from parlerd.store.port import Store
+
+log = logging.getLogger(__name__)
 
 MISSING_FACTS: Final = "Room {0} has {1} facts and its last is number {2}: some are missing."
 UNKNOWN_TYPE: Final = "Room {0} holds facts of type {1}, version {2}, which this Parler does not know."
@@ -66,3 +71,14 @@ def wrong_snapshots(rows: Iterable[tuple[RoomId, bytes, bytes]]) -> list[str]:
         for room, data, digest in rows
         if hashlib.sha256(data).digest() != digest
     ]
+
+
+def remade(store: Store, rooms: Iterable[RoomId], *, lacks_facts: bool) -> bool:
+    """Make the index anew that was found damaged, and say whether that was done: only if the facts are whole and all
+    there. Otherwise the new index would leave out lost messages, and nothing would show that they are lost."""
+    if lacks_facts or any(store.verify_chain(room) is not None for room in rooms):
+        log.error("the index is damaged, and so are the facts that it could be remade from")
+        return False
+    store.rebuild_index()
+    log.warning("the index was damaged and has been remade from the facts")
+    return True

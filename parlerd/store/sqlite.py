@@ -54,6 +54,7 @@ from parlerd.store.checking import (
     NO_WORDS,
     STRAY_BODY,
     UNKNOWN_TYPE,
+    remade,
     wrong_lines,
     wrong_snapshots,
 )
@@ -730,18 +731,13 @@ class SqliteStore(Paged):
             self._to_remake.touch(mode=0o600)
 
     def _remake_index_if_asked(self) -> None:
-        """Make the index anew where the last run found it damaged; but only if the facts are whole and all there.
-        Otherwise the new index would leave out lost messages, and nothing would show that they are lost."""
+        """Make the index anew where the last run found it damaged."""
         if not self._to_remake.exists():
             return
         try:
             rooms = [room for (room,) in self._database.rows("SELECT room FROM logs")]
-            if self._database.rows(_WITHOUT_FACT) or any(self.verify_chain(room) is not None for room in rooms):
-                log.error("the index is damaged, and so are the facts that it could be remade from")
-                return
-            self.rebuild_index()
-            self._to_remake.unlink()
-            log.warning("the index was damaged and has been remade from the facts")
+            if remade(self, rooms, lacks_facts=bool(self._database.rows(_WITHOUT_FACT))):
+                self._to_remake.unlink()
         except (StoreError, Refused, OSError) as error:
             # The damaged index stays in use, and whoever reads a damaged part of it gets the error.
             log.error("the index could not be remade: %s", getattr(error, "code", type(error).__name__))

@@ -316,45 +316,16 @@ def test_status_and_checkup_say_where_the_rooms_are_and_whether_that_takes_them(
     machine.answers("daemon.check", t.CheckList(checks=[]))
     machine.answers("daemon.status", daemon_info())
     machine.answers("hosts.seen", t.SeenHostList(hosts=[]))
+    now = relay_info(pid=NO_PROCESS, store="postgresql://db/parler")
+    machine.answers("relay.status", lambda params: now)
     places.store(machine.home, Place(interface="eth0"))
     shell.run("relay", "start")
-    machine.answers("relay.status", relay_info(pid=NO_PROCESS, store="postgresql://db/parler"))
     assert "postgresql://db/parler" in shell.run("relay", "status").stdout
     assert [(each["ok"], each["fix"]) for each in check()] == [(True, "")]
-    machine.answers(
-        "relay.status", relay_info(pid=NO_PROCESS, store="postgresql://db/parler", store_ok=False, rooms=None)
-    )
+    now = relay_info(pid=NO_PROCESS, store="postgresql://db/parler", store_ok=False, rooms=None)
     shown = shell.run("relay", "status").stdout
     assert "Nothing can be stored there now" in shown
     assert " room" not in shown.partition("connected now")[2].splitlines()[0]
     [checked] = check()
     assert checked["ok"] is False
     assert "parler relay logs" in str(checked["fix"])
-
-
-def test_a_restored_database_is_accepted_by_a_person_while_the_relay_does_not_run(
-    shell: Shell, machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ran = shell.run("relay", "accept-restore", "--yes", "--json")
-    assert (ran.code, ran.document["error"]["code"]) == (3, "relay_not_running")
-    places.store(machine.home, Place(interface="eth0"))
-    ran = shell.run("relay", "accept-restore", "--yes", "--json")
-    assert (ran.code, ran.document["error"]["code"]) == (1, "invalid_param")
-    places.store(machine.home, places.in_database(machine.home, Place(interface="eth0")))
-    ran = shell.run("relay", "accept-restore", "--json")
-    assert (ran.code, ran.document["error"]["code"]) == (1, "needs_yes")
-    assert not places.accepted_file(machine.home).exists()
-    with monkeypatch.context() as patched:
-        patched.setattr(team, "agent_host_above", lambda: "codex")
-        ran = shell.run("relay", "accept-restore", "--yes", "--json")
-        assert ran.document["error"]["code"] == "needs_person"
-    ran = shell.run("relay", "accept-restore", "--yes", "--json")
-    assert (ran.code, ran.document) == (0, {"accepted": True})
-    assert places.accepted_file(machine.home).exists()
-
-
-def test_a_relay_that_runs_has_nothing_to_accept(shell: Shell, running: Machine) -> None:
-    places.store(running.home, places.in_database(running.home, Place(interface="eth0")))
-    ran = shell.run("relay", "accept-restore", "--yes", "--json")
-    assert (ran.code, ran.document["error"]["code"]) == (1, "already_running")
-    assert not places.accepted_file(running.home).exists()

@@ -1,4 +1,5 @@
-"""A relay's beats: it decides while it beats, stops before it is dead to the others, and ends where another took over."""
+"""A relay's beats: it decides while it beats, stops before it is dead to the others, and ends where another took its
+place."""
 
 from __future__ import annotations
 
@@ -16,7 +17,6 @@ from parlerd.groups import unwrapped
 from parlerd.paths import Home, prepare
 from parlerd.store.postgres.relays import DEAD_AFTER_S
 from parlerd.store.relays import Mark, Row
-from relay import beats as beats_module
 from relay import seen as seen_file
 from relay.beats import BEAT_S, DECIDES_S, Beats
 from relay.seen import Seen
@@ -63,7 +63,7 @@ def _without_threads(monkeypatch: pytest.MonkeyPatch) -> None:
         await trio.lowlevel.checkpoint()
         return work(*args)
 
-    monkeypatch.setattr(beats_module.trio.to_thread, "run_sync", here)
+    monkeypatch.setattr(trio.to_thread, "run_sync", here)
 
 
 def run(main: Callable[[], Awaitable[None]]) -> None:
@@ -127,7 +127,7 @@ def test_a_beat_counts_from_when_it_was_sent(home: Home, monkeypatch: pytest.Mon
 
     async def main() -> None:
         async with beating(home, Rows()) as beats:
-            monkeypatch.setattr(beats_module.trio.to_thread, "run_sync", late)
+            monkeypatch.setattr(trio.to_thread, "run_sync", late)
             await trio.sleep(BEAT_S + 5.5)
             assert beats.sent == 1
             assert beats.seconds_since == pytest.approx(5.5)

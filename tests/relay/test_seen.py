@@ -1,4 +1,4 @@
-"""Which state of its database a relay saw: an earlier one, or another database, is not served without a person's word."""
+"""Which state of its database a relay saw: an earlier one, or another database, is served by a person's word alone."""
 
 from __future__ import annotations
 

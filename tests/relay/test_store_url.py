@@ -1,4 +1,4 @@
-"""Where a relay's database is: what a person may write, that no password comes by the command line or shows anywhere."""
+"""Where a relay's database is: what a person may write; no password comes by the command line or shows anywhere."""
 
 from __future__ import annotations
 

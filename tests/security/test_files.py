@@ -21,7 +21,7 @@ from parlerd.store.sqlite import SqliteStore
 from tests.support.engine import Served, World, engine_world, run
 from tests.support.files import bring, digest, fetch, hand, holding, share
 from tests.support.git import work_in
-from tests.support.homes import FileHome, Place
+from tests.support.homes import Place, file_home
 from tests.support.models import Model
 from tests.support.traps import Trap, filters, hooks, monitor, programs
 
@@ -215,7 +215,7 @@ def test_d17_every_file_of_a_home_is_its_users_alone(tmp_path: Path) -> None:
             open_to_others = [path for path in found if stat.S_IMODE(path.stat().st_mode) & 0o077]
             assert open_to_others == []
 
-        FileHome(tmp_path).play(act)
+        file_home(tmp_path).play(act)
     finally:
         os.umask(before)
 

@@ -11,20 +11,17 @@ import psycopg
 import pytest
 
 from parlerd.core.errors import StoreError
-from parlerd.store.postgres.connections import Server
-from parlerd.store.postgres.opening import bring_up_to_date, shipped_rules, shipped_steps
+from parlerd.store.postgres import roles
 from parlerd.store.postgres.relays import DEAD_AFTER_S, Relays
 from parlerd.store.relays import Row
-from tests.support.postgres import Database, Postgres
+from tests.support.postgres import RELAY, Database, Postgres
 
 ONE = Row("one", "i1", "10.0.0.1:7777", "1.0")
 OTHER = Row("other", "i2", "10.0.0.2:7777", "1.1")
 
 
 def tables(database: Database) -> None:
-    server = Server(database.owner)
-    bring_up_to_date(server.writer, shipped_steps(), shipped_rules())
-    server.close()
+    roles.prepare(database.owner, RELAY)
 
 
 @pytest.fixture
@@ -36,7 +33,7 @@ def made(postgres: Postgres) -> Iterator[Database]:
 
 @pytest.fixture
 def relays(made: Database) -> Iterator[Relays]:
-    with closing(Relays(made.owner)) as found:
+    with closing(Relays(made.relay)) as found:
         yield found
 
 
@@ -69,7 +66,7 @@ def test_two_relays_that_claim_a_new_database_at_once_do_not_both_have_it(made: 
     together, outcomes = threading.Barrier(2), []
 
     def claim(home: str) -> None:
-        with closing(Relays(made.owner)) as relays:
+        with closing(Relays(made.relay)) as relays:
             relays.mark()
             together.wait(10)
             try:
@@ -101,7 +98,7 @@ def test_the_state_of_a_database_only_moves_on(relays: Relays, made: Database) -
 def test_a_copy_at_the_same_server_is_another_database(relays: Relays, postgres: Postgres) -> None:
     relays.claim("KEY", "a" * 32)
     before = relays.mark()
-    with postgres.database(tables) as copy, closing(Relays(copy.owner)) as others:
+    with postgres.database(tables) as copy, closing(Relays(copy.relay)) as others:
         others.claim("KEY", "a" * 32)
         mark = others.mark()
     assert mark.system == before.system
@@ -165,7 +162,7 @@ def test_of_two_that_begin_at_once_one_is_refused(made: Database) -> None:
     together, outcomes = threading.Barrier(2), []
 
     def join(row: Row) -> None:
-        with closing(Relays(made.owner)) as relays:
+        with closing(Relays(made.relay)) as relays:
             relays.mark()
             together.wait(10)
             try:

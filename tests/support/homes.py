@@ -1,4 +1,5 @@
-"""Homes that scenarios run in: the same story in memory, over a real file with real threads, and through a relay.
+"""Homes that scenarios run in: the same story in memory, over a real file or a database with real threads, and through
+a relay.
 
 A `Home` is played in acts; between two acts its daemon ends and another starts over what it left. A `Place` is a home
 that is served: whoever takes part connects to it and then only calls operations. So the agents of a story need not be
@@ -7,8 +8,8 @@ of one home: behind a `RelayedPlace` each has a daemon of its own, and their roo
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -18,8 +19,10 @@ from parlerd.core.model import PrincipalId, Via
 from parlerd.engine.callers import PeerProcess
 from parlerd.engine.driver import Driver, ThreadDriver
 from parlerd.engine.engine import Engine, open_engine
+from parlerd.engine.network_driver import NetworkDriver
 from parlerd.engine.ports import SystemRandomness, WallClock
 from parlerd.engine.shelf import ThreadBlobs
+from parlerd.engine.worker import Told
 from parlerd.identity.keyring import KeyRing
 from parlerd.operations import types as t
 from parlerd.settings import Settings
@@ -29,7 +32,7 @@ from parlerd.store.sqlite import SqliteStore
 from parlerd.uplink.link import LOOK_S
 from tests.support import relayed
 from tests.support.callers import caller_of
-from tests.support.engine import USER, Party, PlugDriver, World, lineage, run, settle
+from tests.support.engine import USER, FarDriver, Party, PlugDriver, World, lineage, run, settle
 
 LONGEST_ACT = 30.0
 """Seconds of an act over a real clock, where a wait that nobody ends would hang."""
@@ -160,12 +163,14 @@ class MemoryHome:
         run(main)
 
 
-class FileHome:
-    """A real database and real key files, with the threads and the clock of the daemon."""
+class ThreadedHome:
+    """A real store and real key files, with the threads and the clock of the daemon. `drive` opens the store and gives
+    what drives it."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, drive: Callable[[], Driver]) -> None:
         self.settings = Settings()
         self._root = root
+        self._drive = drive
         self._keys = KeyRing(root / "keys")
 
     def play(self, *acts: Act) -> None:
@@ -178,24 +183,49 @@ class FileHome:
         trio.run(main)
 
     def _serving(self) -> AbstractAsyncContextManager[Engine]:
-        store = SqliteStore(self._root / "parler.db", backups=self._root / "backups")
+        return open_engine(
+            driver=self._drive(),
+            blobs=ThreadBlobs(DiskBlobs(self._root / "blobs")),
+            clock=WallClock(),
+            random=SystemRandomness(),
+            keys=self._keys,
+            signers=self._keys,
+            settings=self.settings,
+            user=USER,
+            lineage=lineage,
+        )
 
-        @asynccontextmanager
-        async def serving() -> AsyncIterator[Engine]:
-            async with open_engine(
-                driver=ThreadDriver(store),
-                blobs=ThreadBlobs(DiskBlobs(self._root / "blobs")),
-                clock=WallClock(),
-                random=SystemRandomness(),
-                keys=self._keys,
-                signers=self._keys,
-                settings=self.settings,
-                user=USER,
-                lineage=lineage,
-            ) as engine:
-                yield engine
 
-        return serving()
+class TravellingDriver(NetworkDriver):
+    """The real driver of a store over a network. `settle` waits for its questions as for those of a `FarDriver`."""
+
+    def ask(self, query: Callable[[Store], T], told: Told) -> None:
+        FarDriver.travelling += 1
+
+        def hear(answer: T | None, error: BaseException | None) -> None:
+            FarDriver.travelling -= 1
+            told(answer, error)
+
+        super().ask(query, hear)
+
+    async def read(self, query: Callable[[Store], T]) -> T:
+        FarDriver.travelling += 1
+        try:
+            return await super().read(query)
+        finally:
+            FarDriver.travelling -= 1
+
+
+def file_home(root: Path) -> ThreadedHome:
+    """A home whose store is a file."""
+    return ThreadedHome(root, lambda: ThreadDriver(SqliteStore(root / "parler.db", backups=root / "backups")))
+
+
+def database_home(root: Path, url: str) -> ThreadedHome:
+    """A home whose store is the PostgreSQL database at `url`."""
+    from parlerd.store.postgres import PostgresStore
+
+    return ThreadedHome(root, lambda: TravellingDriver(PostgresStore(url)))
 
 
 class RelayedHome:

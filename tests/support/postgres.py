@@ -7,16 +7,19 @@ installed. Where there is none they skip, and say so. `PARLER_POSTGRES=0` leaves
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Final, LiteralString, NoReturn
 
 import psycopg
 import pytest
 from psycopg import sql
 
+from parlerd.store.postgres import PostgresStore
 from tests.tools.postgres import server
 from tests.tools.postgres.server import NONE, Server, Version
 
@@ -108,3 +111,17 @@ def serving(
         for role in (OWNER, RELAY):
             made.run("CREATE ROLE {} LOGIN", role)
         yield made
+
+
+@cache
+def shared() -> Postgres:
+    """A server that everybody in this process shares who needs one outside of a fixture, of the newest version that is
+    installed. It ends with the process."""
+    stack = ExitStack()
+    atexit.register(stack.close)
+    return stack.enter_context(serving(majors()[-1]))
+
+
+def with_tables(database: Database) -> None:
+    """Make the tables of a store, for `Postgres.database`."""
+    PostgresStore(database.owner).close()

@@ -23,6 +23,7 @@ from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from parlerd.core.errors import StoreError
+from parlerd.store.postgres.tables import teach
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,13 @@ _PARAMETERS: Final[dict[str, str | int]] = {
     "keepalives_count": 3,
     "tcp_user_timeout": ANSWER_MS,
 }
+
+_BEGAN: Final = "SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+# One row where the backend is still there: whether it has ended now. A process of a later time with the same number is
+# another one. A role may end what it began itself.
+_END: Final = """
+    SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+     WHERE pid = %s::bigint AND backend_start IS NOT DISTINCT FROM %s"""
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 T = TypeVar("T")
@@ -104,6 +112,10 @@ class Server:
         self.damaged = False
         """Whether a read found damage. Nothing is written then, until the store is opened again."""
         self._writer: Connection | None = None
+        # The backend whose last commit may or may not have happened, and when it began.
+        self._lost: tuple[int, Any] | None = None
+        self._began: Any = None
+        self._settling = threading.Lock()
         # The reading connections that no thread uses now.
         self._idle: deque[Connection] = deque()
         self._free = threading.BoundedSemaphore(READERS)
@@ -118,8 +130,23 @@ class Server:
     def writer(self) -> Connection:
         """The connection of the thread that writes. Raises `StoreError`."""
         if self._writer is None or self._writer.closed:
+            if self._lost is not None:
+                self._settle()
             self._writer = self._connect()
+            (self._began,) = self._writer.execute(_BEGAN).fetchone() or (None,)
         return self._writer
+
+    @property
+    def writer_if_open(self) -> Connection | None:
+        """The same, where it is open."""
+        return None if self._writer is None or self._writer.closed else self._writer
+
+    def lose_writer(self) -> None:
+        """Close the writing connection, whose last commit may or may not have happened. Whatever is asked next waits
+        until that is settled."""
+        if self._writer is not None:
+            self._lost = self._writer.info.backend_pid, self._began
+        self.drop_writer()
 
     def drop_writer(self) -> None:
         """Close the writing connection; the next use opens another."""
@@ -131,6 +158,8 @@ class Server:
     def ask(self, work: Callable[[Connection], T]) -> T:
         """What `work` reads over a connection of its own. It is done twice where the connection had broken while nobody
         used it. Raises `StoreError`."""
+        if self._lost is not None:
+            self._settle()
         if not self._free.acquire(timeout=ANSWER_MS / 1000):
             raise StoreError("store_locked", "All connections that read are in use.")
         try:
@@ -167,11 +196,48 @@ class Server:
         """The first row of a read, or None."""
         return self.ask(lambda connection: connection.execute(sql, parameters, binary=True).fetchone())
 
+    def slowly(self, sql: str) -> list[Any]:
+        """All rows of a read that may take as long as the tables are large."""
+
+        def work(connection: Connection) -> list[Any]:
+            with connection.transaction():
+                connection.execute("SET LOCAL statement_timeout = 0")
+                return connection.execute(sql, binary=True).fetchall()
+
+        return self.ask(work)
+
+    def together(self, asked: Sequence[tuple[str, dict[str, Any]]]) -> list[list[Any]]:
+        """All rows of several reads, in one way to the server and back."""
+
+        def work(connection: Connection) -> list[list[Any]]:
+            with connection.pipeline():
+                cursors = [connection.execute(sql, parameters, binary=True) for sql, parameters in asked]
+                return [cursor.fetchall() for cursor in cursors]
+
+        return self.ask(work)
+
     def close(self) -> None:
         """Close every connection that is not in use."""
         self._closed = True
         self._drop_idle()
         self.drop_writer()
+
+    def _settle(self) -> None:
+        """Wait until the backend has ended that was committing when its connection broke. Until then its commit may
+        still happen, whatever can be read: it may wait for a standby, or for the disk."""
+        with self._settling:
+            if self._lost is None:
+                return
+            connection = self._connect()
+            try:
+                gone = connection.execute(_END, self._lost).fetchone()
+            except psycopg.Error as error:
+                raise self.meaning(error) from None
+            finally:
+                connection.close()
+            if gone is not None and not gone[0]:
+                raise StoreError("store_locked", "The PostgreSQL server is still busy with a commit.")
+            self._lost = None
 
     def _give_back(self, connection: Connection) -> None:
         if self._closed or connection.closed:
@@ -193,6 +259,7 @@ class Server:
             connection: Connection = psycopg.Connection.connect(self._conninfo, autocommit=True)
             try:
                 connection.execute(_SETTINGS)
+                teach(connection)
             except BaseException:
                 connection.close()
                 raise

@@ -85,16 +85,14 @@ def bring_up_to_date(connection: Connection, steps: Mapping[int, str], rules: li
 def _bring_up_to_date(connection: Connection, steps: Mapping[int, str], rules: list[str]) -> None:
     newest = max(steps)
     with connection.transaction():
-        # A step may take as long as its tables are large.
-        connection.execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '60s'")
-        if _is_there(connection, "meta"):
-            # Of two relays that start at the same time the second waits here, and finds nothing left to do.
-            connection.execute("LOCK TABLE meta IN SHARE ROW EXCLUSIVE MODE")
-            found = _version(connection)
-        elif _is_used(connection):
-            raise _foreign()
-        else:
-            found = 0
+        found = _version(connection)
+        if found < newest:
+            # A step may take as long as its tables are large.
+            connection.execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '60s'")
+            if found:
+                # Of two relays that start at the same time the second waits here, and finds nothing left to do.
+                connection.execute("LOCK TABLE meta IN SHARE ROW EXCLUSIVE MODE")
+                found = _version(connection)
         if found > newest:
             raise _newer(connection, found, newest)
         if found < newest:
@@ -110,6 +108,12 @@ def _bring_up_to_date(connection: Connection, steps: Mapping[int, str], rules: l
 
 
 def _version(connection: Connection) -> int:
+    """The schema of the tables; 0 where there are none."""
+    tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()").fetchall()
+    if not tables:
+        return 0
+    if ("meta",) not in tables:
+        raise _foreign()
     text = _meta(connection, "schema")
     if text is None or not text.isdigit():
         raise _foreign()
@@ -122,20 +126,6 @@ def _meta(connection: Connection, key: str) -> str | None:
     except psycopg.errors.UndefinedColumn:
         raise _foreign() from None
     return None if row is None else str(row[0])
-
-
-def _is_there(connection: Connection, table: str) -> bool:
-    (found,) = connection.execute(
-        "SELECT count(*) FROM pg_tables WHERE schemaname = current_schema() AND tablename = %s", (table,)
-    ).fetchone() or (0,)
-    return bool(found)
-
-
-def _is_used(connection: Connection) -> bool:
-    (found,) = connection.execute("SELECT count(*) FROM pg_tables WHERE schemaname = current_schema()").fetchone() or (
-        0,
-    )
-    return bool(found)
 
 
 def _foreign() -> StoreError:

@@ -1,20 +1,90 @@
-"""The store in a PostgreSQL database, which many relays share.
+"""The store in a PostgreSQL database, which an operator's own server keeps.
 
-Above: `parlerd.engine`. Below: `connections`, `opening`.
+Reading takes few questions, because each is a way to the server and back: what a read needs is asked for together where
+it can be. The queries of one read need no transaction around them, because facts are append-only (`paging`). Nothing is
+remembered here that another relay may change.
+
+Above: `parlerd.engine`. Below: `connections`, `opening`, `writing`, `queries`, `checking`.
 """
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import os
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, Final
 
+import msgspec
 import psycopg
 
+from parlerd.core.errors import Refused, StoreError
+from parlerd.core.events import Header, brought
+from parlerd.core.model import (
+    AgentId,
+    BlobId,
+    HomeId,
+    KeyId,
+    MessageId,
+    Millis,
+    Position,
+    PrincipalId,
+    Prior,
+    RoomId,
+    Shown,
+    View,
+    message_of_key,
+)
+from parlerd.core.recall import Term
+from parlerd.store.checking import remade
+from parlerd.store.indexing import line_before
+from parlerd.store.lines import LineRow, Stored, first_broken, receipted
+from parlerd.store.numbering import Numbering, Tally
+from parlerd.store.paging import Found, Paged, Wanted
+from parlerd.store.peeking import principal_in
+from parlerd.store.port import (
+    START,
+    Cursor,
+    Delivery,
+    Head,
+    Held,
+    JobOutcome,
+    Lease,
+    Membership,
+    NewFact,
+    OutboxRow,
+    Past,
+    PutRenewal,
+    Receipted,
+    Remembered,
+    Snapshot,
+    UsedKey,
+    Write,
+    prior_in,
+)
+from parlerd.store.postgres import checking, queries
+from parlerd.store.postgres.agents import Agents
 from parlerd.store.postgres.connections import Server
+from parlerd.store.postgres.deleting import UNCLEARED
 from parlerd.store.postgres.opening import bring_up_to_date, check_server, shipped_rules, shipped_steps
+from parlerd.store.postgres.searching import FOUND, asked_for
+from parlerd.store.postgres.tables import Numbers, Texts
+from parlerd.store.postgres.writing import Writer
+from parlerd.store.staging import EMPTY, MESSAGE, NO_CHAIN, is_intact, is_unaltered
+
+log = logging.getLogger(__name__)
+
+_LAST: Final = 2**63 - 1
+"""A position beyond every fact."""
+_CHUNK: Final = 500
+"""How many facts a check reads at a time."""
+_NEWEST_LINES: Final = 64
+"""How many of a room's newest public lines are read with a batch: its authors saw one of these, most likely."""
 
 
-class PostgresStore:
+class PostgresStore(Paged):
     """`Store` over the database at `url`, in the schema that its role works in.
 
     One thread at a time writes, and others that want to write wait for it; at most four threads read at the same time,
@@ -31,15 +101,316 @@ class PostgresStore:
         random_bytes: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self._server = Server(url)
-        self._random = random_bytes
+        self._agents = Agents(self._server)
+        self._writer = Writer(self._server, self._agents, random_bytes)
         try:
             check_server(self._server.writer)
             bring_up_to_date(self._server.writer, steps or shipped_steps(), shipped_rules())
+            self._remake_index_if_asked()
         except BaseException as error:
             self._server.close()
             if isinstance(error, psycopg.Error):
                 raise self._server.meaning(error) from None
             raise
+
+    # -- writing -------------------------------------------------------------------------------------------
+
+    def transact(self, jobs: Sequence[Sequence[Write]]) -> list[JobOutcome]:
+        return self._writer.transact(jobs)
+
+    # -- the log -------------------------------------------------------------------------------------------
+
+    def head(self, room: RoomId) -> Head:
+        row = self._server.row(queries.HEAD, (room,))
+        return EMPTY if row is None else Head(*row)
+
+    def chain_at(self, room: RoomId, position: Position) -> bytes:
+        row = self._server.row(queries.CHAIN, {"room": room, "position": position})
+        chain: bytes = NO_CHAIN if row is None else row[0]
+        return chain
+
+    def shown_at(self, room: RoomId, position: Position) -> Shown:
+        return self._shown_in(room, self._server.row(queries.SHOWN, {"room": room, "position": position}))
+
+    def _shown_in(self, room: RoomId, row: tuple[Any, ...]) -> Shown:
+        *shown, first = row
+        before = line_before(room, None if first is None else self._header(first).event)
+        return self._shown(before, tuple(shown))
+
+    def is_deleted(self, room: RoomId) -> bool:
+        return self._server.row(queries.IS_DELETED, (room,)) is not None
+
+    def uncleared(self) -> list[RoomId]:
+        return [RoomId(room) for (room,) in self._server.rows(UNCLEARED)]
+
+    def is_memory_indexed(self) -> bool:
+        return True
+
+    def newest_unindexed(self, room: RoomId) -> Position:
+        return START
+
+    def rooms(self) -> list[RoomId]:
+        return [RoomId(room) for (room,) in self._server.rows(queries.ROOMS)]
+
+    def facts(self, room: RoomId, after: Position, limit: int) -> list[Header]:
+        rows = self._server.rows(queries.FACTS, {"room": room, "after": after, "limit": limit})
+        return [self._header(header) for (header,) in rows]
+
+    def whole_facts(self, room: RoomId, after: Position, limit: int) -> list[NewFact]:
+        rows = self._server.rows(queries.BODIED_FACTS, {"room": room, "after": after, "limit": limit})
+        return [NewFact(self._header(header), body, signature) for header, body, signature in rows]
+
+    def body(self, room: RoomId, position: Position) -> tuple[bytes, bytes | None] | None:
+        row = self._server.row(queries.BODY, {"room": room, "position": position})
+        return None if row is None else (row[0], row[1])
+
+    def receipted(self, room: RoomId, position: Position) -> Receipted | None:
+        row = self._server.row(queries.RECEIPTED, {"room": room, "position": position})
+        if row is None:
+            return None
+        header, salt, digest, body, signature, thread, number, before = row
+        words = None if body is None else (body, signature)
+        try:
+            return receipted(header, salt, digest, words, None if thread is None else (thread, number), before)
+        except (StoreError, msgspec.DecodeError) as error:
+            raise self._found_damage() from error
+
+    def place_in_line(self, room: RoomId, thread: bytes, number: int) -> Position | None:
+        row = self._server.row(queries.PLACE_IN_LINE, {"room": room, "thread": thread, "number": number})
+        return None if row is None else Position(row[0])
+
+    def first_unlined(self, room: RoomId) -> Position | None:
+        (stray,) = self._server.row(queries.STRAY_LINE, {"room": room})
+        try:
+            broken = first_broken(
+                room,
+                (
+                    Stored(position, header, digest, None if row[0] is None else LineRow(position, *row))
+                    for position, header, digest, *row in self._each(queries.OWN_LINES, room)
+                ),
+            )
+        except StoreError as error:
+            raise self._found_damage() from error
+        return min((place for place in (stray, broken) if place is not None), default=None)
+
+    def _each(self, query: str, room: RoomId) -> Iterator[Any]:
+        """The rows of a query over a whole log, read a little at a time: a log may be larger than the memory. Each row
+        begins with its position."""
+        after = START
+        while True:
+            rows = self._server.rows(query, {"room": room, "after": after, "limit": _CHUNK})
+            yield from rows
+            if len(rows) < _CHUNK:
+                return
+            after = rows[-1][0]
+
+    def erased(self, room: RoomId, after: Position, upto: Position) -> set[Position]:
+        rows = self._server.rows(queries.ERASED, {"room": room, "after": after, "upto": upto})
+        return {Position(position) for (position,) in rows}
+
+    def held(self, room: RoomId, after: Position = START, upto: Position | None = None) -> Held:
+        last = _LAST if upto is None else upto
+        row = self._server.row(queries.HELD, {"room": room, "after": after, "upto": last, "type": MESSAGE})
+        return Held(*row)
+
+    def oldest_bodies(self, room: RoomId, after: Position, limit: int) -> list[tuple[Position, int]]:
+        asked = {"room": room, "after": after, "type": MESSAGE, "limit": limit}
+        return [(Position(position), size) for position, size in self._server.rows(queries.OLDEST_BODIES, asked)]
+
+    def written(self, room: RoomId, after: Position, upto: Position) -> dict[PrincipalId, int]:
+        found: Counter[PrincipalId] = Counter()
+        try:
+            for header, size in self._server.rows(queries.WRITTEN, {"room": room, "after": after, "upto": upto}):
+                found[principal_in(header)] += size
+        except msgspec.DecodeError as error:
+            raise self._found_damage() from error
+        return dict(found)
+
+    def snapshot(self, room: RoomId) -> Snapshot | None:
+        row = self._server.row(queries.SNAPSHOT, (room,))
+        if row is None or hashlib.sha256(row[2]).digest() != row[3]:
+            # A snapshot is a cache. Where it is damaged, the room is folded from its facts.
+            return None
+        return Snapshot(*row[:3])
+
+    # -- what rooms remember ---------------------------------------------------------------------------------
+
+    def is_brought(self, blob: BlobId) -> bool:
+        return self._server.row(queries.BROUGHT, (brought(blob),)) is not None
+
+    def brought(self, room: RoomId) -> list[BlobId]:
+        return [BlobId(name[1:]) for (name,) in self._server.rows(queries.BROUGHT_IN, (room,))]
+
+    def remembered(
+        self, room: RoomId, terms: Sequence[Term], after: Position, before: Position, limit: int
+    ) -> list[Remembered]:
+        asked = {"room": room, "after": after, "before": before, "terms": Texts(asked_for(terms)), "limit": limit}
+        return [
+            Remembered(header := self._header(stored), body, is_unaltered(salt, stored, digest, header, body))
+            for stored, body, salt, digest in self._server.rows(FOUND, asked)
+        ]
+
+    def state_versions(self, room: RoomId, scope: str, key: str, before: Position, limit: int) -> list[Position]:
+        asked = {"room": room, "scope": scope, "key": key, "before": before, "limit": limit}
+        return [Position(position) for (position,) in self._server.rows(queries.STATE_VERSIONS, asked)]
+
+    def state_at(self, room: RoomId, upto: Position) -> list[Position]:
+        return [Position(at) for (at,) in self._server.rows(queries.STATE_AT, {"room": room, "upto": upto})]
+
+    # -- messages as a reader sees them ----------------------------------------------------------------------
+
+    def _numbering(self, room: RoomId, view: View, places: Sequence[Position]) -> Numbering:
+        edges = [edge for span in view.spans for edge in span if edge is not None]
+        head, known = self._tallies(room, view.reader, [*places, *edges, _LAST])
+        return Numbering(view, head, lambda position: self._tallies(room, view.reader, [position])[1][position], known)
+
+    def _tallies(self, room: RoomId, reader: AgentId, places: Sequence[int]) -> tuple[Position, dict[int, Tally]]:
+        """The head of a room, and the tallies at some positions, with the head's for those beyond it."""
+        asked = {"room": room, "reader": self._agents.number(reader), "places": Numbers(places)}
+        rows = self._server.rows(queries.TALLIES, asked)
+        return Position(rows[0][0]), {position: Tally(*tally) for _, position, *tally in rows}
+
+    @contextmanager
+    def _scan(self, wanted: Wanted) -> Iterator[Sequence[Found]]:
+        asked: dict[str, Any] = {
+            "room": wanted.room,
+            "reader": self._agents.number(wanted.reader),
+            "lows": Numbers([low for low, _ in wanted.spans]),
+            "highs": Numbers([high for _, high in wanted.spans]),
+            "after": wanted.after,
+            "head": wanted.head,
+            "skip_own": wanted.skip_own,
+            "limit": wanted.limit + 1,
+            "max_bytes": wanted.max_bytes,
+        }
+        query = queries.TAIL if wanted.newest_first else queries.PAGE
+        if wanted.filter is not None:
+            names, kind = wanted.filter
+            asked |= {"names": Texts(names or ("",)), "kind": kind, "reader_id": wanted.reader}
+            query = queries.FILTERED_PAGE
+        yield self._server.rows(query, asked)
+
+    # -- looking things up -----------------------------------------------------------------------------------
+
+    def find_message(self, message: MessageId) -> tuple[RoomId, Position] | None:
+        row = self._server.row(queries.MESSAGE_PLACE, (message,))
+        return None if row is None else (row[0], row[1])
+
+    def message(self, room: RoomId, position: Position) -> Header | None:
+        row = self._server.row(queries.HEADER, {"room": room, "position": position})
+        return self._message_at(None if row is None else row[0])
+
+    def prior(self, room: RoomId, actor: AgentId, operation: str, key: str) -> Prior | None:
+        used = (actor, operation, key)
+        return self.past(room, [used], []).priors.get(used)
+
+    def past(
+        self, room: RoomId, keys: Sequence[UsedKey], messages: Sequence[MessageId], lines: Sequence[int] = ()
+    ) -> Past:
+        drawn = {key: id for key in keys if (id := message_of_key(key[2])) is not None}
+        asked: list[tuple[str, dict[str, Any]]] = []
+        actors, operations, used = (Texts([key[place] for key in keys]) for place in range(3))
+        asked.append((queries.PRIORS, {"room": room, "actors": actors, "operations": operations, "keys": used}))
+        asked.append((queries.PAST_MESSAGES, {"room": room, "ids": Texts([*messages, *drawn.values()])}))
+        asked.append((queries.SHOWN, {"room": room, "position": _LAST}))
+        asked.append((queries.NEWEST_LINES, {"room": room, "limit": _NEWEST_LINES}))
+        found = self._server.together(asked if lines else asked[:2])
+        priors = {keys[place - 1]: self._prior(header) for place, header in found[0]}
+        headers = {MessageId(id): None if stored is None else self._message_at(stored) for id, _, stored in found[1]}
+        for key, id in drawn.items():
+            if key not in priors and (prior := prior_in(headers.get(id), key)) is not None:
+                priors[key] = prior
+        known = self._lines_in(room, found[2][0], found[3]) if lines else {}
+        named = {
+            number: line
+            for number in set(lines)
+            if (line := known[number] if number in known else self.line_at(room, number)) is not None
+        }
+        return Past(priors, {id: headers[id] for id in messages if id in headers}, named)
+
+    def _lines_in(self, room: RoomId, newest: tuple[Any, ...], rows: Sequence[tuple[int, bytes]]) -> dict[int, bytes]:
+        """The lines at the newest numbers of a room, from its newest public messages."""
+        shown = self._shown_in(room, newest)
+        # Where a mirror leaves messages out, the numbers of the room are not those of the log.
+        return {shown.number: shown.line} | (dict(rows) if newest[2] is None else {}) if rows else {}
+
+    def room_of_key(self, key: KeyId) -> RoomId | None:
+        row = self._server.row(queries.ROOM_OF_KEY, (key,))
+        return None if row is None else RoomId(row[0])
+
+    def memberships(self, agent: AgentId) -> list[Membership]:
+        rows = self._server.rows(queries.MEMBERSHIPS, (self._agents.number(agent),))
+        return [Membership(RoomId(room), agent, state) for room, state in rows]
+
+    def owned(self, principal: str) -> list[RoomId]:
+        return [RoomId(room) for (room,) in self._server.rows(queries.OWNED, (principal,))]
+
+    def deadlines(self, after: Millis) -> dict[RoomId, Millis]:
+        return {RoomId(room): Millis(at) for room, at in self._server.rows(queries.DEADLINES, (after,))}
+
+    def cursor(self, room: RoomId, reader: AgentId) -> Cursor:
+        row = self._server.row(queries.CURSOR, (room, self._agents.number(reader)))
+        return Cursor() if row is None else Cursor(*row)
+
+    def deliveries(self, room: RoomId, position: Position) -> list[Delivery]:
+        return [Delivery(*row) for row in self._server.rows(queries.DELIVERIES, {"room": room, "position": position})]
+
+    def leases(self) -> list[Lease]:
+        return [Lease(*row) for row in self._server.rows(queries.LEASES)]
+
+    def outbox(self, home: HomeId) -> list[OutboxRow]:
+        return [OutboxRow(*row) for row in self._server.rows(queries.OUTBOX, (home,))]
+
+    def renewals(self, room: RoomId) -> list[PutRenewal]:
+        return [PutRenewal(*row) for row in self._server.rows(queries.RENEWALS, (room,))]
+
+    # -- care ------------------------------------------------------------------------------------------------
+
+    def verify_chain(self, room: RoomId) -> Position | None:
+        expected, previous = 1, NO_CHAIN
+        for position, header, salt, digest, link, body in self._each(queries.WHOLE_FACTS, room):
+            if position != expected or not is_intact(previous, salt, header, digest, link, body):
+                return Position(expected)
+            expected, previous = expected + 1, link
+        return None
+
+    def check(self) -> list[str]:
+        found = checking.of_facts(self._server)
+        try:
+            wrong = checking.of_index(self._server)
+        except msgspec.DecodeError as error:
+            raise self._found_damage() from error
+        if wrong:
+            self._note_index_damage()
+            found += [*wrong, "The index is remade from the facts, if they are whole, when the relay starts again."]
+        return found + checking.of_snapshots(self._server)
+
+    def rebuild_index(self) -> None:
+        self._writer.alone(lambda connection: checking.rebuild(connection, self._writer))
+
+    def _found_damage(self) -> StoreError:
+        return self._server.found_damage()
+
+    def _index_damage(self) -> StoreError:
+        self._note_index_damage()
+        return self._found_damage()
+
+    def _note_index_damage(self) -> None:
+        # Where this cannot be noted, the index stays damaged, and is found to be so again.
+        with suppress(StoreError):
+            self._server.ask(lambda connection: connection.execute(checking.NOTE_DAMAGE))
+
+    def _remake_index_if_asked(self) -> None:
+        """Make the index anew where it was found damaged."""
+        if self._server.row(checking.IS_NOTED) is None:
+            return
+        try:
+            rooms = [RoomId(room) for (room,) in self._server.rows("SELECT room FROM heads")]
+            if remade(self, rooms, lacks_facts=bool(self._server.rows(checking.WITHOUT_FACT))):
+                self._writer.alone(lambda connection: connection.execute(checking.FORGET_DAMAGE))
+        except (StoreError, Refused) as error:
+            # The damaged index stays in use, and whoever reads a damaged part of it gets the error.
+            log.error("the index could not be remade: %s", error.code)
 
     def close(self) -> None:
         self._server.close()

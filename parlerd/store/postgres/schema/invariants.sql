@@ -375,6 +375,27 @@ BEGIN
     RETURN cursors_gone + deliveries_gone;
 END $$;
 
+-- Empty every table that is derived from facts, for whoever fills them again from the facts in the same transaction.
+CREATE OR REPLACE FUNCTION forget_index() RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+    DELETE FROM rooms;
+    DELETE FROM messages;
+    DELETE FROM public_messages;
+    DELETE FROM mirror_places;
+    DELETE FROM private_messages;
+    DELETE FROM filtered_messages;
+    DELETE FROM idempotency;
+    DELETE FROM room_keys;
+    DELETE FROM memberships;
+    DELETE FROM deadlines;
+    DELETE FROM state_writes;
+    DELETE FROM tokens;
+    DELETE FROM token_access;
+    DELETE FROM token_rooms;
+    DELETE FROM revoked_tokens;
+    DELETE FROM remembered;
+END $$;
+
 -- ---- No function can be led astray -----------------------------------------------------------------------------
 
 -- Whoever calls one chooses where names are looked for, and could put a table of its own before ours. A plan is made
@@ -392,7 +413,7 @@ BEGIN
                'heads_are_of_no_deleted_room', 'bodies_belong_to_a_fact', 'bodies_go_with_a_mark',
                'erased_bodies_belong_to_a_message', 'tokens_above', 'is_revoked', 'is_of_room', 'own_lines_go_on',
                'tokens_are_no_wider', 'token_access_is_no_wider', 'token_rooms_are_no_more',
-               'erase_bodies', 'bury_room', 'clear_facts', 'clear_marks')
+               'erase_bodies', 'bury_room', 'clear_facts', 'clear_marks', 'forget_index')
     LOOP
         EXECUTE format('ALTER FUNCTION %s SET search_path = %I, pg_temp', which, current_schema());
         EXECUTE format('ALTER FUNCTION %s SET enable_seqscan = off', which);
@@ -400,4 +421,4 @@ BEGIN
         EXECUTE format('ALTER FUNCTION %s SET enable_mergejoin = off', which);
     END LOOP;
 END $$;
-REVOKE ALL ON FUNCTION erase_bodies, bury_room, clear_facts, clear_marks FROM PUBLIC;
+REVOKE ALL ON FUNCTION erase_bodies, bury_room, clear_facts, clear_marks, forget_index FROM PUBLIC;

@@ -1,0 +1,167 @@
+"""`parler relay migrate` and `accept-restore`: the database of a relay, and how a command is told which it is.
+
+A URL on the command line holds no password (`relay.store_url`). Not here: the relay itself (`relay`), and what is done
+to a database, which its own program does. Invariant: whatever may hold a password is passed on by a file or a pipe.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final
+
+from parlerd.cli import team
+from parlerd.cli.context import Context, decode_text
+from parlerd.cli.handlers import Handler
+from parlerd.cli.output import DONE
+from parlerd.cli.parsing import Parser, UsageError
+from parlerd.core.errors import ParlerError
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+
+def arguments(parser: Parser, what: str) -> None:
+    """The two ways to name a database."""
+    parser.add_argument("--store", metavar="URL", help=f"{what}; the URL holds no password")
+    parser.add_argument(
+        "--store-file", metavar="FILE", help="the same with the URL in a file that only you can read (- is stdin)"
+    )
+
+
+def wanted(ctx: Context, args: Namespace) -> str | None:
+    """The URL of the database that `arguments` ask for; None where none is. Raises `ParlerError`, `UsageError`."""
+    from relay import store_url
+
+    if args.store is not None and args.store_file is not None:
+        raise UsageError("--store and --store-file say the same: give one", path="parler relay")
+    if args.store_file is not None:
+        return store_url.parse(_private_text(ctx, args.store_file), may_hold_password=True)
+    return None if args.store is None else store_url.parse(args.store, may_hold_password=False)
+
+
+def _private_text(ctx: Context, name: str) -> str:
+    """What stands in a file that nobody else can read, or on stdin for `-`. Raises `ParlerError` and `UsageError`."""
+    from relay.store_url import MAX_URL
+
+    if name == "-":
+        return decode_text(ctx.stdin.read(4 * MAX_URL), "stdin")
+    try:
+        with open(name, "rb") as file:
+            if os.fstat(file.fileno()).st_mode & 0o077:
+                raise ParlerError(
+                    "invalid_param",
+                    f"Other users can read {name}, and it may hold a password.",
+                    hint=f"chmod 600 {name}",
+                    param="store-file",
+                )
+            data = file.read(4 * MAX_URL)
+    except OSError as error:
+        raise UsageError(f"{name} cannot be read: {error.strerror}", path="parler relay") from error
+    return decode_text(data, name)
+
+
+def _migrate_arguments(parser: Parser) -> None:
+    arguments(parser, "the database, as the role that owns its tables")
+    parser.add_argument("--role", metavar="ROLE", help="the role that the relay uses (default: the one of its own URL)")
+
+
+def _migrate(ctx: Context, args: Namespace) -> int:
+    import subprocess
+
+    from parlerd.client.launch import failure_in
+    from relay import store_url
+
+    team.require_person()
+    url = wanted(ctx, args)
+    if url is None:
+        raise UsageError("name the database: --store URL, or --store-file FILE", path="parler relay migrate")
+    role = args.role or _own_role(ctx)
+    with ctx.out.progress("Making the tables"):
+        # The URL may hold a password, and what a program is started with is no secret.
+        ran = subprocess.run(
+            [*team.service_of(ctx).command, "--migrate", role],
+            input=url.encode(),
+            env=dict(ctx.env),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    if ran.returncode:
+        lines = ran.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise failure_in(lines[-1] if lines else "", program="relay") or ParlerError("internal")
+    if ctx.out.json:
+        ctx.out.document({"store": store_url.shown(url), "role": role})
+    else:
+        ctx.out.say(f"The tables are there and up to date, and the role {role} may use them: {store_url.shown(url)}")
+    return DONE
+
+
+def _own_role(ctx: Context) -> str:
+    """The role of the relay's own URL. Raises `ParlerError(invalid_param)`."""
+    from relay import store_url
+
+    home = team.relay_of(ctx)
+    role = store_url.role(store_url.load(home)) if store_url.file_of(home).exists() else ""
+    if not role:
+        raise ParlerError(
+            "invalid_param", "It is not said which role the relay uses.", hint="Name it: --role ROLE", param="role"
+        )
+    return role
+
+
+def _accept_arguments(parser: Parser) -> None:
+    parser.add_argument("--yes", action="store_true", help="without asking")
+
+
+def _accept(ctx: Context, args: Namespace) -> int:
+    from relay import place as places
+
+    home = team.relay_of(ctx)
+    place = places.load(home)
+    if place is None:
+        raise ParlerError("relay_not_running", "No relay was made in this home.", hint=f"Make one: {team.MAKE}")
+    if place.store == "file":
+        raise ParlerError(
+            "invalid_param",
+            "The rooms of this relay are in a file of its folder, and no database is to be accepted.",
+            hint="What becomes of such a relay after a restore: parler relay start",
+        )
+    team.require_person()
+    if team.status(ctx) is not None:
+        raise ParlerError(
+            "already_running",
+            "The relay runs, so its database is in a state that it takes.",
+            hint="There is nothing to accept. To look at it: parler relay status",
+        )
+    if not args.yes:
+        ctx.agree(
+            "The relay will serve its database in the state in which it is, under another name of its log. Rooms of "
+            "before then become archives on everybody's machines, and each goes on once its owner runs: parler room "
+            "rewind ROOM."
+        )
+    places.accept_restore(home)
+    if ctx.out.json:
+        ctx.out.document({"accepted": True})
+    else:
+        ctx.out.say("The next start of the relay takes the database as it is: parler relay start")
+    return DONE
+
+
+HANDLERS: Final = {
+    "relay migrate": Handler(
+        _migrate_arguments,
+        _migrate,
+        section="Sessions across machines",
+        rank=93,
+        summary="Make the tables of a relay's database, as their owner.",
+        examples=("parler relay migrate --store postgresql://owner@db/parler --role parler",),
+    ),
+    "relay accept-restore": Handler(
+        _accept_arguments,
+        _accept,
+        section="Sessions across machines",
+        rank=95,
+        summary="Take the database as it is, after a restore.",
+        examples=("parler relay accept-restore",),
+    ),
+}
