@@ -40,7 +40,7 @@ class Ownership(Protocol):
     each of them may decide there, because that is seldom, and the position of its log says who was faster."""
 
     def has(self, room: RoomId) -> bool:
-        """Whether the room is this process's. Of the home's own room: whether it sees to what concerns the home."""
+        """Whether the room is this process's."""
         ...
 
     def tenure(self, room: RoomId) -> Tenure | None:

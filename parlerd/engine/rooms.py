@@ -175,6 +175,10 @@ class RoomDoor(Protocol):
         or `room_moved` for one that another process has."""
         ...
 
+    async def peek(self, room: RoomId) -> Room:
+        """How the store holds a room that another process has; empty where it has no log."""
+        ...
+
     def open_actor(self, room: RoomId) -> RoomHandle | None:
         """The room if it is open now."""
         ...
@@ -268,6 +272,11 @@ class Rooms:
         if found is None:
             raise Refused("no_such_room")
         return found
+
+    async def peek(self, room: RoomId) -> Room:
+        """How the store holds a room that another process has; empty where it has no log."""
+        folded, _ = await self._context.driver.read(lambda store: fold_room(store, room))
+        return folded
 
     def open_actor(self, room: RoomId) -> RoomHandle | None:
         """The room if it is open now."""

@@ -26,7 +26,7 @@ from parlerd.identity import codes, join_line
 from parlerd.operations import types as t
 from parlerd.paths import Home, prepare, relay_home
 from parlerd.uplink.connection import LinkConnection, connected
-from parlerd.uplink.dial import WebSocketDialer
+from parlerd.connections.dial import WebSocketDialer
 from relay import place as places
 from relay.place import Place
 from tests.support.links import PERSON, OneKey
