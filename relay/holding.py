@@ -16,7 +16,7 @@ a shard is handed over after the last answer in its rooms; of a shard whose rela
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Final, Protocol, TypeVar
 
 import trio
@@ -70,6 +70,8 @@ class Holding:
         """Those among them that are being handed over: nothing is begun there any more."""
         self._seen = Seen([], [])
         self._living: dict[str, Row] = {}
+        self._found: tuple[frozenset[str], dict[int, str]] = frozenset(), {}
+        """How the shards fall to relays, of those that it was last asked about."""
         self._is_draining = False
         self._one = trio.Lock()
         """One look at a time."""
@@ -88,7 +90,7 @@ class Holding:
 
     def has(self, room: RoomId) -> bool:
         shard = shard_of(room)
-        return shard in self._mine and shard not in self._leaving
+        return shard in self._mine and shard not in self._leaving and self._may_decide()
 
     def tenure(self, room: RoomId) -> Tenure | None:
         if room == HOME_ROOM:
@@ -172,7 +174,7 @@ class Holding:
             await self._follow(await self._do(self._shared.look))
             if self._is_draining or not self._may_decide() or self._row.relay not in self._living:
                 return
-            falls = shares(self._living.keys())
+            falls = self._shares(self._living.keys())
             free = [
                 each.shard
                 for each in self._seen.shards
@@ -180,7 +182,6 @@ class Holding:
             ]
             if free:
                 got = await self._do(lambda: self._shared.take(self._row, free))
-                self._mine |= {each.shard: each for each in got}
                 self.taken += len(got)
                 await self._follow(await self._do(self._shared.look))
             others = {shard: falls[shard] for shard in self._mine if falls[shard] != self._row.relay}
@@ -192,14 +193,21 @@ class Holding:
         async with self._one:
             try:
                 await self._follow(await self._do(self._shared.look))
-                falls = shares(self._living.keys() - {self._row.relay})
+                falls = self._shares(self._living.keys() - {self._row.relay})
                 await self._hand_over({shard: falls.get(shard, "") for shard in self._mine})
             except StoreError as error:
                 log.warning("the shards stay until others take them: %s", error.code)
 
+    def _shares(self, relays: Collection[str]) -> dict[int, str]:
+        """The relay that each shard falls to, which takes some milliseconds to find."""
+        names = frozenset(relays)
+        if self._found[0] != names:
+            self._found = names, shares(names)
+        return self._found[1]
+
     async def _follow(self, seen: Seen) -> None:
         """Take in what the store says."""
-        before = self._mine.keys()
+        before = set(self._mine)
         changed = seen != self._seen
         self._seen, self._living = seen, {row.relay: row for row in seen.living}
         own = (self._row.relay, self._row.incarnation)

@@ -1,12 +1,13 @@
 """Several relays of one home in one trio run, over one store in memory, and daemons at any of them.
 
-`Cluster.relay()` makes a relay; `async with cluster.running(node)` runs it, and `cluster.kill(node)` ends it as a crash
-does: nothing is said to anybody, nothing more is stored. What lies between is in memory and can be cut.
+`cluster.relay()` makes a relay, `start` runs it, `stop` drains it, and `kill` ends it as a crash does: nothing is said
+to anybody, and nothing more is stored. What lies between relays is in memory and can be cut.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import trio
 
 from parlerd.core.errors import ParlerError, StoreError
+from parlerd.core.shards import shares
 from parlerd.engine.driver import InlineDriver, Job, Settle
 from parlerd.engine.engine import Engine, open_engine
 from parlerd.engine.ports import NoSigners
@@ -21,6 +23,7 @@ from parlerd.engine.shelf import InlineBlobs
 from parlerd.settings import Settings
 from parlerd.store.memory import MemoryStore
 from parlerd.store.memory_relays import MemoryRelays
+from parlerd.store.port import JobOutcome
 from parlerd.store.relays import DEAD_AFTER_S, Row, SharedOut
 from relay.beats import BEAT_S, DECIDES_S
 from relay.holding import Holding
@@ -40,14 +43,21 @@ DEAD_S = DEAD_AFTER_S + 5.0
 class _Driver(InlineDriver):
     """Takes nothing more once the relay is dead."""
 
-    def __init__(self, store: MemoryStore, may_write: Callable[[], bool]) -> None:
+    def __init__(self, store: MemoryStore, may_write: Callable[[], bool], refused: list[str]) -> None:
         super().__init__(store)
         self._may_write = may_write
+        self._refused = refused
 
     def hand_over(self, job: Job, settled: Settle) -> None:
         if not self._may_write():
             raise StoreError("store_unreachable")
-        super().hand_over(job, settled)
+
+        def noted(outcome: JobOutcome | None, error: BaseException | None) -> None:
+            if isinstance(error, ParlerError):
+                self._refused.append(error.code)
+            settled(outcome, error)
+
+        super().hand_over(job, noted)
 
 
 async def _at_once(work: Callable[[], object]) -> object:
@@ -61,6 +71,8 @@ class Node:
 
     name: str
     row: Row
+    shared: SharedOut
+    """How it asks who has which shard."""
     wires: Wires = field(default_factory=Wires)
     """What leads daemons to it."""
     together: Together = field(init=False)
@@ -70,7 +82,13 @@ class Node:
     """Whether it was killed."""
     is_mute: bool = False
     """Whether it cannot beat."""
+    is_sure: bool = False
+    """Whether it decides all the same."""
+    refused: list[str] = field(default_factory=list)
+    """The codes with which the store refused what it decided."""
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    stopping: trio.Event = field(default_factory=trio.Event)
+    stopped: trio.Event = field(default_factory=trio.Event)
     streams: list[MemoryStream] = field(default_factory=list)
     """Its ends of links to and from other relays."""
     cut_from: set[str] = field(default_factory=set)
@@ -84,12 +102,12 @@ class Node:
 class Cluster:
     """The relays, their store, and the homes of people."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, nursery: trio.Nursery) -> None:
         self.folder = folder
+        self._nursery = nursery
         self.store = MemoryStore()
         self.relays = MemoryRelays(trio.current_time)
         self.store.holds = self.relays.holds
-        self.shared: SharedOut = self.relays
         self.blobs = MemoryBlobs()
         self.keys = RelayKeys()
         self.clock = SteppedClock()
@@ -100,25 +118,38 @@ class Cluster:
     def relay(self) -> Node:
         """One more relay, which does not run yet."""
         number = len(self.nodes) + 1
-        row = Row(f"relay{number}", f"i{number}", f"192.0.2.{number}:7777", "1.0", f"10.0.0.{number}:7778")
-        node = Node(row.relay, row)
+        row = Row(f"relay{number}", f"i{number}", f"198.51.100.{number}:7777", "1.0", f"10.0.0.{number}:7778")
+        node = Node(row.relay, row, self.relays)
         self.nodes.append(node)
         return node
 
     def home(self, name: str, node: Node) -> Home:
         """A person's home, whose daemon dials this relay."""
-        relay = Relay(node.wires, store=self.store, keys=self.keys, clock=self.clock, book=self.book)
+        roads = _Roads(self, node)
+        relay = Relay(roads, store=self.store, keys=self.keys, clock=self.clock, book=self.book)
         return Home(name, relay, self.folder)
 
+    async def start(self, node: Node) -> None:
+        """Run a relay, until it is stopped or killed."""
+        await self._nursery.start(self._run, node)
+
+    async def stop(self, node: Node) -> None:
+        """Drain a relay and end it."""
+        node.stopping.set()
+        await node.stopped.wait()
+
+    async def _run(self, node: Node, *, task_status: trio.TaskStatus[None]) -> None:
+        async with self._running(node):
+            task_status.started()
+            await node.stopping.wait()
+        node.stopped.set()
+
     @asynccontextmanager
-    async def running(self, node: Node) -> AsyncIterator[Node]:
+    async def _running(self, node: Node) -> AsyncIterator[Node]:
         """Run a relay until the block ends. Then it is drained, unless it was killed."""
 
         def may_decide() -> bool:
-            return not node.is_dead and trio.current_time() - beaten < DECIDES_S
-
-        def may_write() -> bool:
-            return not node.is_dead and may_decide()
+            return not node.is_dead and (node.is_sure or trio.current_time() - beaten < DECIDES_S)
 
         beaten = trio.current_time()
 
@@ -131,10 +162,10 @@ class Cluster:
                     beaten = trio.current_time()
 
         self.relays.join(node.row)
-        holding = Holding(self.shared, node.row, may_decide=may_decide, aside=_at_once)
+        holding = Holding(node.shared, node.row, may_decide=may_decide, aside=_at_once)
         async with (
             open_engine(
-                driver=_Driver(self.store, may_write),
+                driver=_Driver(self.store, may_decide, node.refused),
                 blobs=InlineBlobs(self.blobs),
                 clock=self.clock,
                 random=NamedRandomness(node.name),
@@ -188,22 +219,41 @@ class Cluster:
             ours.cut()
         for stream in list(node.streams):
             stream.cut()
+        node.scope.cancel()
 
     async def settled(self) -> None:
         """Wait until every running relay sees the same ones, and every shard has one of them."""
         for _ in range(200):
             running = [node for node in self.nodes if node.is_running]
             names = sorted(node.name for node in running)
+            parts = Counter(shares(names).values())
             if all(
                 node.together.is_whole
                 and sorted(row.relay for row in node.holding.living) == names
                 and sum(other.holding.shards for other in running) == 1024
-                and node.holding.shards == node.holding.shards_of(node.name)
+                and node.holding.shards == node.holding.shards_of(node.name) == parts.get(node.name, 0)
                 for node in running
             ):
                 return
             await trio.sleep(0.1)
         raise AssertionError("the relays did not come to share the rooms out")
+
+
+class _Roads(Wires):
+    """How a daemon comes to relays: to its own one by the address that it was given, to the others by theirs."""
+
+    def __init__(self, cluster: Cluster, node: Node) -> None:
+        super().__init__()
+        self._cluster = cluster
+        self._node = node
+
+    @asynccontextmanager
+    async def dial(self, address: str, home: str = "") -> AsyncIterator[MemoryStream]:
+        self.addresses.append(address)
+        found = [each for each in self._cluster.nodes if address.removeprefix("wss://") == each.row.address]
+        node = found[0] if found else self._node
+        async with node.wires.dial(address, home) as stream:
+            yield stream
 
 
 class _Dialer:
@@ -232,4 +282,9 @@ class _Dialer:
                 await ours.close()
 
 
-Story = Callable[[Cluster], Awaitable[None]]
+@asynccontextmanager
+async def cluster_in(folder: Path) -> AsyncIterator[Cluster]:
+    """A cluster without a relay yet. What still runs in the end is ended."""
+    async with trio.open_nursery() as nursery:
+        yield Cluster(folder, nursery)
+        nursery.cancel_scope.cancel()
