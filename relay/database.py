@@ -33,6 +33,7 @@ from parlerd.store.relays import Mark, Row
 from relay import seen as seen_file
 from relay import store_url
 from relay.beats import Beats, since_boot
+from relay.holding import Holding
 from relay.place import accepted_file
 from relay.seen import Seen
 
@@ -52,15 +53,19 @@ class Database:
 
     store: Store
     beats: Beats
+    holding: Holding
+    """Which rooms are this relay's. It asks over a connection of its own, so that a beat does not wait for it."""
     log_id: str
     shown: str
     _relays: Relays
+    _shared: Relays
 
     async def leave(self) -> None:
         """Let another relay begin at once. The store was closed before."""
         with trio.move_on_after(_LEAVE_S, shield=True):
             await trio.to_thread.run_sync(self.beats.end, abandon_on_cancel=True)
             await trio.to_thread.run_sync(self._relays.close, abandon_on_cancel=True)
+            await trio.to_thread.run_sync(self._shared.close, abandon_on_cancel=True)
 
 
 def open_database(home: Home, keys: HomeId, *, wait: Callable[[float], None] = time.sleep) -> Database:
@@ -75,7 +80,9 @@ def open_database(home: Home, keys: HomeId, *, wait: Callable[[float], None] = t
         store.close()
         relays.close()
         raise
-    return Database(store, beats, mark.log, store_url.shown(url), relays)
+    shared = Relays(url)
+    holding = Holding(shared, beats.row, may_decide=beats.may_decide)
+    return Database(store, beats, holding, mark.log, store_url.shown(url), relays, shared)
 
 
 def _reached(make: Callable[[], Store], wait: Callable[[float], None]) -> Store:

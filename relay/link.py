@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
@@ -141,6 +141,7 @@ class Links:
         offered: Collection[str] | None = None,
         limits: Limits | None = None,
         random_bytes: Callable[[int], bytes] = os.urandom,
+        keep_up: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
     ) -> None:
         self.engine = engine
         """What answers calls."""
@@ -164,6 +165,8 @@ class Links:
         """The bounds of links."""
         self.random_bytes = random_bytes
         """Where nonces come from."""
+        self.keep_up = keep_up
+        """Makes known who is known now, where other relays let people in and put them out."""
         # The links whose proof was accepted, the oldest first.
         self._proven: list[Link] = []
         # How many calls each person may make now. Who was forgotten begins anew, and made none for a long time.
@@ -386,6 +389,7 @@ class Link:
 
     async def _let_in(self, hello: LinkHello, transcript: Transcript, secret: bytes, proof: Proof) -> None:
         enrolment, principal = self._links.enrolment, transcript.principal
+        await self._links.keep_up()
         if hello.enrol:
             # A kick may have changed the secret while the proof was on its way.
             if not transcript.knows("daemon", secret, proof.mac) or secret != enrolment.secret():

@@ -25,8 +25,9 @@ import trio
 
 from configs.hosts import recognised
 from parlerd import __version__
+from parlerd.connections.dial import WebSocketDialer
 from parlerd.core.errors import ParlerError
-from parlerd.core.model import HomeId, Millis
+from parlerd.core.model import HomeId, Millis, PrincipalId
 from parlerd.engine.driver import Driver, ThreadDriver
 from parlerd.engine.engine import Engine, open_engine
 from parlerd.engine.network_driver import NetworkDriver
@@ -50,11 +51,14 @@ from relay.beats import Beats
 from relay.control import RelayControl
 from relay.door import Door
 from relay.enrolment import Enrolment
-from relay.link import Links
+from relay.holding import Holding
+from relay.link import OFFERED, Links
 from relay.metrics import CountingDriver, Metrics
-from relay.network import Network, SystemNetwork
+from relay.network import Network, SystemNetwork, spelled
+from relay.peers import Self
 from relay.place import Place
 from relay.standing import Standing, listen
+from relay.together import Together
 from relay.voice import Voice
 from relay.web import Face, application
 
@@ -116,6 +120,7 @@ def run(home: Home, *, network: Network | None = None) -> None:
                     socket=str(home.socket),
                     web=voice,
                     voice=voice,
+                    owns=kept.holding,
                 ) as engine,
             ):
                 await _serve(
@@ -162,6 +167,7 @@ class Kept:
     copies: Callable[[], list[str]]
     copy: Callable[[Path], None] | None = None
     beats: Beats | None = None
+    holding: Holding | None = None
     served: Callable[[], AbstractAsyncContextManager[None]] = _alone
     """While the relay runs; entered before the store is driven, and left when that is closed."""
 
@@ -202,6 +208,7 @@ def _database(home: Home, keys: HomeId) -> Kept:
         shown=opened.shown,
         copies=list,
         beats=opened.beats,
+        holding=opened.holding,
         served=served,
     )
 
@@ -242,15 +249,21 @@ async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) ->
         web=web,
     )
     parts.voice.standing = standing
+    together = _together(parts, lambda principal: links.end(principal))
+
+    def addresses() -> list[str]:
+        return [*standing.addresses(), *(() if together is None else together.addresses())]
+
     links = Links(
-        parts.engine,
+        parts.engine if together is None else together.routing,
         parts.enrolment,
         Identity(parts.keys),
         # Each home makes its own name of this label and of the key that was proved.
         name=parts.place.name,
         log_id=parts.kept.log_id,
-        addresses=standing.addresses,
+        addresses=addresses,
         now=parts.now,
+        keep_up=trio.lowlevel.checkpoint if together is None else together.take_in,
         limits=link.Limits(
             links=settings.relay_links,
             links_of_one=settings.relay_links_per_person,
@@ -271,6 +284,7 @@ async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) ->
         has_address=lambda: bool(standing.addresses()),
         started_at=started_at,
         beats=parts.kept.beats,
+        together=together,
     )
     control = RelayControl(
         home=parts.home,
@@ -293,11 +307,15 @@ async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) ->
     # A door of its own: the page is for this machine alone, and whoever reads it speaks no TLS.
     page = Door(None, secured=lambda: None, pages={"/metrics": metrics.page}, is_ready=metrics.is_ready)
     listeners = await listen("127.0.0.1", port) if port else []
+    inner, inner_listeners = await _inner(parts, standing, together)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_stop_on_signal, stopping)
         if (beats := parts.kept.beats) is not None:
             beats.address = lambda: next(iter(standing.addresses()), "")
             nursery.start_soon(beats.run)
+        if together is not None and inner is not None:
+            nursery.start_soon(inner.serve, inner_listeners)
+            await nursery.start(together.run)
         nursery.start_soon(standing.serve, links)
         nursery.start_soon(parts.engine.count_kept)
         nursery.start_soon(parts.engine.keep_shelf)
@@ -307,9 +325,37 @@ async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) ->
         log.info("serving %s, version %s, pid %d", parts.home.root, __version__, os.getpid())
         await stopping.wait()
         log.info("stopping")
+        if together is not None:
+            # Who comes from now on finds the rooms at relays that stay.
+            await together.holding.drain()
         await parts.engine.drain()
         await standing.drain(links)
+        if inner is not None:
+            await inner.drain()
         nursery.cancel_scope.cancel()
+
+
+def _together(parts: Parts, gone: Callable[[PrincipalId], None]) -> Together | None:
+    """What makes this relay one of several; None where its rooms are in a file."""
+    holding, beats = parts.kept.holding, parts.kept.beats
+    if holding is None or beats is None:
+        return None
+    own = Self(Identity(parts.keys), beats.row.relay, beats.row.incarnation)
+    return Together(parts.engine, holding, own, WebSocketDialer(), OFFERED, gone=gone)
+
+
+async def _inner(
+    parts: Parts, standing: Standing, together: Together | None
+) -> tuple[Door | None, list[trio.SocketListener]]:
+    """The door for the other relays, and where it listens, which they are told. Raises `ParlerError`: `no_address`,
+    `port_taken`."""
+    beats, settings = parts.kept.beats, parts.settings
+    if together is None or beats is None:
+        return None, []
+    address = settings.relay_inner_address or places.resolve(parts.network, parts.place)
+    listeners = await listen(address, settings.relay_inner_port)
+    beats.inner = spelled(address, listeners[0].socket.getsockname()[1])
+    return Door(together.served, secured=standing.secured), listeners
 
 
 def _log_id(path: Path, *, is_new: bool) -> str:

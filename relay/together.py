@@ -80,6 +80,7 @@ class Together:
         """Take part until cancelled."""
         async with trio.open_nursery() as nursery:
             await nursery.start(self.routing.run)
+            await self.holding.look_soon()
             nursery.start_soon(self.peers.run)
             nursery.start_soon(self._tell_peers)
             nursery.start_soon(self.holding.run)
