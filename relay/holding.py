@@ -119,6 +119,11 @@ class Holding:
         return len(self._mine)
 
     @property
+    def epoch(self) -> str:
+        """The epoch of the secret that enrols people; empty before the first look."""
+        return self._seen.epoch
+
+    @property
     def newest_term(self) -> int:
         """The highest term of any shard."""
         return max((each.term for each in self._seen.shards), default=0)

@@ -50,7 +50,7 @@ from relay.backup import forget_unfinished
 from relay.beats import Beats
 from relay.control import RelayControl
 from relay.door import Door
-from relay.enrolment import Enrolment
+from relay.enrolment import Enrolment, SharedSecret
 from relay.holding import Holding
 from relay.link import OFFERED, Links
 from relay.metrics import CountingDriver, Metrics
@@ -98,7 +98,7 @@ def run(home: Home, *, network: Network | None = None) -> None:
         clock = WallClock()
         settings = load_settings(home.settings)
         keys = RelayKeys(home.keys)
-        kept = _database(home, keys.id) if place.store == "postgresql" else _file(home)
+        kept = _database(home, keys) if place.store == "postgresql" else _file(home)
         voice = Voice(keys)
 
         async def main() -> None:
@@ -128,7 +128,7 @@ def run(home: Home, *, network: Network | None = None) -> None:
                         home,
                         place,
                         keys,
-                        Enrolment(home, engine.people, settings),
+                        Enrolment(home, engine.people, settings, shared=kept.secret),
                         engine,
                         driver,
                         settings,
@@ -168,6 +168,8 @@ class Kept:
     copy: Callable[[Path], None] | None = None
     beats: Beats | None = None
     holding: Holding | None = None
+    secret: SharedSecret | None = None
+    """The secret that enrols people, where other relays have it too."""
     served: Callable[[], AbstractAsyncContextManager[None]] = _alone
     """While the relay runs; entered before the store is driven, and left when that is closed."""
 
@@ -185,7 +187,7 @@ def _file(home: Home) -> Kept:
     )
 
 
-def _database(home: Home, keys: HomeId) -> Kept:
+def _database(home: Home, keys: RelayKeys) -> Kept:
     """The database whose URL the relay's folder keeps. Raises `ParlerError`."""
     try:
         from relay import database
@@ -193,7 +195,7 @@ def _database(home: Home, keys: HomeId) -> Kept:
         if error.name != "psycopg":
             raise
         raise ParlerError("store_driver_missing") from None
-    opened = database.open_database(home, keys)
+    opened = database.open_database(home, keys.id, keys.mark())
 
     @asynccontextmanager
     async def served() -> AsyncIterator[None]:
@@ -209,6 +211,7 @@ def _database(home: Home, keys: HomeId) -> Kept:
         copies=list,
         beats=opened.beats,
         holding=opened.holding,
+        secret=SharedSecret(opened.epoch, opened.renew, keys.join_secret),
         served=served,
     )
 
@@ -300,6 +303,7 @@ async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) ->
         begin_stop=stopping.set,
         now=parts.now,
         started_at=started_at,
+        together=together,
     )
     # What keeps the relay from serving at all shows here, before anybody is told that it runs.
     await standing.open()
@@ -341,7 +345,7 @@ def _together(parts: Parts, gone: Callable[[PrincipalId], None]) -> Together | N
     if holding is None or beats is None:
         return None
     own = Self(Identity(parts.keys), beats.row.relay, beats.row.incarnation)
-    return Together(parts.engine, holding, own, WebSocketDialer(), OFFERED, gone=gone)
+    return Together(parts.engine, holding, own, WebSocketDialer(), OFFERED, gone=gone, epoch=parts.enrolment.begun)
 
 
 async def _inner(

@@ -45,7 +45,7 @@ class RoomKeys:
 
 
 class Together:
-    """The parts of one relay. `gone` is told whom another relay put out."""
+    """The parts of one relay. `gone` is told whom another relay put out, and `epoch` which one it is since then."""
 
     def __init__(
         self,
@@ -56,7 +56,9 @@ class Together:
         offered: Collection[str],
         *,
         gone: Callable[[PrincipalId], None] = lambda principal: None,
+        epoch: Callable[[str], None] = lambda epoch: None,
     ) -> None:
+        self._epoch = epoch
         self._engine = engine
         self._gone = gone
         self._put_out: set[PrincipalId] = set()
@@ -89,7 +91,9 @@ class Together:
 
     async def take_in(self) -> None:
         """Know what the others stored of the home. What cannot be read now is known later."""
+        await self.holding.look_soon()
         try:
+            self._epoch(self.holding.epoch)
             await self._engine.owning.take_in()
         except ParlerError as error:
             log.warning("what other relays stored of the home is not known now: %s", error.code)

@@ -23,6 +23,7 @@ class MemoryRelays:
         self._lock = threading.Lock()
         self._rows: dict[str, tuple[Row, float]] = {}
         """Each relay's row, and when it last beat."""
+        self._epoch = ""
         self._shards = [Tenure(shard, "", "", 0) for shard in range(SHARDS)]
 
     def join(self, row: Row) -> None:
@@ -45,7 +46,7 @@ class MemoryRelays:
 
     def look(self) -> Seen:
         with self._lock:
-            return Seen(self._living(), tuple(self._shards))
+            return Seen(self._living(), tuple(self._shards), self._epoch)
 
     def take(self, row: Row, shards: Collection[int]) -> list[Tenure]:
         with self._lock:
@@ -70,6 +71,10 @@ class MemoryRelays:
                 if self._shards[shard] == Tenure(shard, row.relay, row.incarnation, term)
             ]
             return self._set(mine, to, incarnations.get(to, ""))
+
+    def renew(self, epoch: str) -> None:
+        with self._lock:
+            self._epoch = epoch
 
     def holds(self, tenure: Tenure) -> bool:
         """Whether a relay has a shard by this right now: `MemoryStore.holds`."""

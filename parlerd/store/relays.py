@@ -42,6 +42,8 @@ class Seen(msgspec.Struct, frozen=True):
 
     living: Sequence[Row]
     shards: Sequence[Tenure]
+    epoch: str = ""
+    """From which the secret follows that enrols people: another one with each person who is put out."""
 
 
 class Mark(msgspec.Struct, frozen=True):
@@ -70,4 +72,8 @@ class SharedOut(Protocol):
         """Hand these shards, each with the term in which the relay of `row` has it, to the relay `to`; which of them
         were handed over: none where `to` does not live. With an empty `to` they are nobody's, and whoever asks first
         takes them."""
+        ...
+
+    def renew(self, epoch: str) -> None:
+        """Let another epoch begin."""
         ...

@@ -25,6 +25,9 @@ from parlerd.store.relays import DEAD_AFTER_S, Mark, Row, Seen, Tenure
 
 T = TypeVar("T")
 
+EPOCH: Final = "join_epoch"
+CODES: Final = "codes"
+"""Names in `meta` of what all relays of a database agree upon."""
 _MARK: Final = """
     SELECT (SELECT system_identifier FROM pg_control_system())::text,
            (SELECT oid FROM pg_database WHERE datname = current_database())::bigint,
@@ -83,6 +86,24 @@ class Relays:
         if self._do(work) != home:
             raise StoreError("store_of_another_relay", database=self._server.name)
 
+    def agree(self, name: str, value: str) -> str:
+        """What all relays of this database take for `name`: the value of the one that came first."""
+
+        def work(connection: Connection) -> str:
+            connection.execute("INSERT INTO meta VALUES (%s, %s) ON CONFLICT (key) DO NOTHING", (name, value))
+            (found,) = connection.execute("SELECT value FROM meta WHERE key = %s", (name,)).fetchone() or (value,)
+            return str(found)
+
+        return self._do(work)
+
+    def renew(self, epoch: str) -> None:
+        """Let another epoch begin, from which the secret follows that enrols people."""
+
+        def work(connection: Connection) -> None:
+            connection.execute("UPDATE meta SET value = %s WHERE key = %s", (epoch, EPOCH))
+
+        self._do(work)
+
     def mark(self) -> Mark:
         """Which state the database is in."""
         return self._do(_mark)
@@ -134,7 +155,8 @@ class Relays:
         def work(connection: Connection) -> Seen:
             living = connection.execute(_LIVING, (DEAD_AFTER_S,)).fetchall()
             shards = connection.execute("SELECT shard, relay, incarnation, term FROM shards ORDER BY shard").fetchall()
-            return Seen([Row(*each) for each in living], [Tenure(*each) for each in shards])
+            (epoch,) = connection.execute("SELECT value FROM meta WHERE key = %s", (EPOCH,)).fetchone() or ("",)
+            return Seen([Row(*each) for each in living], [Tenure(*each) for each in shards], str(epoch))
 
         return self._do(work)
 
