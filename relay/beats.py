@@ -60,7 +60,7 @@ class Beats:
         address: Callable[[], str] = lambda: "",
         now: Callable[[], float] = since_boot,
     ) -> None:
-        self.rows = rows
+        self._rows = rows
         self.row = row
         """This relay, as it joined."""
         self._home = home
@@ -93,17 +93,21 @@ class Beats:
         another process took this relay's place, `store_went_back` where the database is not what it was."""
         while True:
             await trio.sleep(BEAT_S)
-            sent_at = self._now()
-            try:
-                # A server that is silent answers nothing, and whoever stops the relay does not wait for it.
-                answer = await trio.to_thread.run_sync(self.rows.beat, self._placed(), abandon_on_cancel=True)
-            except StoreError as error:
-                if not self.missed or self.may_decide():
-                    log.warning("no beat: %s %s", error.code, error.message)
-                self.missed += 1
-                continue
-            self._heard(sent_at, *answer)
-            await self._keep(answer[1])
+            await self.beat()
+
+    async def beat(self) -> None:
+        """Beat now, once. Raises `StoreError` as `run` does."""
+        sent_at = self._now()
+        try:
+            # A server that is silent answers nothing, and whoever stops the relay does not wait for it.
+            answer = await trio.to_thread.run_sync(self._rows.beat, self._placed(), abandon_on_cancel=True)
+        except StoreError as error:
+            if not self.missed or self.may_decide():
+                log.warning("no beat: %s %s", error.code, error.message)
+            self.missed += 1
+            return
+        self._heard(sent_at, *answer)
+        await self._keep(answer[1])
 
     def _heard(self, sent_at: float, is_there: bool, mark: Mark) -> None:
         try:
@@ -134,6 +138,6 @@ class Beats:
         """Take the relay's row away: nothing is decided any more, and another may begin at once."""
         self._is_over = True
         try:
-            self.rows.leave(self.row)
+            self._rows.leave(self.row)
         except StoreError as error:
             log.warning("the relay's row stays until it is dead to the others: %s", error.code)

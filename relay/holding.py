@@ -101,6 +101,10 @@ class Holding:
             raise Refused("room_moved")
         return found
 
+    def may_decide(self) -> bool:
+        """Whether the others still take this relay to be alive."""
+        return self._may_decide()
+
     # -- what others ask -----------------------------------------------------------------------------------
 
     @property
@@ -177,9 +181,10 @@ class Holding:
         async with self._one:
             self._looked_at = trio.current_time()
             await self._follow(await self._do(self._shared.look))
-            if self._is_draining or not self._may_decide() or self._row.relay not in self._living:
+            takers = self._takers()
+            if self._is_draining or not self._may_decide() or self._row.relay not in takers:
                 return
-            falls = self._shares(self._living.keys())
+            falls = self._shares(takers)
             free = [
                 each.shard
                 for each in self._seen.shards
@@ -197,11 +202,17 @@ class Holding:
         self._is_draining = True
         async with self._one:
             try:
+                # It is the others' before they look who has what: else they would give it back.
+                await self._do(lambda: self._shared.step_back(self._row))
                 await self._follow(await self._do(self._shared.look))
-                falls = self._shares(self._living.keys() - {self._row.relay})
+                falls = self._shares(self._takers() - {self._row.relay})
                 await self._hand_over({shard: falls.get(shard, "") for shard in self._mine})
             except StoreError as error:
                 log.warning("the shards stay until others take them: %s", error.code)
+
+    def _takers(self) -> set[str]:
+        """The relays to which rooms may fall."""
+        return {row.relay for row in self._living.values() if row.inner}
 
     def _shares(self, relays: Collection[str]) -> dict[int, str]:
         """The relay that each shard falls to, which takes some milliseconds to find."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 import msgspec
@@ -59,9 +59,9 @@ class Carrier:
         """Send one message after all that waits."""
         self._out.send(pack(message))
 
-    async def drained(self) -> None:
-        """Wait until few bytes wait, or nothing can be sent any more."""
-        await self._out.drained()
+    async def drained(self, below: int = LOW) -> None:
+        """Wait until fewer bytes wait, or nothing can be sent any more."""
+        await self._out.drained(below)
 
     @property
     def is_broken(self) -> bool:
@@ -125,6 +125,8 @@ class LaneStream:
         self._kept = 0
         # Wakes who waits for a piece.
         self._news = trio.Event()
+        # What the carrier did not take yet.
+        self._late = b""
         self._is_over = False
 
     @property
@@ -138,18 +140,24 @@ class LaneStream:
         """See `MessageStream`."""
         if self._is_over or self._carrier.is_broken:
             raise StreamEnded
-        for piece in pieces(self.id, message):
-            self._carrier.say(piece)
-        return self._carrier.pending < LOW
+        self._late += message
+        if self._carrier.pending >= LOW:
+            return False
+        self._send()
+        return True
 
     async def flushed(self) -> None:
         """See `MessageStream`."""
-        while self._carrier.pending >= LOW:
-            if self._is_over or self._carrier.is_broken:
-                raise StreamEnded
+        while self._carrier.pending >= LOW and not (self._is_over or self._carrier.is_broken):
             await self._carrier.drained()
         if self._is_over or self._carrier.is_broken:
             raise StreamEnded
+        self._send()
+
+    def _send(self) -> None:
+        for piece in pieces(self.id, self._late):
+            self._carrier.say(piece)
+        self._late = b""
 
     # -- receiving -----------------------------------------------------------------------------------------
 
@@ -176,8 +184,39 @@ class LaneStream:
         self._is_over = True
         self._news.set()
 
-    async def close(self, code: int = 1000, reason: str = "") -> None:
-        """See `MessageStream`."""
+    def shut(self) -> None:
+        """`close`, at once."""
         self._inbox.clear()
         self._carrier.close(self)
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        """See `MessageStream`."""
+        self.shut()
         await trio.lowlevel.checkpoint()
+
+
+class LaneBytes:
+    """A lane as a connection whose bytes have no frames, in place of a `connections.transport.Transport`."""
+
+    def __init__(self, lane: LaneStream) -> None:
+        self._lane = lane
+
+    async def receive(self) -> bytes:
+        """The next bytes; none where the other side ended."""
+        return await self._lane.receive() or b""
+
+    def write(self, data: bytes) -> None:
+        """Send bytes. What cannot be sent any more is not."""
+        with suppress(StreamEnded):
+            self._lane.put(data)
+
+    async def flushed(self) -> None:
+        """Wait until few bytes wait. Raises `OSError` where nothing can be sent any more."""
+        try:
+            await self._lane.flushed()
+        except StreamEnded:
+            raise BrokenPipeError from None
+
+    def close(self) -> None:
+        """Nothing more is sent or taken."""
+        self._lane.shut()

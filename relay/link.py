@@ -64,6 +64,8 @@ DRAIN_SECONDS: Final = 2.0
 """How long calls that do not wait may take to finish when the relay stops."""
 
 
+AWAY_EACH_S: Final = 0.2
+"""The longest time between two links that are sent away."""
 MAX_PACES: Final = 4096
 
 
@@ -232,6 +234,20 @@ class Links:
         for link in self._proven:
             if link.principal == principal:
                 link.close(ParlerError("kicked"))
+
+    async def send_away(self, seconds: float) -> None:
+        """Begin no more links, and say to one after the other to come back, within this time: at another relay, which
+        does not have to take all of them in one moment."""
+        self.is_draining = True
+        leaving = list(self._proven)
+        for link in leaving:
+            link.close(ParlerError("draining"))
+            await trio.sleep(min(AWAY_EACH_S, seconds / len(leaving)))
+
+    def cut_off(self) -> None:
+        """Say to everyone to come back, at once: what this relay shows may be old."""
+        for link in self._proven:
+            link.close(ParlerError("draining"))
 
     async def drain(self, seconds: float = DRAIN_SECONDS) -> None:
         """Begin no more links and no more calls, answer with `draining` the calls that only wait and the streams, let

@@ -51,6 +51,7 @@ from parlerd.wire.lanes import (
     FromDialling,
     LaneData,
     OpenLane,
+    OpenPipe,
     PeerChallenge,
     PeerHello,
     PeerProof,
@@ -59,7 +60,7 @@ from parlerd.wire.lanes import (
 )
 from parlerd.wire.link import NONCE, RelayPeer, UplinkPeer, heard, told
 from parlerd.wire.messages import Failure, Goodbye, Item, Reply
-from relay.lanes import Carrier, LaneStream, carrying
+from relay.lanes import Carrier, LaneBytes, LaneStream, carrying
 from relay.turnstile import Visitor
 
 log = logging.getLogger("relay")
@@ -244,7 +245,7 @@ class Peers:
         return sum(each.carrier.pending for each in self._links.values() if each.carrier is not None)
 
     def _others(self) -> list[Row]:
-        return [each for each in self._living() if each.relay != self._own.relay]
+        return [each for each in self._living() if each.relay != self._own.relay and each.inner]
 
     def _of(self, row: Row) -> _Dialled | None:
         return self._links.get((row.relay, row.incarnation))
@@ -258,7 +259,7 @@ class Peers:
                 for name in self._links.keys() - there.keys():
                     self._links.pop(name).scope.cancel()
                 for name, row in there.items():
-                    if name not in self._links and row.inner:
+                    if name not in self._links:
                         self._links[name] = _Dialled()
                         nursery.start_soon(self._keep, self._links[name], row)
                 await self._look.wait()
@@ -334,22 +335,35 @@ class Peers:
         _, rest = await _expect(stream, reader, PeerWelcome)
         return rest
 
-    async def open(self, row: Row, caller: Caller, within_s: float) -> Away:
-        """A lane for a daemon to a relay; `close` it. Raises `ParlerError(home_unreachable)` where there is no link
-        within that time."""
+    async def _up(self, row: Row, within_s: float) -> tuple[_Dialled, Carrier, trio.Nursery]:
+        """The link to a relay. Raises `ParlerError(home_unreachable)` where there is none within that time."""
         link = self._links.get((row.relay, row.incarnation))
         with trio.move_on_after(within_s):
             while link is not None and link.carrier is None:
                 await link.up.wait()
         if link is None or link.carrier is None or link.nursery is None:
             raise ParlerError("home_unreachable")
+        return link, link.carrier, link.nursery
+
+    async def pipe(self, row: Row, address: str, within_s: float) -> LaneStream:
+        """A lane to a relay for somebody who asks over HTTP from this address; `close` it. Raises
+        `ParlerError(home_unreachable)`."""
+        link, carrier, _ = await self._up(row, within_s)
+        stream = carrier.open(next(link.numbers))
+        carrier.say(OpenPipe(lane=stream.id, address=address[:64]))
+        return stream
+
+    async def open(self, row: Row, caller: Caller, within_s: float) -> Away:
+        """A lane for a daemon to a relay; `close` it. Raises `ParlerError(home_unreachable)` where there is no link
+        within that time."""
+        link, carrier, nursery = await self._up(row, within_s)
         facts, id = caller.facts, next(link.numbers)
-        stream = link.carrier.open(id)
-        link.carrier.say(
+        stream = carrier.open(id)
+        carrier.say(
             OpenLane(lane=id, principal=facts.authority.principal, session=facts.session, channel=facts.channel)
         )
         away = Away(stream)
-        await link.nursery.start(away.run)
+        await nursery.start(away.run)
         return away
 
 
@@ -374,6 +388,22 @@ class _Dialled:
         self.up = trio.Event()
 
 
+@dataclass(frozen=True, slots=True)
+class _Guest:
+    """Somebody at another relay, who showed a token there that holds."""
+
+    address: str
+
+    def proven(self) -> None:
+        """Nothing to count here."""
+
+
+class Answers(Protocol):
+    """What answers over HTTP: `relay.web.Face`."""
+
+    async def visit(self, transport: Any, begun: bytes, guest: Any) -> None: ...
+
+
 # -- links to here -----------------------------------------------------------------------------------------------
 
 
@@ -389,6 +419,8 @@ class Served:
         """The links that are proven."""
         self.refused = 0
         """How many proved nothing."""
+        self.web: Answers | None = None
+        """What answers over HTTP."""
 
     @property
     def lanes(self) -> int:
@@ -431,7 +463,7 @@ class Served:
             if failure is not None:
                 carrier.say(Goodbye(error=told(failure)))
                 with trio.move_on_after(FAREWELL_S):
-                    await carrier.drained()
+                    await carrier.drained(below=1)
                 raise failure
             visitor.proven()
             stream.limit = PREFIX + 256 * 1024
@@ -441,6 +473,8 @@ class Served:
             def take(message: FromDialling | FromAnswering) -> None:
                 if isinstance(message, OpenLane):
                     nursery.start_soon(self._answer, carrier.open(message.lane), message)
+                elif isinstance(message, OpenPipe):
+                    nursery.start_soon(self._visit, carrier.open(message.lane), message.address)
                 elif isinstance(message, LaneData | CloseLane):
                     carrier.take(message)
 
@@ -511,6 +545,17 @@ class Served:
             with trio.CancelScope(shield=True):
                 await lane.close()
 
+    async def _visit(self, lane: LaneStream, address: str) -> None:
+        """Serve somebody who asks over HTTP at another relay, which found that their token holds."""
+        try:
+            if self.web is not None:
+                await self.web.visit(LaneBytes(lane), b"", _Guest(address))
+        except Exception as error:
+            log.warning("a connection over HTTP ended: %s", coded(error, "a connection over HTTP").code)
+        finally:
+            with trio.CancelScope(shield=True):
+                await lane.close()
+
     def _admit(self, operation: t.Operation) -> None:
         if operation.name not in self._offered:
             raise Refused("unknown_operation", operation=operation.name)
@@ -530,8 +575,8 @@ async def _carry(
             take(_of_lane(message))
 
 
-def _of_lane(message: FromDialling | FromAnswering) -> OpenLane | LaneData | CloseLane:
-    if isinstance(message, OpenLane | LaneData | CloseLane):
+def _of_lane(message: FromDialling | FromAnswering) -> OpenLane | OpenPipe | LaneData | CloseLane:
+    if isinstance(message, OpenLane | OpenPipe | LaneData | CloseLane):
         return message
     if isinstance(message, Goodbye):
         raise heard(message.error)

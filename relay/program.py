@@ -52,6 +52,7 @@ from relay.control import RelayControl
 from relay.door import Door
 from relay.enrolment import Enrolment, SharedSecret
 from relay.holding import Holding
+from relay.leading import Leading
 from relay.link import OFFERED, Links
 from relay.metrics import CountingDriver, Metrics
 from relay.network import Network, SystemNetwork, spelled
@@ -65,6 +66,8 @@ from relay.web import Face, application
 log = logging.getLogger("relay")
 
 _LOG_ID: Final = re.compile(rb"[0-9a-f]{32}\Z")
+AWAY_S: Final = 60.0
+"""Within this time a relay that ends sends its daemons to the others. Source: scale spec, One owner a room."""
 SWITCH_INTERVAL: Final = 0.001
 """As for the daemon: how many seconds a thread may keep the interpreter while another asks for it."""
 
@@ -237,6 +240,11 @@ async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) ->
     name = join_line.home_name(parts.place.name, parts.keys.id)
     settings, bearers = parts.settings, parts.engine.bearers
     web = Face(application(parts.engine, bearers, parts.keys.id, parts.home.root), bearers)
+    together = _together(parts, lambda principal: links.end(principal), lambda: links.cut_off())
+    leading: Leading | None = None
+    if together is not None:
+        together.served.web = web
+        leading = Leading(web, bearers, together.holding, together.peers, together.take_in)
     standing = Standing(
         parts.home,
         parts.place,
@@ -249,10 +257,9 @@ async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) ->
             rate_of_one=settings.relay_rate_per_address,
         ),
         is_ready=lambda: metrics.is_ready(),
-        web=web,
+        web=leading or web,
     )
     parts.voice.standing = standing
-    together = _together(parts, lambda principal: links.end(principal))
 
     def addresses() -> list[str]:
         return [*standing.addresses(), *(() if together is None else together.addresses())]
@@ -316,10 +323,14 @@ async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) ->
         nursery.start_soon(_stop_on_signal, stopping)
         if (beats := parts.kept.beats) is not None:
             beats.address = lambda: next(iter(standing.addresses()), "")
-            nursery.start_soon(beats.run)
-        if together is not None and inner is not None:
+        if beats is not None and together is not None and inner is not None:
             nursery.start_soon(inner.serve, inner_listeners)
+            # The others hear where this relay listens, and rooms fall to it, before it serves anybody.
+            await beats.beat()
             await nursery.start(together.run)
+            nursery.start_soon(beats.run)
+        if leading is not None:
+            nursery.start_soon(leading.run)
         nursery.start_soon(standing.serve, links)
         nursery.start_soon(parts.engine.count_kept)
         nursery.start_soon(parts.engine.keep_shelf)
@@ -330,8 +341,12 @@ async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) ->
         await stopping.wait()
         log.info("stopping")
         if together is not None:
+            if beats is not None:
+                beats.inner = ""
             # Who comes from now on finds the rooms at relays that stay.
             await together.holding.drain()
+            if len(together.holding.living) > 1:
+                await links.send_away(AWAY_S)
         await parts.engine.drain()
         await standing.drain(links)
         if inner is not None:
@@ -339,13 +354,15 @@ async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) ->
         nursery.cancel_scope.cancel()
 
 
-def _together(parts: Parts, gone: Callable[[PrincipalId], None]) -> Together | None:
+def _together(parts: Parts, gone: Callable[[PrincipalId], None], cut_off: Callable[[], None]) -> Together | None:
     """What makes this relay one of several; None where its rooms are in a file."""
     holding, beats = parts.kept.holding, parts.kept.beats
     if holding is None or beats is None:
         return None
     own = Self(Identity(parts.keys), beats.row.relay, beats.row.incarnation)
-    return Together(parts.engine, holding, own, WebSocketDialer(), OFFERED, gone=gone, epoch=parts.enrolment.begun)
+    return Together(
+        parts.engine, holding, own, WebSocketDialer(), OFFERED, gone=gone, epoch=parts.enrolment.begun, cut_off=cut_off
+    )
 
 
 async def _inner(

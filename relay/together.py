@@ -27,6 +27,8 @@ from relay.routing import Routing
 log = logging.getLogger("relay")
 
 TAKE_IN_S: Final = 1.0
+SILENT_S: Final = 5
+"""Seconds after which a relay that may not decide sends daemons away: it is dead to the others then."""
 
 
 class RoomKeys:
@@ -45,7 +47,8 @@ class RoomKeys:
 
 
 class Together:
-    """The parts of one relay. `gone` is told whom another relay put out, and `epoch` which one it is since then."""
+    """The parts of one relay. `gone` is told whom another relay put out, and `epoch` which one it is since then;
+    `cut_off` sends daemons away while this relay is dead to the others."""
 
     def __init__(
         self,
@@ -57,7 +60,9 @@ class Together:
         *,
         gone: Callable[[PrincipalId], None] = lambda principal: None,
         epoch: Callable[[str], None] = lambda epoch: None,
+        cut_off: Callable[[], None] = lambda: None,
     ) -> None:
+        self._cut_off = cut_off
         self._epoch = epoch
         self._engine = engine
         self._gone = gone
@@ -104,7 +109,12 @@ class Together:
             await self.holding.changed()
 
     async def _keep_up(self) -> None:
+        silent = 0
         while True:
+            silent = 0 if self.holding.may_decide() else silent + 1
+            if silent > SILENT_S:
+                # By now others have its rooms, and nobody here would hear what is said there.
+                self._cut_off()
             await self.take_in()
             people = self._engine.people
             out = {person.principal for person in people.all() if person.kicked}

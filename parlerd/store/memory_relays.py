@@ -72,6 +72,9 @@ class MemoryRelays:
             ]
             return self._set(mine, to, incarnations.get(to, ""))
 
+    def step_back(self, row: Row) -> None:
+        self.beat(msgspec.structs.replace(row, inner=""))
+
     def renew(self, epoch: str) -> None:
         with self._lock:
             self._epoch = epoch

@@ -17,7 +17,7 @@ room."""
 
 class Row(msgspec.Struct, frozen=True):
     """One relay that runs: which, which process of it, where it listens for daemons (`host:port`, empty while it does
-    not), its version, and where it listens for the other relays of its home."""
+    not), its version, and where it listens for the other relays of its home: while it does not, it has no rooms."""
 
     relay: str
     incarnation: str
@@ -72,6 +72,10 @@ class SharedOut(Protocol):
         """Hand these shards, each with the term in which the relay of `row` has it, to the relay `to`; which of them
         were handed over: none where `to` does not live. With an empty `to` they are nobody's, and whoever asks first
         takes them."""
+        ...
+
+    def step_back(self, row: Row) -> None:
+        """Say nothing any more of where the relay of `row` listens for the others: nothing falls to it then."""
         ...
 
     def renew(self, epoch: str) -> None:

@@ -6,6 +6,7 @@
     peer_proof        ------>                    proves the key, too
                       <------   peer_welcome
     open_lane         ------>                    a daemon that is at the relay that dials
+    open_pipe         ------>                    or a connection over HTTP
     lane_data         <----->                    a piece of what that link carries after its welcome (`link`)
     close_lane        <----->
 
@@ -79,6 +80,13 @@ class OpenLane(msgspec.Struct, frozen=True, kw_only=True, tag_field="t", tag="op
     channel: Annotated[bytes, Meta(max_length=32)]
 
 
+class OpenPipe(msgspec.Struct, frozen=True, kw_only=True, tag_field="t", tag="open_pipe"):
+    """Somebody asks over HTTP, from this address: the lane carries the bytes of their connection."""
+
+    lane: LaneId
+    address: Word
+
+
 class LaneData(msgspec.Struct, frozen=True, kw_only=True, tag_field="t", tag="lane_data"):
     """A piece of what a lane carries."""
 
@@ -92,7 +100,7 @@ class CloseLane(msgspec.Struct, frozen=True, kw_only=True, tag_field="t", tag="c
     lane: LaneId
 
 
-FromDialling = PeerHello | PeerProof | OpenLane | LaneData | CloseLane | Goodbye
+FromDialling = PeerHello | PeerProof | OpenLane | OpenPipe | LaneData | CloseLane | Goodbye
 """What the relay hears that was dialled."""
 FromAnswering = PeerChallenge | PeerWelcome | LaneData | CloseLane | Goodbye
 """What the relay hears that dialled."""

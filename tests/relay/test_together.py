@@ -241,6 +241,9 @@ class Behind:
     def give(self, row: Row, shards: Mapping[int, int], to: str) -> list[Tenure]:
         return [] if self._then else self._shared.give(row, shards, to)
 
+    def step_back(self, row: Row) -> None:
+        self._shared.step_back(row)
+
     def renew(self, epoch: str) -> None:
         self._shared.renew(epoch)
 

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 import trio
 
 from parlerd.core.errors import ParlerError, StoreError
@@ -181,7 +182,15 @@ class Cluster:
             node.engine = engine
             drawn = NamedRandomness(f"{node.name} own").bytes
             own = Self(self.keys, node.row.relay, node.row.incarnation, random_bytes=drawn)
-            together = node.together = Together(engine, holding, own, _Dialer(self, node), OFFERED)
+            together = node.together = Together(
+                engine,
+                holding,
+                own,
+                _Dialer(self, node),
+                OFFERED,
+                gone=lambda principal: links.end(principal),
+                cut_off=lambda: links.cut_off(),
+            )
             links = node.wires.links = Links(
                 together.routing,
                 self.book,
@@ -190,6 +199,7 @@ class Cluster:
                 log_id="log1",
                 now=self.clock.now,
                 addresses=lambda: [node.row.address, *together.addresses()],
+                keep_up=together.take_in,
                 random_bytes=NamedRandomness(f"{node.name} links").bytes,
             )
             node.wires.nursery, node.is_running = nursery, True
@@ -201,7 +211,9 @@ class Cluster:
                         yield node
                         if not node.is_dead:
                             with trio.CancelScope(shield=True):
+                                node.row = msgspec.structs.replace(node.row, inner="")
                                 await holding.drain()
+                                await links.send_away(10.0)
                                 await links.drain(1.0)
                                 await together.served.drain()
                                 self.relays.leave(node.row)

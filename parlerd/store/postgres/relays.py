@@ -171,6 +171,10 @@ class Relays:
         mine = (numbers, terms, row.relay, row.incarnation)
         return self._change(_GIVE, to, DEAD_AFTER_S, *mine) if to else self._change(_GIVE_UP, *mine)
 
+    def step_back(self, row: Row) -> None:
+        """Say nothing any more of where a relay listens for the others."""
+        self.beat(Row(row.relay, row.incarnation, row.address, row.version))
+
     def _change(self, sql: LiteralString, *values: object) -> list[Tenure]:
         def work(connection: Connection) -> list[Tenure]:
             # Of two at once the second begins when the first is done. A statement that waits for rows looks again at
