@@ -1469,8 +1469,8 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
     _E(
         "store_driver_missing",
         "The store is in PostgreSQL, and what speaks to PostgreSQL is not installed.",
-        "Install it beside Parler: pip install 'parlerd[postgres]' (`uv tool install 'parlerd[postgres]'`, or "
-        "`pipx inject parlerd 'psycopg[binary]'`).",
+        "Install it with Parler: uv tool install 'parlerd[postgres]', pipx install --force 'parlerd[postgres]', or "
+        "./install.sh --postgres in a checkout.",
         action="ask_person",
         fault="person",
         scope="home",

@@ -276,6 +276,8 @@ def test_numbers_of_a_relay_over_a_database_tell_of_its_beats(own: Postgres, rel
         assert numbers["parler_relay_beats_missed_total"] == 0
         assert numbers["parler_relay_commits_stale_total"] == 0
         assert numbers["parler_relay_beat_seconds"] < 6
+        soon(lambda: "parler_relay_store_connections" in page(), "numbers of the database")
+        assert 2 <= page()["parler_relay_store_connections"] <= 6
 
 
 @pytest.mark.e2e
