@@ -22,7 +22,7 @@ import trio
 
 from parlerd.core.errors import ParlerError, StoreError
 from parlerd.paths import Home
-from parlerd.store.relays import Mark, Numbers, Row
+from parlerd.store.relays import DEAD_AFTER_S, Mark, Numbers, Row
 from relay import seen as seen_file
 from relay.seen import Seen
 
@@ -93,6 +93,10 @@ class Beats:
     def may_decide(self) -> bool:
         """Whether the others still take this relay to be alive."""
         return not self._is_over and self.seconds_since < DECIDES_S
+
+    def may_show(self) -> bool:
+        """Whether no other can have its rooms yet: what it shows of them is how they are."""
+        return not self._is_over and self.seconds_since < DEAD_AFTER_S
 
     async def run(self) -> None:
         """Beat until cancelled. Raises `StoreError`, after which nothing is decided any more: `store_in_use` where

@@ -1419,8 +1419,8 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
     ),
     _E(
         "store_in_use",
-        "Another relay serves this database now.",
-        "Stop the other one first. Where it was killed, start this one again in ten seconds.",
+        "Another process serves this database as this relay now.",
+        "Run each folder of a relay once. To add a relay, copy the folder `keys` of another one and nothing else.",
         action="ask_person",
         fault="home",
         scope="home",

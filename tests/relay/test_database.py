@@ -101,6 +101,8 @@ def test_several_relays_serve_a_database_and_each_leaves_by_itself(
     trio.run(second.holding.look)
     assert {row.relay for row in second.holding.living} == {first.beats.row.relay, second.beats.row.relay}
     ended(first)
+    second.beats.inner = "127.0.0.1:7778"
+    trio.run(second.beats.beat)
     trio.run(second.holding.look)
     assert [row.relay for row in second.holding.living] == [second.beats.row.relay]
     assert second.holding.shards == 1024
