@@ -189,7 +189,9 @@ class Metrics:
                 *samples,
                 Sample("commits_total", "counter", "Jobs that the store wrote.", driver.commits),
                 Sample("commits_failed_total", "counter", "Jobs that the store could not write.", driver.failed),
-                Sample("commits_stale_total", "counter", "Jobs that met a log or a room that had moved on.", driver.stale),
+                Sample(
+                    "commits_stale_total", "counter", "Jobs that met a log or a room that had moved on.", driver.stale
+                ),
                 Sample("commit_seconds_total", "counter", "What the written jobs took, added up.", driver.seconds),
             ]
         )
