@@ -66,6 +66,8 @@ from relay.web import Face, application
 log = logging.getLogger("relay")
 
 _LOG_ID: Final = re.compile(rb"[0-9a-f]{32}\Z")
+TOLD: Final = 16
+"""How many addresses of relays a welcome has at most (`wire.link.LinkWelcome`); a daemon keeps four."""
 AWAY_S: Final = 60.0
 """Within this time a relay that ends sends its daemons to the others. Source: scale spec, One owner a room."""
 SWITCH_INTERVAL: Final = 0.001
@@ -262,7 +264,7 @@ async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) ->
     parts.voice.standing = standing
 
     def addresses() -> list[str]:
-        return [*standing.addresses(), *(() if together is None else together.addresses())]
+        return [*standing.addresses(), *(() if together is None else together.addresses())][:TOLD]
 
     links = Links(
         parts.engine if together is None else together.routing,
