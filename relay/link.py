@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
@@ -64,6 +64,8 @@ DRAIN_SECONDS: Final = 2.0
 """How long calls that do not wait may take to finish when the relay stops."""
 
 
+AWAY_EACH_S: Final = 0.2
+"""The longest time between two links that are sent away."""
 MAX_PACES: Final = 4096
 
 
@@ -141,6 +143,7 @@ class Links:
         offered: Collection[str] | None = None,
         limits: Limits | None = None,
         random_bytes: Callable[[int], bytes] = os.urandom,
+        keep_up: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
     ) -> None:
         self.engine = engine
         """What answers calls."""
@@ -164,6 +167,8 @@ class Links:
         """The bounds of links."""
         self.random_bytes = random_bytes
         """Where nonces come from."""
+        self.keep_up = keep_up
+        """Makes known who is known now, where other relays let people in and put them out."""
         # The links whose proof was accepted, the oldest first.
         self._proven: list[Link] = []
         # How many calls each person may make now. Who was forgotten begins anew, and made none for a long time.
@@ -174,6 +179,7 @@ class Links:
         """How many were refused for their hello or their proof."""
         self.is_draining = False
         """Whether no link is begun any more."""
+        self._is_cut_off = False
 
     @property
     def proven(self) -> int:
@@ -213,7 +219,7 @@ class Links:
 
     def admit(self, link: Link) -> None:
         """Take a link whose proof is good. Raises `busy` when there are as many as there may be, and `draining`."""
-        if self.is_draining:
+        if self.is_draining or self._is_cut_off:
             raise ParlerError("draining")
         own = [other for other in self._proven if other.principal == link.principal]
         if len(own) >= self.limits.links_of_one:
@@ -229,6 +235,22 @@ class Links:
         for link in self._proven:
             if link.principal == principal:
                 link.close(ParlerError("kicked"))
+
+    async def send_away(self, seconds: float) -> None:
+        """Begin no more links, and say to one after the other to come back, within this time: at another relay, which
+        does not have to take all of them in one moment."""
+        self.is_draining = True
+        leaving = list(self._proven)
+        for link in leaving:
+            link.close(ParlerError("draining"))
+            await trio.sleep(min(AWAY_EACH_S, seconds / len(leaving)))
+
+    def cut_off(self, is_so: bool) -> None:
+        """Whether what this relay shows may be old: then it says to everyone to come back, at once and whoever
+        comes."""
+        self._is_cut_off = is_so
+        for link in self._proven if is_so else ():
+            link.close(ParlerError("draining"))
 
     async def drain(self, seconds: float = DRAIN_SECONDS) -> None:
         """Begin no more links and no more calls, answer with `draining` the calls that only wait and the streams, let
@@ -386,6 +408,7 @@ class Link:
 
     async def _let_in(self, hello: LinkHello, transcript: Transcript, secret: bytes, proof: Proof) -> None:
         enrolment, principal = self._links.enrolment, transcript.principal
+        await self._links.keep_up()
         if hello.enrol:
             # A kick may have changed the secret while the proof was on its way.
             if not transcript.knows("daemon", secret, proof.mac) or secret != enrolment.secret():

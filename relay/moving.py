@@ -149,12 +149,14 @@ def _to_file(home: Home, place: Place, note: _Progress) -> None:
 
     if place.store != "postgresql":
         raise Refused("invalid_param", "The rooms of this relay are in a file already.", param="to")
-    opened = open_database(home, RelayKeys(home.keys).id)
+    keys = RelayKeys(home.keys)
+    opened = open_database(home, keys.id, keys.mark())
 
     async def main() -> None:
         try:
             async with trio.open_nursery() as nursery:
-                # No other relay begins over the database meanwhile.
+                # No other relay decides over the database meanwhile.
+                await trio.to_thread.run_sync(opened.take_all)
                 nursery.start_soon(opened.beats.run)
                 copy = await trio.to_thread.run_sync(_copied, home, opened, note)
                 if not opened.beats.may_decide():

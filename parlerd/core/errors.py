@@ -1179,6 +1179,16 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         status=503,
     ),
     _E(
+        "room_moved",
+        "Another relay of this home serves the room now.",
+        "Try again in a moment with the same key.",
+        action="retry",
+        fault="home",
+        scope="room",
+        retryable=True,
+        status=503,
+    ),
+    _E(
         "relay_refused",
         "The relay refused this, for a reason that this version does not know.",
         "Upgrade Parler here, or ask whoever runs the relay: `said` names the reason.",
@@ -1409,8 +1419,8 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
     ),
     _E(
         "store_in_use",
-        "Another relay serves this database now.",
-        "Stop the other one first. Where it was killed, start this one again in ten seconds.",
+        "Another process serves this database as this relay now.",
+        "Run each folder of a relay once. To add a relay, copy the folder `keys` of another one and nothing else.",
         action="ask_person",
         fault="home",
         scope="home",

@@ -32,6 +32,8 @@ from tests.support.postgres import Postgres
 from tests.support.wire_client import short_home
 
 KEY = HomeId("RELAY")
+CODES = "c" * 64
+"""What tells the secret behind this relay's codes from another."""
 
 
 @pytest.fixture
@@ -54,7 +56,7 @@ def home(tmp_path: Path, made: pg.Database) -> Home:
 
 
 def opened(home: Home, key: HomeId = KEY) -> Database:
-    return open_database(home, key, wait=lambda seconds: None)
+    return open_database(home, key, CODES, wait=lambda seconds: None)
 
 
 def ended(database: Database) -> None:
@@ -93,16 +95,50 @@ def test_the_database_of_another_relay_is_left_alone(home: Home, made: pg.Databa
     assert again.log_id == first.log_id
 
 
-def test_one_relay_at_a_time_serves_a_database_and_the_next_begins_when_it_left(
+def test_several_relays_serve_a_database_and_each_leaves_by_itself(
+    home: Home, made: pg.Database, tmp_path: Path
+) -> None:
+    first, second = opened(home), opened(folder(tmp_path / "second", made.relay))
+    assert first.log_id == second.log_id
+    trio.run(second.holding.look)
+    assert {row.relay for row in second.holding.living} == {first.beats.row.relay, second.beats.row.relay}
+    ended(first)
+    second.beats.inner = "127.0.0.1:7778"
+    trio.run(second.beats.beat)
+    trio.run(second.holding.look)
+    assert [row.relay for row in second.holding.living] == [second.beats.row.relay]
+    assert second.holding.shards == 1024
+    ended(second)
+
+
+def test_a_relay_with_the_key_of_the_others_and_not_all_of_their_secrets_is_refused(
     home: Home, made: pg.Database, tmp_path: Path
 ) -> None:
     first = opened(home)
     second = folder(tmp_path / "second", made.relay)
-    assert refused(second).code == "store_in_use"
+    with pytest.raises(StoreError) as error:
+        open_database(second, KEY, "d" * 64, wait=lambda seconds: None)
+    assert error.value.code == "store_of_another_relay"
+    assert "`keys`" in error.value.hint
+    assert [row.relay for row in first.holding._shared.look().living] == [first.beats.row.relay]
     ended(first)
-    other = opened(second)
-    assert refused(home).code == "store_in_use"
-    ended(other)
+
+
+def test_who_takes_every_room_is_refused_where_another_relay_lives_and_keeps_others_from_deciding(
+    home: Home, made: pg.Database, tmp_path: Path
+) -> None:
+    first, second = opened(home), opened(folder(tmp_path / "second", made.relay))
+    with pytest.raises(StoreError, match="store_in_use"):
+        first.take_all()
+    ended(second)
+    first.take_all()
+    late = opened(folder(tmp_path / "late", made.relay))
+    late.beats.inner = "127.0.0.1:7778"
+    trio.run(late.beats.beat)
+    trio.run(late.holding.look)
+    assert late.holding.shards == 0
+    ended(late)
+    ended(first)
 
 
 def test_a_relay_that_was_killed_takes_its_own_place_again_at_once(home: Home) -> None:
@@ -177,7 +213,7 @@ def test_a_server_that_is_down_is_waited_for_and_then_said(home: Home, monkeypat
 
     with monkeypatch.context() as patched:
         patched.setattr(database_module, "PostgresStore", late)
-        ended(open_database(home, KEY, wait=waits.append))
+        ended(open_database(home, KEY, CODES, wait=waits.append))
     assert len(waits) == 2
     store_url.keep(home, "postgresql://parler@127.0.0.1:1/parler")
     monkeypatch.setattr(database_module, "REACHED_WITHIN_S", 0.0)
@@ -232,6 +268,12 @@ def soon(look: Callable[[], bool], what: str) -> None:
     until(paced, what)
 
 
+def shards_of(running: Running) -> list[int]:
+    """How many shards each relay has, as one of them says."""
+    found = running.status()
+    return [] if found is None else [each.shards for each in found.relays]
+
+
 def failure_of(running: Running) -> ParlerError:
     assert running.ended() == 1
     failure = last_failure(running.relay, program="relay")
@@ -276,6 +318,8 @@ def test_numbers_of_a_relay_over_a_database_tell_of_its_beats(own: Postgres, rel
         soon(lambda: page()["parler_relay_beats_total"] > 0, "beat")
         numbers = page()
         assert numbers["parler_relay_decides"] == 1
+        assert (numbers["parler_relay_relays"], numbers["parler_relay_shards"]) == (1, 1024)
+        assert numbers["parler_relay_shards_unowned"] == numbers["parler_relay_relays_unreached"] == 0
         assert numbers["parler_relay_beats_missed_total"] == 0
         assert numbers["parler_relay_commits_stale_total"] == 0
         assert numbers["parler_relay_beat_seconds"] < 6
@@ -317,7 +361,7 @@ def test_a_server_that_is_down_at_the_start_is_the_last_line_of_the_log(
 
 
 @pytest.mark.e2e
-def test_a_second_relay_is_refused_and_one_that_was_stopped_for_long_ends_when_it_comes_back(
+def test_two_relays_share_a_database_and_one_that_stands_still_comes_back(
     own: Postgres, relays: Callable[[str], Running]
 ) -> None:
     with own.database(pg.with_tables) as database:
@@ -327,29 +371,11 @@ def test_a_second_relay_is_refused_and_one_that_was_stopped_for_long_ends_when_i
         for file in first.relay.keys.iterdir():
             (second.relay.keys / file.name).write_bytes(file.read_bytes())
             (second.relay.keys / file.name).chmod(0o600)
-        second.start()
-        assert failure_of(second).code == "store_in_use"
+        second.up()
+        soon(lambda: is_ready(first) and is_ready(second), "two relays that reach each other")
         assert first.process is not None
         os.kill(first.process.pid, signal.SIGSTOP)
-        until(lambda: second.status() or (_begun_again(second) and None), "relay in place of the one that stands still")
+        soon(lambda: shards_of(second) == [1024], "relay that has the rooms of the one that stands still")
         os.kill(first.process.pid, signal.SIGCONT)
-        assert failure_of(first).code == "store_in_use"
-        assert second.status() is not None
-
-
-def _begun_again(running: Running) -> bool:
-    """Start a relay that was refused once more."""
-    if running.process is None or running.process.poll() is not None:
-        running.start()
-    return True
-
-
-@pytest.mark.e2e
-def test_another_relays_database_is_refused(own: Postgres, relays: Callable[[str], Running]) -> None:
-    with own.database(pg.with_tables) as database:
-        first, second = relays(database.relay), relays(database.relay)
-        first.up()
-        first.ask("relay.stop", t.StopRelay())
-        assert first.ended() == 0
-        second.start()
-        assert failure_of(second).code == "store_of_another_relay"
+        soon(lambda: len(shards_of(first)) == 2 and 0 not in shards_of(first), "relay that has its rooms again")
+        soon(lambda: is_ready(first) and is_ready(second), "two relays that reach each other again")

@@ -13,6 +13,7 @@ import pytest
 from parlerd.core.errors import ParlerError, StoreError
 from parlerd.core.model import AgentId, MessageId, Millis, Position, RoomId
 from parlerd.core.recall import asked, parse
+from parlerd.core.shards import shard_of
 from parlerd.store.port import (
     BuryRoom,
     Cursor,
@@ -26,7 +27,6 @@ from parlerd.store.port import (
     has_happened,
 )
 from parlerd.store.postgres import PostgresStore
-from parlerd.store.postgres.writing import shard_of
 from tests.store.postgres.between import Cut, between
 from tests.support.facts import ANN, BEN, CAT, OTHER, ROOM, append, everything, joined, message, opened, remembering
 from tests.support.postgres import Database, Postgres, serving, with_tables
