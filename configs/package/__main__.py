@@ -4,7 +4,8 @@
     parlerd-V.cdx.json, LICENCES.txt          what comes along, for programs and for people
     plugin/, parler-plugin-V.zip              for programs that take plugins, extensions or skills
     server.json, parler-V.mcpb                for the MCP registry; for Claude Desktop
-    relay/                                    the relay: Dockerfile, compose.yaml, a unit of systemd
+    relay/                                    the relay: Dockerfile, compose.yaml, a unit of systemd; its
+                                              requirements.txt has what speaks to PostgreSQL besides
     homebrew/, debian.tar.gz                  what Homebrew and Debian build from
     SHA256SUMS                                of every file that is one
 
@@ -46,9 +47,10 @@ def make(out: Path, version: str = "", more: Mapping[str, str] = wheels.NOTHING)
         wheel, source = wheels.build(root, out)
         materials = (root / f"{found.name}.cdx.json").read_text(encoding="utf-8")
         requirements = (root / "requirements.txt").read_text(encoding="utf-8")
+        of_relay = wheels.requirements(root, systems.RELAY_EXTRA)
         licences = bom.licences(found, bom.parts(root, found.name))
     folder = plugins.plugin(found)
-    relay = systems.relay(found, wheel.name)
+    relay = systems.relay(found, wheel.name, of_relay)
     put(out / "plugin", folder)
     put(out / "relay", relay)
     put(out / "homebrew", {f"{found.name}.rb": systems.formula(found, digest(source))})

@@ -22,7 +22,8 @@ class About:
     """One version of Parler.
 
     `name` is the distribution's, as the Python package index has it. `namespace` is the domain below which the MCP
-    registry lists it, and `contract` the day of the HTTP contract. `needs` are the requirements of what is installed.
+    registry lists it, and `contract` the day of the HTTP contract. `needs` are the requirements of what is installed,
+    and `extra_needs` those of what can be installed with it by an extra.
     """
 
     name: str
@@ -34,6 +35,7 @@ class About:
     namespace: str
     contract: str
     needs: tuple[str, ...]
+    extra_needs: tuple[str, ...]
 
     @property
     def short(self) -> str:
@@ -55,6 +57,7 @@ def about(root: Path = ROOT) -> About:
         namespace=data["tool"]["parler"]["namespace"],
         contract=_only(_CONTRACT, root / "parlerd" / "operations" / "contracts.py"),
         needs=tuple(project["dependencies"]),
+        extra_needs=tuple(line for extra in project["optional-dependencies"].values() for line in extra),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tomllib
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
@@ -42,6 +42,8 @@ class Part:
     version: str
     licence: str
     needs: tuple[str, ...]
+    extra: str = ""
+    """The extra that it comes with; empty for what is always there."""
 
     @property
     def url(self) -> str:
@@ -59,26 +61,47 @@ def parts(root: Path, name: str) -> list[Part]:
     by_name: dict[str, list[dict[str, Any]]] = {}
     for package in locked:
         by_name.setdefault(package["name"], []).append(package)
-    reached: set[str] = set()
-    wanted = [*_needs(by_name[name][0])]
+    (itself,) = by_name[name]
+    reached = dict.fromkeys(_closure(by_name, itself.get("dependencies", ())), "")
+    for extra, needs in sorted(itself.get("optional-dependencies", {}).items()):
+        for each in _closure(by_name, needs):
+            reached.setdefault(each, extra)
+    return [_part(package, reached[each]) for each in sorted(reached) for package in by_name[each]]
+
+
+def _closure(by_name: Mapping[str, list[dict[str, Any]]], needs: Iterable[Mapping[str, Any]]) -> set[str]:
+    """The names of what is needed, and of what that needs."""
+    reached: set[tuple[str, str]] = set()
+    wanted = [*_named(needs)]
     while wanted:
         if (each := wanted.pop()) not in reached:
             reached.add(each)
-            wanted += [need for package in by_name[each] for need in _needs(package)]
-    return [_part(package) for each in sorted(reached) for package in by_name[each]]
+            name, extra = each
+            for package in by_name[name]:
+                more = (
+                    package.get("optional-dependencies", {}).get(extra, ())
+                    if extra
+                    else package.get("dependencies", ())
+                )
+                wanted += _named(more)
+    return {name for name, _ in reached}
 
 
-def _needs(package: Mapping[str, Any]) -> Iterator[str]:
-    for need in package.get("dependencies", ()):
-        yield need["name"]
+def _named(needs: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    """Each of these by its name, and once more with each extra of it that is asked for."""
+    for need in needs:
+        yield from ((need["name"], extra) for extra in ("", *need.get("extra", ())))
 
 
-def _part(package: Mapping[str, Any]) -> Part:
+def _part(package: Mapping[str, Any], extra: str) -> Part:
+    # What comes with extras of a package is there where the extra is asked for, as far as the lock says.
+    with_extras = [need for needs in package.get("optional-dependencies", {}).values() for need in needs]
     return Part(
         package["name"],
         package["version"],
         _licence(package["name"], package["version"]),
-        tuple(dict.fromkeys(_needs(package))),
+        tuple(dict.fromkeys(need["name"] for need in [*package.get("dependencies", ()), *with_extras])),
+        extra,
     )
 
 
@@ -102,7 +125,7 @@ def document(about: About, found: Sequence[Part]) -> dict[str, Any]:
     """The bill of materials."""
     itself = f"pkg:pypi/{about.name}@{about.version}"
     urls = {part.name: part.url for part in found}
-    direct = sorted(urls[name] for name in _names(about.needs))
+    direct = sorted({urls[name] for name in _names([*about.needs, *about.extra_needs])})
     return {
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
@@ -125,6 +148,7 @@ def document(about: About, found: Sequence[Part]) -> dict[str, Any]:
                 "bom-ref": part.url,
                 "name": part.name,
                 "version": part.version,
+                "scope": "optional" if part.extra else "required",
                 "licenses": [{"expression": part.licence}] if part.licence != UNKNOWN else [],
                 "purl": part.url,
             }
@@ -148,7 +172,11 @@ def licences(about: About, found: Sequence[Part]) -> str:
         "Each package of Parler holds Parler alone. What is installed beside it, from the Python package index, and",
         "with which licence:",
         "",
-        *(f"{part.name} {part.version}: {part.licence}" for part in found),
+        *(f"{part.name} {part.version}: {part.licence}" for part in found if not part.extra),
+        "",
+        "With the extra that is named, and in the image and on Debian in any case:",
+        "",
+        *(f"{part.name} {part.version}: {part.licence} ({part.extra})" for part in found if part.extra),
     ]
     return "\n".join(lines) + "\n"
 

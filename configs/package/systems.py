@@ -10,12 +10,15 @@ from collections.abc import Mapping
 from configs.package.about import About
 from configs.package.files import filled
 
+RELAY_EXTRA = "postgres"
+"""The extra of a machine that runs a relay: its rooms may be in PostgreSQL."""
 _DEBIAN = ("control", "changelog", "copyright", "rules", "postinst", "prerm")
 
 
-def relay(about: About, wheel: str) -> Mapping[str, str]:
-    """The relay as an image, as a service of containers, and as a unit of the machine."""
+def relay(about: About, wheel: str, requirements: str) -> Mapping[str, str]:
+    """The relay as an image, as a service of containers, and as a unit of the machine, with what it runs on."""
     return {
+        "requirements.txt": requirements,
         "Dockerfile": filled("Dockerfile", version=about.version, wheel=wheel),
         "compose.yaml": filled("compose.yaml", version=about.version),
         "parler-relay.service": filled("parler-relay.service"),
@@ -35,7 +38,7 @@ def formula(about: About, sha256: str) -> str:
 
 
 def debian(about: About, wheel: str) -> Mapping[str, str]:
-    """The folder `debian`, to stand beside the wheel, `requirements.txt` and the list of licences."""
+    """The folder `debian`, to stand beside the wheel, the relay's `requirements.txt` and the list of licences."""
     domain = ".".join(reversed(about.namespace.split(".")))
     values = {"name": about.name, "version": about.version, "domain": domain, "wheel": wheel}
     files = {f"debian/{name}": filled(f"debian/{name}", **_of(name, values)) for name in _DEBIAN}

@@ -53,7 +53,7 @@ def staged(version: str = "", more: Mapping[str, str] = NOTHING) -> Iterator[Pat
         found = about(root)
         materials = bom.document(found, bom.parts(root, found.name))
         (root / f"{found.name}.cdx.json").write_text(as_json(materials), encoding="utf-8")
-        (root / "requirements.txt").write_text(_requirements(root), encoding="utf-8")
+        (root / "requirements.txt").write_text(requirements(root), encoding="utf-8")
         # Only here: who installs from a checkout has no such file.
         settings = root / "pyproject.toml"
         text = settings.read_text(encoding="utf-8")
@@ -93,11 +93,19 @@ def strangers(wheel: Path) -> list[str]:
     return sorted(tops - {TOP, f"{name}-{version}.dist-info"})
 
 
-def _requirements(root: Path) -> str:
-    """What the lock fixes, as pip reads it, each file with its checksum."""
+def requirements(root: Path, extra: str = "") -> str:
+    """What the lock fixes, as pip reads it, each file with its checksum; with that of an extra, if one is named. Raises
+    `NotBuilt`."""
     command = [sys.executable, "-I", "-m", "uv", "export", "--project", str(root), "--frozen", "--no-dev", "--quiet"]
     ran = subprocess.run(
-        [*command, "--no-emit-project", "--no-header", "--no-annotate", "--offline"],
+        [
+            *command,
+            *(["--extra", extra] if extra else []),
+            "--no-emit-project",
+            "--no-header",
+            "--no-annotate",
+            "--offline",
+        ],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

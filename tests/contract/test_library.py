@@ -6,8 +6,8 @@ where each question goes to the store. What is right is said by the test, and no
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,19 +28,32 @@ from parlerd.store.port import MarkDelivery, MoveCursor, Store
 from parlerd.store.sqlite import SqliteStore
 from tests.support.engine import FarDriver, Party, PlugDriver, World, run
 
-Make = Callable[[Path], tuple[Store, Callable[[Store], Driver]]]
+Driven = tuple[Store, Callable[[Store], Driver]]
+Make = Callable[[Path], AbstractContextManager[Driven]]
 
 
-def in_memory(path: Path) -> tuple[Store, Callable[[Store], Driver]]:
-    return MemoryStore(), PlugDriver
+@contextmanager
+def in_memory(path: Path) -> Iterator[Driven]:
+    yield MemoryStore(), PlugDriver
 
 
-def in_sqlite(path: Path) -> tuple[Store, Callable[[Store], Driver]]:
-    return SqliteStore(path / "parler.db", backups=path / "backups"), PlugDriver
+@contextmanager
+def in_sqlite(path: Path) -> Iterator[Driven]:
+    yield SqliteStore(path / "parler.db", backups=path / "backups"), PlugDriver
 
 
-def far_away(path: Path) -> tuple[Store, Callable[[Store], Driver]]:
-    return MemoryStore(), FarDriver
+@contextmanager
+def far_away(path: Path) -> Iterator[Driven]:
+    yield MemoryStore(), FarDriver
+
+
+@contextmanager
+def in_postgres(path: Path) -> Iterator[Driven]:
+    from parlerd.store.postgres import PostgresStore
+    from tests.support.postgres import shared, with_tables
+
+    with shared().database(with_tables) as database:
+        yield PostgresStore(database.relay), FarDriver
 
 
 class NoRooms:
@@ -75,9 +88,10 @@ class Home:
 
 @asynccontextmanager
 async def home(make: Make, path: Path, *, rooms_open: bool) -> AsyncIterator[Home]:
-    store, driver = make(path)
-    world = World(store=store, driver=driver)
-    async with world.serving() as served:
+    async with AsyncExitStack() as stack:
+        store, driver = stack.enter_context(make(path))
+        served = await stack.enter_async_context(World(store=store, driver=driver).serving())
+        world = served.world
         alice, bob, carol, dan = [await served.agent(name) for name in ("alice", "bob", "carol", "dan")]
         one = await alice.open("one")
         await served.admit(one, bob, carol)
@@ -105,7 +119,7 @@ async def home(make: Make, path: Path, *, rooms_open: bool) -> AsyncIterator[Hom
 
 
 def over_every_store(test: Callable[[Home], Awaitable[None]]) -> Callable[..., None]:
-    @pytest.mark.parametrize("make", [in_memory, in_sqlite, far_away])
+    @pytest.mark.parametrize("make", [in_memory, in_sqlite, far_away, in_postgres])
     @pytest.mark.parametrize("rooms_open", [True, False])
     def in_home(make: Make, tmp_path: Path, *, rooms_open: bool) -> None:
         async def main() -> None:

@@ -127,7 +127,7 @@ def _postgres() -> Iterator[Store]:
     from tests.support.postgres import shared, with_tables
 
     with shared().database(with_tables) as database:
-        store = PostgresStore(database.owner)
+        store = PostgresStore(database.relay)
         try:
             yield store
         finally:
@@ -204,6 +204,7 @@ def test_every_field_of_every_type_of_fact_comes_back_from_every_store(store: St
         store._database.writer.execute("DROP TRIGGER tokens_are_no_wider")
         store._database.writer.execute("DROP TRIGGER token_access_is_no_wider")
         store._database.writer.execute("DROP TRIGGER token_rooms_are_no_more")
+    _in_postgres(store, "tokens")
     _do(store, Append(ROOM, Position(0), [NewFact(header, BODY, SIGNATURE) for header in headers]))
     assert store.facts(ROOM, Position(0), 1_000) == headers
 
@@ -947,13 +948,20 @@ def test_whole_facts_are_what_was_appended(store: Store) -> None:
     assert store.whole_facts(OTHER, Position(0), 9) == []
 
 
-def _in_postgres(store: Store, table: str, statement: str, *parameters: object) -> bool:
-    """Change a table behind its triggers, where the store is over PostgreSQL; whether it is."""
+def _in_postgres(store: Store, table: str, statement: str = "SELECT", *parameters: object) -> bool:
+    """Change a table as its owner, without its triggers from now on, where the store is over PostgreSQL; whether it
+    is."""
     server = getattr(store, "_server", None)
     if server is None:
         return False
-    server.writer.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")
-    server.writer.execute(statement, parameters)
+    import psycopg
+    from psycopg.conninfo import make_conninfo
+
+    from tests.support.postgres import OWNER
+
+    with psycopg.connect(make_conninfo(server._conninfo, user=OWNER)) as owner:
+        owner.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER".encode())
+        owner.execute(statement.encode(), parameters)
     return True
 
 

@@ -117,7 +117,7 @@ def test_nothing_is_imported_that_is_not_declared() -> None:
 def test_what_is_said_to_be_unused_is_and_everything_else_is_used() -> None:
     said = {name_of(row[0].strip("`")): row[1] for row in rows(DOCS / "dependencies.md") if row[0].startswith("`")}
     used = {name for package in PACKAGES for name in imports(ROOT / package)}
-    for requirement in project()["project"]["dependencies"]:
+    for requirement in run_on():
         name = name_of(requirement)
         unused = said[name] in ("tests", "nothing yet in this version")
         assert bool(MODULE_OF.get(name, {name}) & used) is not unused, name

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.engine import FarDriver
 from tests.support.homes import Home, MemoryHome, RelayedHome, database_home, file_home
-from tests.support.postgres import RELAY, Database, Postgres, majors, serving
+from tests.support.postgres import Postgres, majors, serving, with_tables
 from tests.tools.postgres.server import Version
 
 KINDS: Final = ("memory", "sqlite", "far", "relay", "two homes")
@@ -44,13 +44,6 @@ def server() -> Iterator[Callable[[Version | None], Postgres]]:
         yield of
 
 
-def tables(database: Database) -> None:
-    """An empty database becomes one with Parler's tables."""
-    from parlerd.store.postgres import roles
-
-    roles.prepare(database.owner, RELAY)
-
-
 @pytest.fixture
 def home(
     request: pytest.FixtureRequest, tmp_path: Path, server: Callable[[Version | None], Postgres]
@@ -68,5 +61,5 @@ def home(
         case "sqlite":
             yield file_home(tmp_path)
         case version:
-            with server(version).database(tables) as database:
+            with server(version).database(with_tables) as database:
                 yield database_home(tmp_path, database.relay)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,52 +13,62 @@ from parlerd.core.model import Position, RoomId, View
 from parlerd.store.sqlite import SqliteStore
 from tests.store.conftest import Raw
 from tests.support.facts import ANN, BEN, CAT, ROOM, append, everything, message, opened
+from tests.support.invariants import REFUSED, TAKEN, Tables, given, line_by, new_token, steps
 
-# The first room's log has the number one, the second's number two and no facts.
+
+class SqliteTables:
+    """`Tables` of SQLite. The first room's log has the number one, the second's number two and no facts."""
+
+    fact_key = "(id)"
+
+    def blob(self, size: int) -> str:
+        return f"zeroblob({size})"
+
+    def agent(self, name: str) -> str:
+        return f"'{name}'"
+
+    def fact(self, *, room: str = "r_one", position: int = 4, **columns: str) -> str:
+        good = {
+            "log": {"r_one": "1", "r_two": "2"}[room],
+            "type": "'message_posted'",
+            "v": "1",
+            "at": "9000",
+            "header": "x'01'",
+            "salt": self.blob(16),
+            "digest": self.blob(32),
+            "chain": self.blob(32),
+        }
+        return _FACT.format(**good | columns, position=position)
+
+    def body(self, position: int, *, signature: str = "NULL") -> str:
+        return f"INSERT INTO bodies VALUES (1 << 32 | {position}, x'00', {signature})"
+
+    def erased(self, position: int) -> str:
+        return f"INSERT INTO erased_bodies (id) VALUES (1 << 32 | {position})"
+
+    def erased_elsewhere(self) -> str:
+        return "UPDATE erased_bodies SET id = 1 << 32 | 2"
+
+    def line(self, *, position: int = 1, thread: str = "", number: int = 1, line: str = "", **by: str) -> str:
+        token, agent, wall = (by.get(name, none) for name, none in (("token", "''"), ("agent", "''"), ("wall", "0")))
+        words = f"{thread or self.blob(32)}, {number}, {line or self.blob(32)}, {token}, {agent}, {wall}"
+        return f"INSERT INTO own_lines VALUES (1 << 32 | {position}, {words})"
+
+    def a_thread(self) -> str:
+        return "(SELECT thread FROM own_lines LIMIT 1)"
+
+
 _FACT = "INSERT INTO facts VALUES ({log} << 32 | {position}, {type}, {v}, {at}, {header}, {salt}, {digest}, {chain})"
-_GOOD = {
-    "log": "1",
-    "position": "4",
-    "type": "'message_posted'",
-    "v": "1",
-    "at": "9000",
-    "header": "x'01'",
-    "salt": "zeroblob(16)",
-    "digest": "zeroblob(32)",
-    "chain": "zeroblob(32)",
-}
-
-
-def _fact(**changes: str) -> str:
-    return _FACT.format(**_GOOD | changes)
-
-
+TABLES = SqliteTables()
 _Z = "zeroblob(32)"
 _NONE = "'', '', 0"
-
-
-def _line(token: str, *, agent: str = "U", wall: int = 999) -> str:
-    """A place in an own line of a fact that came by a token."""
-    return f"INSERT INTO own_lines VALUES (1 << 32 | 1, zeroblob(32), 1, zeroblob(32), '{token}', '{agent}', {wall})"
-
-
-def _token(parent: str, *, agent: str = "U", until: int = 1000) -> str:
-    return f"INSERT INTO tokens VALUES ('tk_new', '{agent}', 0, {until}, '{parent}')"
-
-
-REFUSED = {
-    "a fact is never changed": "UPDATE facts SET at = 1 WHERE position = 1",
-    "nor by replacing it": _fact(position="3").replace("INSERT", "INSERT OR REPLACE"),
+IN_A_FILE = {
+    "a fact is never replaced": TABLES.fact(position=3).replace("INSERT", "INSERT OR REPLACE"),
     "nor by an update that replaces": "UPDATE OR REPLACE facts SET id = 1 << 32 | 1 WHERE position = 3",
-    "nor by an upsert": _fact(position="3") + " ON CONFLICT DO UPDATE SET at = 1",
-    "a fact is never removed": "DELETE FROM facts WHERE position = 3",
-    "nor all of them": "DELETE FROM facts",
-    "a position is never skipped": _fact(position="5"),
-    "nor taken twice": _fact(position="3"),
-    "nor below one": _fact(position="0"),
-    "a room begins at one": _fact(log="2", position="2"),
-    "a fact belongs to a log": _fact(log="3", position="1"),
-    "also one without a number": _fact(log="0", position="1"),
+    "a fact belongs to a log": TABLES.fact(log="3", position=1),
+    "also one without a number": TABLES.fact(log="0", position=1),
+    "a header is bytes": TABLES.fact(header="'text'"),
+    "a time is a number": TABLES.fact(at="'noon'"),
     "a log has a room": "INSERT INTO logs VALUES (3, '')",
     "a room has one log": "INSERT INTO logs VALUES (3, 'r_one')",
     "a log's number leaves room for positions": "INSERT INTO logs VALUES (2147483648, 'r_new')",
@@ -66,143 +77,66 @@ REFUSED = {
     "nor a room another number": "UPDATE logs SET number = 9 WHERE number = 1",
     "nor by replacing it ": "INSERT OR REPLACE INTO logs VALUES (1, 'r_new')",
     "a number is never given up": "DELETE FROM logs WHERE number = 2",
-    "time never goes back": _fact(at="2999"),
-    "a type must be known": _fact(type="'gossip'"),
-    "and so must its version": _fact(v="9"),
-    "a version counts from one": _fact(v="0"),
-    "a fact has a header": _fact(header="NULL"),
-    "that is not empty": _fact(header="x''"),
-    "and is bytes": _fact(header="'text'"),
-    "a time is a number": _fact(at="'noon'"),
-    "a salt has sixteen bytes": _fact(salt="zeroblob(15)"),
-    "a digest has thirty-two": _fact(digest="zeroblob(31)"),
-    "a digest is not absent": _fact(digest="NULL"),
-    "a chain digest has thirty-two": _fact(chain="zeroblob(33)"),
-    "a body belongs to a fact": "INSERT INTO bodies VALUES (1 << 32 | 9, x'00', NULL)",
-    "a body is never changed": "UPDATE bodies SET body = x'00'",
-    "nor its signature": "UPDATE bodies SET signature = NULL",
-    "a signature has sixty-four bytes": "INSERT INTO bodies VALUES (1 << 32 | 1, x'00', zeroblob(63))",
-    "a message has one id": "INSERT INTO messages VALUES ('m_r_one_2', 'r_one', 1)",
-    "a key has one room": "INSERT INTO room_keys VALUES ('key', 'r_two')",
-    "nobody acknowledges more than was delivered": "INSERT INTO cursors VALUES ('r_one', 'U', 1, 2)",
-    "nobody acknowledges less than nothing": "INSERT INTO cursors VALUES ('r_one', 'U', 1, -1)",
-    "a mark covers something": "INSERT INTO deliveries VALUES ('r_one', 'U', 'read', 3, 3, 1)",
-    "a stage must be known": "INSERT INTO deliveries VALUES ('r_one', 'U', 'guessed', 3, 0, 1)",
-    "a membership has a known state": "INSERT INTO memberships VALUES ('U', 'r_one', 'owner')",
-    "an own line has no gaps": f"INSERT INTO own_lines VALUES (1 << 32 | 1, {_Z}, 2, {_Z}, {_NONE})",
-    "nor begins at none": f"INSERT INTO own_lines VALUES (1 << 32 | 1, {_Z}, 0, {_Z}, {_NONE})",
-    "nor has a number twice": f"INSERT INTO own_lines SELECT 1<<32|1, thread, 1, line, {_NONE} FROM own_lines LIMIT 1",
-    "a fact has one place in it": f"INSERT INTO own_lines SELECT id, {_Z}, 1, line, {_NONE} FROM own_lines LIMIT 1",
-    "an own line is of a fact": f"INSERT INTO own_lines VALUES (1 << 32 | 9, {_Z}, 1, {_Z}, {_NONE})",
-    "an own line has thirty-two bytes": f"INSERT INTO own_lines VALUES (1 << 32 | 1, {_Z}, 1, zeroblob(31), {_NONE})",
-    "an own line is never changed": "UPDATE own_lines SET line = zeroblob(32)",
-    "nor replaced": f"INSERT OR REPLACE INTO own_lines SELECT id, thread, 1, {_Z}, {_NONE} FROM own_lines LIMIT 1",
-    "an own line is never removed": "DELETE FROM own_lines",
-    "nobody's cursor goes back": "UPDATE cursors SET acknowledged = 1 WHERE reader = 'V'",
-    "nor what was delivered to it": "UPDATE cursors SET delivered = 2, acknowledged = 0 WHERE reader = 'V'",
-    "a cursor is never another's": "UPDATE cursors SET reader = 'W' WHERE reader = 'V'",
-    "a cursor is never removed": "DELETE FROM cursors",
-    "what was delivered is never changed": "UPDATE deliveries SET at = 1",
-    "nor removed": "DELETE FROM deliveries",
-    "a body goes only with its mark": "DELETE FROM bodies WHERE position = 2",
-    "the mark of an erased body stays": "DELETE FROM erased_bodies",
-    "and stays where it is": "UPDATE erased_bodies SET id = 1 << 32 | 2",
-    "what was erased was a message": "INSERT INTO erased_bodies (id) VALUES (1 << 32 | 1)",
-    "a request has one row": "INSERT INTO idempotency VALUES ('r_one', 'U', 'message.send', 'key', 3)",
-    "no fact is by a token that was revoked": _line("tk_revoked"),
-    "nor by one that was made of such a token": _line("tk_of_revoked"),
-    "nor by one that is over": _line("tk_one", wall=1000),
-    "nor by one that there never was": _line("tk_none"),
-    "nor by another agent's": _line("tk_one", agent="V"),
-    "nor by one of another room": _line("tk_two"),
+    "an own line is never replaced": f"INSERT OR REPLACE INTO own_lines SELECT id, thread, 1, {_Z}, {_NONE}"
+    " FROM own_lines LIMIT 1",
     "a fact says by which token it came": "INSERT INTO own_lines (id, thread, number, line)"
-    " VALUES (1 << 32 | 1, zeroblob(32), 1, zeroblob(32))",
-    "no token is made of one that there never was": _token("tk_none"),
-    "nor of one that was revoked": _token("tk_revoked"),
-    "nor holds for longer than the one that it is made of": _token("tk_one", until=1001),
-    "nor is another agent's": _token("tk_one", agent="V"),
-    "nor is for more": "INSERT INTO token_access VALUES ('tk_child', 'mint')",
-    "nor for more rooms": "INSERT INTO token_rooms VALUES ('tk_child', 'r_two', 0)",
-    "nor is for anything that nobody minted": "INSERT INTO token_access VALUES ('tk_none', 'read')",
-    "nor of any room": "INSERT INTO token_rooms VALUES ('tk_none', 'r_one', 0)",
-    "a token is minted once": "INSERT INTO tokens VALUES ('tk_one', 'U', 0, 9, '')",
-    "and never changed": "UPDATE tokens SET expires_at = 2000",
-    "a tombstone names a room": "INSERT INTO tombstones VALUES ('', 1)",
+    f" VALUES (1 << 32 | 1, {_Z}, 1, {_Z})",
 }
+"""What only a file of SQLite has, or may be written in its dialect alone."""
+ATTEMPTS = {name: attempt(TABLES) for name, attempt in REFUSED.items()} | IN_A_FILE
 
 
 @pytest.fixture(autouse=True)
 def _three_facts(store: SqliteStore, raw: Raw) -> None:
     (outcome,) = store.transact([[append(opened(), message(2), message(3), own_lines=True)]])
     assert outcome.error is None
-    raw("INSERT INTO room_keys VALUES ('key', 'r_one')")
-    raw("INSERT INTO cursors VALUES ('r_one', 'V', 3, 2)")
-    raw("INSERT INTO deliveries VALUES ('r_one', 'V', 'read', 3, 0, 9)")
-    raw("INSERT INTO erased_bodies (id) VALUES (1 << 32 | 3)")
-    raw("INSERT INTO idempotency VALUES ('r_one', 'U', 'message.send', 'key', 2)")
     raw("INSERT INTO logs VALUES (2, 'r_two')")
-    for token, parent, room in (
-        ("tk_one", "", "r_one"),
-        ("tk_child", "tk_one", "r_one"),
-        ("tk_two", "", "r_two"),
-        ("tk_revoked", "", "r_one"),
-        ("tk_of_revoked", "tk_revoked", "r_one"),
-    ):
-        raw("INSERT INTO tokens VALUES (?, 'U', 0, 1000, ?)", (token, parent))
-        raw("INSERT INTO token_access VALUES (?, 'read')", (token,))
-        raw("INSERT INTO token_rooms VALUES (?, ?, 0)", (token, room))
-    raw("INSERT INTO revoked_tokens VALUES ('tk_revoked')")
+    for row in given(TABLES):
+        raw(row)
 
 
-@pytest.mark.parametrize("sql", REFUSED.values(), ids=REFUSED.keys())
+@pytest.mark.parametrize("sql", ATTEMPTS.values(), ids=ATTEMPTS.keys())
 def test_the_database_refuses(sql: str, store: SqliteStore, raw: Raw) -> None:
+    *before, last = steps(sql)
+    for statement in before:
+        raw(statement)
+    stood = store.head(ROOM), store.verify_chain(ROOM)
     with pytest.raises(sqlite3.IntegrityError):
-        raw(sql)
-    assert store.head(ROOM).position == 3
-    assert store.verify_chain(ROOM) is None
-    assert store.first_unlined(ROOM) is None
+        raw(last)
+    assert (store.head(ROOM), store.verify_chain(ROOM)) == stood
+    # A fact that an attempt began with has a header that is none.
+    assert before or store.first_unlined(ROOM) is None
 
 
-def test_the_fact_that_these_attempts_vary_would_itself_be_taken(raw: Raw) -> None:
-    """Else each of them could be refused for another reason than its own."""
-    raw(_fact())
-    assert raw("SELECT max(position) FROM facts") == [(4,)]
-
-
-def test_a_place_in_an_own_line_that_these_attempts_vary_would_itself_be_taken(raw: Raw) -> None:
-    raw("INSERT INTO own_lines VALUES (1 << 32 | 1, zeroblob(32), 1, zeroblob(32), '', '', 0)")
-    assert raw("SELECT count(*) FROM own_lines") == [(3,)]
-
-
-@pytest.mark.parametrize("token", ["tk_one", "tk_child"])
-def test_a_fact_by_a_token_that_holds_would_itself_be_taken(token: str, raw: Raw) -> None:
-    raw(_line(token))
-    assert raw("SELECT count(*) FROM own_lines WHERE token = ?", (token,)) == [(1,)]
+@pytest.mark.parametrize("taken", TAKEN.values(), ids=TAKEN.keys())
+def test_what_these_attempts_vary_would_itself_be_taken(taken: Callable[[Tables], str], raw: Raw) -> None:
+    for statement in steps(taken(TABLES)):
+        raw(statement)
 
 
 @pytest.mark.parametrize("parent", ["", "tk_one", "tk_child"])
-def test_a_token_that_these_attempts_vary_would_itself_be_taken(parent: str, raw: Raw) -> None:
-    raw(_token(parent))
+def test_a_token_that_was_made_of_one_that_holds_is_for_as_much(parent: str, raw: Raw) -> None:
+    raw(new_token(TABLES, parent))
     raw("INSERT INTO token_access VALUES ('tk_new', 'read')")
     raw("INSERT INTO token_rooms VALUES ('tk_new', 'r_one', 0)")
-    raw(_line("tk_new"))
+    raw(line_by(TABLES, "tk_new"))
     assert raw("SELECT count(*) FROM own_lines WHERE token = 'tk_new'") == [(1,)]
 
 
 def test_others_come_in_with_a_token_that_joins_alone(raw: Raw) -> None:
     raw("INSERT INTO tokens VALUES ('tk_joins', 'U', 1, 1000, '')")
-    raw(_token("tk_joins", agent="V"))
+    raw(new_token(TABLES, "tk_joins", agent="V"))
     assert raw("SELECT agent FROM tokens WHERE token = 'tk_new'") == [("V",)]
 
 
 def test_a_room_that_was_opened_with_a_token_is_one_of_those_that_it_was_made_of(raw: Raw) -> None:
     """And of none that is made of those otherwise."""
-    raw(_token("tk_two"))
+    raw(new_token(TABLES, "tk_two"))
     raw("INSERT INTO token_rooms VALUES ('tk_new', 'r_one', 1)")
     raw("INSERT INTO tokens VALUES ('tk_sister', 'U', 0, 1000, 'tk_two')")
     with pytest.raises(sqlite3.IntegrityError, match="other rooms"):
-        raw(_line("tk_sister"))
-    raw(_line("tk_two"))
+        raw(line_by(TABLES, "tk_sister"))
+    raw(line_by(TABLES, "tk_two"))
 
 
 def test_an_own_line_that_was_made_up_is_found(store: SqliteStore, raw: Raw) -> None:
@@ -245,7 +179,7 @@ def test_a_deleted_room_does_not_begin_anew(raw: Raw) -> None:
     raw("INSERT INTO tombstones VALUES ('r_one', 1)")
     raw("DELETE FROM facts")
     with pytest.raises(sqlite3.IntegrityError, match="deleted"):
-        raw(_fact(position="1"))
+        raw(TABLES.fact(position=1))
 
 
 def test_nothing_is_added_to_a_deleted_room(store: SqliteStore, raw: Raw) -> None:
@@ -253,7 +187,7 @@ def test_nothing_is_added_to_a_deleted_room(store: SqliteStore, raw: Raw) -> Non
     (outcome,) = store.transact([[append(message(4))]])
     assert outcome.error is not None
     with pytest.raises(sqlite3.IntegrityError, match="deleted"):
-        raw(_fact())
+        raw(TABLES.fact())
 
 
 @pytest.mark.parametrize("how", ["INSERT", "INSERT OR REPLACE", "INSERT OR IGNORE"])

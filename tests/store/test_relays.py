@@ -11,23 +11,18 @@ import psycopg
 import pytest
 
 from parlerd.core.errors import StoreError
-from parlerd.store.postgres import roles
 from parlerd.store.postgres.relays import DEAD_AFTER_S, Relays
 from parlerd.store.relays import Row
-from tests.support.postgres import RELAY, Database, Postgres
+from tests.support.postgres import Database, Postgres, with_tables
 
 ONE = Row("one", "i1", "10.0.0.1:7777", "1.0")
 OTHER = Row("other", "i2", "10.0.0.2:7777", "1.1")
 
 
-def tables(database: Database) -> None:
-    roles.prepare(database.owner, RELAY)
-
-
 @pytest.fixture
 def made(postgres: Postgres) -> Iterator[Database]:
     """A database with Parler's tables."""
-    with postgres.database(tables) as database:
+    with postgres.database(with_tables) as database:
         yield database
 
 
@@ -98,7 +93,7 @@ def test_the_state_of_a_database_only_moves_on(relays: Relays, made: Database) -
 def test_a_copy_at_the_same_server_is_another_database(relays: Relays, postgres: Postgres) -> None:
     relays.claim("KEY", "a" * 32)
     before = relays.mark()
-    with postgres.database(tables) as copy, closing(Relays(copy.relay)) as others:
+    with postgres.database(with_tables) as copy, closing(Relays(copy.relay)) as others:
         others.claim("KEY", "a" * 32)
         mark = others.mark()
     assert mark.system == before.system

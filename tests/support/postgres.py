@@ -19,7 +19,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from parlerd.store.postgres import PostgresStore
+from parlerd.store.postgres.roles import prepare
 from tests.tools.postgres import server
 from tests.tools.postgres.server import NONE, Server, Version
 
@@ -123,5 +123,5 @@ def shared() -> Postgres:
 
 
 def with_tables(database: Database) -> None:
-    """Make the tables of a store, for `Postgres.database`."""
-    PostgresStore(database.owner).close()
+    """Make the tables of a store, which a relay may use, for `Postgres.database`."""
+    prepare(database.owner, RELAY)

@@ -24,7 +24,7 @@ from parlerd.store.checking import (
     wrong_lines,
     wrong_snapshots,
 )
-from parlerd.store.indexing import PROJECTIONS, Counts, derive, line_before
+from parlerd.store.indexing import Counts, derive, line_before
 from parlerd.store.postgres.connections import Connection, Server
 from parlerd.store.postgres.tables import Numbers
 from parlerd.store.postgres.writing import Writer
@@ -66,11 +66,15 @@ def _line_before(server: Server, room: RoomId) -> bytes:
 
 def rebuild(connection: Connection, writer: Writer) -> None:
     """Make every row of the index anew, in the transaction that the connection has begun."""
-    connection.execute("SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0")
+    with connection.unhurried():
+        _rebuild(connection, writer)
+
+
+def _rebuild(connection: Connection, writer: Writer) -> None:
+    connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
     # Every writer locks the heads of its rooms, and so waits.
     connection.execute("LOCK TABLE heads IN EXCLUSIVE MODE")
-    for table in ("remembered", *(projection.table for projection in PROJECTIONS)):
-        connection.execute(f"DELETE FROM {table}")  # noqa: S608 - our own names
+    connection.execute("SELECT forget_index()")
     for (room,) in connection.execute("SELECT room FROM heads ORDER BY room").fetchall():
         counts = Counts()
         after = 0

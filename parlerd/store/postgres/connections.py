@@ -14,12 +14,13 @@ import select
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, Final, TypeVar
 
 import psycopg
 from psycopg import pq
+from psycopg.abc import RV, PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from parlerd.core.errors import StoreError
@@ -52,7 +53,7 @@ _SETTINGS: Final = "; ".join(
 _PARAMETERS: Final[dict[str, str | int]] = {
     "application_name": "parler",
     "client_encoding": "UTF8",
-    "connect_timeout": 10,
+    "connect_timeout": 5,
     # A server that is gone without a word is noticed after about ten seconds, like one that does not answer.
     "keepalives": 1,
     "keepalives_idle": 4,
@@ -61,15 +62,43 @@ _PARAMETERS: Final[dict[str, str | int]] = {
     "tcp_user_timeout": ANSWER_MS,
 }
 
-_BEGAN: Final = "SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+_BACKEND: Final = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
 # One row where the backend is still there: whether it has ended now. A process of a later time with the same number is
 # another one. A role may end what it began itself.
 _END: Final = """
     SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
-     WHERE pid = %s::bigint AND backend_start IS NOT DISTINCT FROM %s"""
+     WHERE pid = %s::bigint AND backend_start = %s"""
 
-Connection = psycopg.Connection[tuple[Any, ...]]
 T = TypeVar("T")
+
+
+class Connection(psycopg.Connection[tuple[Any, ...]]):
+    """A connection that does not wait for ever. A server that stands still, or a cable that was cut, says nothing, and
+    so ends no statement itself."""
+
+    patience_s: float | None = (ANSWER_MS + 2_000) / 1000
+    """How long it waits for one answer; None while a statement may take as long as tables are large. The server ends a
+    statement before."""
+
+    def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
+        try:
+            return super().wait(gen, interval, self.patience_s if timeout is None else timeout)
+        except psycopg.OperationalError as error:
+            if error.sqlstate is None and self.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
+                # The answer may still come, to whatever would be asked next.
+                self.pgconn.finish()
+            raise
+
+    @contextmanager
+    def unhurried(self) -> Iterator[None]:
+        """Let the statements of the transaction that has begun take as long as they do."""
+        self.execute("SET LOCAL statement_timeout = 0")
+        self.patience_s = None
+        try:
+            yield
+        finally:
+            del self.patience_s
+
 
 _MEANING: Final = {
     "53100": ("store_full", "The disk of the PostgreSQL server is full; nothing was stored."),
@@ -112,9 +141,10 @@ class Server:
         self.damaged = False
         """Whether a read found damage. Nothing is written then, until the store is opened again."""
         self._writer: Connection | None = None
-        # The backend whose last commit may or may not have happened, and when it began.
-        self._lost: tuple[int, Any] | None = None
-        self._began: Any = None
+        # The server's process behind the writing connection, and when it began; and the one whose last commit may or
+        # may not have happened.
+        self._backend: tuple[Any, ...] | None = None
+        self._lost: tuple[Any, ...] | None = None
         self._settling = threading.Lock()
         # The reading connections that no thread uses now.
         self._idle: deque[Connection] = deque()
@@ -133,7 +163,7 @@ class Server:
             if self._lost is not None:
                 self._settle()
             self._writer = self._connect()
-            (self._began,) = self._writer.execute(_BEGAN).fetchone() or (None,)
+            self._backend = self._writer.execute(_BACKEND).fetchone()
         return self._writer
 
     @property
@@ -144,8 +174,7 @@ class Server:
     def lose_writer(self) -> None:
         """Close the writing connection, whose last commit may or may not have happened. Whatever is asked next waits
         until that is settled."""
-        if self._writer is not None:
-            self._lost = self._writer.info.backend_pid, self._began
+        self._lost = self._backend
         self.drop_writer()
 
     def drop_writer(self) -> None:
@@ -200,8 +229,7 @@ class Server:
         """All rows of a read that may take as long as the tables are large."""
 
         def work(connection: Connection) -> list[Any]:
-            with connection.transaction():
-                connection.execute("SET LOCAL statement_timeout = 0")
+            with connection.transaction(), connection.unhurried():
                 return connection.execute(sql, binary=True).fetchall()
 
         return self.ask(work)
@@ -256,7 +284,7 @@ class Server:
         if self._closed:
             raise StoreError("store_failed", "The store is closed.")
         try:
-            connection: Connection = psycopg.Connection.connect(self._conninfo, autocommit=True)
+            connection = Connection.connect(self._conninfo, autocommit=True)
             try:
                 connection.execute(_SETTINGS)
                 teach(connection)

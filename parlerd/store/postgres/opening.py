@@ -1,5 +1,6 @@
 """A database before the store is used: whether its server is good enough, and its tables, made or brought up to date.
 
+Making them is their owner's, who is not the role of a relay (`roles`); a relay looks whether they are there.
 Not here: what the tables mean (`schema/*.sql`), and connections (`connections`). Above: `store`. Invariants: the tables
 are made or changed in one transaction, so they are the old ones or the new; a database of a newer schema, or of
 something else, is refused and left alone.
@@ -21,6 +22,8 @@ from parlerd.store.postgres.connections import Connection
 OLDEST_SERVER: Final = 15
 """The first version of PostgreSQL that is good enough. Version 14 got its last fix in November 2026. Source:
 PostgreSQL's versioning policy."""
+COMMAND: Final = "parler relay migrate"
+"""What the owner of a database runs, to make its tables or to bring them up to date."""
 _FOLDER: Final = Path(__file__).parent / "schema"
 
 
@@ -67,7 +70,8 @@ def check_server(connection: Connection) -> None:
 
 
 def bring_up_to_date(connection: Connection, steps: Mapping[int, str], rules: list[str]) -> None:
-    """Make the tables in the schema that the connection works in, or upgrade them to the newest of `steps`.
+    """As the owner: make the tables in the schema that the connection works in, or upgrade them to the newest of
+    `steps`, with all of `rules`.
 
     Raises `StoreError(newer_store)` for newer tables, `StoreError(invalid_settings)` for a schema that holds something
     else, and lets `psycopg.Error` pass, with the database unchanged.
@@ -77,34 +81,54 @@ def bring_up_to_date(connection: Connection, steps: Mapping[int, str], rules: li
             _bring_up_to_date(connection, steps, rules)
             return
         except (psycopg.errors.DuplicateTable, psycopg.errors.UniqueViolation):
-            # Another relay made the tables at the same time.
+            # Somebody else made the tables at the same time.
             if attempt == 2:
                 raise
 
 
 def _bring_up_to_date(connection: Connection, steps: Mapping[int, str], rules: list[str]) -> None:
-    newest = max(steps)
-    with connection.transaction():
+    # A step may take as long as its tables are large.
+    with connection.transaction(), connection.unhurried():
+        connection.execute("SET LOCAL lock_timeout = '60s'")
+        if _version(connection):
+            # Of two that do this at the same time the second waits here, and finds no step left to do.
+            connection.execute("LOCK TABLE meta IN SHARE ROW EXCLUSIVE MODE")
         found = _version(connection)
-        if found < newest:
-            # A step may take as long as its tables are large.
-            connection.execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '60s'")
-            if found:
-                # Of two relays that start at the same time the second waits here, and finds nothing left to do.
-                connection.execute("LOCK TABLE meta IN SHARE ROW EXCLUSIVE MODE")
-                found = _version(connection)
+        newest = max(steps)
         if found > newest:
             raise _newer(connection, found, newest)
-        if found < newest:
-            for step in range(found + 1, newest + 1):
-                connection.execute(steps[step].encode())
-            for script in rules:
-                connection.execute(script.encode())
-            connection.cursor().executemany(
-                "INSERT INTO meta VALUES (%s, %s) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-                [("schema", str(newest)), ("written_by", parlerd.__version__)],
-            )
-        _allow_types(connection)
+        for step in range(found + 1, newest + 1):
+            connection.execute(steps[step].encode())
+        for script in rules:
+            connection.execute(script.encode())
+        connection.cursor().executemany(
+            "INSERT INTO meta VALUES (%s, %s) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            [("schema", str(newest)), ("written_by", parlerd.__version__)],
+        )
+        connection.cursor().executemany(
+            "INSERT INTO fact_types VALUES (%s, %s)"
+            " ON CONFLICT (type) DO UPDATE SET v = greatest(fact_types.v, excluded.v)",
+            list(CURRENT_V.items()),
+        )
+
+
+def check_tables(connection: Connection, newest: int) -> None:
+    """As a relay: raise `StoreError` where there are no tables of schema `newest`, with the kinds of facts that this
+    program writes. Making them is their owner's."""
+    found = _version(connection)
+    if found > newest:
+        raise _newer(connection, found, newest)
+    if not found:
+        raise _not_ready("The database has no tables yet.")
+    known: dict[str, int] = dict(connection.execute("SELECT type, v FROM fact_types").fetchall())
+    if found < newest or any(known.get(kind, 0) < v for kind, v in CURRENT_V.items()):
+        raise _not_ready(f"The tables of the database are of a Parler before {parlerd.__version__}.")
+
+
+def _not_ready(sentence: str) -> StoreError:
+    return StoreError(
+        "invalid_settings", sentence, hint=f"As the owner of the database, once: {COMMAND} --store URL --role ROLE"
+    )
 
 
 def _version(connection: Connection) -> int:
@@ -151,14 +175,3 @@ def _newer(connection: Connection, found: int, newest: int) -> StoreError:
 def _shown(connection: Connection, setting: str) -> str:
     (value,) = connection.execute("SELECT current_setting(%s)", (setting,)).fetchone() or ("",)
     return str(value)
-
-
-def _allow_types(connection: Connection) -> None:
-    known: dict[str, int] = dict(connection.execute("SELECT type, v FROM fact_types").fetchall())
-    missing = [(kind, v) for kind, v in CURRENT_V.items() if known.get(kind, 0) < v]
-    if missing:
-        connection.cursor().executemany(
-            "INSERT INTO fact_types VALUES (%s, %s)"
-            " ON CONFLICT (type) DO UPDATE SET v = greatest(fact_types.v, excluded.v)",
-            missing,
-        )

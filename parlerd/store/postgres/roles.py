@@ -7,7 +7,7 @@
 Whoever owns a table can switch its triggers off, and a superuser passes every check. So a relay's role that could do
 either is refused, with the reason, and so is one role for both. Taking away from the record is left to functions of
 the owner's (`schema/invariants.sql`). Not here: which tables there are (`schema`, `opening`). Above: `store` and the
-relay's commands. Below: `connections`, `opening`. Invariant: what a role had before and is not to have is taken from it.
+relay's commands. Below: `connections`, `opening`. Invariant: what a role had before and may not have is taken from it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from psycopg import sql
 
 from parlerd.core.errors import StoreError
 from parlerd.store.postgres.connections import Connection, Server
-from parlerd.store.postgres.opening import bring_up_to_date, check_server, shipped_rules, shipped_steps
+from parlerd.store.postgres.opening import COMMAND, bring_up_to_date, check_server, shipped_rules, shipped_steps
 
 _READ: Final = "SELECT"
 _ADD: Final = "SELECT, INSERT"
@@ -29,7 +29,7 @@ _DERIVED: Final = "SELECT, INSERT, DELETE"
 _KEPT: Final = "SELECT, INSERT, UPDATE, DELETE"
 
 RIGHTS: Final[Mapping[str, str]] = {
-    "meta": _MOVE,
+    "meta": _KEPT,
     "fact_types": _READ,
     # The record.
     "agents": _ADD,
@@ -69,8 +69,6 @@ RIGHTS: Final[Mapping[str, str]] = {
 """What a relay may do with each table. There is no DELETE on the record, and no TRUNCATE on anything."""
 DOORS: Final = ("erase_bodies", "bury_room", "clear_facts", "clear_marks", "forget_index")
 """The owner's functions that take away."""
-COMMAND: Final = "parler relay migrate"
-"""What the owner runs."""
 
 _UNFIT: Final = """
 SELECT CASE
@@ -94,7 +92,7 @@ SELECT CASE
 _RECORD: Final = [table for table, rights in RIGHTS.items() if "DELETE" not in rights]
 
 
-def prepare(url: str, role: str) -> None:
+def prepare(url: str, role: str, *, steps: Mapping[int, str] | None = None) -> None:
     """As the owner, whose `url` it is: make the tables or bring them up to date, and let `role` be a relay's.
 
     Raises `StoreError`: `invalid_settings` for a server, a database or a role that is not good enough, `newer_store`,
@@ -103,7 +101,7 @@ def prepare(url: str, role: str) -> None:
     server = Server(url)
     try:
         check_server(server.writer)
-        bring_up_to_date(server.writer, shipped_steps(), shipped_rules())
+        bring_up_to_date(server.writer, steps or shipped_steps(), shipped_rules())
         admit(server.writer, role)
     except psycopg.Error as error:
         raise server.meaning(error) from None

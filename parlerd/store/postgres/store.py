@@ -4,7 +4,7 @@ Reading takes few questions, because each is a way to the server and back: what 
 it can be. The queries of one read need no transaction around them, because facts are append-only (`paging`). Nothing is
 remembered here that another relay may change.
 
-Above: `parlerd.engine`. Below: `connections`, `opening`, `writing`, `queries`, `checking`.
+Above: `parlerd.engine`. Below: `connections`, `opening`, `roles`, `writing`, `queries`, `checking`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import hashlib
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
@@ -68,7 +68,8 @@ from parlerd.store.postgres import checking, queries
 from parlerd.store.postgres.agents import Agents
 from parlerd.store.postgres.connections import Server
 from parlerd.store.postgres.deleting import UNCLEARED
-from parlerd.store.postgres.opening import bring_up_to_date, check_server, shipped_rules, shipped_steps
+from parlerd.store.postgres.opening import check_server, check_tables, shipped_steps
+from parlerd.store.postgres.roles import check_role
 from parlerd.store.postgres.searching import FOUND, asked_for
 from parlerd.store.postgres.tables import Numbers, Texts
 from parlerd.store.postgres.writing import Writer
@@ -88,16 +89,16 @@ class PostgresStore(Paged):
     """`Store` over the database at `url`, in the schema that its role works in.
 
     One thread at a time writes, and others that want to write wait for it; at most four threads read at the same time,
-    and others wait. Opening makes the tables in an empty database, and raises `StoreError`: `invalid_settings` for a
-    server that is not good enough, `newer_store` for tables of a newer Parler, and a `store_*` code where the server
-    cannot be reached or refuses.
+    and others wait. The tables are made by their owner (`roles.prepare`). Opening raises `StoreError`:
+    `invalid_settings` for a server that is not good enough, a role for which the rules of the tables would not hold, or
+    tables that are not there or of an older Parler; `newer_store` for those of a newer one; and a `store_*` code where
+    the server cannot be reached or refuses.
     """
 
     def __init__(
         self,
         url: str,
         *,
-        steps: Mapping[int, str] | None = None,
         random_bytes: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self._server = Server(url)
@@ -105,7 +106,8 @@ class PostgresStore(Paged):
         self._writer = Writer(self._server, self._agents, random_bytes)
         try:
             check_server(self._server.writer)
-            bring_up_to_date(self._server.writer, steps or shipped_steps(), shipped_rules())
+            check_role(self._server.writer)
+            check_tables(self._server.writer, max(shipped_steps()))
             self._remake_index_if_asked()
         except BaseException as error:
             self._server.close()

@@ -202,10 +202,7 @@ class _TextsDumper(Dumper):
         pack = _SIZE.pack
         parts = [_head("text", len(obj.values))]
         for value in obj.values:
-            try:
-                encoded = value.encode()
-            except UnicodeEncodeError:
-                raise psycopg.DataError("a text that is no Unicode") from None
+            encoded = value.encode()
             parts += (pack(len(encoded)), encoded)
         return b"".join(parts)
 

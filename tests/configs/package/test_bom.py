@@ -21,9 +21,26 @@ def test_every_requirement_and_what_it_needs_is_in_it_and_nothing_of_the_tests()
     assert {need for part in FOUND for need in part.needs} <= names
 
 
+def test_what_comes_with_an_extra_says_so_and_is_optional() -> None:
+    extras = {part.name: part.extra for part in FOUND if part.extra}
+    assert extras == {"psycopg": "postgres", "psycopg-binary": "postgres", "tzdata": "postgres"}
+    document = bom.document(about(), FOUND)
+    optional = {each["name"] for each in document["components"] if each["scope"] == "optional"}
+    assert optional == set(extras)
+    itself, psycopg = document["dependencies"][0], f"pkg:pypi/psycopg@{version('psycopg')}"
+    assert psycopg in itself["dependsOn"]
+    (needs,) = (each["dependsOn"] for each in document["dependencies"] if each["ref"] == psycopg)
+    assert f"pkg:pypi/psycopg-binary@{version('psycopg-binary')}" in needs
+
+
 def test_each_part_that_is_installed_here_has_a_licence() -> None:
     """The others belong to systems on which Parler does not run, or that a dependency names."""
-    assert {part.name for part in FOUND if part.licence == bom.UNKNOWN} <= {"pywin32", "httpx2-jsfetch", "colorama"}
+    assert {part.name for part in FOUND if part.licence == bom.UNKNOWN} <= {
+        "pywin32",
+        "httpx2-jsfetch",
+        "colorama",
+        "tzdata",
+    }
 
 
 def test_the_document_is_whole() -> None:
@@ -40,7 +57,8 @@ def test_the_document_is_whole() -> None:
 
 def test_the_list_for_people_has_each_part_with_its_licence() -> None:
     text = bom.licences(about(), FOUND)
-    assert all(f"{part.name} {part.version}: {part.licence}\n" in text for part in FOUND)
+    assert all(f"{part.name} {part.version}: {part.licence}" in text for part in FOUND)
+    assert f"psycopg {version('psycopg')}: LGPL-3.0-only (postgres)\n" in text
 
 
 def test_another_version_than_the_locks_is_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,12 @@ def test_one_build_makes_every_package_with_one_version_and_a_checksum_of_each_f
         "requirements.txt",
         "server.json",
     }
+    plain, of_relay = (
+        set(re.findall(r"^([\w.-]+)==", file.read_text(), re.MULTILINE))
+        for file in (out / "requirements.txt", out / "relay" / "requirements.txt")
+    )
+    assert of_relay - plain == {"psycopg", "psycopg-binary", "tzdata"}
+    assert plain <= of_relay
     lines = (out / "SHA256SUMS").read_text().splitlines()
     sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
     files = {path.relative_to(out).as_posix(): path for path in out.rglob("*") if path.is_file()}

@@ -13,6 +13,7 @@ from configs.package import systems
 from configs.package.about import about
 from configs.package.files import put
 
+REQUIREMENTS = "trio==1 --hash=sha256:00\n"
 WHEEL = f"parlerd-{about().version}-py3-none-any.whl"
 
 
@@ -26,16 +27,19 @@ def checked(*words: str | Path, without: str) -> str:
 
 
 def test_the_image_is_built_as_builders_of_images_ask(tmp_path: Path) -> None:
-    put(tmp_path, systems.relay(about(), WHEEL))
+    put(tmp_path, systems.relay(about(), WHEEL, REQUIREMENTS))
     hadolint = Path(sys.executable).parent / "hadolint"
     checked(hadolint, tmp_path / "Dockerfile", without="hadolint has a program for this machine in no package")
     text = (tmp_path / "Dockerfile").read_text()
     assert "\nUSER 10001:10001\n" in text
     assert "\nHEALTHCHECK " in text
+    # What the image has in it is the relay's own list, which stands beside the recipe.
+    assert f"\nCOPY relay/requirements.txt {WHEEL} /tmp/\n" in text
+    assert (tmp_path / "requirements.txt").read_text() == REQUIREMENTS
 
 
 def test_compose_takes_its_file_and_nothing_that_it_does_not_know(tmp_path: Path) -> None:
-    put(tmp_path / "relay", systems.relay(about(), WHEEL))
+    put(tmp_path / "relay", systems.relay(about(), WHEEL, REQUIREMENTS))
     file = tmp_path / "relay" / "compose.yaml"
     said = checked("docker-compose", "-f", file, "config", without="docker-compose is not here")
     assert "read_only: true" in said
@@ -45,7 +49,7 @@ def test_compose_takes_its_file_and_nothing_that_it_does_not_know(tmp_path: Path
 
 
 def test_the_unit_is_one_that_systemd_reads(tmp_path: Path) -> None:
-    unit = systems.relay(about(), WHEEL)["parler-relay.service"]
+    unit = systems.relay(about(), WHEEL, REQUIREMENTS)["parler-relay.service"]
     program = tmp_path / "parler"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)

@@ -78,7 +78,7 @@ def package(packages: Path, folder: Path) -> Path:
     build = folder / "build"
     build.mkdir(parents=True)
     runs("tar", "xf", packages / "debian.tar.gz", "-C", build, "--strip-components=1")
-    for pattern in ("parlerd-*.whl", "requirements.txt", "LICENCES.txt", "relay/parler-relay.service"):
+    for pattern in ("parlerd-*.whl", "relay/requirements.txt", "LICENCES.txt", "relay/parler-relay.service"):
         (file,) = packages.glob(pattern)
         shutil.copy(file, build)
     runs("dpkg-buildpackage", "-us", "-uc", "-b", cwd=build)

@@ -245,7 +245,10 @@ BEGIN
           LEFT JOIN tokens p ON p.token = a.parent
          WHERE a.parent <> ''
            AND (p.token IS NULL OR a.expires_at > p.expires_at OR (p.joins = 0 AND a.agent <> p.agent)
-                OR is_revoked(a.parent))
+                OR is_revoked(a.parent)
+                -- Tokens that come together could be made of each other.
+                OR NOT EXISTS (SELECT FROM tokens_above(a.token) AS above JOIN tokens t ON t.token = above
+                                WHERE t.parent = ''))
     ) THEN
         PERFORM refuse_for('a token is made of one that holds, and for no longer');
     END IF;

@@ -1,0 +1,44 @@
+"""A database with the tables and two roles, and three facts in a room of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import psycopg
+import pytest
+
+from tests.support.invariants import given
+from tests.support.postgres import Database, Postgres, with_tables
+from tests.support.postgres_tables import TABLES, facts
+
+
+def with_facts(database: Database) -> None:
+    """The tables, and the rows that the invariants are tried on."""
+    with_tables(database)
+    with closing(psycopg.connect(database.owner, autocommit=True)) as connection:
+        for statement in (*facts(), *given(TABLES)):
+            connection.execute(statement.encode())
+
+
+@pytest.fixture
+def stored(postgres: Postgres) -> Iterator[Database]:
+    """A database with tables and facts, of this test alone."""
+    with postgres.database(with_facts) as made:
+        yield made
+
+
+@pytest.fixture
+def owner(stored: Database) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+    """The owner's connection, in a transaction that is undone."""
+    with closing(psycopg.connect(stored.owner)) as connection:
+        yield connection
+        connection.rollback()
+
+
+@pytest.fixture
+def relay(stored: Database) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+    """A relay's connection, in a transaction that is undone unless the test commits it."""
+    with closing(psycopg.connect(stored.relay)) as connection:
+        yield connection
+        connection.rollback()
