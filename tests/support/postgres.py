@@ -1,8 +1,8 @@
 """PostgreSQL for tests: one server for all of a process, and an empty database for each test.
 
-Tests ask for the fixtures `postgres` and `database` (`tests/conftest.py`), and run once with each major version that is
-installed. Where there is none they skip, and say so. `PARLER_POSTGRES=0` leaves them out, and with
-`PARLER_POSTGRES=required`, which CI sets, they fail instead of skipping.
+Tests ask for the fixtures `postgres` and `database` (`tests/conftest.py`). Those of the store run once with each major
+version that is installed, the others with the oldest. Where there is none they skip, and say so. `PARLER_POSTGRES=0`
+leaves them out, and with `PARLER_POSTGRES=required`, which CI sets, they fail instead of skipping.
 """
 
 from __future__ import annotations

@@ -53,6 +53,8 @@ def test_it_keeps_what_it_said_was_committed(postgres: Postgres) -> None:
 
 
 def test_text_is_not_ordered_by_bytes(database: Database) -> None:
+    if not database.server.version.ordering:
+        pytest.skip("this server was built without the order of people")
     assert _ask(database.relay, "SELECT 'a' < 'B'") is True
     assert _ask(database.relay, """SELECT 'a' < 'B' COLLATE "C" """) is False
 

