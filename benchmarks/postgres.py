@@ -30,7 +30,8 @@ from parlerd.core.model import (
 from parlerd.store.port import Append, NewFact, Store
 from parlerd.store.postgres import PostgresStore
 from parlerd.store.sqlite import SqliteStore
-from tests.tools.postgres import server
+from tests.support.postgres import serving, with_tables
+from tests.tools.postgres.server import versions
 
 NEW: Final = 50
 ROOMS: Final = 10
@@ -47,12 +48,13 @@ def main() -> None:
     """Measure and print."""
     given = common.arguments(__doc__, seconds=5, rounds=3, messages=10_000, runs=200)
     report = common.Report("postgres", given.place)
-    version = server.versions()[-1]
+    version = versions()[-1]
     with (
         tempfile.TemporaryDirectory(prefix="parler-bench-", dir=given.place) as folder,
-        server.throwaway(version, on_disk=True) as running,
+        serving(version, on_disk=True) as running,
+        running.database(with_tables) as made,
         closing(SqliteStore(Path(folder) / "parler.db", backups=Path(folder) / "backups")) as file,
-        closing(PostgresStore(running.url())) as database,
+        closing(PostgresStore(made.relay)) as database,
     ):
         stores: dict[str, Store] = {"sqlite": file, f"postgres {version.major}": database}
         loads = {who: _Load(store) for who, store in stores.items()}

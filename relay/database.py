@@ -101,11 +101,8 @@ def _join(home: Home, keys: HomeId, relays: Relays) -> tuple[Beats, Mark]:
     began = since_boot()
     relays.join(row)
     if accepted.exists():
-        relays.rename(secrets.token_hex(16))
-        mark = relays.mark()
-        log.warning("a person accepted the database as it is: the log has another name now")
+        log.warning("a person accepted the database as it is")
     seen = Seen(relay=seen.relay, mark=mark)
-    # A relay that dies between these two gives the log one more name, which nobody heard of.
     seen_file.store(home, seen)
     _forget(accepted)
     return Beats(relays, row, home, seen, began=began), mark

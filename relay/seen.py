@@ -4,8 +4,10 @@ from a backup, or is another one, is not served as if nothing had happened.
     another server, database or log    it is not the one that was served
     an earlier position                commits that were acknowledged are not in it any more
 
-What people did after that state is gone from the database and is still on their machines, so serving it would make one
-log of two. A person decides (`parler relay accept-restore`): the log gets another name, by which every machine knows.
+What people did after that state is gone from the database and is still on their machines. A person decides whether it
+is served nevertheless (`parler relay accept-restore`). A database that holds the same log keeps its name: each machine
+compares each room, and a room that lost something goes on once its owner rewinds it. One with another log tells every
+machine by that log's name that the rooms of before are archives.
 Not here: reading the state (`parlerd.store.postgres.relays`). Above: `beats`, `database`. Invariant: the file is
 replaced whole, and its position only grows but by that decision.
 """

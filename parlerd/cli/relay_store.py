@@ -135,9 +135,9 @@ def _accept(ctx: Context, args: Namespace) -> int:
         )
     if not args.yes:
         ctx.agree(
-            "The relay will serve its database in the state in which it is, under another name of its log. Rooms of "
-            "before then become archives on everybody's machines, and each goes on once its owner runs: parler room "
-            "rewind ROOM."
+            "The relay will serve its database in the state in which it is. What people said after that state is on "
+            "their machines alone. A room that lost something goes on once its owner runs: parler room rewind ROOM. A "
+            "room that the database does not hold at all is an archive on everybody's machines."
         )
     places.accept_restore(home)
     if ctx.out.json:

@@ -1420,8 +1420,8 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
     _E(
         "store_went_back",
         "The database is not in the state in which this relay last saw it: it was restored, or is another one.",
-        "To serve it as it is, run: parler relay accept-restore. Everybody's rooms of before then become archives on "
-        "their machines, and each goes on by `parler room rewind`. Else name the right database.",
+        "To serve it as it is, run: parler relay accept-restore. A room that lost something goes on once its owner "
+        "runs `parler room rewind ROOM`. Else name the right database.",
         action="ask_person",
         fault="home",
         scope="home",

@@ -114,6 +114,18 @@ _MEANING: Final = {
     "28P01": ("store_failed", "The PostgreSQL server refuses the role of the URL or its password."),
 }
 """What errors of the server mean, by their SQLSTATE. Source: PostgreSQL 15, appendix A."""
+_LET_IN: Final = (
+    ("too many", "53300"),
+    ("connection slots", "53300"),
+    ("permission denied", "42501"),
+    ("password authentication failed", "28P01"),
+    ("no pg_hba.conf entry", "28000"),
+    ('database "', "3D000"),
+    ('role "', "28000"),
+)
+"""Words of the sentences with which a server lets nobody in, and the SQLSTATE that the driver leaves out there; the
+first counts. A server that speaks another language than English just cannot be reached. Source: PostgreSQL, postinit.c,
+auth.c."""
 _DAMAGED: Final = frozenset({"XX001", "XX002"})
 RETRIED: Final = frozenset({"40001", "40P01"})
 """Errors after which the same transaction may work: a serialization failure, a deadlock."""
@@ -300,7 +312,7 @@ class Server:
     def meaning(self, error: psycopg.Error) -> StoreError:
         """`error` as a `StoreError`. When it means damage, `damaged` is set, which stops all writing. What the driver
         says is left out: it may repeat the URL, or the words of a row."""
-        state = error.sqlstate
+        state = error.sqlstate or _why_not_let_in(str(error))
         if state in _DAMAGED:
             return self.found_damage()
         if state in _MEANING:
@@ -323,6 +335,12 @@ class Server:
         """The error for a damaged database."""
         hint = "Stop the relay, keep a copy of the database before anything else, and restore the newest good one."
         return StoreError("store_corrupt", hint=hint, database=self.name)
+
+
+def _why_not_let_in(said: str) -> str | None:
+    """The SQLSTATE with which a server let nobody in, by what it said."""
+    _, _, fatal = said.partition("FATAL:  ")
+    return next((state for words, state in _LET_IN if words in fatal), None)
 
 
 def commit(connection: Connection, *, within_ms: int = ANSWER_MS) -> None:

@@ -57,14 +57,6 @@ class Relays:
         if self._do(work) != home:
             raise StoreError("store_of_another_relay", database=self._server.name)
 
-    def rename(self, log_id: str) -> None:
-        """Give the log another name: whoever knew the old one learns that this is not the log that they followed."""
-
-        def work(connection: Connection) -> None:
-            connection.execute("UPDATE meta SET value = %s WHERE key = 'log_id'", (log_id,))
-
-        self._do(work)
-
     def mark(self) -> Mark:
         """Which state the database is in."""
         return self._do(_mark)

@@ -13,15 +13,16 @@ relay's commands. Below: `connections`, `opening`. Invariant: what a role had be
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import psycopg
 from psycopg import sql
 
 from parlerd.core.errors import StoreError
-from parlerd.store.postgres.connections import Connection, Server
+from parlerd.store.postgres.connections import Server
 from parlerd.store.postgres.opening import COMMAND, bring_up_to_date, check_server, shipped_rules, shipped_steps
 
+Connection = psycopg.Connection[tuple[Any, ...]]
 _READ: Final = "SELECT"
 _ADD: Final = "SELECT, INSERT"
 _MOVE: Final = "SELECT, INSERT, UPDATE"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import quote
 
-from tests.support.postgres import OWNER, Database
+from tests.support.postgres import RELAY, Database
 
 Cut = Literal["before", "after", "held"]
 """Where the next commit is cut: before the server hears of it, after it has answered, or so that the server keeps
@@ -32,7 +32,7 @@ class Between:
 
     def __init__(self, database: Database, folder: Path) -> None:
         self._server = str(database.server.folder / _SOCKET)
-        self.url = f"postgresql://{OWNER}@/{database.name}?host={quote(str(folder), safe='')}&port=5432"
+        self.url = f"postgresql://{RELAY}@/{database.name}?host={quote(str(folder), safe='')}&port=5432"
         self._cut: Cut | None = None
         self.release = threading.Event()
         """Lets a commit go on to the server that was held."""

@@ -10,6 +10,7 @@ import pytest
 from psycopg import sql
 
 from parlerd.core.errors import StoreError
+from parlerd.store.postgres.connections import Connection
 from parlerd.store.postgres.roles import DOORS, RIGHTS, check_role, prepare
 from tests.support.postgres import OWNER, RELAY, Database, Postgres
 
@@ -40,7 +41,7 @@ def run(stored: Database, role: str) -> Run:
 
 
 def _check(stored: Database, role: str) -> None:
-    with closing(psycopg.connect(stored.server.url(stored.name, role))) as connection:
+    with closing(Connection.connect(stored.server.url(stored.name, role))) as connection:
         check_role(connection)
 
 

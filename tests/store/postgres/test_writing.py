@@ -39,14 +39,14 @@ def database(postgres: Postgres) -> Iterator[Database]:
 
 @pytest.fixture
 def store(database: Database) -> Iterator[PostgresStore]:
-    with closing(PostgresStore(database.owner)) as made:
+    with closing(PostgresStore(database.relay)) as made:
         yield made
 
 
 @pytest.fixture
 def other(database: Database) -> Iterator[PostgresStore]:
     """The same database, as another relay has it."""
-    with closing(PostgresStore(database.owner)) as made:
+    with closing(PostgresStore(database.relay)) as made:
         yield made
 
 
