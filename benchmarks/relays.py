@@ -34,7 +34,7 @@ from parlerd.identity.keyring import KeyRing
 from parlerd.operations import types as t
 from parlerd.paths import prepare, relay_home
 from parlerd.uplink.connection import Keys, LinkConnection, connected
-from parlerd.uplink.dial import WebSocketDialer
+from parlerd.connections.dial import WebSocketDialer
 from parlerd.uplink.homes import Homes
 from relay import place as places
 

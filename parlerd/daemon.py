@@ -162,7 +162,7 @@ class _LateDialer:
 
     @contextlib.asynccontextmanager
     async def dial(self, address: str) -> AsyncIterator[MessageStream]:
-        dial = await trio.to_thread.run_sync(importlib.import_module, "parlerd.uplink.dial")
+        dial = await trio.to_thread.run_sync(importlib.import_module, "parlerd.connections.dial")
         async with dial.WebSocketDialer().dial(address) as stream:
             yield stream
 

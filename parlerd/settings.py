@@ -117,6 +117,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     relay_takeover_days: int = 30
     """How many days the person who owns a room must have said and decided nothing there before another member may take
     the room over."""
+    relay_inner_address: str = ""
+    """The address at which a relay listens for the other relays over its database: one that is not public. Without it
+    that is where it listens for daemons."""
+    relay_inner_port: int = 0
+    """The port there; with 0 the system chooses one at each start."""
     relay_metrics_port: int = 0
     """The port of 127.0.0.1 at which a relay serves `/metrics`; 0 is none."""
     mcp_era: Era = "legacy"
@@ -140,12 +145,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         for name in self.__struct_fields__:
             if name.startswith(("quota_", "mirror_", "blob_", "retention_")):
                 _check_range(name, getattr(self, name), 0)
-            elif name.startswith("relay_") and name != "relay_metrics_port":
+            elif name.startswith("relay_") and name not in _NO_BOUNDS:
                 _check_range(name, getattr(self, name), 1)
-        if not 0 <= self.relay_metrics_port < 65_536:
-            raise ValueError("relay_metrics_port must be from 0 to 65535")
+        for name in ("relay_metrics_port", "relay_inner_port"):
+            if not 0 <= getattr(self, name) < 65_536:
+                raise ValueError(f"{name} must be from 0 to 65535")
 
 
+_NO_BOUNDS: Final = frozenset({"relay_metrics_port", "relay_inner_address", "relay_inner_port"})
+"""Settings of a relay that are no number of which there may be any."""
 _MOST: Final = 2**53
 """The largest number of any setting: every reader of JSON takes it whole, and the store has room for it."""
 

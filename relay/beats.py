@@ -61,7 +61,8 @@ class Beats:
         now: Callable[[], float] = since_boot,
     ) -> None:
         self._rows = rows
-        self._row = row
+        self.row = row
+        """This relay, as it joined."""
         self._home = home
         self._seen = seen
         self._now = now
@@ -71,6 +72,8 @@ class Beats:
         """Whether another took this relay's place, or the database is not the one any more."""
         self.address = address
         """Where the relay listens now, as `host:port`."""
+        self.inner = ""
+        """Where it listens for the other relays of its home."""
         self.sent = 0
         """Beats that were answered."""
         self.missed = 0
@@ -90,17 +93,21 @@ class Beats:
         another process took this relay's place, `store_went_back` where the database is not what it was."""
         while True:
             await trio.sleep(BEAT_S)
-            sent_at = self._now()
-            try:
-                # A server that is silent answers nothing, and whoever stops the relay does not wait for it.
-                answer = await trio.to_thread.run_sync(self._rows.beat, self._placed(), abandon_on_cancel=True)
-            except StoreError as error:
-                if not self.missed or self.may_decide():
-                    log.warning("no beat: %s %s", error.code, error.message)
-                self.missed += 1
-                continue
-            self._heard(sent_at, *answer)
-            await self._keep(answer[1])
+            await self.beat()
+
+    async def beat(self) -> None:
+        """Beat now, once. Raises `StoreError` as `run` does."""
+        sent_at = self._now()
+        try:
+            # A server that is silent answers nothing, and whoever stops the relay does not wait for it.
+            answer = await trio.to_thread.run_sync(self._rows.beat, self._placed(), abandon_on_cancel=True)
+        except StoreError as error:
+            if not self.missed or self.may_decide():
+                log.warning("no beat: %s %s", error.code, error.message)
+            self.missed += 1
+            return
+        self._heard(sent_at, *answer)
+        await self._keep(answer[1])
 
     def _heard(self, sent_at: float, is_there: bool, mark: Mark) -> None:
         try:
@@ -125,12 +132,12 @@ class Beats:
             log.warning("which state of the database was seen is not kept now: %s", error.code)
 
     def _placed(self) -> Row:
-        return msgspec.structs.replace(self._row, address=self.address())
+        return msgspec.structs.replace(self.row, address=self.address(), inner=self.inner)
 
     def end(self) -> None:
         """Take the relay's row away: nothing is decided any more, and another may begin at once."""
         self._is_over = True
         try:
-            self._rows.leave(self._row)
+            self._rows.leave(self.row)
         except StoreError as error:
             log.warning("the relay's row stays until it is dead to the others: %s", error.code)

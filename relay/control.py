@@ -24,6 +24,7 @@ from parlerd.paths import Home
 from relay.backup import back_up
 from relay.enrolment import Enrolment
 from relay.link import Links
+from relay.together import Together
 
 
 @dataclass(slots=True)
@@ -52,6 +53,8 @@ class RelayControl:
     now: Callable[[], Millis]
     started_at: float
     """When the relay began, by the event loop's clock."""
+    together: Together | None = None
+    """What makes it one of several relays, where its rooms are in a database."""
 
     async def status(self) -> t.RelayInfo:
         addresses = self.addresses()
@@ -73,7 +76,24 @@ class RelayControl:
             uptime_ms=int((trio.current_time() - self.started_at) * 1000),
             store=self.kept,
             store_ok=self.is_sound(),
+            relays=self._relays(),
+            term=0 if self.together is None else self.together.holding.newest_term,
         )
+
+    def _relays(self) -> list[t.RelayOfHome]:
+        if self.together is None:
+            return []
+        holding, unreached = self.together.holding, self.together.peers.unreached
+        return [
+            t.RelayOfHome(
+                relay=row.relay,
+                address=row.address,
+                version=row.version,
+                shards=holding.shards_of(row.relay),
+                reached=row.relay not in unreached,
+            )
+            for row in holding.living
+        ]
 
     async def _rooms(self) -> int | None:
         """How many rooms there are; None while the store cannot be read."""

@@ -15,7 +15,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -28,11 +28,12 @@ from parlerd.core.model import HomeId
 from parlerd.paths import Home
 from parlerd.store.port import Store
 from parlerd.store.postgres import PostgresStore
-from parlerd.store.postgres.relays import Relays
+from parlerd.store.postgres.relays import CODES, EPOCH, Relays
 from parlerd.store.relays import Mark, Row
 from relay import seen as seen_file
 from relay import store_url
 from relay.beats import Beats, since_boot
+from relay.holding import Holding
 from relay.place import accepted_file
 from relay.seen import Seen
 
@@ -52,30 +53,47 @@ class Database:
 
     store: Store
     beats: Beats
+    holding: Holding
+    """Which rooms are this relay's. It asks over a connection of its own, so that a beat does not wait for it."""
+    epoch: str
+    """From which the secret follows that enrols people; `renew` begins another, and gives it."""
+    renew: Callable[[], str]
     log_id: str
     shown: str
     _relays: Relays
+    _shared: Relays
 
     async def leave(self) -> None:
         """Let another relay begin at once. The store was closed before."""
         with trio.move_on_after(_LEAVE_S, shield=True):
             await trio.to_thread.run_sync(self.beats.end, abandon_on_cancel=True)
             await trio.to_thread.run_sync(self._relays.close, abandon_on_cancel=True)
+            await trio.to_thread.run_sync(self._shared.close, abandon_on_cancel=True)
 
 
-def open_database(home: Home, keys: HomeId, *, wait: Callable[[float], None] = time.sleep) -> Database:
+def open_database(home: Home, keys: HomeId, codes: str = "", *, wait: Callable[[float], None] = time.sleep) -> Database:
     """Open the database whose URL the relay's folder keeps. Raises `ParlerError`: `invalid_settings`,
     `store_unreachable` and other codes of a store, `store_of_another_relay`, `store_in_use`, `store_went_back`."""
     url = store_url.load(home)
     store = _reached(lambda: PostgresStore(url), wait)
     relays = Relays(url)
     try:
-        beats, mark = _join(home, keys, relays)
+        beats, mark = _join(home, keys, codes, relays)
+        epoch = relays.agree(EPOCH, secrets.token_hex(16))
     except BaseException:
         store.close()
         relays.close()
         raise
-    return Database(store, beats, mark.log, store_url.shown(url), relays)
+    shared = Relays(url)
+    holding = Holding(shared, beats.row, may_decide=beats.may_decide)
+
+    def renew() -> str:
+        begun = secrets.token_hex(16)
+        with closing(Relays(url)) as alone:
+            alone.renew(begun)
+        return begun
+
+    return Database(store, beats, holding, epoch, renew, mark.log, store_url.shown(url), relays, shared)
 
 
 def _reached(make: Callable[[], Store], wait: Callable[[float], None]) -> Store:
@@ -90,10 +108,17 @@ def _reached(make: Callable[[], Store], wait: Callable[[float], None]) -> Store:
         wait(_AGAIN_S)
 
 
-def _join(home: Home, keys: HomeId, relays: Relays) -> tuple[Beats, Mark]:
+def _join(home: Home, keys: HomeId, codes: str, relays: Relays) -> tuple[Beats, Mark]:
     seen = seen_file.load(home) or Seen(relay=secrets.token_hex(16))
     accepted = accepted_file(home)
     relays.claim(keys, secrets.token_hex(16))
+    if relays.agree(CODES, codes) != codes:
+        # Of one key, and with another secret behind the codes: what one relay tells people the other would not know.
+        raise StoreError(
+            "store_of_another_relay",
+            "This relay has the key of those that serve the database, and not all of their secrets.",
+            hint="Copy the whole folder `keys` from the first relay's home, while no relay runs here.",
+        )
     mark = relays.mark()
     if not accepted.exists():
         seen_file.check(mark, seen.mark)

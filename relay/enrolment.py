@@ -30,6 +30,24 @@ from relay.place import secret_of
 _MAX_BYTES: Final = 4096
 
 
+class SharedSecret:
+    """The secret of relays that share a database: it follows from an epoch that all of them read there, and from a
+    secret of the home that none of them tells. `begin` lets another epoch begin, for all of them."""
+
+    def __init__(self, epoch: str, begin: Callable[[], str], secret_of: Callable[[str], bytes]) -> None:
+        self.epoch = epoch
+        self._begin = begin
+        self._secret_of = secret_of
+
+    def now(self) -> bytes:
+        """The secret of the epoch that is known."""
+        return self._secret_of(self.epoch)
+
+    def renew(self) -> None:
+        """Let another epoch begin. Raises `StoreError`."""
+        self.epoch = self._begin()
+
+
 class Enrolment:
     """The people of the relay whose home this is; `paths.prepare(home)` comes first. A secret is made where there is
     none. Raises `ParlerError`: `invalid_settings`, `home_unsafe`, `home_not_writable`.
@@ -43,8 +61,10 @@ class Enrolment:
         people: People,
         settings: Settings,
         *,
+        shared: SharedSecret | None = None,
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
+        self._shared = shared
         self._people = people
         self._most = settings.relay_people
         # How many may be new: each brings a budget of wrong guesses of its own, so whoever has the secret would buy
@@ -108,9 +128,17 @@ class Enrolment:
         await trio.to_thread.run_sync(self._renew_secret)
         await self._people.put_out(principal)
 
+    def begun(self, epoch: str) -> None:
+        """Another relay of this home put somebody out. Raises `ParlerError(home_not_writable)`."""
+        if self._shared is not None and epoch and epoch != self._shared.epoch:
+            self._shared.epoch = epoch
+            self._write(self._shared.now())
+
     # -- files ---------------------------------------------------------------------------------------------
 
     def _keep_secret(self) -> bytes:
+        if self._shared is not None:
+            return self._write(self._shared.now())
         data = _read(self.secret_file, others=0o077)
         if data is None:
             return self._renew_secret()
@@ -124,7 +152,12 @@ class Enrolment:
             ) from None
 
     def _renew_secret(self) -> bytes:
-        secret = self._random_bytes(codes.SECRET_BYTES)
+        if self._shared is None:
+            return self._write(self._random_bytes(codes.SECRET_BYTES))
+        self._shared.renew()
+        return self._write(self._shared.now())
+
+    def _write(self, secret: bytes) -> bytes:
         _replace(self.secret_file, codes.secret_text(secret).encode() + b"\n")
         self._secret = secret
         return secret

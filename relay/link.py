@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
@@ -64,6 +64,8 @@ DRAIN_SECONDS: Final = 2.0
 """How long calls that do not wait may take to finish when the relay stops."""
 
 
+AWAY_EACH_S: Final = 0.2
+"""The longest time between two links that are sent away."""
 MAX_PACES: Final = 4096
 
 
@@ -141,6 +143,7 @@ class Links:
         offered: Collection[str] | None = None,
         limits: Limits | None = None,
         random_bytes: Callable[[int], bytes] = os.urandom,
+        keep_up: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
     ) -> None:
         self.engine = engine
         """What answers calls."""
@@ -164,6 +167,8 @@ class Links:
         """The bounds of links."""
         self.random_bytes = random_bytes
         """Where nonces come from."""
+        self.keep_up = keep_up
+        """Makes known who is known now, where other relays let people in and put them out."""
         # The links whose proof was accepted, the oldest first.
         self._proven: list[Link] = []
         # How many calls each person may make now. Who was forgotten begins anew, and made none for a long time.
@@ -229,6 +234,20 @@ class Links:
         for link in self._proven:
             if link.principal == principal:
                 link.close(ParlerError("kicked"))
+
+    async def send_away(self, seconds: float) -> None:
+        """Begin no more links, and say to one after the other to come back, within this time: at another relay, which
+        does not have to take all of them in one moment."""
+        self.is_draining = True
+        leaving = list(self._proven)
+        for link in leaving:
+            link.close(ParlerError("draining"))
+            await trio.sleep(min(AWAY_EACH_S, seconds / len(leaving)))
+
+    def cut_off(self) -> None:
+        """Say to everyone to come back, at once: what this relay shows may be old."""
+        for link in self._proven:
+            link.close(ParlerError("draining"))
 
     async def drain(self, seconds: float = DRAIN_SECONDS) -> None:
         """Begin no more links and no more calls, answer with `draining` the calls that only wait and the streams, let
@@ -386,6 +405,7 @@ class Link:
 
     async def _let_in(self, hello: LinkHello, transcript: Transcript, secret: bytes, proof: Proof) -> None:
         enrolment, principal = self._links.enrolment, transcript.principal
+        await self._links.keep_up()
         if hello.enrol:
             # A kick may have changed the secret while the proof was on its way.
             if not transcript.knows("daemon", secret, proof.mac) or secret != enrolment.secret():

@@ -24,6 +24,7 @@ from parlerd.store.port import JobOutcome, Store
 from relay.beats import Beats
 from relay.enrolment import Enrolment
 from relay.link import Links
+from relay.together import Together
 
 T = TypeVar("T")
 
@@ -122,6 +123,8 @@ class Metrics:
     """When the relay began, by the event loop's clock."""
     beats: Beats | None = None
     """How the relay says that it lives, where its rooms are in a database."""
+    together: Together | None = None
+    """What makes it one of several relays then."""
 
     def is_sound(self) -> bool:
         """Whether the store takes what is written. Of a database that failed this is so again once it was reached
@@ -134,7 +137,8 @@ class Metrics:
 
     def is_ready(self) -> bool:
         """Whether somebody who comes now can be served."""
-        return self.is_sound() and self.has_address() and not self.links.is_draining
+        is_whole = self.together is None or self.together.is_whole
+        return self.is_sound() and self.has_address() and is_whole and not self.links.is_draining
 
     async def page(self) -> str:
         """The page, in the text format of Prometheus."""
@@ -146,6 +150,23 @@ class Metrics:
                 Sample("beats_missed_total", "counter", "Beats that it did not.", beats.missed),
                 Sample("beat_seconds", "gauge", "Since the last beat that the database took.", beats.seconds_since),
                 Sample("decides", "gauge", "Whether the relay may write.", float(beats.may_decide())),
+            ]
+        if (together := self.together) is not None:
+            holding, routing = together.holding, together.routing
+            asked = routing.here + routing.forwarded
+            share = routing.forwarded / asked if asked else 0.0
+            samples += [
+                Sample("relays", "gauge", "Relays that live, this one among them.", len(holding.living)),
+                Sample("relays_unreached", "gauge", "Those that it does not reach.", len(together.peers.unreached)),
+                Sample("shards", "gauge", "Shards of rooms that this relay has.", holding.shards),
+                Sample("shards_unowned", "gauge", "Shards that no relay has that lives.", holding.unowned),
+                Sample("shards_taken_total", "counter", "Shards that this relay took.", holding.taken),
+                Sample("shards_given_total", "counter", "Shards that it handed over.", holding.given),
+                Sample("shards_lost_total", "counter", "Shards that others took from it.", holding.lost),
+                Sample("term", "gauge", "The highest term of any shard.", holding.newest_term),
+                Sample("lanes", "gauge", "Daemons at other relays that are served here.", together.served.lanes),
+                Sample("calls_forwarded_total", "counter", "Calls that another relay was asked.", routing.forwarded),
+                Sample("calls_forwarded_share", "gauge", "Of all calls over links.", share),
             ]
         return rendered(
             [

@@ -25,8 +25,9 @@ import trio
 
 from configs.hosts import recognised
 from parlerd import __version__
+from parlerd.connections.dial import WebSocketDialer
 from parlerd.core.errors import ParlerError
-from parlerd.core.model import HomeId, Millis
+from parlerd.core.model import HomeId, Millis, PrincipalId
 from parlerd.engine.driver import Driver, ThreadDriver
 from parlerd.engine.engine import Engine, open_engine
 from parlerd.engine.network_driver import NetworkDriver
@@ -49,18 +50,24 @@ from relay.backup import forget_unfinished
 from relay.beats import Beats
 from relay.control import RelayControl
 from relay.door import Door
-from relay.enrolment import Enrolment
-from relay.link import Links
+from relay.enrolment import Enrolment, SharedSecret
+from relay.holding import Holding
+from relay.leading import Leading
+from relay.link import OFFERED, Links
 from relay.metrics import CountingDriver, Metrics
-from relay.network import Network, SystemNetwork
+from relay.network import Network, SystemNetwork, spelled
+from relay.peers import Self
 from relay.place import Place
 from relay.standing import Standing, listen
+from relay.together import Together
 from relay.voice import Voice
 from relay.web import Face, application
 
 log = logging.getLogger("relay")
 
 _LOG_ID: Final = re.compile(rb"[0-9a-f]{32}\Z")
+AWAY_S: Final = 60.0
+"""Within this time a relay that ends sends its daemons to the others. Source: scale spec, One owner a room."""
 SWITCH_INTERVAL: Final = 0.001
 """As for the daemon: how many seconds a thread may keep the interpreter while another asks for it."""
 
@@ -94,7 +101,7 @@ def run(home: Home, *, network: Network | None = None) -> None:
         clock = WallClock()
         settings = load_settings(home.settings)
         keys = RelayKeys(home.keys)
-        kept = _database(home, keys.id) if place.store == "postgresql" else _file(home)
+        kept = _database(home, keys) if place.store == "postgresql" else _file(home)
         voice = Voice(keys)
 
         async def main() -> None:
@@ -116,6 +123,7 @@ def run(home: Home, *, network: Network | None = None) -> None:
                     socket=str(home.socket),
                     web=voice,
                     voice=voice,
+                    owns=kept.holding,
                 ) as engine,
             ):
                 await _serve(
@@ -123,7 +131,7 @@ def run(home: Home, *, network: Network | None = None) -> None:
                         home,
                         place,
                         keys,
-                        Enrolment(home, engine.people, settings),
+                        Enrolment(home, engine.people, settings, shared=kept.secret),
                         engine,
                         driver,
                         settings,
@@ -162,6 +170,9 @@ class Kept:
     copies: Callable[[], list[str]]
     copy: Callable[[Path], None] | None = None
     beats: Beats | None = None
+    holding: Holding | None = None
+    secret: SharedSecret | None = None
+    """The secret that enrols people, where other relays have it too."""
     served: Callable[[], AbstractAsyncContextManager[None]] = _alone
     """While the relay runs; entered before the store is driven, and left when that is closed."""
 
@@ -179,7 +190,7 @@ def _file(home: Home) -> Kept:
     )
 
 
-def _database(home: Home, keys: HomeId) -> Kept:
+def _database(home: Home, keys: RelayKeys) -> Kept:
     """The database whose URL the relay's folder keeps. Raises `ParlerError`."""
     try:
         from relay import database
@@ -187,7 +198,7 @@ def _database(home: Home, keys: HomeId) -> Kept:
         if error.name != "psycopg":
             raise
         raise ParlerError("store_driver_missing") from None
-    opened = database.open_database(home, keys)
+    opened = database.open_database(home, keys.id, keys.mark())
 
     @asynccontextmanager
     async def served() -> AsyncIterator[None]:
@@ -202,6 +213,8 @@ def _database(home: Home, keys: HomeId) -> Kept:
         shown=opened.shown,
         copies=list,
         beats=opened.beats,
+        holding=opened.holding,
+        secret=SharedSecret(opened.epoch, opened.renew, keys.join_secret),
         served=served,
     )
 
@@ -227,6 +240,11 @@ async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) ->
     name = join_line.home_name(parts.place.name, parts.keys.id)
     settings, bearers = parts.settings, parts.engine.bearers
     web = Face(application(parts.engine, bearers, parts.keys.id, parts.home.root), bearers)
+    together = _together(parts, lambda principal: links.end(principal), lambda: links.cut_off())
+    leading: Leading | None = None
+    if together is not None:
+        together.served.web = web
+        leading = Leading(web, bearers, together.holding, together.peers, together.take_in)
     standing = Standing(
         parts.home,
         parts.place,
@@ -239,18 +257,23 @@ async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) ->
             rate_of_one=settings.relay_rate_per_address,
         ),
         is_ready=lambda: metrics.is_ready(),
-        web=web,
+        web=leading or web,
     )
     parts.voice.standing = standing
+
+    def addresses() -> list[str]:
+        return [*standing.addresses(), *(() if together is None else together.addresses())]
+
     links = Links(
-        parts.engine,
+        parts.engine if together is None else together.routing,
         parts.enrolment,
         Identity(parts.keys),
         # Each home makes its own name of this label and of the key that was proved.
         name=parts.place.name,
         log_id=parts.kept.log_id,
-        addresses=standing.addresses,
+        addresses=addresses,
         now=parts.now,
+        keep_up=trio.lowlevel.checkpoint if together is None else together.take_in,
         limits=link.Limits(
             links=settings.relay_links,
             links_of_one=settings.relay_links_per_person,
@@ -271,6 +294,7 @@ async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) ->
         has_address=lambda: bool(standing.addresses()),
         started_at=started_at,
         beats=parts.kept.beats,
+        together=together,
     )
     control = RelayControl(
         home=parts.home,
@@ -286,6 +310,7 @@ async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) ->
         begin_stop=stopping.set,
         now=parts.now,
         started_at=started_at,
+        together=together,
     )
     # What keeps the relay from serving at all shows here, before anybody is told that it runs.
     await standing.open()
@@ -293,11 +318,19 @@ async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) ->
     # A door of its own: the page is for this machine alone, and whoever reads it speaks no TLS.
     page = Door(None, secured=lambda: None, pages={"/metrics": metrics.page}, is_ready=metrics.is_ready)
     listeners = await listen("127.0.0.1", port) if port else []
+    inner, inner_listeners = await _inner(parts, standing, together)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_stop_on_signal, stopping)
         if (beats := parts.kept.beats) is not None:
             beats.address = lambda: next(iter(standing.addresses()), "")
+        if beats is not None and together is not None and inner is not None:
+            nursery.start_soon(inner.serve, inner_listeners)
+            # The others hear where this relay listens, and rooms fall to it, before it serves anybody.
+            await beats.beat()
+            await nursery.start(together.run)
             nursery.start_soon(beats.run)
+        if leading is not None:
+            nursery.start_soon(leading.run)
         nursery.start_soon(standing.serve, links)
         nursery.start_soon(parts.engine.count_kept)
         nursery.start_soon(parts.engine.keep_shelf)
@@ -307,9 +340,43 @@ async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) ->
         log.info("serving %s, version %s, pid %d", parts.home.root, __version__, os.getpid())
         await stopping.wait()
         log.info("stopping")
+        if together is not None:
+            if beats is not None:
+                beats.inner = ""
+            # Who comes from now on finds the rooms at relays that stay.
+            await together.holding.drain()
+            if len(together.holding.living) > 1:
+                await links.send_away(AWAY_S)
         await parts.engine.drain()
         await standing.drain(links)
+        if inner is not None:
+            await inner.drain()
         nursery.cancel_scope.cancel()
+
+
+def _together(parts: Parts, gone: Callable[[PrincipalId], None], cut_off: Callable[[], None]) -> Together | None:
+    """What makes this relay one of several; None where its rooms are in a file."""
+    holding, beats = parts.kept.holding, parts.kept.beats
+    if holding is None or beats is None:
+        return None
+    own = Self(Identity(parts.keys), beats.row.relay, beats.row.incarnation)
+    return Together(
+        parts.engine, holding, own, WebSocketDialer(), OFFERED, gone=gone, epoch=parts.enrolment.begun, cut_off=cut_off
+    )
+
+
+async def _inner(
+    parts: Parts, standing: Standing, together: Together | None
+) -> tuple[Door | None, list[trio.SocketListener]]:
+    """The door for the other relays, and where it listens, which they are told. Raises `ParlerError`: `no_address`,
+    `port_taken`."""
+    beats, settings = parts.kept.beats, parts.settings
+    if together is None or beats is None:
+        return None, []
+    address = settings.relay_inner_address or places.resolve(parts.network, parts.place)
+    listeners = await listen(address, settings.relay_inner_port)
+    beats.inner = spelled(address, listeners[0].socket.getsockname()[1])
+    return Door(together.served, secured=standing.secured), listeners
 
 
 def _log_id(path: Path, *, is_new: bool) -> str:

@@ -66,6 +66,10 @@ class Standing:
     def addresses(self) -> list[str]:
         return [spelled(self._address, self._place.port)] if self._address else []
 
+    def secured(self) -> Secured | None:
+        """The certificate that is served now."""
+        return self._secured
+
     @property
     def authority(self) -> bytes:
         """The certificate of the relay's own authority, as PEM, for clients that want to trust it; nothing before the

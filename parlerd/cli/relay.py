@@ -116,6 +116,11 @@ def _show(ctx: Context, info: t.RelayInfo) -> int:
     out.say(", ".join(counts))
     if info.store:
         out.say(("rooms   ", "dim"), info.store)
+    if len(info.relays) > 1:
+        for each in info.relays:
+            away = "" if each.reached else ", not reached from here"
+            where = each.address or "no address now"
+            out.say(("relay   ", "dim"), f"{where}, version {each.version}, {each.shards} of 1024 shards{away}")
     if not info.store_ok:
         out.say(("Nothing can be stored there now. The relay's log says why: parler relay logs", "warn"))
     for address in info.addresses:

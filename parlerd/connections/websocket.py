@@ -3,8 +3,8 @@
 `websockets` says what the bytes mean, as a state machine; this module moves the bytes, and has no task of its own.
 Whoever receives also answers pings and hears the close. An end that heard nothing for `PING_SECONDS` asks for a word,
 and gives the other up when none comes, so a peer that is gone without a word is found within 45 seconds. Not here: how
-the WebSocket came to be (`parlerd.uplink.dial`, `relay.door`), TLS, HTTP. Below: `transport`, and of `websockets` only
-what both ends share. Invariants: nothing of `websockets` but cancellation passes what is offered here: an end of any
+the WebSocket came to be (`dial`, `relay.door`), TLS, HTTP. Below: `transport`, and of `websockets` only what both ends
+share. Invariants: nothing of `websockets` but cancellation passes what is offered here: an end of any
 sort is None, or `StreamEnded`; what somebody sends without reading the answers costs a bounded amount of memory.
 """
 

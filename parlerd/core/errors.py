@@ -1179,6 +1179,16 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         status=503,
     ),
     _E(
+        "room_moved",
+        "Another relay of this home serves the room now.",
+        "Try again in a moment with the same key.",
+        action="retry",
+        fault="home",
+        scope="room",
+        retryable=True,
+        status=503,
+    ),
+    _E(
         "relay_refused",
         "The relay refused this, for a reason that this version does not know.",
         "Upgrade Parler here, or ask whoever runs the relay: `said` names the reason.",

@@ -31,7 +31,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, repeat
 from typing import Final, Generic, NamedTuple, TypeVar
@@ -46,7 +46,7 @@ from parlerd.engine.armed import MAX_MARKS, Armed
 from parlerd.engine.authors import Author, Finished, Sealer, Words
 from parlerd.engine.deciding import Aggregate, Decider
 from parlerd.engine.driver import Driver
-from parlerd.engine.ports import Clock, Randomness
+from parlerd.engine.ports import AllRooms, Clock, Ownership, Randomness
 from parlerd.engine.recent import Recent
 from parlerd.engine.submissions import Batch, Settled, Submission
 from parlerd.store.port import Append, JobOutcome, MarkDelivery, NewFact, Past, PutSnapshot, Store, Write, has_happened
@@ -77,7 +77,8 @@ Publish = Callable[[RoomId, Sequence[e.Header]], None]
 @dataclass(frozen=True, slots=True)
 class ActorParts:
     """What every actor shares: the store from the loop's side, the clock, fresh ids, both ways to a signed envelope (of
-    an author in this home, and of one elsewhere), who tells those that wait, and whether the token of an id holds now.
+    an author in this home, and of one elsewhere), who tells those that wait, whether the token of an id holds now, and
+    by which right this process decides in a room.
     """
 
     driver: Driver
@@ -87,6 +88,7 @@ class ActorParts:
     admission: Sealer[Finished]
     publish: Publish
     holds: Callable[[str], bool]
+    owns: Ownership = field(default_factory=AllRooms)
 
 
 class _Failure(NamedTuple):
@@ -147,8 +149,9 @@ class RoomActor(Generic[A]):
         """Wakes the room's task: something is to be mended, or the room is closing and may have nothing left to do."""
         self._closing = False
         """Whether new commands are refused, and the task ends once what waits was done."""
-        self._is_given_up = False
-        """Whether the room is about to be deleted: it keeps no snapshot."""
+        self._given_up = ""
+        """Why the room takes nothing more, where it is about to be deleted or to be another relay's: the code that who
+        asks hears. It keeps no snapshot then."""
         self._ended = trio.Event()
         """Set when the room's task ended."""
         self._snapshot_at = aggregate.position
@@ -169,9 +172,9 @@ class RoomActor(Generic[A]):
         submission for its outcome. Raises `Refused`."""
         if self.frozen:
             raise Refused("newer_log")
-        if self._is_given_up:
-            # Whoever asks again is told whether the room was deleted.
-            raise Refused("room_busy", retry_after_ms=100)
+        if self._given_up:
+            # Whoever asks again is told what became of the room.
+            raise Refused(self._given_up, retry_after_ms=100)
         if self._closing:
             raise Refused("draining")
         if len(self._waiting) >= MAX_WAITING:
@@ -236,9 +239,26 @@ class RoomActor(Generic[A]):
         self._closing = True
         self._wake.set()
 
-    async def give_up(self) -> None:
-        """Take nothing more, and finish what waits, before the room is deleted."""
-        self._is_given_up = True
+    async def take_in(self) -> None:
+        """Take in what other processes stored in this room: all that was there when this was called, unless the room
+        was busy again at once, which finds it out by itself. Raises `StoreError`."""
+        at = (await self.quiet()).position
+        missed = await self._context.driver.read(
+            lambda store: [
+                (header, store.body(self.room, header.position) if self.aggregate.reads_body(header) else None)
+                for header in _facts_after(store, self.room, at)
+            ]
+        )
+        if missed and self._batch is None and not self.dead and self.aggregate.position == at:
+            for header, stored in missed:
+                self.aggregate.apply(header, None if stored is None else stored[0])
+            self._recent.clear()
+            self._context.publish(self.room, [header for header, _ in missed])
+
+    async def give_up(self, code: str = "room_busy") -> None:
+        """Take nothing more, and finish what waits, before the room is deleted, or is another relay's (`room_moved`).
+        Who asks meanwhile hears the code."""
+        self._given_up = code
         self.close()
         await self._ended.wait()
 
@@ -274,8 +294,9 @@ class RoomActor(Generic[A]):
                 self._decider.decide(self.aggregate, submission, batch)
             if batch.facts:
                 batch.marks = self._marks(batch.facts)
+                tenure = self._context.owns.tenure(self.room)
                 job: list[Write] = [
-                    Append(self.room, expected, batch.facts, self.aggregate.gives_receipts, wall),
+                    Append(self.room, expected, batch.facts, self.aggregate.gives_receipts, wall, tenure),
                     *batch.marks.values(),
                     *batch.acted,
                     *batch.ended,
@@ -363,7 +384,7 @@ class RoomActor(Generic[A]):
                 break
             else:
                 await self._wake.wait()
-        if self.aggregate.position > self._snapshot_at and not (self.dead or self._is_given_up):
+        if self.aggregate.position > self._snapshot_at and not (self.dead or self._given_up):
             with trio.CancelScope(shield=True):
                 await self._snapshot()
         self._ended.set()
@@ -386,12 +407,16 @@ class RoomActor(Generic[A]):
         untried: list[Submission] = []
         self._recent.clear()
         try:
+            if error.code == "room_moved":
+                # Another relay decides here now, and what memory holds of the room is worth nothing any more.
+                raise error
             self.aggregate, self.frozen = await self._context.driver.read(self._load)
             if error.code == "stale_position":
                 missed = await self._context.driver.read(lambda store: _facts_after(store, self.room, decided_over))
         except Exception as unread:
             # Not even the store's log can be read: whoever asks next opens the room anew.
-            log.warning("room %s: could not be folded again: %s", self.room, type(unread).__name__)
+            if unread is not error:
+                log.warning("room %s: could not be folded again: %s", self.room, type(unread).__name__)
             self.dead = self._closing = True
             untried += self._waiting
             self._waiting.clear()

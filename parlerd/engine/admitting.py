@@ -152,8 +152,10 @@ class Admitting:
         alone."""
         try:
             found = await (await self._desk.rooms.get(room)).quiet()
-        except Refused:
-            return False
+        except Refused as error:
+            if error.code != "room_moved":
+                return False
+            found = await self._desk.rooms.peek(room)
         return found.position > 0 and not is_over(found)
 
     async def _sees(self, eyes: AgentId, other: AgentId) -> bool:

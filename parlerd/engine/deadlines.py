@@ -25,7 +25,7 @@ from parlerd.core.room import Room
 from parlerd.engine.deciding import ITSELF
 from parlerd.engine.driver import Driver
 from parlerd.engine.handles import RoomHandle
-from parlerd.engine.ports import Clock, Notifier
+from parlerd.engine.ports import Clock, Notifier, Ownership
 from parlerd.engine.rooms import Rooms
 from parlerd.engine.scheduler import Scheduler
 
@@ -47,7 +47,9 @@ class RoomDeadlines:
         scheduler: Scheduler,
         notifier: Notifier,
         look: Callable[[RoomHandle], Awaitable[None]],
+        owns: Ownership,
     ) -> None:
+        self._owns = owns
         self._driver = driver
         self._look = look
         self._rooms = rooms
@@ -56,7 +58,8 @@ class RoomDeadlines:
         self._notifier = notifier
 
     async def load(self) -> None:
-        """Take the moments of all rooms from the store: at the start, and after the clock was set back."""
+        """Take the moments of all rooms of this process from the store: at the start, when rooms became this process's,
+        and after the clock was set back."""
         now = self._clock.now()
         try:
             moments = await self._driver.read(lambda store: store.deadlines(now))
@@ -65,7 +68,8 @@ class RoomDeadlines:
             log.warning("the deadlines of rooms could not be read: %s", error.code)
             return
         for room, moment in moments.items():
-            self._put(room, moment)
+            if self._owns.has(room):
+                self._put(room, moment)
 
     def changed(self, name: RoomId, room: Room) -> None:
         """Facts of a room were stored: its next moment may be another."""

@@ -79,8 +79,10 @@ from parlerd.engine.notices import Notices
 from parlerd.engine.notifier import LocalNotifier
 from parlerd.engine.opening import Opening
 from parlerd.engine.overview import Overview
+from parlerd.engine.owning import Owning
 from parlerd.engine.people import People
 from parlerd.engine.ports import (
+    AllRooms,
     Clock,
     Frames,
     HomeBook,
@@ -89,6 +91,7 @@ from parlerd.engine.ports import (
     NoFrames,
     NoHomeBook,
     NoHostFiles,
+    Ownership,
     Randomness,
     Signers,
 )
@@ -176,8 +179,11 @@ class Engine:
         stop: Callable[[], None],
         web: WebPort,
         voice: Voice | None,
+        owning: Owning,
     ) -> None:
         self._desk = desk
+        self.owning: Final = owning
+        """What follows where rooms become this process's, or another's."""
         self.bearers: Final = Bearers(desk, scheduler)
         """Whoever acts with a token, for the door over HTTP."""
         self.granting: Final = Granting(desk, self.bearers, voice)
@@ -480,6 +486,7 @@ async def open_engine(
     stop: Callable[[], None] = lambda: None,
     web: WebPort | None = None,
     voice: Voice | None = None,
+    owns: Ownership | None = None,
 ) -> AsyncIterator[Engine]:
     """Serve one home until the context ends; then every room keeps its snapshot and the driver is closed.
 
@@ -487,8 +494,10 @@ async def open_engine(
     that act here (`ports.NoSigners` where nobody does). `user` names the person's own agent. `homes` are the other
     homes in which rooms may live. `copies` says which copies of the database the program made itself. `stop` is called
     when a caller asks the daemon to stop. `web` is the door over HTTP, where one can be opened, and `voice` what a
-    home has that speaks for agents without a key.
+    home has that speaks for agents without a key. `owns` says which rooms are this process's, where others share
+    the store.
     """
+    owns = owns or AllRooms()
     wakes = LocalNotifier()
     async with trio.open_nursery() as nursery:
         rooms: Rooms
@@ -530,6 +539,7 @@ async def open_engine(
             admission=Admission(),
             publish=publish,
             holds=holds,
+            owns=owns,
         )
         codes, others = JoinCodes(keys), homes or NoHomes()
         quotas = Quotas(settings)
@@ -544,6 +554,7 @@ async def open_engine(
             scheduler=scheduler,
             notifier=wakes,
             look=lambda handle: tending.look(handle),
+            owns=owns,
         )
         await deadlines.load()
         clearing = Clearing(driver)
@@ -623,7 +634,17 @@ async def open_engine(
             default_home=default_home,
         )
         nursery.start_soon(retaining.run)
-        engine = Engine(desk, author, scheduler, socket, frames or NoFrames(), stop, web or NoWeb(), voice)
+        engine = Engine(
+            desk,
+            author,
+            scheduler,
+            socket,
+            frames or NoFrames(),
+            stop,
+            web or NoWeb(),
+            voice,
+            Owning(rooms, deadlines, tending),
+        )
         if voice is not None:
             quotas.person_of = lambda agent: engine.granting.person_of(agent)
             nursery.start_soon(engine.granting.run, gone.heard)

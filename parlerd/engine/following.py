@@ -261,6 +261,8 @@ class Following:
             room = await actor.quiet()
             looking = eyes(self._desk, caller, room)
         except Refused as error:
+            if error.code == "room_moved":
+                raise  # the stream breaks off, and goes on at the relay that has the room now
             return self._gone(stream, followed, deleted=error.code == "room_deleted")
         if looking.is_shut:
             return self._gone(stream, followed)

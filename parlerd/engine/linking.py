@@ -62,7 +62,12 @@ class Linking:
         for number, each in enumerate(await desk.library.memberships(agent), start=1):
             await pause_among(number)
             # The index knows agents alone, and the room under whom each of them came.
-            room = (await desk.rooms.get(each.room)).aggregate
+            try:
+                room = (await desk.rooms.get(each.room)).aggregate
+            except Refused as error:
+                if error.code != "room_moved":
+                    raise
+                continue  # whoever has the room says so
             if came_under(room, agent, principal):
                 found.append(t.Standing(room=each.room, agent=agent, state=each.state))
         return found

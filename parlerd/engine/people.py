@@ -70,9 +70,10 @@ class People:
             try:
                 settled = await (await self._rooms.get(name)).submit(c.Expel(principal=principal), self._by)
             except Refused as error:
-                if error.code != "newer_log":
+                if error.code not in ("newer_log", "room_moved"):
                     raise
-                continue  # a newer Parler wrote there, and will send the person away when it runs again
+                # A newer Parler wrote there, or another relay has the room: it sends the person away.
+                continue
             facts = [header.event for header in settled.facts]
             memberships += sum(isinstance(event, e.MemberLeft) for event in facts)
             keys += sum(isinstance(event, e.KeyRevoked) for event in facts)

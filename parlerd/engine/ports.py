@@ -22,6 +22,7 @@ from parlerd.core.model import LOCAL_HOME, AgentId, HomeId, KeyId, Millis, Princ
 from parlerd.core.topics import Topic
 from parlerd.identity.signatures import Domain
 from parlerd.operations import types as t
+from parlerd.store.relays import Tenure
 
 _TIME_MASK = (1 << 40) - 1
 _RANDOM_BYTES = 7
@@ -32,6 +33,30 @@ class Clock(Protocol):
     def now(self) -> Millis:
         """The wall clock, in epoch milliseconds. It may step; room time never goes back."""
         ...
+
+
+class Ownership(Protocol):
+    """Which rooms are decided in by this process, where several share one store. The home's own room is an exception:
+    each of them may decide there, because that is seldom, and the position of its log says who was faster."""
+
+    def has(self, room: RoomId) -> bool:
+        """Whether the room is this process's."""
+        ...
+
+    def tenure(self, room: RoomId) -> Tenure | None:
+        """The right with which it decides there; None where none is asked for. Raises `Refused(room_moved)` for a room
+        that is another's."""
+        ...
+
+
+class AllRooms:
+    """A process that has its store for itself."""
+
+    def has(self, room: RoomId) -> bool:
+        return True
+
+    def tenure(self, room: RoomId) -> Tenure | None:
+        return None
 
 
 class Randomness(Protocol):

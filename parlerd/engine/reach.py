@@ -77,6 +77,11 @@ class RoomsWithin:
             raise Refused("no_such_room")
         return await self._rooms.get(room)
 
+    async def peek(self, room: RoomId) -> Room:
+        if room not in self._within:
+            raise Refused("no_such_room")
+        return await self._rooms.peek(room)
+
     def open_actor(self, room: RoomId) -> RoomHandle | None:
         return self._rooms.open_actor(room) if room in self._within else None
 

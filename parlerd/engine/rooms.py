@@ -37,6 +37,8 @@ FOLD_PAGE: Final = 5_000
 """Facts that are read at once when a room is folded."""
 IDLE_SECONDS: Final = 600.0
 """A room that nobody used for this long is closed. To open it again from its snapshot takes milliseconds."""
+MOVED_MS: Final = 200
+"""After so long who asked for a room that another relay has may ask again: by then it is known which one has it."""
 REOPEN_SECONDS: Final = 1.0
 """Between two attempts to read the home room, while the store cannot be read."""
 MAX_OPEN: Final = 512
@@ -169,7 +171,12 @@ class RoomDoor(Protocol):
         ...
 
     async def get(self, room: RoomId) -> RoomHandle:
-        """The room, opened if need be. Raises `Refused`: `room_deleted`, or `no_such_room` if it has no log."""
+        """The room, opened if need be. Raises `Refused`: `room_deleted`, `no_such_room` if it has no log,
+        or `room_moved` for one that another process has."""
+        ...
+
+    async def peek(self, room: RoomId) -> Room:
+        """How the store holds a room that another process has; empty where it has no log."""
         ...
 
     def open_actor(self, room: RoomId) -> RoomHandle | None:
@@ -199,6 +206,8 @@ class Rooms:
     ) -> None:
         self._context = context
         """What every actor shares."""
+        self._owns = context.owns
+        """Which rooms are this process's."""
         self._own = own
         """This home's id: rooms that say another home are mirrors."""
         self._homes = homes
@@ -257,16 +266,22 @@ class Rooms:
         return True
 
     async def get(self, room: RoomId) -> RoomHandle:
-        """The room, opened if need be. Raises `Refused`: `room_deleted`, or `no_such_room` if it has no log."""
+        """The room, opened if need be. Raises `Refused`: `room_deleted`, `no_such_room` if it has no log,
+        or `room_moved` for one that another process has."""
         found = await self._existing(room)
         if found is None:
             raise Refused("no_such_room")
         return found
 
+    async def peek(self, room: RoomId) -> Room:
+        """How the store holds a room that another process has; empty where it has no log."""
+        folded, _ = await self._context.driver.read(lambda store: fold_room(store, room))
+        return folded
+
     def open_actor(self, room: RoomId) -> RoomHandle | None:
         """The room if it is open now."""
         found = self._rooms.get(room)
-        return None if found is None or found.actor.dead else found.handle
+        return None if found is None or found.actor.dead or not self._owns.has(room) else found.handle
 
     def is_here(self, room: Room) -> bool:
         """Whether a room lives in this home, and is no mirror."""
@@ -289,6 +304,7 @@ class Rooms:
         self._opening[room] = trio.Event()
         try:
             found = self._rooms.get(room)
+            self._require(room)
             if found is not None and found.actor.frozen:
                 # Which rows a newer Parler made of its facts is not known here.
                 raise Refused("newer_log")
@@ -299,8 +315,21 @@ class Rooms:
         finally:
             self._opening.pop(room).set()
 
+    def _require(self, room: RoomId) -> None:
+        if not self._owns.has(room):
+            raise Refused("room_moved", retry_after_ms=MOVED_MS)
+
+    async def let_go(self) -> None:
+        """Close the rooms that are not this process's any more; returns when what waited in them was answered."""
+        gone = [each.actor for room, each in self._rooms.items() if not self._owns.has(room)]
+        async with trio.open_nursery() as nursery:
+            for actor in gone:
+                self._rooms.pop(actor.room)
+                nursery.start_soon(actor.give_up, "room_moved")
+
     async def _existing(self, room: RoomId) -> RoomHandle | None:
         while True:
+            self._require(room)
             found = self._rooms.get(room)
             if found is not None and not found.actor.dead:
                 found.actor.used_at = trio.current_time()
@@ -312,6 +341,7 @@ class Rooms:
         self._opening[room] = trio.Event()
         try:
             folded, frozen = await self._context.driver.read(lambda store: fold_room(store, room))
+            self._require(room)
             if folded.position == 0 and not frozen:
                 if await self._context.driver.look(lambda store: store.is_deleted(room)):
                     raise Refused("room_deleted")

@@ -75,12 +75,18 @@ class Tending:
         """Called when the next moment of a room may be another, and no fact says so."""
         self._by = home_itself(own)
         """The home itself: no agent acts when a lease ends."""
-        self._grace_until = Millis(clock.now() + KEPT_MS)
+        self._grace_until = Millis(0)
         """Until when the windows of the last run may come back, before a lease of theirs ends."""
+        self.begin_grace()
         self._ahead = self._wall_ahead()
         """How far the wall clock is ahead of the loop's, as it was last looked at."""
         self._sleeps: deque[tuple[Millis, int]] = deque(maxlen=MAX_SLEEPS)
         """When it was noticed that the machine had slept, and how long, in milliseconds."""
+
+    def begin_grace(self) -> None:
+        """Let no lease end for a while, because workers may be on their way here: at the start, and where another
+        process had rooms until now."""
+        self._grace_until = Millis(self._clock.now() + KEPT_MS)
 
     async def look(self, handle: RoomHandle) -> None:
         """See to the leases of a room that have ended, and to the tasks that nobody took in their time. Raises

@@ -69,6 +69,15 @@ class HomeSecret:
         same bytes, and the same room."""
         return self._hmac(b"opening", f"{owner} {idempotency_key}".encode())
 
+    def join_secret(self, epoch: str) -> bytes:
+        """The secret that enrols people at any relay of this home, until there is another epoch: each of them finds
+        the same one."""
+        return self._hmac(b"join secret", epoch.encode())[: codes.SECRET_BYTES]
+
+    def mark(self) -> str:
+        """What tells this secret from another and shows nothing of it."""
+        return self._hmac(b"mark", b"").hex()
+
     def cursor_key(self) -> bytes:
         """The 32 bytes under which places in logs are told to readers."""
         return self._hmac(b"cursor", b"")

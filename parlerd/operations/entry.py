@@ -231,7 +231,7 @@ OF_PLANE: Final[Mapping[Plane, tuple[str, ...]]] = {
     "local": ("person_only",),
     "hook": (*OF_HOME, "draining", "hook_only"),
     "window": (*OF_HOME, "invalid_name", "not_permitted", "window_only"),
-    "link": (*OF_HOME, "draining"),
+    "link": (*OF_HOME, "draining", "room_moved"),
     "visitor": (*OF_HOME, "draining", "not_permitted"),
     "page": (*OF_HOME, "draining", "not_permitted"),
     "joiner": (*OF_HOME, "draining", "not_permitted"),

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from parlerd.core.errors import ParlerError, Refused
+from parlerd.core.errors import ParlerError, Refused, StoreError
 from parlerd.core.events import Header, MessagePosted
 from parlerd.core.model import AgentId, MemoryNote, Millis, Position, RoomId, Stage
 from parlerd.core.receipts import FactRef
@@ -36,6 +36,7 @@ from parlerd.store.port import (
     PutSnapshot,
     Write,
 )
+from parlerd.store.relays import Tenure
 from parlerd.store.staging import SALT_LENGTH, Staged, stage
 
 
@@ -68,6 +69,8 @@ class Sources(NamedTuple):
     end_of: Callable[[bytes], tuple[int, bytes] | None]
     """Where an own line ends that was not added to since its room was looked at."""
     random_bytes: Callable[[int], bytes]
+    holds: Callable[[Tenure], bool] = lambda tenure: True
+    """Whether a relay has the shard by this now, where several share the store."""
 
 
 @dataclass(slots=True)
@@ -106,6 +109,8 @@ class Batch:
             for append in appends:
                 if known.room(append.room).deleted or append.room in self.buried:
                     raise Refused("room_deleted")
+                if append.tenure is not None and not known.holds(append.tenure):
+                    raise StoreError("room_moved")
                 head = heads.get(append.room) or known.room(append.room).head
                 part = stage(append, head, salts[drawn:])
                 drawn += SALT_LENGTH * len(append.facts)

@@ -96,6 +96,7 @@ from parlerd.store.port import (
     past_one_by_one,
     prior_by_id,
 )
+from parlerd.store.relays import Tenure
 from parlerd.store.staging import EMPTY, MESSAGE, NO_CHAIN, SALT_LENGTH, FactRow, Staged, is_intact, is_unaltered, stage
 
 _LADDER: Final[tuple[Stage, ...]] = ("stored", "pushed", "read", "acknowledged", "acted")
@@ -123,6 +124,8 @@ class MemoryStore:
         self._snapshots: dict[RoomId, Snapshot] = {}
         # Where own lines end.
         self._ends: Ends = {}
+        self.holds: Callable[[Tenure], bool] = lambda tenure: True
+        """Whether a tenure holds, where several relays have this store."""
         self._graves: dict[RoomId, _Log] = {}
         """What is left of the rooms that were deleted."""
 
@@ -162,6 +165,8 @@ class MemoryStore:
             for append in (write for write in job if isinstance(write, Append)):
                 if append.room in self._graves or append.room in pending.buried:
                     raise Refused("room_deleted")
+                if append.tenure is not None and not self.holds(append.tenure):
+                    raise StoreError("room_moved")
                 head = heads.get(append.room) or pending.heads.get(append.room) or self.head(append.room)
                 part = stage(append, head, self._random(SALT_LENGTH * len(append.facts)))
                 heads[append.room] = part.head

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from parlerd.core.errors import StoreError
 from parlerd.core.model import AgentId, Position, RoomId
+from parlerd.core.shards import shard_of
 from parlerd.store.port import Store
 from parlerd.store.postgres.agents import Agents
 from parlerd.store.postgres.connections import Connection, Server
@@ -34,7 +35,6 @@ from parlerd.store.postgres.tables import (
     arrays,
     insertion,
 )
-from parlerd.store.postgres.writing import shard_of
 
 Row = tuple[Any, ...]
 Note = Callable[[str, int], None]

@@ -34,6 +34,7 @@ from parlerd.core.model import (
 )
 from parlerd.core.recall import Term
 from parlerd.core.receipts import FactRef, Numbered
+from parlerd.store.relays import Tenure
 
 START: Final = Position(0)
 """The position before the first fact of a room."""
@@ -52,6 +53,7 @@ class Append(msgspec.Struct, frozen=True):
     which is 0 for a new room. With `own_lines` each of the facts that can have a number gets the next one of its
     actor's own line (`core.receipts`): in a room that lives in this home, which alone gives receipts of it. `wall` is
     the wall clock's time at which the facts were decided: one that came by a token which does not hold then is refused.
+    With a `tenure` the job is refused with `room_moved` unless that holds.
     """
 
     room: RoomId
@@ -59,6 +61,7 @@ class Append(msgspec.Struct, frozen=True):
     facts: Sequence[NewFact]
     own_lines: bool = False
     wall: Millis = Millis(0)
+    tenure: Tenure | None = None
 
 
 class MoveCursor(msgspec.Struct, frozen=True):

@@ -30,6 +30,7 @@ import msgspec
 import trio
 
 from parlerd.connections.calls import coded
+from parlerd.connections.dial import Dialer
 from parlerd.core import topics
 from parlerd.core.errors import ParlerError, Refused, StoreError
 from parlerd.core.membership import number_at_home, shifts_of
@@ -48,7 +49,6 @@ from parlerd.uplink.bounds import Bounds
 from parlerd.uplink.composing import Composer
 from parlerd.uplink.connection import FINAL, LinkConnection, connected
 from parlerd.uplink.counters import Counters
-from parlerd.uplink.dial import Dialer
 from parlerd.uplink.homes import AddedHome, Homes
 from parlerd.uplink.lanes import Lane, Post, refused
 from parlerd.uplink.mirrors import Mirrors

@@ -13,6 +13,7 @@ from typing import Final
 
 import trio
 
+from parlerd.connections.dial import Dialer
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import AgentId, HomeId, KeyId, Label, MessageId, RoomId
 from parlerd.core.room import Room
@@ -31,7 +32,6 @@ from parlerd.uplink.bounds import Bounds
 from parlerd.uplink.composing import Composer
 from parlerd.uplink.connection import connected
 from parlerd.uplink.counters import Counters
-from parlerd.uplink.dial import Dialer
 from parlerd.uplink.doors import Doors
 from parlerd.uplink.homes import AddedHome, Homes
 from parlerd.uplink.link import Link

@@ -212,6 +212,14 @@ class RelayPeer(Answering):
         """Where the conversation stands; see the table at the head of this module."""
         self._reader = FrameReader(FIRST_FRAME_LIMIT)
 
+    @classmethod
+    def proven(cls) -> RelayPeer:
+        """An end that begins with calls: who is on the other side was proved elsewhere."""
+        peer = cls()
+        peer.state = "calls"
+        peer._reader.limit = ASKED_LIMIT
+        return peer
+
     def receive(self, data: bytes) -> list[FromUplink]:
         """What `data` completes, in order."""
         events: list[FromUplink] = []
@@ -276,6 +284,14 @@ class UplinkPeer(Asking):
         self.state: State = "hello"
         """Where the conversation stands; see the table at the head of this module."""
         self._reader = FrameReader(FIRST_FRAME_LIMIT)
+
+    @classmethod
+    def proven(cls) -> UplinkPeer:
+        """An end that begins with calls: who is on the other side was proved elsewhere."""
+        peer = cls()
+        peer.state = "calls"
+        peer._reader.limit = FRAME_LIMIT
+        return peer
 
     def hello(self, hello: LinkHello) -> bytes:
         """The first frame."""

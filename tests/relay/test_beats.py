@@ -15,8 +15,7 @@ from trio.testing import MockClock
 from parlerd.core.errors import StoreError
 from parlerd.groups import unwrapped
 from parlerd.paths import Home, prepare
-from parlerd.store.postgres.relays import DEAD_AFTER_S
-from parlerd.store.relays import Mark, Row
+from parlerd.store.relays import DEAD_AFTER_S, Mark, Row
 from relay import seen as seen_file
 from relay.beats import BEAT_S, DECIDES_S, Beats
 from relay.seen import Seen

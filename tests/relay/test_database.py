@@ -93,16 +93,18 @@ def test_the_database_of_another_relay_is_left_alone(home: Home, made: pg.Databa
     assert again.log_id == first.log_id
 
 
-def test_one_relay_at_a_time_serves_a_database_and_the_next_begins_when_it_left(
+def test_several_relays_serve_a_database_and_each_leaves_by_itself(
     home: Home, made: pg.Database, tmp_path: Path
 ) -> None:
-    first = opened(home)
-    second = folder(tmp_path / "second", made.relay)
-    assert refused(second).code == "store_in_use"
+    first, second = opened(home), opened(folder(tmp_path / "second", made.relay))
+    assert first.log_id == second.log_id
+    trio.run(second.holding.look)
+    assert {row.relay for row in second.holding.living} == {first.beats.row.relay, second.beats.row.relay}
     ended(first)
-    other = opened(second)
-    assert refused(home).code == "store_in_use"
-    ended(other)
+    trio.run(second.holding.look)
+    assert [row.relay for row in second.holding.living] == [second.beats.row.relay]
+    assert second.holding.shards == 1024
+    ended(second)
 
 
 def test_a_relay_that_was_killed_takes_its_own_place_again_at_once(home: Home) -> None:
@@ -221,6 +223,12 @@ def soon(look: Callable[[], bool], what: str) -> None:
     until(paced, what)
 
 
+def shards_of(running: Running) -> list[int]:
+    """How many shards each relay has, as one of them says."""
+    found = running.status()
+    return [] if found is None else [each.shards for each in found.relays]
+
+
 def failure_of(running: Running) -> ParlerError:
     assert running.ended() == 1
     failure = last_failure(running.relay, program="relay")
@@ -304,7 +312,7 @@ def test_a_server_that_is_down_at_the_start_is_the_last_line_of_the_log(
 
 
 @pytest.mark.e2e
-def test_a_second_relay_is_refused_and_one_that_was_stopped_for_long_ends_when_it_comes_back(
+def test_two_relays_share_a_database_and_one_that_stands_still_comes_back(
     own: Postgres, relays: Callable[[str], Running]
 ) -> None:
     with own.database(pg.with_tables) as database:
@@ -314,29 +322,11 @@ def test_a_second_relay_is_refused_and_one_that_was_stopped_for_long_ends_when_i
         for file in first.relay.keys.iterdir():
             (second.relay.keys / file.name).write_bytes(file.read_bytes())
             (second.relay.keys / file.name).chmod(0o600)
-        second.start()
-        assert failure_of(second).code == "store_in_use"
+        second.up()
+        soon(lambda: is_ready(first) and is_ready(second), "two relays that reach each other")
         assert first.process is not None
         os.kill(first.process.pid, signal.SIGSTOP)
-        until(lambda: second.status() or (_begun_again(second) and None), "relay in place of the one that stands still")
+        soon(lambda: shards_of(second) == [1024], "relay that has the rooms of the one that stands still")
         os.kill(first.process.pid, signal.SIGCONT)
-        assert failure_of(first).code == "store_in_use"
-        assert second.status() is not None
-
-
-def _begun_again(running: Running) -> bool:
-    """Start a relay that was refused once more."""
-    if running.process is None or running.process.poll() is not None:
-        running.start()
-    return True
-
-
-@pytest.mark.e2e
-def test_another_relays_database_is_refused(own: Postgres, relays: Callable[[str], Running]) -> None:
-    with own.database(pg.with_tables) as database:
-        first, second = relays(database.relay), relays(database.relay)
-        first.up()
-        first.ask("relay.stop", t.StopRelay())
-        assert first.ended() == 0
-        second.start()
-        assert failure_of(second).code == "store_of_another_relay"
+        soon(lambda: len(shards_of(first)) == 2 and 0 not in shards_of(first), "relay that has its rooms again")
+        soon(lambda: is_ready(first) and is_ready(second), "two relays that reach each other again")

@@ -12,10 +12,10 @@ import pytest
 import trio
 import trio.testing
 
+from parlerd.connections.dial import WebSocketDialer
 from parlerd.connections.websocket import CLOSE_SECONDS, PING_SECONDS
 from parlerd.core.errors import ParlerError
 from parlerd.operations import types as t
-from parlerd.uplink.dial import WebSocketDialer
 from parlerd.wire.frames import FIRST_FRAME_LIMIT, PREFIX
 from relay.door import Door, Secured
 from relay.turnstile import Limits, counted_as

@@ -20,13 +20,13 @@ import trio
 
 from parlerd.client import connect
 from parlerd.client.launch import last_failure
+from parlerd.connections.dial import WebSocketDialer
 from parlerd.core.errors import ParlerError
 from parlerd.core.model import HomeId, Label, Millis, PrincipalId
 from parlerd.identity import codes, join_line
 from parlerd.operations import types as t
 from parlerd.paths import Home, prepare, relay_home
 from parlerd.uplink.connection import LinkConnection, connected
-from parlerd.uplink.dial import WebSocketDialer
 from relay import place as places
 from relay.place import Place
 from tests.support.links import PERSON, OneKey

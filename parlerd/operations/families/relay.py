@@ -11,11 +11,24 @@ class RelayStatus(Params, frozen=True, kw_only=True):
     pass
 
 
+class RelayOfHome(Result, frozen=True, kw_only=True):
+    """One of the relays that share a database: its id, where it listens for daemons, its version, of how many of the
+    1,024 shards of rooms it decides, and whether the relay that was asked reaches it."""
+
+    relay: str
+    address: str
+    version: str
+    shards: int
+    reached: bool
+
+
 class RelayInfo(Result, frozen=True, kw_only=True):
     """`home` is the relay's key and `name` what people call it. `url` is the first of its addresses, and
     `fingerprint` what stands behind `#` in `join_line`, which is the two together. `daemons` links are open now, and
     `people` are enrolled. `store` says where the rooms are kept, without a password, and `store_ok` whether that takes
-    what is written now; `rooms` is null while it cannot be read."""
+    what is written now; `rooms` is null while it cannot be read. `relays` are those that share that store and live,
+    this one among them, and `term` is how often a shard of rooms changed hands at most; both are empty for a store in
+    a file."""
 
     running: bool
     pid: int
@@ -33,6 +46,8 @@ class RelayInfo(Result, frozen=True, kw_only=True):
     uptime_ms: int
     store: str = ""
     store_ok: bool = True
+    relays: list[RelayOfHome] = []
+    term: int = 0
 
 
 class ListRelayMembers(Params, frozen=True, kw_only=True):

@@ -2,6 +2,7 @@
 
     home, log id    rows of `meta`: the key of the relay that made the database, and the name of its log
     relays          a row for each relay that runs, with the time at which it last said so, by the server's clock
+    shards          who decides in the rooms of which shard, and in which term
     mark            the server, the database and how far its write-ahead log was flushed: a database that was copied or
                     brought back from a backup has another one, or an earlier one
 
@@ -13,25 +14,53 @@ next beat.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final, TypeVar
+from collections.abc import Callable, Collection, Mapping
+from typing import Final, LiteralString, TypeVar
 
 import psycopg
 
 from parlerd.core.errors import StoreError
 from parlerd.store.postgres.connections import Connection, Server
-from parlerd.store.relays import Mark, Row
+from parlerd.store.relays import DEAD_AFTER_S, Mark, Row, Seen, Tenure
 
 T = TypeVar("T")
 
-DEAD_AFTER_S: Final = 10
-"""After so long without a beat a relay is dead to the others. Source: spec, one owner a room."""
-
+EPOCH: Final = "join_epoch"
+CODES: Final = "codes"
+"""Names in `meta` of what all relays of a database agree upon."""
 _MARK: Final = """
     SELECT (SELECT system_identifier FROM pg_control_system())::text,
            (SELECT oid FROM pg_database WHERE datname = current_database())::bigint,
            (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::bigint,
            coalesce((SELECT value FROM meta WHERE key = 'log_id'), '')
+"""
+_LIVING: Final = """
+    SELECT relay, incarnation, address, version, inner_address FROM relays
+     WHERE beat >= clock_timestamp() - make_interval(secs => %s) ORDER BY relay
+"""
+_TAKE: Final = """
+    WITH living AS (SELECT relay, incarnation FROM relays
+                     WHERE beat >= clock_timestamp() - make_interval(secs => %s))
+    UPDATE shards SET relay = %s, incarnation = %s, term = term + 1
+     WHERE shard = ANY (%s::int[])
+       AND NOT EXISTS (SELECT FROM living l
+                        WHERE l.relay = shards.relay AND l.incarnation = shards.incarnation)
+       AND EXISTS (SELECT FROM living l WHERE l.relay = %s AND l.incarnation = %s)
+ RETURNING shard, relay, incarnation, term
+"""
+_GIVE: Final = """
+    UPDATE shards SET relay = taker.relay, incarnation = taker.incarnation, term = shards.term + 1
+      FROM (SELECT relay, incarnation FROM relays
+             WHERE relay = %s AND beat >= clock_timestamp() - make_interval(secs => %s)) AS taker,
+           unnest(%s::int[], %s::bigint[]) AS given (shard, term)
+     WHERE shards.shard = given.shard AND shards.term = given.term AND shards.relay = %s AND shards.incarnation = %s
+ RETURNING shards.shard, shards.relay, shards.incarnation, shards.term
+"""
+_GIVE_UP: Final = """
+    UPDATE shards SET relay = '', incarnation = '', term = shards.term + 1
+      FROM unnest(%s::int[], %s::bigint[]) AS given (shard, term)
+     WHERE shards.shard = given.shard AND shards.term = given.term AND shards.relay = %s AND shards.incarnation = %s
+ RETURNING shards.shard, shards.relay, shards.incarnation, shards.term
 """
 
 
@@ -57,46 +86,54 @@ class Relays:
         if self._do(work) != home:
             raise StoreError("store_of_another_relay", database=self._server.name)
 
+    def agree(self, name: str, value: str) -> str:
+        """What all relays of this database take for `name`: the value of the one that came first."""
+
+        def work(connection: Connection) -> str:
+            connection.execute("INSERT INTO meta VALUES (%s, %s) ON CONFLICT (key) DO NOTHING", (name, value))
+            (found,) = connection.execute("SELECT value FROM meta WHERE key = %s", (name,)).fetchone() or (value,)
+            return str(found)
+
+        return self._do(work)
+
+    def renew(self, epoch: str) -> None:
+        """Let another epoch begin, from which the secret follows that enrols people."""
+
+        def work(connection: Connection) -> None:
+            connection.execute("UPDATE meta SET value = %s WHERE key = %s", (epoch, EPOCH))
+
+        self._do(work)
+
     def mark(self) -> Mark:
         """Which state the database is in."""
         return self._do(_mark)
 
     def join(self, row: Row) -> None:
-        """Put in the row of a relay that begins, in place of what an earlier process of it left. Rows of the dead go.
-        Raises `StoreError(store_in_use)` while another relay lives."""
+        """Put in the row of a relay that begins, in place of what an earlier process of it left. Rows of the dead
+        go."""
 
-        def work(connection: Connection) -> tuple[str, str] | None:
+        def work(connection: Connection) -> None:
             connection.execute("LOCK TABLE relays IN SHARE ROW EXCLUSIVE MODE")
             connection.execute(
                 "DELETE FROM relays WHERE relay = %s OR beat < clock_timestamp() - make_interval(secs => %s)",
                 (row.relay, DEAD_AFTER_S),
             )
-            living = connection.execute("SELECT address, version FROM relays ORDER BY relay LIMIT 1").fetchone()
-            if living is None:
-                connection.execute(
-                    "INSERT INTO relays VALUES (%s, %s, %s, %s, clock_timestamp())",
-                    (row.relay, row.incarnation, row.address, row.version),
-                )
-            return living
-
-        living = self._do(work)
-        if living is not None:
-            address, version = living
-            raise StoreError(
-                "store_in_use",
-                f"Another relay serves this database now{f': {address}' if address else ''}.",
-                retry_after_ms=DEAD_AFTER_S * 1000,
-                address=address,
-                version=version,
+            connection.execute(
+                "INSERT INTO relays (relay, incarnation, address, version, beat, inner_address)"
+                " VALUES (%s, %s, %s, %s, clock_timestamp(), %s)",
+                (row.relay, row.incarnation, row.address, row.version, row.inner),
             )
+
+        self._do(work)
 
     def beat(self, row: Row) -> tuple[bool, Mark]:
         """Say that a relay lives. Gives whether its row was still there, and which state the database is in."""
 
         def work(connection: Connection) -> tuple[bool, Mark]:
             beaten = connection.execute(
-                "UPDATE relays SET beat = clock_timestamp(), address = %s WHERE relay = %s AND incarnation = %s",
-                (row.address, row.relay, row.incarnation),
+                "UPDATE relays SET beat = clock_timestamp(), address = %s, inner_address = %s"
+                " WHERE relay = %s AND incarnation = %s",
+                (row.address, row.inner, row.relay, row.incarnation),
             )
             return beaten.rowcount == 1, _mark(connection)
 
@@ -109,6 +146,44 @@ class Relays:
             connection.execute("DELETE FROM relays WHERE relay = %s AND incarnation = %s", (row.relay, row.incarnation))
 
         self._do(work)
+
+    # -- who has which shard -----------------------------------------------------------------------------------
+
+    def look(self) -> Seen:
+        """Which relays live, and who has each shard."""
+
+        def work(connection: Connection) -> Seen:
+            living = connection.execute(_LIVING, (DEAD_AFTER_S,)).fetchall()
+            shards = connection.execute("SELECT shard, relay, incarnation, term FROM shards ORDER BY shard").fetchall()
+            (epoch,) = connection.execute("SELECT value FROM meta WHERE key = %s", (EPOCH,)).fetchone() or ("",)
+            return Seen([Row(*each) for each in living], [Tenure(*each) for each in shards], str(epoch))
+
+        return self._do(work)
+
+    def take(self, row: Row, shards: Collection[int]) -> list[Tenure]:
+        """Let a relay have those of these shards that nobody has, or a relay that is dead or gone."""
+        return self._change(_TAKE, DEAD_AFTER_S, row.relay, row.incarnation, sorted(shards), row.relay, row.incarnation)
+
+    def give(self, row: Row, shards: Mapping[int, int], to: str) -> list[Tenure]:
+        """Hand shards, each with the term in which a relay has it, to the relay `to`, or to nobody where that is empty.
+        Gives those that were handed over."""
+        numbers, terms = list(shards), list(shards.values())
+        mine = (numbers, terms, row.relay, row.incarnation)
+        return self._change(_GIVE, to, DEAD_AFTER_S, *mine) if to else self._change(_GIVE_UP, *mine)
+
+    def step_back(self, row: Row) -> None:
+        """Say nothing any more of where a relay listens for the others."""
+        self.beat(Row(row.relay, row.incarnation, row.address, row.version))
+
+    def _change(self, sql: LiteralString, *values: object) -> list[Tenure]:
+        def work(connection: Connection) -> list[Tenure]:
+            # Of two at once the second begins when the first is done. A statement that waits for rows looks again at
+            # these alone, and not at what it concluded from them. Whoever reads the table, as each append does, does
+            # not wait.
+            connection.execute("LOCK TABLE shards IN SHARE ROW EXCLUSIVE MODE")
+            return [Tenure(*each) for each in connection.execute(sql, values).fetchall()]
+
+        return self._do(work)
 
     def close(self) -> None:
         self._server.close()

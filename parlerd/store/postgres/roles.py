@@ -66,6 +66,7 @@ RIGHTS: Final[Mapping[str, str]] = {
     "outbox": _KEPT,
     "renewals": _KEPT,
     "relays": _KEPT,
+    "shards": "SELECT, UPDATE",
 }
 """What a relay may do with each table. There is no DELETE on the record, and no TRUNCATE on anything."""
 DOORS: Final = ("erase_bodies", "bury_room", "clear_facts", "clear_marks", "forget_index")

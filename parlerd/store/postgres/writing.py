@@ -25,6 +25,7 @@ import psycopg
 from parlerd.core.errors import StoreError
 from parlerd.core.events import decode_header
 from parlerd.core.model import AgentId, Position, RoomId
+from parlerd.core.shards import shard_of
 from parlerd.store.batching import Batch, Room, Sources, room_of
 from parlerd.store.indexing import PROJECTIONS, Counts, counted_for, line_before
 from parlerd.store.lines import thread_of
@@ -63,22 +64,17 @@ from parlerd.store.postgres.tables import (
     of_index,
     unnested,
 )
+from parlerd.store.relays import Tenure
 from parlerd.store.staging import EMPTY
 
 _TRIES: Final = 5
 """How often a transaction is tried that met another, or whose connection had broken before it was to commit."""
 _MAX_CACHED_ROOMS: Final = 4_096
 """How many rooms the writer remembers between transactions."""
-_SHARDS: Final = 1_024
 _REFUSED: Final = (psycopg.IntegrityError, psycopg.DataError)
 """The database itself refuses a row, or cannot hold it."""
 
 Rows = list[tuple[Table, Sequence[tuple[Any, ...]]]]
-
-
-def shard_of(room: RoomId) -> int:
-    """The shard of a room, 0 to 1023: a hash of its id."""
-    return int.from_bytes(hashlib.sha256(room.encode()).digest()[:2]) % _SHARDS
 
 
 class Writer:
@@ -87,7 +83,7 @@ class Writer:
     def __init__(self, server: Server, agents: Agents, random_bytes: Callable[[int], bytes]) -> None:
         self._server = server
         self._agents = agents
-        self._sources = Sources(self._room, self._is_deleted, self._end_of, random_bytes)
+        self._sources = Sources(self._room, self._is_deleted, self._end_of, random_bytes, self._holds)
         # Held by the thread that writes.
         self._lock = threading.Lock()
         # What is remembered of rooms between transactions; emptied whenever a transaction fails.
@@ -97,6 +93,8 @@ class Writer:
         self._ends: dict[bytes, tuple[int, bytes] | None] = {}
         # The numbers of agents that the transaction uses.
         self._numbers: dict[AgentId, int] = {}
+        # How the shards stand that its appends name.
+        self._tenures: set[Tenure] = set()
 
     # -- transactions ----------------------------------------------------------------------------------------
 
@@ -228,17 +226,22 @@ class Writer:
         writes = [write for job in jobs for write in job]
         locked = sorted({write.room for write in writes if isinstance(write, _LOCKING)})
         named = sorted({room for write in writes if (room := room_of(write)) is not None})
+        shards = sorted({each.tenure.shard for each in writes if isinstance(each, Append) and each.tenure is not None})
         heads: list[Any] = []
         graves: list[Any] = []
+        tenures: list[Any] = []
         with connection.pipeline():
             if begin:
                 connection.execute("BEGIN")
             asked = connection.execute(_LOCK, (Texts(locked),), binary=True) if locked else None
             # After the locks: a room may have been deleted while this waited for its head.
             buried = connection.execute(_GRAVES, (Texts(named),), binary=True) if named else None
+            stand = connection.execute(_TENURES, (shards,), binary=True) if shards else None
             heads = [] if asked is None else asked.fetchall()
+            tenures = [] if stand is None else stand.fetchall()
             graves = [] if buried is None else buried.fetchall()
         self._deleted.update(room for (room,) in graves)
+        self._tenures = {Tenure(*each) for each in tenures}
         found = {RoomId(room): Head(*head) for room, *head in heads}
         for room in locked:
             head = found.get(room, EMPTY)
@@ -320,6 +323,9 @@ class Writer:
 
     def _room(self, room: RoomId) -> Room:
         return self._rooms[room]
+
+    def _holds(self, tenure: Tenure) -> bool:
+        return tenure in self._tenures
 
     def _is_deleted(self, room: RoomId) -> bool:
         return room in self._deleted
@@ -493,6 +499,7 @@ def _keep(connection: Connection, batch: Batch) -> None:
 _LOCKING: Final = (Append, EraseBodies, BuryRoom, ClearRoom)
 """The writes that change the log of a room, or end it."""
 _HEAVY: Final = (*_LOCKING, PutLease, DropLease, PutOutbox, DropOutbox, PutRenewal, DropRenewal)
+_TENURES: Final = "SELECT shard, relay, incarnation, term FROM shards WHERE shard = ANY (%s::int[])"
 _LOCK: Final = """
     SELECT room, position, at, chain FROM heads WHERE room = ANY (%s::text[]) ORDER BY room FOR UPDATE"""
 _GRAVES: Final = "SELECT room FROM tombstones WHERE room = ANY (%s::text[])"

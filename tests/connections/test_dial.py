@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from parlerd.core.errors import ParlerError
-from parlerd.uplink.dial import DIAL_SECONDS, Address, WebSocketDialer, parse
+from parlerd.connections.dial import DIAL_SECONDS, Address, WebSocketDialer, parse
 from tests.support.doors import Handed, Open, everything, open_door, run_over_the_network, until
 from tests.support.message_streams import send
 

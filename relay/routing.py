@@ -1,0 +1,563 @@
+"""Who answers what a daemon asks, where several relays share the rooms: this relay, or the one that has the room.
+
+    link.attach, link.detach           every relay that lives, so that each knows who is there; each says what it knows
+    link.cursors                       each place to the relay that has its room; how present agents are, to all
+    link.follow                        a stream from every relay, as one
+    link.post                          in the order in which they came, those of one daemon in one room
+    whatever names a room, or a key    the relay that has the room
+    anything else                      this relay: cards, and what is asked over HTTP
+
+To a daemon it is one relay that answers. Where a room moves, or its relay dies, what is under way is asked again at the
+one that has it now, with the same key; what has none and may have happened is `home_unreachable`. A stream breaks off
+as soon as a relay that it came from is gone or has a room of it no longer: the daemon comes again, and follows from
+where it is, so that nothing is missing between the two.
+
+Not here: who has which room (`holding`), links to other relays (`peers`). Above: `link`, which comes here as to an
+engine. Below: the engine, `peers`. Invariants: nobody is asked with more rights than were proved here; every call ends;
+what is kept for a daemon goes with its link.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final, Protocol, cast
+
+import trio
+
+from parlerd.core.errors import ParlerError, Refused
+from parlerd.core.model import RoomId
+from parlerd.core.statements import KnockStatement, check, room_id_of
+from parlerd.engine.callers import Caller
+from parlerd.engine.face import EngineFace, Outlet, Pending
+from parlerd.operations import types as t
+from parlerd.operations.registry import OPERATIONS
+from parlerd.store.relays import Row
+from parlerd.wire import codec
+from relay.holding import Holding
+from relay.peers import Away, Lost, Peers
+
+WITHIN_S: Final = 14.0
+"""How long a call is asked again: after that time the shards of a relay that died are another's."""
+AGAIN_S: Final = 0.2
+REACH_S: Final = 2.0
+"""How long a call waits for the link to a relay that lives, before it looks again who has the room."""
+SPREAD_S: Final = 2.0
+"""Within this time those break off whose rooms moved, so that they do not all come at once."""
+AGAIN: Final = frozenset({"room_moved"})
+"""Why somebody else is asked."""
+REPEATABLE: Final = frozenset(
+    {
+        "link.post",
+        "link.gate",
+        "link.open",
+        "link.claim",
+        "link.renew",
+        "link.release",
+        "link.knock",
+        "link.blob_begin",
+        "link.blob_write",
+        "link.blob_finish",
+        "link.detach",
+        "link.cursors",
+    }
+)
+"""What may be asked twice beside what only reads: it has a key, or twice is as good as once."""
+
+_ATTACHED: Final = codec.Shape[t.Attached](t.Attached, "relay_failed")
+
+
+class Keys(Protocol):
+    """What finds the room of a session key."""
+
+    async def room_of(self, session_key: str) -> RoomId | None:
+        """The room that a key opens; None for a text that is no key of any."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class _Present:
+    """A daemon on a link of this relay, as the other relays are to know it."""
+
+    attached: dict[str, t.Attachment] = field(default_factory=dict)
+    presence: dict[str, t.TellPresence] = field(default_factory=dict)
+    lanes: dict[tuple[str, str], Away] = field(default_factory=dict)
+    """Its lane to each process of another relay."""
+    opening: trio.Lock = field(default_factory=trio.Lock)
+    """One lane is opened at a time."""
+    lines: dict[RoomId, _Line] = field(default_factory=dict)
+    """Its posts that wait, by room."""
+    is_gone: bool = False
+
+
+class Routing:
+    """The engine as links come to it. `run` it as long as links are served."""
+
+    def __init__(
+        self,
+        engine: EngineFace,
+        holding: Holding,
+        peers: Peers,
+        keys: Keys,
+        *,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self._engine = engine
+        self._holding = holding
+        self._peers = peers
+        self._keys = keys
+        self._draw = draw
+        self._there: dict[Caller, _Present] = {}
+        self._nursery: trio.Nursery | None = None
+        self.here = 0
+        """Calls that were answered here."""
+        self.forwarded = 0
+        """Calls that another relay was asked."""
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Send posts on until cancelled."""
+        async with trio.open_nursery() as self._nursery:
+            task_status.started()
+            await trio.sleep_forever()
+
+    # -- connections ---------------------------------------------------------------------------------------
+
+    async def connect(self, caller: Caller) -> None:
+        self._there[caller] = _Present()
+        await self._engine.connect(caller)
+
+    async def disconnect(self, caller: Caller) -> None:
+        present = self._there.pop(caller)
+        present.is_gone = True
+        for lane in present.lanes.values():
+            lane.close()
+        await self._engine.disconnect(caller)
+
+    # -- calls ---------------------------------------------------------------------------------------------
+
+    async def call(self, op: str, params: t.Params, caller: Caller) -> t.Result:
+        match params:
+            case t.Attach():
+                return await self._attach(params, caller)
+            case t.Detach():
+                for agent in params.agents:
+                    self._there[caller].attached.pop(agent, None)
+                return await self._everybody(op, lambda row: params, caller)
+            case t.TellCursors():
+                self._there[caller].presence |= {each.agent: each for each in params.presence}
+                return await self._everybody(op, partial(self._part_of, params), caller)
+            case t.PostEnvelope() if op == "link.post":
+                waiting = self._queue(op, params, caller)
+                await waiting.done.wait()
+                return waiting.outcome()
+        room = await self._room_of(params)
+        if room is None:
+            self.here += 1
+            return await self._engine.call(op, params, caller)
+        return await self._ask(op, params, caller, lambda: self._holding.owner_of(room))
+
+    async def _ask(self, op: str, params: t.Params, caller: Caller, owner: Callable[[], Row | None]) -> t.Result:
+        """Ask the relay that `owner` names, and again whoever it names then. Raises `ParlerError`."""
+        may_repeat = op in REPEATABLE or OPERATIONS[op].effect == "read"
+        with trio.move_on_after(WITHIN_S):
+            while True:
+                row = owner()
+                is_sent = False
+                try:
+                    if row is not None and row.relay == self._holding.relay:
+                        self.here += 1
+                        return await self._engine.call(op, params, caller)
+                    if row is not None:
+                        lane = await self._lane(caller, row)
+                        is_sent = True
+                        self.forwarded += 1
+                        # What the other relay answered, as it came: who asked gets these bytes.
+                        return cast(t.Result, await lane.call(op, params))
+                except Lost:
+                    if is_sent and not may_repeat:
+                        raise ParlerError("home_unreachable", op=op) from None
+                except ParlerError as error:
+                    if error.code not in AGAIN and (is_sent or error.code != "home_unreachable"):
+                        raise
+                await self._look_again()
+        raise ParlerError("home_unreachable", op=op)
+
+    async def _look_again(self) -> None:
+        await trio.sleep(AGAIN_S)
+        await self._holding.look_soon()
+        self._peers.look()
+
+    async def _room_of(self, params: t.Params) -> RoomId | None:
+        """The room that a call is about; None for one about none, or about none that there is."""
+        match params:
+            case t.OpenRemoteRoom():
+                return room_id_of(params.opening)
+            case t.KnockAtRoom() if not params.session_key:
+                return check(params.statement, KnockStatement).room
+            case t.FollowRoom():
+                return RoomId(params.resume.room)
+            case t.FindCards() | t.PublishCard():
+                return None
+        if room := getattr(params, "room", ""):
+            return RoomId(room)
+        if key := getattr(params, "session_key", ""):
+            return await self._keys.room_of(key)
+        return None
+
+    # -- everybody -----------------------------------------------------------------------------------------
+
+    async def _attach(self, params: t.Attach, caller: Caller) -> t.Result:
+        """Attach agents at every relay. What each says of its rooms is said together, if no room moved meanwhile."""
+        with trio.move_on_after(WITHIN_S):
+            while True:
+                before = self._shares()
+                answers = await self._attach_once(params, caller)
+                if answers and not self._holding.unowned and before == self._shares():
+                    rooms = [standing for answer in answers for standing in answer.rooms]
+                    return t.Attached(rooms=rooms, now=answers[0].now)
+                await self._look_again()
+        raise ParlerError("home_unreachable", op="link.attach")
+
+    async def _attach_once(self, params: t.Attach, caller: Caller) -> list[t.Attached]:
+        """What every relay says; nothing where one is not reached."""
+        here = await self._engine.call("link.attach", params, caller)
+        assert isinstance(here, t.Attached)
+        answers = [here]
+        # A lane that is opened from now on begins with these.
+        self._there[caller].attached |= {each.agent: each for each in params.agents}
+
+        async def ask(row: Row) -> None:
+            answer = await self._ask_one("link.attach", params, caller, row)
+            if answer is not None:
+                answers.append(_ATTACHED.decode(cast(Any, answer)))
+
+        others = self._others()
+        await _all_of(partial(ask, row) for row in others)
+        return answers if len(answers) == 1 + len(others) else []
+
+    def _shares(self) -> list[int]:
+        return [self._holding.shards_of(row.relay) for row in self._holding.living]
+
+    async def _everybody(self, op: str, part: Callable[[Row], t.Params | None], caller: Caller) -> t.Result:
+        """Tell every relay its part. One that is not reached now hears it when the daemon comes there."""
+
+        async def tell(row: Row) -> None:
+            if (params := part(row)) is not None:
+                await self._ask_one(op, params, caller, row)
+
+        await _all_of(partial(tell, row) for row in self._others())
+        own = next((row for row in self._holding.living if row.relay == self._holding.relay), None)
+        params = t.TellCursors() if own is None else part(own)
+        return t.Noted() if params is None else await self._engine.call(op, params, caller)
+
+    async def _ask_one(self, op: str, params: t.Params, caller: Caller, row: Row) -> t.Result | None:
+        """Ask one relay; None where it is not reached, or gone. Raises `ParlerError` as it answers."""
+        try:
+            return cast(t.Result, await (await self._lane(caller, row)).call(op, params))
+        except Lost:
+            return None
+        except ParlerError as error:
+            if error.code != "home_unreachable":
+                raise
+            return None
+
+    def _part_of(self, params: t.TellCursors, row: Row) -> t.TellCursors:
+        owner = self._holding.owner_of
+        cursors = [each for each in params.cursors if (found := owner(RoomId(each.room))) and found.relay == row.relay]
+        return t.TellCursors(cursors=tuple(cursors), presence=params.presence)
+
+    def _others(self) -> list[Row]:
+        return [row for row in self._holding.living if row.relay != self._holding.relay]
+
+    # -- lanes ---------------------------------------------------------------------------------------------
+
+    async def _lane(self, caller: Caller, row: Row) -> Away:
+        """The daemon's lane to a relay, with its agents attached there. Raises `ParlerError` and `Lost`."""
+        present, name = self._there.get(caller), (row.relay, row.incarnation)
+        if present is None:
+            raise ParlerError("home_unreachable")
+        found = present.lanes.get(name)
+        if found is not None and not found.is_lost:
+            return found
+        async with present.opening:
+            found = present.lanes.get(name)
+            if found is not None and not found.is_lost:
+                return found
+            lane = await self._peers.open(row, caller, REACH_S)
+            if present.is_gone:
+                lane.close()
+                raise ParlerError("home_unreachable")
+            try:
+                if present.attached:
+                    await lane.call("link.attach", t.Attach(agents=tuple(present.attached.values())))
+                if present.presence:
+                    await lane.call("link.cursors", t.TellCursors(presence=tuple(present.presence.values())))
+            except BaseException:
+                lane.close()
+                raise
+            present.lanes[name] = lane
+            return lane
+
+    # -- posts ---------------------------------------------------------------------------------------------
+
+    def begin(self, op: str, params: t.Params, caller: Caller) -> Pending | None:
+        if op != "link.post" or not isinstance(params, t.PostEnvelope):
+            return self._engine.begin(op, params, caller)
+        room = RoomId(params.room)
+        if room not in self._there[caller].lines and self._holding.has(room):
+            try:
+                begun = self._engine.begin(op, params, caller)
+            except Refused as error:
+                if error.code not in AGAIN:
+                    raise
+                begun = None
+            if begun is not None:
+                self.here += 1
+                return _OrElse(begun, partial(self._queue, op, params, caller))
+        return self._queue(op, params, caller)
+
+    def _queue(self, op: str, params: t.PostEnvelope, caller: Caller) -> _Waiting:
+        """A place among the posts of a daemon in a room."""
+        present, room = self._there.get(caller), RoomId(params.room)
+        waiting = _Waiting(params, trio.current_time() + WITHIN_S)
+        if present is None or self._nursery is None:
+            waiting.finish(error=ParlerError("home_unreachable"))
+            return waiting
+        line = present.lines.get(room)
+        if line is None:
+            line = present.lines[room] = _Line(room)
+            self._nursery.start_soon(self._send, line, caller, present)
+        line.waiting.append(waiting)
+        return waiting
+
+    async def _send(self, line: _Line, caller: Caller, present: _Present) -> None:
+        """Send the posts of a line on, in order, until there are none."""
+        while line.waiting:
+            if present.is_gone:
+                break
+            batch, failed = list(line.waiting), False
+            row = self._holding.owner_of(line.room)
+            try:
+                if row is not None and row.relay == self._holding.relay:
+                    for waiting in batch:
+                        failed = failed or not await self._settle(
+                            waiting, partial(self._engine.call, "link.post", waiting.params, caller)
+                        )
+                        self.here += 1
+                elif row is not None:
+                    lane = await self._lane(caller, row)
+                    asked = [lane.begin("link.post", waiting.params) for waiting in batch]
+                    for waiting, one in zip(batch, asked, strict=True):
+                        failed = not await self._settle(waiting, one.result) or failed
+                        self.forwarded += 1
+                else:
+                    failed = True
+            except (Lost, ParlerError):
+                failed = True
+            line.waiting = deque(each for each in line.waiting if not each.done.is_set())
+            if failed:
+                now = trio.current_time()
+                for waiting in line.waiting:
+                    if now >= waiting.until:
+                        waiting.finish(error=ParlerError("home_unreachable"))
+                line.waiting = deque(each for each in line.waiting if not each.done.is_set())
+                if line.waiting:
+                    await self._look_again()
+        for waiting in line.waiting:
+            waiting.finish(error=ParlerError("home_unreachable"))
+        if present.lines.get(line.room) is line:
+            del present.lines[line.room]
+
+    async def _settle(self, waiting: _Waiting, ask: Callable[[], Awaitable[Any]]) -> bool:
+        """Answer a post. False where the relay that has the room is to be asked again."""
+        try:
+            waiting.finish(await ask())
+        except Lost:
+            return False
+        except ParlerError as error:
+            if error.code in AGAIN:
+                return False
+            waiting.finish(error=error)
+        return True
+
+    # -- streams -------------------------------------------------------------------------------------------
+
+    def stream(
+        self, op: str, params: t.Params, caller: Caller, outlet: Outlet | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[t.Result]]:
+        if not isinstance(params, t.FollowRooms):
+            return self._engine.stream(op, params, caller, outlet)
+        return self._follow(params, caller, outlet)
+
+    @asynccontextmanager
+    async def _follow(
+        self, params: t.FollowRooms, caller: Caller, outlet: Outlet | None
+    ) -> AsyncGenerator[AsyncIterator[t.Result], None]:
+        """The streams of all relays as one. It breaks off where one of them does."""
+        parts, is_lost = self._parts(params)
+        if is_lost:
+            raise ParlerError("home_unreachable")
+        give, take = trio.open_memory_channel[tuple[t.Result, trio.Event]](0)
+        failure: ParlerError | None = None
+        async with trio.open_nursery() as nursery:
+
+            def end(error: ParlerError) -> None:
+                nonlocal failure
+                failure = failure or error
+                nursery.cancel_scope.cancel()
+
+            async def here(resumes: t.FollowRooms) -> None:
+                try:
+                    async with self._engine.stream("link.follow", resumes, caller, outlet) as items:
+                        await _pass_on(items, give)
+                    end(ParlerError("draining"))
+                except ParlerError as error:
+                    await self._spread(error, end)
+
+            async def there(row: Row, resumes: t.FollowRooms) -> None:
+                try:
+                    lane = await self._lane(caller, row)
+                    async with lane.stream("link.follow", resumes) as items:
+                        await _pass_on(items, give)
+                    end(ParlerError("draining"))
+                except Lost:
+                    await self._spread(ParlerError("home_unreachable"), end)
+                except ParlerError as error:
+                    await self._spread(error, end)
+
+            followed = {self._holding.relay}
+            nursery.start_soon(here, parts.pop(self._holding.relay, t.FollowRooms(rooms=())))
+
+            async def watch() -> None:
+                """A relay that came is followed, too: rooms of these agents may be opened there."""
+                while True:
+                    for row in self._others():
+                        if row.relay not in followed:
+                            followed.add(row.relay)
+                            nursery.start_soon(there, row, parts.pop(row.relay, t.FollowRooms(rooms=())))
+                    await self._holding.changed()
+
+            nursery.start_soon(watch)
+            try:
+                async with aclosing(_taken(take)) as items:
+                    yield items
+            finally:
+                nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+
+    async def _spread(self, error: ParlerError, end: Callable[[ParlerError], None]) -> None:
+        """Let a stream break off, at another moment than those of other daemons."""
+        if error.code in AGAIN or error.code == "home_unreachable":
+            await trio.sleep(self._draw() * SPREAD_S)
+            error = ParlerError("draining")
+        end(error)
+
+    def _parts(self, params: t.FollowRooms) -> tuple[dict[str, t.FollowRooms], bool]:
+        """What each relay is to tell; and whether there are rooms that nobody has now."""
+        parts: dict[str, list[t.Resume]] = {}
+        for resume in params.rooms:
+            row = self._holding.owner_of(RoomId(resume.room))
+            if row is None:
+                return {}, True
+            parts.setdefault(row.relay, []).append(resume)
+        return {relay: t.FollowRooms(rooms=tuple(resumes)) for relay, resumes in parts.items()}, False
+
+
+async def _taken(take: trio.MemoryReceiveChannel[tuple[t.Result, trio.Event]]) -> AsyncGenerator[t.Result, None]:
+    """What streams gave. Each is told when its item is done with."""
+    async for item, done in take:
+        yield item
+        done.set()
+
+
+async def _pass_on(items: AsyncIterator[Any], give: trio.MemorySendChannel[tuple[t.Result, trio.Event]]) -> None:
+    """Pass items on, each once the one before is sent: what goes past this task does not overtake it."""
+    async for item in items:
+        done = trio.Event()
+        await give.send((cast(t.Result, item), done))
+        await done.wait()
+
+
+async def _all_of(tasks: Iterable[Callable[[], Awaitable[None]]]) -> None:
+    """Run all of these. Raises the `ParlerError` of the first that raises one."""
+    failed: list[ParlerError] = []
+
+    async def guarded(task: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await task()
+        except ParlerError as error:
+            failed.append(error)
+
+    async with trio.open_nursery() as nursery:
+        for task in tasks:
+            nursery.start_soon(guarded, task)
+    if failed:
+        raise failed[0]
+
+
+@dataclass(slots=True, eq=False)
+class _Line:
+    """The posts of one daemon in one room that are not answered."""
+
+    room: RoomId
+    waiting: deque[_Waiting] = field(default_factory=deque)
+
+
+class _Waiting:
+    """A post that waits for its answer: a `Pending`."""
+
+    def __init__(self, params: t.PostEnvelope, until: float) -> None:
+        self.params = params
+        self.until = until
+        """When it is asked no more, on the loop's clock."""
+        self.done = trio.Event()
+        self._result: t.Result | None = None
+        self._error: ParlerError | None = None
+        self._then: Callable[[], None] = lambda: None
+
+    def finish(self, result: t.Result | None = None, *, error: ParlerError | None = None) -> None:
+        """It is answered."""
+        self._result, self._error = result, error
+        self.done.set()
+        self._then()
+
+    def when_done(self, then: Callable[[], None]) -> None:
+        self._then = then
+        if self.done.is_set():
+            trio.lowlevel.current_trio_token().run_sync_soon(then)
+
+    def outcome(self) -> t.Result:
+        if self._error is not None:
+            raise self._error
+        assert self._result is not None
+        return self._result
+
+
+class _OrElse:
+    """A post that was begun here; where the room moved before it was decided, it is sent on."""
+
+    def __init__(self, begun: Pending, queue: Callable[[], _Waiting]) -> None:
+        self._begun = begun
+        self._queue = queue
+        self._instead: _Waiting | None = None
+
+    def when_done(self, then: Callable[[], None]) -> None:
+        def known() -> None:
+            try:
+                self._begun.outcome()
+            except ParlerError as error:
+                if error.code in AGAIN:
+                    self._instead = self._queue()
+                    self._instead.when_done(then)
+                    return
+            then()
+
+        self._begun.when_done(known)
+
+    def outcome(self) -> t.Result:
+        return (self._begun if self._instead is None else self._instead).outcome()

@@ -1,0 +1,129 @@
+"""One relay among those that share its rooms: the parts that make it one of them, put together.
+
+    holding   which rooms are this relay's            peers    links to the others, and theirs to this one
+    routing   daemons' questions to whoever answers   here     the home's own room is kept up with the others
+
+Above: the relay's program. Below: these parts, the engine. Invariant: what concerns the whole home (who is enrolled,
+who was put out, cards, tokens) is known here `TAKE_IN_S` after another relay stored it, at the latest, and before
+somebody is let in or turned away.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection
+from typing import Final
+
+import trio
+
+from parlerd.connections.dial import Dialer
+from parlerd.core.errors import ParlerError, Refused
+from parlerd.core.model import PrincipalId, RoomId
+from parlerd.engine.engine import Engine
+from relay.holding import Holding
+from relay.peers import Peers, Self, Served
+from relay.routing import Routing
+
+log = logging.getLogger("relay")
+
+TAKE_IN_S: Final = 1.0
+SILENT_S: Final = 5
+"""Seconds after which a relay that may not decide sends daemons away: it is dead to the others then."""
+
+
+class RoomKeys:
+    """Which room a session key opens."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._desk = engine.desk
+
+    async def room_of(self, session_key: str) -> RoomId | None:
+        """See `routing.Keys`."""
+        try:
+            key = self._desk.keys.key_id(session_key)
+        except Refused:
+            return None
+        return await self._desk.library.room_of_key(key)
+
+
+class Together:
+    """The parts of one relay. `gone` is told whom another relay put out, and `epoch` which one it is since then;
+    `cut_off` sends daemons away while this relay is dead to the others."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        holding: Holding,
+        own: Self,
+        dialer: Dialer,
+        offered: Collection[str],
+        *,
+        gone: Callable[[PrincipalId], None] = lambda principal: None,
+        epoch: Callable[[str], None] = lambda epoch: None,
+        cut_off: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._cut_off = cut_off
+        self._epoch = epoch
+        self._engine = engine
+        self._gone = gone
+        self._put_out: set[PrincipalId] = set()
+        """Who was put out, as far as this relay saw to it."""
+        self.holding = holding
+        self.peers = Peers(own, dialer, lambda: holding.living)
+        self.served = Served(own, engine, offered)
+        self.routing = Routing(engine, holding, self.peers, RoomKeys(engine))
+        holding.follows = engine.owning
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every room has a relay that lives and is reached from here."""
+        return not self.holding.unowned and not self.peers.unreached
+
+    def addresses(self) -> list[str]:
+        """Where the other relays that live are for daemons."""
+        return [row.address for row in self.holding.living if row.address and row.relay != self.holding.relay]
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Take part until cancelled."""
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.routing.run)
+            await self.holding.look_soon()
+            nursery.start_soon(self.peers.run)
+            nursery.start_soon(self._tell_peers)
+            nursery.start_soon(self.holding.run)
+            nursery.start_soon(self._keep_up)
+            task_status.started()
+
+    async def take_in(self) -> None:
+        """Know what the others stored of the home. What cannot be read now is known later."""
+        await self.holding.look_soon()
+        try:
+            self._epoch(self.holding.epoch)
+            await self._engine.owning.take_in()
+        except ParlerError as error:
+            log.warning("what other relays stored of the home is not known now: %s", error.code)
+
+    async def _tell_peers(self) -> None:
+        while True:
+            self.peers.look()
+            await self.holding.changed()
+
+    async def _keep_up(self) -> None:
+        silent = 0
+        while True:
+            silent = 0 if self.holding.may_decide() else silent + 1
+            if silent > SILENT_S:
+                # By now others have its rooms, and nobody here would hear what is said there.
+                self._cut_off()
+            await self.take_in()
+            people = self._engine.people
+            out = {person.principal for person in people.all() if person.kicked}
+            for principal in sorted(out - self._put_out):
+                self._gone(principal)
+                try:
+                    await people.take_away(principal)
+                except ParlerError as error:
+                    log.warning("what somebody had who was put out could not be taken: %s", error.code)
+                    out.discard(principal)
+            self._put_out = out
+            await trio.sleep(TAKE_IN_S)

@@ -1,0 +1,401 @@
+"""Several relays over one store: to people at any of them it is one, also where one of them dies or is drained."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from parlerd.core import events as e
+from parlerd.core.model import Position, RoomId
+from parlerd.operations import types as t
+from parlerd.store.relays import DEAD_AFTER_S, Row, Seen, SharedOut, Tenure
+from tests.support.engine import Party, Served, run, texts
+from tests.support.many_relays import DEAD_S, Cluster, Node, cluster_in
+from tests.support.relayed import Home
+
+LEASE_S = 60.0
+
+
+class Meeting:
+    """Ann's alice is at one relay and Ben's bob at another, and they share a room of the relay `owner`."""
+
+    def __init__(self, cluster: Cluster, ann: Home, ben: Home) -> None:
+        self.cluster = cluster
+        self.homes = ann, ben
+        self.alice: Party
+        self.bob: Party
+        self.room = RoomId("")
+
+    async def meet(self, ann: Served, ben: Served, owner: Node) -> None:
+        self.alice, self.bob = await ann.agent("alice"), await ben.agent("bob")
+        opened = await self.alice.open("a room", "hello")
+        while not owner.holding.has(RoomId(opened.room)):
+            opened = await self.alice.open("another room", "hello")
+        self.room = RoomId(opened.room)
+        waits = await self.bob.join(opened.session_key)
+        await (await ann.person()).approve("bob", join_code=waits.join_code)
+        await self.bob.come_in(opened.session_key)
+
+    async def heard(self, count: int) -> list[str]:
+        """The next messages that bob hears, so many."""
+        found: list[str] = []
+        with trio.move_on_after(240):
+            while len(found) < count:
+                found += texts(page := await self.bob.recv(wait=60))
+                await self.bob.commit(page)
+        return found
+
+    def said(self) -> list[str]:
+        """The ids of the messages in the log of the room, in order."""
+        facts = self.cluster.store.facts(self.room, Position(0), 10_000)
+        return [fact.event.id for fact in facts if isinstance(fact.event, e.MessagePosted)]
+
+    def facts(self, kind: type) -> list[e.Header]:
+        facts = self.cluster.store.facts(self.room, Position(0), 10_000)
+        return [fact for fact in facts if isinstance(fact.event, kind)]
+
+
+@asynccontextmanager
+async def running(folder: Path, count: int) -> AsyncIterator[tuple[Cluster, list[Node]]]:
+    """So many relays that share the rooms."""
+    async with cluster_in(folder) as cluster:
+        nodes = [cluster.relay() for _ in range(count)]
+        for node in nodes:
+            await cluster.start(node)
+        await cluster.settled()
+        yield cluster, nodes
+
+
+@asynccontextmanager
+async def met(folder: Path, owner: int = 0, at: tuple[int, int] = (0, 1), count: int = 2) -> AsyncIterator[Meeting]:
+    """A meeting, with everything running: Ann's and Ben's daemons at the relays `at`, and the room at `owner`."""
+    async with running(folder, count) as (cluster, nodes):
+        meeting = Meeting(cluster, cluster.home("ann", nodes[at[0]]), cluster.home("ben", nodes[at[1]]))
+        async with meeting.homes[0].serving() as ann, meeting.homes[1].serving() as ben:
+            await meeting.meet(ann, ben, nodes[owner])
+            yield meeting
+
+
+# -- sharing out -------------------------------------------------------------------------------------------
+
+
+def test_relays_share_the_rooms_out_and_a_relay_that_comes_gets_its_part(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path, 2) as (cluster, nodes):
+            assert sum(node.holding.shards for node in nodes) == 1024
+            assert min(node.holding.shards for node in nodes) > 400
+            await cluster.start(third := cluster.relay())
+            await cluster.settled()
+            assert third.holding.shards > 250
+            await cluster.stop(third)
+            await cluster.settled()
+            assert sum(node.holding.shards for node in nodes) == 1024
+
+    run(main)
+
+
+# -- one relay to everybody --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("owner", "at"), [(0, (0, 1)), (1, (0, 1)), (2, (0, 1)), (1, (0, 0))])
+def test_words_go_both_ways_whoever_has_the_room(tmp_path: Path, owner: int, at: tuple[int, int]) -> None:
+    async def main() -> None:
+        async with met(tmp_path, owner, at, count=3) as meeting:
+            async with trio.open_nursery() as nursery:
+                heard: list[str] = []
+
+                async def wait() -> None:
+                    heard.extend(await meeting.bob.read(wait=60))
+
+                nursery.start_soon(wait)
+                await trio.sleep(1)
+                await meeting.alice.send("take token rotation, please")
+            assert heard == ["take token rotation, please"]
+            sent = await meeting.bob.send("on it")
+            page = await meeting.alice.recv(wait=60)
+            assert texts(page) == ["on it"]
+            assert (page.messages[0].verified, page.messages[0].id) == ("valid", sent.id)
+
+    run(main)
+
+
+def test_what_many_say_at_once_arrives_once_and_in_the_order_of_each(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path, owner=1) as meeting:
+
+            async def say(who: Party, name: str) -> None:
+                for number in range(40):
+                    await who.send(f"{name} {number}")
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(say, meeting.alice, "alice")
+                nursery.start_soon(say, meeting.bob, "bob")
+            heard = await meeting.heard(40)
+            assert heard == [f"alice {number}" for number in range(40)]
+            assert len(set(meeting.said())) == len(meeting.said()) == 81
+
+    run(main)
+
+
+def test_whoever_is_there_is_present_to_members_at_another_relay(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path, owner=0, at=(0, 1)) as meeting:
+            await meeting.bob.send("here")
+            await trio.sleep(30)
+            roster = await meeting.alice.roster()
+            [bob] = [member for member in roster.values() if member.name == "bob"]
+            assert bob.presence != "offline"
+
+    run(main)
+
+
+def test_how_far_somebody_read_is_known_at_the_relay_of_the_room(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path, owner=0, at=(0, 1)) as meeting:
+            sent = await meeting.alice.send("look")
+            assert await meeting.heard(1) == ["look"]
+            await trio.sleep(30)
+            assert "read" in (await meeting.alice.why(sent.id))["bob"]
+
+    run(main)
+
+
+# -- where a relay dies ------------------------------------------------------------------------------------
+
+
+def test_where_the_relay_of_a_room_dies_another_answers_and_nothing_is_lost(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path, owner=2, at=(0, 1), count=3) as meeting:
+            before = await meeting.alice.send("before")
+            assert await meeting.heard(1) == ["before"]
+            dead = meeting.cluster.nodes[2]
+            meeting.cluster.kill(dead)
+            began = trio.current_time()
+            after = await meeting.alice.send("after")
+            assert await meeting.heard(1) == ["after"]
+            # An answer may be that a message waits at the daemon's; that it was heard says that the room goes on.
+            assert trio.current_time() - began < DEAD_S + 5
+            assert meeting.said()[-2:] == [before.id, after.id]
+
+    run(main)
+
+
+def test_daemons_of_a_relay_that_died_go_to_another_and_go_on(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path, owner=0, at=(0, 1)) as meeting:
+            await meeting.alice.send("before")
+            assert await meeting.heard(1) == ["before"]
+            meeting.cluster.kill(meeting.cluster.nodes[0])
+            await meeting.bob.send("are you there?")
+            await trio.sleep(2 * DEAD_S)
+            assert texts(await meeting.alice.recv(wait=120)) == ["are you there?"]
+            await meeting.alice.send("yes")
+            assert await meeting.heard(1) == ["yes"]
+
+    run(main)
+
+
+def test_every_message_of_a_take_over_arrives_once_and_in_order(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path, owner=2, at=(0, 1), count=3) as meeting:
+
+            async def say() -> None:
+                for number in range(60):
+                    await meeting.alice.send(f"{number}")
+                    await trio.sleep(0.5)
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(say)
+                await trio.sleep(5.2)
+                meeting.cluster.kill(meeting.cluster.nodes[2])
+                heard = await meeting.heard(60)
+            assert heard == [f"{number}" for number in range(60)]
+            assert len(set(meeting.said())) == len(meeting.said()) == 61
+
+    run(main)
+
+
+class Behind:
+    """What one relay is shown of who has what, which is how it was when `stop` was called."""
+
+    def __init__(self, shared: SharedOut) -> None:
+        self._shared = shared
+        self._then: Seen | None = None
+
+    def stop(self) -> None:
+        self._then = self._shared.look()
+
+    def go_on(self) -> None:
+        self._then = None
+
+    def look(self) -> Seen:
+        return self._then or self._shared.look()
+
+    def take(self, row: Row, shards: Collection[int]) -> list[Tenure]:
+        return [] if self._then else self._shared.take(row, shards)
+
+    def give(self, row: Row, shards: Mapping[int, int], to: str) -> list[Tenure]:
+        return [] if self._then else self._shared.give(row, shards, to)
+
+    def step_back(self, row: Row) -> None:
+        self._shared.step_back(row)
+
+    def renew(self, epoch: str) -> None:
+        self._shared.renew(epoch)
+
+
+def test_a_relay_that_decides_after_its_term_is_refused_and_the_next_answers(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        async with cluster_in(tmp_path) as cluster:
+            late, other = cluster.relay(), cluster.relay()
+            behind = late.shared = Behind(cluster.relays)
+            await cluster.start(late)
+            await cluster.start(other)
+            await cluster.settled()
+            meeting = Meeting(cluster, cluster.home("ann", late), cluster.home("ben", other))
+            async with meeting.homes[0].serving() as ann, meeting.homes[1].serving() as ben:
+                await meeting.meet(ann, ben, late)
+                behind.stop()
+                late.is_mute, late.is_sure = True, True
+                await trio.sleep(DEAD_S)
+                assert late.holding.has(meeting.room)
+                assert other.holding.has(meeting.room)
+                refused = len(late.refused)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(meeting.alice.send, "from the one that is late")
+                    await trio.sleep(2)
+                    # It decided, and the store said that the room is not its own.
+                    assert "room_moved" in late.refused[refused:]
+                    assert len(meeting.said()) == 1
+                    behind.go_on()
+                    late.is_mute = late.is_sure = False
+                assert await meeting.heard(1) == ["from the one that is late"]
+                assert len(meeting.said()) == 2
+
+    run(main)
+
+
+def test_a_relay_that_cannot_say_that_it_lives_stores_nothing_more(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path, owner=0, at=(0, 1)) as meeting:
+            mute = meeting.cluster.nodes[0]
+            mute.is_mute = True
+            await trio.sleep(DEAD_AFTER_S - 2)
+            said = meeting.said()
+            sent = await meeting.bob.send("for whoever has the room")
+            assert await _soon(lambda: sent.id in meeting.said())
+            assert [each for each in meeting.said() if each not in said] == [sent.id]
+            assert not mute.holding.has(meeting.room)
+
+    run(main)
+
+
+async def _soon(is_so: Callable[[], bool]) -> bool:
+    for _ in range(600):
+        if is_so():
+            return True
+        await trio.sleep(0.1)
+    return False
+
+
+# -- what time does ----------------------------------------------------------------------------------------
+
+
+async def _claimed(meeting: Meeting) -> str:
+    task = await meeting.alice.send("review PR #42", kind="task")
+    assert await meeting.heard(1) == ["review PR #42"]
+    held = await meeting.bob.ask("task.claim", t.ClaimTask(id=task.id, lease_ms=int(LEASE_S * 1000)), t.TaskHeld)
+    assert held.status == "claimed"
+    return task.id
+
+
+def test_no_claim_ends_in_a_take_over_before_its_worker_could_come_back(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path, owner=0, at=(1, 0)) as meeting:
+            await _claimed(meeting)
+            cluster = meeting.cluster
+            # The worker's daemon is at the relay that dies, just before its claim would end.
+            await trio.sleep(LEASE_S - 8)
+            cluster.kill(cluster.nodes[0])
+            assert await _soon(lambda: cluster.nodes[1].holding.has(meeting.room))
+            taken_at = trio.current_time()
+            await trio.sleep(29)
+            assert meeting.facts(e.TaskLapsed) == []
+            assert trio.current_time() - taken_at < 30
+
+    run(main)
+
+
+def test_what_is_due_happens_once_also_where_the_room_changed_hands(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path, owner=0, at=(1, 1)) as meeting:
+            timer = t.TimerAsked(ms=30_000)
+            await meeting.alice.send("urgent", kind="task", timer=timer)
+            cluster = meeting.cluster
+            await trio.sleep(5)
+            cluster.kill(cluster.nodes[0])
+            await trio.sleep(60)
+            [over] = meeting.facts(e.TaskCompleted)
+            posted = meeting.facts(e.MessagePosted)[-1]
+            assert over.at - posted.at == 30_000
+
+    run(main)
+
+
+# -- draining ----------------------------------------------------------------------------------------------
+
+
+def test_a_relay_that_is_drained_hands_its_rooms_over_and_nothing_is_lost(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path, 2) as (cluster, [stays, goes]):
+            meeting = Meeting(cluster, cluster.home("ann", stays), cluster.home("ben", stays))
+            async with meeting.homes[0].serving() as ann, meeting.homes[1].serving() as ben:
+                await meeting.meet(ann, ben, goes)
+
+                async def say() -> None:
+                    for number in range(30):
+                        await meeting.alice.send(f"{number}")
+                        await trio.sleep(0.1)
+
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(say)
+                    await trio.sleep(1)
+                    began = trio.current_time()
+                    await cluster.stop(goes)
+                    assert await _soon(lambda: stays.holding.shards == 1024)
+                    # Nobody waited until the one that went was dead to the others.
+                    assert trio.current_time() - began < DEAD_AFTER_S
+                    heard = await meeting.heard(30)
+                assert heard == [f"{number}" for number in range(30)]
+                assert len(set(meeting.said())) == 31
+
+    run(main)
+
+
+# -- who does not reach whom -------------------------------------------------------------------------------
+
+
+def test_a_relay_that_lives_and_is_not_reached_is_said_and_its_rooms_do_not_answer_here(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path, owner=1, at=(0, 1)) as meeting:
+            here, there = meeting.cluster.nodes
+            assert here.together.is_whole
+            here.cut_from.add(there.name)
+            for stream in list(there.streams):
+                stream.cut()
+            await trio.sleep(1)
+            assert [node.together.is_whole for node in meeting.cluster.nodes] == [False, True]
+            assert here.together.peers.unreached == [there.name]
+            sent = await meeting.alice.send("waits")
+            await trio.sleep(30)
+            assert sent.id not in meeting.said()
+            here.cut_from.clear()
+            assert await meeting.heard(1) == ["waits"]
+
+    run(main)
