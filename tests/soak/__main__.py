@@ -1,8 +1,9 @@
-"""A soak: a real relay over a real database, real daemons whose agents go on talking, and something broken every few
+"""A soak: real relays over a real database, real daemons whose agents go on talking, and something broken every few
 seconds.
 
-python -m tests.soak                                      6 daemons, two minutes
-python -m tests.soak --daemons 50 --seconds 600 --seed 7  the same breaks in the same order for a seed
+python -m tests.soak                                           one relay, 6 daemons, two minutes
+python -m tests.soak --relays 3 --daemons 50 --seconds 600
+python -m tests.soak --seed 7                                  the same breaks in the same order for a seed
 
 Prints what is broken while it goes on, and at the end one JSON document. The exit status is 1 when a message that was
 answered is missing anywhere, is there twice, or stands in another place. No test of the suite: it takes minutes.
@@ -13,15 +14,16 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import shutil
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from typing import Any, Final
 
 import pytest
 
 from parlerd.core.model import RoomId
+from parlerd.paths import relay_home
 from parlerd.store.postgres import PostgresStore, roles
 from tests.soak.breaking import Breaking, Relay
 from tests.soak.talking import Rooms, Wrong, figures
@@ -35,15 +37,26 @@ PAUSE_S: Final = (2.0, 8.0)
 PER_ROOM: Final = 5
 
 
-@contextmanager
-def relayed(stack: ExitStack, url: str) -> Iterator[tuple[Relay, dict[str, Any]]]:
-    """A relay over this database, and how it says that it is."""
-    with pytest.MonkeyPatch.context() as patch:
-        person = stack.enter_context(somebody(patch))
+def relays_over(stack: ExitStack, url: str, count: int) -> list[Relay]:
+    """Relays over this database, which have one key."""
+    made: list[Relay] = []
+    for _ in range(count):
+        person = _somebody(stack)
+        if made:
+            home = relay_home(person.home)
+            for folder in (person.home.root, home.root):
+                folder.mkdir(mode=0o700)
+            shutil.copytree(relay_home(made[0].person.home).keys, home.keys)
         port = str(free_port())
         relay = Relay(person, ("relay", "--bind", "127.0.0.1", "--port", port, "--store", url))
         relay.start()
-        yield relay, person.asks("relay", "status")
+        made.append(relay)
+    return made
+
+
+def _somebody(stack: ExitStack) -> Somebody:
+    with pytest.MonkeyPatch.context() as patch:
+        return stack.enter_context(somebody(patch))
 
 
 def soak(options: argparse.Namespace) -> dict[str, Any]:
@@ -55,10 +68,11 @@ def soak(options: argparse.Namespace) -> dict[str, Any]:
     with ExitStack() as stack:
         postgres = stack.enter_context(pg.serving(versions[-1], on_disk=True))
         database = stack.enter_context(postgres.database(lambda made: roles.prepare(made.owner, pg.RELAY)))
-        relay, status = stack.enter_context(relayed(stack, database.relay))
+        relays = relays_over(stack, database.relay, options.relays)
+        status = relays[0].person.asks("relay", "status")
         people = [_joined(stack, status) for _ in range(options.daemons)]
         rooms = Rooms(people, PER_ROOM, status["name"])
-        breaking = Breaking(draw, [relay], postgres.server, people)
+        breaking = Breaking(draw, relays, postgres.server, people)
         began = time.monotonic()
         rooms.begin()
         try:
@@ -76,6 +90,7 @@ def soak(options: argparse.Namespace) -> dict[str, Any]:
         return {
             "seed": options.seed,
             "seconds": options.seconds,
+            "relays": options.relays,
             "daemons": options.daemons,
             "rooms": len(rooms.rooms),
             "broken": breaking.done,
@@ -85,10 +100,9 @@ def soak(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _joined(stack: ExitStack, status: dict[str, Any]) -> Somebody:
-    with pytest.MonkeyPatch.context() as patch:
-        one = stack.enter_context(somebody(patch))
-        one.asks("connect", "--relay", status["join_line"], "--join-secret-file", status["join_secret_file"])
-        return one
+    one = _somebody(stack)
+    one.asks("connect", "--relay", status["join_line"], "--join-secret-file", status["join_secret_file"])
+    return one
 
 
 def _verify(url: str, rooms: Rooms) -> None:
@@ -103,6 +117,7 @@ def _verify(url: str, rooms: Rooms) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description="Break things while agents talk.")
+    parser.add_argument("--relays", type=int, default=1)
     parser.add_argument("--daemons", type=int, default=6)
     parser.add_argument("--seconds", type=float, default=120.0)
     parser.add_argument("--seed", type=int, default=0)

@@ -45,12 +45,20 @@ class Relay:
         """Start it, and return once it says that it runs. One whose database is just starting ends; it is started again
         then, as a service manager does."""
 
+        said = [""]
+
         def runs() -> bool:
+            if self.child is not None and self.child.poll() is not None:
+                said.append(self.person.ends(self.child, None).stderr)
             if self.child is None or self.child.poll() is not None:
                 self.child = self.person.starts(*self.words)
             return bool(self.person.asks("relay", "status", expect=None).get("running"))
 
-        until(runs, "relay that runs")
+        try:
+            until(runs, "relay that runs")
+        except AssertionError as error:
+            error.add_note(said[-1])
+            raise
 
     @property
     def pid(self) -> int:
