@@ -168,6 +168,12 @@ class Metrics:
                 Sample("calls_forwarded_total", "counter", "Calls that another relay was asked.", routing.forwarded),
                 Sample("calls_forwarded_share", "gauge", "Of all calls over links.", share),
             ]
+        if beats is not None and (found := beats.numbers) is not None:
+            samples += [
+                Sample("store_connections", "gauge", "Connections of the relay's role.", found.connections),
+                Sample("store_oldest_seconds", "gauge", "Of the oldest transaction that is seen.", found.oldest_s),
+                Sample("store_dead_rows", "gauge", "Rows that the server is to clear away.", found.dead),
+            ]
         return rendered(
             [
                 Sample("ready", "gauge", "Whether the relay can serve who comes now.", float(self.is_ready())),

@@ -240,7 +240,7 @@ async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) ->
     name = join_line.home_name(parts.place.name, parts.keys.id)
     settings, bearers = parts.settings, parts.engine.bearers
     web = Face(application(parts.engine, bearers, parts.keys.id, parts.home.root), bearers)
-    together = _together(parts, lambda principal: links.end(principal), lambda: links.cut_off())
+    together = _together(parts, lambda principal: links.end(principal), lambda is_so: links.cut_off(is_so))
     leading: Leading | None = None
     if together is not None:
         together.served.web = web
@@ -354,7 +354,7 @@ async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) ->
         nursery.cancel_scope.cancel()
 
 
-def _together(parts: Parts, gone: Callable[[PrincipalId], None], cut_off: Callable[[], None]) -> Together | None:
+def _together(parts: Parts, gone: Callable[[PrincipalId], None], cut_off: Callable[[bool], None]) -> Together | None:
     """What makes this relay one of several; None where its rooms are in a file."""
     holding, beats = parts.kept.holding, parts.kept.beats
     if holding is None or beats is None:

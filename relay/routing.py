@@ -50,6 +50,8 @@ SPREAD_S: Final = 2.0
 """Within this time those break off whose rooms moved, so that they do not all come at once."""
 AGAIN: Final = frozenset({"room_moved"})
 """Why somebody else is asked."""
+AGAIN_THERE: Final = AGAIN | {"draining"}
+"""The same, of what another relay says: one that ends has no rooms any more."""
 REPEATABLE: Final = frozenset(
     {
         "link.post",
@@ -181,7 +183,8 @@ class Routing:
                     if is_sent and not may_repeat:
                         raise ParlerError("home_unreachable", op=op) from None
                 except ParlerError as error:
-                    if error.code not in AGAIN and (is_sent or error.code != "home_unreachable"):
+                    again = AGAIN_THERE if is_sent else {*AGAIN, "home_unreachable"}
+                    if error.code not in again:
                         raise
                 await self._look_again()
         raise ParlerError("home_unreachable", op=op)
@@ -352,7 +355,7 @@ class Routing:
                     lane = await self._lane(caller, row)
                     asked = [lane.begin("link.post", waiting.params) for waiting in batch]
                     for waiting, one in zip(batch, asked, strict=True):
-                        failed = not await self._settle(waiting, one.result) or failed
+                        failed = not await self._settle(waiting, one.result, AGAIN_THERE) or failed
                         self.forwarded += 1
                 else:
                     failed = True
@@ -372,14 +375,16 @@ class Routing:
         if present.lines.get(line.room) is line:
             del present.lines[line.room]
 
-    async def _settle(self, waiting: _Waiting, ask: Callable[[], Awaitable[Any]]) -> bool:
+    async def _settle(
+        self, waiting: _Waiting, ask: Callable[[], Awaitable[Any]], again: frozenset[str] = AGAIN
+    ) -> bool:
         """Answer a post. False where the relay that has the room is to be asked again."""
         try:
             waiting.finish(await ask())
         except Lost:
             return False
         except ParlerError as error:
-            if error.code in AGAIN:
+            if error.code in again:
                 return False
             waiting.finish(error=error)
         return True

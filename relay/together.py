@@ -27,8 +27,6 @@ from relay.routing import Routing
 log = logging.getLogger("relay")
 
 TAKE_IN_S: Final = 1.0
-SILENT_S: Final = 5
-"""Seconds after which a relay that may not decide sends daemons away: it is dead to the others then."""
 
 
 class RoomKeys:
@@ -48,7 +46,7 @@ class RoomKeys:
 
 class Together:
     """The parts of one relay. `gone` is told whom another relay put out, and `epoch` which one it is since then;
-    `cut_off` sends daemons away while this relay is dead to the others."""
+    `cut_off` whether this relay is dead to the others, so that daemons are sent away."""
 
     def __init__(
         self,
@@ -60,7 +58,7 @@ class Together:
         *,
         gone: Callable[[PrincipalId], None] = lambda principal: None,
         epoch: Callable[[str], None] = lambda epoch: None,
-        cut_off: Callable[[], None] = lambda: None,
+        cut_off: Callable[[bool], None] = lambda is_so: None,
     ) -> None:
         self._cut_off = cut_off
         self._epoch = epoch
@@ -109,12 +107,9 @@ class Together:
             await self.holding.changed()
 
     async def _keep_up(self) -> None:
-        silent = 0
         while True:
-            silent = 0 if self.holding.may_decide() else silent + 1
-            if silent > SILENT_S:
-                # By now others have its rooms, and nobody here would hear what is said there.
-                self._cut_off()
+            # Nobody here would hear what is said in rooms that others have by now.
+            self._cut_off(self.holding.is_cut_off)
             await self.take_in()
             people = self._engine.people
             out = {person.principal for person in people.all() if person.kicked}

@@ -101,6 +101,8 @@ def test_several_relays_serve_a_database_and_each_leaves_by_itself(
     trio.run(second.holding.look)
     assert {row.relay for row in second.holding.living} == {first.beats.row.relay, second.beats.row.relay}
     ended(first)
+    second.beats.inner = "127.0.0.1:7778"
+    trio.run(second.beats.beat)
     trio.run(second.holding.look)
     assert [row.relay for row in second.holding.living] == [second.beats.row.relay]
     assert second.holding.shards == 1024
@@ -276,6 +278,8 @@ def test_numbers_of_a_relay_over_a_database_tell_of_its_beats(own: Postgres, rel
         assert numbers["parler_relay_beats_missed_total"] == 0
         assert numbers["parler_relay_commits_stale_total"] == 0
         assert numbers["parler_relay_beat_seconds"] < 6
+        soon(lambda: "parler_relay_store_connections" in page(), "numbers of the database")
+        assert 2 <= page()["parler_relay_store_connections"] <= 6
 
 
 @pytest.mark.e2e

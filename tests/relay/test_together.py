@@ -10,7 +10,8 @@ import pytest
 import trio
 
 from parlerd.core import events as e
-from parlerd.core.model import Position, RoomId
+from parlerd.core.model import Position, PrincipalId, RoomId
+from parlerd.identity.signatures import SigningKey
 from parlerd.operations import types as t
 from parlerd.store.relays import DEAD_AFTER_S, Row, Seen, SharedOut, Tenure
 from tests.support.engine import Party, Served, run, texts
@@ -291,7 +292,7 @@ def test_a_relay_that_cannot_say_that_it_lives_stores_nothing_more(tmp_path: Pat
             sent = await meeting.bob.send("for whoever has the room")
             assert await _soon(lambda: sent.id in meeting.said())
             assert [each for each in meeting.said() if each not in said] == [sent.id]
-            assert not mute.holding.has(meeting.room)
+            assert await _soon(lambda: not mute.holding.has(meeting.room))
 
     run(main)
 
@@ -397,5 +398,80 @@ def test_a_relay_that_lives_and_is_not_reached_is_said_and_its_rooms_do_not_answ
             assert sent.id not in meeting.said()
             here.cut_from.clear()
             assert await meeting.heard(1) == ["waits"]
+
+    run(main)
+
+
+# -- what concerns the whole home --------------------------------------------------------------------------
+
+ANN, BEN = (PrincipalId(SigningKey("principal", bytes([number] * 32)).id) for number in (7, 8))
+
+
+def test_what_two_relays_store_of_the_home_at_once_is_all_there_and_known_to_both(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path, 2) as (_, [first, second]):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(first.engine.people.enrol, ANN, "ann")
+                nursery.start_soon(second.engine.people.enrol, BEN, "ben")
+            await trio.sleep(2)
+            for node in (first, second):
+                assert {person.principal for person in node.engine.people.all()} >= {ANN, BEN}
+
+    run(main)
+
+
+def test_before_somebody_is_let_in_it_is_known_what_other_relays_stored(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path, 2) as (_, [first, second]):
+            await first.engine.people.enrol(ANN, "ann")
+            assert second.engine.people.find(ANN) is None
+            await second.together.take_in()
+            assert second.engine.people.find(ANN) is not None
+
+    run(main)
+
+
+def test_a_person_who_is_put_out_at_one_relay_is_out_at_all_and_loses_what_they_had_in_rooms(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path, owner=1, at=(0, 1)) as meeting:
+            first, second = meeting.cluster.nodes
+            ben = meeting.homes[1].keys.principal
+            await first.engine.people.enrol(ben, "ben")
+            await trio.sleep(2)
+            links = second.wires.links
+            assert links is not None
+            assert links.of(ben) == 1
+            meeting.cluster.book.kicked.add(ben)
+            await first.engine.people.put_out(ben)
+            assert await _soon(lambda: links.of(ben) == 0)
+            # The room is the second relay's, which took the place there.
+            assert await _soon(lambda: len(meeting.facts(e.MemberLeft)) == 1)
+
+    run(main)
+
+
+def test_another_epoch_is_known_at_every_relay(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path, 2) as (cluster, nodes):
+            cluster.relays.renew("second")
+            await trio.sleep(3)
+            assert [node.epochs[-1] for node in nodes] == ["second", "second"]
+
+    run(main)
+
+
+# -- a relay that is cut off from the database -------------------------------------------------------------
+
+
+def test_daemons_of_a_relay_that_is_taken_for_dead_go_to_another(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path, owner=0, at=(0, 1)) as meeting:
+            mute = meeting.cluster.nodes[0]
+            mute.is_mute = True
+            await trio.sleep(3 * DEAD_S)
+            await meeting.bob.send("does anybody hear this?")
+            assert texts(await meeting.alice.recv(wait=120)) == ["does anybody hear this?"]
+            assert mute.wires.links is not None
+            assert mute.wires.links.proven == 0
 
     run(main)

@@ -87,6 +87,8 @@ class Node:
     """Whether it decides all the same."""
     refused: list[str] = field(default_factory=list)
     """The codes with which the store refused what it decided."""
+    epochs: list[str] = field(default_factory=list)
+    """The epochs that it was told."""
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     stopping: trio.Event = field(default_factory=trio.Event)
     stopped: trio.Event = field(default_factory=trio.Event)
@@ -163,7 +165,11 @@ class Cluster:
                     beaten = trio.current_time()
 
         self.relays.join(node.row)
-        holding = Holding(node.shared, node.row, may_decide=may_decide, aside=_at_once)
+
+        def may_show() -> bool:
+            return not node.is_dead and (node.is_sure or trio.current_time() - beaten < DEAD_AFTER_S)
+
+        holding = Holding(node.shared, node.row, may_decide=may_decide, may_show=may_show, aside=_at_once)
         async with (
             open_engine(
                 driver=_Driver(self.store, may_decide, node.refused),
@@ -189,7 +195,8 @@ class Cluster:
                 _Dialer(self, node),
                 OFFERED,
                 gone=lambda principal: links.end(principal),
-                cut_off=lambda: links.cut_off(),
+                epoch=node.epochs.append,
+                cut_off=lambda is_so: links.cut_off(is_so),
             )
             links = node.wires.links = Links(
                 together.routing,

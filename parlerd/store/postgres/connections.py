@@ -68,6 +68,7 @@ _BACKEND: Final = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = p
 _END: Final = """
     SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
      WHERE pid = %s::bigint AND backend_start = %s"""
+_IS_THERE: Final = "SELECT 1 FROM pg_stat_activity WHERE pid = %s::bigint AND backend_start = %s"
 
 T = TypeVar("T")
 
@@ -270,12 +271,14 @@ class Server:
                 return
             connection = self._connect()
             try:
-                gone = connection.execute(_END, self._lost).fetchone()
+                row = connection.execute(_END, self._lost).fetchone()
+                # It may have ended between being seen and being told to; then it could not be told.
+                is_there = row is not None and not row[0] and connection.execute(_IS_THERE, self._lost).fetchone()
             except psycopg.Error as error:
                 raise self.meaning(error) from None
             finally:
                 connection.close()
-            if gone is not None and not gone[0]:
+            if is_there:
                 raise StoreError("store_locked", "The PostgreSQL server is still busy with a commit.")
             self._lost = None
 

@@ -1,8 +1,8 @@
 """A PostgreSQL server for a while: in a folder of its own, on a Unix socket alone, and gone without a trace.
 
 PostgreSQL does not run as root. Where root runs this, the server is another user's. Only that user and root can reach
-the folder, so everybody who gets to the socket is let in. Text is ordered as people order it and not by bytes, so that
-a column which forgot its own order shows.
+the folder, so everybody who gets to the socket is let in. Text is ordered as people order it and not by bytes, where
+the programs can, so that a column which forgot its own order shows.
 
 The files are in memory where there is room: then the settings are those that a relay asks for, and a commit waits for
 no disk. `on_disk` is for what a disk is part of. Whoever started a server ends it; a guard does where they died
@@ -70,10 +70,10 @@ class Version:
     programs: Path
 
     @property
-    def ordering(self) -> list[str]:
-        """How to ask for the order of people, where this one was built with it."""
-        is_there = "--with-icu" in _run([self.programs / "pg_config", "--configure"])
-        return ["--locale-provider=icu", "--icu-locale=en"] if is_there else []
+    def has_icu(self) -> bool:
+        """Whether it can order text as people do, whatever the system's own library does."""
+        configured = _run([self.programs / "pg_config", "--configure"])
+        return "--with-icu" in configured or (self.major > 15 and "--without-icu" not in configured)
 
     @property
     def pgtap(self) -> Path | None:
@@ -130,7 +130,8 @@ class Server:
         made._program(
             "initdb",
             *("--pgdata", str(made.data), "--auth=trust", f"--username={SUPERUSER}", "--encoding=UTF8", "--no-sync"),
-            *("--locale=C", "--no-instructions", *made.version.ordering),
+            *("--locale=C", "--no-instructions"),
+            *(("--locale-provider=icu", "--icu-locale=en") if version.has_icu else ()),
         )
         lines = {"unix_socket_directories": str(folder), **_SETTINGS, **settings}
         with Path(made.data, "postgresql.conf").open("a", encoding="utf-8") as conf:
