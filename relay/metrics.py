@@ -39,7 +39,7 @@ class CountingDriver:
         self.failed = 0
         """Jobs that the store could not write."""
         self.stale = 0
-        """Jobs that met a log which had moved on."""
+        """Jobs that met a log which had moved on, or a room which another relay has."""
         self.seconds = 0.0
         """How long the jobs that are on the disk took, from when they were handed over, added up."""
         self.is_sound = True
@@ -71,7 +71,7 @@ class CountingDriver:
                 self.commits += 1
                 self.seconds += trio.current_time() - begun
                 self.is_sound = True
-            elif isinstance(found, StoreError) and found.code == "stale_position":
+            elif isinstance(found, StoreError) and found.code in ("stale_position", "room_moved"):
                 self.stale += 1
             elif isinstance(found, StoreError) or not isinstance(found, ParlerError):
                 self.failed += 1
@@ -189,7 +189,7 @@ class Metrics:
                 *samples,
                 Sample("commits_total", "counter", "Jobs that the store wrote.", driver.commits),
                 Sample("commits_failed_total", "counter", "Jobs that the store could not write.", driver.failed),
-                Sample("commits_stale_total", "counter", "Jobs that met a log which had moved on.", driver.stale),
+                Sample("commits_stale_total", "counter", "Jobs that met a log or a room that had moved on.", driver.stale),
                 Sample("commit_seconds_total", "counter", "What the written jobs took, added up.", driver.seconds),
             ]
         )

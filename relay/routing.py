@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -30,7 +30,7 @@ from typing import Any, Final, Protocol, cast
 import trio
 
 from parlerd.core.errors import ParlerError, Refused
-from parlerd.core.model import RoomId
+from parlerd.core.model import PrincipalId, RoomId
 from parlerd.core.statements import KnockStatement, check, room_id_of
 from parlerd.engine.callers import Caller
 from parlerd.engine.face import EngineFace, Outlet, Pending
@@ -73,11 +73,15 @@ REPEATABLE: Final = frozenset(
 _ATTACHED: Final = codec.Shape[t.Attached](t.Attached, "relay_failed")
 
 
-class Keys(Protocol):
-    """What finds the room of a session key."""
+class Index(Protocol):
+    """What the store's tables say of rooms, whoever has them."""
 
     async def room_of(self, session_key: str) -> RoomId | None:
         """The room that a key opens; None for a text that is no key of any."""
+        ...
+
+    async def is_all(self, principal: PrincipalId, agents: Sequence[str], told: Collection[tuple[str, str]]) -> bool:
+        """Whether these pairs of a room and an agent are all that there are for these agents of this person."""
         ...
 
 
@@ -104,14 +108,14 @@ class Routing:
         engine: EngineFace,
         holding: Holding,
         peers: Peers,
-        keys: Keys,
+        index: Index,
         *,
         draw: Callable[[], float] = random.random,
     ) -> None:
         self._engine = engine
         self._holding = holding
         self._peers = peers
-        self._keys = keys
+        self._index = index
         self._draw = draw
         self._there: dict[Caller, _Present] = {}
         self._nursery: trio.Nursery | None = None
@@ -208,19 +212,22 @@ class Routing:
         if room := getattr(params, "room", ""):
             return RoomId(room)
         if key := getattr(params, "session_key", ""):
-            return await self._keys.room_of(key)
+            return await self._index.room_of(key)
         return None
 
     # -- everybody -----------------------------------------------------------------------------------------
 
     async def _attach(self, params: t.Attach, caller: Caller) -> t.Result:
-        """Attach agents at every relay. What each says of its rooms is said together, if no room moved meanwhile."""
+        """Attach agents at every relay. What each says of its rooms is said together, once that is all of them."""
         with trio.move_on_after(WITHIN_S):
             while True:
-                before = self._shares()
                 answers = await self._attach_once(params, caller)
-                if answers and not self._holding.unowned and before == self._shares():
-                    rooms = [standing for answer in answers for standing in answer.rooms]
+                rooms = [standing for answer in answers for standing in answer.rooms]
+                told = {(each.room, each.agent) for each in rooms}
+                agents = [each.agent for each in params.agents]
+                # A room on its way from one relay to another is told by neither, and who is not told of it would take
+                # it for lost.
+                if answers and await self._index.is_all(caller.facts.authority.principal, agents, told):
                     return t.Attached(rooms=rooms, now=answers[0].now)
                 await self._look_again()
         raise ParlerError("home_unreachable", op="link.attach")
@@ -241,9 +248,6 @@ class Routing:
         others = self._others()
         await _all_of(partial(ask, row) for row in others)
         return answers if len(answers) == 1 + len(others) else []
-
-    def _shares(self) -> list[int]:
-        return [self._holding.shards_of(row.relay) for row in self._holding.living]
 
     async def _everybody(self, op: str, part: Callable[[Row], t.Params | None], caller: Caller) -> t.Result:
         """Tell every relay its part. One that is not reached now hears it when the daemon comes there."""

@@ -11,15 +11,16 @@ somebody is let in or turned away.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 import trio
 
 from parlerd.connections.dial import Dialer
 from parlerd.core.errors import ParlerError, Refused
-from parlerd.core.model import PrincipalId, RoomId
+from parlerd.core.model import AgentId, PrincipalId, RoomId
 from parlerd.engine.engine import Engine
+from parlerd.engine.reachable import came_under
 from relay.holding import Holding
 from relay.peers import Peers, Self, Served
 from relay.routing import Routing
@@ -29,19 +30,30 @@ log = logging.getLogger("relay")
 TAKE_IN_S: Final = 1.0
 
 
-class RoomKeys:
-    """Which room a session key opens."""
+class Tables:
+    """What the store's tables say of rooms, whoever has them: `routing.Index`."""
 
     def __init__(self, engine: Engine) -> None:
         self._desk = engine.desk
 
     async def room_of(self, session_key: str) -> RoomId | None:
-        """See `routing.Keys`."""
+        """See `routing.Index`."""
         try:
             key = self._desk.keys.key_id(session_key)
         except Refused:
             return None
         return await self._desk.library.room_of_key(key)
+
+    async def is_all(self, principal: PrincipalId, agents: Sequence[str], told: Collection[tuple[str, str]]) -> bool:
+        """See `routing.Index`."""
+        for agent in map(AgentId, agents):
+            for each in await self._desk.library.memberships(agent):
+                # The tables know agents alone; under whom each of them came, the room knows.
+                if (each.room, agent) not in told and came_under(
+                    await self._desk.rooms.peek(each.room), agent, principal
+                ):
+                    return False
+        return True
 
 
 class Together:
@@ -69,7 +81,7 @@ class Together:
         self.holding = holding
         self.peers = Peers(own, dialer, lambda: holding.living)
         self.served = Served(own, engine, offered)
-        self.routing = Routing(engine, holding, self.peers, RoomKeys(engine))
+        self.routing = Routing(engine, holding, self.peers, Tables(engine))
         holding.follows = engine.owning
 
     @property

@@ -186,7 +186,7 @@ def _accept(ctx: Context, args: Namespace) -> int:
         raise ParlerError(
             "invalid_param",
             "The rooms of this relay are in a file of its folder, and no database is to be accepted.",
-            hint="What becomes of such a relay after a restore: parler relay start",
+            hint="A file that was brought back is served as it is: parler relay start",
         )
     if running is not None:
         raise ParlerError(

@@ -12,7 +12,9 @@ is acted upon here.
 
 from __future__ import annotations
 
+from parlerd.core import topics
 from parlerd.engine.deadlines import RoomDeadlines
+from parlerd.engine.ports import Notifier
 from parlerd.engine.rooms import Rooms
 from parlerd.engine.tending import Tending
 
@@ -20,7 +22,8 @@ from parlerd.engine.tending import Tending
 class Owning:
     """Follows what `ports.Ownership` says."""
 
-    def __init__(self, rooms: Rooms, deadlines: RoomDeadlines, tending: Tending) -> None:
+    def __init__(self, rooms: Rooms, deadlines: RoomDeadlines, tending: Tending, notifier: Notifier) -> None:
+        self._notifier = notifier
         self._rooms = rooms
         self._deadlines = deadlines
         self._tending = tending
@@ -32,7 +35,9 @@ class Owning:
 
     async def let_go(self) -> None:
         """Rooms are this process's no longer. Returns once what waited in them was answered."""
-        await self._rooms.let_go()
+        gone = await self._rooms.let_go()
+        # Whoever waits for something in them asks again, and hears that they are another's.
+        self._notifier.publish(map(topics.log, gone))
 
     async def take_in(self) -> None:
         """Take in what the others stored in the home's own room. Raises `StoreError`."""

@@ -275,6 +275,8 @@ def test_numbers_of_a_relay_over_a_database_tell_of_its_beats(own: Postgres, rel
         soon(lambda: page()["parler_relay_beats_total"] > 0, "beat")
         numbers = page()
         assert numbers["parler_relay_decides"] == 1
+        assert (numbers["parler_relay_relays"], numbers["parler_relay_shards"]) == (1, 1024)
+        assert numbers["parler_relay_shards_unowned"] == numbers["parler_relay_relays_unreached"] == 0
         assert numbers["parler_relay_beats_missed_total"] == 0
         assert numbers["parler_relay_commits_stale_total"] == 0
         assert numbers["parler_relay_beat_seconds"] < 6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -41,10 +42,10 @@ class Meeting:
         await (await ann.person()).approve("bob", join_code=waits.join_code)
         await self.bob.come_in(opened.session_key)
 
-    async def heard(self, count: int) -> list[str]:
+    async def heard(self, count: int, *, within: float = 240) -> list[str]:
         """The next messages that bob hears, so many."""
         found: list[str] = []
-        with trio.move_on_after(240):
+        with trio.move_on_after(within):
             while len(found) < count:
                 found += texts(page := await self.bob.recv(wait=60))
                 await self.bob.commit(page)
@@ -216,6 +217,57 @@ def test_every_message_of_a_take_over_arrives_once_and_in_order(tmp_path: Path) 
                 heard = await meeting.heard(60)
             assert heard == [f"{number}" for number in range(60)]
             assert len(set(meeting.said())) == len(meeting.said()) == 61
+
+    run(main)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_relays_that_are_killed_stopped_and_cut_again_and_again_lose_and_double_nothing(
+    tmp_path: Path, seed: int
+) -> None:
+    async def main() -> None:
+        draw = random.Random(seed)
+        async with met(tmp_path, owner=2, at=(0, 1), count=3) as meeting:
+            cluster, sent = meeting.cluster, 0
+            current = dict(enumerate(cluster.nodes))
+
+            async def say() -> None:
+                nonlocal sent
+                while trio.current_time() < 150:
+                    await meeting.alice.send(f"{sent}")
+                    sent += 1
+                    await trio.sleep(draw.random() * 2)
+
+            async def disturb() -> None:
+                while trio.current_time() < 140:
+                    await trio.sleep(4 + draw.random() * 20)
+                    number = draw.randrange(3)
+                    node = current[number]
+                    match draw.choice(["kill", "stop", "cut", "mute"]):
+                        case "kill":
+                            cluster.kill(node)
+                            await node.stopped.wait()
+                        case "stop":
+                            await cluster.stop(node)
+                        case "cut":
+                            for stream in list(node.streams):
+                                stream.cut()
+                            continue
+                        case "mute":
+                            node.is_mute = True
+                            await trio.sleep(draw.random() * 20)
+                            node.is_mute = False
+                            continue
+                    current[number] = cluster.again(node)
+                    await cluster.start(current[number])
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(say)
+                nursery.start_soon(disturb)
+                heard = await meeting.heard(60, within=600)
+            heard += await meeting.heard(sent - len(heard), within=600)
+            assert heard == [f"{number}" for number in range(sent)]
+            assert len(set(meeting.said())) == len(meeting.said()) == sent + 1
 
     run(main)
 

@@ -97,6 +97,10 @@ class Node:
     cut_from: set[str] = field(default_factory=set)
     """The relays that it does not reach."""
 
+    def __post_init__(self) -> None:
+        self.first = self.row
+        """Its row as it began."""
+
     @property
     def holding(self) -> Holding:
         return self.together.holding
@@ -125,6 +129,14 @@ class Cluster:
         node = Node(row.relay, row, self.relays)
         self.nodes.append(node)
         return node
+
+    def again(self, node: Node) -> Node:
+        """A new process of a relay that ended."""
+        count = sum(each.row.relay == node.row.relay for each in self.nodes)
+        row = msgspec.structs.replace(node.first, incarnation=f"{node.first.incarnation} {count}")
+        found = Node(node.name, row, self.relays)
+        self.nodes.append(found)
+        return found
 
     def home(self, name: str, node: Node) -> Home:
         """A person's home, whose daemon dials this relay."""
@@ -240,6 +252,10 @@ class Cluster:
             stream.cut()
         node.scope.cancel()
 
+    def newest(self, node: Node) -> Node:
+        """The newest process of a relay."""
+        return [each for each in self.nodes if each.name == node.name][-1]
+
     async def settled(self) -> None:
         """Wait until every running relay sees the same ones, and every shard has one of them."""
         for _ in range(200):
@@ -270,7 +286,7 @@ class _Roads(Wires):
     async def dial(self, address: str, home: str = "") -> AsyncIterator[MemoryStream]:
         self.addresses.append(address)
         found = [each for each in self._cluster.nodes if address.removeprefix("wss://") == each.row.address]
-        node = found[0] if found else self._node
+        node = found[-1] if found else self._cluster.newest(self._node)
         async with node.wires.dial(address, home) as stream:
             yield stream
 
@@ -285,7 +301,7 @@ class _Dialer:
     @asynccontextmanager
     async def dial(self, address: str) -> AsyncIterator[MemoryStream]:
         await trio.lowlevel.checkpoint()
-        [node] = [each for each in self._cluster.nodes if each.row.inner == address]
+        node = [each for each in self._cluster.nodes if each.first.inner == address][-1]
         if not node.is_running or node.name in self._node.cut_from or node.wires.nursery is None:
             raise ParlerError("home_unreachable")
         ours, theirs = pair(CERTIFICATE)

@@ -63,7 +63,7 @@ from parlerd.store.port import (
 )
 from parlerd.store.postgres import checking, queries
 from parlerd.store.postgres.agents import Agents
-from parlerd.store.postgres.connections import Server
+from parlerd.store.postgres.connections import Server, can_be
 from parlerd.store.postgres.deleting import UNCLEARED
 from parlerd.store.postgres.opening import check_server, check_tables, shipped_steps
 from parlerd.store.postgres.roles import check_role
@@ -297,6 +297,8 @@ class PostgresStore(Paged):
     def past(
         self, room: RoomId, keys: Sequence[UsedKey], messages: Sequence[MessageId], lines: Sequence[int] = ()
     ) -> Past:
+        keys = [key for key in keys if can_be(*key)]
+        messages = [id for id in messages if can_be(id)]
         drawn = {key: id for key in keys if (id := message_of_key(key[2])) is not None}
         asked: list[tuple[str, dict[str, Any]]] = []
         actors, operations, used = (Texts([key[place] for key in keys]) for place in range(3))

@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from parlerd.core.errors import StoreError
+from parlerd.store.postgres import connections
 from parlerd.store.postgres.connections import READERS, Connection, LostAnswer, Server, commit
 from tests.support.postgres import Database, Postgres
 from tests.tools.postgres.server import Server as ServerOfTest
@@ -283,3 +284,23 @@ def test_what_may_take_as_long_as_tables_are_large_is_waited_for(
         assert connection.execute(slow.encode()).fetchone() == (7,)
     with pytest.raises(psycopg.OperationalError):
         connection.execute(slow.encode())
+
+
+def test_nothing_is_asked_while_the_process_of_a_lost_commit_is_there(
+    database: Database, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with psycopg.connect(database.owner, autocommit=True) as lost:
+        _ = server.writer
+        monkeypatch.setattr(server, "_backend", lost.execute(connections._BACKEND).fetchone())
+        server.lose_writer()
+        # It is told to end, and does not: it may be waiting for a disk that hangs.
+        monkeypatch.setattr(connections, "_END", "SELECT false WHERE %s::bigint > 0 AND %s::text <> ''")
+        for ask in (lambda: server.row("SELECT 1"), lambda: server.writer):
+            with pytest.raises(StoreError) as caught:
+                ask()
+            assert (caught.value.code, caught.value.spec.retryable) == ("store_locked", True)
+    with psycopg.connect(database.superuser, autocommit=True) as watching:
+        while watching.execute("SELECT FROM pg_stat_activity WHERE usename = 'parler_owner'").fetchone() is not None:
+            pass
+    # It cannot be told any more, because it has ended.
+    assert server.row("SELECT 1") == (1,)
