@@ -17,7 +17,9 @@ import random
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -72,7 +74,7 @@ def soak(options: argparse.Namespace) -> dict[str, Any]:
         status = relays[0].person.asks("relay", "status")
         people = [_joined(stack, status) for _ in range(options.daemons)]
         rooms = Rooms(people, PER_ROOM, status["name"])
-        breaking = Breaking(draw, relays, postgres.server, people)
+        breaking = Breaking(draw, relays, postgres.server, people, options.only or ())
         began = time.monotonic()
         rooms.begin()
         try:
@@ -82,6 +84,8 @@ def soak(options: argparse.Namespace) -> dict[str, Any]:
                 print(f"{now:6.1f} s  {name:8} {said} messages", file=sys.stderr, flush=True)
                 time.sleep(draw.uniform(*PAUSE_S))
         finally:
+            if options.logs is not None:
+                _keep_logs(options.logs, relays, people)
             rooms.end()
         took = time.monotonic()
         rooms.check()
@@ -105,6 +109,14 @@ def _joined(stack: ExitStack, status: dict[str, Any]) -> Somebody:
     return one
 
 
+def _keep_logs(folder: Path, relays: Sequence[Relay], people: Sequence[Somebody]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, relay in enumerate(relays):
+        shutil.copy(relay_home(relay.person.home).log, folder / f"relay-{number}.log")
+    for number, person in enumerate(people):
+        shutil.copy(person.home.log, folder / f"daemon-{number}.log")
+
+
 def _verify(url: str, rooms: Rooms) -> None:
     """The chain of every room, and the database's own structures. Raises `Wrong`."""
     with closing(PostgresStore(url)) as store:
@@ -120,6 +132,8 @@ def main() -> int:
     parser.add_argument("--relays", type=int, default=1)
     parser.add_argument("--daemons", type=int, default=6)
     parser.add_argument("--seconds", type=float, default=120.0)
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="break these alone: see tests/soak/breaking.py")
+    parser.add_argument("--logs", type=Path, help="a folder for the logs of all daemons and relays")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     try:

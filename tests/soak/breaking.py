@@ -74,6 +74,8 @@ class Breaking:
     relays: Sequence[Relay]
     server: Server
     people: Sequence[Somebody]
+    only: Sequence[str] = ()
+    """The names of what may be broken; everything where none is named."""
     done: dict[str, int] = field(default_factory=dict)
     """How often each thing was broken."""
 
@@ -88,7 +90,7 @@ class Breaking:
             "hang": self._hang,
             "daemon": self._daemon,
         }
-        name = self.draw.choice(sorted(ways))
+        name = self.draw.choice(sorted(self.only or ways))
         ways[name]()
         self.done[name] = self.done.get(name, 0) + 1
         return name
