@@ -72,6 +72,9 @@ class Beats:
         self._now = now
         self._last = began
         """When the last beat was sent that was answered."""
+        self.gaps = 0
+        """How often so long passed between two beats that another may have taken what this relay has: whoever shows it
+        looks first who has it."""
         self._is_over = False
         """Whether another took this relay's place, or the database is not the one any more."""
         self.address = address
@@ -131,6 +134,7 @@ class Beats:
             raise
         if not self.may_decide():
             log.warning("the database is reached again, after %.0f s", self.seconds_since)
+            self.gaps += 1
         self._last = sent_at
         self.sent += 1
 

@@ -6,7 +6,7 @@
 
 A shard changes hands in the store alone (`store.relays.SharedOut`), which raises its term. What is kept here is what
 the store last said; a relay that believes it has a shard of which the term moved on is refused with its next append.
-Between the look that shows a shard as another's and that append it may still show rooms as they were a moment ago.
+After a time in which it did not beat others may have taken its shards, so it shows no room until it looked.
 
 Not here: when a relay must not decide (`beats`), what becomes of rooms (`engine.owning`). Above: `routing`, the relay's
 program. Below: `core.shards`, the store. Invariants: a room is this relay's only with a tenure that the store gave it;
@@ -59,12 +59,17 @@ class Holding:
         *,
         may_decide: Callable[[], bool] = lambda: True,
         may_show: Callable[[], bool] = lambda: True,
+        gaps: Callable[[], int] = lambda: 0,
         aside: Callable[[Callable[[], object]], Awaitable[object]] = in_a_thread,
     ) -> None:
         self._shared = shared
         self._row = row
         self._may_decide = may_decide
         self._may_show = may_show
+        self._gaps = gaps
+        """How often others may have taken what this relay has, without its knowing."""
+        self._looked_after = 0
+        """How often that had been when the last look began."""
         self._aside = aside
         self._mine: dict[int, Tenure] = {}
         """The shards of this relay, each with the tenure that the store gave."""
@@ -92,7 +97,8 @@ class Holding:
 
     def has(self, room: RoomId) -> bool:
         shard = shard_of(room)
-        return shard in self._mine and shard not in self._leaving and not self.is_cut_off
+        is_mine = shard in self._mine and shard not in self._leaving
+        return is_mine and not self.is_cut_off and self._gaps() == self._looked_after
 
     def tenure(self, room: RoomId) -> Tenure | None:
         if room == HOME_ROOM:
@@ -184,7 +190,9 @@ class Holding:
         `StoreError`."""
         async with self._one:
             self._looked_at = trio.current_time()
+            gaps = self._gaps()
             await self._follow(await self._do(self._shared.look))
+            self._looked_after = gaps
             takers = self._takers()
             if self._is_draining or not self._may_decide() or self._row.relay not in takers:
                 return

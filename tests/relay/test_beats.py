@@ -120,9 +120,13 @@ def test_without_beats_it_decides_for_six_seconds_more_and_goes_on_by_itself(hom
             await trio.sleep(60)
             assert not beats.may_decide()
             assert beats.missed > 20
+            assert beats.gaps == 0
             rows.fails = ""
             await trio.sleep(BEAT_S)
             assert beats.may_decide()
+            assert beats.gaps == 1, "another may have what it had"
+            await trio.sleep(3 * BEAT_S)
+            assert beats.gaps == 1
 
     run(main)
 

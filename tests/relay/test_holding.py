@@ -171,6 +171,30 @@ def test_a_relay_that_is_dead_to_others_shows_no_room_and_one_that_is_alone_does
     run(main)
 
 
+def test_a_relay_that_did_not_beat_for_a_while_shows_no_room_until_it_looked_who_has_it() -> None:
+    async def main() -> None:
+        relays = MemoryRelays(trio.current_time)
+        relays.join(ONE)
+        gaps = [0]
+        holding = Holding(relays, ONE, gaps=lambda: gaps[0], aside=at_once)
+        await holding.look()
+        assert holding.has(ROOM)
+        # Nobody beat for so long that whoever was first afterwards took everything.
+        await trio.sleep(DEAD_AFTER_S)
+        relays.join(TWO)
+        relays.take(TWO, range(SHARDS))
+        relays.beat(ONE)
+        gaps[0] += 1
+        assert not holding.has(ROOM), "what it knows may be old"
+        assert not holding.is_cut_off, "and nobody is sent away for that"
+        await holding.look()
+        owner = holding.owner_of(ROOM)
+        assert owner is not None
+        assert (holding.has(ROOM), owner.relay) == (False, TWO.relay)
+
+    run(main)
+
+
 def test_in_the_homes_own_room_every_relay_decides_without_a_tenure() -> None:
     async def main() -> None:
         relays = MemoryRelays(trio.current_time)

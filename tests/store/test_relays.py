@@ -173,3 +173,22 @@ def test_a_row_is_no_lock_so_a_connection_that_was_cut_leaves_nothing_that_waits
         # The first to use the connection finds that it broke, and the next has another.
         relays.beat(ONE)
     assert relays.beat(ONE)[0]
+
+
+def test_who_looks_while_shards_change_hands_sees_them_in_their_new_hands(made: Database, relays: Relays) -> None:
+    relays.join(ONE)
+    relays.join(OTHER)
+    relays.take(ONE, [7])
+    with psycopg.connect(made.superuser) as taking, closing(Relays(made.relay)) as looking:
+        # Another concluded that the relay is dead, and has not committed yet what it takes.
+        taking.execute("LOCK TABLE shards IN SHARE ROW EXCLUSIVE MODE")
+        taking.execute("UPDATE shards SET relay = 'other', incarnation = 'i2', term = term + 1 WHERE shard = 7")
+        seen = []
+        thread = threading.Thread(target=lambda: seen.append(looking.look()))
+        thread.start()
+        with psycopg.connect(made.superuser, autocommit=True) as watching:
+            while not watching.execute("SELECT FROM pg_locks WHERE NOT granted").fetchall():
+                assert thread.is_alive(), "it does not wait"
+        taking.commit()
+        thread.join()
+    assert seen[0].shards[7].relay == "other"

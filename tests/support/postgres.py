@@ -1,8 +1,8 @@
 """PostgreSQL for tests: one server for all of a process, and an empty database for each test.
 
-Tests ask for the fixtures `postgres` and `database` (`tests/conftest.py`), and run once with each major version that is
-installed. Where there is none they skip, and say so. `PARLER_POSTGRES=0` leaves them out, and with
-`PARLER_POSTGRES=required`, which CI sets, they fail instead of skipping.
+Tests ask for the fixtures `postgres` and `database` (`tests/conftest.py`). Those of the store run with the oldest and
+the newest version that is installed, the others with the oldest alone. Where there is none they skip, and say so.
+`PARLER_POSTGRES=0` leaves them out, and with `PARLER_POSTGRES=required`, which CI sets, they fail instead of skipping.
 """
 
 from __future__ import annotations
@@ -33,8 +33,10 @@ _LEFT_OUT: Final = f"PostgreSQL is left out ({VARIABLE}=0)"
 
 
 def majors() -> list[Version | None]:
-    """The versions with which a test runs; None alone where it runs with none."""
-    return [None] if os.environ.get(VARIABLE) == "0" else [*server.versions()] or [None]
+    """The versions with which a test of the store runs, the oldest and the newest; None alone where it runs with
+    none."""
+    found = [] if os.environ.get(VARIABLE) == "0" else server.versions()
+    return [found[0], found[-1]] if len(found) > 1 else [*found] or [None]
 
 
 def go_without(reason: str) -> NoReturn:

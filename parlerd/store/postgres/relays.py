@@ -165,9 +165,11 @@ class Relays:
     # -- who has which shard -----------------------------------------------------------------------------------
 
     def look(self) -> Seen:
-        """Which relays live, and who has each shard."""
+        """Which relays live, and who has each shard, once what changes hands now has."""
 
         def work(connection: Connection) -> Seen:
+            # Whoever takes shards may have concluded that the asking relay is dead, and not be done yet.
+            connection.execute("LOCK TABLE shards IN SHARE MODE")
             living = connection.execute(_LIVING, (DEAD_AFTER_S,)).fetchall()
             shards = connection.execute("SELECT shard, relay, incarnation, term FROM shards ORDER BY shard").fetchall()
             (epoch,) = connection.execute("SELECT value FROM meta WHERE key = %s", (EPOCH,)).fetchone() or ("",)
