@@ -373,14 +373,17 @@ def test_no_claim_ends_in_a_take_over_before_its_worker_could_come_back(tmp_path
         async with met(tmp_path, owner=0, at=(1, 0)) as meeting:
             await _claimed(meeting)
             cluster = meeting.cluster
-            # The worker's daemon is at the relay that dies, just before its claim would end.
+            # The worker's daemon is at the relay that dies, just before its claim would end, and takes its time.
             await trio.sleep(LEASE_S - 8)
+            meeting.homes[1].relay.wires.is_cut = True
             cluster.kill(cluster.nodes[0])
             assert await _soon(lambda: cluster.nodes[1].holding.has(meeting.room))
             taken_at = trio.current_time()
             await trio.sleep(29)
             assert meeting.facts(e.TaskLapsed) == []
             assert trio.current_time() - taken_at < 30
+            # Whoever does not come back loses it then.
+            assert await _soon(lambda: len(meeting.facts(e.TaskLapsed)) == 1)
 
     run(main)
 
