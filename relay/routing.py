@@ -29,6 +29,7 @@ from typing import Any, Final, Protocol, cast
 
 import trio
 
+from parlerd.connections.calls import coded
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import PrincipalId, RoomId
 from parlerd.core.statements import KnockStatement, check, room_id_of
@@ -391,6 +392,9 @@ class Routing:
             if error.code in again:
                 return False
             waiting.finish(error=error)
+        except Exception as error:
+            # This is the boundary of a post: whatever went wrong in it must not reach others.
+            waiting.finish(error=coded(error, "link.post"))
         return True
 
     # -- streams -------------------------------------------------------------------------------------------

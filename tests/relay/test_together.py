@@ -12,6 +12,7 @@ import trio
 
 from parlerd.core import events as e
 from parlerd.core.model import Position, PrincipalId, RoomId
+from parlerd.engine.callers import Caller
 from parlerd.identity.signatures import SigningKey
 from parlerd.operations import types as t
 from parlerd.store.relays import DEAD_AFTER_S, Row, Seen, SharedOut, Tenure
@@ -528,5 +529,32 @@ def test_daemons_of_a_relay_that_is_taken_for_dead_go_to_another(tmp_path: Path)
             assert texts(await meeting.alice.recv(wait=120)) == ["does anybody hear this?"]
             assert mute.wires.links is not None
             assert mute.wires.links.proven == 0
+
+    run(main)
+
+
+def test_a_post_that_fails_in_an_unforeseen_way_ends_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with met(tmp_path, owner=0, at=(0, 1)) as meeting:
+            engine = meeting.cluster.nodes[0].engine
+            call, failed = engine.call, 0
+
+            async def broken(op: str, params: t.Params, caller: Caller) -> t.Result:
+                nonlocal failed
+                if op == "link.post" and not failed:
+                    failed += 1
+                    raise RuntimeError
+                return await call(op, params, caller)
+
+            monkeypatch.setattr(engine, "begin", lambda op, params, caller: None)
+            monkeypatch.setattr(engine, "call", broken)
+            async with trio.open_nursery() as nursery:
+                # Its daemon tries again what failed at the relay.
+                nursery.start_soon(meeting.alice.send, "again")
+                assert await meeting.heard(1) == ["again"]
+            assert failed == 1
+            assert len(meeting.said()) == 2
 
     run(main)
