@@ -558,3 +558,24 @@ def test_a_post_that_fails_in_an_unforeseen_way_ends_nothing_else(
             assert len(meeting.said()) == 2
 
     run(main)
+
+
+def test_an_answer_of_another_relay_may_take_its_time(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path, owner=1, at=(0, 1)) as meeting:
+            wait = t.WaitUntil(condition="messages.count > 1", room=meeting.room, wait_ms=120_000)
+            ended: list[t.WaitEnded] = []
+
+            async def until_then() -> None:
+                ended.append(await meeting.alice.ask("state.wait", wait, t.WaitEnded))
+
+            asked = meeting.cluster.nodes[0].together.routing.forwarded
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(until_then)
+                await trio.sleep(60)
+                # It is asked once, however long that takes.
+                assert meeting.cluster.nodes[0].together.routing.forwarded - asked <= 3
+                await meeting.bob.send("now")
+            assert [each.triggered for each in ended] == [True]
+
+    run(main)
