@@ -29,6 +29,7 @@ from typing import Any, Final, Protocol, cast
 
 import trio
 
+from parlerd.connections.calls import coded
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import PrincipalId, RoomId
 from parlerd.core.statements import KnockStatement, check, room_id_of
@@ -169,28 +170,30 @@ class Routing:
     async def _ask(self, op: str, params: t.Params, caller: Caller, owner: Callable[[], Row | None]) -> t.Result:
         """Ask the relay that `owner` names, and again whoever it names then. Raises `ParlerError`."""
         may_repeat = op in REPEATABLE or OPERATIONS[op].effect == "read"
-        with trio.move_on_after(WITHIN_S):
-            while True:
-                row = owner()
-                is_sent = False
-                try:
-                    if row is not None and row.relay == self._holding.relay:
-                        self.here += 1
-                        return await self._engine.call(op, params, caller)
-                    if row is not None:
-                        lane = await self._lane(caller, row)
-                        is_sent = True
-                        self.forwarded += 1
-                        # What the other relay answered, as it came: who asked gets these bytes.
-                        return cast(t.Result, await lane.call(op, params))
-                except Lost:
-                    if is_sent and not may_repeat:
-                        raise ParlerError("home_unreachable", op=op) from None
-                except ParlerError as error:
-                    again = AGAIN_THERE if is_sent else {*AGAIN, "home_unreachable"}
-                    if error.code not in again:
-                        raise
-                await self._look_again()
+        until = float("inf")
+        while trio.current_time() < until:
+            row = owner()
+            is_sent = False
+            try:
+                if row is not None and row.relay == self._holding.relay:
+                    self.here += 1
+                    return await self._engine.call(op, params, caller)
+                if row is not None:
+                    lane = await self._lane(caller, row)
+                    is_sent = True
+                    self.forwarded += 1
+                    # What the other relay answered, as it came: who asked gets these bytes.
+                    return cast(t.Result, await lane.call(op, params))
+            except Lost:
+                if is_sent and not may_repeat:
+                    raise ParlerError("home_unreachable", op=op) from None
+            except ParlerError as error:
+                again = AGAIN_THERE if is_sent else {*AGAIN, "home_unreachable"}
+                if error.code not in again:
+                    raise
+            # An answer may take as long as it likes: what is bounded is how long nobody can be asked.
+            until = min(until, trio.current_time() + WITHIN_S)
+            await self._look_again()
         raise ParlerError("home_unreachable", op=op)
 
     async def _look_again(self) -> None:
@@ -391,6 +394,9 @@ class Routing:
             if error.code in again:
                 return False
             waiting.finish(error=error)
+        except Exception as error:
+            # This is the boundary of a post: whatever went wrong in it must not reach others.
+            waiting.finish(error=coded(error, "link.post"))
         return True
 
     # -- streams -------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import trio
 
 from parlerd.core import events as e
 from parlerd.core.model import Position, PrincipalId, RoomId
+from parlerd.engine.callers import Caller
 from parlerd.identity.signatures import SigningKey
 from parlerd.operations import types as t
 from parlerd.store.relays import DEAD_AFTER_S, Row, Seen, SharedOut, Tenure
@@ -373,14 +374,17 @@ def test_no_claim_ends_in_a_take_over_before_its_worker_could_come_back(tmp_path
         async with met(tmp_path, owner=0, at=(1, 0)) as meeting:
             await _claimed(meeting)
             cluster = meeting.cluster
-            # The worker's daemon is at the relay that dies, just before its claim would end.
+            # The worker's daemon is at the relay that dies, just before its claim would end, and takes its time.
             await trio.sleep(LEASE_S - 8)
+            meeting.homes[1].relay.wires.is_cut = True
             cluster.kill(cluster.nodes[0])
             assert await _soon(lambda: cluster.nodes[1].holding.has(meeting.room))
             taken_at = trio.current_time()
             await trio.sleep(29)
             assert meeting.facts(e.TaskLapsed) == []
             assert trio.current_time() - taken_at < 30
+            # Whoever does not come back loses it then.
+            assert await _soon(lambda: len(meeting.facts(e.TaskLapsed)) == 1)
 
     run(main)
 
@@ -525,5 +529,53 @@ def test_daemons_of_a_relay_that_is_taken_for_dead_go_to_another(tmp_path: Path)
             assert texts(await meeting.alice.recv(wait=120)) == ["does anybody hear this?"]
             assert mute.wires.links is not None
             assert mute.wires.links.proven == 0
+
+    run(main)
+
+
+def test_a_post_that_fails_in_an_unforeseen_way_ends_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with met(tmp_path, owner=0, at=(0, 1)) as meeting:
+            engine = meeting.cluster.nodes[0].engine
+            call, failed = engine.call, 0
+
+            async def broken(op: str, params: t.Params, caller: Caller) -> t.Result:
+                nonlocal failed
+                if op == "link.post" and not failed:
+                    failed += 1
+                    raise RuntimeError
+                return await call(op, params, caller)
+
+            monkeypatch.setattr(engine, "begin", lambda op, params, caller: None)
+            monkeypatch.setattr(engine, "call", broken)
+            async with trio.open_nursery() as nursery:
+                # Its daemon tries again what failed at the relay.
+                nursery.start_soon(meeting.alice.send, "again")
+                assert await meeting.heard(1) == ["again"]
+            assert failed == 1
+            assert len(meeting.said()) == 2
+
+    run(main)
+
+
+def test_an_answer_of_another_relay_may_take_its_time(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path, owner=1, at=(0, 1)) as meeting:
+            wait = t.WaitUntil(condition="messages.count > 1", room=meeting.room, wait_ms=120_000)
+            ended: list[t.WaitEnded] = []
+
+            async def until_then() -> None:
+                ended.append(await meeting.alice.ask("state.wait", wait, t.WaitEnded))
+
+            asked = meeting.cluster.nodes[0].together.routing.forwarded
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(until_then)
+                await trio.sleep(60)
+                # It is asked once, however long that takes.
+                assert meeting.cluster.nodes[0].together.routing.forwarded - asked <= 3
+                await meeting.bob.send("now")
+            assert [each.triggered for each in ended] == [True]
 
     run(main)

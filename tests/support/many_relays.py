@@ -285,6 +285,8 @@ class _Roads(Wires):
     @asynccontextmanager
     async def dial(self, address: str, home: str = "") -> AsyncIterator[MemoryStream]:
         self.addresses.append(address)
+        if self.is_cut:
+            raise ParlerError("home_unreachable")
         found = [each for each in self._cluster.nodes if address.removeprefix("wss://") == each.row.address]
         node = found[-1] if found else self._cluster.newest(self._node)
         async with node.wires.dial(address, home) as stream:
