@@ -643,7 +643,7 @@ async def open_engine(
             stop,
             web or NoWeb(),
             voice,
-            Owning(rooms, deadlines, tending),
+            Owning(rooms, deadlines, tending, wakes),
         )
         if voice is not None:
             quotas.person_of = lambda agent: engine.granting.person_of(agent)

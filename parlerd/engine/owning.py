@@ -2,7 +2,7 @@
 
     rooms came   their moments are read from the store, and for a while no claim in them ends: its worker may be on its
                  way here
-    rooms went   they are closed here, with all that memory knows of them
+    rooms went   they are closed here, with all that memory knows of them, and whoever follows one is sent away
     the home     every process has the home's own room open, and takes in what the others stored there
 
 Not here: which rooms are whose (`ports.Ownership`), and who tells (`relay.holding`). Above: the engine. Below: the
@@ -13,6 +13,7 @@ is acted upon here.
 from __future__ import annotations
 
 from parlerd.engine.deadlines import RoomDeadlines
+from parlerd.engine.ports import Notifier
 from parlerd.engine.rooms import Rooms
 from parlerd.engine.tending import Tending
 
@@ -20,10 +21,11 @@ from parlerd.engine.tending import Tending
 class Owning:
     """Follows what `ports.Ownership` says."""
 
-    def __init__(self, rooms: Rooms, deadlines: RoomDeadlines, tending: Tending) -> None:
+    def __init__(self, rooms: Rooms, deadlines: RoomDeadlines, tending: Tending, notifier: Notifier) -> None:
         self._rooms = rooms
         self._deadlines = deadlines
         self._tending = tending
+        self._notifier = notifier
 
     async def took(self) -> None:
         """Rooms became this process's."""
@@ -33,6 +35,8 @@ class Owning:
     async def let_go(self) -> None:
         """Rooms are this process's no longer. Returns once what waited in them was answered."""
         await self._rooms.let_go()
+        # Whoever follows a room that went hears nothing of it here any more, and looks.
+        self._notifier.wake_all()
 
     async def take_in(self) -> None:
         """Take in what the others stored in the home's own room. Raises `StoreError`."""
