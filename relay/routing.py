@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -30,7 +30,7 @@ from typing import Any, Final, Protocol, cast
 import trio
 
 from parlerd.core.errors import ParlerError, Refused
-from parlerd.core.model import RoomId
+from parlerd.core.model import AgentId, PrincipalId, RoomId
 from parlerd.core.statements import KnockStatement, check, room_id_of
 from parlerd.engine.callers import Caller
 from parlerd.engine.face import EngineFace, Outlet, Pending
@@ -71,11 +71,18 @@ REPEATABLE: Final = frozenset(
 _ATTACHED: Final = codec.Shape[t.Attached](t.Attached, "relay_failed")
 
 
-class Keys(Protocol):
-    """What finds the room of a session key."""
+class Known(Protocol):
+    """What is known of rooms, whichever relay has them."""
 
     async def room_of(self, session_key: str) -> RoomId | None:
         """The room that a key opens; None for a text that is no key of any."""
+        ...
+
+    async def standings(
+        self, agents: Collection[AgentId], principal: PrincipalId, said: Collection[tuple[str, str]]
+    ) -> list[t.Standing]:
+        """How these agents stand to the rooms that they came to as this person's, but for those (room, agent) that were
+        `said`."""
         ...
 
 
@@ -89,6 +96,8 @@ class _Present:
     """Its lane to each process of another relay."""
     opening: trio.Lock = field(default_factory=trio.Lock)
     """One lane is opened at a time."""
+    follows: bool = False
+    """Whether it follows rooms."""
     lines: dict[RoomId, _Line] = field(default_factory=dict)
     """Its posts that wait, by room."""
     is_gone: bool = False
@@ -102,14 +111,14 @@ class Routing:
         engine: EngineFace,
         holding: Holding,
         peers: Peers,
-        keys: Keys,
+        known: Known,
         *,
         draw: Callable[[], float] = random.random,
     ) -> None:
         self._engine = engine
         self._holding = holding
         self._peers = peers
-        self._keys = keys
+        self._known = known
         self._draw = draw
         self._there: dict[Caller, _Present] = {}
         self._nursery: trio.Nursery | None = None
@@ -150,6 +159,8 @@ class Routing:
             case t.TellCursors():
                 self._there[caller].presence |= {each.agent: each for each in params.presence}
                 return await self._everybody(op, partial(self._part_of, params), caller)
+            case t.FollowRoom() | t.UnfollowRoom():
+                return await self._watch(op, params, caller)
             case t.PostEnvelope() if op == "link.post":
                 waiting = self._queue(op, params, caller)
                 await waiting.done.wait()
@@ -159,6 +170,17 @@ class Routing:
             self.here += 1
             return await self._engine.call(op, params, caller)
         return await self._ask(op, params, caller, lambda: self._holding.owner_of(room))
+
+    async def _watch(self, op: str, params: t.FollowRoom | t.UnfollowRoom, caller: Caller) -> t.Result:
+        """Follow a room from now on, or no longer, in the stream that the daemon has."""
+        room = RoomId(params.resume.room if isinstance(params, t.FollowRoom) else params.room)
+        try:
+            return await self._ask(op, params, caller, lambda: self._holding.owner_of(room))
+        except ParlerError as error:
+            if error.code == "invalid_param" and self._there[caller].follows:
+                # The relay that has the room lost this daemon's stream, which is about to break off here, too.
+                raise ParlerError("home_unreachable", op=op) from None
+            raise
 
     async def _ask(self, op: str, params: t.Params, caller: Caller, owner: Callable[[], Row | None]) -> t.Result:
         """Ask the relay that `owner` names, and again whoever it names then. Raises `ParlerError`."""
@@ -198,26 +220,28 @@ class Routing:
                 return room_id_of(params.opening)
             case t.KnockAtRoom() if not params.session_key:
                 return check(params.statement, KnockStatement).room
-            case t.FollowRoom():
-                return RoomId(params.resume.room)
             case t.FindCards() | t.PublishCard():
                 return None
         if room := getattr(params, "room", ""):
             return RoomId(room)
         if key := getattr(params, "session_key", ""):
-            return await self._keys.room_of(key)
+            return await self._known.room_of(key)
         return None
 
     # -- everybody -----------------------------------------------------------------------------------------
 
     async def _attach(self, params: t.Attach, caller: Caller) -> t.Result:
-        """Attach agents at every relay. What each says of its rooms is said together, if no room moved meanwhile."""
+        """Attach agents at every relay. What each says of its rooms is said together."""
         with trio.move_on_after(WITHIN_S):
             while True:
                 before = self._shares()
                 answers = await self._attach_once(params, caller)
                 if answers and not self._holding.unowned and before == self._shares():
                     rooms = [standing for answer in answers for standing in answer.rooms]
+                    # A room that is being handed over is nobody's for a moment, and is there all the same.
+                    said = {(each.room, each.agent) for each in rooms}
+                    agents = [AgentId(each.agent) for each in params.agents]
+                    rooms += await self._known.standings(agents, caller.facts.authority.principal, said)
                     return t.Attached(rooms=rooms, now=answers[0].now)
                 await self._look_again()
         raise ParlerError("home_unreachable", op="link.attach")
@@ -288,14 +312,14 @@ class Routing:
             if found is not None and not found.is_lost:
                 return found
             lane = await self._peers.open(row, caller, REACH_S)
-            if present.is_gone:
-                lane.close()
-                raise ParlerError("home_unreachable")
             try:
                 if present.attached:
                     await lane.call("link.attach", t.Attach(agents=tuple(present.attached.values())))
                 if present.presence:
                     await lane.call("link.cursors", t.TellCursors(presence=tuple(present.presence.values())))
+                if present.is_gone:
+                    # It went meanwhile, and with it whoever would close the lane.
+                    raise ParlerError("home_unreachable")
             except BaseException:
                 lane.close()
                 raise
@@ -401,6 +425,7 @@ class Routing:
         parts, is_lost = self._parts(params)
         if is_lost:
             raise ParlerError("home_unreachable")
+        self._there[caller].follows = True
         give, take = trio.open_memory_channel[tuple[t.Result, trio.Event]](0)
         failure: ParlerError | None = None
         async with trio.open_nursery() as nursery:

@@ -18,8 +18,10 @@ import trio
 
 from parlerd.connections.dial import Dialer
 from parlerd.core.errors import ParlerError, Refused
-from parlerd.core.model import PrincipalId, RoomId
+from parlerd.core.model import AgentId, PrincipalId, RoomId
 from parlerd.engine.engine import Engine
+from parlerd.engine.reachable import came_under
+from parlerd.operations import types as t
 from relay.holding import Holding
 from relay.peers import Peers, Self, Served
 from relay.routing import Routing
@@ -31,19 +33,32 @@ SILENT_S: Final = 5
 """Seconds after which a relay that may not decide sends daemons away: it is dead to the others then."""
 
 
-class RoomKeys:
-    """Which room a session key opens."""
+class Stored:
+    """What the store says of rooms, whichever relay has them."""
 
     def __init__(self, engine: Engine) -> None:
         self._desk = engine.desk
 
     async def room_of(self, session_key: str) -> RoomId | None:
-        """See `routing.Keys`."""
+        """See `routing.Known`."""
         try:
             key = self._desk.keys.key_id(session_key)
         except Refused:
             return None
         return await self._desk.library.room_of_key(key)
+
+    async def standings(
+        self, agents: Collection[AgentId], principal: PrincipalId, said: Collection[tuple[str, str]]
+    ) -> list[t.Standing]:
+        """See `routing.Known`."""
+        found = []
+        for agent in agents:
+            for each in await self._desk.library.memberships(agent):
+                if (each.room, agent) not in said and came_under(
+                    await self._desk.rooms.peek(each.room), agent, principal
+                ):
+                    found.append(t.Standing(room=each.room, agent=agent, state=each.state))
+        return found
 
 
 class Together:
@@ -71,7 +86,7 @@ class Together:
         self.holding = holding
         self.peers = Peers(own, dialer, lambda: holding.living)
         self.served = Served(own, engine, offered)
-        self.routing = Routing(engine, holding, self.peers, RoomKeys(engine))
+        self.routing = Routing(engine, holding, self.peers, Stored(engine))
         holding.follows = engine.owning
 
     @property
@@ -109,10 +124,11 @@ class Together:
             await self.holding.changed()
 
     async def _keep_up(self) -> None:
-        silent = 0
+        decided_at = trio.current_time()
         while True:
-            silent = 0 if self.holding.may_decide() else silent + 1
-            if silent > SILENT_S:
+            if self.holding.may_decide():
+                decided_at = trio.current_time()
+            elif trio.current_time() - decided_at > SILENT_S:
                 # By now others have its rooms, and nobody here would hear what is said there.
                 self._cut_off()
             await self.take_in()
