@@ -363,8 +363,10 @@ class Routing:
         while line.waiting:
             if present.is_gone:
                 break
-            batch, failed = list(line.waiting), False
-            row = self._holding.owner_of(line.room)
+            row, failed = self._holding.owner_of(line.room), False
+            # A relay that has not answered yet may have to open the room, and posts that wait for that overtake each
+            # other there: the first goes alone.
+            batch = list(line.waiting) if row is not None and row == line.answers else [line.waiting[0]]
             try:
                 if row is not None and row.relay == self._holding.relay:
                     for waiting in batch:
@@ -376,13 +378,14 @@ class Routing:
                     lane = await self._lane(caller, row)
                     asked = [lane.begin("link.post", waiting.params) for waiting in batch]
                     for waiting, one in zip(batch, asked, strict=True):
-                        failed = not await self._settle(waiting, one.result) or failed
+                        failed = not await self._settle(waiting, one.result, is_alone=failed) or failed
                         self.forwarded += 1
                 else:
                     failed = True
             except (Lost, ParlerError):
                 failed = True
             line.waiting = deque(each for each in line.waiting if not each.done.is_set())
+            line.answers = None if failed else row
             if failed:
                 now = trio.current_time()
                 for waiting in line.waiting:
@@ -396,14 +399,15 @@ class Routing:
         if present.lines.get(line.room) is line:
             del present.lines[line.room]
 
-    async def _settle(self, waiting: _Waiting, ask: Callable[[], Awaitable[Any]]) -> bool:
-        """Answer a post. False where the relay that has the room is to be asked again."""
+    async def _settle(self, waiting: _Waiting, ask: Callable[[], Awaitable[Any]], *, is_alone: bool = False) -> bool:
+        """Answer a post. False where the relay that has the room is to be asked again: also for one that was refused
+        and `is_alone`, without one before it, which may be why it was."""
         try:
             waiting.finish(await ask())
         except Lost:
             return False
         except ParlerError as error:
-            if error.code in AGAIN:
+            if error.code in AGAIN or is_alone:
                 return False
             waiting.finish(error=error)
         return True
@@ -531,6 +535,8 @@ class _Line:
 
     room: RoomId
     waiting: deque[_Waiting] = field(default_factory=deque)
+    answers: Row | None = None
+    """The relay that answered last."""
 
 
 class _Waiting:

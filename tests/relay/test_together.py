@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -17,6 +18,7 @@ from parlerd.core.errors import ParlerError
 from parlerd.core.model import HOME_ROOM, Position, RoomId
 from parlerd.core.room import Room
 from parlerd.core.shards import shard_of, shares
+from parlerd.engine.callers import Caller
 from parlerd.engine.rooms import fold
 from parlerd.operations import types as t
 from parlerd.store.relays import DEAD_AFTER_S, Row, Seen, SharedOut, Tenure
@@ -411,6 +413,54 @@ def test_a_room_is_watched_again_where_its_relay_lost_the_stream_of_a_daemon(tmp
     run(main)
 
 
+class Scripted:
+    """A lane that answers each post once it is told what: an error, or that it is stored."""
+
+    def __init__(self, *script: str) -> None:
+        self.sent: list[str] = []
+        self.before: list[list[str]] = []
+        """What was sent before each answer."""
+        self._script = list(script)
+
+    def begin(self, op: str, params: t.PostEnvelope) -> Scripted:
+        self.sent.append(params.id)
+        return self
+
+    async def result(self) -> t.Result:
+        await trio.lowlevel.checkpoint()
+        self.before.append(list(self.sent))
+        if self._script and (code := self._script.pop(0)):
+            raise ParlerError(code)
+        return t.Noted()
+
+
+def test_posts_that_wait_at_a_door_keep_their_order_where_a_room_comes_to_a_relay(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path, owner=1, at=(0, 1)) as meeting:
+            routing = meeting.cluster.nodes[0].together.routing
+            caller = next(iter(routing._there))
+            lane = Scripted("", "room_moved", "envelope_refused")
+
+            async def scripted(caller: Caller, row: Row) -> Any:
+                await trio.lowlevel.checkpoint()
+                return lane
+
+            routing._lane = scripted  # type: ignore[method-assign]
+            params = [
+                t.PostEnvelope(room=meeting.room, agent="U", id=id, body=b"", signature=b"") for id in ("1", "2", "3")
+            ]
+            posts = [routing._queue("link.post", each, caller) for each in params]
+            for post in posts:
+                await post.done.wait()
+                post.outcome()
+            # The first goes alone, for the relay may have to open the room; the third was refused for want of the
+            # second.
+            assert lane.before[0] == ["1"]
+            assert lane.sent == ["1", "2", "3", "2", "3"]
+
+    run(main)
+
+
 def test_no_lane_stays_of_a_daemon_that_goes_while_it_is_opened(tmp_path: Path) -> None:
     async def main() -> None:
         async with met(tmp_path, owner=1, at=(0, 1)) as meeting:
@@ -428,9 +478,10 @@ def test_no_lane_stays_of_a_daemon_that_goes_while_it_is_opened(tmp_path: Path) 
                 await routing.disconnect(caller)
                 return answer
 
-            with pytest.MonkeyPatch.context() as patch, pytest.raises(ParlerError):
+            with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(Away, "call", attach_and_go)
-                await routing._lane(caller, owner.row)
+                with pytest.raises(ParlerError):
+                    await routing._lane(caller, owner.row)
             await trio.testing.wait_all_tasks_blocked()
             assert owner.together.served.lanes == before
             # Its link finds that nothing is left to end.
