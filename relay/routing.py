@@ -96,6 +96,8 @@ class _Present:
     """Its lane to each process of another relay."""
     opening: trio.Lock = field(default_factory=trio.Lock)
     """One lane is opened at a time."""
+    follows: bool = False
+    """Whether it follows rooms."""
     lines: dict[RoomId, _Line] = field(default_factory=dict)
     """Its posts that wait, by room."""
     is_gone: bool = False
@@ -157,6 +159,8 @@ class Routing:
             case t.TellCursors():
                 self._there[caller].presence |= {each.agent: each for each in params.presence}
                 return await self._everybody(op, partial(self._part_of, params), caller)
+            case t.FollowRoom() | t.UnfollowRoom():
+                return await self._watch(op, params, caller)
             case t.PostEnvelope() if op == "link.post":
                 waiting = self._queue(op, params, caller)
                 await waiting.done.wait()
@@ -166,6 +170,17 @@ class Routing:
             self.here += 1
             return await self._engine.call(op, params, caller)
         return await self._ask(op, params, caller, lambda: self._holding.owner_of(room))
+
+    async def _watch(self, op: str, params: t.FollowRoom | t.UnfollowRoom, caller: Caller) -> t.Result:
+        """Follow a room from now on, or no longer, in the stream that the daemon has."""
+        room = RoomId(params.resume.room if isinstance(params, t.FollowRoom) else params.room)
+        try:
+            return await self._ask(op, params, caller, lambda: self._holding.owner_of(room))
+        except ParlerError as error:
+            if error.code == "invalid_param" and self._there[caller].follows:
+                # The relay that has the room lost this daemon's stream, which is about to break off here, too.
+                raise ParlerError("home_unreachable", op=op) from None
+            raise
 
     async def _ask(self, op: str, params: t.Params, caller: Caller, owner: Callable[[], Row | None]) -> t.Result:
         """Ask the relay that `owner` names, and again whoever it names then. Raises `ParlerError`."""
@@ -208,8 +223,6 @@ class Routing:
                 return room_id_of(params.opening)
             case t.KnockAtRoom() if not params.session_key:
                 return check(params.statement, KnockStatement).room
-            case t.FollowRoom():
-                return RoomId(params.resume.room)
             case t.FindCards() | t.PublishCard():
                 return None
         if room := getattr(params, "room", ""):
@@ -298,14 +311,14 @@ class Routing:
             if found is not None and not found.is_lost:
                 return found
             lane = await self._peers.open(row, caller, REACH_S)
-            if present.is_gone:
-                lane.close()
-                raise ParlerError("home_unreachable")
             try:
                 if present.attached:
                     await lane.call("link.attach", t.Attach(agents=tuple(present.attached.values())))
                 if present.presence:
                     await lane.call("link.cursors", t.TellCursors(presence=tuple(present.presence.values())))
+                if present.is_gone:
+                    # It went meanwhile, and with it whoever would close the lane.
+                    raise ParlerError("home_unreachable")
             except BaseException:
                 lane.close()
                 raise
@@ -349,8 +362,10 @@ class Routing:
         while line.waiting:
             if present.is_gone:
                 break
-            batch, failed = list(line.waiting), False
-            row = self._holding.owner_of(line.room)
+            row, failed = self._holding.owner_of(line.room), False
+            # A relay that has not answered yet may have to open the room, and posts that wait for that overtake each
+            # other there: the first goes alone.
+            batch = list(line.waiting) if row is not None and row == line.answers else [line.waiting[0]]
             try:
                 if row is not None and row.relay == self._holding.relay:
                     for waiting in batch:
@@ -362,13 +377,14 @@ class Routing:
                     lane = await self._lane(caller, row)
                     asked = [lane.begin("link.post", waiting.params) for waiting in batch]
                     for waiting, one in zip(batch, asked, strict=True):
-                        failed = not await self._settle(waiting, one.result, AGAIN_THERE) or failed
+                        failed = not await self._settle(waiting, one.result, AGAIN_THERE, is_alone=failed) or failed
                         self.forwarded += 1
                 else:
                     failed = True
             except (Lost, ParlerError):
                 failed = True
             line.waiting = deque(each for each in line.waiting if not each.done.is_set())
+            line.answers = None if failed else row
             if failed:
                 now = trio.current_time()
                 for waiting in line.waiting:
@@ -383,15 +399,21 @@ class Routing:
             del present.lines[line.room]
 
     async def _settle(
-        self, waiting: _Waiting, ask: Callable[[], Awaitable[Any]], again: frozenset[str] = AGAIN
+        self,
+        waiting: _Waiting,
+        ask: Callable[[], Awaitable[Any]],
+        again: frozenset[str] = AGAIN,
+        *,
+        is_alone: bool = False,
     ) -> bool:
-        """Answer a post. False where the relay that has the room is to be asked again."""
+        """Answer a post. False where the relay that has the room is to be asked again: also for one that was refused
+        and `is_alone`, without one before it, which may be why it was."""
         try:
             waiting.finish(await ask())
         except Lost:
             return False
         except ParlerError as error:
-            if error.code in again:
+            if error.code in again or is_alone:
                 return False
             waiting.finish(error=error)
         except Exception as error:
@@ -416,6 +438,7 @@ class Routing:
         parts, is_lost = self._parts(params)
         if is_lost:
             raise ParlerError("home_unreachable")
+        self._there[caller].follows = True
         give, take = trio.open_memory_channel[tuple[t.Result, trio.Event]](0)
         failure: ParlerError | None = None
         async with trio.open_nursery() as nursery:
@@ -521,6 +544,8 @@ class _Line:
 
     room: RoomId
     waiting: deque[_Waiting] = field(default_factory=deque)
+    answers: Row | None = None
+    """The relay that answered last."""
 
 
 class _Waiting:

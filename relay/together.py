@@ -102,6 +102,7 @@ class Together:
             nursery.start_soon(self._tell_peers)
             nursery.start_soon(self.holding.run)
             nursery.start_soon(self._keep_up)
+            nursery.start_soon(self._send_away)
             task_status.started()
 
     async def take_in(self) -> None:
@@ -118,10 +119,15 @@ class Together:
             self.peers.look()
             await self.holding.changed()
 
+    async def _send_away(self) -> None:
+        """Nobody here would hear what is said in rooms that others have by now. A store that is slow to answer is no
+        reason to find that out later."""
+        while True:
+            self._cut_off(self.holding.is_cut_off)
+            await trio.sleep(TAKE_IN_S)
+
     async def _keep_up(self) -> None:
         while True:
-            # Nobody here would hear what is said in rooms that others have by now.
-            self._cut_off(self.holding.is_cut_off)
             await self.take_in()
             people = self._engine.people
             out = {person.principal for person in people.all() if person.kicked}

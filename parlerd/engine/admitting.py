@@ -14,9 +14,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
+import trio
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
@@ -37,6 +38,10 @@ from parlerd.engine.reachable import require_attached, require_member, require_s
 from parlerd.engine.sending import Posting
 from parlerd.identity import codes
 from parlerd.operations import types as t
+
+OPENS_S: Final = 5.0
+"""How long a room of two that another process paired may take to be opened, before this one takes its place."""
+LOOK_S: Final = 0.5
 
 
 class _Taken(NamedTuple):
@@ -135,17 +140,26 @@ class Admitting:
         if other == me:
             raise Refused("statement_refused", what="preapproved")
         async with desk.pair_lines.alone(me, other):
-            known = desk.rooms.home.aggregate.pairs.room_of(me, other)
-            if known is not None and known != command.room and await self._goes_on(known):
-                raise Refused("pair_has_room", room=known)
-            if known is None and not await self._sees(me, other):
-                raise Refused("no_such_agent")
+            await self._pair(by, other, command.room)
             actor = await desk.rooms.create(command.room)
-            pair = c.PairAgents(operation="link.open", one=me, other=other, room=command.room, instead=known)
-            await desk.rooms.home.submit(pair, by)
             settled = await actor.submit(command, by, words)
         desk.notifier.publish([topics.pairs(other)])
         return t.OpenedRemoteRoom(room=command.room, replayed=not settled.facts)
+
+    async def _pair(self, by: By, other: AgentId, room: RoomId) -> None:
+        """Let this be the room of the acting agent and another one. Raises `Refused(pair_has_room)` where they have one
+        that goes on."""
+        desk, me = self._desk, by.actor
+        while True:
+            known = desk.rooms.home.aggregate.pairs.room_of(me, other)
+            if known is not None and known != room and await self._goes_on(known):
+                raise Refused("pair_has_room", room=known)
+            if known is None and not await self._sees(me, other):
+                raise Refused("no_such_agent")
+            pair = c.PairAgents(operation="link.open", one=me, other=other, room=room, instead=known)
+            if (await desk.rooms.home.submit(pair, by)).decision.answer == "paired":
+                return
+            # Another process, which shares the store, was faster.
 
     async def _goes_on(self, room: RoomId) -> bool:
         """Whether a room was opened and is not over. A home that could not store the opening knows of the pair
@@ -156,6 +170,10 @@ class Admitting:
             if error.code != "room_moved":
                 return False
             found = await self._desk.rooms.peek(room)
+            with trio.move_on_after(OPENS_S):
+                while not found.position:
+                    await trio.sleep(LOOK_S)
+                    found = await self._desk.rooms.peek(room)
         return found.position > 0 and not is_over(found)
 
     async def _sees(self, eyes: AgentId, other: AgentId) -> bool:

@@ -232,7 +232,7 @@ class Following:
         return [followed for followed in stream.rooms.values() if others or self._may_have_more(followed)]
 
     def _may_have_more(self, followed: Followed) -> bool:
-        if not followed.is_level:
+        if not followed.is_level or not self._desk.rooms.has(followed.room):
             return True
         # A room that is not open has had no fact since it was looked at.
         actor = self._desk.rooms.open_actor(followed.room)

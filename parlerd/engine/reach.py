@@ -82,6 +82,9 @@ class RoomsWithin:
             raise Refused("no_such_room")
         return await self._rooms.peek(room)
 
+    def has(self, room: RoomId) -> bool:
+        return self._rooms.has(room)
+
     def open_actor(self, room: RoomId) -> RoomHandle | None:
         return self._rooms.open_actor(room) if room in self._within else None
 

@@ -179,6 +179,10 @@ class RoomDoor(Protocol):
         """How the store holds a room that another process has; empty where it has no log."""
         ...
 
+    def has(self, room: RoomId) -> bool:
+        """Whether a room is decided in here, and in no other process."""
+        ...
+
     def open_actor(self, room: RoomId) -> RoomHandle | None:
         """The room if it is open now."""
         ...
@@ -277,6 +281,10 @@ class Rooms:
         """How the store holds a room that another process has; empty where it has no log."""
         folded, _ = await self._context.driver.read(lambda store: fold_room(store, room))
         return folded
+
+    def has(self, room: RoomId) -> bool:
+        """Whether a room is decided in here, and in no other process."""
+        return self._owns.has(room)
 
     def open_actor(self, room: RoomId) -> RoomHandle | None:
         """The room if it is open now."""

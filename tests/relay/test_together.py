@@ -5,17 +5,26 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 import trio
+import trio.testing
 
 from parlerd.core import events as e
-from parlerd.core.model import Position, PrincipalId, RoomId
+from parlerd.core.errors import ParlerError
+from parlerd.core.model import HOME_ROOM, Position, PrincipalId, RoomId
+from parlerd.core.room import Room
+from parlerd.core.shards import shard_of, shares
 from parlerd.engine.callers import Caller
+from parlerd.engine.rooms import fold
 from parlerd.identity.signatures import SigningKey
 from parlerd.operations import types as t
 from parlerd.store.relays import DEAD_AFTER_S, Row, Seen, SharedOut, Tenure
+from relay.peers import Away
 from tests.support.engine import Party, Served, run, texts
 from tests.support.many_relays import DEAD_S, Cluster, Node, cluster_in
 from tests.support.relayed import Home
@@ -33,10 +42,12 @@ class Meeting:
         self.bob: Party
         self.room = RoomId("")
 
-    async def meet(self, ann: Served, ben: Served, owner: Node) -> None:
+    async def meet(
+        self, ann: Served, ben: Served, owner: Node, is_good: Callable[[RoomId], bool] = lambda room: True
+    ) -> None:
         self.alice, self.bob = await ann.agent("alice"), await ben.agent("bob")
         opened = await self.alice.open("a room", "hello")
-        while not owner.holding.has(RoomId(opened.room)):
+        while not (owner.holding.has(RoomId(opened.room)) and is_good(RoomId(opened.room))):
             opened = await self.alice.open("another room", "hello")
         self.room = RoomId(opened.room)
         waits = await self.bob.join(opened.session_key)
@@ -401,6 +412,175 @@ def test_what_is_due_happens_once_also_where_the_room_changed_hands(tmp_path: Pa
             [over] = meeting.facts(e.TaskCompleted)
             posted = meeting.facts(e.MessagePosted)[-1]
             assert over.at - posted.at == 30_000
+
+    run(main)
+
+
+# -- where a room moves ------------------------------------------------------------------------------------
+
+
+def test_who_follows_a_room_at_another_relay_goes_on_when_a_third_one_gets_it(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path, 2) as (cluster, [door, owner]):
+            falls = shares(["relay1", "relay2", "relay3"])
+            meeting = Meeting(cluster, cluster.home("ann", door), cluster.home("ben", door))
+            async with meeting.homes[0].serving() as ann, meeting.homes[1].serving() as ben:
+                await meeting.meet(ann, ben, owner, lambda room: falls[shard_of(room)] == "relay3")
+                third = cluster.relay()
+                await cluster.start(third)
+                await cluster.settled()
+                assert third.holding.has(meeting.room)
+                await meeting.alice.send("after the move")
+                assert await meeting.heard(1) == ["after the move"]
+
+    run(main)
+
+
+def test_a_relay_is_not_accused_where_a_daemon_comes_while_its_room_is_handed_over(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path, owner=0, at=(1, 0)) as meeting:
+            owner = meeting.cluster.nodes[0]
+            # Nothing is begun in the room any more, and nobody else has it yet.
+            owner.holding._leaving.add(shard_of(meeting.room))
+            for ours, _ in list(owner.wires.open):
+                ours.cut()
+            assert await _soon(lambda: owner.wires.links is not None and bool(owner.wires.links.proven))
+            await trio.sleep(1)
+            owner.holding._leaving.clear()
+            await meeting.alice.send("goes on")
+            assert await meeting.heard(1) == ["goes on"]
+            mirror, _ = fold(meeting.homes[1].world.store, meeting.room, Room, Room.restore)
+            assert not mirror.state.contradicted
+
+    run(main)
+
+
+def test_a_room_is_watched_again_where_its_relay_lost_the_stream_of_a_daemon(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path, owner=1, at=(0, 0)) as meeting:
+            routing = meeting.cluster.nodes[0].together.routing
+            caller = next(each for each in routing._there if routing._there[each].attached)
+            for lane in routing._there[caller].lanes.values():
+                lane.close()
+            with pytest.raises(ParlerError) as refused:
+                await routing.call("link.watch", t.FollowRoom(resume=t.Resume(room=meeting.room)), caller)
+            assert refused.value.code == "home_unreachable"
+
+    run(main)
+
+
+class Scripted:
+    """A lane that answers each post once it is told what: an error, or that it is stored."""
+
+    def __init__(self, *script: str) -> None:
+        self.sent: list[str] = []
+        self.before: list[list[str]] = []
+        """What was sent before each answer."""
+        self._script = list(script)
+
+    def begin(self, op: str, params: t.PostEnvelope) -> Scripted:
+        self.sent.append(params.id)
+        return self
+
+    async def result(self) -> t.Result:
+        await trio.lowlevel.checkpoint()
+        self.before.append(list(self.sent))
+        if self._script and (code := self._script.pop(0)):
+            raise ParlerError(code)
+        return t.Noted()
+
+
+def test_posts_that_wait_at_a_door_keep_their_order_where_a_room_comes_to_a_relay(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path, owner=1, at=(0, 1)) as meeting:
+            routing = meeting.cluster.nodes[0].together.routing
+            caller = next(iter(routing._there))
+            lane = Scripted("", "room_moved", "envelope_refused")
+
+            async def scripted(caller: Caller, row: Row) -> Any:
+                await trio.lowlevel.checkpoint()
+                return lane
+
+            routing._lane = scripted  # type: ignore[method-assign]
+            params = [
+                t.PostEnvelope(room=meeting.room, agent="U", id=id, body=b"", signature=b"") for id in ("1", "2", "3")
+            ]
+            posts = [routing._queue("link.post", each, caller) for each in params]
+            for post in posts:
+                await post.done.wait()
+                post.outcome()
+            # The first goes alone, for the relay may have to open the room; the third was refused for want of the
+            # second.
+            assert lane.before[0] == ["1"]
+            assert lane.sent == ["1", "2", "3", "2", "3"]
+
+    run(main)
+
+
+def test_no_lane_stays_of_a_daemon_that_goes_while_it_is_opened(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path, owner=1, at=(0, 1)) as meeting:
+            door, owner = meeting.cluster.nodes
+            routing = door.together.routing
+            caller = next(iter(routing._there))
+            for lane in routing._there[caller].lanes.values():
+                lane.close()
+            await trio.testing.wait_all_tasks_blocked()
+            before = owner.together.served.lanes
+            call = Away.call
+
+            async def attach_and_go(self: Away, op: str, params: t.Params) -> msgspec.Raw:
+                answer = await call(self, op, params)
+                await routing.disconnect(caller)
+                return answer
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(Away, "call", attach_and_go)
+                with pytest.raises(ParlerError):
+                    await routing._lane(caller, owner.row)
+            await trio.testing.wait_all_tasks_blocked()
+            assert owner.together.served.lanes == before
+            # Its link finds that nothing is left to end.
+            await routing.connect(caller)
+
+    run(main)
+
+
+def test_a_relay_to_which_the_store_is_silent_sends_daemons_away_before_long(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path, owner=1, at=(0, 1)) as meeting:
+            mute = meeting.cluster.nodes[0]
+
+            async def slow() -> None:
+                await trio.sleep(10)
+
+            mute.together.take_in = slow  # type: ignore[method-assign]
+            mute.is_mute = True
+            assert await _soon(lambda: mute.wires.links is not None and not mute.wires.links.proven)
+
+    run(main)
+
+
+def test_two_who_write_to_each_other_at_two_relays_have_one_room(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path, 2) as (cluster, [one, other]):
+            homes = cluster.home("ann", one), cluster.home("ben", other)
+            async with homes[0].serving() as ann, homes[1].serving() as ben:
+                alice, bob = await ann.agent("alice"), await ben.agent("bob")
+                for who in (alice, bob):
+                    await who.ask("directory.register", t.Register(visibility="public"), t.Registered)
+                await trio.sleep(5)
+                for node in cluster.nodes:
+                    # Each knows what the other stored of the home once its own write is refused.
+                    node.engine.owning.take_in = trio.lowlevel.checkpoint  # type: ignore[method-assign]
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(partial(alice.send, "hello", to=("bob",)))
+                    nursery.start_soon(partial(bob.send, "hello", to=("alice",)))
+                await trio.sleep(60)
+                rooms = {room.room for who in (alice, bob) for room in await who.rooms()}
+                assert len(rooms) == 1
+                opened = [room for room in cluster.store.rooms() if room != HOME_ROOM]
+                assert set(opened) == rooms
 
     run(main)
 
