@@ -23,6 +23,7 @@ from relay import place as places
 from relay import seen as seen_file
 from relay import store_url
 from tests.relay.test_program import PATIENCE_S, Running, free_port, until
+from tests.support import homes
 from tests.support import postgres as pg
 from tests.support.engine import Party, SteppedClock, texts
 from tests.support.postgres import Database
@@ -161,10 +162,8 @@ def test_a_relay_is_killed_and_its_rooms_answer_at_another(database: Database, t
                     opened = await alice.open("another room", "hello")
                 waits = await bob.join(opened.session_key)
                 person = await ann.person()
-                with trio.fail_after(PATIENCE_S):
-                    # The request is on its way to the owner's daemon.
-                    while not await person.requests():
-                        await trio.sleep(0.05)
+                # The request is on its way to the owner's daemon.
+                await homes.until(person.requests)
                 await person.approve("bob", join_code=waits.join_code)
                 assert (await bob.join(opened.session_key, wait=PATIENCE_S)).status == "joined"
                 await alice.send("before")
