@@ -23,6 +23,7 @@ from relay import place as places
 from relay import seen as seen_file
 from relay import store_url
 from tests.relay.test_program import PATIENCE_S, Running, free_port, until
+from tests.support import homes
 from tests.support import postgres as pg
 from tests.support.engine import Party, SteppedClock, texts
 from tests.support.postgres import Database
@@ -160,7 +161,10 @@ def test_a_relay_is_killed_and_its_rooms_answer_at_another(database: Database, t
                 while relays.owner_of(RoomId(opened.room)) is not third:
                     opened = await alice.open("another room", "hello")
                 waits = await bob.join(opened.session_key)
-                await (await ann.person()).approve("bob", join_code=waits.join_code)
+                person = await ann.person()
+                # The request is on its way to the owner's daemon.
+                await homes.until(person.requests)
+                await person.approve("bob", join_code=waits.join_code)
                 assert (await bob.join(opened.session_key, wait=PATIENCE_S)).status == "joined"
                 await alice.send("before")
                 assert await heard(bob, "before") < PATIENCE_S
