@@ -1430,8 +1430,8 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
     _E(
         "store_went_back",
         "The database is not in the state in which this relay last saw it: it was restored, or is another one.",
-        "To serve it as it is, run: parler relay accept-restore. A room that lost something goes on once its owner "
-        "runs `parler room rewind ROOM`. Else name the right database.",
+        "The person who runs the relay names the right database, or serves this one as it is: parler relay "
+        "accept-restore. A room that lost something goes on once its owner runs `parler room rewind ROOM`.",
         action="ask_person",
         fault="home",
         scope="home",
@@ -1469,8 +1469,8 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
     _E(
         "store_driver_missing",
         "The store is in PostgreSQL, and what speaks to PostgreSQL is not installed.",
-        "Install it with Parler: uv tool install 'parlerd[postgres]', pipx install --force 'parlerd[postgres]', or "
-        "./install.sh --postgres in a checkout.",
+        "The person who runs the relay installs it with Parler: uv tool install 'parlerd[postgres]', "
+        "pipx install --force 'parlerd[postgres]', or ./install.sh --postgres in a checkout.",
         action="ask_person",
         fault="person",
         scope="home",

@@ -225,14 +225,14 @@ def test_whoever_names_none_is_answered_by_the_contract_of_the_tokens_day(monkey
             alice = await home.agent("alice")
             await alice.open(approval=False)
             before, now = BOTH
-            monkeypatch.setattr("parlerd.engine.bearers.CONTRACT", before)
+            monkeypatch.setattr("parlerd.engine.minting.CONTRACT", before)
             old = (await minted(alice, access=("read", "mint"))).token
             # One that is noted nowhere is from before contracts were noted.
-            monkeypatch.setattr("parlerd.engine.bearers.CONTRACT", "")
+            monkeypatch.setattr("parlerd.engine.minting.CONTRACT", "")
             unnoted = (await minted(alice)).token
-            monkeypatch.setattr("parlerd.engine.bearers.CONTRACT", "2020-01-01")
+            monkeypatch.setattr("parlerd.engine.minting.CONTRACT", "2020-01-01")
             ended = (await minted(alice)).token
-            monkeypatch.setattr("parlerd.engine.bearers.CONTRACT", now)
+            monkeypatch.setattr("parlerd.engine.minting.CONTRACT", now)
             new = (await minted(alice)).token
             for token, contract in ((old, before), (unnoted, contracts.UNNOTED), (new, now)):
                 answer = await web.ask("GET /v1/me", token=token)
