@@ -14,9 +14,10 @@ umask 022
 
 usage() {
     cat <<'EOF'
-usage: ./install.sh [--test | --uninstall | --help]
+usage: ./install.sh [--postgres | --test | --uninstall | --help]
 
   (nothing)     install `parler` for this user, or bring an older install up to this checkout; run the demo
+  --postgres    the same, with what a relay needs whose rooms are in PostgreSQL; a later install keeps it
   --test        set up what the tests need in .venv and run all of them
   --uninstall   stop the daemon, take Parler out again, and leave your data in ~/.parler
 
@@ -187,13 +188,16 @@ build() {
     if [ -n "$uv" ]; then
         # Reinstalled, because uv takes a checkout whose version did not change for one whose code did not.
         UV_PROJECT_ENVIRONMENT=$1 "$uv" sync --project "$here" --python "$python" --frozen --no-dev --no-editable \
-            --compile-bytecode --reinstall-package parlerd
+            --compile-bytecode --reinstall-package parlerd ${extra:+--extra "$extra"}
     else
         with_pip "$1" &&
             constraints >"$work/constraints.txt" &&
-            "$1/bin/python" -I -m pip install --constraint "$work/constraints.txt" "$here"
+            "$1/bin/python" -I -m pip install --constraint "$work/constraints.txt" "$here${extra:+[$extra]}"
     fi
 }
+
+# Whether the install that is there has what speaks to PostgreSQL.
+has_postgres() { "$data/venv/bin/python" -I -c 'import psycopg' >/dev/null 2>&1 </dev/null; }
 
 # build_for_tests: .venv in the checkout, with Parler as it stands there and what the tests need.
 build_for_tests() {
@@ -325,6 +329,7 @@ install() {
     work=$(mktemp -d "${TMPDIR:-/tmp}/parler-install.XXXXXX")
     mkdir -p "$data/versions" "$bin" || die "$data and $bin cannot be made." "Make them yours and run this again."
     fresh=$(mktemp -d "$data/versions/XXXXXXXX")
+    if has_postgres; then extra=postgres; fi
     say "Installing Parler for $(id -un) into $data"
     attempt "building its environment (under a minute, the first time)" build "$fresh"
 
@@ -473,8 +478,10 @@ run_tests() {
 # ---------------------------------------------------------------------------------------------------------------
 
 [ $# -le 1 ] || { usage >&2; exit 2; }
+extra=
 case ${1:-} in
     "") install ;;
+    --postgres) extra=postgres; install ;;
     --test) run_tests ;;
     --uninstall) uninstall ;;
     -h | --help) usage ;;

@@ -27,6 +27,7 @@ import trio
 from benchmarks import common
 from parlerd.cli.demo_home import DemoHome
 from parlerd.client import connect
+from parlerd.connections.dial import WebSocketDialer
 from parlerd.core.errors import ParlerError
 from parlerd.core.model import HomeId, Label, Millis
 from parlerd.identity import codes, join_line
@@ -34,7 +35,6 @@ from parlerd.identity.keyring import KeyRing
 from parlerd.operations import types as t
 from parlerd.paths import prepare, relay_home
 from parlerd.uplink.connection import Keys, LinkConnection, connected
-from parlerd.connections.dial import WebSocketDialer
 from parlerd.uplink.homes import Homes
 from relay import place as places
 

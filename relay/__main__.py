@@ -1,5 +1,5 @@
 """`python -m relay`: serve the relay of one home in the foreground until told to stop; or, with `--migrate`, make the
-tables of its database.
+tables of its database, and with `--move` carry its rooms to another store.
 
 The command line and the service managers start a relay this way. The exit status says why the relay ended: 0 when it
 was asked to, 75 when another one serves this home, 1 when it could not serve. In the last case its last line on stderr
@@ -33,6 +33,9 @@ def entry() -> None:
         metavar="ROLE",
         help="serve nothing: as the owner of the database whose URL is on stdin, make its tables, for a relay's role",
     )
+    parser.add_argument(
+        "--move", action="store_true", help="serve nothing: carry the rooms to the store that stdin names, and use it"
+    )
     args = parser.parse_args()
     home = home_from(os.environ, args.home)
     harden()
@@ -45,6 +48,11 @@ def entry() -> None:
         prepare(home)
         prepare(relay_home(home))
         with locked(relay_home(home)):
+            if args.move:
+                from relay import moving
+
+                moving.move(relay_home(home), sys.stdin.read())
+                return
             from relay import program
 
             program.run(relay_home(home))

@@ -22,13 +22,15 @@ import trio
 
 from parlerd.core.errors import ParlerError, StoreError
 from parlerd.paths import Home
-from parlerd.store.relays import Mark, Row
+from parlerd.store.relays import DEAD_AFTER_S, Mark, Numbers, Row
 from relay import seen as seen_file
 from relay.seen import Seen
 
 log = logging.getLogger("relay")
 
 BEAT_S: Final = 2.0
+COUNT_EVERY: Final = 5
+"""With every so many beats it is asked how the database is."""
 DECIDES_S: Final = 6.0
 """So long after its last beat a relay still decides. Source: spec, one owner a room."""
 
@@ -37,6 +39,8 @@ class Rows(Protocol):
     """The rows of the relays. `parlerd.store.postgres.relays.Relays` are the real ones."""
 
     def beat(self, row: Row) -> tuple[bool, Mark]: ...
+
+    def numbers(self) -> Numbers: ...
 
     def leave(self, row: Row) -> None: ...
 
@@ -78,6 +82,8 @@ class Beats:
         """Beats that were answered."""
         self.missed = 0
         """Beats that were not."""
+        self.numbers: Numbers | None = None
+        """How the database was lately; None while nobody knows."""
 
     @property
     def seconds_since(self) -> float:
@@ -87,6 +93,10 @@ class Beats:
     def may_decide(self) -> bool:
         """Whether the others still take this relay to be alive."""
         return not self._is_over and self.seconds_since < DECIDES_S
+
+    def may_show(self) -> bool:
+        """Whether no other can have its rooms yet: what it shows of them is how they are."""
+        return not self._is_over and self.seconds_since < DEAD_AFTER_S
 
     async def run(self) -> None:
         """Beat until cancelled. Raises `StoreError`, after which nothing is decided any more: `store_in_use` where
@@ -108,6 +118,8 @@ class Beats:
             return
         self._heard(sent_at, *answer)
         await self._keep(answer[1])
+        if self.sent % COUNT_EVERY == 1:
+            await self._count()
 
     def _heard(self, sent_at: float, is_there: bool, mark: Mark) -> None:
         try:
@@ -130,6 +142,13 @@ class Beats:
             await trio.to_thread.run_sync(seen_file.store, self._home, self._seen)
         except ParlerError as error:
             log.warning("which state of the database was seen is not kept now: %s", error.code)
+
+    async def _count(self) -> None:
+        try:
+            self.numbers = await trio.to_thread.run_sync(self._rows.numbers, abandon_on_cancel=True)
+        except StoreError as error:
+            log.warning("how the database is, is not known now: %s", error.code)
+            self.numbers = None
 
     def _placed(self) -> Row:
         return msgspec.structs.replace(self.row, address=self.address(), inner=self.inner)

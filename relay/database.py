@@ -25,6 +25,7 @@ import trio
 from parlerd import __version__
 from parlerd.core.errors import ParlerError, StoreError
 from parlerd.core.model import HomeId
+from parlerd.core.shards import SHARDS
 from parlerd.paths import Home
 from parlerd.store.port import Store
 from parlerd.store.postgres import PostgresStore
@@ -63,6 +64,14 @@ class Database:
     _relays: Relays
     _shared: Relays
 
+    def take_all(self) -> None:
+        """Have every room, so that no other relay decides anywhere while this one lives. Raises
+        `StoreError(store_in_use)` where other relays have rooms."""
+        row = self.beats.row
+        others = [each for each in self._shared.look().living if each.relay != row.relay]
+        if others or len(self._shared.take(row, range(SHARDS))) < SHARDS:
+            raise StoreError("store_in_use", "Other relays serve this database now.", hint="Stop them first.")
+
     async def leave(self) -> None:
         """Let another relay begin at once. The store was closed before."""
         with trio.move_on_after(_LEAVE_S, shield=True):
@@ -71,7 +80,7 @@ class Database:
             await trio.to_thread.run_sync(self._shared.close, abandon_on_cancel=True)
 
 
-def open_database(home: Home, keys: HomeId, codes: str = "", *, wait: Callable[[float], None] = time.sleep) -> Database:
+def open_database(home: Home, keys: HomeId, codes: str, *, wait: Callable[[float], None] = time.sleep) -> Database:
     """Open the database whose URL the relay's folder keeps. Raises `ParlerError`: `invalid_settings`,
     `store_unreachable` and other codes of a store, `store_of_another_relay`, `store_in_use`, `store_went_back`."""
     url = store_url.load(home)
@@ -85,7 +94,7 @@ def open_database(home: Home, keys: HomeId, codes: str = "", *, wait: Callable[[
         relays.close()
         raise
     shared = Relays(url)
-    holding = Holding(shared, beats.row, may_decide=beats.may_decide)
+    holding = Holding(shared, beats.row, may_decide=beats.may_decide, may_show=beats.may_show)
 
     def renew() -> str:
         begun = secrets.token_hex(16)

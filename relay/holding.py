@@ -58,11 +58,13 @@ class Holding:
         row: Row,
         *,
         may_decide: Callable[[], bool] = lambda: True,
+        may_show: Callable[[], bool] = lambda: True,
         aside: Callable[[Callable[[], object]], Awaitable[object]] = in_a_thread,
     ) -> None:
         self._shared = shared
         self._row = row
         self._may_decide = may_decide
+        self._may_show = may_show
         self._aside = aside
         self._mine: dict[int, Tenure] = {}
         """The shards of this relay, each with the tenure that the store gave."""
@@ -90,7 +92,7 @@ class Holding:
 
     def has(self, room: RoomId) -> bool:
         shard = shard_of(room)
-        return shard in self._mine and shard not in self._leaving and self._may_decide()
+        return shard in self._mine and shard not in self._leaving and not self.is_cut_off
 
     def tenure(self, room: RoomId) -> Tenure | None:
         if room == HOME_ROOM:
@@ -101,16 +103,18 @@ class Holding:
             raise Refused("room_moved")
         return found
 
-    def may_decide(self) -> bool:
-        """Whether the others still take this relay to be alive."""
-        return self._may_decide()
-
     # -- what others ask -----------------------------------------------------------------------------------
 
     @property
     def relay(self) -> str:
         """This relay's id."""
         return self._row.relay
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether others may have the rooms of this relay because they take it to be dead. Where there are none, as the
+        store last said, it shows what it has."""
+        return not self._may_show() and len(self._living) > 1
 
     @property
     def living(self) -> list[Row]:

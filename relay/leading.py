@@ -103,7 +103,7 @@ def _meant(token: Token, begun: bytes) -> RoomId:
     """The room that a request is about, of those of its token."""
     found = _ROOM.match(begun)
     named = RoomId(found[1].decode("latin-1")) if found else RoomId("")
-    return named if named in token.within else min(token.within)
+    return named if named in token.within else min(token.within, default=RoomId(""))
 
 
 async def _pass_on(transport: Transport, lane: LaneStream, begun: bytes) -> None:

@@ -179,6 +179,7 @@ class Links:
         """How many were refused for their hello or their proof."""
         self.is_draining = False
         """Whether no link is begun any more."""
+        self._is_cut_off = False
 
     @property
     def proven(self) -> int:
@@ -218,7 +219,7 @@ class Links:
 
     def admit(self, link: Link) -> None:
         """Take a link whose proof is good. Raises `busy` when there are as many as there may be, and `draining`."""
-        if self.is_draining:
+        if self.is_draining or self._is_cut_off:
             raise ParlerError("draining")
         own = [other for other in self._proven if other.principal == link.principal]
         if len(own) >= self.limits.links_of_one:
@@ -244,9 +245,11 @@ class Links:
             link.close(ParlerError("draining"))
             await trio.sleep(min(AWAY_EACH_S, seconds / len(leaving)))
 
-    def cut_off(self) -> None:
-        """Say to everyone to come back, at once: what this relay shows may be old."""
-        for link in self._proven:
+    def cut_off(self, is_so: bool) -> None:
+        """Whether what this relay shows may be old: then it says to everyone to come back, at once and whoever
+        comes."""
+        self._is_cut_off = is_so
+        for link in self._proven if is_so else ():
             link.close(ParlerError("draining"))
 
     async def drain(self, seconds: float = DRAIN_SECONDS) -> None:

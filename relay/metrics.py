@@ -39,7 +39,7 @@ class CountingDriver:
         self.failed = 0
         """Jobs that the store could not write."""
         self.stale = 0
-        """Jobs that met a log which had moved on."""
+        """Jobs that met a log which had moved on, or a room which another relay has."""
         self.seconds = 0.0
         """How long the jobs that are on the disk took, from when they were handed over, added up."""
         self.is_sound = True
@@ -71,7 +71,7 @@ class CountingDriver:
                 self.commits += 1
                 self.seconds += trio.current_time() - begun
                 self.is_sound = True
-            elif isinstance(found, StoreError) and found.code == "stale_position":
+            elif isinstance(found, StoreError) and found.code in ("stale_position", "room_moved"):
                 self.stale += 1
             elif isinstance(found, StoreError) or not isinstance(found, ParlerError):
                 self.failed += 1
@@ -168,6 +168,12 @@ class Metrics:
                 Sample("calls_forwarded_total", "counter", "Calls that another relay was asked.", routing.forwarded),
                 Sample("calls_forwarded_share", "gauge", "Of all calls over links.", share),
             ]
+        if beats is not None and (found := beats.numbers) is not None:
+            samples += [
+                Sample("store_connections", "gauge", "Connections of the relay's role.", found.connections),
+                Sample("store_oldest_seconds", "gauge", "Of the oldest transaction that is seen.", found.oldest_s),
+                Sample("store_dead_rows", "gauge", "Rows that the server is to clear away.", found.dead),
+            ]
         return rendered(
             [
                 Sample("ready", "gauge", "Whether the relay can serve who comes now.", float(self.is_ready())),
@@ -183,7 +189,9 @@ class Metrics:
                 *samples,
                 Sample("commits_total", "counter", "Jobs that the store wrote.", driver.commits),
                 Sample("commits_failed_total", "counter", "Jobs that the store could not write.", driver.failed),
-                Sample("commits_stale_total", "counter", "Jobs that met a log which had moved on.", driver.stale),
+                Sample(
+                    "commits_stale_total", "counter", "Jobs that met a log or a room that had moved on.", driver.stale
+                ),
                 Sample("commit_seconds_total", "counter", "What the written jobs took, added up.", driver.seconds),
             ]
         )

@@ -66,6 +66,8 @@ from relay.web import Face, application
 log = logging.getLogger("relay")
 
 _LOG_ID: Final = re.compile(rb"[0-9a-f]{32}\Z")
+TOLD: Final = 16
+"""How many addresses of relays a welcome has at most (`wire.link.LinkWelcome`); a daemon keeps four."""
 AWAY_S: Final = 60.0
 """Within this time a relay that ends sends its daemons to the others. Source: scale spec, One owner a room."""
 SWITCH_INTERVAL: Final = 0.001
@@ -240,7 +242,7 @@ async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) ->
     name = join_line.home_name(parts.place.name, parts.keys.id)
     settings, bearers = parts.settings, parts.engine.bearers
     web = Face(application(parts.engine, bearers, parts.keys.id, parts.home.root), bearers)
-    together = _together(parts, lambda principal: links.end(principal), lambda: links.cut_off())
+    together = _together(parts, lambda principal: links.end(principal), lambda is_so: links.cut_off(is_so))
     leading: Leading | None = None
     if together is not None:
         together.served.web = web
@@ -262,7 +264,7 @@ async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) ->
     parts.voice.standing = standing
 
     def addresses() -> list[str]:
-        return [*standing.addresses(), *(() if together is None else together.addresses())]
+        return [*standing.addresses(), *(() if together is None else together.addresses())][:TOLD]
 
     links = Links(
         parts.engine if together is None else together.routing,
@@ -354,7 +356,7 @@ async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) ->
         nursery.cancel_scope.cancel()
 
 
-def _together(parts: Parts, gone: Callable[[PrincipalId], None], cut_off: Callable[[], None]) -> Together | None:
+def _together(parts: Parts, gone: Callable[[PrincipalId], None], cut_off: Callable[[bool], None]) -> Together | None:
     """What makes this relay one of several; None where its rooms are in a file."""
     holding, beats = parts.kept.holding, parts.kept.beats
     if holding is None or beats is None:

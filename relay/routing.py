@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -29,8 +29,9 @@ from typing import Any, Final, Protocol, cast
 
 import trio
 
+from parlerd.connections.calls import coded
 from parlerd.core.errors import ParlerError, Refused
-from parlerd.core.model import AgentId, PrincipalId, RoomId
+from parlerd.core.model import PrincipalId, RoomId
 from parlerd.core.statements import KnockStatement, check, room_id_of
 from parlerd.engine.callers import Caller
 from parlerd.engine.face import EngineFace, Outlet, Pending
@@ -50,6 +51,8 @@ SPREAD_S: Final = 2.0
 """Within this time those break off whose rooms moved, so that they do not all come at once."""
 AGAIN: Final = frozenset({"room_moved"})
 """Why somebody else is asked."""
+AGAIN_THERE: Final = AGAIN | {"draining"}
+"""The same, of what another relay says: one that ends has no rooms any more."""
 REPEATABLE: Final = frozenset(
     {
         "link.post",
@@ -71,18 +74,15 @@ REPEATABLE: Final = frozenset(
 _ATTACHED: Final = codec.Shape[t.Attached](t.Attached, "relay_failed")
 
 
-class Known(Protocol):
-    """What is known of rooms, whichever relay has them."""
+class Index(Protocol):
+    """What the store's tables say of rooms, whoever has them."""
 
     async def room_of(self, session_key: str) -> RoomId | None:
         """The room that a key opens; None for a text that is no key of any."""
         ...
 
-    async def standings(
-        self, agents: Collection[AgentId], principal: PrincipalId, said: Collection[tuple[str, str]]
-    ) -> list[t.Standing]:
-        """How these agents stand to the rooms that they came to as this person's, but for those (room, agent) that were
-        `said`."""
+    async def is_all(self, principal: PrincipalId, agents: Sequence[str], told: Collection[tuple[str, str]]) -> bool:
+        """Whether these pairs of a room and an agent are all that there are for these agents of this person."""
         ...
 
 
@@ -111,14 +111,14 @@ class Routing:
         engine: EngineFace,
         holding: Holding,
         peers: Peers,
-        known: Known,
+        index: Index,
         *,
         draw: Callable[[], float] = random.random,
     ) -> None:
         self._engine = engine
         self._holding = holding
         self._peers = peers
-        self._known = known
+        self._index = index
         self._draw = draw
         self._there: dict[Caller, _Present] = {}
         self._nursery: trio.Nursery | None = None
@@ -185,27 +185,30 @@ class Routing:
     async def _ask(self, op: str, params: t.Params, caller: Caller, owner: Callable[[], Row | None]) -> t.Result:
         """Ask the relay that `owner` names, and again whoever it names then. Raises `ParlerError`."""
         may_repeat = op in REPEATABLE or OPERATIONS[op].effect == "read"
-        with trio.move_on_after(WITHIN_S):
-            while True:
-                row = owner()
-                is_sent = False
-                try:
-                    if row is not None and row.relay == self._holding.relay:
-                        self.here += 1
-                        return await self._engine.call(op, params, caller)
-                    if row is not None:
-                        lane = await self._lane(caller, row)
-                        is_sent = True
-                        self.forwarded += 1
-                        # What the other relay answered, as it came: who asked gets these bytes.
-                        return cast(t.Result, await lane.call(op, params))
-                except Lost:
-                    if is_sent and not may_repeat:
-                        raise ParlerError("home_unreachable", op=op) from None
-                except ParlerError as error:
-                    if error.code not in AGAIN and (is_sent or error.code != "home_unreachable"):
-                        raise
-                await self._look_again()
+        until = float("inf")
+        while trio.current_time() < until:
+            row = owner()
+            is_sent = False
+            try:
+                if row is not None and row.relay == self._holding.relay:
+                    self.here += 1
+                    return await self._engine.call(op, params, caller)
+                if row is not None:
+                    lane = await self._lane(caller, row)
+                    is_sent = True
+                    self.forwarded += 1
+                    # What the other relay answered, as it came: who asked gets these bytes.
+                    return cast(t.Result, await lane.call(op, params))
+            except Lost:
+                if is_sent and not may_repeat:
+                    raise ParlerError("home_unreachable", op=op) from None
+            except ParlerError as error:
+                again = AGAIN_THERE if is_sent else {*AGAIN, "home_unreachable"}
+                if error.code not in again:
+                    raise
+            # An answer may take as long as it likes: what is bounded is how long nobody can be asked.
+            until = min(until, trio.current_time() + WITHIN_S)
+            await self._look_again()
         raise ParlerError("home_unreachable", op=op)
 
     async def _look_again(self) -> None:
@@ -225,23 +228,22 @@ class Routing:
         if room := getattr(params, "room", ""):
             return RoomId(room)
         if key := getattr(params, "session_key", ""):
-            return await self._known.room_of(key)
+            return await self._index.room_of(key)
         return None
 
     # -- everybody -----------------------------------------------------------------------------------------
 
     async def _attach(self, params: t.Attach, caller: Caller) -> t.Result:
-        """Attach agents at every relay. What each says of its rooms is said together."""
+        """Attach agents at every relay. What each says of its rooms is said together, once that is all of them."""
         with trio.move_on_after(WITHIN_S):
             while True:
-                before = self._shares()
                 answers = await self._attach_once(params, caller)
-                if answers and not self._holding.unowned and before == self._shares():
-                    rooms = [standing for answer in answers for standing in answer.rooms]
-                    # A room that is being handed over is nobody's for a moment, and is there all the same.
-                    said = {(each.room, each.agent) for each in rooms}
-                    agents = [AgentId(each.agent) for each in params.agents]
-                    rooms += await self._known.standings(agents, caller.facts.authority.principal, said)
+                rooms = [standing for answer in answers for standing in answer.rooms]
+                told = {(each.room, each.agent) for each in rooms}
+                agents = [each.agent for each in params.agents]
+                # A room on its way from one relay to another is told by neither, and who is not told of it would take
+                # it for lost.
+                if answers and await self._index.is_all(caller.facts.authority.principal, agents, told):
                     return t.Attached(rooms=rooms, now=answers[0].now)
                 await self._look_again()
         raise ParlerError("home_unreachable", op="link.attach")
@@ -262,9 +264,6 @@ class Routing:
         others = self._others()
         await _all_of(partial(ask, row) for row in others)
         return answers if len(answers) == 1 + len(others) else []
-
-    def _shares(self) -> list[int]:
-        return [self._holding.shards_of(row.relay) for row in self._holding.living]
 
     async def _everybody(self, op: str, part: Callable[[Row], t.Params | None], caller: Caller) -> t.Result:
         """Tell every relay its part. One that is not reached now hears it when the daemon comes there."""
@@ -378,7 +377,7 @@ class Routing:
                     lane = await self._lane(caller, row)
                     asked = [lane.begin("link.post", waiting.params) for waiting in batch]
                     for waiting, one in zip(batch, asked, strict=True):
-                        failed = not await self._settle(waiting, one.result, is_alone=failed) or failed
+                        failed = not await self._settle(waiting, one.result, AGAIN_THERE, is_alone=failed) or failed
                         self.forwarded += 1
                 else:
                     failed = True
@@ -399,7 +398,14 @@ class Routing:
         if present.lines.get(line.room) is line:
             del present.lines[line.room]
 
-    async def _settle(self, waiting: _Waiting, ask: Callable[[], Awaitable[Any]], *, is_alone: bool = False) -> bool:
+    async def _settle(
+        self,
+        waiting: _Waiting,
+        ask: Callable[[], Awaitable[Any]],
+        again: frozenset[str] = AGAIN,
+        *,
+        is_alone: bool = False,
+    ) -> bool:
         """Answer a post. False where the relay that has the room is to be asked again: also for one that was refused
         and `is_alone`, without one before it, which may be why it was."""
         try:
@@ -407,9 +413,12 @@ class Routing:
         except Lost:
             return False
         except ParlerError as error:
-            if error.code in AGAIN or is_alone:
+            if error.code in again or is_alone:
                 return False
             waiting.finish(error=error)
+        except Exception as error:
+            # This is the boundary of a post: whatever went wrong in it must not reach others.
+            waiting.finish(error=coded(error, "link.post"))
         return True
 
     # -- streams -------------------------------------------------------------------------------------------

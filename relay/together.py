@@ -11,7 +11,7 @@ somebody is let in or turned away.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 import trio
@@ -21,7 +21,6 @@ from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import AgentId, PrincipalId, RoomId
 from parlerd.engine.engine import Engine
 from parlerd.engine.reachable import came_under
-from parlerd.operations import types as t
 from relay.holding import Holding
 from relay.peers import Peers, Self, Served
 from relay.routing import Routing
@@ -29,41 +28,37 @@ from relay.routing import Routing
 log = logging.getLogger("relay")
 
 TAKE_IN_S: Final = 1.0
-SILENT_S: Final = 5
-"""Seconds after which a relay that may not decide sends daemons away: it is dead to the others then."""
 
 
-class Stored:
-    """What the store says of rooms, whichever relay has them."""
+class Tables:
+    """What the store's tables say of rooms, whoever has them: `routing.Index`."""
 
     def __init__(self, engine: Engine) -> None:
         self._desk = engine.desk
 
     async def room_of(self, session_key: str) -> RoomId | None:
-        """See `routing.Known`."""
+        """See `routing.Index`."""
         try:
             key = self._desk.keys.key_id(session_key)
         except Refused:
             return None
         return await self._desk.library.room_of_key(key)
 
-    async def standings(
-        self, agents: Collection[AgentId], principal: PrincipalId, said: Collection[tuple[str, str]]
-    ) -> list[t.Standing]:
-        """See `routing.Known`."""
-        found = []
-        for agent in agents:
+    async def is_all(self, principal: PrincipalId, agents: Sequence[str], told: Collection[tuple[str, str]]) -> bool:
+        """See `routing.Index`."""
+        for agent in map(AgentId, agents):
             for each in await self._desk.library.memberships(agent):
-                if (each.room, agent) not in said and came_under(
+                # The tables know agents alone; under whom each of them came, the room knows.
+                if (each.room, agent) not in told and came_under(
                     await self._desk.rooms.peek(each.room), agent, principal
                 ):
-                    found.append(t.Standing(room=each.room, agent=agent, state=each.state))
-        return found
+                    return False
+        return True
 
 
 class Together:
     """The parts of one relay. `gone` is told whom another relay put out, and `epoch` which one it is since then;
-    `cut_off` sends daemons away while this relay is dead to the others."""
+    `cut_off` whether this relay is dead to the others, so that daemons are sent away."""
 
     def __init__(
         self,
@@ -75,7 +70,7 @@ class Together:
         *,
         gone: Callable[[PrincipalId], None] = lambda principal: None,
         epoch: Callable[[str], None] = lambda epoch: None,
-        cut_off: Callable[[], None] = lambda: None,
+        cut_off: Callable[[bool], None] = lambda is_so: None,
     ) -> None:
         self._cut_off = cut_off
         self._epoch = epoch
@@ -86,7 +81,7 @@ class Together:
         self.holding = holding
         self.peers = Peers(own, dialer, lambda: holding.living)
         self.served = Served(own, engine, offered)
-        self.routing = Routing(engine, holding, self.peers, Stored(engine))
+        self.routing = Routing(engine, holding, self.peers, Tables(engine))
         holding.follows = engine.owning
 
     @property
@@ -124,13 +119,9 @@ class Together:
             await self.holding.changed()
 
     async def _keep_up(self) -> None:
-        decided_at = trio.current_time()
         while True:
-            if self.holding.may_decide():
-                decided_at = trio.current_time()
-            elif trio.current_time() - decided_at > SILENT_S:
-                # By now others have its rooms, and nobody here would hear what is said there.
-                self._cut_off()
+            # Nobody here would hear what is said in rooms that others have by now.
+            self._cut_off(self.holding.is_cut_off)
             await self.take_in()
             people = self._engine.people
             out = {person.principal for person in people.all() if person.kicked}

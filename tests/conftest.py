@@ -69,6 +69,11 @@ def _the_registry_tells_the_truth(monkeypatch: pytest.MonkeyPatch) -> Iterator[N
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if skipped := [report.longrepr for report in terminalreporter.getreports("skipped")]:
+        from tests.support.postgres import told
+
+        for line in told(skipped):
+            terminalreporter.write_line(line)
     if config.getoption("--declared"):
         terminalreporter.section("declared, and no test led to it")
         terminalreporter.write_line("\n".join(truth.unseen()) or "nothing")

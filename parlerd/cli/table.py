@@ -372,6 +372,10 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     (('relay', 'migrate'), 'parlerd.cli.relay_store', '', "Make the tables of a relay's database, as their owner.", (
         'parler relay migrate --store postgresql://owner@db/parler --role parler',
     )),
+    (('relay', 'move'), 'parlerd.cli.relay_store', '', "Move the relay's rooms into a database, or back.", (
+        'parler relay move --to postgresql://parler@db/p --owner postgresql://boss@db/p',
+        'parler relay move --to sqlite',
+    )),
     (('relay', 'accept-restore'), 'parlerd.cli.relay_store', '', 'Take the database as it is, after a restore.', (
         'parler relay accept-restore',
     )),
@@ -535,6 +539,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'relay kick',
         'relay backup',
         'relay migrate',
+        'relay move',
         'relay accept-restore',
     )),
     ('This install', (

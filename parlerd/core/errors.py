@@ -1419,8 +1419,8 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
     ),
     _E(
         "store_in_use",
-        "Another relay serves this database now.",
-        "Stop the other one first. Where it was killed, start this one again in ten seconds.",
+        "Another process serves this database as this relay now.",
+        "Run each folder of a relay once. To add a relay, copy the folder `keys` of another one and nothing else.",
         action="ask_person",
         fault="home",
         scope="home",
@@ -1469,8 +1469,8 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
     _E(
         "store_driver_missing",
         "The store is in PostgreSQL, and what speaks to PostgreSQL is not installed.",
-        "Install it beside Parler: pip install 'parlerd[postgres]' (`uv tool install 'parlerd[postgres]'`, or "
-        "`pipx inject parlerd 'psycopg[binary]'`).",
+        "Install it with Parler: uv tool install 'parlerd[postgres]', pipx install --force 'parlerd[postgres]', or "
+        "./install.sh --postgres in a checkout.",
         action="ask_person",
         fault="person",
         scope="home",

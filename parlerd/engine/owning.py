@@ -12,6 +12,7 @@ is acted upon here.
 
 from __future__ import annotations
 
+from parlerd.core import topics
 from parlerd.engine.deadlines import RoomDeadlines
 from parlerd.engine.ports import Notifier
 from parlerd.engine.rooms import Rooms
@@ -22,10 +23,10 @@ class Owning:
     """Follows what `ports.Ownership` says."""
 
     def __init__(self, rooms: Rooms, deadlines: RoomDeadlines, tending: Tending, notifier: Notifier) -> None:
+        self._notifier = notifier
         self._rooms = rooms
         self._deadlines = deadlines
         self._tending = tending
-        self._notifier = notifier
 
     async def took(self) -> None:
         """Rooms became this process's."""
@@ -34,8 +35,10 @@ class Owning:
 
     async def let_go(self) -> None:
         """Rooms are this process's no longer. Returns once what waited in them was answered."""
-        await self._rooms.let_go()
-        # Whoever follows a room that went hears nothing of it here any more, and looks.
+        gone = await self._rooms.let_go()
+        # Whoever waits for something in them asks again, and hears that they are another's.
+        self._notifier.publish(map(topics.log, gone))
+        # Rooms that went and were not open are followed as well.
         self._notifier.wake_all()
 
     async def take_in(self) -> None:

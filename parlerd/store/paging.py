@@ -1,16 +1,16 @@
 """Messages as one reader sees them, read through the index: pages, the newest messages, a reader's own numbers.
 
-The stores over SQL inherit this, and add how rows are found. What is read is judged here: rows that contradict the
-index or each other are damage, and a page never leaves a message out without a word. Reading rests on facts being
+The stores over SQL inherit this, and add how rows are found. Rows that contradict the index or each other are damage
+(`judging`), and a page never leaves a message out without a word. Reading rests on facts being
 append-only: whatever stands in a log up to a head that was read never changes, so the queries of one read need no
 transaction around them.
 
-Not here: SQL (each store), and the arithmetic of numbers (`numbering`). Above: `sqlite`, `postgres`.
+Not here: SQL (each store), and the arithmetic of numbers (`numbering`). Above: `sqlite`, `postgres`. Below: `judging`.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from itertools import pairwise
@@ -18,11 +18,12 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from parlerd.core.errors import Refused, StoreError
-from parlerd.core.events import Header, MessagePosted, decode_header
-from parlerd.core.model import AgentId, MessageId, Position, Prior, RoomId, Seq, Shown, View
+from parlerd.core.errors import Refused
+from parlerd.core.events import Header, MessagePosted
+from parlerd.core.model import AgentId, MessageId, Position, RoomId, Seq, Shown, View
 from parlerd.core.visibility import can_see
-from parlerd.store.numbering import Numbering, line_of, public_place, shown_of
+from parlerd.store.judging import Judged
+from parlerd.store.numbering import Numbering, line_of, public_place
 from parlerd.store.port import Head, Page, StoredMessage
 from parlerd.store.staging import fact_digest, is_unaltered
 
@@ -50,7 +51,7 @@ class Wanted(NamedTuple):
     """The names of which a message must be found under one, empty for any message, and its kind, empty for any kind."""
 
 
-class Paged(ABC):
+class Paged(Judged):
     """The part of a `Store` that shows a room's messages to a reader."""
 
     # -- what a store adds -----------------------------------------------------------------------------------
@@ -74,18 +75,13 @@ class Paged(ABC):
     def _numbering(self, room: RoomId, view: View, places: Sequence[Position]) -> Numbering:
         """The reader's numbers in a room up to its head. They will be asked for at `places` and at the head."""
 
+    def _shown_with(self, numbering: Numbering, room: RoomId, position: Position) -> Shown:
+        """`shown_at`, for a store that has read some of it with the numbers of a reader."""
+        return self.shown_at(room, position)
+
     @abstractmethod
     def _scan(self, wanted: Wanted) -> AbstractContextManager[Iterable[Found]]:
         """The rows of what is wanted, in the order of the read. A message may come more than once in a row."""
-
-    @abstractmethod
-    def _found_damage(self) -> StoreError:
-        """Note that the facts are damaged. Gives the error to raise."""
-
-    @abstractmethod
-    def _index_damage(self) -> StoreError:
-        """Note that the index contradicts itself or the facts, so that it is made anew when the store is opened next.
-        Gives the error to raise."""
 
     # -- reading ---------------------------------------------------------------------------------------------
 
@@ -121,7 +117,7 @@ class Paged(ABC):
         else:
             end = head
         end_seq = messages[-1].seq if found and end == found[-1][0] else numbering.seq_at(end)
-        return Page(messages, end, end_seq, self.shown_at(room, end), more)
+        return Page(messages, end, end_seq, self._shown_with(numbering, room, end), more)
 
     def tail(self, room: RoomId, view: View, *, limit: int, max_bytes: int) -> Page:
         numbering = self._numbering(room, view, ())
@@ -132,7 +128,7 @@ class Paged(ABC):
         self._expect(numbering, found[-1][0] - 1 if more else 0, head, messages, skip_own=False)
         end = Position(found[0][0]) if found else head
         end_seq = messages[-1].seq if messages else numbering.seq_at(end)
-        return Page(messages, end, end_seq, self.shown_at(room, end), more)
+        return Page(messages, end, end_seq, self._shown_with(numbering, room, end), more)
 
     def seq_at(self, room: RoomId, view: View, position: Position) -> Seq:
         return self._numbering(room, view, (position,)).seq_at(position)
@@ -152,36 +148,6 @@ class Paged(ABC):
         return None if place is None or self.message(room, place) is None else place
 
     # -- judging what was read -------------------------------------------------------------------------------
-
-    def _header(self, stored: bytes) -> Header:
-        try:
-            return decode_header(stored)
-        except StoreError as error:
-            raise self._found_damage() from error
-
-    def _message_at(self, stored: bytes | None) -> Header | None:
-        """The header of a message; None where there is no fact, or one that is no message."""
-        header = None if stored is None else self._header(stored)
-        return header if header is not None and isinstance(header.event, MessagePosted) else None
-
-    def _prior(self, stored: bytes) -> Prior:
-        """The earlier use of an idempotency key, from the fact that it led to."""
-        header = self._header(stored)
-        return Prior(header.position, header.input or b"")
-
-    def _shown(self, before: bytes, row: tuple[Any, ...]) -> Shown:
-        """The public messages and the public line, from the newest public message and the newest place of a mirror, as
-        far as there are any; the room begins with the line `before`."""
-        number, line, public, counted, place = row
-        # A value of another type means damage.
-        last_is_sound = isinstance(number, int | None) and isinstance(line, bytes | None)
-        place_is_sound = isinstance(public, int | None) and isinstance(counted, int | None)
-        if not (last_is_sound and place_is_sound and isinstance(place, bytes | None)):
-            raise self._index_damage()
-        last = None if number is None or line is None else (number, line)
-        return shown_of(
-            before, last, None if public is None or counted is None or place is None else (public, counted, place)
-        )
 
     def _gather(self, wanted: Wanted) -> tuple[list[Found], bool]:
         """The messages that a scan finds within both bounds, in order and each once, and whether more follow. Rows are

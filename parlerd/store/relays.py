@@ -81,3 +81,12 @@ class SharedOut(Protocol):
     def renew(self, epoch: str) -> None:
         """Let another epoch begin."""
         ...
+
+
+class Numbers(msgspec.Struct, frozen=True):
+    """How a database is: the relay's own connections, for how many seconds the oldest transaction that its role may see
+    is under way, and how many dead rows wait for the server to clear them away."""
+
+    connections: int
+    oldest_s: float
+    dead: int

@@ -21,7 +21,7 @@ and no word of them is left in the file unless a row of `meta` says so.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from parlerd.core.model import RoomId
@@ -41,10 +41,10 @@ _BEGIN: Final = "begin"
 _GO_ON: Final = "go on"
 
 
-def note(writer: sqlite3.Connection, noted: Iterable[Noted], base_of: Callable[[RoomId], int]) -> None:
-    """Bring the index up to these messages, whose bodies are stored. The ids of a room's begin after `base_of` it."""
+def note(writer: sqlite3.Connection, noted: Iterable[Noted], bases: Mapping[RoomId, int]) -> None:
+    """Bring the index up to these messages, whose bodies are stored. The ids of a room's begin after its base."""
     for each in noted:
-        base = base_of(each.room)
+        base = bases[each.room]
         for position in each.note.drops:
             _take_out(writer, base + position)
         words = None if each.body is None else words_of(each.body)

@@ -16,7 +16,6 @@ import logging
 import os
 import sqlite3
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -62,11 +61,10 @@ from parlerd.store.database import BUSY_TIMEOUT_MS, ERRORS, Database, wall_clock
 from parlerd.store.deleting import DELETED, LOG, UNCLEARED, bury
 from parlerd.store.deleting import clear as clear_room
 from parlerd.store.indexing import ANYBODY, MEMBERSHIPS, PROJECTIONS, Counts, derive, line_before
-from parlerd.store.lines import LineRow, Stored, first_broken, receipted
+from parlerd.store.judging import first_unchained, whole_snapshot
 from parlerd.store.memo import Memo
 from parlerd.store.numbering import Numbering, Tally
 from parlerd.store.paging import Found, Paged, Wanted
-from parlerd.store.peeking import principal_in
 from parlerd.store.port import (
     START,
     Cursor,
@@ -104,7 +102,7 @@ from parlerd.store.searching import (
     note,
     tend,
 )
-from parlerd.store.staging import EMPTY, MESSAGE, NO_CHAIN, is_intact, is_unaltered
+from parlerd.store.staging import EMPTY, MESSAGE, NO_CHAIN
 from parlerd.store.statements import insertion, on_conflict, stored
 from parlerd.store.upgrade import Schema
 
@@ -261,7 +259,9 @@ class SqliteStore(Paged):
                 known.base = self._number(part.room) * LOG
                 batch.numbered.append(part.room)
             batch.logs[part.room] = known.base // LOG
-        batch.write(writer, lambda room: self._room(room).base)
+        for room, _ in batch.erased:
+            batch.logs.setdefault(room, self._room(room).base // LOG)
+        batch.write(writer)
         for room, at in batch.buried.items():
             bury(writer, room, at)
             self._rooms.pop(room, None)
@@ -394,15 +394,7 @@ class SqliteStore(Paged):
         return None if row is None else (row[0], row[1])
 
     def receipted(self, room: RoomId, position: Position) -> Receipted | None:
-        row = self._database.row(_RECEIPTED, (self._bases(room) + position,))
-        if row is None:
-            return None
-        header, salt, digest, body, signature, thread, number, before = row
-        words = None if body is None else (body, signature)
-        try:
-            return receipted(header, salt, digest, words, None if thread is None else (thread, number), before)
-        except (StoreError, msgspec.DecodeError) as error:
-            raise self._found_damage() from error
+        return self._receipted(self._database.row(_RECEIPTED, (self._bases(room) + position,)))
 
     def place_in_line(self, room: RoomId, thread: bytes, number: int) -> Position | None:
         base = self._bases(room)
@@ -415,22 +407,13 @@ class SqliteStore(Paged):
         connection = self._database.borrow()
         try:
             rows = connection.execute(_OWN_LINES, (base, base + LOG))
-            # One by one: a log may be larger than the memory.
-            broken = first_broken(
-                room,
-                (
-                    Stored(position, header, digest, None if row[0] is None else LineRow(position, *row))
-                    for position, header, digest, *row in rows
-                ),
+            return self._first_unlined(
+                room, rows, None if stray is None or stray[0] is None else Position(stray[0] - base)
             )
         except ERRORS as error:
             raise self._database.meaning(error) from error
-        except StoreError as error:
-            raise self._found_damage() from error
         finally:
             self._database.give_back(connection)
-        strays = [] if stray is None or stray[0] is None else [Position(stray[0] - base)]
-        return min([*strays, *([] if broken is None else [broken])], default=None)
 
     def erased(self, room: RoomId, after: Position, upto: Position) -> set[Position]:
         base = self._bases(room)
@@ -453,20 +436,11 @@ class SqliteStore(Paged):
 
     def written(self, room: RoomId, after: Position, upto: Position) -> dict[PrincipalId, int]:
         base = self._bases(room)
-        found: Counter[PrincipalId] = Counter()
-        try:
-            for header, size in self._database.rows(_WRITTEN, (base + after, base + upto)):
-                found[principal_in(header)] += size
-        except msgspec.DecodeError as error:
-            raise self._found_damage() from error
-        return dict(found)
+        return self._written(self._database.rows(_WRITTEN, (base + after, base + upto)))
 
     def snapshot(self, room: RoomId) -> Snapshot | None:
-        row = self._database.row("SELECT fold_version, position, data, digest FROM snapshots WHERE room = ?", (room,))
-        if row is None or hashlib.sha256(row[2]).digest() != row[3]:
-            # A snapshot is a cache. Where it is damaged, the room is folded from its facts.
-            return None
-        return Snapshot(*row[:3])
+        query = "SELECT fold_version, position, data, digest FROM snapshots WHERE room = ?"
+        return whole_snapshot(self._database.row(query, (room,)))
 
     # -- what rooms remember ---------------------------------------------------------------------------------
 
@@ -491,10 +465,7 @@ class SqliteStore(Paged):
                 # This index as well as the facts behind it may be what is damaged.
                 self._note_index_damage()
             raise
-        return [
-            Remembered(header := self._header(stored), body, is_unaltered(salt, stored, digest, header, body))
-            for stored, body, salt, digest in rows
-        ]
+        return self._remembered(rows)
 
     def state_versions(self, room: RoomId, scope: str, key: str, before: Position, limit: int) -> list[Position]:
         asked = (self._bases(room) // LOG, scope, key, before, limit)
@@ -650,17 +621,12 @@ class SqliteStore(Paged):
     def verify_chain(self, room: RoomId) -> Position | None:
         base = self._bases(room)
         connection = self._database.borrow()
-        expected, previous = 1, NO_CHAIN
         try:
-            for position, header, salt, digest, link, body in connection.execute(_WHOLE_FACTS, (base, base + LOG)):
-                if position != expected or not is_intact(previous, salt, header, digest, link, body):
-                    return Position(expected)
-                expected, previous = expected + 1, link
+            return first_unchained(connection.execute(_WHOLE_FACTS, (base, base + LOG)))
         except ERRORS as error:
             raise self._database.meaning(error) from error
         finally:
             self._database.give_back(connection)
-        return None
 
     def check(self) -> list[str]:
         found = [f"SQLite reports: {text}" for (text,) in self._database.rows("PRAGMA quick_check") if text != "ok"]
@@ -705,7 +671,7 @@ class SqliteStore(Paged):
                         derive(batch.index, room, header, counts)
                         if is_remembered(header.event):
                             batch.noted += self._noted_again(room, base, header)
-                    batch.write(writer, {room: base}.__getitem__)
+                    batch.write(writer)
             # The counts in memory came from the old index, which may have been damaged.
             self._rooms.clear()
         self._forget()
@@ -785,7 +751,7 @@ class _Batch(Batch):
     """A batch whose rows have the numbers of their logs."""
 
     logs: dict[RoomId, int] = field(default_factory=dict)
-    """The numbers of the logs that the transaction adds to."""
+    """The numbers of the logs that the transaction changes; 0 for a room that has none."""
     numbered: list[RoomId] = field(default_factory=list)
     """The rooms whose log got its number in this transaction."""
 
@@ -802,17 +768,18 @@ class _Batch(Batch):
         bodies = sum(len(row.body) for part in self.parts for row in part.bodies)
         return 8 + facts * 3 // 4 + bodies // 4096
 
-    def write(self, writer: sqlite3.Connection, base_of: Callable[[RoomId], int]) -> None:
-        """Write the rows. The ids of a room's facts begin after `base_of` it."""
+    def write(self, writer: sqlite3.Connection) -> None:
+        """Write the rows."""
+        bases = {room: number * LOG for room, number in self.logs.items()}
         facts: list[tuple[Any, ...]] = []
         bodies: list[tuple[Any, ...]] = []
         for part in self.parts:
-            base = base_of(part.room)
+            base = bases[part.room]
             facts += [(base + fact.position, *fact[1:]) for fact in part.facts]
             bodies += [(base + body.position, body.body, body.signature) for body in part.bodies]
         _insert(writer, "facts", facts)
         _insert(writer, "bodies", bodies)
-        _insert(writer, "own_lines", [(base_of(room) + row.position, *row[1:]) for room, row in self.lines])
+        _insert(writer, "own_lines", [(bases[room] + row.position, *row[1:]) for room, row in self.lines])
         for projection, rows in zip(PROJECTIONS, self.index.tables, strict=True):
             if rows:
                 _insert(writer, projection.table, stored(projection, rows, self.logs), on_conflict(projection))
@@ -844,10 +811,10 @@ class _Batch(Batch):
         for snapshot in self.snapshots:
             digest = hashlib.sha256(snapshot[3]).digest()
             writer.execute("INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?, ?)", (*snapshot, digest))
-        note(writer, self.noted, base_of)
+        note(writer, self.noted, bases)
         if self.to_index:
             tend(writer, self.to_index)
-        erased = [base + position for room, position in self.erased if (base := base_of(room))]
+        erased = [base + position for room, position in self.erased if (base := bases[room])]
         if erased:
             forget(writer, erased)
             writer.executemany(_MARK_ERASED, [(id, MESSAGE) for id in erased])

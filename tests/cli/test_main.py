@@ -144,6 +144,7 @@ VERBS = {
     *(
         "make",
         "mint",
+        "move",
         "name",
         "open",
         "post",

@@ -329,3 +329,20 @@ def test_status_and_checkup_say_where_the_rooms_are_and_whether_that_takes_them(
     [checked] = check()
     assert checked["ok"] is False
     assert "parler relay logs" in str(checked["fix"])
+
+
+def test_status_lists_the_relays_that_share_the_rooms(shell: Shell, machine: Machine) -> None:
+    relays = [
+        t.RelayOfHome(relay="a", address="10.0.0.1:7777", version="1.0", shards=524, reached=True),
+        t.RelayOfHome(relay="b", address="", version="1.1", shards=500, reached=False),
+    ]
+    now = relay_info(pid=NO_PROCESS, store="postgresql://db/parler", relays=relays, term=3)
+    machine.answers("relay.status", lambda params: now)
+    places.store(machine.home, Place(interface="eth0"))
+    shell.run("relay", "start")
+    lines = shell.run("relay", "status").stdout.splitlines()
+    assert "relay   10.0.0.1:7777, version 1.0, 524 of 1024 shards" in lines
+    assert "relay   no address now, version 1.1, 500 of 1024 shards, not reached from here" in lines
+    now = relay_info(pid=NO_PROCESS, store="postgresql://db/parler", relays=relays[:1], term=1)
+    # Of one alone there is nothing to compare.
+    assert "shards" not in shell.run("relay", "status").stdout

@@ -10,8 +10,8 @@ from typing import Any, NoReturn
 import pytest
 import trio
 
-from parlerd.core.errors import ParlerError
 from parlerd.connections.dial import DIAL_SECONDS, Address, WebSocketDialer, parse
+from parlerd.core.errors import ParlerError
 from tests.support.doors import Handed, Open, everything, open_door, run_over_the_network, until
 from tests.support.message_streams import send
 

@@ -9,8 +9,8 @@ import pytest
 import trio
 import trio.testing
 
-from parlerd.connections.stream import MessageStream, StreamEnded
 from parlerd.connections.dial import WebSocketDialer
+from parlerd.connections.stream import MessageStream, StreamEnded
 from parlerd.wire.frames import FIRST_FRAME_LIMIT, PREFIX
 from tests.support.doors import Handed, open_door, run_over_the_network
 from tests.support.message_streams import pair, send

@@ -1242,6 +1242,21 @@ def test_a_key_that_was_drawn_for_a_message_is_known_by_the_messages_id(store: S
         store.rebuild_index()
 
 
+def test_what_no_text_can_be_is_not_found(store: Store) -> None:
+    _do(store, append(opened(), message(2, id="m_x", key="k")))
+    nothing = "m_x\0"
+    assert store.find_message(MessageId(nothing)) is None
+    assert store.room_of_key(KeyId(nothing)) is None
+    assert store.head(RoomId(nothing)).position == 0
+    assert store.prior(ROOM, AgentId(nothing), "", "k") is None
+    assert store.prior(ROOM, ANN, "", nothing) is None
+    assert store.past(ROOM, [(ANN, "", nothing)], [MessageId(nothing)]) == Past()
+    assert store.memberships(AgentId(nothing)) == []
+    assert store.owned(nothing) == []
+    assert store.state_versions(ROOM, nothing, nothing, Position(9), 9) == []
+    assert not store.is_brought(BlobId(nothing))
+
+
 def test_a_key_that_only_looks_drawn_is_remembered_like_any_other(store: Store) -> None:
     _do(store, append(opened(), message(2, id="m_x", key="k_z"), message(3, id="m_z", author=BEN)))
     prior = store.prior(ROOM, ANN, "", "k_z")

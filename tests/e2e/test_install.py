@@ -36,6 +36,7 @@ for name in parler parlerd; do
         >"$UV_PROJECT_ENVIRONMENT/bin/$name"
     chmod +x "$UV_PROJECT_ENVIRONMENT/bin/$name"
 done
+case "$*" in *"--extra postgres"*) : >"$site/psycopg.py" ;; esac
 """
 
 STAND_IN: Final = """\
@@ -243,6 +244,18 @@ def test_an_upgrade_leaves_a_relay_alone_that_does_not_run_for_another_reason(ma
     assert [line for line in machine.asked() if line.startswith("2.0 relay")] == ["2.0 relay status --json"]
 
 
+def test_what_speaks_to_postgresql_comes_where_it_is_asked_for_and_stays(machine: Machine) -> None:
+    def has_it() -> bool:
+        command = [str(machine.home / ".local/share/parler/venv/bin/python"), "-I", "-c", "import psycopg"]
+        return subprocess.run(command, check=False, stderr=subprocess.DEVNULL).returncode == 0
+
+    machine.runs()
+    assert not has_it()
+    for words in (["--postgres"], []):
+        machine.runs(*words)
+        assert has_it()
+
+
 def test_a_demo_that_fails_leaves_the_older_install_as_it_was(machine: Machine) -> None:
     machine.runs()
     machine.releases("2.0", demo=1)
@@ -319,7 +332,7 @@ def test_without_a_python_that_will_do_it_says_so_plainly(machine: Machine, tmp_
 
 def test_help_names_every_form_and_anything_else_is_a_usage_error(machine: Machine) -> None:
     told = machine.runs("--help").stdout
-    for form in ("--test", "--uninstall", "--help"):
+    for form in ("--postgres", "--test", "--uninstall", "--help"):
         assert form in told
     assert "usage:" in machine.runs("--tset", expect=2).stderr
     assert "usage:" in machine.runs("--test", "--uninstall", expect=2).stderr

@@ -160,7 +160,12 @@ def test_a_relay_is_killed_and_its_rooms_answer_at_another(database: Database, t
                 while relays.owner_of(RoomId(opened.room)) is not third:
                     opened = await alice.open("another room", "hello")
                 waits = await bob.join(opened.session_key)
-                await (await ann.person()).approve("bob", join_code=waits.join_code)
+                person = await ann.person()
+                with trio.fail_after(PATIENCE_S):
+                    # The request is on its way to the owner's daemon.
+                    while not await person.requests():
+                        await trio.sleep(0.05)
+                await person.approve("bob", join_code=waits.join_code)
                 assert (await bob.join(opened.session_key, wait=PATIENCE_S)).status == "joined"
                 await alice.send("before")
                 assert await heard(bob, "before") < PATIENCE_S

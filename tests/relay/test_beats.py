@@ -15,7 +15,7 @@ from trio.testing import MockClock
 from parlerd.core.errors import StoreError
 from parlerd.groups import unwrapped
 from parlerd.paths import Home, prepare
-from parlerd.store.relays import DEAD_AFTER_S, Mark, Row
+from parlerd.store.relays import DEAD_AFTER_S, Mark, Numbers, Row
 from relay import seen as seen_file
 from relay.beats import BEAT_S, DECIDES_S, Beats
 from relay.seen import Seen
@@ -33,6 +33,7 @@ class Rows:
         self.mark = MARK
         self.addresses: list[str] = []
         self.left = 0
+        self.counted = 0
 
     def beat(self, row: Row) -> tuple[bool, Mark]:
         if self.fails:
@@ -40,6 +41,12 @@ class Rows:
         self.addresses.append(row.address)
         self.mark = msgspec.structs.replace(self.mark, position=self.mark.position + 1)
         return self.is_there, self.mark
+
+    def numbers(self) -> Numbers:
+        if self.fails:
+            raise StoreError(self.fails)
+        self.counted += 1
+        return Numbers(6, 0.5, self.counted)
 
     def leave(self, row: Row) -> None:
         if self.fails:
@@ -91,6 +98,8 @@ def test_a_relay_that_beats_decides_and_keeps_the_newest_state_that_it_saw(home:
             await trio.sleep(10 * BEAT_S + 1)
             assert beats.may_decide()
             assert (beats.sent, beats.missed) == (10, 0)
+            # How the database is, is asked with the first beat and now and then.
+            assert (rows.counted, beats.numbers) == (2, Numbers(6, 0.5, 2))
             assert rows.addresses == ["10.0.0.7:7777"] * 10
             assert seen_file.load(home) == Seen(relay="r1", mark=rows.mark)
             assert rows.mark.position == MARK.position + 10

@@ -32,6 +32,8 @@ from tests.support.postgres import Postgres
 from tests.support.wire_client import short_home
 
 KEY = HomeId("RELAY")
+CODES = "c" * 64
+"""What tells the secret behind this relay's codes from another."""
 
 
 @pytest.fixture
@@ -54,7 +56,7 @@ def home(tmp_path: Path, made: pg.Database) -> Home:
 
 
 def opened(home: Home, key: HomeId = KEY) -> Database:
-    return open_database(home, key, wait=lambda seconds: None)
+    return open_database(home, key, CODES, wait=lambda seconds: None)
 
 
 def ended(database: Database) -> None:
@@ -101,10 +103,42 @@ def test_several_relays_serve_a_database_and_each_leaves_by_itself(
     trio.run(second.holding.look)
     assert {row.relay for row in second.holding.living} == {first.beats.row.relay, second.beats.row.relay}
     ended(first)
+    second.beats.inner = "127.0.0.1:7778"
+    trio.run(second.beats.beat)
     trio.run(second.holding.look)
     assert [row.relay for row in second.holding.living] == [second.beats.row.relay]
     assert second.holding.shards == 1024
     ended(second)
+
+
+def test_a_relay_with_the_key_of_the_others_and_not_all_of_their_secrets_is_refused(
+    home: Home, made: pg.Database, tmp_path: Path
+) -> None:
+    first = opened(home)
+    second = folder(tmp_path / "second", made.relay)
+    with pytest.raises(StoreError) as error:
+        open_database(second, KEY, "d" * 64, wait=lambda seconds: None)
+    assert error.value.code == "store_of_another_relay"
+    assert "`keys`" in error.value.hint
+    assert [row.relay for row in first.holding._shared.look().living] == [first.beats.row.relay]
+    ended(first)
+
+
+def test_who_takes_every_room_is_refused_where_another_relay_lives_and_keeps_others_from_deciding(
+    home: Home, made: pg.Database, tmp_path: Path
+) -> None:
+    first, second = opened(home), opened(folder(tmp_path / "second", made.relay))
+    with pytest.raises(StoreError, match="store_in_use"):
+        first.take_all()
+    ended(second)
+    first.take_all()
+    late = opened(folder(tmp_path / "late", made.relay))
+    late.beats.inner = "127.0.0.1:7778"
+    trio.run(late.beats.beat)
+    trio.run(late.holding.look)
+    assert late.holding.shards == 0
+    ended(late)
+    ended(first)
 
 
 def test_a_relay_that_was_killed_takes_its_own_place_again_at_once(home: Home) -> None:
@@ -168,7 +202,7 @@ def test_a_server_that_is_down_is_waited_for_and_then_said(home: Home, monkeypat
 
     with monkeypatch.context() as patched:
         patched.setattr(database_module, "PostgresStore", late)
-        ended(open_database(home, KEY, wait=waits.append))
+        ended(open_database(home, KEY, CODES, wait=waits.append))
     assert len(waits) == 2
     store_url.keep(home, "postgresql://parler@127.0.0.1:1/parler")
     monkeypatch.setattr(database_module, "REACHED_WITHIN_S", 0.0)
@@ -273,9 +307,13 @@ def test_numbers_of_a_relay_over_a_database_tell_of_its_beats(own: Postgres, rel
         soon(lambda: page()["parler_relay_beats_total"] > 0, "beat")
         numbers = page()
         assert numbers["parler_relay_decides"] == 1
+        assert (numbers["parler_relay_relays"], numbers["parler_relay_shards"]) == (1, 1024)
+        assert numbers["parler_relay_shards_unowned"] == numbers["parler_relay_relays_unreached"] == 0
         assert numbers["parler_relay_beats_missed_total"] == 0
         assert numbers["parler_relay_commits_stale_total"] == 0
         assert numbers["parler_relay_beat_seconds"] < 6
+        soon(lambda: "parler_relay_store_connections" in page(), "numbers of the database")
+        assert 2 <= page()["parler_relay_store_connections"] <= 6
 
 
 @pytest.mark.e2e

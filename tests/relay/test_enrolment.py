@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from parlerd.identity import codes
 from parlerd.paths import Home, prepare
 from parlerd.settings import Settings
 from relay import enrolment as module
-from relay.enrolment import Enrolment
+from relay.enrolment import Enrolment, SharedSecret
 from tests.support.engine import Served, World, engine_world, gather, run
 
 ANN, BEN = PrincipalId("AANN"), PrincipalId("ABEN")
@@ -179,5 +180,36 @@ def test_the_secret_is_in_no_error_and_no_repr(home: Home) -> None:
             with pytest.raises(ParlerError) as failed:
                 opened(home, served)
             assert text[:10] not in str(failed.value.body())
+
+    run(main)
+
+
+# -- a secret that other relays have -----------------------------------------------------------------------
+
+
+def test_relays_of_one_home_find_the_same_secret_and_another_after_somebody_is_put_out(tmp_path: Path) -> None:
+    epochs = iter(["second", "third"])
+
+    def shared() -> SharedSecret:
+        return SharedSecret("first", lambda: next(epochs), lambda epoch: hashlib.sha256(epoch.encode()).digest()[:16])
+
+    async def main() -> None:
+        async with World().serving() as served:
+            homes = [Home(tmp_path / name, explicit=True) for name in ("one", "other")]
+            for home in homes:
+                prepare(home)
+            one, other = (Enrolment(home, served.engine.people, Settings(), shared=shared()) for home in homes)
+            assert one.secret() == other.secret()
+            assert one.secret_file.read_text() == other.secret_file.read_text()
+            before = one.secret()
+            await one.enrol(ANN, Label("ann"))
+            await one.put_out(ANN)
+            assert one.secret() != before
+            assert other.secret() == before
+            other.begun("second")
+            assert other.secret() == one.secret()
+            assert one.secret_file.read_text() == other.secret_file.read_text()
+            other.begun("")
+            assert other.secret() == one.secret()
 
     run(main)

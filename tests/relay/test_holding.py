@@ -137,7 +137,7 @@ def test_a_shard_that_came_back_with_another_term_was_anothers_meanwhile() -> No
     run(main)
 
 
-def test_a_relay_that_may_not_decide_has_no_room_and_takes_none() -> None:
+def test_a_relay_that_may_not_decide_takes_no_room() -> None:
     async def main() -> None:
         relays = MemoryRelays(trio.current_time)
         relays.join(ONE)
@@ -148,8 +148,25 @@ def test_a_relay_that_may_not_decide_has_no_room_and_takes_none() -> None:
         may[0] = True
         await holding.look()
         assert holding.has(ROOM)
+
+    run(main)
+
+
+def test_a_relay_that_is_dead_to_others_shows_no_room_and_one_that_is_alone_does() -> None:
+    async def main() -> None:
+        relays = MemoryRelays(trio.current_time)
+        relays.join(ONE)
+        may = [True]
+        holding = Holding(relays, ONE, may_show=lambda: may[0], aside=at_once)
+        await holding.look()
         may[0] = False
-        assert not holding.has(ROOM)
+        assert (holding.has(ROOM), holding.is_cut_off) == (True, False)
+        may[0] = True
+        relays.join(TWO)
+        await holding.look()
+        kept = next(room for n in range(100) if holding.has(room := RoomId(f"r_{n}")))
+        may[0] = False
+        assert (holding.has(kept), holding.is_cut_off) == (False, True)
 
     run(main)
 

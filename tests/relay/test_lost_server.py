@@ -18,6 +18,7 @@ from tests.support import postgres as pg
 from tests.support.engine import Party, texts
 from tests.support.homes import Place, database_home
 from tests.support.postgres import Postgres
+from tests.tools.postgres.server import Version
 
 WRITERS = 4
 KILLS = 4
@@ -52,7 +53,7 @@ async def everything(party: Party) -> list[str]:
     "version", pg.majors(), ids=lambda version: f"postgres-{version.major if version else 'missing'}"
 )
 def test_a_server_that_is_killed_again_and_again_loses_and_doubles_nothing(
-    version: pg.Version | None, tmp_path: Path
+    version: Version | None, tmp_path: Path
 ) -> None:
     with pg.serving(version) as own, own.database(pg.with_tables) as database:
         answered, read, failed = play(own, database, tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 import trio
 
@@ -9,6 +10,7 @@ from parlerd.core.errors import StoreError
 from parlerd.core.model import Position, RoomId
 from parlerd.engine.driver import ThreadDriver
 from parlerd.store.port import MoveCursor
+from parlerd.store.relays import Tenure
 from relay.metrics import CountingDriver, Sample, rendered
 from tests.support.facts import ANN, append, opened
 from tests.support.faulty_store import FaultyStore
@@ -35,6 +37,13 @@ def test_a_relay_is_ready_while_its_store_takes_what_is_written() -> None:
             # The log moved on, and the store is as good as before.
             assert driver.is_sound
             assert (driver.commits, driver.failed, driver.stale) == (2, 1, 1)
+            store.holds = lambda tenure: False
+            late = msgspec.structs.replace(append(opened()), tenure=Tenure(1, "relay", "process", 1))
+            with pytest.raises(StoreError, match="room_moved"):
+                await driver.commit([late])
+            # Nor does a room that is another relay's say anything of the store.
+            assert driver.is_sound
+            assert (driver.commits, driver.failed, driver.stale) == (2, 1, 2)
             assert driver.seconds > 0
         finally:
             await driver.close()

@@ -63,8 +63,8 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
     "D12": (
         "engine/test_handles.py::test_a_home_that_nobody_added_is_asked_nothing",
         "engine/test_handles.py::test_a_key_of_another_home_that_nobody_typed_asks_nothing_there_until_somebody_does",
-        "uplink/test_dial.py::test_the_environments_proxy_is_not_asked",
-        "uplink/test_dial.py::test_what_answers_and_is_no_relay_is_one_error_and_is_not_followed",
+        "connections/test_dial.py::test_the_environments_proxy_is_not_asked",
+        "connections/test_dial.py::test_what_answers_and_is_no_relay_is_one_error_and_is_not_followed",
         "uplink/test_link.py::test_a_relay_that_nobody_needs_is_not_dialled",
     ),
     "D13": (

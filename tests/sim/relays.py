@@ -136,10 +136,15 @@ class Relays:
         began = trio.current_time()
         await line.ask(lambda: self.shares.join(node.row))
 
-        beats = Beats(self.shares, node.row, _NOWHERE, Seen(relay=node.name), began=began, now=trio.current_time)
+        beats = Beats(
+            cast(Any, self.shares), node.row, _NOWHERE, Seen(relay=node.name), began=began, now=trio.current_time
+        )
 
         def may_decide() -> bool:
             return not line.is_over and not driver.dead and beats.may_decide()
+
+        def may_show() -> bool:
+            return not line.is_over and not driver.dead and beats.may_show()
 
         driver.may_write, driver.beaten = may_decide, lambda: beats._last
 
@@ -150,7 +155,7 @@ class Relays:
                 with suppress(StoreError):
                     beats._heard(sent_at, *await line.ask(lambda: self.shares.beat(node.row)))
 
-        holding = Holding(self.shares, node.row, may_decide=may_decide, aside=line.ask)
+        holding = Holding(self.shares, node.row, may_decide=may_decide, may_show=may_show, aside=line.ask)
         names = NamedRandomness(life)
         async with (
             open_engine(
@@ -175,7 +180,7 @@ class Relays:
                 self.peers_of(node),
                 OFFERED,
                 gone=lambda principal: links.end(principal),
-                cut_off=lambda: links.cut_off(),
+                cut_off=lambda is_cut_off: links.cut_off(is_cut_off),
             )
             links = Links(
                 self.face(together.routing),

@@ -11,8 +11,8 @@ import psycopg
 import pytest
 
 from parlerd.core.errors import StoreError
-from parlerd.store.postgres.relays import DEAD_AFTER_S, Relays
-from parlerd.store.relays import Row
+from parlerd.store.postgres.relays import Relays
+from parlerd.store.relays import DEAD_AFTER_S, Row
 from tests.support.postgres import Database, Postgres, with_tables
 
 ONE = Row("one", "i1", "10.0.0.1:7777", "1.0")
@@ -96,6 +96,16 @@ def test_a_copy_at_the_same_server_is_another_database(relays: Relays, postgres:
         mark = others.mark()
     assert mark.system == before.system
     assert mark.database != before.database
+
+
+def test_the_numbers_of_a_database_are_those_of_this_moment(relays: Relays, made: Database) -> None:
+    relays.claim("KEY", "a" * 32)
+    with psycopg.connect(made.relay) as other:
+        other.execute("SELECT 1")
+        found = relays.numbers()
+    assert found.connections >= 2
+    assert found.oldest_s > 0
+    assert found.dead >= 0
 
 
 # -- who lives ---------------------------------------------------------------------------------------------

@@ -87,6 +87,8 @@ class Node:
     """Whether it decides all the same."""
     refused: list[str] = field(default_factory=list)
     """The codes with which the store refused what it decided."""
+    epochs: list[str] = field(default_factory=list)
+    """The epochs that it was told."""
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     stopping: trio.Event = field(default_factory=trio.Event)
     stopped: trio.Event = field(default_factory=trio.Event)
@@ -94,6 +96,10 @@ class Node:
     """Its ends of links to and from other relays."""
     cut_from: set[str] = field(default_factory=set)
     """The relays that it does not reach."""
+
+    def __post_init__(self) -> None:
+        self.first = self.row
+        """Its row as it began."""
 
     @property
     def holding(self) -> Holding:
@@ -123,6 +129,14 @@ class Cluster:
         node = Node(row.relay, row, self.relays)
         self.nodes.append(node)
         return node
+
+    def again(self, node: Node) -> Node:
+        """A new process of a relay that ended."""
+        count = sum(each.row.relay == node.row.relay for each in self.nodes)
+        row = msgspec.structs.replace(node.first, incarnation=f"{node.first.incarnation} {count}")
+        found = Node(node.name, row, self.relays)
+        self.nodes.append(found)
+        return found
 
     def home(self, name: str, node: Node) -> Home:
         """A person's home, whose daemon dials this relay."""
@@ -163,7 +177,11 @@ class Cluster:
                     beaten = trio.current_time()
 
         self.relays.join(node.row)
-        holding = Holding(node.shared, node.row, may_decide=may_decide, aside=_at_once)
+
+        def may_show() -> bool:
+            return not node.is_dead and (node.is_sure or trio.current_time() - beaten < DEAD_AFTER_S)
+
+        holding = Holding(node.shared, node.row, may_decide=may_decide, may_show=may_show, aside=_at_once)
         async with (
             open_engine(
                 driver=_Driver(self.store, may_decide, node.refused),
@@ -189,7 +207,8 @@ class Cluster:
                 _Dialer(self, node),
                 OFFERED,
                 gone=lambda principal: links.end(principal),
-                cut_off=lambda: links.cut_off(),
+                epoch=node.epochs.append,
+                cut_off=lambda is_so: links.cut_off(is_so),
             )
             links = node.wires.links = Links(
                 together.routing,
@@ -233,6 +252,10 @@ class Cluster:
             stream.cut()
         node.scope.cancel()
 
+    def newest(self, node: Node) -> Node:
+        """The newest process of a relay."""
+        return [each for each in self.nodes if each.name == node.name][-1]
+
     async def settled(self) -> None:
         """Wait until every running relay sees the same ones, and every shard has one of them."""
         for _ in range(200):
@@ -262,8 +285,10 @@ class _Roads(Wires):
     @asynccontextmanager
     async def dial(self, address: str, home: str = "") -> AsyncIterator[MemoryStream]:
         self.addresses.append(address)
+        if self.is_cut:
+            raise ParlerError("home_unreachable")
         found = [each for each in self._cluster.nodes if address.removeprefix("wss://") == each.row.address]
-        node = found[0] if found else self._node
+        node = found[-1] if found else self._cluster.newest(self._node)
         async with node.wires.dial(address, home) as stream:
             yield stream
 
@@ -278,7 +303,7 @@ class _Dialer:
     @asynccontextmanager
     async def dial(self, address: str) -> AsyncIterator[MemoryStream]:
         await trio.lowlevel.checkpoint()
-        [node] = [each for each in self._cluster.nodes if each.row.inner == address]
+        node = [each for each in self._cluster.nodes if each.first.inner == address][-1]
         if not node.is_running or node.name in self._node.cut_from or node.wires.nursery is None:
             raise ParlerError("home_unreachable")
         ours, theirs = pair(CERTIFICATE)

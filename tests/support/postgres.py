@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import atexit
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -44,6 +44,12 @@ def go_without(reason: str) -> NoReturn:
     if os.environ.get(VARIABLE) == "required":
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)
+
+
+def told(skipped: Sequence[object]) -> list[str]:
+    """How many tests went without, for each reason: one line each, of what pytest keeps of those that were skipped."""
+    counts = [(reason, sum(reason in str(each) for each in skipped)) for reason in (_MISSING, _LEFT_OUT)]
+    return [f"{count} tests with PostgreSQL did not run: {reason}" for reason, count in counts if count]
 
 
 @dataclass(frozen=True)

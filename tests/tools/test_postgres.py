@@ -53,8 +53,8 @@ def test_it_keeps_what_it_said_was_committed(postgres: Postgres) -> None:
 
 
 def test_text_is_not_ordered_by_bytes(database: Database) -> None:
-    if not database.server.version.ordering:
-        pytest.skip("this server was built without the order of people")
+    if not database.server.version.has_icu:
+        pytest.skip("this PostgreSQL was built without ICU")
     assert _ask(database.relay, "SELECT 'a' < 'B'") is True
     assert _ask(database.relay, """SELECT 'a' < 'B' COLLATE "C" """) is False
 
@@ -164,6 +164,12 @@ def test_a_test_without_a_server_is_skipped_with_a_sentence(monkeypatch: pytest.
     monkeypatch.setenv(support.VARIABLE, "0")
     with pytest.raises(pytest.skip.Exception, match="left out"), serving(missing):
         pass
+
+
+def test_how_many_went_without_is_told_in_one_line() -> None:
+    one, other = ("tests/x.py", 7, f"Skipped: {support._MISSING}"), ("tests/x.py", 9, "Skipped: there is no browser")
+    assert support.told([one, other, one]) == [f"2 tests with PostgreSQL did not run: {support._MISSING}"]
+    assert support.told([other]) == []
 
 
 def test_and_fails_where_nothing_may_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ import select
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final, TypeVar
 
@@ -68,6 +68,7 @@ _BACKEND: Final = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = p
 _END: Final = """
     SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
      WHERE pid = %s::bigint AND backend_start = %s"""
+_IS_THERE: Final = "SELECT 1 FROM pg_stat_activity WHERE pid = %s::bigint AND backend_start = %s"
 
 T = TypeVar("T")
 
@@ -231,10 +232,14 @@ class Server:
 
     def rows(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[Any]:
         """All rows of a read."""
+        if not can_be(*_values(parameters)):
+            return []
         return self.ask(lambda connection: connection.execute(sql, parameters, binary=True).fetchall())
 
     def row(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> Any:
         """The first row of a read, or None."""
+        if not can_be(*_values(parameters)):
+            return None
         return self.ask(lambda connection: connection.execute(sql, parameters, binary=True).fetchone())
 
     def slowly(self, sql: str) -> list[Any]:
@@ -270,12 +275,14 @@ class Server:
                 return
             connection = self._connect()
             try:
-                gone = connection.execute(_END, self._lost).fetchone()
+                row = connection.execute(_END, self._lost).fetchone()
+                # It may have ended between being seen and being told to; then it could not be told.
+                is_there = row is not None and not row[0] and connection.execute(_IS_THERE, self._lost).fetchone()
             except psycopg.Error as error:
                 raise self.meaning(error) from None
             finally:
                 connection.close()
-            if gone is not None and not gone[0]:
+            if is_there:
                 raise StoreError("store_locked", "The PostgreSQL server is still busy with a commit.")
             self._lost = None
 
@@ -335,6 +342,16 @@ class Server:
         """The error for a damaged database."""
         hint = "Stop the relay, keep a copy of the database before anything else, and restore the newest good one."
         return StoreError("store_corrupt", hint=hint, database=self.name)
+
+
+def can_be(*values: object) -> bool:
+    """Whether these can stand in the database. No text there has the character 0, so what is asked for by one that has
+    it is not there."""
+    return not any(isinstance(value, str) and "\0" in value for value in values)
+
+
+def _values(parameters: Sequence[Any] | dict[str, Any]) -> Iterable[Any]:
+    return parameters.values() if isinstance(parameters, dict) else parameters
 
 
 def _why_not_let_in(said: str) -> str | None:

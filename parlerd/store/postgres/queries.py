@@ -83,12 +83,18 @@ SNAPSHOT: Final = "SELECT fold_version, position, data, digest FROM snapshots WH
 
 # -- messages as a reader sees them ------------------------------------------------------------------------
 
-# The head of a room, and the tally of each of some places, none of them beyond the head.
+# The head of a room, what `SHOWN` gives there, and the tally of each of some places, none of them beyond the head.
 TALLIES: Final = """
-    SELECT coalesce(h.position, 0), p.position, coalesce(m.number, 0), coalesce(o.own, 0),
-           coalesce(r.number, 0), coalesce(r.own, 0)
+    SELECT coalesce(h.position, 0), s.number, s.line, l.public, l.counted, l.line, f.header,
+           p.position, coalesce(m.number, 0), coalesce(o.own, 0), coalesce(r.number, 0), coalesce(r.own, 0)
       FROM (SELECT) one
       LEFT JOIN heads h ON h.room = %(room)s
+      LEFT JOIN LATERAL (SELECT number, line FROM public_messages
+                          WHERE room = %(room)s AND position <= h.position ORDER BY position DESC LIMIT 1) s ON true
+      LEFT JOIN LATERAL (SELECT public, counted, line FROM mirror_places
+                          WHERE room = %(room)s AND position <= h.position ORDER BY position DESC LIMIT 1) l ON true
+      LEFT JOIN LATERAL (SELECT header FROM facts
+                          WHERE s.number IS NULL AND room = h.room AND position = 1 LIMIT 1) f ON true
      CROSS JOIN LATERAL (SELECT DISTINCT greatest(0, least(asked, coalesce(h.position, 0))) AS position
                            FROM unnest(%(places)s::bigint[]) AS asked) p
       LEFT JOIN LATERAL (SELECT number FROM public_messages

@@ -21,7 +21,7 @@ import psycopg
 
 from parlerd.core.errors import StoreError
 from parlerd.store.postgres.connections import Connection, Server
-from parlerd.store.relays import DEAD_AFTER_S, Mark, Row, Seen, Tenure
+from parlerd.store.relays import DEAD_AFTER_S, Mark, Numbers, Row, Seen, Tenure
 
 T = TypeVar("T")
 
@@ -61,6 +61,12 @@ _GIVE_UP: Final = """
       FROM unnest(%s::int[], %s::bigint[]) AS given (shard, term)
      WHERE shards.shard = given.shard AND shards.term = given.term AND shards.relay = %s AND shards.incarnation = %s
  RETURNING shards.shard, shards.relay, shards.incarnation, shards.term
+"""
+_NUMBERS: Final = """
+    SELECT (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename = current_user),
+           (SELECT coalesce(max(extract(epoch FROM clock_timestamp() - xact_start)), 0)::float8
+              FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()),
+           (SELECT coalesce(sum(n_dead_tup), 0)::bigint FROM pg_stat_user_tables)
 """
 
 
@@ -136,6 +142,15 @@ class Relays:
                 (row.address, row.inner, row.relay, row.incarnation),
             )
             return beaten.rowcount == 1, _mark(connection)
+
+        return self._do(work)
+
+    def numbers(self) -> Numbers:
+        """How the database is."""
+
+        def work(connection: Connection) -> Numbers:
+            connections, oldest_s, dead = connection.execute(_NUMBERS).fetchone() or (0, 0.0, 0)
+            return Numbers(int(connections), float(oldest_s), int(dead))
 
         return self._do(work)
 

@@ -81,6 +81,9 @@ SELECT CASE
        THEN 'owns the tables, or may act as the role that does, and could switch their rules off'
        WHEN pg_has_role(r.oid, (SELECT datdba FROM pg_database WHERE datname = current_database()), 'MEMBER')
        THEN 'owns the database, or may act as the role that does, and could take the tables away'
+       WHEN pg_has_role(r.oid, 'pg_write_server_files', 'MEMBER')
+         OR pg_has_role(r.oid, 'pg_execute_server_program', 'MEMBER')
+       THEN 'may write files of the server, or run programs there'
        WHEN has_schema_privilege(r.oid, current_schema(), 'CREATE')
        THEN 'may make tables and functions beside those of the store'
        WHEN has_parameter_privilege(r.oid, 'session_replication_role', 'SET')

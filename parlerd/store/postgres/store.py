@@ -9,10 +9,8 @@ Above: `parlerd.engine`. Below: `connections`, `opening`, `roles`, `writing`, `q
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final
@@ -40,10 +38,9 @@ from parlerd.core.model import (
 from parlerd.core.recall import Term
 from parlerd.store.checking import remade
 from parlerd.store.indexing import line_before
-from parlerd.store.lines import LineRow, Stored, first_broken, receipted
+from parlerd.store.judging import first_unchained, whole_snapshot
 from parlerd.store.numbering import Numbering, Tally
 from parlerd.store.paging import Found, Paged, Wanted
-from parlerd.store.peeking import principal_in
 from parlerd.store.port import (
     START,
     Cursor,
@@ -66,14 +63,14 @@ from parlerd.store.port import (
 )
 from parlerd.store.postgres import checking, queries
 from parlerd.store.postgres.agents import Agents
-from parlerd.store.postgres.connections import Server
+from parlerd.store.postgres.connections import Server, can_be
 from parlerd.store.postgres.deleting import UNCLEARED
 from parlerd.store.postgres.opening import check_server, check_tables, shipped_steps
 from parlerd.store.postgres.roles import check_role
-from parlerd.store.postgres.searching import FOUND, asked_for
+from parlerd.store.postgres.searching import found
 from parlerd.store.postgres.tables import Numbers, Texts
 from parlerd.store.postgres.writing import Writer
-from parlerd.store.staging import EMPTY, MESSAGE, NO_CHAIN, is_intact, is_unaltered
+from parlerd.store.staging import EMPTY, MESSAGE, NO_CHAIN
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +80,14 @@ _CHUNK: Final = 500
 """How many facts a check reads at a time."""
 _NEWEST_LINES: Final = 64
 """How many of a room's newest public lines are read with a batch: its authors saw one of these, most likely."""
+
+
+class _Numbering(Numbering):
+    """The numbers of a reader, with what is shown of the room at its head."""
+
+    __slots__ = ("shown",)
+
+    shown: tuple[Any, ...]
 
 
 class PostgresStore(Paged):
@@ -167,15 +172,7 @@ class PostgresStore(Paged):
         return None if row is None else (row[0], row[1])
 
     def receipted(self, room: RoomId, position: Position) -> Receipted | None:
-        row = self._server.row(queries.RECEIPTED, {"room": room, "position": position})
-        if row is None:
-            return None
-        header, salt, digest, body, signature, thread, number, before = row
-        words = None if body is None else (body, signature)
-        try:
-            return receipted(header, salt, digest, words, None if thread is None else (thread, number), before)
-        except (StoreError, msgspec.DecodeError) as error:
-            raise self._found_damage() from error
+        return self._receipted(self._server.row(queries.RECEIPTED, {"room": room, "position": position}))
 
     def place_in_line(self, room: RoomId, thread: bytes, number: int) -> Position | None:
         row = self._server.row(queries.PLACE_IN_LINE, {"room": room, "thread": thread, "number": number})
@@ -183,17 +180,7 @@ class PostgresStore(Paged):
 
     def first_unlined(self, room: RoomId) -> Position | None:
         (stray,) = self._server.row(queries.STRAY_LINE, {"room": room})
-        try:
-            broken = first_broken(
-                room,
-                (
-                    Stored(position, header, digest, None if row[0] is None else LineRow(position, *row))
-                    for position, header, digest, *row in self._each(queries.OWN_LINES, room)
-                ),
-            )
-        except StoreError as error:
-            raise self._found_damage() from error
-        return min((place for place in (stray, broken) if place is not None), default=None)
+        return self._first_unlined(room, self._each(queries.OWN_LINES, room), stray)
 
     def _each(self, query: str, room: RoomId) -> Iterator[Any]:
         """The rows of a query over a whole log, read a little at a time: a log may be larger than the memory. Each row
@@ -220,20 +207,10 @@ class PostgresStore(Paged):
         return [(Position(position), size) for position, size in self._server.rows(queries.OLDEST_BODIES, asked)]
 
     def written(self, room: RoomId, after: Position, upto: Position) -> dict[PrincipalId, int]:
-        found: Counter[PrincipalId] = Counter()
-        try:
-            for header, size in self._server.rows(queries.WRITTEN, {"room": room, "after": after, "upto": upto}):
-                found[principal_in(header)] += size
-        except msgspec.DecodeError as error:
-            raise self._found_damage() from error
-        return dict(found)
+        return self._written(self._server.rows(queries.WRITTEN, {"room": room, "after": after, "upto": upto}))
 
     def snapshot(self, room: RoomId) -> Snapshot | None:
-        row = self._server.row(queries.SNAPSHOT, (room,))
-        if row is None or hashlib.sha256(row[2]).digest() != row[3]:
-            # A snapshot is a cache. Where it is damaged, the room is folded from its facts.
-            return None
-        return Snapshot(*row[:3])
+        return whole_snapshot(self._server.row(queries.SNAPSHOT, (room,)))
 
     # -- what rooms remember ---------------------------------------------------------------------------------
 
@@ -246,11 +223,7 @@ class PostgresStore(Paged):
     def remembered(
         self, room: RoomId, terms: Sequence[Term], after: Position, before: Position, limit: int
     ) -> list[Remembered]:
-        asked = {"room": room, "after": after, "before": before, "terms": Texts(asked_for(terms)), "limit": limit}
-        return [
-            Remembered(header := self._header(stored), body, is_unaltered(salt, stored, digest, header, body))
-            for stored, body, salt, digest in self._server.rows(FOUND, asked)
-        ]
+        return self._remembered(found(self._server, room, terms, after, before, limit))
 
     def state_versions(self, room: RoomId, scope: str, key: str, before: Position, limit: int) -> list[Position]:
         asked = {"room": room, "scope": scope, "key": key, "before": before, "limit": limit}
@@ -263,14 +236,29 @@ class PostgresStore(Paged):
 
     def _numbering(self, room: RoomId, view: View, places: Sequence[Position]) -> Numbering:
         edges = [edge for span in view.spans for edge in span if edge is not None]
-        head, known = self._tallies(room, view.reader, [*places, *edges, _LAST])
-        return Numbering(view, head, lambda position: self._tallies(room, view.reader, [position])[1][position], known)
+        head, known, shown = self._tallies(room, view.reader, [*places, *edges, _LAST])
 
-    def _tallies(self, room: RoomId, reader: AgentId, places: Sequence[int]) -> tuple[Position, dict[int, Tally]]:
-        """The head of a room, and the tallies at some positions, with the head's for those beyond it."""
+        def ask(position: int) -> Tally:
+            _, found, _ = self._tallies(room, view.reader, [position])
+            return found[position]
+
+        numbering = _Numbering(view, head, ask, known)
+        numbering.shown = shown
+        return numbering
+
+    def _tallies(
+        self, room: RoomId, reader: AgentId, places: Sequence[int]
+    ) -> tuple[Position, dict[int, Tally], tuple[Any, ...]]:
+        """The head of a room; the tallies at some positions, with the head's for those beyond it; what is shown at the
+        head."""
         asked = {"room": room, "reader": self._agents.number(reader), "places": Numbers(places)}
         rows = self._server.rows(queries.TALLIES, asked)
-        return Position(rows[0][0]), {position: Tally(*tally) for _, position, *tally in rows}
+        return Position(rows[0][0]), {row[7]: Tally(*row[8:]) for row in rows}, rows[0][1:7]
+
+    def _shown_with(self, numbering: Numbering, room: RoomId, position: Position) -> Shown:
+        if isinstance(numbering, _Numbering) and position == numbering.head:
+            return self._shown_in(room, numbering.shown)
+        return self.shown_at(room, position)
 
     @contextmanager
     def _scan(self, wanted: Wanted) -> Iterator[Sequence[Found]]:
@@ -309,6 +297,8 @@ class PostgresStore(Paged):
     def past(
         self, room: RoomId, keys: Sequence[UsedKey], messages: Sequence[MessageId], lines: Sequence[int] = ()
     ) -> Past:
+        keys = [key for key in keys if can_be(*key)]
+        messages = [id for id in messages if can_be(id)]
         drawn = {key: id for key in keys if (id := message_of_key(key[2])) is not None}
         asked: list[tuple[str, dict[str, Any]]] = []
         actors, operations, used = (Texts([key[place] for key in keys]) for place in range(3))
@@ -369,12 +359,7 @@ class PostgresStore(Paged):
     # -- care ------------------------------------------------------------------------------------------------
 
     def verify_chain(self, room: RoomId) -> Position | None:
-        expected, previous = 1, NO_CHAIN
-        for position, header, salt, digest, link, body in self._each(queries.WHOLE_FACTS, room):
-            if position != expected or not is_intact(previous, salt, header, digest, link, body):
-                return Position(expected)
-            expected, previous = expected + 1, link
-        return None
+        return first_unchained(self._each(queries.WHOLE_FACTS, room))
 
     def check(self) -> list[str]:
         found = checking.of_facts(self._server)
@@ -408,7 +393,7 @@ class PostgresStore(Paged):
             return
         try:
             rooms = [RoomId(room) for (room,) in self._server.rows("SELECT room FROM heads")]
-            if remade(self, rooms, lacks_facts=bool(self._server.rows(checking.WITHOUT_FACT))):
+            if remade(self, rooms, lacks_facts=bool(self._server.slowly(checking.WITHOUT_FACT))):
                 self._writer.alone(lambda connection: connection.execute(checking.FORGET_DAMAGE))
         except (StoreError, Refused) as error:
             # The damaged index stays in use, and whoever reads a damaged part of it gets the error.

@@ -4,7 +4,7 @@ BEGIN;
 SET LOCAL search_path = public, tap;
 SET LOCAL ROLE parler_owner;
 SET CONSTRAINTS ALL IMMEDIATE;
-SELECT plan(251);
+SELECT plan(254);
 SELECT has_trigger('public', 'facts', 'facts_follow_one_another', 'facts has the trigger facts_follow_one_another');
 SELECT has_trigger('public', 'facts', 'facts_never_change', 'facts has the trigger facts_never_change');
 SELECT has_trigger('public', 'facts', 'facts_stay_while_their_room_does', 'facts has the trigger facts_stay_while_their_room_does');
@@ -145,6 +145,9 @@ SELECT table_owner_is('public', 'renewals', 'parler_owner', 'renewals is the own
 SELECT table_privs_are('public', 'relays', 'parler', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE'], 'a relay has SELECT, INSERT, UPDATE, DELETE on relays');
 SELECT hasnt_fk('public', 'relays', 'relays has no foreign key');
 SELECT table_owner_is('public', 'relays', 'parler_owner', 'relays is the owner''s');
+SELECT table_privs_are('public', 'shards', 'parler', ARRAY['SELECT', 'UPDATE'], 'a relay has SELECT, UPDATE on shards');
+SELECT hasnt_fk('public', 'shards', 'shards has no foreign key');
+SELECT table_owner_is('public', 'shards', 'parler_owner', 'shards is the owner''s');
 SELECT is_definer('public', 'erase_bodies', 'erase_bodies runs as the owner');
 SELECT is_definer('public', 'bury_room', 'bury_room runs as the owner');
 SELECT is_definer('public', 'clear_facts', 'clear_facts runs as the owner');

@@ -5,14 +5,17 @@ from __future__ import annotations
 import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 
+import psutil
 import psycopg
 import pytest
 
 from parlerd.core.errors import StoreError
+from parlerd.store.postgres import connections
 from parlerd.store.postgres.connections import READERS, Connection, LostAnswer, Server, commit
 from tests.support.postgres import Database, Postgres
+from tests.tools.postgres.server import Server as ServerOfTest
 from tests.tools.postgres.server import throwaway
 
 SECRET = "hunter2"
@@ -235,3 +238,69 @@ def test_a_commit_that_waits_for_a_standby_too_long_is_one_that_nobody_knows_of(
             gone.row("SELECT 1")
         assert (caught.value.code, caught.value.spec.retryable) == ("store_unreachable", True)
         waiting.start()
+
+
+# -- a server that says nothing ----------------------------------------------------------------------------
+
+
+@contextmanager
+def standing_still(own: ServerOfTest) -> Iterator[None]:
+    """Every process of a server is stopped meanwhile. The kernel keeps its connections."""
+    assert own.pid is not None
+    first = psutil.Process(own.pid)
+    stopped = [first, *first.children(recursive=True)]
+    for process in stopped:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in stopped:
+            process.resume()
+
+
+def test_a_server_that_stands_still_is_not_waited_for_without_end(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Connection, "patience_s", 0.3)
+    with throwaway(postgres.server.version) as own, closing(Server(own.url())) as server:
+        server.writer.execute("SELECT 1")
+        reader = server.ask(lambda connection: connection)
+        with standing_still(own):
+            for connection in (server.writer, reader):
+                with pytest.raises(psycopg.OperationalError):
+                    connection.execute("SELECT 1")
+                # What was asked may be answered yet, so nothing else is asked over this connection.
+                assert connection.closed
+        assert server.row("SELECT 1") == (1,)
+
+
+def test_what_may_take_as_long_as_tables_are_large_is_waited_for(
+    database: Database, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Connection, "patience_s", 0.1)
+    slow = "SELECT 7 FROM pg_sleep(0.3)"
+    connection = server.writer
+    with connection.transaction(), connection.unhurried():
+        assert connection.execute(slow.encode()).fetchone() == (7,)
+    with pytest.raises(psycopg.OperationalError):
+        connection.execute(slow.encode())
+
+
+def test_nothing_is_asked_while_the_process_of_a_lost_commit_is_there(
+    database: Database, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with psycopg.connect(database.owner, autocommit=True) as lost:
+        _ = server.writer
+        monkeypatch.setattr(server, "_backend", lost.execute(connections._BACKEND).fetchone())
+        server.lose_writer()
+        # It is told to end, and does not: it may be waiting for a disk that hangs.
+        monkeypatch.setattr(connections, "_END", "SELECT false WHERE %s::bigint > 0 AND %s::text <> ''")
+        for ask in (lambda: server.row("SELECT 1"), lambda: server.writer):
+            with pytest.raises(StoreError) as caught:
+                ask()
+            assert (caught.value.code, caught.value.spec.retryable) == ("store_locked", True)
+    with psycopg.connect(database.superuser, autocommit=True) as watching:
+        while watching.execute("SELECT FROM pg_stat_activity WHERE usename = 'parler_owner'").fetchone() is not None:
+            pass
+    # It cannot be told any more, because it has ended.
+    assert server.row("SELECT 1") == (1,)

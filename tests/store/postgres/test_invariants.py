@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 
 import psycopg
 import pytest
 from psycopg import sql
 
+from parlerd.store.indexing import PROJECTIONS
 from tests.support.invariants import REFUSED, TAKEN, Tables, line_by, new_token, steps
 from tests.support.postgres import Database
 from tests.support.postgres_tables import IN_POSTGRES, PLANTED, REASONS, TABLES
@@ -184,6 +186,13 @@ def test_a_deleted_room_is_cleared_from_its_newest_fact_on(relay: Connection) ->
     assert _rows(relay, "SELECT count(*) FROM facts") == [(0,)]
 
 
+def test_a_room_may_be_added_to_deleted_and_cleared_in_one_transaction(relay: Connection) -> None:
+    _append(relay, "r_one", 4, 1)
+    relay.execute("SELECT bury_room('r_one', 7)")
+    relay.execute("SELECT clear_facts('r_one', 1)")
+    relay.execute(_ONCE_MORE)
+
+
 def test_a_deleted_room_does_not_begin_anew(relay: Connection) -> None:
     _take(relay, "SELECT bury_room('r_one', 7)")
     _take(relay, "SELECT clear_facts('r_one', 1)")
@@ -198,7 +207,20 @@ def test_an_index_is_forgotten_for_whoever_makes_it_anew(relay: Connection) -> N
     assert _rows(relay, "SELECT count(*) FROM facts") == [(3,)]
 
 
+def test_what_is_forgotten_is_every_index_and_nothing_else(owner: Connection) -> None:
+    ((body,),) = _rows(owner, "SELECT prosrc FROM pg_proc WHERE proname = 'forget_index'")
+    emptied = re.findall(r"DELETE FROM (\w+)", str(body))
+    assert sorted(emptied) == sorted(["remembered", *(projection.table for projection in PROJECTIONS)])
+
+
 # -- two at a time ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def first(stored: Database) -> Iterator[Connection]:
+    """The connection of a relay that is first, and may commit."""
+    with closing(psycopg.connect(stored.relay)) as connection:
+        yield connection
 
 
 def _while_waiting(
@@ -226,26 +248,26 @@ def _while_waiting(
     return ended[0]
 
 
-def test_a_room_is_deleted_after_what_is_being_added_to_it(stored: Database, relay: Connection) -> None:
-    _append(relay, "r_one", 4, 1)
-    assert _while_waiting(stored, relay, lambda second: second.execute("SELECT bury_room('r_one', 7)")) is None
-    assert _rows(relay, "SELECT count(*) FROM facts") == [(4,)]
-    assert _rows(relay, "SELECT count(*) FROM heads") == [(0,)]
+def test_a_room_is_deleted_after_what_is_being_added_to_it(stored: Database, first: Connection) -> None:
+    _append(first, "r_one", 4, 1)
+    assert _while_waiting(stored, first, lambda second: second.execute("SELECT bury_room('r_one', 7)")) is None
+    assert _rows(first, "SELECT count(*) FROM facts") == [(4,)]
+    assert _rows(first, "SELECT count(*) FROM heads") == [(0,)]
 
 
-def test_nothing_is_added_to_a_room_that_is_being_deleted(stored: Database, relay: Connection) -> None:
-    _take(relay, "SELECT bury_room('r_one', 7)")
-    ended = _while_waiting(stored, relay, lambda second: _append(second, "r_one", 4, 1))
+def test_nothing_is_added_to_a_room_that_is_being_deleted(stored: Database, first: Connection) -> None:
+    _take(first, "SELECT bury_room('r_one', 7)")
+    ended = _while_waiting(stored, first, lambda second: _append(second, "r_one", 4, 1))
     assert isinstance(ended, psycopg.IntegrityError)
     assert "was deleted" in str(ended)
 
 
-def test_of_two_that_add_at_the_same_place_one_is_refused(stored: Database, relay: Connection) -> None:
+def test_of_two_that_add_at_the_same_place_one_is_refused(stored: Database, first: Connection) -> None:
     """Also where the second believes that the log still ends where it did."""
-    _append(relay, "r_one", 4, 1)
-    ended = _while_waiting(stored, relay, lambda second: _append(second, "r_one", 4, 1))
+    _append(first, "r_one", 4, 1)
+    ended = _while_waiting(stored, first, lambda second: _append(second, "r_one", 4, 1))
     assert isinstance(ended, psycopg.IntegrityError)
-    assert _rows(relay, "SELECT count(*) FROM facts") == [(4,)]
+    assert _rows(first, "SELECT count(*) FROM facts") == [(4,)]
 
 
 # -- nobody leads it astray ------------------------------------------------------------------------------------

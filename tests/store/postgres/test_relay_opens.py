@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -9,9 +10,12 @@ import psycopg
 import pytest
 
 from parlerd.core.errors import StoreError
+from parlerd.core.model import Position, RoomId
+from parlerd.store.port import MoveCursor, Write
 from parlerd.store.postgres import PostgresStore
 from parlerd.store.postgres.opening import COMMAND, shipped_steps
 from parlerd.store.postgres.roles import prepare
+from tests.support.facts import ANN, append, message, opened
 from tests.support.postgres import OWNER, RELAY, Database, Postgres, with_tables
 
 NEWEST = max(shipped_steps())
@@ -107,6 +111,39 @@ def test_rules_that_somebody_took_away_are_put_back_by_their_owner(made: Databas
     prepare(made.owner, RELAY)
     with pytest.raises(psycopg.IntegrityError, match="a fact is never changed"):
         _as_owner(made, "UPDATE facts SET at = 1")
+
+
+def test_a_relay_goes_on_writing_while_the_owner_prepares_again(made: Database) -> None:
+    """Neither waits for the other in a circle."""
+    done, wrong = threading.Event(), []
+
+    def prepares() -> None:
+        try:
+            for _ in range(5):
+                prepare(made.owner, RELAY)
+        except BaseException as error:
+            wrong.append(error)
+        finally:
+            done.set()
+
+    rooms = [RoomId(f"r_{number}") for number in range(4)]
+    with closing(PostgresStore(made.relay)) as store:
+        thread = threading.Thread(target=prepares)
+        thread.start()
+        position = 0
+        while not done.is_set() or position < 2:
+            position += 1
+            jobs: list[list[Write]] = [
+                [
+                    append(opened(room) if position == 1 else message(position, room=room), room=room, own_lines=True),
+                    MoveCursor(room, ANN, Position(position)),
+                ]
+                for room in rooms
+            ]
+            assert [outcome.error for outcome in store.transact(jobs)] == [None] * len(rooms)
+        thread.join()
+        assert wrong == []
+        assert [store.head(room).position for room in rooms] == [position] * len(rooms)
 
 
 def test_a_commit_is_durable_whatever_a_role_sets_for_itself(made: Database) -> None:

@@ -76,6 +76,8 @@ def test_a_superuser_is_refused(stored: Database) -> None:
     [
         ("ALTER ROLE {} CREATEROLE", "may make roles"),
         (f"GRANT {OWNER} TO {{}}", "owns the tables, or may act"),
+        ("GRANT pg_write_server_files TO {}", "files of the server"),
+        ("GRANT pg_execute_server_program TO {}", "programs there"),
         ("GRANT CREATE ON SCHEMA public TO {}", "beside those of the store"),
         ("GRANT SET ON PARAMETER session_replication_role TO {}", "session_replication_role"),
         ("GRANT DELETE ON facts TO {}", "take away from the record"),

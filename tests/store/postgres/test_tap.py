@@ -10,6 +10,7 @@ from psycopg import sql
 
 from tests.store.postgres.tap import FILE, Result, read, script
 from tests.support.postgres import Database, go_without
+from tests.tools.postgres.installing import MAJOR
 
 
 @pytest.fixture
@@ -17,7 +18,11 @@ def tapped(stored: Database) -> Database:
     """A database with pgTAP in a schema of its own."""
     library = stored.server.version.pgtap
     if library is None:
-        go_without("pgTAP is not installed here: python -m tests.tools.postgres install")
+        reason = "pgTAP is not installed here: python -m tests.tools.postgres install"
+        # Where nothing may be left out, it is there for the version that Debian has.
+        if stored.server.version.major == MAJOR:
+            go_without(reason)
+        pytest.skip(reason)
     with closing(psycopg.connect(stored.superuser, autocommit=True)) as connection:
         connection.execute("CREATE SCHEMA tap; SET search_path = tap")
         connection.execute(library.read_bytes())

@@ -11,6 +11,7 @@ import pytest
 
 from parlerd.core.errors import ParlerError, StoreError
 from parlerd.core.model import MessageId, Millis, Position, RoomId
+from parlerd.core.shards import shard_of
 from parlerd.store.port import (
     BuryRoom,
     Cursor,
@@ -24,30 +25,9 @@ from parlerd.store.port import (
     has_happened,
 )
 from parlerd.store.postgres import PostgresStore
-from parlerd.store.postgres.writing import shard_of
 from tests.store.postgres.between import Cut, between
 from tests.support.facts import ANN, BEN, OTHER, ROOM, append, everything, joined, message, opened
-from tests.support.postgres import Database, Postgres, with_tables
-
-
-@pytest.fixture
-def database(postgres: Postgres) -> Iterator[Database]:
-    """A database with the tables of a store."""
-    with postgres.database(with_tables) as made:
-        yield made
-
-
-@pytest.fixture
-def store(database: Database) -> Iterator[PostgresStore]:
-    with closing(PostgresStore(database.relay)) as made:
-        yield made
-
-
-@pytest.fixture
-def other(database: Database) -> Iterator[PostgresStore]:
-    """The same database, as another relay has it."""
-    with closing(PostgresStore(database.relay)) as made:
-        yield made
+from tests.support.postgres import Database
 
 
 def do(store: PostgresStore, *writes: Write) -> JobOutcome:
@@ -61,14 +41,14 @@ def codes(outcomes: list[JobOutcome]) -> list[str | None]:
     return [outcome.error.code if isinstance(outcome.error, ParlerError) else None for outcome in outcomes]
 
 
-def by_hand(database: Database, *statements: str) -> None:
-    with psycopg.connect(database.superuser, autocommit=True) as connection:
+def by_hand(prepared: Database, *statements: str) -> None:
+    with psycopg.connect(prepared.superuser, autocommit=True) as connection:
         for statement in statements:
             connection.execute(statement.encode())
 
 
-def answer(database: Database, query: str) -> object:
-    with psycopg.connect(database.superuser, autocommit=True) as connection:
+def answer(prepared: Database, query: str) -> object:
+    with psycopg.connect(prepared.superuser, autocommit=True) as connection:
         row = connection.execute(query.encode()).fetchone()
         assert row is not None
         return row[0]
@@ -93,21 +73,21 @@ class Working(threading.Thread):
 
 
 @contextmanager
-def locked(database: Database, room: RoomId) -> Iterator[None]:
+def locked(prepared: Database, room: RoomId) -> Iterator[None]:
     """While somebody else has the lock of a room's head."""
-    with psycopg.connect(database.superuser) as connection:
+    with psycopg.connect(prepared.superuser) as connection:
         connection.execute("SELECT FROM heads WHERE room = %s FOR UPDATE", (room,))
         yield
         connection.rollback()
 
 
-def wait_for_waiting(database: Database, count: int) -> None:
+def wait_for_waiting(prepared: Database, count: int) -> None:
     """Until so many stores wait for a lock."""
     query = (
         "SELECT count(*) FROM pg_stat_activity"
         " WHERE application_name = 'parler' AND wait_event_type = 'Lock' AND datname = current_database()"
     )
-    with psycopg.connect(database.superuser, autocommit=True) as connection:
+    with psycopg.connect(prepared.superuser, autocommit=True) as connection:
         found = -1
         while found != count:
             (found,) = connection.execute(query.encode()).fetchone() or (-1,)
@@ -118,9 +98,9 @@ def wait_for_waiting(database: Database, count: int) -> None:
 
 @pytest.mark.parametrize(("cut", "happened"), [("before", False), ("after", True)])
 def test_a_commit_whose_answer_was_lost_is_unknown_and_the_chain_tells_whether_it_happened(
-    database: Database, cut: Cut, happened: bool
+    prepared: Database, cut: Cut, happened: bool
 ) -> None:
-    with between(database) as way, closing(PostgresStore(way.url)) as store:
+    with between(prepared) as way, closing(PostgresStore(way.url)) as store:
         do(store, append(opened()))
         way.cut_next_commit(cut)
         outcomes = store.transact([[append(message(2))], [append(message(9))], [append(opened(OTHER), room=OTHER)]])
@@ -134,8 +114,8 @@ def test_a_commit_whose_answer_was_lost_is_unknown_and_the_chain_tells_whether_i
         assert (store.verify_chain(ROOM), store.check()) == (None, [])
 
 
-def test_a_commit_that_is_still_under_way_is_settled_before_anybody_reads(database: Database) -> None:
-    with between(database) as way, closing(PostgresStore(way.url)) as store:
+def test_a_commit_that_is_still_under_way_is_settled_before_anybody_reads(prepared: Database) -> None:
+    with between(prepared) as way, closing(PostgresStore(way.url)) as store:
         do(store, append(opened()))
         way.cut_next_commit("held")
         (lost,) = store.transact([[append(message(2))]])
@@ -149,19 +129,19 @@ def test_a_commit_that_is_still_under_way_is_settled_before_anybody_reads(databa
         assert store.verify_chain(ROOM) is None
 
 
-def test_a_connection_that_breaks_before_the_commit_loses_nothing(database: Database, store: PostgresStore) -> None:
+def test_a_connection_that_breaks_before_the_commit_loses_nothing(prepared: Database, store: PostgresStore) -> None:
     do(store, append(opened()))
     store.head(ROOM)
-    by_hand(database, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'parler'")
+    by_hand(prepared, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'parler'")
     assert store.head(ROOM).position == 1
     do(store, append(message(2)))
     assert store.head(ROOM).position == 2
 
 
-def test_a_commit_that_the_server_warns_about_is_unknown(database: Database, store: PostgresStore) -> None:
+def test_a_commit_that_the_server_warns_about_is_unknown(prepared: Database, store: PostgresStore) -> None:
     # As when an operator ends the wait for a standby: a warning, and then what looks like a success.
     by_hand(
-        database,
+        prepared,
         "CREATE FUNCTION warn() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE WARNING 'no standby'; RETURN NULL;"
         " END $$",
         "CREATE CONSTRAINT TRIGGER warns AFTER INSERT ON heads DEFERRABLE INITIALLY DEFERRED FOR EACH ROW"
@@ -175,14 +155,14 @@ def test_a_commit_that_the_server_warns_about_is_unknown(database: Database, sto
 # -- other writers -----------------------------------------------------------------------------------------
 
 
-def test_the_rooms_of_a_batch_are_locked_in_the_order_of_their_ids(database: Database, store: PostgresStore) -> None:
+def test_the_rooms_of_a_batch_are_locked_in_the_order_of_their_ids(prepared: Database, store: PostgresStore) -> None:
     first, last = sorted((ROOM, OTHER))
     for room in (last, first):
         do(store, append(opened(room), room=room))
-    with locked(database, last), psycopg.connect(database.superuser) as another:
+    with locked(prepared, last), psycopg.connect(prepared.superuser) as another:
         jobs = [[append(message(2, room=room), room=room)] for room in (last, first)]
         working = Working(lambda: store.transact(jobs))
-        wait_for_waiting(database, 1)
+        wait_for_waiting(prepared, 1)
         # It waits for the last room, and has the first already, in whichever order its jobs name them.
         with pytest.raises(psycopg.errors.LockNotAvailable):
             another.execute("SELECT FROM heads WHERE room = %s FOR UPDATE NOWAIT", (first,))
@@ -190,7 +170,7 @@ def test_the_rooms_of_a_batch_are_locked_in_the_order_of_their_ids(database: Dat
 
 
 def test_two_writers_with_rooms_in_opposite_orders_both_go_on(
-    database: Database, store: PostgresStore, other: PostgresStore
+    prepared: Database, store: PostgresStore, other: PostgresStore
 ) -> None:
     rooms = [RoomId(f"r_{number}") for number in range(8)]
     do(store, *(append(opened(room), room=room) for room in rooms))
@@ -222,20 +202,23 @@ def test_two_writers_with_rooms_in_opposite_orders_both_go_on(
     assert all(store.verify_chain(room) is None for room in rooms)
     store.close()
     other.close()
-    assert answer(database, "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()") == 0
+    assert answer(prepared, "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()") == 0
 
 
 def test_of_two_transactions_of_one_room_the_second_is_stale_and_there_is_no_hole(
-    database: Database, store: PostgresStore, other: PostgresStore
+    prepared: Database, store: PostgresStore, other: PostgresStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # The second waits for the lock and sees what the first did, so the database has nothing to refuse.
+    for writer in (store._writer, other._writer):
+        monkeypatch.setattr(writer, "_one_by_one", pytest.fail)
     do(store, append(opened()))
     assert codes(other.transact([[append(message(9))]])) == ["stale_position"]
-    with locked(database, ROOM):
+    with locked(prepared, ROOM):
         workers = [
             Working(lambda: store.transact([[append(message(2, id="m_one"), message(3, id="m_two"))]])),
             Working(lambda: other.transact([[append(message(2, id="m_three"))]])),
         ]
-        wait_for_waiting(database, 2)
+        wait_for_waiting(prepared, 2)
     outcomes = [worker.result()[0] for worker in workers]
     assert sorted(codes(outcomes), key=str) == [None, "stale_position"]
     won = next(outcome for outcome in outcomes if outcome.error is None)
@@ -247,15 +230,15 @@ def test_of_two_transactions_of_one_room_the_second_is_stale_and_there_is_no_hol
 
 
 def test_two_that_open_a_room_at_once_leave_one_of_them_stale(
-    database: Database, store: PostgresStore, other: PostgresStore
+    prepared: Database, store: PostgresStore, other: PostgresStore
 ) -> None:
-    with between(database) as way, closing(PostgresStore(way.url)) as slow:
+    with between(prepared) as way, closing(PostgresStore(way.url)) as slow:
         way.cut_next_commit("held")
         together = Working(lambda: slow.transact([[append(opened())]]))
         assert codes(together.result()) == ["store_unknown"]
         # The other's row is there and not committed, so this waits for it, and then finds that it is gone.
         waiting = Working(lambda: store.transact([[append(opened(at=7))]]))
-        wait_for_waiting(database, 1)
+        wait_for_waiting(prepared, 1)
         way.release.set()
         assert codes(waiting.result()) == ["stale_position"]
         assert codes(other.transact([[append(opened(at=9))]])) == ["stale_position"]
@@ -291,11 +274,14 @@ def test_a_cursor_never_goes_back_whichever_relay_moves_it(store: PostgresStore,
     assert store.cursor(ROOM, BEN) == other.cursor(ROOM, BEN) == Cursor(Position(5), Position(5))
     do(other, MoveCursor(ROOM, BEN, Position(9)), MoveCursor(ROOM, BEN, Position(6)))
     assert store.cursor(ROOM, BEN) == Cursor(Position(9), Position(9))
+    do(other, MarkDelivery(ROOM, BEN, "read", Position(20), Millis(2)))
+    do(store, MoveCursor(ROOM, BEN, Position(12)))
+    assert store.cursor(ROOM, BEN) == Cursor(Position(20), Position(12))
 
 
-def test_a_row_that_is_not_visible_yet_is_not_passed(database: Database, store: PostgresStore) -> None:
+def test_a_row_that_is_not_visible_yet_is_not_passed(prepared: Database, store: PostgresStore) -> None:
     do(store, append(opened(), message(2)))
-    with between(database) as way, ExitStack() as stack:
+    with between(prepared) as way, ExitStack() as stack:
         slow = stack.enter_context(closing(PostgresStore(way.url)))
         way.cut_next_commit("held")
         # The rows are written, and their commit is on its way.
@@ -314,10 +300,10 @@ def test_a_row_that_is_not_visible_yet_is_not_passed(database: Database, store: 
 # -- what a transaction does again -------------------------------------------------------------------------
 
 
-def failing(database: Database, state: str, *, times: int) -> None:
+def failing(prepared: Database, state: str, *, times: int) -> None:
     """Let so many transactions that add facts fail with this error."""
     by_hand(
-        database,
+        prepared,
         "CREATE SEQUENCE tries",
         "GRANT USAGE ON SEQUENCE tries TO PUBLIC",
         f"CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF nextval('tries') <= {times} THEN"
@@ -327,26 +313,26 @@ def failing(database: Database, state: str, *, times: int) -> None:
 
 
 @pytest.mark.parametrize("state", ["40001", "40P01"])
-def test_a_transaction_that_met_another_is_done_again(database: Database, store: PostgresStore, state: str) -> None:
-    failing(database, state, times=2)
+def test_a_transaction_that_met_another_is_done_again(prepared: Database, store: PostgresStore, state: str) -> None:
+    failing(prepared, state, times=2)
     do(store, append(opened(), message(2)))
     assert store.seq_at(ROOM, everything(BEN), Position(2)) == 1
-    assert answer(database, "SELECT last_value FROM tries") == 3
+    assert answer(prepared, "SELECT last_value FROM tries") == 3
 
 
-def test_a_transaction_that_meets_others_again_and_again_is_given_up(database: Database, store: PostgresStore) -> None:
-    failing(database, "40001", times=99)
+def test_a_transaction_that_meets_others_again_and_again_is_given_up(prepared: Database, store: PostgresStore) -> None:
+    failing(prepared, "40001", times=99)
     with pytest.raises(StoreError) as caught:
         store.transact([[append(opened())]])
     assert caught.value.code == "store_locked"
-    assert answer(database, "SELECT last_value FROM tries") == 5
+    assert answer(prepared, "SELECT last_value FROM tries") == 5
     assert store.head(ROOM).position == 0
 
 
-def test_a_lock_that_somebody_keeps_is_not_waited_for_without_end(database: Database, store: PostgresStore) -> None:
+def test_a_lock_that_somebody_keeps_is_not_waited_for_without_end(prepared: Database, store: PostgresStore) -> None:
     do(store, append(opened()))
     store._server.writer.execute("SET lock_timeout = 50")
-    with locked(database, ROOM), pytest.raises(StoreError) as caught:
+    with locked(prepared, ROOM), pytest.raises(StoreError) as caught:
         store.transact([[append(message(2))]])
     assert caught.value.code == "store_locked"
     do(store, append(message(2)))
@@ -379,10 +365,10 @@ def test_a_message_whose_id_is_taken_fails_alone(store: PostgresStore, other: Po
 
 
 def test_only_what_is_repeated_or_made_again_may_be_lost_with_the_servers_last_moments(
-    database: Database, store: PostgresStore
+    prepared: Database, store: PostgresStore
 ) -> None:
     by_hand(
-        database,
+        prepared,
         "CREATE TABLE waited (what text, setting text)",
         "GRANT INSERT ON waited TO PUBLIC",
         "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
@@ -396,7 +382,7 @@ def test_only_what_is_repeated_or_made_again_may_be_lost_with_the_servers_last_m
     store.transact([[cursor], [snapshot]])
     store.transact([[append(opened())], [MoveCursor(ROOM, BEN, Position(2))]])
     store.transact([[PutLease(Lease("w", ANN, "host", "/repo", 0, Millis(1)))]])
-    with psycopg.connect(database.superuser) as connection:
+    with psycopg.connect(prepared.superuser) as connection:
         found = set(connection.execute("SELECT what, setting FROM waited").fetchall())
     assert found == {("cursors", "off"), ("snapshots", "off"), ("heads", "on"), ("cursors", "on"), ("leases", "on")}
 

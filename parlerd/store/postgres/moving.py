@@ -18,6 +18,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
+import psycopg
+
 from parlerd.core.errors import StoreError
 from parlerd.core.model import AgentId, Position, RoomId
 from parlerd.core.shards import shard_of
@@ -81,6 +83,16 @@ def check(store: Store, heads: dict[RoomId, tuple[Position, bytes]], note: Note)
         raise StoreError("store_corrupt", f"The copy is not whole: {problems[0]}")
 
 
+def heads_in_database(url: str) -> dict[RoomId, tuple[Position, bytes]]:
+    """The same of the database at `url`, whatever its indexes say. Raises `StoreError`."""
+    server = Server(url)
+    try:
+        rows = server.rows("SELECT room, position, chain FROM heads")
+    finally:
+        server.close()
+    return {RoomId(room): (Position(position), bytes(chain)) for room, position, chain in rows}
+
+
 # -- a file into a database --------------------------------------------------------------------------------
 
 
@@ -94,7 +106,14 @@ def into_database(file: Path, owner: str, meta: dict[str, str], note: Note) -> N
             with connection.transaction(), connection.unhurried():
                 connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
                 _copy_into_database(source, connection, Agents(server), note)
-                connection.cursor().executemany("INSERT INTO meta VALUES (%s, %s)", list(meta.items()))
+                connection.cursor().executemany(
+                    "INSERT INTO meta VALUES (%s, %s) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+                    list(meta.items()),
+                )
+    except psycopg.Error as error:
+        raise server.meaning(error) from None
+    except sqlite3.Error as error:
+        raise _unreadable(file) from error
     finally:
         server.close()
 
@@ -164,6 +183,10 @@ def into_file(url: str, file: Path, note: Note) -> None:
                 with connection.unhurried():
                     connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
                     _copy_into_file(connection, target, note)
+    except psycopg.Error as error:
+        raise server.meaning(error) from None
+    except sqlite3.Error as error:
+        raise _unreadable(file) from error
     finally:
         server.close()
 
@@ -207,6 +230,12 @@ def _rows_of_database(connection: Connection, table: Table, agents: dict[int, Ag
         cursor.itersize = CHUNK
         for row in cursor.execute(query.encode()):
             yield tuple(agents[each] if place in named else each for place, each in enumerate(row))
+
+
+def _unreadable(file: Path) -> StoreError:
+    return StoreError(
+        "store_failed", f"{file} cannot be copied.", hint="See whether the disk has space, and try again."
+    )
 
 
 def _chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
