@@ -65,7 +65,9 @@ class TimedStream(MemoryStream):
         if delay is not None:
             other = self.other
             assert isinstance(other, TimedStream)
-            other._last = max(other._last, trio.current_time()) + delay
+            now = trio.current_time()
+            # What waits for a relay that stands still arrives when that goes on, all of it.
+            other._last = max(max(other._last, now) + delay, now + self._way.pause_s)
             other._inbox.append(message)
             other._due.append(other._last)
             other._change.set()
@@ -141,7 +143,12 @@ class Way:
             return None
         latency = self._kind.late_s if self._random.random() < 0.02 else self._random.choice(self._kind.latencies_s)
         weather.counts["delays"] += latency >= SLOW_S
-        return latency + weather.pause_of(self.ends)
+        return latency
+
+    @property
+    def pause_s(self) -> float:
+        """How long nothing arrives because one end stands still."""
+        return self._weather.pause_of(self.ends)
 
     def fall_silent(self) -> None:
         """Nothing arrives any more, and after a while both ends find out."""
