@@ -109,5 +109,5 @@ class LocalNotifier:
                     waiter.wake()
 
     def wake_all(self) -> None:
-        """Wake everyone: the daemon drains."""
+        """Wake everyone: the daemon drains, or rooms became another process's."""
         self.publish(list(self.waiters))

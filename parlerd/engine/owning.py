@@ -12,7 +12,6 @@ is acted upon here.
 
 from __future__ import annotations
 
-from parlerd.core import topics
 from parlerd.engine.deadlines import RoomDeadlines
 from parlerd.engine.ports import Notifier
 from parlerd.engine.rooms import Rooms
@@ -35,9 +34,10 @@ class Owning:
 
     async def let_go(self) -> None:
         """Rooms are this process's no longer. Returns once what waited in them was answered."""
-        gone = await self._rooms.let_go()
-        # Whoever waits for something in them asks again, and hears that they are another's.
-        self._notifier.publish(map(topics.log, gone))
+        await self._rooms.let_go()
+        # Whoever waits for something in them asks again, and hears that they are another's: also of rooms that were not
+        # open.
+        self._notifier.wake_all()
 
     async def take_in(self) -> None:
         """Take in what the others stored in the home's own room. Raises `StoreError`."""

@@ -327,15 +327,13 @@ class Rooms:
         if not self._owns.has(room):
             raise Refused("room_moved", retry_after_ms=MOVED_MS)
 
-    async def let_go(self) -> list[RoomId]:
-        """Close the rooms that are not this process's any more, and say which; returns when what waited in them was
-        answered."""
+    async def let_go(self) -> None:
+        """Close the rooms that are not this process's any more; returns when what waited in them was answered."""
         gone = [each.actor for room, each in self._rooms.items() if not self._owns.has(room)]
         async with trio.open_nursery() as nursery:
             for actor in gone:
                 self._rooms.pop(actor.room)
                 nursery.start_soon(actor.give_up, "room_moved")
-        return [actor.room for actor in gone]
 
     async def _existing(self, room: RoomId) -> RoomHandle | None:
         while True:

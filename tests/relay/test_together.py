@@ -546,21 +546,6 @@ def test_no_lane_stays_of_a_daemon_that_goes_while_it_is_opened(tmp_path: Path) 
     run(main)
 
 
-def test_a_relay_to_which_the_store_is_silent_sends_daemons_away_before_long(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with met(tmp_path, owner=1, at=(0, 1)) as meeting:
-            mute = meeting.cluster.nodes[0]
-
-            async def slow() -> None:
-                await trio.sleep(10)
-
-            mute.together.take_in = slow  # type: ignore[method-assign]
-            mute.is_mute = True
-            assert await _soon(lambda: mute.wires.links is not None and not mute.wires.links.proven)
-
-    run(main)
-
-
 def test_two_who_write_to_each_other_at_two_relays_have_one_room(tmp_path: Path) -> None:
     async def main() -> None:
         async with running(tmp_path, 2) as (cluster, [one, other]):

@@ -30,10 +30,18 @@ class Program:
     """A program that is killed and started again. `serving` runs it once over what it left."""
 
     def __init__(
-        self, serving: Callable[[Callable[[Store], Driver]], AbstractAsyncContextManager[Any]], counts: Counter[str]
+        self,
+        serving: Callable[[Callable[[Store], Driver]], AbstractAsyncContextManager[Any]],
+        counts: Counter[str],
+        *,
+        kind: type[PlugDriver] = PlugDriver,
+        rests: float = 0.5,
     ) -> None:
         self._serving = serving
         self._counts = counts
+        self._kind = kind
+        self._rests = rests
+        """In how many parts of a second it starts again, on average."""
         self.up = trio.Event()
         self.now: Any = None
         """What is served, while it is up."""
@@ -43,7 +51,7 @@ class Program:
         """The calls that are under way, each of which ends when the program dies."""
 
     def _plug(self, store: Store) -> PlugDriver:
-        self.driver = PlugDriver(store, died=self._died.set)
+        self.driver = self._kind(store, died=self._died.set)
         return self.driver
 
     @contextmanager
@@ -60,6 +68,10 @@ class Program:
         """Kill it at one of its next commits, before or after that one counts."""
         if self.driver is not None and self.driver.cut is None:
             self.driver.cut = (self.driver.commits + random.randrange(3), random.random() < 0.5)
+
+    def end(self) -> None:
+        """End it in order, as a person does who stops a program. It starts again, too."""
+        self._died.set()
 
     async def survives(self) -> None:
         """Wait until it runs, and let it live from then on. One that is dying at this moment starts again first."""
@@ -79,11 +91,12 @@ class Program:
                 await self._died.wait()
                 self.up = trio.Event()
                 assert self.driver is not None
-                assert self.driver.cut is not None
-                self._counts[f"kills {'after' if self.driver.cut[1] else 'before'} a commit"] += 1
+                if self.driver.dead:
+                    assert self.driver.cut is not None
+                    self._counts[f"kills {'after' if self.driver.cut[1] else 'before'} a commit"] += 1
                 for call in self._calls:
                     call.cancel()
-            await trio.sleep(random.expovariate(0.5))
+            await trio.sleep(random.expovariate(self._rests))
 
 
 class Place:

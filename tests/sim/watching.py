@@ -13,19 +13,21 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Final, cast
 
 import msgspec
 
 from parlerd.core.model import Millis, PrincipalId, RoomId
 from parlerd.engine.callers import Caller
-from parlerd.engine.engine import Engine
-from parlerd.engine.face import Outlet, Pending
+from parlerd.engine.face import EngineFace, Outlet, Pending
 from parlerd.identity.delegation import read
 from parlerd.operations import types as t
 from parlerd.store.port import Store
 from parlerd.uplink.arriving import decoded
 from tests.sim.stored import is_inside
 from tests.support.faces import PassingFace, retold
+
+_ITEM: Final = msgspec.msgpack.Decoder(t.LinkItem)
 
 
 @dataclass
@@ -43,7 +45,7 @@ class Watched:
 class Watching(PassingFace):
     """Passes everything on."""
 
-    def __init__(self, engine: Engine, watched: Watched, now: Callable[[], Millis]) -> None:
+    def __init__(self, engine: EngineFace, watched: Watched, now: Callable[[], Millis]) -> None:
         super().__init__(engine)
         self._watched = watched
         self._now = now
@@ -82,8 +84,9 @@ class Watching(PassingFace):
         return items
 
     def _looked_at(self, caller: Caller, item: t.Result) -> list[t.Result]:
-        assert isinstance(item, t.LinkItem)
-        self._look_at(item, caller)
+        # What another relay told is passed on as it came.
+        raw: object = item
+        self._look_at(_ITEM.decode(raw) if isinstance(raw, msgspec.Raw) else cast(t.LinkItem, item), caller)
         return [item]
 
     # -- what is seen --------------------------------------------------------------------------------------

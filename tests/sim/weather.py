@@ -9,8 +9,9 @@ a while, and so may a relay fall silent: who dials is let in, and nobody answers
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from random import Random
 from typing import Final
 
@@ -30,6 +31,23 @@ SLOW_S: Final = 0.2
 CALM_S: Final = 0.005
 
 
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a storm does to a link."""
+
+    lasts: tuple[int, int]
+    """How many messages pass before it breaks off."""
+    latencies_s: tuple[float, ...]
+    late_s: float
+    """What a message takes now and then."""
+
+
+FAR: Final = Kind((2, 25), LATENCIES_S, LATE_S)
+"""Between a home and a relay."""
+NEAR: Final = Kind((40, 400), (0.001, 0.001, 0.005, 0.05), 2.0)
+"""Between two relays."""
+
+
 class TimedStream(MemoryStream):
     """One end of a stream on which each message takes its time. It holds to what its parent does otherwise."""
 
@@ -47,7 +65,9 @@ class TimedStream(MemoryStream):
         if delay is not None:
             other = self.other
             assert isinstance(other, TimedStream)
-            other._last = max(other._last, trio.current_time()) + delay
+            now = trio.current_time()
+            # What waits for a relay that stands still arrives when that goes on, all of it.
+            other._last = max(max(other._last, now) + delay, now + self._way.pause_s)
             other._inbox.append(message)
             other._due.append(other._last)
             other._change.set()
@@ -79,8 +99,17 @@ class Way:
     """What one link goes through. It draws from a generator of its own, so that what happens on one link changes
     nothing on another."""
 
-    def __init__(self, weather: Weather, random: Random, home: str) -> None:
+    def __init__(
+        self,
+        weather: Weather,
+        random: Random,
+        home: str,
+        ends: Collection[Wires] = (),
+        kind: Kind = FAR,
+    ) -> None:
         self.home = home
+        self.ends = ends
+        """The relays at its ends."""
         self.ours, self.theirs = TimedStream(self), TimedStream(self)
         self.ours.other, self.theirs.other = self.theirs, self.ours
         self.is_silent = False
@@ -88,7 +117,8 @@ class Way:
         self._weather = weather
         self._random = random
         # How many messages pass before this link breaks off, if the weather is bad then.
-        self._left = random.randrange(2, 25)
+        self._left = random.randrange(*kind.lasts)
+        self._kind = kind
 
     def fate(self, message: bytes) -> float | None:
         """How long this message is under way; None if it never arrives."""
@@ -111,9 +141,14 @@ class Way:
             weather.counts["cuts before a message"] += 1
             self._break_off(0.0)
             return None
-        latency = LATE_S if self._random.random() < 0.02 else self._random.choice(LATENCIES_S)
+        latency = self._kind.late_s if self._random.random() < 0.02 else self._random.choice(self._kind.latencies_s)
         weather.counts["delays"] += latency >= SLOW_S
         return latency
+
+    @property
+    def pause_s(self) -> float:
+        """How long nothing arrives because one end stands still."""
+        return self._weather.pause_of(self.ends)
 
     def fall_silent(self) -> None:
         """Nothing arrives any more, and after a while both ends find out."""
@@ -142,6 +177,10 @@ class Weather(Wires):
         """How often what happened."""
         self.clocks: trio.Nursery | None = None
         """Where what happens later waits."""
+        self.still: dict[Wires, float] = {}
+        """The relays that stand still, and until when on the loop's clock."""
+        self.lead: Callable[[str, str], Wires] = lambda address, home: self
+        """Which relay is at an address, to a home."""
 
     def soon(self, happens: Callable[[], None], seconds: float) -> None:
         async def later() -> None:
@@ -154,26 +193,50 @@ class Weather(Wires):
     @asynccontextmanager
     async def dial(self, address: str, home: str = "") -> AsyncIterator[MemoryStream]:
         self.dialled += 1
+        end = self.lead(address, home)
+        async with self.way(home, end) as way:
+            if end.links is None or end.nursery is None:
+                raise ParlerError("home_unreachable")
+            if self.is_silent:
+                way.fall_silent()
+            else:
+                end.nursery.start_soon(end.links.serve, way.theirs)
+            yield way.ours
+
+    @asynccontextmanager
+    async def way(self, home: str, *ends: Wires, kind: Kind = FAR) -> AsyncIterator[Way]:
+        """A link from a home or a relay of this name, whose ends these relays are. Raises `ParlerError`."""
         random = self._of_home.get(home)
         if random is None:
             random = self._of_home[home] = Random(f"{self.seed} {home}")
-        await trio.sleep(CALM_S if self.calm else random.choice(LATENCIES_S))
-        if self.links is None or self.nursery is None or self.is_cut or home in self.away:
+        await trio.sleep((CALM_S if self.calm else random.choice(kind.latencies_s)) + self.pause_of(ends))
+        if ends[-1].nursery is None or self.is_cut or home in self.away:
             raise ParlerError("home_unreachable")
         if not self.calm and random.random() < 0.2:
             self.counts["dials refused"] += 1
             raise ParlerError("home_unreachable")
-        way = Way(self, random, home)
+        way = Way(self, random, home, ends, kind)
         self._ways.append(way)
-        if self.is_silent:
-            way.fall_silent()
-        else:
-            self.nursery.start_soon(self.links.serve, way.theirs)
         try:
-            yield way.ours
+            yield way
         finally:
             self._ways.remove(way)
             way.ours.cut()
+
+    def pause_of(self, ends: Collection[Wires]) -> float:
+        """How long nothing passes because one of these relays stands still."""
+        now = trio.current_time()
+        return max((until - now for end in ends if (until := self.still.get(end, now)) > now), default=0.0)
+
+    def cut_end(self, end: Wires) -> None:
+        """A relay is gone, and every link that led to it or from it."""
+        for way in list(self._ways):
+            if end in way.ends:
+                way.ours.cut()
+
+    def between(self, one: Wires, other: Wires) -> list[Way]:
+        """The links between two relays."""
+        return [way for way in self._ways if one in way.ends and other in way.ends]
 
     def cut(self) -> None:
         self.is_cut = True

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,6 +38,7 @@ from tests.sim.meeting import agents_of, come_together, meeting
 from tests.sim.newcomers import Newcomer, decide
 from tests.sim.people import Agent, Record, Refused
 from tests.sim.programs import Place, Program, relayed, served
+from tests.sim.relays import Relays
 from tests.sim.remembering import Remembering
 from tests.sim.stored import state_of
 from tests.sim.watching import Watched, Watching
@@ -50,6 +52,7 @@ from tests.support.relayed import Home, Relay
 LOOK_S: Final = 5.0
 FAIR_S: Final = 120.0
 """Virtual seconds of calm weather after which everything has to have arrived."""
+SPELLS_OF_RELAYS: Final = 3
 SOON_S: Final = 30.0
 """Virtual seconds of calm weather in which whoever waits has to hear what was said."""
 CLOCKS_H: Final = (0.0, 0.0, 0.0, 0.1, -3.0, 20.0, 72.0, -1_000.0)
@@ -64,6 +67,12 @@ TASKS_OF_HOME: Final = 18
 TASKS_PASSING: Final = 4
 """How many tasks there may be when nobody waits for anything: in all; for each home, its link at both ends and its
 mirror; and of those that are about to end. Each open room has one more. Source: counted."""
+PASSING: Final = 5
+PASSING_S: Final = 0.7
+"""How often it is counted again what is held, where there are several relays, and after how many virtual seconds."""
+TASKS_OF_RELAYS: Final = 50
+TASKS_OF_LANES: Final = 10
+"""How many more there may be where the relay is three: in all, and for each home its lanes. Source: counted."""
 
 TROUBLE: Final = (
     "messages",
@@ -107,11 +116,24 @@ TROUBLE: Final = (
     "whispers taken back",
     "whispered tasks",
     "steps",
+    "stories of three relays",
+    "relays drained",
+    "relays that stood still",
+    "relays without the store",
+    "relays apart",
+    "answers of the store lost",
 )
 """What happens in these stories, as the reports count it; not what happens in few of a hundred."""
 
+RELAYS: Final = 1 / 5
+"""In how many of the seeds with the usual plan the relay is three relays."""
+
 ACTS: Final[tuple[type[Act], ...]] = (Inviting, Remembering, Writing, Working, Whispering)
 """What else may happen in a story."""
+
+APART: Final[tuple[type[Act], ...]] = (Writing,)
+"""What does not happen where the relay is three: two who first write to each other at two relays, while the store is
+away for one of them, may get two rooms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +163,8 @@ class Plan:
     """What else may happen."""
     act: float = 0.2
     """In how many of the seeds each of these happens."""
+    relays: float = 0.0
+    """In how many of the seeds the relay is three relays over one store."""
     meets: bool = False
     """Whether everybody meets in this story. Otherwise they have met (`meeting`)."""
 
@@ -165,7 +189,7 @@ class Simulation:
 
     def __init__(self, seed: int, plan: Plan | None = None) -> None:
         self.seed = seed
-        self.plan = plan or Plan()
+        self.plan = plan or Plan(relays=RELAYS)
         self.random = Random(seed)
         self.crowd = tuple(self.random.choice((1, 1, 2)) for _ in range(self.random.choice(self.plan.homes)))
         """How many agents each home has."""
@@ -180,6 +204,9 @@ class Simulation:
         self.guests: set[str] = set()
         """Whom else a story lets in, by name."""
         self.relay: Relay
+        self.relays: Relays | None = None
+        """The relays of the story, where they are several."""
+        self._until_the_end = ExitStack()
         self.step = "the beginning"
         """What happens now, in a few words."""
 
@@ -191,7 +218,7 @@ class Simulation:
     def run(self) -> Report:
         """Play it. Raises `Broken`."""
         self.meet()
-        with tempfile.TemporaryDirectory(dir=_QUICK) as folder:
+        with tempfile.TemporaryDirectory(dir=_QUICK) as folder, self._until_the_end:
             try:
                 return play(self.seed, partial(self._play, self.crowd, Path(folder)))
             except BaseException as error:
@@ -213,7 +240,15 @@ class Simulation:
         relay.face = lambda engine: self._before(Watching(engine, self.watched, relay.clock.now))
         self.watched.mirrors = {home.world.keys.principal: home.world.store for home in homes}
         programs = {home.name: Program(partial(served, home), self.counts) for home in homes}
-        programs["relay"] = Program(partial(relayed, relay), self.counts)
+        if Random(f"{self.seed} how many").random() < self.plan.relays:
+            self.relays = Relays(self.seed, relay, self.weather)
+            self._until_the_end.enter_context(self.relays.watching())
+            self.counts["stories of three relays"] += 1
+        programs |= (
+            {"relay": Program(partial(relayed, relay), self.counts)}
+            if self.relays is None
+            else {node.name: node.program for node in self.relays.nodes}
+        )
         places = {home.name: Place(programs[home.name]) for home in homes}
         agents = [
             Agent(name, places[home], self.record, Random(self.random.random())) for home, name in agents_of(crowd)
@@ -241,9 +276,13 @@ class Simulation:
                         storm.start_soon(agent.live, self.plan.things)
                     storm.start_soon(self._kill, list(programs.values()))
                     storm.start_soon(self._blow, homes, programs)
+                    if self.relays is not None:
+                        storm.start_soon(self._blow_relays, self.relays)
                 self.step = "the calm"
                 self.weather.clear()
                 # Whoever knocked and was not answered goes on.
+            if self.relays is not None:
+                await self._become_whole(self.relays)
             for program in programs.values():
                 await program.survives()
             agents += [each.agent for each in self.newcomers if each.is_in]
@@ -256,7 +295,15 @@ class Simulation:
             contradicted = self._contradicted(homes)
             for record in (self.record, *(act.record for act in self.acts)):
                 self._hear_refusals(homes, record)
-            left = self._left(sum(open_rooms(_engine_of(program)) - 1 for program in programs.values()))
+            left = self._left(programs.values())
+            for _ in range(PASSING if self.relays is not None else 0):
+                if not any(left.values()):
+                    break
+                # What a relay asks another, or the store, takes its time.
+                await trio.sleep(PASSING_S)
+                left = self._left(programs.values())
+            if self.relays is not None:
+                self.relays.ended_at, self.relays.clock_at_end = trio.current_time(), self.relay.clock.now()
             nursery.cancel_scope.cancel()
         self.step = "the end"
         self._check(agents, contradicted)
@@ -349,6 +396,8 @@ class Simulation:
             counts=self.counts,
         )
         for kind in self.plan.acts:
+            if self.relays is not None and kind in APART:
+                continue
             random = Random(f"{self.seed} {kind.names}")
             if random.random() < self.plan.act:
                 act = kind(stage, random)
@@ -372,11 +421,14 @@ class Simulation:
             kind = self.random.random()
             if kind < 0.3:
                 self.counts["full disks of the relay"] += 1
-                disk = programs["relay"].driver
-                assert disk is not None
-                disk.is_full = True
+                disks = [each.driver for name, each in programs.items() if name.startswith("relay")]
+                for disk in disks:
+                    assert disk is not None
+                    disk.is_full = True
                 await trio.sleep(self.random.expovariate(0.1))
-                disk.is_full = False
+                for disk in disks:
+                    assert disk is not None
+                    disk.is_full = False
             elif kind < 0.5:
                 self.counts["slow disks"] += 1
                 disk = programs[self.random.choice(sorted(programs))].driver
@@ -395,6 +447,20 @@ class Simulation:
                 self.weather.silence()
                 await trio.sleep(self.random.expovariate(0.2))
                 self.weather.is_silent = False
+
+    async def _blow_relays(self, relays: Relays) -> None:
+        """Trouble that only several relays have."""
+        for _ in range(SPELLS_OF_RELAYS if self.plan.storm else 0):
+            await trio.sleep(relays.random.expovariate(0.3))
+            await relays.blow()
+
+    async def _become_whole(self, relays: Relays) -> None:
+        """Wait until every relay runs and has its rooms, at most for a fair time."""
+        for _ in range(int(FAIR_S / LOOK_S)):
+            if relays.is_whole:
+                return
+            await trio.sleep(LOOK_S)
+        raise Broken(f"the relays did not share the rooms out in {FAIR_S:.0f} s of calm weather")
 
     async def _settle(self, agents: list[Agent]) -> None:
         """After a fair time of calm weather everybody reads what there is."""
@@ -468,25 +534,33 @@ class Simulation:
             if wrong := [each for each in found.checks if not each.ok and each.name in AUDITED]:
                 raise Broken(f"{home} holds what is not right: {wrong}")
 
-    def _left(self, more_rooms: int) -> dict[str, int]:
-        """What is still held somewhere, when everything was said and read. `more_rooms` are open beside that in which
-        everybody met."""
-        links, relay = self.weather.links, self.relay
+    def _left(self, programs: Collection[Program]) -> dict[str, int]:
+        """What is still held somewhere, when everything was said and read."""
+        # Rooms that are open beside that in which everybody met.
+        more_rooms = sum(open_rooms(_engine_of(program)) - 1 for program in programs)
+        relay, relays = self.relay, self.relays
+        links = relays.links if relays is not None else [self.weather.links]
         clocks = self.weather.clocks
-        assert links is not None
         assert clocks is not None
         homes = len(self.homes)
-        weather = len(clocks.child_tasks) - homes - 1
+        proven = sum(each.proven for each in links if each is not None)
+        calls = sum(each.calls_under_way for each in links if each is not None)
+        weather = len(clocks.child_tasks) - homes - len(links)
         tasks = trio.lowlevel.current_statistics().tasks_living - weather
-        self.counts["tasks at the end"] += tasks
+        self.counts["tasks at the end"] = tasks
+        may_be = TASKS + TASKS_OF_HOME * homes + more_rooms + TASKS_PASSING
+        if relays is not None:
+            may_be += TASKS_OF_RELAYS + TASKS_OF_LANES * homes
         return {
             "messages in outboxes": sum(
                 not row.refused for home in self.homes for row in home.world.store.outbox(relay.keys.id)
             ),
-            "links too many": max(0, links.proven - homes),
+            "links too many": max(0, proven - homes),
             # Each link has one stream that follows its rooms.
-            "calls under way at the relay": max(0, links.calls_under_way - links.proven),
-            "tasks": max(0, tasks - TASKS - TASKS_OF_HOME * homes - more_rooms - TASKS_PASSING),
+            "calls under way at the relay": max(0, calls - proven),
+            "tasks": max(0, tasks - may_be),
+            "lanes too many": 0 if relays is None else max(0, relays.lanes - (len(links) - 1) * homes),
+            "bytes to other relays": 0 if relays is None else relays.pending,
         }
 
     async def _afterwards(self, agents: list[Agent]) -> None:
@@ -520,6 +594,8 @@ class Simulation:
     def _check(self, agents: list[Agent], contradicted: list[RoomId]) -> None:
         names = [agent.name for agent in agents]
         promises.nothing_went_wrong_on_the_way(self.watched.wrong)
+        if self.relays is not None:
+            self.relays.check()
         promises.nobody_is_accused(self.record, contradicted)
         promises.what_was_acknowledged_is_stored(self.record, self.relay.store)
         promises.nothing_is_lost_or_doubled(self.record, names)

