@@ -119,7 +119,7 @@ class Notifier(Protocol):
         ...
 
     def wake_all(self) -> None:
-        """Wake everyone: the daemon drains."""
+        """Wake everyone: the daemon drains, or rooms became another process's."""
         ...
 
 

@@ -832,6 +832,8 @@ _POSTING: Final = (
     "task_over",
     "claim_lost",
     "upload_unfinished",
+    "version_conflict",
+    "memory_full",
     *IDEMPOTENT,
 )
 _OF_TASK: Final = ("no_such_room", "room_closed", "no_such_task", "task_over", "claim_lost")
