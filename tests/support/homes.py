@@ -34,7 +34,7 @@ from tests.support import relayed
 from tests.support.callers import caller_of
 from tests.support.engine import USER, FarDriver, Party, PlugDriver, World, lineage, run, settle
 
-LONGEST_ACT = 30.0
+LONGEST_ACT = 120.0
 """Seconds of an act over a real clock, where a wait that nobody ends would hang."""
 
 

@@ -198,7 +198,9 @@ class Relays:
             # these alone, and not at what it concluded from them. Whoever reads the table, as each append does, does
             # not wait.
             connection.execute("LOCK TABLE shards IN SHARE ROW EXCLUSIVE MODE")
-            return [Tenure(*each) for each in connection.execute(sql, values).fetchall()]
+            # Rows come back in whatever order they lie in.
+            changed = [Tenure(*each) for each in connection.execute(sql, values).fetchall()]
+            return sorted(changed, key=lambda tenure: tenure.shard)
 
         return self._do(work)
 
