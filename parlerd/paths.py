@@ -235,6 +235,22 @@ def prepare(home: Home) -> None:
             raise
 
 
+def replace_private(path: Path, data: bytes) -> None:
+    """Put `data` at `path`, in place of what is there: whole or not at all, 0600 and on the disk. `prepare` comes
+    first, and nobody else does this meanwhile. Raises `ParlerError(home_not_writable)`."""
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        temporary.unlink(missing_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+        temporary.replace(path)
+    except OSError as error:
+        raise ParlerError("home_not_writable", f"{path} cannot be written: {error.strerror}.") from error
+
+
 def _private_directory(path: Path) -> None:
     try:
         path.mkdir(mode=0o700)

@@ -23,7 +23,7 @@ from parlerd.core.model import Label, PrincipalId
 from parlerd.engine.people import People
 from parlerd.engine.throttle import Bucket
 from parlerd.identity import codes
-from parlerd.paths import Home
+from parlerd.paths import Home, replace_private
 from parlerd.settings import Settings
 from relay.place import secret_of
 
@@ -158,7 +158,7 @@ class Enrolment:
         return self._write(self._shared.now())
 
     def _write(self, secret: bytes) -> bytes:
-        _replace(self.secret_file, codes.secret_text(secret).encode() + b"\n")
+        replace_private(self.secret_file, codes.secret_text(secret).encode() + b"\n")
         self._secret = secret
         return secret
 
@@ -179,21 +179,6 @@ def _read(path: Path, *, others: int) -> bytes | None:
     if len(data) > _MAX_BYTES:
         raise _unusable(path, "it is larger than it can be")
     return data
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write a file whole, 0600 and on the disk. Raises `ParlerError(home_not_writable)`."""
-    temporary = path.with_name(f".{path.name}.new")
-    try:
-        temporary.unlink(missing_ok=True)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(descriptor)
-        temporary.replace(path)
-    except OSError as error:
-        raise ParlerError("home_not_writable", f"{path} cannot be written: {error.strerror}.") from error
 
 
 def _unusable(path: Path, why: str) -> ParlerError:

@@ -20,7 +20,7 @@ import msgspec
 
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import LOCAL_HOME, RESERVED, label
-from parlerd.paths import Home
+from parlerd.paths import Home, replace_private
 from relay.network import Network, default_route, holder, is_everywhere, is_literal
 
 DEFAULT_PORT: Final = 7777
@@ -118,18 +118,7 @@ def load(home: Home) -> Place | None:
 
 def store(home: Home, place: Place) -> None:
     """Write the file, whole or not at all. `paths.prepare(home)` comes first. Raises `ParlerError`."""
-    path = file_of(home)
-    temporary = path.with_name(f".{path.name}.new")
-    try:
-        temporary.unlink(missing_ok=True)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(msgspec.json.format(msgspec.json.encode(place)) + b"\n")
-            file.flush()
-            os.fsync(descriptor)
-        temporary.replace(path)
-    except OSError as error:
-        raise ParlerError("home_not_writable", f"{path} cannot be written: {error.strerror}.") from error
+    replace_private(file_of(home), msgspec.json.format(msgspec.json.encode(place)) + b"\n")
 
 
 def file_of(home: Home) -> Path:

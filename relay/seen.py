@@ -21,7 +21,7 @@ from typing import Final
 import msgspec
 
 from parlerd.core.errors import ParlerError, StoreError
-from parlerd.paths import Home
+from parlerd.paths import Home, replace_private
 from parlerd.store.relays import Mark
 
 FILE: Final = "database.json"
@@ -58,18 +58,7 @@ def load(home: Home) -> Seen | None:
 
 def store(home: Home, seen: Seen) -> None:
     """Write the file, whole or not at all. Raises `ParlerError(home_not_writable)`."""
-    path = file_of(home)
-    temporary = path.with_name(f".{path.name}.new")
-    try:
-        temporary.unlink(missing_ok=True)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(msgspec.json.encode(seen) + b"\n")
-            file.flush()
-            os.fsync(descriptor)
-        temporary.replace(path)
-    except OSError as error:
-        raise ParlerError("home_not_writable", f"{path} cannot be written: {error.strerror}.") from error
+    replace_private(file_of(home), msgspec.json.encode(seen) + b"\n")
 
 
 def check(mark: Mark, seen: Mark | None) -> None:

@@ -17,7 +17,7 @@ from typing import Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from parlerd.core.errors import ParlerError, Refused
-from parlerd.paths import Home
+from parlerd.paths import Home, replace_private
 
 SCHEME: Final = "postgresql"
 _SCHEMES: Final = ("postgresql", "postgres")
@@ -120,18 +120,7 @@ def role(url: str) -> str:
 
 def keep(home: Home, url: str) -> None:
     """Write the file, whole or not at all. `paths.prepare(home)` comes first. Raises `ParlerError`."""
-    path = file_of(home)
-    temporary = path.with_name(f".{path.name}.new")
-    try:
-        temporary.unlink(missing_ok=True)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(url + "\n")
-            file.flush()
-            os.fsync(descriptor)
-        temporary.replace(path)
-    except OSError as error:
-        raise ParlerError("home_not_writable", f"{path} cannot be written: {error.strerror}.") from error
+    replace_private(file_of(home), f"{url}\n".encode())
 
 
 def load(home: Home) -> str:

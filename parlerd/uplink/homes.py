@@ -7,7 +7,6 @@ paths. Invariant: the file is 0600 and is replaced as a whole; what is in memory
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import stat
@@ -20,6 +19,7 @@ import msgspec
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import AgentId, HomeId, Millis
 from parlerd.identity.join_line import fits, home_name
+from parlerd.paths import replace_private
 
 LOCAL: Final = "local"
 """What this home is called. No relay gets this name."""
@@ -173,7 +173,7 @@ class Homes:
         return name
 
     def _write(self, homes: dict[HomeId, AddedHome], default: HomeId | None) -> None:
-        _replace(self._path, msgspec.json.encode(_File(1, tuple(homes.values()), default, self.counted)))
+        replace_private(self._path, msgspec.json.encode(_File(1, tuple(homes.values()), default, self.counted)))
         self._homes, self._default = homes, default
 
 
@@ -209,19 +209,3 @@ def _unreadable(path: Path, why: str) -> ParlerError:
         f"{path} cannot be used: {why}.",
         hint="Move the file away and add the relays again.",
     )
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write the file whole or not at all. Raises `ParlerError(home_not_writable)`."""
-    temporary = path.with_name(f".{path.name}.new")
-    try:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(descriptor)
-        temporary.replace(path)
-    except OSError as error:
-        raise ParlerError("home_not_writable", f"{path} cannot be written: {error.strerror}.") from error

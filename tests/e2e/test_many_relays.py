@@ -87,7 +87,6 @@ class Relays:
 
     def settled(self) -> bool | None:
         """Whether each relay has its part, and reaches the others."""
-        time.sleep(0.2)
         found = self.all[0].status()
         return (
             found is not None

@@ -162,7 +162,7 @@ def test_nobody_is_put_out_while_the_secret_cannot_be_changed(home: Home, monkey
             def full(*_: object) -> None:
                 raise ParlerError("home_not_writable")
 
-            monkeypatch.setattr(module, "_replace", full)
+            monkeypatch.setattr(module, "replace_private", full)
             with pytest.raises(ParlerError):
                 await people.put_out(ANN)
             assert (people.is_enrolled(ANN), people.secret()) == (True, before)

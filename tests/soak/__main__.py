@@ -26,7 +26,7 @@ import pytest
 
 from parlerd.core.model import RoomId
 from parlerd.paths import relay_home
-from parlerd.store.postgres import PostgresStore, roles
+from parlerd.store.postgres import PostgresStore
 from tests.soak.breaking import Breaking, Relay
 from tests.soak.talking import Rooms, Wrong, figures
 from tests.support import postgres as pg
@@ -69,7 +69,7 @@ def soak(options: argparse.Namespace) -> dict[str, Any]:
     draw = random.Random(options.seed)
     with ExitStack() as stack:
         postgres = stack.enter_context(pg.serving(versions[-1], on_disk=True))
-        database = stack.enter_context(postgres.database(lambda made: roles.prepare(made.owner, pg.RELAY)))
+        database = stack.enter_context(postgres.database(pg.with_tables))
         relays = relays_over(stack, database.relay, options.relays)
         status = relays[0].person.asks("relay", "status")
         people = [_joined(stack, status) for _ in range(options.daemons)]
