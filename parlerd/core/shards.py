@@ -18,7 +18,7 @@ import hashlib
 from collections.abc import Collection, Iterable
 from typing import Final
 
-from parlerd.core.model import HOME_ROOM, RoomId
+from parlerd.core.model import RoomId
 
 SHARDS: Final = 1_024
 """How many shards there are. Source: scale spec, One owner a room at a time."""
@@ -27,10 +27,6 @@ SHARDS: Final = 1_024
 def shard_of(room: RoomId) -> int:
     """The shard of a room."""
     return int.from_bytes(hashlib.sha256(room.encode()).digest()[:2], "big") % SHARDS
-
-
-HOME_SHARD: Final = shard_of(HOME_ROOM)
-"""The shard of the home's own room: whose relay sees to what concerns the whole home."""
 
 
 def winner(shard: int, relays: Iterable[str]) -> str:
