@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import socket
 import sys
 from collections.abc import Iterator
@@ -60,10 +61,16 @@ class Team:
         return int(self.ann.asks("relay", "status")["pid"])
 
 
+EPHEMERAL: Final = 32_768
+"""From here the kernel gives numbers to connections that name none, so a port found there is soon somebody else's.
+Linux' default."""
+
+
 def free_port(address: str = "127.0.0.1") -> int:
-    """A port of the loopback that nobody listens on now."""
-    with socket.create_server((address, 0)) as sock:
-        return int(sock.getsockname()[1])
+    """A port of the loopback that nobody listens on now, and that no connection is given meanwhile."""
+    while True:
+        with contextlib.suppress(OSError), socket.create_server((address, random.randrange(10_000, EPHEMERAL))) as sock:
+            return int(sock.getsockname()[1])
 
 
 def texts(page: Any) -> list[str]:
