@@ -79,6 +79,7 @@ IN_A_FILE = {
     "a number is never given up": "DELETE FROM logs WHERE number = 2",
     "an own line is never replaced": f"INSERT OR REPLACE INTO own_lines SELECT id, thread, 1, {_Z}, {_NONE}"
     " FROM own_lines LIMIT 1",
+    "the version of the tables is not replaced by an older one": "INSERT OR REPLACE INTO meta VALUES ('schema', '1')",
     "a fact says by which token it came": "INSERT INTO own_lines (id, thread, number, line)"
     f" VALUES (1 << 32 | 1, {_Z}, 1, {_Z})",
 }

@@ -173,6 +173,16 @@ REFUSED: Final[Mapping[str, Callable[[Tables], str]]] = {
     "nor of any room": lambda t: "INSERT INTO token_rooms VALUES ('tk_none', 'r_one', 0)",
     "a token is minted once": lambda t: f"INSERT INTO tokens VALUES ('tk_one', {t.agent('U')}, 0, 9, '')",
     "and never changed": lambda t: "UPDATE tokens SET expires_at = 2000",
+    "what a token is for is never changed": lambda t: "UPDATE token_access SET access = 'mint'",
+    "nor are its rooms": lambda t: "UPDATE token_rooms SET room = 'r_two'",
+    "a token that was revoked stays so": lambda t: "UPDATE revoked_tokens SET token = 'tk_none'",
+    "the version of the tables never goes back": lambda t: "UPDATE meta SET value = '1' WHERE key = 'schema'",
+    "nor by an upsert of an older Parler": lambda t: (
+        "INSERT INTO meta VALUES ('schema', '1') ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+    ),
+    "nor does it come to be none": lambda t: "UPDATE meta SET value = '' WHERE key = 'schema'",
+    "nor another row's": lambda t: "UPDATE meta SET key = 'other' WHERE key = 'schema'",
+    "nor is it lost": lambda t: "DELETE FROM meta WHERE key = 'schema'",
     "a tombstone names a room": lambda t: "INSERT INTO tombstones VALUES ('', 1)",
 }
 """By the sentence that holds, what is tried against it."""
@@ -188,6 +198,7 @@ TAKEN: Final[Mapping[str, Callable[[Tables], str]]] = {
     "a token of no other": lambda t: new_token(t, ""),
     "a token that is made of one": lambda t: new_token(t, "tk_one"),
     "a token that is made of one that is made of one": lambda t: new_token(t, "tk_child"),
+    "the next version of the tables": lambda t: "UPDATE meta SET value = '999' WHERE key = 'schema'",
     "a cursor that goes on": lambda t: "UPDATE cursors SET delivered = 4, acknowledged = 3",
     "a cursor that stays": lambda t: "UPDATE cursors SET delivered = 3, acknowledged = 2",
 }

@@ -86,6 +86,7 @@ def facts() -> list[str]:
         *(TABLES.body(position) for position in (1, 2, 3)),
         TABLES.line(position=2, thread=_THREAD),
         TABLES.line(position=3, thread=_THREAD, number=2, line=again),
+        "INSERT INTO rooms VALUES ('r_one', 1000, '', '')",
         "INSERT INTO messages VALUES ('m_r_one_2', 'r_one', 2)",
     ]
 
@@ -134,14 +135,14 @@ IN_POSTGRES: Final[Mapping[str, str]] = {
     ),
     "no tokens are made of each other": "INSERT INTO tokens SELECT token, number, 0, 9, parent FROM agents, (VALUES"
     " ('tk_a', 'tk_b'), ('tk_b', 'tk_a')) AS made (token, parent) WHERE id = 'U'",
-    "what a token is for is never changed": "UPDATE token_access SET access = 'mint'",
-    "nor are its rooms": "UPDATE token_rooms SET room = 'r_two'",
-    "a token that was revoked stays so": "UPDATE revoked_tokens SET token = 'tk_none'",
+    "a token that was revoked is not forgotten": "DELETE FROM revoked_tokens",
+    "a room is listed as long as it exists": "DELETE FROM rooms",
+    "the index is not emptied and left so": "SELECT forget_index()",
     **{
         f"no table is emptied: {table}": f"TRUNCATE {table}"
         for table in (
             *("agents", "tombstones", "heads", "facts", "bodies", "erased_bodies", "own_lines", "cursors"),
-            *("deliveries", "tokens", "token_access", "token_rooms", "revoked_tokens"),
+            *("deliveries", "rooms", "tokens", "token_access", "token_rooms", "revoked_tokens", "meta"),
         )
     },
 }
@@ -201,6 +202,9 @@ PLANTED: Final[Mapping[tuple[str, str], str]] = {
     ("token_rooms", "token_rooms_are_no_more"): "nor for more rooms",
     ("token_rooms", "token_rooms_never_change"): "nor are its rooms",
     ("revoked_tokens", "revoked_tokens_never_change"): "a token that was revoked stays so",
+    ("revoked_tokens", "revoked_tokens_stay"): "a token that was revoked is not forgotten",
+    ("rooms", "rooms_are_listed_while_they_exist"): "a room is listed as long as it exists",
+    ("meta", "schema_only_goes_on"): "nor is it lost",
     ("cursors", "cursors_never_go_back"): "nobody's cursor goes back",
     ("cursors", "cursors_stay_while_their_room_does"): "a cursor is never removed",
     ("deliveries", "deliveries_never_change"): "what was delivered is never changed",

@@ -4,7 +4,7 @@ BEGIN;
 SET LOCAL search_path = public, tap;
 SET LOCAL ROLE parler_owner;
 SET CONSTRAINTS ALL IMMEDIATE;
-SELECT plan(254);
+SELECT plan(269);
 SELECT has_trigger('public', 'facts', 'facts_follow_one_another', 'facts has the trigger facts_follow_one_another');
 SELECT has_trigger('public', 'facts', 'facts_never_change', 'facts has the trigger facts_never_change');
 SELECT has_trigger('public', 'facts', 'facts_stay_while_their_room_does', 'facts has the trigger facts_stay_while_their_room_does');
@@ -32,6 +32,9 @@ SELECT has_trigger('public', 'token_access', 'token_access_never_changes', 'toke
 SELECT has_trigger('public', 'token_rooms', 'token_rooms_are_no_more', 'token_rooms has the trigger token_rooms_are_no_more');
 SELECT has_trigger('public', 'token_rooms', 'token_rooms_never_change', 'token_rooms has the trigger token_rooms_never_change');
 SELECT has_trigger('public', 'revoked_tokens', 'revoked_tokens_never_change', 'revoked_tokens has the trigger revoked_tokens_never_change');
+SELECT has_trigger('public', 'revoked_tokens', 'revoked_tokens_stay', 'revoked_tokens has the trigger revoked_tokens_stay');
+SELECT has_trigger('public', 'rooms', 'rooms_are_listed_while_they_exist', 'rooms has the trigger rooms_are_listed_while_they_exist');
+SELECT has_trigger('public', 'meta', 'schema_only_goes_on', 'meta has the trigger schema_only_goes_on');
 SELECT has_trigger('public', 'cursors', 'cursors_never_go_back', 'cursors has the trigger cursors_never_go_back');
 SELECT has_trigger('public', 'cursors', 'cursors_stay_while_their_room_does', 'cursors has the trigger cursors_stay_while_their_room_does');
 SELECT has_trigger('public', 'deliveries', 'deliveries_never_change', 'deliveries has the trigger deliveries_never_change');
@@ -45,10 +48,12 @@ SELECT has_trigger('public', 'erased_bodies', 'erased_bodies_are_never_emptied',
 SELECT has_trigger('public', 'own_lines', 'own_lines_are_never_emptied', 'own_lines has the trigger own_lines_are_never_emptied');
 SELECT has_trigger('public', 'cursors', 'cursors_are_never_emptied', 'cursors has the trigger cursors_are_never_emptied');
 SELECT has_trigger('public', 'deliveries', 'deliveries_are_never_emptied', 'deliveries has the trigger deliveries_are_never_emptied');
+SELECT has_trigger('public', 'rooms', 'rooms_are_never_emptied', 'rooms has the trigger rooms_are_never_emptied');
 SELECT has_trigger('public', 'tokens', 'tokens_are_never_emptied', 'tokens has the trigger tokens_are_never_emptied');
 SELECT has_trigger('public', 'token_access', 'token_access_are_never_emptied', 'token_access has the trigger token_access_are_never_emptied');
 SELECT has_trigger('public', 'token_rooms', 'token_rooms_are_never_emptied', 'token_rooms has the trigger token_rooms_are_never_emptied');
 SELECT has_trigger('public', 'revoked_tokens', 'revoked_tokens_are_never_emptied', 'revoked_tokens has the trigger revoked_tokens_are_never_emptied');
+SELECT has_trigger('public', 'meta', 'meta_are_never_emptied', 'meta has the trigger meta_are_never_emptied');
 SELECT table_privs_are('public', 'meta', 'parler', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE'], 'a relay has SELECT, INSERT, UPDATE, DELETE on meta');
 SELECT hasnt_fk('public', 'meta', 'meta has no foreign key');
 SELECT table_owner_is('public', 'meta', 'parler_owner', 'meta is the owner''s');
@@ -462,6 +467,14 @@ SELECT throws_ok($$INSERT INTO token_access VALUES ('tk_none', 'read')$$, '23000
 SELECT throws_ok($$INSERT INTO token_rooms VALUES ('tk_none', 'r_one', 0)$$, '23000', NULL, 'nor of any room');
 SELECT throws_ok($$INSERT INTO tokens VALUES ('tk_one', (SELECT number FROM agents WHERE id = 'U'), 0, 9, '')$$, '23505', NULL, 'a token is minted once');
 SELECT throws_ok($$UPDATE tokens SET expires_at = 2000$$, '23000', NULL, 'and never changed');
+SELECT throws_ok($$UPDATE token_access SET access = 'mint'$$, '23000', NULL, 'what a token is for is never changed');
+SELECT throws_ok($$UPDATE token_rooms SET room = 'r_two'$$, '23000', NULL, 'nor are its rooms');
+SELECT throws_ok($$UPDATE revoked_tokens SET token = 'tk_none'$$, '23000', NULL, 'a token that was revoked stays so');
+SELECT throws_ok($$UPDATE meta SET value = '1' WHERE key = 'schema'$$, '23000', NULL, 'the version of the tables never goes back');
+SELECT throws_ok($$INSERT INTO meta VALUES ('schema', '1') ON CONFLICT (key) DO UPDATE SET value = excluded.value$$, '23000', NULL, 'nor by an upsert of an older Parler');
+SELECT throws_ok($$UPDATE meta SET value = '' WHERE key = 'schema'$$, '23000', NULL, 'nor does it come to be none');
+SELECT throws_ok($$UPDATE meta SET key = 'other' WHERE key = 'schema'$$, '23000', NULL, 'nor another row''s');
+SELECT throws_ok($$DELETE FROM meta WHERE key = 'schema'$$, '23000', NULL, 'nor is it lost');
 SELECT throws_ok($$INSERT INTO tombstones VALUES ('', 1)$$, '23514', NULL, 'a tombstone names a room');
 SELECT throws_ok($$WITH new AS (
     SELECT 'r_one'::text AS room, 4::bigint AS position, 'message_posted'::text AS type, 1::integer AS v,
@@ -519,9 +532,9 @@ INSERT INTO bodies VALUES ('r_one', 2, '\x00', NULL)$$, '23000', NULL, 'a body t
 SELECT throws_ok($$INSERT INTO own_lines VALUES ('r_one', 1, decode(repeat('00', 32), 'hex'), 1, decode(repeat('00', 32), 'hex'), '', 0, 0)$$, '23000', NULL, 'the line of a fact is over the fact');
 SELECT throws_ok($$INSERT INTO own_lines VALUES ('r_one', 1, (SELECT thread FROM own_lines LIMIT 1), 3, sha256(decode(repeat('00', 32), 'hex') || (SELECT digest FROM facts WHERE position = 1)), '', 0, 0)$$, '23000', NULL, 'an own line goes on from the one before');
 SELECT throws_ok($$INSERT INTO tokens SELECT token, number, 0, 9, parent FROM agents, (VALUES ('tk_a', 'tk_b'), ('tk_b', 'tk_a')) AS made (token, parent) WHERE id = 'U'$$, '23000', NULL, 'no tokens are made of each other');
-SELECT throws_ok($$UPDATE token_access SET access = 'mint'$$, '23000', NULL, 'what a token is for is never changed');
-SELECT throws_ok($$UPDATE token_rooms SET room = 'r_two'$$, '23000', NULL, 'nor are its rooms');
-SELECT throws_ok($$UPDATE revoked_tokens SET token = 'tk_none'$$, '23000', NULL, 'a token that was revoked stays so');
+SELECT throws_ok($$DELETE FROM revoked_tokens$$, '23000', NULL, 'a token that was revoked is not forgotten');
+SELECT throws_ok($$DELETE FROM rooms$$, '23000', NULL, 'a room is listed as long as it exists');
+SELECT throws_ok($$SELECT forget_index()$$, '23000', NULL, 'the index is not emptied and left so');
 SELECT throws_ok($$TRUNCATE agents$$, '23000', NULL, 'no table is emptied: agents');
 SELECT throws_ok($$TRUNCATE tombstones$$, '23000', NULL, 'no table is emptied: tombstones');
 SELECT throws_ok($$TRUNCATE heads$$, '23000', NULL, 'no table is emptied: heads');
@@ -531,10 +544,12 @@ SELECT throws_ok($$TRUNCATE erased_bodies$$, '23000', NULL, 'no table is emptied
 SELECT throws_ok($$TRUNCATE own_lines$$, '23000', NULL, 'no table is emptied: own_lines');
 SELECT throws_ok($$TRUNCATE cursors$$, '23000', NULL, 'no table is emptied: cursors');
 SELECT throws_ok($$TRUNCATE deliveries$$, '23000', NULL, 'no table is emptied: deliveries');
+SELECT throws_ok($$TRUNCATE rooms$$, '23000', NULL, 'no table is emptied: rooms');
 SELECT throws_ok($$TRUNCATE tokens$$, '23000', NULL, 'no table is emptied: tokens');
 SELECT throws_ok($$TRUNCATE token_access$$, '23000', NULL, 'no table is emptied: token_access');
 SELECT throws_ok($$TRUNCATE token_rooms$$, '23000', NULL, 'no table is emptied: token_rooms');
 SELECT throws_ok($$TRUNCATE revoked_tokens$$, '23000', NULL, 'no table is emptied: revoked_tokens');
+SELECT throws_ok($$TRUNCATE meta$$, '23000', NULL, 'no table is emptied: meta');
 SELECT * FROM finish();
 ROLLBACK;
 
@@ -542,7 +557,7 @@ BEGIN;
 SET LOCAL search_path = public, tap;
 SET LOCAL ROLE parler;
 SET CONSTRAINTS ALL IMMEDIATE;
-SELECT plan(105);
+SELECT plan(115);
 SELECT throws_ok($$UPDATE facts SET at = 1 WHERE position = 1$$, '42501', NULL, 'a fact is never changed');
 SELECT throws_ok($$WITH new AS (
     SELECT 'r_one'::text AS room, 3::bigint AS position, 'message_posted'::text AS type, 1::integer AS v,
@@ -851,6 +866,14 @@ SELECT throws_ok($$INSERT INTO token_access VALUES ('tk_none', 'read')$$, '23000
 SELECT throws_ok($$INSERT INTO token_rooms VALUES ('tk_none', 'r_one', 0)$$, '23000', NULL, 'nor of any room');
 SELECT throws_ok($$INSERT INTO tokens VALUES ('tk_one', (SELECT number FROM agents WHERE id = 'U'), 0, 9, '')$$, '23505', NULL, 'a token is minted once');
 SELECT throws_ok($$UPDATE tokens SET expires_at = 2000$$, '42501', NULL, 'and never changed');
+SELECT throws_ok($$UPDATE token_access SET access = 'mint'$$, '42501', NULL, 'what a token is for is never changed');
+SELECT throws_ok($$UPDATE token_rooms SET room = 'r_two'$$, '42501', NULL, 'nor are its rooms');
+SELECT throws_ok($$UPDATE revoked_tokens SET token = 'tk_none'$$, '42501', NULL, 'a token that was revoked stays so');
+SELECT throws_ok($$UPDATE meta SET value = '1' WHERE key = 'schema'$$, '23000', NULL, 'the version of the tables never goes back');
+SELECT throws_ok($$INSERT INTO meta VALUES ('schema', '1') ON CONFLICT (key) DO UPDATE SET value = excluded.value$$, '23000', NULL, 'nor by an upsert of an older Parler');
+SELECT throws_ok($$UPDATE meta SET value = '' WHERE key = 'schema'$$, '23000', NULL, 'nor does it come to be none');
+SELECT throws_ok($$UPDATE meta SET key = 'other' WHERE key = 'schema'$$, '23000', NULL, 'nor another row''s');
+SELECT throws_ok($$DELETE FROM meta WHERE key = 'schema'$$, '23000', NULL, 'nor is it lost');
 SELECT throws_ok($$INSERT INTO tombstones VALUES ('', 1)$$, '42501', NULL, 'a tombstone names a room');
 SELECT throws_ok($$WITH new AS (
     SELECT 'r_one'::text AS room, 4::bigint AS position, 'message_posted'::text AS type, 1::integer AS v,
@@ -908,9 +931,9 @@ INSERT INTO bodies VALUES ('r_one', 2, '\x00', NULL)$$, '23000', NULL, 'a body t
 SELECT throws_ok($$INSERT INTO own_lines VALUES ('r_one', 1, decode(repeat('00', 32), 'hex'), 1, decode(repeat('00', 32), 'hex'), '', 0, 0)$$, '23000', NULL, 'the line of a fact is over the fact');
 SELECT throws_ok($$INSERT INTO own_lines VALUES ('r_one', 1, (SELECT thread FROM own_lines LIMIT 1), 3, sha256(decode(repeat('00', 32), 'hex') || (SELECT digest FROM facts WHERE position = 1)), '', 0, 0)$$, '23000', NULL, 'an own line goes on from the one before');
 SELECT throws_ok($$INSERT INTO tokens SELECT token, number, 0, 9, parent FROM agents, (VALUES ('tk_a', 'tk_b'), ('tk_b', 'tk_a')) AS made (token, parent) WHERE id = 'U'$$, '23000', NULL, 'no tokens are made of each other');
-SELECT throws_ok($$UPDATE token_access SET access = 'mint'$$, '42501', NULL, 'what a token is for is never changed');
-SELECT throws_ok($$UPDATE token_rooms SET room = 'r_two'$$, '42501', NULL, 'nor are its rooms');
-SELECT throws_ok($$UPDATE revoked_tokens SET token = 'tk_none'$$, '42501', NULL, 'a token that was revoked stays so');
+SELECT throws_ok($$DELETE FROM revoked_tokens$$, '42501', NULL, 'a token that was revoked is not forgotten');
+SELECT throws_ok($$DELETE FROM rooms$$, '23000', NULL, 'a room is listed as long as it exists');
+SELECT throws_ok($$SELECT forget_index()$$, '23000', NULL, 'the index is not emptied and left so');
 SELECT throws_ok($$TRUNCATE agents$$, '42501', NULL, 'no table is emptied: agents');
 SELECT throws_ok($$TRUNCATE tombstones$$, '42501', NULL, 'no table is emptied: tombstones');
 SELECT throws_ok($$TRUNCATE heads$$, '42501', NULL, 'no table is emptied: heads');
@@ -920,9 +943,11 @@ SELECT throws_ok($$TRUNCATE erased_bodies$$, '42501', NULL, 'no table is emptied
 SELECT throws_ok($$TRUNCATE own_lines$$, '42501', NULL, 'no table is emptied: own_lines');
 SELECT throws_ok($$TRUNCATE cursors$$, '42501', NULL, 'no table is emptied: cursors');
 SELECT throws_ok($$TRUNCATE deliveries$$, '42501', NULL, 'no table is emptied: deliveries');
+SELECT throws_ok($$TRUNCATE rooms$$, '42501', NULL, 'no table is emptied: rooms');
 SELECT throws_ok($$TRUNCATE tokens$$, '42501', NULL, 'no table is emptied: tokens');
 SELECT throws_ok($$TRUNCATE token_access$$, '42501', NULL, 'no table is emptied: token_access');
 SELECT throws_ok($$TRUNCATE token_rooms$$, '42501', NULL, 'no table is emptied: token_rooms');
 SELECT throws_ok($$TRUNCATE revoked_tokens$$, '42501', NULL, 'no table is emptied: revoked_tokens');
+SELECT throws_ok($$TRUNCATE meta$$, '42501', NULL, 'no table is emptied: meta');
 SELECT * FROM finish();
 ROLLBACK;

@@ -76,6 +76,13 @@ def test_every_trigger_has_an_attempt(owner: Connection) -> None:
     assert sorted(there) == sorted(PLANTED)
 
 
+def test_the_version_of_the_tables_is_not_a_relays_to_raise(relay: Connection, owner: Connection) -> None:
+    higher = "UPDATE meta SET value = '999' WHERE key = 'schema'"
+    with pytest.raises(psycopg.IntegrityError, match="their owner's to say"):
+        _take(relay, higher)
+    _take(owner, higher)
+
+
 def test_no_table_has_a_foreign_key(owner: Connection) -> None:
     """It would cost as much again as the triggers."""
     assert _rows(owner, "SELECT conname FROM pg_constraint WHERE contype = 'f'") == []
@@ -200,11 +207,32 @@ def test_a_deleted_room_does_not_begin_anew(relay: Connection) -> None:
         _take(relay, TABLES.fact(position=1))
 
 
-def test_an_index_is_forgotten_for_whoever_makes_it_anew(relay: Connection) -> None:
-    _take(relay, "SELECT forget_index()")
+def _forget_index(relay: Connection) -> None:
+    relay.execute("SELECT forget_index()")
     for table in ("messages", "idempotency", "room_keys", "tokens", "revoked_tokens"):
         assert _rows(relay, f"SELECT count(*) FROM {table}") == [(0,)]
     assert _rows(relay, "SELECT count(*) FROM facts") == [(3,)]
+
+
+_ROOM = "INSERT INTO rooms VALUES ('r_one', 1000, '', '')"
+_REVOKED = "INSERT INTO revoked_tokens VALUES ('tk_revoked')"
+
+
+def test_an_index_is_forgotten_for_whoever_makes_it_anew(relay: Connection) -> None:
+    _forget_index(relay)
+    for statement in (_ROOM, _REVOKED):
+        relay.execute(statement.encode())
+    relay.execute(_ONCE_MORE)
+
+
+@pytest.mark.parametrize(
+    ("made", "lacking"), [("SELECT 1", "listed as long"), (_REVOKED, "listed as long"), (_ROOM, "revoked stays so")]
+)
+def test_an_index_that_is_forgotten_and_not_made_anew_comes_back(relay: Connection, made: str, lacking: str) -> None:
+    _forget_index(relay)
+    relay.execute(made.encode())
+    with pytest.raises(psycopg.IntegrityError, match=lacking):
+        relay.execute(_ONCE_MORE)
 
 
 def test_what_is_forgotten_is_every_index_and_nothing_else(owner: Connection) -> None:

@@ -8,8 +8,8 @@
 
 -- A relay may write meanwhile. Its transactions come to the tables in this order, so each is done before, or waits for
 -- this script with nothing in its hands.
-LOCK TABLE heads, facts, bodies, own_lines, tokens, token_access, token_rooms, revoked_tokens, cursors, deliveries,
-           erased_bodies, tombstones, agents IN SHARE ROW EXCLUSIVE MODE;
+LOCK TABLE heads, facts, bodies, own_lines, rooms, tokens, token_access, token_rooms, revoked_tokens, cursors, deliveries,
+           erased_bodies, tombstones, agents, meta IN SHARE ROW EXCLUSIVE MODE;
 
 -- ---- How it is refused -------------------------------------------------------------------------------------
 
@@ -181,6 +181,43 @@ CREATE OR REPLACE TRIGGER erased_bodies_stay_while_their_room_does AFTER DELETE 
     REFERENCING OLD TABLE AS removed FOR EACH STATEMENT
     EXECUTE FUNCTION stay_while_their_room_does('the mark of a body that was erased is never removed');
 
+-- ---- The index ---------------------------------------------------------------------------------------------
+
+-- Rows of the index may go only to be made anew. A transaction that empties the index and fills nothing would hide every
+-- room, and let a token that was revoked be minted again; so what these two say is looked at when it commits.
+CREATE OR REPLACE FUNCTION rooms_are_listed_while_they_exist() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT FROM heads h WHERE h.room = OLD.room)
+       AND NOT EXISTS (SELECT FROM rooms r WHERE r.room = OLD.room) THEN
+        PERFORM refuse_for('a room is listed as long as it exists');
+    END IF;
+    RETURN NULL;
+END $$;
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_trigger
+                    WHERE tgrelid = 'rooms'::regclass AND tgname = 'rooms_are_listed_while_they_exist') THEN
+        CREATE CONSTRAINT TRIGGER rooms_are_listed_while_they_exist AFTER DELETE ON rooms
+            DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION rooms_are_listed_while_they_exist();
+    END IF;
+END $$;
+
+CREATE OR REPLACE FUNCTION revoked_tokens_stay() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM revoked_tokens r WHERE r.token = OLD.token) THEN
+        PERFORM refuse_for('a token that was revoked stays so');
+    END IF;
+    RETURN NULL;
+END $$;
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_trigger
+                    WHERE tgrelid = 'revoked_tokens'::regclass AND tgname = 'revoked_tokens_stay') THEN
+        CREATE CONSTRAINT TRIGGER revoked_tokens_stay AFTER DELETE ON revoked_tokens
+            DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION revoked_tokens_stay();
+    END IF;
+END $$;
+
 -- ---- Own lines ---------------------------------------------------------------------------------------------
 
 -- A token with all that it was made of.
@@ -321,6 +358,22 @@ CREATE OR REPLACE TRIGGER deliveries_stay_while_their_room_does AFTER DELETE ON 
     REFERENCING OLD TABLE AS removed FOR EACH STATEMENT
     EXECUTE FUNCTION stay_while_their_room_does('what was delivered is never removed while its room exists');
 
+-- ---- The version of the tables -------------------------------------------------------------------------------
+
+-- A relay has other rows of `meta` to change, and must not make its tables out to be of another schema.
+CREATE OR REPLACE FUNCTION schema_only_goes_on() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'UPDATE' AND NEW.key = OLD.key
+       AND (CASE WHEN NEW.value ~ '^[0-9]{1,9}$' THEN NEW.value::integer >= OLD.value::integer ELSE false END)
+       AND pg_has_role(current_user, (SELECT relowner FROM pg_class WHERE oid = TG_RELID), 'MEMBER') THEN
+        RETURN NEW;
+    END IF;
+    PERFORM refuse_for('the schema of the tables only goes on, and is their owner''s to say');
+    RETURN NULL;
+END $$;
+CREATE OR REPLACE TRIGGER schema_only_goes_on BEFORE UPDATE OR DELETE ON meta FOR EACH ROW
+    WHEN (OLD.key = 'schema') EXECUTE FUNCTION schema_only_goes_on();
+
 -- ---- No table is emptied -----------------------------------------------------------------------------------
 
 DO $$
@@ -328,7 +381,8 @@ DECLARE
     name text;
 BEGIN
     FOREACH name IN ARRAY ARRAY['agents', 'tombstones', 'heads', 'facts', 'bodies', 'erased_bodies', 'own_lines',
-                                'tokens', 'token_access', 'token_rooms', 'revoked_tokens', 'cursors', 'deliveries'] LOOP
+                                'rooms', 'tokens', 'token_access', 'token_rooms', 'revoked_tokens', 'cursors', 'deliveries',
+                                'meta'] LOOP
         EXECUTE format('CREATE OR REPLACE TRIGGER %1$I BEFORE TRUNCATE ON %2$I'
                        ' FOR EACH STATEMENT EXECUTE FUNCTION refuse(%3$L)',
                        name || '_are_never_emptied', name, 'no table of the record is emptied');
@@ -389,8 +443,11 @@ BEGIN
 END $$;
 
 -- Empty every table that is derived from facts, for whoever fills them again from the facts in the same transaction.
+-- Nothing is committed where the rooms, or the tokens that were revoked, are not there again.
 CREATE OR REPLACE FUNCTION forget_index() RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
+    -- Every writer locks the heads of its rooms, and so waits.
+    LOCK TABLE heads IN EXCLUSIVE MODE;
     DELETE FROM rooms;
     DELETE FROM messages;
     DELETE FROM public_messages;
@@ -424,7 +481,8 @@ BEGIN
            AND proname IN (
                'facts_follow_one_another', 'stay_while_their_room_does', 'heads_stand_at_a_fact',
                'heads_are_of_no_deleted_room', 'bodies_belong_to_a_fact', 'bodies_go_with_a_mark',
-               'erased_bodies_belong_to_a_message', 'tokens_above', 'is_revoked', 'is_of_room', 'own_lines_go_on',
+               'erased_bodies_belong_to_a_message', 'rooms_are_listed_while_they_exist', 'revoked_tokens_stay',
+               'schema_only_goes_on', 'tokens_above', 'is_revoked', 'is_of_room', 'own_lines_go_on',
                'tokens_are_no_wider', 'token_access_is_no_wider', 'token_rooms_are_no_more',
                'erase_bodies', 'bury_room', 'clear_facts', 'clear_marks', 'forget_index')
     LOOP
