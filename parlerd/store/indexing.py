@@ -609,9 +609,14 @@ def derive(rows: Rows, room: RoomId, header: Header, counts: Counts) -> None:
         add(tables[place], room, header, counts)
 
 
+OF_THE_HOME: Final[tuple[Projection[Any], ...]] = (TOKENS, TOKEN_ACCESS, TOKEN_ROOMS, REVOKED_TOKENS)
+"""The indexes of facts that stand in the home's own room alone, which is never deleted (`core.naming`)."""
+
+
 def rows_made_of(room: RoomId, headers: Iterable[bytes]) -> Rows:
-    """The rows that stored headers of a room once led to, to find them by their keys. The counts in them are not right,
-    and no key holds one. What a newer Parler wrote is passed over, because its rows are not known here."""
+    """The rows that stored headers of a room which is deleted once led to, to find them by their keys. The counts in
+    them are not right, and no key holds one. What a newer Parler wrote is passed over, because its rows are not known
+    here. There are none of the tokens: those are the home's, and no relay may take one away."""
     rows, counts = Rows(), Counts(line=b"")
     for stored in headers:
         try:
@@ -619,6 +624,9 @@ def rows_made_of(room: RoomId, headers: Iterable[bytes]) -> Rows:
         except Refused:
             continue
         derive(rows, room, header, counts)
+    for place, projection in _PLACES:
+        if projection in OF_THE_HOME:
+            rows.tables[place].clear()
     return rows
 
 

@@ -97,3 +97,21 @@ def test_a_step_takes_no_more_than_it_was_told(store: PostgresStore) -> None:
     assert left == [7, 5, 3, 1]
     # The first fact stays until the marks of readers and all else is gone.
     assert rows(store)[ROOM].keys() > {"facts", "cursors", "deliveries", "outbox", "renewals"}
+
+
+def test_what_a_relay_may_not_take_away_holds_up_no_step(store: PostgresStore) -> None:
+    """Tokens stand in the home's own room, which nobody can delete. Were such facts in another, they would stay."""
+    minting = e.TokenMinted(
+        token="tk_a",
+        digest=bytes(32),
+        agent=ANN,
+        room=ROOM,
+        access=("read",),
+        expires_at=Millis(9),
+    )
+    facts = [opened(), fact(2, minting), fact(3, e.TokenRevoked(token="tk_a"))]
+    store.transact([[append(*facts)], [BuryRoom(ROOM, Millis(7))]])
+    while store.uncleared():
+        (outcome,) = store.transact([[ClearRoom(ROOM, 2)]])
+        assert outcome.error is None
+    assert store._server.rows("SELECT token FROM revoked_tokens JOIN tokens USING (token)") == [("tk_a",)]
