@@ -37,8 +37,14 @@ UNCLEARED: Final = """
 def bury(writer: sqlite3.Connection, room: RoomId, at: Millis) -> None:
     """Let there be no such room any more."""
     writer.execute("INSERT INTO tombstones (room, at) VALUES (?, ?) ON CONFLICT (room) DO NOTHING", (room, at))
-    for table in ("rooms", "snapshots", "deadlines"):
+    for table in _HIDDEN:
         writer.execute(f"DELETE FROM {table} WHERE room = ?", (room,))  # noqa: S608 - our own names
+
+
+def hide(writer: sqlite3.Connection) -> None:
+    """Let nothing lead to the rooms that are deleted and not cleared yet, after the index was made anew."""
+    for table in _HIDDEN:
+        writer.execute(f"DELETE FROM {table} WHERE room IN (SELECT room FROM tombstones)")  # noqa: S608 - our own names
 
 
 def clear(writer: sqlite3.Connection, room: RoomId, limit: int, *, merging: bool) -> Left:
@@ -99,6 +105,8 @@ def _take_marks(writer: sqlite3.Connection, room: RoomId, limit: int) -> bool:
     return taken > 0
 
 
+_HIDDEN: Final = ("rooms", "snapshots", "deadlines")
+"""The tables by which a reader comes to a room."""
 _MARKS: Final = (
     ("deliveries", "room, reader, stage, upto, after"),
     ("cursors", "room, reader"),

@@ -175,7 +175,7 @@ class MemoryStore:
             return JobOutcome(error=error)
         names = [name for part in staged for header in part.headers for name in _guarded(header)]
         taken = (name in pending.names or self.index.get(name[0], *name[1]) is not None for name in names)
-        if len(set(names)) < len(names) or any(taken):
+        if len(set(names)) < len(names) or any(taken) or not self._left_behind().isdisjoint(names):
             return JobOutcome(error=StoreError("internal", "The database refused a fact.", constraint="unique"))
         pending.names.update(names)
         pending.heads |= heads
@@ -300,6 +300,11 @@ class MemoryStore:
         if facts := self._graves.get(write.room, _Log()).facts:
             # The first fact goes last and by itself.
             del facts[max(1, len(facts) - write.limit) if len(facts) > 1 else 0 :]
+
+    def _left_behind(self) -> set[tuple[Projection[Any], tuple[Any, ...]]]:
+        """The keys that rooms still hold which were deleted and are not cleared yet."""
+        facts = (fact for log in self._graves.values() for fact in log.facts)
+        return {name for fact in facts for name in _guarded(decode_header(fact.header))}
 
     def is_deleted(self, room: RoomId) -> bool:
         with self._lock:

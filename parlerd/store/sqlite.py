@@ -58,7 +58,7 @@ from parlerd.store.checking import (
     wrong_snapshots,
 )
 from parlerd.store.database import BUSY_TIMEOUT_MS, ERRORS, Database, wall_clock_ms
-from parlerd.store.deleting import DELETED, LOG, UNCLEARED, bury
+from parlerd.store.deleting import DELETED, LOG, UNCLEARED, bury, hide
 from parlerd.store.deleting import clear as clear_room
 from parlerd.store.indexing import ANYBODY, MEMBERSHIPS, PROJECTIONS, Counts, derive, line_before
 from parlerd.store.judging import first_unchained, whole_snapshot
@@ -662,7 +662,8 @@ class SqliteStore(Paged):
             clear(writer)
             for projection in PROJECTIONS:
                 writer.execute(f"DELETE FROM {projection.table}")  # noqa: S608 - our own names
-            for room, number in writer.execute(f"SELECT room, number FROM logs WHERE {_NOT_DELETED}").fetchall():  # noqa: S608
+            # A room that was deleted holds the ids of its messages and keys until it is cleared.
+            for room, number in writer.execute("SELECT room, number FROM logs").fetchall():
                 counts = Counts()
                 base = number * LOG
                 headers = iter(
@@ -676,6 +677,7 @@ class SqliteStore(Paged):
                         if is_remembered(header.event):
                             batch.noted += self._noted_again(room, base, header)
                     batch.write(writer)
+            hide(writer)
             # The counts in memory came from the old index, which may have been damaged.
             self._rooms.clear()
         self._forget()

@@ -800,6 +800,21 @@ def test_what_is_left_of_a_deleted_room_goes_in_steps_and_nothing_of_another_roo
     assert store.verify_chain(OTHER) is None
 
 
+@pytest.mark.parametrize("remakes", [False, True], ids=["as it is", "index remade"])
+def test_a_deleted_room_holds_the_ids_of_its_messages_and_keys_until_it_is_cleared(store: Store, remakes: bool) -> None:
+    _do(store, append(opened(), message(2, id="m_x"), minted(3, "key")), append(opened(OTHER), room=OTHER))
+    _do(store, BuryRoom(ROOM, Millis(7)))
+    if remakes:
+        store.rebuild_index()
+    for taken in (message(2, room=OTHER, id="m_x"), minted(2, "key")):
+        (outcome,) = store.transact([[append(taken, room=OTHER, expected=1)]])
+        assert _code(outcome.error) == "internal"
+    _clear(store, ROOM, 2)
+    _do(store, append(message(2, room=OTHER, id="m_x"), minted(3, "key"), room=OTHER, expected=1))
+    assert store.find_message(MessageId("m_x")) == (OTHER, Position(2))
+    assert store.room_of_key(KeyId("key")) == OTHER
+
+
 def test_nothing_is_stored_in_a_room_that_was_deleted(store: Store) -> None:
     nothing = _seen_of(store, ROOM)
     _filled(store, ROOM)

@@ -25,6 +25,7 @@ from parlerd.store.checking import (
     wrong_snapshots,
 )
 from parlerd.store.indexing import Counts, derive, line_before
+from parlerd.store.postgres import deleting
 from parlerd.store.postgres.connections import Connection, Server
 from parlerd.store.postgres.tables import Numbers
 from parlerd.store.postgres.writing import Writer
@@ -72,10 +73,9 @@ def rebuild(connection: Connection, writer: Writer) -> None:
 
 def _rebuild(connection: Connection, writer: Writer) -> None:
     connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
-    # Every writer locks the heads of its rooms, and so waits.
-    connection.execute("LOCK TABLE heads IN EXCLUSIVE MODE")
+    # Nobody else writes from here on.
     connection.execute("SELECT forget_index()")
-    for (room,) in connection.execute("SELECT room FROM heads ORDER BY room").fetchall():
+    for (room,) in connection.execute(_WITH_FACTS).fetchall():
         counts = Counts()
         after = 0
         while rows := connection.execute(_HEADERS, (room, after, _CHUNK), binary=True).fetchall():
@@ -94,8 +94,16 @@ def _rebuild(connection: Connection, writer: Writer) -> None:
             batch.noted += noted(room, remembered, bodies)
             writer.write_index(connection, batch)
             after = rows[-1][0]
+    deleting.hide(connection)
+    # What is looked at when a transaction commits is looked at here, where it may take its time.
+    connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
 
 
+# A room that was deleted holds the ids of its messages and keys until it is cleared, and its rows are found by these.
+_WITH_FACTS: Final = """
+    SELECT room FROM heads
+     UNION
+    SELECT t.room FROM tombstones t JOIN facts f ON f.room = t.room AND f.position = 1 ORDER BY room"""
 _HEADERS: Final = "SELECT position, header FROM facts WHERE room = %s AND position > %s ORDER BY position LIMIT %s"
 _BODIES: Final = "SELECT position, body FROM bodies WHERE room = %s AND position = ANY (%s)"
 _LINES: Final = """

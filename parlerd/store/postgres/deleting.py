@@ -35,8 +35,14 @@ def erase(connection: Connection, erased: Sequence[tuple[RoomId, Position]]) -> 
 def bury(connection: Connection, room: RoomId, at: Millis) -> None:
     """Let there be no such room any more."""
     connection.execute("SELECT bury_room(%s, %s)", (room, at))
-    for table in ("rooms", "snapshots", "deadlines"):
+    for table in _HIDDEN:
         connection.execute(f"DELETE FROM {table} WHERE room = %s", (room,))  # noqa: S608 - our own names
+
+
+def hide(connection: Connection) -> None:
+    """Let nothing lead to the rooms that are deleted and not cleared yet, after the index was made anew."""
+    for table in _HIDDEN:
+        connection.execute(f"DELETE FROM {table} WHERE room IN (SELECT room FROM tombstones)")  # noqa: S608 - our own names
 
 
 def clear(connection: Connection, room: RoomId, limit: int, agents: Agents) -> None:
@@ -72,6 +78,8 @@ def _take_marks(connection: Connection, room: RoomId, limit: int) -> bool:
     return taken > 0
 
 
+_HIDDEN: Final = ("rooms", "snapshots", "deadlines")
+"""The tables by which a reader comes to a room."""
 _NEWEST: Final = """
     SELECT position, header FROM facts WHERE room = %s AND position > 1 ORDER BY position DESC LIMIT %s"""
 _FIRST: Final = "SELECT position, header FROM facts WHERE room = %s AND position = 1"
