@@ -556,12 +556,13 @@ class Activate(Command, frozen=True, kw_only=True):
 class PairAgents(Command, frozen=True, kw_only=True):
     """Let `room` be the room of the agents `one` and `other`. The answer is `taken`, and nothing happens, where they
     have another one than `instead`: the room that whoever asks found to be over, or to have been named and never
-    opened."""
+    opened. With `unopened` it is the latter, and from then on nobody can open it."""
 
     one: AgentId
     other: AgentId
     room: RoomId
     instead: RoomId | None = None
+    unopened: bool = False
 
 
 class AskDirect(Command, frozen=True, kw_only=True):

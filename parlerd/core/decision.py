@@ -40,6 +40,9 @@ class Decision:
     """The messages whose words are taken away for good with these facts."""
     buries: tuple[RoomId, ...] = ()
     """The rooms that there are no longer once these facts are stored. Only the home room decides so."""
+    shuts: tuple[RoomId, ...] = ()
+    """The rooms that were never opened, and never are once these facts are stored. Where one was opened meanwhile
+    nothing is stored, and this is decided again. Only the home room decides so."""
     at: Millis | None = None
     """When the facts were accepted, where another home accepted them; None for now."""
 

@@ -100,7 +100,9 @@ class Pairs(Facet[PairsState]):
             return Decision(answer="paired")
         if known is not None and known != command.instead:
             return Decision(answer="taken")
-        return Decision((e.AgentsPaired(agents=(one, other), room=command.room),), authority="home", answer="paired")
+        paired = e.AgentsPaired(agents=(one, other), room=command.room)
+        shuts = (known,) if known is not None and command.unopened else ()
+        return Decision((paired,), authority="home", answer="paired", shuts=shuts)
 
     def _ask(self, command: c.AskDirect, by: By, now: Millis, ids: Ids) -> Decision:
         if command.agent not in self._identities.agents:

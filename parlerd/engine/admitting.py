@@ -22,8 +22,9 @@ import trio
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core import topics
-from parlerd.core.errors import Refused
+from parlerd.core.errors import Refused, StoreError
 from parlerd.core.model import AgentId, By, KeyId, MessageId, Millis, Position, PrincipalId, RoomId, Seq
+from parlerd.core.room import Room
 from parlerd.core.statements import KeyTerms, Opening, check, room_id_of
 from parlerd.engine.authors import Admission, Attested, Finished, Words
 from parlerd.engine.brought import BlobFinder
@@ -152,29 +153,37 @@ class Admitting:
         desk, me = self._desk, by.actor
         while True:
             known = desk.rooms.home.aggregate.pairs.room_of(me, other)
-            if known is not None and known != room and await self._goes_on(known):
+            before = None if known is None or known == room else await self._found(known)
+            if before is not None and before.position and not is_over(before):
                 raise Refused("pair_has_room", room=known)
             if known is None and not await self._sees(me, other):
                 raise Refused("no_such_agent")
-            pair = c.PairAgents(operation="link.open", one=me, other=other, room=room, instead=known)
-            if (await desk.rooms.home.submit(pair, by)).decision.answer == "paired":
+            # Its opening may still be under way, here or in another process: the store lets one of the two be.
+            unopened = before is not None and not before.position
+            pair = c.PairAgents(operation="link.open", one=me, other=other, room=room, instead=known, unopened=unopened)
+            try:
+                paired = await desk.rooms.home.submit(pair, by)
+            except StoreError as error:
+                if error.code != "stale_position" or not unopened:
+                    raise
+                continue  # it was opened
+            if paired.decision.answer == "paired":
                 return
             # Another process, which shares the store, was faster.
 
-    async def _goes_on(self, room: RoomId) -> bool:
-        """Whether a room was opened and is not over. A home that could not store the opening knows of the pair
-        alone."""
+    async def _found(self, room: RoomId) -> Room:
+        """The room that a pair has; empty where it was not opened, and where it was deleted. A home that could not
+        store the opening knows of the pair alone."""
         try:
-            found = await (await self._desk.rooms.get(room)).quiet()
+            return await (await self._desk.rooms.get(room)).quiet()
         except Refused as error:
-            if error.code != "room_moved":
-                return False
             found = await self._desk.rooms.peek(room)
-            with trio.move_on_after(OPENS_S):
-                while not found.position:
-                    await trio.sleep(LOOK_S)
-                    found = await self._desk.rooms.peek(room)
-        return found.position > 0 and not is_over(found)
+            if error.code == "room_moved":
+                with trio.move_on_after(OPENS_S):
+                    while not found.position:
+                        await trio.sleep(LOOK_S)
+                        found = await self._desk.rooms.peek(room)
+            return found
 
     async def _sees(self, eyes: AgentId, other: AgentId) -> bool:
         """Whether an agent may know of another: it has a public card here, or the two share a room."""

@@ -309,6 +309,7 @@ class Decider:
         if decision.erases:
             batch.erases.append(EraseBodies(self._room, decision.erases))
         batch.buries += [BuryRoom(room, now) for room in decision.buries]
+        batch.buries += [BuryRoom(room, now, unopened=True) for room in decision.shuts]
         if headers:
             self._follow(aggregate, batch, now)
         submission.settled = Settled(decision, tuple(headers), decision.seq)

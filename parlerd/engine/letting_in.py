@@ -119,8 +119,10 @@ class LettingIn:
         """The direct room of this id, and its key, for an agent that the key's terms name. Raises
         `Refused(unknown_key)` for every other room alike."""
         desk = self._desk
-        rooms = desk.rooms.home.aggregate.pairs.rooms_of(agent)
-        if name in rooms.values():
+        if not self._is_of_pair(name, agent):
+            # Another process, which shares the store, may have stored a moment ago that it is.
+            await desk.rooms.home.take_in()
+        if self._is_of_pair(name, agent):
             # The pairs say so, so nobody has rooms opened by naming them.
             room = await (await desk.rooms.get(name)).quiet()
             for key in room.state.keys.values():
@@ -128,6 +130,9 @@ class LettingIn:
                     return key.id, room
         await desk.throttle.before(caller)
         raise self._unknown(caller)
+
+    def _is_of_pair(self, room: RoomId, agent: AgentId) -> bool:
+        return room in self._desk.rooms.home.aggregate.pairs.rooms_of(agent).values()
 
     def _is_good(self, caller: Caller, room: Room, key_id: KeyId) -> bool:
         """Whether a key opens anything to this link's person. One that is used up goes on for whoever came by it, so

@@ -86,6 +86,8 @@ class Batch:
     """Room, reader, stage, upto, after, at."""
     buried: dict[RoomId, Millis] = field(default_factory=dict)
     """The rooms that are deleted with this transaction, each with when that was."""
+    unopened: set[RoomId] = field(default_factory=set)
+    """Those of them that nobody opened."""
     cleared: list[tuple[RoomId, int]] = field(default_factory=list)
     """Steps of taking deleted rooms out of the store: how much goes at once."""
     to_index: int = 0
@@ -116,6 +118,9 @@ class Batch:
                 drawn += SALT_LENGTH * len(append.facts)
                 heads[append.room] = part.head
                 staged.append(part)
+            for write in job:
+                if isinstance(write, BuryRoom) and write.unopened:
+                    self._require_unopened(write.room, heads, known)
         except ParlerError as error:
             return JobOutcome(error=error)
         numbers: dict[tuple[RoomId, Position], FactRef] = {}
@@ -136,6 +141,13 @@ class Batch:
                 self._add(write)
         return JobOutcome(heads=heads, numbers=numbers)
 
+    @staticmethod
+    def _require_unopened(room: RoomId, heads: Mapping[RoomId, Head], known: Sources) -> None:
+        found = known.room(room)
+        head = heads.get(room) or found.head
+        if head.position and not found.deleted:
+            raise StoreError("stale_position", room=room, expected=0, head=head.position)
+
     def _is_late(self, write: Write, known: Sources) -> bool:
         """Whether a write keeps something of a room that is deleted, beside its facts: a mark of a page that was under
         way, say. Such a write leaves nothing and is no error."""
@@ -155,6 +167,8 @@ class Batch:
             self.cursors.append((write.room, write.reader, delivered, Position(0)))
         elif isinstance(write, BuryRoom):
             self.buried.setdefault(write.room, write.at)
+            if write.unopened:
+                self.unopened.add(write.room)
         elif isinstance(write, ClearRoom):
             self.cleared.append((write.room, write.limit))
         elif isinstance(write, IndexMemory):

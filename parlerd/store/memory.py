@@ -171,6 +171,10 @@ class MemoryStore:
                 part = stage(append, head, self._random(SALT_LENGTH * len(append.facts)))
                 heads[append.room] = part.head
                 staged.append(part)
+            for room in (write.room for write in job if isinstance(write, BuryRoom) and write.unopened):
+                head = heads.get(room) or pending.heads.get(room) or self.head(room)
+                if head.position and room not in pending.buried:
+                    raise StoreError("stale_position", room=room, expected=0, head=head.position)
         except ParlerError as error:
             return JobOutcome(error=error)
         names = [name for part in staged for header in part.headers for name in _guarded(header)]

@@ -185,10 +185,14 @@ class EraseBodies(msgspec.Struct, frozen=True):
 class BuryRoom(msgspec.Struct, frozen=True):
     """Delete a room, at the time `at`: from this commit on there is no such room for any reader, and nothing is ever
     stored in it again. Its rows stay in the file until `ClearRoom` took them away. Burying a room again changes
-    nothing."""
+    nothing.
+
+    With `unopened` it is a room that nobody opened, and nobody can any more: a job that finds its log is refused with
+    `stale_position`, also where the log is stored at the same moment."""
 
     room: RoomId
     at: Millis
+    unopened: bool = False
 
 
 class ClearRoom(msgspec.Struct, frozen=True):

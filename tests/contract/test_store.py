@@ -800,6 +800,27 @@ def test_what_is_left_of_a_deleted_room_goes_in_steps_and_nothing_of_another_roo
     assert store.verify_chain(OTHER) is None
 
 
+def test_a_room_that_nobody_opened_can_be_one_that_nobody_opens(store: Store) -> None:
+    # The second job is of the same transaction.
+    outcomes = store.transact([[BuryRoom(ROOM, Millis(7), unopened=True)], [append(opened())]])
+    assert [outcome.error and _code(outcome.error) for outcome in outcomes] == [None, "room_deleted"]
+    (outcome,) = store.transact([[append(opened())]])
+    assert _code(outcome.error) == "room_deleted"
+    assert (store.is_deleted(ROOM), store.uncleared(), store.check()) == (True, [], [])
+    _do(store, BuryRoom(ROOM, Millis(8), unopened=True))
+
+
+def test_a_room_that_was_opened_is_not_shut_and_nothing_else_of_that_job_happens(store: Store) -> None:
+    shut = BuryRoom(ROOM, Millis(7), unopened=True)
+    jobs: list[list[Write]] = [[append(opened())], [append(opened(OTHER), room=OTHER), shut]]
+    assert [outcome.error and _code(outcome.error) for outcome in store.transact(jobs)] == [None, "stale_position"]
+    (outcome,) = store.transact([[append(opened(OTHER), room=OTHER), shut]])
+    assert _code(outcome.error) == "stale_position"
+    assert (store.head(OTHER).position, store.head(ROOM).position, store.is_deleted(ROOM)) == (0, 1, False)
+    _do(store, BuryRoom(ROOM, Millis(8)))
+    _do(store, append(opened(OTHER), room=OTHER), shut)
+
+
 @pytest.mark.parametrize("remakes", [False, True], ids=["as it is", "index remade"])
 def test_a_deleted_room_holds_the_ids_of_its_messages_and_keys_until_it_is_cleared(store: Store, remakes: bool) -> None:
     _do(store, append(opened(), message(2, id="m_x"), minted(3, "key")), append(opened(OTHER), room=OTHER))

@@ -56,6 +56,15 @@ def test_a_room_that_is_over_makes_room_for_one_other() -> None:
     home.verify()
 
 
+def test_a_room_that_gave_way_before_it_was_opened_is_never_opened() -> None:
+    home = HomeDriver()
+    assert home.pair(ANN, BEN, "r_a", unopened=True).shuts == ()
+    assert home.pair(BEN, ANN, "r_b", instead="r_a", unopened=True).shuts == ("r_a",)
+    assert home.pair(ANN, BEN, "r_c", instead="r_a", unopened=True).shuts == ()
+    assert home.pair(ANN, BEN, "r_b", instead="r_b", unopened=True).shuts == ()
+    assert home.pair(ANN, BEN, "r_c", instead="r_b").shuts == ()
+
+
 def test_an_agent_has_a_room_with_each_other_and_none_with_itself() -> None:
     home = HomeDriver()
     home.pair(ANN, BEN, "r_a")

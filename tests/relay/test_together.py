@@ -19,14 +19,17 @@ from parlerd.core.errors import ParlerError
 from parlerd.core.model import HOME_ROOM, Position, PrincipalId, RoomId
 from parlerd.core.room import Room
 from parlerd.core.shards import shard_of, shares
+from parlerd.engine.admitting import OPENS_S
 from parlerd.engine.callers import Caller
+from parlerd.engine.driver import Job, Settle
 from parlerd.engine.rooms import fold
 from parlerd.identity.signatures import SigningKey
 from parlerd.operations import types as t
+from parlerd.store.port import Append
 from parlerd.store.relays import DEAD_AFTER_S, Row, Seen, SharedOut, Tenure
 from relay.peers import Away
 from tests.support.engine import Party, Served, run, texts
-from tests.support.many_relays import DEAD_S, Cluster, Node, cluster_in
+from tests.support.many_relays import DEAD_S, Cluster, Node, NodeDriver, cluster_in
 from tests.support.relayed import Home
 
 LEASE_S = 60.0
@@ -568,6 +571,64 @@ def test_two_who_write_to_each_other_at_two_relays_have_one_room(tmp_path: Path)
                 assert set(opened) == rooms
 
     run(main)
+
+
+@pytest.mark.parametrize("late_s", [3.0, 8.0, 30.0])
+def test_two_have_one_room_also_where_the_first_opening_of_it_is_long_under_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late_s: float
+) -> None:
+    """The relay of the second waits for the first for five seconds."""
+    late: list[RoomId] = []
+    hand_over = NodeDriver.hand_over
+
+    def slowly(driver: NodeDriver, job: Job, settled: Settle) -> None:
+        opens = [write for write in job if isinstance(write, Append) and not write.expected]
+        event = opens[0].facts[0].header.event if opens else None
+        if late or not isinstance(event, e.RoomOpened) or event.kind != "dm":
+            hand_over(driver, job, settled)
+            return
+        late.append(opens[0].room)
+
+        async def later() -> None:
+            await trio.sleep(late_s)
+            hand_over(driver, job, settled)
+
+        trio.lowlevel.spawn_system_task(later)
+
+    monkeypatch.setattr(NodeDriver, "hand_over", slowly)
+
+    async def main() -> None:
+        async with running(tmp_path, 2) as (cluster, [one, other]):
+            homes = cluster.home("ann", one), cluster.home("ben", other)
+            async with homes[0].serving() as ann, homes[1].serving() as ben:
+                alice, bob = await ann.agent("alice"), await ben.agent("bob")
+                for who in (alice, bob):
+                    await who.ask("directory.register", t.Register(visibility="public"), t.Registered)
+                await trio.sleep(5)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(_written_to, alice, "bob")
+                    nursery.start_soon(_written_to, bob, "alice")
+                await trio.sleep(90)
+                rooms = {room.room for who in (alice, bob) for room in await who.rooms()}
+                opened = [room for room in cluster.store.rooms() if room != HOME_ROOM]
+                assert (len(rooms), set(opened)) == (1, rooms)
+                assert (late[0] in rooms) is (late_s < OPENS_S)
+                assert texts(await alice.recv(wait=30)) == ["to alice"]
+                assert texts(await bob.recv(wait=30)) == ["to bob"]
+
+    run(main)
+
+
+async def _written_to(who: Party, other: str) -> None:
+    """One message, asked for again with its key for as long as a retry may help."""
+    while True:
+        try:
+            await who.send(f"to {other}", to=(other,), idempotency_key=f"to-{other}")
+            return
+        except ParlerError as error:
+            if not error.spec.retryable:
+                raise
+        await trio.sleep(1)
 
 
 # -- draining ----------------------------------------------------------------------------------------------

@@ -131,10 +131,6 @@ RELAYS: Final = 1 / 5
 ACTS: Final[tuple[type[Act], ...]] = (Inviting, Remembering, Writing, Working, Whispering)
 """What else may happen in a story."""
 
-APART: Final[tuple[type[Act], ...]] = (Writing,)
-"""What does not happen where the relay is three: two who first write to each other at two relays, while the store is
-away for one of them, may get two rooms."""
-
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -396,8 +392,6 @@ class Simulation:
             counts=self.counts,
         )
         for kind in self.plan.acts:
-            if self.relays is not None and kind in APART:
-                continue
             random = Random(f"{self.seed} {kind.names}")
             if random.random() < self.plan.act:
                 act = kind(stage, random)

@@ -1055,10 +1055,13 @@ class HomeDriver(Driver[HomeRoom]):
     def activate(self, who: Agent, room: RoomId | None) -> Decision:
         return self.run(c.Activate(agent=who.id, room=room), who)
 
-    def pair(self, one: Agent, other: Agent, room: str, *, instead: str | None = None) -> Decision:
+    def pair(
+        self, one: Agent, other: Agent, room: str, *, instead: str | None = None, unopened: bool = False
+    ) -> Decision:
         """Let a room be that of two agents, as the first of them asks."""
         before = None if instead is None else RoomId(instead)
-        return self.run(c.PairAgents(one=one.id, other=other.id, room=RoomId(room), instead=before), one)
+        command = c.PairAgents(one=one.id, other=other.id, room=RoomId(room), instead=before, unopened=unopened)
+        return self.run(command, one)
 
     def ask(self, asker: Agent, agent: Agent) -> Decision:
         """One agent wants to write to another, which wants its person to be asked."""

@@ -41,7 +41,7 @@ DEAD_S = DEAD_AFTER_S + 5.0
 """After so long every shard of a relay that died is another's, and links lead there."""
 
 
-class _Driver(InlineDriver):
+class NodeDriver(InlineDriver):
     """Takes nothing more once the relay is dead."""
 
     def __init__(self, store: MemoryStore, may_write: Callable[[], bool], refused: list[str]) -> None:
@@ -184,7 +184,7 @@ class Cluster:
         holding = Holding(node.shared, node.row, may_decide=may_decide, may_show=may_show, aside=_at_once)
         async with (
             open_engine(
-                driver=_Driver(self.store, may_decide, node.refused),
+                driver=NodeDriver(self.store, may_decide, node.refused),
                 blobs=InlineBlobs(self.blobs),
                 clock=self.clock,
                 random=NamedRandomness(node.name),

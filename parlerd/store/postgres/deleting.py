@@ -1,6 +1,7 @@
 """Words that are erased, and a room that was deleted, taken out of the database a little at a time.
 
     erase   the bodies of messages, each with a mark that this was meant
+    shut    the tombstone of a room that was never opened
     bury    the tombstone; the head goes, so there is no log for any reader, and with it what else leads to the room
     clear   newest facts first, each with its body and every index row that follows from it; then the marks of readers
             and what waited to be sent; the first fact goes last, so it says that something is left
@@ -37,6 +38,11 @@ def bury(connection: Connection, room: RoomId, at: Millis) -> None:
     connection.execute("SELECT bury_room(%s, %s)", (room, at))
     for table in _HIDDEN:
         connection.execute(f"DELETE FROM {table} WHERE room = %s", (room,))  # noqa: S608 - our own names
+
+
+def shut(connection: Connection, room: RoomId, at: Millis) -> None:
+    """Let a room that nobody opened be one that nobody can open."""
+    connection.execute("SELECT shut_room(%s, %s)", (room, at))
 
 
 def hide(connection: Connection) -> None:

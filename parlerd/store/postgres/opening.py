@@ -119,13 +119,14 @@ def check_tables(connection: Connection, newest: int) -> None:
     if found > newest:
         raise _newer(connection, found, newest)
     if not found:
-        raise _not_ready("The database has no tables yet.")
+        raise not_ready("The database has no tables yet.")
     known: dict[str, int] = dict(connection.execute("SELECT type, v FROM fact_types").fetchall())
     if found < newest or any(known.get(kind, 0) < v for kind, v in CURRENT_V.items()):
-        raise _not_ready(f"The tables of the database are of a Parler before {parlerd.__version__}.")
+        raise not_ready(f"The tables of the database are of a Parler before {parlerd.__version__}.")
 
 
-def _not_ready(sentence: str) -> StoreError:
+def not_ready(sentence: str) -> StoreError:
+    """The error for tables that are their owner's to make or to bring up to date."""
     return StoreError(
         "invalid_settings", sentence, hint=f"As the owner of the database, once: {COMMAND} --store URL --role ROLE"
     )

@@ -2,6 +2,7 @@
 
     prepare      as the owner, before the first start and after each upgrade: the tables, and what a relay may do
     admit        what a relay may do, for one more role
+    check_doors  as a relay, whether the owner let it in with this Parler's functions
     check_role   as a relay, at its start: whether its role is one that the rules of the tables hold for
 
 Whoever owns a table can switch its triggers off, and a superuser passes every check. So a relay's role that could do
@@ -20,7 +21,14 @@ from psycopg import sql
 
 from parlerd.core.errors import StoreError
 from parlerd.store.postgres.connections import Server
-from parlerd.store.postgres.opening import COMMAND, bring_up_to_date, check_server, shipped_rules, shipped_steps
+from parlerd.store.postgres.opening import (
+    COMMAND,
+    bring_up_to_date,
+    check_server,
+    not_ready,
+    shipped_rules,
+    shipped_steps,
+)
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 _READ: Final = "SELECT"
@@ -69,7 +77,7 @@ RIGHTS: Final[Mapping[str, str]] = {
     "shards": "SELECT, UPDATE",
 }
 """What a relay may do with each table. There is no DELETE on the record, and no TRUNCATE on anything."""
-DOORS: Final = ("erase_bodies", "bury_room", "clear_facts", "clear_marks", "forget_index")
+DOORS: Final = ("erase_bodies", "bury_room", "shut_room", "clear_facts", "clear_marks", "forget_index")
 """The owner's functions that take away."""
 
 _UNFIT: Final = """
@@ -101,6 +109,11 @@ SELECT CASE
        THEN 'may put triggers on tables, which run as the owner where the owner takes away'
        END
   FROM pg_roles r WHERE r.rolname = %(role)s"""
+_LACKING: Final = """
+    SELECT door FROM unnest(%s::text[]) AS door
+     WHERE NOT EXISTS (SELECT FROM pg_proc p
+                        WHERE p.pronamespace = current_schema()::regnamespace AND p.proname = door
+                          AND has_function_privilege(p.oid, 'EXECUTE'))"""
 _SESSION: Final = "SELECT current_user, session_user, current_setting('session_replication_role')"
 _RECORD: Final = [table for table, rights in RIGHTS.items() if "DELETE" not in rights]
 
@@ -164,6 +177,14 @@ def check_role(connection: Connection) -> None:
             hint="As a superuser: ALTER ROLE ... RESET session_replication_role, and the same for the database.",
             role=role,
         )
+
+
+def check_doors(connection: Connection) -> None:
+    """Raise `StoreError` where the role of this connection may not call what takes away: the tables' owner let it in
+    with an older Parler."""
+    row = connection.execute(_LACKING, (list(DOORS),)).fetchone()
+    if row is not None:
+        raise not_ready(f"The database does not let the relay call {row[0]}.")
 
 
 def _refuse_unfit(connection: Connection, role: str) -> None:

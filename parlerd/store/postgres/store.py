@@ -66,7 +66,7 @@ from parlerd.store.postgres.agents import Agents
 from parlerd.store.postgres.connections import Server, can_be
 from parlerd.store.postgres.deleting import UNCLEARED
 from parlerd.store.postgres.opening import check_server, check_tables, shipped_steps
-from parlerd.store.postgres.roles import check_role
+from parlerd.store.postgres.roles import check_doors, check_role
 from parlerd.store.postgres.searching import found
 from parlerd.store.postgres.tables import Numbers, Texts
 from parlerd.store.postgres.writing import Writer
@@ -113,6 +113,7 @@ class PostgresStore(Paged):
             check_server(self._server.writer)
             check_role(self._server.writer)
             check_tables(self._server.writer, max(shipped_steps()))
+            check_doors(self._server.writer)
             self._remake_index_if_asked()
         except BaseException as error:
             self._server.close()

@@ -377,7 +377,10 @@ class Writer:
             _keep(connection, batch)
             deleting.erase(connection, batch.erased)
             for room, at in batch.buried.items():
-                deleting.bury(connection, room, at)
+                if room in batch.unopened:
+                    deleting.shut(connection, room, at)
+                else:
+                    deleting.bury(connection, room, at)
                 self._rooms.pop(room, None)
         for room, limit in batch.cleared:
             deleting.clear(connection, room, limit, self._agents)

@@ -80,6 +80,14 @@ def test_tables_of_an_older_parler_are_for_their_owner_to_bring_up_to_date(state
     assert (error.code, COMMAND in error.hint) == ("invalid_settings", True)
 
 
+def test_functions_of_an_older_parler_are_for_their_owner_to_bring_up_to_date(made: Database) -> None:
+    _as_owner(made, "DROP FUNCTION shut_room")
+    error = _refused(made.relay)
+    assert (error.code, COMMAND in error.hint) == ("invalid_settings", True)
+    prepare(made.owner, RELAY)
+    PostgresStore(made.relay).close()
+
+
 def test_tables_of_a_newer_parler_are_left_alone(made: Database) -> None:
     _as_owner(made, f"UPDATE meta SET value = '{NEWEST + 1}' WHERE key = 'schema'")
     _as_owner(made, "UPDATE meta SET value = '9.9.9' WHERE key = 'written_by'")

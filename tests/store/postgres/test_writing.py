@@ -247,6 +247,32 @@ def test_two_that_open_a_room_at_once_leave_one_of_them_stale(
         assert other.head(ROOM).position == 1
 
 
+def test_a_room_that_is_being_opened_is_not_shut(prepared: Database, store: PostgresStore) -> None:
+    with between(prepared) as way, closing(PostgresStore(way.url)) as slow:
+        way.cut_next_commit("held")
+        together = Working(lambda: slow.transact([[append(opened())]]))
+        assert codes(together.result()) == ["store_unknown"]
+        waiting = Working(lambda: store.transact([[BuryRoom(ROOM, Millis(7), unopened=True)]]))
+        wait_for_waiting(prepared, 1)
+        way.release.set()
+        assert codes(waiting.result()) == ["stale_position"]
+        assert (store.head(ROOM).position, store.is_deleted(ROOM)) == (1, False)
+
+
+def test_a_room_that_is_being_shut_is_not_opened(prepared: Database, store: PostgresStore) -> None:
+    with between(prepared) as way, closing(PostgresStore(way.url)) as slow:
+        way.cut_next_commit("held")
+        together = Working(lambda: slow.transact([[BuryRoom(ROOM, Millis(7), unopened=True)]]))
+        assert codes(together.result()) == ["store_unknown"]
+        waiting = Working(lambda: store.transact([[append(opened())]]))
+        wait_for_waiting(prepared, 1)
+        way.release.set()
+        # The database refuses it, because the tombstone came after this had looked for one.
+        assert waiting.result()[0].error is not None
+        assert codes(store.transact([[append(opened())]])) == ["room_deleted"]
+        assert (store.head(ROOM).position, store.is_deleted(ROOM), store.check()) == (0, True, [])
+
+
 def test_what_is_remembered_of_a_room_is_forgotten_where_another_wrote(
     store: PostgresStore, other: PostgresStore
 ) -> None:

@@ -419,6 +419,23 @@ BEGIN
     DELETE FROM heads WHERE room = which;
 END $$;
 
+-- Let a room that nobody opened be one that nobody can open. Where somebody else is storing its first fact at this moment
+-- this waits, and fails with a serialization failure if that happened: the transaction is to begin anew.
+CREATE OR REPLACE FUNCTION shut_room(which text, shut_at bigint) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+    IF EXISTS (SELECT FROM tombstones WHERE room = which) THEN
+        RETURN;
+    END IF;
+    -- No two transactions have put in a head of one room, so whoever opens the room waits for this one, too.
+    INSERT INTO heads VALUES (which, 0, 1, 0, decode(repeat('00', 32), 'hex')) ON CONFLICT DO NOTHING;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'serialization_failure', MESSAGE = 'a room was opened that is to be none';
+    END IF;
+    INSERT INTO tombstones VALUES (which, shut_at) ON CONFLICT DO NOTHING;
+    DELETE FROM heads WHERE room = which;
+END $$;
+
 -- Take away the facts of a deleted room from a position on, with their bodies, marks and places in own lines.
 CREATE OR REPLACE FUNCTION clear_facts(of_room text, from_position bigint) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER AS $$
@@ -484,7 +501,7 @@ BEGIN
                'erased_bodies_belong_to_a_message', 'rooms_are_listed_while_they_exist', 'revoked_tokens_stay',
                'schema_only_goes_on', 'tokens_above', 'is_revoked', 'is_of_room', 'own_lines_go_on',
                'tokens_are_no_wider', 'token_access_is_no_wider', 'token_rooms_are_no_more',
-               'erase_bodies', 'bury_room', 'clear_facts', 'clear_marks', 'forget_index')
+               'erase_bodies', 'bury_room', 'shut_room', 'clear_facts', 'clear_marks', 'forget_index')
     LOOP
         EXECUTE format('ALTER FUNCTION %s SET search_path = %I, pg_temp', which, current_schema());
         EXECUTE format('ALTER FUNCTION %s SET enable_seqscan = off', which);
@@ -492,4 +509,4 @@ BEGIN
         EXECUTE format('ALTER FUNCTION %s SET enable_mergejoin = off', which);
     END LOOP;
 END $$;
-REVOKE ALL ON FUNCTION erase_bodies, bury_room, clear_facts, clear_marks, forget_index FROM PUBLIC;
+REVOKE ALL ON FUNCTION erase_bodies, bury_room, shut_room, clear_facts, clear_marks, forget_index FROM PUBLIC;
