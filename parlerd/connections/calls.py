@@ -3,17 +3,20 @@
     call    a task of its own runs it and answers it
     stream  a task of its own sends its items, as many as there is credit for
     post    no task: it gets its place in a room's line, together with the others of its chunk, and is answered when its
-            batch is
+            batch is. One whose room has to be opened first, say, is a call, and those after it that name the same room
+            wait until it has its place
 
 Not here: who may call what (`admit`, which the door passes in), what may be said when (`wire.calls`), and reading
 bytes. Above: `ipc.connection`, `relay.link`. Below: `wire.calls`, the engine behind its face. Invariants: every call
-that was begun is answered once, unless the conversation ends first; what fails here ends one call and no conversation.
+that was begun is answered once, unless the conversation ends first; what fails here ends one call and no
+conversation; posts that name one room get their places in the order in which they came.
 """
 
 from __future__ import annotations
 
 import logging
 import traceback
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -25,6 +28,7 @@ from parlerd.connections.share import Share
 from parlerd.core.errors import ErrorBody, ParlerError
 from parlerd.engine.callers import Caller
 from parlerd.engine.face import EngineFace, Pending
+from parlerd.engine.submissions import PLACED
 from parlerd.groups import unwrapped
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
@@ -72,6 +76,40 @@ class _Running:
     """Of whose share it is; empty for a call that no agent makes."""
     reason: str = "cancelled"
     """The code of the error that answers the call if it is cancelled."""
+    turn: _Turn | None = None
+    """Of a post: when it may ask for its place."""
+
+
+_Place = tuple[str, ...]
+"""Where a post goes, as its caller names it: the operation, the agent, and the room or who is written to."""
+
+
+class _Turn:
+    """A post that needs a task, in the order of those that go to one place."""
+
+    __slots__ = ("_comes", "_end", "_line")
+
+    def __init__(self, line: deque[_Turn], end: Callable[[], None]) -> None:
+        self._line = line
+        # Called once nobody is left in the line.
+        self._end = end
+        self._comes = trio.Event()
+        line.append(self)
+        if line[0] is self:
+            self._comes.set()
+
+    async def comes(self) -> None:
+        """Wait until each post before it has its place, or failed."""
+        await self._comes.wait()
+
+    def is_over(self) -> None:
+        """Let the next one go on. Does nothing the second time."""
+        if self in self._line:
+            self._line.remove(self)
+            if self._line:
+                self._line[0]._comes.set()
+            else:
+                self._end()
 
 
 class _Posted(NamedTuple):
@@ -127,6 +165,8 @@ class Calls:
         self._share = share
         # The calls and streams that have a task, by the caller's id.
         self._running: dict[int, _Running] = {}
+        # The posts that have no place yet, by where they go.
+        self._turns: dict[_Place, deque[_Turn]] = {}
         # How many calls are not answered yet: those in `_running`, and the posts, which have no task.
         self._under_way = 0
         # Whether new calls are refused with `draining`.
@@ -224,8 +264,10 @@ class Calls:
         except ParlerError as error:
             self._fail(call.id, error)
             return
+        place = _place_of(call.op, params)
         try:
-            posting = self._engine.begin(call.op, params, caller)
+            # Behind one that has no place yet this has none either.
+            posting = None if place in self._turns else self._engine.begin(call.op, params, caller)
         except ParlerError as error:
             self._give_back(agent, size)
             self._fail(call.id, error)
@@ -234,10 +276,17 @@ class Calls:
             posted.append(_Posted(call.id, call.op, size, agent, posting))
             return
         size = 0 if operation.stream else size
-        running = _Running(operation, trio.CancelScope(), trio.Event(), size, agent)
+        turn = None if place is None else self._turn(place)
+        running = _Running(operation, trio.CancelScope(), trio.Event(), size, agent, turn=turn)
         self._started(1, running.size)
         self._running[call.id] = running
         nursery.start_soon(self._run_call, call.id, running, params, caller)
+
+    def _turn(self, place: _Place) -> _Turn:
+        def end() -> None:
+            del self._turns[place]
+
+        return _Turn(self._turns.setdefault(place, deque()), end)
 
     async def _run_call(self, id: int, running: _Running, params: t.Params, caller: Caller) -> None:
         name = running.operation.name
@@ -246,6 +295,11 @@ class Calls:
             with running.scope:
                 if running.operation.stream:
                     await self._follow(id, running, params, caller)
+                elif running.turn is not None:
+                    await running.turn.comes()
+                    # The task is this call's alone.
+                    PLACED.set(running.turn.is_over)
+                    result = codec.encode(await self._engine.call(name, params, caller))
                 else:
                     result = codec.encode(await self._engine.call(name, params, caller))
             if running.scope.cancelled_caught:
@@ -257,6 +311,8 @@ class Calls:
             self._fail(id, coded(error, name))
         finally:
             del self._running[id]
+            if running.turn is not None:
+                running.turn.is_over()
             self._give_back(running.agent, running.size)
             self._ended(running.size)
 
@@ -317,6 +373,17 @@ class Calls:
             # The error's details cannot be encoded, or make the frame too large. The code alone can travel.
             data = self._peer.fail(id, self._tell(ParlerError(error.spec.code)))
         self._out.send(data, soon=self._peer.under_way > 0)
+
+
+def _place_of(op: str, params: t.Params) -> _Place | None:
+    """Where a post goes; None for what is none."""
+    match params:
+        case t.PostEnvelope():
+            return op, params.agent, params.room
+        case t.Send():
+            return op, params.room or "", params.service or "", *params.to
+        case _:
+            return None
 
 
 @cache

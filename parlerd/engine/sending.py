@@ -52,7 +52,7 @@ from parlerd.engine.lookup import room_of
 from parlerd.engine.queues import Queues
 from parlerd.engine.reading import Reading, handle_of
 from parlerd.engine.state_inputs import timer_of
-from parlerd.engine.submissions import Submission
+from parlerd.engine.submissions import PLACED, Submission
 from parlerd.engine.trail import awaits_receipt, named
 from parlerd.operations import types as t
 
@@ -105,6 +105,8 @@ class Posting(Generic[R]):
 
     async def result(self) -> R:
         """The same, waiting for it."""
+        if (placed := PLACED.get()) is not None:
+            placed()
         with suppress(ParlerError):
             await self.submission.result()
         if self._earlier is not None:

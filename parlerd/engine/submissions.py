@@ -61,6 +61,10 @@ class Trail(NamedTuple):
 TRAIL: Final[ContextVar[Trail | None]] = ContextVar("trail", default=None)
 """What was settled for the call that is under way (`trail`)."""
 
+PLACED: Final[ContextVar[Callable[[], None] | None]] = ContextVar("placed", default=None)
+"""What a message of the call that is under way does once it has its place in a room's line, for whoever makes several
+calls whose messages are to be decided in the order in which they were asked for."""
+
 
 class Line(Protocol):
     """The line that a submission stands in."""

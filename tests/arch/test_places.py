@@ -108,7 +108,6 @@ ELSEWHERE: Final = {
     "parlerd/engine/submissions": "engine/test_actor",
     "parlerd/ipc/connection": "ipc/test_server",
     "parlerd/ipc/host": "ipc/test_server",
-    "parlerd/connections/calls": "ipc/test_server",
     "parlerd/connections/stream": "contract/test_message_stream",
     "parlerd/connections/websocket": "contract/test_message_stream",
     "parlerd/client/connection": "client/test_client",
