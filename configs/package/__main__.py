@@ -5,7 +5,8 @@
     plugin/, parler-plugin-V.zip              for programs that take plugins, extensions or skills
     server.json, parler-V.mcpb                for the MCP registry; for Claude Desktop
     relay/                                    the relay: Dockerfile, compose.yaml, a unit of systemd; its
-                                              requirements.txt has what speaks to PostgreSQL besides
+                                              requirements.txt has what speaks to PostgreSQL besides, and
+                                              compose.postgres.yaml two relays beside such a server
     homebrew/, debian.tar.gz                  what Homebrew and Debian build from
     SHA256SUMS                                of every file that is one
 

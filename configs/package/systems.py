@@ -16,12 +16,16 @@ _DEBIAN = ("control", "changelog", "copyright", "rules", "postinst", "prerm")
 
 
 def relay(about: About, wheel: str, requirements: str) -> Mapping[str, str]:
-    """The relay as an image, as a service of containers, and as a unit of the machine, with what it runs on."""
+    """The relay as an image, as a service of containers, and as a unit of the machine, with what it runs on; and as two
+    such services beside a server of PostgreSQL."""
     return {
         "requirements.txt": requirements,
         "Dockerfile": filled("Dockerfile", version=about.version, wheel=wheel),
         "compose.yaml": filled("compose.yaml", version=about.version),
+        "compose.postgres.yaml": filled("compose.postgres.yaml", version=about.version),
+        "roles.sql": filled("roles.sql"),
         "parler-relay.service": filled("parler-relay.service"),
+        "parler-relay-database.conf": filled("parler-relay-database.conf"),
     }
 
 
