@@ -264,7 +264,8 @@ class Server:
         def work(connection: Connection) -> list[list[Any]]:
             with connection.pipeline():
                 cursors = [connection.execute(sql, parameters, binary=True) for sql, parameters in asked]
-                return [cursor.fetchall() for cursor in cursors]
+            # Within the pipeline the first of these would be a way to the server of its own.
+            return [cursor.fetchall() for cursor in cursors]
 
         return self.ask(work)
 

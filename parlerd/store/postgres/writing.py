@@ -249,9 +249,6 @@ class Writer:
         locked = sorted({write.room for write in writes if isinstance(write, _LOCKING)})
         named = sorted({room for write in writes if (room := room_of(write)) is not None})
         shards = sorted({each.tenure.shard for each in writes if isinstance(each, Append) and each.tenure is not None})
-        heads: list[Any] = []
-        graves: list[Any] = []
-        tenures: list[Any] = []
         with connection.pipeline():
             if begin:
                 connection.execute("BEGIN")
@@ -259,9 +256,7 @@ class Writer:
             # After the locks: a room may have been deleted while this waited for its head.
             buried = connection.execute(_GRAVES, (Texts(named),), binary=True) if named else None
             stand = connection.execute(_TENURES, (shards,), binary=True) if shards else None
-            heads = [] if asked is None else asked.fetchall()
-            tenures = [] if stand is None else stand.fetchall()
-            graves = [] if buried is None else buried.fetchall()
+        heads, graves, tenures = map(_answered, (asked, buried, stand))
         self._deleted.update(room for (room,) in graves)
         self._tenures = {Tenure(*each) for each in tenures}
         found = {RoomId(room): Head(*head) for room, *head in heads}
@@ -318,18 +313,19 @@ class Writer:
         readers: Sequence[tuple[RoomId, AgentId]],
         threads: Sequence[bytes],
     ) -> None:
+        wanted = (
+            (_SHOWN, (Texts(shown),)),
+            (_AUTHORED, _columns(authors)),
+            (_PRIVATE, _columns(readers)),
+            (_ENDS, (Blobs(threads),)),
+        )
+        if not any(columns[0].values for _, columns in wanted):
+            return
         with connection.pipeline():
-
-            def ask(sql: str, *columns: Any) -> Any:
-                return connection.execute(sql, columns, binary=True) if columns[0].values else None
-
-            asked = (
-                ask(_SHOWN, Texts(shown)),
-                ask(_AUTHORED, *_columns(authors)),
-                ask(_PRIVATE, *_columns(readers)),
-                ask(_ENDS, Blobs(threads)),
-            )
-            places, authored, private, ends = ([] if each is None else each.fetchall() for each in asked)
+            asked = [
+                connection.execute(sql, columns, binary=True) if columns[0].values else None for sql, columns in wanted
+            ]
+        places, authored, private, ends = map(_answered, asked)
         for room, number, line, public, counted, place, header in places:
             counts = _loaded(self._rooms[RoomId(room)])
             before = line_before(RoomId(room), None if header is None else decode_header(header).event)
@@ -401,6 +397,12 @@ class Writer:
             for table, made in rows:
                 connection.execute(insertion(table), arrays(table, made, self._numbers))
             searching.note(connection, batch.noted)
+
+
+def _answered(asked: psycopg.Cursor[tuple[Any, ...]] | None) -> list[Any]:
+    """The rows of what was asked in a pipeline that has ended; none where nothing was asked. To fetch them within the
+    pipeline would be a way to the server and back, and the pipeline's end another."""
+    return [] if asked is None else asked.fetchall()
 
 
 def _reason(error: Exception) -> str:
