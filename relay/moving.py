@@ -89,7 +89,8 @@ class _Progress:
         now = time.monotonic()
         if now - self._said >= SAY_S:
             self._said = now
-            self._say(f"{table}: {rows}")
+            done = "rooms that are checked" if table == "checked" else f"rows of {table} that are copied"
+            self._say(f"{done}: {rows:,}")
 
 
 # -- into a database ---------------------------------------------------------------------------------------

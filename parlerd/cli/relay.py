@@ -117,7 +117,7 @@ def _show(ctx: Context, info: t.RelayInfo) -> int:
     if info.store:
         out.say(("rooms   ", "dim"), info.store)
     if len(info.relays) > 1:
-        for each in info.relays:
+        for each in sorted(info.relays, key=lambda each: each.address):
             away = "" if each.reached else ", not reached from here"
             where = each.address or "no address now"
             out.say(("relay   ", "dim"), f"{where}, version {each.version}, {each.shards} of 1024 shards{away}")

@@ -63,13 +63,16 @@ def refused(running: Running, asked: str) -> ParlerError:
 
 @pytest.mark.e2e
 def test_a_relay_goes_on_over_a_database_and_over_a_file_again_with_its_key_rooms_and_log(
-    made: Running, database: Database
+    made: Running, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = made.relay
     before = stopped(made)
     log_id = (home.root / "log.id").read_text()
     said: list[str] = []
+    monkeypatch.setattr(moving, "SAY_S", 0.0)
     moving.move(home, wanted(database), said.append)
+    assert said[0] == "rows of facts that are copied: 3"
+    assert said[-1] == "rooms that are checked: 1"
     assert kind(made) == "postgresql"
     assert not home.database.exists()
     assert (home.root / moving.LEFT).exists()
