@@ -13,24 +13,15 @@ hard one allows; the relay's own bounds of links are wide (`relays.WIDE`).
 
 from __future__ import annotations
 
-import os
 import resource
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import trio
 
 from benchmarks import common, relays
 from parlerd.cli.demo_home import DemoHome
-from parlerd.core import statements as st
-from parlerd.core.model import AgentId, HomeId, PrincipalId, RoomId
 from parlerd.identity import codes
-from parlerd.identity.delegation import issue
-from parlerd.identity.signatures import Domain, SigningKey
-from parlerd.identity.transcript import attach_bytes
 from parlerd.operations import types as t
-from parlerd.uplink.connection import LinkConnection
 
 SUBSCRIBERS = 50
 SEND_FLOOR = 2.2
@@ -40,69 +31,6 @@ ROOMS_STEPS = (1, 10, 100)
 READERS_STEPS = (1, 10, 100)
 GROWTH_LINKS = 5
 """Links that follow the rooms while rooms grow."""
-AT_ONCE = 8
-"""Links that are opened at the same time."""
-
-
-@dataclass
-class Person:
-    """Somebody elsewhere, with one agent or several."""
-
-    count: int = 1
-    key: SigningKey = field(default_factory=lambda: SigningKey("principal", os.urandom(32)))
-    keys: dict[str, SigningKey] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for _ in range(self.count):
-            agent = SigningKey("agent", os.urandom(32))
-            self.keys[agent.id] = agent
-
-    @property
-    def principal(self) -> PrincipalId:
-        return PrincipalId(self.key.id)
-
-    def sign(self, id: str, domain: Domain, data: bytes) -> bytes:
-        return (self.key if id == self.key.id else self.keys[id]).sign(domain, data)
-
-    async def attach(self, link: LinkConnection) -> None:
-        attachments = []
-        for agent in map(AgentId, self.keys):
-            delegation, signed = issue(self, agent, relays.now())
-            signature = self.sign(agent, "parler/link", attach_bytes(link.channel, agent, self.principal))
-            attachments.append(
-                t.Attachment(agent=agent, delegation=delegation, delegation_signature=signed, signature=signature)
-            )
-        await link.call("link.attach", t.Attach(agents=tuple(attachments)))
-
-    async def come_in(self, link: LinkConnection, session_key: str) -> str:
-        """All agents join with a key that asks nobody. Gives the room."""
-        room = ""
-        for agent in map(AgentId, self.keys):
-            room = await self._join(link, session_key, agent)
-        return room
-
-    async def _join(self, link: LinkConnection, session_key: str, agent: AgentId) -> str:
-        found = await link.call("link.find", t.FindKey(session_key=session_key))
-        assert isinstance(found, t.FoundKey)
-        statement = st.encode(
-            st.KnockStatement(
-                home=HomeId(link.home),
-                room=RoomId(found.room),
-                ref=found.ref,
-                agent=agent,
-                principal=self.principal,
-                name="sub",
-                host="bench",
-                at=relays.now(),
-                nonce=os.urandom(st.NONCE),
-            )
-        )
-        signature = self.sign(agent, st.KnockStatement.TAG, statement)
-        knock = t.KnockAtRoom(session_key=session_key, statement=statement, signature=signature)
-        knocked = await link.call("link.knock", knock)
-        assert isinstance(knocked, t.Knocked)
-        assert knocked.status == "joined"
-        return found.room
 
 
 def main() -> None:
@@ -124,12 +52,12 @@ async def idle(report: common.Report, relay: relays.Relay, count: int) -> None:
     each: dict[str, float] = {}
     async with trio.open_nursery() as nursery:
         # The first links load code and fill tables that all of them share.
-        await open_links(nursery, relay, 10)
+        await relays.open_links(nursery, relay, 10)
         before = common.memory(relay.pid)["private"]
         opened = 0
         for step in (10, 100, count):
             if opened < step <= count:
-                await open_links(nursery, relay, step - opened)
+                await relays.open_links(nursery, relay, step - opened)
                 opened = step
                 grown = common.memory(relay.pid)["private"] - before
                 each[f"{step} links"] = round(grown * 1024 / step, 1)
@@ -137,39 +65,6 @@ async def idle(report: common.Report, relay: relays.Relay, count: int) -> None:
         report.add(common.Figure(name, "KB", each[f"{count} links"], count, floor=60.0))
         report.growth.append({"what": "KB of the relay for each idle link", **each})
         nursery.cancel_scope.cancel()
-
-
-async def open_links(
-    nursery: trio.Nursery, relay: relays.Relay, count: int, *session_keys: str, agents: int = 1
-) -> None:
-    """Open so many links, and keep them until the nursery ends."""
-    places = trio.Semaphore(AT_ONCE)
-
-    async def open_one() -> None:
-        async with places:
-            await nursery.start(keep, relay, session_keys, agents)
-
-    async with trio.open_nursery() as opening:
-        for _ in range(count):
-            opening.start_soon(open_one)
-
-
-async def keep(
-    relay: relays.Relay,
-    session_keys: Sequence[str],
-    agents: int,
-    *,
-    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
-) -> None:
-    """One link of somebody new, which follows the rooms that keys lead to."""
-    person = Person(agents)
-    async with relay.link(person, enrol=True) as link:
-        await person.attach(link)
-        rooms = tuple([t.Resume(room=await person.come_in(link, key)) for key in session_keys])
-        async with link.stream("link.follow", t.FollowRooms(rooms=rooms)) as items:
-            task_status.started()
-            async for _ in items:
-                pass
 
 
 def opened_room(ann: common.RawConnection) -> tuple[str, str]:
@@ -184,7 +79,7 @@ async def fan_out(report: common.Report, relay: relays.Relay, made: DemoHome, me
         room, session_key = opened_room(ann)
         alone = [await cost(relay, ann, room, messages) for _ in range(runs)]
         async with trio.open_nursery() as nursery:
-            await open_links(nursery, relay, SUBSCRIBERS, session_key)
+            await relays.open_links(nursery, relay, SUBSCRIBERS, session_key)
             await cost(relay, ann, room, 20)
             many = [await cost(relay, ann, room, messages) for _ in range(runs)]
             nursery.cancel_scope.cancel()
@@ -206,7 +101,7 @@ async def grow(report: common.Report, relay: relays.Relay, made: DemoHome, messa
         for links in LINKS_STEPS:
             room, session_key = opened_room(ann)
             async with trio.open_nursery() as nursery:
-                await open_links(nursery, relay, links, session_key)
+                await relays.open_links(nursery, relay, links, session_key)
                 grown[f"{links} links"] = await cost(relay, ann, room, messages)
                 nursery.cancel_scope.cancel()
         report.growth.append({"what": "us a message, by links that follow its room", **grown})
@@ -214,7 +109,7 @@ async def grow(report: common.Report, relay: relays.Relay, made: DemoHome, messa
         grown, opened = {}, [opened_room(ann) for _ in range(ROOMS_STEPS[-1])]
         for rooms in ROOMS_STEPS:
             async with trio.open_nursery() as nursery:
-                await open_links(nursery, relay, GROWTH_LINKS, *[key for _, key in opened[:rooms]])
+                await relays.open_links(nursery, relay, GROWTH_LINKS, *[key for _, key in opened[:rooms]])
                 grown[f"{rooms} rooms"] = await cost(relay, ann, opened[0][0], messages)
                 nursery.cancel_scope.cancel()
         report.growth.append({"what": f"us a message in one room, by rooms that {GROWTH_LINKS} links follow", **grown})
@@ -223,7 +118,7 @@ async def grow(report: common.Report, relay: relays.Relay, made: DemoHome, messa
         for readers in READERS_STEPS:
             room, session_key = opened_room(ann)
             async with trio.open_nursery() as nursery:
-                await open_links(nursery, relay, 1, session_key, agents=readers)
+                await relays.open_links(nursery, relay, 1, session_key, agents=readers)
                 grown[f"{readers} readers"] = await cost(relay, ann, room, messages)
                 nursery.cancel_scope.cancel()
         report.growth.append({"what": "us a message, by readers on one link", **grown})

@@ -10,11 +10,9 @@ The growth says what the two take for one send while the daemon's link follows m
 from __future__ import annotations
 
 import statistics
-from collections import deque
 from typing import Final
 
 from benchmarks import common, relays
-from parlerd.operations import types as t
 
 FLOORS: Final = {1: 3.0, 16: 1.5}
 ROOMS: Final = (1, 10, 100)
@@ -32,7 +30,7 @@ def main() -> None:
             for depth, floor in FLOORS.items():
                 beyond: list[float] = []
                 parts: dict[str, list[float]] = {"daemon": [], "relay": [], "local": []}
-                send(sender, there, depth, 50)
+                relays.send(sender, [there], depth, 50)
                 for _ in range(given.runs):
                     unit = common.verification_ms()
                     local, _ = cost(sender, here, depth, given.messages, (daemon, relay.pid), unit)
@@ -53,7 +51,7 @@ def main() -> None:
                     relays.room_of(made, "ann")
                     followed += 1
                 for depth, growth in zip(FLOORS, report.growth, strict=True):
-                    send(sender, there, depth, 50)
+                    relays.send(sender, [there], depth, 50)
                     runs = [
                         sum(cost(sender, there, depth, given.messages, (daemon, relay.pid), common.verification_ms()))
                         for _ in range(given.runs)
@@ -67,22 +65,9 @@ def cost(
 ) -> list[float]:
     """What each of these processes takes for one send, in units of so many milliseconds."""
     before = [common.cpu_seconds(pid) for pid in pids]
-    send(sender, room, depth, messages)
+    relays.send(sender, [room], depth, messages)
     after = [common.cpu_seconds(pid) for pid in pids]
     return [(ended - begun) * 1000 / messages / unit for begun, ended in zip(before, after, strict=True)]
-
-
-def send(sender: common.RawConnection, room: str, depth: int, count: int) -> None:
-    """Send so many messages, with `depth` under way, and wait for all answers."""
-    under_way: deque[int] = deque()
-    for number in range(count):
-        sender.send(sender.pack("message.send", t.Send(text=common.TEXT, room=room)))
-        under_way.append(number)
-        if len(under_way) == depth:
-            assert not sender.result(t.Sent).queued
-            under_way.popleft()
-    for _ in under_way:
-        assert not sender.result(t.Sent).queued
 
 
 if __name__ == "__main__":
