@@ -106,7 +106,7 @@ class Holding:
             return None
         found = self._mine.get(shard_of(room))
         if found is None:
-            raise Refused("room_moved")
+            raise Refused("room_moved", room=room)
         return found
 
     # -- what others ask -----------------------------------------------------------------------------------

@@ -4,7 +4,8 @@
                                                --> another: its bytes go there over a lane, and the answer comes back
 
 A connection that is led on is answered once and closed, and so is one with a token for several rooms: each request may
-be another relay's. Not here: what is asked over HTTP, and whether it may be (`web`, here or there). Above: the relay's
+be another relay's. What names no room is answered here for such a token, also about rooms of other relays
+(`gathering`). Not here: what is asked over HTTP, and whether it may be (`web`, here or there). Above: the relay's
 program, which puts this before `web.Face`. Below: `peers`, `holding`. Invariant: nothing of somebody whose token does
 not hold here leaves this relay.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable
 from typing import Final
+from urllib.parse import unquote
 
 import trio
 
@@ -29,21 +31,29 @@ from relay.web import Book, Face, Guest
 REACH_S: Final = 2.0
 """How long a connection waits for the link to the relay that has its room."""
 _BEARER: Final = re.compile(rb"\r\nauthorization:[ \t]*bearer[ \t]+([!-~]+)[ \t]*(?=\r\n)", re.IGNORECASE)
-_ROOM: Final = re.compile(rb"[A-Z]+ /v1/rooms/([^/? ]+)")
+_ROOM: Final = re.compile(rb"[A-Z]+ (?:/v1)?/rooms/([^/? ]+)")
 _CLOSED: Final = b"\r\nConnection: close"
 
 
 class Leading:
-    """What stands before `face`. `take_in` makes known which tokens other relays gave."""
+    """What stands before `face`. `take_in` makes known which tokens other relays gave, and which rooms were opened with
+    them; `named` finds which of some rooms is called so, whoever has it."""
 
     def __init__(
-        self, face: Face, tokens: Book, holding: Holding, peers: Peers, take_in: Callable[[], Awaitable[None]]
+        self,
+        face: Face,
+        tokens: Book,
+        holding: Holding,
+        peers: Peers,
+        take_in: Callable[[], Awaitable[None]],
+        named: Callable[[frozenset[RoomId], str], Awaitable[RoomId | None]],
     ) -> None:
         self._face = face
         self._tokens = tokens
         self._holding = holding
         self._peers = peers
         self._take_in = take_in
+        self._named = named
         self._here: dict[trio.CancelScope, RoomId] = {}
         """The connections that are served here because of a room of this relay's, with that room."""
 
@@ -61,10 +71,10 @@ class Leading:
         if token is None:
             await self._face.visit(transport, begun, guest)
             return
-        room = _meant(token, begun)
-        row = self._holding.owner_of(room)
+        room = await self._meant(token, begun)
+        row = self._holding.owner_of(room) if room else None
         is_here = row is None or row.relay == self._holding.relay
-        if not is_here or len(token.within) > 1:
+        if not is_here or token.opens or len(token.within) != 1:
             begun = begun.replace(b"\r\n", _CLOSED + b"\r\n", 1)
         if is_here or row is None:
             with trio.CancelScope() as scope:
@@ -77,7 +87,7 @@ class Leading:
         try:
             lane = await self._peers.pipe(row, guest.address, REACH_S)
         except ParlerError:
-            # It is answered here that the room is not.
+            # It is answered here, as far as that can be.
             await self._face.visit(transport, begun, guest)
             return
         guest.proven()
@@ -86,6 +96,22 @@ class Leading:
     async def drain(self) -> None:
         """Let nobody in any more, and see everybody out."""
         await self._face.drain()
+
+    async def _meant(self, token: Token, begun: bytes) -> RoomId:
+        """The room that a request is about, of those of its token; empty where that cannot be said of one."""
+        if len(token.within) == 1 and not token.opens:
+            return min(token.within)
+        found = _ROOM.match(begun)
+        if found is None:
+            return RoomId("")
+        wanted = unquote(found[1].decode("latin-1"))
+        if wanted not in token.within:
+            # Another relay may have opened it a moment ago.
+            await self._take_in()
+            token = await self._token(begun) or token
+        if wanted in token.within:
+            return RoomId(wanted)
+        return await self._named(token.within, wanted) or RoomId("")
 
     async def _token(self, begun: bytes) -> Token | None:
         found = _BEARER.findall(begun.partition(b"\r\n\r\n")[0] + b"\r\n")
@@ -97,13 +123,6 @@ class Leading:
             await self._take_in()
             token = self._tokens.shown(text)
         return token
-
-
-def _meant(token: Token, begun: bytes) -> RoomId:
-    """The room that a request is about, of those of its token."""
-    found = _ROOM.match(begun)
-    named = RoomId(found[1].decode("latin-1")) if found else RoomId("")
-    return named if named in token.within else min(token.within, default=RoomId(""))
 
 
 async def _pass_on(transport: Transport, lane: LaneStream, begun: bytes) -> None:

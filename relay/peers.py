@@ -30,8 +30,8 @@ from parlerd.connections.calls import Calls, coded
 from parlerd.connections.dial import Dialer
 from parlerd.connections.outgoing import Outgoing
 from parlerd.connections.stream import MessageStream
-from parlerd.core.errors import ParlerError, Refused
-from parlerd.core.model import HomeId
+from parlerd.core.errors import ErrorBody, ParlerError, Refused
+from parlerd.core.model import HomeId, RoomId
 from parlerd.engine import authority
 from parlerd.engine.callers import Caller, Facts
 from parlerd.engine.face import EngineFace
@@ -52,6 +52,7 @@ from parlerd.wire.lanes import (
     LaneData,
     OpenLane,
     OpenPipe,
+    OpenToken,
     PeerChallenge,
     PeerHello,
     PeerProof,
@@ -114,7 +115,7 @@ class Asked:
         finally:
             self._away.forget(self._id)
         if isinstance(answer, Failure):
-            raise heard(answer.error)
+            raise self._away.heard(answer.error)
         assert isinstance(answer, Reply)
         return answer.result
 
@@ -122,8 +123,10 @@ class Asked:
 class Away:
     """A daemon of this relay at another one: a lane, and what is asked over it."""
 
-    def __init__(self, lane: LaneStream) -> None:
+    def __init__(self, lane: LaneStream, heard: Callable[[ErrorBody], ParlerError] = heard) -> None:
         self._lane = lane
+        self.heard: Final = heard
+        """The error that an answer tells."""
         self._peer = UplinkPeer.proven()
         self._out = Outgoing(lane, broken=self._lose)
         self._inbox: dict[int, deque[Reply | Failure | Item]] = {}
@@ -184,7 +187,7 @@ class Away:
             if not self.is_lost and (more := self._peer.took(id)):
                 self._out.send(more)
         if isinstance(answer, Failure):
-            raise heard(answer.error)
+            raise self.heard(answer.error)
 
     async def next_of(self, id: int) -> Reply | Failure | Item:
         """The next answer to a call. Raises `Lost`."""
@@ -366,6 +369,16 @@ class Peers:
         await nursery.start(away.run)
         return away
 
+    async def act(self, row: Row, token: str, rooms: Collection[RoomId], within_s: float) -> Away:
+        """A lane to a relay for whoever showed the token of this id here, about these of its rooms, or about all where
+        none is named; `close` it. Raises `ParlerError(home_unreachable)` as `open` does."""
+        link, carrier, nursery = await self._up(row, within_s)
+        stream = carrier.open(next(link.numbers))
+        carrier.say(OpenToken(lane=stream.id, token=token, rooms=tuple(sorted(rooms))))
+        away = Away(stream, heard=heard_whole)
+        await nursery.start(away.run)
+        return away
+
 
 class _Dialled:
     """The link to one process of another relay."""
@@ -398,6 +411,18 @@ class _Guest:
         """Nothing to count here."""
 
 
+def told_whole(error: ParlerError) -> ErrorBody:
+    """An error with all that it says, between relays of one home: whoever asks over HTTP reads it there as here."""
+    return msgspec.structs.replace(error.body(), hint=error.tool_hint)
+
+
+def heard_whole(body: ErrorBody) -> ParlerError:
+    """What `told_whole` told."""
+    error = ParlerError.from_body(body)
+    error.tool_hint = body.hint or error.tool_hint
+    return error
+
+
 class Answers(Protocol):
     """What answers over HTTP: `relay.web.Face`."""
 
@@ -421,6 +446,8 @@ class Served:
         """How many proved nothing."""
         self.web: Answers | None = None
         """What answers over HTTP."""
+        self.acting: Callable[[str, Collection[RoomId]], tuple[EngineFace, Caller]] | None = None
+        """What answers whoever showed the token of an id at another relay, about some of its rooms; and as whom."""
 
     @property
     def lanes(self) -> int:
@@ -472,7 +499,9 @@ class Served:
 
             def take(message: FromDialling | FromAnswering) -> None:
                 if isinstance(message, OpenLane):
-                    nursery.start_soon(self._answer, carrier.open(message.lane), message)
+                    nursery.start_soon(self._attend, carrier.open(message.lane), message)
+                elif isinstance(message, OpenToken):
+                    nursery.start_soon(self._act, carrier.open(message.lane), message)
                 elif isinstance(message, OpenPipe):
                     nursery.start_soon(self._visit, carrier.open(message.lane), message.address)
                 elif isinstance(message, LaneData | CloseLane):
@@ -509,19 +538,37 @@ class Served:
         carrier.say(PeerWelcome(version=own.version))
         return rest
 
-    async def _answer(self, lane: LaneStream, opened: OpenLane) -> None:
-        """Answer one daemon at another relay until its lane ends. What fails here ends the lane alone."""
+    async def _attend(self, lane: LaneStream, opened: OpenLane) -> None:
+        """Answer one daemon at another relay until its lane ends."""
         facts = Facts(
             session=opened.session,
             via="link",
             authority=authority.of_link(opened.principal),
             channel=opened.channel,
         )
-        caller = Caller(facts)
+        await self._answer(lane, self._engine, Caller(facts), self._admit, told)
+
+    async def _act(self, lane: LaneStream, opened: OpenToken) -> None:
+        """Answer somebody who showed a token at another relay."""
+        if self.acting is None:
+            await lane.close()
+            return
+        engine, caller = self.acting(opened.token, opened.rooms)
+        await self._answer(lane, engine, caller, _admit_over_http, told_whole)
+
+    async def _answer(
+        self,
+        lane: LaneStream,
+        engine: EngineFace,
+        caller: Caller,
+        admit: Callable[[t.Operation], None],
+        tell: Callable[[ParlerError], ErrorBody],
+    ) -> None:
+        """Answer what comes over a lane until that ends. What fails here ends the lane alone."""
         peer = RelayPeer.proven()
         ended = trio.CancelScope()
         out = Outgoing(lane, broken=ended.cancel)
-        calls = Calls(peer, out, self._engine, self._admit, told)
+        calls = Calls(peer, out, engine, admit, tell)
 
         async def more() -> Sequence[object]:
             await calls.below(MOST_UNDER_WAY)
@@ -534,11 +581,11 @@ class Served:
             with ended:
                 async with out.sending():
                     try:
-                        await self._engine.connect(caller)
+                        await engine.connect(caller)
                         await calls.answer(caller, (), more)
                     finally:
                         with trio.move_on_after(FAREWELL_S, shield=True):
-                            await self._engine.disconnect(caller)
+                            await engine.disconnect(caller)
         except Exception as error:
             log.warning("a lane ended: %s", coded(error, "a lane").code)
         finally:
@@ -561,6 +608,11 @@ class Served:
             raise Refused("unknown_operation", operation=operation.name)
 
 
+def _admit_over_http(operation: t.Operation) -> None:
+    if operation.http is None:
+        raise Refused("unknown_operation", operation=operation.name)
+
+
 async def _carry(
     stream: MessageStream,
     reader: Reader,
@@ -575,8 +627,8 @@ async def _carry(
             take(_of_lane(message))
 
 
-def _of_lane(message: FromDialling | FromAnswering) -> OpenLane | OpenPipe | LaneData | CloseLane:
-    if isinstance(message, OpenLane | OpenPipe | LaneData | CloseLane):
+def _of_lane(message: FromDialling | FromAnswering) -> OpenLane | OpenPipe | OpenToken | LaneData | CloseLane:
+    if isinstance(message, OpenLane | OpenPipe | OpenToken | LaneData | CloseLane):
         return message
     if isinstance(message, Goodbye):
         raise heard(message.error)

@@ -51,6 +51,7 @@ from relay.beats import Beats
 from relay.control import RelayControl
 from relay.door import Door
 from relay.enrolment import Enrolment, SharedSecret
+from relay.gathering import Known
 from relay.holding import Holding
 from relay.leading import Leading
 from relay.link import OFFERED, Links
@@ -241,12 +242,15 @@ class Parts:
 async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) -> None:
     name = join_line.home_name(parts.place.name, parts.keys.id)
     settings, bearers = parts.settings, parts.engine.bearers
-    web = Face(application(parts.engine, bearers, parts.keys.id, parts.home.root), bearers)
     together = _together(parts, lambda principal: links.end(principal), lambda is_so: links.cut_off(is_so))
     leading: Leading | None = None
-    if together is not None:
+    if together is None:
+        web = Face(application(parts.engine, bearers, parts.keys.id, parts.home.root), bearers)
+    else:
+        known = Known(bearers, together.take_in)
+        web = Face(application(together.gathering, known, parts.keys.id, parts.home.root), bearers)
         together.served.web = web
-        leading = Leading(web, bearers, together.holding, together.peers, together.take_in)
+        leading = Leading(web, bearers, together.holding, together.peers, together.take_in, together.named)
     standing = Standing(
         parts.home,
         parts.place,

@@ -4,6 +4,7 @@
     link.cursors                       each place to the relay that has its room; how present agents are, to all
     link.follow                        a stream from every relay, as one
     link.post                          in the order in which they came, those of one daemon in one room
+    link.ungrant                       every relay that has a room of that agent
     whatever names a room, or a key    the relay that has the room
     anything else                      this relay: cards, and what is asked over HTTP
 
@@ -27,6 +28,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, Protocol, cast
 
+import msgspec
 import trio
 
 from parlerd.connections.calls import coded
@@ -67,6 +69,7 @@ REPEATABLE: Final = frozenset(
         "link.blob_finish",
         "link.detach",
         "link.cursors",
+        "link.ungrant",
     }
 )
 """What may be asked twice beside what only reads: it has a key, or twice is as good as once."""
@@ -79,6 +82,10 @@ class Index(Protocol):
 
     async def room_of(self, session_key: str) -> RoomId | None:
         """The room that a key opens; None for a text that is no key of any."""
+        ...
+
+    async def rooms_of(self, agent: str) -> list[RoomId]:
+        """The rooms that an agent is in."""
         ...
 
     async def is_all(self, principal: PrincipalId, agents: Sequence[str], told: Collection[tuple[str, str]]) -> bool:
@@ -161,6 +168,8 @@ class Routing:
                 return await self._everybody(op, partial(self._part_of, params), caller)
             case t.FollowRoom() | t.UnfollowRoom():
                 return await self._watch(op, params, caller)
+            case t.UngrantAtRoom():
+                return await self._ungrant(op, params, caller)
             case t.PostEnvelope() if op == "link.post":
                 waiting = self._queue(op, params, caller)
                 await waiting.done.wait()
@@ -181,6 +190,14 @@ class Routing:
                 # The relay that has the room lost this daemon's stream, which is about to break off here, too.
                 raise ParlerError("home_unreachable", op=op) from None
             raise
+
+    async def _ungrant(self, op: str, params: t.UngrantAtRoom, caller: Caller) -> t.Result:
+        """Put an agent out of its rooms, each at the relay that has it."""
+        rooms = [RoomId(params.room), *await self._index.rooms_of(params.agent)]
+        for room in dict.fromkeys(rooms):
+            asked = msgspec.structs.replace(params, room=room)
+            await self._ask(op, asked, caller, lambda room=room: self._holding.owner_of(room))  # type: ignore[misc]
+        return t.Noted()
 
     async def _ask(self, op: str, params: t.Params, caller: Caller, owner: Callable[[], Row | None]) -> t.Result:
         """Ask the relay that `owner` names, and again whoever it names then. Raises `ParlerError`."""

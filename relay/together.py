@@ -1,7 +1,8 @@
 """One relay among those that share its rooms: the parts that make it one of them, put together.
 
     holding   which rooms are this relay's            peers    links to the others, and theirs to this one
-    routing   daemons' questions to whoever answers   here     the home's own room is kept up with the others
+    routing   daemons' questions to whoever answers   gathering  the same of whoever has a token
+    here      the home's own room is kept up with the others
 
 Above: the relay's program. Below: these parts, the engine. Invariant: what concerns the whole home (who is enrolled,
 who was put out, cards, tokens) is known here `TAKE_IN_S` after another relay stored it, at the latest, and before
@@ -21,6 +22,7 @@ from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import AgentId, PrincipalId, RoomId
 from parlerd.engine.engine import Engine
 from parlerd.engine.reachable import came_under
+from relay.gathering import Gathering
 from relay.holding import Holding
 from relay.peers import Peers, Self, Served
 from relay.routing import Routing
@@ -43,6 +45,21 @@ class Tables:
         except Refused:
             return None
         return await self._desk.library.room_of_key(key)
+
+    async def rooms_of(self, agent: str) -> list[RoomId]:
+        """See `routing.Index`."""
+        return await self._desk.library.my_rooms(AgentId(agent))
+
+    async def named(self, rooms: Collection[RoomId], name: str) -> RoomId | None:
+        """The one of these rooms that is called so, whoever has it; None where it is none of them, or several."""
+        found: list[RoomId] = []
+        for room in sorted(rooms):
+            try:
+                if (await self._desk.rooms.seen(room)).state.name == name:
+                    found.append(room)
+            except ParlerError:
+                continue  # it was deleted, or cannot be read now
+        return found[0] if len(found) == 1 else None
 
     async def is_all(self, principal: PrincipalId, agents: Sequence[str], told: Collection[tuple[str, str]]) -> bool:
         """See `routing.Index`."""
@@ -81,7 +98,11 @@ class Together:
         self.holding = holding
         self.peers = Peers(own, dialer, lambda: holding.living)
         self.served = Served(own, engine, offered)
-        self.routing = Routing(engine, holding, self.peers, Tables(engine))
+        tables = Tables(engine)
+        self.routing = Routing(engine, holding, self.peers, tables)
+        self.named: Final = tables.named
+        self.gathering = Gathering(engine, holding, self.peers, own.keys.home, self.take_in)
+        self.served.acting = self.gathering.acting
         holding.follows = engine.owning
 
     @property
@@ -111,6 +132,7 @@ class Together:
         try:
             self._epoch(self.holding.epoch)
             await self._engine.owning.take_in()
+            await self._engine.bearers.end_revoked()
         except ParlerError as error:
             log.warning("what other relays stored of the home is not known now: %s", error.code)
 

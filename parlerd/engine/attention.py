@@ -54,6 +54,6 @@ class AttentionHandlers:
         rooms = []
         for room, mode in attention.rooms_of(me.id).items():
             if room in mine:
-                state = (await desk.rooms.get(RoomId(room))).aggregate.state
+                state = (await desk.rooms.seen(RoomId(room))).state
                 rooms.append(t.AttentionIn(room=room, name=state.name, mode=mode))
         return t.AttentionIs(name=me.name, mode=attention.of(me.id), rooms=rooms)

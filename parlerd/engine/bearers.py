@@ -88,19 +88,33 @@ class Bearers:
         as guesses of it, as wrong keys do. A right one is not slowed down by them, because nobody guesses 256 bits.
         `seen` is the process on the other side, where somebody joins and the process could be found. Raises `Refused`:
         `token_invalid`, `throttled`."""
-        desk, token = self._desk, self.shown(text)
-        agents = desk.rooms.home.aggregate.state.agents
+        token = self.shown(text)
         if token is None:
-            await desk.throttle.before(stranger)
-            desk.throttle.wrong(stranger)
+            await self._desk.throttle.before(stranger)
+            self._desk.throttle.wrong(stranger)
             raise Refused("token_invalid")
+        return token, self._acting(token, seen)
+
+    def caller_with(self, id: str) -> Caller:
+        """Who acts with the token of this id, which was shown at another relay of this home. Raises
+        `Refused(token_invalid)`."""
+        home = self._desk.rooms.home.aggregate
+        token = home.tokens.holding(id, self._desk.clock.now())
+        if token is None or token.agent not in home.state.agents:
+            raise Refused("token_invalid")
+        return self._acting(token, UNSEEN)
+
+    def _acting(self, token: Token, seen: PeerProcess) -> Caller:
+        """Who acts with a token that holds, and was shown now."""
+        desk = self._desk
+        agents = desk.rooms.home.aggregate.state.agents
         self._used[token.id] = desk.clock.now()
         if self._scheduler.moment(("token", token.id)) is None:
             self._scheduler.put(("token", token.id), token.expires_at, partial(self.end, (token.id,)))
         if token.kind == "aj":
             # Nobody is there who could be seen: each request is somebody who wants to become an agent.
             joining = of_joining_token(agents[token.agent].principal, token, is_seen=bool(seen.pid))
-            return token, Caller(Facts(desk.random.new("s"), "http", joining, peer=seen))
+            return Caller(Facts(desk.random.new("s"), "http", joining, peer=seen))
         caller = self._callers.get(token.id)
         if caller is None:
             authority = of_token(agents[token.agent], token)
@@ -111,7 +125,7 @@ class Bearers:
             caller.facts = replace(caller.facts, authority=of_token(agents[token.agent], token))
         if self._scheduler.moment(("bearer", token.id)) is None:
             self._stays(token.id, desk.clock.now())
-        return token, caller
+        return caller
 
     async def handle_of(self, token: Token, wanted: str) -> str:
         """What the agent of a token is called in the room of the token that is meant, by its id or its name, and in the
@@ -119,7 +133,7 @@ class Bearers:
         found = ""
         for room in token.rooms or (token.room,):
             try:
-                state = (await self._desk.rooms.get(room)).aggregate.state
+                state = (await self._desk.rooms.seen(room)).state
             except Refused:
                 continue
             if wanted in (state.room, state.name):
@@ -151,6 +165,11 @@ class Bearers:
     def count(self, token: Token) -> int:
         """How much is under way with a token."""
         return self._under_way.count(token.id)
+
+    async def end_revoked(self) -> None:
+        """End what is under way with tokens that hold no more: one may have been revoked at another relay."""
+        tokens, now = self._desk.rooms.home.aggregate.tokens, self._desk.clock.now()
+        await self.end([id for id in self._used if tokens.holding(id, now) is None])
 
     async def end(self, ids: Iterable[str]) -> None:
         """These tokens hold no more."""

@@ -208,7 +208,9 @@ class Granting:
                     # Its token may be of rooms that it opened, in which it is as well.
                     await self._end(None, agent)
                     stands = [standing.room for standing in await self._desk.library.memberships(agent)]
-                    for one in dict.fromkeys((room, *stands)):
+                    # Of a room that another process has that one is asked.
+                    here = [one for one in stands if self._desk.rooms.has(one)]
+                    for one in dict.fromkeys((room, *here)):
                         await self._leave(agent, principal, one)
         return t.Noted()
 
@@ -369,7 +371,12 @@ class Granting:
         for token in mine:
             # Another token may have taken its place, or it was revoked with the one that it was made of.
             if token in home.aggregate.tokens.state.tokens:
-                await home.submit(c.RevokeToken(operation="token.revoke", token=token, authority="home"), self._by)
+                try:
+                    await home.submit(c.RevokeToken(operation="token.revoke", token=token, authority="home"), self._by)
+                except Refused as error:
+                    # Another relay that had a room of this agent was a moment faster.
+                    if error.code != "no_such_token":
+                        raise
 
 
 def _by(principal: PrincipalId) -> By:

@@ -16,7 +16,7 @@ from parlerd.core.membership import MAX_COMPARED, present
 from parlerd.core.model import MAX_LABEL, AgentId, RoomId
 from parlerd.core.room import Room
 from parlerd.engine.desk import Desk
-from parlerd.engine.handles import RoomHandle
+from parlerd.engine.handles import LOCAL, RoomHandle
 from parlerd.engine.knocks import nowhere
 
 
@@ -65,7 +65,7 @@ async def owned_rooms(desk: Desk, agent: AgentRecord, wanted: str | None, *, per
     if wanted is not None:
         rooms = [RoomId(wanted)] if RoomId(wanted) in rooms else await rooms_named(desk, wanted, rooms)
     if not person:
-        rooms = [room for room in rooms if (await desk.rooms.get(room)).aggregate.state.owner == agent.id]
+        rooms = [room for room in rooms if (await desk.rooms.seen(room)).state.owner == agent.id]
     if wanted is not None and not rooms:
         await require_not_deleted(desk, wanted)
         inside = await desk.library.my_rooms(agent.id)
@@ -94,8 +94,8 @@ async def only(desk: Desk, rooms: Sequence[RoomId], wanted: str) -> RoomId:
     if not rooms:
         raise Refused("no_such_room")
     if len(rooms) > 1:
-        handles = [await desk.rooms.get(room) for room in rooms]
-        apart = [f"{handle.aggregate.state.name}@{handle.home_name}" for handle in handles]
+        seen = [(await desk.rooms.seen(room)).state.name for room in rooms]
+        apart = [f"{name}@{await _home_of(desk, room)}" for room, name in zip(rooms, seen, strict=True)]
         candidates = apart if len(set(apart)) == len(apart) else list(rooms)
         raise Refused("ambiguous_name", f"More than one of your rooms is called {wanted!r}.", candidates=candidates)
     return rooms[0]
@@ -108,8 +108,13 @@ async def rooms_named(desk: Desk, wanted: str, among: Iterable[RoomId]) -> list[
     name, at, home = wanted.rpartition("@")
     if not found and at:
         found = [room for room, other in names.items() if other == name]
-        found = [room for room in found if (await desk.rooms.get(room)).home_name == home]
+        found = [room for room in found if await _home_of(desk, room) == home]
     return found
+
+
+async def _home_of(desk: Desk, room: RoomId) -> str:
+    """What the home of a room is called. A room that another process of this home has lives in this home."""
+    return (await desk.rooms.get(room)).home_name if desk.rooms.has(room) else LOCAL
 
 
 async def _names(desk: Desk, rooms: Iterable[RoomId]) -> dict[RoomId, str]:
@@ -119,5 +124,5 @@ async def _names(desk: Desk, rooms: Iterable[RoomId]) -> dict[RoomId, str]:
     known = {room: name for named in owned for name, room in named.items()}
     names: dict[RoomId, str] = {}
     for room in rooms:
-        names[room] = known[room] if room in known else (await desk.rooms.get(room)).aggregate.state.name
+        names[room] = known[room] if room in known else (await desk.rooms.seen(room)).state.name
     return names

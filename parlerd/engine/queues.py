@@ -99,7 +99,7 @@ class Queues:
         if self._others.get(room):
             return False
         try:
-            state = (await self._desk.rooms.get(room)).aggregate.state
+            state = (await self._desk.rooms.seen(room)).state
         except Refused:
             return False  # it was deleted meanwhile
         if state.kind != "service" or state.closed:

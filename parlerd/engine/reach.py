@@ -77,6 +77,11 @@ class RoomsWithin:
             raise Refused("no_such_room")
         return await self._rooms.get(room)
 
+    async def seen(self, room: RoomId) -> Room:
+        if room not in self._within:
+            raise Refused("no_such_room")
+        return await self._rooms.seen(room)
+
     async def peek(self, room: RoomId) -> Room:
         if room not in self._within:
             raise Refused("no_such_room")

@@ -175,6 +175,11 @@ class RoomDoor(Protocol):
         or `room_moved` for one that another process has."""
         ...
 
+    async def seen(self, room: RoomId) -> Room:
+        """The room as it is here, or, where another process has it, as the store holds it. Raises `Refused`:
+        `room_deleted`, `no_such_room`."""
+        ...
+
     async def peek(self, room: RoomId) -> Room:
         """How the store holds a room that another process has; empty where it has no log."""
         ...
@@ -277,6 +282,20 @@ class Rooms:
             raise Refused("no_such_room")
         return found
 
+    async def seen(self, room: RoomId) -> Room:
+        """The room as it is here, or, where another process has it, as the store holds it. Raises `Refused`:
+        `room_deleted`, `no_such_room`."""
+        if self._owns.has(room):
+            try:
+                return (await self.get(room)).aggregate
+            except Refused as error:
+                if error.code != "room_moved":
+                    raise
+        held = await self.peek(room)
+        if held.position == 0:
+            raise Refused("no_such_room")
+        return held
+
     async def peek(self, room: RoomId) -> Room:
         """How the store holds a room that another process has; empty where it has no log."""
         folded, _ = await self._context.driver.read(lambda store: fold_room(store, room))
@@ -325,7 +344,7 @@ class Rooms:
 
     def _require(self, room: RoomId) -> None:
         if not self._owns.has(room):
-            raise Refused("room_moved", retry_after_ms=MOVED_MS)
+            raise Refused("room_moved", retry_after_ms=MOVED_MS, room=room)
 
     async def let_go(self) -> None:
         """Close the rooms that are not this process's any more; returns when what waited in them was answered."""

@@ -258,7 +258,7 @@ class TokenHandlers:
             rooms = list(dict.fromkeys((*rooms, *seen)))
             opens_left = max(0, token.opens - len(rooms) + len(token.rooms))
         try:
-            state = (await self._desk.rooms.get(token.room)).aggregate.state
+            state = (await self._desk.rooms.seen(token.room)).state
         except Refused:
             pass
         else:

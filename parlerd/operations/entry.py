@@ -226,7 +226,7 @@ OF_HOME: Final = (
 """What may be wrong with the home itself, whatever is asked of it. A read meets them too: it leases an agent and marks
 what was delivered."""
 OF_PLANE: Final[Mapping[Plane, tuple[str, ...]]] = {
-    "agent": (*OF_HOME, "draining", "invalid_name", "not_permitted", "needs_key", "token_invalid"),
+    "agent": (*OF_HOME, "draining", "room_moved", "invalid_name", "not_permitted", "needs_key", "token_invalid"),
     "person": (*OF_HOME, "draining", "invalid_name", "not_permitted", "person_only", "needs_person"),
     "local": ("person_only",),
     "hook": (*OF_HOME, "draining", "hook_only"),
@@ -234,14 +234,14 @@ OF_PLANE: Final[Mapping[Plane, tuple[str, ...]]] = {
     "link": (*OF_HOME, "draining", "room_moved"),
     "visitor": (*OF_HOME, "draining", "not_permitted"),
     "page": (*OF_HOME, "draining", "not_permitted"),
-    "joiner": (*OF_HOME, "draining", "not_permitted"),
+    "joiner": (*OF_HOME, "draining", "room_moved", "not_permitted"),
     "relay": (),
 }
 """The codes that follow from who may call. `invalid_name`: the name that a caller asks to act under may be taken for
 someone else, which shows at its first call. `not_permitted`: a door may stand for one agent, and that agent may not
 be there, or be another person's. `needs_key`, `token_invalid`: an agent that has only a token at a relay signs nothing
-itself, and is there no longer once its time is over. `person_only`: what is about this machine's daemon is not offered
-at every door."""
+itself, and is there no longer once its time is over. `room_moved`: several relays may share the rooms of a home.
+`person_only`: what is about this machine's daemon is not offered at every door."""
 ACTING: Final[frozenset[Plane]] = frozenset({"agent", "person", "window", "visitor", "joiner"})
 """The planes whose callers act as an agent, or become one."""
 OF_AGENT: Final = ("agent_created", "conversation_bound", "delegation_issued")

@@ -7,6 +7,7 @@
                       <------   peer_welcome
     open_lane         ------>                    a daemon that is at the relay that dials
     open_pipe         ------>                    or a connection over HTTP
+    open_token        ------>                    or one call of somebody who showed a token at the relay that dials
     lane_data         <----->                    a piece of what that link carries after its welcome (`link`)
     close_lane        <----->
 
@@ -23,7 +24,8 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-from parlerd.core.model import PrincipalId
+from parlerd.core.model import PrincipalId, RoomId
+from parlerd.core.tokens import MAX_ROOMS
 from parlerd.wire import codec
 from parlerd.wire.frames import FIRST_FRAME_LIMIT, FrameReader
 from parlerd.wire.link import Nonce, Signature, Word
@@ -87,6 +89,15 @@ class OpenPipe(msgspec.Struct, frozen=True, kw_only=True, tag_field="t", tag="op
     address: Word
 
 
+class OpenToken(msgspec.Struct, frozen=True, kw_only=True, tag_field="t", tag="open_token"):
+    """Somebody with this token is there, at the relay that dialled, and asks about these of its rooms, or about all of
+    them where none is named. What the token is for, and whether it holds, the relay that is asked knows itself."""
+
+    lane: LaneId
+    token: Word
+    rooms: Annotated[tuple[Annotated[RoomId, Meta(max_length=64)], ...], Meta(max_length=MAX_ROOMS)] = ()
+
+
 class LaneData(msgspec.Struct, frozen=True, kw_only=True, tag_field="t", tag="lane_data"):
     """A piece of what a lane carries."""
 
@@ -100,7 +111,7 @@ class CloseLane(msgspec.Struct, frozen=True, kw_only=True, tag_field="t", tag="c
     lane: LaneId
 
 
-FromDialling = PeerHello | PeerProof | OpenLane | OpenPipe | LaneData | CloseLane | Goodbye
+FromDialling = PeerHello | PeerProof | OpenLane | OpenPipe | OpenToken | LaneData | CloseLane | Goodbye
 """What the relay hears that was dialled."""
 FromAnswering = PeerChallenge | PeerWelcome | LaneData | CloseLane | Goodbye
 """What the relay hears that dialled."""

@@ -99,7 +99,7 @@ class Two:
             await trio.lowlevel.checkpoint()
             self.book.tokens |= self.late.tokens
 
-        self.leading = Leading(cast(Any, self.webs[0]), self.book, first.holding, first.peers, take_in)
+        self.leading = Leading(cast(Any, self.webs[0]), self.book, first.holding, first.peers, take_in, first.named)
 
     def room_of(self, node: Node, number: int = 0) -> RoomId:
         """A room of this relay's."""

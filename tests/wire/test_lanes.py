@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parlerd.core.errors import ParlerError
-from parlerd.core.model import PrincipalId
+from parlerd.core.model import PrincipalId, RoomId
 from parlerd.wire.calls import pack
 from parlerd.wire.frames import FIRST_FRAME_LIMIT, frame
 from parlerd.wire.lanes import (
@@ -20,6 +20,7 @@ from parlerd.wire.lanes import (
     LaneData,
     OpenLane,
     OpenPipe,
+    OpenToken,
     PeerChallenge,
     PeerHello,
     PeerProof,
@@ -36,6 +37,7 @@ DIALLED: list[msgspec.Struct] = [
     PeerProof(signature=b"s" * 64),
     OpenLane(lane=1, principal=PrincipalId("P"), session="s", channel=b"c" * 32),
     OpenPipe(lane=2, address="192.0.2.1"),
+    OpenToken(lane=3, token="tk_1", rooms=(RoomId("r_1"), RoomId("r_2"))),
     LaneData(lane=1, data=b"x" * 1000),
     CloseLane(lane=1),
 ]
