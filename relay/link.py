@@ -69,7 +69,9 @@ AWAY_EACH_S: Final = 0.2
 MAX_PACES: Final = 4096
 
 
-OFFERED: Final = frozenset(name for name, operation in OPERATIONS.items() if operation.plane == "link")
+BETWEEN_RELAYS: Final = frozenset({"link.compare"})
+"""What only another relay asks, over a daemon's lane."""
+OFFERED: Final = frozenset(name for name, operation in OPERATIONS.items() if operation.plane == "link") - BETWEEN_RELAYS
 """What a relay answers over a link. The door asks this before it decodes a call, and the engine asks the caller's
 authority again."""
 

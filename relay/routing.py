@@ -11,7 +11,8 @@
 To a daemon it is one relay that answers. Where a room moves, or its relay dies, what is under way is asked again at the
 one that has it now, with the same key; what has none and may have happened is `home_unreachable`. A stream breaks off
 as soon as a relay that it came from is gone or has a room of it no longer: the daemon comes again, and follows from
-where it is, so that nothing is missing between the two.
+where it is, so that nothing is missing between the two. So does one of which something did not arrive, which is
+compared once a minute: where the rooms stand in the store, how far their relay told them, and how much of that came.
 
 Not here: who has which room (`holding`), links to other relays (`peers`). Above: `link`, which comes here as to an
 engine. Below: the engine, `peers`. Invariants: nobody is asked with more rights than were proved here; every call ends;
@@ -20,6 +21,7 @@ what is kept for a daemon goes with its link.
 
 from __future__ import annotations
 
+import logging
 import random
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
@@ -32,8 +34,8 @@ import msgspec
 import trio
 
 from parlerd.connections.calls import coded
-from parlerd.core.errors import ParlerError, Refused
-from parlerd.core.model import PrincipalId, RoomId
+from parlerd.core.errors import ParlerError, Refused, StoreError
+from parlerd.core.model import Position, PrincipalId, RoomId
 from parlerd.core.statements import KnockStatement, check, room_id_of
 from parlerd.engine.callers import Caller
 from parlerd.engine.face import EngineFace, Outlet, Pending
@@ -44,11 +46,17 @@ from parlerd.wire import codec
 from relay.holding import Holding
 from relay.peers import Away, Lost, Peers
 
+log = logging.getLogger("relay")
+
 WITHIN_S: Final = 14.0
 """How long a call is asked again: after that time the shards of a relay that died are another's."""
 AGAIN_S: Final = 0.2
 REACH_S: Final = 2.0
 """How long a call waits for the link to a relay that lives, before it looks again who has the room."""
+HEADS_S: Final = 60.0
+"""How often it is compared whether all arrived that other relays told. Source: scale spec, Waking."""
+COMPARED_S: Final = 5.0
+"""How long a relay may take to say what it told a daemon."""
 SPREAD_S: Final = 2.0
 """Within this time those break off whose rooms moved, so that they do not all come at once."""
 AGAIN: Final = frozenset({"room_moved"})
@@ -74,6 +82,7 @@ REPEATABLE: Final = frozenset(
 )
 """What may be asked twice beside what only reads: it has a key, or twice is as good as once."""
 
+_COMPARED: Final = codec.Shape[t.HeadsCompared](t.HeadsCompared, "relay_failed")
 _ATTACHED: Final = codec.Shape[t.Attached](t.Attached, "relay_failed")
 
 
@@ -86,6 +95,10 @@ class Index(Protocol):
 
     async def rooms_of(self, agent: str) -> list[RoomId]:
         """The rooms that an agent is in."""
+        ...
+
+    async def heads(self, rooms: Collection[RoomId]) -> dict[RoomId, Position]:
+        """Where the logs of these rooms end. Raises `StoreError`."""
         ...
 
     async def is_all(self, principal: PrincipalId, agents: Sequence[str], told: Collection[tuple[str, str]]) -> bool:
@@ -105,6 +118,14 @@ class _Present:
     """One lane is opened at a time."""
     follows: bool = False
     """Whether it follows rooms."""
+    followed: set[RoomId] = field(default_factory=set)
+    """The rooms that it follows."""
+    level: dict[RoomId, Position] = field(default_factory=dict)
+    """Up to which position each of these was told by another relay, where that was all of it at the last comparison."""
+    behind: dict[RoomId, int] = field(default_factory=dict)
+    """The same of those where it was not all of it."""
+    break_off: Callable[[], None] = lambda: None
+    """Lets its stream end, so that it comes again and says where it is."""
     lines: dict[RoomId, _Line] = field(default_factory=dict)
     """Its posts that wait, by room."""
     is_gone: bool = False
@@ -138,7 +159,12 @@ class Routing:
         """Send posts on until cancelled."""
         async with trio.open_nursery() as self._nursery:
             task_status.started()
-            await trio.sleep_forever()
+            while True:
+                await trio.sleep(HEADS_S)
+                try:
+                    await self._compare_all()
+                except StoreError as error:
+                    log.warning("where rooms stand is not compared now: %s", error.code)
 
     # -- connections ---------------------------------------------------------------------------------------
 
@@ -184,7 +210,15 @@ class Routing:
         """Follow a room from now on, or no longer, in the stream that the daemon has."""
         room = RoomId(params.resume.room if isinstance(params, t.FollowRoom) else params.room)
         try:
-            return await self._ask(op, params, caller, lambda: self._holding.owner_of(room))
+            noted = await self._ask(op, params, caller, lambda: self._holding.owner_of(room))
+            if (present := self._there.get(caller)) is not None:
+                present.level.pop(room, None)
+                present.behind.pop(room, None)
+                if isinstance(params, t.FollowRoom):
+                    present.followed.add(room)
+                else:
+                    present.followed.discard(room)
+            return noted
         except ParlerError as error:
             if error.code == "invalid_param" and self._there[caller].follows:
                 # The relay that has the room lost this daemon's stream, which is about to break off here, too.
@@ -455,7 +489,9 @@ class Routing:
         parts, is_lost = self._parts(params)
         if is_lost:
             raise ParlerError("home_unreachable")
-        self._there[caller].follows = True
+        present = self._there[caller]
+        present.follows, present.level, present.behind = True, {}, {}
+        present.followed = {RoomId(resume.room) for resume in params.rooms}
         give, take = trio.open_memory_channel[tuple[t.Result, trio.Event]](0)
         failure: ParlerError | None = None
         async with trio.open_nursery() as nursery:
@@ -484,6 +520,10 @@ class Routing:
                 except ParlerError as error:
                     await self._spread(error, end)
 
+            def break_off() -> None:
+                nursery.start_soon(self._spread, ParlerError("home_unreachable"), end)
+
+            present.break_off = break_off
             followed = {self._holding.relay}
             nursery.start_soon(here, parts.pop(self._holding.relay, t.FollowRooms(rooms=())))
 
@@ -501,9 +541,63 @@ class Routing:
                 async with aclosing(_taken(take)) as items:
                     yield items
             finally:
+                present.break_off = lambda: None
                 nursery.cancel_scope.cancel()
         if failure is not None:
             raise failure
+
+    # -- whether all of it arrived -------------------------------------------------------------------------
+
+    async def _compare_all(self) -> None:
+        """Compare what arrived of the rooms that daemons follow at other relays with where these rooms stand in the
+        store. Raises `StoreError`."""
+        others = {(row.relay, row.incarnation): row for row in self._others()}
+        followed = {room for present in self._there.values() for room in present.followed}
+        there = {room: row for room in followed if (row := self._holding.owner_of(room)) in others.values()}
+        heads = await self._index.heads(there) if there else {}
+
+        async def compare(row: Row) -> None:
+            """Daemon after daemon. One relay that is slow to answer keeps the others waiting no longer."""
+            for present in list(self._there.values()):
+                lane = present.lanes.get((row.relay, row.incarnation))
+                rooms = present.followed & {room for room in heads if there[room] == row}
+                if lane is not None and rooms:
+                    with trio.move_on_after(COMPARED_S) as limit:
+                        await self._compare(present, lane, {room: heads[room] for room in rooms})
+                    if limit.cancelled_caught:
+                        break
+
+        async with trio.open_nursery() as nursery:
+            for row in others.values():
+                nursery.start_soon(compare, row)
+
+    async def _compare(self, present: _Present, lane: Away, heads: dict[RoomId, Position]) -> None:
+        """Compare one daemon's rooms at one relay. Where items are missing, or a room does not go on, its stream ends,
+        and the next begins where the daemon is."""
+        moved = {room: head for room, head in heads.items() if present.level.get(room) != head}
+        if not moved:
+            return
+        try:
+            answer = await lane.call(
+                "link.compare", t.CompareHeads(heads={str(room): int(head) for room, head in moved.items()})
+            )
+        except (Lost, ParlerError):
+            # The stream over this lane is over, too, or not begun.
+            return
+        found = _COMPARED.decode(cast(Any, answer))
+        is_stuck = False
+        for room, head in moved.items():
+            before = present.behind.pop(room, None)
+            if (at := found.behind.get(room)) is None:
+                present.level[room] = head
+            else:
+                # A room of which something was just stored is behind for a moment.
+                present.behind[room] = at
+                is_stuck = is_stuck or before == at
+        # The answer came after all that was told before it.
+        if lane.came < found.items or is_stuck:
+            log.warning("what another relay told a daemon did not arrive: the daemon is to come again")
+            present.break_off()
 
     async def _spread(self, error: ParlerError, end: Callable[[ParlerError], None]) -> None:
         """Let a stream break off, at another moment than those of other daemons."""

@@ -19,11 +19,12 @@ import trio
 
 from parlerd.connections.dial import Dialer
 from parlerd.core.errors import ParlerError, Refused
-from parlerd.core.model import AgentId, PrincipalId, RoomId
+from parlerd.core.model import AgentId, Position, PrincipalId, RoomId
 from parlerd.engine.engine import Engine
 from parlerd.engine.reachable import came_under
 from relay.gathering import Gathering
 from relay.holding import Holding
+from relay.link import BETWEEN_RELAYS
 from relay.peers import Peers, Self, Served
 from relay.routing import Routing
 
@@ -49,6 +50,10 @@ class Tables:
     async def rooms_of(self, agent: str) -> list[RoomId]:
         """See `routing.Index`."""
         return await self._desk.library.my_rooms(AgentId(agent))
+
+    async def heads(self, rooms: Collection[RoomId]) -> dict[RoomId, Position]:
+        """See `routing.Index`."""
+        return await self._desk.library.heads(rooms)
 
     async def named(self, rooms: Collection[RoomId], name: str) -> RoomId | None:
         """The one of these rooms that is called so, whoever has it; None where it is none of them, or several."""
@@ -97,7 +102,7 @@ class Together:
         """Who was put out, as far as this relay saw to it."""
         self.holding = holding
         self.peers = Peers(own, dialer, lambda: holding.living)
-        self.served = Served(own, engine, offered)
+        self.served = Served(own, engine, {*offered, *BETWEEN_RELAYS})
         tables = Tables(engine)
         self.routing = Routing(engine, holding, self.peers, tables)
         self.named: Final = tables.named

@@ -85,6 +85,8 @@ class LinkStream:
     """Wakes the stream's own task."""
     outlet: Outlet | None
     """Where items go past the task; None where there is no such way."""
+    told: int = 0
+    """How many items were sent since it began."""
     is_waiting: bool = False
     """Whether the task waits, with everything sent that it ever made."""
     speaking: tuple[AgentId, ...] = ()
@@ -99,6 +101,12 @@ class LinkStream:
     """What stops the news of direct rooms that wait for each of the agents, and of rooms that were opened for it."""
     has_pair_news: bool = False
     """Whether a direct room may wait for one of them, or one may have been opened for it, of which nothing was said."""
+
+    def give(self, item: bytes) -> None:
+        """Send one item past the stream's task."""
+        assert self.outlet is not None, "there is a way past the task"
+        self.outlet.give(item)
+        self.told += 1
 
     def note_pairs(self) -> None:
         """A direct room waits for one of these agents: the stream's task looks."""
@@ -163,7 +171,7 @@ class News:
         assert followed.eyes is not None
         return all(reads_on(self._members[agent]) for agent in followed.eyes.members)
 
-    def tell(self, followed: Followed, outlet: Outlet) -> list[MarkDelivery]:
+    def tell(self, followed: Followed, stream: LinkStream) -> list[MarkDelivery]:
         """Send a link its page, and say which of its agents were sent something. The link has everything up to
         `after`, its agents are those of the last step, and the news `is_for_all` of them."""
         assert followed.eyes is not None
@@ -193,7 +201,7 @@ class News:
             messages=cast(list[t.LinkMessage], page),
         )
         followed.jumped = False
-        outlet.give(encode(t.LinkItem(room=self.room, page=told, level=True)))
+        stream.give(encode(t.LinkItem(room=self.room, page=told, level=True)))
         return [
             MarkDelivery(self.room, agent, "pushed", upto=self.upto, at=self._now, after=self.after)
             for agent in followed.eyes.members

@@ -1,4 +1,5 @@
-"""What happens in rooms, as a link follows it: the handlers of `link.follow`, `link.watch` and `link.unwatch`.
+"""What happens in rooms, as a link follows it: the handlers of `link.follow`, `link.watch`, `link.unwatch` and
+`link.compare`.
 
     a room is stored to  -->  all links that have everything before are told at once, in one walk (`fanout`)
     anything else        -->  the stream wakes, walks over the facts that came, and says what these eyes may know
@@ -98,8 +99,11 @@ class Following:
                         for item in await self._step(caller, stream, followed):
                             went_on = True
                             yield item
+                            # Whoever takes the next one has sent this one.
+                            stream.told += 1
                     for item in [*await self._awaits(stream), *self._presence(stream)]:
                         yield item
+                        stream.told += 1
                     if not went_on and not desk.draining:
                         if self._recorder is stream:
                             await self._record()
@@ -137,6 +141,19 @@ class Following:
         if followed is not None:
             self._drop(stream, followed)
         return t.Noted()
+
+    @handles("link.compare")
+    async def compare(self, caller: Caller, params: t.CompareHeads) -> t.HeadsCompared:
+        await trio.lowlevel.checkpoint()
+        stream, behind = self._stream(caller), dict[str, int]()
+        for room, head in params.heads.items():
+            followed = stream.rooms.get(RoomId(room))
+            if followed is not None and followed.at < head:
+                behind[room] = followed.at
+                # Nobody said that there is more, or the reader is slow: the stream's task looks, as after a gap.
+                followed.is_level = False
+                stream.waiter.wake()
+        return t.HeadsCompared(items=stream.told, behind=behind)
 
     def _stream(self, caller: Caller) -> LinkStream:
         stream = self._streams.get(caller)
@@ -180,8 +197,7 @@ class Following:
                         and news.is_for_all(followed)
                         and not news.shows_card(stream, followed)
                     ):
-                        assert stream.outlet is not None
-                        self._push(stream, news.tell(followed, stream.outlet))
+                        self._push(stream, news.tell(followed, stream))
                         continue
             except Exception as error:
                 log.error("a link could not be told of a room: %s", type(error).__name__)

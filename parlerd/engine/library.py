@@ -19,7 +19,7 @@ moment; what a room has only decided is in none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final, NamedTuple, TypeVar
 
@@ -186,6 +186,10 @@ class Library:
         return await self._driver.look(
             lambda store: [(each, store.head(each.room).position) for each in store.memberships(agent)]
         )
+
+    async def heads(self, rooms: Collection[RoomId]) -> dict[RoomId, Position]:
+        """Where the logs of these rooms end, in the store."""
+        return await self._driver.look(lambda store: store.heads(rooms))
 
     async def going_on(self, agent: AgentId) -> list[RoomId]:
         """The rooms that the agent is in and whose log goes on after what it acknowledged."""

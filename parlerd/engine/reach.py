@@ -44,7 +44,7 @@ OF_ONE_ROOM: Final = frozenset({
 FILTERED: Final = frozenset({"find_message", "memberships", "owned", "room_of_key", "rooms"})
 """Questions whose answer names rooms."""
 NOT_ASKED: Final = frozenset({
-    "check", "close", "deadlines", "first_unlined", "is_brought", "is_memory_indexed", "leases", "outbox",
+    "check", "close", "deadlines", "first_unlined", "heads", "is_brought", "is_memory_indexed", "leases", "outbox",
     "rebuild_index", "transact", "uncleared",
 })  # fmt: skip
 """Questions about the home as a whole: no caller of certain rooms has one."""

@@ -542,6 +542,49 @@ def test_rooms_are_added_to_a_stream_and_taken_out_of_it() -> None:
     run(main)
 
 
+@pytest.mark.parametrize("directly", [True, False])
+def test_a_stream_says_how_much_it_told_and_goes_on_where_it_is_found_behind(
+    monkeypatch: pytest.MonkeyPatch, directly: bool
+) -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, link, opened = await room_with_ann(served)
+            room = RoomId(opened.room)
+
+            async def head() -> int:
+                return (await served.engine.desk.library.heads([room]))[room]
+
+            async def compare() -> t.HeadsCompared:
+                params = t.CompareHeads(heads={str(room): await head(), "r_of_nobody": 7})
+                return await link.ask("link.compare", params, t.HeadsCompared)
+
+            assert (await link.refused("link.compare", t.CompareHeads())).code == "invalid_param"
+            is_deaf = False
+            stored = following.Following._stored
+
+            def hears(each: following.Following, room: RoomId) -> None:
+                if not is_deaf:
+                    stored(each, room)
+
+            monkeypatch.setattr(following.Following, "_stored", hears)
+            async with link.following(room, directly=directly) as told:
+                await alice.send("one")
+                await settle()
+                assert said(told.messages) == ["one"]
+                assert await compare() == t.HeadsCompared(items=len(told.items))
+                is_deaf = True
+                before = await head()
+                await alice.send("two")
+                await settle()
+                assert said(told.messages) == ["one"]
+                assert (await compare()).behind == {room: before}
+                await settle()
+                assert said(told.messages) == ["one", "two"]
+                assert await compare() == t.HeadsCompared(items=len(told.items))
+
+    run(main)
+
+
 def test_an_agent_that_is_attached_later_goes_on_by_its_own_number() -> None:
     async def main() -> None:
         async with engine_world() as served:

@@ -27,6 +27,8 @@ from parlerd.identity.signatures import SigningKey
 from parlerd.operations import types as t
 from parlerd.store.port import Append
 from parlerd.store.relays import DEAD_AFTER_S, Row, Seen, SharedOut, Tenure
+from parlerd.wire.messages import Item
+from relay import routing
 from relay.peers import Away
 from tests.support.engine import Party, Served, run, texts
 from tests.support.many_relays import DEAD_S, Cluster, Node, NodeDriver, cluster_in
@@ -803,5 +805,79 @@ def test_an_answer_of_another_relay_may_take_its_time(tmp_path: Path) -> None:
                 assert meeting.cluster.nodes[0].together.routing.forwarded - asked <= 3
                 await meeting.bob.send("now")
             assert [each.triggered for each in ended] == [True]
+
+    run(main)
+
+
+# -- whether all arrived -----------------------------------------------------------------------------------
+
+
+class Loses:
+    """Loses pages that another relay told, on their way to the daemons that are at this one."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.is_on = False
+        self.lost = 0
+        take = Away._take
+
+        def some(away: Away, event: object) -> None:
+            if self.is_on and isinstance(event, Item) and "page" in msgspec.msgpack.decode(event.item):
+                self.lost += 1
+            else:
+                take(away, event)
+
+        monkeypatch.setattr(Away, "_take", some)
+
+
+@pytest.mark.parametrize("is_compared", [True, False])
+def test_a_page_that_is_lost_between_relays_arrives_within_the_minute_because_heads_are_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_compared: bool
+) -> None:
+    async def main() -> None:
+        if not is_compared:
+            monkeypatch.setattr(routing, "HEADS_S", float("inf"))
+        loses = Loses(monkeypatch)
+        async with met(tmp_path, owner=0, at=(0, 1)) as meeting:
+            await meeting.alice.send("before")
+            assert await meeting.heard(1) == ["before"]
+            loses.is_on = True
+            await meeting.alice.send("lost on its way")
+            await trio.sleep(1)
+            loses.is_on = False
+            assert loses.lost == 1
+            began = trio.current_time()
+            # Without the comparison the reader would wait for the next words in the room.
+            heard = await meeting.heard(1, within=10 * 60)
+            assert heard == (["lost on its way"] if is_compared else [])
+            if is_compared:
+                assert trio.current_time() - began < routing.HEADS_S + 10
+
+    run(main)
+
+
+def test_relays_whose_rooms_stand_where_they_were_ask_nothing_and_break_nothing_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        asked: list[str] = []
+        call = Away.call
+
+        async def noted(away: Away, op: str, params: t.Params) -> msgspec.Raw:
+            asked.append(op)
+            return await call(away, op, params)
+
+        monkeypatch.setattr(Away, "call", noted)
+        async with met(tmp_path, owner=0, at=(0, 1)) as meeting:
+            await meeting.alice.send("one")
+            assert await meeting.heard(1) == ["one"]
+            await trio.sleep(3 * routing.HEADS_S)
+            asked.clear()
+            await trio.sleep(5 * routing.HEADS_S)
+            assert asked.count("link.compare") == asked.count("link.attach") == 0
+            await meeting.alice.send("two")
+            await trio.sleep(2 * routing.HEADS_S)
+            assert asked.count("link.compare") == 1
+            # Nobody came again.
+            assert asked.count("link.attach") == 0
 
     run(main)

@@ -365,6 +365,20 @@ class WhyAtRoom(Params, frozen=True, kw_only=True):
     id: Short
 
 
+class CompareHeads(Params, frozen=True, kw_only=True):
+    """Where the logs of rooms end that this link's stream follows, as another relay of this home read it."""
+
+    heads: Annotated[dict[Short, _Count], Meta(max_length=MAX_FOLLOWED)] = {}
+
+
+class HeadsCompared(Result, frozen=True, kw_only=True):
+    """`items` counts what the stream told since it began. `behind` are the rooms of which less was told than there is,
+    each with the position up to which that is."""
+
+    items: int
+    behind: dict[str, int] = {}
+
+
 class PostedAtRoom(Params, frozen=True, kw_only=True):
     """A message of an attached agent, which may be out of the room by now."""
 
@@ -892,6 +906,16 @@ FAMILY: Final = Family(
             effect="write",
             errors=("invalid_param",),
             example={"room": samples.ROOM},
+        ),
+        Operation(
+            name="link.compare",
+            summary="Learn, as another relay of this home, whether all of the link's stream arrived.",
+            params=CompareHeads,
+            result=HeadsCompared,
+            plane="link",
+            effect="read",
+            errors=("invalid_param",),
+            example={"heads": {samples.ROOM: 41}},
         ),
         Operation(
             name="link.pull",
