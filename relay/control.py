@@ -91,6 +91,7 @@ class RelayControl:
                 version=row.version,
                 shards=holding.shards_of(row.relay),
                 reached=row.relay not in unreached,
+                older=holding.knows_less(row),
             )
             for row in holding.living
         ]

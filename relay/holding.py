@@ -133,6 +133,20 @@ class Holding:
         return len(self._mine)
 
     @property
+    def is_older(self) -> bool:
+        """Whether a newer version wrote facts of which this relay knows nothing, so that it takes no rooms."""
+        return self.knows_less(self._row)
+
+    def knows_less(self, row: Row) -> bool:
+        """The same of any relay."""
+        return row.kinds < self._seen.written
+
+    async def begin(self, kinds: int) -> bool:
+        """Ask whether facts of the kinds up to this number may be written: every relay that lives knows them. Whoever
+        writes the first of a new kind asks before. Raises `StoreError`."""
+        return kinds <= self._seen.written or await self._do(lambda: self._shared.begin(kinds))
+
+    @property
     def epoch(self) -> str:
         """The epoch of the secret that enrols people; empty before the first look."""
         return self._seen.epoch
@@ -223,8 +237,8 @@ class Holding:
                 log.warning("the shards stay until others take them: %s", error.code)
 
     def _takers(self) -> set[str]:
-        """The relays to which rooms may fall."""
-        return {row.relay for row in self._living.values() if row.inner}
+        """The relays to which rooms may fall: those that listen for the others, and know what may be in the rooms."""
+        return {row.relay for row in self._living.values() if row.inner and row.kinds >= self._seen.written}
 
     def _shares(self, relays: Collection[str]) -> dict[int, str]:
         """The relay that each shard falls to, which takes some milliseconds to find."""

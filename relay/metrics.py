@@ -137,7 +137,7 @@ class Metrics:
 
     def is_ready(self) -> bool:
         """Whether somebody who comes now can be served."""
-        is_whole = self.together is None or self.together.is_whole
+        is_whole = self.together is None or (self.together.is_whole and not self.together.holding.is_older)
         return self.is_sound() and self.has_address() and is_whole and not self.links.is_draining
 
     async def page(self) -> str:
@@ -158,6 +158,7 @@ class Metrics:
             samples += [
                 Sample("relays", "gauge", "Relays that live, this one among them.", len(holding.living)),
                 Sample("relays_unreached", "gauge", "Those that it does not reach.", len(together.peers.unreached)),
+                Sample("older", "gauge", "Whether newer relays wrote what it does not know.", float(holding.is_older)),
                 Sample("shards", "gauge", "Shards of rooms that this relay has.", holding.shards),
                 Sample("shards_unowned", "gauge", "Shards that no relay has that lives.", holding.unowned),
                 Sample("shards_taken_total", "counter", "Shards that this relay took.", holding.taken),

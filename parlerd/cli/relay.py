@@ -116,11 +116,14 @@ def _show(ctx: Context, info: t.RelayInfo) -> int:
     out.say(", ".join(counts))
     if info.store:
         out.say(("rooms   ", "dim"), info.store)
-    if len(info.relays) > 1:
-        for each in sorted(info.relays, key=lambda each: each.address):
+    for each in sorted(info.relays, key=lambda each: each.address):
+        if len(info.relays) > 1:
             away = "" if each.reached else ", not reached from here"
             where = each.address or "no address now"
             out.say(("relay   ", "dim"), f"{where}, version {each.version}, {each.shards} of 1024 shards{away}")
+        if each.older:
+            said = f"Newer relays wrote what version {each.version} does not know, so it takes no rooms."
+            out.say((f"{said} Upgrade Parler on that machine.", "warn"))
     if not info.store_ok:
         out.say(("Nothing can be stored there now. The relay's log says why: parler relay logs", "warn"))
     for address in info.addresses:

@@ -819,6 +819,10 @@ CURRENT_V: Final[dict[str, int]] = {
 }
 """The version that each event is written in today. To raise a version, give the class `v: int = _version(n)`, and put
 an upcaster into `UPCASTERS`."""
+KINDS: Final = 1
+"""Which kinds of facts this program knows, as one number. Of several relays over one database an older one may not know
+an event that is new, or newer than its own. So whoever adds such an event raises this, and writes the first of its
+facts only where `relay.holding.Holding.begin` says that every relay knows them."""
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -24,6 +24,7 @@ class MemoryRelays:
         self._rows: dict[str, tuple[Row, float]] = {}
         """Each relay's row, and when it last beat."""
         self._epoch = ""
+        self._written = 1
         self._shards = [Tenure(shard, "", "", 0) for shard in range(SHARDS)]
 
     def join(self, row: Row) -> None:
@@ -46,12 +47,12 @@ class MemoryRelays:
 
     def look(self) -> Seen:
         with self._lock:
-            return Seen(self._living(), tuple(self._shards), self._epoch)
+            return Seen(self._living(), tuple(self._shards), self._epoch, self._written)
 
     def take(self, row: Row, shards: Collection[int]) -> list[Tenure]:
         with self._lock:
             living = {(each.relay, each.incarnation) for each in self._living()}
-            if (row.relay, row.incarnation) not in living:
+            if (row.relay, row.incarnation) not in living or row.kinds < self._written:
                 return []
             free = [
                 shard
@@ -62,7 +63,7 @@ class MemoryRelays:
 
     def give(self, row: Row, shards: Mapping[int, int], to: str) -> list[Tenure]:
         with self._lock:
-            incarnations = {each.relay: each.incarnation for each in self._living()}
+            incarnations = {each.relay: each.incarnation for each in self._living() if each.kinds >= self._written}
             if to and to not in incarnations:
                 return []
             mine = [
@@ -71,6 +72,13 @@ class MemoryRelays:
                 if self._shards[shard] == Tenure(shard, row.relay, row.incarnation, term)
             ]
             return self._set(mine, to, incarnations.get(to, ""))
+
+    def begin(self, kinds: int) -> bool:
+        with self._lock:
+            if any(each.kinds < kinds for each in self._living()):
+                return False
+            self._written = max(self._written, kinds)
+            return True
 
     def step_back(self, row: Row) -> None:
         self.beat(msgspec.structs.replace(row, inner=""))

@@ -10,6 +10,8 @@ from typing import Final, Protocol
 
 import msgspec
 
+from parlerd.core.events import KINDS
+
 DEAD_AFTER_S: Final = 10
 """After so long without a beat a relay is dead to the others, by the database's clock. Source: spec, one owner a
 room."""
@@ -17,13 +19,15 @@ room."""
 
 class Row(msgspec.Struct, frozen=True):
     """One relay that runs: which, which process of it, where it listens for daemons (`host:port`, empty while it does
-    not), its version, and where it listens for the other relays of its home: while it does not, it has no rooms."""
+    not), its version, and where it listens for the other relays of its home: while it does not, it has no rooms. Of
+    facts it knows the `kinds` up to this number (`core.events.KINDS`)."""
 
     relay: str
     incarnation: str
     address: str
     version: str
     inner: str = ""
+    kinds: int = KINDS
 
 
 class Tenure(msgspec.Struct, frozen=True):
@@ -44,6 +48,8 @@ class Seen(msgspec.Struct, frozen=True):
     shards: Sequence[Tenure]
     epoch: str = ""
     """From which the secret follows that enrols people: another one with each person who is put out."""
+    written: int = 1
+    """The kinds of facts that may be in the store: a relay that does not know all of them gets no shard."""
 
 
 class Mark(msgspec.Struct, frozen=True):
@@ -65,13 +71,18 @@ class SharedOut(Protocol):
 
     def take(self, row: Row, shards: Collection[int]) -> list[Tenure]:
         """Let the relay of `row` have those of these shards that nobody has, or a relay that is dead or gone; which
-        these are. It gets none while it is not alive itself."""
+        these are. It gets none while it is not alive itself, or does not know all kinds of facts that were written."""
         ...
 
     def give(self, row: Row, shards: Mapping[int, int], to: str) -> list[Tenure]:
         """Hand these shards, each with the term in which the relay of `row` has it, to the relay `to`; which of them
-        were handed over: none where `to` does not live. With an empty `to` they are nobody's, and whoever asks first
-        takes them."""
+        were handed over: none where `to` does not live, or does not know all kinds of facts that were written. With an
+        empty `to` they are nobody's, and whoever asks first takes them."""
+        ...
+
+    def begin(self, kinds: int) -> bool:
+        """Let facts of the kinds up to this number be written from now on, if every relay that lives knows them;
+        whether that is so. Whoever writes the first fact of a new kind asks this before."""
         ...
 
     def step_back(self, row: Row) -> None:

@@ -334,7 +334,7 @@ def test_status_and_checkup_say_where_the_rooms_are_and_whether_that_takes_them(
 def test_status_lists_the_relays_that_share_the_rooms(shell: Shell, machine: Machine) -> None:
     relays = [
         t.RelayOfHome(relay="a", address="10.0.0.1:7777", version="1.0", shards=524, reached=True),
-        t.RelayOfHome(relay="b", address="", version="1.1", shards=500, reached=False),
+        t.RelayOfHome(relay="b", address="", version="1.1", shards=500, reached=False, older=True),
     ]
     # The order in which a relay names them says nothing.
     now = relay_info(pid=NO_PROCESS, store="postgresql://db/parler", relays=relays, term=3)
@@ -346,6 +346,11 @@ def test_status_lists_the_relays_that_share_the_rooms(shell: Shell, machine: Mac
         "relay   no address now, version 1.1, 500 of 1024 shards, not reached from here",
         "relay   10.0.0.1:7777, version 1.0, 524 of 1024 shards",
     ]
+    assert [line for line in lines if "takes no rooms" in line] == [
+        "Newer relays wrote what version 1.1 does not know, so it takes no rooms. Upgrade Parler on that machine."
+    ]
     now = relay_info(pid=NO_PROCESS, store="postgresql://db/parler", relays=relays[:1], term=1)
     # Of one alone there is nothing to compare.
     assert "shards" not in shell.run("relay", "status").stdout
+    now = relay_info(pid=NO_PROCESS, store="postgresql://db/parler", relays=relays[1:], term=1)
+    assert "takes no rooms" in shell.run("relay", "status").stdout

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
+import msgspec
 import pytest
 
 from parlerd.core.shards import SHARDS
@@ -164,3 +165,37 @@ def test_of_two_that_take_the_same_at_once_each_shard_goes_to_one(made: Shared) 
     found = sorted(taken["one"] + taken["other"], key=lambda tenure: tenure.shard)
     assert found == list(made.table.look().shards)
     assert {tenure.term for tenure in found} == {1}
+
+
+# -- relays of two versions ------------------------------------------------------------------------------------
+
+NEWER = msgspec.structs.replace(OTHER, kinds=7)
+"""A relay that knows a kind of fact which there is not yet."""
+
+
+def test_a_new_kind_of_fact_is_begun_once_every_relay_that_lives_knows_it(made: Shared) -> None:
+    made.join(ONE)
+    made.join(NEWER)
+    assert made.table.look().living == [ONE, NEWER]
+    assert made.table.begin(7) is False
+    assert made.table.look().written == 1
+    made.let_pass(DEAD_AFTER_S + 1)
+    made.join(NEWER)
+    assert made.table.begin(7) is True
+    assert made.table.look().written == 7
+    # What was written is never written less.
+    assert made.table.begin(3) is True
+    assert made.table.look().written == 7
+
+
+def test_a_relay_that_does_not_know_what_was_written_gets_no_shard(made: Shared) -> None:
+    made.join(NEWER)
+    assert made.table.begin(7) is True
+    made.table.take(NEWER, [3])
+    made.join(ONE)
+    assert made.table.take(ONE, [4]) == []
+    assert made.table.give(NEWER, {3: 1}, "one") == []
+    assert (made.of(3).relay, made.of(4).relay) == ("other", "")
+    # It keeps nobody from writing what was begun before it came.
+    assert made.table.begin(7) is False
+    assert made.table.look().written == 7

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ import trio.testing
 
 from parlerd.core import events as e
 from parlerd.core.errors import ParlerError
+from parlerd.core.events import KINDS
 from parlerd.core.model import HOME_ROOM, Position, PrincipalId, RoomId
 from parlerd.core.room import Room
 from parlerd.core.shards import shard_of, shares
@@ -29,6 +31,7 @@ from parlerd.store.port import Append
 from parlerd.store.relays import DEAD_AFTER_S, Row, Seen, SharedOut, Tenure
 from parlerd.wire.messages import Item
 from relay import routing
+from relay.metrics import Metrics
 from relay.peers import Away
 from tests.support.engine import Party, Served, run, texts
 from tests.support.many_relays import DEAD_S, Cluster, Node, NodeDriver, cluster_in
@@ -310,6 +313,9 @@ class Behind:
 
     def give(self, row: Row, shards: Mapping[int, int], to: str) -> list[Tenure]:
         return [] if self._then else self._shared.give(row, shards, to)
+
+    def begin(self, kinds: int) -> bool:
+        return self._shared.begin(kinds)
 
     def step_back(self, row: Row) -> None:
         self._shared.step_back(row)
@@ -881,3 +887,57 @@ def test_relays_whose_rooms_stand_where_they_were_ask_nothing_and_break_nothing_
             assert asked.count("link.attach") == 0
 
     run(main)
+
+
+# -- two versions ------------------------------------------------------------------------------------------
+
+
+def test_an_older_relay_takes_no_rooms_once_newer_ones_wrote_what_it_does_not_know(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with cluster_in(tmp_path) as cluster:
+            older, newer = cluster.relay(), cluster.relay()
+            newer.row = newer.first = msgspec.structs.replace(newer.row, kinds=KINDS + 1)
+            await cluster.start(older)
+            await cluster.start(newer)
+            await cluster.settled()
+            # A kind of fact that there is not yet: nobody writes it while somebody there does not know it.
+            assert not await newer.holding.begin(KINDS + 1)
+            assert min(node.holding.shards for node in (older, newer)) > 400
+            await cluster.stop(older)
+            assert await newer.holding.begin(KINDS + 1)
+            again = cluster.again(older)
+            await cluster.start(again)
+            await trio.sleep(30)
+            assert (again.holding.shards, newer.holding.shards) == (0, 1024)
+            assert [node.holding.is_older for node in (again, newer)] == [True, False]
+            assert [_is_ready(node) for node in (again, newer)] == [False, True]
+            assert [newer.holding.knows_less(row) for row in newer.holding.living] == [True, False]
+            # What was begun stays so, whoever comes; and the older one leads people to the newer one's rooms.
+            assert await newer.holding.begin(KINDS + 1)
+            meeting = Meeting(cluster, cluster.home("ann", again), cluster.home("ben", newer))
+            async with meeting.homes[0].serving() as ann, meeting.homes[1].serving() as ben:
+                await meeting.meet(ann, ben, newer)
+                await meeting.alice.send("hello")
+                assert await meeting.heard(1) == ["hello"]
+            # Nobody else being there does not make it know more.
+            cluster.kill(newer)
+            await trio.sleep(2 * DEAD_S)
+            assert (again.holding.shards, again.holding.unowned) == (0, 1024)
+
+    run(main)
+
+
+def _is_ready(node: Node) -> bool:
+    """What `/readyz` says of a relay whose store and address are as they should be."""
+    nothing: Any = SimpleNamespace(is_draining=False, is_sound=True)
+    return Metrics(
+        driver=nothing,
+        links=nothing,
+        enrolment=nothing,
+        engine=node.engine,
+        unproven=int,
+        over_http=int,
+        has_address=lambda: True,
+        started_at=0.0,
+        together=node.together,
+    ).is_ready()

@@ -13,13 +13,15 @@ class RelayStatus(Params, frozen=True, kw_only=True):
 
 class RelayOfHome(Result, frozen=True, kw_only=True):
     """One of the relays that share a database: its id, where it listens for daemons, its version, of how many of the
-    1,024 shards of rooms it decides, and whether the relay that was asked reaches it."""
+    1,024 shards of rooms it decides, and whether the relay that was asked reaches it. One that is `older` does not know
+    all that newer ones wrote, so it takes no rooms."""
 
     relay: str
     address: str
     version: str
     shards: int
     reached: bool
+    older: bool = False
 
 
 class RelayInfo(Result, frozen=True, kw_only=True):

@@ -27,6 +27,7 @@ T = TypeVar("T")
 
 EPOCH: Final = "join_epoch"
 CODES: Final = "codes"
+WRITTEN: Final = "kinds"
 """Names in `meta` of what all relays of a database agree upon."""
 _MARK: Final = """
     SELECT (SELECT system_identifier FROM pg_control_system())::text,
@@ -35,27 +36,30 @@ _MARK: Final = """
            coalesce((SELECT value FROM meta WHERE key = 'log_id'), '')
 """
 _LIVING: Final = """
-    SELECT relay, incarnation, address, version, inner_address FROM relays
+    SELECT relay, incarnation, address, version, inner_address, kinds FROM relays
      WHERE beat >= clock_timestamp() - make_interval(secs => %s) ORDER BY relay
 """
-_TAKE: Final = """
-    WITH living AS (SELECT relay, incarnation FROM relays
+_WRITTEN: Final = "coalesce((SELECT value::integer FROM meta WHERE key = 'kinds'), 1)"
+_TAKE: Final[LiteralString] = f"""
+    WITH living AS (SELECT relay, incarnation, kinds FROM relays
                      WHERE beat >= clock_timestamp() - make_interval(secs => %s))
     UPDATE shards SET relay = %s, incarnation = %s, term = term + 1
      WHERE shard = ANY (%s::int[])
        AND NOT EXISTS (SELECT FROM living l
                         WHERE l.relay = shards.relay AND l.incarnation = shards.incarnation)
-       AND EXISTS (SELECT FROM living l WHERE l.relay = %s AND l.incarnation = %s)
+       AND EXISTS (SELECT FROM living l
+                    WHERE l.relay = %s AND l.incarnation = %s AND l.kinds >= {_WRITTEN})
  RETURNING shard, relay, incarnation, term
-"""
-_GIVE: Final = """
+"""  # noqa: S608 - our own names
+_GIVE: Final[LiteralString] = f"""
     UPDATE shards SET relay = taker.relay, incarnation = taker.incarnation, term = shards.term + 1
       FROM (SELECT relay, incarnation FROM relays
-             WHERE relay = %s AND beat >= clock_timestamp() - make_interval(secs => %s)) AS taker,
+             WHERE relay = %s AND beat >= clock_timestamp() - make_interval(secs => %s)
+               AND kinds >= {_WRITTEN}) AS taker,
            unnest(%s::int[], %s::bigint[]) AS given (shard, term)
      WHERE shards.shard = given.shard AND shards.term = given.term AND shards.relay = %s AND shards.incarnation = %s
  RETURNING shards.shard, shards.relay, shards.incarnation, shards.term
-"""
+"""  # noqa: S608 - our own names
 _GIVE_UP: Final = """
     UPDATE shards SET relay = '', incarnation = '', term = shards.term + 1
       FROM unnest(%s::int[], %s::bigint[]) AS given (shard, term)
@@ -125,9 +129,9 @@ class Relays:
                 (row.relay, DEAD_AFTER_S),
             )
             connection.execute(
-                "INSERT INTO relays (relay, incarnation, address, version, beat, inner_address)"
-                " VALUES (%s, %s, %s, %s, clock_timestamp(), %s)",
-                (row.relay, row.incarnation, row.address, row.version, row.inner),
+                "INSERT INTO relays (relay, incarnation, address, version, beat, inner_address, kinds)"
+                " VALUES (%s, %s, %s, %s, clock_timestamp(), %s, %s)",
+                (row.relay, row.incarnation, row.address, row.version, row.inner, row.kinds),
             )
 
         self._do(work)
@@ -173,7 +177,8 @@ class Relays:
             living = connection.execute(_LIVING, (DEAD_AFTER_S,)).fetchall()
             shards = connection.execute("SELECT shard, relay, incarnation, term FROM shards ORDER BY shard").fetchall()
             (epoch,) = connection.execute("SELECT value FROM meta WHERE key = %s", (EPOCH,)).fetchone() or ("",)
-            return Seen([Row(*each) for each in living], [Tenure(*each) for each in shards], str(epoch))
+            (written,) = connection.execute(f"SELECT {_WRITTEN}").fetchone() or (1,)
+            return Seen([Row(*each) for each in living], [Tenure(*each) for each in shards], str(epoch), int(written))
 
         return self._do(work)
 
@@ -187,6 +192,24 @@ class Relays:
         numbers, terms = list(shards), list(shards.values())
         mine = (numbers, terms, row.relay, row.incarnation)
         return self._change(_GIVE, to, DEAD_AFTER_S, *mine) if to else self._change(_GIVE_UP, *mine)
+
+    def begin(self, kinds: int) -> bool:
+        """Let facts of the kinds up to this number be written from now on, if every relay that lives knows them."""
+
+        def work(connection: Connection) -> bool:
+            # Nobody joins or takes a shard until this is decided: who comes later sees what was written.
+            connection.execute("LOCK TABLE relays, shards IN SHARE ROW EXCLUSIVE MODE")
+            living = [Row(*each) for each in connection.execute(_LIVING, (DEAD_AFTER_S,)).fetchall()]
+            if any(each.kinds < kinds for each in living):
+                return False
+            connection.execute(
+                "INSERT INTO meta VALUES (%s, %s) ON CONFLICT (key) DO UPDATE"
+                " SET value = greatest(meta.value::integer, excluded.value::integer)::text",
+                (WRITTEN, str(kinds)),
+            )
+            return True
+
+        return self._do(work)
 
     def step_back(self, row: Row) -> None:
         """Say nothing any more of where a relay listens for the others."""
