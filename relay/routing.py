@@ -49,7 +49,8 @@ from relay.peers import Away, Lost, Peers
 log = logging.getLogger("relay")
 
 WITHIN_S: Final = 14.0
-"""How long a call is asked again: after that time the shards of a relay that died are another's."""
+"""How long nobody can be asked, until a call is answered so: after that time the shards of a relay that died are
+another's, and a caller waits for fifteen seconds at most. Source: scale spec, floors."""
 AGAIN_S: Final = 0.2
 REACH_S: Final = 2.0
 """How long a call waits for the link to a relay that lives, before it looks again who has the room."""
@@ -236,30 +237,33 @@ class Routing:
     async def _ask(self, op: str, params: t.Params, caller: Caller, owner: Callable[[], Row | None]) -> t.Result:
         """Ask the relay that `owner` names, and again whoever it names then. Raises `ParlerError`."""
         may_repeat = op in REPEATABLE or OPERATIONS[op].effect == "read"
-        until = float("inf")
+        until, was_asked = trio.current_time() + WITHIN_S, False
         while trio.current_time() < until:
             row = owner()
-            is_sent = False
+            lane: Away | None = None
             try:
                 if row is not None and row.relay == self._holding.relay:
                     self.here += 1
                     return await self._engine.call(op, params, caller)
                 if row is not None:
-                    lane = await self._lane(caller, row)
-                    is_sent = True
+                    with trio.move_on_at(until):
+                        lane = await self._lane(caller, row)
+                if lane is not None:
                     self.forwarded += 1
                     # What the other relay answered, as it came: who asked gets these bytes.
                     return cast(t.Result, await lane.call(op, params))
             except Lost:
-                if is_sent and not may_repeat:
+                if lane is not None and not may_repeat:
                     raise ParlerError("home_unreachable", op=op) from None
             except ParlerError as error:
-                again = AGAIN_THERE if is_sent else {*AGAIN, "home_unreachable"}
+                again = {*AGAIN, "home_unreachable"} if lane is None else AGAIN_THERE
                 if error.code not in again:
                     raise
-            # An answer may take as long as it likes: what is bounded is how long nobody can be asked.
-            until = min(until, trio.current_time() + WITHIN_S)
-            await self._look_again()
+            if lane is not None and not was_asked:
+                # An answer may take as long as it likes: what is bounded is how long nobody can be asked.
+                until, was_asked = trio.current_time() + WITHIN_S, True
+            with trio.move_on_at(until):
+                await self._look_again()
         raise ParlerError("home_unreachable", op=op)
 
     async def _look_again(self) -> None:
@@ -425,7 +429,11 @@ class Routing:
                         )
                         self.here += 1
                 elif row is not None:
-                    lane = await self._lane(caller, row)
+                    lane: Away | None = None
+                    with trio.move_on_at(line.waiting[0].until):
+                        lane = await self._lane(caller, row)
+                    if lane is None:
+                        raise ParlerError("home_unreachable")
                     asked = [lane.begin("link.post", waiting.params) for waiting in batch]
                     for waiting, one in zip(batch, asked, strict=True):
                         failed = not await self._settle(waiting, one.result, AGAIN_THERE, is_alone=failed) or failed
@@ -443,7 +451,8 @@ class Routing:
                         waiting.finish(error=ParlerError("home_unreachable"))
                 line.waiting = deque(each for each in line.waiting if not each.done.is_set())
                 if line.waiting:
-                    await self._look_again()
+                    with trio.move_on_at(line.waiting[0].until):
+                        await self._look_again()
         for waiting in line.waiting:
             waiting.finish(error=ParlerError("home_unreachable"))
         if present.lines.get(line.room) is line:

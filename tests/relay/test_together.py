@@ -33,6 +33,7 @@ from parlerd.wire.messages import Item
 from relay import routing
 from relay.metrics import Metrics
 from relay.peers import Away
+from relay.routing import WITHIN_S
 from tests.support.engine import Party, Served, run, texts
 from tests.support.many_relays import DEAD_S, Cluster, Node, NodeDriver, cluster_in
 from tests.support.relayed import Home
@@ -688,6 +689,44 @@ def test_a_relay_that_lives_and_is_not_reached_is_said_and_its_rooms_do_not_answ
             assert sent.id not in meeting.said()
             here.cut_from.clear()
             assert await meeting.heard(1) == ["waits"]
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("how", "op"), [("not reached", "link.posted"), ("silent", "link.posted"), ("silent", "link.post")]
+)
+def test_a_call_is_answered_within_fifteen_seconds_where_the_relay_of_its_room_does_not_come_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, op: str
+) -> None:
+    ask = Away.call
+
+    async def silent(away: Away, op: str, params: t.Params) -> Any:
+        if op == "link.attach":
+            await trio.sleep_forever()
+        return await ask(away, op, params)
+
+    async def main() -> None:
+        async with met(tmp_path, owner=1, at=(0, 1)) as meeting:
+            here, there = meeting.cluster.nodes
+            routing, agent = here.together.routing, (await meeting.alice.whoami()).id
+            [caller] = [caller for caller, present in routing._there.items() if agent in present.attached]
+            if how == "silent":
+                # It is linked, and says no word to a daemon that comes.
+                monkeypatch.setattr(Away, "call", silent)
+                routing._there[caller].lanes.clear()
+            else:
+                here.cut_from.add(there.name)
+                for stream in list(there.streams):
+                    stream.cut()
+            params: t.Params = t.PostedAtRoom(room=meeting.room, agent=agent, id="m_none")
+            if op == "link.post":
+                params = t.PostEnvelope(room=meeting.room, agent=agent, id="m_none", body=b"", signature=bytes(64))
+            began = trio.current_time()
+            with pytest.raises(ParlerError, match="home_unreachable"):
+                await routing.call(op, params, caller)
+            assert WITHIN_S <= trio.current_time() - began < 15.0
+            monkeypatch.undo()
 
     run(main)
 
