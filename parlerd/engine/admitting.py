@@ -40,8 +40,9 @@ from parlerd.engine.sending import Posting
 from parlerd.identity import codes
 from parlerd.operations import types as t
 
-OPENS_S: Final = 5.0
-"""How long a room of two that another process paired may take to be opened, before this one takes its place."""
+OPENS_S: Final = 2.0
+"""How long a room of two that another process paired may take to be opened, before this one takes its place: well below
+the time for which a daemon waits for an answer (`uplink.lanes`), or both of the two would ask again for ever."""
 LOOK_S: Final = 0.5
 
 
@@ -180,7 +181,7 @@ class Admitting:
             found = await self._desk.rooms.peek(room)
             if error.code == "room_moved":
                 with trio.move_on_after(OPENS_S):
-                    while not found.position:
+                    while not (found.position or await self._desk.library.is_deleted(room)):
                         await trio.sleep(LOOK_S)
                         found = await self._desk.rooms.peek(room)
             return found

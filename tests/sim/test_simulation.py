@@ -24,8 +24,8 @@ def test_in_bad_weather_every_promise_holds(start: int) -> None:
     assert not missing, f"the weather was not bad enough to prove anything: no {missing}"
 
 
-# In seed 93 a room changes hands right after it came to be the one of the two.
-@pytest.mark.parametrize("start", [0, 80])
+# In seed 93 a room changes hands right after it came to be the one of the two; in 1123 none can be opened for long.
+@pytest.mark.parametrize("start", [80, 1110])
 def test_two_who_write_to_each_other_at_three_relays_have_one_room(start: int) -> None:
     for seed in range(start, start + 20):
         assert Simulation(seed, Plan(relays=1.0, kills=4, acts=(Writing,), act=1.0)).run().counts["pairs"]
