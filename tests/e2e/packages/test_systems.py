@@ -229,6 +229,10 @@ def test_the_image_is_built_from_its_file_and_runs_without_rights_and_after_an_u
     names = []
     for each, version in ((packages, parlerd.__version__), (newer, NEWER)):
         root = images.builds(each, version)
+        # A new volume that is mounted there has the owner and the mode that the folder has in the image.
+        for folder in ("", "parler", "parler/relay", "parler/relay/keys", "parler/relay/blobs"):
+            found = (root / "srv" / "relay" / folder).stat()
+            assert (found.st_uid, found.st_mode & 0o777) == (10_001, 0o700)
         with Container(tmp_path, root, volume, f"relay-{version}").runs() as relay:
             status = json.loads(relay.says("/opt/parler/bin/parler", "relay", "status", "--json"))
             assert status["version"] == version
