@@ -1,7 +1,8 @@
 """How a relay says that it lives, and when it must not decide any more.
 
     every 2 s        it beats: a row of the database, with the time by the server's clock
-    6 s without one  it stops deciding, by its own clock, which goes on while the machine sleeps
+    6 s without one  it stops deciding, and shows no room as it is now, by its own clock, which goes on while the
+                     machine sleeps
     10 s             it is dead to the others, by the server's clock, and another may take its place
 
 So whoever is taken to be dead has stopped four seconds before. After a pause in which nobody took its place a relay
@@ -22,7 +23,7 @@ import trio
 
 from parlerd.core.errors import ParlerError, StoreError
 from parlerd.paths import Home
-from parlerd.store.relays import DEAD_AFTER_S, Mark, Numbers, Row
+from parlerd.store.relays import Mark, Numbers, Row
 from relay import seen as seen_file
 from relay.seen import Seen
 
@@ -94,12 +95,8 @@ class Beats:
         return self._now() - self._last
 
     def may_decide(self) -> bool:
-        """Whether the others still take this relay to be alive."""
+        """Whether the others still take this relay to be alive, so that what it has is its own."""
         return not self._is_over and self.seconds_since < DECIDES_S
-
-    def may_show(self) -> bool:
-        """Whether no other can have its rooms yet: what it shows of them is how they are."""
-        return not self._is_over and self.seconds_since < DEAD_AFTER_S
 
     async def run(self) -> None:
         """Beat until cancelled. Raises `StoreError`, after which nothing is decided any more: `store_in_use` where

@@ -94,7 +94,7 @@ def open_database(home: Home, keys: HomeId, codes: str, *, wait: Callable[[float
         relays.close()
         raise
     shared = Relays(url)
-    holding = Holding(shared, beats.row, may_decide=beats.may_decide, may_show=beats.may_show, gaps=lambda: beats.gaps)
+    holding = Holding(shared, beats.row, may_decide=beats.may_decide, gaps=lambda: beats.gaps)
 
     def renew() -> str:
         begun = secrets.token_hex(16)

@@ -105,7 +105,7 @@ class Gathering:
 
     async def _of_one(self, op: str, params: t.Params, caller: Caller) -> t.Result:
         """Ask here, and where the room is another relay's, ask that one. Raises `ParlerError`."""
-        trying, room = _Trying(self._look_again, op), RoomId("")
+        trying, room = self._trying(op), RoomId("")
         while True:
             row = self._other(room)
             try:
@@ -136,7 +136,7 @@ class Gathering:
 
     async def _of_all(self, op: str, params: t.Params, caller: Caller, join: Join) -> t.Result:
         """Ask every relay that has rooms of this token, again until all of them answered. Raises `ParlerError`."""
-        trying = _Trying(self._look_again, op)
+        trying = self._trying(op)
         deadline = trio.current_time() + getattr(params, "wait_ms", 0) / 1000
         caller.waiting += OPERATIONS[op].waits
         try:
@@ -224,6 +224,14 @@ class Gathering:
         assert agent is not None, "a token is an agent's"
         return await self._engine.desk.library.my_rooms(AgentId(agent))
 
+    def _trying(self, op: str) -> _Trying:
+        def failure() -> ParlerError:
+            # A relay that does not reach the store knows of no room how it is.
+            code = "store_unreachable" if self._holding.is_cut_off else "home_unreachable"
+            return ParlerError(code, op=op)
+
+        return _Trying(self._look_again, failure)
+
     async def _look_again(self) -> None:
         await trio.sleep(AGAIN_S)
         await self._holding.look_soon()
@@ -259,7 +267,7 @@ class Gathering:
         self, op: str, params: t.Params, caller: Caller, join: Join, give: trio.MemorySendChannel[t.Result]
     ) -> None:
         """Give out what all relays tell, until cancelled. Raises `ParlerError`."""
-        trying, shown = _Trying(self._look_again, op), list[t.Result]()
+        trying, shown = self._trying(op), list[t.Result]()
 
         async def said(newest: dict[Row | None, t.Result], parts: Parts) -> None:
             if newest.keys() == parts.keys():
@@ -397,21 +405,21 @@ class Known:
 class _Trying:
     """How long something is tried again: the time in which the rooms of a relay that died become another's."""
 
-    def __init__(self, look_again: Callable[[], Awaitable[None]], op: str) -> None:
+    def __init__(self, look_again: Callable[[], Awaitable[None]], failure: Callable[[], ParlerError]) -> None:
         self._look_again = look_again
-        self._op = op
+        self._failure = failure
         self._until = float("inf")
         self._tried_at = trio.current_time()
 
     async def again(self) -> None:
-        """What was tried just now did not work. Raises `ParlerError(home_unreachable)` where that is so for long."""
+        """What was tried just now did not work. Raises the failure where that is so for long."""
         now = trio.current_time()
         if now - self._tried_at > WITHIN_S:
             # It had worked for a while, as a wait does.
             self._until = float("inf")
         self._until = min(self._until, now + WITHIN_S)
         if now >= self._until:
-            raise ParlerError("home_unreachable", op=self._op)
+            raise self._failure()
         await self._look_again()
         self._tried_at = trio.current_time()
 

@@ -58,14 +58,12 @@ class Holding:
         row: Row,
         *,
         may_decide: Callable[[], bool] = lambda: True,
-        may_show: Callable[[], bool] = lambda: True,
         gaps: Callable[[], int] = lambda: 0,
         aside: Callable[[Callable[[], object]], Awaitable[object]] = in_a_thread,
     ) -> None:
         self._shared = shared
         self._row = row
         self._may_decide = may_decide
-        self._may_show = may_show
         self._gaps = gaps
         """How often others may have taken what this relay has, without its knowing."""
         self._looked_after = 0
@@ -118,9 +116,9 @@ class Holding:
 
     @property
     def is_cut_off(self) -> bool:
-        """Whether others may have the rooms of this relay because they take it to be dead. Where there are none, as the
-        store last said, it shows what it has."""
-        return not self._may_show() and len(self._living) > 1
+        """Whether others may have the rooms of this relay because they take it to be dead. Who lives, as the store last
+        said, is no answer: one may have come since, and whoever cannot beat is not among them itself."""
+        return not self._may_decide()
 
     @property
     def living(self) -> list[Row]:

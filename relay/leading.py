@@ -55,14 +55,15 @@ class Leading:
         self._take_in = take_in
         self._named = named
         self._here: dict[trio.CancelScope, RoomId] = {}
-        """The connections that are served here because of a room of this relay's, with that room."""
+        """The connections of tokens that are served here, with the room of this relay's because of which that is; empty
+        for one about no single room, which every relay answers."""
 
     async def run(self) -> None:
         """Close connections whose room moved, so that whoever asks comes again and is led there; until cancelled."""
         while True:
             await self._holding.changed()
             for scope, room in self._here.items():
-                if not self._holding.has(room):
+                if room and not self._holding.has(room):
                     scope.cancel()
 
     async def visit(self, transport: Transport, begun: bytes, guest: Guest) -> None:

@@ -149,8 +149,14 @@ class Together:
     async def _send_away(self) -> None:
         """Nobody here would hear what is said in rooms that others have by now. A store that is slow to answer is no
         reason to find that out later."""
+        was_so = False
         while True:
-            self._cut_off(self.holding.is_cut_off)
+            is_so = self.holding.is_cut_off
+            if is_so and not was_so:
+                log.warning("others may have the rooms by now: nobody is shown them until it beats again")
+                self._engine.owning.cut_off()
+            was_so = is_so
+            self._cut_off(is_so)
             await trio.sleep(TAKE_IN_S)
 
     async def _keep_up(self) -> None:

@@ -3,6 +3,7 @@
     rooms came   their moments are read from the store, and for a while no claim in them ends: its worker may be on its
                  way here
     rooms went   they are closed here, with all that memory knows of them
+    cut off      they are as they were, and nobody is shown them until it is known whose they are
     the home     every process has the home's own room open, and takes in what the others stored there
 
 Not here: which rooms are whose (`ports.Ownership`), and who tells (`relay.holding`). Above: the engine. Below: the
@@ -37,6 +38,10 @@ class Owning:
         await self._rooms.let_go()
         # Whoever waits for something in them asks again, and hears that they are another's: also of rooms that were not
         # open.
+        self._notifier.wake_all()
+
+    def cut_off(self) -> None:
+        """Rooms may be others' by now: whoever waits for something in them asks again, and hears so."""
         self._notifier.wake_all()
 
     async def take_in(self) -> None:

@@ -359,6 +359,32 @@ def test_where_a_relay_lives_and_is_not_reached_the_answer_is_an_error_and_never
     run(main)
 
 
+def test_a_relay_that_is_alone_and_cannot_beat_shows_no_room_as_if_it_were_its_own(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with program(tmp_path, 1, opens=2) as (ci, [node]):
+            found: list[Answer] = []
+
+            async def wait() -> None:
+                found.append(await ci.ask(node, "GET /v1/messages?wait_ms=50000"))
+
+            await _all_read(ci, node)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(wait)
+                await trio.sleep(1)
+                node.is_mute = True
+                began = trio.current_time()
+            assert (found[0].status, found[0].code) == (503, "store_unreachable")
+            assert trio.current_time() - began < 30
+            for path in ("rooms", f"rooms/{ci.rooms[0]}/messages", "messages"):
+                answer = await ci.ask(node, f"GET /v1/{path}")
+                assert (answer.status, answer.code) == (503, "store_unreachable"), path
+            node.is_mute = False
+            await trio.sleep(5)
+            assert (await ci.ask(node, "GET /v1/rooms")).status == 200
+
+    run(main)
+
+
 @pytest.mark.parametrize(
     "path", ["/v1/rooms", "/v1/messages", "/v1/requests", "/v1/sessions", "/v1/approvals", "/rooms"]
 )

@@ -14,6 +14,7 @@ from parlerd.core.model import HOME_ROOM, RoomId
 from parlerd.core.shards import SHARDS, shard_of, shares
 from parlerd.store.memory_relays import MemoryRelays
 from parlerd.store.relays import DEAD_AFTER_S, Row, Seen
+from relay.beats import DECIDES_S
 from relay.holding import LOOK_S, Holding
 
 ROOM = RoomId("a room")
@@ -152,21 +153,43 @@ def test_a_relay_that_may_not_decide_takes_no_room() -> None:
     run(main)
 
 
-def test_a_relay_that_is_dead_to_others_shows_no_room_and_one_that_is_alone_does() -> None:
+@pytest.mark.parametrize("others", [[], [TWO]])
+def test_a_relay_that_could_not_beat_shows_no_room_whoever_else_it_saw(others: list[Row]) -> None:
     async def main() -> None:
         relays = MemoryRelays(trio.current_time)
         relays.join(ONE)
         may = [True]
-        holding = Holding(relays, ONE, may_show=lambda: may[0], aside=at_once)
+        holding, _ = holding_of(relays, ONE, lambda: may[0])
         await holding.look()
-        may[0] = False
-        assert (holding.has(ROOM), holding.is_cut_off) == (True, False)
-        may[0] = True
+        for row in others:
+            relays.join(row)
+            await holding.look()
+        kept = next(room for n in range(100) if holding.has(room := RoomId(f"r_{n}")))
+        # It is as it was once it beat again, if nobody took its place.
+        for may[0] in (False, True, False):
+            assert (holding.has(kept), holding.is_cut_off) == (may[0], not may[0])
+
+    run(main)
+
+
+def test_a_relay_that_can_read_and_cannot_beat_is_cut_off_although_it_sees_one_relay_alone() -> None:
+    async def main() -> None:
+        relays = MemoryRelays(trio.current_time)
+        beaten_at = 0.0
+        holding, _ = holding_of(relays, ONE, lambda: trio.current_time() - beaten_at < DECIDES_S)
+        relays.join(ONE)
         relays.join(TWO)
         await holding.look()
-        kept = next(room for n in range(100) if holding.has(room := RoomId(f"r_{n}")))
-        may[0] = False
-        assert (holding.has(kept), holding.is_cut_off) == (False, True)
+        await trio.sleep(DECIDES_S - 0.1)
+        assert any(holding.has(RoomId(f"r_{n}")) for n in range(100))
+        await trio.sleep(DEAD_AFTER_S - DECIDES_S)
+        relays.beat(TWO)
+        await trio.sleep(1)
+        await holding.look()
+        # It is dead to the store, so the only one that lives is the other.
+        assert holding.living == [TWO]
+        assert holding.is_cut_off
+        assert not any(holding.has(RoomId(f"r_{n}")) for n in range(100))
 
     run(main)
 

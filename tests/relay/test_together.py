@@ -16,6 +16,7 @@ import trio
 import trio.testing
 
 from parlerd.core import events as e
+from parlerd.core import topics
 from parlerd.core.errors import ParlerError
 from parlerd.core.events import KINDS
 from parlerd.core.model import HOME_ROOM, Position, PrincipalId, RoomId
@@ -31,6 +32,7 @@ from parlerd.store.port import Append
 from parlerd.store.relays import DEAD_AFTER_S, Row, Seen, SharedOut, Tenure
 from parlerd.wire.messages import Item
 from relay import routing
+from relay.beats import DECIDES_S
 from relay.metrics import Metrics
 from relay.peers import Away
 from relay.routing import WITHIN_S
@@ -369,6 +371,45 @@ def test_a_relay_that_cannot_say_that_it_lives_stores_nothing_more(tmp_path: Pat
             assert await _soon(lambda: sent.id in meeting.said())
             assert [each for each in meeting.said() if each not in said] == [sent.id]
             assert await _soon(lambda: not mute.holding.has(meeting.room))
+
+    run(main)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_whoever_waits_at_a_relay_that_cannot_beat_is_told_and_hears_all_of_it_later(
+    tmp_path: Path, count: int
+) -> None:
+    async def main() -> None:
+        async with met(tmp_path, owner=0, at=(0, 0), count=count) as meeting:
+            mute = meeting.cluster.nodes[0]
+            failed: list[str] = []
+
+            async def wait() -> None:
+                """Somebody who waits in the engine itself, as a program over HTTP does."""
+                try:
+                    with mute.engine.desk.notifier.listen(topics.log(meeting.room)) as waiter:
+                        await waiter.wait()
+                    await mute.engine.rooms.get(meeting.room)
+                except ParlerError as error:
+                    failed.append(error.code)
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(wait)
+                mute.is_mute = True
+                began = trio.current_time()
+                assert await _soon(lambda: bool(failed))
+            assert failed == ["room_moved"]
+            # By its own clock: six seconds after its last beat, whoever else it saw.
+            assert trio.current_time() - began < DECIDES_S + 2
+            assert not mute.holding.has(meeting.room)
+            assert mute.wires.links is not None
+            assert mute.wires.links.proven == 0, "daemons were sent away"
+            said = len(meeting.said())
+            await trio.sleep(3)
+            mute.is_mute = False
+            await meeting.alice.send("after")
+            assert await meeting.heard(1) == ["after"]
+            assert len(meeting.said()) == said + 1
 
     run(main)
 

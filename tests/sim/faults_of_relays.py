@@ -100,8 +100,7 @@ def _(patch: Patch) -> None:
 
 @fault("decides-after-its-term", "a relay that could not say that it lives decides on", _several)
 def _(patch: Patch) -> None:
-    for name in ("may_decide", "may_show"):
-        patch.setattr(Beats, name, lambda self: not self._is_over)
+    patch.setattr(Beats, "may_decide", lambda self: not self._is_over)
 
 
 @fault("fired-twice", "the end of a claim that is a fact already is a fact again", _at_work)

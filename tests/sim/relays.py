@@ -143,9 +143,6 @@ class Relays:
         def may_decide() -> bool:
             return not line.is_over and not driver.dead and beats.may_decide()
 
-        def may_show() -> bool:
-            return not line.is_over and not driver.dead and beats.may_show()
-
         driver.may_write, driver.beaten = may_decide, lambda: beats._last
 
         async def beat() -> None:
@@ -155,7 +152,7 @@ class Relays:
                 with suppress(StoreError):
                     beats._heard(sent_at, *await line.ask(lambda: self.shares.beat(node.row)))
 
-        holding = Holding(self.shares, node.row, may_decide=may_decide, may_show=may_show, aside=line.ask)
+        holding = Holding(self.shares, node.row, may_decide=may_decide, aside=line.ask)
         names = NamedRandomness(life)
         async with (
             open_engine(

@@ -177,11 +177,7 @@ class Cluster:
                     beaten = trio.current_time()
 
         self.relays.join(node.row)
-
-        def may_show() -> bool:
-            return not node.is_dead and (node.is_sure or trio.current_time() - beaten < DEAD_AFTER_S)
-
-        holding = Holding(node.shared, node.row, may_decide=may_decide, may_show=may_show, aside=_at_once)
+        holding = Holding(node.shared, node.row, may_decide=may_decide, aside=_at_once)
         async with (
             open_engine(
                 driver=NodeDriver(self.store, may_decide, node.refused),
