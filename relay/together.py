@@ -21,6 +21,7 @@ from parlerd.connections.dial import Dialer
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import AgentId, Position, PrincipalId, RoomId
 from parlerd.engine.engine import Engine
+from parlerd.engine.lookup import rooms_named
 from parlerd.engine.reachable import came_under
 from relay.gathering import Gathering
 from relay.holding import Holding
@@ -57,13 +58,11 @@ class Tables:
 
     async def named(self, rooms: Collection[RoomId], name: str) -> RoomId | None:
         """The one of these rooms that is called so, whoever has it; None where it is none of them, or several."""
-        found: list[RoomId] = []
-        for room in sorted(rooms):
-            try:
-                if (await self._desk.rooms.seen(room)).state.name == name:
-                    found.append(room)
-            except ParlerError:
-                continue  # it was deleted, or cannot be read now
+        try:
+            found = await rooms_named(self._desk, name, sorted(rooms))
+        except ParlerError:
+            # One of them was deleted, or cannot be read now: whoever asks the engine hears which is meant, or why not.
+            return None
         return found[0] if len(found) == 1 else None
 
     async def is_all(self, principal: PrincipalId, agents: Sequence[str], told: Collection[tuple[str, str]]) -> bool:
