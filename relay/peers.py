@@ -132,9 +132,10 @@ class Away:
         self._inbox: dict[int, deque[Reply | Failure | Item]] = {}
         self._news: dict[int, trio.Event] = {}
         self._scope = trio.CancelScope()
-        self._streaming: int | None = None
+        self.streaming: int | None = None
+        """Which of its streams is the newest."""
         self.came = 0
-        """How many items of its newest stream came."""
+        """How many items of that one came."""
         self.is_lost = False
         """Whether nothing more comes of it."""
 
@@ -168,7 +169,7 @@ class Away:
     @asynccontextmanager
     async def stream(self, op: str, params: t.Params) -> AsyncIterator[AsyncIterator[msgspec.Raw]]:
         """Follow an operation: items as they came. The iterator raises `ParlerError` or `Lost` where it breaks off."""
-        id = self._streaming = self._begin(op, params)
+        id = self.streaming = self._begin(op, params)
         self.came = 0
         try:
             async with aclosing(self._items(id)) as items:
@@ -214,7 +215,7 @@ class Away:
         if isinstance(event, Goodbye | Ended):
             self._lose()
         elif isinstance(event, Reply | Failure | Item) and event.id in self._inbox:
-            self.came += event.id == self._streaming and isinstance(event, Item)
+            self.came += event.id == self.streaming and isinstance(event, Item)
             self._inbox[event.id].append(event)
             self._news[event.id].set()
 

@@ -586,13 +586,14 @@ class Routing:
         moved = {room: head for room, head in heads.items() if present.level.get(room) != head}
         if not moved:
             return
+        asked, streaming = t.CompareHeads(heads={str(room): int(head) for room, head in moved.items()}), lane.streaming
         try:
-            answer = await lane.call(
-                "link.compare", t.CompareHeads(heads={str(room): int(head) for room, head in moved.items()})
-            )
+            answer = await lane.call("link.compare", asked)
         except (Lost, ParlerError):
             # The stream over this lane is over, too, or not begun.
             return
+        if lane.streaming != streaming:
+            return  # the daemon came again meanwhile, and what was counted is of another stream
         found = _COMPARED.decode(cast(Any, answer))
         is_stuck = False
         for room, head in moved.items():

@@ -909,7 +909,7 @@ FAMILY: Final = Family(
         ),
         Operation(
             name="link.compare",
-            summary="Learn, as another relay of this home, whether all of the link's stream arrived.",
+            summary="Learn whether all of the link's stream arrived at another relay of this home.",
             params=CompareHeads,
             result=HeadsCompared,
             plane="link",
