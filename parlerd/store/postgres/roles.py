@@ -75,6 +75,9 @@ RIGHTS: Final[Mapping[str, str]] = {
     "renewals": _KEPT,
     "relays": _KEPT,
     "shards": "SELECT, UPDATE",
+    "newest_links": _MOVE,
+    "budgets": _KEPT,
+    "kept": _MOVE,
 }
 """What a relay may do with each table. There is no DELETE on the record, and no TRUNCATE on anything."""
 DOORS: Final = ("erase_bodies", "bury_room", "shut_room", "clear_facts", "clear_marks", "forget_index")
