@@ -29,11 +29,13 @@ from parlerd.core.shards import SHARDS
 from parlerd.paths import Home
 from parlerd.store.port import Store
 from parlerd.store.postgres import PostgresStore
+from parlerd.store.postgres.counts import Counts
 from parlerd.store.postgres.relays import CODES, EPOCH, Relays
 from parlerd.store.relays import Mark, Row
 from relay import seen as seen_file
 from relay import store_url
 from relay.beats import Beats, since_boot
+from relay.counting import Counting
 from relay.holding import Holding
 from relay.place import accepted_file
 from relay.seen import Seen
@@ -61,8 +63,11 @@ class Database:
     renew: Callable[[], str]
     log_id: str
     shown: str
+    counting: Counting
+    """What is counted once for all relays of the database, over a connection of its own."""
     _relays: Relays
     _shared: Relays
+    _counts: Counts
 
     def take_all(self) -> None:
         """Have every room, so that no other relay decides anywhere while this one lives. Raises
@@ -78,6 +83,7 @@ class Database:
             await trio.to_thread.run_sync(self.beats.end, abandon_on_cancel=True)
             await trio.to_thread.run_sync(self._relays.close, abandon_on_cancel=True)
             await trio.to_thread.run_sync(self._shared.close, abandon_on_cancel=True)
+            await trio.to_thread.run_sync(self._counts.close, abandon_on_cancel=True)
 
 
 def open_database(home: Home, keys: HomeId, codes: str, *, wait: Callable[[float], None] = time.sleep) -> Database:
@@ -102,7 +108,20 @@ def open_database(home: Home, keys: HomeId, codes: str, *, wait: Callable[[float
             alone.renew(begun)
         return begun
 
-    return Database(store, beats, holding, epoch, renew, mark.log, store_url.shown(url), relays, shared)
+    counts = Counts(url)
+    return Database(
+        store,
+        beats,
+        holding,
+        epoch,
+        renew,
+        mark.log,
+        store_url.shown(url),
+        Counting(counts),
+        relays,
+        shared,
+        counts,
+    )
 
 
 def _reached(make: Callable[[], Store], wait: Callable[[float], None]) -> Store:

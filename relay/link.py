@@ -238,6 +238,12 @@ class Links:
             if link.principal == principal:
                 link.close(ParlerError("kicked"))
 
+    def supersede(self, caller: Caller) -> None:
+        """End the link of this caller, whose daemon has a newer one at another relay, or here."""
+        for link in self._proven:
+            if link.session == caller.facts.session:
+                link.close(ParlerError("draining"))
+
     async def send_away(self, seconds: float) -> None:
         """Begin no more links, and say to one after the other to come back, within this time: at another relay, which
         does not have to take all of them in one moment."""
@@ -292,6 +298,8 @@ class Link:
         self._farewell: ParlerError | None = None
         self.principal: PrincipalId | None = None
         """Whose link it is; None until the proof."""
+        self.session = secrets.token_hex(10)
+        """What the engine calls it."""
 
     @property
     def calls_under_way(self) -> int:
@@ -361,7 +369,7 @@ class Link:
         self._visitor.proven()
         self._stream.limit = PREFIX + ASKED_LIMIT
         facts = Facts(
-            session=secrets.token_hex(10),
+            session=self.session,
             via="link",
             authority=authority.of_link(principal),
             channel=transcript.channel,

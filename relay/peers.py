@@ -8,7 +8,8 @@
 A relay is dialled again when its link broke, after a pause, as long as it lives. Not here: which relay has which room
 (`holding`), and who is asked what (`routing`). Above: the relay's program, `routing`. Below: `lanes`,
 `identity.kinship`, `connections`. Invariants: who does not prove the key hears nothing but a goodbye; a daemon has over
-a lane the rights that it proved at the relay that it is at, and its agents prove theirs anew.
+a lane the rights that it proved at the relay that it is at, and its agents prove theirs anew; a lane of a link ends
+where a newer link of its daemon is heard of (`newest`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import logging
 import os
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractContextManager, aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, Final, Protocol
@@ -62,6 +63,7 @@ from parlerd.wire.lanes import (
 from parlerd.wire.link import NONCE, RelayPeer, UplinkPeer, heard, told
 from parlerd.wire.messages import Failure, Goodbye, Item, Reply
 from relay.lanes import Carrier, LaneBytes, LaneStream, carrying
+from relay.newest import Newest
 from relay.turnstile import Visitor
 
 log = logging.getLogger("relay")
@@ -362,14 +364,20 @@ class Peers:
         carrier.say(OpenPipe(lane=stream.id, address=address[:64]))
         return stream
 
-    async def open(self, row: Row, caller: Caller, within_s: float) -> Away:
-        """A lane for a daemon to a relay; `close` it. Raises `ParlerError(home_unreachable)` where there is no link
-        within that time."""
+    async def open(self, row: Row, caller: Caller, within_s: float, number: int = 0) -> Away:
+        """A lane for a daemon to a relay; `close` it. `number` is that of the daemon's link (`newest`). Raises
+        `ParlerError(home_unreachable)` where there is no link to the relay within that time."""
         link, carrier, nursery = await self._up(row, within_s)
         facts, id = caller.facts, next(link.numbers)
         stream = carrier.open(id)
         carrier.say(
-            OpenLane(lane=id, principal=facts.authority.principal, session=facts.session, channel=facts.channel)
+            OpenLane(
+                lane=id,
+                principal=facts.authority.principal,
+                session=facts.session,
+                channel=facts.channel,
+                link=number,
+            )
         )
         away = Away(stream)
         await nursery.start(away.run)
@@ -439,11 +447,13 @@ class Answers(Protocol):
 
 
 class Served:
-    """The links of other relays to this one: what a door leads to (`door.Serves`). `engine` answers."""
+    """The links of other relays to this one: what a door leads to (`door.Serves`). `engine` answers, and `newest` says
+    of whom."""
 
-    def __init__(self, own: Self, engine: EngineFace, offered: Collection[str]) -> None:
+    def __init__(self, own: Self, engine: EngineFace, offered: Collection[str], newest: Newest) -> None:
         self._own = own
         self._engine = engine
+        self._newest = newest
         self._offered = frozenset(offered)
         self._open: set[trio.CancelScope] = set()
         self.carriers: set[Carrier] = set()
@@ -552,7 +562,7 @@ class Served:
             authority=authority.of_link(opened.principal),
             channel=opened.channel,
         )
-        await self._answer(lane, self._engine, Caller(facts), self._admit, told)
+        await self._answer(lane, self._engine, Caller(facts), self._admit, told, opened)
 
     async def _act(self, lane: LaneStream, opened: OpenToken) -> None:
         """Answer somebody who showed a token at another relay."""
@@ -569,8 +579,10 @@ class Served:
         caller: Caller,
         admit: Callable[[t.Operation], None],
         tell: Callable[[ParlerError], ErrorBody],
+        opened: OpenLane | None = None,
     ) -> None:
-        """Answer what comes over a lane until that ends. What fails here ends the lane alone."""
+        """Answer what comes over a lane until that ends. What fails here ends the lane alone. `opened` is what a
+        daemon's lane began with."""
         peer = RelayPeer.proven()
         ended = trio.CancelScope()
         out = Outgoing(lane, broken=ended.cancel)
@@ -584,7 +596,7 @@ class Served:
             return ()
 
         try:
-            with ended:
+            with self._counted(opened, ended), ended:
                 async with out.sending():
                     try:
                         await engine.connect(caller)
@@ -597,6 +609,12 @@ class Served:
         finally:
             with trio.CancelScope(shield=True):
                 await lane.close()
+
+    def _counted(self, opened: OpenLane | None, ended: trio.CancelScope) -> AbstractContextManager[None]:
+        """The time in which a lane is answered: until a newer link of its daemon is heard of, wherever that is."""
+        if opened is None or not opened.link:
+            return nullcontext()
+        return self._newest.entered(opened.principal, opened.link, ended.cancel)
 
     async def _visit(self, lane: LaneStream, address: str) -> None:
         """Serve somebody who asks over HTTP at another relay, which found that their token holds."""

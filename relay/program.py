@@ -28,6 +28,7 @@ from parlerd import __version__
 from parlerd.connections.dial import WebSocketDialer
 from parlerd.core.errors import ParlerError
 from parlerd.core.model import HomeId, Millis, PrincipalId
+from parlerd.engine.callers import Caller
 from parlerd.engine.driver import Driver, ThreadDriver
 from parlerd.engine.engine import Engine, open_engine
 from parlerd.engine.network_driver import NetworkDriver
@@ -49,6 +50,7 @@ from relay.admin import Admin
 from relay.backup import forget_unfinished
 from relay.beats import Beats
 from relay.control import RelayControl
+from relay.counting import Counting
 from relay.door import Door
 from relay.enrolment import Enrolment, SharedSecret
 from relay.gathering import Known
@@ -57,6 +59,7 @@ from relay.leading import Leading
 from relay.link import OFFERED, Links
 from relay.metrics import CountingDriver, Metrics
 from relay.network import Network, SystemNetwork, spelled
+from relay.newest import Newest
 from relay.peers import Self
 from relay.place import Place
 from relay.standing import Standing, listen
@@ -174,6 +177,8 @@ class Kept:
     copy: Callable[[Path], None] | None = None
     beats: Beats | None = None
     holding: Holding | None = None
+    counting: Counting | None = None
+    """What is counted once for all relays, where there may be others."""
     secret: SharedSecret | None = None
     """The secret that enrols people, where other relays have it too."""
     served: Callable[[], AbstractAsyncContextManager[None]] = _alone
@@ -217,6 +222,7 @@ def _database(home: Home, keys: RelayKeys) -> Kept:
         copies=list,
         beats=opened.beats,
         holding=opened.holding,
+        counting=opened.counting,
         secret=SharedSecret(opened.epoch, opened.renew, keys.join_secret),
         served=served,
     )
@@ -242,7 +248,12 @@ class Parts:
 async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) -> None:
     name = join_line.home_name(parts.place.name, parts.keys.id)
     settings, bearers = parts.settings, parts.engine.bearers
-    together = _together(parts, lambda principal: links.end(principal), lambda is_so: links.cut_off(is_so))
+    together = _together(
+        parts,
+        lambda principal: links.end(principal),
+        lambda is_so: links.cut_off(is_so),
+        lambda caller: links.supersede(caller),
+    )
     leading: Leading | None = None
     if together is None:
         web = Face(application(parts.engine, bearers, parts.keys.id, parts.home.root), bearers)
@@ -360,14 +371,28 @@ async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) ->
         nursery.cancel_scope.cancel()
 
 
-def _together(parts: Parts, gone: Callable[[PrincipalId], None], cut_off: Callable[[bool], None]) -> Together | None:
+def _together(
+    parts: Parts,
+    gone: Callable[[PrincipalId], None],
+    cut_off: Callable[[bool], None],
+    superseded: Callable[[Caller], None],
+) -> Together | None:
     """What makes this relay one of several; None where its rooms are in a file."""
-    holding, beats = parts.kept.holding, parts.kept.beats
-    if holding is None or beats is None:
+    holding, beats, counting = parts.kept.holding, parts.kept.beats, parts.kept.counting
+    if holding is None or beats is None or counting is None:
         return None
     own = Self(Identity(parts.keys), beats.row.relay, beats.row.incarnation)
     return Together(
-        parts.engine, holding, own, WebSocketDialer(), OFFERED, gone=gone, epoch=parts.enrolment.begun, cut_off=cut_off
+        parts.engine,
+        holding,
+        own,
+        WebSocketDialer(),
+        OFFERED,
+        Newest(counting),
+        gone=gone,
+        epoch=parts.enrolment.begun,
+        cut_off=cut_off,
+        superseded=superseded,
     )
 
 

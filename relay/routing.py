@@ -1,6 +1,7 @@
 """Who answers what a daemon asks, where several relays share the rooms: this relay, or the one that has the room.
 
-    link.attach, link.detach           every relay that lives, so that each knows who is there; each says what it knows
+    link.attach, link.detach           every relay that lives, so that each knows who is there; each says what it knows.
+                                       With the first the link becomes its daemon's newest (`newest`)
     link.cursors                       each place to the relay that has its room; how present agents are, to all
     link.follow                        a stream from every relay, as one
     link.post                          in the order in which they came, those of one daemon in one room
@@ -25,7 +26,7 @@ import logging
 import random
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, Protocol, cast
@@ -44,6 +45,7 @@ from parlerd.operations.registry import OPERATIONS
 from parlerd.store.relays import Row
 from parlerd.wire import codec
 from relay.holding import Holding
+from relay.newest import Newest
 from relay.peers import Away, Lost, Peers
 
 log = logging.getLogger("relay")
@@ -129,6 +131,12 @@ class _Present:
     """Lets its stream end, so that it comes again and says where it is."""
     lines: dict[RoomId, _Line] = field(default_factory=dict)
     """Its posts that wait, by room."""
+    number: int = 0
+    """The number of its link among all of the daemon (`newest`); 0 before it asks for anything."""
+    claiming: trio.Lock = field(default_factory=trio.Lock)
+    """One number is asked for."""
+    while_there: ExitStack = field(default_factory=ExitStack)
+    """What ends with it."""
     is_gone: bool = False
 
 
@@ -141,9 +149,14 @@ class Routing:
         holding: Holding,
         peers: Peers,
         index: Index,
+        newest: Newest,
         *,
+        superseded: Callable[[Caller], None] = lambda caller: None,
         draw: Callable[[], float] = random.random,
     ) -> None:
+        self._newest = newest
+        self._superseded = superseded
+        """Ends the link of a daemon that has a newer one."""
         self._engine = engine
         self._holding = holding
         self._peers = peers
@@ -176,6 +189,7 @@ class Routing:
     async def disconnect(self, caller: Caller) -> None:
         present = self._there.pop(caller)
         present.is_gone = True
+        present.while_there.close()
         for lane in present.lanes.values():
             lane.close()
         await self._engine.disconnect(caller)
@@ -290,6 +304,7 @@ class Routing:
 
     async def _attach(self, params: t.Attach, caller: Caller) -> t.Result:
         """Attach agents at every relay. What each says of its rooms is said together, once that is all of them."""
+        await self._begin_work(caller)
         with trio.move_on_after(WITHIN_S):
             while True:
                 answers = await self._attach_once(params, caller)
@@ -302,6 +317,25 @@ class Routing:
                     return t.Attached(rooms=rooms, now=answers[0].now)
                 await self._look_again()
         raise ParlerError("home_unreachable", op="link.attach")
+
+    async def _begin_work(self, caller: Caller) -> None:
+        """From the first that a daemon asks or follows with other relays its link is the newest of it, until there is a
+        newer one, at whichever relay. One that asks for nothing, to see whether the relay is the right one, is none."""
+        present, principal = self._there[caller], caller.facts.authority.principal
+        async with present.claiming:
+            if present.number:
+                return
+            number = await self._newest.claim(principal)
+            if present.is_gone:
+                raise ParlerError("home_unreachable")
+            try:
+                present.while_there.enter_context(
+                    self._newest.entered(principal, number, lambda: self._superseded(caller))
+                )
+            except ParlerError:
+                self._superseded(caller)
+                raise
+            present.number = number
 
     async def _attach_once(self, params: t.Attach, caller: Caller) -> list[t.Attached]:
         """What every relay says; nothing where one is not reached."""
@@ -361,11 +395,12 @@ class Routing:
         found = present.lanes.get(name)
         if found is not None and not found.is_lost:
             return found
+        await self._begin_work(caller)
         async with present.opening:
             found = present.lanes.get(name)
             if found is not None and not found.is_lost:
                 return found
-            lane = await self._peers.open(row, caller, REACH_S)
+            lane = await self._peers.open(row, caller, REACH_S, present.number)
             try:
                 if present.attached:
                     await lane.call("link.attach", t.Attach(agents=tuple(present.attached.values())))
@@ -495,6 +530,7 @@ class Routing:
         self, params: t.FollowRooms, caller: Caller, outlet: Outlet | None
     ) -> AsyncGenerator[AsyncIterator[t.Result], None]:
         """The streams of all relays as one. It breaks off where one of them does."""
+        await self._begin_work(caller)
         parts, is_lost = self._parts(params)
         if is_lost:
             raise ParlerError("home_unreachable")

@@ -2,6 +2,7 @@
 
     holding   which rooms are this relay's            peers    links to the others, and theirs to this one
     routing   daemons' questions to whoever answers   gathering  the same of whoever has a token
+    newest    which link of each daemon counts
     here      the home's own room is kept up with the others
 
 Above: the relay's program. Below: these parts, the engine. Invariant: what concerns the whole home (who is enrolled,
@@ -20,12 +21,14 @@ import trio
 from parlerd.connections.dial import Dialer
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import AgentId, Position, PrincipalId, RoomId
+from parlerd.engine.callers import Caller
 from parlerd.engine.engine import Engine
 from parlerd.engine.lookup import rooms_named
 from parlerd.engine.reachable import came_under
 from relay.gathering import Gathering
 from relay.holding import Holding
 from relay.link import BETWEEN_RELAYS
+from relay.newest import Newest
 from relay.peers import Peers, Self, Served
 from relay.routing import Routing
 
@@ -79,7 +82,8 @@ class Tables:
 
 class Together:
     """The parts of one relay. `gone` is told whom another relay put out, and `epoch` which one it is since then;
-    `cut_off` whether this relay is dead to the others, so that daemons are sent away."""
+    `cut_off` whether this relay is dead to the others, so that daemons are sent away; and `superseded` of whom a newer
+    link is somewhere."""
 
     def __init__(
         self,
@@ -88,10 +92,12 @@ class Together:
         own: Self,
         dialer: Dialer,
         offered: Collection[str],
+        newest: Newest,
         *,
         gone: Callable[[PrincipalId], None] = lambda principal: None,
         epoch: Callable[[str], None] = lambda epoch: None,
         cut_off: Callable[[bool], None] = lambda is_so: None,
+        superseded: Callable[[Caller], None] = lambda caller: None,
     ) -> None:
         self._cut_off = cut_off
         self._epoch = epoch
@@ -101,9 +107,10 @@ class Together:
         """Who was put out, as far as this relay saw to it."""
         self.holding = holding
         self.peers = Peers(own, dialer, lambda: holding.living)
-        self.served = Served(own, engine, {*offered, *BETWEEN_RELAYS})
+        self.newest = newest
+        self.served = Served(own, engine, {*offered, *BETWEEN_RELAYS}, newest)
         tables = Tables(engine)
-        self.routing = Routing(engine, holding, self.peers, tables)
+        self.routing = Routing(engine, holding, self.peers, tables, newest, superseded=superseded)
         self.named: Final = tables.named
         self.gathering = Gathering(engine, holding, self.peers, own.keys.home, self.take_in)
         self.served.acting = self.gathering.acting
@@ -124,6 +131,7 @@ class Together:
             await nursery.start(self.routing.run)
             await self.holding.look_soon()
             nursery.start_soon(self.peers.run)
+            nursery.start_soon(self.newest.run)
             nursery.start_soon(self._tell_peers)
             nursery.start_soon(self.holding.run)
             nursery.start_soon(self._keep_up)

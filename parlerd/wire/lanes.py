@@ -74,12 +74,14 @@ class PeerWelcome(msgspec.Struct, frozen=True, kw_only=True, tag_field="t", tag=
 
 class OpenLane(msgspec.Struct, frozen=True, kw_only=True, tag_field="t", tag="open_lane"):
     """A daemon is there, at the relay that dialled: what was proved on its link. What its agents may do follows from
-    what they sign over the channel, and is proved anew."""
+    what they sign over the channel, and is proved anew. `link` is the number of its link, which each newer link of the
+    daemon raises; 0 where the relay that dialled is of a version that counts none."""
 
     lane: LaneId
     principal: Annotated[PrincipalId, Meta(max_length=64)]
     session: Word
     channel: Annotated[bytes, Meta(max_length=32)]
+    link: Annotated[int, Meta(ge=0, lt=1 << 53)] = 0
 
 
 class OpenPipe(msgspec.Struct, frozen=True, kw_only=True, tag_field="t", tag="open_pipe"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager
@@ -18,7 +19,7 @@ from parlerd.core.model import HomeId, Label, Millis, RoomId
 from parlerd.core.shards import shard_of
 from parlerd.identity import codes, join_line
 from parlerd.operations import types as t
-from parlerd.uplink.connection import connected
+from parlerd.uplink.connection import LinkConnection, connected
 from relay import place as places
 from relay import seen as seen_file
 from relay import store_url
@@ -139,6 +140,23 @@ async def heard(who: Party, wanted: str) -> float:
     return time.monotonic() - began
 
 
+@asynccontextmanager
+async def linked(home: Home, at: Running, info: t.RelayInfo) -> AsyncIterator[tuple[LinkConnection, MessageStream]]:
+    """One more link of a person's daemon, to this relay, with its stream."""
+    async with (
+        WebSocketDialer().dial(f"wss://127.0.0.1:{at.port}/") as stream,
+        connected(
+            stream,
+            fits=partial(join_line.fits, info.fingerprint.upper()),
+            keys=home.keys,
+            secret=None,
+            name=Label(home.name),
+            now=home.world.clock.now,
+        ) as link,
+    ):
+        yield link, stream
+
+
 @pytest.fixture(params=pg.majors(), ids=lambda version: f"postgres-{version.major if version else 'missing'}")
 def database(request: pytest.FixtureRequest) -> Iterator[Database]:
     with pg.serving(request.param) as server, server.database(pg.with_tables) as found:
@@ -184,5 +202,44 @@ def test_a_relay_is_killed_and_its_rooms_answer_at_another(database: Database, t
 
                 history = await bob.ask("message.recv", t.Recv(all=True, limit=100), t.Received)
                 assert len(set(texts(history))) == len(texts(history))
+
+        trio.run(main)
+
+
+@pytest.mark.parametrize("stands_still", [False, True], ids=["both run", "the older relay stands still"])
+def test_of_two_links_of_a_daemon_at_two_relays_the_newer_one_stays(
+    database: Database, tmp_path: Path, stands_still: bool
+) -> None:
+    with ExitStack() as stack:
+        relays = Relays(stack, database, 2)
+        until(relays.settled, "two relays that share the rooms")
+        first, second = relays.all
+        process = first.process
+        assert process is not None
+
+        async def main() -> None:
+            home = await enrolled(relays, first, "ann", tmp_path)
+            nobody = t.Attach(agents=())
+            async with linked(home, first, relays.info) as (older, stream):
+                await older.call("link.attach", nobody)
+                if stands_still:
+                    process.send_signal(signal.SIGSTOP)
+                async with linked(home, second, relays.info) as (newer, _), trio.open_nursery() as nursery:
+                    nursery.start_soon(newer.call, "link.attach", nobody)
+                    if stands_still:
+                        # Not so long that the others take the relay for dead: then it would send everybody away.
+                        await trio.sleep(2)
+                        assert older.lost is None
+                        process.send_signal(signal.SIGCONT)
+                    with trio.fail_after(PATIENCE_S):
+                        await older.closed.wait()
+                    assert older.lost is not None
+                    assert older.lost.code == "draining"
+                    with trio.fail_after(PATIENCE_S):
+                        while stream.close_code is None:
+                            await stream.receive()
+                    assert stream.close_code == 1012
+                    await trio.sleep(3)
+                    assert newer.lost is None
 
         trio.run(main)

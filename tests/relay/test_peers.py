@@ -17,10 +17,13 @@ from parlerd.engine import authority
 from parlerd.engine.callers import Caller, Facts
 from parlerd.identity.signatures import SigningKey
 from parlerd.operations import types as t
+from parlerd.store.memory_counts import MemoryCounts
 from parlerd.store.relays import Row
 from parlerd.wire.calls import pack
 from parlerd.wire.lanes import ANSWERING, OpenLane, PeerHello, PeerProof, PeerWelcome, Reader
 from parlerd.wire.messages import Goodbye
+from relay.counting import Counting
+from relay.newest import Newest
 from relay.peers import PROOF_S, Away, Lost, Peers, Self, Served
 from relay.turnstile import Anybody
 from tests.support.fake_engine import FakeEngine
@@ -38,6 +41,10 @@ def run(main: Callable[[], Awaitable[None]]) -> None:
 
 def own_of(row: Row, key: SigningKey = RELAY) -> Self:
     return Self(OneKey(key), row.relay, row.incarnation)
+
+
+def newest() -> Newest:
+    return Newest(Counting(MemoryCounts(trio.current_time)))
 
 
 class Road:
@@ -74,7 +81,7 @@ class Two:
 
     def __init__(self, nursery: trio.Nursery, here: Self, there: Self) -> None:
         self.engine = FakeEngine()
-        self.served = Served(there, self.engine, OFFERED)
+        self.served = Served(there, self.engine, OFFERED, newest())
         self.road = Road(self.served, nursery)
         self.living = [ONE, TWO]
         self.peers = Peers(here, self.road, lambda: self.living)
@@ -204,7 +211,7 @@ def test_who_proves_nothing_hears_a_goodbye_and_nothing_else(said: bytes) -> Non
     async def main() -> None:
         engine = FakeEngine()
         async with trio.open_nursery() as nursery:
-            served = Served(own_of(TWO), engine, OFFERED)
+            served = Served(own_of(TWO), engine, OFFERED, newest())
             stranger = Stranger(served, nursery)
             await stranger.stream.send(said)
             heard = await stranger.rest()
@@ -218,7 +225,7 @@ def test_who_proves_nothing_hears_a_goodbye_and_nothing_else(said: bytes) -> Non
 def test_who_says_nothing_has_some_seconds() -> None:
     async def main() -> None:
         async with trio.open_nursery() as nursery:
-            served = Served(own_of(TWO), FakeEngine(), OFFERED)
+            served = Served(own_of(TWO), FakeEngine(), OFFERED, newest())
             stranger, began = Stranger(served, nursery), trio.current_time()
             await stranger.rest()
             assert PROOF_S <= trio.current_time() - began <= PROOF_S + 3

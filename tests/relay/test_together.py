@@ -22,8 +22,9 @@ from parlerd.core.events import KINDS
 from parlerd.core.model import HOME_ROOM, Position, PrincipalId, RoomId
 from parlerd.core.room import Room
 from parlerd.core.shards import shard_of, shares
+from parlerd.engine import authority
 from parlerd.engine.admitting import OPENS_S
-from parlerd.engine.callers import Caller
+from parlerd.engine.callers import Caller, Facts
 from parlerd.engine.driver import Job, Settle
 from parlerd.engine.rooms import fold
 from parlerd.identity.signatures import SigningKey
@@ -34,10 +35,12 @@ from parlerd.wire.messages import Item
 from relay import routing
 from relay.beats import DECIDES_S
 from relay.metrics import Metrics
-from relay.peers import Away
+from relay.newest import LOOK_S
+from relay.peers import Away, Lost
 from relay.routing import WITHIN_S
 from tests.support.engine import Party, Served, run, texts
 from tests.support.many_relays import DEAD_S, Cluster, Node, NodeDriver, cluster_in
+from tests.support.message_streams import MemoryStream
 from tests.support.relayed import Home
 
 LEASE_S = 60.0
@@ -768,6 +771,154 @@ def test_a_call_is_answered_within_fifteen_seconds_where_the_relay_of_its_room_d
                 await routing.call(op, params, caller)
             assert WITHIN_S <= trio.current_time() - began < 15.0
             monkeypatch.undo()
+
+    run(main)
+
+
+# -- a daemon that is at two relays ------------------------------------------------------------------------
+
+
+def _lost(meeting: Meeting, node: Node) -> MemoryStream:
+    """Ann's daemon is gone from this relay without a word, and comes to no other link there: the relay's end of the
+    link that it had."""
+    [(ours, theirs)] = node.wires.open
+    node.wires.is_cut = True
+    ours.vanish()
+    return theirs
+
+
+def _numbers(node: Node, principal: PrincipalId) -> list[int]:
+    """The numbers of the links and lanes of a daemon that a relay has."""
+    return [entry.number for entry in node.together.newest._here.get(principal, ())]
+
+
+@pytest.mark.parametrize("owner", [0, 1, 2])
+def test_a_daemon_that_comes_to_another_relay_is_at_the_older_no_more(tmp_path: Path, owner: int) -> None:
+    async def main() -> None:
+        async with met(tmp_path, owner, at=(0, 1), count=3) as meeting:
+            older, principal = meeting.cluster.nodes[0], meeting.homes[0].keys.principal
+            theirs = _lost(meeting, older)
+            await meeting.alice.send("from where she is now")
+            assert await meeting.heard(1) == ["from where she is now"]
+            assert theirs.close_code == 1012
+            assert older.wires.links is not None
+            assert older.wires.links.of(principal) == 0
+            # Nobody else has anything of the older link, either.
+            await trio.sleep(1)
+            assert {number for node in meeting.cluster.nodes for number in _numbers(node, principal)} == {2}
+
+    run(main)
+
+
+def test_a_daemon_that_comes_again_to_the_same_relay_has_one_link_there(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path, owner=1, at=(0, 1)) as meeting:
+            node = meeting.cluster.nodes[0]
+            theirs = _lost(meeting, node)
+            node.wires.is_cut = False
+            for ours, _ in node.wires.open[1:]:
+                ours.cut()
+            await trio.sleep(60)
+            await meeting.alice.send("again")
+            assert await meeting.heard(1) == ["again"]
+            links = [each for each in meeting.cluster.nodes if each.wires.links is not None]
+            assert sum(each.wires.links.of(meeting.homes[0].keys.principal) for each in links if each.wires.links) == 1
+            assert theirs.close_code == 1012
+
+    run(main)
+
+
+def _daemon(session: str, principal: PrincipalId) -> Caller:
+    return Caller(Facts(session, "link", authority.of_link(principal), channel=session.encode() * 4))
+
+
+class Links:
+    """Links of one daemon, made by hand at some relays: which of them were ended."""
+
+    def __init__(self, principal: PrincipalId) -> None:
+        self.principal = principal
+        self.ended: list[str] = []
+        self.refused: list[str] = []
+
+    async def begin(self, node: Node, session: str) -> Caller:
+        routing, caller = node.together.routing, _daemon(session, self.principal)
+        routing._superseded = lambda caller: self.ended.append(caller.facts.session)
+        await routing.connect(caller)
+        try:
+            await routing.call("link.attach", t.Attach(agents=()), caller)
+        except ParlerError as error:
+            self.refused.append(error.code)
+        return caller
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_of_two_links_that_begin_at_the_same_moment_at_two_relays_one_wins_and_it_is_the_same_for_all(
+    tmp_path: Path, seed: int
+) -> None:
+    async def main() -> None:
+        draw = random.Random(seed)
+        async with running(tmp_path, 3) as (_, nodes):
+            for node in nodes:
+
+                async def late(work: Callable[[], object]) -> object:
+                    await trio.sleep(draw.random())
+                    answer = work()
+                    await trio.sleep(draw.random())
+                    return answer
+
+                node.together.newest._numbers._aside = late  # type: ignore[attr-defined]
+            links = Links(ANN)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(links.begin, nodes[0], "first")
+                nursery.start_soon(links.begin, nodes[1], "second")
+            await trio.sleep(10)
+            [over] = set(links.ended)
+            wins = nodes[1] if over == "first" else nodes[0]
+            assert _numbers(wins, ANN) == [2]
+            # Whoever has lanes of this daemon has those of the link that won.
+            loses = nodes[0] if over == "first" else nodes[1]
+            assert {number for node in (loses, nodes[2]) for number in _numbers(node, ANN)} <= {1, 2}
+            [ended] = [each for each in loses.together.routing._there if each.facts.session == over]
+            await loses.together.routing.disconnect(ended)
+            await trio.sleep(1)
+            assert {number for node in nodes for number in _numbers(node, ANN)} == {2}
+
+    run(main)
+
+
+def test_a_relay_that_hears_nothing_of_the_others_ends_an_older_link_by_what_the_database_says(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        async with running(tmp_path, 2) as (_, [older, newer]):
+            links = Links(ANN)
+            await links.begin(older, "older")
+            # What the relays say to each other stays on its way.
+            for stream in [*older.streams, *newer.streams]:
+                stream.hold()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(links.begin, newer, "newer")
+                await trio.sleep(LOOK_S + 0.5)
+                assert links.ended == ["older"]
+                for stream in [*older.streams, *newer.streams]:
+                    stream.release()
+
+    run(main)
+
+
+def test_a_relay_takes_nothing_of_an_older_link_once_it_has_heard_of_a_newer_one(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path, 3) as (_, [older, newer, owner]):
+            links = Links(ANN)
+            caller = await links.begin(older, "older")
+            # The older relay stands still: neither a message nor the database reaches it.
+            older.together.newest.hear = lambda principal, number: None  # type: ignore[method-assign]
+            await links.begin(newer, "newer")
+            assert _numbers(owner, ANN) == [2]
+            lane = await older.together.routing._lane(caller, owner.row)
+            with pytest.raises(Lost):
+                await lane.call("link.detach", t.Detach(agents=()))
+            assert _numbers(owner, ANN) == [2]
 
     run(main)
 

@@ -32,11 +32,14 @@ from parlerd.engine.face import EngineFace
 from parlerd.engine.ports import NoSigners
 from parlerd.engine.shelf import InlineBlobs
 from parlerd.paths import Home
+from parlerd.store.memory_counts import MemoryCounts
 from parlerd.store.port import JobOutcome, Store, has_happened
 from parlerd.store.relays import Row
 from relay.beats import BEAT_S, Beats
+from relay.counting import Counting
 from relay.holding import Holding
 from relay.link import OFFERED, Links
+from relay.newest import Newest
 from relay.peers import Self
 from relay.seen import Seen
 from relay.together import Together
@@ -95,6 +98,8 @@ class Relays:
         self.store = relay.store = SharedStore(relay.store)
         self.shares = Shares()
         self.store.holds = self.shares.holds
+        self.tallies = MemoryCounts(trio.current_time)
+        """What they count together."""
         self.nodes = [Node(number) for number in range(1, COUNT + 1)]
         for node in self.nodes:
             node.program = Program(partial(self._serving, node), self.counts, kind=ServerDriver, rests=RESTS)
@@ -176,6 +181,8 @@ class Relays:
                 own,
                 self.peers_of(node),
                 OFFERED,
+                Newest(Counting(self.tallies, line.ask)),
+                superseded=lambda caller: links.supersede(caller),
                 gone=lambda principal: links.end(principal),
                 cut_off=lambda is_cut_off: links.cut_off(is_cut_off),
             )

@@ -23,12 +23,15 @@ from parlerd.engine.ports import NoSigners
 from parlerd.engine.shelf import InlineBlobs
 from parlerd.settings import Settings
 from parlerd.store.memory import MemoryStore
+from parlerd.store.memory_counts import MemoryCounts
 from parlerd.store.memory_relays import MemoryRelays
 from parlerd.store.port import JobOutcome
 from parlerd.store.relays import DEAD_AFTER_S, Row, SharedOut
 from relay.beats import BEAT_S, DECIDES_S
+from relay.counting import Aside, Counting
 from relay.holding import Holding
 from relay.link import OFFERED, Links
+from relay.newest import Newest
 from relay.peers import Self
 from relay.together import Together
 from relay.turnstile import Anybody
@@ -94,6 +97,8 @@ class Node:
     stopped: trio.Event = field(default_factory=trio.Event)
     streams: list[MemoryStream] = field(default_factory=list)
     """Its ends of links to and from other relays."""
+    aside: Aside = _at_once
+    """How it asks what is counted for all relays."""
     cut_from: set[str] = field(default_factory=set)
     """The relays that it does not reach."""
 
@@ -115,6 +120,7 @@ class Cluster:
         self.store = MemoryStore()
         self.relays = MemoryRelays(trio.current_time)
         self.store.holds = self.relays.holds
+        self.counts = MemoryCounts(trio.current_time)
         self.blobs = MemoryBlobs()
         self.keys = RelayKeys()
         self.clock = SteppedClock()
@@ -202,6 +208,8 @@ class Cluster:
                 own,
                 _Dialer(self, node),
                 OFFERED,
+                Newest(Counting(self.counts, node.aside)),
+                superseded=lambda caller: links.supersede(caller),
                 gone=lambda principal: links.end(principal),
                 epoch=node.epochs.append,
                 cut_off=lambda is_so: links.cut_off(is_so),

@@ -103,6 +103,11 @@ class MemoryStream:
             end._forget()
             end._end(NO_CODE)
 
+    def vanish(self) -> None:
+        """This end is gone without a word: the other end does not notice."""
+        self._forget()
+        self._end(NO_CODE)
+
     def hold(self) -> None:
         """Keep what this end sends on its way, its end too."""
         self._held = True
