@@ -7,13 +7,20 @@ gone meanwhile is asked to its end.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from typing import TypeVar, cast
+from typing import Final, TypeVar, cast
 
 import trio
 
+from parlerd.core.errors import StoreError
 from parlerd.core.model import PrincipalId
-from parlerd.store.counts import Ask, Counts, Drawn, Kept
+from parlerd.store.counts import Ask, Counts, Drawn, KeptBytes
+
+log = logging.getLogger("relay")
+
+FORGET_S: Final = 3600.0
+"""How often it is looked which budgets are whole again."""
 
 T = TypeVar("T")
 Aside = Callable[[Callable[[], object]], Awaitable[object]]
@@ -37,6 +44,15 @@ class Counting:
         self._counts = counts
         self._aside = aside or OneThread()
 
+    async def run(self) -> None:
+        """Forget from time to time what is whole again, until cancelled."""
+        while True:
+            try:
+                await self._do(self._counts.forget_old)
+            except StoreError as error:
+                log.warning("budgets that are whole again are not forgotten now: %s", error.code)
+            await trio.sleep(FORGET_S)
+
     async def claim(self, principal: PrincipalId) -> int:
         return await self._do(lambda: self._counts.claim(principal))
 
@@ -49,10 +65,10 @@ class Counting:
     async def give(self, asks: Sequence[Ask]) -> None:
         await self._do(lambda: self._counts.give(asks))
 
-    async def forget(self, name: str) -> None:
-        await self._do(lambda: self._counts.forget(name))
+    async def forget(self, names: Sequence[str]) -> None:
+        await self._do(lambda: self._counts.forget(names))
 
-    async def keep(self, changes: Mapping[PrincipalId, int], since: float) -> Kept:
+    async def keep(self, changes: Mapping[PrincipalId, int], since: float) -> KeptBytes:
         return await self._do(lambda: self._counts.keep(changes, since))
 
     async def correct(self, changes: Mapping[PrincipalId, int], counting: int) -> bool:

@@ -39,6 +39,7 @@ from parlerd.connections.stream import MessageStream
 from parlerd.connections.transport import Transport
 from parlerd.connections.websocket import QUIET, WebSocketStream
 from parlerd.core.errors import ParlerError
+from parlerd.engine.ports import SharedCounts
 from parlerd.wire.frames import FIRST_FRAME_LIMIT, PREFIX
 from relay.turnstile import Limits, Turnstile, Visit, Visitor
 
@@ -94,6 +95,7 @@ class Door:
         is_ready: Callable[[], bool] = lambda: True,
         pages: Mapping[str, Callable[[], Awaitable[str]]] = MappingProxyType({}),
         limits: Limits | None = None,
+        counts: SharedCounts | None = None,
     ) -> None:
         # What links are led to; None for a door that has none.
         self._links = links
@@ -109,7 +111,7 @@ class Door:
         self._pages = pages
         self._limits = limits or Limits()
         # Who may come, of those who are not proven.
-        self._turnstile = Turnstile(self._limits)
+        self._turnstile = Turnstile(self._limits, counts)
         # Cancelled by `drain`: no further connection is accepted.
         self._accepting = trio.CancelScope()
         # Whether no link is begun any more.

@@ -21,13 +21,16 @@ from parlerd.core.enrolment import Person
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import Label, PrincipalId
 from parlerd.engine.people import People
-from parlerd.engine.throttle import Bucket
+from parlerd.engine.ports import SharedCounts
+from parlerd.engine.throttle import Bucket, draw
 from parlerd.identity import codes
 from parlerd.paths import Home, replace_private
 from parlerd.settings import Settings
+from parlerd.store.counts import Ask
 from relay.place import secret_of
 
 _MAX_BYTES: Final = 4096
+TOO_MANY: Final = "Too many people came within an hour."
 
 
 class SharedSecret:
@@ -62,6 +65,7 @@ class Enrolment:
         settings: Settings,
         *,
         shared: SharedSecret | None = None,
+        counts: SharedCounts | None = None,
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
         self._shared = shared
@@ -70,6 +74,9 @@ class Enrolment:
         # How many may be new: each brings a budget of wrong guesses of its own, so whoever has the secret would buy
         # guesses with new keys.
         self._new = Bucket(settings.relay_enrolments / 3600, settings.relay_enrolments)
+        self._counts = counts
+        self._one_more = Ask("enrolments", settings.relay_enrolments / 3600, settings.relay_enrolments)
+        """The same, where other relays let people in as well."""
         self._random_bytes = random_bytes
         self.secret_file = secret_of(home)
         """The file with the join secret."""
@@ -91,15 +98,21 @@ class Enrolment:
 
     async def enrol(self, principal: PrincipalId, name: Label) -> None:
         """Know this person from now on. Raises `Refused`: `busy` where there are too many, `throttled` where too many
-        came within an hour."""
+        came within an hour, at all relays of the home together. Raises `StoreError`."""
         if self._people.find(principal) is None:
             if len(self._people.all()) >= self._most:
                 raise Refused("busy", "This relay knows as many people as it may.", limit=self._most)
-            if self._new.refill() < 1.0:
-                wait = int(self._new.seconds_until(1.0) * 1000) + 1
-                raise Refused("throttled", "Too many people came within an hour.", retry_after_ms=wait)
-            self._new.tokens -= 1.0
+            await self._count_one()
         await self._people.enrol(principal, name)
+
+    async def _count_one(self) -> None:
+        if self._counts is not None:
+            await draw(self._counts, [self._one_more], TOO_MANY)
+            return
+        if self._new.refill() < 1.0:
+            wait = int(self._new.seconds_until(1.0) * 1000) + 1
+            raise Refused("throttled", TOO_MANY, retry_after_ms=wait)
+        self._new.tokens -= 1.0
 
     # -- what the relay's person asks ----------------------------------------------------------------------
 

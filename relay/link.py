@@ -397,7 +397,7 @@ class Link:
         )
         if hello.enrol:
             # Before the relay's own proof, with which a guess can be compared as well.
-            self._visitor.before_secret()
+            await self._visitor.before_secret()
         secret = links.enrolment.secret() if hello.enrol else b""
         challenge = Challenge(
             home=transcript.home,
@@ -423,7 +423,7 @@ class Link:
             # A kick may have changed the secret while the proof was on its way.
             if not transcript.knows("daemon", secret, proof.mac) or secret != enrolment.secret():
                 raise ParlerError("wrong_secret")
-            self._visitor.right_secret()
+            await self._visitor.right_secret()
             if not enrolment.is_enrolled(principal):
                 # Who waits for the disk no longer waits for the other side.
                 with trio.CancelScope(shield=True):

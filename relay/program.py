@@ -130,6 +130,7 @@ def run(home: Home, *, network: Network | None = None) -> None:
                     web=voice,
                     voice=voice,
                     owns=kept.holding,
+                    counts=kept.counting,
                 ) as engine,
             ):
                 await _serve(
@@ -137,7 +138,7 @@ def run(home: Home, *, network: Network | None = None) -> None:
                         home,
                         place,
                         keys,
-                        Enrolment(home, engine.people, settings, shared=kept.secret),
+                        Enrolment(home, engine.people, settings, shared=kept.secret, counts=kept.counting),
                         engine,
                         driver,
                         settings,
@@ -275,6 +276,7 @@ async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) ->
         ),
         is_ready=lambda: metrics.is_ready(),
         web=leading or web,
+        counts=parts.kept.counting,
     )
     parts.voice.standing = standing
 
@@ -346,10 +348,13 @@ async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) ->
             await beats.beat()
             await nursery.start(together.run)
             nursery.start_soon(beats.run)
+        if parts.kept.counting is not None:
+            nursery.start_soon(parts.kept.counting.run)
         if leading is not None:
             nursery.start_soon(leading.run)
         nursery.start_soon(standing.serve, links)
         nursery.start_soon(parts.engine.count_kept)
+        nursery.start_soon(parts.engine.share_kept)
         nursery.start_soon(parts.engine.keep_shelf)
         if listeners:
             nursery.start_soon(page.serve, listeners)

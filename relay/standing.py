@@ -18,6 +18,7 @@ import trio
 
 from parlerd.core.errors import ParlerError
 from parlerd.core.model import Millis
+from parlerd.engine.ports import SharedCounts
 from parlerd.paths import Home
 from relay import certificate as certificates
 from relay import place as places
@@ -46,6 +47,7 @@ class Standing:
         limits: Limits | None = None,
         is_ready: Callable[[], bool] = lambda: True,
         web: Answers | None = None,
+        counts: SharedCounts | None = None,
     ) -> None:
         self._home = home
         self._place = place
@@ -60,6 +62,8 @@ class Standing:
         self._is_ready = is_ready
         self._web = web
         """What answers over HTTP."""
+        self._counts = counts
+        """What is counted together with other relays, where there may be some."""
         self._door: Door | None = None
         """Takes connections in at the address; None while there is none."""
 
@@ -102,7 +106,12 @@ class Standing:
         """Serve at the address, and at another one when it changes, until cancelled or drained."""
         while True:
             self._door = Door(
-                links, self._web, secured=lambda: self._secured, is_ready=self._is_ready, limits=self._limits
+                links,
+                self._web,
+                secured=lambda: self._secured,
+                is_ready=self._is_ready,
+                limits=self._limits,
+                counts=self._counts,
             )
             with trio.CancelScope() as moved:
                 async with trio.open_nursery() as nursery:

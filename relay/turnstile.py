@@ -12,6 +12,10 @@ Whoever comes from many addresses at once holds back those who come from somewhe
 are there nor the people who come back. A person who was enrolled logs in with a key and never guesses; their guesses of
 session keys are counted by person (`engine.throttle`).
 
+Where several relays share the rooms, the guesses of the join secret are rows that all of them draw from
+(`ports.SharedCounts`): one secret enrols at all of them. Connections are counted by each relay, because they take its
+own processor.
+
 Kept in memory: after a restart every address is a stranger's until somebody proves there. Not here: sockets, TLS,
 requests (`door`), the proof (`link`). Above: both. Below: `engine.throttle`, for what comes back at a steady rate.
 Invariant: what one address spends is taken from no known address, and of what strangers share no address takes more
@@ -29,14 +33,19 @@ import trio
 
 from parlerd.bounded import Bounded
 from parlerd.core.errors import Refused
+from parlerd.engine.ports import SharedCounts
 from parlerd.engine.throttle import (
     CALLER_BURST,
     CALLER_PER_SECOND,
     HOME_BURST,
     HOME_PER_SECOND,
     Bucket,
+    Guess,
+    draw,
 )
+from parlerd.store.counts import Ask
 
+GUESSES: Final = "Too many wrong join secrets."
 MAX_ADDRESSES: Final = 4096
 """How many addresses are remembered; what strangers share holds beyond that."""
 KNOWN_SECONDS: Final = 24 * 3600.0
@@ -73,13 +82,13 @@ class Visitor(Protocol):
         """They proved a key that is enrolled, and have a link now."""
         ...
 
-    def before_secret(self) -> None:
+    async def before_secret(self) -> None:
         """They say that they know the join secret, which is a guess until they prove it. Raises `Refused(throttled)`,
-        whatever they know."""
+        whatever they know, and `StoreError`."""
         ...
 
-    def right_secret(self) -> None:
-        """They proved that they know it."""
+    async def right_secret(self) -> None:
+        """They proved that they know it. Raises `StoreError`."""
         ...
 
 
@@ -89,18 +98,19 @@ class Anybody:
     def proven(self) -> None:
         return
 
-    def before_secret(self) -> None:
-        return
+    async def before_secret(self) -> None:
+        await trio.lowlevel.checkpoint()
 
-    def right_secret(self) -> None:
-        return
+    async def right_secret(self) -> None:
+        await trio.lowlevel.checkpoint()
 
 
 class Turnstile:
-    """The places and budgets of one door."""
+    """The places and budgets of one door. `counts` are there where other relays have the same secret."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, counts: SharedCounts | None = None) -> None:
         self._limits = limits
+        self._counts = counts
         self._unproven: set[Visit] = set()
         """The connections that are not proven."""
         self._known: Bounded[str, float] = Bounded(MAX_ADDRESSES)
@@ -149,9 +159,20 @@ class Turnstile:
 
     # -- the join secret -----------------------------------------------------------------------------------
 
-    def guess(self, address: str) -> list[Bucket]:
-        """Count a guess from this address, and give out the budgets that it is taken from. Raises `Refused(throttled)`
-        where this address, or all strangers together, guessed too often; then nothing is counted."""
+    async def guess(self, address: str) -> Guess:
+        """Count a guess from this address, and give out what is told where it was right. Raises `Refused(throttled)`
+        where this address, or all strangers together, guessed too often; then nothing is counted. Raises
+        `StoreError`."""
+        if self._counts is None:
+            await trio.lowlevel.checkpoint()
+            return _OwnGuess(self._guess(address))
+        asks = [Ask(f"secrets {address}", CALLER_PER_SECOND, CALLER_BURST)]
+        if not self._is_known(address):
+            asks.append(Ask("secrets of strangers", HOME_PER_SECOND, HOME_BURST))
+        await draw(self._counts, asks, GUESSES)
+        return Guess(self._counts, asks)
+
+    def _guess(self, address: str) -> list[Bucket]:
         own = self._guesses_of.get(address)
         if own is None:
             own = Bucket(CALLER_PER_SECOND, CALLER_BURST)
@@ -159,7 +180,7 @@ class Turnstile:
         budgets = [own] if self._is_known(address) else [own, self._guesses]
         wait = max(budget.seconds_until(1.0) for budget in budgets)
         if wait > 0:
-            raise Refused("throttled", "Too many wrong join secrets.", retry_after_ms=int(wait * 1000) + 1)
+            raise Refused("throttled", GUESSES, retry_after_ms=int(wait * 1000) + 1)
         for budget in budgets:
             budget.tokens -= 1.0
         return budgets
@@ -172,12 +193,12 @@ class Turnstile:
 class Visit:
     """One connection, from the moment in which it is accepted. Made by `Turnstile.admit`."""
 
-    __slots__ = ("_guessed", "_turnstile", "address", "is_known", "scope")
+    __slots__ = ("_guess", "_turnstile", "address", "is_known", "scope")
 
     def __init__(self, turnstile: Turnstile, address: str, *, is_known: bool) -> None:
         self._turnstile = turnstile
-        self._guessed: list[Bucket] = []
-        """What its guess of the join secret was taken from."""
+        self._guess: Guess | None = None
+        """Its guess of the join secret."""
         self.address = address
         """As what it is counted."""
         self.is_known = is_known
@@ -189,13 +210,26 @@ class Visit:
         self._turnstile.meet(self.address)
         self._turnstile.leave(self)
 
-    def before_secret(self) -> None:
-        self._guessed = self._turnstile.guess(self.address)
+    async def before_secret(self) -> None:
+        self._guess = await self._turnstile.guess(self.address)
 
-    def right_secret(self) -> None:
-        for budget in self._guessed:
+    async def right_secret(self) -> None:
+        guess, self._guess = self._guess, None
+        if guess is not None:
+            await guess.right()
+
+
+class _OwnGuess(Guess):
+    """A guess that was taken from budgets of this relay alone."""
+
+    def __init__(self, budgets: list[Bucket]) -> None:
+        super().__init__()
+        self._budgets = budgets
+
+    async def right(self) -> None:
+        await trio.lowlevel.checkpoint()
+        for budget in self._budgets:
             budget.tokens += 1.0
-        self._guessed = []
 
 
 def counted_as(address: str) -> str:

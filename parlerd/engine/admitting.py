@@ -75,17 +75,21 @@ class Admitting:
         taken = self._taken(caller, agent, actor, params)
         if taken.command.blob:
             await self._require_blob(agent, actor, taken.command)
+        await self._desk.quotas.take(agent, bytes=len(params.body), person=caller.facts.authority.principal)
         return await self._place(caller, agent, actor, params, taken).result()
 
     def begin_post(self, caller: Caller, params: t.PostEnvelope) -> Posting[t.Posted] | None:
         """`post`, as far as its place in the room's line; None where the room is closed up, and where the store has to
-        be asked first, or the files of this home."""
+        be asked first, the files of this home, or what is counted for several relays."""
         agent = require_speaker(self._desk, caller, params.agent)
         actor = self._desk.rooms.open_actor(RoomId(params.room))
         if actor is None or self._keeps_too_much(caller, params):
             return None
         taken = self._taken(caller, agent, actor, params)
-        return None if taken.command.blob else self._place(caller, agent, actor, params, taken)
+        size, person = len(params.body), caller.facts.authority.principal
+        if taken.command.blob or not self._desk.quotas.take_now(agent, bytes=size, person=person):
+            return None
+        return self._place(caller, agent, actor, params, taken)
 
     @handles("link.open")
     async def open(self, caller: Caller, params: t.OpenRemoteRoom) -> t.OpenedRemoteRoom:
@@ -96,7 +100,7 @@ class Admitting:
             size = len(params.recap) + len(params.opening) + len(params.title)
             if desk.kept.is_over(principal, size) and not await self._owns(principal, room_id_of(params.opening)):
                 raise desk.kept.refusal()
-            desk.quotas.take(agent, bytes=len(params.recap), messages=OPENING, person=principal)
+            await desk.quotas.take(agent, bytes=len(params.recap), messages=OPENING, person=principal)
             opened = await self._open(caller, agent, params)
             if not opened.replayed:
                 desk.kept.add(principal, size)
@@ -290,7 +294,7 @@ class Admitting:
         actor = await room_within(desk, caller, wanted)
         require_member(await actor.quiet(), agent, caller.facts.authority.principal)
         # Each claim is a fact that is stored, and told to everybody there.
-        desk.quotas.take(agent, bytes=0, person=caller.facts.authority.principal)
+        await desk.quotas.take(agent, bytes=0, person=caller.facts.authority.principal)
         await desk.tending.look(actor)
         return agent, actor
 
@@ -318,7 +322,6 @@ class Admitting:
     ) -> Posting[t.Posted]:
         principal, (command, words) = caller.facts.authority.principal, taken
         size = len(params.body)
-        self._desk.quotas.take(agent, bytes=size, person=principal)
         by = words.by(agent, principal, session=caller.facts.session)
         submission = actor.place(command, by, words)
 
@@ -347,10 +350,11 @@ async def new_key(desk: Desk, caller: Caller, session_key: str, terms: bytes, ro
     is_taken = await desk.library.room_of_key(key_id) not in (None, room)
     # After the lookup, so that nothing is awaited between asking and counting: guesses that are made at the same
     # time are counted one after the other.
-    await desk.throttle.before(caller)
+    guess = await desk.throttle.before(caller)
     if is_taken:
         desk.throttle.wrong(caller)
         raise Refused("invalid_param", "This session key cannot be used. Draw another.", param="session_key")
+    await guess.right()
     return key_id
 
 

@@ -185,7 +185,7 @@ class Approving:
     async def _check(self, asked: _Asked, typed: str, *, door: str) -> None:
         """Raise what a wrong code raises."""
         code = await self._pairs.code_of(asked.handle)
-        self._desk.codes.check(asked.ask.request, typed, door=door, code=code)
+        await self._desk.codes.check(asked.ask.request, typed, door=door, code=code)
 
     async def _decide_ask(
         self, caller: Caller, me: AgentRecord, asked: _Asked, given: Proof, *, admit: bool
@@ -198,7 +198,7 @@ class Approving:
         )
         by = self._desk.by(caller, me)
         await self._desk.rooms.home.submit(command, by)
-        self._desk.codes.forget(ask.request)
+        await self._desk.codes.forget(ask.request)
         if admit:
             await self._pairs.admit(ask, by, asked.handle)
         return t.Decided(
@@ -224,7 +224,7 @@ class Approving:
             principal=by.principal,
         )
         await actor.submit(command, by)
-        self._desk.codes.forget(request.id)
+        await self._desk.codes.forget(request.id)
         if admit and request.agent in self._desk.rooms.home.aggregate.state.agents:
             # The newcomer asked to come in, so the session becomes its active one without another word of its own. If
             # the daemon dies before this commit, the newcomer is told to join once more. An agent of another home is

@@ -83,7 +83,7 @@ class Crossing:
         _require_values(params)
         handle, _ = await room_of(desk, me, getattr(params, "room", None))
         if OPERATIONS[name].effect != "read":
-            desk.quotas.take(me.id, bytes=len(msgspec.msgpack.encode(params)))
+            await desk.quotas.take(me.id, bytes=len(msgspec.msgpack.encode(params)))
         request = Request(name, params, desk.by(caller, me), caller)
         answer = await handle.ask(request.question, partial(self.answer, request))
         return _named(answer, handle)
@@ -139,7 +139,7 @@ class Crossing:
             if OPERATIONS[params.operation].effect != "read":
                 if desk.kept.is_over(principal, len(params.params)):
                     raise desk.kept.refusal()
-                desk.quotas.take(agent, bytes=len(params.params), person=principal)
+                await desk.quotas.take(agent, bytes=len(params.params), person=principal)
             request = Request(params.operation, asked, stamp(caller, agent), caller)
             answer = await self.answer(request, handle)
         except Refused as refused:

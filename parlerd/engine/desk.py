@@ -22,7 +22,7 @@ from parlerd.engine.kept import Kept
 from parlerd.engine.library import Library
 from parlerd.engine.links import Links
 from parlerd.engine.pair_lines import PairLines
-from parlerd.engine.ports import Clock, HomeBook, HomeKeys, HostFiles, Notifier, Randomness
+from parlerd.engine.ports import Clock, HomeBook, HomeKeys, HostFiles, Notifier, Randomness, SharedCounts
 from parlerd.engine.presence import Presence
 from parlerd.engine.quota import Quotas
 from parlerd.engine.retaining import Retaining
@@ -96,6 +96,8 @@ class Desk:
     """Where this home lives."""
     default_home: bool
     """Whether that is `~/.parler`."""
+    counts: SharedCounts | None = None
+    """What is counted once for all processes that share the store, where there may be others."""
     pair_lines: PairLines = field(default_factory=PairLines)
     """The calls about pairs of agents, one after the other."""
     bindings: Bindings = field(init=False)
@@ -108,7 +110,7 @@ class Desk:
     """Everyone who waits for a condition over a room's state, through whichever door."""
 
     def __post_init__(self) -> None:
-        self.kept = Kept(self.settings.quota_person_kept_bytes)
+        self.kept = Kept(self.settings.quota_person_kept_bytes, self.counts)
         self.bindings = Bindings(self.keys, self.library.aside)
         self.waits = Waits(self.notifier)
         self.watching = Watching(self.presence, self.notifier, self.clock)

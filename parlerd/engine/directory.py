@@ -89,7 +89,7 @@ class DirectoryHandlers:
             newest = self._home.state.directory.cards.get(me.id)
             revision = 0 if newest is None else newest.revision
             card = self._publishing.card(me, said, HomeId(desk.keys.id), revision)
-            desk.quotas.take(me.id, bytes=len(encode(card)))
+            await desk.quotas.take(me.id, bytes=len(encode(card)))
             command = c.PublishCard(operation="directory.register", card=card)
             settled = await desk.rooms.home.submit(command, desk.by(caller, me))
             if settled.decision.answer == "published":
@@ -171,7 +171,7 @@ class DirectoryHandlers:
         by = stamp(caller, agent)
         signed = Attested(params.card, params.signature)
         command, words = self._admission.publish(by, signed, home=HomeId(desk.keys.id), most=MOST_OF_PERSON)
-        desk.quotas.take(agent, bytes=len(params.card), person=by.principal)
+        await desk.quotas.take(agent, bytes=len(params.card), person=by.principal)
         settled = await desk.rooms.home.submit(command, by, words)
         newest = self._home.state.directory.cards[agent]
         is_published = settled.decision.answer == "published"

@@ -94,6 +94,7 @@ from parlerd.engine.ports import (
     NoHostFiles,
     Ownership,
     Randomness,
+    SharedCounts,
     Signers,
 )
 from parlerd.engine.presence import Presence
@@ -232,6 +233,10 @@ class Engine:
         except StoreError as error:
             # The store says so itself, to whoever writes next. What was counted holds.
             log.warning("what each person keeps here could not be counted: %s", error.code)
+
+    async def share_kept(self) -> None:
+        """Tell other processes that share the store what each person keeps, until cancelled."""
+        await self._desk.kept.share()
 
     async def keep_shelf(self) -> None:
         """Take files away that no message brings any more, as long as the engine serves."""
@@ -489,6 +494,7 @@ async def open_engine(
     web: WebPort | None = None,
     voice: Voice | None = None,
     owns: Ownership | None = None,
+    counts: SharedCounts | None = None,
 ) -> AsyncIterator[Engine]:
     """Serve one home until the context ends; then every room keeps its snapshot and the driver is closed.
 
@@ -496,8 +502,8 @@ async def open_engine(
     that act here (`ports.NoSigners` where nobody does). `user` names the person's own agent. `homes` are the other
     homes in which rooms may live. `copies` says which copies of the database the program made itself. `stop` is called
     when a caller asks the daemon to stop. `web` is the door over HTTP, where one can be opened, and `voice` what a
-    home has that speaks for agents without a key. `owns` says which rooms are this process's, where others share
-    the store.
+    home has that speaks for agents without a key. `owns` says which rooms are this process's, and `counts`
+    counts what is counted once for all, where others share the store.
     """
     owns = owns or AllRooms()
     wakes = LocalNotifier()
@@ -543,8 +549,8 @@ async def open_engine(
             holds=holds,
             owns=owns,
         )
-        codes, others = JoinCodes(keys), homes or NoHomes()
-        quotas = Quotas(settings)
+        codes, others = JoinCodes(keys, counts), homes or NoHomes()
+        quotas = Quotas(settings, counts)
         shelf = HomeShelf(blobs, settings, quotas, clock, random)
         rooms = Rooms(context, nursery, own=keys.id, homes=others, codes=codes, shelf=shelf)
         await rooms.start()
@@ -621,7 +627,8 @@ async def open_engine(
             shelf=shelf,
             quotas=quotas,
             settings=settings,
-            throttle=GuessThrottle(),
+            throttle=GuessThrottle(counts),
+            counts=counts,
             inspect=inspect,
             lineage=lineage,
             starts=Starts(),

@@ -115,7 +115,7 @@ class Gating:
             envelope = await self._envelope(room, by, params, (*parts, gate), to, id, key, seen, now)
             body = encode_envelope(envelope)
             signature = self._author.gate(me.id, body)
-            self._desk.quotas.take(me.id, bytes=len(body))
+            await self._desk.quotas.take(me.id, bytes=len(body))
             command = self._command(actor, envelope, enabled, body, signature)
             settled = await actor.submit(command, by)
         except Refused as error:
@@ -220,7 +220,7 @@ class Gating:
         size = len(params.body)
         if desk.kept.is_over(principal, size):
             raise desk.kept.refusal()
-        desk.quotas.take(agent, bytes=size, person=principal)
+        await desk.quotas.take(agent, bytes=size, person=principal)
         envelope = _signed_by(agent, params.body, params.signature)
         source = check_gated(envelope).enabled
         enabled = self._sight.parse(source, "message") if source else None

@@ -156,7 +156,7 @@ class Granting:
                 raise Refused("statement_refused", what="used")
             if known is None:
                 self._require_space(principal)
-                desk.quotas.take(room.state.owner, bytes=len(params.grant), person=principal)
+                await desk.quotas.take(room.state.owner, bytes=len(params.grant), person=principal)
             by, words = stamp(caller, NOBODY), Stated({Grant: Attested(params.grant, params.grant_signature)})
             with trio.CancelScope(shield=True):
                 await actor.submit(command, by, words)
@@ -189,7 +189,7 @@ class Granting:
                     # It was ended, and to show it again undoes nothing.
                     raise Refused("statement_refused", what="used")
                 self._require_space(principal)
-                desk.quotas.take(room.state.owner, bytes=len(params.grant), person=principal)
+                await desk.quotas.take(room.state.owner, bytes=len(params.grant), person=principal)
                 with trio.CancelScope(shield=True):
                     await self._keep(joiner, JOINS, principal)
                     await self._mint(joiner, params, grant)
@@ -260,7 +260,7 @@ class Granting:
                 raise Refused("token_invalid")
             state = handle.aggregate.state
             if join.agent not in state.members and standing_request(state.requests, join.agent) is None:
-                desk.quotas.take(state.owner, bytes=len(token.grant), person=command.principal)
+                await desk.quotas.take(state.owner, bytes=len(token.grant), person=command.principal)
             return (await handle.submit(command, _by(command.principal), words)).decision.answer
 
     def _admission(self, token: Token, name: Label, role: str) -> c.AdmitGranted:

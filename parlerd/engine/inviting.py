@@ -108,7 +108,7 @@ class Inviting:
     ) -> t.Invited:
         desk = self._desk
         token = opening_token(desk, caller)
-        desk.quotas.take(me.id, bytes=0, messages=OPENING)
+        await desk.quotas.take(me.id, bytes=0, messages=OPENING)
         approval = bool(params.approval)
         if desk.settings.approval_default and not approval:
             # Source: security spec A1.

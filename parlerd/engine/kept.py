@@ -6,28 +6,49 @@ A home stores nothing about this: the sums follow from the facts. Until a log wa
 against anybody; counting goes by itself and takes seconds for 100,000 messages. Nothing erases here, so a person who is
 at the bound stays there until whoever runs the relay raises it.
 
+Where several relays share the rooms, the sums are rows (`ports.SharedCounts`), to which each relay adds every `SHARE_S`
+what it stored and freed, and which each of them reads then. Of those that count everything at their starts one corrects
+the sums. So what several relays store within a second for one person at the bound may be that much too much.
+
 Not here: rates (`quota`). Above: `admitting`, which asks before it takes words in. Below: the library. Invariant: what
 counts for a person is what facts of their agents bear, whoever owns the room: nobody fills up what another may keep.
 """
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from typing import Final
 
-from parlerd.core.errors import Refused
+import trio
+
+from parlerd.core.errors import Refused, StoreError
 from parlerd.core.model import Position, PrincipalId
 from parlerd.engine.library import Library
+from parlerd.engine.ports import SharedCounts
+from parlerd.store.counts import KeptBytes
+
+log = logging.getLogger(__name__)
 
 CHUNK: Final = 500
 """Facts that are counted in one go, about 4 ms: the reading thread serves others in between."""
 
 
-class Kept:
-    """One per home. `limit` is in bytes; 0 is no limit."""
+SHARE_S: Final = 1.0
+"""How often a relay tells the others of one store what it stored."""
 
-    def __init__(self, limit: int) -> None:
+
+class Kept:
+    """One per home. `limit` is in bytes; 0 is no limit. `counts` are there where other processes share the store:
+    `share` with them then."""
+
+    def __init__(self, limit: int, counts: SharedCounts | None = None) -> None:
         self._limit = limit
+        self._counts = counts
+        self._changes: Counter[PrincipalId] = Counter()
+        """What was stored and freed here, and not told yet."""
+        self._mark = 0.0
+        """Of which moment the sums are that were last read."""
         self._bytes: Counter[PrincipalId] = Counter()
         """Of each person."""
 
@@ -47,15 +68,54 @@ class Kept:
     def add(self, person: PrincipalId, size: int) -> None:
         """So many bytes of a person were stored."""
         self._bytes[person] += size
+        if self._counts is not None:
+            self._changes[person] += size
 
     async def count(self, library: Library) -> None:
-        """Count what is stored. Call this once, at the start; what is stored meanwhile is added as ever."""
+        """Count what is stored. Call this once, at the start; what is stored meanwhile is added as ever. Raises
+        `StoreError`."""
         if not self._limit:
             return
+        if self._counts is None:
+            await self._count(library, self._bytes)
+            return
+        before, counted = await self._tell(self._counts, since=0.0), Counter[PrincipalId]()
+        await self._count(library, counted)
+        people = {*before.bytes, *counted}
+        changes = {person: counted[person] - before.bytes.get(person, 0) for person in people}
+        await self._counts.correct({person: size for person, size in changes.items() if size}, before.counting)
+
+    async def share(self) -> None:
+        """Tell the other processes what changes here, and hear what changes there, until cancelled."""
+        if self._counts is None or not self._limit:
+            return
+        while True:
+            try:
+                await self._tell(self._counts, since=self._mark)
+            except StoreError as error:
+                log.warning("what people keep is not told to other relays now: %s", error.code)
+            await trio.sleep(SHARE_S)
+
+    async def _tell(self, counts: SharedCounts, *, since: float) -> KeptBytes:
+        changes, self._changes = self._changes, Counter()
+        try:
+            found = await counts.keep({person: size for person, size in changes.items() if size}, since)
+        except BaseException:
+            # Whether it was added is not known, where the answer was lost; the next count of everything tells.
+            self._changes.update(changes)
+            raise
+        for person, size in found.bytes.items():
+            # What was stored since is not in the sum yet.
+            self._bytes[person] = size + self._changes[person]
+        self._mark = found.mark
+        return found
+
+    async def _count(self, library: Library, total: Counter[PrincipalId]) -> None:
+        """Add what is stored, of each person."""
         # Up to where each log goes now. What follows is added when it is stored.
         for room, upto in (await library.logs()).items():
             after = Position(0)
             while after < upto:
                 end = Position(min(upto, after + CHUNK))
-                self._bytes.update(await library.written(room, after, end))
+                total.update(await library.written(room, after, end))
                 after = end

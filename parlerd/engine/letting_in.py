@@ -30,6 +30,7 @@ from parlerd.engine.handling import handles
 from parlerd.engine.library import Signed
 from parlerd.engine.reachable import NOBODY, came_under, eyes, owned_within, require_attached, room_within, stamp
 from parlerd.engine.reading import handle_of
+from parlerd.engine.throttle import NO_GUESS, Guess
 from parlerd.operations import types as t
 
 
@@ -45,7 +46,8 @@ class LettingIn:
     @handles("link.find")
     async def find(self, caller: Caller, params: t.FindKey) -> t.FoundKey:
         if not params.room:
-            key_id, room = await self._key(caller, params.session_key)
+            key_id, room, guess = await self._key(caller, params.session_key)
+            await guess.right()
         else:
             agent = require_attached(self._desk, caller, params.agent)
             key_id, room = await self._direct(caller, RoomId(params.room), agent)
@@ -67,8 +69,9 @@ class LettingIn:
         desk = self._desk
         statement = check(params.statement, KnockStatement)
         agent = require_attached(desk, caller, statement.agent)
+        guess = NO_GUESS
         if params.session_key:
-            key_id, room = await self._key(caller, params.session_key)
+            key_id, room, guess = await self._key(caller, params.session_key)
         else:
             key_id, room = await self._direct(caller, statement.room, agent)
         by = stamp(caller, agent, statement.host)
@@ -77,14 +80,17 @@ class LettingIn:
             by, signed, key_id=key_id, wall=desk.clock.now(), role=_role(params.role)
         )
         # Whoever came in may leave and knock again: that is stored, and told to everybody there, each time.
-        desk.quotas.take(agent, bytes=len(params.statement), person=by.principal)
+        await desk.quotas.take(agent, bytes=len(params.statement), person=by.principal)
         actor = await desk.rooms.get(room.state.room)
         try:
             settled = await actor.submit(command, by, words)
         except Refused as error:
             if error.code == "unknown_key":
                 desk.throttle.wrong(caller)
+            else:
+                await guess.right()
             raise
+        await guess.right()
         room = await actor.quiet()
         return self._knocked(room, agent, settled.decision.answer)
 
@@ -98,9 +104,10 @@ class LettingIn:
             return t.Knocked(status="denied", request="" if request is None else request.id)
         return t.Knocked(status="pending", request=request.id, join_code=self._desk.keys.join_code(request.id))
 
-    async def _key(self, caller: Caller, typed: str) -> tuple[KeyId, Room]:
-        """A key that is good for this link, and its room; also one that is not any more, for a link with an agent that
-        is in that room or knocked with the key. Raises `Refused(unknown_key)` for every other text alike."""
+    async def _key(self, caller: Caller, typed: str) -> tuple[KeyId, Room, Guess]:
+        """A key that is good for this link, its room, and what is to be told once the key was right; also one that is
+        not good any more, for a link with an agent that is in that room or knocked with the key. Raises
+        `Refused(unknown_key)` for every other text alike."""
         desk = self._desk
         try:
             key_id = desk.keys.key_id(typed)
@@ -109,11 +116,12 @@ class LettingIn:
             raise self._unknown(caller) from None
         name = await desk.library.room_of_key(key_id)
         room = None if name is None else await (await desk.rooms.get(name)).quiet()
+        guess = NO_GUESS
         if room is None or not self._has_used(caller, room, key_id):
-            await desk.throttle.before(caller)
+            guess = await desk.throttle.before(caller)
             if room is None or not self._is_good(caller, room, key_id):
                 raise self._unknown(caller)
-        return key_id, room
+        return key_id, room, guess
 
     async def _direct(self, caller: Caller, name: RoomId, agent: AgentId) -> tuple[KeyId, Room]:
         """The direct room of this id, and its key, for an agent that the key's terms name. Raises
@@ -180,7 +188,7 @@ class LettingIn:
         if params.join_code is not None:
             await actor.check_code(request, params.join_code, params.door)
         await actor.submit(command, by, words)
-        self._desk.codes.forget(request.id)
+        await self._desk.codes.forget(request.id)
         room = await actor.quiet()
         return t.DecidedAtRoom(
             agent=request.agent,
@@ -192,7 +200,7 @@ class LettingIn:
     async def mint(self, caller: Caller, params: t.MintAtRoom) -> t.Noted:
         actor, room = await owned_within(self._desk, caller, params.room)
         by = stamp(caller, NOBODY)
-        self._desk.quotas.take(room.state.owner, bytes=len(params.terms), person=by.principal)
+        await self._desk.quotas.take(room.state.owner, bytes=len(params.terms), person=by.principal)
         key_id = await new_key(self._desk, caller, params.session_key, params.terms, actor.room)
         command, words = self._admission.mint(by, Attested(params.terms, params.terms_signature), mint=key_id)
         await actor.submit(command, by, words)

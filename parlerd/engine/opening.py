@@ -310,7 +310,7 @@ class Opening:
         token = opening_token(desk, caller)
         me = await desk.me(caller)
         size = len(params.context.encode("utf-8", "surrogatepass"))
-        desk.quotas.take(me.id, bytes=size, messages=OPENING)
+        await desk.quotas.take(me.id, bytes=size, messages=OPENING)
         check_text(params.context, "context")
         if len(params.topic) > MAX_TOPIC:
             raise Refused("invalid_param", f"A topic has at most {MAX_TOPIC} characters.", param="topic")

@@ -99,7 +99,7 @@ class PairRooms:
             return met, False
         if is_answer:
             raise Refused("no_such_message", hint="You and this agent have no room yet: leave out what it answers.")
-        desk.quotas.take(me.id, bytes=0, messages=OPENING)
+        await desk.quotas.take(me.id, bytes=0, messages=OPENING)
         follows = known
         for left in reversed(range(MAX_DELETED)):
             command = self._opening(me, other, name, where, follows, None if before is None else before.aggregate)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
@@ -22,6 +22,7 @@ from parlerd.core.model import LOCAL_HOME, AgentId, HomeId, KeyId, Millis, Princ
 from parlerd.core.topics import Topic
 from parlerd.identity.signatures import Domain
 from parlerd.operations import types as t
+from parlerd.store.counts import Ask, Drawn, KeptBytes
 from parlerd.store.relays import Tenure
 
 _TIME_MASK = (1 << 40) - 1
@@ -57,6 +58,21 @@ class AllRooms:
 
     def tenure(self, room: RoomId) -> Tenure | None:
         return None
+
+
+class SharedCounts(Protocol):
+    """What is counted once for all processes that share a store (`parlerd.store.counts`). Every method raises
+    `StoreError`."""
+
+    async def draw(self, asks: Sequence[Ask]) -> Drawn: ...
+
+    async def give(self, asks: Sequence[Ask]) -> None: ...
+
+    async def forget(self, names: Sequence[str]) -> None: ...
+
+    async def keep(self, changes: Mapping[PrincipalId, int], since: float) -> KeptBytes: ...
+
+    async def correct(self, changes: Mapping[PrincipalId, int], counting: int) -> bool: ...
 
 
 class Randomness(Protocol):

@@ -81,7 +81,7 @@ class LocalRoom(RoomActor[Room]):
         return None
 
     async def check_code(self, request: Request, code: str, door: str) -> None:
-        self._codes.check(request.id, code, door=door)
+        await self._codes.check(request.id, code, door=door)
 
     def join_code(self, request: RequestId) -> str | None:
         return self._codes.code(request)

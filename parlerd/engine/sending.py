@@ -8,8 +8,8 @@ that a retry can be the same request.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar
@@ -252,8 +252,11 @@ class Sending:
         seen = self._reading.seen_now(actor.room, me.id)
         if seen is None:
             return None
-        command = _command(params, parts, reply_to, addressed(actor.aggregate, params.to), now)
-        return self._place(caller, me, actor, command, parts, size, seen)
+        command = self._keyed(_command(params, parts, reply_to, addressed(actor.aggregate, params.to), now), actor)
+        with _told_key(command):
+            if not self._desk.quotas.take_now(me.id, bytes=size):
+                return None
+        return self._place(caller, me, actor, command, parts, seen)
 
     async def post(
         self,
@@ -266,9 +269,21 @@ class Sending:
     ) -> Posting[t.Sent]:
         """Put a message of so many bytes in the room's line."""
         seen = await self._reading.seen(actor.room, me.id)
+        command = self._keyed(command, actor)
+        with _told_key(command):
+            await self._desk.quotas.take(me.id, bytes=size)
         # Looked up again: while the store was asked, a room that nobody used may have been closed up.
         actor = await self._desk.rooms.get(actor.room)
-        return self._place(caller, me, actor, command, parts, size, seen)
+        return self._place(caller, me, actor, command, parts, seen)
+
+    def _keyed(self, command: c.PostMessage, actor: RoomHandle) -> c.PostMessage:
+        """The message's id is drawn here, where the request is made, so that it is known before the room has the
+        message. The key is its author's, or else one that follows from the id."""
+        id = MessageId(self._desk.random.new("m"))
+        command = msgspec.structs.replace(command, id=id, presence=self._desk.watching.of(actor.room))
+        if command.idempotency_key is None:
+            command = msgspec.structs.replace(command, idempotency_key=drawn_key(id), fresh=True)
+        return command
 
     def _place(
         self,
@@ -277,27 +292,15 @@ class Sending:
         actor: RoomHandle,
         command: c.PostMessage,
         parts: tuple[Part, ...],
-        size: int,
         seen: Shown,
     ) -> Posting[t.Sent]:
-        """The message's id is drawn here, where the request is made, so that it is known before the room has the
-        message. The key travels with a failure too, so that a retry can be the same request: its author's, or else one
-        that follows from the id."""
-        id = MessageId(self._desk.random.new("m"))
-        command = msgspec.structs.replace(command, id=id, presence=self._desk.watching.of(actor.room))
-        if command.idempotency_key is None:
-            command = msgspec.structs.replace(command, idempotency_key=drawn_key(id), fresh=True)
         parts, removed = _cleaned(parts, leaves=actor.home_name != LOCAL)
         state = actor.aggregate.state
         if (member := state.members.get(me.id)) is not None and is_requester(member):
             # It was shown nothing that is public, wherever its cursor stands.
             seen = Shown(0, first_line(state.room, state.home))
-        try:
-            self._desk.quotas.take(me.id, bytes=size)
+        with _told_key(command):
             submission = actor.place(command, self._desk.by(caller, me), Draft(parts, seen))
-        except ParlerError as error:
-            error.details.setdefault("key", command.idempotency_key)
-            raise
         return Posting(self._desk.library, me.id, actor, submission, _sent, removed=listed(removed))
 
     async def _writable(self, me: AgentRecord, wanted: str | None) -> RoomHandle:
@@ -317,6 +320,16 @@ class Sending:
             return None
         member = actor.aggregate.state.members.get(me.id)
         return actor if member is not None and member.present else None
+
+
+@contextmanager
+def _told_key(command: c.PostMessage) -> Iterator[None]:
+    """Let the key travel with a failure too, so that a retry can be the same request."""
+    try:
+        yield
+    except ParlerError as error:
+        error.details.setdefault("key", command.idempotency_key)
+        raise
 
 
 def _sent(posting: Posting[t.Sent], header: e.Header | None, seq: Seq) -> t.Sent:

@@ -22,6 +22,7 @@ from parlerd.engine.lookup import active_room, owned_rooms
 from parlerd.engine.observers import observed_rooms
 from parlerd.engine.person import is_person
 from parlerd.engine.reading import handle_of
+from parlerd.engine.throttle import NO_GUESS
 from parlerd.identity import codes
 from parlerd.operations import types as t
 
@@ -126,11 +127,10 @@ class SessionKeys:
                 hint="Whoever set the variable chose the session, and its owner decides who comes in. If your user "
                 'wants it, they run: parler session join "$PARLER_SESSION_KEY" --as NAME',
             )
-        if not is_known:
-            await desk.throttle.before(caller)
+        guess = NO_GUESS if is_known else await desk.throttle.before(caller)
         if home is not None:
             try:
-                return await desk.homes.find(home, typed.key, typed.binding)
+                found = await desk.homes.find(home, typed.key, typed.binding)
             except ParlerError as error:
                 if error.code == "unknown_key":
                     raise self.unknown(caller) from error
@@ -139,8 +139,12 @@ class SessionKeys:
                 if room is None or not is_known or not error.spec.retryable:
                     raise
                 # The home does not answer now. What it told this agent before is here.
+            else:
+                await guess.right()
+                return found
         if room is None:
             raise self.unknown(caller)
+        await guess.right()
         return key_id, room
 
     async def _room_of(self, key_id: KeyId, home: HomeId | None) -> RoomId | None:

@@ -108,7 +108,7 @@ class HomeShelf:
     async def write(self, agent: AgentId, blob: BlobId, at: int, data: bytes, person: PrincipalId | None = None) -> int:
         """As `handles.Shelf`; `person` is who the agent is of, for one of another home."""
         self._require_small(at + len(data))
-        self._quotas.take_blob(agent, len(data), person)
+        await self._quotas.take_blob(agent, len(data), person)
         limit, now = self._settings.blob_total_bytes, self._clock.now()
 
         def write(blobs: Blobs) -> int:

@@ -21,6 +21,8 @@ import msgspec
 
 from parlerd.core.model import PrincipalId
 
+ROUNDED: Final = 1e-6
+"""So little is missing for no other reason than that sums of fractions are rounded."""
 FORGOTTEN_AFTER_S: Final = 24 * 3600
 """A budget from which nothing was drawn for so long may be forgotten: each is whole again by then."""
 
@@ -45,7 +47,7 @@ class Drawn(msgspec.Struct, frozen=True):
     wait_s: float = 0.0
 
 
-class Kept(msgspec.Struct, frozen=True):
+class KeptBytes(msgspec.Struct, frozen=True):
     """How many bytes people keep: all of them, or those for whom it changed. `mark` says of which moment this is, and
     `counting` how often everything was counted."""
 
@@ -73,11 +75,15 @@ class Counts(Protocol):
         """Give back `most` of each."""
         ...
 
-    def forget(self, name: str) -> None:
-        """Let a budget be whole again."""
+    def forget(self, names: Sequence[str]) -> None:
+        """Let these budgets be whole again."""
         ...
 
-    def keep(self, changes: Mapping[PrincipalId, int], since: float) -> Kept:
+    def forget_old(self) -> None:
+        """Forget the budgets from which nothing was drawn for so long that they are whole."""
+        ...
+
+    def keep(self, changes: Mapping[PrincipalId, int], since: float) -> KeptBytes:
         """Add to what people keep, and say for whom that changed since the mark `since`, or somewhat before; 0 for
         everybody."""
         ...
@@ -90,11 +96,10 @@ class Counts(Protocol):
 
 def drawn_of(asks: Sequence[Ask], left: Sequence[float]) -> Drawn:
     """What is drawn of budgets of which so much is left."""
-    wait_s = max(
-        ((ask.least - there) / ask.rate for ask, there in zip(asks, left, strict=True) if there < ask.least),
-        default=0.0,
-    )
+    short = [(ask.least - there, ask.rate) for ask, there in zip(asks, left, strict=True)]
+    wait_s = max((lack / rate for lack, rate in short if lack > ROUNDED), default=0.0)
     if wait_s > 0:
         return Drawn((), left, wait_s)
-    amounts = [max(0.0, min(ask.most, there)) for ask, there in zip(asks, left, strict=True)]
+    # What is missing by less than sums are exact is there.
+    amounts = [max(ask.least, min(ask.most, max(0.0, there))) for ask, there in zip(asks, left, strict=True)]
     return Drawn(amounts, [there - amount for there, amount in zip(left, amounts, strict=True)])

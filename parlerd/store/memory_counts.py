@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from parlerd.core.model import PrincipalId
-from parlerd.store.counts import Ask, Drawn, Kept, drawn_of
+from parlerd.store.counts import FORGOTTEN_AFTER_S, Ask, Drawn, KeptBytes, drawn_of
 
 
 class MemoryCounts:
@@ -48,14 +48,20 @@ class MemoryCounts:
             for ask in asks:
                 self._budgets[ask.name] = min(ask.burst, self._left(ask) + ask.most), self._now()
 
-    def forget(self, name: str) -> None:
+    def forget(self, names: Sequence[str]) -> None:
         with self._lock:
-            self._budgets.pop(name, None)
+            for name in names:
+                self._budgets.pop(name, None)
 
-    def keep(self, changes: Mapping[PrincipalId, int], since: float) -> Kept:
+    def forget_old(self) -> None:
+        with self._lock:
+            until = self._now() - FORGOTTEN_AFTER_S
+            self._budgets = {name: each for name, each in self._budgets.items() if each[1] >= until}
+
+    def keep(self, changes: Mapping[PrincipalId, int], since: float) -> KeptBytes:
         with self._lock:
             self._add(changes)
-            return Kept(dict(self._kept), self._now(), self._counting)
+            return KeptBytes(dict(self._kept), self._now(), self._counting)
 
     def correct(self, changes: Mapping[PrincipalId, int], counting: int) -> bool:
         with self._lock:

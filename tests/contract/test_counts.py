@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pytest
 
 from parlerd.core.model import PrincipalId
-from parlerd.store.counts import Ask, Counts
+from parlerd.store.counts import FORGOTTEN_AFTER_S, Ask, Counts
 from parlerd.store.memory_counts import MemoryCounts
 
 ANN, BEN = PrincipalId("ANN"), PrincipalId("BEN")
@@ -156,8 +156,17 @@ def test_what_is_given_back_is_there_for_every_relay_and_no_more_than_all(made: 
 
 def test_a_budget_that_is_forgotten_is_whole(made: Shared) -> None:
     made.one.draw([ask(least=4.0, most=4.0)])
-    made.other.forget("guesses")
+    made.other.forget(["guesses", "never drawn from"])
     assert made.one.draw([ask(least=4.0, most=4.0)]).wait_s == 0.0
+
+
+def test_budgets_that_were_not_drawn_from_for_a_day_are_forgotten_and_others_are_not(made: Shared) -> None:
+    made.one.draw([ask("old", rate=1e-9, least=4.0, most=4.0)])
+    made.let_pass(FORGOTTEN_AFTER_S + 1)
+    made.one.draw([ask("new", rate=1e-9, least=4.0, most=4.0)])
+    made.other.forget_old()
+    assert made.one.draw([ask("old", rate=1e-9, least=4.0, most=4.0)]).wait_s == 0.0
+    assert made.one.draw([ask("new", rate=1e-9)]).wait_s > 0.0
 
 
 def test_two_relays_that_draw_at_once_draw_no_more_than_there_is(made: Shared) -> None:

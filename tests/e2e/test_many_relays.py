@@ -15,8 +15,10 @@ import trio
 
 from parlerd.connections.dial import WebSocketDialer
 from parlerd.connections.stream import MessageStream
+from parlerd.core.errors import ParlerError
 from parlerd.core.model import HomeId, Label, Millis, RoomId
 from parlerd.core.shards import shard_of
+from parlerd.engine.throttle import CALLER_BURST, CALLER_PER_SECOND
 from parlerd.identity import codes, join_line
 from parlerd.operations import types as t
 from parlerd.uplink.connection import LinkConnection, connected
@@ -141,7 +143,9 @@ async def heard(who: Party, wanted: str) -> float:
 
 
 @asynccontextmanager
-async def linked(home: Home, at: Running, info: t.RelayInfo) -> AsyncIterator[tuple[LinkConnection, MessageStream]]:
+async def linked(
+    home: Home, at: Running, info: t.RelayInfo, secret: bytes | None = None
+) -> AsyncIterator[tuple[LinkConnection, MessageStream]]:
     """One more link of a person's daemon, to this relay, with its stream."""
     async with (
         WebSocketDialer().dial(f"wss://127.0.0.1:{at.port}/") as stream,
@@ -149,7 +153,7 @@ async def linked(home: Home, at: Running, info: t.RelayInfo) -> AsyncIterator[tu
             stream,
             fits=partial(join_line.fits, info.fingerprint.upper()),
             keys=home.keys,
-            secret=None,
+            secret=secret,
             name=Label(home.name),
             now=home.world.clock.now,
         ) as link,
@@ -241,5 +245,27 @@ def test_of_two_links_of_a_daemon_at_two_relays_the_newer_one_stays(
                     assert stream.close_code == 1012
                     await trio.sleep(3)
                     assert newer.lost is None
+
+        trio.run(main)
+
+
+def test_wrong_join_secrets_at_two_relays_are_of_one_budget(database: Database, tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        relays = Relays(stack, database, 2)
+        until(relays.settled, "two relays that share the rooms")
+
+        async def guess(at: Running, number: int) -> str:
+            home = Home(f"guest {number}", Relay(_Roads("wss://127.0.0.1:1/"), clock=_Wall(), book=Book()), tmp_path)
+            with pytest.raises(ParlerError) as refused:
+                async with linked(home, at, relays.info, secret=bytes(16)):
+                    pytest.fail("the secret was none")
+            return refused.value.code
+
+        async def main() -> None:
+            began = time.monotonic()
+            codes = [await guess(relays.all[number % 2], number) for number in range(int(CALLER_BURST) + 6)]
+            came_back = int((time.monotonic() - began) * CALLER_PER_SECOND) + 1
+            assert set(codes) == {"wrong_secret", "throttled"}
+            assert CALLER_BURST <= codes.count("wrong_secret") <= CALLER_BURST + came_back
 
         trio.run(main)

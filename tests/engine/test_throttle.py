@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 import trio
 
 from parlerd.core.errors import Refused
-from parlerd.core.model import Via
+from parlerd.core.model import PrincipalId, Via
+from parlerd.engine import authority
 from parlerd.engine import throttle as throttle_module
-from parlerd.engine.callers import Caller, PeerProcess
+from parlerd.engine.callers import Caller, Facts, PeerProcess
 from parlerd.engine.throttle import (
     CALLER_BURST,
     CALLER_PER_SECOND,
@@ -20,6 +23,7 @@ from parlerd.engine.throttle import (
 )
 from tests.support.callers import caller_of
 from tests.support.engine import run
+from tests.support.shared_counts import SharedCounts
 
 
 def caller(n: int = 0) -> Caller:
@@ -173,5 +177,65 @@ def test_memory_is_bounded_and_forgets_who_guessed_longest_ago(monkeypatch: pyte
         throttle.wrong(caller(3))
         assert list(throttle._callers) == ["s2", "s0", "s3"]
         await trio.lowlevel.checkpoint()
+
+    run(main)
+
+
+# -- where several relays draw from the same budgets -------------------------------------------------------
+
+
+def daemon() -> Caller:
+    return Caller(Facts("s1", "link", authority.of_link(PrincipalId("AMIA"))))
+
+
+def test_guesses_at_several_relays_are_of_one_budget_and_a_right_key_is_given_back() -> None:
+    async def main() -> None:
+        counts = SharedCounts()
+        first, second = GuessThrottle(counts.way()), GuessThrottle(counts.way())
+        for _ in range(3 * int(CALLER_BURST)):
+            await (await first.before(daemon())).right()
+        for number in range(int(CALLER_BURST)):
+            await guess((first, second)[number % 2], daemon())
+        for each in (first, GuessThrottle(counts.way())):
+            with pytest.raises(Refused):
+                await each.before(daemon())
+        with pytest.raises(Refused) as refused:
+            await second.before(daemon())
+        assert refused.value.code == "throttled"
+        assert 0 < (refused.value.retry_after_ms or 0) <= 1000 / CALLER_PER_SECOND + 1
+        await trio.sleep((refused.value.retry_after_ms or 0) / 1000)
+        await second.before(daemon())
+
+    run(main)
+
+
+def test_strangers_at_several_relays_wait_for_one_budget_and_no_longer_than_anybody() -> None:
+    async def main() -> None:
+        counts = SharedCounts()
+        relays = [GuessThrottle(counts.way()) for _ in range(2)]
+        began = trio.current_time()
+        total = 220
+        for n in range(total):
+            await guess(relays[n % 2], caller(n))
+        needed = (total - HOME_BURST) / HOME_PER_SECOND
+        assert needed - 0.2 <= trio.current_time() - began <= needed + 0.2
+        # Who proved who they are does not wait for strangers.
+        at = trio.current_time()
+        await relays[0].before(daemon())
+        assert trio.current_time() == at
+
+        waits: list[float] = []
+
+        async def one(n: int) -> None:
+            at = trio.current_time()
+            with suppress(Refused):
+                await guess(relays[n % 2], caller(1000 + n))
+            waits.append(trio.current_time() - at)
+
+        async with trio.open_nursery() as nursery:
+            for n in range(200):
+                nursery.start_soon(one, n)
+        assert max(waits) <= MAX_DELAY
+        assert len(waits) == 200
 
     run(main)

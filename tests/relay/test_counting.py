@@ -8,10 +8,13 @@ import threading
 import trio
 import trio.testing
 
+from parlerd.core.errors import StoreError
 from parlerd.core.model import PrincipalId
 from parlerd.store.counts import Ask
 from parlerd.store.memory_counts import MemoryCounts
-from relay.counting import Counting, OneThread
+from relay.counting import FORGET_S, Counting, OneThread
+from tests.support.engine import run
+from tests.support.shared_counts import at_once
 
 
 def test_one_thing_is_done_at_a_time_also_where_somebody_goes_away_in_the_middle() -> None:
@@ -47,6 +50,26 @@ def test_one_thing_is_done_at_a_time_also_where_somebody_goes_away_in_the_middle
     assert (done, most) == (["first", "second"], 1)
 
 
+def test_what_is_whole_again_is_forgotten_once_an_hour_also_after_the_store_did_not_answer() -> None:
+    class Counted(MemoryCounts):
+        forgot = 0
+
+        def forget_old(self) -> None:
+            self.forgot += 1
+            if self.forgot == 1:
+                raise StoreError("store_unreachable")
+
+    async def main() -> None:
+        counts = Counted(trio.current_time)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(Counting(counts, at_once).run)
+            await trio.sleep(2.5 * FORGET_S)
+            assert counts.forgot == 3
+            nursery.cancel_scope.cancel()
+
+    run(main)
+
+
 def test_every_question_is_the_stores_own() -> None:
     async def main() -> None:
         clock = [0.0]
@@ -59,7 +82,7 @@ def test_every_question_is_the_stores_own() -> None:
         await counting.give([two])
         assert (await counting.draw([two])).amounts == [1.0]
         assert (await counting.draw([two])).wait_s == 1.0
-        await counting.forget("two")
+        await counting.forget(["two"])
         assert (await counting.draw([two])).amounts == [1.0]
         assert (await counting.keep({ann: 3}, 0.0)).bytes == {ann: 3}
         assert await counting.correct({ann: 4}, 0)

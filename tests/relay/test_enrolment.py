@@ -16,6 +16,7 @@ from parlerd.settings import Settings
 from relay import enrolment as module
 from relay.enrolment import Enrolment, SharedSecret
 from tests.support.engine import Served, World, engine_world, gather, run
+from tests.support.shared_counts import SharedCounts
 
 ANN, BEN = PrincipalId("AANN"), PrincipalId("ABEN")
 
@@ -133,6 +134,26 @@ def test_new_people_come_at_a_bounded_rate_and_those_who_are_known_at_any(home: 
             assert refused.value.retry_after_ms is not None
             await trio.sleep(refused.value.retry_after_ms / 1000)
             await people.enrol(PrincipalId("Ac"), Label("c"))
+
+    run(main)
+
+
+def test_people_who_are_new_at_several_relays_come_at_one_rate(home: Home) -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            counts, settings = SharedCounts(), Settings(relay_enrolments=2)
+            first, second = (Enrolment(home, served.engine.people, settings, counts=counts.way()) for _ in range(2))
+            await first.enrol(PrincipalId("Aa"), Label("a"))
+            await second.enrol(PrincipalId("Ab"), Label("b"))
+            with pytest.raises(Refused) as refused:
+                await first.enrol(PrincipalId("Ac"), Label("c"))
+            assert refused.value.code == "throttled"
+            with pytest.raises(Refused):
+                await second.enrol(PrincipalId("Ac"), Label("c"))
+            await second.enrol(PrincipalId("Aa"), Label("a"))
+            assert refused.value.retry_after_ms is not None
+            await trio.sleep(refused.value.retry_after_ms / 1000)
+            await second.enrol(PrincipalId("Ac"), Label("c"))
 
     run(main)
 

@@ -318,10 +318,10 @@ class Told(Anybody):
     def proven(self) -> None:
         self.of.append("proven")
 
-    def before_secret(self) -> None:
+    async def before_secret(self) -> None:
         self.of.append("before")
 
-    def right_secret(self) -> None:
+    async def right_secret(self) -> None:
         self.of.append("right")
 
 
@@ -365,7 +365,7 @@ def test_the_door_is_asked_before_a_secret_is_looked_at_and_told_of_a_right_one(
 
 def test_whom_the_door_holds_back_is_shown_no_proof_and_told_when_to_come_back() -> None:
     class Held(Told):
-        def before_secret(self) -> None:
+        async def before_secret(self) -> None:
             raise Refused("throttled", retry_after_ms=4_000)
 
     async def main() -> None:

@@ -17,18 +17,22 @@ import trio.testing
 
 from parlerd.core import events as e
 from parlerd.core import topics
-from parlerd.core.errors import ParlerError
+from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.events import KINDS
-from parlerd.core.model import HOME_ROOM, Position, PrincipalId, RoomId
+from parlerd.core.model import HOME_ROOM, AgentId, Position, PrincipalId, RoomId
 from parlerd.core.room import Room
 from parlerd.core.shards import shard_of, shares
-from parlerd.engine import authority
+from parlerd.engine import authority, quota
 from parlerd.engine.admitting import OPENS_S
 from parlerd.engine.callers import Caller, Facts
 from parlerd.engine.driver import Job, Settle
+from parlerd.engine.join_codes import CODE_PAUSE_S
 from parlerd.engine.rooms import fold
+from parlerd.engine.throttle import CALLER_BURST
+from parlerd.identity.codes import read_key
 from parlerd.identity.signatures import SigningKey
 from parlerd.operations import types as t
+from parlerd.settings import Settings
 from parlerd.store.port import Append
 from parlerd.store.relays import DEAD_AFTER_S, Row, Seen, SharedOut, Tenure
 from parlerd.wire.messages import Item
@@ -55,6 +59,9 @@ class Meeting:
         self.alice: Party
         self.bob: Party
         self.room = RoomId("")
+        self.key = ""
+        """The session key of the room."""
+        self.served: tuple[Served, Served]
 
     async def meet(
         self, ann: Served, ben: Served, owner: Node, is_good: Callable[[RoomId], bool] = lambda room: True
@@ -63,7 +70,7 @@ class Meeting:
         opened = await self.alice.open("a room", "hello")
         while not (owner.holding.has(RoomId(opened.room)) and is_good(RoomId(opened.room))):
             opened = await self.alice.open("another room", "hello")
-        self.room = RoomId(opened.room)
+        self.room, self.key, self.served = RoomId(opened.room), opened.session_key or "", (ann, ben)
         waits = await self.bob.join(opened.session_key)
         await (await ann.person()).approve("bob", join_code=waits.join_code)
         await self.bob.come_in(opened.session_key)
@@ -88,9 +95,10 @@ class Meeting:
 
 
 @asynccontextmanager
-async def running(folder: Path, count: int) -> AsyncIterator[tuple[Cluster, list[Node]]]:
-    """So many relays that share the rooms."""
+async def running(folder: Path, count: int, **settings: int) -> AsyncIterator[tuple[Cluster, list[Node]]]:
+    """So many relays that share the rooms, with these settings."""
     async with cluster_in(folder) as cluster:
+        cluster.settings = Settings(**settings)  # type: ignore[arg-type]
         nodes = [cluster.relay() for _ in range(count)]
         for node in nodes:
             await cluster.start(node)
@@ -99,9 +107,11 @@ async def running(folder: Path, count: int) -> AsyncIterator[tuple[Cluster, list
 
 
 @asynccontextmanager
-async def met(folder: Path, owner: int = 0, at: tuple[int, int] = (0, 1), count: int = 2) -> AsyncIterator[Meeting]:
+async def met(
+    folder: Path, owner: int = 0, at: tuple[int, int] = (0, 1), count: int = 2, **settings: int
+) -> AsyncIterator[Meeting]:
     """A meeting, with everything running: Ann's and Ben's daemons at the relays `at`, and the room at `owner`."""
-    async with running(folder, count) as (cluster, nodes):
+    async with running(folder, count, **settings) as (cluster, nodes):
         meeting = Meeting(cluster, cluster.home("ann", nodes[at[0]]), cluster.home("ben", nodes[at[1]]))
         async with meeting.homes[0].serving() as ann, meeting.homes[1].serving() as ben:
             await meeting.meet(ann, ben, nodes[owner])
@@ -919,6 +929,174 @@ def test_a_relay_takes_nothing_of_an_older_link_once_it_has_heard_of_a_newer_one
             with pytest.raises(Lost):
                 await lane.call("link.detach", t.Detach(agents=()))
             assert _numbers(owner, ANN) == [2]
+
+    run(main)
+
+
+# -- what is counted once for all relays -------------------------------------------------------------------
+
+
+async def _asked(node: Node, caller: Caller, key: str) -> str:
+    """With which code a guess of a session key is refused."""
+    with pytest.raises(ParlerError) as refused:
+        await node.together.routing.call("link.find", t.FindKey(session_key=key), caller)
+    return refused.value.code
+
+
+def test_a_person_who_guesses_keys_at_several_relays_has_one_budget_also_after_one_of_them_died(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        async with running(tmp_path, 3) as (cluster, nodes):
+            callers = [_daemon(f"at {node.name}", ANN) for node in nodes]
+            for node, caller in zip(nodes, callers, strict=True):
+                node.together.routing._superseded = lambda caller: None
+                await node.together.routing.connect(caller)
+            tries = int(CALLER_BURST)
+            codes = [await _asked(nodes[n % 2], callers[n % 2], f"WRNG{n:04d}") for n in range(tries)]
+            assert codes == ["unknown_key"] * tries
+            assert [await _asked(nodes[n], callers[n], "WRNGKEYS") for n in range(3)] == ["throttled"] * 3
+            cluster.kill(nodes[1])
+            assert await _asked(nodes[2], callers[2], "WRNGKEYS") == "throttled"
+            # Nobody else is held back.
+            other = _daemon("other", BEN)
+            await nodes[0].together.routing.connect(other)
+            assert await _asked(nodes[0], other, "WRNGKEYS") == "unknown_key"
+
+    run(main)
+
+
+def test_guesses_that_are_made_at_the_same_time_at_several_relays_are_counted_one_by_one(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path, 2) as (_, nodes):
+            codes: list[str] = []
+
+            async def guess(node: Node, caller: Caller, key: str) -> None:
+                codes.append(await _asked(node, caller, key))
+
+            async with trio.open_nursery() as nursery:
+                for node in nodes:
+                    caller = _daemon(node.name, ANN)
+                    node.together.routing._superseded = lambda caller: None
+                    await node.together.routing.connect(caller)
+                    for number in range(30):
+                        nursery.start_soon(guess, node, caller, f"{node.name[-1]}WRNG{number:03d}")
+            assert codes.count("unknown_key") == CALLER_BURST
+            assert codes.count("throttled") == 60 - CALLER_BURST
+
+    run(main)
+
+
+def test_a_key_that_is_right_takes_nothing_from_the_budget_of_guesses(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path, owner=1, at=(0, 1)) as meeting:
+            node, caller = meeting.cluster.nodes[0], _daemon("zoe", ANN)
+            await node.together.routing.connect(caller)
+            # As the relay knows it: what stands behind is for daemons.
+            key = read_key(meeting.key).key
+            for _ in range(3 * int(CALLER_BURST)):
+                await node.together.routing.call("link.find", t.FindKey(session_key=key), caller)
+            assert await _asked(node, caller, "WRNGKEYS") == "unknown_key"
+
+    run(main)
+
+
+def test_the_tries_of_a_code_are_what_they_were_where_the_room_comes_to_another_relay(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path, owner=2, at=(0, 1), count=3) as meeting:
+            carol, person = await meeting.served[1].agent("carol"), await meeting.served[0].person()
+            waits = await carol.join(meeting.key)
+            await trio.sleep(5)
+            wrong = t.DecideJoin(agent="carol", join_code="0000")
+            refused = [(await person.refused("session.approve", wrong)).code for _ in range(3)]
+            assert refused == ["code_mismatch"] * 3
+            meeting.cluster.kill(meeting.cluster.nodes[2])
+            await trio.sleep(DEAD_S)
+            refused = [(await person.refused("session.approve", wrong)).code for _ in range(3)]
+            assert refused == ["code_mismatch"] * 2 + ["throttled"]
+            right = t.DecideJoin(agent="carol", join_code=waits.join_code)
+            assert (await person.refused("session.approve", right)).code == "throttled"
+            await trio.sleep(CODE_PAUSE_S)
+            assert (await person.approve("carol", join_code=waits.join_code)).status == "approved"
+
+    run(main)
+
+
+async def _stored(node: Node, agent: str, person: PrincipalId, count: int) -> int:
+    """How many of so many messages of an agent a relay takes."""
+    for number in range(count):
+        try:
+            await node.engine.desk.quotas.take(AgentId(agent), bytes=1, person=person)
+        except Refused:
+            return number
+    return count
+
+
+@pytest.mark.parametrize("limit", [10, 1_000])
+def test_what_a_person_may_store_in_an_hour_is_one_budget_for_all_relays(tmp_path: Path, limit: int) -> None:
+    async def main() -> None:
+        async with running(tmp_path, 3, quota_person_messages=limit) as (cluster, nodes):
+            taken = await _stored(nodes[0], "UONE", ANN, limit // 2)
+            taken += await _stored(nodes[1], "UTWO", ANN, limit)
+            cluster.kill(nodes[1])
+            await trio.sleep(DEAD_S)
+            taken += await _stored(nodes[2], "UTHREE", ANN, limit)
+            assert taken <= limit * (1 + DEAD_S / quota.HOUR_S) + 1
+            # What lies in purses of the others may be missing.
+            assert taken >= limit * (1 - 3 * quota.SLICE)
+            assert await _stored(nodes[2], "UOTHER", BEN, 3) == 3
+
+    run(main)
+
+
+def test_what_a_person_may_share_in_files_in_an_hour_is_one_budget_for_all_relays(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path, 2, quota_person_blob_bytes=1_000) as (_, nodes):
+            shelves = [node.engine.desk.quotas for node in nodes]
+            await shelves[0].take_blob(AgentId("UONE"), 600, ANN)
+            await shelves[1].take_blob(AgentId("UTWO"), 300, ANN)
+            for each in shelves:
+                with pytest.raises(Refused) as refused:
+                    await each.take_blob(AgentId("UTWO"), 200, ANN)
+                assert refused.value.code == "throttled"
+                assert "person_blob_bytes" in (refused.value.body().hint or "")
+            await shelves[0].take_blob(AgentId("UONE"), 600, BEN)
+
+    run(main)
+
+
+def test_what_a_person_keeps_is_one_sum_for_all_relays(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path, owner=1, at=(0, 1), quota_person_kept_bytes=100_000) as meeting:
+            principal = meeting.homes[0].keys.principal
+            await meeting.alice.send("x" * 5_000)
+            assert await meeting.heard(1) == ["x" * 5_000]
+            kept = [node.engine.desk.kept for node in meeting.cluster.nodes]
+            await trio.sleep(3)
+            size = kept[1].of(principal)
+            assert size > 5_000
+            assert kept[0].of(principal) == size
+            # Those that come later count everything, signed statements of the room too, and the sum is that once.
+            for _ in range(2):
+                await meeting.cluster.start(third := meeting.cluster.relay())
+                await trio.sleep(3)
+                kept.append(third.engine.desk.kept)
+                found = [each.of(principal) for each in kept]
+                assert found == [found[0]] * len(kept)
+                assert size <= found[0] < 2 * size
+                size = found[0]
+            # What two relays store is added.
+            kept[0].add(principal, 60_000)
+            kept[-1].add(principal, 40_000)
+            await trio.sleep(3)
+            assert all(each.is_over(principal, 1) for each in kept)
+            meeting.cluster.kill(meeting.cluster.nodes[-1])
+            await trio.sleep(DEAD_S)
+            refused = await meeting.alice.refused("session.open", t.OpenSession(topic="one more", context="x"))
+            assert refused.code == "too_many_bytes"
+            kept[1].add(principal, -60_000)
+            await trio.sleep(3)
+            assert not kept[0].is_over(principal, 1)
 
     run(main)
 

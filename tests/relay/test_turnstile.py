@@ -11,6 +11,7 @@ from parlerd.engine.throttle import CALLER_BURST, CALLER_PER_SECOND, HOME_BURST
 from relay import turnstile
 from relay.turnstile import KNOWN_SECONDS, Limits, Turnstile, Visit
 from tests.support.links import run
+from tests.support.shared_counts import SharedCounts
 
 HOME = "192.0.2.1"
 
@@ -29,19 +30,19 @@ def elsewhere(number: int) -> str:
     return f"198.51.{number // 250}.{number % 250 + 1}"
 
 
-def guess(visit: Visit) -> int:
+async def guess(visit: Visit) -> int:
     """Ask to be enrolled with a wrong secret; how many milliseconds the guess is held back instead, where it is."""
     try:
-        visit.before_secret()
+        await visit.before_secret()
     except Refused as error:
         return error.retry_after_ms or 0 if error.code == "throttled" else 0
     return 0
 
 
-def know(visit: Visit) -> None:
+async def know(visit: Visit) -> None:
     """Ask to be enrolled with the right secret."""
-    visit.before_secret()
-    visit.right_secret()
+    await visit.before_secret()
+    await visit.right_secret()
 
 
 def test_an_address_has_so_many_at_once_and_so_many_a_second() -> None:
@@ -118,17 +119,17 @@ def test_an_address_that_guesses_the_secret_is_held_back_and_no_other_one_is() -
         held: list[int] = []
         for _ in range(int(CALLER_BURST) + 2):
             visit = come(door, HOME)
-            held.append(guess(visit))
+            held.append(await guess(visit))
             door.leave(visit)
         assert held[: int(CALLER_BURST)] == [0] * int(CALLER_BURST)
         assert all(0 < wait <= 1000 / CALLER_PER_SECOND + 1 for wait in held[int(CALLER_BURST) :])
         for _ in range(50):
-            know(other)
+            await know(other)
         # A right secret waits as long as a wrong one, and then both are looked at.
         with pytest.raises(Refused):
-            know(come(door, HOME))
+            await know(come(door, HOME))
         await trio.sleep(held[-1] / 1000)
-        know(come(door, HOME))
+        await know(come(door, HOME))
 
     run(main)
 
@@ -141,19 +142,19 @@ def test_strangers_who_guess_from_many_addresses_hold_back_strangers_alone() -> 
         for number in range(60):
             visit = door.admit(elsewhere(number))
             assert visit is not None
-            held.append(guess(visit))
+            held.append(await guess(visit))
             door.leave(visit)
         assert held.count(0) == HOME_BURST
         with pytest.raises(Refused):
-            know(come(door, "203.0.113.1"))
+            await know(come(door, "203.0.113.1"))
         known = come(door, HOME)
-        know(known)
+        await know(known)
         # What is guessed from a known address counts for that address, and takes nothing from strangers.
         await trio.sleep(60)
         for _ in range(int(CALLER_BURST)):
-            assert guess(known) == 0
-        assert guess(known) > 0
-        know(come(door, "203.0.113.1"))
+            assert await guess(known) == 0
+        assert await guess(known) > 0
+        await know(come(door, "203.0.113.1"))
 
     run(main)
 
@@ -166,8 +167,54 @@ def test_memory_is_bounded_and_what_strangers_share_holds_beyond_it(monkeypatch:
         for number in range(400):
             visit = door.admit(elsewhere(number))
             if visit is not None:
-                guess(visit)
+                await guess(visit)
         assert [len(kept) for kept in (door._paces, door._guesses_of)] == [3, 3]
         assert door.admit("203.0.113.1") is None
+
+    run(main)
+
+
+def test_an_address_that_guesses_at_several_relays_has_one_budget() -> None:
+    async def main() -> None:
+        counts = SharedCounts()
+        doors = [Turnstile(Limits(), counts.way()) for _ in range(2)]
+        for _ in range(3 * int(CALLER_BURST)):
+            await know(come(doors[0], HOME))
+            doors = doors[::-1]
+            for door in doors:
+                for visit in door.visits():
+                    door.leave(visit)
+            await trio.sleep(1)
+        held = []
+        for number in range(int(CALLER_BURST) + 4):
+            door = doors[number % 2]
+            visit = come(door, HOME)
+            held.append(await guess(visit))
+            door.leave(visit)
+        assert held[: int(CALLER_BURST)] == [0] * int(CALLER_BURST)
+        assert all(0 < wait <= 1000 / CALLER_PER_SECOND + 1 for wait in held[int(CALLER_BURST) :])
+        with pytest.raises(Refused):
+            await know(come(Turnstile(Limits(), counts.way()), HOME))
+        await know(come(doors[0], elsewhere(0)))
+
+    run(main)
+
+
+def test_strangers_who_guess_at_several_relays_have_one_budget_and_known_addresses_do_not_draw_on_it() -> None:
+    async def main() -> None:
+        counts = SharedCounts()
+        doors = [Turnstile(Limits(), counts.way()) for _ in range(2)]
+        meet(doors[0])
+        held = []
+        for number in range(60):
+            door = doors[number % 2]
+            visit = door.admit(elsewhere(number))
+            assert visit is not None
+            held.append(await guess(visit))
+            door.leave(visit)
+        assert held.count(0) == HOME_BURST
+        with pytest.raises(Refused):
+            await know(come(doors[1], "203.0.113.1"))
+        await know(come(doors[0], HOME))
 
     run(main)

@@ -171,6 +171,7 @@ class Relays:
                 user="relay",
                 voice=relay.keys,
                 owns=holding,
+                counts=(counting := Counting(self.tallies, line.ask)),
             ) as engine,
             trio.open_nursery() as nursery,
         ):
@@ -181,7 +182,7 @@ class Relays:
                 own,
                 self.peers_of(node),
                 OFFERED,
-                Newest(Counting(self.tallies, line.ask)),
+                Newest(counting),
                 superseded=lambda caller: links.supersede(caller),
                 gone=lambda principal: links.end(principal),
                 cut_off=lambda is_cut_off: links.cut_off(is_cut_off),
@@ -202,6 +203,7 @@ class Relays:
             node.wires.links, node.wires.nursery = links, nursery
             async with trio.open_nursery() as parts:
                 parts.start_soon(beat)
+                parts.start_soon(engine.share_kept)
                 await parts.start(together.run)
                 try:
                     yield engine

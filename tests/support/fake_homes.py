@@ -390,7 +390,7 @@ class FakeRoom(MirrorRoom):
 
     async def check_code(self, request: Request, code: str, door: str) -> None:
         await self._homes.reach("check_code")
-        self._homes.codes.check(request.id, code, door=door)
+        await self._homes.codes.check(request.id, code, door=door)
 
     def join_code(self, request: RequestId) -> str | None:
         return self._homes.keys.join_code(request)

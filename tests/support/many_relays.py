@@ -196,6 +196,7 @@ class Cluster:
                 user="relay",
                 voice=self.keys,
                 owns=holding,
+                counts=(counting := Counting(self.counts, node.aside)),
             ) as engine,
             trio.open_nursery() as nursery,
         ):
@@ -208,7 +209,7 @@ class Cluster:
                 own,
                 _Dialer(self, node),
                 OFFERED,
-                Newest(Counting(self.counts, node.aside)),
+                Newest(counting),
                 superseded=lambda caller: links.supersede(caller),
                 gone=lambda principal: links.end(principal),
                 epoch=node.epochs.append,
@@ -229,6 +230,8 @@ class Cluster:
             with node.scope:
                 async with trio.open_nursery() as parts:
                     parts.start_soon(beat)
+                    parts.start_soon(engine.count_kept)
+                    parts.start_soon(engine.share_kept)
                     await parts.start(together.run)
                     try:
                         yield node

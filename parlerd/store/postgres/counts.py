@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 import psycopg
 
 from parlerd.core.model import PrincipalId
-from parlerd.store.counts import FORGOTTEN_AFTER_S, Ask, Drawn, Kept, drawn_of
+from parlerd.store.counts import FORGOTTEN_AFTER_S, Ask, Drawn, KeptBytes, drawn_of
 from parlerd.store.postgres.connections import Connection, Server
 
 T = TypeVar("T")
@@ -107,11 +107,15 @@ class Counts:
 
         self._do(work)
 
-    def forget(self, name: str) -> None:
-        """Let a budget be whole again."""
+    def forget(self, names: Sequence[str]) -> None:
+        """Let these budgets be whole again."""
 
         def work(connection: Connection) -> None:
-            connection.execute("DELETE FROM budgets WHERE name = %s", (name,))
+            connection.execute(
+                "DELETE FROM budgets WHERE name IN"
+                " (SELECT name FROM budgets WHERE name = ANY (%s) ORDER BY name FOR UPDATE)",
+                (list(names),),
+            )
 
         self._do(work)
 
@@ -128,14 +132,14 @@ class Counts:
 
         self._do(work)
 
-    def keep(self, changes: Mapping[PrincipalId, int], since: float) -> Kept:
+    def keep(self, changes: Mapping[PrincipalId, int], since: float) -> KeptBytes:
         """Add to what people keep, and say for whom that changed."""
 
-        def work(connection: Connection) -> Kept:
+        def work(connection: Connection) -> KeptBytes:
             mark, counting = connection.execute(_MOMENT, (COUNTING,)).fetchone() or (0.0, 0)
             _keep(connection, changes)
             rows = connection.execute(_CHANGED, (max(0.0, since - LATE_S),)).fetchall()
-            return Kept(dict(rows), float(mark), int(counting))
+            return KeptBytes(dict(rows), float(mark), int(counting))
 
         return self._do(work)
 
