@@ -117,7 +117,7 @@ def run(home: Home, *, network: Network | None = None) -> None:
                 kept.served(),
                 open_engine(
                     driver=driver,
-                    blobs=ThreadBlobs(DiskBlobs(home.blobs)),
+                    blobs=ThreadBlobs(DiskBlobs(home.blobs, shared=kept.counting is not None)),
                     clock=clock,
                     random=SystemRandomness(),
                     keys=keys,

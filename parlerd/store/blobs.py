@@ -20,9 +20,11 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import math
 import os
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, Protocol
@@ -31,6 +33,8 @@ from parlerd.bounded import Bounded
 from parlerd.core.errors import Refused, StoreError
 from parlerd.core.model import AgentId, BlobId, Millis
 
+COUNTED_FOR_S: Final = 30.0
+"""How old a count of what is used may be, where other processes keep files in the same folder."""
 SHELVES: Final = tuple(f"{number:02x}" for number in range(256))
 """The folders, by the first two digits of their blobs."""
 _OPEN: Final = 16
@@ -97,10 +101,14 @@ class Blobs(Protocol):
 
 
 class DiskBlobs:
-    """Blobs in files below a folder of a home. For one caller at a time."""
+    """Blobs in files below a folder of a home. For one caller at a time. `shared` says that other processes keep files
+    there, too: then what is used is counted anew after `COUNTED_FOR_S`, on the clock `now` in seconds."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, shared: bool = False, now: Callable[[], float] = time.monotonic) -> None:
         self._root = root
+        self._counted_for_s = COUNTED_FOR_S if shared else math.inf
+        self._now = now
+        self._counted_at = -math.inf
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         # The digests of uploads under way, as far as they were written: so a finished one need not be read again.
         self._running: Bounded[Path, tuple[int, hashlib._Hash]] = Bounded(_OPEN)
@@ -126,7 +134,7 @@ class DiskBlobs:
                 raise Refused("upload_unfinished", offset=here)
             new = data[here - at :]
             if new:
-                self.used()  # counted before it grows
+                used = self.used()  # counted before it grows
                 descriptor = self._open(path)
                 try:
                     _write_all(descriptor, new, here)
@@ -139,7 +147,7 @@ class DiskBlobs:
                     os.close(descriptor)
                 digest.update(new)
                 self._running[path] = (here + len(new), digest)
-                self._used = self.used() + len(new)
+                self._used = used + len(new)
             return here + len(new)
 
     def finish(self, owner: AgentId, blob: BlobId, size: int, now: Millis) -> None:
@@ -177,12 +185,12 @@ class DiskBlobs:
         finally:
             os.close(descriptor)
         place = self._place(blob)
-        before = _size(place)
+        before, used = _size(place), self.used()
         self._note(owner, blob, now)
         os.replace(upload, place)
         _sync(place.parent)
         self._running.pop(upload, None)
-        self._used = self.used() - before
+        self._used = used - before
 
     def holds(self, owner: AgentId, blob: BlobId) -> bool:
         return self._held(owner, blob).exists() and self._place(blob).exists()
@@ -209,10 +217,10 @@ class DiskBlobs:
             return _size(self._place(blob))
 
     def used(self) -> int:
-        if self._used is None:
+        if self._used is None or self._now() - self._counted_at >= self._counted_for_s:
+            self._counted_at = self._now()
             with _coded():
-                files = [entry for shelf in SHELVES for entry in self._entries(shelf)]
-                self._used = sum(entry.stat().st_size for entry in files)
+                self._used = sum(_size(Path(entry.path)) for shelf in SHELVES for entry in self._entries(shelf))
         return self._used
 
     def idle(self, shelf: str, before: Millis) -> list[BlobId]:

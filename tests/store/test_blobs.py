@@ -11,7 +11,7 @@ import pytest
 
 from parlerd.core.errors import StoreError
 from parlerd.core.model import AgentId, BlobId, Millis
-from parlerd.store.blobs import DiskBlobs
+from parlerd.store.blobs import COUNTED_FOR_S, DiskBlobs
 
 ANN = AgentId("U" + "A" * 55)
 NOW = Millis(1_700_000_000_000)
@@ -47,6 +47,24 @@ def test_an_upload_goes_on_after_a_restart_and_is_compared_whole(root: Path) -> 
     DiskBlobs(root).finish(ANN, BLOB, len(DATA), NOW)
     assert DiskBlobs(root).read(BLOB, 0, len(DATA)) == DATA
     assert DiskBlobs(root).used() == len(DATA)
+
+
+def test_of_a_folder_that_several_relays_share_what_all_of_them_keep_counts_after_a_while(root: Path) -> None:
+    clock = [0.0]
+    one, other = (DiskBlobs(root, shared=True, now=lambda: clock[0]) for _ in range(2))
+    alone = DiskBlobs(root)
+    assert [each.used() for each in (one, other, alone)] == [0, 0, 0]
+    one.write(ANN, BLOB, 0, DATA, NOW)
+    assert one.used() == len(DATA)
+    clock[0] += COUNTED_FOR_S
+    assert [each.used() for each in (one, other, alone)] == [len(DATA), len(DATA), 0]
+    other.write(ANN, BlobId("00" * 32), 0, b"begun", NOW)
+    assert other.used() == len(DATA) + 5
+    # A file that another takes away while it is counted is none.
+    one.finish(ANN, BLOB, len(DATA), NOW)
+    assert one.drop(BLOB, Millis(NOW + 1))
+    clock[0] += COUNTED_FOR_S
+    assert other.used() == 5
 
 
 def test_a_piece_that_the_disk_does_not_take_is_written_again_later(
