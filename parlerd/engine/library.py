@@ -468,7 +468,9 @@ class Library:
 
     async def logs(self) -> dict[RoomId, Position]:
         """Every log, the home room's included, and how far it goes."""
-        return await self._driver.read(lambda store: {room: store.head(room).position for room in store.rooms()})
+        return await self._driver.read(
+            lambda store: {room: head.position for room, head in store.heads(store.rooms()).items()}
+        )
 
     async def written(self, room: RoomId, after: Position, upto: Position) -> dict[PrincipalId, int]:
         """The bytes of the bodies in (after, upto], by the person whose agent acted."""
@@ -502,7 +504,11 @@ class Library:
 
     async def rooms_at(self, home: HomeId) -> list[RoomId]:
         """The rooms that live in another home and have a mirror here."""
-        return await self._driver.read(lambda store: [room for room in store.rooms() if _home_of(store, room) == home])
+
+        def look(store: Store) -> list[RoomId]:
+            return [room for room, other in _homes_of(store, store.rooms()).items() if other == home]
+
+        return await self._driver.read(look)
 
     def ask_before(self, room: RoomId, key: UsedKey | None, reply_to: MessageId | None, told: Told) -> None:
         """What a request for a message has to do with (`Before`): an earlier use of its idempotency key, and the
@@ -511,22 +517,20 @@ class Library:
 
     async def rooms_elsewhere(self, own: HomeId) -> list[RoomId]:
         """The rooms that have a mirror here: those of every home but this one."""
-        return await self._driver.read(
-            lambda store: [room for room in store.rooms() if _home_of(store, room) not in ("", own)]
-        )
+
+        def look(store: Store) -> list[RoomId]:
+            return [room for room, home in _homes_of(store, store.rooms()).items() if home not in ("", own)]
+
+        return await self._driver.read(look)
 
     async def held(self, room: RoomId) -> Held:
         """The messages of a room whose words are here."""
         return await self._driver.read(lambda store: store.held(room))
 
-    async def grown(self, room: RoomId, after: Position) -> tuple[Held, Position]:
-        """The messages of a room after a position whose words are here, and up to where the log was looked at."""
-
-        def look(store: Store) -> tuple[Held, Position]:
-            upto = store.head(room).position
-            return store.held(room, after, upto), upto
-
-        return await self._driver.read(look)
+    async def grown(self, after: Mapping[RoomId, Position]) -> dict[RoomId, tuple[Held, Position]]:
+        """The messages of some rooms after a position of each whose words are here, and up to where the log was looked
+        at."""
+        return await self._driver.read(lambda store: store.grown(after))
 
     async def oldest_words(self, room: RoomId, after: Position, limit: int) -> list[WordsOf]:
         """The oldest messages of a room after a position whose words are here."""
@@ -675,14 +679,10 @@ def _rooms_in(store: Store, agent: AgentId) -> list[RoomId]:
     return [each.room for each in store.memberships(agent) if each.state == "member"]
 
 
-def _home_of(store: Store, room: RoomId) -> HomeId:
-    """Where a room lives; empty for the home room, and where its first fact is a newer Parler's."""
-    try:
-        facts = store.facts(room, Position(0), 1)
-    except Refused:
-        return HomeId("")
-    opened = facts[0].event if facts else None
-    return opened.home if isinstance(opened, e.RoomOpened) else HomeId("")
+def _homes_of(store: Store, rooms: Sequence[RoomId]) -> dict[RoomId, HomeId]:
+    """Where rooms live; empty for the home room, and for one whose first fact is a newer Parler's."""
+    events = {room: opening.event for room, opening in store.openings(rooms).items()}
+    return {room: event.home if isinstance(event := events.get(room), e.RoomOpened) else HomeId("") for room in rooms}
 
 
 def _going_on(store: Store, agent: AgentId) -> list[RoomId]:
@@ -700,7 +700,7 @@ def _standings_at(
                 continue
             where = lives.get(each.room)
             if where is None:
-                where = lives[each.room] = _home_of(store, each.room)
+                where = lives[each.room] = _homes_of(store, [each.room])[each.room]
             if where == home:
                 found.append((agent, each.room))
     return found

@@ -45,6 +45,8 @@ EVERY: Final = 256
 """Messages that come in before it is looked again what is too much."""
 STEP: Final = 128
 """Messages of which the words go in one step."""
+AT_ONCE: Final = 500
+"""Rooms of which it is asked together what they hold."""
 PAUSE_S: Final = 0.05
 """Between two steps, each of which takes some 8 ms of a processor: most of what is sent meanwhile comes between
 them."""
@@ -167,11 +169,12 @@ class Retaining:
     async def _look_at(self, rooms: Sequence[RoomId]) -> None:
         changed, self._changed = self._changed, set()
         read: dict[RoomId, Position] = {}
-        for room in rooms:
-            if room in changed or room not in self._held:
-                await self._count(room)
-            while not self._closing and await self._erase(room, *self._limits(room), read):
-                pass
+        for at in range(0, len(rooms), AT_ONCE):
+            some = rooms[at : at + AT_ONCE]
+            await self._count([room for room in some if room in changed or room not in self._held])
+            for room in some:
+                while not self._closing and await self._erase(room, *self._limits(room), read):
+                    pass
         most, givers = self._settings.retention_total_bytes, set(self._held)
         while most and givers and not self._closing and self.total.bytes > most:
             largest = max(sorted(givers), key=lambda room: self._held[room].bytes)
@@ -181,11 +184,16 @@ class Retaining:
                 givers.remove(largest)
             givers &= self._held.keys()
 
-    async def _count(self, room: RoomId) -> None:
-        known = self._held.get(room, Held())
-        came, upto = await self._library.grown(room, self._counted.get(room, Position(0)))
-        self._held[room] = Held(known.messages + came.messages, known.bytes + came.bytes)
-        self._counted[room] = upto
+    async def _count(self, rooms: Sequence[RoomId]) -> None:
+        """Count what rooms hold that came since they were counted last: together, because over a network each question
+        is a way to the store and back."""
+        if not rooms:
+            return
+        grown = await self._library.grown({room: self._counted.get(room, Position(0)) for room in rooms})
+        for room, (came, upto) in grown.items():
+            known = self._held.get(room, Held())
+            self._held[room] = Held(known.messages + came.messages, known.bytes + came.bytes)
+            self._counted[room] = upto
 
     def _forget(self, room: RoomId) -> None:
         for known in (self._held, self._counted, self._passed):

@@ -97,13 +97,14 @@ from parlerd.store.port import (
     prior_by_id,
 )
 from parlerd.store.relays import Tenure
+from parlerd.store.several import OneByOne
 from parlerd.store.staging import EMPTY, MESSAGE, NO_CHAIN, SALT_LENGTH, FactRow, Staged, is_intact, is_unaltered, stage
 
 _LADDER: Final[tuple[Stage, ...]] = ("stored", "pushed", "read", "acknowledged", "acted")
 _POSITION: Final = attrgetter("position")
 
 
-class MemoryStore:
+class MemoryStore(OneByOne):
     """`Store` in dictionaries. What it keeps ends with the process."""
 
     def __init__(self, *, random_bytes: Callable[[int], bytes] = os.urandom) -> None:

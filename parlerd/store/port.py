@@ -9,7 +9,7 @@ threads. Not here: which facts are right (the core). Above: `parlerd.engine`. Be
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final, Protocol
 
 import msgspec
@@ -458,6 +458,19 @@ class Store(Protocol):
     def held(self, room: RoomId, after: Position = START, upto: Position | None = None) -> Held:
         """How many messages of a room have a body, and how large these are: of those in (after, upto], and without
         `upto` of all that follow. This looks at each of them."""
+        ...
+
+    def heads(self, rooms: Iterable[RoomId]) -> dict[RoomId, Head]:
+        """Where the logs of these rooms end, of those that have one."""
+        ...
+
+    def openings(self, rooms: Iterable[RoomId]) -> dict[RoomId, Header]:
+        """The first facts of the logs of these rooms, of those that have one, and whose first fact no newer Parler
+        wrote."""
+        ...
+
+    def grown(self, after: Mapping[RoomId, Position]) -> dict[RoomId, tuple[Held, Position]]:
+        """For each of these rooms what is `held` after a position up to where its log ends, and where that is."""
         ...
 
     def oldest_bodies(self, room: RoomId, after: Position, limit: int) -> list[tuple[Position, int]]:

@@ -102,6 +102,7 @@ from parlerd.store.searching import (
     note,
     tend,
 )
+from parlerd.store.several import OneByOne
 from parlerd.store.staging import EMPTY, MESSAGE, NO_CHAIN
 from parlerd.store.statements import insertion, on_conflict, stored
 from parlerd.store.upgrade import Schema
@@ -120,7 +121,7 @@ _MAX_INSERT: Final = 64
 `database`."""
 
 
-class SqliteStore(Paged):
+class SqliteStore(Paged, OneByOne):
     """`FileStore` over the file at `path`; the copies that are made before an upgrade go to `backups`.
 
     One thread at a time writes, and others that want to write wait for it; any thread may read. Opening a store raises

@@ -67,6 +67,7 @@ ELSEWHERE: Final = {
     "parlerd/store/paging": "contract/test_store",
     "parlerd/store/peeking": "contract/test_store",
     "parlerd/store/port": "contract/test_store",
+    "parlerd/store/several": "contract/test_store",
     "parlerd/store/postgres/queries": "contract/test_store",
     "parlerd/store/postgres/relays": "store/test_relays",
     "parlerd/store/statements": "store/test_indexing",

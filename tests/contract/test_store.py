@@ -678,6 +678,27 @@ def test_what_a_room_holds_is_counted_in_messages_and_bytes_and_the_oldest_come_
     assert store.oldest_bodies(OTHER, Position(0), 9) == []
 
 
+def test_several_rooms_are_asked_about_together(store: Store) -> None:
+    third = RoomId("r_three")
+    _do(store, append(opened(), message(2, body=b"abc"), minted(3, "key"), message(4, body=b"de")))
+    _do(store, append(opened(OTHER), *(message(n, room=OTHER, body=b"x" * n) for n in range(2, 40)), room=OTHER))
+    _do(store, append(opened(third), message(2, room=third), room=third), BuryRoom(third, Millis(7)))
+    asked = [ROOM, OTHER, third, RoomId("r_none"), RoomId("r_\0")]
+    assert store.heads(asked) == {room: store.head(room) for room in (ROOM, OTHER)}
+    assert {room: found.event for room, found in store.openings(asked).items()} == {
+        room: store.facts(room, Position(0), 1)[0].event for room in (ROOM, OTHER)
+    }
+    after = {ROOM: Position(2), OTHER: Position(0), third: Position(0), RoomId("r_none"): Position(0)}
+    assert store.grown(after) == {
+        ROOM: (Held(1, 2), 4),
+        OTHER: (Held(38, sum(range(2, 40))), 39),
+        third: (Held(), 0),
+        RoomId("r_none"): (Held(), 0),
+    }
+    assert store.grown({ROOM: Position(4)}) == {ROOM: (Held(), 4)}
+    assert (store.grown({}), store.heads([]), store.openings([])) == ({}, {}, {})
+
+
 def test_what_each_person_wrote_is_summed_over_a_range(store: Store) -> None:
     other = msgspec.structs.replace(message(4, body=b"1234567"))
     header = msgspec.structs.replace(other.header, by=msgspec.structs.replace(by(BEN), principal=PrincipalId("AOTHER")))

@@ -71,16 +71,33 @@ STRAY_LINE: Final = f"""
 ERASED: Final = f"""
     SELECT position FROM erased_bodies
      WHERE room = %(room)s AND position > %(after)s AND position <= %(upto)s AND {_LIVES}"""  # noqa: S608
+# The places are bounded in both tables: otherwise the planner reads all facts of the room for those of a few bodies.
 _BODIES: Final = f"""
       FROM bodies b JOIN facts f ON f.room = b.room AND f.position = b.position
-     WHERE b.room = %(room)s AND b.position > %(after)s AND {_LIVES}"""
-# The length of a body is read without the body.
+     WHERE b.room = %(room)s AND b.position > %(after)s AND f.position > %(after)s AND {_LIVES}"""
+_UPTO: Final = "AND b.position <= %(upto)s AND f.position <= %(upto)s"
+# The length of a body is read without the body. With it where the log ends.
 HELD: Final = f"""
-    SELECT count(*), coalesce(sum(length(b.body)), 0)::bigint {_BODIES}
-       AND b.position <= %(upto)s AND f.type = %(type)s"""
+    SELECT count(*), coalesce(sum(length(b.body)), 0)::bigint,
+           coalesce((SELECT position FROM heads WHERE room = %(room)s), 0)
+           {_BODIES} {_UPTO} AND f.type = %(type)s"""  # noqa: S608 - our own words
 OLDEST_BODIES: Final = f"""
     SELECT b.position, length(b.body) {_BODIES} AND f.type = %(type)s ORDER BY b.position LIMIT %(limit)s"""
-WRITTEN: Final = f"SELECT f.header, length(b.body) {_BODIES} AND b.position <= %(upto)s"
+HELD_IN: Final = """
+    SELECT asked.room, held.messages, held.size
+      FROM unnest(%(rooms)s::text[], %(lows)s::bigint[], %(highs)s::bigint[]) AS asked (room, low, high)
+     CROSS JOIN LATERAL (
+           SELECT count(*) AS messages, coalesce(sum(length(b.body)), 0)::bigint AS size
+             FROM bodies b JOIN facts f ON f.room = b.room AND f.position = b.position
+            WHERE b.room = asked.room AND b.position > asked.low AND b.position <= asked.high
+              AND f.position > asked.low AND f.position <= asked.high AND f.type = %(type)s
+              AND EXISTS (SELECT FROM heads WHERE room = asked.room)) held"""
+HEADS: Final = "SELECT room, position, at, chain FROM heads WHERE room = ANY (%(rooms)s::text[])"
+OPENINGS: Final = """
+    SELECT h.room, f.header
+      FROM heads h CROSS JOIN LATERAL (SELECT header FROM facts WHERE room = h.room AND position = 1 LIMIT 1) f
+     WHERE h.room = ANY (%(rooms)s::text[])"""
+WRITTEN: Final = f"SELECT f.header, length(b.body) {_BODIES} {_UPTO}"
 SNAPSHOT: Final = "SELECT fold_version, position, data, digest FROM snapshots WHERE room = %s"
 
 # -- messages as a reader sees them ------------------------------------------------------------------------

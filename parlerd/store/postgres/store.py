@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import islice
 from typing import Any, Final
 
 import msgspec
@@ -78,6 +79,11 @@ _LAST: Final = 2**63 - 1
 """A position beyond every fact."""
 _CHUNK: Final = 500
 """How many facts a check reads at a time."""
+_SPAN: Final = 10_000
+"""Over how many facts bodies are counted by one question, which takes some 60 ms (measured): a room may have so many
+that the time for one question would not do."""
+_ROOMS: Final = 1_000
+"""About how many rooms one question is."""
 _NEWEST_LINES: Final = 64
 """How many of a room's newest public lines are read with a batch: its authors saw one of these, most likely."""
 
@@ -88,6 +94,20 @@ class _Numbering(Numbering):
     __slots__ = ("shown",)
 
     shown: tuple[Any, ...]
+
+
+def _together(spans: Iterable[tuple[RoomId, Position, Position]]) -> Iterator[list[tuple[RoomId, Position, Position]]]:
+    """Stretches of logs, as many together as one question may be about."""
+    some: list[tuple[RoomId, Position, Position]] = []
+    facts = 0
+    for span in spans:
+        facts += span[2] - span[1]
+        if some and (facts > _SPAN or len(some) == _ROOMS):
+            yield some
+            some, facts = [], span[2] - span[1]
+        some.append(span)
+    if some:
+        yield some
 
 
 class PostgresStore(Paged):
@@ -203,9 +223,45 @@ class PostgresStore(Paged):
         return {Position(position) for (position,) in rows}
 
     def held(self, room: RoomId, after: Position = START, upto: Position | None = None) -> Held:
-        last = _LAST if upto is None else upto
-        row = self._server.row(queries.HELD, {"room": room, "after": after, "upto": last, "type": MESSAGE})
-        return Held(*row)
+        messages = size = 0
+        last, low = _LAST if upto is None else upto, after
+        while low < last:
+            high = min(last, low + _SPAN)
+            asked = {"room": room, "after": low, "upto": high, "type": MESSAGE}
+            some, their_size, head = self._server.row(queries.HELD, asked)
+            messages, size, low, last = messages + some, size + their_size, Position(high), min(last, head)
+        return Held(messages, size)
+
+    def heads(self, rooms: Iterable[RoomId]) -> dict[RoomId, Head]:
+        return {RoomId(room): Head(*head) for room, *head in self._of_rooms(queries.HEADS, rooms)}
+
+    def openings(self, rooms: Iterable[RoomId]) -> dict[RoomId, Header]:
+        found: dict[RoomId, Header] = {}
+        for room, header in self._of_rooms(queries.OPENINGS, rooms):
+            # Where a newer Parler wrote it.
+            with suppress(Refused):
+                found[RoomId(room)] = self._header(header)
+        return found
+
+    def grown(self, after: Mapping[RoomId, Position]) -> dict[RoomId, tuple[Held, Position]]:
+        heads = self.heads(after)
+        ends = {room: heads[room].position if room in heads else START for room in after}
+        found = {room: Held() for room in after}
+        spans = [(room, low, ends[room]) for room, low in after.items() if low < ends[room]]
+        for span in (each for each in spans if each[2] - each[1] > _SPAN):
+            found[span[0]] = self.held(*span)
+        for some in _together([each for each in spans if each[2] - each[1] <= _SPAN]):
+            rooms, lows, highs = zip(*some, strict=True)
+            asked = {"rooms": Texts(rooms), "lows": Numbers(lows), "highs": Numbers(highs), "type": MESSAGE}
+            for room, *held in self._server.rows(queries.HELD_IN, asked):
+                found[RoomId(room)] = Held(*held)
+        return {room: (held, ends[room]) for room, held in found.items()}
+
+    def _of_rooms(self, query: str, rooms: Iterable[RoomId]) -> Iterator[Any]:
+        """The rows of a query about rooms, some of which may be about none that there is."""
+        every = iter([room for room in rooms if can_be(room)])
+        while some := list(islice(every, _ROOMS)):
+            yield from self._server.rows(query, {"rooms": Texts(some)})
 
     def oldest_bodies(self, room: RoomId, after: Position, limit: int) -> list[tuple[Position, int]]:
         asked = {"room": room, "after": after, "type": MESSAGE, "limit": limit}

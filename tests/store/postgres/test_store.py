@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import pytest
+import trio
 
-from parlerd.core.model import MessageId, Position, View, drawn_key
+from parlerd.core.events import RoomOpened
+from parlerd.core.model import MessageId, Position, RoomId, View, drawn_key
+from parlerd.engine.driver import InlineDriver
+from parlerd.engine.library import Library
 from parlerd.store.postgres import PostgresStore, queries
 from parlerd.store.postgres import store as module
 from parlerd.store.postgres.tables import Numbers, Texts
@@ -131,3 +135,48 @@ def test_no_read_of_a_page_or_a_memory_looks_through_a_table(store: PostgresStor
             plan = connection.execute(f"EXPLAIN {query}", asked).fetchall()
             scanned = [line for (line,) in plan if "Seq Scan" in line]
             assert scanned == [], "\n".join(line for (line,) in plan)
+
+
+def test_what_is_looked_at_when_a_relay_starts_takes_few_ways_however_many_rooms_there_are(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rooms = [RoomId(f"r_{number}") for number in range(200)]
+    jobs = [[append(opened(room), *(message(n, room=room) for n in range(2, 5)), room=room)] for room in rooms]
+    assert all(outcome.error is None for outcome in store.transact(jobs))
+    home = store.facts(rooms[0], Position(0), 1)[0].event
+    assert isinstance(home, RoomOpened)
+
+    async def main() -> None:
+        library = Library(InlineDriver(store), cast(Any, None))
+        with counted(store, monkeypatch) as ways:
+            # Which rooms there are, and where each lives.
+            assert len(await library.rooms_at(home.home)) == 200
+            assert await library.rooms_elsewhere(home.home) == []
+            assert len(ways) == 4
+        with counted(store, monkeypatch) as ways:
+            assert set((await library.logs()).values()) == {4}
+            assert len(ways) == 2
+        with counted(store, monkeypatch) as ways:
+            grown = await library.grown(dict.fromkeys(rooms, Position(0)))
+            assert ({held.messages for held, _ in grown.values()}, len(grown), len(ways)) == ({3}, 200, 2)
+
+    trio.run(main)
+
+
+@pytest.mark.parametrize("span", [1, 3, 7, 100])
+def test_what_a_room_holds_is_counted_a_stretch_at_a_time(
+    span: int, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(store)
+    other = RoomId("r_other")
+    store.transact([[append(opened(other), message(2, room=other), room=other)]])
+    places = [(0, None), (0, 41), (5, 12), (12, 12), (40, 99)]
+    whole = [store.held(ROOM, Position(low), None if high is None else Position(high)) for low, high in places]
+    after = {ROOM: Position(7), other: Position(0)}
+    grown = store.grown(after)
+    monkeypatch.setattr(module, "_SPAN", span)
+    with counted(store, monkeypatch) as ways:
+        assert store.held(ROOM) == whole[0]
+        assert len(ways) == -(-41 // span)
+    assert [store.held(ROOM, Position(low), None if high is None else Position(high)) for low, high in places] == whole
+    assert store.grown(after) == grown == {ROOM: (store.held(ROOM, Position(7)), 41), other: (store.held(other), 2)}
