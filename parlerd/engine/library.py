@@ -189,7 +189,7 @@ class Library:
 
     async def heads(self, rooms: Collection[RoomId]) -> dict[RoomId, Position]:
         """Where the logs of these rooms end, in the store."""
-        return await self._driver.look(lambda store: store.heads(rooms))
+        return await self._driver.look(lambda store: {room: head.position for room, head in store.heads(rooms).items()})
 
     async def going_on(self, agent: AgentId) -> list[RoomId]:
         """The rooms that the agent is in and whose log goes on after what it acknowledged."""

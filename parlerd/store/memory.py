@@ -11,7 +11,7 @@ import os
 import threading
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, Final, Generic
@@ -344,10 +344,6 @@ class MemoryStore(OneByOne):
                 return EMPTY
             last = log.facts[-1]
             return Head(last.position, last.at, last.chain)
-
-    def heads(self, rooms: Collection[RoomId]) -> dict[RoomId, Position]:
-        with self._lock:
-            return {room: log.facts[-1].position for room in rooms if (log := self._logs.get(room)) is not None}
 
     def chain_at(self, room: RoomId, position: Position) -> bytes:
         with self._lock:

@@ -9,7 +9,7 @@ threads. Not here: which facts are right (the core). Above: `parlerd.engine`. Be
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Protocol
 
 import msgspec
@@ -397,10 +397,6 @@ class Store(Protocol):
 
     def head(self, room: RoomId) -> Head:
         """Where a room's log ends."""
-        ...
-
-    def heads(self, rooms: Collection[RoomId]) -> dict[RoomId, Position]:
-        """Where the logs of these rooms end, in one question. A room without a log is not among them."""
         ...
 
     def rooms(self) -> list[RoomId]:

@@ -16,7 +16,7 @@ import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import chain, islice
@@ -347,10 +347,6 @@ class SqliteStore(Paged, OneByOne):
         base = self._bases(room)
         row = self._database.row(_HEAD, (base, base + LOG))
         return EMPTY if row is None else Head(*row)
-
-    def heads(self, rooms: Collection[RoomId]) -> dict[RoomId, Position]:
-        found = {room: self._heads(room).position for room in rooms}
-        return {room: position for room, position in found.items() if position}
 
     def chain_at(self, room: RoomId, position: Position) -> bytes:
         row = self._database.row("SELECT chain FROM facts WHERE id = ?", (self._bases(room) + position,))

@@ -217,14 +217,6 @@ def test_the_head_follows_the_log_and_is_told_with_the_outcome(store: Store) -> 
     assert outcome.heads == {ROOM: head}
 
 
-def test_the_heads_of_many_rooms_are_told_at_once(store: Store) -> None:
-    _do(store, append(opened(), message(2)))
-    _do(store, append(opened(OTHER), room=OTHER))
-    nowhere = RoomId("r_nowhere")
-    assert store.heads([OTHER, ROOM, nowhere]) == {ROOM: 2, OTHER: 1}
-    assert store.heads([nowhere]) == store.heads([]) == {}
-
-
 def test_an_append_that_expects_another_head_is_refused_and_adds_nothing(store: Store) -> None:
     _do(store, append(opened()))
     for expected in (0, 2):

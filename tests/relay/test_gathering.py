@@ -23,8 +23,8 @@ from tests.support.engine import Party, run, texts
 from tests.support.http import Answer, Client
 from tests.support.many_relays import DEAD_S, Cluster, Node, cluster_in
 
-ROOMS = 6
-"""So many rooms that both relays have some of them."""
+ROOMS = 16
+"""So many rooms that both relays have some of them: that one of two has none happens once in 30,000 times."""
 
 
 class Transport:
@@ -166,7 +166,7 @@ def test_a_token_opens_rooms_at_any_relay_and_a_retry_at_another_one_none(tmp_pa
             for node in nodes:
                 listed = await ci.ask(node, "GET /v1/rooms")
                 assert listed.status == 200, listed.document
-                assert sorted(names(listed)) == ["a-room", *(f"build-{number}" for number in range(ROOMS))]
+                assert sorted(names(listed)) == sorted(["a-room", *(f"build-{number}" for number in range(ROOMS))])
                 assert [each["room"] for each in listed.document["rooms"]] == await ci.in_order(node)
                 used_up = await ci.ask(node, "POST /v1/rooms", {"name": "more"})
                 assert used_up.code == "token_used_up"

@@ -15,7 +15,6 @@ _LIVES: Final = "EXISTS (SELECT FROM heads WHERE room = %(room)s)"
 _NOT_DELETED: Final = "NOT EXISTS (SELECT FROM tombstones t WHERE t.room = {0}.room)"
 
 HEAD: Final = "SELECT position, at, chain FROM heads WHERE room = %s"
-HEADS: Final = "SELECT room, position FROM heads WHERE room = ANY (%s::text[])"
 CHAIN: Final = f"SELECT chain FROM facts WHERE room = %(room)s AND position = %(position)s AND {_LIVES}"  # noqa: S608
 # The newest public message up to a position and the newest place of a mirror, as far as there are any; and the first
 # fact of the log, where there is no public message.

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Any, Final
@@ -151,10 +151,6 @@ class PostgresStore(Paged):
     def head(self, room: RoomId) -> Head:
         row = self._server.row(queries.HEAD, (room,))
         return EMPTY if row is None else Head(*row)
-
-    def heads(self, rooms: Collection[RoomId]) -> dict[RoomId, Position]:
-        rows = self._server.rows(queries.HEADS, (sorted(rooms),))
-        return {RoomId(room): Position(position) for room, position in rows}
 
     def chain_at(self, room: RoomId, position: Position) -> bytes:
         row = self._server.row(queries.CHAIN, {"room": room, "position": position})
