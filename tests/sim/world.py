@@ -70,7 +70,7 @@ mirror; and of those that are about to end. Each open room has one more. Source:
 PASSING: Final = 5
 PASSING_S: Final = 0.7
 """How often it is counted again what is held, where there are several relays, and after how many virtual seconds."""
-TASKS_OF_RELAYS: Final = 53
+TASKS_OF_RELAYS: Final = 59
 TASKS_OF_LANES: Final = 10
 """How many more there may be where the relay is three: in all, and for each home its lanes. Source: counted."""
 
