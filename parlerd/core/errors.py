@@ -173,6 +173,14 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         fault="peer",
     ),
     _E(
+        "sealed_unreadable",
+        "This sealed message, or what belongs to it, cannot be read here.",
+        "`what` says why. Either it was sealed for others, or it was damaged, or its author tells the room's home "
+        "something else than its readers.",
+        action="stop",
+        fault="peer",
+    ),
+    _E(
         "idempotency_expired",
         "This idempotency key is too old to be replayed.",
         "Read the room to see what happened, then use a new key.",
