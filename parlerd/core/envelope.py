@@ -196,6 +196,9 @@ class SealedPart(msgspec.Struct, frozen=True, tag_field="type", tag="sealed"):
     """The number of the epoch record under which the message was sealed."""
     record: bytes
     """The SHA-256 of that record, 32 bytes."""
+    input: bytes
+    """By what a repeated request is known, 32 bytes: the digest of what was asked for, hidden by a secret of the
+    author's home (`identity.sealing.hidden_digest`). The ciphertext is another for each attempt."""
     nonce: bytes
     """24 random bytes."""
     text: bytes

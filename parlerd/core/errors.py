@@ -173,6 +173,12 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         fault="peer",
     ),
     _E(
+        "sealing_key_refused",
+        "This key cannot be one by which an agent is given the secrets of a sealed room.",
+        "The agent's home has to make another key and knock again.",
+        fault="peer",
+    ),
+    _E(
         "sealed_unreadable",
         "This sealed message, or what belongs to it, cannot be read here.",
         "`what` says why. Either it was sealed for others, or it was damaged, or its author tells the room's home "

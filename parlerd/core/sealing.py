@@ -22,6 +22,7 @@ from typing import Any, Final
 import msgspec
 
 from parlerd.core.envelope import (
+    OPENED,
     SEALED,
     SIGNED,
     BlobPart,
@@ -147,6 +148,12 @@ def outline(parts: Iterable[Part]) -> tuple[Part, ...]:
     return tuple(told)
 
 
+def check_composed(composed: Envelope) -> None:
+    """Check a message for a sealed room before it is sealed, as its readers will. Raises what `words.check_opened`
+    raises."""
+    check_opened(msgspec.structs.replace(composed, v=OPENED))
+
+
 def inside(composed: Envelope) -> Inside:
     """What is sealed of a message as its author composed it."""
     return Inside(
@@ -229,6 +236,7 @@ def check_sealed(envelope: Envelope) -> SealedPart:
         **{name: getattr(envelope, name) == nothing for name, nothing in _HIDDEN.items()},
         "epoch": 1 <= part.epoch < 2**53,
         "record": len(part.record) == _DIGEST,
+        "input": len(part.input) == _DIGEST,
         "nonce": len(part.nonce) == _NONCE,
         "text": _is_padded(len(part.text) - TAG),
         "ephemeral": len(part.ephemeral) == (_KEY if is_private else 0),

@@ -39,7 +39,17 @@ from parlerd.core.envelope import (
 )
 from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, BlobId, MessageId, Millis, RoomId
-from parlerd.core.sealing import FIXED_KINDS, OTHER, check_sealed, joined, outline, pad, padded_length, unpad
+from parlerd.core.sealing import (
+    FIXED_KINDS,
+    OTHER,
+    check_composed,
+    check_sealed,
+    joined,
+    outline,
+    pad,
+    padded_length,
+    unpad,
+)
 from parlerd.core.words import check_envelope
 from tests.support.core import BEN, CAT, OWNER, outcome
 
@@ -112,7 +122,7 @@ def part_of(message: Envelope, **more: Any) -> SealedPart:
             "digest": b"d" * 32,
             "wraps": tuple((agent, b"w" * 48) for agent in readers),
         }
-    part = SealedPart(epoch=1, record=b"r" * 32, nonce=b"n" * 24, text=padded + b"t" * 16, **wraps)
+    part = SealedPart(epoch=1, record=b"r" * 32, input=b"i" * 32, nonce=b"n" * 24, text=padded + b"t" * 16, **wraps)
     return replace(part, **more)
 
 
@@ -204,6 +214,14 @@ def test_in_a_sealed_room_a_file_is_sealed_and_elsewhere_none_is() -> None:
         assert reads(bad) == "envelope_refused"
 
 
+def test_a_message_is_checked_before_it_is_sealed_as_its_readers_check_it() -> None:
+    good = composed("file", (BlobPart(blob=BLOB, size=1, name="a", seal=SEAL),))
+    check_composed(good)
+    for bad in (replace(good, parts=(BlobPart(blob=BLOB, size=1),)), replace(good, kind="text"), replace(good, via="")):
+        with pytest.raises(Refused, match="envelope_refused"):
+            check_composed(bad)
+
+
 def test_nobody_posts_in_clear_what_belongs_to_sealed_messages() -> None:
     message = composed("text", (TextPart("hello"),))
     for part in (part_of(message), OpenedPart(b"", b"", b"")):
@@ -255,6 +273,7 @@ def test_an_outside_that_says_too_much_or_too_little_is_refused(change: dict[str
     [
         (PLAIN, {"epoch": 0}, "epoch"),
         (PLAIN, {"record": b""}, "record"),
+        (PLAIN, {"input": b""}, "input"),
         (PLAIN, {"nonce": b"n" * 12}, "nonce"),
         (PLAIN, {"text": b""}, "text"),
         (PLAIN, {"text": b"t" * 16}, "text"),
