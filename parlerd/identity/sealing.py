@@ -83,11 +83,14 @@ class Epoch(NamedTuple):
 def derive(key: bytes, purpose: bytes, *fields: bytes) -> bytes:
     """32 bytes that follow from a secret key, for one purpose (at most 16 bytes) and these fields.
 
-    Each field goes in with its length before it, so that no two lists of fields are the same bytes. Source: libsodium,
-    Generic hashing and Key derivation: BLAKE2b with a key, and the context in its personalisation.
+    Source: libsodium, Generic hashing and Key derivation: BLAKE2b with a key, and the context in its personalisation.
     """
-    data = b"".join([len(field).to_bytes(4, "big") + field for field in fields])
-    return generichash_blake2b_salt_personal(data, digest_size=KEY, key=key, person=purpose)
+    return generichash_blake2b_salt_personal(joined_fields(*fields), digest_size=KEY, key=key, person=purpose)
+
+
+def joined_fields(*fields: bytes) -> bytes:
+    """Each field with its length before it, in four bytes, so that no two lists of fields are the same bytes."""
+    return b"".join([len(field).to_bytes(4, "big") + field for field in fields])
 
 
 def new_key(random: Random) -> KeyPair:
