@@ -187,7 +187,7 @@ class GatedPart(msgspec.Struct, frozen=True, tag_field="type", tag="gated"):
     signature: bytes
 
 
-class SealedPart(msgspec.Struct, frozen=True, tag_field="type", tag="sealed"):
+class SealedPart(msgspec.Struct, frozen=True, tag_field="type", tag="sealed", omit_defaults=True):
     """The words of a message in a sealed room (`Inside`), encrypted. A message for everyone is read with a key that
     follows from the epoch's secret. A private one has a key of its own, which is wrapped to each reader; its last three
     fields are empty in every other message."""
@@ -202,8 +202,7 @@ class SealedPart(msgspec.Struct, frozen=True, tag_field="type", tag="sealed"):
     nonce: bytes
     """24 random bytes."""
     text: bytes
-    """The ciphertext with its tag. Everything else in the envelope is the associated data: the encoded envelope with
-    nothing in this place."""
+    """The ciphertext with its tag. All other bytes of the encoded envelope are the associated data."""
     ephemeral: bytes = b""
     """The X25519 public key that the wraps are made with, 32 bytes."""
     digest: bytes = b""

@@ -8,7 +8,7 @@ Every primitive is libsodium's, through PyNaCl; this module only says what goes 
     derive      BLAKE2b with key and personalisation, as libsodium's own key derivation uses it
     wrap        X25519 with an ephemeral key, hashed with both public keys, as libsodium's page on scalar multiplication
                 asks for, then XChaCha20-Poly1305
-    seal        XChaCha20-Poly1305 with a random nonce and with the whole clear envelope as associated data
+    seal        XChaCha20-Poly1305 with a random nonce, and as associated data all bytes of the envelope but these
 
 `docs/sealed.md` gives the bytes of each, so that somebody else can implement them.
 
@@ -27,6 +27,7 @@ import base64
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
+import msgspec
 import nacl.exceptions
 from msgspec.structs import replace
 from nacl.bindings import (
@@ -38,7 +39,7 @@ from nacl.bindings import (
 )
 from nacl.bindings.crypto_generichash import generichash_blake2b_salt_personal
 
-from parlerd.core.envelope import Envelope, SealedPart, encode_envelope, encode_inside
+from parlerd.core.envelope import Envelope, SealedPart, decode_envelope, encode_envelope, encode_inside
 from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, MessageId, RoomId
 from parlerd.core.sealing import TAG, inside, outside, pad, sealed_part, unpad, unreadable
@@ -48,6 +49,7 @@ KEY: Final = 32
 NONCE: Final = 24
 _ONCE: Final = bytes(NONCE)
 """The nonce under a key that encrypts one text only."""
+_BLANK: Final = b"\xc1"
 _PROBE: Final = bytes(range(KEY))
 """Any private key: multiplied with any of them, a point of low order gives zero."""
 
@@ -208,10 +210,14 @@ def seal(
                 for agent, public in sorted(readers.items())
             ),
         )
-    clear = outside(composed, part)
     words = pad(encode_inside(inside(composed)))
-    text = crypto_aead_xchacha20poly1305_ietf_encrypt(words, encode_envelope(clear), part.nonce, key)
-    return replace(clear, parts=(replace(part, text=text), *clear.parts[1:]))
+    # The ciphertext is as long as what stands in its place here, and nowhere else in an envelope are so many of this
+    # byte, which msgpack never writes.
+    blank = _BLANK * (len(words) + TAG)
+    blind = outside(composed, replace(part, text=blank))
+    clear = _without(blank, encode_envelope(blind))
+    text = crypto_aead_xchacha20poly1305_ietf_encrypt(words, clear, part.nonce, key)
+    return replace(blind, parts=(replace(part, text=text), *blind.parts[1:]))
 
 
 def key_of(
@@ -243,24 +249,43 @@ def key_of(
     return key
 
 
-def open_with_key(envelope: Envelope, key: bytes) -> bytes:
-    """The words of a sealed message: an encoded `Inside`, to be joined with the envelope (`core.sealing.joined`).
+def open_with_key(body: bytes, key: bytes) -> bytes:
+    """The words of a sealed message, of which these are the bytes as they travelled: an encoded `Inside`, to be joined
+    with the envelope (`core.sealing.joined`).
 
-    Raises `Refused(sealed_unreadable)` for another key, a change anywhere in the envelope, and wrong padding.
+    Raises `Refused`: `sealed_unreadable` for another key, a change anywhere in the envelope, and wrong padding;
+    `envelope_refused` for bytes that are no sealed envelope.
     """
-    part = sealed_part(envelope)
-    clear = replace(envelope, parts=(replace(part, text=b""), *envelope.parts[1:]))
+    part = sealed_part(_decoded(body))
     if len(key) != KEY or len(part.nonce) != NONCE:
         raise unreadable("words")
-    return unpad(_decrypted(part.text, encode_envelope(clear), part.nonce, key, "words"))
+    return unpad(_decrypted(part.text, _without(part.text, body), part.nonce, key, "words"))
 
 
 def open_sealed(
-    envelope: Envelope, *, author: AgentId, epoch: Epoch | None = None, me: tuple[AgentId, KeyPair] | None = None
+    body: bytes, *, author: AgentId, epoch: Epoch | None = None, me: tuple[AgentId, KeyPair] | None = None
 ) -> bytes:
     """The words of a sealed message, as `open_with_key` gives them, for somebody who is in the room. Raises what
-    `key_of` and `open_with_key` raise. The caller has checked that the author signed the envelope."""
-    return open_with_key(envelope, key_of(envelope, author=author, epoch=epoch, me=me))
+    `key_of` and `open_with_key` raise. The caller has checked that the author signed these bytes."""
+    return open_with_key(body, key_of(_decoded(body), author=author, epoch=epoch, me=me))
+
+
+def _without(text: bytes, body: bytes) -> bytes:
+    """The bytes of an envelope without the ciphertext in it: what is bound. They are the bytes that travelled, since no
+    two encoders need to write one envelope alike. Raises `Refused(sealed_unreadable)` where the ciphertext is there
+    twice, so that nobody can say which one is meant."""
+    before, found, after = body.partition(text)
+    if not found or text in after:
+        raise unreadable("words")
+    return before + after
+
+
+def _decoded(body: bytes) -> Envelope:
+    try:
+        return decode_envelope(body)
+    # msgspec raises UnicodeDecodeError for text that is not UTF-8, and RecursionError for nesting without end.
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise Refused("envelope_refused", what="format") from None
 
 
 def _private_context(envelope: Envelope, record: bytes, author: AgentId) -> tuple[bytes, ...]:
