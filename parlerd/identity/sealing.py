@@ -3,7 +3,9 @@
     epoch secret ──derive──> a message's key ──> the words of a message for everyone
     a key of its own, wrapped to each reader ──> the words of a private message
 
-Every primitive is libsodium's, through PyNaCl; this module only says what goes into each of them:
+Every primitive is libsodium's, through PyNaCl, but for BLAKE2b, which is Python's own. The function is the same; a call
+of PyNaCl's took 4.5 us where Python's took 0.6, and sealing a message may cost little. This module only says what goes
+into each of them:
 
     derive      BLAKE2b with key and personalisation, as libsodium's own key derivation uses it
     wrap        X25519 with an ephemeral key, hashed with both public keys, as libsodium's page on scalar multiplication
@@ -24,6 +26,7 @@ its derivation says the name; no secret is in a `repr`, an error or a log.
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
@@ -37,7 +40,6 @@ from nacl.bindings import (
     crypto_scalarmult_base,
     sodium_memcmp,
 )
-from nacl.bindings.crypto_generichash import generichash_blake2b_salt_personal
 
 from parlerd.core.envelope import Envelope, SealedPart, decode_envelope, encode_envelope, encode_inside
 from parlerd.core.errors import Refused
@@ -87,7 +89,7 @@ def derive(key: bytes, purpose: bytes, *fields: bytes) -> bytes:
 
     Source: libsodium, Generic hashing and Key derivation: BLAKE2b with a key, and the context in its personalisation.
     """
-    return generichash_blake2b_salt_personal(joined_fields(*fields), digest_size=KEY, key=key, person=purpose)
+    return hashlib.blake2b(joined_fields(*fields), digest_size=KEY, key=key, person=purpose).digest()
 
 
 def joined_fields(*fields: bytes) -> bytes:

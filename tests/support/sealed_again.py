@@ -1,7 +1,7 @@
 """A second implementation of sealed rooms, from docs/sealed.md alone: what it shares with the first is libsodium.
 
-It reads what the first writes, and checks nothing that is not needed to read. BLAKE2b is Python's own, and msgpack the
-package of that name.
+It reads what the first writes, and checks nothing that is not needed to read. BLAKE2b is libsodium's here and Python's
+own there, and msgpack is the package of that name.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 import msgpack
 from nacl import bindings
+from nacl.bindings import crypto_generichash
 
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
@@ -26,8 +27,7 @@ def joined(*fields: bytes) -> bytes:
 
 
 def kdf(key: bytes, purpose: str, *fields: bytes) -> bytes:
-    person = purpose.encode().ljust(16, b"\0")
-    return hashlib.blake2b(joined(*fields), digest_size=32, key=key, person=person).digest()
+    return crypto_generichash.generichash_blake2b_salt_personal(joined(*fields), 32, key, b"", purpose.encode())
 
 
 def unseal(key: bytes, nonce: bytes, text: bytes, clear: bytes = b"") -> bytes:
