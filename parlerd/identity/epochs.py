@@ -138,8 +138,9 @@ def make(
 
 
 def read(body: bytes, signature: bytes, *, owners: Collection[PrincipalId]) -> EpochRecord:
-    """The record in these bytes, which one of these people signed who owned the room, and whose added agents signed
-    their keys. Raises `Refused`: `statement_refused`, and `sealing_key_refused` for a key that is none.
+    """The record in these bytes, which one of these people signed, and whose added agents signed their keys. Of a new
+    record the caller names the one who owns the room where it stands: who owned it before begins no epoch any more.
+    Raises `Refused`: `statement_refused`, and `sealing_key_refused` for a key that is none.
 
     Whether it follows the newest record, and which roster it leads to, is for the caller to find out.
     """

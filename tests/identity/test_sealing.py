@@ -154,6 +154,13 @@ def test_a_derived_key_is_another_for_each_purpose_and_each_border_between_field
     assert len(derived) == 2 * len(purposes)
 
 
+def test_no_two_messages_are_sealed_under_one_nonce_and_key() -> None:
+    for readers in (None, [BEN]):
+        message = composed(visibility=readers)
+        parts = [sealed_part(sealed(message, OLIVE, SECOND, readers, seed=f"{n}")) for n in range(5)]
+        assert len({part.nonce for part in parts}) == len({part.text for part in parts}) == 5
+
+
 def test_the_padding_is_part_of_what_is_sealed() -> None:
     short, longer = (sealed(composed(TextPart(text)), OLIVE, SECOND) for text in ("yes", "no, never"))
     assert len(sealed_part(short).text) == len(sealed_part(longer).text)
