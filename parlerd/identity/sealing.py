@@ -227,13 +227,16 @@ def key_of(
 ) -> bytes:
     """The key of one sealed message: from the secret of its epoch or, of a private one, from what was wrapped to me.
 
-    Raises `Refused(sealed_unreadable)`, with `what`: `epoch` where the secret is that of another epoch, `reader` where
-    nothing was wrapped to me, `wrap` and `key` where that is damaged or not the key that the others got.
+    Raises `Refused(sealed_unreadable)`, with `what`: `epoch` where the secret is that of another epoch, `counter` for a
+    negative one, which no check of an envelope lets through, `reader` where nothing was wrapped to me, `wrap` and `key`
+    where that is damaged or not the key that the others got.
     """
     part = sealed_part(envelope)
     if envelope.visibility is None:
         if epoch is None or (part.epoch, part.record) != (epoch.number, epoch.record):
             raise unreadable("epoch")
+        if envelope.counter < 0:
+            raise unreadable("counter")
         return message_key(epoch.secret, envelope.room, part.record, author, envelope.id, envelope.counter)
     if me is None:
         raise unreadable("reader")

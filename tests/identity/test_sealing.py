@@ -347,6 +347,13 @@ def test_damage_anywhere_in_a_sealed_message_is_a_refusal(envelope: Envelope, da
         open_sealed(bytes(body), author=OLIVE.id, epoch=SECOND.epoch, me=me(BEN))
 
 
+def test_an_envelope_that_no_check_lets_through_is_a_refusal_all_the_same() -> None:
+    envelope = sealed(composed(), OLIVE, SECOND)
+    assert why(replace(envelope, counter=-1), OLIVE, epoch=SECOND.epoch) == "counter"
+    assert why(replace(envelope, counter=2**64 - 1), OLIVE, epoch=SECOND.epoch) == "words"
+    assert why(with_part(envelope, epoch=-1), OLIVE, epoch=SECOND.epoch) == "epoch"
+
+
 @given(st.binary(max_size=200))
 def test_words_that_a_member_made_up_are_a_message_or_a_refusal(words: bytes) -> None:
     envelope = sealed(composed(), OLIVE, SECOND)
