@@ -80,6 +80,14 @@ def test_a_file_that_ends_with_a_full_piece_cannot_be_cut_or_continued_there() -
             opened([wrong], how)
 
 
+def test_a_cut_shows_in_the_pieces_themselves_whatever_digest_the_message_names() -> None:
+    """The fault of a nonce that holds the index alone: a file that is cut between two pieces opens."""
+    for kept in (1, 2, 3):
+        short = replace(HOW, digest=hashlib.sha256(FILE[: kept * CHUNK]).digest())
+        with pytest.raises(Refused, match="sealed_unreadable"):
+            opened(PIECES[:kept], short)
+
+
 @given(st.integers(0, len(SEALED) - 1), st.integers(1, 255))
 def test_a_changed_byte_anywhere_shows(place: int, flip: int) -> None:
     changed = bytearray(SEALED)
