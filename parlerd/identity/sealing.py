@@ -277,11 +277,14 @@ def open_sealed(
 
 def _without(text: bytes, body: bytes) -> bytes:
     """The bytes of an envelope without the ciphertext in it: what is bound. They are the bytes that travelled, since no
-    two encoders need to write one envelope alike. Raises `Refused(sealed_unreadable)` where the ciphertext is there
-    twice, so that nobody can say which one is meant."""
+    two encoders need to write one envelope alike. Raises `Refused(sealed_unreadable)`, with `text` as `what`, where the
+    ciphertext is there twice: its author, who has the key, can compute a tag that is sound where one reader cuts and
+    not where another does."""
+    if len(text) < TAG:
+        raise unreadable("words")
     before, found, after = body.partition(text)
     if not found or text in after:
-        raise unreadable("words")
+        raise unreadable("text")
     return before + after
 
 

@@ -121,7 +121,7 @@ def test_a_ciphertext_that_stands_in_its_envelope_twice_is_unreadable() -> None:
     envelope = sealed(composed(), OLIVE, SECOND)
     text = sealed_part(envelope).text
     twice = with_part(envelope, wraps=((BEN.id, text),))
-    assert why(twice, OLIVE, epoch=SECOND.epoch) == "words"
+    assert why(twice, OLIVE, epoch=SECOND.epoch) == "text"
     with pytest.raises(Refused, match="envelope_refused"):
         open_sealed(b"\xc1", author=OLIVE.id, epoch=SECOND.epoch)
 
@@ -352,6 +352,9 @@ def test_an_envelope_that_no_check_lets_through_is_a_refusal_all_the_same() -> N
     assert why(replace(envelope, counter=-1), OLIVE, epoch=SECOND.epoch) == "counter"
     assert why(replace(envelope, counter=2**64 - 1), OLIVE, epoch=SECOND.epoch) == "words"
     assert why(with_part(envelope, epoch=-1), OLIVE, epoch=SECOND.epoch) == "epoch"
+    for size in (0, 1, 15, 16):
+        assert why(with_part(envelope, text=bytes([7]) * size), OLIVE, epoch=SECOND.epoch) == "words"
+    assert why(with_part(envelope, nonce=b""), OLIVE, epoch=SECOND.epoch) == "words"
 
 
 @given(st.binary(max_size=200))
