@@ -357,6 +357,37 @@ def test_an_envelope_that_no_check_lets_through_is_a_refusal_all_the_same() -> N
     assert why(with_part(envelope, nonce=b""), OLIVE, epoch=SECOND.epoch) == "words"
 
 
+_parts = st.builds(
+    SealedPart,
+    epoch=st.just(SECOND.epoch.number) | st.integers(-(2**63), 2**64 - 1),
+    record=st.just(SECOND.epoch.record) | st.binary(max_size=40),
+    input=st.binary(max_size=40),
+    nonce=st.binary(min_size=24, max_size=24) | st.binary(max_size=30),
+    text=st.binary(max_size=200),
+    ephemeral=st.just(OLIVE.pair().public) | st.binary(max_size=40),
+    digest=st.binary(max_size=40),
+    wraps=st.lists(st.tuples(st.sampled_from([BEN.id, CAT.id]), st.binary(max_size=60)), max_size=3).map(tuple),
+)
+
+
+@settings(max_examples=200)
+@given(_parts, st.integers(-(2**63), 2**64 - 1), st.sampled_from([None, (), (BEN.id,)]), st.text(max_size=8))
+def test_whatever_an_envelope_holds_opening_it_is_a_refusal(
+    part: SealedPart, counter: int, visibility: tuple[AgentId, ...] | None, id: str
+) -> None:
+    envelope = replace(
+        sealed(composed(), OLIVE, SECOND), parts=(part,), counter=counter, visibility=visibility, id=MessageId(id)
+    )
+    assert why(envelope, OLIVE, epoch=SECOND.epoch, me=me(BEN)) in (
+        "epoch",
+        "counter",
+        "reader",
+        "wrap",
+        "words",
+        "text",
+    )
+
+
 @given(st.binary(max_size=200))
 def test_words_that_a_member_made_up_are_a_message_or_a_refusal(words: bytes) -> None:
     envelope = sealed(composed(), OLIVE, SECOND)
