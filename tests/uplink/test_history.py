@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from parlerd.core import events as e
-from parlerd.core.envelope import UNSIGNED, decode_envelope
+from parlerd.core.envelope import UNSIGNED, TextPart, decode_envelope
 from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, Seq
 from parlerd.core.room import Room
@@ -71,7 +71,8 @@ def words(judged: Judged) -> list[tuple[int, str]]:
     for stored in judged.earlier.messages:
         assert stored.body is not None
         [part] = decode_envelope(stored.body).parts
-        found.append((stored.seq, part.text))  # type: ignore[union-attr]
+        assert isinstance(part, TextPart)
+        found.append((stored.seq, part.text))
     return found
 
 
