@@ -190,8 +190,8 @@ def decode_turned(body: bytes) -> tuple[bytes, bytes]:
 
 def roster_digest(roster: Roster) -> bytes:
     """What a record says of a roster: SHA-256 over a tag, a zero byte, and the encoded seats by their agents' ids in
-    order: (agent, principal, handle, key)."""
-    seats = [(agent, seat.principal, seat.handle, seat.key) for agent, seat in sorted(roster.items())]
+    order: (agent, principal, handle, key, counter)."""
+    seats = [(agent, seat.principal, seat.handle, seat.key, seat.counter) for agent, seat in sorted(roster.items())]
     return hashlib.sha256(_ROSTER + _ENCODER.encode(seats)).digest()
 
 

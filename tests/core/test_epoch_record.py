@@ -225,9 +225,10 @@ def test_a_digest_of_a_roster_says_who_is_in_for_whom_under_which_name_and_key()
         replace(seat, principal=STRANGER.principal),
         replace(seat, handle="other"),
         replace(seat, key=b"o" * 32),
+        replace(seat, counter=seat.counter + 1),
     ]
     digests = {roster_digest({**BOTH, BEN.id: each}) for each in (seat, *others)} | {roster_digest(ALONE)}
-    assert len(digests) == 5
+    assert len(digests) == 6
     assert roster_digest(BOTH) == roster_digest(dict(reversed(list(BOTH.items()))))
 
 

@@ -88,7 +88,7 @@ def test_a_record(example: dict[str, Any]) -> None:
     assert again.boxed(record, secret, "card").hex() == example["card"]
     if before:
         assert again.boxed(record, secret, "link") == before
-    seats = [[agent, principal, handle, bytes.fromhex(key)] for agent, principal, handle, key in example["seats"]]
+    seats = [[*told, bytes.fromhex(key), counter] for *told, key, counter in example["seats"]]
     roster = again.roster_digest(seats)
     assert roster == record["roster"] == bytes.fromhex(example["roster"])
     assert again.verify_words(record["room"], hashlib.sha256(body).digest(), roster) == example["verify"]
@@ -104,7 +104,7 @@ def test_a_roster_of_any_size(count: int) -> None:
         )
         for n in range(count)
     }
-    seats = [[agent, seat.principal, seat.handle, seat.key] for agent, seat in roster.items()]
+    seats = [[agent, seat.principal, seat.handle, seat.key, seat.counter] for agent, seat in roster.items()]
     assert again.roster_digest(seats) == roster_digest(roster)
 
 
