@@ -17,7 +17,7 @@ A statement about the room (`core.statements`) takes the same two ways: the room
 A mirror takes in facts that another home accepted, with the bodies and signatures that came along (`Arrived`): they
 were checked when they arrived, and are stored as they are.
 
-Above: `deciding`, which puts the sealed words into a fact. Below: the port of the keys, `identity.signatures`, and in
+Above: `deciding`, which puts the signed words into a fact. Below: the port of the keys, `identity.signatures`, and in
 the core the envelope's format and the one check of it (`words`). Invariant: a fact that says `valid` bears a signature
 of its author over exactly its body.
 """
@@ -127,7 +127,7 @@ class Place(NamedTuple):
     at: Millis
 
 
-class Sealed(NamedTuple):
+class SignedEnvelope(NamedTuple):
     """An envelope as it is stored, its author's signature, and what a check of the signature says."""
 
     body: bytes
@@ -135,15 +135,15 @@ class Sealed(NamedTuple):
     verified: Verified
 
 
-class Sealer(Protocol[W]):
+class EnvelopeSigner(Protocol[W]):
     """Gives a message that a room decided its signed envelope."""
 
-    def seal(self, words: W, posted: e.MessagePosted, place: Place) -> Sealed:
+    def sign(self, words: W, posted: e.MessagePosted, place: Place) -> SignedEnvelope:
         """The envelope as it is to be stored. Raises `Refused` when there can be none."""
         ...
 
 
-class Author(Sealer[Draft], Protocol):
+class Author(EnvelopeSigner[Draft], Protocol):
     """Writes and signs for whoever has a key in this home."""
 
     def attest(self, statement: Statement, by: By) -> Attested:
@@ -195,12 +195,12 @@ class LocalAuthor:
         self._proven: set[AgentId] = set()
         """Authors of whom one signature was checked. See `_verdict`."""
 
-    def seal(self, words: Draft, posted: e.MessagePosted, place: Place) -> Sealed:
+    def sign(self, words: Draft, posted: e.MessagePosted, place: Place) -> SignedEnvelope:
         """Build and sign the envelope. Raises `Refused(no_such_agent)` for a lost key."""
         body = encode_envelope(composed(words, posted, place, self._random.bytes(16)))
         author = place.by.actor
         signature = self._keys.sign(author, "parler/message", body)
-        return Sealed(body, signature, self._verdict(author, body, signature))
+        return SignedEnvelope(body, signature, self._verdict(author, body, signature))
 
     def attest(self, statement: Statement, by: By) -> Attested:
         """Fill in the nonce, where there is none, and sign. Raises `Refused(no_such_agent)` for a lost key."""
@@ -367,9 +367,9 @@ class Admission:
         """A statement that its author finished, once its form and its signature are sound."""
         return signed(kind, finished.body, finished.signature, signer_of(check(finished.body, kind), by))
 
-    def seal(self, words: Finished, posted: e.MessagePosted, place: Place) -> Sealed:
+    def sign(self, words: Finished, posted: e.MessagePosted, place: Place) -> SignedEnvelope:
         """The envelope as its author signed it. The room has compared it with what it decided."""
-        return Sealed(words.body, words.signature, "valid")
+        return SignedEnvelope(words.body, words.signature, "valid")
 
 
 def request_digest(envelope: Envelope) -> bytes:

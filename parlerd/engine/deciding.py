@@ -39,7 +39,17 @@ from parlerd.core.model import (
 )
 from parlerd.core.room import Room
 from parlerd.core.statements import Opening, Statement, encode, encode_opened
-from parlerd.engine.authors import Arrived, Attested, Author, Draft, Finished, Place, Sealed, Sealer, Stated
+from parlerd.engine.authors import (
+    Arrived,
+    Attested,
+    Author,
+    Draft,
+    EnvelopeSigner,
+    Finished,
+    Place,
+    SignedEnvelope,
+    Stated,
+)
 from parlerd.engine.ports import Clock
 from parlerd.engine.submissions import Batch, Settled, Submission
 from parlerd.store.port import (
@@ -178,7 +188,7 @@ class Decider:
         clock: Clock,
         ids: Ids,
         author: Author,
-        admission: Sealer[Finished],
+        admission: EnvelopeSigner[Finished],
         holds: Callable[[str], bool],
     ) -> None:
         self._room = room
@@ -387,7 +397,7 @@ class Decider:
             body, signature = self._attest(statement, submission)
         elif isinstance(event, e.MessagePosted) and isinstance(words, Draft | Finished):
             place = Place(self._room, command.idempotency_key or "", by, decision.previous, now)
-            body, signature, verified = self._seal(words, event, place)
+            body, signature, verified = self._sign(words, event, place)
             event = msgspec.structs.replace(event, envelope=hashlib.sha256(body).digest(), verified=verified)
         elif isinstance(event, e.DelegationIssued) and isinstance(words, Attested):
             body, signature = words.body, words.signature
@@ -421,7 +431,7 @@ class Decider:
             return encode_opened(attested.body, title), attested.signature
         return attested.body, attested.signature
 
-    def _seal(self, words: Draft | Finished, posted: e.MessagePosted, place: Place) -> Sealed:
+    def _sign(self, words: Draft | Finished, posted: e.MessagePosted, place: Place) -> SignedEnvelope:
         if isinstance(words, Draft):
-            return self._author.seal(words, posted, place)
-        return self._admission.seal(words, posted, place)
+            return self._author.sign(words, posted, place)
+        return self._admission.sign(words, posted, place)

@@ -162,11 +162,11 @@ class Composer:
         draft = replace(draft, shown=state.rewinds.still_shown(draft.shown))
         event = msgspec.structs.replace(event, counter=self._counters.after(threaded, thread.counter))
         place = Place(actor.room, command.idempotency_key or "", by, thread.envelope, self._now(actor))
-        sealed = self._author.seal(draft, event, place)
-        digest = hashlib.sha256(sealed.body).digest()
-        self._counters.note(threaded, event.counter, Signed(digest, sealed.signature))
+        written = self._author.sign(draft, event, place)
+        digest = hashlib.sha256(written.body).digest()
+        self._counters.note(threaded, event.counter, Signed(digest, written.signature))
         thread = Thread(event.counter, digest)
-        return Composed(event.id, sealed.body, sealed.signature, event.visibility, thread, state.epoch)
+        return Composed(event.id, written.body, written.signature, event.visibility, thread, state.epoch)
 
     def _now(self, actor: RoomActor[Room]) -> Millis:
         return max(self._desk.clock.now(), actor.aggregate.last_at)

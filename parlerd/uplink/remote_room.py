@@ -324,10 +324,10 @@ class RemoteRoom(MirrorRoom):
                 threaded = Threaded(self.room, by.actor, audience_key(event.visibility))
                 event = msgspec.structs.replace(event, counter=self._counters.after(threaded, 0))
                 place = Place(self.room, command.idempotency_key or "", by, b"", now)
-                sealed = self._author.seal(submission.words, event, place)
-                signed = Signed(hashlib.sha256(sealed.body).digest(), sealed.signature)
+                written = self._author.sign(submission.words, event, place)
+                signed = Signed(hashlib.sha256(written.body).digest(), written.signature)
                 self._counters.note(threaded, event.counter, signed)
-                recap = Attested(sealed.body, sealed.signature)
+                recap = Attested(written.body, written.signature)
         answer = await self._link.call(
             "link.open",
             t.OpenRemoteRoom(

@@ -1,7 +1,7 @@
 """The core under test: agents with names, counted ids, and a driver that stands in for the engine.
 
 The driver does what the engine promises the core: it takes in what has run out before it decides, looks up what a
-command replies to and an earlier use of its key, seals what was decided into facts, applies them in order and keeps the
+command replies to and an earlier use of its key, makes facts of what was decided, applies them in order and keeps the
 log. On the way it checks what must hold at every step: deciding changes nothing, a fact changes only what the facets
 that apply it own, and every fact reads back from its bytes.
 """
@@ -392,7 +392,7 @@ class Driver(Generic[A]):
         body: bytes | None = None,
         by: By | None = None,
     ) -> e.Header:
-        """Take a fact in, sealed as the engine seals it."""
+        """Take a fact in, finished as the engine finishes it."""
         if isinstance(event, e.MessagePosted) and event.envelope_v not in (UNSIGNED, RELEASED):
             envelope = hashlib.sha256(event.id.encode()).digest()
             event = msgspec.structs.replace(event, envelope=envelope, verified="valid")
