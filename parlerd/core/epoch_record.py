@@ -29,6 +29,7 @@ from parlerd.core.model import (
     Millis,
     PrincipalId,
     RoomId,
+    Seat,
     is_home_id,
     is_keyed_id,
     is_label,
@@ -123,17 +124,6 @@ class EpochCard(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
     """The id of the message that opened the room; empty while there is none."""
     key: bytes = b""
     """The key of that message alone."""
-
-
-class Seat(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """An agent in a roster."""
-
-    principal: PrincipalId
-    handle: str
-    key: bytes
-    """The agent's X25519 public key."""
-    counter: int
-    """The number of that key, below which no other of the agent's is taken any more."""
 
 
 Roster = Mapping[AgentId, Seat]

@@ -393,6 +393,8 @@ class Decider:
         statement = decision.statements[n] if n < len(decision.statements) else None
         if n < len(decision.bodies):
             body = decision.bodies[n]
+        elif isinstance(event, e.EpochTurned) and isinstance(words, Stated) and words.epoch is not None:
+            body, signature = words.epoch.body, words.epoch.signature
         elif statement is not None:
             body, signature = self._attest(statement, submission)
         elif isinstance(event, e.MessagePosted) and isinstance(words, Draft | Finished):
@@ -426,7 +428,8 @@ class Decider:
             attested, title = words.statements[type(statement)], words.title
         else:
             attested = self._author.attest(statement, submission.by)
-            title = encode(command.title) if isinstance(command, c.OpenRoom) else b""
+            said = command.title if isinstance(command, c.OpenRoom) else None
+            title = b"" if said is None else encode(said)
         if isinstance(statement, Opening):
             return encode_opened(attested.body, title), attested.signature
         return attested.body, attested.signature

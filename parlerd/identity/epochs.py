@@ -28,7 +28,6 @@ from parlerd.core.epoch_record import (
     EpochCard,
     EpochRecord,
     Roster,
-    Seat,
     Wraps,
     check_record,
     decode_card,
@@ -40,7 +39,7 @@ from parlerd.core.epoch_record import (
     roster_digest,
 )
 from parlerd.core.errors import Refused
-from parlerd.core.model import AgentId, History, HomeId, Millis, PrincipalId, RoomId
+from parlerd.core.model import AgentId, History, HomeId, Millis, PrincipalId, RoomId, Seat
 from parlerd.core.sealing import unreadable
 from parlerd.core.statements import NONCE, SealingKey, check
 from parlerd.identity import codes

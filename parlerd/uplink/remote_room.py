@@ -333,7 +333,7 @@ class RemoteRoom(MirrorRoom):
             t.OpenRemoteRoom(
                 opening=opening.body,
                 opening_signature=opening.signature,
-                title=encode(command.title),
+                title=b"" if command.title is None else encode(command.title),
                 session_key=typed_key(self._desk, self.room, command.terms.ref, gated=command.terms.gated),
                 terms=terms.body,
                 terms_signature=terms.signature,

@@ -22,7 +22,6 @@ from parlerd.core.epoch_record import (
     EpochCard,
     EpochRecord,
     Roster,
-    Seat,
     check_record,
     check_wraps,
     decode_card,
@@ -36,7 +35,7 @@ from parlerd.core.epoch_record import (
     roster_digest,
 )
 from parlerd.core.errors import Refused
-from parlerd.core.model import AgentId, HomeId, Millis, RoomId
+from parlerd.core.model import AgentId, HomeId, Millis, RoomId, Seat
 from parlerd.core.statements import MAX_MOMENT, NONCE, SealingKey, encode
 from tests.support.core import BEN, CAT, HOME, OWNER, STRANGER, Agent, outcome
 
