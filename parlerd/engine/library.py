@@ -419,6 +419,15 @@ class Library:
         """Facts after a position, in order. Raises `Refused(newer_log)`."""
         return await self._driver.read(lambda store: store.facts(room, after, limit))
 
+    async def headers(self, room: RoomId, positions: Sequence[Position]) -> list[e.Header]:
+        """The facts at these positions, all of which the room has, in the same order: one question for all of them.
+        Raises `Refused(newer_log)`."""
+
+        def look(store: Store) -> list[e.Header]:
+            return [header for at in positions for header in store.facts(room, Position(at - 1), 1)]
+
+        return await self._driver.read(look)
+
     async def bodies(self, room: RoomId, positions: Iterable[int]) -> Mapping[int, Signed]:
         """The bodies of facts, as far as there are any, with their signatures: one question for all of them."""
         asked = list(positions)
