@@ -35,7 +35,7 @@ from parlerd.core.model import (
     first_free,
 )
 from parlerd.core.sealing import OTHER, sealed_part
-from parlerd.core.statements import Claim, Opening, Owner, title_of
+from parlerd.core.statements import Claim, Opening, Owner, sealed_with, title_of
 from parlerd.core.topics import Topic
 from parlerd.core.turning import NO_EPOCH, Place, turned
 from parlerd.core.words import contradiction
@@ -86,11 +86,6 @@ class LifecycleState(msgspec.Struct):
 SEALED_KINDS: Final = frozenset({"session", "channel"})
 """The kinds of rooms that may be sealed. In a service room those who only ask for work are members of another sort, who
 read nothing of the room, and direct rooms begin while one of the two is away."""
-
-
-def sealed_with(opening: Opening) -> int:
-    """What an opening lets the room be sealed with; 0 for a room that is not."""
-    return 0 if opening.sealed is msgspec.UNSET else opening.sealed
 
 
 def place_of(room: LifecycleState) -> Place:

@@ -454,6 +454,11 @@ def decides(opening: Opening, room: RoomId, decision: DecisionStatement, claim: 
     return next((what for what, is_wrong in wrong.items() if is_wrong), None)
 
 
+def sealed_with(opening: Opening) -> int:
+    """What an opening lets the room be sealed with; 0 for a room that is not."""
+    return 0 if opening.sealed is msgspec.UNSET else opening.sealed
+
+
 def first_owner(opening: Opening) -> Owner:
     """Who owned the room first."""
     return Owner(opening.principal, opening.owner)

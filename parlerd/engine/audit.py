@@ -25,7 +25,7 @@ from parlerd.core.epoch_record import decode_turned, record_digest, roster_diges
 from parlerd.core.errors import Refused
 from parlerd.core.gated import decode_signed
 from parlerd.core.grants import opened_beyond
-from parlerd.core.lifecycle import LifecycleState, owners_of, sealed_with
+from parlerd.core.lifecycle import LifecycleState, owners_of
 from parlerd.core.model import HOME_ROOM, AgentId, By, KeyId, Millis, PrincipalId, RequestId, Seat
 from parlerd.core.retention import RetentionState
 from parlerd.core.room import RoomState
@@ -48,6 +48,7 @@ from parlerd.core.statements import (
     is_opening_hash,
     lets_in,
     opens,
+    sealed_with,
 )
 from parlerd.core.words import contradiction as contradicts_words
 from parlerd.identity import delegation, epochs
@@ -276,7 +277,7 @@ def _agrees(event: WithStatement, body: bytes, signature: bytes, about: Audited)
         case e.OwnerChanged():
             number = check(body, Transfer).number
             before = owners_of(room)[:number]
-            transfer = succeeds(room.room, room.home, before, body, signature)
+            transfer = succeeds(room.room, room.home, before, body, signature, is_sealed=room.sealed > 0)
             return (transfer.owner, transfer.principal, transfer.taken) == (event.owner, event.principal, event.taken)
 
 

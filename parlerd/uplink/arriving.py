@@ -100,6 +100,7 @@ from parlerd.core.statements import (
     first_owner,
     opens,
     room_id_of,
+    sealed_with,
 )
 from parlerd.core.words import check_envelope
 from parlerd.engine.authors import Arrived
@@ -441,7 +442,12 @@ class _Step:
                 continue
             try:
                 transfer = succeeds(
-                    self._about._room, self._about._home, self._owners, entry.statement, entry.signature
+                    self._about._room,
+                    self._about._home,
+                    self._owners,
+                    entry.statement,
+                    entry.signature,
+                    is_sealed=sealed_with(self._opening) > 0,
                 )
             except Refused:
                 raise _Contradiction("transfer") from None

@@ -8,14 +8,16 @@ from typing import Any
 import msgspec
 import pytest
 
+from parlerd.core.envelope import GatePart, TextPart
 from parlerd.core.epoch_record import check_record, check_wraps, roster_after, roster_digest
-from parlerd.core.model import AgentId, History, Position, PrincipalId, RoomId, Seat
+from parlerd.core.model import AgentId, History, Millis, Position, PrincipalId, RoomId, Seat
+from parlerd.core.statements import NONCE, Transfer, encode
 from parlerd.identity import epochs
 from parlerd.identity.sealing import Epoch
 from parlerd.operations import types as t
 from tests.support.engine import Served, engine_world, run, settle
 from tests.support.linked import Elsewhere, LinkParty, Told
-from tests.support.sealed_links import SealedOwner, added, pair_of, read, told_key
+from tests.support.sealed_links import SealedOwner, added, home_of, pair_of, read, told_key
 
 
 async def olga_and_ann(served: Served, history: History = "full", **how: Any) -> tuple[SealedOwner, LinkParty]:
@@ -321,6 +323,40 @@ def test_a_message_in_clear_is_refused_in_a_sealed_room() -> None:
             await olga.let_in(ann, "ann")
             error = await ann.refused("link.post", ann.person.envelope("ann", olga.room, "in clear"))
             assert (error.code, error.details["what"]) == ("envelope_refused", "v")
+
+    run(main)
+
+
+# -- what a home cannot do for anybody there ---------------------------------------------------------------
+
+
+def test_nobody_takes_a_sealed_room_over() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            olga, ann = await olga_and_ann(served)
+            await olga.let_in(ann, "ann")
+            served.world.clock.move(seconds=90 * 86_400)
+            await ann.attach("ann")
+            agent, principal = ann.person.agent("ann"), ann.person.principal
+            said: dict[str, Any] = {"home": home_of(served), "room": RoomId(olga.room), "nonce": bytes(NONCE)}
+            taken = encode(Transfer(number=1, owner=agent, principal=principal, taken=True, at=Millis(5), **said))
+            signature = ann.person.sign(principal, "parler/transfer", taken)
+            params = t.TransferRoomThere(room=olga.room, statement=taken, signature=signature)
+            assert (await ann.refused("link.transfer", params)).code == "sealed_room"
+
+    run(main)
+
+
+def test_a_message_that_waits_for_a_condition_is_for_rooms_whose_home_reads() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            olga, ann = await olga_and_ann(served)
+            await olga.let_in(ann, "ann")
+            parts = (TextPart("later"), GatePart(enabled="true"))
+            said = ann.person.envelope("ann", olga.room, "later", parts=parts, counter=0, previous=b"")
+            signature = ann.person.sign(ann.person.agent("ann"), "parler/gated", said.body)
+            gated = t.GateAtRoom(room=olga.room, agent=said.agent, body=said.body, signature=signature)
+            assert (await ann.refused("link.gate", gated)).code == "sealed_room"
 
     run(main)
 
