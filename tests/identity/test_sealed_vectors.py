@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from nacl.exceptions import CryptoError
 
 from parlerd.core.envelope import TextPart, decode_envelope, encode_envelope
-from parlerd.core.epoch_record import Seat, roster_digest
-from parlerd.core.model import AgentId
+from parlerd.core.epoch_record import roster_digest
+from parlerd.core.model import AgentId, Seat
 from parlerd.core.sealing import joined, padded_length
 from parlerd.identity import epochs, sealing
 from tests.support import sealed_again as again

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from parlerd.core import statements as st
-from parlerd.core.envelope import decode_envelope, decode_inside
+from parlerd.core.envelope import decode_inside
 from parlerd.core.epoch_record import Added, EpochCard
 from parlerd.core.model import AgentId, History, HomeId, Millis, RoomId
 from parlerd.identity import epochs, sealing
@@ -210,7 +210,7 @@ class SealedOwner:
 
 def read(message: t.LinkMessage, epoch: Epoch | None = None, me: tuple[AgentId, KeyPair] | None = None) -> str:
     """The text of a sealed message."""
-    words = sealing.open_sealed(decode_envelope(message.body), author=AgentId(message.agent), epoch=epoch, me=me)
+    words = sealing.open_sealed(message.body, author=AgentId(message.agent), epoch=epoch, me=me)
     (part,) = decode_inside(words).parts
     text: str = getattr(part, "text")  # noqa: B009
     return text
