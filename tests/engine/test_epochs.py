@@ -266,7 +266,13 @@ def test_one_who_came_in_by_an_open_key_is_told_messages_from_the_record_on_that
                 await settle()
                 assert told.messages == []
                 assert (await ann.refused("link.post", olga.message(ann, "ann", "me too"))).code == "not_sealed_in"
+                pages = len(told.pages)
                 await olga.turn([added(ann, "ann")])
+                await settle()
+                # Before anything else is said: it goes on from a number that nothing told it so far.
+                assert [page.before[ann.person.agent("ann")] for page in told.pages[pages:]] == [
+                    1 if history == "full" else 0
+                ]
                 await olga.say(olga.link, "olive", "after it")
                 await settle()
                 assert [read(message, olga.epoch) for message in told.messages] == ["after it"]
