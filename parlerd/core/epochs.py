@@ -121,10 +121,12 @@ class Epochs(Facet[EpochsState]):
         for agent in [agent for agent in state.leaving if agent not in state.roster]:
             del state.leaving[agent]
         if event.anew:
-            # Who is in and who is not was told before.
-            for agent in state.roster:
-                if agent not in members or not members[agent].present:
-                    state.leaving.setdefault(agent, header.at)
+            # Who is in was told before, and not since when the two differ.
+            inside = {agent for agent, member in members.items() if member.present}
+            for agent in sorted(state.roster.keys() - inside):
+                state.leaving.setdefault(agent, header.at)
+            for agent in sorted(inside - state.roster.keys()):
+                state.entering.setdefault(agent, header.at)
 
     def _posted(self, event: e.MessagePosted, header: e.Header) -> None:
         if event.envelope_v in (SEALED, OPENED):

@@ -279,6 +279,11 @@ def depart(
     if waited:
         # It was shown nothing since it last left, if it was ever shown anything.
         return
+    _stop(member, position=position, history=history, public=public, is_sealed=is_sealed)
+
+
+def _stop(member: Member, *, position: Position, history: History, public: int, is_sealed: bool) -> None:
+    """Let an agent see nothing more for now."""
     member.left_at, member.left = public, position
     if _is_shut_out(history, is_sealed=is_sealed) and reads_on(member):
         member.spans[-1] = (member.spans[-1][0], position)
@@ -624,17 +629,24 @@ class Membership(Facet[MembershipState]):
         )
 
     def _turned(self, event: e.EpochTurned, header: e.Header) -> None:
-        for agent, _ in event.added:
-            member = self.state.members.get(agent)
-            if member is not None and member.present and member.waits:
+        room, state = self._lifecycle, self.state
+        added = {agent for agent, _ in event.added}
+        for member in state.members.values() if event.anew else ():
+            if member.present and not member.waits and member.agent not in added:
+                # It was out and came back, and of neither was this mirror told.
+                _stop(member, position=header.position, history=room.history, public=state.public, is_sealed=True)
+                member.waits = True
+        for agent in added:
+            waiting = state.members.get(agent)
+            if waiting is not None and waiting.present and waiting.waits:
                 seat(
-                    member,
+                    waiting,
                     position=header.position,
-                    history=self._lifecycle.history,
-                    opening=self.state.opening,
-                    public=self.state.public,
-                    jumps=self.state.jumps,
-                    shifts=self.state.shifts,
+                    history=room.history,
+                    opening=state.opening,
+                    public=state.public,
+                    jumps=state.jumps,
+                    shifts=state.shifts,
                 )
 
     @property
