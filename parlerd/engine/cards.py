@@ -178,8 +178,10 @@ def _asked(room: Room, eyes: Eyes) -> list[Entry]:
     """The keys and the requests of a room that these eyes may know of."""
     state = room.state
     if eyes.owns:
+        here = {request.agent for request in room.pending()}
+        here.update(member.agent for member in state.members.values() if member.present)
         told = state.epochs.told
-        waiting = [KeyTold(agent, told[agent].position) for agent in room.epochs.unheld_keys()]
+        waiting = [KeyTold(agent, told[agent].position) for agent in room.epochs.unheld_keys() if agent in here]
         return [*state.keys.values(), *state.requests.values(), *waiting]
     requests = [each for each in state.requests.values() if eyes.has(each.agent)]
     return [*(state.keys[id] for id in dict.fromkeys(each.key_id for each in requests)), *requests]

@@ -17,7 +17,7 @@ from typing import Final
 from parlerd.core import events as e
 from parlerd.core.epoch_record import decode_turned
 from parlerd.core.errors import Refused
-from parlerd.core.model import AgentId, Position, Seat
+from parlerd.core.model import AgentId, Position, PrincipalId, Seat
 from parlerd.core.room import Room
 from parlerd.engine.authors import Admission, Turned
 from parlerd.engine.callers import Caller
@@ -46,13 +46,14 @@ class Epochs:
         desk = self._desk
         actor, room = await owned_within(desk, caller, params.room)
         by = stamp(caller, NOBODY)
-        desk.quotas.take(room.state.owner, bytes=len(params.epoch.record), person=by.principal)
+        size = len(params.epoch.record) + len(params.epoch.wraps)
+        desk.quotas.take(room.state.owner, bytes=size, person=by.principal)
         epoch = await told_epoch(desk, self._admission, caller, params.epoch)
         assert epoch is not None
         command, words = self._admission.turn(by, epoch)
         settled = await actor.submit(command, by, words)
         if settled.facts:
-            desk.kept.add(by.principal, len(epoch.kept.body))
+            keep_epoch(desk, by.principal, epoch)
         return t.Noted()
 
     @handles("link.epochs")
@@ -87,6 +88,13 @@ async def told_epoch(desk: Desk, admission: Admission, caller: Caller, told: t.E
     principal = caller.facts.authority.principal
     # One signature for each agent in it, away from the loop.
     return await desk.library.aside(lambda: admission.epoch(told.record, told.signature, told.wraps, principal))
+
+
+def keep_epoch(desk: Desk, principal: PrincipalId, epoch: Turned | None) -> None:
+    """Count what is kept of an epoch among what this person keeps here. It is never refused for that: the keys of a
+    room change when somebody is put out, whatever else the person has here."""
+    if epoch is not None:
+        desk.kept.add(principal, len(epoch.kept.body))
 
 
 def entry_of(kept: Signed, *, wraps: bool = True) -> t.EpochEntry:

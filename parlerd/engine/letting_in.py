@@ -26,7 +26,7 @@ from parlerd.engine.authors import Admission, Attested
 from parlerd.engine.callers import Caller
 from parlerd.engine.cards import OPENED_AT, Cards
 from parlerd.engine.desk import Desk
-from parlerd.engine.epochs import told_epoch
+from parlerd.engine.epochs import keep_epoch, told_epoch
 from parlerd.engine.handling import handles
 from parlerd.engine.library import Signed
 from parlerd.engine.reachable import NOBODY, came_under, eyes, owned_within, require_attached, room_within, stamp
@@ -191,6 +191,7 @@ class LettingIn:
         if params.join_code is not None:
             await actor.check_code(request, params.join_code, params.door)
         await actor.submit(command, by, words)
+        keep_epoch(self._desk, by.principal, epoch)
         self._desk.codes.forget(request.id)
         room = await actor.quiet()
         return t.DecidedAtRoom(
@@ -216,6 +217,7 @@ class LettingIn:
         epoch = await told_epoch(self._desk, self._admission, caller, params.epoch)
         command, words = self._admission.kick(by, AgentId(params.agent), epoch)
         await actor.submit(command, by, words)
+        keep_epoch(self._desk, by.principal, epoch)
         return t.Noted()
 
     @handles("link.role")

@@ -252,6 +252,21 @@ def test_the_owner_is_told_the_keys_that_no_record_holds_and_nobody_else_is() ->
     run(main)
 
 
+def test_the_key_of_one_who_was_turned_away_is_told_no_more() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            olga, ann = await olga_and_ann(served)
+            await ann.call("link.knock", await olga.knocking(ann, "ann"))
+            async with olga.link.following(olga.room) as told:
+                [asked] = [request for card in told.cards for request in card.requests]
+                no = olga.link.deciding(olga.room, told.cards[0], asked, admit=False)
+            await olga.link.call("link.decide", no)
+            async with olga.link.following(olga.room) as told:
+                assert not any(card.sealing_keys for card in told.cards)
+
+    run(main)
+
+
 # -- who waits ---------------------------------------------------------------------------------------------
 
 
