@@ -37,8 +37,10 @@ class Waiting(NamedTuple):
     """Who is in the roster and not in the room any more."""
     fresh: tuple[AgentId, ...]
     """Who is in the roster with an older key than it told."""
+    rewound: bool
+    """Whether the room was rewound, and says nothing until a record says who can read."""
     since: Millis
-    """Since when the first of them waits."""
+    """Since when the first of all that waits."""
 
 
 class Epochs(Facet[EpochsState]):
@@ -60,14 +62,18 @@ class Epochs(Facet[EpochsState]):
             if agent in state.roster and agent not in state.leaving and told.counter > state.roster[agent].counter
         }
         entering = {agent: since for agent, since in state.entering.items() if agent in state.told}
-        since = [*entering.values(), *state.leaving.values(), *fresh.values()]
+        rewound = [state.rewound] if state.rewound else []
+        since = [*entering.values(), *state.leaving.values(), *fresh.values(), *rewound]
         if not since:
             return None
-        return Waiting(tuple(sorted(entering)), tuple(sorted(state.leaving)), tuple(sorted(fresh)), min(since))
+        return Waiting(
+            tuple(sorted(entering)), tuple(sorted(state.leaving)), tuple(sorted(fresh)), bool(rewound), min(since)
+        )
 
     def pending_since(self) -> Millis:
         """Since when somebody is in who cannot read, or out who could; 0 where the roster is who is in."""
-        return min([*self.state.entering.values(), *self.state.leaving.values()], default=Millis(0))
+        rewound = [self.state.rewound] if self.state.rewound else []
+        return min([*self.state.entering.values(), *self.state.leaving.values(), *rewound], default=Millis(0))
 
     def unheld_keys(self) -> list[AgentId]:
         """Who told a key here that no record holds: whoever is in, or knocks, with a key or with a fresh one."""
@@ -109,28 +115,30 @@ class Epochs(Facet[EpochsState]):
 
     def _turned(self, event: e.EpochTurned, header: e.Header) -> None:
         state, members = self.state, self._membership.members
-        state.number, state.record, state.at, state.used = event.number, event.record, header.at, 0
+        state.number, state.record, state.at = event.number, event.record, header.at
+        state.used = 0
         state.turned.append((event.number, header.position))
         if event.anew:
             state.roster.clear()
         for agent in event.removed:
             state.roster.pop(agent, None)
         state.roster.update(event.added)
-        for agent in [agent for agent in state.entering if agent in state.roster]:
-            del state.entering[agent]
-        for agent in [agent for agent in state.leaving if agent not in state.roster]:
-            del state.leaving[agent]
-        if event.anew:
-            # Who is in was told before, and not since when the two differ.
-            inside = {agent for agent, member in members.items() if member.present}
-            for agent in sorted(state.roster.keys() - inside):
-                state.leaving.setdefault(agent, header.at)
-            for agent in sorted(inside - state.roster.keys()):
-                state.entering.setdefault(agent, header.at)
+        inside = {agent for agent, member in members.items() if member.present}
+        entering, leaving = inside - state.roster.keys(), state.roster.keys() - inside
+        state.entering = {agent: state.entering.get(agent, header.at) for agent in sorted(entering)}
+        state.leaving = {agent: state.leaving.get(agent, header.at) for agent in sorted(leaving)}
+        if not entering and not leaving:
+            state.rewound = Millis(0)
 
     def _posted(self, event: e.MessagePosted, header: e.Header) -> None:
         if event.envelope_v in (SEALED, OPENED):
             self.state.used += 1
+
+    def _went_back(self, event: e.RoomRewound, header: e.Header) -> None:
+        """The home may have lost the newest records, and knows of nobody who was put out by them. So nothing is said
+        until a record was told after it: the lost ones once more, or another."""
+        if self._lifecycle.sealed:
+            self.state.rewound = header.at
 
     def _seen(self, event: e.EpochTurned, header: e.Header) -> list[Topic]:
         """Who looks at the room, and those who can read from now on."""
@@ -147,5 +155,6 @@ class Epochs(Facet[EpochsState]):
         applies(e.SealingKeyTold, _told),
         applies(e.EpochTurned, _turned),
         applies(e.MessagePosted, _posted),
+        applies(e.RoomRewound, _went_back),
     )
     TOUCHES = (touches(e.EpochTurned, _seen), touches(e.SealingKeyTold, _noted))

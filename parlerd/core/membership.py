@@ -631,9 +631,10 @@ class Membership(Facet[MembershipState]):
     def _turned(self, event: e.EpochTurned, header: e.Header) -> None:
         room, state = self._lifecycle, self.state
         added = {agent for agent, _ in event.added}
-        for member in state.members.values() if event.anew else ():
-            if member.present and not member.waits and member.agent not in added:
-                # It was out and came back, and of neither was this mirror told.
+        gone = state.members.keys() - added if event.anew else {*event.removed}
+        for member in state.members.values():
+            if member.agent in gone and member.present and not member.waits:
+                # It was out and came back, and this log lost both, or was told of neither.
                 _stop(member, position=header.position, history=room.history, public=state.public, is_sealed=True)
                 member.waits = True
         for agent in added:

@@ -225,6 +225,8 @@ class Messages(Facet[MessagesState]):
         """Refuse a message that was sealed under another record than the one in force here: what its author says then
         would be read by somebody who was put out since, or not by somebody who came in. Its author seals it again."""
         part = sealed_part(finished)
+        if self._epochs.rewound:
+            raise Refused("stale_epoch", number=self._epochs.number, what="rewound")
         if part.record != self._epochs.record:
             raise Refused("stale_epoch", number=self._epochs.number, what="record")
         if part.epoch != self._epochs.number:

@@ -5,10 +5,13 @@
 The rules are those of the room's home: it takes in no record that its members would refuse, and none that leaves the
 roster in doubt. It cannot make one up, because the owner's person signs each.
 
+Behind a rewind a record may add who is not in and remove who is: it is one that the home lost together with that. The
+room then says nothing until a record makes the roster who is in.
+
 Not here: signatures and secrets, which whoever brings a record checked before (`identity.epochs`), and the record's own
 shape (`epoch_record`). Above: `lifecycle`, which begins with the first epoch, `membership`, which shows messages to who
-is in the roster, and `epochs`. Below: the shapes. Invariant: numbers go up by one, and nobody is in the roster who was
-not in the room when the record was taken in.
+is in the roster, and `epochs`. Below: the shapes. Invariant: numbers go up by one, and unless the
+home lost a part of the room nobody is in the roster who was not in the room when the record was taken in.
 """
 
 from __future__ import annotations
@@ -58,6 +61,9 @@ class EpochsState(msgspec.Struct):
     """Who is in the roster and not in the room any more, and since when."""
     used: int = 0
     """How many messages were sealed under the record that is in force."""
+    rewound: Millis = Millis(0)
+    """Since when the room waits for its roster to be who is in, because its home lost a part of it; 0 where it does not
+    wait."""
 
 
 NO_EPOCH: Final = EpochsState()
@@ -107,13 +113,15 @@ def turned(new: NewEpoch, before: EpochsState, place: Place, present: Mapping[Ag
     }
     if (what := next((what for what, is_wrong in wrong.items() if is_wrong), None)) is not None:
         raise Refused("statement_refused", what=what)
-    if not set(record.removed) <= before.roster.keys() - present.keys():
+    # The records that a home lost are sent to it once more, and it may have lost as well that somebody came or went.
+    is_lost = before.rewound > 0
+    if not is_lost and not set(record.removed) <= before.roster.keys() - present.keys():
         raise _stale(before, "removed")
     roster = roster_after(before.roster, record)
     for each in record.added:
-        if each.agent not in present:
+        if each.agent not in present and not is_lost:
             raise _stale(before, "added")
-        if present[each.agent] != Claim(each.agent, each.principal, each.handle):
+        if each.agent in present and present[each.agent] != Claim(each.agent, each.principal, each.handle):
             raise Refused("statement_refused", what="added")
         if (told := before.told.get(each.agent)) is not None and roster[each.agent].counter < told.counter:
             # It told a newer one, which whoever made this record had not heard of.

@@ -321,6 +321,45 @@ def test_the_bytes_of_the_kept_messages_are_those_that_were_counted_under_their_
     assert room.aggregate.state.epochs.used == 0
 
 
+def test_behind_a_rewind_nothing_is_said_before_a_record_makes_the_roster_who_is_in() -> None:
+    """The home went back to before a kick, and knows nothing of it: the owner's machine sends the record again, and
+    whoever is in for the home alone waits until it is put out again or let in."""
+    room = sealed_room(BEN, CAT)
+    lost = room.record(remove=[BEN.id])
+    room.now += HOUR
+    shown = room.aggregate.state.shown
+    room.commit(e.RoomRewound(epoch=1, public=shown.number, line=shown.line), OWNER, authority="person")
+    for who in (BEN, CAT):
+        with refused("stale_epoch") as caught:
+            room.post_sealed(who)
+        assert caught.value.details["what"] == "rewound"
+    waiting = room.aggregate.epochs.waiting()
+    assert waiting is not None
+    assert (waiting.rewound, waiting.since, room.aggregate.epochs.pending_since()) == (True, room.now, room.now)
+    room.turn(lost)
+    assert room.aggregate.state.members[BEN.id].waits
+    assert seen(room, BEN) == []
+    with refused("stale_epoch"):
+        room.post_sealed(CAT)
+    room.put_out(BEN)
+    room.turn(room.record())
+    room.post_sealed(CAT)
+    assert room.aggregate.epochs.waiting() is None
+    room.check(Room, Room.restore)
+
+
+def test_lost_records_come_again_in_order_also_those_of_agents_whose_coming_was_lost() -> None:
+    room = sealed_room(BEN)
+    shown = room.aggregate.state.shown
+    lost = room.record(add=[claim(CAT)])
+    room.commit(e.RoomRewound(epoch=1, public=shown.number, line=shown.line), OWNER, authority="person")
+    room.turn(lost)
+    assert room.aggregate.state.epochs.leaving.keys() == {CAT.id}
+    room.turn()
+    assert roster(room) == {OWNER.id, BEN.id}
+    room.post_sealed(BEN)
+
+
 # -- all of it ---------------------------------------------------------------------------------------------
 
 
