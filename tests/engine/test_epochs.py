@@ -11,7 +11,7 @@ import pytest
 from parlerd.core.envelope import GatePart, TextPart
 from parlerd.core.epoch_record import check_record, check_wraps, roster_after, roster_digest
 from parlerd.core.model import AgentId, History, Millis, Position, PrincipalId, RoomId, Seat
-from parlerd.core.statements import NONCE, Transfer, encode
+from parlerd.core.statements import NONCE, Rewind, Transfer, encode
 from parlerd.identity import epochs
 from parlerd.identity.sealing import Epoch
 from parlerd.operations import types as t
@@ -431,6 +431,38 @@ def test_a_kick_goes_with_its_record_or_not_at_all() -> None:
             assert (await ann.refused("link.post", late)).code == "no_such_room"
             state = (await served.engine._desk.rooms.get(RoomId(olga.room))).aggregate.state
             assert set(state.epochs.roster) == {olga.link.person.agent("olive")}
+
+    run(main)
+
+
+def test_behind_a_rewind_the_owner_s_machine_says_first_who_can_read() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            olga, ann = await olga_and_ann(served)
+            await olga.let_in(ann, "ann")
+            head = await olga.link.ask("link.head", t.AskHead(room=olga.room), t.RoomHead)
+            rewind = encode(
+                Rewind(
+                    home=home_of(served),
+                    room=RoomId(olga.room),
+                    epoch=1,
+                    public=head.public,
+                    line=head.line,
+                    at=Millis(5),
+                    nonce=bytes(NONCE),
+                )
+            )
+            signature = olga.link.person.sign(olga.link.person.principal, "parler/rewind", rewind)
+            async with ann.following(olga.room) as told:
+                signed = t.RewindAtRoom(room=olga.room, statement=rewind, signature=signature)
+                await olga.link.call("link.rewind", signed)
+                said: dict[str, Any] = {"counter": 1, "previous": b"", "line": head.line}
+                error = await ann.refused("link.post", olga.message(ann, "ann", "too early", **said))
+                assert (error.code, error.details["what"]) == ("stale_epoch", "rewound")
+                await olga.turn()
+                await olga.say(ann, "ann", "now", **said)
+                await settle()
+                assert steps(told, olga.room) == ["card 2", "card 2", "epoch 3", "page 1"]
 
     run(main)
 
