@@ -55,12 +55,14 @@ from parlerd.engine.worker import Told
 from parlerd.store.port import (
     Cursor,
     Delivery,
+    EpochSecretRow,
     Held,
     Membership,
     NewFact,
     OutboxRow,
     Page,
     Receipted,
+    SealingKeyRow,
     Store,
     UsedKey,
     Write,
@@ -595,6 +597,14 @@ class Library:
     async def outbox(self, home: HomeId) -> list[OutboxRow]:
         """What waits to leave for another home, and what was refused there."""
         return await self._driver.look(lambda store: store.outbox(home))
+
+    async def sealing_keys(self, home: HomeId) -> list[SealingKeyRow]:
+        """The keys of this home's agents for the sealed rooms of a home."""
+        return await self._driver.look(lambda store: store.sealing_keys(home))
+
+    async def epoch_secrets(self, room: RoomId) -> list[EpochSecretRow]:
+        """The secrets of a sealed room's epochs that this home has."""
+        return await self._driver.look(lambda store: store.epoch_secrets(room))
 
     # -- what is remembered --------------------------------------------------------------------------------------
 

@@ -45,6 +45,7 @@ from parlerd.store.port import (
     START,
     Cursor,
     Delivery,
+    EpochSecretRow,
     Head,
     Held,
     JobOutcome,
@@ -56,6 +57,7 @@ from parlerd.store.port import (
     PutRenewal,
     Receipted,
     Remembered,
+    SealingKeyRow,
     Snapshot,
     UsedKey,
     Write,
@@ -355,6 +357,12 @@ class PostgresStore(Paged):
 
     def renewals(self, room: RoomId) -> list[PutRenewal]:
         return [PutRenewal(*row) for row in self._server.rows(queries.RENEWALS, (room,))]
+
+    def sealing_keys(self, home: HomeId) -> list[SealingKeyRow]:
+        return []
+
+    def epoch_secrets(self, room: RoomId) -> list[EpochSecretRow]:
+        return []
 
     # -- care ------------------------------------------------------------------------------------------------
 
