@@ -20,7 +20,7 @@ import msgspec
 from parlerd.core import events as e
 from parlerd.core import invocations
 from parlerd.core.approvals import KeyState, Request, decision_of, knock_of, terms_of
-from parlerd.core.envelope import RELEASED, Envelope, decode_envelope
+from parlerd.core.envelope import OPENED, RELEASED, Envelope, decode_envelope, opened_part
 from parlerd.core.epoch_record import decode_turned, record_digest, roster_digest
 from parlerd.core.errors import Refused
 from parlerd.core.gated import decode_signed
@@ -29,6 +29,7 @@ from parlerd.core.lifecycle import LifecycleState, owners_of
 from parlerd.core.model import HOME_ROOM, AgentId, By, KeyId, Millis, PrincipalId, RequestId, Seat
 from parlerd.core.retention import RetentionState
 from parlerd.core.room import RoomState
+from parlerd.core.sealing import joined
 from parlerd.core.statements import (
     AgentCard,
     Claim,
@@ -150,6 +151,8 @@ def is_signed(fact: NewFact, about: Audited | None, *, is_erased: bool = False) 
             return False
         if envelope.v == RELEASED:
             return not signature and _is_released(fact.header.by.actor, body, envelope)
+        if envelope.v == OPENED:
+            return _is_opened(fact.header.by.actor, event, body, signature, about)
         if event.verified == "unsigned":
             return not signature and _is_told(envelope, fact.header.by.actor)
         return bears(fact.header.by.actor, about.room.home, body, signature) == event.verified
@@ -165,6 +168,18 @@ def is_signed(fact: NewFact, about: Audited | None, *, is_erased: bool = False) 
             event.expires_at,
         )
     return True
+
+
+def _is_opened(author: AgentId, event: e.MessagePosted, body: bytes, signature: bytes, about: Audited) -> bool:
+    """Whether an author signed the sealed message that was read here, and the words that are kept are what its outline
+    says. That they are the words within, only who has the secret of the epoch could tell."""
+    try:
+        kept = opened_part(body)
+        joined(decode_envelope(kept.body), kept.words)
+    except (Refused, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    is_same = hashlib.sha256(kept.body).digest() == event.envelope and kept.signature == signature
+    return is_same and bears(author, about.room.home, kept.body, signature) == event.verified
 
 
 def _is_by_somebody(by: By) -> bool:

@@ -25,7 +25,7 @@ of its author over exactly its body.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -65,10 +65,12 @@ from parlerd.identity.signatures import verify
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What a local author wants to say: the parts, and how far it was shown the room."""
+    """What a local author wants to say: the parts, and how far it was shown the room. In a sealed room `seal` encrypts
+    the envelope before it is signed, and raises `Refused` where it cannot."""
 
     parts: tuple[Part, ...]
     shown: Shown
+    seal: Callable[[Envelope], Envelope] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,8 +218,9 @@ class LocalAuthor:
         """Authors of whom one signature was checked. See `_verdict`."""
 
     def sign(self, words: Draft, posted: e.MessagePosted, place: Place) -> SignedEnvelope:
-        """Build and sign the envelope. Raises `Refused(no_such_agent)` for a lost key."""
-        body = encode_envelope(composed(words, posted, place, self._random.bytes(16)))
+        """Build and sign the envelope. Raises `Refused(no_such_agent)` for a lost key, and what sealing it raises."""
+        envelope = composed(words, posted, place, self._random.bytes(16))
+        body = encode_envelope(envelope if words.seal is None else words.seal(envelope))
         author = place.by.actor
         signature = self._keys.sign(author, "parler/message", body)
         return SignedEnvelope(body, signature, self._verdict(author, body, signature))
