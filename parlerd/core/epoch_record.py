@@ -236,10 +236,19 @@ def roster_after(before: Roster, record: EpochRecord) -> Roster:
 def check_wraps(data: bytes, record: EpochRecord, roster: Roster) -> Wraps:
     """The wraps in these bytes, which are those of the record and for exactly the agents of the roster that it leads
     to. Raises `Refused(statement_refused)`."""
+    wraps = read_wraps(data, record)
+    if [agent for agent, _ in wraps] != sorted(roster):
+        raise _refused("wraps")
+    return wraps
+
+
+def read_wraps(data: bytes, record: EpochRecord) -> Wraps:
+    """The wraps in these bytes, which are those of the record, for whoever does not have the roster. Raises
+    `Refused(statement_refused)`."""
     if hashlib.sha256(data).digest() != record.wraps:
         raise _refused("wraps")
     wraps: Wraps = _decoded(data, _WRAPS, MAX_WRAPS)
-    if [agent for agent, _ in wraps] != sorted(roster) or any(len(wrap) != WRAP for _, wrap in wraps):
+    if any(len(wrap) != WRAP for _, wrap in wraps):
         raise _refused("wraps")
     return wraps
 

@@ -16,6 +16,7 @@ from parlerd.core.room import Room
 from parlerd.operations import types as t
 from parlerd.uplink.history import Contradicted, Judged, judge
 from tests.support.honest_home import ANN, BEN, CAT, HonestHome, Party
+from tests.support.openers import NoOpener
 from tests.uplink.test_arriving import Daemon
 
 
@@ -63,7 +64,7 @@ class Past:
         self, page: t.LinkPage, after: int = 0, reader: Party = CAT, known: Mapping[int, bytes] | None = None
     ) -> Judged:
         lines = self.daemon.lines if known is None else known
-        return judge(page, self.mirror.state, AgentId(reader.agent), Seq(after), lines)
+        return judge(page, self.mirror.state, AgentId(reader.agent), Seq(after), lines, NoOpener())
 
 
 def words(judged: Judged) -> list[tuple[int, str]]:

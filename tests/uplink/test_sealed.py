@@ -1,0 +1,333 @@
+"""Sealed rooms on a relay, from two homes: who reads what, and what the relay has of it."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+import trio
+
+from parlerd.core.errors import Refused
+from parlerd.core.model import AgentId, BlobId, RoomId
+from parlerd.core.room import Room
+from parlerd.operations import types as t
+from parlerd.store.memory import MemoryStore
+from parlerd.store.port import Store
+from parlerd.uplink.lanes import mirror_of
+from parlerd.uplink.turning import USED_MS
+from tests.support.engine import Party, Served, run, settle
+from tests.support.relayed import Home, Relay, Wires, homes_of
+
+
+class Meeting:
+    """Alice, of Ann's home, has a sealed session on the relay, and Bob, of Ben's home, is in it."""
+
+    def __init__(self, wires: Wires, relay: Relay, ann: Home, ben: Home) -> None:
+        self.wires, self.relay, self.ann, self.ben = wires, relay, ann, ben
+        self.alice: Party
+        self.bob: Party
+        self.opened: t.OpenedSession
+        self.ann_served: Served
+        self.bob_served: Served
+
+    async def open(self, ann: Served, ben: Served, history: str = "full") -> None:
+        self.ann_served, self.bob_served = ann, ben
+        self.alice, self.bob = await ann.agent("alice"), await ben.agent("bob")
+        self.opened = await self.alice.open("auth redesign", "Chose PKCE.", sealed=True, history=history)
+
+    async def admit(self, who: Party, name: str) -> None:
+        waits = await who.join(self.opened.session_key)
+        assert waits.status == "pending"
+        await (await self.ann_served.person()).approve(name, join_code=waits.join_code)
+        await settle()
+        await who.come_in(self.opened.session_key)
+
+    async def room_of(self, home: Home) -> Room:
+        actor = await mirror_of(home.uplinks._desk, RoomId(self.opened.room))
+        return await actor.quiet()
+
+
+def meeting_in(folder: Path) -> Meeting:
+    wires, relay, home = homes_of(folder)
+    return Meeting(wires, relay, home("ann"), home("ben"))
+
+
+@asynccontextmanager
+async def met(folder: Path, history: str = "full") -> AsyncIterator[Meeting]:
+    meeting = meeting_in(folder)
+    async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+        await meeting.open(ann, ben, history)
+        await meeting.admit(meeting.bob, "bob")
+        yield meeting
+
+
+def everything(store: Store) -> bytes:
+    """All that a store in memory holds, as bytes."""
+    assert isinstance(store, MemoryStore)
+    tables = [table.rows for table in store.index._tables.values()]
+    return repr((store._logs, store._outbox, store._snapshots, tables)).encode()
+
+
+def spelled(word: str) -> list[bytes]:
+    """How a word may stand somewhere: as it is, in hex, and in base64 wherever it begins there."""
+    raw = word.encode()
+    found = [raw, raw.hex().encode()]
+    for before in range(3):
+        coded = base64.b64encode(bytes(before) + raw)
+        # The characters that what stands beside the word does not change.
+        found.append(coded[-(-before * 8 // 6) : (before + len(raw)) * 8 // 6])
+    return found
+
+
+def test_two_homes_talk_in_a_sealed_room(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            assert meeting.opened.sealed
+            assert meeting.opened.name == "auth-redesign"
+            assert (await meeting.room_of(meeting.ben)).state.name == "auth-redesign"
+            await meeting.alice.send("the code word is marlin")
+            assert await meeting.bob.read() == ["the code word is marlin"]
+            await meeting.bob.send("swordfish")
+            assert await meeting.alice.read() == ["swordfish"]
+
+    run(main)
+
+
+def test_who_joins_reads_what_was_said_before_where_the_history_is_full(tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            await meeting.open(ann, ben)
+            await meeting.alice.send("said before bob came")
+            waits = await meeting.bob.join(meeting.opened.session_key)
+            await (await ann.person()).approve("bob", join_code=waits.join_code)
+            await settle()
+            page = await meeting.bob.come_in(meeting.opened.session_key)
+            assert [message.text for message in page.messages] == ["Chose PKCE.", "said before bob came"]
+
+    run(main)
+
+
+@pytest.mark.parametrize("history", ["from-join", "none"])
+def test_who_joins_reads_the_recap_and_nothing_else_of_before_where_the_history_is_not(
+    tmp_path: Path, history: str
+) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            await meeting.open(ann, ben, history)
+            await meeting.alice.send("said before bob came")
+            waits = await meeting.bob.join(meeting.opened.session_key)
+            await (await ann.person()).approve("bob", join_code=waits.join_code)
+            await settle()
+            page = await meeting.bob.come_in(meeting.opened.session_key)
+            assert [message.text for message in page.messages] == ["Chose PKCE."]
+            await meeting.alice.send("said after bob came")
+            assert await meeting.bob.read() == ["said after bob came"]
+            assert (await meeting.room_of(meeting.ben)).state.alarm is None
+
+    run(main)
+
+
+def test_the_relay_has_nothing_of_what_is_said(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            await meeting.alice.send("the marlin swims", idempotency_key="swordfish-7")
+            await meeting.bob.send("for alice alone: barracuda", visible_to=("alice",))
+            await meeting.bob.ask("memory.remember", t.Remember(text="pollock", key="halibut"), t.Remembered)
+            await meeting.alice.ask("state.set", t.SetState(key="seen", value="sturgeon"), t.StateWritten)
+            await settle()
+            assert await meeting.alice.read() == ["for alice alone: barracuda", "pollock"]
+            held = everything(meeting.relay.store)
+            words = [
+                "marlin",
+                "swordfish-7",
+                "barracuda",
+                "pollock",
+                "halibut",
+                "PKCE",
+                "auth-redesign",
+                "auth redesign",
+            ]
+            for word in words:
+                for form in spelled(word):
+                    at = held.find(form)
+                    assert at < 0, (word, form, held[max(0, at - 300) : at + 100])
+            # A value of the room's state is seen, so the search finds what is there.
+            assert b"sturgeon" in held
+
+    run(main)
+
+
+def test_a_private_message_is_read_by_those_whom_it_names(tmp_path: Path) -> None:
+    async def main() -> None:
+        wires, relay, home = homes_of(tmp_path)
+        meeting, cat = Meeting(wires, relay, home("ann"), home("ben")), home("cat")
+        async with relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben, cat.serving() as third:
+            await meeting.open(ann, ben)
+            await meeting.admit(meeting.bob, "bob")
+            carol = await third.agent("carol")
+            await meeting.admit(carol, "carol")
+            await meeting.bob.read()
+            await meeting.alice.send("for bob alone", visible_to=("bob",))
+            await meeting.alice.send("for everyone")
+            assert await meeting.bob.read() == ["for bob alone", "for everyone"]
+            assert await carol.read() == ["for everyone"]
+
+    run(main)
+
+
+def test_who_was_kicked_cannot_read_what_follows(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            await meeting.alice.send("one")
+            assert await meeting.bob.read() == ["one"]
+            person = await meeting.ann_served.person()
+            await person.ask("room.kick", t.KickMember(room=meeting.opened.room, agent="bob"), t.MemberGone)
+            await settle()
+            await meeting.alice.send("two")
+            await settle()
+            state = (await meeting.room_of(meeting.ann)).state
+            assert (state.epochs.number, len(state.epochs.roster)) == (3, 1)
+            assert not state.epochs.leaving
+            records = {row.number for row in meeting.ben.world.store.epoch_secrets(RoomId(meeting.opened.room))}
+            assert 3 not in records
+            # Whoever comes in again reads on, with a record of its own.
+            waits = await meeting.bob.join(meeting.opened.session_key)
+            await person.approve("bob", join_code=waits.join_code)
+            await settle()
+            await meeting.bob.come_in(meeting.opened.session_key)
+            await meeting.alice.send("three")
+            assert await meeting.bob.read() == ["three"]
+
+    run(main)
+
+
+def test_what_waits_in_the_outbox_is_sealed_under_the_epoch_in_which_it_arrives(tmp_path: Path) -> None:
+    async def main() -> None:
+        wires, relay, home = homes_of(tmp_path)
+        meeting, cat = Meeting(wires, relay, home("ann"), home("ben")), home("cat")
+        async with relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben, cat.serving() as third:
+            await meeting.open(ann, ben)
+            await meeting.admit(meeting.bob, "bob")
+            wires.cut_off("ben")
+            await settle()
+            sent = await meeting.bob.send("written while away", idempotency_key="once")
+            assert sent.queued
+            assert sent.idempotency_key == "once"
+            carol = await third.agent("carol")
+            await meeting.admit(carol, "carol")
+            wires.bring_back("ben")
+            await trio.sleep(90)
+            await settle()
+            assert await meeting.alice.read() == ["written while away"]
+            assert await carol.read() == ["written while away"]
+            again = await meeting.bob.send("written while away", idempotency_key="once")
+            assert again.replayed
+            assert await meeting.alice.read() == []
+
+    run(main)
+
+
+def test_all_goes_on_after_a_restart_of_each(tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving():
+            async with meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+                await meeting.open(ann, ben)
+                await meeting.admit(meeting.bob, "bob")
+                await meeting.alice.send("one")
+                assert await meeting.bob.read() == ["one"]
+            async with meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+                meeting.alice, meeting.bob = await ann.agent("alice"), await ben.agent("bob")
+                await meeting.alice.send("two")
+                await settle()
+                assert await meeting.bob.read() == ["two"]
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            meeting.alice, meeting.bob = await ann.agent("alice"), await ben.agent("bob")
+            await meeting.bob.send("three")
+            await settle()
+            assert await meeting.alice.read() == ["three"]
+
+    run(main)
+
+
+def test_those_who_come_in_by_an_open_key_wait_for_one_record_of_the_owner_s_home(tmp_path: Path) -> None:
+    async def main() -> None:
+        wires, relay, home = homes_of(tmp_path)
+        meeting, cat = Meeting(wires, relay, home("ann"), home("ben")), home("cat")
+        async with relay.serving(), meeting.ben.serving() as ben, cat.serving() as third:
+            async with meeting.ann.serving() as ann:
+                meeting.alice = await ann.agent("alice")
+                meeting.opened = await meeting.alice.open("open house", "Come in.", sealed=True, approval=False)
+            meeting.bob, carol = await ben.agent("bob"), await third.agent("carol")
+            for who in (meeting.bob, carol):
+                joined = await who.join(meeting.opened.session_key)
+                assert joined.status == "joined"
+            # Until that home answers they are in, and read nothing.
+            assert await meeting.bob.read() == []
+            roster = await meeting.bob.ask("rooms.roster", t.Roster(), t.RosterResult)
+            assert roster.sealed
+            assert roster.key_change_since
+            assert "bob, carol cannot read what is said" in roster.notice
+            assert (await carol.refused("message.send", t.Send(text="hello"))).code == "not_sealed_in"
+            async with meeting.ann.serving() as ann:
+                await (await ann.agent("alice")).read()
+                await trio.sleep(30)
+                await settle()
+                room = await meeting.room_of(meeting.ann)
+                assert (room.state.epochs.number, len(room.state.epochs.roster)) == (2, 3)
+                await carol.send("hello")
+                assert (await meeting.bob.read())[-1] == "hello"
+                roster = await meeting.bob.ask("rooms.roster", t.Roster(), t.RosterResult)
+                assert (roster.notice, roster.key_change_since) == ("", msgspec.UNSET)
+
+    run(main)
+
+
+def test_an_epoch_that_was_used_ends_after_seven_days(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            await meeting.alice.send("one")
+            assert await meeting.bob.read() == ["one"]
+            meeting.relay.clock.move(seconds=USED_MS / 1000)
+            await trio.sleep(20)
+            await settle()
+            assert (await meeting.room_of(meeting.ann)).state.epochs.number == 3
+            await meeting.alice.send("two")
+            assert await meeting.bob.read() == ["two"]
+            await trio.sleep(60)
+            assert (await meeting.room_of(meeting.ann)).state.epochs.number == 3
+
+    run(main)
+
+
+def test_no_file_and_no_gated_message_leaves_for_a_sealed_room(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            room = meeting.opened.room
+            shelf = (await meeting.ann_served.engine.desk.rooms.get(RoomId(room))).shelf
+            with pytest.raises(Refused) as refused:
+                await shelf.begin(AgentId("U"), BlobId("0" * 64), 4)
+            assert refused.value.code == "sealed_room"
+            gated = t.Send(room=room, text="later", enabled="true")
+            assert (await meeting.alice.refused("message.send", gated)).code == "sealed_room"
+
+    run(main)
+
+
+def test_a_session_of_this_machine_is_not_sealed(tmp_path: Path) -> None:
+    async def main() -> None:
+        _, relay, home = homes_of(tmp_path)
+        async with relay.serving(), home("ann").serving() as ann:
+            alice = await ann.agent("alice")
+            refused = await alice.refused("session.open", t.OpenSession(topic="x", sealed=True, home="local"))
+            assert (refused.code, refused.details["param"]) == ("invalid_param", "sealed")
+            opened = await alice.open("in clear")
+            assert not opened.sealed
+
+    run(main)
