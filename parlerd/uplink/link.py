@@ -145,6 +145,9 @@ class Link:
         """The direct rooms that agents of this home are about to come into."""
         self._entered: set[RoomId] = set()
         """Rooms that an agent of this home came into that was attached for it, while the link followed the room."""
+        self._secrets = secrets
+        self._told_keys: dict[tuple[RoomId, AgentId], int] = {}
+        """The newest sealing key of each agent of this home that a sealed room was told on this link."""
         self._turned: set[RoomId] = set()
         """Sealed rooms for which a record is being made."""
         self._is_ready = False
@@ -366,6 +369,7 @@ class Link:
                 self._entered.clear()
                 self._told.clear()
                 self._told_presence.clear()
+                self._told_keys.clear()
                 self.mirrors.forget_presence()
                 self._set("idle" if connection.lost is None else "connecting")
                 for lane in self._lanes.values():
@@ -529,6 +533,24 @@ class Link:
             self._turned.add(room)
             self.spawn(self._turn, room)
 
+    async def _tell_fresh_keys(self, connection: LinkConnection) -> None:
+        """Tell sealed rooms the fresh keys of agents of this home. The next record of each room uses them."""
+        for room in sorted(self._level):
+            handle = self._desk.rooms.open_actor(room)
+            state = None if handle is None else handle.aggregate.state
+            if state is None or not state.lifecycle.sealed or state.closed or state.alarm is not None:
+                continue
+            for agent, seat in list(state.epochs.roster.items()):
+                if not self.mirrors.is_ours(agent) or agent in state.epochs.leaving:
+                    continue
+                counter = await self._secrets.fresh(self.home, agent, seat.counter)
+                if counter <= max(seat.counter, self._told_keys.get((room, agent), 0)):
+                    continue
+                key = await self._secrets.told_key(self.home, agent)
+                params = t.SealingKeyAtRoom(room=room, statement=key.body, signature=key.signature)
+                await connection.call("link.sealing_key", params, WAIT_S)
+                self._told_keys[room, agent] = counter
+
     async def _turn(self, room: RoomId) -> None:
         try:
             await trio.sleep(GATHER_S)
@@ -677,6 +699,7 @@ class Link:
                         await self._attach(calls, tuple(self._attached))
                         for room in sorted(self._level):
                             self._turn_if_due(room)
+                        await self._tell_fresh_keys(calls)
                         await self._tell_cursors(calls)
                 except ParlerError as error:
                     log.warning("the link to %s: %s", self.name, error.code)

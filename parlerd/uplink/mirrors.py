@@ -169,6 +169,8 @@ class Mirrors:
             await self._take_in(actor, arrivals)
             if arriving.erased:
                 await self._erase(actor, arriving.erased)
+            if any(isinstance(event, e.EpochTurned) for arrival in arrivals for event in arrival.command.events):
+                await self._forget_secrets(actor.aggregate)
             if item.erased:
                 await self._prune(actor, item.erased)
             if item.card is not None:
@@ -220,6 +222,17 @@ class Mirrors:
             if error.spec.retryable:
                 raise
             log.warning("epochs of room %s: %s (%s)", room, error.code, error.details.get("what", ""))
+
+    async def _forget_secrets(self, mirror: Room) -> None:
+        """Where the history is not for everyone, the secret of an epoch goes once the mirror holds no words of it."""
+        state = mirror.state
+        if state.history == "full":
+            return
+        oldest = await self._desk.library.oldest_words(state.room, Position(0), 1)
+        held = state.epochs.number
+        if oldest:
+            held = next((n for n, at in reversed(state.epochs.turned) if at <= oldest[0].position), 0)
+        await self._secrets.forget(state.room, held)
 
     def _note_level(self, room: RoomId, item: t.LinkItem) -> None:
         if item.level:

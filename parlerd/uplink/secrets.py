@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import trio
 
@@ -29,9 +30,12 @@ from parlerd.engine.authors import Attested, Author
 from parlerd.engine.desk import Desk
 from parlerd.engine.ports import Signers
 from parlerd.identity import epochs, sealing
-from parlerd.store.port import EpochSecretRow, PutEpochSecret, PutSealingKey, SealingKeyRow
+from parlerd.store.port import DropEpochSecrets, EpochSecretRow, PutEpochSecret, PutSealingKey, SealingKeyRow
 
 log = logging.getLogger(__name__)
+
+FRESH_MS: Final = 24 * 3600 * 1000
+"""After how long an agent makes a fresh key, where the one before is in use. Source: sealed spec, Epochs."""
 
 
 class Secrets:
@@ -96,15 +100,24 @@ class Secrets:
         )
         return self._author.attest(statement, By(agent, self._signers.principal, "", "", "link"))
 
-    async def _key(self, home: HomeId, agent: AgentId) -> SealingKeyRow:
+    async def fresh(self, home: HomeId, agent: AgentId, used: int) -> int:
+        """The counter of the newest sealing key of an agent of this home. Where that is `used`, which is the one that a
+        roster holds, and is a day old, another key is made: whoever took this home's keys can read nothing that is
+        sealed after the next record. Raises `StoreError`."""
+        newest = await self._key(home, agent)
+        if newest.counter == used and self._desk.clock.now() - newest.made_at >= FRESH_MS:
+            newest = await self._key(home, agent, after=used)
+        return newest.counter
+
+    async def _key(self, home: HomeId, agent: AgentId, after: int = 0) -> SealingKeyRow:
+        """The newest key of an agent, whose counter is greater than `after`."""
         async with self._making:
             await self._load_keys(home)
-            known = self._keys[home].get(agent)
-            if not known:
+            known = self._keys[home].setdefault(agent, [])
+            if not known or known[-1].counter <= after:
                 private = sealing.new_key(self._desk.random.bytes).private
-                row = SealingKeyRow(home, agent, 1, self._desk.clock.now(), private)
+                row = SealingKeyRow(home, agent, after + 1, self._desk.clock.now(), private)
                 await self._desk.library.record([PutSealingKey(row)])
-                known = self._keys[home].setdefault(agent, [])
                 known.append(row)
             return known[-1]
 
@@ -136,6 +149,15 @@ class Secrets:
         if failed is not None:
             raise failed
         return None
+
+    async def forget(self, room: RoomId, below: int) -> None:
+        """Let the secrets go of a room's epochs with numbers below this one. Raises `StoreError`."""
+        known = self._epochs.get(room, {})
+        old = [row for row in known.values() if row.number < below]
+        if old:
+            await self._desk.library.record([DropEpochSecrets(room, below)])
+            for row in old:
+                known.pop(row.record, None)
 
     def note(self, row: EpochSecretRow) -> EpochSecretRow:
         """Keep a secret that was found to be that of its record. `store` makes it durable."""

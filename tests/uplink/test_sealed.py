@@ -12,12 +12,13 @@ import pytest
 import trio
 
 from parlerd.core.errors import Refused
-from parlerd.core.model import AgentId, BlobId, RoomId
+from parlerd.core.model import AgentId, BlobId, Position, RoomId
 from parlerd.core.room import Room
 from parlerd.operations import types as t
 from parlerd.store.memory import MemoryStore
-from parlerd.store.port import Store
+from parlerd.store.port import EraseBodies, Store
 from parlerd.uplink.lanes import mirror_of
+from parlerd.uplink.secrets import FRESH_MS
 from parlerd.uplink.turning import USED_MS
 from tests.support.engine import Party, Served, run, settle
 from tests.support.relayed import Home, Relay, Wires, homes_of
@@ -329,5 +330,50 @@ def test_a_session_of_this_machine_is_not_sealed(tmp_path: Path) -> None:
             assert (refused.code, refused.details["param"]) == ("invalid_param", "sealed")
             opened = await alice.open("in clear")
             assert not opened.sealed
+
+    run(main)
+
+
+def test_a_day_old_key_is_followed_by_a_fresh_one_which_the_next_record_uses(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            room = RoomId(meeting.opened.room)
+            before = (await meeting.room_of(meeting.ann)).state.epochs
+            assert {seat.counter for seat in before.roster.values()} == {1}
+            meeting.relay.clock.move(seconds=FRESH_MS / 1000)
+            await trio.sleep(30)
+            # A fresh key by itself asks for no record.
+            state = (await meeting.room_of(meeting.ann)).state.epochs
+            assert (state.number, {told.counter for told in state.told.values()}) == (2, {2})
+            await meeting.alice.send("one")
+            assert await meeting.bob.read() == ["one"]
+            meeting.relay.clock.move(seconds=USED_MS / 1000)
+            await trio.sleep(30)
+            state = (await meeting.room_of(meeting.ben)).state.epochs
+            assert state.number == 3
+            assert {seat.counter for seat in state.roster.values()} == {2}
+            await meeting.alice.send("for bob", visible_to=("bob",))
+            assert await meeting.bob.read() == ["for bob"]
+            assert {row.number for row in meeting.ben.world.store.epoch_secrets(room)} >= {2, 3}
+
+    run(main)
+
+
+def test_the_secret_of_an_epoch_of_which_nothing_is_held_goes_where_the_history_is_not_full(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path, "none") as meeting:
+            room = RoomId(meeting.opened.room)
+            await meeting.alice.send("one")
+            assert await meeting.bob.read() == ["one"]
+            store = meeting.ben.world.store
+            words = store.oldest_bodies(room, Position(0), 10)
+            (outcome,) = store.transact([[EraseBodies(room, [position for position, _ in words])]])
+            assert outcome.error is None
+            meeting.relay.clock.move(seconds=USED_MS / 1000)
+            await trio.sleep(30)
+            assert [row.number for row in store.epoch_secrets(room)] == [3]
+            assert {row.number for row in meeting.ann.world.store.epoch_secrets(room)} == {1, 2, 3}
+            await meeting.alice.send("two")
+            assert await meeting.bob.read() == ["two"]
 
     run(main)
