@@ -86,6 +86,11 @@ MAX_CODE: Final = 8
 """Characters of a code at most, whatever a relay says: the code is shown as it is."""
 MAX_WAITING: Final = 4096
 """Commands that may wait for one room; more are refused with `room_busy`."""
+MAX_WARNED: Final = 1_000
+STATE_IS_SEEN: Final = (
+    "This room is sealed, but the relay sees its state: keys, values and expressions. Do not write secrets there."
+)
+"""Source: sealed spec, What the relay sees."""
 MAX_ENDS: Final = 256
 """Of how many pages of the past the line at their end is kept."""
 _TOLD: Final = re.compile(r"k_[a-z0-9]{16,40}\Z|h\.[A-Za-z0-9_=-]{32}\Z")
@@ -126,6 +131,8 @@ class RemoteRoom(MirrorRoom):
         """What was asked and is not begun, in the order of calls."""
         self._ends: Bounded[int, bytes] = Bounded(MAX_ENDS)
         """The public line where pages of the past ended, by numbers of the room: a later page goes on from there."""
+        self._warned: Bounded[str, bool] = Bounded(MAX_WARNED)
+        """The sessions that were told who sees what they write into the state of a sealed room."""
         self._is_held_up = False
         """Whether what waits goes on later: the mirror catches up, or the store is asked about the newest request."""
         self._is_moving = False
@@ -354,6 +361,9 @@ class RemoteRoom(MirrorRoom):
         alone, and without a title, which the record's card holds. The key to which the secret is wrapped is on the disk
         before: from it and the record this home has the secret again, whenever it hears of the room."""
         assert command.title is not None, "whoever opens a room says what it is called"
+        calls = await self._link.ready()
+        if "link.epoch" not in calls.welcome.operations:
+            raise Refused("relay_older", op="link.epoch")
         key = await self._secrets.told_key(self._link.home, by.actor)
         made = self._turning.first(command.opening, self.room, command.title, key)
         epoch = c.NewEpoch(record=made.record, digest=made.epoch.record, wraps=made.wraps)
@@ -707,7 +717,17 @@ class RemoteRoom(MirrorRoom):
         assert isinstance(answer, t.AnsweredAtRoom)
         if answer.code:
             raise answers.refused(question.name, answer.code, answer.details)
-        return answers.answered(question.name, answer.answer, self.home_name)
+        return self._with_warning(question, answers.answered(question.name, answer.answer, self.home_name))
+
+    def _with_warning(self, question: Question, answer: t.Result) -> t.Result:
+        """An answer with what is said here of it, whatever the home says: whoever writes for the first time into the
+        state of a sealed room is told who sees that."""
+        if not isinstance(answer, t.StateWritten):
+            return answer
+        is_first = self.is_sealed and question.name == "state.set" and question.by.session not in self._warned
+        if is_first:
+            self._warned[question.by.session] = True
+        return msgspec.structs.replace(answer, warning=STATE_IS_SEEN if is_first else msgspec.UNSET)
 
     # -- agents without a key ------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from parlerd.operations import types as t
 from parlerd.store.memory import MemoryStore
 from parlerd.store.port import EraseBodies, Store
 from parlerd.uplink.lanes import mirror_of
+from parlerd.uplink.remote_room import STATE_IS_SEEN
 from parlerd.uplink.secrets import FRESH_MS
 from parlerd.uplink.turning import USED_MS
 from tests.support.engine import Party, Served, run, settle
@@ -140,10 +141,16 @@ def test_the_relay_has_nothing_of_what_is_said(tmp_path: Path) -> None:
             await meeting.alice.send("the marlin swims", idempotency_key="swordfish-7")
             await meeting.bob.send("for alice alone: barracuda", visible_to=("alice",))
             await meeting.bob.ask("memory.remember", t.Remember(text="pollock", key="halibut"), t.Remembered)
-            await meeting.alice.ask("state.set", t.SetState(key="seen", value="sturgeon"), t.StateWritten)
+            writes = t.SetState(key="seen", value="sturgeon")
+            first = await meeting.alice.ask("state.set", writes, t.StateWritten)
+            assert first.warning == STATE_IS_SEEN
+            assert (await meeting.alice.ask("state.set", writes, t.StateWritten)).warning is msgspec.UNSET
             await settle()
             assert await meeting.alice.read() == ["for alice alone: barracuda", "pollock"]
             held = everything(meeting.relay.store)
+            # Nor is any of that in what goes over the links, which TLS hides from all but the relay.
+            sent = b"".join(message for both in meeting.wires.open for end in both for message in end.sent)
+            assert len(sent) > 10_000
             words = [
                 "marlin",
                 "swordfish-7",
@@ -156,10 +163,11 @@ def test_the_relay_has_nothing_of_what_is_said(tmp_path: Path) -> None:
             ]
             for word in words:
                 for form in spelled(word):
-                    at = held.find(form)
-                    assert at < 0, (word, form, held[max(0, at - 300) : at + 100])
+                    assert form not in held, word
+                    assert form not in sent, word
             # A value of the room's state is seen, so the search finds what is there.
             assert b"sturgeon" in held
+            assert b"sturgeon" in sent
 
     run(main)
 
@@ -375,5 +383,23 @@ def test_the_secret_of_an_epoch_of_which_nothing_is_held_goes_where_the_history_
             assert {row.number for row in meeting.ann.world.store.epoch_secrets(room)} == {1, 2, 3}
             await meeting.alice.send("two")
             assert await meeting.bob.read() == ["two"]
+
+    run(main)
+
+
+def test_a_relay_that_knows_no_epochs_is_asked_for_no_sealed_room(tmp_path: Path) -> None:
+    async def main() -> None:
+        _, relay, home = homes_of(tmp_path)
+        ann = home("ann")
+        async with relay.serving(), ann.serving() as served:
+            alice = await served.agent("alice")
+            await alice.open("in clear")
+            (link,) = ann.uplinks._links.values()
+            assert link.connection is not None
+            welcome = link.connection.welcome
+            older = tuple(each for each in welcome.operations if each != "link.epoch")
+            link.connection.welcome = msgspec.structs.replace(welcome, operations=older)
+            refused = await alice.refused("session.open", t.OpenSession(topic="x", sealed=True))
+            assert refused.code == "relay_older"
 
     run(main)
