@@ -514,6 +514,9 @@ class Link:
         if item.level and room not in self._level:
             self._level.add(room)
             self._changed()
+            handle = self._desk.rooms.open_actor(room)
+            if handle is not None and self._turning.is_ours(handle.aggregate):
+                self.spawn(self.send_lost_epochs, room)
         if room in self._level:
             self._turn_if_due(room)
         if item.gone:
@@ -532,6 +535,26 @@ class Link:
         if self._turning.is_due(handle.aggregate, self._desk.clock.now()):
             self._turned.add(room)
             self.spawn(self._turn, room)
+
+    async def send_lost_epochs(self, room: RoomId) -> None:
+        """Send the relay the records again that it lost of a sealed room, because an older copy of its store was put in
+        place: else nobody could say anything there under the newest one. Where the relay lost as well who came or went,
+        it takes none."""
+        handle = await self._desk.rooms.get(room)
+        mirror = await handle.quiet()
+        calls, state = self.calls, mirror.state
+        if calls is None or state.alarm is not None or not self._turning.is_ours(mirror):
+            return
+        asked = t.PullEpochs(room=room, agent=state.owner, upto=state.epochs.number, limit=1)
+        try:
+            await calls.call("link.epochs", asked, WAIT_S)
+            return
+        except ParlerError as error:
+            number = error.details.get("number")
+            if error.code != "stale_epoch" or type(number) is not int:
+                return
+        for epoch in await self._turning.since(mirror, number):
+            await calls.call("link.epoch", t.EpochAtRoom(room=room, epoch=epoch), WAIT_S)
 
     async def _tell_fresh_keys(self, connection: LinkConnection) -> None:
         """Tell sealed rooms the fresh keys of agents of this home. The next record of each room uses them."""

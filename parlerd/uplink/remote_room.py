@@ -827,6 +827,7 @@ class RemoteRoom(MirrorRoom):
         )
         await self._shown(lambda room: room.state.epoch >= epoch)
         await self._revoke_again()
+        await self._link.send_lost_epochs(self.room)
         return msgspec.structs.replace(answer, status="rewound")
 
     async def _revoke_again(self) -> None:

@@ -57,12 +57,28 @@ class Turning:
         """When this daemon made the newest record of each room, by its own clock. A mirror takes a record in at the
         time of what was told before it, which may be days ago."""
 
+    def is_ours(self, room: Room) -> bool:
+        """Whether this home makes the records of a room."""
+        state = room.state
+        return state.epochs.number > 0 and state.owner_principal == self._signers.principal
+
+    async def since(self, room: Room, number: int) -> list[t.EpochTold]:
+        """The records after the one with this number, as far as the mirror holds them, as they were told before."""
+        state = room.state
+        places = [at for each, at in state.epochs.turned if each > number]
+        found: list[t.EpochTold] = []
+        for at in places:
+            signed = (await self._desk.library.bodies(state.room, (at,))).get(at)
+            if signed is None:
+                break
+            record, wraps = decode_turned(signed.body)
+            found.append(t.EpochTold(record=record, signature=signed.signature, wraps=wraps))
+        return found
+
     def is_due(self, room: Room, now: Millis) -> bool:
         """Whether a record of this home is to be made."""
         state = room.state
-        if not state.lifecycle.sealed or state.closed or state.alarm is not None or not state.epochs.number:
-            return False
-        if state.owner_principal != self._signers.principal:
+        if state.closed or state.alarm is not None or not self.is_ours(room):
             return False
         waiting = room.epochs.waiting()
         # A fresh key alone is used by the next record, whatever that one is made for.

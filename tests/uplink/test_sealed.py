@@ -403,3 +403,26 @@ def test_a_relay_that_knows_no_epochs_is_asked_for_no_sealed_room(tmp_path: Path
             assert refused.code == "relay_older"
 
     run(main)
+
+
+def test_a_relay_that_lost_a_record_is_sent_it_again(tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            async with meeting.relay.serving():
+                await meeting.open(ann, ben)
+                await meeting.admit(meeting.bob, "bob")
+                await meeting.alice.send("one")
+                assert await meeting.bob.read() == ["one"]
+                copy = meeting.relay.copied()
+                meeting.relay.clock.move(seconds=USED_MS / 1000)
+                await trio.sleep(30)
+                assert (await meeting.room_of(meeting.ben)).state.epochs.number == 3
+            meeting.relay.store = copy
+            async with meeting.relay.serving():
+                await trio.sleep(120)
+                assert not (await meeting.bob.send("two")).queued
+                assert (await meeting.alice.read(wait=60)) == ["two"]
+                assert (await meeting.room_of(meeting.ann)).state.epochs.number == 3
+
+    run(main)
