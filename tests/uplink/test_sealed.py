@@ -11,16 +11,21 @@ import msgspec
 import pytest
 import trio
 
+from parlerd.core import events as e
+from parlerd.core.envelope import Inside, TextPart, encode_inside, opened, opened_part
 from parlerd.core.errors import Refused
-from parlerd.core.model import AgentId, BlobId, Position, RoomId
+from parlerd.core.model import AgentId, BlobId, Millis, Position, RoomId
 from parlerd.core.room import Room
+from parlerd.engine.audit import Audited, is_signed
+from parlerd.engine.engine import Engine
 from parlerd.operations import types as t
 from parlerd.store.memory import MemoryStore
 from parlerd.store.port import EraseBodies, Store
-from parlerd.uplink.lanes import mirror_of
+from parlerd.uplink.lanes import Lane, Post, mirror_of
 from parlerd.uplink.remote_room import STATE_IS_SEEN
 from parlerd.uplink.secrets import FRESH_MS
 from parlerd.uplink.turning import USED_MS
+from parlerd.uplink.walking import Pull
 from tests.support.engine import Party, Served, run, settle
 from tests.support.relayed import Home, Relay, Wires, homes_of
 
@@ -35,6 +40,7 @@ class Meeting:
         self.opened: t.OpenedSession
         self.ann_served: Served
         self.bob_served: Served
+        self.relay_served: Engine
 
     async def open(self, ann: Served, ben: Served, history: str = "full") -> None:
         self.ann_served, self.bob_served = ann, ben
@@ -61,7 +67,11 @@ def meeting_in(folder: Path) -> Meeting:
 @asynccontextmanager
 async def met(folder: Path, history: str = "full") -> AsyncIterator[Meeting]:
     meeting = meeting_in(folder)
-    async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+    async with (
+        meeting.relay.serving() as meeting.relay_served,
+        meeting.ann.serving() as ann,
+        meeting.ben.serving() as ben,
+    ):
         await meeting.open(ann, ben, history)
         await meeting.admit(meeting.bob, "bob")
         yield meeting
@@ -424,5 +434,72 @@ def test_a_relay_that_lost_a_record_is_sent_it_again(tmp_path: Path) -> None:
                 assert not (await meeting.bob.send("two")).queued
                 assert (await meeting.alice.read(wait=60)) == ["two"]
                 assert (await meeting.room_of(meeting.ann)).state.epochs.number == 3
+
+    run(main)
+
+
+def test_what_each_of_them_keeps_is_what_was_signed_and_a_change_of_what_was_read_is_found(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            await meeting.alice.send("one")
+            await meeting.bob.send("for alice", visible_to=("alice",))
+            assert await meeting.alice.read() == ["for alice"]
+            room = RoomId(meeting.opened.room)
+            there = await (await meeting.relay_served.desk.rooms.get(room)).quiet()
+            for store, found in (
+                (meeting.ann.world.store, await meeting.room_of(meeting.ann)),
+                (meeting.ben.world.store, await meeting.room_of(meeting.ben)),
+                (meeting.relay.store, there),
+            ):
+                facts = store.whole_facts(room, Position(0), 500)
+                about = Audited.of(found.state, facts[0].body)
+                assert [fact.header.event for fact in facts if not is_signed(fact, about)] == []
+                read = [fact for fact in facts if isinstance(fact.header.event, e.MessagePosted)]
+                assert len(read) == 3
+                for fact in read if found is not there else ():
+                    kept = opened_part(fact.body or b"")
+                    other = Inside(kind="text", authored_at=Millis(1), via="cli", parts=(TextPart("something else"),))
+                    lies = (
+                        opened(kept.body, kept.signature[::-1], kept.words),
+                        opened(read[0].body or b"", kept.signature, kept.words),
+                        opened(kept.body, kept.signature, encode_inside(other)[:-1]),
+                    )
+                    for body in lies:
+                        assert not is_signed(msgspec.structs.replace(fact, body=body), about)
+
+    run(main)
+
+
+def test_a_message_that_an_epoch_overtook_is_sealed_again_and_comes_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            (link,) = meeting.ben.uplinks._links.values()
+            take, dealt_with, refused = link.mirrors.take, Lane._dealt_with, []
+
+            async def late(item: t.LinkItem, pull: Pull | None = None) -> bool:
+                await trio.sleep(0.5)
+                return await take(item, pull)
+
+            async def noted(lane: Lane, post: Post) -> bool:
+                refused.append(None if post.error is None else post.error.code)
+                return await dealt_with(lane, post)
+
+            monkeypatch.setattr(link.mirrors, "take", late)
+            monkeypatch.setattr(Lane, "_dealt_with", noted)
+            owner = meeting.ann.uplinks._turning
+            room = await meeting.room_of(meeting.ann)
+            monkeypatch.setattr(owner, "_is_used_up", lambda room, now: True)
+            told = await owner.following(room)
+            assert told is not None
+            (anns,) = meeting.ann.uplinks._links.values()
+            await anns.call("link.epoch", t.EpochAtRoom(room=meeting.opened.room, epoch=told))
+            monkeypatch.setattr(owner, "_is_used_up", lambda room, now: False)
+            assert not (await meeting.bob.send("overtaken", idempotency_key="once")).queued
+            assert "stale_epoch" in refused
+            assert await meeting.alice.read() == ["overtaken"]
+            await trio.sleep(30)
+            assert await meeting.alice.read() == []
 
     run(main)
