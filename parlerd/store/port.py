@@ -179,7 +179,7 @@ class SealingKeyRow(msgspec.Struct, frozen=True):
     """The home whose sealed rooms the key is for."""
     agent: AgentId
     counter: int
-    """Grows with each key of the agent for that home, from 1."""
+    """Grows with each key of the agent for that home."""
     made_at: Millis
     """When the key was drawn, by the wall clock."""
     private: bytes

@@ -433,21 +433,17 @@ class RemoteRoom(MirrorRoom):
                 raise Refused("unknown_key")
             # The key of a direct room is typed by nobody: its terms name the agent.
             session_key = ""
-        knock, key = self._attest(decision.statements[0], by), Attested(b"", b"")
-        if self.is_sealed:
-            key = await self._secrets.told_key(self._link.home, by.actor)
-        answer = await self._link.call(
-            "link.knock",
-            t.KnockAtRoom(
-                session_key=session_key,
-                statement=knock.body,
-                signature=knock.signature,
-                role=command.role,
-                sealing_key=key.body,
-                sealing_key_signature=key.signature,
-            ),
-            by=by.actor,
+        knock = self._attest(decision.statements[0], by)
+        params = t.KnockAtRoom(
+            session_key=session_key, statement=knock.body, signature=knock.signature, role=command.role
         )
+        try:
+            answer = await self._link.call("link.knock", await self._with_key(params, by.actor), by=by.actor)
+        except Refused as error:
+            if not self.is_sealed or (error.code, error.details.get("what")) != ("statement_refused", "counter"):
+                raise
+            await self._secrets.renew(self._link.home, by.actor)
+            answer = await self._link.call("link.knock", await self._with_key(params, by.actor), by=by.actor)
         assert isinstance(answer, t.Knocked)
         if answer.request and answer.join_code:
             with suppress(Refused):
@@ -465,6 +461,13 @@ class RemoteRoom(MirrorRoom):
         await self._link.told_all(self.room, SHOWN_S)
         await self._shown(holds)
         return Decision(answer=answer.status)
+
+    async def _with_key(self, params: t.KnockAtRoom, agent: AgentId) -> t.KnockAtRoom:
+        """A knock with the key by which the agent is given the secrets of a sealed room."""
+        if not self.is_sealed:
+            return params
+        key = await self._secrets.told_key(self._link.home, agent)
+        return msgspec.structs.replace(params, sealing_key=key.body, sealing_key_signature=key.signature)
 
     def _own_key(self, id: KeyId) -> str | None:
         """A key of a room of this home's person, which spells it: nobody typed it here."""

@@ -109,14 +109,22 @@ class Secrets:
             newest = await self._key(home, agent, after=used)
         return newest.counter
 
+    async def renew(self, home: HomeId, agent: AgentId) -> None:
+        """Make another sealing key for an agent, because the home knows a later one than is here: an older copy of this
+        machine's database was put in place. Raises `StoreError`."""
+        newest = await self._key(home, agent)
+        await self._key(home, agent, after=newest.counter)
+
     async def _key(self, home: HomeId, agent: AgentId, after: int = 0) -> SealingKeyRow:
-        """The newest key of an agent, whose counter is greater than `after`."""
+        """The newest key of an agent, whose counter is greater than `after`. A new one's counter is the time at which
+        it is made: so it is later than those that were made after the copy of a database from which this one comes."""
         async with self._making:
             await self._load_keys(home)
             known = self._keys[home].setdefault(agent, [])
             if not known or known[-1].counter <= after:
                 private = sealing.new_key(self._desk.random.bytes).private
-                row = SealingKeyRow(home, agent, after + 1, self._desk.clock.now(), private)
+                now = self._desk.clock.now()
+                row = SealingKeyRow(home, agent, max(after + 1, now), now, private)
                 await self._desk.library.record([PutSealingKey(row)])
                 known.append(row)
             return known[-1]

@@ -356,20 +356,21 @@ def test_a_day_old_key_is_followed_by_a_fresh_one_which_the_next_record_uses(tmp
     async def main() -> None:
         async with met(tmp_path) as meeting:
             room = RoomId(meeting.opened.room)
-            before = (await meeting.room_of(meeting.ann)).state.epochs
-            assert {seat.counter for seat in before.roster.values()} == {1}
+            before = dict((await meeting.room_of(meeting.ann)).state.epochs.roster)
             meeting.relay.clock.move(seconds=FRESH_MS / 1000)
             await trio.sleep(30)
             # A fresh key by itself asks for no record.
             state = (await meeting.room_of(meeting.ann)).state.epochs
-            assert (state.number, {told.counter for told in state.told.values()}) == (2, {2})
+            assert state.number == 2
+            fresh = {agent: told.counter for agent, told in state.told.items()}
+            assert all(fresh[agent] > seat.counter for agent, seat in before.items())
             await meeting.alice.send("one")
             assert await meeting.bob.read() == ["one"]
             meeting.relay.clock.move(seconds=USED_MS / 1000)
             await trio.sleep(30)
             state = (await meeting.room_of(meeting.ben)).state.epochs
             assert state.number == 3
-            assert {seat.counter for seat in state.roster.values()} == {2}
+            assert {agent: seat.counter for agent, seat in state.roster.items()} == fresh
             await meeting.alice.send("for bob", visible_to=("bob",))
             assert await meeting.bob.read() == ["for bob"]
             assert {row.number for row in meeting.ben.world.store.epoch_secrets(room)} >= {2, 3}
@@ -501,5 +502,23 @@ def test_a_message_that_an_epoch_overtook_is_sealed_again_and_comes_once(
             assert await meeting.alice.read() == ["overtaken"]
             await trio.sleep(30)
             assert await meeting.alice.read() == []
+
+    run(main)
+
+
+def test_an_agent_whose_key_an_older_copy_of_the_database_lost_makes_another_one(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            person = await meeting.ann_served.person()
+            await person.ask("room.kick", t.KickMember(room=meeting.opened.room, agent="bob"), t.MemberGone)
+            keys = meeting.ben.uplinks._secrets._keys[meeting.relay.keys.id]
+            (bob,) = keys
+            lost = keys[bob][-1]
+            meeting.relay.clock.move(seconds=60)
+            keys[bob] = [msgspec.structs.replace(lost, counter=lost.counter - 1, private=bytes(range(32)))]
+            await meeting.admit(meeting.bob, "bob")
+            assert keys[bob][-1].counter > lost.counter
+            await meeting.alice.send("one")
+            assert (await meeting.bob.read())[-1] == "one"
 
     run(main)
