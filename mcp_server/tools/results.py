@@ -739,6 +739,8 @@ def _rooms(result: t.RoomList, scribe: Scribe, asked: _Asked) -> str:
             facts.append(scribe.name(room.state))
         if room.home != "local":
             facts.append(f"home {scribe.name(room.home)}")
+        if room.sealed:
+            facts.append("sealed")
         if room.alarm:
             facts.append(f"nothing can be sent there any more ({scribe.name(room.alarm)})")
         if room.last_at:

@@ -174,7 +174,8 @@ def written(result: t.StateWritten, writer: Writer, offset: int) -> str:
         return f"{lead}; it comes to no value:\n{writer.fencer.wrap(result.error)}"
     # Whoever wrote it knows what it is, but for what was counted.
     worth = f": {_json(result.value)}" if _is_plain(result.value) and result.value is not None else "."
-    life = _life(result)
+    # The relay says nothing there: whoever keeps its link does.
+    life = [*_life(result), *([result.warning] if isinstance(result.warning, str) else [])]
     return " ".join([f"{lead}{worth}{'.' if life and worth != '.' else ''}", *life])
 
 

@@ -54,7 +54,7 @@ def _rooms(ctx: Context, args: Namespace) -> int:
             agents,
             str(room.members) if args.wide else "",
             room.topic if args.wide else unsaid(room.topic),
-            room.kind if args.wide else "",
+            " ".join([*([room.kind] if args.wide else ()), *(["sealed"] if room.sealed else ())]),
             room.state if args.all else "",
             room.room if args.wide else "",
             *_kept(room.kept),
@@ -149,7 +149,8 @@ def _roster(ctx: Context, args: Namespace) -> int:
     if out.json:
         out.document(found)
         return DONE
-    out.say((f"'{found.name}'", "name"), (f"  {found.room}", "dim") if args.wide else "")
+    sealed: Cell = ("  sealed", "dim") if found.sealed else ""
+    out.say((f"'{found.name}'", "name"), sealed, (f"  {found.room}", "dim") if args.wide else "")
     rows: list[tuple[Cell, ...]] = []
     for member in found.members:
         since = f" since {clock(member.since, ctx.now())}" if member.since else ""

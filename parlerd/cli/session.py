@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Sequence
 
+SEALED: Final = (
+    "Sealed: the relay cannot read messages, memory and the topic. It sees who is in, for whom and when each message "
+    "is and how large, and keys, values and expressions of the room's state."
+)
+"""What whoever opens a sealed session is told of it. Source: sealed spec, What the relay sees."""
 _IN: Final = ("joined", "already_member")
 """The statuses of a join that come with the session's context."""
 
@@ -80,6 +85,11 @@ def _open_arguments(parser: Parser) -> None:
         "--at", default="", metavar="NAME", help="where it opens: local, or a relay (default: see `parler homes`)"
     )
     parser.add_argument(
+        "--sealed",
+        action="store_true",
+        help="let the relay that it opens on carry it and not read it (default: the relay can read it)",
+    )
+    parser.add_argument(
         "--name", type=unicode_text, metavar="NAME", help="what it is called, and no other name (default: as its topic)"
     )
     parser.add_argument("--key", type=unicode_text, metavar="KEY", help="idempotency key (default: random)")
@@ -109,6 +119,7 @@ def _open(ctx: Context, args: Namespace) -> int:
         max_uses=args.max_uses,
         history=args.history,
         home=args.at,
+        sealed=args.sealed,
         idempotency_key=args.key or new_key(),
     )
     opened = ctx.call_again("session.open", params, t.OpenedSession)
@@ -129,6 +140,8 @@ def _open(ctx: Context, args: Namespace) -> int:
         out.say("room ", room, f": the key lets others knock for {left}; you decide.")
     else:
         out.say("room ", room, (f": the key lets anyone in for {left}. Keep it secret.", "warn"))
+    if opened.sealed:
+        out.say(SEALED)
     if isinstance(opened.warning, str):
         out.say((opened.warning, "warn"))
     if opened.mcp_command and opened.join_command:

@@ -235,6 +235,8 @@ def _set(ctx: Context, args: Namespace) -> int:
     # An entry that is not there yet is nothing now, whatever was written; `say_life` says when it is.
     is_now = f"is {short(written.value)} now" if written.dormant is not True else f"is kept as {short(written.value)}"
     ctx.out.say(*place_of(written), f" {is_now}, version {written.version}{again}.")
+    if isinstance(written.warning, str):
+        ctx.out.say((written.warning, "warn"))
     say_life(ctx, written)
     return DONE
 

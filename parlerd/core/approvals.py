@@ -27,10 +27,11 @@ from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core import membership, topics
 from parlerd.core.decision import Decision, replayed
+from parlerd.core.epoch_record import MAX_SEALED_MEMBERS
 from parlerd.core.errors import Refused
 from parlerd.core.facets import Facet, applies, decides, touches
 from parlerd.core.grants import KINDS, SCOPES, Given, agent_of, is_named, is_one_too_many
-from parlerd.core.lifecycle import LifecycleState, require_open, require_sound
+from parlerd.core.lifecycle import LifecycleState, place_of, require_open, require_sound
 from parlerd.core.membership import MembershipState
 from parlerd.core.model import (
     MAX_PENDING_PER_KEY,
@@ -44,11 +45,25 @@ from parlerd.core.model import (
     RequestId,
     agent_name,
 )
-from parlerd.core.statements import Claim, DecisionStatement, Grant, KeyTerms, KnockStatement, S, contradiction, lets_in
+from parlerd.core.statements import (
+    Claim,
+    DecisionStatement,
+    Grant,
+    KeyTerms,
+    KnockStatement,
+    S,
+    SealingKey,
+    contradiction,
+    lets_in,
+)
 from parlerd.core.topics import Topic
+from parlerd.core.turning import EpochsState, begun, told_by
 
 MAX_LIVE_KEYS: Final = 32
 """Keys of one room with which somebody may knock at the same time."""
+FRESH_KEY_MS: Final = Millis(24 * 3600 * 1000)
+"""How long an agent keeps the key to which a sealed room's secrets are wrapped for it, before it tells another: each is
+a fact, and a record that uses it. Source: sealed spec, Epochs."""
 NO_KEY: Final = KeyId("")
 """The key with which an agent asks that comes by a grant."""
 MAX_KEYS: Final = 4096
@@ -99,6 +114,9 @@ def require_grantable(room: LifecycleState, grant: Grant, now: Millis) -> None:
     and as a room does that is over."""
     require_open(room)
     require_sound(room)
+    if room.sealed:
+        # Such an agent has no key by which it could be given the room's secrets.
+        raise Refused("sealed_room")
     wrong = {
         "kind": room.kind not in KINDS,
         "home": grant.home != room.home,
@@ -290,13 +308,19 @@ def _require_same(expected: S, finished: S | None) -> S:
 class Approvals(Facet[ApprovalsState]):
     """Keys and knocks, and the person's answers to them."""
 
-    __slots__ = ("_lifecycle", "_membership", "_modules")
+    __slots__ = ("_epochs", "_lifecycle", "_membership", "_modules")
 
     def __init__(
-        self, state: ApprovalsState, lifecycle: LifecycleState, membership: MembershipState, modules: Collection[str]
+        self,
+        state: ApprovalsState,
+        lifecycle: LifecycleState,
+        membership: MembershipState,
+        modules: Collection[str],
+        epochs: EpochsState,
     ) -> None:
         super().__init__(state)
         self._lifecycle = lifecycle
+        self._epochs = epochs
         self._membership = membership
         self._modules = modules
         """The names of modules, which no member gets."""
@@ -329,6 +353,13 @@ class Approvals(Facet[ApprovalsState]):
             host=command.host,
             at=command.wall or now,
         )
+        # A knock that is decided over a mirror is signed later, and so is the key.
+        told = (
+            ()
+            if command.statement is None and command.sealing_key is None
+            else told_by(by.actor, command.sealing_key, self._epochs, place_of(self._lifecycle))
+        )
+        self._require_space()
         barred = membership.is_barred(self._membership.members, by.actor, by.principal, self._lifecycle.owner_principal)
         if (not key.gated or by.actor in key.preapproved) and not barred:
             joined = membership.joining(
@@ -344,7 +375,7 @@ class Approvals(Facet[ApprovalsState]):
             knock = _require_same(expected, command.statement)
             if command.statement is not None:
                 self._require_shows(knock, key, joined)
-            return Decision((joined,), statements=(knock,), authority=f"key:{key.id[:8]}", answer="joined")
+            return self._knocked_with(key, joined, knock, told, command.sealing_key, answer="joined")
         check_queue(requests, key.id, by.principal, self._lifecycle.owner_principal)
         knock = _require_same(expected, command.statement)
         event = e.JoinRequested(
@@ -356,7 +387,38 @@ class Approvals(Facet[ApprovalsState]):
             host=command.host,
             role=command.role,
         )
-        return Decision((event,), statements=(knock,), authority=f"key:{key.id[:8]}", answer="pending")
+        return self._knocked_with(key, event, knock, told, command.sealing_key, answer="pending")
+
+    @staticmethod
+    def _knocked_with(
+        key: KeyState,
+        event: e.MemberJoined | e.JoinRequested,
+        knock: KnockStatement,
+        told: tuple[e.SealingKeyTold, ...],
+        sealing_key: SealingKey | None,
+        *,
+        answer: str,
+    ) -> Decision:
+        signed = (knock, sealing_key) if told else (knock,)
+        return Decision((event, *told), statements=signed, authority=f"key:{key.id[:8]}", answer=answer)
+
+    def _require_space(self) -> None:
+        """Refuse one more where a sealed room has as many members as the wraps of a record may be for."""
+        members = self._membership.members.values()
+        if self._lifecycle.sealed and sum(member.present for member in members) >= MAX_SEALED_MEMBERS:
+            raise Refused("too_many_members", limit=MAX_SEALED_MEMBERS)
+
+    def _tell_key(self, command: c.TellSealingKey, by: By, now: Millis, ids: Ids) -> Decision:
+        member, request = self._membership.members.get(by.actor), standing_request(self.state.requests, by.actor)
+        is_in = member is not None and member.present
+        if not is_in and (request is None or request.state != "pending"):
+            raise Refused("no_such_room")
+        require_open(self._lifecycle)
+        told = told_by(by.actor, command.sealing_key, self._epochs, place_of(self._lifecycle))
+        last = self._epochs.told.get(by.actor)
+        if told and last is not None and now < last.at + FRESH_KEY_MS:
+            raise Refused("throttled", retry_after_ms=last.at + FRESH_KEY_MS - now)
+        return Decision(told, statements=(command.sealing_key,) if told else (), authority="member", answer="told")
 
     def _require_shows(self, knock: KnockStatement, key: KeyState, joined: e.MemberJoined) -> None:
         """Refuse a knock from elsewhere that would not show others why its agent was let in: by the agent's clock the
@@ -388,6 +450,7 @@ class Approvals(Facet[ApprovalsState]):
             signed = _require_same(decision_of(room, request, "", denied, now), command.statement)
             return Decision((denied,), statements=(signed,), authority=authority, answer=request.agent)
         approved = e.JoinApproved(request=request.id, agent=request.agent, proof=command.proof)
+        self._require_space()
         if request.given is not None:
             if now >= request.given.until:
                 raise Refused("token_invalid", "The grant by which it asks is over.")
@@ -406,7 +469,27 @@ class Approvals(Facet[ApprovalsState]):
             given=request.given,
         )
         signed = _require_same(decision_of(room, request, joined.handle, approved, now), command.statement)
-        return Decision((approved, joined), statements=(signed, None), authority=authority, answer=request.agent)
+        epoch = self._epoch_with(command, joined)
+        return Decision(
+            (approved, joined, *epoch), statements=(signed, None), authority=authority, answer=request.agent
+        )
+
+    def _epoch_with(self, command: c.DecideRequest, joined: e.MemberJoined) -> tuple[e.EpochTurned, ...]:
+        """The epoch that lets whoever comes in read, if it came with the decision. It has to be of this decision."""
+        present = membership.claims_of(self._membership.members)
+        present[joined.agent] = Claim(joined.agent, joined.principal, joined.handle)
+        epoch = begun(command.epoch, command.principal, self._epochs, place_of(self._lifecycle), present)
+        if command.epoch is not None:
+            record = command.epoch.record
+            # Who left and comes back before a record left it out is in the roster still.
+            readers = {*self._epochs.roster, *(each.agent for each in record.added)}
+            for what, is_wrong in (
+                ("added", joined.agent not in readers),
+                ("decisions", command.digest not in record.decisions),
+            ):
+                if is_wrong:
+                    raise Refused("statement_refused", what=what)
+        return epoch
 
     def _mint(self, command: c.MintKey, by: By, now: Millis, ids: Ids) -> Decision:
         room, keys, terms = self._lifecycle, self.state.keys, command.terms
@@ -565,6 +648,9 @@ class Approvals(Facet[ApprovalsState]):
         if event.key is not None:
             self.state.keys[event.key].use(event.agent)
 
+    def _key_told(self, event: e.SealingKeyTold, header: e.Header) -> None:
+        self.state.asks += 1
+
     def _closed(self, event: e.RoomClosed, header: e.Header) -> None:
         for key in self.state.keys.values():
             key.revoked = True
@@ -617,6 +703,7 @@ class Approvals(Facet[ApprovalsState]):
         decides(c.AdmitGranted, _grant),
         decides(c.RevokeKey, _revoke),
         decides(c.Expel, _expel),
+        decides(c.TellSealingKey, _tell_key),
     )
     APPLIES = (
         applies(e.KeyMinted, _minted),
@@ -625,6 +712,7 @@ class Approvals(Facet[ApprovalsState]):
         applies(e.JoinApproved, _approved),
         applies(e.JoinDenied, _denied),
         applies(e.MemberJoined, _joined),
+        applies(e.SealingKeyTold, _key_told),
         applies(e.RoomClosed, _closed),
     )
     TOUCHES = (

@@ -216,7 +216,7 @@ class Claims(Facet[ClaimsState]):
     def is_for(self, task: Task, worker: AgentId) -> bool:
         """Whether a member may take a task: it sees the task, and the task names nobody else."""
         member = self._membership.members.get(worker)
-        if member is None or not member.present or is_requester(member):
+        if member is None or not member.present or is_requester(member) or member.waits:
             return False
         if task.visibility is not None and worker not in task.visibility:
             return False

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from parlerd.core.envelope import Envelope, MemoryPart
+from parlerd.core.epoch_record import EpochRecord
 from parlerd.core.events import RoomEvent
 from parlerd.core.expressions import Expression
 from parlerd.core.grants import Given
@@ -48,6 +49,7 @@ from parlerd.core.statements import (
     KnockStatement,
     Opening,
     Rewind,
+    SealingKey,
     Title,
     Transfer,
 )
@@ -66,6 +68,17 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     prior: Prior | None = None
     """An earlier use of the idempotency key. The engine looks it up when the command's batch begins, and so finds what
     the batch before stored as well."""
+
+
+class NewEpoch(msgspec.Struct, frozen=True, kw_only=True):
+    """An epoch that is to begin, as the owner's person signed its record. Whoever makes one has checked that
+    signature, and those of the agents in the record."""
+
+    record: EpochRecord
+    digest: bytes
+    """The SHA-256 of the record's bytes."""
+    wraps: bytes
+    """The encoded wraps that belong to it."""
 
 
 class Coordination(Command, frozen=True, kw_only=True):
@@ -147,7 +160,10 @@ class OpenRoom(Command, frozen=True, kw_only=True):
 
     room: RoomId
     opening: Opening
-    title: Title
+    title: Title | None
+    """None for a sealed room, whose home is told no title."""
+    epoch: NewEpoch | None = None
+    """The first epoch of a sealed room, which holds its owner alone."""
     mint: KeyId
     """The id of the room's first session key."""
     terms: KeyTerms | None
@@ -179,6 +195,8 @@ class Knock(Command, frozen=True, kw_only=True):
     statement: KnockStatement | None = None
     """What an agent elsewhere signed. The room refuses a statement that says anything but what the room itself would
     have the agent sign."""
+    sealing_key: SealingKey | None = None
+    """By which key the agent is given the secrets of a sealed room, as it signed."""
 
 
 class DecideRequest(Command, frozen=True, kw_only=True):
@@ -195,6 +213,10 @@ class DecideRequest(Command, frozen=True, kw_only=True):
     statement: DecisionStatement | None = None
     """What was signed elsewhere; the room refuses it as it refuses a knock's. It names the handle that the newcomer
     gets, so one that was signed while another agent took that handle is refused, and signed again."""
+    epoch: NewEpoch | None = None
+    """The epoch of a sealed room that begins with the decision."""
+    digest: bytes = b""
+    """For `epoch`: the SHA-256 of the signed decision, which the record names."""
 
 
 class MintKey(Command, frozen=True, kw_only=True):
@@ -245,6 +267,23 @@ class Kick(Command, frozen=True, kw_only=True):
     agent: str
     """By id or handle."""
     principal: PrincipalId | None = None
+    epoch: NewEpoch | None = None
+    """The epoch of a sealed room from which on that member cannot read."""
+
+
+class TurnEpoch(Command, frozen=True, kw_only=True):
+    """The owner's person (`principal`) lets an epoch of a sealed room begin that belongs to no decision of this moment.
+    The answer is `turned`, also for the newest record once more."""
+
+    epoch: NewEpoch
+    principal: PrincipalId
+
+
+class TellSealingKey(Command, frozen=True, kw_only=True):
+    """An agent that is in a sealed room, or knocks there, has a fresh key. The answer is `told`, also for the newest
+    key once more."""
+
+    sealing_key: SealingKey
 
 
 class GiveRole(Command, frozen=True, kw_only=True):
@@ -478,6 +517,8 @@ RoomCommand = (
     | HideScope
     | RunDue
     | PruneBodies
+    | TurnEpoch
+    | TellSealingKey
     | RewindRoom
     | Arrive
 )

@@ -6,18 +6,21 @@ at which it was stored come from the room's home and are not in the envelope. Fr
 order. A room compares the other fields of an envelope that was finished elsewhere with what the room decides itself,
 and never looks at the parts.
 
-Version 2 is the only one that authors write. Version 1 is still read: it signed neither the message's id nor the door,
-it counted an author's messages once for all audiences, and in place of `shown` and `line` it had `seen`. Version 0 has
-no author who signs: the room's home says in it that a member invoked an action (`invocations`).
+Version 2 is the one that authors write in a room that is not sealed, and version 4 in a sealed one (`sealing`): its
+words are within, encrypted for the room's members, and beside them stands the outline that the room's home goes by. A
+member's own copy of such a message is an envelope of version 5, which nobody sends. Version 1 is still read: it signed
+neither the message's id nor the door, it counted an author's messages once for all audiences, and in place of `shown`
+and `line` it had `seen`. Version 0 has no author who signs: the room's home says in it that a member invoked an action
+(`invocations`).
 
-Above: `words`, which checks an envelope. Below: `public_line`, which says what a line is. Invariant: an envelope is
-encoded once; the bytes that were signed are the bytes that are stored and sent.
+Above: `words` and `sealing`, which check an envelope. Below: `public_line`, which says what a line is. Invariant: an
+envelope is encoded once; the bytes that were signed are the bytes that are stored and sent.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final, Literal, TypeGuard, get_args
+from typing import Any, Final, Literal, TypeGuard, TypeVar, get_args
 
 import msgspec
 
@@ -30,6 +33,10 @@ SIGNED: Final = 2
 """The version of the envelopes that authors sign as messages."""
 RELEASED: Final = 3
 """The version of the envelopes in which a home shows a gated message, whose author signed what is within."""
+SEALED: Final = 4
+"""The version of the envelopes whose words are encrypted for the members of a room. Authors sign them as messages."""
+OPENED: Final = 5
+"""The version of the envelopes in which a member's home keeps such a message once it has read the words."""
 DEFAULT_OFFER_MS: Final = Millis(24 * 3600 * 1000)
 """How long the offer of a turn stands: as long as a session key is good for, so that a giver who comes back the next
 day finds the turn taken or free."""
@@ -113,13 +120,24 @@ class MemoryPart(msgspec.Struct, frozen=True, tag_field="type", tag="memory", om
     forgets: bool = False
 
 
+class BlobSeal(msgspec.Struct, frozen=True, array_like=True):
+    """How the members of a sealed room read a file that its home keeps encrypted."""
+
+    key: bytes
+    """The key of this file alone, 32 bytes."""
+    prefix: bytes
+    """What the nonce of each chunk begins with, 19 bytes."""
+    digest: bytes
+    """The SHA-256 of the file's own bytes."""
+
+
 class BlobPart(msgspec.Struct, frozen=True, tag_field="type", tag="blob", omit_defaults=True):
     """The message brings a file, or code. The bytes are not in the message: the room's home keeps them, under the
     digest that is named here. What brings code names its `tip`."""
 
     blob: BlobId
     size: int
-    """Bytes."""
+    """Bytes of the file itself."""
     name: str = ""
     """What the author calls it: the file's name, or the branch. Nobody takes it for a path or a ref."""
     tip: str = ""
@@ -128,6 +146,8 @@ class BlobPart(msgspec.Struct, frozen=True, tag_field="type", tag="blob", omit_d
     """The id of the commit that whoever applies the bundle has to have; empty where the bundle holds all."""
     left_out: int = 0
     """How many files the author had that are not in the bundle."""
+    seal: BlobSeal | None = None
+    """In the words of a sealed message, how the file is read that is kept encrypted. No other message has one."""
 
 
 class TaskPart(msgspec.Struct, frozen=True, tag_field="type", tag="task", omit_defaults=True):
@@ -167,6 +187,40 @@ class GatedPart(msgspec.Struct, frozen=True, tag_field="type", tag="gated"):
     signature: bytes
 
 
+class SealedPart(msgspec.Struct, frozen=True, tag_field="type", tag="sealed", omit_defaults=True):
+    """The words of a message in a sealed room (`Inside`), encrypted. A message for everyone is read with a key that
+    follows from the epoch's secret. A private one has a key of its own, which is wrapped to each reader; its last three
+    fields are empty in every other message."""
+
+    epoch: int
+    """The number of the epoch record under which the message was sealed."""
+    record: bytes
+    """The SHA-256 of that record, 32 bytes."""
+    input: bytes
+    """By what a repeated request is known, 32 bytes: the digest of what was asked for, hidden by a secret of the
+    author's home (`identity.sealing.hidden_digest`). The ciphertext is another for each attempt."""
+    nonce: bytes
+    """24 random bytes."""
+    text: bytes
+    """The ciphertext with its tag. All other bytes of the encoded envelope are the associated data."""
+    ephemeral: bytes = b""
+    """The X25519 public key that the wraps are made with, 32 bytes."""
+    digest: bytes = b""
+    """What shows each reader that all of them were given the same key, 32 bytes."""
+    wraps: tuple[tuple[AgentId, bytes], ...] = ()
+    """The message's key for each reader and for the author, by their ids in order: 48 bytes each."""
+
+
+class OpenedPart(msgspec.Struct, frozen=True, tag_field="type", tag="opened"):
+    """What a member's home keeps of a sealed message that it could read: what the author signed, and the words."""
+
+    body: bytes
+    """The bytes of the envelope of version 4."""
+    signature: bytes
+    words: bytes
+    """The encoded `Inside`, in clear and without the padding."""
+
+
 class UnknownPart(msgspec.Struct, frozen=True, tag_field="type", tag="unknown"):
     """A part of a type that came after this version of Parler. Nobody composes one: `decode_envelope` puts it in the
     place of what it cannot read. `packed` is the whole part, so that two such parts can be told apart."""
@@ -184,6 +238,8 @@ Part = (
     | TaskPart
     | GatePart
     | GatedPart
+    | SealedPart
+    | OpenedPart
     | UnknownPart
 )
 
@@ -192,7 +248,8 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The signed body of a message."""
 
     v: int
-    """The version of this shape: `SIGNED`, 1 for an envelope that an older Parler wrote, `UNSIGNED`, or `RELEASED`."""
+    """The version of this shape: `SIGNED`, `SEALED`, 1 for an envelope that an older Parler wrote, `UNSIGNED`,
+    `RELEASED`, or `OPENED`."""
     id: MessageId = MessageId("")
     """The message's id, drawn by the author; empty in version 1, whose ids the room's home drew."""
     room: RoomId
@@ -232,6 +289,20 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reply_to: MessageId | None = None
     seen: bytes = b""
     """In version 1 the chain digest of the room's log at the end of the page that the author was last shown."""
+
+
+class Inside(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What only the members of a sealed room read of a message. It is padded before it is sealed (`sealing`)."""
+
+    v: int = 1
+    """The version of this shape."""
+    kind: str
+    """The message's kind; outside stands only a kind that Parler itself gives a meaning."""
+    authored_at: Millis
+    host: str = ""
+    via: str = ""
+    parts: tuple[Part, ...]
+    """These fields mean what they mean in an envelope."""
 
 
 def memory_of(parts: Iterable[Part]) -> MemoryPart | None:
@@ -310,8 +381,10 @@ def span_until(due: Millis, at: Millis) -> Millis:
 
 
 _KNOWN: Final = frozenset(str(part.__struct_config__.tag) for part in get_args(Part))
+T = TypeVar("T", Envelope, Inside)
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(Envelope)
+_INSIDE = msgspec.msgpack.Decoder(Inside)
 _LOOSE = msgspec.msgpack.Decoder(dict[str, Any])
 
 
@@ -322,12 +395,16 @@ def encode_envelope(envelope: Envelope) -> bytes:
 
 def decode_envelope(data: bytes) -> Envelope:
     """The envelope again, of any version. A part of a type that is not known reads as an `UnknownPart`, and one that a
-    home released has the words that its author signed (`gated_part` gives the signature).
+    home released has the words that its author signed (`gated_part` gives the signature). One that a member's home
+    opened is of version 5 and otherwise as its author composed it (`opened_part` gives what was signed).
 
     Raises `msgspec.DecodeError` for bytes that are no envelope, and what msgspec does not wrap: `UnicodeDecodeError`
     for text that is not UTF-8, and `RecursionError` for nesting without end.
     """
     envelope = _decode(data)
+    if envelope.v == OPENED:
+        kept = opened_part(data)
+        return with_inside(_decode(kept.body), decode_inside(kept.words))
     if envelope.v != RELEASED:
         return envelope
     words: list[Part] = []
@@ -346,6 +423,62 @@ def gated_part(data: bytes) -> GatedPart:
             raise msgspec.ValidationError("a released message holds what its author signed")
 
 
+def opened(body: bytes, signature: bytes, words: bytes) -> bytes:
+    """The bytes that a member's home keeps of the sealed message in `body`, which its author signed, with the encoded
+    `Inside`. The caller has checked that the two fit together (`sealing.joined`). Raises like `decode_envelope`."""
+    sealed = _decode(body)
+    return encode_envelope(
+        Envelope(
+            v=OPENED,
+            id=sealed.id,
+            room=sealed.room,
+            key=sealed.key,
+            kind=sealed.kind,
+            chain=sealed.chain,
+            hops=sealed.hops,
+            authored_at=sealed.authored_at,
+            counter=sealed.counter,
+            previous=sealed.previous,
+            nonce=sealed.nonce,
+            parts=(OpenedPart(body, signature, words),),
+        )
+    )
+
+
+def opened_part(data: bytes) -> OpenedPart:
+    """What a member's home keeps of the sealed message in this envelope of version 5: the sealed bytes, what was signed
+    of them, and the words. Raises like `decode_envelope`, and `msgspec.ValidationError` where there is no such
+    thing."""
+    match _decode(data):
+        case Envelope(v=v, parts=(OpenedPart() as part,)) if v == OPENED:
+            return part
+        case _:
+            raise msgspec.ValidationError("an opened message holds what its author signed")
+
+
+def with_inside(outside: Envelope, inside: Inside) -> Envelope:
+    """The message that a sealed envelope and its words are together. `sealing.joined` checks that they fit."""
+    return msgspec.structs.replace(
+        outside,
+        v=OPENED,
+        kind=inside.kind,
+        authored_at=inside.authored_at,
+        host=inside.host,
+        via=inside.via,
+        parts=inside.parts,
+    )
+
+
+def encode_inside(inside: Inside) -> bytes:
+    """The bytes that are padded and sealed."""
+    return _ENCODER.encode(inside)
+
+
+def decode_inside(data: bytes) -> Inside:
+    """The same again. A part of a type that is not known reads as an `UnknownPart`. Raises like `decode_envelope`."""
+    return _decoded(data, _INSIDE)
+
+
 def _is_gate(part: Part) -> bool:
     return isinstance(part, GatePart)
 
@@ -355,15 +488,19 @@ def _is_gated(part: Part) -> TypeGuard[GatedPart]:
 
 
 def _decode(data: bytes) -> Envelope:
+    return _decoded(data, _DECODER)
+
+
+def _decoded(data: bytes, decoder: msgspec.msgpack.Decoder[T]) -> T:
     try:
-        return _DECODER.decode(data)
+        return decoder.decode(data)
     except msgspec.ValidationError:
         loose = _LOOSE.decode(data)
         parts = loose.get("parts")
         if not isinstance(parts, list) or not any(map(_is_unknown, parts)):
             raise
     known = [{"type": "unknown", "packed": _ENCODER.encode(each)} if _is_unknown(each) else each for each in parts]
-    return msgspec.convert({**loose, "parts": known}, Envelope)
+    return msgspec.convert({**loose, "parts": known}, decoder.type)
 
 
 def _is_unknown(part: Any) -> bool:

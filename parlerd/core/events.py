@@ -42,6 +42,7 @@ from parlerd.core.model import (
     RoomId,
     RoomKind,
     RoomLimit,
+    Seat,
     TaskOutcome,
     TokenKind,
     Turn,
@@ -66,9 +67,10 @@ class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_d
 
 
 class RoomOpened(_Event, tag="room_opened", frozen=True, kw_only=True):
-    """The first fact of a room. Its body is the signed opening and the room's title (`statements.encode_opened`)."""
+    """The first fact of a room. Its body is the signed opening and the room's title (`statements.encode_opened`). At
+    the home of a sealed room there is no title. Up to v 2 no room was sealed."""
 
-    v: int = _version(2)
+    v: int = _version(3)
     room: RoomId
     home: HomeId
     """Where the room lives. A log of a room that lives elsewhere is a mirror: what another home told this one."""
@@ -82,6 +84,8 @@ class RoomOpened(_Event, tag="room_opened", frozen=True, kw_only=True):
     topic: str = ""
     """Name and topic stand in the body, so that they can be erased. Only facts of version 1, which had no body, have
     them here."""
+    sealed: int = 0
+    """What the room's messages are encrypted with for its members (`statements.SUITE`); 0 where they are not."""
 
 
 class MemberJoined(_Event, tag="member_joined", frozen=True, kw_only=True):
@@ -172,6 +176,30 @@ class JoinDenied(_Event, tag="join_denied", frozen=True, kw_only=True):
     request: RequestId
     agent: AgentId
     proof: Proof
+
+
+class SealingKeyTold(_Event, tag="sealing_key_told", frozen=True, kw_only=True):
+    """An agent that is in a sealed room, or knocks there, said to which key the room's secrets are wrapped for it. What
+    the agent signed is the body (`statements.SealingKey`)."""
+
+    agent: AgentId
+    key: bytes
+    """An X25519 public key."""
+    counter: int
+
+
+class EpochTurned(_Event, tag="epoch_turned", frozen=True, kw_only=True):
+    """An epoch of a sealed room began: who follows in the log is read by those of the roster alone. The record that the
+    owner's person signed is in the body, with its wraps (`epoch_record.encode_turned`)."""
+
+    number: int
+    record: bytes
+    """The SHA-256 of the record."""
+    added: tuple[tuple[AgentId, Seat], ...] = ()
+    """Who is in the roster from now on that was not, or has another key."""
+    removed: tuple[AgentId, ...] = ()
+    anew: bool = False
+    """In a mirror: `added` is the whole roster, because this log does not hold the record before."""
 
 
 class MessagePosted(_Event, tag="message_posted", frozen=True, kw_only=True):
@@ -751,6 +779,8 @@ RoomEvent = (
     | JoinRequested
     | JoinApproved
     | JoinDenied
+    | SealingKeyTold
+    | EpochTurned
     | MessagePosted
     | MessageGated
     | MessageReleased
@@ -873,6 +903,7 @@ REF_CHARACTERS: Final = 24
 """Characters of an old key's id that became its `ref`."""
 UPCASTERS: Final[dict[tuple[str, int], Upcaster]] = {
     ("room_opened", 1): _opened_at_home,
+    ("room_opened", 2): _same,
     ("key_minted", 1): _with_ref,
     ("join_requested", 1): _same,
     ("join_requested", 2): _same,

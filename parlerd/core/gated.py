@@ -265,6 +265,9 @@ class Gated(Facet[EntriesState]):
         earlier = replayed(command)
         if earlier is not None:
             return earlier
+        if self._lifecycle.sealed:
+            # The room's home would have to know the words to show them when their time comes.
+            raise Refused("sealed_room")
         self._entries.require_writable(author, self._look(by.actor, now, command.presence))
         said = command.envelope
         if len(self._messages) >= MAX_GATED:

@@ -14,7 +14,7 @@ from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core import topics
 from parlerd.core.decision import Decision, replayed
-from parlerd.core.envelope import root_chain
+from parlerd.core.envelope import SEALED, SIGNED, root_chain
 from parlerd.core.errors import Refused
 from parlerd.core.facets import Facet, applies, decides, nobody, reads, touches
 from parlerd.core.grants import agent_of, digest_of, is_named, opens_wrongly
@@ -34,8 +34,10 @@ from parlerd.core.model import (
     agent_name,
     first_free,
 )
-from parlerd.core.statements import Owner, title_of
+from parlerd.core.sealing import OTHER, sealed_part
+from parlerd.core.statements import Claim, Opening, Owner, sealed_with, title_of
 from parlerd.core.topics import Topic
+from parlerd.core.turning import NO_EPOCH, Place, turned
 from parlerd.core.words import contradiction
 
 
@@ -75,8 +77,20 @@ class LifecycleState(msgspec.Struct):
     """Everybody who owned the room, in order; the last is the owner now."""
     owner_acted_at: Millis = Millis(0)
     """When the owner's person, or an agent of theirs, last said or decided something here."""
+    sealed: int = 0
+    """What the room's messages are encrypted with for its members; 0 where they are not. It never changes."""
     contradicted: str = ""
     """In a mirror: in what the room's home contradicted itself; empty while it did not."""
+
+
+SEALED_KINDS: Final = frozenset({"session", "channel"})
+"""The kinds of rooms that may be sealed. In a service room those who only ask for work are members of another sort, who
+read nothing of the room, and direct rooms begin while one of the two is away."""
+
+
+def place_of(room: LifecycleState) -> Place:
+    """What has to stand in what is signed about the room's epochs."""
+    return Place(room.home, room.room, room.sealed, room.history, room.owner_principal)
 
 
 def require_open(room: LifecycleState) -> None:
@@ -145,6 +159,7 @@ class Lifecycle(Facet[LifecycleState]):
                 history=opening.history,
                 approval=opening.approval,
                 approver=opening.approver,
+                sealed=sealed_with(opening),
             ),
             e.MemberJoined(
                 agent=opening.owner,
@@ -158,6 +173,8 @@ class Lifecycle(Facet[LifecycleState]):
             events.append(
                 e.MemberJoined(agent=by.actor, principal=by.principal, handle=handle, host="", given=command.gives)
             )
+        if command.epoch is not None:
+            events.append(self._first_epoch(command.epoch, opening, command.room))
         if terms is not None:
             events.append(
                 e.KeyMinted(
@@ -173,19 +190,43 @@ class Lifecycle(Facet[LifecycleState]):
             events.append(self._recap(command, by, ids))
         return Decision(
             tuple(events),
-            statements=(opening, None, *(each for each in (command.grant, terms) if each is not None)),
+            statements=(
+                opening,
+                None,
+                *(() if command.epoch is None else (None,)),
+                *(each for each in (command.grant, terms) if each is not None),
+            ),
             authority="owner",
             seq=Seq(1) if command.recap else Seq(0),
         )
+
+    @staticmethod
+    def _first_epoch(epoch: c.NewEpoch, opening: Opening, room: RoomId) -> e.EpochTurned:
+        """The epoch with which a sealed room begins."""
+        owner = Claim(opening.owner, opening.principal, opening.handle)
+        place = Place(opening.home, room, sealed_with(opening), opening.history, opening.principal)
+        return turned(epoch, NO_EPOCH, place, {opening.owner: owner})
 
     def _recap(self, command: c.OpenRoom, by: By, ids: Ids) -> e.MessagePosted:
         """The first message. An owner elsewhere chooses its id and a counter, and nothing else."""
         finished = command.envelope
         id = MessageId(ids.new("m")) if finished is None else finished.id
         counter = 1 if finished is None else finished.counter
-        recap = e.MessagePosted(id=id, kind="context", chain=root_chain(id), counter=counter, opening=True)
+        # The home of a sealed room is told no kind of its members' own, and so not that this is the recap.
+        kind = OTHER if command.epoch is not None and finished is not None else "context"
+        recap = e.MessagePosted(
+            id=id,
+            kind=kind,
+            chain=root_chain(id),
+            counter=counter,
+            opening=True,
+            envelope_v=SIGNED if command.epoch is None else SEALED,
+        )
         if finished is not None:
             wrong = contradiction(command.room, command.idempotency_key or "", by, recap, finished)
+            if wrong is None and command.epoch is not None:
+                part = sealed_part(finished)
+                wrong = None if (part.epoch, part.record) == (1, command.epoch.digest) else "record"
             if wrong is None and (finished.previous or command.is_id_taken):
                 wrong = "previous" if finished.previous else "id"
             if wrong is not None:
@@ -204,7 +245,12 @@ class Lifecycle(Facet[LifecycleState]):
             "home": terms is not None and terms.home != opening.home,
             "room": terms is not None and terms.room != command.room,
             "gated": terms is not None and terms.gated != opening.approval,
+            "sealed": (opening.sealed is not msgspec.UNSET) is not (command.epoch is not None),
+            # The card of the first epoch holds it, and this home reads none of it.
+            "title": (opening.sealed is not msgspec.UNSET) is not (command.title is None),
         }
+        if opening.sealed is not msgspec.UNSET and opening.kind not in SEALED_KINDS:
+            raise Refused("sealed_room")
         for what, is_wrong in wrong.items():
             if is_wrong:
                 raise Refused("statement_refused", what=what)
@@ -215,6 +261,9 @@ class Lifecycle(Facet[LifecycleState]):
         opening, grant, gives = command.opening, command.grant, command.gives
         if grant is None or gives is None or opening.granted is msgspec.UNSET:
             raise Refused("statement_refused", what="granted")
+        if opening.sealed is not msgspec.UNSET:
+            # Such an agent has no key by which it could be given the room's secrets.
+            raise Refused("sealed_room")
         wrong = {
             "granted": digest_of(opening.granted.grant) != gives.grant,
             "names": not is_named(grant, gives.name),
@@ -234,6 +283,7 @@ class Lifecycle(Facet[LifecycleState]):
         state.name, state.topic = event.name, event.topic
         state.owner, state.owner_principal = event.owner, event.owner_principal
         state.history, state.approval, state.approver = event.history, event.approval, event.approver
+        state.sealed = event.sealed
         state.opened_at = state.owner_acted_at = header.at
         state.owners = [OwnerState(event.owner_principal, event.owner, header.position)]
 

@@ -22,7 +22,7 @@ from parlerd.core.decision import Decision
 from parlerd.core.errors import Refused
 from parlerd.core.facets import Facet, applies, decides, touches
 from parlerd.core.grants import Given
-from parlerd.core.lifecycle import LifecycleState, require_open, require_sound
+from parlerd.core.lifecycle import LifecycleState, place_of, require_open, require_sound
 from parlerd.core.model import (
     MAX_LABEL,
     AgentId,
@@ -41,8 +41,9 @@ from parlerd.core.model import (
     role_name,
 )
 from parlerd.core.public_line import first_number
-from parlerd.core.statements import MAX_TRANSFERS, Transfer, contradiction
+from parlerd.core.statements import MAX_TRANSFERS, Claim, Transfer, contradiction
 from parlerd.core.topics import Topic
+from parlerd.core.turning import EpochsState, begun
 
 MAX_CANDIDATES: Final = 5
 """How many names a refusal suggests."""
@@ -99,15 +100,18 @@ class Member(msgspec.Struct):
     """Whether the role is the owner's word, and stays whatever the agent says when it comes in again."""
     left: int = 0
     """The position at which the agent last left."""
+    waits: bool = False
+    """Whether the agent is in a sealed room in which no epoch's record holds it yet: it is shown no message that came
+    since it was last in."""
 
 
 def is_requester(member: Member) -> bool:
     """Whether the member sees only what names it."""
-    return not member.spans
+    return not member.spans and not member.waits
 
 
 def reads_on(member: Member) -> bool:
-    """Whether the member sees what is public from now on."""
+    """Whether the member sees what is public from now on, or will once it does not wait any more."""
     return bool(member.spans) and member.spans[-1][1] is None
 
 
@@ -160,6 +164,8 @@ def admit(
     key: KeyId | None = None,
     given: Given | None = None,
     sees_named: bool = False,
+    waits: bool = False,
+    is_sealed: bool = False,
 ) -> None:
     """Put an agent in, or back in, as of `position`. `opening` is the recap's position, or 0 when there is no recap;
     `public` counts the room's public messages so far, `jumps` are those that a mirror leaves out, and `shifts` how its
@@ -169,6 +175,9 @@ def admit(
     is in. Everyone is shown the recap. Source: decision 5. A requester is shown none of these (`sees_named`). Where it
     comes in once more and is none any longer, it is shown what a newcomer is, and its own numbers begin anew. The role
     that it then has is said by `role_on_coming`.
+
+    In a sealed room (`is_sealed`) it `waits` until an epoch's record holds it, and is shown nothing before (`seat`).
+    There nobody with history `from-join` is shown what was said while it was out: it has no key of that.
     """
     member = members.get(agent)
     role = role_on_coming(member, role, sees_named=sees_named)
@@ -178,18 +187,12 @@ def admit(
         member.barred = False
         member.entered = position
         member.host = host
-        if history == "none":
-            member.spans.append((position, None))
-            member.hidden += public - member.left_at
+        member.waits = waits
+        if not waits and _is_shut_out(history, is_sealed=is_sealed):
+            _let_see_on(member, position, public)
         return
-    spans: list[tuple[int, int | None]] = [(0, None)]
-    hidden = 0
-    if history != "full":
-        spans, hidden = [(position, None)], public
-        if 0 < opening <= position:
-            spans.insert(0, (opening - 1, opening))
-            hidden -= 1
-    if sees_named:
+    spans, hidden = _shown_to_newcomer(history, position, opening, public)
+    if sees_named or waits:
         spans, hidden = [], 0
     members[agent] = Member(
         agent=agent,
@@ -206,11 +209,56 @@ def admit(
         given=given,
         hidden=hidden,
         # Whoever may read everything counts what came before as well, as far as it was for everyone.
-        gaps=list(jumps) if history == "full" and not sees_named else [],
-        shifts=list(shifts) if history == "full" and not sees_named else [],
+        gaps=list(jumps) if history == "full" and not (sees_named or waits) else [],
+        shifts=list(shifts) if history == "full" and not (sees_named or waits) else [],
         private=0 if member is None else member.private,
         locked=member is not None and member.locked,
+        waits=waits,
     )
+
+
+def seat(
+    member: Member,
+    *,
+    position: Position,
+    history: History,
+    opening: Position,
+    public: int,
+    jumps: Sequence[tuple[int, int]] = (),
+    shifts: Sequence[tuple[int, int, int]] = (),
+) -> None:
+    """Let a member of a sealed room that waited see what it may from now on: an epoch's record holds it. What comes
+    with history `from-join` begins at this `position`, not where the member came in, because it has no key of what was
+    said between."""
+    member.waits = False
+    if member.spans:
+        if history != "full":
+            _let_see_on(member, position, public)
+        return
+    member.spans, member.hidden = _shown_to_newcomer(history, position, opening, public)
+    if history == "full":
+        member.gaps, member.shifts = list(jumps), list(shifts)
+
+
+def _shown_to_newcomer(
+    history: History, position: Position, opening: Position, public: int
+) -> tuple[list[tuple[int, int | None]], int]:
+    """The spans of whoever is shown a room for the first time, and how many public messages lie outside them."""
+    if history == "full":
+        return [(0, None)], 0
+    if 0 < opening <= position:
+        return [(opening - 1, opening), (position, None)], public - 1
+    return [(position, None)], public
+
+
+def _let_see_on(member: Member, position: Position, public: int) -> None:
+    member.spans.append((position, None))
+    member.hidden += public - member.left_at
+
+
+def _is_shut_out(history: History, *, is_sealed: bool) -> bool:
+    """Whether who is out is never shown what is said meanwhile."""
+    return history == "none" or (is_sealed and history == "from-join")
 
 
 def depart(
@@ -221,13 +269,23 @@ def depart(
     history: History,
     public: int,
     kicked: bool = False,
+    is_sealed: bool = False,
 ) -> None:
     """Take an agent out. The agent keeps its handle, and the messages that it was allowed to see."""
     member = members[agent]
     member.present = False
     member.barred = kicked
+    waited, member.waits = member.waits, False
+    if waited:
+        # It was shown nothing since it last left, if it was ever shown anything.
+        return
+    _stop(member, position=position, history=history, public=public, is_sealed=is_sealed)
+
+
+def _stop(member: Member, *, position: Position, history: History, public: int, is_sealed: bool) -> None:
+    """Let an agent see nothing more for now."""
     member.left_at, member.left = public, position
-    if history == "none" and reads_on(member):
+    if _is_shut_out(history, is_sealed=is_sealed) and reads_on(member):
         member.spans[-1] = (member.spans[-1][0], position)
 
 
@@ -265,6 +323,11 @@ def present(members: Mapping[AgentId, Member], agent: AgentId) -> Member:
     if member is None or not member.present:
         raise Refused("no_such_room")
     return member
+
+
+def claims_of(members: Mapping[AgentId, Member]) -> dict[AgentId, Claim]:
+    """Everybody who is in, with whom they act for and under which handle."""
+    return {agent: Claim(agent, member.principal, member.handle) for agent, member in members.items() if member.present}
 
 
 def resolve(members: Mapping[AgentId, Member], who: str) -> AgentId:
@@ -339,14 +402,26 @@ def _no_such_agent(
 
 def view_of(member: Member) -> View:
     """What this member may see."""
-    return View(reader=member.agent, spans=tuple(member.spans), gaps=tuple(member.gaps))
+    spans, gaps = tuple(member.spans), tuple(member.gaps)
+    if member.waits and reads_on(member):
+        spans = (*spans[:-1], (spans[-1][0], member.left))
+        gaps = _gaps_until(member)
+    return View(reader=member.agent, spans=spans, gaps=gaps)
+
+
+def _gaps_until(member: Member) -> tuple[tuple[int, int], ...]:
+    """The gaps among what a member was shown before it last left."""
+    return tuple(gap for gap in member.gaps if gap[0] <= member.left)
 
 
 def newest_seq(state: MembershipState, agent: AgentId) -> Seq:
     """The number of the newest message that a present member may see. The store would count the same, slower."""
     member = state.members[agent]
-    public = 0 if is_requester(member) else state.public - member.hidden
-    return Seq(public + member.private + sum(count for _, count in member.gaps))
+    if not member.spans:
+        return Seq(member.private)
+    if member.waits:
+        return Seq(member.left_at - member.hidden + member.private + sum(count for _, count in _gaps_until(member)))
+    return Seq(state.public - member.hidden + member.private + sum(count for _, count in member.gaps))
 
 
 Shifts = Sequence[tuple[int, int]]
@@ -426,11 +501,12 @@ class Membership(Facet[MembershipState]):
     """Keeps who is in, as what, and counts what each member may see. It decides leaving, closing and what the owner
     does about members; `approvals` decides coming in."""
 
-    __slots__ = "_lifecycle"
+    __slots__ = ("_epochs", "_lifecycle")
 
-    def __init__(self, state: MembershipState, lifecycle: LifecycleState) -> None:
+    def __init__(self, state: MembershipState, lifecycle: LifecycleState, epochs: EpochsState) -> None:
         super().__init__(state)
         self._lifecycle = lifecycle
+        self._epochs = epochs
 
     def _close(self, command: c.CloseRoom, by: By, now: Millis, ids: Ids) -> Decision:
         room = self._lifecycle
@@ -467,7 +543,11 @@ class Membership(Facet[MembershipState]):
         agent = resolve(members, command.agent)
         if agent == room.owner:
             raise Refused("owner_stays", "The owner of a room is not put out of it.")
-        return Decision((e.MemberLeft(agent=agent, kicked=True),), authority="owner", answer=agent)
+        left = {who: claim for who, claim in claims_of(members).items() if who != agent}
+        epoch = begun(command.epoch, command.principal or by.principal, self._epochs, place_of(room), left)
+        if any(agent in self._epochs.roster and agent not in each.removed for each in epoch):
+            raise Refused("statement_refused", what="removed")
+        return Decision((e.MemberLeft(agent=agent, kicked=True), *epoch), authority="owner", answer=agent)
 
     def _give_role(self, command: c.GiveRole, by: By, now: Millis, ids: Ids) -> Decision:
         self._require_owner(command.principal, by)
@@ -493,6 +573,10 @@ class Membership(Facet[MembershipState]):
         if member.given is not None:
             raise Refused("invalid_param", "An agent that has only a token owns no room.", param="to")
         if command.takes:
+            if room.sealed:
+                # Whether the owner's person is away is this home's word alone, and a home lets nobody decide about who
+                # reads a sealed room.
+                raise Refused("sealed_room")
             if owns or member.principal != command.principal:
                 raise Refused("invalid_param", "One takes a room over from another person, for an agent of one's own.")
             until = Millis(room.owner_acted_at + command.away_ms)
@@ -500,6 +584,8 @@ class Membership(Facet[MembershipState]):
                 raise Refused("owner_is_there", until=until)
         if member.agent == room.owner:
             return Decision(answer=member.agent)
+        if member.waits:
+            raise Refused("not_sealed_in", agent=member.handle)
         if len(room.owners) > MAX_TRANSFERS:
             raise Refused("too_many_transfers", limit=MAX_TRANSFERS)
         expected = Transfer(
@@ -538,7 +624,35 @@ class Membership(Facet[MembershipState]):
             key=event.key,
             given=event.given,
             sees_named=event.role == REQUESTER and self._lifecycle.kind == "service",
+            waits=self._is_sealed and event.agent not in self._epochs.roster,
+            is_sealed=self._is_sealed,
         )
+
+    def _turned(self, event: e.EpochTurned, header: e.Header) -> None:
+        room, state = self._lifecycle, self.state
+        added = {agent for agent, _ in event.added}
+        gone = state.members.keys() - added if event.anew else {*event.removed}
+        for member in state.members.values():
+            if member.agent in gone and member.present and not member.waits:
+                # It was out and came back, and this log lost both, or was told of neither.
+                _stop(member, position=header.position, history=room.history, public=state.public, is_sealed=True)
+                member.waits = True
+        for agent in added:
+            waiting = state.members.get(agent)
+            if waiting is not None and waiting.present and waiting.waits:
+                seat(
+                    waiting,
+                    position=header.position,
+                    history=room.history,
+                    opening=state.opening,
+                    public=state.public,
+                    jumps=state.jumps,
+                    shifts=state.shifts,
+                )
+
+    @property
+    def _is_sealed(self) -> bool:
+        return self._lifecycle.sealed > 0
 
     def _left(self, event: e.MemberLeft, header: e.Header) -> None:
         self.state.moves += 1
@@ -549,6 +663,7 @@ class Membership(Facet[MembershipState]):
             history=self._lifecycle.history,
             public=self.state.public,
             kicked=event.kicked,
+            is_sealed=self._is_sealed,
         )
 
     def _role_given(self, event: e.RoleGiven, header: e.Header) -> None:
@@ -623,6 +738,7 @@ class Membership(Facet[MembershipState]):
     APPLIES = (
         applies(e.MemberJoined, _joined),
         applies(e.MemberLeft, _left),
+        applies(e.EpochTurned, _turned),
         applies(e.RoleGiven, _role_given),
         applies(e.MessagePosted, _posted),
         applies(e.MirrorPlaced, _placed),

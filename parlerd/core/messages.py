@@ -19,7 +19,7 @@ from parlerd.core import claims, handoff, membership, memory, topics, visibility
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.decision import Decision, replayed
-from parlerd.core.envelope import SIGNED, Envelope, root_chain, span_until
+from parlerd.core.envelope import OPENED, SEALED, SIGNED, Envelope, root_chain, span_until
 from parlerd.core.errors import Refused
 from parlerd.core.facets import Facet, applies, decides, touches
 from parlerd.core.lifecycle import LifecycleState, require_open, require_sound
@@ -27,8 +27,10 @@ from parlerd.core.membership import MembershipState
 from parlerd.core.memory import MemoryState, Noted
 from parlerd.core.model import INVOCATION, AgentId, By, Ids, MessageId, Millis, ReplyTarget, Seq, Shown
 from parlerd.core.public_line import first_line, first_number, line_after_rewind, next_line
+from parlerd.core.sealing import sealed_part
 from parlerd.core.seen import Presences
 from parlerd.core.topics import Topic
+from parlerd.core.turning import EpochsState
 from parlerd.core.words import LATE, TASK, contradiction
 
 MAX_AUDIENCES: Final = 256
@@ -98,7 +100,7 @@ _PUBLIC: Final = ""
 class Messages(Facet[MessagesState]):
     """Posts messages."""
 
-    __slots__ = ("_claims", "_enabled", "_handoffs", "_lifecycle", "_membership", "_memory")
+    __slots__ = ("_claims", "_enabled", "_epochs", "_handoffs", "_lifecycle", "_membership", "_memory")
 
     def __init__(
         self,
@@ -109,8 +111,10 @@ class Messages(Facet[MessagesState]):
         handoffs: handoff.Offers,
         work: claims.Claims,
         enabled: Callable[[AgentId, Millis, Presences], None],
+        epochs: EpochsState,
     ) -> None:
         super().__init__(state)
+        self._epochs = epochs
         self._lifecycle = lifecycle
         self._membership = membership
         self._memory = memory
@@ -131,6 +135,10 @@ class Messages(Facet[MessagesState]):
             raise Refused("invalid_param", "Only the room itself says that an action was invoked.", param="kind")
         require_open(self._lifecycle)
         require_sound(self._lifecycle)
+        if author.waits:
+            raise Refused("not_sealed_in", agent=author.handle)
+        if self._lifecycle.sealed and command.envelope is not None:
+            self._require_in_force(command.envelope)
         self._enabled(by.actor, now, command.presence)
         to = tuple(dict.fromkeys(membership.resolve(members, who) for who in command.to))
         role = ""
@@ -170,6 +178,8 @@ class Messages(Facet[MessagesState]):
             # Whoever asked for work sees what names it, and nothing else of the room.
             named = (target.author,)
         readers = visibility.audience(by.actor, named, None if target is None else target.visibility)
+        if self._lifecycle.sealed and readers is not None:
+            readers = self._with_keys(named or (), readers)
         if readers is not None and not set(to) <= set(readers):
             raise Refused("invalid_param", "A message cannot be addressed to someone it is hidden from.", param="to")
         does = Noted(None)
@@ -196,6 +206,7 @@ class Messages(Facet[MessagesState]):
             turn=command.turn,
             ttl_ms=span_until(command.due, now) if command.due else command.ttl_ms,
             blob=command.blob,
+            envelope_v=SEALED if self._lifecycle.sealed else SIGNED,
         )
         if finished is not None:
             self._require_same(command, finished, event, by, thread)
@@ -209,6 +220,26 @@ class Messages(Facet[MessagesState]):
             erases=does.erases,
             answer=effect.answer,
         )
+
+    def _require_in_force(self, finished: Envelope) -> None:
+        """Refuse a message that was sealed under another record than the one in force here: what its author says then
+        would be read by somebody who was put out since, or not by somebody who came in. Its author seals it again."""
+        part = sealed_part(finished)
+        if self._epochs.rewound:
+            raise Refused("stale_epoch", number=self._epochs.number, what="rewound")
+        if part.record != self._epochs.record:
+            raise Refused("stale_epoch", number=self._epochs.number, what="record")
+        if part.epoch != self._epochs.number:
+            raise Refused("envelope_refused", what="epoch")
+
+    def _with_keys(self, named: tuple[AgentId, ...], readers: tuple[AgentId, ...]) -> tuple[AgentId, ...]:
+        """Those of a private message's readers who can be given its key. Refused where its author names somebody who
+        has none yet; of the readers of a message that is replied to, those are left out who are out."""
+        members, roster = self._membership.members, self._epochs.roster
+        for agent in named:
+            if agent not in roster:
+                raise Refused("not_sealed_in", agent=members[agent].handle)
+        return tuple(agent for agent in readers if agent in roster and members[agent].present)
 
     def _given_on(self, author: membership.Member) -> ReplyTarget | None:
         """What an offer replies to whose author says nothing of that: the offer of the turn that it gives on, so that a
@@ -248,6 +279,11 @@ class Messages(Facet[MessagesState]):
         from the time can be told apart from those that an author lost in a crash. One that does not follow is told
         where its thread ends, because nothing else may tell it: a requester is not shown what it asked for."""
         wrong = contradiction(self._lifecycle.room, command.idempotency_key or "", by, event, finished)
+        if wrong is None and finished.v == SEALED and event.visibility is not None:
+            # One wrap for each reader and none for anybody else: a reader without one is shut out, and one that nobody
+            # named reads along.
+            wraps = [agent for agent, _ in sealed_part(finished).wraps]
+            wrong = "wraps" if wraps != sorted({by.actor, *event.visibility}) else None
         if wrong is None and finished.counter <= thread.counter:
             wrong = "counter"
         if wrong is None and finished.previous != thread.envelope:
@@ -268,7 +304,7 @@ class Messages(Facet[MessagesState]):
         if event.visibility is None:
             state.public += 1
             state.line = next_line(state.line, event.envelope)
-        if event.envelope_v == SIGNED:
+        if event.envelope_v in (SIGNED, SEALED, OPENED):
             threads = state.threads.setdefault(header.by.actor, {})
             threads[audience_key(event.visibility)] = Thread(event.counter, event.envelope)
             if len(threads) > KEPT_AUDIENCES:

@@ -28,6 +28,7 @@ from parlerd.core.memory import MemoryState, told
 from parlerd.core.model import AgentId, By, Ids, KeyId, Millis, RequestId
 from parlerd.core.public_line import MAX_EPOCH, first_number
 from parlerd.core.rewinds import RewindsState
+from parlerd.core.turning import EpochsState
 
 
 class MirrorState(msgspec.Struct):
@@ -39,7 +40,7 @@ class MirrorState(msgspec.Struct):
 class Mirror(Facet[MirrorState]):
     """Takes in what another home told."""
 
-    __slots__ = ("_approvals", "_lifecycle", "_membership", "_memory", "_rewinds")
+    __slots__ = ("_approvals", "_epochs", "_lifecycle", "_membership", "_memory", "_rewinds")
 
     def __init__(
         self,
@@ -49,8 +50,10 @@ class Mirror(Facet[MirrorState]):
         approvals: ApprovalsState,
         rewinds: RewindsState,
         memory: MemoryState,
+        epochs: EpochsState,
     ) -> None:
         super().__init__(state)
+        self._epochs = epochs
         self._memory = memory
         self._lifecycle = lifecycle
         self._membership = membership
@@ -65,7 +68,7 @@ class Mirror(Facet[MirrorState]):
                 raise Refused("relay_equivocation", what="opening")
         elif not self.state.is_mirror:
             raise Refused("no_such_room")
-        known = _Known(self._membership, self._approvals, self._rewinds)
+        known = _Known(self._lifecycle, self._membership, self._approvals, self._rewinds, self._epochs)
         for number, event in enumerate(command.events):
             wrong = known.wrong_with(event)
             if isinstance(event, e.MessagePosted) and event.id in command.taken:
@@ -94,7 +97,17 @@ class Mirror(Facet[MirrorState]):
 class _Known:
     """Who and what a room knows, while one event of a command after the other is looked at."""
 
-    def __init__(self, membership: MembershipState, approvals: ApprovalsState, rewinds: RewindsState) -> None:
+    def __init__(
+        self,
+        lifecycle: LifecycleState,
+        membership: MembershipState,
+        approvals: ApprovalsState,
+        rewinds: RewindsState,
+        epochs: EpochsState,
+    ) -> None:
+        self._is_sealed = lifecycle.sealed > 0
+        # The number of the newest epoch, and who is in its roster.
+        self._turned, self._roster = epochs.number, {*epochs.roster}
         self._membership = membership
         self._approvals = approvals
         # What the events before brought that the room does not have yet.
@@ -115,6 +128,15 @@ class _Known:
                 self._members.add(agent)
             case e.MemberLeft(agent=agent) | e.RoleGiven(agent=agent):
                 return None if agent in self._membership.members or agent in self._members else "member"
+            case e.OwnerChanged(taken=True) if self._is_sealed:
+                # No home decides who decides about a sealed room.
+                return "taken"
+            case e.RoomOpened(sealed=sealed):
+                self._is_sealed = sealed > 0
+            case e.EpochTurned():
+                return self._misturned(event)
+            case e.SealingKeyTold() if not self._is_sealed:
+                return "sealed"
             case e.OwnerChanged(owner=agent):
                 return None if agent in self._membership.members or agent in self._members else "member"
             case e.KeyMinted(key=key):
@@ -140,6 +162,20 @@ class _Known:
 
     def _has_key(self, key: KeyId) -> bool:
         return key in self._approvals.keys or key in self._keys
+
+    def _misturned(self, event: e.EpochTurned) -> str | None:
+        """A record follows the one before it, unless this log does not hold that one. None comes back."""
+        if not self._is_sealed:
+            return "sealed"
+        if event.number <= self._turned or not (event.anew or event.number == self._turned + 1):
+            return "record"
+        if event.anew:
+            self._roster = set()
+        if not set(event.removed) <= self._roster:
+            return "record"
+        self._turned = event.number
+        self._roster = (self._roster - {*event.removed}) | {agent for agent, _ in event.added}
+        return None
 
     def _misplaced(self, event: e.MirrorPlaced) -> str | None:
         """Numbers never go back. A fact that follows a message of the same command could not be compared."""

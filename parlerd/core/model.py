@@ -269,6 +269,17 @@ def idempotency_key(text: str) -> str:
     return text
 
 
+class Seat(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """An agent in the roster of a sealed room."""
+
+    principal: PrincipalId
+    handle: str
+    key: bytes
+    """The agent's X25519 public key."""
+    counter: int
+    """The number of that key, below which no other of the agent's is taken any more."""
+
+
 class By(msgspec.Struct, frozen=True, array_like=True):
     """Who acts, as every fact records it. New fields go to the end, because stored facts carry a `By` as an array."""
 

@@ -5,8 +5,8 @@ nothing. `apply` takes a committed fact and cannot fail. Neither reads a clock o
 give the same events everywhere. A room in memory holds members, keys, requests and counters, and no messages.
 
 Not here: any rule. Above: the engine, which looks up what `decide` needs of the past and commits what it gives. Below:
-`lifecycle`, `membership`, `approvals`, `messages`, `memory`, `rewinds`, `mirror`, `handoff`, `claims`, `retention`,
-`state`, `actions` and `modules`, each with its state and its rules; `facets` puts them together.
+`lifecycle`, `membership`, `epochs`, `approvals`, `messages`, `memory`, `rewinds`, `mirror`, `handoff`, `claims`,
+`retention`, `state`, `actions` and `modules`, each with its state and its rules; `facets` puts them together.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from parlerd.core.approvals import Approvals, ApprovalsState, KeyState, Request
 from parlerd.core.claims import Claims, ClaimsState
 from parlerd.core.decision import Decision
 from parlerd.core.entries import EntriesState
+from parlerd.core.epochs import Epochs
 from parlerd.core.errors import Refused
 from parlerd.core.gated import Gated
 from parlerd.core.handoff import Handoffs, HandoffState, Offers
@@ -57,9 +58,10 @@ from parlerd.core.retention import Retention, RetentionState
 from parlerd.core.rewinds import Rewinds, RewindsState
 from parlerd.core.seen import Presences
 from parlerd.core.state import Entries, require_enabled
+from parlerd.core.turning import EpochsState
 from parlerd.core.words import TASK
 
-FOLD_VERSION: Final = 15
+FOLD_VERSION: Final = 16
 """Raise this number when the state's shape changes, or the state that a log folds to: snapshots of another version are
 thrown away, and rooms replay their logs. `tests/core/test_folding.py` fails when you forget it."""
 
@@ -70,6 +72,7 @@ class RoomState(facets.Folded):
 
     lifecycle: LifecycleState = msgspec.field(default_factory=LifecycleState)
     membership: MembershipState = msgspec.field(default_factory=MembershipState)
+    epochs: EpochsState = msgspec.field(default_factory=EpochsState)
     approvals: ApprovalsState = msgspec.field(default_factory=ApprovalsState)
     messages: MessagesState = msgspec.field(default_factory=MessagesState)
     memory: MemoryState = msgspec.field(default_factory=MemoryState)
@@ -150,6 +153,11 @@ class RoomState(facets.Folded):
         return self.rewinds.epoch
 
     @property
+    def is_sealed(self) -> bool:
+        """Whether the room's home cannot read what is said in it."""
+        return self.lifecycle.sealed > 0
+
+    @property
     def members(self) -> Mapping[AgentId, Member]:
         return self.membership.members
 
@@ -174,6 +182,7 @@ class Room(facets.Aggregate[RoomState]):
         (
             Lifecycle,
             Membership,
+            Epochs,
             Approvals,
             Messages,
             Memory,
@@ -195,6 +204,8 @@ class Room(facets.Aggregate[RoomState]):
         state = state or RoomState()
         life, members = state.lifecycle, state.membership
         offers = state.offers
+        self.epochs: Final = Epochs(state.epochs, life, members)
+        """Who can read what is said in a sealed room."""
         self.claims: Final = Claims(state.claims, life, members, self._require_enabled)
         """The tasks of the room, and who has which."""
         self.entries: Final = Entries(state.entries, life, members, self.look)
@@ -208,12 +219,15 @@ class Room(facets.Aggregate[RoomState]):
         super().__init__(
             state,
             Lifecycle(life),
-            Membership(members, life),
-            Approvals(state.approvals, life, members, state.entries.modules),
-            Messages(state.messages, life, members, state.memory, offers, self.claims, self._require_enabled),
+            Membership(members, life, state.epochs),
+            self.epochs,
+            Approvals(state.approvals, life, members, state.entries.modules, state.epochs),
+            Messages(
+                state.messages, life, members, state.memory, offers, self.claims, self._require_enabled, state.epochs
+            ),
             Memory(state.memory),
             Rewinds(state.rewinds, life, members, state.messages),
-            Mirror(state.mirror, life, members, state.approvals, state.rewinds, state.memory),
+            Mirror(state.mirror, life, members, state.approvals, state.rewinds, state.memory, state.epochs),
             Handoffs(state.handoffs, offers),
             self.claims,
             Retention(state.retention, life, state.memory, offers, state.claims),

@@ -9,6 +9,8 @@ where it goes on after its home lost a part of it), and about an agent for those
     Transfer            signed by the person who owned the room, or who takes it over (parler/transfer).
     Grant               signed by the person who owns the room (parler/grant): for which agents without a key its home
                         may speak.
+    SealingKey          signed by an agent (parler/sealing-key): the key to which the secrets of sealed rooms are
+                        wrapped. It is about all sealed rooms of one home.
     AgentCard           signed by an agent about itself (parler/card), for the directory of a home. It is about no room.
 
 Each statement is the body of the fact that it leads to. Somebody who holds these bytes and signatures can find out who
@@ -27,7 +29,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar, Final, Literal, NamedTuple, TypeVar
+from typing import Any, ClassVar, Final, Literal, NamedTuple, TypeVar, get_args
 
 import msgspec
 
@@ -58,6 +60,8 @@ from parlerd.core.public_line import MAX_EPOCH
 
 MAX_STATEMENT: Final = 16 * 1024
 """How many bytes an encoded statement or title may have: room for `MAX_PREAPPROVED` agents, and three times as much."""
+SUITE: Final = 1
+"""What sealed rooms are sealed with: XChaCha20-Poly1305, X25519, Ed25519 and BLAKE2b, as `docs/sealed.md` says."""
 MAX_TAGS: Final = 16
 MAX_SKILLS: Final = 32
 MAX_DESCRIPTION: Final = 500
@@ -83,6 +87,21 @@ _SUFFIX: Final = re.compile(r"(?s)(.*)(-(?:[2-9]|[1-9][0-9]+))\Z")
 class _Statement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     v: int = 1
     """The version of the shape."""
+
+
+class SealingKey(_Statement, frozen=True, kw_only=True):
+    """An agent says by which key it is given the secrets of the sealed rooms of one home."""
+
+    TAG: ClassVar[Literal["parler/sealing-key"]] = "parler/sealing-key"
+    home: HomeId
+    agent: AgentId
+    key: bytes
+    """An X25519 public key, 32 bytes."""
+    counter: int
+    """A later key of the agent at this home has a higher number, so that no old one comes back."""
+    at: Millis
+    """When the agent made the key, by its own clock."""
+    nonce: bytes
 
 
 class ByGrant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -116,6 +135,9 @@ class Opening(_Statement, frozen=True, kw_only=True):
     granted: ByGrant | msgspec.UnsetType = msgspec.UNSET
     """The field is left out of the bytes of a room that the person opened; a home of an earlier version refuses an
     opening that has it."""
+    sealed: int | msgspec.UnsetType = msgspec.UNSET
+    """The suite of a sealed room, 1: what its messages are encrypted with for its members. The field is left out of the
+    bytes of every other room; a home of an earlier version refuses an opening that has it."""
     nonce: bytes
 
 
@@ -288,13 +310,12 @@ class Title(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     topic: str
 
 
-Statement = Opening | KeyTerms | KnockStatement | DecisionStatement | Rewind | Transfer | Grant | AgentCard
+Statement = Opening | KeyTerms | KnockStatement | DecisionStatement | Rewind | Transfer | Grant | SealingKey | AgentCard
 S = TypeVar("S", bound=Statement)
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODERS: Final[Mapping[type[Any], msgspec.msgpack.Decoder[Any]]] = {
-    kind: msgspec.msgpack.Decoder(kind)
-    for kind in (Opening, KeyTerms, KnockStatement, DecisionStatement, Rewind, Transfer, Grant, AgentCard, Title)
+    kind: msgspec.msgpack.Decoder(kind) for kind in (*get_args(Statement), Title)
 }
 _OPENED: Final = msgspec.msgpack.Decoder(tuple[bytes, bytes])
 
@@ -366,7 +387,7 @@ def check_fields(statement: Statement) -> None:
         if form is not None and not form(getattr(statement, name)):
             raise _refused(name)
     match statement:
-        case KnockStatement(agent=agent) | AgentCard(agent=agent) if is_granted_id(agent):
+        case KnockStatement(agent=agent) | SealingKey(agent=agent) | AgentCard(agent=agent) if is_granted_id(agent):
             # It is no key, so such an agent signs nothing. The person decides about one.
             raise _refused("agent")
         case Opening(kind="home"):
@@ -431,6 +452,11 @@ def decides(opening: Opening, room: RoomId, decision: DecisionStatement, claim: 
         "proof": decision.proof == "none" and opening.approver != "agent",
     }
     return next((what for what, is_wrong in wrong.items() if is_wrong), None)
+
+
+def sealed_with(opening: Opening) -> int:
+    """What an opening lets the room be sealed with; 0 for a room that is not."""
+    return 0 if opening.sealed is msgspec.UNSET else opening.sealed
 
 
 def first_owner(opening: Opening) -> Owner:
@@ -509,6 +535,9 @@ _FORMS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "tags": lambda value: _are_labels(value, MAX_TAGS),
     "skills": lambda value: _are_labels(value, MAX_SKILLS),
     "description": lambda value: len(value) <= MAX_DESCRIPTION,
+    "sealed": lambda value: value is msgspec.UNSET or value == SUITE,
+    "key": lambda value: len(value) == _DIGEST,
+    "counter": lambda value: 1 <= value < 2**53,
     "revision": lambda value: 1 <= value < 2**53,
     "public": lambda value: 0 <= value < 2**53,
     "line": lambda value: len(value) == _DIGEST,

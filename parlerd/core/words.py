@@ -18,8 +18,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 import msgspec
 
 from parlerd.core.envelope import (
+    OPENED,
+    SEALED,
     SIGNED,
     BlobPart,
+    BlobSeal,
     DataPart,
     Envelope,
     GatedPart,
@@ -27,6 +30,8 @@ from parlerd.core.envelope import (
     HandoffAnswerPart,
     HandoffPart,
     MemoryPart,
+    OpenedPart,
+    SealedPart,
     TaskPart,
     TextPart,
     Transcript,
@@ -113,6 +118,7 @@ _MESSAGE_ID: Final = re.compile(r"m_[A-Za-z0-9_]{1,62}\Z")
 _COMMIT: Final = re.compile(r"(?:[0-9a-f]{40}|[0-9a-f]{64})\Z")
 _HASH: Final = 32
 _NONCE: Final = 16
+_PREFIX: Final = 19
 _REPEATED: Final = ("kind", "to", "role", "visibility", "reply_to", "chain", "hops", "counter")
 """The fields of its envelope that a message's header repeats, for the rules and the indexes."""
 _SIGNED_LATER: Final = ("host", "via")
@@ -215,15 +221,20 @@ def check_body(body: bytes) -> Envelope:
     Raises `Refused`: `text_too_long` for words past the limits, `invalid_param` for data that is no JSON, and
     `envelope_refused` for anything else, with the wrong field as `what`.
     """
+    envelope = read_body(body)
+    check_envelope(envelope)
+    return envelope
+
+
+def read_body(body: bytes) -> Envelope:
+    """The envelope in these bytes, with nothing checked but their number. Raises `Refused` as `check_body` does."""
     if len(body) > MAX_BYTES:
         raise Refused("text_too_long", f"The envelope has {len(body)} bytes; it holds {MAX_BYTES}.", limit=MAX_BYTES)
     try:
-        envelope = decode_envelope(body)
+        return decode_envelope(body)
     # msgspec raises UnicodeDecodeError for text that is not UTF-8, and RecursionError for nesting without end.
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise _refused("format") from None
-    check_envelope(envelope)
-    return envelope
 
 
 def check_envelope(envelope: Envelope) -> None:
@@ -233,7 +244,15 @@ def check_envelope(envelope: Envelope) -> None:
     check of its own (`invocations.read`), and so has what a home releases (`gated.read`).
     """
     _check_head(envelope)
-    _require({"counter": 1 <= envelope.counter < 2**53, "previous": len(envelope.previous) in (0, _HASH)})
+    check_thread(envelope)
+    if not _says_something(envelope):
+        raise _refused("parts")
+
+
+def check_opened(envelope: Envelope) -> None:
+    """The same for a message of a sealed room, once its words are in it (`envelope.with_inside`)."""
+    _check_head(envelope, OPENED)
+    check_thread(envelope)
     if not _says_something(envelope):
         raise _refused("parts")
 
@@ -252,15 +271,25 @@ def check_gated(envelope: Envelope) -> GatePart:
     return gates[0]
 
 
-def _check_head(envelope: Envelope) -> None:
+def check_thread(envelope: Envelope) -> None:
+    """Check where a message stands in its author's thread. Raises `Refused(envelope_refused)`."""
+    _require({"counter": 1 <= envelope.counter < 2**53, "previous": len(envelope.previous) in (0, _HASH)})
+
+
+def _check_head(envelope: Envelope, version: int = SIGNED) -> None:
+    _require({"v": envelope.v == version, "via": _holds(author_door, envelope.via)})
+    check_head(envelope)
+
+
+def check_head(envelope: Envelope) -> None:
+    """Check what holds of everything that an author signs from version 2 on, whether its words are sealed or not.
+    Raises `Refused(envelope_refused)`."""
     _require(
         {
-            "v": envelope.v == SIGNED,
             "key": _holds(idempotency_key, envelope.key),
             "kind": _KIND.match(envelope.kind) is not None,
             "shown": 0 <= envelope.shown < 2**53,
             "line": len(envelope.line) == _HASH,
-            "via": _holds(author_door, envelope.via),
             "to": _are_agents(envelope.to),
             "role": envelope.role == "" or _holds(label, envelope.role),
             "visibility": envelope.visibility is None or _are_agents(envelope.visibility),
@@ -306,8 +335,8 @@ def _says_something(envelope: Envelope) -> bool:
                 is_one = (0 < ttl_ms <= MAX_SPAN_MS and not at) or (not ttl_ms and 0 < at < 2**53)
                 if envelope.kind != TASK or not is_one:
                     raise _refused("parts")
-            case GatePart() | GatedPart():
-                # Neither is a message's own.
+            case GatePart() | GatedPart() | SealedPart() | OpenedPart():
+                # None of them is a message's own.
                 raise _refused("parts")
             case UnknownPart():
                 # A later version knows how to check it and a reader how to show it; its size is bounded here.
@@ -392,7 +421,14 @@ def _is_blob(part: BlobPart, envelope: Envelope) -> bool:
         and _is_text(part.name)
         and all(_COMMIT.match(each) is not None for each in ids)
         and (is_code or not (part.base or part.left_out))
+        # In a sealed room nobody shares a file that its home could read.
+        and (part.seal is not None) is (envelope.v == OPENED)
+        and (part.seal is None or _is_seal(part.seal))
     )
+
+
+def _is_seal(seal: BlobSeal) -> bool:
+    return (len(seal.key), len(seal.prefix), len(seal.digest)) == (_HASH, _PREFIX, _HASH)
 
 
 def contradiction(room: RoomId, key: str | None, by: By, event: MessagePosted, envelope: Envelope) -> str | None:
@@ -415,7 +451,12 @@ def contradiction(room: RoomId, key: str | None, by: By, event: MessagePosted, e
     if envelope.v != 1:
         if envelope.id != event.id:
             return "id"
-        wrong = next((name for name in _SIGNED_LATER if getattr(by, name) != getattr(envelope, name)), None)
+        # A sealed message names no host and no door to the home of its room.
+        wrong = (
+            None
+            if envelope.v == SEALED
+            else next((name for name in _SIGNED_LATER if getattr(by, name) != getattr(envelope, name)), None)
+        )
         if wrong is not None:
             return wrong
     if event.blob and event.blob != blob_of(envelope.parts):

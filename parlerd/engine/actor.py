@@ -43,7 +43,7 @@ from parlerd.core import events as e
 from parlerd.core.errors import ParlerError, Refused, StoreError
 from parlerd.core.model import By, Position, RoomId
 from parlerd.engine.armed import MAX_MARKS, Armed
-from parlerd.engine.authors import Author, Finished, Sealer, Words
+from parlerd.engine.authors import Author, EnvelopeSigner, Finished, Words
 from parlerd.engine.deciding import Aggregate, Decider
 from parlerd.engine.driver import Driver
 from parlerd.engine.ports import AllRooms, Clock, Ownership, Randomness
@@ -85,7 +85,7 @@ class ActorParts:
     clock: Clock
     random: Randomness
     author: Author
-    admission: Sealer[Finished]
+    admission: EnvelopeSigner[Finished]
     publish: Publish
     holds: Callable[[str], bool]
     owns: Ownership = field(default_factory=AllRooms)

@@ -26,10 +26,11 @@ from parlerd.core.errors import Refused, StoreError
 from parlerd.core.model import AgentId, By, KeyId, MessageId, Millis, Position, PrincipalId, RoomId, Seq
 from parlerd.core.room import Room
 from parlerd.core.statements import KeyTerms, Opening, check, room_id_of
-from parlerd.engine.authors import Admission, Attested, Finished, Words
+from parlerd.engine.authors import Admission, Attested, Finished, Turned, Words
 from parlerd.engine.brought import BlobFinder
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
+from parlerd.engine.epochs import told_epoch
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.inputs import input_digest
@@ -97,11 +98,13 @@ class Admitting:
         agent = require_attached(desk, caller, check(params.opening, Opening).owner)
         principal = caller.facts.authority.principal
         async with self._place_for(principal, room_id_of(params.opening)):
+            epoch = await told_epoch(desk, self._admission, caller, params.epoch)
             size = len(params.recap) + len(params.opening) + len(params.title)
+            size += 0 if epoch is None else len(epoch.kept.body)
             if desk.kept.is_over(principal, size) and not await self._owns(principal, room_id_of(params.opening)):
                 raise desk.kept.refusal()
             await desk.quotas.take(agent, bytes=len(params.recap), messages=OPENING, person=principal)
-            opened = await self._open(caller, agent, params)
+            opened = await self._open(caller, agent, params, epoch)
             if not opened.replayed:
                 desk.kept.add(principal, size)
             return opened
@@ -112,11 +115,13 @@ class Admitting:
     async def _owns(self, principal: PrincipalId, room: RoomId) -> bool:
         return room in await self._desk.library.owned(principal)
 
-    async def _open(self, caller: Caller, agent: AgentId, params: t.OpenRemoteRoom) -> t.OpenedRemoteRoom:
+    async def _open(
+        self, caller: Caller, agent: AgentId, params: t.OpenRemoteRoom, epoch: Turned | None
+    ) -> t.OpenedRemoteRoom:
         desk, principal = self._desk, caller.facts.authority.principal
         recap = by = None
         if params.recap:
-            _, recap = self._admission.take(agent, params.recap, params.recap_signature)
+            recap = self._admission.finished(agent, params.recap, params.recap_signature)
             by = recap.by(agent, principal, session=caller.facts.session)
         by = by or stamp(caller, agent)
         command, words = self._admission.open(
@@ -128,6 +133,7 @@ class Admitting:
             mint=await new_key(desk, caller, params.session_key, params.terms, room_id_of(params.opening)),
             idempotency_key=params.idempotency_key,
             recap=recap,
+            epoch=epoch,
         )
         if command.opening.kind == "dm" and command.terms is not None and command.terms.preapproved:
             return await self._open_for_two(caller, by, command, words)

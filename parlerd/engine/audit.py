@@ -11,6 +11,7 @@ Nothing here reads a store.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -19,14 +20,16 @@ import msgspec
 from parlerd.core import events as e
 from parlerd.core import invocations
 from parlerd.core.approvals import KeyState, Request, decision_of, knock_of, terms_of
-from parlerd.core.envelope import RELEASED, Envelope, decode_envelope
+from parlerd.core.envelope import OPENED, RELEASED, Envelope, decode_envelope, opened_part
+from parlerd.core.epoch_record import decode_turned, record_digest, roster_digest
 from parlerd.core.errors import Refused
 from parlerd.core.gated import decode_signed
 from parlerd.core.grants import opened_beyond
 from parlerd.core.lifecycle import LifecycleState, owners_of
-from parlerd.core.model import HOME_ROOM, AgentId, By, KeyId, Millis, PrincipalId, RequestId
+from parlerd.core.model import HOME_ROOM, AgentId, By, KeyId, Millis, PrincipalId, RequestId, Seat
 from parlerd.core.retention import RetentionState
 from parlerd.core.room import RoomState
+from parlerd.core.sealing import joined
 from parlerd.core.statements import (
     AgentCard,
     Claim,
@@ -36,6 +39,7 @@ from parlerd.core.statements import (
     KnockStatement,
     Opening,
     Rewind,
+    SealingKey,
     Transfer,
     check,
     check_title,
@@ -45,9 +49,10 @@ from parlerd.core.statements import (
     is_opening_hash,
     lets_in,
     opens,
+    sealed_with,
 )
 from parlerd.core.words import contradiction as contradicts_words
-from parlerd.identity import delegation
+from parlerd.identity import delegation, epochs
 from parlerd.identity.proofs import (
     Evidence,
     bears,
@@ -72,6 +77,8 @@ WithStatement = (
     | e.MemberJoined
     | e.JoinApproved
     | e.JoinDenied
+    | e.SealingKeyTold
+    | e.EpochTurned
     | e.RoomRewound
     | e.OwnerChanged
 )
@@ -144,6 +151,8 @@ def is_signed(fact: NewFact, about: Audited | None, *, is_erased: bool = False) 
             return False
         if envelope.v == RELEASED:
             return not signature and _is_released(fact.header.by.actor, body, envelope)
+        if envelope.v == OPENED:
+            return _is_opened(fact.header.by.actor, event, body, signature, about)
         if event.verified == "unsigned":
             return not signature and _is_told(envelope, fact.header.by.actor)
         return bears(fact.header.by.actor, about.room.home, body, signature) == event.verified
@@ -159,6 +168,18 @@ def is_signed(fact: NewFact, about: Audited | None, *, is_erased: bool = False) 
             event.expires_at,
         )
     return True
+
+
+def _is_opened(author: AgentId, event: e.MessagePosted, body: bytes, signature: bytes, about: Audited) -> bool:
+    """Whether an author signed the sealed message that was read here, and the words that are kept are what its outline
+    says. That they are the words within, only who has the secret of the epoch could tell."""
+    try:
+        kept = opened_part(body)
+        joined(decode_envelope(kept.body), kept.words)
+    except (Refused, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    is_same = hashlib.sha256(kept.body).digest() == event.envelope and kept.signature == signature
+    return is_same and bears(author, about.room.home, kept.body, signature) == event.verified
 
 
 def _is_by_somebody(by: By) -> bool:
@@ -259,6 +280,11 @@ def _agrees(event: WithStatement, body: bytes, signature: bytes, about: Audited)
             return _let_in(event, body, signature, about)
         case e.JoinApproved() | e.JoinDenied():
             return _decided(event, body, signature, about)
+        case e.SealingKeyTold():
+            key = signed(SealingKey, body, signature, event.agent)
+            return (key.home, key.agent, key.key, key.counter) == (room.home, event.agent, event.key, event.counter)
+        case e.EpochTurned():
+            return _turned(event, body, signature, room)
         case e.RoomRewound():
             rewind, _ = signed_by(Rewind, body, signature, _persons(room))
             said = (rewind.home, rewind.room, rewind.epoch, rewind.public, rewind.line)
@@ -266,7 +292,7 @@ def _agrees(event: WithStatement, body: bytes, signature: bytes, about: Audited)
         case e.OwnerChanged():
             number = check(body, Transfer).number
             before = owners_of(room)[:number]
-            transfer = succeeds(room.room, room.home, before, body, signature)
+            transfer = succeeds(room.room, room.home, before, body, signature, is_sealed=room.sealed > 0)
             return (transfer.owner, transfer.principal, transfer.taken) == (event.owner, event.principal, event.taken)
 
 
@@ -289,16 +315,34 @@ def _opened(event: e.RoomOpened, body: bytes, signature: bytes, at: Millis) -> b
     if opening.granted is not msgspec.UNSET and opened_beyond(check(opening.granted.grant, Grant), at, 0) is not None:
         return False
     if title:
-        # A mirror has none while this home's agents only knock.
+        # A mirror has none while this home's agents only knock, and the home of a sealed room never has one.
         check_title(title, opening.title)
-    return (opening.kind, opening.owner, opening.principal, opening.history, opening.approval, opening.approver) == (
-        event.kind,
-        event.owner,
-        event.owner_principal,
-        event.history,
-        event.approval,
-        event.approver,
+    return event == msgspec.structs.replace(
+        event,
+        kind=opening.kind,
+        owner=opening.owner,
+        owner_principal=opening.principal,
+        history=opening.history,
+        approval=opening.approval,
+        approver=opening.approver,
+        sealed=sealed_with(opening),
     )
+
+
+def _turned(event: e.EpochTurned, body: bytes, signature: bytes, room: LifecycleState) -> bool:
+    """Whether a fact repeats the record of an epoch that a person signed who owned the room."""
+    told, wraps = decode_turned(body)
+    record = epochs.read(told, signature, owners=_persons(room))
+    said = (record.home, record.room, record.suite, record.number, record_digest(told))
+    if said != (room.home, room.room, room.sealed, event.number, event.record):
+        return False
+    if hashlib.sha256(wraps).digest() != record.wraps:
+        return False
+    if event.anew:
+        return not event.removed and roster_digest(dict(event.added)) == record.roster
+    keys = [(each, check(each.statement, SealingKey)) for each in record.added]
+    added = tuple((each.agent, Seat(each.principal, each.handle, key.key, key.counter)) for each, key in keys)
+    return (added, record.removed) == (event.added, event.removed)
 
 
 def _knocked(event: e.JoinRequested, body: bytes, signature: bytes, about: Audited) -> bool:

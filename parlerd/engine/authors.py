@@ -17,7 +17,7 @@ A statement about the room (`core.statements`) takes the same two ways: the room
 A mirror takes in facts that another home accepted, with the bodies and signatures that came along (`Arrived`): they
 were checked when they arrived, and are stored as they are.
 
-Above: `deciding`, which puts the sealed words into a fact. Below: the port of the keys, `identity.signatures`, and in
+Above: `deciding`, which puts the signed words into a fact. Below: the port of the keys, `identity.signatures`, and in
 the core the envelope's format and the one check of it (`words`). Invariant: a fact that says `valid` bears a signature
 of its author over exactly its body.
 """
@@ -25,7 +25,7 @@ of its author over exactly its body.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -33,9 +33,11 @@ import msgspec
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
-from parlerd.core.envelope import Envelope, Part, blob_of, due_of, encode_envelope, memory_of, turn_of
+from parlerd.core.envelope import SEALED, Envelope, Part, blob_of, due_of, encode_envelope, memory_of, turn_of
+from parlerd.core.epoch_record import encode_turned, record_digest
 from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, By, HomeId, KeyId, Millis, PrincipalId, RoomId, Shown, Verified
+from parlerd.core.sealing import check_sealed, sealed_part
 from parlerd.core.statements import (
     NONCE,
     AgentCard,
@@ -45,6 +47,7 @@ from parlerd.core.statements import (
     Opening,
     Rewind,
     S,
+    SealingKey,
     Statement,
     Transfer,
     check,
@@ -52,18 +55,22 @@ from parlerd.core.statements import (
     encode,
     room_id_of,
 )
-from parlerd.core.words import MAX_BYTES, author_door, check_body
+from parlerd.core.words import MAX_BYTES, author_door, check_envelope, read_body
 from parlerd.engine.ports import Randomness, Signers
+from parlerd.identity import epochs
 from parlerd.identity.proofs import signed
+from parlerd.identity.sealing import check_key
 from parlerd.identity.signatures import verify
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What a local author wants to say: the parts, and how far it was shown the room."""
+    """What a local author wants to say: the parts, and how far it was shown the room. In a sealed room `seal` encrypts
+    the envelope before it is signed, and raises `Refused` where it cannot."""
 
     parts: tuple[Part, ...]
     shown: Shown
+    seal: Callable[[Envelope], Envelope] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +91,9 @@ class Finished:
 
     def by(self, author: AgentId, principal: PrincipalId, *, session: str) -> By:
         """Who acts: at the host and through the door that the author signed. The connection that brought the envelope
-        has doors and hosts of its own, which say nothing of the author."""
+        has doors and hosts of its own, which say nothing of the author. Those of a sealed message only members read."""
+        if self.envelope.v == SEALED:
+            return By(author, principal, session, "", "link")
         return By(author, principal, session, self.envelope.host, author_door(self.envelope.via))
 
 
@@ -103,12 +112,25 @@ class Arrived:
 
 @dataclass(frozen=True, slots=True)
 class Stated:
-    """Statements that were finished elsewhere, by their kind, and beside an opening the title and the recap. Only
-    `Admission` makes one: the signatures were checked."""
+    """Statements that were finished elsewhere, by their kind, and beside an opening the title and the recap; and the
+    epoch of a sealed room that begins with them, as it is stored. Only `Admission` makes one: the signatures were
+    checked."""
 
     statements: Mapping[type[Statement], Attested]
     title: bytes = b""
     recap: Finished | None = None
+    epoch: Attested | None = None
+
+
+class Turned(NamedTuple):
+    """An epoch of a sealed room whose signatures were checked: what a command says of it, and what is stored."""
+
+    new: c.NewEpoch
+    kept: Attested
+
+
+def _kept(epoch: Turned | None) -> Attested | None:
+    return None if epoch is None else epoch.kept
 
 
 Words = Draft | Finished | Attested | Stated | Arrived
@@ -127,7 +149,7 @@ class Place(NamedTuple):
     at: Millis
 
 
-class Sealed(NamedTuple):
+class SignedEnvelope(NamedTuple):
     """An envelope as it is stored, its author's signature, and what a check of the signature says."""
 
     body: bytes
@@ -135,15 +157,15 @@ class Sealed(NamedTuple):
     verified: Verified
 
 
-class Sealer(Protocol[W]):
+class EnvelopeSigner(Protocol[W]):
     """Gives a message that a room decided its signed envelope."""
 
-    def seal(self, words: W, posted: e.MessagePosted, place: Place) -> Sealed:
+    def sign(self, words: W, posted: e.MessagePosted, place: Place) -> SignedEnvelope:
         """The envelope as it is to be stored. Raises `Refused` when there can be none."""
         ...
 
 
-class Author(Sealer[Draft], Protocol):
+class Author(EnvelopeSigner[Draft], Protocol):
     """Writes and signs for whoever has a key in this home."""
 
     def attest(self, statement: Statement, by: By) -> Attested:
@@ -180,7 +202,7 @@ def composed(words: Draft, posted: e.MessagePosted, place: Place, nonce: bytes) 
 def signer_of(statement: Statement, by: By) -> str:
     """Who signs a statement that leads to a fact by `by`: the agent itself, or its person."""
     match statement:
-        case KnockStatement() | AgentCard() | DecisionStatement(proof="none"):
+        case KnockStatement() | SealingKey() | AgentCard() | DecisionStatement(proof="none"):
             return by.actor
         case _:
             return by.principal
@@ -195,12 +217,13 @@ class LocalAuthor:
         self._proven: set[AgentId] = set()
         """Authors of whom one signature was checked. See `_verdict`."""
 
-    def seal(self, words: Draft, posted: e.MessagePosted, place: Place) -> Sealed:
-        """Build and sign the envelope. Raises `Refused(no_such_agent)` for a lost key."""
-        body = encode_envelope(composed(words, posted, place, self._random.bytes(16)))
+    def sign(self, words: Draft, posted: e.MessagePosted, place: Place) -> SignedEnvelope:
+        """Build and sign the envelope. Raises `Refused(no_such_agent)` for a lost key, and what sealing it raises."""
+        envelope = composed(words, posted, place, self._random.bytes(16))
+        body = encode_envelope(envelope if words.seal is None else words.seal(envelope))
         author = place.by.actor
         signature = self._keys.sign(author, "parler/message", body)
-        return Sealed(body, signature, self._verdict(author, body, signature))
+        return SignedEnvelope(body, signature, self._verdict(author, body, signature))
 
     def attest(self, statement: Statement, by: By) -> Attested:
         """Fill in the nonce, where there is none, and sign. Raises `Refused(no_such_agent)` for a lost key."""
@@ -233,14 +256,10 @@ class Admission:
         the door in the envelope with those of whoever brings the command.
 
         This looks at everything that needs no room, so that what is refused here takes no place in a line. Raises
-        `Refused`: `envelope_refused` (`what` names the signature or the field), or what `core.words` raises for words.
+        `Refused` as `finished` does.
         """
-        if len(body) > MAX_BYTES:
-            # Before the signature, whose check reads all of it.
-            raise Refused("text_too_long", f"The envelope has {len(body)} bytes; it holds {MAX_BYTES}.")
-        if not verify(author, "parler/message", body, signature):
-            raise Refused("envelope_refused", what="signature")
-        envelope = check_body(body)
+        finished = self.finished(author, body, signature)
+        envelope = finished.envelope
         turn, ttl_ms = turn_of(envelope.parts)
         command = c.PostMessage(
             operation=operation,
@@ -260,7 +279,22 @@ class Admission:
             blob=blob_of(envelope.parts),
             envelope=envelope,
         )
-        return command, Finished(envelope, body, signature)
+        return command, finished
+
+    def finished(self, author: AgentId, body: bytes, signature: bytes) -> Finished:
+        """The envelope in these bytes, once its signature and its form are sound. Raises `Refused`: `envelope_refused`
+        (`what` names the signature or the field), or what `core.words` raises for words."""
+        if len(body) > MAX_BYTES:
+            # Before the signature, whose check reads all of it.
+            raise Refused("text_too_long", f"The envelope has {len(body)} bytes; it holds {MAX_BYTES}.")
+        if not verify(author, "parler/message", body, signature):
+            raise Refused("envelope_refused", what="signature")
+        envelope = read_body(body)
+        if envelope.v == SEALED:
+            check_sealed(envelope)
+        else:
+            check_envelope(envelope)
+        return Finished(envelope, body, signature)
 
     def open(
         self,
@@ -273,9 +307,11 @@ class Admission:
         mint: KeyId,
         idempotency_key: str,
         recap: Finished | None = None,
+        epoch: Turned | None = None,
     ) -> tuple[c.OpenRoom, Stated]:
         """The command that opens a room of this home as its owner, who is `by`, and the owner's person signed it. The
         command names the room, whose id follows from the opening. `mint` is this home's id of the room's first key.
+        A sealed room has no `title`, and a first `epoch`.
 
         Raises `Refused(statement_refused)`.
         """
@@ -289,19 +325,33 @@ class Admission:
             input=hashlib.sha256(opening.body).digest(),
             room=room_id_of(opening.body),
             opening=settled,
-            title=check_title(title, settled.title),
+            title=None if epoch is not None and not title else check_title(title, settled.title),
+            epoch=None if epoch is None else epoch.new,
             mint=mint,
             terms=self._signed(terms, KeyTerms, by),
             recap=recap is not None,
             envelope=None if recap is None else recap.envelope,
         )
-        return command, Stated({Opening: opening, KeyTerms: terms}, title, recap)
+        return command, Stated({Opening: opening, KeyTerms: terms}, title, recap, _kept(epoch))
 
-    def knock(self, by: By, knock: Attested, *, key_id: KeyId, wall: Millis, role: str = "") -> tuple[c.Knock, Stated]:
+    def knock(
+        self,
+        by: By,
+        knock: Attested,
+        *,
+        key_id: KeyId,
+        wall: Millis,
+        role: str = "",
+        sealing_key: Attested | None = None,
+    ) -> tuple[c.Knock, Stated]:
         """The command by which an agent knocks that signed its knock elsewhere. `key_id` is this home's id of the key,
-        `wall` its wall clock's time, and `role` the role that the agent asks for, which nobody signs. Raises
-        `Refused(statement_refused)`."""
+        `wall` its wall clock's time, and `role` the role that the agent asks for, which nobody signs. For a sealed room
+        the agent's `sealing_key` comes along. Raises `Refused(statement_refused)`."""
         statement = self._signed(knock, KnockStatement, by)
+        key = None if sealing_key is None else self._key(sealing_key, by)
+        stated: dict[type[Statement], Attested] = {KnockStatement: knock}
+        if sealing_key is not None:
+            stated[SealingKey] = sealing_key
         command = c.Knock(
             operation="session.join",
             key_id=key_id,
@@ -310,12 +360,46 @@ class Admission:
             wall=wall,
             role=role,
             statement=statement,
+            sealing_key=key,
         )
-        return command, Stated({KnockStatement: knock})
+        return command, Stated(stated)
 
-    def decide(self, by: By, decision: Attested) -> tuple[c.DecideRequest, Stated]:
+    def sealing_key(self, by: By, sealing_key: Attested) -> tuple[c.TellSealingKey, Stated]:
+        """The command by which an agent tells a fresh key that it signed elsewhere. Raises `Refused`:
+        `statement_refused`, `sealing_key_refused`."""
+        command = c.TellSealingKey(operation="link.sealing_key", sealing_key=self._key(sealing_key, by))
+        return command, Stated({SealingKey: sealing_key})
+
+    def _key(self, finished: Attested, by: By) -> SealingKey:
+        """A sealing key that the agent of `by` signed, and that is one: to some points everybody could read what is
+        wrapped, and one such key would keep the owner's machine from making any record."""
+        key = self._signed(finished, SealingKey, by)
+        check_key(key.key)
+        return key
+
+    def epoch(self, record: bytes, signature: bytes, wraps: bytes, by: PrincipalId) -> Turned:
+        """An epoch of a sealed room that `by` signed, with the keys that the agents in it signed. It takes a check of a
+        signature for each of them. Raises `Refused`: `statement_refused`, `sealing_key_refused`."""
+        checked = epochs.read(record, signature, owners=(by,))
+        new = c.NewEpoch(record=checked, digest=record_digest(record), wraps=wraps)
+        return Turned(new, Attested(encode_turned(record, wraps), signature))
+
+    def turn(self, by: By, epoch: Turned) -> tuple[c.TurnEpoch, Stated]:
+        """The command by which an epoch begins that belongs to no decision of this moment."""
+        command = c.TurnEpoch(operation="link.epoch", epoch=epoch.new, principal=by.principal)
+        return command, Stated({}, epoch=epoch.kept)
+
+    def kick(self, by: By, agent: AgentId, epoch: Turned | None) -> tuple[c.Kick, Stated]:
+        """The command by which the person of `by` puts a member out, with the epoch from which on that member cannot
+        read."""
+        new = None if epoch is None else epoch.new
+        command = c.Kick(operation="room.kick", agent=agent, principal=by.principal, epoch=new)
+        return command, Stated({}, epoch=_kept(epoch))
+
+    def decide(self, by: By, decision: Attested, epoch: Turned | None = None) -> tuple[c.DecideRequest, Stated]:
         """The command by which a decision counts that was signed elsewhere: by the person of `by` or, without a proof
-        that a person decided, by the agent. Raises `Refused(statement_refused)`."""
+        that a person decided, by the agent. In a sealed room the `epoch` may come along that carries it out. Raises
+        `Refused(statement_refused)`."""
         statement = self._signed(decision, DecisionStatement, by)
         command = c.DecideRequest(
             operation="session.approve" if statement.admit else "session.deny",
@@ -324,8 +408,10 @@ class Admission:
             proof=statement.proof,
             principal=by.principal,
             statement=statement,
+            epoch=None if epoch is None else epoch.new,
+            digest=b"" if epoch is None else hashlib.sha256(decision.body).digest(),
         )
-        return command, Stated({DecisionStatement: decision})
+        return command, Stated({DecisionStatement: decision}, epoch=_kept(epoch))
 
     def mint(self, by: By, terms: Attested, *, mint: KeyId) -> tuple[c.MintKey, Stated]:
         """The command by which a key comes to be whose terms the person of `by` signed elsewhere. `mint` is this home's
@@ -367,14 +453,17 @@ class Admission:
         """A statement that its author finished, once its form and its signature are sound."""
         return signed(kind, finished.body, finished.signature, signer_of(check(finished.body, kind), by))
 
-    def seal(self, words: Finished, posted: e.MessagePosted, place: Place) -> Sealed:
+    def sign(self, words: Finished, posted: e.MessagePosted, place: Place) -> SignedEnvelope:
         """The envelope as its author signed it. The room has compared it with what it decided."""
-        return Sealed(words.body, words.signature, "valid")
+        return SignedEnvelope(words.body, words.signature, "valid")
 
 
 def request_digest(envelope: Envelope) -> bytes:
     """The digest by which a repeated request is known. It leaves out what an author signs anew for each attempt (its
-    counter, the nonce, the time), so that a message that is signed again after a lost answer is a replay."""
+    counter, the nonce, the time), so that a message that is signed again after a lost answer is a replay. Of a sealed
+    message the author's home made the digest, of what nobody else reads."""
+    if envelope.v == SEALED:
+        return sealed_part(envelope).input
     said = (
         envelope.kind,
         envelope.to,

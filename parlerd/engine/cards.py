@@ -1,7 +1,8 @@
 """How a room is told to a link: its card and what changes on it, as one person's agents may know them.
 
     opening, title, members        to who is in, and to the owner's person
-    keys, requests                 to the owner's person
+    keys, requests, sealing keys   to the owner's person
+    the epoch of a sealed room     to who is in, and to the owner's person
     their own requests             to agents that are in or knock, with the terms of the keys that they knocked with
 
 How a member came in is shown by the very bytes that were signed, which are the bodies of facts. `moves` is told to
@@ -20,9 +21,10 @@ import msgspec
 
 from parlerd.core.approvals import KeyState, Request
 from parlerd.core.membership import Member
-from parlerd.core.model import HomeId, Position
+from parlerd.core.model import AgentId, HomeId, Position
 from parlerd.core.room import Room
 from parlerd.core.statements import decode_opened
+from parlerd.engine.epochs import epoch_at
 from parlerd.engine.library import Library, Signed
 from parlerd.engine.reachable import Eyes
 from parlerd.operations import types as t
@@ -43,7 +45,14 @@ class Stood(NamedTuple):
     present: bool
 
 
-Entry = Stood | KeyState | Request
+class KeyTold(NamedTuple):
+    """The key that an agent told for a sealed room, by where the fact stands."""
+
+    agent: AgentId
+    position: Position
+
+
+Entry = Stood | KeyState | Request | KeyTold
 """What a card lists."""
 
 
@@ -55,10 +64,20 @@ class Cards:
         self._home = home
 
     async def whole(
-        self, room: Room, eyes: Eyes, stood: Sequence[Stood], *, moves: int, asks: int, closed: bool, at: Position
+        self,
+        room: Room,
+        eyes: Eyes,
+        stood: Sequence[Stood],
+        *,
+        moves: int,
+        asks: int,
+        closed: bool,
+        at: Position,
+        epoch: int = 0,
     ) -> list[t.Card]:
         """A room with its members as they stood when there had been so many `moves`, at this place of its log, with all
-        that owned it by then, and whether it was `closed`;
+        that owned it by then, the epoch in force there, or the one with the number `epoch`, which is told already,
+        where that is later, and whether it was `closed`;
         keys and requests as they are now, and at least as they were after so many `asks`. Of a large room it comes in
         pieces, of which the first is the `whole`."""
         state = room.state
@@ -79,6 +98,7 @@ class Cards:
                 opening_signature=opened.signature,
                 title=title if eyes.are_inside else b"",
                 transfers=await self.transfers(room, at),
+                epoch=await epoch_at(self._library, room, at, told=epoch) if eyes.are_inside else None,
             )
         # Who owned the room comes first: what came by their word can be shown only once they are known.
         owners = {owner.agent for owner in state.lifecycle.owners}
@@ -146,6 +166,11 @@ class Cards:
             members=[_member_entry(room, each, bodies) for each in entries if isinstance(each, Stood)],
             keys=[_key_entry(each, eyes, bodies) for each in entries if isinstance(each, KeyState)],
             requests=[_request_entry(room, each, bodies) for each in entries if isinstance(each, Request)],
+            sealing_keys=[
+                t.SealingKeyEntry(statement=bodies[each.position].body, signature=bodies[each.position].signature)
+                for each in entries
+                if isinstance(each, KeyTold)
+            ],
         )
 
 
@@ -153,7 +178,11 @@ def _asked(room: Room, eyes: Eyes) -> list[Entry]:
     """The keys and the requests of a room that these eyes may know of."""
     state = room.state
     if eyes.owns:
-        return [*state.keys.values(), *state.requests.values()]
+        here = {request.agent for request in room.pending()}
+        here.update(member.agent for member in state.members.values() if member.present)
+        told = state.epochs.told
+        waiting = [KeyTold(agent, told[agent].position) for agent in room.epochs.unheld_keys() if agent in here]
+        return [*state.keys.values(), *state.requests.values(), *waiting]
     requests = [each for each in state.requests.values() if eyes.has(each.agent)]
     return [*(state.keys[id] for id in dict.fromkeys(each.key_id for each in requests)), *requests]
 
@@ -174,6 +203,8 @@ def _signed_at(room: Room, entry: Entry) -> Iterable[int]:
             yield position
             if decided:
                 yield decided
+        case KeyTold(position=position):
+            yield position
 
 
 def _member_entry(room: Room, stood: Stood, bodies: Bodies) -> t.MemberEntry:

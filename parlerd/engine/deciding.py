@@ -20,7 +20,7 @@ from parlerd.bounded import Bounded
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.decision import Decision
-from parlerd.core.envelope import Envelope
+from parlerd.core.envelope import OPENED, Envelope
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.facets import Follow
 from parlerd.core.memory import forgets_by_id
@@ -39,7 +39,17 @@ from parlerd.core.model import (
 )
 from parlerd.core.room import Room
 from parlerd.core.statements import Opening, Statement, encode, encode_opened
-from parlerd.engine.authors import Arrived, Attested, Author, Draft, Finished, Place, Sealed, Sealer, Stated
+from parlerd.engine.authors import (
+    Arrived,
+    Attested,
+    Author,
+    Draft,
+    EnvelopeSigner,
+    Finished,
+    Place,
+    SignedEnvelope,
+    Stated,
+)
 from parlerd.engine.ports import Clock
 from parlerd.engine.submissions import Batch, Settled, Submission
 from parlerd.store.port import (
@@ -178,7 +188,7 @@ class Decider:
         clock: Clock,
         ids: Ids,
         author: Author,
-        admission: Sealer[Finished],
+        admission: EnvelopeSigner[Finished],
         holds: Callable[[str], bool],
     ) -> None:
         self._room = room
@@ -384,18 +394,23 @@ class Decider:
         statement = decision.statements[n] if n < len(decision.statements) else None
         if n < len(decision.bodies):
             body = decision.bodies[n]
+        elif isinstance(event, e.EpochTurned) and isinstance(words, Stated) and words.epoch is not None:
+            body, signature = words.epoch.body, words.epoch.signature
         elif statement is not None:
             body, signature = self._attest(statement, submission)
         elif isinstance(event, e.MessagePosted) and isinstance(words, Draft | Finished):
             place = Place(self._room, command.idempotency_key or "", by, decision.previous, now)
-            body, signature, verified = self._seal(words, event, place)
+            body, signature, verified = self._sign(words, event, place)
             event = msgspec.structs.replace(event, envelope=hashlib.sha256(body).digest(), verified=verified)
         elif isinstance(event, e.DelegationIssued) and isinstance(words, Attested):
             body, signature = words.body, words.signature
         elif isinstance(words, Arrived):
             body, signature = words.bodies[n] or (None, None)
             if isinstance(event, e.MessagePosted):
-                digest = event.envelope if body is None else hashlib.sha256(body).digest()
+                digest = event.envelope
+                if body is not None and event.envelope_v != OPENED:
+                    # Of a sealed message that was read here the author signed other bytes than those that are kept.
+                    digest = hashlib.sha256(body).digest()
                 event = msgspec.structs.replace(event, envelope=digest, verified=words.verified)
         header = e.Header(
             position=Position(aggregate.position + 1),
@@ -417,12 +432,13 @@ class Decider:
             attested, title = words.statements[type(statement)], words.title
         else:
             attested = self._author.attest(statement, submission.by)
-            title = encode(command.title) if isinstance(command, c.OpenRoom) else b""
+            said = command.title if isinstance(command, c.OpenRoom) else None
+            title = b"" if said is None else encode(said)
         if isinstance(statement, Opening):
             return encode_opened(attested.body, title), attested.signature
         return attested.body, attested.signature
 
-    def _seal(self, words: Draft | Finished, posted: e.MessagePosted, place: Place) -> Sealed:
+    def _sign(self, words: Draft | Finished, posted: e.MessagePosted, place: Place) -> SignedEnvelope:
         if isinstance(words, Draft):
-            return self._author.seal(words, posted, place)
-        return self._admission.seal(words, posted, place)
+            return self._author.sign(words, posted, place)
+        return self._admission.sign(words, posted, place)

@@ -51,6 +51,7 @@ from parlerd.engine.desk import Desk, Inspect, Lineage
 from parlerd.engine.directory import DirectoryHandlers
 from parlerd.engine.directs import Directs
 from parlerd.engine.driver import Driver
+from parlerd.engine.epochs import Epochs
 from parlerd.engine.face import Outlet
 from parlerd.engine.files import Files
 from parlerd.engine.following import Following
@@ -302,6 +303,7 @@ class Engine:
             Following(desk, Cards(desk.library, desk.keys.id)),
             Pulling(desk),
             LettingIn(desk),
+            Epochs(desk),
             Rewinding(desk),
             gating,
             TokenHandlers(desk, self.bearers, self._minting, self._there, self._web, keys),

@@ -169,7 +169,9 @@ class News:
         """Whether each agent of a link sees what is public. One who only asks for work does not, and its numbers and
         the gaps between its pages are for the link's own task to tell."""
         assert followed.eyes is not None
-        return all(reads_on(self._members[agent]) for agent in followed.eyes.members)
+        return all(
+            reads_on(member) and not member.waits for member in map(self._members.__getitem__, followed.eyes.members)
+        )
 
     def tell(self, followed: Followed, stream: LinkStream) -> list[MarkDelivery]:
         """Send a link its page, and say which of its agents were sent something. The link has everything up to

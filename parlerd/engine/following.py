@@ -39,12 +39,13 @@ from parlerd.core.rewinds import Rewound
 from parlerd.core.room import Room
 from parlerd.core.visibility import can_see
 from parlerd.engine.callers import Caller
-from parlerd.engine.cards import PIECE, Cards, Entry, Stood
+from parlerd.engine.cards import PIECE, Cards, Entry, KeyTold, Stood
 from parlerd.engine.desk import Desk
+from parlerd.engine.epochs import entry_of
 from parlerd.engine.face import Outlet
 from parlerd.engine.fanout import PAGE, PAGE_BYTES, Followed, LinkStream, News, Pushed, message_of
 from parlerd.engine.handling import handles
-from parlerd.engine.library import PUBLIC
+from parlerd.engine.library import PUBLIC, Signed
 from parlerd.engine.pair_rooms import awaited
 from parlerd.engine.reachable import Eyes, eyes, room_within
 from parlerd.engine.rooms import pause_among
@@ -465,7 +466,14 @@ class _Walk:
             stood = _stood(self._room, facts, self._upto)
             closed = self._room.state.closed and not any(isinstance(fact.event, e.RoomClosed) for fact in facts)
             whole = self._cards.whole(
-                self._room, self._eyes, stood, moves=moves, asks=followed.asks, closed=closed, at=followed.at
+                self._room,
+                self._eyes,
+                stood,
+                moves=moves,
+                asks=followed.asks,
+                closed=closed,
+                at=followed.at,
+                epoch=resume.epoch,
             )
             for card in await whole:
                 self.items.append(t.LinkItem(room=self._name, card=card))
@@ -593,6 +601,10 @@ class _Walk:
                 await self._ask(header, request, may_know=self._eyes.owns or self._eyes.has(request.agent))
             case e.KeyMinted(key=key) | e.KeyRevoked(key=key):
                 await self._ask(header, self._room.state.keys[key], may_know=self._eyes.owns)
+            case e.SealingKeyTold(agent=agent):
+                await self._ask(header, KeyTold(agent, header.position), may_know=self._eyes.owns)
+            case e.EpochTurned() if self._eyes.are_inside:
+                await self._take_epoch(fact, event)
             case (
                 e.TaskClaimed(task=id)
                 | e.TaskReleased(task=id)
@@ -672,6 +684,19 @@ class _Walk:
                     told.append(t.ErasedAtRoom(agent=agent, first=before + 1, last=upto))
         for begin in range(0, len(told), PIECE):
             self.items.append(t.LinkItem(room=self._name, erased=told[begin : begin + PIECE]))
+
+    async def _take_epoch(self, fact: NewFact, event: e.EpochTurned) -> None:
+        """Tell an epoch, between what was sealed before it and what follows. Whoever can read from here on goes on from
+        a number that nothing told before says."""
+        if event.number > self._followed.resume.epoch:
+            await self._say()
+            kept = Signed(fact.body or b"", fact.signature or b"")
+            self.items.append(t.LinkItem(room=self._name, epoch=entry_of(kept)))
+        for agent, _ in event.added:
+            if agent in self._views:
+                seqs, at = self._followed.seqs, fact.header.position
+                seqs[agent] = await self._library.seq_at(self._room, self._views[agent], at)
+                self._came = True
 
     async def _take_rewind(self, header: e.Header) -> None:
         """Tell a rewind. Whoever held more than this home waited for it and heard of nothing else, so it is told anew

@@ -39,7 +39,7 @@ from parlerd.core.model import AgentId, By, Label, Millis, PrincipalId, RoomId, 
 from parlerd.core.room import Room
 from parlerd.core.statements import ByGrant, Grant, Opening, Statement, Title, check, encode
 from parlerd.core.tokens import Join, Token
-from parlerd.engine.authors import Attested, Draft, LocalAuthor, Place, Sealed, Stated, composed
+from parlerd.engine.authors import Attested, Draft, LocalAuthor, Place, SignedEnvelope, Stated, composed
 from parlerd.engine.bearers import Bearers
 from parlerd.engine.callers import Caller
 from parlerd.engine.deciding import home_itself
@@ -98,12 +98,12 @@ class HomeAuthor(LocalAuthor):
         self._drawn = random
         self._stored = stored
 
-    def seal(self, words: Draft, posted: e.MessagePosted, place: Place) -> Sealed:
+    def sign(self, words: Draft, posted: e.MessagePosted, place: Place) -> SignedEnvelope:
         if not is_granted_id(place.by.actor):
             raise Refused("no_such_agent", "This home has no key for that agent.", agent=place.by.actor)
         body = encode_envelope(composed(words, posted, place, self._drawn.bytes(16)))
         self._stored(place.by.principal, len(body))
-        return Sealed(body, self._voice.admit(body), "home")
+        return SignedEnvelope(body, self._voice.admit(body), "home")
 
     def attest(self, statement: Statement, by: object) -> Attested:
         raise Refused("needs_key")

@@ -1,6 +1,6 @@
 """How agents of other homes come into rooms of this one, and how an owner elsewhere decides who does: the handlers of
-`link.find`, `link.knock`, `link.check_code`, `link.decide`, `link.mint`, `link.revoke`, `link.kick`, `link.role` and
-`link.transfer`.
+`link.find`, `link.knock`, `link.sealing_key`, `link.check_code`, `link.decide`, `link.mint`, `link.revoke`,
+`link.kick`, `link.role` and `link.transfer`.
 
 A knock is signed by the agent that knocks, and a decision by the owner's person or, where the room lets it, by the
 owner: this home can delay either and make up neither. The code that a person types for a knock is this home's, because
@@ -20,12 +20,13 @@ from parlerd.core.approvals import Request, standing_request
 from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, KeyId, Millis, RequestId, RoomId, role_name
 from parlerd.core.room import Room
-from parlerd.core.statements import DecisionStatement, KnockStatement, Transfer, check, decode_opened
+from parlerd.core.statements import DecisionStatement, KnockStatement, SealingKey, Transfer, check, decode_opened
 from parlerd.engine.admitting import new_key
 from parlerd.engine.authors import Admission, Attested
 from parlerd.engine.callers import Caller
 from parlerd.engine.cards import OPENED_AT, Cards
 from parlerd.engine.desk import Desk
+from parlerd.engine.epochs import keep_epoch, told_epoch
 from parlerd.engine.handling import handles
 from parlerd.engine.library import Signed
 from parlerd.engine.reachable import NOBODY, came_under, eyes, owned_within, require_attached, room_within, stamp
@@ -76,11 +77,13 @@ class LettingIn:
             key_id, room = await self._direct(caller, statement.room, agent)
         by = stamp(caller, agent, statement.host)
         signed = Attested(params.statement, params.signature)
+        key = Attested(params.sealing_key, params.sealing_key_signature) if params.sealing_key else None
         command, words = self._admission.knock(
-            by, signed, key_id=key_id, wall=desk.clock.now(), role=_role(params.role)
+            by, signed, key_id=key_id, wall=desk.clock.now(), role=_role(params.role), sealing_key=key
         )
         # Whoever came in may leave and knock again: that is stored, and told to everybody there, each time.
-        await desk.quotas.take(agent, bytes=len(params.statement), person=by.principal)
+        size = len(params.statement) + len(params.sealing_key)
+        await desk.quotas.take(agent, bytes=size, person=by.principal)
         actor = await desk.rooms.get(room.state.room)
         try:
             settled = await actor.submit(command, by, words)
@@ -93,6 +96,19 @@ class LettingIn:
         await guess.right()
         room = await actor.quiet()
         return self._knocked(room, agent, settled.decision.answer)
+
+    @handles("link.sealing_key")
+    async def sealing_key(self, caller: Caller, params: t.SealingKeyAtRoom) -> t.Noted:
+        desk = self._desk
+        agent = require_attached(desk, caller, check(params.statement, SealingKey).agent)
+        actor = await room_within(desk, caller, params.room)
+        if not eyes(desk, caller, await actor.quiet()).has(agent):
+            raise Refused("no_such_room")
+        by = stamp(caller, agent)
+        command, words = self._admission.sealing_key(by, Attested(params.statement, params.signature))
+        await desk.quotas.take(agent, bytes=len(params.statement), person=by.principal)
+        await actor.submit(command, by, words)
+        return t.Noted()
 
     def _knocked(self, room: Room, agent: AgentId, answer: str) -> t.Knocked:
         """What the room said to a knock, as it stands now: it may have been decided on in the same moment."""
@@ -183,11 +199,13 @@ class LettingIn:
             # The owner decides for the person, in a room that lets it.
             agent = require_attached(self._desk, caller, room.state.owner)
         by = stamp(caller, agent)
-        command, words = self._admission.decide(by, Attested(params.statement, params.signature))
+        epoch = await told_epoch(self._desk, self._admission, caller, params.epoch)
+        command, words = self._admission.decide(by, Attested(params.statement, params.signature), epoch)
         request = _request(room, statement.request)
         if params.join_code is not None:
             await actor.check_code(request, params.join_code, params.door)
         await actor.submit(command, by, words)
+        keep_epoch(self._desk, by.principal, epoch)
         await self._desk.codes.forget(request.id)
         room = await actor.quiet()
         return t.DecidedAtRoom(
@@ -210,7 +228,10 @@ class LettingIn:
     async def kick(self, caller: Caller, params: t.KickFromRoom) -> t.Noted:
         actor, _ = await owned_within(self._desk, caller, params.room)
         by = stamp(caller, NOBODY)
-        await actor.submit(c.Kick(operation="room.kick", agent=params.agent, principal=by.principal), by)
+        epoch = await told_epoch(self._desk, self._admission, caller, params.epoch)
+        command, words = self._admission.kick(by, AgentId(params.agent), epoch)
+        await actor.submit(command, by, words)
+        keep_epoch(self._desk, by.principal, epoch)
         return t.Noted()
 
     @handles("link.role")

@@ -55,12 +55,14 @@ from parlerd.engine.worker import Told
 from parlerd.store.port import (
     Cursor,
     Delivery,
+    EpochSecretRow,
     Held,
     Membership,
     NewFact,
     OutboxRow,
     Page,
     Receipted,
+    SealingKeyRow,
     Store,
     UsedKey,
     Write,
@@ -423,6 +425,15 @@ class Library:
         """Facts after a position, in order. Raises `Refused(newer_log)`."""
         return await self._driver.read(lambda store: store.facts(room, after, limit))
 
+    async def headers(self, room: RoomId, positions: Sequence[Position]) -> list[e.Header]:
+        """The facts at these positions, all of which the room has, in the same order: one question for all of them.
+        Raises `Refused(newer_log)`."""
+
+        def look(store: Store) -> list[e.Header]:
+            return [header for at in positions for header in store.facts(room, Position(at - 1), 1)]
+
+        return await self._driver.read(look)
+
     async def bodies(self, room: RoomId, positions: Iterable[int]) -> Mapping[int, Signed]:
         """The bodies of facts, as far as there are any, with their signatures: one question for all of them."""
         asked = list(positions)
@@ -594,6 +605,14 @@ class Library:
     async def outbox(self, home: HomeId) -> list[OutboxRow]:
         """What waits to leave for another home, and what was refused there."""
         return await self._driver.look(lambda store: store.outbox(home))
+
+    async def sealing_keys(self, home: HomeId) -> list[SealingKeyRow]:
+        """The keys of this home's agents for the sealed rooms of a home."""
+        return await self._driver.look(lambda store: store.sealing_keys(home))
+
+    async def epoch_secrets(self, room: RoomId) -> list[EpochSecretRow]:
+        """The secrets of a sealed room's epochs that this home has."""
+        return await self._driver.look(lambda store: store.epoch_secrets(room))
 
     # -- what is remembered --------------------------------------------------------------------------------------
 

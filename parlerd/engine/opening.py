@@ -86,6 +86,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     preapproved: tuple[AgentId, ...] = ()
     ttl_ms: Millis
     max_uses: int
+    sealed: bool = False
+    """Whether the relay that it opens on cannot read it."""
     is_exact: bool = False
     """Whether the room is called so and not otherwise."""
     token: str = ""
@@ -213,6 +215,7 @@ def _plan(desk: Desk, caller: Caller, me: AgentRecord, wanted: Wanted, name: str
         topic=wanted.topic,
         history=wanted.history,
         approver=wanted.approver,
+        sealed=wanted.sealed,
     )
 
 
@@ -316,6 +319,9 @@ class Opening:
             raise Refused("invalid_param", f"A topic has at most {MAX_TOPIC} characters.", param="topic")
         if is_granted_id(me.id):
             return await self._open_within(caller, me, params, token)
+        if params.sealed and home_for(desk, params.home) == desk.keys.id:
+            said = "A session of this machine is never sealed: nobody else keeps it. Name the relay that it opens on."
+            raise Refused("invalid_param", said, param="sealed")
         approval = desk.settings.approval_default if params.approval is None else params.approval
         weaker = (desk.settings.approval_default and not approval) or params.approver == "agent" or params.preapprove
         if weaker:
@@ -354,6 +360,7 @@ class Opening:
             home=home_for(self._desk, params.home),
             approval=True,
             history=params.history,
+            sealed=params.sealed,
             ref="",
             ttl_ms=Millis(0),
             max_uses=0,
@@ -369,6 +376,7 @@ class Opening:
             "preapprove": params.preapprove,
             "ttl_ms": params.ttl_ms,
             "max_uses": params.max_uses,
+            "sealed": params.sealed,
         }
         if (param := next((name for name, is_said in beyond.items() if is_said), None)) is not None:
             said = (
@@ -423,6 +431,7 @@ class Opening:
             idempotency_key=idempotency_key,
             warning=" ".join(warnings) or msgspec.UNSET,
             you=handle_of(room.state, room.state.owner),
+            sealed=bool(room.state.lifecycle.sealed),
         )
 
     def _mcp_command(self, session_key: str) -> str | None:

@@ -24,7 +24,7 @@ from parlerd.engine.knocks import knocks_of, shows_code
 from parlerd.engine.lookup import active_room
 from parlerd.engine.observers import observed_room, observed_rooms
 from parlerd.engine.person import is_person
-from parlerd.engine.reading import as_of, handle_of, role_of, silence_of
+from parlerd.engine.reading import as_of, handle_of, key_change_of, role_of, silence_of
 from parlerd.engine.rooms import pause_among
 from parlerd.identity.codes import fingerprint
 from parlerd.operations import types as t
@@ -79,6 +79,7 @@ class Overview:
                     state="closed" if state.closed else "open",
                     pending=len(room.pending()) if owns and not state.closed else 0,
                     alarm=state.alarm or "",
+                    sealed=bool(state.lifecycle.sealed),
                     silent_since=as_of(actor) if is_live else msgspec.UNSET,
                     kept=await self._kept(state) if params.size else msgspec.UNSET,
                 )
@@ -139,11 +140,14 @@ class Overview:
             members=members,
             you=handle_of(state, me.id),
             turns=loops.most(state.room) if loops.is_set(state.room) else msgspec.UNSET,
+            sealed=bool(state.lifecycle.sealed),
+            key_change_since=room.epochs.pending_since() or msgspec.UNSET,
         )
         if state.closed or state.alarm is not None:
             return found
         handle.begin_to_catch_up()
-        notice = silence_of(handle, desk.clock.now(), "others may have come or gone meanwhile.")
+        silence = silence_of(handle, desk.clock.now(), "others may have come or gone meanwhile.")
+        notice = " ".join(filter(None, (key_change_of(room), silence)))
         return msgspec.structs.replace(found, silent_since=as_of(handle), notice=notice)
 
     @handles("agent.whoami")

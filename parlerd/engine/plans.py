@@ -13,7 +13,18 @@ import msgspec
 
 from parlerd.core.identities import AgentRecord
 from parlerd.core.model import Approver, History, HomeId, RoomId, RoomKind
-from parlerd.core.statements import NONCE, ByGrant, Grant, MayOpen, Opening, Title, encode, room_id_of, title_digest
+from parlerd.core.statements import (
+    NONCE,
+    SUITE,
+    ByGrant,
+    Grant,
+    MayOpen,
+    Opening,
+    Title,
+    encode,
+    room_id_of,
+    title_digest,
+)
 from parlerd.engine.desk import Desk
 
 
@@ -38,6 +49,7 @@ def planned(
     topic: str = "",
     history: History = "full",
     approver: Approver = "person",
+    sealed: bool = False,
 ) -> Plan:
     """The room of which `me` is the owner and that `words` mean. No idempotency key holds a blank, so words with one
     mean the room of no session."""
@@ -54,6 +66,7 @@ def planned(
         approval=approval,
         approver=approver,
         title=title_digest(encode(title)),
+        sealed=SUITE if sealed else msgspec.UNSET,
         nonce=secret[:NONCE],
     )
     return Plan(room_id_of(encode(opening)), opening, title)

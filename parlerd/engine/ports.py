@@ -161,6 +161,10 @@ class HomeKeys(Protocol):
         that a retried opening is the same room."""
         ...
 
+    def hiding_key(self) -> bytes:
+        """32 bytes that are this home's alone, under which requests are told apart where the room is sealed."""
+        ...
+
     def sign_note(self, text: str) -> str:
         """The note of a receipt (`identity.notes`), with the home's own signature."""
         ...

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 import msgspec
@@ -25,6 +26,7 @@ from parlerd.core.envelope import (
     DataPart,
     HandoffAnswerPart,
     HandoffPart,
+    SealedPart,
     TextPart,
     Transcript,
     UnknownPart,
@@ -58,6 +60,9 @@ FORGOTTEN: Final = "[This was forgotten.]"
 """What a reader is shown in the place of what its room remembered once."""
 UNREADABLE: Final = "[This part of the message has a type that this version of Parler does not know.]"
 """What a reader is shown in the place of an unknown part. Nothing in it was chosen by the author."""
+SEALED_AWAY: Final = "[The words of this message are encrypted, and this machine could not read them.]"
+"""What a reader is shown in the place of sealed words for which this home has no secret, or that are not what they
+should be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -404,6 +409,8 @@ def _parts(room: RoomState, reader: AgentId, event: e.MessagePosted, stored: Sto
                 said.brings = _brought(part)
             case UnknownPart():
                 texts.append(UNREADABLE)
+            case SealedPart():
+                texts.append(SEALED_AWAY)
     said.text = "\n".join(texts)
     return said
 
@@ -505,6 +512,24 @@ def lost_of(room: RoomState, acknowledged: Position) -> str:
     return (
         "The relay of this session was restored from an older copy. The person who opened the session let it go on "
         "without the messages that are marked as lost by the relay: nobody who came in later sees those."
+    )
+
+
+def key_change_of(room: Room) -> str:
+    """What is said beside whatever is shown of a sealed room, and to whoever says something there, while somebody is in
+    who cannot read yet, or is out who still could; nothing of any other room."""
+    since = room.epochs.pending_since()
+    if not since:
+        return ""
+    state = room.state
+    at = datetime.fromtimestamp(since // 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    coming = ", ".join(sorted(handle_of(state, agent) for agent in state.epochs.entering))
+    gone = ", ".join(sorted(handle_of(state, agent) for agent in state.epochs.leaving))
+    cannot = f"{coming} cannot read what is said" if coming else ""
+    could = f"{gone} left and could still read what the relay hands out" if gone else ""
+    return (
+        f"Key change pending since {at}. Until the machine of the session's owner makes it, "
+        f"{' and '.join(filter(None, (cannot, could)))}."
     )
 
 

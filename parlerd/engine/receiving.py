@@ -31,7 +31,16 @@ from parlerd.engine.knocks import waits_at
 from parlerd.engine.look_back import LookedBack, cut, look_back
 from parlerd.engine.lookup import is_active, member_room, room_of
 from parlerd.engine.notices import Notices
-from parlerd.engine.reading import Reading, alarm_of, handle_of, lost_of, names_in, parse_cursor, silence_of
+from parlerd.engine.reading import (
+    Reading,
+    alarm_of,
+    handle_of,
+    key_change_of,
+    lost_of,
+    names_in,
+    parse_cursor,
+    silence_of,
+)
 from parlerd.engine.waits import Wait
 from parlerd.operations import types as t
 from parlerd.store.port import Page, StoredMessage
@@ -395,7 +404,9 @@ class Receiving:
     def _said_of(self, handle: RoomHandle, room: Room) -> str:
         """What a reader is told of the home that the room lives in, when there is something to tell."""
         lacking = "newer messages of this session may be missing here."
-        return alarm_of(room.state) or silence_of(handle, self._desk.clock.now(), lacking)
+        if alarm := alarm_of(room.state):
+            return alarm
+        return " ".join(filter(None, (key_change_of(room), silence_of(handle, self._desk.clock.now(), lacking))))
 
     async def _look_back(self, handle: RoomHandle, room: Room, view: View, params: t.Recv, newest: Seq) -> LookedBack:
         async def read(after: Position) -> Page:

@@ -50,7 +50,7 @@ from parlerd.engine.knocks import shows_code
 from parlerd.engine.library import Library, Numbered
 from parlerd.engine.lookup import room_of
 from parlerd.engine.queues import Queues
-from parlerd.engine.reading import Reading, handle_of
+from parlerd.engine.reading import Reading, handle_of, key_change_of
 from parlerd.engine.state_inputs import timer_of
 from parlerd.engine.submissions import PLACED, Submission
 from parlerd.engine.trail import awaits_receipt, named
@@ -355,11 +355,11 @@ def _sent(posting: Posting[t.Sent], header: e.Header | None, seq: Seq) -> t.Sent
 
 
 def _warning(posting: Posting[t.Sent], command: c.PostMessage) -> str | msgspec.UnsetType:
-    """What was taken out of the words, for their author. What leaves here is told so in a room elsewhere."""
-    if not posting.removed:
-        return msgspec.UNSET
+    """What was taken out of the words, for their author: what leaves here is told so in a room elsewhere. And who of a
+    sealed room cannot read it yet, or could who is out."""
     when = "before it left this machine" if posting.actor.home_name != LOCAL else "of the hand-off"
-    return f"Taken out {when}: {posting.removed}"
+    taken_out = f"Taken out {when}: {posting.removed}" if posting.removed else ""
+    return " ".join(filter(None, (taken_out, key_change_of(posting.actor.aggregate)))) or msgspec.UNSET
 
 
 def _cleaned(parts: tuple[Part, ...], *, leaves: bool) -> tuple[tuple[Part, ...], dict[str, int]]:

@@ -8,6 +8,8 @@
     keyfiles     files that only this user may read
     proofs       what signed statements prove of a room's members
     delegation   the text by which a person lets an agent's key act
+    sealing      the words of sealed messages (`sealed_files`: their files; `epochs`: the secrets of members)
+    pake         a short secret between two ends becomes a strong one
     codes        session keys, join codes, fingerprints and join secrets, as people read and type them
     transcript   what the two ends of a link prove to each other
 

@@ -82,6 +82,10 @@ class HomeSecret:
         """The 32 bytes under which places in logs are told to readers."""
         return self._hmac(b"cursor", b"")
 
+    def hiding_key(self) -> bytes:
+        """The 32 bytes that hide from the homes of sealed rooms what requests of this home said (`sealing`)."""
+        return self._hmac(b"hiding", b"")
+
     def _hmac(self, purpose: bytes, data: bytes) -> bytes:
         with self._secret_lock:
             if self._secret is None:

@@ -203,14 +203,18 @@ def bears(author: AgentId, home: HomeId, body: bytes, signature: bytes) -> Verif
     return "valid" if verify(author, "parler/message", body, signature) else None
 
 
-def succeeds(room: RoomId, home: HomeId, owners: Sequence[Owner], body: bytes, signature: bytes) -> Transfer:
+def succeeds(
+    room: RoomId, home: HomeId, owners: Sequence[Owner], body: bytes, signature: bytes, *, is_sealed: bool
+) -> Transfer:
     """The statement by which a room that had these owners has another. Whether whoever took it over was a member, and
-    the owner away, is for the caller to find out. Raises as `signed` does."""
+    the owner away, is for the caller to find out. Nobody takes a sealed room over, because the room's home could invent
+    that its owner is away, and the new owner decides who reads. Raises as `signed` does."""
     transfer = check(body, Transfer)
     wrong = {
         "home": transfer.home != home,
         "room": transfer.room != room,
         "number": transfer.number != len(owners),
+        "taken": transfer.taken and is_sealed,
     }
     if (what := next((what for what, is_wrong in wrong.items() if is_wrong), None)) is not None:
         raise Refused("statement_refused", what=what)

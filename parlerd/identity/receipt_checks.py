@@ -20,7 +20,7 @@ from parlerd.core.envelope import RELEASED, decode_envelope
 from parlerd.core.errors import Refused
 from parlerd.core.model import HomeId, PrincipalId
 from parlerd.core.receipts import NotAReceipt, Opening, Receipt, next_line, opens
-from parlerd.core.statements import Claim, Owner, first_owner
+from parlerd.core.statements import Claim, Owner, first_owner, sealed_with
 from parlerd.identity.notes import Verdict, check_note
 from parlerd.identity.proofs import Evidence, check_released, read_opening, succeeds, unproven
 from parlerd.identity.signatures import verify
@@ -123,7 +123,8 @@ def _is_let_in(receipt: Receipt, author: _Author) -> bool:
         opening = read_opening(room, home, author.opening, author.opening_signature)
         owners = [first_owner(opening)]
         for each in author.handovers:
-            transfer = succeeds(room, home, owners, each.statement, each.signature)
+            is_sealed = sealed_with(opening) > 0
+            transfer = succeeds(room, home, owners, each.statement, each.signature, is_sealed=is_sealed)
             owners.append(Owner(transfer.principal, transfer.owner))
     except Refused:
         return False

@@ -31,6 +31,8 @@ Domain = Literal[
     "parler/grant",
     "parler/admitted",
     "parler/opened",
+    "parler/sealing-key",
+    "parler/epoch",
 ]
 
 _TAGS: Final[dict[str, bytes]] = {domain: domain.encode() + b"\0" for domain in get_args(Domain)}

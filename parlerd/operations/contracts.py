@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Final
 
-CONTRACTS: Final = ("2026-12-01",)
+CONTRACTS: Final = ("2026-12-01", "2026-12-02")
 """The contracts that are served, the oldest first. Source: contract spec, Version."""
 CONTRACT: Final = CONTRACTS[-1]
 """The contract of today."""

@@ -259,6 +259,9 @@ AWAY: Final = (
     "relay_equivocation",
     "room_archived",
     "relay_rolled_back",
+    "stale_epoch",
+    "not_sealed_in",
+    "sealed_room",
 )
 """What is answered where a room lives in another home, to whatever that home has to carry out."""
 SENDS_AWAY: Final = (*AWAY, "outbox_full", "key_used_elsewhere", "too_many_bytes")

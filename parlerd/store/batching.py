@@ -30,10 +30,12 @@ from parlerd.store.port import (
     JobOutcome,
     MarkDelivery,
     MoveCursor,
+    PutEpochSecret,
     PutLease,
     PutOutbox,
     PutRenewal,
     PutSnapshot,
+    Secret,
     Write,
 )
 from parlerd.store.relays import Tenure
@@ -92,7 +94,9 @@ class Batch:
     """Steps of taking deleted rooms out of the store: how much goes at once."""
     to_index: int = 0
     """A step in the index of what rooms remember: how many messages are put in that are in none yet."""
-    kept: list[PutLease | DropLease | PutOutbox | DropOutbox | PutRenewal | DropRenewal] = field(default_factory=list)
+    kept: list[PutLease | DropLease | PutOutbox | DropOutbox | PutRenewal | DropRenewal | Secret] = field(
+        default_factory=list
+    )
     """Changes of rows that come and go, each a statement of its own: there are few."""
     snapshots: list[tuple[RoomId, int, Position, bytes]] = field(default_factory=list)
     noted: list[Noted] = field(default_factory=list)
@@ -181,7 +185,8 @@ class Batch:
 
 def room_of(write: Write) -> RoomId | None:
     """The room that a write is about; None for one about no room, as a lease is."""
-    room: RoomId | None = write.row.room if isinstance(write, PutOutbox) else getattr(write, "room", None)
+    about = write.row if isinstance(write, PutOutbox | PutEpochSecret) else write
+    room: RoomId | None = getattr(about, "room", None)
     return room
 
 

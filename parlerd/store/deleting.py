@@ -112,5 +112,6 @@ _MARKS: Final = (
     ("cursors", "room, reader"),
     ("outbox", "number"),
     ("renewals", "room, task"),
+    ("epoch_secrets", "room, number"),
 )
 """The tables of what is kept of a room beside its facts, each with its key."""

@@ -36,6 +36,7 @@ from parlerd.core.model import (
 )
 from parlerd.core.recall import Term, has_terms, terms_of, words_of
 from parlerd.core.receipts import FactRef
+from parlerd.store.batching import room_of
 from parlerd.store.indexing import (
     DEADLINES,
     FILTERS,
@@ -68,9 +69,12 @@ from parlerd.store.port import (
     ClearRoom,
     Cursor,
     Delivery,
+    DropEpochSecrets,
     DropLease,
     DropOutbox,
     DropRenewal,
+    DropSealingKeys,
+    EpochSecretRow,
     EraseBodies,
     Head,
     Held,
@@ -84,11 +88,14 @@ from parlerd.store.port import (
     OutboxRow,
     Page,
     Past,
+    PutEpochSecret,
     PutLease,
     PutOutbox,
     PutRenewal,
+    PutSealingKey,
     Receipted,
     Remembered,
+    SealingKeyRow,
     Snapshot,
     StoredMessage,
     UsedKey,
@@ -122,6 +129,8 @@ class MemoryStore(OneByOne):
         # What waits for other homes, by message, in the order in which it came.
         self._outbox: dict[MessageId, OutboxRow] = {}
         self._renewals: dict[tuple[RoomId, MessageId], PutRenewal] = {}
+        self._sealing_keys: dict[tuple[HomeId, AgentId, int], SealingKeyRow] = {}
+        self._epoch_secrets: dict[tuple[RoomId, int], EpochSecretRow] = {}
         self._snapshots: dict[RoomId, Snapshot] = {}
         # Where own lines end.
         self._ends: Ends = {}
@@ -260,7 +269,7 @@ class MemoryStore(OneByOne):
             return [newest[name] for name in sorted(newest)]
 
     def _keep(self, write: Write) -> None:
-        room = write.row.room if isinstance(write, PutOutbox) else getattr(write, "room", None)
+        room = room_of(write)
         if isinstance(write, ClearRoom):
             self._clear(write)
         elif room in self._graves:
@@ -287,6 +296,22 @@ class MemoryStore(OneByOne):
             self._renewals[write.room, write.task] = write
         elif isinstance(write, DropRenewal):
             self._renewals.pop((write.room, write.task), None)
+        elif isinstance(write, PutSealingKey):
+            self._sealing_keys.setdefault((write.row.home, write.row.agent, write.row.counter), write.row)
+        elif isinstance(write, DropSealingKeys):
+            self._sealing_keys = {
+                key: row
+                for key, row in self._sealing_keys.items()
+                if key[:2] != (write.home, write.agent) or row.counter >= write.below
+            }
+        elif isinstance(write, PutEpochSecret):
+            self._epoch_secrets.setdefault((write.row.room, write.row.number), write.row)
+        elif isinstance(write, DropEpochSecrets):
+            self._epoch_secrets = {
+                key: row
+                for key, row in self._epoch_secrets.items()
+                if row.room != write.room or row.number >= write.below
+            }
         elif isinstance(write, EraseBodies):
             self._erase(write)
         elif not isinstance(write, Append | IndexMemory):
@@ -299,6 +324,7 @@ class MemoryStore(OneByOne):
         self._marks = {key: marks for key, marks in self._marks.items() if key[0] != room}
         self._outbox = {message: row for message, row in self._outbox.items() if row.room != room}
         self._renewals = {key: row for key, row in self._renewals.items() if key[0] != room}
+        self._epoch_secrets = {key: row for key, row in self._epoch_secrets.items() if key[0] != room}
         self.rebuild_index()
 
     def _clear(self, write: ClearRoom) -> None:
@@ -652,6 +678,14 @@ class MemoryStore(OneByOne):
     def outbox(self, home: HomeId) -> list[OutboxRow]:
         with self._lock:
             return [row for row in self._outbox.values() if row.home == home]
+
+    def sealing_keys(self, home: HomeId) -> list[SealingKeyRow]:
+        with self._lock:
+            return [row for key, row in sorted(self._sealing_keys.items()) if key[0] == home]
+
+    def epoch_secrets(self, room: RoomId) -> list[EpochSecretRow]:
+        with self._lock:
+            return [row for key, row in sorted(self._epoch_secrets.items()) if key[0] == room]
 
     def renewals(self, room: RoomId) -> list[PutRenewal]:
         with self._lock:

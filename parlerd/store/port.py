@@ -172,6 +172,65 @@ class DropRenewal(msgspec.Struct, frozen=True):
     task: MessageId
 
 
+class SealingKeyRow(msgspec.Struct, frozen=True):
+    """The private part of the key to which the secrets of sealed rooms are wrapped for an agent of this home."""
+
+    home: HomeId
+    """The home whose sealed rooms the key is for."""
+    agent: AgentId
+    counter: int
+    """Grows with each key of the agent for that home."""
+    made_at: Millis
+    """When the key was drawn, by the wall clock."""
+    private: bytes
+    """X25519, 32 bytes."""
+
+    def __repr__(self) -> str:
+        return f"SealingKeyRow({self.home!r}, {self.agent!r}, {self.counter})"
+
+
+class PutSealingKey(msgspec.Struct, frozen=True):
+    """Keep a key. One that is kept already, by home, agent and counter, stays as it is."""
+
+    row: SealingKeyRow
+
+
+class DropSealingKeys(msgspec.Struct, frozen=True):
+    """Forget the keys of an agent for a home whose counters are below `below`."""
+
+    home: HomeId
+    agent: AgentId
+    below: int
+
+
+class EpochSecretRow(msgspec.Struct, frozen=True):
+    """What opens the messages of one epoch of a sealed room."""
+
+    room: RoomId
+    number: int
+    """The epoch's, from 1."""
+    record: bytes
+    """The SHA-256 of the epoch's record, by which messages name it."""
+    secret: bytes
+    """32 bytes."""
+
+    def __repr__(self) -> str:
+        return f"EpochSecretRow({self.room!r}, {self.number})"
+
+
+class PutEpochSecret(msgspec.Struct, frozen=True):
+    """Keep the secret of an epoch. One that is kept already stays as it is."""
+
+    row: EpochSecretRow
+
+
+class DropEpochSecrets(msgspec.Struct, frozen=True):
+    """Forget the secrets of the epochs of a room whose numbers are below `below`."""
+
+    room: RoomId
+    below: int
+
+
 class EraseBodies(msgspec.Struct, frozen=True):
     """Take away the bodies of the messages at these positions for good, with a mark that this was meant. What else is
     known of the messages stays, and so does the chain of the log. Other facts keep their bodies, and a body that is
@@ -218,6 +277,9 @@ BLOCKS: Final = (12, 16)
 a millisecond, and through a wide one 8 ms where many texts have each of the terms and none has all (measured)."""
 
 
+Secret = PutSealingKey | DropSealingKeys | PutEpochSecret | DropEpochSecrets
+"""What a daemon keeps to open sealed rooms with. A store that relays share takes none of these: a relay has no such
+secret."""
 Write = (
     Append
     | MoveCursor
@@ -233,6 +295,7 @@ Write = (
     | BuryRoom
     | ClearRoom
     | IndexMemory
+    | Secret
 )
 
 
@@ -641,6 +704,15 @@ class Store(Protocol):
 
     def renewals(self, room: RoomId) -> list[PutRenewal]:
         """Until when claims of the tasks of a room were renewed, in the order of the tasks' ids."""
+        ...
+
+    def sealing_keys(self, home: HomeId) -> list[SealingKeyRow]:
+        """The keys of this home's agents for the sealed rooms of a home, in the order of agents and counters. A store
+        that relays share has none."""
+        ...
+
+    def epoch_secrets(self, room: RoomId) -> list[EpochSecretRow]:
+        """The secrets of a room's epochs, in the order of their numbers. A store that relays share has none."""
         ...
 
     def verify_chain(self, room: RoomId) -> Position | None:

@@ -69,9 +69,12 @@ from parlerd.store.port import (
     START,
     Cursor,
     Delivery,
+    DropEpochSecrets,
     DropLease,
     DropOutbox,
     DropRenewal,
+    DropSealingKeys,
+    EpochSecretRow,
     Head,
     Held,
     JobOutcome,
@@ -80,11 +83,14 @@ from parlerd.store.port import (
     NewFact,
     OutboxRow,
     Past,
+    PutEpochSecret,
     PutLease,
     PutOutbox,
     PutRenewal,
+    PutSealingKey,
     Receipted,
     Remembered,
+    SealingKeyRow,
     Snapshot,
     UsedKey,
     Write,
@@ -621,6 +627,21 @@ class SqliteStore(Paged, OneByOne):
         )
         return [PutRenewal(*row) for row in rows]
 
+    def sealing_keys(self, home: HomeId) -> list[SealingKeyRow]:
+        rows = self._database.rows(
+            "SELECT home, agent, counter, made_at, private FROM sealing_keys WHERE home = ? ORDER BY agent, counter",
+            (home,),
+        )
+        return [SealingKeyRow(*row) for row in rows]
+
+    def epoch_secrets(self, room: RoomId) -> list[EpochSecretRow]:
+        rows = self._database.rows(
+            "SELECT room, number, record, secret FROM epoch_secrets"
+            " WHERE room = ? AND room NOT IN (SELECT room FROM tombstones) ORDER BY number",
+            (room,),
+        )
+        return [EpochSecretRow(*row) for row in rows]
+
     # -- care ------------------------------------------------------------------------------------------------
 
     def verify_chain(self, room: RoomId) -> Position | None:
@@ -810,6 +831,22 @@ class _Batch(Batch):
                     )
                 case DropRenewal(room=room, task=task):
                     writer.execute("DELETE FROM renewals WHERE room = ? AND task = ?", (room, task))
+                case PutSealingKey(row=key):
+                    writer.execute(
+                        "INSERT INTO sealing_keys VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                        (key.home, key.agent, key.counter, key.made_at, key.private),
+                    )
+                case DropSealingKeys(home=home, agent=agent, below=below):
+                    writer.execute(
+                        "DELETE FROM sealing_keys WHERE home = ? AND agent = ? AND counter < ?", (home, agent, below)
+                    )
+                case PutEpochSecret(row=epoch):
+                    writer.execute(
+                        "INSERT INTO epoch_secrets VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                        (epoch.room, epoch.number, epoch.record, epoch.secret),
+                    )
+                case DropEpochSecrets(room=room, below=below):
+                    writer.execute("DELETE FROM epoch_secrets WHERE room = ? AND number < ?", (room, below))
                 case PutRenewal():
                     writer.execute(
                         "INSERT OR REPLACE INTO renewals VALUES (?, ?, ?, ?)",

@@ -173,7 +173,7 @@ def _meta(connection: sqlite3.Connection, key: str) -> str | None:
 
 
 def _atomically(connection: sqlite3.Connection, schema: Schema, found: int) -> None:
-    steps = range(found + 1, schema.version + 1)
+    steps = [step for step in sorted(schema.scripts) if step > found]
     # The script holds its own BEGIN, because `executescript` would otherwise commit each statement by itself.
     try:
         connection.executescript("\n".join(["BEGIN EXCLUSIVE;", *(schema.scripts[step] for step in steps)]))

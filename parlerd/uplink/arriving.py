@@ -12,6 +12,8 @@ Nothing that the other home says is believed that somebody's signature can show:
     who said what      by the author's signature over the envelope, which has to be for this room and in order; or, of
                        an agent that has no key, by the home's own, within the grant by which that agent is a member.
                        That an action was invoked, the home says itself, and it is taken in as that: unsigned
+    who can read it    in a sealed room, by the records of its epochs, which the owner's person signed, each of which
+                       names the one before. A message has to name the record that is in force where it stands
     that nothing is    by the public line, which each page and each envelope states, and by each author's threads
     missing            within the messages that this home is shown
     whose a name is    a handle means one agent for good
@@ -20,6 +22,9 @@ Where two of these contradict each other, or contradict what the mirror holds, t
 message only after the same checks. The room's mirror then gets one fact that says so (`HomeContradicted`), and takes
 nothing in any more. What an honest home may do is never such a contradiction: it may tell again what it told, begin
 later, leave out what was erased, tell a member's proof late, and be of a newer version.
+
+What a member sealed is opened here, once it was found sound, with what `Opener` has: a message that cannot be opened is
+taken in as it came, and readers are told so in the place of its words.
 
 Pure: no clock, no store; what the mirror knows of the past is handed over (`Past`, asked for as `wanted` says). Above:
 `link`. Below: the core's statements, words and public line, and `identity` for what signatures prove. Invariants: of an
@@ -33,7 +38,7 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple, cast
+from typing import Final, NamedTuple, Protocol, cast
 
 import msgspec
 
@@ -43,7 +48,9 @@ from parlerd.core import invocations
 from parlerd.core.approvals import NO_KEY
 from parlerd.core.claims import ENDS
 from parlerd.core.envelope import (
+    OPENED,
     RELEASED,
+    SEALED,
     SIGNED,
     UNSIGNED,
     Envelope,
@@ -52,9 +59,21 @@ from parlerd.core.envelope import (
     due_of,
     gated_part,
     memory_of,
+    opened,
     operation_of,
     span_until,
     turn_of,
+)
+from parlerd.core.epoch_record import (
+    EpochCard,
+    EpochRecord,
+    Roster,
+    Wraps,
+    check_wraps,
+    encode_turned,
+    record_digest,
+    roster_after,
+    roster_digest,
 )
 from parlerd.core.errors import Refused
 from parlerd.core.gated import EVERYONE
@@ -74,6 +93,7 @@ from parlerd.core.model import (
     PrincipalId,
     RequestId,
     RoomId,
+    Seat,
     Shown,
     Verified,
     Via,
@@ -83,6 +103,7 @@ from parlerd.core.model import (
 )
 from parlerd.core.public_line import first_line, next_line
 from parlerd.core.room import Room
+from parlerd.core.sealing import check_sealed, joined
 from parlerd.core.statements import (
     Claim,
     DecisionStatement,
@@ -92,6 +113,7 @@ from parlerd.core.statements import (
     Opening,
     Owner,
     S,
+    SealingKey,
     Transfer,
     check,
     check_title,
@@ -100,9 +122,11 @@ from parlerd.core.statements import (
     first_owner,
     opens,
     room_id_of,
+    sealed_with,
 )
 from parlerd.core.words import check_envelope
 from parlerd.engine.authors import Arrived
+from parlerd.identity import epochs
 from parlerd.identity.proofs import (
     Evidence,
     bears,
@@ -150,6 +174,35 @@ class Arrival:
     words: Arrived
 
 
+class Opener(Protocol):
+    """What opens the sealed rooms of a home here (`secrets.Opening`). Nothing is asked of it that was not checked."""
+
+    def learn(self, record: EpochRecord, digest: bytes, wraps: Wraps) -> EpochCard | None:
+        """What the record of this hash says to those who can read its epoch; None where no agent of this home can."""
+        ...
+
+    def words(self, envelope: Envelope, body: bytes, author: AgentId) -> bytes | None:
+        """What is sealed in an envelope of this author, which came in these bytes; None where no agent of this home can
+        read it."""
+        ...
+
+
+class Began(NamedTuple):
+    """What a mirror began with: the opening, its bytes, and the signature."""
+
+    opening: Opening
+    body: bytes
+    signature: bytes
+
+
+class _Epoch(NamedTuple):
+    """The epoch that is in force at a place of a sealed room; `number` is 0 before the first."""
+
+    number: int
+    record: bytes
+    roster: Roster
+
+
 class _Contradiction(Exception):
     """The other home lied about the room."""
 
@@ -184,7 +237,8 @@ def wanted(item: t.LinkItem, shown: Shown) -> Wanted:
 
 class Arriving:
     """Judges the items of one room. `mirror` is the room's mirror as it is now, an empty room before the first item.
-    `opening` is what the mirror began with.
+    `began` is what the mirror began with, and `opener` opens what is sealed. `is_live` says that the mirror was told
+    all that was there before: what comes now happened after everything that it holds.
 
     `key_of` gives the id of a session key in this home, by the key's signed terms and the person who signed them;
     `ours` says whether an agent is one of this home, and `own` whether this very daemon made a signature, by the
@@ -197,7 +251,9 @@ class Arriving:
         home: HomeId,
         mirror: Room,
         *,
-        opening: Opening | None,
+        began: Began | None,
+        opener: Opener,
+        is_live: bool = False,
         key_of: Callable[[KeyTerms, PrincipalId], KeyId],
         ours: Callable[[AgentId], bool],
         own: Callable[[Threaded, int, Signed], bool],
@@ -205,7 +261,9 @@ class Arriving:
         self._room = room
         self._home = home
         self._mirror = mirror
-        self._opening = opening
+        self._began = began
+        self._opener = opener
+        self._is_live = is_live
         self._key_of = key_of
         self._ours = ours
         self._own = own
@@ -224,6 +282,8 @@ class Arriving:
         try:
             if item.card is not None:
                 step.card(item.card, item.page)
+            if item.epoch is not None and step.is_open:
+                step.epoch(item.epoch, is_live=self._is_live)
             if item.page is not None and step.is_open:
                 step.page(item.page)
                 if item.level and not item.page.messages:
@@ -269,8 +329,12 @@ class _Step:
         self._past = past
         self._owners: list[Owner] = owners_of(state.lifecycle)
         """Everybody who owned the room, as far as was told."""
-        self._begun = arriving._opening
+        self._begun = arriving._began
         """What the person who opened the room signed; None before the mirror has begun."""
+        self._epoch = _Epoch(state.epochs.number, state.epochs.record, dict(state.epochs.roster))
+        """The epoch that is in force where the next message stands, in a sealed room."""
+        self._is_titled = bool(state.name)
+        """Whether the mirror knows what the room is called."""
         self._shown: Shown = state.shown
         """The number of the newest public message that the mirror knows of, and the line there."""
         self._lines: dict[int, bytes] = {state.shown.number: state.shown.line}
@@ -300,7 +364,7 @@ class _Step:
     @property
     def _opening(self) -> Opening:
         assert self._begun is not None
-        return self._begun
+        return self._begun.opening
 
     @property
     def owner(self) -> By:
@@ -342,6 +406,9 @@ class _Step:
             if key is not None:
                 came_by |= {AgentId(agent): (came_by.get(AgentId(agent), (None, key))[0], key) for agent in entry.users}
         self._members(card, came_by)
+        self._sealing_keys(card)
+        if card.epoch is not None:
+            self.epoch(card.epoch)
         for transfer, told in transfers:
             if self.member(transfer.owner) is None:
                 break  # its coming was not shown yet; the next card tells the transfer again
@@ -367,7 +434,8 @@ class _Step:
         public, line = (0, start) if page is None else (page.public, page.line)
         if public == 0 and line != start:
             raise _Contradiction("line")
-        self._begun, self._shown, self._is_whole = opening, Shown(public, line), public == 0
+        self._begun = Began(opening, card.opening, card.opening_signature)
+        self._shown, self._is_whole, self._is_titled = Shown(public, line), public == 0, bool(card.title)
         self._owners = [first_owner(opening)]
         opened = e.RoomOpened(
             room=about._room,
@@ -378,11 +446,78 @@ class _Step:
             history=opening.history,
             approval=opening.approval,
             approver=opening.approver,
+            sealed=0 if opening.sealed is msgspec.UNSET else opening.sealed,
         )
         body = (encode_opened(card.opening, card.title), card.opening_signature)
         placed = e.MirrorPlaced(public=public, line=line)
         self.add((opened, placed), self.owner, Millis(card.opened_at), (body, None))
         self.is_open = True
+
+    # -- who can read it -----------------------------------------------------------------------------------
+
+    @property
+    def _is_sealed(self) -> bool:
+        return self._opening.sealed is not msgspec.UNSET
+
+    def epoch(self, told: t.EpochEntry, *, is_live: bool = False) -> None:
+        """Take in that an epoch of a sealed room began, or that it is in force where what follows begins. One that was
+        told before changes nothing, and so does an older one.
+
+        One that begins now (`is_live`) is signed by the person who owns the room, and by none who owned it once. Of an
+        earlier one the mirror may know already how the room changed hands later."""
+        about, before = self._about, self._epoch
+        if not self._is_sealed:
+            raise _Contradiction("epoch")
+        try:
+            owners = self._owners[-1:] if is_live else self._owners
+            record = epochs.read(told.record, told.signature, owners=[owner.principal for owner in owners])
+            digest = record_digest(told.record)
+            if (record.home, record.room) != (about._home, about._room):
+                raise _Contradiction("epoch")
+            if record.number < before.number:
+                return
+            if record.number == before.number:
+                if digest != before.record:
+                    # Its members would each take another one for the newest, and not hear each other.
+                    raise _Contradiction("epoch")
+                return
+            # Where the mirror has the record before, this one says what changed; else the home told all of the roster.
+            is_next, anew = record.number == before.number + 1, before.number == 0 or record.number > before.number + 1
+            if is_next and record.previous != before.record:
+                raise _Contradiction("epoch")
+            roster = roster_after(before.roster, record) if is_next else roster_told(told, record)
+            wraps = check_wraps(told.wraps, record, roster)
+        except Refused:
+            raise _Contradiction("epoch") from None
+        added = roster if anew else {each.agent: roster[each.agent] for each in record.added}
+        turned = e.EpochTurned(
+            number=record.number,
+            record=digest,
+            added=tuple(sorted(added.items())),
+            removed=() if anew else record.removed,
+            anew=anew,
+        )
+        self.add((turned,), self.owner, self.now, ((encode_turned(told.record, told.wraps), told.signature),))
+        self._epoch = _Epoch(record.number, digest, roster)
+        card = about._opener.learn(record, digest, wraps)
+        if card is not None and not self._is_titled and _is_title(card.title, self._opening):
+            assert self._begun is not None
+            body = (encode_opened(self._begun.body, card.title), self._begun.signature)
+            self.add((e.RoomTitled(),), self.owner, self.now, (body,))
+            self._is_titled = True
+
+    def _sealing_keys(self, card: t.Card) -> None:
+        """Take in by which keys newcomers are given the room's secrets."""
+        told = {agent: known.counter for agent, known in self._about._mirror.state.epochs.told.items()}
+        for entry in card.sealing_keys:
+            key = _sound(entry.statement, SealingKey)
+            if key is None or key.home != self._about._home or key.counter <= told.get(key.agent, 0):
+                continue
+            if _signed(SealingKey, entry.statement, entry.signature, key.agent) is None:
+                continue
+            told[key.agent] = key.counter
+            event = e.SealingKeyTold(agent=key.agent, key=key.key, counter=key.counter)
+            self.add((event,), self.owner, self.now, ((entry.statement, entry.signature),))
 
     def tasks(self, told: Sequence[t.TaskAtRoom]) -> None:
         """Take in how tasks stand. The room's home says so, and nobody signs it; a task that the mirror does not hold,
@@ -441,7 +576,12 @@ class _Step:
                 continue
             try:
                 transfer = succeeds(
-                    self._about._room, self._about._home, self._owners, entry.statement, entry.signature
+                    self._about._room,
+                    self._about._home,
+                    self._owners,
+                    entry.statement,
+                    entry.signature,
+                    is_sealed=sealed_with(self._opening) > 0,
                 )
             except Refused:
                 raise _Contradiction("transfer") from None
@@ -759,7 +899,10 @@ class _Step:
             if after != place:
                 self._leave_out(after)
             return after
-        if envelope.v == SIGNED:
+        if envelope.v != UNSIGNED and (envelope.v == SEALED) is not self._is_sealed:
+            # Whether a room is sealed stands in its opening, and no home admits the other kind of message there.
+            raise _Contradiction("form", number=after.number, agent=agent)
+        if envelope.v in _BY_AUTHORS:
             self._require_sound(message, envelope, digest, place, after, author)
         elif not is_told(message, envelope, self._about._room):
             raise _Contradiction("unsigned", number=after.number, agent=agent)
@@ -810,9 +953,12 @@ class _Step:
             return _Contradiction(what, number=after.number, agent=agent)
 
         try:
-            check_envelope(envelope)
-        except Refused:
-            raise refuse("form") from None
+            if self._is_sealed:
+                self._require_sealed(envelope, agent)
+            else:
+                check_envelope(envelope)
+        except Refused as error:
+            raise refuse("epoch" if error.code == "stale_epoch" else "form") from None
         if envelope.room != self._about._room:
             raise refuse("room")
         threaded = Threaded(envelope.room, agent, audience_key(envelope.visibility))
@@ -832,6 +978,17 @@ class _Step:
         known = self._line_at(envelope.shown)
         if known is not None and known != envelope.line:
             raise refuse("fork")
+
+    def _require_sealed(self, envelope: Envelope, author: AgentId) -> None:
+        """Raise `Refused` for a sealed envelope of another form than an honest home admits, and `stale_epoch` for one
+        of another epoch than is in force here, or by or for somebody who is not in its roster."""
+        part, epoch = check_sealed(envelope), self._epoch
+        if (part.epoch, part.record) != (epoch.number, epoch.record) or author not in epoch.roster:
+            raise Refused("stale_epoch")
+        if envelope.visibility is not None:
+            readers = sorted({*envelope.visibility, author})
+            if [agent for agent, _ in part.wraps] != readers or not set(readers) <= epoch.roster.keys():
+                raise Refused("stale_epoch")
 
     def _thread(self, agent: AgentId, envelope: Envelope) -> Thread | None:
         """Where the author's thread ended before; None when that is not known here."""
@@ -856,13 +1013,16 @@ class _Step:
 
     def _post(self, message: t.LinkMessage, envelope: Envelope, digest: bytes, author: _Known, after: Shown) -> None:
         agent, is_public = AgentId(message.agent), envelope.visibility is None
+        body = message.body
+        if envelope.v == SEALED:
+            envelope, body = read_sealed(message, envelope, self._about._opener)
         is_recap = envelope.kind == "context" and is_public and after.number == 1 and agent == self._opening.owner
         posted = posted_of(envelope, digest, message, is_opening=message.opening and is_recap)
-        by = By(agent, author.principal, "", envelope.host, cast(Via, envelope.via))
+        by = By(agent, author.principal, "", envelope.host, door_of(envelope))
         # Of an agent of this home it is known by which request it said something, and so which one is a repeated one.
-        ours = self._about._ours(agent) and envelope.v == SIGNED
+        ours = self._about._ours(agent) and envelope.v in _BY_AUTHORS
         events: tuple[e.RoomEvent, ...] = (posted,)
-        bodies: tuple[tuple[bytes, bytes | None] | None, ...] = ((message.body, message.signature or None),)
+        bodies: tuple[tuple[bytes, bytes | None] | None, ...] = ((body, message.signature or None),)
         if envelope.v == RELEASED:
             readers = None if is_public else self._shown_to(message, envelope)
             events = e.MessageReleased(gate=_gate_of(message), id=envelope.id, readers=readers), posted
@@ -878,15 +1038,41 @@ class _Step:
         )
         self._shown = after
         self._ids.add(envelope.id)
-        if envelope.v == SIGNED:
+        if envelope.v in _BY_AUTHORS:
             self._threads[agent, audience_key(envelope.visibility)] = Thread(envelope.counter, digest)
         for reader in self._numbers:
             if is_public or reader in (envelope.visibility or ()):
                 self._numbers[reader] += 1
 
 
-KNOWN: Final = frozenset({UNSIGNED, SIGNED, RELEASED})
+KNOWN: Final = frozenset({UNSIGNED, SIGNED, RELEASED, SEALED})
 """The versions of envelopes that are taken in."""
+_BY_AUTHORS: Final = frozenset({SIGNED, SEALED, OPENED})
+"""The versions of those that bear their author's signature as messages, and the one of what was opened here."""
+
+
+def roster_told(told: t.EpochEntry, record: EpochRecord) -> Roster:
+    """The roster that a record leads to, as a home told it to somebody who does not have the record before. Raises
+    `Refused(statement_refused)` where it is not the one that the record names."""
+    roster = {
+        AgentId(seat.agent): Seat(PrincipalId(seat.principal), seat.handle, seat.key, seat.counter)
+        for seat in told.roster
+    }
+    if len(roster) != len(told.roster) or roster_digest(roster) != record.roster:
+        raise Refused("statement_refused", what="roster")
+    return roster
+
+
+def read_sealed(message: t.LinkMessage, envelope: Envelope, opener: Opener) -> tuple[Envelope, bytes]:
+    """A sealed message as a member reads it, and the bytes that are kept of it: both as they came where no agent of
+    this home can read it, or where its author told the room's home something else than its readers."""
+    words = opener.words(envelope, message.body, AgentId(message.agent))
+    if words is None:
+        return envelope, message.body
+    try:
+        return joined(envelope, words), opened(message.body, message.signature, words)
+    except Refused:
+        return envelope, message.body
 
 
 def _gate_of(message: t.LinkMessage) -> MessageId:
@@ -905,6 +1091,12 @@ def is_told(message: t.LinkMessage, envelope: Envelope, room: RoomId) -> bool:
     except Refused:
         return False
     return envelope.room == room and not message.signature
+
+
+def door_of(envelope: Envelope) -> Via:
+    """The door through which an author asked for a message, as the envelope says; of one that cannot be read here only
+    the door is known through which it came."""
+    return "link" if envelope.v == SEALED else cast(Via, envelope.via)
 
 
 def verified_as(envelope: Envelope, author: AgentId) -> Verified:

@@ -33,6 +33,7 @@ from parlerd.engine.desk import Desk
 from parlerd.engine.library import Before
 from parlerd.engine.worker import Awaited, Told
 from parlerd.uplink.counters import Counters, Signed, Threaded
+from parlerd.uplink.secrets import Secrets
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +72,11 @@ class Composed:
 class Composer:
     """Decides and signs messages for the rooms of one home."""
 
-    def __init__(self, desk: Desk, author: Author, counters: Counters) -> None:
+    def __init__(self, desk: Desk, author: Author, counters: Counters, secrets: Secrets) -> None:
         self._desk = desk
         self._author = author
         self._counters = counters
+        self._secrets = secrets
 
     def decide(self, actor: RoomActor[Room], command: c.PostMessage, by: By, draft: Draft, told: Told) -> None:
         """Say what the mirror decides about a request (`Decided`), or the `Refused` that it answers with. `told` is
@@ -148,8 +150,8 @@ class Composer:
         self, decided: Decided, command: c.PostMessage, by: By, draft: Draft, ends: Mapping[str, Thread]
     ) -> Composed:
         """The envelope of a message, in the same turn of the loop in which the mirror decided it. `ends` are the ends
-        of the author's threads by audience, as far as they are ahead of the mirror. Raises `Refused(no_such_agent)` for
-        a lost key."""
+        of the author's threads by audience, as far as they are ahead of the mirror. Raises `Refused`: `no_such_agent`
+        for a lost key, `not_sealed_in` in a sealed room whose record in force this author or a reader is not in."""
         actor, event = decided.actor, decided.event
         assert event is not None
         thread = thread_of(actor.aggregate.state.messages, by.actor, event.visibility)
@@ -160,13 +162,16 @@ class Composer:
         state = actor.aggregate.state
         # What the home lost since, it would not know as something that it showed the author.
         draft = replace(draft, shown=state.rewinds.still_shown(draft.shown))
+        if state.lifecycle.sealed:
+            request = self._secrets.request_digest(actor.room, command.input or b"")
+            draft = replace(draft, seal=partial(self._secrets.seal, state, by.actor, request))
         event = msgspec.structs.replace(event, counter=self._counters.after(threaded, thread.counter))
         place = Place(actor.room, command.idempotency_key or "", by, thread.envelope, self._now(actor))
-        sealed = self._author.seal(draft, event, place)
-        digest = hashlib.sha256(sealed.body).digest()
-        self._counters.note(threaded, event.counter, Signed(digest, sealed.signature))
+        written = self._author.sign(draft, event, place)
+        digest = hashlib.sha256(written.body).digest()
+        self._counters.note(threaded, event.counter, Signed(digest, written.signature))
         thread = Thread(event.counter, digest)
-        return Composed(event.id, sealed.body, sealed.signature, event.visibility, thread, state.epoch)
+        return Composed(event.id, written.body, written.signature, event.visibility, thread, state.epoch)
 
     def _now(self, actor: RoomActor[Room]) -> Millis:
         return max(self._desk.clock.now(), actor.aggregate.last_at)

@@ -15,22 +15,23 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from parlerd.core import events as e
-from parlerd.core.envelope import SIGNED, Envelope
+from parlerd.core.envelope import SEALED, SIGNED, UNSIGNED, Envelope
 from parlerd.core.errors import Refused
 from parlerd.core.grants import may_say
 from parlerd.core.messages import audience_key
-from parlerd.core.model import AgentId, By, Millis, Position, Seq, Shown, Via, is_granted_id
+from parlerd.core.model import AgentId, By, Millis, Position, Seq, Shown, is_granted_id
 from parlerd.core.public_line import first_line, next_line
 from parlerd.core.room import RoomState
+from parlerd.core.sealing import check_sealed
 from parlerd.core.words import check_envelope
 from parlerd.engine.handles import Earlier
 from parlerd.identity.proofs import bears
 from parlerd.operations import types as t
 from parlerd.store.port import StoredMessage
-from parlerd.uplink.arriving import KNOWN, decoded, is_told, posted_of, verified_as
+from parlerd.uplink.arriving import KNOWN, Opener, decoded, door_of, is_told, posted_of, read_sealed, verified_as
 
 
 class Contradicted(Exception):
@@ -48,10 +49,17 @@ class Judged(NamedTuple):
     end: Shown
 
 
-def judge(page: t.LinkPage, mirror: RoomState, reader: AgentId, after: Seq, known: Mapping[int, bytes]) -> Judged:
+def judge(
+    page: t.LinkPage,
+    mirror: RoomState,
+    reader: AgentId,
+    after: Seq,
+    known: Mapping[int, bytes],
+    opener: Opener,
+) -> Judged:
     """The messages of a page that follows this reader's number `after`. `known` are the lines at numbers of the room
-    that this home knows of. Raises `Contradicted`, and `Refused(relay_refused)` for a page that answers something else
-    than was asked."""
+    that this home knows of, and `opener` opens what is sealed. Raises `Contradicted`, and
+    `Refused(relay_refused)` for a page that answers something else than was asked."""
     # Private messages that follow that number are left out, where their words were erased.
     begins = page.before.get(reader, -1) if page.messages else after
     if begins < after:
@@ -83,10 +91,13 @@ def judge(page: t.LinkPage, mirror: RoomState, reader: AgentId, after: Seq, know
         if envelope.v not in KNOWN or author is None:
             # A version that this program does not check, or somebody whom nothing shows to have been a member.
             continue
-        if envelope.v != SIGNED and not is_told(message, envelope, mirror.room):
+        is_signed = envelope.v in (SIGNED, SEALED)
+        if envelope.v != UNSIGNED and (envelope.v == SEALED) is not bool(mirror.lifecycle.sealed):
+            raise Contradicted("form")
+        if not is_signed and not is_told(message, envelope, mirror.room):
             raise Contradicted("unsigned")
         thread = agent, audience_key(envelope.visibility)
-        if envelope.v == SIGNED:
+        if is_signed:
             _require_sound(message, envelope, mirror, before, lines, threads.get(thread))
             if is_granted_id(agent) and not may_say(author.given, Millis(message.at)):
                 raise Contradicted("grant")
@@ -95,11 +106,14 @@ def judge(page: t.LinkPage, mirror: RoomState, reader: AgentId, after: Seq, know
         if envelope.visibility is not None and reader not in envelope.visibility:
             raise Contradicted("reader")
         ids.add(envelope.id)
-        if envelope.v == SIGNED:
+        body = message.body
+        if is_signed:
             threads[thread] = digest
-        by = By(agent, author.principal, "", envelope.host, cast(Via, envelope.via))
+        if envelope.v == SEALED:
+            envelope, body = read_sealed(message, envelope, opener)
+        by = By(agent, author.principal, "", envelope.host, door_of(envelope))
         header = _header(message, envelope, digest, by, is_opening=place.number == 1 and agent == mirror.owner)
-        found.append(StoredMessage(mirror.room, number, header, message.body, message.signature))
+        found.append(StoredMessage(mirror.room, number, header, body, message.signature))
     return Judged(Earlier(tuple(found), number), place)
 
 
@@ -120,7 +134,10 @@ def _require_sound(
     """Raise a contradiction for what an honest home would not have admitted. `place` is where the message stands, and
     `previous` the envelope before it in its thread, as far as the page holds that."""
     try:
-        check_envelope(envelope)
+        if envelope.v == SEALED:
+            check_sealed(envelope)
+        else:
+            check_envelope(envelope)
     except Refused:
         raise Contradicted("form") from None
     if envelope.room != mirror.room:

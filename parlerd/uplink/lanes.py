@@ -696,7 +696,7 @@ class Lane:
         if not settled.queued:
             post.done.set()
         if submission is not None:
-            submission.command = post.command
+            submission.command = said_as(post.command, submission.command)
             submission.settled = settled
             submission.finish()
 
@@ -708,6 +708,11 @@ class Lane:
         if submission is not None:
             submission.error = error
             submission.finish()
+
+
+def said_as(command: c.PostMessage, asked: c.Command) -> c.PostMessage:
+    """A request as its author hears of it: under the idempotency key with which the author asked for it."""
+    return msgspec.structs.replace(command, idempotency_key=asked.idempotency_key)
 
 
 def answers_offer(command: c.PostMessage) -> bool:

@@ -35,6 +35,7 @@ from parlerd.core import topics
 from parlerd.core.errors import ParlerError, Refused, StoreError
 from parlerd.core.membership import number_at_home, shifts_of
 from parlerd.core.model import AgentId, HomeId, Label, Millis, RoomId
+from parlerd.core.room import Room
 from parlerd.core.statements import is_opening_hash
 from parlerd.engine.desk import Desk
 from parlerd.engine.pair_rooms import PairRooms
@@ -53,6 +54,8 @@ from parlerd.uplink.homes import AddedHome, Homes
 from parlerd.uplink.lanes import Lane, Post, refused
 from parlerd.uplink.mirrors import Mirrors
 from parlerd.uplink.outbox import Outbox, request_of
+from parlerd.uplink.secrets import Secrets
+from parlerd.uplink.turning import Turning
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +71,11 @@ COME_IN_S: Final = 10.0
 """Between two attempts to come into a direct room, where the relay cannot let the agent in now."""
 MAX_COMING: Final = 256
 """Direct rooms that agents are about to come into at the same time: a relay that lies could name any number."""
+GATHER_S: Final = 0.5
+"""How long a record of a sealed room waits for others that come in at the same time: all of them are one record."""
+TURN_TRIES: Final = 4
+TURNED_S: Final = 5.0
+"""How often a record is made anew that came too late, and how long the mirror may take to show one."""
 CATCH_UP_S: Final = 2.0
 """How long reads and messages wait for a link that is made for them. Less than a command: without a link there is the
 mirror to read, and the outbox."""
@@ -91,6 +99,8 @@ class Link:
         composer: Composer,
         counters: Counters,
         bounds: Bounds,
+        secrets: Secrets,
+        turning: Turning,
         publishing: Publishing,
         nursery: trio.Nursery,
         called: Label,
@@ -107,8 +117,9 @@ class Link:
         """How far the relay's clock was ahead of this machine's at the last link."""
         self.connection: LinkConnection | None = None
         """The link while there is one, from when the relay is proven."""
-        self.mirrors = Mirrors(added.id, desk, signers.principal, counters, bounds)
+        self.mirrors = Mirrors(added.id, desk, signers.principal, counters, bounds, secrets)
         self.outbox = Outbox(added.id, desk.library)
+        self._turning = turning
         self._pairs = PairRooms(desk)
         self._publishing = publishing
         self._homes = homes
@@ -134,6 +145,11 @@ class Link:
         """The direct rooms that agents of this home are about to come into."""
         self._entered: set[RoomId] = set()
         """Rooms that an agent of this home came into that was attached for it, while the link followed the room."""
+        self._secrets = secrets
+        self._told_keys: dict[tuple[RoomId, AgentId], int] = {}
+        """The newest sealing key of each agent of this home that a sealed room was told on this link."""
+        self._turned: set[RoomId] = set()
+        """Sealed rooms for which a record is being made."""
         self._is_ready = False
         """Whether agents are attached and rooms are followed."""
         self._change = trio.Event()
@@ -237,6 +253,12 @@ class Link:
             if error is connection.lost:
                 raise Refused("home_unreachable", f"The relay {self.name} did not answer.", home=self.name) from error
             raise refused(error) from error
+
+    async def pull_epochs(self, wanted: t.PullEpochs) -> t.PulledEpochs:
+        """Records of a sealed room's epochs, from the relay. Raises as `call` does."""
+        pulled = await self.call("link.epochs", wanted)
+        assert isinstance(pulled, t.PulledEpochs)
+        return pulled
 
     async def follow(self, room: RoomId) -> None:
         """Let the link bring what happens in this room, from where its mirror stands. Raises as `call` does."""
@@ -347,6 +369,7 @@ class Link:
                 self._entered.clear()
                 self._told.clear()
                 self._told_presence.clear()
+                self._told_keys.clear()
                 self.mirrors.forget_presence()
                 self._set("idle" if connection.lost is None else "connecting")
                 for lane in self._lanes.values():
@@ -478,21 +501,111 @@ class Link:
             await connection.call("link.watch", t.FollowRoom(resume=await self.mirrors.resume(room)), WAIT_S)
             return
         try:
-            goes_on = await self.mirrors.take(item)
+            goes_on = await self.mirrors.take(item, partial(self._pull, connection))
         except StoreError:
             # What cannot be stored now is told again on another link.
             raise
         except ParlerError as error:
+            if error.spec.retryable:
+                # What could not be asked about now is told again, too.
+                raise
             log.warning("room %s of %s: %s (%s)", room, self.name, error.code, error.details.get("what", ""))
             goes_on = False
         if item.level and room not in self._level:
             self._level.add(room)
             self._changed()
+            handle = self._desk.rooms.open_actor(room)
+            if handle is not None and self._turning.is_ours(handle.aggregate):
+                self.spawn(self.send_lost_epochs, room)
+        if room in self._level:
+            self._turn_if_due(room)
         if item.gone:
             self._ended(room)
         elif not goes_on and room in self._followed:
             self._ended(room)
             connection.begin("link.unwatch", t.UnfollowRoom(room=room))
+
+    # -- sealed rooms of this home's person ----------------------------------------------------------------
+
+    def _turn_if_due(self, room: RoomId) -> None:
+        """Let the next epoch of a sealed room begin, where something waits for it that only this home can sign."""
+        handle = self._desk.rooms.open_actor(room)
+        if handle is None or room in self._turned or self.calls is None:
+            return
+        if self._turning.is_due(handle.aggregate, self._desk.clock.now()):
+            self._turned.add(room)
+            self.spawn(self._turn, room)
+
+    async def send_lost_epochs(self, room: RoomId) -> None:
+        """Send the relay the records again that it lost of a sealed room, because an older copy of its store was put in
+        place: else nobody could say anything there under the newest one. Where the relay lost as well who came or went,
+        it takes none."""
+        handle = await self._desk.rooms.get(room)
+        mirror = await handle.quiet()
+        calls, state = self.calls, mirror.state
+        if calls is None or state.alarm is not None or not self._turning.is_ours(mirror):
+            return
+        asked = t.PullEpochs(room=room, agent=state.owner, upto=state.epochs.number, limit=1)
+        try:
+            await calls.call("link.epochs", asked, WAIT_S)
+            return
+        except ParlerError as error:
+            number = error.details.get("number")
+            if error.code != "stale_epoch" or type(number) is not int:
+                return
+        for epoch in await self._turning.since(mirror, number):
+            await calls.call("link.epoch", t.EpochAtRoom(room=room, epoch=epoch), WAIT_S)
+
+    async def _tell_fresh_keys(self, connection: LinkConnection) -> None:
+        """Tell sealed rooms the fresh keys of agents of this home. The next record of each room uses them."""
+        for room in sorted(self._level):
+            handle = self._desk.rooms.open_actor(room)
+            state = None if handle is None else handle.aggregate.state
+            if state is None or not state.lifecycle.sealed or state.closed or state.alarm is not None:
+                continue
+            for agent, seat in list(state.epochs.roster.items()):
+                if not self.mirrors.is_ours(agent) or agent in state.epochs.leaving:
+                    continue
+                counter = await self._secrets.fresh(self.home, agent, seat.counter)
+                if counter <= max(seat.counter, self._told_keys.get((room, agent), 0)):
+                    continue
+                key = await self._secrets.told_key(self.home, agent)
+                params = t.SealingKeyAtRoom(room=room, statement=key.body, signature=key.signature)
+                await connection.call("link.sealing_key", params, WAIT_S)
+                self._told_keys[room, agent] = counter
+
+    async def _turn(self, room: RoomId) -> None:
+        try:
+            await trio.sleep(GATHER_S)
+            for _ in range(TURN_TRIES):
+                handle = await self._desk.rooms.get(room)
+                mirror = await handle.quiet()
+                calls, number = self.calls, mirror.state.epochs.number
+                if calls is None or not self._turning.is_due(mirror, self._desk.clock.now()):
+                    return
+                epoch = await self._turning.following(mirror)
+                if epoch is None:
+                    return
+                try:
+                    await calls.call("link.epoch", t.EpochAtRoom(room=room, epoch=epoch), WAIT_S)
+                except ParlerError as error:
+                    if error.code != "stale_epoch":
+                        log.warning("an epoch of room %s waits: %s", room, error.code)
+                        return
+                # What came meanwhile is told before what the next try goes by.
+                await self.mirrors.until(room, partial(_is_past, number), TURNED_S)
+        finally:
+            self._turned.discard(room)
+
+    @staticmethod
+    async def _pull(connection: LinkConnection, wanted: t.PullEpochs) -> t.PulledEpochs:
+        """Records of a sealed room's epochs, from the relay. Raises `Refused`."""
+        try:
+            pulled = await connection.call("link.epochs", wanted, WAIT_S)
+        except ParlerError as error:
+            raise refused(error) from error
+        assert isinstance(pulled, t.PulledEpochs)
+        return pulled
 
     async def _follow_opened(self, connection: LinkConnection, room: RoomId, owners: Iterable[str]) -> None:
         """Follow a room that was opened at the relay for an agent of this home: its mirror begins if that is so."""
@@ -607,6 +720,9 @@ class Link:
                         self._changed()
                     if (calls := self.calls) is not None:
                         await self._attach(calls, tuple(self._attached))
+                        for room in sorted(self._level):
+                            self._turn_if_due(room)
+                        await self._tell_fresh_keys(calls)
                         await self._tell_cursors(calls)
                 except ParlerError as error:
                     log.warning("the link to %s: %s", self.name, error.code)
@@ -678,6 +794,11 @@ class Link:
     def _changed(self) -> None:
         self._change.set()
         self._change = trio.Event()
+
+
+def _is_past(number: int, room: Room) -> bool:
+    """Whether a later epoch than this one is in force."""
+    return room.state.epochs.number > number
 
 
 async def _is_deleted(connection: LinkConnection, room: RoomId) -> bool:

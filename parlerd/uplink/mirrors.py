@@ -26,7 +26,7 @@ from parlerd.core import events as e
 from parlerd.core import topics
 from parlerd.core.errors import Refused
 from parlerd.core.grants import is_opened_by
-from parlerd.core.lifecycle import DELETED, NEW_LOG, OLDER_COPY
+from parlerd.core.lifecycle import DELETED, NEW_LOG, OLDER_COPY, owners_of
 from parlerd.core.membership import number_here, shifts_of, told_seq
 from parlerd.core.messages import audience_key
 from parlerd.core.model import (
@@ -50,16 +50,19 @@ from parlerd.engine.authors import Arrived
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import MirrorRoom, Present
 from parlerd.engine.key_text import typed_key
+from parlerd.engine.library import Signed
 from parlerd.engine.presence import DERIVED
 from parlerd.engine.rooms import pause_among
 from parlerd.engine.submissions import Submission
 from parlerd.identity.proofs import read_opening, signed
 from parlerd.operations import types as t
 from parlerd.store.port import EraseBodies
-from parlerd.uplink.arriving import Arrival, Arriving, Past, wanted
+from parlerd.uplink.arriving import Arrival, Arriving, Began, Past, wanted
 from parlerd.uplink.bounds import CHUNK, Bounds
 from parlerd.uplink.counters import Counters, Threaded
 from parlerd.uplink.rewinding import find_fork, rewound
+from parlerd.uplink.secrets import HomeOpener, Secrets
+from parlerd.uplink.walking import Pull, unknown, walk
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +84,15 @@ class _Counts:
 class Mirrors:
     """Takes in what the home `home` tells."""
 
-    def __init__(self, home: HomeId, desk: Desk, principal: PrincipalId, counters: Counters, bounds: Bounds) -> None:
+    def __init__(
+        self,
+        home: HomeId,
+        desk: Desk,
+        principal: PrincipalId,
+        counters: Counters,
+        bounds: Bounds,
+        secrets: Secrets,
+    ) -> None:
         self.copied: set[AgentId] = set()
         """Agents of this home in whose name somebody else signs."""
         self._home = home
@@ -91,12 +102,15 @@ class Mirrors:
         self._counters = counters
         self._bounds = bounds
         """Is told what came in, and erases what is too much."""
+        self._secrets = secrets
+        self.opener = HomeOpener(home, secrets)
+        """Opens what is sealed in the rooms there."""
         self._caught_up: set[RoomId] = set()
         """Rooms of which this daemon was told everything that was there before it began to listen."""
         self._counts: dict[RoomId, _Counts] = {}
         self._key_ids: dict[tuple[RoomId, str], KeyId] = {}
         """The ids of session keys that somebody typed here, by what statements call them."""
-        self._openings: Bounded[RoomId, Opening] = Bounded(MAX_OPENINGS)
+        self._openings: Bounded[RoomId, Began] = Bounded(MAX_OPENINGS)
         """What mirrors began with, for those that were asked about."""
         self._unsound: set[RoomId] = set()
         """Rooms of which a mirror said that their home contradicted itself, or has them no more, and rooms of other
@@ -112,9 +126,12 @@ class Mirrors:
 
     # -- what is told --------------------------------------------------------------------------------------
 
-    async def take(self, item: t.LinkItem) -> bool:
-        """Take in one item; whether the room is to be followed on. Raises `StoreError`, and `Refused` where the mirror
-        cannot take in what was told."""
+    async def take(self, item: t.LinkItem, pull: Pull | None = None) -> bool:
+        """Take in one item; whether the room is to be followed on. `pull` asks the room's home for records of epochs;
+        without it, none is asked for.
+
+        Raises `StoreError`, what `pull` raises that may pass, and `Refused` where the mirror cannot take in what was
+        told."""
         room = RoomId(item.room)
         try:
             if item.gone:
@@ -134,18 +151,26 @@ class Mirrors:
             past = Past(*await self._desk.library.mirrored(room, *wanted(item, mirror.state.shown)))
             if not mirror.state.room and item.card is not None:
                 past = past._replace(opened=await self._opened_beside(room, item.card))
+            await self._secrets.prepare(self._home, room)
+            await self._look_back(room, mirror, item, pull)
             arriving = Arriving(
                 room,
                 self._home,
                 mirror,
-                opening=await self._opening(mirror),
+                began=await self._began(mirror),
+                opener=self.opener,
+                is_live=room in self._caught_up and not (item.card is not None and item.card.whole),
                 key_of=self._key_of(room),
                 ours=self.is_ours,
                 own=self._counters.is_own,
             )
-            await self._take_in(actor, arriving.take(item, past))
+            arrivals = arriving.take(item, past)
+            await self._secrets.store()
+            await self._take_in(actor, arrivals)
             if arriving.erased:
                 await self._erase(actor, arriving.erased)
+            if any(isinstance(event, e.EpochTurned) for arrival in arrivals for event in arrival.command.events):
+                await self._forget_secrets(actor.aggregate)
             if item.erased:
                 await self._prune(actor, item.erased)
             if item.card is not None:
@@ -165,6 +190,50 @@ class Mirrors:
             self._change.set()
             self._change = trio.Event()
 
+    async def _look_back(self, room: RoomId, mirror: Room, item: t.LinkItem, pull: Pull | None) -> None:
+        """Learn the secrets of earlier epochs whose messages an item brings, as far as agents of this home may read
+        those: whoever just came in was given the newest secret alone."""
+        if pull is None or item.page is None or not (wants := unknown(self._secrets, room, item.page.messages)):
+            return
+        told = () if item.card is None else item.card.members
+        inside = {AgentId(member.agent) for member in told if member.present}
+        inside |= {agent for agent, member in mirror.state.members.items() if member.present}
+        # What was said before an agent came in is told before its coming is.
+        inside |= {request.agent for request in mirror.state.requests.values()}
+        ours = [agent for agent in sorted(inside) if self.is_ours(agent)]
+        owners = {owner.principal for owner in owners_of(mirror.state.lifecycle)}
+        if item.card is not None and not mirror.state.room:
+            with suppress(Refused):
+                owners.add(read_opening(room, self._home, item.card.opening, item.card.opening_signature).principal)
+        for agent in ours:
+            await self.look_back(room, wants, agent, owners, pull)
+
+    async def look_back(
+        self, room: RoomId, wants: Collection[bytes], agent: AgentId, owners: Collection[PrincipalId], pull: Pull
+    ) -> None:
+        """Learn the secrets of the epochs that these records began, as far as an agent of this home may read them.
+        What cannot be learned is unreadable. Raises what `pull` raises that may pass, and `StoreError`."""
+        wants = [record for record in wants if self._secrets.epoch(room, record) is None]
+        if not wants:
+            return
+        try:
+            await walk(self._secrets, room, wants, agent=agent, owners=owners, pull=pull)
+        except Refused as error:
+            if error.spec.retryable:
+                raise
+            log.warning("epochs of room %s: %s (%s)", room, error.code, error.details.get("what", ""))
+
+    async def _forget_secrets(self, mirror: Room) -> None:
+        """Where the history is not for everyone, the secret of an epoch goes once the mirror holds no words of it."""
+        state = mirror.state
+        if state.history == "full":
+            return
+        oldest = await self._desk.library.oldest_words(state.room, Position(0), 1)
+        held = state.epochs.number
+        if oldest:
+            held = next((n for n, at in reversed(state.epochs.turned) if at <= oldest[0].position), 0)
+        await self._secrets.forget(state.room, held)
+
     def _note_level(self, room: RoomId, item: t.LinkItem) -> None:
         if item.level:
             self._caught_up.add(room)
@@ -172,8 +241,7 @@ class Mirrors:
     async def _rewind(self, actor: RoomActor[Room], mirror: Room, told: t.RewindEntry) -> None:
         """Let the mirror go on from where the room's person says, if that is a place of the room that is here. Anything
         else changes nothing: it is an old rewind again, or one of another room than the one that was told here."""
-        opening = await self._opening(mirror)
-        if opening is None or is_over(mirror.state):
+        if await self._began(mirror) is None or is_over(mirror.state):
             return
         try:
             statement = signed(Rewind, told.statement, told.signature, mirror.state.owner_principal)
@@ -196,12 +264,13 @@ class Mirrors:
         await actor.submit(command, by, Arrived(bodies))
         log.warning("room %s was rewound to its public message %d", actor.room, statement.public)
 
-    async def _opening(self, mirror: Room) -> Opening | None:
+    async def _began(self, mirror: Room) -> Began | None:
         """What a mirror began with; None for one that has not begun."""
         room = mirror.state.room
         if room and room not in self._openings:
-            body = await self._desk.library.body(room, Position(1))
-            self._openings[room] = check(decode_opened(body or b"")[0], Opening)
+            found = (await self._desk.library.bodies(room, (1,))).get(1, Signed())
+            body = decode_opened(found.body)[0]
+            self._openings[room] = Began(check(body, Opening), body, found.signature)
         return self._openings.get(room)
 
     async def _opened_beside(self, room: RoomId, card: t.Card) -> int:
@@ -252,7 +321,8 @@ class Mirrors:
                     self._bounds.note(actor.room, len(body[0]))
             for header in settled.facts:
                 if isinstance(header.event, e.MemberJoined) and self.is_ours(header.event.agent):
-                    opening = await self._opening(actor.aggregate)
+                    began = await self._began(actor.aggregate)
+                    opening = None if began is None else began.opening
                     # In which session an agent is, a program does not say that opens a room for it.
                     if opening is None or opening.granted is msgspec.UNSET or opening.owner != header.event.agent:
                         await self._activate(actor.room, header.event, header.by)
@@ -453,6 +523,7 @@ class Mirrors:
         which this one is told nothing."""
         mirror = await (await self._mirror(room)).quiet()
         state = mirror.state
+        await self._secrets.prepare(self._home, room)
         if not mirror.position:
             return t.Resume(room=room, newest=NEWEST)
         counts = self._counts.get(room, _Counts())
@@ -467,6 +538,7 @@ class Mirrors:
             moves=counts.moves,
             asks=counts.asks,
             before={agent: told_seq(state.membership, agent) for agent in inside},
+            epoch=state.epochs.number,
         )
 
     # -- waiting -------------------------------------------------------------------------------------------

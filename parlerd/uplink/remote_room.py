@@ -15,9 +15,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import logging
+import re
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final, cast
 
@@ -30,17 +33,19 @@ from parlerd.core import events as e
 from parlerd.core.approvals import Request, require_grantable, standing_request
 from parlerd.core.claims import Renewal
 from parlerd.core.decision import Decision
+from parlerd.core.envelope import Envelope
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.gated import decode_signed
 from parlerd.core.grants import joiner_of
-from parlerd.core.lifecycle import DELETED, OLDER_COPY, require_open, require_sound
+from parlerd.core.lifecycle import DELETED, OLDER_COPY, owners_of, require_open, require_sound
 from parlerd.core.membership import last_at_home, number_at_home, shift_after, shifts_of, told_seq
 from parlerd.core.messages import audience_key
 from parlerd.core.model import AgentId, By, KeyId, MessageId, Millis, Position, RequestId, RoomId, Seq, Shown
 from parlerd.core.public_line import epoch_of, first_number
 from parlerd.core.receipts import FactRef
 from parlerd.core.room import Room
-from parlerd.core.statements import Grant, Rewind, Statement, encode
+from parlerd.core.sealing import check_composed
+from parlerd.core.statements import Claim, DecisionStatement, Grant, Rewind, Statement, encode
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.authors import Attested, Author, Draft, Place, Words
 from parlerd.engine.desk import Desk
@@ -49,6 +54,8 @@ from parlerd.engine.key_text import typed_key, typed_key_of
 from parlerd.engine.reading import handle_of
 from parlerd.engine.submissions import Settled, Submission
 from parlerd.identity import codes
+from parlerd.identity.epochs import Made
+from parlerd.identity.sealing import seal
 from parlerd.operations import types as t
 from parlerd.uplink import answers
 from parlerd.uplink.arriving import wanted
@@ -56,11 +63,16 @@ from parlerd.uplink.composing import Composer, Decided
 from parlerd.uplink.counters import Counters, Signed, Threaded
 from parlerd.uplink.doors import Doors
 from parlerd.uplink.history import Contradicted, judge
-from parlerd.uplink.lanes import ANSWER_S, Post, answers_offer
+from parlerd.uplink.lanes import ANSWER_S, Post, answers_offer, said_as
 from parlerd.uplink.link import Link
 from parlerd.uplink.mirrors import present_of
 from parlerd.uplink.remote_shelf import RemoteShelf
 from parlerd.uplink.rewinding import FACTS, Fork, find_fork
+from parlerd.uplink.secrets import Secrets
+from parlerd.uplink.turning import Turning, decision_digest
+from parlerd.uplink.walking import unknown
+
+log = logging.getLogger(__name__)
 
 SHOWN_S: Final = 10.0
 """How long an answer waits until the mirror holds what the room's home did."""
@@ -74,8 +86,16 @@ MAX_CODE: Final = 8
 """Characters of a code at most, whatever a relay says: the code is shown as it is."""
 MAX_WAITING: Final = 4096
 """Commands that may wait for one room; more are refused with `room_busy`."""
+MAX_WARNED: Final = 1_000
+STATE_IS_SEEN: Final = (
+    "This room is sealed, but the relay sees its state: keys, values and expressions. Do not write secrets there."
+)
+"""Source: sealed spec, What the relay sees."""
 MAX_ENDS: Final = 256
 """Of how many pages of the past the line at their end is kept."""
+_TOLD: Final = re.compile(r"k_[a-z0-9]{16,40}\Z|h\.[A-Za-z0-9_=-]{32}\Z")
+"""Idempotency keys that may be told: that of a message whose author named none (`model.drawn_key`), and a hidden one,
+with which its author asks again."""
 _FIRST_FACTS: Final = 8
 """How many facts of a mirror hold everything that opening a room leads to."""
 
@@ -92,6 +112,8 @@ class RemoteRoom(MirrorRoom):
         author: Author,
         composer: Composer,
         counters: Counters,
+        secrets: Secrets,
+        turning: Turning,
         doors: Doors,
     ) -> None:
         super().__init__(actor, link.name)
@@ -100,13 +122,17 @@ class RemoteRoom(MirrorRoom):
         self._author = author
         self._composer = composer
         self._counters = counters
+        self._secrets = secrets
+        self._turning = turning
         self._doors = doors
-        self.shelf = RemoteShelf(actor.room, link)
+        self.shelf = RemoteShelf(actor, link)
         """The files of the room, at its home."""
         self._waiting: deque[Submission] = deque()
         """What was asked and is not begun, in the order of calls."""
         self._ends: Bounded[int, bytes] = Bounded(MAX_ENDS)
         """The public line where pages of the past ended, by numbers of the room: a later page goes on from there."""
+        self._warned: Bounded[str, bool] = Bounded(MAX_WARNED)
+        """The sessions that were told who sees what they write into the state of a sealed room."""
         self._is_held_up = False
         """Whether what waits goes on later: the mirror catches up, or the store is asked about the newest request."""
         self._is_moving = False
@@ -124,10 +150,25 @@ class RemoteRoom(MirrorRoom):
             raise Refused("room_busy", retry_after_ms=100)
         self.actor.used_at = trio.current_time()
         if isinstance(command, c.PostMessage) and command.idempotency_key is not None and not command.fresh:
-            command = msgspec.structs.replace(command, id=_id_of(self.room, by.actor, command))
+            command = msgspec.structs.replace(command, id=_id_of(self.room, by.actor, self._as_told(command)))
         submission = Submission(self, command, by, words)
         self._waiting.append(submission)
         return submission
+
+    def _as_told(self, command: c.PostMessage) -> c.PostMessage:
+        """A request as it goes on from here: the room's home, its mirror and the outbox know it by the hidden key."""
+        key = command.idempotency_key
+        return command if key is None else msgspec.structs.replace(command, idempotency_key=self._hidden(key))
+
+    def _hidden(self, key: str) -> str:
+        """An idempotency key as the room's home is told it: in a sealed room nobody can guess it and find the guess
+        confirmed. A key that was drawn for a message says nothing but the message's id, and finds that message."""
+        return key if not self.is_sealed or _TOLD.match(key) else self._secrets.hidden_key(self.room, key)
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether the room's messages are encrypted for its members."""
+        return bool(self.actor.aggregate.state.lifecycle.sealed)
 
     def move(self) -> None:
         """Begin what waits: messages one after the other, everything else by itself. A message takes no task where
@@ -154,7 +195,7 @@ class RemoteRoom(MirrorRoom):
             self._is_held_up = True
             self._link.spawn(self._finishing, submission, self._offer_caught_up)
         else:
-            self._offer(submission, submission.command)
+            self._offer(submission, self._as_told(submission.command))
 
     async def _answer_offer(self, submission: Submission) -> None:
         """The answer to an offer of the turn: another may give one meanwhile, so it never waits for a link, and
@@ -162,7 +203,7 @@ class RemoteRoom(MirrorRoom):
         assert isinstance(submission.command, c.PostMessage)
         await self._link.ready()
         await self._link.told_all(self.room)
-        self._offer(submission, submission.command)
+        self._offer(submission, self._as_told(submission.command))
 
     async def _offer_caught_up(self, submission: Submission) -> None:
         """A message that is said on a mirror which is about to hear what was said meanwhile."""
@@ -171,7 +212,7 @@ class RemoteRoom(MirrorRoom):
             await self._link.catch_up(self.room)
         finally:
             self._is_held_up = False
-        self._offer(submission, submission.command)
+        self._offer(submission, self._as_told(submission.command))
         self.move()
 
     async def _finishing(self, submission: Submission, work: Callable[[Submission], Any]) -> None:
@@ -239,7 +280,7 @@ class RemoteRoom(MirrorRoom):
             await under_way.done.wait()
         if under_way.done.is_set() and under_way.error is not None:
             raise under_way.error
-        submission.command = under_way.command
+        submission.command = said_as(under_way.command, submission.command)
         traced = await self._desk.library.trace(under_way.id)
         if traced is None and under_way.is_now_or_never:
             raise Refused("home_unreachable", home=self._link.name)
@@ -263,6 +304,9 @@ class RemoteRoom(MirrorRoom):
         command, by = submission.command, submission.by
         room = self.actor.aggregate
         now = Millis(max(self._desk.now_at(self._link.home), room.last_at))
+        begun: Made | None = None
+        if isinstance(command, c.OpenRoom) and command.opening.sealed is not msgspec.UNSET:
+            command, begun = await self._sealed(command, by)
         decision = room.decide(command, by=by, now=now, ids=self._desk.random)
         if isinstance(command, c.RenewTask):
             await self._renew(command, by.actor)
@@ -281,7 +325,7 @@ class RemoteRoom(MirrorRoom):
         elif decision.events:
             match command:
                 case c.OpenRoom():
-                    decision = await self._open(submission, command, decision, now)
+                    decision = await self._open(submission, command, decision, now, begun)
                 case c.Knock():
                     decision = await self._knock(submission, command, decision)
                 case c.DecideRequest():
@@ -312,8 +356,25 @@ class RemoteRoom(MirrorRoom):
         assert statement is not None
         return self._author.attest(statement, by)
 
-    async def _open(self, submission: Submission, command: c.OpenRoom, decision: Decision, now: Millis) -> Decision:
-        """Open the room at its home. The answer comes when the mirror has begun."""
+    async def _sealed(self, command: c.OpenRoom, by: By) -> tuple[c.OpenRoom, Made]:
+        """An opening of a sealed room as its home is to be asked for it: with the first record, which holds the owner
+        alone, and without a title, which the record's card holds. The key to which the secret is wrapped is on the disk
+        before: from it and the record this home has the secret again, whenever it hears of the room."""
+        assert command.title is not None, "whoever opens a room says what it is called"
+        calls = await self._link.ready()
+        if "link.epoch" not in calls.welcome.operations:
+            raise Refused("relay_older", op="link.epoch")
+        key = await self._secrets.told_key(self._link.home, by.actor)
+        made = self._turning.first(command.opening, self.room, command.title, key)
+        epoch = c.NewEpoch(record=made.record, digest=made.epoch.record, wraps=made.wraps)
+        hidden = self._secrets.hidden_key(self.room, command.idempotency_key or "")
+        return msgspec.structs.replace(command, title=None, epoch=epoch, idempotency_key=hidden), made
+
+    async def _open(
+        self, submission: Submission, command: c.OpenRoom, decision: Decision, now: Millis, begun: Made | None
+    ) -> Decision:
+        """Open the room at its home; a sealed one with the record of this epoch. The answer comes when the mirror has
+        begun."""
         by = submission.by
         assert command.terms is not None, "a private room is opened here"
         opening, terms = self._attest(command.opening, by), self._attest(command.terms, by)
@@ -324,29 +385,42 @@ class RemoteRoom(MirrorRoom):
                 threaded = Threaded(self.room, by.actor, audience_key(event.visibility))
                 event = msgspec.structs.replace(event, counter=self._counters.after(threaded, 0))
                 place = Place(self.room, command.idempotency_key or "", by, b"", now)
-                sealed = self._author.seal(submission.words, event, place)
-                signed = Signed(hashlib.sha256(sealed.body).digest(), sealed.signature)
+                draft = submission.words
+                if begun is not None:
+                    request = self._secrets.request_digest(self.room, command.input or b"")
+                    draft = replace(
+                        draft, seal=partial(sealed_recap, begun, by.actor, request, self._desk.random.bytes)
+                    )
+                written = self._author.sign(draft, event, place)
+                signed = Signed(hashlib.sha256(written.body).digest(), written.signature)
                 self._counters.note(threaded, event.counter, signed)
-                recap = Attested(sealed.body, sealed.signature)
+                recap = Attested(written.body, written.signature)
         answer = await self._link.call(
             "link.open",
             t.OpenRemoteRoom(
                 opening=opening.body,
                 opening_signature=opening.signature,
-                title=encode(command.title),
+                title=b"" if command.title is None else encode(command.title),
                 session_key=typed_key(self._desk, self.room, command.terms.ref, gated=command.terms.gated),
                 terms=terms.body,
                 terms_signature=terms.signature,
                 idempotency_key=command.idempotency_key or "",
                 recap=recap.body,
                 recap_signature=recap.signature,
+                epoch=None if begun is None else self._turning.told(begun),
             ),
             by=by.actor,
         )
         assert isinstance(answer, t.OpenedRemoteRoom)
         await self._link.follow(self.room)
         wants = 1 if recap.body else 0
-        await self._shown(lambda room: bool(room.state.keys) and room.state.shown.number >= wants)
+        await self._shown(
+            lambda room: (
+                bool(room.state.keys)
+                and room.state.shown.number >= wants
+                and (begun is None or bool(room.state.epochs.number and room.state.name))
+            )
+        )
         return Decision(answer="exists") if answer.replayed else decision
 
     async def _knock(self, submission: Submission, command: c.Knock, decision: Decision) -> Decision:
@@ -360,11 +434,16 @@ class RemoteRoom(MirrorRoom):
             # The key of a direct room is typed by nobody: its terms name the agent.
             session_key = ""
         knock = self._attest(decision.statements[0], by)
-        answer = await self._link.call(
-            "link.knock",
-            t.KnockAtRoom(session_key=session_key, statement=knock.body, signature=knock.signature, role=command.role),
-            by=by.actor,
+        params = t.KnockAtRoom(
+            session_key=session_key, statement=knock.body, signature=knock.signature, role=command.role
         )
+        try:
+            answer = await self._link.call("link.knock", await self._with_key(params, by.actor), by=by.actor)
+        except Refused as error:
+            if not self.is_sealed or (error.code, error.details.get("what")) != ("statement_refused", "counter"):
+                raise
+            await self._secrets.renew(self._link.home, by.actor)
+            answer = await self._link.call("link.knock", await self._with_key(params, by.actor), by=by.actor)
         assert isinstance(answer, t.Knocked)
         if answer.request and answer.join_code:
             with suppress(Refused):
@@ -383,6 +462,13 @@ class RemoteRoom(MirrorRoom):
         await self._shown(holds)
         return Decision(answer=answer.status)
 
+    async def _with_key(self, params: t.KnockAtRoom, agent: AgentId) -> t.KnockAtRoom:
+        """A knock with the key by which the agent is given the secrets of a sealed room."""
+        if not self.is_sealed:
+            return params
+        key = await self._secrets.told_key(self._link.home, agent)
+        return msgspec.structs.replace(params, sealing_key=key.body, sealing_key_signature=key.signature)
+
     def _own_key(self, id: KeyId) -> str | None:
         """A key of a room of this home's person, which spells it: nobody typed it here."""
         key = self.actor.aggregate.state.keys.get(id)
@@ -395,7 +481,7 @@ class RemoteRoom(MirrorRoom):
             agent=by.actor,
             task=command.task,
             lease_ms=command.lease_ms,
-            idempotency_key=command.idempotency_key,
+            idempotency_key=None if command.idempotency_key is None else self._hidden(command.idempotency_key),
         )
         answer = await self._link.call("link.claim", params, by=by.actor)
         assert isinstance(answer, t.ClaimedAtRoom)
@@ -419,7 +505,10 @@ class RemoteRoom(MirrorRoom):
         return Settled(Decision(answer="claimed"), (header,))
 
     async def _gate(self, command: c.GateMessage, by: By) -> Settled:
-        """Post a gated message at the room's home, which alone keeps it until somebody is shown it."""
+        """Post a gated message at the room's home, which alone keeps it until somebody is shown it. It would read the
+        words, so there are none in a sealed room."""
+        if self.is_sealed:
+            raise Refused("sealed_room")
         signed = decode_signed(command.signed)
         params = t.GateAtRoom(room=self.room, agent=by.actor, body=signed.body, signature=signed.signature)
         answer = await self._link.call("link.gate", params, by=by.actor)
@@ -440,7 +529,7 @@ class RemoteRoom(MirrorRoom):
             claims.renew(task.id, Renewal(task.fence, Millis(answer.until)))
 
     async def _release(self, command: c.ReleaseTask, agent: AgentId) -> None:
-        key = command.idempotency_key
+        key = None if command.idempotency_key is None else self._hidden(command.idempotency_key)
         params = t.ReleaseAtRoom(room=self.room, agent=agent, task=command.task, idempotency_key=key)
         await self._link.call("link.release", params, by=agent)
 
@@ -452,19 +541,43 @@ class RemoteRoom(MirrorRoom):
             now = Millis(max(self._desk.now_at(self._link.home), room.last_at))
             decision = room.decide(command, by=submission.by, now=now, ids=self._desk.random)
             signed = self._attest(decision.statements[0], submission.by)
+            epoch = await self._epoch_for(room, decision.statements[0], signed)
             try:
                 await self._link.call(
                     "link.decide",
-                    t.DecideAtRoom(room=self.room, statement=signed.body, signature=signed.signature),
+                    t.DecideAtRoom(room=self.room, statement=signed.body, signature=signed.signature, epoch=epoch),
                     by=submission.by.actor,
                 )
                 break
             except Refused as error:
-                if error.code != "statement_refused" or not left:
+                if error.code not in ("statement_refused", "stale_epoch") or not left:
                     raise
             await trio.sleep(DECIDE_PAUSE_S)
         wanted = "approved" if command.admit else "denied"
-        await self._shown(lambda room: _state_of(room, command.request) == wanted)
+        await self._shown(
+            lambda room: (
+                _state_of(room, command.request) == wanted
+                and (epoch is None or room.state.requests[command.request].agent in room.state.epochs.roster)
+            )
+        )
+
+    async def _epoch_for(self, room: Room, decision: Statement | None, signed: Attested) -> t.EpochTold | None:
+        """The record that goes along with a decision to admit to a sealed room."""
+        if not isinstance(decision, DecisionStatement) or not decision.admit:
+            return None
+        newcomer = Claim(decision.agent, decision.principal, decision.handle)
+        return await self._record(room, admits=newcomer, decisions=[decision_digest(signed)])
+
+    async def _record(self, room: Room, **changes: Any) -> t.EpochTold | None:
+        """The record that goes along with what the room's person decides. Where this home cannot make one, the decision
+        counts all the same, and what it changes waits."""
+        if not self.is_sealed:
+            return None
+        try:
+            return await self._turning.following(room, **changes)
+        except Refused as error:
+            log.warning("no epoch of room %s begins with what was decided: %s", self.room, error.code)
+            return None
 
     async def _revoke(self, command: c.RevokeKey, agent: AgentId) -> None:
         ref = self.actor.aggregate.state.keys[command.revoke].ref
@@ -496,8 +609,16 @@ class RemoteRoom(MirrorRoom):
         await self._shown(lambda room: room.state.owner == decision.answer)
 
     async def _kick(self, who: AgentId, agent: AgentId) -> None:
-        await self._link.call("link.kick", t.KickFromRoom(room=self.room, agent=who), by=agent)
-        await self._shown(lambda room: not _is_in(room, who))
+        for left in reversed(range(DECIDE_TRIES)):
+            epoch = await self._record(self.actor.aggregate, puts_out=who)
+            try:
+                await self._link.call("link.kick", t.KickFromRoom(room=self.room, agent=who, epoch=epoch), by=agent)
+                break
+            except Refused as error:
+                if error.code != "stale_epoch" or not left:
+                    raise
+            await trio.sleep(DECIDE_PAUSE_S)
+        await self._shown(lambda room: not _is_in(room, who) and (epoch is None or who not in room.state.epochs.roster))
 
     async def _give_role(self, who: AgentId, command: c.GiveRole, agent: AgentId) -> None:
         params = t.RoleInRoom(room=self.room, agent=who, role=command.role, lock=command.locks)
@@ -564,8 +685,12 @@ class RemoteRoom(MirrorRoom):
         shown = mirror.state.shown
         asked = wanted(t.LinkItem(room=self.room, page=page), shown)
         lines, _ = await self._desk.library.mirrored(self.room, asked.numbers, ())
+        if self.is_sealed and (wants := unknown(self._secrets, self.room, page.messages)):
+            owners = {owner.principal for owner in owners_of(mirror.state.lifecycle)}
+            await link.mirrors.look_back(self.room, wants, agent, owners, link.pull_epochs)
         try:
-            judged = judge(page, mirror.state, agent, there, {**self._ends, **lines, shown.number: shown.line})
+            known = {**self._ends, **lines, shown.number: shown.line}
+            judged = judge(page, mirror.state, agent, there, known, link.mirrors.opener)
         except Contradicted as lie:
             await link.mirrors.contradict(self.room, lie.what)
             raise Refused("relay_equivocation", what=lie.what) from None
@@ -577,22 +702,35 @@ class RemoteRoom(MirrorRoom):
     # -- what the home answers itself --------------------------------------------------------------------------
 
     async def ask(self, question: Question, here: Callable[[RoomHandle], Awaitable[t.Result]]) -> t.Result:
+        asked = question.params
+        if isinstance(key := getattr(asked, "idempotency_key", None), str):
+            asked = msgspec.structs.replace(asked, idempotency_key=self._hidden(key))
         params = t.AskAtRoom(
             room=self.room,
             agent=question.by.actor,
             operation=cast(t.Crossing, question.name),
-            params=msgspec.msgpack.encode(question.params),
+            params=msgspec.msgpack.encode(asked),
         )
         wait_ms = question.params.wait_ms if isinstance(question.params, t.WaitingParams) else 0
         if wait_ms > LONGEST_MS:
-            shorter = msgspec.structs.replace(question.params, wait_ms=LONGEST_MS)
+            shorter = msgspec.structs.replace(asked, wait_ms=LONGEST_MS)
             params = msgspec.structs.replace(params, params=msgspec.msgpack.encode(shorter))
         longer = min(wait_ms, LONGEST_MS) / 1000
         answer = await self._link.call("link.ask", params, by=question.by.actor, longer=longer)
         assert isinstance(answer, t.AnsweredAtRoom)
         if answer.code:
             raise answers.refused(question.name, answer.code, answer.details)
-        return answers.answered(question.name, answer.answer, self.home_name)
+        return self._with_warning(question, answers.answered(question.name, answer.answer, self.home_name))
+
+    def _with_warning(self, question: Question, answer: t.Result) -> t.Result:
+        """An answer with what is said here of it, whatever the home says: whoever writes for the first time into the
+        state of a sealed room is told who sees that."""
+        if not isinstance(answer, t.StateWritten):
+            return answer
+        is_first = self.is_sealed and question.name == "state.set" and question.by.session not in self._warned
+        if is_first:
+            self._warned[question.by.session] = True
+        return msgspec.structs.replace(answer, warning=STATE_IS_SEEN if is_first else msgspec.UNSET)
 
     # -- agents without a key ------------------------------------------------------------------------------------
 
@@ -692,6 +830,7 @@ class RemoteRoom(MirrorRoom):
         )
         await self._shown(lambda room: room.state.epoch >= epoch)
         await self._revoke_again()
+        await self._link.send_lost_epochs(self.room)
         return msgspec.structs.replace(answer, status="rewound")
 
     async def _revoke_again(self) -> None:
@@ -734,6 +873,14 @@ class RemoteRoom(MirrorRoom):
 
     def join_code(self, request: RequestId) -> str | None:
         return self._doors.code(request)
+
+
+def sealed_recap(
+    epoch: Made, author: AgentId, request: bytes, random: Callable[[int], bytes], composed: Envelope
+) -> Envelope:
+    """The first message of a room, sealed under the record with which the room begins."""
+    check_composed(composed)
+    return seal(composed, author=author, epoch=epoch.epoch, input=request, random=random)
 
 
 def _id_of(room: RoomId, agent: AgentId, command: c.PostMessage) -> MessageId:

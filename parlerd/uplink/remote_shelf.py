@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from parlerd.core.model import AgentId, BlobId, RoomId
+from parlerd.core.errors import Refused
+from parlerd.core.model import AgentId, BlobId
+from parlerd.core.room import Room
+from parlerd.engine.actor import RoomActor
 from parlerd.operations import types as t
 from parlerd.uplink.link import Link
 
@@ -17,8 +20,9 @@ from parlerd.uplink.link import Link
 class RemoteShelf:
     """The shelf of one room behind a link."""
 
-    def __init__(self, room: RoomId, link: Link) -> None:
-        self._room = room
+    def __init__(self, actor: RoomActor[Room], link: Link) -> None:
+        self._actor = actor
+        self._room = actor.room
         self._link = link
 
     @property
@@ -29,6 +33,9 @@ class RemoteShelf:
         return await digest()
 
     async def begin(self, agent: AgentId, blob: BlobId, size: int) -> int:
+        if self._actor.aggregate.state.lifecycle.sealed:
+            # The home would read it: files are not sealed by this version.
+            raise Refused("sealed_room", "Files cannot be shared in a sealed session by this version of Parler.")
         params = t.BeginBlobAtRoom(room=self._room, agent=agent, blob=blob, size=size)
         answer = await self._link.call("link.blob_begin", params, by=agent)
         assert isinstance(answer, t.BlobAt)

@@ -36,6 +36,8 @@ from parlerd.uplink.doors import Doors
 from parlerd.uplink.homes import AddedHome, Homes
 from parlerd.uplink.link import Link
 from parlerd.uplink.remote_room import RemoteRoom
+from parlerd.uplink.secrets import Secrets
+from parlerd.uplink.turning import Turning
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +61,8 @@ class Uplinks:
         self._author: LocalAuthor
         self._counters: Counters
         self._composer: Composer
+        self._secrets: Secrets
+        self._turning: Turning
         self._bounds: Bounds
         self._publishing: Publishing
 
@@ -72,7 +76,9 @@ class Uplinks:
             # Numbers are given out twice only where the clock is set back, too, before the next daemon starts.
             log.warning("from when this daemon counts what it signs: %s", error.message)
         self._counters = Counters(self._homes.counted)
-        self._composer = Composer(desk, self._author, self._counters)
+        self._secrets = Secrets(desk, self._signers, self._author)
+        self._turning = Turning(desk, self._signers, self._secrets)
+        self._composer = Composer(desk, self._author, self._counters, self._secrets)
         self._publishing = Publishing(desk, self._author)
         self._bounds = Bounds(desk, HomeId(self._signers.principal))
         async with trio.open_nursery() as self._nursery:
@@ -92,6 +98,8 @@ class Uplinks:
             composer=self._composer,
             counters=self._counters,
             bounds=self._bounds,
+            secrets=self._secrets,
+            turning=self._turning,
             publishing=self._publishing,
             nursery=self._nursery,
             called=self._called,
@@ -134,6 +142,8 @@ class Uplinks:
             author=self._author,
             composer=self._composer,
             counters=self._counters,
+            secrets=self._secrets,
+            turning=self._turning,
             doors=self._doors,
         )
 
@@ -206,28 +216,27 @@ class Uplinks:
     async def _begin_mirror(self, link: Link, room: RoomId, found: t.FoundKey) -> KeyId:
         """Let the mirror of a room begin that was found by a key; gives the key's id in this home."""
         home = link.home
-        await link.mirrors.take(
-            t.LinkItem(
-                room=room,
-                card=t.Card(
-                    whole=False,
-                    home=home,
-                    opening=found.opening,
-                    opening_signature=found.opening_signature,
-                    opened_at=self._desk.clock.now(),
-                    transfers=found.transfers,
-                    keys=[
-                        t.KeyEntry(
-                            ref=found.ref,
-                            terms=found.terms,
-                            terms_signature=found.terms_signature,
-                            revoked=False,
-                            users=[],
-                        )
-                    ],
-                ),
-            )
+        item = t.LinkItem(
+            room=room,
+            card=t.Card(
+                whole=False,
+                home=home,
+                opening=found.opening,
+                opening_signature=found.opening_signature,
+                opened_at=self._desk.clock.now(),
+                transfers=found.transfers,
+                keys=[
+                    t.KeyEntry(
+                        ref=found.ref,
+                        terms=found.terms,
+                        terms_signature=found.terms_signature,
+                        revoked=False,
+                        users=[],
+                    )
+                ],
+            ),
         )
+        await link.mirrors.take(item, link.pull_epochs)
         mirror = (await self._desk.rooms.get(room)).aggregate
         known = next((each.id for each in mirror.state.keys.values() if each.ref == found.ref), None)
         if known is None:

@@ -86,6 +86,21 @@ def test_rooms_says_of_a_room_to_which_nothing_can_be_sent_why_and_what_to_do(sh
     assert "\nnewer: " not in said
 
 
+def test_a_sealed_room_is_said_to_be_sealed(shell: Shell) -> None:
+    listed = t.RoomList(rooms=[room(sealed=True), room("other")])
+    shell.daemon.answers("rooms.list", listed, listed)
+    for words in ((), ("--wide",)):
+        header, *rows = shell.run("rooms", *words).stdout.splitlines()
+        assert "kind" in header
+        assert ["sealed" in row for row in rows[:2]] == [True, False]
+    pending = "Key change pending since 2026-11-30 20:00 UTC."
+    members = t.RosterResult(room=ROOM, name="auth-redesign", members=[], sealed=True, notice=pending)
+    shell.daemon.answers("rooms.roster", members)
+    ran = shell.run("roster")
+    assert "'auth-redesign'  sealed" in ran.stdout
+    assert " ".join(ran.stderr.split()) == pending
+
+
 SILENT = "Nothing was heard from team-7f3k2q for 5 min: its sessions may look different by now."
 
 

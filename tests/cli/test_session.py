@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from parlerd.cli.session import SEALED
 from parlerd.core.errors import ParlerError
 from parlerd.core.model import PeerText
 from parlerd.operations import types as t
@@ -40,6 +41,14 @@ def test_open_prints_the_key_the_room_and_each_command_alone_on_its_line(shell: 
     assert (params.topic, params.context) == ("auth-redesign", "Designing auth. TODO: rotation.")
     assert params.approval is None
     assert params.idempotency_key
+
+
+def test_open_asks_for_a_sealed_session_and_says_what_its_relay_sees_all_the_same(shell: Shell) -> None:
+    shell.daemon.answers("session.open", opened(sealed=True), opened())
+    assert SEALED in " ".join(shell.run("session", "open", "--sealed").stdout.split())
+    assert "Sealed:" not in shell.run("session", "open").stdout
+    asked = shell.daemon.params_of("session.open")
+    assert [isinstance(params, t.OpenSession) and params.sealed for params in asked] == [True, False]
 
 
 @pytest.mark.parametrize("mcp_command", [None, "claude mcp add parler"])

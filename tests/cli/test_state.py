@@ -171,6 +171,13 @@ def test_what_is_not_there_yet_is_not_said_to_be_something_now(shell: Shell) -> 
     assert "It will be there after 3 writes of state._shared.turn." in ran.stderr
 
 
+def test_who_sees_what_is_written_in_a_sealed_room_is_said(shell: Shell) -> None:
+    seen = "This room is sealed, but the relay sees its state."
+    shell.daemon.answers("state.set", written(value=True), msgspec.structs.replace(written(value=True), warning=seen))
+    assert seen not in shell.run("state", "set", "turn", "true").stdout
+    assert seen in shell.run("state", "set", "turn", "true").stdout
+
+
 def test_what_is_deleted_is_said_with_its_last_version(shell: Shell) -> None:
     shell.daemon.answers("state.delete", written(value=None, deleted=True))
     ran = shell.run("state", "delete", "turn", "--if-version", "3", "--yes")

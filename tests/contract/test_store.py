@@ -48,9 +48,12 @@ from parlerd.store.port import (
     ClearRoom,
     Cursor,
     Delivery,
+    DropEpochSecrets,
     DropLease,
     DropOutbox,
     DropRenewal,
+    DropSealingKeys,
+    EpochSecretRow,
     EraseBodies,
     Held,
     Lease,
@@ -61,10 +64,13 @@ from parlerd.store.port import (
     OutboxRow,
     Page,
     Past,
+    PutEpochSecret,
     PutLease,
     PutOutbox,
     PutRenewal,
+    PutSealingKey,
     PutSnapshot,
+    SealingKeyRow,
     Snapshot,
     Store,
     Write,
@@ -1707,6 +1713,65 @@ def test_a_refused_job_leaves_the_renewals_as_they_were(store: Store) -> None:
     (outcome,) = store.transact([[append(message(5)), DropRenewal(ROOM, MessageId("m_1"))]])
     assert _code(outcome.error) == "stale_position"
     assert store.renewals(ROOM) == [kept]
+
+
+# -- the secrets of sealed rooms ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=[_memory, _faulty, _sqlite], ids=lambda maker: maker.__name__.strip("_"))
+def own_store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    """A store that a daemon may have. One that relays share keeps no secrets."""
+    with request.param() as made:
+        yield made
+
+
+def _sealing_key(counter: int, agent: AgentId = BEN, home: str = "relay") -> SealingKeyRow:
+    return SealingKeyRow(HomeId(home), agent, counter, Millis(counter * 10), bytes([counter]) * 32)
+
+
+def _epoch(number: int, room: RoomId = ROOM) -> EpochSecretRow:
+    return EpochSecretRow(room, number, bytes([number]) * 32, bytes([100 + number]) * 32)
+
+
+def test_an_agent_s_keys_for_a_home_are_kept_until_older_ones_are_dropped(own_store: Store) -> None:
+    assert own_store.sealing_keys(HomeId("relay")) == []
+    keys = [_sealing_key(1), _sealing_key(2), _sealing_key(1, ANN), _sealing_key(1, BEN, "another")]
+    _do(own_store, *map(PutSealingKey, keys))
+    assert own_store.sealing_keys(HomeId("relay")) == sorted(keys[:3], key=lambda row: (row.agent, row.counter))
+    _do(own_store, DropSealingKeys(HomeId("relay"), BEN, below=2))
+    assert own_store.sealing_keys(HomeId("relay")) == sorted(keys[1:3], key=lambda row: (row.agent, row.counter))
+    assert own_store.sealing_keys(HomeId("another")) == [keys[3]]
+
+
+def test_the_secrets_of_a_room_s_epochs_are_kept_until_older_ones_are_dropped(own_store: Store) -> None:
+    other = _epoch(1, RoomId("r_elsewhere"))
+    _do(own_store, *(PutEpochSecret(row) for row in (_epoch(2), _epoch(1), _epoch(3), other)))
+    assert own_store.epoch_secrets(ROOM) == [_epoch(1), _epoch(2), _epoch(3)]
+    _do(own_store, DropEpochSecrets(ROOM, below=3))
+    assert own_store.epoch_secrets(ROOM) == [_epoch(3)]
+    assert own_store.epoch_secrets(other.room) == [other]
+
+
+def test_what_is_kept_of_a_key_or_an_epoch_stays_as_it_is(own_store: Store) -> None:
+    _do(own_store, PutSealingKey(_sealing_key(1)), PutEpochSecret(_epoch(1)))
+    _do(
+        own_store,
+        PutSealingKey(msgspec.structs.replace(_sealing_key(1), private=bytes(32))),
+        PutEpochSecret(msgspec.structs.replace(_epoch(1), secret=bytes(32))),
+    )
+    assert own_store.sealing_keys(HomeId("relay")) == [_sealing_key(1)]
+    assert own_store.epoch_secrets(ROOM) == [_epoch(1)]
+
+
+def test_the_secrets_of_a_deleted_room_are_found_no_more(own_store: Store) -> None:
+    _do(own_store, append(opened()), PutEpochSecret(_epoch(1)))
+    _do(own_store, BuryRoom(ROOM, Millis(9)), PutEpochSecret(_epoch(2)))
+    assert own_store.epoch_secrets(ROOM) == []
+
+
+def test_no_secret_is_in_what_is_printed_of_a_row() -> None:
+    assert "x07" not in repr(PutSealingKey(_sealing_key(7)))
+    assert "kkk" not in repr(PutEpochSecret(_epoch(7))), "107 is the letter k"
 
 
 # -- the state of rooms ------------------------------------------------------------------------------------------

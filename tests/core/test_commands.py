@@ -12,8 +12,9 @@ from parlerd.core.errors import Refused
 from parlerd.core.home import HomeRoom
 from parlerd.core.model import HomeId, Millis, WordsOf
 from parlerd.core.room import Room
-from parlerd.core.statements import NONCE, AgentCard
+from parlerd.core.statements import NONCE, AgentCard, Claim, SealingKey
 from tests.support.core import OWNER, CountedIds, open_room, refused
+from tests.support.sealed import SealedDriver, sealing_key
 
 ROOM_COMMANDS: tuple[type[c.Command], ...] = get_args(c.RoomCommand)
 HOME_COMMANDS: tuple[type[c.Command], ...] = get_args(c.HomeCommand)
@@ -21,6 +22,8 @@ _PLAIN: dict[object, Any] = {
     bool: True,
     int: 1,
     tuple[WordsOf, ...]: (),
+    c.NewEpoch: SealedDriver().record(add=[Claim(OWNER.id, OWNER.principal, OWNER.name)]),
+    SealingKey: sealing_key(OWNER.id),
     AgentCard: AgentCard(
         home=HomeId(OWNER.principal),
         agent=OWNER.id,

@@ -48,6 +48,7 @@ from parlerd.core.statements import (
     encode,
 )
 from tests.support.core import BEN, HOME, HOUR, OWNER, ROOM, STRANGER, Agent, RoomDriver, outcome, refused
+from tests.support.sealed import sealed_room
 
 LABELS = st.from_regex(r"[A-Za-z0-9._@#/-]{1,64}\Z")
 OPENING = Opening(
@@ -314,6 +315,15 @@ def test_a_room_takes_no_grant_that_is_not_for_it(command: c.AdmitGranted, what:
     with refused("statement_refused") as refusal:
         room_of().run(command, OWNER)
     assert refusal.value.details["what"] == what
+
+
+def test_no_agent_without_a_key_comes_into_a_sealed_room_or_opens_one() -> None:
+    room = sealed_room()
+    with refused("sealed_room"):
+        room.run(admitting(grant_of()), OWNER)
+    with refused("sealed_room"):
+        room.run(admitting(grant_of(count=2, names=(), approval=True)), OWNER)
+    assert set(room.aggregate.state.members) == {OWNER.id}
 
 
 def asking(grant: Grant, name: str) -> c.AdmitGranted:

@@ -4,11 +4,12 @@ believed any more."""
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.lifecycle import NEW_LOG, OLDER_COPY
-from parlerd.core.model import AgentId, HomeId, KeyId, MessageId, Millis, RequestId
+from parlerd.core.model import AgentId, History, HomeId, KeyId, MessageId, Millis, RequestId, Seat
 from parlerd.core.statements import encode_opened
 from tests.support.core import BEN, CAT, DAY, KEY, OWNER, ROOM, Agent, RoomDriver, opened, refused
 from tests.support.scripts import TITLE
@@ -257,3 +258,88 @@ def test_a_room_whose_home_began_anew_is_an_archive_and_accuses_nobody() -> None
     with refused("room_archived"):
         mirror.post(OWNER)
     mirror.verify()
+
+
+# -- sealed rooms ------------------------------------------------------------------------------------------
+
+
+def turned(number: int, *added: Agent, removed: tuple[Agent, ...] = (), anew: bool = False) -> e.EpochTurned:
+    return e.EpochTurned(
+        number=number,
+        record=number.to_bytes(32),
+        added=tuple((who.id, Seat(who.principal, who.name, b"k" * 32, 1)) for who in added),
+        removed=tuple(who.id for who in removed),
+        anew=anew,
+    )
+
+
+def sealed_mirror(*others: Agent, history: History = "full") -> RoomDriver:
+    """A mirror of a sealed room that begins with its third record, and its members with it."""
+    mirror = RoomDriver()
+    mirror.arrive(replace(opening(), sealed=1, history=history, name="", topic=""), placed(4))
+    mirror.arrive(*map(joined, (OWNER, *others)), turned(3, OWNER, *others, anew=True))
+    return mirror
+
+
+def test_a_mirror_begins_with_the_record_in_force_and_goes_on_from_there() -> None:
+    mirror = sealed_mirror()
+    mirror.arrive(joined(BEN))
+    assert mirror.aggregate.state.members[BEN.id].waits
+    mirror.arrive(turned(4, BEN))
+    state = mirror.aggregate.state
+    assert (state.epochs.number, set(state.epochs.roster)) == (4, {OWNER.id, BEN.id})
+    assert not state.members[BEN.id].waits
+    mirror.arrive(turned(9, OWNER, anew=True))
+    assert set(state.epochs.roster) == {OWNER.id}
+    assert mirror.aggregate.epochs.waiting() is None
+    assert set(state.epochs.entering) == {BEN.id}
+    assert state.members[BEN.id].waits
+    mirror.verify()
+
+
+@pytest.mark.parametrize(
+    "event",
+    [turned(3), turned(2), turned(5), turned(3, OWNER, anew=True), turned(4, removed=(CAT,))],
+    ids=["the same number", "an older one", "a gap", "an older one told whole", "without one who was never in"],
+)
+def test_a_mirror_takes_no_record_that_does_not_follow(event: e.EpochTurned) -> None:
+    with refused("relay_equivocation") as refusal:
+        sealed_mirror().arrive(event)
+    assert refusal.value.details["what"] == "record"
+
+
+def test_several_records_may_arrive_at_once_and_each_follows_the_one_before() -> None:
+    mirror = sealed_mirror(BEN)
+    mirror.arrive(turned(4), turned(5, removed=(BEN,)))
+    assert mirror.aggregate.state.epochs.number == 5
+    with refused("relay_equivocation"):
+        mirror.arrive(turned(6), turned(7, removed=(BEN,)))
+
+
+@pytest.mark.parametrize(
+    "event", [turned(1, OWNER), e.SealingKeyTold(agent=OWNER.id, key=b"k" * 32, counter=1)], ids=["record", "key"]
+)
+def test_nothing_of_epochs_arrives_in_a_room_that_is_not_sealed(event: e.RoomEvent) -> None:
+    with refused("relay_equivocation") as refusal:
+        mirrored().arrive(event)
+    assert refusal.value.details["what"] == "sealed"
+
+
+def test_nobody_takes_a_sealed_room_over_in_a_mirror() -> None:
+    taken = e.OwnerChanged(owner=BEN.id, principal=BEN.principal, taken=True)
+    with refused("relay_equivocation") as refusal:
+        sealed_mirror(BEN).arrive(taken)
+    assert refusal.value.details["what"] == "taken"
+    sealed_mirror(BEN).arrive(replace(taken, taken=False))
+
+
+@pytest.mark.parametrize(("history", "number"), [("full", 5), ("from-join", 0)])
+def test_one_whom_a_record_lets_read_counts_what_was_left_out_if_it_may_read_that(
+    history: History, number: int
+) -> None:
+    mirror = sealed_mirror(history=history)
+    mirror.arrive(joined(BEN))
+    assert mirror.aggregate.newest_seq(BEN.id) == 0
+    mirror.arrive(said(1))
+    mirror.arrive(turned(4, BEN))
+    assert mirror.aggregate.newest_seq(BEN.id) == number

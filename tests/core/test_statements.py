@@ -27,6 +27,7 @@ from parlerd.core.model import (
 from parlerd.core.statements import (
     MAX_STATEMENT,
     NONCE,
+    SUITE,
     Claim,
     DecisionStatement,
     KeyTerms,
@@ -34,6 +35,7 @@ from parlerd.core.statements import (
     Opening,
     Owner,
     Rewind,
+    SealingKey,
     Statement,
     Title,
     Transfer,
@@ -116,7 +118,8 @@ TRANSFER = Transfer(
     at=Millis(7),
     nonce=bytes(NONCE),
 )
-ALL: tuple[Statement, ...] = (OPENING, TERMS, KNOCK, DECISION, REWIND, TRANSFER)
+SEALING_KEY = SealingKey(home=HOME, agent=BEN.id, key=bytes(32), counter=1, at=Millis(7), nonce=bytes(NONCE))
+ALL: tuple[Statement, ...] = (OPENING, TERMS, KNOCK, DECISION, REWIND, TRANSFER, SEALING_KEY)
 EVERY = pytest.mark.parametrize("statement", ALL, ids=lambda statement: type(statement).__name__)
 
 
@@ -152,6 +155,7 @@ def test_a_statement_is_never_read_as_one_of_another_kind(statement: Statement) 
 
 def test_each_kind_is_signed_under_a_tag_of_its_own() -> None:
     tags = ["parler/opening", "parler/key", "parler/knock", "parler/decision", "parler/rewind", "parler/transfer"]
+    tags.append("parler/sealing-key")
     assert [each.TAG for each in ALL] == tags
 
 
@@ -205,7 +209,12 @@ BAD: list[tuple[Statement, dict[str, Any], str]] = [
     *((each, {"nonce": b""}, "nonce") for each in ALL),
     *((each, {"home": "home"}, "home") for each in ALL),
     *((each, {"home": BEN.id}, "home") for each in ALL),
-    *((each, {"room": "a room"}, "room") for each in ALL if not isinstance(each, Opening)),
+    *((each, {"room": "a room"}, "room") for each in ALL if not isinstance(each, Opening | SealingKey)),
+    (OPENING, {"sealed": 0}, "sealed"),
+    (OPENING, {"sealed": 2}, "sealed"),
+    (SEALING_KEY, {"agent": "T" + "A" * 52}, "agent"),
+    (SEALING_KEY, {"key": b"short"}, "key"),
+    (SEALING_KEY, {"counter": 0}, "counter"),
     (OPENING, {"kind": "home"}, "kind"),
     (OPENING, {"owner": OWNER.principal}, "owner"),
     (OPENING, {"principal": OWNER.id}, "principal"),
@@ -254,6 +263,13 @@ def test_what_may_be_empty_may_be_empty() -> None:
     assert refusal(replace(KNOCK, host="")) is None
     assert refusal(replace(DECISION, admit=False, handle="")) is None
     assert refusal(replace(OPENING, home=HomeId("N" + "A" * 55))) is None
+
+
+def test_a_room_that_is_not_sealed_opens_with_the_bytes_that_it_always_had() -> None:
+    assert b"sealed" not in encode(OPENING)
+    sealed = replace(OPENING, sealed=SUITE)
+    assert refusal(sealed) is None
+    assert room_id_of(encode(sealed)) != ROOM
 
 
 def test_as_many_agents_as_may_be_preapproved_fit_into_one_statement() -> None:

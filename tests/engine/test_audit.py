@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from parlerd.core import events as e
 from parlerd.core.envelope import decode_envelope, encode_envelope
+from parlerd.core.epoch_record import decode_turned, encode_turned
 from parlerd.core.model import (
     HOME_ROOM,
     INVOCATION,
@@ -32,6 +33,8 @@ from parlerd.store.memory import MemoryStore
 from parlerd.store.port import Append, NewFact, Store
 from tests.support.engine import engine_world, run
 from tests.support.golden import recorded
+from tests.support.linked import Elsewhere
+from tests.support.sealed_links import SealedOwner
 
 
 class Written(NamedTuple):
@@ -341,3 +344,65 @@ def test_what_says_that_its_signature_does_not_hold_passes_and_what_lost_its_wor
     assert is_signed(replace(_event(good, verified="invalid"), signature=None), about)
     assert not is_signed(replace(good, body=None, signature=None), about)
     assert not is_signed(replace(good, body=b"\xc1"), about)
+
+
+# -- sealed rooms ------------------------------------------------------------------------------------------
+
+
+@cache
+def sealed() -> tuple[Audited, list[NewFact]]:
+    """A sealed room as its home keeps it."""
+
+    async def main() -> tuple[Audited, list[NewFact]]:
+        async with engine_world() as served:
+            olga = SealedOwner(await Elsewhere("olga").link(served, "olive"), "olive")
+            ann = await Elsewhere("mia").link(served, "ann", "bea")
+            await olga.open()
+            await olga.let_in(ann, "ann")
+            await olga.say(ann, "ann", "hello")
+            await olga.turn()
+            room = RoomId(olga.room)
+            return audited(served.world.store, room), served.world.store.whole_facts(room, Position(0), 99)
+
+    return run(main)
+
+
+def test_what_the_home_of_a_sealed_room_keeps_is_signed() -> None:
+    about, facts = sealed()
+    assert {e.RoomOpened, e.EpochTurned, e.SealingKeyTold, e.MessagePosted} <= {type(f.header.event) for f in facts}
+    assert all(is_signed(fact, about) for fact in facts)
+
+
+OF_SEALED: dict[type[e.Event], list[dict[str, object]]] = {
+    e.RoomOpened: [{"sealed": 0}],
+    e.SealingKeyTold: [{"agent": OTHER}, {"key": b"o" * 32}, {"counter": 2}],
+    e.EpochTurned: [
+        {"number": 9},
+        {"record": b"o" * 32},
+        {"added": ()},
+        {"removed": (OTHER,)},
+        {"anew": True, "added": ()},
+    ],
+    e.MessagePosted: [{"envelope_v": 2}, {"visibility": (OTHER,)}, {"kind": "task"}],
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [(kind, change) for kind, changes in OF_SEALED.items() for change in changes],
+    ids=lambda value: value.__name__ if isinstance(value, type) else "-".join(value),
+)
+def test_a_fact_of_a_sealed_room_that_says_anything_else_is_found(
+    kind: type[e.Event], change: dict[str, object]
+) -> None:
+    about, facts = sealed()
+    assert not is_signed(_event(first(facts, kind), **change), about)
+
+
+def test_a_record_without_its_signature_or_with_other_wraps_is_found() -> None:
+    about, facts = sealed()
+    fact = first(facts, e.EpochTurned)
+    record, wraps = decode_turned(fact.body or b"")
+    assert not is_signed(replace(fact, signature=bytes(64)), about)
+    assert not is_signed(replace(fact, body=encode_turned(record, wraps + b"w")), about)
+    assert not is_signed(replace(fact, body=None, signature=None), about)

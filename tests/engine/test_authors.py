@@ -39,12 +39,12 @@ def posted(author: AgentId, *, counter: int = 1) -> e.MessagePosted:
 def test_a_local_author_signs_what_the_room_decided_and_what_it_says_itself() -> None:
     keys = CountedKeys()
     author = keys.create_agent()
-    sealed = LocalAuthor(keys, CountedRandomness()).seal(
+    signed = LocalAuthor(keys, CountedRandomness()).sign(
         WORDS, posted(author, counter=7), place(author, previous=b"p" * 32)
     )
-    assert verify(author, "parler/message", sealed.body, sealed.signature)
-    assert sealed.verified == "valid"
-    said = decode_envelope(sealed.body)
+    assert verify(author, "parler/message", signed.body, signed.signature)
+    assert signed.verified == "valid"
+    said = decode_envelope(signed.body)
     assert (said.v, said.id, said.room, said.key, said.authored_at) == (2, "m_1", ROOM, "k1", 5)
     assert (said.counter, said.previous, said.shown, said.line) == (7, b"p" * 32, 9, b"c" * 32)
     assert (said.host, said.via, said.seen) == ("codex", "mcp", b"")
@@ -57,7 +57,7 @@ def test_equal_words_make_different_envelopes_so_that_a_hash_gives_nothing_away(
     keys = CountedKeys()
     author = keys.create_agent()
     local = LocalAuthor(keys, CountedRandomness())
-    hashes = {hashlib.sha256(local.seal(WORDS, posted(author), place(author)).body).digest() for _ in range(3)}
+    hashes = {hashlib.sha256(local.sign(WORDS, posted(author), place(author)).body).digest() for _ in range(3)}
     assert len(hashes) == 3
 
 
@@ -66,5 +66,5 @@ def test_an_author_whose_key_is_lost_writes_nothing() -> None:
     author = keys.create_agent()
     keys.forget(author)
     with pytest.raises(Refused) as caught:
-        LocalAuthor(keys, CountedRandomness()).seal(WORDS, posted(author), place(author))
+        LocalAuthor(keys, CountedRandomness()).sign(WORDS, posted(author), place(author))
     assert caught.value.code == "no_such_agent"

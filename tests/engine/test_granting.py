@@ -311,7 +311,7 @@ def test_a_relay_signs_for_nobody_that_has_a_key() -> None:
     posted = e.MessagePosted(id=MessageId("m_1"), kind="text", chain="c_1", counter=1)
     place = Place(RoomId("r_1"), "k", By(AgentId("U" + "A" * 55), PrincipalId("A"), "", "", "http"), b"", Millis(1))
     for act in (
-        lambda: author.seal(draft(TextPart("x")), posted, place),
+        lambda: author.sign(draft(TextPart("x")), posted, place),
         lambda: author.gate(AgentId("T" + "A" * 52), b""),
         lambda: author.attest(grant, place.by),
     ):

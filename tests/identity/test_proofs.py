@@ -23,10 +23,21 @@ from parlerd.core.statements import (
     KnockStatement,
     Opening,
     Statement,
+    Transfer,
     encode,
+    first_owner,
     room_id_of,
 )
-from parlerd.identity.proofs import Evidence, bears, decode_evidence, encode_evidence, read_opening, signed, unproven
+from parlerd.identity.proofs import (
+    Evidence,
+    bears,
+    decode_evidence,
+    encode_evidence,
+    read_opening,
+    signed,
+    succeeds,
+    unproven,
+)
 from parlerd.identity.signatures import Domain, SigningKey
 
 PERSON = SigningKey("principal", b"\x01" * 32)
@@ -368,3 +379,29 @@ def test_an_author_bears_its_words_and_a_home_those_of_agents_without_a_key_and_
 def test_whatever_stands_in_the_place_of_a_signature_bears_nothing(signature: bytes) -> None:
     for author in (AgentId(BEN.id), GRANTED):
         assert bears(author, HomeId(RELAY.id), b"an envelope", signature) is None
+
+
+# -- other owners ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_sealed", [False, True], ids=["in clear", "sealed"])
+def test_nobody_takes_a_sealed_room_over(is_sealed: bool) -> None:
+    owners = [first_owner(HERE.opening)]
+    fields: dict[str, Any] = {
+        "home": HERE.opening.home,
+        "room": HERE.room,
+        "number": 1,
+        "owner": BEN.id,
+        "principal": STRANGER.id,
+        "at": Millis(5),
+        "nonce": bytes(NONCE),
+    }
+    taken = sign(STRANGER, Transfer(**fields, taken=True))
+    handed = sign(PERSON, Transfer(**fields, taken=False))
+    assert succeeds(HERE.room, HERE.opening.home, owners, *handed, is_sealed=is_sealed).owner == BEN.id
+    if not is_sealed:
+        assert succeeds(HERE.room, HERE.opening.home, owners, *taken, is_sealed=is_sealed).taken
+        return
+    with pytest.raises(Refused) as caught:
+        succeeds(HERE.room, HERE.opening.home, owners, *taken, is_sealed=is_sealed)
+    assert caught.value.details["what"] == "taken"

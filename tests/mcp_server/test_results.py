@@ -598,6 +598,8 @@ def test_rooms_say_to_which_nothing_can_be_sent() -> None:
     sound = msgspec.structs.replace(filled(t.RoomInfo), alarm="")
     stopped = msgspec.structs.replace(sound, alarm="relay_rolled_back")
     assert "nothing can be sent" not in shown(t.RoomList(rooms=[sound]))
+    assert ", sealed" in shown(t.RoomList(rooms=[msgspec.structs.replace(sound, sealed=True)]))
+    assert ", sealed" not in shown(t.RoomList(rooms=[msgspec.structs.replace(sound, sealed=False)]))
     assert "nothing can be sent there any more (relay_rolled_back)" in shown(t.RoomList(rooms=[stopped]))
 
 

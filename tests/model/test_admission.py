@@ -505,7 +505,7 @@ def test_a_local_author_and_an_admitted_one_take_turns_in_one_thread_of_an_autho
         body = encode_envelope(written(ben, ours, id=MessageId("m_far"), key="far"))
         await ours.admit("ben", body, keys.sign(ben, "parler/message", body))
         place = Place(ROOM, "k", ours.by("ben"), previous=b"", at=Millis(1))
-        late = LocalAuthor(keys, CountedRandomness()).seal(
+        late = LocalAuthor(keys, CountedRandomness()).sign(
             draft(TextPart("late")),
             e.MessagePosted(id=MessageId("m_late"), kind="text", chain="c_late", counter=1),
             place,

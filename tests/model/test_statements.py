@@ -568,6 +568,7 @@ def test_what_was_signed_for_one_room_opens_no_door_of_another_of_the_same_home(
         assert theirs.room != ours.room
         # The other room is opened at their home with what was signed for it.
         body = encode(theirs.opening.opening)
+        assert theirs.opening.title is not None
         title = encode(theirs.opening.title)
         opening = Attested(body, keys.sign(PERSON, "parler/opening", body))
         assert theirs.opening.terms is not None

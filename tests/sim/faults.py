@@ -56,6 +56,7 @@ from parlerd.uplink.link import Link
 from parlerd.uplink.mirrors import Mirrors
 from parlerd.uplink.outbox import Outbox
 from parlerd.uplink.uplinks import Uplinks
+from parlerd.uplink.walking import Pull
 from parlerd.wire import link as wire_link
 from tests.sim import first_contact, hostile, outsiders, tales
 from tests.sim.acts import Act
@@ -282,8 +283,8 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     take = Mirrors.take
 
-    async def reading(self: Mirrors, item: t.LinkItem) -> bool:
-        goes_on = await take(self, item)
+    async def reading(self: Mirrors, item: t.LinkItem, pull: Pull | None = None) -> bool:
+        goes_on = await take(self, item, pull)
         room = RoomId(item.room)
         actor = self._desk.rooms.open_actor(room)
         if item.page is not None and actor is not None:
@@ -452,7 +453,7 @@ def _(patch: Patch) -> None:
 
 @fault("bad-envelope-admitted", "a relay does not check the form of what an author signed", hostile.BadAuthor)
 def _(patch: Patch) -> None:
-    patch.setattr(authors, "check_body", decode_envelope)
+    patch.setattr(authors, "check_envelope", lambda envelope: None)
 
 
 @fault("bad-part-fails-the-page", "a part that is not known ends the reading of a page", hostile.BadAuthor)

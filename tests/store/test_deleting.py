@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import signal
 import sqlite3
 import subprocess
@@ -12,7 +13,18 @@ from pathlib import Path
 
 from parlerd.core.model import HomeId, MessageId, Millis, Position, RoomId
 from parlerd.core.recall import asked, parse
-from parlerd.store.port import BuryRoom, ClearRoom, MarkDelivery, OutboxRow, PutOutbox, PutRenewal, PutSnapshot, Write
+from parlerd.store.port import (
+    BuryRoom,
+    ClearRoom,
+    EpochSecretRow,
+    MarkDelivery,
+    OutboxRow,
+    PutEpochSecret,
+    PutOutbox,
+    PutRenewal,
+    PutSnapshot,
+    Write,
+)
 from parlerd.store.sqlite import SqliteStore
 from tests.store.conftest import Raw
 from tests.support.facts import BEN, OTHER, ROOM, append, joined, knocked, message, minted, opened, remembering
@@ -42,7 +54,10 @@ def _fill(store: SqliteStore, room: RoomId, word: str, *, facts: int = 60) -> No
         _do(store, append(fact, room=room), mark)
     row = OutboxRow(MessageId(f"m_{word}"), HomeId("home"), room, BEN, word, Millis(1), word.encode())
     renewal = PutRenewal(room, MessageId(f"m_{word}_task"), Position(1), Millis(9))
-    _do(store, PutOutbox(row), PutSnapshot(room, 1, Position(facts), word.encode()), renewal)
+    secret = PutEpochSecret(
+        EpochSecretRow(room, 1, hashlib.sha256(word.encode()).digest(), word.encode().ljust(32)[:32])
+    )
+    _do(store, PutOutbox(row), PutSnapshot(room, 1, Position(facts), word.encode()), renewal, secret)
 
 
 def _clear(store: SqliteStore, limit: int = 7) -> int:
@@ -102,6 +117,7 @@ def test_no_row_of_a_deleted_room_is_left_but_that_there_was_one(store: SqliteSt
         "deliveries",
         "outbox",
         "renewals",
+        "epoch_secrets",
     }
     assert grown >= {"rooms", "snapshots", "remembered"}
 

@@ -158,7 +158,7 @@ def _made_older(path: Path, backups: Path, raw: Raw, facts: int) -> None:
     raw("ALTER TABLE remembered DROP COLUMN indexed")
     raw("CREATE VIRTUAL TABLE remembered_words USING fts5 (words, content = '', columnsize = 0)")
     raw("INSERT INTO remembered_words (rowid, words) SELECT id, 'blue' FROM remembered")
-    later = "".join(shipped_schema().scripts[version] for version in (12, 13, 14, 15))
+    later = "".join(script for version, script in sorted(shipped_schema().scripts.items()) if version > 11)
     for kind, name in re.findall(r"(?m)^CREATE (TABLE|TRIGGER) (\w+)", later):
         raw(f"DROP {kind} IF EXISTS {name}")
     raw("UPDATE meta SET value = '10' WHERE key = 'schema'")

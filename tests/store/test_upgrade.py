@@ -159,7 +159,7 @@ def test_without_room_for_a_backup_nothing_is_changed(path: Path, backups: Path,
     assert raw("SELECT value FROM meta WHERE key = 'schema'") == [(str(shipped_schema().version),)]
 
 
-@pytest.mark.parametrize("version", range(1, shipped_schema().version))
+@pytest.mark.parametrize("version", sorted(shipped_schema().scripts)[:-1])
 def test_every_older_schema_becomes_the_shipped_one_and_keeps_its_facts(
     version: int, path: Path, backups: Path, tmp_path: Path
 ) -> None:
@@ -228,8 +228,9 @@ def _write_old(path: Path, version: int, written: Staged) -> None:
     for header in written.headers:
         derive(index, written.room, header, counts)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        for step in range(1, version + 1):
-            connection.executescript(shipped_schema().scripts[step])
+        for step, script in sorted(shipped_schema().scripts.items()):
+            if step <= version:
+                connection.executescript(script)
         log: list[tuple[Any, ...]] = []
         facts: list[tuple[Any, ...]]
         bodies: list[tuple[Any, ...]]

@@ -1,7 +1,7 @@
 """The core under test: agents with names, counted ids, and a driver that stands in for the engine.
 
 The driver does what the engine promises the core: it takes in what has run out before it decides, looks up what a
-command replies to and an earlier use of its key, seals what was decided into facts, applies them in order and keeps the
+command replies to and an earlier use of its key, makes facts of what was decided, applies them in order and keeps the
 log. On the way it checks what must hold at every step: deciding changes nothing, a fact changes only what the facets
 that apply it own, and every fact reads back from its bytes.
 """
@@ -34,6 +34,7 @@ from parlerd.core.envelope import (
     encode_envelope,
     root_chain,
 )
+from parlerd.core.epoch_record import encode_record, encode_turned
 from parlerd.core.errors import Refused
 from parlerd.core.facets import Aggregate
 from parlerd.core.gated import encode_signed
@@ -200,7 +201,7 @@ def body_of(statement: Statement, command: c.Command) -> bytes:
     """The body of the fact that bears this statement, which the command led to; the nonce is all zeroes."""
     if isinstance(statement, Opening):
         assert isinstance(command, c.OpenRoom)
-        return encode_opened(encode(statement), encode(command.title))
+        return encode_opened(encode(statement), b"" if command.title is None else encode(command.title))
     return encode(msgspec.structs.replace(statement, nonce=bytes(NONCE)))
 
 
@@ -362,6 +363,12 @@ class Driver(Generic[A]):
         for n, event in enumerate(decision.events):
             statement = decision.statements[n] if n < len(decision.statements) else None
             body = None if statement is None else body_of(statement, command)
+            if (
+                isinstance(event, e.EpochTurned)
+                and isinstance(command, c.OpenRoom | c.DecideRequest | c.Kick | c.TurnEpoch)
+                and command.epoch is not None
+            ):
+                body = encode_turned(encode_record(command.epoch.record), command.epoch.wraps)
             self.commit(
                 event,
                 who,
@@ -392,7 +399,7 @@ class Driver(Generic[A]):
         body: bytes | None = None,
         by: By | None = None,
     ) -> e.Header:
-        """Take a fact in, sealed as the engine seals it."""
+        """Take a fact in, finished as the engine finishes it."""
         if isinstance(event, e.MessagePosted) and event.envelope_v not in (UNSIGNED, RELEASED):
             envelope = hashlib.sha256(event.id.encode()).digest()
             event = msgspec.structs.replace(event, envelope=envelope, verified="valid")

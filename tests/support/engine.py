@@ -148,6 +148,9 @@ class CountedKeys:
     def opening_secret(self, owner: AgentId, idempotency_key: str) -> bytes:
         return hashlib.sha256(f"opening {owner} {idempotency_key}".encode()).digest()
 
+    def hiding_key(self) -> bytes:
+        return hashlib.sha256(f"hiding {self.principal}".encode()).digest()
+
     def cursor_key(self) -> bytes:
         return hashlib.sha256(f"cursor {self.principal}".encode()).digest()
 

@@ -8,7 +8,7 @@ calls that a test makes. Both know nothing of the engine beyond its face. Verifi
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -82,7 +82,7 @@ class Elsewhere:
     def envelope(
         self, name: str, room: str, text: str, *, to: Sequence[str] = (), visible_to: Sequence[str] = (), **rest: Any
     ) -> t.PostEnvelope:
-        """A message that an agent signs, as the next of its thread."""
+        """A message that an agent signs, as the next of its thread; `seal` is done to it before it is signed."""
         agent = self.agent(name)
         self._messages += 1
         readers = tuple(AgentId(each) for each in sorted({agent, *visible_to})) if visible_to else None
@@ -107,7 +107,8 @@ class Elsewhere:
             "to": tuple(map(AgentId, to)),
             "visibility": readers,
         }
-        body = encode_envelope(Envelope(**(fields | rest)))
+        seal: Callable[[Envelope], Envelope] = rest.pop("seal", lambda composed: composed)
+        body = encode_envelope(seal(Envelope(**(fields | rest))))
         self._threads[thread] = (counter + 1, hashlib.sha256(body).digest())
         signature = self.sign(agent, "parler/message", body)
         return t.PostEnvelope(room=room, agent=agent, id=id, body=body, signature=signature)
@@ -211,7 +212,8 @@ class LinkParty:
         )
 
     def opening(self, name: str, topic: str = "auth redesign", **how: Any) -> tuple[t.OpenRemoteRoom, str]:
-        """What opens a room, and its session key. `how` says what the opening and the key are to say otherwise."""
+        """What opens a room, and its session key. `how` says what the opening and the key are to say otherwise. A room
+        that is `sealed` is not told its title, and its first epoch is put in afterwards."""
         person, agent = self.person, self.person.agent(name)
         home = self.served.engine._desk.keys.id
         gated, approver = how.pop("approval", True), how.pop("approver", "person")
@@ -228,6 +230,7 @@ class LinkParty:
             approval=gated,
             approver=approver,
             title=st.title_digest(title),
+            sealed=how.pop("sealed", msgspec.UNSET),
             nonce=drawn[16:32],
         )
         body = st.encode(opening)
@@ -247,7 +250,7 @@ class LinkParty:
         params = t.OpenRemoteRoom(
             opening=body,
             opening_signature=person.sign(person.principal, "parler/opening", body),
-            title=title,
+            title=title if opening.sealed is msgspec.UNSET else b"",
             session_key=key,
             terms=signed,
             terms_signature=person.sign(person.principal, "parler/key", signed),

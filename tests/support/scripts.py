@@ -14,8 +14,9 @@ from typing import TypeVar
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
+from parlerd.core.epoch_record import encode_turned
 from parlerd.core.errors import Refused
-from parlerd.core.model import History, KeyId, Position, RoomId, RoomLimit
+from parlerd.core.model import History, KeyId, Position, RoomId, RoomLimit, Seat
 from parlerd.core.statements import NONCE, Title, encode, encode_opened
 from parlerd.core.templates import Param
 from parlerd.core.timers import TimerSpec
@@ -61,6 +62,17 @@ def _knock(room: RoomDriver, who: Agent) -> None:
 def _let_in(room: RoomDriver, who: Agent) -> None:
     _knock(room, who)
     room.approve(who)
+
+
+def _turn(room: RoomDriver, who: Agent) -> None:
+    """An epoch, which only sealed rooms have; in the log of another it changes nothing that somebody may see."""
+    _let_in(room, who)
+    state = room.aggregate.state.epochs
+    handle = room.aggregate.state.members[who.id].handle
+    added = ((who.id, Seat(who.principal, handle, b"k" * 32, 1)),)
+    number = state.number + 1
+    event = e.EpochTurned(number=number, record=number.to_bytes(32), added=added, removed=tuple(state.roster))
+    room.commit(event, OWNER, authority="person", body=encode_turned(b"record", b"wraps"))
 
 
 def _turn_away(room: RoomDriver, who: Agent) -> None:
@@ -222,6 +234,8 @@ ROOM_SCENES: dict[type[e.RoomEvent], RoomScene] = {
     e.JoinRequested: _knock,
     e.JoinApproved: _let_in,
     e.JoinDenied: _turn_away,
+    e.SealingKeyTold: lambda room, who: room.commit(e.SealingKeyTold(agent=who.id, key=b"k" * 32, counter=1), who),
+    e.EpochTurned: _turn,
     e.OwnerChanged: _change_hands,
     e.MessagePosted: _talk,
     e.MessageGated: _hold_back,

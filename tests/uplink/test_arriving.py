@@ -49,7 +49,7 @@ from parlerd.engine.audit import Audited, is_signed
 from parlerd.identity.signatures import Domain, SigningKey
 from parlerd.operations import types as t
 from parlerd.store.port import NewFact
-from parlerd.uplink.arriving import Arriving, Past, wanted
+from parlerd.uplink.arriving import Arriving, Began, Past, wanted
 from parlerd.uplink.counters import Signed
 from tests.support.core import CountedIds
 from tests.support.honest_home import (
@@ -67,6 +67,7 @@ from tests.support.honest_home import (
     Party,
     Within,
 )
+from tests.support.openers import NoOpener
 
 
 @dataclass
@@ -105,12 +106,14 @@ class Daemon:
             self.opened,
         )
         mine = {party.agent for party in self.agents}
-        opening = check(self.home.opening, Opening) if self.room.position else None
+        opening = check(self.home.opening, Opening)
+        began = Began(opening, self.home.opening, self.home.opening_signature) if self.room.position else None
         arriving = Arriving(
             self.home.room,
             RELAY,
             self.room,
-            opening=opening,
+            began=began,
+            opener=NoOpener(),
             key_of=_key_of,
             ours=lambda agent: agent in mine,
             own=lambda thread, counter, signed: signed in self.signed,

@@ -9,13 +9,14 @@ import pytest
 from msgspec.structs import replace
 
 from parlerd.core import events as e
-from parlerd.core.envelope import UNSIGNED, decode_envelope
+from parlerd.core.envelope import UNSIGNED, TextPart, decode_envelope
 from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, Seq
 from parlerd.core.room import Room
 from parlerd.operations import types as t
 from parlerd.uplink.history import Contradicted, Judged, judge
 from tests.support.honest_home import ANN, BEN, CAT, HonestHome, Party
+from tests.support.openers import NoOpener
 from tests.uplink.test_arriving import Daemon
 
 
@@ -63,7 +64,7 @@ class Past:
         self, page: t.LinkPage, after: int = 0, reader: Party = CAT, known: Mapping[int, bytes] | None = None
     ) -> Judged:
         lines = self.daemon.lines if known is None else known
-        return judge(page, self.mirror.state, AgentId(reader.agent), Seq(after), lines)
+        return judge(page, self.mirror.state, AgentId(reader.agent), Seq(after), lines, NoOpener())
 
 
 def words(judged: Judged) -> list[tuple[int, str]]:
@@ -71,7 +72,8 @@ def words(judged: Judged) -> list[tuple[int, str]]:
     for stored in judged.earlier.messages:
         assert stored.body is not None
         [part] = decode_envelope(stored.body).parts
-        found.append((stored.seq, part.text))  # type: ignore[union-attr]
+        assert isinstance(part, TextPart)
+        found.append((stored.seq, part.text))
     return found
 
 

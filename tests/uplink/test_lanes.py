@@ -29,6 +29,7 @@ from parlerd.uplink.lanes import ANSWER_S, Post, mirror_of
 from parlerd.uplink.link import Link
 from parlerd.uplink.mirrors import Mirrors
 from parlerd.uplink.outbox import Outbox, row_of
+from parlerd.uplink.walking import Pull
 from tests.support.engine import Party, run, settle
 from tests.support.faces import PassingFace
 from tests.support.relayed import Home, NamedRandomness, Wires
@@ -513,9 +514,9 @@ class _Dawdling:
         self.seconds = 0.0
         take = Mirrors.take
 
-        async def later(mirrors: Mirrors, item: t.LinkItem) -> bool:
+        async def later(mirrors: Mirrors, item: t.LinkItem, pull: Pull | None = None) -> bool:
             await trio.sleep(self.seconds)
-            return await take(mirrors, item)
+            return await take(mirrors, item, pull)
 
         monkeypatch.setattr(Mirrors, "take", later)
 
@@ -555,7 +556,8 @@ async def _signed(home: Home, room: str, agent: AgentId, *, ahead_ms: int) -> t.
     """What a daemon of this home signs whose clock is ahead, or a copy of the home that was started later."""
     actor = await mirror_of(home.uplinks._desk, RoomId(room))
     counters = Counters(Millis(home.world.clock.now() + ahead_ms))
-    other = Composer(home.uplinks._desk, LocalAuthor(home.world.keys, NamedRandomness("other")), counters)
+    author = LocalAuthor(home.world.keys, NamedRandomness("other"))
+    other = Composer(home.uplinks._desk, author, counters, home.uplinks._secrets)
     command = c.PostMessage(kind="text", id=MessageId("m_other"), idempotency_key="k_other", fresh=True)
     words = Draft((TextPart("not from here"),), actor.aggregate.state.shown)
     by = By(agent, home.world.keys.principal, "", "shell", "cli")

@@ -154,23 +154,8 @@ def test_a_frozen_contract_is_never_written_again(monkeypatch: pytest.MonkeyPatc
 
 # -- by which contract somebody is answered ----------------------------------------------------------------
 
-BEFORE: Final = "2026-11-01"
-"""A contract that is served beside that of today."""
-BOTH: Final = (BEFORE, CONTRACT)
-
-
-@pytest.fixture(autouse=True)
-def _there_is_one_before(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def file_of(contract: str) -> Path:
-        if contract != BEFORE:
-            return contract_file(contract)
-        path = tmp_path / "before.json"
-        found = described(CONTRACT)
-        path.write_text(json.dumps({**found, "info": {**found["info"], "version": BEFORE}}))
-        return path
-
-    monkeypatch.setattr("parlerd.web.app.CONTRACTS", BOTH)
-    monkeypatch.setattr("parlerd.web.description.contract_file", file_of)
+BOTH: Final = CONTRACTS
+"""That of today, and the one before."""
 
 
 def test_each_answer_says_its_contract_and_that_is_the_one_asked_for() -> None:

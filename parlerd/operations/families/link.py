@@ -11,6 +11,8 @@
     link.decide, link.check_code, link.mint, link.revoke, link.kick, link.role, link.transfer   what an owner's person
                                            does
     link.grant, link.ungrant               the same, about agents that have a token and no key
+    link.epoch, link.epochs, link.sealing_key   who can read a sealed room from now on and could before, and the keys
+                                           to which its secrets are wrapped
     link.head, link.rewind                 how an owner's person lets a room go on after this home lost a part of it
     link.delete                            how an owner's person has a room deleted
     link.cursors                           how far each agent has read
@@ -77,6 +79,10 @@ _Envelope = Annotated[bytes, Meta(max_length=MAX_BYTES)]
 on how many there may be."""
 _Hash = Annotated[bytes, Meta(max_length=32)]
 """32 bytes, or none."""
+_Record = Annotated[bytes, Meta(max_length=512 * 1024)]
+"""The bytes of an epoch record that a person signed (`core.epoch_record`)."""
+_Wraps = Annotated[bytes, Meta(max_length=160 * 1024)]
+"""The bytes of the wraps that a record names by their hash."""
 _Id = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_]{1,64}\Z")]
 """An id that a home tells, and that is shown as it is."""
 _Blob = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
@@ -84,6 +90,8 @@ _Count = Annotated[int, Meta(ge=0, lt=2**53)]
 """A number or a moment, also in what a home tells: whoever hears it stores it and shows it."""
 
 
+MAX_EPOCHS: Final = 100
+"""Records of epochs that one answer holds at most."""
 MAX_PIECE: Final = 256 * 1024
 """Bytes of one piece of a file: other calls go between two of them."""
 
@@ -135,7 +143,7 @@ class Resume(Params, frozen=True, kw_only=True):
 
     `public` is the number of the newest public message that the asker has, and `line` the public line there; `before`
     is the own number of each attached member's newest message there; `moves` and `asks` are the counts of the newest
-    card.
+    card. `epoch` is the number of the newest epoch of a sealed room that the asker has; it is told none before that.
     """
 
     room: Short
@@ -144,6 +152,7 @@ class Resume(Params, frozen=True, kw_only=True):
     moves: _Count = 0
     asks: _Count = 0
     before: dict[Short, _Count] = {}
+    epoch: _Count = 0
     newest: Annotated[int, Meta(ge=0, le=MAX_NEWEST)] = 0
 
 
@@ -221,6 +230,33 @@ class RequestEntry(Result, frozen=True, kw_only=True):
     role: str = ""
 
 
+class SealingKeyEntry(Result, frozen=True, kw_only=True):
+    """An agent told by which key it is given the secrets of sealed rooms: what it signed (`core.statements`)."""
+
+    statement: bytes
+    signature: bytes
+
+
+class SeatEntry(Result, frozen=True, kw_only=True):
+    """An agent in the roster of a sealed room, with its X25519 key, and the number that the key has among its keys."""
+
+    agent: str
+    principal: str
+    handle: str
+    key: bytes
+    counter: _Count
+
+
+class EpochEntry(Result, frozen=True, kw_only=True):
+    """An epoch of a sealed room began: the record that the owner's person signed, and the wraps that it names. `roster`
+    is given where a card is whole: all who could read the room from there on. The record names it by its digest."""
+
+    record: _Record
+    signature: _MaybeSignature
+    wraps: _Wraps
+    roster: list[SeatEntry] = []
+
+
 class Card(Result, frozen=True, kw_only=True):
     """How a room stands before what follows in its log. With `whole` it takes the place of every card before; otherwise
     it holds only what changed since the card before it, and nothing in it is taken back.
@@ -229,6 +265,11 @@ class Card(Result, frozen=True, kw_only=True):
     0 for all but the owner's person. Keys and requests are told to the owner's person; another is told its own agents'
     requests, and the terms of the keys that these knocked with. Whoever only knocks is told neither `title` nor
     members. `transfers` are all that the room had, in order, on a whole card and whenever one is added.
+
+    Of a sealed room the home knows no title, so `title` is empty. A whole card of one tells its members the `epoch`
+    that is in force where the following page starts; each one that begins later is an item of its own. `sealing_keys`
+    are told to the owner's person alone: those of agents that are in or knock which no record holds, and which no card
+    told before. `asks` counts them too.
     """
 
     whole: bool
@@ -244,6 +285,8 @@ class Card(Result, frozen=True, kw_only=True):
     members: list[MemberEntry] = []
     keys: list[KeyEntry] = []
     requests: list[RequestEntry] = []
+    epoch: EpochEntry | None = None
+    sealing_keys: list[SealingKeyEntry] = []
 
 
 class LinkMessage(Result, frozen=True, kw_only=True):
@@ -321,10 +364,10 @@ class ErasedAtRoom(Result, frozen=True, kw_only=True):
 
 
 class LinkItem(Result, frozen=True, kw_only=True):
-    """One step of a room: a card, a page or a rewind. With `gone` the room is followed no longer, because none of the
-    attached agents may know it any more, and nothing else is in the item but `deleted`, which says that the room was
-    deleted. Whoever follows it again says how far it was told of it. `level` says that all is told which was there when
-    the step was made.
+    """One step of a room: a card, a page, a rewind or an epoch. With `gone` the room is followed no longer, because
+    none of the attached agents may know it any more, and nothing else is in the item but `deleted`, which says that the
+    room was deleted. Whoever follows it again says how far it was told of it. `level` says that all is told which was
+    there when the step was made.
 
     With `awaits` the room need not be followed, and nothing else is in the item: it is a direct room that waits for
     these attached agents, which are not in it (`link.find`). With `opened` it is so as well: another agent of the
@@ -334,6 +377,9 @@ class LinkItem(Result, frozen=True, kw_only=True):
     card: Card | None = None
     page: LinkPage | None = None
     rewound: RewindEntry | None = None
+    epoch: EpochEntry | None = None
+    """An epoch of a sealed room began: the messages that follow are sealed under its record. One that was told before
+    may be told again."""
     presence: list[Present] = []
     tasks: list[TaskAtRoom] = []
     """How these tasks stand now, whatever was told of them before."""
@@ -433,6 +479,9 @@ class KnockAtRoom(Params, frozen=True, kw_only=True):
     signature: _Signature
     role: Annotated[str, Meta(max_length=64)] = ""
     """The role in which the agent wants to come in, where the key lets it in."""
+    sealing_key: _Statement = b""
+    sealing_key_signature: _MaybeSignature = b""
+    """For a sealed room: by which key the agent is given its secrets, as the agent signed; empty for every other."""
 
 
 class Knocked(Result, frozen=True, kw_only=True):
@@ -447,9 +496,18 @@ class Knocked(Result, frozen=True, kw_only=True):
 # -- what an agent does ------------------------------------------------------------------------------------
 
 
+class EpochTold(Params, frozen=True, kw_only=True):
+    """The record of an epoch, as the owner's person signed it, and the wraps that it names."""
+
+    record: _Record
+    signature: _Signature
+    wraps: _Wraps
+
+
 class OpenRemoteRoom(Params, frozen=True, kw_only=True):
     """Open a room here. The room's id follows from `opening`, so the same call again is the same room. `recap` is the
-    envelope of its first message, or empty."""
+    envelope of its first message, or empty. A sealed room comes with its first `epoch`, which holds the owner alone,
+    and with an empty `title`: the epoch's card holds that."""
 
     opening: _Statement
     opening_signature: _Signature
@@ -460,6 +518,7 @@ class OpenRemoteRoom(Params, frozen=True, kw_only=True):
     idempotency_key: IdempotencyKey
     recap: _Envelope = b""
     recap_signature: _MaybeSignature = b""
+    epoch: EpochTold | None = None
 
 
 class OpenedRemoteRoom(Result, frozen=True, kw_only=True):
@@ -622,6 +681,9 @@ class DecideAtRoom(Params, frozen=True, kw_only=True):
     signature: _Signature
     join_code: Short | None = None
     door: Door = "cli"
+    epoch: EpochTold | None = None
+    """For a sealed room: the record that carries the decision out. Without it the newcomer is in and reads nothing
+    until a record holds it."""
 
 
 class DecidedAtRoom(Result, frozen=True, kw_only=True):
@@ -645,10 +707,47 @@ class RevokeKeyOfRoom(Params, frozen=True, kw_only=True):
 
 
 class KickFromRoom(Params, frozen=True, kw_only=True):
-    """The link's person puts the member `agent` out, by its id."""
+    """The link's person puts the member `agent` out, by its id. In a sealed room the `epoch` comes along from which on
+    that member cannot read; without it that waits for a record."""
 
     room: Short
     agent: Short
+    epoch: EpochTold | None = None
+
+
+class EpochAtRoom(Params, frozen=True, kw_only=True):
+    """An epoch of a sealed room begins, which belongs to no decision of this moment: agents that came in by keys, that
+    left, or that have fresh keys, or time alone. The same record again is harmless."""
+
+    room: Short
+    epoch: EpochTold
+
+
+class SealingKeyAtRoom(Params, frozen=True, kw_only=True):
+    """An attached agent that is in a sealed room, or knocks there, tells a fresh key, which it signed. The next record
+    uses that key. At most one a day; the same again is harmless."""
+
+    room: Short
+    statement: _Statement
+    signature: _Signature
+
+
+class PullEpochs(Params, frozen=True, kw_only=True):
+    """The records of a sealed room up to the one with the number `upto`, at most `limit` of them, for a member. With
+    `wraps` their wraps come along."""
+
+    room: Short
+    agent: Short
+    upto: Annotated[int, Meta(ge=1, lt=2**53)]
+    limit: Annotated[int, Meta(ge=1, le=MAX_EPOCHS)] = MAX_EPOCHS
+    wraps: bool = False
+
+
+class PulledEpochs(Result, frozen=True, kw_only=True):
+    """Records in the order of their numbers, without a gap, the last of which is the one that was asked for. There are
+    fewer than were asked for where the answer would be too large."""
+
+    epochs: list[EpochEntry]
 
 
 class RoleInRoom(Params, frozen=True, kw_only=True):
@@ -840,6 +939,8 @@ _POSTING: Final = (
     "too_many_audiences",
     "too_many_bytes",
     "throttled",
+    "stale_epoch",
+    "not_sealed_in",
     "agent_disabled",
     "too_many_tasks",
     "no_such_task",
@@ -969,7 +1070,7 @@ FAMILY: Final = Family(
             result=GatedAtRoom,
             plane="link",
             effect="write",
-            errors=(*_POSTING, *GATING, "not_a_worker"),
+            errors=(*_POSTING, *GATING, "not_a_worker", "sealed_room"),
             facts=("message_gated",),
             example={"room": samples.ROOM, "agent": "U", "body": b"", "signature": _KEY},
             answers=({"at": samples.AT, "replayed": False},),
@@ -1029,6 +1130,7 @@ FAMILY: Final = Family(
             errors=(
                 "not_permitted",
                 "statement_refused",
+                "sealing_key_refused",
                 "envelope_refused",
                 "text_too_long",
                 "invalid_param",
@@ -1040,9 +1142,11 @@ FAMILY: Final = Family(
                 "too_many_rooms",
                 "no_such_agent",
                 "pair_has_room",
+                "sealed_room",
+                "stale_epoch",
                 *IDEMPOTENT,
             ),
-            facts=("room_opened", "member_joined", "key_minted", "message_posted", "agents_paired"),
+            facts=("room_opened", "member_joined", "key_minted", "message_posted", "agents_paired", "epoch_turned"),
             example={
                 "opening": b"",
                 "opening_signature": _KEY,
@@ -1133,10 +1237,12 @@ FAMILY: Final = Family(
                 "throttled",
                 "not_permitted",
                 "statement_refused",
+                "sealing_key_refused",
                 "invalid_name",
                 "too_many_pending",
+                "too_many_members",
             ),
-            facts=("join_requested", "member_joined"),
+            facts=("join_requested", "member_joined", "sealing_key_told"),
             example={"session_key": samples.KEY, "statement": b"", "signature": _KEY},
             answers=({"status": "pending", "request": "q_1", "join_code": "7F3K", "handle": ""},),
         ),
@@ -1163,13 +1269,16 @@ FAMILY: Final = Family(
                 "not_owner",
                 "not_permitted",
                 "statement_refused",
+                "sealing_key_refused",
                 "no_such_request",
                 "already_decided",
                 "room_closed",
                 "code_mismatch",
                 "throttled",
+                "stale_epoch",
+                "too_many_members",
             ),
-            facts=("join_approved", "join_denied", "member_joined"),
+            facts=("join_approved", "join_denied", "member_joined", "epoch_turned"),
             example={"room": samples.ROOM, "statement": b"", "signature": _KEY},
             answers=({"agent": "U", "handle": samples.BOB, "status": "approved"},),
         ),
@@ -1216,6 +1325,7 @@ FAMILY: Final = Family(
                 "invalid_name",
                 "too_many_tokens",
                 "throttled",
+                "sealed_room",
             ),
             facts=("member_joined", "agent_created", "token_minted"),
             example={
@@ -1241,6 +1351,7 @@ FAMILY: Final = Family(
                 "statement_refused",
                 "too_many_tokens",
                 "throttled",
+                "sealed_room",
             ),
             facts=("agent_created", "token_minted"),
             example={"room": samples.ROOM, "grant": b"", "grant_signature": _KEY, "token": bytes(32)},
@@ -1263,9 +1374,67 @@ FAMILY: Final = Family(
             result=Noted,
             plane="link",
             effect="destructive",
-            errors=("no_such_room", "room_deleted", "not_owner", "no_such_agent", "owner_stays", "room_closed"),
-            facts=("member_left",),
+            errors=(
+                "no_such_room",
+                "room_deleted",
+                "not_owner",
+                "no_such_agent",
+                "owner_stays",
+                "room_closed",
+                "statement_refused",
+                "sealing_key_refused",
+                "stale_epoch",
+            ),
+            facts=("member_left", "epoch_turned"),
             example={"room": samples.ROOM, "agent": "U"},
+        ),
+        Operation(
+            name="link.epoch",
+            summary="Begin an epoch of a sealed room, as its owner's person signed.",
+            params=EpochAtRoom,
+            result=Noted,
+            plane="link",
+            effect="write",
+            errors=(
+                "no_such_room",
+                "room_deleted",
+                "not_owner",
+                "room_closed",
+                "statement_refused",
+                "sealing_key_refused",
+                "stale_epoch",
+                "throttled",
+            ),
+            facts=("epoch_turned",),
+            example={"room": samples.ROOM, "epoch": {"record": b"", "signature": _KEY, "wraps": b""}},
+        ),
+        Operation(
+            name="link.epochs",
+            summary="Read the records of a sealed room's epochs.",
+            params=PullEpochs,
+            result=PulledEpochs,
+            plane="link",
+            effect="read",
+            errors=("no_such_room", "room_deleted", "stale_epoch"),
+            example={"room": samples.ROOM, "agent": "U", "upto": 12, "limit": 10},
+        ),
+        Operation(
+            name="link.sealing_key",
+            summary="Tell by which key an attached agent is given the secrets of a sealed room.",
+            params=SealingKeyAtRoom,
+            result=Noted,
+            plane="link",
+            effect="write",
+            errors=(
+                "no_such_room",
+                "room_deleted",
+                "room_closed",
+                "statement_refused",
+                "sealing_key_refused",
+                "throttled",
+            ),
+            facts=("sealing_key_told",),
+            example={"room": samples.ROOM, "statement": b"", "signature": _KEY},
         ),
         Operation(
             name="link.role",
@@ -1294,6 +1463,7 @@ FAMILY: Final = Family(
                 "invalid_param",
                 "owner_is_there",
                 "too_many_transfers",
+                "sealed_room",
             ),
             facts=("owner_changed",),
             example={"room": samples.ROOM, "statement": b"", "signature": _KEY},

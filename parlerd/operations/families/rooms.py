@@ -95,7 +95,8 @@ class RoomInfo(Result, frozen=True, kw_only=True):
     of them, which is the acting agent wherever that is in; `active` says that it is the acting agent's session.
     `alarm` is the code of the error that says why nothing is sent to a room that was not closed; it is empty where
     nothing is wrong. With `silent_since` the room is shown as of then, when its home was last heard from; 0 is not
-    since this daemon started. `kept` is there where sizes were asked for."""
+    since this daemon started. `kept` is there where sizes were asked for. A `sealed` room's home carries its words and
+    cannot read them."""
 
     room: str
     name: str
@@ -112,6 +113,7 @@ class RoomInfo(Result, frozen=True, kw_only=True):
     state: str
     pending: int = 0
     alarm: str = ""
+    sealed: bool = False
     silent_since: int | msgspec.UnsetType = msgspec.UNSET
     kept: KeptSize | msgspec.UnsetType = msgspec.UNSET
 
@@ -152,7 +154,8 @@ class RosterMember(Result, frozen=True, kw_only=True):
 class RosterResult(Result, frozen=True, kw_only=True):
     """With `silent_since` the members are those as of then, when the room's home was last heard from; 0 is not since
     this daemon started. `notice` says so. `turns` are how many two agents may begin by their messages in each
-    conversation, where the person set a number."""
+    conversation, where the person set a number. In a `sealed` room `key_change_since` says since when somebody is in
+    who cannot read yet, or is out who still could; it is left out where nobody is."""
 
     room: str
     name: str
@@ -161,6 +164,8 @@ class RosterResult(Result, frozen=True, kw_only=True):
     turns: int | msgspec.UnsetType = msgspec.UNSET
     silent_since: int | msgspec.UnsetType = msgspec.UNSET
     notice: str = ""
+    sealed: bool = False
+    key_change_since: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class WatchRoom(Params, frozen=True, kw_only=True):

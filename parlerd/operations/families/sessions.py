@@ -52,7 +52,9 @@ class AskApproval(Params, frozen=True, kw_only=True):
 
 class OpenSession(Params, frozen=True, kw_only=True):
     """`home` is where the session opens, by name: `local` for this machine. Empty means what the person chose for new
-    sessions. `name` is what it is called, and no other name; without one it is called like its topic."""
+    sessions. `name` is what it is called, and no other name; without one it is called like its topic. With `sealed`
+    the relay that it opens on carries its words and cannot read them; that never changes. A session of this machine is
+    read here alone, and is never sealed."""
 
     context: str = ""
     topic: str = ""
@@ -64,6 +66,7 @@ class OpenSession(Params, frozen=True, kw_only=True):
     max_uses: Annotated[int, Meta(ge=1, le=10_000)] | None = None
     history: History = "full"
     home: Short = ""
+    sealed: bool = False
     idempotency_key: IdempotencyKey | None = None
 
 
@@ -72,7 +75,8 @@ class OpenedSession(Result, frozen=True, kw_only=True):
     for a machine on which no agent host is connected. A retry is given the same key again; all four are null for a key
     of an earlier version, of which nothing was kept. `connect_command` adds the relay that the session lives on, on a
     machine that does not know it; null for a session of this machine. A room that is opened at a relay with a token has
-    no key yet: `expires` is 0. `you` is the handle of whoever opened it."""
+    no key yet: `expires` is 0. `sealed` says whether its relay cannot read it. `you` is the handle of whoever opened
+    it."""
 
     room: str
     name: str
@@ -87,6 +91,7 @@ class OpenedSession(Result, frozen=True, kw_only=True):
     idempotency_key: str = ""
     warning: str | msgspec.UnsetType = msgspec.UNSET
     you: str = ""
+    sealed: bool = False
 
 
 class JoinSession(Params, frozen=True, kw_only=True):

@@ -169,8 +169,11 @@ class StateRead(StateEntry, frozen=True, kw_only=True):
 
 
 class StateWritten(StateRead, frozen=True, kw_only=True):
+    """`warning` is there when a window writes for the first time in a sealed room: its home sees what is written."""
+
     replayed: bool = False
     idempotency_key: str = ""
+    warning: str | msgspec.UnsetType = msgspec.UNSET
     receipt: ReceiptRef | msgspec.UnsetType = msgspec.UNSET
 
 

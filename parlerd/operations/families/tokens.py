@@ -155,7 +155,7 @@ _TOKEN: Final = {
     "name": samples.NAME,
 }
 
-_JOIN_ERRORS: Final = ("not_owner", "room_closed", "too_many_keys", "statement_refused", *AWAY)
+_JOIN_ERRORS: Final = ("not_owner", "room_closed", "too_many_keys", "statement_refused", "sealed_room", *AWAY)
 
 FAMILY: Final = Family(
     operations=(

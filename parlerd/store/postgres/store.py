@@ -46,6 +46,7 @@ from parlerd.store.port import (
     START,
     Cursor,
     Delivery,
+    EpochSecretRow,
     Head,
     Held,
     JobOutcome,
@@ -57,6 +58,7 @@ from parlerd.store.port import (
     PutRenewal,
     Receipted,
     Remembered,
+    SealingKeyRow,
     Snapshot,
     UsedKey,
     Write,
@@ -412,6 +414,12 @@ class PostgresStore(Paged):
 
     def renewals(self, room: RoomId) -> list[PutRenewal]:
         return [PutRenewal(*row) for row in self._server.rows(queries.RENEWALS, (room,))]
+
+    def sealing_keys(self, home: HomeId) -> list[SealingKeyRow]:
+        return []
+
+    def epoch_secrets(self, room: RoomId) -> list[EpochSecretRow]:
+        return []
 
     # -- care ------------------------------------------------------------------------------------------------
 

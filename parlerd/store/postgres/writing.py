@@ -531,6 +531,8 @@ def _keep(connection: Connection, batch: Batch) -> None:
             case PutRenewal():
                 row = (change.room, change.task, change.fence, change.until)
                 connection.execute(_PUT_RENEWAL, row)
+            case _:
+                raise AssertionError("a relay keeps no secret of a sealed room")
 
 
 _LOCKING: Final = (Append, EraseBodies, BuryRoom, ClearRoom)

@@ -1,0 +1,160 @@
+"""The epochs of a sealed room: who can read what is said, from where on.
+
+    somebody comes in, leaves, or has a fresh key  -->  it waits  -->  a record of the owner's person  -->  it is so
+
+A record comes beside the decision that it carries out, or alone, for what waited. Until a record holds it, an agent
+that came in is a member and is shown no message. Until a record leaves it out, an agent that left could read what its
+home still got to see, and everybody can see since when that waits.
+
+Not here: which records a room takes (`turning`), who may be shown a message (`membership`, `messages`), and the bytes,
+signatures and secrets (`epoch_record`, `identity.epochs`). Above: `room`. Below: `turning`, the states of other facets.
+Invariant: of everybody who is in and not in the roster, and the other way round, the state says since when.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from parlerd.core import commands as c
+from parlerd.core import events as e
+from parlerd.core import topics
+from parlerd.core.decision import Decision
+from parlerd.core.envelope import OPENED, SEALED
+from parlerd.core.facets import Facet, applies, decides, touches
+from parlerd.core.lifecycle import LifecycleState, place_of, require_open, require_sound
+from parlerd.core.membership import MembershipState, claims_of
+from parlerd.core.model import AgentId, By, Ids, Millis
+from parlerd.core.topics import Topic
+from parlerd.core.turning import EpochsState, ToldKey, begun
+
+
+class Waiting(NamedTuple):
+    """What a next record would change."""
+
+    entering: tuple[AgentId, ...]
+    """Who is in, told a key, and is in no roster yet."""
+    leaving: tuple[AgentId, ...]
+    """Who is in the roster and not in the room any more."""
+    fresh: tuple[AgentId, ...]
+    """Who is in the roster with an older key than it told."""
+    rewound: bool
+    """Whether the room was rewound, and says nothing until a record says who can read."""
+    since: Millis
+    """Since when the first of all that waits."""
+
+
+class Epochs(Facet[EpochsState]):
+    """Begins epochs that belong to no decision of their moment, and knows what waits for one."""
+
+    __slots__ = ("_lifecycle", "_membership")
+
+    def __init__(self, state: EpochsState, lifecycle: LifecycleState, membership: MembershipState) -> None:
+        super().__init__(state)
+        self._lifecycle = lifecycle
+        self._membership = membership
+
+    def waiting(self) -> Waiting | None:
+        """What waits for the next record; None where nothing does, and in a room that is not sealed."""
+        state = self.state
+        fresh = {
+            agent: told.at
+            for agent, told in state.told.items()
+            if agent in state.roster and agent not in state.leaving and told.counter > state.roster[agent].counter
+        }
+        entering = {agent: since for agent, since in state.entering.items() if agent in state.told}
+        rewound = [state.rewound] if state.rewound else []
+        since = [*entering.values(), *state.leaving.values(), *fresh.values(), *rewound]
+        if not since:
+            return None
+        return Waiting(
+            tuple(sorted(entering)), tuple(sorted(state.leaving)), tuple(sorted(fresh)), bool(rewound), min(since)
+        )
+
+    def pending_since(self) -> Millis:
+        """Since when somebody is in who cannot read, or out who could; 0 where the roster is who is in."""
+        rewound = [self.state.rewound] if self.state.rewound else []
+        return min([*self.state.entering.values(), *self.state.leaving.values(), *rewound], default=Millis(0))
+
+    def unheld_keys(self) -> list[AgentId]:
+        """Who told a key here that no record holds: whoever is in, or knocks, with a key or with a fresh one."""
+        roster = self.state.roster
+        return [
+            agent
+            for agent, told in self.state.told.items()
+            if agent not in roster or told.counter > roster[agent].counter
+        ]
+
+    # -- deciding ------------------------------------------------------------------------------------------
+
+    def _turn(self, command: c.TurnEpoch, by: By, now: Millis, ids: Ids) -> Decision:
+        require_open(self._lifecycle)
+        require_sound(self._lifecycle)
+        if command.epoch.digest == self.state.record:
+            # The answer to the first was lost.
+            return Decision(answer="turned")
+        present = claims_of(self._membership.members)
+        events = begun(command.epoch, command.principal, self.state, place_of(self._lifecycle), present)
+        return Decision(events, authority="person", answer="turned")
+
+    # -- becoming ------------------------------------------------------------------------------------------
+
+    def _joined(self, event: e.MemberJoined, header: e.Header) -> None:
+        if not self._lifecycle.sealed:
+            return
+        self.state.leaving.pop(event.agent, None)
+        if event.agent not in self.state.roster:
+            self.state.entering.setdefault(event.agent, header.at)
+
+    def _left(self, event: e.MemberLeft, header: e.Header) -> None:
+        self.state.entering.pop(event.agent, None)
+        if event.agent in self.state.roster:
+            self.state.leaving.setdefault(event.agent, header.at)
+
+    def _told(self, event: e.SealingKeyTold, header: e.Header) -> None:
+        self.state.told[event.agent] = ToldKey(event.key, event.counter, header.at, header.position)
+
+    def _turned(self, event: e.EpochTurned, header: e.Header) -> None:
+        state, members = self.state, self._membership.members
+        state.number, state.record, state.at = event.number, event.record, header.at
+        state.used = 0
+        state.turned.append((event.number, header.position))
+        if event.anew:
+            state.roster.clear()
+        for agent in event.removed:
+            state.roster.pop(agent, None)
+        state.roster.update(event.added)
+        inside = {agent for agent, member in members.items() if member.present}
+        entering, leaving = inside - state.roster.keys(), state.roster.keys() - inside
+        state.entering = {agent: state.entering.get(agent, header.at) for agent in sorted(entering)}
+        state.leaving = {agent: state.leaving.get(agent, header.at) for agent in sorted(leaving)}
+        if not entering and not leaving:
+            state.rewound = Millis(0)
+
+    def _posted(self, event: e.MessagePosted, header: e.Header) -> None:
+        if event.envelope_v in (SEALED, OPENED):
+            self.state.used += 1
+
+    def _went_back(self, event: e.RoomRewound, header: e.Header) -> None:
+        """The home may have lost the newest records, and knows of nobody who was put out by them. So nothing is said
+        until a record was told after it: the lost ones once more, or another."""
+        if self._lifecycle.sealed:
+            self.state.rewound = header.at
+
+    def _seen(self, event: e.EpochTurned, header: e.Header) -> list[Topic]:
+        """Who looks at the room, and those who can read from now on."""
+        return [topics.life(self._lifecycle.room), *(topics.memberships(agent) for agent, _ in event.added)]
+
+    def _noted(self, event: e.SealingKeyTold, header: e.Header) -> tuple[Topic, ...]:
+        """Whose machine makes the next record."""
+        return (topics.requests(self._lifecycle.owner_principal), topics.life(self._lifecycle.room))
+
+    DECIDES = (decides(c.TurnEpoch, _turn),)
+    APPLIES = (
+        applies(e.MemberJoined, _joined),
+        applies(e.MemberLeft, _left),
+        applies(e.SealingKeyTold, _told),
+        applies(e.EpochTurned, _turned),
+        applies(e.MessagePosted, _posted),
+        applies(e.RoomRewound, _went_back),
+    )
+    TOUCHES = (touches(e.EpochTurned, _seen), touches(e.SealingKeyTold, _noted))

@@ -1,0 +1,275 @@
+"""What opens the sealed rooms of other homes here: the sealing keys of this home's agents, and the secrets of epochs.
+
+    key        drawn for an agent and a home, durable before anybody hears of it -> signed -> in the owner's next record
+    record     names its wraps -> one of them is for an agent of this home -> the epoch's secret -> durable
+    message    names its record -> the secret, or a wrap of its own -> its words
+
+Not here: the encryption (`identity.sealing`, `identity.epochs`), and which record is in force (the mirror says so).
+Above: `mirrors`, which opens what arrives, `composing`, which seals what leaves, `turning`, which makes records. Below:
+the library's rows. Invariants: nothing is wrapped to a key that is not on the disk, and nothing is stored as opened
+under a secret that is not; no secret is in a `repr`, a log or an error.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from parlerd.core.envelope import Envelope
+from parlerd.core.epoch_record import EpochCard, EpochRecord, Wraps
+from parlerd.core.errors import Refused
+from parlerd.core.model import AgentId, By, HomeId, RoomId
+from parlerd.core.room import RoomState
+from parlerd.core.sealing import check_composed, sealed_part
+from parlerd.core.statements import SealingKey
+from parlerd.engine.authors import Attested, Author
+from parlerd.engine.desk import Desk
+from parlerd.engine.ports import Signers
+from parlerd.identity import epochs, sealing
+from parlerd.store.port import DropEpochSecrets, EpochSecretRow, PutEpochSecret, PutSealingKey, SealingKeyRow
+
+log = logging.getLogger(__name__)
+
+FRESH_MS: Final = 24 * 3600 * 1000
+"""After how long an agent makes a fresh key, where the one before is in use. Source: sealed spec, Epochs."""
+
+
+class Secrets:
+    """What this daemon can open and seal with. `prepare` has to be awaited once for a room before the methods that do
+    not wait are asked about the room."""
+
+    def __init__(self, desk: Desk, signers: Signers, author: Author) -> None:
+        self._desk = desk
+        self._signers = signers
+        self._author = author
+        self._keys: dict[HomeId, dict[AgentId, list[SealingKeyRow]]] = {}
+        """The sealing keys of this home's agents for each home that was asked about, the newest last."""
+        self._epochs: dict[RoomId, dict[bytes, EpochSecretRow]] = {}
+        """The secrets of each room that was asked about, by the hashes of their records."""
+        self._unstored: list[EpochSecretRow] = []
+        """Those among them that are not on the disk yet."""
+        self._recaps: dict[RoomId, tuple[str, bytes]] = {}
+        """The id of the message that opened a room, and the key of that message alone, as far as a card told them."""
+        self._making = trio.Lock()
+        """Held while a key is made, so that two tasks do not make two."""
+
+    def __repr__(self) -> str:
+        return f"Secrets(of {len(self._epochs)} rooms)"
+
+    # -- what is kept --------------------------------------------------------------------------------------
+
+    async def prepare(self, home: HomeId, room: RoomId) -> None:
+        """Have at hand what is kept for a room of this home."""
+        await self._load_keys(home)
+        if room not in self._epochs:
+            rows = await self._desk.library.epoch_secrets(room)
+            self._epochs.setdefault(room, {row.record: row for row in rows})
+
+    async def _load_keys(self, home: HomeId) -> None:
+        if home not in self._keys:
+            rows = await self._desk.library.sealing_keys(home)
+            keys = self._keys.setdefault(home, {})
+            for row in rows:
+                keys.setdefault(row.agent, []).append(row)
+
+    async def store(self) -> None:
+        """Put the secrets on the disk that were learned since. Raises `StoreError`."""
+        if self._unstored:
+            rows, self._unstored = self._unstored, []
+            try:
+                await self._desk.library.record([PutEpochSecret(row) for row in rows])
+            except BaseException:
+                self._unstored = rows + self._unstored
+                raise
+
+    async def told_key(self, home: HomeId, agent: AgentId) -> Attested:
+        """The sealing key of an agent of this home for the sealed rooms of another one, signed by the agent. The first
+        is made when it is asked for. Raises `Refused(no_such_agent)` for a lost key, and `StoreError`."""
+        row = await self._key(home, agent)
+        statement = SealingKey(
+            home=home,
+            agent=agent,
+            key=sealing.key_pair(row.private).public,
+            counter=row.counter,
+            at=row.made_at,
+            nonce=b"",
+        )
+        return self._author.attest(statement, By(agent, self._signers.principal, "", "", "link"))
+
+    async def fresh(self, home: HomeId, agent: AgentId, used: int) -> int:
+        """The counter of the newest sealing key of an agent of this home. Where that is `used`, which is the one that a
+        roster holds, and is a day old, another key is made: whoever took this home's keys can read nothing that is
+        sealed after the next record. Raises `StoreError`."""
+        newest = await self._key(home, agent)
+        if newest.counter == used and self._desk.clock.now() - newest.made_at >= FRESH_MS:
+            newest = await self._key(home, agent, after=used)
+        return newest.counter
+
+    async def renew(self, home: HomeId, agent: AgentId) -> None:
+        """Make another sealing key for an agent, because the home knows a later one than is here: an older copy of this
+        machine's database was put in place. Raises `StoreError`."""
+        newest = await self._key(home, agent)
+        await self._key(home, agent, after=newest.counter)
+
+    async def _key(self, home: HomeId, agent: AgentId, after: int = 0) -> SealingKeyRow:
+        """The newest key of an agent, whose counter is greater than `after`. A new one's counter is the time at which
+        it is made: so it is later than those that were made after the copy of a database from which this one comes."""
+        async with self._making:
+            await self._load_keys(home)
+            known = self._keys[home].setdefault(agent, [])
+            if not known or known[-1].counter <= after:
+                private = sealing.new_key(self._desk.random.bytes).private
+                now = self._desk.clock.now()
+                row = SealingKeyRow(home, agent, max(after + 1, now), now, private)
+                await self._desk.library.record([PutSealingKey(row)])
+                known.append(row)
+            return known[-1]
+
+    # -- epochs --------------------------------------------------------------------------------------------
+
+    def epoch(self, room: RoomId, record: bytes) -> EpochSecretRow | None:
+        """The secret of the epoch that began with this record, if this home has it."""
+        return self._epochs.get(room, {}).get(record)
+
+    def learn(self, record: EpochRecord, digest: bytes, wraps: Wraps) -> EpochSecretRow | None:
+        """The secret of the epoch that begins with a record whose signature was checked, if a wrap brings it to an
+        agent of this home. Nothing that one of them was given before is asked for again.
+
+        Raises `Refused(sealed_unreadable)` where the wrap for an agent of this home does not bring the secret that the
+        record names: its maker gave something else to this member than to others.
+        """
+        known = self.epoch(record.room, digest)
+        if known is not None:
+            return known
+        keys, failed = self._keys.get(record.home, {}), None
+        for agent, _ in wraps:
+            for key in reversed(keys.get(agent, ())):
+                try:
+                    secret = epochs.secret_of(record, wraps, agent, sealing.key_pair(key.private))
+                except Refused as error:
+                    failed = error
+                else:
+                    return self.note(EpochSecretRow(record.room, record.number, digest, secret))
+        if failed is not None:
+            raise failed
+        return None
+
+    async def forget(self, room: RoomId, below: int) -> None:
+        """Let the secrets go of a room's epochs with numbers below this one. Raises `StoreError`."""
+        known = self._epochs.get(room, {})
+        old = [row for row in known.values() if row.number < below]
+        if old:
+            await self._desk.library.record([DropEpochSecrets(room, below)])
+            for row in old:
+                known.pop(row.record, None)
+
+    def note(self, row: EpochSecretRow) -> EpochSecretRow:
+        """Keep a secret that was found to be that of its record. `store` makes it durable."""
+        found = self._epochs.setdefault(row.room, {})
+        if row.record not in found:
+            found[row.record] = row
+            self._unstored.append(row)
+        return found[row.record]
+
+    def card(self, record: EpochRecord, digest: bytes) -> EpochCard | None:
+        """What a record says to those who can read its epoch, if this home can: what `learn` found."""
+        row = self.epoch(record.room, digest)
+        if row is None:
+            return None
+        try:
+            card = epochs.card(record, row.secret)
+        except Refused:
+            # Its maker sealed something else. The epoch can be read all the same.
+            return None
+        if card.recap and card.key:
+            self._recaps[record.room] = card.recap, card.key
+        return card
+
+    # -- messages ------------------------------------------------------------------------------------------
+
+    def hidden_key(self, room: RoomId, key: str) -> str:
+        """What a sealed room and its home are told in the place of an idempotency key that somebody chose."""
+        return sealing.hidden_key(self._desk.keys.hiding_key(), room, key)
+
+    def request_digest(self, room: RoomId, digest: bytes) -> bytes:
+        """What the home of a sealed room is told in the place of the digest of a request."""
+        return sealing.hidden_digest(self._desk.keys.hiding_key(), room, digest)
+
+    def seal(self, room: RoomState, author: AgentId, input: bytes, composed: Envelope) -> Envelope:
+        """A message as it leaves for a sealed room, whose mirror stands as `room`: what the author signs. `input` is
+        what `request_digest` gave.
+
+        Raises `Refused`: `not_sealed_in` where no record holds the author, or a reader of a private message, or this
+        home does not have the secret yet; and what `core.sealing.check_composed` raises.
+        """
+        check_composed(composed)
+        state = room.epochs
+        row = self.epoch(room.room, state.record)
+        readers: Mapping[AgentId, bytes] | None = None
+        if composed.visibility is not None:
+            named = {*composed.visibility, author}
+            if not named <= state.roster.keys():
+                raise Refused("not_sealed_in")
+            readers = {agent: state.roster[agent].key for agent in sorted(named)}
+        if row is None or author not in state.roster:
+            raise Refused("not_sealed_in")
+        return sealing.seal(
+            composed,
+            author=author,
+            epoch=_epoch(row),
+            readers=readers,
+            input=input,
+            random=self._desk.random.bytes,
+        )
+
+    def words(self, home: HomeId, envelope: Envelope, body: bytes, author: AgentId) -> bytes | None:
+        """What is sealed in an envelope of version 4 of this author, which was found sound and came in these bytes;
+        None where this home cannot read it."""
+        part = sealed_part(envelope)
+        if envelope.visibility is None:
+            row, recap = self.epoch(envelope.room, part.record), self._recaps.get(envelope.room)
+            try:
+                if row is not None:
+                    return sealing.open_sealed(body, author=author, epoch=_epoch(row))
+                if recap is not None and recap[0] == envelope.id:
+                    return sealing.open_with_key(body, recap[1])
+            except Refused:
+                pass
+            return None
+        keys = self._keys.get(home, {})
+        for agent, _ in part.wraps:
+            for key in reversed(keys.get(agent, ())):
+                try:
+                    return sealing.open_sealed(body, author=author, me=(agent, sealing.key_pair(key.private)))
+                except Refused:
+                    # It was wrapped to an older key of the agent, or is not what it should be.
+                    continue
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class HomeOpener:
+    """What opens the sealed rooms of one home (`arriving.Opener`)."""
+
+    home: HomeId
+    secrets: Secrets
+
+    def learn(self, record: EpochRecord, digest: bytes, wraps: Wraps) -> EpochCard | None:
+        try:
+            self.secrets.learn(record, digest, wraps)
+        except Refused:
+            # The owner's home made it so, and everybody else may read on: what follows is unreadable here.
+            log.warning("epoch %d of room %s cannot be read by those of this home", record.number, record.room)
+            return None
+        return self.secrets.card(record, digest)
+
+    def words(self, envelope: Envelope, body: bytes, author: AgentId) -> bytes | None:
+        return self.secrets.words(self.home, envelope, body, author)
+
+
+def _epoch(row: EpochSecretRow) -> sealing.Epoch:
+    return sealing.Epoch(row.number, row.record, row.secret)

@@ -1,0 +1,211 @@
+"""The records of sealed rooms that this home's person owns: who can read from now on.
+
+    a decision to admit, a kick      its record goes along with it
+    whoever came in by a key, left,  wait for this home: one record for all that waits
+    or has a fresh key
+    seven days of use                a record that changes nobody
+
+A record is signed by the person, so no other machine makes one: what waits, waits until this daemon runs and reaches
+the room's home, and everybody there can see since when.
+
+Not here: what a record is made of (`identity.epochs`), which ones a room takes (`core.turning`). Above: `remote_room`,
+which sends one along, and `link`, which asks whether something waits. Below: `secrets`, the mirror. Invariant: a record
+names the newest one that the mirror holds; when it is refused because the room went on, it is made anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Final
+
+from parlerd.core import events as e
+from parlerd.core.envelope import OPENED, decode_envelope, opened_part
+from parlerd.core.epoch_record import (
+    MAX_CHANGES,
+    Added,
+    EpochCard,
+    EpochRecord,
+    check_record,
+    decode_turned,
+)
+from parlerd.core.errors import Refused
+from parlerd.core.model import AgentId, Millis, Position, RoomId
+from parlerd.core.room import Room
+from parlerd.core.sealing import sealed_part
+from parlerd.core.statements import Claim, Opening, SealingKey, Title, check, encode
+from parlerd.engine.authors import Attested
+from parlerd.engine.desk import Desk
+from parlerd.engine.ports import Signers
+from parlerd.identity import epochs, sealing
+from parlerd.operations import types as t
+from parlerd.store.port import EpochSecretRow
+from parlerd.uplink.secrets import Secrets
+
+USED_MS: Final = 7 * 24 * 3600 * 1000
+"""After how long an epoch ends under which something was said. Source: sealed spec, Epochs."""
+
+
+class Turning:
+    """Makes the records of the rooms that `principal`, this home's person, owns."""
+
+    def __init__(self, desk: Desk, signers: Signers, secrets: Secrets) -> None:
+        self._desk = desk
+        self._signers = signers
+        self._secrets = secrets
+        self._made_at: dict[RoomId, Millis] = {}
+        """When this daemon made the newest record of each room, by its own clock. A mirror takes a record in at the
+        time of what was told before it, which may be days ago."""
+
+    def is_ours(self, room: Room) -> bool:
+        """Whether this home makes the records of a room."""
+        state = room.state
+        return state.epochs.number > 0 and state.owner_principal == self._signers.principal
+
+    async def since(self, room: Room, number: int) -> list[t.EpochTold]:
+        """The records after the one with this number, as far as the mirror holds them, as they were told before."""
+        state = room.state
+        places = [at for each, at in state.epochs.turned if each > number]
+        found: list[t.EpochTold] = []
+        for at in places:
+            signed = (await self._desk.library.bodies(state.room, (at,))).get(at)
+            if signed is None:
+                break
+            record, wraps = decode_turned(signed.body)
+            found.append(t.EpochTold(record=record, signature=signed.signature, wraps=wraps))
+        return found
+
+    def is_due(self, room: Room, now: Millis) -> bool:
+        """Whether a record of this home is to be made."""
+        state = room.state
+        if state.closed or state.alarm is not None or not self.is_ours(room):
+            return False
+        waiting = room.epochs.waiting()
+        # A fresh key alone is used by the next record, whatever that one is made for.
+        is_waited_for = waiting is not None and bool(waiting.entering or waiting.leaving)
+        return is_waited_for or self._is_used_up(room, now)
+
+    def _is_used_up(self, room: Room, now: Millis) -> bool:
+        state = room.state.epochs
+        begun = max(state.at, self._made_at.get(room.state.room, Millis(0)))
+        return state.used > 0 and now - begun >= USED_MS
+
+    def first(self, opening: Opening, room: RoomId, title: Title, key: Attested) -> epochs.Made:
+        """The record with which a room begins: its owner is in, with this sealing key."""
+        owner = Added(opening.owner, opening.principal, opening.handle, key.body, key.signature)
+        return epochs.make(
+            home=opening.home,
+            room=room,
+            before=None,
+            added=[owner],
+            removed=(),
+            history=opening.history,
+            card=EpochCard(encode(title)),
+            at=self._desk.clock.now(),
+            random=self._desk.random.bytes,
+        )
+
+    def told(self, made: epochs.Made) -> t.EpochTold:
+        """A record as the room's home is told of it, signed by the person."""
+        signature = self._signers.sign(self._signers.principal, EpochRecord.TAG, made.body)
+        return t.EpochTold(record=made.body, signature=signature, wraps=made.wraps)
+
+    async def following(
+        self,
+        room: Room,
+        *,
+        admits: Claim | None = None,
+        puts_out: AgentId | None = None,
+        decisions: Iterable[bytes] = (),
+    ) -> t.EpochTold | None:
+        """The record that follows the one in force, with everything that waits. With `admits` it holds this newcomer
+        too, and without this one from then on.
+
+        None where nothing would change but that time went by, and not enough did: the newcomer told no key to which the
+        secret could be wrapped, say, and knocks with one when it comes again. Raises `Refused(not_sealed_in)` where
+        this home has not the secret in force, as after an older copy of it was put in place.
+        """
+        state = room.state
+        now, sealed = state.epochs, state.epochs.roster
+        row = self._secrets.epoch(state.room, now.record)
+        if row is None:
+            raise Refused("not_sealed_in")
+        waiting = room.epochs.waiting()
+        coming = () if waiting is None else (*waiting.entering, *waiting.fresh)
+        leaving = () if waiting is None else waiting.leaving
+        claims = {agent: Claim(agent, state.members[agent].principal, state.members[agent].handle) for agent in coming}
+        if admits is not None and admits.agent in now.told:
+            claims[admits.agent] = admits
+        gone = {agent for agent in leaving if agent in sealed}
+        if puts_out is not None and puts_out in sealed:
+            gone.add(puts_out)
+        if admits is not None:
+            gone.discard(admits.agent)
+        claims = {agent: claim for agent, claim in claims.items() if agent not in gone}
+        added = [each for claim in claims.values() if (each := await self._added(room, claim)) is not None]
+        if not (added or gone or self._is_used_up(room, self._desk.clock.now())):
+            return None
+        made = epochs.make(
+            home=state.home,
+            room=state.room,
+            before=epochs.Before(sealing.Epoch(row.number, row.record, row.secret), dict(sealed)),
+            added=sorted(added, key=lambda each: (each.agent not in _of(admits), each.agent))[:MAX_CHANGES],
+            removed=sorted(gone, key=lambda agent: (agent != puts_out, agent))[:MAX_CHANGES],
+            history=state.history,
+            card=await self._card(room, row),
+            decisions=decisions,
+            at=Millis(max(self._desk.clock.now(), room.last_at)),
+            random=self._desk.random.bytes,
+        )
+        self._made_at[state.room] = self._desk.clock.now()
+        return self.told(made)
+
+    async def _added(self, room: Room, claim: Claim) -> Added | None:
+        """A newcomer, or a member with a fresh key, as a record holds it; None where its key can be none, or is not
+        newer than the one that the roster holds."""
+        state = room.state.epochs
+        told, seat = state.told[claim.agent], state.roster.get(claim.agent)
+        if seat is not None and told.counter <= seat.counter:
+            return None
+        found = await self._desk.library.bodies(room.state.room, (told.position,))
+        signed = found.get(told.position)
+        if signed is None:
+            return None
+        try:
+            sealing.check_key(check(signed.body, SealingKey).key)
+        except Refused:
+            # Nothing can be wrapped to it, and one bad key must not keep everybody else waiting.
+            return None
+        return Added(claim.agent, claim.principal, claim.handle, signed.body, signed.signature)
+
+    async def _card(self, room: Room, row: EpochSecretRow) -> EpochCard:
+        """What everybody who comes in is told: the same as before, and the key of the room's first message."""
+        state = room.state
+        at = next((position for number, position in reversed(state.epochs.turned) if number == row.number), None)
+        body = None if at is None else await self._desk.library.body(state.room, at)
+        if body is None:
+            raise Refused("not_sealed_in")
+        card = epochs.card(check_record(decode_turned(body)[0]), row.secret)
+        if card.recap or not state.opening:
+            return card
+        stored = await self._desk.library.body(state.room, state.opening)
+        [header] = await self._desk.library.few_facts(state.room, Position(state.opening - 1), 1)
+        if stored is None or not isinstance(header.event, e.MessagePosted) or header.event.envelope_v != OPENED:
+            return card
+        sealed = decode_envelope(opened_part(stored).body)
+        epoch = self._secrets.epoch(state.room, sealed_part(sealed).record)
+        if epoch is None:
+            return card
+        key = sealing.key_of(
+            sealed, author=header.by.actor, epoch=sealing.Epoch(epoch.number, epoch.record, epoch.secret)
+        )
+        return EpochCard(card.title, sealed.id, key)
+
+
+def decision_digest(signed: Attested) -> bytes:
+    """By what a record names a decision that it carries out."""
+    return hashlib.sha256(signed.body).digest()
+
+
+def _of(claim: Claim | None) -> tuple[AgentId, ...]:
+    return () if claim is None else (claim.agent,)

@@ -1,0 +1,180 @@
+"""The examples of docs/sealed.md: what the code makes today, and what a second implementation reads in them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import msgpack
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nacl.exceptions import CryptoError
+
+from parlerd.core.envelope import TextPart, decode_envelope, encode_envelope
+from parlerd.core.epoch_record import roster_digest
+from parlerd.core.model import AgentId, Seat
+from parlerd.core.sealing import joined, padded_length
+from parlerd.identity import epochs, sealing
+from tests.support import sealed_again as again
+from tests.support.sealed_vectors import file_of, plain, recorded, vectors
+from tests.support.sealing import BEN, CAT, OLIVE, Repeating, composed, sealed, turned
+
+EXAMPLES = recorded()
+
+
+def raw(example: dict[str, Any], *names: str) -> list[bytes]:
+    """These fields of an example, as bytes."""
+    return [bytes.fromhex(example[name]) for name in names]
+
+
+def each(name: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("example", EXAMPLES[name])
+
+
+def unpacked(data: bytes) -> Any:
+    return msgpack.unpackb(data)
+
+
+def test_the_code_derives_and_seals_what_it_always_did() -> None:
+    assert plain(vectors()) == EXAMPLES, "run: python -m tests.support.sealed_vectors"
+
+
+@each("derive")
+def test_a_derived_key(example: dict[str, Any]) -> None:
+    key, derived = raw(example, "key", "derived")
+    assert again.kdf(key, example["purpose"], *map(bytes.fromhex, example["fields"])) == derived
+
+
+@each("padding")
+def test_a_padded_length(example: dict[str, Any]) -> None:
+    assert again.padded_length(example["length"]) == example["padded"]
+
+
+@given(st.integers(0, 2**30))
+def test_any_padded_length(length: int) -> None:
+    assert again.padded_length(length) == padded_length(length)
+
+
+@each("wrap")
+def test_a_wrap(example: dict[str, Any]) -> None:
+    private, ephemeral, wrap, payload = raw(example, "private", "ephemeral", "wrap", "payload")
+    assert again.unwrap(private, ephemeral, wrap, *map(bytes.fromhex, example["context"])) == payload
+
+
+@each("message")
+def test_a_message(example: dict[str, Any]) -> None:
+    secret, body, key, inside = raw(example, "secret", "envelope", "key", "inside")
+    envelope = unpacked(body)
+    assert again.message_key(secret, envelope, example["author"]) == key
+    assert again.words(body, key) == unpacked(inside)
+
+
+@each("private")
+def test_a_private_message(example: dict[str, Any]) -> None:
+    private, body, key, inside = raw(example, "private", "envelope", "key", "inside")
+    envelope = unpacked(body)
+    assert again.private_key(envelope, example["author"], example["reader"], private) == key
+    assert again.words(body, key) == unpacked(inside)
+
+
+@each("record")
+def test_a_record(example: dict[str, Any]) -> None:
+    body, wraps, private, secret, before = raw(example, "record", "wraps", "private", "secret", "secret_before")
+    record = unpacked(body)
+    assert hashlib.sha256(body).hexdigest() == example["digest"]
+    assert again.epoch_secret(record, wraps, example["member"], private) == secret
+    assert again.boxed(record, secret, "card").hex() == example["card"]
+    if before:
+        assert again.boxed(record, secret, "link") == before
+    seats = [[*told, bytes.fromhex(key), counter] for *told, key, counter in example["seats"]]
+    roster = again.roster_digest(seats)
+    assert roster == record["roster"] == bytes.fromhex(example["roster"])
+    assert again.verify_words(record["room"], hashlib.sha256(body).digest(), roster) == example["verify"]
+    read = epochs.read(body, bytes.fromhex(example["signature"]), owners=[example["owner"]])
+    assert read.number == record["number"]
+
+
+@pytest.mark.parametrize("count", [1, 15, 16, 1_024])
+def test_a_roster_of_any_size(count: int) -> None:
+    roster = {
+        AgentId("U" + f"{n:055b}".replace("0", "A").replace("1", "B")): Seat(
+            OLIVE.principal, f"agent-{n}", bytes(32), 1
+        )
+        for n in range(count)
+    }
+    seats = [[agent, seat.principal, seat.handle, seat.key, seat.counter] for agent, seat in roster.items()]
+    assert again.roster_digest(seats) == roster_digest(roster)
+
+
+@each("hidden")
+def test_what_stands_in_headers(example: dict[str, Any]) -> None:
+    hiding, digest = raw(example, "hiding", "digest")
+    assert again.hidden_key(hiding, example["room"], example["key"]) == example["hidden_key"]
+    assert again.hidden_digest(hiding, example["room"], digest).hex() == example["hidden_digest"]
+
+
+@each("file")
+def test_a_file(example: dict[str, Any]) -> None:
+    key, prefix = raw(example, "key", "prefix")
+    data = file_of(example["size"])
+    sealed_file = again.sealed_file(data, key, prefix)
+    assert hashlib.sha256(sealed_file).hexdigest() == example["blob"]
+    assert again.file(sealed_file, key, prefix) == data
+    assert hashlib.sha256(data).hexdigest() == example["digest"]
+
+
+@each("pake")
+def test_a_key_exchange_after_its_shares(example: dict[str, Any]) -> None:
+    key, card, answer = raw(example, "key", "card", "answer")
+    joiner, _ = again.pake_names(example["home"], example["route"], card, example["owner"])
+    assert joiner.hex() == example["joiner_name"]
+    first, second, code, said = again.pake_end(key, answer)
+    assert [first.hex(), second.hex(), code, said.hex()] == [
+        example[name] for name in ("joiner_proof", "owner_proof", "code", "said")
+    ]
+
+
+@each("pake")
+def test_the_key_of_an_exchange_is_over_both_names_and_both_shares(example: dict[str, Any]) -> None:
+    card, joiner_share, owner_share = raw(example, "card", "joiner_share", "owner_share")
+    names = again.pake_names(example["home"], example["route"], card, example["owner"])
+    scalar = bytes.fromhex(json.loads(bytes.fromhex(example["joiner_state"]))["xy_scalar"])
+    assert again.pake_key(example["secret"], *names, scalar, joiner_share, owner_share).hex() == example["key"]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.text(max_size=3_000), st.booleans(), st.integers(0, 2**53 - 1))
+def test_a_second_implementation_reads_any_message_of_the_first(text: str, is_private: bool, shown: int) -> None:
+    made = turned(turned(None, [OLIVE]), [BEN, CAT], random=Repeating("second"))
+    message = composed(TextPart(text), shown=shown, visibility=[BEN] if is_private else None)
+    body = encode_envelope(sealed(message, OLIVE, made, [BEN] if is_private else None))
+    envelope = unpacked(body)
+    if is_private:
+        key = again.private_key(envelope, OLIVE.id, BEN.id, BEN.pair().private)
+    else:
+        key = again.message_key(made.epoch.secret, envelope, OLIVE.id)
+    assert again.words(body, key)["parts"] == [{"type": "text", "text": text}]
+
+
+def test_the_first_implementation_reads_what_the_second_seals() -> None:
+    """In the second one's own encoding, which is not that of the first."""
+    made = turned(None, [OLIVE])
+    fields = unpacked(encode_envelope(sealed(composed(), OLIVE, made)))
+    said = {"v": 1, "kind": "text", "authored_at": 7, "host": "codex", "via": "mcp"}
+    body = again.seal(
+        fields, made.epoch.secret, OLIVE.id, {**said, "parts": [{"type": "text", "text": "hello"}]}, b"n" * 24
+    )
+    assert body != encode_envelope(decode_envelope(body))
+    words = sealing.open_sealed(body, author=OLIVE.id, epoch=made.epoch)
+    assert joined(decode_envelope(body), words).parts == (TextPart("hello"),)
+
+
+def test_a_second_implementation_refuses_what_the_first_refuses() -> None:
+    made = turned(None, [OLIVE])
+    body = encode_envelope(sealed(composed(TextPart("hello")), OLIVE, made))
+    key = again.message_key(made.epoch.secret, unpacked(body), OLIVE.id)
+    assert again.words(body, key)["kind"] == "text"
+    with pytest.raises(CryptoError):
+        again.words(body.replace(b"text", b"task", 1), key)

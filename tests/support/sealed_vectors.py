@@ -1,0 +1,221 @@
+"""An example of every derivation of sealed rooms, with which another implementation can be held against ours.
+
+`tests/golden/sealed.json` holds them, bytes in hex. They never change: what was sealed is read for ever. A test
+compares the file with what the code gives today, and with what `sealed_again` gives.
+
+    python -m tests.support.sealed_vectors
+
+writes the examples that the file does not have yet.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Final
+
+import msgspec
+
+from parlerd.core.envelope import BlobPart, BlobSeal, DataPart, HandoffPart, TaskPart, TextPart, encode_envelope
+from parlerd.core.epoch_record import encode_card, roster_digest
+from parlerd.core.model import BlobId, Millis
+from parlerd.core.sealing import CHUNK, padded_length, sealed_part
+from parlerd.identity import epochs, pake, sealing
+from parlerd.identity.sealed_files import FileSealer
+from tests.support.golden import GOLDEN
+from tests.support.sealing import BEN, CARD, CAT, OLIVE, RELAY, ROOM, Person, Repeating, composed, sealed, turned
+
+FILE: Final = GOLDEN / "sealed.json"
+LENGTHS: Final = (0, 1, 62, 63, 64, 1_022, 1_023, 1_024, 2_047, 2_048, 9_999, 100_000, 2**20 + 1)
+Vectors = dict[str, list[dict[str, Any]]]
+
+
+def file_of(size: int) -> bytes:
+    """The file that an example seals."""
+    return hashlib.shake_256(b"a file").digest(size)
+
+
+def vectors() -> Vectors:
+    """All of them, by what they show."""
+    first = turned(None, [OLIVE], random=Repeating("first"))
+    second = turned(first, [BEN, CAT], random=Repeating("second"))
+    third = turned(second, [], [CAT], random=Repeating("third"))
+    return {
+        "derive": [
+            {
+                "key": key,
+                "purpose": purpose,
+                "fields": fields,
+                "derived": sealing.derive(key, purpose.encode(), *fields),
+            }
+            for key, purpose, fields in (
+                (bytes(32), "sealed/secret", []),
+                (bytes(range(32)), "sealed/message", [b"a", b"", b"bc"]),
+                (b"k" * 32, "sixteen bytes it", [bytes(300)]),
+            )
+        ],
+        "padding": [{"length": length, "padded": padded_length(length)} for length in LENGTHS],
+        "wrap": [_wrapped(b"p" * 32, b"context"), _wrapped(b"", b"one", b"two"), _wrapped(bytes(32))],
+        "message": [
+            _message(composed(TextPart("hello")), second),
+            _message(composed(TextPart("g\u00fcltig \u2713" * 300), DataPart({"k": [1, 2.5, None]}), id="m_2"), third),
+            _message(composed(TextPart("do it"), TaskPart(ttl_ms=Millis(60_000)), id="m_3", kind="task"), second),
+            _message(composed(HandoffPart(next="go on", goal="all"), id="m_4", kind="handoff", to=(BEN.id,)), second),
+            _message(composed(_blob(), id="m_5", kind="file"), second),
+            _message(composed(TextPart("a poem"), id="m_6", kind="poem", shown=7, previous=b"p" * 32), second),
+        ],
+        "private": [
+            _private(composed(TextPart("for ben"), visibility=[BEN]), second, [BEN], BEN),
+            _private(composed(TextPart("for two"), id="m_2", visibility=[CAT, BEN]), second, [BEN, CAT], OLIVE),
+        ],
+        "record": [
+            _record(first, OLIVE, None),
+            _record(second, CAT, first),
+            _record(third, OLIVE, second),
+        ],
+        "hidden": [
+            {
+                "hiding": b"h" * 32,
+                "room": ROOM,
+                "key": "retry-7",
+                "hidden_key": sealing.hidden_key(b"h" * 32, ROOM, "retry-7"),
+                "digest": b"d" * 32,
+                "hidden_digest": sealing.hidden_digest(b"h" * 32, ROOM, b"d" * 32),
+            }
+        ],
+        "file": [_file(size) for size in (0, 1, CHUNK, CHUNK + 1, 2 * CHUNK + 100)],
+        "pake": [_pake()],
+    }
+
+
+def _wrapped(payload: bytes, *context: bytes) -> dict[str, Any]:
+    ephemeral, mine = sealing.key_pair(b"e" * 32), BEN.pair()
+    return {
+        "private": mine.private,
+        "public": mine.public,
+        "ephemeral_private": ephemeral.private,
+        "ephemeral": ephemeral.public,
+        "context": list(context),
+        "payload": payload,
+        "wrap": sealing.wrap(payload, mine.public, ephemeral, *context),
+    }
+
+
+def _message(message: Any, made: epochs.Made) -> dict[str, Any]:
+    envelope = sealed(message, OLIVE, made, seed=message.id)
+    return {
+        "author": OLIVE.id,
+        "secret": made.epoch.secret,
+        "envelope": encode_envelope(envelope),
+        "key": sealing.key_of(envelope, author=OLIVE.id, epoch=made.epoch),
+        "inside": sealing.open_sealed(encode_envelope(envelope), author=OLIVE.id, epoch=made.epoch),
+    }
+
+
+def _private(message: Any, made: epochs.Made, readers: list[Person], reader: Person) -> dict[str, Any]:
+    envelope = sealed(message, OLIVE, made, readers, seed=message.id)
+    me = (reader.id, reader.pair())
+    return {
+        "author": OLIVE.id,
+        "reader": reader.id,
+        "private": reader.pair().private,
+        "envelope": encode_envelope(envelope),
+        "digest": sealed_part(envelope).digest,
+        "key": sealing.key_of(envelope, author=OLIVE.id, me=me),
+        "inside": sealing.open_sealed(encode_envelope(envelope), author=OLIVE.id, me=me),
+    }
+
+
+def _record(made: epochs.Made, member: Person, before: epochs.Made | None) -> dict[str, Any]:
+    roster = made.roster
+    return {
+        "record": made.body,
+        "signature": OLIVE.person.sign("parler/epoch", made.body),
+        "owner": OLIVE.principal,
+        "digest": made.epoch.record,
+        "wraps": made.wraps,
+        "member": member.id,
+        "private": member.pair().private,
+        "secret": made.epoch.secret,
+        "secret_before": b"" if before is None else before.epoch.secret,
+        "card": encode_card(CARD),
+        "seats": [
+            [agent, seat.principal, seat.handle, seat.key, seat.counter] for agent, seat in sorted(roster.items())
+        ],
+        "roster": roster_digest(roster),
+        "verify": epochs.verify_words(ROOM, made.epoch.record, roster),
+    }
+
+
+def _blob() -> BlobPart:
+    return BlobPart(
+        blob=BlobId("ab" * 32), size=70_000, name="notes.txt", seal=BlobSeal(b"k" * 32, b"p" * 19, b"d" * 32)
+    )
+
+
+def _file(size: int) -> dict[str, Any]:
+    sealer = FileSealer(Repeating(f"file {size}"))
+    begun = sealer.update(file_of(size))
+    last, seal = sealer.finish()
+    return {
+        "size": size,
+        "key": seal.key,
+        "prefix": seal.prefix,
+        "digest": seal.digest,
+        "blob": hashlib.sha256(begun + last).digest(),
+    }
+
+
+def _pake() -> dict[str, Any]:
+    told: dict[str, Any] = {"home": RELAY, "route": "A3KE7D", "card": b"a card"}
+    begun = pake.Joiner.begin("4MWX2B9Q", **told, random=Repeating("joiner"))
+    share, agreed = pake.answer("4MWX2B9Q", **told, share=begun.share, owner=OLIVE.principal, random=Repeating("owner"))
+    joiner = begun.finish(share, OLIVE.principal)
+    owner = agreed.confirmed(joiner.proof)
+    return {
+        **told,
+        "secret": "4MWX2B9Q",
+        "owner": OLIVE.principal,
+        "joiner_name": bytes.fromhex(json.loads(begun.state)["idA"]),
+        "joiner_share": begun.share,
+        "joiner_state": begun.state,
+        "owner_share": share,
+        "key": msgspec.msgpack.decode(agreed.state, type=tuple[str, bytes, int])[1],
+        "joiner_proof": joiner.proof,
+        "owner_proof": owner.proof,
+        "code": owner.code,
+        "answer": owner.seal_answer(b"which room", Repeating("answer")),
+        "said": b"which room",
+    }
+
+
+def plain(value: Any) -> Any:
+    """The same with bytes in hex, for JSON."""
+    match value:
+        case bytes():
+            return value.hex()
+        case dict():
+            return {name: plain(each) for name, each in value.items()}
+        case list():
+            return [plain(each) for each in value]
+        case _:
+            return value
+
+
+def recorded() -> Vectors:
+    """What the file holds."""
+    found: Vectors = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
+    return found
+
+
+def main() -> None:
+    """Write what is missing. An example that is there stays as it is."""
+    known = recorded()
+    for name, examples in plain(vectors()).items():
+        known.setdefault(name, [])
+        known[name] += examples[len(known[name]) :]
+    FILE.write_text(json.dumps(known, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

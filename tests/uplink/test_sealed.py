@@ -1,0 +1,524 @@
+"""Sealed rooms on a relay, from two homes: who reads what, and what the relay has of it."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+import trio
+
+from parlerd.core import events as e
+from parlerd.core.envelope import Inside, TextPart, encode_inside, opened, opened_part
+from parlerd.core.errors import Refused
+from parlerd.core.model import AgentId, BlobId, Millis, Position, RoomId
+from parlerd.core.room import Room
+from parlerd.engine.audit import Audited, is_signed
+from parlerd.engine.engine import Engine
+from parlerd.operations import types as t
+from parlerd.store.memory import MemoryStore
+from parlerd.store.port import EraseBodies, Store
+from parlerd.uplink.lanes import Lane, Post, mirror_of
+from parlerd.uplink.remote_room import STATE_IS_SEEN
+from parlerd.uplink.secrets import FRESH_MS
+from parlerd.uplink.turning import USED_MS
+from parlerd.uplink.walking import Pull
+from tests.support.engine import Party, Served, run, settle
+from tests.support.relayed import Home, Relay, Wires, homes_of
+
+
+class Meeting:
+    """Alice, of Ann's home, has a sealed session on the relay, and Bob, of Ben's home, is in it."""
+
+    def __init__(self, wires: Wires, relay: Relay, ann: Home, ben: Home) -> None:
+        self.wires, self.relay, self.ann, self.ben = wires, relay, ann, ben
+        self.alice: Party
+        self.bob: Party
+        self.opened: t.OpenedSession
+        self.ann_served: Served
+        self.bob_served: Served
+        self.relay_served: Engine
+
+    async def open(self, ann: Served, ben: Served, history: str = "full") -> None:
+        self.ann_served, self.bob_served = ann, ben
+        self.alice, self.bob = await ann.agent("alice"), await ben.agent("bob")
+        self.opened = await self.alice.open("auth redesign", "Chose PKCE.", sealed=True, history=history)
+
+    async def admit(self, who: Party, name: str) -> None:
+        waits = await who.join(self.opened.session_key)
+        assert waits.status == "pending"
+        await (await self.ann_served.person()).approve(name, join_code=waits.join_code)
+        await settle()
+        await who.come_in(self.opened.session_key)
+
+    async def room_of(self, home: Home) -> Room:
+        actor = await mirror_of(home.uplinks._desk, RoomId(self.opened.room))
+        return await actor.quiet()
+
+
+def meeting_in(folder: Path) -> Meeting:
+    wires, relay, home = homes_of(folder)
+    return Meeting(wires, relay, home("ann"), home("ben"))
+
+
+@asynccontextmanager
+async def met(folder: Path, history: str = "full") -> AsyncIterator[Meeting]:
+    meeting = meeting_in(folder)
+    async with (
+        meeting.relay.serving() as meeting.relay_served,
+        meeting.ann.serving() as ann,
+        meeting.ben.serving() as ben,
+    ):
+        await meeting.open(ann, ben, history)
+        await meeting.admit(meeting.bob, "bob")
+        yield meeting
+
+
+def everything(store: Store) -> bytes:
+    """All that a store in memory holds, as bytes."""
+    assert isinstance(store, MemoryStore)
+    tables = [table.rows for table in store.index._tables.values()]
+    return repr((store._logs, store._outbox, store._snapshots, tables)).encode()
+
+
+def spelled(word: str) -> list[bytes]:
+    """How a word may stand somewhere: as it is, in hex, and in base64 wherever it begins there."""
+    raw = word.encode()
+    found = [raw, raw.hex().encode()]
+    for before in range(3):
+        coded = base64.b64encode(bytes(before) + raw)
+        # The characters that what stands beside the word does not change.
+        found.append(coded[-(-before * 8 // 6) : (before + len(raw)) * 8 // 6])
+    return found
+
+
+def test_two_homes_talk_in_a_sealed_room(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            assert meeting.opened.sealed
+            assert meeting.opened.name == "auth-redesign"
+            assert (await meeting.room_of(meeting.ben)).state.name == "auth-redesign"
+            await meeting.alice.send("the code word is marlin")
+            assert await meeting.bob.read() == ["the code word is marlin"]
+            await meeting.bob.send("swordfish")
+            assert await meeting.alice.read() == ["swordfish"]
+
+    run(main)
+
+
+def test_who_joins_reads_what_was_said_before_where_the_history_is_full(tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            await meeting.open(ann, ben)
+            await meeting.alice.send("said before bob came")
+            waits = await meeting.bob.join(meeting.opened.session_key)
+            await (await ann.person()).approve("bob", join_code=waits.join_code)
+            await settle()
+            page = await meeting.bob.come_in(meeting.opened.session_key)
+            assert [message.text for message in page.messages] == ["Chose PKCE.", "said before bob came"]
+
+    run(main)
+
+
+@pytest.mark.parametrize("history", ["from-join", "none"])
+def test_who_joins_reads_the_recap_and_nothing_else_of_before_where_the_history_is_not(
+    tmp_path: Path, history: str
+) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            await meeting.open(ann, ben, history)
+            await meeting.alice.send("said before bob came")
+            waits = await meeting.bob.join(meeting.opened.session_key)
+            await (await ann.person()).approve("bob", join_code=waits.join_code)
+            await settle()
+            page = await meeting.bob.come_in(meeting.opened.session_key)
+            assert [message.text for message in page.messages] == ["Chose PKCE."]
+            await meeting.alice.send("said after bob came")
+            assert await meeting.bob.read() == ["said after bob came"]
+            assert (await meeting.room_of(meeting.ben)).state.alarm is None
+
+    run(main)
+
+
+def test_the_relay_has_nothing_of_what_is_said(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            await meeting.alice.send("the marlin swims", idempotency_key="swordfish-7")
+            await meeting.bob.send("for alice alone: barracuda", visible_to=("alice",))
+            await meeting.bob.ask("memory.remember", t.Remember(text="pollock", key="halibut"), t.Remembered)
+            writes = t.SetState(key="seen", value="sturgeon")
+            first = await meeting.alice.ask("state.set", writes, t.StateWritten)
+            assert first.warning == STATE_IS_SEEN
+            assert (await meeting.alice.ask("state.set", writes, t.StateWritten)).warning is msgspec.UNSET
+            await settle()
+            assert await meeting.alice.read() == ["for alice alone: barracuda", "pollock"]
+            held = everything(meeting.relay.store)
+            # Nor is any of that in what goes over the links, which TLS hides from all but the relay.
+            sent = b"".join(message for both in meeting.wires.open for end in both for message in end.sent)
+            assert len(sent) > 10_000
+            words = [
+                "marlin",
+                "swordfish-7",
+                "barracuda",
+                "pollock",
+                "halibut",
+                "PKCE",
+                "auth-redesign",
+                "auth redesign",
+            ]
+            for word in words:
+                for form in spelled(word):
+                    assert form not in held, word
+                    assert form not in sent, word
+            # A value of the room's state is seen, so the search finds what is there.
+            assert b"sturgeon" in held
+            assert b"sturgeon" in sent
+
+    run(main)
+
+
+def test_a_private_message_is_read_by_those_whom_it_names(tmp_path: Path) -> None:
+    async def main() -> None:
+        wires, relay, home = homes_of(tmp_path)
+        meeting, cat = Meeting(wires, relay, home("ann"), home("ben")), home("cat")
+        async with relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben, cat.serving() as third:
+            await meeting.open(ann, ben)
+            await meeting.admit(meeting.bob, "bob")
+            carol = await third.agent("carol")
+            await meeting.admit(carol, "carol")
+            await meeting.bob.read()
+            await meeting.alice.send("for bob alone", visible_to=("bob",))
+            await meeting.alice.send("for everyone")
+            assert await meeting.bob.read() == ["for bob alone", "for everyone"]
+            assert await carol.read() == ["for everyone"]
+
+    run(main)
+
+
+def test_who_was_kicked_cannot_read_what_follows(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            await meeting.alice.send("one")
+            assert await meeting.bob.read() == ["one"]
+            person = await meeting.ann_served.person()
+            await person.ask("room.kick", t.KickMember(room=meeting.opened.room, agent="bob"), t.MemberGone)
+            await settle()
+            await meeting.alice.send("two")
+            await settle()
+            state = (await meeting.room_of(meeting.ann)).state
+            assert (state.epochs.number, len(state.epochs.roster)) == (3, 1)
+            assert not state.epochs.leaving
+            records = {row.number for row in meeting.ben.world.store.epoch_secrets(RoomId(meeting.opened.room))}
+            assert 3 not in records
+            # Whoever comes in again reads on, with a record of its own.
+            waits = await meeting.bob.join(meeting.opened.session_key)
+            await person.approve("bob", join_code=waits.join_code)
+            await settle()
+            await meeting.bob.come_in(meeting.opened.session_key)
+            await meeting.alice.send("three")
+            assert await meeting.bob.read() == ["three"]
+
+    run(main)
+
+
+def test_what_waits_in_the_outbox_is_sealed_under_the_epoch_in_which_it_arrives(tmp_path: Path) -> None:
+    async def main() -> None:
+        wires, relay, home = homes_of(tmp_path)
+        meeting, cat = Meeting(wires, relay, home("ann"), home("ben")), home("cat")
+        async with relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben, cat.serving() as third:
+            await meeting.open(ann, ben)
+            await meeting.admit(meeting.bob, "bob")
+            wires.cut_off("ben")
+            await settle()
+            sent = await meeting.bob.send("written while away", idempotency_key="once")
+            assert sent.queued
+            assert sent.idempotency_key == "once"
+            carol = await third.agent("carol")
+            await meeting.admit(carol, "carol")
+            wires.bring_back("ben")
+            await trio.sleep(90)
+            await settle()
+            assert await meeting.alice.read() == ["written while away"]
+            assert await carol.read() == ["written while away"]
+            again = await meeting.bob.send("written while away", idempotency_key="once")
+            assert again.replayed
+            assert await meeting.alice.read() == []
+
+    run(main)
+
+
+def test_all_goes_on_after_a_restart_of_each(tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving():
+            async with meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+                await meeting.open(ann, ben)
+                await meeting.admit(meeting.bob, "bob")
+                await meeting.alice.send("one")
+                assert await meeting.bob.read() == ["one"]
+            async with meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+                meeting.alice, meeting.bob = await ann.agent("alice"), await ben.agent("bob")
+                await meeting.alice.send("two")
+                await settle()
+                assert await meeting.bob.read() == ["two"]
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            meeting.alice, meeting.bob = await ann.agent("alice"), await ben.agent("bob")
+            await meeting.bob.send("three")
+            await settle()
+            assert await meeting.alice.read() == ["three"]
+
+    run(main)
+
+
+def test_those_who_come_in_by_an_open_key_wait_for_one_record_of_the_owner_s_home(tmp_path: Path) -> None:
+    async def main() -> None:
+        wires, relay, home = homes_of(tmp_path)
+        meeting, cat = Meeting(wires, relay, home("ann"), home("ben")), home("cat")
+        async with relay.serving(), meeting.ben.serving() as ben, cat.serving() as third:
+            async with meeting.ann.serving() as ann:
+                meeting.alice = await ann.agent("alice")
+                meeting.opened = await meeting.alice.open("open house", "Come in.", sealed=True, approval=False)
+            meeting.bob, carol = await ben.agent("bob"), await third.agent("carol")
+            for who in (meeting.bob, carol):
+                joined = await who.join(meeting.opened.session_key)
+                assert joined.status == "joined"
+            # Until that home answers they are in, and read nothing.
+            assert await meeting.bob.read() == []
+            roster = await meeting.bob.ask("rooms.roster", t.Roster(), t.RosterResult)
+            assert roster.sealed
+            assert roster.key_change_since
+            assert "bob, carol cannot read what is said" in roster.notice
+            assert (await carol.refused("message.send", t.Send(text="hello"))).code == "not_sealed_in"
+            async with meeting.ann.serving() as ann:
+                await (await ann.agent("alice")).read()
+                await trio.sleep(30)
+                await settle()
+                room = await meeting.room_of(meeting.ann)
+                assert (room.state.epochs.number, len(room.state.epochs.roster)) == (2, 3)
+                await carol.send("hello")
+                assert (await meeting.bob.read())[-1] == "hello"
+                roster = await meeting.bob.ask("rooms.roster", t.Roster(), t.RosterResult)
+                assert (roster.notice, roster.key_change_since) == ("", msgspec.UNSET)
+
+    run(main)
+
+
+def test_an_epoch_that_was_used_ends_after_seven_days(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            await meeting.alice.send("one")
+            assert await meeting.bob.read() == ["one"]
+            meeting.relay.clock.move(seconds=USED_MS / 1000)
+            await trio.sleep(20)
+            await settle()
+            assert (await meeting.room_of(meeting.ann)).state.epochs.number == 3
+            await meeting.alice.send("two")
+            assert await meeting.bob.read() == ["two"]
+            await trio.sleep(60)
+            assert (await meeting.room_of(meeting.ann)).state.epochs.number == 3
+
+    run(main)
+
+
+def test_no_file_and_no_gated_message_leaves_for_a_sealed_room(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            room = meeting.opened.room
+            shelf = (await meeting.ann_served.engine.desk.rooms.get(RoomId(room))).shelf
+            with pytest.raises(Refused) as refused:
+                await shelf.begin(AgentId("U"), BlobId("0" * 64), 4)
+            assert refused.value.code == "sealed_room"
+            gated = t.Send(room=room, text="later", enabled="true")
+            assert (await meeting.alice.refused("message.send", gated)).code == "sealed_room"
+
+    run(main)
+
+
+def test_a_session_of_this_machine_is_not_sealed(tmp_path: Path) -> None:
+    async def main() -> None:
+        _, relay, home = homes_of(tmp_path)
+        async with relay.serving(), home("ann").serving() as ann:
+            alice = await ann.agent("alice")
+            refused = await alice.refused("session.open", t.OpenSession(topic="x", sealed=True, home="local"))
+            assert (refused.code, refused.details["param"]) == ("invalid_param", "sealed")
+            opened = await alice.open("in clear")
+            assert not opened.sealed
+
+    run(main)
+
+
+def test_a_day_old_key_is_followed_by_a_fresh_one_which_the_next_record_uses(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            room = RoomId(meeting.opened.room)
+            before = dict((await meeting.room_of(meeting.ann)).state.epochs.roster)
+            meeting.relay.clock.move(seconds=FRESH_MS / 1000)
+            await trio.sleep(30)
+            # A fresh key by itself asks for no record.
+            state = (await meeting.room_of(meeting.ann)).state.epochs
+            assert state.number == 2
+            fresh = {agent: told.counter for agent, told in state.told.items()}
+            assert all(fresh[agent] > seat.counter for agent, seat in before.items())
+            await meeting.alice.send("one")
+            assert await meeting.bob.read() == ["one"]
+            meeting.relay.clock.move(seconds=USED_MS / 1000)
+            await trio.sleep(30)
+            state = (await meeting.room_of(meeting.ben)).state.epochs
+            assert state.number == 3
+            assert {agent: seat.counter for agent, seat in state.roster.items()} == fresh
+            await meeting.alice.send("for bob", visible_to=("bob",))
+            assert await meeting.bob.read() == ["for bob"]
+            assert {row.number for row in meeting.ben.world.store.epoch_secrets(room)} >= {2, 3}
+
+    run(main)
+
+
+def test_the_secret_of_an_epoch_of_which_nothing_is_held_goes_where_the_history_is_not_full(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path, "none") as meeting:
+            room = RoomId(meeting.opened.room)
+            await meeting.alice.send("one")
+            assert await meeting.bob.read() == ["one"]
+            store = meeting.ben.world.store
+            words = store.oldest_bodies(room, Position(0), 10)
+            (outcome,) = store.transact([[EraseBodies(room, [position for position, _ in words])]])
+            assert outcome.error is None
+            meeting.relay.clock.move(seconds=USED_MS / 1000)
+            await trio.sleep(30)
+            assert [row.number for row in store.epoch_secrets(room)] == [3]
+            assert {row.number for row in meeting.ann.world.store.epoch_secrets(room)} == {1, 2, 3}
+            await meeting.alice.send("two")
+            assert await meeting.bob.read() == ["two"]
+
+    run(main)
+
+
+def test_a_relay_that_knows_no_epochs_is_asked_for_no_sealed_room(tmp_path: Path) -> None:
+    async def main() -> None:
+        _, relay, home = homes_of(tmp_path)
+        ann = home("ann")
+        async with relay.serving(), ann.serving() as served:
+            alice = await served.agent("alice")
+            await alice.open("in clear")
+            (link,) = ann.uplinks._links.values()
+            assert link.connection is not None
+            welcome = link.connection.welcome
+            older = tuple(each for each in welcome.operations if each != "link.epoch")
+            link.connection.welcome = msgspec.structs.replace(welcome, operations=older)
+            refused = await alice.refused("session.open", t.OpenSession(topic="x", sealed=True))
+            assert refused.code == "relay_older"
+
+    run(main)
+
+
+def test_a_relay_that_lost_a_record_is_sent_it_again(tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            async with meeting.relay.serving():
+                await meeting.open(ann, ben)
+                await meeting.admit(meeting.bob, "bob")
+                await meeting.alice.send("one")
+                assert await meeting.bob.read() == ["one"]
+                copy = meeting.relay.copied()
+                meeting.relay.clock.move(seconds=USED_MS / 1000)
+                await trio.sleep(30)
+                assert (await meeting.room_of(meeting.ben)).state.epochs.number == 3
+            meeting.relay.store = copy
+            async with meeting.relay.serving():
+                await trio.sleep(120)
+                assert not (await meeting.bob.send("two")).queued
+                assert (await meeting.alice.read(wait=60)) == ["two"]
+                assert (await meeting.room_of(meeting.ann)).state.epochs.number == 3
+
+    run(main)
+
+
+def test_what_each_of_them_keeps_is_what_was_signed_and_a_change_of_what_was_read_is_found(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            await meeting.alice.send("one")
+            await meeting.bob.send("for alice", visible_to=("alice",))
+            assert await meeting.alice.read() == ["for alice"]
+            room = RoomId(meeting.opened.room)
+            there = await (await meeting.relay_served.desk.rooms.get(room)).quiet()
+            for store, found in (
+                (meeting.ann.world.store, await meeting.room_of(meeting.ann)),
+                (meeting.ben.world.store, await meeting.room_of(meeting.ben)),
+                (meeting.relay.store, there),
+            ):
+                facts = store.whole_facts(room, Position(0), 500)
+                about = Audited.of(found.state, facts[0].body)
+                assert [fact.header.event for fact in facts if not is_signed(fact, about)] == []
+                read = [fact for fact in facts if isinstance(fact.header.event, e.MessagePosted)]
+                assert len(read) == 3
+                for fact in read if found is not there else ():
+                    kept = opened_part(fact.body or b"")
+                    other = Inside(kind="text", authored_at=Millis(1), via="cli", parts=(TextPart("something else"),))
+                    lies = (
+                        opened(kept.body, kept.signature[::-1], kept.words),
+                        opened(read[0].body or b"", kept.signature, kept.words),
+                        opened(kept.body, kept.signature, encode_inside(other)[:-1]),
+                    )
+                    for body in lies:
+                        assert not is_signed(msgspec.structs.replace(fact, body=body), about)
+
+    run(main)
+
+
+def test_a_message_that_an_epoch_overtook_is_sealed_again_and_comes_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            (link,) = meeting.ben.uplinks._links.values()
+            take, dealt_with, refused = link.mirrors.take, Lane._dealt_with, []
+
+            async def late(item: t.LinkItem, pull: Pull | None = None) -> bool:
+                await trio.sleep(0.5)
+                return await take(item, pull)
+
+            async def noted(lane: Lane, post: Post) -> bool:
+                refused.append(None if post.error is None else post.error.code)
+                return await dealt_with(lane, post)
+
+            monkeypatch.setattr(link.mirrors, "take", late)
+            monkeypatch.setattr(Lane, "_dealt_with", noted)
+            owner = meeting.ann.uplinks._turning
+            room = await meeting.room_of(meeting.ann)
+            monkeypatch.setattr(owner, "_is_used_up", lambda room, now: True)
+            told = await owner.following(room)
+            assert told is not None
+            (anns,) = meeting.ann.uplinks._links.values()
+            await anns.call("link.epoch", t.EpochAtRoom(room=meeting.opened.room, epoch=told))
+            monkeypatch.setattr(owner, "_is_used_up", lambda room, now: False)
+            assert not (await meeting.bob.send("overtaken", idempotency_key="once")).queued
+            assert "stale_epoch" in refused
+            assert await meeting.alice.read() == ["overtaken"]
+            await trio.sleep(30)
+            assert await meeting.alice.read() == []
+
+    run(main)
+
+
+def test_an_agent_whose_key_an_older_copy_of_the_database_lost_makes_another_one(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            person = await meeting.ann_served.person()
+            await person.ask("room.kick", t.KickMember(room=meeting.opened.room, agent="bob"), t.MemberGone)
+            keys = meeting.ben.uplinks._secrets._keys[meeting.relay.keys.id]
+            (bob,) = keys
+            lost = keys[bob][-1]
+            meeting.relay.clock.move(seconds=60)
+            keys[bob] = [msgspec.structs.replace(lost, counter=lost.counter - 1, private=bytes(range(32)))]
+            await meeting.admit(meeting.bob, "bob")
+            assert keys[bob][-1].counter > lost.counter
+            await meeting.alice.send("one")
+            assert (await meeting.bob.read())[-1] == "one"
+
+    run(main)

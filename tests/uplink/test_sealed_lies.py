@@ -1,0 +1,252 @@
+"""What a home tells of a sealed room and cannot be so: each is found, and nothing of it is taken in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from parlerd.core import commands as c
+from parlerd.core.envelope import TextPart, decode_envelope, encode_envelope
+from parlerd.core.epoch_record import EpochCard, EpochRecord
+from parlerd.core.model import AgentId, By, MessageId, RoomId
+from parlerd.core.room import Room
+from parlerd.engine.authors import Draft
+from parlerd.identity import epochs, sealing
+from parlerd.operations import types as t
+from parlerd.uplink.composing import Composed
+from parlerd.uplink.lanes import mirror_of
+from tests.support.engine import run, settle
+from tests.support.relayed import Home
+from tests.uplink.test_sealed import Meeting, met
+
+Change = Callable[[t.EpochEntry], t.EpochEntry]
+
+
+def entry(told: t.EpochTold) -> t.EpochEntry:
+    return t.EpochEntry(record=told.record, signature=told.signature, wraps=told.wraps)
+
+
+async def next_record(meeting: Meeting) -> t.EpochTold:
+    """A record that Ann's home signs for the room as it is now, and that changes nobody."""
+    uplinks, room = meeting.ann.uplinks, await meeting.room_of(meeting.ann)
+    state = room.state
+    row = uplinks._secrets.epoch(state.room, state.epochs.record)
+    assert row is not None
+    made = epochs.make(
+        home=state.home,
+        room=state.room,
+        before=epochs.Before(sealing.Epoch(row.number, row.record, row.secret), dict(state.epochs.roster)),
+        added=(),
+        removed=(),
+        history=state.history,
+        card=EpochCard(b""),
+        at=room.last_at,
+        random=meeting.ann.world.random.bytes,
+    )
+    return uplinks._turning.told(made)
+
+
+async def tell(meeting: Meeting, **item: object) -> Room:
+    """Tell Ben's home something of the room; gives the mirror afterwards."""
+    (link,) = meeting.ben.uplinks._links.values()
+    await link.mirrors.take(t.LinkItem(room=meeting.opened.room, **item))  # type: ignore[arg-type]
+    return await meeting.room_of(meeting.ben)
+
+
+async def composed(home: Home, room: str, agent: str, text: str, *, clear: bool = False) -> Composed:
+    """What a daemon signs for a room as its mirror is now, and does not send."""
+    actor = await mirror_of(home.uplinks._desk, RoomId(room))
+    composer = home.uplinks._composer
+    command = c.PostMessage(kind="text", id=MessageId(f"m_{text}"), idempotency_key=f"k_{text}", fresh=True)
+    words = Draft((TextPart(text),), actor.aggregate.state.shown)
+    by = By(AgentId(agent), home.world.keys.principal, "", "shell", "cli")
+    decided = await composer.decided(actor, command, by, words)
+    if clear:
+        actor.aggregate.state.lifecycle.sealed = 0
+    try:
+        return composer.sign(decided, command, by, words, {})
+    finally:
+        actor.aggregate.state.lifecycle.sealed = 1
+
+
+def page(room: Room, agent: str, message: Composed) -> t.LinkPage:
+    shown = room.state.shown
+    member = room.state.members[AgentId(agent)]
+    told = t.LinkMessage(
+        at=room.last_at, agent=agent, principal=member.principal, body=message.body, signature=message.signature
+    )
+    return t.LinkPage(public=shown.number, line=shown.line, before={}, jumped=False, messages=[told])
+
+
+def other_signature(told: t.EpochEntry) -> t.EpochEntry:
+    return msgspec.structs.replace(told, signature=told.signature[::-1])
+
+
+def no_wraps(told: t.EpochEntry) -> t.EpochEntry:
+    return msgspec.structs.replace(told, wraps=b"\x90")
+
+
+def wraps_of_another(told: t.EpochEntry) -> t.EpochEntry:
+    return msgspec.structs.replace(told, wraps=told.wraps[:-1] + bytes([told.wraps[-1] ^ 1]))
+
+
+def gone_on(told: t.EpochEntry) -> t.EpochEntry:
+    """The record names another one before it; nobody signed that."""
+    record = msgspec.msgpack.decode(told.record, type=EpochRecord)
+    changed = msgspec.structs.replace(record, previous=bytes(32))
+    return msgspec.structs.replace(told, record=msgspec.msgpack.encode(changed))
+
+
+@pytest.mark.parametrize("change", [other_signature, no_wraps, wraps_of_another, gone_on])
+def test_a_record_that_is_not_what_the_owner_s_person_signed_is_a_contradiction(tmp_path: Path, change: Change) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            record = await next_record(meeting)
+            room = await tell(meeting, epoch=change(entry(record)))
+            assert (room.state.contradicted, room.state.alarm) == ("epoch", "relay_equivocation")
+            assert room.state.epochs.number == 2
+
+    run(main)
+
+
+def test_two_records_with_one_number_are_a_contradiction(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            one, other = await next_record(meeting), await next_record(meeting)
+            assert one.record != other.record
+            room = await tell(meeting, epoch=entry(one))
+            assert (room.state.epochs.number, room.state.contradicted) == (3, "")
+            # The same once more, and an older one, change nothing.
+            assert (await tell(meeting, epoch=entry(one))).state.contradicted == ""
+            assert (await tell(meeting, epoch=entry(other))).state.contradicted == "epoch"
+
+    run(main)
+
+
+def test_who_owned_the_room_once_begins_no_epoch_any_more(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            person = await meeting.ann_served.person()
+            transfer = t.TransferRoom(room=meeting.opened.room, agent="bob")
+            await person.ask("room.transfer", transfer, t.OwnedRoom)
+            await settle()
+            room = await meeting.room_of(meeting.ben)
+            assert room.state.owner_principal == meeting.ben.world.keys.principal
+            # Whoever owns it now does: the record that puts Alice out is Ben's.
+            ben = await meeting.bob_served.person()
+            await ben.ask("room.kick", t.KickMember(room=meeting.opened.room, agent="alice"), t.MemberGone)
+            await settle()
+            state = (await meeting.room_of(meeting.ben)).state
+            assert (state.epochs.number, list(state.epochs.roster), state.contradicted) == (3, [state.owner], "")
+            # Of the epoch in force Ann's home has no secret, and no reader of the record sees that.
+            before = epochs.Before(sealing.Epoch(3, state.epochs.record, bytes(32)), dict(state.epochs.roster))
+            made = epochs.make(
+                home=state.home,
+                room=state.room,
+                before=before,
+                added=(),
+                removed=(),
+                history=state.history,
+                card=EpochCard(b""),
+                at=state.epochs.at,
+                random=meeting.ann.world.random.bytes,
+            )
+            told = entry(meeting.ann.uplinks._turning.told(made))
+            assert (await tell(meeting, epoch=told)).state.contradicted == "epoch"
+
+    run(main)
+
+
+def test_a_record_without_those_between_and_with_another_roster_is_a_contradiction(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            meeting.wires.cut_off("ben")
+            await settle()
+            person = await meeting.ann_served.person()
+            await person.ask("room.kick", t.KickMember(room=meeting.opened.room, agent="bob"), t.MemberGone)
+            await settle()
+            record = entry(await next_record(meeting))
+            seats = [
+                t.SeatEntry(
+                    agent=agent, principal=seat.principal, handle=seat.handle, key=seat.key, counter=seat.counter
+                )
+                for agent, seat in (await meeting.room_of(meeting.ben)).state.epochs.roster.items()
+            ]
+            assert len(seats) == 2, "with Bob, who is out"
+            room = await tell(meeting, epoch=msgspec.structs.replace(record, roster=seats))
+            assert room.state.contradicted == "epoch"
+
+    run(main)
+
+
+def test_a_message_under_a_record_that_is_in_force_no_more_is_a_contradiction(tmp_path: Path) -> None:
+    """So whoever was kicked adds nothing later together with the relay."""
+
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            room = await meeting.room_of(meeting.ben)
+            agent = room.state.owner
+            late = await composed(meeting.ann, meeting.opened.room, agent, "late")
+            assert (await tell(meeting, epoch=entry(await next_record(meeting)))).state.epochs.number == 3
+            room = await tell(meeting, page=page(room, agent, late))
+            assert room.state.contradicted == "epoch"
+            assert room.state.shown.number == 1
+
+    run(main)
+
+
+def test_a_message_in_clear_is_a_contradiction_in_a_sealed_room(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            room = await meeting.room_of(meeting.ben)
+            clear = await composed(meeting.ann, meeting.opened.room, room.state.owner, "clear", clear=True)
+            assert decode_envelope(clear.body).v == 2
+            room = await tell(meeting, page=page(room, room.state.owner, clear))
+            assert room.state.contradicted == "form"
+
+    run(main)
+
+
+def test_a_message_that_cannot_be_opened_is_one_sentence_and_fails_no_page(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            secrets = meeting.ann.uplinks._secrets
+            room = await meeting.room_of(meeting.ann)
+            row = secrets.epoch(room.state.room, room.state.epochs.record)
+            assert row is not None
+            # Ann's home signs what it sealed under no secret of this epoch.
+            secrets._epochs[room.state.room][row.record] = msgspec.structs.replace(row, secret=bytes(32))
+            await meeting.alice.send("lost")
+            secrets._epochs[room.state.room][row.record] = row
+            await meeting.alice.send("found")
+            page = await meeting.bob.recv()
+            lost, found = page.messages
+            assert (found.text, lost.author.name) == ("found", "alice")
+            assert lost.text == "[The words of this message are encrypted, and this machine could not read them.]"
+
+    run(main)
+
+
+def test_what_an_author_sealed_cannot_be_told_as_another_s_or_in_another_room(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            room = await meeting.room_of(meeting.ben)
+            bob = next(agent for agent in room.state.members if agent != room.state.owner)
+            said = await composed(meeting.ann, meeting.opened.room, room.state.owner, "mine")
+            room = await tell(meeting, page=page(room, bob, said))
+            assert room.state.contradicted == "signature"
+        async with met(tmp_path / "again") as meeting:
+            room = await meeting.room_of(meeting.ben)
+            said = await composed(meeting.ann, meeting.opened.room, room.state.owner, "mine")
+            envelope = msgspec.structs.replace(decode_envelope(said.body), room=RoomId("r_another"))
+            body = encode_envelope(envelope)
+            signature = meeting.ann.world.keys.sign(room.state.owner, "parler/message", body)
+            other = Composed(said.id, body, signature, None, said.thread, 0)
+            room = await tell(meeting, page=page(room, room.state.owner, other))
+            assert room.state.contradicted == "room"
+
+    (tmp_path / "again").mkdir()
+    run(main)
