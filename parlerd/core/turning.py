@@ -10,8 +10,8 @@ room then says nothing until a record makes the roster who is in.
 
 Not here: signatures and secrets, which whoever brings a record checked before (`identity.epochs`), and the record's own
 shape (`epoch_record`). Above: `lifecycle`, which begins with the first epoch, `membership`, which shows messages to who
-is in the roster, and `epochs`. Below: the shapes. Invariant: numbers go up by one, and unless the
-home lost a part of the room nobody is in the roster who was not in the room when the record was taken in.
+is in the roster, and `epochs`. Below: the shapes. Invariant: numbers go up by one, and unless the home lost a part of
+the room nobody is in the roster who was not in the room when the record was taken in.
 """
 
 from __future__ import annotations

@@ -6,13 +6,16 @@ room's own line, where a knock is decided. Invariant: nobody is shown anything o
 
 from __future__ import annotations
 
+from typing import Final
+
 import trio
 
 from parlerd.core import commands as c
 from parlerd.core import topics
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.identities import AgentRecord
-from parlerd.core.model import KeyId, Position, RoomId, role_name
+from parlerd.core.model import AgentId, KeyId, Position, RoomId, role_name
+from parlerd.core.room import Room
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
@@ -20,11 +23,15 @@ from parlerd.engine.handling import handles
 from parlerd.engine.knocks import WITHHELD, knock_at, role_on_card, shows_code, would_knock
 from parlerd.engine.look_back import told_recap
 from parlerd.engine.pair_rooms import PairRooms, is_in
-from parlerd.engine.reading import Reading, alarm_of, handle_of
+from parlerd.engine.reading import Reading, alarm_of, handle_of, key_change_of
 from parlerd.engine.recalling import keys_of
 from parlerd.engine.session_keys import SessionKeys
 from parlerd.engine.waits import Wait
 from parlerd.operations import types as t
+
+SEATED_S: Final = 2.0
+"""How long a join waits until the newcomer to a sealed room can read it: the owner's machine takes half a second to
+gather who comes at the same time, and the record crosses a relay twice."""
 
 
 class Joining:
@@ -114,6 +121,18 @@ class Joining:
     def _waiting(self, room: RoomId, status: str, join_code: str | None, hint: str) -> t.JoinedSession:
         return t.JoinedSession(room=room, status=status, messages=[], truncated=False, join_code=join_code, hint=hint)
 
+    async def _seated(self, actor: RoomHandle, room: Room, agent: AgentId) -> Room:
+        """The room once this member of it can read, where that may be in a moment: in a sealed room the record by which
+        it does comes behind its coming. Where the owner's machine is away, it reads later."""
+        listen = self._desk.notifier.listen(topics.memberships(agent), topics.life(actor.room))
+        with listen as waiter, trio.move_on_after(SEATED_S):
+            while (member := room.state.members.get(agent)) is not None and member.waits:
+                waiter.clear()
+                room = await actor.quiet()
+                if room.state.members[agent].waits:
+                    await waiter.wait()
+        return room
+
     async def _land(self, caller: Caller, me: AgentRecord, actor: RoomHandle, params: t.JoinSession) -> t.JoinedSession:
         """Come up in the room with its context: the recap and the newest tail, with the gap between them stated.
 
@@ -141,6 +160,8 @@ class Joining:
                 cursor="0",
                 you=handle_of(room.state, me.id),
             )
+        room = await self._seated(actor, room, me.id)
+        stood = room.position
         limit = max(1, min(params.limit, t.MAX_PAGE))
         view = room.view(me.id)
         recap = await told_recap(desk.library, actor, room, view)
@@ -170,6 +191,8 @@ class Joining:
         if found.truncated:
             first, last = found.first_unshown, found.last_unshown
             hint = f"{last - first + 1} messages before these are not shown: {first} to {last}."
+        if room.state.members[me.id].waits:
+            hint = key_change_of(room)
         hint = alarm_of(room.state) or f"{hint} {found.said}".strip()
         keys = keys_of(room.state.memory, view)
         return t.JoinedSession(

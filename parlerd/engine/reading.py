@@ -527,10 +527,8 @@ def key_change_of(room: Room) -> str:
     gone = ", ".join(sorted(handle_of(state, agent) for agent in state.epochs.leaving))
     cannot = f"{coming} cannot read what is said" if coming else ""
     could = f"{gone} left and could still read what the relay hands out" if gone else ""
-    return (
-        f"Key change pending since {at}. Until the machine of the session's owner makes it, "
-        f"{' and '.join(filter(None, (cannot, could)))}."
-    )
+    meanwhile = " and ".join(filter(None, (cannot, could))) or "nothing can be said there"
+    return f"Key change pending since {at}. Until the machine of the session's owner makes it, {meanwhile}."
 
 
 def silence_of(handle: RoomHandle, now: Millis, lacking: str) -> str:

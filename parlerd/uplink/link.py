@@ -588,10 +588,12 @@ class Link:
                     return
                 try:
                     await calls.call("link.epoch", t.EpochAtRoom(room=room, epoch=epoch), WAIT_S)
+                    self._turning.note_made(room)
                 except ParlerError as error:
                     if error.code != "stale_epoch":
                         log.warning("an epoch of room %s waits: %s", room, error.code)
                         return
+                    await self.send_lost_epochs(room)
                 # What came meanwhile is told before what the next try goes by.
                 await self.mirrors.until(room, partial(_is_past, number), TURNED_S)
         finally:

@@ -71,10 +71,11 @@ class Secrets:
 
     async def _load_keys(self, home: HomeId) -> None:
         if home not in self._keys:
-            rows = await self._desk.library.sealing_keys(home)
-            keys = self._keys.setdefault(home, {})
-            for row in rows:
-                keys.setdefault(row.agent, []).append(row)
+            found: dict[AgentId, list[SealingKeyRow]] = {}
+            for row in await self._desk.library.sealing_keys(home):
+                found.setdefault(row.agent, []).append(row)
+            # Another task may have asked meanwhile, and a key may have been made since.
+            self._keys.setdefault(home, found)
 
     async def store(self) -> None:
         """Put the secrets on the disk that were learned since. Raises `StoreError`."""

@@ -54,8 +54,8 @@ class Turning:
         self._signers = signers
         self._secrets = secrets
         self._made_at: dict[RoomId, Millis] = {}
-        """When this daemon made the newest record of each room, by its own clock. A mirror takes a record in at the
-        time of what was told before it, which may be days ago."""
+        """When each room's home took the newest record that this daemon made by itself, by this machine's clock. A
+        mirror takes a record in at the time of what was told before it, which may be days ago."""
 
     def is_ours(self, room: Room) -> bool:
         """Whether this home makes the records of a room."""
@@ -82,7 +82,7 @@ class Turning:
             return False
         waiting = room.epochs.waiting()
         # A fresh key alone is used by the next record, whatever that one is made for.
-        is_waited_for = waiting is not None and bool(waiting.entering or waiting.leaving)
+        is_waited_for = waiting is not None and bool(waiting.entering or waiting.leaving or waiting.rewound)
         return is_waited_for or self._is_used_up(room, now)
 
     def _is_used_up(self, room: Room, now: Millis) -> bool:
@@ -143,7 +143,8 @@ class Turning:
             gone.discard(admits.agent)
         claims = {agent: claim for agent, claim in claims.items() if agent not in gone}
         added = [each for claim in claims.values() if (each := await self._added(room, claim)) is not None]
-        if not (added or gone or self._is_used_up(room, self._desk.clock.now())):
+        is_rewound = waiting is not None and waiting.rewound
+        if not (added or gone or is_rewound or self._is_used_up(room, self._desk.clock.now())):
             return None
         made = epochs.make(
             home=state.home,
@@ -157,8 +158,11 @@ class Turning:
             at=Millis(max(self._desk.clock.now(), room.last_at)),
             random=self._desk.random.bytes,
         )
-        self._made_at[state.room] = self._desk.clock.now()
         return self.told(made)
+
+    def note_made(self, room: RoomId) -> None:
+        """The room's home took a record that was made because time went by, or because somebody waited."""
+        self._made_at[room] = self._desk.clock.now()
 
     async def _added(self, room: Room, claim: Claim) -> Added | None:
         """A newcomer, or a member with a fresh key, as a record holds it; None where its key can be none, or is not

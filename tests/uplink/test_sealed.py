@@ -51,8 +51,8 @@ class Meeting:
         waits = await who.join(self.opened.session_key)
         assert waits.status == "pending"
         await (await self.ann_served.person()).approve(name, join_code=waits.join_code)
-        await settle()
-        await who.come_in(self.opened.session_key)
+        page = await who.come_in(self.opened.session_key)
+        assert page.messages
 
     async def room_of(self, home: Home) -> Room:
         actor = await mirror_of(home.uplinks._desk, RoomId(self.opened.room))
@@ -286,7 +286,8 @@ def test_those_who_come_in_by_an_open_key_wait_for_one_record_of_the_owner_s_hom
             meeting.bob, carol = await ben.agent("bob"), await third.agent("carol")
             for who in (meeting.bob, carol):
                 joined = await who.join(meeting.opened.session_key)
-                assert joined.status == "joined"
+                assert (joined.status, joined.messages) == ("joined", [])
+                assert joined.hint.startswith("Key change pending since ")
             # Until that home answers they are in, and read nothing.
             assert await meeting.bob.read() == []
             roster = await meeting.bob.ask("rooms.roster", t.Roster(), t.RosterResult)
@@ -520,5 +521,33 @@ def test_an_agent_whose_key_an_older_copy_of_the_database_lost_makes_another_one
             assert keys[bob][-1].counter > lost.counter
             await meeting.alice.send("one")
             assert (await meeting.bob.read())[-1] == "one"
+
+    run(main)
+
+
+def test_a_rewound_room_goes_on_under_a_record_of_the_owner_s_home(tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            async with meeting.relay.serving():
+                await meeting.open(ann, ben)
+                await meeting.admit(meeting.bob, "bob")
+                copy = meeting.relay.copied()
+                await meeting.alice.send("lost")
+                assert await meeting.bob.read() == ["lost"]
+                meeting.relay.clock.move(seconds=USED_MS / 1000)
+                await trio.sleep(30)
+            meeting.relay.store = copy
+            async with meeting.relay.serving():
+                await trio.sleep(120)
+                refused = await meeting.bob.refused("message.send", t.Send(text="after"))
+                assert refused.code == "relay_rolled_back"
+                rewind = t.RewindRoom(room=meeting.opened.room, confirmed=True)
+                rewound = await (await ann.person()).ask("room.rewind", rewind, t.RewoundRoom)
+                assert rewound.status == "rewound"
+                await trio.sleep(60)
+                await meeting.bob.send("after")
+                assert (await meeting.alice.read(wait=60))[-1] == "after"
+                assert (await meeting.room_of(meeting.ben)).state.epochs.number == 4
 
     run(main)

@@ -155,7 +155,7 @@ _TOKEN: Final = {
     "name": samples.NAME,
 }
 
-_JOIN_ERRORS: Final = ("not_owner", "room_closed", "too_many_keys", "statement_refused", "sealed_room", *AWAY)
+_JOIN_ERRORS: Final = ("not_owner", "room_closed", "too_many_keys", "statement_refused", *AWAY)
 
 FAMILY: Final = Family(
     operations=(
