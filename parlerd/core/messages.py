@@ -187,6 +187,11 @@ class Messages(Facet[MessagesState]):
             if readers is not None:
                 # A memory is the whole room's: a hidden version would show in the number of the next one.
                 raise Refused("invalid_param", "What a room remembers is hidden from nobody in it.", param="reply_to")
+            if self._lifecycle.sealed and command.memory.if_version is not None:
+                raise Refused(
+                    "sealed_room",
+                    "In a sealed room nobody compares the version of what is remembered: its home cannot read the key.",
+                )
             does = memory.noted(self._memory, command.memory, by, owner, target)
         thread, finished = thread_of(self.state, by.actor, readers), command.envelope
         if readers is not None and thread == _NO_THREAD:
