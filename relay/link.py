@@ -360,7 +360,7 @@ class Link:
         with trio.move_on_after(self._links.limits.proof_seconds) as limit:
             transcript = await self._prove()
         if limit.cancelled_caught:
-            raise ParlerError("bad_frame", "No proof came.")
+            raise ParlerError("proof_late")
         if transcript is None:
             return
         links, principal = self._links, transcript.principal

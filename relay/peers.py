@@ -500,7 +500,7 @@ class Served:
                 with trio.move_on_after(PROOF_S) as limit:
                     rest = await self._prove(carrier, stream, reader)
                 if limit.cancelled_caught:
-                    raise ParlerError("bad_frame", "No proof came.")
+                    raise ParlerError("proof_late")
             except ParlerError as error:
                 failure = error
             if failure is not None:

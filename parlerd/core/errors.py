@@ -1256,6 +1256,16 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         status=503,
     ),
     _E(
+        "proof_late",
+        "The proof that the other end of a link waited for did not come in time.",
+        "Try again in a moment. If it stays so, this machine or the network is too slow for links.",
+        action="back_off",
+        fault="peer",
+        scope="connection",
+        retryable=True,
+        status=503,
+    ),
+    _E(
         "relay_failed",
         "The relay has trouble of its own, with its disk or in its program.",
         "Try again with the same key. If it stays so, tell whoever runs the relay: `said` names the trouble.",

@@ -55,6 +55,7 @@ _CLOSE_CODES: Final[dict[str, int]] = {
     "draining": COME_BACK,
     "busy": LATER,
     "throttled": LATER,
+    "proof_late": LATER,
     "not_enrolled": NOT_PROVED,
     "proof_refused": NOT_PROVED,
     "wrong_secret": NOT_PROVED,

@@ -245,8 +245,7 @@ def test_who_does_not_prove_itself_in_five_seconds_is_sent_away(said: list[bytes
             for data in said:
                 await dialler.stream.send(data)
             dialler.peer.hello(hello())
-        code, _ = await dialler.refused()
-        assert code == "bad_frame"
+        assert await dialler.refused() == ("proof_late", 1013)
         assert trio.current_time() - start == Limits().proof_seconds
 
     against(act)

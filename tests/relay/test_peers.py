@@ -227,7 +227,9 @@ def test_who_says_nothing_has_some_seconds() -> None:
         async with trio.open_nursery() as nursery:
             served = Served(own_of(TWO), FakeEngine(), OFFERED, newest())
             stranger, began = Stranger(served, nursery), trio.current_time()
-            await stranger.rest()
+            [goodbye] = await stranger.rest()
+            assert isinstance(goodbye, Goodbye)
+            assert goodbye.error.code == "proof_late"
             assert PROOF_S <= trio.current_time() - began <= PROOF_S + 3
 
     run(main)
