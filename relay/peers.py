@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractContextManager, aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ import trio
 import parlerd
 from parlerd.connections.calls import Calls, coded
 from parlerd.connections.dial import Dialer
+from parlerd.connections.inbox import Inbox
 from parlerd.connections.outgoing import Outgoing
 from parlerd.connections.stream import MessageStream
 from parlerd.core.errors import ErrorBody, ParlerError, Refused
@@ -113,7 +113,7 @@ class Asked:
     async def result(self) -> msgspec.Raw:
         """Its result as it came. Leaving without it withdraws the call. Raises `ParlerError` and `Lost`."""
         try:
-            answer = await self._away.next_of(self._id)
+            answer = await self._away.answers.next_of(self._id)
         finally:
             self._away.forget(self._id)
         if isinstance(answer, Failure):
@@ -131,15 +131,18 @@ class Away:
         """The error that an answer tells."""
         self._peer = UplinkPeer.proven()
         self._out = Outgoing(lane, broken=self._lose)
-        self._inbox: dict[int, deque[Reply | Failure | Item]] = {}
-        self._news: dict[int, trio.Event] = {}
+        self.answers: Final = Inbox()
+        """What came for the calls that somebody waits for; where nothing more comes it raises `Lost`."""
         self._scope = trio.CancelScope()
         self.streaming: int | None = None
         """Which of its streams is the newest."""
         self.came = 0
         """How many items of that one came."""
-        self.is_lost = False
+
+    @property
+    def is_lost(self) -> bool:
         """Whether nothing more comes of it."""
+        return self.answers.lost is not None
 
     def close(self) -> None:
         """The daemon is gone from here, or asks elsewhere."""
@@ -183,48 +186,32 @@ class Away:
         if self.is_lost:
             raise Lost
         id, data = self._peer.call(op, codec.encode(params))
-        self._inbox[id] = deque()
-        self._news[id] = trio.Event()
+        self.answers.open(id)
         self._out.send(data)
         return id
 
     async def _items(self, id: int) -> AsyncGenerator[msgspec.Raw, None]:
-        while isinstance(answer := await self.next_of(id), Item):
+        while isinstance(answer := await self.answers.next_of(id), Item):
             yield answer.item
             if not self.is_lost and (more := self._peer.took(id)):
                 self._out.send(more)
         if isinstance(answer, Failure):
             raise self.heard(answer.error)
 
-    async def next_of(self, id: int) -> Reply | Failure | Item:
-        """The next answer to a call. Raises `Lost`."""
-        inbox = self._inbox[id]
-        while not inbox:
-            if self.is_lost:
-                raise Lost
-            self._news[id] = trio.Event()
-            await self._news[id].wait()
-        return inbox.popleft()
-
     def forget(self, id: int) -> None:
         """Nobody waits for this call any more. It is withdrawn if it is not answered."""
-        self._inbox.pop(id, None)
-        self._news.pop(id, None)
+        self.answers.close(id)
         if not self.is_lost and (data := self._peer.cancel(id)):
             self._out.send(data)
 
     def _take(self, event: object) -> None:
         if isinstance(event, Goodbye | Ended):
             self._lose()
-        elif isinstance(event, Reply | Failure | Item) and event.id in self._inbox:
+        elif isinstance(event, Reply | Failure | Item) and self.answers.put(event):
             self.came += event.id == self.streaming and isinstance(event, Item)
-            self._inbox[event.id].append(event)
-            self._news[event.id].set()
 
     def _lose(self) -> None:
-        self.is_lost = True
-        for news in self._news.values():
-            news.set()
+        self.answers.lose(Lost())
 
 
 # -- links from here ---------------------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ code, numbers and labels; every call ends, with an answer or with the reason why
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from functools import cache, partial
@@ -19,6 +18,7 @@ from typing import Any, Final, Protocol, TypeVar
 import trio
 
 import parlerd
+from parlerd.connections.inbox import Inbox
 from parlerd.connections.outgoing import Outgoing
 from parlerd.connections.stream import MessageStream
 from parlerd.core.errors import ParlerError
@@ -84,7 +84,7 @@ class Pending:
         call. Raises `ParlerError`."""
         try:
             with trio.move_on_after(float("inf") if seconds is None else seconds):
-                return self._result_of(await self._link.next_of(self._id))
+                return self._result_of(await self._link.answers.next_of(self._id))
             raise ParlerError("home_unreachable", op=self._op)
         finally:
             self._link.forget(self._id)
@@ -133,9 +133,8 @@ class LinkConnection:
         """Set once the link is over."""
         self.lost: ParlerError | None = None
         """Why it is over; None while it is not."""
-        # For each call that somebody waits for: the answers that came and were not taken yet, and what wakes who waits.
-        self._inbox: dict[int, deque[Reply | Failure | Item]] = {}
-        self._news: dict[int, trio.Event] = {}
+        self.answers: Final = Inbox()
+        """What came for the calls that somebody waits for; where none can come it raises the reason in `lost`."""
         # The calls for which nobody waits, and who is told their answer.
         self._told: dict[int, Callable[[Reply | Failure | ParlerError], None]] = {}
         # Set when a call was answered. Whoever waits for a place among the calls under way makes a new event.
@@ -188,33 +187,21 @@ class LinkConnection:
         if self._is_full:
             raise ParlerError("busy")
         id, data = self._peer.call(op, codec.encode(params))
-        self._inbox[id] = deque()
-        self._news[id] = trio.Event()
+        self.answers.open(id)
         self._out.send(data)
         return id
 
     async def _items(self, op: str, id: int) -> AsyncGenerator[t.Result, None]:
-        while isinstance(answer := await self.next_of(id), Item):
+        while isinstance(answer := await self.answers.next_of(id), Item):
             yield _decoded(op, answer.item)
             if more := self._peer.took(id):
                 self._out.send(more)
         if isinstance(answer, Failure):
             raise heard(answer.error)
 
-    async def next_of(self, id: int) -> Reply | Failure | Item:
-        """The next answer to a call that was begun here. Raises the reason in `lost` when none can come."""
-        inbox = self._inbox[id]
-        while not inbox:
-            if self.lost is not None:
-                raise self.lost
-            self._news[id] = trio.Event()
-            await self._news[id].wait()
-        return inbox.popleft()
-
     def tell(self, id: int, told: Callable[[Reply | Failure | ParlerError], None]) -> None:
         """Nobody waits for this call: `told` hears its answer, or why the link was over before."""
-        self._inbox.pop(id, None)
-        self._news.pop(id, None)
+        self.answers.close(id)
         if self.lost is None:
             self._told[id] = told
         else:
@@ -222,8 +209,7 @@ class LinkConnection:
 
     def forget(self, id: int) -> None:
         """Nobody waits for this call any more. It is withdrawn if it is not answered."""
-        self._inbox.pop(id, None)
-        self._news.pop(id, None)
+        self.answers.close(id)
         if self.lost is None and (data := self._peer.cancel(id)):
             self._out.send(data)
 
@@ -236,12 +222,10 @@ class LinkConnection:
         elif isinstance(event, Ended):
             self.lose(event.error)
         elif isinstance(event, Reply | Failure | Item):
-            if event.id in self._inbox:
-                if isinstance(event, Item) and len(self._inbox[event.id]) >= CREDIT:
-                    self.lose(ParlerError("bad_frame", "The relay sent more than it was given credit for."))
-                    return
-                self._inbox[event.id].append(event)
-                self._news[event.id].set()
+            if isinstance(event, Item) and self.answers.untaken(event.id) >= CREDIT:
+                self.lose(ParlerError("bad_frame", "The relay sent more than it was given credit for."))
+                return
+            self.answers.put(event)
             if not isinstance(event, Item):
                 self._answered.set()
                 if (told := self._told.pop(event.id, None)) is not None:
@@ -253,8 +237,7 @@ class LinkConnection:
             return
         self.lost = error
         self.closed.set()
-        for news in self._news.values():
-            news.set()
+        self.answers.lose(error)
         self._answered.set()
         unanswered, self._told = self._told, {}
         for told in unanswered.values():
