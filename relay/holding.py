@@ -25,6 +25,7 @@ from parlerd.core.errors import Refused, StoreError
 from parlerd.core.model import HOME_ROOM, RoomId
 from parlerd.core.shards import SHARDS, shard_of, shares
 from parlerd.store.relays import Row, Seen, SharedOut, Tenure
+from relay.outage import Outage
 
 log = logging.getLogger("relay")
 
@@ -81,6 +82,7 @@ class Holding:
         self._one = trio.Lock()
         """One look at a time."""
         self._looked_at = float("-inf")
+        self._outage = Outage("who has which rooms")
         self._news = trio.Event()
         self.follows: Follows | None = None
         """Who is told that rooms came or went, once there is an engine."""
@@ -183,19 +185,21 @@ class Holding:
     async def run(self) -> None:
         """Look again and again, until cancelled."""
         while True:
-            try:
-                await self.look()
-            except StoreError as error:
-                log.warning("who has which rooms is not known now: %s", error.code)
+            await self._try_to_look()
             await trio.sleep(LOOK_S)
 
     async def look_soon(self) -> None:
         """Look now, unless somebody did a moment ago. Where the store cannot be read what was known stays."""
         if trio.current_time() - self._looked_at >= SOON_S:
-            try:
-                await self.look()
-            except StoreError as error:
-                log.warning("who has which rooms is not known now: %s", error.code)
+            await self._try_to_look()
+
+    async def _try_to_look(self) -> None:
+        try:
+            await self.look()
+        except StoreError as error:
+            self._outage.failed(error)
+        else:
+            self._outage.answered()
 
     async def look(self) -> None:
         """Look who lives and who has what, take what falls to this relay, and hand over what falls to another. Raises

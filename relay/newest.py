@@ -17,7 +17,6 @@ links that are entered here one number is there, the greatest that was heard; a 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Final, Protocol
@@ -27,8 +26,7 @@ import trio
 from parlerd.bounded import Bounded
 from parlerd.core.errors import ParlerError, StoreError
 from parlerd.core.model import PrincipalId
-
-log = logging.getLogger("relay")
+from relay.outage import Outage
 
 LOOK_S: Final = 2.0
 """How often a relay asks for the numbers of the daemons that it has."""
@@ -65,6 +63,7 @@ class Newest:
         self._heard: Bounded[PrincipalId, int] = Bounded(MAX_HEARD)
         """The greatest number of each daemon."""
         self._here: dict[PrincipalId, list[_Entry]] = {}
+        self._outage = Outage("which links are the newest")
         self.ended = 0
         """Links and lanes that were ended for a newer link."""
 
@@ -115,7 +114,8 @@ class Newest:
         try:
             found = await self._numbers.newest(list(self._here))
         except StoreError as error:
-            log.warning("which links are the newest is not known now: %s", error.code)
+            self._outage.failed(error)
             return
+        self._outage.answered()
         for principal, number in found.items():
             self.hear(principal, number)

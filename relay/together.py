@@ -29,6 +29,7 @@ from relay.gathering import Gathering
 from relay.holding import Holding
 from relay.link import BETWEEN_RELAYS
 from relay.newest import Newest
+from relay.outage import Outage
 from relay.peers import Peers, Self, Served
 from relay.routing import Routing
 
@@ -105,6 +106,7 @@ class Together:
         self._gone = gone
         self._put_out: set[PrincipalId] = set()
         """Who was put out, as far as this relay saw to it."""
+        self._outage = Outage("what other relays stored of the home")
         self.holding = holding
         self.peers = Peers(own, dialer, lambda: holding.living)
         self.newest = newest
@@ -146,7 +148,9 @@ class Together:
             await self._engine.owning.take_in()
             await self._engine.bearers.end_revoked()
         except ParlerError as error:
-            log.warning("what other relays stored of the home is not known now: %s", error.code)
+            self._outage.failed(error)
+        else:
+            self._outage.answered()
 
     async def _tell_peers(self) -> None:
         while True:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
@@ -17,7 +18,7 @@ import trio.testing
 
 from parlerd.core import events as e
 from parlerd.core import topics
-from parlerd.core.errors import ParlerError, Refused
+from parlerd.core.errors import ParlerError, Refused, StoreError
 from parlerd.core.events import KINDS
 from parlerd.core.model import HOME_ROOM, AgentId, Position, PrincipalId, RoomId
 from parlerd.core.room import Room
@@ -1128,6 +1129,36 @@ def test_before_somebody_is_let_in_it_is_known_what_other_relays_stored(tmp_path
             assert second.engine.people.find(ANN) is not None
 
     run(main)
+
+
+def test_that_the_store_is_away_is_logged_when_it_begins_and_when_it_ends(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        async with running(tmp_path, 2) as (_, [first, _]):
+            take_in, is_away = first.engine.owning.take_in, True
+
+            async def failing() -> None:
+                await trio.lowlevel.checkpoint()
+                if is_away:
+                    raise StoreError("store_unreachable")
+                await take_in()
+
+            first.engine.owning.take_in = failing  # type: ignore[method-assign]
+            for _ in range(20):
+                # Each daemon that comes asks for it, beside the relay itself.
+                await first.together.take_in()
+            await trio.sleep(5)
+            is_away = False
+            await trio.sleep(5)
+
+    with caplog.at_level(logging.INFO, "relay"):
+        run(main)
+    said = [record.getMessage() for record in caplog.records if "what other relays stored" in record.getMessage()]
+    assert said == [
+        "what other relays stored of the home is not known now: store_unreachable",
+        "what other relays stored of the home is known again",
+    ]
 
 
 def test_a_person_who_is_put_out_at_one_relay_is_out_at_all_and_loses_what_they_had_in_rooms(tmp_path: Path) -> None:
