@@ -13,7 +13,7 @@ nothing, and whoever may not know a room hears `no_such_room`, whatever else is 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext, suppress
 from typing import Final, NamedTuple
 
 import msgspec
@@ -40,11 +40,16 @@ from parlerd.engine.reachable import require_attached, require_member, require_s
 from parlerd.engine.sending import Posting
 from parlerd.identity import codes
 from parlerd.operations import types as t
+from parlerd.store.counts import Ask
 
 OPENS_S: Final = 2.0
 """How long a room of two that another process paired may take to be opened, before this one takes its place: well below
 the time for which a daemon waits for an answer (`uplink.lanes`), or both of the two would ask again for ever."""
 LOOK_S: Final = 0.5
+TURN_S: Final = 1.5
+TURN_LOOK_S: Final = 0.1
+"""After how long a turn to open rooms (`_turn_of`) comes back of which nothing is heard, and how often it is asked for:
+twice that time is below the time for which a daemon waits for an answer, too."""
 
 
 class _Taken(NamedTuple):
@@ -213,16 +218,43 @@ class Admitting:
         opening = self._opening.setdefault(principal, [])
         opening.append(room)
         try:
-            owned = {*await self._desk.library.owned(principal)}
-            # Of those that are opened at the same time the first to ask come first. What is opened again is one room.
-            ahead = owned.union(opening[: opening.index(room)])
-            if limit and room not in owned and len(ahead) >= limit:
-                raise Refused("too_many_rooms", limit=limit)
-            yield
+            async with self._turn_of(principal) if limit else nullcontext():
+                owned = {*await self._desk.library.owned(principal)}
+                # Of those that are opened at the same time the first to ask come first. What is opened again is one
+                # room.
+                ahead = owned.union(opening[: opening.index(room)])
+                if limit and room not in owned and len(ahead) >= limit:
+                    raise Refused("too_many_rooms", limit=limit)
+                yield
         finally:
             opening.remove(room)
             if not opening:
                 del self._opening[principal]
+
+    @asynccontextmanager
+    async def _turn_of(self, principal: PrincipalId) -> AsyncIterator[None]:
+        """The turn to open a room of this person, where other processes share the store: what these open at this moment
+        is in no table yet, so one opening of a person is under way at a time. A turn that nobody gave back, because its
+        process ended, is there again after `TURN_S`; an opening that takes longer than that may not be counted by the
+        next. Raises `Refused(throttled)` where others have the turn all the time, and `StoreError`."""
+        counts = self._desk.counts
+        if counts is None:
+            yield
+            return
+        ask, is_ours = Ask(f"opening {principal}", 1 / TURN_S, 1.0), False
+        with trio.move_on_after(2 * TURN_S):
+            while not is_ours:
+                is_ours = not (await counts.draw([ask])).wait_s
+                if not is_ours:
+                    await trio.sleep(TURN_LOOK_S)
+        if not is_ours:
+            raise Refused("throttled", retry_after_ms=int(1_000 * TURN_S))
+        try:
+            yield
+        finally:
+            # Where it cannot be given back now it comes back by itself.
+            with trio.move_on_after(TURN_S, shield=True), suppress(StoreError):
+                await counts.give([ask])
 
     @handles("link.close")
     async def close(self, caller: Caller, params: t.LeaveRoom) -> t.LeftRoom:

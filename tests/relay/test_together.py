@@ -24,7 +24,7 @@ from parlerd.core.model import HOME_ROOM, AgentId, Position, PrincipalId, RoomId
 from parlerd.core.room import Room
 from parlerd.core.shards import shard_of, shares
 from parlerd.engine import authority, quota
-from parlerd.engine.admitting import OPENS_S
+from parlerd.engine.admitting import OPENS_S, TURN_S
 from parlerd.engine.callers import Caller, Facts
 from parlerd.engine.driver import Job, Settle
 from parlerd.engine.join_codes import CODE_PAUSE_S
@@ -34,6 +34,7 @@ from parlerd.identity.codes import read_key
 from parlerd.identity.signatures import SigningKey
 from parlerd.operations import types as t
 from parlerd.settings import Settings
+from parlerd.store.counts import Ask
 from parlerd.store.port import Append
 from parlerd.store.relays import DEAD_AFTER_S, Row, Seen, SharedOut, Tenure
 from parlerd.wire.messages import Item
@@ -1127,6 +1128,57 @@ def test_before_somebody_is_let_in_it_is_known_what_other_relays_stored(tmp_path
             assert second.engine.people.find(ANN) is None
             await second.together.take_in()
             assert second.engine.people.find(ANN) is not None
+
+    run(main)
+
+
+def test_rooms_that_a_person_opens_at_several_relays_at_once_are_no_more_than_one_may_have(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path, 3, quota_person_rooms=2) as (cluster, nodes):
+            counting = set[str]()
+            for node in nodes:
+                library, owned = node.engine.desk.library, node.engine.desk.library.owned
+
+                async def slowly(
+                    principal: PrincipalId, owned: Callable[..., Any] = owned, name: str = node.name
+                ) -> list[RoomId]:
+                    counting.add(name)
+                    found: list[RoomId] = await owned(principal)
+                    # So long the opening is under way, and stored by no relay.
+                    await trio.sleep(0.1)
+                    return found
+
+                library.owned = slowly  # type: ignore[method-assign]
+            ann, codes = cluster.home("ann", nodes[0]), list[str]()
+            async with ann.serving() as served:
+                alice = await served.agent("alice")
+
+                async def open_one(number: int) -> None:
+                    try:
+                        await alice.open(f"room {number}", "hello")
+                    except ParlerError as error:
+                        codes.append(error.code)
+
+                async with trio.open_nursery() as opening:
+                    for number in range(6):
+                        opening.start_soon(open_one, number)
+                assert codes == ["too_many_rooms"] * 4
+                assert len(counting) > 1, "all rooms fell to one relay"
+                assert len(await nodes[0].engine.desk.library.owned(ann.keys.principal)) == 2
+
+    run(main)
+
+
+def test_the_turn_of_a_relay_that_died_while_it_opened_a_room_comes_back(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path, 2) as (cluster, nodes):
+            ann = cluster.home("ann", nodes[0])
+            turn = Ask(f"opening {ann.keys.principal}", 1 / TURN_S, 1.0)
+            assert not cluster.counts.draw([turn]).wait_s
+            async with ann.serving() as served:
+                alice, began = await served.agent("alice"), trio.current_time()
+                await alice.open("a room", "hello")
+                assert trio.current_time() - began >= TURN_S - 1
 
     run(main)
 
