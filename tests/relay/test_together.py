@@ -1148,7 +1148,7 @@ def test_rooms_that_a_person_opens_at_several_relays_at_once_are_no_more_than_on
                     await trio.sleep(0.1)
                     return found
 
-                library.owned = slowly  # type: ignore[method-assign]
+                library.owned = slowly  # type: ignore[method-assign, assignment]
             ann, codes = cluster.home("ann", nodes[0]), list[str]()
             async with ann.serving() as served:
                 alice = await served.agent("alice")
