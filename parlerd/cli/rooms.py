@@ -1,4 +1,5 @@
-"""`parler rooms`, `roster` and `whoami`: looking around; and `room rewind`, for a room of which its relay lost a part.
+"""`parler rooms`, `roster` and `whoami`: looking around; `room verify`, for what members of a sealed room compare; and
+`room rewind`, for a room of which its relay lost a part.
 
 Invariant: a room is rewound only after a person saw what is lost, and said yes to it.
 """
@@ -297,6 +298,52 @@ def _say_rewound(ctx: Context, done: t.RewoundRoom) -> int:
     return DONE
 
 
+def _verify_arguments(parser: Parser) -> None:
+    parser.add_argument("room", nargs="?", metavar="ROOM", help="the room's id or name (default: the active session)")
+    wide_argument(parser)
+
+
+def _verify(ctx: Context, args: Namespace) -> int:
+    found = ctx.call_again("room.verify", t.CompareRoom(room=args.room), t.RoomCompared)
+    out = ctx.out
+    if out.json:
+        out.document(found)
+        return DONE
+    out.say((f"'{found.name}'", "name"), (f"  sealed, on {found.home}", "dim"), f"  {found.room}" if args.wide else "")
+    out.paste(found.characters)
+    out.say(
+        f"Epoch {found.epoch}, since {day_or_time(found.since, ctx.now())}. What is said since then can be read by:"
+    )
+    rows: list[tuple[Cell, ...]] = [
+        (
+            (reader.name, "name"),
+            "owner" if reader.owner else "member",
+            reader.id if args.wide else "",
+            reader.principal if args.wide else "",
+        )
+        for reader in found.readers
+    ]
+    out.listing(("agent", "role", "id", "person"), rows, cut=(0,))
+    for line in _COMPARE:
+        out.say(line)
+    if (spec := ERRORS.get(found.alarm)) is not None:
+        out.note(f"{spec.message} {spec.hint}")
+    if found.notice:
+        out.note(found.notice)
+    return DONE
+
+
+_COMPARE: Final = (
+    "To compare: each member runs this command, and one reads the characters aloud over a channel that is not Parler, "
+    "such as a call.",
+    "Where they are the same, the relay shows all of you the same members and keys. Then look whether you know every "
+    "agent in the list: whoever is in it reads along.",
+    "Where they differ, somebody may have come or gone just now: wait a minute and compare once more. Where they "
+    "still differ, say nothing more in this room, and go on in a new session on another relay.",
+)
+"""How the characters are compared, for people who never did so."""
+
+
 HANDLERS: Final = {
     "rooms": Handler(
         _rooms_arguments,
@@ -340,6 +387,16 @@ HANDLERS: Final = {
         examples=(
             "parler attention dnd --as bob",
             "parler attention muted --room auth-redesign",
+        ),
+    ),
+    "room verify": Handler(
+        _verify_arguments,
+        _verify,
+        section="Sessions across machines",
+        rank=17,
+        examples=(
+            "parler room verify auth-redesign",
+            "parler room verify --json",
         ),
     ),
     "room rewind": Handler(

@@ -279,6 +279,10 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
         'parler attention dnd --as bob',
         'parler attention muted --room auth-redesign',
     )),
+    (('room', 'verify'), 'parlerd.cli.rooms', 'room.verify', '', (
+        'parler room verify auth-redesign',
+        'parler room verify --json',
+    )),
     (('room', 'rewind'), 'parlerd.cli.rooms', 'room.rewind', '', (
         'parler room rewind auth-redesign',
     )),
@@ -529,6 +533,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ('Sessions across machines', (
         'homes',
         'homes remove',
+        'room verify',
         'room rewind',
         'relay',
         'relay status',

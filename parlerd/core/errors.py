@@ -527,6 +527,15 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         status=409,
     ),
     _E(
+        "not_sealed",
+        "This room is not sealed: its home can read it, and there is nothing in it for its members to compare.",
+        "For a session that its relay cannot read, open another with `parler session open --sealed`.",
+        tool_hint="A session that its relay cannot read is another one: the person opens it with "
+        "`parler session open --sealed`.",
+        scope="room",
+        status=409,
+    ),
+    _E(
         "too_many_transfers",
         "This room has changed hands as often as a room may.",
         "Open another room.",

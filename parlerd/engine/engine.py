@@ -130,6 +130,7 @@ from parlerd.engine.tending import Tending
 from parlerd.engine.throttle import GuessThrottle
 from parlerd.engine.token_handlers import TokenHandlers
 from parlerd.engine.trail import trail, with_receipt
+from parlerd.engine.verifying import Verifying
 from parlerd.engine.viewers import PageHandlers, Viewers
 from parlerd.engine.visitors import Visitors
 from parlerd.engine.waking import Waking
@@ -305,6 +306,7 @@ class Engine:
             LettingIn(desk),
             Epochs(desk),
             Rewinding(desk),
+            Verifying(desk),
             gating,
             TokenHandlers(desk, self.bearers, self._minting, self._there, self._web, keys),
             self.granting,

@@ -101,6 +101,47 @@ def test_a_sealed_room_is_said_to_be_sealed(shell: Shell) -> None:
     assert " ".join(ran.stderr.split()) == pending
 
 
+COMPARED = t.RoomCompared(
+    room=ROOM,
+    name="auth-redesign",
+    home="team-7f3k2q",
+    characters="A3KE-7DJR-V4Q7-M2XC-9PHT",
+    epoch=3,
+    since=1_795_860_000_000,
+    readers=[
+        t.Reader(id="U1", name="alice", principal="A1", owner=True),
+        t.Reader(id="U2", name="bob", principal="A2"),
+    ],
+)
+
+
+def test_what_members_of_a_sealed_room_compare_stands_alone_on_its_line_with_how_to_compare(shell: Shell) -> None:
+    shell.daemon.answers("room.verify", COMPARED, COMPARED, COMPARED)
+    ran = shell.run("room", "verify", "auth-redesign")
+    first, characters, *_ = ran.stdout.splitlines()
+    assert (first, characters) == ("'auth-redesign'  sealed, on team-7f3k2q", COMPARED.characters)
+    said = " ".join(ran.stdout.split())
+    assert "Epoch 3, since" in said
+    assert "alice owner bob member" in said
+    assert "reads the characters aloud over a channel that is not Parler" in said
+    assert ran.stderr == ""
+    assert "A2" not in ran.stdout
+    assert {"U1", "U2", "A1", "A2"} <= {*shell.run("room", "verify", "--wide").stdout.split()}
+    assert shell.run("room", "verify", "--json").document == msgspec.to_builtins(COMPARED)
+    asked = shell.daemon.params_of("room.verify")
+    assert asked == [t.CompareRoom(room="auth-redesign"), t.CompareRoom(), t.CompareRoom()]
+
+
+def test_who_compares_is_told_that_a_key_change_is_pending_and_what_is_wrong_with_the_room(shell: Shell) -> None:
+    pending = "Key change pending since 2026-11-30 20:00 UTC."
+    found = msgspec.structs.replace(COMPARED, notice=pending, alarm="relay_equivocation")
+    shell.daemon.answers("room.verify", found)
+    said = " ".join(shell.run("room", "verify").stderr.split())
+    spec = ERRORS["relay_equivocation"]
+    assert pending in said
+    assert spec.message in said
+
+
 SILENT = "Nothing was heard from team-7f3k2q for 5 min: its sessions may look different by now."
 
 

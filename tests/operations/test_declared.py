@@ -32,6 +32,7 @@ IN_ROOM: Final[Mapping[str, Callable[[str | None], t.Params]]] = {
     "message.why": lambda room: t.Why(id="#1", room=room),
     "handoff.give": lambda room: t.GiveHandoff(next="x", room=room),
     "rooms.roster": lambda room: t.Roster(room=room),
+    "room.verify": lambda room: t.CompareRoom(room=room),
     "room.watch": lambda room: t.WatchRoom(room=room),
 }
 

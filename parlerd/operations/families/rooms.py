@@ -201,6 +201,43 @@ class Resync(Result, frozen=True, kw_only=True):
     after: str | msgspec.UnsetType = msgspec.UNSET
 
 
+class CompareRoom(Params, frozen=True, kw_only=True):
+    """What the members of a sealed room compare, each on a screen of their own. Nothing is asked of the room's home:
+    the answer is as the room is here."""
+
+    room: Short | None = None
+
+
+class Reader(Result, frozen=True, kw_only=True):
+    """An agent that is given the keys of a sealed room, and the person for whom it acts, both as the record of its
+    epoch names them."""
+
+    id: str
+    name: str
+    principal: str
+    owner: bool = False
+
+
+class RoomCompared(Result, frozen=True, kw_only=True):
+    """`characters` are twenty of Parler's alphabet, in groups of four: the same for every member whose copy of the room
+    has the same newest record and the same readers. `epoch` is the number of that record, and `since` when the room's
+    home took it in. `key_change_since` and `notice` say that another record is due, after which the characters are
+    others; `silent_since` and `notice` that the room is shown as of then, when its home was last heard from. `alarm` is
+    the code of the error that says why nothing is sent to this room any more; it is empty where nothing is wrong."""
+
+    room: str
+    name: str
+    home: str
+    characters: str
+    epoch: int
+    since: int
+    readers: list[Reader]
+    key_change_since: int | msgspec.UnsetType = msgspec.UNSET
+    silent_since: int | msgspec.UnsetType = msgspec.UNSET
+    alarm: str = ""
+    notice: str = ""
+
+
 class RewindRoom(Params, frozen=True, kw_only=True):
     """Let a room go on that its relay holds less of than it told. Without `confirmed` nothing is done, and the answer
     says what would be lost."""
@@ -336,6 +373,31 @@ FAMILY: Final = Family(
                 },
             ),
             tool=Offer(tool="parler_rooms", verb="requests"),
+        ),
+        Operation(
+            name="room.verify",
+            summary="Show twenty characters that all members of a sealed room can compare.",
+            params=CompareRoom,
+            result=RoomCompared,
+            plane="person",
+            effect="read",
+            errors=(*IN_ROOM, "not_sealed", "not_sealed_in"),
+            example={"room": "auth-redesign"},
+            answers=(
+                {
+                    "room": samples.ROOM,
+                    "name": samples.NAME,
+                    "home": samples.RELAY,
+                    "characters": "A3KE-7DJR-V4Q7-M2XC-9PHT",
+                    "epoch": 2,
+                    "since": samples.AT,
+                    "readers": [
+                        {"id": "U", "name": samples.ANN, "principal": "A", "owner": True},
+                        {"id": "U", "name": samples.BOB, "principal": "A"},
+                    ],
+                },
+            ),
+            command="parler room verify",
         ),
         Operation(
             name="room.rewind",
