@@ -317,13 +317,14 @@ def _verify(ctx: Context, args: Namespace) -> int:
     rows: list[tuple[Cell, ...]] = [
         (
             (reader.name, "name"),
+            reader.fingerprint,
             "owner" if reader.owner else "member",
             reader.id if args.wide else "",
             reader.principal if args.wide else "",
         )
         for reader in found.readers
     ]
-    out.listing(("agent", "role", "id", "person"), rows, cut=(0,))
+    out.listing(("agent", "fingerprint", "role", "id", "person"), rows, cut=(0,))
     for line in _COMPARE:
         out.say(line)
     if (spec := ERRORS.get(found.alarm)) is not None:
@@ -336,8 +337,8 @@ def _verify(ctx: Context, args: Namespace) -> int:
 _COMPARE: Final = (
     "To compare: each member runs this command, and one reads the characters aloud over a channel that is not Parler, "
     "such as a call.",
-    "Where they are the same, the relay shows all of you the same members and keys. Then look whether you know every "
-    "agent in the list: whoever is in it reads along.",
+    "Where they are the same, the relay shows all of you the same members and keys. Whoever is in the list reads "
+    "along, so look whether you know everybody: parler whoami shows each agent its own fingerprint.",
     "Where they differ, somebody may have come or gone just now: wait a minute and compare once more. Where they "
     "still differ, say nothing more in this room, and go on in a new session on another relay.",
 )

@@ -23,7 +23,7 @@ from parlerd.engine.desk import Desk
 from parlerd.engine.handling import handles
 from parlerd.engine.observers import observed_room
 from parlerd.engine.reading import as_of, key_change_of, silence_of
-from parlerd.identity import epochs
+from parlerd.identity import codes, epochs
 from parlerd.operations import types as t
 
 
@@ -63,7 +63,13 @@ def compared_of(room: Room, home: str) -> t.RoomCompared:
         epoch=sealed.number,
         since=sealed.at,
         readers=[
-            t.Reader(id=agent, name=seat.handle, principal=seat.principal, owner=agent == state.owner)
+            t.Reader(
+                id=agent,
+                name=seat.handle,
+                fingerprint=codes.fingerprint(agent),
+                principal=seat.principal,
+                owner=agent == state.owner,
+            )
             for agent, seat in sorted(sealed.roster.items(), key=lambda each: (each[1].handle, each[0]))
         ],
         key_change_since=room.epochs.pending_since() or msgspec.UNSET,

@@ -109,8 +109,8 @@ COMPARED = t.RoomCompared(
     epoch=3,
     since=1_795_860_000_000,
     readers=[
-        t.Reader(id="U1", name="alice", principal="A1", owner=True),
-        t.Reader(id="U2", name="bob", principal="A2"),
+        t.Reader(id="U1", name="alice", fingerprint="ABCD-EFGH-IJKL", principal="A1", owner=True),
+        t.Reader(id="U2", name="bob", fingerprint="MNPQ-RSTV-WXYZ", principal="A2"),
     ],
 )
 
@@ -122,7 +122,7 @@ def test_what_members_of_a_sealed_room_compare_stands_alone_on_its_line_with_how
     assert (first, characters) == ("'auth-redesign'  sealed, on team-7f3k2q", COMPARED.characters)
     said = " ".join(ran.stdout.split())
     assert "Epoch 3, since" in said
-    assert "alice owner bob member" in said
+    assert "alice ABCD-EFGH-IJKL owner bob MNPQ-RSTV-WXYZ member" in said
     assert "reads the characters aloud over a channel that is not Parler" in said
     assert ran.stderr == ""
     assert "A2" not in ran.stdout

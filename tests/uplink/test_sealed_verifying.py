@@ -35,6 +35,8 @@ def test_every_member_and_the_home_of_a_sealed_room_have_the_same_characters(tmp
             assert (hers.room, hers.name, hers.epoch) == (meeting.opened.room, "auth-redesign", 2)
             assert [(each.name, each.owner) for each in hers.readers] == [("alice", True), ("bob", False)]
             assert len({each.principal for each in hers.readers}) == 2
+            own = [await who.ask("agent.whoami", t.WhoAmI(), t.Me) for who in (meeting.alice, meeting.bob)]
+            assert [each.fingerprint for each in hers.readers] == [me.fingerprint for me in own]
             assert (hers.notice, hers.alarm, hers.key_change_since) == ("", "", msgspec.UNSET)
             relay = await at_the_relay(meeting.relay_served, meeting.opened.room)
             assert (relay.characters, relay.epoch, relay.since) == (hers.characters, hers.epoch, hers.since)

@@ -210,10 +210,11 @@ class CompareRoom(Params, frozen=True, kw_only=True):
 
 class Reader(Result, frozen=True, kw_only=True):
     """An agent that is given the keys of a sealed room, and the person for whom it acts, both as the record of its
-    epoch names them."""
+    epoch names them. `fingerprint` is of the agent's key, as `agent.whoami` shows it to that agent."""
 
     id: str
     name: str
+    fingerprint: str
     principal: str
     owner: bool = False
 
@@ -392,8 +393,14 @@ FAMILY: Final = Family(
                     "epoch": 2,
                     "since": samples.AT,
                     "readers": [
-                        {"id": "U", "name": samples.ANN, "principal": "A", "owner": True},
-                        {"id": "U", "name": samples.BOB, "principal": "A"},
+                        {
+                            "id": "U",
+                            "name": samples.ANN,
+                            "fingerprint": "MNPQ-RSTV-WXYZ",
+                            "principal": "A",
+                            "owner": True,
+                        },
+                        {"id": "U", "name": samples.BOB, "fingerprint": "ABCD-EFGH-IJKL", "principal": "A"},
                     ],
                 },
             ),
