@@ -118,11 +118,16 @@ class Epochs(Facet[EpochsState]):
         state.number, state.record, state.at = event.number, event.record, header.at
         state.used = 0
         state.turned.append((event.number, header.position))
+        if state.signers[-1:] != [header.by.principal]:
+            state.signers.append(header.by.principal)
+        before = set(state.roster)
         if event.anew:
             state.roster.clear()
         for agent in event.removed:
             state.roster.pop(agent, None)
         state.roster.update(event.added)
+        out = {**state.out, **dict.fromkeys(sorted(before - state.roster.keys()), header.position)}
+        state.out = {agent: at for agent, at in out.items() if agent not in state.roster}
         inside = {agent for agent, member in members.items() if member.present}
         entering, leaving = inside - state.roster.keys(), state.roster.keys() - inside
         state.entering = {agent: state.entering.get(agent, header.at) for agent in sorted(entering)}

@@ -53,6 +53,10 @@ class EpochsState(msgspec.Struct):
     """Who can read what is sealed under it, with which key."""
     turned: list[tuple[int, Position]] = []
     """The numbers of the epochs that this log holds, and where their facts stand, in order."""
+    signers: list[PrincipalId] = []
+    """The persons who signed the records, in order; one who signed several in a row stands once."""
+    out: dict[AgentId, Position] = {}
+    """Whom a record took out of the roster and none took in since, and where the fact of that record stands."""
     told: dict[AgentId, ToldKey] = {}
     """The newest key of each agent that told one here."""
     entering: dict[AgentId, Millis] = {}

@@ -144,13 +144,20 @@ def read(body: bytes, signature: bytes, *, owners: Collection[PrincipalId]) -> E
     Whether it follows the newest record, and which roster it leads to, is for the caller to find out.
     """
     record = check_record(body)
-    if not any(verify(owner, EpochRecord.TAG, body, signature) for owner in owners):
-        raise Refused("statement_refused", what="signature")
+    signer_of(body, signature, owners=owners)
     for each in record.added:
         if not is_own_key(each.agent, each.statement, each.signature):
             raise Refused("statement_refused", what="added")
         check_key(check(each.statement, SealingKey).key)
     return record
+
+
+def signer_of(body: bytes, signature: bytes, *, owners: Iterable[PrincipalId]) -> PrincipalId:
+    """Which of these people signed a record. Raises `Refused(statement_refused)` where none did."""
+    signer = next((owner for owner in owners if verify(owner, EpochRecord.TAG, body, signature)), None)
+    if signer is None:
+        raise Refused("statement_refused", what="signature")
+    return signer
 
 
 def is_own_key(agent: AgentId, statement: bytes, signature: bytes) -> bool:

@@ -69,6 +69,7 @@ from parlerd.core.epoch_record import (
     EpochRecord,
     Roster,
     Wraps,
+    check_record,
     check_wraps,
     encode_turned,
     record_digest,
@@ -333,6 +334,8 @@ class _Step:
         """What the person who opened the room signed; None before the mirror has begun."""
         self._epoch = _Epoch(state.epochs.number, state.epochs.record, dict(state.epochs.roster))
         """The epoch that is in force where the next message stands, in a sealed room."""
+        self._signers = list(state.epochs.signers)
+        """Who signed the records up to this one, in order."""
         self._is_titled = bool(state.name)
         """Whether the mirror knows what the room is called."""
         self._shown: Shown = state.shown
@@ -408,7 +411,7 @@ class _Step:
         self._members(card, came_by)
         self._sealing_keys(card)
         if card.epoch is not None:
-            self.epoch(card.epoch)
+            self.epoch(card.epoch, is_live=self._about._is_live)
         for transfer, told in transfers:
             if self.member(transfer.owner) is None:
                 break  # its coming was not shown yet; the next card tells the transfer again
@@ -464,14 +467,13 @@ class _Step:
         told before changes nothing, and so does an older one.
 
         One that begins now (`is_live`) is signed by the person who owns the room, and by none who owned it once. Of an
-        earlier one the mirror may know already how the room changed hands later."""
+        earlier one the mirror may know already how the room changed hands later; but nobody signs one behind a record
+        of whoever owned the room after them."""
         about, before = self._about, self._epoch
         if not self._is_sealed:
             raise _Contradiction("epoch")
         try:
-            owners = self._owners[-1:] if is_live else self._owners
-            record = epochs.read(told.record, told.signature, owners=[owner.principal for owner in owners])
-            digest = record_digest(told.record)
+            record, digest = check_record(told.record), record_digest(told.record)
             if (record.home, record.room) != (about._home, about._room):
                 raise _Contradiction("epoch")
             if record.number < before.number:
@@ -481,6 +483,10 @@ class _Step:
                     # Its members would each take another one for the newest, and not hear each other.
                     raise _Contradiction("epoch")
                 return
+            owners = self._owners[-1:] if is_live else self._owners_since()
+            persons = [owner.principal for owner in owners]
+            epochs.read(told.record, told.signature, owners=persons)
+            signer = epochs.signer_of(told.record, told.signature, owners=persons)
             # Where the mirror has the record before, this one says what changed; else the home told all of the roster.
             is_next, anew = record.number == before.number + 1, before.number == 0 or record.number > before.number + 1
             if is_next and record.previous != before.record:
@@ -497,7 +503,10 @@ class _Step:
             removed=() if anew else record.removed,
             anew=anew,
         )
-        self.add((turned,), self.owner, self.now, ((encode_turned(told.record, told.wraps), told.signature),))
+        by = By(next(each.agent for each in owners if each.principal == signer), signer, "", "", "link")
+        self.add((turned,), by, self.now, ((encode_turned(told.record, told.wraps), told.signature),))
+        if self._signers[-1:] != [signer]:
+            self._signers.append(signer)
         self._epoch = _Epoch(record.number, digest, roster)
         card = about._opener.learn(record, digest, wraps)
         if card is not None and not self._is_titled and _is_title(card.title, self._opening):
@@ -505,6 +514,13 @@ class _Step:
             body = (encode_opened(self._begun.body, card.title), self._begun.signature)
             self.add((e.RoomTitled(),), self.owner, self.now, (body,))
             self._is_titled = True
+
+    def _owners_since(self) -> list[Owner]:
+        """Those who owned the room when the record in force was signed, or later."""
+        first = 0
+        for signer in self._signers:
+            first = next((n for n in range(first, len(self._owners)) if self._owners[n].principal == signer), first)
+        return self._owners[first:]
 
     def _sealing_keys(self, card: t.Card) -> None:
         """Take in by which keys newcomers are given the room's secrets."""

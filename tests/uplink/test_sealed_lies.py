@@ -10,9 +10,9 @@ import pytest
 
 from parlerd.core import commands as c
 from parlerd.core.envelope import TextPart, decode_envelope, encode_envelope
-from parlerd.core.epoch_record import EpochCard, EpochRecord
+from parlerd.core.epoch_record import EpochCard, EpochRecord, Roster
 from parlerd.core.model import AgentId, By, MessageId, RoomId
-from parlerd.core.room import Room
+from parlerd.core.room import Room, RoomState
 from parlerd.engine.authors import Draft
 from parlerd.identity import epochs, sealing
 from parlerd.operations import types as t
@@ -81,6 +81,20 @@ def page(room: Room, agent: str, message: Composed) -> t.LinkPage:
     return t.LinkPage(public=shown.number, line=shown.line, before={}, jumped=False, messages=[told])
 
 
+def card_with(state: RoomState, told: t.EpochEntry) -> t.Card:
+    """A card that tells the room whole, as to a machine that was away, with this record in force."""
+    return t.Card(
+        whole=True, home=state.home, epoch=msgspec.structs.replace(told, roster=seats_of(state.epochs.roster))
+    )
+
+
+def seats_of(roster: Roster) -> list[t.SeatEntry]:
+    return [
+        t.SeatEntry(agent=agent, principal=seat.principal, handle=seat.handle, key=seat.key, counter=seat.counter)
+        for agent, seat in roster.items()
+    ]
+
+
 def other_signature(told: t.EpochEntry) -> t.EpochEntry:
     return msgspec.structs.replace(told, signature=told.signature[::-1])
 
@@ -126,7 +140,8 @@ def test_two_records_with_one_number_are_a_contradiction(tmp_path: Path) -> None
     run(main)
 
 
-def test_who_owned_the_room_once_begins_no_epoch_any_more(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["epoch", "card"])
+def test_who_owned_the_room_once_begins_no_epoch_any_more(tmp_path: Path, how: str) -> None:
     async def main() -> None:
         async with met(tmp_path) as meeting:
             person = await meeting.ann_served.person()
@@ -155,7 +170,8 @@ def test_who_owned_the_room_once_begins_no_epoch_any_more(tmp_path: Path) -> Non
                 random=meeting.ann.world.random.bytes,
             )
             told = entry(meeting.ann.uplinks._turning.told(made))
-            assert (await tell(meeting, epoch=told)).state.contradicted == "epoch"
+            room = await tell(meeting, **{how: told if how == "epoch" else card_with(state, told)})
+            assert (room.state.epochs.number, room.state.contradicted) == (3, "epoch")
 
     run(main)
 
@@ -169,12 +185,7 @@ def test_a_record_without_those_between_and_with_another_roster_is_a_contradicti
             await person.ask("room.kick", t.KickMember(room=meeting.opened.room, agent="bob"), t.MemberGone)
             await settle()
             record = entry(await next_record(meeting))
-            seats = [
-                t.SeatEntry(
-                    agent=agent, principal=seat.principal, handle=seat.handle, key=seat.key, counter=seat.counter
-                )
-                for agent, seat in (await meeting.room_of(meeting.ben)).state.epochs.roster.items()
-            ]
+            seats = seats_of((await meeting.room_of(meeting.ben)).state.epochs.roster)
             assert len(seats) == 2, "with Bob, who is out"
             room = await tell(meeting, epoch=msgspec.structs.replace(record, roster=seats))
             assert room.state.contradicted == "epoch"
