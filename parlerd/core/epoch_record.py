@@ -57,6 +57,7 @@ _DIGEST: Final = 32
 _KEY: Final = 32
 _SIGNATURE: Final = 64
 _ROSTER: Final = b"parler/roster\0"
+_PUT_OUT: Final = b"parler/put-out\0"
 
 Wraps = tuple[tuple[AgentId, bytes], ...]
 """The secret of an epoch for each member, by their ids in order."""
@@ -108,7 +109,7 @@ class EpochRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     card: bytes
     """The room's `EpochCard`, sealed under this epoch's secret."""
     decisions: tuple[bytes, ...]
-    """The SHA-256 of each decision that the record carries out."""
+    """The SHA-256 of each decision that the record carries out; of one to put somebody out, `put_out_digest`."""
     at: Millis
     """When the record was made, by the clock of whoever made it."""
     nonce: bytes
@@ -176,6 +177,12 @@ def decode_turned(body: bytes) -> tuple[bytes, bytes]:
     """The two again. Raises `Refused(statement_refused)`."""
     found: tuple[bytes, bytes] = _decoded(body, _TURNED, MAX_RECORD + MAX_WRAPS + 16)
     return found
+
+
+def put_out_digest(agent: AgentId) -> bytes:
+    """By what a record says that its owner's person put this agent out, and that the agent did not leave: SHA-256 over
+    a tag, a zero byte, and the agent's id. Nobody signs anything else about that."""
+    return hashlib.sha256(_PUT_OUT + agent.encode()).digest()
 
 
 def roster_digest(roster: Roster) -> bytes:

@@ -593,6 +593,7 @@ class Link:
                     if error.code != "stale_epoch":
                         log.warning("an epoch of room %s waits: %s", room, error.code)
                         return
+                    # It may lack records that it had, which come first.
                     await self.send_lost_epochs(room)
                 # What came meanwhile is told before what the next try goes by.
                 await self.mirrors.until(room, partial(_is_past, number), TURNED_S)

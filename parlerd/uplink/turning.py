@@ -3,7 +3,11 @@
     a decision to admit, a kick      its record goes along with it
     whoever came in by a key, left,  wait for this home: one record for all that waits
     or has a fresh key
-    seven days of use                a record that changes nobody
+    seven days of use, another       a record that changes nobody
+    owner, a room that was rewound
+
+Who was taken out of a room comes back only by what this home's person says, or by a key that lets in whoever has it:
+that somebody is in again is the word of the room's home alone, which would let one read on whom this home put out.
 
 A record is signed by the person, so no other machine makes one: what waits, waits until this daemon runs and reaches
 the room's home, and everybody there can see since when.
@@ -16,9 +20,11 @@ names the newest one that the mirror holds; when it is refused because the room 
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterable
 from typing import Final
 
+from parlerd.bounded import Bounded
 from parlerd.core import events as e
 from parlerd.core.envelope import OPENED, decode_envelope, opened_part
 from parlerd.core.epoch_record import (
@@ -28,6 +34,7 @@ from parlerd.core.epoch_record import (
     EpochRecord,
     check_record,
     decode_turned,
+    put_out_digest,
 )
 from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, Millis, Position, RoomId
@@ -44,6 +51,10 @@ from parlerd.uplink.secrets import Secrets
 
 USED_MS: Final = 7 * 24 * 3600 * 1000
 """After how long an epoch ends under which something was said. Source: sealed spec, Epochs."""
+MAX_DOUBTED: Final = 1_000
+"""Of how many agents it is remembered that the log speaks of them."""
+
+log = logging.getLogger(__name__)
 
 
 class Turning:
@@ -56,6 +67,8 @@ class Turning:
         self._made_at: dict[RoomId, Millis] = {}
         """When each room's home took the newest record that this daemon made by itself, by this machine's clock. A
         mirror takes a record in at the time of what was told before it, which may be days ago."""
+        self._doubted: Bounded[tuple[RoomId, AgentId], Position] = Bounded(MAX_DOUBTED)
+        """Of whom it was said in the log that nothing shows it to be in again, since which record."""
 
     def is_ours(self, room: Room) -> bool:
         """Whether this home makes the records of a room."""
@@ -82,8 +95,16 @@ class Turning:
             return False
         waiting = room.epochs.waiting()
         # A fresh key alone is used by the next record, whatever that one is made for.
-        is_waited_for = waiting is not None and bool(waiting.entering or waiting.leaving or waiting.rewound)
-        return is_waited_for or self._is_used_up(room, now)
+        is_waited_for = waiting is not None and bool(waiting.entering or waiting.leaving)
+        return is_waited_for or self._is_over(room, now)
+
+    def _is_over(self, room: Room, now: Millis) -> bool:
+        """Whether another epoch is to begin though nobody comes or goes."""
+        state = room.state.epochs
+        # Until there is a record of the new owner's, a machine that was away takes one of the former owner's for one of
+        # before. And the home of a room that was rewound takes no message without a record that follows.
+        is_another_s = state.signers[-1:] != [self._signers.principal]
+        return is_another_s or state.rewound > 0 or self._is_used_up(room, now)
 
     def _is_used_up(self, room: Room, now: Millis) -> bool:
         state = room.state.epochs
@@ -131,7 +152,8 @@ class Turning:
         if row is None:
             raise Refused("not_sealed_in")
         waiting = room.epochs.waiting()
-        coming = () if waiting is None else (*waiting.entering, *waiting.fresh)
+        back = [] if waiting is None else [each for each in waiting.entering if await self._comes_back(room, each)]
+        coming = () if waiting is None else (*back, *waiting.fresh)
         leaving = () if waiting is None else waiting.leaving
         claims = {agent: Claim(agent, state.members[agent].principal, state.members[agent].handle) for agent in coming}
         if admits is not None and admits.agent in now.told:
@@ -141,10 +163,10 @@ class Turning:
             gone.add(puts_out)
         if admits is not None:
             gone.discard(admits.agent)
-        claims = {agent: claim for agent, claim in claims.items() if agent not in gone}
+        claims = {agent: claim for agent, claim in claims.items() if agent not in gone and agent != puts_out}
+        decisions = (*decisions, *(put_out_digest(agent) for agent in gone if agent == puts_out))
         added = [each for claim in claims.values() if (each := await self._added(room, claim)) is not None]
-        is_rewound = waiting is not None and waiting.rewound
-        if not (added or gone or is_rewound or self._is_used_up(room, self._desk.clock.now())):
+        if not (added or gone or self._is_over(room, self._desk.clock.now())):
             return None
         made = epochs.make(
             home=state.home,
@@ -163,6 +185,27 @@ class Turning:
     def note_made(self, room: RoomId) -> None:
         """The room's home took a record that was made because time went by, or because somebody waited."""
         self._made_at[room] = self._desk.clock.now()
+
+    async def _comes_back(self, room: Room, agent: AgentId) -> bool:
+        """Whether an agent that is in and in no roster is to be let read: of one that a record took out more is needed
+        than the word of the room's home that it is in again."""
+        state = room.state
+        at = state.epochs.out.get(agent)
+        if at is None:
+            return True
+        if any(
+            each.agent == agent and each.state == "approved" and each.position > at for each in state.requests.values()
+        ):
+            return True
+        body = await self._desk.library.body(state.room, at)
+        was_put_out = body is None or put_out_digest(agent) in check_record(decode_turned(body)[0]).decisions
+        is_open = any(not key.revoked and (not key.gated or agent in key.preapproved) for key in state.keys.values())
+        if is_open and not was_put_out:
+            return True
+        if self._doubted.get((state.room, agent)) != at:
+            self._doubted[state.room, agent] = at
+            log.warning("room %s: nothing shows that %s was let in again", state.room, agent)
+        return False
 
     async def _added(self, room: Room, claim: Claim) -> Added | None:
         """A newcomer, or a member with a fresh key, as a record holds it; None where its key can be none, or is not

@@ -450,6 +450,74 @@ def test_a_relay_that_lost_a_record_is_sent_it_again(tmp_path: Path) -> None:
     run(main)
 
 
+def test_a_room_that_was_rewound_goes_on_with_a_record_where_nobody_came_or_went(tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            async with meeting.relay.serving():
+                await meeting.open(ann, ben)
+                await meeting.admit(meeting.bob, "bob")
+                copy = meeting.relay.copied()
+                await meeting.alice.send("one")
+                assert await meeting.bob.read() == ["one"]
+            meeting.relay.store = copy
+            async with meeting.relay.serving():
+                await trio.sleep(120)
+                rewind = t.RewindRoom(room=meeting.opened.room, confirmed=True)
+                await (await ann.person()).ask("room.rewind", rewind, t.RewoundRoom)
+                await meeting.bob.send("two")
+                assert await meeting.alice.read(wait=60) == ["two"]
+                assert (await meeting.room_of(meeting.ben)).state.epochs.number == 3
+
+    run(main)
+
+
+def test_a_new_owner_s_machine_begins_an_epoch(tmp_path: Path) -> None:
+    """So that the owner before can begin none any more."""
+
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            transfer = t.TransferRoom(room=meeting.opened.room, agent="bob")
+            await (await meeting.ann_served.person()).ask("room.transfer", transfer, t.OwnedRoom)
+            await trio.sleep(60)
+            signers = [home.world.keys.principal for home in (meeting.ann, meeting.ben)]
+            for home in (meeting.ann, meeting.ben):
+                state = (await meeting.room_of(home)).state.epochs
+                assert (state.number, state.signers) == (3, signers)
+            await meeting.alice.send("yours now")
+            assert await meeting.bob.read() == ["yours now"]
+
+    run(main)
+
+
+def test_who_left_comes_in_again_by_an_open_key_and_who_was_put_out_by_a_person_alone(tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            alice, bob = await ann.agent("alice"), await ben.agent("bob")
+            meeting.opened = await alice.open("open house", "Come in.", sealed=True, approval=False)
+            room, person = meeting.opened.room, await ann.person()
+            assert (await bob.join(meeting.opened.session_key)).status == "joined"
+            await trio.sleep(60)
+            await bob.ask("room.leave", t.LeaveAsMember(room=room), t.MemberGone)
+            await trio.sleep(60)
+            state = (await meeting.room_of(meeting.ann)).state.epochs
+            assert (state.number, len(state.roster), len(state.out)) == (3, 1, 1)
+            assert (await bob.join(meeting.opened.session_key)).status == "joined"
+            await trio.sleep(60)
+            assert len((await meeting.room_of(meeting.ann)).state.epochs.roster) == 2
+            await person.ask("room.kick", t.KickMember(room=room, agent="bob"), t.MemberGone)
+            await settle()
+            waits = await bob.join(meeting.opened.session_key)
+            assert waits.status == "pending"
+            await person.approve("bob", join_code=waits.join_code)
+            await trio.sleep(60)
+            state = (await meeting.room_of(meeting.ann)).state.epochs
+            assert (len(state.roster), state.out) == (2, {})
+
+    run(main)
+
+
 def test_what_each_of_them_keeps_is_what_was_signed_and_a_change_of_what_was_read_is_found(tmp_path: Path) -> None:
     async def main() -> None:
         async with met(tmp_path) as meeting:

@@ -18,6 +18,7 @@ from parlerd.identity import epochs, sealing
 from parlerd.operations import types as t
 from parlerd.uplink.composing import Composed
 from parlerd.uplink.lanes import mirror_of
+from parlerd.uplink.turning import USED_MS
 from tests.support.engine import run, settle
 from tests.support.relayed import Home
 from tests.uplink.test_sealed import Meeting, met
@@ -172,6 +173,41 @@ def test_who_owned_the_room_once_begins_no_epoch_any_more(tmp_path: Path, how: s
             told = entry(meeting.ann.uplinks._turning.told(made))
             room = await tell(meeting, **{how: told if how == "epoch" else card_with(state, told)})
             assert (room.state.epochs.number, room.state.contradicted) == (3, "epoch")
+
+    run(main)
+
+
+def test_an_agent_that_was_put_out_is_not_let_in_again_on_the_word_of_the_relay(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            person, room = await meeting.ann_served.person(), RoomId(meeting.opened.room)
+            await person.ask("room.kick", t.KickMember(room=room, agent="bob"), t.MemberGone)
+            await settle()
+            state = (await meeting.room_of(meeting.ann)).state
+            bob = next(member for member in state.members.values() if member.agent != state.owner)
+            assert (state.epochs.number, bob.present, list(state.epochs.out)) == (3, False, [bob.agent])
+            back = t.MemberEntry(
+                agent=bob.agent,
+                principal=bob.principal,
+                handle=bob.handle,
+                host=bob.host,
+                role=bob.role,
+                present=True,
+                joined_at=bob.joined_at,
+            )
+            (link,) = meeting.ann.uplinks._links.values()
+            card = t.Card(whole=False, home=state.home, members=[back], moves=99)
+            await link.mirrors.take(t.LinkItem(room=room, card=card))
+            mirror = await meeting.room_of(meeting.ann)
+            assert mirror.state.members[bob.agent].present
+            assert mirror.epochs.waiting() is not None
+            assert await meeting.ann.uplinks._turning.following(mirror) is None
+            # A record that is made for something else leaves the agent out, too.
+            mirror.state.epochs.used = 1
+            meeting.relay.clock.move(seconds=USED_MS / 1000)
+            told = await meeting.ann.uplinks._turning.following(mirror)
+            assert told is not None
+            assert msgspec.msgpack.decode(told.record, type=EpochRecord).added == ()
 
     run(main)
 
