@@ -25,7 +25,7 @@ from parlerd.core.messages import audience_key
 from parlerd.core.model import AgentId, By, Millis, Position, Seq, Shown, is_granted_id
 from parlerd.core.public_line import first_line, next_line
 from parlerd.core.room import RoomState
-from parlerd.core.sealing import check_sealed
+from parlerd.core.sealing import check_sealed, sealed_part
 from parlerd.core.words import check_envelope
 from parlerd.engine.handles import Earlier
 from parlerd.identity.proofs import bears
@@ -70,6 +70,7 @@ def judge(
     threads: dict[tuple[AgentId, str], bytes] = {}
     ids: set[str] = set()
     found: list[StoredMessage] = []
+    epoch = 0
     number = Seq(begins)
     for message in page.messages:
         number = Seq(number + 1)
@@ -99,6 +100,11 @@ def judge(
         thread = agent, audience_key(envelope.visibility)
         if is_signed:
             _require_sound(message, envelope, mirror, before, lines, threads.get(thread))
+            if envelope.v == SEALED:
+                if (number_of := sealed_part(envelope).epoch) < epoch:
+                    # It was sealed under a record that was in force no more: whoever wrote it may have been put out.
+                    raise Contradicted("epoch")
+                epoch = number_of
             if is_granted_id(agent) and not may_say(author.given, Millis(message.at)):
                 raise Contradicted("grant")
         if envelope.id in ids:
@@ -135,7 +141,9 @@ def _require_sound(
     `previous` the envelope before it in its thread, as far as the page holds that."""
     try:
         if envelope.v == SEALED:
-            check_sealed(envelope)
+            readers = None if envelope.visibility is None else sorted({*envelope.visibility, message.agent})
+            if [agent for agent, _ in check_sealed(envelope).wraps] != (readers or []):
+                raise Contradicted("form")
         else:
             check_envelope(envelope)
     except Refused:

@@ -7,16 +7,18 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import trio
 
 from parlerd.core import commands as c
 from parlerd.core.envelope import TextPart, decode_envelope, encode_envelope
 from parlerd.core.epoch_record import EpochCard, EpochRecord, Roster
-from parlerd.core.model import AgentId, By, MessageId, RoomId
+from parlerd.core.model import AgentId, By, MessageId, RoomId, Seq
 from parlerd.core.room import Room, RoomState
 from parlerd.engine.authors import Draft
 from parlerd.identity import epochs, sealing
 from parlerd.operations import types as t
 from parlerd.uplink.composing import Composed
+from parlerd.uplink.history import Contradicted, Judged, judge
 from parlerd.uplink.lanes import mirror_of
 from parlerd.uplink.turning import USED_MS
 from tests.support.engine import run, settle
@@ -241,6 +243,37 @@ def test_a_message_under_a_record_that_is_in_force_no_more_is_a_contradiction(tm
             room = await tell(meeting, page=page(room, agent, late))
             assert room.state.contradicted == "epoch"
             assert room.state.shown.number == 1
+
+    run(main)
+
+
+def test_an_old_message_under_a_record_that_was_in_force_no_more_is_a_contradiction(tmp_path: Path) -> None:
+    """Of what a mirror leaves out, too, nobody who was put out has said something later."""
+
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            room = await meeting.room_of(meeting.ben)
+            bob = next(agent for agent in room.state.members if agent != room.state.owner)
+            late = await composed(meeting.ben, meeting.opened.room, bob, "late")
+            await meeting.alice.send("one")
+            await meeting.bob.read()
+            meeting.relay.clock.move(seconds=USED_MS / 1000)
+            await trio.sleep(30)
+            now = await composed(meeting.ann, meeting.opened.room, room.state.owner, "now")
+            room = await meeting.room_of(meeting.ben)
+            assert room.state.epochs.number == 3
+            told = [page(room, bob, late), page(room, room.state.owner, now)]
+            (link,) = meeting.ben.uplinks._links.values()
+
+            def judged(*pages: t.LinkPage) -> Judged:
+                messages = [message for each in pages for message in each.messages]
+                asked = msgspec.structs.replace(told[0], before={bob: 7}, messages=messages)
+                return judge(asked, room.state, bob, Seq(7), {}, link.mirrors.opener)
+
+            assert len(judged(*told).earlier.messages) == 2
+            with pytest.raises(Contradicted) as lie:
+                judged(*reversed(told))
+            assert lie.value.what == "epoch"
 
     run(main)
 
