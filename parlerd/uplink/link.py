@@ -749,12 +749,15 @@ class Link:
         news: list[t.LinkCursor] = []
         news_to: dict[tuple[RoomId, AgentId], tuple[int, int, int]] = {}
         present: dict[AgentId, tuple[str, t.StatedStatus | msgspec.UnsetType]] = {}
+        within_sealed: set[AgentId] = set()
         for agent, room in await self._standings():
             handle = self._desk.rooms.open_actor(room)
             member = None if handle is None else handle.aggregate.state.members.get(agent)
             if handle is None or member is None or not member.present:
                 continue
             present[agent] = self._desk.presence.of(agent)[0], self._desk.presence.stated(agent) or msgspec.UNSET
+            if handle.aggregate.state.lifecycle.sealed:
+                within_sealed.add(agent)
             here = await self._desk.library.numbers_read(room, handle.aggregate.view(agent))
             shifts = shifts_of(handle.aggregate.state.membership, agent)
             read, acknowledged = (number_at_home(shifts, number) for number in here)
@@ -762,6 +765,8 @@ class Link:
             if self._told.get((room, agent), (0, 0, 0)) < upto and len(news) < t.MAX_FOLLOWED:
                 news.append(t.LinkCursor(room=room, agent=agent, read=read, acknowledged=acknowledged))
                 news_to[room, agent] = upto
+        # What an agent says that it does is its own words, and one word is told for all of its rooms.
+        present |= {agent: (present[agent][0], msgspec.UNSET) for agent in within_sealed}
         moved = {agent: said for agent, said in present.items() if self._told_presence.get(agent) != said}
         told = tuple(
             t.TellPresence(agent=agent, presence=cast(Any, word), stated=stated)
