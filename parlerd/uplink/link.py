@@ -571,7 +571,13 @@ class Link:
                     continue
                 key = await self._secrets.told_key(self.home, agent)
                 params = t.SealingKeyAtRoom(room=room, statement=key.body, signature=key.signature)
-                await connection.call("link.sealing_key", params, WAIT_S)
+                try:
+                    await connection.call("link.sealing_key", params, WAIT_S)
+                except ParlerError as error:
+                    # The others are told theirs all the same, and how far agents have read.
+                    log.warning("room %s takes no fresh key of %s now: %s", room, agent, error.code)
+                    if error.spec.retryable:
+                        continue
                 self._told_keys[room, agent] = counter
 
     async def _turn(self, room: RoomId) -> None:

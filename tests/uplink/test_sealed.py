@@ -21,6 +21,7 @@ from parlerd.engine.engine import Engine
 from parlerd.operations import types as t
 from parlerd.store.memory import MemoryStore
 from parlerd.store.port import EraseBodies, Store
+from parlerd.uplink.connection import LinkConnection
 from parlerd.uplink.lanes import Lane, Post, mirror_of
 from parlerd.uplink.remote_room import STATE_IS_SEEN
 from parlerd.uplink.secrets import FRESH_MS
@@ -389,6 +390,34 @@ def test_a_day_old_key_is_followed_by_a_fresh_one_which_the_next_record_uses(tmp
             await meeting.alice.send("for bob", visible_to=("bob",))
             assert await meeting.bob.read() == ["for bob"]
             assert {row.number for row in meeting.ben.world.store.epoch_secrets(room)} >= {2, 3}
+
+    run(main)
+
+
+def test_a_room_that_takes_no_fresh_key_holds_nothing_else_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            await meeting.alice.send("one")
+            assert await meeting.bob.read() == ["one"]
+            (link,) = meeting.ben.uplinks._links.values()
+            calls = link.calls
+            assert calls is not None
+            asked: list[str] = []
+
+            async def call(op: str, params: t.Params, seconds: float) -> t.Result:
+                asked.append(op)
+                if op == "link.sealing_key":
+                    raise Refused("statement_refused", what="counter")
+                return await LinkConnection.call(calls, op, params, seconds)
+
+            monkeypatch.setattr(calls, "call", call)
+            meeting.relay.clock.move(seconds=FRESH_MS / 1000)
+            await meeting.alice.send("two")
+            assert await meeting.bob.read() == ["two"]
+            await trio.sleep(120)
+            # It is asked once, and how far Bob read is told.
+            assert asked.count("link.sealing_key") == 1
+            assert asked.index("link.sealing_key") < len(asked) - 1 - asked[::-1].index("link.cursors")
 
     run(main)
 
