@@ -75,6 +75,8 @@ REPEATABLE: Final = frozenset(
         "link.renew",
         "link.release",
         "link.knock",
+        "link.epoch",
+        "link.sealing_key",
         "link.blob_begin",
         "link.blob_write",
         "link.blob_finish",

@@ -23,6 +23,7 @@ from parlerd.core.events import KINDS
 from parlerd.core.model import HOME_ROOM, AgentId, Position, PrincipalId, RoomId
 from parlerd.core.room import Room
 from parlerd.core.shards import shard_of, shares
+from parlerd.core.turning import EpochsState
 from parlerd.engine import authority, quota
 from parlerd.engine.admitting import OPENS_S, TURN_S
 from parlerd.engine.callers import Caller, Facts
@@ -37,6 +38,9 @@ from parlerd.settings import Settings
 from parlerd.store.counts import Ask
 from parlerd.store.port import Append
 from parlerd.store.relays import DEAD_AFTER_S, Row, Seen, SharedOut, Tenure
+from parlerd.uplink.lanes import mirror_of
+from parlerd.uplink.secrets import FRESH_MS
+from parlerd.uplink.turning import USED_MS
 from parlerd.wire.messages import Item
 from relay import routing
 from relay.beats import DECIDES_S
@@ -159,6 +163,47 @@ def test_words_go_both_ways_whoever_has_the_room(tmp_path: Path, owner: int, at:
             page = await meeting.alice.recv(wait=60)
             assert texts(page) == ["on it"]
             assert (page.messages[0].verified, page.messages[0].id) == ("valid", sent.id)
+
+    run(main)
+
+
+@pytest.mark.parametrize("owner", [0, 1])
+def test_a_sealed_room_goes_on_whichever_relay_has_it(tmp_path: Path, owner: int) -> None:
+    """Its records, fresh keys and old records come to the relay of the room, from daemons at another one."""
+
+    async def main() -> None:
+        async with running(tmp_path, 2) as (cluster, nodes):
+            homes = cluster.home("ann", nodes[0]), cluster.home("ben", nodes[0])
+            async with homes[0].serving() as ann, homes[1].serving() as ben:
+                alice, bob, person = await ann.agent("alice"), await ben.agent("bob"), await ann.person()
+                opened = await alice.open("a room", "hello", sealed=True)
+                while not nodes[owner].holding.has(RoomId(opened.room)):
+                    opened = await alice.open("another room", "hello", sealed=True)
+
+                async def state_of(home: Home) -> EpochsState:
+                    actor = await mirror_of(home.uplinks._desk, RoomId(opened.room))
+                    return (await actor.quiet()).state.epochs
+
+                await alice.send("before bob came")
+                waits = await bob.join(opened.session_key)
+                await person.approve("bob", join_code=waits.join_code)
+                await trio.sleep(30)
+                page = await bob.come_in(opened.session_key)
+                # The words of an epoch that is over are read by what the relay of the room tells of older records.
+                assert [message.text for message in page.messages] == ["hello", "before bob came"]
+                await bob.send("for alice", visible_to=("alice",))
+                assert texts(await alice.recv(wait=60)) == ["for alice"]
+                before_a_day = max(told.counter for told in (await state_of(homes[0])).told.values())
+                cluster.clock.move(seconds=FRESH_MS / 1000)
+                await trio.sleep(60)
+                cluster.clock.move(seconds=USED_MS / 1000 - FRESH_MS / 1000)
+                await trio.sleep(60)
+                state = await state_of(homes[0])
+                assert state.number == 3
+                assert min(seat.counter for seat in state.roster.values()) > before_a_day
+                await person.ask("room.kick", t.KickMember(room=opened.room, agent="bob"), t.MemberGone)
+                await trio.sleep(30)
+                assert len((await state_of(homes[0])).roster) == 1
 
     run(main)
 
