@@ -523,6 +523,28 @@ def test_a_new_owner_s_machine_begins_an_epoch(tmp_path: Path) -> None:
     run(main)
 
 
+def test_who_is_put_out_while_it_waits_for_a_record_is_in_none(tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            alice, bob = await ann.agent("alice"), await ben.agent("bob")
+            meeting.opened = await alice.open("open house", "Come in.", sealed=True, approval=False)
+            assert (await bob.join(meeting.opened.session_key)).status == "joined"
+            await settle()
+            mirror = await meeting.room_of(meeting.ann)
+            waiting = mirror.epochs.waiting()
+            assert waiting is not None
+            [agent] = waiting.entering
+            assert await meeting.ann.uplinks._turning.following(mirror, puts_out=agent) is None
+            kick = t.KickMember(room=meeting.opened.room, agent="bob")
+            await (await ann.person()).ask("room.kick", kick, t.MemberGone)
+            await trio.sleep(60)
+            state = (await meeting.room_of(meeting.ann)).state
+            assert (state.epochs.number, list(state.epochs.roster)) == (1, [state.owner])
+
+    run(main)
+
+
 def test_who_left_comes_in_again_by_an_open_key_and_who_was_put_out_by_a_person_alone(tmp_path: Path) -> None:
     async def main() -> None:
         meeting = meeting_in(tmp_path)
