@@ -291,11 +291,12 @@ def home(relay: Relay, place: Path | None = None) -> Iterator[DemoHome]:
         yield made
 
 
-def room_of(owner: DemoHome, name: str, *others: tuple[DemoHome, str], home: str = "") -> str:
+def room_of(owner: DemoHome, name: str, *others: tuple[DemoHome, str], home: str = "", sealed: bool = False) -> str:
     """Open a session as `name`, at the relay or where `home` says, with the others in it. Gives the room's id."""
     with common.RawConnection(owner, as_name=name) as opener:
         opened = opener.call(
-            "session.open", t.OpenSession(context="benchmark", topic="bench", home=home, max_uses=1_000)
+            "session.open",
+            t.OpenSession(context="benchmark", topic="bench", home=home, max_uses=1_000, sealed=sealed),
         )
     _let_in(opened.room, opened.session_key, others)
     room: str = opened.room
