@@ -145,10 +145,11 @@ class Joining:
         stood = room.position
         again = me.id == room.state.owner or acknowledged >= room.state.members[me.id].entered
         status = "already_member" if again else "joined"
-        if params.limit <= 0:
+        if params.limit <= 0 or room.state.members[me.id].waits:
             # The joiner asked for no page: it reads everything later, and nothing counts as read. Such a join comes
             # from the environment of a window and not from its agent, so an agent that is in already keeps the session
-            # that it went on to.
+            # that it went on to. Nor has a sealed room a page for whom no record holds yet: what it will be shown then
+            # lies before where the room is now.
             if not again or desk.rooms.home.aggregate.state.active.get(me.id) is None:
                 await desk.rooms.home.submit(c.Activate(agent=me.id, room=actor.room), desk.by(caller, me))
             return t.JoinedSession(

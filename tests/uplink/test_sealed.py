@@ -665,3 +665,27 @@ def test_a_rewound_room_goes_on_under_a_record_of_the_owner_s_home(tmp_path: Pat
                 assert (await meeting.room_of(meeting.ben)).state.epochs.number == 4
 
     run(main)
+
+
+def test_who_came_in_before_a_record_holds_it_is_shown_then_what_its_home_has_of_before(tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving(), meeting.ben.serving() as ben:
+            async with meeting.ann.serving() as ann:
+                meeting.alice, meeting.bob = await ann.agent("alice"), await ben.agent("bob")
+                meeting.opened = await meeting.alice.open("open house", "Come in.", sealed=True, approval=False)
+                await meeting.bob.join(meeting.opened.session_key)
+                await trio.sleep(30)
+                await settle()
+                assert not (await meeting.bob.send("one")).queued
+            bert = await ben.agent("bert")
+            page = await bert.come_in(meeting.opened.session_key)
+            assert page.messages == []
+            assert await bert.read() == []
+            async with meeting.ann.serving() as ann:
+                await (await ann.agent("alice")).read()
+                await trio.sleep(30)
+                await settle()
+                assert await bert.read() == ["one"]
+
+    run(main)
