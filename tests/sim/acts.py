@@ -50,6 +50,8 @@ class Act:
     """What the reports call it."""
     kind: ClassVar[type[Agent]] = Agent
     """What its people are."""
+    in_clear: ClassVar[bool] = False
+    """Whether the act is about what the room in which everybody met has only where that is not sealed."""
 
     def __init__(self, stage: Stage, random: Random) -> None:
         self.stage = stage

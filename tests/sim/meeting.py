@@ -84,10 +84,10 @@ class Meeting:
 
 
 @cache
-def meeting(crowd: tuple[int, ...]) -> Meeting:
-    """The meeting of so many agents at each home."""
+def meeting(crowd: tuple[int, ...], *, sealed: bool = False) -> Meeting:
+    """The meeting of so many agents at each home, in a sealed room or in one in clear."""
     with tempfile.TemporaryDirectory() as folder:
-        return play(0, partial(_meet, crowd, Path(folder)))
+        return play(0, partial(_meet, crowd, Path(folder), sealed))
 
 
 def forget() -> None:
@@ -95,14 +95,14 @@ def forget() -> None:
     meeting.cache_clear()
 
 
-async def _meet(crowd: tuple[int, ...], folder: Path) -> Meeting:
+async def _meet(crowd: tuple[int, ...], folder: Path, sealed: bool) -> Meeting:
     weather = Weather(0)
     relay = Relay(weather)
     homes = {name: Home(name, relay, folder) for name, _ in agents_of(crowd)}
     async with AsyncExitStack() as running:
         await running.enter_async_context(relay.serving())
         served = {name: await running.enter_async_context(home.serving()) for name, home in homes.items()}
-        opened = await come_together([await served[home].agent(agent) for home, agent in agents_of(crowd)])
+        opened = await come_together([await served[home].agent(agent) for home, agent in agents_of(crowd)], sealed)
         at = trio.current_time()
     assert opened.session_key is not None
     kept = {
@@ -112,10 +112,10 @@ async def _meet(crowd: tuple[int, ...], folder: Path) -> Meeting:
     return Meeting(opened.room, opened.session_key, at, relay, kept)
 
 
-async def come_together(agents: Sequence[Party]) -> t.OpenedSession:
+async def come_together(agents: Sequence[Party], sealed: bool = False) -> t.OpenedSession:
     """The first opens a session on the relay, and the others come in."""
     owner, *others = agents
-    opened = await owner.open(TOPIC, CONTEXT)
+    opened = await owner.open(TOPIC, CONTEXT, sealed=sealed)
     for agent in others:
         joined = await agent.join(opened.session_key)
         if joined.status == "pending":

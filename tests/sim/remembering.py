@@ -28,6 +28,8 @@ class Remembering(Act):
     """Some of those who met remember things in the room where they met."""
 
     names = "memory"
+    # The home of a sealed room knows no keys, so no versions are taken there.
+    in_clear = True
 
     async def play(self) -> None:
         agents = self.stage.agents

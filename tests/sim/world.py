@@ -29,7 +29,7 @@ from parlerd.engine.engine import Engine
 from parlerd.engine.face import EngineFace
 from parlerd.engine.rooms import fold
 from parlerd.operations import types as t
-from tests.sim import promises
+from tests.sim import promises, sealed
 from tests.sim.acts import Act, Stage
 from tests.sim.broken import Broken, first_broken
 from tests.sim.inviting import Inviting
@@ -123,11 +123,14 @@ TROUBLE: Final = (
     "relays without the store",
     "relays apart",
     "answers of the store lost",
+    "sealed rooms",
 )
 """What happens in these stories, as the reports count it; not what happens in few of a hundred."""
 
 RELAYS: Final = 1 / 5
 """In how many of the seeds with the usual plan the relay is three relays."""
+SEALED: Final = 1 / 6
+"""In how many of the seeds with the usual plan the room in which everybody met is sealed."""
 
 ACTS: Final[tuple[type[Act], ...]] = (Inviting, Remembering, Writing, Working, Whispering)
 """What else may happen in a story."""
@@ -162,6 +165,8 @@ class Plan:
     """In how many of the seeds each of these happens."""
     relays: float = 0.0
     """In how many of the seeds the relay is three relays over one store."""
+    sealed: float = 0.0
+    """In how many of the seeds the room in which everybody met is sealed."""
     meets: bool = False
     """Whether everybody meets in this story. Otherwise they have met (`meeting`)."""
 
@@ -186,10 +191,12 @@ class Simulation:
 
     def __init__(self, seed: int, plan: Plan | None = None) -> None:
         self.seed = seed
-        self.plan = plan or Plan(relays=RELAYS)
+        self.plan = plan or Plan(relays=RELAYS, sealed=SEALED)
         self.random = Random(seed)
         self.crowd = tuple(self.random.choice((1, 1, 2)) for _ in range(self.random.choice(self.plan.homes)))
         """How many agents each home has."""
+        self.is_sealed = Random(f"{seed} sealed").random() < self.plan.sealed
+        """Whether the room in which everybody met is sealed."""
         self.record = Record()
         self.weather = Weather(seed)
         self.counts = self.weather.counts
@@ -210,7 +217,7 @@ class Simulation:
     def meet(self) -> None:
         """Play the meeting that this story begins with, if nobody did before."""
         if not self.plan.meets:
-            meeting(self.crowd)
+            meeting(self.crowd, sealed=self.is_sealed)
 
     def run(self) -> Report:
         """Play it. Raises `Broken`."""
@@ -326,7 +333,7 @@ class Simulation:
         else:
             apart = [self._wrong(RELAYS_CLOCK_H)] + [self._wrong(CLOCKS_H) for _ in crowd]
             self.counts["wrong clocks"] += sum(map(bool, apart))
-            relay, homes = meeting(crowd).again(self.weather, folder, apart)
+            relay, homes = meeting(crowd, sealed=self.is_sealed).again(self.weather, folder, apart)
         return relay, homes
 
     def _wrong(self, hours: Sequence[float]) -> float:
@@ -336,9 +343,9 @@ class Simulation:
     async def _meet(self, agents: list[Agent], served: list[Served], crowd: tuple[int, ...]) -> None:
         if self.plan.meets:
             parties = [await at.agent(agent.name) for agent, at in zip(agents, served, strict=True)]
-            room = (await come_together(parties)).room
+            room = (await come_together(parties, self.is_sealed)).room
         else:
-            room = meeting(crowd).room
+            room = meeting(crowd, sealed=self.is_sealed).room
         for agent in agents:
             agent.room = room
             agent.others = [other.name for other in agents if other is not agent]
@@ -378,7 +385,7 @@ class Simulation:
         newcomer = Newcomer(agent, admit=self.random.random() < 0.75)
         self.newcomers.append(newcomer)
         names = [agent.name for agent in agents if agent.leaves_after is None]
-        coming.start_soon(newcomer.live, meeting(self.crowd).session_key, names, 2)
+        coming.start_soon(newcomer.live, meeting(self.crowd, sealed=self.is_sealed).session_key, names, 2)
         coming.start_soon(decide, agents[0], self.newcomers)
 
     def _act(self, coming: trio.Nursery, agents: list[Agent], places: dict[str, Place]) -> None:
@@ -394,7 +401,7 @@ class Simulation:
         )
         for kind in self.plan.acts:
             random = Random(f"{self.seed} {kind.names}")
-            if random.random() < self.plan.act:
+            if random.random() < self.plan.act and not (self.is_sealed and kind.in_clear):
                 act = kind(stage, random)
                 self.acts.append(act)
                 coming.start_soon(act.play)
@@ -582,6 +589,15 @@ class Simulation:
         was_deleted = mirror.contradicted == DELETED and self.relay.store.is_deleted(mirror.room)
         return bool(mirror.contradicted) and not was_deleted
 
+    def _check_sealed(self, room: str) -> None:
+        """What has to hold of a sealed room at the end, by what the relay holds of it."""
+        store, stores = self.relay.store, [home.world.store for home in self.homes]
+        sealed.nobody_else_can_read(store, RoomId(room), self.relay.keys.id, stores)
+        sealed.everybody_has_the_words(store, RoomId(room), stores)
+        sealed.nothing_stands_in_clear(store, RoomId(room), alone=not self.acts)
+        self.counts["sealed rooms"] += 1
+        self.counts["epochs"] += state_of(store, room).epochs.number
+
     def _members(self, room: str) -> set[str]:
         """Who is or was in the room, by what the relay holds."""
         return {member.handle for member in state_of(self.relay.store, room).members.values()}
@@ -599,6 +615,8 @@ class Simulation:
         promises.no_counter_is_used_twice(self.signed, set(self.relay.store.rooms()))
         for act in self.acts:
             act.check()
+        if self.is_sealed:
+            self._check_sealed(agents[0].room)
         known = self.guests.union(name for _, name in agents_of(self.crowd))
         promises.nobody_is_in_who_was_not_let_in(self.newcomers, self.record, known, self._members(agents[0].room))
 

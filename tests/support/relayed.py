@@ -63,6 +63,9 @@ def copied(store: Store) -> MemoryStore:
     copy_of._cursors = dict(store._cursors)
     copy_of._leases = dict(store._leases)
     copy_of._outbox = dict(store._outbox)
+    copy_of._renewals = dict(store._renewals)
+    copy_of._sealing_keys = dict(store._sealing_keys)
+    copy_of._epoch_secrets = dict(store._epoch_secrets)
     copy_of._snapshots = dict(store._snapshots)
     return copy_of
 
