@@ -21,6 +21,7 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from tests.sim import faults_of_relays as faults_of_relays
+from tests.sim import faults_of_sealing as faults_of_sealing
 from tests.sim.broken import Broken
 from tests.sim.faults import FAULTS, SEEDS, catch
 from tests.sim.world import Simulation

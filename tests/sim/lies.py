@@ -238,8 +238,8 @@ class Between(PassingFace):
 class Lied(Simulation):
     """A story in calm weather, with a relay that lies to the last home."""
 
-    def __init__(self, seed: int, liar: Liar) -> None:
-        super().__init__(seed, STORY)
+    def __init__(self, seed: int, liar: Liar, plan: Plan = STORY) -> None:
+        super().__init__(seed, plan)
         self.liar = liar
         self.contradicted: list[RoomId] = []
 
@@ -272,9 +272,9 @@ class Lied(Simulation):
 _INVENTED = ("something else", "an order")
 
 
-def lie(seed: int, make: Callable[[], Liar]) -> Outcome:
+def lie(seed: int, make: Callable[[], Liar], plan: Plan = STORY) -> Outcome:
     """Let a relay lie once, and see what becomes of it. Raises `Broken` where somebody was shown what nobody
     said."""
-    story = Lied(seed, make())
+    story = Lied(seed, make(), plan)
     story.run()
     return Outcome(story.liar.has_lied, story.contradicted)

@@ -2,6 +2,7 @@
 
     nobody_else_can_read     each home is handed all that the relay has of the room, and tries with all of its secrets
     everybody_has_the_words  what the homes opened is one thing to all of them, and is what the relay holds sealed
+    nothing_can_be_guessed   no digest of what was asked for is there
     nothing_stands_in_clear  no word of the room is in what the relay has, however that is spelled
 
 An attempt goes by the derivations of docs/sealed.md, and by no rule of the product about who is told what: so it finds
@@ -20,13 +21,15 @@ from parlerd.core.envelope import OPENED, SEALED, Envelope, decode_envelope, ope
 from parlerd.core.epoch_record import EpochRecord, Wraps, check_record, decode_turned, read_wraps, record_digest
 from parlerd.core.errors import Refused
 from parlerd.core.events import EpochTurned, MessagePosted
-from parlerd.core.model import AgentId, HomeId, RoomId
+from parlerd.core.model import AgentId, HomeId, MessageId, RoomId
 from parlerd.core.sealing import TAG, sealed_part
-from parlerd.engine.authors import request_digest
+from parlerd.engine.inputs import input_digest
 from parlerd.identity import epochs, sealing
+from parlerd.operations import types as t
 from parlerd.store.memory import MemoryStore
 from parlerd.store.port import Store
 from tests.sim.broken import Broken
+from tests.sim.people import Record
 from tests.sim.stored import facts_of, state_of
 
 BLOCK: Final = 64
@@ -188,10 +191,9 @@ def _kept(home: Store, message: Sealed) -> bytes | None:
 
 
 def everybody_has_the_words(relay: Store, room: RoomId, homes: Collection[Store]) -> None:
-    """Every home that opened a message has what its author signed, and the same words; and neither the words nor
-    whether two requests asked for the same shows at the relay."""
+    """Every home that opened a message has what its author signed, and the same words."""
     for message in held_by(relay, room).messages:
-        part, read = sealed_part(message.envelope), set[bytes]()
+        read = set[bytes]()
         for home in homes:
             kept = _kept(home, message)
             if kept is None:
@@ -200,10 +202,17 @@ def everybody_has_the_words(relay: Store, room: RoomId, homes: Collection[Store]
             if opened.body != message.body:
                 raise Broken(f"a home keeps of {message.envelope.id} what the relay does not hold")
             read.add(opened.words)
-            if request_digest(decode_envelope(kept)) == part.input:
-                raise Broken(f"the digest of what {message.envelope.id} says is at the relay, so it can be guessed")
         if len(read) > 1:
             raise Broken(f"{message.envelope.id} reads differently to two homes")
+
+
+def nothing_can_be_guessed(relay: Store, room: RoomId, record: Record) -> None:
+    """Nobody who guesses what an agent asked for finds the guess confirmed by a digest that the relay holds."""
+    told = {message.envelope.id: sealed_part(message.envelope).input for message in held_by(relay, room).messages}
+    for said in record.said:
+        to = tuple(sorted((said.readers or {said.author}) - {said.author}))
+        if told.get(MessageId(said.id)) == input_digest(t.Send(text=said.text, room=room, visible_to=to)):
+            raise Broken(f"the digest of {said.text!r} is at the relay, so it can be guessed")
 
 
 def nothing_stands_in_clear(relay: Store, room: RoomId, *, alone: bool) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.sim import faults_of_relays as faults_of_relays
+from tests.sim import faults_of_sealing as faults_of_sealing
 from tests.sim import hostile
 from tests.sim.faults import FAULTS, SEEDS, Fault, catch
 from tests.sim.world import Simulation

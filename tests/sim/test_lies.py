@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.sim import first_contact, lies, tales
+from tests.sim import first_contact, lies, sealed_lies, tales
+from tests.sim.world import Plan
 
 SEEDS = 3
-RELAY = Path(__file__).parents[2] / "docs" / "relay.md"
+DOCS = Path(__file__).parents[2] / "docs"
+RELAY = DOCS / "relay.md"
+SEALED = DOCS / "sealed.md"
 
 
 @pytest.mark.parametrize(
@@ -24,11 +27,25 @@ RELAY = Path(__file__).parents[2] / "docs" / "relay.md"
         lies.Inventing,
     ],
 )
-def test_a_lie_about_messages_is_found_out(liar: type[lies.Liar]) -> None:
-    told = [outcome for seed in range(5) if (outcome := lies.lie(seed, liar)).has_lied]
+@pytest.mark.parametrize("plan", [lies.STORY, sealed_lies.STORY], ids=["clear", "sealed"])
+def test_a_lie_about_messages_is_found_out(plan: Plan, liar: type[lies.Liar]) -> None:
+    told = [outcome for seed in range(5) if (outcome := lies.lie(seed, liar, plan)).has_lied]
     assert len(told) >= 2, "the relay had no occasion to lie"
     found_out = [bool(outcome.contradicted) for outcome in told]
     assert all(found_out), found_out
+
+
+@pytest.mark.parametrize("liar", sealed_lies.LIES)
+def test_what_a_relay_tells_of_the_records_of_a_sealed_room(liar: type[sealed_lies.RecordLiar]) -> None:
+    fates = {sealed_lies.lie(seed, liar) for seed in range(SEEDS)}
+    assert fates == {(liar.fate, True)}
+    assert (liar.fate == "unnoticed") is bool(liar.listed)
+    assert liar.listed in " ".join(SEALED.read_text().split())
+
+
+def test_a_message_that_a_record_overtakes_is_sealed_again() -> None:
+    for seed in range(SEEDS):
+        sealed_lies.Overtaken(seed).run()
 
 
 @pytest.mark.parametrize("tale", tales.TALES)

@@ -133,6 +133,7 @@ class Vault(Act):
         stores = [home.world.store for home in self.stage.homes]
         sealed.nobody_else_can_read(relay.store, room, relay.keys.id, stores)
         sealed.everybody_has_the_words(relay.store, room, stores)
+        sealed.nothing_can_be_guessed(relay.store, room, self.record)
         sealed.nothing_stands_in_clear(relay.store, room, alone=False)
 
     def _check_shown(self) -> None:

@@ -596,6 +596,7 @@ class Simulation:
         store, stores = self.relay.store, [home.world.store for home in self.homes]
         sealed.nobody_else_can_read(store, RoomId(room), self.relay.keys.id, stores)
         sealed.everybody_has_the_words(store, RoomId(room), stores)
+        sealed.nothing_can_be_guessed(store, RoomId(room), self.record)
         sealed.nothing_stands_in_clear(store, RoomId(room), alone=not self.acts)
         self.counts["sealed rooms"] += 1
         self.counts["epochs"] += state_of(store, room).epochs.number

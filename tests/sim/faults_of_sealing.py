@@ -1,0 +1,96 @@
+"""Planted faults of sealed rooms: mistakes by which somebody reads, or a relay sees, what they may not. `faults` says
+how they are played; this module enters them in its list."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from parlerd.core import sealing as core_sealing
+from parlerd.core import turning as core_turning
+from parlerd.core.epoch_record import read_wraps
+from parlerd.core.messages import Messages
+from parlerd.core.model import AgentId, RoomId
+from parlerd.engine import opening
+from parlerd.identity import epochs
+from parlerd.uplink import arriving
+from parlerd.uplink.secrets import Secrets
+from tests.sim.faults import Patch, fault
+from tests.sim.sealed_lies import Overtaken
+from tests.sim.vault import Vault
+from tests.sim.world import Plan, Simulation
+
+
+def _sealed(seed: int) -> Simulation:
+    """A story in a sealed room."""
+    return Simulation(seed, Plan(sealed=1.0, acts=(), newcomers=1.0))
+
+
+def _in_vault(seed: int) -> Simulation:
+    """A story with a sealed room into which people come, and which they leave."""
+    return Simulation(seed, Plan(homes=(3,), acts=(Vault,), act=1.0))
+
+
+@fault("old-epoch-accepted", "a home takes a message under an epoch that is over", Overtaken)
+def _(patch: Patch) -> None:
+    patch.setattr(Messages, "_require_in_force", lambda self, finished: None)
+
+
+@fault("joiner-gets-current-secret", "whoever joins is given the secret of what was said before", _in_vault)
+def _(patch: Patch) -> None:
+    make, fresh = epochs.make, vars(epochs)["epoch_secret"]
+
+    def with_old_secret(*, before: epochs.Before | None, **rest: Any) -> epochs.Made:
+        patch.setattr(epochs, "epoch_secret", fresh if before is None else lambda random: before.epoch.secret)
+        return make(before=before, **rest)
+
+    patch.setattr(epochs, "make", with_old_secret)
+
+
+@fault("wrap-outside-its-record", "a secret is wrapped to who is not in the roster, and that counts", _in_vault)
+def _(patch: Patch) -> None:
+    wraps = epochs._wraps
+    known: dict[RoomId, dict[AgentId, Any]] = {}
+
+    def to_all(secret: bytes, roster: Any, ephemeral: Any, room: RoomId, number: int) -> Any:
+        everybody = known.setdefault(room, {})
+        everybody.update(roster)
+        return wraps(secret, everybody, ephemeral, room, number)
+
+    patch.setattr(epochs, "_wraps", to_all)
+    for module in (core_turning, arriving):
+        patch.setattr(module, "check_wraps", lambda data, record, roster: read_wraps(data, record))
+
+
+@fault("request-key-in-clear", "the idempotency key that an agent chose is told to the relay", _sealed)
+def _(patch: Patch) -> None:
+    patch.setattr(Secrets, "hidden_key", lambda self, room, key: key)
+
+
+@fault("request-digest-in-clear", "the digest of what was asked for is told to the relay", _sealed)
+def _(patch: Patch) -> None:
+    patch.setattr(Secrets, "request_digest", lambda self, room, digest: digest)
+
+
+@fault("opened-in-clear", "a room that was to be sealed is opened in clear, and nobody is told", _in_vault)
+def _(patch: Patch) -> None:
+    wanted = opening.Wanted
+    patch.setattr(opening, "Wanted", lambda **asked: wanted(**{**asked, "sealed": False}))
+
+
+@fault("record-of-an-older-copy", "an owner's home goes on from a record before the newest one", _in_vault)
+def _(patch: Patch) -> None:
+    make = epochs.make
+    made: dict[RoomId, list[epochs.Before]] = {}
+
+    def restored(*, before: epochs.Before | None, room: RoomId, **rest: Any) -> epochs.Made:
+        earlier = made.setdefault(room, [])
+        if before is not None:
+            earlier.append(before)
+        return make(before=earlier[0] if earlier else None, room=room, **rest)
+
+    patch.setattr(epochs, "make", restored)
+
+
+@fault("padding-forgotten", "what is sealed is as long as its words", _sealed)
+def _(patch: Patch) -> None:
+    patch.setattr(core_sealing, "padded_length", lambda length: length + 1)
