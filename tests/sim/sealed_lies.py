@@ -20,6 +20,7 @@ from parlerd.core.model import RoomId
 from parlerd.operations import types as t
 from parlerd.uplink.lanes import mirror_of
 from tests.sim import lies
+from tests.sim.broken import Broken
 from tests.sim.people import Agent
 from tests.sim.programs import Program
 from tests.sim.stored import state_of
@@ -28,6 +29,8 @@ from tests.sim.world import Simulation
 
 STORY: Final = replace(lies.STORY, sealed=1.0)
 LATE_S: Final = 0.5
+BACK_S: Final = 120.0
+"""Virtual seconds in which every home is linked again."""
 
 
 async def turn(story: Simulation, room: str) -> None:
@@ -67,6 +70,31 @@ class Overtaken(Simulation):
         await turn(self, author.room)
         await author.say(in_public=True)
         await self._settle(agents)
+
+
+class Lost(Simulation):
+    """The relay goes on from a copy of its store in which the newest record is not: the owner's home sends that again,
+    and nobody is accused."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed, replace(STORY, things=2))
+
+    async def _afterwards(self, agents: list[Agent]) -> None:
+        older = self.relay.copied()
+        await turn(self, agents[0].room)
+        await self._settle(agents)
+        newest, lost = (state_of(store, agents[0].room).epochs.number for store in (self.relay.store, older))
+        assert lost == newest - 1
+        relay = self.programs["relay"]
+        relay.end()
+        self.relay.store = older
+        await relay.up.wait()
+        await trio.sleep(BACK_S)
+        for agent in agents:
+            await agent.say(in_public=True)
+        await self._settle(agents)
+        if state_of(self.relay.store, agents[0].room).epochs.number != newest:
+            raise Broken("a relay that lost a record is not sent it again")
 
 
 class RecordLiar(lies.Liar):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.sim import first_contact, lies, sealed_lies, tales
-from tests.sim.world import Plan
+from tests.sim.world import Plan, Simulation
 
 SEEDS = 3
 DOCS = Path(__file__).parents[2] / "docs"
@@ -43,9 +43,10 @@ def test_what_a_relay_tells_of_the_records_of_a_sealed_room(liar: type[sealed_li
     assert liar.listed in " ".join(SEALED.read_text().split())
 
 
-def test_a_message_that_a_record_overtakes_is_sealed_again() -> None:
+@pytest.mark.parametrize("story", [sealed_lies.Overtaken, sealed_lies.Lost])
+def test_a_sealed_room_goes_on_where_a_record_overtakes_a_message_or_is_lost(story: type[Simulation]) -> None:
     for seed in range(SEEDS):
-        sealed_lies.Overtaken(seed).run()
+        story(seed).run()
 
 
 @pytest.mark.parametrize("tale", tales.TALES)

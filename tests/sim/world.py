@@ -212,6 +212,8 @@ class Simulation:
         self.relay: Relay
         self.relays: Relays | None = None
         """The relays of the story, where they are several."""
+        self.programs: Mapping[str, Program] = {}
+        """What runs, by the name of the home, or "relay"."""
         self._until_the_end = ExitStack()
         self.step = "the beginning"
         """What happens now, in a few words."""
@@ -255,6 +257,7 @@ class Simulation:
             if self.relays is None
             else {node.name: node.program for node in self.relays.nodes}
         )
+        self.programs = programs
         places = {home.name: Place(programs[home.name]) for home in homes}
         agents = [
             Agent(name, places[home], self.record, Random(self.random.random())) for home, name in agents_of(crowd)
