@@ -142,6 +142,8 @@ class Joining:
         desk = self._desk
         acknowledged = (await desk.library.cursor(actor.room, me.id)).acknowledged
         room = await actor.quiet()
+        if params.limit > 0:
+            room = await self._seated(actor, room, me.id)
         stood = room.position
         again = me.id == room.state.owner or acknowledged >= room.state.members[me.id].entered
         status = "already_member" if again else "joined"
@@ -160,9 +162,8 @@ class Joining:
                 truncated=False,
                 cursor="0",
                 you=handle_of(room.state, me.id),
+                hint=key_change_of(room) if room.state.members[me.id].waits else "",
             )
-        room = await self._seated(actor, room, me.id)
-        stood = room.position
         limit = max(1, min(params.limit, t.MAX_PAGE))
         view = room.view(me.id)
         recap = await told_recap(desk.library, actor, room, view)
@@ -192,8 +193,6 @@ class Joining:
         if found.truncated:
             first, last = found.first_unshown, found.last_unshown
             hint = f"{last - first + 1} messages before these are not shown: {first} to {last}."
-        if room.state.members[me.id].waits:
-            hint = key_change_of(room)
         hint = alarm_of(room.state) or f"{hint} {found.said}".strip()
         keys = keys_of(room.state.memory, view)
         return t.JoinedSession(
