@@ -56,6 +56,7 @@ from parlerd.store.port import (
     Cursor,
     Delivery,
     EpochSecretRow,
+    FileSealRow,
     Held,
     Membership,
     NewFact,
@@ -613,6 +614,10 @@ class Library:
     async def epoch_secrets(self, room: RoomId) -> list[EpochSecretRow]:
         """The secrets of a sealed room's epochs that this home has."""
         return await self._driver.look(lambda store: store.epoch_secrets(room))
+
+    async def file_seals(self, room: RoomId, agent: AgentId) -> list[FileSealRow]:
+        """How the files are sealed that an agent of this home shares in a sealed room elsewhere."""
+        return await self._driver.look(lambda store: store.file_seals(room, agent))
 
     # -- what is remembered --------------------------------------------------------------------------------------
 

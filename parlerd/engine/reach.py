@@ -44,7 +44,7 @@ OF_ONE_ROOM: Final = frozenset({
 FILTERED: Final = frozenset({"find_message", "memberships", "owned", "room_of_key", "rooms"})
 """Questions whose answer names rooms."""
 NOT_ASKED: Final = frozenset({
-    "check", "close", "deadlines", "epoch_secrets", "first_unlined", "grown", "heads", "is_brought",
+    "check", "close", "deadlines", "epoch_secrets", "file_seals", "first_unlined", "grown", "heads", "is_brought",
     "is_memory_indexed", "leases", "openings", "outbox", "rebuild_index", "sealing_keys", "transact", "uncleared",
 })  # fmt: skip
 """Questions about the home as a whole, and about its secrets: no caller of certain rooms has one."""

@@ -31,6 +31,7 @@ from parlerd.store.port import (
     MarkDelivery,
     MoveCursor,
     PutEpochSecret,
+    PutFileSeal,
     PutLease,
     PutOutbox,
     PutRenewal,
@@ -185,7 +186,7 @@ class Batch:
 
 def room_of(write: Write) -> RoomId | None:
     """The room that a write is about; None for one about no room, as a lease is."""
-    about = write.row if isinstance(write, PutOutbox | PutEpochSecret) else write
+    about = write.row if isinstance(write, PutOutbox | PutEpochSecret | PutFileSeal) else write
     room: RoomId | None = getattr(about, "room", None)
     return room
 

@@ -113,5 +113,6 @@ _MARKS: Final = (
     ("outbox", "number"),
     ("renewals", "room, task"),
     ("epoch_secrets", "room, number"),
+    ("file_seals", "room, agent, digest"),
 )
 """The tables of what is kept of a room beside its facts, each with its key."""

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, Final, Generic
 
+import msgspec
+
 from parlerd.core.errors import ParlerError, Refused, StoreError
 from parlerd.core.events import Header, MessagePosted, decode_header
 from parlerd.core.model import (
@@ -70,12 +72,14 @@ from parlerd.store.port import (
     Cursor,
     Delivery,
     DropEpochSecrets,
+    DropFileSeals,
     DropLease,
     DropOutbox,
     DropRenewal,
     DropSealingKeys,
     EpochSecretRow,
     EraseBodies,
+    FileSealRow,
     Head,
     Held,
     IndexMemory,
@@ -89,6 +93,7 @@ from parlerd.store.port import (
     Page,
     Past,
     PutEpochSecret,
+    PutFileSeal,
     PutLease,
     PutOutbox,
     PutRenewal,
@@ -131,6 +136,7 @@ class MemoryStore(OneByOne):
         self._renewals: dict[tuple[RoomId, MessageId], PutRenewal] = {}
         self._sealing_keys: dict[tuple[HomeId, AgentId, int], SealingKeyRow] = {}
         self._epoch_secrets: dict[tuple[RoomId, int], EpochSecretRow] = {}
+        self._file_seals: dict[tuple[RoomId, AgentId, bytes], FileSealRow] = {}
         self._snapshots: dict[RoomId, Snapshot] = {}
         # Where own lines end.
         self._ends: Ends = {}
@@ -312,6 +318,12 @@ class MemoryStore(OneByOne):
                 for key, row in self._epoch_secrets.items()
                 if row.room != write.room or row.number >= write.below
             }
+        elif isinstance(write, PutFileSeal):
+            kept = self._file_seals.setdefault((write.row.room, write.row.agent, write.row.digest), write.row)
+            used = msgspec.structs.replace(kept, used_at=write.row.used_at)
+            self._file_seals[kept.room, kept.agent, kept.digest] = used
+        elif isinstance(write, DropFileSeals):
+            self._file_seals = {key: row for key, row in self._file_seals.items() if row.used_at >= write.before}
         elif isinstance(write, EraseBodies):
             self._erase(write)
         elif not isinstance(write, Append | IndexMemory):
@@ -325,6 +337,7 @@ class MemoryStore(OneByOne):
         self._outbox = {message: row for message, row in self._outbox.items() if row.room != room}
         self._renewals = {key: row for key, row in self._renewals.items() if key[0] != room}
         self._epoch_secrets = {key: row for key, row in self._epoch_secrets.items() if key[0] != room}
+        self._file_seals = {key: row for key, row in self._file_seals.items() if key[0] != room}
         self.rebuild_index()
 
     def _clear(self, write: ClearRoom) -> None:
@@ -686,6 +699,10 @@ class MemoryStore(OneByOne):
     def epoch_secrets(self, room: RoomId) -> list[EpochSecretRow]:
         with self._lock:
             return [row for key, row in sorted(self._epoch_secrets.items()) if key[0] == room]
+
+    def file_seals(self, room: RoomId, agent: AgentId) -> list[FileSealRow]:
+        with self._lock:
+            return [row for key, row in sorted(self._file_seals.items()) if key[:2] == (room, agent)]
 
     def renewals(self, room: RoomId) -> list[PutRenewal]:
         with self._lock:

@@ -231,6 +231,40 @@ class DropEpochSecrets(msgspec.Struct, frozen=True):
     below: int
 
 
+class FileSealRow(msgspec.Struct, frozen=True):
+    """How a file is sealed that an agent of this home shares in a sealed room elsewhere."""
+
+    room: RoomId
+    agent: AgentId
+    digest: bytes
+    """The SHA-256 of the file itself, 32 bytes."""
+    size: int
+    """Bytes of the file itself."""
+    blob: BlobId
+    """What the file is called at the home of the room: the SHA-256 of its ciphertext."""
+    key: bytes
+    """The key of this file alone, 32 bytes."""
+    prefix: bytes
+    """What the nonces of its pieces begin with, 19 bytes."""
+    used_at: Millis
+    """When the file was last begun to be shared, by the wall clock."""
+
+    def __repr__(self) -> str:
+        return f"FileSealRow({self.room!r}, {self.agent!r}, {self.blob!r})"
+
+
+class PutFileSeal(msgspec.Struct, frozen=True):
+    """Keep how a file is sealed. Of one that is kept already, by room, agent and digest, only `used_at` changes."""
+
+    row: FileSealRow
+
+
+class DropFileSeals(msgspec.Struct, frozen=True):
+    """Forget how those files are sealed, of all rooms, that were last used before `before`."""
+
+    before: Millis
+
+
 class EraseBodies(msgspec.Struct, frozen=True):
     """Take away the bodies of the messages at these positions for good, with a mark that this was meant. What else is
     known of the messages stays, and so does the chain of the log. Other facts keep their bodies, and a body that is
@@ -277,7 +311,7 @@ BLOCKS: Final = (12, 16)
 a millisecond, and through a wide one 8 ms where many texts have each of the terms and none has all (measured)."""
 
 
-Secret = PutSealingKey | DropSealingKeys | PutEpochSecret | DropEpochSecrets
+Secret = PutSealingKey | DropSealingKeys | PutEpochSecret | DropEpochSecrets | PutFileSeal | DropFileSeals
 """What a daemon keeps to open sealed rooms with. A store that relays share takes none of these: a relay has no such
 secret."""
 Write = (
@@ -713,6 +747,11 @@ class Store(Protocol):
 
     def epoch_secrets(self, room: RoomId) -> list[EpochSecretRow]:
         """The secrets of a room's epochs, in the order of their numbers. A store that relays share has none."""
+        ...
+
+    def file_seals(self, room: RoomId, agent: AgentId) -> list[FileSealRow]:
+        """How the files are sealed that an agent shares in a room elsewhere, in the order of their digests. A store
+        that relays share has none."""
         ...
 
     def verify_chain(self, room: RoomId) -> Position | None:

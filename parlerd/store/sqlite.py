@@ -70,11 +70,13 @@ from parlerd.store.port import (
     Cursor,
     Delivery,
     DropEpochSecrets,
+    DropFileSeals,
     DropLease,
     DropOutbox,
     DropRenewal,
     DropSealingKeys,
     EpochSecretRow,
+    FileSealRow,
     Head,
     Held,
     JobOutcome,
@@ -84,6 +86,7 @@ from parlerd.store.port import (
     OutboxRow,
     Past,
     PutEpochSecret,
+    PutFileSeal,
     PutLease,
     PutOutbox,
     PutRenewal,
@@ -642,6 +645,14 @@ class SqliteStore(Paged, OneByOne):
         )
         return [EpochSecretRow(*row) for row in rows]
 
+    def file_seals(self, room: RoomId, agent: AgentId) -> list[FileSealRow]:
+        rows = self._database.rows(
+            "SELECT room, agent, digest, size, blob, key, prefix, used_at FROM file_seals"
+            " WHERE room = ? AND agent = ? AND room NOT IN (SELECT room FROM tombstones) ORDER BY digest",
+            (room, agent),
+        )
+        return [FileSealRow(*row) for row in rows]
+
     # -- care ------------------------------------------------------------------------------------------------
 
     def verify_chain(self, room: RoomId) -> Position | None:
@@ -847,6 +858,23 @@ class _Batch(Batch):
                     )
                 case DropEpochSecrets(room=room, below=below):
                     writer.execute("DELETE FROM epoch_secrets WHERE room = ? AND number < ?", (room, below))
+                case PutFileSeal(row=seal):
+                    writer.execute(
+                        "INSERT INTO file_seals VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+                        " ON CONFLICT DO UPDATE SET used_at = excluded.used_at",
+                        (
+                            seal.room,
+                            seal.agent,
+                            seal.digest,
+                            seal.size,
+                            seal.blob,
+                            seal.key,
+                            seal.prefix,
+                            seal.used_at,
+                        ),
+                    )
+                case DropFileSeals(before=before):
+                    writer.execute("DELETE FROM file_seals WHERE used_at < ?", (before,))
                 case PutRenewal():
                     writer.execute(
                         "INSERT OR REPLACE INTO renewals VALUES (?, ?, ?, ?)",

@@ -49,12 +49,14 @@ from parlerd.store.port import (
     Cursor,
     Delivery,
     DropEpochSecrets,
+    DropFileSeals,
     DropLease,
     DropOutbox,
     DropRenewal,
     DropSealingKeys,
     EpochSecretRow,
     EraseBodies,
+    FileSealRow,
     Held,
     Lease,
     MarkDelivery,
@@ -65,6 +67,7 @@ from parlerd.store.port import (
     Page,
     Past,
     PutEpochSecret,
+    PutFileSeal,
     PutLease,
     PutOutbox,
     PutRenewal,
@@ -1763,15 +1766,42 @@ def test_what_is_kept_of_a_key_or_an_epoch_stays_as_it_is(own_store: Store) -> N
     assert own_store.epoch_secrets(ROOM) == [_epoch(1)]
 
 
+def _file_seal(number: int, *, agent: AgentId = BEN, room: RoomId = ROOM, used_at: int = 5) -> FileSealRow:
+    blob = BlobId(f"{number:064x}")
+    return FileSealRow(
+        room, agent, bytes([number]) * 32, number, blob, bytes([100 + number]) * 32, bytes(19), Millis(used_at)
+    )
+
+
+def test_how_files_are_sealed_is_kept_for_each_agent_of_a_room_until_it_is_old(own_store: Store) -> None:
+    mine = [_file_seal(1), _file_seal(2, used_at=9), _file_seal(3)]
+    others = [_file_seal(1, agent=ANN), _file_seal(1, room=RoomId("r_elsewhere"))]
+    _do(own_store, *map(PutFileSeal, (mine[2], mine[0], mine[1], *others)))
+    assert own_store.file_seals(ROOM, BEN) == mine
+    assert own_store.file_seals(ROOM, ANN) == others[:1]
+    _do(own_store, DropFileSeals(Millis(9)))
+    assert own_store.file_seals(ROOM, BEN) == mine[1:2]
+    assert own_store.file_seals(others[1].room, BEN) == []
+
+
+def test_how_a_file_is_sealed_stays_as_it_is_while_it_is_used(own_store: Store) -> None:
+    _do(own_store, PutFileSeal(_file_seal(1)))
+    again = msgspec.structs.replace(_file_seal(1, used_at=8), key=bytes(32), blob=BlobId("f" * 64))
+    _do(own_store, PutFileSeal(again))
+    assert own_store.file_seals(ROOM, BEN) == [_file_seal(1, used_at=8)]
+
+
 def test_the_secrets_of_a_deleted_room_are_found_no_more(own_store: Store) -> None:
-    _do(own_store, append(opened()), PutEpochSecret(_epoch(1)))
-    _do(own_store, BuryRoom(ROOM, Millis(9)), PutEpochSecret(_epoch(2)))
+    _do(own_store, append(opened()), PutEpochSecret(_epoch(1)), PutFileSeal(_file_seal(1)))
+    _do(own_store, BuryRoom(ROOM, Millis(9)), PutEpochSecret(_epoch(2)), PutFileSeal(_file_seal(2)))
     assert own_store.epoch_secrets(ROOM) == []
+    assert own_store.file_seals(ROOM, BEN) == []
 
 
 def test_no_secret_is_in_what_is_printed_of_a_row() -> None:
     assert "x07" not in repr(PutSealingKey(_sealing_key(7)))
     assert "kkk" not in repr(PutEpochSecret(_epoch(7))), "107 is the letter k"
+    assert "kkk" not in repr(PutFileSeal(_file_seal(7)))
 
 
 # -- the state of rooms ------------------------------------------------------------------------------------------

@@ -11,15 +11,17 @@ from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 
-from parlerd.core.model import HomeId, MessageId, Millis, Position, RoomId
+from parlerd.core.model import BlobId, HomeId, MessageId, Millis, Position, RoomId
 from parlerd.core.recall import asked, parse
 from parlerd.store.port import (
     BuryRoom,
     ClearRoom,
     EpochSecretRow,
+    FileSealRow,
     MarkDelivery,
     OutboxRow,
     PutEpochSecret,
+    PutFileSeal,
     PutOutbox,
     PutRenewal,
     PutSnapshot,
@@ -57,7 +59,9 @@ def _fill(store: SqliteStore, room: RoomId, word: str, *, facts: int = 60) -> No
     secret = PutEpochSecret(
         EpochSecretRow(room, 1, hashlib.sha256(word.encode()).digest(), word.encode().ljust(32)[:32])
     )
-    _do(store, PutOutbox(row), PutSnapshot(room, 1, Position(facts), word.encode()), renewal, secret)
+    key = word.encode().ljust(32)[:32]
+    seal = PutFileSeal(FileSealRow(room, BEN, key, 1, BlobId("a" * 64), key, bytes(19), Millis(9)))
+    _do(store, PutOutbox(row), PutSnapshot(room, 1, Position(facts), word.encode()), renewal, secret, seal)
 
 
 def _clear(store: SqliteStore, limit: int = 7) -> int:
@@ -118,6 +122,7 @@ def test_no_row_of_a_deleted_room_is_left_but_that_there_was_one(store: SqliteSt
         "outbox",
         "renewals",
         "epoch_secrets",
+        "file_seals",
     }
     assert grown >= {"rooms", "snapshots", "remembered"}
 

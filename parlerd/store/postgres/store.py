@@ -47,6 +47,7 @@ from parlerd.store.port import (
     Cursor,
     Delivery,
     EpochSecretRow,
+    FileSealRow,
     Head,
     Held,
     JobOutcome,
@@ -419,6 +420,9 @@ class PostgresStore(Paged):
         return []
 
     def epoch_secrets(self, room: RoomId) -> list[EpochSecretRow]:
+        return []
+
+    def file_seals(self, room: RoomId, agent: AgentId) -> list[FileSealRow]:
         return []
 
     # -- care ------------------------------------------------------------------------------------------------
