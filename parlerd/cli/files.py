@@ -7,6 +7,7 @@ to a path or a name that whoever shared it chose; what was left out of a push is
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from typing import TYPE_CHECKING, Any, Final
@@ -274,7 +275,10 @@ def _fetch(ctx: Context, args: Namespace) -> int:
     download_to(ctx, found, target, force=args.force)
     if ctx.out.json:
         brings = found.brings
-        ctx.out.document({"blob": brings.blob, "size": brings.size, "sha256": brings.blob, "path": target})
+        with open(target, "rb") as file:
+            # The id is of what the room's home keeps, which is ciphertext in a sealed session.
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        ctx.out.document({"blob": brings.blob, "size": brings.size, "sha256": digest, "path": target})
         return DONE
     ctx.out.say(("Fetched", "good"), f" {size_of(found.brings.size)} from ", (found.author.name, "name"), " to:")
     ctx.out.paste(target)

@@ -13,24 +13,27 @@ answer tells of a blob that the asker may not read.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final, NamedTuple
 
 import msgspec
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
-from parlerd.core.envelope import BlobPart, Part, TextPart
+from parlerd.core.envelope import BlobPart, BlobSeal, Part, TextPart
 from parlerd.core.errors import Refused
 from parlerd.core.identities import AgentRecord
 from parlerd.core.lifecycle import require_open
-from parlerd.core.model import BlobId, MessageId, Position, blob_id
+from parlerd.core.model import NO_BLOB, BlobId, MessageId, Position, blob_id
 from parlerd.core.room import Room
+from parlerd.core.sealing import CHUNK
 from parlerd.core.visibility import can_see
 from parlerd.core.words import CODE, FILE, MAX_NAME, check_text
-from parlerd.engine.brought import BlobFinder
+from parlerd.engine.brought import BlobFinder, brought_by
 from parlerd.engine.callers import Caller
-from parlerd.engine.carrying import Download, Upload
+from parlerd.engine.carrying import Download, Readable, Upload
 from parlerd.engine.desk import Desk
+from parlerd.engine.file_seals import FileSeals
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.inputs import input_digest
@@ -39,6 +42,7 @@ from parlerd.engine.observers import observed_room
 from parlerd.engine.person import is_person
 from parlerd.engine.reading import Reading, number_of, render_message
 from parlerd.engine.sending import Sending
+from parlerd.identity.sealed_files import whole_pieces
 from parlerd.operations import types as t
 from parlerd.store.port import StoredMessage
 
@@ -62,6 +66,7 @@ class Files:
         self._reading = reading
         self._sending = sending
         self._finder = BlobFinder(desk.library)
+        self._seals = FileSeals(desk)
 
     # -- bringing bytes ------------------------------------------------------------------------------------
 
@@ -71,10 +76,16 @@ class Files:
         with caller.handed.using(params.file) as file:
             upload = file.carried
             if not isinstance(upload, Upload) or upload.room != handle.room:
-                upload = file.carried = Upload(handle.room, me.id, file, self._desk.shelf.aside)
+                upload = file.carried = self.upload(me, handle, file)
             await upload.step(handle.shelf)
             file.is_done = upload.blob is not None
         return t.BlobPut(room=handle.room, offset=upload.at, size=upload.size, blob=upload.blob or "")
+
+    def upload(self, me: AgentRecord, handle: RoomHandle, file: Readable) -> Upload:
+        """A file of the agent on its way to a room's home, which gets ciphertext where the room is sealed."""
+        is_sealed = handle.aggregate.state.lifecycle.sealed
+        sealing = partial(self._seals.sealed, handle.room, me.id) if is_sealed else None
+        return Upload(handle.room, me.id, file, self._desk.shelf.aside, sealing)
 
     async def writable(self, caller: Caller, wanted: str | None) -> tuple[AgentRecord, RoomHandle]:
         """Who asks, and the room that it means, which is open."""
@@ -100,6 +111,8 @@ class Files:
         if (params.base or params.left_out) and not params.tip:
             raise Refused("invalid_param", "Only code has a base and something left out: name its tip.", param="tip")
         blob, size = blob_id(params.blob), check_text(params.text, "text")
+        known = await self._known(me, blob, handle.home_name)
+        seal = await self._seal(me, handle, blob, params.size, known)
         part = BlobPart(
             blob=blob,
             size=params.size,
@@ -107,11 +120,12 @@ class Files:
             tip=params.tip,
             base=params.base,
             left_out=params.left_out,
+            seal=seal,
         )
         reply_to = None
         if params.reply_to is not None:
             reply_to = await self._reading.message_id(handle.aggregate, me.id, params.reply_to)
-        await handle.shelf.require(me.id, blob, may_read=await self._reads(me, blob, handle.home_name))
+        await handle.shelf.require(me.id, blob, may_read=known is not None)
         command = c.PostMessage(
             operation="blob.share",
             idempotency_key=params.idempotency_key,
@@ -126,12 +140,14 @@ class Files:
         posting = await self._sending.post(caller, me, handle, command, parts, size)
         sent = await posting.result()
         then = posting.posted[0].event if posting.posted else None
-        if isinstance(then, e.MessagePosted) and then.blob:
+        if isinstance(then, e.MessagePosted) and then.blob not in (NO_BLOB, blob):
             blob = then.blob
+            brought = await self._finder.part(handle.aggregate, me.id, blob)
+            seal = None if brought is None else brought.seal
         return t.SharedBlob(
             blob=blob,
             size=params.size,
-            sha256=blob,
+            sha256=blob if seal is None else seal.digest.hex(),
             room=sent.room,
             name=sent.name,
             id=sent.id,
@@ -143,17 +159,36 @@ class Files:
             warning=sent.warning,
         )
 
-    async def _reads(self, me: AgentRecord, blob: BlobId, home: str) -> bool:
-        """Whether the agent may read this blob in some room of that home: then another room of the same home may be
-        brought it too."""
+    async def _seal(
+        self, me: AgentRecord, handle: RoomHandle, blob: BlobId, size: int, known: BlobPart | None
+    ) -> BlobSeal | None:
+        """How the readers of a message open the blob that it brings; None in a room that is not sealed. `known` is what
+        another message says of the blob. Raises `Refused(upload_unfinished)` for ciphertext whose key this agent does
+        not have, for a file that was uploaded in clear, and for ciphertext in a room that is not sealed."""
+        if not handle.aggregate.state.lifecycle.sealed:
+            if known is not None and known.seal is not None:
+                raise Refused("upload_unfinished", offset=0)
+            return None
+        found = await self._seals.of(handle.room, me.id, blob)
+        if found is None and known is not None and known.seal is not None:
+            found = known.size, known.seal
+        if found is None:
+            raise Refused("upload_unfinished", offset=0)
+        if found[0] != size:
+            raise Refused("invalid_param", f"The file has {found[0]} bytes.", param="size")
+        return found[1]
+
+    async def _known(self, me: AgentRecord, blob: BlobId, home: str) -> BlobPart | None:
+        """What a message says of this blob that brings it to the agent in some room of that home: then another room of
+        the same home may be brought it too."""
         for name in await self._desk.library.my_rooms(me.id):
             try:
                 handle, room = await member_room(self._desk, me, name)
             except Refused:
                 continue  # it left meanwhile
-            if handle.home_name == home and await self._finder.message(room, me.id, blob) is not None:
-                return True
-        return False
+            if handle.home_name == home and (part := await self._finder.part(room, me.id, blob)) is not None:
+                return part
+        return None
 
     async def again(self, me: AgentRecord, handle: RoomHandle, meant: str, *, code: bool = False) -> BlobPart:
         """The part with which a message of the agent brings once more what a message of the same room brings: `meant`
@@ -166,21 +201,23 @@ class Files:
             if error.code not in ("no_such_blob", "no_such_message"):
                 raise
             raise Refused(error.code, hint=_SHARE_FIRST, tool_hint=_SHARE_FIRST, **error.details) from None
-        brings = self.info(me, found).brings
-        tip, base, left_out = brings.tip, brings.base, brings.left_out
-        if code and tip is msgspec.UNSET:
+        part = self.part(found)
+        if code and not part.tip:
             raise Refused(
                 "bundle_refused", "That is a file, and no code.", hint=_NO_FILE, tool_hint=_NO_FILE, what="kind"
             )
-        await handle.shelf.require(me.id, blob_id(brings.blob), may_read=True)
-        return BlobPart(
-            blob=blob_id(brings.blob),
-            size=brings.size,
-            name=brings.name,
-            tip="" if tip is msgspec.UNSET else tip,
-            base="" if base is msgspec.UNSET else base,
-            left_out=0 if left_out is msgspec.UNSET else left_out,
-        )
+        await handle.shelf.require(me.id, part.blob, may_read=True)
+        return part
+
+    @staticmethod
+    def part(found: Found) -> BlobPart:
+        """What the author of a message says of what it brings. Raises `Refused(no_such_blob)` where the words are not
+        here any more, or cannot be read here."""
+        part = brought_by(found.message)
+        if part is None:
+            raise Refused("no_such_blob")
+        blob_id(part.blob)
+        return part
 
     # -- finding and reading -------------------------------------------------------------------------------
 
@@ -296,7 +333,15 @@ class Files:
             download = file.carried
             if not isinstance(download, Download) or (download.room, download.blob) != (handle.room, blob):
                 had = min(await aside(lambda _: file.size()), size)
+                seal = None
+                if handle.aggregate.state.lifecycle.sealed:
+                    part = await self._finder.part(handle.aggregate, me.id, blob)
+                    if part is None or part.seal is None:
+                        raise Refused("no_such_blob")
+                    seal, had = part.seal, whole_pieces(had, size) * CHUNK
                 digest = await aside(lambda _: file.digest(had))
-                download = file.carried = Download(handle.room, me.id, blob, size, file.write, aside, (had, digest))
+                download = file.carried = Download(
+                    handle.room, me.id, blob, size, file.write, aside, (had, digest), seal
+                )
             file.is_done = await download.step(handle.shelf)
         return t.BlobAt(room=handle.room, offset=download.at)

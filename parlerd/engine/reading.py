@@ -21,6 +21,7 @@ from parlerd.bounded import Bounded
 from parlerd.core import events as e
 from parlerd.core import invocations
 from parlerd.core.envelope import (
+    SEALED,
     UNSIGNED,
     BlobPart,
     DataPart,
@@ -405,7 +406,7 @@ def _parts(room: RoomState, reader: AgentId, event: e.MessagePosted, stored: Sto
                 said.handoff = _offered(room, reader, event, part, now)
             case HandoffAnswerPart(answer=answer, reason=reason):
                 said.answer = t.HandoffAnswer(answer=answer, reason=PeerText(reason))
-            case BlobPart():
+            case BlobPart() if envelope.v != SEALED:
                 said.brings = _brought(part)
             case UnknownPart():
                 texts.append(UNREADABLE)

@@ -26,10 +26,10 @@ import msgspec
 from parlerd.core import searching
 from parlerd.core.errors import Refused
 from parlerd.core.identities import AgentRecord
-from parlerd.core.model import BlobId, PeerText, blob_id
+from parlerd.core.model import BlobId, PeerText
 from parlerd.core.searching import Search, Searched
 from parlerd.engine.callers import Caller
-from parlerd.engine.carrying import Download, Upload
+from parlerd.engine.carrying import Download
 from parlerd.engine.desk import Desk
 from parlerd.engine.files import Files, Found
 from parlerd.engine.handed import OpenFile
@@ -114,7 +114,7 @@ class Sharing:
 
     async def _bring(self, me: AgentRecord, handle: RoomHandle, source: Source) -> tuple[BlobId, int]:
         """Bring a file to the room's home; its id and its size."""
-        upload = Upload(handle.room, me.id, source, self._aside)
+        upload = self._files.upload(me, handle, source)
         return await upload.whole(handle.shelf), upload.size
 
     # -- taking --------------------------------------------------------------------------------------------
@@ -128,7 +128,7 @@ class Sharing:
         workspace, home = caller.facts.workspace, self._desk.home_path
         target = await self._aside(lambda _: Target(workspace, path, home))
         try:
-            await self._read(me, found, info, target)
+            await self._read(me, found, target)
             await self._aside(lambda _: target.finish())
         finally:
             await self._aside(lambda _: target.close())
@@ -144,7 +144,7 @@ class Sharing:
             raise Refused("bundle_refused", "That is a file, and no code: fetch it.", what="kind")
         repository = await self._aside(lambda wanted: _repository(caller.facts.workspace, wanted))
         with tempfile.NamedTemporaryFile(prefix="parler-bundle-") as file:
-            await self._read(me, found, info, OpenFile(file.fileno()))
+            await self._read(me, found, OpenFile(file.fileno()))
 
             def take(wanted: Callable[[], None]) -> Applied:
                 its = msgspec.structs.replace(repository, runner=Runner(wanted))
@@ -155,11 +155,11 @@ class Sharing:
             ref=applied.ref, tip=applied.tip, new=applied.is_new, brings=info.brings, author=info.author
         )
 
-    async def _read(self, me: AgentRecord, found: Found, info: t.FoundBlob, target: OpenFile) -> None:
+    async def _read(self, me: AgentRecord, found: Found, target: OpenFile) -> None:
         """Write every byte of what a message brings to `target`. Raises `Refused(blob_mismatch)` afterwards where they
         do not have their digest."""
-        handle, brings = found.handle, info.brings
-        download = Download(handle.room, me.id, blob_id(brings.blob), brings.size, target.write, self._aside)
+        handle, part = found.handle, self._files.part(found)
+        download = Download(handle.room, me.id, part.blob, part.size, target.write, self._aside, seal=part.seal)
         await download.whole(handle.shelf)
 
     async def _aside(self, work: Callable[[Callable[[], None]], T]) -> T:

@@ -1,5 +1,7 @@
 """The files of a room that lives elsewhere: with that home, and nowhere here.
 
+What a sealed room has there is ciphertext, which `engine.file_seals` makes.
+
 Not here: who may read one (that home decides, and the handler has looked at the mirror before). Above: `remote_room`.
 Below: `link`. Invariant: nothing waits: where the link is down, the answer says so, and an upload goes on from where
 the home has it.
@@ -9,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, BlobId
 from parlerd.core.room import Room
 from parlerd.engine.actor import RoomActor
@@ -21,7 +22,6 @@ class RemoteShelf:
     """The shelf of one room behind a link."""
 
     def __init__(self, actor: RoomActor[Room], link: Link) -> None:
-        self._actor = actor
         self._room = actor.room
         self._link = link
 
@@ -33,9 +33,6 @@ class RemoteShelf:
         return await digest()
 
     async def begin(self, agent: AgentId, blob: BlobId, size: int) -> int:
-        if self._actor.aggregate.state.lifecycle.sealed:
-            # The home would read it: files are not sealed by this version.
-            raise Refused("sealed_room", "Files cannot be shared in a sealed session by this version of Parler.")
         params = t.BeginBlobAtRoom(room=self._room, agent=agent, blob=blob, size=size)
         answer = await self._link.call("link.blob_begin", params, by=agent)
         assert isinstance(answer, t.BlobAt)

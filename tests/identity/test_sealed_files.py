@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from parlerd.core.envelope import BlobSeal
-from parlerd.core.errors import Refused
+from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.sealing import CHUNK, TAG, sealed_size
-from parlerd.identity.sealed_files import FileOpener, FileSealer
+from parlerd.identity.sealed_files import PREFIX, FileOpener, FileSealer, SealedView, whole_pieces
+from parlerd.identity.sealing import KEY
 from tests.support.sealing import Repeating
 
 PIECE = CHUNK + TAG
@@ -114,3 +115,91 @@ def test_a_file_is_read_only_as_its_message_says(how: BlobSeal) -> None:
 def test_each_file_has_a_key_of_its_own() -> None:
     assert seal([FILE], "one")[1].key != seal([FILE], "other")[1].key
     assert seal([FILE], "one")[0] != seal([FILE], "other")[0]
+
+
+class Held:
+    """A file that is open, and that may change."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def read(self, at: int, length: int) -> bytes:
+        # A system may give less than was asked for.
+        return self.data[at : at + min(length, 50_000)]
+
+
+def view_of(held: Held, size: int) -> SealedView:
+    random = Repeating("file")
+    return SealedView(held.read, size, random(KEY), random(PREFIX))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from([0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK, len(FILE)]),
+    st.integers(0, 4 * CHUNK),
+    st.integers(1, 4 * CHUNK),
+)
+def test_a_view_gives_the_same_ciphertext_from_wherever_it_is_read(size: int, at: int, length: int) -> None:
+    sealed, how = seal([FILE[:size]])
+    view = view_of(Held(FILE[:size]), size)
+    own, blob = view.survey(lambda: None)
+    assert (own, blob) == (how.digest, hashlib.sha256(sealed).hexdigest())
+    assert view.size() == len(sealed)
+    assert view.digest(len(sealed)).hexdigest() == blob
+    assert view.read(at, length) == sealed[at : at + length]
+
+
+@pytest.mark.parametrize("at", [0, CHUNK, 2 * CHUNK + 1, len(FILE) - 1])
+def test_a_piece_that_changed_since_the_survey_is_never_given(at: int) -> None:
+    held = Held(FILE)
+    view = view_of(held, len(FILE))
+    view.survey(lambda: None)
+    held.data = FILE[:at] + bytes([FILE[at] ^ 1]) + FILE[at + 1 :]
+    index = at // CHUNK
+    with pytest.raises(ParlerError) as raised:
+        view.read(index * PIECE, 1)
+    assert raised.value.code == "file_refused"
+    for other in set(range(len(PIECES))) - {index}:
+        assert view.read(other * PIECE, PIECE) == PIECES[other]
+
+
+def test_a_file_that_became_shorter_is_refused() -> None:
+    held = Held(FILE)
+    view = view_of(held, len(FILE))
+    view.survey(lambda: None)
+    held.data = FILE[:-1]
+    for work in (lambda: view.survey(lambda: None), lambda: view.read(3 * PIECE, PIECE)):
+        with pytest.raises(ParlerError) as raised:
+            work()
+        assert raised.value.code == "file_refused"
+
+
+def test_a_survey_that_nobody_waits_for_ends() -> None:
+    def gone() -> None:
+        raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        view_of(Held(FILE), len(FILE)).survey(gone)
+
+
+def test_a_view_shows_no_key() -> None:
+    view = SealedView(Held(b"").read, 0, b"k" * KEY, b"p" * PREFIX)
+    assert "kkk" not in repr(view)
+    assert "ppp" not in repr(view)
+
+
+@pytest.mark.parametrize("had", [0, 1, CHUNK, 2 * CHUNK + 7, 3 * CHUNK, len(FILE)])
+@pytest.mark.parametrize("size", [3 * CHUNK, len(FILE)])
+def test_a_file_that_is_here_in_part_is_opened_from_there_on(had: int, size: int) -> None:
+    sealed, how = seal([FILE[:size]])
+    pieces = whole_pieces(min(had, size), size)
+    begins = FILE[: pieces * CHUNK]
+    assert len(begins) <= had
+    opener = FileOpener(how, (pieces, hashlib.sha256(begins)))
+    assert begins + opener.update(sealed[pieces * PIECE :]) + opener.finish() == FILE[:size]
+    if pieces:
+        other = FileOpener(how, (pieces, hashlib.sha256(b"x" + begins[1:])))
+        other.update(sealed[pieces * PIECE :])
+        with pytest.raises(Refused) as raised:
+            other.finish()
+        assert raised.value.code == "sealed_unreadable"
