@@ -235,6 +235,14 @@ def test_commits_are_taken_in_at_the_other_side_from_a_push_a_hand_off_and_a_res
             assert found.brings.tip == tip
             again = await meeting.bob.ask("share.apply", t.ApplyCode(blob=given.id), t.AppliedCode)
             assert (again.ref, again.new) == (applied.ref, False)
+            task = await meeting.alice.send("the report, please", kind="task")
+            held = await meeting.bob.ask("task.claim", t.ClaimTask(), t.TaskHeld)
+            assert held.id == task.id
+            report = await share(meeting.bob, DATA, name="report.pdf")
+            done = t.CompleteTask(id=task.id, text="here", blob=report.blob)
+            await meeting.bob.ask("task.complete", done, t.TaskHeld)
+            [result] = (await meeting.alice.recv(all=True, kind="result")).messages
+            assert await fetch(meeting.alice, result.id) == DATA
 
     run(main)
 
