@@ -418,7 +418,7 @@ def newest_seq(state: MembershipState, agent: AgentId) -> Seq:
     """The number of the newest message that a present member may see. The store would count the same, slower."""
     member = state.members[agent]
     if not member.spans:
-        return Seq(member.private)
+        return Seq(member.private + sum(count for _, count in member.gaps))
     if member.waits:
         return Seq(member.left_at - member.hidden + member.private + sum(count for _, count in _gaps_until(member)))
     return Seq(state.public - member.hidden + member.private + sum(count for _, count in member.gaps))

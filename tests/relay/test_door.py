@@ -453,7 +453,7 @@ def test_who_is_upgraded_and_proves_nothing_is_sent_away_and_its_place_is_free()
             stream = await door.upgraded()
             assert door.door.unproven == 1
             start = trio.current_time()
-            assert await closed_with(stream) == 1002
+            assert await closed_with(stream) == 1013
             assert trio.current_time() - start <= 5 + 2 + 2 + 1
             await trio.testing.wait_all_tasks_blocked()
             assert door.door.unproven == 0

@@ -83,16 +83,22 @@ class Meeting:
         return clock
 
 
-@cache
 def meeting(crowd: tuple[int, ...], *, sealed: bool = False) -> Meeting:
-    """The meeting of so many agents at each home, in a sealed room or in one in clear."""
+    """The meeting of so many agents at each home, in a sealed room or in one in clear. It is played once: whoever is
+    within a story asks for one that was played before it."""
+    return _met(crowd, sealed)
+
+
+@cache
+def _met(crowd: tuple[int, ...], sealed: bool) -> Meeting:
+    # The cache takes a default that is left out and one that is named for two.
     with tempfile.TemporaryDirectory() as folder:
         return play(0, partial(_meet, crowd, Path(folder), sealed))
 
 
 def forget() -> None:
     """Play each meeting anew when it is next asked for."""
-    meeting.cache_clear()
+    _met.cache_clear()
 
 
 async def _meet(crowd: tuple[int, ...], folder: Path, sealed: bool) -> Meeting:

@@ -70,6 +70,7 @@ class Vault(Act):
         guest.room = page.room
         if page.cursor and page.messages:
             await guest.want("message.commit", t.Commit(room=page.room, cursor=page.cursor), t.Committed)
+            self.record.shown[guest.name] += [(each.author.name, str(each.text)) for each in page.messages]
         if guest not in self.people:
             self.people.append(guest)
         until = trio.current_time() + KNOCK_S

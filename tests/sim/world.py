@@ -407,6 +407,9 @@ class Simulation:
         for kind in self.plan.acts:
             random = Random(f"{self.seed} {kind.names}")
             if random.random() < self.plan.act and not (self.is_sealed and kind.in_clear):
+                if kind is Vault and any(isinstance(act, Writing) for act in self.acts):
+                    # Whoever comes into a session goes on there, with what is for somebody and names no room.
+                    continue
                 act = kind(stage, random)
                 self.acts.append(act)
                 coming.start_soon(act.play)
