@@ -41,7 +41,6 @@ from tests.sim.programs import Place, Program, relayed, served
 from tests.sim.relays import Relays
 from tests.sim.remembering import Remembering
 from tests.sim.stored import state_of
-from tests.sim.vault import Vault
 from tests.sim.watching import Watched, Watching
 from tests.sim.weather import Weather
 from tests.sim.whispering import Whispering
@@ -125,7 +124,6 @@ TROUBLE: Final = (
     "relays apart",
     "answers of the store lost",
     "sealed rooms",
-    "vaults",
 )
 """What happens in these stories, as the reports count it; not what happens in few of a hundred."""
 
@@ -134,7 +132,7 @@ RELAYS: Final = 1 / 5
 SEALED: Final = 1 / 6
 """In how many of the seeds with the usual plan the room in which everybody met is sealed."""
 
-ACTS: Final[tuple[type[Act], ...]] = (Inviting, Remembering, Writing, Working, Whispering, Vault)
+ACTS: Final[tuple[type[Act], ...]] = (Inviting, Remembering, Writing, Working, Whispering)
 """What else may happen in a story."""
 
 
@@ -413,9 +411,6 @@ class Simulation:
         for kind in self.plan.acts:
             random = Random(f"{self.seed} {kind.names}")
             if random.random() < self.plan.act and not (self.is_sealed and kind.in_clear):
-                if kind is Vault and any(isinstance(act, Writing) for act in self.acts):
-                    # Whoever comes into a session goes on there, with what is for somebody and names no room.
-                    continue
                 act = kind(stage, random)
                 self.acts.append(act)
                 coming.start_soon(act.play)

@@ -160,6 +160,7 @@ FAMILY: Final = Family(
                 "invalid_param",
                 "person_only",
                 "room_closed",
+                "throttled",
                 "unknown_key",
                 "too_many_rooms",
                 *SENDS_AWAY,
