@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import ssl
 import struct
 from typing import Final
@@ -464,7 +465,7 @@ def test_who_is_upgraded_and_proves_nothing_is_sent_away_and_its_place_is_free()
 @pytest.mark.parametrize(
     ("frames", "code"),
     [
-        (os.urandom(100), 1002),
+        (random.Random(0).randbytes(100), 1002),
         (masked(2, b"x", reserved=4), 1002),
         (masked(2, b"", reserved=7), 1002),
         (masked(3, b"x"), 1002),
