@@ -30,7 +30,7 @@ and Pointcheval, 2005), as the package `spake2` 0.9 does it over Ed25519.
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
 import msgspec
 from nacl.bindings import sodium_memcmp
@@ -110,22 +110,26 @@ def answer(
     return own, Agreed("owner", _finished(exchange, share))
 
 
-class Agreed:
-    """A key that the other end may have as well, or not: its secret may have been another. Its `repr` does not show
-    it."""
+class _Keyed:
+    """One end with its key. Its `repr` does not show the key."""
 
     def __init__(self, role: Role, key: bytes) -> None:
         self._role, self._key = role, key
 
     @classmethod
-    def restored(cls, state: bytes) -> Agreed:
+    def restored(cls, state: bytes) -> Self:
         """The same again. Raises `ValueError` for bytes that are no such state."""
         return cls(*_restored(state))
 
     @property
     def state(self) -> bytes:
-        """What `restored` takes, to be kept like a private key."""
+        """What `restored` takes, to be kept like a private key, and apart from the state of another class."""
         return msgspec.msgpack.encode(_State(self._role, self._key))
+
+
+class Agreed(_Keyed):
+    """A key that the other end may have as well, or not: its secret may have been another. Its `repr` does not show
+    it."""
 
     @property
     def proof(self) -> bytes:
@@ -143,21 +147,8 @@ class Agreed:
         return Confirmed(self._role, self._key)
 
 
-class Confirmed:
+class Confirmed(_Keyed):
     """A key that both ends have. Its `repr` does not show it."""
-
-    def __init__(self, role: Role, key: bytes) -> None:
-        self._role, self._key = role, key
-
-    @classmethod
-    def restored(cls, state: bytes) -> Confirmed:
-        """The same again. Raises `ValueError` for bytes that are no such state."""
-        return cls(*_restored(state))
-
-    @property
-    def state(self) -> bytes:
-        """What `restored` takes, to be kept like a private key. Keep it apart from the state of an `Agreed`."""
-        return msgspec.msgpack.encode(_State(self._role, self._key))
 
     @property
     def proof(self) -> bytes:
