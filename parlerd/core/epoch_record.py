@@ -29,7 +29,7 @@ from parlerd.core.model import (
     Millis,
     PrincipalId,
     RoomId,
-    Seat,
+    RosterEntry,
     is_home_id,
     is_keyed_id,
     is_label,
@@ -127,7 +127,7 @@ class EpochCard(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
     """The key of that message alone."""
 
 
-Roster = Mapping[AgentId, Seat]
+Roster = Mapping[AgentId, RosterEntry]
 """Who is in a sealed room, with which key. It is never changed in place."""
 
 _ENCODER = msgspec.msgpack.Encoder()
@@ -186,10 +186,12 @@ def put_out_digest(agent: AgentId) -> bytes:
 
 
 def roster_digest(roster: Roster) -> bytes:
-    """What a record says of a roster: SHA-256 over a tag, a zero byte, and the encoded seats by their agents' ids in
+    """What a record says of a roster: SHA-256 over a tag, a zero byte, and the encoded entries by their agents' ids in
     order: (agent, principal, handle, key, counter)."""
-    seats = [(agent, seat.principal, seat.handle, seat.key, seat.counter) for agent, seat in sorted(roster.items())]
-    return hashlib.sha256(_ROSTER + _ENCODER.encode(seats)).digest()
+    entries = [
+        (agent, entry.principal, entry.handle, entry.key, entry.counter) for agent, entry in sorted(roster.items())
+    ]
+    return hashlib.sha256(_ROSTER + _ENCODER.encode(entries)).digest()
 
 
 # -- the check ---------------------------------------------------------------------------------------------
@@ -226,13 +228,13 @@ def roster_after(before: Roster, record: EpochRecord) -> Roster:
     """
     if not set(record.removed) <= before.keys():
         raise _refused("removed")
-    roster = {agent: seat for agent, seat in before.items() if agent not in set(record.removed)}
+    roster = {agent: entry for agent, entry in before.items() if agent not in set(record.removed)}
     for each in record.added:
         key = _key_of(record, each)
         old = before.get(each.agent)
         if old is not None and key.counter <= old.counter:
             raise _refused("counter")
-        roster[each.agent] = Seat(each.principal, each.handle, key.key, key.counter)
+        roster[each.agent] = RosterEntry(each.principal, each.handle, key.key, key.counter)
     if not 1 <= len(roster) <= MAX_SEALED_MEMBERS:
         raise _refused("added" if roster else "removed")
     if roster_digest(roster) != record.roster:

@@ -42,7 +42,7 @@ from parlerd.core.model import (
     RoomId,
     RoomKind,
     RoomLimit,
-    Seat,
+    RosterEntry,
     TaskOutcome,
     TokenKind,
     Turn,
@@ -195,7 +195,7 @@ class EpochTurned(_Event, tag="epoch_turned", frozen=True, kw_only=True):
     number: int
     record: bytes
     """The SHA-256 of the record."""
-    added: tuple[tuple[AgentId, Seat], ...] = ()
+    added: tuple[tuple[AgentId, RosterEntry], ...] = ()
     """Who is in the roster from now on that was not, or has another key."""
     removed: tuple[AgentId, ...] = ()
     anew: bool = False

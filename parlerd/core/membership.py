@@ -176,8 +176,9 @@ def admit(
     comes in once more and is none any longer, it is shown what a newcomer is, and its own numbers begin anew. The role
     that it then has is said by `role_on_coming`.
 
-    In a sealed room (`is_sealed`) it `waits` until an epoch's record holds it, and is shown nothing before (`seat`).
-    There nobody with history `from-join` is shown what was said while it was out: it has no key of that.
+    In a sealed room (`is_sealed`) it `waits` until an epoch's record holds it, and is shown nothing before
+    (`show_sealed`). There nobody with history `from-join` is shown what was said while it was out: it has no
+    key of that.
     """
     member = members.get(agent)
     role = role_on_coming(member, role, sees_named=sees_named)
@@ -217,7 +218,7 @@ def admit(
     )
 
 
-def seat(
+def show_sealed(
     member: Member,
     *,
     position: Position,
@@ -640,7 +641,7 @@ class Membership(Facet[MembershipState]):
         for agent in added:
             waiting = state.members.get(agent)
             if waiting is not None and waiting.present and waiting.waits:
-                seat(
+                show_sealed(
                     waiting,
                     position=header.position,
                     history=room.history,

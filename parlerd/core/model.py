@@ -269,7 +269,7 @@ def idempotency_key(text: str) -> str:
     return text
 
 
-class Seat(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class RosterEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """An agent in the roster of a sealed room."""
 
     principal: PrincipalId

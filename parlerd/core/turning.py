@@ -25,7 +25,7 @@ from parlerd.core.commands import NewEpoch
 from parlerd.core.epoch_record import check_wraps, roster_after
 from parlerd.core.errors import Refused
 from parlerd.core.events import EpochTurned, SealingKeyTold
-from parlerd.core.model import AgentId, History, HomeId, Millis, Position, PrincipalId, RoomId, Seat
+from parlerd.core.model import AgentId, History, HomeId, Millis, Position, PrincipalId, RoomId, RosterEntry
 from parlerd.core.statements import Claim, SealingKey
 
 
@@ -49,7 +49,7 @@ class EpochsState(msgspec.Struct):
     """The SHA-256 of its record."""
     at: Millis = Millis(0)
     """When it began."""
-    roster: dict[AgentId, Seat] = {}
+    roster: dict[AgentId, RosterEntry] = {}
     """Who can read what is sealed under it, with which key."""
     turned: list[tuple[int, Position]] = []
     """The numbers of the epochs that this log holds, and where their facts stand, in order."""

@@ -26,7 +26,7 @@ from parlerd.core.errors import Refused
 from parlerd.core.gated import decode_signed
 from parlerd.core.grants import opened_beyond
 from parlerd.core.lifecycle import LifecycleState, owners_of
-from parlerd.core.model import HOME_ROOM, AgentId, By, KeyId, Millis, PrincipalId, RequestId, Seat
+from parlerd.core.model import HOME_ROOM, AgentId, By, KeyId, Millis, PrincipalId, RequestId, RosterEntry
 from parlerd.core.retention import RetentionState
 from parlerd.core.room import RoomState
 from parlerd.core.sealing import joined
@@ -341,7 +341,7 @@ def _turned(event: e.EpochTurned, body: bytes, signature: bytes, room: Lifecycle
     if event.anew:
         return not event.removed and roster_digest(dict(event.added)) == record.roster
     keys = [(each, check(each.statement, SealingKey)) for each in record.added]
-    added = tuple((each.agent, Seat(each.principal, each.handle, key.key, key.counter)) for each, key in keys)
+    added = tuple((each.agent, RosterEntry(each.principal, each.handle, key.key, key.counter)) for each, key in keys)
     return (added, record.removed) == (event.added, event.removed)
 
 

@@ -17,7 +17,7 @@ from typing import Final
 from parlerd.core import events as e
 from parlerd.core.epoch_record import decode_turned
 from parlerd.core.errors import Refused
-from parlerd.core.model import AgentId, Position, PrincipalId, Seat
+from parlerd.core.model import AgentId, Position, PrincipalId, RosterEntry
 from parlerd.core.room import Room
 from parlerd.engine.authors import Admission, Turned
 from parlerd.engine.callers import Caller
@@ -112,17 +112,17 @@ async def epoch_at(library: Library, room: Room, at: Position, *, told: int = 0)
         return None
     kept = (await library.bodies(room.state.room, places[-1:]))[places[-1]]
     roster = dict(state.roster) if len(places) == len(state.turned) else await _roster_at(library, room, places)
-    seats = [
-        t.SeatEntry(agent=agent, principal=seat.principal, handle=seat.handle, key=seat.key, counter=seat.counter)
-        for agent, seat in sorted(roster.items())
+    entries = [
+        t.RosterEntry(agent=agent, principal=entry.principal, handle=entry.handle, key=entry.key, counter=entry.counter)
+        for agent, entry in sorted(roster.items())
     ]
     record, encoded = decode_turned(kept.body)
-    return t.EpochEntry(record=record, signature=kept.signature, wraps=encoded, roster=seats)
+    return t.EpochEntry(record=record, signature=kept.signature, wraps=encoded, roster=entries)
 
 
-async def _roster_at(library: Library, room: Room, places: list[Position]) -> dict[AgentId, Seat]:
+async def _roster_at(library: Library, room: Room, places: list[Position]) -> dict[AgentId, RosterEntry]:
     """Who was in the roster once the facts at these places were taken in, which are all of them from the first on."""
-    roster: dict[AgentId, Seat] = {}
+    roster: dict[AgentId, RosterEntry] = {}
     for begin in range(0, len(places), ROSTERS):
         for header in await library.headers(room.state.room, places[begin : begin + ROSTERS]):
             if isinstance(header.event, e.EpochTurned):

@@ -65,12 +65,12 @@ def compared_of(room: Room, home: str) -> t.RoomCompared:
         readers=[
             t.Reader(
                 id=agent,
-                name=seat.handle,
+                name=entry.handle,
                 fingerprint=codes.fingerprint(agent),
-                principal=seat.principal,
+                principal=entry.principal,
                 owner=agent == state.owner,
             )
-            for agent, seat in sorted(sealed.roster.items(), key=lambda each: (each[1].handle, each[0]))
+            for agent, entry in sorted(sealed.roster.items(), key=lambda each: (each[1].handle, each[0]))
         ],
         key_change_since=room.epochs.pending_since() or msgspec.UNSET,
         alarm=state.alarm or "",

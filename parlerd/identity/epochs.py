@@ -39,7 +39,7 @@ from parlerd.core.epoch_record import (
     roster_digest,
 )
 from parlerd.core.errors import Refused
-from parlerd.core.model import AgentId, History, HomeId, Millis, PrincipalId, RoomId, Seat
+from parlerd.core.model import AgentId, History, HomeId, Millis, PrincipalId, RoomId, RosterEntry
 from parlerd.core.sealing import unreadable
 from parlerd.core.statements import NONCE, SealingKey, check
 from parlerd.identity import codes
@@ -108,10 +108,10 @@ def make(
     number = 1 if before is None else before.epoch.number + 1
     new, gone = sorted(added, key=lambda each: each.agent), frozenset(removed)
     old: Roster = {} if before is None else before.roster
-    roster = {agent: seat for agent, seat in old.items() if agent not in gone}
+    roster = {agent: entry for agent, entry in old.items() if agent not in gone}
     for each in new:
         key = check(each.statement, SealingKey)
-        roster[each.agent] = Seat(each.principal, each.handle, key.key, key.counter)
+        roster[each.agent] = RosterEntry(each.principal, each.handle, key.key, key.counter)
     wraps = encode_wraps(_wraps(secret, roster, ephemeral, room, number))
     is_linked = history == "full" and before is not None
     record = EpochRecord(
@@ -202,9 +202,9 @@ def verify_words(room: RoomId, record: bytes, roster: Roster) -> str:
 
 def _wraps(secret: bytes, roster: Roster, ephemeral: KeyPair, room: RoomId, number: int) -> Wraps:
     wrapped: list[tuple[AgentId, bytes]] = []
-    for agent, seat in sorted(roster.items()):
+    for agent, entry in sorted(roster.items()):
         try:
-            wrapped.append((agent, wrap(secret, seat.key, ephemeral, *_wrap_context(room, number, agent))))
+            wrapped.append((agent, wrap(secret, entry.key, ephemeral, *_wrap_context(room, number, agent))))
         except Refused:
             raise Refused("sealing_key_refused", agent=agent) from None
     return tuple(wrapped)

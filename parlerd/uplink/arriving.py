@@ -94,7 +94,7 @@ from parlerd.core.model import (
     PrincipalId,
     RequestId,
     RoomId,
-    Seat,
+    RosterEntry,
     Shown,
     Verified,
     Via,
@@ -1071,8 +1071,8 @@ def roster_told(told: t.EpochEntry, record: EpochRecord) -> Roster:
     """The roster that a record leads to, as a home told it to somebody who does not have the record before. Raises
     `Refused(statement_refused)` where it is not the one that the record names."""
     roster = {
-        AgentId(seat.agent): Seat(PrincipalId(seat.principal), seat.handle, seat.key, seat.counter)
-        for seat in told.roster
+        AgentId(entry.agent): RosterEntry(PrincipalId(entry.principal), entry.handle, entry.key, entry.counter)
+        for entry in told.roster
     }
     if len(roster) != len(told.roster) or roster_digest(roster) != record.roster:
         raise Refused("statement_refused", what="roster")

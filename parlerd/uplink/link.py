@@ -563,11 +563,11 @@ class Link:
             state = None if handle is None else handle.aggregate.state
             if state is None or not state.lifecycle.sealed or state.closed or state.alarm is not None:
                 continue
-            for agent, seat in list(state.epochs.roster.items()):
+            for agent, entry in list(state.epochs.roster.items()):
                 if not self.mirrors.is_ours(agent) or agent in state.epochs.leaving:
                     continue
-                counter = await self._secrets.fresh(self.home, agent, seat.counter)
-                if counter <= max(seat.counter, self._told_keys.get((room, agent), 0)):
+                counter = await self._secrets.fresh(self.home, agent, entry.counter)
+                if counter <= max(entry.counter, self._told_keys.get((room, agent), 0)):
                     continue
                 key = await self._secrets.told_key(self.home, agent)
                 params = t.SealingKeyAtRoom(room=room, statement=key.body, signature=key.signature)

@@ -211,8 +211,8 @@ class Turning:
         """A newcomer, or a member with a fresh key, as a record holds it; None where its key can be none, or is not
         newer than the one that the roster holds."""
         state = room.state.epochs
-        told, seat = state.told[claim.agent], state.roster.get(claim.agent)
-        if seat is not None and told.counter <= seat.counter:
+        told, entry = state.told[claim.agent], state.roster.get(claim.agent)
+        if entry is not None and told.counter <= entry.counter:
             return None
         found = await self._desk.library.bodies(room.state.room, (told.position,))
         signed = found.get(told.position)

@@ -35,7 +35,7 @@ from parlerd.core.epoch_record import (
     roster_digest,
 )
 from parlerd.core.errors import Refused
-from parlerd.core.model import AgentId, HomeId, Millis, RoomId, Seat
+from parlerd.core.model import AgentId, HomeId, Millis, RoomId, RosterEntry
 from parlerd.core.statements import MAX_MOMENT, NONCE, SealingKey, encode
 from tests.support.core import BEN, CAT, HOME, OWNER, STRANGER, Agent, outcome
 
@@ -47,10 +47,11 @@ def added(agent: Agent, counter: int = 1, **more: Any) -> Added:
     return Added(agent.id, agent.principal, agent.name, encode(replace(statement, **more)), bytes(64))
 
 
-def seats(*all: Added) -> dict[AgentId, Seat]:
+def entries(*all: Added) -> dict[AgentId, RosterEntry]:
     keys = [msgspec.msgpack.decode(each.statement, type=SealingKey) for each in all]
     return {
-        each.agent: Seat(each.principal, each.handle, key.key, key.counter) for each, key in zip(all, keys, strict=True)
+        each.agent: RosterEntry(each.principal, each.handle, key.key, key.counter)
+        for each, key in zip(all, keys, strict=True)
     }
 
 
@@ -81,8 +82,8 @@ def record(number: int, roster: Roster, **more: Any) -> EpochRecord:
     )
 
 
-ALONE = seats(added(OWNER))
-BOTH = seats(added(OWNER), added(BEN))
+ALONE = entries(added(OWNER))
+BOTH = entries(added(OWNER), added(BEN))
 FIRST = record(1, ALONE, added=(added(OWNER),))
 JOIN = record(2, BOTH, added=(added(BEN),), link=b"l" * 72, decisions=(b"d" * 32,))
 LEAVE = record(3, ALONE, removed=(BEN.id,))
@@ -194,11 +195,11 @@ def test_the_records_of_a_room_lead_from_roster_to_roster() -> None:
 
 
 def test_a_fresh_key_takes_the_place_of_the_old_one_and_no_old_one_comes_back() -> None:
-    fresh = seats(added(OWNER), added(BEN, 5))
+    fresh = entries(added(OWNER), added(BEN, 5))
     renewed = record(3, fresh, added=(added(BEN, 5),))
     assert roster_after(BOTH, renewed) == fresh
     for counter in (1, 4, 5):
-        again = record(4, seats(added(OWNER), added(BEN, counter)), added=(added(BEN, counter),))
+        again = record(4, entries(added(OWNER), added(BEN, counter)), added=(added(BEN, counter),))
         assert why_not(fresh, again) == "counter"
 
 
@@ -206,15 +207,15 @@ def test_a_record_that_does_not_say_what_it_leads_to_is_refused() -> None:
     assert why_not(BOTH, JOIN) == "counter"
     assert why_not(ALONE, LEAVE) == "removed"
     assert why_not(BOTH, record(3, {}, removed=tuple(sorted((OWNER.id, BEN.id))))) == "removed"
-    for lie in (ALONE, seats(added(OWNER), added(CAT)), {**BOTH, BEN.id: replace(BOTH[BEN.id], handle="other")}):
+    for lie in (ALONE, entries(added(OWNER), added(CAT)), {**BOTH, BEN.id: replace(BOTH[BEN.id], handle="other")}):
         assert why_not(ALONE, replace(JOIN, roster=roster_digest(lie))) == "roster"
 
 
 def test_a_sealed_room_has_no_more_members_than_it_takes() -> None:
     agents = many(MAX_SEALED_MEMBERS + 1)
-    full = seats(*(added(each) for each in agents[:-1]))
-    more = seats(*(added(each) for each in agents))
-    assert why_not(seats(*(added(each) for each in agents[:-2])), record(2, full, added=(added(agents[-2]),))) is None
+    full = entries(*(added(each) for each in agents[:-1]))
+    more = entries(*(added(each) for each in agents))
+    assert why_not(entries(*(added(each) for each in agents[:-2])), record(2, full, added=(added(agents[-2]),))) is None
     assert why_not(full, record(3, more, added=(added(agents[-1]),))) == "added"
 
 

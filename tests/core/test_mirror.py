@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.lifecycle import NEW_LOG, OLDER_COPY
-from parlerd.core.model import AgentId, History, HomeId, KeyId, MessageId, Millis, RequestId, Seat
+from parlerd.core.model import AgentId, History, HomeId, KeyId, MessageId, Millis, RequestId, RosterEntry
 from parlerd.core.statements import encode_opened
 from tests.support.core import BEN, CAT, DAY, KEY, OWNER, ROOM, Agent, RoomDriver, opened, refused
 from tests.support.scripts import TITLE
@@ -267,7 +267,7 @@ def turned(number: int, *added: Agent, removed: tuple[Agent, ...] = (), anew: bo
     return e.EpochTurned(
         number=number,
         record=number.to_bytes(32),
-        added=tuple((who.id, Seat(who.principal, who.name, b"k" * 32, 1)) for who in added),
+        added=tuple((who.id, RosterEntry(who.principal, who.name, b"k" * 32, 1)) for who in added),
         removed=tuple(who.id for who in removed),
         anew=anew,
     )

@@ -10,7 +10,7 @@ import pytest
 
 from parlerd.core.envelope import GatePart, TextPart
 from parlerd.core.epoch_record import check_record, check_wraps, roster_after, roster_digest
-from parlerd.core.model import AgentId, History, Millis, Position, PrincipalId, RoomId, Seat
+from parlerd.core.model import AgentId, History, Millis, Position, PrincipalId, RoomId, RosterEntry
 from parlerd.core.statements import NONCE, Rewind, Transfer, encode
 from parlerd.identity import epochs
 from parlerd.identity.sealing import Epoch
@@ -28,9 +28,9 @@ async def olga_and_ann(served: Served, history: History = "full", **how: Any) ->
     return olga, ann
 
 
-def roster_of(entry: t.EpochEntry) -> dict[AgentId, Seat]:
+def roster_of(entry: t.EpochEntry) -> dict[AgentId, RosterEntry]:
     return {
-        AgentId(seat.agent): Seat(PrincipalId(seat.principal), seat.handle, seat.key, seat.counter)
+        AgentId(seat.agent): RosterEntry(PrincipalId(seat.principal), seat.handle, seat.key, seat.counter)
         for seat in entry.roster
     }
 

@@ -14,7 +14,7 @@ from nacl.exceptions import CryptoError
 
 from parlerd.core.envelope import TextPart, decode_envelope, encode_envelope
 from parlerd.core.epoch_record import roster_digest
-from parlerd.core.model import AgentId, Seat
+from parlerd.core.model import AgentId, RosterEntry
 from parlerd.core.sealing import joined, padded_length
 from parlerd.identity import epochs, sealing
 from tests.support import sealed_again as again
@@ -88,8 +88,8 @@ def test_a_record(example: dict[str, Any]) -> None:
     assert again.boxed(record, secret, "card").hex() == example["card"]
     if before:
         assert again.boxed(record, secret, "link") == before
-    seats = [[*told, bytes.fromhex(key), counter] for *told, key, counter in example["seats"]]
-    roster = again.roster_digest(seats)
+    entries = [[*told, bytes.fromhex(key), counter] for *told, key, counter in example["entries"]]
+    roster = again.roster_digest(entries)
     assert roster == record["roster"] == bytes.fromhex(example["roster"])
     assert again.verify_words(record["room"], hashlib.sha256(body).digest(), roster) == example["verify"]
     read = epochs.read(body, bytes.fromhex(example["signature"]), owners=[example["owner"]])
@@ -99,7 +99,7 @@ def test_a_record(example: dict[str, Any]) -> None:
 @pytest.mark.parametrize("count", [1, 15, 16, 1_024])
 def test_a_roster_of_any_size(count: int) -> None:
     roster = {
-        AgentId("U" + f"{n:055b}".replace("0", "A").replace("1", "B")): Seat(
+        AgentId("U" + f"{n:055b}".replace("0", "A").replace("1", "B")): RosterEntry(
             OLIVE.principal, f"agent-{n}", bytes(32), 1
         )
         for n in range(count)

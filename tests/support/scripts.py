@@ -16,7 +16,7 @@ from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.epoch_record import encode_turned
 from parlerd.core.errors import Refused
-from parlerd.core.model import History, KeyId, Position, RoomId, RoomLimit, Seat
+from parlerd.core.model import History, KeyId, Position, RoomId, RoomLimit, RosterEntry
 from parlerd.core.statements import NONCE, Title, encode, encode_opened
 from parlerd.core.templates import Param
 from parlerd.core.timers import TimerSpec
@@ -69,7 +69,7 @@ def _turn(room: RoomDriver, who: Agent) -> None:
     _let_in(room, who)
     state = room.aggregate.state.epochs
     handle = room.aggregate.state.members[who.id].handle
-    added = ((who.id, Seat(who.principal, handle, b"k" * 32, 1)),)
+    added = ((who.id, RosterEntry(who.principal, handle, b"k" * 32, 1)),)
     number = state.number + 1
     event = e.EpochTurned(number=number, record=number.to_bytes(32), added=added, removed=tuple(state.roster))
     room.commit(event, OWNER, authority="person", body=encode_turned(b"record", b"wraps"))

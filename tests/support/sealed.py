@@ -23,7 +23,7 @@ from parlerd.core.epoch_record import (
     roster_digest,
 )
 from parlerd.core.membership import claims_of
-from parlerd.core.model import AgentId, By, History, MessageId, Millis, RequestId, Seat
+from parlerd.core.model import AgentId, By, History, MessageId, Millis, RequestId, RosterEntry
 from parlerd.core.sealing import TAG, padded_length
 from parlerd.core.statements import NONCE, SUITE, Claim, SealingKey, encode
 from tests.support.core import HOME, OWNER, ROOM, Agent, RoomDriver, open_room
@@ -83,7 +83,7 @@ class SealedDriver(RoomDriver):
             counter = self.counters.setdefault(claim.agent, 1)
             statement = encode(sealing_key(claim.agent, counter))
             added.append(Added(claim.agent, claim.principal, claim.handle, statement, bytes(64)))
-            roster[claim.agent] = Seat(claim.principal, claim.handle, key_of(claim.agent, counter), counter)
+            roster[claim.agent] = RosterEntry(claim.principal, claim.handle, key_of(claim.agent, counter), counter)
         wraps = more.pop("wrapped", None) or wraps_of(roster)
         number = state.number + 1
         said: dict[str, Any] = {

@@ -92,8 +92,8 @@ def seal(fields: dict[str, Any], secret: bytes, author: str, inside: dict[str, A
     return before + text + after
 
 
-def roster_digest(seats: list[list[Any]]) -> bytes:
-    packed: bytes = msgpack.packb(sorted(seats))
+def roster_digest(entries: list[list[Any]]) -> bytes:
+    packed: bytes = msgpack.packb(sorted(entries))
     return hashlib.sha256(b"parler/roster\0" + packed).digest()
 
 

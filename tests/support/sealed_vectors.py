@@ -139,8 +139,8 @@ def _record(made: epochs.Made, member: Person, before: epochs.Made | None) -> di
         "secret": made.epoch.secret,
         "secret_before": b"" if before is None else before.epoch.secret,
         "card": encode_card(CARD),
-        "seats": [
-            [agent, seat.principal, seat.handle, seat.key, seat.counter] for agent, seat in sorted(roster.items())
+        "entries": [
+            [agent, entry.principal, entry.handle, entry.key, entry.counter] for agent, entry in sorted(roster.items())
         ],
         "roster": roster_digest(roster),
         "verify": epochs.verify_words(ROOM, made.epoch.record, roster),

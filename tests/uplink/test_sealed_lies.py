@@ -87,14 +87,14 @@ def page(room: Room, agent: str, message: Composed) -> t.LinkPage:
 def card_with(state: RoomState, told: t.EpochEntry) -> t.Card:
     """A card that tells the room whole, as to a machine that was away, with this record in force."""
     return t.Card(
-        whole=True, home=state.home, epoch=msgspec.structs.replace(told, roster=seats_of(state.epochs.roster))
+        whole=True, home=state.home, epoch=msgspec.structs.replace(told, roster=entries_of(state.epochs.roster))
     )
 
 
-def seats_of(roster: Roster) -> list[t.SeatEntry]:
+def entries_of(roster: Roster) -> list[t.RosterEntry]:
     return [
-        t.SeatEntry(agent=agent, principal=seat.principal, handle=seat.handle, key=seat.key, counter=seat.counter)
-        for agent, seat in roster.items()
+        t.RosterEntry(agent=agent, principal=entry.principal, handle=entry.handle, key=entry.key, counter=entry.counter)
+        for agent, entry in roster.items()
     ]
 
 
@@ -223,7 +223,7 @@ def test_a_record_without_those_between_and_with_another_roster_is_a_contradicti
             await person.ask("room.kick", t.KickMember(room=meeting.opened.room, agent="bob"), t.MemberGone)
             await settle()
             record = entry(await next_record(meeting))
-            seats = seats_of((await meeting.room_of(meeting.ben)).state.epochs.roster)
+            seats = entries_of((await meeting.room_of(meeting.ben)).state.epochs.roster)
             assert len(seats) == 2, "with Bob, who is out"
             room = await tell(meeting, epoch=msgspec.structs.replace(record, roster=seats))
             assert room.state.contradicted == "epoch"

@@ -237,7 +237,7 @@ class SealingKeyEntry(Result, frozen=True, kw_only=True):
     signature: bytes
 
 
-class SeatEntry(Result, frozen=True, kw_only=True):
+class RosterEntry(Result, frozen=True, kw_only=True):
     """An agent in the roster of a sealed room, with its X25519 key, and the number that the key has among its keys."""
 
     agent: str
@@ -254,7 +254,7 @@ class EpochEntry(Result, frozen=True, kw_only=True):
     record: _Record
     signature: _MaybeSignature
     wraps: _Wraps
-    roster: list[SeatEntry] = []
+    roster: list[RosterEntry] = []
 
 
 class Card(Result, frozen=True, kw_only=True):
