@@ -12,10 +12,11 @@ that failed and keeps the last snapshot.
 
 A batch keeps its commands until it is answered. What becomes of it when its commit fails:
 
-    stale_position   another writer was faster: the room is folded again and the commands are decided again, once;
-                     their callers hear nothing of it
+    stale_position   another writer was faster, or what the batch needs of the past is behind what memory holds: the
+                     room is folded again and the commands are decided again, once; their callers hear nothing of it
     store_unknown    the log tells: the chain digest at the batch's end is there, or it is not; while the log cannot be
-                     read, it is asked again, and only then is every caller told that nobody knows
+                     read, it is asked again, and only then is every caller told that nobody knows. A commit that
+                     happens after that is found by whoever asks again, or by the next one that appends
     anything else    it did not happen: every caller gets the error, and a retry with the same key is safe
 
 Refusals are answered with their batch too, because they rest on what the batch decided before them.
@@ -277,6 +278,11 @@ class RoomActor(Generic[A]):
             self._decide(batch)
 
     def _gathered(self, batch: Batch, past: Past | None, error: BaseException | None) -> None:
+        if past is not None and past.reaches > self.aggregate.position:
+            # Another writer's, or a commit that happened after its answer had been lost and after the log was looked
+            # at. A replay of one of these appends nothing, so nothing else would show that memory is behind the log.
+            self._failed(_Failure(StoreError("stale_position")))
+            return
         if past is not None:
             self._decider.heard(batch, past)
             self._decide(batch)

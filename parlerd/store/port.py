@@ -441,6 +441,13 @@ class Past(msgspec.Struct, frozen=True):
     lines: Mapping[int, bytes] = msgspec.field(default_factory=dict)
     """The public line at each of the numbers that were asked for and that the room has."""
 
+    @property
+    def reaches(self) -> Position:
+        """The last position of the room's log of which there is something here; 0 where there is nothing."""
+        places = [prior.position for prior in self.priors.values()]
+        places += [header.position for header in self.messages.values() if header is not None]
+        return max(places, default=Position(0))
+
 
 class Receipted(msgspec.Struct, frozen=True):
     """A fact as its receipt tells of it. `event` is the fact's own part of the header as it is stored, `salt` the one

@@ -706,6 +706,32 @@ def test_a_room_that_another_writer_moved_on_is_decided_over_what_that_one_wrote
     run(main)
 
 
+def test_a_room_hears_of_what_happened_behind_it_by_the_replay_of_that_alone() -> None:
+    """A commit whose answer was lost may happen after the log was looked at. Whoever asked asks again, which appends
+    nothing: all the same those who wait in this room hear of the fact, and memory holds it."""
+
+    async def main() -> None:
+        store = MemoryStore()
+        told: list[Position] = []
+        async with trio.open_nursery() as nursery:
+            keys = CountedKeys()
+            actor, owner = await one_actor(nursery, store, keys, told=told)
+            other = second_actor(nursery, store, keys)
+            message = c.PostMessage(kind="text", operation="message.send", idempotency_key="k1", input=b"i")
+            (late,) = (await other.submit(message, by(owner), draft())).facts
+            told.clear()
+            again = await actor.submit(message, by(owner), draft())
+            assert (again.decision.replay, told) == (late.position, [late.position])
+            assert actor.aggregate.state == fold(store, RoomId("r_1"), Room, Room.restore)[0].state
+            # Behind it there is nothing more to hear of.
+            await actor.submit(message, by(owner), draft())
+            assert told == [late.position]
+            actor.close()
+            other.close()
+
+    run(main)
+
+
 def test_a_batch_of_which_nothing_is_left_when_it_is_decided_again_lets_the_next_one_begin() -> None:
     async def main() -> None:
         store = MemoryStore()
