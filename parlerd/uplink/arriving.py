@@ -359,10 +359,10 @@ class _Step:
         self._numbers: dict[AgentId, int] = {
             agent: told_seq(state.membership, agent)
             for agent, member in state.members.items()
-            if member.present and arriving._ours(agent)
+            if member.present and not member.waits and arriving._ours(agent)
         }
         """The own number of each reader of this home at the place where the next message stands, as the other home
-        counts."""
+        counts. Who waits for a record is shown nothing: it goes on from the number that is told behind the record."""
 
     @property
     def _opening(self) -> Opening:
@@ -838,7 +838,7 @@ class _Step:
         before = {
             AgentId(agent): count
             for agent, count in page.before.items()
-            if self._about._ours(AgentId(agent)) and self._is_present(AgentId(agent))
+            if self._about._ours(AgentId(agent)) and self._is_shown(AgentId(agent))
         }
         if page.public > number and not page.jumped:
             raise _Contradiction("line", number=page.public)
@@ -869,9 +869,10 @@ class _Step:
             if page.before.get(reader, newest) < newest:
                 raise _Contradiction(OLDER_COPY, number=page.public, agent=reader, before=before)
 
-    def _is_present(self, agent: AgentId) -> bool:
+    def _is_shown(self, agent: AgentId) -> bool:
+        """Whether an agent is in, and in a sealed room in the record in force, so that it has a number of its own."""
         member = self.member(agent)
-        return member is not None and member.present
+        return member is not None and member.present and not (self._is_sealed and agent not in self._epoch.roster)
 
     def _jump(self, public: int, line: bytes, before: Mapping[AgentId, int]) -> None:
         """Messages were left out: nobody can tell what the threads of others ended with."""

@@ -13,7 +13,7 @@ import trio
 
 from parlerd.core import events as e
 from parlerd.core.envelope import Inside, TextPart, encode_inside, opened, opened_part
-from parlerd.core.errors import Refused
+from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import Millis, Position, RoomId
 from parlerd.core.room import Room
 from parlerd.engine.audit import Audited, is_signed
@@ -23,6 +23,7 @@ from parlerd.store.memory import MemoryStore
 from parlerd.store.port import EraseBodies, Store
 from parlerd.uplink.connection import LinkConnection
 from parlerd.uplink.lanes import Lane, Post, mirror_of
+from parlerd.uplink.link import Link
 from parlerd.uplink.remote_room import STATE_IS_SEEN
 from parlerd.uplink.secrets import FRESH_MS
 from parlerd.uplink.turning import USED_MS
@@ -682,5 +683,38 @@ def test_who_came_in_before_a_record_holds_it_is_shown_then_what_its_home_has_of
                 await trio.sleep(30)
                 await settle()
                 assert await bert.read() == ["one"]
+
+    run(main)
+
+
+@pytest.mark.parametrize("history", ["full", "from-join", "none"])
+def test_a_home_whose_link_breaks_before_a_record_takes_the_numbers_of_whoever_waited_for_it(
+    tmp_path: Path, history: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The room's home counts for a reader as the record in force lets it see: also where it says from where it goes on
+    to a home that has not heard of that record."""
+    take, lost = Link._take, list[str]()
+
+    async def breaks_off(link: Link, connection: LinkConnection, item: t.LinkItem) -> None:
+        if item.epoch is not None and not lost:
+            lost.append(item.room)
+            raise ParlerError("home_unreachable")
+        await take(link, connection, item)
+
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann:
+            alice, alan = await ann.agent("alice"), await ann.agent("alan")
+            meeting.opened = await alice.open("open house", "Come in.", sealed=True, approval=False, history=history)
+            await alice.send("one")
+            monkeypatch.setattr(Link, "_take", breaks_off)
+            await alan.join(meeting.opened.session_key)
+            await trio.sleep(60)
+            await settle()
+            mirror = await meeting.room_of(meeting.ann)
+            assert (len(lost), mirror.state.epochs.number, mirror.state.contradicted) == (1, 2, "")
+            await alice.send("two")
+            await settle()
+            assert await alan.read() == (["Come in.", "one", "two"] if history == "full" else ["Come in.", "two"])
 
     run(main)
