@@ -7,7 +7,8 @@
 
 It is needed while an agent that is connected here is in a room there, knocks at one, or has a card in its directory,
 while a command asks for something there, and while the outbox holds a message for it or a card waits for it; and for
-five minutes after the last of these.
+five minutes after the last of these. And it is needed as long as this home's person owns a sealed room that goes on
+there: who comes in by a key, or leaves, waits for a record that no other machine can make, whoever is connected here.
 
 On a link every agent of this home that is in a room there is attached before the rooms are followed: a private message
 to an agent that was not there would be missing in a mirror, and the thread that it belongs to would seem to have lost
@@ -150,6 +151,8 @@ class Link:
         """The newest sealing key of each agent of this home that a sealed room was told on this link."""
         self._turned: set[RoomId] = set()
         """Sealed rooms for which a record is being made."""
+        self._owned: set[RoomId] = set()
+        """Sealed rooms of this home's person that go on there."""
         self._is_ready = False
         """Whether agents are attached and rooms are followed."""
         self._change = trio.Event()
@@ -184,9 +187,14 @@ class Link:
 
     def need(self) -> None:
         """Somebody needs the link now."""
-        self._asked_at = trio.current_time()
-        if self.state == "idle":
-            self._hope = self._asked_at + CATCH_UP_S
+        now = trio.current_time()
+        is_first, self._asked_at = now - self._asked_at >= LINGER_S, now
+        if is_first and self.state == "unreachable":
+            # It was tried for the rooms of this home alone: whoever asks first is not kept waiting by those pauses.
+            self._is_impatient = True
+            self._set("idle")
+        if self.state == "idle" or (is_first and self.state == "connecting"):
+            self._hope = now + CATCH_UP_S
         if self.state != "connected":
             # Who keeps a link that is there looks at the need again when it may end.
             self._changed()
@@ -517,6 +525,7 @@ class Link:
             handle = self._desk.rooms.open_actor(room)
             if handle is not None and self._turning.is_ours(handle.aggregate):
                 self.spawn(self.send_lost_epochs, room)
+        self._note_owned(room)
         if room in self._level:
             self._turn_if_due(room)
         if item.gone:
@@ -526,6 +535,27 @@ class Link:
             connection.begin("link.unwatch", t.UnfollowRoom(room=room))
 
     # -- sealed rooms of this home's person ----------------------------------------------------------------
+
+    async def _find_owned(self) -> None:
+        """Find the sealed rooms there for which this home makes the records. Only those are opened for it."""
+        owned = set(await self._desk.library.owned(self._signers.principal))
+        for room in await self._rooms():
+            if room in owned and await self._desk.library.epoch_secrets(room):
+                await self._desk.rooms.get(room)
+                self._note_owned(room)
+        if self._owned:
+            self._changed()
+
+    def _note_owned(self, room: RoomId) -> None:
+        """Note whether this home makes the records of a room that is open here."""
+        handle = self._desk.rooms.open_actor(room)
+        state = None if handle is None else handle.aggregate.state
+        if handle is None or state is None:
+            return
+        if self._turning.is_ours(handle.aggregate) and not state.closed and state.alarm is None:
+            self._owned.add(room)
+        else:
+            self._owned.discard(room)
 
     def _turn_if_due(self, room: RoomId) -> None:
         """Let the next epoch of a sealed room begin, where something waits for it that only this home can sign."""
@@ -709,7 +739,8 @@ class Link:
 
     @property
     def _is_needed(self) -> bool:
-        return bool(self.outbox.waiting) or self._owes_cards or trio.current_time() - self._asked_at < LINGER_S
+        is_asked_for = trio.current_time() - self._asked_at < LINGER_S
+        return bool(self.outbox.waiting or self._owned) or self._owes_cards or is_asked_for
 
     @property
     def _owes_cards(self) -> bool:
@@ -719,6 +750,10 @@ class Link:
 
     async def _look(self) -> None:
         """From time to time: is an agent connected that is in a room there, and how far has each read."""
+        try:
+            await self._find_owned()
+        except ParlerError as error:
+            log.warning("which sealed rooms of %s are this home's is not known: %s", self.name, error.code)
         while not self.is_removed:
             with self._desk.notifier.listen(topics.seats()) as waiter:
                 waiter.clear()

@@ -718,3 +718,80 @@ def test_a_home_whose_link_breaks_before_a_record_takes_the_numbers_of_whoever_w
             assert await alan.read() == (["Come in.", "one", "two"] if history == "full" else ["Come in.", "two"])
 
     run(main)
+
+
+def test_an_owner_s_daemon_that_was_started_again_makes_records_though_nobody_asks_it_for_anything(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving(), meeting.ben.serving() as ben:
+            bob, bert = await ben.agent("bob"), await ben.agent("bert")
+            async with meeting.ann.serving() as ann:
+                alice = await ann.agent("alice")
+                meeting.opened = await alice.open("open house", "Come in.", sealed=True, approval=False)
+                await bob.join(meeting.opened.session_key)
+                await trio.sleep(30)
+                await settle()
+                assert not (await bob.send("one")).queued
+            await bert.join(meeting.opened.session_key)
+            await bob.close()
+            await settle()
+            assert await bert.refused("message.send", t.Send(text="two")) is not None
+            async with meeting.ann.serving():
+                await trio.sleep(30)
+                await settle()
+                state = (await meeting.room_of(meeting.ben)).state
+                assert {state.members[agent].handle for agent in state.epochs.roster} == {"alice", "bert"}
+                assert not (await bert.send("two")).queued
+                # The daemon stays linked, because others may come and go at any time.
+                await trio.sleep(3600)
+                assert meeting.ann.uplinks.listed()[0].state == "connected"
+
+    run(main)
+
+
+def test_a_home_that_owns_a_sealed_room_dials_a_relay_that_is_away_with_pauses_and_keeps_nobody_waiting(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann:
+            opened = await (await ann.agent("alice")).open("open house", "Come in.", sealed=True)
+        wires = meeting.wires
+        wires.cut()
+        async with meeting.ann.serving() as ann:
+            dialled = wires.dialled
+            await trio.sleep(3600)
+            assert 60 < wires.dialled - dialled < 180
+            alice, begun = await ann.agent("alice"), trio.current_time()
+            await alice.open("at home", "Mine.", home="local")
+            await alice.rooms()
+            assert trio.current_time() == begun
+        async with meeting.ann.serving() as ann:
+            await trio.sleep(3600)
+            wires.mend()
+            async with meeting.relay.serving():
+                # Whoever comes first is not kept waiting by the pause between two attempts.
+                await (await ann.agent("alice")).recv(room=opened.room)
+                assert meeting.ann.uplinks.listed()[0].state == "connected"
+
+    run(main)
+
+
+@pytest.mark.parametrize("how", ["closed", "handed over"])
+def test_a_home_that_makes_the_records_of_no_room_any_more_lets_its_link_go(tmp_path: Path, how: str) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            if how == "closed":
+                await meeting.alice.close()
+            else:
+                transfer = t.TransferRoom(agent="bob", room=meeting.opened.room)
+                await (await meeting.ann_served.person()).call("room.transfer", transfer)
+            await settle()
+            for caller in list(meeting.ann_served.engine.desk.connected):
+                await meeting.ann_served.engine.disconnect(caller)
+            await trio.sleep(3600)
+            assert meeting.ann.uplinks.listed()[0].state == "idle"
+
+    run(main)
