@@ -45,6 +45,7 @@ from parlerd.core.messages import Thread
 from parlerd.core.model import AgentId, By, HomeId, MessageId, Millis, Position, RoomId, Seq
 from parlerd.core.receipts import FactRef
 from parlerd.core.room import Room
+from parlerd.core.sealing import outline
 from parlerd.core.words import LATE
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.authors import Draft
@@ -500,7 +501,7 @@ class Lane:
                     id=composed.id,
                     body=composed.body,
                     signature=composed.signature,
-                    operation=_operation(post),
+                    operation=_operation(post, is_sealed=decided.actor.aggregate.state.is_sealed),
                     said=post.command.said,
                     fence=post.command.fence,
                 ),
@@ -721,9 +722,12 @@ def answers_offer(command: c.PostMessage) -> bool:
     return command.said or command.turn not in ("", "offered")
 
 
-def _operation(post: Post) -> t.PostedBy:
-    """The operation that the author of a message was asked for. Of all but what is said of a task, its parts say so."""
-    return cast(t.PostedBy, post.command.operation if post.command.said else operation_of(post.draft.parts))
+def _operation(post: Post, *, is_sealed: bool) -> t.PostedBy:
+    """The operation that the author of a message was asked for. Of all but what is said of a task, its parts say so,
+    or what the home of a sealed room is told of them: nothing of the memory."""
+    parts = post.draft.parts
+    said = post.command.operation if post.command.said else operation_of(outline(parts) if is_sealed else parts)
+    return cast(t.PostedBy, said)
 
 
 def _late(answer: t.Posted) -> str:

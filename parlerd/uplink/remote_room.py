@@ -158,7 +158,13 @@ class RemoteRoom(MirrorRoom):
     def _as_told(self, command: c.PostMessage) -> c.PostMessage:
         """A request as it goes on from here: the room's home, its mirror and the outbox know it by the hidden key."""
         key = command.idempotency_key
-        return command if key is None else msgspec.structs.replace(command, idempotency_key=self._hidden(key))
+        if key is None:
+            return command
+        if self.is_sealed and command.memory is not None and not _TOLD.match(key):
+            # The home is told neither that a message belongs to the memory nor, with that, which of two requests with
+            # one key it is.
+            key = f"{command.operation} {key}"
+        return msgspec.structs.replace(command, idempotency_key=self._hidden(key))
 
     def _hidden(self, key: str) -> str:
         """An idempotency key as the room's home is told it: in a sealed room nobody can guess it and find the guess

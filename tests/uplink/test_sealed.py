@@ -188,6 +188,28 @@ def test_the_relay_has_nothing_of_what_is_said(tmp_path: Path) -> None:
     run(main)
 
 
+def test_the_relay_is_not_told_what_belongs_to_the_memory(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            params = t.Remember(text="blue", key="marlin", idempotency_key="once")
+            for replayed in (False, True):
+                assert (await meeting.bob.ask("memory.remember", params, t.Remembered)).replayed is replayed
+            # The same key for another operation is another request.
+            sent = await meeting.bob.ask("message.send", t.Send(text="hello", idempotency_key="once"), t.Sent)
+            assert not sent.replayed
+            await meeting.bob.ask("memory.forget", t.Forget(key="marlin", idempotency_key="once"), t.Forgotten)
+            await settle()
+            facts = meeting.relay.store.facts(RoomId(meeting.opened.room), Position(0), 500)
+            posted = [fact for fact in facts if isinstance(fact.event, e.MessagePosted)]
+            assert {fact.operation for fact in posted[1:]} == {"message.send"}
+            assert len({fact.key for fact in posted[1:]}) == 3
+            sent_bytes = b"".join(each for both in meeting.wires.open for end in both for each in end.sent)
+            assert b"memory.remember" not in sent_bytes
+            assert b"memory.forget" not in sent_bytes
+
+    run(main)
+
+
 def test_a_private_message_is_read_by_those_whom_it_names(tmp_path: Path) -> None:
     async def main() -> None:
         wires, relay, home = homes_of(tmp_path)
