@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from parlerd.core.envelope import Envelope, MemoryPart
+from parlerd.core.envelope import Envelope, GuardPart, MemoryPart
 from parlerd.core.epoch_record import EpochRecord
 from parlerd.core.events import RoomEvent
 from parlerd.core.expressions import Expression
@@ -22,6 +22,7 @@ from parlerd.core.model import (
     Attention,
     BlobId,
     Cause,
+    ErasedWords,
     HomeId,
     KeyId,
     MessageId,
@@ -122,6 +123,10 @@ class PostMessage(Coordination, frozen=True, kw_only=True):
     """What the message brings (`envelope.blob_of`)."""
     memory: MemoryPart | None = None
     """What the message does in the room's memory. A message that forgets what has no key replies to it."""
+    guard: GuardPart | None = None
+    """Under which condition the home of a sealed room takes the message in (`envelope.guard_of`)."""
+    erased: tuple[ErasedWords, ...] = ()
+    """What the engine found of the messages that the guard names, as far as they are of this room."""
     envelope: Envelope | None = None
     """What an author elsewhere signed. The other fields then repeat the envelope, and the room refuses it if it says
     anything but what the room itself would have decided."""
@@ -481,8 +486,11 @@ class Arrive(Command, frozen=True, kw_only=True):
     """The ids among these messages that other messages have already; looked up like `PostMessage.is_id_taken`."""
     erases: tuple[Position, ...] = ()
     """The messages whose words go with a `BodiesErased` among these facts."""
+    named: tuple[MessageId, ...] | None = None
+    """In a sealed room: the messages that a message among these names as those whose words go with it."""
     forgotten: Mapping[MessageId, Position] = {}
-    """Where the messages stand that these forget by their ids, as far as the mirror has them; looked up too."""
+    """Where the messages stand that these forget by their ids, and those that are `named`, as far as the mirror has
+    them; looked up too."""
 
 
 RoomCommand = (

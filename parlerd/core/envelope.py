@@ -120,6 +120,14 @@ class MemoryPart(msgspec.Struct, frozen=True, tag_field="type", tag="memory", om
     forgets: bool = False
 
 
+class GuardPart(msgspec.Struct, frozen=True, tag_field="type", tag="guard", omit_defaults=True):
+    """In a sealed room alone, whose home cannot compare the keys of what is remembered: the author compared, over the
+    room as it stood at the message's `shown`. The home takes such a message in only where nothing has come since that
+    may belong to the memory. `erases` are the messages whose words the home lets go with it."""
+
+    erases: tuple[MessageId, ...] = ()
+
+
 class BlobSeal(msgspec.Struct, frozen=True, array_like=True):
     """How the members of a sealed room read a file that its home keeps encrypted."""
 
@@ -234,6 +242,7 @@ Part = (
     | HandoffPart
     | HandoffAnswerPart
     | MemoryPart
+    | GuardPart
     | BlobPart
     | TaskPart
     | GatePart
@@ -313,6 +322,16 @@ def memory_of(parts: Iterable[Part]) -> MemoryPart | None:
     return None
 
 
+def guard_of(parts: Iterable[Part]) -> GuardPart | None:
+    """Under which condition the home of a sealed room takes a message in; None for one that it always takes in."""
+    return next((part for part in parts if isinstance(part, GuardPart)), None)
+
+
+def is_guarded(part: MemoryPart) -> bool:
+    """Whether what a message does in the room's memory depends on what is remembered when it is taken in."""
+    return part.forgets or part.if_version is not None
+
+
 def blob_of(parts: Iterable[Part]) -> BlobId:
     """The blob that a message brings, as its header repeats it; empty for a message that brings none."""
     for part in parts:
@@ -323,8 +342,13 @@ def blob_of(parts: Iterable[Part]) -> BlobId:
 
 def asked(parts: Iterable[Part]) -> list[Part]:
     """These parts as far as their author asked for them. Which messages go along with an offer depends on when it is
-    made, so a request that is repeated later leads to others."""
-    return [msgspec.structs.replace(each, transcript=None) if isinstance(each, HandoffPart) else each for each in parts]
+    made, and which words go depends on when something is forgotten, so a request that is repeated later leads to
+    others."""
+    return [
+        msgspec.structs.replace(each, transcript=None) if isinstance(each, HandoffPart) else each
+        for each in parts
+        if not isinstance(each, GuardPart)
+    ]
 
 
 def operation_of(parts: Iterable[Part]) -> str:

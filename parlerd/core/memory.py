@@ -65,19 +65,34 @@ class Noted(NamedTuple):
     erases: tuple[Position, ...] = ()
 
 
-def noted(state: MemoryState, part: MemoryPart, by: By, owner: AgentId, target: ReplyTarget | None) -> Noted:
+def noted(
+    state: MemoryState,
+    part: MemoryPart,
+    by: By,
+    owner: AgentId,
+    target: ReplyTarget | None,
+    *,
+    is_sealed: bool = False,
+    is_whole: bool = True,
+) -> Noted:
     """What a message by `by` with this part does. `target` is the message that it replies to.
 
     In a mirror the message is about to be signed for the room's home, which alone knows the newest version: what
-    depends on that is left to the home. Raises `Refused`: `version_conflict` with the `current` version,
-    `memory_full`, `no_such_fact`, `not_your_fact`.
+    depends on that is left to the home. The home of a sealed room knows no keys, so there the mirror compares, and the
+    home sees to it that nothing comes between (`envelope.GuardPart`). `is_whole` says that the mirror has all that the
+    room ever remembered. Raises `Refused`: `version_conflict` with the `current` version, `memory_full`,
+    `no_such_fact`, `not_your_fact`, and `sealed_room` where the mirror of one lacks what would have to be compared.
     """
     known = state.keys.get(part.key, _NO_ENTRY)
+    compares = is_sealed or not state.is_told
     if not part.forgets:
         current = known.version if known.is_there else 0
-        if part.if_version is not None and part.if_version != current and not state.is_told:
-            raise Refused("version_conflict", _conflict(part.key, current), current=current)
-        if part.key and known is _NO_ENTRY and len(state.keys) >= MAX_KEYS and not state.is_told:
+        if part.if_version is not None and compares:
+            if known is _NO_ENTRY and not is_whole:
+                raise Refused("sealed_room", _UNKNOWN)
+            if part.if_version != current:
+                raise Refused("version_conflict", _conflict(part.key, current), current=current)
+        if part.key and known is _NO_ENTRY and len(state.keys) >= MAX_KEYS and compares:
             raise Refused("memory_full", limit=MAX_KEYS)
         return _written(known, part.key, known.version + 1)
     if not part.key:
@@ -85,17 +100,25 @@ def noted(state: MemoryState, part: MemoryPart, by: By, owner: AgentId, target: 
             raise Refused("no_such_fact")
         _require_right(by, owner, (target.author,))
         return _forgotten("", 1, (target.position,))
-    if not known.is_there and not state.is_told:
+    if not known.is_there and compares:
         raise Refused("no_such_fact", f"Nothing is remembered under the key {part.key}.")
     _require_right(by, owner, known.authors)
     return _forgotten(part.key, known.version, known.positions)
 
 
 def told(
-    state: MemoryState, event: e.MessagePosted, forgotten: Mapping[MessageId, Position]
+    state: MemoryState,
+    event: e.MessagePosted,
+    forgotten: Mapping[MessageId, Position],
+    named: tuple[MessageId, ...] | None = None,
 ) -> tuple[e.MessagePosted, tuple[Position, ...]]:
     """A message as a mirror takes it in, and the messages whose words go with it. The event says what the room's home
-    told: the version, or 0 where that home does not tell it. `forgotten` says where the messages stand here."""
+    told: the version, or 0 where that home does not tell it. `forgotten` says where the messages stand here.
+
+    In a sealed room these words go that the message names (`named`), because its home judged whether its author may
+    take those away, and no others. A message that forgets a key and does not name its newest version here does nothing
+    in the memory: an honest machine names it, and the home takes in nothing that was composed on an older one.
+    """
     said = event.memory
     if said is None:
         return event, ()
@@ -103,6 +126,11 @@ def told(
     if said.forgets:
         place = None if event.reply_to is None else forgotten.get(event.reply_to)
         positions = known.positions if said.key else () if place is None else (place,)
+        if named is not None:
+            gone = {forgotten[id] for id in named if id in forgotten}
+            if positions and positions[-1] not in gone:
+                return msgspec.structs.replace(event, memory=None), ()
+            positions = tuple(position for position in positions if position in gone)
         found = _forgotten(said.key, said.version or known.version, positions)
     else:
         found = _written(known, said.key, said.version or known.version + 1)
@@ -130,6 +158,12 @@ def _require_right(by: By, owner: AgentId, authors: tuple[AgentId, ...]) -> None
     key could take away what others wrote under it before."""
     if by.actor != owner and not set(authors) <= {by.actor}:
         raise Refused("not_your_fact")
+
+
+_UNKNOWN: Final = (
+    "This machine does not have all that the room remembers, so it cannot tell whether something is there under the "
+    "key, and nobody else compares in a sealed room."
+)
 
 
 def _conflict(key: str, current: int) -> str:

@@ -19,20 +19,22 @@ from parlerd.core import claims, handoff, membership, memory, topics, visibility
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.decision import Decision, replayed
-from parlerd.core.envelope import OPENED, SEALED, SIGNED, Envelope, root_chain, span_until
+from parlerd.core.envelope import OPENED, SEALED, SIGNED, Envelope, GuardPart, root_chain, span_until
 from parlerd.core.errors import Refused
 from parlerd.core.facets import Facet, applies, decides, touches
 from parlerd.core.lifecycle import LifecycleState, require_open, require_sound
 from parlerd.core.membership import MembershipState
 from parlerd.core.memory import MemoryState, Noted
-from parlerd.core.model import INVOCATION, AgentId, By, Ids, MessageId, Millis, ReplyTarget, Seq, Shown
-from parlerd.core.public_line import first_line, first_number, line_after_rewind, next_line
-from parlerd.core.sealing import sealed_part
+from parlerd.core.model import INVOCATION, AgentId, By, Ids, MessageId, Millis, Position, ReplyTarget, Seq, Shown
+from parlerd.core.public_line import epoch_of, first_line, first_number, line_after_rewind, next_line
+from parlerd.core.sealing import OTHER, outside_kind, sealed_part
 from parlerd.core.seen import Presences
 from parlerd.core.topics import Topic
 from parlerd.core.turning import EpochsState
 from parlerd.core.words import LATE, TASK, contradiction
 
+GUARD: Final = "guard"
+"""What does not fit of an envelope that was composed on an older state of a sealed room's memory."""
 MAX_AUDIENCES: Final = 256
 """Sets of readers to which one agent may write privately in one room. Each is a thread, which is 80 bytes of every
 snapshot for as long as the room lives: where a thread that may go on were forgotten, its author would begin it anew,
@@ -63,6 +65,9 @@ class MessagesState(msgspec.Struct):
     """The number of the newest public message: how many there are, as long as the room is in its first epoch."""
     line: bytes = b""
     """The public line at the newest of them."""
+    other: int = 0
+    """In a sealed room: the number of the newest public message that travelled as `other`, and so may belong to the
+    memory."""
     threads: dict[AgentId, dict[str, Thread]] = {}
     """Each author's threads by the `audience_key` of those who see them. Envelopes of version 1 are in none, nor those
     that nobody signs."""
@@ -187,12 +192,20 @@ class Messages(Facet[MessagesState]):
             if readers is not None:
                 # A memory is the whole room's: a hidden version would show in the number of the next one.
                 raise Refused("invalid_param", "What a room remembers is hidden from nobody in it.", param="reply_to")
-            if self._lifecycle.sealed and command.memory.if_version is not None:
-                raise Refused(
-                    "sealed_room",
-                    "In a sealed room nobody compares the version of what is remembered: its home cannot read the key.",
-                )
-            does = memory.noted(self._memory, command.memory, by, owner, target)
+            does = memory.noted(
+                self._memory,
+                command.memory,
+                by,
+                owner,
+                target,
+                is_sealed=self._lifecycle.sealed > 0,
+                # A home that was set back may hold older versions of a key of which the mirror has none any more.
+                is_whole=not self._membership.jumps and epoch_of(self.state.public) == 0,
+            )
+        erased: tuple[e.RoomEvent, ...] = ()
+        if command.guard is not None:
+            erased, gone = self._guarded(command, command.guard, by, owner)
+            does = does._replace(erases=gone)
         thread, finished = thread_of(self.state, by.actor, readers), command.envelope
         if readers is not None and thread == _NO_THREAD:
             self._require_room_for_audience(author)
@@ -218,13 +231,33 @@ class Messages(Facet[MessagesState]):
         # A requester does not see what it asks for in public, so the message has no number for it.
         is_seen = readers is not None or not membership.is_requester(author)
         return Decision(
-            (event, *effect.events),
+            (event, *effect.events, *erased),
             authority="owner" if by.actor == owner else "member",
             previous=thread.envelope,
             seq=Seq(membership.newest_seq(self._membership, by.actor) + 1) if is_seen else Seq(0),
             erases=does.erases,
             answer=effect.answer,
         )
+
+    def _guarded(
+        self, command: c.PostMessage, guard: GuardPart, by: By, owner: AgentId
+    ) -> tuple[tuple[e.RoomEvent, ...], tuple[Position, ...]]:
+        """Refuse a message whose author compared what is remembered over an older state of this sealed room, or lets
+        words go that are not its own to take; gives the fact that says which words go, and where these stand. Words
+        that are not here any more are no mistake."""
+        shown = 0 if command.envelope is None else command.envelope.shown
+        if shown < self.state.other:
+            raise Refused("envelope_refused", what=GUARD, number=self.state.other)
+        gone = [each for each in command.erased if each.size]
+        if not all(each.may_be_memory for each in command.erased):
+            raise Refused("envelope_refused", what="parts")
+        if by.actor != owner and any(each.author != by.actor for each in command.erased):
+            raise Refused("not_your_fact")
+        if not gone:
+            return (), ()
+        positions = tuple(sorted(each.position for each in gone))
+        spans = tuple((position, position) for position in positions)
+        return (e.BodiesErased(spans=spans, messages=len(gone), bytes=sum(each.size for each in gone)),), positions
 
     def _require_in_force(self, finished: Envelope) -> None:
         """Refuse a message that was sealed under another record than the one in force here: what its author says then
@@ -309,6 +342,8 @@ class Messages(Facet[MessagesState]):
         if event.visibility is None:
             state.public += 1
             state.line = next_line(state.line, event.envelope)
+            if self._lifecycle.sealed and outside_kind(event.kind) == OTHER:
+                state.other = state.public
         if event.envelope_v in (SIGNED, SEALED, OPENED):
             threads = state.threads.setdefault(header.by.actor, {})
             threads[audience_key(event.visibility)] = Thread(event.counter, event.envelope)

@@ -81,7 +81,7 @@ class Mirror(Facet[MirrorState]):
         erases = command.erases
         for event in command.events:
             if isinstance(event, e.MessagePosted):
-                event, gone = told(self._memory, event, command.forgotten)
+                event, gone = told(self._memory, event, command.forgotten, command.named)
                 erases += gone
             events.append(event)
         return Decision(tuple(events), authority="arrived", at=command.at, erases=erases)

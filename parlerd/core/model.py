@@ -394,6 +394,18 @@ class WordsOf(msgspec.Struct, frozen=True):
     memory: MemoryNote | None = None
 
 
+class ErasedWords(msgspec.Struct, frozen=True):
+    """What `decide` needs of a message whose words its author, or the owner of the room, lets go: where it stands, who
+    wrote it and for whom, how many bytes its body has now, and whether it may belong to a sealed room's memory, as far
+    as that room's home can tell."""
+
+    position: Position
+    author: AgentId
+    principal: PrincipalId
+    size: int
+    may_be_memory: bool
+
+
 class Prior(msgspec.Struct, frozen=True):
     """An earlier use of an idempotency key by the same agent for the same operation: the `position` of the first fact
     that the request led to, and the digest of its parameters (`input`)."""

@@ -28,6 +28,7 @@ from parlerd.core.envelope import (
     BlobPart,
     Envelope,
     GatePart,
+    GuardPart,
     HandoffAnswerPart,
     HandoffPart,
     Inside,
@@ -53,6 +54,7 @@ from parlerd.core.words import (
     check_head,
     check_opened,
     check_thread,
+    is_guard,
 )
 
 OTHER: Final = "other"
@@ -141,7 +143,7 @@ def outline(parts: Iterable[Part]) -> tuple[Part, ...]:
                 told.append(HandoffAnswerPart(answer=answer))
             case BlobPart(blob=blob, size=size):
                 told.append(BlobPart(blob=blob, size=sealed_size(size)))
-            case TaskPart() | GatePart():
+            case TaskPart() | GatePart() | GuardPart():
                 told.append(part)
             case _:
                 pass
@@ -275,6 +277,8 @@ def _is_outline(envelope: Envelope) -> bool:
             case TaskPart(ttl_ms=ttl_ms, at=at):
                 is_span = 0 < ttl_ms <= MAX_SPAN_MS and not at
                 is_sound = envelope.kind == TASK and (is_span or (not ttl_ms and 0 < at < 2**53))
+            case GuardPart():
+                is_sound = envelope.kind == OTHER and envelope.visibility is None and is_guard(part)
             case _:
                 # A gate is no message's own: its author signs it as something else.
                 return False

@@ -27,6 +27,7 @@ from parlerd.core.envelope import (
     Envelope,
     GatedPart,
     GatePart,
+    GuardPart,
     HandoffAnswerPart,
     HandoffPart,
     MemoryPart,
@@ -39,6 +40,7 @@ from parlerd.core.envelope import (
     blob_of,
     decode_envelope,
     due_of,
+    is_guarded,
     memory_of,
     root_chain,
     turn_of,
@@ -91,6 +93,8 @@ LATE: Final = "late-result"
 SAID_OF_TASK: Final = frozenset({*KIND_OF.values(), LATE})
 UNGATED: Final = frozenset({*SAID_OF_TASK, MEMORY, HANDOFF, INVOCATION})
 """Kinds of messages that do something in their room, at once: none of these waits for anything."""
+MAX_ERASED: Final = 64
+"""Messages whose words go with one that forgets: as many as there are versions of a key whose words are kept."""
 MAX_NAME: Final = 255
 """Bytes of the name that an author gives to what it shares: as many as a file system takes."""
 MAX_PARTS: Final = 16
@@ -327,6 +331,10 @@ def _says_something(envelope: Envelope) -> bool:
                 if not _is_memory(part, envelope):
                     raise _refused("parts")
                 says_something |= part.forgets
+            case GuardPart():
+                # In a clear room its home compares.
+                if envelope.v != OPENED or memory_of(envelope.parts) is None or not is_guard(part):
+                    raise _refused("parts")
             case BlobPart():
                 if not _is_blob(part, envelope):
                     raise _refused("parts")
@@ -393,14 +401,32 @@ def _is_memory(part: MemoryPart, envelope: Envelope) -> bool:
     is_for_all = envelope.visibility is None and not envelope.to and not envelope.role
     is_alone = sum(isinstance(each, MemoryPart) for each in envelope.parts) == 1
     is_named = part.key == "" or _holds(key_label, part.key)
-    is_guarded = part.if_version is not None
     if not (envelope.kind == MEMORY and is_for_all and is_alone and is_named):
         return False
-    if is_guarded and (part.forgets or part.key == "" or not 0 <= (part.if_version or 0) < 2**53):
+    is_for_version = part.if_version is not None
+    if is_for_version and (part.forgets or part.key == "" or not 0 <= (part.if_version or 0) < 2**53):
         return False
+    if envelope.v == OPENED and not _is_guarded_so(part, envelope):
+        return False
+    beside = [each for each in envelope.parts if not isinstance(each, MemoryPart | GuardPart)]
     if part.forgets:
-        return len(envelope.parts) == 1 and (part.key == "") is not (envelope.reply_to is None)
-    return envelope.reply_to is None and all(isinstance(each, TextPart | MemoryPart) for each in envelope.parts)
+        return not beside and (part.key == "") is not (envelope.reply_to is None)
+    return envelope.reply_to is None and all(isinstance(each, TextPart) for each in beside)
+
+
+def _is_guarded_so(part: MemoryPart, envelope: Envelope) -> bool:
+    """Whether a message of a sealed room's memory has a guard where it needs one, and nowhere else; and whether the
+    guard names words that go exactly where the message forgets some."""
+    guards = [each for each in envelope.parts if isinstance(each, GuardPart)]
+    if not is_guarded(part):
+        return not guards
+    return len(guards) == 1 and bool(guards[0].erases) is part.forgets
+
+
+def is_guard(part: GuardPart) -> bool:
+    """Whether a guard has the form of one."""
+    named = part.erases
+    return len(named) <= MAX_ERASED and len(set(named)) == len(named) and all(map(_MESSAGE_ID.match, named))
 
 
 def _is_blob(part: BlobPart, envelope: Envelope) -> bool:

@@ -81,6 +81,9 @@ class Admitting:
         taken = self._taken(caller, agent, actor, params)
         if taken.command.blob:
             await self._require_blob(agent, actor, taken.command)
+        if names := _named(taken.command):
+            erased = await self._desk.library.erased_words(actor.room, names)
+            taken = taken._replace(command=msgspec.structs.replace(taken.command, erased=erased))
         await self._desk.quotas.take(agent, bytes=len(params.body), person=caller.facts.authority.principal)
         return await self._place(caller, agent, actor, params, taken).result()
 
@@ -93,7 +96,11 @@ class Admitting:
             return None
         taken = self._taken(caller, agent, actor, params)
         size, person = len(params.body), caller.facts.authority.principal
-        if taken.command.blob or not self._desk.quotas.take_now(agent, bytes=size, person=person):
+        if (
+            taken.command.blob
+            or _named(taken.command)
+            or not self._desk.quotas.take_now(agent, bytes=size, person=person)
+        ):
             return None
         return self._place(caller, agent, actor, params, taken)
 
@@ -366,10 +373,17 @@ class Admitting:
         def posted(posting: Posting[t.Posted], header: e.Header | None, seq: Seq) -> t.Posted:
             if not posting.replayed:
                 self._desk.kept.add(principal, size)
+                for each in command.erased:
+                    self._desk.kept.add(each.principal, -each.size)
                 self._desk.notifier.publish(map(topics.pairs, awaited(actor.aggregate)))
             return _posted(posting, header, seq)
 
         return Posting(self._desk.library, agent, actor, submission, posted)
+
+
+def _named(command: c.PostMessage) -> tuple[MessageId, ...]:
+    """The messages whose words an author of a sealed room lets go with this one."""
+    return () if command.guard is None else command.guard.erases
 
 
 async def new_key(desk: Desk, caller: Caller, session_key: str, terms: bytes, room: RoomId) -> KeyId:

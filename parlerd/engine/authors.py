@@ -33,7 +33,7 @@ import msgspec
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
-from parlerd.core.envelope import SEALED, Envelope, Part, blob_of, due_of, encode_envelope, memory_of, turn_of
+from parlerd.core.envelope import SEALED, Envelope, Part, blob_of, due_of, encode_envelope, guard_of, memory_of, turn_of
 from parlerd.core.epoch_record import encode_turned, record_digest
 from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, By, HomeId, KeyId, Millis, PrincipalId, RoomId, Shown, Verified
@@ -276,6 +276,7 @@ class Admission:
             visibility=envelope.visibility,
             reply_to=envelope.reply_to,
             memory=memory_of(envelope.parts),
+            guard=guard_of(envelope.parts),
             blob=blob_of(envelope.parts),
             envelope=envelope,
         )

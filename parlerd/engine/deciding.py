@@ -149,12 +149,12 @@ def _posted_by(command: c.Arrive) -> list[MessageId]:
 
 
 def _forgotten_by(command: c.Arrive) -> list[MessageId]:
-    """The messages that these forget by their ids."""
+    """The messages that these forget by their ids, or name as those whose words go."""
     return [
         event.reply_to
         for event in command.events
         if isinstance(event, e.MessagePosted) and event.reply_to is not None and forgets_by_id(event.memory)
-    ]
+    ] + list(command.named or ())
 
 
 def reply_target(header: e.Header | None) -> ReplyTarget | None:

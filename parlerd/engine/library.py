@@ -30,6 +30,7 @@ from parlerd.core.model import (
     HOME_ROOM,
     AgentId,
     BlobId,
+    ErasedWords,
     HomeId,
     KeyId,
     MessageId,
@@ -45,6 +46,7 @@ from parlerd.core.model import (
 )
 from parlerd.core.receipts import FactRef, audience_of, first_line, has_number, name_of
 from parlerd.core.room import Room
+from parlerd.core.sealing import OTHER
 from parlerd.core.visibility import can_see
 from parlerd.engine.audit import Audited, is_signed
 from parlerd.engine.driver import Driver
@@ -140,6 +142,8 @@ class Before(NamedTuple):
     """What the message says that the key led to then; None where its words were erased."""
     replied_to: e.Header | None = None
     """The message that it replies to."""
+    ids: Mapping[Position, MessageId] = {}
+    """The messages at the positions that were asked for, as far as there are any."""
 
 
 class Library:
@@ -522,10 +526,22 @@ class Library:
 
         return await self._driver.read(look)
 
-    def ask_before(self, room: RoomId, key: UsedKey | None, reply_to: MessageId | None, told: Told) -> None:
-        """What a request for a message has to do with (`Before`): an earlier use of its idempotency key, and the
-        message that it replies to. `told` is called once, as `Driver.ask` does."""
-        self._driver.ask(partial(_before, room=room, key=key, reply_to=reply_to), told)
+    def ask_before(
+        self,
+        room: RoomId,
+        key: UsedKey | None,
+        reply_to: MessageId | None,
+        told: Told,
+        *,
+        positions: Sequence[Position] = (),
+    ) -> None:
+        """What a request for a message has to do with (`Before`): an earlier use of its idempotency key, the message
+        that it replies to, and those at some positions. `told` is called once, as `Driver.ask` does."""
+        self._driver.ask(partial(_before, room=room, key=key, reply_to=reply_to, positions=positions), told)
+
+    async def erased_words(self, room: RoomId, messages: Sequence[MessageId]) -> tuple[ErasedWords, ...]:
+        """These messages as far as a room has them, for whoever lets their words go."""
+        return await self._driver.read(partial(_erased_words, room=room, messages=messages))
 
     async def rooms_elsewhere(self, own: HomeId) -> list[RoomId]:
         """The rooms that have a mirror here: those of every home but this one."""
@@ -730,12 +746,33 @@ def _standings_at(
     return found
 
 
-def _before(store: Store, room: RoomId, key: UsedKey | None, reply_to: MessageId | None) -> Before:
+def _before(
+    store: Store, room: RoomId, key: UsedKey | None, reply_to: MessageId | None, positions: Sequence[Position]
+) -> Before:
     past = store.past(room, () if key is None else (key,), () if reply_to is None else (reply_to,))
     prior = None if key is None else past.priors.get(key)
     stored = None if prior is None else store.body(room, prior.position)
     words = None if stored is None else stored[0]
-    return Before(prior, words, None if reply_to is None else past.messages.get(reply_to))
+    ids = {at: event.id for at in positions if isinstance(event := _event(store, room, at), e.MessagePosted)}
+    return Before(prior, words, None if reply_to is None else past.messages.get(reply_to), ids)
+
+
+def _event(store: Store, room: RoomId, position: Position) -> e.Event | None:
+    header = store.message(room, position)
+    return None if header is None else header.event
+
+
+def _erased_words(store: Store, room: RoomId, messages: Sequence[MessageId]) -> tuple[ErasedWords, ...]:
+    found: list[ErasedWords] = []
+    for header in store.past(room, (), messages).messages.values():
+        if header is None or not isinstance(event := header.event, e.MessagePosted):
+            continue
+        body = store.body(room, header.position)
+        may_be_memory = event.kind == OTHER and event.visibility is None and not event.opening
+        by = header.by
+        size = 0 if body is None else len(body[0])
+        found.append(ErasedWords(header.position, by.actor, by.principal, size, may_be_memory))
+    return tuple(found)
 
 
 def _oldest_words(store: Store, room: RoomId, after: Position, limit: int) -> list[WordsOf]:

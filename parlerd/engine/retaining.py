@@ -103,7 +103,10 @@ class Retaining:
         if not posted:
             return
         self._changed.add(room)
-        if any(each.memory and (each.memory.forgets or each.memory.version > MAX_VERSIONS) for each in posted):
+        is_guarded = any(isinstance(fact.event, e.BodiesErased) for fact in facts)
+        if is_guarded or any(
+            each.memory and (each.memory.forgets or each.memory.version > MAX_VERSIONS) for each in posted
+        ):
             # Other words went with these, so what the room holds is counted anew.
             self._forget(room)
         self._noted += len(posted)

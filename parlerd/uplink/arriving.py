@@ -58,6 +58,7 @@ from parlerd.core.envelope import (
     decode_envelope,
     due_of,
     gated_part,
+    guard_of,
     memory_of,
     opened,
     operation_of,
@@ -81,7 +82,7 @@ from parlerd.core.gated import EVERYONE
 from parlerd.core.grants import Given, is_one_too_many, may_say, opened_beyond
 from parlerd.core.lifecycle import OLDER_COPY, owners_of
 from parlerd.core.membership import told_seq
-from parlerd.core.messages import Thread, audience_key
+from parlerd.core.messages import GUARD, Thread, audience_key
 from parlerd.core.model import (
     AgentId,
     By,
@@ -104,7 +105,7 @@ from parlerd.core.model import (
 )
 from parlerd.core.public_line import first_line, next_line
 from parlerd.core.room import Room
-from parlerd.core.sealing import check_sealed, joined
+from parlerd.core.sealing import OTHER, check_sealed, joined, outside_kind
 from parlerd.core.statements import (
     Claim,
     DecisionStatement,
@@ -340,6 +341,8 @@ class _Step:
         """Whether the mirror knows what the room is called."""
         self._shown: Shown = state.shown
         """The number of the newest public message that the mirror knows of, and the line there."""
+        self._other = state.messages.other
+        """The number of the newest public message that is known here and may belong to a sealed room's memory."""
         self._lines: dict[int, bytes] = {state.shown.number: state.shown.line}
         """The line where the mirror ends, and at the public messages of this item."""
         self._threads: dict[tuple[AgentId, str], Thread] = {}
@@ -384,11 +387,12 @@ class _Step:
         operation: str = "",
         key: str | None = None,
         verified: Verified = "valid",
+        named: tuple[MessageId, ...] | None = None,
     ) -> None:
         """Let the mirror take in these events, with the body and the signature of each."""
         self.now = max(self.now, at)
         words = Arrived(bodies or (None,) * len(events), verified)
-        command = c.Arrive(events=events, at=at, operation=operation, idempotency_key=key)
+        command = c.Arrive(events=events, at=at, operation=operation, idempotency_key=key, named=named)
         self.arrivals.append(Arrival(command, by, words))
 
     # -- how the room stands -------------------------------------------------------------------------------
@@ -995,6 +999,9 @@ class _Step:
         known = self._line_at(envelope.shown)
         if known is not None and known != envelope.line:
             raise refuse("fork")
+        if guard_of(envelope.parts) is not None and envelope.shown < self._other:
+            # Its author compared what was remembered before that.
+            raise refuse(GUARD)
 
     def _require_sealed(self, envelope: Envelope, author: AgentId) -> None:
         """Raise `Refused` for a sealed envelope of another form than an honest home admits, and `stale_epoch` for one
@@ -1052,7 +1059,10 @@ class _Step:
             operation=operation_of(envelope.parts) if ours else "",
             key=envelope.key if ours else None,
             verified=verified_as(envelope, agent),
+            named=_named(envelope) if self._is_sealed else None,
         )
+        if self._is_sealed and is_public and outside_kind(envelope.kind) == OTHER:
+            self._other = after.number
         self._shown = after
         self._ids.add(envelope.id)
         if envelope.v in _BY_AUTHORS:
@@ -1090,6 +1100,12 @@ def read_sealed(message: t.LinkMessage, envelope: Envelope, opener: Opener) -> t
         return joined(envelope, words), opened(message.body, message.signature, words)
     except Refused:
         return envelope, message.body
+
+
+def _named(envelope: Envelope) -> tuple[MessageId, ...]:
+    """The messages that a message of a sealed room names as those whose words go with it."""
+    guard = guard_of(envelope.parts)
+    return () if guard is None else guard.erases
 
 
 def _gate_of(message: t.LinkMessage) -> MessageId:

@@ -11,7 +11,7 @@ nothing is signed that the mirror's rules refuse.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -21,7 +21,7 @@ from parlerd.connections.calls import coded
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.decision import Decision
-from parlerd.core.envelope import Envelope, asked, decode_envelope
+from parlerd.core.envelope import Envelope, GuardPart, asked, decode_envelope, is_guarded
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.messages import Thread, audience_key, thread_of
 from parlerd.core.model import AgentId, By, MessageId, Millis, Position, Prior
@@ -44,6 +44,8 @@ class Decided:
     actor: RoomActor[Room]
     decision: Decision
     event: e.MessagePosted | None
+    erases: tuple[MessageId, ...] = ()
+    """In a sealed room: the messages whose words go with this one."""
 
     @property
     def replay(self) -> Position | None:
@@ -82,11 +84,12 @@ class Composer:
         """Say what the mirror decides about a request (`Decided`), or the `Refused` that it answers with. `told` is
         called once, and must not raise: at once where nothing has to be asked, or the store is at hand."""
         key = None if command.fresh else (by.actor, command.operation, command.idempotency_key or "")
-        heard = partial(self._asked, actor, command, by, draft, told)
-        if key is None and command.reply_to is None:
+        positions = _forgotten(actor.aggregate, command)
+        heard = partial(self._asked, actor, command, by, draft, told, positions)
+        if key is None and command.reply_to is None and not positions:
             heard(Before(), None)
         else:
-            self._desk.library.ask_before(actor.room, key, command.reply_to, heard)
+            self._desk.library.ask_before(actor.room, key, command.reply_to, heard, positions=positions)
 
     async def decided(self, actor: RoomActor[Room], command: c.PostMessage, by: By, draft: Draft) -> Decided:
         """The same for a task, which waits for it. Raises `Refused`."""
@@ -102,9 +105,14 @@ class Composer:
         by: By,
         draft: Draft,
         told: Told,
+        positions: Sequence[Position],
         before: Before | None,
         error: BaseException | None,
     ) -> None:
+        if before is not None and _forgotten(actor.aggregate, command) != positions:
+            # The key was written meanwhile.
+            self.decide(actor, command, by, draft, told)
+            return
         decided: Decided | None = None
         try:
             if before is None:
@@ -144,7 +152,8 @@ class Composer:
         # What follows for a task that the message speaks of, the room's home decides.
         event = decision.events[0] if decision.events else None
         assert event is None or isinstance(event, e.MessagePosted)
-        return Decided(actor, decision, event)
+        erases = _named(room, command, decision, before)
+        return Decided(actor, decision, event, erases)
 
     def sign(
         self, decided: Decided, command: c.PostMessage, by: By, draft: Draft, ends: Mapping[str, Thread]
@@ -165,6 +174,10 @@ class Composer:
         if state.lifecycle.sealed:
             request = self._secrets.request_digest(actor.room, command.input or b"")
             draft = replace(draft, seal=partial(self._secrets.seal, state, by.actor, request))
+            if command.memory is not None and is_guarded(command.memory):
+                # What the mirror compared, it compared as the room stands here now.
+                parts = (*draft.parts, GuardPart(decided.erases))
+                draft = replace(draft, parts=parts, shown=state.messages.shown)
         event = msgspec.structs.replace(event, counter=self._counters.after(threaded, thread.counter))
         place = Place(actor.room, command.idempotency_key or "", by, thread.envelope, self._now(actor))
         written = self._author.sign(draft, event, place)
@@ -175,6 +188,25 @@ class Composer:
 
     def _now(self, actor: RoomActor[Room]) -> Millis:
         return max(self._desk.clock.now(), actor.aggregate.last_at)
+
+
+def _named(room: Room, command: c.PostMessage, decision: Decision, before: Before) -> tuple[MessageId, ...]:
+    """The messages whose words go with one that forgets, for the home of a sealed room."""
+    if command.memory is None or not command.memory.forgets or not room.state.is_sealed:
+        return ()
+    ids = dict(before.ids)
+    if before.replied_to is not None and command.reply_to is not None:
+        ids[before.replied_to.position] = command.reply_to
+    return tuple(ids[position] for position in decision.erases)
+
+
+def _forgotten(room: Room, command: c.PostMessage) -> tuple[Position, ...]:
+    """Where the versions stand of a key that a message for a sealed room forgets, as the mirror has them now."""
+    part = command.memory
+    if part is None or not part.forgets or not room.state.is_sealed:
+        return ()
+    entry = room.state.memory.keys.get(part.key)
+    return () if entry is None else entry.positions
 
 
 def _said_then(envelope: Envelope, command: c.PostMessage, by: By, draft: Draft, room: Room) -> bool:

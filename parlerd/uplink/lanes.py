@@ -41,7 +41,7 @@ from parlerd.core.decision import Decision
 from parlerd.core.envelope import operation_of, root_chain
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.membership import shift_after, shifts_of
-from parlerd.core.messages import Thread
+from parlerd.core.messages import GUARD, Thread
 from parlerd.core.model import AgentId, By, HomeId, MessageId, Millis, Position, RoomId, Seq
 from parlerd.core.receipts import FactRef
 from parlerd.core.room import Room
@@ -137,6 +137,10 @@ class Links(Protocol):
         """Wait until this link told all that is there of a room, for a moment at most."""
         ...
 
+    async def told_upto(self, room: RoomId, number: int) -> None:
+        """Wait until this link told a room up to its public message of this number, for a moment at most."""
+        ...
+
     def spawn(self, work: Callable[..., Any], *args: Any) -> None:
         """Run a task until the daemon ends."""
         ...
@@ -196,8 +200,8 @@ class Post:
         of a task, which another may hold meanwhile, and what is for a version of the room's memory (`if_version`),
         which another may write."""
         memory = self.command.memory
-        is_guarded = memory is not None and memory.if_version is not None
-        return is_guarded or answers_offer(self.command)
+        is_for_version = memory is not None and memory.if_version is not None
+        return is_for_version or answers_offer(self.command)
 
     @property
     def is_given_up(self) -> bool:
@@ -577,6 +581,20 @@ class Lane:
             post.tries += post is self._posts[0]
             if sent is not None:
                 self._note_end(sent, error.details)
+            post.again()
+            self._is_held = True
+            return False
+        if error.code == "envelope_refused" and error.details.get("what") == GUARD:
+            # Something came in between that may be of the memory: what is remembered is compared once more.
+            if post.tries >= TRIES and post.is_now_or_never:
+                self._fail(post, Refused("room_busy", retry_after_ms=int(PAUSE_S * 1000)))
+                return True
+            if post.tries >= TRIES:
+                self._pause(error)
+                post.tries = 0
+            post.tries += 1
+            number = error.details.get("number")
+            await self._link.told_upto(self.room, number if type(number) is int else 0)
             post.again()
             self._is_held = True
             return False

@@ -310,6 +310,10 @@ class Link:
             while self._is_ready and room in self._followed and room not in self._level:
                 await self._change.wait()
 
+    async def told_upto(self, room: RoomId, number: int) -> None:
+        """Wait until this link told a room up to its public message of this number, for a moment at most."""
+        await self.mirrors.until(room, lambda mirror: mirror.state.shown.number >= number, CATCH_UP_S)
+
     def _is_coming(self, room: RoomId) -> bool:
         """Whether the link is about to tell what is new in a room, as far as anybody here knows."""
         if trio.current_time() >= self._hope or self.is_removed:

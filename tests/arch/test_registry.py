@@ -152,7 +152,7 @@ def test_every_fact_is_left_by_an_operation_or_by_what_happens_beside_all_operat
     of_agents = {"conversation_bound", "delegation_issued"}
     of_mirrors = {"mirror_placed", "room_titled", "home_contradicted"}
     of_relays = {"person_enrolled", "person_kicked"}
-    of_homes = {"bodies_erased", "message_released", "task_offered"}
+    of_homes = {"message_released", "task_offered"}
     of_pages = {"watch_code_used"}
     assert set(events.CURRENT_V) - by_operations == of_agents | of_mirrors | of_relays | of_homes | of_pages
 

@@ -21,6 +21,7 @@ from parlerd.core.envelope import (
     Envelope,
     GatedPart,
     GatePart,
+    GuardPart,
     HandoffAnswerPart,
     HandoffPart,
     MemoryPart,
@@ -72,6 +73,12 @@ SHAPES: dict[str, tuple[str, tuple[Part, ...], tuple[Part, ...]]] = {
         (HandoffAnswerPart("declined"),),
     ),
     "a memory": ("memory", (MemoryPart(key="secret-key"), TextPart(SECRET)), ()),
+    "a memory for a version": (
+        "memory",
+        (TextPart(SECRET), MemoryPart(key="secret-key", if_version=3), GuardPart()),
+        (GuardPart(),),
+    ),
+    "what forgets": ("memory", (MemoryPart(key="secret-key", forgets=True), GuardPart((ID,))), (GuardPart((ID,)),)),
     "a task": ("task", (TextPart(SECRET), TaskPart(ttl_ms=Millis(5))), (TaskPart(ttl_ms=Millis(5)),)),
     "a file": (
         "file",
@@ -222,6 +229,42 @@ def test_a_message_is_checked_before_it_is_sealed_as_its_readers_check_it() -> N
             check_composed(bad)
 
 
+@pytest.mark.parametrize(
+    "parts",
+    [
+        (MemoryPart(key="deploy", forgets=True),),
+        (MemoryPart(key="deploy", forgets=True), GuardPart()),
+        (MemoryPart(key="deploy", forgets=True), GuardPart((ID,)), GuardPart((ID,))),
+        (MemoryPart(key="deploy", forgets=True), GuardPart((ID,)), TextPart("and this")),
+        (TextPart("blue"), MemoryPart(key="deploy", if_version=1)),
+        (TextPart("blue"), MemoryPart(key="deploy", if_version=1), GuardPart((ID,))),
+        (TextPart("blue"), MemoryPart(key="deploy"), GuardPart()),
+    ],
+    ids=[
+        "forgets and has no guard",
+        "forgets nothing",
+        "has two",
+        "forgets and says something",
+        "is for a version and has no guard",
+        "is for a version and takes words away",
+        "depends on nothing",
+    ],
+)
+def test_what_depends_on_the_memory_has_one_guard_and_what_does_not_has_none(parts: tuple[Part, ...]) -> None:
+    with pytest.raises(Refused, match="envelope_refused"):
+        check_composed(composed("memory", parts))
+
+
+def test_only_a_message_of_the_memory_in_a_sealed_room_has_a_guard() -> None:
+    with pytest.raises(Refused, match="envelope_refused"):
+        check_composed(composed("text", (TextPart("hello"), GuardPart())))
+    with pytest.raises(Refused, match="envelope_refused"):
+        check_envelope(composed("memory", (MemoryPart(key="deploy", forgets=True), GuardPart((ID,)))))
+    check_envelope(composed("memory", (MemoryPart(key="deploy", forgets=True),)))
+    private = composed("memory", (MemoryPart(key="deploy", forgets=True), GuardPart((ID,))), visibility=(OWNER.id,))
+    assert refusal(outside(private)) == "parts"
+
+
 def test_nobody_posts_in_clear_what_belongs_to_sealed_messages() -> None:
     message = composed("text", (TextPart("hello"),))
     for part in (part_of(message), OpenedPart(b"", b"", b"")):
@@ -311,6 +354,10 @@ def test_encrypted_words_of_another_form_are_refused(message: Envelope, change: 
         ("file", (BlobPart(blob=BLOB, size=16, name="a"),)),
         ("file", (BlobPart(blob=BLOB, size=3),)),
         ("text", (GatePart(enabled="true"),)),
+        ("text", (GuardPart(),)),
+        ("other", (GuardPart((ID, ID)),)),
+        ("other", (GuardPart((MessageId("x"),)),)),
+        ("other", (GuardPart(tuple(MessageId(f"m_{n}") for n in range(65))),)),
     ],
 )
 def test_an_outline_that_is_none_or_is_of_another_kind_is_refused(kind: str, told: tuple[Part, ...]) -> None:

@@ -363,16 +363,6 @@ def test_no_gated_message_leaves_for_a_sealed_room(tmp_path: Path) -> None:
     run(main)
 
 
-def test_what_depends_on_a_version_is_not_remembered_in_a_sealed_room(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with met(tmp_path) as meeting:
-            guarded = t.Remember(room=meeting.opened.room, text="blue-green", key="deploy", if_version=0)
-            assert (await meeting.alice.refused("memory.remember", guarded)).code == "sealed_room"
-            await meeting.alice.ask("memory.remember", msgspec.structs.replace(guarded, if_version=None), t.Remembered)
-
-    run(main)
-
-
 def test_a_session_of_this_machine_is_not_sealed(tmp_path: Path) -> None:
     async def main() -> None:
         _, relay, home = homes_of(tmp_path)
