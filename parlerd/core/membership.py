@@ -410,6 +410,11 @@ def view_of(member: Member) -> View:
     return View(reader=member.agent, spans=spans, gaps=gaps)
 
 
+def shown_upto(member: Member, position: Position) -> Position:
+    """Up to where it is settled what a member is shown of a log that ends at `position`."""
+    return Position(member.left) if member.waits else position
+
+
 def _gaps_until(member: Member) -> tuple[tuple[int, int], ...]:
     """The gaps among what a member was shown before it last left."""
     return tuple(gap for gap in member.gaps if gap[0] <= member.left)

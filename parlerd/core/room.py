@@ -283,6 +283,11 @@ class Room(facets.Aggregate[RoomState]):
         """The number of the newest message that a present member may see. The store would count the same, slower."""
         return membership.newest_seq(self.state.membership, agent)
 
+    def shown_upto(self, agent: AgentId) -> Position:
+        """Up to where it is settled what a member is shown. A record of a sealed room lets one that waits see what was
+        said since it left, where the history is for everyone: behind that nothing counts as read."""
+        return membership.shown_upto(self.state.members[agent], self.position)
+
     def pending(self) -> list[Request]:
         """Requests that wait for a decision, oldest first."""
         return approvals.pending(self.state.requests)

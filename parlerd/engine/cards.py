@@ -1,8 +1,9 @@
 """How a room is told to a link: its card and what changes on it, as one person's agents may know them.
 
-    opening, title, members        to who is in, and to the owner's person
+    opening, title, members        to who is in, and to the owner's person; who waits in a sealed room for a record is
+                                   told of its own agents alone
     keys, requests, sealing keys   to the owner's person
-    the epoch of a sealed room     to who is in, and to the owner's person
+    the epoch of a sealed room     to those whom it holds, and to the owner's person
     their own requests             to agents that are in or knock, with the terms of the keys that they knocked with
 
 How a member came in is shown by the very bytes that were signed, which are the bodies of facts. `moves` is told to
@@ -102,7 +103,8 @@ class Cards:
             )
         # Who owned the room comes first: what came by their word can be shown only once they are known.
         owners = {owner.agent for owner in state.lifecycle.owners}
-        members = sorted(stood, key=lambda each: each.member.agent not in owners) if eyes.are_inside else ()
+        known = [each for each in stood if eyes.are_inside or each.member.agent in eyes.own]
+        members = sorted(known, key=lambda each: each.member.agent not in owners)
         return await self._pieces(room, eyes, first, [*members, *_asked(room, eyes)])
 
     async def asked(self, room: Room, eyes: Eyes, *, moves: int, asks: int) -> list[t.Card]:

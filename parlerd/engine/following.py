@@ -589,7 +589,7 @@ class _Walk:
                     return False
             case e.MemberJoined(agent=agent) | e.MemberLeft(agent=agent):
                 followed.moves += 1
-                if self._eyes.are_inside:
+                if self._eyes.are_inside or agent in self._eyes.own:
                     await self._change(Stood(self._room.state.members[agent], isinstance(event, e.MemberJoined)))
                     self._came = self._came or agent in self._views
             case e.RoleGiven(agent=agent):

@@ -171,7 +171,7 @@ class LettingIn:
     def _has_used(self, caller: Caller, room: Room, key_id: KeyId) -> bool:
         """Whether one of the link's agents is in the room, or knocked with this very key: it is no guesser."""
         looking = eyes(self._desk, caller, room)
-        if looking.members:
+        if looking.members or looking.waiting:
             return True
         requests = room.state.requests
         asked = [standing_request(requests, agent) for agent in looking.knocking]

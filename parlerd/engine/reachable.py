@@ -29,15 +29,21 @@ class Eyes:
     """As whom a link looks at a room."""
 
     members: tuple[AgentId, ...]
-    """Its agents that are in."""
+    """Its agents that are in; in a sealed room those whom the record in force holds."""
     knocking: tuple[AgentId, ...]
     """Its agents whose request there was not granted."""
     owns: bool
     """Whether the room's owner acts for its person."""
+    waiting: tuple[AgentId, ...] = ()
+    """Its agents that are in a sealed room and that no record holds yet. Where all of them wait, it is told how its own
+    agents come and go. What else there is to tell it hears in the order of the log once a record holds one of them, as
+    of a room into which somebody just came."""
+    own: tuple[AgentId, ...] = ()
+    """Where some wait, its agents that are or were in."""
 
     def has(self, agent: AgentId) -> bool:
         """Whether the agent is one of the link's, and has to do with the room."""
-        return agent in self.members or agent in self.knocking
+        return agent in self.members or agent in self.knocking or agent in self.waiting
 
     @property
     def are_inside(self) -> bool:
@@ -47,7 +53,7 @@ class Eyes:
     @property
     def is_shut(self) -> bool:
         """Whether it may not know of the room."""
-        return not (self.members or self.knocking or self.owns)
+        return not (self.members or self.knocking or self.waiting or self.owns)
 
 
 def eyes(desk: Desk, caller: Caller, room: Room) -> Eyes:
@@ -55,11 +61,14 @@ def eyes(desk: Desk, caller: Caller, room: Room) -> Eyes:
     principal = caller.facts.authority.principal
     speaking = desk.links.of(caller).speaking(desk.clock.now())
     state = room.state
-    members = tuple(agent for agent in speaking if _is_in(room, agent, principal))
+    inside = [agent for agent in speaking if _is_in(room, agent, principal)]
+    waiting = tuple(agent for agent in inside if state.members[agent].waits)
     # The newest request of each agent has the last word.
     asked = {request.agent: request.state for request in state.requests.values() if request.principal == principal}
-    knocking = tuple(agent for agent in speaking if agent not in members and asked.get(agent, "approved") != "approved")
-    return Eyes(members, knocking, state.owner_principal == principal)
+    knocking = tuple(agent for agent in speaking if agent not in inside and asked.get(agent, "approved") != "approved")
+    members = tuple(agent for agent in inside if agent not in waiting)
+    own = tuple(agent for agent in speaking if waiting and _was_in(room, agent, principal))
+    return Eyes(members, knocking, state.owner_principal == principal, waiting, own)
 
 
 async def room_within(desk: Desk, caller: Caller, room: str) -> RoomHandle:
@@ -85,7 +94,7 @@ async def owned_within(desk: Desk, caller: Caller, wanted: str) -> tuple[RoomHan
     room = await actor.quiet()
     looking = eyes(desk, caller, room)
     if not looking.owns:
-        raise Refused("not_owner" if looking.members else "no_such_room")
+        raise Refused("not_owner" if looking.members or looking.waiting else "no_such_room")
     return actor, room
 
 
@@ -118,13 +127,17 @@ def require_member(room: Room, agent: AgentId, principal: PrincipalId) -> None:
 
 def came_under(room: Room, agent: AgentId, principal: PrincipalId) -> bool:
     """Whether the agent was ever in the room, or knocked there, as one of this person's."""
-    member = room.state.members.get(agent)
-    if member is not None and member.principal == principal:
+    if _was_in(room, agent, principal):
         return True
     requests = room.state.requests.values()
     return any(request.agent == agent and request.principal == principal for request in requests)
 
 
 def _is_in(room: Room, agent: AgentId, principal: PrincipalId) -> bool:
+    return _was_in(room, agent, principal) and room.state.members[agent].present
+
+
+def _was_in(room: Room, agent: AgentId, principal: PrincipalId) -> bool:
+    """Whether the agent is or was in the room as one of this person's."""
     member = room.state.members.get(agent)
-    return member is not None and member.present and member.principal == principal
+    return member is not None and member.principal == principal

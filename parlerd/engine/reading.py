@@ -132,12 +132,14 @@ class Reading:
         refilled = await refill(handle, state, reader, [*recap, *newest])
         recap, newest = refilled.messages[: len(recap)], refilled.messages[len(recap) :]
         begins = await library.seq_at(room, view, after) + 1
+        # Every position up to here is shown, is in the gap that is stated, or holds no message for this reader.
+        end = max(after, min(max(tail.end, stood), room.shown_upto(reader)))
         first = recap[0].seq + 1 if recap else begins
         if not newest:
             return ContextPage(
                 await self.render(state, view, recap),
-                [(after, max(tail.end, stood))],
-                max(tail.end, stood),
+                [(after, end)],
+                end,
                 tail.end_seq,
                 tail,
                 said=refilled.said,
@@ -154,8 +156,6 @@ class Reading:
             page = Page(recap, at, recap[0].seq, await library.shown_at(state.room, at), more=True)
             return ContextPage(head, [(Position(at - 1), at)], at, recap[0].seq, page, said=refilled.said)
         newest, rest = newest[len(newest) - kept :], rest[len(rest) - kept :]
-        # Every position up to here is shown, is in the gap that is stated, or holds no message for this reader.
-        end = max(tail.end, stood)
         gap = newest[0].seq - first
         spans = [(after, end)]
         if gap > 0:

@@ -425,7 +425,7 @@ class Receiving:
         return msgspec.structs.replace(page, messages=refilled.messages), refilled.said
 
     async def _page(self, room: Room, view: View, after: Position, params: t.Recv, *, skip_own: bool) -> Page:
-        return await self._desk.library.page(
+        page = await self._desk.library.page(
             room,
             view,
             after,
@@ -435,6 +435,11 @@ class Receiving:
             kind=params.kind,
             names=names_in(room.state, view.reader) if params.mentions else (),
         )
+        settled = max(after, room.shown_upto(view.reader))
+        if page.end <= settled:
+            return page
+        shown = await self._desk.library.shown_at(room.state.room, settled)
+        return msgspec.structs.replace(page, end=settled, shown=shown)
 
     @handles("message.commit")
     async def commit(self, caller: Caller, params: t.Commit) -> t.Committed:

@@ -196,9 +196,8 @@ class Mirrors:
         if pull is None or item.page is None or not (wants := unknown(self._secrets, room, item.page.messages)):
             return
         told = () if item.card is None else item.card.members
-        inside = {AgentId(member.agent) for member in told if member.present}
-        inside |= {agent for agent, member in mirror.state.members.items() if member.present}
-        # What was said before an agent came in is told before its coming is.
+        # What was said before an agent came in, or came again, is told before its coming is.
+        inside = {*(AgentId(member.agent) for member in told), *mirror.state.members}
         inside |= {request.agent for request in mirror.state.requests.values()}
         ours = [agent for agent in sorted(inside) if self.is_ours(agent)]
         owners = {owner.principal for owner in owners_of(mirror.state.lifecycle)}
@@ -527,9 +526,14 @@ class Mirrors:
         if not mirror.position:
             return t.Resume(room=room, newest=NEWEST)
         counts = self._counts.get(room, _Counts())
-        inside = [agent for agent, member in state.members.items() if member.present and self.is_ours(agent)]
+        inside = [
+            agent
+            for agent, member in state.members.items()
+            if member.present and not member.waits and self.is_ours(agent)
+        ]
         if not inside:
-            # Nobody of this home was in the room so far, so nothing of it was told.
+            # Nobody of this home was in the room so far, or no record of a sealed room held anybody, so nothing of it
+            # was told.
             return t.Resume(room=room, asks=counts.asks, newest=NEWEST)
         return t.Resume(
             room=room,

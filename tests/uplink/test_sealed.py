@@ -28,7 +28,7 @@ from parlerd.uplink.remote_room import STATE_IS_SEEN
 from parlerd.uplink.secrets import FRESH_MS
 from parlerd.uplink.turning import USED_MS
 from parlerd.uplink.walking import Pull
-from tests.support.engine import Party, Served, run, settle
+from tests.support.engine import Party, Served, run, settle, texts
 from tests.support.relayed import Home, Relay, Wires, homes_of
 
 
@@ -321,7 +321,9 @@ def test_those_who_come_in_by_an_open_key_wait_for_one_record_of_the_owner_s_hom
             roster = await meeting.bob.ask("rooms.roster", t.Roster(), t.RosterResult)
             assert roster.sealed
             assert roster.key_change_since
-            assert "bob, carol cannot read what is said" in roster.notice
+            # Who else is in, they are told with the record.
+            assert "bob cannot read what is said" in roster.notice
+            assert "alice" not in {member.name for member in roster.members}
             assert (await carol.refused("message.send", t.Send(text="hello"))).code == "not_sealed_in"
             async with meeting.ann.serving() as ann:
                 await (await ann.agent("alice")).read()
@@ -694,7 +696,7 @@ def test_who_came_in_before_a_record_holds_it_is_shown_then_what_its_home_has_of
                 await (await ann.agent("alice")).read()
                 await trio.sleep(30)
                 await settle()
-                assert await bert.read() == ["one"]
+                assert await bert.read() == ["Come in.", "one"]
 
     run(main)
 
@@ -749,7 +751,7 @@ def test_an_owner_s_daemon_that_was_started_again_makes_records_though_nobody_as
             await bert.join(meeting.opened.session_key)
             await bob.close()
             await settle()
-            assert await bert.refused("message.send", t.Send(text="two")) is not None
+            assert (await bert.refused("message.send", t.Send(text="two"))).code == "not_sealed_in"
             async with meeting.ann.serving():
                 await trio.sleep(30)
                 await settle()
@@ -805,5 +807,106 @@ def test_a_home_that_makes_the_records_of_no_room_any_more_lets_its_link_go(tmp_
                 await meeting.ann_served.engine.disconnect(caller)
             await trio.sleep(3600)
             assert meeting.ann.uplinks.listed()[0].state == "idle"
+
+    run(main)
+
+
+def test_who_came_again_and_reads_while_it_waits_is_shown_later_what_was_said_while_it_was_out(tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving(), meeting.ben.serving() as ben:
+            bob, bert = await ben.agent("bob"), await ben.agent("bert")
+            async with meeting.ann.serving() as ann:
+                alice = await ann.agent("alice")
+                meeting.opened = await alice.open("open house", "Come in.", sealed=True, approval=False)
+                for who in bob, bert:
+                    await who.join(meeting.opened.session_key)
+                await trio.sleep(30)
+                await settle()
+                await bob.read()
+                await alice.send("one")
+                await settle()
+                await bob.ask("room.leave", t.LeaveAsMember(room=meeting.opened.room), t.MemberGone)
+                await alice.send("two")
+                await trio.sleep(30)
+                await settle()
+            await bob.join(meeting.opened.session_key)
+            assert await bob.read(room=meeting.opened.room) == ["one"]
+            async with meeting.ann.serving():
+                await trio.sleep(30)
+                await settle()
+                assert await bob.read(room=meeting.opened.room) == ["two"]
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("history", "shown"), [("full", ["Come in.", "one"]), ("from-join", ["Come in."]), ("none", ["Come in."])]
+)
+@pytest.mark.parametrize("is_late", [False, True])
+def test_the_first_of_a_home_that_comes_in_by_an_open_key_is_shown_what_it_may_see_of_before(
+    tmp_path: Path, history: str, shown: list[str], is_late: bool
+) -> None:
+    """The record that holds it may be there at once, or come once it has waited for longer than a join takes."""
+
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            alice, bob = await ann.agent("alice"), await ben.agent("bob")
+            meeting.opened = await alice.open("open house", "Come in.", sealed=True, approval=False, history=history)
+            key = meeting.opened.session_key
+            await alice.send("one")
+            if is_late:
+                meeting.wires.cut_off("ann")
+                page = await bob.come_in(key)
+                assert (page.messages, page.name) == ([], "")
+                assert (await meeting.room_of(meeting.ben)).state.epochs.number == 0
+                # It knows of itself alone, and that it waits.
+                assert (await bob.roster())["bob"].state == "member"
+                assert "bob cannot read" in (await bob.recv()).notice
+                meeting.wires.bring_back("ann")
+                await trio.sleep(90)
+                await settle()
+                assert await bob.read() == shown
+            else:
+                assert texts(await bob.come_in(key)) == shown
+            assert not (await bob.send("hello")).queued
+            await alice.send("two")
+            await settle()
+            assert await bob.read() == ["two"]
+            assert (await meeting.room_of(meeting.ben)).state.contradicted == ""
+            assert {each.topic for each in await bob.rooms()} == {"open house"}
+
+    run(main)
+
+
+def test_who_came_again_to_a_home_where_nobody_was_left_is_shown_what_was_said_while_it_was_out(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            alice, bob = await ann.agent("alice"), await ben.agent("bob")
+            meeting.opened = await alice.open("open house", "Come in.", sealed=True, approval=False)
+            key, room = meeting.opened.session_key, meeting.opened.room
+            await bob.come_in(key)
+            await alice.send("one")
+            await settle()
+            assert await bob.read() == ["one"]
+            await bob.ask("room.leave", t.LeaveAsMember(room=room), t.MemberGone)
+            await trio.sleep(30)
+            await alice.send("two")
+            meeting.wires.cut_off("ann")
+            await bob.join(key)
+            meeting.wires.cut_off("ben")
+            await trio.sleep(30)
+            meeting.wires.bring_back("ben")
+            await trio.sleep(90)
+            assert await bob.read(room=room) == []
+            meeting.wires.bring_back("ann")
+            await trio.sleep(90)
+            await settle()
+            assert await bob.read(room=room) == ["two"]
+            assert (await meeting.room_of(meeting.ben)).state.contradicted == ""
 
     run(main)

@@ -82,28 +82,48 @@ def test_while_a_key_change_is_pending_that_is_said_and_the_characters_stay(tmp_
         wires, relay, home = homes_of(tmp_path)
         meeting = Meeting(wires, relay, home("ann"), home("ben"))
         async with relay.serving(), meeting.ben.serving() as ben:
+            meeting.bob, bert = await ben.agent("bob"), await ben.agent("bert")
             async with meeting.ann.serving() as ann:
                 meeting.alice = await ann.agent("alice")
                 meeting.opened = await meeting.alice.open("open house", "Come in.", sealed=True, approval=False)
-                alone = await compare(meeting.alice)
-            meeting.bob = await ben.agent("bob")
-            assert (await meeting.bob.join(meeting.opened.session_key)).status == "joined"
+                await meeting.bob.come_in(meeting.opened.session_key)
+                before = await compare(meeting.bob)
+                assert before == await compare(meeting.alice)
+            assert (await bert.join(meeting.opened.session_key)).status == "joined"
+            # Bert is in, and no record holds him until the machine of the owner is there.
             his = await compare(meeting.bob)
-            # Bob is in, and no record holds him until the machine of the owner is there.
-            assert his.characters == alone.characters
-            assert [each.name for each in his.readers] == ["alice"]
+            assert his.characters == before.characters
+            assert [each.name for each in his.readers] == ["alice", "bob"]
             assert isinstance(his.key_change_since, int)
             assert "Key change pending since" in his.notice
-            assert "bob cannot read what is said" in his.notice
+            assert "bert cannot read what is said" in his.notice
             async with meeting.ann.serving() as ann:
                 meeting.alice = await ann.agent("alice")
-                await meeting.alice.read()
                 await trio.sleep(30)
                 await settle()
                 hers, his = await compare(meeting.alice), await compare(meeting.bob)
                 assert hers == his
-                assert hers.characters != alone.characters
+                assert hers.characters != before.characters
                 assert (his.notice, his.key_change_since) == ("", msgspec.UNSET)
+
+    run(main)
+
+
+def test_who_waits_for_a_record_where_nobody_reads_is_told_of_none_and_compares_nothing(tmp_path: Path) -> None:
+    async def main() -> None:
+        wires, relay, home = homes_of(tmp_path)
+        meeting = Meeting(wires, relay, home("ann"), home("ben"))
+        async with relay.serving(), meeting.ben.serving() as ben:
+            async with meeting.ann.serving() as ann:
+                meeting.alice = await ann.agent("alice")
+                meeting.opened = await meeting.alice.open("open house", "Come in.", sealed=True, approval=False)
+            meeting.bob = await ben.agent("bob")
+            await meeting.bob.join(meeting.opened.session_key)
+            assert (await meeting.bob.refused("room.verify", t.CompareRoom())).code == "not_sealed_in"
+            async with meeting.ann.serving() as ann:
+                await trio.sleep(30)
+                await settle()
+                assert await compare(meeting.bob) == await compare(await ann.agent("alice"), meeting.opened.room)
 
     run(main)
 
