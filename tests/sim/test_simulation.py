@@ -7,7 +7,6 @@ from typing import Final
 
 import pytest
 
-from tests.sim.vault import Vault
 from tests.sim.world import TROUBLE, Plan, Simulation
 from tests.sim.writing import Writing
 
@@ -30,12 +29,6 @@ def test_in_bad_weather_every_promise_holds(start: int) -> None:
 def test_two_who_write_to_each_other_at_three_relays_have_one_room(start: int) -> None:
     for seed in range(start, start + 20):
         assert Simulation(seed, Plan(relays=1.0, kills=4, acts=(Writing,), act=1.0)).run().counts["pairs"]
-
-
-@pytest.mark.parametrize("start", [0, 20])
-def test_who_comes_into_a_sealed_session_and_goes_is_shown_what_is_sealed_for_it(start: int) -> None:
-    for seed in range(start, start + 20):
-        assert Simulation(seed, Plan(acts=(Vault,), act=1.0)).run().counts["vaults"]
 
 
 def test_a_seed_is_the_same_story_each_time() -> None:

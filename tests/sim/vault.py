@@ -1,12 +1,13 @@
-"""An act: a sealed session of its own, whose history is not for those who join, and whose members come and go.
+"""An act: a sealed session of its own, which people come into by an open key, and whose members come and go.
 
     stays     everybody stays
     left      a guest leaves, and comes again with the key
     kicked    a guest is put out, and others go on
     away      the owner's home is cut off while a guest comes in
 
-The model is plain: whoever is in, and in the record in force, is shown what is said there, and nobody is shown anything
-else; each home opens what is sealed for its agents alone. Above: `world`. Below: `acts`, `sealed`.
+The model is plain: whoever is in, and in the record in force, is shown what is said there, and where the history is for
+everyone, once a record holds it, also what was said before to all; nobody is shown anything else, and each home opens
+what is sealed for its agents alone. Above: `world`. Below: `acts`, `sealed`.
 """
 
 from __future__ import annotations
@@ -21,23 +22,24 @@ from parlerd.operations import types as t
 from tests.sim import promises, sealed
 from tests.sim.acts import Act
 from tests.sim.broken import Broken
-from tests.sim.people import KNOCK_S, Agent
+from tests.sim.people import KNOCK_S, Agent, Said
 from tests.sim.stored import facts_of, state_of
 
 ENDINGS: Final = ("stays", "left", "kicked", "away")
-HISTORIES: Final = ("from-join", "none")
+HISTORIES: Final = ("full", "from-join", "none")
 AWAY_S: Final = 40.0
 
 
 class Vault(Act):
-    """A sealed session of some of those who met."""
+    """A sealed session of agents who have no part in anything else, beside those who met."""
 
     names = "vault"
 
     async def play(self) -> None:
         names = [agent.name for agent in self.stage.agents]
         self.random.shuffle(names)
-        self.owner, *self.guests = map(self.person, names[:3])
+        # Who met may write directly to another who met, and would do that in a session in which both are now.
+        self.owner, *self.guests = [self.person(f"{name}v") for name in names[:3]]
         self.ending = self.random.choice(ENDINGS)
         opening = t.OpenSession(
             topic="the vault",
@@ -70,15 +72,15 @@ class Vault(Act):
         guest.room = page.room
         if page.cursor and page.messages:
             await guest.want("message.commit", t.Commit(room=page.room, cursor=page.cursor), t.Committed)
-            self.record.shown[guest.name] += [(each.author.name, str(each.text)) for each in page.messages]
+            # Whoever comes again is shown the room once more.
+            found = [(each.author.name, str(each.text)) for each in page.messages]
+            self.record.shown[guest.name] += [each for each in found if each not in self.record.shown[guest.name]]
         if guest not in self.people:
             self.people.append(guest)
         until = trio.current_time() + KNOCK_S
         while not self._is_sealed_in(guest):
             if trio.current_time() > until:
                 raise Broken(f"{guest.name} came into a sealed room, and no record ever holds it")
-            # A daemon that was started anew links to a relay once somebody asks for something there.
-            await self.owner.want("message.recv", t.Recv(room=self.room, peek=True), t.Received)
             await trio.sleep(2.0)
 
     def _is_sealed_in(self, guest: Agent) -> bool:
@@ -140,6 +142,8 @@ class Vault(Act):
     def _check_shown(self) -> None:
         """Walk the relay's log: who was in, and in the record in force, is shown what stands there, and nobody else."""
         relay = self.stage.relay.store
+        is_full = state_of(relay, self.room).history == "full"
+        before: list[Said] = []
         texts = {said.id: said for said in self.record.said}
         handles = {each.agent: each.handle for each in state_of(relay, self.room).members.values()}
         inside, roster = set[str](), set[str]()
@@ -154,11 +158,14 @@ class Vault(Act):
                     roster = (roster - {handles[agent] for agent in removed}) | {handles[agent] for agent, _ in added}
                 case MessagePosted(id=id) if id in texts:
                     said = texts[id]
+                    before += [said] if said.readers is None else []
                     for name in inside & roster & entitled.keys():
                         if name != said.author and (said.readers is None or name in said.readers):
                             entitled[name].add((said.author, said.text))
                 case _:
                     pass
+            for name in inside & roster & entitled.keys() if is_full else ():
+                entitled[name] |= {(said.author, said.text) for said in before if said.author != name}
         for name, expected in entitled.items():
             shown = {each for each in self.record.shown[name] if " says " in each[1]}
             if leaked := shown - expected:

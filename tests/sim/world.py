@@ -41,6 +41,7 @@ from tests.sim.programs import Place, Program, relayed, served
 from tests.sim.relays import Relays
 from tests.sim.remembering import Remembering
 from tests.sim.stored import state_of
+from tests.sim.vault import Vault
 from tests.sim.watching import Watched, Watching
 from tests.sim.weather import Weather
 from tests.sim.whispering import Whispering
@@ -124,6 +125,7 @@ TROUBLE: Final = (
     "relays apart",
     "answers of the store lost",
     "sealed rooms",
+    "vaults",
 )
 """What happens in these stories, as the reports count it; not what happens in few of a hundred."""
 
@@ -132,7 +134,7 @@ RELAYS: Final = 1 / 5
 SEALED: Final = 1 / 6
 """In how many of the seeds with the usual plan the room in which everybody met is sealed."""
 
-ACTS: Final[tuple[type[Act], ...]] = (Inviting, Remembering, Writing, Working, Whispering)
+ACTS: Final[tuple[type[Act], ...]] = (Inviting, Remembering, Writing, Working, Whispering, Vault)
 """What else may happen in a story."""
 
 
@@ -197,11 +199,7 @@ class Simulation:
         """How many agents each home has."""
         self.is_shared = Random(f"{seed} how many").random() < self.plan.relays
         """Whether several relays have the rooms."""
-        # With the usual plan no sealed room is at three relays: in such a story with seed 192 somebody is never shown a
-        # part of what was said, for a reason that is not known yet.
-        self.is_sealed = Random(f"{seed} sealed").random() < self.plan.sealed and (
-            plan is not None or not self.is_shared
-        )
+        self.is_sealed = Random(f"{seed} sealed").random() < self.plan.sealed
         """Whether the room in which everybody met is sealed."""
         self.record = Record()
         self.weather = Weather(seed)
