@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from parlerd.cli.context import Context, new_key
 from parlerd.cli.handlers import Handler, room_argument
 from parlerd.cli.output import DONE, Cell
-from parlerd.cli.parsing import Parser, positive, unicode_text, whole
+from parlerd.cli.parsing import Parser, UsageError, positive, unicode_text, whole
 from parlerd.cli.render import at_most, counted, left_of, size_of, turns_line
 from parlerd.cli.session import lifetime
 from parlerd.core.model import MAX_WAKES_OF_PAIR
@@ -153,6 +153,39 @@ def _transfer(ctx: Context, args: Namespace) -> int:
     return _say_owned(ctx, ctx.call("room.transfer", t.TransferRoom(agent=args.agent, room=args.room), t.OwnedRoom))
 
 
+def _successor_arguments(parser: Parser) -> None:
+    parser.add_argument(
+        "person",
+        nargs="?",
+        default="",
+        type=unicode_text,
+        metavar="PERSON",
+        help="the person's id, or the name of an agent of theirs in the room",
+    )
+    parser.add_argument("--none", action="store_true", dest="nobody", help="nobody goes on once you are gone")
+    parser.add_argument("--room", metavar="ROOM", help="the room's id or name (default: the active session)")
+
+
+def _successor(ctx: Context, args: Namespace) -> int:
+    if args.nobody is (args.person != ""):
+        raise UsageError("name a person, or say --none", path="parler room successor")
+    params = t.NameSuccessor(room=args.room, person=args.person, nobody=args.nobody)
+    named = ctx.call("room.successor", params, t.SuccessorNamed)
+    out = ctx.out
+    if out.json:
+        out.document(named)
+        return DONE
+    where: Cell = (f"'{named.room_name}'", "name")
+    if not named.principal:
+        out.say("Nobody may take ", where, " over once you are gone.")
+        return DONE
+    who = ", ".join(named.names) or named.principal
+    out.say("The person of ", (who, "name"), " may take ", where, " over once you are gone.")
+    out.say("Until then nothing changes. They do it with:")
+    out.paste(f"parler room continue {named.room} --without-owner")
+    return DONE
+
+
 def _takeover_arguments(parser: Parser) -> None:
     parser.add_argument("room", metavar="ROOM", help="the room's id or name")
     parser.add_argument(
@@ -177,15 +210,30 @@ def _continue_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--message", default="", type=unicode_text, metavar="ID", help="only in the conversation of this message"
     )
+    parser.add_argument(
+        "--without-owner",
+        action="store_true",
+        help="a sealed room goes on though its owner is gone: take it over, or open another with the same people",
+    )
 
 
 def _continue(ctx: Context, args: Namespace) -> int:
-    done = ctx.call("room.continue", t.ContinueRoom(room=args.room, message=args.message), t.ContinuedRoom)
+    params = t.ContinueRoom(room=args.room, message=args.message, without_owner=args.without_owner)
+    done = ctx.call("room.continue", params, t.ContinuedRoom)
     out = ctx.out
     if out.json:
         out.document(done)
         return DONE
     where: Cell = (f"'{done.name}'", "name")
+    if done.status == "taken_over":
+        out.say((done.owner, "name"), " owns ", where, " now, as its owner before had named you.")
+        return DONE
+    if done.status == "reopened":
+        out.say("The other session is called ", where, ", and ", (done.owner, "name"), " owns it.")
+        out.say("Everybody in the old one is told its key, and waits there for you to let them in: parler approvals.")
+        if isinstance(done.session_key, str):
+            out.paste(done.session_key)
+        return DONE
     if done.status == "nothing":
         there = "that conversation of " if args.message else ""
         out.say(f"No agent of yours was woken in {there}", where, ": nothing was held back.")
@@ -356,6 +404,13 @@ HANDLERS: Final = {
         rank=83,
         examples=("parler room transfer bob --room team",),
     ),
+    "room successor": Handler(
+        _successor_arguments,
+        _successor,
+        section="Who may come in",
+        rank=84,
+        examples=("parler room successor bob --room auth-redesign", "parler room successor --none"),
+    ),
     "room takeover": Handler(
         _takeover_arguments, _takeover, section="Who may come in", rank=86, examples=("parler room takeover team",)
     ),
@@ -364,7 +419,7 @@ HANDLERS: Final = {
         _continue,
         section="Who may come in",
         rank=87,
-        examples=("parler room continue auth-redesign",),
+        examples=("parler room continue auth-redesign", "parler room continue auth-redesign --without-owner"),
     ),
     "room turns": Handler(
         _turns_arguments,

@@ -164,6 +164,7 @@ def _roster(ctx: Context, args: Namespace) -> int:
     out.listing(("agent", "says it is on", "role", "presence", "now", "id"), rows, cut=(0, 2, 4))
     if isinstance(found.turns, int):
         out.say(turns_line(found.turns))
+    _say_owner(ctx, found.owner_heard, found.successor)
     if found.notice:
         out.note(found.notice)
     return DONE
@@ -325,6 +326,7 @@ def _verify(ctx: Context, args: Namespace) -> int:
         for reader in found.readers
     ]
     out.listing(("agent", "fingerprint", "role", "id", "person"), rows, cut=(0,))
+    _say_owner(ctx, found.owner_heard, found.successor)
     for line in _COMPARE:
         out.say(line)
     if (spec := ERRORS.get(found.alarm)) is not None:
@@ -332,6 +334,14 @@ def _verify(ctx: Context, args: Namespace) -> int:
     if found.notice:
         out.note(found.notice)
     return DONE
+
+
+def _say_owner(ctx: Context, heard: object, successor: object) -> None:
+    """When the machine of a sealed room's owner was last heard of, and who goes on once the owner is gone."""
+    if isinstance(heard, int):
+        ctx.out.say(f"The machine of the owner last signed something here: {day_or_time(heard, ctx.now())}.")
+    if isinstance(successor, list):
+        ctx.out.say("Once the owner is gone, the person of ", (", ".join(successor), "name"), " may go on.")
 
 
 _COMPARE: Final = (

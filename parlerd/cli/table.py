@@ -57,11 +57,16 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     (('room', 'transfer'), 'parlerd.cli.membership', 'room.transfer', '', (
         'parler room transfer bob --room team',
     )),
+    (('room', 'successor'), 'parlerd.cli.membership', 'room.successor', '', (
+        'parler room successor bob --room auth-redesign',
+        'parler room successor --none',
+    )),
     (('room', 'takeover'), 'parlerd.cli.membership', 'room.takeover', '', (
         'parler room takeover team',
     )),
     (('room', 'continue'), 'parlerd.cli.membership', 'room.continue', '', (
         'parler room continue auth-redesign',
+        'parler room continue auth-redesign --without-owner',
     )),
     (('room', 'turns'), 'parlerd.cli.membership', 'room.turns', '', (
         'parler room turns auth-redesign 40',
@@ -447,6 +452,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'room kick',
         'role',
         'room transfer',
+        'room successor',
         'room takeover',
         'room continue',
         'room turns',

@@ -49,6 +49,7 @@ from parlerd.core.statements import (
     KeyTerms,
     KnockStatement,
     Opening,
+    OwnerLine,
     Rewind,
     SealingKey,
     Title,
@@ -291,6 +292,23 @@ class TellSealingKey(Command, frozen=True, kw_only=True):
     sealing_key: SealingKey
 
 
+class NameSuccessor(Command, frozen=True, kw_only=True):
+    """The owner's person (`principal`) says who may go on with the records of a sealed room: another person with an
+    agent in its roster, or nobody, where `person` is empty. The next record says so, which whoever asks makes. The
+    answer is `names`, or `nothing` where the record in force says so already."""
+
+    principal: PrincipalId
+    person: PrincipalId
+
+
+class TellOwnerLine(Command, frozen=True, kw_only=True):
+    """The home of the owner's person (`principal`) is there. The answer is `told`, also where it said so a moment ago
+    and nothing is noted."""
+
+    statement: OwnerLine
+    principal: PrincipalId
+
+
 class GiveRole(Command, frozen=True, kw_only=True):
     """The owner, or the owner's person (`principal`), says what a member is in the room. The answer is the member's id,
     also where it has this very role."""
@@ -527,6 +545,8 @@ RoomCommand = (
     | PruneBodies
     | TurnEpoch
     | TellSealingKey
+    | TellOwnerLine
+    | NameSuccessor
     | RewindRoom
     | Arrive
 )

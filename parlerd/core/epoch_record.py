@@ -110,6 +110,9 @@ class EpochRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """The room's `EpochCard`, sealed under this epoch's secret."""
     decisions: tuple[bytes, ...]
     """The SHA-256 of each decision that the record carries out; of one to put somebody out, `put_out_digest`."""
+    successor: PrincipalId | msgspec.UnsetType = msgspec.UNSET
+    """The person who may take the room over once its owner's person is gone, and go on with the records. The field is
+    left out of the bytes of a record that names nobody; a home of an earlier version refuses a record that has it."""
     at: Millis
     """When the record was made, by the clock of whoever made it."""
     nonce: bytes
@@ -177,6 +180,11 @@ def decode_turned(body: bytes) -> tuple[bytes, bytes]:
     """The two again. Raises `Refused(statement_refused)`."""
     found: tuple[bytes, bytes] = _decoded(body, _TURNED, MAX_RECORD + MAX_WRAPS + 16)
     return found
+
+
+def successor_of(record: EpochRecord) -> PrincipalId:
+    """Who may go on with the records after this one; empty where it names nobody."""
+    return PrincipalId("") if record.successor is msgspec.UNSET else record.successor
 
 
 def put_out_digest(agent: AgentId) -> bytes:
@@ -298,6 +306,7 @@ _FORMS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "link": lambda value: len(value) in (0, LINK),
     "card": lambda value: len(value) <= MAX_CARD,
     "decisions": lambda value: len(value) <= MAX_DECISIONS and all(len(each) == _DIGEST for each in value),
+    "successor": lambda value: value is msgspec.UNSET or is_principal_id(value),
     "at": lambda value: 0 <= value <= MAX_MOMENT,
     "nonce": lambda value: len(value) == NONCE,
 }

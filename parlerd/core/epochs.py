@@ -13,19 +13,24 @@ Invariant: of everybody who is in and not in the roster, and the other way round
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core import topics
 from parlerd.core.decision import Decision
 from parlerd.core.envelope import OPENED, SEALED
+from parlerd.core.errors import Refused
 from parlerd.core.facets import Facet, applies, decides, touches
 from parlerd.core.lifecycle import LifecycleState, place_of, require_open, require_sound
-from parlerd.core.membership import MembershipState, claims_of
+from parlerd.core.membership import MembershipState, claims_of, newest_number
 from parlerd.core.model import AgentId, By, Ids, Millis
 from parlerd.core.topics import Topic
 from parlerd.core.turning import EpochsState, ToldKey, begun
+
+LINE_MS: Final = 12 * 3_600_000
+"""The home of an owner says that it is there once a day; more often than twice it is not noted, so that nobody's log
+grows by it."""
 
 
 class Waiting(NamedTuple):
@@ -96,6 +101,42 @@ class Epochs(Facet[EpochsState]):
         events = begun(command.epoch, command.principal, self.state, place_of(self._lifecycle), present)
         return Decision(events, authority="person", answer="turned")
 
+    def _name(self, command: c.NameSuccessor, by: By, now: Millis, ids: Ids) -> Decision:
+        room, state, person = self._lifecycle, self.state, command.person
+        if command.principal != room.owner_principal:
+            raise Refused("not_owner")
+        require_open(room)
+        require_sound(room)
+        if not state.number:
+            raise Refused("not_sealed")
+        if person == room.owner_principal:
+            raise Refused("invalid_param", "You own this room: name another person.", param="person")
+        if person and all(entry.principal != person for entry in state.roster.values()):
+            raise Refused("not_sealed_in", "No agent of that person can read this room.")
+        is_own = state.number > room.owners[-1].record
+        return Decision(answer="nothing" if is_own and state.successor == person else "names")
+
+    def _tell_line(self, command: c.TellOwnerLine, by: By, now: Millis, ids: Ids) -> Decision:
+        room, said, state = self._lifecycle, command.statement, self.state
+        if command.principal != room.owner_principal:
+            raise Refused("not_owner")
+        require_open(room)
+        require_sound(room)
+        if not state.number:
+            raise Refused("not_sealed")
+        for what, is_wrong in (("home", said.home != room.home), ("room", said.room != room.room)):
+            if is_wrong:
+                raise Refused("statement_refused", what=what)
+        if (said.record, said.digest) != (state.number, state.record):
+            raise Refused("stale_epoch", number=state.number, what="record")
+        if said.public > newest_number(self._membership):
+            # This home went back to before it. What is there no more is for the rewind to say.
+            raise Refused("statement_refused", what="public")
+        if said.at < state.heard + LINE_MS:
+            return Decision(answer="told")
+        event = e.OwnerLineTold(record=said.record, public=said.public, made_at=said.at)
+        return Decision((event,), statements=(said,), authority="person", answer="told")
+
     # -- becoming ------------------------------------------------------------------------------------------
 
     def _joined(self, event: e.MemberJoined, header: e.Header) -> None:
@@ -116,7 +157,8 @@ class Epochs(Facet[EpochsState]):
     def _turned(self, event: e.EpochTurned, header: e.Header) -> None:
         state, members = self.state, self._membership.members
         state.number, state.record, state.at = event.number, event.record, header.at
-        state.used = 0
+        state.used, state.successor = 0, event.successor
+        state.heard = max(state.heard, event.made_at)
         state.turned.append((event.number, header.position))
         if state.signers[-1:] != [header.by.principal]:
             state.signers.append(header.by.principal)
@@ -134,6 +176,12 @@ class Epochs(Facet[EpochsState]):
         state.leaving = {agent: state.leaving.get(agent, header.at) for agent in sorted(leaving)}
         if not entering and not leaving:
             state.rewound = Millis(0)
+
+    def _lined(self, event: e.OwnerLineTold, header: e.Header) -> None:
+        self.state.heard, self.state.lined = max(self.state.heard, event.made_at), header.position
+
+    def _changed_hands(self, event: e.OwnerChanged, header: e.Header) -> None:
+        self.state.heard, self.state.lined = Millis(0), 0
 
     def _posted(self, event: e.MessagePosted, header: e.Header) -> None:
         if event.envelope_v in (SEALED, OPENED):
@@ -153,13 +201,22 @@ class Epochs(Facet[EpochsState]):
         """Whose machine makes the next record."""
         return (topics.requests(self._lifecycle.owner_principal), topics.life(self._lifecycle.room))
 
-    DECIDES = (decides(c.TurnEpoch, _turn),)
+    def _shows(self, event: e.OwnerLineTold, header: e.Header) -> tuple[Topic, ...]:
+        return (topics.life(self._lifecycle.room),)
+
+    DECIDES = (decides(c.TurnEpoch, _turn), decides(c.TellOwnerLine, _tell_line), decides(c.NameSuccessor, _name))
     APPLIES = (
         applies(e.MemberJoined, _joined),
         applies(e.MemberLeft, _left),
         applies(e.SealingKeyTold, _told),
         applies(e.EpochTurned, _turned),
+        applies(e.OwnerLineTold, _lined),
+        applies(e.OwnerChanged, _changed_hands),
         applies(e.MessagePosted, _posted),
         applies(e.RoomRewound, _went_back),
     )
-    TOUCHES = (touches(e.EpochTurned, _seen), touches(e.SealingKeyTold, _noted))
+    TOUCHES = (
+        touches(e.EpochTurned, _seen),
+        touches(e.SealingKeyTold, _noted),
+        touches(e.OwnerLineTold, _shows),
+    )

@@ -493,6 +493,14 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         status=409,
     ),
     _E(
+        "not_successor",
+        "A sealed room is taken over by the person alone whom its owner's person named before.",
+        "With parler room continue --without-owner, open another sealed room with the same people.",
+        tool_hint="Only a person takes a room over, and a sealed one only whom its owner's person named.",
+        scope="room",
+        status=403,
+    ),
+    _E(
         "too_many_members",
         "This sealed room has as many members as one may have.",
         "Open another room.",

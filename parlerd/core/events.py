@@ -192,6 +192,7 @@ class EpochTurned(_Event, tag="epoch_turned", frozen=True, kw_only=True):
     """An epoch of a sealed room began: who follows in the log is read by those of the roster alone. The record that the
     owner's person signed is in the body, with its wraps (`epoch_record.encode_turned`)."""
 
+    v: int = _version(2)
     number: int
     record: bytes
     """The SHA-256 of the record."""
@@ -200,6 +201,21 @@ class EpochTurned(_Event, tag="epoch_turned", frozen=True, kw_only=True):
     removed: tuple[AgentId, ...] = ()
     anew: bool = False
     """In a mirror: `added` is the whole roster, because this log does not hold the record before."""
+    successor: PrincipalId = PrincipalId("")
+    """Who may go on with the records once the owner's person is gone; empty where the record names nobody."""
+    made_at: Millis = Millis(0)
+    """When the record was made, as it says itself; 0 in facts of before."""
+
+
+class OwnerLineTold(_Event, tag="owner_line_told", frozen=True, kw_only=True):
+    """The owner's home said that it is there, and how it has this sealed room. The signed statement is the body."""
+
+    record: int
+    """The number of the record that is in force there."""
+    public: int
+    """The number of its newest public message."""
+    made_at: Millis
+    """When it was signed, by the clock of the owner's machine."""
 
 
 class MessagePosted(_Event, tag="message_posted", frozen=True, kw_only=True):
@@ -480,10 +496,13 @@ class RoomRewound(_Event, tag="room_rewound", frozen=True, kw_only=True):
 class OwnerChanged(_Event, tag="owner_changed", frozen=True, kw_only=True):
     """The room has another owner. The signed transfer is the body."""
 
+    v: int = _version(2)
     owner: AgentId
     principal: PrincipalId
     taken: bool = False
     """Whether the new owner's person took the room over, because the person before was away for long."""
+    record: int = 0
+    """In a sealed room the number of the record after which those of the new owner's person begin."""
 
 
 class RoomTitled(_Event, tag="room_titled", frozen=True, kw_only=True):
@@ -781,6 +800,7 @@ RoomEvent = (
     | JoinDenied
     | SealingKeyTold
     | EpochTurned
+    | OwnerLineTold
     | MessagePosted
     | MessageGated
     | MessageReleased
@@ -909,6 +929,8 @@ UPCASTERS: Final[dict[tuple[str, int], Upcaster]] = {
     ("join_requested", 2): _same,
     ("member_joined", 1): _same,
     ("member_left", 1): _same,
+    ("epoch_turned", 1): _same,
+    ("owner_changed", 1): _same,
     ("room_named", 1): _same,
     ("room_named", 2): _same,
     ("message_posted", 1): _in_version_1,

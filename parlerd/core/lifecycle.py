@@ -49,11 +49,15 @@ class OwnerState(msgspec.Struct):
     agent: AgentId
     position: int
     taken: bool = False
+    record: int = 0
+    """In a sealed room the number of the record that was in force then; 0 for who opened the room."""
+    at: Millis = Millis(0)
+    """When it came to own the room."""
 
 
 def owners_of(room: LifecycleState) -> list[Owner]:
     """All owners that the room had, in order."""
-    return [Owner(owner.principal, owner.agent) for owner in room.owners]
+    return [Owner(owner.principal, owner.agent, owner.record) for owner in room.owners]
 
 
 class LifecycleState(msgspec.Struct):
@@ -76,7 +80,8 @@ class LifecycleState(msgspec.Struct):
     owners: list[OwnerState] = []
     """Everybody who owned the room, in order; the last is the owner now."""
     owner_acted_at: Millis = Millis(0)
-    """When the owner's person, or an agent of theirs, last said or decided something here."""
+    """When the owner's person, or an agent of theirs, last said or decided something here, or their home said that it
+    is there."""
     sealed: int = 0
     """What the room's messages are encrypted with for its members; 0 where they are not. It never changes."""
     contradicted: str = ""
@@ -291,11 +296,16 @@ class Lifecycle(Facet[LifecycleState]):
         state = self.state
         state.owner, state.owner_principal = event.owner, event.principal
         state.owner_acted_at = header.at
-        state.owners.append(OwnerState(event.principal, event.owner, header.position, event.taken))
+        state.owners.append(
+            OwnerState(event.principal, event.owner, header.position, event.taken, event.record, header.at)
+        )
 
     def _acted(self, event: e.MessagePosted | e.JoinApproved | e.JoinDenied | e.KeyMinted, header: e.Header) -> None:
         if header.by.principal == self.state.owner_principal:
             self.state.owner_acted_at = header.at
+
+    def _lined(self, event: e.OwnerLineTold, header: e.Header) -> None:
+        self.state.owner_acted_at = header.at
 
     def _of_two(self, event: e.OwnerChanged, header: e.Header) -> tuple[Topic, ...]:
         """Whoever looks at the room, and the persons who look at the requests of their rooms."""
@@ -328,6 +338,7 @@ class Lifecycle(Facet[LifecycleState]):
         applies(e.RoomOpened, _opened),
         applies(e.RoomClosed, _closed),
         applies(e.OwnerChanged, _changed_hands),
+        applies(e.OwnerLineTold, _lined),
         applies(e.MessagePosted, _acted),
         applies(e.JoinApproved, _acted),
         applies(e.JoinDenied, _acted),

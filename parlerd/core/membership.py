@@ -43,7 +43,7 @@ from parlerd.core.model import (
 from parlerd.core.public_line import first_number
 from parlerd.core.statements import MAX_TRANSFERS, Claim, Transfer, contradiction
 from parlerd.core.topics import Topic
-from parlerd.core.turning import EpochsState, begun
+from parlerd.core.turning import EpochsState, begun, may_succeed
 
 MAX_CANDIDATES: Final = 5
 """How many names a refusal suggests."""
@@ -579,10 +579,10 @@ class Membership(Facet[MembershipState]):
         if member.given is not None:
             raise Refused("invalid_param", "An agent that has only a token owns no room.", param="to")
         if command.takes:
-            if room.sealed:
+            if room.sealed and not may_succeed(self._epochs, room.owners[-1].record, command.principal):
                 # Whether the owner's person is away is this home's word alone, and a home lets nobody decide about who
-                # reads a sealed room.
-                raise Refused("sealed_room")
+                # reads a sealed room but whom the owner's person named.
+                raise Refused("not_successor")
             if owns or member.principal != command.principal:
                 raise Refused("invalid_param", "One takes a room over from another person, for an agent of one's own.")
             until = Millis(room.owner_acted_at + command.away_ms)
@@ -601,13 +601,19 @@ class Membership(Facet[MembershipState]):
             owner=member.agent,
             principal=member.principal,
             taken=command.takes,
+            record=self._epochs.number if room.sealed else msgspec.UNSET,
             at=now,
             nonce=b"",
         )
         signed = command.statement or expected
+        if room.sealed and signed.record != self._epochs.number:
+            # A record came in since it was signed: the old owner's, so the new owner's begin after that one.
+            raise Refused("stale_epoch", number=self._epochs.number, what="record")
         if (wrong := contradiction(expected, signed)) is not None:
             raise Refused("statement_refused", what=wrong)
-        event = e.OwnerChanged(owner=member.agent, principal=member.principal, taken=command.takes)
+        event = e.OwnerChanged(
+            owner=member.agent, principal=member.principal, taken=command.takes, record=self._epochs.number
+        )
         return Decision((event,), statements=(signed,), authority="person", answer=member.agent)
 
     def _joined(self, event: e.MemberJoined, header: e.Header) -> None:

@@ -114,6 +114,8 @@ class _Known:
         self._members: set[AgentId] = set()
         self._keys: set[KeyId] = set()
         self._requests: set[RequestId] = set()
+        self._owned_from = lifecycle.owners[-1].record if lifecycle.owners else 0
+        """After which record those of the newest owner begin, in a sealed room."""
         self._epoch = rewinds.epoch
         self._epochs = {each.epoch for each in rewinds.rewound}
         self._is_counted = True
@@ -128,16 +130,16 @@ class _Known:
                 self._members.add(agent)
             case e.MemberLeft(agent=agent) | e.RoleGiven(agent=agent):
                 return None if agent in self._membership.members or agent in self._members else "member"
-            case e.OwnerChanged(taken=True) if self._is_sealed:
-                # No home decides who decides about a sealed room.
-                return "taken"
+            case e.OwnerChanged(record=record) if (record > 0) is not self._is_sealed or record < self._owned_from:
+                return "record"
             case e.RoomOpened(sealed=sealed):
                 self._is_sealed = sealed > 0
             case e.EpochTurned():
                 return self._misturned(event)
-            case e.SealingKeyTold() if not self._is_sealed:
+            case e.SealingKeyTold() | e.OwnerLineTold() if not self._is_sealed:
                 return "sealed"
-            case e.OwnerChanged(owner=agent):
+            case e.OwnerChanged(owner=agent, record=record):
+                self._owned_from = record
                 return None if agent in self._membership.members or agent in self._members else "member"
             case e.KeyMinted(key=key):
                 self._keys.add(key)

@@ -9,6 +9,7 @@ where it goes on after its home lost a part of it), and about an agent for those
     Transfer            signed by the person who owned the room, or who takes it over (parler/transfer).
     Grant               signed by the person who owns the room (parler/grant): for which agents without a key its home
                         may speak.
+    OwnerLine           signed by the owner's person (parler/owner-line): how the owner's home has a sealed room.
     SealingKey          signed by an agent (parler/sealing-key): the key to which the secrets of sealed rooms are
                         wrapped. It is about all sealed rooms of one home.
     AgentCard           signed by an agent about itself (parler/card), for the directory of a home. It is about no room.
@@ -28,7 +29,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Final, Literal, NamedTuple, TypeVar, get_args
 
 import msgspec
@@ -226,17 +227,41 @@ class Transfer(_Statement, frozen=True, kw_only=True):
     """Who owns the room from now on, and for whom that agent acts."""
     principal: PrincipalId
     taken: bool
+    record: int | msgspec.UnsetType = msgspec.UNSET
+    """In a sealed room the number of the record that is in force: the new owner's person signs every one after it, and
+    the person of the owner before signs none of them. The field is left out of the bytes for every other room."""
     at: Millis
     """When it was decided, by the clock of whoever decided."""
     nonce: bytes
 
 
+class OwnerLine(_Statement, frozen=True, kw_only=True):
+    """The owner's home was there, and this is how it has a sealed room: which record is in force, and which message is
+    the newest. Whoever has something else at these numbers is shown another room than the owner."""
+
+    TAG: ClassVar[Literal["parler/owner-line"]] = "parler/owner-line"
+    home: HomeId
+    room: RoomId
+    record: int
+    """The number of the record in force."""
+    digest: bytes
+    """The SHA-256 of that record."""
+    public: int
+    """The number of the newest public message, and below the public line there."""
+    line: bytes
+    at: Millis
+    """When it was signed, by the clock of the owner's machine."""
+    nonce: bytes
+
+
 class Owner(NamedTuple):
     """Who owned a room at some time: an agent, and the person for whom it acts. What either signed then still counts
-    after the room changed hands."""
+    after the room changed hands; of the records of a sealed room, those alone that were for this owner to sign."""
 
     principal: PrincipalId
     agent: AgentId
+    record: int = 0
+    """The number of the record after which this owner's records begin; 0 for who opened the room."""
 
 
 class AgentCard(_Statement, frozen=True, kw_only=True):
@@ -310,7 +335,18 @@ class Title(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     topic: str
 
 
-Statement = Opening | KeyTerms | KnockStatement | DecisionStatement | Rewind | Transfer | Grant | SealingKey | AgentCard
+Statement = (
+    Opening
+    | KeyTerms
+    | KnockStatement
+    | DecisionStatement
+    | Rewind
+    | Transfer
+    | Grant
+    | SealingKey
+    | OwnerLine
+    | AgentCard
+)
 S = TypeVar("S", bound=Statement)
 
 _ENCODER = msgspec.msgpack.Encoder()
@@ -464,6 +500,11 @@ def first_owner(opening: Opening) -> Owner:
     return Owner(opening.principal, opening.owner)
 
 
+def signer_at(owners: Sequence[Owner], number: int) -> Owner:
+    """Of all that owned a sealed room, in order, the one whose person signs the record of this number."""
+    return next((owner for owner in reversed(owners) if owner.record < number), owners[0])
+
+
 def deciders(owners: Iterable[Owner], approver: Approver, proof: Proof) -> list[PrincipalId | AgentId]:
     """Who may have signed a decision with this proof, in a room that had these owners: a person who owned the room, or
     its owner itself where the owner may decide without the person. Nobody where nobody may decide so."""
@@ -530,6 +571,7 @@ _FORMS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "at": lambda value: 0 <= value <= MAX_MOMENT,
     "max_uses": lambda value: 1 <= value < 2**53,
     "epoch": lambda value: 1 <= value <= MAX_EPOCH,
+    "record": lambda value: value is msgspec.UNSET or 1 <= value < 2**53,
     "number": lambda value: 1 <= value <= MAX_TRANSFERS,
     "role": lambda value: not value or is_role(value),
     "tags": lambda value: _are_labels(value, MAX_TAGS),
@@ -537,6 +579,7 @@ _FORMS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "description": lambda value: len(value) <= MAX_DESCRIPTION,
     "sealed": lambda value: value is msgspec.UNSET or value == SUITE,
     "key": lambda value: len(value) == _DIGEST,
+    "digest": lambda value: len(value) == _DIGEST,
     "counter": lambda value: 1 <= value < 2**53,
     "revision": lambda value: 1 <= value < 2**53,
     "public": lambda value: 0 <= value < 2**53,

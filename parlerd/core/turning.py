@@ -22,7 +22,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from parlerd.core.commands import NewEpoch
-from parlerd.core.epoch_record import check_wraps, roster_after
+from parlerd.core.epoch_record import check_wraps, roster_after, successor_of
 from parlerd.core.errors import Refused
 from parlerd.core.events import EpochTurned, SealingKeyTold
 from parlerd.core.model import AgentId, History, HomeId, Millis, Position, PrincipalId, RoomId, RosterEntry
@@ -53,6 +53,13 @@ class EpochsState(msgspec.Struct):
     """Who can read what is sealed under it, with which key."""
     turned: list[tuple[int, Position]] = []
     """The numbers of the epochs that this log holds, and where their facts stand, in order."""
+    successor: PrincipalId = PrincipalId("")
+    """Whom the record in force names to go on once the owner's person is gone; empty where it names nobody."""
+    heard: Millis = Millis(0)
+    """When the owner's home last signed something that came here: a record, or that it is there. By the clock of that
+    machine, so no relay makes it later; 0 for nothing since the room changed hands."""
+    lined: int = 0
+    """Where the fact of the newest line of the owner's stands; 0 before the first."""
     signers: list[PrincipalId] = []
     """The persons who signed the records, in order; one who signed several in a row stands once."""
     out: dict[AgentId, Position] = {}
@@ -84,6 +91,12 @@ class Place(NamedTuple):
     history: History
     person: PrincipalId
     """Who signs its records: the person of the owner."""
+
+
+def may_succeed(state: EpochsState, owned_from: int, person: PrincipalId) -> bool:
+    """Whether a person may take a sealed room over from the owner whose records begin behind the number `owned_from`:
+    the record in force is one of that owner's, and names the person. What an owner before wrote counts no longer."""
+    return bool(person) and state.successor == person and state.number > owned_from
 
 
 def begun(
@@ -136,6 +149,8 @@ def turned(new: NewEpoch, before: EpochsState, place: Place, present: Mapping[Ag
         record=new.digest,
         added=tuple((each.agent, roster[each.agent]) for each in record.added),
         removed=record.removed,
+        successor=successor_of(record),
+        made_at=record.at,
     )
 
 

@@ -21,7 +21,7 @@ from parlerd.core import events as e
 from parlerd.core import invocations
 from parlerd.core.approvals import KeyState, Request, decision_of, knock_of, terms_of
 from parlerd.core.envelope import OPENED, RELEASED, Envelope, decode_envelope, opened_part
-from parlerd.core.epoch_record import decode_turned, record_digest, roster_digest
+from parlerd.core.epoch_record import decode_turned, record_digest, roster_digest, successor_of
 from parlerd.core.errors import Refused
 from parlerd.core.gated import decode_signed
 from parlerd.core.grants import opened_beyond
@@ -38,6 +38,7 @@ from parlerd.core.statements import (
     KeyTerms,
     KnockStatement,
     Opening,
+    OwnerLine,
     Rewind,
     SealingKey,
     Transfer,
@@ -50,6 +51,7 @@ from parlerd.core.statements import (
     lets_in,
     opens,
     sealed_with,
+    signer_at,
 )
 from parlerd.core.words import contradiction as contradicts_words
 from parlerd.identity import delegation, epochs
@@ -60,6 +62,7 @@ from parlerd.identity.proofs import (
     decode_evidence,
     given_by,
     is_asked,
+    owner_after,
     read_opening,
     signed,
     signed_by,
@@ -79,6 +82,7 @@ WithStatement = (
     | e.JoinDenied
     | e.SealingKeyTold
     | e.EpochTurned
+    | e.OwnerLineTold
     | e.RoomRewound
     | e.OwnerChanged
 )
@@ -285,6 +289,10 @@ def _agrees(event: WithStatement, body: bytes, signature: bytes, about: Audited)
             return (key.home, key.agent, key.key, key.counter) == (room.home, event.agent, event.key, event.counter)
         case e.EpochTurned():
             return _turned(event, body, signature, room)
+        case e.OwnerLineTold():
+            told, _ = signed_by(OwnerLine, body, signature, _persons(room))
+            shows = told.home, told.room, told.record, told.public, told.at
+            return shows == (room.home, room.room, event.record, event.public, event.made_at)
         case e.RoomRewound():
             rewind, _ = signed_by(Rewind, body, signature, _persons(room))
             said = (rewind.home, rewind.room, rewind.epoch, rewind.public, rewind.line)
@@ -292,8 +300,18 @@ def _agrees(event: WithStatement, body: bytes, signature: bytes, about: Audited)
         case e.OwnerChanged():
             number = check(body, Transfer).number
             before = owners_of(room)[:number]
-            transfer = succeeds(room.room, room.home, before, body, signature, is_sealed=room.sealed > 0)
-            return (transfer.owner, transfer.principal, transfer.taken) == (event.owner, event.principal, event.taken)
+            # Whom the record names that is in force there, its own fact bears.
+            transfer = succeeds(
+                room.room,
+                room.home,
+                before,
+                body,
+                signature,
+                is_sealed=room.sealed > 0,
+                successor=event.principal,
+            )
+            signs = transfer.owner, transfer.principal, transfer.taken, owner_after(transfer).record
+            return signs == (event.owner, event.principal, event.taken, event.record)
 
 
 def _is_proved(event: e.MemberJoined, evidence: Evidence, about: Audited) -> bool:
@@ -332,9 +350,9 @@ def _opened(event: e.RoomOpened, body: bytes, signature: bytes, at: Millis) -> b
 def _turned(event: e.EpochTurned, body: bytes, signature: bytes, room: LifecycleState) -> bool:
     """Whether a fact repeats the record of an epoch that a person signed who owned the room."""
     told, wraps = decode_turned(body)
-    record = epochs.read(told, signature, owners=_persons(room))
-    said = (record.home, record.room, record.suite, record.number, record_digest(told))
-    if said != (room.home, room.room, room.sealed, event.number, event.record):
+    record = epochs.read(told, signature, owners=[signer_at(owners_of(room), event.number).principal])
+    said = (record.home, record.room, record.suite, record.number, record_digest(told), successor_of(record))
+    if said != (room.home, room.room, room.sealed, event.number, event.record, event.successor):
         return False
     if hashlib.sha256(wraps).digest() != record.wraps:
         return False

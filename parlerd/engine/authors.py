@@ -45,6 +45,7 @@ from parlerd.core.statements import (
     KeyTerms,
     KnockStatement,
     Opening,
+    OwnerLine,
     Rewind,
     S,
     SealingKey,
@@ -433,6 +434,13 @@ class Admission:
             statement=statement,
         )
         return command, Stated({Transfer: transfer})
+
+    def owner_line(self, by: By, line: Attested) -> tuple[c.TellOwnerLine, Stated]:
+        """The command by which the home of a room's owner says that it is there, as the person of `by` signed
+        elsewhere. Raises `Refused(statement_refused)`."""
+        statement = self._signed(line, OwnerLine, by)
+        command = c.TellOwnerLine(operation="link.owner_line", principal=by.principal, statement=statement)
+        return command, Stated({OwnerLine: line})
 
     def rewind(self, by: By, rewind: Attested) -> tuple[c.RewindRoom, Stated]:
         """The command by which a room goes on from where it stands, as the person of `by` signed elsewhere. Raises

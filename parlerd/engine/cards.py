@@ -21,6 +21,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from parlerd.core.approvals import KeyState, Request
+from parlerd.core.epoch_record import decode_turned
 from parlerd.core.membership import Member
 from parlerd.core.model import AgentId, HomeId, Position
 from parlerd.core.room import Room
@@ -100,6 +101,7 @@ class Cards:
                 title=title if eyes.are_inside else b"",
                 transfers=await self.transfers(room, at),
                 epoch=await epoch_at(self._library, room, at, told=epoch) if eyes.are_inside else None,
+                owner_line=await self.owner_line(room, at) if eyes.are_inside else None,
             )
         # Who owned the room comes first: what came by their word can be shown only once they are known.
         owners = {owner.agent for owner in state.lifecycle.owners}
@@ -138,12 +140,36 @@ class Cards:
             granted_as=entry.granted_as,
         )
 
+    async def owner_line(self, room: Room, upto: Position, *, after: int = 0) -> t.OwnerLineEntry | None:
+        """The newest line of the owner's that stands up to and at this place of the log, for whoever has nothing of the
+        owner's home that was signed later than `after`."""
+        state = room.state.epochs
+        if not 0 < state.lined <= upto or state.heard <= after:
+            return None
+        kept = (await self._library.bodies(room.state.room, [state.lined])).get(state.lined, _NOTHING)
+        return t.OwnerLineEntry(statement=kept.body, signature=kept.signature)
+
     async def transfers(self, room: Room, upto: Position) -> list[t.TransferEntry]:
         """How the room changed hands up to and at this place of its log, each time."""
-        at = [owner.position for owner in room.state.lifecycle.owners[1:] if owner.position <= upto]
+        owners = [owner for owner in room.state.lifecycle.owners[1:] if owner.position <= upto]
+        turned = dict(room.state.epochs.turned)
+        # Whoever takes a sealed room over is named by the record in force, which a newcomer was told nothing of.
+        naming = {each.position: turned[each.record] for each in owners if each.taken and each.record in turned}
+        at = sorted({*(owner.position for owner in owners), *naming.values()})
         bodies = await self._library.bodies(room.state.room, at) if at else {}
-        found = [bodies.get(position, _NOTHING) for position in at]
-        return [t.TransferEntry(statement=each.body, signature=each.signature) for each in found]
+        found: list[t.TransferEntry] = []
+        for owner in owners:
+            signed = bodies.get(owner.position, _NOTHING)
+            named = bodies.get(naming.get(Position(owner.position), 0), _NOTHING)
+            found.append(
+                t.TransferEntry(
+                    statement=signed.body,
+                    signature=signed.signature,
+                    record=decode_turned(named.body)[0] if named.body else b"",
+                    record_signature=named.signature,
+                )
+            )
+        return found
 
     def _part(self, eyes: Eyes, moves: int, asks: int) -> t.Card:
         return t.Card(

@@ -24,6 +24,7 @@ from parlerd.engine.handling import handles
 from parlerd.engine.observers import observed_room
 from parlerd.engine.person import require_person
 from parlerd.engine.reading import Reading, handle_of
+from parlerd.engine.succeeding import Succeeding
 from parlerd.engine.waking import Waking
 from parlerd.operations import types as t
 
@@ -34,13 +35,18 @@ MAX_PAIRS: Final = 20
 class Continuing:
     """The handlers by which a person says how long their agents go on."""
 
-    def __init__(self, desk: Desk, reading: Reading, waking: Waking) -> None:
+    def __init__(self, desk: Desk, reading: Reading, waking: Waking, succeeding: Succeeding) -> None:
         self._desk = desk
+        self._succeeding = succeeding
         self._reading = reading
         self._waking = waking
 
     @handles("room.continue")
     async def continue_(self, caller: Caller, params: t.ContinueRoom) -> t.ContinuedRoom:
+        if params.without_owner:
+            if params.message:
+                raise Refused("invalid_param", "It is the room that goes on, not a conversation.", param="message")
+            return await self._succeeding.go_on(caller, params)
         desk = self._desk
         require_person(desk, caller)
         me = await desk.me(caller)

@@ -124,6 +124,7 @@ from parlerd.engine.starts import Starts
 from parlerd.engine.stating import Stating
 from parlerd.engine.status import Status
 from parlerd.engine.streams import Streams
+from parlerd.engine.succeeding import Succeeding
 from parlerd.engine.tasks import Tasks
 from parlerd.engine.telling import Telling, Told
 from parlerd.engine.tending import Tending
@@ -288,12 +289,13 @@ class Engine:
             directory,
             Overview(desk),
             inviting,
-            Departing(desk),
+            departing := Departing(desk),
+            succeeding := Succeeding(desk, self._desk, departing),
             Deleting(desk),
             AttentionHandlers(desk),
             Stating(desk),
             waking := Waking(desk),
-            Continuing(desk, reading, waking),
+            Continuing(desk, reading, waking, succeeding),
             Keeping(desk),
             Checks(desk),
             Auditing(desk),

@@ -1,5 +1,5 @@
-"""The epochs of sealed rooms that live here: the handlers of `link.epoch` and `link.epochs`, and what a card tells of
-them.
+"""The epochs of sealed rooms that live here: the handlers of `link.epoch`, `link.epochs` and `link.owner_line`, and
+what a card tells of them.
 
 This home keeps records and wraps as it keeps messages: it can hold them back, and can neither make one nor read what is
 wrapped. It takes no record that the members would refuse (`core.turning`), so that a room does not stand still over a
@@ -19,7 +19,7 @@ from parlerd.core.epoch_record import decode_turned
 from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, Position, PrincipalId, RosterEntry
 from parlerd.core.room import Room
-from parlerd.engine.authors import Admission, Turned
+from parlerd.engine.authors import Admission, Attested, Turned
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.handling import handles
@@ -54,6 +54,14 @@ class Epochs:
         settled = await actor.submit(command, by, words)
         if settled.facts:
             keep_epoch(desk, by.principal, epoch)
+        return t.Noted()
+
+    @handles("link.owner_line")
+    async def note_line(self, caller: Caller, params: t.OwnerLineAtRoom) -> t.Noted:
+        actor, _ = await owned_within(self._desk, caller, params.room)
+        by = stamp(caller, NOBODY)
+        command, words = self._admission.owner_line(by, Attested(params.statement, params.signature))
+        await actor.submit(command, by, words)
         return t.Noted()
 
     @handles("link.epochs")

@@ -462,6 +462,8 @@ class _Walk:
             passed = []
         if goes_on and moves == resume.moves:
             await self._tell_asks(resume)
+            if self._eyes.are_inside:
+                await self._tell_line(followed.at, after=resume.heard)
         else:
             stood = _stood(self._room, facts, self._upto)
             closed = self._room.state.closed and not any(isinstance(fact.event, e.RoomClosed) for fact in facts)
@@ -526,6 +528,14 @@ class _Walk:
             return
         for card in await self._cards.asked(self._room, self._eyes, moves=self._followed.moves, asks=asks):
             self.items.append(t.LinkItem(room=self._name, card=card))
+
+    async def _tell_line(self, upto: Position, *, after: int = 0) -> None:
+        """What the home of a sealed room's owner said of itself up to this place, if that is news."""
+        line = await self._cards.owner_line(self._room, upto, after=after)
+        if line is not None:
+            moves, asks = self._followed.moves, self._followed.asks
+            card = await self._cards.part(self._room, self._eyes, [], moves=moves, asks=asks)
+            self.items.append(t.LinkItem(room=self._name, card=msgspec.structs.replace(card, owner_line=line)))
 
     async def look_as_others(self) -> None:
         """Other agents look than at the last step. Each of them goes on from here, by its own number."""
@@ -605,6 +615,10 @@ class _Walk:
                 await self._ask(header, KeyTold(agent, header.position), may_know=self._eyes.owns)
             case e.EpochTurned() if self._eyes.are_inside:
                 await self._take_epoch(fact, event)
+            case e.OwnerLineTold() if self._eyes.are_inside and header.position == self._room.state.epochs.lined:
+                # Of several that came meanwhile, the newest says all.
+                await self._say()
+                await self._tell_line(header.position)
             case (
                 e.TaskClaimed(task=id)
                 | e.TaskReleased(task=id)

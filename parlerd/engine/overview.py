@@ -24,7 +24,15 @@ from parlerd.engine.knocks import knocks_of, shows_code
 from parlerd.engine.lookup import active_room
 from parlerd.engine.observers import observed_room, observed_rooms
 from parlerd.engine.person import is_person
-from parlerd.engine.reading import as_of, handle_of, key_change_of, role_of, silence_of
+from parlerd.engine.reading import (
+    as_of,
+    handle_of,
+    key_change_of,
+    role_of,
+    silence_of,
+    successor_of,
+    taken_over_from,
+)
 from parlerd.engine.rooms import pause_among
 from parlerd.identity.codes import fingerprint
 from parlerd.operations import types as t
@@ -142,12 +150,14 @@ class Overview:
             turns=loops.most(state.room) if loops.is_set(state.room) else msgspec.UNSET,
             sealed=bool(state.lifecycle.sealed),
             key_change_since=room.epochs.pending_since() or msgspec.UNSET,
+            owner_heard=state.epochs.heard or msgspec.UNSET,
+            successor=successor_of(room) or msgspec.UNSET,
         )
         if state.closed or state.alarm is not None:
             return found
         handle.begin_to_catch_up()
         silence = silence_of(handle, desk.clock.now(), "others may have come or gone meanwhile.")
-        notice = " ".join(filter(None, (key_change_of(room), silence)))
+        notice = " ".join(filter(None, (taken_over_from(room), key_change_of(room), silence)))
         return msgspec.structs.replace(found, silent_since=as_of(handle), notice=notice)
 
     @handles("agent.whoami")

@@ -38,6 +38,7 @@ from parlerd.core.identities import AgentRecord
 from parlerd.core.membership import Member
 from parlerd.core.model import AgentId, MessageId, Millis, PeerText, Position, RoomId, Seq, Shown, Stage, View
 from parlerd.core.room import Room, RoomState
+from parlerd.core.turning import may_succeed
 from parlerd.core.words import CAPSULE_LISTS
 from parlerd.engine.absent import is_absent, is_pruned, refill
 from parlerd.engine.callers import Caller
@@ -530,6 +531,31 @@ def key_change_of(room: Room) -> str:
     could = f"{gone} left and could still read what the relay hands out" if gone else ""
     meanwhile = " and ".join(filter(None, (cannot, could))) or "nothing can be said there"
     return f"Key change pending since {at}. Until the machine of the session's owner makes it, {meanwhile}."
+
+
+def successor_of(room: Room) -> list[str]:
+    """Under which handles the agents of the person read a sealed room whom its owner named to go on; none where nobody
+    is named, and in every other room."""
+    state = room.state
+    person = state.epochs.successor
+    if not may_succeed(state.epochs, state.lifecycle.owners[-1].record, person):
+        return []
+    return sorted(entry.handle for entry in state.epochs.roster.values() if entry.principal == person)
+
+
+def taken_over_from(room: Room) -> str:
+    """What is said beside whatever is shown of a sealed room that was taken over: the person whose room it was may come
+    back and not know. Nothing of any other room."""
+    state = room.state
+    owner = state.lifecycle.owners[-1] if state.lifecycle.owners else None
+    if owner is None or not owner.taken or not state.is_sealed:
+        return ""
+    at = datetime.fromtimestamp(owner.at // 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    before = state.lifecycle.owners[-2].agent
+    return (
+        f"{handle_of(state, owner.agent)} owns this session since {at}: {handle_of(state, before)}, who owned it "
+        "before, had named that person to go on."
+    )
 
 
 def silence_of(handle: RoomHandle, now: Millis, lacking: str) -> str:

@@ -22,7 +22,7 @@ from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.handling import handles
 from parlerd.engine.observers import observed_room
-from parlerd.engine.reading import as_of, key_change_of, silence_of
+from parlerd.engine.reading import as_of, key_change_of, silence_of, successor_of, taken_over_from
 from parlerd.identity import codes, epochs
 from parlerd.operations import types as t
 
@@ -43,7 +43,7 @@ class Verifying:
             return compared
         handle.begin_to_catch_up()
         silence = silence_of(handle, desk.clock.now(), "the keys may have changed meanwhile.")
-        notice = " ".join(filter(None, (key_change_of(room), silence)))
+        notice = " ".join(filter(None, (taken_over_from(room), key_change_of(room), silence)))
         return msgspec.structs.replace(compared, silent_since=as_of(handle), notice=notice)
 
 
@@ -74,4 +74,9 @@ def compared_of(room: Room, home: str) -> t.RoomCompared:
         ],
         key_change_since=room.epochs.pending_since() or msgspec.UNSET,
         alarm=state.alarm or "",
+        owner_heard=sealed.heard or msgspec.UNSET,
+        successor=successor_of(room) or msgspec.UNSET,
+        taken_over=(state.lifecycle.owners[-1].at or msgspec.UNSET)
+        if state.lifecycle.owners[-1].taken
+        else msgspec.UNSET,
     )

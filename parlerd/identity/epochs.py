@@ -21,6 +21,7 @@ import hashlib
 from collections.abc import Collection, Iterable
 from typing import Final, NamedTuple
 
+import msgspec
 from nacl.bindings import sodium_memcmp
 
 from parlerd.core.epoch_record import (
@@ -37,6 +38,7 @@ from parlerd.core.epoch_record import (
     record_digest,
     roster_after,
     roster_digest,
+    successor_of,
 )
 from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, History, HomeId, Millis, PrincipalId, RoomId, RosterEntry
@@ -95,11 +97,12 @@ def make(
     history: History,
     card: EpochCard,
     decisions: Iterable[bytes] = (),
+    successor: PrincipalId | None = None,
     at: Millis,
     random: Random,
 ) -> Made:
     """The record that follows `before`, or a room's first. `decisions` are the SHA-256 of the decisions that it carries
-    out, and `at` is the time of this home's clock.
+    out, `successor` may go on once the owner's person is gone, and `at` is the time of this home's clock.
 
     Raises `Refused`: `sealing_key_refused`, with the agent, for a key to which nothing can be wrapped; and
     `statement_refused` for a record that nobody would take, such as one that removes an agent that is not in.
@@ -128,6 +131,7 @@ def make(
         link=encrypt(before.epoch.secret, _link_key(secret, room, number), random) if is_linked and before else b"",
         card=encrypt(encode_card(card), _card_key(secret, room, number), random),
         decisions=tuple(decisions),
+        successor=successor or msgspec.UNSET,
         at=at,
         nonce=random(NONCE),
     )
@@ -158,6 +162,20 @@ def signer_of(body: bytes, signature: bytes, *, owners: Iterable[PrincipalId]) -
     if signer is None:
         raise Refused("statement_refused", what="signature")
     return signer
+
+
+def successor_in(
+    body: bytes, signature: bytes, *, home: HomeId, room: RoomId, number: int, owner: PrincipalId
+) -> PrincipalId | None:
+    """Whom the record of this number, signed by the person who owned the room, names to go on once that person is gone;
+    None where it names nobody, or is no such record."""
+    try:
+        record = check_record(body)
+        signer_of(body, signature, owners=[owner])
+    except Refused:
+        return None
+    is_that = (record.home, record.room, record.number) == (home, room, number)
+    return (successor_of(record) or None) if is_that else None
 
 
 def is_own_key(agent: AgentId, statement: bytes, signature: bytes) -> bool:

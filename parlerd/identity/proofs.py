@@ -25,7 +25,7 @@ from parlerd.core.envelope import Envelope, decode_envelope, gated_part
 from parlerd.core.errors import Refused
 from parlerd.core.gated import require_released
 from parlerd.core.grants import Given, given, opens_wrongly, wrong_with
-from parlerd.core.model import AgentId, HomeId, RoomId, Verified, is_granted_id
+from parlerd.core.model import AgentId, HomeId, PrincipalId, RoomId, Verified, is_granted_id
 from parlerd.core.statements import (
     Claim,
     DecisionStatement,
@@ -44,6 +44,7 @@ from parlerd.core.statements import (
     opens,
     room_id_of,
 )
+from parlerd.identity import epochs
 from parlerd.identity.signatures import verify
 
 
@@ -204,21 +205,51 @@ def bears(author: AgentId, home: HomeId, body: bytes, signature: bytes) -> Verif
 
 
 def succeeds(
-    room: RoomId, home: HomeId, owners: Sequence[Owner], body: bytes, signature: bytes, *, is_sealed: bool
+    room: RoomId,
+    home: HomeId,
+    owners: Sequence[Owner],
+    body: bytes,
+    signature: bytes,
+    *,
+    is_sealed: bool,
+    successor: PrincipalId | None = None,
 ) -> Transfer:
     """The statement by which a room that had these owners has another. Whether whoever took it over was a member, and
-    the owner away, is for the caller to find out. Nobody takes a sealed room over, because the room's home could invent
-    that its owner is away, and the new owner decides who reads. Raises as `signed` does."""
+    the owner away, is for the caller to find out. A sealed room is taken over by `successor` alone, whom the owner's
+    record of that number names (`epochs.successor_in`): the room's home could invent that the owner is away, and the
+    new owner decides who reads. Raises as `signed` does."""
     transfer = check(body, Transfer)
+    begins = 0 if transfer.record is msgspec.UNSET else transfer.record
+    is_named = begins > owners[-1].record and transfer.principal == successor
     wrong = {
         "home": transfer.home != home,
         "room": transfer.room != room,
         "number": transfer.number != len(owners),
-        "taken": transfer.taken and is_sealed,
+        "record": (begins > 0) is not is_sealed or begins < owners[-1].record,
+        "taken": transfer.taken and is_sealed and not is_named,
     }
     if (what := next((what for what, is_wrong in wrong.items() if is_wrong), None)) is not None:
         raise Refused("statement_refused", what=what)
     return signed(Transfer, body, signature, transfer.principal if transfer.taken else owners[-1].principal)
+
+
+def named_in(
+    room: RoomId, home: HomeId, owners: Sequence[Owner], transfer: bytes, record: bytes, signature: bytes
+) -> PrincipalId | None:
+    """Whom the record that comes beside a transfer names as successor of the last of these owners: the record is that
+    owner's, and has the number that the transfer names. None where no such record comes."""
+    if not record:
+        return None
+    number = check(transfer, Transfer).record
+    if number is msgspec.UNSET:
+        return None
+    return epochs.successor_in(record, signature, home=home, room=room, number=number, owner=owners[-1].principal)
+
+
+def owner_after(transfer: Transfer) -> Owner:
+    """The owner that a transfer makes which was found good."""
+    begins = 0 if transfer.record is msgspec.UNSET else transfer.record
+    return Owner(transfer.principal, transfer.owner, begins)
 
 
 def check_released(author: str, data: bytes, envelope: Envelope) -> None:

@@ -20,9 +20,9 @@ from parlerd.core.envelope import RELEASED, decode_envelope
 from parlerd.core.errors import Refused
 from parlerd.core.model import HomeId, PrincipalId
 from parlerd.core.receipts import NotAReceipt, Opening, Receipt, next_line, opens
-from parlerd.core.statements import Claim, Owner, first_owner, sealed_with
+from parlerd.core.statements import Claim, first_owner, sealed_with
 from parlerd.identity.notes import Verdict, check_note
-from parlerd.identity.proofs import Evidence, check_released, read_opening, succeeds, unproven
+from parlerd.identity.proofs import Evidence, check_released, named_in, owner_after, read_opening, succeeds, unproven
 from parlerd.identity.signatures import verify
 
 MAX_BYTES: Final = 4 * 1024 * 1024
@@ -50,8 +50,12 @@ class _Opening(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _Handover(msgspec.Struct):
+    """That the room had another owner. Of a sealed room that was taken over, `record` names whoever did."""
+
     statement: bytes
     signature: bytes
+    record: bytes = b""
+    record_signature: bytes = b""
 
 
 class _Author(msgspec.Struct):
@@ -123,9 +127,16 @@ def _is_let_in(receipt: Receipt, author: _Author) -> bool:
         opening = read_opening(room, home, author.opening, author.opening_signature)
         owners = [first_owner(opening)]
         for each in author.handovers:
-            is_sealed = sealed_with(opening) > 0
-            transfer = succeeds(room, home, owners, each.statement, each.signature, is_sealed=is_sealed)
-            owners.append(Owner(transfer.principal, transfer.owner))
+            transfer = succeeds(
+                room,
+                home,
+                owners,
+                each.statement,
+                each.signature,
+                is_sealed=sealed_with(opening) > 0,
+                successor=named_in(room, home, owners, each.statement, each.record, each.record_signature),
+            )
+            owners.append(owner_after(transfer))
     except Refused:
         return False
     evidence = Evidence(**{name: getattr(author, name) for name in Evidence.__struct_fields__})

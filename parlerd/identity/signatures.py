@@ -32,6 +32,7 @@ Domain = Literal[
     "parler/admitted",
     "parler/opened",
     "parler/sealing-key",
+    "parler/owner-line",
     "parler/epoch",
 ]
 

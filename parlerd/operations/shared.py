@@ -383,7 +383,10 @@ STATE_WRITES: Final = ("state_written", "timers_ticked", "timer_fired")
 
 
 class TransferEntry(Result, frozen=True, kw_only=True):
-    """The room got another owner: the statement that was signed (`core.statements`)."""
+    """The room got another owner: the statement that was signed (`core.statements`). Where a sealed room was taken
+    over, `record` is the epoch record that names whoever did, which the owner before signed."""
 
     statement: bytes
     signature: bytes
+    record: bytes = b""
+    record_signature: bytes = b""

@@ -76,6 +76,7 @@ from parlerd.core.epoch_record import (
     record_digest,
     roster_after,
     roster_digest,
+    successor_of,
 )
 from parlerd.core.errors import Refused
 from parlerd.core.gated import EVERYONE
@@ -114,6 +115,7 @@ from parlerd.core.statements import (
     KnockStatement,
     Opening,
     Owner,
+    OwnerLine,
     S,
     SealingKey,
     Transfer,
@@ -124,7 +126,7 @@ from parlerd.core.statements import (
     first_owner,
     opens,
     room_id_of,
-    sealed_with,
+    signer_at,
 )
 from parlerd.core.words import check_envelope
 from parlerd.engine.authors import Arrived
@@ -136,6 +138,8 @@ from parlerd.identity.proofs import (
     encode_evidence,
     given_by,
     is_asked,
+    named_in,
+    owner_after,
     read_opening,
     signed,
     signed_by,
@@ -225,6 +229,10 @@ def wanted(item: t.LinkItem, shown: Shown) -> Wanted:
     the mirror says itself: the store is asked for each number, and an item that goes on from the newest names none."""
     numbers: set[int] = set()
     ids: set[MessageId] = set()
+    if item.card is not None and item.card.owner_line is not None:
+        line = _sound(item.card.owner_line.statement, OwnerLine)
+        if line is not None and 0 < line.public < shown.number:
+            numbers.add(line.public)
     if item.page is not None:
         behind = min(shown.number, item.page.public + len(item.page.messages) + 1)
         numbers.update(range(item.page.public, behind))
@@ -239,8 +247,7 @@ def wanted(item: t.LinkItem, shown: Shown) -> Wanted:
 
 class Arriving:
     """Judges the items of one room. `mirror` is the room's mirror as it is now, an empty room before the first item.
-    `began` is what the mirror began with, and `opener` opens what is sealed. `is_live` says that the mirror was told
-    all that was there before: what comes now happened after everything that it holds.
+    `began` is what the mirror began with, and `opener` opens what is sealed.
 
     `key_of` gives the id of a session key in this home, by the key's signed terms and the person who signed them;
     `ours` says whether an agent is one of this home, and `own` whether this very daemon made a signature, by the
@@ -255,7 +262,6 @@ class Arriving:
         *,
         began: Began | None,
         opener: Opener,
-        is_live: bool = False,
         key_of: Callable[[KeyTerms, PrincipalId], KeyId],
         ours: Callable[[AgentId], bool],
         own: Callable[[Threaded, int, Signed], bool],
@@ -265,7 +271,6 @@ class Arriving:
         self._mirror = mirror
         self._began = began
         self._opener = opener
-        self._is_live = is_live
         self._key_of = key_of
         self._ours = ours
         self._own = own
@@ -285,7 +290,7 @@ class Arriving:
             if item.card is not None:
                 step.card(item.card, item.page)
             if item.epoch is not None and step.is_open:
-                step.epoch(item.epoch, is_live=self._is_live)
+                step.epoch(item.epoch)
             if item.page is not None and step.is_open:
                 step.page(item.page)
                 if item.level and not item.page.messages:
@@ -335,8 +340,6 @@ class _Step:
         """What the person who opened the room signed; None before the mirror has begun."""
         self._epoch = _Epoch(state.epochs.number, state.epochs.record, dict(state.epochs.roster))
         """The epoch that is in force where the next message stands, in a sealed room."""
-        self._signers = list(state.epochs.signers)
-        """Who signed the records up to this one, in order."""
         self._is_titled = bool(state.name)
         """Whether the mirror knows what the room is called."""
         self._shown: Shown = state.shown
@@ -415,11 +418,18 @@ class _Step:
         self._members(card, came_by)
         self._sealing_keys(card)
         if card.epoch is not None:
-            self.epoch(card.epoch, is_live=self._about._is_live)
+            self.epoch(card.epoch)
+        if card.owner_line is not None:
+            self._owner_line(card.owner_line)
         for transfer, told in transfers:
             if self.member(transfer.owner) is None:
                 break  # its coming was not shown yet; the next card tells the transfer again
-            changed = e.OwnerChanged(owner=transfer.owner, principal=transfer.principal, taken=transfer.taken)
+            changed = e.OwnerChanged(
+                owner=transfer.owner,
+                principal=transfer.principal,
+                taken=transfer.taken,
+                record=owner_after(transfer).record,
+            )
             self.add((changed,), self.owner, self.now, ((told.statement, told.signature),))
         if card.closed and not self._about._mirror.state.closed:
             self.add((e.RoomClosed(),), self.owner, self.now)
@@ -466,13 +476,9 @@ class _Step:
     def _is_sealed(self) -> bool:
         return self._opening.sealed is not msgspec.UNSET
 
-    def epoch(self, told: t.EpochEntry, *, is_live: bool = False) -> None:
+    def epoch(self, told: t.EpochEntry) -> None:
         """Take in that an epoch of a sealed room began, or that it is in force where what follows begins. One that was
-        told before changes nothing, and so does an older one.
-
-        One that begins now (`is_live`) is signed by the person who owns the room, and by none who owned it once. Of an
-        earlier one the mirror may know already how the room changed hands later; but nobody signs one behind a record
-        of whoever owned the room after them."""
+        told before changes nothing, and so does an older one."""
         about, before = self._about, self._epoch
         if not self._is_sealed:
             raise _Contradiction("epoch")
@@ -487,10 +493,9 @@ class _Step:
                     # Its members would each take another one for the newest, and not hear each other.
                     raise _Contradiction("epoch")
                 return
-            owners = self._owners[-1:] if is_live else self._owners_since()
-            persons = [owner.principal for owner in owners]
-            epochs.read(told.record, told.signature, owners=persons)
-            signer = epochs.signer_of(told.record, told.signature, owners=persons)
+            # Who owned the room before signs none behind the number at which the room changed hands.
+            owner = signer_at(self._owners, record.number)
+            epochs.read(told.record, told.signature, owners=[owner.principal])
             # Where the mirror has the record before, this one says what changed; else the home told all of the roster.
             is_next, anew = record.number == before.number + 1, before.number == 0 or record.number > before.number + 1
             if is_next and record.previous != before.record:
@@ -506,11 +511,11 @@ class _Step:
             added=tuple(sorted(added.items())),
             removed=() if anew else record.removed,
             anew=anew,
+            successor=successor_of(record),
+            made_at=record.at,
         )
-        by = By(next(each.agent for each in owners if each.principal == signer), signer, "", "", "link")
+        by = By(owner.agent, owner.principal, "", "", "link")
         self.add((turned,), by, self.now, ((encode_turned(told.record, told.wraps), told.signature),))
-        if self._signers[-1:] != [signer]:
-            self._signers.append(signer)
         self._epoch = _Epoch(record.number, digest, roster)
         card = about._opener.learn(record, digest, wraps)
         if card is not None and not self._is_titled and _is_title(card.title, self._opening):
@@ -518,13 +523,6 @@ class _Step:
             body = (encode_opened(self._begun.body, card.title), self._begun.signature)
             self.add((e.RoomTitled(),), self.owner, self.now, (body,))
             self._is_titled = True
-
-    def _owners_since(self) -> list[Owner]:
-        """Those who owned the room when the record in force was signed, or later."""
-        first = 0
-        for signer in self._signers:
-            first = next((n for n in range(first, len(self._owners)) if self._owners[n].principal == signer), first)
-        return self._owners[first:]
 
     def _sealing_keys(self, card: t.Card) -> None:
         """Take in by which keys newcomers are given the room's secrets."""
@@ -538,6 +536,27 @@ class _Step:
             told[key.agent] = key.counter
             event = e.SealingKeyTold(agent=key.agent, key=key.key, counter=key.counter)
             self.add((event,), self.owner, self.now, ((entry.statement, entry.signature),))
+
+    def _owner_line(self, told: t.OwnerLineEntry) -> None:
+        """Take in that the owner's home was there, and compare how it has the room. What an owner before signed, and
+        what is no line of this room, changes nothing."""
+        owner, state = self._owners[-1], self._about._mirror.state.epochs
+        line = _signed(OwnerLine, told.statement, told.signature, owner.principal)
+        if line is None or (line.home, line.room) != (self._about._home, self._about._room):
+            return
+        if line.record < owner.record or line.at <= state.heard:
+            return
+        if line.record > self._epoch.number:
+            # The home admits no line of a record that it was not told before.
+            raise _Contradiction("epoch")
+        if line.record == self._epoch.number and line.digest != self._epoch.record:
+            raise _Contradiction("epoch")
+        known = self._line_at(line.public)
+        if known is not None and known != line.line:
+            raise _Contradiction("fork", number=line.public)
+        event = e.OwnerLineTold(record=line.record, public=line.public, made_at=line.at)
+        by = By(owner.agent, owner.principal, "", "", "link")
+        self.add((event,), by, self.now, ((told.statement, told.signature),))
 
     def tasks(self, told: Sequence[t.TaskAtRoom]) -> None:
         """Take in how tasks stand. The room's home says so, and nobody signs it; a task that the mirror does not hold,
@@ -595,21 +614,33 @@ class _Step:
             if transfer is not None and transfer.number < len(self._owners):
                 continue
             try:
+                room, home, owners = self._about._room, self._about._home, self._owners
                 transfer = succeeds(
-                    self._about._room,
-                    self._about._home,
-                    self._owners,
+                    room,
+                    home,
+                    owners,
                     entry.statement,
                     entry.signature,
-                    is_sealed=sealed_with(self._opening) > 0,
+                    is_sealed=self._is_sealed,
+                    successor=named_in(room, home, owners, entry.statement, entry.record, entry.record_signature),
                 )
             except Refused:
                 raise _Contradiction("transfer") from None
             if transfer.taken and not self._may_take_over(card, transfer):
                 raise _Contradiction("transfer", agent=transfer.owner)
-            self._owners.append(Owner(transfer.principal, transfer.owner))
+            if self._is_sealed and self._forks(transfer, entry.record):
+                raise _Contradiction("epoch", agent=transfer.owner)
+            self._owners.append(owner_after(transfer))
             found.append((transfer, entry))
         return found
+
+    def _forks(self, transfer: Transfer, naming: bytes) -> bool:
+        """Whether the mirror has a record that the owner before signed behind this transfer, or another one than that
+        by which whoever takes the room over was named: somebody signed two of one number."""
+        begins, epoch = owner_after(transfer).record, self._epoch
+        if epoch.number == begins and transfer.taken:
+            return record_digest(naming) != epoch.record
+        return epoch.number > begins
 
     def _may_take_over(self, card: t.Card, transfer: Transfer) -> bool:
         """Whether the new owner is or was a member, for the person who signed. Who only knocks is told no members, and

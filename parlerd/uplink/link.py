@@ -74,6 +74,8 @@ MAX_COMING: Final = 256
 """Direct rooms that agents are about to come into at the same time: a relay that lies could name any number."""
 GATHER_S: Final = 0.5
 """How long a record of a sealed room waits for others that come in at the same time: all of them are one record."""
+LINE_AGAIN_MS: Final = 3_600_000
+"""After how long a home says again that it is there, where it does not hear that it said so."""
 TURN_TRIES: Final = 4
 TURNED_S: Final = 5.0
 """How often a record is made anew that came too late, and how long the mirror may take to show one."""
@@ -149,6 +151,8 @@ class Link:
         self._secrets = secrets
         self._told_keys: dict[tuple[RoomId, AgentId], int] = {}
         """The newest sealing key of each agent of this home that a sealed room was told on this link."""
+        self._lined: dict[RoomId, Millis] = {}
+        """When this home last said in each sealed room of its person that it is there, whatever came of that."""
         self._turned: set[RoomId] = set()
         """Sealed rooms for which a record is being made."""
         self._owned: set[RoomId] = set()
@@ -614,6 +618,24 @@ class Link:
                         continue
                 self._told_keys[room, agent] = counter
 
+    async def _tell_lines(self, connection: LinkConnection) -> None:
+        """Say once a day, in each sealed room of this home's person, that this home is there, and how it has the
+        room. It is said of what the relay told on this link: nothing is signed on what an older copy held."""
+        if "link.owner_line" not in connection.welcome.operations:
+            return
+        for room in sorted(self._level):
+            handle = self._desk.rooms.open_actor(room)
+            line = None if handle is None else self._turning.line_due(handle.aggregate, self._desk.clock.now())
+            if line is None or line.at < self._lined.get(room, 0) + LINE_AGAIN_MS:
+                continue
+            self._lined[room] = line.at
+            signed = self._turning.signed_line(line)
+            params = t.OwnerLineAtRoom(room=room, statement=signed.body, signature=signed.signature)
+            try:
+                await connection.call("link.owner_line", params, WAIT_S)
+            except ParlerError as error:
+                log.warning("room %s takes no line of its owner now: %s", room, error.code)
+
     async def _turn(self, room: RoomId) -> None:
         try:
             await trio.sleep(GATHER_S)
@@ -771,6 +793,7 @@ class Link:
                         for room in sorted(self._level):
                             self._turn_if_due(room)
                         await self._tell_fresh_keys(calls)
+                        await self._tell_lines(calls)
                         await self._tell_cursors(calls)
                 except ParlerError as error:
                     log.warning("the link to %s: %s", self.name, error.code)

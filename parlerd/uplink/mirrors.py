@@ -44,7 +44,7 @@ from parlerd.core.model import (
 )
 from parlerd.core.retention import Span, merged
 from parlerd.core.room import Room, RoomState
-from parlerd.core.statements import KeyTerms, Opening, Rewind, check, decode_opened
+from parlerd.core.statements import KeyTerms, Opening, Owner, Rewind, check, decode_opened, first_owner
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.authors import Arrived
 from parlerd.engine.desk import Desk
@@ -54,7 +54,7 @@ from parlerd.engine.library import Signed
 from parlerd.engine.presence import DERIVED
 from parlerd.engine.rooms import pause_among
 from parlerd.engine.submissions import Submission
-from parlerd.identity.proofs import read_opening, signed
+from parlerd.identity.proofs import named_in, owner_after, read_opening, signed, succeeds
 from parlerd.operations import types as t
 from parlerd.store.port import EraseBodies
 from parlerd.uplink.arriving import Arrival, Arriving, Began, Past, wanted
@@ -159,7 +159,6 @@ class Mirrors:
                 mirror,
                 began=await self._began(mirror),
                 opener=self.opener,
-                is_live=room in self._caught_up and not (item.card is not None and item.card.whole),
                 key_of=self._key_of(room),
                 ours=self.is_ours,
                 own=self._counters.is_own,
@@ -200,12 +199,25 @@ class Mirrors:
         inside = {*(AgentId(member.agent) for member in told), *mirror.state.members}
         inside |= {request.agent for request in mirror.state.requests.values()}
         ours = [agent for agent in sorted(inside) if self.is_ours(agent)]
-        owners = {owner.principal for owner in owners_of(mirror.state.lifecycle)}
-        if item.card is not None and not mirror.state.room:
-            with suppress(Refused):
-                owners.add(read_opening(room, self._home, item.card.opening, item.card.opening_signature).principal)
+        owners = {owner.principal for owner in self._owners(room, mirror, item.card)}
         for agent in ours:
             await self.look_back(room, wants, agent, owners, pull)
+
+    def _owners(self, room: RoomId, mirror: Room, card: t.Card | None) -> list[Owner]:
+        """All that owned a room, as far as the mirror knows or a card shows. What a card cannot show counts for nothing
+        here: whoever takes the card in finds out."""
+        owners = owners_of(mirror.state.lifecycle)
+        if card is None:
+            return owners
+        with suppress(Refused):
+            if not owners:
+                owners.append(first_owner(read_opening(room, self._home, card.opening, card.opening_signature)))
+            for each in card.transfers[len(owners) - 1 :]:
+                named = named_in(room, self._home, owners, each.statement, each.record, each.record_signature)
+                said = each.statement, each.signature
+                found = succeeds(room, self._home, owners, *said, is_sealed=True, successor=named)
+                owners.append(owner_after(found))
+        return owners
 
     async def look_back(
         self, room: RoomId, wants: Collection[bytes], agent: AgentId, owners: Collection[PrincipalId], pull: Pull
@@ -543,6 +555,7 @@ class Mirrors:
             asks=counts.asks,
             before={agent: told_seq(state.membership, agent) for agent in inside},
             epoch=state.epochs.number,
+            heard=state.epochs.heard,
         )
 
     # -- waiting -------------------------------------------------------------------------------------------

@@ -316,6 +316,8 @@ class RemoteRoom(MirrorRoom):
         decision = room.decide(command, by=by, now=now, ids=self._desk.random)
         if isinstance(command, c.RenewTask):
             await self._renew(command, by.actor)
+        elif isinstance(command, c.NameSuccessor) and decision.answer == "names":
+            await self._name_successor(command, by.actor)
         elif isinstance(command, c.ClaimTask) and (
             decision.events or (decision.answer == "none" and command.idempotency_key is not None)
         ):
@@ -579,6 +581,7 @@ class RemoteRoom(MirrorRoom):
         counts all the same, and what it changes waits."""
         if not self.is_sealed:
             return None
+        await self._heard_all()
         try:
             return await self._turning.following(room, **changes)
         except Refused as error:
@@ -606,17 +609,53 @@ class RemoteRoom(MirrorRoom):
         await self._shown(lambda room: command.mint in room.state.keys)
 
     async def _change_owner(self, command: c.ChangeOwner, decision: Decision, by: By) -> None:
-        signed = self._attest(decision.statements[0], by)
-        await self._link.call(
-            "link.transfer",
-            t.TransferRoomThere(room=self.room, statement=signed.body, signature=signed.signature),
-            by=by.actor,
-        )
+        for left in reversed(range(DECIDE_TRIES)):
+            signed = self._attest(decision.statements[0], by)
+            params = t.TransferRoomThere(room=self.room, statement=signed.body, signature=signed.signature)
+            try:
+                await self._link.call("link.transfer", params, by=by.actor)
+                break
+            except Refused as error:
+                # A record came in meanwhile, of which the mirror hears in a moment.
+                if error.code != "stale_epoch" or not left:
+                    raise
+            await trio.sleep(DECIDE_PAUSE_S)
+            room = self.actor.aggregate
+            now = Millis(max(self._desk.now_at(self._link.home), room.last_at))
+            decision = room.decide(command, by=by, now=now, ids=self._desk.random)
         await self._shown(lambda room: room.state.owner == decision.answer)
+
+    async def _name_successor(self, command: c.NameSuccessor, agent: AgentId) -> None:
+        """Make the record that says who may go on without the owner."""
+        for left in reversed(range(DECIDE_TRIES)):
+            await self._heard_all()
+            epoch = await self._turning.following(self.actor.aggregate, names=command.person)
+            if epoch is None:
+                break
+            try:
+                await self._link.call("link.epoch", t.EpochAtRoom(room=self.room, epoch=epoch), by=agent)
+                break
+            except Refused as error:
+                if error.code != "stale_epoch" or not left:
+                    raise
+            await trio.sleep(DECIDE_PAUSE_S)
+        await self._shown(lambda room: room.state.epochs.successor == command.person)
+
+    async def _heard_all(self) -> None:
+        """Wait until this home was told all that is there of the room: an older copy of it, put in place, would sign a
+        second record with the number of one that it signed before. Raises `Refused(home_unreachable)`."""
+        await self._link.ready()
+        await self._link.told_all(self.room)
+        if not self._link.is_level(self.room):
+            raise Refused("home_unreachable", home=self._link.name)
 
     async def _kick(self, who: AgentId, agent: AgentId) -> None:
         for left in reversed(range(DECIDE_TRIES)):
-            epoch = await self._record(self.actor.aggregate, puts_out=who)
+            room = self.actor.aggregate
+            epoch = await self._record(room, puts_out=who)
+            if epoch is None and who in room.state.epochs.roster:
+                # Only a record says that it was put out, and did not leave: it would come back by any open key.
+                raise Refused("not_sealed_in")
             try:
                 await self._link.call("link.kick", t.KickFromRoom(room=self.room, agent=who, epoch=epoch), by=agent)
                 break

@@ -37,10 +37,10 @@ from parlerd.core.epoch_record import (
     put_out_digest,
 )
 from parlerd.core.errors import Refused
-from parlerd.core.model import AgentId, Millis, Position, RoomId
+from parlerd.core.model import AgentId, Millis, Position, PrincipalId, RoomId
 from parlerd.core.room import Room
 from parlerd.core.sealing import sealed_part
-from parlerd.core.statements import Claim, Opening, SealingKey, Title, check, encode
+from parlerd.core.statements import NONCE, Claim, Opening, OwnerLine, SealingKey, Title, check, encode
 from parlerd.engine.authors import Attested
 from parlerd.engine.desk import Desk
 from parlerd.engine.ports import Signers
@@ -51,6 +51,8 @@ from parlerd.uplink.secrets import Secrets
 
 USED_MS: Final = 7 * 24 * 3600 * 1000
 """After how long an epoch ends under which something was said. Source: sealed spec, Epochs."""
+LINE_EVERY_MS: Final = 24 * 3600 * 1000
+"""How often an owner's home says that it is there. Source: sealed spec, Epochs."""
 MAX_DOUBTED: Final = 1_000
 """Of how many agents it is remembered that the log speaks of them."""
 
@@ -111,6 +113,30 @@ class Turning:
         begun = max(state.at, self._made_at.get(room.state.room, Millis(0)))
         return state.used > 0 and now - begun >= USED_MS
 
+    def line_due(self, room: Room, now: Millis) -> OwnerLine | None:
+        """What this home is to say of itself and of how it has a room: once a day where it signs nothing else."""
+        state, epoch = room.state, room.state.epochs
+        if state.closed or state.alarm is not None or not self.is_ours(room):
+            return None
+        if now < epoch.heard + LINE_EVERY_MS or self._is_over(room, now):
+            return None
+        shown = state.shown
+        return OwnerLine(
+            home=state.home,
+            room=state.room,
+            record=epoch.number,
+            digest=epoch.record,
+            public=shown.number,
+            line=shown.line,
+            at=now,
+            nonce=self._desk.random.bytes(NONCE),
+        )
+
+    def signed_line(self, line: OwnerLine) -> Attested:
+        """A line as it travels, signed by the person."""
+        body = encode(line)
+        return Attested(body, self._signers.sign(self._signers.principal, OwnerLine.TAG, body))
+
     def first(self, opening: Opening, room: RoomId, title: Title, key: Attested) -> epochs.Made:
         """The record with which a room begins: its owner is in, with this sealing key."""
         owner = Added(opening.owner, opening.principal, opening.handle, key.body, key.signature)
@@ -138,9 +164,11 @@ class Turning:
         admits: Claim | None = None,
         puts_out: AgentId | None = None,
         decisions: Iterable[bytes] = (),
+        names: PrincipalId | None = None,
     ) -> t.EpochTold | None:
         """The record that follows the one in force, with everything that waits. With `admits` it holds this newcomer
-        too, and without this one from then on.
+        too, and with `puts_out` this one no longer. It `names` this person as successor, or nobody where that is empty;
+        with None the one whom this home's person named before.
 
         None where nothing would change but that time went by, and not enough did: the newcomer told no key to which the
         secret could be wrapped, say, and knocks with one when it comes again. Raises `Refused(not_sealed_in)` where
@@ -166,7 +194,10 @@ class Turning:
         claims = {agent: claim for agent, claim in claims.items() if agent not in gone and agent != puts_out}
         decisions = (*decisions, *(put_out_digest(agent) for agent in gone if agent == puts_out))
         added = [each for claim in claims.values() if (each := await self._added(room, claim)) is not None]
-        if not (added or gone or self._is_over(room, self._desk.clock.now())):
+        kept = now.successor if now.signers[-1:] == [self._signers.principal] else PrincipalId("")
+        successor = kept if names is None else names
+        is_named = names is not None and names != kept
+        if not (added or gone or is_named or self._is_over(room, self._desk.clock.now())):
             return None
         made = epochs.make(
             home=state.home,
@@ -177,6 +208,7 @@ class Turning:
             history=state.history,
             card=await self._card(room, row),
             decisions=decisions,
+            successor=successor or None,
             at=Millis(max(self._desk.clock.now(), room.last_at)),
             random=self._desk.random.bytes,
         )

@@ -105,6 +105,7 @@ ELSEWHERE: Final = {
     "parlerd/engine/inviting": "scenario/test_channels",
     "parlerd/engine/keeping": "engine/test_retaining",
     "parlerd/engine/verifying": "uplink/test_sealed_verifying",
+    "parlerd/engine/succeeding": "uplink/test_sealed_succeeding",
     "parlerd/engine/knocks": "engine/test_joining",
     "parlerd/engine/absent": "uplink/test_bounds",
     "parlerd/engine/kept": "engine/test_admitting",

@@ -14,20 +14,24 @@ from msgspec.structs import replace
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.approvals import knock_of
+from parlerd.core.decision import Decision
 from parlerd.core.envelope import SIGNED, TextPart
+from parlerd.core.epochs import LINE_MS
 from parlerd.core.membership import newest_seq, view_of
-from parlerd.core.model import AgentId, History, Millis, Position
+from parlerd.core.model import AgentId, History, HomeId, Millis, Position, RoomId
 from parlerd.core.room import Room
-from parlerd.core.statements import Claim
+from parlerd.core.statements import NONCE, Claim, OwnerLine, Transfer
 from parlerd.core.visibility import can_see
 from tests.support.core import (
     BEN,
     CAT,
     DAN,
     EVE,
+    HOME,
     HOUR,
     KEY,
     OWNER,
+    ROOM,
     STRANGER,
     Agent,
     agent,
@@ -220,12 +224,155 @@ def test_an_owner_hands_a_sealed_room_only_to_who_can_read_it_and_nobody_takes_o
     room.turn()
     other = agent("zoe", of="stranger")
     room.let_in(other)
-    with refused("sealed_room"):
+    with refused("not_successor"):
         room.run(c.ChangeOwner(owner=other.id, principal=other.principal, takes=True), other)
     room.run(c.ChangeOwner(owner=other.id, principal=OWNER.principal), OWNER)
     with refused("not_owner"):
         room.turn(room.record(), principal=OWNER.principal)
     room.turn(room.record(), principal=other.principal)
+
+
+# -- whom the owner named, and that the owner is there ------------------------------------------------------
+
+
+ZOE = agent("zoe", of="stranger")
+
+
+def take(room: SealedDriver, who: Agent, **more: Any) -> Decision:
+    """Take the room over."""
+    return room.run(c.ChangeOwner(owner=who.id, principal=who.principal, takes=True, **more), who)
+
+
+def test_whom_the_record_in_force_names_takes_a_sealed_room_over_and_goes_on_with_the_records() -> None:
+    room = sealed_room(ZOE)
+    room.turn(room.record(successor=ZOE.principal))
+    take(room, ZOE)
+    state = room.aggregate.state
+    assert (state.owner, state.lifecycle.owners[-1].record, state.lifecycle.owners[-1].taken) == (ZOE.id, 3, True)
+    with refused("not_owner"):
+        room.turn(room.record(), principal=OWNER.principal)
+    room.run(c.TurnEpoch(operation="link.epoch", epoch=room.record(), principal=ZOE.principal), ZOE)
+    assert (state.epochs.number, state.epochs.signers) == (4, [OWNER.principal, ZOE.principal])
+    room.check(Room, Room.restore)
+
+
+def test_a_name_counts_as_long_as_the_record_in_force_gives_it() -> None:
+    room = sealed_room(ZOE)
+    room.turn(room.record(successor=ZOE.principal))
+    room.turn(room.record())
+    with refused("not_successor"):
+        take(room, ZOE)
+
+
+def test_what_an_owner_before_named_counts_no_more_once_the_room_changed_hands() -> None:
+    room = sealed_room(BEN, ZOE)
+    cat = agent("cat", of="another")
+    room.let_in(cat)
+    room.turn(room.record(successor=ZOE.principal))
+    room.run(c.ChangeOwner(owner=cat.id, principal=OWNER.principal), OWNER)
+    with refused("not_successor"):
+        take(room, ZOE)
+
+
+@pytest.mark.parametrize("more", [{"is_owner_here": True}, {"away_ms": Millis(86_400_000)}], ids=["there", "lately"])
+def test_a_successor_waits_until_the_owner_s_person_was_away_for_long(more: dict[str, Any]) -> None:
+    room = sealed_room(ZOE)
+    room.turn(room.record(successor=ZOE.principal))
+    with refused("owner_is_there"):
+        take(room, ZOE, **more)
+    room.now += 86_400_000
+    if "away_ms" in more:
+        room.run(c.TellOwnerLine(statement=owner_line(room), principal=OWNER.principal), OWNER)
+        with refused("owner_is_there"):
+            take(room, ZOE, **more)
+        room.now += 86_400_000
+        take(room, ZOE, **more)
+
+
+def test_a_transfer_that_was_signed_under_an_older_record_is_signed_again() -> None:
+    room = sealed_room(ZOE)
+    state = room.aggregate.state
+    signed = Transfer(
+        home=HOME,
+        room=ROOM,
+        number=1,
+        owner=ZOE.id,
+        principal=ZOE.principal,
+        taken=False,
+        record=state.epochs.number,
+        at=Millis(5),
+        nonce=bytes(NONCE),
+    )
+    room.turn(room.record())
+    give = c.ChangeOwner(owner=ZOE.id, principal=OWNER.principal, statement=signed)
+    with refused("stale_epoch") as caught:
+        room.run(give, OWNER)
+    assert caught.value.details == {"number": 3, "what": "record"}
+    room.run(replace(give, statement=replace(signed, record=3)), OWNER)
+    assert room.log[-1].event == e.OwnerChanged(owner=ZOE.id, principal=ZOE.principal, record=3)
+
+
+def owner_line(of: SealedDriver, **more: Any) -> OwnerLine:
+    """What the owner's home says of the room as it is."""
+    state = of.aggregate.state
+    said: dict[str, Any] = {
+        "home": HOME,
+        "room": ROOM,
+        "record": state.epochs.number,
+        "digest": state.epochs.record,
+        "public": state.shown.number,
+        "line": bytes(32),
+        "at": Millis(of.now),
+        "nonce": bytes(NONCE),
+    }
+    return OwnerLine(**said | more)
+
+
+def test_that_the_owner_is_there_is_noted_when_nothing_was_heard_of_it_for_half_a_day() -> None:
+    room = sealed_room()
+    room.post_sealed(OWNER)
+    state, signed_at = room.aggregate.state, room.now
+    assert state.epochs.heard == signed_at
+    room.now += LINE_MS - 1
+
+    def tell(line: OwnerLine) -> Decision:
+        return room.run(c.TellOwnerLine(statement=line, principal=OWNER.principal), OWNER)
+
+    assert types(tell(owner_line(room, at=Millis(signed_at + LINE_MS - 1)))) == []
+    decision = tell(owner_line(room, at=Millis(signed_at + LINE_MS)))
+    assert decision.events == (e.OwnerLineTold(record=1, public=1, made_at=Millis(signed_at + LINE_MS)),)
+    assert (state.epochs.heard, state.epochs.lined) == (signed_at + LINE_MS, room.aggregate.position)
+    assert types(tell(owner_line(room, at=Millis(signed_at)))) == []
+    room.check(Room, Room.restore)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "code", "what"),
+    [
+        ({"home": HomeId("U" * 56)}, "statement_refused", "home"),
+        ({"room": RoomId("r_other")}, "statement_refused", "room"),
+        ({"record": 2}, "stale_epoch", "record"),
+        ({"digest": bytes(32)}, "stale_epoch", "record"),
+        ({"public": 1}, "statement_refused", "public"),
+    ],
+)
+def test_a_home_notes_no_line_of_another_room_than_it_has(wrong: dict[str, Any], code: str, what: str) -> None:
+    room = sealed_room()
+    room.now += 2 * LINE_MS
+    with refused(code) as caught:
+        room.run(c.TellOwnerLine(statement=owner_line(room, **wrong), principal=OWNER.principal), OWNER)
+    assert caught.value.details["what"] == what
+
+
+def test_only_the_owner_s_person_says_that_the_owner_is_there_and_in_sealed_rooms_alone() -> None:
+    room = sealed_room(ZOE)
+    room.now += 2 * LINE_MS
+    with refused("not_owner"):
+        room.run(c.TellOwnerLine(statement=owner_line(room), principal=ZOE.principal), ZOE)
+    clear = SealedDriver()
+    clear.open()
+    with refused("not_sealed"):
+        clear.run(c.TellOwnerLine(statement=owner_line(clear), principal=OWNER.principal), OWNER)
 
 
 # -- keys and records alone --------------------------------------------------------------------------------

@@ -325,12 +325,20 @@ def test_nothing_of_epochs_arrives_in_a_room_that_is_not_sealed(event: e.RoomEve
     assert refusal.value.details["what"] == "sealed"
 
 
-def test_nobody_takes_a_sealed_room_over_in_a_mirror() -> None:
-    taken = e.OwnerChanged(owner=BEN.id, principal=BEN.principal, taken=True)
+@pytest.mark.parametrize("taken", [False, True])
+def test_a_sealed_room_changes_hands_behind_a_record_and_never_before_an_earlier_one(taken: bool) -> None:
+    changed = e.OwnerChanged(owner=BEN.id, principal=BEN.principal, taken=taken)
+    clear = mirrored()
+    clear.arrive(joined(BEN))
+    for wrong, mirror in ((changed, sealed_mirror(BEN)), (replace(changed, record=3), clear)):
+        with refused("relay_equivocation") as refusal:
+            mirror.arrive(wrong)
+        assert refusal.value.details["what"] == "record"
+    mirror = sealed_mirror(BEN)
+    mirror.arrive(replace(changed, record=3))
     with refused("relay_equivocation") as refusal:
-        sealed_mirror(BEN).arrive(taken)
-    assert refusal.value.details["what"] == "taken"
-    sealed_mirror(BEN).arrive(replace(taken, taken=False))
+        mirror.arrive(replace(changed, owner=OWNER.id, record=2))
+    assert refusal.value.details["what"] == "record"
 
 
 @pytest.mark.parametrize(("history", "number"), [("full", 5), ("from-join", 0)])

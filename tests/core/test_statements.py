@@ -34,6 +34,7 @@ from parlerd.core.statements import (
     KnockStatement,
     Opening,
     Owner,
+    OwnerLine,
     Rewind,
     SealingKey,
     Statement,
@@ -119,7 +120,17 @@ TRANSFER = Transfer(
     nonce=bytes(NONCE),
 )
 SEALING_KEY = SealingKey(home=HOME, agent=BEN.id, key=bytes(32), counter=1, at=Millis(7), nonce=bytes(NONCE))
-ALL: tuple[Statement, ...] = (OPENING, TERMS, KNOCK, DECISION, REWIND, TRANSFER, SEALING_KEY)
+OWNER_LINE = OwnerLine(
+    home=HOME,
+    room=ROOM,
+    record=3,
+    digest=bytes(32),
+    public=7,
+    line=bytes(32),
+    at=Millis(7),
+    nonce=bytes(NONCE),
+)
+ALL: tuple[Statement, ...] = (OPENING, TERMS, KNOCK, DECISION, REWIND, TRANSFER, SEALING_KEY, OWNER_LINE)
 EVERY = pytest.mark.parametrize("statement", ALL, ids=lambda statement: type(statement).__name__)
 
 
@@ -155,7 +166,7 @@ def test_a_statement_is_never_read_as_one_of_another_kind(statement: Statement) 
 
 def test_each_kind_is_signed_under_a_tag_of_its_own() -> None:
     tags = ["parler/opening", "parler/key", "parler/knock", "parler/decision", "parler/rewind", "parler/transfer"]
-    tags.append("parler/sealing-key")
+    tags += ["parler/sealing-key", "parler/owner-line"]
     assert [each.TAG for each in ALL] == tags
 
 

@@ -352,7 +352,7 @@ def test_a_message_in_clear_is_refused_in_a_sealed_room() -> None:
 # -- what a home cannot do for anybody there ---------------------------------------------------------------
 
 
-def test_nobody_takes_a_sealed_room_over() -> None:
+def test_nobody_takes_a_sealed_room_over_whom_its_owner_did_not_name() -> None:
     async def main() -> None:
         async with engine_world() as served:
             olga, ann = await olga_and_ann(served)
@@ -361,10 +361,11 @@ def test_nobody_takes_a_sealed_room_over() -> None:
             await ann.attach("ann")
             agent, principal = ann.person.agent("ann"), ann.person.principal
             said: dict[str, Any] = {"home": home_of(served), "room": RoomId(olga.room), "nonce": bytes(NONCE)}
-            taken = encode(Transfer(number=1, owner=agent, principal=principal, taken=True, at=Millis(5), **said))
+            fields: dict[str, Any] = {"number": 1, "owner": agent, "principal": principal, "taken": True, "record": 2}
+            taken = encode(Transfer(**fields, at=Millis(5), **said))
             signature = ann.person.sign(principal, "parler/transfer", taken)
             params = t.TransferRoomThere(room=olga.room, statement=taken, signature=signature)
-            assert (await ann.refused("link.transfer", params)).code == "sealed_room"
+            assert (await ann.refused("link.transfer", params)).code == "not_successor"
 
     run(main)
 

@@ -22,6 +22,7 @@ from parlerd.core.statements import (
     KeyTerms,
     KnockStatement,
     Opening,
+    Owner,
     Statement,
     Transfer,
     encode,
@@ -385,8 +386,9 @@ def test_whatever_stands_in_the_place_of_a_signature_bears_nothing(signature: by
 
 
 @pytest.mark.parametrize("is_sealed", [False, True], ids=["in clear", "sealed"])
-def test_nobody_takes_a_sealed_room_over(is_sealed: bool) -> None:
+def test_nobody_takes_a_sealed_room_over_but_whom_the_owner_named(is_sealed: bool) -> None:
     owners = [first_owner(HERE.opening)]
+    named: dict[str, Any] = {"is_sealed": is_sealed, "successor": STRANGER.id}
     fields: dict[str, Any] = {
         "home": HERE.opening.home,
         "room": HERE.room,
@@ -396,12 +398,27 @@ def test_nobody_takes_a_sealed_room_over(is_sealed: bool) -> None:
         "at": Millis(5),
         "nonce": bytes(NONCE),
     }
+    place = HERE.room, HERE.opening.home, owners
+    if is_sealed:
+        bare = sign(PERSON, Transfer(**fields, taken=False))
+        with pytest.raises(Refused) as caught:
+            succeeds(*place, *bare, **named)
+        assert caught.value.details["what"] == "record"
+        fields["record"] = 3
     taken = sign(STRANGER, Transfer(**fields, taken=True))
     handed = sign(PERSON, Transfer(**fields, taken=False))
-    assert succeeds(HERE.room, HERE.opening.home, owners, *handed, is_sealed=is_sealed).owner == BEN.id
+    assert succeeds(*place, *handed, is_sealed=is_sealed).owner == BEN.id
+    assert succeeds(*place, *taken, **named).taken
     if not is_sealed:
-        assert succeeds(HERE.room, HERE.opening.home, owners, *taken, is_sealed=is_sealed).taken
+        assert succeeds(*place, *taken, is_sealed=False).taken
         return
+    for successor in (None, PrincipalId(PERSON.id)):
+        with pytest.raises(Refused) as caught:
+            succeeds(*place, *taken, is_sealed=True, successor=successor)
+        assert caught.value.details["what"] == "taken"
+    # The record that names somebody has to be one of the owner's who is gone.
+    later = [*owners, Owner(PrincipalId(PERSON.id), AgentId(BEN.id), 3)]
+    again = sign(STRANGER, Transfer(**fields | {"number": 2}, taken=True))
     with pytest.raises(Refused) as caught:
-        succeeds(HERE.room, HERE.opening.home, owners, *taken, is_sealed=is_sealed)
+        succeeds(HERE.room, HERE.opening.home, later, *again, **named)
     assert caught.value.details["what"] == "taken"

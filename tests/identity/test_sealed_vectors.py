@@ -14,9 +14,12 @@ from nacl.exceptions import CryptoError
 
 from parlerd.core.envelope import TextPart, decode_envelope, encode_envelope
 from parlerd.core.epoch_record import roster_digest
+from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, RosterEntry
 from parlerd.core.sealing import joined, padded_length
+from parlerd.core.statements import Owner, OwnerLine, Transfer, check
 from parlerd.identity import epochs, sealing
+from parlerd.identity.proofs import named_in, owner_after, signed, succeeds
 from tests.support import sealed_again as again
 from tests.support.sealed_vectors import file_of, plain, recorded, vectors
 from tests.support.sealing import BEN, CAT, OLIVE, Repeating, composed, sealed, turned
@@ -77,6 +80,39 @@ def test_a_private_message(example: dict[str, Any]) -> None:
     envelope = unpacked(body)
     assert again.private_key(envelope, example["author"], example["reader"], private) == key
     assert again.words(body, key) == unpacked(inside)
+
+
+@each("handover")
+def test_another_owner(example: dict[str, Any]) -> None:
+    transfer, signature, record, record_signature = raw(example, "transfer", "signature", "record", "record_signature")
+    owner, begins = example["owner"], example["records_begin"]
+    told = transfer, signature, record, record_signature, owner
+    assert again.records_begin(*told, 1) == begins
+    said = check(transfer, Transfer)
+    owners = [Owner(owner, said.owner)]
+    named = named_in(said.room, said.home, owners, transfer, record, record_signature)
+    found = succeeds(said.room, said.home, owners, transfer, signature, is_sealed=True, successor=named)
+    assert owner_after(found).record + 1 == begins
+    # A record of an owner before names nobody any more, and one that the owner did not sign never did.
+    later = [Owner(owner, said.owner), Owner(owner, said.owner, begins)]
+    forged = transfer, signature, record, bytes(64), owner
+    assert again.records_begin(*told, begins) is None
+    with pytest.raises(Refused):
+        succeeds(said.room, said.home, later[1:], transfer, signature, is_sealed=True, successor=named)
+    assert (again.records_begin(*forged, 1) is None) is said.taken
+    assert named_in(said.room, said.home, owners, transfer, record, bytes(64)) is None
+
+
+@each("owner_line")
+def test_a_line_of_the_owner_s(example: dict[str, Any]) -> None:
+    line, signature, record = raw(example, "line", "signature", "record")
+    owner = example["owner"]
+    assert again.line_fits(line, signature, owner, record, {})
+    assert not again.line_fits(line, signature, owner, record, {12: b"other" * 6 + b"ab"})
+    assert not again.line_fits(line, bytes(64), owner, record, {})
+    said = signed(OwnerLine, line, signature, owner)
+    assert (said.record, said.digest) == (unpacked(record)["number"], hashlib.sha256(record).digest())
+    assert (said.public, said.line) == (12, b"l" * 32)
 
 
 @each("record")

@@ -16,7 +16,7 @@ from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.epoch_record import encode_turned
 from parlerd.core.errors import Refused
-from parlerd.core.model import History, KeyId, Position, RoomId, RoomLimit, RosterEntry
+from parlerd.core.model import History, KeyId, Millis, Position, RoomId, RoomLimit, RosterEntry
 from parlerd.core.statements import NONCE, Title, encode, encode_opened
 from parlerd.core.templates import Param
 from parlerd.core.timers import TimerSpec
@@ -93,6 +93,12 @@ def _give_role(room: RoomDriver, who: Agent) -> None:
     room.approve(who)
     room.give_role(OWNER, "lead")
     room.give_role(OWNER, "")
+
+
+def _say_it_is_there(room: RoomDriver, who: Agent) -> None:
+    _turn(room, who)
+    number = room.aggregate.state.epochs.number
+    room.commit(e.OwnerLineTold(record=number, public=1, made_at=Millis(room.now)), OWNER, authority="person")
 
 
 def _change_hands(room: RoomDriver, who: Agent) -> None:
@@ -236,6 +242,7 @@ ROOM_SCENES: dict[type[e.RoomEvent], RoomScene] = {
     e.JoinDenied: _turn_away,
     e.SealingKeyTold: lambda room, who: room.commit(e.SealingKeyTold(agent=who.id, key=b"k" * 32, counter=1), who),
     e.EpochTurned: _turn,
+    e.OwnerLineTold: _say_it_is_there,
     e.OwnerChanged: _change_hands,
     e.MessagePosted: _talk,
     e.MessageGated: _hold_back,

@@ -14,6 +14,7 @@ from typing import Any
 import msgpack
 from nacl import bindings
 from nacl.bindings import crypto_generichash
+from nacl.exceptions import BadSignatureError
 
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
@@ -110,6 +111,45 @@ def boxed(record: dict[str, Any], secret: bytes, field: str) -> bytes:
     """What stands in a record's `link` or `card`."""
     key = kdf(secret, f"sealed/{field}", record["room"].encode(), n8(record["number"]))
     return unseal(key, record[field][:24], record[field][24:])
+
+
+def is_signed(id: str, tag: str, body: bytes, signature: bytes) -> bool:
+    """Whether whoever has this id signed these bytes. The last 32 bytes of an id but two are the key."""
+    key = base64.b32decode(id + "=" * (-len(id) % 8))[1:33]
+    try:
+        return bindings.crypto_sign_open(signature + tag.encode() + b"\0" + body, key) is not None
+    except BadSignatureError:
+        return False
+
+
+def records_begin(
+    transfer: bytes, signature: bytes, record: bytes, record_signature: bytes, owner: str, owned_from: int
+) -> int | None:
+    """The number of the first record that the new owner's person signs; None where the room is not another's by that.
+    The records of `owner` begin behind the number `owned_from`."""
+    given, named = msgpack.unpackb(transfer), msgpack.unpackb(record)
+    if not given["taken"]:
+        is_good = given["record"] >= owned_from and is_signed(owner, "parler/transfer", transfer, signature)
+        return given["record"] + 1 if is_good else None
+    is_good = (
+        is_signed(owner, "parler/epoch", record, record_signature)
+        and (named["home"], named["room"], named["number"]) == (given["home"], given["room"], given["record"])
+        and named.get("successor") == given["principal"]
+        and given["record"] > owned_from
+        and is_signed(given["principal"], "parler/transfer", transfer, signature)
+    )
+    return given["record"] + 1 if is_good else None
+
+
+def line_fits(line: bytes, signature: bytes, owner: str, record: bytes, lines: dict[int, bytes]) -> bool:
+    """Whether the owner's home has the room as somebody has it, by the newest record and the public lines."""
+    said, newest = msgpack.unpackb(line), msgpack.unpackb(record)
+    return (
+        is_signed(owner, "parler/owner-line", line, signature)
+        and (said["home"], said["room"]) == (newest["home"], newest["room"])
+        and (said["record"], said["digest"]) == (newest["number"], hashlib.sha256(record).digest())
+        and lines.get(said["public"], said["line"]) == said["line"]
+    )
 
 
 def sealed_file(data: bytes, key: bytes, prefix: bytes) -> bytes:

@@ -20,6 +20,7 @@ from parlerd.core.envelope import BlobPart, BlobSeal, DataPart, HandoffPart, Tas
 from parlerd.core.epoch_record import encode_card, roster_digest
 from parlerd.core.model import BlobId, Millis
 from parlerd.core.sealing import CHUNK, padded_length, sealed_part
+from parlerd.core.statements import OwnerLine, Transfer, encode
 from parlerd.identity import epochs, pake, sealing
 from parlerd.identity.sealed_files import FileSealer
 from tests.support.golden import GOLDEN
@@ -40,6 +41,7 @@ def vectors() -> Vectors:
     first = turned(None, [OLIVE], random=Repeating("first"))
     second = turned(first, [BEN, CAT], random=Repeating("second"))
     third = turned(second, [], [CAT], random=Repeating("third"))
+    naming = turned(third, successor=BEN.principal, random=Repeating("naming"))
     return {
         "derive": [
             {
@@ -72,7 +74,13 @@ def vectors() -> Vectors:
             _record(first, OLIVE, None),
             _record(second, CAT, first),
             _record(third, OLIVE, second),
+            _record(naming, OLIVE, third),
         ],
+        "handover": [
+            _handover(naming, BEN),
+            _handover(naming, None),
+        ],
+        "owner_line": [_owner_line(third)],
         "hidden": [
             {
                 "hiding": b"h" * 32,
@@ -144,6 +152,51 @@ def _record(made: epochs.Made, member: Person, before: epochs.Made | None) -> di
         ],
         "roster": roster_digest(roster),
         "verify": epochs.verify_words(ROOM, made.epoch.record, roster),
+    }
+
+
+def _handover(naming: epochs.Made, taker: Person | None) -> dict[str, Any]:
+    """That the room is another's behind a record: taken over by whom that record names, or handed to somebody."""
+    owner = BEN if taker is None else taker
+    statement = Transfer(
+        home=RELAY,
+        room=ROOM,
+        number=1,
+        owner=owner.id,
+        principal=owner.principal,
+        taken=taker is not None,
+        record=naming.record.number,
+        at=Millis(9),
+        nonce=b"n" * 16,
+    )
+    body = encode(statement)
+    return {
+        "transfer": body,
+        "signature": (OLIVE if taker is None else taker).person.sign("parler/transfer", body),
+        "owner": OLIVE.principal,
+        "record": naming.body,
+        "record_signature": OLIVE.person.sign("parler/epoch", naming.body),
+        "records_begin": naming.record.number + 1,
+    }
+
+
+def _owner_line(made: epochs.Made) -> dict[str, Any]:
+    statement = OwnerLine(
+        home=RELAY,
+        room=ROOM,
+        record=made.record.number,
+        digest=made.epoch.record,
+        public=12,
+        line=b"l" * 32,
+        at=Millis(9),
+        nonce=b"n" * 16,
+    )
+    body = encode(statement)
+    return {
+        "line": body,
+        "signature": OLIVE.person.sign("parler/owner-line", body),
+        "owner": OLIVE.principal,
+        "record": made.body,
     }
 
 

@@ -13,6 +13,7 @@
     link.grant, link.ungrant               the same, about agents that have a token and no key
     link.epoch, link.epochs, link.sealing_key   who can read a sealed room from now on and could before, and the keys
                                            to which its secrets are wrapped
+    link.owner_line                        that the home of a sealed room's owner is there
     link.head, link.rewind                 how an owner's person lets a room go on after this home lost a part of it
     link.delete                            how an owner's person has a room deleted
     link.cursors                           how far each agent has read
@@ -144,6 +145,7 @@ class Resume(Params, frozen=True, kw_only=True):
     `public` is the number of the newest public message that the asker has, and `line` the public line there; `before`
     is the own number of each attached member's newest message there; `moves` and `asks` are the counts of the newest
     card. `epoch` is the number of the newest epoch of a sealed room that the asker has; it is told none before that.
+    `heard` is when the owner's home signed the newest that the asker has of it.
     """
 
     room: Short
@@ -153,6 +155,7 @@ class Resume(Params, frozen=True, kw_only=True):
     asks: _Count = 0
     before: dict[Short, _Count] = {}
     epoch: _Count = 0
+    heard: _Count = 0
     newest: Annotated[int, Meta(ge=0, le=MAX_NEWEST)] = 0
 
 
@@ -257,6 +260,13 @@ class EpochEntry(Result, frozen=True, kw_only=True):
     roster: list[RosterEntry] = []
 
 
+class OwnerLineEntry(Result, frozen=True, kw_only=True):
+    """The home of a sealed room's owner was there: what its person signed (`core.statements`)."""
+
+    statement: bytes
+    signature: bytes
+
+
 class Card(Result, frozen=True, kw_only=True):
     """How a room stands before what follows in its log. With `whole` it takes the place of every card before; otherwise
     it holds only what changed since the card before it, and nothing in it is taken back.
@@ -269,7 +279,8 @@ class Card(Result, frozen=True, kw_only=True):
     Of a sealed room the home knows no title, so `title` is empty. A whole card of one tells its members the `epoch`
     that is in force where the following page starts; each one that begins later is an item of its own. `sealing_keys`
     are told to the owner's person alone: those of agents that are in or knock which no record holds, and which no card
-    told before. `asks` counts them too.
+    told before. `asks` counts them too. `owner_line` is the newest that the home of the owner said of itself, which the
+    asker does not have.
     """
 
     whole: bool
@@ -287,6 +298,7 @@ class Card(Result, frozen=True, kw_only=True):
     requests: list[RequestEntry] = []
     epoch: EpochEntry | None = None
     sealing_keys: list[SealingKeyEntry] = []
+    owner_line: OwnerLineEntry | None = None
 
 
 class LinkMessage(Result, frozen=True, kw_only=True):
@@ -726,6 +738,15 @@ class EpochAtRoom(Params, frozen=True, kw_only=True):
 class SealingKeyAtRoom(Params, frozen=True, kw_only=True):
     """An attached agent that is in a sealed room, or knocks there, tells a fresh key, which it signed. The next record
     uses that key. At most one a day; the same again is harmless."""
+
+    room: Short
+    statement: _Statement
+    signature: _Signature
+
+
+class OwnerLineAtRoom(Params, frozen=True, kw_only=True):
+    """The home of the person who owns a sealed room is there, and has the room as `statement` says. Nothing is noted of
+    what was said half a day ago."""
 
     room: Short
     statement: _Statement
@@ -1409,6 +1430,25 @@ FAMILY: Final = Family(
             example={"room": samples.ROOM, "epoch": {"record": b"", "signature": _KEY, "wraps": b""}},
         ),
         Operation(
+            name="link.owner_line",
+            summary="Say that the home of a sealed room's owner is there, and how it has the room.",
+            params=OwnerLineAtRoom,
+            result=Noted,
+            plane="link",
+            effect="write",
+            errors=(
+                "no_such_room",
+                "room_deleted",
+                "not_owner",
+                "not_sealed",
+                "room_closed",
+                "statement_refused",
+                "stale_epoch",
+            ),
+            facts=("owner_line_told",),
+            example={"room": samples.ROOM, "statement": b"", "signature": _KEY},
+        ),
+        Operation(
             name="link.epochs",
             summary="Read the records of a sealed room's epochs.",
             params=PullEpochs,
@@ -1463,7 +1503,9 @@ FAMILY: Final = Family(
                 "invalid_param",
                 "owner_is_there",
                 "too_many_transfers",
-                "sealed_room",
+                "stale_epoch",
+                "not_sealed_in",
+                "not_successor",
             ),
             facts=("owner_changed",),
             example={"room": samples.ROOM, "statement": b"", "signature": _KEY},

@@ -4,6 +4,7 @@ room.invite            one key more; the first invite of a channel opens it
 room.leave, room.kick  somebody is in the room no longer
 room.role              what a member is in the room
 room.transfer, room.takeover   another owns the room
+room.successor         who may take a sealed room over
 room.archive           the room is over
 room.delete            the room is gone, with everything in it
 """
@@ -154,6 +155,26 @@ class TransferRoom(Params, frozen=True, kw_only=True):
     room: Short
 
 
+class NameSuccessor(Params, frozen=True, kw_only=True):
+    """`person` is who may take a sealed room over once its owner's person is gone: the id of a person, or an agent of
+    theirs in the room, by its id or its name there. With `nobody` it is nobody any more. Exactly one of the two."""
+
+    room: Short | None = None
+    person: Annotated[str, Meta(max_length=128)] = ""
+    nobody: bool = False
+
+
+class SuccessorNamed(Result, frozen=True, kw_only=True):
+    """`principal` is the person, empty for nobody, and `names` are the agents of theirs that can read the room.
+    `status` is `nothing` where it was so before."""
+
+    room: str
+    room_name: str
+    status: Literal["named", "nobody", "nothing"]
+    principal: str = ""
+    names: list[str] = []
+
+
 class TakeOver(Params, frozen=True, kw_only=True):
     """`agent` is the one of the person's agents in the room that is to own it; empty where there is only one."""
 
@@ -295,6 +316,27 @@ FAMILY: Final = Family(
             command="parler room transfer",
         ),
         Operation(
+            name="room.successor",
+            summary="Say who may go on with a sealed room that you own, once you are gone.",
+            params=NameSuccessor,
+            result=SuccessorNamed,
+            plane="person",
+            effect="write",
+            errors=(*IN_ROOM, *AWAY, "room_closed", "not_owner", "not_sealed", "no_such_agent", "invalid_param"),
+            facts=("epoch_turned",),
+            example={"room": "auth-redesign", "person": samples.BOB},
+            answers=(
+                {
+                    "room": samples.ROOM,
+                    "room_name": samples.NAME,
+                    "status": "named",
+                    "principal": "A",
+                    "names": [samples.BOB],
+                },
+            ),
+            command="parler room successor",
+        ),
+        Operation(
             name="room.takeover",
             summary="Take a room over whose owner's person has been away for long.",
             params=TakeOver,
@@ -308,6 +350,7 @@ FAMILY: Final = Family(
                 "no_such_agent",
                 "invalid_param",
                 "owner_is_there",
+                "not_successor",
                 "statement_refused",
                 "too_many_transfers",
             ),

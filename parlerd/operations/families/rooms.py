@@ -155,7 +155,9 @@ class RosterResult(Result, frozen=True, kw_only=True):
     """With `silent_since` the members are those as of then, when the room's home was last heard from; 0 is not since
     this daemon started. `notice` says so. `turns` are how many two agents may begin by their messages in each
     conversation, where the person set a number. In a `sealed` room `key_change_since` says since when somebody is in
-    who cannot read yet, or is out who still could; it is left out where nobody is."""
+    who cannot read yet, or is out who still could; it is left out where nobody is. There `owner_heard` is when the
+    machine of the owner last signed something that came here, by that machine's clock, and `successor` are the agents
+    of the person whom the owner named to go on; both are left out where there is nothing to say."""
 
     room: str
     name: str
@@ -166,6 +168,8 @@ class RosterResult(Result, frozen=True, kw_only=True):
     notice: str = ""
     sealed: bool = False
     key_change_since: int | msgspec.UnsetType = msgspec.UNSET
+    owner_heard: int | msgspec.UnsetType = msgspec.UNSET
+    successor: list[str] | msgspec.UnsetType = msgspec.UNSET
 
 
 class WatchRoom(Params, frozen=True, kw_only=True):
@@ -224,7 +228,9 @@ class RoomCompared(Result, frozen=True, kw_only=True):
     has the same newest record and the same readers. `epoch` is the number of that record, and `since` when the room's
     home took it in. `key_change_since` and `notice` say that another record is due, after which the characters are
     others; `silent_since` and `notice` that the room is shown as of then, when its home was last heard from. `alarm` is
-    the code of the error that says why nothing is sent to this room any more; it is empty where nothing is wrong."""
+    the code of the error that says why nothing is sent to this room any more; it is empty where nothing is wrong.
+    `owner_heard` and `successor` are as in `rooms.roster`. `taken_over` is when the owner took the room over, whom the
+    owner before had named."""
 
     room: str
     name: str
@@ -237,6 +243,9 @@ class RoomCompared(Result, frozen=True, kw_only=True):
     silent_since: int | msgspec.UnsetType = msgspec.UNSET
     alarm: str = ""
     notice: str = ""
+    owner_heard: int | msgspec.UnsetType = msgspec.UNSET
+    successor: list[str] | msgspec.UnsetType = msgspec.UNSET
+    taken_over: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class RewindRoom(Params, frozen=True, kw_only=True):

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal
 
+import msgspec
 from msgspec import Meta
 
 from parlerd.core.model import MAX_WAKES_OF_PAIR
 from parlerd.operations import samples
-from parlerd.operations.entry import IN_ROOM, Family, Operation, Params, Result, Short, Wait
+from parlerd.operations.entry import IDEMPOTENT, IN_ROOM, SENDS_AWAY, Family, Operation, Params, Result, Short, Wait
 
 
 class WakeCheck(Params, frozen=True, kw_only=True):
@@ -35,10 +36,12 @@ class Waiting(Result, frozen=True, kw_only=True):
 
 class ContinueRoom(Params, frozen=True, kw_only=True):
     """Let the person's agents wake each other in a room again; with `message`, an id or a number, only in its
-    conversation."""
+    conversation. With `without_owner` it is a sealed room that goes on though its owner is gone: whom the owner named
+    takes it over, and anybody else opens another with the same people to ask."""
 
     room: Short | None = None
     message: Short = ""
+    without_owner: bool = False
 
 
 class WokenPair(Result, frozen=True, kw_only=True):
@@ -52,14 +55,18 @@ class WokenPair(Result, frozen=True, kw_only=True):
 class ContinuedRoom(Result, frozen=True, kw_only=True):
     """`pairs` are the counts that begin anew, the highest first; `was_paused` says that the turns of this hour were
     used up, which begin anew as well. `turns` are how many each pair may begin in a conversation there; with 0 nobody
-    goes on. `status` is `nothing` where nothing was counted."""
+    goes on. `status` is `nothing` where nothing was counted. Of a room that goes on without its owner, `owner` is the
+    agent that owns it now; where it is `reopened`, this is another room, with the `key` that was told to everybody in
+    the old one."""
 
     room: str
     name: str
-    status: Literal["continued", "nothing"]
+    status: Literal["continued", "nothing", "taken_over", "reopened"]
     turns: int
     pairs: list[WokenPair] = []
     was_paused: bool = False
+    owner: str = ""
+    session_key: str | msgspec.UnsetType = msgspec.field(default=msgspec.UNSET, name="key")
 
 
 class TurnsInRoom(Params, frozen=True, kw_only=True):
@@ -99,8 +106,32 @@ FAMILY: Final = Family(
             result=ContinuedRoom,
             plane="person",
             effect="write",
-            errors=(*IN_ROOM, "no_such_message"),
-            facts=("wakes_continued",),
+            errors=(
+                *IN_ROOM,
+                *SENDS_AWAY,
+                "no_such_message",
+                "not_sealed",
+                "room_closed",
+                "owner_is_there",
+                "not_successor",
+                "no_such_agent",
+                "invalid_param",
+                "statement_refused",
+                "too_many_transfers",
+                "throttled",
+                *IDEMPOTENT,
+            ),
+            facts=(
+                "wakes_continued",
+                "owner_changed",
+                "room_named",
+                "session_activated",
+                "room_opened",
+                "member_joined",
+                "epoch_turned",
+                "key_minted",
+                "message_posted",
+            ),
             example={"room": "auth-redesign"},
             answers=(
                 {
