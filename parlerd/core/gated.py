@@ -266,8 +266,13 @@ class Gated(Facet[EntriesState]):
         if earlier is not None:
             return earlier
         if self._lifecycle.sealed:
-            # The room's home would have to know the words to show them when their time comes.
-            raise Refused("sealed_room")
+            # It was sealed before anybody knew who is in when it is shown. See docs/sealed.md, Messages that wait.
+            raise Refused(
+                "sealed_room",
+                "In a sealed room no message waits for a condition, and none has a timer but a task.",
+                hint="Wait for the condition with `parler wait`, and send the message then.",
+                tool_hint='Wait for the condition with parler_state {"action":"wait","expr":...}, and send it then.',
+            )
         self._entries.require_writable(author, self._look(by.actor, now, command.presence))
         said = command.envelope
         if len(self._messages) >= MAX_GATED:

@@ -647,8 +647,8 @@ def _(patch: Patch) -> None:
 def _noting(patch: Patch, change: Callable[[Any], Any], part_of: Callable[[MemoryPart], MemoryPart]) -> None:
     noted = memory.noted
 
-    def other(state: Any, part: MemoryPart, *args: Any) -> Any:
-        return change(noted(state, part_of(part), *args))
+    def other(state: Any, part: MemoryPart, *args: Any, **more: Any) -> Any:
+        return change(noted(state, part_of(part), *args, **more))
 
     patch.setattr(memory, "noted", other)
 

@@ -360,7 +360,12 @@ def test_no_gated_message_leaves_for_a_sealed_room(tmp_path: Path) -> None:
     async def main() -> None:
         async with met(tmp_path) as meeting:
             gated = t.Send(room=meeting.opened.room, text="later", enabled="true")
-            assert (await meeting.alice.refused("message.send", gated)).code == "sealed_room"
+            error = await meeting.alice.refused("message.send", gated)
+            assert (error.code, "parler wait" in error.hint) == ("sealed_room", True)
+            # A task that is open for a time does not wait for anything.
+            timer = t.TimerAsked(effect="delete", ms=60_000)
+            task = t.Send(room=meeting.opened.room, text="now", kind="task", timer=timer)
+            assert (await meeting.alice.ask("message.send", task, t.Sent)).id
 
     run(main)
 
