@@ -23,6 +23,7 @@ from parlerd.core.membership import view_of
 from parlerd.core.model import AgentId, MessageId, Millis, Seq, Stage
 from parlerd.core.room import Room
 from parlerd.core.visibility import can_see
+from parlerd.engine.absent import is_pruned
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.gating import Gating
@@ -81,8 +82,10 @@ class Ladder:
             raise Refused("no_such_message")
         told = await self._told(handle, header, mine)
         room = await handle.quiet()
+        gone = room.state.retention.covers(position) and not e.is_remembered(header.event)
         readers = [
-            self._ladder(room, reader, header, marks, told.get(reader)) for reader in readers_of(room, header, mine)
+            self._ladder(room, reader, header, marks, told.get(reader), gone=gone)
+            for reader in readers_of(room, header, mine)
         ]
         handoff: t.HandoffEntry | msgspec.UnsetType = msgspec.UNSET
         if (offer := room.state.offers.get(id)) is not None:
@@ -91,7 +94,6 @@ class Ladder:
             handoff = entry_of(room.state, reader, offer, self._reading.now_in(room.state), seq)
         task = room.claims.get(id)
         entry = msgspec.UNSET if task is None else task_entry(room, task, self._reading.now_in(room.state))
-        gone = room.state.retention.covers(position) and not e.is_remembered(header.event)
         erased = True if gone else msgspec.UNSET
         gated: t.GatedEntry | None = None
         if header.event.envelope_v == RELEASED and header.by.actor == me.id:
@@ -119,7 +121,13 @@ class Ladder:
         messages = [
             await self._disclosed(handle, found)
             for found in sorted(
-                (found for author, page in pages.items() for found in page.messages if _is_by(found, author)),
+                (
+                    found
+                    for author, page in pages.items()
+                    for found in page.messages
+                    # With the words went what readers were told of them.
+                    if _is_by(found, author) and not is_pruned(room.state, found)
+                ),
                 key=lambda found: found.header.position,
             )
             if found.header.position <= upto
@@ -202,9 +210,17 @@ class Ladder:
         return {reader: ladder for reader, ladder in told.items() if reader not in here}
 
     def _ladder(
-        self, room: Room, reader: AgentId, header: e.Header, marks: list[Delivery], told: t.LadderAtRoom | None
+        self,
+        room: Room,
+        reader: AgentId,
+        header: e.Header,
+        marks: list[Delivery],
+        told: t.LadderAtRoom | None,
+        *,
+        gone: bool,
     ) -> t.ReaderLadder:
-        """`told` is what the room's home says of a reader of another home."""
+        """`told` is what the room's home says of a reader of another home. `gone` says that the message's words went
+        because there were too many, and with them what readers were told of it."""
         reached = stages_of(reader, header, marks)
         if told is not None:
             reached = {each.stage: Millis(each.at) for each in told.stages}
@@ -218,8 +234,10 @@ class Ladder:
             if room.state.rewinds.is_lost(header.position) and not is_here:
                 # What the relay knew of the reader is lost as well, and nobody is told the message any more.
                 stopped, stopped_since = "lost by the relay", 0
+        if gone and not reached.keys() - {"stored"}:
+            stopped, stopped_since = "not known any more: this went with the words", 0
         held: int | msgspec.UnsetType = msgspec.UNSET
-        if "read" not in reached and reader in self._desk.rooms.home.aggregate.state.agents:
+        if not gone and "read" not in reached and reader in self._desk.rooms.home.aggregate.state.agents:
             # Of an agent of another home, that home alone knows how many turns began.
             assert isinstance(header.event, e.MessagePosted)
             loops = self._desk.rooms.home.aggregate.loops

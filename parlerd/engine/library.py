@@ -564,6 +564,10 @@ class Library:
         """The oldest messages of a room after a position whose words are here."""
         return await self._driver.read(partial(_oldest_words, room=room, after=after, limit=limit))
 
+    async def has_marks(self, room: RoomId, first: Position, last: Position) -> bool:
+        """Whether there are delivery marks that cover messages without words alone, from `first` to `last`."""
+        return await self._driver.read(lambda store: store.has_marks(room, first, last))
+
     async def read_by_all(self, room: Room) -> Position:
         """Up to where every present member of a room has acknowledged what others said there."""
         name, upto = room.state.room, room.position

@@ -35,7 +35,8 @@ T = TypeVar("T")
 Within = frozenset[RoomId]
 
 OF_ONE_ROOM: Final = frozenset({
-    "body", "brought", "chain_at", "cursor", "deliveries", "erased", "facts", "head", "held", "is_deleted", "line_at",
+    "body", "brought", "chain_at", "cursor", "deliveries", "erased", "facts", "has_marks", "head", "held", "is_deleted",
+    "line_at",
     "message", "newest_unindexed", "oldest_bodies", "page", "past", "place_in_line", "position_of", "prior",
     "public_position", "receipted", "remembered", "renewals", "seq_at", "shown_at", "snapshot", "state_at",
     "state_versions", "tail", "unread", "verify_chain", "whole_facts", "written",

@@ -31,13 +31,13 @@ from parlerd.core import events as e
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.memory import MAX_VERSIONS
 from parlerd.core.model import HomeId, Millis, Position, PrincipalId, RoomId, RoomLimit
-from parlerd.core.retention import UNREAD, Limit, going
+from parlerd.core.retention import UNREAD, Limit, Span, going
 from parlerd.engine.deciding import home_itself
 from parlerd.engine.library import Library
 from parlerd.engine.ports import Clock
 from parlerd.engine.rooms import Rooms
 from parlerd.settings import Settings
-from parlerd.store.port import Held
+from parlerd.store.port import ForgetMarks, Held
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +45,8 @@ EVERY: Final = 256
 """Messages that come in before it is looked again what is too much."""
 STEP: Final = 128
 """Messages of which the words go in one step."""
+MARKS: Final = 1_000
+"""Delivery marks that go in one step."""
 AT_ONCE: Final = 500
 """Rooms of which it is asked together what they hold."""
 PAUSE_S: Final = 0.05
@@ -249,5 +251,16 @@ class Retaining:
             self._freed(person, size)
         if erased:
             log.info("erased the words of %d old messages of room %s, which held too much", len(erased), room)
+            await self._forget_marks(room, handle.aggregate.state.retention.spans, erased)
         await trio.sleep(PAUSE_S)
         return True
+
+    async def _forget_marks(self, room: RoomId, spans: Sequence[Span], erased: set[Position]) -> None:
+        """Let what readers were told of these messages go as well, a little at a time. A mark may reach back to what
+        went before, so whole spans are looked through."""
+        for span in spans:
+            if not any(span.first <= position <= span.last for position in erased):
+                continue
+            while not self._closing and await self._library.has_marks(room, *span):
+                await self._library.record([ForgetMarks(room, *span, MARKS)])
+                await trio.sleep(PAUSE_S)

@@ -14,7 +14,7 @@ from typing import Final
 import trio
 
 from parlerd.engine.worker import Errand
-from parlerd.store.port import Append, BuryRoom, ClearRoom, EraseBodies, IndexMemory, PutSnapshot, Write
+from parlerd.store.port import Append, BuryRoom, ClearRoom, EraseBodies, ForgetMarks, IndexMemory, PutSnapshot, Write
 
 LIGHT_FACTS: Final = 8
 """Facts that are committed on the loop. Deciding and signing more costs the loop as much as the thread's hop saves."""
@@ -47,7 +47,7 @@ def is_light(jobs: Sequence[Sequence[Write]]) -> bool:
     facts, size = 0, 0
     for job in jobs:
         for write in job:
-            if isinstance(write, PutSnapshot | EraseBodies | BuryRoom | ClearRoom | IndexMemory):
+            if isinstance(write, PutSnapshot | EraseBodies | ForgetMarks | BuryRoom | ClearRoom | IndexMemory):
                 return False
             if isinstance(write, Append):
                 facts += len(write.facts)

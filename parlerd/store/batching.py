@@ -25,6 +25,7 @@ from parlerd.store.port import (
     DropOutbox,
     DropRenewal,
     EraseBodies,
+    ForgetMarks,
     Head,
     IndexMemory,
     JobOutcome,
@@ -95,7 +96,7 @@ class Batch:
     """Steps of taking deleted rooms out of the store: how much goes at once."""
     to_index: int = 0
     """A step in the index of what rooms remember: how many messages are put in that are in none yet."""
-    kept: list[PutLease | DropLease | PutOutbox | DropOutbox | PutRenewal | DropRenewal | Secret] = field(
+    kept: list[PutLease | DropLease | PutOutbox | DropOutbox | PutRenewal | DropRenewal | ForgetMarks | Secret] = field(
         default_factory=list
     )
     """Changes of rows that come and go, each a statement of its own: there are few."""

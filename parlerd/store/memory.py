@@ -80,6 +80,7 @@ from parlerd.store.port import (
     EpochSecretRow,
     EraseBodies,
     FileSealRow,
+    ForgetMarks,
     Head,
     Held,
     IndexMemory,
@@ -324,6 +325,8 @@ class MemoryStore(OneByOne):
             self._file_seals[kept.room, kept.agent, kept.digest] = used
         elif isinstance(write, DropFileSeals):
             self._file_seals = {key: row for key, row in self._file_seals.items() if row.used_at >= write.before}
+        elif isinstance(write, ForgetMarks):
+            self._forget_marks(write)
         elif isinstance(write, EraseBodies):
             self._erase(write)
         elif not isinstance(write, Append | IndexMemory):
@@ -369,6 +372,25 @@ class MemoryStore(OneByOne):
         for position in held.intersection(write.positions):
             del self._logs[write.room].bodies[position]
             self._logs[write.room].erased.add(position)
+
+    def _goes(self, room: RoomId, mark: MarkDelivery, first: Position, last: Position) -> bool:
+        """Whether a mark covers messages from `first` to `last` alone, and none that has words."""
+        if not first - 1 <= mark.after < mark.upto <= last:
+            return False
+        return not any(mark.after < position <= mark.upto for position, _ in self._bodies_of_messages(room))
+
+    def has_marks(self, room: RoomId, first: Position, last: Position) -> bool:
+        with self._lock:
+            marks = [mark for (where, _, _), found in self._marks.items() if where == room for mark in found]
+            return any(self._goes(room, mark, first, last) for mark in marks)
+
+    def _forget_marks(self, write: ForgetMarks) -> None:
+        left = write.limit
+        for (room, _, _), marks in sorted(self._marks.items()):
+            for mark in list(marks) if room == write.room else ():
+                if left and self._goes(room, mark, write.first, write.last):
+                    marks.remove(mark)
+                    left -= 1
 
     def _advance(self, room: RoomId, reader: AgentId, delivered: Position, acknowledged: Position) -> None:
         known = self._cursors.get((room, reader), Cursor())

@@ -275,6 +275,16 @@ class EraseBodies(msgspec.Struct, frozen=True):
     positions: Sequence[Position]
 
 
+class ForgetMarks(msgspec.Struct, frozen=True):
+    """Take away at most `limit` delivery marks of a room that cover messages from `first` to `last` and no others. A
+    mark stays while any message that it covers has words. Repeat this until there is none (`Store.has_marks`)."""
+
+    room: RoomId
+    first: Position
+    last: Position
+    limit: int
+
+
 class BuryRoom(msgspec.Struct, frozen=True):
     """Delete a room, at the time `at`: from this commit on there is no such room for any reader, and nothing is ever
     stored in it again. Its rows stay in the file until `ClearRoom` took them away. Burying a room again changes
@@ -326,6 +336,7 @@ Write = (
     | PutRenewal
     | DropRenewal
     | EraseBodies
+    | ForgetMarks
     | BuryRoom
     | ClearRoom
     | IndexMemory
@@ -733,6 +744,10 @@ class Store(Protocol):
 
     def deliveries(self, room: RoomId, position: Position) -> list[Delivery]:
         """For each reader and stage, the earliest mark whose range holds `position`."""
+        ...
+
+    def has_marks(self, room: RoomId, first: Position, last: Position) -> bool:
+        """Whether `ForgetMarks` would take any mark away."""
         ...
 
     def leases(self) -> list[Lease]:

@@ -77,6 +77,7 @@ from parlerd.store.port import (
     DropSealingKeys,
     EpochSecretRow,
     FileSealRow,
+    ForgetMarks,
     Head,
     Held,
     JobOutcome,
@@ -610,6 +611,11 @@ class SqliteStore(Paged, OneByOne):
     def deliveries(self, room: RoomId, position: Position) -> list[Delivery]:
         return [Delivery(*row) for row in self._database.rows(_DELIVERIES, {"room": room, "position": position})]
 
+    def has_marks(self, room: RoomId, first: Position, last: Position) -> bool:
+        return (
+            self._database.row(_MARKS_OF_NO_WORDS, {"room": room, "first": first, "last": last, "limit": 1}) is not None
+        )
+
     def leases(self) -> list[Lease]:
         rows = self._database.rows(
             "SELECT window, agent, host, workspace, slot, taken_at FROM leases ORDER BY taken_at, window"
@@ -826,6 +832,9 @@ class _Batch(Batch):
         _insert(writer, "deliveries", self.deliveries)
         for change in self.kept:
             match change:
+                case ForgetMarks(room=room, first=first, last=last, limit=limit):
+                    which = {"room": room, "first": first, "last": last, "limit": limit}
+                    writer.execute(_FORGET_MARKS, which)
                 case DropLease(window=window):
                     writer.execute("DELETE FROM leases WHERE window = ?", (window,))
                 case PutLease(lease=lease):
@@ -1029,6 +1038,21 @@ _DELIVERIES: Final = """
                                    AND upto >= :position AND after < :position
                                  ORDER BY at, upto, after LIMIT 1)
      ORDER BY d.reader, s.rung"""
+# By the readers and the stages, because the key begins with them.
+_MARKS_OF_NO_WORDS: Final = """
+    SELECT d.room, d.reader, d.stage, d.upto, d.after
+      FROM cursors c
+     CROSS JOIN (SELECT column1 AS stage FROM (VALUES ('stored'), ('pushed'), ('read'), ('acknowledged'), ('acted'))) s
+     CROSS JOIN deliveries d
+     WHERE c.room = :room AND d.room = c.room AND d.reader = c.reader AND d.stage = s.stage
+       AND d.upto >= :first AND d.upto <= :last AND d.after >= :first - 1
+       AND NOT EXISTS (SELECT 1 FROM logs l CROSS JOIN bodies b CROSS JOIN facts f
+                        WHERE l.room = c.room
+                          AND b.id > (l.number << 32) + d.after AND b.id <= (l.number << 32) + d.upto
+                          AND f.id = b.id AND f.type = 'message_posted')
+     LIMIT :limit"""
+_FORGET_MARKS: Final = f"""
+    DELETE FROM deliveries WHERE (room, reader, stage, upto, after) IN ({_MARKS_OF_NO_WORDS})"""  # noqa: S608 - our own
 _WHOLE_FACTS: Final = """
     SELECT f.position, f.header, f.salt, f.digest, f.chain, b.body
       FROM facts f LEFT JOIN bodies b ON b.id = f.id

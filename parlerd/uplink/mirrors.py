@@ -56,7 +56,7 @@ from parlerd.engine.rooms import pause_among
 from parlerd.engine.submissions import Submission
 from parlerd.identity.proofs import named_in, owner_after, read_opening, signed, succeeds
 from parlerd.operations import types as t
-from parlerd.store.port import EraseBodies
+from parlerd.store.port import EraseBodies, ForgetMarks
 from parlerd.uplink.arriving import Arrival, Arriving, Began, Past, wanted
 from parlerd.uplink.bounds import CHUNK, Bounds
 from parlerd.uplink.counters import Counters, Threaded
@@ -378,6 +378,8 @@ class Mirrors:
                 erases = tuple(each.position for each in gone)
                 await actor.submit(c.Arrive(events=(event,), at=room.last_at, erases=erases), by, Arrived((None,)))
                 self._bounds.note_erased(actor.room, len(gone), size)
+            while await self._desk.library.has_marks(actor.room, *span):
+                await self._desk.library.record([ForgetMarks(actor.room, *span, CHUNK)])
 
     def _note_own(self, room: RoomId, submission: Submission) -> None:
         """Something came in, in the call that stored it: messages of agents of this home may be waited for. One that

@@ -57,6 +57,7 @@ from parlerd.store.port import (
     EpochSecretRow,
     EraseBodies,
     FileSealRow,
+    ForgetMarks,
     Held,
     Lease,
     MarkDelivery,
@@ -1456,6 +1457,61 @@ def test_the_ladder_gives_the_earliest_mark_that_covers_a_message(store: Store) 
     ]
     assert store.deliveries(ROOM, Position(9)) == []
     assert store.deliveries(OTHER, Position(3)) == []
+
+
+def _marked(store: Store, *marks: tuple[AgentId, Stage, int, int]) -> None:
+    for reader, stage, after, upto in marks:
+        _do(store, MarkDelivery(ROOM, reader, stage, Position(upto), Millis(1), Position(after)))
+
+
+def _covered(store: Store, reader: AgentId) -> dict[int, list[Stage]]:
+    """The stages that a reader reached at each of the first positions."""
+    found = {n: [m.stage for m in store.deliveries(ROOM, Position(n)) if m.reader == reader] for n in range(1, 10)}
+    return {position: stages for position, stages in found.items() if stages}
+
+
+def test_marks_go_with_the_words_of_all_messages_that_they_cover(store: Store) -> None:
+    _do(store, append(opened(), *(message(number) for number in range(2, 9))))
+    _marked(store, (BEN, "pushed", 0, 3), (BEN, "read", 1, 3), (BEN, "acknowledged", 1, 5), (ANN, "read", 2, 4))
+    before = {reader: _covered(store, reader) for reader in (ANN, BEN)}
+    for first, last in ((1, 9), (1, 3)):
+        assert not store.has_marks(ROOM, Position(first), Position(last))
+        _do(store, ForgetMarks(ROOM, Position(first), Position(last), 9))
+    assert {reader: _covered(store, reader) for reader in (ANN, BEN)} == before
+    _do(store, EraseBodies(ROOM, [Position(2), Position(3)]))
+    assert not store.has_marks(ROOM, Position(4), Position(9))
+    assert not store.has_marks(OTHER, Position(1), Position(9))
+    assert store.has_marks(ROOM, Position(1), Position(3))
+    _do(store, ForgetMarks(ROOM, Position(2), Position(3), 9))
+    # The first one began before that, two cover a message that has words.
+    assert _covered(store, BEN) == {
+        1: ["pushed"],
+        2: ["pushed", "acknowledged"],
+        3: ["pushed", "acknowledged"],
+        4: ["acknowledged"],
+        5: ["acknowledged"],
+    }
+    _do(store, ForgetMarks(ROOM, Position(1), Position(3), 9))
+    assert _covered(store, BEN) == {number: ["acknowledged"] for number in (2, 3, 4, 5)}
+    assert _covered(store, ANN) == {3: ["read"], 4: ["read"]}
+    assert not store.has_marks(ROOM, Position(1), Position(9))
+    assert store.cursor(ROOM, BEN) == Cursor(Position(3), Position(0))
+
+
+def test_so_many_marks_go_in_one_step(store: Store) -> None:
+    _do(store, append(opened(), *(message(number) for number in range(2, 9))))
+    _do(store, EraseBodies(ROOM, [Position(number) for number in range(2, 9)]))
+    for number in range(2, 9):
+        _marked(store, (BEN, "read", number - 1, number), (ANN, "pushed", number - 1, number))
+    steps = 0
+    while store.has_marks(ROOM, Position(1), Position(8)):
+        _do(store, ForgetMarks(ROOM, Position(1), Position(8), 4))
+        steps += 1
+    assert steps == 4
+    assert _covered(store, BEN) == _covered(store, ANN) == {}
+    # What is read again is noted again.
+    _marked(store, (BEN, "read", 0, 8))
+    assert store.deliveries(ROOM, Position(3)) == [Delivery(BEN, "read", Position(8), Millis(1))]
 
 
 def test_a_mark_leaves_the_middle_that_was_not_shown_unmarked(store: Store) -> None:

@@ -19,7 +19,7 @@ from parlerd.engine.reading import ERASED
 from parlerd.operations import types as t
 from parlerd.settings import Settings
 from parlerd.store.memory import MemoryStore
-from parlerd.store.port import Append, EraseBodies, Store
+from parlerd.store.port import Append, EraseBodies, ForgetMarks, MarkDelivery, Store
 from tests.support.engine import FarDriver, Party, PlugDriver, Served, World, run, texts
 
 FEW = 10
@@ -322,6 +322,76 @@ def test_why_says_that_the_words_went() -> None:
             assert (await alice.ask("message.why", ask, t.WhyResult)).erased is not True
             await looked()
             assert (await alice.ask("message.why", ask, t.WhyResult)).erased is True
+
+    run(main)
+
+
+def test_what_readers_were_told_of_words_goes_with_them() -> None:
+    world = limited(room_messages=FEW)
+
+    async def main() -> None:
+        async with world.serving() as served:
+            alice, bob = await served.room("alice", "bob")
+            sent = []
+            for number in range(30):
+                sent.append(await alice.send(f"n{number}"))
+                await bob.read()
+            everything = await alice.ask("message.disclosures", t.ListDisclosures(after=0, limit=200), t.Disclosures)
+            seen = {each.id for each in everything.messages if each.shown}
+            assert {each.id for each in sent} <= seen
+
+            async def ladder(id: str) -> t.ReaderLadder:
+                [found] = (await alice.ask("message.why", t.Why(id=id), t.WhyResult)).readers
+                return found
+
+            assert {each.stage for each in (await ladder(sent[0].id)).stages} == {"stored", "read", "acknowledged"}
+            before = len(marks(world))
+            await looked()
+            first, last = await ladder(sent[0].id), await ladder(sent[-1].id)
+            assert [each.stage for each in first.stages] == ["stored"]
+            assert first.stopped == "not known any more: this went with the words"
+            assert {each.stage for each in last.stages} == {"stored", "read", "acknowledged"}
+            assert before - len(marks(world)) >= 2 * (30 - FEW)
+            # Nobody is told that nobody saw them.
+            left = await alice.ask("message.disclosures", t.ListDisclosures(after=0, limit=200), t.Disclosures)
+            assert {each.id for each in left.messages} & {each.id for each in sent} == {
+                each.id for each in sent[-FEW + 1 :]
+            }
+            assert all(each.shown for each in left.messages if each.id in {one.id for one in sent})
+            # How far a reader is, is not forgotten.
+            assert await bob.read() == []
+
+    run(main)
+
+
+def marks(world: World) -> list[MarkDelivery]:
+    assert isinstance(world.store, MemoryStore)
+    return [mark for found in world.store._marks.values() for mark in found]
+
+
+def test_marks_go_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retaining, "MARKS", 7)
+    world = limited(room_messages=FEW)
+
+    async def main() -> None:
+        async with world.serving() as served:
+            alice, bob = await served.room("alice", "bob")
+            for number in range(30):
+                await alice.send(f"n{number}")
+                await bob.read()
+            steps = 0
+            forget = world.store._forget_marks  # type: ignore[attr-defined]
+
+            def counted(write: ForgetMarks) -> None:
+                nonlocal steps
+                before = len(marks(world))
+                forget(write)
+                assert before - len(marks(world)) <= 7
+                steps += 1
+
+            monkeypatch.setattr(world.store, "_forget_marks", counted)
+            await looked()
+            assert steps >= 2 * (30 - FEW) // 7
 
     run(main)
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from parlerd.core.errors import StoreError
-from parlerd.core.model import Position, RoomId, View
+from parlerd.core.model import Millis, Position, RoomId, View
+from parlerd.store.port import EraseBodies, MarkDelivery
 from parlerd.store.sqlite import SqliteStore
 from tests.store.conftest import Raw
 from tests.support.facts import ANN, BEN, CAT, ROOM, append, everything, message, opened
@@ -204,6 +205,16 @@ def test_marks_may_go_once_the_tombstone_of_their_room_stands(raw: Raw) -> None:
     for table in ("cursors", "deliveries", "bodies", "erased_bodies"):
         raw(f"DELETE FROM {table}")
         assert raw(f"SELECT count(*) FROM {table}") == [(0,)]
+
+
+def test_marks_may_go_with_the_words_that_they_speak_of(store: SqliteStore, raw: Raw) -> None:
+    store.transact([[MarkDelivery(ROOM, BEN, "read", Position(2), Millis(1), Position(1))]])
+    store.transact([[MarkDelivery(ROOM, BEN, "read", Position(3), Millis(2), Position(1))]])
+    store.transact([[EraseBodies(ROOM, [Position(2)])]])
+    with pytest.raises(sqlite3.IntegrityError, match="while its room has the words"):
+        raw("DELETE FROM deliveries WHERE upto = 3")
+    raw("DELETE FROM deliveries WHERE upto = 2 AND after = 1")
+    assert [row[0] for row in raw("SELECT upto FROM deliveries WHERE room = 'r_one' AND after = 1")] == [3]
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def _bring_up_to_date(connection: Connection, steps: Mapping[int, str], rules: l
         newest = max(steps)
         if found > newest:
             raise _newer(connection, found, newest)
-        for step in range(found + 1, newest + 1):
+        for step in sorted(step for step in steps if step > found):
             connection.execute(steps[step].encode())
         for script in rules:
             connection.execute(script.encode())

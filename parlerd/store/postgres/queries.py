@@ -228,6 +228,17 @@ DELIVERIES: Final = f"""
       JOIN agents a ON a.number = c.reader
      WHERE c.room = %(room)s AND {_NOT_DELETED.format("c")}
      ORDER BY a.id, s.rung"""  # noqa: S608
+HAS_MARKS: Final = """
+    SELECT 1 FROM cursors c
+     CROSS JOIN LATERAL (SELECT 1 FROM deliveries d
+                          WHERE d.room = c.room AND d.reader = c.reader
+                            AND d.upto >= %(first)s AND d.upto <= %(last)s AND d.after >= %(first)s - 1
+                            AND NOT EXISTS (SELECT FROM bodies b
+                                              JOIN facts f ON f.room = b.room AND f.position = b.position
+                                             WHERE b.room = d.room AND b.position > d.after AND b.position <= d.upto
+                                               AND f.type = 'message_posted')
+                          LIMIT 1) m
+     WHERE c.room = %(room)s LIMIT 1"""
 LEASES: Final = 'SELECT "window", agent, host, workspace, slot, taken_at FROM leases ORDER BY taken_at, "window"'
 OUTBOX: Final = f"""
     SELECT message, home, room, agent, key, at, request, refused FROM outbox o

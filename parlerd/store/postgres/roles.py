@@ -80,7 +80,7 @@ RIGHTS: Final[Mapping[str, str]] = {
     "kept": _MOVE,
 }
 """What a relay may do with each table. There is no DELETE on the record, and no TRUNCATE on anything."""
-DOORS: Final = ("erase_bodies", "bury_room", "shut_room", "clear_facts", "clear_marks", "forget_index")
+DOORS: Final = ("erase_bodies", "bury_room", "shut_room", "clear_facts", "clear_marks", "forget_marks", "forget_index")
 """The owner's functions that take away."""
 
 _UNFIT: Final = """

@@ -407,6 +407,9 @@ class PostgresStore(Paged):
     def deliveries(self, room: RoomId, position: Position) -> list[Delivery]:
         return [Delivery(*row) for row in self._server.rows(queries.DELIVERIES, {"room": room, "position": position})]
 
+    def has_marks(self, room: RoomId, first: Position, last: Position) -> bool:
+        return self._server.row(queries.HAS_MARKS, {"room": room, "first": first, "last": last}) is not None
+
     def leases(self) -> list[Lease]:
         return [Lease(*row) for row in self._server.rows(queries.LEASES)]
 

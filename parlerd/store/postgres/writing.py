@@ -39,6 +39,7 @@ from parlerd.store.port import (
     DropOutbox,
     DropRenewal,
     EraseBodies,
+    ForgetMarks,
     Head,
     JobOutcome,
     PutLease,
@@ -509,6 +510,8 @@ def _keep(connection: Connection, batch: Batch) -> None:
     """Change the rows that come and go, each by a statement of its own: there are few."""
     for change in batch.kept:
         match change:
+            case ForgetMarks(room=room, first=first, last=last, limit=limit):
+                connection.execute("SELECT forget_marks(%s, %s, %s, %s)", (room, first, last, limit))
             case DropLease(window=window):
                 connection.execute('DELETE FROM leases WHERE "window" = %s', (window,))
             case PutLease(lease=lease):

@@ -171,9 +171,29 @@ def test_words_go_with_their_mark(relay: Connection) -> None:
     assert _rows(relay, "SELECT position FROM erased_bodies ORDER BY 1") == [(2,), (3,)]
 
 
+def test_marks_go_with_the_words_that_they_speak_of(relay: Connection) -> None:
+    marks = "SELECT after, upto FROM deliveries WHERE room = 'r_one' AND at = 77 ORDER BY 1, 2"
+    _take(
+        relay,
+        "INSERT INTO deliveries SELECT 'r_one', reader, 'acted', upto, after, 77"
+        " FROM cursors, (VALUES (1, 2), (0, 2), (1, 3)) AS m (after, upto) WHERE room = 'r_one' LIMIT 3",
+    )
+    _take(relay, "SELECT forget_marks('r_one', 1, 9, 99)")
+    assert _rows(relay, marks) == [(0, 2), (1, 2), (1, 3)]
+    _take(relay, "SELECT erase_bodies('{r_one}', '{2}')")
+    _take(relay, "SELECT forget_marks('r_two', 1, 9, 99)")
+    _take(relay, "SELECT forget_marks('r_one', 2, 9, 99)")
+    left = _rows(relay, marks)
+    assert (1, 2) not in left
+    assert (0, 2) in left
+
+
 def test_nothing_is_cleared_of_a_room_that_exists(relay: Connection) -> None:
     for clearing in ("SELECT clear_facts('r_one', 3)", "SELECT clear_marks('r_one', 9)"):
-        with pytest.raises(psycopg.IntegrityError, match=r"while its room exists|was erased"), relay.transaction():
+        with (
+            pytest.raises(psycopg.IntegrityError, match=r"while its room (exists|has the words)|was erased"),
+            relay.transaction(),
+        ):
             relay.execute(clearing)
 
 
@@ -308,7 +328,7 @@ def test_a_table_of_the_callers_own_is_not_the_one_that_is_looked_at(relay: Conn
     for attempt in ("a fact moves the head of its room", "a position is never skipped"):
         with pytest.raises(psycopg.Error), relay.transaction():
             _take(relay, ATTEMPTS[attempt].replace("INTO heads", "INTO public.heads"))
-    with pytest.raises(psycopg.IntegrityError, match=r"while its room exists|was erased"):
+    with pytest.raises(psycopg.IntegrityError, match=r"while its room (exists|has the words)|was erased"):
         relay.execute("SELECT clear_facts('r_one', 3)")
 
 

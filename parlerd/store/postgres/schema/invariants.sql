@@ -354,9 +354,22 @@ CREATE OR REPLACE TRIGGER cursors_stay_while_their_room_does AFTER DELETE ON cur
 
 CREATE OR REPLACE TRIGGER deliveries_never_change BEFORE UPDATE ON deliveries
     FOR EACH STATEMENT EXECUTE FUNCTION refuse('what was delivered is never changed');
+-- A mark says something of every message in (after, upto], and goes only once none of them has words.
+CREATE OR REPLACE FUNCTION deliveries_stay_while_their_words_do() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (
+        SELECT FROM removed r
+         WHERE NOT EXISTS (SELECT FROM tombstones t WHERE t.room = r.room)
+           AND EXISTS (SELECT FROM bodies b JOIN facts f ON f.room = b.room AND f.position = b.position
+                        WHERE b.room = r.room AND b.position > r.after AND b.position <= r.upto
+                          AND f.type = 'message_posted')
+    ) THEN
+        PERFORM refuse_for('what was delivered is never removed while its room has the words');
+    END IF;
+    RETURN NULL;
+END $$;
 CREATE OR REPLACE TRIGGER deliveries_stay_while_their_room_does AFTER DELETE ON deliveries
-    REFERENCING OLD TABLE AS removed FOR EACH STATEMENT
-    EXECUTE FUNCTION stay_while_their_room_does('what was delivered is never removed while its room exists');
+    REFERENCING OLD TABLE AS removed FOR EACH STATEMENT EXECUTE FUNCTION deliveries_stay_while_their_words_do();
 
 -- ---- The version of the tables -------------------------------------------------------------------------------
 
@@ -459,6 +472,25 @@ BEGIN
     RETURN cursors_gone + deliveries_gone;
 END $$;
 
+-- Take away at most so many of a room's deliveries that say something of messages in a piece of its log alone, where none
+-- of these messages has words.
+CREATE OR REPLACE FUNCTION forget_marks(of_room text, from_position bigint, to_position bigint, at_most bigint)
+RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+    DELETE FROM deliveries WHERE ctid = ANY (ARRAY (
+        SELECT m.ctid FROM cursors c
+         CROSS JOIN LATERAL (
+            SELECT d.ctid FROM deliveries d
+             WHERE d.room = c.room AND d.reader = c.reader
+               AND d.upto >= from_position AND d.upto <= to_position AND d.after >= from_position - 1
+               AND NOT EXISTS (SELECT FROM bodies b JOIN facts f ON f.room = b.room AND f.position = b.position
+                                WHERE b.room = d.room AND b.position > d.after AND b.position <= d.upto
+                                  AND f.type = 'message_posted')
+             LIMIT at_most) m
+         WHERE c.room = of_room COLLATE "C"
+         LIMIT at_most));
+END $$;
+
 -- Empty every table that is derived from facts, for whoever fills them again from the facts in the same transaction.
 -- Nothing is committed where the rooms, or the tokens that were revoked, are not there again.
 CREATE OR REPLACE FUNCTION forget_index() RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$
@@ -501,6 +533,7 @@ BEGIN
                'erased_bodies_belong_to_a_message', 'rooms_are_listed_while_they_exist', 'revoked_tokens_stay',
                'schema_only_goes_on', 'tokens_above', 'is_revoked', 'is_of_room', 'own_lines_go_on',
                'tokens_are_no_wider', 'token_access_is_no_wider', 'token_rooms_are_no_more',
+               'deliveries_stay_while_their_words_do', 'forget_marks',
                'erase_bodies', 'bury_room', 'shut_room', 'clear_facts', 'clear_marks', 'forget_index')
     LOOP
         EXECUTE format('ALTER FUNCTION %s SET search_path = %I, pg_temp', which, current_schema());
@@ -509,4 +542,5 @@ BEGIN
         EXECUTE format('ALTER FUNCTION %s SET enable_mergejoin = off', which);
     END LOOP;
 END $$;
-REVOKE ALL ON FUNCTION erase_bodies, bury_room, shut_room, clear_facts, clear_marks, forget_index FROM PUBLIC;
+REVOKE ALL ON FUNCTION erase_bodies, bury_room, shut_room, clear_facts, clear_marks, forget_marks, forget_index
+  FROM PUBLIC;
