@@ -99,8 +99,8 @@ def _keys(projection: Projection[Any], rows: Iterable[tuple[Any, ...]]) -> list[
 def _take_marks(writer: sqlite3.Connection, room: RoomId, limit: int) -> bool:
     """Take away marks of readers and what waited to be sent, at most `limit` of each; whether there were any."""
     taken = 0
-    for table, key in _MARKS:
-        chosen = f"SELECT {key} FROM {table} WHERE room = ? LIMIT ?"  # noqa: S608 - our own names
+    for table, key, its in _MARKS:
+        chosen = f"SELECT {key} FROM {table} WHERE {its} LIMIT ?"  # noqa: S608 - our own names
         taken += writer.execute(f"DELETE FROM {table} WHERE ({key}) IN ({chosen})", (room, limit)).rowcount  # noqa: S608
     return taken > 0
 
@@ -108,11 +108,12 @@ def _take_marks(writer: sqlite3.Connection, room: RoomId, limit: int) -> bool:
 _HIDDEN: Final = ("rooms", "snapshots", "deadlines")
 """The tables by which a reader comes to a room."""
 _MARKS: Final = (
-    ("deliveries", "room, reader, stage, upto, after"),
-    ("cursors", "room, reader"),
-    ("outbox", "number"),
-    ("renewals", "room, task"),
-    ("epoch_secrets", "room, number"),
-    ("file_seals", "room, agent, digest"),
+    ("marks", "of, stage, upto, after", "of IN (SELECT number FROM marked WHERE room = ?)"),
+    ("marked", "number", "room = ? AND NOT EXISTS (SELECT 1 FROM marks WHERE of = number)"),
+    ("cursors", "room, reader", "room = ?"),
+    ("outbox", "number", "room = ?"),
+    ("renewals", "room, task", "room = ?"),
+    ("epoch_secrets", "room, number", "room = ?"),
+    ("file_seals", "room, agent, digest", "room = ?"),
 )
-"""The tables of what is kept of a room beside its facts, each with its key."""
+"""The tables of what is kept of a room beside its facts, each with its key and how the rows of a room are found."""

@@ -834,7 +834,7 @@ class _Batch(Batch):
             match change:
                 case ForgetMarks(room=room, first=first, last=last, limit=limit):
                     which = {"room": room, "first": first, "last": last, "limit": limit}
-                    writer.execute(_FORGET_MARKS, which)
+                    writer.executemany(_FORGET_MARK, writer.execute(_MARKS_OF_NO_WORDS, which).fetchall())
                 case DropLease(window=window):
                     writer.execute("DELETE FROM leases WHERE window = ?", (window,))
                 case PutLease(lease=lease):
@@ -1029,30 +1029,30 @@ _BROUGHT_IN: Final = """
 _DELIVERIES: Final = """
     WITH stages (stage, rung) AS
          (VALUES ('stored', 1), ('pushed', 2), ('read', 3), ('acknowledged', 4), ('acted', 5))
-    SELECT d.reader, d.stage, d.upto, d.at
-      FROM cursors c CROSS JOIN stages s CROSS JOIN deliveries d
-     WHERE c.room = :room AND c.room NOT IN (SELECT room FROM tombstones)
-       AND d.room = c.room AND d.reader = c.reader AND d.stage = s.stage
-       AND (d.upto, d.after) = (SELECT upto, after FROM deliveries
-                                 WHERE room = c.room AND reader = c.reader AND stage = s.stage
+    SELECT m.reader, d.stage, d.upto, d.at
+      FROM marked m CROSS JOIN stages s CROSS JOIN marks d
+     WHERE m.room = :room AND m.room NOT IN (SELECT room FROM tombstones)
+       AND d.of = m.number AND d.stage = s.stage
+       AND (d.upto, d.after) = (SELECT upto, after FROM marks
+                                 WHERE of = m.number AND stage = s.stage
                                    AND upto >= :position AND after < :position
                                  ORDER BY at, upto, after LIMIT 1)
-     ORDER BY d.reader, s.rung"""
+     ORDER BY m.reader, s.rung"""
 # By the readers and the stages, because the key begins with them.
 _MARKS_OF_NO_WORDS: Final = """
-    SELECT d.room, d.reader, d.stage, d.upto, d.after
-      FROM cursors c
+    SELECT d.of, d.stage, d.upto, d.after
+      FROM marked m
      CROSS JOIN (SELECT column1 AS stage FROM (VALUES ('stored'), ('pushed'), ('read'), ('acknowledged'), ('acted'))) s
-     CROSS JOIN deliveries d
-     WHERE c.room = :room AND d.room = c.room AND d.reader = c.reader AND d.stage = s.stage
+     CROSS JOIN marks d
+     WHERE m.room = :room AND d.of = m.number AND d.stage = s.stage
        AND d.upto >= :first AND d.upto <= :last AND d.after >= :first - 1
        AND NOT EXISTS (SELECT 1 FROM logs l CROSS JOIN bodies b CROSS JOIN facts f
-                        WHERE l.room = c.room
+                        WHERE l.room = m.room
                           AND b.id > (l.number << 32) + d.after AND b.id <= (l.number << 32) + d.upto
                           AND f.id = b.id AND f.type = 'message_posted')
      LIMIT :limit"""
-_FORGET_MARKS: Final = f"""
-    DELETE FROM deliveries WHERE (room, reader, stage, upto, after) IN ({_MARKS_OF_NO_WORDS})"""  # noqa: S608 - our own
+# One at a time: of a list of keys SQLite uses the first column alone.
+_FORGET_MARK: Final = "DELETE FROM marks WHERE of = ? AND stage = ? AND upto = ? AND after = ?"
 _WHOLE_FACTS: Final = """
     SELECT f.position, f.header, f.salt, f.digest, f.chain, b.body
       FROM facts f LEFT JOIN bodies b ON b.id = f.id

@@ -159,8 +159,12 @@ def _made_older(path: Path, backups: Path, raw: Raw, facts: int) -> None:
     raw("CREATE VIRTUAL TABLE remembered_words USING fts5 (words, content = '', columnsize = 0)")
     raw("INSERT INTO remembered_words (rowid, words) SELECT id, 'blue' FROM remembered")
     later = "".join(script for version, script in sorted(shipped_schema().scripts.items()) if version > 11)
-    for kind, name in re.findall(r"(?m)^CREATE (TABLE|TRIGGER) (\w+)", later):
+    for kind, name in re.findall(r"(?m)^CREATE (TABLE|VIEW|TRIGGER) (\w+)", later):
         raw(f"DROP {kind} IF EXISTS {name}")
+    for made in re.findall(
+        r"(?ms)^CREATE (?:TABLE|TRIGGER) deliveries.*?(?:WITHOUT ROWID|^END);$", shipped_schema().scripts[1]
+    ):
+        raw(made)
     raw("UPDATE meta SET value = '10' WHERE key = 'schema'")
 
 

@@ -17,17 +17,17 @@ import pytest
 import parlerd
 from parlerd.core.errors import StoreError
 from parlerd.core.events import CURRENT_V, MessagePosted, names_of
-from parlerd.core.model import HomeId, Millis, Position
+from parlerd.core.model import AgentId, HomeId, Millis, Position, Stage
 from parlerd.core.public_line import first_line, next_line
 from parlerd.core.room import Room
 from parlerd.store.indexing import PROJECTIONS, PUBLIC, Counts, Rows, derive
-from parlerd.store.port import Append, NewFact
+from parlerd.store.port import Append, Delivery, MarkDelivery, NewFact
 from parlerd.store.sqlite import SqliteStore
 from parlerd.store.staging import EMPTY, Staged, stage
 from parlerd.store.statements import stored
 from parlerd.store.upgrade import Schema, newest_backup, shipped_schema
 from tests.store.conftest import Raw
-from tests.support.facts import ANN, OWNER, ROOM, append, everything, message, minted, opened
+from tests.support.facts import ANN, BEN, OWNER, ROOM, append, everything, message, minted, opened
 from tests.support.golden import recorded
 
 NOW = 1_700_000_000_123
@@ -189,6 +189,45 @@ def test_every_older_schema_becomes_the_shipped_one_and_keeps_its_facts(
     new = tmp_path / "new.db"
     SqliteStore(new, backups=backups).close()
     assert _shape(path) == _shape(new)
+
+
+def test_the_marks_of_readers_are_carried_over(path: Path, backups: Path, raw: Raw) -> None:
+    before = Schema({step: script for step, script in shipped_schema().scripts.items() if step < 21})
+    marks: list[tuple[AgentId, Stage, int, int]] = [
+        (ANN, "read", 0, 2),
+        (ANN, "read", 1, 3),
+        (ANN, "acknowledged", 0, 2),
+        (BEN, "pushed", 0, 3),
+    ]
+    writes = [
+        MarkDelivery(ROOM, reader, stage, Position(upto), Millis(at), Position(after))
+        for at, (reader, stage, after, upto) in enumerate(marks, 1)
+    ]
+
+    def ladders(store: SqliteStore) -> list[list[Delivery]]:
+        return [store.deliveries(ROOM, Position(position)) for position in range(1, 5)]
+
+    store = SqliteStore(path, backups=backups, schema=before)
+    (outcome,) = store.transact([[append(opened(), message(2)), *writes]])
+    assert outcome.error is None
+    store.close()
+    assert raw("SELECT type FROM sqlite_master WHERE name = 'deliveries'") == [("table",)]
+    rows = raw("SELECT * FROM deliveries ORDER BY reader, stage, upto")
+    store = SqliteStore(path, backups=backups)
+    assert raw("SELECT * FROM deliveries ORDER BY reader, stage, upto") == rows
+    assert len(rows) == len(marks)
+    told = ladders(store)
+    assert [[(mark.reader, mark.stage, mark.at) for mark in each] for each in told] == [
+        [(ANN, "read", 1), (ANN, "acknowledged", 3), (BEN, "pushed", 4)],
+        [(ANN, "read", 1), (ANN, "acknowledged", 3), (BEN, "pushed", 4)],
+        [(ANN, "read", 2), (BEN, "pushed", 4)],
+        [],
+    ]
+    # The same once more says nothing new, and what does goes on.
+    store.transact([[*writes, MarkDelivery(ROOM, ANN, "acknowledged", Position(4), Millis(9), Position(2))]])
+    assert raw("SELECT count(*) FROM deliveries") == [(len(marks) + 1,)]
+    assert ladders(store)[:2] == told[:2]
+    store.close()
 
 
 def test_the_public_line_of_a_log_from_before_the_line_covers_its_messages_of_version_1(

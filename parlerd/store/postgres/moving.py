@@ -61,7 +61,8 @@ COPIED: Final = (TOMBSTONES, FACTS, BODIES, ERASED, OWN_LINES, CURSORS, DELIVERI
 """What is copied, in this order."""
 _NUMBERED: Final = (FACTS, BODIES, ERASED, OWN_LINES)
 """What a file keeps by the number of a log and the position in one id."""
-_ORDER: Final = {"outbox": "number", "leases": "taken_at", "deliveries": "room, reader, stage, upto"}
+_ORDER: Final = {"outbox": "number", "leases": "taken_at", "deliveries": "room, reader, stage, upto, after DESC, at"}
+"""A mark that another one covers comes before that one, because behind it the mark would say nothing new."""
 
 
 def heads_of(store: Store) -> dict[RoomId, tuple[Position, bytes]]:
@@ -193,7 +194,11 @@ def into_file(url: str, file: Path, note: Note) -> None:
 
 def _copy_into_file(connection: Connection, target: sqlite3.Connection, note: Note) -> None:
     target.execute("BEGIN IMMEDIATE")
-    rules = target.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
+    # Those of a view are what it is made of.
+    rules = target.execute(
+        "SELECT name, sql FROM sqlite_master WHERE type = 'trigger'"
+        " AND tbl_name NOT IN (SELECT name FROM sqlite_master WHERE type = 'view')"
+    ).fetchall()
     for name, _ in rules:
         target.execute(f'DROP TRIGGER "{name}"')
     agents = dict(connection.execute("SELECT number, id FROM agents")) | {0: ""}
