@@ -60,6 +60,8 @@ from parlerd.store.port import (
     EpochSecretRow,
     FileSealRow,
     Held,
+    KeyExchangeRow,
+    KeyTriesRow,
     Membership,
     NewFact,
     OutboxRow,
@@ -638,6 +640,14 @@ class Library:
     async def file_seals(self, room: RoomId, agent: AgentId) -> list[FileSealRow]:
         """How the files are sealed that an agent of this home shares in a sealed room elsewhere."""
         return await self._driver.look(lambda store: store.file_seals(room, agent))
+
+    async def key_exchanges(self, room: RoomId) -> list[KeyExchangeRow]:
+        """The key exchanges at a sealed room elsewhere of which an end is in this home."""
+        return await self._driver.look(lambda store: store.key_exchanges(room))
+
+    async def key_tries(self, room: RoomId) -> list[KeyTriesRow]:
+        """How often wrong secrets were tried with the keys of a sealed room of this home's person."""
+        return await self._driver.look(lambda store: store.key_tries(room))
 
     # -- what is remembered --------------------------------------------------------------------------------------
 

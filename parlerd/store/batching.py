@@ -33,6 +33,8 @@ from parlerd.store.port import (
     MoveCursor,
     PutEpochSecret,
     PutFileSeal,
+    PutKeyExchange,
+    PutKeyTries,
     PutLease,
     PutOutbox,
     PutRenewal,
@@ -187,7 +189,8 @@ class Batch:
 
 def room_of(write: Write) -> RoomId | None:
     """The room that a write is about; None for one about no room, as a lease is."""
-    about = write.row if isinstance(write, PutOutbox | PutEpochSecret | PutFileSeal) else write
+    rows = PutOutbox | PutEpochSecret | PutFileSeal | PutKeyExchange | PutKeyTries
+    about = write.row if isinstance(write, rows) else write
     room: RoomId | None = getattr(about, "room", None)
     return room
 

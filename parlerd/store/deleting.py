@@ -115,5 +115,7 @@ _MARKS: Final = (
     ("renewals", "room, task", "room = ?"),
     ("epoch_secrets", "room, number", "room = ?"),
     ("file_seals", "room, agent, digest", "room = ?"),
+    ("key_exchanges", "room, share, role", "room = ?"),
+    ("key_tries", "room, ref, principal", "room = ?"),
 )
 """The tables of what is kept of a room beside its facts, each with its key and how the rows of a room are found."""

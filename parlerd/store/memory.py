@@ -73,6 +73,7 @@ from parlerd.store.port import (
     Delivery,
     DropEpochSecrets,
     DropFileSeals,
+    DropKeyExchange,
     DropLease,
     DropOutbox,
     DropRenewal,
@@ -85,6 +86,8 @@ from parlerd.store.port import (
     Held,
     IndexMemory,
     JobOutcome,
+    KeyExchangeRow,
+    KeyTriesRow,
     Lease,
     MarkDelivery,
     Membership,
@@ -95,6 +98,8 @@ from parlerd.store.port import (
     Past,
     PutEpochSecret,
     PutFileSeal,
+    PutKeyExchange,
+    PutKeyTries,
     PutLease,
     PutOutbox,
     PutRenewal,
@@ -138,6 +143,8 @@ class MemoryStore(OneByOne):
         self._sealing_keys: dict[tuple[HomeId, AgentId, int], SealingKeyRow] = {}
         self._epoch_secrets: dict[tuple[RoomId, int], EpochSecretRow] = {}
         self._file_seals: dict[tuple[RoomId, AgentId, bytes], FileSealRow] = {}
+        self._key_exchanges: dict[tuple[RoomId, bytes, str], KeyExchangeRow] = {}
+        self._key_tries: dict[tuple[RoomId, str, PrincipalId], KeyTriesRow] = {}
         self._snapshots: dict[RoomId, Snapshot] = {}
         # Where own lines end.
         self._ends: Ends = {}
@@ -327,6 +334,15 @@ class MemoryStore(OneByOne):
             self._file_seals = {key: row for key, row in self._file_seals.items() if row.used_at >= write.before}
         elif isinstance(write, ForgetMarks):
             self._forget_marks(write)
+        elif isinstance(write, PutKeyExchange):
+            self._key_exchanges[write.row.room, write.row.share, write.row.role] = write.row
+        elif isinstance(write, DropKeyExchange):
+            self._key_exchanges.pop((write.room, write.share, write.role), None)
+        elif isinstance(write, PutKeyTries):
+            tried = write.row
+            before = self._key_tries.setdefault((tried.room, tried.ref, tried.principal), tried)
+            if tried.tries > before.tries:
+                self._key_tries[tried.room, tried.ref, tried.principal] = tried
         elif isinstance(write, EraseBodies):
             self._erase(write)
         elif not isinstance(write, Append | IndexMemory):
@@ -341,6 +357,8 @@ class MemoryStore(OneByOne):
         self._renewals = {key: row for key, row in self._renewals.items() if key[0] != room}
         self._epoch_secrets = {key: row for key, row in self._epoch_secrets.items() if key[0] != room}
         self._file_seals = {key: row for key, row in self._file_seals.items() if key[0] != room}
+        self._key_exchanges = {key: row for key, row in self._key_exchanges.items() if key[0] != room}
+        self._key_tries = {key: row for key, row in self._key_tries.items() if key[0] != room}
         self.rebuild_index()
 
     def _clear(self, write: ClearRoom) -> None:
@@ -725,6 +743,14 @@ class MemoryStore(OneByOne):
     def file_seals(self, room: RoomId, agent: AgentId) -> list[FileSealRow]:
         with self._lock:
             return [row for key, row in sorted(self._file_seals.items()) if key[:2] == (room, agent)]
+
+    def key_exchanges(self, room: RoomId) -> list[KeyExchangeRow]:
+        with self._lock:
+            return [row for key, row in sorted(self._key_exchanges.items()) if key[0] == room]
+
+    def key_tries(self, room: RoomId) -> list[KeyTriesRow]:
+        with self._lock:
+            return [row for key, row in sorted(self._key_tries.items()) if key[0] == room]
 
     def renewals(self, room: RoomId) -> list[PutRenewal]:
         with self._lock:

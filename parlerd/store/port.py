@@ -10,7 +10,7 @@ threads. Not here: which facts are right (the core). Above: `parlerd.engine`. Be
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 import msgspec
 
@@ -265,6 +265,63 @@ class DropFileSeals(msgspec.Struct, frozen=True):
     before: Millis
 
 
+class KeyExchangeRow(msgspec.Struct, frozen=True):
+    """One end of a key exchange by which an agent comes into a sealed room of another home."""
+
+    room: RoomId
+    share: bytes
+    """The joiner's, 33 bytes: it names the exchange in the room's log."""
+    role: Literal["joiner", "owner"]
+    """Which end is here; for an agent of the owner's own home both are."""
+    agent: AgentId
+    """Who asks to come in."""
+    request: str
+    """What the room's home calls the request; empty at the joiner's end until that end went on."""
+    stage: Literal["begun", "agreed", "confirmed"]
+    state: bytes
+    """What the exchange goes on from (`identity.pake`): as secret as the key itself."""
+    said: bytes
+    """What this end was told or said and needs again."""
+    at: Millis
+    """When the exchange began here, by the wall clock."""
+    idle_ms: int = 0
+    """How long both ends were there while the joiner showed nothing."""
+
+    def __repr__(self) -> str:
+        return f"KeyExchangeRow({self.room!r}, {self.role!r}, {self.agent!r}, {self.stage!r})"
+
+
+class PutKeyExchange(msgspec.Struct, frozen=True):
+    """Keep how far a key exchange is at this end, in the place of what is kept of it."""
+
+    row: KeyExchangeRow
+
+
+class DropKeyExchange(msgspec.Struct, frozen=True):
+    """Forget one end of a key exchange."""
+
+    room: RoomId
+    share: bytes
+    role: Literal["joiner", "owner"]
+
+
+class KeyTriesRow(msgspec.Struct, frozen=True):
+    """How often somebody tried a wrong secret with a key of a sealed room."""
+
+    room: RoomId
+    ref: str
+    """The key's name in what is signed."""
+    principal: PrincipalId
+    """The person for whom those acted who tried."""
+    tries: int
+
+
+class PutKeyTries(msgspec.Struct, frozen=True):
+    """Keep how often somebody tried, in the place of what is kept of it. It is never less than that."""
+
+    row: KeyTriesRow
+
+
 class EraseBodies(msgspec.Struct, frozen=True):
     """Take away the bodies of the messages at these positions for good, with a mark that this was meant. What else is
     known of the messages stays, and so does the chain of the log. Other facts keep their bodies, and a body that is
@@ -321,7 +378,17 @@ BLOCKS: Final = (12, 16)
 a millisecond, and through a wide one 8 ms where many texts have each of the terms and none has all (measured)."""
 
 
-Secret = PutSealingKey | DropSealingKeys | PutEpochSecret | DropEpochSecrets | PutFileSeal | DropFileSeals
+Secret = (
+    PutSealingKey
+    | DropSealingKeys
+    | PutEpochSecret
+    | DropEpochSecrets
+    | PutFileSeal
+    | DropFileSeals
+    | PutKeyExchange
+    | DropKeyExchange
+    | PutKeyTries
+)
 """What a daemon keeps to open sealed rooms with. A store that relays share takes none of these: a relay has no such
 secret."""
 Write = (
@@ -774,6 +841,16 @@ class Store(Protocol):
     def file_seals(self, room: RoomId, agent: AgentId) -> list[FileSealRow]:
         """How the files are sealed that an agent shares in a room elsewhere, in the order of their digests. A store
         that relays share has none."""
+        ...
+
+    def key_exchanges(self, room: RoomId) -> list[KeyExchangeRow]:
+        """The key exchanges at a sealed room of which an end is here, in the order of shares and roles. A store that
+        relays share has none."""
+        ...
+
+    def key_tries(self, room: RoomId) -> list[KeyTriesRow]:
+        """How often wrong secrets were tried with the keys of a room, in the order of keys and persons. A store that
+        relays share has none."""
         ...
 
     def verify_chain(self, room: RoomId) -> Position | None:

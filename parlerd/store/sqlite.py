@@ -71,6 +71,7 @@ from parlerd.store.port import (
     Delivery,
     DropEpochSecrets,
     DropFileSeals,
+    DropKeyExchange,
     DropLease,
     DropOutbox,
     DropRenewal,
@@ -81,6 +82,8 @@ from parlerd.store.port import (
     Head,
     Held,
     JobOutcome,
+    KeyExchangeRow,
+    KeyTriesRow,
     Lease,
     Membership,
     NewFact,
@@ -88,6 +91,8 @@ from parlerd.store.port import (
     Past,
     PutEpochSecret,
     PutFileSeal,
+    PutKeyExchange,
+    PutKeyTries,
     PutLease,
     PutOutbox,
     PutRenewal,
@@ -659,6 +664,22 @@ class SqliteStore(Paged, OneByOne):
         )
         return [FileSealRow(*row) for row in rows]
 
+    def key_exchanges(self, room: RoomId) -> list[KeyExchangeRow]:
+        rows = self._database.rows(
+            "SELECT room, share, role, agent, request, stage, state, said, at, idle_ms FROM key_exchanges"
+            " WHERE room = ? AND room NOT IN (SELECT room FROM tombstones) ORDER BY share, role",
+            (room,),
+        )
+        return [KeyExchangeRow(*row) for row in rows]
+
+    def key_tries(self, room: RoomId) -> list[KeyTriesRow]:
+        rows = self._database.rows(
+            "SELECT room, ref, principal, tries FROM key_tries"
+            " WHERE room = ? AND room NOT IN (SELECT room FROM tombstones) ORDER BY ref, principal",
+            (room,),
+        )
+        return [KeyTriesRow(*row) for row in rows]
+
     # -- care ------------------------------------------------------------------------------------------------
 
     def verify_chain(self, room: RoomId) -> Position | None:
@@ -884,6 +905,32 @@ class _Batch(Batch):
                     )
                 case DropFileSeals(before=before):
                     writer.execute("DELETE FROM file_seals WHERE used_at < ?", (before,))
+                case PutKeyExchange(row=kept):
+                    writer.execute(
+                        "INSERT OR REPLACE INTO key_exchanges VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                        (
+                            kept.room,
+                            kept.share,
+                            kept.role,
+                            kept.agent,
+                            kept.request,
+                            kept.stage,
+                            kept.state,
+                            kept.said,
+                            kept.at,
+                            kept.idle_ms,
+                        ),
+                    )
+                case DropKeyExchange(room=room, share=share, role=role):
+                    writer.execute(
+                        "DELETE FROM key_exchanges WHERE room = ? AND share = ? AND role = ?", (room, share, role)
+                    )
+                case PutKeyTries(row=tried):
+                    writer.execute(
+                        "INSERT INTO key_tries VALUES (?, ?, ?, ?)"
+                        " ON CONFLICT DO UPDATE SET tries = excluded.tries WHERE excluded.tries > tries",
+                        (tried.room, tried.ref, tried.principal, tried.tries),
+                    )
                 case PutRenewal():
                     writer.execute(
                         "INSERT OR REPLACE INTO renewals VALUES (?, ?, ?, ?)",

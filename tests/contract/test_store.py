@@ -50,6 +50,7 @@ from parlerd.store.port import (
     Delivery,
     DropEpochSecrets,
     DropFileSeals,
+    DropKeyExchange,
     DropLease,
     DropOutbox,
     DropRenewal,
@@ -59,6 +60,8 @@ from parlerd.store.port import (
     FileSealRow,
     ForgetMarks,
     Held,
+    KeyExchangeRow,
+    KeyTriesRow,
     Lease,
     MarkDelivery,
     Membership,
@@ -69,6 +72,8 @@ from parlerd.store.port import (
     Past,
     PutEpochSecret,
     PutFileSeal,
+    PutKeyExchange,
+    PutKeyTries,
     PutLease,
     PutOutbox,
     PutRenewal,
@@ -1847,17 +1852,49 @@ def test_how_a_file_is_sealed_stays_as_it_is_while_it_is_used(own_store: Store) 
     assert own_store.file_seals(ROOM, BEN) == [_file_seal(1, used_at=8)]
 
 
+def _exchange(number: int, *, role: Any = "owner", room: RoomId = ROOM, **more: Any) -> KeyExchangeRow:
+    share = bytes([number]) * 33
+    row = KeyExchangeRow(room, share, role, BEN, "q_1", "agreed", bytes([100 + number]) * 40, b"said", Millis(5))
+    return msgspec.structs.replace(row, **more)
+
+
+def test_how_far_a_key_exchange_is_is_kept_for_each_end_until_it_is_over(own_store: Store) -> None:
+    mine = [_exchange(1, role="joiner", request=""), _exchange(1), _exchange(2)]
+    other = _exchange(1, room=RoomId("r_elsewhere"))
+    _do(own_store, *map(PutKeyExchange, (mine[2], mine[1], mine[0], other)))
+    assert own_store.key_exchanges(ROOM) == mine
+    further = _exchange(2, stage="confirmed", state=b"further", idle_ms=7)
+    _do(own_store, PutKeyExchange(further), DropKeyExchange(ROOM, mine[0].share, "joiner"))
+    assert own_store.key_exchanges(ROOM) == [mine[1], further]
+    assert own_store.key_exchanges(other.room) == [other]
+
+
+def test_tries_at_a_key_are_kept_for_each_person_and_never_taken_back(own_store: Store) -> None:
+    ann, ben = PrincipalId("A" + "N" * 55), PrincipalId("A" + "B" * 55)
+    rows = [KeyTriesRow(ROOM, "k_1", ben, 2), KeyTriesRow(ROOM, "k_1", ann, 3), KeyTriesRow(ROOM, "k_2", ben, 1)]
+    _do(own_store, *map(PutKeyTries, reversed(rows)))
+    assert own_store.key_tries(ROOM) == rows
+    _do(own_store, PutKeyTries(KeyTriesRow(ROOM, "k_1", ben, 1)), PutKeyTries(KeyTriesRow(ROOM, "k_1", ann, 4)))
+    assert [row.tries for row in own_store.key_tries(ROOM)] == [2, 4, 1]
+    assert own_store.key_tries(RoomId("r_elsewhere")) == []
+
+
 def test_the_secrets_of_a_deleted_room_are_found_no_more(own_store: Store) -> None:
+    tries = PutKeyTries(KeyTriesRow(ROOM, "k_1", PrincipalId("A"), 1))
     _do(own_store, append(opened()), PutEpochSecret(_epoch(1)), PutFileSeal(_file_seal(1)))
+    _do(own_store, PutKeyExchange(_exchange(1)), tries)
     _do(own_store, BuryRoom(ROOM, Millis(9)), PutEpochSecret(_epoch(2)), PutFileSeal(_file_seal(2)))
     assert own_store.epoch_secrets(ROOM) == []
     assert own_store.file_seals(ROOM, BEN) == []
+    assert own_store.key_exchanges(ROOM) == []
+    assert own_store.key_tries(ROOM) == []
 
 
 def test_no_secret_is_in_what_is_printed_of_a_row() -> None:
     assert "x07" not in repr(PutSealingKey(_sealing_key(7)))
     assert "kkk" not in repr(PutEpochSecret(_epoch(7))), "107 is the letter k"
     assert "kkk" not in repr(PutFileSeal(_file_seal(7)))
+    assert "kkk" not in repr(PutKeyExchange(_exchange(7)))
 
 
 # -- the state of rooms ------------------------------------------------------------------------------------------

@@ -11,17 +11,21 @@ from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 
-from parlerd.core.model import BlobId, HomeId, MessageId, Millis, Position, RoomId
+from parlerd.core.model import BlobId, HomeId, MessageId, Millis, Position, PrincipalId, RoomId
 from parlerd.core.recall import asked, parse
 from parlerd.store.port import (
     BuryRoom,
     ClearRoom,
     EpochSecretRow,
     FileSealRow,
+    KeyExchangeRow,
+    KeyTriesRow,
     MarkDelivery,
     OutboxRow,
     PutEpochSecret,
     PutFileSeal,
+    PutKeyExchange,
+    PutKeyTries,
     PutOutbox,
     PutRenewal,
     PutSnapshot,
@@ -62,6 +66,11 @@ def _fill(store: SqliteStore, room: RoomId, word: str, *, facts: int = 60) -> No
     key = word.encode().ljust(32)[:32]
     seal = PutFileSeal(FileSealRow(room, BEN, key, 1, BlobId("a" * 64), key, bytes(19), Millis(9)))
     _do(store, PutOutbox(row), PutSnapshot(room, 1, Position(facts), word.encode()), renewal, secret, seal)
+    exchange = KeyExchangeRow(
+        room, word.encode().ljust(33)[:33], "owner", BEN, "q_1", "agreed", key, word.encode(), Millis(9)
+    )
+    tries = KeyTriesRow(room, word.replace("-", ""), PrincipalId("A"), 1)
+    _do(store, PutKeyExchange(exchange), PutKeyTries(tries))
 
 
 def _clear(store: SqliteStore, limit: int = 7) -> int:

@@ -51,6 +51,8 @@ from parlerd.store.port import (
     Head,
     Held,
     JobOutcome,
+    KeyExchangeRow,
+    KeyTriesRow,
     Lease,
     Membership,
     NewFact,
@@ -423,6 +425,12 @@ class PostgresStore(Paged):
         return []
 
     def epoch_secrets(self, room: RoomId) -> list[EpochSecretRow]:
+        return []
+
+    def key_exchanges(self, room: RoomId) -> list[KeyExchangeRow]:
+        return []
+
+    def key_tries(self, room: RoomId) -> list[KeyTriesRow]:
         return []
 
     def file_seals(self, room: RoomId, agent: AgentId) -> list[FileSealRow]:
