@@ -8,6 +8,8 @@ A gated key only lets an agent ask; the person decides. The rules:
     grants    The owner's person lets an agent without a key in by a grant, once for each name; where the grant says
               so, such an agent asks, and the person decides about it as about a knock.
     repeats   An agent that knocks again hears how its request stands, also when the key has died since.
+    sealed    At a sealed room whoever asks exchanges keys with the owner's home first (`exchange`). No key lets
+              anybody in by itself there: the owner's home decides about each.
     denials   A denial is final until the owner approves that agent after all. Of an agent of another person it covers
               that person's other agents on the same key too, except those that have a request of their own.
 
@@ -29,6 +31,7 @@ from parlerd.core import membership, topics
 from parlerd.core.decision import Decision, replayed
 from parlerd.core.epoch_record import MAX_SEALED_MEMBERS
 from parlerd.core.errors import Refused
+from parlerd.core.exchange import KNOCK_MS, SHARE, Exchange, is_form, require
 from parlerd.core.facets import Facet, applies, decides, touches
 from parlerd.core.grants import KINDS, SCOPES, Given, agent_of, is_named, is_one_too_many
 from parlerd.core.lifecycle import LifecycleState, place_of, require_open, require_sound
@@ -130,8 +133,9 @@ def require_grantable(room: LifecycleState, grant: Grant, now: Millis) -> None:
 
 
 class Request(msgspec.Struct):
-    """A knock as a room remembers it. `state` is `pending`, `approved`, `denied`, or `closed` where the room ended
-    before anybody decided. `name`, `host` and `role` are what the agent says of itself."""
+    """A knock as a room remembers it. `state` is `pending`, `approved`, `denied`, `failed` where the owner's home ended
+    its key exchange, or `closed` where the room ended before anybody decided. `name`, `host` and `role` are what the
+    agent says of itself."""
 
     id: RequestId
     key_id: KeyId
@@ -147,6 +151,13 @@ class Request(msgspec.Struct):
     role: str = ""
     given: Given | None = None
     """What a grant gives to an agent that has no key and asks by it; then `key_id` is empty."""
+    exchange: Exchange | None = None
+    """In a sealed room: how far the key exchange is by which it asks."""
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether whoever decides is asked about it: in a sealed room once it has shown that it has the key."""
+        return self.exchange is None or bool(self.exchange.confirmed)
 
 
 class ApprovalsState(msgspec.Struct):
@@ -160,7 +171,17 @@ class ApprovalsState(msgspec.Struct):
 
 def pending(requests: Mapping[RequestId, Request]) -> list[Request]:
     """Requests that wait for a decision, oldest first."""
+    return [request for request in waiting(requests) if request.is_shown]
+
+
+def waiting(requests: Mapping[RequestId, Request]) -> list[Request]:
+    """Requests that wait for a decision, or for the end of the key exchange before it, oldest first."""
     return [request for request in requests.values() if request.state == "pending"]
+
+
+def is_stale(request: Request, now: Millis) -> bool:
+    """Whether a request waited in vain for the owner's home, which never answered its key exchange."""
+    return request.state == "pending" and not request.is_shown and now >= request.at + KNOCK_MS
 
 
 def standing_request(requests: Mapping[RequestId, Request], agent: AgentId) -> Request | None:
@@ -197,13 +218,15 @@ def usable_key(keys: Mapping[KeyId, KeyState], key: KeyId, agent: AgentId, now: 
     return known
 
 
-def check_queue(requests: Mapping[RequestId, Request], key: KeyId, principal: PrincipalId, owner: PrincipalId) -> None:
+def check_queue(
+    requests: Mapping[RequestId, Request], key: KeyId, principal: PrincipalId, owner: PrincipalId, now: Millis
+) -> None:
     """Refuse a sixth pending request on one key, and a second by agents of one person who is not the owner's: nobody
     fills the queue alone. Source: security spec A3, relay spec, Limits and care."""
-    waiting = [request for request in requests.values() if request.key_id == key and request.state == "pending"]
-    if len(waiting) >= MAX_PENDING_PER_KEY:
+    before = [request for request in waiting(requests) if request.key_id == key and not is_stale(request, now)]
+    if len(before) >= MAX_PENDING_PER_KEY:
         raise Refused("too_many_pending", limit=MAX_PENDING_PER_KEY)
-    if principal != owner and any(request.principal == principal for request in waiting):
+    if principal != owner and any(request.principal == principal for request in before):
         raise Refused("too_many_pending", "Another agent of this person waits already.", limit=1)
 
 
@@ -213,22 +236,23 @@ def find_request(requests: Mapping[RequestId, Request], who: str) -> Request:
     A pending request is found before one that was decided. Raises `Refused` with `ambiguous_name` and the candidates,
     or with `no_such_request`.
     """
-    exact = [r for r in requests.values() if who in (r.id, r.agent)]
+    shown = [r for r in requests.values() if r.is_shown]
+    exact = [r for r in shown if who in (r.id, r.agent)]
     for request in exact:
         if request.state == "pending":
             return request
     if exact:
         return exact[-1]
-    named = [r for r in requests.values() if r.name == who]
-    waiting = [r for r in named if r.state == "pending"]
-    if len(waiting) > 1:
+    named = [r for r in shown if r.name == who]
+    asking = [r for r in named if r.state == "pending"]
+    if len(asking) > 1:
         raise Refused(
             "ambiguous_name",
-            f"{len(waiting)} who knock say they are {who!r}.",
-            candidates=[{"id": r.agent, "name": r.name, "host": r.host} for r in waiting],
+            f"{len(asking)} who knock say they are {who!r}.",
+            candidates=[{"id": r.agent, "name": r.name, "host": r.host} for r in asking],
         )
-    if waiting:
-        return waiting[0]
+    if asking:
+        return asking[0]
     if len({r.agent for r in named}) == 1:
         return named[-1]
     raise Refused("no_such_request")
@@ -277,10 +301,15 @@ def knock_of(
 
 
 def decision_of(
-    room: LifecycleState, request: Request, handle: str, event: e.JoinApproved | e.JoinDenied, at: Millis
+    room: LifecycleState,
+    request: Request,
+    handle: str,
+    event: e.JoinApproved | e.JoinDenied,
+    at: Millis,
+    by_key: str | msgspec.UnsetType = msgspec.UNSET,
 ) -> DecisionStatement:
-    """What is signed of a decision about a request, but for the nonce. `handle` is what an approved agent gets, and
-    `at` when it was decided."""
+    """What is signed of a decision about a request, but for the nonce. `handle` is what an approved agent gets, `at`
+    when it was decided, and `by_key` the `ref` of the key that alone lets it in."""
     return DecisionStatement(
         home=room.home,
         room=room.room,
@@ -290,6 +319,7 @@ def decision_of(
         handle=handle if isinstance(event, e.JoinApproved) else "",
         admit=isinstance(event, e.JoinApproved),
         proof=event.proof,
+        by_key=by_key,
         at=at,
         nonce=b"",
     )
@@ -335,7 +365,11 @@ class Approvals(Facet[ApprovalsState]):
         # An agent that is in, waits or was declined hears so for the key it knocked with, even if that key has died.
         if member is not None and member.present and command.key_id in keys:
             return Decision(answer="member")
-        if request is not None and request.key_id == command.key_id and request.state != "approved":
+        stale = request if request is not None and is_stale(request, command.wall or now) else None
+        if stale is not None:
+            request = None
+        is_over = request is None or request.state in ("approved", "failed")
+        if request is not None and request.key_id == command.key_id and not is_over:
             if request.state == "closed":
                 raise Refused("room_closed")
             return Decision(answer=request.state)
@@ -344,6 +378,18 @@ class Approvals(Facet[ApprovalsState]):
             return Decision(answer="denied")
         if request is not None and request.state == "pending":
             return Decision(answer="pending")
+        # A knock that is decided over a mirror is signed later, and so is the key.
+        is_signed = command.statement is not None or command.card is not None
+        told = (
+            ()
+            if not is_signed and command.sealing_key is None
+            else told_by(by.actor, command.sealing_key, self._epochs, place_of(self._lifecycle))
+        )
+        self._require_space()
+        if self._lifecycle.sealed:
+            return self._begin_exchange(command, key, by, name, now, ids, told, stale)
+        if command.card is not None:
+            raise Refused("statement_refused", what="share")
         expected = knock_of(
             self._lifecycle,
             key,
@@ -353,13 +399,6 @@ class Approvals(Facet[ApprovalsState]):
             host=command.host,
             at=command.wall or now,
         )
-        # A knock that is decided over a mirror is signed later, and so is the key.
-        told = (
-            ()
-            if command.statement is None and command.sealing_key is None
-            else told_by(by.actor, command.sealing_key, self._epochs, place_of(self._lifecycle))
-        )
-        self._require_space()
         barred = membership.is_barred(self._membership.members, by.actor, by.principal, self._lifecycle.owner_principal)
         if (not key.gated or by.actor in key.preapproved) and not barred:
             joined = membership.joining(
@@ -376,7 +415,7 @@ class Approvals(Facet[ApprovalsState]):
             if command.statement is not None:
                 self._require_shows(knock, key, joined)
             return self._knocked_with(key, joined, knock, told, command.sealing_key, answer="joined")
-        check_queue(requests, key.id, by.principal, self._lifecycle.owner_principal)
+        check_queue(requests, key.id, by.principal, self._lifecycle.owner_principal, now)
         knock = _require_same(expected, command.statement)
         event = e.JoinRequested(
             request=RequestId(ids.new("q")),
@@ -388,6 +427,73 @@ class Approvals(Facet[ApprovalsState]):
             role=command.role,
         )
         return self._knocked_with(key, event, knock, told, command.sealing_key, answer="pending")
+
+    def _begin_exchange(
+        self,
+        command: c.Knock,
+        key: KeyState,
+        by: By,
+        name: Label,
+        now: Millis,
+        ids: Ids,
+        told: tuple[e.SealingKeyTold, ...],
+        stale: Request | None,
+    ) -> Decision:
+        """Somebody begins to come into a sealed room. No key lets an agent in by the word of the room's home, which
+        knows the key's route alone: the owner's home decides about everybody, and lets in by itself whom the key
+        admits without asking. The knock of the clear way names the agent host, and would be let in by that word."""
+        if command.statement is not None:
+            raise Refused("statement_refused", what="share")
+        card, sealing_key = command.card, command.sealing_key
+        if card is not None and sealing_key is not None:
+            wrong = {
+                "home": card.home != self._lifecycle.home,
+                "agent": card.agent != by.actor,
+                "principal": card.principal != by.principal,
+                "name": card.name != name,
+                "key": card.key != sealing_key.key,
+                "share": len(command.share) != SHARE,
+            }
+            if (what := next((what for what, is_wrong in wrong.items() if is_wrong), None)) is not None:
+                raise Refused("statement_refused", what=what)
+        check_queue(self.state.requests, key.id, by.principal, self._lifecycle.owner_principal, command.wall or now)
+        event = e.JoinRequested(
+            request=RequestId(ids.new("q")),
+            key=key.id,
+            agent=by.actor,
+            principal=by.principal,
+            name=name,
+            host="",
+            role=command.role,
+        )
+        begun = e.KeyExchanged(request=event.request, agent=event.agent, step="begun", text=command.share)
+        ended = () if stale is None else (e.KeyExchanged(request=stale.id, agent=stale.agent, step="failed"),)
+        statements = (*(None for _ in ended), card, None, *(sealing_key for _ in told))
+        return Decision(
+            (*ended, event, begun, *told),
+            statements=statements if card is not None else (),
+            authority=f"key:{key.id[:8]}",
+            answer="pending",
+        )
+
+    def _exchange(self, command: c.ExchangeKey, by: By, now: Millis, ids: Ids) -> Decision:
+        """A step of a key exchange. The joiner shows the key, and all other steps are the owner's."""
+        room, request = self._lifecycle, self.state.requests.get(command.request)
+        owns = command.principal is not None and command.principal == room.owner_principal
+        if request is None or request.exchange is None or (not owns and request.agent != by.actor):
+            raise Refused("no_such_request")
+        require_open(room)
+        require_sound(room)
+        if command.step in ("begun", "granted") or owns is (command.step == "shown"):
+            raise Refused("statement_refused", what=command.step)
+        if request.state != "pending":
+            if command.step == request.state or request.exchange.said(command.step) == command.text != b"":
+                return Decision(answer=command.step)
+            raise Refused("already_decided", f"That request was {request.state} before.", agent=request.agent)
+        if not require(request.exchange, command.step, command.text):
+            return Decision(answer=command.step)
+        event = e.KeyExchanged(request=request.id, agent=request.agent, step=command.step, text=command.text)
+        return Decision((event,), authority="person" if owns else f"key:{request.key_id[:8]}", answer=command.step)
 
     @staticmethod
     def _knocked_with(
@@ -432,7 +538,7 @@ class Approvals(Facet[ApprovalsState]):
     def _decide(self, command: c.DecideRequest, by: By, now: Millis, ids: Ids) -> Decision:
         room, members = self._lifecycle, self._membership.members
         # Nobody speaks for the person without a proof. In a room whose approver is `agent` its owner needs no proof.
-        owns = command.principal == room.owner_principal and command.proof != "none"
+        owns = command.principal == room.owner_principal and (command.proof != "none" or command.by_key)
         deputy = room.approver == "agent" and by.actor == room.owner
         if not owns and not deputy:
             raise Refused("no_such_room" if by.actor not in members else "not_owner")
@@ -451,6 +557,7 @@ class Approvals(Facet[ApprovalsState]):
             return Decision((denied,), statements=(signed,), authority=authority, answer=request.agent)
         approved = e.JoinApproved(request=request.id, agent=request.agent, proof=command.proof)
         self._require_space()
+        knock, by_key = self._require_exchanged(command, request)
         if request.given is not None:
             if now >= request.given.until:
                 raise Refused("token_invalid", "The grant by which it asks is over.")
@@ -468,11 +575,52 @@ class Approvals(Facet[ApprovalsState]):
             key=request.key_id or None,
             given=request.given,
         )
-        signed = _require_same(decision_of(room, request, joined.handle, approved, now), command.statement)
+        signed = _require_same(decision_of(room, request, joined.handle, approved, now, by_key), command.statement)
         epoch = self._epoch_with(command, joined)
+        told: tuple[e.Event, ...] = ()
+        if command.granted:
+            granted = command.granted
+            told = (e.KeyExchanged(request=request.id, agent=request.agent, step="granted", text=granted),)
         return Decision(
-            (approved, joined, *epoch), statements=(signed, None), authority=authority, answer=request.agent
+            (*told, approved, joined, *epoch),
+            statements=(*(None for _ in told), signed, knock),
+            authority=authority,
+            answer=request.agent,
         )
+
+    def _require_exchanged(
+        self, command: c.DecideRequest, request: Request
+    ) -> tuple[KnockStatement | None, str | msgspec.UnsetType]:
+        """The knock of whoever is admitted to a sealed room, and the `ref` of the key where that alone lets the agent
+        in. Raises `Refused`: `knock_unfinished` before the owner's home confirmed that the agent has the key,
+        `statement_refused` where the knock is not the one that belongs to the request."""
+        room, members = self._lifecycle, self._membership.members
+        key = self.state.keys.get(request.key_id)
+        if not room.sealed or key is None:
+            if command.by_key or command.knock is not None or command.granted:
+                raise Refused("statement_refused", what="knock")
+            return None, msgspec.UNSET
+        if not request.is_shown or request.exchange is None:
+            raise Refused("knock_unfinished")
+        if command.by_key:
+            asks = key.gated and request.agent not in key.preapproved
+            barred = membership.is_barred(members, request.agent, request.principal, room.owner_principal)
+            if asks or barred or request.state != "pending":
+                raise Refused("statement_refused", what="by_key")
+        if command.statement is not None and (command.knock is None or not is_form("granted", command.granted)):
+            raise Refused("statement_refused", what="knock")
+        expected = knock_of(
+            room,
+            key,
+            agent=request.agent,
+            principal=request.principal,
+            name=request.name,
+            host="",
+            at=request.at,
+        )
+        if command.knock is not None:
+            _require_same(expected, command.knock)
+        return command.knock, key.ref if command.by_key else msgspec.UNSET
 
     def _epoch_with(self, command: c.DecideRequest, joined: e.MemberJoined) -> tuple[e.EpochTurned, ...]:
         """The epoch that lets whoever comes in read, if it came with the decision. It has to be of this decision."""
@@ -542,7 +690,7 @@ class Approvals(Facet[ApprovalsState]):
                 raise Refused("statement_refused", what="used")
             return Decision(answer="member")
         if command.grant.approval:
-            return self._ask(command, ids)
+            return self._ask(command, now, ids)
         joined = membership.joining(
             members,
             self._modules,
@@ -555,14 +703,14 @@ class Approvals(Facet[ApprovalsState]):
         )
         return Decision((joined,), statements=(command.grant,), authority="person", answer="joined")
 
-    def _ask(self, command: c.AdmitGranted, ids: Ids) -> Decision:
+    def _ask(self, command: c.AdmitGranted, now: Millis, ids: Ids) -> Decision:
         """An agent without a key asks to come in: the person decides about it."""
         request = standing_request(self.state.requests, command.agent)
         if request is not None:
             if request.state == "closed":
                 raise Refused("room_closed")
             return Decision(answer=request.state)
-        check_queue(self.state.requests, NO_KEY, command.principal, self._lifecycle.owner_principal)
+        check_queue(self.state.requests, NO_KEY, command.principal, self._lifecycle.owner_principal, now)
         event = e.JoinRequested(
             request=RequestId(ids.new("q")),
             key=NO_KEY,
@@ -632,6 +780,15 @@ class Approvals(Facet[ApprovalsState]):
             given=event.given,
         )
 
+    def _exchanged(self, event: e.KeyExchanged, header: e.Header) -> None:
+        self.state.asks += 1
+        request = self.state.requests[event.request]
+        if event.step == "failed":
+            request.state = "failed"
+        else:
+            request.exchange = request.exchange or Exchange()
+            request.exchange.take(event.step, event.text)
+
     def _approved(self, event: e.JoinApproved, header: e.Header) -> None:
         self.state.asks += 1
         self._decided(event.request, "approved", header)
@@ -654,7 +811,7 @@ class Approvals(Facet[ApprovalsState]):
     def _closed(self, event: e.RoomClosed, header: e.Header) -> None:
         for key in self.state.keys.values():
             key.revoked = True
-        for request in pending(self.state.requests):
+        for request in waiting(self.state.requests):
             request.state = "closed"
 
     # -- what time changes ---------------------------------------------------------------------------------
@@ -680,7 +837,7 @@ class Approvals(Facet[ApprovalsState]):
     def _knocked(self, event: e.JoinRequested, header: e.Header) -> tuple[Topic, ...]:
         return topics.requests(self._lifecycle.owner_principal), topics.concerns(self._lifecycle.owner)
 
-    def _answered(self, event: e.JoinApproved | e.JoinDenied, header: e.Header) -> tuple[Topic, ...]:
+    def _answered(self, event: e.JoinApproved | e.JoinDenied | e.KeyExchanged, header: e.Header) -> tuple[Topic, ...]:
         room = self._lifecycle
         return (
             topics.requests(room.owner_principal),
@@ -698,6 +855,7 @@ class Approvals(Facet[ApprovalsState]):
 
     DECIDES = (
         decides(c.Knock, _knock),
+        decides(c.ExchangeKey, _exchange),
         decides(c.DecideRequest, _decide),
         decides(c.MintKey, _mint),
         decides(c.AdmitGranted, _grant),
@@ -709,6 +867,7 @@ class Approvals(Facet[ApprovalsState]):
         applies(e.KeyMinted, _minted),
         applies(e.KeyRevoked, _revoked),
         applies(e.JoinRequested, _requested),
+        applies(e.KeyExchanged, _exchanged),
         applies(e.JoinApproved, _approved),
         applies(e.JoinDenied, _denied),
         applies(e.MemberJoined, _joined),
@@ -719,6 +878,7 @@ class Approvals(Facet[ApprovalsState]):
         touches(e.KeyMinted, _key_changed),
         touches(e.KeyRevoked, _key_changed),
         touches(e.JoinRequested, _knocked),
+        touches(e.KeyExchanged, _answered),
         touches(e.JoinApproved, _answered),
         touches(e.JoinDenied, _answered),
         touches(e.RoomClosed, _all_answered),

@@ -14,6 +14,7 @@ import msgspec
 from parlerd.core.envelope import Envelope, GuardPart, MemoryPart
 from parlerd.core.epoch_record import EpochRecord
 from parlerd.core.events import RoomEvent
+from parlerd.core.exchange import Step
 from parlerd.core.expressions import Expression
 from parlerd.core.grants import Given
 from parlerd.core.model import (
@@ -46,6 +47,7 @@ from parlerd.core.statements import (
     AgentCard,
     DecisionStatement,
     Grant,
+    JoinCard,
     KeyTerms,
     KnockStatement,
     Opening,
@@ -203,6 +205,20 @@ class Knock(Command, frozen=True, kw_only=True):
     have the agent sign."""
     sealing_key: SealingKey | None = None
     """By which key the agent is given the secrets of a sealed room, as it signed."""
+    card: JoinCard | None = None
+    """In a sealed room, in the place of `statement`: what an agent elsewhere signed. Its knock comes later, sealed."""
+    share: bytes = b""
+    """For `card`: the agent's share of the key exchange."""
+
+
+class ExchangeKey(Command, frozen=True, kw_only=True):
+    """A step of a key exchange in a sealed room (`core.exchange`): by the agent that asks to come in, or by the owner's
+    person, who then is `principal`. A step that was taken before leaves no fact."""
+
+    request: RequestId
+    step: Step
+    text: bytes = b""
+    principal: PrincipalId | None = None
 
 
 class DecideRequest(Command, frozen=True, kw_only=True):
@@ -223,6 +239,12 @@ class DecideRequest(Command, frozen=True, kw_only=True):
     """The epoch of a sealed room that begins with the decision."""
     digest: bytes = b""
     """For `epoch`: the SHA-256 of the signed decision, which the record names."""
+    by_key: bool = False
+    """In a sealed room: whether the key alone lets the agent in, which the person's home found to have it."""
+    knock: KnockStatement | None = None
+    """In a sealed room: the knock of whoever is admitted, which the agent sealed for the owner's home."""
+    granted: bytes = b""
+    """In a sealed room: what the owner's home says to the agent alone, sealed."""
 
 
 class MintKey(Command, frozen=True, kw_only=True):
@@ -519,6 +541,7 @@ RoomCommand = (
     | MintKey
     | AdmitGranted
     | Knock
+    | ExchangeKey
     | DecideRequest
     | RevokeKey
     | Leave

@@ -331,6 +331,17 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         status=404,
     ),
     _E(
+        "knock_unfinished",
+        "This one has not shown yet that it has the key.",
+        "Wait until it has: its machine and yours have to be there at the same time. Where it cannot come further, it "
+        "knocks again.",
+        action="back_off",
+        fault="peer",
+        scope="room",
+        retryable=True,
+        status=409,
+    ),
+    _E(
         "no_live_key",
         "This room has no key any more with which the agent could knock.",
         "The key expired, was used up or was revoked since the start. Start the agent again: parler bring HOST",

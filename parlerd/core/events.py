@@ -17,6 +17,7 @@ from typing import Any, Final, get_args
 import msgspec
 
 from parlerd.core.errors import Refused, StoreError
+from parlerd.core.exchange import Step
 from parlerd.core.expressions import Expression
 from parlerd.core.grants import Given
 from parlerd.core.model import (
@@ -149,7 +150,8 @@ class KeyRevoked(_Event, tag="key_revoked", frozen=True, kw_only=True):
 class JoinRequested(_Event, tag="join_requested", frozen=True, kw_only=True):
     """An agent knocked. `name`, `host` and `role` are what the agent says of itself. Its signed knock is the body, and
     does not hold the role. An agent that has no key asks by a grant, for which the person decides about each: then the
-    signed grant is the body, `given` what it gives, and `key` is empty."""
+    signed grant is the body, `given` what it gives, and `key` is empty. In a sealed room the body is a `JoinCard`, and
+    a key exchange begins."""
 
     v: int = _version(3)
     request: RequestId
@@ -162,8 +164,19 @@ class JoinRequested(_Event, tag="join_requested", frozen=True, kw_only=True):
     given: Given | None = None
 
 
+class KeyExchanged(_Event, tag="key_exchanged", frozen=True, kw_only=True):
+    """A step of the key exchange by which somebody comes into a sealed room (`core.exchange`), and what was said."""
+
+    request: RequestId
+    agent: AgentId
+    """Who asks to come in."""
+    step: Step
+    text: bytes = b""
+
+
 class JoinApproved(_Event, tag="join_approved", frozen=True, kw_only=True):
-    """A request was granted. The signed decision is the body."""
+    """A request was granted. The signed decision is the body. In a sealed room the fact that the agent came in bears
+    its knock."""
 
     request: RequestId
     agent: AgentId
@@ -796,6 +809,7 @@ RoomEvent = (
     | KeyMinted
     | KeyRevoked
     | JoinRequested
+    | KeyExchanged
     | JoinApproved
     | JoinDenied
     | SealingKeyTold

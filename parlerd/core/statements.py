@@ -4,6 +4,7 @@ where it goes on after its home lost a part of it), and about an agent for those
     Opening             signed by the person who opens the room (parler/opening). The room's id is its hash.
     KeyTerms            signed by the same person (parler/key): what one session key lets its holder do.
     KnockStatement      signed by the agent that knocks (parler/knock).
+    JoinCard            signed by the agent that begins to join a sealed room (parler/join), before it knocks there.
     DecisionStatement   signed by the person, or in a room whose approver is `agent` by its owner (parler/decision).
     Rewind              signed by the owner's person (parler/rewind): where the room goes on.
     Transfer            signed by the person who owned the room, or who takes it over (parler/transfer).
@@ -82,6 +83,7 @@ _ID_CHARACTERS: Final = 32
 """Characters of a room's id that are its opening's hash: 160 bits, so that nobody finds another opening for an id."""
 _HASHED: Final = re.compile(rf"r_[a-z2-7]{{{_ID_CHARACTERS}}}\Z")
 _ID: Final = re.compile(r"[A-Za-z0-9_]{1,64}\Z")
+_ROUTE: Final = re.compile(r"[0-9A-HJKMNP-TV-Z]{6}\Z")
 _SUFFIX: Final = re.compile(r"(?s)(.*)(-(?:[2-9]|[1-9][0-9]+))\Z")
 
 
@@ -176,6 +178,25 @@ class KnockStatement(_Statement, frozen=True, kw_only=True):
     nonce: bytes
 
 
+class JoinCard(_Statement, frozen=True, kw_only=True):
+    """An agent begins to come into a sealed room by a key of which the room's home knows the route alone. Its knock
+    follows, sealed, once both ends know that the other has the key."""
+
+    TAG: ClassVar[Literal["parler/join"]] = "parler/join"
+    home: HomeId
+    route: str
+    """The part of the key by which the home finds the room."""
+    agent: AgentId
+    principal: PrincipalId
+    """The person for whom the agent says that it acts."""
+    name: str
+    key: bytes
+    """The agent's X25519 public key (`SealingKey`), 32 bytes."""
+    at: Millis
+    """When the agent began, by its own clock."""
+    nonce: bytes
+
+
 class DecisionStatement(_Statement, frozen=True, kw_only=True):
     """The owner's side decides about a request."""
 
@@ -190,7 +211,11 @@ class DecisionStatement(_Statement, frozen=True, kw_only=True):
     """The handle that the agent gets; empty in a denial."""
     admit: bool
     proof: Proof
-    """How sure it is that the person decided. `none`: the room's owner decided for the person, and signs."""
+    """How sure it is that the person decided. `none`: the room's owner decided for the person, and signs; but for a
+    decision `by_key`."""
+    by_key: str | msgspec.UnsetType = msgspec.UNSET
+    """In a sealed room: the `ref` of the key whose terms let the agent in without asking. The person's home found that
+    the agent has this key, and signs for the person. The field is left out of the bytes of every other decision."""
     at: Millis
     """When it was decided, by the clock of whoever decided."""
     nonce: bytes
@@ -339,6 +364,7 @@ Statement = (
     Opening
     | KeyTerms
     | KnockStatement
+    | JoinCard
     | DecisionStatement
     | Rewind
     | Transfer
@@ -485,7 +511,9 @@ def decides(opening: Opening, room: RoomId, decision: DecisionStatement, claim: 
         "agent": decision.agent != claim.agent,
         "principal": decision.principal != claim.principal,
         "handle": decision.handle != claim.handle,
-        "proof": decision.proof == "none" and opening.approver != "agent",
+        "proof": decision.proof == "none" and opening.approver != "agent" and decision.by_key is msgspec.UNSET,
+        # Where the home can be told who has a key, the key itself lets an agent in.
+        "by_key": decision.by_key is not msgspec.UNSET and not sealed_with(opening),
     }
     return next((what for what, is_wrong in wrong.items() if is_wrong), None)
 
@@ -505,10 +533,10 @@ def signer_at(owners: Sequence[Owner], number: int) -> Owner:
     return next((owner for owner in reversed(owners) if owner.record < number), owners[0])
 
 
-def deciders(owners: Iterable[Owner], approver: Approver, proof: Proof) -> list[PrincipalId | AgentId]:
-    """Who may have signed a decision with this proof, in a room that had these owners: a person who owned the room, or
-    its owner itself where the owner may decide without the person. Nobody where nobody may decide so."""
-    if proof != "none":
+def deciders(owners: Iterable[Owner], approver: Approver, decision: DecisionStatement) -> list[PrincipalId | AgentId]:
+    """Who may have signed a decision, in a room that had these owners: a person who owned the room, or its owner itself
+    where the owner may decide without the person. Nobody where nobody may decide so."""
+    if decision.proof != "none" or decision.by_key is not msgspec.UNSET:
         return [owner.principal for owner in owners]
     return [owner.agent for owner in owners] if approver == "agent" else []
 
@@ -566,6 +594,8 @@ _FORMS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "title": lambda value: len(value) == _DIGEST,
     "nonce": lambda value: len(value) == NONCE,
     "ref": lambda value: _ID.match(value) is not None,
+    "by_key": lambda value: value is msgspec.UNSET or _ID.match(value) is not None,
+    "route": lambda value: _ROUTE.match(value) is not None,
     "request": lambda value: _ID.match(value) is not None,
     "expires_at": lambda value: 0 <= value <= MAX_MOMENT,
     "at": lambda value: 0 <= value <= MAX_MOMENT,

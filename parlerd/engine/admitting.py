@@ -25,7 +25,7 @@ from parlerd.core import topics
 from parlerd.core.errors import Refused, StoreError
 from parlerd.core.model import AgentId, By, KeyId, MessageId, Millis, Position, PrincipalId, RoomId, Seq
 from parlerd.core.room import Room
-from parlerd.core.statements import KeyTerms, Opening, check, room_id_of
+from parlerd.core.statements import KeyTerms, Opening, check, room_id_of, sealed_with
 from parlerd.engine.authors import Admission, Attested, Finished, Turned, Words
 from parlerd.engine.brought import BlobFinder
 from parlerd.engine.callers import Caller
@@ -142,7 +142,14 @@ class Admitting:
             params.title,
             Attested(params.terms, params.terms_signature),
             home=desk.keys.id,
-            mint=await new_key(desk, caller, params.session_key, params.terms, room_id_of(params.opening)),
+            mint=await new_key(
+                desk,
+                caller,
+                params.session_key,
+                params.terms,
+                room_id_of(params.opening),
+                is_sealed=sealed_with(check(params.opening, Opening)) > 0,
+            ),
             idempotency_key=params.idempotency_key,
             recap=recap,
             epoch=epoch,
@@ -386,15 +393,20 @@ def _named(command: c.PostMessage) -> tuple[MessageId, ...]:
     return () if command.guard is None else command.guard.erases
 
 
-async def new_key(desk: Desk, caller: Caller, session_key: str, terms: bytes, room: RoomId) -> KeyId:
-    """This home's id of a key that its author drew for a room. A key of another room counts as a guess: whoever asked
-    for many would learn some."""
+async def new_key(
+    desk: Desk, caller: Caller, session_key: str, terms: bytes, room: RoomId, *, is_sealed: bool
+) -> KeyId:
+    """This home's id of a key that its author drew for a room; of a sealed room it is told the route alone. A key of
+    another room counts as a guess: whoever asked for many would learn some."""
     gated = check(terms, KeyTerms).gated
     try:
         typed = codes.normalise(session_key)
     except Refused:
         typed = ""
-    if len(typed) < (codes.GATED_LENGTH if gated else codes.OPEN_LENGTH):
+    if is_sealed and len(typed) != codes.ROUTE_LENGTH:
+        # More than the route this home is not to know.
+        raise Refused("invalid_param", "The route of a key has 6 characters.", param="session_key")
+    if not is_sealed and len(typed) < (codes.GATED_LENGTH if gated else codes.OPEN_LENGTH):
         raise Refused(
             "invalid_param", "A session key has 8 characters, or 16 where it asks nobody.", param="session_key"
         )

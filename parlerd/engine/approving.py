@@ -9,13 +9,15 @@ the proof that was given for it, and never with a stronger one.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from parlerd.core import commands as c
-from parlerd.core.approvals import Request, find_request
+from parlerd.core.approvals import KeyState, Request, find_request
 from parlerd.core.errors import Refused
 from parlerd.core.identities import AgentRecord
 from parlerd.core.model import PROOF_ORDER, By, PeerText, Proof, RoomId
 from parlerd.core.pairs import Ask
+from parlerd.core.room import Room
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
@@ -72,6 +74,7 @@ class Approving:
             room = await handle.quiet()
             if not room.state.closed:
                 found += [request_shown(handle, request) for request in room.pending()]
+                silent |= dict.fromkeys(map(partial(_spent, room), handle.spent_keys()))
                 if room.state.alarm is None:
                     handle.begin_to_catch_up()
                     now = self._desk.clock.now()
@@ -311,13 +314,20 @@ def request_shown(handle: RoomHandle, request: Request) -> t.RequestInfo:
         room_name=room.state.name,
         agent=request.agent,
         name=request.name,
-        host=request.host,
+        host=handle.host_of(request),
         requested=request.at,
         fingerprint=codes.fingerprint(request.agent),
         home=handle.home_name,
         key_ref=request.key_id[:SHORT_ID],
         topic=PeerText(room.state.topic),
         role=request.role,
+    )
+
+
+def _spent(room: Room, key: KeyState) -> str:
+    return (
+        f"The key {key.id[:SHORT_ID]} of {room.state.name} is dead: a wrong key was tried too often. "
+        "Make another one for whoever you want in."
     )
 
 

@@ -35,6 +35,7 @@ from parlerd.core.statements import (
     Claim,
     DecisionStatement,
     Grant,
+    JoinCard,
     KeyTerms,
     KnockStatement,
     Opening,
@@ -366,6 +367,10 @@ def _turned(event: e.EpochTurned, body: bytes, signature: bytes, room: Lifecycle
 def _knocked(event: e.JoinRequested, body: bytes, signature: bytes, about: Audited) -> bool:
     if event.given is not None:
         return _asked_by_grant(event, body, signature, about)
+    if about.room.sealed:
+        card = signed(JoinCard, body, signature, event.agent)
+        said = (card.home, card.agent, card.principal, card.name, "")
+        return said == (about.room.home, event.agent, event.principal, event.name, event.host)
     key, knock = about.keys.get(event.key), signed(KnockStatement, body, signature, event.agent)
     return key is not None and event.name == knock.name and _same_knock(event, key, knock, about)
 
@@ -400,6 +405,9 @@ def _let_in(event: e.MemberJoined, body: bytes, signature: bytes, about: Audited
     if key is None:
         return False
     knock = signed(KnockStatement, body, signature, event.agent)
+    if about.room.sealed:
+        # It came in by a decision: its knock is told once it is in.
+        return _came_in(event, about) and _same_knock(event, key, knock, about)
     terms = terms_of(about.room, key)
     return (
         _same_knock(event, key, knock, about)
@@ -409,10 +417,11 @@ def _let_in(event: e.MemberJoined, body: bytes, signature: bytes, about: Audited
 
 def _decided(event: e.JoinApproved | e.JoinDenied, body: bytes, signature: bytes, about: Audited) -> bool:
     room, request = about.room, about.requests.get(event.request)
-    by = deciders(owners_of(room), room.approver, event.proof)
+    by = deciders(owners_of(room), room.approver, check(body, DecisionStatement))
     if request is None or request.agent != event.agent:
         return False
     decision, _ = signed_by(DecisionStatement, body, signature, by)
     # In a mirror the decision may have arrived, and not yet that the agent came in.
     handle = about.handles.get(event.agent, decision.handle)
-    return contradiction(decision_of(room, request, handle, event, decision.at), decision) is None
+    expected = decision_of(room, request, handle, event, decision.at, decision.by_key)
+    return contradiction(expected, decision) is None

@@ -42,6 +42,7 @@ from parlerd.core.statements import (
     NONCE,
     AgentCard,
     DecisionStatement,
+    JoinCard,
     KeyTerms,
     KnockStatement,
     Opening,
@@ -203,7 +204,9 @@ def composed(words: Draft, posted: e.MessagePosted, place: Place, nonce: bytes) 
 def signer_of(statement: Statement, by: By) -> str:
     """Who signs a statement that leads to a fact by `by`: the agent itself, or its person."""
     match statement:
-        case KnockStatement() | SealingKey() | AgentCard() | DecisionStatement(proof="none"):
+        case DecisionStatement(proof="none", by_key=msgspec.UNSET):
+            return by.actor
+        case KnockStatement() | JoinCard() | SealingKey() | AgentCard():
             return by.actor
         case _:
             return by.principal
@@ -366,6 +369,36 @@ class Admission:
         )
         return command, Stated(stated)
 
+    def begin_exchange(
+        self,
+        by: By,
+        card: Attested,
+        share: bytes,
+        *,
+        key_id: KeyId,
+        route: str,
+        wall: Millis,
+        role: str,
+        sealing_key: Attested,
+    ) -> tuple[c.Knock, Stated]:
+        """The command by which an agent elsewhere begins to come into a sealed room, by a key of this `route`. Raises
+        `Refused`: `statement_refused`, `sealing_key_refused`."""
+        statement = self._signed(card, JoinCard, by)
+        if statement.route != route:
+            raise Refused("statement_refused", what="route")
+        command = c.Knock(
+            operation="session.join",
+            key_id=key_id,
+            name=statement.name,
+            host="",
+            wall=wall,
+            role=role,
+            card=statement,
+            share=share,
+            sealing_key=self._key(sealing_key, by),
+        )
+        return command, Stated({JoinCard: card, SealingKey: sealing_key})
+
     def sealing_key(self, by: By, sealing_key: Attested) -> tuple[c.TellSealingKey, Stated]:
         """The command by which an agent tells a fresh key that it signed elsewhere. Raises `Refused`:
         `statement_refused`, `sealing_key_refused`."""
@@ -398,10 +431,21 @@ class Admission:
         command = c.Kick(operation="room.kick", agent=agent, principal=by.principal, epoch=new)
         return command, Stated({}, epoch=_kept(epoch))
 
-    def decide(self, by: By, decision: Attested, epoch: Turned | None = None) -> tuple[c.DecideRequest, Stated]:
+    def decide(
+        self,
+        by: By,
+        decision: Attested,
+        epoch: Turned | None = None,
+        knock: Attested | None = None,
+        granted: bytes = b"",
+    ) -> tuple[c.DecideRequest, Stated]:
         """The command by which a decision counts that was signed elsewhere: by the person of `by` or, without a proof
-        that a person decided, by the agent. In a sealed room the `epoch` may come along that carries it out. Raises
+        that a person decided, by the agent. In a sealed room the `epoch` may come along that carries it out, and the
+        `knock` does of whoever is admitted, with what is `granted` to that agent alone. Raises
         `Refused(statement_refused)`."""
+        said = None if knock is None else check(knock.body, KnockStatement)
+        if said is not None and knock is not None:
+            signed(KnockStatement, knock.body, knock.signature, said.agent)
         statement = self._signed(decision, DecisionStatement, by)
         command = c.DecideRequest(
             operation="session.approve" if statement.admit else "session.deny",
@@ -412,8 +456,14 @@ class Admission:
             statement=statement,
             epoch=None if epoch is None else epoch.new,
             digest=b"" if epoch is None else hashlib.sha256(decision.body).digest(),
+            by_key=statement.by_key is not msgspec.UNSET,
+            knock=said,
+            granted=granted,
         )
-        return command, Stated({DecisionStatement: decision}, epoch=_kept(epoch))
+        stated: dict[type[Statement], Attested] = {DecisionStatement: decision}
+        if knock is not None:
+            stated[KnockStatement] = knock
+        return command, Stated(stated, epoch=_kept(epoch))
 
     def mint(self, by: By, terms: Attested, *, mint: KeyId) -> tuple[c.MintKey, Stated]:
         """The command by which a key comes to be whose terms the person of `by` signed elsewhere. `mint` is this home's

@@ -29,13 +29,14 @@ from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.inviting import Inviting
 from parlerd.engine.joining import Joining
-from parlerd.engine.key_text import typed_key_of
+from parlerd.engine.key_text import Spelled, spelled_of
 from parlerd.engine.lookup import active_room
 from parlerd.engine.observers import observed_room
 from parlerd.engine.opening import Opening
 from parlerd.engine.person import is_person, require_person
 from parlerd.engine.reading import handle_of
 from parlerd.engine.starts import START_S, Start
+from parlerd.identity.codes import TypedKey
 from parlerd.operations import types as t
 
 KEY_MS: Final = int(START_S * 1000) + 60_000
@@ -166,7 +167,9 @@ class Bringing:
             # The agent knocks at the room's home, which has to answer and to know the key.
             await desk.homes.meet(state.home)
             if found is not None:
-                await desk.homes.find(state.home, found[1], await desk.bindings.of(actor.room, found[1]))
+                key, secret = found[1]
+                binding = "" if secret else await desk.bindings.of(actor.room, key)
+                await desk.homes.find(state.home, TypedKey(key, binding, None, secret))
         return room, None if found is None else found[0].id
 
     def _at_work_here(self, caller: Caller, me: AgentRecord) -> RoomId | None:
@@ -182,13 +185,13 @@ class Bringing:
         found = {room for each in beside if (room := active_room(desk, each.id)) is not None}
         return found.pop() if len(found) == 1 else None
 
-    def _live_key(self, actor: RoomHandle, room: Room) -> tuple[KeyState, str] | None:
-        """A key of the room with which an agent can knock now, as it is typed too; None without one."""
+    def _live_key(self, actor: RoomHandle, room: Room) -> tuple[KeyState, Spelled] | None:
+        """A key of the room with which an agent can knock now, spelled too; None without one."""
         now = self._desk.now_at(room.state.home)
         # Where a gated key lives, the person's decision is recorded for it.
         live = sorted((key for key in room.state.keys.values() if key.state(now) == "live"), key=_rank)
-        typed = ((key, typed_key_of(self._desk, actor.room, key)) for key in live)
-        return next(((key, text) for key, text in typed if text is not None), None)
+        made = ((key, spelled_of(self._desk, room.state, key)) for key in live)
+        return next(((key, each) for key, each in made if each is not None), None)
 
 
 def _rank(key: KeyState) -> tuple[bool, int]:

@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from parlerd.core.approvals import KeyState, Request
+from parlerd.core.approvals import KeyState, Request, waiting
 from parlerd.core.epoch_record import decode_turned
 from parlerd.core.membership import Member
 from parlerd.core.model import AgentId, HomeId, Position
@@ -206,11 +206,11 @@ def _asked(room: Room, eyes: Eyes) -> list[Entry]:
     """The keys and the requests of a room that these eyes may know of."""
     state = room.state
     if eyes.owns:
-        here = {request.agent for request in room.pending()}
+        here = {request.agent for request in waiting(state.requests)}
         here.update(member.agent for member in state.members.values() if member.present)
         told = state.epochs.told
-        waiting = [KeyTold(agent, told[agent].position) for agent in room.epochs.unheld_keys() if agent in here]
-        return [*state.keys.values(), *state.requests.values(), *waiting]
+        unheld = [KeyTold(agent, told[agent].position) for agent in room.epochs.unheld_keys() if agent in here]
+        return [*state.keys.values(), *state.requests.values(), *unheld]
     requests = [each for each in state.requests.values() if eyes.has(each.agent)]
     return [*(state.keys[id] for id in dict.fromkeys(each.key_id for each in requests)), *requests]
 
@@ -222,7 +222,8 @@ def _signed_at(room: Room, entry: Entry) -> Iterable[int]:
             # A person's decision stands right before the fact that its agent came in.
             yield member.first - 1 if member.request is not None else member.first
             if member.request is not None:
-                yield room.state.requests[member.request].position
+                # In a sealed room the knock is told once the agent is in.
+                yield member.first if room.state.is_sealed else room.state.requests[member.request].position
             if member.request is None and member.key is not None:
                 yield room.state.keys[member.key].position
         case KeyState(position=position):
@@ -240,7 +241,8 @@ def _member_entry(room: Room, stood: Stood, bodies: Bodies) -> t.MemberEntry:
     proof = knock = terms = grant = _NOTHING
     if member.request is not None:
         proof = bodies.get(member.first - 1, _NOTHING)
-        asked = bodies.get(room.state.requests[member.request].position, _NOTHING)
+        at = member.first if room.state.is_sealed else room.state.requests[member.request].position
+        asked = bodies.get(at, _NOTHING)
         knock, grant = (asked, _NOTHING) if member.given is None else (_NOTHING, asked)
     elif member.given is not None:
         grant = bodies.get(member.first, _NOTHING)
@@ -299,4 +301,18 @@ def _request_entry(room: Room, request: Request, bodies: Bodies) -> t.RequestEnt
         grant=grant.body,
         grant_signature=grant.signature,
         role=request.role,
+        exchange=_exchange_entry(request),
+    )
+
+
+def _exchange_entry(request: Request) -> t.ExchangeEntry | None:
+    known = request.exchange
+    if known is None:
+        return None
+    return t.ExchangeEntry(
+        share=known.share,
+        answered=known.answered,
+        shown=known.shown,
+        confirmed=known.confirmed,
+        granted=known.granted,
     )

@@ -606,7 +606,12 @@ class _Walk:
                 followed.moves += 1
                 if self._eyes.are_inside:
                     await self._change(Stood(self._room.state.members[agent], present=True))
-            case e.JoinRequested(request=id) | e.JoinApproved(request=id) | e.JoinDenied(request=id):
+            case (
+                e.JoinRequested(request=id)
+                | e.KeyExchanged(request=id)
+                | e.JoinApproved(request=id)
+                | e.JoinDenied(request=id)
+            ):
                 request = self._room.state.requests[id]
                 await self._ask(header, request, may_know=self._eyes.owns or self._eyes.has(request.agent))
             case e.KeyMinted(key=key) | e.KeyRevoked(key=key):

@@ -19,7 +19,7 @@ from contextlib import AbstractContextManager
 from typing import Final, NamedTuple, Protocol
 
 from parlerd.core import commands as c
-from parlerd.core.approvals import Request
+from parlerd.core.approvals import KeyState, Request
 from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, BlobId, By, HomeId, KeyId, MessageId, Millis, RequestId, RoomId, Seq
 from parlerd.core.room import Room
@@ -29,6 +29,7 @@ from parlerd.engine.armed import Armed
 from parlerd.engine.authors import Attested, Words
 from parlerd.engine.recent import Recent
 from parlerd.engine.submissions import Settled, Submission
+from parlerd.identity.codes import TypedKey
 from parlerd.operations import types as t
 from parlerd.store.port import StoredMessage
 
@@ -162,6 +163,26 @@ class RoomHandle(Protocol):
         was not told."""
         ...
 
+    def host_of(self, request: Request) -> str:
+        """On which agent host somebody is who knocks, as it says: at a sealed room, as the owner's home alone was
+        told."""
+        ...
+
+    def standing(self, request: Request) -> str:
+        """How the key exchange stands of an agent of this home that knocks at a sealed room: `unanswered` while the
+        owner's home has not confirmed that the agent has the key, `failed` where the exchange ended; empty otherwise,
+        and at every other room."""
+        ...
+
+    def spent_keys(self) -> Sequence[KeyState]:
+        """The keys of a sealed room of this home's person that are dead because wrong ones were tried too often."""
+        ...
+
+    def owner_heard(self, agent: AgentId) -> Millis:
+        """When the owner's person was last heard of, as the home of a sealed room told this agent, which knocked there;
+        0 where that is not known."""
+        ...
+
     async def ladders(self, agent: AgentId, message: MessageId) -> Mapping[AgentId, t.LadderAtRoom]:
         """How far a message got with readers of other homes, as far as this agent may know it: what the room's home
         tells. Nothing of a room that lives here, and where that home does not answer."""
@@ -278,11 +299,11 @@ class Homes(Protocol):
         """See to it that this home can be asked now. Raises `Refused` as `find` does, `offline` first of all."""
         ...
 
-    async def find(self, home: HomeId, session_key: str, binding: str) -> tuple[KeyId, RoomId]:
+    async def find(self, home: HomeId, typed: TypedKey) -> tuple[KeyId, RoomId]:
         """What a key opens at another home. The room's mirror is there afterwards, with the key in it, so that an agent
-        can knock. Raises `Refused`: `unknown_key`, `wrong_room` where the home tells a room to which `binding` does not
-        bind the key (nothing of that room is kept), or `offline` or `home_unreachable` where the home does not
-        answer."""
+        can knock. Raises `Refused`: `unknown_key`, `wrong_room` where the home tells a room to which the key is not
+        bound, or one that is sealed for a key that is none of such a room, or the other way round (nothing of that
+        room is kept), or `offline` or `home_unreachable` where the home does not answer."""
         ...
 
     async def find_direct(self, home: HomeId, room: RoomId, agent: AgentId) -> Opening:
@@ -363,6 +384,18 @@ class MirrorRoom:
 
     def arm(self, armed: Armed) -> AbstractContextManager[None]:
         return self.actor.arm(armed)
+
+    def host_of(self, request: Request) -> str:
+        return request.host
+
+    def standing(self, request: Request) -> str:
+        return ""
+
+    def spent_keys(self) -> Sequence[KeyState]:
+        return ()
+
+    def owner_heard(self, agent: AgentId) -> Millis:
+        return Millis(0)
 
     def presence(self, agent: AgentId) -> Present | None:
         return None
@@ -483,7 +516,7 @@ class NoHomes:
     async def meet(self, home: HomeId) -> None:
         raise Refused("home_not_trusted", host=self.name_of(home))
 
-    async def find(self, home: HomeId, session_key: str, binding: str) -> tuple[KeyId, RoomId]:
+    async def find(self, home: HomeId, typed: TypedKey) -> tuple[KeyId, RoomId]:
         raise Refused("home_not_trusted", host=self.name_of(home))
 
     async def find_direct(self, home: HomeId, room: RoomId, agent: AgentId) -> Opening:

@@ -29,7 +29,7 @@ from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.inputs import input_digest
-from parlerd.engine.key_text import INVITE, handed_on, typed_key, typed_key_of
+from parlerd.engine.key_text import INVITE, handed_on, spelled, typed_key_of
 from parlerd.engine.lookup import only, owned_rooms, rooms_named
 from parlerd.engine.opening import Wanted, home_for, open_room, opening_token
 from parlerd.engine.person import is_person, require_person
@@ -182,7 +182,7 @@ class Inviting:
             )
         if state.home != desk.keys.id:
             await desk.homes.meet(state.home)
-        key_id = desk.keys.key_id(typed_key(desk, room, ref, gated=gated))
+        key_id = desk.keys.key_id(spelled(desk, room, ref, gated=gated, is_sealed=state.is_sealed).key)
         command = c.MintKey(
             operation="room.invite",
             idempotency_key=idempotency_key,
@@ -208,7 +208,7 @@ class Inviting:
         self, handle: RoomHandle, key: KeyState, idempotency_key: str, *, opened: bool, replayed: bool
     ) -> t.Invited:
         desk, state = self._desk, handle.aggregate.state
-        typed = typed_key_of(desk, handle.room, key)
+        typed = typed_key_of(desk, state, key)
         assert typed is not None, "every key with such a ref follows from it"
         code = await handed_on(desk, handle, typed)
         return t.Invited(

@@ -27,7 +27,7 @@ from parlerd.core.statements import KeyTerms
 from parlerd.core.tokens import Join, Token
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
-from parlerd.engine.key_text import JOINS, typed_key
+from parlerd.engine.key_text import JOINS, spelled
 from parlerd.engine.lookup import owned_rooms, room_of
 
 _REF_CHARACTERS: Final = 24
@@ -59,7 +59,7 @@ async def make_key(
     ref, gated = ref_of(digest), state.lifecycle.approval
     command = c.MintKey(
         operation="token.mint",
-        mint=desk.keys.key_id(typed_key(desk, handle.room, ref, gated=gated)),
+        mint=desk.keys.key_id(spelled(desk, handle.room, ref, gated=gated, is_sealed=state.is_sealed).key),
         terms=KeyTerms(
             home=state.home,
             room=handle.room,
@@ -117,7 +117,7 @@ def key_behind(desk: Desk, handle: RoomHandle, token: Token) -> KeyId:
 def key_of(desk: Desk, handle: RoomHandle, digest: bytes) -> KeyId:
     """The key that was made for the token whose text has this digest."""
     gated = handle.aggregate.state.lifecycle.approval
-    return desk.keys.key_id(typed_key(desk, handle.room, ref_of(digest), gated=gated))
+    return desk.keys.key_id(spelled(desk, handle.room, ref_of(digest), gated=gated, is_sealed=False).key)
 
 
 def ref_of(digest: bytes) -> str:

@@ -12,15 +12,16 @@ import trio
 
 from parlerd.core import commands as c
 from parlerd.core import topics
+from parlerd.core.approvals import standing_request
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.identities import AgentRecord
-from parlerd.core.model import AgentId, KeyId, Position, RoomId, role_name
+from parlerd.core.model import AgentId, KeyId, Position, RequestId, RoomId, role_name
 from parlerd.core.room import Room
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
-from parlerd.engine.knocks import WITHHELD, knock_at, role_on_card, shows_code, would_knock
+from parlerd.engine.knocks import WITHHELD, knock_at, role_on_card, shows_code, unanswered_hint, would_knock
 from parlerd.engine.look_back import told_recap
 from parlerd.engine.pair_rooms import PairRooms, is_in
 from parlerd.engine.reading import Reading, alarm_of, handle_of, key_change_of
@@ -29,6 +30,10 @@ from parlerd.engine.session_keys import SessionKeys
 from parlerd.engine.waits import Wait
 from parlerd.operations import types as t
 
+KEY_NOT_LET_IN: Final = (
+    "The machine of the session's owner does not let this key in. The part of the key behind the U may be mistyped, or "
+    "the key was revoked, or a wrong one was tried too often. Check the key with whoever gave it."
+)
 SEATED_S: Final = 2.0
 """How long a join waits until the newcomer to a sealed room can read it: the owner's machine takes half a second to
 gather who comes at the same time, and the record crosses a relay twice."""
@@ -58,14 +63,19 @@ class Joining:
         if met is not None:
             return await self._land(caller, me, met, params)
         was_out = False
+        asked: RequestId | None = None
+        """The request that this call waits for. One that failed is not made again by itself: with a wrong key that
+        would be another try."""
 
         async def look(wait: Wait) -> t.JoinedSession | None:
-            nonlocal was_out
+            nonlocal was_out, asked
             wait.on(topics.decision(room_id, me.id), topics.life(room_id))
             while True:
                 # Asked for at every look, because the wait before a look may be long and a room that nobody uses is
                 # closed meanwhile.
                 actor = await desk.rooms.get(room_id)
+                if asked is not None and _has_failed(actor, me.id, asked):
+                    raise Refused("unknown_key", hint=KEY_NOT_LET_IN, tool_hint=KEY_NOT_LET_IN)
                 answer = await self.knock(caller, me, actor, key_id, role)
                 if answer in ("member", "joined"):
                     try:
@@ -83,8 +93,14 @@ class Joining:
                 waits = await knock_at(desk, me, room_id)
                 if waits is None:
                     continue  # the request was decided a moment ago: knock again for the answer
+                request = standing_request(actor.aggregate.state.requests, me.id)
+                asked = None if request is None else request.id
+                if asked is not None and _has_failed(actor, me.id, asked):
+                    continue
                 if not wait.over:
                     return None
+                if request is not None and actor.standing(request) == "unanswered":
+                    return self._waiting(room_id, "pending", None, unanswered_hint(actor, me.id))
                 if not shows_code(desk, caller):
                     return self._waiting(room_id, "pending", None, f"A person has to approve this. {WITHHELD}")
                 hint = f"A person has to approve this. Tell them this code: {waits.join_code}"
@@ -219,3 +235,11 @@ class Joining:
             if error.code == "unknown_key":
                 raise self._keys.unknown(caller) from error
             raise
+
+
+def _has_failed(actor: RoomHandle, agent: AgentId, asked: RequestId) -> bool:
+    """Whether the key exchange of this very request ended without a decision."""
+    request = standing_request(actor.aggregate.state.requests, agent)
+    if request is None or request.id != asked:
+        return False
+    return request.state == "failed" or actor.standing(request) == "failed"

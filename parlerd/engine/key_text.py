@@ -1,15 +1,20 @@
 """A session key as it is typed: spelled from the home's own secret, again and again the same, and stored nowhere.
 
+    of a room of this machine    KEY
+    of a room of a relay         KEY-BINDING@RELAY   the relay is told the key
+    of a sealed room             ROUTEUSECRET@RELAY  the relay is told the route alone
+
 Not here: which room a typed key leads to (`session_keys`). Above: whoever shows a key, or how one begins. Below: the
 desk's keys. Invariant: a whole key is spelled only here; whether a caller may see it is decided by who asks.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from parlerd.core.approvals import KeyState
 from parlerd.core.model import RoomId
+from parlerd.core.room import RoomState
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import LOCAL, RoomHandle
 from parlerd.identity import codes
@@ -28,21 +33,48 @@ JOINS: Final = "j_"
 nobody is told it."""
 
 
-def typed_key(desk: Desk, room: RoomId, ref: str, *, gated: bool) -> str:
-    """The key of a room that has this `ref`, as it is typed."""
+class Spelled(NamedTuple):
+    """A session key of this home, as it was made. Its `repr` shows nothing of it."""
+
+    key: str
+    """What the room's home is told, and finds the room by."""
+    secret: str
+    """Of a key of a sealed room, what its home is not told; empty for every other key."""
+
+    def __repr__(self) -> str:
+        return "Spelled()"
+
+    @property
+    def text(self) -> str:
+        """All of it before the home's name, and without a binding."""
+        return f"{self.key}{codes.SEALS}{self.secret}" if self.secret else self.key
+
+
+def spelled(desk: Desk, room: RoomId, ref: str, *, gated: bool, is_sealed: bool) -> Spelled:
+    """The key of a room that has this `ref`."""
     length = codes.GATED_LENGTH if gated else codes.OPEN_LENGTH
-    return desk.keys.session_key(room, length, ref if ref.startswith((INVITE, JOINS)) else "")
+    route = codes.ROUTE_LENGTH if is_sealed else 0
+    drawn = desk.keys.session_key(room, route + length, ref if ref.startswith((INVITE, JOINS)) else "")
+    return Spelled(drawn[:route], drawn[route:]) if is_sealed else Spelled(drawn, "")
 
 
-def typed_key_of(desk: Desk, room: RoomId, key: KeyState) -> str | None:
-    """A key as it is typed; None for one that an earlier version drew at random, of which nothing is kept."""
-    session_key = typed_key(desk, room, key.ref, gated=key.gated)
-    return session_key if desk.keys.key_id(session_key) == key.id else None
+def spelled_of(desk: Desk, room: RoomState, key: KeyState) -> Spelled | None:
+    """A key of a room again; None for one that this home did not make, or an earlier version drew at random."""
+    found = spelled(desk, room.room, key.ref, gated=key.gated, is_sealed=room.is_sealed)
+    return found if desk.keys.key_id(found.key) == key.id else None
+
+
+def typed_key_of(desk: Desk, room: RoomState, key: KeyState) -> str | None:
+    """A key as it is typed, before the home's name; None as `spelled_of` says."""
+    found = spelled_of(desk, room, key)
+    return None if found is None else found.text
 
 
 async def handed_on(desk: Desk, handle: RoomHandle, session_key: str) -> str:
-    """A key of a room as it is handed on: where the room does not live on this machine, with what binds the key to the
-    room, and the name of the room's home."""
+    """A key of a room as it is handed on: where the room does not live on this machine, with the name of the room's
+    home, and unless the room is sealed with what binds the key to the room."""
     if handle.home_name == LOCAL:
         return session_key
+    if codes.SEALS in session_key:
+        return f"{session_key}@{handle.home_name}"
     return codes.write_key(session_key, await desk.bindings.of(handle.room, session_key), handle.home_name)

@@ -6,10 +6,11 @@ Invariant: a code stands in an answer only where `shows_code` said yes.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Final
 
 from parlerd.core import commands as c
-from parlerd.core.approvals import standing_request
+from parlerd.core.approvals import standing_request, waiting
 from parlerd.core.errors import Refused
 from parlerd.core.identities import AgentRecord
 from parlerd.core.model import AgentId, By, KeyId, Millis, RoomId
@@ -32,11 +33,25 @@ async def knock_at(desk: Desk, agent: AgentRecord, room: RoomId) -> t.Knocking |
     with; None when it was decided a moment ago."""
     handle = await desk.rooms.get(room)
     state = handle.aggregate
-    request = next((request for request in state.pending() if request.agent == agent.id), None)
+    request = next((each for each in waiting(state.state.requests) if each.agent == agent.id), None)
     if request is None:
         return None
-    begins = (typed_key_of(desk, room, state.state.keys[request.key_id]) or "")[:BEGINS]
+    begins = (typed_key_of(desk, state.state, state.state.keys[request.key_id]) or "")[:BEGINS]
     return t.Knocking(room=room, join_code=handle.join_code(request.id), begins=begins)
+
+
+def unanswered_hint(handle: RoomHandle, agent: AgentId) -> str:
+    """What is said to an agent that knocked at a sealed room while the owner's machine has not answered: how lately
+    that was heard of, and that nobody has to wait for it."""
+    heard = handle.owner_heard(agent)
+    said = "That machine was not heard of yet."
+    if heard:
+        at = datetime.fromtimestamp(heard // 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
+        said = f"The relay last heard of that machine at {at}."
+    return (
+        "This session is sealed, so the machine of its owner has to answer before anybody is asked about you. "
+        f"{said} Your knock waits seven days: run the same command again when the owner is there."
+    )
 
 
 async def knocks_of(desk: Desk, agent: AgentRecord) -> list[t.Knocking]:

@@ -1,6 +1,6 @@
 """How agents of other homes come into rooms of this one, and how an owner elsewhere decides who does: the handlers of
-`link.find`, `link.knock`, `link.sealing_key`, `link.check_code`, `link.decide`, `link.mint`, `link.revoke`,
-`link.kick`, `link.role` and `link.transfer`.
+`link.find`, `link.knock`, `link.exchange`, `link.sealing_key`, `link.check_code`, `link.decide`, `link.mint`,
+`link.revoke`, `link.kick`, `link.role` and `link.transfer`.
 
 A knock is signed by the agent that knocks, and a decision by the owner's person or, where the room lets it, by the
 owner: this home can delay either and make up neither. The code that a person types for a knock is this home's, because
@@ -18,11 +18,19 @@ import msgspec
 from parlerd.core import commands as c
 from parlerd.core.approvals import Request, standing_request
 from parlerd.core.errors import Refused
-from parlerd.core.model import AgentId, KeyId, Millis, RequestId, RoomId, role_name
+from parlerd.core.model import AgentId, By, KeyId, Millis, RequestId, RoomId, role_name
 from parlerd.core.room import Room
-from parlerd.core.statements import DecisionStatement, KnockStatement, SealingKey, Transfer, check, decode_opened
+from parlerd.core.statements import (
+    DecisionStatement,
+    JoinCard,
+    KnockStatement,
+    SealingKey,
+    Transfer,
+    check,
+    decode_opened,
+)
 from parlerd.engine.admitting import new_key
-from parlerd.engine.authors import Admission, Attested
+from parlerd.engine.authors import Admission, Attested, Words
 from parlerd.engine.callers import Caller
 from parlerd.engine.cards import OPENED_AT, Cards
 from parlerd.engine.desk import Desk
@@ -32,6 +40,7 @@ from parlerd.engine.library import Signed
 from parlerd.engine.reachable import NOBODY, came_under, eyes, owned_within, require_attached, room_within, stamp
 from parlerd.engine.reading import handle_of
 from parlerd.engine.throttle import NO_GUESS, Guess
+from parlerd.identity import codes
 from parlerd.operations import types as t
 
 
@@ -67,6 +76,8 @@ class LettingIn:
 
     @handles("link.knock")
     async def knock(self, caller: Caller, params: t.KnockAtRoom) -> t.Knocked:
+        if params.share:
+            return await self._begin_exchange(caller, params)
         desk = self._desk
         statement = check(params.statement, KnockStatement)
         agent = require_attached(desk, caller, statement.agent)
@@ -81,6 +92,31 @@ class LettingIn:
         command, words = self._admission.knock(
             by, signed, key_id=key_id, wall=desk.clock.now(), role=_role(params.role), sealing_key=key
         )
+        return await self._ask(caller, params, by, command, words, room, guess)
+
+    async def _begin_exchange(self, caller: Caller, params: t.KnockAtRoom) -> t.Knocked:
+        """Somebody begins to come into a sealed room, of whose key this home is told the route alone."""
+        desk = self._desk
+        agent = require_attached(desk, caller, check(params.statement, JoinCard).agent)
+        key_id, room, guess = await self._key(caller, params.session_key)
+        by = stamp(caller, agent)
+        command, words = self._admission.begin_exchange(
+            by,
+            Attested(params.statement, params.signature),
+            params.share,
+            key_id=key_id,
+            route=codes.normalise(params.session_key),
+            wall=desk.clock.now(),
+            role=_role(params.role),
+            sealing_key=Attested(params.sealing_key, params.sealing_key_signature),
+        )
+        return await self._ask(caller, params, by, command, words, room, guess)
+
+    async def _ask(
+        self, caller: Caller, params: t.KnockAtRoom, by: By, command: c.Knock, words: Words, room: Room, guess: Guess
+    ) -> t.Knocked:
+        """Let the room decide about a knock."""
+        desk, agent = self._desk, by.actor
         # Whoever came in may leave and knock again: that is stored, and told to everybody there, each time.
         size = len(params.statement) + len(params.sealing_key)
         await desk.quotas.take(agent, bytes=size, person=by.principal)
@@ -118,7 +154,40 @@ class LettingIn:
         if request is None or request.state != "pending":
             # Also without a request of its own: a denial covers the person's other agents.
             return t.Knocked(status="denied", request="" if request is None else request.id)
+        if request.exchange is not None:
+            owner = room.state.owner
+            heard = self._desk.links.has_person(room.state.owner_principal)
+            since = self._desk.clock.now() if heard else self._desk.presence.of(owner)[1]
+            return t.Knocked(status="pending", request=request.id, heard_at=max(0, since))
         return t.Knocked(status="pending", request=request.id, join_code=self._desk.keys.join_code(request.id))
+
+    @handles("link.exchange")
+    async def exchange(self, caller: Caller, params: t.ExchangeStep) -> t.ExchangeNoted:
+        desk = self._desk
+        if params.step == "shown":
+            agent = require_attached(desk, caller, params.agent)
+            actor = await room_within(desk, caller, params.room)
+            if not eyes(desk, caller, await actor.quiet()).has(agent):
+                raise Refused("no_such_room")
+            by, principal = stamp(caller, agent), None
+        else:
+            actor, _ = await owned_within(desk, caller, params.room)
+            by = stamp(caller, NOBODY)
+            principal = by.principal
+        if params.text:
+            await desk.quotas.take(
+                by.actor or (await actor.quiet()).state.owner, bytes=len(params.text), person=by.principal
+            )
+        command = c.ExchangeKey(
+            operation="link.exchange",
+            request=RequestId(params.request),
+            step=params.step,
+            text=params.text,
+            principal=principal,
+        )
+        await actor.submit(command, by)
+        request = _request(await actor.quiet(), params.request)
+        return t.ExchangeNoted(is_here=desk.links.has_agent(request.agent, desk.clock.now()))
 
     async def _key(self, caller: Caller, typed: str) -> tuple[KeyId, Room, Guess]:
         """A key that is good for this link, its room, and what is to be told once the key was right; also one that is
@@ -200,7 +269,10 @@ class LettingIn:
             agent = require_attached(self._desk, caller, room.state.owner)
         by = stamp(caller, agent)
         epoch = await told_epoch(self._desk, self._admission, caller, params.epoch)
-        command, words = self._admission.decide(by, Attested(params.statement, params.signature), epoch)
+        knock = Attested(params.knock, params.knock_signature) if params.knock else None
+        command, words = self._admission.decide(
+            by, Attested(params.statement, params.signature), epoch, knock, params.granted
+        )
         request = _request(room, statement.request)
         if params.join_code is not None:
             await actor.check_code(request, params.join_code, params.door)
@@ -219,7 +291,9 @@ class LettingIn:
         actor, room = await owned_within(self._desk, caller, params.room)
         by = stamp(caller, NOBODY)
         await self._desk.quotas.take(room.state.owner, bytes=len(params.terms), person=by.principal)
-        key_id = await new_key(self._desk, caller, params.session_key, params.terms, actor.room)
+        key_id = await new_key(
+            self._desk, caller, params.session_key, params.terms, actor.room, is_sealed=room.state.is_sealed
+        )
         command, words = self._admission.mint(by, Attested(params.terms, params.terms_signature), mint=key_id)
         await actor.submit(command, by, words)
         return t.Noted()

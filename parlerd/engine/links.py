@@ -82,6 +82,11 @@ class Links:
         """Whether a link of this person is up."""
         return any(link.principal == principal for link in self._links.values())
 
+    def has_agent(self, agent: AgentId, now: Millis) -> bool:
+        """Whether this agent speaks over a link now."""
+        present = self.presence_of(agent, now)
+        return present is not None and present[0] != "offline"
+
     def end(self, caller: Caller, now: Millis) -> list[AgentId]:
         """The connection is gone, and these agents with it."""
         link = self._links.pop(caller, None)

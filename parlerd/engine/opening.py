@@ -54,7 +54,7 @@ from parlerd.engine.granting import Granting
 from parlerd.engine.handles import LOCAL, RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.inputs import input_digest
-from parlerd.engine.key_text import handed_on, typed_key, typed_key_of
+from parlerd.engine.key_text import handed_on, spelled, typed_key_of
 from parlerd.engine.person import require_person
 from parlerd.engine.plans import Plan, planned, planned_within
 from parlerd.engine.quota import OPENING
@@ -135,7 +135,9 @@ async def open_room(desk: Desk, caller: Caller, me: AgentRecord, wanted: Wanted)
         room=naming.room,
         opening=plan.opening,
         title=plan.title,
-        mint=desk.keys.key_id(typed_key(desk, naming.room, wanted.ref, gated=wanted.approval)),
+        mint=desk.keys.key_id(
+            spelled(desk, naming.room, wanted.ref, gated=wanted.approval, is_sealed=wanted.sealed).key
+        ),
         terms=KeyTerms(
             home=plan.opening.home,
             room=naming.room,
@@ -210,7 +212,8 @@ def _plan(desk: Desk, caller: Caller, me: AgentRecord, wanted: Wanted, name: str
         kind=wanted.kind,
         home=home,
         name=name,
-        host=caller.facts.host,
+        # The relay of a sealed room is not told on which agent host anybody is.
+        host="" if wanted.sealed else caller.facts.host,
         approval=wanted.approval,
         topic=wanted.topic,
         history=wanted.history,
@@ -406,7 +409,7 @@ class Opening:
 
     async def _opened(self, opened: Opened, idempotency_key: str) -> t.OpenedSession:
         actor, room, key = opened.handle, opened.room, opened.key
-        typed, gated = typed_key_of(self._everywhere, actor.room, key), key.gated
+        typed, gated = typed_key_of(self._everywhere, room.state, key), key.gated
         session_key = None if typed is None else await handed_on(self._everywhere, actor, typed)
         is_here = self._desk.rooms.is_here(room)
         warnings = []

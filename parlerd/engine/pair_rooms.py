@@ -30,7 +30,7 @@ from parlerd.core.room import Room
 from parlerd.core.statements import MAX_MOMENT, KeyTerms, decode_opened
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
-from parlerd.engine.key_text import typed_key
+from parlerd.engine.key_text import spelled
 from parlerd.engine.plans import planned
 from parlerd.engine.quota import OPENING
 from parlerd.engine.rooms import pause_among
@@ -183,7 +183,7 @@ class PairRooms:
             room=room,
             opening=opening,
             title=title,
-            mint=desk.keys.key_id(typed_key(desk, room, PEER, gated=True)),
+            mint=desk.keys.key_id(spelled(desk, room, PEER, gated=True, is_sealed=False).key),
             terms=KeyTerms(
                 home=home,
                 room=room,

@@ -28,7 +28,7 @@ from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import LOCAL, RoomHandle
 from parlerd.engine.handling import handles
-from parlerd.engine.key_text import typed_key
+from parlerd.engine.key_text import spelled
 from parlerd.engine.knocks import role_on_card
 from parlerd.engine.lookup import only, rooms_named
 from parlerd.engine.plans import Plan, planned
@@ -159,7 +159,7 @@ class Queues:
             room=room,
             opening=opening,
             title=title,
-            mint=desk.keys.key_id(typed_key(desk, room, ref, gated=False)),
+            mint=desk.keys.key_id(spelled(desk, room, ref, gated=False, is_sealed=False).key),
             terms=terms,
         )
         handle = await desk.rooms.create(room, home)
@@ -206,7 +206,7 @@ class Queues:
             raise Refused("no_such_room")
         knock = c.Knock(
             operation="queue.serve",
-            key_id=desk.keys.key_id(typed_key(desk, handle.room, "", gated=False)),
+            key_id=desk.keys.key_id(spelled(desk, handle.room, "", gated=False, is_sealed=False).key),
             name=me.name,
             host=caller.facts.host,
             wall=desk.now_at(state.home),

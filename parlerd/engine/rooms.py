@@ -9,14 +9,14 @@ time.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol, TypeVar
 
 import msgspec
 import trio
 
 from parlerd.core import commands as c
-from parlerd.core.approvals import Request
+from parlerd.core.approvals import KeyState, Request
 from parlerd.core.claims import Renewal
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.home import HomeRoom
@@ -85,6 +85,18 @@ class LocalRoom(RoomActor[Room]):
 
     def join_code(self, request: RequestId) -> str | None:
         return self._codes.code(request)
+
+    def host_of(self, request: Request) -> str:
+        return request.host
+
+    def standing(self, request: Request) -> str:
+        return ""
+
+    def spent_keys(self) -> Sequence[KeyState]:
+        return ()
+
+    def owner_heard(self, agent: AgentId) -> Millis:
+        return Millis(0)
 
     def presence(self, agent: AgentId) -> Present | None:
         return None

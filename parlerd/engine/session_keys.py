@@ -90,7 +90,7 @@ class SessionKeys:
                 raise self.unknown(caller) from error
             raise
         room = await actor.quiet()
-        begins = (typed_key_of(self._desk, actor.room, room.state.keys[key_id]) or "")[:BEGINS]
+        begins = (typed_key_of(self._desk, room.state, room.state.keys[key_id]) or "")[:BEGINS]
         return t.RevokedKey(
             room=actor.room, key_ref=key_id[:SHORT_ID], status="revoked", name=room.state.name, begins=begins
         )
@@ -109,7 +109,7 @@ class SessionKeys:
         try:
             typed = codes.read_key(text)
             home = None if typed.home is None else desk.homes.named(typed.home)
-            if home is not None and not typed.binding:
+            if home is not None and not (typed.binding or typed.secret):
                 # Whatever room the home told could be another than the key was made for.
                 raise Refused("unknown_key")
         except Refused as error:
@@ -130,7 +130,7 @@ class SessionKeys:
         guess = NO_GUESS if is_known else await desk.throttle.before(caller)
         if home is not None:
             try:
-                found = await desk.homes.find(home, typed.key, typed.binding)
+                found = await desk.homes.find(home, typed)
             except ParlerError as error:
                 if error.code == "unknown_key":
                     raise self.unknown(caller) from error
@@ -199,7 +199,7 @@ class SessionKeys:
             state = (await (await self._desk.rooms.get(name)).quiet()).state
             is_meant = len(read.code) >= BEGINS and await self._lives_in(name, home)
             for key in state.keys.values():
-                begins = is_meant and (typed_key_of(self._desk, name, key) or "").startswith(read.code)
+                begins = is_meant and (typed_key_of(self._desk, state, key) or "").startswith(read.code)
                 if begins or typed.strip().lower() == key.id[:SHORT_ID]:
                     found.append((name, key, state.name))
         # Who revokes a key hardly means one that is revoked already.
@@ -210,7 +210,7 @@ class SessionKeys:
         return (found[0][0], found[0][1].id) if found else None
 
     async def _key_info(self, handle: RoomHandle, key: KeyState, now: Millis, *, whole: bool) -> t.SessionKey:
-        session_key = typed_key_of(self._desk, handle.room, key) or ""
+        session_key = typed_key_of(self._desk, handle.aggregate.state, key) or ""
         is_shown = whole and bool(session_key)
         if handle.home_name != LOCAL and key.state(now) != "live":
             # Nobody hands on a key that is dead, and to spell one of another home takes a while.

@@ -358,8 +358,10 @@ def happened(state: RoomState, header: e.Header, *, owns: bool) -> t.WatchItem |
             event, who = "left", handle_of(state, agent)
         case e.RoleGiven(agent=agent, role=role):
             event, who = "role", handle_of(state, agent)
-        case e.JoinRequested(name=name) if owns:
+        case e.JoinRequested(request=request, name=name) if owns and state.requests[request].exchange is None:
             event, who = "knocked", name
+        case e.KeyExchanged(request=request, step="confirmed") if owns:
+            event, who = "knocked", state.requests[request].name
         case e.JoinDenied(request=request) if owns:
             event, who = "denied", state.requests[request].name
         case e.RoomClosed():

@@ -97,7 +97,7 @@ class Succeeding:
         require_sound(state.lifecycle)
         opened = await self._reopened(caller, inside[0], actor, room)
         new = (await opened.handle.quiet()).state
-        typed = typed_key_of(self._everywhere, opened.handle.room, opened.key)
+        typed = typed_key_of(self._everywhere, new, opened.key)
         assert typed is not None, "every key that is made here follows from its name"
         key = await handed_on(self._everywhere, opened.handle, typed)
         await self._tell(caller, inside[0], actor, f"{new.name}@{opened.handle.home_name}", key)

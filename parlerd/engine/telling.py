@@ -212,7 +212,11 @@ class Telling:
                         tasks[event.task] = at
                 elif isinstance(event, e.JoinRequested):
                     request = room.state.requests.get(event.request)
-                    if owns and request is not None and request.state == "pending":
+                    if owns and request is not None and request.exchange is None and request.state == "pending":
+                        found.append((at, "request", request_shown(handle, request)))
+                elif isinstance(event, e.KeyExchanged):
+                    request = room.state.requests.get(event.request)
+                    if owns and event.step == "confirmed" and request is not None and request.state == "pending":
                         found.append((at, "request", request_shown(handle, request)))
                 elif (item := happened(room.state, fact.header, owns=owns)) is not None:
                     # Who came and went while it was in the room no more is no news of the room that it is in.

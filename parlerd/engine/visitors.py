@@ -28,7 +28,7 @@ from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
-from parlerd.engine.key_text import typed_key
+from parlerd.engine.key_text import spelled
 from parlerd.engine.minting import Tokens
 from parlerd.engine.newcomers import HOST, Newcomers, in_a_path, name_of, require_free
 from parlerd.engine.opening import Wanted, open_room
@@ -129,7 +129,7 @@ class Visitors:
         desk = self._desk
         knock = c.Knock(
             operation="room.enter",
-            key_id=desk.keys.key_id(typed_key(desk, handle.room, "", gated=False)),
+            key_id=desk.keys.key_id(spelled(desk, handle.room, "", gated=False, is_sealed=False).key),
             name=name,
             host=HOST,
             wall=desk.clock.now(),

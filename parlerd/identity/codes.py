@@ -20,6 +20,12 @@ OPEN_LENGTH: Final = 16
 """Characters of a session key that lets an agent in without a person, and so is a secret. Source: security spec E18."""
 JOIN_CODE_LENGTH: Final = 4
 """Characters that a newcomer shows and a person types. Source: security spec A2."""
+ROUTE_LENGTH: Final = 6
+"""Characters of the key of a sealed room by which its relay finds the room. Of a million live keys in a relay a guess
+finds one in a thousand, so nobody burns the tries of others. Source: sealed spec, Joining."""
+SEALS: Final = "U"
+"""What stands between the route of such a key and its secret. The letter is in no other code, so an older client
+refuses the key before it sends anything of it."""
 BINDING_LENGTH: Final = 8
 """Characters that bind a key to its room on a relay. They are 40 bits, each try at which is made slow (`key_binding`);
 with six of them somebody who rents a thousand graphics cards would find another room within minutes."""
@@ -65,24 +71,35 @@ class TypedKey(NamedTuple):
     """A session key as somebody typed it, normalised."""
 
     key: str
-    """What opens a room at its home."""
+    """What opens a room at its home; of a sealed room the route, by which the home finds it."""
     binding: str
-    """What binds the key to its room, of a key of another home; empty where it is missing."""
+    """What binds the key to its room, of a key of another home; empty where it is missing, and for a sealed room."""
     home: str | None
     """The name of the home that stands behind the key; None for this home."""
+    secret: str = ""
+    """Of a key of a sealed room, what never leaves this machine."""
+
+    def __repr__(self) -> str:
+        return f"TypedKey(home={self.home!r})"
 
     @property
     def code(self) -> str:
         """All that was typed before the home's name."""
-        return self.key + self.binding
+        return self.key + (f"{SEALS}{self.secret}" if self.secret else self.binding)
 
 
 def read_key(text: str) -> TypedKey:
-    """`KEY`, or `KEY-BINDING@HOME`; the dash is not needed, and `LINK` may stand before it. Raises
-    `Refused(unknown_key)`."""
+    """`KEY`, `KEY-BINDING@HOME`, or of a sealed room `ROUTE` `U` `SECRET@HOME`; the dash is not needed, and `LINK` may
+    stand before it. Raises `Refused(unknown_key)`."""
     typed, at, home = text.strip().removeprefix(LINK).partition("@")
     if at and not home:
         raise Refused("unknown_key")
+    if len(typed) <= MAX_TYPED and SEALS in typed.upper():
+        route, _, secret = typed.upper().partition(SEALS)
+        route, secret = normalise(route), normalise(secret)
+        if not home or len(route) != ROUTE_LENGTH or len(secret) not in (GATED_LENGTH, OPEN_LENGTH):
+            raise Refused("unknown_key")
+        return TypedKey(route, "", home, secret)
     code = normalise(typed)
     bound = len(code) - BINDING_LENGTH if home else 0
     return TypedKey(code[:bound], code[bound:], home) if bound > 0 else TypedKey(code, "", home or None)
@@ -91,6 +108,11 @@ def read_key(text: str) -> TypedKey:
 def write_key(key: str, binding: str, home: str) -> str:
     """A key of another home as it is handed on."""
     return f"{key}-{binding}@{home}"
+
+
+def write_sealed_key(route: str, secret: str, home: str) -> str:
+    """A key of a sealed room as it is handed on."""
+    return f"{route}{SEALS}{secret}@{home}"
 
 
 def fingerprint(id: AgentId | HomeId | PrincipalId) -> str:

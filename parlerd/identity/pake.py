@@ -3,7 +3,7 @@ place of the one that types it.
 
     joiner                                      owner's home
     begin: share, card ───────────────────────> answer: share
-    finish: proof ────────────────────────────> confirmed, else it was a try
+    finish: proof, seal_knock ────────────────> confirmed, else it was a try; open_knock
     confirmed <──────────────────────────────── its own proof
     characters                                  characters: the same four, for the person to compare
     open_answer <────────────────────────────── seal_answer: which room, which record
@@ -138,6 +138,11 @@ class Agreed(_Keyed):
             raise ValueError("the joiner confirms first")
         return _proof(self._key, self._role)
 
+    def seal_knock(self, text: bytes, random: Random) -> bytes:
+        """What the joiner tells the owner's home alone, beside its proof. Only who has the key reads that, so it may
+        leave before the owner's home has shown anything."""
+        return encrypt(text, derive(self._key, b"sealed/knock"), random)
+
     def confirmed(self, proof: bytes) -> Confirmed:
         """What follows once the other end has shown that it has the key. Raises `Refused(unknown_key)` where it has
         not: that was a try."""
@@ -160,6 +165,10 @@ class Confirmed(_Keyed):
         """Four characters that the joiner is shown and the owner's person types back. They follow from everything that
         the two ends said to each other, so a relay that stands between them shows the two different ones."""
         return codes.spell(derive(self._key, b"sealed/code"), codes.JOIN_CODE_LENGTH)
+
+    def open_knock(self, sealed: bytes) -> bytes:
+        """What the joiner said beside its proof. Raises `Refused(sealed_unreadable)`."""
+        return decrypt(sealed, derive(self._key, b"sealed/knock"), "knock")
 
     def seal_answer(self, text: bytes, random: Random) -> bytes:
         """What the owner's home tells the joiner alone."""

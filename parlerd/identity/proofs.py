@@ -43,6 +43,7 @@ from parlerd.core.statements import (
     lets_in,
     opens,
     room_id_of,
+    sealed_with,
 )
 from parlerd.identity import epochs
 from parlerd.identity.signatures import verify
@@ -133,7 +134,8 @@ def unproven(
             return _by_grant(room, opening, claim, evidence, owners)
         if evidence.decision:
             return _by_decision(room, opening, claim, evidence, owners)
-        if evidence.knock and evidence.terms:
+        # Into a sealed room nobody comes by a key alone: that an agent has it is the word of the room's home.
+        if evidence.knock and evidence.terms and not sealed_with(opening):
             return _by_key(room, opening, claim, evidence, owners)
     except Refused as error:
         return str(error.details["what"])
@@ -144,7 +146,7 @@ def _by_decision(
     room: RoomId, opening: Opening, claim: Claim, evidence: Evidence, owners: Sequence[Owner]
 ) -> str | None:
     decision = check(evidence.decision, DecisionStatement)
-    by = deciders(owners, opening.approver, decision.proof)
+    by = deciders(owners, opening.approver, decision)
     if not by:
         return "proof"
     signed_by(DecisionStatement, evidence.decision, evidence.decision_signature, by)

@@ -24,6 +24,7 @@ Domain = Literal[
     "parler/opening",
     "parler/key",
     "parler/knock",
+    "parler/join",
     "parler/decision",
     "parler/rewind",
     "parler/transfer",

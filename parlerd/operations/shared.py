@@ -291,7 +291,7 @@ class Decided(Result, frozen=True, kw_only=True):
 
 REQUESTS_OF_ROOM: Final = ("no_such_room", "room_deleted", "ambiguous_name", "not_owner")
 """Why nobody who knocks can be named: which room is meant is not clear, or another agent owns it."""
-DECIDING: Final = (*REQUESTS_OF_ROOM, *AWAY, "room_closed", "no_such_request", "already_decided")
+DECIDING: Final = (*REQUESTS_OF_ROOM, *AWAY, "room_closed", "no_such_request", "already_decided", "knock_unfinished")
 """Why nothing can be decided on a request."""
 
 

@@ -401,6 +401,10 @@ _STATES: Final[Mapping[type[e.Event], str]] = {
 
 def _membership(rows: list[MembershipRow], room: RoomId, header: Header, counts: Counts) -> None:
     event = header.event
+    if isinstance(event, e.KeyExchanged):
+        if event.step == "failed":
+            rows.append(MembershipRow(event.agent, room, "left"))
+        return
     assert isinstance(event, e.MemberJoined | e.MemberLeft | e.JoinRequested | e.JoinDenied)
     rows.append(MembershipRow(event.agent, room, _STATES[type(event)]))
 
@@ -506,7 +510,12 @@ PRIORS: Final = Projection(
 )
 KEYS: Final = Projection("room_keys", KeyRow, _key, key=("key",), of=(e.KeyMinted,))
 MEMBERSHIPS: Final = Projection(
-    "memberships", MembershipRow, _membership, key=("agent", "room"), on_conflict="replace", of=tuple(_STATES)
+    "memberships",
+    MembershipRow,
+    _membership,
+    key=("agent", "room"),
+    on_conflict="replace",
+    of=(*_STATES, e.KeyExchanged),
 )
 DEADLINES: Final = Projection(
     "deadlines",

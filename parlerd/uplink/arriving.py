@@ -45,7 +45,7 @@ import msgspec
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core import invocations
-from parlerd.core.approvals import NO_KEY
+from parlerd.core.approvals import NO_KEY, Request
 from parlerd.core.claims import ENDS
 from parlerd.core.envelope import (
     OPENED,
@@ -79,6 +79,7 @@ from parlerd.core.epoch_record import (
     successor_of,
 )
 from parlerd.core.errors import Refused
+from parlerd.core.exchange import STEPS, Exchange, is_form, is_next
 from parlerd.core.gated import EVERYONE
 from parlerd.core.grants import Given, is_one_too_many, may_say, opened_beyond
 from parlerd.core.lifecycle import OLDER_COPY, owners_of
@@ -111,6 +112,7 @@ from parlerd.core.statements import (
     Claim,
     DecisionStatement,
     Grant,
+    JoinCard,
     KeyTerms,
     KnockStatement,
     Opening,
@@ -249,7 +251,8 @@ class Arriving:
     """Judges the items of one room. `mirror` is the room's mirror as it is now, an empty room before the first item.
     `began` is what the mirror began with, and `opener` opens what is sealed.
 
-    `key_of` gives the id of a session key in this home, by the key's signed terms and the person who signed them;
+    `key_of` gives the id of a session key in this home, by the key's signed terms, the person who signed them, and
+    whether the room is sealed;
     `ours` says whether an agent is one of this home, and `own` whether this very daemon made a signature, by the
     envelope's thread and counter: such a signature has not to be checked.
     """
@@ -262,7 +265,7 @@ class Arriving:
         *,
         began: Began | None,
         opener: Opener,
-        key_of: Callable[[KeyTerms, PrincipalId], KeyId],
+        key_of: Callable[[KeyTerms, PrincipalId, bool], KeyId],
         ours: Callable[[AgentId], bool],
         own: Callable[[Threaded, int, Signed], bool],
     ) -> None:
@@ -666,7 +669,7 @@ class _Step:
                 if known_terms is None or known_terms[0].ref != entry.ref:
                     continue
                 terms, person = known_terms
-                found[terms.ref] = key = self._about._key_of(terms, person)
+                found[terms.ref] = key = self._about._key_of(terms, person, self._is_sealed)
                 minted = e.KeyMinted(
                     key=key,
                     ref=terms.ref,
@@ -700,7 +703,8 @@ class _Step:
             request, agent = RequestId(entry.request), AgentId(entry.agent)
             before = known.get(request)
             key, gives = keys.get(entry.ref), self._asks_by_grant(entry)
-            is_knock = key is not None and self._is_knock(entry.knock, entry.knock_signature, entry)
+            says = self._is_card if self._is_sealed else self._is_knock
+            is_knock = key is not None and says(entry.knock, entry.knock_signature, entry)
             if _REQUEST.match(request) is None or not (is_knock or gives):
                 continue
             if before is None and entry.state == "approved" and self._is_in(agent):
@@ -722,6 +726,8 @@ class _Step:
                 body = (entry.knock, entry.knock_signature) if gives is None else (entry.grant, entry.grant_signature)
                 self.add((asked,), by, Millis(entry.at), (body,))
             state = "pending" if before is None else before.state
+            if state in ("pending", "denied"):
+                self._exchanged(entry, request, before)
             decision = self._decision(entry)
             if decision is None:
                 continue
@@ -735,6 +741,26 @@ class _Step:
             if decision.admit:
                 let_in[agent] = (request, key)
         return let_in
+
+    def _exchanged(self, entry: t.RequestEntry, request: RequestId, before: Request | None) -> None:
+        """Take in how far the key exchange of whoever knocks is. Nobody signs its steps: the ends find out what they
+        are worth. So a step that is none, and one that is not the one told before, change nothing."""
+        if entry.exchange is None:
+            return
+        stood = None if before is None else before.exchange
+        known = Exchange() if stood is None else msgspec.structs.replace(stood)
+        said = entry.exchange
+        told = Exchange(said.share, said.answered, said.shown, said.confirmed, said.granted)
+        for step in STEPS:
+            text = told.said(step)
+            is_said = bool(text) and not known.said(step)
+            if step == "failed":
+                # What was decided on is not undone so.
+                is_said = entry.state == "failed" and (before is None or before.state == "pending")
+            if is_said and is_form(step, text) and is_next(known, step):
+                known.take(step, text)
+                event = e.KeyExchanged(request=request, agent=AgentId(entry.agent), step=step, text=text)
+                self.add((event,), self.owner, self.now)
 
     def _asks_by_grant(self, entry: t.RequestEntry) -> Given | None:
         """What a grant would give to an agent without a key that waits for the person; None for any other."""
@@ -756,6 +782,15 @@ class _Step:
         told = (entry.ref, entry.agent, entry.principal, entry.name, entry.host)
         return said == (self._about._home, self._about._room, *told)
 
+    def _is_card(self, body: bytes, signature: bytes, entry: t.RequestEntry) -> bool:
+        """Whether an agent began to come into this sealed room by what it signed. The room is in no card: the owner's
+        home finds out that the agent meant this one, by the key that both have."""
+        card = _signed(JoinCard, body, signature, entry.agent)
+        if card is None or entry.exchange is None or entry.host:
+            return False
+        said = (card.home, card.agent, card.principal, card.name)
+        return said == (self._about._home, entry.agent, entry.principal, entry.name)
+
     def _decision(self, entry: t.RequestEntry) -> DecisionStatement | None:
         """What the owner's side signed about a request, where it says how the request stands."""
         if entry.state not in ("approved", "denied"):
@@ -772,7 +807,7 @@ class _Step:
         if decision is None:
             return None
         try:
-            signers = deciders(self._owners, self._opening.approver, decision.proof)
+            signers = deciders(self._owners, self._opening.approver, decision)
             return signed_by(DecisionStatement, body, signature, signers)[0]
         except Refused:
             return None

@@ -51,6 +51,7 @@ from parlerd.uplink.bounds import Bounds
 from parlerd.uplink.composing import Composer
 from parlerd.uplink.connection import FINAL, LinkConnection, connected
 from parlerd.uplink.counters import Counters
+from parlerd.uplink.exchanging import Exchanges
 from parlerd.uplink.homes import AddedHome, Homes
 from parlerd.uplink.lanes import Lane, Post, refused
 from parlerd.uplink.mirrors import Mirrors
@@ -104,6 +105,7 @@ class Link:
         bounds: Bounds,
         secrets: Secrets,
         turning: Turning,
+        exchanges: Exchanges,
         publishing: Publishing,
         nursery: trio.Nursery,
         called: Label,
@@ -123,6 +125,7 @@ class Link:
         self.mirrors = Mirrors(added.id, desk, signers.principal, counters, bounds, secrets)
         self.outbox = Outbox(added.id, desk.library)
         self._turning = turning
+        self._exchanges = exchanges
         self._pairs = PairRooms(desk)
         self._publishing = publishing
         self._homes = homes
@@ -271,6 +274,18 @@ class Link:
         pulled = await self.call("link.epochs", wanted)
         assert isinstance(pulled, t.PulledEpochs)
         return pulled
+
+    async def tell(self, op: str, params: t.Params) -> Any:
+        """Ask the relay something for this daemon itself, over the link that is there now: no link is made for it.
+        Raises `Refused(offline)` without one, and what the relay refuses."""
+        calls = self.calls
+        if calls is None:
+            raise Refused("offline", home=self.name)
+        return await calls.call(op, params, WAIT_S)
+
+    async def contradict(self, room: RoomId, what: str) -> None:
+        """The relay lied about a room: what this home has of it ends there."""
+        await self.mirrors.contradict(room, what)
 
     async def follow(self, room: RoomId) -> None:
         """Let the link bring what happens in this room, from where its mirror stands. Raises as `call` does."""
@@ -536,6 +551,7 @@ class Link:
         self._note_owned(room)
         if room in self._level:
             self._turn_if_due(room)
+            self._exchange_if_due(room)
         if item.gone:
             self._ended(room)
         elif not goes_on and room in self._followed:
@@ -573,6 +589,12 @@ class Link:
         if self._turning.is_due(handle.aggregate, self._desk.clock.now()):
             self._turned.add(room)
             self.spawn(self._turn, room)
+
+    def _exchange_if_due(self, room: RoomId, *, looks: bool = False) -> None:
+        """Go on with the key exchanges at a sealed room, where the next step may fall to this home."""
+        handle = self._desk.rooms.open_actor(room)
+        if handle is not None and self.calls is not None and self._exchanges.may_be_due(handle.aggregate):
+            self.spawn(partial(self._exchanges.go_on, self, room, looks=looks))
 
     async def send_lost_epochs(self, room: RoomId) -> None:
         """Send the relay the records again that it lost of a sealed room, because an older copy of its store was put in
@@ -792,6 +814,7 @@ class Link:
                         await self._attach(calls, tuple(self._attached))
                         for room in sorted(self._level):
                             self._turn_if_due(room)
+                            self._exchange_if_due(room, looks=True)
                         await self._tell_fresh_keys(calls)
                         await self._tell_lines(calls)
                         await self._tell_cursors(calls)

@@ -49,7 +49,7 @@ from parlerd.engine.actor import RoomActor
 from parlerd.engine.authors import Arrived
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import MirrorRoom, Present
-from parlerd.engine.key_text import typed_key
+from parlerd.engine.key_text import spelled
 from parlerd.engine.library import Signed
 from parlerd.engine.presence import DERIVED
 from parlerd.engine.rooms import pause_among
@@ -502,14 +502,15 @@ class Mirrors:
         """Whether this home holds the agent's key."""
         return agent in self._desk.rooms.home.aggregate.state.agents
 
-    def _key_of(self, room: RoomId) -> Callable[[KeyTerms, PrincipalId], KeyId]:
-        def key_of(terms: KeyTerms, principal: PrincipalId) -> KeyId:
+    def _key_of(self, room: RoomId) -> Callable[[KeyTerms, PrincipalId, bool], KeyId]:
+        def key_of(terms: KeyTerms, principal: PrincipalId, is_sealed: bool) -> KeyId:
             typed = self._key_ids.get((room, terms.ref))
             if typed is not None:
                 return typed
             if principal == self._principal:
                 # The person's own daemon drew the key, and draws it again.
-                return self._desk.keys.key_id(typed_key(self._desk, room, terms.ref, gated=terms.gated))
+                made = spelled(self._desk, room, terms.ref, gated=terms.gated, is_sealed=is_sealed)
+                return self._desk.keys.key_id(made.key)
             # Somebody else's key, which nobody typed here: an id that no typed key has.
             return KeyId(hashlib.sha256(f"{room} {terms.ref}".encode()).hexdigest())
 

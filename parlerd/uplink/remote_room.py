@@ -18,7 +18,7 @@ import hashlib
 import logging
 import re
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -30,27 +30,42 @@ import trio
 from parlerd.bounded import Bounded
 from parlerd.core import commands as c
 from parlerd.core import events as e
-from parlerd.core.approvals import Request, require_grantable, standing_request
+from parlerd.core import topics
+from parlerd.core.approvals import KeyState, Request, require_grantable, standing_request
 from parlerd.core.claims import Renewal
 from parlerd.core.decision import Decision
 from parlerd.core.envelope import Envelope
+from parlerd.core.epoch_record import record_digest
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.gated import decode_signed
 from parlerd.core.grants import joiner_of
 from parlerd.core.lifecycle import DELETED, OLDER_COPY, owners_of, require_open, require_sound
 from parlerd.core.membership import last_at_home, number_at_home, shift_after, shifts_of, told_seq
 from parlerd.core.messages import audience_key
-from parlerd.core.model import AgentId, By, KeyId, MessageId, Millis, Position, RequestId, RoomId, Seq, Shown
+from parlerd.core.model import (
+    AgentId,
+    By,
+    KeyId,
+    MessageId,
+    Millis,
+    Position,
+    RequestId,
+    RoomId,
+    Seq,
+    Shown,
+    agent_name,
+)
 from parlerd.core.public_line import epoch_of, first_number
 from parlerd.core.receipts import FactRef
 from parlerd.core.room import Room
 from parlerd.core.sealing import check_composed
-from parlerd.core.statements import Claim, DecisionStatement, Grant, Rewind, Statement, encode
+from parlerd.core.statements import Claim, DecisionStatement, Grant, KeyTerms, Rewind, Statement, encode
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.authors import Attested, Author, Draft, Place, Words
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import Earlier, MirrorRoom, Present, Question, RoomHandle, taken_out
-from parlerd.engine.key_text import typed_key, typed_key_of
+from parlerd.engine.joining import KEY_NOT_LET_IN
+from parlerd.engine.key_text import Spelled, spelled, spelled_of
 from parlerd.engine.reading import handle_of
 from parlerd.engine.submissions import Settled, Submission
 from parlerd.identity import codes
@@ -62,6 +77,7 @@ from parlerd.uplink.arriving import wanted
 from parlerd.uplink.composing import Composer, Decided
 from parlerd.uplink.counters import Counters, Signed, Threaded
 from parlerd.uplink.doors import Doors
+from parlerd.uplink.exchanging import Admitted, Exchanges
 from parlerd.uplink.history import Contradicted, judge
 from parlerd.uplink.lanes import ANSWER_S, Post, answers_offer, said_as
 from parlerd.uplink.link import Link
@@ -80,6 +96,10 @@ TOLD_S: Final = 2.0
 """How long a mirror may take to show a knock that a link was told of as it came."""
 LONGEST_MS: Final = 20_000
 """How long one question waits at a room's home; a longer wait is asked again, so that a link that broke is noticed."""
+CONFIRM_S: Final = 5.0
+"""How long a knock at a sealed room waits for the owner's home, which takes some steps with this one."""
+OWNER_MS: Final = 60_000
+"""How lately the owner's person has to have been heard of for a knock to wait for that."""
 DECIDE_TRIES: Final = 3
 DECIDE_PAUSE_S: Final = 0.5
 MAX_CODE: Final = 8
@@ -114,6 +134,7 @@ class RemoteRoom(MirrorRoom):
         counters: Counters,
         secrets: Secrets,
         turning: Turning,
+        exchanges: Exchanges,
         doors: Doors,
     ) -> None:
         super().__init__(actor, link.name)
@@ -124,6 +145,7 @@ class RemoteRoom(MirrorRoom):
         self._counters = counters
         self._secrets = secrets
         self._turning = turning
+        self._exchanges = exchanges
         self._doors = doors
         self.shelf = RemoteShelf(actor, link)
         """The files of the room, at its home."""
@@ -233,6 +255,11 @@ class RemoteRoom(MirrorRoom):
 
     async def catch_up(self) -> bool:
         return await self._link.catch_up(self.room)
+
+    async def quiet(self) -> Room:
+        if self.is_sealed:
+            await self._exchanges.prepare(self.room)
+        return await super().quiet()
 
     def begin_to_catch_up(self) -> None:
         self._link.need()
@@ -409,7 +436,7 @@ class RemoteRoom(MirrorRoom):
                 opening=opening.body,
                 opening_signature=opening.signature,
                 title=b"" if command.title is None else encode(command.title),
-                session_key=typed_key(self._desk, self.room, command.terms.ref, gated=command.terms.gated),
+                session_key=self._spelled(command.terms, is_sealed=begun is not None).key,
                 terms=terms.body,
                 terms_signature=terms.signature,
                 idempotency_key=command.idempotency_key or "",
@@ -434,7 +461,10 @@ class RemoteRoom(MirrorRoom):
     async def _knock(self, submission: Submission, command: c.Knock, decision: Decision) -> Decision:
         """Knock at the room's home. The answer comes when the mirror shows how the agent stands there."""
         by = submission.by
-        session_key = self._doors.session_key(self._link.home, command.key_id) or self._own_key(command.key_id)
+        if self.is_sealed:
+            return await self._begin_exchange(command, by)
+        typed = self._doors.typed(self._link.home, command.key_id)
+        session_key = self._own_key(command.key_id) if typed is None else typed.key
         if session_key is None:
             state = self.actor.aggregate.state
             if state.kind != "dm" or by.actor not in state.keys[command.key_id].preapproved:
@@ -445,21 +475,23 @@ class RemoteRoom(MirrorRoom):
         params = t.KnockAtRoom(
             session_key=session_key, statement=knock.body, signature=knock.signature, role=command.role
         )
-        try:
-            answer = await self._link.call("link.knock", await self._with_key(params, by.actor), by=by.actor)
-        except Refused as error:
-            if not self.is_sealed or (error.code, error.details.get("what")) != ("statement_refused", "counter"):
-                raise
-            await self._secrets.renew(self._link.home, by.actor)
-            answer = await self._link.call("link.knock", await self._with_key(params, by.actor), by=by.actor)
+        answer = await self._link.call("link.knock", params, by=by.actor)
         assert isinstance(answer, t.Knocked)
         if answer.request and answer.join_code:
             with suppress(Refused):
                 # What is no code is not shown.
                 self._doors.note_code(RequestId(answer.request), codes.normalise(answer.join_code)[:MAX_CODE])
-        is_in = answer.status in ("joined", "member")
+        await self._told_of_knock(command, by, answer)
+        return Decision(answer=answer.status)
+
+    async def _told_of_knock(self, command: c.Knock, by: By, answer: t.Knocked) -> None:
+        """Wait until the mirror shows how an agent stands that knocked."""
+        is_in, id = answer.status in ("joined", "member"), RequestId(answer.request)
 
         def holds(room: Room) -> bool:
+            if self.is_sealed and id:
+                # An earlier exchange of the agent with this key may have failed.
+                return id in room.state.requests
             return _is_in(room, by.actor) if is_in else _has_knocked(room, by.actor, command.key_id)
 
         if not (self._link.is_following(self.room) and await self._link.mirrors.until(self.room, holds, TOLD_S)):
@@ -468,19 +500,99 @@ class RemoteRoom(MirrorRoom):
         # Of an agent that left and comes again, the mirror may be told first that it was in before.
         await self._link.told_all(self.room, SHOWN_S)
         await self._shown(holds)
+
+    async def _begin_exchange(self, command: c.Knock, by: By) -> Decision:
+        """Begin to come into a sealed room. The answer comes once the owner's home knows that the agent has the key or,
+        where it does not answer soon, without that."""
+        typed = self._doors.typed(self._link.home, command.key_id)
+        state = self.actor.aggregate.state
+        key = state.keys.get(command.key_id)
+        made = None if key is None else spelled_of(self._desk, state, key)
+        secret = typed.secret if typed is not None else "" if made is None else made.secret
+        route = typed.key if typed is not None else "" if made is None else made.key
+        if not secret:
+            raise Refused("unknown_key")
+        calls = await self._link.ready()
+        if "link.exchange" not in calls.welcome.operations:
+            raise Refused("relay_older", op="link.exchange")
+        try:
+            answer = await self._ask_in(command, by, route, secret)
+        except Refused as error:
+            if (error.code, error.details.get("what")) != ("statement_refused", "counter"):
+                raise
+            await self._secrets.renew(self._link.home, by.actor)
+            answer = await self._ask_in(command, by, route, secret)
+        await self._told_of_knock(command, by, answer)
+        if answer.status == "pending":
+            self._doors.note_heard(self.room, by.actor, Millis(answer.heard_at))
+            is_owner_there = abs(answer.heard_at - self._desk.now_at(self._link.home)) < OWNER_MS
+            await self._exchanged(by.actor, CONFIRM_S if is_owner_there else 0.0)
+            key = self.actor.aggregate.state.keys[command.key_id]
+            lets_in = not key.gated or by.actor in key.preapproved
+            # The owner's home lets in by itself whom the key admits without asking.
+            if lets_in and is_owner_there and await self._comes_in(by.actor):
+                return Decision(answer="joined")
         return Decision(answer=answer.status)
 
-    async def _with_key(self, params: t.KnockAtRoom, agent: AgentId) -> t.KnockAtRoom:
-        """A knock with the key by which the agent is given the secrets of a sealed room."""
-        if not self.is_sealed:
-            return params
-        key = await self._secrets.told_key(self._link.home, agent)
-        return msgspec.structs.replace(params, sealing_key=key.body, sealing_key_signature=key.signature)
+    async def _comes_in(self, agent: AgentId) -> bool:
+        """Whether an agent that the owner's home need not ask anybody about is let in, now or soon."""
+        request = standing_request((await self.quiet()).state.requests, agent)
+        if request is None or self._exchanges.is_under_way(self.room, request):
+            return False
+        return await self._link.mirrors.until(self.room, lambda room: _is_in(room, agent), CONFIRM_S)
+
+    async def _ask_in(self, command: c.Knock, by: By, route: str, secret: str) -> t.Knocked:
+        key = await self._secrets.told_key(self._link.home, by.actor)
+        name = agent_name(command.name)
+        card, share = await self._exchanges.begin(
+            self._link.home, self.room, by, route=route, secret=secret, name=name, key=key
+        )
+        params = t.KnockAtRoom(
+            session_key=route,
+            statement=card.body,
+            signature=card.signature,
+            role=command.role,
+            sealing_key=key.body,
+            sealing_key_signature=key.signature,
+            share=share,
+        )
+        try:
+            answer = await self._link.call("link.knock", params, by=by.actor)
+        except Refused as error:
+            if not error.spec.retryable:
+                await self._exchanges.give_up(self.room, share)
+            raise
+        assert isinstance(answer, t.Knocked)
+        return answer
+
+    async def _exchanged(self, agent: AgentId, seconds: float) -> None:
+        """Wait until both ends of an agent's exchange know that the other has the key, for so many seconds at most.
+        Raises `Refused(unknown_key)` where the owner's home found that it has not."""
+        listen = self._desk.notifier.listen(topics.decision(self.room, agent))
+        with listen as waiter, trio.move_on_after(seconds):
+            while True:
+                waiter.clear()
+                state = (await self.quiet()).state
+                request = standing_request(state.requests, agent)
+                is_over = request is None or not self._exchanges.is_under_way(self.room, request)
+                if is_over or state.alarm is not None:
+                    break
+                await waiter.wait()
+        require_sound((await self.quiet()).state.lifecycle)
+        request = standing_request((await self.quiet()).state.requests, agent)
+        if request is not None and self._exchanges.has_failed(self.room, request):
+            raise Refused("unknown_key", hint=KEY_NOT_LET_IN, tool_hint=KEY_NOT_LET_IN)
 
     def _own_key(self, id: KeyId) -> str | None:
         """A key of a room of this home's person, which spells it: nobody typed it here."""
-        key = self.actor.aggregate.state.keys.get(id)
-        return None if key is None else typed_key_of(self._desk, self.room, key)
+        state = self.actor.aggregate.state
+        key = state.keys.get(id)
+        made = None if key is None else spelled_of(self._desk, state, key)
+        return None if made is None else made.key
+
+    def _spelled(self, terms: KeyTerms, *, is_sealed: bool) -> Spelled:
+        """A key of the room as this home made it; the room's home is told its `key` alone."""
+        return spelled(self._desk, self.room, terms.ref, gated=terms.gated, is_sealed=is_sealed)
 
     async def _claim(self, command: c.ClaimTask, by: By) -> Settled:
         """Claim at the room's home, which has the last word on who gets which task."""
@@ -544,18 +656,28 @@ class RemoteRoom(MirrorRoom):
     async def _decide(self, submission: Submission, command: c.DecideRequest) -> None:
         """Decide at the room's home. Another newcomer may have taken the name meanwhile, of which the mirror hears in a
         moment: the decision then names another handle, and is signed again."""
+        admitted: Admitted | None = None
+        if self.is_sealed and command.admit:
+            await self._exchanges.prepare(self.room)
+            admitted = self._exchanges.admitted(
+                self.actor.aggregate, self.actor.aggregate.state.requests[command.request]
+            )
         for left in reversed(range(DECIDE_TRIES)):
             room = self.actor.aggregate
             now = Millis(max(self._desk.now_at(self._link.home), room.last_at))
             decision = room.decide(command, by=submission.by, now=now, ids=self._desk.random)
             signed = self._attest(decision.statements[0], submission.by)
             epoch = await self._epoch_for(room, decision.statements[0], signed)
-            try:
-                await self._link.call(
-                    "link.decide",
-                    t.DecideAtRoom(room=self.room, statement=signed.body, signature=signed.signature, epoch=epoch),
-                    by=submission.by.actor,
+            params = t.DecideAtRoom(room=self.room, statement=signed.body, signature=signed.signature, epoch=epoch)
+            if admitted is not None:
+                params = msgspec.structs.replace(
+                    params,
+                    knock=admitted.knock.body,
+                    knock_signature=admitted.knock.signature,
+                    granted=admitted.seal(*_in_force(room, epoch)),
                 )
+            try:
+                await self._link.call("link.decide", params, by=submission.by.actor)
                 break
             except Refused as error:
                 if error.code not in ("statement_refused", "stale_epoch") or not left:
@@ -600,7 +722,7 @@ class RemoteRoom(MirrorRoom):
             "link.mint",
             t.MintAtRoom(
                 room=self.room,
-                session_key=typed_key(self._desk, self.room, terms.ref, gated=terms.gated),
+                session_key=self._spelled(terms, is_sealed=self.is_sealed).key,
                 terms=signed.body,
                 terms_signature=signed.signature,
             ),
@@ -694,6 +816,14 @@ class RemoteRoom(MirrorRoom):
     # -- the code of one who knocks ------------------------------------------------------------------------
 
     async def check_code(self, request: Request, code: str, door: str) -> None:
+        if self.is_sealed:
+            await self._exchanges.prepare(self.room)
+            right = self._exchanges.asked_code(self.room, request)
+            if right is None:
+                raise Refused("knock_unfinished")
+            # The relay knows no code of a sealed room, so this home keeps account of the tries.
+            await self._desk.codes.check(request.id, code, door=door, code=right)
+            return
         await self._link.call(
             "link.check_code", t.CheckCode(room=self.room, request=request.id, join_code=code, door=cast(t.Door, door))
         )
@@ -917,7 +1047,26 @@ class RemoteRoom(MirrorRoom):
         )
 
     def join_code(self, request: RequestId) -> str | None:
-        return self._doors.code(request)
+        known = self.actor.aggregate.state.requests.get(request)
+        if not self.is_sealed or known is None:
+            return self._doors.code(request)
+        return self._exchanges.code(self.room, known)
+
+    def host_of(self, request: Request) -> str:
+        return self._exchanges.host(self.room, request) if self.is_sealed else request.host
+
+    def standing(self, request: Request) -> str:
+        if not self.is_sealed or request.state != "pending":
+            return ""
+        if self._exchanges.has_failed(self.room, request):
+            return "failed"
+        return "unanswered" if self._exchanges.is_under_way(self.room, request) else ""
+
+    def spent_keys(self) -> Sequence[KeyState]:
+        return self._exchanges.spent(self.actor.aggregate.state) if self.is_sealed else ()
+
+    def owner_heard(self, agent: AgentId) -> Millis:
+        return self._doors.heard(self.room, agent)
 
 
 def sealed_recap(
@@ -926,6 +1075,12 @@ def sealed_recap(
     """The first message of a room, sealed under the record with which the room begins."""
     check_composed(composed)
     return seal(composed, author=author, epoch=epoch.epoch, input=request, random=random)
+
+
+def _in_force(room: Room, told: t.EpochTold | None) -> tuple[int, bytes]:
+    """The number and the hash of the record that is in force once a decision counts."""
+    state = room.state.epochs
+    return (state.number, state.record) if told is None else (state.number + 1, record_digest(told.record))
 
 
 def _id_of(room: RoomId, agent: AgentId, command: c.PostMessage) -> MessageId:

@@ -6,8 +6,8 @@
     seven days of use, another       a record that changes nobody
     owner, a room that was rewound
 
-Who was taken out of a room comes back only by what this home's person says, or by a key that lets in whoever has it:
-that somebody is in again is the word of the room's home alone, which would let one read on whom this home put out.
+Who was taken out of a room comes back only by a later decision of this home's person: that somebody is in again is the
+word of the room's home alone, which would let one read on whom this home put out.
 
 A record is signed by the person, so no other machine makes one: what waits, waits until this daemon runs and reaches
 the room's home, and everybody there can see since when.
@@ -229,14 +229,23 @@ class Turning:
             each.agent == agent and each.state == "approved" and each.position > at for each in state.requests.values()
         ):
             return True
-        body = await self._desk.library.body(state.room, at)
-        was_put_out = body is None or put_out_digest(agent) in check_record(decode_turned(body)[0]).decisions
-        is_open = any(not key.revoked and (not key.gated or agent in key.preapproved) for key in state.keys.values())
-        if is_open and not was_put_out:
-            return True
         if self._doubted.get((state.room, agent)) != at:
             self._doubted[state.room, agent] = at
             log.warning("room %s: nothing shows that %s was let in again", state.room, agent)
+        return False
+
+    async def was_put_out(self, room: Room, agent: AgentId, principal: PrincipalId) -> bool:
+        """Whether a record of this room put the agent out, and none took it in since, or another agent of that person,
+        where it is not the owner's. The room's home keeps account of that too, and could forget it."""
+        state = room.state
+        is_own = principal == state.owner_principal
+        for each, at in state.epochs.out.items():
+            member = state.members.get(each)
+            is_meant = each == agent or (not is_own and (member is None or member.principal == principal))
+            if is_meant:
+                body = await self._desk.library.body(state.room, at)
+                if body is None or put_out_digest(each) in check_record(decode_turned(body)[0]).decisions:
+                    return True
         return False
 
     async def _added(self, room: Room, claim: Claim) -> Added | None:

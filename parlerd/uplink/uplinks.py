@@ -17,14 +17,14 @@ from parlerd.connections.dial import Dialer
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import AgentId, HomeId, KeyId, Label, MessageId, RoomId
 from parlerd.core.room import Room
-from parlerd.core.statements import KeyTerms, Opening, check
+from parlerd.core.statements import KeyTerms, Opening, check, sealed_with
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.authors import LocalAuthor
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import LOCAL, ForsakenRoom, Queued, RoomHandle, Undelivered
 from parlerd.engine.ports import Signers
 from parlerd.engine.publishing import Publishing
-from parlerd.identity.codes import secret_bytes
+from parlerd.identity.codes import TypedKey, secret_bytes
 from parlerd.identity.join_line import fingerprint, fits, home_name, is_loopback, parse
 from parlerd.identity.proofs import read_opening, signed
 from parlerd.operations import types as t
@@ -33,6 +33,7 @@ from parlerd.uplink.composing import Composer
 from parlerd.uplink.connection import connected
 from parlerd.uplink.counters import Counters
 from parlerd.uplink.doors import Doors
+from parlerd.uplink.exchanging import Exchanges
 from parlerd.uplink.homes import AddedHome, Homes
 from parlerd.uplink.link import Link
 from parlerd.uplink.remote_room import RemoteRoom
@@ -63,6 +64,7 @@ class Uplinks:
         self._composer: Composer
         self._secrets: Secrets
         self._turning: Turning
+        self._exchanges: Exchanges
         self._bounds: Bounds
         self._publishing: Publishing
 
@@ -78,6 +80,7 @@ class Uplinks:
         self._counters = Counters(self._homes.counted)
         self._secrets = Secrets(desk, self._signers, self._author)
         self._turning = Turning(desk, self._signers, self._secrets)
+        self._exchanges = Exchanges(desk, self._signers, self._author, self._turning)
         self._composer = Composer(desk, self._author, self._counters, self._secrets)
         self._publishing = Publishing(desk, self._author)
         self._bounds = Bounds(desk, HomeId(self._signers.principal))
@@ -100,6 +103,7 @@ class Uplinks:
             bounds=self._bounds,
             secrets=self._secrets,
             turning=self._turning,
+            exchanges=self._exchanges,
             publishing=self._publishing,
             nursery=self._nursery,
             called=self._called,
@@ -144,6 +148,7 @@ class Uplinks:
             counters=self._counters,
             secrets=self._secrets,
             turning=self._turning,
+            exchanges=self._exchanges,
             doors=self._doors,
         )
 
@@ -171,22 +176,27 @@ class Uplinks:
     async def meet(self, home: HomeId) -> None:
         await self._link(home).ready()
 
-    async def find(self, home: HomeId, session_key: str, binding: str) -> tuple[KeyId, RoomId]:
+    async def find(self, home: HomeId, typed: TypedKey) -> tuple[KeyId, RoomId]:
         """What a key opens at another home. The room's mirror is there afterwards, with the key in it."""
-        link = self._link(home)
+        link, key = self._link(home), self._desk.keys.key_id(typed.key)
         # Also where the home does not answer now: what an agent of this home came by may be asked for again.
-        self._doors.note_key(home, self._desk.keys.key_id(session_key), session_key)
-        found = await link.call("link.find", t.FindKey(session_key=session_key))
+        self._doors.note_key(home, key, typed)
+        found = await link.call("link.find", t.FindKey(session_key=typed.key))
         assert isinstance(found, t.FoundKey)
-        room, key = RoomId(found.room), self._desk.keys.key_id(session_key)
+        room = RoomId(found.room)
         try:
             terms = check(found.terms, KeyTerms)
         except Refused:
             raise Refused("relay_equivocation", what="terms") from None
         if terms.ref != found.ref or terms.room != room:
             raise Refused("relay_equivocation", what="terms")
-        if await self._desk.bindings.of(room, session_key) != binding:
-            # Nothing that anybody signed says which room a key is for: only what was typed does.
+        if _is_sealed(found) is not bool(typed.secret):
+            # A home that calls a sealed room a clear one would be told the whole key; and the other way round nobody
+            # would find out which room it is.
+            raise Refused("wrong_room")
+        if not typed.secret and await self._desk.bindings.of(room, typed.key) != typed.binding:
+            # Nothing that anybody signed says which room a key is for: only what was typed does. Of a sealed room the
+            # owner's home finds it out, by a secret that no relay knows.
             raise Refused("wrong_room")
         link.mirrors.note_key(room, found.ref, key)
         return await self._begin_mirror(link, room, found), room
@@ -355,3 +365,11 @@ class Uplinks:
             return self._homes.named(name)
         except Refused:
             raise Refused("no_such_home", home=name[:64]) from None
+
+
+def _is_sealed(found: t.FoundKey) -> bool:
+    """Whether what a home gave for a key is a sealed room, as its opening says."""
+    try:
+        return sealed_with(check(found.opening, Opening)) > 0
+    except Refused:
+        raise Refused("relay_equivocation", what="opening") from None

@@ -126,22 +126,22 @@ def test_a_sixth_request_on_one_key_has_to_wait_until_one_is_decided() -> None:
     assert len(crowd) == MAX_PENDING_PER_KEY
     requests = asked(*((who, "pending") for who in crowd))
     with refused("too_many_pending") as caught:
-        approvals.check_queue(requests, ONE, BEN.principal, OWNER.principal)
+        approvals.check_queue(requests, ONE, BEN.principal, OWNER.principal, Millis(0))
     assert caught.value.details == {"limit": 5}
-    approvals.check_queue(requests, OTHER, BEN.principal, OWNER.principal)
+    approvals.check_queue(requests, OTHER, BEN.principal, OWNER.principal, Millis(0))
     requests[RequestId("q_3")].state = "denied"
-    approvals.check_queue(requests, ONE, BEN.principal, OWNER.principal)
+    approvals.check_queue(requests, ONE, BEN.principal, OWNER.principal, Millis(0))
 
 
 def test_agents_of_another_person_wait_one_at_a_time_at_a_key() -> None:
     requests = asked((STRANGER, "pending"))
     with refused("too_many_pending") as caught:
-        approvals.check_queue(requests, ONE, STRANGER.principal, OWNER.principal)
+        approvals.check_queue(requests, ONE, STRANGER.principal, OWNER.principal, Millis(0))
     assert caught.value.details == {"limit": 1}
     # Neither another key's queue, nor another person, nor the owner's own is held up by that.
-    approvals.check_queue(requests, OTHER, STRANGER.principal, OWNER.principal)
-    approvals.check_queue(requests, ONE, person("someone"), OWNER.principal)
-    approvals.check_queue(requests, ONE, STRANGER.principal, STRANGER.principal)
+    approvals.check_queue(requests, OTHER, STRANGER.principal, OWNER.principal, Millis(0))
+    approvals.check_queue(requests, ONE, person("someone"), OWNER.principal, Millis(0))
+    approvals.check_queue(requests, ONE, STRANGER.principal, STRANGER.principal, Millis(0))
 
 
 # -- invites -----------------------------------------------------------------------------------------------

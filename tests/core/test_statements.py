@@ -30,6 +30,7 @@ from parlerd.core.statements import (
     SUITE,
     Claim,
     DecisionStatement,
+    JoinCard,
     KeyTerms,
     KnockStatement,
     Opening,
@@ -130,7 +131,17 @@ OWNER_LINE = OwnerLine(
     at=Millis(7),
     nonce=bytes(NONCE),
 )
-ALL: tuple[Statement, ...] = (OPENING, TERMS, KNOCK, DECISION, REWIND, TRANSFER, SEALING_KEY, OWNER_LINE)
+CARD = JoinCard(
+    home=HOME,
+    route="A3KE7D",
+    agent=BEN.id,
+    principal=BEN.principal,
+    name="ben",
+    key=bytes(32),
+    at=Millis(7),
+    nonce=bytes(NONCE),
+)
+ALL: tuple[Statement, ...] = (OPENING, TERMS, KNOCK, DECISION, REWIND, TRANSFER, SEALING_KEY, OWNER_LINE, CARD)
 EVERY = pytest.mark.parametrize("statement", ALL, ids=lambda statement: type(statement).__name__)
 
 
@@ -166,7 +177,7 @@ def test_a_statement_is_never_read_as_one_of_another_kind(statement: Statement) 
 
 def test_each_kind_is_signed_under_a_tag_of_its_own() -> None:
     tags = ["parler/opening", "parler/key", "parler/knock", "parler/decision", "parler/rewind", "parler/transfer"]
-    tags += ["parler/sealing-key", "parler/owner-line"]
+    tags += ["parler/sealing-key", "parler/owner-line", "parler/join"]
     assert [each.TAG for each in ALL] == tags
 
 
@@ -220,7 +231,7 @@ BAD: list[tuple[Statement, dict[str, Any], str]] = [
     *((each, {"nonce": b""}, "nonce") for each in ALL),
     *((each, {"home": "home"}, "home") for each in ALL),
     *((each, {"home": BEN.id}, "home") for each in ALL),
-    *((each, {"room": "a room"}, "room") for each in ALL if not isinstance(each, Opening | SealingKey)),
+    *((each, {"room": "a room"}, "room") for each in ALL if not isinstance(each, Opening | SealingKey | JoinCard)),
     (OPENING, {"sealed": 0}, "sealed"),
     (OPENING, {"sealed": 2}, "sealed"),
     (SEALING_KEY, {"agent": "T" + "A" * 52}, "agent"),
@@ -382,13 +393,29 @@ def test_a_decision_makes_exactly_the_one_that_it_names_a_member() -> None:
 def test_only_where_the_owner_may_decide_is_a_decision_without_a_proof_one() -> None:
     unproven = replace(DECISION, proof="none")
     owners = [first_owner(OPENING), Owner(STRANGER.principal, STRANGER.id)]
-    assert deciders(owners, "person", "cli") == [OWNER.principal, STRANGER.principal]
-    assert deciders(owners, "person", "none") == []
+    assert deciders(owners, "person", DECISION) == [OWNER.principal, STRANGER.principal]
+    assert deciders(owners, "person", unproven) == []
     assert decides(OPENING, ROOM, unproven, ADMITTED) == "proof"
     by_agent = replace(OPENING, approver="agent")
-    assert deciders(owners, "agent", "none") == [OWNER.id, STRANGER.id]
-    assert deciders(owners, "agent", "cli") == [OWNER.principal, STRANGER.principal]
+    assert deciders(owners, "agent", unproven) == [OWNER.id, STRANGER.id]
+    assert deciders(owners, "agent", DECISION) == [OWNER.principal, STRANGER.principal]
     assert decides(by_agent, ROOM, unproven, ADMITTED) is None
+
+
+def test_a_key_alone_decides_in_a_sealed_room_and_for_the_person_who_signs() -> None:
+    by_key = replace(DECISION, proof="none", by_key="k_1")
+    check_fields(by_key)
+    assert deciders([first_owner(OPENING)], "person", by_key) == [OWNER.principal]
+    assert decides(replace(OPENING, sealed=SUITE), ROOM, by_key, ADMITTED) is None
+    assert decides(OPENING, ROOM, by_key, ADMITTED) == "by_key"
+    assert b"by_key" not in encode(DECISION)
+
+
+@pytest.mark.parametrize("route", ["A3KE7", "A3KE7DJ", "a3ke7d", "A3KE7U", "A3KE7I", ""])
+def test_a_route_has_six_characters_of_the_alphabet(route: str) -> None:
+    with pytest.raises(Refused) as caught:
+        check_fields(replace(CARD, route=route))
+    assert caught.value.details["what"] == "route"
 
 
 def test_a_key_lets_in_whoever_knocks_in_time_and_is_called_so() -> None:

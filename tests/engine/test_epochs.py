@@ -239,12 +239,13 @@ def test_the_owner_is_told_the_keys_that_no_record_holds_and_nobody_else_is() ->
         async with engine_world() as served:
             olga, ann = await olga_and_ann(served)
             async with olga.link.following(olga.room) as told:
-                await ann.call("link.knock", await olga.knocking(ann, "ann"))
+                knocked = await ann.ask("link.knock", await olga.knocking(ann, "ann"), t.Knocked)
                 await settle()
                 keys = [key for card in told.cards for key in card.sealing_keys]
                 assert [(key.statement, key.signature) for key in keys] == [told_key(ann, "ann")]
             async with olga.link.following(olga.room) as told:
                 assert [key.statement for card in told.cards for key in card.sealing_keys] == [told_key(ann, "ann")[0]]
+            await olga.exchange(ann, "ann", knocked.request)
             await olga.link.call("link.decide", await olga.deciding(ann, "ann"))
             async with olga.link.following(olga.room) as told:
                 assert not any(card.sealing_keys for card in told.cards)
@@ -271,11 +272,11 @@ def test_the_key_of_one_who_was_turned_away_is_told_no_more() -> None:
 
 
 @pytest.mark.parametrize("history", ["full", "from-join"])
-def test_one_who_came_in_by_an_open_key_is_told_messages_once_a_record_holds_it(history: History) -> None:
+def test_one_who_came_in_before_a_record_holds_it_is_told_messages_from_that_record_on(history: History) -> None:
     async def main() -> None:
         async with engine_world() as served:
-            olga, ann = await olga_and_ann(served, history, approval=False)
-            await olga.let_in(ann, "ann")
+            olga, ann = await olga_and_ann(served, history)
+            await olga.let_in(ann, "ann", with_epoch=False)
             async with ann.following(olga.room) as told:
                 await olga.say(olga.link, "olive", "before the record")
                 await settle()
@@ -406,8 +407,8 @@ def test_a_record_counts_only_when_the_owner_s_person_signed_it() -> None:
 def test_a_key_in_a_record_is_one_that_its_agent_signed() -> None:
     async def main() -> None:
         async with engine_world() as served:
-            olga, ann = await olga_and_ann(served, approval=False)
-            await olga.let_in(ann, "ann")
+            olga, ann = await olga_and_ann(served)
+            await olga.let_in(ann, "ann", with_epoch=False)
             swapped = msgspec.structs.replace(added(ann, "ann"), signature=bytes(64))
             params = t.EpochAtRoom(room=olga.room, epoch=olga.told(olga.make([swapped])))
             error = await olga.link.refused("link.epoch", params)

@@ -17,6 +17,7 @@ from parlerd.engine.authors import Admission, Attested
 from parlerd.engine.handles import ForsakenRoom, MirrorRoom, NoHomes
 from parlerd.engine.rooms import LocalRoom
 from parlerd.identity import codes
+from parlerd.identity.codes import TypedKey
 from parlerd.identity.signatures import SigningKey
 from parlerd.operations import types as t
 from tests.support.engine import Party, Served, engine_world, run, settle, texts
@@ -150,7 +151,7 @@ def test_no_homes_know_none() -> None:
         with pytest.raises(Refused, match="home_not_trusted"):
             homes.named("team")
         with pytest.raises(Refused, match="home_not_trusted"):
-            await homes.find(HomeId("N"), "A3KE7DJR", "4MWX2B9Q")
+            await homes.find(HomeId("N"), TypedKey("A3KE7DJR", "4MWX2B9Q", "team"))
 
     run(main)
 

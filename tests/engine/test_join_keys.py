@@ -34,7 +34,12 @@ def test_it_is_good_for_as_many_and_as_long_as_its_token_and_asks_whom_the_room_
             [key] = await keys(served, room)
             assert (key.gated, key.max_uses, key.expires_at) == (approval, 3, minted.info.expires_at)
             # It follows from the token, so it need not be kept, and it is told to nobody: not to its owner either.
-            assert typed_key_of(served.engine.desk, RoomId(room), key) is not None
+            assert (
+                typed_key_of(
+                    served.engine.desk, (await served.engine.desk.rooms.get(RoomId(room))).aggregate.state, key
+                )
+                is not None
+            )
             [session] = (await alice.ask("session.list", t.ListSessions(), t.SessionList)).sessions
             assert len(session.keys) == 1
             assert session.keys[0].key_ref != key.id[:8]

@@ -120,13 +120,13 @@ class FakeHomes:
     async def meet(self, home: HomeId) -> None:
         await self.reach("meet")
 
-    async def find(self, home: HomeId, session_key: str, binding: str) -> tuple[KeyId, RoomId]:
+    async def find(self, home: HomeId, typed: codes.TypedKey) -> tuple[KeyId, RoomId]:
         await self.reach("find")
-        key = self.keys.key_id(session_key)
+        key = self.keys.key_id(typed.key)
         room = self.store.room_of_key(key)
         if room is None:
             raise Refused("unknown_key")
-        if self.keys.binding(room, session_key) != binding:
+        if self.keys.binding(room, typed.key) != typed.binding:
             raise Refused("wrong_room")
         await self.bring(room)
         return key, room

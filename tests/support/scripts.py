@@ -59,6 +59,13 @@ def _knock(room: RoomDriver, who: Agent) -> None:
     room.knock(who, _mint(room, who))
 
 
+def _exchange(room: RoomDriver, who: Agent) -> None:
+    """A key exchange, which only sealed rooms have; in the log of another it holds a request back."""
+    _knock(room, who)
+    request = room.request_of(who)
+    room.commit(e.KeyExchanged(request=request, agent=who.id, step="begun", text=b"A" * 33), who)
+
+
 def _let_in(room: RoomDriver, who: Agent) -> None:
     _knock(room, who)
     room.approve(who)
@@ -238,6 +245,7 @@ ROOM_SCENES: dict[type[e.RoomEvent], RoomScene] = {
     e.KeyMinted: _mint,
     e.KeyRevoked: _revoke,
     e.JoinRequested: _knock,
+    e.KeyExchanged: _exchange,
     e.JoinApproved: _let_in,
     e.JoinDenied: _turn_away,
     e.SealingKeyTold: lambda room, who: room.commit(e.SealingKeyTold(agent=who.id, key=b"k" * 32, counter=1), who),

@@ -22,10 +22,11 @@ from parlerd.core.epoch_record import (
     record_digest,
     roster_digest,
 )
+from parlerd.core.exchange import PROOF, SHARE
 from parlerd.core.membership import claims_of
 from parlerd.core.model import AgentId, By, History, MessageId, Millis, RequestId, RosterEntry
 from parlerd.core.sealing import TAG, padded_length
-from parlerd.core.statements import NONCE, SUITE, Claim, SealingKey, encode
+from parlerd.core.statements import NONCE, SUITE, Claim, JoinCard, SealingKey, encode
 from tests.support.core import HOME, OWNER, ROOM, Agent, RoomDriver, open_room
 
 WRAP = b"w" * 48
@@ -45,6 +46,20 @@ def sealing_key(whose: AgentId, counter: int = 1, **more: Any) -> SealingKey:
         home=HOME, agent=whose, key=key_of(whose, counter), counter=counter, at=Millis(7), nonce=bytes(NONCE)
     )
     return replace(statement, **more)
+
+
+def join_card(who: Agent, key: SealingKey) -> JoinCard:
+    """What an agent signs that begins to come in."""
+    return JoinCard(
+        home=HOME,
+        route="A3KE7D",
+        agent=who.id,
+        principal=who.principal,
+        name=who.name,
+        key=key.key,
+        at=Millis(7),
+        nonce=bytes(NONCE),
+    )
 
 
 def wraps_of(agents: Iterable[AgentId]) -> bytes:
@@ -135,11 +150,34 @@ class SealedDriver(RoomDriver):
         return self.run(self.opening(**more), OWNER)
 
     def ask(self, who: Agent, *, counter: int | None = None, **more: Any) -> str:
-        """Knock with a sealing key: the answer."""
+        """Knock with a sealing key, and exchange keys with the owner's home: the answer."""
+        answer = self.begin_exchange(who, counter=counter, **more)
+        if answer == "pending":
+            for step, text in (("answered", b"B" * SHARE), ("shown", b"p" * 64), ("confirmed", b"c" * PROOF)):
+                self.exchange(who, step, text)
+        return answer
+
+    def begin_exchange(self, who: Agent, *, counter: int | None = None, **more: Any) -> str:
+        """Knock with a sealing key alone: the answer."""
         self.counters[who.id] = counter or self.counters.get(who.id, 1)
-        knock = c.Knock(operation="session.join", key_id=more.pop("key", None) or self.key, name=who.name, host="codex")
-        told = sealing_key(who.id, self.counters[who.id], **more)
-        return self.run(replace(knock, sealing_key=told), who).answer
+        told = sealing_key(who.id, self.counters[who.id], **{k: v for k, v in more.items() if k != "key"})
+        knock = c.Knock(
+            operation="session.join",
+            key_id=more.pop("key", None) or self.key,
+            name=who.name,
+            host="",
+            sealing_key=told,
+            card=join_card(who, told),
+            share=b"A" * SHARE,
+        )
+        return self.run(knock, who).answer
+
+    def exchange(self, who: Agent, step: Any, text: bytes, *, by: Agent | None = None, **more: Any) -> Decision:
+        """A step of the newest exchange of an agent, by the one whose step it is or by another."""
+        request = [each for each in self.aggregate.state.requests.values() if each.agent == who.id][-1]
+        principal = None if step == "shown" else OWNER.principal
+        said = {"request": request.id, "step": step, "text": text, "principal": principal, **more}
+        return self.run(c.ExchangeKey(**said), by or (who if step == "shown" else OWNER))
 
     @property
     def key(self) -> Any:
@@ -147,7 +185,9 @@ class SealedDriver(RoomDriver):
 
     def answer_to(self, who: Agent, *, with_epoch: bool = True, **more: Any) -> Decision:
         """Let somebody in who knocked, with the epoch or without it."""
-        request = next(r for r in self.aggregate.state.requests.values() if r.agent == who.id and r.state != "approved")
+        over = ("approved", "failed")
+        asked = [r for r in self.aggregate.state.requests.values() if r.agent == who.id and r.state not in over]
+        request = asked[0]
         known = self.aggregate.state.members.get(who.id)
         claim = Claim(who.id, who.principal, who.name if known is None else known.handle)
         # Who left and comes back before a record left it out is in the roster still.

@@ -10,11 +10,14 @@ import hashlib
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
+
 from parlerd.core import statements as st
 from parlerd.core.envelope import decode_inside
 from parlerd.core.epoch_record import Added, EpochCard
+from parlerd.core.exchange import PROOF, SHARE
 from parlerd.core.model import AgentId, History, HomeId, Millis, RoomId
-from parlerd.identity import epochs, sealing
+from parlerd.identity import codes, epochs, sealing
 from parlerd.identity.epochs import Before, Made
 from parlerd.identity.sealing import Epoch, KeyPair
 from parlerd.operations import types as t
@@ -109,7 +112,8 @@ class SealedOwner:
     def opening(self, **how: Any) -> t.OpenRemoteRoom:
         """What opens the room, with its first record."""
         params, key = self.link.opening(self.name, history=self.history, sealed=st.SUITE, **how)
-        room = st.room_id_of(params.opening)
+        # The room's home is told the route of a key alone.
+        room, key = st.room_id_of(params.opening), key[: codes.ROUTE_LENGTH]
         self.made = self.make([added(self.link, self.name)], room=room)
         self.opened = t.OpenedSession(
             room=room,
@@ -127,7 +131,7 @@ class SealedOwner:
             opening=params.opening,
             opening_signature=params.opening_signature,
             title=b"",
-            session_key=params.session_key,
+            session_key=key,
             terms=params.terms,
             terms_signature=params.terms_signature,
             idempotency_key=params.idempotency_key,
@@ -146,18 +150,45 @@ class SealedOwner:
 
     async def knocking(self, link: LinkParty, name: str, counter: int = 1, **said: Any) -> t.KnockAtRoom:
         """What an agent asks with that wants to come in."""
-        knock = await link.knocking(name, self.opened)
         statement, signature = told_key(link, name, counter, **said)
+        agent = link.person.agent(name)
+        fields: dict[str, Any] = {
+            "home": home_of(link.served),
+            "route": self.opened.session_key,
+            "agent": agent,
+            "principal": link.person.principal,
+            "name": name,
+            "key": st.check(statement, st.SealingKey).key,
+            "at": link.served.world.clock.now(),
+            "nonce": bytes(st.NONCE),
+        }
+        card = st.encode(st.JoinCard(**fields))
         return t.KnockAtRoom(
-            session_key=knock.session_key,
-            statement=knock.statement,
-            signature=knock.signature,
+            session_key=self.opened.session_key or "",
+            statement=card,
+            signature=link.person.sign(agent, "parler/join", card),
             sealing_key=statement,
             sealing_key_signature=signature,
+            share=b"A" * SHARE,
         )
 
+    async def exchange(self, link: LinkParty, name: str, request: str) -> None:
+        """Let both ends say that they have the key."""
+        step = t.ExchangeStep(room=self.room, request=request, step="answered", text=b"B" * SHARE)
+        await self.link.call("link.exchange", step)
+        shown = msgspec.structs.replace(step, step="shown", text=b"p" * 64, agent=link.person.agent(name))
+        await link.call("link.exchange", shown)
+        await self.link.call("link.exchange", msgspec.structs.replace(step, step="confirmed", text=b"c" * PROOF))
+
     async def deciding(self, link: LinkParty, name: str, *, with_epoch: bool = True) -> t.DecideAtRoom:
-        """The decision to let an agent in that knocks, with the record that lets it read."""
+        """The decision to let an agent in that exchanged keys, with its knock, and the record that lets it read."""
+        decision = await self._deciding(link, name, with_epoch=with_epoch)
+        knock = await link.knocking(name, self.opened, host="")
+        return msgspec.structs.replace(
+            decision, knock=knock.statement, knock_signature=knock.signature, granted=b"granted"
+        )
+
+    async def _deciding(self, link: LinkParty, name: str, *, with_epoch: bool) -> t.DecideAtRoom:
         async with self.link.following(self.room) as told:
             card = told.cards[0]
             asked = next(each for card in told.cards for each in card.requests if each.agent == link.person.agent(name))
@@ -176,6 +207,7 @@ class SealedOwner:
         """Bring an agent in through the front door."""
         knocked = await link.ask("link.knock", await self.knocking(link, name), t.Knocked)
         if knocked.status == "pending":
+            await self.exchange(link, name, knocked.request)
             await self.link.call("link.decide", await self.deciding(link, name, with_epoch=with_epoch))
             if with_epoch:
                 self.made = self._next

@@ -173,7 +173,7 @@ class Daemon:
         return {member.handle: member.present for member in self.room.state.members.values()}
 
 
-def _key_of(terms: KeyTerms, principal: PrincipalId) -> KeyId:
+def _key_of(terms: KeyTerms, principal: PrincipalId, is_sealed: bool) -> KeyId:
     return KeyId(hashlib.sha256(terms.ref.encode()).hexdigest())
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -59,6 +59,18 @@ class Meeting:
     async def room_of(self, home: Home) -> Room:
         actor = await mirror_of(home.uplinks._desk, RoomId(self.opened.room))
         return await actor.quiet()
+
+
+@contextmanager
+def without_records(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """For a while the machine of the owner cannot make the records of its rooms."""
+
+    async def cannot(*args: object, **changes: object) -> None:
+        raise Refused("not_sealed_in")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(home.uplinks._turning, "following", cannot)
+        yield
 
 
 def meeting_in(folder: Path) -> Meeting:
@@ -303,7 +315,7 @@ def test_all_goes_on_after_a_restart_of_each(tmp_path: Path) -> None:
     run(main)
 
 
-def test_those_who_come_in_by_an_open_key_wait_for_one_record_of_the_owner_s_home(tmp_path: Path) -> None:
+def test_those_who_have_an_open_key_wait_for_the_owner_s_home_and_come_in_with_nobody_asked(tmp_path: Path) -> None:
     async def main() -> None:
         wires, relay, home = homes_of(tmp_path)
         meeting, cat = Meeting(wires, relay, home("ann"), home("ben")), home("cat")
@@ -314,27 +326,20 @@ def test_those_who_come_in_by_an_open_key_wait_for_one_record_of_the_owner_s_hom
             meeting.bob, carol = await ben.agent("bob"), await third.agent("carol")
             for who in (meeting.bob, carol):
                 joined = await who.join(meeting.opened.session_key)
-                assert (joined.status, joined.messages) == ("joined", [])
-                assert joined.hint.startswith("Key change pending since ")
-            # Until that home answers they are in, and read nothing.
-            assert await meeting.bob.read() == []
-            roster = await meeting.bob.ask("rooms.roster", t.Roster(), t.RosterResult)
-            assert roster.sealed
-            assert roster.key_change_since
-            # Who else is in, they are told with the record.
-            assert "bob cannot read what is said" in roster.notice
-            assert "alice" not in {member.name for member in roster.members}
-            assert (await carol.refused("message.send", t.Send(text="hello"))).code == "not_sealed_in"
+                assert (joined.status, joined.join_code, joined.messages) == ("pending", None, [])
+                assert "The relay last heard of that machine at 20" in joined.hint
+                assert "Your knock waits seven days" in joined.hint
             async with meeting.ann.serving() as ann:
                 await (await ann.agent("alice")).read()
                 await trio.sleep(30)
                 await settle()
                 room = await meeting.room_of(meeting.ann)
-                assert (room.state.epochs.number, len(room.state.epochs.roster)) == (2, 3)
+                assert (room.state.epochs.number, len(room.state.epochs.roster)) == (3, 3)
+                assert [request.state for request in room.state.requests.values()] == ["approved"] * 2
+                for who in (meeting.bob, carol):
+                    assert (await who.come_in(meeting.opened.session_key)).messages
                 await carol.send("hello")
                 assert (await meeting.bob.read())[-1] == "hello"
-                roster = await meeting.bob.ask("rooms.roster", t.Roster(), t.RosterResult)
-                assert (roster.notice, roster.key_change_since) == ("", msgspec.UNSET)
 
     run(main)
 
@@ -516,26 +521,24 @@ def test_a_new_owner_s_machine_begins_an_epoch(tmp_path: Path) -> None:
     run(main)
 
 
-def test_who_is_put_out_while_it_waits_for_a_record_is_in_none(tmp_path: Path) -> None:
+def test_who_is_put_out_while_it_waits_for_a_record_is_in_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         meeting = meeting_in(tmp_path)
         async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
-            alice, bob = await ann.agent("alice"), await ben.agent("bob")
-            meeting.opened = await alice.open("open house", "Come in.", sealed=True, approval=False)
-            async with trio.open_nursery() as nursery:
-                # Whoever joins waits for the record.
-                nursery.start_soon(bob.join, meeting.opened.session_key)
-                await settle()
+            await meeting.open(ann, ben)
+            with without_records(meeting.ann, monkeypatch):
+                waits = await meeting.bob.join(meeting.opened.session_key)
+                person = await ann.person()
+                await person.approve("bob", join_code=waits.join_code)
                 mirror = await meeting.room_of(meeting.ann)
                 waiting = mirror.epochs.waiting()
                 assert waiting is not None
                 [agent] = waiting.entering
-                assert await meeting.ann.uplinks._turning.following(mirror, puts_out=agent) is None
                 kick = t.KickMember(room=meeting.opened.room, agent="bob")
-                await (await ann.person()).ask("room.kick", kick, t.MemberGone)
-                nursery.cancel_scope.cancel()
+                await person.ask("room.kick", kick, t.MemberGone)
             await trio.sleep(60)
             state = (await meeting.room_of(meeting.ann)).state
+            assert not state.members[agent].present
             assert (state.epochs.number, list(state.epochs.roster)) == (1, [state.owner])
 
     run(main)
@@ -682,26 +685,29 @@ def test_a_rewound_room_goes_on_under_a_record_of_the_owner_s_home(tmp_path: Pat
     run(main)
 
 
-def test_who_came_in_before_a_record_holds_it_is_shown_then_what_its_home_has_of_before(tmp_path: Path) -> None:
+def test_who_came_in_before_a_record_holds_it_is_shown_then_what_its_home_has_of_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def main() -> None:
-        meeting = meeting_in(tmp_path)
-        async with meeting.relay.serving(), meeting.ben.serving() as ben:
-            async with meeting.ann.serving() as ann:
-                meeting.alice, meeting.bob = await ann.agent("alice"), await ben.agent("bob")
-                meeting.opened = await meeting.alice.open("open house", "Come in.", sealed=True, approval=False)
-                await meeting.bob.join(meeting.opened.session_key)
-                await trio.sleep(30)
-                await settle()
-                assert not (await meeting.bob.send("one")).queued
-            bert = await ben.agent("bert")
-            page = await bert.come_in(meeting.opened.session_key)
-            assert page.messages == []
-            assert await bert.read() == []
-            async with meeting.ann.serving() as ann:
-                await (await ann.agent("alice")).read()
-                await trio.sleep(30)
-                await settle()
-                assert await bert.read() == ["Come in.", "one"]
+        async with met(tmp_path) as meeting:
+            assert not (await meeting.bob.send("one")).queued
+            bert = await meeting.bob_served.agent("bert")
+            with without_records(meeting.ann, monkeypatch):
+                waits = await bert.join(meeting.opened.session_key)
+                await (await meeting.ann_served.person()).approve("bert", join_code=waits.join_code)
+                page = await bert.come_in(meeting.opened.session_key)
+                assert page.messages == []
+                assert page.hint.startswith("Key change pending since ")
+                assert await bert.read() == []
+                roster = await meeting.bob.ask("rooms.roster", t.Roster(), t.RosterResult)
+                assert roster.key_change_since
+                assert "bert cannot read what is said" in roster.notice
+                assert (await bert.refused("message.send", t.Send(text="hello"))).code == "not_sealed_in"
+            await trio.sleep(30)
+            await settle()
+            assert (await bert.read())[-1] == "one"
+            roster = await meeting.bob.ask("rooms.roster", t.Roster(), t.RosterResult)
+            assert (roster.notice, roster.key_change_since) == ("", msgspec.UNSET)
 
     run(main)
 

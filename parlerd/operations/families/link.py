@@ -5,6 +5,7 @@
     link.pull, link.why                    what was said before, and where it got to
     link.posted                            whether an agent that was put out said something before
     link.find, link.knock                  coming in with a key
+    link.exchange                          the key exchange by which somebody comes into a sealed room
     link.open, link.post, link.close       what an agent does
     link.claim, link.renew, link.release   tasks
     link.blob_begin, _write, _finish, _read     the files that a room's messages bring
@@ -34,6 +35,8 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from parlerd.core.exchange import MAX_ANSWER as MAX_GRANTED
+from parlerd.core.exchange import MAX_SHOWN, PROOF, SHARE, Step
 from parlerd.core.words import MAX_BYTES
 from parlerd.operations import samples
 from parlerd.operations.entry import (
@@ -211,10 +214,21 @@ class KeyEntry(Result, frozen=True, kw_only=True):
     """The agents that it let in; whoever may know the key by its terms alone is told none of them."""
 
 
+class ExchangeEntry(Result, frozen=True, kw_only=True):
+    """How far the key exchange is by which somebody asks to come into a sealed room (`core.exchange`): what each end
+    said, which is empty where it said nothing yet."""
+
+    share: Annotated[bytes, Meta(min_length=SHARE, max_length=SHARE)]
+    answered: Annotated[bytes, Meta(max_length=SHARE)] = b""
+    shown: Annotated[bytes, Meta(max_length=MAX_SHOWN)] = b""
+    confirmed: Annotated[bytes, Meta(max_length=PROOF)] = b""
+    granted: Annotated[bytes, Meta(max_length=MAX_GRANTED)] = b""
+
+
 class RequestEntry(Result, frozen=True, kw_only=True):
     """Somebody knocks, or knocked: the signed knock, and the signed decision once there is one. An agent that has no
-    key signs no knock and asks by a `grant`, without a `ref`. `state` is `pending`, `approved`, `denied` or
-    `closed`."""
+    key signs no knock and asks by a `grant`, without a `ref`. `state` is `pending`, `approved`, `denied`, `failed` or
+    `closed`. In a sealed room the `knock` is a signed `JoinCard`, no `host` is told, and there is an `exchange`."""
 
     request: str
     ref: str
@@ -231,6 +245,7 @@ class RequestEntry(Result, frozen=True, kw_only=True):
     grant: bytes = b""
     grant_signature: bytes = b""
     role: str = ""
+    exchange: ExchangeEntry | None = None
 
 
 class SealingKeyEntry(Result, frozen=True, kw_only=True):
@@ -494,15 +509,38 @@ class KnockAtRoom(Params, frozen=True, kw_only=True):
     sealing_key: _Statement = b""
     sealing_key_signature: _MaybeSignature = b""
     """For a sealed room: by which key the agent is given its secrets, as the agent signed; empty for every other."""
+    share: Annotated[bytes, Meta(max_length=SHARE)] = b""
+    """For a sealed room: the agent's share of the key exchange. Then `session_key` is the route of the key, and
+    `statement` the agent's `JoinCard`."""
 
 
 class Knocked(Result, frozen=True, kw_only=True):
-    """`join_code` is what the one who knocks tells the person who decides; empty when there is nothing to decide."""
+    """`join_code` is what the one who knocks tells the person who decides; empty when there is nothing to decide, and
+    in a sealed room, whose home knows no code. There `heard_at` is when the owner's person was last heard of, by this
+    home's clock; 0 where that is not known."""
 
     status: Literal["pending", "joined", "denied", "member"]
     request: str = ""
     join_code: str = ""
     handle: str = ""
+    heard_at: _Count = 0
+
+
+class ExchangeStep(Params, frozen=True, kw_only=True):
+    """A step of a key exchange in a sealed room: `shown` by the attached `agent` that asks to come in, and every other
+    by the link's person, who owns the room. The same again is harmless."""
+
+    room: Short
+    request: Short
+    step: Step
+    text: Annotated[bytes, Meta(max_length=MAX_SHOWN)] = b""
+    agent: Short = ""
+
+
+class ExchangeNoted(Result, frozen=True, kw_only=True):
+    """Whether the agent that asks to come in is attached to a link now, and to whom the next step falls."""
+
+    is_here: bool = False
 
 
 # -- what an agent does ------------------------------------------------------------------------------------
@@ -696,6 +734,11 @@ class DecideAtRoom(Params, frozen=True, kw_only=True):
     epoch: EpochTold | None = None
     """For a sealed room: the record that carries the decision out. Without it the newcomer is in and reads nothing
     until a record holds it."""
+    knock: _Statement = b""
+    knock_signature: _MaybeSignature = b""
+    """For a sealed room: the knock of whoever is admitted, which the agent sealed for the owner's home."""
+    granted: Annotated[bytes, Meta(max_length=MAX_GRANTED)] = b""
+    """For a sealed room: what the owner's home says to the agent alone, sealed."""
 
 
 class DecidedAtRoom(Result, frozen=True, kw_only=True):
@@ -1263,9 +1306,31 @@ FAMILY: Final = Family(
                 "too_many_pending",
                 "too_many_members",
             ),
-            facts=("join_requested", "member_joined", "sealing_key_told"),
+            facts=("join_requested", "member_joined", "sealing_key_told", "key_exchanged"),
             example={"session_key": samples.KEY, "statement": b"", "signature": _KEY},
             answers=({"status": "pending", "request": "q_1", "join_code": "7F3K", "handle": ""},),
+        ),
+        Operation(
+            name="link.exchange",
+            summary="Take a step of the key exchange by which somebody comes into a sealed room.",
+            params=ExchangeStep,
+            result=ExchangeNoted,
+            plane="link",
+            effect="write",
+            errors=(
+                "no_such_room",
+                "room_deleted",
+                "room_closed",
+                "not_owner",
+                "no_such_request",
+                "already_decided",
+                "statement_refused",
+                "throttled",
+                "not_permitted",
+            ),
+            facts=("key_exchanged",),
+            example={"room": samples.ROOM, "request": "q_1", "step": "answered", "text": b"B" * 33},
+            answers=({"is_here": True},),
         ),
         Operation(
             name="link.check_code",
@@ -1292,6 +1357,7 @@ FAMILY: Final = Family(
                 "statement_refused",
                 "sealing_key_refused",
                 "no_such_request",
+                "knock_unfinished",
                 "already_decided",
                 "room_closed",
                 "code_mismatch",
@@ -1299,7 +1365,7 @@ FAMILY: Final = Family(
                 "stale_epoch",
                 "too_many_members",
             ),
-            facts=("join_approved", "join_denied", "member_joined", "epoch_turned"),
+            facts=("join_approved", "join_denied", "member_joined", "epoch_turned", "key_exchanged"),
             example={"room": samples.ROOM, "statement": b"", "signature": _KEY},
             answers=({"agent": "U", "handle": samples.BOB, "status": "approved"},),
         ),

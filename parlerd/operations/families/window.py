@@ -95,7 +95,7 @@ FAMILY: Final = Family(
             result=Noted,
             plane="window",
             effect="write",
-            errors=(*AWAY, "no_such_room", "room_closed", "no_live_key", "too_many_pending"),
+            errors=(*AWAY, "no_such_room", "room_closed", "no_live_key", "too_many_pending", "knock_unfinished"),
             facts=("join_requested", "join_approved", "member_joined", "session_activated"),
         ),
         Operation(
