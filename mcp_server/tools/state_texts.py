@@ -174,16 +174,20 @@ def written(result: t.StateWritten, writer: Writer, offset: int) -> str:
         return f"{lead}; it comes to no value:\n{writer.fencer.wrap(result.error)}"
     # Whoever wrote it knows what it is, but for what was counted.
     worth = f": {_json(result.value)}" if _is_plain(result.value) and result.value is not None else "."
-    # The relay says nothing there: whoever keeps its link does.
-    life = [*_life(result), *([result.warning] if isinstance(result.warning, str) else [])]
+    life = [*_life(result), *_seen(result.warning)]
     return " ".join([f"{lead}{worth}{'.' if life and worth != '.' else ''}", *life])
+
+
+def _seen(warning: str | msgspec.UnsetType) -> list[str]:
+    """Who else sees what was written. A relay says nothing there: whoever keeps the link to it does."""
+    return [warning] if isinstance(warning, str) else []
 
 
 def batch(result: t.BatchWritten, writer: Writer, offset: int) -> str:
     again = " before, and not again" if result.replayed else ""
     lines, left = _listed((_after(each) for each in result.writes), writer)
     more = [f"{left} more are not listed."] if left else []
-    return "\n".join([f"{_keys(len(result.writes))} written{again}:", *lines, *more])
+    return "\n".join([f"{_keys(len(result.writes))} written{again}:", *lines, *more, *_seen(result.warning)])
 
 
 def _keys(count: int) -> str:
@@ -287,7 +291,7 @@ def registered(result: t.ActionRegistered, writer: Writer, offset: int) -> str:
         lines.append("It is not there now: what has to be true for it is not, or its timer runs.")
     if isinstance(result.contested, list):
         lines.append(f"These actions write one of its keys too: {', '.join(map(_plain, result.contested))}.")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_seen(result.warning)])
 
 
 def unregistered(result: t.ActionDeleted, writer: Writer, offset: int) -> str:
@@ -306,7 +310,7 @@ def invoked(result: t.ActionInvoked, writer: Writer, offset: int) -> str:
         lines.append(f"It can be invoked again at {_at(result.available_at)}.")
     elif isinstance(result.ticks_left, int):
         lines.append(f"It can be invoked again after {_writes(result.ticks_left)}.")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_seen(result.warning)])
 
 
 # -- who is there ------------------------------------------------------------------------------------------
@@ -314,15 +318,17 @@ def invoked(result: t.ActionInvoked, writer: Writer, offset: int) -> str:
 
 def enabled(result: t.AgentEnabled, writer: Writer, offset: int) -> str:
     if not isinstance(result.enabled, str):
-        return "You are there always."
+        return " ".join(["You are there always.", *_seen(result.warning)])
     state = "is not true now, so you can read and wait, and nothing else" if result.disabled else "is true now"
-    return f"You are there while this is true; it {state}.\n{writer.fencer.wrap(result.enabled)}"
+    lead = f"You are there while this is true; it {state}."
+    return "\n".join([lead, writer.fencer.wrap(result.enabled), *_seen(result.warning)])
 
 
 def module(result: t.ModuleRegistered, writer: Writer, offset: int) -> str:
     again = " before, and not again" if result.replayed else ""
     absent = " It is not there now." if result.dormant is True else ""
-    return f"The module {_plain(result.id)} is registered{again}, version {result.version}.{absent}"
+    lead = f"The module {_plain(result.id)} is registered{again}, version {result.version}.{absent}"
+    return " ".join([lead, *_seen(result.warning)])
 
 
 def modules(result: t.ModulesListed, writer: Writer, offset: int) -> str:

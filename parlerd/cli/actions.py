@@ -19,6 +19,7 @@ from parlerd.cli.state import (
     once_argument,
     place_of,
     say_life,
+    say_seen,
     short,
     whole_of,
     yes_argument,
@@ -83,6 +84,7 @@ def _register(ctx: Context, args: Namespace) -> int:
     ctx.out.say("The action ", (found.id, "bold"), f" is registered, version {found.version}{again}.")
     if found.dormant is True:
         ctx.out.note("It is not there now.")
+    say_seen(ctx, found.warning)
     if isinstance(found.contested, list):
         ctx.out.note(f"It writes a key that other actions write too: {', '.join(found.contested)}")
     return DONE
@@ -200,6 +202,7 @@ def _invoke(ctx: Context, args: Namespace) -> int:
     for each in done.writes:
         ctx.out.say(*place_of(each), " is deleted." if each.deleted is True else f" is {short(each.value)}.")
         say_life(ctx, each)
+    say_seen(ctx, done.warning)
     if done.result is not msgspec.UNSET:
         ctx.out.say(("result", "bold"), f": {short(done.result)}")
     if isinstance(done.available_at, int):

@@ -12,7 +12,7 @@ from parlerd.cli.context import Context, new_key
 from parlerd.cli.handlers import Handler, room_argument
 from parlerd.cli.output import DONE
 from parlerd.cli.parsing import Parser, UsageError, unicode_text
-from parlerd.cli.state import agree_to_delete, once_argument, yes_argument
+from parlerd.cli.state import agree_to_delete, once_argument, say_seen, yes_argument
 from parlerd.operations import types as t
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def _enabled(ctx: Context, args: Namespace) -> int:
         ctx.out.say((found.agent, "name"), f" is in '{found.name}' while this is true: ", found.enabled, hang=2)
     else:
         ctx.out.say((found.agent, "name"), f" is in '{found.name}' always.")
+    say_seen(ctx, found.warning)
     if found.disabled:
         ctx.out.note(f"{_NOT_NOW} Until then it reads and waits, and nothing else.")
     return DONE
@@ -68,6 +69,7 @@ def _register(ctx: Context, args: Namespace) -> int:
         return DONE
     again = " (before, and not again)" if found.replayed else ""
     ctx.out.say("The module ", (found.id, "bold"), f" is registered, version {found.version}{again}.")
+    say_seen(ctx, found.warning)
     if found.dormant is True:
         ctx.out.note(_NOT_NOW)
     return DONE

@@ -235,10 +235,15 @@ def _set(ctx: Context, args: Namespace) -> int:
     # An entry that is not there yet is nothing now, whatever was written; `say_life` says when it is.
     is_now = f"is {short(written.value)} now" if written.dormant is not True else f"is kept as {short(written.value)}"
     ctx.out.say(*place_of(written), f" {is_now}, version {written.version}{again}.")
-    if isinstance(written.warning, str):
-        ctx.out.say((written.warning, "warn"))
+    say_seen(ctx, written.warning)
     say_life(ctx, written)
     return DONE
+
+
+def say_seen(ctx: Context, warning: object) -> None:
+    """Say who else sees what was written, where an answer says so."""
+    if isinstance(warning, str):
+        ctx.out.say((warning, "warn"))
 
 
 def say_life(ctx: Context, entry: t.StateEntry) -> None:
@@ -310,6 +315,7 @@ def _batch(ctx: Context, args: Namespace) -> int:
     ctx.out.say((f"{counted(len(done.writes), 'key')} written{again}", "good"), ".")
     for each in done.writes:
         ctx.out.say(*place_of(each), " is deleted." if each.deleted is True else f" is {short(each.value)}.")
+    say_seen(ctx, done.warning)
     return DONE
 
 
@@ -458,6 +464,7 @@ def _view_set(ctx: Context, args: Namespace) -> int:
         return DONE
     worth = f"{short(written.value)} now" if not isinstance(written.error, str) else f"nothing now: {written.error}"
     ctx.out.say("The view ", (written.key, "bold"), f" is worth {worth}, version {written.version}.")
+    say_seen(ctx, written.warning)
     say_life(ctx, written)
     return DONE
 

@@ -107,6 +107,10 @@ MAX_CODE: Final = 8
 MAX_WAITING: Final = 4096
 """Commands that may wait for one room; more are refused with `room_busy`."""
 MAX_WARNED: Final = 1_000
+STATE_WRITES: Final = frozenset(
+    {"state.set", "state.batch", "action.register", "action.invoke", "agent.enable", "module.register"}
+)
+"""What brings words of an agent into the state of a room."""
 STATE_IS_SEEN: Final = (
     "This room is sealed, but the relay sees its state: keys, values and expressions. Do not write secrets there."
 )
@@ -900,9 +904,9 @@ class RemoteRoom(MirrorRoom):
     def _with_warning(self, question: Question, answer: t.Result) -> t.Result:
         """An answer with what is said here of it, whatever the home says: whoever writes for the first time into the
         state of a sealed room is told who sees that."""
-        if not isinstance(answer, t.StateWritten):
+        if "warning" not in answer.__struct_fields__:
             return answer
-        is_first = self.is_sealed and question.name == "state.set" and question.by.session not in self._warned
+        is_first = self.is_sealed and question.name in STATE_WRITES and question.by.session not in self._warned
         if is_first:
             self._warned[question.by.session] = True
         return msgspec.structs.replace(answer, warning=STATE_IS_SEEN if is_first else msgspec.UNSET)

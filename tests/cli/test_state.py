@@ -13,6 +13,8 @@ import pytest
 from parlerd.core.errors import Refused
 from parlerd.core.expressions import invalid
 from parlerd.operations import types as t
+from parlerd.operations.registry import OPERATIONS
+from parlerd.uplink.remote_room import STATE_IS_SEEN, STATE_WRITES
 from tests.support.answers import ROOM
 from tests.support.cli import Shell
 
@@ -171,11 +173,28 @@ def test_what_is_not_there_yet_is_not_said_to_be_something_now(shell: Shell) -> 
     assert "It will be there after 3 writes of state._shared.turn." in ran.stderr
 
 
+COMMANDS = {
+    "state.set": [["state", "set", "turn", "true"], ["view", "set", "turn", "1 + 1"]],
+    "state.batch": [["state", "batch"]],
+    "action.register": [["action", "register"]],
+    "action.invoke": [["action", "invoke", "stoke"]],
+    "agent.enable": [["enabled", "1 == 1"], ["enabled", "--always"]],
+    "module.register": [["module", "register", "path"]],
+}
+STDIN = {"state.batch": b'{"writes": [{"key": "turn", "value": 1}]}', "action.register": b'{"id": "stoke"}'}
+
+
 def test_who_sees_what_is_written_in_a_sealed_room_is_said(shell: Shell) -> None:
-    seen = "This room is sealed, but the relay sees its state."
-    shell.daemon.answers("state.set", written(value=True), msgspec.structs.replace(written(value=True), warning=seen))
-    assert seen not in shell.run("state", "set", "turn", "true").stdout
-    assert seen in shell.run("state", "set", "turn", "true").stdout
+    assert set(COMMANDS) == STATE_WRITES
+    for name, commands in COMMANDS.items():
+        answer = msgspec.convert(OPERATIONS[name].answers[0], OPERATIONS[name].result)
+        warned = msgspec.structs.replace(answer, warning=STATE_IS_SEEN)
+        shell.daemon.answers(name, *(answer, warned) * len(commands))
+        for words in commands:
+            quiet, told = (shell.run(*words, stdin=STDIN.get(name, b"")) for _ in range(2))
+            assert (quiet.code, told.code) == (0, 0), words
+            assert STATE_IS_SEEN not in quiet.stdout
+            assert STATE_IS_SEEN in told.stdout, words
 
 
 def test_what_is_deleted_is_said_with_its_last_version(shell: Shell) -> None:

@@ -7,11 +7,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 import pytest
 
 from mcp_server.budget import Budget
 from mcp_server.tools.results import Scribe
 from parlerd.operations import types as t
+from parlerd.operations.registry import OPERATIONS
+from parlerd.uplink.remote_room import STATE_IS_SEEN, STATE_WRITES
 from tests.support.engine import engine_world, run
 from tests.support.models import Model, let_in, model, outside
 
@@ -194,3 +197,12 @@ def test_a_module_and_an_agent_are_there_while_what_was_said_is_true() -> None:
             assert (await state(bob, "set", key="a", value=1)).startswith("a is at version 1 now")
 
     run(main)
+
+
+@pytest.mark.parametrize("name", sorted(STATE_WRITES))
+def test_who_sees_what_a_model_writes_in_a_sealed_room_is_said(name: str) -> None:
+    answer = msgspec.convert(OPERATIONS[name].answers[0], OPERATIONS[name].result)
+    warned = msgspec.structs.replace(answer, warning=STATE_IS_SEEN)
+    quiet, told = (Scribe(budget=Budget()).write(each).text for each in (answer, warned))
+    assert STATE_IS_SEEN not in quiet
+    assert STATE_IS_SEEN in outside(told)

@@ -24,7 +24,7 @@ from parlerd.store.port import EraseBodies, Store
 from parlerd.uplink.connection import LinkConnection
 from parlerd.uplink.lanes import Lane, Post, mirror_of
 from parlerd.uplink.link import Link
-from parlerd.uplink.remote_room import STATE_IS_SEEN
+from parlerd.uplink.remote_room import STATE_IS_SEEN, STATE_WRITES
 from parlerd.uplink.secrets import FRESH_MS
 from parlerd.uplink.turning import USED_MS
 from parlerd.uplink.walking import Pull
@@ -155,6 +155,30 @@ def test_who_joins_reads_the_recap_and_nothing_else_of_before_where_the_history_
             await meeting.alice.send("said after bob came")
             assert await meeting.bob.read() == ["said after bob came"]
             assert (await meeting.room_of(meeting.ben)).state.alarm is None
+
+    run(main)
+
+
+WRITES: dict[str, t.Params] = {
+    "state.set": t.SetState(key="turn", value=1),
+    "state.batch": t.BatchState(writes=(t.BatchedWrite(key="turn", value=2),)),
+    "action.register": t.RegisterAction(id="stoke", writes=(t.ActionWriteAsked(key="fire", value=1),)),
+    "action.invoke": t.InvokeAction(id="stoke"),
+    "agent.enable": t.EnableAgent(enabled="1 == 1"),
+    "module.register": t.RegisterModule(id="path"),
+}
+"""What brings words of an agent into the state of a room, an action before it is invoked."""
+
+
+def test_whichever_way_a_window_writes_first_into_the_state_it_is_told_once_who_sees_that(tmp_path: Path) -> None:
+    assert set(WRITES) == STATE_WRITES
+
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            for name, params in WRITES.items():
+                window = await meeting.ann_served.agent("alice")
+                said = [await window.call(name, msgspec.structs.replace(params, idempotency_key=f"{n}")) for n in "ab"]
+                assert [getattr(each, "warning", None) for each in said] == [STATE_IS_SEEN, msgspec.UNSET], name
 
     run(main)
 

@@ -153,13 +153,14 @@ class ActionShown(Result, frozen=True, kw_only=True):
 
 class ActionRegistered(ActionShown, frozen=True, kw_only=True):
     """`contested` are other actions that write one of the same keys, by their names: two of them may undo each other's
-    work."""
+    work. `warning` is as in `StateWritten`."""
 
     contested: list[str] | msgspec.UnsetType = msgspec.UNSET
     room: str
     name: str = ""
     replayed: bool = False
     idempotency_key: str = ""
+    warning: str | msgspec.UnsetType = msgspec.UNSET
     receipt: ReceiptRef | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -182,7 +183,7 @@ class ActionsListed(Result, frozen=True, kw_only=True):
 
 class ActionInvoked(Result, frozen=True, kw_only=True):
     """What stands under each key after the invocation, in the order of the writes, and what the action gave.
-    `available_at` or `ticks_left` says when it can be invoked again."""
+    `available_at` or `ticks_left` says when it can be invoked again. `warning` is as in `StateWritten`."""
 
     invoked: bool = True
     action: str
@@ -194,6 +195,7 @@ class ActionInvoked(Result, frozen=True, kw_only=True):
     name: str = ""
     replayed: bool = False
     idempotency_key: str = ""
+    warning: str | msgspec.UnsetType = msgspec.UNSET
     receipt: ReceiptRef | msgspec.UnsetType = msgspec.UNSET
 
 

@@ -54,7 +54,8 @@ class DeleteModule(Params, frozen=True, kw_only=True):
 
 
 class AgentEnabled(Result, frozen=True, kw_only=True):
-    """`disabled` is that what the agent said is not true now, so that it can read and wait, and nothing else."""
+    """`disabled` is that what the agent said is not true now, so that it can read and wait, and nothing else.
+    `warning` is as in `StateWritten`."""
 
     agent: str
     enabled: str | msgspec.UnsetType = msgspec.UNSET
@@ -63,6 +64,7 @@ class AgentEnabled(Result, frozen=True, kw_only=True):
     name: str = ""
     replayed: bool = False
     idempotency_key: str = ""
+    warning: str | msgspec.UnsetType = msgspec.UNSET
     receipt: ReceiptRef | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -79,10 +81,13 @@ class ModuleShown(Result, frozen=True, kw_only=True):
 
 
 class ModuleRegistered(ModuleShown, frozen=True, kw_only=True):
+    """`warning` is as in `StateWritten`."""
+
     room: str
     name: str = ""
     replayed: bool = False
     idempotency_key: str = ""
+    warning: str | msgspec.UnsetType = msgspec.UNSET
     receipt: ReceiptRef | msgspec.UnsetType = msgspec.UNSET
 
 

@@ -169,7 +169,8 @@ class StateRead(StateEntry, frozen=True, kw_only=True):
 
 
 class StateWritten(StateRead, frozen=True, kw_only=True):
-    """`warning` is there when a window writes for the first time in a sealed room: its home sees what is written."""
+    """`warning` is there when a window writes for the first time into the state of a sealed room: its home sees what is
+    written. Actions, modules and conditions belong to the state."""
 
     replayed: bool = False
     idempotency_key: str = ""
@@ -178,13 +179,14 @@ class StateWritten(StateRead, frozen=True, kw_only=True):
 
 
 class BatchWritten(Result, frozen=True, kw_only=True):
-    """What stands under each key after the batch, in the order of the writes."""
+    """What stands under each key after the batch, in the order of the writes. `warning` is as in `StateWritten`."""
 
     writes: list[StateEntry]
     room: str
     name: str = ""
     replayed: bool = False
     idempotency_key: str = ""
+    warning: str | msgspec.UnsetType = msgspec.UNSET
     receipt: ReceiptRef | msgspec.UnsetType = msgspec.UNSET
 
 
