@@ -18,6 +18,7 @@ from typing import Any, Final, Literal, NamedTuple
 import msgspec
 
 from configs.events import Hooks
+from parlerd.core.records import Record
 from parlerd.operations.traits import UNMEASURED, HostTraits
 
 KeyPath = tuple[str, ...]
@@ -221,7 +222,8 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     project may have, from which the host takes servers, each with the path of their table. `quiet` are variables that
     keep the host from updating itself, reporting or asking when Parler runs its program. `start` is missing for a host
     that has no program with a first prompt, or whose program nobody has tried. `silent` is a sentence on why
-    the host may not have started us although all is in place. `plugins`, `form_hooks`, `per_folder`, `inbox` and
+    the host may not have started us although all is in place. `sight` says what its record of a conversation looks
+    like, for a host whose record was measured. `plugins`, `form_hooks`, `per_folder`, `inbox` and
     `health` are said at their types.
     """
 
@@ -263,6 +265,7 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     inbox: Inbox | None = None
     health: Health | None = None
     start: Start | None = None
+    sight: Record | None = None
     quiet: Mapping[str, str] = msgspec.field(default_factory=dict)
     silent: str = ""
     quirks: tuple[str, ...] = ()

@@ -22,6 +22,7 @@ from configs.model import (
     same_everywhere,
 )
 from configs.shapes import served, stdio
+from parlerd.core.records import Call, Chain, Ending, Kind, Opening, Record, Reply, Result, Test
 from parlerd.operations.traits import HostTraits
 
 
@@ -48,6 +49,105 @@ def _plugin(plugin: Plugin) -> dict[str, dict[str, Any]]:
 
 
 _SETTINGS = ("${CLAUDE_CONFIG_DIR}/settings.json", "~/.claude/settings.json")
+
+_MODEL = (Test("type", ("assistant",)), Test("message.role", ("assistant",)))
+_NO_MODEL = (
+    Test("isApiErrorMessage"),
+    Test("message.model", ("<synthetic>",)),
+    # The maker's server left results out of the request, and says so in the reply.
+    Test("message.context_management.applied_edits[type=clear_tool_uses_20250919].type"),
+)
+_INTERRUPTED = ("[Request interrupted by user]", "[Request interrupted by user for tool use]")
+
+_RECORD = Record(
+    versions=("2.1.332",),
+    folders=("${CLAUDE_CONFIG_DIR}/projects", "~/.claude/projects"),
+    # Never `tool-results`, which holds the whole text of what was cut.
+    files=("*/*.jsonl", "*/*/subagents/*.jsonl", "*/*/subagents/*/*.jsonl"),
+    call_meta="claudecode/toolUseId",
+    version="version",
+    conversation=("sessionId", "isSidechain", "agentId"),
+    chain=Chain(id="uuid", parent="parentUuid", caller="sourceToolAssistantUUID"),
+    calls=(Call(name="tool use", has=_MODEL, calls="message.content[type=tool_use].id", id="message.id"),),
+    openings=(Opening(name="request", has=(Test("type", ("api-request",)),), id="id"),),
+    # `toolUseResult` is the raw result, and `api-request-blob` repeats what was sent before.
+    results=(
+        Result(
+            name="tool result",
+            has=(Test("type", ("user",)),),
+            each="message.content[type=tool_result]",
+            call="tool_use_id",
+            text="content",
+        ),
+    ),
+    replies=(
+        Reply(name="reply to a later request", has=_MODEL, lacks=_NO_MODEL, opened="requestRef"),
+        Reply(name="another reply", has=_MODEL, lacks=_NO_MODEL, differs="message.id"),
+    ),
+    endings=(
+        Ending(
+            name="compaction",
+            has=(Test("type", ("system",)), Test("subtype", ("compact_boundary",))),
+            verdict="summarised",
+            reason="compacted",
+        ),
+        Ending(
+            name="summary",
+            has=(Test("type", ("user",)), Test("isCompactSummary")),
+            verdict="summarised",
+            reason="compacted",
+        ),
+        Ending(
+            name="API error",
+            has=(Test("type", ("assistant",)), Test("isApiErrorMessage")),
+            verdict="not_shown",
+            reason="failed_request",
+        ),
+        *(
+            Ending(
+                name="interruption",
+                has=(Test("type", ("user",)), Test(path, _INTERRUPTED)),
+                verdict="not_shown",
+                reason="cancelled",
+            )
+            for path in ("message.content", "message.content[type=text].text")
+        ),
+    ),
+    harmless=(
+        Kind(name="user", has=(Test("type", ("user", "attachment", "progress")),)),
+        Kind(name="words of the host", has=(Test("type", ("assistant",)), Test("message.model", ("<synthetic>",)))),
+        Kind(
+            name="notice",
+            has=(
+                Test("type", ("system",)),
+                Test(
+                    "subtype",
+                    (
+                        "api_error", "away_summary", "bridge_status", "hook_progress", "hook_response", "hook_started",
+                        "informational", "local_command", "memory_saved", "notification", "post_turn_summary",
+                        "scheduled_task_fire", "stop_hook_summary", "task_notification", "turn_duration",
+                    ),
+                ),
+            ),
+        ),
+        Kind(
+            name="state",
+            has=(
+                Test(
+                    "type",
+                    (
+                        "agent-color", "agent-name", "agent-setting", "ai-title", "api-request", "api-request-blob",
+                        "api-request-resumed", "api-request-shape", "atis-latch", "attribution-snapshot",
+                        "bridge-session", "cost-state", "custom-title", "data-flow-records", "file-history-delta",
+                        "file-history-snapshot", "frame-link", "isolation-latch", "last-prompt", "memory-mode", "mode",
+                        "observer-ref", "permission-mode", "pr-link", "queue-operation", "session-owner", "tag",
+                        "tools-used", "worktree-state",
+                    ),
+                ),
+            ),
+        ),
+    ),
+)  # fmt: skip
 
 HOST = Host(
     id="claude-code",
@@ -110,6 +210,7 @@ HOST = Host(
     per_folder=PerFolder(table=("projects",), servers=("mcpServers",), remove=f"claude mcp remove -s local {SERVER}"),
     health=Health(words=("mcp", "list"), shows=r"(?m)^parler: .*Connected$"),
     start=Start(terminal=(PROMPT,), headless=("-p", "--", PROMPT)),
+    sight=_RECORD,
     quiet={
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
         "DISABLE_AUTOUPDATER": "1",

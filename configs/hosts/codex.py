@@ -19,6 +19,7 @@ from configs.model import (
     same_everywhere,
 )
 from configs.shapes import bare
+from parlerd.core.records import Ending, Kind, Record, Reply, Result, Test
 from parlerd.operations.traits import HostTraits
 
 
@@ -39,6 +40,108 @@ def _plugin(_plugin: Plugin) -> dict[str, dict[str, Any]]:
 
 
 _CONFIG = ("${CODEX_HOME}/config.toml", "~/.codex/config.toml")
+
+_ITEM = Test("type", ("response_item",))
+_EVENT = Test("type", ("event_msg",))
+_MADE = (
+    "custom_tool_call", "function_call", "image_generation_call", "local_shell_call", "reasoning", "tool_search_call",
+    "web_search_call",
+)  # fmt: skip
+"""Items that a model makes, beside what it says."""
+
+_RECORD = Record(
+    versions=("0.171.0",),
+    folders=("${CODEX_HOME}/sessions", "~/.codex/sessions"),
+    files=("*/*/*/rollout-*.jsonl",),
+    call_meta="callId",
+    # `event_msg/item_completed` holds the raw result, from which the middle was not cut.
+    results=(
+        Result(
+            name="call output",
+            has=(_ITEM, Test("payload.type", ("function_call_output", "custom_tool_call_output"))),
+            call="payload.call_id",
+            text="payload.output",
+        ),
+    ),
+    result_at="metadata.history_sequence",
+    replies=(
+        Reply(
+            name="answer",
+            has=(_ITEM, Test("payload.type", ("message",)), Test("payload.role", ("assistant",))),
+            at_least="metadata.sampled_through_sequence",
+        ),
+        Reply(
+            name="model item",
+            has=(_ITEM, Test("payload.type", _MADE)),
+            at_least="metadata.sampled_through_sequence",
+        ),
+    ),
+    endings=(
+        Ending(name="compaction", has=(Test("type", ("compacted",)),), verdict="summarised", reason="compacted"),
+        Ending(
+            name="compaction event",
+            has=(_EVENT, Test("payload.type", ("context_compacted",))),
+            verdict="summarised",
+            reason="compacted",
+        ),
+        Ending(
+            name="rollback",
+            has=(_EVENT, Test("payload.type", ("thread_rolled_back",))),
+            verdict="not_shown",
+            reason="rolled_back",
+        ),
+        Ending(
+            name="aborted turn",
+            has=(_EVENT, Test("payload.type", ("turn_aborted",))),
+            verdict="not_shown",
+            reason="cancelled",
+        ),
+        Ending(
+            name="error",
+            has=(_EVENT, Test("payload.type", ("error",))),
+            verdict="not_shown",
+            reason="failed_request",
+        ),
+    ),
+    harmless=(
+        Kind(name="item", has=(_ITEM, Test("payload.type", ("message",)), Test("payload.role", ("developer", "user")))),
+        Kind(
+            name="output",
+            has=(
+                _ITEM,
+                Test("payload.type", ("function_call_output", "custom_tool_call_output", "tool_search_output")),
+            ),
+        ),
+        Kind(
+            name="event",
+            has=(
+                _EVENT,
+                Test(
+                    "payload.type",
+                    (
+                        "agent_message", "agent_reasoning", "agent_reasoning_raw_content",
+                        "agent_reasoning_section_break", "exec_command_end", "item_completed", "item_started",
+                        "mcp_tool_call_end", "patch_apply_end", "stream_error", "task_complete", "task_started",
+                        "thread_goal_updated", "thread_name_updated", "thread_settings_applied", "token_count",
+                        "user_message", "view_image_tool_call", "warning", "web_search_end",
+                    ),
+                ),
+            ),
+        ),
+        Kind(
+            name="state",
+            has=(
+                Test(
+                    "type",
+                    (
+                        "dynamic_tools_updated", "inter_agent_communication", "inter_agent_communication_metadata",
+                        "security_risk_score", "session_meta", "token_usage_record", "turn_context", "world_state",
+                    ),
+                ),
+            ),
+        ),
+    ),
+)  # fmt: skip
 
 HOST = Host(
     id="codex",
@@ -88,6 +191,7 @@ HOST = Host(
     health=Health(words=("mcp", "list", "--json"), shows=r'"name"\s*:\s*"parler"', starts=False),
     # Without `--no-daemon` the servers of a second window are started by the first one's daemon.
     start=Start(terminal=("--no-daemon", PROMPT), headless=("exec", "--skip-git-repo-check", PROMPT)),
+    sight=_RECORD,
     quirks=(
         "`codex mcp add` drops comments inside every entry.",
         "Its shell sandbox cannot reach a socket; its servers can.",

@@ -1,0 +1,294 @@
+"""What the entries of one record prove about answers that are waited for.
+
+    Answer   what was written to the host: messages with their markers, and the id of the call
+    Judge    one file's entries, in their order; gives a verdict for each message as soon as there is one
+
+A message is `shown` when its whole text stood in the field that the model gets, in a result, and a reply of the model
+came later in the same conversation, with no ending between. Everything else is told as something else.
+
+Not here: what a record looks like (`records`), how entries are found (`parlerd.sight`). Above: `parlerd.sight`. Below:
+`records`, `sight`. Invariant: the rule above, whatever the entries are and in whatever order they come; nothing that
+was read is kept but ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from parlerd.bounded import Bounded
+from parlerd.core import records
+from parlerd.core.records import Record, Reply, Result, Scalar, at, one
+from parlerd.core.sight import Expected, Found, Reason, Verdict, digest
+
+MAX_LINKS: Final = 20_000
+"""How many entries a file's chain of parents is remembered over. A day's conversation has a few thousand; what is
+forgotten proves nothing."""
+MAX_NESTED: Final = 4 * 1024 * 1024
+"""Characters of a text that is read as JSON."""
+
+
+class Answer:
+    """An answer that was written to a host and is waited for, in all files at once."""
+
+    def __init__(self, expected: Sequence[Expected], call: str = "") -> None:
+        self.left: dict[str, Expected] = {each.marker: each for each in expected}
+        """Messages without a verdict, by marker. Whoever takes a verdict takes the message out."""
+        self.call = call
+        """The id of the call in the host's record; empty where the host gives none."""
+        self.needles: tuple[bytes, ...] = (
+            *(each.marker.encode() for each in expected),
+            *([call.encode()] if call else ()),
+        )
+        """A line that holds none of these is neither the result of this answer nor the call that led to it."""
+
+
+class _Standing(msgspec.Struct):
+    """A result that stands in the record and waits for a reply."""
+
+    name: str
+    """What the description calls its entry."""
+    whole: frozenset[str]
+    """Markers of the messages that stand in it whole."""
+    doubt: Reason | None
+    """Why a reply would prove nothing."""
+    conversation: tuple[Scalar | None, ...]
+    number: int | None
+    """What a reply's number is compared with, where the description compares one."""
+    ids: frozenset[Scalar]
+    """An ancestor of a reply is one of these: the result's entry, or the entry that made the call."""
+    calling: Scalar | None
+    """The id of the reply that made the call, where the entry with the call was seen."""
+    opened: Bounded[Scalar, None]
+    """Requests that were sent after it."""
+
+
+class Judge:
+    """One conversation file. Entries are given in their order, each once."""
+
+    def __init__(self, record: Record, evidence: str) -> None:
+        self._record = record
+        self._evidence = evidence
+        """What stands before the names of entries in a verdict: the host and its version."""
+        self._standing: dict[Answer, _Standing] = {}
+        """Answers whose result stands in this file."""
+        self._parents: Bounded[Scalar, Scalar | None] = Bounded(MAX_LINKS)
+        """The parent of each entry that was read, by id."""
+        self._calling: Bounded[Scalar, Scalar] = Bounded(MAX_LINKS)
+        """The id of the reply that made a call, by the id of the call."""
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether some result stands here for which a reply is waited for; then every line matters."""
+        return any(answer.left for answer in self._standing)
+
+    def has(self, answer: Answer) -> bool:
+        """Whether the result of this answer stands here."""
+        return answer in self._standing
+
+    def matters(self, data: bytes, answers: Iterable[Answer]) -> bool:
+        """Whether some line of `data` may say something. Cheap: looks at bytes and not at what they mean."""
+        if self._record.chain is not None or self.is_waiting:
+            return True
+        return any(needle in data for answer in answers if answer.left for needle in answer.needles)
+
+    def line(self, line: bytes, answers: Sequence[Answer]) -> list[Found]:
+        """A line of a file, without its end."""
+        if not line.strip() or not self.matters(line, answers):
+            return []
+        entry = decoded(line)
+        return self.unreadable("record_unreadable") if entry is None else self.entry(entry, answers)
+
+    def unreadable(self, reason: Reason) -> list[Found]:
+        """Something stood here that could not be read: whatever waits for a reply in this file is unknown."""
+        return [
+            found
+            for answer in list(self._standing)
+            for found in self._ended(answer, "unknown", reason, self._standing[answer].name)
+        ]
+
+    def entry(self, entry: Any, answers: Sequence[Answer]) -> list[Found]:
+        """An entry of the record, decoded."""
+        self._note_links(entry)
+        taken = self._take_results(entry, answers)
+        found: list[Found] = []
+        for answer in [answer for answer in self._standing if answer not in taken]:
+            if not answer.left:
+                del self._standing[answer]
+                continue
+            found += self._follow(answer, self._standing[answer], entry)
+        return found
+
+    # -- results -----------------------------------------------------------------------------------------------
+
+    def _take_results(self, entry: Any, answers: Sequence[Answer]) -> set[Answer]:
+        """Note the results that stand in an entry; the answers that they belong to."""
+        taken: set[Answer] = set()
+        for kind in self._record.results:
+            if not kind.fits(entry):
+                continue
+            for element in at(entry, kind.each):
+                call = one(element, kind.call)
+                strings = _strings(kind, element)
+                for answer in answers:
+                    if not answer.left or not _belongs(answer, call, strings):
+                        continue
+                    taken.add(answer)
+                    self._standing[answer] = self._stands(kind, answer, entry, call, strings)
+        return taken
+
+    def _stands(
+        self, kind: Result, answer: Answer, entry: Any, call: Scalar | None, strings: Sequence[str]
+    ) -> _Standing:
+        record, chain = self._record, self._record.chain
+        doubt: Reason | None = None
+        if kind.whole_below and any(len(text) >= kind.whole_below for text in strings):
+            doubt = "too_long"
+        if record.version and one(entry, record.version) not in record.versions:
+            doubt = "version"
+        number = one(entry, record.result_at)
+        ids = (one(entry, chain.id), one(entry, chain.caller)) if chain is not None else ()
+        return _Standing(
+            name=kind.name,
+            whole=frozenset(each.marker for each in answer.left.values() if _is_whole(each, strings)),
+            doubt=doubt,
+            conversation=tuple(one(entry, path) for path in record.conversation),
+            number=number if type(number) is int else None,
+            ids=frozenset(id for id in ids if id is not None),
+            calling=None if call is None else self._calling.get(call),
+            opened=Bounded(MAX_LINKS),
+        )
+
+    # -- what comes after --------------------------------------------------------------------------------------
+
+    def _follow(self, answer: Answer, standing: _Standing, entry: Any) -> list[Found]:
+        record = self._record
+        conversation = tuple(one(entry, path) for path in record.conversation)
+        if any(
+            there is not None and here is not None and there != here
+            for there, here in zip(standing.conversation, conversation, strict=True)
+        ):
+            return []  # of another conversation that is written to the same file
+        for ending in record.endings:
+            if ending.fits(entry):
+                return self._ended(answer, ending.verdict, ending.reason, f"{standing.name}, {ending.name}")
+        for opening in record.openings:
+            if opening.fits(entry) and (id := one(entry, opening.id)) is not None:
+                standing.opened[id] = None
+                return []
+        for reply in record.replies:
+            if reply.fits(entry):
+                # A reply to an earlier request, or in another branch, changes nothing.
+                proves = conversation == standing.conversation and self._proves(reply, standing, entry)
+                if proves:
+                    return self._replied(answer, standing, reply)
+        if self._is_known(entry):
+            return []
+        return self._ended(answer, "unknown", "unrecognised", standing.name)
+
+    def _is_known(self, entry: Any) -> bool:
+        record = self._record
+        return any(
+            kind.fits(entry)
+            for kinds in (record.harmless, record.results, record.replies, record.calls)
+            for kind in kinds
+        )
+
+    def _proves(self, reply: Reply, standing: _Standing, entry: Any) -> bool:
+        if reply.opened and one(entry, reply.opened) not in standing.opened:
+            return False
+        if reply.differs:
+            id = one(entry, reply.differs)
+            if id is None or standing.calling is None or id == standing.calling:
+                return False
+        if reply.at_least:
+            number = one(entry, reply.at_least)
+            if type(number) is not int or standing.number is None or number < standing.number:
+                return False
+        return self._descends(standing, entry)
+
+    def _descends(self, standing: _Standing, entry: Any) -> bool:
+        """Whether the result, or the call that led to it, is an ancestor of an entry."""
+        chain = self._record.chain
+        if chain is None:
+            return True
+        id = one(entry, chain.parent)
+        # Parents may be written in a circle.
+        for _ in range(len(self._parents) + 1):
+            if id is None:
+                return False
+            if id in standing.ids:
+                return True
+            id = self._parents.get(id)
+        return False
+
+    def _replied(self, answer: Answer, standing: _Standing, reply: Reply) -> list[Found]:
+        names = f"{standing.name}, {reply.name}"
+        if standing.doubt is not None:
+            return self._ended(answer, "unknown", standing.doubt, names)
+        del self._standing[answer]
+        return [
+            self._found(marker, "shown", "reply", names)
+            if marker in standing.whole
+            else self._found(marker, "cut", "cut_by_host", names)
+            for marker in answer.left
+        ]
+
+    def _ended(self, answer: Answer, verdict: Verdict, reason: Reason, names: str) -> list[Found]:
+        del self._standing[answer]
+        return [self._found(marker, verdict, reason, names) for marker in answer.left]
+
+    def _found(self, marker: str, verdict: Verdict, reason: Reason, names: str) -> Found:
+        return Found(marker=marker, verdict=verdict, reason=reason, evidence=f"{self._evidence}: {names}")
+
+    # -- ids ---------------------------------------------------------------------------------------------------
+
+    def _note_links(self, entry: Any) -> None:
+        chain = self._record.chain
+        if chain is not None and (id := one(entry, chain.id)) is not None:
+            self._parents[id] = one(entry, chain.parent)
+        for kind in self._record.calls:
+            if kind.fits(entry) and (made := one(entry, kind.id)) is not None:
+                for call in at(entry, kind.calls):
+                    if isinstance(call, str):
+                        self._calling[call] = made
+
+
+def decoded(data: bytes) -> Any:
+    """The JSON object in these bytes; `None` where they hold none. The one parser of what hosts wrote."""
+    try:
+        found = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _strings(kind: Result, element: Any) -> list[str]:
+    found = [text for value in at(element, kind.text) for text in records.texts(value)]
+    if not kind.nested:
+        return found
+    inner = []
+    for text in found:
+        value = decoded(text.encode("utf-8", "surrogatepass")) if len(text) <= MAX_NESTED else None
+        # What was cut is no JSON any more, and is compared as it stands.
+        inner += [text] if value is None else list(records.texts(value))
+    return inner
+
+
+def _belongs(answer: Answer, call: Scalar | None, strings: Sequence[str]) -> bool:
+    if answer.call and call == answer.call:
+        return True
+    return any(marker in text for text in strings for marker in answer.left)
+
+
+def _is_whole(expected: Expected, strings: Sequence[str]) -> bool:
+    for text in strings:
+        end = text.find(expected.marker)
+        if end < 0:
+            continue
+        end += len(expected.marker)
+        if end >= expected.size and digest(text[end - expected.size : end]) == expected.digest:
+            return True
+    return False

@@ -1,0 +1,375 @@
+"""What entries prove: the rule over arbitrary orders of entries, and each relation that a description may ask for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from parlerd.core import judge as judging
+from parlerd.core.judge import Answer, Judge, decoded
+from parlerd.core.records import Call, Chain, Ending, Kind, Opening, Record, Reply, Result, Test
+from parlerd.core.sight import Found, expected, marker_of
+
+FIRST: Final = "the first message\n" + marker_of(b"11111111")
+SECOND: Final = "the second message\n" + marker_of(b"22222222")
+MARKERS: Final = (FIRST[-21:], SECOND[-21:])
+WHOLE: Final = f"2 new:\n{FIRST}\n{SECOND}\n"
+
+
+def is_type(*names: str) -> tuple[Test, ...]:
+    return (Test("type", names),)
+
+
+RECORD: Final = Record(
+    versions=("1.0",),
+    folders=("~/records",),
+    files=("*.jsonl",),
+    conversation=("thread",),
+    results=(Result(name="result", has=is_type("result"), call="call", text="shown"),),
+    replies=(Reply(name="reply", has=is_type("reply"), lacks=(Test("error"),)),),
+    endings=(
+        Ending(name="compaction", has=is_type("compact"), verdict="summarised", reason="compacted"),
+        Ending(name="error", has=is_type("error"), verdict="not_shown", reason="failed_request"),
+    ),
+    harmless=(Kind(name="noise", has=is_type("noise")),),
+)
+
+
+def changed(**changes: Any) -> Record:
+    return msgspec.structs.replace(RECORD, **changes)
+
+
+def answer(call: str = "") -> Answer:
+    return Answer([expected(FIRST), expected(SECOND)], call)
+
+
+def verdicts(record: Record, entries: Sequence[Any], waited: Answer | None = None) -> dict[str, tuple[str, str]]:
+    """The verdicts of a file that holds these entries; bytes are lines that are no entry."""
+    waited = waited or answer()
+    judge = Judge(record, "host 1.0")
+    found: dict[str, tuple[str, str]] = {}
+    for entry in entries:
+        line = entry if isinstance(entry, bytes) else json.dumps(entry).encode()
+        for each in judge.line(line, [waited]):
+            assert each.marker not in found, "a marker has one verdict"
+            del waited.left[each.marker]
+            found[each.marker] = (each.verdict, each.reason)
+    return found
+
+
+def both(verdict: str, reason: str) -> dict[str, tuple[str, str]]:
+    return dict.fromkeys(MARKERS, (verdict, reason))
+
+
+RESULT: Final = {"type": "result", "thread": "t", "shown": WHOLE}
+REPLY: Final = {"type": "reply", "thread": "t"}
+
+
+# -- the rule --------------------------------------------------------------------------------------------------
+
+
+def test_a_result_with_a_reply_after_it_was_shown() -> None:
+    assert verdicts(RECORD, [RESULT, REPLY]) == both("shown", "reply")
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        [RESULT],
+        [REPLY],
+        [REPLY, RESULT],
+        [RESULT, {**REPLY, "thread": "other"}],
+        [RESULT, {"type": "reply"}],
+        [{**RESULT, "shown": "no marker", "raw": WHOLE}, REPLY],
+        [{**RESULT, "type": "noise"}, REPLY],
+    ],
+    ids=str,
+)
+def test_nothing_is_said_while_nothing_is_proved(entries: list[Any]) -> None:
+    assert verdicts(RECORD, entries) == {}
+
+
+@pytest.mark.parametrize(
+    ("between", "verdict", "reason"),
+    [
+        ({"type": "compact", "thread": "t"}, "summarised", "compacted"),
+        ({"type": "compact"}, "summarised", "compacted"),
+        ({"type": "error"}, "not_shown", "failed_request"),
+        ({"type": "something new"}, "unknown", "unrecognised"),
+        ({**REPLY, "error": "400"}, "unknown", "unrecognised"),
+        (b"{", "unknown", "record_unreadable"),
+        (b"[]", "unknown", "record_unreadable"),
+        (b'{"type": "\xff"}', "unknown", "record_unreadable"),
+        (b"[" * 100_000, "unknown", "record_unreadable"),
+        (b'{"a":' * 100_000, "unknown", "record_unreadable"),
+        (b"NaN", "unknown", "record_unreadable"),
+    ],
+    ids=lambda value: repr(value)[:30],
+)
+def test_what_stands_between_ends_the_proof(between: Any, verdict: str, reason: str) -> None:
+    assert verdicts(RECORD, [RESULT, between, REPLY]) == both(verdict, reason)
+
+
+@pytest.mark.parametrize("between", [{"type": "noise"}, {"type": "error", "thread": "u"}, b"", b"  ", RESULT], ids=str)
+def test_what_means_nothing_for_this_conversation_ends_nothing(between: Any) -> None:
+    assert verdicts(RECORD, [RESULT, between, REPLY]) == both("shown", "reply")
+
+
+def test_an_ending_before_the_result_ends_nothing() -> None:
+    assert verdicts(RECORD, [{"type": "compact"}, b"{", {"type": "new"}, RESULT, REPLY]) == both("shown", "reply")
+
+
+CUTS: Final = {
+    "the middle of the first": (WHOLE.replace("first", "f…t"), {0: "cut", 1: "shown"}),
+    "the second": (WHOLE.replace(SECOND, "[cut]"), {0: "shown", 1: "cut"}),
+    "the marker of the first": (WHOLE.replace(MARKERS[0], "…"), {0: "cut", 1: "shown"}),
+    "the end of the second": (WHOLE[: -len(" message\n") - 30], {0: "shown", 1: "cut"}),
+    "the head": (WHOLE[10:], {0: "cut", 1: "shown"}),
+    "one letter that was changed": (WHOLE.replace("second", "Second"), {0: "shown", 1: "cut"}),
+}
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_a_message_is_shown_only_where_each_of_its_characters_stands_there(cut: str) -> None:
+    text, expect = CUTS[cut]
+    found = verdicts(RECORD, [{**RESULT, "shown": text}, REPLY])
+    assert {number: found[marker][0] for number, marker in enumerate(MARKERS)} == expect
+
+
+def test_the_text_is_found_among_the_blocks_of_a_result() -> None:
+    blocks = [{"type": "text", "text": "Wall time"}, {"type": "text", "text": WHOLE}]
+    assert verdicts(RECORD, [{**RESULT, "shown": blocks}, REPLY]) == both("shown", "reply")
+
+
+def test_a_text_that_is_spread_over_two_blocks_is_not_whole() -> None:
+    middle = WHOLE.index("first") + 2
+    found = verdicts(RECORD, [{**RESULT, "shown": [WHOLE[:middle], WHOLE[middle:]]}, REPLY])
+    assert found[MARKERS[0]] == ("cut", "cut_by_host")
+
+
+def test_the_result_of_the_call_without_any_marker_was_cut() -> None:
+    entries = [{**RESULT, "call": "c1", "shown": "too large"}, REPLY]
+    assert verdicts(RECORD, entries, answer("c1")) == both("cut", "cut_by_host")
+    assert verdicts(RECORD, entries, answer("c2")) == {}
+
+
+def test_a_result_that_is_written_again_counts_from_there() -> None:
+    cut = {**RESULT, "shown": WHOLE.replace("first", "")}
+    assert verdicts(RECORD, [cut, RESULT, REPLY]) == both("shown", "reply")
+    assert verdicts(RECORD, [RESULT, cut, REPLY])[MARKERS[0]] == ("cut", "cut_by_host")
+
+
+def test_the_evidence_names_the_host_and_our_own_words_and_nothing_that_was_read() -> None:
+    judge, waited = Judge(RECORD, "host 1.0"), answer()
+    judge.entry(RESULT, [waited])
+    assert {each.evidence for each in judge.entry(REPLY, [waited])} == {"host 1.0: result, reply"}
+
+
+def test_messages_that_have_their_verdict_from_elsewhere_get_no_second() -> None:
+    judge, waited = Judge(RECORD, "host 1.0"), answer()
+    judge.entry(RESULT, [waited])
+    del waited.left[MARKERS[0]]
+    assert [each.marker for each in judge.entry(REPLY, [waited])] == [MARKERS[1]]
+    judge.entry(RESULT, [waited])
+    waited.left.clear()
+    assert not judge.is_waiting
+    assert judge.entry(REPLY, [waited]) == []
+    assert not judge.has(waited)
+
+
+def test_what_cannot_be_read_says_nothing_of_answers_that_stand_elsewhere() -> None:
+    assert Judge(RECORD, "host 1.0").unreadable("rotated") == []
+
+
+def test_a_line_matters_when_it_holds_a_marker_or_something_waits() -> None:
+    judge, waited = Judge(RECORD, "host 1.0"), answer("call-7")
+    assert not judge.matters(b"nothing", [waited])
+    assert judge.matters(f"x{MARKERS[1]}x".encode(), [waited])
+    assert judge.matters(b"a call-7 b", [waited])
+    judge.entry(RESULT, [waited])
+    assert judge.matters(b"nothing", [waited])
+    waited.left.clear()
+    assert not judge.matters(MARKERS[1].encode(), [waited])
+
+
+# -- what a description may ask for ----------------------------------------------------------------------------
+
+
+def test_a_host_that_cuts_after_it_has_recorded_proves_nothing_of_a_long_text() -> None:
+    (result,) = RECORD.results
+    below = changed(results=(msgspec.structs.replace(result, whole_below=len(WHOLE)),))
+    above = changed(results=(msgspec.structs.replace(result, whole_below=len(WHOLE) + 1),))
+    assert verdicts(below, [RESULT, REPLY]) == both("unknown", "too_long")
+    assert verdicts(above, [RESULT, REPLY]) == both("shown", "reply")
+
+
+def test_a_record_of_another_version_proves_nothing() -> None:
+    gated = changed(version="v")
+    assert verdicts(gated, [{**RESULT, "v": "1.0"}, REPLY]) == both("shown", "reply")
+    assert verdicts(gated, [{**RESULT, "v": "1.1"}, REPLY]) == both("unknown", "version")
+    assert verdicts(gated, [RESULT, REPLY]) == both("unknown", "version")
+
+
+def test_a_text_that_is_json_is_looked_into() -> None:
+    (result,) = RECORD.results
+    nested = changed(results=(msgspec.structs.replace(result, nested=True),))
+    inner = json.dumps({"content": [{"text": WHOLE}]})
+    assert verdicts(nested, [{**RESULT, "shown": inner}, REPLY]) == both("shown", "reply")
+    assert verdicts(RECORD, [{**RESULT, "shown": inner}, REPLY]) == both("cut", "cut_by_host")
+    assert verdicts(nested, [{**RESULT, "shown": inner[:-3]}, REPLY]) == both("cut", "cut_by_host")
+
+
+def test_a_reply_answers_a_request_that_was_sent_after_the_result() -> None:
+    record = changed(
+        openings=(Opening(name="request", has=is_type("request"), id="id"),),
+        replies=(Reply(name="reply", has=is_type("reply"), opened="of"),),
+    )
+    before, after = {"type": "request", "id": "r1"}, {"type": "request", "id": "r2"}
+    assert verdicts(record, [before, RESULT, {**REPLY, "of": "r1"}]) == {}
+    assert verdicts(record, [before, RESULT, after, REPLY]) == {}
+    assert verdicts(record, [before, RESULT, after, {**REPLY, "of": "r2"}]) == both("shown", "reply")
+    assert verdicts(record, [RESULT, {**REPLY, "of": "r2"}, after]) == {}
+
+
+def test_a_reply_differs_from_the_one_that_made_the_call() -> None:
+    record = changed(
+        calls=(Call(name="call", has=is_type("reply"), calls="calls[]", id="id"),),
+        replies=(Reply(name="reply", has=is_type("reply"), differs="id"),),
+    )
+    calling = {**REPLY, "id": "m1", "calls": ["c1", "c2"]}
+    result = {**RESULT, "call": "c1"}
+    assert verdicts(record, [calling, result, {**REPLY, "id": "m1"}], answer("c1")) == {}
+    assert verdicts(record, [calling, result, REPLY], answer("c1")) == {}
+    assert verdicts(record, [calling, result, {**REPLY, "id": "m2"}], answer("c1")) == both("shown", "reply")
+    # Which reply made the call is not known, so none is known to be another.
+    assert verdicts(record, [result, {**REPLY, "id": "m2"}], answer("c1")) == {}
+
+
+@pytest.mark.parametrize(
+    ("number", "proves"), [(4, False), (5, True), (6, True), ("6", False), (None, False), (True, False)]
+)
+def test_a_reply_was_made_from_as_much_as_the_result(number: Any, proves: bool) -> None:
+    record = changed(result_at="n", replies=(Reply(name="reply", has=is_type("reply"), at_least="from"),))
+    found = verdicts(record, [{**RESULT, "n": 5}, {**REPLY, "from": number}])
+    assert found == (both("shown", "reply") if proves else {})
+    assert verdicts(record, [RESULT, {**REPLY, "from": number}]) == {}
+
+
+class TestChains:
+    RECORD: Final = changed(chain=Chain(id="id", parent="up", caller="by"))
+
+    @pytest.mark.parametrize("marker", ["direct", "through noise", "through the caller"])
+    def test_a_reply_below_the_result_proves_it(self, marker: str) -> None:
+        result = {**RESULT, "id": "r", "up": "c", "by": "c"}
+        entries: dict[str, list[Any]] = {
+            "direct": [result, {**REPLY, "id": "x", "up": "r"}],
+            "through noise": [result, {"type": "noise", "id": "n", "up": "r"}, {**REPLY, "id": "x", "up": "n"}],
+            # Two calls of one reply: the next reply hangs below the result of the second.
+            "through the caller": [
+                {"type": "noise", "id": "c2", "up": "c"},
+                result,
+                {"type": "noise", "id": "r2", "up": "c2"},
+                {**REPLY, "id": "x", "up": "r2"},
+            ],
+        }
+        assert verdicts(self.RECORD, entries[marker]) == both("shown", "reply")
+
+    @pytest.mark.parametrize(
+        "reply", [{}, {"up": "before"}, {"up": "gone"}, {"up": None}, {"id": "x", "up": "x"}, {"up": ["r"]}], ids=str
+    )
+    def test_a_reply_in_another_branch_proves_nothing(self, reply: dict[str, Any]) -> None:
+        entries = [{"type": "noise", "id": "before"}, {**RESULT, "id": "r", "up": "before"}, {**REPLY, **reply}]
+        assert verdicts(self.RECORD, entries) == {}
+
+    def test_parents_in_a_circle_end(self) -> None:
+        circle = [{"type": "noise", "id": "a", "up": "b"}, {"type": "noise", "id": "b", "up": "a"}]
+        assert verdicts(self.RECORD, [{**RESULT, "id": "r"}, *circle, {**REPLY, "up": "a"}]) == {}
+
+    def test_no_more_parents_are_remembered_than_the_bound(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(judging, "MAX_LINKS", 3)
+        long = [{"type": "noise", "id": str(n), "up": str(n - 1)} for n in range(1, 9)]
+        result = {**RESULT, "id": "0"}
+        assert verdicts(self.RECORD, [result, *long[:3], {**REPLY, "up": "3"}]) == both("shown", "reply")
+        assert verdicts(self.RECORD, [result, *long, {**REPLY, "up": "8"}]) == {}
+
+
+# -- any order of anything -------------------------------------------------------------------------------------
+
+LETTERS: Final[dict[str, Any]] = {
+    "A": RESULT,
+    "a": {**RESULT, "shown": WHOLE.replace("first", "…")},
+    "R": {**RESULT, "shown": "", "raw": WHOLE},
+    "B": REPLY,
+    "b": {**REPLY, "thread": "u"},
+    "E": {"type": "error", "thread": "t"},
+    "e": {"type": "error", "thread": "u"},
+    "C": {"type": "compact"},
+    "n": {"type": "noise"},
+    "X": {"type": "new", "thread": "t"},
+    "!": b'{"type"',
+}
+"""Entries of a file in which two conversations stand."""
+LINES: Final = [each if isinstance(each, bytes) else json.dumps(each).encode() for each in LETTERS.values()]
+ENDS: Final = frozenset("ECX!")
+
+
+@settings(max_examples=500)
+@given(st.text(alphabet="".join(LETTERS), max_size=12))
+def test_shown_is_said_only_of_a_whole_result_with_a_reply_after_it_and_no_ending_between(order: str) -> None:
+    found = verdicts(RECORD, [LETTERS[letter] for letter in order])
+    proofs = {
+        number: [
+            (start, end)
+            for start, letter in enumerate(order)
+            for end in range(start + 1, len(order))
+            if letter in ("A" if number == 0 else "Aa")
+            and order[end] == "B"
+            and not ENDS & set(order[start:end])
+            # A result that was written again counts as it stands there.
+            and "a" not in order[start + 1 : end]
+        ]
+        for number in (0, 1)
+    }
+    for number, marker in enumerate(MARKERS):
+        if found.get(marker, ("", ""))[0] == "shown":
+            assert proofs[number]
+        else:
+            # Nothing that is proved is left out, but for what had another verdict before the proof began.
+            decided = min((at for at in range(len(order)) if _ends_at(order, at)), default=len(order))
+            assert all(end > decided for _, end in proofs[number])
+
+
+def _ends_at(order: str, at: int) -> bool:
+    """Whether something gave a verdict at this place: a result stood, and an ending or a reply came."""
+    start = max((index for index in range(at) if order[index] in "Aa"), default=-1)
+    return start >= 0 and order[at] in {*ENDS, "B"}
+
+
+@settings(max_examples=300)
+@given(
+    st.lists(
+        st.sampled_from([json.dumps(each).encode() if isinstance(each, dict) else each for each in LETTERS.values()])
+        | st.binary(max_size=60),
+        max_size=12,
+    )
+)
+def test_no_line_makes_the_judge_fail(lines: list[bytes]) -> None:
+    judge, waited = Judge(RECORD, "host 1.0"), answer("c")
+    found: list[Found] = []
+    for line in lines:
+        now = judge.line(line, [waited])
+        for each in now:
+            del waited.left[each.marker]
+        found += now
+    assert len({each.marker for each in found}) == len(found)
+
+
+def test_a_line_that_is_no_object_is_no_entry() -> None:
+    assert [decoded(line) for line in (b"", b"1", b"null", b'"x"', b"[{}]", b"{} {}", b"{")] == [None] * 7
+    assert decoded(b'{"a": 1}') == {"a": 1}
