@@ -129,6 +129,11 @@ Verified = Literal["valid", "home", "unsigned", "invalid"]
 """What bears a message: its author's signature; or the word of the room's home alone, within a grant of the author's
 person (`grants`); or nobody's signature; or one that is not good."""
 Stage = Literal["stored", "pushed", "read", "acknowledged", "acted"]
+Rung = Literal["stored", "pushed", "read", "shown", "acknowledged", "acted"]
+"""The ladder of a message for a reader: the stages, which marks record, and `shown`, which only a verdict gives."""
+Sighted = Literal["pending", "shown", "quoted", "summarised", "cut", "not_shown", "unknown"]
+"""What is known of whether a reader's model was shown a message: a verdict (`core.sight`), or `pending` while the
+host's record is watched."""
 Turn = Literal["", "offered", "accepted", "declined", "withdrawn"]
 """What a message does with a turn; empty for one that does nothing with any."""
 TaskOutcome = Literal["done", "failed", "cancelled"]

@@ -63,7 +63,7 @@ class Ladder:
         found = await self._desk.library.trace(id)
         if found is None:
             return self._queued(caller, me, id) or await self._gated(caller, me, params, id)
-        room_id, header, marks = found
+        room_id, header, marks, _ = found
         position = header.position
         handle = await self._desk.rooms.get(room_id)
         room = await handle.quiet()

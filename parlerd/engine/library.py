@@ -66,6 +66,7 @@ from parlerd.store.port import (
     NewFact,
     OutboxRow,
     Page,
+    PutSight,
     Receipted,
     SealingKeyRow,
     Store,
@@ -119,6 +120,7 @@ class Traced(NamedTuple):
     room: RoomId
     header: e.Header
     marks: list[Delivery]
+    sights: list[PutSight]
 
 
 class Signed(NamedTuple):
@@ -390,7 +392,21 @@ class Library:
             header = None if place is None else store.message(*place)
             if place is None or header is None:
                 return None
-            return Traced(place[0], header, store.deliveries(*place))
+            return Traced(place[0], header, store.deliveries(*place), store.sights(*place))
+
+        return await self._driver.look(look)
+
+    async def sights_to_show_again(self, room: RoomId, reader: AgentId, most: int) -> list[PutSight]:
+        """What a host cut or did not show of a room to this reader, shown again less than `most` times so far."""
+        return await self._driver.look(lambda store: store.sights_to_show_again(room, reader, most))
+
+    async def sights_of_nobody(self, after: Millis, upto: Millis, limit: int) -> list[tuple[PutSight, e.Header]]:
+        """The newest words in that time on messages that no reader is known to have been shown, with these messages."""
+
+        def look(store: Store) -> list[tuple[PutSight, e.Header]]:
+            found = store.sights_of_nobody(after, upto, limit)
+            headers = [store.message(row.room, row.position) for row in found]
+            return [(row, header) for row, header in zip(found, headers, strict=True) if header is not None]
 
         return await self._driver.look(look)
 

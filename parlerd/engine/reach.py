@@ -38,8 +38,9 @@ OF_ONE_ROOM: Final = frozenset({
     "body", "brought", "chain_at", "cursor", "deliveries", "erased", "facts", "has_marks", "head", "held", "is_deleted",
     "line_at",
     "message", "newest_unindexed", "oldest_bodies", "page", "past", "place_in_line", "position_of", "prior",
-    "public_position", "receipted", "remembered", "renewals", "seq_at", "shown_at", "snapshot", "state_at",
-    "state_versions", "tail", "unread", "verify_chain", "whole_facts", "written",
+    "public_position", "receipted", "remembered", "renewals", "seq_at", "shown_at", "sights",
+    "sights_to_show_again", "snapshot", "state_at", "state_versions", "tail", "unread", "verify_chain", "whole_facts",
+    "written",
 })  # fmt: skip
 """Questions to a store whose first argument is the room that they are about."""
 FILTERED: Final = frozenset({"find_message", "memberships", "owned", "room_of_key", "rooms"})
@@ -47,6 +48,7 @@ FILTERED: Final = frozenset({"find_message", "memberships", "owned", "room_of_ke
 NOT_ASKED: Final = frozenset({
     "check", "close", "deadlines", "epoch_secrets", "file_seals", "first_unlined", "grown", "heads", "is_brought",
     "is_memory_indexed", "key_exchanges", "key_tries", "leases", "openings", "outbox", "rebuild_index", "sealing_keys",
+    "sights_of_nobody",
     "transact", "uncleared",
 })  # fmt: skip
 """Questions about the home as a whole, and about its secrets: no caller of certain rooms has one."""

@@ -18,6 +18,7 @@ from parlerd.core.receipts import FactRef
 from parlerd.store.indexing import Counts, Rows, derive
 from parlerd.store.lines import Ends, LineRow, lined
 from parlerd.store.port import (
+    PROVEN,
     Append,
     BuryRoom,
     ClearRoom,
@@ -38,6 +39,7 @@ from parlerd.store.port import (
     PutLease,
     PutOutbox,
     PutRenewal,
+    PutSight,
     PutSnapshot,
     Secret,
     Write,
@@ -102,6 +104,8 @@ class Batch:
         default_factory=list
     )
     """Changes of rows that come and go, each a statement of its own: there are few."""
+    sights: dict[tuple[RoomId, Position, AgentId], PutSight] = field(default_factory=dict)
+    """What is known now of messages and readers; of several words on one, the last, or the first that stays."""
     snapshots: list[tuple[RoomId, int, Position, bytes]] = field(default_factory=list)
     noted: list[Noted] = field(default_factory=list)
     """What changes in the index of what rooms remember."""
@@ -181,6 +185,10 @@ class Batch:
             self.cleared.append((write.room, write.limit))
         elif isinstance(write, IndexMemory):
             self.to_index += write.limit
+        elif isinstance(write, PutSight):
+            key = (write.room, write.position, write.reader)
+            if key not in self.sights or self.sights[key].verdict not in PROVEN:
+                self.sights[key] = write
         elif isinstance(write, PutSnapshot):
             self.snapshots.append((write.room, write.fold_version, write.position, write.data))
         elif not isinstance(write, Append | EraseBodies):

@@ -113,6 +113,7 @@ _MARKS: Final = (
     ("cursors", "room, reader", "room = ?"),
     ("outbox", "number", "room = ?"),
     ("renewals", "room, task", "room = ?"),
+    ("sights", "room, position, reader", "room = ?"),
     ("epoch_secrets", "room, number", "room = ?"),
     ("file_seals", "room, agent, digest", "room = ?"),
     ("key_exchanges", "room, share, role", "room = ?"),

@@ -65,6 +65,7 @@ from parlerd.store.indexing import (
 from parlerd.store.lines import Ends, LineRow, Stored, first_broken, lined, receipted
 from parlerd.store.numbering import NOTHING, Numbering, Tally, line_of, public_place, shown_of
 from parlerd.store.port import (
+    PROVEN,
     START,
     Append,
     BuryRoom,
@@ -104,6 +105,7 @@ from parlerd.store.port import (
     PutOutbox,
     PutRenewal,
     PutSealingKey,
+    PutSight,
     Receipted,
     Remembered,
     SealingKeyRow,
@@ -140,6 +142,7 @@ class MemoryStore(OneByOne):
         # What waits for other homes, by message, in the order in which it came.
         self._outbox: dict[MessageId, OutboxRow] = {}
         self._renewals: dict[tuple[RoomId, MessageId], PutRenewal] = {}
+        self._sights: dict[tuple[RoomId, Position, AgentId], PutSight] = {}
         self._sealing_keys: dict[tuple[HomeId, AgentId, int], SealingKeyRow] = {}
         self._epoch_secrets: dict[tuple[RoomId, int], EpochSecretRow] = {}
         self._file_seals: dict[tuple[RoomId, AgentId, bytes], FileSealRow] = {}
@@ -308,6 +311,10 @@ class MemoryStore(OneByOne):
             self._outbox.pop(write.message, None)
         elif isinstance(write, PutRenewal):
             self._renewals[write.room, write.task] = write
+        elif isinstance(write, PutSight):
+            known = self._sights.get((write.room, write.position, write.reader))
+            if known is None or known.verdict not in PROVEN:
+                self._sights[write.room, write.position, write.reader] = write
         elif isinstance(write, DropRenewal):
             self._renewals.pop((write.room, write.task), None)
         elif isinstance(write, PutSealingKey):
@@ -355,6 +362,7 @@ class MemoryStore(OneByOne):
         self._marks = {key: marks for key, marks in self._marks.items() if key[0] != room}
         self._outbox = {message: row for message, row in self._outbox.items() if row.room != room}
         self._renewals = {key: row for key, row in self._renewals.items() if key[0] != room}
+        self._sights = {key: row for key, row in self._sights.items() if key[0] != room}
         self._epoch_secrets = {key: row for key, row in self._epoch_secrets.items() if key[0] != room}
         self._file_seals = {key: row for key, row in self._file_seals.items() if key[0] != room}
         self._key_exchanges = {key: row for key, row in self._key_exchanges.items() if key[0] != room}
@@ -723,6 +731,27 @@ class MemoryStore(OneByOne):
                     first = min(covering, key=lambda mark: (mark.at, mark.upto, mark.after))
                     found.append(Delivery(reader, step, first.upto, first.at))
             return sorted(found, key=lambda delivery: (delivery.reader, _LADDER.index(delivery.stage)))
+
+    def sights(self, room: RoomId, position: Position) -> list[PutSight]:
+        with self._lock:
+            return [self._sights[key] for key in sorted(self._sights) if key[:2] == (room, position)]
+
+    def sights_to_show_again(self, room: RoomId, reader: AgentId, most: int) -> list[PutSight]:
+        with self._lock:
+            return [
+                row
+                for (where, _, who), row in sorted(self._sights.items())
+                if (where, who) == (room, reader) and row.verdict in ("cut", "not_shown") and row.again < most
+            ]
+
+    def sights_of_nobody(self, after: Millis, upto: Millis, limit: int) -> list[PutSight]:
+        with self._lock:
+            newest: dict[tuple[RoomId, Position], PutSight] = {}
+            rows = sorted(self._sights.values(), key=lambda row: (row.at, row.reader))
+            newest |= {(row.room, row.position): row for row in rows if row.verdict != "unknown"}
+            proven = {(row.room, row.position) for row in rows if row.verdict in PROVEN}
+            found = [row for name, row in newest.items() if name not in proven and after < row.at <= upto]
+            return sorted(found, key=lambda row: (row.at, row.room, row.position))[:limit]
 
     def leases(self) -> list[Lease]:
         with self._lock:

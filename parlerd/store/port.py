@@ -28,6 +28,7 @@ from parlerd.core.model import (
     RoomId,
     Seq,
     Shown,
+    Sighted,
     Stage,
     View,
     message_of_key,
@@ -322,6 +323,29 @@ class PutKeyTries(msgspec.Struct, frozen=True):
     row: KeyTriesRow
 
 
+class PutSight(msgspec.Struct, frozen=True):
+    """What is known now of whether the model of `reader` was shown the message at `position`, in the place of what was
+    known before. What was `shown` or `quoted` stays so, and a later word on it is ignored.
+
+    `reason` is one of the words of the judge (`core.sight`). `host` is the agent host whose record says so, by its id.
+    `at` is of the wall clock. `again` is how often the message was shown once more, because it had been cut or not
+    shown.
+    """
+
+    room: RoomId
+    reader: AgentId
+    position: Position
+    verdict: Sighted
+    reason: str
+    host: str
+    at: Millis
+    again: int = 0
+
+
+PROVEN: Final[tuple[Sighted, ...]] = ("shown", "quoted")
+"""The verdicts that stay: a model had the text."""
+
+
 class EraseBodies(msgspec.Struct, frozen=True):
     """Take away the bodies of the messages at these positions for good, with a mark that this was meant. What else is
     known of the messages stays, and so does the chain of the log. Other facts keep their bodies, and a body that is
@@ -402,6 +426,7 @@ Write = (
     | DropOutbox
     | PutRenewal
     | DropRenewal
+    | PutSight
     | EraseBodies
     | ForgetMarks
     | BuryRoom
@@ -815,6 +840,20 @@ class Store(Protocol):
 
     def has_marks(self, room: RoomId, first: Position, last: Position) -> bool:
         """Whether `ForgetMarks` would take any mark away."""
+        ...
+
+    def sights(self, room: RoomId, position: Position) -> list[PutSight]:
+        """What is known of each reader of whom something is, by the reader's id."""
+        ...
+
+    def sights_to_show_again(self, room: RoomId, reader: AgentId, most: int) -> list[PutSight]:
+        """What a host cut or did not show of a room to this reader and what was shown again less than `most` times, by
+        position."""
+        ...
+
+    def sights_of_nobody(self, after: Millis, upto: Millis, limit: int) -> list[PutSight]:
+        """The newest words since `after`, and up to `upto`, on messages that no reader is known to have been shown, the
+        oldest first: of each message one. What is unknown about a reader is no such word."""
         ...
 
     def leases(self) -> list[Lease]:

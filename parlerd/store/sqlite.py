@@ -97,6 +97,7 @@ from parlerd.store.port import (
     PutOutbox,
     PutRenewal,
     PutSealingKey,
+    PutSight,
     Receipted,
     Remembered,
     SealingKeyRow,
@@ -621,6 +622,15 @@ class SqliteStore(Paged, OneByOne):
             self._database.row(_MARKS_OF_NO_WORDS, {"room": room, "first": first, "last": last, "limit": 1}) is not None
         )
 
+    def sights(self, room: RoomId, position: Position) -> list[PutSight]:
+        return [PutSight(*row) for row in self._database.rows(_SIGHTS, (room, position))]
+
+    def sights_to_show_again(self, room: RoomId, reader: AgentId, most: int) -> list[PutSight]:
+        return [PutSight(*row) for row in self._database.rows(_SIGHTS_TO_SHOW_AGAIN, (reader, room, most))]
+
+    def sights_of_nobody(self, after: Millis, upto: Millis, limit: int) -> list[PutSight]:
+        return [PutSight(*row) for row in self._database.rows(_SIGHTS_OF_NOBODY, (after, upto, limit))]
+
     def leases(self) -> list[Lease]:
         rows = self._database.rows(
             "SELECT window, agent, host, workspace, slot, taken_at FROM leases ORDER BY taken_at, window"
@@ -936,6 +946,7 @@ class _Batch(Batch):
                         "INSERT OR REPLACE INTO renewals VALUES (?, ?, ?, ?)",
                         (change.room, change.task, change.fence, change.until),
                     )
+        writer.executemany(_PUT_SIGHT, map(msgspec.structs.astuple, self.sights.values()))
         for snapshot in self.snapshots:
             digest = hashlib.sha256(snapshot[3]).digest()
             writer.execute("INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?, ?)", (*snapshot, digest))
@@ -1100,6 +1111,26 @@ _MARKS_OF_NO_WORDS: Final = """
      LIMIT :limit"""
 # One at a time: of a list of keys SQLite uses the first column alone.
 _FORGET_MARK: Final = "DELETE FROM marks WHERE of = ? AND stage = ? AND upto = ? AND after = ?"
+_PUT_SIGHT: Final = (
+    "INSERT INTO sights (room, reader, position, verdict, reason, host, at, again) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT DO UPDATE SET verdict = excluded.verdict, reason = excluded.reason, host = excluded.host,"
+    " at = excluded.at, again = excluded.again WHERE verdict NOT IN ('shown', 'quoted')"
+)
+_SIGHTS: Final = f"""
+    SELECT room, reader, position, verdict, reason, host, at, again FROM sights
+     WHERE room = ? AND position = ? AND {_NOT_DELETED} ORDER BY reader"""  # noqa: S608 - our own names
+_SIGHTS_TO_SHOW_AGAIN: Final = f"""
+    SELECT room, reader, position, verdict, reason, host, at, again FROM sights
+     WHERE verdict IN ('cut', 'not_shown') AND reader = ? AND room = ? AND again < ? AND {_NOT_DELETED}
+     ORDER BY position"""  # noqa: S608 - our own names
+# Of the rows of one message the newest counts, and of several of one moment the last by its reader.
+_SIGHTS_OF_NOBODY: Final = f"""
+    SELECT room, reader, position, verdict, reason, host, at, again FROM sights s
+     WHERE verdict NOT IN ('shown', 'quoted') AND verdict <> 'unknown' AND at > ? AND at <= ? AND {_NOT_DELETED}
+       AND NOT EXISTS (SELECT 1 FROM sights o WHERE o.room = s.room AND o.position = s.position
+                          AND (o.verdict IN ('shown', 'quoted')
+                               OR o.verdict <> 'unknown' AND (o.at, o.reader) > (s.at, s.reader)))
+     ORDER BY at, room, position LIMIT ?"""  # noqa: S608 - our own names
 _WHOLE_FACTS: Final = """
     SELECT f.position, f.header, f.salt, f.digest, f.chain, b.body
       FROM facts f LEFT JOIN bodies b ON b.id = f.id

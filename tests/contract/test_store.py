@@ -33,6 +33,7 @@ from parlerd.core.model import (
     Prior,
     RoomId,
     Seq,
+    Sighted,
     Stage,
     View,
     drawn_key,
@@ -78,6 +79,7 @@ from parlerd.store.port import (
     PutOutbox,
     PutRenewal,
     PutSealingKey,
+    PutSight,
     PutSnapshot,
     SealingKeyRow,
     Snapshot,
@@ -749,7 +751,8 @@ def _filled(store: Store, room: RoomId, first: int = 0) -> None:
     _do(store, append(*facts, room=room), PutSnapshot(room, 1, Position(19), b"snapshot"))
     row = OutboxRow(MessageId(f"m_out_{room}"), HomeId("home"), room, BEN, "k", Millis(1), b"request")
     mark = MarkDelivery(room, BEN, "read", upto=Position(9), at=Millis(5))
-    _do(store, MoveCursor(room, BEN, Position(4)), mark, PutOutbox(row))
+    sight = _sight("cut", room=room, position=Position(4))
+    _do(store, MoveCursor(room, BEN, Position(4)), mark, PutOutbox(row), sight)
 
 
 def _seen_of(store: Store, room: RoomId) -> list[object]:
@@ -785,6 +788,9 @@ def _seen_of(store: Store, room: RoomId) -> list[object]:
         store.deadlines(Millis(0)).get(room),
         store.cursor(room, BEN),
         store.deliveries(room, Position(4)),
+        store.sights(room, Position(4)),
+        store.sights_to_show_again(room, BEN, 2),
+        [row for row in store.sights_of_nobody(Millis(0), Millis(99), 9) if row.room == room],
         [row for row in store.outbox(HomeId("home")) if row.room == room],
         store.verify_chain(room),
     ]
@@ -1769,6 +1775,43 @@ def test_the_newest_renewal_of_each_task_of_a_room_is_kept_until_it_is_dropped(s
     assert store.renewals(ROOM) == [other, later]
     _do(store, DropRenewal(ROOM, MessageId("m_1")), DropRenewal(ROOM, MessageId("m_9")))
     assert store.renewals(ROOM) == [later]
+
+
+def _sight(verdict: Sighted, at: int = 1, **rest: Any) -> PutSight:
+    row = PutSight(ROOM, BEN, Position(2), verdict, "reply", "claude", Millis(at))
+    return msgspec.structs.replace(row, **rest)
+
+
+def test_the_newest_word_on_a_message_and_a_reader_is_kept_until_one_proves_that_it_was_shown(store: Store) -> None:
+    assert store.sights(ROOM, Position(2)) == []
+    cut, other = _sight("cut"), _sight("pending", reader=ANN)
+    _do(store, _sight("pending"), cut, other, _sight("shown", position=Position(3)))
+    assert store.sights(ROOM, Position(2)) == sorted([cut, other], key=lambda row: row.reader)
+    _do(store, _sight("shown", at=2), _sight("not_shown", at=3))
+    assert _sight("shown", at=2) in store.sights(ROOM, Position(2))
+    _do(store, _sight("cut", at=4))
+    assert _sight("shown", at=2) in store.sights(ROOM, Position(2)), "what was shown stays shown"
+    assert store.sights(OTHER, Position(2)) == []
+
+
+def test_what_a_host_cut_or_did_not_show_is_to_be_shown_again_so_often_and_no_more(store: Store) -> None:
+    cut, not_shown = _sight("cut", position=Position(4)), _sight("not_shown", again=1)
+    _do(store, cut, not_shown, _sight("unknown", position=Position(5)), _sight("summarised", position=Position(6)))
+    _do(store, _sight("cut", reader=ANN), _sight("cut", room=OTHER))
+    assert store.sights_to_show_again(ROOM, BEN, 2) == [not_shown, cut]
+    assert store.sights_to_show_again(ROOM, BEN, 1) == [cut]
+    assert store.sights_to_show_again(ROOM, CAT, 2) == []
+
+
+def test_a_message_is_of_nobody_while_no_reader_is_known_to_have_been_shown_it(store: Store) -> None:
+    def at(position: int, verdict: Sighted, moment: int, reader: AgentId = BEN) -> PutSight:
+        return _sight(verdict, at=moment, position=Position(position), reader=reader)
+
+    _do(store, at(1, "cut", 5), at(1, "pending", 4, ANN), at(2, "cut", 5), at(2, "quoted", 5, ANN))
+    _do(store, at(3, "unknown", 5), at(4, "summarised", 3), at(4, "unknown", 9, ANN), at(5, "pending", 9))
+    assert store.sights_of_nobody(Millis(0), Millis(5), 9) == [at(4, "summarised", 3), at(1, "cut", 5)]
+    assert store.sights_of_nobody(Millis(3), Millis(5), 9) == [at(1, "cut", 5)]
+    assert store.sights_of_nobody(Millis(0), Millis(9), 1) == [at(4, "summarised", 3)]
 
 
 def test_a_refused_job_leaves_the_renewals_as_they_were(store: Store) -> None:

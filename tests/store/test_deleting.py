@@ -28,6 +28,7 @@ from parlerd.store.port import (
     PutKeyTries,
     PutOutbox,
     PutRenewal,
+    PutSight,
     PutSnapshot,
     Write,
 )
@@ -63,9 +64,10 @@ def _fill(store: SqliteStore, room: RoomId, word: str, *, facts: int = 60) -> No
     secret = PutEpochSecret(
         EpochSecretRow(room, 1, hashlib.sha256(word.encode()).digest(), word.encode().ljust(32)[:32])
     )
+    sight = PutSight(room, BEN, Position(1), "cut", "too_long", "claude", Millis(9))
     key = word.encode().ljust(32)[:32]
     seal = PutFileSeal(FileSealRow(room, BEN, key, 1, BlobId("a" * 64), key, bytes(19), Millis(9)))
-    _do(store, PutOutbox(row), PutSnapshot(room, 1, Position(facts), word.encode()), renewal, secret, seal)
+    _do(store, PutOutbox(row), PutSnapshot(room, 1, Position(facts), word.encode()), renewal, secret, seal, sight)
     exchange = KeyExchangeRow(
         room, word.encode().ljust(33)[:33], "owner", BEN, "q_1", "agreed", key, word.encode(), Millis(9)
     )
@@ -131,6 +133,7 @@ def test_no_row_of_a_deleted_room_is_left_but_that_there_was_one(store: SqliteSt
         "marked",
         "outbox",
         "renewals",
+        "sights",
         "epoch_secrets",
         "file_seals",
     }

@@ -79,7 +79,7 @@ def _take_marks(connection: Connection, room: RoomId, limit: int) -> bool:
     """Take away marks of readers and what waited to be sent, at most `limit` of each; whether there were any."""
     row = connection.execute("SELECT clear_marks(%s, %s)", (room, limit)).fetchone()
     taken = int(row[0]) if row is not None else 0
-    for statement in (_TAKE_OUTBOX, _TAKE_RENEWALS):
+    for statement in (_TAKE_OUTBOX, _TAKE_RENEWALS, _TAKE_SIGHTS):
         taken += connection.execute(statement, (room, limit)).rowcount
     return taken > 0
 
@@ -93,5 +93,7 @@ _TAKE_OUTBOX: Final = """
     DELETE FROM outbox WHERE number = ANY (ARRAY (SELECT number FROM outbox WHERE room = %s LIMIT %s))"""
 _TAKE_RENEWALS: Final = """
     DELETE FROM renewals WHERE ctid = ANY (ARRAY (SELECT ctid FROM renewals WHERE room = %s LIMIT %s))"""
+_TAKE_SIGHTS: Final = """
+    DELETE FROM sights WHERE ctid = ANY (ARRAY (SELECT ctid FROM sights WHERE room = %s LIMIT %s))"""
 UNCLEARED: Final = """
     SELECT t.room FROM tombstones t JOIN facts f ON f.room = t.room AND f.position = 1 ORDER BY t.at, t.room"""

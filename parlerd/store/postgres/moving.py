@@ -33,6 +33,7 @@ from parlerd.store.postgres.tables import (
     FACTS,
     HEADS,
     OWN_LINES,
+    SIGHTS,
     Table,
     arrays,
     insertion,
@@ -57,7 +58,7 @@ OUTBOX: Final = Table(
     ("text", "text", "text", "text", "text", "bigint", "bytea", "text"),
 )
 RENEWALS: Final = Table("renewals", ("room", "task", "fence", "until"), ("text", "text", "bigint", "bigint"))
-COPIED: Final = (TOMBSTONES, FACTS, BODIES, ERASED, OWN_LINES, CURSORS, DELIVERIES, LEASES, OUTBOX, RENEWALS)
+COPIED: Final = (TOMBSTONES, FACTS, BODIES, ERASED, OWN_LINES, CURSORS, DELIVERIES, LEASES, OUTBOX, RENEWALS, SIGHTS)
 """What is copied, in this order."""
 _NUMBERED: Final = (FACTS, BODIES, ERASED, OWN_LINES)
 """What a file keeps by the number of a log and the position in one id."""

@@ -246,6 +246,24 @@ OUTBOX: Final = f"""
 RENEWALS: Final = f"""
     SELECT room, task, fence, until FROM renewals r
      WHERE room = %s AND {_NOT_DELETED.format("r")} ORDER BY task"""  # noqa: S608
+_SIGHT: Final = "SELECT s.room, a.id, s.position, s.verdict, s.reason, s.host, s.at, s.again"
+_SIGHTED: Final = "FROM sights s JOIN agents a ON a.number = s.reader"
+SIGHTS: Final = f"""
+    {_SIGHT} {_SIGHTED} WHERE s.room = %s AND s.position = %s AND {_NOT_DELETED.format("s")} ORDER BY a.id"""
+SIGHTS_TO_SHOW_AGAIN: Final = f"""
+    {_SIGHT} {_SIGHTED}
+     WHERE s.verdict IN ('cut', 'not_shown') AND s.reader = %s AND s.room = %s AND s.again < %s
+       AND {_NOT_DELETED.format("s")} ORDER BY s.position"""
+# Of the rows of one message the newest counts, and of several of one moment the last by its reader.
+SIGHTS_OF_NOBODY: Final = f"""
+    {_SIGHT} {_SIGHTED}
+     WHERE s.verdict NOT IN ('shown', 'quoted') AND s.verdict <> 'unknown' AND s.at > %s AND s.at <= %s
+       AND {_NOT_DELETED.format("s")}
+       AND NOT EXISTS (SELECT FROM sights o JOIN agents b ON b.number = o.reader
+                        WHERE o.room = s.room AND o.position = s.position
+                          AND (o.verdict IN ('shown', 'quoted')
+                               OR o.verdict <> 'unknown' AND (o.at, b.id) > (s.at, a.id)))
+     ORDER BY s.at, s.room, s.position LIMIT %s"""
 IS_DELETED: Final = "SELECT 1 FROM tombstones WHERE room = %s"
 _BRINGS: Final = """
     s.audience = '=' AND s.kind = '' AND EXISTS (SELECT FROM heads h WHERE h.room = s.room)

@@ -73,6 +73,7 @@ RIGHTS: Final[Mapping[str, str]] = {
     "snapshots": _KEPT,
     "outbox": _KEPT,
     "renewals": _KEPT,
+    "sights": _KEPT,
     "relays": _KEPT,
     "shards": "SELECT, UPDATE",
     "newest_links": _MOVE,

@@ -59,6 +59,7 @@ from parlerd.store.port import (
     OutboxRow,
     Past,
     PutRenewal,
+    PutSight,
     Receipted,
     Remembered,
     SealingKeyRow,
@@ -411,6 +412,16 @@ class PostgresStore(Paged):
 
     def has_marks(self, room: RoomId, first: Position, last: Position) -> bool:
         return self._server.row(queries.HAS_MARKS, {"room": room, "first": first, "last": last}) is not None
+
+    def sights(self, room: RoomId, position: Position) -> list[PutSight]:
+        return [PutSight(*row) for row in self._server.rows(queries.SIGHTS, (room, position))]
+
+    def sights_to_show_again(self, room: RoomId, reader: AgentId, most: int) -> list[PutSight]:
+        whose = (self._agents.number(reader), room, most)
+        return [PutSight(*row) for row in self._server.rows(queries.SIGHTS_TO_SHOW_AGAIN, whose)]
+
+    def sights_of_nobody(self, after: Millis, upto: Millis, limit: int) -> list[PutSight]:
+        return [PutSight(*row) for row in self._server.rows(queries.SIGHTS_OF_NOBODY, (after, upto, limit))]
 
     def leases(self) -> list[Lease]:
         return [Lease(*row) for row in self._server.rows(queries.LEASES)]

@@ -102,6 +102,20 @@ DELIVERIES: Final = _table(
     after="bigint",
     at="bigint",
 )
+# What is proven stays.
+SIGHTS: Final = _table(
+    "sights",
+    "ON CONFLICT (room, position, reader) DO UPDATE SET verdict = excluded.verdict, reason = excluded.reason,"
+    " host = excluded.host, at = excluded.at, again = excluded.again WHERE sights.verdict NOT IN ('shown', 'quoted')",
+    room="text",
+    reader="agent",
+    position="bigint",
+    verdict="text",
+    reason="text",
+    host="text",
+    at="bigint",
+    again="bigint",
+)
 SNAPSHOTS: Final = _table(
     "snapshots",
     "ON CONFLICT (room) DO UPDATE SET fold_version = excluded.fold_version, position = excluded.position,"

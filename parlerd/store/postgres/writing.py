@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from typing import Any, Final
 
+import msgspec
 import psycopg
 
 from parlerd.core.errors import StoreError
@@ -57,6 +58,7 @@ from parlerd.store.postgres.tables import (
     FACTS,
     HEADS,
     OWN_LINES,
+    SIGHTS,
     SNAPSHOTS,
     Blobs,
     Table,
@@ -456,6 +458,7 @@ def _rows_of(batch: Batch) -> Rows:
     rows += [
         (CURSORS, _farthest(batch.cursors)),
         (DELIVERIES, _new_marks(batch.deliveries)),
+        (SIGHTS, [msgspec.structs.astuple(batch.sights[key]) for key in sorted(batch.sights)]),
         (SNAPSHOTS, list({row[0]: (*row, hashlib.sha256(row[3]).digest()) for row in batch.snapshots}.values())),
     ]
     return [(table, made) for table, made in rows if made]

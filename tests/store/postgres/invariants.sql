@@ -4,7 +4,7 @@ BEGIN;
 SET LOCAL search_path = public, tap;
 SET LOCAL ROLE parler_owner;
 SET CONSTRAINTS ALL IMMEDIATE;
-SELECT plan(280);
+SELECT plan(283);
 SELECT has_trigger('public', 'facts', 'facts_follow_one_another', 'facts has the trigger facts_follow_one_another');
 SELECT has_trigger('public', 'facts', 'facts_never_change', 'facts has the trigger facts_never_change');
 SELECT has_trigger('public', 'facts', 'facts_stay_while_their_room_does', 'facts has the trigger facts_stay_while_their_room_does');
@@ -147,6 +147,9 @@ SELECT table_owner_is('public', 'outbox', 'parler_owner', 'outbox is the owner''
 SELECT table_privs_are('public', 'renewals', 'parler', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE'], 'a relay has SELECT, INSERT, UPDATE, DELETE on renewals');
 SELECT hasnt_fk('public', 'renewals', 'renewals has no foreign key');
 SELECT table_owner_is('public', 'renewals', 'parler_owner', 'renewals is the owner''s');
+SELECT table_privs_are('public', 'sights', 'parler', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE'], 'a relay has SELECT, INSERT, UPDATE, DELETE on sights');
+SELECT hasnt_fk('public', 'sights', 'sights has no foreign key');
+SELECT table_owner_is('public', 'sights', 'parler_owner', 'sights is the owner''s');
 SELECT table_privs_are('public', 'relays', 'parler', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE'], 'a relay has SELECT, INSERT, UPDATE, DELETE on relays');
 SELECT hasnt_fk('public', 'relays', 'relays has no foreign key');
 SELECT table_owner_is('public', 'relays', 'parler_owner', 'relays is the owner''s');

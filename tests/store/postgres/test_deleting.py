@@ -13,6 +13,7 @@ from parlerd.store.port import (
     OutboxRow,
     PutOutbox,
     PutRenewal,
+    PutSight,
     PutSnapshot,
     Write,
 )
@@ -43,6 +44,7 @@ def fill(store: PostgresStore) -> None:
             MarkDelivery(room, BEN, "read", Position(4), Millis(1)),
             PutOutbox(row),
             PutRenewal(room, MessageId("m_t"), Position(1), Millis(9)),
+            PutSight(room, BEN, Position(4), "cut", "too_long", "claude", Millis(9)),
             PutSnapshot(room, 1, Position(7), b"data"),
         ]
         (outcome,) = store.transact([writes])
@@ -69,7 +71,11 @@ def test_nothing_is_left_of_a_deleted_room_and_everything_of_the_other(store: Po
     fill(store)
     before = rows(store)
     # Each table that names a room has a row of both, so none is forgotten below.
-    assert before[ROOM].keys() == before[OTHER].keys() >= {"facts", "bodies", "own_lines", "erased_bodies", "renewals"}
+    assert (
+        before[ROOM].keys()
+        == before[OTHER].keys()
+        >= {"facts", "bodies", "own_lines", "erased_bodies", "renewals", "sights"}
+    )
     store.transact([[BuryRoom(ROOM, Millis(7))]])
     steps = 0
     while store.uncleared():
@@ -96,7 +102,7 @@ def test_a_step_takes_no_more_than_it_was_told(store: PostgresStore) -> None:
         left.append(rows(store)[ROOM]["facts"])
     assert left == [7, 5, 3, 1]
     # The first fact stays until the marks of readers and all else is gone.
-    assert rows(store)[ROOM].keys() > {"facts", "cursors", "deliveries", "outbox", "renewals"}
+    assert rows(store)[ROOM].keys() > {"facts", "cursors", "deliveries", "outbox", "renewals", "sights"}
 
 
 def test_what_a_relay_may_not_take_away_holds_up_no_step(store: PostgresStore) -> None:
