@@ -117,11 +117,12 @@ class Calls:
     async def _call(self, id: CallId, params: dict[str, Any], window: Window, form: Form) -> Answer:
         name, arguments = params["name"], params.get("arguments") or {}
         token = _progress_token(params) if window.traits.progress else None
+        meta = params.get("_meta") or {}
         if token is None:
-            return await window.call_tool(id, name, arguments, form)
+            return await window.call_tool(id, name, arguments, form, meta=meta)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._tell, token)
-            answer = await window.call_tool(id, name, arguments, form, progress=True)
+            answer = await window.call_tool(id, name, arguments, form, progress=True, meta=meta)
             nursery.cancel_scope.cancel()
         return answer
 

@@ -20,6 +20,7 @@ import trio
 from mcp_server.forms import Forms
 from mcp_server.repeats import REPLAY_SECONDS, CallId, lost_writes
 from mcp_server.ringing import NO_BELLS, Bell, watch
+from mcp_server.sighting import Lookout, Lookouts
 from mcp_server.window import LONGEST, Window, as_named
 from parlerd.core.model import Millis, label, slug
 from parlerd.engine.callers import Caller
@@ -54,6 +55,8 @@ class Shared:
     """What each known host does with our answers."""
     words_of: Callable[[int], Sequence[str]] = _no_words
     """Gives the command line of a process."""
+    lookouts: Lookouts | None = None
+    """Watches the records of the hosts for which the person asked for it."""
     forms: Forms = field(default_factory=Forms)
     """The forms that are open in all windows."""
 
@@ -73,6 +76,8 @@ class Conversations:
         self._shared = shared
         self._caller = caller
         self._hello = hello
+        # Which version of the host the client says it is.
+        self._version = ""
         # When the connection began: lost calls are remembered from here on.
         self._began = trio.current_time()
         # The connection's own conversation, and those that calls named besides, the one that was used last at the end.
@@ -119,8 +124,11 @@ class Conversations:
             host = slug(name, fallback="unknown")
         if host is not None:
             await self._shared.engine.call("window.introduce", t.Introduce(host=host), self._caller)
+        version = client.get("version") if isinstance(client, dict) else None
+        self._version = version if isinstance(version, str) else ""
         self._place()
         self.own.traits = self.traits
+        self.own.lookout = self._lookout_for(self.own.caller)
 
     def _place(self) -> None:
         """Settle which conversation this is, where the host tells by a variable of its own."""
@@ -164,6 +172,7 @@ class Conversations:
             await self._shared.engine.connect(further)
             caller.siblings.append(further)
             window = self._further[named] = self._window_for(further)
+            window.lookout = self._lookout_for(further)
             return window
 
     def _caller_for(self, conversation: str) -> Caller:
@@ -190,6 +199,10 @@ class Conversations:
             session_key=session_key,
             wait_max_ms=self._shared.wait_max_ms,
         )
+
+    def _lookout_for(self, caller: Caller) -> Lookout | None:
+        shared = self._shared.lookouts
+        return None if shared is None else Lookout(shared, caller, self._version, self._hello.places)
 
     def _lost_of(self, conversation: str) -> dict[tuple[str, bytes], str]:
         """The calls of a conversation whose answer was lost with the last connection; all, where calls name none."""

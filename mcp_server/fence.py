@@ -65,6 +65,10 @@ class Fence:
         facts = "; ".join(fact for fact in (head, revealed.facts) if fact)
         return f"[peer {self._mark}{' ' if facts else ''}{facts}]\n{revealed.text}"
 
+    def marked(self, marker: str) -> str:
+        """The line behind a message that bears its marker: the fence's own mark says that no peer wrote it."""
+        return f"[{self._mark} {marker}]"
+
     @property
     def end(self) -> str:
         """The line that closes the fence."""

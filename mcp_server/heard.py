@@ -17,6 +17,7 @@ from typing import Any, Final
 from parlerd.core.errors import ERRORS
 
 _HEAD: Final = re.compile(r"\[peer ([0-9a-z]{8})(?: ([^\]\n]*))?\]")
+_MARKED: Final = re.compile(r"\[([0-9a-z]{8}) (rcpt-[0-9a-f]{16})\]")
 _NUMBERED: Final = re.compile(r"#(\d+) (\S+)\Z")
 _FURTHER: Final = re.compile(r"([a-z]+) of #(\d+)\Z")
 _CALL: Final = re.compile(r"(parler_[a-z_]+) (\{[^\n]*?\})(?=$|[\s.,;)])", re.MULTILINE)
@@ -97,11 +98,13 @@ class Decision:
 
 @dataclass(slots=True)
 class Heard:
-    """What one text says. `text` is all of it, and `said` what stands outside its fences."""
+    """What one text says. `text` is all of it, and `said` what stands outside its fences. `markers` stand behind
+    messages, where the record of the host is watched."""
 
     text: str
     said: str
     parts: list[Part] = field(default_factory=list)
+    markers: list[str] = field(default_factory=list)
 
     # -- messages ----------------------------------------------------------------------------------------------
 
@@ -295,6 +298,8 @@ def hear(text: str) -> Heard:
             if mark:
                 heard.parts.append(_part(head, body))
             mark, head, body = begins[1], begins[2] or "", []
+        elif mark and (marked := _MARKED.fullmatch(line)) and marked[1] == mark:
+            heard.markers.append(marked[2])
         elif mark:
             body.append(line)
         else:

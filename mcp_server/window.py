@@ -29,6 +29,7 @@ from mcp_server.forms import Form
 from mcp_server.knock import Knock
 from mcp_server.repeats import CallId, Lost, Repeats
 from mcp_server.showing import Begun, Showing
+from mcp_server.sighting import Lookout
 from mcp_server.tools import approve
 from mcp_server.tools.failures import failure
 from mcp_server.tools.results import Scribe, Shown, ended, length_of
@@ -46,6 +47,7 @@ log = logging.getLogger("parlerd.mcp")
 
 MAX_CALLS: Final = 64
 """Tool calls of one window under way at once; one more is answered `busy`."""
+_NO_META: Final[Mapping[str, object]] = {}
 LONGEST: Final = Millis(t.MAX_WAIT_MS)
 """What no wait of any surface exceeds."""
 PROGRESS_WAIT_MS: Final = Millis(1_500_000)
@@ -96,6 +98,8 @@ class Window:
         # Finds the work tree around a directory that the client names.
         self._workspace_of = workspace_of
         self._wait_max_ms = wait_max_ms
+        self.lookout: Lookout | None = None
+        """Watches the host's record, where the person lets Parler do so."""
         # How many tool calls are under way.
         self._calls = 0
         # What was shown, which writes repeat one another, and the key that the window came with.
@@ -121,9 +125,17 @@ class Window:
     # -- tool calls --------------------------------------------------------------------------------------------
 
     async def call_tool(
-        self, request: CallId, name: str, arguments: Mapping[str, Any], form: Form, *, progress: bool = False
+        self,
+        request: CallId,
+        name: str,
+        arguments: Mapping[str, Any],
+        form: Form,
+        *,
+        progress: bool = False,
+        meta: Mapping[str, object] = _NO_META,
     ) -> Answer:
-        """Answer one tool call. Raises `KeyError` for a name that is no tool's, and nothing else but cancellation."""
+        """Answer one tool call, which came with this `_meta`. Raises `KeyError` for a name that is no tool's, and
+        nothing else but cancellation."""
         tool = TOOLS[name]
         key = ""
         replay, done = False, False
@@ -143,8 +155,12 @@ class Window:
             await self.knock()
             longest_ms = self.longest_wait_ms(progress=progress)
             self.scribe.wait_s = longest_ms // 1000
+            watched = self.lookout if self.lookout is not None and self.lookout.is_on else None
+            self.scribe.draw = None if watched is None else watched.draw
             shown, said = await self._run(request, meaning, form, longest_ms)
             text = await self._finished(shown.text, said)
+            if watched is not None:
+                await watched.begin(request, shown.marked, meta)
             done = True
             return Answer(text)
         except ParlerError as error:
@@ -177,6 +193,8 @@ class Window:
     def settled(self, request: CallId, *, written: bool) -> None:
         """The call `request` was answered to the host, or (`written` false) withdrawn by it. See `Showing.settled`."""
         self._showing.settled(request, written=written, cancels_answered=self.traits.cancels_answered)
+        if self.lookout is not None:
+            self.lookout.settled(request, written=written, cancels_answered=self.traits.cancels_answered)
 
     async def _run(
         self, request: CallId, meaning: Meaning, form: Form, longest_ms: Millis
@@ -205,12 +223,12 @@ class Window:
                 shown = scribe.write(result)
                 self._showing.shows(answer, result.room, result.name, shown.cut)
                 if result.status == "pending" and asked_ms > longest_ms:
-                    shown = Shown(f"{shown.text}{_cut_short(longest_ms)}\n", shown.cut)
+                    shown = replace(shown, text=f"{shown.text}{_cut_short(longest_ms)}\n")
                 return shown, _of_page(result.room)
             if not isinstance(result, t.Sent):
                 shown = scribe.write(result)
                 if isinstance(result, t.TaskHeld) and result.id is None and asked_ms > longest_ms:
-                    shown = Shown(f"{shown.text}{_cut_short(longest_ms)}\n")
+                    shown = replace(shown, text=f"{shown.text}{_cut_short(longest_ms)}\n")
                 return shown, _NOTHING
             # Readers that this message woke go first: they have waited for it, and its author can wait for the news.
             await trio.lowlevel.checkpoint()
@@ -304,7 +322,7 @@ class Window:
         shown = self.scribe.write(page, offset=offset, room=params.room)
         self._showing.shows(answer, page.room, page.name, shown.cut)
         if not page.messages and asked_ms > longest_ms:
-            shown = Shown(f"{shown.text}{_cut_short(longest_ms)}\n")
+            shown = replace(shown, text=f"{shown.text}{_cut_short(longest_ms)}\n")
         return shown, _of_page(page.room)
 
     async def _goes_on(self, params: t.Recv, offset: int) -> Begun | None:
@@ -347,7 +365,7 @@ class Window:
         self._showing.shows(answer, page.room, page.name, news.cut)
         # A page in a room that the reader has not met begins with who it is there.
         meanwhile = "Meanwhile " if news.text[0].isdigit() else ""
-        return Shown(f"{shown.text}{meanwhile}{news.text}", news.cut), _of_page(sent.room)
+        return replace(news, text=f"{shown.text}{meanwhile}{news.text}"), _of_page(sent.room)
 
     # -- what is learnt about it later -------------------------------------------------------------------------
 

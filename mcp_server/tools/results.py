@@ -16,23 +16,27 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
 import msgspec
 
 from mcp_server.budget import PAGE, RESERVE, Budget
-from mcp_server.fence import Fencer, Revealed, is_name, reveal
+from mcp_server.fence import Fence, Fencer, Revealed, is_name, reveal
+from mcp_server.sighting import Marked
 from mcp_server.tools import state_texts
 from parlerd.core.model import INVOCATION
 from parlerd.operations import types as t
+from parlerd.text.sight import sentence_of
 from parlerd.text.verdicts import said_of
 
 TAIL_BYTES: Final = 2_000
 """Of the newest messages beside the recap, when not all fit. Source: performance spec, a join with a backlog of 111."""
 _MARKED: Final = 18
 """Bytes of `[peer MARK ]` and its line ends around the words of a head."""
+_MARKER: Final = 33
+"""Bytes of `[MARK rcpt-...]` and its line end behind a message."""
 _QUEUED: Final = "It is stored on this machine, and goes out when the relay answers."
 """Of a message that is not in its room yet."""
 GLIMPSE: Final = 160
@@ -53,10 +57,12 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A result as text. `cut` is the message that it begins and does not end."""
+    """A result as text. `cut` is the message that it begins and does not end, `marked` are the messages of others that
+    it shows, where the record of the host is watched."""
 
     text: str
     cut: Cut | None = None
+    marked: tuple[Marked, ...] = ()
 
 
 _PATHS: Final = 10
@@ -68,11 +74,12 @@ MAX_OFFERS: Final = 2
 @dataclass(slots=True)
 class _Asked:
     """The call that a result answers: where the text of its first message begins, and the room as the call named it.
-    `cut` is the message that the answer begins and does not end."""
+    `cut` is the message that the answer begins and does not end, `marked` are those whose markers are watched."""
 
     offset: int = 0
     room: str | None = None
     cut: Cut | None = None
+    marked: list[Marked] = field(default_factory=list)
 
     def recv(self, **arguments: int) -> str:
         """The call that reads on, as a model would write it: it names the room as this one did."""
@@ -95,7 +102,8 @@ class _Asked:
 class Scribe:
     """Writes the results of one conversation, and says how much of a page it can show: the engine asks before it counts
     anything as shown. `fencer` marks text of others, `budget` is what the host lets through, `met` are the rooms in
-    which the reader was told who it is, `wait_s` is the longest wait of a call, in seconds."""
+    which the reader was told who it is, `wait_s` is the longest wait of a call, in seconds. `draw` draws the marker of
+    another's message, or gives '' where none would prove anything; it is None where no record is watched."""
 
     def __init__(self, fencer: Fencer | None = None, budget: Budget | None = None) -> None:
         self.fencer = fencer or Fencer()
@@ -104,6 +112,7 @@ class Scribe:
         self.wait_s = WAIT_S
         # The texts that were rendered whole while a page was measured, until the page is written: by the id of the
         # message and the number of the text in it, each with how much of the ceiling it takes.
+        self.draw: Callable[[], str] | None = None
         self.rendered: dict[tuple[str, int], tuple[Revealed, int]] = {}
 
     @property
@@ -117,7 +126,7 @@ class Scribe:
         asked = _Asked(offset, room)
         text = _TEXTS[type(result)](result, self, asked)
         self.rendered.clear()
-        return Shown(ended(text), asked.cut)
+        return Shown(ended(text), asked.cut, tuple(asked.marked))
 
     def name(self, text: str) -> str:
         """A name as it is, anything else in a fence."""
@@ -135,12 +144,12 @@ class Scribe:
         both = [*recap, *tail]
         if whole and _front(both, you, self) == len(both):
             return len(tail)
-        taken = sum(_width(message, you) for message in recap)
+        taken = sum(_width(message, you, self) for message in recap)
         if recap and taken > PAGE - TAIL_BYTES:
             return 0
         count, width = 0, 0
         for message in reversed(tail):
-            width += _width(message, you)
+            width += _width(message, you, self)
             if count and width > TAIL_BYTES:
                 break
             count += 1
@@ -168,6 +177,8 @@ def _front(messages: Sequence[t.Message], you: str, scribe: Scribe) -> int:
                 scribe.rendered[message.id, number] = shown, taken
             size += taken + scribe.budget.size(head + shown.facts) + _MARKED
             width += len(shown.text.encode("utf-8", "surrogatepass")) + len(head + shown.facts) + _MARKED
+        size += _marker_size(message, you, scribe)
+        width += _marker_size(message, you, scribe)
         if index and (size > ceiling or width > PAGE):
             return index
     return len(messages)
@@ -178,10 +189,17 @@ def _ceiling(scribe: Scribe) -> int:
     return max(page - RESERVE, page // 2)
 
 
-def _width(message: t.Message, you: str) -> int:
+def _width(message: t.Message, you: str, scribe: Scribe) -> int:
     """Bytes of a message in a page."""
-    segments = _segments(message, you)
-    return sum(len(text.encode("utf-8", "surrogatepass")) + len(head) + _MARKED for head, text, _ in segments)
+    width = sum(
+        len(text.encode("utf-8", "surrogatepass")) + len(head) + _MARKED for head, text, _ in _segments(message, you)
+    )
+    return width + _marker_size(message, you, scribe)
+
+
+def _marker_size(message: t.Message, you: str, scribe: Scribe) -> int:
+    """How much of the ceiling the marker behind a message takes: of no message of the reader's own there is one."""
+    return 0 if scribe.draw is None or message.author.name == you else _MARKER
 
 
 def _lay_out(messages: Sequence[t.Message], you: str, scribe: Scribe, asked: _Asked) -> list[str]:
@@ -194,7 +212,9 @@ def _lay_out(messages: Sequence[t.Message], you: str, scribe: Scribe, asked: _As
     left = _ceiling(scribe)
     for index, message in enumerate(messages):
         offset = asked.offset if index == 0 else 0
-        is_whole = not offset
+        is_whole, began = not offset, offset
+        first, marker = len(lines), _marker_size(message, you, scribe)
+        left -= marker
         for number, (head, text, start) in enumerate(_segments(message, you, offset)):
             room_left = left - scribe.budget.size(head) - _MARKED
             known = scribe.rendered.get((message.id, number)) if is_whole else None
@@ -215,9 +235,39 @@ def _lay_out(messages: Sequence[t.Message], you: str, scribe: Scribe, asked: _As
             offset += revealed.end - start
             if not whole:
                 asked.cut = Cut(message.seq, offset)
+                if marker:
+                    _mark(message, lines, first, fence, scribe, asked, start=began, end=offset, ends=False)
                 call = asked.recv(since=message.seq - 1, offset=offset)
                 return [*lines, fence.end, f"#{message.seq} goes on: {call}"]
+        if marker:
+            _mark(message, lines, first, fence, scribe, asked, start=began, end=offset, ends=True)
     return [*lines, fence.end, *_offers(messages, asked), *_brings(messages, asked)]
+
+
+def _mark(
+    message: t.Message,
+    lines: list[str],
+    first: int,
+    fence: Fence,
+    scribe: Scribe,
+    asked: _Asked,
+    *,
+    start: int,
+    end: int,
+    ends: bool,
+) -> None:
+    """Put a marker behind a message, whose parts in this answer are `lines` from `first` on, and its characters from
+    `start` up to `end`."""
+    assert scribe.draw is not None
+    text, marker = "\n".join(lines[first:]), scribe.draw()
+    while marker and marker in text:
+        marker = scribe.draw()
+    if marker:
+        line = fence.marked(marker)
+        lines.append(line)
+        # The bracket that closes the line is none of what the host's record is searched for.
+        text = f"{text}\n{line[:-1]}"
+    asked.marked.append(Marked(message.id, text if marker else "", start, end, ends))
 
 
 def _offers(messages: Sequence[t.Message], asked: _Asked) -> list[str]:
@@ -270,6 +320,8 @@ def _segments(message: t.Message, you: str, offset: int = 0) -> list[tuple[str, 
         facts.append("lost by the relay")
     if message.erased is True:
         facts.append("words erased")
+    if message.again is not msgspec.UNSET:
+        facts.append("again: your host cut it" if message.again == "cut" else "again: your host did not show it")
     if message.reply_seq is not msgspec.UNSET:
         facts.append(f"reply to #{message.reply_seq}")
     elif message.private is True and message.reply_to is not msgspec.UNSET:
@@ -892,7 +944,7 @@ def _why(result: t.WhyResult, scribe: Scribe, asked: _Asked) -> str:
     rung = [_queued(result.queued, scribe)] if isinstance(result.queued, t.QueuedHere) else []
     lines = []
     for reader in result.readers:
-        stages = _stages(reader.stages) or "not yet"
+        stages = _stages(reader.rungs) or "not yet"
         stopped = "" if reader.stopped is msgspec.UNSET else f"; {reader.stopped}"
         if stopped and reader.stopped_since:
             stopped += f" since {clock(reader.stopped_since)}"
@@ -902,7 +954,7 @@ def _why(result: t.WhyResult, scribe: Scribe, asked: _Asked) -> str:
                 if reader.held
                 else "; wakes nobody: a person set `parler room turns` to 0 here"
             )
-        lines.append(f"{scribe.name(reader.name)}: {stages}{stopped}")
+        lines.append(f"{scribe.name(reader.name)}: {stages}{stopped}{_sighted(reader.sight)}")
     if rung and not lines:
         return rung[0]
     if result.handoff is not msgspec.UNSET:
@@ -992,11 +1044,19 @@ def _queued(queued: t.QueuedHere, scribe: Scribe) -> str:
     return f"{since[0].upper()}{since[1:]}, goes out when the link to {home} is up."
 
 
-def _stages(stages: Sequence[t.StageReached]) -> str:
+def _sighted(sight: t.SightSaid | msgspec.UnsetType) -> str:
+    """What the record of the reader's host says, where it is watched."""
+    if sight is msgspec.UNSET:
+        return ""
+    said = sentence_of(sight.verdict, sight.reason, _plain(sight.host), sight.again)
+    return f"; {clock(sight.at)} {said}"
+
+
+def _stages(rungs: Sequence[tuple[str, int]]) -> str:
     """The rungs that were reached, each minute once."""
     minutes: dict[str, list[str]] = {}
-    for reached in stages:
-        minutes.setdefault(clock(reached.at), []).append(reached.stage)
+    for rung, at in rungs:
+        minutes.setdefault(clock(at), []).append(rung)
     return ", ".join(f"{' '.join(names)} {clock}" for clock, names in minutes.items())
 
 

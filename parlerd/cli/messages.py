@@ -6,7 +6,9 @@ breaks, is shown the page again.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from parlerd.cli.context import Context, new_key
 from parlerd.cli.handlers import Handler, room_argument, wide_argument
@@ -14,6 +16,7 @@ from parlerd.cli.output import DONE
 from parlerd.cli.parsing import Parser, UsageError, json_value, positive, seconds, timer, unicode_text, whole
 from parlerd.cli.render import clock, counted, offer_line, show_messages, span_of, to_the_second
 from parlerd.operations import types as t
+from parlerd.text.sight import sentence_of, way_out_of
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -330,6 +333,8 @@ def _disclosures(ctx: Context, args: Namespace) -> int:
         out.say((f"#{message.seq}", "bold"), " of ", (message.author, "name"), f", {clock(message.at, ctx.now())}:")
         for each in message.shown:
             out.say("  ", (each.name, "name"), f" {clock(each.at, ctx.now())}", hang=2)
+            if isinstance(each.sight, t.SightSaid):
+                _say_sight(ctx, each.sight)
         if not message.shown:
             out.say(("  shown to nobody yet", "dim"))
     if not found.messages:
@@ -352,7 +357,7 @@ def _why(ctx: Context, args: Namespace) -> int:
     found = ctx.call_again("message.why", t.Why(id=args.id, room=args.room), t.WhyResult)
     out = ctx.out
     if out.json:
-        out.document(found)
+        out.document(_with_rungs(found))
         return DONE
     if isinstance(found.queued, t.QueuedHere):
         _say_queued(ctx, found.queued)
@@ -371,7 +376,9 @@ def _why(ctx: Context, args: Namespace) -> int:
         out.say("Nobody but its author may see this message.")
         return DONE
     for reader in found.readers:
-        out.say((reader.name, "name"), f": {_ladder(reader.stages, ctx.now())}", hang=2)
+        out.say((reader.name, "name"), f": {_ladder(reader.rungs, ctx.now())}", hang=2)
+        if isinstance(reader.sight, t.SightSaid):
+            _say_sight(ctx, reader.sight)
         if isinstance(reader.stopped, str):
             since = f" since {clock(reader.stopped_since, ctx.now())}" if reader.stopped_since else ""
             out.say(("  stopped: ", "dim"), (reader.stopped + since, "warn"), hang=2)
@@ -434,15 +441,32 @@ def _say_queued(ctx: Context, queued: t.QueuedHere) -> None:
         ctx.out.say((since[0].upper() + since[1:], "warn"), f", goes out when the link to {queued.home} is up.")
 
 
-def _ladder(stages: Sequence[t.StageReached], now: float) -> str:
-    """How far a message got: when it was stored, and how long after that it reached each further stage."""
-    if not stages:
+def _with_rungs(found: t.WhyResult) -> dict[str, Any]:
+    """The document with each reader's whole ladder: the rung `shown` follows from what the host's record says."""
+    document: dict[str, Any] = msgspec.to_builtins(found)
+    for said, reader in zip(document["readers"], found.readers, strict=True):
+        said["stages"] = [{"stage": rung, "at": at} for rung, at in reader.rungs]
+    return document
+
+
+def _say_sight(ctx: Context, sight: t.SightSaid) -> None:
+    """What the record of a reader's host says, with when Parler came to know it, and what its reader can do."""
+    said = sentence_of(sight.verdict, sight.reason, sight.host, sight.again)
+    style = "plain" if sight.verdict in ("shown", "quoted", "pending") else "warn"
+    ctx.out.say(("  model: ", "dim"), (said, style), f" ({to_the_second(sight.at, ctx.now())})", hang=2)
+    if way_out := way_out_of(sight.verdict, sight.again):
+        ctx.out.say(f"  {way_out}", hang=2)
+
+
+def _ladder(rungs: Sequence[tuple[str, int]], now: float) -> str:
+    """How far a message got: when it was stored, and how long after that it reached each further rung."""
+    if not rungs:
         return "not stored for it"
-    first, *rest = stages
-    steps = [f"{first.stage} {to_the_second(first.at, now)}"]
-    for reached in rest:
-        took = (reached.at - first.at) / 1000
-        steps.append(f"{reached.stage} " + ("at once" if took < 1 else f"after {span_of(took)}"))
+    (first, began), *rest = rungs
+    steps = [f"{first} {to_the_second(began, now)}"]
+    for rung, at in rest:
+        took = (at - began) / 1000
+        steps.append(f"{rung} " + ("at once" if took < 1 else f"after {span_of(took)}"))
     return ", ".join(steps)
 
 

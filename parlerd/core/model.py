@@ -131,6 +131,8 @@ person (`grants`); or nobody's signature; or one that is not good."""
 Stage = Literal["stored", "pushed", "read", "acknowledged", "acted"]
 Rung = Literal["stored", "pushed", "read", "shown", "acknowledged", "acted"]
 """The ladder of a message for a reader: the stages, which marks record, and `shown`, which only a verdict gives."""
+RUNGS: Final[tuple[Rung, ...]] = ("stored", "pushed", "read", "shown", "acknowledged", "acted")
+"""In their order."""
 Sighted = Literal["pending", "shown", "quoted", "summarised", "cut", "not_shown", "unknown"]
 """What is known of whether a reader's model was shown a message: a verdict (`core.sight`), or `pending` while the
 host's record is watched."""

@@ -30,6 +30,7 @@ from parlerd.engine.rooms import RoomDoor
 from parlerd.engine.seats import Seats
 from parlerd.engine.seen_hosts import SeenHosts
 from parlerd.engine.shelf import HomeShelf
+from parlerd.engine.sightings import Sightings
 from parlerd.engine.starts import Starts
 from parlerd.engine.tending import Tending
 from parlerd.engine.throttle import GuessThrottle
@@ -100,6 +101,8 @@ class Desk:
     """What is counted once for all processes that share the store, where there may be others."""
     pair_lines: PairLines = field(default_factory=PairLines)
     """The calls about pairs of agents, one after the other."""
+    sightings: Sightings = field(default_factory=Sightings)
+    """What is known of messages whose readers' agent hosts are watched."""
     bindings: Bindings = field(init=False)
     """What binds keys to rooms on relays."""
     kept: Kept = field(init=False)

@@ -119,6 +119,7 @@ from parlerd.engine.sharing import Sharing
 from parlerd.engine.shelf import BlobDriver, HomeShelf
 from parlerd.engine.shelving import Shelving
 from parlerd.engine.sight import Sight
+from parlerd.engine.sighting import Sighting
 from parlerd.engine.standing import Standing
 from parlerd.engine.starts import Starts
 from parlerd.engine.stating import Stating
@@ -279,6 +280,7 @@ class Engine:
             sending,
             receiving,
             Ladder(desk, reading, gating),
+            Sighting(desk),
             Handoffs(desk, sending, reading, files := Files(desk, reading, sending)),
             Memory(desk, reading, sending),
             files,

@@ -188,6 +188,11 @@ class RoomHandle(Protocol):
         tells. Nothing of a room that lives here, and where that home does not answer."""
         ...
 
+    def tell_sights(self, words: Sequence[t.SightAtRoom]) -> None:
+        """Tell the room's home what agent hosts' records say of messages that agents of this home were given. That
+        happens in a while, and while the daemon runs; a room that lives here needs not be told."""
+        ...
+
     async def earlier(self, agent: AgentId, after: Seq, limit: int) -> Earlier:
         """This reader's messages after its own number `after`, for a place where this home's log leaves some out: what
         the room's home tells, checked and not stored, at most `limit`. A room that lives here leaves nothing out, and
@@ -402,6 +407,9 @@ class MirrorRoom:
 
     async def ladders(self, agent: AgentId, message: MessageId) -> Mapping[AgentId, t.LadderAtRoom]:
         return {}
+
+    def tell_sights(self, words: Sequence[t.SightAtRoom]) -> None:
+        return None
 
 
 def taken_out(name: str) -> Refused:

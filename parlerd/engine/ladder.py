@@ -33,8 +33,9 @@ from parlerd.engine.handoffs import entry_of
 from parlerd.engine.lookup import room_of
 from parlerd.engine.observers import observed_room, observers
 from parlerd.engine.reading import Reading, handle_of, number_of
+from parlerd.engine.sightings import newest, said_of
 from parlerd.operations import types as t
-from parlerd.store.port import Delivery, Page, StoredMessage
+from parlerd.store.port import Delivery, Page, PutSight, StoredMessage
 
 _SHOWN: Final[tuple[Stage, ...]] = ("pushed", "read")
 """The stages at which the words are with a reader."""
@@ -63,7 +64,7 @@ class Ladder:
         found = await self._desk.library.trace(id)
         if found is None:
             return self._queued(caller, me, id) or await self._gated(caller, me, params, id)
-        room_id, header, marks, _ = found
+        room_id, header, marks, sights = found
         position = header.position
         handle = await self._desk.rooms.get(room_id)
         room = await handle.quiet()
@@ -84,7 +85,7 @@ class Ladder:
         room = await handle.quiet()
         gone = room.state.retention.covers(position) and not e.is_remembered(header.event)
         readers = [
-            self._ladder(room, reader, header, marks, told.get(reader), gone=gone)
+            self._ladder(room, reader, header, marks, sights, told.get(reader), gone=gone)
             for reader in readers_of(room, header, mine)
         ]
         handoff: t.HandoffEntry | msgspec.UnsetType = msgspec.UNSET
@@ -163,11 +164,16 @@ class Ladder:
         header = found.header
         assert isinstance(header.event, e.MessagePosted)
         traced = await self._desk.library.trace(header.event.id)
-        marks = traced.marks if traced else []
+        marks, sights = (traced.marks, traced.sights) if traced else ([], [])
         told = await self._told(handle, header, {header.by.actor})
         room = await handle.quiet()
         shown = [
-            t.Disclosure(agent=reader, name=handle_of(room.state, reader), at=at)
+            t.Disclosure(
+                agent=reader,
+                name=handle_of(room.state, reader),
+                at=at,
+                sight=self._sight(reader, sights, told.get(reader)),
+            )
             for reader in shown_to(room, header, marks, told)
             if (at := first_shown(reader, header, marks, told.get(reader)))
         ]
@@ -215,20 +221,22 @@ class Ladder:
         reader: AgentId,
         header: e.Header,
         marks: list[Delivery],
+        sights: list[PutSight],
         told: t.LadderAtRoom | None,
         *,
         gone: bool,
     ) -> t.ReaderLadder:
         """`told` is what the room's home says of a reader of another home. `gone` says that the message's words went
         because there were too many, and with them what readers were told of it."""
-        reached = stages_of(reader, header, marks)
-        if told is not None:
-            reached = {each.stage: Millis(each.at) for each in told.stages}
+        reached = reached_by(reader, header, marks, told)
+        sight = self._sight(reader, sights, told)
         stopped: str | msgspec.UnsetType = msgspec.UNSET
         stopped_since = 0
         if "acknowledged" not in reached and "acted" not in reached:
             state, since = self._desk.presence.of(reader) if told is None else (told.presence, Millis(told.since))
             where = "read, not acknowledged" if "read" in reached else "not read"
+            if sight is not msgspec.UNSET and sight.verdict in ("cut", "not_shown", "summarised"):
+                where = "read, not shown to the model"
             stopped, stopped_since = f"{where}; the agent is {state}", int(since)
             is_here = reader in self._desk.rooms.home.aggregate.state.agents
             if room.state.rewinds.is_lost(header.position) and not is_here:
@@ -251,7 +259,17 @@ class Ladder:
             stopped=stopped,
             stopped_since=stopped_since,
             held=held,
+            sight=sight,
         )
+
+    def _sight(
+        self, reader: AgentId, sights: list[PutSight], told: t.LadderAtRoom | None
+    ) -> t.SightSaid | msgspec.UnsetType:
+        """What is known of whether a reader's model was shown the message."""
+        if told is not None:
+            return told.sight
+        row = newest(sights, reader, self._desk.sightings)
+        return msgspec.UNSET if row is None else said_of(row)
 
 
 def task_entry(room: Room, task: Task, now: Millis) -> t.TaskEntry:
@@ -294,9 +312,7 @@ def first_shown(
     reader: AgentId, header: e.Header, marks: Sequence[Delivery], told: t.LadderAtRoom | None
 ) -> Millis | None:
     """When a message was first shown to a reader; None for not yet."""
-    reached = stages_of(reader, header, marks)
-    if told is not None:
-        reached = {each.stage: Millis(each.at) for each in told.stages}
+    reached = reached_by(reader, header, marks, told)
     return min((reached[stage] for stage in _SHOWN if stage in reached), default=None)
 
 
@@ -313,6 +329,16 @@ def readers_of(room: Room, header: e.Header, asking: AbstractSet[AgentId]) -> li
         and not asking.isdisjoint((header.by.actor, member.agent))
         and can_see(room.view(member.agent), position=header.position, visibility=event.visibility)
     ]
+
+
+def reached_by(
+    reader: AgentId, header: e.Header, marks: Sequence[Delivery], told: t.LadderAtRoom | None
+) -> dict[Stage, Millis]:
+    """When a message reached each stage for a reader. `told` is what the room's home says of a reader of another
+    home."""
+    if told is not None:
+        return {each.stage: Millis(each.at) for each in told.stages}
+    return stages_of(reader, header, marks)
 
 
 def stages_of(reader: AgentId, header: e.Header, marks: Sequence[Delivery]) -> dict[Stage, Millis]:

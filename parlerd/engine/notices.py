@@ -2,9 +2,10 @@
 
 Each change is said once to each window: that somebody knocks or wants to write to the agent, that the person decided,
 that somebody came or left, that messages wait in a room, that an own offer of the turn was answered or expired, that a
-relay lost some of the agent's own messages, that the agent and another woke each other too often, that an agent host
-lost its entry. Zero bytes when nothing changed. What an answer said itself is not said again. Names are labels, so the
-line may stand outside a fence; a label can still be worded like a sentence, so each is short here and in quotes.
+relay lost some of the agent's own messages, that no model was shown an own message, that the agent and another woke
+each other too often, that an agent host lost its entry. Zero bytes when nothing changed. What an answer said itself is
+not said again. Names are labels, so the line may stand outside a fence; a label can still be worded like a sentence, so
+each is short here and in quotes.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from parlerd.engine.readers import Told
 from parlerd.engine.reading import handle_of, is_for, talk_after
 from parlerd.engine.rooms import pause_among
 from parlerd.operations import types as t
+from parlerd.text.sight import sentence_of
 
 LOOK: Final = 20
 """New messages that are looked at for a handoff; a longer backlog is only counted."""
@@ -89,6 +91,7 @@ class Notices:
         found += [("knock", "", line) for line in self._of_asks(told, me)]
         if messages:
             found += self._of_loops(told, me)
+            found += await self._of_unshown(told, me)
         standings = await self._desk.library.standings(me.id)
         standings.sort(key=lambda each: each[0].room != active)
         for number, (membership, stands) in enumerate(standings, 1):
@@ -150,6 +153,25 @@ class Notices:
                 line = f"messages of you and {_quoted(name)} in a conversation of {where} wake neither of you any more"
                 found.append(("loop", room, f"{line} (your user runs `parler room continue {room}`)"))
         told.held = held
+        return found
+
+    async def _of_unshown(self, told: Told, me: AgentRecord) -> list[tuple[t.News, str, str]]:
+        """Which messages of this agent were read two minutes ago, and shown to no model of those that are watched."""
+        found: list[tuple[t.News, str, str]] = []
+        for each in self._desk.sightings.unshown(me.id, self._desk.clock.now()):
+            if each.id in told.unshown:
+                continue
+            told.unshown.add(each.id)
+            try:
+                room = (await self._desk.rooms.get(each.word.room)).aggregate
+            except Refused:
+                continue
+            word, state = each.word, room.state
+            seq = await self._desk.library.seq_at(room, room.view(me.id), word.position)
+            said = sentence_of(word.verdict, word.reason, word.host, word.again)
+            who = _quoted(handle_of(state, word.reader))
+            line = f"no model is known to have been shown your #{seq} in {_quoted(state.name)}, which {who} read"
+            found.append(("sight", state.room, f"{line} ({said})"))
         return found
 
     def _of_asks(self, told: Told, me: AgentRecord) -> list[str]:

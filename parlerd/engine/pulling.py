@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from itertools import dropwhile, takewhile
 
+import msgspec
+
 from parlerd.core import events as e
 from parlerd.core import topics
 from parlerd.core.errors import Refused
@@ -20,6 +22,7 @@ from parlerd.engine.fanout import PAGE_BYTES, message_of
 from parlerd.engine.handling import handles
 from parlerd.engine.ladder import readers_of, shown_to, stages_of
 from parlerd.engine.reachable import came_under, require_member, require_speaker, room_within
+from parlerd.engine.sightings import newest, said_of
 from parlerd.operations import types as t
 from parlerd.store.port import MarkDelivery, MoveCursor, NewFact, StoredMessage, Write
 
@@ -75,7 +78,9 @@ class Pulling:
             presence, since = self._desk.presence.of(reader)
             reached = stages_of(reader, header, found.marks)
             stages = [t.StageReached(stage=stage, at=at) for stage, at in reached.items()]
-            ladders.append(t.LadderAtRoom(agent=reader, stages=stages, presence=presence, since=since))
+            row = newest(found.sights, reader)
+            sight = msgspec.UNSET if row is None else said_of(row)
+            ladders.append(t.LadderAtRoom(agent=reader, stages=stages, presence=presence, since=since, sight=sight))
         return t.LaddersAtRoom(readers=ladders)
 
     @handles("link.posted")

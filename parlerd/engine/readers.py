@@ -72,7 +72,8 @@ class Told:
     last word about agent hosts' files; `undelivered` the queued messages that were named as refused. `looked` is how
     far each room had come when it was looked at last; `epochs` how often each was rewound then. `expired` are own
     offers of the turn that were named as expired, `expires` is when the next one of a room does. `held` are the agents
-    that this one is named with as woken too often, by room. `begun` is false until the first notice took stock."""
+    that this one is named with as woken too often, by room. `unshown` are the own messages that were named as shown to
+    no model. `begun` is false until the first notice took stock."""
 
     begun: bool = False
     unread: dict[RoomId, Position] = field(default_factory=dict)
@@ -86,6 +87,7 @@ class Told:
     expired: set[MessageId] = field(default_factory=set)
     expires: dict[RoomId, Millis] = field(default_factory=dict)
     held: dict[RoomId, frozenset[str]] = field(default_factory=dict)
+    unshown: set[MessageId] = field(default_factory=set)
 
     def copy(self) -> Told:
         """What was said up to now, for a look ahead or a way back."""
@@ -102,6 +104,7 @@ class Told:
             expired=set(self.expired),
             expires=dict(self.expires),
             held=dict(self.held),
+            unshown=set(self.unshown),
         )
 
 

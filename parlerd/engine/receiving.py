@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, cast
 
 import msgspec
 import trio
@@ -41,6 +41,7 @@ from parlerd.engine.reading import (
     parse_cursor,
     silence_of,
 )
+from parlerd.engine.sightings import to_show_again
 from parlerd.engine.waits import Wait
 from parlerd.operations import types as t
 from parlerd.store.port import Page, StoredMessage
@@ -297,6 +298,10 @@ class Receiving:
         held = self._reading.is_beside_window(caller, me)
         acknowledges = not (lookback or params.peek or filtered or (held and not params.take))
         looked: LookedBack | None = None
+        if acknowledges and fits is not None and caller.facts.host in self._desk.sightings.hosts:
+            again = await self._again(caller, me, actor, room, after)
+            if again is not None:
+                return again
         if lookback:
             looked = await self._look_back(actor, room, view, params, newest)
             page, after = looked.page, cursor.acknowledged if looked.after is None else looked.after
@@ -364,6 +369,43 @@ class Receiving:
             following=max(0, newest - end_seq) if lookback else 0,
         )
         return _Look(received, shown, page.end, actor, over)
+
+    async def _again(
+        self, caller: Caller, me: AgentRecord, actor: RoomHandle, room: Room, after: Position
+    ) -> _Look | None:
+        """A page of what the reader's host cut or did not show: it stands before what is new, and moves no cursor. None
+        where there is nothing of that."""
+        library, name, view, fits = self._desk.library, actor.room, room.view(me.id), caller.reader.fits
+        # What follows the cursor is shown again anyway, as what is new.
+        due = {row.position: row for row in await to_show_again(library, name, me.id) if row.position <= after}
+        stored: list[StoredMessage] = []
+        for position in list(due)[: t.MAX_PAGE]:
+            page = await library.page(room, view, Position(position - 1), limit=1, skip_own=False)
+            stored += [each for each in page.messages if each.header.position == position]
+        if not stored or fits is None:
+            return None
+        found = await refill(actor, room.state, me.id, stored)
+        you = handle_of(room.state, me.id)
+        messages = [
+            msgspec.structs.replace(message, again=cast(Any, due[each.header.position].verdict))
+            for message, each in zip(
+                await self._reading.render(room.state, view, found.messages), found.messages, strict=True
+            )
+        ]
+        count = fits.front(messages, you)
+        new = (await library.unread(room, view, after)).number
+        left = len(messages) - count + new
+        received = t.Received(
+            room=name,
+            name=room.state.name,
+            messages=messages[:count],
+            cursor=str(await library.seq_at(room, view, after)),
+            more=left > 0,
+            unread=left,
+            notice=self._said_of(actor, room),
+            you=you,
+        )
+        return _Look(received, None, after, actor, over_of(room))
 
     async def _caught_up(
         self,

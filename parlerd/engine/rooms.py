@@ -104,6 +104,9 @@ class LocalRoom(RoomActor[Room]):
     async def ladders(self, agent: AgentId, message: MessageId) -> Mapping[AgentId, t.LadderAtRoom]:
         return {}
 
+    def tell_sights(self, words: Sequence[t.SightAtRoom]) -> None:
+        return None
+
     async def earlier(self, agent: AgentId, after: Seq, limit: int) -> Earlier:
         return Earlier((), after)
 

@@ -21,6 +21,7 @@ from parlerd.core.model import (
     MIN_LEASE_MS,
     PeerText,
     SecretKind,
+    Sighted,
     Stage,
     Verified,
 )
@@ -205,7 +206,8 @@ class SharedFile(SharedBlob, frozen=True, kw_only=True):
 class Message(Result, frozen=True, kw_only=True):
     """A message as its reader sees it. `reply_seq` is this reader's number of the message that `reply_to` names, where
     the reader may see that one. `erased` says that the words went by retention, because there were too many, and `lost`
-    that the room's relay has the message no more."""
+    that the room's relay has the message no more. `again` says that the reader was given the message before, and that
+    its agent host cut it or did not show it."""
 
     id: str
     seq: int
@@ -227,6 +229,18 @@ class Message(Result, frozen=True, kw_only=True):
     opening: bool | msgspec.UnsetType = msgspec.UNSET
     erased: bool | msgspec.UnsetType = msgspec.UNSET
     lost: bool | msgspec.UnsetType = msgspec.UNSET
+    again: Literal["cut", "not_shown"] | msgspec.UnsetType = msgspec.UNSET
+
+
+class SightSaid(Result, frozen=True, kw_only=True):
+    """What the record of the reader's agent host says of a message: `verdict`, for this `reason`, since `at`. `again`
+    is how often the message was shown once more because the host had cut it or not shown it."""
+
+    verdict: Sighted
+    reason: str
+    host: str
+    at: int
+    again: int = 0
 
 
 class StageReached(Result, frozen=True, kw_only=True):

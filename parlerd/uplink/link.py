@@ -22,7 +22,7 @@ task.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any, Final, Literal, cast
@@ -30,6 +30,7 @@ from typing import Any, Final, Literal, cast
 import msgspec
 import trio
 
+from parlerd.bounded import Bounded
 from parlerd.connections.calls import coded
 from parlerd.connections.dial import Dialer
 from parlerd.core import topics
@@ -83,6 +84,8 @@ TURNED_S: Final = 5.0
 CATCH_UP_S: Final = 2.0
 """How long reads and messages wait for a link that is made for them. Less than a command: without a link there is the
 mirror to read, and the outbox."""
+MAX_SIGHTS: Final = 1024
+"""Words on messages that wait to be told to the relay."""
 ATTACH_AT_ONCE: Final = 100
 FOLLOW_AT_ONCE: Final = 500
 
@@ -176,6 +179,9 @@ class Link:
         self._told: dict[tuple[RoomId, AgentId], tuple[int, int, int]] = {}
         """How far agents have read, as the relay was last told on this link: the room's epoch, and the relay's own
         numbers of what was read and acknowledged."""
+        self._untold_sights: Bounded[tuple[str, str], t.SightAtRoom] = Bounded(MAX_SIGHTS)
+        """What the relay is not told yet of messages that agents of this home were given: the newest word on each, by
+        message and agent."""
         self._told_presence: dict[AgentId, tuple[str, t.StatedStatus | msgspec.UnsetType]] = {}
         """How present this home's agents are, as the relay was last told on this link."""
         self._attaching = trio.Lock()
@@ -818,10 +824,32 @@ class Link:
                         await self._tell_fresh_keys(calls)
                         await self._tell_lines(calls)
                         await self._tell_cursors(calls)
+                        await self._tell_sights(calls)
                 except ParlerError as error:
                     log.warning("the link to %s: %s", self.name, error.code)
                 with trio.move_on_after(LOOK_S):
                     await waiter.wait()
+
+    def tell_sights(self, words: Sequence[t.SightAtRoom]) -> None:
+        """Tell the relay these words at the next look, which begins now where the link is up. What is told to nobody
+        when the daemon ends, or is more than is kept, the relay never knows."""
+        for word in words:
+            self._untold_sights[word.id, word.agent] = word
+        self._desk.notifier.publish([topics.seats()])
+
+    async def _tell_sights(self, connection: LinkConnection) -> None:
+        told = list(self._untold_sights.items())[: t.MAX_PAGE]
+        if not told:
+            return
+        try:
+            await connection.call("link.sighted", t.TellSightsAtRoom(sights=tuple(word for _, word in told)), WAIT_S)
+        except Refused as error:
+            if error.code != "unknown_operation":
+                raise
+            # A relay of an older version, to which nobody can tell it.
+        for key, word in told:
+            if self._untold_sights.get(key) is word:
+                del self._untold_sights[key]
 
     async def _is_wanted_by_agents(self) -> bool:
         connected = {agent for caller in self._desk.connected if (agent := self._desk.seats.acts_as(caller))}

@@ -848,6 +848,9 @@ class RemoteRoom(MirrorRoom):
             for each in answer.readers
         }
 
+    def tell_sights(self, words: Sequence[t.SightAtRoom]) -> None:
+        self._link.tell_sights(words)
+
     async def earlier(self, agent: AgentId, after: Seq, limit: int) -> Earlier:
         link, shifts = self._link, shifts_of(self.aggregate.state.membership, agent)
         there, shift = Seq(number_at_home(shifts, after)), shift_after(shifts, after)

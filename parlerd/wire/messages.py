@@ -31,7 +31,8 @@ CallId = Annotated[int, Meta(ge=0)]
 class Hello(msgspec.Struct, frozen=True, kw_only=True, tag_field="t", tag="hello", omit_defaults=True):
     """Who connects, in the words of whoever connects. The whole frame is at most 64 KiB.
 
-    Of the environment a hello holds only `as_name`, `session_key`, `project_dir` and `conversations`.
+    Of the environment a hello holds only `as_name`, `session_key`, `project_dir`, `conversations` and
+    `places`.
     """
 
     protocol: int
@@ -56,6 +57,8 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, tag_field="t", tag="hello
     """For a hook: the conversation that its event names."""
     conversations: Annotated[dict[str, str], Meta(max_length=16)] = {}
     """For a shim: the variables in which hosts name the conversation of a window, and their values."""
+    places: Annotated[dict[str, str], Meta(max_length=16)] = {}
+    """For a shim: the variables by which hosts say where their records are, and their values."""
     hook: bool = False
     """Whether this is a hook, which runs once beside a window."""
     ancestors: tuple[int, ...] = ()

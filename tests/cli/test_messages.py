@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from parlerd.core.errors import ParlerError
-from parlerd.core.model import PeerText
+from parlerd.core.model import PeerText, Sighted
 from parlerd.operations import types as t
 from tests.support.answers import ROOM, author, message, page, room_info, sent
 from tests.support.cli import Shell
@@ -541,6 +541,32 @@ def test_why_prints_the_ladder_of_each_reader(shell: Shell) -> None:
     assert document["readers"][1]["stopped"] == "offline"
     text = shell.run("why", "m_1").stdout
     assert "offline" in text
+
+
+@pytest.mark.parametrize(
+    ("verdict", "reason", "again", "said"),
+    [
+        ("shown", "reply", 0, "model: shown to the model: a reply of the model follows it in the record of codex"),
+        ("cut", "cut_by_host", 2, "model: cut: the record of codex holds a part of it (shown again 2 times)"),
+        ("unknown", "version", 0, "model: unknown: nobody has measured what this version of codex records"),
+    ],
+)
+def test_why_says_what_the_record_of_the_readers_host_proves(
+    shell: Shell, verdict: Sighted, reason: str, again: int, said: str
+) -> None:
+    sight = t.SightSaid(verdict=verdict, reason=reason, host="codex", at=3, again=again)
+    stages = [t.StageReached(stage=stage, at=at) for stage, at in (("stored", 1), ("read", 2), ("acknowledged", 4))]
+    found = t.WhyResult(
+        id="m_1", room=ROOM, readers=[t.ReaderLadder(agent="UB", name="bob", stages=stages, sight=sight)]
+    )
+    shell.daemon.answers("message.why", found, found)
+    document = shell.run("why", "m_1", "--json").document
+    rungs = [step["stage"] for step in document["readers"][0]["stages"]]
+    assert rungs == ["stored", "read", *(["shown"] if verdict == "shown" else []), "acknowledged"]
+    assert document["readers"][0]["sight"]["verdict"] == verdict
+    text = " ".join(shell.run("why", "m_1").stdout.split())
+    assert said in text
+    assert ("not shown again by itself" in text) == (again == 2)
 
 
 def test_words_that_went_are_marked_in_a_page_and_told_of_by_why(shell: Shell) -> None:

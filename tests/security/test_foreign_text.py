@@ -205,6 +205,7 @@ NOT_PRINTED = {
     "session.brought": "asked by `parler bring`, after its program ended",
     "window.arrive": "has no answer",
     "window.introduce": "has no answer",
+    "window.sighted": "has no answer",
     "window.notice": "reaches a model beside a tool's answer; tests/engine/test_notices.py looks at its words",
     "window.find_request": "asked for a form; tests/mcp_server/test_approve.py looks at what the form says",
     "window.decide": "answered as a tool's result, which is written as that of session.approve",

@@ -18,6 +18,7 @@
     link.head, link.rewind                 how an owner's person lets a room go on after this home lost a part of it
     link.delete                            how an owner's person has a room deleted
     link.cursors                           how far each agent has read
+    link.sighted                           what agent hosts' records say of messages that agents were given
     link.ask                               what the home of a room answers whole: its state, its actions, modules
 
 No tool, command or page offers these operations: a program speaks them, and each answer holds codes, ids, numbers,
@@ -37,6 +38,7 @@ from msgspec import Meta
 
 from parlerd.core.exchange import MAX_ANSWER as MAX_GRANTED
 from parlerd.core.exchange import MAX_SHOWN, PROOF, SHARE, Step
+from parlerd.core.model import Sighted
 from parlerd.core.words import MAX_BYTES
 from parlerd.operations import samples
 from parlerd.operations.entry import (
@@ -58,6 +60,7 @@ from parlerd.operations.shared import (
     BlobPiece,
     Lease,
     Noted,
+    SightSaid,
     StageReached,
     StatedStatus,
     TaskStatus,
@@ -461,12 +464,14 @@ class PostedAtRoom(Params, frozen=True, kw_only=True):
 
 
 class LadderAtRoom(Result, frozen=True, kw_only=True):
-    """The stages that the message reached for one reader, and how present that reader is."""
+    """The stages that the message reached for one reader, and how present that reader is. `sight` is what the
+    record of its agent host says, as its own daemon told; that is no stage here."""
 
     agent: str
     stages: list[StageReached]
     presence: str
     since: _Count
+    sight: SightSaid | msgspec.UnsetType = msgspec.UNSET
 
 
 class LaddersAtRoom(Result, frozen=True, kw_only=True):
@@ -935,6 +940,25 @@ class TellCursors(Params, frozen=True, kw_only=True):
 
     cursors: Annotated[tuple[LinkCursor, ...], Meta(max_length=MAX_FOLLOWED)] = ()
     presence: Annotated[tuple[TellPresence, ...], Meta(max_length=MAX_ATTACHED)] = ()
+
+
+class SightAtRoom(Params, frozen=True, kw_only=True):
+    """What the record of an agent host says of a message that an attached agent was given. `again` is how often the
+    message was shown once more."""
+
+    room: Short
+    agent: Short
+    id: Short
+    verdict: Sighted
+    reason: Short
+    host: Short
+    again: _Count = 0
+
+
+class TellSightsAtRoom(Params, frozen=True, kw_only=True):
+    """The newest word on each message and agent; telling one again is harmless."""
+
+    sights: Annotated[tuple[SightAtRoom, ...], Meta(max_length=MAX_PAGE)]
 
 
 # -- what the home of a room answers whole ---------------------------------------------------------------
@@ -1628,6 +1652,26 @@ FAMILY: Final = Family(
             plane="link",
             effect="write",
             example={"cursors": [{"room": samples.ROOM, "agent": "U", "read": 7, "acknowledged": 6}]},
+        ),
+        Operation(
+            name="link.sighted",
+            summary="Tell what agent hosts' own records say of messages that agents were given.",
+            params=TellSightsAtRoom,
+            result=Noted,
+            plane="link",
+            effect="write",
+            example={
+                "sights": [
+                    {
+                        "room": samples.ROOM,
+                        "agent": "U",
+                        "id": "m_4",
+                        "verdict": "shown",
+                        "reason": "reply",
+                        "host": "shell",
+                    }
+                ]
+            },
         ),
         Operation(
             name="link.ask",

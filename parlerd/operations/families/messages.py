@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
+from parlerd.core.model import RUNGS, Rung
 from parlerd.operations import samples
 from parlerd.operations.entry import (
     AWAY,
@@ -35,6 +36,7 @@ from parlerd.operations.shared import (
     GATING,
     HandoffEntry,
     Message,
+    SightSaid,
     Source,
     StageReached,
     TaskEntry,
@@ -204,7 +206,8 @@ class Why(Params, frozen=True, kw_only=True):
 class ReaderLadder(Result, frozen=True, kw_only=True):
     """With `held` the message wakes nobody: the reader and the author began so many turns by each other's messages in
     this conversation, and their person has not let them go on. `held` is 0 where the person lets no message in this
-    room begin a turn."""
+    room begin a turn. `sight` is what the record of the reader's agent host says, where the reader's person lets Parler
+    watch it. `stages` are those that marks record; `rungs` has `shown` among them."""
 
     agent: str
     name: str
@@ -212,6 +215,15 @@ class ReaderLadder(Result, frozen=True, kw_only=True):
     stopped: str | msgspec.UnsetType = msgspec.UNSET
     stopped_since: int = 0
     held: int | msgspec.UnsetType = msgspec.UNSET
+    sight: SightSaid | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def rungs(self) -> list[tuple[Rung, int]]:
+        """The whole ladder, with when each rung was reached: the stages, and `shown` where the record proves it."""
+        reached: dict[Rung, int] = {step.stage: step.at for step in self.stages}
+        if self.sight is not msgspec.UNSET and self.sight.verdict in ("shown", "quoted"):
+            reached["shown"] = self.sight.at
+        return [(rung, reached[rung]) for rung in RUNGS if rung in reached]
 
 
 class QueuedHere(Result, frozen=True, kw_only=True):
@@ -250,11 +262,12 @@ class ListDisclosures(Params, frozen=True, kw_only=True):
 
 class Disclosure(Result, frozen=True, kw_only=True):
     """A message was shown to this agent, first at this moment; an agent of another machine counts as shown what its
-    machine was given."""
+    machine was given. `sight` is what the record of the agent's host says of it, where that is watched."""
 
     agent: str
     name: str
     at: int
+    sight: SightSaid | msgspec.UnsetType = msgspec.UNSET
 
 
 class DisclosedMessage(Result, frozen=True, kw_only=True):

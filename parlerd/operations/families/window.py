@@ -7,16 +7,19 @@ host leads to them, and no client of the socket may.
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
+from msgspec import Meta
+
+from parlerd.core.model import Sighted
 from parlerd.operations import samples
-from parlerd.operations.entry import AWAY, Family, Operation, Params, Result, Short
+from parlerd.operations.entry import AWAY, MAX_PAGE, Family, Operation, Params, Result, Short
 from parlerd.operations.shared import DECIDING, REQUESTS_OF_ROOM, Decided, Noted, RequestInfo
 
-News = Literal["unread", "knock", "people", "waits", "answer", "refused", "lost", "handoff", "loop"]
+News = Literal["unread", "knock", "people", "waits", "answer", "refused", "lost", "handoff", "loop", "sight"]
 """Messages that wait; somebody knocks; somebody came, went or was declined; one's own knock waits; its answer; a
 message that was queued will never arrive; a relay lost some of one's own; an offer of the turn expired; the agent and
-another woke each other too often."""
+another woke each other too often; a host cut a message, or no model was shown one of one's own."""
 
 
 class AcknowledgeShown(Params, frozen=True, kw_only=True):
@@ -38,6 +41,20 @@ class Notice(Result, frozen=True, kw_only=True):
     """One line of counts and names where something changed for this window's agent, else empty."""
 
     line: str
+
+
+class SightTold(Params, frozen=True, kw_only=True):
+    """What is known now of whether this window's model was shown a message, and why that is known."""
+
+    id: Short
+    verdict: Sighted
+    reason: Short = ""
+
+
+class TellSights(Params, frozen=True, kw_only=True):
+    """What became of messages that the window's agent was given, in the order in which it became known."""
+
+    sights: Annotated[tuple[SightTold, ...], Meta(max_length=MAX_PAGE)]
 
 
 class Introduce(Params, frozen=True, kw_only=True):
@@ -106,6 +123,15 @@ FAMILY: Final = Family(
             plane="window",
             effect="read",
             example={"said": ["unread"], "room": "auth-redesign"},
+        ),
+        Operation(
+            name="window.sighted",
+            summary="Tell what the agent host's own record says of messages that the window was given.",
+            params=TellSights,
+            result=Noted,
+            plane="window",
+            effect="write",
+            example={"sights": [{"id": "m_4", "verdict": "shown", "reason": "reply"}]},
         ),
         Operation(
             name="window.introduce",

@@ -1,0 +1,264 @@
+"""Markers behind messages, and what the record of the agent host says of them: the MCP face's part of sight.
+
+    a page with markers -> Lookout.begin -> written: Lookout.settled -> Watch.expect -> verdicts -> window.sighted
+                                        `-> withdrawn: Watch.drop
+
+Each message that an answer shows to a reader whose host the person lets Parler watch has a marker behind it: 64 bits
+that are drawn after its text was written, so no author can have put them there. Markers are in memory alone, until
+their verdict comes; what is told to the engine is a message's id and a verdict.
+
+Not here: how a record is read (`parlerd.sight`), where a marker stands in a page (`tools.results`), what follows from a
+verdict (`parlerd.engine`). Above: `window`, `conversations`, `parlerd.daemon`. Invariants: of a host that the person
+did not name nothing is begun; no answer waits longer than a second for this; a message is told as shown only when each
+part of it was.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from mcp_server.repeats import CallId
+from parlerd.bounded import Bounded
+from parlerd.core.errors import ParlerError
+from parlerd.core.model import Sighted
+from parlerd.core.sight import DRAWN, Found, expected, marker_of
+from parlerd.engine.callers import Caller
+from parlerd.engine.face import EngineFace
+from parlerd.operations import types as t
+from parlerd.sight.port import Sight, Watch
+
+log = logging.getLogger("parlerd.mcp")
+
+MAX_MESSAGES: Final = 256
+"""Messages of one conversation of which some part is watched. More of them come only from a host that is given pages
+faster than it writes its record; of the oldest it stays unknown."""
+MAX_MARKERS: Final = 4096
+"""Markers of all conversations that a later call may quote."""
+_WORST: Final[tuple[Sighted, ...]] = ("shown", "quoted", "unknown", "summarised", "not_shown", "cut")
+"""A message in parts is the last of these that any of its parts is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """A message, or a part of one, that an answer shows: the characters from `start` up to `end` of all its texts, and
+    with `ends` the last of them. `text` is what the host has to pass on for it, from its head through its marker; it is
+    empty where no marker stands behind it."""
+
+    id: str
+    text: str
+    start: int = 0
+    end: int = 0
+    ends: bool = True
+
+
+@dataclass(slots=True)
+class _Shown:
+    """A message as one or several answers show it. `left` are the markers without a verdict, `found` the worst verdict
+    up to now, `upto` is where the last part ends, and `ends` says that the message ends there."""
+
+    left: set[str] = field(default_factory=set)
+    found: tuple[Sighted, str] = ("shown", "reply")
+    upto: int = 0
+    ends: bool = False
+    is_told: bool = False
+
+
+@dataclass(slots=True)
+class _Answer:
+    """An answer that may still be withdrawn. `markers` are those that stand in it, once it was written."""
+
+    marked: Sequence[Marked]
+    watch: Watch | None
+    call: str = ""
+    markers: list[str] = field(default_factory=list)
+
+
+class Lookouts:
+    """What the conversations of a daemon share of sight.
+
+    `hosts` are the agent hosts whose records the person lets Parler watch, by id; the daemon sets it whenever the
+    person changed it. `sight` gives the watcher of records, and makes it when it is first asked. `start` runs a task as
+    long as the daemon serves.
+    """
+
+    def __init__(
+        self,
+        engine: EngineFace,
+        sight: Callable[[], Sight],
+        start: Callable[[Callable[[], Awaitable[None]]], None],
+        random_bytes: Callable[[int], bytes] = secrets.token_bytes,
+    ) -> None:
+        self.hosts: frozenset[str] = frozenset()
+        self._engine = engine
+        self._sight = sight
+        self._start = start
+        self._random_bytes = random_bytes
+        # What the engine is not told yet, in order, and whether a task is telling it.
+        self._untold: deque[tuple[Caller, t.SightTold]] = deque()
+        self._is_telling = False
+        # Where the verdict of each marker goes that a call may quote.
+        self._quotable: Bounded[str, Lookout] = Bounded(MAX_MARKERS)
+
+    @property
+    def sight(self) -> Sight:
+        """The watcher of records."""
+        return self._sight()
+
+    def draw(self) -> str:
+        """A new marker."""
+        return marker_of(self._random_bytes(DRAWN))
+
+    def tell(self, caller: Caller, told: t.SightTold) -> None:
+        """Tell the engine what became of a message of this caller's, after what it was told before."""
+        self._untold.append((caller, told))
+        if not self._is_telling:
+            self._is_telling = True
+            self._start(self._tell)
+
+    async def _tell(self) -> None:
+        try:
+            while self._untold:
+                caller, _ = self._untold[0]
+                sights: list[t.SightTold] = []
+                while self._untold and self._untold[0][0] is caller and len(sights) < t.MAX_PAGE:
+                    sights.append(self._untold.popleft()[1])
+                try:
+                    await self._engine.call("window.sighted", t.TellSights(sights=tuple(sights)), caller)
+                except ParlerError as error:
+                    # The rows are a record for people; a reader that missed something is told nothing wrong.
+                    log.warning("what a record says of %d messages is not kept: %s", len(sights), error.code)
+        finally:
+            self._is_telling = False
+
+    def quotable(self, marker: str, lookout: Lookout) -> None:
+        """A later call may quote this marker."""
+        self._quotable[marker] = lookout
+
+    def quoted(self, marker: str, by: Lookout) -> None:
+        """A call of this conversation quoted a marker: its model was shown the message. Markers of other conversations
+        prove nothing: whoever was told one may have passed it on."""
+        if self._quotable.get(marker) is by:
+            del self._quotable[marker]
+            by.found(Found(marker=marker, verdict="quoted", reason="quoted"))
+
+
+class Lookout:
+    """One conversation, as far as its host's record is watched. `version` is what the host says of itself, `variables`
+    what its environment says of where its records are."""
+
+    def __init__(self, shared: Lookouts, caller: Caller, version: str, variables: Mapping[str, str]) -> None:
+        self._shared = shared
+        self._caller = caller
+        self._version = version
+        self._variables = variables
+        # Answers that may still be withdrawn, by request.
+        self._answers: Bounded[CallId, _Answer] = Bounded(MAX_MESSAGES)
+        # The messages that were shown in part, by id; and what each marker without a verdict is of.
+        self._begun: Bounded[str, _Shown] = Bounded(MAX_MESSAGES)
+        self._of: dict[str, tuple[str, _Shown]] = {}
+
+    @property
+    def is_on(self) -> bool:
+        """Whether the person lets Parler watch the record of this conversation's host."""
+        return self._caller.facts.host in self._shared.hosts
+
+    def draw(self) -> str:
+        """A marker for one more message, or '' where the record of this host proves nothing."""
+        return "" if self._reason else self._shared.draw()
+
+    @property
+    def _reason(self) -> str:
+        """Why everything is unknown here; empty where it is not."""
+        return self._shared.sight.offers(self._caller.facts.host, self._version)
+
+    # -- an answer's way ---------------------------------------------------------------------------------------
+
+    async def begin(self, request: CallId, marked: Sequence[Marked], meta: Mapping[str, object]) -> None:
+        """The answer to `request` will show these messages, and is about to leave."""
+        if not marked:
+            return
+        watch, call = None, ""
+        if any(each.text for each in marked):
+            facts, sight = self._caller.facts, self._shared.sight
+            names = sight.variables(facts.host)
+            variables = {name: value for name, value in self._variables.items() if name in names}
+            call = sight.call_of(facts.host, meta)
+            try:
+                watch = await sight.begin(facts.host, self._version, variables, facts.conversation, self.found)
+            except Exception as error:
+                # What goes wrong here must not cost the reader its messages.
+                log.error("the record of %s cannot be watched: %s", facts.host, type(error).__name__)
+        self._answers[request] = _Answer(marked, watch, call)
+
+    def settled(self, request: CallId, *, written: bool, cancels_answered: bool) -> None:
+        """The answer was written to the host, or (`written` false) the host withdrew the call. Where hosts withdraw
+        what succeeded, only a withdrawal before the answer counts, as in `Showing.settled`."""
+        answer = self._answers.get(request)
+        if answer is None:
+            return
+        if written:
+            self._expect(answer)
+        elif not answer.markers or not cancels_answered:
+            del self._answers[request]
+            if answer.watch is not None:
+                answer.watch.drop()
+            for marker in answer.markers:
+                self.found(Found(marker=marker, verdict="not_shown", reason="cancelled"))
+
+    def _expect(self, answer: _Answer) -> None:
+        """From here on verdicts come."""
+        watched = []
+        for each in answer.marked:
+            if not each.text or answer.watch is None:
+                self._tell(each.id, "unknown", self._reason or "unwatched")
+                continue
+            wanted = expected(each.text)
+            watched.append(wanted)
+            answer.markers.append(wanted.marker)
+            shown = self._shown(each)
+            shown.left.add(wanted.marker)
+            self._of[wanted.marker] = each.id, shown
+            self._shared.quotable(wanted.marker, self)
+        # The texts are with the watcher now, as digests.
+        answer.marked = ()
+        if answer.watch is not None:
+            answer.watch.expect(watched, call=answer.call)
+
+    def _shown(self, part: Marked) -> _Shown:
+        """The message that a part is of, which goes on with this part or begins with it."""
+        shown = self._begun.pop(part.id, None) if part.start else _Shown()
+        if shown is None or shown.upto < part.start:
+            # Nobody can say of the part before that the model was shown it.
+            shown = _Shown(found=("unknown", "part"))
+        if not shown.left and not shown.is_told:
+            self._tell(part.id, "pending", "")
+        shown.upto, shown.ends = max(shown.upto, part.end), shown.ends or part.ends
+        if not part.ends:
+            self._begun[part.id] = shown
+        return shown
+
+    def found(self, found: Found) -> None:
+        """A verdict came. A second one on a marker is ignored."""
+        id, shown = self._of.pop(found.marker, ("", None))
+        if shown is None:
+            return
+        shown.left.discard(found.marker)
+        shown.found = max(shown.found, (found.verdict, found.reason), key=lambda each: _WORST.index(each[0]))
+        verdict, reason = shown.found
+        is_bad = verdict in ("summarised", "not_shown", "cut")
+        if not shown.is_told and (is_bad or (shown.ends and not shown.left)):
+            shown.is_told = True
+            self._tell(id, verdict, reason)
+
+    def quoted(self, markers: Sequence[str]) -> None:
+        """A call of this conversation quoted these markers."""
+        for marker in markers:
+            self._shared.quoted(marker, self)
+
+    def _tell(self, id: str, verdict: Sighted, reason: str) -> None:
+        self._shared.tell(self._caller, t.SightTold(id=id, verdict=verdict, reason=reason))

@@ -1,0 +1,106 @@
+"""Takes in what windows, and the daemons of other readers, tell of whether models were shown messages.
+
+The handlers of `window.sighted` and `link.sighted`. Not here: what follows from a word (`sightings`). Above: the
+engine. Below: the desk. Invariant: a word of a reader's is taken from that reader's own window, or from the daemon that
+the reader is attached by.
+"""
+
+from __future__ import annotations
+
+from parlerd.core import events as e
+from parlerd.core.errors import Refused
+from parlerd.core.model import AgentId, MessageId, Position, RoomId, is_label, slug
+from parlerd.core.visibility import can_see
+from parlerd.engine.callers import Caller
+from parlerd.engine.desk import Desk
+from parlerd.engine.handling import handles
+from parlerd.engine.reachable import require_member, require_speaker, room_within
+from parlerd.engine.sightings import newest, next_word, wakes
+from parlerd.operations import types as t
+from parlerd.store.port import PutSight
+
+
+class Sighting:
+    """The handlers of what is told."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    @handles("window.sighted")
+    async def sighted(self, caller: Caller, params: t.TellSights) -> t.Noted:
+        """What became of messages that this window's agent was given. The agent may have left meanwhile, and the window
+        may have ended: what is known of the past stays true."""
+        desk, reader = self._desk, caller.agent
+        if reader is None:
+            return t.Noted()
+        words: list[tuple[str, PutSight]] = []
+        # What this call itself tells counts before it is stored.
+        known: dict[tuple[RoomId, Position, AgentId], PutSight] = {}
+        for told in params.sights:
+            found = await desk.library.trace(MessageId(told.id))
+            if found is None:
+                continue  # its room was deleted
+            place = found.room, found.header.position, reader
+            before = known.get(place) or newest(found.sights, reader)
+            row = known[place] = next_word(found, before, reader, told, caller.facts.host, desk.clock.now())
+            if told.verdict == "pending":
+                desk.sightings.begun(place)
+            else:
+                desk.sightings.ended(place)
+            words.append((told.id, row))
+            if found.header.by.actor in desk.rooms.home.aggregate.state.agents:
+                desk.sightings.note(MessageId(told.id), found.header.by.actor, row)
+        rows = [row for _, row in words]
+        if rows:
+            await desk.library.record(rows)
+            desk.notifier.publish(wakes(rows))
+        await self._tell_homes([(id, row) for id, row in words if row.verdict != "pending"])
+        return t.Noted()
+
+    async def _tell_homes(self, words: list[tuple[str, PutSight]]) -> None:
+        """Tell the home of each room that is elsewhere what became of its messages."""
+        for room in {row.room for _, row in words}:
+            try:
+                handle = await self._desk.rooms.get(room)
+            except Refused:
+                continue
+            handle.tell_sights(
+                [
+                    t.SightAtRoom(
+                        room=room,
+                        agent=row.reader,
+                        id=id,
+                        verdict=row.verdict,
+                        reason=row.reason,
+                        host=row.host,
+                        again=row.again,
+                    )
+                    for id, row in words
+                    if row.room == room
+                ]
+            )
+
+    @handles("link.sighted")
+    async def sighted_there(self, caller: Caller, params: t.TellSightsAtRoom) -> t.Noted:
+        """The same of agents that are attached by this link, as their own daemon says."""
+        desk, rows = self._desk, list[PutSight]()
+        for told in params.sights:
+            try:
+                reader = require_speaker(desk, caller, told.agent)
+                room = await (await room_within(desk, caller, told.room)).quiet()
+                require_member(room, reader, caller.facts.authority.principal)
+            except Refused:
+                continue  # it left meanwhile
+            found = await desk.library.trace(MessageId(told.id))
+            if found is None or found.room != room.state.room or found.header.by.actor == reader:
+                continue
+            event = found.header.event
+            assert isinstance(event, e.MessagePosted)
+            if not can_see(room.view(reader), position=found.header.position, visibility=event.visibility):
+                continue
+            host, reason = slug(told.host, fallback="host"), told.reason if is_label(told.reason) else ""
+            at = found.header.position
+            rows.append(PutSight(found.room, reader, at, told.verdict, reason, host, desk.clock.now(), told.again))
+        if rows:
+            await desk.library.record(rows)
+        return t.Noted()

@@ -1,0 +1,125 @@
+"""Whether models were shown what their agents read, as the records of agent hosts say: kept, told, and acted on.
+
+    window.sighted --> a row for the message and the reader --> why, disclosures, the author's notice, the doctor
+                          |-- cut or not shown: the reader's next page shows it again (`to_show_again`)
+                          `-- a room elsewhere: its home is told (`RoomHandle.tell_sights`)
+
+Not here: how a record is read (`parlerd.sight`), where markers stand (`mcp_server`), how a page is laid out
+(`receiving`). Above: the engine. Below: the library. Invariants: only a verdict that proves it makes a message `shown`;
+what was shown stays so; where no host is watched nothing is asked of the store, and nothing is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from parlerd.bounded import Bounded
+from parlerd.core import topics
+from parlerd.core.model import AgentId, MessageId, Millis, Position, RoomId
+from parlerd.engine.library import Library, Traced
+from parlerd.operations import types as t
+from parlerd.store.port import PROVEN, PutSight
+from parlerd.text.sight import MOST_AGAIN
+
+LATE_MS: Final = 120_000
+"""A message that no model is known to have been shown this long after it was read is named to its author."""
+MAX_UNSHOWN: Final = 1024
+"""Messages that are remembered as shown to nobody yet; of more than these the newest."""
+
+_Place = tuple[RoomId, Position, AgentId]
+
+
+@dataclass(frozen=True, slots=True)
+class Unshown:
+    """A message that was read, and that no model is known to have been shown: where it stands, who wrote it, since when
+    that is so, and the newest word on it."""
+
+    id: MessageId
+    author: AgentId
+    since: Millis
+    word: PutSight
+
+
+class Sightings:
+    """What is at hand of sight while the daemon runs; the rows are in the store."""
+
+    def __init__(self) -> None:
+        self.hosts: frozenset[str] = frozenset()
+        """The ids of the agent hosts whose records the person lets Parler watch."""
+        # The messages and readers of which a marker is watched now. A row that says `pending` and is not here is from
+        # before this daemon started.
+        self._watched: set[_Place] = set()
+        self._unshown: Bounded[MessageId, Unshown] = Bounded(MAX_UNSHOWN)
+
+    def as_known(self, row: PutSight) -> PutSight:
+        """A row of the store as it is to be read now: nobody watches any more what a daemon before this one watched."""
+        if row.verdict != "pending" or (row.room, row.position, row.reader) in self._watched:
+            return row
+        return msgspec.structs.replace(row, verdict="unknown", reason="restarted")
+
+    def begun(self, place: _Place) -> None:
+        """A marker of this message is watched."""
+        self._watched.add(place)
+
+    def ended(self, place: _Place) -> None:
+        """It has its verdict."""
+        self._watched.discard(place)
+
+    def note(self, id: MessageId, author: AgentId, row: PutSight) -> None:
+        """Remember the newest word on a message of an agent of this home, or that it was shown."""
+        if row.verdict in PROVEN or (row.verdict == "unknown" and row.reason != "timeout"):
+            # What is unknown is no sign that nobody was shown it.
+            self._unshown.pop(id, None)
+            return
+        known = self._unshown.get(id)
+        self._unshown[id] = Unshown(id, author, row.at if known is None else known.since, row)
+
+    def unshown(self, author: AgentId, now: Millis) -> list[Unshown]:
+        """The messages of this author that were read so long ago that it is to be named them, the oldest first."""
+        return sorted(
+            (each for each in self._unshown.values() if each.author == author and each.since + LATE_MS <= now),
+            key=lambda each: each.since,
+        )
+
+
+async def to_show_again(library: Library, room: RoomId, reader: AgentId) -> list[PutSight]:
+    """What this reader's next page of a room begins with, by position: what its host cut or did not show."""
+    return await library.sights_to_show_again(room, reader, MOST_AGAIN)
+
+
+def said_of(row: PutSight) -> t.SightSaid:
+    """A row in the shape that every surface prints."""
+    return t.SightSaid(verdict=row.verdict, reason=row.reason, host=row.host, at=row.at, again=row.again)
+
+
+def next_word(
+    found: Traced, before: PutSight | None, reader: AgentId, told: t.SightTold, host: str, now: Millis
+) -> PutSight:
+    """The row that follows from what is told of a message and a reader, of which `before` was known. A message that
+    goes out once more after it had been cut or not shown counts as shown again."""
+    if before is not None and before.verdict in PROVEN:
+        return before
+    again = 0 if before is None else before.again
+    if told.verdict == "pending" and before is not None and before.verdict in ("cut", "not_shown"):
+        again += 1
+    return PutSight(found.room, reader, found.header.position, told.verdict, told.reason, host, now, again)
+
+
+def is_due(row: PutSight) -> bool:
+    """Whether the message is to be shown again by itself."""
+    return row.verdict in ("cut", "not_shown") and row.again < MOST_AGAIN
+
+
+def newest(rows: Iterable[PutSight], reader: AgentId, known: Sightings | None = None) -> PutSight | None:
+    """What is known of one reader, of the rows of a message."""
+    row = next((row for row in rows if row.reader == reader), None)
+    return row if row is None or known is None else known.as_known(row)
+
+
+def wakes(rows: Sequence[PutSight]) -> set[topics.Topic]:
+    """Whom these words wake: a reader that waits for messages is shown again what it was not shown."""
+    return {topics.messages(row.room, row.reader) for row in rows if is_due(row)}

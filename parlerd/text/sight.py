@@ -1,0 +1,59 @@
+"""What is said of whether a model was shown a message, for every surface that shows how far a message got.
+
+One plain sentence for each reason that a verdict can have (`core.sight`), with the host that the record is of. Nothing
+of a record is in it, and no path. Above: the tools of agent hosts, the command line, the engine's notices. Below: the
+words of sight. Invariant: no sentence says "shown" but where a model's reply or a quoted marker proves it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from parlerd.core.sight import Reason
+
+MOST_AGAIN: Final = 2
+"""How often a message is shown once more by itself that its reader's host cut or did not show: a host that always cuts
+it must not be asked for ever."""
+_OF_REASON: Final[dict[Reason, str]] = {
+    "reply": "shown to the model: a reply of the model follows it in the record of {host}",
+    "quoted": "shown to the model: a later call of the model quoted its marker",
+    "compacted": "only summarised: {host} compacted the conversation before its model replied",
+    "cut_by_host": "cut: the record of {host} holds a part of it",
+    "failed_request": "not shown: the request of {host} that carried it failed",
+    "cancelled": "not shown: the turn was cancelled in {host}",
+    "rolled_back": "not shown: {host} took the turn back",
+    "no_host": "unknown: nobody has measured what {host} records",
+    "version": "unknown: nobody has measured what this version of {host} records",
+    "no_record": "unknown: {host} keeps no record that was found",
+    "unwatched": "unknown: the system lets nobody watch the record of {host}",
+    "timeout": "unknown: the record of {host} proved nothing in ten minutes",
+    "too_long": "unknown: a line of the record of {host} is longer than what is looked at",
+    "too_many": "unknown: too much was expected of {host} at once",
+    "record_unreadable": "unknown: the record of {host} could not be read",
+    "rotated": "unknown: the record of {host} was replaced or made shorter",
+    "unrecognised": "unknown: the record of {host} holds a line that nobody has measured",
+    "restarted": "unknown: Parler was restarted while it watched the record of {host}",
+}
+_OF: Final[Mapping[str, str]] = {
+    **{str(reason): said for reason, said in _OF_REASON.items()},
+    "part": "unknown: its reader asked for a part of it without the one before",
+}
+_PENDING: Final = "not known yet: the record of {host} is watched"
+_OTHER: Final = "unknown: the home of the reader says so in words that this version of Parler does not know"
+
+
+def sentence_of(verdict: str, reason: str, host: str, again: int = 0) -> str:
+    """What is known, in one sentence without a full stop. `again` is how often the message was shown once more, because
+    the host had cut it or not shown it."""
+    said = (_PENDING if verdict == "pending" else _OF.get(reason, _OTHER)).format(host=host or "the agent host")
+    if again:
+        said += f" (shown again {'once' if again == 1 else f'{again} times'})"
+    return said
+
+
+def way_out_of(verdict: str, again: int) -> str:
+    """What its reader can do where a message is not shown again by itself any more; empty in every other case."""
+    if again < MOST_AGAIN or verdict not in ("cut", "not_shown"):
+        return ""
+    return "it is not shown again by itself: its reader asks for it alone (parler_recv with `since` and `limit` 1)"
