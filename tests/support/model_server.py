@@ -1,30 +1,69 @@
 """A model that says what a test wants, on the loopback: for hosts that let themselves be pointed at another server.
 
 It speaks the dialects of four makers (`dialects`), each where that maker's own server has it, so one address serves any
-host. `requests` are what the host sent, so a test sees what a real model would have been shown. Not a model: what it
-says was given before, as turns or as a script that is shown each request, and beyond its end it says only that it is
-done. Verified by `tests/e2e/hosts`, where real hosts take it for their maker's server.
+host. `requests` are what the host sent, so a test sees what a real model would have been shown; `exchanges` say of each
+request what became of it. Not a model: what it says was given before, as turns or as a script that is shown each
+request, and beyond its end it says only that it is done. Verified by `tests/e2e/hosts`, where real hosts take it for
+their maker's server.
 """
 
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
 from tests.support import dialects
 from tests.support.dialects.blocks import JSON, Block, Reply, Request, calls, says
 
-__all__ = ["Block", "ModelServer", "Request", "Script", "Turn", "calls", "model_server", "says", "scripted_model"]
+__all__ = [
+    "Block",
+    "Exchange",
+    "ModelServer",
+    "Refusal",
+    "Request",
+    "Script",
+    "Turn",
+    "calls",
+    "model_server",
+    "says",
+    "scripted_model",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Instead of an answer: the request is refused with this HTTP status, as a maker's server does it."""
+
+    status: int = 400
+    text: str = "the request is refused"
+
 
 Turn = Sequence[Block] | Callable[[Request], Sequence[Block]]
 """What the model says, or how it makes that from the request."""
-Script = Generator[Sequence[Block], Request, None]
-"""A model as a generator: it gives what it says and gets the next request."""
+Script = Generator[Sequence[Block] | Refusal, Request, None]
+"""A model as a generator: it gives what it says, or how it refuses, and gets the next request."""
 DONE: Final = (says("done"),)
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request and what became of it.
+
+    `turn` says that it was one of the conversation. `replied` is set when an answer was written to a host that still
+    listened; a refusal is none.
+    """
+
+    request: Request
+    turn: bool
+    replied: bool = False
+
+
 MODELS: Final = {"object": "list", "data": [{"id": "scripted", "object": "model", "created": 1, "owned_by": "tests"}]}
 
 
@@ -40,20 +79,24 @@ def _done(request: Request) -> Sequence[Block]:
 class ModelServer:
     """The server, while it runs.
 
-    `requests` holds those requests that were turns, in order, `beside` those that were none; `failures` what a script
-    raised, for the test to raise again; `others` the paths that nobody here serves.
+    `requests` holds those requests that were turns, in order, `beside` those that were none; a turn that is asked again
+    stands there once. `exchanges` holds every request, asked again or not. `failures` is what a script raised, for the
+    test to raise again; `others` the paths that nobody here serves.
     """
 
     def __init__(
-        self, answer: Callable[[Request], Sequence[Block]], is_turn: Callable[[Request], bool] = _offers_tools
+        self,
+        answer: Callable[[Request], Sequence[Block] | Refusal],
+        is_turn: Callable[[Request], bool] = _offers_tools,
     ) -> None:
         self.requests: list[Request] = []
+        self.exchanges: list[Exchange] = []
         self.failures: list[BaseException] = []
         self.beside: list[Request] = []
         self.others: list[str] = []
         self._answer = answer
         self._is_turn = is_turn
-        self._said: tuple[Any, Sequence[Block]] = (None, DONE)
+        self._said: tuple[Any, Sequence[Block] | Refusal] = (None, DONE)
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
 
@@ -70,7 +113,7 @@ class ModelServer:
         """From the next request on, say what this script says; that request begins it."""
         running: list[Script] = []
 
-        def answer(request: Request) -> Sequence[Block]:
+        def answer(request: Request) -> Sequence[Block] | Refusal:
             try:
                 if not running:
                     running.append(script(request))
@@ -91,9 +134,10 @@ class ModelServer:
         """The text of the results that came with the request of a turn and with none before."""
         return list(self.requests[turn].results[len(self.requests[turn - 1].results) if turn else 0 :])
 
-    def _next(self, request: Request) -> Sequence[Block]:
+    def _next(self, exchange: Exchange) -> Sequence[Block] | Refusal:
+        request = exchange.request
         # A host also asks for titles and summaries: those take no turn.
-        if not self._is_turn(request):
+        if not exchange.turn:
             self.beside.append(request)
             return DONE
         with self._lock:
@@ -102,6 +146,7 @@ class ModelServer:
             if asked == self._said[0]:
                 return self._said[1]
             self.requests.append(request)
+            blocks: Sequence[Block] | Refusal
             try:
                 blocks = self._answer(request)
             except BaseException as error:
@@ -109,6 +154,11 @@ class ModelServer:
                 blocks = DONE
             self._said = (asked, blocks)
             return blocks
+
+    def _comes(self, request: Request) -> Exchange:
+        exchange = Exchange(request, self._is_turn(request))
+        self.exchanges.append(exchange)
+        return exchange
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         model = self
@@ -131,7 +181,16 @@ class ModelServer:
                 elif path.endswith(":countTokens"):
                     self._send(Reply(JSON, b'{"totalTokens":1}'))
                 elif dialect := dialects.of(path):
-                    self._send(dialect.render(model._next(dialect.read(body)), body, path))
+                    exchange = model._comes(dialect.read(body))
+                    answer = model._next(exchange)
+                    if isinstance(answer, Refusal):
+                        error = {"type": "invalid_request_error", "message": answer.text, "code": answer.status}
+                        said = Reply(JSON, json.dumps({"type": "error", "error": error}).encode())
+                        self._send(said, answer.status)
+                    else:
+                        # Before the bytes leave, because the host may record the reply before this thread goes on.
+                        exchange.replied = self._is_listened_to()
+                        self._send(dialect.render(answer, body, path))
                 else:
                     self._unknown()
 
@@ -139,8 +198,16 @@ class ModelServer:
                 model.others.append(f"{self.command} {self.path}")
                 self.send_error(404)
 
-            def _send(self, reply: Reply) -> None:
-                self.send_response(200)
+            def _is_listened_to(self) -> bool:
+                try:
+                    return bool(self.connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+                except BlockingIOError:
+                    return True
+                except ConnectionError:
+                    return False
+
+            def _send(self, reply: Reply, status: int = 200) -> None:
+                self.send_response(status)
                 self.send_header("Content-Type", reply.kind)
                 self.send_header("Content-Length", str(len(reply.data)))
                 # The host may be gone: killed, or tired of waiting.

@@ -27,6 +27,18 @@ Files = Mapping[str, str]
 CONVERSATION: Final = "5c4c8f6e-2f0b-4f52-9d0e-6a0d5a3f1c01"
 """For hosts that let themselves be told the id of a conversation."""
 _OURS: Final = "parler_recv"
+_SUMMARISES: Final = (
+    "CRITICAL: Respond with TEXT ONLY. Do NOT call any tools.",
+    "Create a detailed summary",
+    "Critically evaluate the <state_snapshot>",
+    "Generate a new <state_snapshot>",
+    "Here is the conversation so far:",
+    "Please create a detailed summary of the conversation so far.",
+    "You are performing a CONTEXT CHECKPOINT COMPACTION.",
+    "You are the component that summarizes",
+    "Your task is to produce a faithful, concise summary",
+)
+"""How the request for a summary begins in each of the hosts."""
 _SEARCHES: Final = ("tool_search", "ToolSearch", "search_tool")
 
 
@@ -66,6 +78,17 @@ class Driver:
         del home
         return self.words(prompt)
 
+    def terminal(self, prompt: str) -> Sequence[str]:
+        """A run at a terminal, with a first prompt. None for a host that was never seen at work there."""
+        del prompt
+        raise NotImplementedError
+
+    def terminal_files(self, home: Path, folder: Path) -> Files:
+        """What has to stand in HOME before a run at a terminal, by path: answers to what the host asks the person
+        first. `Sandbox.connect` has been there."""
+        del home, folder
+        return {}
+
     def block(self, call: Block) -> Block:
         """A call of one of our tools, as this host names it."""
         return Block(tool=self.tool.format(call.tool), arguments=call.arguments)
@@ -78,6 +101,10 @@ class Driver:
     def is_turn(self, request: Request) -> bool:
         """Whether a request is one of the conversation, and not one that the host makes beside it."""
         return any(tool.endswith(_OURS) or tool in _SEARCHES for tool in request.tools)
+
+    def is_summary(self, request: Request) -> bool:
+        """Whether the host makes a summary of the conversation with this request, and no turn."""
+        return bool(request.users) and request.users[-1].startswith(_SUMMARISES)
 
     def text(self, result: str) -> str:
         """The text of our answer in what the model is given."""
@@ -101,6 +128,16 @@ class ClaudeCode(Driver):
         del home
         # With `--continue` it gives its servers another id than the conversation has.
         return ("-p", "--resume", CONVERSATION, "--", prompt)
+
+    def terminal(self, prompt: str) -> Sequence[str]:
+        return ("--session-id", CONVERSATION, prompt)
+
+    def terminal_files(self, home: Path, folder: Path) -> Files:
+        settings = json.loads((home / ".claude.json").read_text(encoding="utf-8"))
+        settings["hasCompletedOnboarding"] = True
+        settings["customApiKeyResponses"] = {"approved": ["of-no-use"], "rejected": []}
+        settings.setdefault("projects", {})[str(folder)] = {"hasTrustDialogAccepted": True}
+        return {".claude.json": json.dumps(settings)}
 
 
 class Codex(Driver):
@@ -130,6 +167,14 @@ wire_api = "responses"
     def again(self, prompt: str, home: Path) -> Sequence[str]:
         del home
         return ("exec", "resume", "--last", "--skip-git-repo-check", prompt)
+
+    def terminal(self, prompt: str) -> Sequence[str]:
+        return ("--no-daemon", prompt)
+
+    def terminal_files(self, home: Path, folder: Path) -> Files:
+        trusted = f'\n[projects."{folder}"]\ntrust_level = "trusted"\n'
+        before = (home / ".codex/config.toml").read_text(encoding="utf-8")
+        return {".codex/config.toml": before if trusted in before else before + trusted}
 
     def block(self, call: Block) -> Block:
         return Block(tool=call.tool, arguments=call.arguments, space="mcp__parler")
@@ -167,6 +212,9 @@ class GeminiCli(Driver):
         del home
         return ("--resume", "latest", "-p", prompt)
 
+    def terminal(self, prompt: str) -> Sequence[str]:
+        return ("-i", prompt)
+
     def text(self, result: str) -> str:
         return result.removeprefix("<untrusted_context>\n").removesuffix("\n</untrusted_context>")
 
@@ -198,6 +246,9 @@ class OpenCode(Driver):
     def again(self, prompt: str, home: Path) -> Sequence[str]:
         del home
         return ("run", "--continue", prompt)
+
+    def terminal(self, prompt: str) -> Sequence[str]:
+        return ("--prompt", prompt)
 
 
 class Kilo(OpenCode):
@@ -237,6 +288,9 @@ class QwenCode(Driver):
         del home
         return ("--continue", "-p", prompt)
 
+    def terminal(self, prompt: str) -> Sequence[str]:
+        return ("-i", prompt)
+
 
 class Copilot(Driver):
     program = "copilot"
@@ -255,6 +309,13 @@ class Copilot(Driver):
     def again(self, prompt: str, home: Path) -> Sequence[str]:
         del home
         return ("--no-color", *self._allowed(), "--continue", "-p", prompt)
+
+    def terminal(self, prompt: str) -> Sequence[str]:
+        return ("--no-color", *self._allowed(), "-i", prompt)
+
+    def terminal_files(self, home: Path, folder: Path) -> Files:
+        settings = json.loads((home / ".copilot/config.json").read_text(encoding="utf-8"))
+        return {".copilot/config.json": json.dumps({**settings, "trustedFolders": [str(folder)]})}
 
     def _allowed(self) -> list[str]:
         # It keeps its permissions by folder, so `parler connect` sets none and names these options.
@@ -277,6 +338,9 @@ class ClineCli(Driver):
 
     def words(self, prompt: str) -> Sequence[str]:
         return ("--json", "-P", "openai-compatible", prompt)
+
+    def terminal(self, prompt: str) -> Sequence[str]:
+        return ("-P", "openai-compatible", "-i", prompt)
 
     def text(self, result: str) -> str:
         try:
@@ -364,6 +428,9 @@ context_window = 200000
     def again(self, prompt: str, home: Path) -> Sequence[str]:
         del home
         return ("--continue", "-p", prompt)
+
+    def terminal(self, prompt: str) -> Sequence[str]:
+        return (prompt,)
 
 
 class Kimi(Driver):

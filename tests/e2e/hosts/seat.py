@@ -1,8 +1,10 @@
 """A real host at work: a person's HOME in which it is ready to run, a model of its own, and what that model hears.
 
 A talk is a generator: it says a call by the tool's own name and gets the text that the host gave its model for it, and
-nothing else. `Seat` turns that into what this host's model has to say (its names for tools, its own steps to find them)
-and keeps the calls and texts. Not here: what is special about a host (`drivers`), what a talk says (the tests).
+nothing else. It may say several calls at once, which a host may make at the same time, and gets their texts as one; or
+it refuses a request, and gets nothing. `Seat` turns that into what this host's model has to say (its names for tools,
+its own steps to find them) and keeps the calls and texts. Not here: what is special about a host (`drivers`), what a
+talk says (the tests).
 """
 
 from __future__ import annotations
@@ -19,14 +21,17 @@ from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
 from tests.e2e.hosts.drivers import Driver
+from tests.e2e.hosts.programs import command
 from tests.e2e.hosts.sandbox import Sandbox
 from tests.support.dialects.blocks import Block, Request, says
-from tests.support.model_server import ModelServer, Script, scripted_model
-from tests.support.processes import Somebody
+from tests.support.model_server import ModelServer, Refusal, Script, scripted_model
+from tests.support.processes import NONE, Somebody, Variables
 from tests.support.reader import brought_nothing, error_in
+from tests.support.terminal import Terminal, at_a_terminal
 
 T = TypeVar("T")
-Talk = Generator[Block, str, None]
+Says = Block | Sequence[Block] | Refusal
+Talk = Generator[Says, str, None]
 
 LIMIT_S: Final = 120.0
 """For one run. The slowest takes 20 s from its start to its end on two busy cores."""
@@ -53,12 +58,14 @@ class Heard(NamedTuple):
 
 class Seat:
     """One host, wired and allowed. `heard` has what its model called and was given, over all runs; `finished` says
-    that the talk of the last one came to its end. With `may_be_refused` a talk is told of a refusal and goes on."""
+    that the talk of the last one came to its end. With `may_be_refused` a talk is told of a refusal and goes on.
+    `most_calls` is how many calls it may make in all its life."""
 
     def __init__(self, somebody: Somebody, driver: Driver, model: ModelServer) -> None:
         self.driver = driver
         self.model = model
         self.may_be_refused = False
+        self.most_calls: int | None = _MOST_CALLS
         self.heard: list[Heard] = []
         self._sandbox = Sandbox(somebody, driver.program)
         for path, text in driver.files(model.url, self._sandbox.folder).items():
@@ -72,19 +79,53 @@ class Seat:
         """The host's own file in which Parler stands."""
         return self._sandbox.file
 
+    @property
+    def folder(self) -> Path:
+        """Where the host is started."""
+        return self._sandbox.folder
+
+    def writes(self, path: str, text: str) -> None:
+        """Let a file of HOME hold that."""
+        self._sandbox.writes(path, text)
+
     @contextmanager
-    def runs(
-        self, talk: Talk, *, again: bool = False, brings: Sequence[str] = (), path: Path | None = None
-    ) -> Iterator[Run]:
-        """The host with a first prompt, and a model that says `talk`; with `again`, the conversation of the run before
-        goes on, and with `brings` that command starts the host, which has its program in `path`. What is left of it at
-        the end is killed."""
+    def sits(
+        self, talk: Talk, prompt: str = "Go on.", *options: str, variables: Variables = NONE
+    ) -> Iterator[Terminal]:
+        """The host at a terminal with a first prompt, and a model that says `talk`."""
+        self.plays(talk)
+        words = [*command(self.driver.program), *options, *self.driver.terminal(prompt)]
+        environment = {**self._sandbox.environment(), **self.driver.variables(self.model.url), **variables}
+        for path, text in self.driver.terminal_files(self._sandbox.somebody.user, self.folder).items():
+            self._sandbox.writes(path, text)
+        with at_a_terminal(words, self.folder, environment) as terminal:
+            yield terminal
+
+    def plays(self, talk: Talk) -> None:
+        """From the next request on, let the model say that."""
         self.finished = False
         self.model.play(lambda request: self._voice(talk, request))
+
+    @contextmanager
+    def runs(
+        self,
+        talk: Talk,
+        *,
+        again: bool = False,
+        options: Sequence[str] = (),
+        variables: Variables = NONE,
+        brings: Sequence[str] = (),
+        path: Path | None = None,
+    ) -> Iterator[Run]:
+        """The host with a first prompt, and a model that says `talk`; with `again`, the conversation of the run before
+        goes on, and with `brings` that command starts the host, which has its program in `path`. `options` stand before
+        its other words. What is left of it at the end is killed."""
+        self.plays(talk)
         home = self._sandbox.somebody.user
         out = home / f"{self.driver.program}-{next(self._numbers)}.out"
         words = self.driver.again("Go on.", home) if again else self.driver.words("Go on.")
-        child = self._sandbox.begins(words, out, self.driver.variables(self.model.url), brings=brings, path=path)
+        environment = {**self.driver.variables(self.model.url), **variables}
+        child = self._sandbox.begins([*options, *words], out, environment, brings=brings, path=path)
         run = Run(self, child, out)
         try:
             yield run
@@ -102,17 +143,23 @@ class Seat:
 
     def _voice(self, talk: Talk, request: Request) -> Script:
         try:
-            block = next(talk)
+            says_now = next(talk)
             while True:
-                if block.tool and (step := self.driver.finds(request, block.tool)) is not None:
-                    request = yield [step]
+                if isinstance(says_now, Refusal):
+                    request = yield says_now
+                    says_now = talk.send("")
+                    continue
+                blocks = [says_now] if isinstance(says_now, Block) else says_now
+                for tool in dict.fromkeys(block.tool for block in blocks if block.tool):
+                    if (step := self.driver.finds(request, tool)) is not None:
+                        request = yield [step]
                 known = len(request.results)
-                request = yield [self.driver.block(block) if block.tool else block]
+                request = yield [self.driver.block(block) if block.tool else block for block in blocks]
                 text = "\n".join(self.driver.text(result) for result in request.results[known:])
-                self.heard.append(Heard(block, text))
+                self.heard.extend(Heard(block, text) for block in blocks)
                 assert self.may_be_refused or error_in(text) is None, text
-                assert len(self.heard) < _MOST_CALLS, "it is led in a circle"
-                block = talk.send(text)
+                assert self.most_calls is None or len(self.heard) < self.most_calls, "it is led in a circle"
+                says_now = talk.send(text)
         except StopIteration:
             self.finished = True
             yield [says("done")]

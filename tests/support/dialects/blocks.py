@@ -63,6 +63,11 @@ STREAM: Final = "text/event-stream"
 JSON: Final = "application/json"
 
 
+def reply_id(prefix: str) -> str:
+    """The id of one reply. Makers give each its own, and hosts tell replies apart by that."""
+    return f"{prefix}{next(_NUMBERS)}"
+
+
 def document(body: Mapping[str, Any]) -> Reply:
     """An answer in one piece."""
     return Reply(JSON, json.dumps(body).encode())

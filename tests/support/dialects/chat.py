@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from tests.support.dialects.blocks import STREAM, Block, Reply, Request, arguments_of, document, text_of
+from tests.support.dialects.blocks import STREAM, Block, Reply, Request, arguments_of, document, reply_id, text_of
 
 _USAGE: Final = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
 
@@ -51,7 +51,7 @@ def _chunks(blocks: Sequence[Block], body: Mapping[str, Any]) -> Iterator[bytes]
 
 
 def _head(body: Mapping[str, Any]) -> dict[str, Any]:
-    return {"id": "chatcmpl-1", "created": 1, "model": body.get("model", "scripted")}
+    return {"id": reply_id("chatcmpl-"), "created": 1, "model": body.get("model", "scripted")}
 
 
 def _text(blocks: Sequence[Block]) -> str:

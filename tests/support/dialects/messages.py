@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tests.support.dialects.blocks import STREAM, Block, Reply, Request, arguments_of, document, text_of
+from tests.support.dialects.blocks import STREAM, Block, Reply, Request, arguments_of, document, reply_id, text_of
 
 
 def read(body: Mapping[str, Any]) -> Request:
@@ -39,7 +39,7 @@ def _reason(blocks: Sequence[Block]) -> str:
 
 def _message(blocks: Sequence[Block], reason: str | None) -> dict[str, Any]:
     return {
-        "id": "msg_1",
+        "id": reply_id("msg_"),
         "type": "message",
         "role": "assistant",
         "model": "scripted",

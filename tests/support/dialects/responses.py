@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tests.support.dialects.blocks import STREAM, Block, Reply, Request, arguments_of, document, text_of
+from tests.support.dialects.blocks import STREAM, Block, Reply, Request, arguments_of, document, reply_id, text_of
 
 
 def read(body: Mapping[str, Any]) -> Request:
@@ -43,15 +43,16 @@ def _tools(tools: Sequence[Mapping[str, Any]], space: str = "") -> Iterator[tupl
 
 def render(blocks: Sequence[Block], body: Mapping[str, Any], path: str) -> Reply:
     del path
-    whole = _response(blocks, "completed", body)
-    return Reply(STREAM, b"".join(_events(blocks, whole, body))) if body.get("stream") else document(whole)
+    id = reply_id("resp_")
+    whole = _response(blocks, "completed", body, id)
+    return Reply(STREAM, b"".join(_events(blocks, whole, body, id))) if body.get("stream") else document(whole)
 
 
-def _response(blocks: Sequence[Block], status: str, body: Mapping[str, Any]) -> dict[str, Any]:
+def _response(blocks: Sequence[Block], status: str, body: Mapping[str, Any], id: str) -> dict[str, Any]:
     usage = {"input_tokens": 1, "output_tokens": 1, "total_tokens": 2}
     details = {"input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}}
     return {
-        "id": "resp_1",
+        "id": id,
         "object": "response",
         "created_at": 1,
         "model": body.get("model", "scripted"),
@@ -90,8 +91,8 @@ def _item(block: Block) -> dict[str, Any]:
     }
 
 
-def _events(blocks: Sequence[Block], whole: Mapping[str, Any], body: Mapping[str, Any]) -> Iterator[bytes]:
-    yield _event("response.created", response=_response((), "in_progress", body))
+def _events(blocks: Sequence[Block], whole: Mapping[str, Any], body: Mapping[str, Any], id: str) -> Iterator[bytes]:
+    yield _event("response.created", response=_response((), "in_progress", body, id))
     for index, block in enumerate(blocks):
         item = _item(block)
         yield _event("response.output_item.added", output_index=index, item=item)
