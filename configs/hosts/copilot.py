@@ -7,11 +7,59 @@ from typing import Any
 from configs.events import Hooks, grouped
 from configs.model import MESSAGING, PROMPT, Consent, Health, Host, Plugins, Shim, Start, same_everywhere
 from configs.shapes import bare
+from parlerd.core.records import Chain, Ending, Kind, Record, Reply, Result, Test
 from parlerd.operations.traits import HostTraits
 
 
 def _entry(shim: Shim) -> dict[str, Any]:
     return {"tools": ["*"], "type": "local", **bare(shim)}
+
+
+_RECORD = Record(
+    versions=("1.0.102",),
+    folders=("~/.copilot/session-state",),
+    files=("*/events.jsonl",),
+    conversation=("agentId", "data.parentToolCallId"),
+    chain=Chain(id="id", parent="parentId"),
+    results=(
+        Result(
+            name="tool execution",
+            has=(Test("type", ("tool.execution_complete",)),),
+            call="data.toolCallId",
+            text="data.result.content",
+        ),
+    ),
+    replies=(Reply(name="reply", has=(Test("type", ("assistant.message",)), Test("data.apiCallId"))),),
+    endings=(
+        Ending(
+            name="compaction",
+            has=(Test("type", ("session.compaction_start", "session.compaction_complete")),),
+            verdict="summarised",
+            reason="compacted",
+        ),
+        Ending(name="abort", has=(Test("type", ("abort",)),), verdict="not_shown", reason="cancelled"),
+        Ending(name="error", has=(Test("type", ("session.error",)),), verdict="not_shown", reason="failed_request"),
+        Ending(
+            name="rewind", has=(Test("type", ("session.snapshot_rewind",)),), verdict="not_shown", reason="rolled_back"
+        ),
+    ),
+    harmless=(
+        Kind(
+            name="event",
+            has=(
+                Test(
+                    "type",
+                    (
+                        "assistant.message", "assistant.turn_end", "assistant.turn_start", "session.info",
+                        "session.model_change", "session.resume", "session.shutdown", "session.start",
+                        "session.usage_record", "session.warning", "system.message", "tool.execution_complete",
+                        "tool.execution_start", "user.message",
+                    ),
+                ),
+            ),
+        ),
+    ),
+)  # fmt: skip
 
 
 HOST = Host(
@@ -60,4 +108,5 @@ HOST = Host(
         headless=("-p", PROMPT),
         allowed=tuple(f"--allow-tool=parler({tool})" for tool in MESSAGING),
     ),
+    sight=_RECORD,
 )

@@ -7,11 +7,62 @@ from typing import Any
 from configs.events import Hooks, grouped
 from configs.model import MESSAGING, PROMPT, SERVER, Consent, Health, Host, Shim, Start, same_everywhere
 from configs.shapes import stdio
+from parlerd.core.records import Chain, Ending, Kind, Record, Reply, Result, Test
 from parlerd.operations.traits import HostTraits
 
 
 def _entry(shim: Shim) -> dict[str, Any]:
     return {**stdio(shim), "disabled": False}
+
+
+_MESSAGE = Test("type", ("message",))
+
+_RECORD = Record(
+    versions=("0.225.2",),
+    folders=("~/.factory/sessions",),
+    # Never `artifacts`, which holds the whole text of what was cut.
+    files=("*.jsonl", "*/*.jsonl"),
+    chain=Chain(id="id", parent="parentId"),
+    results=(
+        Result(
+            name="tool result",
+            has=(_MESSAGE, Test("message.role", ("user",))),
+            each="message.content[type=tool_result]",
+            call="tool_use_id",
+            text="content",
+        ),
+    ),
+    replies=(
+        Reply(
+            name="reply",
+            has=(_MESSAGE, Test("message.role", ("assistant",)), Test("message.modelId")),
+            lacks=(Test("message.visibility"),),
+        ),
+    ),
+    endings=(
+        Ending(
+            name="outcome of a cancelled turn",
+            has=(Test("type", ("agent_turn_outcome",)), Test("reason", ("aborted", "cancelled", "interrupted"))),
+            verdict="not_shown",
+            reason="cancelled",
+        ),
+        Ending(
+            name="outcome of a failed turn",
+            has=(Test("type", ("agent_turn_outcome",)),),
+            lacks=(Test("reason", ("completed",)),),
+            verdict="not_shown",
+            reason="failed_request",
+        ),
+        Ending(name="compaction", has=(Test("type", ("compaction_state",)),), verdict="summarised", reason="compacted"),
+    ),
+    harmless=(
+        Kind(name="message", has=(_MESSAGE,)),
+        Kind(
+            name="state",
+            has=(Test("type", ("agent_turn_outcome", "session_start", "session_title_updated", "todo_state")),),
+        ),
+    ),
+)
 
 
 HOST = Host(
@@ -51,4 +102,5 @@ HOST = Host(
     project_files=((".factory/mcp.json", ("mcpServers",)),),
     health=Health(words=("mcp", "list"), shows=r"(?m)parler\s+stdio\s+connected"),
     start=Start(headless=("exec", PROMPT)),
+    sight=_RECORD,
 )

@@ -20,6 +20,7 @@ from configs.model import (
     same_everywhere,
 )
 from configs.shapes import bare, served
+from parlerd.core.records import Call, Ending, Kind, Record, Reply, Result, Test
 from parlerd.operations.traits import HostTraits
 
 
@@ -41,6 +42,44 @@ def _is_off(state: Any, home: str) -> bool:
     rules = about.get("overrides") if isinstance(about, dict) else None
     said = [rule for rule in rules if rule in (f"{home}/*", f"!{home}/*")] if isinstance(rules, list) else []
     return bool(said) and said[-1].startswith("!")
+
+
+_RECORD = Record(
+    versions=("0.61.0",),
+    folders=("~/.gemini/tmp",),
+    files=("*/chats/session-*.jsonl",),
+    # A reply is written twice, the second time with its calls and their raw results, before what the model gets.
+    calls=(Call(name="tool calls", has=(Test("type", ("gemini",)),), calls="toolCalls[].id", id="id"),),
+    results=(
+        Result(
+            name="function response",
+            has=(Test("type", ("user",)),),
+            each="content[]",
+            call="functionResponse.id",
+            text="functionResponse.response",
+        ),
+    ),
+    replies=(Reply(name="reply", has=(Test("type", ("gemini",)), Test("tokens")), differs="id"),),
+    endings=(
+        Ending(
+            name="cancellation",
+            has=(Test("type", ("info",)), Test("content", ("Request cancelled.",))),
+            verdict="not_shown",
+            reason="cancelled",
+        ),
+        # What a conversation is after somebody stopped a turn, and when it is resumed: written as a whole.
+        Ending(name="history", has=(Test("$set.messages"),), verdict="unknown", reason="unrecognised"),
+        Ending(name="rewind", has=(Test("$rewindTo"),), verdict="not_shown", reason="rolled_back"),
+        Ending(name="error", has=(Test("type", ("error",)),), verdict="not_shown", reason="failed_request"),
+    ),
+    harmless=(
+        Kind(name="user", has=(Test("type", ("user",)),)),
+        Kind(name="reply without tokens", has=(Test("type", ("gemini",)),)),
+        Kind(name="notice", has=(Test("type", ("info", "warning")),)),
+        Kind(name="header", has=(Test("projectHash"), Test("startTime"))),
+        Kind(name="state", has=(Test("$set"),)),
+    ),
+)
 
 
 HOST = Host(
@@ -95,6 +134,7 @@ HOST = Host(
         beside=", in a folder that it trusts",
     ),
     start=Start(terminal=("-i", PROMPT), headless=("-p", PROMPT)),
+    sight=_RECORD,
     quiet={"GEMINI_TELEMETRY_ENABLED": "false"},
     silent=(
         "Gemini CLI starts no servers in a folder that it was not told to trust. Trust the folder in Gemini CLI, or "

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from configs.model import MESSAGING, PROMPT, Consent, Host, Start, same_everywhere
 from configs.shapes import bare
+from parlerd.core.records import Kind, Record, Reply, Result, Test
 from parlerd.operations.traits import HostTraits
+
+_RECORD = Record(
+    versions=("1.0.41",),
+    folders=("~/.grok/sessions",),
+    # Never `mcp`, which holds the whole text of what was cut, nor `updates.jsonl`, which holds raw results.
+    files=("*/*/chat_history.jsonl",),
+    results=(Result(name="tool result", has=(Test("type", ("tool_result",)),), call="tool_call_id", text="content"),),
+    # Nothing is written for a request that failed, and the next request holds the result again.
+    replies=(Reply(name="reply", has=(Test("type", ("assistant",)), Test("model_id"))),),
+    harmless=(Kind(name="other", has=(Test("type", ("user", "tool_result", "reasoning", "system")),)),),
+)
+
 
 HOST = Host(
     id="grok",
@@ -29,6 +42,7 @@ HOST = Host(
         covers=((("permission", "allow"), "MCPTool(parler__*)"),),
     ),
     start=Start(terminal=(PROMPT,), headless=("-p", PROMPT)),
+    sight=_RECORD,
     quirks=(
         "It reads `~/.claude.json` and `~/.claude/settings.json` too; an entry of its own makes it known as itself.",
         "Its model finds tools by searching for them.",

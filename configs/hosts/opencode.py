@@ -9,12 +9,77 @@ from typing import Any
 
 from configs.model import MESSAGING, PROMPT, Consent, Health, Host, Shim, Start, denies_tools, same_everywhere
 from configs.shapes import local
+from parlerd.core.records import Call, Ending, Kind, Record, Reply, Result, Rows, Test
 from parlerd.operations.traits import HostTraits
 
 
 def _second(shim: Shim) -> dict[str, Any]:
     timeout = {"startup": 30_000, "request": 120_000}
     return {"type": "local", "command": [shim.python, *shim.arguments], "timeout": timeout}
+
+
+_RECORD = Record(
+    versions=("1.18.34",),
+    folders=("${XDG_DATA_HOME}/opencode", "~/.local/share/opencode"),
+    files=("opencode.db",),
+    form="rows",
+    rows=Rows(messages="message", parts="part"),
+    conversation=("session",),
+    # The message with the call goes on after the result: with parallel calls, and the end of its step.
+    calls=(Call(name="tool", has=(Test("part.type", ("tool",)),), calls="part.callID", id="of"),),
+    results=(
+        Result(
+            name="completed tool",
+            has=(Test("part.type", ("tool",)), Test("part.state.status", ("completed",))),
+            lacks=(Test("part.state.time.compacted"),),
+            call="part.callID",
+            text="part.state.output",
+        ),
+    ),
+    # A step starts before the model says anything, so its start proves nothing.
+    replies=(
+        Reply(
+            name="part of another message",
+            has=(
+                Test("message.role", ("assistant",)),
+                Test("part.type", ("text", "reasoning", "tool", "step-finish")),
+            ),
+            lacks=(Test("message.error"), Test("message.summary", (True,))),
+            differs="of",
+        ),
+    ),
+    endings=(
+        Ending(
+            name="summary",
+            has=(Test("message.role", ("assistant",)), Test("message.summary", (True,))),
+            verdict="summarised",
+            reason="compacted",
+        ),
+        Ending(name="compaction", has=(Test("part.type", ("compaction",)),), verdict="summarised", reason="compacted"),
+        Ending(
+            name="aborted message",
+            has=(Test("message.error.name", ("MessageAbortedError",)),),
+            verdict="not_shown",
+            reason="cancelled",
+        ),
+        Ending(name="failed message", has=(Test("message.error"),), verdict="not_shown", reason="failed_request"),
+    ),
+    harmless=(
+        Kind(name="user", has=(Test("message.role", ("user",)),)),
+        Kind(
+            name="assistant",
+            has=(Test("message.role", ("assistant",)),),
+            lacks=(Test("part"),),
+        ),
+        Kind(
+            name="part",
+            has=(
+                Test("message.role", ("assistant",)),
+                Test("part.type", ("text", "reasoning", "tool", "step-start", "step-finish", "patch", "snapshot")),
+            ),
+        ),
+    ),
+)
 
 
 HOST = Host(
@@ -48,6 +113,7 @@ HOST = Host(
     ),
     health=Health(words=("mcp", "list"), shows=r"✓ +parler +.*connected"),
     start=Start(terminal=("--prompt", PROMPT), headless=("run", PROMPT)),
+    sight=_RECORD,
     quiet={"OPENCODE_DISABLE_AUTOUPDATE": "1"},
     quirks=(
         "`opencode mcp add` re-indents the whole block.",

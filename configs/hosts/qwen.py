@@ -21,6 +21,7 @@ from configs.model import (
     same_everywhere,
 )
 from configs.shapes import bare
+from parlerd.core.records import Chain, Ending, Kind, Record, Reply, Result, Test
 from parlerd.operations.traits import HostTraits
 
 
@@ -42,6 +43,75 @@ def _is_off(state: Any, home: str) -> bool:
 
 
 _SETTINGS = ("${QWEN_HOME}/settings.json", "~/.qwen/settings.json")
+
+_RECORD = Record(
+    versions=("0.24.4",),
+    folders=("~/.qwen/projects",),
+    files=("*/chats/*.jsonl",),
+    version="version",
+    conversation=("sessionId", "agentId"),
+    chain=Chain(id="uuid", parent="parentUuid"),
+    # `toolCallResult.resultDisplay` is the raw result.
+    results=(
+        Result(
+            name="tool result",
+            has=(Test("type", ("tool_result",)),),
+            each="message.parts[]",
+            call="functionResponse.id",
+            text="functionResponse.response",
+        ),
+    ),
+    replies=(
+        Reply(
+            name="reply",
+            has=(Test("type", ("assistant",)), Test("provenance", ("assistant_output",)), Test("usageMetadata")),
+        ),
+    ),
+    endings=(
+        Ending(
+            name="compression",
+            has=(Test("type", ("system",)), Test("subtype", ("chat_compression",))),
+            verdict="summarised",
+            reason="compacted",
+        ),
+        Ending(
+            name="rewind",
+            has=(Test("type", ("system",)), Test("subtype", ("rewind",))),
+            verdict="not_shown",
+            reason="rolled_back",
+        ),
+        Ending(
+            name="API error",
+            has=(
+                Test("type", ("system",)),
+                Test("subtype", ("ui_telemetry",)),
+                Test("systemPayload.uiEvent.error_type"),
+            ),
+            verdict="not_shown",
+            reason="failed_request",
+        ),
+    ),
+    harmless=(
+        Kind(name="user", has=(Test("type", ("user", "tool_result")),)),
+        Kind(name="reply without usage", has=(Test("type", ("assistant",)),)),
+        Kind(
+            name="state",
+            has=(
+                Test("type", ("system",)),
+                Test(
+                    "subtype",
+                    (
+                        "at_command", "attribution_snapshot", "custom_title", "file_history_snapshot",
+                        "mcp_server_status", "mid_turn_user_message", "parent_session", "session_artifact_event",
+                        "session_artifact_snapshot", "session_model", "session_source", "session_sources_snapshot",
+                        "slash_command", "turn_result", "ui_telemetry", "user_text_elements",
+                    ),
+                ),
+            ),
+        ),
+    ),
+)  # fmt: skip
+
 
 HOST = Host(
     id="qwen",
@@ -101,6 +171,7 @@ HOST = Host(
     ),
     health=Health(words=("mcp", "list"), shows=r"(?m)✓ parler: .*Connected"),
     start=Start(terminal=("-i", PROMPT), headless=("-p", PROMPT)),
+    sight=_RECORD,
     quirks=(
         "It adds `$version` to the file, and writes the whole file again with two spaces.",
         "A trailing comma stops it; a byte order mark does not.",

@@ -1,0 +1,168 @@
+"""The descriptions of hosts' records, held against samples of what these hosts wrote.
+
+`records/HOST-CASE.jsonl` has the entries from the call that brought a message on, with every word replaced
+(`tests.e2e.hosts.sight.samples`). What the model of each case was given is known from its
+server's log.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from configs.hosts import HOSTS, find_host
+from parlerd.core.judge import Answer, Judge
+from parlerd.core.records import Record, check
+from parlerd.core.sight import Found, expected
+from tests.e2e.hosts.sight.samples import TEXT
+
+RECORDS: Final = Path(__file__).parent / "records"
+EXPECTED: Final = expected(TEXT)
+SAMPLES: Final = sorted(path.stem for path in RECORDS.glob("*.jsonl"))
+WATCHED: Final = [host.id for host in HOSTS if host.sight is not None]
+PLAIN: Final = [name for name in SAMPLES if name.endswith("-plain")]
+
+WAITS: Final = None
+"""Nothing is proved yet: the host wrote nothing of the request that failed, or nothing of its end."""
+SAID: Final[dict[str, dict[str, str | None]]] = {
+    "plain": {},
+    "refused": {"gemini": WAITS, "grok": WAITS},
+    # Gemini CLI writes the whole conversation again, first without the result and then with it.
+    "refused-then-resumed": {"gemini": "unknown", "grok": "shown"},
+    # What follows a stopped turn in these two holds the result, and their records say nothing of the stop.
+    "stopped-then-asked": {"cline-cli": "shown", "grok": "shown", "qwen": "shown"},
+    "refused-then-compacted": {"grok": WAITS},
+}
+"""What a case says of hosts that differ from the rest."""
+REST: Final = {"plain": "shown"}
+"""What a case says of the rest; `not_shown` where nothing stands here."""
+
+
+def sample(name: str) -> list[Any]:
+    return [json.loads(line) for line in (RECORDS / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def parts(name: str) -> tuple[str, str, Record]:
+    """The host, the case and the description of a sample."""
+    host = max((each for each in WATCHED if name.startswith(f"{each}-")), key=len)
+    record = find_host(host).sight
+    assert record is not None
+    return host, name.removeprefix(f"{host}-"), record
+
+
+def judged(record: Record, entries: list[Any]) -> Found | None:
+    """The verdict that entries lead to."""
+    judge, answer = Judge(record, "sample"), Answer([EXPECTED])
+    for entry in entries:
+        for found in judge.entry(entry, [answer]):
+            return found
+    return None
+
+
+def first_with_text(record: Record, entries: list[Any]) -> int:
+    """The entry that holds the result which the model gets."""
+    for index in range(len(entries)):
+        judge, answer = Judge(record, "sample"), Answer([EXPECTED])
+        for entry in entries[: index + 1]:
+            judge.entry(entry, [answer])
+        if judge.has(answer):
+            return index
+    raise AssertionError("the sample has no result")
+
+
+def changed(value: Any, old: str, new: str) -> Any:
+    """A value with one string replaced in it, wherever it stands."""
+    return json.loads(json.dumps(value).replace(json.dumps(old)[1:-1], json.dumps(new)[1:-1]))
+
+
+def nodes(value: Any) -> Iterator[Any]:
+    yield value
+    if isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from nodes(each)
+
+
+@pytest.mark.parametrize("host", WATCHED)
+def test_a_description_can_be_meant(host: str) -> None:
+    record = find_host(host).sight
+    assert record is not None
+    check(record)
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_sample_is_judged_as_the_models_server_had_it(name: str) -> None:
+    host, case, record = parts(name)
+    found = judged(record, sample(name))
+    said = SAID[case].get(host, REST.get(case, "not_shown"))
+    assert (found.verdict if found else None) == said, found
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_without_its_result_a_sample_proves_nothing(name: str) -> None:
+    _, _, record = parts(name)
+    found = judged(record, changed(sample(name), TEXT, "other words"))
+    assert found is None
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_a_message_that_is_cut_in_the_record_is_cut(name: str) -> None:
+    _, _, record = parts(name)
+    found = judged(record, changed(sample(name), TEXT, TEXT.replace("made up", "...")))
+    assert found is not None
+    assert (found.verdict, found.reason) == ("cut", "cut_by_host")
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_a_copy_of_the_result_in_another_field_proves_nothing(name: str) -> None:
+    _, _, record = parts(name)
+    entries = sample(name)
+    at = first_with_text(record, entries)
+    entries[at] = changed(entries[at], TEXT, "other words")
+    entries[at]["copy"] = TEXT
+    assert judged(record, entries) is None
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_nothing_but_what_follows_the_result_proves_that_it_was_shown(name: str) -> None:
+    _, _, record = parts(name)
+    entries = sample(name)
+    at = first_with_text(record, entries)
+    assert judged(record, entries[: at + 1]) is None
+    if record.chain is not None:
+        # What the model said before the result says nothing about it, wherever it is written.
+        assert judged(record, [entries[at], *entries[:at]]) is None
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_an_entry_that_nobody_measured_ends_the_proof(name: str) -> None:
+    _, _, record = parts(name)
+    entries = sample(name)
+    at = first_with_text(record, entries)
+    strange = {"type": "nobody-measured-this", "role": "nobody", "message": {"role": "nobody"}}
+    found = judged(record, [*entries[: at + 1], strange, *entries[at + 1 :]])
+    assert found is not None
+    assert (found.verdict, found.reason) == ("unknown", "unrecognised")
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_whatever_is_missing_nothing_is_shown_of_which_no_result_and_no_reply_stand_there(name: str) -> None:
+    _, _, record = parts(name)
+    entries = sample(name)
+    at = first_with_text(record, entries)
+    for left_out in range(len(entries)):
+        found = judged(record, entries[:left_out] + entries[left_out + 1 :])
+        if left_out == at:
+            assert found is None, "a copy of the result was taken for it"
+        elif found is not None and found.verdict == "shown":
+            replies = [each for each in entries[at + 1 :] if any(reply.fits(each) for reply in record.replies)]
+            assert len(replies) > (entries[left_out] in replies)
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_sample_holds_nobodys_words(name: str) -> None:
+    strings = {each for entry in sample(name) for each in nodes(entry) if isinstance(each, str)}
+    assert not [each for each in strings if "/" in each or len(each) > 120], name
