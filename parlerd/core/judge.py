@@ -20,12 +20,14 @@ import msgspec
 
 from parlerd.bounded import Bounded
 from parlerd.core import records
-from parlerd.core.records import Record, Reply, Result, Scalar, at, one
+from parlerd.core.records import Path, Record, Reply, Result, Scalar, at, one
 from parlerd.core.sight import Expected, Found, Reason, Verdict, digest
 
-MAX_LINKS: Final = 20_000
-"""How many entries a file's chain of parents is remembered over. A day's conversation has a few thousand; what is
-forgotten proves nothing."""
+MAX_LINKS: Final = 4_096
+"""How many ids of one sort are remembered of a file. Between a call and the reply to it stand some ten entries, and
+what is forgotten proves nothing."""
+MAX_ID: Final = 128
+"""Characters of an id. The longest that a host was seen to write has 40; a longer one is none."""
 MAX_NESTED: Final = 4 * 1024 * 1024
 """Characters of a text that is read as JSON."""
 
@@ -130,7 +132,7 @@ class Judge:
             if not kind.fits(entry):
                 continue
             for element in at(entry, kind.each):
-                call = one(element, kind.call)
+                call = _id(element, kind.call)
                 strings = _strings(kind, element)
                 for answer in answers:
                     if not answer.left or not _belongs(answer, call, strings):
@@ -149,12 +151,12 @@ class Judge:
         if record.version and one(entry, record.version) not in record.versions:
             doubt = "version"
         number = one(entry, record.result_at)
-        ids = (one(entry, chain.id), one(entry, chain.caller)) if chain is not None else ()
+        ids = (_id(entry, chain.id), _id(entry, chain.caller)) if chain is not None else ()
         return _Standing(
             name=kind.name,
             whole=frozenset(each.marker for each in answer.left.values() if _is_whole(each, strings)),
             doubt=doubt,
-            conversation=tuple(one(entry, path) for path in record.conversation),
+            conversation=tuple(_id(entry, path) for path in record.conversation),
             number=number if type(number) is int else None,
             ids=frozenset(id for id in ids if id is not None),
             calling=None if call is None else self._calling.get(call),
@@ -165,7 +167,7 @@ class Judge:
 
     def _follow(self, answer: Answer, standing: _Standing, entry: Any) -> list[Found]:
         record = self._record
-        conversation = tuple(one(entry, path) for path in record.conversation)
+        conversation = tuple(_id(entry, path) for path in record.conversation)
         if any(
             there is not None and here is not None and there != here
             for there, here in zip(standing.conversation, conversation, strict=True)
@@ -175,7 +177,7 @@ class Judge:
             if ending.fits(entry):
                 return self._ended(answer, ending.verdict, ending.reason, f"{standing.name}, {ending.name}")
         for opening in record.openings:
-            if opening.fits(entry) and (id := one(entry, opening.id)) is not None:
+            if opening.fits(entry) and (id := _id(entry, opening.id)) is not None:
                 standing.opened[id] = None
                 return []
         for reply in record.replies:
@@ -197,10 +199,10 @@ class Judge:
         )
 
     def _proves(self, reply: Reply, standing: _Standing, entry: Any) -> bool:
-        if reply.opened and one(entry, reply.opened) not in standing.opened:
+        if reply.opened and _id(entry, reply.opened) not in standing.opened:
             return False
         if reply.differs:
-            id = one(entry, reply.differs)
+            id = _id(entry, reply.differs)
             if id is None or standing.calling is None or id == standing.calling:
                 return False
         if reply.at_least:
@@ -214,7 +216,7 @@ class Judge:
         chain = self._record.chain
         if chain is None:
             return True
-        id = one(entry, chain.parent)
+        id = _id(entry, chain.parent)
         # Parents may be written in a circle.
         for _ in range(len(self._parents) + 1):
             if id is None:
@@ -247,12 +249,12 @@ class Judge:
 
     def _note_links(self, entry: Any) -> None:
         chain = self._record.chain
-        if chain is not None and (id := one(entry, chain.id)) is not None:
-            self._parents[id] = one(entry, chain.parent)
+        if chain is not None and (id := _id(entry, chain.id)) is not None:
+            self._parents[id] = _id(entry, chain.parent)
         for kind in self._record.calls:
-            if kind.fits(entry) and (made := one(entry, kind.id)) is not None:
+            if kind.fits(entry) and (made := _id(entry, kind.id)) is not None:
                 for call in at(entry, kind.calls):
-                    if isinstance(call, str):
+                    if isinstance(call, str) and len(call) <= MAX_ID:
                         self._calling[call] = made
 
 
@@ -263,6 +265,11 @@ def decoded(data: bytes) -> Any:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def _id(entry: Any, path: Path) -> Scalar | None:
+    found = one(entry, path)
+    return None if isinstance(found, str) and len(found) > MAX_ID else found
 
 
 def _strings(kind: Result, element: Any) -> list[str]:

@@ -1,0 +1,116 @@
+"""The record of a host that keeps its conversations in a database of SQLite, read beside the host that writes it.
+
+Not here: what an entry means (`core.judge`), when it is read (`trail`, `snapshots`). Above: `trail`. Below: `core`,
+`sqlite3`. Invariants: the database is opened for reading alone, each time anew, and never waited for; a query takes at
+most `MAX_STEPS` steps and is asked for a bounded number of rows; what is broken in the file is told as unreadable.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from typing import Any, Final
+from urllib.parse import quote
+
+from parlerd.core.judge import Answer, decoded
+from parlerd.core.records import Record
+from parlerd.sight.snapshots import Unreadable
+
+BACK: Final = 200
+"""How many of the newest parts may be older than what is waited for. The part of a call is made before the call, and
+changed when it has its result; parallel calls and what the model said beside them are made in between."""
+MAX_ROWS: Final = 2_000
+"""Entries that are read of one conversation, from the message with the result on. Up to the reply there are some
+ten."""
+MAX_STEPS: Final = 2_000_000
+"""Steps of SQLite's machine in one query, some tenth of a second."""
+MAX_DATA: Final = 4 * 1024 * 1024
+"""Bytes of one row, as of a line."""
+_LOCKED: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_INTERRUPT)
+
+
+class Database:
+    """A `Source` in one file."""
+
+    def __init__(self, record: Record, path: str) -> None:
+        rows = record.rows
+        assert rows is not None, "`records.check` wants them"
+        messages, parts = _named(rows.messages), _named(rows.parts)
+        self._path = path
+        self._floor: int | None = None
+        """The number of the newest part that can hold no result that is waited for."""
+        # The names are those of a description, and checked.
+        self._newest = f"SELECT max(rowid) FROM {parts}"  # noqa: S608
+        self._holding = (
+            f"SELECT session_id, min(message_id) FROM {parts}"  # noqa: S608
+            " WHERE rowid > ? AND length(data) <= ? AND instr(data, ?) > 0 GROUP BY session_id LIMIT 8"
+        )
+        self._following = (
+            "SELECT m.id, m.data, p.id, p.data"  # noqa: S608
+            f" FROM {messages} m LEFT JOIN {parts} p ON p.message_id = m.id AND length(p.data) <= ?"
+            " WHERE m.session_id = ? AND m.id >= ? ORDER BY m.id, p.id LIMIT ?"
+        )
+
+    def entries(self, descriptor: int, size: int, answers: Sequence[Answer]) -> Iterable[Any] | None:
+        del descriptor, size
+        try:
+            with closing(self._open()) as database:
+                return self._read(database, answers)
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _LOCKED:
+                return None
+            raise Unreadable("record_unreadable") from None
+        except (UnicodeDecodeError, OverflowError, MemoryError):
+            raise Unreadable("record_unreadable") from None
+
+    def _open(self) -> sqlite3.Connection:
+        database = sqlite3.connect(
+            f"file:{quote(self._path)}?mode=ro", uri=True, timeout=0, isolation_level=None, check_same_thread=False
+        )
+        steps = [MAX_STEPS // 1_000]
+
+        def spent() -> int:
+            steps[0] -= 1
+            return int(steps[0] < 0)
+
+        database.set_progress_handler(spent, 1_000)
+        # A file that somebody else made must not run anything while it is read.
+        database.execute("PRAGMA trusted_schema = OFF")
+        database.execute("PRAGMA query_only = ON")
+        return database
+
+    def _read(self, database: sqlite3.Connection, answers: Sequence[Answer]) -> list[Any]:
+        database.execute("BEGIN")  # every query sees the same moment
+        if self._floor is None:
+            ((newest,),) = database.execute(self._newest).fetchall()
+            self._floor = (newest if isinstance(newest, int) else 0) - BACK
+        starts: dict[Any, Any] = {}
+        for answer in answers:
+            for marker in answer.left:
+                for session, message in database.execute(self._holding, (self._floor, MAX_DATA, marker)):
+                    starts[session] = min(starts.get(session, message), message)
+        return [entry for session, message in starts.items() for entry in self._entries(database, session, message)]
+
+    def _entries(self, database: sqlite3.Connection, session: Any, message: Any) -> Iterable[Any]:
+        kept: dict[Any, Any] = {}
+        for of, said, id, part in database.execute(self._following, (MAX_DATA, session, message, MAX_ROWS)):
+            if of not in kept:
+                kept[of] = _json(said)
+            yield {"session": session, "of": of, "id": id, "message": kept[of], "part": _json(part)}
+
+
+def _json(data: Any) -> Any:
+    match data:
+        case str():
+            return decoded(data.encode("utf-8", "surrogatepass"))
+        case bytes():
+            return decoded(data)
+        case _:
+            return None
+
+
+def _named(table: str) -> str:
+    if not table.isidentifier():
+        raise ValueError(f"{table!r} is no name of a table")
+    return f'"{table}"'

@@ -1,0 +1,117 @@
+"""Records that are written anew where lines are appended elsewhere: all entries are read at each change, and judged
+from the first one on.
+
+A document of Cline is replaced whole; rows of a database (`rows`) are changed in place. So there is no place up to
+which such a record was read, and what counts is the order of its entries as they stand now.
+
+Not here: what an entry means (`core.judge`), finding and opening files (`trail`). Above: `trail`. Below: `core`.
+Invariants: a record is read only while something is waited for; a document is decoded only where it holds a marker that
+is waited for; of what was read nothing is kept.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, Protocol
+
+from parlerd.core.judge import Answer, Judge, decoded
+from parlerd.core.records import Record, at
+from parlerd.core.sight import Found, Reason
+
+MAX_DOCUMENT: Final = 32 * 1024 * 1024
+"""Bytes of a document that is read whole. To decode as many takes a tenth of a second."""
+
+
+class Unreadable(Exception):
+    """The record cannot be read now or at all, for this reason."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Source(Protocol):
+    """Where the entries are."""
+
+    def entries(self, descriptor: int, size: int, answers: Sequence[Answer]) -> Iterable[Any] | None:
+        """The entries as they are now, in their order; `None` where they cannot be read at this moment, and may be
+        later. None at all where they say nothing of these answers. Raises `Unreadable`."""
+        ...
+
+
+class Snapshots:
+    """One record of this sort."""
+
+    def __init__(self, record: Record, evidence: str, source: Source) -> None:
+        self._record = record
+        self._evidence = evidence
+        self._source = source
+        self._standing: list[Answer] = []
+        """Answers whose result stood in the record when it was last read."""
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether some result stands here for which a reply is waited for."""
+        return any(answer.left for answer in self._standing)
+
+    def look(self, descriptor: int, size: int, answers: Sequence[Answer]) -> list[Found]:
+        """What the record proves now. `descriptor` and `size` are of the file."""
+        try:
+            entries = self._source.entries(descriptor, size, answers)
+        except Unreadable as error:
+            return self.unreadable(error.reason)
+        if entries is None:
+            return []
+        judge = Judge(self._record, self._evidence)
+        found: list[Found] = []
+        stood: set[Answer] = set()
+        for entry in entries:
+            found += judge.entry(entry, answers)
+            stood.update(answer for answer in answers if judge.has(answer))
+        told = {each.marker for each in found}
+        for answer in self._standing:
+            if answer not in stood:
+                # It was taken out before a reply followed.
+                name = f"{self._evidence}: {self._record.results[0].name}"
+                found += [
+                    Found(marker=marker, verdict="not_shown", reason="rolled_back", evidence=name)
+                    for marker in answer.left
+                    if marker not in told
+                ]
+        self._standing = [answer for answer in answers if judge.has(answer)]
+        return found
+
+    def unreadable(self, reason: Reason) -> list[Found]:
+        """Whatever stood here stays without proof."""
+        standing, self._standing = self._standing, []
+        return [
+            Found(marker=marker, verdict="unknown", reason=reason, evidence=self._evidence)
+            for answer in standing
+            for marker in answer.left
+        ]
+
+
+class Document:
+    """A `Source` in one JSON document, which is replaced whole."""
+
+    def __init__(self, record: Record) -> None:
+        self._list = record.list
+
+    def entries(self, descriptor: int, size: int, answers: Sequence[Answer]) -> Iterable[Any] | None:
+        if size > MAX_DOCUMENT:
+            raise Unreadable("too_long")
+        try:
+            data = os.pread(descriptor, MAX_DOCUMENT + 1, 0)
+        except OSError:
+            raise Unreadable("record_unreadable") from None
+        if not any(needle in data for answer in answers if answer.left for needle in answer.needles):
+            # Half a document says nothing; a whole one says that what stood there was taken out.
+            return () if data.rstrip().endswith(b"}") else None
+        document = decoded(data)
+        if document is None:
+            return None  # somebody is writing it
+        entries = next(iter(at(document, self._list)), None)
+        if not isinstance(entries, list):
+            raise Unreadable("record_unreadable")
+        return entries

@@ -1,0 +1,454 @@
+"""Sight itself: which records are watched when, and who is told what they prove.
+
+    begin     the folder of the host's record is listened to, and how far its files go is noted
+    expect    the answer waits; while any answer waits, what changes is looked at as it comes
+    verdict   told once for each marker; at the latest after `LIMIT_S`
+
+A folder is listened to from the first `begin` on, until nothing was waited for in `IDLE_S`. While nothing waits, the
+system collects what changes and no thread of ours runs.
+
+Not here: reading (`trail`), hearing (`ears`), what entries prove (`core.judge`), consent and markers (those above).
+Above: the daemon, which runs `HostSight.run`. Below: `trail`, `ears`, trio. Invariants: each expected marker gets one
+verdict; a failure of any sort is a verdict `unknown` and no exception; what is logged names a host and a type of error.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import trio
+
+from parlerd.core.judge import Answer
+from parlerd.core.records import Record
+from parlerd.core.sight import Expected, Found, Reason
+from parlerd.sight.ears import Ears, open_ears
+from parlerd.sight.port import BEGIN_S, LIMIT_S, Told, Watch
+from parlerd.sight.trail import Change, Gone, Trail
+
+log = logging.getLogger("parlerd.sight")
+
+IDLE_S: Final = 600.0
+"""Seconds after which a folder is no longer listened to when nothing was waited for."""
+REST_S: Final = 60.0
+"""Seconds between two looks at what changed while nothing is waited for, so that the system's list stays short."""
+AGAIN_S: Final = 1.0
+"""Seconds between two looks for a folder that is not there, while something is waited for."""
+LOOK_S: Final = 5.0
+"""Seconds between two looks at files in which something stands when nothing is heard: the system forgets notices when
+too many come at once."""
+MAX_PLACES: Final = 32
+"""Folders that are listened to at a time: one for each host, and one for each other way that its variables point."""
+WRITE_S: Final = 2.0
+"""Seconds that an answer may take to be written while others wait in the same folder."""
+MAX_TRIES: Final = 3
+"""How often a folder is walked through anew when folders came while it was walked through."""
+MAX_ANSWERS: Final = 256
+"""Answers that wait in one folder at a time; one more, and the oldest is unknown. With `MAX_MARKERS` this bounds what
+a look compares."""
+MAX_MARKERS: Final = 4_096
+"""Messages that wait in one folder at a time."""
+
+MAX_CALL: Final = 128
+"""Characters of the id of a call."""
+
+FolderOf = Callable[[Sequence[str], Mapping[str, str]], Path | None]
+"""The first of these templates that can be expanded with these variables."""
+InThread = Callable[..., Awaitable[Any]]
+"""`trio.to_thread.run_sync`."""
+OpenEars = Callable[[Sequence[str]], Ears]
+
+
+class HostSight:
+    """`parlerd.sight.port.Sight` over the records of real hosts.
+
+    `records` are the descriptions by host. `variables` is the daemon's own environment, for what the host's does not
+    say.
+    """
+
+    def __init__(
+        self,
+        records: Mapping[str, Record],
+        folder_of: FolderOf,
+        variables: Mapping[str, str],
+        open_ears: OpenEars = open_ears,
+        in_thread: InThread = trio.to_thread.run_sync,
+    ) -> None:
+        self._records = records
+        self._folder_of = folder_of
+        self._variables = variables
+        self._open_ears = open_ears
+        self._in_thread = in_thread
+        self._places: dict[tuple[str, str, Path], _Place] = {}
+        """What is listened to, by host, version and folder."""
+        self._nursery: trio.Nursery | None = None
+        """Where places run; there is none before `run` and after it."""
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled. Before, and after, everything is unknown. Raises nothing but cancellation."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            task_status.started()
+            try:
+                await trio.sleep_forever()
+            finally:
+                self._nursery = None
+
+    def offers(self, host: str, version: str) -> Reason | Literal[""]:
+        record = self._records.get(host)
+        if record is None:
+            return "no_host"
+        return "" if version in record.versions else "version"
+
+    def variables(self, host: str) -> tuple[str, ...]:
+        record = self._records.get(host)
+        return () if record is None else record.variables
+
+    def call_of(self, host: str, meta: Mapping[str, object]) -> str:
+        record = self._records.get(host)
+        found = meta.get(record.call_meta) if record is not None and record.call_meta else None
+        return found if isinstance(found, str) and 0 < len(found) <= MAX_CALL else ""
+
+    async def begin(
+        self, host: str, version: str, variables: Mapping[str, str], conversation: str, told: Told
+    ) -> Watch:
+        # The conversation is not needed: whatever is appended to any file of the folder is heard of.
+        del conversation
+        if reason := self.offers(host, version):
+            return _Blind(told, reason)
+        if self._nursery is None:
+            return _Blind(told, "unwatched")
+        record = self._records[host]
+        folder = self._folder_of(record.folders, {**self._variables, **variables})
+        if folder is None or not folder.is_absolute():
+            return _Blind(told, "no_record")
+        key = (host, version, folder)
+        place = self._places.get(key)
+        if place is None:
+            if len(self._places) == MAX_PLACES:
+                return _Blind(told, "too_many")
+            place = self._places[key] = _Place(
+                record, f"{host} {version}", str(folder), self._open_ears, self._in_thread
+            )
+            self._nursery.start_soon(self._keep, key, place)
+        is_heard = False
+        with trio.move_on_after(BEGIN_S):
+            is_heard = await place.noted()
+        return _Waiting(place, told) if is_heard else _Blind(told, "unwatched")
+
+    async def _keep(self, key: tuple[str, str, Path], place: _Place) -> None:
+        try:
+            await place.run()
+        except Exception as error:
+            # Nothing that stands in somebody's files may end the daemon.
+            log.error("the records of %s are not watched any more: %s", key[0], type(error).__name__)
+            place.fail()
+        finally:
+            del self._places[key]
+
+
+class _Blind:
+    """A `Watch` that can see nothing."""
+
+    def __init__(self, told: Told, reason: Reason) -> None:
+        self._told: Told | None = told
+        self._reason = reason
+
+    def expect(self, expected: Sequence[Expected], *, call: str = "") -> None:
+        del call
+        told, self._told = self._told, None
+        if told is not None:
+            for each in expected:
+                told(Found(marker=each.marker, verdict="unknown", reason=self._reason))
+
+    def drop(self) -> None:
+        self._told = None
+
+
+class _Waiting:
+    """A `Watch` in a folder that is listened to."""
+
+    def __init__(self, place: _Place, told: Told) -> None:
+        self._place = place
+        self._told = told
+        self._pending: _Pending | None = None
+        """The answer, once it was written."""
+        self._is_over = False
+        """Whether the answer was written, or will not be."""
+        place.announced.add(self)
+
+    def expect(self, expected: Sequence[Expected], *, call: str = "") -> None:
+        if self._is_over:
+            return
+        self._is_over = True
+        if self not in self._place.announced:
+            # The records were read before this was known.
+            _Blind(self._told, "unwatched").expect(expected)
+            return
+        if expected:
+            self._pending = _Pending(Answer(expected, call), self._told, trio.current_time() + LIMIT_S)
+            self._place.wait_for(self._pending)
+        self._place.came(self)
+
+    def drop(self) -> None:
+        self._is_over = True
+        if self._pending is not None:
+            self._place.drop(self._pending)
+        self._place.came(self)
+
+
+class _Pending:
+    """An answer that waits."""
+
+    __slots__ = ("answer", "deadline", "told")
+
+    def __init__(self, answer: Answer, told: Told, deadline: float) -> None:
+        self.answer = answer
+        self.told: Told | None = told
+        """Who is told; nobody once the answer was dropped."""
+        self.deadline = deadline
+
+
+class _Place:
+    """One folder. Its trail and its ears are used in threads, by one of them at a time."""
+
+    def __init__(self, record: Record, evidence: str, root: str, open_ears: OpenEars, in_thread: InThread) -> None:
+        self._record = record
+        self._evidence = evidence
+        self._root = root
+        self._open_ears = open_ears
+        self._in_thread = in_thread
+        self._trail: Trail | None = None
+        """What is known of the folder; there is nothing before it is there."""
+        self._ears: Ears | None = None
+        self._pending: list[_Pending] = []
+        """Answers that wait, the oldest first."""
+        self.announced: set[_Waiting] = set()
+        """Watches whose answer is being written. What they expect is not known yet: nothing is read meanwhile."""
+        self._turn = trio.Lock()
+        """Held by whoever uses the trail."""
+        self._hearing = trio.Lock()
+        """Held by whoever uses the ears. Taken before the turn."""
+        self._listening = trio.CancelScope()
+        """Around the wait for a change."""
+        self._woken = trio.Event()
+        """Set when the loop has something new to do."""
+        self._is_used = True
+        """Whether somebody began since the loop looked last."""
+        self._was_absent = False
+        """Whether the folder was not there when it was noted; then all that is in it is younger than what waits."""
+        self._limiter = trio.CapacityLimiter(1)
+        """A thread for each folder, so that a folder on a dead network holds up no other. A thread that was abandoned
+        keeps its place, so nobody else uses what it uses."""
+
+    # -- asked in the loop -------------------------------------------------------------------------------------
+
+    async def noted(self) -> bool:
+        """Everything that was appended until now does not count. Gives whether what comes will be heard of."""
+        self._is_used = True
+        if not self._is_busy:
+            async with self._hearing, self._turn:
+                if not self._is_busy:
+                    return bool(await self._in_thread(self._note, limiter=self._limiter, abandon_on_cancel=True))
+        async with self._turn:
+            return self._ears is not None or self._was_absent
+
+    def fail(self) -> None:
+        """Nothing is read any more."""
+        for pending in list(self._pending):
+            self._end(pending, "record_unreadable")
+        self.announced.clear()
+
+    @property
+    def _is_busy(self) -> bool:
+        """Whether what is appended is wanted by somebody."""
+        return bool(self._pending or self.announced)
+
+    def wait_for(self, pending: _Pending) -> None:
+        self._pending.append(pending)
+        while len(self._pending) > MAX_ANSWERS or sum(len(each.answer.left) for each in self._pending) > MAX_MARKERS:
+            self._end(self._pending[0], "too_many")
+
+    def came(self, watch: _Waiting) -> None:
+        """The answer of this watch was written, or will not be."""
+        self.announced.discard(watch)
+        self._woken.set()
+
+    def drop(self, pending: _Pending) -> None:
+        # A thread may be looking for it: only the loop changes what waits.
+        pending.told = None
+        self._listening.cancel()
+
+    async def run(self) -> None:
+        """Listen until nothing was waited for in `IDLE_S`."""
+        rested = 0.0
+        try:
+            while rested < IDLE_S or self._is_busy:
+                if self._pending:
+                    await self._look()
+                    rested = 0.0
+                    continue
+                if await self._woken_within(REST_S):
+                    continue
+                async with self._hearing, self._turn:
+                    if not self._is_busy:
+                        await self._in_thread(self._note, limiter=self._limiter, abandon_on_cancel=True)
+                rested = 0.0 if self._is_used else rested + REST_S
+                self._is_used = False
+        finally:
+            self._close()
+
+    async def _woken_within(self, seconds: float) -> bool:
+        self._woken = trio.Event()
+        with trio.move_on_after(seconds):
+            await self._woken.wait()
+        return self._woken.is_set()
+
+    async def _look(self) -> None:
+        """One look: at what changes next, and at most until the first answer is unknown."""
+        self._pending = [each for each in self._pending if each.told is not None]
+        if not self._pending:
+            return
+        wait = min(each.deadline for each in self._pending) - trio.current_time()
+        if wait > 0:
+            async with self._hearing:
+                changes = await self._heard(min(wait, LOOK_S))
+                await self._all_written()
+                async with self._turn:
+                    answers = [each.answer for each in self._pending]
+                    self._tell(
+                        await self._in_thread(
+                            self._judge, changes, answers, limiter=self._limiter, abandon_on_cancel=True
+                        )
+                    )
+            if self._ears is None:
+                await self._woken_within(min(wait, AGAIN_S))
+        now = trio.current_time()
+        for pending in [each for each in self._pending if each.deadline <= now]:
+            self._end(pending, "timeout" if self._ears is not None else "no_record")
+
+    async def _heard(self, wait: float) -> list[Change] | None:
+        """What changed; `None` where nothing can be heard."""
+        if self._ears is None:
+            return None
+        try:
+            with trio.move_on_after(wait) as self._listening:
+                return await self._ears.changed()
+        except OSError:
+            return None
+        return []
+
+    async def _all_written(self) -> None:
+        """Wait until every answer that was announced was written; those that take too long are not seen."""
+        with trio.move_on_after(WRITE_S) as scope:
+            while self.announced:
+                self._woken = trio.Event()
+                await self._woken.wait()
+        if scope.cancelled_caught:
+            self.announced.clear()
+
+    def _tell(self, found: Sequence[Found]) -> None:
+        for each in found:
+            for pending in self._pending:
+                if pending.answer.left.pop(each.marker, None) is not None and pending.told is not None:
+                    pending.told(each)
+        self._pending = [each for each in self._pending if each.answer.left]
+
+    def _end(self, pending: _Pending, reason: Reason) -> None:
+        self._pending.remove(pending)
+        # A thread may be going through the messages that were left.
+        left, pending.answer.left = pending.answer.left, {}
+        for marker in left:
+            if pending.told is not None:
+                pending.told(Found(marker=marker, verdict="unknown", reason=reason, evidence=self._evidence))
+
+    # -- in a thread -------------------------------------------------------------------------------------------
+
+    def _note(self) -> bool:
+        """What changed until now does not count. Gives whether changes will be heard, or the folder is not there."""
+        self._was_absent = False
+        for _ in range(2):
+            try:
+                trail, ears = self._opened()
+                changes = ears.now()
+                self._follow(trail, ears, changes, waiting=False)
+                trail.note(changes)
+                trail.rest()
+                return True
+            except Gone:
+                # Another folder may stand in its place now.
+                self._close()
+            except OSError as error:
+                self._gave_up(error)
+                return False
+        self._was_absent = True
+        return True
+
+    def _judge(self, changes: list[Change] | None, answers: Sequence[Answer]) -> list[Found]:
+        """What these changes prove; `None` to begin anew."""
+        found: list[Found] = []
+        try:
+            if changes is None:
+                found = self._lose()
+                trail, ears = self._opened(young=self._was_absent)
+                changes = trail.all() if self._was_absent else []
+                self._was_absent = False
+            else:
+                trail, ears = self._opened()
+            came = self._follow(trail, ears, changes, waiting=True)
+            return found + trail.look([*changes, *came], answers)
+        except Gone:
+            return found + self._lose()
+        except OSError as error:
+            found += self._lose()
+            self._gave_up(error)
+            return found
+
+    def _lose(self) -> list[Found]:
+        """The folder is not the one any more that it was."""
+        found = [] if self._trail is None else self._trail.lost("rotated")
+        self._close()
+        return found
+
+    def _opened(self, *, young: bool = False) -> tuple[Trail, Ears]:
+        """The folder as it is listened to. With `young`, all that is in it counts."""
+        if self._trail is None or self._ears is None:
+            self._close()
+            trail = Trail(self._root, self._record, self._evidence)
+            trail.walk(young=young)
+            for _ in range(MAX_TRIES):
+                folders = trail.folders
+                self._close()
+                self._ears = self._open_ears(folders)
+                # Walked again, for what changed before it was heard.
+                trail.walk(young=young)
+                if trail.folders == folders:
+                    break
+            self._trail = trail
+        assert self._ears is not None
+        return self._trail, self._ears
+
+    def _follow(self, trail: Trail, ears: Ears, changes: Sequence[Change], *, waiting: bool) -> list[Change]:
+        """Listen to folders that came, too; the files in them, and what changed meanwhile."""
+        names = trail.fresh(changes)
+        if not names:
+            return []
+        came = trail.adopt(names, waiting=waiting)
+        self._ears = self._open_ears(trail.folders)
+        missed = ears.now()
+        ears.close()
+        # Walked again, for what came before they were listened to.
+        return [*came, *missed, *trail.adopt(names, waiting=waiting)]
+
+    def _gave_up(self, error: Exception) -> None:
+        # An error is told by its type alone: its text may hold a path.
+        log.warning("the records of %s are not watched: %s", self._evidence, type(error).__name__)
+        self._close()
+
+    def _close(self) -> None:
+        ears, self._ears = self._ears, None
+        self._trail = None
+        if ears is not None:
+            ears.close()

@@ -1,0 +1,231 @@
+"""The record of a host in a database of SQLite: a real database, written by another connection."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import pytest
+
+from parlerd.core.judge import Answer
+from parlerd.core.records import Call, Kind, Reply, Result, Rows, Test
+from parlerd.core.sight import expected, marker_of
+from parlerd.sight import rows
+from parlerd.sight.trail import Change, Trail
+from tests.sight.test_trail import RECORD as LINES
+from tests.sight.test_trail import told
+
+RECORD: Final = msgspec.structs.replace(
+    LINES,
+    form="rows",
+    files=("host.db",),
+    rows=Rows(messages="message", parts="part"),
+    conversation=("session",),
+    calls=(Call(name="call", has=(Test("part.type", ("tool",)),), calls="part.call", id="of"),),
+    results=(
+        Result(
+            name="tool part",
+            has=(Test("part.type", ("tool",)), Test("part.status", ("completed",))),
+            each="part",
+            call="call",
+            text="output",
+        ),
+    ),
+    replies=(
+        Reply(
+            name="text part",
+            has=(Test("message.role", ("assistant",)), Test("part.type", ("text",))),
+            lacks=(Test("message.error"),),
+            differs="of",
+        ),
+    ),
+    endings=(),
+    harmless=(Kind(name="other", has=(Test("of"),)),),
+)
+TEXT: Final = f"words\n{marker_of(bytes(8))}"
+
+
+class Host:
+    """The host's own database, in its own connection."""
+
+    def __init__(self, folder: Path, journal: str) -> None:
+        folder.mkdir()
+        self.path = folder.resolve() / "host.db"
+        self.database = sqlite3.connect(self.path, isolation_level=None)
+        self.database.execute(f"PRAGMA journal_mode = {journal}")
+        self.database.execute("CREATE TABLE message (id text PRIMARY KEY, session_id text, data text)")
+        self.database.execute("CREATE TABLE part (id text PRIMARY KEY, message_id text, session_id text, data text)")
+        self.answer = Answer([expected(TEXT)])
+        self.trail = Trail(str(folder), RECORD, "host 1")
+        self.trail.walk()
+
+    def says(self, id: str, session: str = "s", **data: Any) -> None:
+        self.database.execute("INSERT INTO message VALUES (?, ?, ?)", (id, session, json.dumps(data)))
+
+    def part(self, id: str, of: str, session: str = "s", **data: Any) -> None:
+        text = json.dumps(data)
+        self.database.execute(
+            "INSERT INTO part VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET data = excluded.data",
+            (id, of, session, text),
+        )
+
+    def calls(self, session: str = "s", output: str = TEXT) -> None:
+        """A call that is made, and then has its result."""
+        self.says("m1", session, role="assistant")
+        self.part("p1", "m1", session, type="tool", call="c1", status="running")
+        self.part("p2", "m1", session, type="step-finish")
+        self.part("p1", "m1", session, type="tool", call="c1", status="completed", output=output)
+
+    def look(self) -> list[tuple[str, str]]:
+        return told(self.trail.look([Change(f"{self.path}-wal", added=False)], [self.answer]))
+
+
+@pytest.fixture(params=["WAL", "DELETE"])
+def host(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Host]:
+    host = Host(tmp_path / "records", request.param)
+    yield host
+    host.database.close()
+
+
+def test_a_part_of_a_later_message_proves(host: Host) -> None:
+    host.calls()
+    assert host.look() == []
+    host.says("m2", role="assistant")
+    assert host.look() == []
+    host.part("p3", "m2", type="text")
+    assert host.look() == [("shown", "reply")]
+
+
+def test_a_part_of_the_message_that_called_proves_nothing(host: Host) -> None:
+    host.calls()
+    host.part("p3", "m1", type="text")
+    assert host.look() == []
+
+
+def test_a_part_of_another_conversation_proves_nothing(host: Host) -> None:
+    host.calls()
+    host.says("m2", "other", role="assistant")
+    host.part("p3", "m2", "other", type="text")
+    assert host.look() == []
+
+
+def test_a_message_with_an_error_proves_nothing(host: Host) -> None:
+    host.calls()
+    host.says("m2", role="assistant", error={"name": "APIError"})
+    host.part("p3", "m2", type="text")
+    assert host.look() == []
+
+
+def test_a_result_that_the_host_cut_is_cut(host: Host) -> None:
+    host.calls(output=TEXT[1:])
+    host.says("m2", role="assistant")
+    host.part("p3", "m2", type="text")
+    assert host.look() == [("cut", "cut_by_host")]
+
+
+def test_a_call_that_was_taken_back_was_not_shown(host: Host) -> None:
+    host.calls()
+    assert host.look() == []
+    host.database.execute("DELETE FROM part")
+    assert host.look() == [("not_shown", "rolled_back")]
+
+
+def test_parts_from_long_before_are_not_looked_into(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "BACK", 1)
+    host.calls()
+    host.says("m2", role="assistant")
+    host.part("p3", "m2", type="text")
+    assert host.look() == []
+
+
+def test_a_database_that_is_locked_is_read_later(host: Host) -> None:
+    host.calls()
+    host.says("m2", role="assistant")
+    host.part("p3", "m2", type="text")
+    host.database.execute("PRAGMA locking_mode = EXCLUSIVE")
+    host.database.execute("BEGIN EXCLUSIVE")
+    host.part("p4", "m2", type="text")
+    locked = host.look()
+    assert locked in ([], [("shown", "reply")])  # with WAL, readers read what was committed
+    host.database.execute("COMMIT")
+    host.database.execute("PRAGMA locking_mode = NORMAL")
+    host.database.execute("SELECT * FROM part").fetchall()
+    assert locked or host.look() == [("shown", "reply")]
+
+
+@pytest.mark.parametrize("at", [0, 40, 100, 4_096, 5_000])
+def test_a_database_that_is_broken_ends_the_proof(host: Host, at: int) -> None:
+    host.calls()
+    assert host.look() == []
+    host.database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    host.database.close()
+    data = host.path.read_bytes()
+    host.path.write_bytes(data[:at] + os.urandom(3_000) + data[at + 3_000 :])
+    found = host.look()
+    assert found in ([], [("unknown", "record_unreadable")], [("not_shown", "rolled_back")])
+    if at in (0, 4_096):
+        assert found
+
+
+def test_what_is_no_database_cannot_be_read(host: Host) -> None:
+    host.calls()
+    host.look()
+    host.database.close()
+    host.path.write_bytes(b"something else " * 1_000)
+    assert host.look() == [("unknown", "record_unreadable")]
+
+
+def test_tables_of_another_shape_cannot_be_read(host: Host) -> None:
+    host.calls()
+    host.look()
+    host.database.execute("ALTER TABLE part RENAME COLUMN data TO body")
+    assert host.look() == [("unknown", "record_unreadable")]
+
+
+@pytest.mark.parametrize("data", [b"\xff\xfe", 7, None, b"[" * 100_000, "[1]", '"' + TEXT.replace("\n", " ") + '"'])
+def test_rows_that_hold_anything_else_prove_nothing(host: Host, data: Any) -> None:
+    host.calls()
+    host.database.execute("INSERT INTO message VALUES ('m2', 's', ?)", (data,))
+    host.database.execute("INSERT INTO part VALUES ('p3', 'm2', 's', ?)", (data,))
+    assert ("shown", "reply") not in host.look()
+
+
+def test_a_query_that_takes_too_long_is_given_up(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "MAX_STEPS", 1_000)
+    host.calls()
+    for number in range(2_000):
+        host.part(f"q{number:05}", "m1", type="other")
+    host.says("m2", role="assistant")
+    host.part("z", "m2", type="text")
+    assert host.look() == []
+
+
+def test_no_more_rows_are_read_than_the_bound(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "MAX_ROWS", 20)
+    host.calls()
+    for number in range(30):
+        host.part(f"q{number:05}", "m1", type="other")
+    host.says("m2", role="assistant")
+    host.part("z", "m2", type="text")
+    assert host.look() == []
+
+
+def test_nothing_is_written_to_the_database_of_the_host(host: Host) -> None:
+    host.calls()
+    host.look()
+    before = host.path.read_bytes()
+    host.says("m2", role="assistant")
+    host.look()
+    assert host.database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    if host.database.execute("PRAGMA journal_mode").fetchone() == ("wal",):
+        assert host.path.read_bytes() == before
+
+
+def test_a_table_has_a_name_of_letters() -> None:
+    with pytest.raises(ValueError, match="no name of a table"):
+        rows.Database(msgspec.structs.replace(RECORD, rows=Rows(messages="x; DROP", parts="part")), "/nowhere")

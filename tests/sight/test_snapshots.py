@@ -1,0 +1,96 @@
+"""Records that are written anew: a document that is replaced whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import pytest
+
+from parlerd.core.judge import Answer
+from parlerd.core.sight import expected, marker_of
+from parlerd.sight import snapshots
+from parlerd.sight.snapshots import Document, Snapshots
+from tests.sight.test_trail import RECORD, told
+
+TEXT: Final = f"words\n{marker_of(bytes(8))}"
+RESULT: Final = {"type": "result", "text": TEXT}
+REPLY: Final = {"type": "reply"}
+NOISE: Final = {"type": "noise"}
+
+
+class Scene:
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "a.json"
+        self.answer = Answer([expected(TEXT)])
+        record = msgspec.structs.replace(RECORD, form="document", list="inside.messages")
+        self.snapshots = Snapshots(record, "host 1", Document(record))
+
+    def holds(self, entries: Sequence[Any]) -> list[tuple[str, str]]:
+        return self.is_(json.dumps({"inside": {"messages": entries}}).encode())
+
+    def is_(self, data: bytes) -> list[tuple[str, str]]:
+        self.path.write_bytes(data)
+        with self.path.open("rb") as file:
+            found = self.snapshots.look(file.fileno(), len(data), [self.answer])
+        for each in found:
+            self.answer.left.pop(each.marker, None)
+        return told(found)
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return Scene(tmp_path)
+
+
+def test_a_result_and_a_reply_that_came_later_prove(scene: Scene) -> None:
+    assert scene.holds([NOISE]) == []
+    assert scene.holds([NOISE, RESULT]) == []
+    assert scene.snapshots.is_waiting
+    assert scene.holds([NOISE, RESULT, REPLY]) == [("shown", "reply")]
+    assert not scene.snapshots.is_waiting
+
+
+def test_what_is_read_for_the_first_time_with_its_reply_proves_too(scene: Scene) -> None:
+    assert scene.holds([RESULT, NOISE, REPLY]) == [("shown", "reply")]
+
+
+@pytest.mark.parametrize("entries", [[REPLY, RESULT], [{"type": "other", "text": TEXT}, REPLY], ["text", 1, None]])
+def test_what_stands_in_another_order_or_place_proves_nothing(scene: Scene, entries: list[Any]) -> None:
+    assert scene.holds(entries) == []
+
+
+def test_a_result_that_was_taken_out_was_not_shown(scene: Scene) -> None:
+    scene.holds([RESULT])
+    assert scene.holds([NOISE, REPLY]) == [("not_shown", "rolled_back")]
+
+
+def test_half_a_document_says_nothing(scene: Scene) -> None:
+    scene.holds([RESULT])
+    whole = json.dumps({"inside": {"messages": [RESULT, REPLY]}}).encode()
+    for end in (0, 1, 20, len(whole) // 2, len(whole) - 1):
+        assert scene.is_(whole[:end]) == []
+    assert scene.is_(whole) == [("shown", "reply")]
+
+
+@pytest.mark.parametrize("document", [{}, {"inside": {"messages": {}}}, {"inside": {"messages": "x"}}, {"inside": []}])
+def test_a_document_without_its_list_cannot_be_read(scene: Scene, document: dict[str, Any]) -> None:
+    scene.holds([RESULT])
+    found = scene.is_(json.dumps({**document, "marker": TEXT}).encode())
+    assert found == [("unknown", "record_unreadable")]
+
+
+def test_a_document_that_is_too_long_is_not_read(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene.holds([RESULT])
+    monkeypatch.setattr(snapshots, "MAX_DOCUMENT", 100)
+    assert scene.holds([RESULT, *[NOISE] * 10, REPLY]) == [("unknown", "too_long")]
+    assert scene.holds([RESULT]) == []
+
+
+@pytest.mark.parametrize("data", [b"[" * 100_000, b"\xff" * 10, b'{"inside":' * 50_000, b"null", b"1"])
+def test_what_is_no_document_says_nothing(scene: Scene, data: bytes) -> None:
+    scene.holds([RESULT])
+    assert scene.is_(data + TEXT.encode()) == []

@@ -1,0 +1,549 @@
+"""When records are listened to and read, and who is told what: virtual time and ears that hear what a test says."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, ParamSpec
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from parlerd.core.sight import Found, expected, marker_of
+from parlerd.sight import watching
+from parlerd.sight.ears import Ears
+from parlerd.sight.port import BEGIN_S, LIMIT_S, Watch
+from parlerd.sight.trail import Change, Trail
+from parlerd.sight.watching import AGAIN_S, IDLE_S, LOOK_S, MAX_PLACES, REST_S, WRITE_S, HostSight
+from tests.sight.test_trail import NOISE, RECORD, REPLY
+
+P = ParamSpec("P")
+
+
+def virtually(story: Callable[P, Awaitable[None]]) -> Callable[P, None]:
+    """Play a test in virtual time."""
+
+    @functools.wraps(story)
+    def test(*given: P.args, **named: P.kwargs) -> None:
+        async def main() -> None:
+            with trio.fail_after(100 * LIMIT_S):
+                await story(*given, **named)
+
+        trio.run(main, clock=MockClock(autojump_threshold=0))
+
+    return test
+
+
+async def at_once(work: Callable[..., Any], *arguments: Any, **how: Any) -> Any:
+    del how
+    await trio.lowlevel.checkpoint()
+    return work(*arguments)
+
+
+class HeardByHand:
+    """`Ears` that hear what a test says."""
+
+    def __init__(self, scene: Scene, folders: Sequence[str]) -> None:
+        self.scene = scene
+        self.folders = list(folders)
+        self.is_open = True
+        self.waits = 0
+
+    async def changed(self) -> list[Change]:
+        self.waits += 1
+        try:
+            while not self.scene.changes:
+                await self.scene.heard.wait()
+            return self.now()
+        finally:
+            self.waits -= 1
+
+    def now(self) -> list[Change]:
+        if self.scene.is_deaf:
+            raise OSError("deaf")
+        told, self.scene.changes = self.scene.changes, []
+        return told
+
+    def close(self) -> None:
+        self.is_open = False
+
+
+class Scene:
+    """A folder of records, somebody who is told, and messages with numbers."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.changes: list[Change] = []
+        self.heard = trio.Event()
+        self.is_deaf = False
+        self.ears: list[HeardByHand] = []
+        self.found: list[Found] = []
+        self.sight = HostSight(
+            {"host": RECORD}, lambda _, variables: Path(variables["AT"]), {"AT": str(folder)}, self.open_ears, at_once
+        )
+
+    def open_ears(self, folders: Sequence[str]) -> Ears:
+        if self.is_deaf:
+            raise OSError("no watches left")
+        self.ears.append(HeardByHand(self, folders))
+        return self.ears[-1]
+
+    async def begin(self, variables: Mapping[str, str] | None = None) -> Watch:
+        return await self.sight.begin("host", "1", variables or {}, "", self.found.append)
+
+    async def append(self, name: str, *data: bytes) -> None:
+        path = self.folder / name
+        is_new = not path.exists()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as file:
+            file.write(b"".join(data))
+        self.tell(path, is_new)
+        await wait_all_tasks_blocked()
+
+    def tell(self, path: Path, added: bool) -> None:
+        self.changes.append(Change(os.path.realpath(path.parent) + "/" + path.name, added))
+        self.heard.set()
+        self.heard = trio.Event()
+
+    def is_listened_to(self) -> bool:
+        return self.ears[-1].is_open
+
+    @property
+    def verdicts(self) -> list[tuple[int, str, str]]:
+        return [(int(each.marker[5:], 16), each.verdict, each.reason) for each in self.found]
+
+
+def text(number: int) -> str:
+    return f"words\n{marker_of(number.to_bytes(8, 'big'))}"
+
+
+def result(*numbers: int) -> bytes:
+    return json.dumps({"type": "result", "text": "\n".join(map(text, numbers))}).encode() + b"\n"
+
+
+def expects(watch: Watch, *numbers: int) -> None:
+    watch.expect([expected(text(number)) for number in numbers])
+
+
+@asynccontextmanager
+async def running(folder: Path) -> AsyncIterator[Scene]:
+    scene = Scene(folder)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(scene.sight.run)
+        yield scene
+        nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    found = tmp_path / "records"
+    found.mkdir()
+    return found.resolve()
+
+
+# -- verdicts --------------------------------------------------------------------------------------------------
+
+
+@virtually
+async def test_what_was_shown_is_told_once(folder: Path) -> None:
+    async with running(folder) as scene:
+        (folder / "a.jsonl").write_bytes(NOISE)
+        expects(await scene.begin(), 1, 2)
+        await scene.append("a.jsonl", result(1, 2))
+        assert scene.verdicts == []
+        await scene.append("a.jsonl", REPLY)
+        assert scene.verdicts == [(1, "shown", "reply"), (2, "shown", "reply")]
+        await scene.append("a.jsonl", result(1, 2), REPLY)
+        await trio.sleep(LIMIT_S * 2)
+        assert len(scene.found) == 2
+
+
+@virtually
+async def test_what_nothing_proves_is_unknown_after_the_limit(folder: Path) -> None:
+    async with running(folder) as scene:
+        expects(await scene.begin(), 1)
+        await trio.sleep(LIMIT_S - 1)
+        expects(await scene.begin(), 2)
+        assert scene.verdicts == []
+        await trio.sleep(2)
+        assert scene.verdicts == [(1, "unknown", "timeout")]
+        await trio.sleep(LIMIT_S)
+        assert scene.verdicts == [(1, "unknown", "timeout"), (2, "unknown", "timeout")]
+
+
+@virtually
+async def test_what_the_host_wrote_before_expect_was_called_counts(folder: Path) -> None:
+    async with running(folder) as scene:
+        watch = await scene.begin()
+        await scene.append("a.jsonl", result(1), REPLY)
+        expects(watch, 1)
+        await wait_all_tasks_blocked()
+        assert scene.verdicts == [(1, "shown", "reply")]
+
+
+@virtually
+async def test_what_the_host_wrote_before_begin_does_not_count(folder: Path) -> None:
+    async with running(folder) as scene:
+        (await scene.begin()).drop()
+        await scene.append("a.jsonl", result(1))
+        expects(await scene.begin(), 1)
+        await scene.append("a.jsonl", REPLY)
+        assert scene.verdicts == []
+
+
+@virtually
+async def test_an_answer_that_is_being_written_is_not_read_past_for_one_that_waits(folder: Path) -> None:
+    async with running(folder) as scene:
+        expects(await scene.begin(), 1)
+        await wait_all_tasks_blocked()
+        second = await scene.begin()
+        # The host is quicker than whoever says that the answer was written.
+        await scene.append("a.jsonl", result(1), REPLY, result(2), REPLY)
+        assert scene.verdicts == []
+        expects(second, 2)
+        await wait_all_tasks_blocked()
+        assert sorted(scene.verdicts) == [(1, "shown", "reply"), (2, "shown", "reply")]
+
+
+@virtually
+async def test_an_answer_that_takes_too_long_to_write_holds_up_no_other(folder: Path) -> None:
+    async with running(folder) as scene:
+        expects(await scene.begin(), 1)
+        second = await scene.begin()
+        await scene.append("a.jsonl", result(1), REPLY, result(2), REPLY)
+        await trio.sleep(WRITE_S + 0.1)
+        assert scene.verdicts == [(1, "shown", "reply")]
+        expects(second, 2)
+        assert scene.verdicts[1:] == [(2, "unknown", "unwatched")]
+
+
+@pytest.mark.parametrize("when", ["before", "after", "twice"])
+@virtually
+async def test_what_was_dropped_is_told_to_nobody(folder: Path, when: str) -> None:
+    async with running(folder) as scene:
+        watch = await scene.begin()
+        if when != "before":
+            expects(watch, 1)
+            await wait_all_tasks_blocked()
+        for _ in range(2 if when == "twice" else 1):
+            watch.drop()
+        if when == "before":
+            expects(watch, 1)
+        await scene.append("a.jsonl", result(1), REPLY)
+        await trio.sleep(LIMIT_S * 2)
+        assert scene.found == []
+
+
+@virtually
+async def test_what_nobody_heard_of_is_found_in_a_file_in_which_something_stands(folder: Path) -> None:
+    async with running(folder) as scene:
+        expects(await scene.begin(), 1)
+        await scene.append("a.jsonl", result(1))
+        with (folder / "a.jsonl").open("ab") as file:
+            file.write(REPLY)
+        await trio.sleep(LOOK_S + 0.1)
+        assert scene.verdicts == [(1, "shown", "reply")]
+
+
+@virtually
+async def test_an_answer_without_messages_waits_for_nothing(folder: Path) -> None:
+    async with running(folder) as scene:
+        expects(await scene.begin())
+        await trio.sleep(LIMIT_S * 2)
+        assert scene.found == []
+
+
+@virtually
+async def test_no_more_waits_than_the_bound(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "MAX_ANSWERS", 3)
+    monkeypatch.setattr(watching, "MAX_MARKERS", 5)
+    async with running(folder) as scene:
+        for number in range(4):
+            expects(await scene.begin(), number)
+        assert scene.verdicts == [(0, "unknown", "too_many")]
+        expects(await scene.begin(), 4, 5, 6, 7)
+        assert scene.verdicts == [(number, "unknown", "too_many") for number in range(3)]
+        await scene.append("a.jsonl", result(3, 4, 5, 6, 7), REPLY)
+        assert [verdict for _, verdict, _ in scene.verdicts[3:]] == ["shown"] * 5
+
+
+# -- why nothing can be seen -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("host", "version", "reason"), [("other", "1", "no_host"), ("host", "2", "version"), ("host", "", "version")]
+)
+@virtually
+async def test_a_host_that_was_not_measured_is_unknown_at_once(
+    folder: Path, host: str, version: str, reason: str
+) -> None:
+    async with running(folder) as scene:
+        assert scene.sight.offers(host, version) == reason
+        watch = await scene.sight.begin(host, version, {}, "", scene.found.append)
+        expects(watch, 1)
+        expects(watch, 1)
+        assert scene.verdicts == [(1, "unknown", reason)]
+        assert scene.ears == []
+
+
+@virtually
+async def test_a_blind_watch_that_was_dropped_tells_nobody(folder: Path) -> None:
+    async with running(folder) as scene:
+        watch = await scene.sight.begin("other", "1", {}, "", scene.found.append)
+        watch.drop()
+        expects(watch, 1)
+        assert scene.found == []
+
+
+@virtually
+async def test_before_it_runs_and_after_nothing_is_seen(folder: Path) -> None:
+    scene = Scene(folder)
+    expects(await scene.begin(), 1)
+    async with running(folder) as other:
+        pass
+    expects(await other.begin(), 2)
+    assert scene.verdicts + other.verdicts == [(1, "unknown", "unwatched"), (2, "unknown", "unwatched")]
+
+
+@virtually
+async def test_a_folder_that_is_named_by_no_whole_path_is_none(folder: Path) -> None:
+    async with running(folder) as scene:
+        expects(await scene.begin({"AT": "records"}), 1)
+        assert scene.verdicts == [(1, "unknown", "no_record")]
+
+
+@virtually
+async def test_where_the_system_watches_no_more_folders_nothing_is_seen(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(folder) as scene:
+        scene.is_deaf = True
+        expects(await scene.begin(), 1)
+        assert scene.verdicts == [(1, "unknown", "unwatched")]
+        scene.is_deaf = False
+        expects(await scene.begin(), 2)
+        await scene.append("a.jsonl", result(2), REPLY)
+        assert scene.verdicts[1:] == [(2, "shown", "reply")]
+    assert [record.getMessage() for record in caplog.records] == ["the records of host 1 are not watched: OSError"]
+
+
+@virtually
+async def test_ears_that_fail_while_something_stands_make_it_unknown(folder: Path) -> None:
+    async with running(folder) as scene:
+        expects(await scene.begin(), 1, 2)
+        await scene.append("a.jsonl", result(1))
+        scene.is_deaf = True
+        scene.tell(folder / "a.jsonl", added=False)
+        await wait_all_tasks_blocked()
+        assert [verdict for _, verdict, _ in scene.verdicts] == ["unknown", "unknown"]
+
+
+@virtually
+async def test_no_more_folders_are_listened_to_than_the_bound(folder: Path) -> None:
+    async with running(folder) as scene:
+        for number in range(MAX_PLACES + 1):
+            (folder / str(number)).mkdir()
+            expects(await scene.begin({"AT": str(folder / str(number))}), number)
+        assert scene.verdicts == [(MAX_PLACES, "unknown", "too_many")]
+
+
+@virtually
+async def test_a_failure_nobody_thought_of_makes_everything_unknown_and_ends_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(folder) as scene:
+        expects(await scene.begin(), 1)
+
+        def fails(*_: object) -> None:
+            raise LookupError("a secret of somebody")
+
+        monkeypatch.setattr(Trail, "look", fails)
+        await scene.append("a.jsonl", result(1))
+        assert scene.verdicts == [(1, "unknown", "record_unreadable")]
+        monkeypatch.undo()
+        expects(await scene.begin(), 2)
+        await scene.append("a.jsonl", result(2), REPLY)
+        assert scene.verdicts[1:] == [(2, "shown", "reply")]
+    assert "secret" not in caplog.text
+    assert "LookupError" in caplog.text
+
+
+@virtually
+async def test_a_walk_that_takes_too_long_holds_up_no_answer(folder: Path) -> None:
+    async def never(*_: Any, **how: Any) -> Any:
+        await trio.sleep_forever()
+
+    scene = Scene(folder)
+    scene.sight = HostSight({"host": RECORD}, lambda *_: folder, {}, scene.open_ears, never)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(scene.sight.run)
+        began = trio.current_time()
+        expects(await scene.begin(), 1)
+        assert trio.current_time() - began == pytest.approx(BEGIN_S)
+        assert scene.verdicts == [(1, "unknown", "unwatched")]
+        nursery.cancel_scope.cancel()
+
+
+# -- folders that come and go ----------------------------------------------------------------------------------
+
+
+@virtually
+async def test_a_folder_that_is_not_there_yet_counts_from_its_beginning(tmp_path: Path) -> None:
+    async with running(tmp_path / "records") as scene:
+        expects(await scene.begin(), 1)
+        expects(await scene.begin(), 2)
+        await trio.sleep(AGAIN_S * 3)
+        await scene.append("p/a.jsonl", result(1), REPLY)
+        await trio.sleep(AGAIN_S * 2)
+        assert scene.verdicts == [(1, "shown", "reply")]
+        await scene.append("p/a.jsonl", result(2), REPLY)
+        assert scene.verdicts[1:] == [(2, "shown", "reply")]
+
+
+@virtually
+async def test_a_folder_that_never_comes_is_no_record(tmp_path: Path) -> None:
+    async with running(tmp_path / "records") as scene:
+        expects(await scene.begin(), 1)
+        await trio.sleep(LIMIT_S + 1)
+        assert scene.verdicts == [(1, "unknown", "no_record")]
+
+
+@virtually
+async def test_a_folder_that_vanishes_makes_what_stands_in_it_unknown(folder: Path) -> None:
+    async with running(folder) as scene:
+        expects(await scene.begin(), 1)
+        await scene.append("a.jsonl", result(1))
+        os.rename(folder, folder.with_name("moved"))
+        scene.tell(folder / "a.jsonl", added=False)
+        await wait_all_tasks_blocked()
+        assert scene.verdicts == [(1, "unknown", "rotated")]
+        os.mkdir(folder)
+        expects(await scene.begin(), 2)
+        await scene.append("b.jsonl", result(2), REPLY)
+        assert scene.verdicts[1:] == [(2, "shown", "reply")]
+
+
+@virtually
+async def test_a_folder_that_came_is_listened_to(folder: Path) -> None:
+    async with running(folder) as scene:
+        expects(await scene.begin(), 1)
+        expects(await scene.begin(), 2)
+        await wait_all_tasks_blocked()
+        (folder / "p").mkdir()
+        (folder / "p" / "a.jsonl").write_bytes(result(1) + REPLY)
+        scene.tell(folder / "p", added=True)
+        await wait_all_tasks_blocked()
+        assert scene.verdicts == [(1, "shown", "reply")]
+        first, last = scene.ears[0], scene.ears[-1]
+        assert not first.is_open
+        assert str(folder / "p") in last.folders
+        await scene.append("p/a.jsonl", result(2), REPLY)
+        assert scene.verdicts[1:] == [(2, "shown", "reply")]
+
+
+# -- nothing when nothing is waited for ------------------------------------------------------------------------
+
+
+@virtually
+async def test_nobody_listens_before_the_first_answer(folder: Path) -> None:
+    async with running(folder) as scene:
+        await wait_all_tasks_blocked()
+        assert scene.ears == []
+
+
+@virtually
+async def test_nobody_waits_for_changes_while_nothing_is_waited_for(folder: Path) -> None:
+    async with running(folder) as scene:
+        watch = await scene.begin()
+        await wait_all_tasks_blocked()
+        assert [each.waits for each in scene.ears] == [0]
+        expects(watch, 1)
+        await wait_all_tasks_blocked()
+        assert [each.waits for each in scene.ears] == [1]
+        await scene.append("a.jsonl", result(1), REPLY)
+        assert [each.waits for each in scene.ears] == [0]
+
+
+@virtually
+async def test_what_changed_meanwhile_is_taken_from_the_system_now_and_then(folder: Path) -> None:
+    async with running(folder) as scene:
+        (await scene.begin()).drop()
+        await scene.append("a.jsonl", NOISE)
+        assert scene.changes
+        await trio.sleep(REST_S + 1)
+        assert not scene.changes
+
+
+@virtually
+async def test_a_folder_in_which_nothing_was_waited_for_is_left(folder: Path) -> None:
+    async with running(folder) as scene:
+        (await scene.begin()).drop()
+        await trio.sleep(IDLE_S / 2)
+        (await scene.begin()).drop()
+        await trio.sleep(IDLE_S * 0.9)
+        assert scene.is_listened_to()
+        await trio.sleep(IDLE_S * 0.4)
+        assert not scene.is_listened_to()
+        expects(await scene.begin(), 1)
+        await scene.append("a.jsonl", result(1), REPLY)
+        assert scene.verdicts == [(1, "shown", "reply")]
+
+
+@virtually
+async def test_whoever_ends_it_closes_the_ears(folder: Path) -> None:
+    async with running(folder) as scene:
+        expects(await scene.begin(), 1)
+    assert not scene.is_listened_to()
+    assert scene.found == []
+
+
+# -- what the host says ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("host", "meta", "call"),
+    [
+        ("claude-code", {"claudecode/toolUseId": "toolu_1"}, "toolu_1"),
+        ("codex", {"callId": "call_1", "threadId": "t"}, "call_1"),
+        ("codex", {"callId": 7}, ""),
+        ("codex", {"callId": ""}, ""),
+        ("codex", {"callId": "x" * 200}, ""),
+        ("codex", {}, ""),
+        ("gone", {"callId": "call_1"}, ""),
+    ],
+)
+def test_the_id_of_a_call_is_where_the_description_says(host: str, meta: dict[str, object], call: str) -> None:
+    from configs.hosts import HOSTS
+    from configs.model import first
+
+    sight = HostSight({each.id: each.sight for each in HOSTS if each.sight is not None}, first, {})
+    assert sight.call_of(host, meta) == call
+
+
+def test_a_host_names_the_variables_that_say_where_its_records_are(folder: Path) -> None:
+    from configs.hosts import HOSTS
+    from configs.model import first
+
+    sight = HostSight({each.id: each.sight for each in HOSTS if each.sight is not None}, first, {})
+    assert sight.variables("claude-code") == ("CLAUDE_CONFIG_DIR",)
+    assert sight.variables("codex") == ("CODEX_HOME",)
+    assert sight.variables("gone") == ()
+
+
+@virtually
+async def test_the_log_names_no_path(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, logger="parlerd.sight")
+    async with running(folder) as scene:
+        expects(await scene.begin(), 1)
+        await scene.append("a.jsonl", result(1))
+        scene.is_deaf = True
+        scene.tell(folder / "a.jsonl", added=False)
+        await trio.sleep(LIMIT_S)
+    assert caplog.records
+    assert str(folder) not in caplog.text
