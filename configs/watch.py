@@ -105,14 +105,20 @@ class _Tries:
 
 
 class Watcher:
-    """Runs until cancelled. `parlerd.engine.ports.HostFiles` is what the engine sees of it."""
+    """Runs until cancelled. `parlerd.engine.ports.HostFiles` is what the engine sees of it. `looked` is called whenever
+    the person changed what is connected, or what they let Parler do there."""
 
     def __init__(
-        self, files: Files, changes: Changes | None = None, in_thread: InThread = trio.to_thread.run_sync
+        self,
+        files: Files,
+        changes: Changes | None = None,
+        in_thread: InThread = trio.to_thread.run_sync,
+        looked: Callable[[], None] = lambda: None,
     ) -> None:
         self._files = files
         self._changes = changes or file_changes
         self._in_thread = in_thread
+        self._looked = looked
         self._poked = trio.Event()
         self._names: frozenset[Path] = frozenset()
         self._following = False
@@ -127,6 +133,7 @@ class Watcher:
         """What is connected was changed by the person: read it anew, and try again what was given up."""
         self._tries.clear()
         self._poked.set()
+        self._looked()
 
     def notice(self) -> str:
         names = sorted({drift.host.name for drift in self._lost})

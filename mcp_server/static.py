@@ -45,6 +45,8 @@ REQUIRED_STAMP: Final = "stamp required"
 """and of an answer that asks the host for input first."""
 CONVERSATIONS: Final = "conversations"
 """The variables in which hosts name a conversation."""
+PLACES: Final = "places"
+"""The variables in which hosts say where their records are."""
 HOOKS: Final = "hooks"
 """What each host makes of the hook's answer at each of its events. Source: `configs.events`."""
 
@@ -133,6 +135,7 @@ def table() -> dict[str, Any]:
             key="@KEY@",
         ),
         CONVERSATIONS: sorted({host.traits.conversation_env for host in HOSTS if host.traits.conversation_env}),
+        PLACES: sorted({name for host in HOSTS if host.sight is not None for name in host.sight.variables}),
         HOOKS: {host.id: host.hooks.answers for host in HOSTS if host.hooks is not None},
         "keyed": [tool.name for tool in TOOLS.values() if takes_key(tool)],
         "versions": list(VERSIONS),

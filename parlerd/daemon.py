@@ -16,13 +16,15 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import trio
 
 from configs.hosts import HOSTS, recognised
+from configs.model import first
+from configs.sight import watched
 from configs.watch import HostFiles, Watcher
 from mcp_server.stdio import COPIES
 from parlerd import __version__, floor, process
@@ -51,7 +53,9 @@ from parlerd.wire.messages import Hello
 
 if TYPE_CHECKING:
     from mcp_server.session import McpHost
+    from mcp_server.sighting import Lookouts
     from parlerd.connections.stream import MessageStream
+    from parlerd.sight.port import Sight
     from parlerd.web.local import LocalDoor
 
 log = logging.getLogger("parlerd")
@@ -80,7 +84,8 @@ def run(home: Home, *, below_agent: bool = False) -> None:
         keys = KeyRing(home.keys)
         store = SqliteStore(home.database, backups=home.backups)
         _refresh_shim(home, settings.mcp_era)
-        watcher = Watcher(HostFiles(home))
+        records = _Records(home)
+        watcher = Watcher(HostFiles(home), looked=records.changed)
         recorder = Recorder()
         user = _user()
         web = _LateWeb(home.root)
@@ -111,11 +116,11 @@ def run(home: Home, *, below_agent: bool = False) -> None:
                 stop=stopping.set,
                 web=web,
             ) as engine:
-                host = _LateHost(engine, settings, home)
+                host = _LateHost(engine, settings, home, records)
 
                 async def load_and_watch() -> None:
-                    # One after the other: both import, and the first window waits for its part.
-                    await host.load()
+                    # One after the other: all import, and the first window waits for its part.
+                    await host.load(nursery)
                     await watcher.run()
 
                 server = Server(engine, host, principal=keys.principal, hosts=hosts, recorder=recorder)
@@ -202,17 +207,84 @@ class _LateWeb:
             await self._door.close()
 
 
+class _Records:
+    """The records of agent hosts, watched for those for which the person asked for it (`configs.sight`). Where there is
+    none, nothing of sight is imported and no task runs."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._engine: Engine | None = None
+        self._nursery: trio.Nursery | None = None
+        self._lookouts: Lookouts | None = None
+        # The watcher while there is one, and what ends it.
+        self._sight: Sight | None = None
+        self._scope = trio.CancelScope()
+        self._changing = trio.Lock()
+
+    async def ready(self, engine: Engine, nursery: trio.Nursery) -> Lookouts:
+        """There is an engine to tell, and a nursery to run in."""
+        from mcp_server.sighting import Lookouts
+
+        self._engine, self._nursery = engine, nursery
+        self._lookouts = Lookouts(engine, self._now, nursery.start_soon)
+        await self._choose()
+        return self._lookouts
+
+    def changed(self) -> None:
+        """The person may have chosen other hosts."""
+        if self._nursery is not None:
+            self._nursery.start_soon(self._choose)
+
+    def _now(self) -> Sight:
+        assert self._sight is not None, "of no host a conversation is watched"
+        return self._sight
+
+    async def _choose(self) -> None:
+        """Watch what the person chose, and nothing else. What was expected until now is unknown where that changes."""
+        assert self._engine is not None
+        assert self._nursery is not None
+        assert self._lookouts is not None
+        async with self._changing:
+            measured = {host.id: host.sight for host in HOSTS if host.sight is not None}
+            chosen = await trio.to_thread.run_sync(watched, self._home)
+            hosts = frozenset(measured).intersection(chosen)
+            if hosts == self._lookouts.hosts:
+                return
+            self._lookouts.hosts = self._engine.desk.sightings.hosts = frozenset()
+            self._scope.cancel()
+            if not hosts:
+                return
+            module = await trio.to_thread.run_sync(importlib.import_module, "parlerd.sight.watching")
+            records = {id: record for id, record in measured.items() if id in hosts}
+            sight = self._sight = module.HostSight(records, first, os.environ)
+            self._scope = trio.CancelScope()
+            await self._nursery.start(self._run, sight.run, self._scope)
+            self._lookouts.hosts = self._engine.desk.sightings.hosts = hosts
+            log.info("watching the records of %s, as the person chose", ", ".join(sorted(hosts)))
+
+    async def _run(
+        self,
+        run: Callable[..., Awaitable[None]],
+        scope: trio.CancelScope,
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        with scope:
+            await run(task_status=task_status)
+
+
 class _LateHost:
     """Hosts the windows of agent hosts; a window that comes before the MCP face is imported waits for it."""
 
-    def __init__(self, engine: Engine, settings: Settings, home: Home) -> None:
+    def __init__(self, engine: Engine, settings: Settings, home: Home, records: _Records) -> None:
         self._engine = engine
+        self._records = records
         self._settings = settings
         self._home = home
         self._host: McpHost | None = None
         self._ready = trio.Event()
 
-    async def load(self) -> None:
+    async def load(self, nursery: trio.Nursery) -> None:
         """Import the MCP face in a thread, while the socket is served already. The library behind it is imported when
         a window first asks for what needs it (`mcp_server.library`)."""
         session = await trio.to_thread.run_sync(importlib.import_module, "mcp_server.session")
@@ -228,6 +300,7 @@ class _LateHost:
             settings.mcp_wait_max_ms,
             traits={host.id: host.traits for host in HOSTS},
             words_of=process.words_of,
+            lookouts=await self._records.ready(self._engine, nursery),
         )
         self._host = session.McpHost(shared, settings.mcp_era)
         self._ready.set()

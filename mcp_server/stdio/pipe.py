@@ -314,6 +314,7 @@ class Shim:
             "session_key": environment("PARLER_SESSION_KEY")[:256],
             "project_dir": environment("CLAUDE_PROJECT_DIR")[:4096],
             "conversations": {name: value[:128] for name in self._table.conversations if (value := environment(name))},
+            "places": {name: value[:1024] for name in self._table.places if (value := environment(name))},
             "reconnect": self._link.was_ready,
         }
         lines = self._lost.lines(now, HELLO_LIMIT - len(pack(hello)))

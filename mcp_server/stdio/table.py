@@ -71,6 +71,12 @@ class Table:
         found: list[str] = loads(self._entries.get("conversations", b"[]"))
         return found
 
+    @property
+    def places(self) -> list[str]:
+        """The variables in which hosts say where their records are."""
+        found: list[str] = loads(self._entries.get("places", b"[]"))
+        return found
+
     def answer_kind(self, host: str, event: str) -> str:
         """What the host makes of the hook's answer at this event; '' when nothing is known of one of them."""
         found: str = loads(self._entries.get("hooks", b"{}")).get(host, {}).get(event, "")

@@ -3,8 +3,8 @@
 It also says where new sessions live: `--local`, `--team`, `--relay`. Not here: how a file is edited (`configs.connect`,
 `configs.hooks`, `configs.consent`), how the answer looks (`connect_view`), who dials in (`connect_verify`), relays
 (`team`). Invariants: `--list`, `--print` and `--dry-run` write nothing; a host
-that fails does not stop the others; no hook (`--wake`) and no permission (`--allow`) is written before a person saw it
-and said yes.
+that fails does not stop the others; no hook (`--wake`) and no permission (`--allow`) is written, and no record of a
+host is watched (`--sight`), before a person saw what that is and said yes.
 """
 
 from __future__ import annotations
@@ -91,7 +91,18 @@ def _arguments(parser: Parser) -> None:
         help="also let hosts that ask or refuse use the tools that read and talk",
     )
     consent.add_argument("--no-allow", dest="allow", action="store_false", help="take that permission out")
-    parser.add_argument("--yes", action="store_true", help="with --wake or --allow: make the change without asking")
+    sight = parser.add_mutually_exclusive_group()
+    sight.add_argument(
+        "--sight",
+        dest="sight",
+        action="store_true",
+        default=None,
+        help="also watch what the named hosts record of a conversation, to tell whether a model was shown a message",
+    )
+    sight.add_argument("--no-sight", dest="sight", action="store_false", help="watch their records no more")
+    parser.add_argument(
+        "--yes", action="store_true", help="with --wake, --allow or --sight: make the change without asking"
+    )
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--local", action="store_true", help="new sessions live on this machine (the default)")
     where.add_argument(
@@ -161,7 +172,9 @@ def _refuse_what_does_not_fit(args: Namespace) -> None:
         ("--no-allow", args.allow is False, bool(reads or args.remove)),
         ("--wake-token-file", args.wake_token_file is not None, bool(reads or args.remove or args.dry_run)),
         ("--timeout", args.timeout is not None, not args.verify),
-        ("--yes", args.yes, args.wake is not True and args.allow is not True),
+        ("--sight", args.sight is True, bool(reads or args.remove or args.dry_run)),
+        ("--no-sight", args.sight is False, bool(reads or args.dry_run)),
+        ("--yes", args.yes, not (args.wake or args.allow or args.sight)),
         ("--local", args.local, bool(reads or args.remove or args.dry_run)),
         ("--team", args.team, bool(reads or args.remove or args.dry_run)),
         ("--relay", args.relay is not None, bool(reads or args.remove or args.dry_run)),
@@ -202,6 +215,7 @@ def _add(ctx: Context, place: Place, hosts: list[Host], args: Namespace) -> int:
     sessions = _place_sessions(ctx, args)
     if (args.wake or args.allow) and not args.dry_run:
         _agree(ctx, place, hosts, args)
+    to_watch = _agree_to_watch(ctx, hosts, args)
     # This call refuses the home of another user, before a daemon is started in it. The files are edited later, while
     # the outcomes are iterated.
     outcomes = library.connect(place, hosts, chosen=named, dry_run=args.dry_run, replace=args.replace)
@@ -213,6 +227,7 @@ def _add(ctx: Context, place: Place, hosts: list[Host], args: Namespace) -> int:
     if not args.dry_run:
         _remember_to_keep(place, found, args.keep)
         _keep_token(ctx, hosts, token, args)
+        _choose_to_watch(ctx, hosts, to_watch, args)
         _tell_daemon(ctx)
     code = _code(found, hooks, allowed)
     # Consents are told unless this command changed them.
@@ -300,6 +315,53 @@ def _agree(ctx: Context, place: Place, hosts: list[Host], args: Namespace) -> No
     ctx.out.stderr.flush()
     if ctx.stdin.readline().strip().lower() not in (b"y", b"yes"):
         raise ParlerError("needs_yes", "Nothing was changed.", hint=f"Without {' and '.join(options)}: parler connect")
+
+
+def _agree_to_watch(ctx: Context, hosts: list[Host], args: Namespace) -> list[Host]:
+    """Whose records are to be watched from now on: those that were named, once the person read what that means and said
+    yes. Raises `UsageError`, and `ParlerError(needs_yes)`."""
+    if not args.sight:
+        return []
+    from configs.sight import EXPLANATION, can_be_watched
+
+    if not args.hosts:
+        raise UsageError("--sight wants the hosts by name: parler connect HOST --sight", path=_COMMAND)
+    wanted = can_be_watched(hosts)
+    if unmeasured := sorted({host.id for host in hosts} - {host.id for host in wanted}):
+        known = ", ".join(host.id for host in can_be_watched(HOSTS))
+        raise UsageError(
+            f"nobody measured what {' and '.join(unmeasured)} records; --sight is for: {known}", path=_COMMAND
+        )
+    from parlerd.cli.team import agent_host_above
+
+    if above := agent_host_above():
+        # Under one user this is a speed bump, as for every decision that is the person's.
+        raise ParlerError("needs_person", f"This was started by an agent host ({above}).")
+    if args.yes:
+        return wanted
+    words = " ".join(["parler connect", *args.hosts, "--sight", "--yes"])
+    for paragraph in EXPLANATION:
+        ctx.out.note(paragraph)
+    if ctx.out.json or not ctx.at_terminal():
+        raise ParlerError("needs_yes", hint=f"To let Parler watch them: {words}")
+    names = ", ".join(host.name for host in wanted)
+    ctx.out.stderr.write(f"Watch the records of {names}? [y/N] ")
+    ctx.out.stderr.flush()
+    if ctx.stdin.readline().strip().lower() not in (b"y", b"yes"):
+        raise ParlerError("needs_yes", "Nothing was changed.", hint="Without --sight: parler connect")
+    return wanted
+
+
+def _choose_to_watch(ctx: Context, hosts: list[Host], to_watch: list[Host], args: Namespace) -> None:
+    """Keep the choice; the daemon goes by it at once."""
+    from configs.sight import allow, forget
+
+    if args.sight is False:
+        forget(ctx.home, {host.id for host in hosts})
+    elif to_watch:
+        allow(ctx.home, {host.id for host in to_watch})
+        names = ", ".join(host.id for host in to_watch)
+        ctx.out.note(f"Parler watches what {names} records now. To end that: parler connect {names} --no-sight")
 
 
 def _token(ctx: Context, hosts: list[Host], args: Namespace) -> str:
@@ -401,10 +463,12 @@ def _remove(ctx: Context, place: Place, hosts: list[Host], args: Namespace) -> i
     from configs.hooks import unwake
     from configs.keep import forget
     from configs.remove import remove
+    from configs.sight import forget as watch_no_more
 
     if not args.dry_run:
         # This comes first, or the daemon puts back the entries that are being taken out.
         forget(place.home, {host.id for host in hosts})
+        watch_no_more(place.home, {host.id for host in hosts})
         _forget_token(ctx, hosts)
     # The values that were added last are taken out first, so that each step can give back the bytes from before it.
     allowed = list(disallow(place, hosts, dry_run=args.dry_run))

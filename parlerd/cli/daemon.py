@@ -92,6 +92,8 @@ def _show(ctx: Context, info: t.DaemonInfo) -> int:
     out.say(("socket  ", "dim"), info.socket)
     if info.http is not None:
         out.say(("http    ", "dim"), info.http, ", where your programs are let in without a token" * info.http_open)
+    if info.watched:
+        out.say(("sight   ", "dim"), f"watches what {', '.join(info.watched)} records, as you chose")
     return DONE
 
 

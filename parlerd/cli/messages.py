@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Sequence
 
-    from parlerd.cli.output import Span
+    from parlerd.cli.output import Span, Style
 
 QUEUED: Final = "It is stored on this machine, and goes out when the relay answers."
 """Said of a message that is not in its room yet."""
@@ -452,7 +452,7 @@ def _with_rungs(found: t.WhyResult) -> dict[str, Any]:
 def _say_sight(ctx: Context, sight: t.SightSaid) -> None:
     """What the record of a reader's host says, with when Parler came to know it, and what its reader can do."""
     said = sentence_of(sight.verdict, sight.reason, sight.host, sight.again)
-    style = "plain" if sight.verdict in ("shown", "quoted", "pending") else "warn"
+    style: Style = "plain" if sight.verdict in ("shown", "quoted", "pending") else "warn"
     ctx.out.say(("  model: ", "dim"), (said, style), f" ({to_the_second(sight.at, ctx.now())})", hang=2)
     if way_out := way_out_of(sight.verdict, sight.again):
         ctx.out.say(f"  {way_out}", hang=2)

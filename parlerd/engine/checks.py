@@ -10,15 +10,18 @@ from typing import Final
 
 import trio
 
+from parlerd.core import events as e
 from parlerd.core.errors import ERRORS, Refused
 from parlerd.core.loops import WAKES_AN_HOUR
-from parlerd.core.model import Position
+from parlerd.core.model import Millis, Position
 from parlerd.engine.auditing import SLICE, audited
 from parlerd.engine.callers import Caller
 from parlerd.engine.continuing import said_of, spent_in
 from parlerd.engine.desk import Desk
 from parlerd.engine.handling import handles
+from parlerd.engine.sightings import LATE_MS
 from parlerd.operations import types as t
+from parlerd.text.sight import sentence_of
 
 SIGNATURES_S: Final = 10.0
 """How long `daemon.check` verifies signatures, in seconds; a client waits 30 for the whole answer. Enough for some
@@ -42,6 +45,8 @@ _CONTRADICTS: Final = {
     "relay_rolled_back": "holds less than it told before",
 }
 """What is the matter with a room's home, by the code of the room's alarm. About an archive there is nothing to do."""
+DAY_MS: Final = 86_400_000
+"""How long a message that no model was shown is named, in milliseconds."""
 MAX_NAMED: Final = 10
 """Facts that a check names: where there are more, the file as a whole is to be restored."""
 
@@ -82,6 +87,7 @@ class Checks:
         checks += await self._signatures()
         checks += await self._rooms()
         checks += await self._wakes()
+        checks += await self._sights()
         checks.append(_kept(desk.retaining.total.bytes, desk.settings.retention_total_bytes))
         checks += [_home(home) for home in desk.home_book.listed()]
         for detail, fix in desk.host_files.failures():
@@ -130,6 +136,25 @@ class Checks:
                 fix = f"read what they wrote, then: parler room continue {room}"
                 checks.append(t.Check(name="wakes", ok=False, detail=detail, fix=fix))
         return checks[:MAX_NAMED]
+
+    async def _sights(self) -> list[t.Check]:
+        """Which hosts' records are watched, and the messages of the last day that were read and shown to no model."""
+        desk = self._desk
+        if not desk.sightings.hosts:
+            return []
+        names = ", ".join(sorted(desk.sightings.hosts))
+        checks = [t.Check(name="sight", ok=True, detail=f"watches what {names} records, as the person chose", fix="")]
+        now = desk.clock.now()
+        found = await desk.library.sights_of_nobody(Millis(now - DAY_MS), Millis(now - LATE_MS), MAX_NAMED)
+        for row, header in found:
+            if not isinstance(header.event, e.MessagePosted):
+                continue
+            word = desk.sightings.as_known(row)
+            said = sentence_of(word.verdict, word.reason, word.host, word.again)
+            detail = f"room {row.room}: no model is known to have been shown message {header.event.id}: {said}"
+            fix = f"parler why {header.event.id}; if it still matters, say it again"
+            checks.append(t.Check(name="sight", ok=False, detail=detail, fix=fix))
+        return checks
 
     async def _signatures(self) -> list[t.Check]:
         """Whether facts are what their authors signed: each room's newest first, as many as there is time for."""

@@ -57,6 +57,7 @@ class Status:
             home=desk.home_path,
             http=self._web.url,
             http_open=self._web.lets_in,
+            watched=sorted(desk.sightings.hosts),
         )
 
     @handles("daemon.frames")

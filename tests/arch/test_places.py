@@ -48,6 +48,7 @@ ELSEWHERE: Final = {
     "parlerd/engine/sightings": "scenario/test_sight",
     "parlerd/engine/shelving": "scenario/test_files",
     "parlerd/uplink/remote_shelf": "scenario/test_files",
+    "configs/chosen": "configs/test_keep",
     "parlerd/controller": "settings/test_controller",
     "parlerd/daemon": "e2e/test_cli_main_event",
     "parlerd/floor": "settings/test_floor",

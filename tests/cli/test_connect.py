@@ -19,6 +19,7 @@ from configs.hosts import HOSTS, find_host
 from configs.keep import kept
 from configs.model import Host
 from configs.outcome import Outcome
+from configs.sight import watched
 from mcp_server.stdio import COPIES
 from parlerd.controller import Controller, load
 from parlerd.core.errors import ParlerError
@@ -635,3 +636,62 @@ def test_plain_connect_brings_hooks_up_to_date_and_says_so(
     assert "hooks" not in again.document
     assert shell.run("connect", "--remove", "codex").code == 0
     assert not file.exists()
+
+
+# -- the records of hosts --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def _nobody_above(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("parlerd.cli.team.agent_host_above", lambda: "")
+
+
+@pytest.mark.usefixtures("_nobody_above")
+def test_records_are_watched_only_after_a_person_read_what_that_means_and_said_yes(
+    shell: Shell, library: Library
+) -> None:
+    ran = shell.run("connect", "codex", "--sight", "--json")
+    assert (ran.code, ran.document["error"]["code"]) == (1, "needs_yes")
+    assert "parler connect codex --sight --yes" in ran.document["error"]["hint"]
+    ran = shell.run("connect", "codex", "--sight", terminal=True, stdin=b"n\n")
+    assert ran.code == 1
+    assert "your prompts" in ran.stderr
+    assert "keeps no text and no path" in " ".join(ran.stderr.split())
+    assert watched(Home(shell.home / ".parler")) == frozenset()
+    assert library.calls() == [], "nothing was written for who said no"
+    ran = shell.run("connect", "codex", "--sight", terminal=True, stdin=b"y\n")
+    assert ran.code == 0
+    assert "parler connect codex --no-sight" in ran.stderr
+    assert watched(Home(shell.home / ".parler")) == {"codex"}
+    assert shell.daemon.params_of("hosts.seen")[-1] == t.SeenHosts(look=True), "the daemon goes by it at once"
+
+
+@pytest.mark.usefixtures("_nobody_above")
+@pytest.mark.parametrize("ends", [("connect", "codex", "--no-sight"), ("connect", "--remove", "codex")])
+def test_records_are_watched_no_more_once_the_person_says_so(
+    shell: Shell, library: Library, ends: tuple[str, ...]
+) -> None:
+    assert shell.run("connect", "codex", "claude-code", "--sight", "--yes").code == 0
+    assert watched(Home(shell.home / ".parler")) == {"codex", "claude-code"}
+    shell.run("connect")
+    assert watched(Home(shell.home / ".parler")) == {"codex", "claude-code"}, (
+        "without a word about records nothing changes"
+    )
+    assert shell.run(*ends).code == 0
+    assert watched(Home(shell.home / ".parler")) == {"claude-code"}
+
+
+@pytest.mark.usefixtures("_nobody_above")
+def test_records_are_watched_of_hosts_that_are_named_and_were_measured(shell: Shell, library: Library) -> None:
+    assert shell.run("connect", "--sight", "--yes").code == 2
+    ran = shell.run("connect", "zed", "--sight", "--yes")
+    assert ran.code == 2
+    assert "nobody measured what zed records" in ran.stderr
+    assert watched(Home(shell.home / ".parler")) == frozenset()
+
+
+def test_an_agent_host_turns_no_watching_on(shell: Shell, library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("parlerd.cli.team.agent_host_above", lambda: "codex")
+    ran = shell.run("connect", "codex", "--sight", "--yes", "--json")
+    assert ran.document["error"]["code"] == "needs_person"
+    assert watched(Home(shell.home / ".parler")) == frozenset()

@@ -555,7 +555,8 @@ def test_why_says_what_the_record_of_the_readers_host_proves(
     shell: Shell, verdict: Sighted, reason: str, again: int, said: str
 ) -> None:
     sight = t.SightSaid(verdict=verdict, reason=reason, host="codex", at=3, again=again)
-    stages = [t.StageReached(stage=stage, at=at) for stage, at in (("stored", 1), ("read", 2), ("acknowledged", 4))]
+    stored, read = t.StageReached(stage="stored", at=1), t.StageReached(stage="read", at=2)
+    stages = [stored, read, t.StageReached(stage="acknowledged", at=4)]
     found = t.WhyResult(
         id="m_1", room=ROOM, readers=[t.ReaderLadder(agent="UB", name="bob", stages=stages, sight=sight)]
     )

@@ -95,6 +95,9 @@ def test_the_shim_knows_which_tools_take_a_key() -> None:
 def test_shim_and_hook_know_of_each_host_what_its_file_says() -> None:
     table = Table(str(static.PATH))
     assert set(table.conversations) == {host.traits.conversation_env for host in HOSTS} - {""}
+    records = [host.sight for host in HOSTS if host.sight is not None]
+    assert set(table.places) == {name for record in records for name in record.variables}
+    assert len(table.places) <= 16, "a hello holds no more"
     hooked = {host.id: host.hooks.answers for host in HOSTS if host.hooks is not None}
     assert {host: {event: table.answer_kind(host, event) for event in hooked[host]} for host in hooked} == hooked
     assert table.answer_kind("claude-code", "NoSuchEvent") == table.answer_kind("nobody", "Stop") == ""
@@ -106,6 +109,7 @@ def test_a_missing_table_leaves_the_shim_without_answers_and_not_without_errors(
     assert json.loads(table.error("unreachable", "why"))["isError"] is True
     assert table.version == "0"
     assert table.conversations == []
+    assert table.places == []
     assert table.answer_kind("codex", "Stop") == ""
 
 

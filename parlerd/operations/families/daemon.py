@@ -14,7 +14,8 @@ class DaemonStatus(Params, frozen=True, kw_only=True):
 
 
 class DaemonInfo(Result, frozen=True, kw_only=True):
-    """`http` is where it answers over HTTP, or null; with `http_open` programs are let in there without a token."""
+    """`http` is where it answers over HTTP, or null; with `http_open` programs are let in there without a token.
+    `watched` are the agent hosts whose own records the person lets it watch, by id."""
 
     running: bool
     pid: int
@@ -28,6 +29,7 @@ class DaemonInfo(Result, frozen=True, kw_only=True):
     home: str
     http: str | None = None
     http_open: bool = False
+    watched: list[str] = []
 
 
 class StopDaemon(Params, frozen=True, kw_only=True):
