@@ -22,11 +22,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
+
 from mcp_server.repeats import CallId
 from parlerd.bounded import Bounded
 from parlerd.core.errors import ParlerError
 from parlerd.core.model import Sighted
-from parlerd.core.sight import DRAWN, Found, expected, marker_of
+from parlerd.core.sight import DRAWN, MARKER, Found, expected, marker_of
 from parlerd.engine.callers import Caller
 from parlerd.engine.face import EngineFace
 from parlerd.operations import types as t
@@ -34,11 +36,14 @@ from parlerd.sight.port import Sight, Watch
 
 log = logging.getLogger("parlerd.mcp")
 
+SEEN: Final = "seen"
+"""The argument in which a model may quote markers, in any call. No list of tools names it: it would be paid for in
+every conversation, and few are watched."""
 MAX_MESSAGES: Final = 256
 """Messages of one conversation of which some part is watched. More of them come only from a host that is given pages
 faster than it writes its record; of the oldest it stays unknown."""
-MAX_MARKERS: Final = 4096
-"""Markers of all conversations that a later call may quote."""
+MAX_QUOTED: Final = 1024
+"""Markers of one conversation that a call quoted, or of which the record proved nothing."""
 _WORST: Final[tuple[Sighted, ...]] = ("shown", "quoted", "unknown", "summarised", "not_shown", "cut")
 """A message in parts is the last of these that any of its parts is."""
 
@@ -59,12 +64,14 @@ class Marked:
 @dataclass(slots=True)
 class _Shown:
     """A message as one or several answers show it. `left` are the markers without a verdict, `found` the worst verdict
-    up to now, `upto` is where the last part ends, and `ends` says that the message ends there."""
+    up to now, `upto` is where the last part ends, and `ends` says that the message ends
+    there. `is_one` says that all of it stands in one answer."""
 
     left: set[str] = field(default_factory=set)
     found: tuple[Sighted, str] = ("shown", "reply")
     upto: int = 0
     ends: bool = False
+    is_one: bool = False
     is_told: bool = False
 
 
@@ -101,8 +108,6 @@ class Lookouts:
         # What the engine is not told yet, in order, and whether a task is telling it.
         self._untold: deque[tuple[Caller, t.SightTold]] = deque()
         self._is_telling = False
-        # Where the verdict of each marker goes that a call may quote.
-        self._quotable: Bounded[str, Lookout] = Bounded(MAX_MARKERS)
 
     @property
     def sight(self) -> Sight:
@@ -135,17 +140,6 @@ class Lookouts:
         finally:
             self._is_telling = False
 
-    def quotable(self, marker: str, lookout: Lookout) -> None:
-        """A later call may quote this marker."""
-        self._quotable[marker] = lookout
-
-    def quoted(self, marker: str, by: Lookout) -> None:
-        """A call of this conversation quoted a marker: its model was shown the message. Markers of other conversations
-        prove nothing: whoever was told one may have passed it on."""
-        if self._quotable.get(marker) is by:
-            del self._quotable[marker]
-            by.found(Found(marker=marker, verdict="quoted", reason="quoted"))
-
 
 class Lookout:
     """One conversation, as far as its host's record is watched. `version` is what the host says of itself, `variables`
@@ -161,6 +155,10 @@ class Lookout:
         # The messages that were shown in part, by id; and what each marker without a verdict is of.
         self._begun: Bounded[str, _Shown] = Bounded(MAX_MESSAGES)
         self._of: dict[str, tuple[str, _Shown]] = {}
+        # The markers that a call of this conversation quoted before their verdict came; and the messages of which the
+        # record proved nothing, by the one marker behind them.
+        self._quoted: Bounded[str, bool] = Bounded(MAX_QUOTED)
+        self._unproven: Bounded[str, str] = Bounded(MAX_QUOTED)
 
     @property
     def is_on(self) -> bool:
@@ -223,7 +221,6 @@ class Lookout:
             shown = self._shown(each)
             shown.left.add(wanted.marker)
             self._of[wanted.marker] = each.id, shown
-            self._shared.quotable(wanted.marker, self)
         # The texts are with the watcher now, as digests.
         answer.marked = ()
         if answer.watch is not None:
@@ -237,6 +234,7 @@ class Lookout:
             shown = _Shown(found=("unknown", "part"))
         if not shown.left and not shown.is_told:
             self._tell(part.id, "pending", "")
+        shown.is_one = not part.start and part.ends
         shown.upto, shown.ends = max(shown.upto, part.end), shown.ends or part.ends
         if not part.ends:
             self._begun[part.id] = shown
@@ -248,17 +246,29 @@ class Lookout:
         if shown is None:
             return
         shown.left.discard(found.marker)
-        shown.found = max(shown.found, (found.verdict, found.reason), key=lambda each: _WORST.index(each[0]))
+        word: tuple[Sighted, str] = found.verdict, found.reason
+        if found.verdict == "unknown":
+            if self._quoted.pop(found.marker, False):
+                word = "quoted", "quoted"
+            elif shown.is_one:
+                self._unproven[found.marker] = id
+        shown.found = max(shown.found, word, key=lambda each: _WORST.index(each[0]))
         verdict, reason = shown.found
         is_bad = verdict in ("summarised", "not_shown", "cut")
         if not shown.is_told and (is_bad or (shown.ends and not shown.left)):
             shown.is_told = True
             self._tell(id, verdict, reason)
 
-    def quoted(self, markers: Sequence[str]) -> None:
-        """A call of this conversation quoted these markers."""
-        for marker in markers:
-            self._shared.quoted(marker, self)
+    def quoted(self, arguments: Mapping[str, object]) -> None:
+        """A call of this conversation came with these arguments. A marker in them proves that its model was shown what
+        stands before the marker, where the host's record proves nothing; what the record says of a cut counts more,
+        because a host may cut the middle out of a message. Markers of other conversations prove nothing: whoever was
+        told one may have passed it on."""
+        for marker in set(MARKER.findall(msgspec.json.encode(arguments).decode())):
+            if marker in self._of:
+                self._quoted[marker] = True
+            elif (id := self._unproven.pop(marker, None)) is not None:
+                self._tell(id, "quoted", "quoted")
 
     def _tell(self, id: str, verdict: Sighted, reason: str) -> None:
         self._shared.tell(self._caller, t.SightTold(id=id, verdict=verdict, reason=reason))

@@ -29,7 +29,7 @@ from mcp_server.forms import Form
 from mcp_server.knock import Knock
 from mcp_server.repeats import CallId, Lost, Repeats
 from mcp_server.showing import Begun, Showing
-from mcp_server.sighting import Lookout
+from mcp_server.sighting import SEEN, Lookout
 from mcp_server.tools import approve
 from mcp_server.tools.failures import failure
 from mcp_server.tools.results import Scribe, Shown, ended, length_of
@@ -143,6 +143,9 @@ class Window:
         try:
             if self._calls > MAX_CALLS:
                 raise Refused("busy", limit=MAX_CALLS)
+            if (lookout := self.lookout) is not None and lookout.is_on:
+                lookout.quoted(arguments)
+                arguments = {name: value for name, value in arguments.items() if name != SEEN}
             meaning = resolve(tool, arguments)
             meaning, replay = self._repeats.keyed(request, tool, arguments, meaning)
             key = (

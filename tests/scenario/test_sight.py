@@ -304,6 +304,35 @@ async def test_a_marker_that_was_drawn_is_drawn_anew_where_the_text_holds_it(wor
 
 
 @with_watch
+async def test_a_marker_that_the_model_quotes_proves_a_message_where_the_record_proves_nothing(world: Watched) -> None:
+    first, second, third = [await world.alice.send(words) for words in ("one", "two", "three")]
+    one, two, three = hear(await world.bob.call("parler_recv")).markers
+    assert "peer" in await world.bob.call("parler_recv", since=0, seen=[one, three])
+    assert said(await world.why(first.id)) == ("pending", "")
+    answer = world.sight.watches[0]
+    answer.say("unknown", "timeout", at=0)
+    answer.say("unknown", "timeout", at=1)
+    answer.say("cut", "cut_by_host", at=2)
+    assert said(await world.why(first.id)) == ("quoted", "quoted")
+    assert rungs(await world.why(first.id))[-1] != "read"
+    assert said(await world.why(second.id)) == ("unknown", "timeout")
+    assert said(await world.why(third.id)) == ("cut", "cut_by_host"), "its end was shown, and not its middle"
+    await world.bob.call("parler_send", text=f"as {two} says")
+    assert said(await world.why(second.id)) == ("quoted", "quoted")
+
+
+@with_watch
+async def test_a_marker_that_another_conversation_quotes_proves_nothing(world: Watched) -> None:
+    sent = await world.alice.send("one")
+    (marker,) = hear(await world.bob.call("parler_recv")).markers
+    await world.says("unknown", "timeout")
+    other = Model(world.served, await world.served.window("elsewhere", workspace="/home/sam/other"))
+    other.window.lookout = Lookout(world.lookouts, other.party.caller, "2.1.0", {})
+    await other.call("parler_rooms", seen=marker)
+    assert said(await world.why(sent.id)) == ("unknown", "timeout")
+
+
+@with_watch
 async def test_the_author_is_told_once_that_no_model_was_shown_its_message(world: Watched) -> None:
     one = await world.alice.send("one")
     two = await world.alice.send("two")
