@@ -83,8 +83,10 @@ async def window(
     *,
     form: Form | None = None,
     variables: Mapping[str, str] | None = None,
+    client: types.Implementation | None = None,
 ) -> AsyncIterator[Agent]:
-    """A window of `host` in a workspace of `somebody`. Without `form`, this host offers no forms."""
+    """A window of `host` in a workspace of `somebody`. Without `form`, this host offers no forms. `client` is what the
+    host says of itself."""
     place = somebody.user / workspace
     place.mkdir(exist_ok=True)
     parameters = StdioServerParameters(
@@ -102,7 +104,7 @@ async def window(
 
     async with (
         stdio_client(parameters) as (read, write),
-        ClientSession(read, write, elicitation_callback=None if form is None else asked) as session,
+        ClientSession(read, write, elicitation_callback=None if form is None else asked, client_info=client) as session,
     ):
         with trio.fail_after(PATIENCE_S):
             await session.initialize()
