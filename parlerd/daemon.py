@@ -209,7 +209,7 @@ class _LateWeb:
 
 class _Records:
     """The records of agent hosts, watched for those for which the person asked for it (`configs.sight`). Where there is
-    none, nothing of sight is imported and no task runs."""
+    none, no watcher is imported and no task runs."""
 
     def __init__(self, home: Home) -> None:
         self._home = home

@@ -35,8 +35,8 @@ TAIL_BYTES: Final = 2_000
 """Of the newest messages beside the recap, when not all fit. Source: performance spec, a join with a backlog of 111."""
 _MARKED: Final = 18
 """Bytes of `[peer MARK ]` and its line ends around the words of a head."""
-_MARKER: Final = 33
-"""Bytes of `[MARK rcpt-...]` and its line end behind a message."""
+_MARKER: Final = "[00000000 rcpt-0000000000000000]"
+"""As long as the line behind a message that bears its marker."""
 _QUEUED: Final = "It is stored on this machine, and goes out when the relay answers."
 """Of a message that is not in its room yet."""
 GLIMPSE: Final = 160
@@ -177,8 +177,9 @@ def _front(messages: Sequence[t.Message], you: str, scribe: Scribe) -> int:
                 scribe.rendered[message.id, number] = shown, taken
             size += taken + scribe.budget.size(head + shown.facts) + _MARKED
             width += len(shown.text.encode("utf-8", "surrogatepass")) + len(head + shown.facts) + _MARKED
-        size += _marker_size(message, you, scribe)
-        width += _marker_size(message, you, scribe)
+        if _bears_marker(message, you, scribe):
+            size += scribe.budget.size(_MARKER) + 1
+            width += len(_MARKER) + 1
         if index and (size > ceiling or width > PAGE):
             return index
     return len(messages)
@@ -194,12 +195,12 @@ def _width(message: t.Message, you: str, scribe: Scribe) -> int:
     width = sum(
         len(text.encode("utf-8", "surrogatepass")) + len(head) + _MARKED for head, text, _ in _segments(message, you)
     )
-    return width + _marker_size(message, you, scribe)
+    return width + (len(_MARKER) + 1 if _bears_marker(message, you, scribe) else 0)
 
 
-def _marker_size(message: t.Message, you: str, scribe: Scribe) -> int:
-    """How much of the ceiling the marker behind a message takes: of no message of the reader's own there is one."""
-    return 0 if scribe.draw is None or message.author.name == you else _MARKER
+def _bears_marker(message: t.Message, you: str, scribe: Scribe) -> bool:
+    """Whether a marker stands behind a message: of none of the reader's own, and of none where no record is watched."""
+    return scribe.draw is not None and message.author.name != you
 
 
 def _lay_out(messages: Sequence[t.Message], you: str, scribe: Scribe, asked: _Asked) -> list[str]:
@@ -213,8 +214,8 @@ def _lay_out(messages: Sequence[t.Message], you: str, scribe: Scribe, asked: _As
     for index, message in enumerate(messages):
         offset = asked.offset if index == 0 else 0
         is_whole, began = not offset, offset
-        first, marker = len(lines), _marker_size(message, you, scribe)
-        left -= marker
+        first, marker = len(lines), _bears_marker(message, you, scribe)
+        left -= scribe.budget.size(_MARKER) + 1 if marker else 0
         for number, (head, text, start) in enumerate(_segments(message, you, offset)):
             room_left = left - scribe.budget.size(head) - _MARKED
             known = scribe.rendered.get((message.id, number)) if is_whole else None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from parlerd.core.model import MessageId, Position, RoomId
+from parlerd.core.model import MessageId, Position, RoomId, Sighted
 from parlerd.engine import checks
+from parlerd.engine.sightings import LATE_MS
 from parlerd.operations import types as t
 from parlerd.store.memory import MemoryStore
 from tests.support.engine import (
@@ -107,5 +108,39 @@ def test_a_check_names_rooms_whose_messages_are_dated_ahead_and_the_way_back() -
             assert check.fix.endswith(f"parler session close --room {room}")
             await alice.close(room)
             assert await named() == []
+
+    run(main)
+
+
+def test_a_check_names_what_was_read_and_shown_to_no_model_where_records_are_watched() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, bob = await served.room("alice", "bob")
+            lost, shown = await alice.send("one"), await alice.send("two")
+            await bob.recv()
+
+            async def tell(id: str, verdict: Sighted, reason: str) -> None:
+                told = t.TellSights(sights=(t.SightTold(id=id, verdict=verdict, reason=reason),))
+                await served.engine.handlers["window.sighted"](bob.caller, told)
+
+            async def said() -> list[t.Check]:
+                found = await alice.ask("daemon.check", t.CheckStore(), t.CheckList)
+                return [check for check in found.checks if check.name == "sight"]
+
+            await tell(lost.id, "not_shown", "failed_request")
+            await tell(shown.id, "shown", "reply")
+            assert await said() == [], "nothing is watched, so nothing is said"
+            served.engine.desk.sightings.hosts = frozenset({"codex"})
+            (line,) = await said()
+            assert line.ok
+            assert "codex" in line.detail
+            served.world.clock.move(seconds=LATE_MS / 1000)
+            _, named = await said()
+            assert not named.ok
+            assert lost.id in named.detail
+            assert "failed" in named.detail
+            assert f"parler why {lost.id}" in named.fix
+            served.world.clock.move(seconds=checks.DAY_MS / 1000)
+            assert len(await said()) == 1, "what is older than a day is no news"
 
     run(main)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Literal, get_args, get_origin
 
@@ -162,6 +163,12 @@ def page(texts: list[str], **more: Any) -> t.Received:
     return t.Received(**{"you": "me", **fields})
 
 
+def markers() -> Callable[[], str]:
+    """Draws markers, each another one."""
+    numbers = itertools.count(1)
+    return lambda: f"rcpt-{next(numbers):016x}"
+
+
 def special(**about: Any) -> str:
     """The head of one message."""
     text = shown(msgspec.structs.replace(page([]), messages=[message(3, "text", **about)]))
@@ -312,14 +319,17 @@ def test_who_the_reader_is_is_said_once_in_each_room() -> None:
 @EVERY_HOST
 @pytest.mark.parametrize("letter", ["x", "日", '"', "\n", "\u202e", "👩"])
 @pytest.mark.parametrize("size", [100, 7_000, 30_000])
+@pytest.mark.parametrize("watched", [False, True])
 def test_one_message_of_any_length_stays_under_the_ceiling_and_goes_on_until_it_is_whole(
-    host: Host, letter: str, size: int
+    host: Host, letter: str, size: int, watched: bool
 ) -> None:
     text = letter * size
     writer, offset, got, calls = scribe(host.traits), 0, "", 0
+    writer.draw = markers() if watched else None
     while True:
         answer = writer.write(page([text]), offset=offset)
         assert writer.budget.size(answer.text) <= host.traits.page
+        assert len(hear(answer.text).markers) == len(answer.marked) == watched
         (part,) = hear(answer.text).parts
         got += part.text
         calls += 1
@@ -349,13 +359,16 @@ def test_the_texts_of_one_message_go_on_one_after_the_other() -> None:
 
 
 @EVERY_HOST
-def test_a_page_is_filled_from_the_front_with_whole_messages(host: Host) -> None:
+@pytest.mark.parametrize("watched", [False, True])
+def test_a_page_is_filled_from_the_front_with_whole_messages(host: Host, watched: bool) -> None:
     writer = scribe(host.traits)
+    writer.draw = markers() if watched else None
     many = page(["word " * 100] * 100)
     count = writer.front(many.messages, "me")
     answer = writer.write(msgspec.structs.replace(many, messages=many.messages[:count], unread=100 - count))
     assert answer.cut is None
     assert hear(answer.text).texts == ["word " * 100] * count
+    assert len(hear(answer.text).markers) == len(answer.marked) == (count if watched else 0)
     assert hear(answer.text).more == 100 - count
     assert writer.budget.size(answer.text) <= host.traits.page
     assert len(answer.text.encode()) <= PAGE + 500

@@ -1,0 +1,111 @@
+"""What a reader's home knows of whether its model was shown a message, told to the room's home and to the author."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+import trio
+import trio.testing
+
+from parlerd.core.model import MessageId, RoomId, Sighted
+from parlerd.operations import types as t
+from parlerd.uplink.link import LOOK_S
+from tests.support.engine import Party, Served, run
+from tests.uplink.test_relayed import Meeting, meeting_in
+
+
+@asynccontextmanager
+async def reading(folder: Path) -> AsyncIterator[tuple[Meeting, Served, t.Sent]]:
+    """Bob, on another machine than alice, has read a message of hers; his host's record is watched."""
+    meeting = meeting_in(folder)
+    async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+        await meeting.meet(ann, ben)
+        sent = await meeting.alice.send("one")
+        await meeting.bob.read()
+        yield meeting, ben, sent
+
+
+async def tell(served: Served, who: Party, id: str, verdict: Sighted, reason: str) -> None:
+    told = t.TellSights(sights=(t.SightTold(id=id, verdict=verdict, reason=reason),))
+    await served.engine.handlers["window.sighted"](who.caller, told)
+    await trio.testing.wait_all_tasks_blocked()
+
+
+async def sight_of(who: Party, id: str) -> t.SightSaid | msgspec.UnsetType:
+    (reader,) = (await who.ask("message.why", t.Why(id=id), t.WhyResult)).readers
+    assert ("shown" in [rung for rung, _ in reader.rungs]) == (
+        reader.sight is not msgspec.UNSET and reader.sight.verdict in ("shown", "quoted")
+    )
+    return reader.sight
+
+
+def test_the_author_on_another_machine_is_told_what_the_readers_record_proves(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with reading(tmp_path) as (meeting, ben, sent):
+            alice, bob = meeting.alice, meeting.bob
+            assert await sight_of(alice, sent.id) is msgspec.UNSET
+            await tell(ben, bob, sent.id, "pending", "")
+            assert await sight_of(alice, sent.id) is msgspec.UNSET, "what is only watched is told to nobody elsewhere"
+            await tell(ben, bob, sent.id, "cut", "cut_by_host")
+            found = await sight_of(alice, sent.id)
+            assert found is not msgspec.UNSET
+            assert (found.verdict, found.reason, found.host) == ("cut", "cut_by_host", bob.caller.facts.host)
+            await tell(ben, bob, sent.id, "shown", "reply")
+            found = await sight_of(alice, sent.id)
+            assert found is not msgspec.UNSET
+            assert (found.verdict, found.reason) == ("shown", "reply")
+
+    run(main)
+
+
+def test_what_is_known_while_the_link_is_down_is_told_when_it_is_up(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with reading(tmp_path) as (meeting, ben, sent):
+            meeting.wires.cut_off("ben")
+            await tell(ben, meeting.bob, sent.id, "shown", "reply")
+            assert await sight_of(meeting.alice, sent.id) is msgspec.UNSET
+            meeting.wires.bring_back("ben")
+            for _ in range(20):
+                await trio.sleep(LOOK_S)
+                if await sight_of(meeting.alice, sent.id) is not msgspec.UNSET:
+                    break
+            found = await sight_of(meeting.alice, sent.id)
+            assert found is not msgspec.UNSET
+            assert found.verdict == "shown"
+
+    run(main)
+
+
+@pytest.mark.parametrize("what", ["of another reader", "of its own message", "of what it may not see"])
+def test_a_home_tells_of_its_own_agents_alone_and_of_what_they_may_see(tmp_path: Path, what: str) -> None:
+    async def main() -> None:
+        async with reading(tmp_path) as (meeting, ben, sent):
+            bob, alice = await meeting.bob.whoami(), await meeting.alice.whoami()
+            id, agent = sent.id, bob.id
+            if what == "of another reader":
+                agent = alice.id
+            elif what == "of its own message":
+                id = (await meeting.bob.send("two")).id
+            else:
+                id = (await meeting.alice.send("for me", visible_to=[alice.id])).id
+            word = t.SightAtRoom(
+                room=meeting.opened.room, agent=agent, id=id, verdict="shown", reason="reply", host="codex"
+            )
+            handle = await ben.engine.desk.rooms.get(RoomId(meeting.opened.room))
+            handle.tell_sights([word])
+            await trio.sleep(2 * LOOK_S)
+            place = meeting.relay.store.find_message(MessageId(id))
+            assert place is not None
+            assert meeting.relay.store.sights(*place) == []
+            # The same word is taken of a message that this reader was given.
+            handle.tell_sights([msgspec.structs.replace(word, agent=bob.id, id=sent.id)])
+            await trio.sleep(2 * LOOK_S)
+            place = meeting.relay.store.find_message(MessageId(sent.id))
+            assert place is not None
+            assert [row.verdict for row in meeting.relay.store.sights(*place)] == ["shown"]
+
+    run(main)
