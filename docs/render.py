@@ -159,6 +159,12 @@ longer message is shown in parts: `#12 goes on:` names the call for the next par
 **Reading.** The messages of an answer count as read with the next call of the same conversation, if the host took the
 answer. Messages of an answer that the host cancelled are shown again.
 
+**Sight.** Where the person lets Parler [watch what the host records](security.md#what-your-agent-hosts-record), each
+message of another is followed by a line `[MARK rcpt-...]`, which is Parler's own. A message whose head says `again:`
+was shown before, and the host cut it or did not show it to the model; this happens twice at most for one message. A
+call may quote such markers in an argument `seen`; nothing is lost where no call does. What a resource shows has no
+markers, because many hosts show resources to nobody.
+
 **News.** An answer ends with a line `Meanwhile: ...` when something else happened: somebody knocks or came in, the
 person decided, or messages wait in a room. Parler says each change once. A knock, an arrival and a decision also end a
 `parler_recv` that waits.

@@ -17,7 +17,7 @@ from parlerd.engine.handling import handles
 from parlerd.engine.reachable import require_member, require_speaker, room_within
 from parlerd.engine.sightings import newest, next_word, wakes
 from parlerd.operations import types as t
-from parlerd.store.port import PutSight
+from parlerd.store.port import PROVEN, PutSight
 
 
 class Sighting:
@@ -49,7 +49,8 @@ class Sighting:
                 desk.sightings.ended(place)
             words.append((told.id, row))
             if found.header.by.actor in desk.rooms.home.aggregate.state.agents:
-                desk.sightings.note(MessageId(told.id), found.header.by.actor, row)
+                is_shown = row.verdict in PROVEN or any(each.verdict in PROVEN for each in found.sights)
+                desk.sightings.note(MessageId(told.id), found.header.by.actor, row, is_shown=is_shown)
         rows = [row for _, row in words]
         if rows:
             await desk.library.record(rows)

@@ -69,9 +69,10 @@ class Sightings:
         """It has its verdict."""
         self._watched.discard(place)
 
-    def note(self, id: MessageId, author: AgentId, row: PutSight) -> None:
-        """Remember the newest word on a message of an agent of this home, or that it was shown."""
-        if row.verdict in PROVEN or (row.verdict == "unknown" and row.reason != "timeout"):
+    def note(self, id: MessageId, author: AgentId, row: PutSight, *, is_shown: bool) -> None:
+        """Remember the newest word on a message of an agent of this home. `is_shown` says that some reader's model was
+        shown the message."""
+        if is_shown or (row.verdict == "unknown" and row.reason != "timeout"):
             # What is unknown is no sign that nobody was shown it.
             self._unshown.pop(id, None)
             return

@@ -843,7 +843,7 @@ class Link:
             return
         try:
             await connection.call("link.sighted", t.TellSightsAtRoom(sights=tuple(word for _, word in told)), WAIT_S)
-        except Refused as error:
+        except ParlerError as error:
             if error.code != "unknown_operation":
                 raise
             # A relay of an older version, to which nobody can tell it.

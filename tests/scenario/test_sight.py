@@ -23,7 +23,7 @@ from parlerd.operations import types as t
 from parlerd.operations.traits import HostTraits
 from parlerd.text.sight import MOST_AGAIN
 from tests.support.engine import NOTHING, Party, Served, engine_world, run
-from tests.support.models import Model, NoForm, Pair, ended, pair, waits
+from tests.support.models import Model, NoForm, Pair, ended, let_in, pair, waits
 from tests.support.sights import FakeSight
 
 HOST = "claude-code"
@@ -354,6 +354,25 @@ async def test_the_author_is_told_once_that_no_model_was_shown_its_message(world
     assert "no model" not in await notice()
     assert said(await world.why(one.id)) == ("summarised", "compacted")
     assert said(await world.why(two.id)) == ("shown", "reply")
+
+
+@with_watch
+async def test_an_author_is_told_nothing_of_a_message_that_one_reader_was_shown_and_another_was_not(
+    world: Watched,
+) -> None:
+    carol = Model(world.served, await world.served.window("carol", workspace="/home/sam/carol"))
+    await let_in(world.served, world.two.opened, carol)
+    carol.window.lookout = Lookout(world.lookouts, carol.party.caller, "2.1.0", {})
+    await carol.call("parler_recv")
+    await world.alice.send("one")
+    await world.bob.call("parler_recv")
+    await world.says("shown", "reply")
+    await carol.call("parler_recv")
+    await world.says("summarised", "compacted")
+    world.served.world.clock.move(seconds=LATE_MS / 1000)
+    window = await world.served.window("again", as_name="alice")
+    await window.whoami()
+    assert "no model" not in (await window.ask("window.notice", NOTHING, t.Notice)).line
 
 
 @pytest.mark.parametrize("call", ["parler_recv", "parler_send", "parler_rooms"])
