@@ -299,7 +299,7 @@ class Receiving:
         acknowledges = not (lookback or params.peek or filtered or (held and not params.take))
         looked: LookedBack | None = None
         if acknowledges and fits is not None and caller.facts.host in self._desk.sightings.hosts:
-            again = await self._again(caller, me, actor, room, after)
+            again = await self._again(caller, me, actor, room, after, params.limit)
             if again is not None:
                 return again
         if lookback:
@@ -371,7 +371,7 @@ class Receiving:
         return _Look(received, shown, page.end, actor, over)
 
     async def _again(
-        self, caller: Caller, me: AgentRecord, actor: RoomHandle, room: Room, after: Position
+        self, caller: Caller, me: AgentRecord, actor: RoomHandle, room: Room, after: Position, limit: int
     ) -> _Look | None:
         """A page of what the reader's host cut or did not show: it stands before what is new, and moves no cursor. None
         where there is nothing of that."""
@@ -379,7 +379,7 @@ class Receiving:
         # What follows the cursor is shown again anyway, as what is new.
         due = {row.position: row for row in await to_show_again(library, name, me.id) if row.position <= after}
         stored: list[StoredMessage] = []
-        for position in list(due)[: t.MAX_PAGE]:
+        for position in list(due)[: min(limit, t.MAX_PAGE)]:
             page = await library.page(room, view, Position(position - 1), limit=1, skip_own=False)
             stored += [each for each in page.messages if each.header.position == position]
         if not stored or fits is None:
@@ -394,7 +394,7 @@ class Receiving:
         ]
         count = fits.front(messages, you)
         new = (await library.unread(room, view, after)).number
-        left = len(messages) - count + new
+        left = len(due) - count + new
         received = t.Received(
             room=name,
             name=room.state.name,

@@ -1119,8 +1119,9 @@ _PUT_SIGHT: Final = (
 _SIGHTS: Final = f"""
     SELECT room, reader, position, verdict, reason, host, at, again FROM sights
      WHERE room = ? AND position = ? AND {_NOT_DELETED} ORDER BY reader"""  # noqa: S608 - our own names
+# A room may hold a row for each message and reader; of these few are in the index.
 _SIGHTS_TO_SHOW_AGAIN: Final = f"""
-    SELECT room, reader, position, verdict, reason, host, at, again FROM sights
+    SELECT room, reader, position, verdict, reason, host, at, again FROM sights INDEXED BY sights_to_show_again
      WHERE verdict IN ('cut', 'not_shown') AND reader = ? AND room = ? AND again < ? AND {_NOT_DELETED}
      ORDER BY position"""  # noqa: S608 - our own names
 # Of the rows of one message the newest counts, and of several of one moment the last by its reader.
