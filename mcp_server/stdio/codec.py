@@ -112,7 +112,9 @@ def pack(value: Any) -> bytes:
         return b"\xc6" + len(value).to_bytes(4, "big") + value
     if isinstance(value, list):
         return b"\xdc" + len(value).to_bytes(2, "big") + b"".join([pack(item) for item in value])
-    return bytes((0x80 | len(value),)) + b"".join([pack(name) + pack(item) for name, item in value.items()])
+    size = len(value)
+    head = bytes((0x80 | size,)) if size < 16 else b"\xde" + size.to_bytes(2, "big")
+    return head + b"".join([pack(name) + pack(item) for name, item in value.items()])
 
 
 def unpack(data: bytes, at: int = 0, depth: int = 0) -> tuple[Any, int]:

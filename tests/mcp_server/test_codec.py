@@ -57,6 +57,13 @@ def test_what_is_packed_is_msgpack(value: Any) -> None:
     assert msgspec.msgpack.decode(ours.pack(value)) == value
 
 
+@pytest.mark.parametrize("size", [0, 15, 16, 17, 300])
+def test_a_map_of_any_size_is_packed_as_one(size: int) -> None:
+    value = {f"name {number}": number for number in range(size)}
+    assert msgspec.msgpack.decode(ours.pack(value)) == value
+    assert ours.unpack(ours.pack(value))[0] == value
+
+
 ANY_PACKED = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text() | st.binary(max_size=300),
     lambda inner: st.lists(inner, max_size=20) | st.dictionaries(st.text(max_size=9), inner, max_size=20),
