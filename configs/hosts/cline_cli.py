@@ -20,6 +20,8 @@ _RECORD = Record(
     files=("*/*.messages.json",),
     form="document",
     list="messages",
+    version="origin.version",
+    clients=("0.0.0",),
     # It writes the raw result and cuts the middle out of the JSON form of a long one as it sends a request.
     results=(
         Result(

@@ -49,6 +49,7 @@ _RECORD = Record(
     folders=("~/.qwen/projects",),
     files=("*/chats/*.jsonl",),
     version="version",
+    clients=("0.0.1",),
     conversation=("sessionId", "agentId"),
     chain=Chain(id="uuid", parent="parentUuid"),
     # `toolCallResult.resultDisplay` is the raw result.

@@ -148,7 +148,7 @@ class Judge:
         doubt: Reason | None = None
         if kind.whole_below and any(len(text) >= kind.whole_below for text in strings):
             doubt = "too_long"
-        if record.version and one(entry, record.version) not in record.versions:
+        if record.version and record.form != "document" and one(entry, record.version) not in record.versions:
             doubt = "version"
         number = one(entry, record.result_at)
         ids = (_id(entry, chain.id), _id(entry, chain.caller)) if chain is not None else ()

@@ -143,7 +143,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     `results`, `replies`, `endings` and `harmless` say what each entry is, `endings` first. An entry that none of them
     fits ends every proof in its file as `unknown`: so a host that begins to record something new is believed nothing.
     Entries of one conversation have the same at each of `conversation`. `version` leads to the host's version in the
-    entry of a result.
+    entry of a result, or in a document as a whole. `clients` is what a host says of its version in `clientInfo` where
+    that is not the release: then the record has to say the release.
     """
 
     versions: tuple[str, ...]
@@ -154,6 +155,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     list: Path = ""
     call_meta: str = ""
     version: Path = ""
+    clients: tuple[str, ...] = ()
     conversation: tuple[Path, ...] = ()
     chain: Chain | None = None
     calls: tuple[Call, ...] = ()
@@ -237,6 +239,8 @@ def check(record: Record) -> None:
         _steps(path)
     if (record.form == "rows" and record.rows is None) or (record.form == "document" and not record.list):
         raise ValueError("a description says where the entries are")
+    if record.clients and not record.version:
+        raise ValueError("nothing says which release of the host wrote the record")
     for reply in record.replies:
         if (reply.opened and not record.openings) or (reply.at_least and not record.result_at):
             raise ValueError(f"{reply.name}: nothing says what it is compared with")

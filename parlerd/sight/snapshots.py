@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final, Protocol
 
 from parlerd.core.judge import Answer, Judge, decoded
-from parlerd.core.records import Record, at
+from parlerd.core.records import Record, at, one
 from parlerd.core.sight import Found, Reason
 
 MAX_DOCUMENT: Final = 32 * 1024 * 1024
@@ -96,7 +96,7 @@ class Document:
     """A `Source` in one JSON document, which is replaced whole."""
 
     def __init__(self, record: Record) -> None:
-        self._list = record.list
+        self._record = record
 
     def entries(self, descriptor: int, size: int, answers: Sequence[Answer]) -> Iterable[Any] | None:
         if size > MAX_DOCUMENT:
@@ -111,7 +111,9 @@ class Document:
         document = decoded(data)
         if document is None:
             return None  # somebody is writing it
-        entries = next(iter(at(document, self._list)), None)
+        if self._record.version and one(document, self._record.version) not in self._record.versions:
+            raise Unreadable("version")
+        entries = next(iter(at(document, self._record.list)), None)
         if not isinstance(entries, list):
             raise Unreadable("record_unreadable")
         return entries

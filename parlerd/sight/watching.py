@@ -100,7 +100,7 @@ class HostSight:
         record = self._records.get(host)
         if record is None:
             return "no_host"
-        return "" if version in record.versions else "version"
+        return "" if version in (record.clients or record.versions) else "version"
 
     def variables(self, host: str) -> tuple[str, ...]:
         record = self._records.get(host)

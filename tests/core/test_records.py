@@ -116,6 +116,7 @@ def test_a_description_with_a_path_that_is_none_is_refused(path: str) -> None:
     [
         {"form": "rows"},
         {"form": "document"},
+        {"clients": ("0.0.0",)},
         {"replies": (Reply(name="r", has=(), opened="id"),)},
         {"replies": (Reply(name="r", has=(), differs="id"),)},
         {"replies": (Reply(name="r", has=(), at_least="n"),)},

@@ -23,10 +23,10 @@ NOISE: Final = {"type": "noise"}
 
 
 class Scene:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **changes: Any) -> None:
         self.path = folder / "a.json"
         self.answer = Answer([expected(TEXT)])
-        record = msgspec.structs.replace(RECORD, form="document", list="inside.messages")
+        record = msgspec.structs.replace(RECORD, form="document", list="inside.messages", **changes)
         self.snapshots = Snapshots(record, "host 1", Document(record))
 
     def holds(self, entries: Sequence[Any]) -> list[tuple[str, str]]:
@@ -94,3 +94,11 @@ def test_a_document_that_is_too_long_is_not_read(scene: Scene, monkeypatch: pyte
 def test_what_is_no_document_says_nothing(scene: Scene, data: bytes) -> None:
     scene.holds([RESULT])
     assert scene.is_(data + TEXT.encode()) == []
+
+
+def test_a_document_says_by_itself_which_release_wrote_it(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, version="origin.release", versions=("1.2",))
+    whole = {"inside": {"messages": [RESULT, REPLY]}}
+    assert scene.is_(json.dumps({**whole, "origin": {"release": "1.3"}}).encode()) == []
+    assert scene.is_(json.dumps(whole).encode()) == []
+    assert scene.is_(json.dumps({**whole, "origin": {"release": "1.2"}}).encode()) == [("shown", "reply")]
