@@ -187,6 +187,22 @@ def test_tables_of_another_shape_cannot_be_read(host: Host) -> None:
     assert host.look() == [("unknown", "record_unreadable")]
 
 
+def test_an_index_over_a_function_is_no_hindrance(host: Host) -> None:
+    host.database.execute("CREATE INDEX roles ON message (json_extract(data, '$.role'))")
+    host.calls()
+    host.says("m2", role="assistant")
+    host.part("p3", "m2", type="text")
+    assert host.look() == [("shown", "reply")]
+
+
+def test_a_view_in_the_place_of_a_table_is_not_read(host: Host) -> None:
+    host.calls()
+    host.look()
+    host.database.execute("ALTER TABLE part RENAME TO other")
+    host.database.execute("CREATE VIEW part AS SELECT *, rowid FROM other")
+    assert host.look() == [("unknown", "record_unreadable")]
+
+
 @pytest.mark.parametrize("data", [b"\xff\xfe", 7, None, b"[" * 100_000, "[1]", '"' + TEXT.replace("\n", " ") + '"'])
 def test_rows_that_hold_anything_else_prove_nothing(host: Host, data: Any) -> None:
     host.calls()
