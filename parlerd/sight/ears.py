@@ -20,12 +20,12 @@ from parlerd.sight.trail import Change
 if TYPE_CHECKING:
     from watchfiles._rust_notify import RustNotify
 
-STEP_MS: Final = 40
+STEP_MS: Final = 80
 """How often the thread looks for notices while somebody waits for one. Two looks stand between a notice and its
 telling; see benchmarks/sight.py for what they cost."""
-DEBOUNCE_MS: Final = 120
+DEBOUNCE_MS: Final = 200
 """How long a batch may grow while changes go on."""
-TIMEOUT_MS: Final = 200
+TIMEOUT_MS: Final = 400
 """How long the thread stays in the library when nothing changes. The library throws away what it has heard where it is
 told to stop, so it is left to end by itself."""
 ADDED: Final = 1

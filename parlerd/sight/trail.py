@@ -1,6 +1,7 @@
 """What hosts append to the files of one folder: where the files are, how far each was read, and what new lines prove.
 
-    walk    the folders that have records in them, and the length of each file now
+    survey  the folders that may have records in them
+    walk    the length of each file now
     note    these files changed while nothing was waited for: from here on counts what comes later
     look    these files changed: read what was appended, and say what it proves
 
@@ -39,7 +40,7 @@ MAX_FILES: Final = 4_096
 """Files whose length is remembered, those that changed last. One entry takes some 300 bytes. A file that is not among
 them counts from when it is first seen to change."""
 MAX_FOLDERS: Final = 1_024
-"""Folders that are watched, those with the newest files. A system lets a user watch 8,192 or more."""
+"""Folders that are watched, those in which a name came or went last. A system lets a user watch 8,192 or more."""
 MAX_OPEN: Final = 64
 """Files in which something is looked for at a time; one takes at most a megabyte for its ids. A machine with more
 windows that write at once is not followed whole."""
@@ -52,6 +53,26 @@ class Change(NamedTuple):
 
     path: str
     added: bool
+
+
+class _Folder(NamedTuple):
+    """A folder while it is open."""
+
+    name: str
+    status: os.stat_result
+    entries: list[os.DirEntry[str]]
+    """What has the name of a record in it."""
+
+    def files(self) -> Iterator[tuple[str, os.stat_result]]:
+        """The records in it, by their path below the root."""
+        mine = os.geteuid()
+        for entry in self.entries:
+            try:
+                status = entry.stat(follow_symlinks=False)
+            except OSError:
+                continue
+            if stat.S_ISREG(status.st_mode) and status.st_uid == mine:
+                yield f"{self.name}/{entry.name}" if self.name else entry.name, status
 
 
 class Gone(Exception):
@@ -109,28 +130,33 @@ class Trail:
 
     # -- finding files -----------------------------------------------------------------------------------------
 
-    def walk(self, *, young: bool = False) -> None:
-        """Find every folder and file of the record, and note how long each file is. With `young`, everything is younger
-        than what is waited for, and counts from its beginning. Raises `Gone`."""
-        self._files.clear()
-        self._known.clear()
+    def survey(self) -> None:
+        """Find every folder that may hold records, and look at no file. Raises `Gone`."""
+        made: dict[str, int] = {}
         with self._opened() as root:
             self._inode = _inode(os.fstat(root))
-            left = [MAX_WALK]
-            found: list[tuple[int, str, os.stat_result]] = []
-            ages: dict[str, int] = {}
-            for folder, entry in self._below(root, "", left):
-                ages.setdefault(folder, 0)
-                if entry is None:
-                    continue
-                name = f"{folder}/{entry.name}".lstrip("/")
-                if (status := self._file_status(name, entry)) is not None:
-                    found.append((status.st_mtime_ns, name, status))
-                    ages[folder] = max(ages[folder], status.st_mtime_ns)
+            for folder in self._below(root, "", [MAX_WALK]):
+                made[folder.name] = folder.status.st_mtime_ns
+        self._known = set(made)
+        # The folder itself comes first: what is made in it is noticed.
+        newest = sorted(made, key=lambda name: (name != "", -made[name]))
+        self.folders = [self._whole(name) for name in newest[:MAX_FOLDERS]]
+
+    def walk(self, *, young: bool = False) -> list[str]:
+        """Find every file of the record, and note how long it is. With `young`, everything is younger than what is
+        waited for, and counts from its beginning. Gives the folders that came since the survey. Raises `Gone`."""
+        self._files.clear()
+        found: list[tuple[int, str, os.stat_result]] = []
+        came: list[str] = []
+        with self._opened() as root:
+            self._same_folder(root)
+            for folder in self._below(root, "", [MAX_WALK]):
+                if folder.name not in self._known:
+                    came.append(folder.name)
+                found += [(status.st_mtime_ns, name, status) for name, status in folder.files()]
         for _, name, status in sorted(found)[-MAX_FILES:]:
             self._files[name] = _File(_inode(status), 0 if young else status.st_size)
-        self._known = set(ages)
-        self._watch(ages)
+        return came
 
     def all(self) -> list[Change]:
         """Every file that is followed, as if it had just come."""
@@ -161,42 +187,38 @@ class Trail:
         with self._opened() as root:
             self._same_folder(root)
             for name in names:
-                for folder, entry in self._below(root, name, left):
-                    folders[folder] = None
-                    if entry is None:
-                        continue
-                    path = f"{folder}/{entry.name}"
-                    if path in self._files or (status := self._file_status(path, entry)) is None:
-                        continue
-                    self._files[path] = _File(_inode(status), 0 if waiting else status.st_size)
-                    came.append(Change(self._whole(path), added=True))
+                for folder in self._below(root, name, left):
+                    folders[folder.name] = None
+                    for path, status in folder.files():
+                        if path not in self._files:
+                            self._files[path] = _File(_inode(status), 0 if waiting else status.st_size)
+                            came.append(Change(self._whole(path), added=True))
         self._known.update(list(folders)[: MAX_WALK - len(self._known)])
         newest = [self._whole(folder) for folder in folders]
         self.folders = [self._root, *dict.fromkeys((*newest, *self.folders[1:]))][:MAX_FOLDERS]
         return came
 
-    def _watch(self, ages: dict[str, int]) -> None:
-        # The folder itself comes first: what is made in it is noticed.
-        newest = sorted(ages, key=lambda folder: (folder != "", -ages[folder]))
-        self.folders = [self._whole(folder) for folder in newest[:MAX_FOLDERS]]
-
-    def _below(self, root: int, start: str, left: list[int]) -> Iterator[tuple[str, os.DirEntry[str] | None]]:
-        """Every folder that may hold records, with `None` for itself, and the names in it."""
-        folders = [start]
-        while folders:
-            folder = folders.pop()
+    def _below(self, root: int, start: str, left: list[int]) -> Iterator[_Folder]:
+        """Every folder that may hold records, of which at most `left` names are looked at; links are no folders."""
+        names = [start]
+        while names:
+            name = names.pop()
+            parts = name.split("/") if name else []
+            patterns = [each[len(parts) :] for each in self._patterns if len(each) > len(parts) and _fit(parts, each)]
             try:
-                with self._folder(root, folder) as here:
-                    yield folder, None
-                    with os.scandir(here) as entries:
-                        for entry in entries:
-                            left[0] -= 1
-                            if left[0] < 0:
-                                return
-                            path = f"{folder}/{entry.name}".lstrip("/")
-                            if self._may_lead(path) and entry.is_dir(follow_symlinks=False):
-                                folders.append(path)
-                            yield folder, entry
+                with self._folder(root, name) as here, os.scandir(here) as entries:
+                    folder = _Folder(name, os.fstat(here), [])
+                    for entry in entries:
+                        left[0] -= 1
+                        if left[0] < 0:
+                            break
+                        if any(len(each) == 1 and fnmatchcase(entry.name, each[0]) for each in patterns):
+                            folder.entries.append(entry)
+                        if any(len(each) > 1 and fnmatchcase(entry.name, each[0]) for each in patterns) and (
+                            entry.is_dir(follow_symlinks=False)
+                        ):
+                            names.append(f"{name}/{entry.name}" if name else entry.name)
+                    yield folder
             except OSError:
                 continue  # it went away, or is a link or another's
 
@@ -237,16 +259,6 @@ class Trail:
     def _is_record(self, name: str) -> bool:
         parts = name.split("/")
         return any(len(parts) == len(pattern) and _fit(parts, pattern) for pattern in self._patterns)
-
-    def _file_status(self, name: str, entry: os.DirEntry[str]) -> os.stat_result | None:
-        """What a record in a folder is; `None` for what is none."""
-        if not self._is_record(name):
-            return None
-        try:
-            status = entry.stat(follow_symlinks=False)
-        except OSError:
-            return None
-        return status if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() else None
 
     # -- reading -----------------------------------------------------------------------------------------------
 

@@ -417,14 +417,12 @@ class _Place:
         if self._trail is None or self._ears is None:
             self._close()
             trail = Trail(self._root, self._record, self._evidence)
-            trail.walk(young=young)
             for _ in range(MAX_TRIES):
-                folders = trail.folders
+                trail.survey()
                 self._close()
-                self._ears = self._open_ears(folders)
-                # Walked again, for what changed before it was heard.
-                trail.walk(young=young)
-                if trail.folders == folders:
+                self._ears = self._open_ears(trail.folders)
+                # Walked through once it is listened to, so that no change is missed in between.
+                if not trail.walk(young=young):
                     break
             self._trail = trail
         assert self._ears is not None

@@ -62,6 +62,7 @@ class Host:
         self.database.execute("CREATE TABLE part (id text PRIMARY KEY, message_id text, session_id text, data text)")
         self.answer = Answer([expected(TEXT)])
         self.trail = Trail(str(folder), RECORD, "host 1")
+        self.trail.survey()
         self.trail.walk()
 
     def says(self, id: str, session: str = "s", **data: Any) -> None:

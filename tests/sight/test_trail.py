@@ -33,6 +33,14 @@ REPLY: Final = b'{"type":"reply"}\n'
 NOISE: Final = b'{"type":"noise"}\n'
 
 
+class Walked(Trail):
+    """A trail that looks for folders whenever it is walked through."""
+
+    def walk(self, *, young: bool = False) -> list[str]:
+        self.survey()
+        return super().walk(young=young)
+
+
 class Scene:
     """A folder of records, and one message that waits."""
 
@@ -42,7 +50,7 @@ class Scene:
         self.text = f"some words\n{marker_of(number.to_bytes(8, 'big'))}"
         self.answer = Answer([expected(self.text)])
         self.result = json.dumps({"type": "result", "text": f"1 new:\n{self.text}\n"}).encode() + b"\n"
-        self.trail = Trail(str(folder), RECORD, "host 1")
+        self.trail = Walked(str(folder), RECORD, "host 1")
 
     def file(self, name: str = "a.jsonl", data: bytes = NOISE) -> Path:
         path = self.folder / name
@@ -183,6 +191,14 @@ def test_a_folder_that_came_is_walked_through_and_counts_where_something_waits(s
     assert scene.append(path, REPLY) == (SHOWN if waiting else [])
 
 
+def test_a_folder_that_came_since_the_survey_is_told(scene: Scene) -> None:
+    trail = Trail(str(scene.folder), RECORD, "host 1")
+    trail.survey()
+    assert trail.walk() == []
+    scene.file("p/a.jsonl")
+    assert trail.walk() == ["p"]
+
+
 def test_a_folder_that_can_hold_no_record_is_not_walked_through(scene: Scene) -> None:
     scene.trail.walk()
     for name in ("p/q/other", "a.jsonl"):
@@ -196,7 +212,7 @@ def test_no_more_folders_are_watched_than_the_bound_and_those_are_the_newest(
 ) -> None:
     monkeypatch.setattr(trails, "MAX_FOLDERS", 3)
     for number in range(6):
-        os.utime(scene.file(f"p{number}/a.jsonl"), (1_000 + number, 1_000 + number))
+        os.utime(scene.file(f"p{number}/a.jsonl").parent, (1_000 + number, 1_000 + number))
     scene.trail.walk()
     root = os.path.realpath(scene.folder)
     assert scene.trail.folders == [root, f"{root}/p5", f"{root}/p4"]
@@ -212,7 +228,7 @@ def test_no_more_files_are_remembered_than_the_bound_and_those_are_the_newest(
     paths = [scene.file(f"{number}.jsonl") for number in range(4)]
     for number, path in enumerate(paths):
         os.utime(path, (1_000 + number, 1_000 + number))
-    trail = Trail(str(scene.folder), RECORD, "host 1")
+    trail = Walked(str(scene.folder), RECORD, "host 1")
     trail.walk()
     assert {Path(each.path).name for each in trail.all()} == {"2.jsonl", "3.jsonl"}
 
@@ -229,10 +245,10 @@ def test_a_folder_with_more_names_than_the_bound_is_walked_through_to_the_bound(
 
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(Gone):
-        Trail(str(tmp_path / "missing"), RECORD, "host 1").walk()
+        Walked(str(tmp_path / "missing"), RECORD, "host 1").walk()
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(Gone):
-        Trail(str(tmp_path / "file"), RECORD, "host 1").walk()
+        Walked(str(tmp_path / "file"), RECORD, "host 1").walk()
 
 
 def test_a_folder_that_vanishes_or_is_another_one_is_told(scene: Scene) -> None:
@@ -251,7 +267,7 @@ def test_a_folder_that_vanishes_or_is_another_one_is_told(scene: Scene) -> None:
 def test_a_link_to_the_folder_is_followed_because_the_host_follows_it(tmp_path: Path) -> None:
     scene = Scene(tmp_path / "real")
     (tmp_path / "link").symlink_to(tmp_path / "real")
-    scene.trail = Trail(str(tmp_path / "link"), RECORD, "host 1")
+    scene.trail = Walked(str(tmp_path / "link"), RECORD, "host 1")
     path = scene.file()
     scene.trail.walk()
     assert scene.append(path, scene.result, REPLY) == SHOWN
@@ -497,7 +513,7 @@ def test_the_trail_tells_no_text_and_no_path(scene: Scene) -> None:
 def test_a_record_of_another_form_is_read_by_its_own_reader(tmp_path: Path) -> None:
     scene = Scene(tmp_path / "records")
     record: Any = msgspec.structs.replace(RECORD, form="document", list="messages", files=("*.json",))
-    scene.trail = Trail(str(scene.folder), record, "host 1")
+    scene.trail = Walked(str(scene.folder), record, "host 1")
     path = scene.file("a.json", b'{"messages": []}')
     scene.trail.walk()
     entries = [json.loads(scene.result)]
