@@ -1237,7 +1237,8 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
     ),
     _E(
         "key_used_elsewhere",
-        "Somebody else signs with this agent's key: the room holds a message that this home did not send.",
+        "Somebody else signs with a key of this home: the room holds a message, or a record of who can read it, that "
+        "this home did not make.",
         "Ask the person whether this home was copied or its keys were. Nothing is sent there under this name any more.",
         action="ask_person",
         fault="person",

@@ -119,7 +119,16 @@ DELETED: Final = "deleted"
 """In what a home contradicted itself that says that the room was deleted by the person whose agent owns it. That is no
 lie either. What is here stays to be read: nobody elsewhere takes anything away from this machine."""
 
-_CODES: Final = {NEW_LOG: "room_archived", OLDER_COPY: "relay_rolled_back", DELETED: "room_deleted"}
+KEY_COPIED: Final = "key"
+"""In what a home contradicted itself where it showed this home an epoch record that bears the signature of this home's
+person, and that this home did not make. The home need not have lied: somebody else has the person's key."""
+
+_CODES: Final = {
+    KEY_COPIED: "key_used_elsewhere",
+    NEW_LOG: "room_archived",
+    OLDER_COPY: "relay_rolled_back",
+    DELETED: "room_deleted",
+}
 """The codes of the errors that mean something else than a lie."""
 
 

@@ -22,7 +22,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from parlerd.core.commands import NewEpoch
-from parlerd.core.epoch_record import check_wraps, roster_after, successor_of
+from parlerd.core.epoch_record import EpochRecord, check_wraps, roster_after, successor_of
 from parlerd.core.errors import Refused
 from parlerd.core.events import EpochTurned, SealingKeyTold
 from parlerd.core.model import AgentId, History, HomeId, Millis, Position, PrincipalId, RoomId, RosterEntry
@@ -125,8 +125,7 @@ def turned(new: NewEpoch, before: EpochsState, place: Place, present: Mapping[Ag
         "home": record.home != place.home,
         "room": record.room != place.room,
         "suite": record.suite != place.suite,
-        # Where what came before stays closed to who joins, no record opens it; where it does not, each has to.
-        "link": bool(record.link) is not (before.number > 0 and place.history == "full"),
+        "link": _is_linked_wrongly(record, before, place),
     }
     if (what := next((what for what, is_wrong in wrong.items() if is_wrong), None)) is not None:
         raise Refused("statement_refused", what=what)
@@ -152,6 +151,15 @@ def turned(new: NewEpoch, before: EpochsState, place: Place, present: Mapping[Ag
         successor=successor_of(record),
         made_at=record.at,
     )
+
+
+def _is_linked_wrongly(record: EpochRecord, before: EpochsState, place: Place) -> bool:
+    """Where what came before stays closed to who joins, no record opens it; where it does not, each has to. But an
+    owner whose home lost its keys has the secret before no more, and goes on with a new key of its own."""
+    if before.number == 0 or place.history != "full":
+        return bool(record.link)
+    has_new_key = any(each.agent in before.roster and each.principal == place.person for each in record.added)
+    return not record.link and not has_new_key
 
 
 def told_by(agent: AgentId, key: SealingKey | None, before: EpochsState, place: Place) -> tuple[SealingKeyTold, ...]:

@@ -62,6 +62,7 @@ from parlerd.store.port import (
     Held,
     KeyExchangeRow,
     KeyTriesRow,
+    MadeRecordRow,
     Membership,
     NewFact,
     OutboxRow,
@@ -652,6 +653,10 @@ class Library:
     async def epoch_secrets(self, room: RoomId) -> list[EpochSecretRow]:
         """The secrets of a sealed room's epochs that this home has."""
         return await self._driver.look(lambda store: store.epoch_secrets(room))
+
+    async def made_records(self, room: RoomId) -> list[MadeRecordRow]:
+        """The records of a sealed room's epochs that this home signed."""
+        return await self._driver.look(lambda store: store.made_records(room))
 
     async def file_seals(self, room: RoomId, agent: AgentId) -> list[FileSealRow]:
         """How the files are sealed that an agent of this home shares in a sealed room elsewhere."""

@@ -47,9 +47,8 @@ FILTERED: Final = frozenset({"find_message", "memberships", "owned", "room_of_ke
 """Questions whose answer names rooms."""
 NOT_ASKED: Final = frozenset({
     "check", "close", "deadlines", "epoch_secrets", "file_seals", "first_unlined", "grown", "heads", "is_brought",
-    "is_memory_indexed", "key_exchanges", "key_tries", "leases", "openings", "outbox", "rebuild_index", "sealing_keys",
-    "sights_of_nobody",
-    "transact", "uncleared",
+    "is_memory_indexed", "key_exchanges", "key_tries", "leases", "made_records", "openings", "outbox", "rebuild_index",
+    "sealing_keys", "sights_of_nobody", "transact", "uncleared",
 })  # fmt: skip
 """Questions about the home as a whole, and about its secrets: no caller of certain rooms has one."""
 

@@ -71,6 +71,7 @@ class Before(NamedTuple):
     """The epoch that another one follows, as the owner's home knows it."""
 
     epoch: Epoch
+    """Its secret is empty where the home lost it: then no link leads back to it."""
     roster: Roster
 
 
@@ -116,7 +117,7 @@ def make(
         key = check(each.statement, SealingKey)
         roster[each.agent] = RosterEntry(each.principal, each.handle, key.key, key.counter)
     wraps = encode_wraps(_wraps(secret, roster, ephemeral, room, number))
-    is_linked = history == "full" and before is not None
+    is_linked = history == "full" and before is not None and before.epoch.secret != b""
     record = EpochRecord(
         home=home,
         room=room,

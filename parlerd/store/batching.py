@@ -37,6 +37,7 @@ from parlerd.store.port import (
     PutKeyExchange,
     PutKeyTries,
     PutLease,
+    PutMadeRecord,
     PutOutbox,
     PutRenewal,
     PutSight,
@@ -197,7 +198,7 @@ class Batch:
 
 def room_of(write: Write) -> RoomId | None:
     """The room that a write is about; None for one about no room, as a lease is."""
-    rows = PutOutbox | PutEpochSecret | PutFileSeal | PutKeyExchange | PutKeyTries
+    rows = PutOutbox | PutEpochSecret | PutMadeRecord | PutFileSeal | PutKeyExchange | PutKeyTries
     about = write.row if isinstance(write, rows) else write
     room: RoomId | None = getattr(about, "room", None)
     return room

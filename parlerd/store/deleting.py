@@ -115,6 +115,7 @@ _MARKS: Final = (
     ("renewals", "room, task", "room = ?"),
     ("sights", "room, position, reader", "room = ?"),
     ("epoch_secrets", "room, number", "room = ?"),
+    ("made_records", "room, number, record", "room = ?"),
     ("file_seals", "room, agent, digest", "room = ?"),
     ("key_exchanges", "room, share, role", "room = ?"),
     ("key_tries", "room, ref, principal", "room = ?"),

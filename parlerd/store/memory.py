@@ -90,6 +90,7 @@ from parlerd.store.port import (
     KeyExchangeRow,
     KeyTriesRow,
     Lease,
+    MadeRecordRow,
     MarkDelivery,
     Membership,
     MoveCursor,
@@ -102,6 +103,7 @@ from parlerd.store.port import (
     PutKeyExchange,
     PutKeyTries,
     PutLease,
+    PutMadeRecord,
     PutOutbox,
     PutRenewal,
     PutSealingKey,
@@ -145,6 +147,7 @@ class MemoryStore(OneByOne):
         self._sights: dict[tuple[RoomId, Position, AgentId], PutSight] = {}
         self._sealing_keys: dict[tuple[HomeId, AgentId, int], SealingKeyRow] = {}
         self._epoch_secrets: dict[tuple[RoomId, int], EpochSecretRow] = {}
+        self._made_records: dict[tuple[RoomId, int, bytes], MadeRecordRow] = {}
         self._file_seals: dict[tuple[RoomId, AgentId, bytes], FileSealRow] = {}
         self._key_exchanges: dict[tuple[RoomId, bytes, str], KeyExchangeRow] = {}
         self._key_tries: dict[tuple[RoomId, str, PrincipalId], KeyTriesRow] = {}
@@ -333,6 +336,8 @@ class MemoryStore(OneByOne):
                 for key, row in self._epoch_secrets.items()
                 if row.room != write.room or row.number >= write.below
             }
+        elif isinstance(write, PutMadeRecord):
+            self._made_records[write.row.room, write.row.number, write.row.record] = write.row
         elif isinstance(write, PutFileSeal):
             kept = self._file_seals.setdefault((write.row.room, write.row.agent, write.row.digest), write.row)
             used = msgspec.structs.replace(kept, used_at=write.row.used_at)
@@ -364,6 +369,7 @@ class MemoryStore(OneByOne):
         self._renewals = {key: row for key, row in self._renewals.items() if key[0] != room}
         self._sights = {key: row for key, row in self._sights.items() if key[0] != room}
         self._epoch_secrets = {key: row for key, row in self._epoch_secrets.items() if key[0] != room}
+        self._made_records = {key: row for key, row in self._made_records.items() if key[0] != room}
         self._file_seals = {key: row for key, row in self._file_seals.items() if key[0] != room}
         self._key_exchanges = {key: row for key, row in self._key_exchanges.items() if key[0] != room}
         self._key_tries = {key: row for key, row in self._key_tries.items() if key[0] != room}
@@ -768,6 +774,10 @@ class MemoryStore(OneByOne):
     def epoch_secrets(self, room: RoomId) -> list[EpochSecretRow]:
         with self._lock:
             return [row for key, row in sorted(self._epoch_secrets.items()) if key[0] == room]
+
+    def made_records(self, room: RoomId) -> list[MadeRecordRow]:
+        with self._lock:
+            return [row for key, row in sorted(self._made_records.items()) if key[0] == room]
 
     def file_seals(self, room: RoomId, agent: AgentId) -> list[FileSealRow]:
         with self._lock:

@@ -232,6 +232,22 @@ class DropEpochSecrets(msgspec.Struct, frozen=True):
     below: int
 
 
+class MadeRecordRow(msgspec.Struct, frozen=True):
+    """A record of an epoch that this home signed."""
+
+    room: RoomId
+    number: int
+    """The epoch's, from 1."""
+    record: bytes
+    """The record's SHA-256."""
+
+
+class PutMadeRecord(msgspec.Struct, frozen=True):
+    """Keep that this home signed a record. Doing it again changes nothing."""
+
+    row: MadeRecordRow
+
+
 class FileSealRow(msgspec.Struct, frozen=True):
     """How a file is sealed that an agent of this home shares in a sealed room elsewhere."""
 
@@ -407,6 +423,7 @@ Secret = (
     | DropSealingKeys
     | PutEpochSecret
     | DropEpochSecrets
+    | PutMadeRecord
     | PutFileSeal
     | DropFileSeals
     | PutKeyExchange
@@ -875,6 +892,11 @@ class Store(Protocol):
 
     def epoch_secrets(self, room: RoomId) -> list[EpochSecretRow]:
         """The secrets of a room's epochs, in the order of their numbers. A store that relays share has none."""
+        ...
+
+    def made_records(self, room: RoomId) -> list[MadeRecordRow]:
+        """The records of a room's epochs that this home signed, in the order of their numbers and hashes. A store that
+        relays share has none."""
         ...
 
     def file_seals(self, room: RoomId, agent: AgentId) -> list[FileSealRow]:

@@ -85,6 +85,7 @@ from parlerd.store.port import (
     KeyExchangeRow,
     KeyTriesRow,
     Lease,
+    MadeRecordRow,
     Membership,
     NewFact,
     OutboxRow,
@@ -94,6 +95,7 @@ from parlerd.store.port import (
     PutKeyExchange,
     PutKeyTries,
     PutLease,
+    PutMadeRecord,
     PutOutbox,
     PutRenewal,
     PutSealingKey,
@@ -666,6 +668,14 @@ class SqliteStore(Paged, OneByOne):
         )
         return [EpochSecretRow(*row) for row in rows]
 
+    def made_records(self, room: RoomId) -> list[MadeRecordRow]:
+        rows = self._database.rows(
+            "SELECT room, number, record FROM made_records"
+            " WHERE room = ? AND room NOT IN (SELECT room FROM tombstones) ORDER BY number, record",
+            (room,),
+        )
+        return [MadeRecordRow(*row) for row in rows]
+
     def file_seals(self, room: RoomId, agent: AgentId) -> list[FileSealRow]:
         rows = self._database.rows(
             "SELECT room, agent, digest, size, blob, key, prefix, used_at FROM file_seals"
@@ -898,6 +908,11 @@ class _Batch(Batch):
                     )
                 case DropEpochSecrets(room=room, below=below):
                     writer.execute("DELETE FROM epoch_secrets WHERE room = ? AND number < ?", (room, below))
+                case PutMadeRecord(row=made):
+                    writer.execute(
+                        "INSERT INTO made_records VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+                        (made.room, made.number, made.record),
+                    )
                 case PutFileSeal(row=seal):
                     writer.execute(
                         "INSERT INTO file_seals VALUES (?, ?, ?, ?, ?, ?, ?, ?)"

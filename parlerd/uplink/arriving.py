@@ -66,6 +66,7 @@ from parlerd.core.envelope import (
     turn_of,
 )
 from parlerd.core.epoch_record import (
+    MAX_SEALED_MEMBERS,
     EpochCard,
     EpochRecord,
     Roster,
@@ -82,7 +83,7 @@ from parlerd.core.errors import Refused
 from parlerd.core.exchange import STEPS, Exchange, is_form, is_next
 from parlerd.core.gated import EVERYONE
 from parlerd.core.grants import Given, is_one_too_many, may_say, opened_beyond
-from parlerd.core.lifecycle import OLDER_COPY, owners_of
+from parlerd.core.lifecycle import KEY_COPIED, OLDER_COPY, owners_of
 from parlerd.core.membership import told_seq
 from parlerd.core.messages import GUARD, Thread, audience_key
 from parlerd.core.model import (
@@ -152,6 +153,9 @@ from parlerd.operations import types as t
 from parlerd.uplink.counters import Signed, Threaded
 
 _REQUEST: Final = re.compile(r"[A-Za-z0-9_]{1,64}\Z")
+MAX_STRANGERS: Final = MAX_SEALED_MEMBERS
+"""Of how many agents that are not shown to be in a room, or to knock, a sealing key is kept: as many as a room
+takes."""
 _MAX_MEMBERS: Final = 10_000
 """How many agents of one room are taken in."""
 
@@ -187,6 +191,10 @@ class Opener(Protocol):
 
     def learn(self, record: EpochRecord, digest: bytes, wraps: Wraps) -> EpochCard | None:
         """What the record of this hash says to those who can read its epoch; None where no agent of this home can."""
+        ...
+
+    def is_copied(self, record: EpochRecord, body: bytes, signature: bytes) -> bool:
+        """Whether the person of this home signed a record that this home did not make."""
         ...
 
     def words(self, envelope: Envelope, body: bytes, author: AgentId) -> bytes | None:
@@ -251,6 +259,8 @@ class Arriving:
     """Judges the items of one room. `mirror` is the room's mirror as it is now, an empty room before the first item.
     `began` is what the mirror began with, and `opener` opens what is sealed.
 
+    `is_live` says that this daemon was told all that was there of the room before.
+
     `key_of` gives the id of a session key in this home, by the key's signed terms, the person who signed them, and
     whether the room is sealed;
     `ours` says whether an agent is one of this home, and `own` whether this very daemon made a signature, by the
@@ -265,6 +275,7 @@ class Arriving:
         *,
         began: Began | None,
         opener: Opener,
+        is_live: bool = False,
         key_of: Callable[[KeyTerms, PrincipalId, bool], KeyId],
         ours: Callable[[AgentId], bool],
         own: Callable[[Threaded, int, Signed], bool],
@@ -274,6 +285,7 @@ class Arriving:
         self._mirror = mirror
         self._began = began
         self._opener = opener
+        self._is_live = is_live
         self._key_of = key_of
         self._ours = ours
         self._own = own
@@ -363,6 +375,8 @@ class _Step:
         self._shown_now: dict[MessageId, set[AgentId]] = {}
         """To whom of this home the gated messages were shown that came here."""
         """The messages of this item."""
+        self._asking: set[AgentId] = set()
+        """Who knocked, as this item told."""
         self._joined: dict[AgentId, _Known] = {}
         """Members that this item told of, as the mirror will have them."""
         self._numbers: dict[AgentId, int] = {
@@ -494,7 +508,8 @@ class _Step:
             if record.number == before.number:
                 if digest != before.record:
                     # Its members would each take another one for the newest, and not hear each other.
-                    raise _Contradiction("epoch")
+                    is_copied = about._opener.is_copied(record, told.record, told.signature)
+                    raise _Contradiction(KEY_COPIED if is_copied else "epoch")
                 return
             # Who owned the room before signs none behind the number at which the room changed hands.
             owner = signer_at(self._owners, record.number)
@@ -507,6 +522,9 @@ class _Step:
             wraps = check_wraps(told.wraps, record, roster)
         except Refused:
             raise _Contradiction("epoch") from None
+        if about._is_live and about._opener.is_copied(record, told.record, told.signature):
+            # What this home signed before an older copy of it was put in place, it is told before anything new.
+            raise _Contradiction(KEY_COPIED)
         added = roster if anew else {each.agent: roster[each.agent] for each in record.added}
         turned = e.EpochTurned(
             number=record.number,
@@ -528,14 +546,22 @@ class _Step:
             self._is_titled = True
 
     def _sealing_keys(self, card: t.Card) -> None:
-        """Take in by which keys newcomers are given the room's secrets."""
-        told = {agent: known.counter for agent, known in self._about._mirror.state.epochs.told.items()}
+        """Take in by which keys newcomers are given the room's secrets. A key may be told before its agent is shown to
+        be in; of agents that are not shown to be, only so many, because a home could draw any number of them."""
+        state = self._about._mirror.state
+        told = {agent: known.counter for agent, known in state.epochs.told.items()}
+        asking = self._asking.union(request.agent for request in state.requests.values())
+        strangers = sum(agent not in asking and self.member(agent) is None for agent in told)
         for entry in card.sealing_keys:
             key = _sound(entry.statement, SealingKey)
             if key is None or key.home != self._about._home or key.counter <= told.get(key.agent, 0):
                 continue
+            is_stranger = key.agent not in asking and self.member(key.agent) is None
+            if is_stranger and key.agent not in told and strangers >= MAX_STRANGERS:
+                continue
             if _signed(SealingKey, entry.statement, entry.signature, key.agent) is None:
                 continue
+            strangers += is_stranger and key.agent not in told
             told[key.agent] = key.counter
             event = e.SealingKeyTold(agent=key.agent, key=key.key, counter=key.counter)
             self.add((event,), self.owner, self.now, ((entry.statement, entry.signature),))
@@ -725,6 +751,7 @@ class _Step:
                 )
                 body = (entry.knock, entry.knock_signature) if gives is None else (entry.grant, entry.grant_signature)
                 self.add((asked,), by, Millis(entry.at), (body,))
+                self._asking.add(agent)
             state = "pending" if before is None else before.state
             if state in ("pending", "denied"):
                 self._exchanged(entry, request, before)

@@ -671,7 +671,10 @@ class Link:
                 handle = await self._desk.rooms.get(room)
                 mirror = await handle.quiet()
                 calls, number = self.calls, mirror.state.epochs.number
-                if calls is None or not self._turning.is_due(mirror, self._desk.clock.now()):
+                # On another link that began meanwhile, all that is there comes first: nothing is signed on less.
+                if calls is None or room not in self._level:
+                    return
+                if not self._turning.is_due(mirror, self._desk.clock.now()):
                     return
                 epoch = await self._turning.following(mirror)
                 if epoch is None:

@@ -24,6 +24,7 @@ from parlerd.bounded import Bounded
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core import topics
+from parlerd.core.approvals import standing_request
 from parlerd.core.errors import Refused
 from parlerd.core.grants import is_opened_by
 from parlerd.core.lifecycle import DELETED, NEW_LOG, OLDER_COPY, owners_of
@@ -48,6 +49,7 @@ from parlerd.core.statements import KeyTerms, Opening, Owner, Rewind, check, dec
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.authors import Arrived
 from parlerd.engine.desk import Desk
+from parlerd.engine.epochs import ROSTERS
 from parlerd.engine.handles import MirrorRoom, Present
 from parlerd.engine.key_text import spelled
 from parlerd.engine.library import Signed
@@ -66,6 +68,8 @@ from parlerd.uplink.walking import Pull, unknown, walk
 
 log = logging.getLogger(__name__)
 
+_EVERY_KEY: Final = 2**53
+"""Above the counters of all keys."""
 NEWEST: Final = 200
 """With how many of its newest messages the mirror of a room begins."""
 MAX_OPENINGS: Final = 1_000
@@ -159,6 +163,7 @@ class Mirrors:
                 mirror,
                 began=await self._began(mirror),
                 opener=self.opener,
+                is_live=room in self._caught_up,
                 key_of=self._key_of(room),
                 ours=self.is_ours,
                 own=self._counters.is_own,
@@ -172,6 +177,8 @@ class Mirrors:
                 await self._forget_secrets(actor.aggregate)
             if item.erased:
                 await self._prune(actor, item.erased)
+            if item.erased or arriving.erased:
+                await self._forget_secrets(actor.aggregate)
             if item.card is not None:
                 self._counts[room] = _Counts(item.card.moves, item.card.asks)
             self._note_level(room, item)
@@ -244,6 +251,40 @@ class Mirrors:
         if oldest:
             held = next((n for n, at in reversed(state.epochs.turned) if at <= oldest[0].position), 0)
         await self._secrets.forget(state.room, held)
+        for agent in await self._secrets.agents_with_old_keys(self._home):
+            await self._secrets.drop_keys(self._home, agent, await self._oldest_key_needed(agent))
+
+    async def _oldest_key_needed(self, agent: AgentId) -> int:
+        """The counter of the oldest sealing key that opens something which an agent of this home may still open: the
+        key that it had in the oldest epoch whose secret is kept, of each sealed room there. 0 while a record may yet be
+        made for an older key, because the agent knocks somewhere or waits for a record."""
+        needed = [_EVERY_KEY]
+        for number, room in enumerate(await self._desk.library.rooms_at(self._home), 1):
+            await pause_among(number)
+            try:
+                mirror = (await self._desk.rooms.get(room)).aggregate
+            except Refused:
+                continue
+            state = mirror.state
+            asked, member = standing_request(state.requests, agent), state.members.get(agent)
+            if not state.lifecycle.sealed or (asked is None and member is None):
+                continue
+            if (asked is not None and asked.state == "pending") or (member is not None and member.waits):
+                return 0
+            await self._secrets.prepare(self._home, room)
+            needed.append(await self._key_at(state, agent, self._secrets.oldest_epoch(room)))
+        return min(needed)
+
+    async def _key_at(self, state: RoomState, agent: AgentId, epoch: int) -> int:
+        """The counter of the key that an agent had in an epoch of a room, or of its first one where it came later."""
+        found = 0
+        places = [position for _, position in state.epochs.turned]
+        for begin in range(0, len(places), ROSTERS):
+            for header in await self._desk.library.headers(state.room, places[begin : begin + ROSTERS]):
+                if not isinstance(header.event, e.EpochTurned) or (found and header.event.number > epoch):
+                    continue
+                found = next((entry.counter for who, entry in header.event.added if who == agent), found)
+        return found or _EVERY_KEY
 
     def _note_level(self, room: RoomId, item: t.LinkItem) -> None:
         if item.level:

@@ -408,6 +408,7 @@ class RemoteRoom(MirrorRoom):
         epoch = c.NewEpoch(record=made.record, digest=made.epoch.record, wraps=made.wraps)
         hidden = self._secrets.hidden_key(self.room, command.idempotency_key or "")
         return msgspec.structs.replace(command, title=None, epoch=epoch, idempotency_key=hidden), made
+        await self._secrets.note_made(self.room, made.record.number, made.epoch.record)
 
     async def _open(
         self, submission: Submission, command: c.OpenRoom, decision: Decision, now: Millis, begun: Made | None

@@ -20,7 +20,7 @@ from typing import Final
 import trio
 
 from parlerd.core.envelope import Envelope
-from parlerd.core.epoch_record import EpochCard, EpochRecord, Wraps
+from parlerd.core.epoch_record import EpochCard, EpochRecord, Wraps, record_digest
 from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, By, HomeId, RoomId
 from parlerd.core.room import RoomState
@@ -30,7 +30,17 @@ from parlerd.engine.authors import Attested, Author
 from parlerd.engine.desk import Desk
 from parlerd.engine.ports import Signers
 from parlerd.identity import epochs, sealing
-from parlerd.store.port import DropEpochSecrets, EpochSecretRow, PutEpochSecret, PutSealingKey, SealingKeyRow
+from parlerd.identity.signatures import verify
+from parlerd.store.port import (
+    DropEpochSecrets,
+    DropSealingKeys,
+    EpochSecretRow,
+    MadeRecordRow,
+    PutEpochSecret,
+    PutMadeRecord,
+    PutSealingKey,
+    SealingKeyRow,
+)
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +60,8 @@ class Secrets:
         """The sealing keys of this home's agents for each home that was asked about, the newest last."""
         self._epochs: dict[RoomId, dict[bytes, EpochSecretRow]] = {}
         """The secrets of each room that was asked about, by the hashes of their records."""
+        self._made: dict[RoomId, set[bytes]] = {}
+        """The hashes of the records that this home signed, of each room that was asked about."""
         self._unstored: list[EpochSecretRow] = []
         """Those among them that are not on the disk yet."""
         self._recaps: dict[RoomId, tuple[str, bytes]] = {}
@@ -67,7 +79,19 @@ class Secrets:
         await self._load_keys(home)
         if room not in self._epochs:
             rows = await self._desk.library.epoch_secrets(room)
+            made = await self._desk.library.made_records(room)
             self._epochs.setdefault(room, {row.record: row for row in rows})
+            self._made.setdefault(room, set()).update(row.record for row in made)
+
+    async def note_made(self, room: RoomId, number: int, record: bytes) -> None:
+        """Keep that this home signs a record, before the record leaves. Raises `StoreError`."""
+        await self._desk.library.record([PutMadeRecord(MadeRecordRow(room, number, record))])
+        self._made.setdefault(room, set()).add(record)
+
+    def is_copied(self, record: EpochRecord, body: bytes, signature: bytes) -> bool:
+        """Whether a record bears the signature of this home's person, and this home did not make it."""
+        is_made = record_digest(body) in self._made.get(record.room, ())
+        return not is_made and verify(self._signers.principal, EpochRecord.TAG, body, signature)
 
     async def _load_keys(self, home: HomeId) -> None:
         if home not in self._keys:
@@ -106,9 +130,34 @@ class Secrets:
         roster holds, and is a day old, another key is made: whoever took this home's keys can read nothing that is
         sealed after the next record. Raises `StoreError`."""
         newest = await self._key(home, agent)
-        if newest.counter == used and self._desk.clock.now() - newest.made_at >= FRESH_MS:
+        is_old = newest.counter == used and self._desk.clock.now() - newest.made_at >= FRESH_MS
+        if is_old or newest.counter < used:
+            # In the second case an older copy of this machine's database was put in place: the key that is used is
+            # lost, and nothing that is wrapped to it can be read here.
             newest = await self._key(home, agent, after=used)
         return newest.counter
+
+    async def newer_key(self, home: HomeId, agent: AgentId, used: int) -> Attested:
+        """A sealing key of an agent of this home with a higher counter than `used`, signed by the agent. Raises as
+        `told_key` does."""
+        await self._key(home, agent, after=used)
+        return await self.told_key(home, agent)
+
+    async def drop_keys(self, home: HomeId, agent: AgentId, below: int) -> None:
+        """Let the sealing keys of an agent of this home go whose counters are below this one; the newest stays. Raises
+        `StoreError`."""
+        async with self._making:
+            await self._load_keys(home)
+            known = self._keys[home].get(agent, [])
+            old = [row for row in known[:-1] if row.counter < below]
+            if old:
+                await self._desk.library.record([DropSealingKeys(home, agent, old[-1].counter + 1)])
+                self._keys[home][agent] = known[len(old) :]
+
+    async def agents_with_old_keys(self, home: HomeId) -> list[AgentId]:
+        """The agents of this home that have more than one sealing key there."""
+        await self._load_keys(home)
+        return sorted(agent for agent, rows in self._keys[home].items() if len(rows) > 1)
 
     async def renew(self, home: HomeId, agent: AgentId) -> None:
         """Make another sealing key for an agent, because the home knows a later one than is here: an older copy of this
@@ -135,6 +184,10 @@ class Secrets:
     def epoch(self, room: RoomId, record: bytes) -> EpochSecretRow | None:
         """The secret of the epoch that began with this record, if this home has it."""
         return self._epochs.get(room, {}).get(record)
+
+    def oldest_epoch(self, room: RoomId) -> int:
+        """The number of the oldest epoch of a room whose secret this home has; 0 where it has none."""
+        return min((row.number for row in self._epochs.get(room, {}).values()), default=0)
 
     def learn(self, record: EpochRecord, digest: bytes, wraps: Wraps) -> EpochSecretRow | None:
         """The secret of the epoch that begins with a record whose signature was checked, if a wrap brings it to an
@@ -267,6 +320,9 @@ class HomeOpener:
             log.warning("epoch %d of room %s cannot be read by those of this home", record.number, record.room)
             return None
         return self.secrets.card(record, digest)
+
+    def is_copied(self, record: EpochRecord, body: bytes, signature: bytes) -> bool:
+        return self.secrets.is_copied(record, body, signature)
 
     def words(self, envelope: Envelope, body: bytes, author: AgentId) -> bytes | None:
         return self.secrets.words(self.home, envelope, body, author)

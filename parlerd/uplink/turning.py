@@ -40,7 +40,17 @@ from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, Millis, Position, PrincipalId, RoomId
 from parlerd.core.room import Room
 from parlerd.core.sealing import sealed_part
-from parlerd.core.statements import NONCE, Claim, Opening, OwnerLine, SealingKey, Title, check, encode
+from parlerd.core.statements import (
+    NONCE,
+    Claim,
+    Opening,
+    OwnerLine,
+    SealingKey,
+    Title,
+    check,
+    decode_opened,
+    encode,
+)
 from parlerd.engine.authors import Attested
 from parlerd.engine.desk import Desk
 from parlerd.engine.ports import Signers
@@ -51,6 +61,8 @@ from parlerd.uplink.secrets import Secrets
 
 USED_MS: Final = 7 * 24 * 3600 * 1000
 """After how long an epoch ends under which something was said. Source: sealed spec, Epochs."""
+_FIRST_FACTS: Final = 16
+"""How many facts of a mirror hold everything that opening a room leads to, its title among them."""
 LINE_EVERY_MS: Final = 24 * 3600 * 1000
 """How often an owner's home says that it is there. Source: sealed spec, Epochs."""
 MAX_DOUBTED: Final = 1_000
@@ -106,7 +118,9 @@ class Turning:
         # Until there is a record of the new owner's, a machine that was away takes one of the former owner's for one of
         # before. And the home of a room that was rewound takes no message without a record that follows.
         is_another_s = state.signers[-1:] != [self._signers.principal]
-        return is_another_s or state.rewound > 0 or self._is_used_up(room, now)
+        # Of a record that was made before an older copy of this home was put in place it may have lost the key.
+        is_lost = self._secrets.epoch(room.state.room, state.record) is None
+        return is_another_s or is_lost or state.rewound > 0 or self._is_used_up(room, now)
 
     def _is_used_up(self, room: Room, now: Millis) -> bool:
         state = room.state.epochs
@@ -170,15 +184,18 @@ class Turning:
         too, and with `puts_out` this one no longer. It `names` this person as successor, or nobody where that is empty;
         with None the one whom this home's person named before.
 
+        Where this home has not the secret in force, because an older copy of it was put in place that lacks its newest
+        keys, its agents come with new ones, and no link leads back from this record: who comes in later cannot read
+        what was said before it.
+
         None where nothing would change but that time went by, and not enough did: the newcomer told no key to which the
         secret could be wrapped, say, and knocks with one when it comes again. Raises `Refused(not_sealed_in)` where
-        this home has not the secret in force, as after an older copy of it was put in place.
+        the room's title is not here either. That this home made the record is on the disk when this returns.
         """
         state = room.state
         now, sealed = state.epochs, state.epochs.roster
+        await self._secrets.prepare(state.home, state.room)
         row = self._secrets.epoch(state.room, now.record)
-        if row is None:
-            raise Refused("not_sealed_in")
         waiting = room.epochs.waiting()
         back = [] if waiting is None else [each for each in waiting.entering if await self._comes_back(room, each)]
         coming = () if waiting is None else (*back, *waiting.fresh)
@@ -194,16 +211,23 @@ class Turning:
         claims = {agent: claim for agent, claim in claims.items() if agent not in gone and agent != puts_out}
         decisions = (*decisions, *(put_out_digest(agent) for agent in gone if agent == puts_out))
         added = [each for claim in claims.values() if (each := await self._added(room, claim)) is not None]
+        if row is None:
+            anew = [await self._anew(room, agent) for agent in self._own(room) if agent not in gone]
+            again = {each.agent for each in anew}
+            added = [*anew, *(each for each in added if each.agent not in again)]
         kept = now.successor if now.signers[-1:] == [self._signers.principal] else PrincipalId("")
         successor = kept if names is None else names
         is_named = names is not None and names != kept
         if not (added or gone or is_named or self._is_over(room, self._desk.clock.now())):
             return None
+        first = {*_of(admits), *(self._own(room) if row is None else ())}
         made = epochs.make(
             home=state.home,
             room=state.room,
-            before=epochs.Before(sealing.Epoch(row.number, row.record, row.secret), dict(sealed)),
-            added=sorted(added, key=lambda each: (each.agent not in _of(admits), each.agent))[:MAX_CHANGES],
+            before=epochs.Before(
+                sealing.Epoch(now.number, now.record, b"" if row is None else row.secret), dict(sealed)
+            ),
+            added=sorted(added, key=lambda each: (each.agent not in first, each.agent))[:MAX_CHANGES],
             removed=sorted(gone, key=lambda agent: (agent != puts_out, agent))[:MAX_CHANGES],
             history=state.history,
             card=await self._card(room, row),
@@ -212,7 +236,21 @@ class Turning:
             at=Millis(max(self._desk.clock.now(), room.last_at)),
             random=self._desk.random.bytes,
         )
+        await self._secrets.note_made(state.room, made.record.number, made.epoch.record)
         return self.told(made)
+
+    def _own(self, room: Room) -> list[AgentId]:
+        """The agents of this home that are in a room's roster."""
+        here = self._desk.rooms.home.aggregate.state.agents
+        return [agent for agent in room.state.epochs.roster if agent in here]
+
+    async def _anew(self, room: Room, agent: AgentId) -> Added:
+        """An agent of this home with a key that no record had and that nobody was told."""
+        state = room.state.epochs
+        entry, told = state.roster[agent], state.told.get(agent)
+        used = max(entry.counter, 0 if told is None else told.counter)
+        key = await self._secrets.newer_key(room.state.home, agent, used)
+        return Added(agent, entry.principal, entry.handle, key.body, key.signature)
 
     def note_made(self, room: RoomId) -> None:
         """The room's home took a record that was made because time went by, or because somebody waited."""
@@ -266,14 +304,27 @@ class Turning:
             return None
         return Added(claim.agent, claim.principal, claim.handle, signed.body, signed.signature)
 
-    async def _card(self, room: Room, row: EpochSecretRow) -> EpochCard:
+    async def _title(self, room: Room) -> bytes:
+        """The title of a room of this home's person, as the mirror has it. Raises `Refused(not_sealed_in)`."""
+        library, name = self._desk.library, room.state.room
+        for header in await library.few_facts(name, Position(0), _FIRST_FACTS):
+            if isinstance(header.event, e.RoomTitled):
+                body = await library.body(name, header.position)
+                if body is not None:
+                    return decode_opened(body)[1]
+        raise Refused("not_sealed_in")
+
+    async def _card(self, room: Room, row: EpochSecretRow | None) -> EpochCard:
         """What everybody who comes in is told: the same as before, and the key of the room's first message."""
         state = room.state
-        at = next((position for number, position in reversed(state.epochs.turned) if number == row.number), None)
-        body = None if at is None else await self._desk.library.body(state.room, at)
-        if body is None:
-            raise Refused("not_sealed_in")
-        card = epochs.card(check_record(decode_turned(body)[0]), row.secret)
+        if row is None:
+            card = EpochCard(await self._title(room))
+        else:
+            at = next((position for number, position in reversed(state.epochs.turned) if number == row.number), None)
+            body = None if at is None else await self._desk.library.body(state.room, at)
+            if body is None:
+                raise Refused("not_sealed_in")
+            card = epochs.card(check_record(decode_turned(body)[0]), row.secret)
         if card.recap or not state.opening:
             return card
         stored = await self._desk.library.body(state.room, state.opening)

@@ -64,6 +64,7 @@ from parlerd.store.port import (
     KeyExchangeRow,
     KeyTriesRow,
     Lease,
+    MadeRecordRow,
     MarkDelivery,
     Membership,
     MoveCursor,
@@ -76,6 +77,7 @@ from parlerd.store.port import (
     PutKeyExchange,
     PutKeyTries,
     PutLease,
+    PutMadeRecord,
     PutOutbox,
     PutRenewal,
     PutSealingKey,
@@ -1870,6 +1872,14 @@ def test_what_is_kept_of_a_key_or_an_epoch_stays_as_it_is(own_store: Store) -> N
     assert own_store.epoch_secrets(ROOM) == [_epoch(1)]
 
 
+def test_which_records_this_home_signed_is_kept_also_where_several_have_one_number(own_store: Store) -> None:
+    made = [MadeRecordRow(ROOM, 1, b"a" * 32), MadeRecordRow(ROOM, 2, b"a" * 32), MadeRecordRow(ROOM, 2, b"b" * 32)]
+    other = MadeRecordRow(RoomId("r_elsewhere"), 1, b"a" * 32)
+    _do(own_store, *map(PutMadeRecord, (made[2], made[0], made[1], made[1], other)))
+    assert own_store.made_records(ROOM) == made
+    assert own_store.made_records(other.room) == [other]
+
+
 def _file_seal(number: int, *, agent: AgentId = BEN, room: RoomId = ROOM, used_at: int = 5) -> FileSealRow:
     blob = BlobId(f"{number:064x}")
     return FileSealRow(
@@ -1924,10 +1934,12 @@ def test_tries_at_a_key_are_kept_for_each_person_and_never_taken_back(own_store:
 
 def test_the_secrets_of_a_deleted_room_are_found_no_more(own_store: Store) -> None:
     tries = PutKeyTries(KeyTriesRow(ROOM, "k_1", PrincipalId("A"), 1))
+    made = PutMadeRecord(MadeRecordRow(ROOM, 1, b"a" * 32))
     _do(own_store, append(opened()), PutEpochSecret(_epoch(1)), PutFileSeal(_file_seal(1)))
-    _do(own_store, PutKeyExchange(_exchange(1)), tries)
-    _do(own_store, BuryRoom(ROOM, Millis(9)), PutEpochSecret(_epoch(2)), PutFileSeal(_file_seal(2)))
+    _do(own_store, PutKeyExchange(_exchange(1)), tries, made)
+    _do(own_store, BuryRoom(ROOM, Millis(9)), PutEpochSecret(_epoch(2)), PutFileSeal(_file_seal(2)), made)
     assert own_store.epoch_secrets(ROOM) == []
+    assert own_store.made_records(ROOM) == []
     assert own_store.file_seals(ROOM, BEN) == []
     assert own_store.key_exchanges(ROOM) == []
     assert own_store.key_tries(ROOM) == []

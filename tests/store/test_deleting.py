@@ -20,12 +20,14 @@ from parlerd.store.port import (
     FileSealRow,
     KeyExchangeRow,
     KeyTriesRow,
+    MadeRecordRow,
     MarkDelivery,
     OutboxRow,
     PutEpochSecret,
     PutFileSeal,
     PutKeyExchange,
     PutKeyTries,
+    PutMadeRecord,
     PutOutbox,
     PutRenewal,
     PutSight,
@@ -68,11 +70,12 @@ def _fill(store: SqliteStore, room: RoomId, word: str, *, facts: int = 60) -> No
     key = word.encode().ljust(32)[:32]
     seal = PutFileSeal(FileSealRow(room, BEN, key, 1, BlobId("a" * 64), key, bytes(19), Millis(9)))
     _do(store, PutOutbox(row), PutSnapshot(room, 1, Position(facts), word.encode()), renewal, secret, seal, sight)
+    made = PutMadeRecord(MadeRecordRow(room, 1, hashlib.sha256(word.encode()).digest()))
     exchange = KeyExchangeRow(
         room, word.encode().ljust(33)[:33], "owner", BEN, "q_1", "agreed", key, word.encode(), Millis(9)
     )
     tries = KeyTriesRow(room, word.replace("-", ""), PrincipalId("A"), 1)
-    _do(store, PutKeyExchange(exchange), PutKeyTries(tries))
+    _do(store, PutKeyExchange(exchange), PutKeyTries(tries), made)
 
 
 def _clear(store: SqliteStore, limit: int = 7) -> int:
@@ -135,6 +138,7 @@ def test_no_row_of_a_deleted_room_is_left_but_that_there_was_one(store: SqliteSt
         "renewals",
         "sights",
         "epoch_secrets",
+        "made_records",
         "file_seals",
     }
     assert grown >= {"rooms", "snapshots", "remembered"}

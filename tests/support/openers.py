@@ -13,5 +13,8 @@ class NoOpener:
     def learn(self, record: EpochRecord, digest: bytes, wraps: Wraps) -> EpochCard | None:
         return None
 
+    def is_copied(self, record: EpochRecord, body: bytes, signature: bytes) -> bool:
+        return False
+
     def words(self, envelope: Envelope, body: bytes, author: AgentId) -> bytes | None:
         return None

@@ -66,6 +66,7 @@ def copied(store: Store) -> MemoryStore:
     copy_of._renewals = dict(store._renewals)
     copy_of._sealing_keys = dict(store._sealing_keys)
     copy_of._epoch_secrets = dict(store._epoch_secrets)
+    copy_of._made_records = dict(store._made_records)
     copy_of._snapshots = dict(store._snapshots)
     return copy_of
 

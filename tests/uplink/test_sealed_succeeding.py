@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from parlerd.core.epochs import LINE_MS
-from parlerd.core.model import Millis, RoomId
+from parlerd.core.model import Millis, PrincipalId, RoomId
 from parlerd.core.room import Room
 from parlerd.core.statements import NONCE, OwnerLine, Transfer, encode
 from parlerd.operations import types as t
@@ -22,6 +22,7 @@ from tests.uplink.test_sealed import Meeting, met
 from tests.uplink.test_sealed_lies import entry, next_record, tell
 
 DAY_S = 86_400
+NOBODY = PrincipalId("")
 
 
 async def name(meeting: Meeting, person: str = "bob") -> t.SuccessorNamed:
@@ -231,7 +232,9 @@ def test_who_has_a_record_behind_the_one_that_named_the_successor_takes_no_takin
             named = await newest(meeting)
             told = await transfer_of(meeting.ben, await meeting.room_of(meeting.ben))
             told = msgspec.structs.replace(told, record=named.record, record_signature=named.signature)
-            later = await next_record(meeting)
+            # Ann's home signed one more, which the relay kept back so far.
+            later = await meeting.ann.uplinks._turning.following(await meeting.room_of(meeting.ann), names=NOBODY)
+            assert later is not None
             (link,) = meeting.ann.uplinks._links.values()
             await link.mirrors.take(t.LinkItem(room=meeting.opened.room, epoch=entry(later)))
             room = await tell_alice(meeting, transfers=[told])

@@ -54,6 +54,7 @@ from parlerd.store.port import (
     KeyExchangeRow,
     KeyTriesRow,
     Lease,
+    MadeRecordRow,
     Membership,
     NewFact,
     OutboxRow,
@@ -442,6 +443,9 @@ class PostgresStore(Paged):
         return []
 
     def key_tries(self, room: RoomId) -> list[KeyTriesRow]:
+        return []
+
+    def made_records(self, room: RoomId) -> list[MadeRecordRow]:
         return []
 
     def file_seals(self, room: RoomId, agent: AgentId) -> list[FileSealRow]:
