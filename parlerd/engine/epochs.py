@@ -12,10 +12,13 @@ is the one that this record names.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
+import msgspec
+
 from parlerd.core import events as e
-from parlerd.core.epoch_record import decode_turned
+from parlerd.core.epoch_record import Roster, decode_turned
 from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, Position, PrincipalId, RosterEntry
 from parlerd.core.room import Room
@@ -30,6 +33,8 @@ from parlerd.operations import types as t
 PULLED_BYTES: Final = 512 * 1024
 """Bytes of records and wraps in one answer, after which no further record is put in: the largest record with its wraps
 is longer, and comes alone."""
+ENTRY_BYTES: Final = 256
+"""Bytes of an agent in a roster that is told: two ids, a key and a handle."""
 ROSTERS: Final = 500
 """Facts of epochs that are read at once to find an older roster."""
 
@@ -77,11 +82,15 @@ class Epochs:
             raise Refused("stale_epoch", number=state.number, what="upto")
         wanted = [place for number, place in state.turned if params.upto - params.limit < number <= params.upto]
         bodies = await desk.library.bodies(room.state.room, wanted)
+        upto = [place for number, place in state.turned if number <= params.upto]
+        rosters = await _rosters_at(desk.library, room, upto, wanted) if params.rosters else {}
         found: list[t.EpochEntry] = []
         size = 0
         for place in reversed(wanted):
             entry = entry_of(bodies[place], wraps=params.wraps)
-            size += len(entry.record) + len(entry.wraps)
+            if params.rosters:
+                entry = msgspec.structs.replace(entry, roster=_entries(rosters[place]))
+            size += len(entry.record) + len(entry.wraps) + len(entry.roster) * ENTRY_BYTES
             if found and size > PULLED_BYTES:
                 break
             found.append(entry)
@@ -119,22 +128,34 @@ async def epoch_at(library: Library, room: Room, at: Position, *, told: int = 0)
     if not places:
         return None
     kept = (await library.bodies(room.state.room, places[-1:]))[places[-1]]
-    roster = dict(state.roster) if len(places) == len(state.turned) else await _roster_at(library, room, places)
-    entries = [
+    if len(places) == len(state.turned):
+        roster: Roster = state.roster
+    else:
+        roster = (await _rosters_at(library, room, places, places[-1:]))[places[-1]]
+    record, encoded = decode_turned(kept.body)
+    return t.EpochEntry(record=record, signature=kept.signature, wraps=encoded, roster=_entries(roster))
+
+
+def _entries(roster: Roster) -> list[t.RosterEntry]:
+    return [
         t.RosterEntry(agent=agent, principal=entry.principal, handle=entry.handle, key=entry.key, counter=entry.counter)
         for agent, entry in sorted(roster.items())
     ]
-    record, encoded = decode_turned(kept.body)
-    return t.EpochEntry(record=record, signature=kept.signature, wraps=encoded, roster=entries)
 
 
-async def _roster_at(library: Library, room: Room, places: list[Position]) -> dict[AgentId, RosterEntry]:
-    """Who was in the roster once the facts at these places were taken in, which are all of them from the first on."""
+async def _rosters_at(
+    library: Library, room: Room, places: list[Position], wanted: Collection[Position]
+) -> dict[Position, Roster]:
+    """Who was in the roster once the fact at each of the `wanted` places was taken in. `places` are those of all epochs
+    from the first up to the last of these."""
     roster: dict[AgentId, RosterEntry] = {}
+    found: dict[Position, Roster] = {}
     for begin in range(0, len(places), ROSTERS):
         for header in await library.headers(room.state.room, places[begin : begin + ROSTERS]):
             if isinstance(header.event, e.EpochTurned):
                 for agent in header.event.removed:
                     roster.pop(agent, None)
                 roster.update(header.event.added)
-    return roster
+                if header.position in wanted:
+                    found[header.position] = dict(roster)
+    return found

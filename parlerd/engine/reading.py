@@ -538,7 +538,7 @@ def successor_of(room: Room) -> list[str]:
     is named, and in every other room."""
     state = room.state
     person = state.epochs.successor
-    if not may_succeed(state.epochs, state.lifecycle.owners[-1].record, person):
+    if not state.is_sealed or not may_succeed(state.epochs, state.lifecycle.owners[-1].record, person):
         return []
     return sorted(entry.handle for entry in state.epochs.roster.values() if entry.principal == person)
 

@@ -32,6 +32,7 @@ from parlerd.identity.proofs import bears
 from parlerd.operations import types as t
 from parlerd.store.port import StoredMessage
 from parlerd.uplink.arriving import KNOWN, Opener, decoded, door_of, is_told, posted_of, read_sealed, verified_as
+from parlerd.uplink.rosters import Inside
 
 
 class Contradicted(Exception):
@@ -56,10 +57,12 @@ def judge(
     after: Seq,
     known: Mapping[int, bytes],
     opener: Opener,
+    rosters: Inside,
 ) -> Judged:
     """The messages of a page that follows this reader's number `after`. `known` are the lines at numbers of the room
-    that this home knows of, and `opener` opens what is sealed. Raises `Contradicted`, and
-    `Refused(relay_refused)` for a page that answers something else than was asked."""
+    that this home knows of, `opener` opens what is sealed, and `rosters` say who was in a sealed room under the records
+    that its messages name. Raises `Contradicted`, and `Refused(relay_refused)` for a page that answers something else
+    than was asked."""
     # Private messages that follow that number are left out, where their words were erased.
     begins = page.before.get(reader, -1) if page.messages else after
     if begins < after:
@@ -92,7 +95,7 @@ def judge(
         if envelope.v not in KNOWN or author is None:
             # A version that this program does not check, or somebody whom nothing shows to have been a member.
             continue
-        is_signed = envelope.v in (SIGNED, SEALED)
+        is_signed, is_shown = envelope.v in (SIGNED, SEALED), True
         if envelope.v != UNSIGNED and (envelope.v == SEALED) is not bool(mirror.lifecycle.sealed):
             raise Contradicted("form")
         if not is_signed and not is_told(message, envelope, mirror.room):
@@ -105,6 +108,10 @@ def judge(
                     # It was sealed under a record that was in force no more: whoever wrote it may have been put out.
                     raise Contradicted("epoch")
                 epoch = number_of
+                inside = rosters.get(sealed_part(envelope).record)
+                if inside is not None and not inside.issuperset({agent, *(envelope.visibility or ())}):
+                    raise Contradicted("epoch")
+                is_shown = inside is not None
             if is_granted_id(agent) and not may_say(author.given, Millis(message.at)):
                 raise Contradicted("grant")
         if envelope.id in ids:
@@ -115,6 +122,9 @@ def judge(
         body = message.body
         if is_signed:
             threads[thread] = digest
+        if not is_shown:
+            # Nothing shows that its author was in then: it may have been put out before.
+            continue
         if envelope.v == SEALED:
             envelope, body = read_sealed(message, envelope, opener)
         by = By(agent, author.principal, "", envelope.host, door_of(envelope))

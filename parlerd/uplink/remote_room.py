@@ -84,6 +84,7 @@ from parlerd.uplink.link import Link
 from parlerd.uplink.mirrors import present_of
 from parlerd.uplink.remote_shelf import RemoteShelf
 from parlerd.uplink.rewinding import FACTS, Fork, find_fork
+from parlerd.uplink.rosters import Inside, Rosters, records_of
 from parlerd.uplink.secrets import Secrets
 from parlerd.uplink.turning import Turning, decision_digest
 from parlerd.uplink.walking import unknown
@@ -157,6 +158,8 @@ class RemoteRoom(MirrorRoom):
         """What was asked and is not begun, in the order of calls."""
         self._ends: Bounded[int, bytes] = Bounded(MAX_ENDS)
         """The public line where pages of the past ended, by numbers of the room: a later page goes on from there."""
+        self._rosters = Rosters(desk.library)
+        """Who was in the room under earlier records, for what was said then."""
         self._warned: Bounded[str, bool] = Bounded(MAX_WARNED)
         """The sessions that were told who sees what they write into the state of a sealed room."""
         self._is_held_up = False
@@ -405,10 +408,10 @@ class RemoteRoom(MirrorRoom):
             raise Refused("relay_older", op="link.epoch")
         key = await self._secrets.told_key(self._link.home, by.actor)
         made = self._turning.first(command.opening, self.room, command.title, key)
+        await self._secrets.note_made(self.room, made.record.number, made.epoch.record)
         epoch = c.NewEpoch(record=made.record, digest=made.epoch.record, wraps=made.wraps)
         hidden = self._secrets.hidden_key(self.room, command.idempotency_key or "")
         return msgspec.structs.replace(command, title=None, epoch=epoch, idempotency_key=hidden), made
-        await self._secrets.note_made(self.room, made.record.number, made.epoch.record)
 
     async def _open(
         self, submission: Submission, command: c.OpenRoom, decision: Decision, now: Millis, begun: Made | None
@@ -871,9 +874,12 @@ class RemoteRoom(MirrorRoom):
         if self.is_sealed and (wants := unknown(self._secrets, self.room, page.messages)):
             owners = {owner.principal for owner in owners_of(mirror.state.lifecycle)}
             await link.mirrors.look_back(self.room, wants, agent, owners, link.pull_epochs)
+        inside: Inside = {}
+        if self.is_sealed:
+            inside = await self._rosters.of(mirror, records_of(page.messages), agent=agent, pull=link.pull_epochs)
         try:
             known = {**self._ends, **lines, shown.number: shown.line}
-            judged = judge(page, mirror.state, agent, there, known, link.mirrors.opener)
+            judged = judge(page, mirror.state, agent, there, known, link.mirrors.opener, inside)
         except Contradicted as lie:
             await link.mirrors.contradict(self.room, lie.what)
             raise Refused("relay_equivocation", what=lie.what) from None

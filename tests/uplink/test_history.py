@@ -64,7 +64,7 @@ class Past:
         self, page: t.LinkPage, after: int = 0, reader: Party = CAT, known: Mapping[int, bytes] | None = None
     ) -> Judged:
         lines = self.daemon.lines if known is None else known
-        return judge(page, self.mirror.state, AgentId(reader.agent), Seq(after), lines, NoOpener())
+        return judge(page, self.mirror.state, AgentId(reader.agent), Seq(after), lines, NoOpener(), {})
 
 
 def words(judged: Judged) -> list[tuple[int, str]]:

@@ -20,6 +20,7 @@ from parlerd.operations import types as t
 from parlerd.uplink.composing import Composed
 from parlerd.uplink.history import Contradicted, Judged, judge
 from parlerd.uplink.lanes import mirror_of
+from parlerd.uplink.rosters import records_of
 from parlerd.uplink.turning import USED_MS
 from tests.support.engine import run, settle
 from tests.support.relayed import Home
@@ -265,15 +266,27 @@ def test_an_old_message_under_a_record_that_was_in_force_no_more_is_a_contradict
             told = [page(room, bob, late), page(room, room.state.owner, now)]
             (link,) = meeting.ben.uplinks._links.values()
 
+            everybody = frozenset(room.state.epochs.roster)
+            records = records_of(message for each in told for message in each.messages)
+            inside = dict.fromkeys(records, everybody)
+
             def judged(*pages: t.LinkPage) -> Judged:
                 messages = [message for each in pages for message in each.messages]
                 asked = msgspec.structs.replace(told[0], before={bob: 7}, messages=messages)
-                return judge(asked, room.state, bob, Seq(7), {}, link.mirrors.opener)
+                return judge(asked, room.state, bob, Seq(7), {}, link.mirrors.opener, inside)
 
             assert len(judged(*told).earlier.messages) == 2
             with pytest.raises(Contradicted) as lie:
                 judged(*reversed(told))
             assert lie.value.what == "epoch"
+            # Who was in no roster then has said nothing; of whom nobody shows that, nothing is shown.
+            (first,) = records_of(told[0].messages)
+            inside[first] = everybody - {bob}
+            with pytest.raises(Contradicted) as lie:
+                judged(*told)
+            assert lie.value.what == "epoch"
+            del inside[first]
+            assert [each.header.by.actor for each in judged(*told).earlier.messages] == [room.state.owner]
 
     run(main)
 

@@ -270,7 +270,8 @@ class RosterEntry(Result, frozen=True, kw_only=True):
 
 class EpochEntry(Result, frozen=True, kw_only=True):
     """An epoch of a sealed room began: the record that the owner's person signed, and the wraps that it names. `roster`
-    is given where a card is whole: all who could read the room from there on. The record names it by its digest."""
+    is given where a card is whole, and where it was asked for: all who could read the room from there on. The record
+    names it by its digest."""
 
     record: _Record
     signature: _MaybeSignature
@@ -803,13 +804,14 @@ class OwnerLineAtRoom(Params, frozen=True, kw_only=True):
 
 class PullEpochs(Params, frozen=True, kw_only=True):
     """The records of a sealed room up to the one with the number `upto`, at most `limit` of them, for a member. With
-    `wraps` their wraps come along."""
+    `wraps` their wraps come along, and with `rosters` who could read the room from each on."""
 
     room: Short
     agent: Short
     upto: Annotated[int, Meta(ge=1, lt=2**53)]
     limit: Annotated[int, Meta(ge=1, le=MAX_EPOCHS)] = MAX_EPOCHS
     wraps: bool = False
+    rosters: bool = False
 
 
 class PulledEpochs(Result, frozen=True, kw_only=True):
