@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -130,6 +132,20 @@ def test_what_members_of_a_sealed_room_compare_stands_alone_on_its_line_with_how
     assert shell.run("room", "verify", "--json").document == msgspec.to_builtins(COMPARED)
     asked = shell.daemon.params_of("room.verify")
     assert asked == [t.CompareRoom(room="auth-redesign"), t.CompareRoom(), t.CompareRoom()]
+
+
+def test_a_sealed_room_shows_when_its_owner_was_heard_of_and_who_goes_on(shell: Shell) -> None:
+    said: dict[str, Any] = {"owner_heard": round(time.time() * 1000), "successor": ["bob", "bobby"]}
+    roster = t.RosterResult(room=ROOM, name="auth-redesign", members=[], sealed=True, **said)
+    shell.daemon.answers("room.verify", msgspec.structs.replace(COMPARED, **said), COMPARED)
+    shell.daemon.answers("rooms.roster", roster)
+    for command in (("room", "verify"), ("roster",)):
+        words = " ".join(shell.run(*command).stdout.split())
+        assert "The machine of the owner last signed something here: " in words
+        assert "Once the owner is gone, the person of bob, bobby may go on." in words
+    words = shell.run("room", "verify").stdout
+    assert "machine of the owner" not in words
+    assert "may go on" not in words
 
 
 def test_who_compares_is_told_that_a_key_change_is_pending_and_what_is_wrong_with_the_room(shell: Shell) -> None:

@@ -285,3 +285,43 @@ def test_where_nobody_was_held_back_continuing_says_so(shell: Shell) -> None:
     shell.daemon.answers("room.continue", t.ContinuedRoom(room=ROOM, name="team", status="nothing", turns=20))
     ran = shell.run("room", "continue", "team")
     assert (ran.code, ran.stdout) == (0, "No agent of yours was woken in 'team': nothing was held back.\n")
+
+
+# -- a sealed room without its owner -----------------------------------------------------------------------
+
+
+def test_who_may_go_on_is_named_and_told_how(shell: Shell) -> None:
+    named = t.SuccessorNamed(room=ROOM, room_name="team", status="named", principal="A2", names=["bob"])
+    shell.daemon.answers("room.successor", named, named)
+    ran = shell.run("room", "successor", "bob", "--room", "team")
+    assert ran.code == 0
+    assert "The person of bob may take 'team' over once you are gone." in ran.stdout
+    assert f"parler room continue {ROOM} --without-owner" in ran.stdout.splitlines()
+    assert shell.run("room", "successor", "bob", "--json").document == msgspec.to_builtins(named)
+    asked = shell.daemon.params_of("room.successor")
+    assert asked == [t.NameSuccessor(room="team", person="bob"), t.NameSuccessor(person="bob")]
+
+
+def test_that_nobody_goes_on_is_said_by_a_word_of_its_own(shell: Shell) -> None:
+    shell.daemon.answers("room.successor", t.SuccessorNamed(room=ROOM, room_name="team", status="nobody"))
+    ran = shell.run("room", "successor", "--none")
+    assert "Nobody may take 'team' over once you are gone." in ran.stdout
+    assert shell.daemon.params_of("room.successor") == [t.NameSuccessor(nobody=True)]
+    for wrong in ((), ("bob", "--none")):
+        ran = shell.run("room", "successor", *wrong)
+        assert ran.code == 2
+        assert "name a person, or say --none" in ran.stderr
+
+
+def test_a_room_goes_on_without_its_owner_as_another_s_or_as_another_room(shell: Shell) -> None:
+    taken = t.ContinuedRoom(room=ROOM, name="team", status="taken_over", turns=20, owner="bob")
+    other = t.ContinuedRoom(
+        room="r_2", name="team-2", status="reopened", turns=20, owner="bob", session_key="A3KE7DJR@relay"
+    )
+    shell.daemon.answers("room.continue", taken, other)
+    ran = shell.run("room", "continue", "team", "--without-owner")
+    assert "bob owns 'team' now, as its owner before had named you." in ran.stdout
+    ran = shell.run("room", "continue", "team", "--without-owner")
+    assert "The other session is called 'team-2', and bob owns it." in ran.stdout
+    assert "A3KE7DJR@relay" in ran.stdout.splitlines()
+    assert shell.daemon.params_of("room.continue") == [t.ContinueRoom(room="team", without_owner=True)] * 2

@@ -18,10 +18,11 @@ from parlerd.core.decision import Decision
 from parlerd.core.envelope import SIGNED, TextPart
 from parlerd.core.epochs import LINE_MS
 from parlerd.core.exchange import KNOCK_MS
+from parlerd.core.lifecycle import owners_of
 from parlerd.core.membership import newest_seq, view_of
 from parlerd.core.model import AgentId, History, HomeId, Millis, Position, RoomId
 from parlerd.core.room import Room
-from parlerd.core.statements import NONCE, Claim, OwnerLine, Transfer
+from parlerd.core.statements import NONCE, Claim, OwnerLine, Transfer, signer_at
 from parlerd.core.visibility import can_see
 from tests.support.core import (
     BEN,
@@ -692,3 +693,56 @@ def test_positions_of_records_are_kept_by_their_numbers() -> None:
     assert room.aggregate.state.epochs.turned == turned
     assert turned[0] == (1, Position(3))
     assert room.aggregate.state.epochs.at == Millis(room.now)
+
+
+def change_hands(room: SealedDriver, draw: random.Random, people: list[Agent], did: list[str]) -> None:
+    """Something that may make the room another's, or say who may make it so; `did` gets a word for it."""
+    state = room.aggregate.state
+    owner = next(each for each in people if each.id == state.owner)
+    who = draw.choice(people)
+    match draw.randrange(5):
+        case 0:
+            named = draw.choice([None, *people])
+            more: dict[str, Any] = {} if named is None else {"successor": named.principal}
+            turn = c.TurnEpoch(operation="link.epoch", epoch=room.record(**more), principal=who.principal)
+            room.run(turn, who)
+            did.append("turned")
+        case 1:
+            room.run(c.ChangeOwner(owner=who.id, principal=owner.principal), owner)
+            did.append("given")
+        case 2 | 3:
+            take(room, who, away_ms=Millis(HOUR))
+            did.append("taken")
+        case _:
+            room.run(c.TellOwnerLine(statement=owner_line(room), principal=who.principal), who)
+            did.append("told")
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_a_sealed_room_is_another_s_only_by_its_owner_s_word_and_each_record_is_of_whose_it_was(seed: int) -> None:
+    """Random records, transfers and attempts to take over. Whoever takes a room over is named by the record in force,
+    which the owner signed; and by the numbers at which it changed hands each record is of the owner of its time."""
+    draw = random.Random(seed)
+    people = [OWNER, *(agent(name, of=name) for name in ("ben", "cat", "dan"))]
+    room = sealed_room(*people[1:])
+    signed_by: dict[int, str] = dict.fromkeys(range(1, 5), OWNER.principal)
+    for _ in range(30):
+        room.now += draw.choice([0, HOUR, 25 * HOUR])
+        state = room.aggregate.state
+        before, named, number = state.owner_principal, state.epochs.successor, state.epochs.number
+        owned_from = state.lifecycle.owners[-1].record
+        did: list[str] = []
+        code = outcome(partial(change_hands, room, draw, people, did))
+        assert code in {"ok", "not_owner", "not_successor", "owner_is_there", "invalid_param"}
+        if did == ["taken"]:
+            assert (state.owner_principal, signed_by[number]) == (named, before)
+            assert number > owned_from
+        if did != ["taken"] and did != ["given"]:
+            assert state.owner_principal == before
+        if did == ["turned"]:
+            signed_by[number + 1] = before
+        owners = owners_of(state.lifecycle)
+        assert [each.record for each in owners] == sorted(each.record for each in owners)
+        assert {each: signer_at(owners, each).principal for each in signed_by} == signed_by
+    room.check(Room, Room.restore)

@@ -72,6 +72,23 @@ def test_members_of_a_sealed_session_read_it_and_the_relay_has_nothing_of_it(tea
         return "swordfish-said to all" in texts(team.ben.asks("--as", "bob", "recv", "--all", "--wait", "5"))
 
     until(read_by_bob, "what was said after bob came in again")
+
+    # Somebody is named who goes on once the owner is gone. While she is there he does not, and asked without a name,
+    # he opens another room, of which everybody is told in the old one.
+    assert team.ann.asks("room", "successor", "bob")["names"] == ["bob"]
+    assert team.ann.asks("room", "verify")["successor"] == ["bob"]
+
+    def bob_is_told() -> bool:
+        return bool(team.ben.asks("room", "verify").get("successor") == ["bob"])
+
+    until(bob_is_told, "the record that names bob")
+    team.ben.fails("room", "continue", "--without-owner", code="owner_is_there")
+    assert team.ann.asks("room", "successor", "--none")["status"] == "nobody"
+    until(lambda: "successor" not in team.ben.asks("room", "verify"), "the record that names nobody")
+    other = team.ben.asks("room", "continue", "marlin-topic", "--without-owner")
+    assert other["status"] == "reopened"
+    told = texts(team.ann.asks("--as", "alice", "recv", "--wait", "60"))
+    assert any(other["key"] in text for text in told)
     for one in (team.ann, team.ben):
         one.asks("audit")
 
