@@ -31,9 +31,11 @@ from parlerd.engine.waits import Wait
 from parlerd.operations import types as t
 
 KEY_NOT_LET_IN: Final = (
-    "The machine of the session's owner does not let this key in. The part of the key behind the U may be mistyped, or "
-    "the key was revoked, or a wrong one was tried too often. Check the key with whoever gave it."
+    "The part of the key behind the U may be mistyped, or the key was revoked, or a wrong one was tried too often. "
+    "Check the key with whoever gave it, or ask for another one."
 )
+EXCHANGE: Final = "exchange"
+"""What is wrong with a key of a sealed room that the owner's machine does not let in."""
 SEATED_S: Final = 2.0
 """How long a join waits until the newcomer to a sealed room can read it: the owner's machine takes half a second to
 gather who comes at the same time, and the record crosses a relay twice."""
@@ -75,7 +77,7 @@ class Joining:
                 # closed meanwhile.
                 actor = await desk.rooms.get(room_id)
                 if asked is not None and _has_failed(actor, me.id, asked):
-                    raise Refused("unknown_key", hint=KEY_NOT_LET_IN, tool_hint=KEY_NOT_LET_IN)
+                    raise not_let_in()
                 answer = await self.knock(caller, me, actor, key_id, role)
                 if answer in ("member", "joined"):
                     try:
@@ -129,7 +131,7 @@ class Joining:
         try:
             settled = await actor.submit(knock, self._desk.by(caller, me))
         except ParlerError as error:
-            if error.code == "unknown_key":
+            if error.code == "unknown_key" and error.details.get("what") != EXCHANGE:
                 raise self._keys.unknown(caller) from error
             raise
         return settled.decision.answer
@@ -243,3 +245,9 @@ def _has_failed(actor: RoomHandle, agent: AgentId, asked: RequestId) -> bool:
     if request is None or request.id != asked:
         return False
     return request.state == "failed" or actor.standing(request) == "failed"
+
+
+def not_let_in() -> Refused:
+    """The owner's machine ended the key exchange of an agent that knocks at a sealed room."""
+    said = "The machine of the session's owner does not let this key in."
+    return Refused("unknown_key", said, hint=KEY_NOT_LET_IN, tool_hint=KEY_NOT_LET_IN, what=EXCHANGE)

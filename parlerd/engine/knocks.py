@@ -44,7 +44,7 @@ def unanswered_hint(handle: RoomHandle, agent: AgentId) -> str:
     """What is said to an agent that knocked at a sealed room while the owner's machine has not answered: how lately
     that was heard of, and that nobody has to wait for it."""
     heard = handle.owner_heard(agent)
-    said = "That machine was not heard of yet."
+    said = "The relay has not heard of that machine since it began to run."
     if heard:
         at = datetime.fromtimestamp(heard // 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
         said = f"The relay last heard of that machine at {at}."

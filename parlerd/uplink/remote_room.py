@@ -64,7 +64,7 @@ from parlerd.engine.actor import RoomActor
 from parlerd.engine.authors import Attested, Author, Draft, Place, Words
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import Earlier, MirrorRoom, Present, Question, RoomHandle, taken_out
-from parlerd.engine.joining import KEY_NOT_LET_IN
+from parlerd.engine.joining import not_let_in
 from parlerd.engine.key_text import Spelled, spelled, spelled_of
 from parlerd.engine.reading import handle_of
 from parlerd.engine.submissions import Settled, Submission
@@ -589,7 +589,7 @@ class RemoteRoom(MirrorRoom):
         require_sound((await self.quiet()).state.lifecycle)
         request = standing_request((await self.quiet()).state.requests, agent)
         if request is not None and self._exchanges.has_failed(self.room, request):
-            raise Refused("unknown_key", hint=KEY_NOT_LET_IN, tool_hint=KEY_NOT_LET_IN)
+            raise not_let_in()
 
     def _own_key(self, id: KeyId) -> str | None:
         """A key of a room of this home's person, which spells it: nobody typed it here."""

@@ -67,7 +67,21 @@ async def state_at(home: Home, meeting: Meeting) -> list[str]:
 
 
 async def refused(who: Party, key: str | None) -> str:
-    return (await who.refused("session.join", t.JoinSession(session_key=key or "", wait_ms=0))).code
+    error = await who.refused("session.join", t.JoinSession(session_key=key or "", wait_ms=0))
+    return error.code
+
+
+def test_whoever_types_a_wrong_key_is_told_which_part_may_be_wrong(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path) as meeting:
+            params = t.JoinSession(session_key=wrong_key(meeting), wait_ms=60_000)
+            error = await meeting.bob.refused("session.join", params)
+            assert error.code == "unknown_key"
+            assert "behind the U may be mistyped" in (error.hint or "")
+            # While it waits it does not try again by itself.
+            assert tries(meeting) == [1]
+
+    run(main)
 
 
 # -- as it should be ---------------------------------------------------------------------------------------
