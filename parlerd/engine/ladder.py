@@ -69,6 +69,8 @@ class Ladder:
         handle = await self._desk.rooms.get(room_id)
         room = await handle.quiet()
         assert isinstance(header.event, e.MessagePosted)
+        gone = is_gone(room, header)
+        marks = [] if gone else marks
         visibility = header.event.visibility
         mine = {
             record.id
@@ -83,7 +85,6 @@ class Ladder:
             raise Refused("no_such_message")
         told = await self._told(handle, header, mine)
         room = await handle.quiet()
-        gone = room.state.retention.covers(position) and not e.is_remembered(header.event)
         readers = [
             self._ladder(room, reader, header, marks, sights, told.get(reader), gone=gone)
             for reader in readers_of(room, header, mine)
@@ -287,6 +288,12 @@ def task_entry(room: Room, task: Task, now: Millis) -> t.TaskEntry:
 
 def _is_by(found: StoredMessage, author: AgentId) -> bool:
     return found.header.by.actor == author and isinstance(found.header.event, e.MessagePosted)
+
+
+def is_gone(room: Room, header: e.Header) -> bool:
+    """Whether the words of a message went because there were too many. What readers were told of it went with them; a
+    mark that covers it still may be a later one, so no mark says when the message reached anybody."""
+    return room.state.retention.covers(header.position) and not e.is_remembered(header.event)
 
 
 def shown_to(

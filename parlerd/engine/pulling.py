@@ -20,7 +20,7 @@ from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.fanout import PAGE_BYTES, message_of
 from parlerd.engine.handling import handles
-from parlerd.engine.ladder import readers_of, shown_to, stages_of
+from parlerd.engine.ladder import is_gone, readers_of, shown_to, stages_of
 from parlerd.engine.reachable import came_under, require_member, require_speaker, room_within
 from parlerd.engine.sightings import newest, said_of
 from parlerd.operations import types as t
@@ -70,13 +70,14 @@ class Pulling:
         if not can_see(room.view(agent), position=header.position, visibility=header.event.visibility):
             raise Refused("no_such_message")
         ladders = []
+        marks = [] if is_gone(room, header) else found.marks
         readers = readers_of(room, header, {agent})
         if agent == header.by.actor:
             # Its author is also told of those who left since it was shown to them.
-            readers += [each for each in shown_to(room, header, found.marks, {}) if each not in readers]
+            readers += [each for each in shown_to(room, header, marks, {}) if each not in readers]
         for reader in readers:
             presence, since = self._desk.presence.of(reader)
-            reached = stages_of(reader, header, found.marks)
+            reached = stages_of(reader, header, marks)
             stages = [t.StageReached(stage=stage, at=at) for stage, at in reached.items()]
             row = newest(found.sights, reader)
             sight = msgspec.UNSET if row is None else said_of(row)

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parlerd.core.errors import StoreError
+from parlerd.core.events import MessagePosted
 from parlerd.core.model import AgentId, Position, RoomId
 from parlerd.core.retention import Span
 from parlerd.engine import retaining
@@ -23,7 +24,7 @@ from parlerd.engine.reading import ABSENT
 from parlerd.operations import types as t
 from parlerd.settings import Settings
 from parlerd.store.memory import MemoryStore
-from parlerd.store.port import EraseBodies, Held
+from parlerd.store.port import EraseBodies, Held, Store
 from parlerd.uplink.bounds import CHUNK, EVERY
 from tests.support.engine import Party, Served, run, texts
 from tests.support.relayed import Home, Relay, homes_of
@@ -513,6 +514,51 @@ def test_a_relay_that_erased_words_while_nobody_listened_is_accused_of_nothing(t
                 await settled()
                 assert texts(await meeting.bob.recv(since=31)) == ["new"]
                 assert [room.alarm for room in await meeting.bob.rooms()] == [""]
+
+    run(main)
+
+
+def test_what_readers_here_were_told_of_words_that_their_home_erased_goes_too(tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            await meeting.meet(ann, ben)
+            for number in range(30):
+                await meeting.alice.send(f"n{number}")
+                page = await meeting.bob.recv(wait=60)
+                assert texts(page) == [f"n{number}"]
+                await meeting.bob.commit(page)
+        room = RoomId(meeting.opened.room)
+        stores = (meeting.relay.store, meeting.ben.world.store)
+
+        def ends(store: Store) -> list[Position]:
+            """Where marks end."""
+            return [mark.upto for position, _ in words(store) for mark in store.deliveries(room, position)]
+
+        def marked(store: Store) -> list[Position]:
+            return [position for position, _ in words(store) if store.deliveries(room, position)]
+
+        def words(store: Store) -> list[tuple[Position, int]]:
+            return [
+                (fact.header.position, len(fact.body or b""))
+                for fact in store.whole_facts(room, Position(0), 500)
+                if isinstance(fact.header.event, MessagePosted)
+            ]
+
+        assert [len(marked(store)) for store in stores] == [31, 31]
+        prune(meeting.relay, to=FEW)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            await meeting.again(ann, ben)
+            # What is said next brings the link up, which tells what is gone.
+            await meeting.alice.send("new")
+            assert texts(await meeting.bob.recv(wait=60))[-1:] == ["new"]
+            await trio.sleep(120)
+            for store in stores:
+                gone = [position for position, size in words(store) if not size]
+                assert len(gone) >= 31 - 2 * FEW
+                # A link that begins anew notes once more what it told, which covers words that are there.
+                assert [upto for upto in ends(store) if gone[0] <= upto <= gone[-1]] == []
+                assert set(marked(store)) >= {position for position, size in words(store)[-FEW:] if size}
 
     run(main)
 
