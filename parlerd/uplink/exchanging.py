@@ -199,6 +199,10 @@ class Exchanges:
         """Whether this home waits for the other end of the exchange of one of its agents."""
         return request.state == "pending" and not self.has_failed(room, request) and self.code(room, request) is None
 
+    def is_over(self, room: RoomId, request: Request) -> bool:
+        """Whether an agent of this home was let in, and the mirror holds the record that the owner's home named."""
+        return request.state == "approved" and self._row(room, request, "joiner") is None
+
     def spent(self, room: RoomState) -> list[KeyState]:
         """The keys of a room that are dead because too many wrong secrets were tried with them."""
         tries = self._tries.get(room.room, {})
@@ -294,7 +298,12 @@ class Exchanges:
             return
         if request.state in ("failed", "closed"):
             await self._drop(room, row.share, "joiner")
-        elif request.state == "approved":
+            return
+        if row.stage == "agreed" and exchange.confirmed:
+            row = await self._confirm(caller, mirror, request, row, exchange)
+            if row is None:
+                return
+        if request.state == "approved":
             await self._granted(caller, mirror, row, exchange)
         elif request.state == "pending":
             if row.stage == "begun" and exchange.answered:
@@ -303,16 +312,21 @@ class Exchanges:
                     return
             if row.stage == "agreed" and exchange.answered and not exchange.shown:
                 await self._show(caller, mirror, request, row)
-            elif row.stage == "agreed" and exchange.confirmed:
-                try:
-                    confirmed = pake.Agreed.restored(row.state).confirmed(exchange.confirmed)
-                except Refused:
-                    # The owner's home shows this only after the joiner's proof was right, so another is a lie.
-                    await self._drop(room, row.share, "joiner")
-                    await caller.contradict(room, "exchange")
-                    return
-                await self._put(msgspec.structs.replace(row, stage="confirmed", state=confirmed.state))
-                self._tell(room, request)
+
+    async def _confirm(
+        self, caller: Caller, mirror: Room, request: Request, row: KeyExchangeRow, exchange: Exchange
+    ) -> KeyExchangeRow | None:
+        """Take in that the owner's home has the key too; None where what is told of it is a lie."""
+        try:
+            confirmed = pake.Agreed.restored(row.state).confirmed(exchange.confirmed)
+        except Refused:
+            # The owner's home shows this only after the joiner's proof was right, so another is a lie.
+            await self._drop(row.room, row.share, "joiner")
+            await caller.contradict(row.room, "exchange")
+            return None
+        row = await self._put(msgspec.structs.replace(row, stage="confirmed", state=confirmed.state))
+        self._tell(mirror.state.room, request)
+        return row
 
     async def _agreed(
         self, mirror: Room, request: Request, row: KeyExchangeRow, exchange: Exchange
@@ -370,6 +384,7 @@ class Exchanges:
         await self._drop(state.room, row.share, "joiner")
         if granted.room != state.room or is_other:
             await caller.contradict(state.room, "record")
+        self._desk.notifier.publish([topics.decision(state.room, row.agent)])
 
     # -- the owner's end -----------------------------------------------------------------------------------
 

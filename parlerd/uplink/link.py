@@ -531,6 +531,9 @@ class Link:
             if newcomers := [each for each in members if self._comes_in(each)]:
                 await self._attach(connection, newcomers)
                 self._entered.add(room)
+        if item.card is not None and item.card.whole and not item.level:
+            # The room is told from an earlier place on, to whom more of it may be told than before.
+            self._level.discard(room)
         if item.gone and not item.deleted and room in self._entered:
             # The relay may have ended the room before it heard that a newcomer speaks over this link.
             self._entered.discard(room)

@@ -342,6 +342,10 @@ class RemoteRoom(MirrorRoom):
 
     async def _run(self, submission: Submission) -> None:
         command, by = submission.command, submission.by
+        if isinstance(command, c.Knock) and self.is_sealed:
+            # Whoever waits for the owner's home knocks again and again, also while the mirror is about to be told that
+            # an agent left and came again.
+            await self._link.catch_up(self.room)
         room = self.actor.aggregate
         now = Millis(max(self._desk.now_at(self._link.home), room.last_at))
         begun: Made | None = None
@@ -544,10 +548,20 @@ class RemoteRoom(MirrorRoom):
 
     async def _comes_in(self, agent: AgentId) -> bool:
         """Whether an agent that the owner's home need not ask anybody about is let in, now or soon."""
-        request = standing_request((await self.quiet()).state.requests, agent)
-        if request is None or self._exchanges.is_under_way(self.room, request):
-            return False
-        return await self._link.mirrors.until(self.room, lambda room: _is_in(room, agent), CONFIRM_S)
+        listen = self._desk.notifier.listen(topics.decision(self.room, agent), topics.life(self.room))
+        with listen as waiter, trio.move_on_after(CONFIRM_S):
+            while True:
+                waiter.clear()
+                room = await self.quiet()
+                request = standing_request(room.state.requests, agent)
+                if request is None or self._exchanges.is_under_way(self.room, request):
+                    return False
+                if self._exchanges.is_over(self.room, request) and _is_in(room, agent):
+                    break
+                await waiter.wait()
+        # Of an agent that left and comes again, the mirror may be told first that it was in before.
+        await self._link.told_all(self.room, SHOWN_S)
+        return _is_in(await self.quiet(), agent)
 
     async def _ask_in(self, command: c.Knock, by: By, route: str, secret: str) -> t.Knocked:
         key = await self._secrets.told_key(self._link.home, by.actor)

@@ -447,6 +447,28 @@ def test_who_is_let_in_without_the_owner_s_own_answer_finds_the_lie(tmp_path: Pa
     run(main)
 
 
+def test_who_hears_of_the_owner_s_proof_and_of_the_decision_at_once_accuses_nobody(tmp_path: Path) -> None:
+    """As an agent does that was away while the owner's home let it in."""
+
+    async def main() -> None:
+        async with opened(tmp_path, approval=False) as meeting:
+
+            def late(entry: t.RequestEntry) -> t.RequestEntry:
+                assert entry.exchange is not None
+                if entry.state != "pending":
+                    return entry
+                return replace(entry, exchange=replace(entry.exchange, confirmed=b""))
+
+            async with lying(meeting.ben, late):
+                await meeting.bob.join(meeting.opened.session_key)
+                await settle()
+            assert (await meeting.room_of(meeting.ben)).state.alarm is None
+            assert (await meeting.bob.come_in(meeting.opened.session_key)).messages
+            assert exchanges(meeting.ben, meeting) == []
+
+    run(main)
+
+
 def test_a_sealed_room_is_not_joined_by_a_key_of_a_clear_one_nor_the_other_way_round(tmp_path: Path) -> None:
     """A relay that shows another room for a route would be told a whole key, or give another room to read."""
 
