@@ -20,6 +20,7 @@ from parlerd.core.sealing import joined, padded_length
 from parlerd.core.statements import Owner, OwnerLine, Transfer, check
 from parlerd.identity import epochs, sealing
 from parlerd.identity.proofs import named_in, owner_after, signed, succeeds
+from parlerd.identity.signatures import verify
 from tests.support import sealed_again as again
 from tests.support.sealed_vectors import file_of, plain, recorded, vectors
 from tests.support.sealing import BEN, CAT, OLIVE, Repeating, composed, sealed, turned
@@ -170,6 +171,21 @@ def test_a_key_exchange_after_its_shares(example: dict[str, Any]) -> None:
     assert [first.hex(), second.hex(), code, said.hex()] == [
         example[name] for name in ("joiner_proof", "owner_proof", "code", "said")
     ]
+
+
+@each("knock")
+def test_a_key_of_a_sealed_room_and_the_knock_that_is_sealed_with_it(example: dict[str, Any]) -> None:
+    key, sealed_knock = raw(example, "key", "sealed")
+    assert again.opened_knock(key, sealed_knock).hex() == example["knock"]
+    assert again.read_key(example["session_key"]) == (example["route"], example["secret"], example["relay"])
+
+
+@each("card")
+def test_a_card_is_a_map_that_its_agent_signed(example: dict[str, Any]) -> None:
+    card, signature, key, nonce = raw(example, "card", "signature", "key", "nonce")
+    said = {name: example[name] for name in ("home", "route", "agent", "principal", "name", "at")}
+    assert msgpack.unpackb(card) == {"v": 1, **said, "key": key, "nonce": nonce}
+    assert verify(example["agent"], "parler/join", card, signature)
 
 
 @each("pake")

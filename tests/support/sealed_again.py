@@ -206,6 +206,17 @@ def pake_key(secret: str, joiner: bytes, owner: bytes, scalar: bytes, first: byt
     return hashlib.sha256(b"".join([*digests, first[1:], second[1:], point])).digest()
 
 
+def read_key(text: str) -> tuple[str, str, str]:
+    """The route, the secret and the relay's name of a key of a sealed room as it is written."""
+    typed, _, home = text.partition("@")
+    return typed[:6], typed[7:], home
+
+
+def opened_knock(key: bytes, sealed: bytes) -> bytes:
+    """What a joiner sealed beside its proof."""
+    return unseal(kdf(key, "sealed/knock"), sealed[:24], sealed[24:])
+
+
 def pake_end(key: bytes, answer: bytes) -> tuple[bytes, bytes, str, bytes]:
     """Both proofs, the code, and what the answer says."""
     proofs = [kdf(key, "sealed/confirm", role) for role in (b"joiner", b"owner")]

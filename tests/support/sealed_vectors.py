@@ -20,8 +20,8 @@ from parlerd.core.envelope import BlobPart, BlobSeal, DataPart, HandoffPart, Tas
 from parlerd.core.epoch_record import encode_card, roster_digest
 from parlerd.core.model import BlobId, Millis
 from parlerd.core.sealing import CHUNK, padded_length, sealed_part
-from parlerd.core.statements import OwnerLine, Transfer, encode
-from parlerd.identity import epochs, pake, sealing
+from parlerd.core.statements import JoinCard, OwnerLine, Transfer, encode
+from parlerd.identity import codes, epochs, pake, sealing
 from parlerd.identity.sealed_files import FileSealer
 from tests.support.golden import GOLDEN
 from tests.support.sealing import BEN, CARD, CAT, OLIVE, RELAY, ROOM, Person, Repeating, composed, sealed, turned
@@ -93,6 +93,8 @@ def vectors() -> Vectors:
         ],
         "file": [_file(size) for size in (0, 1, CHUNK, CHUNK + 1, 2 * CHUNK + 100)],
         "pake": [_pake()],
+        "card": [_card()],
+        "knock": [_knock()],
     }
 
 
@@ -240,6 +242,36 @@ def _pake() -> dict[str, Any]:
         "answer": owner.seal_answer(b"which room", Repeating("answer")),
         "said": b"which room",
     }
+
+
+def _knock() -> dict[str, Any]:
+    """A key of a sealed room, and what a joiner seals beside its proof."""
+    key = bytes(range(32))
+    return {
+        "session_key": codes.write_sealed_key("A3KE7D", "4MWX2B9Q", "team-7f3k2q"),
+        "route": "A3KE7D",
+        "secret": "4MWX2B9Q",
+        "relay": "team-7f3k2q",
+        "key": key,
+        "sealed": pake.Agreed("joiner", key).seal_knock(b"a knock", Repeating("knock")),
+        "knock": b"a knock",
+    }
+
+
+def _card() -> dict[str, Any]:
+    """What an agent signs that begins to come in, and the parts of it."""
+    fields: dict[str, Any] = {
+        "home": RELAY,
+        "route": "A3KE7D",
+        "agent": BEN.id,
+        "principal": BEN.principal,
+        "name": "ben",
+        "key": bytes(range(32)),
+        "at": Millis(7),
+        "nonce": bytes(16),
+    }
+    card = encode(JoinCard(**fields))
+    return {**fields, "card": card, "signature": BEN.signing.sign("parler/join", card)}
 
 
 def plain(value: Any) -> Any:
