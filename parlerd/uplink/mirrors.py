@@ -202,8 +202,9 @@ class Mirrors:
         if pull is None or item.page is None or not (wants := unknown(self._secrets, room, item.page.messages)):
             return
         told = () if item.card is None else item.card.members
-        # What was said before an agent came in, or came again, is told before its coming is.
-        inside = {*(AgentId(member.agent) for member in told), *mirror.state.members}
+        # What was said before an agent came in, or came again, is told before its coming is. That a page says a number
+        # for an agent may be the first that is told of it here, where the answer to its knock was lost.
+        inside = {*(AgentId(member.agent) for member in told), *mirror.state.members, *map(AgentId, item.page.before)}
         inside |= {request.agent for request in mirror.state.requests.values()}
         ours = [agent for agent in sorted(inside) if self.is_ours(agent)]
         owners = {owner.principal for owner in self._owners(room, mirror, item.card)}

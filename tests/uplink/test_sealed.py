@@ -6,6 +6,7 @@ import base64
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -943,5 +944,36 @@ def test_who_came_again_to_a_home_where_nobody_was_left_is_shown_what_was_said_w
             await settle()
             assert await bob.read(room=room) == ["two"]
             assert (await meeting.room_of(meeting.ben)).state.contradicted == ""
+
+    run(main)
+
+
+def test_who_came_in_by_a_knock_whose_answer_was_lost_reads_what_was_said_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call, lost = LinkConnection.call, list[str]()
+    meeting = meeting_in(tmp_path)
+
+    async def without_answer(connection: LinkConnection, op: str, *rest: Any) -> Any:
+        answer = await call(connection, op, *rest)
+        if op == "link.knock" and not lost:
+            lost.append(op)
+            meeting.wires.cut_off("ben")
+            raise ParlerError("home_unreachable")
+        return answer
+
+    async def main() -> None:
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            alice, bob = await ann.agent("alice"), await ben.agent("bob")
+            meeting.opened = await alice.open("open house", "Come in.", sealed=True, approval=False)
+            await alice.send("one")
+            monkeypatch.setattr(LinkConnection, "call", without_answer)
+            params = t.JoinSession(session_key=meeting.opened.session_key or "")
+            assert (await bob.refused("session.join", params)).code == "home_unreachable"
+            await trio.sleep(30)
+            await settle()
+            assert (await meeting.room_of(meeting.ann)).state.epochs.number == 2
+            meeting.wires.bring_back("ben")
+            assert texts(await bob.come_in(meeting.opened.session_key)) == ["Come in.", "one"]
 
     run(main)
