@@ -14,6 +14,7 @@ from parlerd.core.envelope import TextPart, decode_envelope, encode_envelope
 from parlerd.core.epoch_record import EpochCard, EpochRecord, Roster
 from parlerd.core.model import AgentId, By, MessageId, RoomId, Seq
 from parlerd.core.room import Room, RoomState
+from parlerd.core.sealing import sealed_part
 from parlerd.engine.authors import Draft
 from parlerd.identity import epochs, sealing
 from parlerd.operations import types as t
@@ -33,8 +34,9 @@ def entry(told: t.EpochTold) -> t.EpochEntry:
     return t.EpochEntry(record=told.record, signature=told.signature, wraps=told.wraps)
 
 
-async def next_record(meeting: Meeting) -> t.EpochTold:
-    """A record that Ann's home signs for the room as it is now, and that changes nobody."""
+async def next_record(meeting: Meeting, previous: bytes = b"") -> t.EpochTold:
+    """A record that Ann's home signs for the room as it is now, and that changes nobody. It names the one in force, or
+    `previous`, as the one before it."""
     uplinks, room = meeting.ann.uplinks, await meeting.room_of(meeting.ann)
     state = room.state
     row = uplinks._secrets.epoch(state.room, state.epochs.record)
@@ -42,7 +44,7 @@ async def next_record(meeting: Meeting) -> t.EpochTold:
     made = epochs.make(
         home=state.home,
         room=state.room,
-        before=epochs.Before(sealing.Epoch(row.number, row.record, row.secret), dict(state.epochs.roster)),
+        before=epochs.Before(sealing.Epoch(row.number, previous or row.record, row.secret), dict(state.epochs.roster)),
         added=(),
         removed=(),
         history=state.history,
@@ -55,9 +57,14 @@ async def next_record(meeting: Meeting) -> t.EpochTold:
 
 async def tell(meeting: Meeting, **item: object) -> Room:
     """Tell Ben's home something of the room; gives the mirror afterwards."""
-    (link,) = meeting.ben.uplinks._links.values()
+    return await tell_home(meeting.ben, meeting, **item)
+
+
+async def tell_home(home: Home, meeting: Meeting, **item: object) -> Room:
+    """The same of another home."""
+    (link,) = home.uplinks._links.values()
     await link.mirrors.take(t.LinkItem(room=meeting.opened.room, **item))  # type: ignore[arg-type]
-    return await meeting.room_of(meeting.ben)
+    return await meeting.room_of(home)
 
 
 async def composed(home: Home, room: str, agent: str, text: str, *, clear: bool = False) -> Composed:
@@ -74,6 +81,13 @@ async def composed(home: Home, room: str, agent: str, text: str, *, clear: bool 
         return composer.sign(decided, command, by, words, {})
     finally:
         actor.aggregate.state.lifecycle.sealed = 1
+
+
+def otherwise(said: Composed, home: Home, author: str, **fields: object) -> Composed:
+    """A message with other fields, as the first of its thread, signed by an agent of this home."""
+    envelope = msgspec.structs.replace(decode_envelope(said.body), previous=b"", counter=1, **fields)
+    body = encode_envelope(envelope)
+    return Composed(said.id, body, home.world.keys.sign(author, "parler/message", body), None, said.thread, 0)
 
 
 def page(room: Room, agent: str, message: Composed) -> t.LinkPage:
@@ -227,6 +241,63 @@ def test_a_record_without_those_between_and_with_another_roster_is_a_contradicti
             seats = entries_of((await meeting.room_of(meeting.ben)).state.epochs.roster)
             assert len(seats) == 2, "with Bob, who is out"
             room = await tell(meeting, epoch=msgspec.structs.replace(record, roster=seats))
+            assert room.state.contradicted == "epoch"
+
+    run(main)
+
+
+def test_a_record_that_follows_another_than_the_one_in_force_is_a_contradiction(tmp_path: Path) -> None:
+    """The owner's person signed it: who can read would be said by another chain to others."""
+
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            room = await tell(meeting, epoch=entry(await next_record(meeting, previous=bytes(32))))
+            assert (room.state.contradicted, room.state.epochs.number) == ("epoch", 2)
+
+    run(main)
+
+
+def test_a_message_by_somebody_whom_the_record_in_force_does_not_hold_is_a_contradiction(tmp_path: Path) -> None:
+    """Also where another member gave somebody who was put out the secret: that one is heard no more."""
+
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            room = await meeting.room_of(meeting.ann)
+            bob = next(agent for agent in room.state.members if agent != room.state.owner)
+            person = await meeting.ann_served.person()
+            await person.ask("room.kick", t.KickMember(room=meeting.opened.room, agent="bob"), t.MemberGone)
+            await settle()
+            said = await composed(meeting.ann, meeting.opened.room, room.state.owner, "mine")
+            room = await meeting.room_of(meeting.ann)
+            told = page(room, bob, otherwise(said, meeting.ben, bob))
+            assert (await tell_home(meeting.ann, meeting, page=told)).state.contradicted == "epoch"
+
+    run(main)
+
+
+@pytest.mark.parametrize("wrapped_to", ["another too", "not its author", "whom no record holds"])
+def test_a_private_message_that_is_not_wrapped_to_its_readers_and_its_author_is_a_contradiction(
+    tmp_path: Path, wrapped_to: str
+) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            room = await meeting.room_of(meeting.ben)
+            alice = room.state.owner
+            bob = next(agent for agent in room.state.members if agent != alice)
+            nobody = meeting.ben.world.keys.create_agent()
+            readers = (bob, nobody) if wrapped_to == "whom no record holds" else (bob,)
+            wraps = {"another too": {alice, bob, nobody}, "not its author": {bob}}.get(wrapped_to, {alice, *readers})
+            key = sealing.new_key(meeting.ann.world.random.bytes)
+            said = await composed(meeting.ann, meeting.opened.room, alice, "mine")
+            sealed = sealed_part(decode_envelope(said.body))
+            part = msgspec.structs.replace(
+                sealed,
+                ephemeral=key.public,
+                digest=bytes(32),
+                wraps=tuple((AgentId(each), sealing.wrap(bytes(32), key.public, key)) for each in sorted(wraps)),
+            )
+            told = otherwise(said, meeting.ann, alice, visibility=tuple(sorted(readers)), parts=(part,))
+            room = await tell(meeting, page=page(room, alice, told))
             assert room.state.contradicted == "epoch"
 
     run(main)
