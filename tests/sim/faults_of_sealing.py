@@ -3,19 +3,28 @@ how they are played; this module enters them in its list."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
+
+import msgspec
+import trio
 
 from parlerd.core import sealing as core_sealing
 from parlerd.core import turning as core_turning
 from parlerd.core.epoch_record import read_wraps
 from parlerd.core.messages import Messages
 from parlerd.core.model import AgentId, RoomId
+from parlerd.core.sealing import check_sealed
+from parlerd.core.statements import SealingKey, check
 from parlerd.engine import opening
 from parlerd.identity import epochs
 from parlerd.uplink import arriving
+from parlerd.uplink.link import Link
 from parlerd.uplink.secrets import Secrets
+from parlerd.uplink.turning import Turning
 from tests.sim.faults import Patch, fault
 from tests.sim.sealed_lies import Overtaken
+from tests.sim.sealed_stories import Away, KeptBack, OfAnotherRoom, OfOthers, OtherKey, PutOut, WentBack
 from tests.sim.vault import Vault
 from tests.sim.world import Plan, Simulation
 
@@ -94,3 +103,65 @@ def _(patch: Patch) -> None:
 @fault("padding-forgotten", "what is sealed is as long as its words", _sealed)
 def _(patch: Patch) -> None:
     patch.setattr(core_sealing, "padded_length", lambda length: length + 1)
+
+
+def _takes_any_record(patch: Patch) -> None:
+    patch.setattr(arriving._Step, "_require_sealed", lambda self, envelope, author: check_sealed(envelope))
+
+
+@fault("heard-though-put-out", "a member takes a message of somebody who was put out before it came", PutOut)
+def _(patch: Patch) -> None:
+    _takes_any_record(patch)
+
+
+@fault("record-that-is-over", "a member takes a message under a record that is over where the message stands", KeptBack)
+def _(patch: Patch) -> None:
+    _takes_any_record(patch)
+
+
+@fault("message-of-another-room", "a member takes a message that was signed for another sealed room", OfAnotherRoom)
+def _(patch: Patch) -> None:
+    _takes_any_record(patch)
+    require = arriving._Step._require_sound
+
+    def of_any_room(self: Any, message: Any, envelope: Any, *rest: Any) -> None:
+        with suppress(arriving._Contradiction):
+            require(self, message, envelope, *rest)
+
+    patch.setattr(arriving._Step, "_require_sound", of_any_room)
+
+
+@fault("private-shown-to-all", "a private message is shown to whoever was told it, and opens for them", OfOthers)
+def _(patch: Patch) -> None:
+    step = arriving._Step
+    post = step._post
+
+    def to_all(self: Any, message: Any, envelope: Any, *rest: Any) -> None:
+        post(self, message, msgspec.structs.replace(envelope, visibility=None), *rest)
+
+    patch.setattr(step, "_post", to_all)
+
+
+@fault("key-of-the-relay's", "a sealing key counts that the agent did not sign", OtherKey)
+def _(patch: Patch) -> None:
+    signed = arriving._signed
+
+    def unsigned(kind: Any, body: bytes, signature: bytes, signer: str) -> Any:
+        return check(body, SealingKey) if kind is SealingKey else signed(kind, body, signature, signer)
+
+    patch.setattr(arriving, "_signed", unsigned)
+    patch.setattr(epochs, "is_own_key", lambda agent, statement, signature: True)
+
+
+@fault("leaver-stays-in-the-roster", "who left while the owner was away is in the roster from then on", Away)
+def _(patch: Patch) -> None:
+    patch.setattr(Turning, "is_due", lambda self, room, now: False)
+
+
+@fault("no-record-behind-a-rewind", "no record is made for a room that was rewound", WentBack)
+def _(patch: Patch) -> None:
+    async def sends_none(self: Link, room: RoomId) -> None:
+        await trio.lowlevel.checkpoint()
+
+    patch.setattr(Turning, "_is_over", lambda self, room, now: self._is_used_up(room, now))
+    patch.setattr(Link, "send_lost_epochs", sends_none)

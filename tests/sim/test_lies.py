@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sim import first_contact, lies, sealed_lies, tales
+from tests.sim import first_contact, lies, sealed_lies, sealed_stories, tales
 from tests.sim.world import Plan, Simulation
 
 SEEDS = 3
@@ -47,6 +47,18 @@ def test_what_a_relay_tells_of_the_records_of_a_sealed_room(liar: type[sealed_li
 def test_a_sealed_room_goes_on_where_a_record_overtakes_a_message_or_is_lost(story: type[Simulation]) -> None:
     for seed in range(SEEDS):
         story(seed).run()
+
+
+@pytest.mark.parametrize("story", sealed_stories.STORIES)
+def test_what_a_relay_and_a_member_could_do_together_in_a_sealed_room_and_an_owner_who_was_away(
+    story: type[Simulation],
+) -> None:
+    lied = 0
+    for seed in range(SEEDS):
+        told = story(seed)
+        told.run()
+        lied += isinstance(told, lies.Lied) and told.liar.has_lied
+    assert lied >= 2 or not issubclass(story, lies.Lied), "the relay had no occasion to lie"
 
 
 @pytest.mark.parametrize("tale", tales.TALES)
