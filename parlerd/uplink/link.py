@@ -595,7 +595,7 @@ class Link:
         handle = self._desk.rooms.open_actor(room)
         if handle is None or room in self._turned or self.calls is None:
             return
-        if self._turning.is_due(handle.aggregate, self._desk.clock.now()):
+        if self._turning.is_due(handle.aggregate, self._desk.now_at(self.home)):
             self._turned.add(room)
             self.spawn(self._turn, room)
 
@@ -677,14 +677,14 @@ class Link:
                 # On another link that began meanwhile, all that is there comes first: nothing is signed on less.
                 if calls is None or room not in self._level:
                     return
-                if not self._turning.is_due(mirror, self._desk.clock.now()):
+                if not self._turning.is_due(mirror, self._desk.now_at(self.home)):
                     return
                 epoch = await self._turning.following(mirror)
                 if epoch is None:
                     return
                 try:
                     await calls.call("link.epoch", t.EpochAtRoom(room=room, epoch=epoch), WAIT_S)
-                    self._turning.note_made(room)
+                    self._turning.note_made(room, self._desk.now_at(self.home))
                 except ParlerError as error:
                     if error.code != "stale_epoch":
                         log.warning("an epoch of room %s waits: %s", room, error.code)

@@ -79,8 +79,8 @@ class Turning:
         self._signers = signers
         self._secrets = secrets
         self._made_at: dict[RoomId, Millis] = {}
-        """When each room's home took the newest record that this daemon made by itself, by this machine's clock. A
-        mirror takes a record in at the time of what was told before it, which may be days ago."""
+        """When each room's home took the newest record that this daemon made by itself, by that home's clock. A mirror
+        takes a record in at the time of what was told before it, which may be days ago."""
         self._doubted: Bounded[tuple[RoomId, AgentId], Position] = Bounded(MAX_DOUBTED)
         """Of whom it was said in the log that nothing shows it to be in again, since which record."""
 
@@ -103,7 +103,8 @@ class Turning:
         return found
 
     def is_due(self, room: Room, now: Millis) -> bool:
-        """Whether a record of this home is to be made."""
+        """Whether a record of this home is to be made. `now` is by the clock of the room's home, as the times in the
+        room are: this machine's may be a year behind it, and no epoch would ever be used up."""
         state = room.state
         if state.closed or state.alarm is not None or not self.is_ours(room):
             return False
@@ -218,7 +219,7 @@ class Turning:
         kept = now.successor if now.signers[-1:] == [self._signers.principal] else PrincipalId("")
         successor = kept if names is None else names
         is_named = names is not None and names != kept
-        if not (added or gone or is_named or self._is_over(room, self._desk.clock.now())):
+        if not (added or gone or is_named or self._is_over(room, self._desk.now_at(state.home))):
             return None
         first = {*_of(admits), *(self._own(room) if row is None else ())}
         made = epochs.make(
@@ -252,9 +253,10 @@ class Turning:
         key = await self._secrets.newer_key(room.state.home, agent, used)
         return Added(agent, entry.principal, entry.handle, key.body, key.signature)
 
-    def note_made(self, room: RoomId) -> None:
-        """The room's home took a record that was made because time went by, or because somebody waited."""
-        self._made_at[room] = self._desk.clock.now()
+    def note_made(self, room: RoomId, at: Millis) -> None:
+        """The room's home took a record that was made because time went by, or because somebody waited: `at` this time
+        by that home's clock."""
+        self._made_at[room] = at
 
     async def _comes_back(self, room: Room, agent: AgentId) -> bool:
         """Whether an agent that is in and in no roster is to be let read: of one that a record took out more is needed

@@ -29,7 +29,7 @@ from parlerd.uplink.remote_room import STATE_IS_SEEN, STATE_WRITES
 from parlerd.uplink.secrets import FRESH_MS
 from parlerd.uplink.turning import USED_MS
 from parlerd.uplink.walking import Pull
-from tests.support.engine import Party, Served, run, settle, texts
+from tests.support.engine import Party, Served, SteppedClock, run, settle, texts
 from tests.support.relayed import Home, Relay, Wires, homes_of
 
 
@@ -975,5 +975,42 @@ def test_who_came_in_by_a_knock_whose_answer_was_lost_reads_what_was_said_before
             assert (await meeting.room_of(meeting.ann)).state.epochs.number == 2
             meeting.wires.bring_back("ben")
             assert texts(await bob.come_in(meeting.opened.session_key)) == ["Come in.", "one"]
+
+    run(main)
+
+
+@pytest.mark.parametrize("whose", ["ann", "ben"])
+@pytest.mark.parametrize("years", [-1, 1])
+def test_a_machine_whose_clock_is_a_year_wrong_talks_in_a_sealed_room_and_makes_fresh_keys(
+    tmp_path: Path, whose: str, years: int
+) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        clock = SteppedClock()
+        clock.step(seconds=years * 365 * 24 * 3600)
+        (meeting.ann if whose == "ann" else meeting.ben).world.clock = clock
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            await meeting.open(ann, ben)
+            await meeting.admit(meeting.bob, "bob")
+            await meeting.bob.send("one")
+            await settle()
+            assert (await meeting.alice.read())[-1:] == ["one"]
+            before = (await meeting.room_of(meeting.ann)).state.epochs
+            assert before.number == 2, "no epoch is used up before its time"
+            keys = {agent: entry.counter for agent, entry in before.roster.items()}
+            # Fresh keys are told after a day, and the record after seven uses them.
+            for passed_ms, number in ((FRESH_MS, 2), (USED_MS - FRESH_MS, 3)):
+                for each in (clock, meeting.relay.clock):
+                    each.move(seconds=passed_ms / 1000)
+                await trio.sleep(60)
+                await settle()
+                for home in (meeting.ann, meeting.ben):
+                    state = (await meeting.room_of(home)).state
+                    assert (state.contradicted, state.epochs.number) == ("", number)
+            after = (await meeting.room_of(meeting.ben)).state.epochs.roster
+            assert all(entry.counter > keys[agent] for agent, entry in after.items())
+            await meeting.alice.send("two")
+            await settle()
+            assert (await meeting.bob.read())[-1:] == ["two"]
 
     run(main)
