@@ -90,6 +90,8 @@ class Vault(Act):
         while not self._is_sealed_in(guest):
             if trio.current_time() > until:
                 raise Broken(f"{guest.name} came into a sealed room, and no record ever holds it")
+            # The guest's own daemon may have been started anew, and links once the guest asks for something there.
+            await guest.want("message.recv", t.Recv(room=guest.room, peek=True), t.Received)
             await trio.sleep(2.0)
 
     def _is_sealed_in(self, guest: Agent) -> bool:
