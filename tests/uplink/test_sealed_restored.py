@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from parlerd.core.epoch_record import record_digest
+from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, HomeId, Millis, Position, RoomId
 from parlerd.core.statements import NONCE, SealingKey, encode
 from parlerd.operations import types as t
@@ -133,6 +134,25 @@ def test_with_the_relay_out_of_reach_no_record_is_signed(tmp_path: Path) -> None
             kick = t.KickMember(room=meeting.opened.room, agent="bob")
             assert (await person.refused("room.kick", kick)).code in ("offline", "home_unreachable")
             assert made(meeting.ann, meeting.opened.room) == [1, 2]
+
+    run(main)
+
+
+def test_nobody_is_put_out_whom_no_record_leaves_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only a record says that an agent was put out, and did not leave: it would come back by any open key."""
+
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+
+            async def none(*args: object, **changes: object) -> None:
+                raise Refused("not_sealed_in")
+
+            monkeypatch.setattr(meeting.ann.uplinks._turning, "following", none)
+            person = await meeting.ann_served.person()
+            kick = t.KickMember(room=meeting.opened.room, agent="bob")
+            assert (await person.refused("room.kick", kick)).code == "not_sealed_in"
+            await settle()
+            assert "bob" in await meeting.alice.roster()
 
     run(main)
 
