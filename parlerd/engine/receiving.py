@@ -51,6 +51,10 @@ LONG_BACKLOG: Final = 100
 gap stated."""
 TAIL: Final = 30
 """The newest messages of a long backlog that are looked at; what fits of them is shown."""
+KEY_CHANGE_MS: Final = 5_000
+"""For so long a reader of a sealed room is not told that a key change is pending: the record follows whoever comes or
+goes within two seconds, and their coming may have ended the wait. Whoever sends or looks at the roster is told at
+once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -448,7 +452,9 @@ class Receiving:
         lacking = "newer messages of this session may be missing here."
         if alarm := alarm_of(room.state):
             return alarm
-        return " ".join(filter(None, (key_change_of(room), silence_of(handle, self._desk.clock.now(), lacking))))
+        is_late = self._desk.now_at(room.state.home) >= room.epochs.pending_since() + KEY_CHANGE_MS
+        change = key_change_of(room) if is_late else ""
+        return " ".join(filter(None, (change, silence_of(handle, self._desk.clock.now(), lacking))))
 
     async def _look_back(self, handle: RoomHandle, room: Room, view: View, params: t.Recv, newest: Seq) -> LookedBack:
         async def read(after: Position) -> Page:
