@@ -296,7 +296,7 @@ def room_of(owner: DemoHome, name: str, *others: tuple[DemoHome, str], home: str
     with common.RawConnection(owner, as_name=name) as opener:
         opened = opener.call(
             "session.open",
-            t.OpenSession(context="benchmark", topic="bench", home=home, max_uses=1_000, sealed=sealed),
+            t.OpenSession(context="benchmark", topic="bench", home=home, max_uses=1_000, clear=not sealed),
         )
     _let_in(opened.room, opened.session_key, others)
     room: str = opened.room

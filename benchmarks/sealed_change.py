@@ -57,7 +57,7 @@ class Room:
         self._name = f"m{members}"
         self._count = 0
         with common.RawConnection(owner, as_name=self._name) as opener:
-            say = t.OpenSession(context="benchmark", topic="bench", max_uses=1_000, sealed=True)
+            say = t.OpenSession(context="benchmark", topic="bench", max_uses=1_000)
             opened = opener.call("session.open", say)
         self.id, self._key = opened.room, opened.session_key
         print(f"filling a room of {members}", file=sys.stderr)

@@ -490,6 +490,8 @@ def _opened(result: t.OpenedSession, scribe: Scribe, asked: _Asked) -> str:
         lines += ["Give your user this line for the other agent:", result.line]
     if result.connect_command:
         lines += ["On a machine that does not know this relay yet, its user runs this first:", result.connect_command]
+    if result.sealed:
+        lines.append("The relay cannot read what is said here. It sees who is in, when, and the state of the room.")
     if result.mcp_command:
         lines += ["If no agent on this machine has Parler yet, this adds it to Claude Code:", result.mcp_command]
     if result.warning is not msgspec.UNSET:
@@ -792,8 +794,7 @@ def _rooms(result: t.RoomList, scribe: Scribe, asked: _Asked) -> str:
             facts.append(scribe.name(room.state))
         if room.home != "local":
             facts.append(f"home {scribe.name(room.home)}")
-        if room.sealed:
-            facts.append("sealed")
+            facts.append("sealed" if room.sealed else "clear")
         if room.alarm:
             facts.append(f"nothing can be sent there any more ({scribe.name(room.alarm)})")
         if room.last_at:
@@ -827,6 +828,8 @@ def _roster(result: t.RosterResult, scribe: Scribe, asked: _Asked) -> str:
         line = f"{who}: {', '.join(facts)}, since {clock(member.since)}"
         lines.append("\n".join([line, *_stated(member.stated, scribe)]))
     notice = [result.notice] if result.notice else []
+    if result.home not in ("", "local") and not result.sealed:
+        notice.insert(0, "The relay can read this room.")
     if isinstance(result.turns, int):
         notice.insert(0, f"Two agents here begin at most {result.turns} turns by their messages in one conversation.")
     return "\n".join(

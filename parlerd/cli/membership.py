@@ -14,7 +14,7 @@ from parlerd.cli.handlers import Handler, room_argument
 from parlerd.cli.output import DONE, Cell
 from parlerd.cli.parsing import Parser, UsageError, positive, unicode_text, whole
 from parlerd.cli.render import at_most, counted, left_of, size_of, turns_line
-from parlerd.cli.session import lifetime
+from parlerd.cli.session import CLEAR, SEALED, lifetime
 from parlerd.core.model import MAX_WAKES_OF_PAIR
 from parlerd.operations import types as t
 
@@ -58,6 +58,11 @@ def _invite_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--at", default="", metavar="NAME", help="where a new room opens: local, or a relay (see `parler homes`)"
     )
+    parser.add_argument(
+        "--clear",
+        action="store_true",
+        help="let the relay that a new channel opens on read it (default: the relay cannot)",
+    )
     parser.add_argument("--key", type=unicode_text, metavar="KEY", help="idempotency key (default: random)")
 
 
@@ -70,6 +75,7 @@ def _invite(ctx: Context, args: Namespace) -> int:
         ttl_ms=args.ttl,
         max_uses=args.max_uses,
         home=args.at,
+        clear=args.clear,
         idempotency_key=args.key or new_key(),
     )
     invited = ctx.call_again("room.invite", params, t.Invited)
@@ -79,6 +85,8 @@ def _invite(ctx: Context, args: Namespace) -> int:
         return DONE
     if invited.opened and invited.kind == "channel":
         out.say("The channel ", (f"'{invited.name}'", "name"), " is open.")
+        if invited.connect_command:
+            out.say(SEALED if invited.sealed else CLEAR)
     out.paste("CODE: ", (invited.code, "good"))
     left = left_of(invited.expires, ctx.now())
     room: Cell = (f"'{invited.name}'", "name")

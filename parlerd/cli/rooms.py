@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 GLANCE: Final = ("room", "unread", "who knocks", "last")
 """The columns that every list of rooms begins with: what a person wants to know first."""
+CLEAR: Final = "clear"
+"""What a room is called that its relay can read."""
 
 
 def _rooms(ctx: Context, args: Namespace) -> int:
@@ -55,7 +57,7 @@ def _rooms(ctx: Context, args: Namespace) -> int:
             agents,
             str(room.members) if args.wide else "",
             room.topic if args.wide else unsaid(room.topic),
-            " ".join([*([room.kind] if args.wide else ()), *(["sealed"] if room.sealed else ())]),
+            " ".join(filter(None, [room.kind if args.wide else "", _who_reads(room)])),
             room.state if args.all else "",
             room.room if args.wide else "",
             *_kept(room.kept),
@@ -144,14 +146,23 @@ def glance(ctx: Context, room: t.RoomInfo, knocks: Mapping[str, Sequence[str]]) 
     )
 
 
+def _who_reads(room: t.RoomInfo | t.RosterResult) -> str:
+    """One word for whether a relay can read the room; nothing for a room of this machine."""
+    if room.sealed:
+        return "sealed"
+    return CLEAR if room.home not in ("", "local") else ""
+
+
 def _roster(ctx: Context, args: Namespace) -> int:
     found = ctx.call_again("rooms.roster", t.Roster(room=args.room), t.RosterResult)
     out = ctx.out
     if out.json:
         out.document(found)
         return DONE
-    sealed: Cell = ("  sealed", "dim") if found.sealed else ""
-    out.say((f"'{found.name}'", "name"), sealed, (f"  {found.room}", "dim") if args.wide else "")
+    reads = _who_reads(found)
+    said = f"  {reads}: the relay can read this room" if reads == CLEAR else f"  {reads}"
+    id = f"  {found.room}" if args.wide else ""
+    out.say((f"'{found.name}'", "name"), (said if reads else "", "dim"), (id, "dim"))
     rows: list[tuple[Cell, ...]] = []
     for member in found.members:
         since = f" since {clock(member.since, ctx.now())}" if member.since else ""

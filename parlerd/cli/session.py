@@ -31,6 +31,7 @@ SEALED: Final = (
     "is and how large, and keys, values and expressions of the room's state."
 )
 """What whoever opens a sealed session is told of it. Source: sealed spec, What the relay sees."""
+CLEAR: Final = "Clear: the relay can read this room."
 _IN: Final = ("joined", "already_member")
 """The statuses of a join that come with the session's context."""
 
@@ -85,9 +86,9 @@ def _open_arguments(parser: Parser) -> None:
         "--at", default="", metavar="NAME", help="where it opens: local, or a relay (default: see `parler homes`)"
     )
     parser.add_argument(
-        "--sealed",
+        "--clear",
         action="store_true",
-        help="let the relay that it opens on carry it and not read it (default: the relay can read it)",
+        help="let the relay that it opens on read it (default: the relay carries it and cannot read it)",
     )
     parser.add_argument(
         "--name", type=unicode_text, metavar="NAME", help="what it is called, and no other name (default: as its topic)"
@@ -119,7 +120,7 @@ def _open(ctx: Context, args: Namespace) -> int:
         max_uses=args.max_uses,
         history=args.history,
         home=args.at,
-        sealed=args.sealed,
+        clear=args.clear,
         idempotency_key=args.key or new_key(),
     )
     opened = ctx.call_again("session.open", params, t.OpenedSession)
@@ -140,8 +141,8 @@ def _open(ctx: Context, args: Namespace) -> int:
         out.say("room ", room, f": the key lets others knock for {left}; you decide.")
     else:
         out.say("room ", room, (f": the key lets anyone in for {left}. Keep it secret.", "warn"))
-    if opened.sealed:
-        out.say(SEALED)
+    if opened.connect_command:
+        out.say(SEALED if opened.sealed else CLEAR)
     if isinstance(opened.warning, str):
         out.say((opened.warning, "warn"))
     if opened.mcp_command and opened.join_command:

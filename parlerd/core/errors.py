@@ -541,16 +541,15 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
     _E(
         "sealed_room",
         "This cannot be done in a sealed room, because its home cannot read what is said there.",
-        "Use a room that is not sealed for it.",
+        "A room that its relay can read takes it. To open one, run: parler session open --clear",
+        tool_hint="A room that its relay can read takes it: the person opens one with `parler session open --clear`.",
         scope="room",
         status=409,
     ),
     _E(
         "not_sealed",
         "This room is not sealed: its home can read it, and there is nothing in it for its members to compare.",
-        "For a session that its relay cannot read, open another with `parler session open --sealed`.",
-        tool_hint="A session that its relay cannot read is another one: the person opens it with "
-        "`parler session open --sealed`.",
+        "For a session that its relay cannot read, open another one on a relay.",
         scope="room",
         status=409,
     ),

@@ -31,7 +31,7 @@ from parlerd.engine.handling import handles
 from parlerd.engine.inputs import input_digest
 from parlerd.engine.key_text import INVITE, handed_on, spelled, typed_key_of
 from parlerd.engine.lookup import only, owned_rooms, rooms_named
-from parlerd.engine.opening import Wanted, home_for, open_room, opening_token
+from parlerd.engine.opening import Wanted, home_for, open_room, opening_token, require_clear
 from parlerd.engine.person import is_person, require_person
 from parlerd.engine.quota import OPENING
 from parlerd.identity.codes import LINK
@@ -113,6 +113,9 @@ class Inviting:
         if desk.settings.approval_default and not approval:
             # Source: security spec A1.
             require_person(desk, caller)
+        home = home_for(desk, params.home)
+        if params.clear:
+            require_clear(desk, caller, home)
         opened = await open_room(
             self._everywhere,
             caller,
@@ -123,7 +126,8 @@ class Inviting:
                 digest=input_digest(params),
                 kind=kind,
                 name=name,
-                home=home_for(desk, params.home),
+                home=home,
+                clear=params.clear,
                 approval=approval,
                 ref=ref,
                 ttl_ms=Millis(params.ttl_ms or desk.settings.key_ttl_ms),
@@ -169,6 +173,8 @@ class Inviting:
         state = (await handle.quiet()).state
         if state.kind not in ("session", "channel", "service"):
             raise Refused("invalid_param", "Nobody is invited to this room.", param="room")
+        if params.clear and state.lifecycle.sealed:
+            raise Refused("invalid_param", "This room is sealed, and stays sealed.", param="clear")
         known = next((key for key in state.keys.values() if key.ref == ref), None)
         if known is not None:
             return await self._invited(handle, known, idempotency_key, opened=False, replayed=True)
@@ -220,6 +226,7 @@ class Inviting:
             expires=key.expires_at,
             max_uses=key.max_uses,
             approval=key.gated,
+            sealed=bool(state.lifecycle.sealed),
             connect_command=None if desk.rooms.is_here(handle.aggregate) else desk.homes.join_line(state.home),
             opened=opened,
             replayed=replayed,

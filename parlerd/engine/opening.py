@@ -22,6 +22,7 @@ from parlerd.core.envelope import TextPart
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.grants import given
 from parlerd.core.identities import AgentRecord
+from parlerd.core.lifecycle import SEALED_KINDS
 from parlerd.core.model import (
     HOME_ROOM,
     MAX_TOPIC,
@@ -86,8 +87,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     preapproved: tuple[AgentId, ...] = ()
     ttl_ms: Millis
     max_uses: int
-    sealed: bool = False
-    """Whether the relay that it opens on cannot read it."""
+    clear: bool = False
+    """Whether the person said that a relay may read it."""
     is_exact: bool = False
     """Whether the room is called so and not otherwise."""
     token: str = ""
@@ -128,6 +129,7 @@ async def open_room(desk: Desk, caller: Caller, me: AgentRecord, wanted: Wanted)
     if home != here and not await _is_open(desk, naming.room):
         # Until when the key is good is counted by the clock of the home, which is known once that answered.
         await desk.homes.meet(home)
+    is_sealed = plan.opening.sealed is not msgspec.UNSET
     command = c.OpenRoom(
         operation=wanted.operation,
         idempotency_key=wanted.idempotency_key,
@@ -135,9 +137,7 @@ async def open_room(desk: Desk, caller: Caller, me: AgentRecord, wanted: Wanted)
         room=naming.room,
         opening=plan.opening,
         title=plan.title,
-        mint=desk.keys.key_id(
-            spelled(desk, naming.room, wanted.ref, gated=wanted.approval, is_sealed=wanted.sealed).key
-        ),
+        mint=desk.keys.key_id(spelled(desk, naming.room, wanted.ref, gated=wanted.approval, is_sealed=is_sealed).key),
         terms=KeyTerms(
             home=plan.opening.home,
             room=naming.room,
@@ -204,7 +204,9 @@ async def open_within(
 
 def _plan(desk: Desk, caller: Caller, me: AgentRecord, wanted: Wanted, name: str, home: HomeId) -> Plan:
     """The room that a request opens under a name in a home. The same request is the same room there, because nothing in
-    its opening is drawn: the nonce and the salt follow from the idempotency key."""
+    its opening is drawn: the nonce and the salt follow from the idempotency key. A relay gets it sealed wherever its
+    kind can be, unless the person said otherwise: no setting does. Source: sealed spec."""
+    is_sealed = home != desk.keys.id and wanted.kind in SEALED_KINDS and not wanted.clear
     return planned(
         desk,
         me,
@@ -213,12 +215,12 @@ def _plan(desk: Desk, caller: Caller, me: AgentRecord, wanted: Wanted, name: str
         home=home,
         name=name,
         # The relay of a sealed room is not told on which agent host anybody is.
-        host="" if wanted.sealed else caller.facts.host,
+        host="" if is_sealed else caller.facts.host,
         approval=wanted.approval,
         topic=wanted.topic,
         history=wanted.history,
         approver=wanted.approver,
-        sealed=wanted.sealed,
+        sealed=is_sealed,
     )
 
 
@@ -301,6 +303,13 @@ def home_for(desk: Desk, wanted: str) -> HomeId:
     return desk.homes.named(wanted) if wanted else desk.homes.default or desk.keys.id
 
 
+def require_clear(desk: Desk, caller: Caller, home: HomeId) -> None:
+    """Refuse that whoever keeps a relay reads a new room there, unless the person says so. Raises `Refused` as
+    `require_person` does."""
+    if home != desk.keys.id:
+        require_person(desk, caller)
+
+
 class Opening:
     """The handler of `session.open`."""
 
@@ -322,9 +331,8 @@ class Opening:
             raise Refused("invalid_param", f"A topic has at most {MAX_TOPIC} characters.", param="topic")
         if is_granted_id(me.id):
             return await self._open_within(caller, me, params, token)
-        if params.sealed and home_for(desk, params.home) == desk.keys.id:
-            said = "A session of this machine is never sealed: nobody else keeps it. Name the relay that it opens on."
-            raise Refused("invalid_param", said, param="sealed")
+        if params.clear:
+            require_clear(desk, caller, home_for(desk, params.home))
         approval = desk.settings.approval_default if params.approval is None else params.approval
         weaker = (desk.settings.approval_default and not approval) or params.approver == "agent" or params.preapprove
         if weaker:
@@ -363,7 +371,7 @@ class Opening:
             home=home_for(self._desk, params.home),
             approval=True,
             history=params.history,
-            sealed=params.sealed,
+            clear=params.clear,
             ref="",
             ttl_ms=Millis(0),
             max_uses=0,
@@ -379,7 +387,6 @@ class Opening:
             "preapprove": params.preapprove,
             "ttl_ms": params.ttl_ms,
             "max_uses": params.max_uses,
-            "sealed": params.sealed,
         }
         if (param := next((name for name, is_said in beyond.items() if is_said), None)) is not None:
             said = (

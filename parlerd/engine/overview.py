@@ -148,6 +148,7 @@ class Overview:
             members=members,
             you=handle_of(state, me.id),
             turns=loops.most(state.room) if loops.is_set(state.room) else msgspec.UNSET,
+            home=handle.home_name,
             sealed=bool(state.lifecycle.sealed),
             key_change_since=room.epochs.pending_since() or msgspec.UNSET,
             owner_heard=state.epochs.heard or msgspec.UNSET,

@@ -126,7 +126,6 @@ class Succeeding:
             home=state.home,
             approval=True,
             history=state.history,
-            sealed=True,
             ref=self._desk.random.new("k"),
             ttl_ms=KEY_TTL_MS,
             max_uses=max(members, self._desk.settings.key_max_uses),

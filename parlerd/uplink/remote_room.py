@@ -409,7 +409,14 @@ class RemoteRoom(MirrorRoom):
         assert command.title is not None, "whoever opens a room says what it is called"
         calls = await self._link.ready()
         if "link.epoch" not in calls.welcome.operations:
-            raise Refused("relay_older", op="link.epoch")
+            raise Refused(
+                "relay_older",
+                "The relay runs an older Parler, which carries no sealed room.",
+                hint="Ask whoever runs the relay to upgrade it; or open a room that it can read, with --clear.",
+                tool_hint="Your user can ask whoever runs the relay to upgrade it, or open a room there that the relay "
+                "can read: parler session open --clear",
+                op="link.epoch",
+            )
         key = await self._secrets.told_key(self._link.home, by.actor)
         made = self._turning.first(command.opening, self.room, command.title, key)
         await self._secrets.note_made(self.room, made.record.number, made.epoch.record)

@@ -88,19 +88,23 @@ def test_rooms_says_of_a_room_to_which_nothing_can_be_sent_why_and_what_to_do(sh
     assert "\nnewer: " not in said
 
 
-def test_a_sealed_room_is_said_to_be_sealed(shell: Shell) -> None:
-    listed = t.RoomList(rooms=[room(sealed=True), room("other")])
+def test_whether_its_relay_can_read_a_room_is_said(shell: Shell) -> None:
+    listed = t.RoomList(rooms=[room(sealed=True, home="team"), room("other", home="team"), room("here")])
     shell.daemon.answers("rooms.list", listed, listed)
     for words in ((), ("--wide",)):
         header, *rows = shell.run("rooms", *words).stdout.splitlines()
         assert "kind" in header
-        assert ["sealed" in row for row in rows[:2]] == [True, False]
+        said = [{"sealed", "clear"} & set(row.split()) for row in rows[:3]]
+        assert said == [{"sealed"}, {"clear"}, set()]
     pending = "Key change pending since 2026-11-30 20:00 UTC."
-    members = t.RosterResult(room=ROOM, name="auth-redesign", members=[], sealed=True, notice=pending)
-    shell.daemon.answers("rooms.roster", members)
+    members = t.RosterResult(room=ROOM, name="auth-redesign", members=[], home="team", sealed=True, notice=pending)
+    clear, here = (msgspec.structs.replace(members, sealed=False, home=home, notice="") for home in ("team", "local"))
+    shell.daemon.answers("rooms.roster", members, clear, here)
     ran = shell.run("roster")
     assert "'auth-redesign'  sealed" in ran.stdout
     assert " ".join(ran.stderr.split()) == pending
+    assert "'auth-redesign'  clear: the relay can read this room" in shell.run("roster").stdout
+    assert "clear" not in shell.run("roster").stdout
 
 
 COMPARED = t.RoomCompared(

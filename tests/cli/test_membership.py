@@ -9,6 +9,7 @@ from typing import Any, Literal
 import msgspec
 import pytest
 
+from parlerd.cli.session import CLEAR, SEALED
 from parlerd.core.errors import ParlerError
 from parlerd.operations import types as t
 from tests.support.answers import BOB, ROOM, joined
@@ -61,6 +62,18 @@ def test_an_invite_of_a_gated_room_elsewhere_says_who_decides_and_how_its_relay_
     assert "is open" not in ran.stdout
     (params,) = shell.daemon.params_of("room.invite")
     assert params == t.Invite(room="auth-redesign", approval=True, ttl_ms=3_600_000, max_uses=1, idempotency_key="k1")
+
+
+@pytest.mark.parametrize("clear", [False, True])
+def test_an_invite_that_opens_a_channel_on_a_relay_says_who_can_read_it(shell: Shell, clear: bool) -> None:
+    connect = "parler connect --relay wss://192.0.2.7:7777/#abc"
+    shell.daemon.answers("room.invite", invited(sealed=not clear, connect_command=connect), invited())
+    said = " ".join(shell.run("invite", "--group", "team", *(["--clear"] if clear else [])).stdout.split())
+    assert (SEALED in said, CLEAR in said) == (not clear, clear)
+    assert "the relay" not in shell.run("invite", "--group", "team").stdout
+    (params, _) = shell.daemon.params_of("room.invite")
+    assert isinstance(params, t.Invite)
+    assert params.clear is clear
 
 
 def test_invite_as_json_is_the_result(shell: Shell) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from parlerd.cli.session import SEALED
+from parlerd.cli.session import CLEAR, SEALED
 from parlerd.core.errors import ParlerError
 from parlerd.core.model import PeerText
 from parlerd.operations import types as t
@@ -43,12 +43,18 @@ def test_open_prints_the_key_the_room_and_each_command_alone_on_its_line(shell: 
     assert params.idempotency_key
 
 
-def test_open_asks_for_a_sealed_session_and_says_what_its_relay_sees_all_the_same(shell: Shell) -> None:
-    shell.daemon.answers("session.open", opened(sealed=True), opened())
-    assert SEALED in " ".join(shell.run("session", "open", "--sealed").stdout.split())
-    assert "Sealed:" not in shell.run("session", "open").stdout
+def test_open_says_who_can_read_what_opens_on_a_relay(shell: Shell) -> None:
+    there = "parler homes add parler:relay"
+    shell.daemon.answers(
+        "session.open", opened(sealed=True, connect_command=there), opened(connect_command=there), opened()
+    )
+    assert SEALED in " ".join(shell.run("session", "open", "--at", "team").stdout.split())
+    assert CLEAR in shell.run("session", "open", "--at", "team", "--clear").stdout
+    here = shell.run("session", "open").stdout
+    assert "Sealed:" not in here
+    assert CLEAR not in here
     asked = shell.daemon.params_of("session.open")
-    assert [isinstance(params, t.OpenSession) and params.sealed for params in asked] == [True, False]
+    assert [isinstance(params, t.OpenSession) and params.clear for params in asked] == [False, True, False]
 
 
 @pytest.mark.parametrize("mcp_command", [None, "claude mcp add parler"])

@@ -41,7 +41,6 @@ STEM: Final = "zqmarlin"
 APART: Final = {
     "daemon.stop": "it ends the daemon that is looked at",
     "homes.add": "it dials",
-    "room.invite": "it opens a channel, which is not sealed",
     "session.bring": "it starts a program",
 }
 """Operations of an agent and of a person that are not asked for here, each with why."""
@@ -325,7 +324,7 @@ def test_whoever_runs_a_relay_finds_no_word_of_a_sealed_room_in_anything_that_th
     if sys.platform != "linux":
         pytest.skip("the memory of a process is read as Linux shows it")
     with watched(monkeypatch, tmp_path) as (team, traffic, numbers):
-        opened = team.ann.asks("--as", "alice", "session", "open", "--topic", "looked at", "--sealed")
+        opened = team.ann.asks("--as", "alice", "session", "open", "--topic", "looked at")
         enters(team, team.ben, "bob", opened)
         team.ben.asks("--as", "bob", "recv", "--wait", "20")
         room, canaries = opened["room"], Canaries()
@@ -333,7 +332,6 @@ def test_whoever_runs_a_relay_finds_no_word_of_a_sealed_room_in_anything_that_th
             "agent.enable": {"enabled": "1 == 1"},
             "handoff.give": {"for": "bob"},
             "room.role": {"agent": "bob"},
-            "session.open": {"sealed": True},
             "session.join": {"session_key": opened["key"]},
         }
         everything, reached = list(asked(canaries, room, base)), set[str]()

@@ -41,7 +41,7 @@ class Program:
 
 
 def test_a_program_with_a_token_of_a_relay_talks_to_agents_on_two_machines(team: Team) -> None:
-    room = met(team)["room"]
+    room = met(team, "--clear")["room"]
     minted = team.ann.asks("--as", "alice", "token", "mint", "--room", room, "--name", "ci")
     assert minted["url"].startswith("https://127.0.0.1:")
     assert Path(minted["authority_file"]).stat().st_mode & 0o777 == 0o600
@@ -76,7 +76,7 @@ def test_a_program_with_a_token_of_a_relay_talks_to_agents_on_two_machines(team:
 
 
 def test_programs_come_to_a_relay_with_one_token_and_the_person_decides_about_each(team: Team) -> None:
-    room = met(team)["room"]
+    room = met(team, "--clear")["room"]
     words = ("--as", "alice", "token", "mint", "--room", room, "--join", "--uses", "2", "--approval")
     minted = team.ann.asks(*words)
     assert minted["token"].startswith("aj_")
@@ -104,7 +104,7 @@ def test_programs_come_to_a_relay_with_one_token_and_the_person_decides_about_ea
 
 
 def test_a_program_opens_a_room_at_a_relay_and_the_room_is_the_persons(team: Team) -> None:
-    room = met(team)["room"]
+    room = met(team, "--clear")["room"]
     minted = team.ann.asks("--as", "alice", "token", "mint", "--room", room, "--name", "ci", "--opens", "1")
     assert minted["token"].startswith("ah_")
     program = Program(minted)

@@ -178,9 +178,9 @@ def test_a_relay_is_killed_and_its_rooms_answer_at_another(database: Database, t
             ben_home = await enrolled(relays, second, "ben", tmp_path)
             async with ann_home.serving() as ann, ben_home.serving() as ben:
                 alice, bob = await ann.agent("alice"), await ben.agent("bob")
-                opened = await alice.open("a room", "hello")
+                opened = await alice.open("a room", "hello", clear=True)
                 while relays.owner_of(RoomId(opened.room)) is not third:
-                    opened = await alice.open("another room", "hello")
+                    opened = await alice.open("another room", "hello", clear=True)
                 waits = await bob.join(opened.session_key)
                 person = await ann.person()
                 # The request is on its way to the owner's daemon.

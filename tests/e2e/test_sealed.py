@@ -40,7 +40,7 @@ def found_in(folder: Path, word: str) -> list[Path]:
 
 def test_members_of_a_sealed_session_read_it_and_the_relay_has_nothing_of_it(team: Team) -> None:
     team.joins(team.ben)
-    words = ("--topic", "marlin-topic", "--context", "barracuda-recap", "--sealed")
+    words = ("--topic", "marlin-topic", "--context", "barracuda-recap")
     opened = team.ann.asks("--as", "alice", "session", "open", *words)
     assert (opened["sealed"], opened["name"]) == (True, "marlin-topic")
     enters(team, team.ben, "bob", opened)

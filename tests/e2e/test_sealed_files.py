@@ -21,7 +21,7 @@ def test_a_file_and_commits_come_whole_and_the_relay_has_neither_their_bytes_nor
     team: Team, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     team.joins(team.ben)
-    opened = team.ann.asks("--as", "alice", "session", "open", "--topic", "files", "--sealed")
+    opened = team.ann.asks("--as", "alice", "session", "open", "--topic", "files")
     enters(team, team.ben, "bob", opened)
     team.ben.asks("--as", "bob", "recv", "--wait", "20")
 

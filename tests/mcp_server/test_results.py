@@ -612,8 +612,20 @@ def test_rooms_say_to_which_nothing_can_be_sent() -> None:
     stopped = msgspec.structs.replace(sound, alarm="relay_rolled_back")
     assert "nothing can be sent" not in shown(t.RoomList(rooms=[sound]))
     assert ", sealed" in shown(t.RoomList(rooms=[msgspec.structs.replace(sound, sealed=True)]))
-    assert ", sealed" not in shown(t.RoomList(rooms=[msgspec.structs.replace(sound, sealed=False)]))
+    clear, here = (msgspec.structs.replace(sound, sealed=False, home=home) for home in ("team", "local"))
+    assert ", clear" in shown(t.RoomList(rooms=[clear]))
+    assert not re.search(", (sealed|clear)", shown(t.RoomList(rooms=[here])))
     assert "nothing can be sent there any more (relay_rolled_back)" in shown(t.RoomList(rooms=[stopped]))
+
+
+def test_who_opens_a_sealed_room_is_told_so_and_the_roster_says_where_the_relay_reads() -> None:
+    said = "The relay cannot read what is said here."
+    assert said in shown(opened(sealed=True))
+    assert said not in shown(opened())
+    roster = t.RosterResult(room=ROOM, name="auth", members=[], home="team")
+    assert "The relay can read this room." in shown(roster)
+    for other in (msgspec.structs.replace(roster, sealed=True), msgspec.structs.replace(roster, home="local")):
+        assert "The relay can" not in shown(other)
 
 
 def test_names_are_shown_and_not_ids() -> None:

@@ -129,7 +129,7 @@ async def program(folder: Path, count: int = 2, *, opens: int = ROOMS) -> AsyncI
         await cluster.settled()
         async with cluster.home("ann", nodes[0]).serving() as ann:
             alice = await ann.agent("alice")
-            room = (await alice.open("a room", "hello")).room
+            room = (await alice.open("a room", "hello", clear=True)).room
             minted = await alice.ask("token.mint", t.MintToken(room=room, name="ci", opens=opens), t.MintedToken)
             made = Program(cluster, alice, room, minted)
             for number in range(opens):

@@ -73,9 +73,9 @@ class Meeting:
         self, ann: Served, ben: Served, owner: Node, is_good: Callable[[RoomId], bool] = lambda room: True
     ) -> None:
         self.alice, self.bob = await ann.agent("alice"), await ben.agent("bob")
-        opened = await self.alice.open("a room", "hello")
+        opened = await self.alice.open("a room", "hello", clear=True)
         while not (owner.holding.has(RoomId(opened.room)) and is_good(RoomId(opened.room))):
-            opened = await self.alice.open("another room", "hello")
+            opened = await self.alice.open("another room", "hello", clear=True)
         self.room, self.key, self.served = RoomId(opened.room), opened.session_key or "", (ann, ben)
         waits = await self.bob.join(opened.session_key)
         await (await ann.person()).approve("bob", join_code=waits.join_code)
@@ -176,9 +176,9 @@ def test_a_sealed_room_goes_on_whichever_relay_has_it(tmp_path: Path, owner: int
             homes = cluster.home("ann", nodes[0]), cluster.home("ben", nodes[0])
             async with homes[0].serving() as ann, homes[1].serving() as ben:
                 alice, bob, person = await ann.agent("alice"), await ben.agent("bob"), await ann.person()
-                opened = await alice.open("a room", "hello", sealed=True)
+                opened = await alice.open("a room", "hello")
                 while not nodes[owner].holding.has(RoomId(opened.room)):
-                    opened = await alice.open("another room", "hello", sealed=True)
+                    opened = await alice.open("another room", "hello")
 
                 async def state_of(home: Home) -> EpochsState:
                     actor = await mirror_of(home.uplinks._desk, RoomId(opened.room))
@@ -1200,7 +1200,7 @@ def test_rooms_that_a_person_opens_at_several_relays_at_once_are_no_more_than_on
 
                 async def open_one(number: int) -> None:
                     try:
-                        await alice.open(f"room {number}", "hello")
+                        await alice.open(f"room {number}", "hello", clear=True)
                     except ParlerError as error:
                         codes.append(error.code)
 
@@ -1222,7 +1222,7 @@ def test_the_turn_of_a_relay_that_died_while_it_opened_a_room_comes_back(tmp_pat
             assert not cluster.counts.draw([turn]).wait_s
             async with ann.serving() as served:
                 alice, began = await served.agent("alice"), trio.current_time()
-                await alice.open("a room", "hello")
+                await alice.open("a room", "hello", clear=True)
                 assert trio.current_time() - began >= TURN_S - 1
 
     run(main)

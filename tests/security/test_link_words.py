@@ -122,7 +122,7 @@ def test_c8_no_sentence_of_a_relay_is_in_any_answer(tmp_path: Path, kind: type[m
         async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
             await meeting.meet(ann, ben)
             alice, bob, room = meeting.alice, meeting.bob, meeting.opened.room
-            other = await alice.open("other")
+            other = await alice.open("other", clear=True)
             held = await alice.send("a task of alice", room=room, kind="task")
             await alice.ask("task.claim", t.ClaimTask(room=room, id=held.id), t.TaskHeld)
             await alice.send("a task", room=room, kind="task")
@@ -151,7 +151,7 @@ def test_c8_no_sentence_of_a_relay_is_in_any_answer(tmp_path: Path, kind: type[m
             await hear(bob, "rooms.roster", t.Roster(room=room))
             await hear(bob, "rooms.list", t.ListRooms())
             await hear(bob, "session.join", t.JoinSession(session_key=str(meeting.opened.session_key)))
-            mine = msgspec.json.decode(await hear(bob, "session.open", t.OpenSession(topic="mine")))
+            mine = msgspec.json.decode(await hear(bob, "session.open", t.OpenSession(topic="mine", clear=True)))
             if mine.get("key"):
                 await heard_by(alice, "session.join", t.JoinSession(session_key=mine["key"]))
                 await trio.sleep(5)

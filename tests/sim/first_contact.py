@@ -116,7 +116,7 @@ class FirstContact:
         relay.face = telling
         async with relay.serving(), ann.serving() as anns, ben.serving() as bens:
             alice, bob = await anns.agent("alice"), await bens.agent("bob")
-            opened = await alice.open()
+            opened = await alice.open(clear=True)
             try:
                 joined = await bob.join(opened.session_key)
             except ParlerError as error:

@@ -52,7 +52,7 @@ class Inviting(Act):
         """Whose role is locked."""
         self.turned_away: set[str] = set()
         """Who was told that the code is no good."""
-        invite = t.Invite(group="corner", max_uses=self.uses, idempotency_key="corner")
+        invite = t.Invite(group="corner", max_uses=self.uses, clear=True, idempotency_key="corner")
         self.invited = await self.owner.want("room.invite", invite, t.Invited)
         self.owner.room = self.invited.room
         self.people = [self.owner]

@@ -121,7 +121,7 @@ async def _meet(crowd: tuple[int, ...], folder: Path, sealed: bool) -> Meeting:
 async def come_together(agents: Sequence[Party], sealed: bool = False) -> t.OpenedSession:
     """The first opens a session on the relay, and the others come in."""
     owner, *others = agents
-    opened = await owner.open(TOPIC, CONTEXT, sealed=sealed)
+    opened = await owner.open(TOPIC, CONTEXT, clear=not sealed)
     for agent in others:
         joined = await agent.join(opened.session_key)
         if joined.status == "pending":

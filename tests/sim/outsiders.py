@@ -148,7 +148,7 @@ class Cast:
             case "answer":
                 await self.bob.send(words, room=self.room, visible_to=("alice",))
             case "other session":
-                self.others.append((await self.bob.open(f"secret {self.count}", words)).room)
+                self.others.append((await self.bob.open(f"secret {self.count}", words, clear=True)).room)
             case "elsewhere" if self.others:
                 await self.bob.send(words, room=self.random.choice(self.others))
             case "let in" | "turned away":
@@ -240,7 +240,7 @@ class Outsider:
     async def _meet(self, wires: TappedWires, relay: Relay, ann: Served, ben: Served, eves: Served) -> Cast:
         alice, amy = await ann.agent("alice"), await ann.agent("amy")
         bob, carl, eve = await ben.agent("bob"), await ben.agent("carl"), await eves.agent("eve")
-        opened = await alice.open("auth redesign", "Chose PKCE.")
+        opened = await alice.open("auth redesign", "Chose PKCE.", clear=True)
         for agent, name in ((amy, "amy"), (bob, "bob")):
             if (await agent.join(opened.session_key)).status == "pending":
                 await alice.approve(name, room=opened.room)
@@ -274,7 +274,7 @@ class Elsewhere(Outsider):
     """Eve has a session of her own on the relay."""
 
     async def begin(self, cast: Cast) -> None:
-        await cast.eve.open("of her own")
+        await cast.eve.open("of her own", clear=True)
 
     async def act(self, cast: Cast, moment: int) -> None:
         await cast.eve.send(f"note {moment}")
@@ -346,9 +346,9 @@ class Guessing(Outsider):
 
     async def begin(self, cast: Cast) -> None:
         keys = {"unknown": _nobodys(cast.key)}
-        expired = await cast.alice.open("expired", ttl_ms=KEY_MS)
+        expired = await cast.alice.open("expired", ttl_ms=KEY_MS, clear=True)
         revoked = await cast.alice.open("revoked")
-        used_up = await cast.alice.open("used up", max_uses=1)
+        used_up = await cast.alice.open("used up", max_uses=1, clear=True)
         for what, opened in zip(self.dead, (expired, revoked, used_up), strict=True):
             assert opened.session_key is not None
             keys[what] = opened.session_key

@@ -130,7 +130,7 @@ class OfAnotherRoom(Told):
     """A message of one sealed room is told in another, of the same members."""
 
     async def tell(self, owner: Agent, author: Agent, agents: list[Agent]) -> list[Agent]:
-        opening = t.OpenSession(topic="beside", context="Mine.", sealed=True, approval=False, idempotency_key="beside")
+        opening = t.OpenSession(topic="beside", context="Mine.", approval=False, idempotency_key="beside")
         opened = await owner.want("session.open", opening, t.OpenedSession)
         await author.insist(lambda party: party.join(opened.session_key))
         self.adding.message = await self.kept(author, opened.room)

@@ -44,7 +44,6 @@ class Vault(Act):
         opening = t.OpenSession(
             topic="the vault",
             context="Behind the door.",
-            sealed=True,
             approval=False,
             history=self.random.choice(HISTORIES),
             idempotency_key="vault",

@@ -21,10 +21,10 @@ SPOKEN: Final = 3
 """How many messages each sender gets through in each part of a story."""
 
 
-def met(team: Team) -> Any:
-    """Ann's alice opened a session on the relay, and Ben's bob is in it."""
+def met(team: Team, *more: str) -> Any:
+    """Ann's alice opened a session on the relay, as `more` words say, and Ben's bob is in it."""
     team.joins(team.ben)
-    opened = team.ann.asks("--as", "alice", "session", "open", "--topic", "auth", "--context", CONTEXT)
+    opened = team.ann.asks("--as", "alice", "session", "open", "--topic", "auth", "--context", CONTEXT, *more)
     enters(team, team.ben, "bob", opened)
     assert texts(team.ben.asks("--as", "bob", "recv", "--wait", "20")) == [CONTEXT]
     return opened

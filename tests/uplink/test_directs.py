@@ -217,7 +217,7 @@ def test_where_the_two_share_a_room_that_is_enough_and_a_relay_that_is_away_open
         async with meeting.ann.serving() as ann, meeting.ben.serving() as ben:
             async with meeting.relay.serving():
                 await meeting.meet(ann, ben)
-                await meeting.alice.open("another")
+                await meeting.alice.open("another", clear=True)
             await trio.sleep(60)
             error = await not_to(meeting.alice, "bob")
             assert error.code == "offline"

@@ -38,7 +38,7 @@ async def opened(folder: Path, **how: Any) -> AsyncIterator[Meeting]:
     ):
         meeting.alice = await meeting.ann_served.agent("alice")
         meeting.bob = await meeting.bob_served.agent("bob")
-        meeting.opened = await meeting.alice.open("auth redesign", "Chose PKCE.", sealed=True, **how)
+        meeting.opened = await meeting.alice.open("auth redesign", "Chose PKCE.", **how)
         yield meeting
 
 
@@ -145,7 +145,7 @@ def test_each_of_them_may_end_and_begin_again_in_the_middle(tmp_path: Path, who:
             ann_scope, ann = await nursery.start(held_as, meeting.ann.serving)
             ben_scope, ben = await nursery.start(held_as, meeting.ben.serving)
             meeting.alice, meeting.bob = await ann.agent("alice"), await ben.agent("bob")
-            meeting.opened = await meeting.alice.open("auth redesign", "Chose PKCE.", sealed=True)
+            meeting.opened = await meeting.alice.open("auth redesign", "Chose PKCE.")
             # The owner is away when the joiner knocks.
             ann_scope.cancel()
             await settle()
@@ -228,7 +228,7 @@ def test_five_wrong_secrets_of_one_person_end_the_key_for_that_person_also_after
         async with meeting.relay.serving(), meeting.ben.serving() as ben:
             async with meeting.ann.serving() as ann:
                 meeting.alice, meeting.bob = await ann.agent("alice"), await ben.agent("bob")
-                meeting.opened = await meeting.alice.open("auth redesign", "Chose PKCE.", sealed=True)
+                meeting.opened = await meeting.alice.open("auth redesign", "Chose PKCE.")
                 for number in range(1, TRIES_EACH + 1):
                     assert await refused(meeting.bob, wrong_key(meeting)) == "unknown_key"
                     assert tries(meeting) == [number]
@@ -293,7 +293,7 @@ def test_a_knock_that_the_owner_s_home_hears_of_after_seven_days_is_over(tmp_pat
         async with meeting.relay.serving(), meeting.ben.serving() as ben:
             async with meeting.ann.serving() as ann:
                 meeting.alice, meeting.bob = await ann.agent("alice"), await ben.agent("bob")
-                meeting.opened = await meeting.alice.open("auth redesign", "Chose PKCE.", sealed=True)
+                meeting.opened = await meeting.alice.open("auth redesign", "Chose PKCE.")
             await meeting.bob.join(meeting.opened.session_key)
             meeting.relay.clock.move(seconds=KNOCK_MS / 1000)
             async with meeting.ann.serving() as ann:

@@ -573,7 +573,7 @@ def test_the_number_of_an_envelope_tells_nothing_of_what_its_author_says_to_othe
             alice, room = meeting.alice, meeting.opened.room
             ids = [(await alice.send("one", room=room)).id]
             await alice.send("between us", room=room, visible_to=("bob",))
-            await alice.send("elsewhere", room=(await alice.open("another")).room)
+            await alice.send("elsewhere", room=(await alice.open("another", clear=True)).room)
             ids.append((await alice.send("two", room=room)).id)
             counters = []
             for id in ids:

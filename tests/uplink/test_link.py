@@ -74,7 +74,7 @@ def test_a_relay_that_is_away_is_tried_now_and_then_and_at_once_when_a_person_as
             # Two daemons, and up to a minute between two tries of one.
             assert 2 * 8 <= tries <= 2 * 60
             meeting.wires.mend()
-            opened = await meeting.alice.open("at once")
+            opened = await meeting.alice.open("at once", clear=True)
             assert opened.room
 
     run(main)
@@ -264,7 +264,7 @@ def test_a_relay_that_began_anew_leaves_archives_that_can_be_read_and_accuses_no
                     if check.name == "relay"
                 )
                 # The new log is as good as the first.
-                again = await meeting.alice.open("a new beginning")
+                again = await meeting.alice.open("a new beginning", clear=True)
                 assert (await meeting.bob.join(again.session_key)).status == "pending"
 
     run(main)
@@ -330,7 +330,7 @@ def test_a_machine_whose_clock_is_off_by_days_knocks_opens_lets_in_and_talks(day
             await meeting.bob.send("from another day")
             assert await meeting.alice.read(wait=60) == ["from another day"]
             # A key is good for a day by the relay's clock, whoever made it, and is listed so.
-            opened = await meeting.bob.open("of bob")
+            opened = await meeting.bob.open("of bob", clear=True)
             assert opened.expires - meeting.relay.clock.now() == pytest.approx(86_400_000, abs=60_000)
             listed = await meeting.bob.ask("session.list", t.ListSessions(), t.SessionList)
             [key] = next(each for each in listed.sessions if each.room == opened.room).keys

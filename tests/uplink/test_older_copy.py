@@ -39,7 +39,7 @@ def test_a_room_in_which_nothing_was_said_after_the_copy_goes_on_as_if_nothing_h
                 copy = relay.copied()
                 # A room that was opened after the copy is gone there, and does no harm to this one.
                 ada = await ann.agent("ada")
-                other = await ada.open("another room", "Chose cookies.")
+                other = await ada.open("another room", "Chose cookies.", clear=True)
             relay.store = copy
             async with relay.serving():
                 await trio.sleep(120)
@@ -77,7 +77,7 @@ def test_a_room_in_which_something_was_said_after_the_copy_says_what_happened_an
                 assert (check.ok, check.fix) == (False, ROLLED_BACK.hint)
                 assert "holds less than it told before" in check.detail
                 # The way out that the sentence names.
-                again = await alice.open("a new session")
+                again = await alice.open("a new session", clear=True)
                 assert (await bob.join(again.session_key)).status == "pending"
 
     run(main)

@@ -40,7 +40,7 @@ class Meeting:
     async def meet(self, ann: Served, ben: Served) -> None:
         self.ann_served = ann
         self.alice, self.bob = await ann.agent("alice"), await ben.agent("bob")
-        self.opened = await self.alice.open("auth redesign", "Chose PKCE.")
+        self.opened = await self.alice.open("auth redesign", "Chose PKCE.", clear=True)
         waits = await self.bob.join(self.opened.session_key)
         assert waits.status == "pending"
         await (await ann.person()).approve("bob", join_code=waits.join_code)
@@ -82,7 +82,7 @@ def test_a_session_is_opened_on_a_relay_and_a_person_lets_somebody_in_from_anoth
         meeting = meeting_in(tmp_path)
         async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
             alice, bob = await ann.agent("alice"), await ben.agent("bob")
-            opened = await alice.open("auth redesign", "Chose PKCE.")
+            opened = await alice.open("auth redesign", "Chose PKCE.", clear=True)
             assert opened.session_key is not None
             key, _, name = opened.session_key.partition("@")
             assert name.startswith("team-")
@@ -329,7 +329,7 @@ def test_a_queue_that_was_opened_as_the_daemon_died_is_the_one_that_is_asked_for
         async with meeting.relay.serving():
             async with meeting.ann.serving() as ann:
                 alice = await ann.agent("alice")
-                await alice.open("", "the link is up")
+                await alice.open("", "the link is up", clear=True)
                 for _, theirs in meeting.wires.open:
                     theirs.hold()
                 with trio.move_on_after(1):
@@ -719,7 +719,7 @@ def test_who_left_and_comes_again_is_in_from_the_answer_on(tmp_path: Path) -> No
         meeting.relay.face = lambda engine: _Slow(engine, meeting.wires)
         async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
             alice, bob = await ann.agent("alice"), await ben.agent("bob")
-            invite = t.Invite(group="corner", max_uses=5, idempotency_key="corner")
+            invite = t.Invite(group="corner", max_uses=5, clear=True, idempotency_key="corner")
             invited = await alice.ask("room.invite", invite, t.Invited)
             await bob.come_in(invited.code)
             await trio.sleep(60)
@@ -828,7 +828,7 @@ def test_a_key_that_its_owner_ended_lets_nobody_knock(tmp_path: Path) -> None:
         meeting = meeting_in(tmp_path)
         async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
             alice, bob = await ann.agent("alice"), await ben.agent("bob")
-            opened = await alice.open()
+            opened = await alice.open(clear=True)
             assert opened.session_key is not None
             await alice.ask("session.revoke", t.RevokeSessionKey(session_key=opened.session_key), t.RevokedKey)
             refused = await bob.refused("session.join", t.JoinSession(session_key=opened.session_key))
@@ -842,7 +842,7 @@ def test_a_denial_reaches_the_one_who_knocked_and_lifting_it_does_too(tmp_path: 
         meeting = meeting_in(tmp_path)
         async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
             alice, bob = await ann.agent("alice"), await ben.agent("bob")
-            opened = await alice.open()
+            opened = await alice.open(clear=True)
             person = await ann.person()
             waits = await bob.join(opened.session_key)
             await person.deny("bob")
@@ -859,7 +859,7 @@ def test_what_only_a_relay_can_do_is_refused_while_it_cannot_be_reached(tmp_path
             alice, bob, opened = meeting.alice, meeting.bob, meeting.opened
             meeting.wires.cut()
             for party, op, params in (
-                (alice, "session.open", t.OpenSession(topic="another")),
+                (alice, "session.open", t.OpenSession(topic="another", clear=True)),
                 (alice, "session.close", t.CloseSession(room=opened.room)),
                 (bob, "session.join", t.JoinSession(session_key="ABCDEFGH" + (opened.session_key or "")[8:])),
             ):
@@ -902,7 +902,7 @@ def test_a_session_that_could_not_be_opened_leaves_its_owner_in_the_one_before(t
         async with met(tmp_path) as meeting:
             alice = meeting.alice
             meeting.wires.cut()
-            another = t.OpenSession(topic="another", idempotency_key="k")
+            another = t.OpenSession(topic="another", clear=True, idempotency_key="k")
             assert (await alice.refused("session.open", another)).code in ("offline", "home_unreachable")
             assert (await alice.ask("message.send", t.Send(text="still here"), t.Sent)).room == meeting.opened.room
             meeting.wires.mend()
@@ -925,7 +925,7 @@ def test_an_outsider_on_the_same_relay_sees_nothing_of_a_room(tmp_path: Path) ->
         ):
             await meeting.meet(ann, ben)
             mallory = await eve.agent("mallory")
-            await mallory.open("of her own")
+            await mallory.open("of her own", clear=True)
             await meeting.alice.send("between us")
             await trio.sleep(5)
             assert [room.name for room in await mallory.rooms()] == ["of-her-own"]
@@ -984,7 +984,7 @@ def test_a_newcomer_sees_of_the_past_what_the_session_shows_newcomers(tmp_path: 
         meeting = Meeting(wires, relay, home("ann"), home("ben"))
         async with relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
             alice, bob = await ann.agent("alice"), await ben.agent("bob")
-            opened = await alice.open("auth redesign", "Chose PKCE.", history="from-join")
+            opened = await alice.open("auth redesign", "Chose PKCE.", history="from-join", clear=True)
             await alice.send("before bob")
             waits = await bob.join(opened.session_key)
             await (await ann.person()).approve("bob", join_code=waits.join_code)
@@ -1046,7 +1046,7 @@ def test_a_late_joiner_reads_everything_from_the_first_message(tmp_path: Path) -
         meeting = Meeting(wires, relay, home("ann"), home("ben"))
         async with relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
             alice, bob = await ann.agent("alice"), await ben.agent("bob")
-            opened = await alice.open("auth redesign", "Chose PKCE.")
+            opened = await alice.open("auth redesign", "Chose PKCE.", clear=True)
             second = await alice.send("n2")
             await alice.send("n3", reply_to=second.id)
             for number in range(4, 1_001):
@@ -1081,7 +1081,7 @@ def test_a_newcomer_whose_window_has_space_for_the_recap_alone_is_shown_the_newe
         meeting = Meeting(wires, relay, home("ann"), home("ben"))
         async with relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
             alice, bob = await ann.agent("alice"), await ben.agent("bob")
-            opened = await alice.open("auth redesign", "Chose PKCE.")
+            opened = await alice.open("auth redesign", "Chose PKCE.", clear=True)
             for number in range(2, 301):
                 await alice.send(f"n{number}")
             waits = await bob.join(opened.session_key)
@@ -1262,7 +1262,7 @@ def test_who_waits_at_the_door_of_another_machine_is_shown_the_session_when_let_
         meeting = meeting_in(tmp_path)
         async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
             alice, bob = await ann.agent("alice"), await ben.agent("bob")
-            opened = await alice.open("auth redesign", "Chose PKCE.")
+            opened = await alice.open("auth redesign", "Chose PKCE.", clear=True)
             waits = await bob.join(opened.session_key)
             async with trio.open_nursery() as nursery:
 

@@ -48,7 +48,7 @@ class Meeting:
     async def open(self, ann: Served, ben: Served, history: str = "full") -> None:
         self.ann_served, self.bob_served = ann, ben
         self.alice, self.bob = await ann.agent("alice"), await ben.agent("bob")
-        self.opened = await self.alice.open("auth redesign", "Chose PKCE.", sealed=True, history=history)
+        self.opened = await self.alice.open("auth redesign", "Chose PKCE.", history=history)
 
     async def admit(self, who: Party, name: str) -> None:
         waits = await who.join(self.opened.session_key)
@@ -347,7 +347,7 @@ def test_those_who_have_an_open_key_wait_for_the_owner_s_home_and_come_in_with_n
         async with relay.serving(), meeting.ben.serving() as ben, cat.serving() as third:
             async with meeting.ann.serving() as ann:
                 meeting.alice = await ann.agent("alice")
-                meeting.opened = await meeting.alice.open("open house", "Come in.", sealed=True, approval=False)
+                meeting.opened = await meeting.alice.open("open house", "Come in.", approval=False)
             meeting.bob, carol = await ben.agent("bob"), await third.agent("carol")
             for who in (meeting.bob, carol):
                 joined = await who.join(meeting.opened.session_key)
@@ -400,15 +400,54 @@ def test_no_gated_message_leaves_for_a_sealed_room(tmp_path: Path) -> None:
     run(main)
 
 
+def test_what_opens_on_a_relay_is_sealed_unless_the_person_says_otherwise(tmp_path: Path) -> None:
+    async def main() -> None:
+        _, relay, home = homes_of(tmp_path)
+        async with relay.serving(), home("ann").serving() as ann:
+            alice, window = await ann.agent("alice"), await ann.window("w1")
+            assert (await window.open("by a model")).sealed
+            clear = await alice.open("in clear", clear=True)
+            channel = await alice.ask("room.invite", t.Invite(group="team"), t.Invited)
+            in_clear = await alice.ask("room.invite", t.Invite(group="open-team", clear=True), t.Invited)
+            assert (clear.sealed, channel.sealed, in_clear.sealed) == (False, True, False)
+            # A model lets nobody read a room, and what was opened stays as it was.
+            for op, params in (
+                ("session.open", t.OpenSession(topic="x", clear=True)),
+                ("room.invite", t.Invite(group="more", approval=True, clear=True)),
+            ):
+                assert (await window.refused(op, params)).code == "person_only"
+            refused = await alice.refused("room.invite", t.Invite(group="team", clear=True))
+            assert (refused.code, refused.details["param"]) == ("invalid_param", "clear")
+            # Here nobody else keeps a room, so that it is in clear takes no word of the person.
+            assert not (await window.open("here", home="local", clear=True)).sealed
+            rooms = (await alice.ask("rooms.list", t.ListRooms(), t.RoomList)).rooms
+            found = {room.name: room.sealed for room in rooms}
+            assert found == {"in-clear": False, "team": True, "open-team": False}
+
+    run(main)
+
+
+def test_a_sealed_channel_is_come_into_by_its_code_alone(tmp_path: Path) -> None:
+    async def main() -> None:
+        _, relay, home = homes_of(tmp_path)
+        async with relay.serving(), home("ann").serving() as ann, home("ben").serving() as ben:
+            alice, bob = await ann.agent("alice"), await ben.agent("bob")
+            channel = await alice.ask("room.invite", t.Invite(group="team"), t.Invited)
+            assert (await bob.join(channel.code, wait=10)).status == "joined"
+            await bob.send("hello", room=channel.room)
+            assert await alice.read(room=channel.room, wait=10) == ["hello"]
+            await alice.send("welcome", room=channel.room)
+            assert await bob.read(room=channel.room, wait=10) == ["welcome"]
+
+    run(main)
+
+
 def test_a_session_of_this_machine_is_not_sealed(tmp_path: Path) -> None:
     async def main() -> None:
         _, relay, home = homes_of(tmp_path)
         async with relay.serving(), home("ann").serving() as ann:
             alice = await ann.agent("alice")
-            refused = await alice.refused("session.open", t.OpenSession(topic="x", sealed=True, home="local"))
-            assert (refused.code, refused.details["param"]) == ("invalid_param", "sealed")
-            opened = await alice.open("in clear")
-            assert not opened.sealed
+            assert not (await alice.open("here", home="local")).sealed
 
     run(main)
 
@@ -493,13 +532,13 @@ def test_a_relay_that_knows_no_epochs_is_asked_for_no_sealed_room(tmp_path: Path
         ann = home("ann")
         async with relay.serving(), ann.serving() as served:
             alice = await served.agent("alice")
-            await alice.open("in clear")
+            await alice.open("in clear", clear=True)
             (link,) = ann.uplinks._links.values()
             assert link.connection is not None
             welcome = link.connection.welcome
             older = tuple(each for each in welcome.operations if each != "link.epoch")
             link.connection.welcome = msgspec.structs.replace(welcome, operations=older)
-            refused = await alice.refused("session.open", t.OpenSession(topic="x", sealed=True))
+            refused = await alice.refused("session.open", t.OpenSession(topic="x"))
             assert refused.code == "relay_older"
 
     run(main)
@@ -574,7 +613,7 @@ def test_who_left_comes_in_again_by_an_open_key_and_who_was_put_out_by_a_person_
         meeting = meeting_in(tmp_path)
         async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
             alice, bob = await ann.agent("alice"), await ben.agent("bob")
-            meeting.opened = await alice.open("open house", "Come in.", sealed=True, approval=False)
+            meeting.opened = await alice.open("open house", "Come in.", approval=False)
             room, person = meeting.opened.room, await ann.person()
             assert (await bob.join(meeting.opened.session_key)).status == "joined"
             await trio.sleep(60)
@@ -755,7 +794,7 @@ def test_a_home_whose_link_breaks_before_a_record_takes_the_numbers_of_whoever_w
         meeting = meeting_in(tmp_path)
         async with meeting.relay.serving(), meeting.ann.serving() as ann:
             alice, alan = await ann.agent("alice"), await ann.agent("alan")
-            meeting.opened = await alice.open("open house", "Come in.", sealed=True, approval=False, history=history)
+            meeting.opened = await alice.open("open house", "Come in.", approval=False, history=history)
             await alice.send("one")
             monkeypatch.setattr(Link, "_take", breaks_off)
             await alan.join(meeting.opened.session_key)
@@ -779,7 +818,7 @@ def test_an_owner_s_daemon_that_was_started_again_makes_records_though_nobody_as
             bob, bert = await ben.agent("bob"), await ben.agent("bert")
             async with meeting.ann.serving() as ann:
                 alice = await ann.agent("alice")
-                meeting.opened = await alice.open("open house", "Come in.", sealed=True, approval=False)
+                meeting.opened = await alice.open("open house", "Come in.", approval=False)
                 await bob.join(meeting.opened.session_key)
                 await trio.sleep(30)
                 await settle()
@@ -807,7 +846,7 @@ def test_a_home_that_owns_a_sealed_room_dials_a_relay_that_is_away_with_pauses_a
     async def main() -> None:
         meeting = meeting_in(tmp_path)
         async with meeting.relay.serving(), meeting.ann.serving() as ann:
-            opened = await (await ann.agent("alice")).open("open house", "Come in.", sealed=True)
+            opened = await (await ann.agent("alice")).open("open house", "Come in.")
         wires = meeting.wires
         wires.cut()
         async with meeting.ann.serving() as ann:
@@ -854,7 +893,7 @@ def test_who_came_again_and_reads_while_it_waits_is_shown_later_what_was_said_wh
             bob, bert = await ben.agent("bob"), await ben.agent("bert")
             async with meeting.ann.serving() as ann:
                 alice = await ann.agent("alice")
-                meeting.opened = await alice.open("open house", "Come in.", sealed=True, approval=False)
+                meeting.opened = await alice.open("open house", "Come in.", approval=False)
                 for who in bob, bert:
                     await who.join(meeting.opened.session_key)
                 await trio.sleep(30)
@@ -889,7 +928,7 @@ def test_the_first_of_a_home_that_comes_in_by_an_open_key_is_shown_what_it_may_s
         meeting = meeting_in(tmp_path)
         async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
             alice, bob = await ann.agent("alice"), await ben.agent("bob")
-            meeting.opened = await alice.open("open house", "Come in.", sealed=True, approval=False, history=history)
+            meeting.opened = await alice.open("open house", "Come in.", approval=False, history=history)
             key = meeting.opened.session_key
             await alice.send("one")
             if is_late:
@@ -923,7 +962,7 @@ def test_who_came_again_to_a_home_where_nobody_was_left_is_shown_what_was_said_w
         meeting = meeting_in(tmp_path)
         async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
             alice, bob = await ann.agent("alice"), await ben.agent("bob")
-            meeting.opened = await alice.open("open house", "Come in.", sealed=True, approval=False)
+            meeting.opened = await alice.open("open house", "Come in.", approval=False)
             key, room = meeting.opened.session_key, meeting.opened.room
             await bob.come_in(key)
             await alice.send("one")
@@ -965,7 +1004,7 @@ def test_who_came_in_by_a_knock_whose_answer_was_lost_reads_what_was_said_before
     async def main() -> None:
         async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
             alice, bob = await ann.agent("alice"), await ben.agent("bob")
-            meeting.opened = await alice.open("open house", "Come in.", sealed=True, approval=False)
+            meeting.opened = await alice.open("open house", "Come in.", approval=False)
             await alice.send("one")
             monkeypatch.setattr(LinkConnection, "call", without_answer)
             params = t.JoinSession(session_key=meeting.opened.session_key or "")

@@ -206,7 +206,7 @@ def test_a_file_is_shared_under_its_own_size_and_where_its_key_is_known(tmp_path
             again = await meeting.bob.ask("blob.share", params, t.SharedBlob)
             assert again.sha256 == digest(DATA)
             # In a room that the relay reads, the ciphertext would open for nobody.
-            clear = await meeting.bob.open("in clear", "")
+            clear = await meeting.bob.open("in clear", "", clear=True)
             params = t.ShareBlob(blob=brought.blob, size=len(DATA), room=clear.room)
             assert (await meeting.bob.refused("blob.share", params)).code == "upload_unfinished"
 
@@ -221,7 +221,7 @@ def test_commits_are_taken_in_at_the_other_side_from_a_push_a_hand_off_and_a_res
             meeting.ann_served, meeting.bob_served = ann, ben
             meeting.alice = await ann.window("a" * 32, workspace=str(mine.folder), as_name="alice")
             meeting.bob = await ben.window("b" * 32, workspace=str(other.folder), as_name="bob")
-            meeting.opened = await meeting.alice.open("code", sealed=True)
+            meeting.opened = await meeting.alice.open("code")
             await meeting.admit(meeting.bob, "bob")
             tip = mine.commit(f="2")
             pushed = await meeting.alice.ask("share.push", t.PushCode(), t.SharedCode)

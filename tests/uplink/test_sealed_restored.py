@@ -255,7 +255,7 @@ def test_while_an_agent_waits_to_be_let_in_none_of_its_keys_goes(tmp_path: Path)
     async def main() -> None:
         async with met(tmp_path, "from-join") as meeting:
             bob = await id_of(meeting.bob)
-            other = await meeting.alice.open("another", sealed=True, history="from-join")
+            other = await meeting.alice.open("another", history="from-join")
             assert (await meeting.bob.join(other.session_key)).status == "pending"
             first = keys(meeting.ben, bob)
             (link,) = meeting.ben.uplinks._links.values()

@@ -85,7 +85,7 @@ def test_while_a_key_change_is_pending_that_is_said_and_the_characters_stay(tmp_
             meeting.bob, bert = await ben.agent("bob"), await ben.agent("bert")
             async with meeting.ann.serving() as ann:
                 meeting.alice = await ann.agent("alice")
-                meeting.opened = await meeting.alice.open("open house", "Come in.", sealed=True, approval=False)
+                meeting.opened = await meeting.alice.open("open house", "Come in.", approval=False)
                 await meeting.bob.come_in(meeting.opened.session_key)
                 before = await compare(meeting.bob)
                 assert before == await compare(meeting.alice)
@@ -116,7 +116,7 @@ def test_who_waits_for_a_record_where_nobody_reads_is_told_of_none_and_compares_
         async with relay.serving(), meeting.ben.serving() as ben:
             async with meeting.ann.serving() as ann:
                 meeting.alice = await ann.agent("alice")
-                meeting.opened = await meeting.alice.open("open house", "Come in.", sealed=True, approval=False)
+                meeting.opened = await meeting.alice.open("open house", "Come in.", approval=False)
             meeting.bob = await ben.agent("bob")
             await meeting.bob.join(meeting.opened.session_key)
             assert (await meeting.bob.refused("room.verify", t.CompareRoom())).code == "not_sealed_in"
@@ -133,10 +133,10 @@ def test_a_room_in_clear_has_nothing_to_compare(tmp_path: Path) -> None:
         _, relay, home = homes_of(tmp_path)
         async with relay.serving(), home("ann").serving() as ann:
             alice = await ann.agent("alice")
-            opened = await alice.open("in clear")
+            opened = await alice.open("in clear", clear=True)
             error = await alice.refused("room.verify", t.CompareRoom(room=opened.room))
             assert error.code == "not_sealed"
-            assert "parler session open --sealed" in error.hint
+            assert "open another one on a relay" in error.hint
 
     run(main)
 

@@ -405,7 +405,7 @@ def test_nonsense_over_a_link_is_refused_with_a_documented_code_and_writes_nothi
     async def main() -> None:
         async with engine_world() as served:
             alice = await served.agent("alice")
-            opened = await alice.open(approval=False)
+            opened = await alice.open(approval=False, clear=True)
             mia = Elsewhere("mia")
             link = await mia.link(served, "ann")
             await link.enter("ann", opened)
@@ -443,13 +443,13 @@ def test_a_link_asks_for_its_own_agents_in_their_own_rooms_alone(who: str, param
     async def main() -> None:
         async with engine_world() as served:
             alice = await served.agent("alice")
-            opened = await alice.open(approval=False)
+            opened = await alice.open(approval=False, clear=True)
             mia = Elsewhere("mia")
             link = await mia.link(served, "ann", "cid")
             await link.enter("ann", opened)
             error = await link.refused("link.ask", params(opened.room, mia))
             assert error.code == "no_such_room"
-            other = await alice.open("other")
+            other = await alice.open("other", clear=True)
             stranger = await link.refused("link.ask", asked_for("state.list", other.room, mia.agent("ann"), {}))
             assert stranger.code == "no_such_room"
             assert await refused_with(link, asked_for("state.list", opened.room, mia.agent("ann"), {})) == ""

@@ -37,7 +37,7 @@ def test_a_relay_is_added_with_its_line_and_the_secret_that_enrols_once(tmp_path
             assert relay.book.enrolled == {eve.world.keys.principal}
             again = await book.add(line, "")
             assert (again.status, again.home.name) == ("unchanged", added.home.name)
-            opened = await (await served.agent("mallory")).open()
+            opened = await (await served.agent("mallory")).open(clear=True)
             assert opened.session_key is not None
             assert opened.session_key.endswith(f"@{added.home.name}")
         assert [each.id for each in Homes(eve.file).all()] == [relay.keys.id]
@@ -77,7 +77,7 @@ def test_a_relay_that_was_forgotten_leaves_its_rooms_to_be_read_and_is_dialled_n
         ann = home("ann")
         async with relay.serving(), ann.serving() as served:
             alice = await served.agent("alice")
-            opened = await alice.open()
+            opened = await alice.open(clear=True)
             book = served.world.home_book
             [entry] = book.listed()
             removed = await book.remove(entry.name)
@@ -100,14 +100,14 @@ def test_a_person_chooses_where_sessions_open(tmp_path: Path) -> None:
         async with relay.serving(), home("ann").serving() as served:
             alice, book = await served.agent("alice"), served.world.home_book
             assert book.choose("local") is None
-            here = await alice.open("here")
+            here = await alice.open("here", clear=True)
             assert here.session_key is not None
             assert "@" not in here.session_key
             [entry] = book.listed()
             chosen = book.choose(entry.name)
             assert chosen is not None
             assert chosen.default
-            there = await alice.open("there")
+            there = await alice.open("there", clear=True)
             assert there.session_key is not None
             assert "@" in there.session_key
 
@@ -122,7 +122,7 @@ def test_the_loopback_is_dialled_first_and_left_out_of_the_line_for_others(tmp_p
         Homes(ann.file).reached(relay.keys.id, ADDRESS, [here])
         async with relay.serving(), ann.serving() as served:
             for _ in range(2):
-                opened = await (await served.agent("alice")).open()
+                opened = await (await served.agent("alice")).open(clear=True)
                 assert opened.connect_command == f"parler connect --relay {write(ADDRESS, relay.keys.id)}"
                 wires.cut()
                 wires.mend()

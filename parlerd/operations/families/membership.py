@@ -39,7 +39,8 @@ class Invite(Params, frozen=True, kw_only=True):
     the caller.
 
     `approval`: whether a person decides about each newcomer; if it is not said, a new room opens without, a queue is
-    entered by a person's decision, and a room goes on as it was opened. `home` is where the room is, by name."""
+    entered by a person's decision, and a room goes on as it was opened. `home` is where the room is, by name. `clear`:
+    as in `OpenSession`, for a channel that this invite opens on a relay."""
 
     group: Short = ""
     service: Short = ""
@@ -48,13 +49,15 @@ class Invite(Params, frozen=True, kw_only=True):
     ttl_ms: Annotated[int, Meta(ge=MIN_TTL_MS, le=MAX_TTL_MS)] | None = None
     max_uses: Annotated[int, Meta(ge=1, le=10_000)] | None = None
     home: Short = ""
+    clear: bool = False
     idempotency_key: IdempotencyKey | None = None
 
 
 class Invited(Result, frozen=True, kw_only=True):
     """`code` is what a newcomer types, and `link` the same as one word that nothing else looks like. `opened` says that
     this invite opened the room. `connect_command` adds the relay that the room lives on, on a machine that does not
-    know it; null for a room of this machine. A retry is given the same code again."""
+    know it; null for a room of this machine. `sealed` says whether the relay that it lives on cannot read it. A retry
+    is given the same code again."""
 
     code: str
     link: str
@@ -64,6 +67,7 @@ class Invited(Result, frozen=True, kw_only=True):
     expires: int
     max_uses: int
     approval: bool
+    sealed: bool = False
     connect_command: str | None = None
     opened: bool = False
     replayed: bool = False

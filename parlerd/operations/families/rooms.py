@@ -96,7 +96,7 @@ class RoomInfo(Result, frozen=True, kw_only=True):
     `alarm` is the code of the error that says why nothing is sent to a room that was not closed; it is empty where
     nothing is wrong. With `silent_since` the room is shown as of then, when its home was last heard from; 0 is not
     since this daemon started. `kept` is there where sizes were asked for. A `sealed` room's home carries its words and
-    cannot read them."""
+    cannot read them; every other `home` than `local` can."""
 
     room: str
     name: str
@@ -154,10 +154,11 @@ class RosterMember(Result, frozen=True, kw_only=True):
 class RosterResult(Result, frozen=True, kw_only=True):
     """With `silent_since` the members are those as of then, when the room's home was last heard from; 0 is not since
     this daemon started. `notice` says so. `turns` are how many two agents may begin by their messages in each
-    conversation, where the person set a number. In a `sealed` room `key_change_since` says since when somebody is in
-    who cannot read yet, or is out who still could; it is left out where nobody is. There `owner_heard` is when the
-    machine of the owner last signed something that came here, by that machine's clock, and `successor` are the agents
-    of the person whom the owner named to go on; both are left out where there is nothing to say."""
+    conversation, where the person set a number. `home` and `sealed` are as in `RoomInfo`. In a `sealed` room
+    `key_change_since` says since when somebody is in who cannot read yet, or is out who still could; it is left out
+    where nobody is. There `owner_heard` is when the machine of the owner last signed something that came here, by that
+    machine's clock, and `successor` are the agents of the person whom the owner named to go on; both are left out where
+    there is nothing to say."""
 
     room: str
     name: str
@@ -166,6 +167,7 @@ class RosterResult(Result, frozen=True, kw_only=True):
     turns: int | msgspec.UnsetType = msgspec.UNSET
     silent_since: int | msgspec.UnsetType = msgspec.UNSET
     notice: str = ""
+    home: str = ""
     sealed: bool = False
     key_change_since: int | msgspec.UnsetType = msgspec.UNSET
     owner_heard: int | msgspec.UnsetType = msgspec.UNSET

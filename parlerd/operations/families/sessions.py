@@ -52,9 +52,11 @@ class AskApproval(Params, frozen=True, kw_only=True):
 
 class OpenSession(Params, frozen=True, kw_only=True):
     """`home` is where the session opens, by name: `local` for this machine. Empty means what the person chose for new
-    sessions. `name` is what it is called, and no other name; without one it is called like its topic. With `sealed`
-    the relay that it opens on carries its words and cannot read them; that never changes. A session of this machine is
-    read here alone, and is never sealed."""
+    sessions. `name` is what it is called, and no other name; without one it is called like its topic.
+
+    A session that opens on a relay is sealed: the relay carries its words and cannot read them. With `clear` the relay
+    can read them, which only the person says. Neither ever changes. A session of this machine is read here alone, and
+    is never sealed."""
 
     context: str = ""
     topic: str = ""
@@ -66,7 +68,7 @@ class OpenSession(Params, frozen=True, kw_only=True):
     max_uses: Annotated[int, Meta(ge=1, le=10_000)] | None = None
     history: History = "full"
     home: Short = ""
-    sealed: bool = False
+    clear: bool = False
     idempotency_key: IdempotencyKey | None = None
 
 
