@@ -69,7 +69,7 @@ async def idle(report: common.Report, relay: relays.Relay, count: int) -> None:
 
 def opened_room(ann: common.RawConnection) -> tuple[str, str]:
     """A new room at the relay and the key to it, as a link says it."""
-    opened = ann.call("session.open", t.OpenSession(context="benchmark", topic="bench", max_uses=1_000))
+    opened = ann.call("session.open", t.OpenSession(context="benchmark", topic="bench", max_uses=1_000, clear=True))
     return opened.room, codes.read_key(opened.session_key).key
 
 

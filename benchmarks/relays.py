@@ -192,7 +192,7 @@ class Cluster:
 
     def opened_at(self, relay: Relay, owner: DemoHome, name: str) -> tuple[str, str]:
         """Open sessions as `name`, until the room of one falls to this relay. Gives the room and the key to it."""
-        say = t.OpenSession(context="benchmark", topic="bench", max_uses=2_000)
+        say = t.OpenSession(context="benchmark", topic="bench", max_uses=2_000, clear=True)
         with common.RawConnection(owner, as_name=name) as opener:
             for _ in range(TRIES):
                 opened = opener.call("session.open", say)
