@@ -26,7 +26,6 @@ ELSEWHERE: Final = {
     "parlerd/uplink/answers": "uplink/test_state",
     "parlerd/uplink/composing": "uplink/test_relayed",
     "parlerd/uplink/doors": "uplink/test_relayed",
-    "parlerd/core/exchange": "core/test_epochs",
     "parlerd/uplink/mirrors": "uplink/test_relayed",
     "parlerd/uplink/remote_room": "uplink/test_relayed",
     "parlerd/uplink/secrets": "uplink/test_sealed",
