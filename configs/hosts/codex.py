@@ -97,6 +97,12 @@ _RECORD = Record(
             reason="cancelled",
         ),
         Ending(
+            name="failed turn",
+            has=(_EVENT, Test("payload.type", ("task_complete",)), Test("payload.error")),
+            verdict="not_shown",
+            reason="failed_request",
+        ),
+        Ending(
             name="error",
             has=(_EVENT, Test("payload.type", ("error",))),
             verdict="not_shown",

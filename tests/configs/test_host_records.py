@@ -30,6 +30,7 @@ WAITS: Final = None
 """Nothing is proved yet: the host wrote nothing of the request that failed, or nothing of its end."""
 SAID: Final[dict[str, dict[str, str | None]]] = {
     "plain": {},
+    "parallel": {},
     "refused": {"gemini": WAITS, "grok": WAITS},
     # Gemini CLI writes the whole conversation again, first without the result and then with it.
     "refused-then-resumed": {"gemini": "unknown", "grok": "shown"},
@@ -38,7 +39,7 @@ SAID: Final[dict[str, dict[str, str | None]]] = {
     "refused-then-compacted": {"grok": WAITS},
 }
 """What a case says of hosts that differ from the rest."""
-REST: Final = {"plain": "shown"}
+REST: Final = {"plain": "shown", "parallel": "shown"}
 """What a case says of the rest; `not_shown` where nothing stands here."""
 
 

@@ -23,7 +23,7 @@ TEXT: Final = "some made up words rcpt-0123456789abcdef"
 _KEPT: Final = ("type", "role", "subtype", "status", "reason", "provenance", "kind", "displayRole", "version", "name")
 """Fields whose short words stay: they say of what kind an entry is."""
 _WORD: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.<>-]{0,31}\Z|[0-9]+(?:\.[0-9]+){2}\Z")
-_ID: Final = re.compile(r"(?:[a-z][A-Za-z_]*)?(?:Id|ID|id|uuid|Uuid|UUID|session|of)\Z")
+_ID: Final = re.compile(r"(?:[a-z][A-Za-z_]*)?(?:Id|ID|id|Ref|uuid|Uuid|UUID|session|of)\Z")
 _OTHER: Final = "words"
 
 
@@ -122,5 +122,7 @@ def _roots(record: Record) -> Iterator[str]:
     paths = [test.path for kind in _kinds(record) for test in (*kind.has, *kind.lacks)]
     paths += [path for call in record.calls for path in (call.calls, call.id)]
     paths += [path for result in record.results for path in (result.each, result.call, result.text)]
+    paths += [path for reply in record.replies for path in (reply.opened, reply.differs, reply.at_least)]
+    paths += [record.version, record.result_at, *record.conversation]
     for path in paths:
         yield from re.findall(r"[^.\[\]=]+", path)
