@@ -128,7 +128,9 @@ class Conversations:
         self._version = version if isinstance(version, str) else ""
         self._place()
         self.own.traits = self.traits
-        self.own.lookout = self._lookout_for(self.own.caller)
+        self.own.lookout = lookout = self._lookout_for(self.own.caller)
+        if lookout is not None:
+            lookout.prepare()
 
     def _place(self) -> None:
         """Settle which conversation this is, where the host tells by a variable of its own."""

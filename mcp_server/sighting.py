@@ -103,7 +103,7 @@ class Lookouts:
         self.hosts: frozenset[str] = frozenset()
         self._engine = engine
         self._sight = sight
-        self._start = start
+        self.start = start
         self._random_bytes = random_bytes
         # What the engine is not told yet, in order, and whether a task is telling it.
         self._untold: deque[tuple[Caller, t.SightTold]] = deque()
@@ -123,7 +123,7 @@ class Lookouts:
         self._untold.append((caller, told))
         if not self._is_telling:
             self._is_telling = True
-            self._start(self._tell)
+            self.start(self._tell)
 
     async def _tell(self) -> None:
         try:
@@ -160,6 +160,16 @@ class Lookout:
         self._quoted: Bounded[str, bool] = Bounded(MAX_QUOTED)
         self._unproven: Bounded[str, str] = Bounded(MAX_QUOTED)
 
+    def prepare(self) -> None:
+        """Have the host's folder listened to before the first answer: to list it can take longer than an answer may be
+        held up."""
+        if self.is_on and not self._reason:
+            self._shared.start(self._prepare)
+
+    async def _prepare(self) -> None:
+        if (watch := await self._begin_watch()) is not None:
+            watch.drop()
+
     @property
     def is_on(self) -> bool:
         """Whether the person lets Parler watch the record of this conversation's host."""
@@ -182,16 +192,21 @@ class Lookout:
             return
         watch, call = None, ""
         if any(each.text for each in marked):
-            facts, sight = self._caller.facts, self._shared.sight
-            names = sight.variables(facts.host)
-            variables = {name: value for name, value in self._variables.items() if name in names}
-            call = sight.call_of(facts.host, meta)
-            try:
-                watch = await sight.begin(facts.host, self._version, variables, facts.conversation, self.found)
-            except Exception as error:
-                # What goes wrong here must not cost the reader its messages.
-                log.error("the record of %s cannot be watched: %s", facts.host, type(error).__name__)
+            call = self._shared.sight.call_of(self._caller.facts.host, meta)
+            watch = await self._begin_watch()
         self._answers[request] = _Answer(marked, watch, call)
+
+    async def _begin_watch(self) -> Watch | None:
+        """A watch from here on; None where that cannot be."""
+        facts, sight = self._caller.facts, self._shared.sight
+        names = sight.variables(facts.host)
+        variables = {name: value for name, value in self._variables.items() if name in names}
+        try:
+            return await sight.begin(facts.host, self._version, variables, facts.conversation, self.found)
+        except Exception as error:
+            # What goes wrong here must not cost the reader its messages.
+            log.error("the record of %s cannot be watched: %s", facts.host, type(error).__name__)
+            return None
 
     def settled(self, request: CallId, *, written: bool, cancels_answered: bool) -> None:
         """The answer was written to the host, or (`written` false) the host withdrew the call. Where hosts withdraw

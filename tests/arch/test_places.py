@@ -42,7 +42,6 @@ ELSEWHERE: Final = {
     "parlerd/engine/brought": "engine/test_files",
     "parlerd/engine/minting": "engine/test_bearers",
     "parlerd/engine/token_handlers": "engine/test_bearers",
-    "mcp_server/sighting": "scenario/test_sight",
     "parlerd/engine/sighting": "scenario/test_sight",
     "parlerd/engine/sightings": "scenario/test_sight",
     "parlerd/engine/shelving": "scenario/test_files",

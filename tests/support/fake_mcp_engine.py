@@ -75,6 +75,8 @@ class FakeMcpEngine:
         self.refusal: Refused | None = None
         self.connected: list[Caller] = []
         # How often a window asked whether it comes from a start of the person, and why it is not let in.
+        self.sights: list[t.SightTold] = []
+        """What was told of messages by the records of hosts."""
         self.arrived_times = 0
         self.arrivals: Refused | None = None
 
@@ -168,6 +170,9 @@ class FakeMcpEngine:
             case t.AcknowledgeShown():
                 self.acknowledgements += 1
                 self.acknowledged = max([self.acknowledged, *caller.reader.shown.take().values()])
+                return t.Noted()
+            case t.TellSights():
+                self.sights += params.sights
                 return t.Noted()
             case t.Arrive():
                 self.arrived_times += 1

@@ -17,6 +17,7 @@ from mcp_server.forms import Forms
 from mcp_server.heard import Heard, hear
 from mcp_server.ringing import NO_BELLS, Bell
 from mcp_server.session import McpHost
+from mcp_server.sighting import Lookouts
 from mcp_server.window import LONGEST
 from parlerd.core.model import Millis
 from parlerd.engine.callers import Caller
@@ -92,12 +93,14 @@ class HostEnd:
         result: Json = answer["result"]
         return result
 
-    async def begin(self, capabilities: Json | None = None, version: str = "2025-11-25") -> Json:
-        """The handshake; gives the result of `initialize`."""
+    async def begin(
+        self, capabilities: Json | None = None, version: str = "2025-11-25", client: Json | None = None
+    ) -> Json:
+        """The handshake, in which the host says of itself what `client` holds; gives the result of `initialize`."""
         params = {
             "protocolVersion": version,
             "capabilities": capabilities or {},
-            "clientInfo": {"name": "test-host", "version": "1"},
+            "clientInfo": client or {"name": "test-host", "version": "1"},
         }
         answer = await self.get("initialize", params)
         await self.tell("notifications/initialized")
@@ -136,6 +139,7 @@ async def hosted(
     words: Sequence[str] = (),
     forms: Forms | None = None,
     is_loaded: bool = True,
+    lookouts: Lookouts | None = None,
 ) -> AsyncIterator[HostEnd]:
     """A session, with the MCP library loaded by another window, and the host's end of it. Leaving closes stdin and
     waits for the session."""
@@ -145,6 +149,7 @@ async def hosted(
         wait_max_ms=wait_max_ms,
         traits=traits,
         forms=forms or Forms(),
+        lookouts=lookouts,
         words_of=lambda pid: words if pid else (),
     )
     host = McpHost(shared, era)
