@@ -182,6 +182,14 @@ class Run:
         self._check()
         assert self._seat.finished, f"it ended before its model had said all\n{self}"
 
+    def ends_within(self, limit_s: float) -> bool:
+        """Whether it ends by itself in that time."""
+        try:
+            self._child.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
     def gets(self, come: queue.Queue[T]) -> T:
         """The next thing that a talk of this run, or of one beside it, puts there. Fails when the program ends."""
         for _ in range(int(LIMIT_S / _LOOK_S)):
@@ -190,6 +198,11 @@ class Run:
                 return come.get(timeout=_LOOK_S)
             assert self._child.poll() is None, f"it ended\n{self}"
         raise AssertionError(f"nothing came in {LIMIT_S:.0f} s\n{self}")
+
+    @property
+    def printed(self) -> str:
+        """All that it printed, errors included."""
+        return self._out.read_text(encoding="utf-8", errors="replace")
 
     def kill(self) -> None:
         """End it at once, with all of its group."""
@@ -202,7 +215,7 @@ class Run:
             raise AssertionError(f"the model of {self._seat.driver.program}: {failure!r}\n{self}") from failure
 
     def __str__(self) -> str:
-        printed = self._out.read_text(encoding="utf-8", errors="replace")[-_SHOWN:]
+        printed = self.printed[-_SHOWN:]
         heard = [
             f"{each.call.tool} {dict(each.call.arguments)}\n{each.text[:1000]}" for each in self._seat.heard[-_LAST:]
         ]

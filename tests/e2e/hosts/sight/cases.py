@@ -1,0 +1,357 @@
+"""What happens to a host while its model reads: each case is a function of a bench, and says for which hosts it is.
+
+A case that cannot get where it needs to be raises `NotThere`. What follows from a case is in `truth`: a case asserts
+nothing, because the same is asked of all of them.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from tests.e2e.hosts.seat import Talk
+from tests.e2e.hosts.sight.bench import LIMIT_S, Bench
+from tests.support.dialects.blocks import calls, says
+from tests.support.model_server import Refusal
+from tests.support.processes import Variables
+from tests.support.terminal import ESCAPE, INTERRUPT
+
+MANY: Final = 40
+"""Short messages of one page or two."""
+MOST: Final = 400
+"""Short messages of several pages: half the time of a case is its host's start, so that many messages in one are
+cheap."""
+_HOLDS_S: Final = 6.0
+"""How long a model thinks while somebody stops it."""
+_COMPACTS: Final = {"gemini": "/compress", "qwen": "/compress"}
+_CLEARS: Final = {"codex": "/new", "opencode": "/new", "kilo": "/new", "grok": "/new"}
+_STOPS: Final = {
+    "grok": (INTERRUPT,),
+    "copilot": (ESCAPE, ESCAPE),
+    "opencode": (ESCAPE, ESCAPE),
+    "kilo": (ESCAPE, ESCAPE),
+}
+_NOT_RECORDED: Final = {
+    "claude": ("--no-session-persistence",),
+    "codex": ("--ephemeral",),
+    "qwen": ("--chat-recording", "false"),
+}
+"""Options that let a host write no record."""
+_MOVED: Final = {"claude": "CLAUDE_CONFIG_DIR", "codex": "CODEX_HOME"}
+_AT_A_TERMINAL: Final = ("claude", "codex", "gemini", "opencode", "qwen", "copilot", "cline", "kilo", "grok")
+"""droid wants its maker's server for that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One case. `programs` are those that it can be done with; without any, all."""
+
+    name: str
+    play: Callable[[Bench], None]
+    programs: tuple[str, ...] = ()
+
+
+class _Met:
+    """Where a talk and the case meet: the model has come in; there is something to read; the model was given it; the
+    case is done with it."""
+
+    def __init__(self) -> None:
+        self.joined: queue.Queue[None] = queue.Queue()
+        self.sent = threading.Event()
+        self.given: queue.Queue[None] = queue.Queue()
+        self.done = threading.Event()
+
+    def join(self, bench: Bench) -> Talk:
+        yield from bench.joins()
+        self.joined.put(None)
+        self.sent.wait(LIMIT_S)
+
+
+def _sizes(bench: Bench) -> None:
+    bench.sends(200, 300, 20_000, 60_000, 200)
+    bench.runs_through(bench.joins())
+
+
+def _page(bench: Bench) -> None:
+    bench.sends_many(MOST)
+    bench.runs_through(bench.joins())
+
+
+def _waiting(bench: Bench) -> None:
+    """The model has come in and reads again and again, while messages come."""
+    met = _Met()
+
+    def talk() -> Talk:
+        yield from met.join(bench)
+        for _ in range(3):
+            yield from bench.reads()
+            bench.sends_many(MANY // 2)
+        yield from bench.reads()
+
+    with bench.seat.runs(talk()) as run:
+        bench.gets(met.joined)
+        bench.sends_many(MANY)
+        met.sent.set()
+        bench.ends(run)
+    bench.ends_shims()
+
+
+def _parallel(bench: Bench) -> None:
+    def talk() -> Talk:
+        yield from bench.joins()
+        bench.sends_many(MANY)
+        text = yield [calls("parler_recv", limit=10), calls("parler_recv", limit=10), calls("parler_rooms")]
+        yield from bench.reads_on(text)
+
+    bench.runs_through(talk())
+
+
+def _refused(bench: Bench) -> None:
+    def talk() -> Talk:
+        yield from bench.joins()
+        bench.sends_many(MANY // 2)
+        yield calls("parler_recv")
+        yield Refusal()
+
+    bench.runs_through(talk())
+    bench.sends_many(4)
+    bench.runs_through(bench.reads(), again=True)
+
+
+def _refused_for_good(bench: Bench) -> None:
+    def talk() -> Talk:
+        yield from bench.joins()
+        bench.sends_many(MANY // 2)
+        yield calls("parler_recv")
+        yield Refusal()
+
+    bench.runs_through(talk())
+
+
+def _resumed(bench: Bench) -> None:
+    bench.sends_many(MANY // 4)
+    bench.runs_through(bench.joins())
+    bench.sends_many(MANY // 4)
+    bench.runs_through(bench.reads(), again=True)
+
+
+def _killed(what: Callable[[Bench, Callable[[], None]], None]) -> Callable[[Bench], None]:
+    """While the model thinks about what it was given, something is killed."""
+
+    def play(bench: Bench) -> None:
+        met = _Met()
+
+        def talk() -> Talk:
+            yield from met.join(bench)
+            yield calls("parler_recv", limit=10)
+            met.given.put(None)
+            met.done.wait(LIMIT_S)
+            yield says("I have read that.")
+
+        with bench.seat.runs(talk()) as run:
+            bench.gets(met.joined)
+            bench.sends_many(MANY // 2)
+            met.sent.set()
+            bench.gets(met.given)
+            what(bench, run.kill)
+            met.done.set()
+            run.ends_within(_HOLDS_S)
+        bench.ends_shims()
+        bench.runs_through(bench.reads(), again=True)
+
+    return play
+
+
+def _host_is_killed(bench: Bench, kill: Callable[[], None]) -> None:
+    del bench
+    kill()
+
+
+def _daemon_is_killed(bench: Bench, kill: Callable[[], None]) -> None:
+    del kill
+    bench.person.kills_daemon()
+
+
+def _shim_is_killed(bench: Bench, kill: Callable[[], None]) -> None:
+    import os
+    import signal
+
+    del kill
+    for pid in bench.person.shims(bench.driver.host):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _killed_at_once(bench: Bench) -> None:
+    """The host is killed as the answer of its model is on its way: before it is written down, or after."""
+    for _ in range(2):
+        met = _Met()
+
+        def talk(met: _Met = met) -> Talk:
+            yield from met.join(bench)
+            yield calls("parler_recv", limit=8)
+            met.given.put(None)
+            yield says("I have read that.")
+
+        with bench.seat.runs(talk()) as run:
+            bench.gets(met.joined)
+            bench.sends_many(8)
+            met.sent.set()
+            bench.gets(met.given)
+            time.sleep(bench.random.random() * 0.2)
+            run.kill()
+        bench.ends_shims()
+
+
+# -- at a terminal ---------------------------------------------------------------------------------------------
+
+
+def _stop(bench: Bench, types: Callable[[str], None]) -> None:
+    for key in _STOPS.get(bench.driver.program, (ESCAPE,)):
+        types(key)
+        time.sleep(0.5)
+
+
+def _stopped_before(bench: Bench) -> None:
+    """Somebody stops the turn while the call still waits, and then a message comes."""
+    met = _Met()
+
+    def talk() -> Talk:
+        yield from met.join(bench)
+        yield calls("parler_recv", wait_secs=20)
+        yield says("I go on.")
+        yield from bench.reads()
+
+    with bench.seat.sits(talk()) as terminal:
+        bench.gets(met.joined)
+        met.sent.set()
+        time.sleep(1.5)
+        _stop(bench, terminal.types)
+        time.sleep(1.0)
+        bench.sends(200, 300)
+        bench.settles()
+        bench.asks(terminal, "Next please.")
+
+
+def _stopped_after(bench: Bench) -> None:
+    """Somebody stops the turn when the answer was written and the model thinks about it."""
+    met = _Met()
+
+    def talk() -> Talk:
+        yield from met.join(bench)
+        yield calls("parler_recv")
+        met.given.put(None)
+        met.done.wait(_HOLDS_S)
+        yield says("I have read that.")
+        yield says("I go on.")
+
+    with bench.seat.sits(talk()) as terminal:
+        bench.gets(met.joined)
+        bench.sends(200, 300, 200)
+        met.sent.set()
+        bench.gets(met.given)
+        time.sleep(0.4)
+        _stop(bench, terminal.types)
+        time.sleep(0.8)
+        met.done.set()
+        bench.settles()
+        bench.asks(terminal, "Next please.")
+
+
+def _compacted(bench: Bench) -> None:
+    """The request that carries the result fails, and then the person lets the host make a summary of all."""
+    met = _Met()
+
+    def talk() -> Talk:
+        yield from met.join(bench)
+        yield calls("parler_recv")
+        met.given.put(None)
+        yield Refusal()
+        while True:
+            yield says(f"<summary>{'Something was read, and this is what was said of it. ' * 30}</summary>")
+
+    with bench.seat.sits(talk()) as terminal:
+        bench.gets(met.joined)
+        bench.sends(200, 300)
+        met.sent.set()
+        bench.gets(met.given)
+        time.sleep(3.0)
+        bench.asks(terminal, _COMPACTS.get(bench.driver.program, "/compact"))
+        bench.settles()
+        bench.asks(terminal, "Next please.")
+
+
+def _cleared(bench: Bench) -> None:
+    """A conversation is read in, thrown away, and read in again."""
+
+    def talk() -> Talk:
+        yield from bench.joins()
+        yield says("I have read that.")
+        bench.sends(200, 300)
+        yield from bench.reads()
+        yield says("I have read that too.")
+
+    bench.sends(200, 300)
+    with bench.seat.sits(talk()) as terminal:
+        if not bench.waits_for(lambda: bool(bench.seat.heard)):
+            raise AssertionError("it did not begin")
+        bench.settles()
+        bench.types(terminal, _CLEARS.get(bench.driver.program, "/clear"))
+        time.sleep(2.0)
+        bench.asks(terminal, "Next please.")
+        bench.waits_for(lambda: bench.seat.finished, 10.0)
+        bench.settles()
+
+
+# -- where the record is ---------------------------------------------------------------------------------------
+
+
+def _not_recorded(bench: Bench) -> None:
+    bench.sends_many(MANY // 4)
+    options = _NOT_RECORDED[bench.driver.program]
+    with bench.seat.runs(bench.joins(), options=options) as run:
+        bench.ends(run)
+    bench.ends_shims()
+
+
+def _moved(bench: Bench) -> None:
+    """The host keeps everything in another folder. Parler's entry is where it was, and is moved along."""
+    import shutil
+
+    home, program = bench.person.user, bench.driver.program
+    bench.sends_many(MANY // 4)
+    there = home / "elsewhere"
+    shutil.copytree(home / f".{program}", there, dirs_exist_ok=True) if (
+        home / f".{program}"
+    ).exists() else there.mkdir()
+    if program == "claude":
+        shutil.copy(home / ".claude.json", there / ".claude.json")
+    variables: Variables = {_MOVED[program]: str(there)}
+    with bench.seat.runs(bench.joins(), variables=variables) as run:
+        bench.ends(run)
+    bench.ends_shims()
+
+
+CASES: Final = (
+    Case("sizes", _sizes),
+    Case("page", _page),
+    Case("waiting", _waiting),
+    Case("parallel", _parallel),
+    Case("resumed", _resumed),
+    Case("refused", _refused),
+    Case("refused for good", _refused_for_good),
+    Case("host killed", _killed(_host_is_killed)),
+    Case("daemon killed", _killed(_daemon_is_killed)),
+    Case("shim killed", _killed(_shim_is_killed)),
+    Case("killed at once", _killed_at_once),
+    Case("not recorded", _not_recorded, tuple(_NOT_RECORDED)),
+    Case("moved", _moved, tuple(_MOVED)),
+    Case("stopped before", _stopped_before, _AT_A_TERMINAL),
+    Case("stopped after", _stopped_after, _AT_A_TERMINAL),
+    Case("compacted", _compacted, _AT_A_TERMINAL),
+    Case("cleared", _cleared, _AT_A_TERMINAL),
+)
+KILLS: Final = ("host killed", "daemon killed", "shim killed", "killed at once")

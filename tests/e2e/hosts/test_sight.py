@@ -1,0 +1,46 @@
+"""Each real host in one small case: what its model was shown is said to be shown, and what was in a request that failed
+is not. The long run over all that can happen is `python -m tests.e2e.hosts.sight`."""
+
+from __future__ import annotations
+
+import queue
+
+import pytest
+
+from configs.hosts import find_host
+from tests.e2e.hosts.drivers import DRIVERS, Driver
+from tests.e2e.hosts.seat import Talk
+from tests.e2e.hosts.sight.bench import bench
+from tests.support.dialects.blocks import calls, says
+from tests.support.model_server import Refusal
+from tests.support.processes import Somebody
+
+pytestmark = pytest.mark.e2e
+
+WATCHED = [pytest.param(each, id=each.program) for each in DRIVERS if find_host(each.host).sight is not None]
+
+
+@pytest.mark.parametrize("driver", WATCHED)
+def test_what_a_model_was_shown_is_said_and_what_a_failed_request_held_is_not(
+    somebody: Somebody, driver: Driver
+) -> None:
+    with bench(somebody, driver) as one:
+        one.sends(200, 300)
+        given: queue.Queue[None] = queue.Queue()
+
+        def talk() -> Talk:
+            yield from one.joins()
+            one.sends(400)
+            yield calls("parler_recv")
+            given.put(None)
+            yield Refusal()
+            yield says("I go on.")
+
+        with one.seat.runs(talk()) as run:
+            one.gets(given)
+            one.settles()
+            run.kill()
+        read, also, refused = one.outcomes("small", one.told())
+    assert (read.true, also.true, refused.true) == (True, True, False)
+    assert (read.said, also.said) == ("shown", "shown")
+    assert refused.said != "shown"
