@@ -4,6 +4,7 @@
     parlerd.cli, parlerd.operations -------> cli.md
     mcp_server.static, .operations.tools --> mcp.md, with the answers of docs.answers
     docs.expressions ----------------------> expressions.md
+    docs.delivery -------------------------> delivery.md
     docs.hosts ----------------------------> hosts.md, and the table of hosts in README.md
     docs.picture --------------------------> approvals.svg
 
@@ -28,6 +29,7 @@ if __name__ == "__main__":
 import msgspec  # noqa: E402 - from here on the checkout's own packages are found
 
 from docs.answers import answers  # noqa: E402
+from docs.delivery import delivery_page  # noqa: E402
 from docs.expressions import expressions_page  # noqa: E402
 from docs.hosts import hosts_page, readme_with_table  # noqa: E402
 from docs.picture import PICTURE, picture  # noqa: E402
@@ -203,6 +205,7 @@ def pages() -> dict[str, str]:
         "cli.md": cli_page(),
         "mcp.md": mcp_page(),
         "expressions.md": expressions_page(MADE),
+        "delivery.md": delivery_page(MADE),
         "hosts.md": hosts_page(MADE),
         PICTURE.name: picture(),
     }
