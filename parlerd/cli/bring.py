@@ -60,14 +60,14 @@ def _bring(ctx: Context, args: Namespace) -> int:
 
     host = _host(args.host)
     place, text = place_of(ctx), " ".join(args.text)
-    words, program = _words(host, headless=args.headless), _program(place, host)
+    words, program = start_words(host, headless=args.headless), program_of(place, host)
     _require_ready(place, host, headless=args.headless)
     if not (args.headless or args.dry_run or ctx.at_terminal()):
         raise UsageError("this is no terminal; --headless starts it without one", path="parler bring")
-    _prompt("x" * 64, "r" * 64, text)  # one that is too long is refused before anything is opened
+    first_prompt("x" * 64, "r" * 64, text)  # one that is too long is refused before anything is opened
     params = t.BringAgent(host=host.id, room=args.room, context=args.context, check=args.dry_run)
     begun = ctx.call("session.bring", params, t.Bringing)
-    prompt = _prompt(begun.name, begun.room, text)
+    prompt = first_prompt(begun.name, begun.room, text)
     command = [str(program), *(prompt if word == _placeholder() else word for word in words)]
     shown = shlex.join(command)
     document: dict[str, object] = {"host": host.id, "command": shown, "room": begun.room}
@@ -112,7 +112,7 @@ def _placeholder() -> str:
     return PROMPT
 
 
-def _words(host: Host, *, headless: bool) -> Sequence[str]:
+def start_words(host: Host, *, headless: bool) -> Sequence[str]:
     """The arguments of the program. Raises `ParlerError(host_not_startable)`."""
     from configs.hosts import HOSTS
 
@@ -130,7 +130,7 @@ def _words(host: Host, *, headless: bool) -> Sequence[str]:
     raise ParlerError("host_not_startable", said, hint=hint)
 
 
-def _program(place: Place, host: Host) -> Path:
+def program_of(place: Place, host: Host) -> Path:
     """The program of a host on PATH. Raises `ParlerError(host_not_installed)`."""
     from configs.detect import program
 
@@ -157,7 +157,7 @@ def _require_ready(place: Place, host: Host, *, headless: bool) -> None:
         raise ParlerError("host_would_refuse", f"{said}.", hint=hint)
 
 
-def _prompt(name: str | None, room: str | None, text: str) -> str:
+def first_prompt(name: str | None, room: str | None, text: str) -> str:
     """The first prompt: where the agent is, what to call first, and the person's own words as they are."""
     session = "a new Parler session" if name is None else f"the Parler session '{name}' ({room})"
     prompt = (

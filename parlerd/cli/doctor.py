@@ -23,7 +23,7 @@ from parlerd.cli.daemon import at_socket, hidden
 from parlerd.cli.doctor_hosts import host_checks
 from parlerd.cli.handlers import Handler
 from parlerd.cli.output import DONE, FAILED, moment
-from parlerd.cli.parsing import Parser
+from parlerd.cli.parsing import Parser, UsageError
 from parlerd.cli.program import PACKAGED_SHIM
 from parlerd.cli.render import show_checks, size_of, span_of
 from parlerd.client.launch import last_failure
@@ -49,13 +49,18 @@ def _arguments(parser: Parser) -> None:
     parser.add_argument(
         "--probe", metavar="HOST", help="instead: send something through this agent host, and say how far it gets"
     )
+    parser.add_argument(
+        "--yes", action="store_true", help="with --probe: let the host's model be asked, without asking you"
+    )
 
 
 def _doctor(ctx: Context, args: Namespace) -> int:
     if args.probe is not None:
         from parlerd.cli import probe
 
-        return probe.run(ctx, args.probe)
+        return probe.run(ctx, args.probe, yes=args.yes)
+    if args.yes:
+        raise UsageError("--yes goes with --probe", path="parler doctor")
     with ctx.out.progress("Looking at everything"):
         checks = list(checkup(ctx))
     ok = all(check.ok for check in checks)

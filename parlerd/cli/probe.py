@@ -1,6 +1,6 @@
-"""`parler doctor --probe HOST`: how far a message gets through a host, as far as that shows without its model.
+"""`parler doctor --probe HOST`: how far a message gets through a host, and with the person's yes through its model.
 
-    entry -> start -> handshake -> tools -> call -> program -> write
+    entry -> start -> handshake -> tools -> call -> program -> write -> message -> shown
 
     entry       Our entry is read in the host's config.
     start to    Exactly the command of the entry is started, in an environment as bare as any host gives its servers,
@@ -9,11 +9,13 @@
                 without the servers of others, because it would start those.
     write       The host's settings say whether it would let its model write. The probe does not go past the host's
                 approval: where the host asks or refuses, the probe ends before this stage and names the setting.
+    message,    A real message goes through the host's model, which costs a call of it: only with the person's yes
+    shown       (`probe_model`).
 
 Each stage needs the one before, and a stage that fails says how to mend it. Not here: other checks (`doctor`), what a
-host allows (`configs.consent`). Invariant: apart from a daemon, which is started if none runs, nothing stays behind.
-The daemon refuses the probe's call for its arguments, so that no agent is made and nothing is posted; and the host's
-program never sees the person's own files.
+host allows (`configs.consent`). Invariant: up to `write` nothing stays behind apart from a daemon, which is started if
+none runs. The daemon refuses the probe's call for its arguments, so that no agent is made and nothing is posted; and
+the host's program never sees the person's own files.
 """
 
 from __future__ import annotations
@@ -31,10 +33,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from parlerd.cli import probe_model
 from parlerd.cli.context import Context
 from parlerd.cli.output import DONE, FAILED
 from parlerd.cli.parsing import UsageError
+from parlerd.cli.probe_model import Failed
 from parlerd.cli.render import show_checks
+from parlerd.core.errors import ParlerError
 from parlerd.operations import types as t
 
 if TYPE_CHECKING:
@@ -43,7 +48,7 @@ if TYPE_CHECKING:
     from configs.detect import Place
     from configs.model import Host
 
-STAGES: Final = ("entry", "start", "handshake", "tools", "call", "program", "write")
+STAGES: Final = ("entry", "start", "handshake", "tools", "call", "program", "write", "message", "shown")
 PASSED_ON: Final = ("HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "TZ", "USER")
 """What the strictest host passes on to its servers. Source: measured on Codex."""
 STEP_S: Final = 10.0
@@ -58,19 +63,9 @@ _LINE: Final = 1 << 20
 _ESCAPES: Final = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
-class Failed(Exception):
-    """A stage was not reached. `detail` says what is wrong and `fix` what to do; `stage` names the stage where it is
-    not the next one."""
-
-    def __init__(self, detail: str, fix: str, stage: str = "") -> None:
-        super().__init__(detail)
-        self.detail = detail
-        self.fix = fix
-        self.stage = stage
-
-
-def run(ctx: Context, name: str) -> int:
-    """Probe one host and print how far it got. The exit code is 1 when a stage failed. Raises `UsageError`."""
+def run(ctx: Context, name: str, *, yes: bool = False) -> int:
+    """Probe one host and print how far it got. With `yes`, or when the person says so, its model is asked as well. The
+    exit code is 1 when a stage failed. Raises `UsageError`."""
     from configs.hosts import find_host
     from configs.model import UnknownHost
     from parlerd.cli.connect import place_of
@@ -79,7 +74,7 @@ def run(ctx: Context, name: str) -> int:
         host = find_host(name)
     except UnknownHost as error:
         raise UsageError(str(error), path="parler doctor") from error
-    checks = list(probe(ctx, place_of(ctx), host))
+    checks = list(probe(ctx, place_of(ctx), host, yes=yes))
     ok = all(check.ok for check in checks)
     reached = [check.name for check in checks if check.ok]
     last = reached[-1] if reached else ""
@@ -91,18 +86,18 @@ def run(ctx: Context, name: str) -> int:
     return DONE if ok else FAILED
 
 
-def probe(ctx: Context, place: Place, host: Host) -> Iterator[t.Check]:
+def probe(ctx: Context, place: Place, host: Host, *, yes: bool = False) -> Iterator[t.Check]:
     """One check for each stage, up to the first that fails."""
     done = 0
     try:
-        for name, detail in _stages(ctx, place, host):
+        for name, detail in _stages(ctx, place, host, yes=yes):
             yield t.Check(name=name, ok=True, detail=detail, fix="")
             done = 1 + STAGES.index(name)
     except Failed as failed:
         yield t.Check(name=failed.stage or STAGES[done], ok=False, detail=failed.detail, fix=failed.fix)
 
 
-def _stages(ctx: Context, place: Place, host: Host) -> Iterator[tuple[str, str]]:
+def _stages(ctx: Context, place: Place, host: Host, *, yes: bool) -> Iterator[tuple[str, str]]:
     """Each stage that was reached, with what was found, in order. Raises `Failed` at the first that was not."""
     path, keys, entry = _entry(place, host)
     command, variables = command_of(entry)
@@ -130,6 +125,22 @@ def _stages(ctx: Context, place: Place, host: Host) -> Iterator[tuple[str, str]]
     allowed = _write(place, host)
     if allowed:
         yield "write", allowed
+    if host.start is not None and host.start.headless and _may_ask(ctx, host, yes=yes):
+        yield from probe_model.stages(ctx, place, host)
+
+
+def _may_ask(ctx: Context, host: Host, *, yes: bool) -> bool:
+    """Whether the person lets the host's model be asked; nobody is asked where nobody sits."""
+    if yes or ctx.out.json or not ctx.at_terminal():
+        return yes
+    try:
+        ctx.agree(
+            f"All of this was without {host.name}'s model. The last stage starts {host.name} in this folder and asks "
+            "its model to read one message, which costs a call of that model."
+        )
+    except ParlerError:
+        return False
+    return True
 
 
 _CLIENT: Final = {"name": "parler-probe", "version": "1"}

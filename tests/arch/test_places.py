@@ -22,6 +22,7 @@ FOLDERS: Final = {
     "configs/package", "configs/package/front/_parler",
 }  # fmt: skip
 ELSEWHERE: Final = {
+    "parlerd/cli/probe_model": "cli/test_probe",
     "parlerd/engine/file_seals": "uplink/test_sealed_files",
     "parlerd/uplink/answers": "uplink/test_state",
     "parlerd/uplink/composing": "uplink/test_relayed",

@@ -7,10 +7,14 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import pytest
 
 from configs.hosts import HOSTS, find_host
-from parlerd.cli.probe import STAGES, Failed, command_of
+from parlerd.cli.probe import STAGES, command_of
+from parlerd.cli.probe_model import Failed
+from parlerd.operations import types as t
+from tests.support.answers import message, page
 from tests.support.cli import Shell
 
 SERVER: Final = """\
@@ -245,3 +249,96 @@ def test_every_host_that_can_be_asked_names_the_program_that_is_asked() -> None:
     asked = [host for host in HOSTS if host.health is not None]
     assert asked
     assert [host.id for host in asked if not host.programs] == []
+
+
+# -- through the model -----------------------------------------------------------------------------------------
+
+ROOM: Final = "r_0123456789abcdef01234567"
+READER: Final = "U" + "B" * 55
+
+
+def brought(
+    shell: Shell, stages: list[t.StageReached], sight: t.SightSaid | None = None, status: Any = "joined"
+) -> None:
+    """A daemon that opens a session for a probe and says afterwards how far its message got."""
+    daemon = shell.daemon
+
+    def bring(params: t.Params) -> t.Result:
+        assert isinstance(params, t.BringAgent)
+        assert params.context is not None
+        (shell.home.parent / "recap").write_text(params.context)
+        return t.Bringing(room=ROOM, name="a-probe")
+
+    reader = t.ReaderLadder(agent=READER, name="gemini", stages=stages)
+    if sight is not None:
+        reader = msgspec.structs.replace(reader, sight=sight)
+    daemon.answers("session.bring", bring)
+    daemon.answers("session.brought", t.Brought(status=status, agent=READER, name="gemini"))
+    daemon.answers("session.close", t.ClosedSession(room=ROOM, name="a-probe", status="closed"))
+    gone = t.DeletedRoom(room=ROOM, name="a-probe", home="h", status="deleted", members=2, messages=1, bytes=9)
+    daemon.answers("room.delete", gone)
+    daemon.answers("message.recv", page(message()), page(message()))
+    daemon.answers("message.why", *[t.WhyResult(id="m_1", room=ROOM, readers=[reader])] * 2)
+    daemon.answers("session.brought", t.Brought(status=status, agent=READER, name="gemini"))
+
+
+def reads_and_says(person: Path, says: str) -> str:
+    """A host's program whose model says that; what stands in a file of the recap is in its first prompt's session."""
+    path = person / "bin" / "gemini"
+    path.write_text(
+        f'#!/bin/sh\nif [ "$1" = mcp ]; then echo "✓ parler: python (stdio) - Connected"; exit; fi\n{says}\n'
+    )
+    path.chmod(0o755)
+    return f"{path.parent}:/usr/bin:/bin"
+
+
+READ: Final = [t.StageReached(stage="read", at=1)]
+
+
+def asked_of(shell: Shell, operation: str) -> int:
+    return len(shell.daemon.params_of(operation))
+
+
+def test_without_a_yes_no_model_is_asked(shell: Shell, person: Path) -> None:
+    connect(person)
+    code, said = probe(shell, path=reads_and_says(person, "echo CANARY"))
+    assert (code, said["reached"]) == (0, "write")
+    assert asked_of(shell, "session.bring") == 0
+
+
+def test_with_a_yes_its_model_reads_a_message_and_says_the_word_in_it(shell: Shell, person: Path) -> None:
+    connect(person)
+    brought(shell, READ)
+    code, said = probe(shell, "--yes", path=reads_and_says(person, f"cat {person.parent}/recap"))
+    assert (code, said["reached"]) == (0, "message"), said["checks"][-1]
+    assert asked_of(shell, "session.close") == asked_of(shell, "room.delete") == 1
+
+
+@pytest.mark.parametrize(
+    ("stages", "status", "fault"),
+    [(READ, "joined", "did not say the word"), ([], "joined", "read no message"), ([], "absent", "read no message")],
+)
+def test_a_model_that_does_not_say_the_word_is_the_last_stage_and_the_session_goes_away(
+    shell: Shell, person: Path, stages: list[t.StageReached], status: Any, fault: str
+) -> None:
+    connect(person)
+    brought(shell, stages, status=status)
+    code, said = probe(shell, "--yes", path=reads_and_says(person, "echo plum"))
+    last = said["checks"][-1]
+    assert (code, said["reached"], last["name"]) == (1, "write", "message")
+    assert fault in last["detail"]
+    assert asked_of(shell, "session.close") == asked_of(shell, "room.delete") == 1
+
+
+@pytest.mark.parametrize(("verdict", "reached"), [("shown", "shown"), ("cut", "message"), ("unknown", "message")])
+def test_where_the_record_is_watched_its_verdict_is_the_last_stage(
+    shell: Shell, person: Path, verdict: Any, reached: str
+) -> None:
+    connect(person)
+    brought(shell, READ, t.SightSaid(verdict=verdict, reason="reply", host="gemini", at=1))
+    code, said = probe(shell, "--yes", path=reads_and_says(person, f"cat {person.parent}/recap"))
+    assert (code, said["reached"]) == (0 if verdict == "shown" else 1, reached)
+
+
+def test_a_yes_without_a_probe_is_a_usage_error(shell: Shell) -> None:
+    assert shell.run("doctor", "--yes").code == 2
