@@ -177,7 +177,7 @@ class _Waiting:
         """The answer, once it was written."""
         self._is_over = False
         """Whether the answer was written, or will not be."""
-        place.announced.add(self)
+        place.announced[self] = trio.current_time()
 
     def expect(self, expected: Sequence[Expected], *, call: str = "") -> None:
         if self._is_over:
@@ -225,8 +225,9 @@ class _Place:
         self._ears: Ears | None = None
         self._pending: list[_Pending] = []
         """Answers that wait, the oldest first."""
-        self.announced: set[_Waiting] = set()
-        """Watches whose answer is being written. What they expect is not known yet: nothing is read meanwhile."""
+        self.announced: dict[_Waiting, float] = {}
+        """Watches whose answer is being written, and since when. What they expect is not known yet: nothing is read
+        meanwhile."""
         self._turn = trio.Lock()
         """Held by whoever uses the trail."""
         self._hearing = trio.Lock()
@@ -273,7 +274,7 @@ class _Place:
 
     def came(self, watch: _Waiting) -> None:
         """The answer of this watch was written, or will not be."""
-        self.announced.discard(watch)
+        self.announced.pop(watch, None)
         self._woken.set()
 
     def drop(self, pending: _Pending) -> None:
@@ -292,6 +293,9 @@ class _Place:
                     continue
                 if await self._woken_within(REST_S):
                     continue
+                # Whoever announced an answer and never said what became of it holds up nothing.
+                late = trio.current_time() - REST_S
+                self.announced = {watch: since for watch, since in self.announced.items() if since > late}
                 async with self._hearing, self._turn:
                     if not self._is_busy:
                         await self._in_thread(self._note, limiter=self._limiter, abandon_on_cancel=True)

@@ -111,7 +111,7 @@ class Scene:
         self.heard.set()
         self.heard = trio.Event()
 
-    def is_listened_to(self) -> bool:
+    def listens(self) -> bool:
         return self.ears[-1].is_open
 
     @property
@@ -481,15 +481,28 @@ async def test_what_changed_meanwhile_is_taken_from_the_system_now_and_then(fold
 
 
 @virtually
+async def test_an_answer_of_which_nothing_more_is_said_keeps_no_folder_open(folder: Path) -> None:
+    async with running(folder) as scene:
+        watch = await scene.begin()
+        await scene.append("a.jsonl", NOISE)
+        await trio.sleep(3 * REST_S)
+        assert not scene.changes
+        expects(watch, 1)
+        assert scene.verdicts == [(1, "unknown", "unwatched")]
+        await trio.sleep(2 * IDLE_S)
+        assert not scene.listens()
+
+
+@virtually
 async def test_a_folder_in_which_nothing_was_waited_for_is_left(folder: Path) -> None:
     async with running(folder) as scene:
         (await scene.begin()).drop()
         await trio.sleep(IDLE_S / 2)
         (await scene.begin()).drop()
         await trio.sleep(IDLE_S * 0.9)
-        assert scene.is_listened_to()
+        assert scene.listens()
         await trio.sleep(IDLE_S * 0.4)
-        assert not scene.is_listened_to()
+        assert not scene.listens()
         expects(await scene.begin(), 1)
         await scene.append("a.jsonl", result(1), REPLY)
         assert scene.verdicts == [(1, "shown", "reply")]
@@ -499,7 +512,7 @@ async def test_a_folder_in_which_nothing_was_waited_for_is_left(folder: Path) ->
 async def test_whoever_ends_it_closes_the_ears(folder: Path) -> None:
     async with running(folder) as scene:
         expects(await scene.begin(), 1)
-    assert not scene.is_listened_to()
+    assert not scene.listens()
     assert scene.found == []
 
 
