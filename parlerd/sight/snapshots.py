@@ -24,11 +24,12 @@ MAX_DOCUMENT: Final = 32 * 1024 * 1024
 
 
 class Unreadable(Exception):
-    """The record cannot be read now or at all, for this reason."""
+    """The record cannot be read, for this reason. `answers` are known to stand in it all the same."""
 
-    def __init__(self, reason: Reason) -> None:
+    def __init__(self, reason: Reason, answers: Sequence[Answer] = ()) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.answers = answers
 
 
 class Source(Protocol):
@@ -60,6 +61,7 @@ class Snapshots:
         try:
             entries = self._source.entries(descriptor, size, answers)
         except Unreadable as error:
+            self._standing += [answer for answer in error.answers if answer not in self._standing]
             return self.unreadable(error.reason)
         if entries is None:
             return []
@@ -105,14 +107,15 @@ class Document:
             data = os.pread(descriptor, MAX_DOCUMENT + 1, 0)
         except OSError:
             raise Unreadable("record_unreadable") from None
-        if not any(needle in data for answer in answers if answer.left for needle in answer.needles):
+        holding = [answer for answer in answers if answer.left and any(needle in data for needle in answer.needles)]
+        if not holding:
             # Half a document says nothing; a whole one says that what stood there was taken out.
             return () if data.rstrip().endswith(b"}") else None
         document = decoded(data)
         if document is None:
             return None  # somebody is writing it
         if self._record.version and one(document, self._record.version) not in self._record.versions:
-            raise Unreadable("version")
+            raise Unreadable("version", holding)
         entries = next(iter(at(document, self._record.list)), None)
         if not isinstance(entries, list):
             raise Unreadable("record_unreadable")

@@ -96,9 +96,18 @@ def test_what_is_no_document_says_nothing(scene: Scene, data: bytes) -> None:
     assert scene.is_(data + TEXT.encode()) == []
 
 
-def test_a_document_says_by_itself_which_release_wrote_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("origin", "said"),
+    [
+        ({"release": "1.2"}, [("shown", "reply")]),
+        ({"release": "1.3"}, [("unknown", "version")]),
+        ({}, [("unknown", "version")]),
+    ],
+    ids=str,
+)
+def test_a_document_says_by_itself_which_release_wrote_it(
+    tmp_path: Path, origin: dict[str, str], said: list[tuple[str, str]]
+) -> None:
     scene = Scene(tmp_path, version="origin.release", versions=("1.2",))
-    whole = {"inside": {"messages": [RESULT, REPLY]}}
-    assert scene.is_(json.dumps({**whole, "origin": {"release": "1.3"}}).encode()) == []
-    assert scene.is_(json.dumps(whole).encode()) == []
-    assert scene.is_(json.dumps({**whole, "origin": {"release": "1.2"}}).encode()) == [("shown", "reply")]
+    document = {"origin": origin, "inside": {"messages": [RESULT, REPLY]}}
+    assert scene.is_(json.dumps(document).encode()) == said
