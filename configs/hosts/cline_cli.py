@@ -22,6 +22,7 @@ _RECORD = Record(
     list="messages",
     version="origin.version",
     clients=("0.0.0",),
+    blinded_by=("CLINE_MESSAGE_BUILDER_MAX_TOOL_RESULT_CHARS",),
     # It writes the raw result and cuts the middle out of the JSON form of a long one as it sends a request.
     results=(
         Result(

@@ -144,7 +144,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     fits ends every proof in its file as `unknown`: so a host that begins to record something new is believed nothing.
     Entries of one conversation have the same at each of `conversation`. `version` leads to the host's version in the
     entry of a result, or in a document as a whole. `clients` is what a host says of its version in `clientInfo` where
-    that is not the release: then the record has to say the release.
+    that is not the release: then the record has to say the release. `blinded_by` are environment variables of the host
+    with which it gives its model something else than its record says: where one is set, nothing is proved.
     """
 
     versions: tuple[str, ...]
@@ -156,6 +157,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     call_meta: str = ""
     version: Path = ""
     clients: tuple[str, ...] = ()
+    blinded_by: tuple[str, ...] = ()
     conversation: tuple[Path, ...] = ()
     chain: Chain | None = None
     calls: tuple[Call, ...] = ()
@@ -168,8 +170,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def variables(self) -> tuple[str, ...]:
-        """The environment variables of the host that say where its records are."""
-        return tuple(dict.fromkeys(name for folder in self.folders for name in _VARIABLE.findall(folder)))
+        """The environment variables of the host that say where its records are, and what they are worth."""
+        named = [name for folder in self.folders for name in _VARIABLE.findall(folder)]
+        return tuple(dict.fromkeys((*named, *self.blinded_by)))
 
 
 # -- looking into an entry -------------------------------------------------------------------------------------

@@ -121,6 +121,9 @@ class HostSight:
         if self._nursery is None:
             return _Blind(told, "unwatched")
         record = self._records[host]
+        if any(variables.get(name) for name in record.blinded_by):
+            # The host may cut what its record says is whole.
+            return _Blind(told, "too_long")
         folder = self._folder_of(record.folders, {**self._variables, **variables})
         if folder is None or not folder.is_absolute():
             return _Blind(told, "no_record")

@@ -11,10 +11,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, ParamSpec
 
+import msgspec
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from parlerd.core.records import Record
 from parlerd.core.sight import Found, expected, marker_of
 from parlerd.sight import watching
 from parlerd.sight.ears import Ears
@@ -77,7 +79,7 @@ class HeardByHand:
 class Scene:
     """A folder of records, somebody who is told, and messages with numbers."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, record: Record = RECORD) -> None:
         self.folder = folder
         self.changes: list[Change] = []
         self.heard = trio.Event()
@@ -85,7 +87,7 @@ class Scene:
         self.ears: list[HeardByHand] = []
         self.found: list[Found] = []
         self.sight = HostSight(
-            {"host": RECORD}, lambda _, variables: Path(variables["AT"]), {"AT": str(folder)}, self.open_ears, at_once
+            {"host": record}, lambda _, variables: Path(variables["AT"]), {"AT": str(folder)}, self.open_ears, at_once
         )
 
     def open_ears(self, folders: Sequence[str]) -> Ears:
@@ -132,8 +134,8 @@ def expects(watch: Watch, *numbers: int) -> None:
 
 
 @asynccontextmanager
-async def running(folder: Path) -> AsyncIterator[Scene]:
-    scene = Scene(folder)
+async def running(folder: Path, record: Record = RECORD) -> AsyncIterator[Scene]:
+    scene = Scene(folder, record)
     async with trio.open_nursery() as nursery:
         await nursery.start(scene.sight.run)
         yield scene
@@ -271,6 +273,15 @@ async def test_no_more_waits_than_the_bound(folder: Path, monkeypatch: pytest.Mo
         assert scene.verdicts == [(number, "unknown", "too_many") for number in range(3)]
         await scene.append("a.jsonl", result(3, 4, 5, 6, 7), REPLY)
         assert [verdict for _, verdict, _ in scene.verdicts[3:]] == ["shown"] * 5
+
+
+@virtually
+async def test_with_a_variable_that_makes_the_record_worthless_nothing_is_proved(folder: Path) -> None:
+    record = msgspec.structs.replace(RECORD, blinded_by=("CUTS_LATER",))
+    assert "CUTS_LATER" in record.variables
+    async with running(folder, record) as scene:
+        expects(await scene.sight.begin("host", "1", {"CUTS_LATER": "3000"}, "", scene.found.append), 1)
+        assert scene.verdicts == [(1, "unknown", "too_long")]
 
 
 # -- why nothing can be seen -----------------------------------------------------------------------------------
