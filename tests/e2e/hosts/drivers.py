@@ -42,6 +42,11 @@ _SUMMARISES: Final = (
 _SEARCHES: Final = ("tool_search", "ToolSearch", "search_tool")
 
 
+def is_ours(tool: str) -> bool:
+    """Whether a tool is one of Parler's, by its own name."""
+    return tool.startswith("parler_")
+
+
 class Driver:
     """One host."""
 
@@ -90,8 +95,8 @@ class Driver:
         return {}
 
     def block(self, call: Block) -> Block:
-        """A call of one of our tools, as this host names it."""
-        return Block(tool=self.tool.format(call.tool), arguments=call.arguments)
+        """A call of one of our tools, as this host names it; one of its own stays as it is."""
+        return Block(tool=self.tool.format(call.tool), arguments=call.arguments) if is_ours(call.tool) else call
 
     def finds(self, request: Request, tool: str) -> Block | None:
         """What the model says first where the tool is not offered yet; None where the tool is there."""

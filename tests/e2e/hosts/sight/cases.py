@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tests.e2e.hosts.seat import Talk
-from tests.e2e.hosts.sight.bench import LIMIT_S, Bench
+from tests.e2e.hosts.sight.bench import LIMIT_S, Bench, NotThere
 from tests.support.dialects.blocks import calls, says
 from tests.support.model_server import Refusal
 from tests.support.processes import Variables
@@ -41,6 +41,12 @@ _NOT_RECORDED: Final = {
     "qwen": ("--chat-recording", "false"),
 }
 """Options that let a host write no record."""
+_CUTS: Final[dict[str, Variables]] = {
+    "claude": {"MAX_MCP_OUTPUT_TOKENS": "800"},
+    "grok": {"MAX_MCP_OUTPUT_BYTES": "3000"},
+    "cline": {"CLINE_MESSAGE_BUILDER_MAX_TOOL_RESULT_CHARS": "3000"},
+}
+"""Variables that let a host cut what Parler takes for short enough."""
 _MOVED: Final = {"claude": "CLAUDE_CONFIG_DIR", "codex": "CODEX_HOME"}
 _AT_A_TERMINAL: Final = ("claude", "codex", "gemini", "opencode", "qwen", "copilot", "cline", "kilo", "grok")
 """droid wants its maker's server for that."""
@@ -206,6 +212,30 @@ def _killed_at_once(bench: Bench) -> None:
         bench.ends_shims()
 
 
+def _cut(bench: Bench) -> None:
+    """The host is told to let through less than Parler counts on."""
+    bench.sends_many(MANY)
+    with bench.seat.runs(bench.joins(), variables=_CUTS[bench.driver.program]) as run:
+        bench.ends(run)
+    bench.ends_shims()
+    bench.runs_through(bench.reads(), again=True)
+
+
+def _subagent(bench: Bench) -> None:
+    """The model lets another one read, which has a record of its own."""
+
+    def talk() -> Talk:
+        yield from bench.joins()
+        bench.sends_many(MANY // 4)
+        asks = {"description": "Read", "prompt": "Read what came.", "subagent_type": "general-purpose"}
+        yield calls("Agent", **asks)
+        yield calls("parler_recv")
+        yield says("I have read that.")
+
+    bench.sends_many(MANY // 4)
+    bench.runs_through(talk())
+
+
 # -- at a terminal ---------------------------------------------------------------------------------------------
 
 
@@ -279,7 +309,10 @@ def _compacted(bench: Bench) -> None:
         met.sent.set()
         bench.gets(met.given)
         time.sleep(3.0)
-        bench.asks(terminal, _COMPACTS.get(bench.driver.program, "/compact"))
+        before = len(bench.seat.model.exchanges)
+        bench.types(terminal, _COMPACTS.get(bench.driver.program, "/compact"))
+        if not bench.waits_for(lambda: any(each.replied for each in bench.seat.model.exchanges[before:])):
+            raise NotThere(f"{bench.driver.program} makes no summary")
         bench.settles()
         bench.asks(terminal, "Next please.")
 
@@ -343,6 +376,8 @@ CASES: Final = (
     Case("resumed", _resumed),
     Case("refused", _refused),
     Case("refused for good", _refused_for_good),
+    Case("cut", _cut, tuple(_CUTS)),
+    Case("subagent", _subagent, ("claude",)),
     Case("host killed", _killed(_host_is_killed)),
     Case("daemon killed", _killed(_daemon_is_killed)),
     Case("shim killed", _killed(_shim_is_killed)),
