@@ -59,9 +59,15 @@ def test_status_of_a_running_daemon(shell: Shell) -> None:
     assert ran.code == 0
     assert ran.document == msgspec.to_builtins(daemon_info())
     said = shell.run("daemon", "status").stdout
+    assert "sight" not in said
     assert "pid 4242" in said
     assert "1 room, 2 connections, 1 agent window\n" in said
     assert {start for _name, start in shell.daemon.opened} == {False}
+
+
+def test_status_says_which_hosts_records_are_watched(shell: Shell) -> None:
+    shell.daemon.answers("daemon.status", daemon_info(watched=["claude-code", "codex"]))
+    assert "watches what claude-code, codex records, as you chose" in shell.run("daemon", "status").stdout
 
 
 def test_status_never_starts_one_and_exits_3(shell: Shell) -> None:

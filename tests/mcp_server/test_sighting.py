@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import pytest
 import trio
 import trio.testing
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from mcp_server.sighting import Lookouts
-from parlerd.core.sight import MARKER
-from tests.support.fake_mcp_engine import FakeMcpEngine, hello
+from mcp_server.sighting import Lookout, Lookouts, Marked
+from parlerd.core.sight import MARKER, Reason, Verdict
+from tests.support.fake_mcp_engine import FakeMcpEngine, caller, hello
 from tests.support.mcp_lines import HostEnd, hosted, run
 from tests.support.sights import FakeSight
 
@@ -118,5 +120,69 @@ def test_a_fault_of_the_watcher_is_logged_without_what_it_was_about(caplog: pyte
             assert marker not in caplog.text
             assert "a fault of the watcher" not in caplog.text
             assert "/moved" not in caplog.text
+
+    run(test)
+
+
+PROVED: Final[list[tuple[Verdict, Reason]]] = [
+    ("shown", "reply"),
+    ("cut", "cut_by_host"),
+    ("not_shown", "cancelled"),
+    ("summarised", "compacted"),
+    ("unknown", "timeout"),
+]
+
+
+@settings(max_examples=80, deadline=None)
+@given(data=st.data())
+def test_a_message_in_parts_is_shown_exactly_when_each_part_was_whatever_the_order(data: st.DataObject) -> None:
+    """The host's verdicts come in any order, also before later parts are asked for; a part may be shown twice."""
+    ends = data.draw(st.lists(st.integers(1, 40), min_size=1, max_size=5, unique=True).map(sorted))
+    parts = list(zip([0, *ends], ends, strict=False))
+    verdicts = [data.draw(st.sampled_from(PROVED)) for _ in parts]
+
+    async def test(engine: FakeMcpEngine) -> None:
+        sight = FakeSight()
+        async with trio.open_nursery() as nursery:
+            lookouts = Lookouts(engine, lambda: sight, nursery.start_soon)
+            lookouts.hosts = frozenset({"codex"})
+            lookout = Lookout(lookouts, caller(), "1", {})
+            waiting: list[int] = []
+            for number, (start, end) in enumerate(parts):
+                text = f"part {number}\n[mark {lookout.draw()}"
+                await lookout.begin(number, [Marked("m_1", text, start, end, ends=end == ends[-1])], {})
+                lookout.settled(number, written=True, cancels_answered=False)
+                waiting.append(number)
+                for now in data.draw(st.permutations(waiting).map(lambda order: order[: len(order) // 2])):
+                    waiting.remove(now)
+                    sight.watches[now].say(*verdicts[now])
+            for now in data.draw(st.permutations(waiting)):
+                sight.watches[now].say(*verdicts[now])
+            await trio.testing.wait_all_tasks_blocked()
+        said = [told.verdict for told in engine.sights if told.verdict != "pending"]
+        assert len(said) == 1, "a message is told of once"
+        assert (said == ["shown"]) == all(verdict == "shown" for verdict, _ in verdicts)
+        bad = [verdict for verdict, _ in verdicts if verdict in ("cut", "not_shown", "summarised")]
+        assert said[0] in bad if bad else said[0] in ("shown", "unknown")
+
+    run(test)
+
+
+@pytest.mark.parametrize("start", [1, 5])
+def test_a_part_after_a_gap_proves_nothing(start: int) -> None:
+    async def test(engine: FakeMcpEngine) -> None:
+        sight = FakeSight()
+        async with trio.open_nursery() as nursery:
+            lookouts = Lookouts(engine, lambda: sight, nursery.start_soon)
+            lookouts.hosts = frozenset({"codex"})
+            lookout = Lookout(lookouts, caller(), "1", {})
+            for number, (begins, ends) in enumerate([(0, start - 1), (start, 9)]):
+                text = f"part {number}\n[mark {lookout.draw()}"
+                await lookout.begin(number, [Marked("m_1", text, begins, ends, ends=ends == 9)], {})
+                lookout.settled(number, written=True, cancels_answered=False)
+            for watch in sight.watches:
+                watch.say("shown", "reply")
+            await trio.testing.wait_all_tasks_blocked()
+        assert ("shown", "reply") not in [(told.verdict, told.reason) for told in engine.sights]
 
     run(test)

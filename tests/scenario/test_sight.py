@@ -22,7 +22,7 @@ from parlerd.engine.sightings import LATE_MS
 from parlerd.operations import types as t
 from parlerd.operations.traits import HostTraits
 from parlerd.text.sight import MOST_AGAIN
-from tests.support.engine import NOTHING, Party, Served, engine_world, run
+from tests.support.engine import NOTHING, Party, Served, World, run
 from tests.support.models import Model, NoForm, Pair, ended, let_in, pair, waits
 from tests.support.sights import FakeSight
 
@@ -58,8 +58,19 @@ class Watched:
 
 @asynccontextmanager
 async def watched(*, consented: bool = True) -> AsyncIterator[Watched]:
-    async with engine_world() as served, trio.open_nursery() as nursery:
+    async with World().serving() as served:
         two = await pair(served)
+        async with watching(served, two, consented=consented) as world:
+            # Bob has read what came with the join.
+            await two.bob.call("parler_recv")
+            world.sight.watches.clear()
+            yield world
+
+
+@asynccontextmanager
+async def watching(served: Served, two: Pair, *, consented: bool = True) -> AsyncIterator[Watched]:
+    """The record of the host of bob's window is watched from here on."""
+    async with trio.open_nursery() as nursery:
         sight = FakeSight()
         counted = iter(range(1, 10_000))
         lookouts = Lookouts(
@@ -68,9 +79,6 @@ async def watched(*, consented: bool = True) -> AsyncIterator[Watched]:
         hosts = frozenset({HOST}) if consented else frozenset[str]()
         lookouts.hosts = served.engine.desk.sightings.hosts = hosts
         two.bob.window.lookout = Lookout(lookouts, two.bob.party.caller, "2.1.0", {"CLAUDE_CONFIG_DIR": "/moved"})
-        # Bob has read what came with the join.
-        await two.bob.call("parler_recv")
-        sight.watches.clear()
         yield Watched(served, two.alice, two.bob, sight, lookouts, two)
         nursery.cancel_scope.cancel()
 
@@ -262,13 +270,30 @@ async def test_a_fault_of_the_watcher_costs_nobody_a_message(world: Watched) -> 
     assert said(await world.why(one.id)) == ("unknown", "unwatched")
 
 
-@with_watch
-async def test_what_a_daemon_before_this_one_watched_is_unknown(world: Watched) -> None:
-    one = await world.alice.send("one")
-    await world.bob.call("parler_recv")
-    assert said(await world.why(one.id)) == ("pending", "")
-    world.served.engine.desk.sightings._watched.clear()
-    assert said(await world.why(one.id)) == ("unknown", "restarted")
+def test_what_a_daemon_before_this_one_watched_is_unknown_and_what_it_knew_stays() -> None:
+    async def main() -> None:
+        home = World()
+        async with home.serving() as served:
+            two = await pair(served)
+            async with watching(served, two) as world:
+                await two.bob.call("parler_recv")
+                sent = [await two.alice.send(words) for words in ("one", "two", "three")]
+                await two.bob.call("parler_recv")
+                await world.says("cut", "cut_by_host", at=0)
+                await world.says("shown", "reply", at=1)
+                await two.bob.call("parler_rooms")
+        async with home.serving() as served:
+            alice = await served.agent("alice")
+            bob = Model(served, await served.window("bob", workspace="/home/sam/bob"))
+            async with watching(served, Pair(alice, bob, two.opened)) as world:
+                found = [said(await world.why(each.id)) for each in sent]
+                assert found == [("cut", "cut_by_host"), ("shown", "reply"), ("unknown", "restarted")]
+                again = hear(await bob.call("parler_recv"))
+                assert again.texts == ["one"], "what was to be shown again still is"
+                await world.says("shown", "reply")
+                assert said(await world.why(sent[0].id)) == ("shown", "reply")
+
+    run(main)
 
 
 @with_watch
