@@ -42,6 +42,8 @@ every conversation, and few are watched."""
 MAX_MESSAGES: Final = 256
 """Messages of one conversation of which some part is watched. More of them come only from a host that is given pages
 faster than it writes its record; of the oldest it stays unknown."""
+MAX_EVIDENCE: Final = 256
+"""Characters of what is told of the entries that decided."""
 MAX_QUOTED: Final = 1024
 """Markers of one conversation that a call quoted, or of which the record proved nothing."""
 _WORST: Final[tuple[Sighted, ...]] = ("shown", "quoted", "unknown", "summarised", "not_shown", "cut")
@@ -64,11 +66,11 @@ class Marked:
 @dataclass(slots=True)
 class _Shown:
     """A message as one or several answers show it. `left` are the markers without a verdict, `found` the worst verdict
-    up to now, `upto` is where the last part ends, and `ends` says that the message ends
-    there. `is_one` says that all of it stands in one answer."""
+    up to now, with its reason and its evidence, `upto` is where the last part ends, and `ends` says that the message
+    ends there. `is_one` says that all of it stands in one answer."""
 
     left: set[str] = field(default_factory=set)
-    found: tuple[Sighted, str] = ("shown", "reply")
+    found: tuple[Sighted, str, str] = ("shown", "reply", "")
     upto: int = 0
     ends: bool = False
     is_one: bool = False
@@ -246,7 +248,7 @@ class Lookout:
         shown = self._begun.pop(part.id, None) if part.start else _Shown()
         if shown is None or shown.upto < part.start:
             # Nobody can say of the part before that the model was shown it.
-            shown = _Shown(found=("unknown", "part"))
+            shown = _Shown(found=("unknown", "part", ""))
         if not shown.left and not shown.is_told:
             self._tell(part.id, "pending", "")
         shown.is_one = not part.start and part.ends
@@ -261,18 +263,18 @@ class Lookout:
         if shown is None:
             return
         shown.left.discard(found.marker)
-        word: tuple[Sighted, str] = found.verdict, found.reason
+        word: tuple[Sighted, str, str] = found.verdict, found.reason, found.evidence
         if found.verdict == "unknown":
             if self._quoted.pop(found.marker, False):
-                word = "quoted", "quoted"
+                word = "quoted", "quoted", ""
             elif shown.is_one:
                 self._unproven[found.marker] = id
-        shown.found = max(shown.found, word, key=lambda each: _WORST.index(each[0]))
-        verdict, reason = shown.found
+        shown.found = max(word, shown.found, key=lambda each: _WORST.index(each[0]))
+        verdict, reason, evidence = shown.found
         is_bad = verdict in ("summarised", "not_shown", "cut")
         if not shown.is_told and (is_bad or (shown.ends and not shown.left)):
             shown.is_told = True
-            self._tell(id, verdict, reason)
+            self._tell(id, verdict, reason, evidence)
 
     def quoted(self, arguments: Mapping[str, object]) -> None:
         """A call of this conversation came with these arguments. A marker in them proves that its model was shown what
@@ -285,5 +287,6 @@ class Lookout:
             elif (id := self._unproven.pop(marker, None)) is not None:
                 self._tell(id, "quoted", "quoted")
 
-    def _tell(self, id: str, verdict: Sighted, reason: str) -> None:
-        self._shared.tell(self._caller, t.SightTold(id=id, verdict=verdict, reason=reason))
+    def _tell(self, id: str, verdict: Sighted, reason: str, evidence: str = "") -> None:
+        told = t.SightTold(id=id, verdict=verdict, reason=reason, evidence=evidence[:MAX_EVIDENCE])
+        self._shared.tell(self._caller, told)

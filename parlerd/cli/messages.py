@@ -454,6 +454,8 @@ def _say_sight(ctx: Context, sight: t.SightSaid) -> None:
     said = sentence_of(sight.verdict, sight.reason, sight.host, sight.again)
     style: Style = "plain" if sight.verdict in ("shown", "quoted", "pending") else "warn"
     ctx.out.say(("  model: ", "dim"), (said, style), f" ({to_the_second(sight.at, ctx.now())})", hang=2)
+    if sight.evidence:
+        ctx.out.say(("  by ", "dim"), sight.evidence, hang=2)
     if way_out := way_out_of(sight.verdict, sight.again):
         ctx.out.say(f"  {way_out}", hang=2)
 

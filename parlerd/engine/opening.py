@@ -46,7 +46,7 @@ from parlerd.core.model import (
 from parlerd.core.public_line import first_line
 from parlerd.core.room import Room
 from parlerd.core.scrub import listed, scrub
-from parlerd.core.statements import KeyTerms, encode
+from parlerd.core.statements import KeyTerms, encode, sealed_with
 from parlerd.core.words import check_text
 from parlerd.engine.authors import Draft
 from parlerd.engine.callers import Caller
@@ -129,7 +129,7 @@ async def open_room(desk: Desk, caller: Caller, me: AgentRecord, wanted: Wanted)
     if home != here and not await _is_open(desk, naming.room):
         # Until when the key is good is counted by the clock of the home, which is known once that answered.
         await desk.homes.meet(home)
-    is_sealed = plan.opening.sealed is not msgspec.UNSET
+    is_sealed = bool(sealed_with(plan.opening))
     command = c.OpenRoom(
         operation=wanted.operation,
         idempotency_key=wanted.idempotency_key,

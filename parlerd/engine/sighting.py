@@ -7,6 +7,9 @@ the reader is attached by.
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 from parlerd.core import events as e
 from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, MessageId, Position, RoomId, is_label, slug
@@ -18,6 +21,9 @@ from parlerd.engine.reachable import require_member, require_speaker, room_withi
 from parlerd.engine.sightings import newest, next_word, wakes
 from parlerd.operations import types as t
 from parlerd.store.port import PROVEN, PutSight
+
+_EVIDENCE: Final = re.compile(r"[A-Za-z0-9 .,:;_@#/+()-]*")
+"""What another home may say of entries: nothing that a terminal or a page has to be kept from."""
 
 
 class Sighting:
@@ -75,6 +81,7 @@ class Sighting:
                         reason=row.reason,
                         host=row.host,
                         again=row.again,
+                        evidence=row.evidence,
                     )
                     for id, row in words
                     if row.room == room
@@ -100,8 +107,11 @@ class Sighting:
             if not can_see(room.view(reader), position=found.header.position, visibility=event.visibility):
                 continue
             host, reason = slug(told.host, fallback="host"), told.reason if is_label(told.reason) else ""
+            evidence = told.evidence if _EVIDENCE.fullmatch(told.evidence) else ""
             at = found.header.position
-            rows.append(PutSight(found.room, reader, at, told.verdict, reason, host, desk.clock.now(), told.again))
+            rows.append(
+                PutSight(found.room, reader, at, told.verdict, reason, host, desk.clock.now(), told.again, evidence)
+            )
         if rows:
             await desk.library.record(rows)
         return t.Noted()

@@ -59,7 +59,7 @@ class Sightings:
         """A row of the store as it is to be read now: nobody watches any more what a daemon before this one watched."""
         if row.verdict != "pending" or (row.room, row.position, row.reader) in self._watched:
             return row
-        return msgspec.structs.replace(row, verdict="unknown", reason="restarted")
+        return msgspec.structs.replace(row, verdict="unknown", reason="restarted", evidence="")
 
     def begun(self, place: _Place) -> None:
         """A marker of this message is watched."""
@@ -94,7 +94,9 @@ async def to_show_again(library: Library, room: RoomId, reader: AgentId) -> list
 
 def said_of(row: PutSight) -> t.SightSaid:
     """A row in the shape that every surface prints."""
-    return t.SightSaid(verdict=row.verdict, reason=row.reason, host=row.host, at=row.at, again=row.again)
+    return t.SightSaid(
+        verdict=row.verdict, reason=row.reason, host=row.host, at=row.at, again=row.again, evidence=row.evidence
+    )
 
 
 def next_word(
@@ -107,7 +109,9 @@ def next_word(
     again = 0 if before is None else before.again
     if told.verdict == "pending" and before is not None and before.verdict in ("cut", "not_shown"):
         again += 1
-    return PutSight(found.room, reader, found.header.position, told.verdict, told.reason, host, now, again)
+    return PutSight(
+        found.room, reader, found.header.position, told.verdict, told.reason, host, now, again, told.evidence
+    )
 
 
 def is_due(row: PutSight) -> bool:

@@ -234,13 +234,15 @@ class Message(Result, frozen=True, kw_only=True):
 
 class SightSaid(Result, frozen=True, kw_only=True):
     """What the record of the reader's agent host says of a message: `verdict`, for this `reason`, since `at`. `again`
-    is how often the message was shown once more because the host had cut it or not shown it."""
+    is how often the message was shown once more because the host had cut it or not shown it. `evidence` names
+    the host with its version and the kinds of entries that decided."""
 
     verdict: Sighted
     reason: str
     host: str
     at: int
     again: int = 0
+    evidence: str = ""
 
 
 class StageReached(Result, frozen=True, kw_only=True):

@@ -345,7 +345,7 @@ class PutSight(msgspec.Struct, frozen=True):
 
     `reason` is one of the words of the judge (`core.sight`). `host` is the agent host whose record says so, by its id.
     `at` is of the wall clock. `again` is how often the message was shown once more, because it had been cut or not
-    shown.
+    shown. `evidence` is the host with its version, and our own names of the entries that decided.
     """
 
     room: RoomId
@@ -356,6 +356,7 @@ class PutSight(msgspec.Struct, frozen=True):
     host: str
     at: Millis
     again: int = 0
+    evidence: str = ""
 
 
 PROVEN: Final[tuple[Sighted, ...]] = ("shown", "quoted")

@@ -1127,21 +1127,23 @@ _MARKS_OF_NO_WORDS: Final = """
 # One at a time: of a list of keys SQLite uses the first column alone.
 _FORGET_MARK: Final = "DELETE FROM marks WHERE of = ? AND stage = ? AND upto = ? AND after = ?"
 _PUT_SIGHT: Final = (
-    "INSERT INTO sights (room, reader, position, verdict, reason, host, at, again) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO sights (room, reader, position, verdict, reason, host, at, again, evidence)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
     " ON CONFLICT DO UPDATE SET verdict = excluded.verdict, reason = excluded.reason, host = excluded.host,"
-    " at = excluded.at, again = excluded.again WHERE verdict NOT IN ('shown', 'quoted')"
+    " at = excluded.at, again = excluded.again, evidence = excluded.evidence WHERE verdict NOT IN ('shown', 'quoted')"
 )
 _SIGHTS: Final = f"""
-    SELECT room, reader, position, verdict, reason, host, at, again FROM sights
+    SELECT room, reader, position, verdict, reason, host, at, again, evidence FROM sights
      WHERE room = ? AND position = ? AND {_NOT_DELETED} ORDER BY reader"""  # noqa: S608 - our own names
 # A room may hold a row for each message and reader; of these few are in the index.
 _SIGHTS_TO_SHOW_AGAIN: Final = f"""
-    SELECT room, reader, position, verdict, reason, host, at, again FROM sights INDEXED BY sights_to_show_again
+    SELECT room, reader, position, verdict, reason, host, at, again, evidence
+      FROM sights INDEXED BY sights_to_show_again
      WHERE verdict IN ('cut', 'not_shown') AND reader = ? AND room = ? AND again < ? AND {_NOT_DELETED}
      ORDER BY position"""  # noqa: S608 - our own names
 # Of the rows of one message the newest counts, and of several of one moment the last by its reader.
 _SIGHTS_OF_NOBODY: Final = f"""
-    SELECT room, reader, position, verdict, reason, host, at, again FROM sights s
+    SELECT room, reader, position, verdict, reason, host, at, again, evidence FROM sights s
      WHERE verdict NOT IN ('shown', 'quoted') AND verdict <> 'unknown' AND at > ? AND at <= ? AND {_NOT_DELETED}
        AND NOT EXISTS (SELECT 1 FROM sights o WHERE o.room = s.room AND o.position = s.position
                           AND (o.verdict IN ('shown', 'quoted')

@@ -554,7 +554,9 @@ def test_why_prints_the_ladder_of_each_reader(shell: Shell) -> None:
 def test_why_says_what_the_record_of_the_readers_host_proves(
     shell: Shell, verdict: Sighted, reason: str, again: int, said: str
 ) -> None:
-    sight = t.SightSaid(verdict=verdict, reason=reason, host="codex", at=3, again=again)
+    sight = t.SightSaid(
+        verdict=verdict, reason=reason, host="codex", at=3, again=again, evidence="codex 0.171.0: answer"
+    )
     stored, read = t.StageReached(stage="stored", at=1), t.StageReached(stage="read", at=2)
     stages = [stored, read, t.StageReached(stage="acknowledged", at=4)]
     found = t.WhyResult(
@@ -567,6 +569,7 @@ def test_why_says_what_the_record_of_the_readers_host_proves(
     assert document["readers"][0]["sight"]["verdict"] == verdict
     text = " ".join(shell.run("why", "m_1").stdout.split())
     assert said in text
+    assert "by codex 0.171.0: answer" in text
     assert ("not shown again by itself" in text) == (again == 2)
 
 

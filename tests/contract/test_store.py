@@ -1780,7 +1780,7 @@ def test_the_newest_renewal_of_each_task_of_a_room_is_kept_until_it_is_dropped(s
 
 
 def _sight(verdict: Sighted, at: int = 1, **rest: Any) -> PutSight:
-    row = PutSight(ROOM, BEN, Position(2), verdict, "reply", "claude", Millis(at))
+    row = PutSight(ROOM, BEN, Position(2), verdict, "reply", "claude", Millis(at), evidence="claude 2: result")
     return msgspec.structs.replace(row, **rest)
 
 

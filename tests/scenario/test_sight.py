@@ -24,7 +24,7 @@ from parlerd.operations.traits import HostTraits
 from parlerd.text.sight import MOST_AGAIN
 from tests.support.engine import NOTHING, Party, Served, World, run
 from tests.support.models import Model, NoForm, Pair, ended, let_in, pair, waits
-from tests.support.sights import FakeSight
+from tests.support.sights import EVIDENCE, FakeSight
 
 HOST = "claude-code"
 
@@ -125,6 +125,8 @@ async def test_each_message_of_another_has_a_marker_and_is_shown_once_the_record
     await world.says("shown", "reply", at=0)
     ladder = await world.why(one.id)
     assert said(ladder) == ("shown", "reply")
+    assert ladder.sight is not msgspec.UNSET
+    assert ladder.sight.evidence == EVIDENCE
     assert rungs(ladder) == ["stored", "read", "shown"]
     assert said(await world.why(two.id)) == ("pending", "")
     await world.bob.call("parler_rooms")

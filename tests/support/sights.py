@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 import trio
 
 from parlerd.core.sight import Expected, Found, Reason, Verdict
 from parlerd.sight.port import Told
+
+EVIDENCE: Final = "host 2.1.0: result, reply"
+"""What the record says of the entries that decided."""
 
 
 @dataclass(eq=False)
@@ -39,7 +42,7 @@ class FakeWatch:
         """The record proves this of the message at this place in the answer, or of all."""
         assert self.expected is not None, "nothing was written yet"
         for each in self.expected if at is None else [self.expected[at]]:
-            self.told(Found(marker=each.marker, verdict=verdict, reason=reason))
+            self.told(Found(marker=each.marker, verdict=verdict, reason=reason, evidence=EVIDENCE))
 
 
 @dataclass(eq=False)

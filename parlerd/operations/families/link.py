@@ -955,6 +955,7 @@ class SightAtRoom(Params, frozen=True, kw_only=True):
     reason: Short
     host: Short
     again: _Count = 0
+    evidence: Annotated[str, Meta(max_length=256)] = ""
 
 
 class TellSightsAtRoom(Params, frozen=True, kw_only=True):

@@ -49,6 +49,7 @@ class SightTold(Params, frozen=True, kw_only=True):
     id: Short
     verdict: Sighted
     reason: Short = ""
+    evidence: Annotated[str, Meta(max_length=256)] = ""
 
 
 class TellSights(Params, frozen=True, kw_only=True):

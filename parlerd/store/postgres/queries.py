@@ -246,7 +246,7 @@ OUTBOX: Final = f"""
 RENEWALS: Final = f"""
     SELECT room, task, fence, until FROM renewals r
      WHERE room = %s AND {_NOT_DELETED.format("r")} ORDER BY task"""  # noqa: S608
-_SIGHT: Final = "SELECT s.room, a.id, s.position, s.verdict, s.reason, s.host, s.at, s.again"
+_SIGHT: Final = "SELECT s.room, a.id, s.position, s.verdict, s.reason, s.host, s.at, s.again, s.evidence"
 _SIGHTED: Final = "FROM sights s JOIN agents a ON a.number = s.reader"
 SIGHTS: Final = f"""
     {_SIGHT} {_SIGHTED} WHERE s.room = %s AND s.position = %s AND {_NOT_DELETED.format("s")} ORDER BY a.id"""

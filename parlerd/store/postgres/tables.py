@@ -106,7 +106,8 @@ DELIVERIES: Final = _table(
 SIGHTS: Final = _table(
     "sights",
     "ON CONFLICT (room, position, reader) DO UPDATE SET verdict = excluded.verdict, reason = excluded.reason,"
-    " host = excluded.host, at = excluded.at, again = excluded.again WHERE sights.verdict NOT IN ('shown', 'quoted')",
+    " host = excluded.host, at = excluded.at, again = excluded.again, evidence = excluded.evidence"
+    " WHERE sights.verdict NOT IN ('shown', 'quoted')",
     room="text",
     reader="agent",
     position="bigint",
@@ -115,6 +116,7 @@ SIGHTS: Final = _table(
     host="text",
     at="bigint",
     again="bigint",
+    evidence="text",
 )
 SNAPSHOTS: Final = _table(
     "snapshots",

@@ -3,6 +3,7 @@
 -- One row for a message and a reader: the newest word on it. `verdict` is 'pending' while the host's record is watched;
 -- a row that a daemon left so when it ended says nothing more. `reason` is one of the words of the judge, never a text of
 -- a record and never a path. `again` is how often the message was shown once more, because it had been cut or not shown.
+-- `evidence` is the host with its version and our own names of the entries that decided.
 CREATE TABLE sights (
     room     TEXT    NOT NULL CHECK (room <> ''),
     reader   TEXT    NOT NULL CHECK (reader <> ''),
@@ -13,6 +14,7 @@ CREATE TABLE sights (
     host     TEXT    NOT NULL,
     at       INTEGER NOT NULL,
     again    INTEGER NOT NULL CHECK (again >= 0),
+    evidence TEXT    NOT NULL,
     PRIMARY KEY (room, position, reader)
 ) STRICT, WITHOUT ROWID;
 

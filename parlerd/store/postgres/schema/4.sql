@@ -10,6 +10,7 @@ CREATE TABLE sights (
     host     text COLLATE "C" NOT NULL,
     at       bigint NOT NULL,
     again    bigint NOT NULL CHECK (again >= 0),
+    evidence text COLLATE "C" NOT NULL,
     PRIMARY KEY (room, position, reader)
 );
 CREATE INDEX sights_to_show_again ON sights (reader, room, position) WHERE verdict IN ('cut', 'not_shown');
