@@ -14,9 +14,10 @@ memory has the bounds that are named here, whatever is in the files.
 
 from __future__ import annotations
 
+import heapq
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from typing import Final, NamedTuple
@@ -53,26 +54,6 @@ class Change(NamedTuple):
 
     path: str
     added: bool
-
-
-class _Folder(NamedTuple):
-    """A folder while it is open."""
-
-    name: str
-    status: os.stat_result
-    entries: list[os.DirEntry[str]]
-    """What has the name of a record in it."""
-
-    def files(self) -> Iterator[tuple[str, os.stat_result]]:
-        """The records in it, by their path below the root."""
-        mine = os.geteuid()
-        for entry in self.entries:
-            try:
-                status = entry.stat(follow_symlinks=False)
-            except OSError:
-                continue
-            if stat.S_ISREG(status.st_mode) and status.st_uid == mine:
-                yield f"{self.name}/{entry.name}" if self.name else entry.name, status
 
 
 class Gone(Exception):
@@ -135,8 +116,8 @@ class Trail:
         made: dict[str, int] = {}
         with self._opened() as root:
             self._inode = _inode(os.fstat(root))
-            for folder in self._below(root, "", [MAX_WALK]):
-                made[folder.name] = folder.status.st_mtime_ns
+            for name, status in self._below(root, "", [MAX_WALK]):
+                made[name] = status.st_mtime_ns
         self._known = set(made)
         # The folder itself comes first: what is made in it is noticed.
         newest = sorted(made, key=lambda name: (name != "", -made[name]))
@@ -146,16 +127,19 @@ class Trail:
         """Find every file of the record, and note how long it is. With `young`, everything is younger than what is
         waited for, and counts from its beginning. Gives the folders that came since the survey. Raises `Gone`."""
         self._files.clear()
-        found: list[tuple[int, str, os.stat_result]] = []
-        came: list[str] = []
+        # A heap, of which the oldest file is left out when there are too many.
+        newest: list[tuple[int, str, _File]] = []
+
+        def take(name: str, status: os.stat_result) -> None:
+            file = _File(_inode(status), 0 if young else status.st_size)
+            keep = heapq.heappush if len(newest) < MAX_FILES else heapq.heappushpop
+            keep(newest, (status.st_mtime_ns, name, file))
+
         with self._opened() as root:
             self._same_folder(root)
-            for folder in self._below(root, "", [MAX_WALK]):
-                if folder.name not in self._known:
-                    came.append(folder.name)
-                found += [(status.st_mtime_ns, name, status) for name, status in folder.files()]
-        for _, name, status in sorted(found)[-MAX_FILES:]:
-            self._files[name] = _File(_inode(status), 0 if young else status.st_size)
+            came = [name for name, _ in self._below(root, "", [MAX_WALK], take) if name not in self._known]
+        for _, name, file in sorted(newest):
+            self._files[name] = file
         return came
 
     def all(self) -> list[Change]:
@@ -184,41 +168,45 @@ class Trail:
         came: list[Change] = []
         folders: dict[str, None] = {}
         left = [MAX_WALK]
+
+        def take(name: str, status: os.stat_result) -> None:
+            if name not in self._files and len(came) < MAX_FILES:
+                self._files[name] = _File(_inode(status), 0 if waiting else status.st_size)
+                came.append(Change(self._whole(name), added=True))
+
         with self._opened() as root:
             self._same_folder(root)
             for name in names:
-                for folder in self._below(root, name, left):
-                    folders[folder.name] = None
-                    for path, status in folder.files():
-                        if path not in self._files:
-                            self._files[path] = _File(_inode(status), 0 if waiting else status.st_size)
-                            came.append(Change(self._whole(path), added=True))
+                folders |= dict.fromkeys(folder for folder, _ in self._below(root, name, left, take))
         self._known.update(list(folders)[: MAX_WALK - len(self._known)])
         newest = [self._whole(folder) for folder in folders]
         self.folders = [self._root, *dict.fromkeys((*newest, *self.folders[1:]))][:MAX_FOLDERS]
         return came
 
-    def _below(self, root: int, start: str, left: list[int]) -> Iterator[_Folder]:
-        """Every folder that may hold records, of which at most `left` names are looked at; links are no folders."""
-        names = [start]
+    def _below(
+        self, root: int, start: str, left: list[int], take: Callable[[str, os.stat_result], None] | None = None
+    ) -> Iterator[tuple[str, os.stat_result]]:
+        """Every folder that may hold records, of which at most `left` names are looked at; links are no folders. `take`
+        is given each record in them."""
+        mine, names = os.geteuid(), [start]
         while names:
-            name = names.pop()
-            parts = name.split("/") if name else []
+            folder = names.pop()
+            parts = folder.split("/") if folder else []
             patterns = [each[len(parts) :] for each in self._patterns if len(each) > len(parts) and _fit(parts, each)]
             try:
-                with self._folder(root, name) as here, os.scandir(here) as entries:
-                    folder = _Folder(name, os.fstat(here), [])
+                with self._folder(root, folder) as here, os.scandir(here) as entries:
                     for entry in entries:
                         left[0] -= 1
                         if left[0] < 0:
                             break
-                        if any(len(each) == 1 and fnmatchcase(entry.name, each[0]) for each in patterns):
-                            folder.entries.append(entry)
-                        if any(len(each) > 1 and fnmatchcase(entry.name, each[0]) for each in patterns) and (
-                            entry.is_dir(follow_symlinks=False)
-                        ):
-                            names.append(f"{name}/{entry.name}" if name else entry.name)
-                    yield folder
+                        name = f"{folder}/{entry.name}" if folder else entry.name
+                        fitting = {len(each) == 1 for each in patterns if fnmatchcase(entry.name, each[0])}
+                        if False in fitting and entry.is_dir(follow_symlinks=False):
+                            names.append(name)
+                        status = _status(entry) if take is not None and True in fitting else None
+                        if take and status and stat.S_ISREG(status.st_mode) and status.st_uid == mine:
+                            take(name, status)
+                    yield folder, os.fstat(here)
             except OSError:
                 continue  # it went away, or is a link or another's
 
@@ -428,3 +416,10 @@ def _fit(parts: Sequence[str], pattern: Sequence[str]) -> bool:
 
 def _inode(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
+
+
+def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
+    try:
+        return entry.stat(follow_symlinks=False)
+    except OSError:
+        return None

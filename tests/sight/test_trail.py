@@ -243,6 +243,19 @@ def test_a_folder_with_more_names_than_the_bound_is_walked_through_to_the_bound(
     assert len(scene.trail.all()) == 10
 
 
+def test_a_folder_with_many_files_takes_little_memory(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trails, "MAX_FILES", 10)
+    for number in range(2_000):
+        (scene.folder / f"{number}.jsonl").touch()
+    scene.trail.walk()
+    tracemalloc.start()
+    try:
+        scene.trail.walk()
+        assert tracemalloc.get_traced_memory()[1] < 50_000
+    finally:
+        tracemalloc.stop()
+
+
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(Gone):
         Walked(str(tmp_path / "missing"), RECORD, "host 1").walk()
