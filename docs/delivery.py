@@ -123,8 +123,8 @@ is a script. What the model's server was sent, and what it answered, is the trut
 What happened to the hosts meanwhile is in the second table.
 
 **Said to be shown and not shown: {false_shown}.** In the table, *missed* are messages that were shown while Parler says
-`unknown` or still waits, and *denied* are messages of which Parler says that they were not shown at first, and that a
-later request of the same conversation held all the same.
+`unknown` or still waited (`pending`) when the case ended. *Denied* are messages of which Parler says that they were not
+shown, and which a later request of the same conversation held all the same.
 
 """
 CASES: Final = """\
@@ -142,7 +142,8 @@ The records of these hosts were measured, in these releases. Of every other rele
 NOTES: Final[Mapping[str, str]] = {
     "claude-code": "Writes no record with `--no-session-persistence`. Subagents have records of their own, which are "
     "watched too. `CLAUDE_CONFIG_DIR` moves the records, and Parler follows.",
-    "codex": "Writes no record with `--ephemeral`. `CODEX_HOME` moves the records, and Parler follows.",
+    "codex": "Writes no record with `--ephemeral`. `CODEX_HOME` moves the records, and Codex passes that variable on "
+    "to no server, so Parler does not find them and the verdict is `unknown`.",
     "gemini": "Writes nothing of a request that failed in a run without a terminal, so the verdict comes with the next "
     "turn or not at all. It writes a conversation again as a whole when somebody resumes it, and what waited then is "
     "`unknown`.",
@@ -155,7 +156,8 @@ NOTES: Final[Mapping[str, str]] = {
     "conversation, so the verdict comes with the next reply. A compaction replaces the record, and what waited then is "
     "`unknown`.",
     "droid": "",
-    "cline-cli": "Writes an answer down before it cuts it: an answer of 7,500 characters or more is `unknown`.",
+    "cline-cli": "Writes an answer down before it cuts it: an answer of 7,500 characters or more is `unknown`, and "
+    "everything is while `CLINE_MESSAGE_BUILDER_MAX_TOOL_RESULT_CHARS` is set.",
 }
 """What a person should know of a host's record."""
 

@@ -99,7 +99,9 @@ def table(outcomes: Sequence[Outcome]) -> str:
 
 def counts(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """The numbers of some outcomes, for the page on delivery."""
-    rest = Counter(f"{each.said} ({each.reason})" for each in outcomes if each.said not in SHOWN)
+    rest = Counter(
+        f"{each.said} ({each.reason})" if each.reason else each.said for each in outcomes if each.said not in SHOWN
+    )
     return {
         "messages": len(outcomes),
         "shown": sum(each.said in SHOWN for each in outcomes),
