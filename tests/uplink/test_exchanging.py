@@ -574,6 +574,31 @@ def test_an_exchange_that_is_shown_once_more_lets_nobody_in(tmp_path: Path) -> N
     run(main)
 
 
+def test_a_share_that_is_confirmed_belongs_to_one_request(tmp_path: Path) -> None:
+    """The relay shows it beside another request while the first one waits for the person."""
+
+    async def main() -> None:
+        async with opened(tmp_path) as meeting:
+            told: list[t.RequestEntry] = []
+
+            def kept(entry: t.RequestEntry) -> t.RequestEntry:
+                told.append(entry)
+                return entry
+
+            async with lying(meeting.ann, kept):
+                assert (await meeting.bob.join(meeting.opened.session_key)).join_code is not None
+            (link,) = meeting.ann.uplinks._links.values()
+            asked = spied(link)
+            card = t.Card(whole=False, home=link.home, requests=[replace(told[-1], request="q_again")])
+            await link._take(link.connection, t.LinkItem(room=meeting.opened.room, card=card))  # type: ignore[arg-type]
+            await settle()
+            assert ("q_again", "failed") in [(said.request, said.step) for op, said in asked if op == "link.exchange"]
+            room = await meeting.room_of(meeting.ann)
+            assert meeting.ann.uplinks._exchanges.code(room.state.room, room.state.requests["q_again"]) is None  # type: ignore[index]
+
+    run(main)
+
+
 def spied(link: Link) -> list[tuple[str, Any]]:
     """What a home asks of the relay from now on."""
     asked: list[tuple[str, Any]] = []
