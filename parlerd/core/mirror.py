@@ -140,7 +140,10 @@ class _Known:
                 return "sealed"
             case e.OwnerChanged(owner=agent, record=record):
                 self._owned_from = record
-                return None if agent in self._membership.members or agent in self._members else "member"
+                # A sealed room's owner is who the owner before says, and is known before the members are.
+                return (
+                    None if self._is_sealed or agent in self._membership.members or agent in self._members else "member"
+                )
             case e.KeyMinted(key=key):
                 self._keys.add(key)
             case e.KeyRevoked(key=key):

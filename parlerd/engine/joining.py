@@ -31,8 +31,8 @@ from parlerd.engine.waits import Wait
 from parlerd.operations import types as t
 
 KEY_NOT_LET_IN: Final = (
-    "The part of the key behind the U may be mistyped, or the key was revoked, or a wrong one was tried too often. "
-    "Check the key with whoever gave it, or ask for another one."
+    "The part of the key behind the U may be mistyped, or the key was revoked, or a wrong one was tried too often, or "
+    "the session has another owner since. Check the key with whoever gave it, or ask its owner for another one."
 )
 EXCHANGE: Final = "exchange"
 """What is wrong with a key of a sealed room that the owner's machine does not let in."""

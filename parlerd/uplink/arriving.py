@@ -439,8 +439,10 @@ class _Step:
         if card.owner_line is not None:
             self._owner_line(card.owner_line)
         for transfer, told in transfers:
-            if self.member(transfer.owner) is None:
+            if not self._is_sealed and self.member(transfer.owner) is None:
                 break  # its coming was not shown yet; the next card tells the transfer again
+            # Who knocks at a sealed room is told no members, and has to know with whose machine it exchanges keys.
+            # Nobody but the owner before names the next one there.
             changed = e.OwnerChanged(
                 owner=transfer.owner,
                 principal=transfer.principal,
@@ -852,6 +854,8 @@ class _Step:
             if known is None:
                 if not self._is_proved(entry, claim):
                     continue
+                if any(owner.agent == agent and owner.principal != claim.principal for owner in self._owners):
+                    raise _Contradiction("member", agent=agent)
                 self._require_room(agent, given_by(_evidence(entry)))
                 if handles.setdefault(entry.handle, agent) != agent:
                     raise _Contradiction("handle", agent=agent)

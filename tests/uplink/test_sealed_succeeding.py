@@ -121,6 +121,66 @@ def test_with_none_nobody_goes_on_and_anybody_opens_another_room_with_the_same_p
             assert (await meeting.alice.come_in(other.session_key)).messages
             shown = await compared(meeting.alice)
             assert (shown.room, [reader.name for reader in shown.readers]) == (other.room, ["alice", "bob"])
+            anna = await meeting.ann_served.agent("anna")
+            await comes_in(anna, "anna", await invites(person, other.room), person)
+
+    run(main)
+
+
+async def invites(person: Party, room: str) -> str:
+    return (await person.ask("room.invite", t.Invite(room=room), t.Invited)).code
+
+
+async def comes_in(who: Party, name: str, key: str, person: Party) -> None:
+    waits = await who.join(key)
+    assert (waits.status, waits.join_code is None) == ("pending", False)
+    await person.approve(name, join_code=waits.join_code)
+    assert (await who.come_in(key)).messages
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_who_never_was_in_comes_in_by_a_key_of_the_new_owner_s_and_by_none_of_the_owner_before(
+    tmp_path: Path, times: int
+) -> None:
+    """Whoever only knocks is told no members, and has to know with whose machine it exchanges keys."""
+
+    async def main() -> None:
+        wires, relay, home = homes_of(tmp_path)
+        meeting, cat = Meeting(wires, relay, home("ann"), home("ben")), home("cat")
+        async with (
+            relay.serving(),
+            meeting.ann.serving() as ann,
+            meeting.ben.serving() as ben,
+            cat.serving() as third,
+        ):
+            await meeting.open(ann, ben)
+            await meeting.admit(meeting.bob, "bob")
+            room, old = meeting.opened.room, meeting.opened.session_key
+            persons = {"alice": await ann.person(), "bob": await ben.person()}
+            carol, carla, cleo = [await third.agent(name) for name in ("carol", "carla", "cleo")]
+            # The mirror of this home begins before the room changes hands, and without anybody who is in.
+            assert (await cleo.join(old)).status == "pending"
+            owner = "alice"
+            for to in ("bob", "alice")[:times]:
+                transfer = t.TransferRoom(room=room, agent=to)
+                await persons[owner].ask("room.transfer", transfer, t.OwnedRoom)
+                await wait()
+                owner = to
+            for who, name in (carol, "carol"), (cleo, "cleo"):
+                await comes_in(who, name, await invites(persons[owner], room), persons[owner])
+            await carol.send("hello")
+            assert await meeting.alice.read() == ["hello"]
+            mirror = await meeting.room_of(cat)
+            (now,) = [each for each in mirror.state.members.values() if each.handle == owner]
+            assert (mirror.state.owner, mirror.state.owner_principal) == (now.agent, now.principal)
+            assert (len(mirror.state.lifecycle.owners), mirror.state.contradicted) == (times + 1, "")
+            if owner == "bob":
+                error = await carla.refused("session.join", t.JoinSession(session_key=old or ""))
+                assert error.code == "unknown_key"
+                assert "the session has another owner since" in error.hint
+            else:
+                # The key is the owner's own again.
+                await comes_in(carla, "carla", old or "", persons[owner])
 
     run(main)
 
@@ -140,7 +200,7 @@ def test_only_a_person_with_an_agent_in_the_roster_is_named_and_only_by_the_owne
             assert await refused(owner, person="bob", nobody=True) == "invalid_param"
             assert await refused(owner, person="zoe") == "no_such_agent"
             assert await refused(owner, person="A" + "B" * 55) in ("not_sealed_in", "no_such_agent")
-            clear = await meeting.alice.open("in clear")
+            clear = await meeting.alice.open("in clear", clear=True)
             code = await owner.refused("room.successor", t.NameSuccessor(room=clear.room, nobody=True))
             assert code.code == "not_sealed"
 
@@ -188,6 +248,40 @@ def test_a_relay_and_a_member_together_invent_no_taking_over(tmp_path: Path, sho
                 told = msgspec.structs.replace(told, record=record.record, record_signature=record.signature)
             room = await tell_alice(meeting, transfers=[told])
             assert (room.state.contradicted, room.state.alarm) == ("transfer", "relay_equivocation")
+
+    run(main)
+
+
+def test_a_successor_who_gives_the_room_to_another_person_s_agent_is_found_out_by_whoever_only_knocked(
+    tmp_path: Path,
+) -> None:
+    """Who only knocks is told no members, and takes the successor's word for which agent owns the room."""
+
+    async def main() -> None:
+        wires, relay, home = homes_of(tmp_path)
+        meeting, cat = Meeting(wires, relay, home("ann"), home("ben")), home("cat")
+        async with (
+            relay.serving(),
+            meeting.ann.serving() as ann,
+            meeting.ben.serving() as ben,
+            cat.serving() as third,
+        ):
+            await meeting.open(ann, ben)
+            await meeting.admit(meeting.bob, "bob")
+            await name(meeting)
+            carol = await third.agent("carol")
+            waits = await carol.join(meeting.opened.session_key)
+            record, room = await newest(meeting), await meeting.room_of(meeting.ben)
+            told = await transfer_of(meeting.ben, room, owner=room.state.owner)
+            told = msgspec.structs.replace(told, record=record.record, record_signature=record.signature)
+            (link,) = cat.uplinks._links.values()
+            card = t.Card(whole=False, home=relay.keys.id, transfers=[told])
+            await link.mirrors.take(t.LinkItem(room=meeting.opened.room, card=card))
+            mirror = await meeting.room_of(cat)
+            assert (mirror.state.owner_principal, mirror.state.contradicted) == (meeting.ben.keys.principal, "")
+            await (await ann.person()).approve("carol", join_code=waits.join_code)
+            await wait()
+            assert (await meeting.room_of(cat)).state.contradicted == "member"
 
     run(main)
 
