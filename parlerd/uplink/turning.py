@@ -183,7 +183,7 @@ class Turning:
     ) -> t.EpochTold | None:
         """The record that follows the one in force, with everything that waits. With `admits` it holds this newcomer
         too, and with `puts_out` this one no longer. It `names` this person as successor, or nobody where that is empty;
-        with None the one whom this home's person named before.
+        with None the one whom this home's person named before, while that one has an agent in the roster.
 
         Where this home has not the secret in force, because an older copy of it was put in place that lacks its newest
         keys, its agents come with new ones, and no link leads back from this record: who comes in later cannot read
@@ -216,7 +216,12 @@ class Turning:
             anew = [await self._anew(room, agent) for agent in self._own(room) if agent not in gone]
             again = {each.agent for each in anew}
             added = [*anew, *(each for each in added if each.agent not in again)]
-        kept = now.successor if now.signers[-1:] == [self._signers.principal] else PrincipalId("")
+        # Whom nobody reads for any more takes nothing over: the home of the room and whoever was put out could do that
+        # together.
+        readers = {entry.principal for agent, entry in sealed.items() if agent not in gone}
+        readers.update(each.principal for each in added)
+        is_kept = now.signers[-1:] == [self._signers.principal] and now.successor in readers
+        kept = now.successor if is_kept else PrincipalId("")
         successor = kept if names is None else names
         is_named = names is not None and names != kept
         if not (added or gone or is_named or self._is_over(room, self._desk.now_at(state.home))):

@@ -207,6 +207,27 @@ def test_only_a_person_with_an_agent_in_the_roster_is_named_and_only_by_the_owne
     run(main)
 
 
+@pytest.mark.parametrize("how", ["kick", "leave"])
+def test_of_a_successor_nobody_is_in_any_more_no_record_speaks(tmp_path: Path, how: str) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            await name(meeting)
+            assert (await meeting.room_of(meeting.ann)).state.epochs.successor
+            room = meeting.opened.room
+            if how == "kick":
+                person = await meeting.ann_served.person()
+                await person.ask("room.kick", t.KickMember(room=room, agent="bob"), t.MemberGone)
+            else:
+                await meeting.bob.ask("room.leave", t.LeaveAsMember(room=room), t.MemberGone)
+            await wait()
+            mirror = await meeting.room_of(meeting.ann)
+            assert len(mirror.state.epochs.roster) == 1
+            # The relay and a former member together would take the room over with the newest record that names them.
+            assert mirror.state.epochs.successor == NOBODY
+
+    run(main)
+
+
 # -- what a relay may tell of it ---------------------------------------------------------------------------
 
 
