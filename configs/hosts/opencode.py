@@ -9,7 +9,7 @@ from typing import Any
 
 from configs.model import MESSAGING, PROMPT, Consent, Health, Host, Shim, Start, denies_tools, same_everywhere
 from configs.shapes import local
-from parlerd.core.records import Call, Ending, Kind, Record, Reply, Result, Rows, Test
+from parlerd.core.records import Call, Ending, Kind, Opening, Record, Reply, Result, Rows, Test
 from parlerd.operations.traits import HostTraits
 
 
@@ -36,16 +36,22 @@ _RECORD = Record(
             text="part.state.output",
         ),
     ),
-    # A step starts before the model says anything, so its start proves nothing.
+    # A step starts before the model says anything, so its start proves nothing. A tool proves something in a message in
+    # which a step started: what a person runs with `!`, or by a command, is written as a tool of an assistant as well.
+    openings=(Opening(name="step", has=(Test("part.type", ("step-start",)),), id="of"),),
     replies=(
         Reply(
             name="part of another message",
-            has=(
-                Test("message.role", ("assistant",)),
-                Test("part.type", ("text", "reasoning", "tool", "step-finish")),
-            ),
+            has=(Test("message.role", ("assistant",)), Test("part.type", ("text", "reasoning", "step-finish"))),
             lacks=(Test("message.error"), Test("message.summary", (True,))),
             differs="of",
+        ),
+        Reply(
+            name="tool of another message",
+            has=(Test("message.role", ("assistant",)), Test("part.type", ("tool",))),
+            lacks=(Test("message.error"), Test("message.summary", (True,))),
+            differs="of",
+            opened="of",
         ),
     ),
     endings=(

@@ -167,3 +167,25 @@ def test_whatever_is_missing_nothing_is_shown_of_which_no_result_and_no_reply_st
 def test_a_sample_holds_nobodys_words(name: str) -> None:
     strings = {each for entry in sample(name) for each in nodes(entry) if isinstance(each, str)}
     assert not [each for each in strings if "/" in each or len(each) > 120], name
+
+
+@pytest.mark.parametrize("host", ["opencode", "kilo"])
+def test_a_command_that_a_person_runs_is_no_reply_although_it_is_written_as_a_tool_of_an_assistant(host: str) -> None:
+    _, _, record = parts(f"{host}-plain")
+    entries = sample(f"{host}-plain")
+    at = first_with_text(record, entries)
+    told = {"session": entries[at]["session"], "of": "zz-1", "id": "zz-2", "message": {"role": "user"}}
+    run = {
+        **told,
+        "of": "zz-3",
+        "id": "zz-4",
+        "message": {"role": "assistant", "parentID": "zz-1", "mode": "words", "cost": 0},
+        "part": {"type": "tool", "tool": "bash", "callID": "zz-5", "state": {"status": "running"}},
+    }
+    stands = [*entries[: at + 1], {**told, "part": {"type": "text", "text": "words", "synthetic": True}}, run]
+    assert judged(record, stands) is None
+    # The next reply of the model has what stands before it.
+    step = {**run, "of": "zz-6", "id": "zz-7", "part": {"type": "step-start"}}
+    found = judged(record, [*stands, step, {**run, "of": "zz-6", "id": "zz-8"}])
+    assert found is not None
+    assert found.verdict == "shown"
