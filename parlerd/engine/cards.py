@@ -1,7 +1,7 @@
 """How a room is told to a link: its card and what changes on it, as one person's agents may know them.
 
-    opening, title, members        to who is in, and to the owner's person; who waits in a sealed room for a record is
-                                   told of its own agents alone
+    opening, title, members        to who is in, and to the owner's person; who waits in a sealed room for a record, or
+                                   knocks, is told of its own agents alone
     keys, requests, sealing keys   to the owner's person
     the epoch of a sealed room     to those whom it holds, and to the owner's person
     their own requests             to agents that are in or knock, with the terms of the keys that they knocked with

@@ -39,7 +39,8 @@ class Eyes:
     agents come and go. What else there is to tell it hears in the order of the log once a record holds one of them, as
     of a room into which somebody just came."""
     own: tuple[AgentId, ...] = ()
-    """Where some wait, its agents that are or were in."""
+    """Where some wait or knock, its agents that are or were in: the last one that leaves, while another one knocks, is
+    told so."""
 
     def has(self, agent: AgentId) -> bool:
         """Whether the agent is one of the link's, and has to do with the room."""
@@ -67,7 +68,7 @@ def eyes(desk: Desk, caller: Caller, room: Room) -> Eyes:
     asked = {request.agent: request.state for request in state.requests.values() if request.principal == principal}
     knocking = tuple(agent for agent in speaking if agent not in inside and asked.get(agent, "approved") != "approved")
     members = tuple(agent for agent in inside if agent not in waiting)
-    own = tuple(agent for agent in speaking if waiting and _was_in(room, agent, principal))
+    own = tuple(agent for agent in speaking if (waiting or knocking) and _was_in(room, agent, principal))
     return Eyes(members, knocking, state.owner_principal == principal, waiting, own)
 
 

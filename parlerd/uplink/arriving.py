@@ -674,12 +674,15 @@ class _Step:
         return epoch.number > begins
 
     def _may_take_over(self, card: t.Card, transfer: Transfer) -> bool:
-        """Whether the new owner is or was a member, for the person who signed. Who only knocks is told no members, and
-        whoever is in finds out with the first card that holds them."""
+        """Whether the new owner is or was a member, for the person who signed. Who only knocks is told of no members
+        but its own home's that are out, and who waits for a record of those alone that are in. Whoever is in finds out
+        with the first card that holds the others."""
         known = self.member(transfer.owner)
         if known is not None:
             return known.principal == transfer.principal
-        if not card.members:
+        if all(
+            self._about._ours(AgentId(each.agent)) and (self._is_sealed or not each.present) for each in card.members
+        ):
             return True
         for entry in card.members:
             if entry.agent == transfer.owner and entry.principal == transfer.principal:

@@ -442,6 +442,55 @@ def test_a_sealed_channel_is_come_into_by_its_code_alone(tmp_path: Path) -> None
     run(main)
 
 
+@pytest.mark.parametrize("clear", [False, True], ids=["sealed", "clear"])
+def test_who_comes_into_an_open_channel_is_shown_what_was_said_there(tmp_path: Path, clear: bool) -> None:
+    async def main() -> None:
+        _, relay, home = homes_of(tmp_path)
+        async with relay.serving(), home("ann").serving() as ann, home("ben").serving() as ben:
+            alice, bob = await ann.agent("alice"), await ben.agent("bob")
+            channel = await alice.ask("room.invite", t.Invite(group="team", clear=clear), t.Invited)
+            assert not channel.approval
+            await alice.send("the build is green", room=channel.room)
+            page = await bob.join(channel.code, wait=10)
+            assert (page.status, texts(page)) == ("joined", ["the build is green"])
+
+    run(main)
+
+
+@pytest.mark.parametrize("clear", [False, True], ids=["sealed", "clear"])
+def test_the_last_of_a_home_that_leaves_is_told_so_while_another_one_knocks(tmp_path: Path, clear: bool) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            alice, bert = await ann.agent("alice"), await ben.agent("bert")
+            meeting.bob, meeting.ann_served = await ben.agent("bob"), ann
+            meeting.opened = await alice.open("auth redesign", "Chose PKCE.", clear=clear)
+            await meeting.admit(meeting.bob, "bob")
+            assert (await bert.join(meeting.opened.session_key)).status == "pending"
+            leave = t.LeaveAsMember(room=meeting.opened.room)
+            assert (await meeting.bob.ask("room.leave", leave, t.MemberGone)).status == "left"
+            handles = [
+                each.handle for each in (await meeting.room_of(meeting.ben)).state.members.values() if each.present
+            ]
+            assert "bob" not in handles
+            # Also where the link is down when it happens.
+            await meeting.admit(bert, "bert")
+            waits = await meeting.bob.join(meeting.opened.session_key)
+            assert waits.status == "pending"
+            meeting.wires.cut_off("ben")
+            await settle()
+            kick = t.KickMember(room=meeting.opened.room, agent="bert")
+            await (await ann.person()).ask("room.kick", kick, t.MemberGone)
+            meeting.wires.bring_back("ben")
+            await trio.sleep(90)
+            await settle()
+            state = (await meeting.room_of(meeting.ben)).state
+            assert [each.handle for each in state.members.values() if each.present and each.handle != "alice"] == []
+            assert state.contradicted == ""
+
+    run(main)
+
+
 def test_a_session_of_this_machine_is_not_sealed(tmp_path: Path) -> None:
     async def main() -> None:
         _, relay, home = homes_of(tmp_path)
