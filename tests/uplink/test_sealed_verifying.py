@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
+import pytest
 import trio
 
 from parlerd.core.model import RoomId
@@ -13,7 +14,7 @@ from parlerd.engine.verifying import compared_of
 from parlerd.operations import types as t
 from tests.support.engine import Party, engine_world, run, settle
 from tests.support.relayed import homes_of
-from tests.uplink.test_sealed import Meeting, met
+from tests.uplink.test_sealed import Meeting, meeting_in, met, without_records
 
 
 async def compare(who: Party, room: str | None = None) -> t.RoomCompared:
@@ -77,53 +78,51 @@ def test_the_characters_differ_while_somebody_has_not_seen_the_newest_record(tmp
     run(main)
 
 
-def test_while_a_key_change_is_pending_that_is_said_and_the_characters_stay(tmp_path: Path) -> None:
+def test_while_a_key_change_is_pending_that_is_said_and_the_characters_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def main() -> None:
-        wires, relay, home = homes_of(tmp_path)
-        meeting = Meeting(wires, relay, home("ann"), home("ben"))
-        async with relay.serving(), meeting.ben.serving() as ben:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
             meeting.bob, bert = await ben.agent("bob"), await ben.agent("bert")
-            async with meeting.ann.serving() as ann:
-                meeting.alice = await ann.agent("alice")
-                meeting.opened = await meeting.alice.open("open house", "Come in.", approval=False)
-                await meeting.bob.come_in(meeting.opened.session_key)
-                before = await compare(meeting.bob)
-                assert before == await compare(meeting.alice)
-            assert (await bert.join(meeting.opened.session_key)).status == "joined"
-            # Bert is in, and no record holds him until the machine of the owner is there.
-            his = await compare(meeting.bob)
-            assert his.characters == before.characters
-            assert [each.name for each in his.readers] == ["alice", "bob"]
-            assert isinstance(his.key_change_since, int)
-            assert "Key change pending since" in his.notice
-            assert "bert cannot read what is said" in his.notice
-            async with meeting.ann.serving() as ann:
-                meeting.alice = await ann.agent("alice")
-                await trio.sleep(30)
-                await settle()
-                hers, his = await compare(meeting.alice), await compare(meeting.bob)
-                assert hers == his
-                assert hers.characters != before.characters
-                assert (his.notice, his.key_change_since) == ("", msgspec.UNSET)
+            meeting.alice = await ann.agent("alice")
+            meeting.opened = await meeting.alice.open("open house", "Come in.", approval=False)
+            await meeting.bob.come_in(meeting.opened.session_key)
+            before = await compare(meeting.bob)
+            assert before == await compare(meeting.alice)
+            with without_records(meeting.ann, monkeypatch):
+                assert (await bert.join(meeting.opened.session_key)).status == "joined"
+                # Bert is in, and no record holds him until the machine of the owner makes one.
+                his = await compare(meeting.bob)
+                assert his.characters == before.characters
+                assert [each.name for each in his.readers] == ["alice", "bob"]
+                assert isinstance(his.key_change_since, int)
+                assert "Key change pending since" in his.notice
+                assert "bert cannot read what is said" in his.notice
+            await trio.sleep(30)
+            await settle()
+            hers, his = await compare(meeting.alice), await compare(meeting.bob)
+            assert hers == his
+            assert hers.characters != before.characters
+            assert (his.notice, his.key_change_since) == ("", msgspec.UNSET)
 
     run(main)
 
 
-def test_who_waits_for_a_record_where_nobody_reads_is_told_of_none_and_compares_nothing(tmp_path: Path) -> None:
+def test_who_waits_for_a_record_where_nobody_reads_is_told_of_none_and_compares_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def main() -> None:
-        wires, relay, home = homes_of(tmp_path)
-        meeting = Meeting(wires, relay, home("ann"), home("ben"))
-        async with relay.serving(), meeting.ben.serving() as ben:
-            async with meeting.ann.serving() as ann:
-                meeting.alice = await ann.agent("alice")
-                meeting.opened = await meeting.alice.open("open house", "Come in.", approval=False)
-            meeting.bob = await ben.agent("bob")
-            await meeting.bob.join(meeting.opened.session_key)
-            assert (await meeting.bob.refused("room.verify", t.CompareRoom())).code == "not_sealed_in"
-            async with meeting.ann.serving() as ann:
-                await trio.sleep(30)
-                await settle()
-                assert await compare(meeting.bob) == await compare(await ann.agent("alice"), meeting.opened.room)
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            meeting.alice, meeting.bob = await ann.agent("alice"), await ben.agent("bob")
+            meeting.opened = await meeting.alice.open("open house", "Come in.", approval=False)
+            with without_records(meeting.ann, monkeypatch):
+                assert (await meeting.bob.join(meeting.opened.session_key)).status == "joined"
+                assert (await meeting.bob.refused("room.verify", t.CompareRoom())).code == "not_sealed_in"
+            await trio.sleep(30)
+            await settle()
+            assert await compare(meeting.bob) == await compare(meeting.alice)
 
     run(main)
 
