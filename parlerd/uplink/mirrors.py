@@ -446,10 +446,16 @@ class Mirrors:
                 then(header)
 
     async def _activate(self, room: RoomId, event: e.MemberJoined, by: By) -> None:
-        """An agent of this home was let in. Where it knocked, it asked to come in, so the session becomes its active
-        one; and it does where the agent has none."""
+        """An agent of this home was let in. Where somebody decided that it comes in, and in a session, the room becomes
+        its active one. Whoever comes into a channel with a key that asks nobody goes on with the session that it is in,
+        and where it is in none, in the channel. In a sealed room there is a request with such a key too."""
         home = self._desk.rooms.home
-        if event.request is not None or home.aggregate.state.active.get(event.agent) is None:
+        state = (await self._mirror(room)).aggregate.state
+        request = None if event.request is None else state.requests.get(event.request)
+        key = None if request is None else state.keys.get(request.key_id)
+        is_open = state.kind == "channel" and key is not None and not key.gated
+        asked = event.request is not None and not is_open
+        if asked or home.aggregate.state.active.get(event.agent) is None:
             await home.submit(c.Activate(agent=event.agent, room=room), by)
 
     async def _forget_members(self, room: RoomId) -> None:

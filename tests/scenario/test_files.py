@@ -22,7 +22,7 @@ async def refused(who: Party, blob: str, room: str | None = None) -> str:
 
 def test_what_one_shares_another_fetches(home: Home) -> None:
     async def story(place: Place) -> None:
-        alice, bob = await together(place, "alice", "bob")
+        alice, bob = await together(place, "alice", "bob", clear=True)
         shared = await share(alice, DATA, name="report.pdf", text="the report")
         assert (shared.blob, shared.sha256, shared.size, shared.queued) == (
             digest(DATA),
@@ -135,7 +135,7 @@ def test_who_may_read_a_file_may_bring_it_to_the_room_again(home: Home) -> None:
 
 def test_a_file_that_changes_on_its_way_is_what_it_was_read_as_or_is_refused(home: Home) -> None:
     async def story(place: Place) -> None:
-        alice, bob = await together(place, "alice", "bob")
+        alice, bob = await together(place, "alice", "bob", clear=True)
         with holding(DATA) as file:
             params = t.PutBlob(file=hand(alice, file))
             at = await alice.ask("blob.put", params, t.BlobPut)
@@ -157,7 +157,7 @@ def test_a_file_that_changes_on_its_way_is_what_it_was_read_as_or_is_refused(hom
 
 def test_the_same_request_again_shares_once(home: Home) -> None:
     async def story(place: Place) -> None:
-        alice, bob = await together(place, "alice", "bob")
+        alice, bob = await together(place, "alice", "bob", clear=True)
         await bring(alice, b"once")
         params = t.ShareBlob(blob=digest(b"once"), size=4, idempotency_key="k1")
         first = await alice.ask("blob.share", params, t.SharedBlob)

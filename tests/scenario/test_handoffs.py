@@ -32,7 +32,7 @@ async def apart(place: Place) -> tuple[Party, Party, t.SharedBlob]:
 
 def test_a_turn_with_pinned_code_brings_the_code_to_who_takes_it(home: Home) -> None:
     async def story(place: Place) -> None:
-        alice, bob = await together(place, "alice", "bob")
+        alice, bob = await together(place, "alice", "bob", clear=True)
         shared = await share(alice, b"the bundle", name="main", tip=TIP, base=BASE, left_out=2)
         for bundle in (str(shared.seq), f"#{shared.seq}", shared.blob):
             await offer_of(bob, (await alice.handoff("look", to="bob", bundle=bundle)).id)

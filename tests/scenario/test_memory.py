@@ -10,10 +10,11 @@ from tests.support.engine import Party, gather, texts
 from tests.support.homes import Home, Place, until
 
 
-async def together(place: Place, *names: str) -> tuple[Party, ...]:
-    """These agents in one session; the first opened it."""
+async def together(place: Place, *names: str, clear: bool = False) -> tuple[Party, ...]:
+    """These agents in one session; the first opened it. With `clear` a relay that the session is on can read it, which
+    the person of the first asked for."""
     first, *others = [await place.agent(name) for name in names]
-    opened = await first.open("auth redesign", "Chose PKCE.")
+    opened = await first.open("auth redesign", "Chose PKCE.", clear=clear)
     for other in others:
         await other.commit(await let_in(place, opened, other))
     return (first, *others)

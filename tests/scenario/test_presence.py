@@ -30,7 +30,7 @@ async def state(who: Party, **said: Any) -> None:
 
 def test_who_is_in_a_room_sees_what_another_states_until_it_takes_that_back(home: Home) -> None:
     async def story(place: Place) -> None:
-        ann, bob = await together(place, "ann", "bob")
+        ann, bob = await together(place, "ann", "bob", clear=True)
         await becomes(ann, "bob", None)
         await state(bob, status="busy", text="running the long tests")
         await becomes(ann, "bob", ("busy", "running the long tests"))
@@ -45,7 +45,7 @@ def test_who_is_in_a_room_sees_what_another_states_until_it_takes_that_back(home
 
 def test_who_is_found_in_the_directory_is_shown_with_what_it_states(home: Home) -> None:
     async def story(place: Place) -> None:
-        ann, bob = await together(place, "ann", "bob")
+        ann, bob = await together(place, "ann", "bob", clear=True)
         await carded(place, "bob")
         await state(bob, status="busy", text="tests")
         await becomes(ann, "bob", ("busy", "tests"))
@@ -59,7 +59,7 @@ def test_who_is_found_in_the_directory_is_shown_with_what_it_states(home: Home) 
 
 def test_what_an_agent_states_is_its_status_in_expressions_and_wakes_who_waits_for_it(home: Home) -> None:
     async def story(place: Place) -> None:
-        ann, bob = await together(place, "ann", "bob")
+        ann, bob = await together(place, "ann", "bob", clear=True)
 
         async def waits(status: str) -> None:
             wanted = t.WaitUntil(condition=f'agents.bob.status == "{status}"', wait_ms=20_000)

@@ -34,7 +34,7 @@ def said(receipt: t.ReceiptGiven) -> Receipt:
 
 def test_author_and_reader_are_given_the_same_receipt_of_a_message(home: Home) -> None:
     async def story(place: Place) -> None:
-        alice, bob = await together(place, "alice", "bob")
+        alice, bob = await together(place, "alice", "bob", clear=True)
         sent = await alice.send("the plan", idempotency_key="k-1")
         await bob.recv()
         mine, theirs = await given(alice, sent.id), await given(bob, sent.id)
@@ -260,7 +260,7 @@ def test_no_spelling_but_one_is_a_receipt(home: Home) -> None:
 
 def test_erased_words_leave_a_receipt_without_an_opening(home: Home) -> None:
     async def story(place: Place) -> None:
-        alice, bob = await together(place, "alice", "bob")
+        alice, bob = await together(place, "alice", "bob", clear=True)
         kept = await alice.ask("memory.remember", t.Remember(text="the old way", key="way"), t.Remembered)
         before = await given(alice, kept.facts[0].id)
         await alice.ask("memory.forget", t.Forget(key="way"), t.Forgotten)

@@ -19,7 +19,7 @@ SAID = 60
 
 async def talk(place: Place) -> None:
     """Alice says much to Bob, who reads everything: some of it to him alone, and in the middle what the room needs."""
-    alice, bob = await together(place, "alice", "bob")
+    alice, bob = await together(place, "alice", "bob", clear=True)
     await remember(alice, "deploy strategy is blue-green", key="deploy")
     await alice.handoff("review it", to="bob")
     for number in range(SAID):
