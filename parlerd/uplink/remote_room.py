@@ -804,7 +804,7 @@ class RemoteRoom(MirrorRoom):
         for left in reversed(range(DECIDE_TRIES)):
             room = self.actor.aggregate
             epoch = await self._record(room, puts_out=who)
-            if epoch is None and who in room.state.epochs.roster:
+            if epoch is None and self.is_sealed:
                 # Only a record says that it was put out, and did not leave: it would come back by any open key.
                 raise Refused("not_sealed_in")
             try:

@@ -7,7 +7,8 @@
     owner, a room that was rewound
 
 Who was taken out of a room comes back only by a later decision of this home's person: that somebody is in again is the
-word of the room's home alone, which would let one read on whom this home put out.
+word of the room's home alone, which would let one read on whom this home put out. That somebody was put out stands in a
+record, also of one whom no record held yet.
 
 A record is signed by the person, so no other machine makes one: what waits, waits until this daemon runs and reaches
 the room's home, and everybody there can see since when.
@@ -21,8 +22,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple
 
 from parlerd.bounded import Bounded
 from parlerd.core import events as e
@@ -67,8 +68,19 @@ LINE_EVERY_MS: Final = 24 * 3600 * 1000
 """How often an owner's home says that it is there. Source: sealed spec, Epochs."""
 MAX_DOUBTED: Final = 1_000
 """Of how many agents it is remembered that the log speaks of them."""
+MAX_MARKED: Final = 64
+"""Of how many rooms it is remembered what their records say of those who were put out."""
 
 log = logging.getLogger(__name__)
+
+
+class _Marks(NamedTuple):
+    """What the records of a room say of those who were put out."""
+
+    read: list[tuple[int, Position]]
+    """The records that were read, as `EpochsState.turned` gives them."""
+    at: dict[bytes, Position]
+    """Where the record stands that has this digest among its decisions."""
 
 
 class Turning:
@@ -83,6 +95,8 @@ class Turning:
         takes a record in at the time of what was told before it, which may be days ago."""
         self._doubted: Bounded[tuple[RoomId, AgentId], Position] = Bounded(MAX_DOUBTED)
         """Of whom it was said in the log that nothing shows it to be in again, since which record."""
+        self._marks: Bounded[RoomId, _Marks] = Bounded(MAX_MARKED)
+        """What the records of each room say of those who were put out, as far as they were read for that."""
 
     def is_ours(self, room: Room) -> bool:
         """Whether this home makes the records of a room."""
@@ -210,7 +224,7 @@ class Turning:
         if admits is not None:
             gone.discard(admits.agent)
         claims = {agent: claim for agent, claim in claims.items() if agent not in gone and agent != puts_out}
-        decisions = (*decisions, *(put_out_digest(agent) for agent in gone if agent == puts_out))
+        decisions = (*decisions, *(() if puts_out is None else (put_out_digest(puts_out),)))
         added = [each for claim in claims.values() if (each := await self._added(room, claim)) is not None]
         if row is None:
             anew = [await self._anew(room, agent) for agent in self._own(room) if agent not in gone]
@@ -223,8 +237,8 @@ class Turning:
         is_kept = now.signers[-1:] == [self._signers.principal] and now.successor in readers
         kept = now.successor if is_kept else PrincipalId("")
         successor = kept if names is None else names
-        is_named = names is not None and names != kept
-        if not (added or gone or is_named or self._is_over(room, self._desk.now_at(state.home))):
+        says = puts_out is not None or (names is not None and names != kept)
+        if not (added or gone or says or self._is_over(room, self._desk.now_at(state.home))):
             return None
         first = {*_of(admits), *(self._own(room) if row is None else ())}
         made = epochs.make(
@@ -269,6 +283,8 @@ class Turning:
         state = room.state
         at = state.epochs.out.get(agent)
         if at is None:
+            at = (await self._marks_of(room)).get(put_out_digest(agent))
+        if at is None:
             return True
         if any(
             each.agent == agent and each.state == "approved" and each.position > at for each in state.requests.values()
@@ -284,14 +300,38 @@ class Turning:
         where it is not the owner's. The room's home keeps account of that too, and could forget it."""
         state = room.state
         is_own = principal == state.owner_principal
+        marks = await self._marks_of(room)
+        theirs = () if is_own else (each.agent for each in state.members.values() if each.principal == principal)
+        if any(put_out_digest(each) in marks for each in (agent, *theirs)):
+            return True
         for each, at in state.epochs.out.items():
             member = state.members.get(each)
             is_meant = each == agent or (not is_own and (member is None or member.principal == principal))
-            if is_meant:
-                body = await self._desk.library.body(state.room, at)
-                if body is None or put_out_digest(each) in check_record(decode_turned(body)[0]).decisions:
-                    return True
+            # Of a record that is not here any more nobody knows what it said.
+            if is_meant and (put_out_digest(each) in marks or await self._desk.library.body(state.room, at) is None):
+                return True
         return False
+
+    async def _marks_of(self, room: Room) -> Mapping[bytes, Position]:
+        """Where the records of a room say that somebody was put out, by `put_out_digest`, unless a later one took that
+        agent in. Also of those who were in and in no roster yet, whom `EpochsState.out` does not know."""
+        turned = room.state.epochs.turned
+        known = self._marks.get(room.state.room)
+        if known is None or turned[: len(known.read)] != known.read:
+            known = _Marks([], {})
+        new = turned[len(known.read) :]
+        found, marks = await self._desk.library.bodies(room.state.room, (at for _, at in new)), dict(known.at)
+        for _, at in new:
+            if at not in found:
+                continue
+            record = check_record(decode_turned(found[at].body)[0])
+            # A record names the decisions that it carries out by digests as well, which nobody asks for here.
+            marks.update(dict.fromkeys(record.decisions, at))
+            for each in record.added:
+                marks.pop(put_out_digest(each.agent), None)
+        if new:
+            self._marks[room.state.room] = _Marks(list(turned), marks)
+        return marks
 
     async def _added(self, room: Room, claim: Claim) -> Added | None:
         """A newcomer, or a member with a fresh key, as a record holds it; None where its key can be none, or is not

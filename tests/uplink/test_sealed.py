@@ -648,11 +648,71 @@ def test_who_is_put_out_while_it_waits_for_a_record_is_in_none(tmp_path: Path, m
                 assert waiting is not None
                 [agent] = waiting.entering
                 kick = t.KickMember(room=meeting.opened.room, agent="bob")
-                await person.ask("room.kick", kick, t.MemberGone)
+                # Nothing but a record says that it was put out.
+                assert (await person.refused("room.kick", kick)).code == "not_sealed_in"
+            await person.ask("room.kick", kick, t.MemberGone)
             await trio.sleep(60)
             state = (await meeting.room_of(meeting.ann)).state
             assert not state.members[agent].present
-            assert (state.epochs.number, list(state.epochs.roster)) == (1, [state.owner])
+            assert (state.epochs.number, list(state.epochs.roster)) == (2, [state.owner])
+
+    run(main)
+
+
+@pytest.mark.parametrize("forgotten", ["that it was put out", "that it is out"])
+def test_who_was_put_out_while_it_waited_for_a_record_is_let_read_by_no_word_of_the_relay(
+    tmp_path: Path, forgotten: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving() as relay, meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            meeting.alice, meeting.bob = await ann.agent("alice"), await ben.agent("bob")
+            meeting.opened = await meeting.alice.open("open house", "Come in.", approval=False)
+            person = await ann.person()
+            with without_records(meeting.ann, monkeypatch):
+                assert (await meeting.bob.join(meeting.opened.session_key)).status == "joined"
+            await person.ask("room.kick", t.KickMember(room=meeting.opened.room, agent="bob"), t.MemberGone)
+            await settle()
+            mirror = await meeting.room_of(meeting.ann)
+            bob = next(each for each in mirror.state.members.values() if each.agent != mirror.state.owner)
+            assert (mirror.state.epochs.number, mirror.state.epochs.out, bob.present) == (2, {}, False)
+
+            async def require_out() -> None:
+                await trio.sleep(60)
+                state = (await meeting.room_of(meeting.ann)).state
+                assert (state.epochs.number, list(state.epochs.roster)) == (2, [state.owner])
+
+            if forgotten == "that it was put out":
+                handle = await relay._desk.rooms.get(RoomId(meeting.opened.room))
+                handle.aggregate.state.members[bob.agent].barred = False
+                again = await meeting.bob.join(meeting.opened.session_key)
+                assert (again.status, len(again.join_code or "")) == ("pending", 4)
+                await require_out()
+                # What a person decides later counts.
+                await person.approve("bob", join_code=again.join_code)
+                await settle()
+                assert (await meeting.bob.come_in(meeting.opened.session_key)).messages
+                await meeting.bob.ask("room.leave", t.LeaveAsMember(room=meeting.opened.room), t.MemberGone)
+                await trio.sleep(60)
+                assert (await meeting.bob.join(meeting.opened.session_key)).status == "joined"
+            else:
+                back = t.MemberEntry(
+                    agent=bob.agent,
+                    principal=bob.principal,
+                    handle=bob.handle,
+                    host="",
+                    role="",
+                    present=True,
+                    joined_at=bob.joined_at,
+                )
+                (link,) = meeting.ann.uplinks._links.values()
+                card = t.Card(whole=False, home=mirror.state.home, members=[back], moves=99)
+                await link.mirrors.take(t.LinkItem(room=meeting.opened.room, card=card))
+                mirror = await meeting.room_of(meeting.ann)
+                assert mirror.state.members[bob.agent].present
+                assert mirror.epochs.waiting() is not None
+                assert await meeting.ann.uplinks._turning.following(mirror) is None
+                await require_out()
 
     run(main)
 
