@@ -475,6 +475,7 @@ def test_a_sealed_room_is_not_joined_by_a_key_of_a_clear_one_nor_the_other_way_r
     async def main() -> None:
         async with opened(tmp_path) as meeting:
             clear = await meeting.alice.open("in clear", "Nothing.", clear=True)
+            assert (clear.sealed, meeting.opened.sealed) == (False, True)
             key, sealed = codes.read_key(clear.session_key or ""), key_of(meeting)
             (link,) = meeting.ben.uplinks._links.values()
             honest = link.call
