@@ -404,6 +404,7 @@ class Exchanges:
             made = spelled_of(self._desk, state, key)
             late = is_stale(request, self._desk.now_at(state.home)) or request.at >= key.expires_at
             if made is None or late or key.revoked or self._is_tried_out(room, key, request):
+                await self._end_if_spent(mirror, key)
                 await self._fail(caller, room, request)
                 return
             is_taken = row is None and (exchange.share, "owner") in self._rows[room]
@@ -530,13 +531,20 @@ class Exchanges:
         )
         tries[key.ref, request.principal] = mine
         self._rows[state.room].pop((row.share, "owner"), None)
+        # The request stands until the key is dead, so whatever ends this in between is made up for.
+        await self._end_if_spent(mirror, key)
         await self._fail(caller, state.room, request)
-        if _all_tries(tries, key.ref) >= TRIES and not key.revoked:
-            log.warning("a key of room %s is dead: a wrong secret was tried with it %d times", state.room, TRIES)
-            handle = await self._desk.rooms.get(state.room)
-            revoke = c.RevokeKey(operation="session.revoke", revoke=key.id, principal=self._signers.principal)
-            await handle.submit(revoke, By(state.owner, self._signers.principal, "", "", "link"))
-            self._desk.notifier.publish([topics.requests(self._signers.principal)])
+
+    async def _end_if_spent(self, mirror: Room, key: KeyState) -> None:
+        """Revoke a key with which too many wrong secrets were tried."""
+        state = mirror.state
+        if key.revoked or _all_tries(self._tries.get(state.room, {}), key.ref) < TRIES:
+            return
+        log.warning("a key of room %s is dead: a wrong secret was tried with it %d times", state.room, TRIES)
+        handle = await self._desk.rooms.get(state.room)
+        revoke = c.RevokeKey(operation="session.revoke", revoke=key.id, principal=self._signers.principal)
+        await handle.submit(revoke, By(state.owner, self._signers.principal, "", "", "link"))
+        self._desk.notifier.publish([topics.requests(self._signers.principal)])
 
     def _is_tried_out(self, room: RoomId, key: KeyState, request: Request) -> bool:
         tries = self._tries.get(room, {})

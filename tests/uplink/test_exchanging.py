@@ -266,6 +266,37 @@ def test_after_twenty_wrong_secrets_the_key_is_dead_and_the_owner_is_told(tmp_pa
     run(main)
 
 
+def test_a_key_is_dead_also_where_the_link_ends_in_the_moment_of_the_last_try(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with opened(tmp_path) as meeting:
+            room = RoomId(meeting.opened.room)
+            exchanges = meeting.ann.uplinks._exchanges
+            await exchanges.prepare(room)
+            [ref] = [key.ref for key in (await meeting.room_of(meeting.ann)).state.keys.values()]
+            exchanges._tries[room].update({(ref, f"A{n}"): TRIES_EACH - 1 for n in range(4)})
+            exchanges._tries[room][ref, "A5"] = TRIES - 4 * (TRIES_EACH - 1) - 1
+            told = Link.tell
+
+            async def broken(link: Link, op: str, params: t.Params) -> Any:
+                if isinstance(params, t.ExchangeStep) and params.step == "failed":
+                    monkeypatch.setattr(Link, "tell", told)
+                    raise Refused("offline", home="studio")
+                return await told(link, op, params)
+
+            monkeypatch.setattr(Link, "tell", broken)
+            assert await refused(meeting.bob, wrong_key(meeting)) == "unknown_key"
+            await trio.sleep(60)
+            assert tries(meeting) == [1]
+            mirror = await meeting.room_of(meeting.ann)
+            assert [key.state(mirror.last_at) for key in mirror.state.keys.values()] == ["revoked"]
+            listed = await (await meeting.ann_served.person()).ask("approvals.list", t.Params(), t.RequestList)
+            assert "a wrong key was tried too often" in listed.notice
+
+    run(main)
+
+
 def test_whoever_only_wants_to_see_the_owner_s_share_has_tried_after_ten_minutes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
