@@ -116,8 +116,9 @@ def key_behind(desk: Desk, handle: RoomHandle, token: Token) -> KeyId:
 
 def key_of(desk: Desk, handle: RoomHandle, digest: bytes) -> KeyId:
     """The key that was made for the token whose text has this digest."""
-    gated = handle.aggregate.state.lifecycle.approval
-    return desk.keys.key_id(spelled(desk, handle.room, ref_of(digest), gated=gated, is_sealed=False).key)
+    state = handle.aggregate.state
+    gated = state.lifecycle.approval
+    return desk.keys.key_id(spelled(desk, handle.room, ref_of(digest), gated=gated, is_sealed=state.is_sealed).key)
 
 
 def ref_of(digest: bytes) -> str:

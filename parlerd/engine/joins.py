@@ -381,6 +381,8 @@ class Joins:
             except Refused as error:
                 if error.code in ("not_owner", "no_such_room"):
                     return False  # the room is another person's by now, who decides on each
+                if error.code == "knock_unfinished":
+                    return False  # the owner's machine goes on with the exchange, and whoever asks again comes here
                 if error.code != "already_decided":
                     raise
         state = (await handle.quiet()).state

@@ -401,3 +401,49 @@ def test_a_token_opens_a_room_on_a_relay_and_none_is_counted_while_that_is_away(
             assert (await program.refused("session.open", t.OpenSession(topic="more"))).code == "token_used_up"
 
     run(main)
+
+
+def test_a_token_that_joins_a_sealed_room_brings_somebody_in_and_its_key_ends_with_it(tmp_path: Path) -> None:
+    async def main() -> None:
+        _, relay, home = homes_of(tmp_path)
+        ann = home("ann")
+        async with relay.serving(), ann.serving() as served:
+            alice = await served.agent("alice")
+            opened = await alice.open("auth redesign", "Chose PKCE.")
+            first = await alice.ask("token.mint", t.MintToken(join=True, here=True), t.MintedToken)
+            handle = await served.engine.desk.rooms.get(RoomId(opened.room))
+            came = await begin(await joiner_of(served, first.token))
+            assert (came.status, came.agent) == ("joined", "build-bot")
+            person = await served.person()
+            await person.ask("token.revoke", t.RevokeToken(id=first.info.id), t.RevokedToken)
+            await settle()
+            room = await handle.quiet()
+            states = {key.ref.startswith("j_"): key.state(room.last_at) for key in room.state.keys.values()}
+            assert states == {False: "live", True: "revoked"}
+
+    run(main)
+
+
+def test_whom_the_owner_s_machine_did_not_confirm_yet_a_token_lets_in_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        _, relay, home = homes_of(tmp_path)
+        ann = home("ann")
+        async with relay.serving(), ann.serving() as served:
+            alice = await served.agent("alice")
+            await alice.open("auth redesign", "Chose PKCE.")
+            minted = await alice.ask("token.mint", t.MintToken(join=True, here=True), t.MintedToken)
+            joiner = await joiner_of(served, minted.token)
+            with monkeypatch.context() as patched:
+                patched.setattr(ann.uplinks._exchanges, "go_on", nothing)
+                came = await begin(joiner)
+                assert came.status == "pending"
+            await trio.sleep(30)
+            assert (await find(joiner, came.id)).status == "joined"
+
+    run(main)
+
+
+async def nothing(*args: object, **more: object) -> None:
+    """Steps of a key exchange that wait."""
