@@ -6,7 +6,6 @@ Invariant: a code stands in an answer only where `shows_code` said yes.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Final
 
 from parlerd.core import commands as c
@@ -19,6 +18,7 @@ from parlerd.engine.callers import Caller, Facts
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.key_text import BEGINS, typed_key_of
+from parlerd.engine.reading import minute_of
 from parlerd.operations import types as t
 
 WITHHELD: Final = (
@@ -46,8 +46,7 @@ def unanswered_hint(handle: RoomHandle, agent: AgentId) -> str:
     heard = handle.owner_heard(agent)
     said = "The relay has not heard of that machine since it began to run."
     if heard:
-        at = datetime.fromtimestamp(heard // 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
-        said = f"The relay last heard of that machine at {at}."
+        said = f"The relay last heard of that machine at {minute_of(heard)}."
     return (
         "This session is sealed, so the machine of its owner has to answer before anybody is asked about you. "
         f"{said} Your knock waits seven days: run the same command again when the owner is there."

@@ -10,9 +10,9 @@ every handler that shows messages. Invariant: a cursor moves by acknowledging al
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 import msgspec
@@ -517,6 +517,12 @@ def lost_of(room: RoomState, acknowledged: Position) -> str:
     )
 
 
+def minute_of(at: Millis) -> str:
+    """A moment in words, in UTC. A home elsewhere may have told any moment, also one behind the year 9999, with which
+    `datetime` ends."""
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(at // 1000))
+
+
 def key_change_of(room: Room) -> str:
     """What is said beside whatever is shown of a sealed room, and to whoever says something there, while somebody is in
     who cannot read yet, or is out who still could; nothing of any other room."""
@@ -524,7 +530,7 @@ def key_change_of(room: Room) -> str:
     if not since:
         return ""
     state = room.state
-    at = datetime.fromtimestamp(since // 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    at = minute_of(since)
     coming = ", ".join(sorted(handle_of(state, agent) for agent in state.epochs.entering))
     gone = ", ".join(sorted(handle_of(state, agent) for agent in state.epochs.leaving))
     cannot = f"{coming} cannot read what is said" if coming else ""
@@ -550,7 +556,7 @@ def taken_over_from(room: Room) -> str:
     owner = state.lifecycle.owners[-1] if state.lifecycle.owners else None
     if owner is None or not owner.taken or not state.is_sealed:
         return ""
-    at = datetime.fromtimestamp(owner.at // 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    at = minute_of(owner.at)
     before = state.lifecycle.owners[-2].agent
     return (
         f"{handle_of(state, owner.agent)} owns this session since {at}: {handle_of(state, before)}, who owned it "

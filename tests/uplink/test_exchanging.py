@@ -723,3 +723,23 @@ def test_nothing_of_an_exchange_is_shown_by_a_repr(tmp_path: Path) -> None:
                 codes.read_key(key_of(meeting).code)
 
     run(main)
+
+
+def test_a_relay_that_says_a_moment_behind_every_calendar_hinders_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with opened(tmp_path) as meeting:
+            call = Link.call
+
+            async def late(link: Link, op: str, params: t.Params, **more: Any) -> Any:
+                answer = await call(link, op, params, **more)
+                return replace(answer, heard_at=2**53 - 1) if isinstance(answer, t.Knocked) else answer
+
+            monkeypatch.setattr(Link, "call", late)
+            monkeypatch.setattr(meeting.ann.uplinks._exchanges, "go_on", nothing)
+            waits = await meeting.bob.join(meeting.opened.session_key)
+            assert waits.status == "pending"
+            assert "The relay last heard of that machine at 287396-10-12" in (waits.hint or "")
+
+    run(main)
