@@ -98,7 +98,7 @@ REASONS: Final[Mapping[Reason, str]] = {
     "no_host": "nobody has measured the records of this host",
     "version": "the host is another release than those that were measured",
     "no_record": "the host has no folder of records",
-    "unwatched": "the system let nobody watch the folder",
+    "unwatched": "the system let nobody watch the folder, or the watching was ended",
     "timeout": "no proof came in ten minutes",
     "too_long": "an entry or an answer was longer than Parler looks at, or so long that the host may have cut it",
     "too_many": "too much was waited for at once",

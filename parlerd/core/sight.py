@@ -47,9 +47,9 @@ Reason = Literal[
 For `shown`: `reply`. For `quoted`: `quoted`. For `summarised`: `compacted`. For `cut`: `cut_by_host`. For `not_shown`:
 `failed_request`, `cancelled` and `rolled_back`. For `unknown`, in this order: no description of this host; another
 version of the host than those that were measured; the host has no folder of records; the system let nobody watch the
-folder; no proof came in time; a line or an answer was longer than what is looked at; too much was expected at once;
-the record could not be read; the record was replaced or made shorter; the record holds a line of a kind that nobody
-measured; the daemon was restarted.
+folder, or the watching was ended; no proof came in time; a line or an answer was longer than what is looked at, or than
+what the host is sure to pass on; too much was expected at once; the record could not be read; the record was replaced
+or made shorter; the record holds a line of a kind that nobody measured; the daemon was restarted.
 """
 
 MARKER: Final = re.compile(r"rcpt-[0-9a-f]{16}")

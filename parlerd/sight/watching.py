@@ -87,7 +87,8 @@ class HostSight:
         """Where places run; there is none before `run` and after it."""
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve until cancelled. Before, and after, everything is unknown. Raises nothing but cancellation."""
+        """Serve until cancelled. Before, and after, everything is unknown, also what waits as it ends. Raises nothing
+        but cancellation."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             task_status.started()
@@ -147,9 +148,11 @@ class HostSight:
         except Exception as error:
             # Nothing that stands in somebody's files may end the daemon.
             log.error("the records of %s are not watched any more: %s", key[0], type(error).__name__)
-            place.fail()
+            place.fail("record_unreadable")
         finally:
             del self._places[key]
+            # Also where whoever runs this ended it: nobody watches any more what still waits.
+            place.fail("unwatched")
 
 
 class _Blind:
@@ -259,10 +262,10 @@ class _Place:
         async with self._turn:
             return self._ears is not None or self._was_absent
 
-    def fail(self) -> None:
-        """Nothing is read any more."""
+    def fail(self, reason: Reason) -> None:
+        """Nothing is read any more. Idempotent."""
         for pending in list(self._pending):
-            self._end(pending, "record_unreadable")
+            self._end(pending, reason)
         self.announced.clear()
 
     @property

@@ -520,11 +520,14 @@ async def test_a_folder_in_which_nothing_was_waited_for_is_left(folder: Path) ->
 
 
 @virtually
-async def test_whoever_ends_it_closes_the_ears(folder: Path) -> None:
+async def test_whoever_ends_it_closes_the_ears_and_leaves_nothing_that_waits(folder: Path) -> None:
     async with running(folder) as scene:
         expects(await scene.begin(), 1)
+        late = await scene.begin()
     assert not scene.listens()
-    assert scene.found == []
+    assert scene.verdicts == [(1, "unknown", "unwatched")]
+    expects(late, 2)
+    assert scene.verdicts == [(1, "unknown", "unwatched"), (2, "unknown", "unwatched")]
 
 
 # -- what the host says ----------------------------------------------------------------------------------------
