@@ -264,7 +264,8 @@ class Lookout:
             return
         shown.left.discard(found.marker)
         word: tuple[Sighted, str, str] = found.verdict, found.reason, found.evidence
-        if found.verdict == "unknown":
+        # What is so long that the host may have cut its middle out can have lost the words before the marker.
+        if found.verdict == "unknown" and found.reason != "too_long":
             if self._quoted.pop(found.marker, False):
                 word = "quoted", "quoted", ""
             elif shown.is_one:
@@ -272,9 +273,14 @@ class Lookout:
         shown.found = max(word, shown.found, key=lambda each: _WORST.index(each[0]))
         verdict, reason, evidence = shown.found
         is_bad = verdict in ("summarised", "not_shown", "cut")
-        if not shown.is_told and (is_bad or (shown.ends and not shown.left)):
+        if shown.is_told or (shown.left and not is_bad):
+            return
+        if is_bad or shown.ends:
             shown.is_told = True
             self._tell(id, verdict, reason, evidence)
+        else:
+            # Nothing is watched until the reader asks for the rest, which it may never do.
+            self._tell(id, "unknown", "begun")
 
     def quoted(self, arguments: Mapping[str, object]) -> None:
         """A call of this conversation came with these arguments. A marker in them proves that its model was shown what

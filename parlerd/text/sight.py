@@ -26,9 +26,9 @@ _OF_REASON: Final[dict[Reason, str]] = {
     "no_host": "unknown: nobody has measured what {host} records",
     "version": "unknown: nobody has measured what this version of {host} records",
     "no_record": "unknown: {host} keeps no record that was found",
-    "unwatched": "unknown: the system lets nobody watch the record of {host}",
+    "unwatched": "unknown: nobody could watch the record of {host}, or the watching was ended",
     "timeout": "unknown: the record of {host} proved nothing in ten minutes",
-    "too_long": "unknown: a line of the record of {host} is longer than what is looked at",
+    "too_long": "unknown: an entry or an answer was so long that Parler does not look at it, or that {host} may have cut it",
     "too_many": "unknown: too much was expected of {host} at once",
     "record_unreadable": "unknown: the record of {host} could not be read",
     "rotated": "unknown: the record of {host} was replaced or made shorter",
@@ -37,6 +37,7 @@ _OF_REASON: Final[dict[Reason, str]] = {
 }
 _OF: Final[Mapping[str, str]] = {
     **{str(reason): said for reason, said in _OF_REASON.items()},
+    "begun": "unknown: its reader was shown the beginning of it, and did not ask for the rest",
     "part": "unknown: its reader asked for a part of it without the one before",
 }
 _PENDING: Final = "not known yet: the record of {host} is watched"

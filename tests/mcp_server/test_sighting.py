@@ -159,7 +159,7 @@ def test_a_message_in_parts_is_shown_exactly_when_each_part_was_whatever_the_ord
             for now in data.draw(st.permutations(waiting)):
                 sight.watches[now].say(*verdicts[now])
             await trio.testing.wait_all_tasks_blocked()
-        said = [told.verdict for told in engine.sights if told.verdict != "pending"]
+        said = [told.verdict for told in engine.sights if told.verdict != "pending" and told.reason != "begun"]
         assert len(said) == 1, "a message is told of once"
         assert (said == ["shown"]) == all(verdict == "shown" for verdict, _ in verdicts)
         bad = [verdict for verdict, _ in verdicts if verdict in ("cut", "not_shown", "summarised")]
@@ -184,5 +184,29 @@ def test_a_part_after_a_gap_proves_nothing(start: int) -> None:
                 watch.say("shown", "reply")
             await trio.testing.wait_all_tasks_blocked()
         assert ("shown", "reply") not in [(told.verdict, told.reason) for told in engine.sights]
+
+    run(test)
+
+
+def test_a_message_of_which_the_rest_is_never_asked_for_is_not_waited_for_any_more() -> None:
+    async def test(engine: FakeMcpEngine) -> None:
+        sight = FakeSight()
+        async with trio.open_nursery() as nursery:
+            lookouts = Lookouts(engine, lambda: sight, nursery.start_soon)
+            lookouts.hosts = frozenset({"codex"})
+            lookout = Lookout(lookouts, caller(), "1", {})
+
+            async def show(number: int, start: int, end: int) -> None:
+                text = f"part {number}\n[mark {lookout.draw()}"
+                await lookout.begin(number, [Marked("m_1", text, start, end, ends=end == 9)], {})
+                lookout.settled(number, written=True, cancels_answered=False)
+                sight.newest.say("shown", "reply")
+                await trio.testing.wait_all_tasks_blocked()
+
+            await show(1, 0, 5)
+            assert [(told.verdict, told.reason) for told in engine.sights] == [("pending", ""), ("unknown", "begun")]
+            # The rest may be asked for after all.
+            await show(2, 5, 9)
+            assert [told.verdict for told in engine.sights[2:]] == ["pending", "shown"]
 
     run(test)

@@ -349,6 +349,20 @@ async def test_a_marker_that_the_model_quotes_proves_a_message_where_the_record_
 
 
 @with_watch
+async def test_a_marker_proves_nothing_of_what_stands_before_it_in_an_answer_that_the_host_may_have_cut(
+    world: Watched,
+) -> None:
+    first, second = [await world.alice.send(words) for words in ("one", "two")]
+    one, two = hear(await world.bob.call("parler_recv")).markers
+    await world.bob.call("parler_rooms", seen=one)
+    world.sight.watches[0].say("unknown", "too_long")
+    await world.bob.call("parler_rooms", seen=two)
+    for sent in (first, second):
+        assert said(await world.why(sent.id)) == ("unknown", "too_long")
+        assert "shown" not in rungs(await world.why(sent.id))
+
+
+@with_watch
 async def test_a_marker_that_another_conversation_quotes_proves_nothing(world: Watched) -> None:
     sent = await world.alice.send("one")
     (marker,) = hear(await world.bob.call("parler_recv")).markers
