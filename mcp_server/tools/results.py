@@ -1052,7 +1052,7 @@ def _sighted(sight: t.SightSaid | msgspec.UnsetType) -> str:
     """What the record of the reader's host says, where it is watched."""
     if sight is msgspec.UNSET:
         return ""
-    said = sentence_of(sight.verdict, sight.reason, _plain(sight.host), sight.again)
+    said = sentence_of(sight.verdict, sight.reason, _plain(sight.host), sight.again, elsewhere=sight.elsewhere)
     return f"; {clock(sight.at)} {said}"
 
 

@@ -451,7 +451,7 @@ def _with_rungs(found: t.WhyResult) -> dict[str, Any]:
 
 def _say_sight(ctx: Context, sight: t.SightSaid) -> None:
     """What the record of a reader's host says, with when Parler came to know it, and what its reader can do."""
-    said = sentence_of(sight.verdict, sight.reason, sight.host, sight.again)
+    said = sentence_of(sight.verdict, sight.reason, sight.host, sight.again, elsewhere=sight.elsewhere)
     style: Style = "plain" if sight.verdict in ("shown", "quoted", "pending") else "warn"
     ctx.out.say(("  model: ", "dim"), (said, style), f" ({to_the_second(sight.at, ctx.now())})", hang=2)
     if sight.evidence:

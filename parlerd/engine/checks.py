@@ -150,7 +150,8 @@ class Checks:
             if not isinstance(header.event, e.MessagePosted):
                 continue
             word = desk.sightings.as_known(row)
-            said = sentence_of(word.verdict, word.reason, word.host, word.again)
+            elsewhere = word.reader not in desk.rooms.home.aggregate.state.agents
+            said = sentence_of(word.verdict, word.reason, word.host, word.again, elsewhere=elsewhere)
             detail = f"room {row.room}: no model is known to have been shown message {header.event.id}: {said}"
             fix = f"parler why {header.event.id}; if it still matters, say it again"
             checks.append(t.Check(name="sight", ok=False, detail=detail, fix=fix))

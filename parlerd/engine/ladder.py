@@ -266,11 +266,16 @@ class Ladder:
     def _sight(
         self, reader: AgentId, sights: list[PutSight], told: t.LadderAtRoom | None
     ) -> t.SightSaid | msgspec.UnsetType:
-        """What is known of whether a reader's model was shown the message."""
+        """What is known of whether a reader's model was shown the message, and whether another machine says so."""
         if told is not None:
-            return told.sight
-        row = newest(sights, reader, self._desk.sightings)
-        return msgspec.UNSET if row is None else said_of(row)
+            said = told.sight
+        else:
+            row = newest(sights, reader, self._desk.sightings)
+            said = msgspec.UNSET if row is None else said_of(row)
+        if said is msgspec.UNSET:
+            return said
+        is_here = reader in self._desk.rooms.home.aggregate.state.agents
+        return msgspec.structs.replace(said, elsewhere=not is_here)
 
 
 def task_entry(room: Room, task: Task, now: Millis) -> t.TaskEntry:

@@ -168,7 +168,8 @@ class Notices:
                 continue
             word, state = each.word, room.state
             seq = await self._desk.library.seq_at(room, room.view(me.id), word.position)
-            said = sentence_of(word.verdict, word.reason, word.host, word.again)
+            elsewhere = word.reader not in self._desk.rooms.home.aggregate.state.agents
+            said = sentence_of(word.verdict, word.reason, word.host, word.again, elsewhere=elsewhere)
             who = _quoted(handle_of(state, word.reader))
             line = f"no model is known to have been shown your #{seq} in {_quoted(state.name)}, which {who} read"
             found.append(("sight", state.room, f"{line} ({said})"))

@@ -17,6 +17,7 @@ from parlerd.core.visibility import can_see
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.handling import handles
+from parlerd.engine.library import Traced
 from parlerd.engine.reachable import require_member, require_speaker, room_within
 from parlerd.engine.sightings import newest, next_word, wakes
 from parlerd.operations import types as t
@@ -54,9 +55,7 @@ class Sighting:
             else:
                 desk.sightings.ended(place)
             words.append((told.id, row))
-            if found.header.by.actor in desk.rooms.home.aggregate.state.agents:
-                is_shown = row.verdict in PROVEN or any(each.verdict in PROVEN for each in found.sights)
-                desk.sightings.note(MessageId(told.id), found.header.by.actor, row, is_shown=is_shown)
+            self._note(found, MessageId(told.id), row)
         rows = [row for _, row in words]
         if rows:
             await desk.library.record(rows)
@@ -109,9 +108,16 @@ class Sighting:
             host, reason = slug(told.host, fallback="host"), told.reason if is_label(told.reason) else ""
             evidence = told.evidence if _EVIDENCE.fullmatch(told.evidence) else ""
             at = found.header.position
-            rows.append(
-                PutSight(found.room, reader, at, told.verdict, reason, host, desk.clock.now(), told.again, evidence)
-            )
+            row = PutSight(found.room, reader, at, told.verdict, reason, host, desk.clock.now(), told.again, evidence)
+            rows.append(row)
+            self._note(found, MessageId(told.id), row)
         if rows:
             await desk.library.record(rows)
         return t.Noted()
+
+    def _note(self, found: Traced, id: MessageId, row: PutSight) -> None:
+        """Remember the newest word for the author's notice, where the author is of this home."""
+        author = found.header.by.actor
+        if author in self._desk.rooms.home.aggregate.state.agents:
+            is_shown = row.verdict in PROVEN or any(each.verdict in PROVEN for each in found.sights)
+            self._desk.sightings.note(id, author, row, is_shown=is_shown)

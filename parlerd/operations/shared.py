@@ -235,7 +235,8 @@ class Message(Result, frozen=True, kw_only=True):
 class SightSaid(Result, frozen=True, kw_only=True):
     """What the record of the reader's agent host says of a message: `verdict`, for this `reason`, since `at`. `again`
     is how often the message was shown once more because the host had cut it or not shown it. `evidence` names
-    the host with its version and the kinds of entries that decided."""
+    the host with its version and the kinds of entries that decided. With `elsewhere` all of this is the word of the
+    reader's own machine, which is not this one."""
 
     verdict: Sighted
     reason: str
@@ -243,6 +244,7 @@ class SightSaid(Result, frozen=True, kw_only=True):
     at: int
     again: int = 0
     evidence: str = ""
+    elsewhere: bool = False
 
 
 class StageReached(Result, frozen=True, kw_only=True):

@@ -28,7 +28,7 @@ _OF_REASON: Final[dict[Reason, str]] = {
     "no_record": "unknown: {host} keeps no record that was found",
     "unwatched": "unknown: nobody could watch the record of {host}, or the watching was ended",
     "timeout": "unknown: the record of {host} proved nothing in ten minutes",
-    "too_long": "unknown: an entry or an answer was so long that Parler does not look at it, or that {host} may have cut it",
+    "too_long": "unknown: so long an entry or answer is not looked at, or may have been cut by {host}",
     "too_many": "unknown: too much was expected of {host} at once",
     "record_unreadable": "unknown: the record of {host} could not be read",
     "rotated": "unknown: the record of {host} was replaced or made shorter",
@@ -40,14 +40,22 @@ _OF: Final[Mapping[str, str]] = {
     "begun": "unknown: its reader was shown the beginning of it, and did not ask for the rest",
     "part": "unknown: its reader asked for a part of it without the one before",
 }
+_PROVEN_BY: Final = {"reply": "shown", "quoted": "quoted"}
+"""The verdict beside which alone such a reason may stand."""
 _PENDING: Final = "not known yet: the record of {host} is watched"
 _OTHER: Final = "unknown: the home of the reader says so in words that this version of Parler does not know"
 
 
-def sentence_of(verdict: str, reason: str, host: str, again: int = 0) -> str:
+def sentence_of(verdict: str, reason: str, host: str, again: int = 0, *, elsewhere: bool = False) -> str:
     """What is known, in one sentence without a full stop. `again` is how often the message was shown once more, because
-    the host had cut it or not shown it."""
-    said = (_PENDING if verdict == "pending" else _OF.get(reason, _OTHER)).format(host=host or "the agent host")
+    the host had cut it or not shown it. `elsewhere` says that the reader's own machine, which is not this one, says
+    so."""
+    said = _PENDING if verdict == "pending" else _OF.get(reason, _OTHER)
+    if verdict != _PROVEN_BY.get(reason, verdict):
+        said = _OTHER  # another home says what no version of Parler says
+    said = said.format(host=host or "the agent host")
+    if elsewhere:
+        said += ", as the reader's own machine says"
     if again:
         said += f" (shown again {'once' if again == 1 else f'{again} times'})"
     return said

@@ -54,6 +54,10 @@ def test_the_author_on_another_machine_is_told_what_the_readers_record_proves(tm
             found = await sight_of(alice, sent.id)
             assert found is not msgspec.UNSET
             assert (found.verdict, found.reason, found.host) == ("cut", "cut_by_host", bob.caller.facts.host)
+            assert found.elsewhere, "the author sees whose word that is"
+            mine = await sight_of(bob, sent.id)
+            assert mine is not msgspec.UNSET
+            assert not mine.elsewhere
             await tell(ben, bob, sent.id, "shown", "reply")
             found = await sight_of(alice, sent.id)
             assert found is not msgspec.UNSET
