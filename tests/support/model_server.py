@@ -76,6 +76,16 @@ def _done(request: Request) -> Sequence[Block]:
     return DONE
 
 
+class _Voice:
+    """What is said in some conversations, one request after the other."""
+
+    def __init__(self, answer: Callable[[Request], Sequence[Block] | Refusal]) -> None:
+        self.answer = answer
+        self.said: tuple[Any, Sequence[Block] | Refusal] = (None, DONE)
+        """What was asked last, and what was said to it."""
+        self.lock = threading.Lock()
+
+
 class ModelServer:
     """The server, while it runs.
 
@@ -94,10 +104,9 @@ class ModelServer:
         self.failures: list[BaseException] = []
         self.beside: list[Request] = []
         self.others: list[str] = []
-        self._answer = answer
         self._is_turn = is_turn
-        self._said: tuple[Any, Sequence[Block] | Refusal] = (None, DONE)
-        self._lock = threading.Lock()
+        self._voices = {"": _Voice(answer)}
+        """Who answers, by a word that the user said; the empty word stands in every request."""
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
 
     @property
@@ -109,8 +118,9 @@ class ModelServer:
         """What makes Claude Code ask here."""
         return {"ANTHROPIC_BASE_URL": self.url, "ANTHROPIC_API_KEY": "of-no-use"}
 
-    def play(self, script: Callable[[Request], Script]) -> None:
-        """From the next request on, say what this script says; that request begins it."""
+    def play(self, script: Callable[[Request], Script], word: str = "") -> None:
+        """From the next request on, say what this script says; that request begins it. With a `word`, to those
+        conversations alone in which the user said it: so several windows have a model each."""
         running: list[Script] = []
 
         def answer(request: Request) -> Sequence[Block] | Refusal:
@@ -122,9 +132,7 @@ class ModelServer:
             except StopIteration:
                 return DONE
 
-        with self._lock:
-            self._answer = answer
-            self._said = (None, DONE)
+        self._voices[word] = _Voice(answer)
 
     def offered(self, turn: int = 0) -> dict[str, str]:
         """The tools in the request of a turn: their descriptions by name."""
@@ -140,19 +148,21 @@ class ModelServer:
         if not exchange.turn:
             self.beside.append(request)
             return DONE
-        with self._lock:
+        said = "\n".join(request.users)
+        voice = next(self._voices[word] for word in sorted(self._voices, key=len, reverse=True) if word in said)
+        with voice.lock:
             # Asked again, after an answer that the host could not use or did not wait for: that is no new turn.
             asked = (request.users, request.results)
-            if asked == self._said[0]:
-                return self._said[1]
+            if asked == voice.said[0]:
+                return voice.said[1]
             self.requests.append(request)
             blocks: Sequence[Block] | Refusal
             try:
-                blocks = self._answer(request)
+                blocks = voice.answer(request)
             except BaseException as error:
                 self.failures.append(error)
                 blocks = DONE
-            self._said = (asked, blocks)
+            voice.said = (asked, blocks)
             return blocks
 
     def _comes(self, request: Request) -> Exchange:

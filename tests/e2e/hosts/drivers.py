@@ -12,6 +12,7 @@ with the release in `programs`.
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -32,8 +33,10 @@ _SUMMARISES: Final = (
     "Create a detailed summary",
     "Critically evaluate the <state_snapshot>",
     "Generate a new <state_snapshot>",
+    "First, reason in your <analysis> block.",
     "Here is the conversation so far:",
     "Please create a detailed summary of the conversation so far.",
+    "Please summarize the following conversation:",
     "You are performing a CONTEXT CHECKPOINT COMPACTION.",
     "You are the component that summarizes",
     "Your task is to produce a faithful, concise summary",
@@ -81,6 +84,11 @@ class Driver:
         """One that goes on with the conversation of the run before, which HOME may have to be asked for. A host that
         has no such run begins a new one in the same place."""
         del home
+        return self.words(prompt)
+
+    def beside(self, prompt: str, window: str) -> Sequence[str]:
+        """A run in a conversation of its own, while others run. `window` tells them apart."""
+        del window
         return self.words(prompt)
 
     def terminal(self, prompt: str) -> Sequence[str]:
@@ -133,6 +141,9 @@ class ClaudeCode(Driver):
         del home
         # With `--continue` it gives its servers another id than the conversation has.
         return ("-p", "--resume", CONVERSATION, "--", prompt)
+
+    def beside(self, prompt: str, window: str) -> Sequence[str]:
+        return ("-p", "--session-id", str(uuid.uuid5(uuid.UUID(CONVERSATION), window)), "--", prompt)
 
     def terminal(self, prompt: str) -> Sequence[str]:
         return ("--session-id", CONVERSATION, prompt)

@@ -17,6 +17,7 @@ import signal
 import subprocess
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
@@ -42,6 +43,25 @@ _SHOWN: Final = 4_000
 """Characters from the end of what a program printed, for a failure."""
 _LAST: Final = 6
 """Calls that are shown for a failure, the last ones."""
+
+
+_BETWEEN: Final = """\
+#!{python}
+import json, subprocess, sys, threading
+child = subprocess.Popen([{python!r}, *sys.argv[1:]], stdin=subprocess.PIPE)
+def hand_on():
+    for line in sys.stdin.buffer:
+        message = json.loads(line)
+        if message.get("method") == "initialize":
+            message["params"]["clientInfo"]["version"] = {release!r}
+            line = json.dumps(message).encode() + b"\\n"
+        child.stdin.write(line)
+        child.stdin.flush()
+    child.stdin.close()
+threading.Thread(target=hand_on, daemon=True).start()
+sys.exit(child.wait())
+"""
+"""A program between a host and our shim, which changes one word of the handshake."""
 
 
 class Heard(NamedTuple):
@@ -88,6 +108,16 @@ class Seat:
         """Let a file of HOME hold that."""
         self._sandbox.writes(path, text)
 
+    def says_release(self, release: str) -> None:
+        """From the next start on, let the host say in its handshake that it is that release."""
+        python = self._sandbox.entry_command()[0]
+        between = self._sandbox.somebody.user / "between"
+        between.write_text(_BETWEEN.format(python=python, release=release), encoding="utf-8")
+        between.chmod(0o700)
+        before = self.settings.read_text(encoding="utf-8")
+        assert before.count(f'"{python}"') == 1, before
+        self.settings.write_text(before.replace(f'"{python}"', f'"{between}"'), encoding="utf-8")
+
     @contextmanager
     def sits(
         self, talk: Talk, prompt: str = "Go on.", *options: str, variables: Variables = NONE
@@ -101,10 +131,10 @@ class Seat:
         with at_a_terminal(words, self.folder, environment) as terminal:
             yield terminal
 
-    def plays(self, talk: Talk) -> None:
-        """From the next request on, let the model say that."""
+    def plays(self, talk: Talk, word: str = "") -> None:
+        """From the next request on, let the model say that; with a `word`, where the user said it."""
         self.finished = False
-        self.model.play(lambda request: self._voice(talk, request))
+        self.model.play(lambda request: self._voice(talk, request), word)
 
     @contextmanager
     def runs(
@@ -116,14 +146,19 @@ class Seat:
         variables: Variables = NONE,
         brings: Sequence[str] = (),
         path: Path | None = None,
+        window: str = "",
     ) -> Iterator[Run]:
         """The host with a first prompt, and a model that says `talk`; with `again`, the conversation of the run before
         goes on, and with `brings` that command starts the host, which has its program in `path`. `options` stand before
-        its other words. What is left of it at the end is killed."""
-        self.plays(talk)
+        its other words. A `window` is a word for the prompt: runs with one each stand beside each other and
+        have a conversation and a model each. What is left of it at the end is killed."""
+        self.plays(talk, window)
         home = self._sandbox.somebody.user
         out = home / f"{self.driver.program}-{next(self._numbers)}.out"
-        words = self.driver.again("Go on.", home) if again else self.driver.words("Go on.")
+        if window:
+            words = self.driver.beside(f"Go on, {window}.", window)
+        else:
+            words = self.driver.again("Go on.", home) if again else self.driver.words("Go on.")
         environment = {**self.driver.variables(self.model.url), **variables}
         child = self._sandbox.begins([*options, *words], out, environment, brings=brings, path=path)
         run = Run(self, child, out)
@@ -141,6 +176,9 @@ class Seat:
                 found.append(after)
         return found
 
+    def _block(self, block: Block) -> Block:
+        return replace(self.driver.block(block), tokens=block.tokens) if block.tool else block
+
     def _voice(self, talk: Talk, request: Request) -> Script:
         try:
             says_now = next(talk)
@@ -154,7 +192,7 @@ class Seat:
                     if (step := self.driver.finds(request, tool)) is not None:
                         request = yield [step]
                 known = len(request.results)
-                request = yield [self.driver.block(block) if block.tool else block for block in blocks]
+                request = yield [self._block(block) for block in blocks]
                 text = "\n".join(self.driver.text(result) for result in request.results[known:])
                 self.heard.extend(Heard(block, text) for block in blocks)
                 assert self.may_be_refused or error_in(text) is None, text

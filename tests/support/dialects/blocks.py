@@ -17,7 +17,8 @@ _NUMBERS: Final = itertools.count(1)
 @dataclass(frozen=True, slots=True)
 class Block:
     """A piece of an answer: `text`, or the call of a `tool` with `arguments`. `space` is the name space of the tool,
-    in the one dialect that has them."""
+    in the one dialect that has them. `tokens` is how many the server says were in the request that a block answers: a
+    host that sees many makes a summary of the conversation."""
 
     text: str = ""
     tool: str = ""
@@ -25,6 +26,7 @@ class Block:
     space: str = ""
     id: str = field(default_factory=lambda: f"call_{next(_NUMBERS)}")
     """Of a call. It differs from those of all turns before, or a host takes the call for one of them."""
+    tokens: int = 1
 
 
 def says(text: str) -> Block:
@@ -76,6 +78,11 @@ def document(body: Mapping[str, Any]) -> Reply:
 def arguments_of(block: Block) -> str:
     """The arguments of a call as the JSON text that several dialects carry."""
     return json.dumps(block.arguments)
+
+
+def tokens_of(blocks: Sequence[Block]) -> int:
+    """What the server says of the length of the request that these blocks answer."""
+    return max((block.tokens for block in blocks), default=1)
 
 
 def text_of(content: Any) -> str:

@@ -7,11 +7,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
-from tests.support.dialects.blocks import STREAM, Block, Reply, Request, arguments_of, document, reply_id, text_of
-
-_USAGE: Final = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+from tests.support.dialects.blocks import (
+    STREAM,
+    Block,
+    Reply,
+    Request,
+    arguments_of,
+    document,
+    reply_id,
+    text_of,
+    tokens_of,
+)
 
 
 def read(body: Mapping[str, Any]) -> Request:
@@ -32,7 +40,7 @@ def render(blocks: Sequence[Block], body: Mapping[str, Any], path: str) -> Reply
     if made := _calls(blocks):
         message["tool_calls"] = made
     choice = {"index": 0, "message": message, "finish_reason": _reason(blocks)}
-    return document({**_head(body), "object": "chat.completion", "choices": [choice], "usage": _USAGE})
+    return document({**_head(body), "object": "chat.completion", "choices": [choice], "usage": _usage(blocks)})
 
 
 def _chunks(blocks: Sequence[Block], body: Mapping[str, Any]) -> Iterator[bytes]:
@@ -46,8 +54,13 @@ def _chunks(blocks: Sequence[Block], body: Mapping[str, Any]) -> Iterator[bytes]
     for index, call in enumerate(_calls(blocks)):
         yield chunk({"tool_calls": [{"index": index, **call}]})
     yield chunk({}, _reason(blocks))
-    yield f"data: {json.dumps({**head, 'choices': [], 'usage': _USAGE})}\n\n".encode()
+    yield f"data: {json.dumps({**head, 'choices': [], 'usage': _usage(blocks)})}\n\n".encode()
     yield b"data: [DONE]\n\n"
+
+
+def _usage(blocks: Sequence[Block]) -> dict[str, int]:
+    tokens = tokens_of(blocks)
+    return {"prompt_tokens": tokens, "completion_tokens": 1, "total_tokens": tokens + 1}
 
 
 def _head(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tests.support.dialects.blocks import STREAM, Block, Reply, Request, document, text_of
+from tests.support.dialects.blocks import STREAM, Block, Reply, Request, document, text_of, tokens_of
 
 
 def read(body: Mapping[str, Any]) -> Request:
@@ -37,7 +37,8 @@ def _result(response: Mapping[str, Any]) -> str:
 def render(blocks: Sequence[Block], body: Mapping[str, Any], path: str) -> Reply:
     del body
     candidate = {"index": 0, "finishReason": "STOP", "content": {"role": "model", "parts": [_part(b) for b in blocks]}}
-    usage = {"promptTokenCount": 1, "candidatesTokenCount": 1, "totalTokenCount": 2}
+    tokens = tokens_of(blocks)
+    usage = {"promptTokenCount": tokens, "candidatesTokenCount": 1, "totalTokenCount": tokens + 1}
     whole = {"candidates": [candidate], "usageMetadata": usage, "modelVersion": "scripted"}
     if path.endswith(":streamGenerateContent"):
         return Reply(STREAM, f"data: {json.dumps(whole)}\n\n".encode())

@@ -9,7 +9,17 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tests.support.dialects.blocks import STREAM, Block, Reply, Request, arguments_of, document, reply_id, text_of
+from tests.support.dialects.blocks import (
+    STREAM,
+    Block,
+    Reply,
+    Request,
+    arguments_of,
+    document,
+    reply_id,
+    text_of,
+    tokens_of,
+)
 
 
 def read(body: Mapping[str, Any]) -> Request:
@@ -30,14 +40,14 @@ def render(blocks: Sequence[Block], body: Mapping[str, Any], path: str) -> Reply
     del path
     if body.get("stream"):
         return Reply(STREAM, b"".join(_events(blocks)))
-    return document(_message(blocks, _reason(blocks)))
+    return document(_message(blocks, _reason(blocks), tokens_of(blocks)))
 
 
 def _reason(blocks: Sequence[Block]) -> str:
     return "tool_use" if any(block.tool for block in blocks) else "end_turn"
 
 
-def _message(blocks: Sequence[Block], reason: str | None) -> dict[str, Any]:
+def _message(blocks: Sequence[Block], reason: str | None, tokens: int) -> dict[str, Any]:
     return {
         "id": reply_id("msg_"),
         "type": "message",
@@ -46,7 +56,7 @@ def _message(blocks: Sequence[Block], reason: str | None) -> dict[str, Any]:
         "content": [_content(block) for block in blocks],
         "stop_reason": reason,
         "stop_sequence": None,
-        "usage": {"input_tokens": 1, "output_tokens": 1},
+        "usage": {"input_tokens": tokens, "output_tokens": 1},
     }
 
 
@@ -57,7 +67,7 @@ def _content(block: Block) -> dict[str, Any]:
 
 
 def _events(blocks: Sequence[Block]) -> Iterator[bytes]:
-    yield _event({"type": "message_start", "message": _message((), None)})
+    yield _event({"type": "message_start", "message": _message((), None, tokens_of(blocks))})
     for index, block in enumerate(blocks):
         if block.tool:
             start = {**_content(block), "input": {}}

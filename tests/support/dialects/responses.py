@@ -9,7 +9,17 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tests.support.dialects.blocks import STREAM, Block, Reply, Request, arguments_of, document, reply_id, text_of
+from tests.support.dialects.blocks import (
+    STREAM,
+    Block,
+    Reply,
+    Request,
+    arguments_of,
+    document,
+    reply_id,
+    text_of,
+    tokens_of,
+)
 
 
 def read(body: Mapping[str, Any]) -> Request:
@@ -49,7 +59,8 @@ def render(blocks: Sequence[Block], body: Mapping[str, Any], path: str) -> Reply
 
 
 def _response(blocks: Sequence[Block], status: str, body: Mapping[str, Any], id: str) -> dict[str, Any]:
-    usage = {"input_tokens": 1, "output_tokens": 1, "total_tokens": 2}
+    tokens = tokens_of(blocks)
+    usage = {"input_tokens": tokens, "output_tokens": 1, "total_tokens": tokens + 1}
     details = {"input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}}
     return {
         "id": id,

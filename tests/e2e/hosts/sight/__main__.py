@@ -37,7 +37,7 @@ def play(driver: Driver, case: Case, seed: int, *, records: bool) -> list[Outcom
     ):
         case.play(one)
         one.settles()
-        return one.outcomes(case.name, one.judged() if records else one.told())
+        return one.outcomes(case.name, one.judged()) if records else one.found(case.name)
 
 
 def kept(path: Path | None) -> list[Outcome]:

@@ -53,6 +53,9 @@ class Bench:
         self.seat = seat
         self.random = random.Random(seed)
         self.sent: dict[str, str] = {}
+        self.windows: dict[str, str] = {}
+        """Names of readers by the word of their window, where a case has several; each is then held against its own
+        model's log."""
         seat.may_be_refused = True
         seat.most_calls = None
         opened = person.opens("alice")
@@ -149,23 +152,24 @@ class Bench:
 
     # -- what is said ------------------------------------------------------------------------------------------
 
-    def told(self) -> dict[str, Said]:
-        """What Parler says of each message, when it has made up its mind or had the time for it."""
+    def told(self, reader: str = "") -> dict[str, Said]:
+        """What Parler says of each message, when it has made up its mind or had the time for it: of that reader, or of
+        whoever got farthest."""
         deadline = time.monotonic() + SETTLES_S
-        now = self._told()
+        now = self._told(reader)
         while any(verdict == "pending" for verdict, _ in now.values()) and time.monotonic() < deadline:
             time.sleep(_LOOK_S)
-            now = self._told()
+            now = self._told(reader)
         return now
 
-    def _told(self) -> dict[str, Said]:
+    def _told(self, reader: str) -> dict[str, Said]:
         found: dict[str, Said] = {}
         with self.person.client("alice") as client:
             for id in self.sent:
                 why = client.call("message.why", t.Why(id=id))
                 assert isinstance(why, t.WhyResult)
-                readers = [reader for reader in why.readers if reader.name != "alice"]
-                sights = [reader.sight for reader in readers if not isinstance(reader.sight, msgspec.UnsetType)]
+                readers = [each for each in why.readers if (each.name == reader if reader else each.name != "alice")]
+                sights = [each.sight for each in readers if not isinstance(each.sight, msgspec.UnsetType)]
                 best = sorted(sights, key=lambda sight: sight.verdict not in ("shown", "quoted"))
                 found[id] = (best[0].verdict, best[0].reason) if best else ("none", "in no answer")
         return found
@@ -186,9 +190,18 @@ class Bench:
                     del answers[id].left[verdict.marker]
         return {id: said.get(id, ("none", "nothing in the record")) for id in self.sent}
 
-    def outcomes(self, case: str, said: dict[str, Said]) -> list[Outcome]:
-        """Every message of this case with what is true of it."""
-        seen = Seen(self.seat.model.exchanges, self.driver.is_summary, self.driver.text)
+    def found(self, case: str) -> list[Outcome]:
+        """What became of every message of this case, for each window."""
+        if not self.windows:
+            return self.outcomes(case, self.told())
+        return [
+            each for window, reader in self.windows.items() for each in self.outcomes(case, self.told(reader), window)
+        ]
+
+    def outcomes(self, case: str, said: dict[str, Said], window: str = "") -> list[Outcome]:
+        """Every message of this case with what is true of it, where the user said the word of a window."""
+        exchanges = [each for each in self.seat.model.exchanges if window in "\n".join(each.request.users)]
+        seen = Seen(exchanges, self.driver.is_summary, self.driver.text)
         return [
             Outcome(self.driver.host, case, len(text), seen.holds(text), *said[id]) for id, text in self.sent.items()
         ]

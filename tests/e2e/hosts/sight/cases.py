@@ -7,10 +7,11 @@ nothing, because the same is asked of all of them.
 from __future__ import annotations
 
 import queue
+import re
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from tests.e2e.hosts.seat import Talk
@@ -18,7 +19,7 @@ from tests.e2e.hosts.sight.bench import LIMIT_S, Bench, NotThere
 from tests.support.dialects.blocks import calls, says
 from tests.support.model_server import Refusal
 from tests.support.processes import Variables
-from tests.support.terminal import ESCAPE, INTERRUPT
+from tests.support.terminal import ESCAPE, INTERRUPT, Terminal
 
 MANY: Final = 40
 """Short messages of one page or two."""
@@ -28,6 +29,13 @@ cheap."""
 _HOLDS_S: Final = 6.0
 """How long a model thinks while somebody stops it."""
 _COMPACTS: Final = {"gemini": "/compress", "qwen": "/compress"}
+_SUMMARY: Final = (
+    f"<summary>{' '.join(f'Something was read, and {n} things were said of it.' for n in range(30))}</summary>"
+)
+"""Long enough for hosts that doubt a short one, and no sentence twice, because one host ends a turn that goes round."""
+_FULL: Final = 1_000_000
+"""Tokens with which a host finds its conversation too long."""
+_YOU: Final = re.compile(r"You are (\S+) in ")
 _CLEARS: Final = {"codex": "/new", "opencode": "/new", "kilo": "/new", "grok": "/new"}
 _STOPS: Final = {
     "grok": (INTERRUPT,),
@@ -291,6 +299,14 @@ def _stopped_after(bench: Bench) -> None:
         bench.asks(terminal, "Next please.")
 
 
+def _compact(bench: Bench, terminal: Terminal) -> None:
+    before = len(bench.seat.model.exchanges)
+    bench.types(terminal, _COMPACTS.get(bench.driver.program, "/compact"))
+    if not bench.waits_for(lambda: any(each.replied for each in bench.seat.model.exchanges[before:]), 40.0):
+        raise NotThere(f"{bench.driver.program} makes no summary")
+    bench.settles()
+
+
 def _compacted(bench: Bench) -> None:
     """The request that carries the result fails, and then the person lets the host make a summary of all."""
     met = _Met()
@@ -301,7 +317,7 @@ def _compacted(bench: Bench) -> None:
         met.given.put(None)
         yield Refusal()
         while True:
-            yield says(f"<summary>{'Something was read, and this is what was said of it. ' * 30}</summary>")
+            yield says(_SUMMARY)
 
     with bench.seat.sits(talk()) as terminal:
         bench.gets(met.joined)
@@ -309,12 +325,97 @@ def _compacted(bench: Bench) -> None:
         met.sent.set()
         bench.gets(met.given)
         time.sleep(3.0)
-        before = len(bench.seat.model.exchanges)
-        bench.types(terminal, _COMPACTS.get(bench.driver.program, "/compact"))
-        if not bench.waits_for(lambda: any(each.replied for each in bench.seat.model.exchanges[before:])):
-            raise NotThere(f"{bench.driver.program} makes no summary")
-        bench.settles()
+        _compact(bench, terminal)
         bench.asks(terminal, "Next please.")
+
+
+def _compacted_by_hand(bench: Bench) -> None:
+    """What the model was shown, and answered, is made a summary of by the person; what stands there stays true."""
+    met = _Met()
+
+    def talk() -> Talk:
+        yield from met.join(bench)
+        yield calls("parler_recv")
+        met.given.put(None)
+        yield says("I have read that.")
+        while True:
+            yield says(_SUMMARY)
+
+    with bench.seat.sits(talk()) as terminal:
+        bench.gets(met.joined)
+        bench.sends(200, 300)
+        met.sent.set()
+        bench.gets(met.given)
+        bench.settles()
+        _compact(bench, terminal)
+        bench.asks(terminal, "Next please.")
+
+
+def _compacted_midway(bench: Bench) -> None:
+    """The host finds its conversation too long when the answer came, and makes a summary before it asks on."""
+
+    def talk() -> Talk:
+        yield from bench.joins()
+        bench.sends(200, 300)
+        yield replace(calls("parler_recv"), tokens=_FULL)
+        while True:
+            yield says(_SUMMARY)
+
+    bench.runs_through(talk())
+    if not any(bench.driver.is_summary(each.request) for each in list(bench.seat.model.exchanges)):
+        raise NotThere(f"{bench.driver.program} makes no summary")
+
+
+def _two_windows(bench: Bench) -> None:
+    """Two conversations of one host at once, of which one is killed as its model thinks; the other goes on."""
+    left, right = _Met(), _Met()
+    mets = {"left": left, "right": right}
+
+    def talk(window: str, *, stays: bool) -> Talk:
+        met = mets[window]
+        text = yield calls("parler_join_session", key=bench.key)
+        if (named := _YOU.search(text)) is None:
+            raise NotThere(f"{bench.driver.program}: {text[:200]}")
+        bench.windows[window] = named[1]
+        yield from bench.reads_on(text)
+        met.joined.put(None)
+        met.sent.wait(LIMIT_S)
+        yield from bench.reads()
+        met.joined.put(None)
+        met.done.wait(LIMIT_S)
+        yield calls("parler_recv", limit=10)
+        met.given.put(None)
+        if not stays:
+            met.done.clear()
+            met.done.wait(_HOLDS_S)
+        yield says("I have read that.")
+
+    with (
+        bench.seat.runs(talk("left", stays=True), window="left") as stays,
+        bench.seat.runs(talk("right", stays=False), window="right") as goes,
+    ):
+        for met in mets.values():
+            bench.gets(met.joined)
+        bench.sends_many(MANY // 2)
+        for met in mets.values():
+            met.sent.set()
+        for met in mets.values():
+            bench.gets(met.joined)
+        bench.sends_many(MANY // 4)
+        right.done.set()
+        bench.gets(right.given)
+        goes.kill()
+        left.done.set()
+        bench.gets(left.given)
+        bench.ends(stays)
+    bench.ends_shims()
+
+
+def _newer(bench: Bench) -> None:
+    """The host says of itself that it is a release that nobody has measured."""
+    bench.seat.says_release("999.0.0")
+    bench.sends_many(MANY // 4)
+    bench.runs_through(bench.joins())
 
 
 def _cleared(bench: Bench) -> None:
@@ -387,6 +488,10 @@ CASES: Final = (
     Case("stopped before", _stopped_before, _AT_A_TERMINAL),
     Case("stopped after", _stopped_after, _AT_A_TERMINAL),
     Case("compacted", _compacted, _AT_A_TERMINAL),
+    Case("compacted by hand", _compacted_by_hand, _AT_A_TERMINAL),
+    Case("compacted midway", _compacted_midway),
+    Case("two windows", _two_windows),
+    Case("newer release", _newer),
     Case("cleared", _cleared, _AT_A_TERMINAL),
 )
-KILLS: Final = ("host killed", "daemon killed", "shim killed", "killed at once")
+KILLS: Final = ("host killed", "daemon killed", "shim killed", "killed at once", "two windows")
