@@ -142,8 +142,8 @@ The records of these hosts were measured, in these releases. Of every other rele
 NOTES: Final[Mapping[str, str]] = {
     "claude-code": "Writes no record with `--no-session-persistence`. Subagents have records of their own, which are "
     "watched too. `CLAUDE_CONFIG_DIR` moves the records, and Parler follows.",
-    "codex": "Writes no record with `--ephemeral`. `CODEX_HOME` moves the records, and Codex passes that variable on "
-    "to no server, so Parler does not find them and the verdict is `unknown`.",
+    "codex": "Writes no record with `--ephemeral`. `CODEX_HOME` moves the records, and Parler follows where its entry "
+    "names that variable in `env_vars`, as `parler connect codex` writes it: Codex passes it on to no other server.",
     "gemini": "Writes nothing of a request that failed in a run without a terminal, so the verdict comes with the next "
     "turn or not at all. It writes a conversation again as a whole when somebody resumes it, and what waited then is "
     "`unknown`.",

@@ -25,7 +25,8 @@ from parlerd.operations.traits import HostTraits
 
 def _entry(shim: Shim) -> dict[str, Any]:
     # The start-up limit leaves room for a daemon that has to start; the tool limit for waits of 50 s.
-    return {**bare(shim), "startup_timeout_sec": 20, "tool_timeout_sec": 120}
+    # Codex hands servers no variable that the entry does not name, and this one says where Codex keeps its records.
+    return {**bare(shim), "env_vars": ["CODEX_HOME"], "startup_timeout_sec": 20, "tool_timeout_sec": 120}
 
 
 def _plugin(_plugin: Plugin) -> dict[str, dict[str, Any]]:

@@ -153,7 +153,7 @@ def test_templates(template: str, env: dict[str, str], path: Path | None) -> Non
         ("claude-code", {"type": "stdio", "env": {}}),
         ("opencode", {"type": "local", "enabled": True, "timeout": 120_000}),
         ("vscode", {"type": "stdio"}),
-        ("codex", {"startup_timeout_sec": 20, "tool_timeout_sec": 120}),
+        ("codex", {"env_vars": ["CODEX_HOME"], "startup_timeout_sec": 20, "tool_timeout_sec": 120}),
         ("gemini", {}),
         ("cline", {"timeout": 120, "disabled": False}),
         ("copilot", {"tools": ["*"], "type": "local"}),
