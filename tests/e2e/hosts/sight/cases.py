@@ -23,7 +23,7 @@ from tests.support.terminal import ESCAPE, INTERRUPT, Terminal
 
 MANY: Final = 40
 """Short messages of one page or two."""
-MOST: Final = 400
+MOST: Final = 800
 """Short messages of several pages: half the time of a case is its host's start, so that many messages in one are
 cheap."""
 _HOLDS_S: Final = 6.0
