@@ -19,6 +19,7 @@ WORDS: Final = frozenset({"code", "cursor", "continue"})
 """Ids, aliases and names that are also words of Parler's own texts; such a host is found by its folder alone."""
 ALLOWED: Final = {
     "configs/shapes.py": "editors made of VS Code's code, in whose folders several hosts keep their files",
+    "docs/delivery.py": "what was measured of each host's records, on the page about how far a message got",
     "docs/picture.py": "the agents in the README's picture",
     "benchmarks/hook.py": "the hook that is measured",
     "parlerd/cli/bring.py": "examples of command lines",

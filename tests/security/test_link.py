@@ -174,7 +174,7 @@ def test_f23_a_relay_that_answers_a_key_with_another_room_is_found_out_before_an
         meeting.relay.face = between
         async with meeting.relay.serving() as relay, meeting.ann.serving() as ann, meeting.ben.serving() as ben:
             await meeting.meet(ann, ben)
-            opened = await meeting.alice.open("payroll")
+            opened = await meeting.alice.open("payroll", clear=True)
             assert opened.session_key is not None
             # Eve's room is signed by Eve as it should be, under the name of Alice's, and lets everybody in.
             at_relay = Served(World(clock=meeting.relay.clock), relay, PlugDriver(meeting.relay.store))
