@@ -503,6 +503,9 @@ def _opened(result: t.OpenedSession, scribe: Scribe, asked: _Asked) -> str:
 
 
 def _joined(result: t.JoinedSession, scribe: Scribe, asked: _Asked) -> str:
+    if result.status == "pending" and not result.join_code:
+        # Nobody can type a code yet: the hint says whom the agent waits for.
+        return f"Pending: you are not in yet. {result.hint}\nTo wait: {scribe.wait}"
     if result.status == "pending":
         code = scribe.name(result.join_code or "")
         return "\n".join(
@@ -765,8 +768,8 @@ def _rooms(result: t.RoomList, scribe: Scribe, asked: _Asked) -> str:
     lines: list[str] = []
     for door in result.waits:
         key = f" with the key that begins {scribe.name(door.begins)}" if door.begins else ""
-        code = scribe.name(door.join_code or "")
-        lines.append(f"You wait to be let into a session{key}: your code is {code}, and a person decides.")
+        code = f"your code is {scribe.name(door.join_code)}, and a person decides" if door.join_code else "no code yet"
+        lines.append(f"You wait to be let into a session{key}: {code}.")
     lines = _bounded(lines, scribe)
     if result.you:
         lines.insert(0, f"You are {scribe.name(result.you)}.")

@@ -45,6 +45,14 @@ def _rooms(ctx: Context, args: Namespace) -> int:
     if out.json:
         out.document(listed)
         return DONE
+    for door in listed.waits:
+        key = f" with the key that begins {door.begins}" if door.begins else ""
+        code = (
+            f": your code is {door.join_code}, and a person decides." if door.join_code else "; there is no code yet."
+        )
+        out.say(f"You wait to be let into a session{key}{code}")
+    if not listed.rooms and listed.waits:
+        return DONE
     if not listed.rooms:
         out.say("There is no room yet. Open a session, or join one with its key:")
         out.paste("parler session open --topic TOPIC")

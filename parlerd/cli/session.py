@@ -198,20 +198,20 @@ def _join(ctx: Context, args: Namespace) -> int:
             out.flush()
         code = f" (code {joined.join_code})" if joined.join_code else ""
         try:
-            with out.progress(f"Waiting for a person to let you in{code} - Ctrl-C ends the wait", after_s=0.0):
+            with out.progress(f"Waiting to be let in{code} - Ctrl-C ends the wait", after_s=0.0):
                 joined = _knock(ctx, args.session_key, args.role, deadline)
         except KeyboardInterrupt:
             if not out.json:
                 _say_how_to_go_on(ctx, args.session_key, "You no longer wait, and your request stays.")
             raise
         if joined.status == "pending" and not out.json:
-            _say_how_to_go_on(ctx, args.session_key, "Still waiting for a person. Your request stays.")
+            _say_how_to_go_on(ctx, args.session_key, "Still waiting. Your request stays.")
             return PENDING
     if out.json:
         out.document(joined)
     elif joined.status == "pending":
         _say_pending(ctx, joined)
-        out.say("Once a person has let you in, run the same command again.")
+        out.say("Once you are let in, run the same command again.")
     elif joined.status == "denied":
         out.note(("The person declined this request.", "bad"), " It stays declined until they approve it after all.")
     else:
@@ -248,13 +248,15 @@ def _knock(ctx: Context, key: str, role: str, deadline: float | None) -> t.Joine
 
 def _say_pending(ctx: Context, pending: t.JoinedSession) -> None:
     out = ctx.out
+    if not pending.join_code:
+        # There is no code to pass on: the hint says whom or what the request waits for.
+        out.say(("Pending: ", "warn"), pending.hint or "your request waits.")
+        out.say("Nothing of the conversation is shown before you are in.")
+        return
     out.say(("Pending approval: ", "warn"), "the request is with the person who owns this session.")
     out.say("Nothing of the conversation is shown before they let you in.")
-    if pending.join_code:
-        out.say("If they ask, tell them this code:")
-        out.say((pending.join_code, "good"))
-    elif pending.hint:
-        out.say(pending.hint)
+    out.say("If they ask, tell them this code:")
+    out.say((pending.join_code, "good"))
 
 
 def _say_how_to_go_on(ctx: Context, key: str, so_far: str) -> None:

@@ -26,6 +26,7 @@ WITHHELD: Final = (
     "it with `parler session join KEY --as NAME`."
 )
 """Said in place of a code to a command that an agent host started."""
+UNANSWERED: Final = "Your request to come in waits for the machine of the session's owner, which has not answered yet."
 
 
 async def knock_at(desk: Desk, agent: AgentRecord, room: RoomId) -> t.Knocking | None:
@@ -42,14 +43,14 @@ async def knock_at(desk: Desk, agent: AgentRecord, room: RoomId) -> t.Knocking |
 
 def unanswered_hint(handle: RoomHandle, agent: AgentId) -> str:
     """What is said to an agent that knocked at a sealed room while the owner's machine has not answered: how lately
-    that was heard of, and that nobody has to wait for it."""
+    that was heard of, and that nobody has to wait for it. True of a key that lets in without asking as well."""
     heard = handle.owner_heard(agent)
     said = "The relay has not heard of that machine since it began to run."
     if heard:
         said = f"The relay last heard of that machine at {minute_of(heard)}."
     return (
-        "This session is sealed, so the machine of its owner has to answer before anybody is asked about you. "
-        f"{said} Your knock waits seven days: run the same command again when the owner is there."
+        "This session is sealed, so the machine of its owner has to answer before you can come in. "
+        f"{said} Your knock waits there for seven days, and goes on by itself once that machine is back."
     )
 
 
@@ -86,11 +87,21 @@ async def with_code(desk: Desk, caller: Caller, error: Refused) -> Refused:
     knocks = await knocks_of(desk, desk.rooms.home.aggregate.state.agents[caller.agent])
     if not knocks:
         return error  # the request was decided this moment
-    typed = [knock.join_code or "" for knock in knocks]
-    if len(knocks) > 1:
-        typed = [f"{knock.join_code} (key {knock.begins}...)" for knock in knocks]
+    coded = [knock for knock in knocks if knock.join_code]
+    if not coded:
+        # Nobody can type a code before the owner's machine has answered.
+        door = knocks[0].room
+        handle = await desk.rooms.get(RoomId(door))
+        request = standing_request(handle.aggregate.state.requests, caller.agent)
+        if request is None or handle.standing(request) != "unanswered":
+            return error
+        hint = unanswered_hint(handle, caller.agent)
+        return Refused("join_pending", UNANSWERED, hint=hint, tool_hint=hint, door=door)
+    typed = [knock.join_code or "" for knock in coded]
+    if len(coded) > 1:
+        typed = [f"{knock.join_code} (key {knock.begins}...)" for knock in coded]
     said = f"Your request to come in waits for a person; your code is {', '.join(typed)}."
-    return Refused("join_pending", said, join_code=knocks[0].join_code, door=knocks[0].room)
+    return Refused("join_pending", said, join_code=coded[0].join_code, door=coded[0].room)
 
 
 async def nowhere(desk: Desk, agent: AgentRecord) -> Refused:

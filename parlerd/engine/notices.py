@@ -215,6 +215,8 @@ class Notices:
                 return []
             code = handle.join_code(request.id)
             known = f" (your code is {code})" if code else ""
+            if handle.standing(request) == "unanswered":
+                return [("waits", "your request to come in waits for the machine of the session's owner to answer")]
             return [("waits", f"your request to come in waits for a person{known}")]
         if state == "denied" and before:
             return [("answer", "the person declined your request to come in")]

@@ -88,6 +88,19 @@ def test_rooms_says_of_a_room_to_which_nothing_can_be_sent_why_and_what_to_do(sh
     assert "\nnewer: " not in said
 
 
+def test_rooms_says_where_the_agent_waits_to_be_let_in(shell: Shell) -> None:
+    coded = t.Knocking(room=ROOM, join_code="K7QM", begins="A3KE")
+    waits = [coded, t.Knocking(room="r_other", join_code=None)]
+    shell.daemon.answers("rooms.list", t.RoomList(rooms=[], waits=waits), t.RoomList(rooms=[room()], waits=[coded]))
+    said = shell.run("rooms").stdout
+    assert "with the key that begins A3KE: your code is K7QM" in said
+    assert "let into a session; there is no code yet." in said
+    assert "There is no room yet" not in said
+    said = shell.run("rooms").stdout
+    assert "K7QM" in said
+    assert "auth-redesign" in said
+
+
 def test_whether_its_relay_can_read_a_room_is_said(shell: Shell) -> None:
     listed = t.RoomList(rooms=[room(sealed=True, home="team"), room("other", home="team"), room("here")])
     shell.daemon.answers("rooms.list", listed, listed)

@@ -214,6 +214,7 @@ def test_a_join_whose_code_is_withheld_says_where_it_is_seen(shell: Shell) -> No
     assert ran.code == 4
     assert "See it in a terminal of your own." in ran.stdout
     assert "this code" not in ran.stdout
+    assert "the person who owns this session" not in ran.stdout
 
 
 def test_a_denied_join_exits_1_with_the_join_document(shell: Shell) -> None:

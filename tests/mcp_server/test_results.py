@@ -526,6 +526,17 @@ def test_a_pending_join_shows_the_code_who_decides_where_and_how_to_wait() -> No
     assert heard.calls == [("parler_recv", {"wait_secs": 600})]
 
 
+def test_a_join_without_a_code_yet_names_none_and_says_whom_it_waits_for() -> None:
+    hint = "The machine of its owner has to answer."
+    waiting = t.JoinedSession(room=ROOM, status="pending", messages=[], truncated=False, join_code=None, hint=hint)
+    said = shown(waiting)
+    assert hint in said
+    assert "code" not in said
+    assert hear(said).calls == [("parler_recv", {"wait_secs": 600})]
+    listed = shown(t.RoomList(rooms=[], you="bob", waits=[t.Knocking(room=ROOM, join_code=None, begins="A3KE")]))
+    assert "A3KE: no code yet." in listed
+
+
 def test_a_send_costs_130_bytes_at_most_and_names_the_room() -> None:
     sent = t.Sent(room=ROOM, id="m_1", seq=5, at=1, replayed=False, idempotency_key="k", name="auth")
     assert shown(sent) == "Sent #5 to auth.\n"

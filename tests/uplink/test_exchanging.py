@@ -152,6 +152,10 @@ def test_each_of_them_may_end_and_begin_again_in_the_middle(tmp_path: Path, who:
             waits = await meeting.bob.join(meeting.opened.session_key)
             assert (waits.status, waits.join_code) == ("pending", None)
             assert exchanges(meeting.ben, meeting) == [("joiner", "begun")]
+            # Nobody can be told a code yet, so the agent is told whom it waits for.
+            error = await meeting.bob.refused("message.recv", t.Recv())
+            assert (error.code, "code" in f"{error.message} {error.hint}") == ("join_pending", False)
+            assert "machine of the session's owner" in error.message
             if who == "joiner":
                 ben_scope.cancel()
                 await settle()
