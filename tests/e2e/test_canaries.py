@@ -299,9 +299,14 @@ def looked(team: Team, traffic: Path, numbers: int) -> tuple[dict[str, set[str]]
 # -- the story ---------------------------------------------------------------------------------------------
 
 
-def fresh(operation: str, alice: Client, bob: Client, room: str) -> dict[str, object]:
-    """What there has to be before an operation is not refused: a turn that is offered, a task that is held."""
+def fresh(each: Asked, alice: Client, bob: Client, room: str) -> dict[str, object]:
+    """What there has to be before an operation is not refused: a turn that is offered, a task that is held, a fact."""
+    operation = each.operation
     match operation:
+        case "memory.forget":
+            assert isinstance(each.params, t.Forget)
+            if each.params.key is not None:
+                alice.call("memory.remember", t.Remember(text="a fact", key=each.params.key, room=room))
         case "handoff.decline" | "handoff.withdraw":
             giver, taker = (bob, "alice") if operation == "handoff.decline" else (alice, "bob")
             given = giver.call(
@@ -337,7 +342,7 @@ def test_whoever_runs_a_relay_finds_no_word_of_a_sealed_room_in_anything_that_th
         everything, reached = list(asked(canaries, room, base)), set[str]()
         with team.ann.client("alice") as alice, team.ben.client("bob") as bob:
             for each in everything:
-                needed = fresh(each.operation, alice, bob, room)
+                needed = fresh(each, alice, bob, room)
                 params = msgspec.structs.replace(each.params, **({} if each.field in needed else needed))
                 # What is refused is looked for too: it may have been refused at the relay.
                 with contextlib.suppress(ParlerError):
