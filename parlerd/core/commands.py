@@ -528,9 +528,9 @@ class Arrive(Command, frozen=True, kw_only=True):
     """The messages whose words go with a `BodiesErased` among these facts."""
     named: tuple[MessageId, ...] | None = None
     """In a sealed room: the messages that a message among these names as those whose words go with it."""
-    forgotten: Mapping[MessageId, Position] = {}
-    """Where the messages stand that these forget by their ids, and those that are `named`, as far as the mirror has
-    them; looked up too."""
+    forgotten: Mapping[MessageId, tuple[Position, AgentId]] = {}
+    """Where the messages stand that these forget by their ids, and those that are `named`, and who wrote each, as far
+    as the mirror has them; looked up too."""
 
 
 RoomCommand = (

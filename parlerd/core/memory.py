@@ -106,18 +106,29 @@ def noted(
     return _forgotten(part.key, known.version, known.positions)
 
 
+class Takes(NamedTuple):
+    """What the author of a message of a sealed room takes away with it, as the message says."""
+
+    named: tuple[MessageId, ...]
+    author: AgentId
+    is_owner: bool
+    """Whether the author owns the room, or owned it once: which of them at that time, a mirror may not know."""
+
+
 def told(
     state: MemoryState,
     event: e.MessagePosted,
-    forgotten: Mapping[MessageId, Position],
-    named: tuple[MessageId, ...] | None = None,
+    forgotten: Mapping[MessageId, tuple[Position, AgentId]],
+    takes: Takes | None = None,
 ) -> tuple[e.MessagePosted, tuple[Position, ...]]:
     """A message as a mirror takes it in, and the messages whose words go with it. The event says what the room's home
-    told: the version, or 0 where that home does not tell it. `forgotten` says where the messages stand here.
+    told: the version, or 0 where that home does not tell it. `forgotten` says where the messages stand here, and who
+    wrote them.
 
-    In a sealed room these words go that the message names (`named`), because its home judged whether its author may
-    take those away, and no others. A message that forgets a key and does not name its newest version here does nothing
-    in the memory: an honest machine names it, and the home takes in nothing that was composed on an older one.
+    In a sealed room (`takes`) these words go that the message names, and no others. A message that forgets a key and
+    does not name its newest version here does nothing in the memory: an honest machine names it, and the home takes in
+    nothing that was composed on an older one. Nor does one whose author may not take away what it names: a home that
+    took it in lied, and helps one member to take the words of another from everybody's machine.
     """
     said = event.memory
     if said is None:
@@ -125,10 +136,12 @@ def told(
     known = state.keys.get(said.key, _NO_ENTRY)
     if said.forgets:
         place = None if event.reply_to is None else forgotten.get(event.reply_to)
-        positions = known.positions if said.key else () if place is None else (place,)
-        if named is not None:
-            gone = {forgotten[id] for id in named if id in forgotten}
-            if positions and positions[-1] not in gone:
+        positions = known.positions if said.key else () if place is None else (place[0],)
+        if takes is not None:
+            going = [forgotten[id] for id in takes.named if id in forgotten]
+            gone = {position for position, _ in going}
+            may = takes.is_owner or all(author == takes.author for _, author in going)
+            if not may or (positions and positions[-1] not in gone):
                 return msgspec.structs.replace(event, memory=None), ()
             positions = tuple(position for position in positions if position in gone)
         found = _forgotten(said.key, said.version or known.version, positions)

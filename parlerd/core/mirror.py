@@ -24,7 +24,7 @@ from parlerd.core.errors import Refused
 from parlerd.core.facets import Facet, applies, decides, nobody, touches
 from parlerd.core.lifecycle import LifecycleState
 from parlerd.core.membership import NOBODY, MembershipState, newest_number, told_seq
-from parlerd.core.memory import MemoryState, told
+from parlerd.core.memory import MemoryState, Takes, told
 from parlerd.core.model import AgentId, By, Ids, KeyId, Millis, RequestId
 from parlerd.core.public_line import MAX_EPOCH, first_number
 from parlerd.core.rewinds import RewindsState
@@ -81,7 +81,9 @@ class Mirror(Facet[MirrorState]):
         erases = command.erases
         for event in command.events:
             if isinstance(event, e.MessagePosted):
-                event, gone = told(self._memory, event, command.forgotten, command.named)
+                is_owner = any(owner.agent == by.actor for owner in self._lifecycle.owners)
+                takes = None if command.named is None else Takes(command.named, by.actor, is_owner)
+                event, gone = told(self._memory, event, command.forgotten, takes)
                 erases += gone
             events.append(event)
         return Decision(tuple(events), authority="arrived", at=command.at, erases=erases)

@@ -277,7 +277,8 @@ class Decider:
                 command = msgspec.structs.replace(command, reply=replied, is_id_taken=is_taken)
             if isinstance(command, c.Arrive):
                 in_use = frozenset(id for id in _posted_by(command) if id in batch.posted or id in batch.past.messages)
-                places = {id: found.position for id in _forgotten_by(command) if (found := _known(id, batch))}
+                told = {id: found for id in _forgotten_by(command) if (found := _known(id, batch))}
+                places = {id: (found.position, found.by.actor) for id, found in told.items()}
                 command = msgspec.structs.replace(command, taken=in_use, forgotten=places)
             now = self._time.now(aggregate.last_at)
             self._run_out(aggregate, batch, now)

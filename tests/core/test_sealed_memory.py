@@ -41,14 +41,17 @@ class Mirror:
 
     def take(self, said: list[Said], upto: int) -> None:
         held = said[self.begins :]
-        places = dict(zip(ids(held), (each.header.position for each in held), strict=True))
+        found = ((each.header.position, each.header.by.actor) for each in held)
+        places = dict(zip(ids(held), found, strict=True))
         for each in said[self.upto : upto]:
             event = each.header.event
             assert isinstance(event, e.MessagePosted)
             if each.part is not None:
                 note = MemoryNote(key=each.part.key, version=0, forgets=each.part.forgets)
                 event = replace(event, kind=MEMORY, memory=note)
-            event, _ = memory.told(self.state, event, places, each.named)
+            author = each.header.by.actor
+            takes = memory.Takes(each.named, author, author == OWNER.id)
+            event, _ = memory.told(self.state, event, places, takes)
             self.facet._posted(event, replace(each.header, event=event))
         self.upto = max(self.upto, upto)
 

@@ -12,6 +12,7 @@ from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.envelope import MemoryPart, TextPart
 from parlerd.core.errors import ParlerError
+from parlerd.core.messages import Messages
 from parlerd.core.model import AgentId, By, MessageId, Position, RoomId
 from parlerd.core.words import MEMORY
 from parlerd.engine.audit import Audited, is_signed
@@ -362,5 +363,37 @@ def test_a_relay_that_takes_in_what_was_composed_on_an_older_state_has_lied(tmp_
             room = await tell(meeting, page=page(room, room.state.owner, late))
             assert (room.state.contradicted, room.state.alarm) == ("guard", "relay_equivocation")
             assert await recalled(meeting.bob, "deploy") == ["green"]
+
+    run(main)
+
+
+def test_a_relay_and_a_member_together_take_nobody_else_s_words_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            alices = await remember(meeting.alice, "of Alice")
+            bobs = await remember(meeting.bob, "of Bob")
+            await settle()
+            bob = author_of(meeting.relay.store, bobs.id)
+            command = c.PostMessage(
+                kind=MEMORY,
+                reply_to=MessageId(alices.id),
+                id=MessageId("m_crafted"),
+                idempotency_key="k_crafted",
+                fresh=True,
+                memory=MemoryPart(forgets=True),
+            )
+            with monkeypatch.context() as patched:
+                patched.setattr("parlerd.core.memory._require_right", lambda *_: None)
+                message = await made(meeting.ben, meeting, command)
+                # The relay takes in what it has to refuse.
+                patched.setattr(Messages, "_guarded", lambda *_: ((), ()))
+                assert await answer(meeting.ben, meeting, bob, message) == ""
+                await settle()
+            room = RoomId(meeting.opened.room)
+            assert MessageId("m_crafted") in bodies(meeting.ann.world.store, room)
+            assert bodies(meeting.ann.world.store, room)[alices.id] is not None
+            assert await recalled(meeting.alice, "alice") == ["of Alice"]
 
     run(main)
