@@ -666,6 +666,10 @@ class Library:
         """The key exchanges at a sealed room elsewhere of which an end is in this home."""
         return await self._driver.look(lambda store: store.key_exchanges(room))
 
+    async def unanswered_exchanges(self, before: Millis) -> list[KeyExchangeRow]:
+        """The exchanges that agents of this home began before a moment, and that no owner's home answered."""
+        return await self._driver.look(lambda store: store.unanswered_exchanges(before))
+
     async def key_tries(self, room: RoomId) -> list[KeyTriesRow]:
         """How often wrong secrets were tried with the keys of a sealed room of this home's person."""
         return await self._driver.look(lambda store: store.key_tries(room))

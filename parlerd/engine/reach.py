@@ -48,7 +48,7 @@ FILTERED: Final = frozenset({"find_message", "memberships", "owned", "room_of_ke
 NOT_ASKED: Final = frozenset({
     "check", "close", "deadlines", "epoch_secrets", "file_seals", "first_unlined", "grown", "heads", "is_brought",
     "is_memory_indexed", "key_exchanges", "key_tries", "leases", "made_records", "openings", "outbox", "rebuild_index",
-    "sealing_keys", "sights_of_nobody", "transact", "uncleared",
+    "sealing_keys", "sights_of_nobody", "transact", "unanswered_exchanges", "uncleared",
 })  # fmt: skip
 """Questions about the home as a whole, and about its secrets: no caller of certain rooms has one."""
 

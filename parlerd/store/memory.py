@@ -787,6 +787,11 @@ class MemoryStore(OneByOne):
         with self._lock:
             return [row for key, row in sorted(self._key_exchanges.items()) if key[0] == room]
 
+    def unanswered_exchanges(self, before: Millis) -> list[KeyExchangeRow]:
+        with self._lock:
+            rows = [row for _, row in sorted(self._key_exchanges.items()) if row.at < before]
+            return [row for row in rows if (row.role, row.stage) == ("joiner", "begun")]
+
     def key_tries(self, room: RoomId) -> list[KeyTriesRow]:
         with self._lock:
             return [row for key, row in sorted(self._key_tries.items()) if key[0] == room]

@@ -910,6 +910,11 @@ class Store(Protocol):
         relays share has none."""
         ...
 
+    def unanswered_exchanges(self, before: Millis) -> list[KeyExchangeRow]:
+        """The joiners' ends of key exchanges at all sealed rooms elsewhere that began before a moment and that no
+        owner's home answered, in the order of rooms and shares. A store that relays share has none."""
+        ...
+
     def key_tries(self, room: RoomId) -> list[KeyTriesRow]:
         """How often wrong secrets were tried with the keys of a room, in the order of keys and persons. A store that
         relays share has none."""

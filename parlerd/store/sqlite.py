@@ -692,6 +692,15 @@ class SqliteStore(Paged, OneByOne):
         )
         return [KeyExchangeRow(*row) for row in rows]
 
+    def unanswered_exchanges(self, before: Millis) -> list[KeyExchangeRow]:
+        rows = self._database.rows(
+            "SELECT room, share, role, agent, request, stage, state, said, at, idle_ms FROM key_exchanges"
+            " WHERE role = 'joiner' AND stage = 'begun' AND at < ? AND room NOT IN (SELECT room FROM tombstones)"
+            " ORDER BY room, share",
+            (before,),
+        )
+        return [KeyExchangeRow(*row) for row in rows]
+
     def key_tries(self, room: RoomId) -> list[KeyTriesRow]:
         rows = self._database.rows(
             "SELECT room, ref, principal, tries FROM key_tries"

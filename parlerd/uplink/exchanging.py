@@ -143,6 +143,7 @@ class Exchanges:
         """The signed card and the share with which an agent of this home begins to come into a room, by the secret part
         of a key, and with this sealing key. They are on the disk. Raises `StoreError`."""
         await self.prepare(room)
+        await self.drop_unanswered()
         now = self._desk.clock.now()
         card = self._author.attest(
             JoinCard(
@@ -169,6 +170,14 @@ class Exchanges:
     async def give_up(self, room: RoomId, share: bytes) -> None:
         """The room's home did not take the knock. Raises `StoreError`."""
         await self._drop(room, share, "joiner")
+
+    async def drop_unanswered(self) -> None:
+        """Let the exchanges of this home's agents go that began so long ago that no owner's home answers them any more.
+        The secret of a key is in them, and nothing else may ever look at the room of a knock that broke off. Raises
+        `StoreError`."""
+        before = Millis(self._desk.clock.now() - KNOCK_MS)
+        for row in await self._desk.library.unanswered_exchanges(before):
+            await self._drop(row.room, row.share, "joiner")
 
     # -- what is known of one ------------------------------------------------------------------------------
 

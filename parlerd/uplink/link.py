@@ -812,8 +812,9 @@ class Link:
         """From time to time: is an agent connected that is in a room there, and how far has each read."""
         try:
             await self._find_owned()
+            await self._exchanges.drop_unanswered()
         except ParlerError as error:
-            log.warning("which sealed rooms of %s are this home's is not known: %s", self.name, error.code)
+            log.warning("what is left to do for sealed rooms at %s is not known: %s", self.name, error.code)
         while not self.is_removed:
             with self._desk.notifier.listen(topics.seats()) as waiter:
                 waiter.clear()

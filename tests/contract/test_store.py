@@ -1922,6 +1922,15 @@ def test_how_far_a_key_exchange_is_is_kept_for_each_end_until_it_is_over(own_sto
     assert own_store.key_exchanges(other.room) == [other]
 
 
+def test_the_exchanges_that_nobody_answered_are_found_in_all_rooms_by_when_they_began(own_store: Store) -> None:
+    begun = _exchange(1, role="joiner", request="", stage="begun")
+    elsewhere = msgspec.structs.replace(begun, room=RoomId("r_elsewhere"), at=Millis(4))
+    others = [_exchange(2, role="joiner"), _exchange(3), msgspec.structs.replace(begun, share=b"y" * 33, at=Millis(6))]
+    _do(own_store, *map(PutKeyExchange, (*others, begun, elsewhere)))
+    assert own_store.unanswered_exchanges(Millis(6)) == sorted([begun, elsewhere], key=lambda row: row.room)
+    assert own_store.unanswered_exchanges(Millis(4)) == []
+
+
 def test_tries_at_a_key_are_kept_for_each_person_and_never_taken_back(own_store: Store) -> None:
     ann, ben = PrincipalId("A" + "N" * 55), PrincipalId("A" + "B" * 55)
     rows = [KeyTriesRow(ROOM, "k_1", ben, 2), KeyTriesRow(ROOM, "k_1", ann, 3), KeyTriesRow(ROOM, "k_2", ben, 1)]

@@ -747,3 +747,34 @@ def test_a_relay_that_says_a_moment_behind_every_calendar_hinders_no_answer(
             assert "The relay last heard of that machine at 287396-10-12" in (waits.hint or "")
 
     run(main)
+
+
+def test_the_secret_of_a_knock_that_broke_off_goes_after_seven_days(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann:
+            meeting.alice = await ann.agent("alice")
+            meeting.opened = await meeting.alice.open("auth redesign", "Chose PKCE.")
+            async with meeting.ben.serving() as ben:
+                bob, call = await ben.agent("bob"), Link.call
+
+                async def broken(link: Link, op: str, params: t.Params, **more: Any) -> Any:
+                    if op == "link.knock":
+                        raise Refused("home_unreachable", home=link.name)
+                    return await call(link, op, params, **more)
+
+                with monkeypatch.context() as patched:
+                    patched.setattr(Link, "call", broken)
+                    assert await refused(bob, meeting.opened.session_key) == "home_unreachable"
+            # It may have been heard, so for as long as a knock waits the exchange can go on.
+            async with meeting.ben.serving():
+                await trio.sleep(30)
+                assert exchanges(meeting.ben, meeting) == [("joiner", "begun")]
+            meeting.relay.clock.move(seconds=KNOCK_MS / 1000 + 1)
+            async with meeting.ben.serving():
+                await trio.sleep(30)
+                assert exchanges(meeting.ben, meeting) == []
+
+    run(main)

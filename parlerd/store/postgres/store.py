@@ -442,6 +442,9 @@ class PostgresStore(Paged):
     def key_exchanges(self, room: RoomId) -> list[KeyExchangeRow]:
         return []
 
+    def unanswered_exchanges(self, before: Millis) -> list[KeyExchangeRow]:
+        return []
+
     def key_tries(self, room: RoomId) -> list[KeyTriesRow]:
         return []
 
