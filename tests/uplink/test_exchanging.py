@@ -422,30 +422,68 @@ def test_a_share_that_nobody_can_have_made_shows_the_relay_nothing(tmp_path: Pat
     run(main)
 
 
+def guessing(meeting: Meeting, secret: str, agreed: list[pake.Agreed]) -> Change:
+    """What the relay makes of a knock that plays the owner with a secret; it keeps what follows from each guess."""
+    answers: dict[bytes, bytes] = {}
+
+    def change(entry: t.RequestEntry) -> t.RequestEntry:
+        assert entry.exchange is not None
+        state = meeting.relay_served._desk.rooms.open_actor(RoomId(meeting.opened.room))
+        assert state is not None
+        share = entry.exchange.share
+        if share not in answers:
+            answers[share], found = pake.answer(
+                secret,
+                home=state.aggregate.state.home,
+                route=key_of(meeting).key,
+                card=entry.knock,
+                share=share,
+                owner=state.aggregate.state.owner_principal,
+                random=meeting.relay_served._desk.random.bytes,
+            )
+            agreed.append(found)
+        return replace(entry, exchange=replace(entry.exchange, answered=answers[share]))
+
+    return change
+
+
 def test_a_relay_that_guesses_the_secret_is_shown_a_proof_that_does_not_help_it(tmp_path: Path) -> None:
     async def main() -> None:
         async with opened(tmp_path) as meeting:
-
-            def guessed(entry: t.RequestEntry) -> t.RequestEntry:
-                assert entry.exchange is not None
-                state = meeting.relay_served._desk.rooms.open_actor(RoomId(meeting.opened.room))
-                assert state is not None
-                share, _ = pake.answer(
-                    "00000000",
-                    home=state.aggregate.state.home,
-                    route=key_of(meeting).key,
-                    card=entry.knock,
-                    share=entry.exchange.share,
-                    owner=state.aggregate.state.owner_principal,
-                    random=meeting.relay_served._desk.random.bytes,
-                )
-                return replace(entry, exchange=replace(entry.exchange, answered=share))
-
-            async with lying(meeting.ben, guessed):
+            async with lying(meeting.ben, guessing(meeting, "00000000", [])):
                 assert await refused(meeting.bob, meeting.opened.session_key) == "unknown_key"
             # The owner's home was shown a proof for another share: that was a try, and nobody was asked.
             assert tries(meeting) == [1]
             assert await (await meeting.ann_served.person()).requests() == []
+
+    run(main)
+
+
+def test_a_relay_that_plays_the_owner_has_one_guess_however_long_the_joiner_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with opened(tmp_path) as meeting:
+            agreed: list[pake.Agreed] = []
+            proofs: set[bytes] = set()
+            told = Link.tell
+
+            async def kept(link: Link, op: str, params: t.Params) -> Any:
+                if isinstance(params, t.ExchangeStep) and params.step == "shown":
+                    # The relay keeps the proof to itself, so the owner's home counts nothing.
+                    proofs.add(params.text[:PROOF])
+                    return t.ExchangeNoted()
+                return await told(link, op, params)
+
+            monkeypatch.setattr(Link, "tell", kept)
+            async with lying(meeting.ben, guessing(meeting, "00000000", agreed)):
+                for _ in range(3):
+                    await meeting.bob.join(meeting.opened.session_key)
+                    await trio.sleep(60)
+            (guess,), (proof,) = agreed, proofs
+            with pytest.raises(Refused, match="unknown_key"):
+                guess.confirmed(proof)
+            assert tries(meeting) == []
 
     run(main)
 
