@@ -27,6 +27,9 @@ MAX_STEPS: Final = 2_000_000
 """Steps of SQLite's machine in one query, some tenth of a second."""
 MAX_DATA: Final = 4 * 1024 * 1024
 """Bytes of one row, as of a line."""
+MAX_VALUE: Final = 64 * 1024 * 1024
+"""Bytes of any value that SQLite takes into memory, as it has to for the length of a text. A file with a longer one
+among the rows that are looked at is not read."""
 _LOCKED: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_INTERRUPT)
 
 _FUNCTIONS: Final = ("instr", "length", "max", "min")
@@ -78,6 +81,7 @@ class Database:
             return int(steps[0] < 0)
 
         database.set_progress_handler(spent, 1_000)
+        database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE)
         database.execute("PRAGMA query_only = ON")
         # A file that somebody else made must not run anything of its own while it is read. `trusted_schema` would say
         # so, but then Kilo's file, which has an index over `json_extract`, is not read at all.

@@ -246,3 +246,12 @@ def test_nothing_is_written_to_the_database_of_the_host(host: Host) -> None:
 def test_a_table_has_a_name_of_letters() -> None:
     with pytest.raises(ValueError, match="no name of a table"):
         rows.Database(msgspec.structs.replace(RECORD, rows=Rows(messages="x; DROP", parts="part")), "/nowhere")
+
+
+def test_a_value_without_an_end_is_not_taken_into_memory(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "MAX_VALUE", 100_000)
+    host.calls()
+    assert host.look() == []
+    # SQLite ends the length of a text at its first NUL, and would hand the whole of it over.
+    host.database.execute("INSERT INTO message VALUES ('m2', 's', CAST(? AS TEXT))", (b'{"role":"assistant"}\0' * 9_000,))
+    assert host.look() == [("unknown", "record_unreadable")]
