@@ -69,6 +69,13 @@ _RECORD = Record(
         ),
         # What a conversation is after somebody stopped a turn, and when it is resumed: written as a whole.
         Ending(name="history", has=(Test("$set.messages"),), verdict="unknown", reason="unrecognised"),
+        # What it writes of a compaction, and of whatever else has no words of its own.
+        Ending(
+            name="notice without words",
+            has=(Test("type", ("info",)), Test("content", ("",))),
+            verdict="unknown",
+            reason="unrecognised",
+        ),
         Ending(name="rewind", has=(Test("$rewindTo"),), verdict="not_shown", reason="rolled_back"),
         Ending(name="error", has=(Test("type", ("error",)),), verdict="not_shown", reason="failed_request"),
     ),

@@ -169,6 +169,18 @@ def test_a_sample_holds_nobodys_words(name: str) -> None:
     assert not [each for each in strings if "/" in each or len(each) > 120], name
 
 
+def test_a_compaction_of_gemini_between_a_result_and_a_reply_ends_the_proof() -> None:
+    _, _, record = parts("gemini-plain")
+    compacted = sample("gemini-refused-then-compacted")
+    at = first_with_text(record, compacted)
+    (place,) = [
+        index for index, entry in enumerate(compacted) if entry.get("content") == "" and entry["type"] == "info"
+    ]
+    found = judged(record, [*compacted[: at + 1], *compacted[place:]])
+    assert found is not None
+    assert (found.verdict, found.reason) == ("unknown", "unrecognised")
+
+
 @pytest.mark.parametrize("host", ["opencode", "kilo"])
 def test_a_command_that_a_person_runs_is_no_reply_although_it_is_written_as_a_tool_of_an_assistant(host: str) -> None:
     _, _, record = parts(f"{host}-plain")
