@@ -93,6 +93,8 @@ class LinkStream:
     """The agents that were attached at the last look."""
     presence_at: float = -inf
     """When presence was last told, on the loop's clock."""
+    sights_at: int = 0
+    """The number of the last word on messages of attached agents that was looked at."""
     awaits: set[tuple[RoomId, AgentId, int]] = field(default_factory=set)
     """The direct rooms of which was said that they wait for an agent, and how many had come and gone there then."""
     opened: set[RoomId] = field(default_factory=set)

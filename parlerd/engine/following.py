@@ -49,6 +49,7 @@ from parlerd.engine.library import PUBLIC, Signed
 from parlerd.engine.pair_rooms import awaited
 from parlerd.engine.reachable import Eyes, eyes, room_within
 from parlerd.engine.rooms import pause_among
+from parlerd.engine.sightings import said_of
 from parlerd.operations import types as t
 from parlerd.store.port import MarkDelivery, NewFact, Write
 
@@ -102,7 +103,7 @@ class Following:
                             yield item
                             # Whoever takes the next one has sent this one.
                             stream.told += 1
-                    for item in [*await self._awaits(stream), *self._presence(stream)]:
+                    for item in [*await self._awaits(stream), *self._presence(stream), *self._sights(stream)]:
                         yield item
                         stream.told += 1
                     if not went_on and not desk.draining:
@@ -246,6 +247,7 @@ class Following:
         others, stream.speaking = speaking != stream.speaking, speaking
         if others:
             self._hear_of_pairs(stream)
+            stream.sights_at = 0
         return [followed for followed in stream.rooms.values() if others or self._may_have_more(followed)]
 
     def _may_have_more(self, followed: Followed) -> bool:
@@ -369,6 +371,18 @@ class Following:
                     changed.append(known[member.agent])
             if changed:
                 items.append(t.LinkItem(room=followed.room, presence=changed))
+        return items
+
+    def _sights(self, stream: LinkStream) -> list[t.LinkItem]:
+        """What is known since the last look of whether models were shown what attached agents wrote."""
+        items = []
+        for each in self._desk.sightings.sent_after(stream.sights_at):
+            stream.sights_at = each.number
+            followed = stream.rooms.get(each.word.room)
+            if followed is None or followed.eyes is None or not followed.eyes.has(each.author):
+                continue
+            said = t.SightOnMessage(id=each.id, agent=each.word.reader, sight=said_of(each.word))
+            items.append(t.LinkItem(room=each.word.room, sights=[said]))
         return items
 
     async def _record(self, *, at_once: bool = False) -> None:

@@ -7,24 +7,18 @@ the reader is attached by.
 
 from __future__ import annotations
 
-import re
-from typing import Final
-
 from parlerd.core import events as e
 from parlerd.core.errors import Refused
-from parlerd.core.model import AgentId, MessageId, Position, RoomId, is_label, slug
+from parlerd.core.model import AgentId, MessageId, Position, RoomId
 from parlerd.core.visibility import can_see
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.handling import handles
 from parlerd.engine.library import Traced
 from parlerd.engine.reachable import require_member, require_speaker, room_within
-from parlerd.engine.sightings import newest, next_word, wakes
+from parlerd.engine.sightings import newest, next_word, wakes, word_from_elsewhere
 from parlerd.operations import types as t
 from parlerd.store.port import PROVEN, PutSight
-
-_EVIDENCE: Final = re.compile(r"[A-Za-z0-9 .,:;_@#/+()-]*")
-"""What another home may say of entries: nothing that a terminal or a page has to be kept from."""
 
 
 class Sighting:
@@ -105,10 +99,7 @@ class Sighting:
             assert isinstance(event, e.MessagePosted)
             if not can_see(room.view(reader), position=found.header.position, visibility=event.visibility):
                 continue
-            host, reason = slug(told.host, fallback="host"), told.reason if is_label(told.reason) else ""
-            evidence = told.evidence if _EVIDENCE.fullmatch(told.evidence) else ""
-            at = found.header.position
-            row = PutSight(found.room, reader, at, told.verdict, reason, host, desk.clock.now(), told.again, evidence)
+            row = word_from_elsewhere(found, reader, told, desk.clock.now())
             rows.append(row)
             self._note(found, MessageId(told.id), row)
         if rows:
@@ -116,8 +107,12 @@ class Sighting:
         return t.Noted()
 
     def _note(self, found: Traced, id: MessageId, row: PutSight) -> None:
-        """Remember the newest word for the author's notice, where the author is of this home."""
-        author = found.header.by.actor
+        """Remember the newest word for the author's notice, or have it told to the author's home."""
+        author, sightings = found.header.by.actor, self._desk.sightings
+        others = any(each.verdict in PROVEN for each in found.sights)
         if author in self._desk.rooms.home.aggregate.state.agents:
-            is_shown = row.verdict in PROVEN or any(each.verdict in PROVEN for each in found.sights)
-            self._desk.sightings.note(id, author, row, is_shown=is_shown)
+            sightings.note(id, author, row, is_shown=row.verdict in PROVEN or others)
+        elif row.verdict != "pending" and not others:
+            # Of what one model was shown no author is told that another was not. Nobody follows a room that is
+            # elsewhere here, so that a word on a message there goes nowhere.
+            sightings.send(id, author, row)

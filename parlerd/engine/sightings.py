@@ -2,7 +2,8 @@
 
     window.sighted --> a row for the message and the reader --> why, disclosures, the author's notice, the doctor
                           |-- cut or not shown: the reader's next page shows it again (`to_show_again`)
-                          `-- a room elsewhere: its home is told (`RoomHandle.tell_sights`)
+                          `-- a room elsewhere: its home is told (`RoomHandle.tell_sights`), and tells the
+                              author's home (`send`)
 
 Not here: how a record is read (`parlerd.sight`), where markers stand (`mcp_server`), how a page is laid out
 (`receiving`). Above: the engine. Below: the library. Invariants: only a verdict that proves it makes a message `shown`;
@@ -11,6 +12,7 @@ what was shown stays so; where no host is watched nothing is asked of the store,
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -19,16 +21,21 @@ import msgspec
 
 from parlerd.bounded import Bounded
 from parlerd.core import topics
-from parlerd.core.model import AgentId, MessageId, Millis, Position, RoomId
+from parlerd.core.model import AgentId, MessageId, Millis, Position, RoomId, is_label, slug
 from parlerd.engine.library import Library, Traced
 from parlerd.operations import types as t
 from parlerd.store.port import PROVEN, PutSight
 from parlerd.text.sight import MOST_AGAIN
 
+MAX_ON_THEIR_WAY: Final = 4096
+"""Words that a home keeps for links that are down. What is forgotten is still in the store, where `why` finds it."""
 LATE_MS: Final = 120_000
 """A message that no model is known to have been shown this long after it was read is named to its author."""
 MAX_UNSHOWN: Final = 1024
 """Messages that are remembered as shown to nobody yet; of more than these the newest."""
+
+_EVIDENCE: Final = re.compile(r"[A-Za-z0-9 .,:;_@#/+()-]*")
+"""What another home may say of entries: nothing that a terminal or a page has to be kept from."""
 
 _Place = tuple[RoomId, Position, AgentId]
 
@@ -44,6 +51,16 @@ class Unshown:
     word: PutSight
 
 
+@dataclass(frozen=True, slots=True)
+class OnItsWay:
+    """A word on a message whose author is of another home, to be told there: it is the `number`th."""
+
+    number: int
+    id: MessageId
+    author: AgentId
+    word: PutSight
+
+
 class Sightings:
     """What is at hand of sight while the daemon runs; the rows are in the store."""
 
@@ -54,6 +71,9 @@ class Sightings:
         # before this daemon started.
         self._watched: set[_Place] = set()
         self._unshown: Bounded[MessageId, Unshown] = Bounded(MAX_UNSHOWN)
+        # The newest words for authors of other homes, by message and reader, in the order in which they came.
+        self._on_their_way: Bounded[tuple[MessageId, AgentId], OnItsWay] = Bounded(MAX_ON_THEIR_WAY)
+        self._words = 0
 
     def as_known(self, row: PutSight) -> PutSight:
         """A row of the store as it is to be read now: nobody watches any more what a daemon before this one watched."""
@@ -79,6 +99,17 @@ class Sightings:
         known = self._unshown.get(id)
         self._unshown[id] = Unshown(id, author, row.at if known is None else known.since, row)
 
+    def send(self, id: MessageId, author: AgentId, row: PutSight) -> None:
+        """Have the home of this author told of the word, as soon as it follows the room."""
+        self._words += 1
+        self._on_their_way[id, row.reader] = OnItsWay(self._words, id, author, row)
+
+    def sent_after(self, number: int) -> list[OnItsWay]:
+        """The words that came after the one of this number, in their order."""
+        if number >= self._words:
+            return []
+        return [each for each in self._on_their_way.values() if each.number > number]
+
     def unshown(self, author: AgentId, now: Millis) -> list[Unshown]:
         """The messages of this author that were read so long ago that it is to be named them, the oldest first."""
         return sorted(
@@ -96,6 +127,21 @@ def said_of(row: PutSight) -> t.SightSaid:
     """A row in the shape that every surface prints."""
     return t.SightSaid(
         verdict=row.verdict, reason=row.reason, host=row.host, at=row.at, again=row.again, evidence=row.evidence
+    )
+
+
+def word_from_elsewhere(found: Traced, reader: AgentId, told: t.SightSaid | t.SightAtRoom, now: Millis) -> PutSight:
+    """The row that another home's word on a message makes. What no home of this version says is left out of it."""
+    return PutSight(
+        found.room,
+        reader,
+        found.header.position,
+        told.verdict,
+        told.reason if is_label(told.reason) else "",
+        slug(told.host, fallback="host"),
+        now,
+        told.again,
+        told.evidence if _EVIDENCE.fullmatch(told.evidence) else "",
     )
 
 

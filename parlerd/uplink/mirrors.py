@@ -55,10 +55,11 @@ from parlerd.engine.key_text import spelled
 from parlerd.engine.library import Signed
 from parlerd.engine.presence import DERIVED
 from parlerd.engine.rooms import pause_among
+from parlerd.engine.sightings import word_from_elsewhere
 from parlerd.engine.submissions import Submission
 from parlerd.identity.proofs import named_in, owner_after, read_opening, signed, succeeds
 from parlerd.operations import types as t
-from parlerd.store.port import EraseBodies, ForgetMarks
+from parlerd.store.port import PROVEN, EraseBodies, ForgetMarks
 from parlerd.uplink.arriving import Arrival, Arriving, Began, Past, wanted
 from parlerd.uplink.bounds import CHUNK, Bounds
 from parlerd.uplink.counters import Counters, Threaded
@@ -182,6 +183,7 @@ class Mirrors:
             if item.card is not None:
                 self._counts[room] = _Counts(item.card.moves, item.card.asks)
             self._note_level(room, item)
+            await self._note_sights(room, item.sights)
             if item.presence:
                 members = actor.aggregate.state.members
                 told = {
@@ -195,6 +197,15 @@ class Mirrors:
         finally:
             self._change.set()
             self._change = trio.Event()
+
+    async def _note_sights(self, room: RoomId, told: Sequence[t.SightOnMessage]) -> None:
+        """Remember what the room's home says of whether models were shown what agents of this home wrote."""
+        for each in told:
+            found = await self._desk.library.trace(MessageId(each.id))
+            if found is None or found.room != room or not self.is_ours(author := found.header.by.actor):
+                continue
+            row = word_from_elsewhere(found, AgentId(each.agent), each.sight, self._desk.clock.now())
+            self._desk.sightings.note(MessageId(each.id), author, row, is_shown=row.verdict in PROVEN)
 
     async def _look_back(self, room: RoomId, mirror: Room, item: t.LinkItem, pull: Pull | None) -> None:
         """Learn the secrets of earlier epochs whose messages an item brings, as far as agents of this home may read

@@ -12,9 +12,11 @@ import trio
 import trio.testing
 
 from parlerd.core.model import MessageId, RoomId, Sighted
+from parlerd.engine.following import PRESENCE_S
+from parlerd.engine.sightings import LATE_MS
 from parlerd.operations import types as t
 from parlerd.uplink.link import LOOK_S
-from tests.support.engine import Party, Served, run
+from tests.support.engine import NOTHING, Party, Served, run
 from tests.uplink.test_relayed import Meeting, meeting_in
 
 
@@ -111,5 +113,31 @@ def test_a_home_tells_of_its_own_agents_alone_and_of_what_they_may_see(tmp_path:
             place = meeting.relay.store.find_message(MessageId(sent.id))
             assert place is not None
             assert [row.verdict for row in meeting.relay.store.sights(*place)] == ["shown"]
+
+    run(main)
+
+
+def test_an_author_elsewhere_has_the_same_notice_as_one_here(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with reading(tmp_path) as (meeting, ben, sent):
+            alice = meeting.alice
+            window = await meeting.ann_served.window("again", as_name="alice")
+            await window.whoami()
+
+            async def notice() -> str:
+                return (await window.ask("window.notice", NOTHING, t.Notice)).line
+
+            await tell(ben, meeting.bob, sent.id, "summarised", "compacted")
+            other = await alice.send("two")
+            await meeting.bob.read()
+            await tell(ben, meeting.bob, other.id, "cut", "cut_by_host")
+            await tell(ben, meeting.bob, other.id, "shown", "reply")
+            await trio.sleep(2 * PRESENCE_S)
+            assert "no model" not in await notice()
+            meeting.ann.world.clock.move(seconds=LATE_MS / 1000)
+            line = await notice()
+            assert line.count("no model is known to have been shown your #") == 1, line
+            assert "as the reader's own machine says" in line
+            assert "no model" not in await notice(), "it is said once"
 
     run(main)

@@ -394,6 +394,14 @@ class ErasedAtRoom(Result, frozen=True, kw_only=True):
     last: _Count
 
 
+class SightOnMessage(Result, frozen=True, kw_only=True):
+    """What the record of a reader's agent host says of a message, as that reader's own daemon told."""
+
+    id: _Id
+    agent: _Id
+    sight: SightSaid
+
+
 class LinkItem(Result, frozen=True, kw_only=True):
     """One step of a room: a card, a page, a rewind or an epoch. With `gone` the room is followed no longer, because
     none of the attached agents may know it any more, and nothing else is in the item but `deleted`, which says that the
@@ -416,6 +424,9 @@ class LinkItem(Result, frozen=True, kw_only=True):
     """How these tasks stand now, whatever was told of them before."""
     erased: list[ErasedAtRoom] = []
     """Which words are gone, whatever was told of these messages before."""
+    sights: list[SightOnMessage] = []
+    """What is known of whether readers' models were shown messages that attached agents wrote. A word that was told
+    before may be told again."""
     awaits: list[str] = []
     opened: list[str] = []
     level: bool = False
