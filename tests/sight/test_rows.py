@@ -253,5 +253,7 @@ def test_a_value_without_an_end_is_not_taken_into_memory(host: Host, monkeypatch
     host.calls()
     assert host.look() == []
     # SQLite ends the length of a text at its first NUL, and would hand the whole of it over.
-    host.database.execute("INSERT INTO message VALUES ('m2', 's', CAST(? AS TEXT))", (b'{"role":"assistant"}\0' * 9_000,))
+    host.database.execute(
+        "INSERT INTO message VALUES ('m2', 's', CAST(? AS TEXT))", (b'{"role":"assistant"}\0' * 9_000,)
+    )
     assert host.look() == [("unknown", "record_unreadable")]
