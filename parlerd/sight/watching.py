@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from math import inf
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -326,13 +327,15 @@ class _Place:
             async with self._hearing:
                 changes = await self._heard(min(wait, LOOK_S))
                 await self._all_written()
-                async with self._turn:
-                    answers = [each.answer for each in self._pending]
-                    self._tell(
-                        await self._in_thread(
-                            self._judge, changes, answers, limiter=self._limiter, abandon_on_cancel=True
+                # A folder on a dead network answers never, and holds up no verdict.
+                with trio.move_on_at(min((each.deadline for each in self._pending), default=inf)):
+                    async with self._turn:
+                        answers = [each.answer for each in self._pending]
+                        self._tell(
+                            await self._in_thread(
+                                self._judge, changes, answers, limiter=self._limiter, abandon_on_cancel=True
+                            )
                         )
-                    )
             if self._ears is None:
                 await self._woken_within(min(wait, AGAIN_S))
         now = trio.current_time()

@@ -386,6 +386,27 @@ async def test_a_failure_nobody_thought_of_makes_everything_unknown_and_ends_not
 
 
 @virtually
+async def test_a_look_that_never_ends_leaves_no_message_without_a_verdict(folder: Path) -> None:
+    scene = Scene(folder)
+
+    async def stuck(work: Callable[..., Any], *arguments: Any, **how: Any) -> Any:
+        if work.__name__ == "_judge":
+            await trio.sleep_forever()
+        return await at_once(work, *arguments, **how)
+
+    scene.sight = HostSight({"host": RECORD}, lambda _, at: Path(at["AT"]), {"AT": str(folder)}, scene.open_ears, stuck)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(scene.sight.run)
+        expects(await scene.begin(), 1)
+        await trio.sleep(LIMIT_S / 2)
+        expects(await scene.begin(), 2)
+        assert scene.verdicts == [(2, "unknown", "unwatched")]
+        await trio.sleep(LIMIT_S / 2)
+        assert scene.verdicts[1:] == [(1, "unknown", "timeout")]
+        nursery.cancel_scope.cancel()
+
+
+@virtually
 async def test_a_walk_that_takes_too_long_holds_up_no_answer(folder: Path) -> None:
     async def never(*_: Any, **how: Any) -> Any:
         await trio.sleep_forever()
