@@ -31,7 +31,7 @@ from parlerd.core import membership, topics
 from parlerd.core.decision import Decision, replayed
 from parlerd.core.epoch_record import MAX_SEALED_MEMBERS
 from parlerd.core.errors import Refused
-from parlerd.core.exchange import KNOCK_MS, SHARE, Exchange, is_form, require
+from parlerd.core.exchange import KNOCK_MS, MAX_FAILED, SHARE, Exchange, is_form, require
 from parlerd.core.facets import Facet, applies, decides, touches
 from parlerd.core.grants import KINDS, SCOPES, Given, agent_of, is_named, is_one_too_many
 from parlerd.core.lifecycle import LifecycleState, place_of, require_open, require_sound
@@ -456,7 +456,11 @@ class Approvals(Facet[ApprovalsState]):
             }
             if (what := next((what for what, is_wrong in wrong.items() if is_wrong), None)) is not None:
                 raise Refused("statement_refused", what=what)
-        check_queue(self.state.requests, key.id, by.principal, self._lifecycle.owner_principal, command.wall or now)
+        requests = self.state.requests
+        check_queue(requests, key.id, by.principal, self._lifecycle.owner_principal, command.wall or now)
+        before = (each for each in requests.values() if (each.key_id, each.principal) == (key.id, by.principal))
+        if sum(each.state == "failed" for each in before) >= MAX_FAILED:
+            raise Refused("unknown_key")
         event = e.JoinRequested(
             request=RequestId(ids.new("q")),
             key=key.id,

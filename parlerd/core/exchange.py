@@ -35,6 +35,10 @@ MAX_SHOWN: Final = 4096
 """Bytes of a joiner's proof with its sealed knock."""
 MAX_ANSWER: Final = 512
 """Bytes of what the owner's home says to the joiner alone, sealed."""
+MAX_FAILED: Final = 20
+"""Exchanges of one person with one key that may fail. The owner's home counts wrong secrets and lets that person in no
+more long before; but whoever knows the route of a key and not its secret could knock for ever, and each knock stays in
+the log and in every copy of the room's state."""
 KNOCK_MS: Final = Millis(7 * 24 * 3600 * 1000)
 """How long somebody who has not shown the key waits for the owner's home. Source: sealed spec, Joining."""
 

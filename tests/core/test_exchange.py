@@ -6,7 +6,7 @@ import pytest
 
 from parlerd.core import commands as c
 from parlerd.core.approvals import knock_of
-from parlerd.core.exchange import KNOCK_MS
+from parlerd.core.exchange import KNOCK_MS, MAX_FAILED
 from parlerd.core.model import AgentId, Millis
 from parlerd.core.room import Room
 from tests.support.core import BEN, KEY, OWNER, STRANGER, refused
@@ -34,6 +34,18 @@ def test_who_asks_to_come_in_is_a_request_once_both_ends_know_that_the_other_has
     room.answer_to(BEN)
     assert roster(room) == {OWNER.id, BEN.id}
     room.check(Room, Room.restore)
+
+
+def test_whoever_knows_the_route_of_a_key_alone_does_not_knock_for_ever() -> None:
+    room = sealed_room()
+    for _ in range(MAX_FAILED):
+        assert room.begin_exchange(BEN) == "pending"
+        room.exchange(BEN, "failed", b"")
+    with refused("unknown_key"):
+        room.begin_exchange(BEN)
+    # Nobody else is kept out by that.
+    assert room.begin_exchange(STRANGER) == "pending"
+    assert len(room.aggregate.state.requests) == MAX_FAILED + 1
 
 
 @pytest.mark.parametrize(
