@@ -35,6 +35,7 @@ from parlerd.bounded import Bounded
 from parlerd.core import commands as c
 from parlerd.core import topics
 from parlerd.core.approvals import KeyState, Request, is_stale
+from parlerd.core.epoch_record import decode_turned, record_digest
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.exchange import KNOCK_MS, PROOF, Exchange, Step
 from parlerd.core.model import By, HomeId, Millis, RequestId, RoomId, is_label
@@ -389,7 +390,10 @@ class Exchanges:
         if granted.room == state.room and state.epochs.number < granted.number:
             # The record is told behind the decision: until then this agent reads nothing.
             return
-        is_other = granted.number == state.epochs.number and granted.record != state.epochs.record
+        at = dict(state.epochs.turned).get(granted.number)
+        held = None if at is None else await self._desk.library.body(state.room, at)
+        # Of a room that went on meanwhile the mirror may begin behind that record.
+        is_other = held is not None and record_digest(decode_turned(held)[0]) != granted.record
         await self._drop(state.room, row.share, "joiner")
         if granted.room != state.room or is_other:
             await caller.contradict(state.room, "record")

@@ -816,3 +816,25 @@ def test_the_secret_of_a_knock_that_broke_off_goes_after_seven_days(
                 assert exchanges(meeting.ben, meeting) == []
 
     run(main)
+
+
+def test_a_record_other_than_the_one_that_was_promised_is_found_also_behind_a_later_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with opened(tmp_path) as meeting:
+            waits = await meeting.bob.join(meeting.opened.session_key)
+            with monkeypatch.context() as patched:
+                patched.setattr("parlerd.uplink.remote_room._in_force", lambda *_: (2, b"x" * 32))
+                patched.setattr(meeting.ben.uplinks._exchanges, "go_on", nothing)
+                person = await meeting.ann_served.person()
+                await person.approve("bob", join_code=waits.join_code)
+                await trio.sleep(30)
+                params = t.NameSuccessor(room=meeting.opened.room, person="bob")
+                await person.ask("room.successor", params, t.SuccessorNamed)
+                await trio.sleep(30)
+                assert (await meeting.room_of(meeting.ben)).state.epochs.number == 3
+            await trio.sleep(60)
+            assert (await meeting.room_of(meeting.ben)).state.contradicted == "record"
+
+    run(main)
