@@ -353,7 +353,7 @@ def test_those_who_have_an_open_key_wait_for_the_owner_s_home_and_come_in_with_n
                 joined = await who.join(meeting.opened.session_key)
                 assert (joined.status, joined.join_code, joined.messages) == ("pending", None, [])
                 assert "The relay last heard of that machine at 20" in joined.hint
-                assert "Your knock waits seven days" in joined.hint
+                assert "Your knock waits there for seven days" in joined.hint
             async with meeting.ann.serving() as ann:
                 await (await ann.agent("alice")).read()
                 await trio.sleep(30)
