@@ -414,7 +414,14 @@ class MemoryStore(OneByOne):
     def has_marks(self, room: RoomId, first: Position, last: Position) -> bool:
         with self._lock:
             marks = [mark for (where, _, _), found in self._marks.items() if where == room for mark in found]
-            return any(self._goes(room, mark, first, last) for mark in marks)
+            return any(self._goes(room, mark, first, last) for mark in marks) or bool(self._unsaid(room, first, last))
+
+    def _unsaid(self, room: RoomId, first: Position, last: Position) -> list[tuple[RoomId, Position, AgentId]]:
+        """The rows of sight of messages from `first` to `last` that have no words."""
+        said = {position for position, _ in self._bodies_of_messages(room)}
+        return [
+            key for key in sorted(self._sights) if key[0] == room and first <= key[1] <= last and key[1] not in said
+        ]
 
     def _forget_marks(self, write: ForgetMarks) -> None:
         left = write.limit
@@ -423,6 +430,8 @@ class MemoryStore(OneByOne):
                 if left and self._goes(room, mark, write.first, write.last):
                     marks.remove(mark)
                     left -= 1
+        for key in self._unsaid(write.room, write.first, write.last)[: write.limit]:
+            del self._sights[key]
 
     def _advance(self, room: RoomId, reader: AgentId, delivered: Position, acknowledged: Position) -> None:
         known = self._cursors.get((room, reader), Cursor())

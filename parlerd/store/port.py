@@ -374,8 +374,9 @@ class EraseBodies(msgspec.Struct, frozen=True):
 
 
 class ForgetMarks(msgspec.Struct, frozen=True):
-    """Take away at most `limit` delivery marks of a room that cover messages from `first` to `last` and no others. A
-    mark stays while any message that it covers has words. Repeat this until there is none (`Store.has_marks`)."""
+    """Take away at most `limit` delivery marks of a room that cover messages from `first` to `last` and no others, and
+    as many rows of sight of such messages. A mark stays while any message that it covers has words, and a row of sight
+    while its message has. Repeat this until there is none (`Store.has_marks`)."""
 
     room: RoomId
     first: Position
@@ -857,7 +858,7 @@ class Store(Protocol):
         ...
 
     def has_marks(self, room: RoomId, first: Position, last: Position) -> bool:
-        """Whether `ForgetMarks` would take any mark away."""
+        """Whether `ForgetMarks` would take any mark, or any row of sight, away."""
         ...
 
     def sights(self, room: RoomId, position: Position) -> list[PutSight]:

@@ -620,9 +620,8 @@ class SqliteStore(Paged, OneByOne):
         return [Delivery(*row) for row in self._database.rows(_DELIVERIES, {"room": room, "position": position})]
 
     def has_marks(self, room: RoomId, first: Position, last: Position) -> bool:
-        return (
-            self._database.row(_MARKS_OF_NO_WORDS, {"room": room, "first": first, "last": last, "limit": 1}) is not None
-        )
+        which = {"room": room, "first": first, "last": last, "limit": 1}
+        return any(self._database.row(query, which) is not None for query in (_MARKS_OF_NO_WORDS, _SIGHTS_OF_NO_WORDS))
 
     def sights(self, room: RoomId, position: Position) -> list[PutSight]:
         return [PutSight(*row) for row in self._database.rows(_SIGHTS, (room, position))]
@@ -885,6 +884,7 @@ class _Batch(Batch):
                 case ForgetMarks(room=room, first=first, last=last, limit=limit):
                     which = {"room": room, "first": first, "last": last, "limit": limit}
                     writer.executemany(_FORGET_MARK, writer.execute(_MARKS_OF_NO_WORDS, which).fetchall())
+                    writer.executemany(_FORGET_SIGHT, writer.execute(_SIGHTS_OF_NO_WORDS, which).fetchall())
                 case DropLease(window=window):
                     writer.execute("DELETE FROM leases WHERE window = ?", (window,))
                 case PutLease(lease=lease):
@@ -1135,6 +1135,14 @@ _MARKS_OF_NO_WORDS: Final = """
      LIMIT :limit"""
 # One at a time: of a list of keys SQLite uses the first column alone.
 _FORGET_MARK: Final = "DELETE FROM marks WHERE of = ? AND stage = ? AND upto = ? AND after = ?"
+_SIGHTS_OF_NO_WORDS: Final = """
+    SELECT s.room, s.position, s.reader FROM sights s
+     WHERE s.room = :room AND s.position BETWEEN :first AND :last
+       AND NOT EXISTS (SELECT 1 FROM logs l CROSS JOIN bodies b CROSS JOIN facts f
+                        WHERE l.room = s.room AND b.id = (l.number << 32) + s.position
+                          AND f.id = b.id AND f.type = 'message_posted')
+     LIMIT :limit"""
+_FORGET_SIGHT: Final = "DELETE FROM sights WHERE room = ? AND position = ? AND reader = ?"
 _PUT_SIGHT: Final = (
     "INSERT INTO sights (room, reader, position, verdict, reason, host, at, again, evidence)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"

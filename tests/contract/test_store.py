@@ -1511,6 +1511,27 @@ def test_marks_go_with_the_words_of_all_messages_that_they_cover(store: Store) -
     assert store.cursor(ROOM, BEN) == Cursor(Position(3), Position(0))
 
 
+def test_what_hosts_records_say_goes_with_the_words_of_its_message(store: Store) -> None:
+    _do(store, append(opened(), *(message(number) for number in range(2, 6))))
+    for number in range(2, 6):
+        for reader in (ANN, BEN):
+            _do(store, _sight("shown", reader=reader, position=Position(number)))
+    _do(store, ForgetMarks(ROOM, Position(1), Position(9), 9))
+    assert not store.has_marks(ROOM, Position(1), Position(9))
+    _do(store, EraseBodies(ROOM, [Position(2), Position(4)]))
+    assert not store.has_marks(ROOM, Position(3), Position(3))
+    assert not store.has_marks(OTHER, Position(1), Position(9))
+    steps = 0
+    while store.has_marks(ROOM, Position(1), Position(3)):
+        _do(store, ForgetMarks(ROOM, Position(1), Position(3), 1))
+        steps += 1
+    assert steps == 2
+    assert [len(store.sights(ROOM, Position(number))) for number in range(2, 6)] == [0, 2, 2, 2]
+    _do(store, ForgetMarks(ROOM, Position(1), Position(9), 9))
+    assert [len(store.sights(ROOM, Position(number))) for number in range(2, 6)] == [0, 2, 0, 2]
+    assert not store.has_marks(ROOM, Position(1), Position(9))
+
+
 def test_so_many_marks_go_in_one_step(store: Store) -> None:
     _do(store, append(opened(), *(message(number) for number in range(2, 9))))
     _do(store, EraseBodies(ROOM, [Position(number) for number in range(2, 9)]))

@@ -239,6 +239,15 @@ HAS_MARKS: Final = """
                                                AND f.type = 'message_posted')
                           LIMIT 1) m
      WHERE c.room = %(room)s LIMIT 1"""
+_SIGHTS_OF_NO_WORDS: Final = """
+      FROM sights s
+     WHERE s.room = %(room)s AND s.position BETWEEN %(first)s AND %(last)s
+       AND NOT EXISTS (SELECT FROM bodies b JOIN facts f ON f.room = b.room AND f.position = b.position
+                        WHERE b.room = s.room AND b.position = s.position AND f.type = 'message_posted')"""
+HAS_SIGHTS: Final = f"SELECT 1 {_SIGHTS_OF_NO_WORDS} LIMIT 1"
+FORGET_SIGHTS: Final = f"""
+    DELETE FROM sights
+     WHERE ctid = ANY (ARRAY (SELECT s.ctid {_SIGHTS_OF_NO_WORDS} LIMIT %(limit)s))"""  # noqa: S608 - our own names
 LEASES: Final = 'SELECT "window", agent, host, workspace, slot, taken_at FROM leases ORDER BY taken_at, "window"'
 OUTBOX: Final = f"""
     SELECT message, home, room, agent, key, at, request, refused FROM outbox o

@@ -412,7 +412,8 @@ class PostgresStore(Paged):
         return [Delivery(*row) for row in self._server.rows(queries.DELIVERIES, {"room": room, "position": position})]
 
     def has_marks(self, room: RoomId, first: Position, last: Position) -> bool:
-        return self._server.row(queries.HAS_MARKS, {"room": room, "first": first, "last": last}) is not None
+        which = {"room": room, "first": first, "last": last}
+        return any(self._server.row(query, which) is not None for query in (queries.HAS_MARKS, queries.HAS_SIGHTS))
 
     def sights(self, room: RoomId, position: Position) -> list[PutSight]:
         return [PutSight(*row) for row in self._server.rows(queries.SIGHTS, (room, position))]

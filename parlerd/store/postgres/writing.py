@@ -48,7 +48,7 @@ from parlerd.store.port import (
     PutRenewal,
     Write,
 )
-from parlerd.store.postgres import deleting, searching
+from parlerd.store.postgres import deleting, queries, searching
 from parlerd.store.postgres.agents import Agents
 from parlerd.store.postgres.connections import RETRIED, Connection, LostAnswer, Server, commit
 from parlerd.store.postgres.tables import (
@@ -515,6 +515,8 @@ def _keep(connection: Connection, batch: Batch) -> None:
         match change:
             case ForgetMarks(room=room, first=first, last=last, limit=limit):
                 connection.execute("SELECT forget_marks(%s, %s, %s, %s)", (room, first, last, limit))
+                which = {"room": room, "first": first, "last": last, "limit": limit}
+                connection.execute(queries.FORGET_SIGHTS, which)
             case DropLease(window=window):
                 connection.execute('DELETE FROM leases WHERE "window" = %s', (window,))
             case PutLease(lease=lease):
