@@ -360,8 +360,8 @@ def _choose_to_watch(ctx: Context, hosts: list[Host], to_watch: list[Host], args
         forget(ctx.home, {host.id for host in hosts})
     elif to_watch:
         allow(ctx.home, {host.id for host in to_watch})
-        names = ", ".join(host.id for host in to_watch)
-        ctx.out.note(f"Parler watches what {names} records now. To end that: parler connect {names} --no-sight")
+        names, ids = ", ".join(host.name for host in to_watch), " ".join(host.id for host in to_watch)
+        ctx.out.note(f"From now on Parler watches the records of {names}. To end that: parler connect {ids} --no-sight")
 
 
 def _token(ctx: Context, hosts: list[Host], args: Namespace) -> str:
