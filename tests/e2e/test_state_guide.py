@@ -131,10 +131,11 @@ class People:
     def of(self, agent: str) -> Somebody:
         return self.others if agent in self._guests else self.first
 
-    def come_together(self, first: str, *others: str) -> None:
-        """A room of theirs, which is the active one of each then."""
+    def come_together(self, first: str, *others: str, clear: bool = False) -> None:
+        """A room of theirs, which is the active one of each then; with `clear` its relay can read it, where it is on
+        one."""
         self._guests = set(others)
-        opened = self.first.opens(first, topic="guide")
+        opened = self.first.opens(first, topic="guide", clear=clear)
         for name in others:
             self.of(name).enters(opened.session_key, name)
 
@@ -624,7 +625,8 @@ def test_a_market_that_opens_with_the_population(door: Door, room: Room) -> None
 
 def test_a_message_that_only_admins_see(door: Door, people: People) -> None:
     # In the guide the author is called system, which is nobody's name here.
-    people.come_together("narrator", "agent-b", "player")
+    # A message waits for a condition in a room that its home can read.
+    people.come_together("narrator", "agent-b", "player", clear=True)
     debug = {"body": "debug info", "enabled": 'agents[self].role == "admin"'}
     assert door.post("narrator", debug) == 0
     assert door.messages("agent-b") == []
@@ -636,7 +638,7 @@ def test_a_message_that_only_admins_see(door: Door, people: People) -> None:
 
 
 def test_messages_have_timers_like_all_resources(door: Door, room: Room) -> None:
-    room("agent-a", "agent-b")
+    room("agent-a", "agent-b", clear=True)
     before = door.value("agent-b", "messages.count")
     door.post("agent-a", {"body": "for a moment", "timer": {"ms": 50, "effect": "delete"}})
     turns = {"ticks": 2, "tick_on": "state._shared.turn", "effect": "enable"}
@@ -659,7 +661,7 @@ def test_messages_have_timers_like_all_resources(door: Door, room: Room) -> None
 
 
 def test_a_task_is_work_while_it_is_there(door: Door, room: Room) -> None:
-    room("coord", "worker-1")
+    room("coord", "worker-1", clear=True)
     door.post("coord", {"kind": "task", "body": "mine the ore", "enabled": "state._shared.day == true"})
     assert door.unclaimed("worker-1") == []
     door.put("coord", {"key": "day", "value": True})

@@ -234,10 +234,12 @@ class Somebody:
         """A connection of the real client library."""
         return connect(self.home, as_name=name, start=start)
 
-    def opens(self, name: str = "alice", topic: str = "auth", context: str = "the recap") -> t.OpenedSession:
+    def opens(
+        self, name: str = "alice", topic: str = "auth", context: str = "the recap", *, clear: bool = False
+    ) -> t.OpenedSession:
         """A session that `name` opens."""
         with self.client(name) as client:
-            opened = client.call("session.open", t.OpenSession(topic=topic, context=context))
+            opened = client.call("session.open", t.OpenSession(topic=topic, context=context, clear=clear))
         assert isinstance(opened, t.OpenedSession)
         return opened
 

@@ -78,7 +78,10 @@ def texts(page: Any) -> list[str]:
 
 
 def spellings(code: str) -> set[bytes]:
-    """Every way a key may be written down."""
+    """Every way a key may be written down. Of the key of a sealed room the secret part alone counts too, and the route
+    does not: the relay finds the room by it."""
+    if "U" in code:
+        return {each.encode() for text in (code, code.partition("U")[2]) for each in (text, text.lower())}
     plain = codes.normalise(code)
     return {each.encode() for text in (code, plain) for each in (text, text.lower())}
 
