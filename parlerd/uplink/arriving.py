@@ -1180,7 +1180,10 @@ _BY_AUTHORS: Final = frozenset({SIGNED, SEALED, OPENED})
 
 def roster_told(told: t.EpochEntry, record: EpochRecord) -> Roster:
     """The roster that a record leads to, as a home told it to somebody who does not have the record before. Raises
-    `Refused(statement_refused)` where it is not the one that the record names."""
+    `Refused(statement_refused)` where it is not the one that the record names, or holds more than a room takes, of
+    which nothing is looked at."""
+    if len(told.roster) > MAX_SEALED_MEMBERS:
+        raise Refused("statement_refused", what="roster")
     roster = {
         AgentId(entry.agent): RosterEntry(PrincipalId(entry.principal), entry.handle, entry.key, entry.counter)
         for entry in told.roster
