@@ -22,12 +22,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-import msgspec
-
 from mcp_server.repeats import CallId
 from parlerd.bounded import Bounded
 from parlerd.core.errors import ParlerError
 from parlerd.core.model import Sighted
+from parlerd.core.records import texts
 from parlerd.core.sight import DRAWN, MARKER, Found, expected, marker_of
 from parlerd.engine.callers import Caller
 from parlerd.engine.face import EngineFace
@@ -190,6 +189,8 @@ class Lookout:
 
     async def begin(self, request: CallId, marked: Sequence[Marked], meta: Mapping[str, object]) -> None:
         """The answer to `request` will show these messages, and is about to leave."""
+        # A host may use the number of an older call again.
+        self._answers.pop(request, None)
         if not marked:
             return
         watch, call = None, ""
@@ -287,7 +288,7 @@ class Lookout:
         stands before the marker, where the host's record proves nothing; what the record says of a cut counts more,
         because a host may cut the middle out of a message. Markers of other conversations prove nothing: whoever was
         told one may have passed it on."""
-        for marker in set(MARKER.findall(msgspec.json.encode(arguments).decode())):
+        for marker in {found for text in texts(arguments) for found in MARKER.findall(text)}:
             if marker in self._of:
                 self._quoted[marker] = True
             elif (id := self._unproven.pop(marker, None)) is not None:

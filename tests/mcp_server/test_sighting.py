@@ -210,3 +210,23 @@ def test_a_message_of_which_the_rest_is_never_asked_for_is_not_waited_for_any_mo
             assert [told.verdict for told in engine.sights[2:]] == ["pending", "shown"]
 
     run(test)
+
+
+def test_a_call_that_has_the_number_of_an_older_one_takes_nothing_back_of_that() -> None:
+    async def test(engine: FakeMcpEngine) -> None:
+        sight = FakeSight()
+        async with trio.open_nursery() as nursery:
+            lookouts = Lookouts(engine, lambda: sight, nursery.start_soon)
+            lookouts.hosts = frozenset({"codex"})
+            lookout = Lookout(lookouts, caller(), "1", {})
+            await lookout.begin(1, [Marked("m_1", f"words\n[mark {lookout.draw()}")], {})
+            lookout.settled(1, written=True, cancels_answered=False)
+            await lookout.begin(1, [], {})
+            lookout.settled(1, written=False, cancels_answered=False)
+            lookout.quoted({"text": "no text of UTF-8: \ud800"})
+            assert not sight.newest.is_dropped
+            sight.newest.say("shown", "reply")
+            await trio.testing.wait_all_tasks_blocked()
+        assert [told.verdict for told in engine.sights] == ["pending", "shown"]
+
+    run(test)
