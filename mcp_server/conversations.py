@@ -94,7 +94,10 @@ class Conversations:
         return self._shared.traits.get(self._caller.facts.host, UNMEASURED)
 
     async def end(self) -> None:
-        """The further conversations end with their connection."""
+        """The further conversations end with their connection, and the host writes down nothing more."""
+        for window in (self.own, *self._further.values()):
+            if window.lookout is not None:
+                window.lookout.ended()
         with trio.CancelScope(shield=True):
             for window in self._further.values():
                 await self._shared.engine.disconnect(window.caller)

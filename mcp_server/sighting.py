@@ -226,6 +226,12 @@ class Lookout:
             for marker in answer.markers:
                 self.found(Found(marker=marker, verdict="not_shown", reason="cancelled"))
 
+    def ended(self) -> None:
+        """The connection with the host is over."""
+        for answer in self._answers.values():
+            if answer.watch is not None:
+                answer.watch.ended()
+
     def _expect(self, answer: _Answer) -> None:
         """From here on verdicts come."""
         watched = []

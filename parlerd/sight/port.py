@@ -4,6 +4,7 @@
     begin    before an answer is made: from here on, what the host appends to its records counts
     expect   the answer was written, with these messages in it
     drop     the answer was never written
+    ended    the host's process is gone
 
 Not here: who consented (the engine), where markers are drawn and put (`mcp_server`), how records are watched
 (`watching`). Above: `parlerd.engine`, `mcp_server`, `parlerd.daemon`. Below: `core.sight`. Invariant: each marker that
@@ -34,6 +35,12 @@ class Watch(Protocol):
 
     def drop(self) -> None:
         """The answer was not written, or nobody wants to know any more: no verdict comes. Idempotent."""
+        ...
+
+    def ended(self) -> None:
+        """The host's process is gone, or no longer talks to us: what stands in no record `GONE_S` later is unknown, as
+        `no_record`. What stands in one is waited for as before, because somebody may go on with the conversation. Does
+        nothing before `expect`. Idempotent."""
         ...
 
 
@@ -69,3 +76,6 @@ BEGIN_S: Final = 1.0
 """How many seconds an answer may be held up. The first one for a host waits for its folders to be listed."""
 LIMIT_S: Final = 600.0
 """After how many seconds an expected message is `unknown`."""
+GONE_S: Final = 30.0
+"""How many seconds a host that is gone may still take to write down what it was given. Where only our shim is gone, the
+host goes on; no host was seen to write an answer later than 0.2 s after it came."""

@@ -56,6 +56,10 @@ class Snapshots:
         """Whether some result stands here for which a reply is waited for."""
         return any(answer.left for answer in self._standing)
 
+    def has(self, answer: Answer) -> bool:
+        """Whether the result of this answer stood here when it was last read."""
+        return answer in self._standing
+
     def look(self, descriptor: int, size: int, answers: Sequence[Answer]) -> list[Found]:
         """What the record proves now. `descriptor` and `size` are of the file."""
         try:

@@ -274,6 +274,10 @@ class Trail:
                 found += self._look(root, name, added, answers)
         return found
 
+    def has(self, answer: Answer) -> bool:
+        """Whether the result of this answer stands in some file."""
+        return any(file.reader is not None and file.reader.has(answer) for file in self._open.values())
+
     def lost(self, reason: Reason) -> list[Found]:
         """Nothing can be read any more: what stands in the files stays without proof."""
         found = [each for file in self._open.values() for each in file.closed(reason)]

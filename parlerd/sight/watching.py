@@ -26,7 +26,7 @@ from parlerd.core.judge import Answer
 from parlerd.core.records import Record
 from parlerd.core.sight import Expected, Found, Reason
 from parlerd.sight.ears import Ears, open_ears
-from parlerd.sight.port import BEGIN_S, LIMIT_S, Told, Watch
+from parlerd.sight.port import BEGIN_S, GONE_S, LIMIT_S, Told, Watch
 from parlerd.sight.trail import Change, Gone, Trail
 
 log = logging.getLogger("parlerd.sight")
@@ -173,6 +173,9 @@ class _Blind:
     def drop(self) -> None:
         self._told = None
 
+    def ended(self) -> None:
+        pass  # each marker had its verdict when it was expected
+
 
 class _Waiting:
     """A `Watch` in a folder that is listened to."""
@@ -205,17 +208,23 @@ class _Waiting:
             self._place.drop(self._pending)
         self._place.came(self)
 
+    def ended(self) -> None:
+        if self._pending is not None:
+            self._pending.gone = min(self._pending.gone, trio.current_time() + GONE_S)
+
 
 class _Pending:
     """An answer that waits."""
 
-    __slots__ = ("answer", "deadline", "told")
+    __slots__ = ("answer", "deadline", "gone", "told")
 
     def __init__(self, answer: Answer, told: Told, deadline: float) -> None:
         self.answer = answer
         self.told: Told | None = told
         """Who is told; nobody once the answer was dropped."""
         self.deadline = deadline
+        self.gone = inf
+        """When it has to stand in some record, because nobody is left to write it into one."""
 
 
 class _Place:
@@ -336,11 +345,21 @@ class _Place:
                                 self._judge, changes, answers, limiter=self._limiter, abandon_on_cancel=True
                             )
                         )
+                        # While no thread is in the trail.
+                        self._let_go()
             if self._ears is None:
                 await self._woken_within(min(wait, AGAIN_S))
         now = trio.current_time()
         for pending in [each for each in self._pending if each.deadline <= now]:
             self._end(pending, "timeout" if self._ears is not None else "no_record")
+
+    def _let_go(self) -> None:
+        """What a host that is gone wrote nowhere is waited for no longer."""
+        now = trio.current_time()
+        for pending in [each for each in self._pending if each.gone <= now]:
+            pending.gone = inf
+            if self._trail is None or not self._trail.has(pending.answer):
+                self._end(pending, "no_record")
 
     async def _heard(self, wait: float) -> list[Change] | None:
         """What changed; `None` where nothing can be heard."""

@@ -95,6 +95,20 @@ def test_the_messages_of_an_answer_are_expected_once_it_was_written_with_the_id_
     run(test)
 
 
+def test_the_watcher_is_told_when_the_connection_with_the_host_is_over() -> None:
+    async def test(engine: FakeMcpEngine) -> None:
+        engine.post("one")
+        async with watched(engine) as (end, sight):
+            await end.call("parler_recv")
+            await trio.testing.wait_all_tasks_blocked()
+            watch = sight.newest
+            assert watch.expected is not None
+            assert not watch.is_ended
+        assert watch.is_ended
+
+    run(test)
+
+
 @pytest.mark.parametrize("seen", ["nothing of this form", 7, None, {"deep": ["rcpt-0000000000000001"]}])
 def test_whatever_a_call_says_that_it_has_seen_the_call_is_answered(seen: object) -> None:
     async def test(engine: FakeMcpEngine) -> None:

@@ -48,7 +48,9 @@ def scene(tmp_path: Path) -> Scene:
 
 def test_a_result_and_a_reply_that_came_later_prove(scene: Scene) -> None:
     assert scene.holds([NOISE]) == []
+    assert not scene.snapshots.has(scene.answer)
     assert scene.holds([NOISE, RESULT]) == []
+    assert scene.snapshots.has(scene.answer)
     assert scene.snapshots.is_waiting
     assert scene.holds([NOISE, RESULT, REPLY]) == [("shown", "reply")]
     assert not scene.snapshots.is_waiting

@@ -20,7 +20,7 @@ from parlerd.core.records import Record
 from parlerd.core.sight import Found, expected, marker_of
 from parlerd.sight import watching
 from parlerd.sight.ears import Ears
-from parlerd.sight.port import BEGIN_S, LIMIT_S, Watch
+from parlerd.sight.port import BEGIN_S, GONE_S, LIMIT_S, Watch
 from parlerd.sight.trail import Change, Trail
 from parlerd.sight.watching import AGAIN_S, IDLE_S, LOOK_S, MAX_PLACES, REST_S, WRITE_S, HostSight
 from tests.sight.test_trail import NOISE, RECORD, REPLY
@@ -177,6 +177,25 @@ async def test_what_nothing_proves_is_unknown_after_the_limit(folder: Path) -> N
         assert scene.verdicts == [(1, "unknown", "timeout")]
         await trio.sleep(LIMIT_S)
         assert scene.verdicts == [(1, "unknown", "timeout"), (2, "unknown", "timeout")]
+
+
+@virtually
+async def test_what_a_host_that_ended_wrote_nowhere_is_unknown_soon(folder: Path) -> None:
+    async with running(folder) as scene:
+        for number in (1, 2, 3):
+            watch = await scene.begin()
+            watch.ended()  # nothing was written to it yet
+            expects(watch, number)
+            if number != 3:
+                watch.ended()
+                watch.ended()
+        await scene.append("p/a.jsonl", result(2))
+        await trio.sleep(GONE_S - 1)
+        assert scene.verdicts == []
+        await trio.sleep(LOOK_S + 2)
+        assert scene.verdicts == [(1, "unknown", "no_record")]
+        await scene.append("p/a.jsonl", REPLY, result(3), REPLY)
+        assert scene.verdicts[1:] == [(2, "shown", "reply"), (3, "shown", "reply")]
 
 
 @virtually

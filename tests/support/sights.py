@@ -30,6 +30,7 @@ class FakeWatch:
     expected: list[Expected] | None = None
     call: str = ""
     is_dropped: bool = False
+    is_ended: bool = False
 
     def expect(self, expected: Sequence[Expected], *, call: str = "") -> None:
         assert self.expected is None, "an answer is written once"
@@ -37,6 +38,9 @@ class FakeWatch:
 
     def drop(self) -> None:
         self.is_dropped = True
+
+    def ended(self) -> None:
+        self.is_ended = True
 
     def say(self, verdict: Verdict = "shown", reason: Reason = "reply", *, at: int | None = None) -> None:
         """The record proves this of the message at this place in the answer, or of all."""
