@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from configs.hosts import HOSTS
 from configs.model import Host
-from parlerd.core.sight import Reason, Verdict
+from parlerd.core.sight import Verdict
 
 HERE: Final = Path(__file__).resolve().parent
 RECORD: Final = HERE / "delivery.json"
@@ -94,7 +94,7 @@ VERDICTS: Final[Mapping[Verdict, tuple[str, str]]] = {
     "unknown": ("nothing was proved", "nothing"),
 }
 """What each verdict means, and what Parler does."""
-REASONS: Final[Mapping[Reason, str]] = {
+REASONS: Final[Mapping[str, str]] = {
     "no_host": "nobody has measured the records of this host",
     "version": "the host is another release than those that were measured",
     "no_record": "the host has no folder of records, or ended without having written the answer into one",
@@ -106,6 +106,8 @@ REASONS: Final[Mapping[Reason, str]] = {
     "rotated": "the record was replaced or made shorter",
     "unrecognised": "the record holds an entry of a kind that nobody measured",
     "restarted": "the daemon was restarted while it waited",
+    "begun": "the reader was shown the beginning of a long message, and did not ask for the rest",
+    "part": "the reader asked for a part of a long message without the part before",
 }
 """Why a verdict is `unknown`."""
 LIMITS: Final = """\
