@@ -813,7 +813,8 @@ def test_a_task_that_nobody_claims_in_its_time(door: Door, room: Room) -> None:
 
 
 def test_a_view_is_waited_for_and_guards(door: Door, room: Room, people: People) -> None:
-    room("agent-a", "agent-b")
+    # The relay of a sealed room is not told what an agent states of itself.
+    room("agent-a", "agent-b", clear=True)
     ready = 'agents["agent-a"].status == "active" && agents["agent-b"].status == "active"'
     door.put("agent-a", {"scope": "_view", "key": "all_ready", "expr": ready})
     door.wait("agent-b", "state._view.all_ready == true")
@@ -837,7 +838,8 @@ def test_a_view_is_waited_for_and_guards(door: Door, room: Room, people: People)
 
 
 def test_agents_observe_each_other(door: Door, room: Room, people: People) -> None:
-    room("agent-a", "agent-b")
+    # The relay of a sealed room is not told what an agent states of itself.
+    room("agent-a", "agent-b", clear=True)
     door.put("agent-a", {"key": "phase", "value": "bidding"})
     condition = 'state._shared.phase == "scoring"'
     with waiting(door, people, "agent-b", condition):
