@@ -426,7 +426,7 @@ def test_a_newcomer_whose_answer_was_lost_gets_the_same_token_after_the_relay_be
                 async with ann.serving() as served:
                     async with relay.serving() as engine, over_relay(engine) as web:
                         alice = await served.agent("alice")
-                        room = (await alice.open(f"room {commit} {stored}")).room
+                        room = (await alice.open(f"room {commit} {stored}", clear=True)).room
                         asked = t.MintToken(room=room, join=True)
                         minted = await alice.ask("token.mint", asked, t.MintedToken)
                         driver = engine.desk.library._driver
@@ -914,7 +914,7 @@ def test_a_room_that_a_program_opens_becomes_nobodys_session(tmp_path: Path) -> 
     async def main() -> None:
         async with meeting(tmp_path) as at:
             carol = await at.ann_served.agent("carol")
-            team = await carol.open("team")
+            team = await carol.open("team", clear=True)
             minted = await carol.ask("token.mint", t.MintToken(room=team.room, name="cd", opens=1), t.MintedToken)
             await carol.close(team.room)
             before = (await carol.whoami()).active
@@ -976,7 +976,7 @@ def test_a_relay_that_says_of_other_rooms_that_they_were_opened_for_an_agent_is_
 ) -> None:
     async def main() -> None:
         async with meeting(tmp_path) as at:
-            other = await at.bob.open("of another")
+            other = await at.bob.open("of another", clear=True)
             told: list[object] = []
 
             async def lies(self: object, stream: object) -> list[t.LinkItem]:

@@ -103,7 +103,7 @@ async def meeting(folder: Path) -> AsyncIterator[Meeting]:
         over_relay(engine) as web,
     ):
         alice, bob = await ann_served.agent("alice"), await ben_served.agent("bob")
-        opened = await alice.open("auth redesign", "Chose PKCE.")
+        opened = await alice.open("auth redesign", "Chose PKCE.", clear=True)
         waits = await bob.join(opened.session_key)
         await (await ann_served.person()).approve("bob", join_code=waits.join_code)
         await bob.come_in(opened.session_key)
