@@ -22,7 +22,7 @@ import trio
 
 from parlerd.core.errors import Refused
 from parlerd.core.json_values import text_of
-from parlerd.core.model import By
+from parlerd.core.model import AgentId, By, MessageId, PeerText, Position
 from parlerd.core.refusals import refusal
 from parlerd.core.scrub import scrub
 from parlerd.engine.callers import Caller
@@ -32,6 +32,7 @@ from parlerd.engine.handling import handles
 from parlerd.engine.lookup import room_of
 from parlerd.engine.observers import observed_room
 from parlerd.engine.reachable import require_member, require_speaker, room_within, stamp
+from parlerd.engine.reading import render_message
 from parlerd.engine.trail import trail, with_receipt
 from parlerd.engine.waits import Wait
 from parlerd.operations import types as t
@@ -116,10 +117,30 @@ class Crossing:
                 continue
             if _is_enough(params, answer) or trio.current_time() >= deadline:
                 elapsed = int((trio.current_time() - began) * 1000)
-                return _named(_as_asked(params, answer, elapsed), handle)
+                answer = _named(_as_asked(params, answer, elapsed), handle)
+                return await self._in_words(handle, by.actor, answer) if isinstance(answer, t.Board) else answer
             if trio.current_time() - asked_at < AGAIN_S:
                 # A home that does not wait is not asked again at once.
                 await self._pause(caller, min(left, AGAIN_S))
+
+    async def _in_words(self, handle: RoomHandle, agent: AgentId, board: t.Board) -> t.Board:
+        """A board with the words of its tasks, which the home of a sealed room cannot read and this home has."""
+        room = await handle.quiet()
+        if handle.home_name == LOCAL or not room.state.is_sealed:
+            return board
+        library, now = self._desk.library, self._desk.now_at(room.state.home)
+        tasks = []
+        for task in board.tasks:
+            traced = await library.trace(MessageId(task.id))
+            if traced is not None and traced.room == handle.room:
+                before = Position(traced.header.position - 1)
+                page = await library.page(room, room.view(agent), before, limit=1, skip_own=False)
+                found = [each for each in page.messages if each.header.position == traced.header.position]
+                if found:
+                    text = render_message(room.state, agent, found[0], now).text[: t.MAX_BOARD_TEXT]
+                    task = msgspec.structs.replace(task, text=PeerText(text))
+            tasks.append(task)
+        return msgspec.structs.replace(board, tasks=tasks)
 
     async def _pause(self, caller: Caller, seconds: float) -> None:
         async def look(wait: Wait) -> bool | None:

@@ -158,7 +158,7 @@ def test_a_deleted_key_is_gone_and_its_versions_go_on(home: Home) -> None:
 
 def test_history_says_who_wrote_what_and_the_state_can_be_seen_as_it_was(home: Home) -> None:
     async def story(place: Place) -> None:
-        alice, bob = await together(place, "alice", "bob")
+        alice, bob = await together(place, "alice", "bob", clear=True)
         await put(alice, "phase", "planning", idempotency_key="k-1")
         said = await alice.send("we begin")
         await put(bob, "phase", "x" * 2 * IN_HEADER)
