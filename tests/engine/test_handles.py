@@ -350,7 +350,7 @@ def test_a_key_of_another_home_that_nobody_typed_asks_nothing_there_until_somebo
             own = t.JoinSession(session_key=str(here.session_key), limit=0)
             assert (await other.ask("session.join", own, t.JoinedSession)).status == "pending"
             # So nobody is given a command that would set such a key.
-            assert (await (await served.agent("alice")).open("there", home=FAR)).mcp_command is None
+            assert (await (await served.agent("alice")).open("there", home=FAR, clear=True)).mcp_command is None
 
     run(main)
 
@@ -394,7 +394,7 @@ def test_a_newcomer_that_is_no_agent_of_this_home_is_not_seated_here() -> None:
     async def main() -> None:
         async with engine_world() as served:
             alice = await served.agent("alice")
-            opened = await alice.open()
+            opened = await alice.open(clear=True)
             handle = await served.engine.rooms.get(RoomId(opened.room))
             [key] = handle.aggregate.state.keys.values()
             own, person = SigningKey("agent", b"g" * 32), SigningKey("principal", b"p" * 32)
@@ -429,7 +429,7 @@ def test_a_key_of_another_home_is_shown_to_its_owners_person_whole_for_as_long_a
     async def main() -> None:
         async with beside() as (served, _):
             alice = await served.agent("alice")
-            opened = await alice.open("two", home=FAR)
+            opened = await alice.open("two", home=FAR, clear=True)
             person = await served.person()
 
             async def shown() -> tuple[str, str, str]:
@@ -452,9 +452,9 @@ def test_a_session_opens_where_its_opener_says_and_else_where_the_person_chose()
             here = await alice.open("one")
             assert "@" not in str(here.session_key)
             assert here.connect_command is None
-            there = await alice.open("two", home=FAR)
+            there = await alice.open("two", home=FAR, clear=True)
             homes.default = homes.home
-            chosen = await alice.open("three")
+            chosen = await alice.open("three", clear=True)
             back = await alice.open("four", home="local")
             for opened in (there, chosen):
                 key = codes.read_key(str(opened.session_key))
@@ -481,14 +481,14 @@ def test_an_opening_that_is_repeated_is_one_room_also_when_new_sessions_open_els
         async with beside() as (served, homes):
             alice = await served.agent("alice")
             homes.default = homes.home
-            first = await alice.open("work", idempotency_key="k1")
-            again = await alice.open("work", idempotency_key="k1")
+            first = await alice.open("work", clear=True, idempotency_key="k1")
+            again = await alice.open("work", clear=True, idempotency_key="k1")
             homes.default = None
-            later = await alice.open("work", idempotency_key="k1")
+            later = await alice.open("work", clear=True, idempotency_key="k1")
             assert [(each.room, each.session_key, each.replayed) for each in (again, later)] == [
                 (first.room, first.session_key, True)
             ] * 2
-            params = t.OpenSession(topic="work", context="Chose PKCE.", idempotency_key="k1", home="local")
+            params = t.OpenSession(topic="work", context="Chose PKCE.", clear=True, idempotency_key="k1", home="local")
             assert (await alice.refused("session.open", params)).code == "idempotency_conflict"
 
     run(main)
@@ -501,10 +501,12 @@ def test_an_opening_at_a_home_that_is_unknown_or_silent_is_refused_with_its_key(
             unknown = await alice.refused("session.open", t.OpenSession(home="nobody", idempotency_key="k1"))
             assert (unknown.code, unknown.details["key"]) == ("home_not_trusted", "k1")
             homes.mood = "silent"
-            silent = await alice.refused("session.open", t.OpenSession(topic="x", home=FAR, idempotency_key="k2"))
+            silent = await alice.refused(
+                "session.open", t.OpenSession(topic="x", home=FAR, clear=True, idempotency_key="k2")
+            )
             assert (silent.code, silent.details["key"]) == ("home_unreachable", "k2")
             homes.mood = "answers"
-            opened = await alice.open("x", context="", home=FAR, idempotency_key="k2")
+            opened = await alice.open("x", context="", home=FAR, clear=True, idempotency_key="k2")
             assert (opened.name, opened.replayed) == ("x", False)
 
     run(main)
@@ -514,7 +516,7 @@ def test_whoever_owns_a_room_elsewhere_sees_who_knocks_decides_lists_its_key_and
     async def main() -> None:
         async with beside() as (served, homes):
             alice, bob, carol = [await served.agent(name) for name in ("alice", "bob", "carol")]
-            opened = await alice.open("work", home=FAR)
+            opened = await alice.open("work", home=FAR, clear=True)
             key = str(opened.session_key)
             code = (await bob.join(key)).join_code
             assert (await carol.join(key)).status == "pending"

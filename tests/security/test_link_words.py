@@ -28,10 +28,13 @@ ELSEWHERE = {
     (t.RosterEntry, "agent"),
     (t.RosterEntry, "handle"),
     (t.RosterEntry, "principal"),
+    (t.SightOnMessage, "agent"),
+    (t.SightOnMessage, "id"),
 }
-"""Told of rooms that this story has not. Of a room that lets words go: it has the form of an id, so no sentence fits in
-it, and `tests/uplink/test_bounds.py` tells ids there that are nobody's. Of a sealed room: the record that the owner's
-person signed names the roster by its digest, and `tests/core/test_epoch_record.py` shows that no other one is taken."""
+"""Told of rooms that this story has not. Of a room that lets words go, and of a message whose reader's host is watched:
+these have the form of an id, so no sentence fits in them. `tests/uplink/test_bounds.py` tells ids that are nobody's. Of
+a sealed room: the record that the owner's person signed names the roster by its digest, and
+`tests/core/test_epoch_record.py` shows that no other one is taken."""
 
 
 def texts_of(module: Any) -> list[tuple[type[msgspec.Struct], str]]:
