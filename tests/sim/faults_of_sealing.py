@@ -83,7 +83,7 @@ def _(patch: Patch) -> None:
 @fault("opened-in-clear", "a room that was to be sealed is opened in clear, and nobody is told", _in_vault)
 def _(patch: Patch) -> None:
     wanted = opening.Wanted
-    patch.setattr(opening, "Wanted", lambda **asked: wanted(**{**asked, "sealed": False}))
+    patch.setattr(opening, "Wanted", lambda **asked: wanted(**{**asked, "clear": True}))
 
 
 @fault("record-of-an-older-copy", "an owner's home goes on from a record before the newest one", _in_vault)
