@@ -12,6 +12,7 @@ what is sealed for its agents alone. Above: `world`. Below: `acts`, `sealed`.
 
 from __future__ import annotations
 
+from random import Random
 from typing import Final
 
 import trio
@@ -22,7 +23,7 @@ from parlerd.operations import types as t
 from tests.sim import promises, sealed
 from tests.sim.acts import Act
 from tests.sim.broken import Broken
-from tests.sim.people import KNOCK_S, Agent, Said
+from tests.sim.people import KNOCK_S, Agent, Place, Record, Said
 from tests.sim.stored import facts_of, state_of
 
 ENDINGS: Final = ("stays", "left", "kicked", "away")
@@ -30,10 +31,25 @@ HISTORIES: Final = ("full", "from-join", "none")
 AWAY_S: Final = 40.0
 
 
+class Inhabitant(Agent):
+    """Somebody in the vault. What ends the act and what is said meanwhile are two tasks of the same agent, and an agent
+    says one thing after the other: of two that it says at once nothing tells which is to be shown first."""
+
+    def __init__(self, name: str, place: Place, record: Record, random: Random) -> None:
+        super().__init__(name, place, record, random)
+        self._saying_one = trio.Lock()
+        """Held from the saying of a message until it was acknowledged or refused."""
+
+    async def say(self, *, in_public: bool = False, to: str = "") -> None:
+        async with self._saying_one:
+            await super().say(in_public=in_public, to=to)
+
+
 class Vault(Act):
     """A sealed session of agents who have no part in anything else, beside those who met."""
 
     names = "vault"
+    kind = Inhabitant
 
     async def play(self) -> None:
         names = [agent.name for agent in self.stage.agents]
