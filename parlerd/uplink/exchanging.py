@@ -38,7 +38,7 @@ from parlerd.core.approvals import KeyState, Request, is_stale
 from parlerd.core.epoch_record import decode_turned, record_digest
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.exchange import KNOCK_MS, PROOF, Exchange, Step
-from parlerd.core.model import By, HomeId, Millis, RequestId, RoomId, is_label
+from parlerd.core.model import AgentId, By, HomeId, Millis, RequestId, RoomId, is_label
 from parlerd.core.room import Room, RoomState
 from parlerd.core.statements import JoinCard, KnockStatement, SealingKey, check
 from parlerd.engine.authors import Attested, Author
@@ -70,8 +70,8 @@ class Caller(Protocol):
 
     home: HomeId
 
-    async def tell(self, op: str, params: t.Params) -> Any:
-        """Ask over the link that is there now. Raises `ParlerError`."""
+    async def tell(self, op: str, params: t.Params, *, by: AgentId | None = None) -> Any:
+        """Ask over the link that is there now, over which the agent `by` speaks then. Raises `ParlerError`."""
         ...
 
     async def contradict(self, room: RoomId, what: str) -> None:
@@ -578,10 +578,20 @@ class Exchanges:
     # -- both ----------------------------------------------------------------------------------------------
 
     async def _step(
-        self, caller: Caller, room: RoomId, request: RequestId, step: Step, text: bytes, *, agent: str = ""
+        self,
+        caller: Caller,
+        room: RoomId,
+        request: RequestId,
+        step: Step,
+        text: bytes,
+        *,
+        agent: AgentId | None = None,
     ) -> t.ExchangeNoted:
-        params = t.ExchangeStep(room=room, request=request, step=step, text=text, agent=agent)
-        noted = await caller.tell("link.exchange", params)
+        """Tell the room's home a step: the joiner's as `agent`, the owner's as nobody. Raises `ParlerError`."""
+        params = t.ExchangeStep(room=room, request=request, step=step, text=text, agent=agent or "")
+        # Where the knock was stored and its answer lost, the link was made anew before anything here was told of the
+        # request, and so without this agent.
+        noted = await caller.tell("link.exchange", params, by=agent)
         assert isinstance(noted, t.ExchangeNoted)
         return noted
 

@@ -281,12 +281,15 @@ class Link:
         assert isinstance(pulled, t.PulledEpochs)
         return pulled
 
-    async def tell(self, op: str, params: t.Params) -> Any:
+    async def tell(self, op: str, params: t.Params, *, by: AgentId | None = None) -> Any:
         """Ask the relay something for this daemon itself, over the link that is there now: no link is made for it.
-        Raises `Refused(offline)` without one, and what the relay refuses."""
+        `by` is the agent that has to speak over that link, if one has to. Raises `Refused(offline)` without a link, and
+        what the relay refuses."""
         calls = self.calls
         if calls is None:
             raise Refused("offline", home=self.name)
+        if by is not None:
+            await self._attach(calls, [by])
         return await calls.call(op, params, WAIT_S)
 
     async def contradict(self, room: RoomId, what: str) -> None:

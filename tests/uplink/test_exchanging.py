@@ -13,11 +13,12 @@ import pytest
 import trio
 from msgspec.structs import replace
 
-from parlerd.core.errors import Refused
+from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.exchange import KNOCK_MS, PROOF, SHARE
 from parlerd.core.model import RoomId
 from parlerd.identity import codes, pake
 from parlerd.operations import types as t
+from parlerd.uplink.connection import LinkConnection
 from parlerd.uplink.exchanging import IDLE_MS, TRIES, TRIES_EACH
 from parlerd.uplink.link import Link
 from tests.support.engine import Party, Served, run, settle
@@ -283,11 +284,11 @@ def test_a_key_is_dead_also_where_the_link_ends_in_the_moment_of_the_last_try(
             exchanges._tries[room][ref, "A5"] = TRIES - 4 * (TRIES_EACH - 1) - 1
             told = Link.tell
 
-            async def broken(link: Link, op: str, params: t.Params) -> Any:
+            async def broken(link: Link, op: str, params: t.Params, **more: Any) -> Any:
                 if isinstance(params, t.ExchangeStep) and params.step == "failed":
                     monkeypatch.setattr(Link, "tell", told)
                     raise Refused("offline", home="studio")
-                return await told(link, op, params)
+                return await told(link, op, params, **more)
 
             monkeypatch.setattr(Link, "tell", broken)
             assert await refused(meeting.bob, wrong_key(meeting)) == "unknown_key"
@@ -383,6 +384,45 @@ def test_an_agent_of_the_owner_s_own_home_comes_in_the_same_way(tmp_path: Path) 
     run(main)
 
 
+def test_an_agent_of_the_owner_s_own_home_comes_in_also_where_the_answer_to_its_knock_was_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The home is told of the knock as the owner's, over a link that was made anew without the agent that knocked."""
+    call, lost = LinkConnection.call, list[str]()
+
+    async def main() -> None:
+        async with opened(tmp_path, approval=False) as meeting:
+
+            async def without_answer(connection: LinkConnection, op: str, params: Any, *rest: Any) -> Any:
+                if op == "link.knock" and not lost:
+                    lost.append(op)
+                    await call(connection, op, params, *rest)
+                    meeting.wires.cut_off("ann")
+                    raise ParlerError("home_unreachable")
+                return await call(connection, op, params, *rest)
+
+            async def unheard(link: Link, connection: LinkConnection, item: t.LinkItem) -> None:
+                await trio.lowlevel.checkpoint()
+
+            ally = await meeting.ann_served.agent("ally")
+            monkeypatch.setattr(LinkConnection, "call", without_answer)
+            params = t.JoinSession(session_key=meeting.opened.session_key or "")
+            with monkeypatch.context() as breaking:
+                # What the relay tells of the knock is lost with its answer.
+                breaking.setattr(Link, "_take", unheard)
+                assert (await ally.refused("session.join", params)).code == "home_unreachable"
+                await settle()
+            assert await state_at(meeting.ann, meeting) == []
+            meeting.wires.bring_back("ann")
+            await meeting.alice.read()
+            await trio.sleep(30)
+            assert await state_at(meeting.ann, meeting) == ["approved"]
+            assert (await ally.come_in(meeting.opened.session_key)).messages
+            assert (lost, exchanges(meeting.ann, meeting)) == (["link.knock"], [])
+
+    run(main)
+
+
 # -- a relay that lies to the one who joins ----------------------------------------------------------------
 
 
@@ -468,12 +508,12 @@ def test_a_relay_that_plays_the_owner_has_one_guess_however_long_the_joiner_wait
             proofs: set[bytes] = set()
             told = Link.tell
 
-            async def kept(link: Link, op: str, params: t.Params) -> Any:
+            async def kept(link: Link, op: str, params: t.Params, **more: Any) -> Any:
                 if isinstance(params, t.ExchangeStep) and params.step == "shown":
                     # The relay keeps the proof to itself, so the owner's home counts nothing.
                     proofs.add(params.text[:PROOF])
                     return t.ExchangeNoted()
-                return await told(link, op, params)
+                return await told(link, op, params, **more)
 
             monkeypatch.setattr(Link, "tell", kept)
             async with lying(meeting.ben, guessing(meeting, "00000000", agreed)):
@@ -678,9 +718,9 @@ def spied(link: Link) -> list[tuple[str, Any]]:
     asked: list[tuple[str, Any]] = []
     tell, call = link.tell, link.call
 
-    async def told(op: str, params: Any) -> Any:
+    async def told(op: str, params: Any, **more: Any) -> Any:
         asked.append((op, params))
-        return await tell(op, params)
+        return await tell(op, params, **more)
 
     async def called(op: str, params: Any, **more: Any) -> Any:
         asked.append((op, params))
