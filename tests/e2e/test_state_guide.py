@@ -131,7 +131,7 @@ class People:
     def of(self, agent: str) -> Somebody:
         return self.others if agent in self._guests else self.first
 
-    def come_together(self, first: str, *others: str, clear: bool = False) -> None:
+    def come_together(self, first: str, *others: str, clear: bool = True) -> None:
         """A room of theirs, which is the active one of each then; with `clear` its relay can read it, where it is on
         one."""
         self._guests = set(others)
@@ -626,7 +626,7 @@ def test_a_market_that_opens_with_the_population(door: Door, room: Room) -> None
 def test_a_message_that_only_admins_see(door: Door, people: People) -> None:
     # In the guide the author is called system, which is nobody's name here.
     # A message waits for a condition in a room that its home can read.
-    people.come_together("narrator", "agent-b", "player", clear=True)
+    people.come_together("narrator", "agent-b", "player")
     debug = {"body": "debug info", "enabled": 'agents[self].role == "admin"'}
     assert door.post("narrator", debug) == 0
     assert door.messages("agent-b") == []
@@ -638,7 +638,7 @@ def test_a_message_that_only_admins_see(door: Door, people: People) -> None:
 
 
 def test_messages_have_timers_like_all_resources(door: Door, room: Room) -> None:
-    room("agent-a", "agent-b", clear=True)
+    room("agent-a", "agent-b")
     before = door.value("agent-b", "messages.count")
     door.post("agent-a", {"body": "for a moment", "timer": {"ms": 50, "effect": "delete"}})
     turns = {"ticks": 2, "tick_on": "state._shared.turn", "effect": "enable"}
@@ -661,7 +661,7 @@ def test_messages_have_timers_like_all_resources(door: Door, room: Room) -> None
 
 
 def test_a_task_is_work_while_it_is_there(door: Door, room: Room) -> None:
-    room("coord", "worker-1", clear=True)
+    room("coord", "worker-1")
     door.post("coord", {"kind": "task", "body": "mine the ore", "enabled": "state._shared.day == true"})
     assert door.unclaimed("worker-1") == []
     door.put("coord", {"key": "day", "value": True})
@@ -814,7 +814,7 @@ def test_a_task_that_nobody_claims_in_its_time(door: Door, room: Room) -> None:
 
 def test_a_view_is_waited_for_and_guards(door: Door, room: Room, people: People) -> None:
     # The relay of a sealed room is not told what an agent states of itself.
-    room("agent-a", "agent-b", clear=True)
+    room("agent-a", "agent-b")
     ready = 'agents["agent-a"].status == "active" && agents["agent-b"].status == "active"'
     door.put("agent-a", {"scope": "_view", "key": "all_ready", "expr": ready})
     door.wait("agent-b", "state._view.all_ready == true")
@@ -839,7 +839,7 @@ def test_a_view_is_waited_for_and_guards(door: Door, room: Room, people: People)
 
 def test_agents_observe_each_other(door: Door, room: Room, people: People) -> None:
     # The relay of a sealed room is not told what an agent states of itself.
-    room("agent-a", "agent-b", clear=True)
+    room("agent-a", "agent-b")
     door.put("agent-a", {"key": "phase", "value": "bidding"})
     condition = 'state._shared.phase == "scoring"'
     with waiting(door, people, "agent-b", condition):
