@@ -813,7 +813,8 @@ def test_a_task_that_nobody_claims_in_its_time(door: Door, room: Room) -> None:
 
 
 def test_a_view_is_waited_for_and_guards(door: Door, room: Room, people: People) -> None:
-    # The relay of a sealed room is not told what an agent states of itself.
+    if people.first is not people.others:
+        pytest.skip("a relay is not told what an agent of a sealed room states of itself, and these were in one before")
     room("agent-a", "agent-b")
     ready = 'agents["agent-a"].status == "active" && agents["agent-b"].status == "active"'
     door.put("agent-a", {"scope": "_view", "key": "all_ready", "expr": ready})
@@ -838,7 +839,8 @@ def test_a_view_is_waited_for_and_guards(door: Door, room: Room, people: People)
 
 
 def test_agents_observe_each_other(door: Door, room: Room, people: People) -> None:
-    # The relay of a sealed room is not told what an agent states of itself.
+    if people.first is not people.others:
+        pytest.skip("a relay is not told what an agent of a sealed room states of itself, and these were in one before")
     room("agent-a", "agent-b")
     door.put("agent-a", {"key": "phase", "value": "bidding"})
     condition = 'state._shared.phase == "scoring"'
