@@ -22,7 +22,7 @@ import trio
 from parlerd.core import topics
 from parlerd.core.claims import Task
 from parlerd.core.expressions import Moment
-from parlerd.core.model import AgentId, PeerText, Position
+from parlerd.core.model import AgentId, PeerText
 from parlerd.core.resolver import MILLI, Resolver
 from parlerd.core.room import Room
 from parlerd.core.visibility import can_see
@@ -144,10 +144,9 @@ class Boards:
 
     async def task(self, room: Room, agent: AgentId, task: Task) -> t.BoardTask:
         """A task as a board shows it to a reader who sees it. One that is over is on no board, and nobody holds it."""
-        now, before = self._sight.now(room), Position(task.position - 1)
-        page = await self._desk.library.page(room, room.view(agent), before, limit=1, skip_own=False)
-        found = [each for each in page.messages if each.header.position == task.position]
-        message = render_message(room.state, agent, found[0], now) if found else None
+        now = self._sight.now(room)
+        stored = await self._desk.library.message_at(room, room.view(agent), task.position)
+        message = None if stored is None else render_message(room.state, agent, stored, now)
         holder = room.claims.holder(task, now)
         return t.BoardTask(
             id=task.id,

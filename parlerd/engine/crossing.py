@@ -22,7 +22,7 @@ import trio
 
 from parlerd.core.errors import Refused
 from parlerd.core.json_values import text_of
-from parlerd.core.model import AgentId, By, MessageId, PeerText, Position
+from parlerd.core.model import AgentId, By, MessageId, PeerText
 from parlerd.core.refusals import refusal
 from parlerd.core.scrub import scrub
 from parlerd.engine.callers import Caller
@@ -133,11 +133,9 @@ class Crossing:
         for task in board.tasks:
             traced = await library.trace(MessageId(task.id))
             if traced is not None and traced.room == handle.room:
-                before = Position(traced.header.position - 1)
-                page = await library.page(room, room.view(agent), before, limit=1, skip_own=False)
-                found = [each for each in page.messages if each.header.position == traced.header.position]
-                if found:
-                    text = render_message(room.state, agent, found[0], now).text[: t.MAX_BOARD_TEXT]
+                stored = await library.message_at(room, room.view(agent), traced.header.position)
+                if stored is not None:
+                    text = render_message(room.state, agent, stored, now).text[: t.MAX_BOARD_TEXT]
                     task = msgspec.structs.replace(task, text=PeerText(text))
             tasks.append(task)
         return msgspec.structs.replace(board, tasks=tasks)

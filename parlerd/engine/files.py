@@ -24,7 +24,7 @@ from parlerd.core.envelope import BlobPart, BlobSeal, Part, TextPart
 from parlerd.core.errors import Refused
 from parlerd.core.identities import AgentRecord
 from parlerd.core.lifecycle import require_open
-from parlerd.core.model import NO_BLOB, BlobId, MessageId, Position, blob_id
+from parlerd.core.model import NO_BLOB, BlobId, MessageId, blob_id
 from parlerd.core.room import Room
 from parlerd.core.sealing import CHUNK
 from parlerd.core.visibility import can_see
@@ -305,10 +305,10 @@ class Files:
         assert isinstance(event, e.MessagePosted)
         if not can_see(room.view(me.id), position=at, visibility=event.visibility):
             raise Refused("no_such_message", id=meant)
-        page = await self._desk.library.page(room, room.view(me.id), Position(at - 1), limit=1, skip_own=False)
-        if not event.blob or not page.messages or page.messages[0].header.position != at:
+        stored = await self._desk.library.message_at(room, room.view(me.id), at)
+        if not event.blob or stored is None:
             raise Refused("no_such_blob")
-        return Found(handle, room, page.messages[0])
+        return Found(handle, room, stored)
 
     async def _caught_up(self, me: AgentRecord, wanted: str | None) -> tuple[RoomHandle, Room]:
         handle, room = await room_of(self._desk, me, wanted)

@@ -195,9 +195,8 @@ class Handoffs:
         places = [offer.position, *(answer.position for answer in room.state.offers.answers(offer))]
         stored: list[StoredMessage] = []
         for place in places:
-            before = Position(place - 1)
-            page = await library.page(room, view, before, limit=1, skip_own=False)
-            stored += [each for each in page.messages if each.header.position == place]
+            if (message := await library.message_at(room, view, place)) is not None:
+                stored.append(message)
         spans = [(Position(place - 1), place) for place in places]
         await self._reading.mark(room.state.room, me.id, spans, needed=False)
         return await self._reading.render(room.state, view, stored)

@@ -71,6 +71,7 @@ from parlerd.store.port import (
     Receipted,
     SealingKeyRow,
     Store,
+    StoredMessage,
     UsedKey,
     Write,
 )
@@ -440,6 +441,11 @@ class Library:
                 name, view, after, limit=limit, max_bytes=max_bytes, skip_own=skip_own, kind=kind, names=names
             )
         )
+
+    async def message_at(self, room: Room, view: View, position: Position) -> StoredMessage | None:
+        """The message at a position; None where there is none that this reader may see."""
+        page = await self.page(room, view, Position(position - 1), limit=1, skip_own=False)
+        return next((each for each in page.messages if each.header.position == position), None)
 
     async def tail(self, room: RoomId, view: View, *, limit: int, max_bytes: int) -> Page:
         """The newest messages this reader may see."""

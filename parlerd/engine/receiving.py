@@ -155,9 +155,8 @@ class Receiving:
             limit = min(params.limit, t.MAX_PAGE)
             stored: list[StoredMessage] = []
             for task in open[:limit]:
-                before = Position(task.position - 1)
-                page = await desk.library.page(room, room.view(me.id), before, limit=1, skip_own=False)
-                stored += [each for each in page.messages if each.header.position == task.position]
+                if (found := await desk.library.message_at(room, room.view(me.id), task.position)) is not None:
+                    stored.append(found)
             messages = await self._reading.render(room.state, room.view(me.id), stored)
             you = handle_of(room.state, me.id)
             if caller.reader.fits is not None and messages:
@@ -384,8 +383,8 @@ class Receiving:
         due = {row.position: row for row in await to_show_again(library, name, me.id) if row.position <= after}
         stored: list[StoredMessage] = []
         for position in list(due)[: min(limit, t.MAX_PAGE)]:
-            page = await library.page(room, view, Position(position - 1), limit=1, skip_own=False)
-            stored += [each for each in page.messages if each.header.position == position]
+            if (message := await library.message_at(room, view, position)) is not None:
+                stored.append(message)
         if not stored or fits is None:
             return None
         found = await refill(actor, room.state, me.id, stored)

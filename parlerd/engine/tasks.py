@@ -364,10 +364,9 @@ class Tasks:
         view, library, before = room.view(reader), self._desk.library, Position(task.position - 1)
         if not can_see(view, position=task.position, visibility=task.visibility):
             return None
-        page = await library.page(room, view, before, limit=1, skip_own=False)
-        stored = [each for each in page.messages if each.header.position == task.position]
+        stored = await library.message_at(room, view, task.position)
         await self._reading.mark(room.state.room, reader, [(before, task.position)], needed=False)
-        shown = await self._reading.render(room.state, view, stored)
+        shown = await self._reading.render(room.state, view, [] if stored is None else [stored])
         return shown[0] if shown else None
 
 
