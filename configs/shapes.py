@@ -1,5 +1,5 @@
-"""The shapes that entries take in more than one host, in the key order that those hosts write themselves, and the
-places that more than one host keeps files in."""
+"""What more than one host has alike: the shapes of entries, in the key order that those hosts write themselves, the
+places of files, and the record of a conversation."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from configs.model import SERVER, Shim, System
+from parlerd.core.records import Call, Ending, Kind, Opening, Record, Reply, Result, Rows, Test
 
 EDITIONS: Final = ("Code", "Code - Insiders", "VSCodium")
 """The editions of VS Code, each of which has a folder of settings of its own."""
@@ -52,6 +53,81 @@ def served(command: str, *words: str, typed: bool = True) -> dict[str, Any]:
     """Our server in the manifest of a plugin."""
     kind = {"type": "stdio"} if typed else {}
     return {"mcpServers": {SERVER: {**kind, "command": command, "args": list(words)}}}
+
+
+def parts_in_rows(versions: tuple[str, ...], folders: tuple[str, ...], files: tuple[str, ...]) -> Record:
+    """What OpenCode and its relative record: a row for each part of a message, in a database."""
+    return Record(
+        versions=versions,
+        folders=folders,
+        files=files,
+        form="rows",
+        rows=Rows(messages="message", parts="part"),
+        conversation=("session",),
+        # The message with the call goes on after the result: with parallel calls, and the end of its step.
+        calls=(Call(name="tool", has=(Test("part.type", ("tool",)),), calls="part.callID", id="of"),),
+        results=(
+            Result(
+                name="completed tool",
+                has=(Test("part.type", ("tool",)), Test("part.state.status", ("completed",))),
+                lacks=(Test("part.state.time.compacted"),),
+                call="part.callID",
+                text="part.state.output",
+            ),
+        ),
+        # A step starts before the model says anything, so its start proves nothing. A tool proves something in a
+        # message in which a step started: what a person runs with `!`, or by a command, is written as a tool of an
+        # assistant as well.
+        openings=(Opening(name="step", has=(Test("part.type", ("step-start",)),), id="of"),),
+        replies=(
+            Reply(
+                name="part of another message",
+                has=(Test("message.role", ("assistant",)), Test("part.type", ("text", "reasoning", "step-finish"))),
+                lacks=(Test("message.error"), Test("message.summary", (True,))),
+                differs="of",
+            ),
+            Reply(
+                name="tool of another message",
+                has=(Test("message.role", ("assistant",)), Test("part.type", ("tool",))),
+                lacks=(Test("message.error"), Test("message.summary", (True,))),
+                differs="of",
+                opened="of",
+            ),
+        ),
+        endings=(
+            Ending(
+                name="summary",
+                has=(Test("message.role", ("assistant",)), Test("message.summary", (True,))),
+                verdict="summarised",
+                reason="compacted",
+            ),
+            Ending(
+                name="compaction", has=(Test("part.type", ("compaction",)),), verdict="summarised", reason="compacted"
+            ),
+            Ending(
+                name="aborted message",
+                has=(Test("message.error.name", ("MessageAbortedError",)),),
+                verdict="not_shown",
+                reason="cancelled",
+            ),
+            Ending(name="failed message", has=(Test("message.error"),), verdict="not_shown", reason="failed_request"),
+        ),
+        harmless=(
+            Kind(name="user", has=(Test("message.role", ("user",)),)),
+            Kind(
+                name="assistant",
+                has=(Test("message.role", ("assistant",)),),
+                lacks=(Test("part"),),
+            ),
+            Kind(
+                name="part",
+                has=(
+                    Test("message.role", ("assistant",)),
+                    Test("part.type", ("text", "reasoning", "tool", "step-start", "step-finish", "patch", "snapshot")),
+                ),
+            ),
+        ),
+    )
 
 
 def under_config(name: str) -> dict[System, tuple[str, ...]]:
