@@ -29,6 +29,7 @@ _SAID: Final = {
     "unknown_key": "The home that this receipt names is not one that you trust: name its key with --key.",
     "bad_signature": "The home that this receipt names did not sign this text.",
     "digest_mismatch": "What is beside the receipt is not what the receipt is of.",
+    "key_mismatch": "The key beside the receipt does not open the message.",
     "chain_gap": "",
     "author_mismatch": "The home says that its author signed this, and that is not so.",
 }
@@ -152,12 +153,19 @@ def _tell(ctx: Context, name: str, checked: Checked) -> None:
         ctx.out.note("The content is beside it.")
     else:
         ctx.out.note("The content is not beside it: `parler receipt show ID --json` brings both.")
+    if checked.text is not None:
+        ctx.out.note("It says:")
+        ctx.out.text(checked.text)
+    elif checked.is_sealed:
+        ctx.out.note("The content is encrypted, and the key that opens it is not beside it.")
 
 
 def _entry(name: str, checked: Checked) -> dict[str, Any]:
     receipt = checked.receipt
     said = {"file": name, "verdict": checked.verdict, "opened": checked.is_opened, "authored": checked.is_authored}
     said["proved"] = checked.is_proved
+    if checked.text is not None:
+        said["text"] = checked.text
     if receipt is None:
         return said
     return {

@@ -163,6 +163,11 @@ class RoomHandle(Protocol):
         was not told."""
         ...
 
+    async def message_key(self, body: bytes, author: AgentId) -> bytes | None:
+        """What opens one sealed message of the room, whose author signed these bytes, and no other message; None in a
+        room that is not sealed, and where this home has the key no more."""
+        ...
+
     def host_of(self, request: Request) -> str:
         """On which agent host somebody is who knocks, as it says: at a sealed room, as the owner's home alone was
         told."""
@@ -389,6 +394,9 @@ class MirrorRoom:
 
     def arm(self, armed: Armed) -> AbstractContextManager[None]:
         return self.actor.arm(armed)
+
+    async def message_key(self, body: bytes, author: AgentId) -> bytes | None:
+        return None
 
     def host_of(self, request: Request) -> str:
         return request.host

@@ -85,6 +85,8 @@ class Receipts:
         assert isinstance(given, t.ReceiptGiven)
         if handle.home_name != LOCAL:
             _require_its(given, handle, id, known)
+            opening = await _with_key(handle, given.opening, known)
+            given = msgspec.structs.replace(given, opening=opening)
         return msgspec.structs.replace(given, room=handle.room, fact=id)
 
     @handles("receipt.keys")
@@ -257,6 +259,16 @@ def _entry(room: RoomId, found: Receipted) -> t.ReceiptEntry:
 def _number(room: Room, agent: AgentId, id: str) -> int | None:
     """The number of what this agent did in a room that is no message, if this is what it is called."""
     return receipts.number_in(id, receipts.first_line(room.state.room, agent, receipts.MYSELF))
+
+
+async def _with_key(handle: RoomHandle, opening: t.ReceiptOpening | None, known: _Known) -> t.ReceiptOpening | None:
+    """What opens the content, with the key of a sealed message as this home has it, whatever the other home says."""
+    if opening is None:
+        return None
+    key = None
+    if known.envelope and opening.body is not None:
+        key = await handle.message_key(opening.body, known.actor)
+    return msgspec.structs.replace(opening, key=msgspec.UNSET if key is None else key)
 
 
 def _require_its(given: t.ReceiptGiven, handle: RoomHandle, id: str, known: _Known) -> None:

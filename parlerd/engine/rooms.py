@@ -86,6 +86,9 @@ class LocalRoom(RoomActor[Room]):
     def join_code(self, request: RequestId) -> str | None:
         return self._codes.code(request)
 
+    async def message_key(self, body: bytes, author: AgentId) -> bytes | None:
+        return None
+
     def host_of(self, request: Request) -> str:
         return request.host
 

@@ -38,7 +38,14 @@ _ED25519: Final = b"\x01"
 _KEY_ID: Final = 4
 
 Verdict = Literal[
-    "valid", "not_a_receipt", "unknown_key", "bad_signature", "digest_mismatch", "chain_gap", "author_mismatch"
+    "valid",
+    "not_a_receipt",
+    "unknown_key",
+    "bad_signature",
+    "digest_mismatch",
+    "key_mismatch",
+    "chain_gap",
+    "author_mismatch",
 ]
 """What the check of a receipt finds."""
 

@@ -16,13 +16,15 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from parlerd.core.envelope import RELEASED, decode_envelope
+from parlerd.core.envelope import RELEASED, SEALED, Envelope, TextPart, decode_envelope
 from parlerd.core.errors import Refused
 from parlerd.core.model import HomeId, PrincipalId
 from parlerd.core.receipts import NotAReceipt, Opening, Receipt, next_line, opens
+from parlerd.core.sealing import joined, sealed_part, unreadable
 from parlerd.core.statements import Claim, first_owner, sealed_with
 from parlerd.identity.notes import Verdict, check_note
 from parlerd.identity.proofs import Evidence, check_released, named_in, owner_after, read_opening, succeeds, unproven
+from parlerd.identity.sealing import KEY, key_digest, open_with_key
 from parlerd.identity.signatures import verify
 
 MAX_BYTES: Final = 4 * 1024 * 1024
@@ -40,6 +42,10 @@ class Checked(NamedTuple):
     """Whether the content bears the signature of its author, which was verified."""
     is_proved: bool = False
     """Whether it was shown who let the author into the room, and that person's signature was verified."""
+    text: str | None = None
+    """What the message says, of one whose content was there and could be read; None for everything else."""
+    is_sealed: bool = False
+    """Whether the content was there and is encrypted."""
 
 
 class _Opening(msgspec.Struct, forbid_unknown_fields=True):
@@ -47,6 +53,7 @@ class _Opening(msgspec.Struct, forbid_unknown_fields=True):
     event: bytes
     body: bytes | None = None
     signature: bytes | None = None
+    key: bytes | None = None
 
 
 class _Handover(msgspec.Struct):
@@ -107,7 +114,29 @@ def _of_content(receipt: Receipt, opening: _Opening | None) -> Checked:
         return Checked("valid", receipt, is_opened=True)
     if not _is_authors(receipt, opening.body, opening.signature or b""):
         return Checked("author_mismatch", receipt, is_opened=True)
-    return Checked("valid", receipt, is_opened=True, is_authored=receipt.verified != "home")
+    envelope = decode_envelope(opening.body)
+    try:
+        text = _text(envelope, opening.body, opening.key)
+    except Refused:
+        return Checked("key_mismatch", receipt, is_opened=True)
+    found = Checked("valid", receipt, is_opened=True, is_authored=receipt.verified != "home", text=text)
+    return found._replace(is_sealed=envelope.v == SEALED)
+
+
+def _text(envelope: Envelope, body: bytes, key: bytes | None) -> str | None:
+    """What a message says; None for a sealed one without its key, and for one that says nothing in words. Raises
+    `Refused` for a key that does not open it."""
+    if envelope.v == SEALED:
+        if key is None:
+            return None
+        part = sealed_part(envelope)
+        if len(key) != KEY or (part.digest and key_digest(key) != part.digest):
+            # The readers of a private message got another key.
+            raise unreadable("key")
+        envelope = joined(envelope, open_with_key(body, key))
+    elif key is not None:
+        raise unreadable("key")
+    return next((part.text for part in envelope.parts if isinstance(part, TextPart)), None)
 
 
 def _parts(data: bytes) -> _File:

@@ -34,7 +34,7 @@ from parlerd.core import topics
 from parlerd.core.approvals import KeyState, Request, require_grantable, standing_request
 from parlerd.core.claims import Renewal
 from parlerd.core.decision import Decision
-from parlerd.core.envelope import Envelope
+from parlerd.core.envelope import SEALED, Envelope, decode_envelope
 from parlerd.core.epoch_record import record_digest
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.gated import decode_signed
@@ -1086,6 +1086,13 @@ class RemoteRoom(MirrorRoom):
         if not self.is_sealed or known is None:
             return self._doors.code(request)
         return self._exchanges.code(self.room, known)
+
+    async def message_key(self, body: bytes, author: AgentId) -> bytes | None:
+        home, envelope = self._link.home, decode_envelope(body)
+        if envelope.v != SEALED:
+            return None
+        await self._secrets.prepare(home, self.room)
+        return self._secrets.message_key(home, envelope, author)
 
     def host_of(self, request: Request) -> str:
         return self._exchanges.host(self.room, request) if self.is_sealed else request.host

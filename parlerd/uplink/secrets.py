@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -283,25 +284,28 @@ class Secrets:
     def words(self, home: HomeId, envelope: Envelope, body: bytes, author: AgentId) -> bytes | None:
         """What is sealed in an envelope of version 4 of this author, which was found sound and came in these bytes;
         None where this home cannot read it."""
+        key = self.message_key(home, envelope, author)
+        try:
+            return None if key is None else sealing.open_with_key(body, key)
+        except Refused:
+            return None
+
+    def message_key(self, home: HomeId, envelope: Envelope, author: AgentId) -> bytes | None:
+        """The key of this message of this author, which opens no other; None where this home has no such key."""
         part = sealed_part(envelope)
         if envelope.visibility is None:
             row, recap = self.epoch(envelope.room, part.record), self._recaps.get(envelope.room)
-            try:
-                if row is not None:
-                    return sealing.open_sealed(body, author=author, epoch=_epoch(row))
-                if recap is not None and recap[0] == envelope.id:
-                    return sealing.open_with_key(body, recap[1])
-            except Refused:
-                pass
-            return None
+            if row is not None:
+                with suppress(Refused):
+                    return sealing.key_of(envelope, author=author, epoch=_epoch(row))
+                return None
+            return recap[1] if recap is not None and recap[0] == envelope.id else None
         keys = self._keys.get(home, {})
         for agent, _ in part.wraps:
             for key in reversed(keys.get(agent, ())):
-                try:
-                    return sealing.open_sealed(body, author=author, me=(agent, sealing.key_pair(key.private)))
-                except Refused:
-                    # It was wrapped to an older key of the agent, or is not what it should be.
-                    continue
+                # It may have been wrapped to an older key of the agent, or be not what it should be.
+                with suppress(Refused):
+                    return sealing.key_of(envelope, author=author, me=(agent, sealing.key_pair(key.private)))
         return None
 
 

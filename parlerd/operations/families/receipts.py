@@ -29,12 +29,15 @@ class GetReceipt(Params, frozen=True, kw_only=True):
 
 class ReceiptOpening(Result, frozen=True, kw_only=True):
     """What opens the content of a receipt: `event` is the fact as it is stored, and `body` what it bears, with its
-    author's signature. All of them are bytes, which JSON has in base64."""
+    author's signature. Of a message of a sealed room `body` is encrypted, and `key` is the 32 bytes that open this
+    message and no other; left out where this home has that key no more. All of them are bytes, which JSON has in
+    base64."""
 
     salt: bytes
     event: bytes
     body: bytes | None = None
     signature: bytes | None = None
+    key: bytes | msgspec.UnsetType = msgspec.UNSET
 
 
 class AuthorProof(Result, frozen=True, kw_only=True):
