@@ -10,8 +10,10 @@ A gated key only lets an agent ask; the person decides. The rules:
     repeats   An agent that knocks again hears how its request stands, also when the key has died since.
     sealed    At a sealed room whoever asks exchanges keys with the owner's home first (`exchange`). No key lets
               anybody in by itself there: the owner's home decides about each.
+              Who only knows the route of a key begins an exchange as well, so the exchanges that are not proved have
+              a bound of their own, and one that has shown nothing makes place for a newer one of another person.
     denials   A denial is final until the owner approves that agent after all. Of an agent of another person it covers
-              that person's other agents on the same key too, except those that have a request of their own.
+              that person's other agents on the same key too, except those that wait or were let in.
 
 Not here: coming in (`membership`), and how sure a proof is (the engine compares it with the settings). Above: `room`,
 and the engine, which finds a request by what a person typed. Below: `membership` and `lifecycle`. Invariant: of each
@@ -31,7 +33,7 @@ from parlerd.core import membership, topics
 from parlerd.core.decision import Decision, replayed
 from parlerd.core.epoch_record import MAX_SEALED_MEMBERS
 from parlerd.core.errors import Refused
-from parlerd.core.exchange import KNOCK_MS, MAX_FAILED, SHARE, Exchange, is_form, require
+from parlerd.core.exchange import KNOCK_MS, MAX_EXCHANGES, MAX_FAILED, SHARE, Exchange, is_form, require
 from parlerd.core.facets import Facet, applies, decides, touches
 from parlerd.core.grants import KINDS, SCOPES, Given, agent_of, is_named, is_one_too_many
 from parlerd.core.lifecycle import LifecycleState, place_of, require_open, require_sound
@@ -67,6 +69,8 @@ MAX_LIVE_KEYS: Final = 32
 FRESH_KEY_MS: Final = Millis(24 * 3600 * 1000)
 """How long an agent keeps the key to which a sealed room's secrets are wrapped for it, before it tells another: each is
 a fact, and a record that uses it. Source: sealed spec, Epochs."""
+UNDECIDED: Final = frozenset({"failed", "lapsed", "withdrawn"})
+"""How a request is over that nobody decided about, in a room that goes on: its agent may knock again."""
 NO_KEY: Final = KeyId("")
 """The key with which an agent asks that comes by a grant."""
 MAX_KEYS: Final = 4096
@@ -134,8 +138,8 @@ def require_grantable(room: LifecycleState, grant: Grant, now: Millis) -> None:
 
 class Request(msgspec.Struct):
     """A knock as a room remembers it. `state` is `pending`, `approved`, `denied`, `failed` where the owner's home ended
-    its key exchange, or `closed` where the room ended before anybody decided. `name`, `host` and `role` are what the
-    agent says of itself."""
+    its key exchange, `lapsed` or `withdrawn` as `events.KnockEnded` says, or `closed` where the room ended before
+    anybody decided. `name`, `host` and `role` are what the agent says of itself."""
 
     id: RequestId
     key_id: KeyId
@@ -191,14 +195,14 @@ def standing_request(requests: Mapping[RequestId, Request], agent: AgentId) -> R
 
 
 def is_denied(requests: Mapping[RequestId, Request], key: KeyId, by: By, owner: PrincipalId) -> bool:
-    """Whether a denial covers this requester: a denial of its own request or, for an agent without a request, a denial
-    on the same key of another agent of the same person.
+    """Whether a denial covers this requester: a denial of its own request or, for an agent without one that waits or
+    was granted, a denial on the same key of another agent of the same person.
 
     Each agent of the owner's person is decided on by itself: all of them have one principal, and a denial of one says
     nothing of the others.
     """
     mine = standing_request(requests, by.actor)
-    if mine is not None:
+    if mine is not None and mine.state not in UNDECIDED:
         return mine.state == "denied"
     if by.principal == owner:
         return False
@@ -224,10 +228,38 @@ def check_queue(
     """Refuse a sixth pending request on one key, and a second by agents of one person who is not the owner's: nobody
     fills the queue alone. Source: security spec A3, relay spec, Limits and care."""
     before = [request for request in waiting(requests) if request.key_id == key and not is_stale(request, now)]
-    if len(before) >= MAX_PENDING_PER_KEY:
-        raise Refused("too_many_pending", limit=MAX_PENDING_PER_KEY)
+    require_queue(requests, key)
     if principal != owner and any(request.principal == principal for request in before):
         raise Refused("too_many_pending", "Another agent of this person waits already.", limit=1)
+
+
+def require_queue(requests: Mapping[RequestId, Request], key: KeyId) -> None:
+    """Refuse a sixth request on one key that a person is asked about. Raises `Refused(too_many_pending)`."""
+    if sum(request.key_id == key for request in pending(requests)) >= MAX_PENDING_PER_KEY:
+        raise Refused("too_many_pending", limit=MAX_PENDING_PER_KEY)
+
+
+def makes_place(
+    requests: Mapping[RequestId, Request], key: KeyId, principal: PrincipalId, away: Collection[AgentId], now: Millis
+) -> Request | None:
+    """The exchange that makes place for one that this person begins; None where there is place. It has shown nothing,
+    and is another person's: first the oldest of an agent that is `away`, then the oldest. Raises
+    `Refused(too_many_pending)` where there is none."""
+    under_way = [
+        request
+        for request in waiting(requests)
+        if request.key_id == key and not request.is_shown and not is_stale(request, now)
+    ]
+    if len(under_way) < MAX_EXCHANGES:
+        return None
+    may_go = [
+        request
+        for request in under_way
+        if request.principal != principal and request.exchange is not None and not request.exchange.shown
+    ]
+    if not may_go:
+        raise Refused("too_many_pending", limit=MAX_EXCHANGES)
+    return min(may_go, key=lambda request: (request.agent not in away, request.position))
 
 
 def find_request(requests: Mapping[RequestId, Request], who: str) -> Request:
@@ -368,7 +400,7 @@ class Approvals(Facet[ApprovalsState]):
         stale = request if request is not None and is_stale(request, command.wall or now) else None
         if stale is not None:
             request = None
-        is_over = request is None or request.state in ("approved", "failed")
+        is_over = request is None or request.state == "approved" or request.state in UNDECIDED
         if request is not None and request.key_id == command.key_id and not is_over:
             if request.state == "closed":
                 raise Refused("room_closed")
@@ -456,8 +488,9 @@ class Approvals(Facet[ApprovalsState]):
             }
             if (what := next((what for what, is_wrong in wrong.items() if is_wrong), None)) is not None:
                 raise Refused("statement_refused", what=what)
-        requests = self.state.requests
-        check_queue(requests, key.id, by.principal, self._lifecycle.owner_principal, command.wall or now)
+        requests, wall = self.state.requests, command.wall or now
+        check_queue(requests, key.id, by.principal, self._lifecycle.owner_principal, wall)
+        over = (stale, makes_place(requests, key.id, by.principal, command.away, wall))
         before = (each for each in requests.values() if (each.key_id, each.principal) == (key.id, by.principal))
         if sum(each.state == "failed" for each in before) >= MAX_FAILED:
             raise Refused("unknown_key")
@@ -471,7 +504,9 @@ class Approvals(Facet[ApprovalsState]):
             role=command.role,
         )
         begun = e.KeyExchanged(request=event.request, agent=event.agent, step="begun", text=command.share)
-        ended = () if stale is None else (e.KeyExchanged(request=stale.id, agent=stale.agent, step="failed"),)
+        ended = tuple(
+            e.KnockEnded(request=each.id, agent=each.agent, how="lapsed") for each in over if each is not None
+        )
         statements = (*(None for _ in ended), card, None, *(sealing_key for _ in told))
         return Decision(
             (*ended, event, begun, *told),
@@ -496,6 +531,8 @@ class Approvals(Facet[ApprovalsState]):
             raise Refused("already_decided", f"That request was {request.state} before.", agent=request.agent)
         if not require(request.exchange, command.step, command.text):
             return Decision(answer=command.step)
+        if command.step == "confirmed":
+            require_queue(self.state.requests, request.key_id)
         event = e.KeyExchanged(request=request.id, agent=request.agent, step=command.step, text=command.text)
         return Decision((event,), authority="person" if owns else f"key:{request.key_id[:8]}", answer=command.step)
 
@@ -793,6 +830,10 @@ class Approvals(Facet[ApprovalsState]):
             request.exchange = request.exchange or Exchange()
             request.exchange.take(event.step, event.text)
 
+    def _ended(self, event: e.KnockEnded, header: e.Header) -> None:
+        self.state.asks += 1
+        self.state.requests[event.request].state = event.how
+
     def _approved(self, event: e.JoinApproved, header: e.Header) -> None:
         self.state.asks += 1
         self._decided(event.request, "approved", header)
@@ -841,7 +882,9 @@ class Approvals(Facet[ApprovalsState]):
     def _knocked(self, event: e.JoinRequested, header: e.Header) -> tuple[Topic, ...]:
         return topics.requests(self._lifecycle.owner_principal), topics.concerns(self._lifecycle.owner)
 
-    def _answered(self, event: e.JoinApproved | e.JoinDenied | e.KeyExchanged, header: e.Header) -> tuple[Topic, ...]:
+    def _answered(
+        self, event: e.JoinApproved | e.JoinDenied | e.KeyExchanged | e.KnockEnded, header: e.Header
+    ) -> tuple[Topic, ...]:
         room = self._lifecycle
         return (
             topics.requests(room.owner_principal),
@@ -872,6 +915,7 @@ class Approvals(Facet[ApprovalsState]):
         applies(e.KeyRevoked, _revoked),
         applies(e.JoinRequested, _requested),
         applies(e.KeyExchanged, _exchanged),
+        applies(e.KnockEnded, _ended),
         applies(e.JoinApproved, _approved),
         applies(e.JoinDenied, _denied),
         applies(e.MemberJoined, _joined),
@@ -883,6 +927,7 @@ class Approvals(Facet[ApprovalsState]):
         touches(e.KeyRevoked, _key_changed),
         touches(e.JoinRequested, _knocked),
         touches(e.KeyExchanged, _answered),
+        touches(e.KnockEnded, _answered),
         touches(e.JoinApproved, _answered),
         touches(e.JoinDenied, _answered),
         touches(e.RoomClosed, _all_answered),

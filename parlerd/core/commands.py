@@ -209,6 +209,8 @@ class Knock(Command, frozen=True, kw_only=True):
     """In a sealed room, in the place of `statement`: what an agent elsewhere signed. Its knock comes later, sealed."""
     share: bytes = b""
     """For `card`: the agent's share of the key exchange."""
+    away: frozenset[AgentId] = frozenset()
+    """In a sealed room: those who knock and are not at the room's home now. They make place first."""
 
 
 class ExchangeKey(Command, frozen=True, kw_only=True):

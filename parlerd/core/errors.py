@@ -488,6 +488,14 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         status=429,
     ),
     _E(
+        "knock_over",
+        "Your request to come in is over, and nobody decided about it.",
+        "Join with the key again, if you still want to come in.",
+        action="ask_person",
+        scope="room",
+        status=409,
+    ),
+    _E(
         "owner_stays",
         "The owner of a room does not leave it: nobody would be left to decide who comes in.",
         "End the room for all with parler room archive, or leave it open.",

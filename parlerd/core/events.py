@@ -12,7 +12,7 @@ an unknown type or a newer `v`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, get_args
+from typing import Any, Final, Literal, get_args
 
 import msgspec
 
@@ -172,6 +172,17 @@ class KeyExchanged(_Event, tag="key_exchanged", frozen=True, kw_only=True):
     """Who asks to come in."""
     step: Step
     text: bytes = b""
+
+
+class KnockEnded(_Event, tag="knock_ended", frozen=True, kw_only=True):
+    """A request is over that nobody decided about, and its agent may knock again."""
+
+    request: RequestId
+    agent: AgentId
+    """Who asked to come in."""
+    how: Literal["lapsed", "withdrawn"]
+    """`lapsed` where its key exchange waited in vain for seven days or made place for another's, and `withdrawn` where
+    the agent took it back."""
 
 
 class JoinApproved(_Event, tag="join_approved", frozen=True, kw_only=True):
@@ -810,6 +821,7 @@ RoomEvent = (
     | KeyRevoked
     | JoinRequested
     | KeyExchanged
+    | KnockEnded
     | JoinApproved
     | JoinDenied
     | SealingKeyTold

@@ -39,6 +39,10 @@ MAX_FAILED: Final = 20
 """Exchanges of one person with one key that may fail. The owner's home counts wrong secrets and lets that person in no
 more long before; but whoever knows the route of a key and not its secret could knock for ever, and each knock stays in
 the log and in every copy of the room's state."""
+MAX_EXCHANGES: Final = 20
+"""Exchanges of one key that may be under way at the same time and are not proved: whoever knows a key's route begins
+one. Beyond that, one whose joiner has shown nothing makes place. Who has shown something keeps its place, so as many as
+wrong secrets end the key would be needed to keep everybody out."""
 KNOCK_MS: Final = Millis(7 * 24 * 3600 * 1000)
 """How long somebody who has not shown the key waits for the owner's home. Source: sealed spec, Joining."""
 

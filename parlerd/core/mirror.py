@@ -155,7 +155,12 @@ class _Known:
                 if key if given is not None else not self._has_key(key):
                     return "key"
                 self._requests.add(request)
-            case e.JoinApproved(request=request) | e.JoinDenied(request=request) | e.KeyExchanged(request=request):
+            case (
+                e.JoinApproved(request=request)
+                | e.JoinDenied(request=request)
+                | e.KeyExchanged(request=request)
+                | e.KnockEnded(request=request)
+            ):
                 return None if request in self._approvals.requests or request in self._requests else "request"
             case e.MessagePosted():
                 self._is_counted = False

@@ -623,6 +623,7 @@ class _Walk:
             case (
                 e.JoinRequested(request=id)
                 | e.KeyExchanged(request=id)
+                | e.KnockEnded(request=id)
                 | e.JoinApproved(request=id)
                 | e.JoinDenied(request=id)
             ):

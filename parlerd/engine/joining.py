@@ -12,7 +12,7 @@ import trio
 
 from parlerd.core import commands as c
 from parlerd.core import topics
-from parlerd.core.approvals import standing_request
+from parlerd.core.approvals import UNDECIDED, standing_request
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.identities import AgentRecord
 from parlerd.core.model import AgentId, KeyId, Position, RequestId, RoomId, role_name
@@ -36,6 +36,10 @@ KEY_NOT_LET_IN: Final = (
 )
 EXCHANGE: Final = "exchange"
 """What is wrong with a key of a sealed room that the owner's machine does not let in."""
+LAPSED: Final = (
+    "Your request to come in is over: the machine of the session's owner did not answer it, and others asked after you."
+)
+WITHDRAWN: Final = "Your request to come in was taken back."
 SEATED_S: Final = 2.0
 """How long a join waits until the newcomer to a sealed room can read it: the owner's machine takes half a second to
 gather who comes at the same time, and the record crosses a relay twice."""
@@ -66,8 +70,8 @@ class Joining:
             return await self._land(caller, me, met, params)
         was_out = False
         asked: RequestId | None = None
-        """The request that this call waits for. One that failed is not made again by itself: with a wrong key that
-        would be another try."""
+        """The request that this call waits for. One that is over is not made again by itself: with a wrong key that
+        would be another try, and two who make place for each other would go on for ever."""
 
         async def look(wait: Wait) -> t.JoinedSession | None:
             nonlocal was_out, asked
@@ -76,8 +80,8 @@ class Joining:
                 # Asked for at every look, because the wait before a look may be long and a room that nobody uses is
                 # closed meanwhile.
                 actor = await desk.rooms.get(room_id)
-                if asked is not None and _has_failed(actor, me.id, asked):
-                    raise not_let_in()
+                if asked is not None:
+                    _require_under_way(actor, me.id, asked)
                 answer = await self.knock(caller, me, actor, key_id, role)
                 if answer in ("member", "joined"):
                     try:
@@ -97,7 +101,7 @@ class Joining:
                     continue  # the request was decided a moment ago: knock again for the answer
                 request = standing_request(actor.aggregate.state.requests, me.id)
                 asked = None if request is None else request.id
-                if asked is not None and _has_failed(actor, me.id, asked):
+                if asked is not None and _end_of(actor, me.id, asked):
                     continue
                 if not wait.over:
                     return None
@@ -239,12 +243,29 @@ class Joining:
             raise
 
 
-def _has_failed(actor: RoomHandle, agent: AgentId, asked: RequestId) -> bool:
-    """Whether the key exchange of this very request ended without a decision."""
+def _end_of(actor: RoomHandle, agent: AgentId, asked: RequestId) -> str:
+    """How this very request is over that nobody decided about; empty where it is not."""
     request = standing_request(actor.aggregate.state.requests, agent)
     if request is None or request.id != asked:
-        return False
-    return request.state == "failed" or actor.standing(request) == "failed"
+        return ""
+    return request.state if request.state in UNDECIDED else "failed" if actor.standing(request) == "failed" else ""
+
+
+def _require_under_way(actor: RoomHandle, agent: AgentId, asked: RequestId) -> None:
+    """Raise how this very request is over that nobody decided about."""
+    match _end_of(actor, agent, asked):
+        case "":
+            return
+        case "failed":
+            raise not_let_in()
+        case end:
+            raise knock_over(end)
+
+
+def knock_over(end: str) -> Refused:
+    """A request is over that nobody decided about, as the room's home or the agent itself ended it."""
+    said = {"lapsed": LAPSED, "withdrawn": WITHDRAWN}[end]
+    return Refused("knock_over", said, what=end)
 
 
 def not_let_in() -> Refused:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import msgspec
 
 from parlerd.core import commands as c
-from parlerd.core.approvals import Request, standing_request
+from parlerd.core.approvals import UNDECIDED, Request, standing_request, waiting
 from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, By, KeyId, Millis, RequestId, RoomId, role_name
 from parlerd.core.room import Room
@@ -110,6 +110,10 @@ class LettingIn:
             role=_role(params.role),
             sealing_key=Attested(params.sealing_key, params.sealing_key_signature),
         )
+        now = desk.clock.now()
+        asking = {each.agent for each in waiting(room.state.requests)}
+        away = frozenset(each for each in asking if not desk.links.has_agent(each, now))
+        command = msgspec.structs.replace(command, away=away)
         return await self._ask(caller, params, by, command, words, room, guess)
 
     async def _ask(
@@ -151,6 +155,9 @@ class LettingIn:
         member, request = room.state.members.get(agent), standing_request(room.state.requests, agent)
         if member is not None and member.present:
             return t.Knocked(status="joined" if answer == "joined" else "member", handle=member.handle)
+        if request is not None and request.state in UNDECIDED:
+            # It is over already, which the agent's home is told as well.
+            return t.Knocked(status="pending", request=request.id)
         if request is None or request.state != "pending":
             # Also without a request of its own: a denial covers the person's other agents.
             return t.Knocked(status="denied", request="" if request is None else request.id)

@@ -396,6 +396,7 @@ _STATES: Final[Mapping[type[e.Event], str]] = {
     e.MemberLeft: "left",
     e.JoinRequested: "pending",
     e.JoinDenied: "denied",
+    e.KnockEnded: "left",
 }
 
 
@@ -405,7 +406,7 @@ def _membership(rows: list[MembershipRow], room: RoomId, header: Header, counts:
         if event.step == "failed":
             rows.append(MembershipRow(event.agent, room, "left"))
         return
-    assert isinstance(event, e.MemberJoined | e.MemberLeft | e.JoinRequested | e.JoinDenied)
+    assert isinstance(event, e.MemberJoined | e.MemberLeft | e.JoinRequested | e.JoinDenied | e.KnockEnded)
     rows.append(MembershipRow(event.agent, room, _STATES[type(event)]))
 
 

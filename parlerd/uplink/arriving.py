@@ -38,7 +38,7 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol, cast
+from typing import Final, Literal, NamedTuple, Protocol, cast
 
 import msgspec
 
@@ -760,6 +760,10 @@ class _Step:
             state = "pending" if before is None else before.state
             if state in ("pending", "denied"):
                 self._exchanged(entry, request, before)
+            if state == "pending" and entry.state in ("lapsed", "withdrawn"):
+                # Nobody signs this: a home that says so untruly keeps the agent out, as it can anyway.
+                how: Literal["lapsed", "withdrawn"] = "lapsed" if entry.state == "lapsed" else "withdrawn"
+                self.add((e.KnockEnded(request=request, agent=agent, how=how),), by, self.now)
             decision = self._decision(entry)
             if decision is None:
                 continue

@@ -34,7 +34,7 @@ import msgspec
 from parlerd.bounded import Bounded
 from parlerd.core import commands as c
 from parlerd.core import topics
-from parlerd.core.approvals import KeyState, Request, is_stale
+from parlerd.core.approvals import UNDECIDED, KeyState, Request, is_stale, require_queue
 from parlerd.core.epoch_record import decode_turned, record_digest
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.exchange import KNOCK_MS, PROOF, Exchange, Step
@@ -201,7 +201,7 @@ class Exchanges:
         return msgspec.msgpack.decode(row.said, type=_Knock).host
 
     def has_failed(self, room: RoomId, request: Request) -> bool:
-        """Whether an exchange ended without a decision."""
+        """Whether the owner's home ended an exchange without a decision, or nobody can have said what it said."""
         share = b"" if request.exchange is None else request.exchange.share
         return request.state == "failed" or (room, share) in self._failed
 
@@ -306,7 +306,7 @@ class Exchanges:
         room = state.room
         if row is None:
             return
-        if request.state in ("failed", "closed"):
+        if request.state == "closed" or request.state in UNDECIDED:
             await self._drop(room, row.share, "joiner")
             return
         if row.stage == "agreed" and exchange.confirmed:
@@ -406,9 +406,9 @@ class Exchanges:
     ) -> None:
         state, room = mirror.state, mirror.state.room
         row = self._row(room, request, "owner")
-        if request.state in ("approved", "failed", "closed"):
+        if request.state in ("approved", "closed") or request.state in UNDECIDED:
             if row is not None:
-                await self._drop(room, row.share, "owner")
+                await self._end(caller, mirror, request, row, exchange)
             return
         if request.state != "pending" or not self._turning.is_ours(mirror):
             return
@@ -439,7 +439,7 @@ class Exchanges:
             elif looks:
                 await self._look_after(caller, mirror, request, row)
         elif not exchange.confirmed:
-            await self._step(caller, room, request.id, "confirmed", pake.Confirmed.restored(row.state).proof)
+            await self._tell_confirmed(caller, mirror, request, pake.Confirmed.restored(row.state))
         elif await self._lets_in(mirror, request, key):
             decide = c.DecideRequest(
                 operation="session.approve",
@@ -497,8 +497,26 @@ class Exchanges:
         row = await self._put(
             msgspec.structs.replace(row, stage="confirmed", state=confirmed.state, said=msgspec.msgpack.encode(knock))
         )
-        await self._step(caller, state.room, request.id, "confirmed", confirmed.proof)
+        await self._tell_confirmed(caller, mirror, request, confirmed)
         self._tell(state.room, request)
+
+    async def _tell_confirmed(self, caller: Caller, mirror: Room, request: Request, confirmed: pake.Confirmed) -> None:
+        """Let a joiner that has the key wait for the person. Where as many wait as a person is asked about, this goes
+        on once one of them is decided on: that raises `Refused(too_many_pending)`."""
+        require_queue(mirror.state.requests, request.key_id)
+        await self._step(caller, mirror.state.room, request.id, "confirmed", confirmed.proof)
+
+    async def _end(
+        self, caller: Caller, mirror: Room, request: Request, row: KeyExchangeRow, exchange: Exchange
+    ) -> None:
+        """Let an exchange go that is over. A guess that was shown before is a try all the same."""
+        if request.state in UNDECIDED and row.stage == "agreed" and exchange.shown:
+            try:
+                pake.Agreed.restored(row.state).confirmed(exchange.shown[:PROOF])
+            except Refused:
+                await self._count(caller, mirror, request, row)
+                return
+        await self._drop(mirror.state.room, row.share, "owner")
 
     async def _knock(self, mirror: Room, request: Request, confirmed: pake.Confirmed, sealed: bytes) -> _Knock | None:
         """The knock of this very request, sealed by whoever has the key; None for any other."""
@@ -546,7 +564,8 @@ class Exchanges:
         self._rows[state.room].pop((row.share, "owner"), None)
         # The request stands until the key is dead, so whatever ends this in between is made up for.
         await self._end_if_spent(mirror, key)
-        await self._fail(caller, state.room, request)
+        if request.state == "pending":
+            await self._fail(caller, state.room, request)
 
     async def _end_if_spent(self, mirror: Room, key: KeyState) -> None:
         """Revoke a key with which too many wrong secrets were tried."""

@@ -31,7 +31,7 @@ from parlerd.bounded import Bounded
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core import topics
-from parlerd.core.approvals import KeyState, Request, require_grantable, standing_request
+from parlerd.core.approvals import UNDECIDED, KeyState, Request, require_grantable, standing_request
 from parlerd.core.claims import Renewal
 from parlerd.core.decision import Decision
 from parlerd.core.envelope import SEALED, Envelope, decode_envelope
@@ -64,7 +64,7 @@ from parlerd.engine.actor import RoomActor
 from parlerd.engine.authors import Attested, Author, Draft, Place, Words
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import Earlier, MirrorRoom, Present, Question, RoomHandle, taken_out
-from parlerd.engine.joining import not_let_in
+from parlerd.engine.joining import knock_over, not_let_in
 from parlerd.engine.key_text import Spelled, spelled, spelled_of
 from parlerd.engine.reading import handle_of
 from parlerd.engine.submissions import Settled, Submission
@@ -611,6 +611,8 @@ class RemoteRoom(MirrorRoom):
         request = standing_request((await self.quiet()).state.requests, agent)
         if request is not None and self._exchanges.has_failed(self.room, request):
             raise not_let_in()
+        if request is not None and request.state in UNDECIDED:
+            raise knock_over(request.state)
 
     def _own_key(self, id: KeyId) -> str | None:
         """A key of a room of this home's person, which spells it: nobody typed it here."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from parlerd.core import commands as c
-from parlerd.core.approvals import knock_of
-from parlerd.core.exchange import KNOCK_MS, MAX_FAILED
-from parlerd.core.model import AgentId, Millis
+from parlerd.core.approvals import knock_of, standing_request
+from parlerd.core.exchange import KNOCK_MS, MAX_EXCHANGES, MAX_FAILED
+from parlerd.core.model import MAX_PENDING_PER_KEY, AgentId, Millis
 from parlerd.core.room import Room
-from tests.support.core import BEN, KEY, OWNER, STRANGER, refused
+from tests.support.core import BEN, KEY, OWNER, STRANGER, Agent, agent, refused
 from tests.support.sealed import SealedDriver, sealed_room, sealing_key
 
 
@@ -46,6 +46,89 @@ def test_whoever_knows_the_route_of_a_key_alone_does_not_knock_for_ever() -> Non
     # Nobody else is kept out by that.
     assert room.begin_exchange(STRANGER) == "pending"
     assert len(room.aggregate.state.requests) == MAX_FAILED + 1
+
+
+def crowd(room: SealedDriver, count: int) -> list[Agent]:
+    """So many agents, each of a person of its own, begin to come in."""
+    people = [agent(f"ex{chr(97 + n)}", of=f"person{chr(97 + n)}") for n in range(count)]
+    for each in people:
+        assert room.begin_exchange(each) == "pending"
+    return people
+
+
+def state_of(room: SealedDriver, who: Agent) -> str:
+    found = standing_request(room.aggregate.state.requests, who.id)
+    assert found is not None
+    return found.state
+
+
+def test_those_who_know_the_route_alone_keep_nobody_out() -> None:
+    room = sealed_room()
+    people = crowd(room, MAX_EXCHANGES)
+    assert room.begin_exchange(BEN) == "pending"
+    # The oldest makes place, and comes again in the place of the next.
+    assert [state_of(room, each) for each in people[:2]] == ["lapsed", "pending"]
+    assert room.begin_exchange(people[0]) == "pending"
+    assert [state_of(room, each) for each in (people[0], people[1], BEN)] == ["pending", "lapsed", "pending"]
+    room.exchange(people[0], "answered", b"B" * 33)
+    with refused("already_decided"):
+        room.exchange(people[1], "answered", b"B" * 33)
+    room.check(Room, Room.restore)
+
+
+def test_who_is_not_there_makes_place_first() -> None:
+    room = sealed_room()
+    people = crowd(room, MAX_EXCHANGES)
+    assert room.begin_exchange(BEN, away=frozenset({people[5].id, people[3].id})) == "pending"
+    assert state_of(room, people[3]) == "lapsed"
+
+
+def test_who_has_shown_something_keeps_its_place() -> None:
+    room = sealed_room()
+    people = crowd(room, MAX_EXCHANGES)
+    for each in people[:-1]:
+        room.exchange(each, "answered", b"B" * 33)
+        room.exchange(each, "shown", b"p" * 64)
+    assert room.begin_exchange(BEN) == "pending"
+    assert state_of(room, people[-1]) == "lapsed"
+    room.exchange(BEN, "answered", b"B" * 33)
+    room.exchange(BEN, "shown", b"p" * 64)
+    with refused("too_many_pending") as caught:
+        room.begin_exchange(people[-1])
+    assert caught.value.details == {"limit": MAX_EXCHANGES}
+
+
+def test_a_person_is_asked_about_five_and_the_exchanges_under_way_do_not_count_among_them() -> None:
+    room = sealed_room()
+    people = crowd(room, MAX_PENDING_PER_KEY + 1)
+    for each in people:
+        room.exchange(each, "answered", b"B" * 33)
+        room.exchange(each, "shown", b"p" * 64)
+    for each in people[:-1]:
+        room.exchange(each, "confirmed", b"c" * 32)
+    with refused("too_many_pending") as caught:
+        room.exchange(people[-1], "confirmed", b"c" * 32)
+    assert caught.value.details == {"limit": MAX_PENDING_PER_KEY}
+    with refused("too_many_pending"):
+        room.begin_exchange(BEN)
+    # Once one is decided on, the next is a request, and others may begin.
+    room.answer_to(people[0])
+    room.exchange(people[-1], "confirmed", b"c" * 32)
+    room.answer_to(people[1])
+    assert room.begin_exchange(BEN) == "pending"
+
+
+def test_who_made_place_hears_nothing_of_a_denial_but_what_covers_its_person() -> None:
+    room = sealed_room()
+    mine, other = agent("exmine", of="somebody"), agent("exother", of="somebody")
+    room.begin_exchange(mine)
+    crowd(room, MAX_EXCHANGES)
+    assert state_of(room, mine) == "lapsed"
+    assert room.ask(other) == "pending"
+    [request] = room.aggregate.pending()
+    room.run(c.DecideRequest(request=request.id, admit=False, proof="cli", principal=OWNER.principal), OWNER)
+    # With a request that nobody decided about it would come round the denial.
+    assert room.begin_exchange(mine) == "denied"
 
 
 @pytest.mark.parametrize(
@@ -109,7 +192,7 @@ def test_a_knock_that_nobody_answered_in_seven_days_is_over() -> None:
     [old] = room.aggregate.state.requests.values()
     room.now += KNOCK_MS
     assert room.begin_exchange(BEN) == "pending"
-    assert old.state == "failed"
+    assert old.state == "lapsed"
     assert len(room.aggregate.state.requests) == 2
 
 

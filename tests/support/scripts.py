@@ -66,6 +66,11 @@ def _exchange(room: RoomDriver, who: Agent) -> None:
     room.commit(e.KeyExchanged(request=request, agent=who.id, step="begun", text=b"A" * 33), who)
 
 
+def _end_knock(room: RoomDriver, who: Agent) -> None:
+    _knock(room, who)
+    room.commit(e.KnockEnded(request=room.request_of(who), agent=who.id, how="lapsed"), who)
+
+
 def _let_in(room: RoomDriver, who: Agent) -> None:
     _knock(room, who)
     room.approve(who)
@@ -246,6 +251,7 @@ ROOM_SCENES: dict[type[e.RoomEvent], RoomScene] = {
     e.KeyRevoked: _revoke,
     e.JoinRequested: _knock,
     e.KeyExchanged: _exchange,
+    e.KnockEnded: _end_knock,
     e.JoinApproved: _let_in,
     e.JoinDenied: _turn_away,
     e.SealingKeyTold: lambda room, who: room.commit(e.SealingKeyTold(agent=who.id, key=b"k" * 32, counter=1), who),

@@ -157,7 +157,9 @@ class SealedDriver(RoomDriver):
                 self.exchange(who, step, text)
         return answer
 
-    def begin_exchange(self, who: Agent, *, counter: int | None = None, **more: Any) -> str:
+    def begin_exchange(
+        self, who: Agent, *, counter: int | None = None, away: frozenset[AgentId] = frozenset(), **more: Any
+    ) -> str:
         """Knock with a sealing key alone: the answer."""
         self.counters[who.id] = counter or self.counters.get(who.id, 1)
         told = sealing_key(who.id, self.counters[who.id], **{k: v for k, v in more.items() if k != "key"})
@@ -169,6 +171,7 @@ class SealedDriver(RoomDriver):
             sealing_key=told,
             card=join_card(who, told),
             share=b"A" * SHARE,
+            away=away,
         )
         return self.run(knock, who).answer
 
@@ -185,7 +188,7 @@ class SealedDriver(RoomDriver):
 
     def answer_to(self, who: Agent, *, with_epoch: bool = True, **more: Any) -> Decision:
         """Let somebody in who knocked, with the epoch or without it."""
-        over = ("approved", "failed")
+        over = ("approved", "failed", "lapsed", "withdrawn")
         asked = [r for r in self.aggregate.state.requests.values() if r.agent == who.id and r.state not in over]
         request = asked[0]
         known = self.aggregate.state.members.get(who.id)

@@ -13,6 +13,7 @@ import pytest
 import trio
 from msgspec.structs import replace
 
+from parlerd.core import approvals
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.exchange import KNOCK_MS, PROOF, SHARE
 from parlerd.core.model import RoomId
@@ -337,6 +338,122 @@ def test_a_knock_that_the_owner_s_home_hears_of_after_seven_days_is_over(tmp_pat
                 await trio.sleep(30)
                 assert await state_at(meeting.ann, meeting) == ["failed"]
             assert tries(meeting) == []
+
+    run(main)
+
+
+def test_who_knows_the_route_alone_and_is_gone_keeps_nobody_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(approvals, "MAX_EXCHANGES", 2)
+
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        cid, dan = Home("cid", meeting.relay, tmp_path), Home("dan", meeting.relay, tmp_path)
+        async with meeting.relay.serving(), meeting.ben.serving() as ben, dan.serving() as dans:
+            async with meeting.ann.serving() as ann:
+                meeting.alice, meeting.bob = await ann.agent("alice"), await ben.agent("bob")
+                meeting.opened = await meeting.alice.open("auth redesign", "Chose PKCE.")
+            # Dan's is the older one of the two, and is there.
+            dina = await dans.agent("dina")
+            assert (await dina.join(wrong_key(meeting))).status == "pending"
+            async with cid.serving() as cids:
+                mal = await cids.agent("mal")
+                assert (await mal.join(wrong_key(meeting))).status == "pending"
+            assert (await meeting.bob.join(meeting.opened.session_key)).status == "pending"
+            assert await state_at(dan, meeting) == ["pending"]
+            async with meeting.ann.serving() as ann:
+                await (await ann.agent("alice")).read()
+                await settle()
+                assert (await meeting.bob.join(meeting.opened.session_key)).join_code is not None
+                # A guess is counted as before.
+                assert tries(meeting) == [1]
+                async with cid.serving() as cids:
+                    mal = await cids.agent("mal")
+                    assert await refused(mal, wrong_key(meeting)) == "unknown_key"
+                    assert await state_at(cid, meeting) == ["lapsed", "failed"]
+                    await settle()
+                    assert exchanges(cid, meeting) == []
+                assert tries(meeting) == [1, 1]
+
+    run(main)
+
+
+def test_who_made_place_while_it_waits_is_told_so_and_does_not_knock_again_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(approvals, "MAX_EXCHANGES", 1)
+
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        cid = Home("cid", meeting.relay, tmp_path)
+        async with meeting.relay.serving(), meeting.ben.serving() as ben, cid.serving() as cids:
+            async with meeting.ann.serving() as ann:
+                meeting.alice, meeting.bob = await ann.agent("alice"), await ben.agent("bob")
+                meeting.opened = await meeting.alice.open("auth redesign", "Chose PKCE.")
+            errors: list[ParlerError] = []
+
+            async def waits() -> None:
+                params = t.JoinSession(session_key=meeting.opened.session_key or "", wait_ms=60_000)
+                errors.append(await meeting.bob.refused("session.join", params))
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(waits)
+                await settle()
+                mal = await cids.agent("mal")
+                assert (await mal.join(wrong_key(meeting))).status == "pending"
+            assert [error.code for error in errors] == ["knock_over"]
+            assert await state_at(meeting.ben, meeting) == ["lapsed"]
+            assert exchanges(meeting.ben, meeting) == []
+            assert (await meeting.bob.join(meeting.opened.session_key)).status == "pending"
+
+    run(main)
+
+
+def test_a_guess_that_the_relay_shows_of_an_exchange_that_is_over_is_a_try_all_the_same(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path) as meeting:
+
+            def change(entry: t.RequestEntry) -> t.RequestEntry:
+                assert entry.exchange is not None
+                if entry.exchange.shown:
+                    return replace(entry, state="lapsed", exchange=replace(entry.exchange, shown=b"p" * 64))
+                return entry
+
+            async with lying(meeting.ann, change):
+                await meeting.bob.join(meeting.opened.session_key)
+                await settle()
+            assert tries(meeting) == [1]
+            assert exchanges(meeting.ann, meeting) == []
+
+    run(main)
+
+
+def test_the_sixth_whom_the_person_would_be_asked_about_waits_until_one_is_decided_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(approvals, "MAX_PENDING_PER_KEY", 1)
+
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        cid = Home("cid", meeting.relay, tmp_path)
+        async with meeting.relay.serving(), meeting.ben.serving() as ben, cid.serving() as cids:
+            async with meeting.ann.serving() as ann:
+                meeting.alice, meeting.bob = await ann.agent("alice"), await ben.agent("bob")
+                meeting.opened = await meeting.alice.open("auth redesign", "Chose PKCE.")
+            cat = await cids.agent("cat")
+            for who in (meeting.bob, cat):
+                assert (await who.join(meeting.opened.session_key)).status == "pending"
+            async with meeting.ann.serving() as ann:
+                await (await ann.agent("alice")).read()
+                await settle()
+                person = await ann.person()
+                [asked] = await person.requests()
+                await person.approve(asked.id)
+                await settle()
+                [other] = await person.requests()
+                assert {asked.name, other.name} == {"bob", "cat"}
+                assert tries(meeting) == []
 
     run(main)
 

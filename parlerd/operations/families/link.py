@@ -230,8 +230,9 @@ class ExchangeEntry(Result, frozen=True, kw_only=True):
 
 class RequestEntry(Result, frozen=True, kw_only=True):
     """Somebody knocks, or knocked: the signed knock, and the signed decision once there is one. An agent that has no
-    key signs no knock and asks by a `grant`, without a `ref`. `state` is `pending`, `approved`, `denied`, `failed` or
-    `closed`. In a sealed room the `knock` is a signed `JoinCard`, no `host` is told, and there is an `exchange`."""
+    key signs no knock and asks by a `grant`, without a `ref`. `state` is `pending`, `approved`, `denied`,
+    `failed`, `lapsed`, `withdrawn` or `closed`. In a sealed room the `knock` is a signed `JoinCard`, no `host` is told,
+    and there is an `exchange`."""
 
     request: str
     ref: str
@@ -1344,7 +1345,7 @@ FAMILY: Final = Family(
                 "too_many_pending",
                 "too_many_members",
             ),
-            facts=("join_requested", "member_joined", "sealing_key_told", "key_exchanged"),
+            facts=("join_requested", "member_joined", "sealing_key_told", "key_exchanged", "knock_ended"),
             example={"session_key": samples.KEY, "statement": b"", "signature": _KEY},
             answers=({"status": "pending", "request": "q_1", "join_code": "7F3K", "handle": ""},),
         ),
@@ -1362,6 +1363,7 @@ FAMILY: Final = Family(
                 "not_owner",
                 "no_such_request",
                 "already_decided",
+                "too_many_pending",
                 "statement_refused",
                 "throttled",
                 "not_permitted",

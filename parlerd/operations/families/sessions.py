@@ -260,6 +260,7 @@ FAMILY: Final = Family(
                 "needs_person",
                 *AWAY,
                 "too_many_pending",
+                "knock_over",
                 "throttled",
                 "no_such_room",
                 "room_deleted",

@@ -113,7 +113,15 @@ FAMILY: Final = Family(
             result=Noted,
             plane="window",
             effect="write",
-            errors=(*AWAY, "no_such_room", "room_closed", "no_live_key", "too_many_pending", "knock_unfinished"),
+            errors=(
+                *AWAY,
+                "no_such_room",
+                "room_closed",
+                "no_live_key",
+                "too_many_pending",
+                "knock_unfinished",
+                "knock_over",
+            ),
             facts=("join_requested", "join_approved", "member_joined", "session_activated"),
         ),
         Operation(
