@@ -33,8 +33,8 @@ MAX_LINE: Final = 4 * 1024 * 1024
 """Bytes of a line. The longest one of ours that a host was seen to write is some 200 kB; a picture as base64 can have
 more than this, and then proves nothing."""
 MAX_LOOK: Final = 64 * 1024 * 1024
-"""Bytes that are read of one file at a time. A host that appends more at once is not followed: reading a gigabyte would
-keep a processor busy for seconds."""
+"""Bytes that one look reads, of all files together. Where more was appended at once, such as by a copy of a whole folder
+of records, it is not followed: reading a gigabyte would keep a processor busy for seconds."""
 CHUNK: Final = 256 * 1024
 """Bytes of one read."""
 MAX_FILES: Final = 4_096
@@ -108,6 +108,8 @@ class Trail:
         """Folders that were walked through: what is added in one of them is new."""
         self.folders: list[str] = []
         """The folders to be watched, by their whole path."""
+        self._left = 0
+        """How many bytes this look may still read."""
 
     # -- finding files -----------------------------------------------------------------------------------------
 
@@ -268,6 +270,7 @@ class Trail:
             if name not in named and file.reader is not None and file.reader.is_waiting:
                 named[name] = False
         found: list[Found] = []
+        self._left = MAX_LOOK
         with self._opened() as root:
             self._same_folder(root)
             for name, added in named.items():
@@ -375,15 +378,18 @@ class Trail:
             lost += file.closed("rotated")
 
     def _read(self, file: _File, judge: Judge, descriptor: int, size: int, answers: Sequence[Answer]) -> list[Found]:
-        """Read whole lines from where the last look ended to the last end of a line."""
-        if size - file.scanned > MAX_LOOK:
+        """Read whole lines from where the last look ended to the last end of a line in the first `size` bytes."""
+        self._left -= max(0, size - file.scanned)
+        if self._left < 0:
+            self._left += size - file.scanned  # what is not read is left to the next file
             file.begins_at(size)
             file.skipping = True
             return judge.unreadable("too_long")
         found: list[Found] = []
-        while True:
+        # What comes meanwhile is for the next look: whoever writes as fast as this reads would keep it here for ever.
+        while file.scanned < size:
             try:
-                data = os.pread(descriptor, CHUNK, file.scanned)
+                data = os.pread(descriptor, min(CHUNK, size - file.scanned), file.scanned)
                 end = data.rfind(b"\n") + 1
                 begun = os.pread(descriptor, file.scanned - file.offset, file.offset) if end else b""
             except OSError:
@@ -406,6 +412,7 @@ class Trail:
                 file.offset = file.scanned
                 file.skipping = True
                 found += judge.unreadable("too_long")
+        return found
 
     def _judged(self, judge: Judge, block: bytes, answers: Sequence[Answer]) -> list[Found]:
         if not judge.matters(block, answers):

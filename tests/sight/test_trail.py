@@ -413,6 +413,46 @@ def test_more_than_is_read_at_a_time_ends_the_proof(scene: Scene, monkeypatch: p
     assert scene.append(path, scene.result, NOISE, scene.result, REPLY) == SHOWN
 
 
+def test_a_copy_of_many_files_is_not_read_whole(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, real = [0], os.pread
+
+    def pread(descriptor: int, most: int, offset: int) -> bytes:
+        data = real(descriptor, most, offset)
+        read[0] += len(data)
+        return data
+
+    monkeypatch.setattr(trails, "MAX_LOOK", 50_000)
+    scene.trail.walk()
+    paths = [scene.file(f"{number}.jsonl", NOISE * 1_000) for number in range(20)]
+    small = scene.file("small.jsonl", b"")
+    monkeypatch.setattr(os, "pread", pread)
+    assert scene.look(*paths, small, added=True) == []
+    assert read[0] <= 50_000
+    assert scene.append(small, scene.result, REPLY) == SHOWN
+    assert scene.append(paths[-1], REPLY) == []
+
+
+def test_a_file_that_grows_as_fast_as_it_is_read_ends_the_look(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = scene.file()
+    scene.trail.walk()
+    reads, real = [0], os.pread
+
+    def pread(descriptor: int, most: int, offset: int) -> bytes:
+        data = real(descriptor, most, offset)
+        reads[0] += 1
+        if reads[0] < 100:
+            with path.open("ab") as file:
+                file.write(NOISE)
+        return data
+
+    monkeypatch.setattr(os, "pread", pread)
+    assert scene.append(path, scene.result, REPLY) == SHOWN
+    assert reads[0] < 10
+    # What came meanwhile is read by the next look.
+    monkeypatch.setattr(os, "pread", real)
+    assert scene.append(path, NOISE) == []
+
+
 def test_a_gigabyte_without_an_end_of_line_takes_little_memory(scene: Scene) -> None:
     path = scene.file(data=b"")
     scene.trail.walk()
