@@ -77,7 +77,8 @@ class _Ears:
                 recursive=False,
                 ignore_permission_denied=True,
             )
-        except WatchfilesRustInternalError as error:
+        except (WatchfilesRustInternalError, UnicodeEncodeError) as error:
+            # The library takes no path that is not UTF-8.
             raise OSError("these folders cannot be watched") from error
 
     async def changed(self) -> list[Change]:

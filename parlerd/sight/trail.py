@@ -33,8 +33,8 @@ MAX_LINE: Final = 4 * 1024 * 1024
 """Bytes of a line. The longest one of ours that a host was seen to write is some 200 kB; a picture as base64 can have
 more than this, and then proves nothing."""
 MAX_LOOK: Final = 64 * 1024 * 1024
-"""Bytes that one look reads, of all files together. Where more was appended at once, such as by a copy of a whole folder
-of records, it is not followed: reading a gigabyte would keep a processor busy for seconds."""
+"""Bytes that one look reads, of all files together. What was appended beyond that is not followed, such as a folder of
+old records that somebody copies into place: reading a gigabyte would keep a processor busy for seconds."""
 CHUNK: Final = 256 * 1024
 """Bytes of one read."""
 MAX_FILES: Final = 4_096
@@ -201,6 +201,8 @@ class Trail:
                         left[0] -= 1
                         if left[0] < 0:
                             break
+                        if not _is_text(entry.name):
+                            continue  # nobody tells of a change there, and no host was seen to write such a name
                         name = f"{folder}/{entry.name}" if folder else entry.name
                         fitting = {len(each) == 1 for each in patterns if fnmatchcase(entry.name, each[0])}
                         if False in fitting and entry.is_dir(follow_symlinks=False):
@@ -423,6 +425,15 @@ class Trail:
 def _fit(parts: Sequence[str], pattern: Sequence[str]) -> bool:
     """Whether the first names of a path fit those of a pattern."""
     return all(fnmatchcase(part, wanted) for part, wanted in zip(parts, pattern, strict=False))
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name is UTF-8, as every name has to be that the system is asked to watch through the library."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _inode(status: os.stat_result) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -109,9 +110,20 @@ def test_a_folder_that_is_not_there_keeps_no_other_from_being_heard(tmp_path: Pa
     trio.run(main)
 
 
-def test_sight_of_real_files(tmp_path: Path) -> None:
+def test_a_folder_whose_name_is_no_text_cannot_be_heard(tmp_path: Path) -> None:
+    os.mkdir(os.fsencode(tmp_path) + b"/no\xfftext")
+    with pytest.raises(OSError, match="cannot be watched"):
+        open_ears([str(tmp_path / os.fsdecode(b"no\xfftext"))])
+
+
+@pytest.mark.parametrize("strange", [b"", b"no\xfftext"])
+def test_sight_of_real_files(tmp_path: Path, strange: bytes) -> None:
     folder = tmp_path / "records"
     folder.mkdir()
+    if strange:
+        # Nothing in such a folder is looked at, and it keeps nobody from the rest.
+        os.mkdir(os.fsencode(folder) + b"/" + strange)
+        Path(os.fsdecode(os.fsencode(folder) + b"/" + strange + b"/a.jsonl")).write_bytes(NOISE)
     told: list[Found] = []
     done = trio.Event()
 
