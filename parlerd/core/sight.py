@@ -52,7 +52,9 @@ what the host is sure to pass on; too much was expected at once; the record coul
 or made shorter; the record holds a line of a kind that nobody measured; the daemon was restarted.
 """
 
-MARKER: Final = re.compile(r"rcpt-[0-9a-f]{16}")
+MARKED: Final = "rcpt-"
+"""What every marker begins with."""
+MARKER: Final = re.compile(MARKED + r"[0-9a-f]{16}")
 """The form of a marker: 64 random bits, drawn for one message in one answer."""
 DRAWN: Final = 8
 """Random bytes in a marker."""
@@ -62,7 +64,7 @@ def marker_of(drawn: bytes) -> str:
     """The marker for these random bytes, of which there are `DRAWN`."""
     if len(drawn) != DRAWN:
         raise ValueError(f"a marker is made of {DRAWN} random bytes")
-    return f"rcpt-{drawn.hex()}"
+    return f"{MARKED}{drawn.hex()}"
 
 
 class Expected(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,7 +94,7 @@ def expected(text: str) -> Expected:
 
     Raises `ValueError` where the text does not end with a marker, and where it holds the marker twice.
     """
-    marker = text[-(len("rcpt-") + 2 * DRAWN) :]
+    marker = text[-(len(MARKED) + 2 * DRAWN) :]
     if not MARKER.fullmatch(marker) or text.count(marker) != 1:
         raise ValueError("a rendered message ends with its marker, and holds the marker once")
     return Expected(marker=marker, size=len(text), digest=digest(text))

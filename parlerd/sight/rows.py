@@ -1,12 +1,14 @@
 """The record of a host that keeps its conversations in a database of SQLite, read beside the host that writes it.
 
 Not here: what an entry means (`core.judge`), when it is read (`trail`, `snapshots`). Above: `trail`. Below: `core`,
-`sqlite3`. Invariants: the database is opened for reading alone, each time anew, and never waited for; a query takes at
-most `MAX_STEPS` steps and is asked for a bounded number of rows; what is broken in the file is told as unreadable.
+`sqlite3`. Invariants: the database is opened for reading alone, each time anew, and never waited for, and no file is
+made beside one that its host has closed; a query takes at most `MAX_STEPS` steps and is asked for a bounded number of
+rows; what is broken in the file is told as unreadable.
 """
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import closing
@@ -15,6 +17,7 @@ from urllib.parse import quote
 
 from parlerd.core.judge import Answer, decoded
 from parlerd.core.records import Record
+from parlerd.core.sight import MARKED, MARKER
 from parlerd.sight.snapshots import Unreadable
 
 BACK: Final = 200
@@ -32,7 +35,11 @@ MAX_VALUE: Final = 64 * 1024 * 1024
 among the rows that are looked at is not read."""
 _LOCKED: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_INTERRUPT)
 
-_FUNCTIONS: Final = ("instr", "length", "max", "min")
+_WITH_LOG_AT: Final = 18
+"""Where the header of a database says how it is written and read."""
+_WITH_LOG: Final = b"\2\2"
+"""It is written and read with a log beside it (WAL)."""
+_FUNCTIONS: Final = ("instr", "length", "max")
 
 
 class Database:
@@ -44,13 +51,14 @@ class Database:
         messages, parts = _named(rows.messages), _named(rows.parts)
         self._path = path
         self._tables = (rows.messages, rows.parts)
-        self._floor: int | None = None
-        """The number of the newest part that can hold no result that is waited for."""
+        self._floors: dict[Answer, int] = {}
+        """Of each answer, the number of the newest part that can hold no result of it. An answer waits for ten minutes
+        at most, so what is looked through does not grow with the age of the record."""
         # The names are those of a description, and checked.
         self._newest = f"SELECT max(rowid) FROM {parts}"  # noqa: S608
         self._holding = (
-            f"SELECT session_id, min(message_id) FROM {parts}"  # noqa: S608
-            " WHERE rowid > ? AND length(data) <= ? AND instr(data, ?) > 0 GROUP BY session_id LIMIT 8"
+            f"SELECT session_id, message_id, data FROM {parts}"  # noqa: S608
+            " WHERE rowid > ? AND length(data) <= ? AND instr(data, ?) > 0 ORDER BY rowid DESC LIMIT ?"
         )
         self._following = (
             "SELECT m.id, m.data, p.id, p.data"  # noqa: S608
@@ -59,20 +67,37 @@ class Database:
         )
 
     def entries(self, descriptor: int, size: int, answers: Sequence[Answer]) -> Iterable[Any] | None:
-        del descriptor, size
+        del size
+        closed = self._closed(descriptor)
         try:
-            with closing(self._open()) as database:
-                return self._read(database, answers)
+            with closing(self._open(is_closed=closed is not None)) as database:
+                found = self._read(database, answers)
         except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _LOCKED:
+            is_locked = getattr(error, "sqlite_errorcode", 0) & 0xFF in _LOCKED
+            if is_locked or (closed is not None and self._closed(descriptor) != closed):
                 return None
             raise Unreadable("record_unreadable") from None
         except (UnicodeDecodeError, OverflowError, MemoryError):
             raise Unreadable("record_unreadable") from None
+        # What somebody wrote to meanwhile was read without a lock, and says nothing.
+        return found if closed is None or self._closed(descriptor) == closed else None
 
-    def _open(self) -> sqlite3.Connection:
+    def _closed(self, descriptor: int) -> tuple[int, int] | None:
+        """The length of the file and when it was last written to, where it is a database with a log beside it while
+        somebody has it open, and there is no log; else nothing."""
+        try:
+            if os.pread(descriptor, len(_WITH_LOG), _WITH_LOG_AT) != _WITH_LOG or os.path.lexists(f"{self._path}-wal"):
+                return None
+            status = os.fstat(descriptor)
+        except OSError:
+            return None
+        return status.st_size, status.st_mtime_ns
+
+    def _open(self, *, is_closed: bool) -> sqlite3.Connection:
+        # To read a database that nobody has open, SQLite would make a log and an index of it, and leave both.
+        how = "mode=ro&immutable=1" if is_closed else "mode=ro"
         database = sqlite3.connect(
-            f"file:{quote(self._path)}?mode=ro", uri=True, timeout=0, isolation_level=None, check_same_thread=False
+            f"file:{quote(self._path)}?{how}", uri=True, timeout=0, isolation_level=None, check_same_thread=False
         )
         steps = [MAX_STEPS // 1_000]
 
@@ -103,14 +128,21 @@ class Database:
 
     def _read(self, database: sqlite3.Connection, answers: Sequence[Answer]) -> list[Any]:
         database.execute("BEGIN")  # every query sees the same moment
-        if self._floor is None:
+        if any(answer not in self._floors for answer in answers):
             ((newest,),) = database.execute(self._newest).fetchall()
-            self._floor = (newest if isinstance(newest, int) else 0) - BACK
-        starts: dict[Any, Any] = {}
-        for answer in answers:
-            for marker in answer.left:
-                for session, message in database.execute(self._holding, (self._floor, MAX_DATA, marker)):
-                    starts[session] = min(starts.get(session, message), message)
+            floor = (newest if isinstance(newest, int) else 0) - BACK
+            self._floors = {answer: self._floors.get(answer, floor) for answer in answers}
+        markers = {marker for answer in answers for marker in answer.left}
+        starts: dict[Any, str] = {}
+        if not markers:
+            return []
+        # One pass for all markers, of which a page has many.
+        lowest = min(self._floors[answer] for answer in answers)
+        for session, message, data in database.execute(self._holding, (lowest, MAX_DATA, MARKED, MAX_ROWS)):
+            text = data.decode(errors="replace") if isinstance(data, bytes) else data
+            # Any column may hold a value of any type.
+            if isinstance(text, str) and isinstance(message, str) and not markers.isdisjoint(MARKER.findall(text)):
+                starts[session] = min(starts.get(session, message), message)
         return [entry for session, message in starts.items() for entry in self._entries(database, session, message)]
 
     def _entries(self, database: sqlite3.Connection, session: Any, message: Any) -> Iterable[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -241,6 +241,95 @@ def test_nothing_is_written_to_the_database_of_the_host(host: Host) -> None:
     assert host.database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     if host.database.execute("PRAGMA journal_mode").fetchone() == ("wal",):
         assert host.path.read_bytes() == before
+
+
+def test_no_file_is_made_beside_a_database_that_its_host_has_closed(host: Host) -> None:
+    host.calls()
+    assert host.look() == []
+    host.says("m2", role="assistant")
+    host.part("p3", "m2", type="text")
+    host.database.close()
+    assert os.listdir(host.path.parent) == [host.path.name]
+    assert host.look() == [("shown", "reply")]
+    assert os.listdir(host.path.parent) == [host.path.name]
+
+
+@pytest.mark.parametrize("is_closed_again", [False, True])
+@pytest.mark.parametrize("is_torn", [False, True])
+def test_a_closed_database_that_is_written_to_while_it_is_read_is_read_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_closed_again: bool, is_torn: bool
+) -> None:
+    host = Host(tmp_path / "records", "WAL")
+    host.calls()
+    assert host.look() == []
+    host.says("m2", role="assistant")
+    host.database.close()
+
+    def read(self: rows.Database, database: sqlite3.Connection, answers: Sequence[Answer]) -> list[Any]:
+        del self, database, answers
+        host.database = sqlite3.connect(host.path, isolation_level=None)
+        host.part("p3", "m2", type="text")
+        if is_closed_again:
+            host.database.close()
+        if is_torn:
+            raise sqlite3.DatabaseError("malformed")
+        return []
+
+    with monkeypatch.context() as patched:
+        patched.setattr(rows.Database, "_read", read)
+        assert host.look() == []
+    assert host.look() == [("shown", "reply")]
+    host.database.close()
+
+
+def test_what_is_looked_through_does_not_grow_with_the_age_of_the_record(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "BACK", 5)
+    text = f"later\n{marker_of(b'12345678')}"
+    host.calls()
+    assert host.look() == []
+    host.says("m0", role="assistant")
+    host.part("p4", "m0", type="tool", call="c2", status="completed", output=text)
+    for number in range(5):
+        host.part(f"p5{number}", "m0", type="step")
+    host.says("m2", role="assistant")
+    host.part("p6", "m2", type="text")
+    assert host.look() == [("shown", "reply")]
+    later = Answer([expected(text)])
+    changes = [Change(str(host.path), added=False)]
+    assert host.trail.look(changes, [later]) == [], "what is older is no result of it"
+    host.part("p7", "m1", type="tool", call="c3", status="completed", output=text)
+    assert told(host.trail.look(changes, [later])) == [("shown", "reply")]
+
+
+def test_many_markers_are_looked_for_in_one_pass(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [f"words\n{marker_of(number.to_bytes(8, 'big'))}" for number in range(50)]
+    asked: list[str] = []
+    real = rows.Database._open
+
+    def opened(self: rows.Database, **how: Any) -> sqlite3.Connection:
+        database = real(self, **how)
+        database.set_trace_callback(asked.append)
+        return database
+
+    monkeypatch.setattr(rows.Database, "_open", opened)
+    host.answer = Answer([expected(text) for text in texts])
+    host.calls(output="\n".join(texts))
+    host.says("m2", role="assistant")
+    host.part("p3", "m2", type="text")
+    assert host.look() == [("shown", "reply")] * 50
+    assert sum("instr" in each for each in asked) == 1
+
+
+def test_ids_of_any_type_are_no_failure(host: Host) -> None:
+    host.calls()
+    data = json.dumps({"type": "tool", "status": "completed", "output": TEXT})
+    for id, message in (("q1", 7), ("q2", b"m"), ("q3", None), ("q4", 2.5)):
+        host.database.execute("INSERT INTO part VALUES (?, ?, 's', ?)", (id, message, data))
+    host.says("m2", role="assistant")
+    host.part("p3", "m2", type="text")
+    assert host.look() == [("shown", "reply")]
 
 
 def test_a_table_has_a_name_of_letters() -> None:
