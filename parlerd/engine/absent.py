@@ -2,8 +2,9 @@
 
     a page of the log  ->  which words are gone  ->  RoomHandle.earlier  ->  the same page, with the words
 
-A mirror keeps the headers of all messages and the words of the newest. The header of a message holds the digest of its
-words, so what comes back is the same to the byte or is not taken. It is shown, and not stored again. Where the room's
+A mirror keeps the headers of all messages and the words of the newest. The header of a message holds the digest of what
+its author signed, so what comes back is the same to the byte or is not taken. It is shown, and not stored again: of a
+sealed message, as far as this home still can open it. Where the room's
 home does not tell it, the page goes on: the message stands in it without its words, and a sentence beside the page
 says how to come to them later. The page counts as read, because whoever waits for a home that is away for good would
 otherwise never come to what is new.
@@ -137,9 +138,16 @@ async def _ask(
 
 def _filled(message: StoredMessage | None, told: StoredMessage) -> StoredMessage | None:
     """A message with the words that its home told; None where they are not the words that were here."""
-    if message is None or told.header.body != message.header.body:
+    if message is None or _signed(told) != _signed(message):
         return None
     return msgspec.structs.replace(message, body=told.body, signature=told.signature)
+
+
+def _signed(message: StoredMessage) -> bytes:
+    """The digest of what the author signed. Of a sealed message other bytes are stored, which hold the opened words."""
+    event = message.header.event
+    assert isinstance(event, e.MessagePosted)
+    return event.envelope
 
 
 # -- what is said ------------------------------------------------------------------------------------------------

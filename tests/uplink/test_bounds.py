@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parlerd.core.errors import StoreError
-from parlerd.core.events import MessagePosted
+from parlerd.core.events import Header, MessagePosted
 from parlerd.core.model import AgentId, Position, RoomId
 from parlerd.core.retention import Span
 from parlerd.engine import retaining
@@ -668,6 +668,11 @@ def test_a_home_that_says_nonsense_of_what_it_let_go_changes_nothing(
     run(main)
 
 
+def signed_otherwise(header: Header) -> Header:
+    assert isinstance(header.event, MessagePosted)
+    return msgspec.structs.replace(header, event=msgspec.structs.replace(header.event, envelope=bytes(32)))
+
+
 def test_words_that_are_not_those_that_were_here_are_not_shown(tmp_path: Path) -> None:
     async def main() -> None:
         async with bounded(tmp_path, 9, room_messages=2) as (meeting, _, ben):
@@ -677,10 +682,7 @@ def test_words_that_are_not_those_that_were_here_are_not_shown(tmp_path: Path) -
             view = handle.aggregate.view(me)
             page = await ben.engine.desk.library.page(handle.aggregate, view, Position(0), limit=9, skip_own=False)
             erased = [message for message in page.messages if message.is_erased]
-            others = [
-                msgspec.structs.replace(message, header=msgspec.structs.replace(message.header, body=bytes(32)))
-                for message in erased
-            ]
+            others = [msgspec.structs.replace(message, header=signed_otherwise(message.header)) for message in erased]
             refilled = await refill(handle, handle.aggregate.state, me, [erased[0], *others[1:3], erased[3]])
             assert [message.body is None for message in refilled.messages] == [False, True, True, False]
             assert "Messages 2 to 3 cannot be shown" in refilled.said
