@@ -46,7 +46,7 @@ class LookedBack(NamedTuple):
     said: str
 
 
-class _Gap(NamedTuple):
+class Gap(NamedTuple):
     """The reader's numbers in (`low`, `high`] are left out at the position `place`."""
 
     low: Seq
@@ -68,7 +68,7 @@ async def look_back(
     """The page after the reader's number that `params` names, of the room as it is in memory. `newest` is the number of
     the reader's newest message."""
     room, since, said = handle.room, Seq(0 if params.all else params.since or 0), list[str]()
-    gaps = await _gaps(library, aggregate, view)
+    gaps = await gaps_of(library, aggregate, view)
     while True:
         gap = next((gap for gap in gaps if gap.high > since), None)
         if gap is None or since < gap.low:
@@ -91,7 +91,7 @@ async def look_back(
 
 async def told_recap(library: Library, handle: RoomHandle, aggregate: Room, view: View) -> StoredMessage | None:
     """The recap of a room whose log here begins after it, if the room's home tells it at once."""
-    gaps = await _gaps(library, aggregate, view)
+    gaps = await gaps_of(library, aggregate, view)
     if not gaps or gaps[0].low:
         return None
     with trio.move_on_after(RECAP_S):
@@ -106,15 +106,15 @@ async def told_recap(library: Library, handle: RoomHandle, aggregate: Room, view
     return None
 
 
-async def _gaps(library: Library, room: Room, view: View) -> list[_Gap]:
+async def gaps_of(library: Library, room: Room, view: View) -> list[Gap]:
     """What the log leaves out, in order. Gaps between which the reader has no message are one."""
-    gaps: list[_Gap] = []
+    gaps: list[Gap] = []
     for place, count in view.gaps:
         high = await library.seq_at(room, view, Position(place))
         low = Seq(high - count)
         if gaps and gaps[-1].high == low:
             low = gaps.pop().low
-        gaps.append(_Gap(low, high, Position(place)))
+        gaps.append(Gap(low, high, Position(place)))
     return gaps
 
 
@@ -126,7 +126,7 @@ async def cut(library: Library, room: RoomId, page: Page, held: list[StoredMessa
 
 
 async def _ask(
-    handle: RoomHandle, view: View, since: Seq, gap: _Gap, params: t.Recv, names: Sequence[str]
+    handle: RoomHandle, view: View, since: Seq, gap: Gap, params: t.Recv, names: Sequence[str]
 ) -> tuple[list[StoredMessage], Seq, str]:
     """Messages of a gap after a number, up to which number they were told, and the code of what kept the room's home
     from telling more."""
@@ -159,7 +159,7 @@ def _unshown(
     found: Sequence[StoredMessage],
     since: Seq,
     upto: Seq,
-    gap: _Gap,
+    gap: Gap,
     code: str,
     *,
     is_whole: bool,

@@ -48,6 +48,9 @@ class Judged(NamedTuple):
 
     earlier: Earlier
     end: Shown
+    epoch: int
+    """The number of the last record of a sealed room that a message of the page was found to be sealed under, or of the
+    one that was in force where the page begins."""
 
 
 def judge(
@@ -58,11 +61,12 @@ def judge(
     known: Mapping[int, bytes],
     opener: Opener,
     rosters: Inside,
+    epoch: int = 0,
 ) -> Judged:
     """The messages of a page that follows this reader's number `after`. `known` are the lines at numbers of the room
     that this home knows of, `opener` opens what is sealed, and `rosters` say who was in a sealed room under the records
-    that its messages name. Raises `Contradicted`, and `Refused(relay_refused)` for a page that answers something else
-    than was asked."""
+    that its messages name. No message of the page may name a record before the one of the number `epoch`. Raises
+    `Contradicted`, and `Refused(relay_refused)` for a page that answers something else than was asked."""
     # Private messages that follow that number are left out, where their words were erased.
     begins = page.before.get(reader, -1) if page.messages else after
     if begins < after:
@@ -73,7 +77,6 @@ def judge(
     threads: dict[tuple[AgentId, str], bytes] = {}
     ids: set[str] = set()
     found: list[StoredMessage] = []
-    epoch = 0
     number = Seq(begins)
     for message in page.messages:
         number = Seq(number + 1)
@@ -107,11 +110,12 @@ def judge(
                 if (number_of := sealed_part(envelope).epoch) < epoch:
                     # It was sealed under a record that was in force no more: whoever wrote it may have been put out.
                     raise Contradicted("epoch")
-                epoch = number_of
-                inside = rosters.get(sealed_part(envelope).record)
-                if inside is not None and not inside.issuperset({agent, *(envelope.visibility or ())}):
-                    raise Contradicted("epoch")
-                is_shown = inside is not None
+                seats = rosters.get(sealed_part(envelope).record)
+                if seats is not None:
+                    if seats.number != number_of or not seats.inside.issuperset({agent, *(envelope.visibility or ())}):
+                        raise Contradicted("epoch")
+                    epoch = number_of
+                is_shown = seats is not None
             if is_granted_id(agent) and not may_say(author.given, Millis(message.at)):
                 raise Contradicted("grant")
         if envelope.id in ids:
@@ -130,7 +134,7 @@ def judge(
         by = By(agent, author.principal, "", envelope.host, door_of(envelope))
         header = _header(message, envelope, digest, by, is_opening=place.number == 1 and agent == mirror.owner)
         found.append(StoredMessage(mirror.room, number, header, body, message.signature))
-    return Judged(Earlier(tuple(found), number), place)
+    return Judged(Earlier(tuple(found), number), place, epoch)
 
 
 def _require_line(lines: dict[int, bytes], place: Shown) -> None:

@@ -66,6 +66,7 @@ from parlerd.engine.desk import Desk
 from parlerd.engine.handles import Earlier, MirrorRoom, Present, Question, RoomHandle, taken_out
 from parlerd.engine.joining import knock_over, not_let_in
 from parlerd.engine.key_text import Spelled, spelled, spelled_of
+from parlerd.engine.look_back import gaps_of
 from parlerd.engine.reading import handle_of
 from parlerd.engine.submissions import Settled, Submission
 from parlerd.identity import codes
@@ -158,6 +159,9 @@ class RemoteRoom(MirrorRoom):
         """What was asked and is not begun, in the order of calls."""
         self._ends: Bounded[int, bytes] = Bounded(MAX_ENDS)
         """The public line where pages of the past ended, by numbers of the room: a later page goes on from there."""
+        self._read_to: Bounded[tuple[AgentId, int, int], int] = Bounded(MAX_ENDS)
+        """Up to which epoch of a sealed room such pages went, by their reader, how often the room was rewound, and the
+        reader's number at their end."""
         self._rosters = Rosters(desk.library)
         """Who was in the room under earlier records, for what was said then."""
         self._warned: Bounded[str, bool] = Bounded(MAX_WARNED)
@@ -902,14 +906,29 @@ class RemoteRoom(MirrorRoom):
             inside = await self._rosters.of(mirror, records_of(page.messages), agent=agent, pull=link.pull_epochs)
         try:
             known = {**self._ends, **lines, shown.number: shown.line}
-            judged = judge(page, mirror.state, agent, there, known, link.mirrors.opener, inside)
+            epoch = await self._epoch_after(mirror, agent, after, there)
+            judged = judge(page, mirror.state, agent, there, known, link.mirrors.opener, inside, epoch)
         except Contradicted as lie:
             await link.mirrors.contradict(self.room, lie.what)
             raise Refused("relay_equivocation", what=lie.what) from None
         self._ends[judged.end.number] = judged.end.line
         messages, upto = judged.earlier
+        self._read_to[agent, mirror.state.epoch, upto] = judged.epoch
         shifted = tuple(msgspec.structs.replace(each, seq=Seq(each.seq + shift)) for each in messages)
         return Earlier(shifted, Seq(upto + shift))
+
+    async def _epoch_after(self, mirror: Room, agent: AgentId, after: Seq, there: Seq) -> int:
+        """The number of a record that was in force before what follows a reader's number, by which its home is not to
+        tell anything that was sealed under an older one. `there` is that number at the home. 0 where nothing is known.
+        """
+        known, state = self._read_to.get((agent, mirror.state.epoch, there), 0), mirror.state
+        for gap in await gaps_of(self._desk.library, mirror, mirror.view(agent)):
+            if 0 < gap.low <= after < gap.high:
+                # What the log holds of before the gap was said under the record that was in force there.
+                before = await self._desk.library.position_of(self.room, mirror.view(agent), gap.low)
+                turned = [number for number, at in state.epochs.turned if at <= before]
+                return max(known, turned[-1] if turned else 0)
+        return known
 
     # -- what the home answers itself --------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ library, `identity.epochs`. Invariant: a roster is taken for that of a record on
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from parlerd.bounded import Bounded
 from parlerd.core import events as e
@@ -35,8 +35,17 @@ from parlerd.uplink.walking import Pull
 KEPT: Final = 64
 """Of how many records of a room the rosters are kept: a page of the past is mostly under a few."""
 
-Inside = Mapping[bytes, frozenset[AgentId]]
-"""Who was in the roster that each record led to, by the record's hash."""
+
+class Seats(NamedTuple):
+    """Who was in the roster that a record led to, and the number of that record: a message has to give it too, or
+    somebody who was put out could pass an old record off as a later one."""
+
+    number: int
+    inside: frozenset[AgentId]
+
+
+Inside = Mapping[bytes, Seats]
+"""Who was in under each record, by the record's hash."""
 
 
 def records_of(messages: Iterable[t.LinkMessage]) -> dict[bytes, int]:
@@ -59,7 +68,7 @@ class Rosters:
 
     def __init__(self, library: Library) -> None:
         self._library = library
-        self._known: Bounded[bytes, frozenset[AgentId]] = Bounded(KEPT)
+        self._known: Bounded[bytes, Seats] = Bounded(KEPT)
 
     async def of(self, mirror: Room, records: Mapping[bytes, int], *, agent: AgentId, pull: Pull) -> Inside:
         """Who was in the rosters of these records, without those of which nobody shows it. `pull` asks the room's home
@@ -67,18 +76,18 @@ class Rosters:
         state = mirror.state.epochs
         found = {record: self._known[record] for record in records if record in self._known}
         if state.record in records:
-            found[state.record] = frozenset(state.roster)
+            found[state.record] = Seats(state.number, frozenset(state.roster))
         if missing := records.keys() - found.keys():
             found |= await self._from_log(mirror.state, missing)
         if unheld := {record: records[record] for record in records.keys() - found.keys()}:
             found |= await self._from_home(mirror.state, unheld, agent, pull)
-        for record, inside in found.items():
-            self._known[record] = inside
+        for record, seats in found.items():
+            self._known[record] = seats
         return found
 
-    async def _from_log(self, state: RoomState, missing: Iterable[bytes]) -> dict[bytes, frozenset[AgentId]]:
+    async def _from_log(self, state: RoomState, missing: Iterable[bytes]) -> dict[bytes, Seats]:
         wanted, inside = set(missing), set[AgentId]()
-        found: dict[bytes, frozenset[AgentId]] = {}
+        found: dict[bytes, Seats] = {}
         places = [place for _, place in state.epochs.turned]
         for begin in range(0, len(places), ROSTERS):
             for header in await self._library.headers(state.room, places[begin : begin + ROSTERS]):
@@ -88,13 +97,13 @@ class Rosters:
                 before = set[AgentId]() if event.anew else inside - {*event.removed}
                 inside = before | {agent for agent, _ in event.added}
                 if event.record in wanted:
-                    found[event.record] = frozenset(inside)
+                    found[event.record] = Seats(event.number, frozenset(inside))
         return found
 
     async def _from_home(
         self, state: RoomState, missing: dict[bytes, int], agent: AgentId, pull: Pull
-    ) -> dict[bytes, frozenset[AgentId]]:
-        found: dict[bytes, frozenset[AgentId]] = {}
+    ) -> dict[bytes, Seats]:
+        found: dict[bytes, Seats] = {}
         while missing:
             last, first = max(missing.values()), min(missing.values())
             limit = min(last - first + 1, t.MAX_EPOCHS)
@@ -107,8 +116,8 @@ class Rosters:
                 return found
             for told in pulled.epochs:
                 record = record_digest(told.record)
-                if record in missing and (inside := _shown(state, told)) is not None:
-                    found[record] = inside
+                if record in missing and (seats := _shown(state, told)) is not None:
+                    found[record] = seats
             # What was told in the place of these is another record than the messages name.
             told_from = last - len(pulled.epochs)
             missing = {record: number for record, number in missing.items() if number <= told_from}
@@ -117,7 +126,7 @@ class Rosters:
         return found
 
 
-def _shown(state: RoomState, told: t.EpochEntry) -> frozenset[AgentId] | None:
+def _shown(state: RoomState, told: t.EpochEntry) -> Seats | None:
     """Who was in the roster of a record of this room, where the record and its signature show it."""
     try:
         record = check_record(told.record)
@@ -125,6 +134,6 @@ def _shown(state: RoomState, told: t.EpochEntry) -> frozenset[AgentId] | None:
             return None
         owner = signer_at(owners_of(state.lifecycle), record.number)
         epochs.signer_of(told.record, told.signature, owners=[owner.principal])
-        return frozenset(roster_told(told, record))
+        return Seats(record.number, frozenset(roster_told(told, record)))
     except Refused:
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -21,10 +22,10 @@ from parlerd.operations import types as t
 from parlerd.uplink.composing import Composed
 from parlerd.uplink.history import Contradicted, Judged, judge
 from parlerd.uplink.lanes import mirror_of
-from parlerd.uplink.rosters import records_of
+from parlerd.uplink.rosters import Seats, records_of
 from parlerd.uplink.turning import USED_MS
 from tests.support.engine import run, settle
-from tests.support.relayed import Home
+from tests.support.relayed import Home, homes_of
 from tests.uplink.test_sealed import Meeting, met
 
 Change = Callable[[t.EpochEntry], t.EpochEntry]
@@ -67,11 +68,15 @@ async def tell_home(home: Home, meeting: Meeting, **item: object) -> Room:
     return await meeting.room_of(home)
 
 
-async def composed(home: Home, room: str, agent: str, text: str, *, clear: bool = False) -> Composed:
+async def composed(
+    home: Home, room: str, agent: str, text: str, *, clear: bool = False, readers: tuple[AgentId, ...] | None = None
+) -> Composed:
     """What a daemon signs for a room as its mirror is now, and does not send."""
     actor = await mirror_of(home.uplinks._desk, RoomId(room))
     composer = home.uplinks._composer
-    command = c.PostMessage(kind="text", id=MessageId(f"m_{text}"), idempotency_key=f"k_{text}", fresh=True)
+    command = c.PostMessage(
+        kind="text", id=MessageId(f"m_{text}"), idempotency_key=f"k_{text}", fresh=True, visibility=readers
+    )
     words = Draft((TextPart(text),), actor.aggregate.state.shown)
     by = By(AgentId(agent), home.world.keys.principal, "", "shell", "cli")
     decided = await composer.decided(actor, command, by, words)
@@ -339,25 +344,95 @@ def test_an_old_message_under_a_record_that_was_in_force_no_more_is_a_contradict
 
             everybody = frozenset(room.state.epochs.roster)
             records = records_of(message for each in told for message in each.messages)
-            inside = dict.fromkeys(records, everybody)
+            inside = {record: Seats(number, everybody) for record, number in records.items()}
 
-            def judged(*pages: t.LinkPage) -> Judged:
+            def judged(*pages: t.LinkPage, epoch: int = 0) -> Judged:
                 messages = [message for each in pages for message in each.messages]
                 asked = msgspec.structs.replace(told[0], before={bob: 7}, messages=messages)
-                return judge(asked, room.state, bob, Seq(7), {}, link.mirrors.opener, inside)
+                return judge(asked, room.state, bob, Seq(7), {}, link.mirrors.opener, inside, epoch)
 
-            assert len(judged(*told).earlier.messages) == 2
+            assert (len(judged(*told).earlier.messages), judged(*told, epoch=2).epoch) == (2, 3)
             with pytest.raises(Contradicted) as lie:
                 judged(*reversed(told))
             assert lie.value.what == "epoch"
+            # Nor on a page that begins where a later record was in force.
+            with pytest.raises(Contradicted) as lie:
+                judged(told[0], epoch=3)
+            assert lie.value.what == "epoch"
             # Who was in no roster then has said nothing; of whom nobody shows that, nothing is shown.
             (first,) = records_of(told[0].messages)
-            inside[first] = everybody - {bob}
+            inside[first] = Seats(2, everybody - {bob})
             with pytest.raises(Contradicted) as lie:
                 judged(*told)
             assert lie.value.what == "epoch"
             del inside[first]
             assert [each.header.by.actor for each in judged(*told).earlier.messages] == [room.state.owner]
+            # And nobody passes an older record, under which it was in, off as a later one.
+            part = sealed_part(decode_envelope(late.body))
+            passed_off = otherwise(late, meeting.ben, bob, parts=(msgspec.structs.replace(part, epoch=3),))
+            inside[first] = Seats(2, everybody)
+            with pytest.raises(Contradicted) as lie:
+                judged(page(room, bob, passed_off))
+            assert lie.value.what == "epoch"
+
+    run(main)
+
+
+def test_who_was_put_out_says_nothing_in_what_a_member_that_was_away_looks_back_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The relay and who was put out together: of private messages no public line tells where they stand."""
+    for bound in ("engine.following.CATCH_UP", "engine.following.NEWEST", "uplink.mirrors.NEWEST"):
+        monkeypatch.setattr(f"parlerd.{bound}", 2)
+
+    async def main() -> None:
+        wires, relay, home = homes_of(tmp_path)
+        meeting, cat = Meeting(wires, relay, home("ann"), home("ben")), home("cat")
+        async with relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben, cat.serving() as third:
+            await meeting.open(ann, ben)
+            await meeting.admit(meeting.bob, "bob")
+            carol = await third.agent("carol")
+            await meeting.admit(carol, "carol")
+            await settle()
+            room, me = meeting.opened.room, AgentId((await carol.whoami()).id)
+            bob = AgentId((await meeting.bob.whoami()).id)
+            late = await composed(meeting.ben, room, bob, "late", readers=(me,))
+            person = await meeting.ann_served.person()
+            await person.ask("room.kick", t.KickMember(room=room, agent="bob"), t.MemberGone)
+            await meeting.alice.send("bob is out")
+            assert await carol.read() == ["bob is out"]
+            wires.cut_off("cat")
+            await settle()
+            for number in range(6):
+                await meeting.alice.send(f"n{number}")
+            wires.bring_back("cat")
+            await trio.sleep(90)
+            assert (await meeting.room_of(cat)).state.contradicted == ""
+            (link,) = cat.uplinks._links.values()
+            call = link.call
+
+            async def lied(operation: str, params: t.Params, **how: Any) -> t.Result:
+                answer: t.Result = await call(operation, params, **how)
+                if isinstance(answer, t.LinkPage):
+                    (told,) = page(await meeting.room_of(cat), bob, late).messages
+                    answer = msgspec.structs.replace(answer, messages=[told, *answer.messages])
+                return answer
+
+            # What is told honestly is read, page after page.
+            heard = await carol.recv(since=0, limit=50)
+            while heard.more:
+                heard = await carol.recv(since=heard.messages[-1].seq, limit=2)
+            assert heard.messages[-1].text == "n5"
+            assert (await meeting.room_of(cat)).state.contradicted == ""
+            monkeypatch.setattr(link, "call", lied)
+            found: list[str] = []
+            since = 0
+            while not found or found[-1] != "n5":
+                heard = await carol.recv(since=since, limit=2)
+                found += [message.text for message in heard.messages]
+                since = heard.messages[-1].seq
+                assert "late" not in found
+            assert (await meeting.room_of(cat)).state.contradicted == "epoch"
 
     run(main)
 
