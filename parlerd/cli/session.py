@@ -265,6 +265,8 @@ def _say_how_to_go_on(ctx: Context, key: str, so_far: str) -> None:
     ctx.out.note(so_far, " To go on waiting:")
     name = f"--as {ctx.as_name} " if ctx.as_name and not ctx.env.get("PARLER_AGENT") else ""
     ctx.out.note((f"parler {name}session join {key}", "bold"))
+    ctx.out.note("To take it back:")
+    ctx.out.note((f"parler {name}session withdraw {key}", "bold"))
 
 
 def _say_joined(ctx: Context, joined: t.JoinedSession) -> None:
@@ -283,6 +285,28 @@ def _say_joined(ctx: Context, joined: t.JoinedSession) -> None:
     if joined.remembers:
         more = f" and {joined.more_keys} more" if joined.more_keys else ""
         out.say("It remembers ", (", ".join(joined.remembers), "bold"), f"{more}. To read one: parler recall KEY")
+
+
+def _withdraw_arguments(parser: Parser) -> None:
+    parser.add_argument(
+        "session_key",
+        nargs="?",
+        default="",
+        type=unicode_text,
+        metavar="KEY",
+        help="the key with which you knocked; default: your only request that waits",
+    )
+
+
+def _withdraw(ctx: Context, args: Namespace) -> int:
+    withdrawn = ctx.call("session.withdraw", t.WithdrawKnock(session_key=args.session_key), t.WithdrawnKnock)
+    if ctx.out.json:
+        ctx.out.document(withdrawn)
+    else:
+        which = f" with the key {withdrawn.begins}..." if withdrawn.begins else ""
+        ctx.out.say(f"Your request to come in{which} is ", ("taken back", "good"), ".")
+        ctx.out.say("Nobody is asked about it any more. To ask again, join with the key.")
+    return DONE
 
 
 # -- decide ------------------------------------------------------------------------------------------------
@@ -470,6 +494,13 @@ HANDLERS: Final = {
         rank=55,
         summary="Join a channel or a session with its code.",
         examples=("parler join A3KE7DJR",),
+    ),
+    "session withdraw": Handler(
+        _withdraw_arguments,
+        _withdraw,
+        section="Begin",
+        rank=45,
+        examples=("parler session withdraw", "parler --as bob session withdraw A3KE7DJR"),
     ),
     "session requests": Handler(
         room_argument,

@@ -18,6 +18,10 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     (('join',), 'parlerd.cli.session', '', 'Join a channel or a session with its code.', (
         'parler join A3KE7DJR',
     )),
+    (('session', 'withdraw'), 'parlerd.cli.session', 'session.withdraw', '', (
+        'parler session withdraw',
+        'parler --as bob session withdraw A3KE7DJR',
+    )),
     (('session', 'requests'), 'parlerd.cli.session', 'session.requests', '', (
         'parler session requests --room auth-redesign',
     )),
@@ -438,6 +442,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'session open',
         'bring',
         'session join',
+        'session withdraw',
         'invite',
         'join',
     )),

@@ -12,6 +12,7 @@ A gated key only lets an agent ask; the person decides. The rules:
               anybody in by itself there: the owner's home decides about each.
               Who only knows the route of a key begins an exchange as well, so the exchanges that are not proved have
               a bound of their own, and one that has shown nothing makes place for a newer one of another person.
+    taken back  An agent may take its request back while nobody decided about it, and knock again.
     denials   A denial is final until the owner approves that agent after all. Of an agent of another person it covers
               that person's other agents on the same key too, except those that wait or were let in.
 
@@ -367,6 +368,14 @@ def _require_same(expected: S, finished: S | None) -> S:
     return finished
 
 
+def _require_knocks(requests: Mapping[RequestId, Request], key: KeyId, principal: PrincipalId) -> None:
+    """Refuse one more knock of a person with a key where too many came to nothing by what was done at its end. Raises
+    `Refused(unknown_key)`."""
+    before = (each for each in requests.values() if (each.key_id, each.principal) == (key, principal))
+    if sum(each.state in ("failed", "withdrawn") for each in before) >= MAX_FAILED:
+        raise Refused("unknown_key")
+
+
 class Approvals(Facet[ApprovalsState]):
     """Keys and knocks, and the person's answers to them."""
 
@@ -418,6 +427,7 @@ class Approvals(Facet[ApprovalsState]):
             else told_by(by.actor, command.sealing_key, self._epochs, place_of(self._lifecycle))
         )
         self._require_space()
+        _require_knocks(requests, key.id, by.principal)
         if self._lifecycle.sealed:
             return self._begin_exchange(command, key, by, name, now, ids, told, stale)
         if command.card is not None:
@@ -491,9 +501,6 @@ class Approvals(Facet[ApprovalsState]):
         requests, wall = self.state.requests, command.wall or now
         check_queue(requests, key.id, by.principal, self._lifecycle.owner_principal, wall)
         over = (stale, makes_place(requests, key.id, by.principal, command.away, wall))
-        before = (each for each in requests.values() if (each.key_id, each.principal) == (key.id, by.principal))
-        if sum(each.state == "failed" for each in before) >= MAX_FAILED:
-            raise Refused("unknown_key")
         event = e.JoinRequested(
             request=RequestId(ids.new("q")),
             key=key.id,
@@ -535,6 +542,18 @@ class Approvals(Facet[ApprovalsState]):
             require_queue(self.state.requests, request.key_id)
         event = e.KeyExchanged(request=request.id, agent=request.agent, step=command.step, text=command.text)
         return Decision((event,), authority="person" if owns else f"key:{request.key_id[:8]}", answer=command.step)
+
+    def _withdraw(self, command: c.WithdrawKnock, by: By, now: Millis, ids: Ids) -> Decision:
+        request = self.state.requests.get(command.request)
+        if request is None or request.agent != by.actor:
+            raise Refused("no_such_request")
+        if request.state == "pending":
+            require_sound(self._lifecycle)
+            ended = e.KnockEnded(request=request.id, agent=request.agent, how="withdrawn")
+            return Decision((ended,), authority=f"key:{request.key_id[:8]}", answer="withdrawn")
+        if request.state in UNDECIDED or request.state == "closed":
+            return Decision(answer=request.state)
+        raise Refused("already_decided", f"That request was {request.state} before.", agent=request.agent)
 
     @staticmethod
     def _knocked_with(
@@ -902,6 +921,7 @@ class Approvals(Facet[ApprovalsState]):
 
     DECIDES = (
         decides(c.Knock, _knock),
+        decides(c.WithdrawKnock, _withdraw),
         decides(c.ExchangeKey, _exchange),
         decides(c.DecideRequest, _decide),
         decides(c.MintKey, _mint),

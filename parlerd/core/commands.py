@@ -213,6 +213,13 @@ class Knock(Command, frozen=True, kw_only=True):
     """In a sealed room: those who knock and are not at the room's home now. They make place first."""
 
 
+class WithdrawKnock(Command, frozen=True, kw_only=True):
+    """The agent that made the request `request` takes it back. Where nobody decides about it any more, it leaves no
+    fact."""
+
+    request: RequestId
+
+
 class ExchangeKey(Command, frozen=True, kw_only=True):
     """A step of a key exchange in a sealed room (`core.exchange`): by the agent that asks to come in, or by the owner's
     person, who then is `principal`. A step that was taken before leaves no fact."""
@@ -546,6 +553,7 @@ RoomCommand = (
     | ExchangeKey
     | DecideRequest
     | RevokeKey
+    | WithdrawKnock
     | Leave
     | Kick
     | GiveRole

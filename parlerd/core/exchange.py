@@ -36,9 +36,9 @@ MAX_SHOWN: Final = 4096
 MAX_ANSWER: Final = 512
 """Bytes of what the owner's home says to the joiner alone, sealed."""
 MAX_FAILED: Final = 20
-"""Exchanges of one person with one key that may fail. The owner's home counts wrong secrets and lets that person in no
-more long before; but whoever knows the route of a key and not its secret could knock for ever, and each knock stays in
-the log and in every copy of the room's state."""
+"""Exchanges of one person with one key that may fail, or knocks that it may take back. The owner's home counts wrong
+secrets and lets that person in no more long before; but whoever knows the route of a key and not its secret could knock
+for ever, and each knock stays in the log and in every copy of the room's state."""
 MAX_EXCHANGES: Final = 20
 """Exchanges of one key that may be under way at the same time and are not proved: whoever knows a key's route begins
 one. Beyond that, one whose joiner has shown nothing makes place. Who has shown something keeps its place, so as many as

@@ -628,7 +628,13 @@ class _Walk:
                 | e.JoinDenied(request=id)
             ):
                 request = self._room.state.requests[id]
+                is_new = header.position > followed.asked
                 await self._ask(header, request, may_know=self._eyes.owns or self._eyes.has(request.agent))
+                key = self._room.state.epochs.told.get(request.agent)
+                is_again = isinstance(event, e.JoinRequested) and key is not None and key.position < header.position
+                if key is not None and is_again and is_new and self._eyes.owns:
+                    # It told this key with an earlier knock, which may have been over before its owner could be told.
+                    await self._change(KeyTold(request.agent, key.position))
             case e.KeyMinted(key=key) | e.KeyRevoked(key=key):
                 await self._ask(header, self._room.state.keys[key], may_know=self._eyes.owns)
             case e.SealingKeyTold(agent=agent):

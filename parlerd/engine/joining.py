@@ -1,4 +1,4 @@
-"""Joining a session: knocking with a key, waiting at the door, and coming up in the room with its context.
+"""Joining a session: knocking with a key, waiting at the door or no longer, and coming up in the room with its context.
 
 Not here: which room a key leads to (`session_keys`), what a person decides (`approving`). Above: the engine. Below: the
 room's own line, where a knock is decided. Invariant: nobody is shown anything of a room before it is in.
@@ -12,7 +12,7 @@ import trio
 
 from parlerd.core import commands as c
 from parlerd.core import topics
-from parlerd.core.approvals import UNDECIDED, standing_request
+from parlerd.core.approvals import UNDECIDED, Request, standing_request
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.identities import AgentRecord
 from parlerd.core.model import AgentId, KeyId, Position, RequestId, RoomId, role_name
@@ -21,6 +21,7 @@ from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
+from parlerd.engine.key_text import BEGINS, typed_key_of
 from parlerd.engine.knocks import WITHHELD, knock_at, role_on_card, shows_code, unanswered_hint, would_knock
 from parlerd.engine.look_back import told_recap
 from parlerd.engine.pair_rooms import PairRooms, is_in
@@ -28,6 +29,7 @@ from parlerd.engine.reading import Reading, alarm_of, handle_of, key_change_of
 from parlerd.engine.recalling import keys_of
 from parlerd.engine.session_keys import SessionKeys
 from parlerd.engine.waits import Wait
+from parlerd.identity import codes
 from parlerd.operations import types as t
 
 KEY_NOT_LET_IN: Final = (
@@ -40,13 +42,16 @@ LAPSED: Final = (
     "Your request to come in is over: the machine of the session's owner did not answer it, and others asked after you."
 )
 WITHDRAWN: Final = "Your request to come in was taken back."
+NOTHING_WAITS: Final = "No such request of yours to come in waits."
+WAITING_ARE: Final = "Run `parler rooms` as the agent that knocked, with --as NAME, to see what waits."
+WAITING_ARE_HERE: Final = "parler_rooms lists what waits."
 SEATED_S: Final = 2.0
 """How long a join waits until the newcomer to a sealed room can read it: the owner's machine takes half a second to
 gather who comes at the same time, and the record crosses a relay twice."""
 
 
 class Joining:
-    """The handler of `session.join`."""
+    """The handlers of `session.join` and `session.withdraw`."""
 
     def __init__(self, desk: Desk, reading: Reading, keys: SessionKeys) -> None:
         self._desk = desk
@@ -113,6 +118,51 @@ class Joining:
                 return self._waiting(room_id, "pending", waits.join_code, hint)
 
         return await desk.waits.until(caller, look, deadline)
+
+    @handles("session.withdraw")
+    async def withdraw(self, caller: Caller, params: t.WithdrawKnock) -> t.WithdrawnKnock:
+        desk = self._desk
+        me = desk.seats.existing(caller)
+        found = [] if me is None else await self._waiting_with(me, params.session_key)
+        if me is None or not found:
+            raise Refused("no_such_request", NOTHING_WAITS, hint=WAITING_ARE, tool_hint=WAITING_ARE_HERE)
+        if len(found) > 1:
+            waits = [await knock_at(desk, me, actor.room) for actor, _ in found]
+            raise Refused(
+                "ambiguous_name",
+                "More than one of your requests waits.",
+                hint="Name the key with which you knocked.",
+                candidates=[{"room": each.room, "begins": each.begins} for each in waits if each is not None],
+            )
+        [(actor, request)] = found
+        await actor.submit(c.WithdrawKnock(operation="session.withdraw", request=request.id), desk.by(caller, me))
+        await desk.codes.forget(request.id)
+        state = (await actor.quiet()).state
+        begins = (typed_key_of(desk, state, state.keys[request.key_id]) or "")[:BEGINS]
+        return t.WithdrawnKnock(room=actor.room, begins=begins)
+
+    async def _waiting_with(self, me: AgentRecord, typed: str) -> list[tuple[RoomHandle, Request]]:
+        """The requests of an agent that wait, each at its room: those that it made with this key, where one is named.
+        Raises `Refused(home_not_trusted)` of a home that is not known here."""
+        desk = self._desk
+        key = home = None
+        if typed:
+            try:
+                read = codes.read_key(typed)
+            except Refused:
+                return []
+            key = desk.keys.key_id(read.key)
+            home = desk.keys.id if read.home is None else desk.homes.named(read.home)
+        found: list[tuple[RoomHandle, Request]] = []
+        for room in await desk.library.doors(me.id):
+            actor = await desk.rooms.get(room)
+            state = (await actor.quiet()).state
+            request = standing_request(state.requests, me.id)
+            if request is None or request.state != "pending" or not request.key_id:
+                continue
+            if key is None or (request.key_id, state.home) == (key, home):
+                found.append((actor, request))
+        return found
 
     async def _met_before(self, me: AgentRecord, room: RoomId) -> RoomHandle | None:
         """The room in which the agent and whoever gave it this code talk already, where the code is for a direct room:

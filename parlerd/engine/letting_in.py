@@ -1,6 +1,6 @@
 """How agents of other homes come into rooms of this one, and how an owner elsewhere decides who does: the handlers of
-`link.find`, `link.knock`, `link.exchange`, `link.sealing_key`, `link.check_code`, `link.decide`, `link.mint`,
-`link.revoke`, `link.kick`, `link.role` and `link.transfer`.
+`link.find`, `link.knock`, `link.withdraw`, `link.exchange`, `link.sealing_key`, `link.check_code`, `link.decide`,
+`link.mint`, `link.revoke`, `link.kick`, `link.role` and `link.transfer`.
 
 A knock is signed by the agent that knocks, and a decision by the owner's person or, where the room lets it, by the
 owner: this home can delay either and make up neither. The code that a person types for a knock is this home's, because
@@ -136,6 +136,18 @@ class LettingIn:
         await guess.right()
         room = await actor.quiet()
         return self._knocked(room, agent, settled.decision.answer)
+
+    @handles("link.withdraw")
+    async def withdraw(self, caller: Caller, params: t.WithdrawAtRoom) -> t.Noted:
+        agent = require_attached(self._desk, caller, params.agent)
+        actor = await room_within(self._desk, caller, params.room)
+        if not eyes(self._desk, caller, await actor.quiet()).has(agent):
+            raise Refused("no_such_room")
+        by, request = stamp(caller, agent), RequestId(params.request)
+        await self._desk.quotas.take(agent, bytes=0, person=by.principal)
+        await actor.submit(c.WithdrawKnock(operation="link.withdraw", request=request), by)
+        await self._desk.codes.forget(request)
+        return t.Noted()
 
     @handles("link.sealing_key")
     async def sealing_key(self, caller: Caller, params: t.SealingKeyAtRoom) -> t.Noted:

@@ -260,8 +260,12 @@ class Exchanges:
         state = room.state
         if not state.is_sealed or state.alarm is not None:
             return False
-        return bool(self._rows.get(state.room)) or any(
-            request.exchange is not None and request.state == "pending" for request in state.requests.values()
+        rows = self._rows.get(state.room)
+        # Of a room that was not asked about yet, something may be kept whose request is over meanwhile.
+        return (
+            rows is None
+            or bool(rows)
+            or any(request.exchange is not None and request.state == "pending" for request in state.requests.values())
         )
 
     async def go_on(self, caller: Caller, room: RoomId, *, looks: bool = False) -> None:

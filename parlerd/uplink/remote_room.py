@@ -380,6 +380,8 @@ class RemoteRoom(MirrorRoom):
                     decision = await self._knock(submission, command, decision)
                 case c.DecideRequest():
                     await self._decide(submission, command)
+                case c.WithdrawKnock():
+                    await self._withdraw(command, by.actor)
                 case c.RevokeKey():
                     await self._revoke(command, by.actor)
                 case c.MintKey():
@@ -744,6 +746,11 @@ class RemoteRoom(MirrorRoom):
         except Refused as error:
             log.warning("no epoch of room %s begins with what was decided: %s", self.room, error.code)
             return None
+
+    async def _withdraw(self, command: c.WithdrawKnock, agent: AgentId) -> None:
+        params = t.WithdrawAtRoom(room=self.room, agent=agent, request=command.request)
+        await self._link.call("link.withdraw", params, by=agent)
+        await self._shown(lambda room: _state_of(room, command.request) != "pending")
 
     async def _revoke(self, command: c.RevokeKey, agent: AgentId) -> None:
         ref = self.actor.aggregate.state.keys[command.revoke].ref

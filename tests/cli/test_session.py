@@ -497,6 +497,16 @@ def test_a_key_is_named_in_json_as_it_is_everywhere(shell: Shell) -> None:
     assert "code" not in listed
 
 
+def test_taking_a_request_back_says_which(shell: Shell) -> None:
+    withdrawn = t.WithdrawnKnock(room=ROOM, begins="A3KE")
+    shell.daemon.answers("session.withdraw", withdrawn)
+    ran = shell.run("session", "withdraw")
+    assert (ran.code, ran.stdout.splitlines()[0]) == (0, "Your request to come in with the key A3KE... is taken back.")
+    assert shell.run("session", "withdraw", "A3KE7DJR", "--json").document == msgspec.to_builtins(withdrawn)
+    asked = shell.daemon.params_of("session.withdraw")
+    assert [isinstance(each, t.WithdrawKnock) and each.session_key for each in asked] == ["", "A3KE7DJR"]
+
+
 def test_revoking_says_which_key_of_which_session(shell: Shell) -> None:
     shell.daemon.answers(
         "session.revoke", t.RevokedKey(room=ROOM, key_ref="1f0c9a77", status="revoked", name="auth", begins="A3KE")

@@ -196,6 +196,43 @@ def test_a_knock_that_nobody_answered_in_seven_days_is_over() -> None:
     assert len(room.aggregate.state.requests) == 2
 
 
+def test_who_took_its_knock_back_is_asked_about_no_more_and_may_knock_again() -> None:
+    room = sealed_room()
+    assert room.ask(BEN) == "pending"
+    [old] = room.aggregate.pending()
+    withdraw = c.WithdrawKnock(request=old.id)
+    with refused("no_such_request"):
+        room.run(withdraw, STRANGER)
+    assert room.run(withdraw, BEN).answer == "withdrawn"
+    assert room.run(withdraw, BEN).events == ()
+    assert room.aggregate.pending() == []
+    with refused("already_decided"):
+        room.run(c.DecideRequest(request=old.id, admit=True, proof="cli", principal=OWNER.principal), OWNER)
+    assert room.ask(BEN) == "pending"
+    room.answer_to(BEN)
+    assert BEN.id in roster(room)
+    room.check(Room, Room.restore)
+
+
+def test_a_knock_that_was_decided_on_is_not_taken_back() -> None:
+    room = sealed_room()
+    room.ask(BEN)
+    [request] = room.aggregate.pending()
+    room.run(c.DecideRequest(request=request.id, admit=False, proof="cli", principal=OWNER.principal), OWNER)
+    with refused("already_decided"):
+        room.run(c.WithdrawKnock(request=request.id), BEN)
+
+
+def test_nobody_takes_knocks_back_for_ever() -> None:
+    room = sealed_room()
+    for _ in range(MAX_FAILED):
+        assert room.begin_exchange(STRANGER) == "pending"
+        [request] = [each for each in room.aggregate.state.requests.values() if each.state == "pending"]
+        room.run(c.WithdrawKnock(request=request.id), STRANGER)
+    with refused("unknown_key"):
+        room.begin_exchange(STRANGER)
+
+
 def test_no_key_lets_anybody_into_a_sealed_room_by_the_word_of_its_home() -> None:
     room = SealedDriver()
     opening = room.opening(approval=False)

@@ -46,6 +46,47 @@ def test_joining_without_a_page_leaves_the_context_unread_for_the_first_read() -
     run(main)
 
 
+def test_who_takes_its_request_back_is_asked_about_no_more_and_may_ask_again() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, bob = await served.agent("alice"), await served.agent("bob")
+            opened, other = await alice.open("x", "the recap"), await alice.open("y", "another")
+            newcomer = await served.agent("newcomer")
+            assert (await newcomer.refused("session.withdraw", t.WithdrawKnock())).code == "no_such_request"
+            await bob.join(opened.session_key)
+            errors: list[ParlerError] = []
+
+            async def waits() -> None:
+                params = t.JoinSession(session_key=other.session_key or "", wait_ms=60_000)
+                errors.append(await bob.refused("session.join", params))
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(waits)
+                await settle()
+                assert len(await alice.requests()) == 2
+                error = await bob.refused("session.withdraw", t.WithdrawKnock())
+                assert error.code == "ambiguous_name"
+                assert {each["begins"] for each in error.details["candidates"]} == {
+                    (each.session_key or "")[:4] for each in (opened, other)
+                }
+                key = t.WithdrawKnock(session_key=other.session_key or "")
+                taken = await bob.ask("session.withdraw", key, t.WithdrawnKnock)
+                assert (taken.room, taken.begins) == (other.room, (other.session_key or "")[:4])
+            # Whoever waits in another call is told so, and does not knock again by itself.
+            assert [(error.code, error.details["what"]) for error in errors] == [("knock_over", "withdrawn")]
+            assert [each.room for each in await alice.requests()] == [opened.room]
+            assert (await bob.refused("session.withdraw", key)).code == "no_such_request"
+            assert (await bob.join(other.session_key)).status == "pending"
+            person = await served.person()
+            await person.approve("bob", room=other.room)
+            assert (await bob.come_in(other.session_key)).messages
+            # The other one is the only one that waits.
+            assert (await bob.ask("session.withdraw", t.WithdrawKnock(), t.WithdrawnKnock)).room == opened.room
+            assert await alice.requests() == []
+
+    run(main)
+
+
 def test_who_waits_sees_nothing_learns_nothing_and_is_woken_by_the_decision() -> None:
     async def main() -> None:
         async with engine_world() as served:

@@ -88,8 +88,8 @@ IN_A_ROOM: Final[Mapping[str, Callable[[str], t.Params]]] = {
 }
 """Operations of the agents' plane that name a room."""
 OTHERWISE: Final = {
-    "session.open", "session.join", "session.list", "session.revoke", "message.recv_all", "rooms.list",
-    "approvals.list", "approvals.watch",
+    "session.open", "session.join", "session.withdraw", "session.list", "session.revoke", "message.recv_all",
+    "rooms.list", "approvals.list", "approvals.watch",
     "agent.whoami", "agent.presence", "directory.register", "directory.discover", "directory.card",
     "queue.serve", "token.narrow", "token.rotate",
 }  # fmt: skip
@@ -184,6 +184,19 @@ def test_a_message_of_another_room_and_a_key_that_leads_there_are_none() -> None
                 assert await answer(home.served, home.token, op, there) == await answer(
                     home.served, home.token, op, never
                 ), op
+
+    run(main)
+
+
+def test_a_request_at_another_room_is_not_taken_back() -> None:
+    async def main() -> None:
+        async with house() as home:
+            third = await home.alice.open("third", "")
+            assert (await home.bob.join(third.session_key)).status == "pending"
+            for key in ("", str(third.session_key)):
+                error = await home.token.refused("session.withdraw", t.WithdrawKnock(session_key=key))
+                assert error.code == "no_such_request"
+            assert len(await home.alice.requests()) == 1
 
     run(main)
 

@@ -410,6 +410,88 @@ def test_who_made_place_while_it_waits_is_told_so_and_does_not_knock_again_by_it
     run(main)
 
 
+@pytest.mark.parametrize("is_owner_there", [True, False])
+def test_a_knock_that_is_taken_back_ends_the_exchange_at_both_ends(tmp_path: Path, is_owner_there: bool) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving(), meeting.ben.serving() as ben:
+            async with meeting.ann.serving() as ann:
+                meeting.alice, meeting.bob = await ann.agent("alice"), await ben.agent("bob")
+                meeting.opened = await meeting.alice.open("auth redesign", "Chose PKCE.")
+                if is_owner_there:
+                    await meeting.bob.join(meeting.opened.session_key)
+                    assert len(await (await ann.person()).requests()) == 1
+            if not is_owner_there:
+                await meeting.bob.join(meeting.opened.session_key)
+            key = t.WithdrawKnock(session_key=meeting.opened.session_key or "")
+            await meeting.bob.ask("session.withdraw", key, t.WithdrawnKnock)
+            await settle()
+            assert exchanges(meeting.ben, meeting) == []
+            assert (await meeting.bob.refused("message.recv", t.Recv())).code == "no_active_session"
+            async with meeting.ann.serving() as ann:
+                await (await ann.agent("alice")).read()
+                await settle()
+                person = await ann.person()
+                assert await person.requests() == []
+                assert exchanges(meeting.ann, meeting) == []
+                assert tries(meeting) == []
+                waits = await meeting.bob.join(meeting.opened.session_key)
+                await person.approve("bob", join_code=waits.join_code)
+                await settle()
+                assert (await meeting.bob.come_in(meeting.opened.session_key)).messages
+
+    run(main)
+
+
+def test_a_guess_that_was_shown_is_a_try_also_where_its_knock_is_taken_back_at_once(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path) as meeting:
+            owner = meeting.ann.uplinks._exchanges
+            going = owner.go_on
+
+            async def later(*args: Any, **more: Any) -> None:
+                requests = (await meeting.room_of(meeting.ann)).state.requests.values()
+                if not any(each.exchange is not None and each.exchange.shown for each in requests):
+                    await going(*args, **more)
+
+            owner.go_on = later  # type: ignore[method-assign]
+            assert (await meeting.bob.join(wrong_key(meeting))).status == "pending"
+            await meeting.bob.ask("session.withdraw", t.WithdrawKnock(), t.WithdrawnKnock)
+            await settle()
+            assert tries(meeting) == []
+            owner.go_on = going  # type: ignore[method-assign]
+            await trio.sleep(30)
+            assert tries(meeting) == [1]
+            assert exchanges(meeting.ann, meeting) == []
+
+    run(main)
+
+
+def test_who_made_place_while_it_was_away_hears_so_when_it_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(approvals, "MAX_EXCHANGES", 1)
+
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        cid = Home("cid", meeting.relay, tmp_path)
+        async with meeting.relay.serving(), meeting.ben.serving() as ben:
+            async with meeting.ann.serving() as ann:
+                meeting.alice, meeting.bob = await ann.agent("alice"), await ben.agent("bob")
+                meeting.opened = await meeting.alice.open("auth redesign", "Chose PKCE.")
+            async with cid.serving() as cids:
+                assert (await (await cids.agent("mal")).join(wrong_key(meeting))).status == "pending"
+            assert (await meeting.bob.join(meeting.opened.session_key)).status == "pending"
+            async with cid.serving() as cids:
+                mal = await cids.agent("mal")
+                assert (await mal.refused("message.recv", t.Recv())).code == "join_pending"
+                await trio.sleep(60)
+                assert (await mal.refused("message.recv", t.Recv())).code == "no_active_session"
+                assert exchanges(cid, meeting) == []
+
+    run(main)
+
+
 def test_a_guess_that_the_relay_shows_of_an_exchange_that_is_over_is_a_try_all_the_same(tmp_path: Path) -> None:
     async def main() -> None:
         async with opened(tmp_path) as meeting:

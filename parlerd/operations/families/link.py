@@ -774,6 +774,14 @@ class CheckCode(Params, frozen=True, kw_only=True):
     door: Door
 
 
+class WithdrawAtRoom(Params, frozen=True, kw_only=True):
+    """The attached `agent` takes its request to come in back. The same again is harmless."""
+
+    room: Short
+    agent: Short
+    request: Short
+
+
 class RevokeKeyOfRoom(Params, frozen=True, kw_only=True):
     room: Short
     ref: Short
@@ -1348,6 +1356,17 @@ FAMILY: Final = Family(
             facts=("join_requested", "member_joined", "sealing_key_told", "key_exchanged", "knock_ended"),
             example={"session_key": samples.KEY, "statement": b"", "signature": _KEY},
             answers=({"status": "pending", "request": "q_1", "join_code": "7F3K", "handle": ""},),
+        ),
+        Operation(
+            name="link.withdraw",
+            summary="Take an attached agent's request to come in back.",
+            params=WithdrawAtRoom,
+            result=Noted,
+            plane="link",
+            effect="write",
+            errors=("no_such_room", "room_deleted", "no_such_request", "already_decided", "throttled", "not_permitted"),
+            facts=("knock_ended",),
+            example={"room": samples.ROOM, "agent": "U", "request": "q_1"},
         ),
         Operation(
             name="link.exchange",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -202,6 +202,21 @@ class RevokedKey(Result, frozen=True, kw_only=True):
     begins: str = ""
 
 
+class WithdrawKnock(Params, frozen=True, kw_only=True):
+    """`session_key` is the whole key with which the agent knocked; without one, its only request that waits is
+    meant."""
+
+    session_key: Annotated[str, Meta(max_length=256)] = ""
+
+
+class WithdrawnKnock(Result, frozen=True, kw_only=True):
+    """The agent waits at this room no longer. `begins` is how the key begins with which it knocked."""
+
+    room: str
+    status: Literal["withdrawn"] = "withdrawn"
+    begins: str = ""
+
+
 FAMILY: Final = Family(
     operations=(
         Operation(
@@ -280,6 +295,20 @@ FAMILY: Final = Family(
             ),
             tool=Offer(tool="parler_join_session"),
             command="parler session join",
+        ),
+        Operation(
+            name="session.withdraw",
+            summary="Take your request to come in back.",
+            params=WithdrawKnock,
+            result=WithdrawnKnock,
+            plane="agent",
+            http=Route("POST /me/joins/withdraw", "join"),
+            effect="write",
+            errors=(*AWAY, "no_such_request", "ambiguous_name", "already_decided"),
+            facts=("knock_ended",),
+            example={"session_key": "A3KE7DJR"},
+            answers=({"room": samples.ROOM, "status": "withdrawn", "begins": "A3KE"},),
+            command="parler session withdraw",
         ),
         Operation(
             name="session.requests",
