@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from parlerd.core import commands as c
-from parlerd.core.approvals import KeyState, Request, find_request
+from parlerd.core.approvals import Request, find_request
 from parlerd.core.errors import Refused
 from parlerd.core.identities import AgentRecord
 from parlerd.core.model import PROOF_ORDER, By, PeerText, Proof, RoomId
@@ -20,7 +20,7 @@ from parlerd.core.pairs import Ask
 from parlerd.core.room import Room
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
-from parlerd.engine.handles import RoomHandle
+from parlerd.engine.handles import RoomHandle, SpentKey
 from parlerd.engine.handling import handles
 from parlerd.engine.key_text import SHORT_ID
 from parlerd.engine.lookup import owned_rooms
@@ -324,10 +324,13 @@ def request_shown(handle: RoomHandle, request: Request) -> t.RequestInfo:
     )
 
 
-def _spent(room: Room, key: KeyState) -> str:
+def _spent(room: Room, spent: SpentKey) -> str:
+    key, where = spent.key.id[:SHORT_ID], room.state.name
+    if spent.person:
+        said = f"The person of {spent.person} tried a wrong key too often with the key {key} of {where}"
+        return f"{said}, and comes in with that one no more. Make another one if you want that person in."
     return (
-        f"The key {key.id[:SHORT_ID]} of {room.state.name} is dead: a wrong key was tried too often. "
-        "Make another one for whoever you want in."
+        f"The key {key} of {where} is dead: a wrong key was tried too often. Make another one for whoever you want in."
     )
 
 

@@ -37,6 +37,15 @@ LOCAL: Final = "local"
 """The name of this machine's home, which no other home gets."""
 
 
+class SpentKey(NamedTuple):
+    """A key of a sealed room with which wrong ones were tried too often: it is dead, or no agent of one person comes in
+    with it any more."""
+
+    key: KeyState
+    person: str = ""
+    """What an agent of that person calls itself; empty where the key is dead."""
+
+
 class Question(NamedTuple):
     """An operation that the home of a room answers, whole: its name, its parameters, and who asks."""
 
@@ -179,8 +188,8 @@ class RoomHandle(Protocol):
         and at every other room."""
         ...
 
-    def spent_keys(self) -> Sequence[KeyState]:
-        """The keys of a sealed room of this home's person that are dead because wrong ones were tried too often."""
+    def spent_keys(self) -> Sequence[SpentKey]:
+        """The keys of a sealed room of this home's person with which wrong ones were tried too often. After `quiet`."""
         ...
 
     def owner_heard(self, agent: AgentId) -> Millis:
@@ -404,7 +413,7 @@ class MirrorRoom:
     def standing(self, request: Request) -> str:
         return ""
 
-    def spent_keys(self) -> Sequence[KeyState]:
+    def spent_keys(self) -> Sequence[SpentKey]:
         return ()
 
     def owner_heard(self, agent: AgentId) -> Millis:

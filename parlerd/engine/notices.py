@@ -1,11 +1,11 @@
 """The one line that says what is new for an agent beside what it asked for: counts and names, no word a peer chose.
 
 Each change is said once to each window: that somebody knocks or wants to write to the agent, that the person decided,
-that somebody came or left, that messages wait in a room, that an own offer of the turn was answered or expired, that a
-relay lost some of the agent's own messages, that no model was shown an own message, that the agent and another woke
-each other too often, that an agent host lost its entry. Zero bytes when nothing changed. What an answer said itself is
-not said again. Names are labels, so the line may stand outside a fence; a label can still be worded like a sentence, so
-each is short here and in quotes.
+that somebody came or left, that wrong keys were tried too often, that messages wait in a room, that an own offer of the
+turn was answered or expired, that a relay lost some of the agent's own messages, that no model was shown an own
+message, that the agent and another woke each other too often, that an agent host lost its entry. Zero bytes when
+nothing changed. What an answer said itself is not said again. Names are labels, so the line may stand outside a fence;
+a label can still be worded like a sentence, so each is short here and in quotes.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from math import inf
 from typing import Final
 
 from parlerd.core import events as e
+from parlerd.core.approvals import standing_request, waiting
 from parlerd.core.errors import Refused
 from parlerd.core.identities import AgentRecord
 from parlerd.core.membership import present
@@ -40,6 +41,8 @@ MAX_ANSWERS: Final = 2
 """Answers to own offers of the turn that are named for one room."""
 OLD_MS: Final = 24 * 3600 * 1000
 """An offer that expired longer ago than this is no news to a window that begins."""
+LAPSED: Final = "your request to come in is over, and nobody decided about it: join with the key again if you want to"
+_ASKED: Final = ("pending", "unanswered")
 MAX_NEWS: Final = 5
 """Pieces of news in one line; the rest is counted."""
 
@@ -107,6 +110,7 @@ class Notices:
                 news = await self._at_door(told, me, handle, membership.state, stands, is_active=is_active)
                 if membership.state == "member":
                     news += self._of_people(told, me, room)
+                    news += await self._of_spent(told, me, handle)
                     news += await self._of_lost(told, me, room)
                     news += self._of_expired(told, me, room)
                     if messages:
@@ -204,9 +208,14 @@ class Notices:
         name = room.state.room
         if state == "pending" and room.state.closed:
             state = "closed"
+        asked = next((each for each in waiting(room.state.requests) if each.agent == me.id), None)
+        if state == "pending" and asked is not None and handle.standing(asked) == "unanswered":
+            state = "unanswered"
         before, told.doors[name] = told.doors.get(name, ""), state
         if state == before:
             return []
+        if state == "unanswered":
+            return [("waits", "your request to come in waits for the machine of the session's owner to answer")]
         if state == "closed":
             return [("answer", "the session that you asked to come into was closed")] if before else []
         if state == "pending":
@@ -215,12 +224,16 @@ class Notices:
                 return []
             code = handle.join_code(request.id)
             known = f" (your code is {code})" if code else ""
-            if handle.standing(request) == "unanswered":
-                return [("waits", "your request to come in waits for the machine of the session's owner to answer")]
             return [("waits", f"your request to come in waits for a person{known}")]
         if state == "denied" and before:
             return [("answer", "the person declined your request to come in")]
-        let_in = before == "pending" or (not told.begun and room.state.owner != me.id)
+        if state == "left" and before in _ASKED:
+            request = standing_request(room.state.requests, me.id)
+            how = "" if request is None else request.state
+            if how == "failed":
+                return [("answer", "the machine of the session's owner did not let in the key that you knocked with")]
+            return [("answer", LAPSED)] if how == "lapsed" else []
+        let_in = before in _ASKED or (not told.begun and room.state.owner != me.id)
         if state == "member" and let_in and not (await self._desk.library.cursor(name, me.id)).delivered:
             # What waits to be read there is said with it.
             told.unread[name] = stands
@@ -254,6 +267,28 @@ class Notices:
             verb = "knock" if len(knocking) > 1 else "knocks"
             who = f"{_quoted(knocking[0].name)}{others} {verb} at {where}"
             found.append(("knock", f"{who} (your user decides: parler_approve)"))
+        return found
+
+    async def _of_spent(self, told: Told, me: AgentRecord, handle: RoomHandle) -> list[_News]:
+        """With which keys of a sealed room of this agent wrong ones were tried too often, while they would be good."""
+        state = handle.aggregate.state
+        if state.owner != me.id or state.closed or not state.is_sealed:
+            return []
+        await handle.quiet()
+        now, found = self._desk.clock.now(), list[_News]()
+        for spent in handle.spent_keys():
+            known = (spent.key.id, spent.person)
+            if now >= spent.key.expires_at or known in told.spent:
+                continue
+            told.spent.add(known)
+            where = _quoted(state.name)
+            line = (
+                f"a key of {where} is dead, because a wrong one was tried too often: make another for whoever you want"
+            )
+            if spent.person:
+                who = f"the person of {_quoted(spent.person)}"
+                line = f"{who} tried wrong keys too often at {where}, and needs another one"
+            found.append(("people", line))
         return found
 
     async def _of_lost(self, told: Told, me: AgentRecord, room: Room) -> list[_News]:

@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol
 
-from parlerd.core.model import AgentId, MessageId, Millis, Position, RequestId, RoomId
+from parlerd.core.model import AgentId, KeyId, MessageId, Millis, Position, RequestId, RoomId
 from parlerd.operations import types as t
 
 Acknowledging = Literal["commit", "next_call"]
@@ -73,7 +73,8 @@ class Told:
     far each room had come when it was looked at last; `epochs` how often each was rewound then. `expired` are own
     offers of the turn that were named as expired, `expires` is when the next one of a room does. `held` are the agents
     that this one is named with as woken too often, by room. `unshown` are the own messages that were named as shown to
-    no model. `begun` is false until the first notice took stock."""
+    no model. `spent` are the keys that were named as tried too often, each with whose tries these were. `begun` is
+    false until the first notice took stock."""
 
     begun: bool = False
     unread: dict[RoomId, Position] = field(default_factory=dict)
@@ -88,6 +89,7 @@ class Told:
     expires: dict[RoomId, Millis] = field(default_factory=dict)
     held: dict[RoomId, frozenset[str]] = field(default_factory=dict)
     unshown: set[MessageId] = field(default_factory=set)
+    spent: set[tuple[KeyId, str]] = field(default_factory=set)
 
     def copy(self) -> Told:
         """What was said up to now, for a look ahead or a way back."""
@@ -105,6 +107,7 @@ class Told:
             expires=dict(self.expires),
             held=dict(self.held),
             unshown=set(self.unshown),
+            spent=set(self.spent),
         )
 
 

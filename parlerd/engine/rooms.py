@@ -16,7 +16,7 @@ import msgspec
 import trio
 
 from parlerd.core import commands as c
-from parlerd.core.approvals import KeyState, Request
+from parlerd.core.approvals import Request
 from parlerd.core.claims import Renewal
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.home import HomeRoom
@@ -26,7 +26,7 @@ from parlerd.core.statements import Grant
 from parlerd.engine.actor import ActorParts, RoomActor
 from parlerd.engine.authors import Attested
 from parlerd.engine.deciding import Aggregate
-from parlerd.engine.handles import LOCAL, Earlier, Homes, Present, Question, RoomHandle, Shelf
+from parlerd.engine.handles import LOCAL, Earlier, Homes, Present, Question, RoomHandle, Shelf, SpentKey
 from parlerd.engine.join_codes import JoinCodes
 from parlerd.operations import types as t
 from parlerd.store.port import Store
@@ -95,7 +95,7 @@ class LocalRoom(RoomActor[Room]):
     def standing(self, request: Request) -> str:
         return ""
 
-    def spent_keys(self) -> Sequence[KeyState]:
+    def spent_keys(self) -> Sequence[SpentKey]:
         return ()
 
     def owner_heard(self, agent: AgentId) -> Millis:

@@ -43,7 +43,7 @@ from parlerd.core.room import Room, RoomState
 from parlerd.core.statements import JoinCard, KnockStatement, SealingKey, check
 from parlerd.engine.authors import Attested, Author
 from parlerd.engine.desk import Desk
-from parlerd.engine.handles import RoomHandle
+from parlerd.engine.handles import RoomHandle, SpentKey
 from parlerd.engine.key_text import Spelled, spelled_of
 from parlerd.engine.ports import Signers
 from parlerd.identity import pake
@@ -213,10 +213,19 @@ class Exchanges:
         """Whether an agent of this home was let in, and the mirror holds the record that the owner's home named."""
         return request.state == "approved" and self._row(room, request, "joiner") is None
 
-    def spent(self, room: RoomState) -> list[KeyState]:
-        """The keys of a room that are dead because too many wrong secrets were tried with them."""
-        tries = self._tries.get(room.room, {})
-        return [key for key in room.keys.values() if key.revoked and _all_tries(tries, key.ref) >= TRIES]
+    def spent(self, room: RoomState) -> list[SpentKey]:
+        """The keys of a room with which wrong secrets were tried too often, by all together or by one person."""
+        tries, found = self._tries.get(room.room, {}), list[SpentKey]()
+        for key in room.keys.values() if tries else ():
+            if key.revoked:
+                found += [SpentKey(key)] if _all_tries(tries, key.ref) >= TRIES else []
+                continue
+            over = {who for (ref, who), count in tries.items() if ref == key.ref and count >= TRIES_EACH}
+            # What an agent of each such person called itself last.
+            asked = (each for each in room.requests.values() if over and each.key_id == key.id)
+            names = {each.principal: each.name for each in asked if each.principal in over}
+            found += [SpentKey(key, name) for name in names.values()]
+        return found
 
     def admitted(self, room: Room, request: Request) -> Admitted:
         """What goes along with the decision to let somebody in, and was sealed for this home. Raises
@@ -570,6 +579,8 @@ class Exchanges:
         await self._end_if_spent(mirror, key)
         if request.state == "pending":
             await self._fail(caller, state.room, request)
+        if mine == TRIES_EACH:
+            self._desk.notifier.publish([topics.requests(self._signers.principal)])
 
     async def _end_if_spent(self, mirror: Room, key: KeyState) -> None:
         """Revoke a key with which too many wrong secrets were tried."""

@@ -31,7 +31,7 @@ from parlerd.bounded import Bounded
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core import topics
-from parlerd.core.approvals import UNDECIDED, KeyState, Request, require_grantable, standing_request
+from parlerd.core.approvals import UNDECIDED, Request, require_grantable, standing_request
 from parlerd.core.claims import Renewal
 from parlerd.core.decision import Decision
 from parlerd.core.envelope import SEALED, Envelope, decode_envelope
@@ -63,7 +63,7 @@ from parlerd.core.statements import Claim, DecisionStatement, Grant, KeyTerms, R
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.authors import Attested, Author, Draft, Place, Words
 from parlerd.engine.desk import Desk
-from parlerd.engine.handles import Earlier, MirrorRoom, Present, Question, RoomHandle, taken_out
+from parlerd.engine.handles import Earlier, MirrorRoom, Present, Question, RoomHandle, SpentKey, taken_out
 from parlerd.engine.joining import knock_over, not_let_in
 from parlerd.engine.key_text import Spelled, spelled, spelled_of
 from parlerd.engine.look_back import gaps_of
@@ -1132,7 +1132,7 @@ class RemoteRoom(MirrorRoom):
             return "failed"
         return "unanswered" if self._exchanges.is_under_way(self.room, request) else ""
 
-    def spent_keys(self) -> Sequence[KeyState]:
+    def spent_keys(self) -> Sequence[SpentKey]:
         return self._exchanges.spent(self.actor.aggregate.state) if self.is_sealed else ()
 
     def owner_heard(self, agent: AgentId) -> Millis:

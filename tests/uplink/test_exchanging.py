@@ -68,6 +68,13 @@ async def state_at(home: Home, meeting: Meeting) -> list[str]:
     return [request.state for request in (await meeting.room_of(home)).state.requests.values()]
 
 
+async def news(served: Served, who: Party) -> str:
+    """What a window of this agent is told beside an answer."""
+    said = await served.engine.handlers["window.notice"](who.caller, t.AskNotice())
+    assert isinstance(said, t.Notice)
+    return said.line
+
+
 async def refused(who: Party, key: str | None) -> str:
     error = await who.refused("session.join", t.JoinSession(session_key=key or "", wait_ms=0))
     return error.code
@@ -243,6 +250,11 @@ def test_five_wrong_secrets_of_one_person_end_the_key_for_that_person_also_after
                 await alice.read()
                 assert await refused(meeting.bob, meeting.opened.session_key) == "unknown_key"
                 assert tries(meeting) == [TRIES_EACH]
+                person = await ann.person()
+                listed = await person.ask("approvals.list", t.Params(), t.RequestList)
+                assert "The person of bob tried a wrong key too often" in listed.notice
+                assert "the person of 'bob' tried wrong keys too often" in await news(ann, alice)
+                assert "bob" not in await news(ann, alice)
                 # Those of another person have tries of their own.
                 ally = await ann.agent("ally")
                 assert (await ally.join(meeting.opened.session_key)).join_code is not None
@@ -267,6 +279,9 @@ def test_after_twenty_wrong_secrets_the_key_is_dead_and_the_owner_is_told(tmp_pa
             person = await meeting.ann_served.person()
             listed = await person.ask("approvals.list", t.Params(), t.RequestList)
             assert "a wrong key was tried too often" in listed.notice
+            # The owner's agents are told as well, once.
+            assert "a key of 'auth-redesign' is dead" in await news(meeting.ann_served, meeting.alice)
+            assert await news(meeting.ann_served, meeting.alice) == ""
             assert await refused(meeting.bob, meeting.opened.session_key) == "unknown_key"
 
     run(main)
@@ -485,7 +500,9 @@ def test_who_made_place_while_it_was_away_hears_so_when_it_comes_back(
             async with cid.serving() as cids:
                 mal = await cids.agent("mal")
                 assert (await mal.refused("message.recv", t.Recv())).code == "join_pending"
+                assert "waits for the machine" in await news(cids, mal)
                 await trio.sleep(60)
+                assert "is over, and nobody decided about it" in await news(cids, mal)
                 assert (await mal.refused("message.recv", t.Recv())).code == "no_active_session"
                 assert exchanges(cid, meeting) == []
 
